@@ -1,0 +1,221 @@
+//! What an operator wants to have run. Knows nothing of how it is run.
+
+use serde::{Deserialize, Serialize};
+
+/// Linux' limit for one argument of a new process, in bytes, with its terminating NUL (`MAX_ARG_STRLEN`).
+pub const MAX_ARGUMENT: usize = 128 * 1024;
+
+/// One word is a shell command line; several are run as exactly these words. Bytes in no promised encoding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command(Vec<Bytes>);
+
+/// Bytes that are stored as text where they are text.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "BytesText", from = "BytesText")]
+pub struct Bytes(pub Vec<u8>);
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum BytesText {
+    Text(String),
+    Raw(Vec<u8>),
+}
+
+impl From<Bytes> for BytesText {
+    fn from(bytes: Bytes) -> Self {
+        match String::from_utf8(bytes.0) {
+            Ok(text) => Self::Text(text),
+            Err(error) => Self::Raw(error.into_bytes()),
+        }
+    }
+}
+
+impl From<BytesText> for Bytes {
+    fn from(text: BytesText) -> Self {
+        match text {
+            BytesText::Text(text) => Self(text.into_bytes()),
+            BytesText::Raw(bytes) => Self(bytes),
+        }
+    }
+}
+
+impl std::fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        String::from_utf8_lossy(&self.0).fmt(f)
+    }
+}
+
+/// Words that cannot be run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidCommand {
+    /// There is nothing to run.
+    #[error("the command is empty: give one after the target")]
+    Empty,
+    /// A word has a NUL byte, which no argument can carry.
+    #[error("the command has a NUL byte in word {0}: no program can be given one as an argument")]
+    Nul(usize),
+    /// A word is longer than Linux takes.
+    #[error(
+        "word {word} of the command has {length} bytes; Linux takes at most {} in one argument: put it into a file on the machine",
+        MAX_ARGUMENT - 1
+    )]
+    TooLong {
+        /// Which word, from 1.
+        word: usize,
+        /// Its bytes.
+        length: usize,
+    },
+    /// All words together are longer than a process start allows.
+    #[error("the command has {0} bytes in all; at most 1 MiB is taken: put it into a file on the machine")]
+    TooLongTogether(usize),
+}
+
+impl Command {
+    /// Checks the words.
+    ///
+    /// # Errors
+    /// When they could not be given to a new process.
+    pub fn new(words: Vec<Vec<u8>>) -> Result<Self, InvalidCommand> {
+        if words.iter().all(Vec::is_empty) {
+            return Err(InvalidCommand::Empty);
+        }
+        for (index, word) in words.iter().enumerate() {
+            if word.contains(&0) {
+                return Err(InvalidCommand::Nul(index + 1));
+            }
+            if word.len() >= MAX_ARGUMENT {
+                return Err(InvalidCommand::TooLong { word: index + 1, length: word.len() });
+            }
+        }
+        let total: usize = words.iter().map(|word| word.len() + 1).sum();
+        if total > 1024 * 1024 {
+            return Err(InvalidCommand::TooLongTogether(total));
+        }
+        Ok(Self(words.into_iter().map(Bytes).collect()))
+    }
+
+    /// The words, at least one.
+    #[must_use]
+    pub fn words(&self) -> &[Bytes] {
+        &self.0
+    }
+
+    /// Arguments for a shell: `-c COMMAND`, or `-c '"$@"' SHELL WORDS…` for several words.
+    #[must_use]
+    pub fn shell_arguments(&self, shell: &str) -> Vec<Vec<u8>> {
+        match self.0.as_slice() {
+            [line] => vec![b"-c".to_vec(), line.0.clone()],
+            words => [b"-c".to_vec(), br#""$@""#.to_vec(), shell.as_bytes().to_vec()]
+                .into_iter()
+                .chain(words.iter().map(|word| word.0.clone()))
+                .collect(),
+        }
+    }
+
+    /// One line for people: words joined by spaces, quoted where a shell would need it.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        match self.0.as_slice() {
+            [line] => String::from_utf8_lossy(&line.0).into_owned(),
+            words => words.iter().map(|word| quoted(&word.0)).collect::<Vec<_>>().join(" "),
+        }
+    }
+}
+
+/// One word as a shell would take it back.
+#[must_use]
+pub fn quoted(word: &[u8]) -> String {
+    let text = String::from_utf8_lossy(word);
+    let plain = |c: char| c.is_ascii_alphanumeric() || "%+,-./:=@_".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text.into_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+/// One variable added to a command's environment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Variable {
+    /// Its name, without `=`.
+    pub name: Bytes,
+    /// Its value.
+    pub value: Bytes,
+}
+
+impl Variable {
+    /// Checks a variable.
+    ///
+    /// # Errors
+    /// In words, when no environment can carry it.
+    pub fn new(name: Vec<u8>, value: Vec<u8>) -> Result<Self, String> {
+        if name.is_empty() || name.contains(&b'=') || name.contains(&0) || value.contains(&0) {
+            return Err(format!(
+                "{:?} is not an environment variable: write NAME=VALUE without NUL bytes",
+                String::from_utf8_lossy(&name)
+            ));
+        }
+        Ok(Self { name: Bytes(name), value: Bytes(value) })
+    }
+}
+
+/// All that an agent needs to know to run a task, apart from the task's id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskSpec {
+    /// The run's number, for people.
+    pub run_number: u64,
+    /// Who started it.
+    pub operator: String,
+    /// The target as typed.
+    pub target: String,
+    /// What to run.
+    pub command: Command,
+    /// Added to the clean environment.
+    pub environment: Vec<Variable>,
+    /// Where to run; `None` means the user's home.
+    pub working_directory: Option<Bytes>,
+    /// Longest running time in milliseconds.
+    pub timeout_ms: Option<u64>,
+    /// Time between TERM and KILL in milliseconds.
+    pub kill_grace_ms: u32,
+}
+
+/// Time between TERM and KILL unless an operator says otherwise.
+pub const KILL_GRACE_MS: u32 = 5_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command(words: &[&[u8]]) -> Command {
+        Command::new(words.iter().map(|word| word.to_vec()).collect()).unwrap()
+    }
+
+    #[test]
+    fn one_word_is_a_line_and_several_arrive_as_they_are() {
+        assert_eq!(command(&[b"echo $HOME"]).shell_arguments("bash"), [&b"-c"[..], b"echo $HOME"]);
+        assert_eq!(
+            command(&[b"echo", b"$HOME  x"]).shell_arguments("bash"),
+            [&b"-c"[..], br#""$@""#, b"bash", b"echo", b"$HOME  x"]
+        );
+        assert_eq!(command(&[b"echo", b"it's"]).shown(), r"echo 'it'\''s'");
+    }
+
+    #[test]
+    fn what_no_process_could_be_given_is_refused() {
+        assert_eq!(Command::new(vec![]), Err(InvalidCommand::Empty));
+        assert_eq!(Command::new(vec![b"a\0b".to_vec()]), Err(InvalidCommand::Nul(1)));
+        let longest = vec![b'a'; MAX_ARGUMENT - 1];
+        assert!(Command::new(vec![longest.clone()]).is_ok());
+        let too_long = vec![b'a'; MAX_ARGUMENT];
+        assert!(matches!(Command::new(vec![too_long]), Err(InvalidCommand::TooLong { .. })));
+        assert!(matches!(Command::new(vec![longest; 9]), Err(InvalidCommand::TooLongTogether(_))));
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_survive_storage() {
+        let odd = command(&[b"printf '\xff\xfe'"]);
+        let stored = serde_json::to_string(&odd).unwrap();
+        assert_eq!(serde_json::from_str::<Command>(&stored).unwrap(), odd);
+    }
+}

@@ -1,0 +1,240 @@
+//! Frames: pieces of what a task printed, and how they lie on a disk.
+//!
+//! The agent's spool and the master's output log share this format; files and offsets in them are theirs.
+
+use bytes::Bytes;
+
+/// One of a command's two pipes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// A piece of what a task printed, as it was read from a pipe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// The pipe.
+    pub stream: Stream,
+    /// Payload bytes of the task before this frame, both streams together.
+    pub offset: u64,
+    /// Nanoseconds since the task's start on the agent's monotonic clock.
+    pub time_ns: u64,
+    /// The bytes.
+    pub data: Bytes,
+}
+
+impl Frame {
+    /// The first offset after it.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.offset + self.data.len() as u64
+    }
+
+    /// What of it lies at or behind `offset`; `None` when nothing does. Resuming inside a frame is legal.
+    #[must_use]
+    pub fn from_offset(mut self, offset: u64) -> Option<Self> {
+        if self.end() <= offset {
+            return None;
+        }
+        if let Some(skip) = offset.checked_sub(self.offset).filter(|skip| *skip > 0) {
+            self.data = self.data.slice(usize::try_from(skip).ok()?..);
+            self.offset = offset;
+        }
+        Some(self)
+    }
+}
+
+/// Bytes before the payload of each frame on disk.
+pub const HEADER: usize = 32;
+
+/// Most payload bytes of one frame: one read of a pipe.
+pub const MAX_PAYLOAD: usize = 256 * 1024;
+
+/// A frame's header on disk: CRC-32 of all that follows it, then length, task, stream, offset, time; little endian.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    crc: u32,
+    /// Payload bytes.
+    pub length: u32,
+    /// The task's index in its run; 0 in a spool, which holds one task.
+    pub task: u32,
+    /// The pipe.
+    pub stream: Stream,
+    /// As in [`Frame`].
+    pub offset: u64,
+    /// As in [`Frame`].
+    pub time_ns: u64,
+}
+
+/// A header or payload that was not written whole, or was damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a damaged or unfinished frame")]
+pub struct BadFrame;
+
+fn field<const N: usize>(bytes: &[u8; HEADER], at: usize) -> [u8; N] {
+    let mut field = [0; N];
+    field.copy_from_slice(&bytes[at..at + N]);
+    field
+}
+
+impl Header {
+    /// The header that goes before `payload`.
+    ///
+    /// # Panics
+    /// When the payload is longer than [`MAX_PAYLOAD`]; whoever makes frames splits before.
+    #[must_use]
+    pub fn new(task: u32, stream: Stream, offset: u64, time_ns: u64, payload: &[u8]) -> Self {
+        assert!(payload.len() <= MAX_PAYLOAD, "a frame of {} bytes", payload.len());
+        let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+        let mut header = Self { crc: 0, length, task, stream, offset, time_ns };
+        header.crc = header.checksum(payload);
+        header
+    }
+
+    fn checksum(&self, payload: &[u8]) -> u32 {
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&self.to_bytes()[4..]);
+        hasher.update(payload);
+        hasher.finalize()
+    }
+
+    /// As it lies on the disk.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; HEADER] {
+        let mut bytes = [0; HEADER];
+        bytes[0..4].copy_from_slice(&self.crc.to_le_bytes());
+        bytes[4..8].copy_from_slice(&self.length.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.task.to_le_bytes());
+        bytes[12] = match self.stream {
+            Stream::Stdout => 1,
+            Stream::Stderr => 2,
+        };
+        bytes[16..24].copy_from_slice(&self.offset.to_le_bytes());
+        bytes[24..32].copy_from_slice(&self.time_ns.to_le_bytes());
+        bytes
+    }
+
+    /// Reads a header without its payload.
+    ///
+    /// # Errors
+    /// When no frame can look like this.
+    pub fn parse(bytes: &[u8; HEADER]) -> Result<Self, BadFrame> {
+        let length = u32::from_le_bytes(field(bytes, 4));
+        let stream = match bytes[12] {
+            1 => Stream::Stdout,
+            2 => Stream::Stderr,
+            _ => return Err(BadFrame),
+        };
+        if length == 0 || length as usize > MAX_PAYLOAD || bytes[13..16] != [0; 3] {
+            return Err(BadFrame);
+        }
+        Ok(Self {
+            crc: u32::from_le_bytes(field(bytes, 0)),
+            length,
+            task: u32::from_le_bytes(field(bytes, 8)),
+            stream,
+            offset: u64::from_le_bytes(field(bytes, 16)),
+            time_ns: u64::from_le_bytes(field(bytes, 24)),
+        })
+    }
+
+    /// Checks the payload that followed this header.
+    ///
+    /// # Errors
+    /// When it is not what was written.
+    pub fn check(&self, payload: &[u8]) -> Result<(), BadFrame> {
+        if payload.len() == self.length as usize && self.checksum(payload) == self.crc {
+            Ok(())
+        } else {
+            Err(BadFrame)
+        }
+    }
+
+    /// Bytes on disk: header and payload.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        HEADER as u64 + u64::from(self.length)
+    }
+
+    /// The frame, with its payload.
+    #[must_use]
+    pub fn frame(&self, data: Bytes) -> Frame {
+        Frame { stream: self.stream, offset: self.offset, time_ns: self.time_ns, data }
+    }
+}
+
+/// Takes the next whole frame off the front of `buffer`; `None` when it ends inside one.
+///
+/// # Errors
+/// When what stands there is no frame.
+pub fn take_frame(buffer: &mut Bytes) -> Result<Option<(u32, Frame)>, BadFrame> {
+    let Some(head) = buffer.first_chunk::<HEADER>() else { return Ok(None) };
+    let header = Header::parse(head)?;
+    let size = HEADER + header.length as usize;
+    if buffer.len() < size {
+        return Ok(None);
+    }
+    let data = buffer.split_to(size).slice(HEADER..);
+    Ok(Some((header.task, header.frame(data))))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn on_disk(header: &Header, payload: &[u8]) -> Vec<u8> {
+        [&header.to_bytes()[..], payload].concat()
+    }
+
+    proptest! {
+        #[test]
+        fn frames_come_back_and_any_flipped_bit_is_noticed(
+            payload in proptest::collection::vec(any::<u8>(), 1..200),
+            task: u32, offset in 0..u64::MAX / 2, time_ns: u64, flip in 0usize..1600,
+        ) {
+            let header = Header::new(task, Stream::Stderr, offset, time_ns, &payload);
+            let mut bytes = on_disk(&header, &payload);
+            let mut buffer = Bytes::from(bytes.clone());
+            let (read_task, frame) = take_frame(&mut buffer).unwrap().unwrap();
+            prop_assert_eq!(read_task, task);
+            prop_assert_eq!(&frame.data[..], &payload[..]);
+            prop_assert!(buffer.is_empty());
+
+            let bit = flip % (bytes.len() * 8);
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let head = bytes.first_chunk::<HEADER>().unwrap();
+            let noticed = Header::parse(head).and_then(|h| h.check(&bytes[HEADER..])).is_err();
+            prop_assert!(noticed);
+        }
+
+        #[test]
+        fn resuming_inside_a_frame_gives_exactly_the_rest(start in 0u64..50, length in 1usize..50, from in 0u64..120) {
+            let data: Vec<u8> = (0..length).map(|i| u8::try_from(i).unwrap()).collect();
+            let frame = Frame { stream: Stream::Stdout, offset: start, time_ns: 0, data: data.clone().into() };
+            let end = frame.end();
+            match frame.from_offset(from) {
+                None => prop_assert!(from >= end),
+                Some(rest) => {
+                    prop_assert_eq!(rest.offset, from.max(start));
+                    prop_assert_eq!(rest.end(), end);
+                    let skipped = usize::try_from(rest.offset - start).unwrap();
+                    prop_assert_eq!(&rest.data[..], &data[skipped..]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn half_a_frame_is_not_yet_a_frame() {
+        let header = Header::new(0, Stream::Stdout, 0, 0, b"hello");
+        let bytes = on_disk(&header, b"hello");
+        for cut in 0..bytes.len() {
+            assert_eq!(take_frame(&mut Bytes::copy_from_slice(&bytes[..cut])), Ok(None), "{cut}");
+        }
+    }
+}

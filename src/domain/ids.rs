@@ -1,0 +1,199 @@
+//! What names a run, a task and one life of an agent's memory. Knows nothing of what they refer to.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use ulid::Ulid;
+
+/// A run's ULID, made by the client that starts it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct RunId(Ulid);
+
+/// Bytes or text that are no ULID.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a run's ULID (26 letters and digits)")]
+pub struct InvalidRunId(String);
+
+impl RunId {
+    /// A new id. The caller passes what time it is and where chance comes from.
+    #[must_use]
+    pub fn from_parts(milliseconds: u64, random: u128) -> Self {
+        Self(Ulid::from_parts(milliseconds, random))
+    }
+
+    /// 16 bytes, big endian, as on the wire and in the store.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.to_bytes()
+    }
+
+    /// Reads what [`Self::to_bytes`] gave.
+    ///
+    /// # Errors
+    /// When there are not exactly 16 bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, InvalidRunId> {
+        let array: [u8; 16] = bytes.try_into().map_err(|_| InvalidRunId(format!("{} bytes", bytes.len())))?;
+        Ok(Self(Ulid::from_bytes(array)))
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for RunId {
+    type Err = InvalidRunId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidRunId> {
+        Ulid::from_string(text).map(Self).map_err(|_| InvalidRunId(text.to_owned()))
+    }
+}
+
+impl From<RunId> for String {
+    fn from(id: RunId) -> Self {
+        id.to_string()
+    }
+}
+
+impl TryFrom<String> for RunId {
+    type Error = InvalidRunId;
+
+    fn try_from(text: String) -> Result<Self, InvalidRunId> {
+        text.parse()
+    }
+}
+
+/// One run on one agent: the run and the task's place in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TaskId {
+    /// The run.
+    pub run: RunId,
+    /// The task's place in the run, from 0.
+    pub index: u32,
+}
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.run, self.index)
+    }
+}
+
+impl FromStr for TaskId {
+    type Err = InvalidRunId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidRunId> {
+        let invalid = || InvalidRunId(text.to_owned());
+        let (run, index) = text.split_once('-').ok_or_else(invalid)?;
+        Ok(Self { run: run.parse()?, index: index.parse().map_err(|_| invalid())? })
+    }
+}
+
+/// One life of an agent's memory: its data directory's id and the kernel's boot id.
+///
+/// The master only compares it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Incarnation(pub String);
+
+impl Incarnation {
+    /// From the id of the data directory and the kernel's boot id.
+    #[must_use]
+    pub fn new(directory: &str, boot: &str) -> Self {
+        Self(format!("{directory}/{boot}"))
+    }
+
+    /// Why another incarnation no longer knows what this one started.
+    #[must_use]
+    pub fn loss_seen_by(&self, now: &Self) -> &'static str {
+        let directory = |text: &str| text.split('/').next().map(str::to_owned);
+        if directory(&self.0) == directory(&now.0) {
+            "the machine was rebooted"
+        } else {
+            "the agent's data directory is another one"
+        }
+    }
+}
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How an operator names a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunReference {
+    /// By its ULID.
+    Id(RunId),
+    /// By the number that the master counted.
+    Number(u64),
+    /// The newest of all.
+    Last,
+}
+
+impl FromStr for RunReference {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "last" {
+            return Ok(Self::Last);
+        }
+        if let Ok(number) = text.parse() {
+            return Ok(Self::Number(number));
+        }
+        text.parse()
+            .map(Self::Id)
+            .map_err(|_| format!("{text:?} names no run: give its number (412), its ULID, or `last`"))
+    }
+}
+
+impl fmt::Display for RunReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => id.fmt(f),
+            Self::Number(number) => number.fmt(f),
+            Self::Last => f.write_str("last"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_survive_text_and_bytes() {
+        let run = RunId::from_parts(1_700_000_000_000, 42);
+        assert_eq!(RunId::from_bytes(&run.to_bytes()), Ok(run));
+        assert_eq!(run.to_string().parse(), Ok(run));
+        let task = TaskId { run, index: 7 };
+        assert_eq!(task.to_string().parse(), Ok(task));
+        assert!(RunId::from_bytes(&[0; 15]).is_err());
+        assert!("x-1".parse::<TaskId>().is_err());
+    }
+
+    #[test]
+    fn a_reboot_and_a_new_directory_are_told_apart() {
+        let first = Incarnation::new("dir", "boot1");
+        assert_eq!(first.loss_seen_by(&Incarnation::new("dir", "boot2")), "the machine was rebooted");
+        assert_eq!(
+            first.loss_seen_by(&Incarnation::new("other", "boot1")),
+            "the agent's data directory is another one"
+        );
+    }
+
+    #[test]
+    fn runs_are_named_by_number_ulid_or_last() {
+        assert_eq!("412".parse(), Ok(RunReference::Number(412)));
+        assert_eq!("last".parse(), Ok(RunReference::Last));
+        assert!("four".parse::<RunReference>().is_err());
+    }
+}

@@ -1,0 +1,12 @@
+//! The nouns of sloth-runner and their laws.
+//!
+//! Pure: this tier knows no clock, no I/O, no tokio and nothing of the wire.
+
+pub mod agent;
+pub mod command;
+pub mod frame;
+pub mod ids;
+pub mod name;
+pub mod outcome;
+pub mod run;
+pub mod target;

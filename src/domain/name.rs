@@ -1,0 +1,243 @@
+//! Names and labels: what they may be made of, how they sort, and which known one was probably meant.
+
+use std::{borrow::Borrow, cmp::Ordering, collections::BTreeMap, fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// Most characters that a name or one side of a label may have.
+pub const MAX_LENGTH: usize = 63;
+
+/// An agent's name: `[A-Za-z0-9][A-Za-z0-9._-]{0,62}`. Sorts naturally: `web-2` before `web-10`.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct AgentName(String);
+
+/// Text that cannot be an agent's name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} cannot be an agent's name: use 1 to 63 letters, digits, `.`, `_` and `-`, beginning with a letter or digit"
+)]
+pub struct InvalidName(String);
+
+fn is_word(text: &str, also: &[u8]) -> bool {
+    let bytes = text.as_bytes();
+    bytes.first().is_some_and(u8::is_ascii_alphanumeric)
+        && bytes.len() <= MAX_LENGTH
+        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || also.contains(byte))
+}
+
+impl AgentName {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for AgentName {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        Self::try_from(text.to_owned())
+    }
+}
+
+impl TryFrom<String> for AgentName {
+    type Error = InvalidName;
+
+    fn try_from(text: String) -> Result<Self, InvalidName> {
+        if is_word(&text, b"._-") { Ok(Self(text)) } else { Err(InvalidName(text)) }
+    }
+}
+
+impl From<AgentName> for String {
+    fn from(name: AgentName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for AgentName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for AgentName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Borrow<str> for AgentName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Ord for AgentName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        natural_order(&self.0, &other.0)
+    }
+}
+
+impl PartialOrd for AgentName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Compares digit runs by their value and everything else by bytes; a total order on distinct strings.
+#[must_use]
+pub fn natural_order(left: &str, right: &str) -> Ordering {
+    let (mut a, mut b) = (left.as_bytes(), right.as_bytes());
+    loop {
+        match (a.first(), b.first()) {
+            (Some(x), Some(y)) if x.is_ascii_digit() && y.is_ascii_digit() => {
+                let (number_a, rest_a) = split_digits(a);
+                let (number_b, rest_b) = split_digits(b);
+                let order = number_a.len().cmp(&number_b.len()).then_with(|| number_a.cmp(number_b));
+                if order != Ordering::Equal {
+                    return order;
+                }
+                (a, b) = (rest_a, rest_b);
+            }
+            (Some(x), Some(y)) if x == y => (a, b) = (&a[1..], &b[1..]),
+            // Equal by value may still differ by zero padding, which must not make them equal.
+            (None, None) => return left.cmp(right),
+            (x, y) => return x.cmp(&y),
+        }
+    }
+}
+
+/// The leading number without its leading zeros, and what follows it.
+fn split_digits(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let end = bytes.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(bytes.len());
+    let zeros = bytes[..end].iter().position(|byte| *byte != b'0').unwrap_or(end);
+    (&bytes[zeros..end], &bytes[end..])
+}
+
+/// Labels of an agent, by key.
+pub type Labels = BTreeMap<LabelWord, LabelWord>;
+
+/// A label's key or value: `[A-Za-z0-9][A-Za-z0-9._/-]{0,62}`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct LabelWord(String);
+
+/// Text that cannot be a label.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is not a label: write KEY=VALUE, each of 1 to 63 letters, digits, `.`, `_`, `/` and `-`, beginning with a letter or digit"
+)]
+pub struct InvalidLabel(String);
+
+impl TryFrom<String> for LabelWord {
+    type Error = InvalidLabel;
+
+    fn try_from(text: String) -> Result<Self, InvalidLabel> {
+        if is_word(&text, b"._/-") { Ok(Self(text)) } else { Err(InvalidLabel(text)) }
+    }
+}
+
+impl From<LabelWord> for String {
+    fn from(word: LabelWord) -> Self {
+        word.0
+    }
+}
+
+impl fmt::Display for LabelWord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One `KEY=VALUE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// The key.
+    pub key: LabelWord,
+    /// The value.
+    pub value: LabelWord,
+}
+
+impl FromStr for Label {
+    type Err = InvalidLabel;
+
+    fn from_str(text: &str) -> Result<Self, InvalidLabel> {
+        let whole = |_| InvalidLabel(text.to_owned());
+        let (key, value) = text.split_once('=').ok_or_else(|| InvalidLabel(text.to_owned()))?;
+        Ok(Self {
+            key: LabelWord::try_from(key.to_owned()).map_err(whole)?,
+            value: LabelWord::try_from(value.to_owned()).map_err(whole)?,
+        })
+    }
+}
+
+/// The known names that `wanted` was probably meant to be, at most three.
+#[must_use]
+pub fn nearest<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let limit = wanted.chars().count().div_ceil(3).max(1);
+    let distance =
+        |name: &str| strsim::damerau_levenshtein(&wanted.to_ascii_lowercase(), &name.to_ascii_lowercase());
+    let mut scored: Vec<(usize, &str)> = known
+        .map(|name| (if name.starts_with(wanted) { 0 } else { distance(name) }, name))
+        .filter(|(distance, _)| *distance <= limit)
+        .collect();
+    scored.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| natural_order(a.1, b.1)));
+    let best = scored.first().map_or(0, |(distance, _)| *distance);
+    scored.into_iter().take_while(|(distance, _)| *distance == best).take(3).map(|(_, name)| name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn names_have_letters_digits_and_three_signs() {
+        let longest = "a".repeat(63);
+        for good in ["a", "web-1", "A.b_c-9", "0", longest.as_str()] {
+            assert!(good.parse::<AgentName>().is_ok(), "{good}");
+        }
+        let too_long = "a".repeat(64);
+        for bad in ["", "-a", ".a", "a b", "a/b", "a\n", "ä", "../x", too_long.as_str()] {
+            assert!(bad.parse::<AgentName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn labels_are_two_words() {
+        assert!("role=web".parse::<Label>().is_ok());
+        assert!("example.org/role=eu/ams".parse::<Label>().is_ok());
+        for bad in ["role", "=web", "role=", "ro le=web", "role=a=b"] {
+            assert!(bad.parse::<Label>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn numbers_in_names_sort_by_value() {
+        let mut names = ["web-10", "web-2", "web-02", "db-1", "web", "web-2a"];
+        names.sort_by(|a, b| natural_order(a, b));
+        assert_eq!(names, ["db-1", "web", "web-02", "web-2", "web-2a", "web-10"]);
+    }
+
+    #[test]
+    fn the_nearest_name_is_found() {
+        let known = ["web-1", "web-2", "db-1", "cache"];
+        assert_eq!(nearest("wbe-1", known.into_iter()), ["web-1"]);
+        assert_eq!(nearest("web", known.into_iter()), ["web-1", "web-2"]);
+        assert!(nearest("zzzzz", known.into_iter()).is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn natural_order_is_total(a in "[a-c0-2]{0,6}", b in "[a-c0-2]{0,6}", c in "[a-c0-2]{0,6}") {
+            prop_assert_eq!(natural_order(&a, &b), natural_order(&b, &a).reverse());
+            prop_assert_eq!(natural_order(&a, &b) == Ordering::Equal, a == b);
+            if natural_order(&a, &b).is_le() && natural_order(&b, &c).is_le() {
+                prop_assert!(natural_order(&a, &c).is_le());
+            }
+        }
+    }
+}

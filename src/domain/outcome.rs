@@ -1,0 +1,194 @@
+//! How a task ended: exactly one of these, final, and never guessed.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// How a task ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The end itself.
+    pub ending: Ending,
+    /// Background processes that still held the command's pipes when its end was reported.
+    #[serde(default)]
+    pub background: u32,
+}
+
+/// The eight ways in which a task can end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// The command ended by itself with this status.
+    Exited(u8),
+    /// This signal, which sloth-runner did not send, ended it.
+    Signaled(i32),
+    /// Its running time was up.
+    TimedOut(KillProof),
+    /// Somebody cancelled it.
+    Cancelled {
+        /// What the kill did; `None` when it had not started.
+        proof: Option<KillProof>,
+        /// Who cancelled.
+        by: String,
+    },
+    /// The agent or the master would not start it.
+    Refused(String),
+    /// It never started.
+    Undeliverable(String),
+    /// It started, and there is evidence that its end cannot be known.
+    Lost(String),
+    /// A batch stopped before its turn.
+    Skipped(String),
+}
+
+/// What a kill did to a process tree.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KillProof {
+    /// Processes that ended.
+    pub ended: u32,
+    /// Processes that are still there.
+    pub left: Vec<Survivor>,
+}
+
+/// A process that outlived SIGKILL.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Survivor {
+    /// Its process id.
+    pub pid: u32,
+    /// Its state in words.
+    pub state: String,
+}
+
+impl From<Ending> for Outcome {
+    fn from(ending: Ending) -> Self {
+        Self { ending, background: 0 }
+    }
+}
+
+impl Outcome {
+    /// True only for exit status 0.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        self.ending == Ending::Exited(0)
+    }
+
+    /// The sign that stands for it; never one that terminals draw as emoji.
+    #[must_use]
+    pub fn glyph(&self) -> char {
+        match self.ending {
+            Ending::Exited(0) => '✓',
+            Ending::Exited(_) | Ending::Signaled(_) | Ending::TimedOut(_) | Ending::Cancelled { .. } => '✗',
+            Ending::Refused(_) | Ending::Undeliverable(_) | Ending::Skipped(_) => '⊘',
+            Ending::Lost(_) => '?',
+        }
+    }
+
+    /// The word for programs, as it stands in DESIGN and in JSON.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self.ending {
+            Ending::Exited(_) => "exited",
+            Ending::Signaled(_) => "signaled",
+            Ending::TimedOut(_) => "timed_out",
+            Ending::Cancelled { .. } => "cancelled",
+            Ending::Refused(_) => "refused",
+            Ending::Undeliverable(_) => "undeliverable",
+            Ending::Lost(_) => "lost",
+            Ending::Skipped(_) => "skipped",
+        }
+    }
+
+    /// The task's own exit status as a shell would give it, where the end is the command's own.
+    #[must_use]
+    pub fn status(&self) -> Option<u8> {
+        match self.ending {
+            Ending::Exited(code) => Some(code),
+            // Signals end at 64, so 128 + n always fits.
+            Ending::Signaled(signal) => u8::try_from(128 + signal).ok(),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.ending {
+            Ending::Exited(code) => write!(f, "exited {code}")?,
+            Ending::Signaled(signal) => write!(f, "killed by {}", signal_name(*signal))?,
+            Ending::TimedOut(proof) => write!(f, "timed out, {proof}")?,
+            Ending::Cancelled { proof: Some(proof), by } => {
+                write!(f, "cancelled by {by}, {proof}")?;
+            }
+            Ending::Cancelled { proof: None, by } => {
+                write!(f, "cancelled by {by} before it started")?;
+            }
+            Ending::Refused(reason) => write!(f, "refused: {reason}")?,
+            Ending::Undeliverable(reason) => write!(f, "undeliverable: {reason}")?,
+            Ending::Lost(reason) => write!(f, "lost: {reason}")?,
+            Ending::Skipped(reason) => write!(f, "skipped: {reason}")?,
+        }
+        match self.background {
+            0 => Ok(()),
+            1 => f.write_str(", 1 background process goes on"),
+            n => write!(f, ", {n} background processes go on"),
+        }
+    }
+}
+
+impl fmt::Display for KillProof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let noun = if self.ended == 1 { "process" } else { "processes" };
+        write!(f, "{} {noun} ended, {} left", self.ended, self.left.len())?;
+        for (index, survivor) in self.left.iter().take(3).enumerate() {
+            let before = if index == 0 { ": " } else { ", " };
+            write!(f, "{before}pid {} ({})", survivor.pid, survivor.state)?;
+        }
+        Ok(())
+    }
+}
+
+/// A signal's name as `kill -l` gives it, with `SIG`.
+#[must_use]
+pub fn signal_name(signal: i32) -> String {
+    const NAMES: [&str; 32] = [
+        "", "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
+        "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU",
+        "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+    ];
+    match usize::try_from(signal).ok().and_then(|index| NAMES.get(index)) {
+        Some(name) if !name.is_empty() => format!("SIG{name}"),
+        _ => format!("signal {signal}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes_read_like_sentences() {
+        let proof = KillProof { ended: 7, left: vec![Survivor { pid: 4242, state: "disk wait".into() }] };
+        let table = [
+            (Outcome::from(Ending::Exited(0)), "exited 0"),
+            (Outcome { ending: Ending::Exited(3), background: 2 }, "exited 3, 2 background processes go on"),
+            (Ending::Signaled(9).into(), "killed by SIGKILL"),
+            (Ending::Signaled(40).into(), "killed by signal 40"),
+            (
+                Ending::Cancelled { proof: Some(proof), by: "ana".into() }.into(),
+                "cancelled by ana, 7 processes ended, 1 left: pid 4242 (disk wait)",
+            ),
+            (Ending::Lost("machine rebooted".into()).into(), "lost: machine rebooted"),
+        ];
+        for (outcome, text) in table {
+            assert_eq!(outcome.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn only_the_commands_own_end_has_a_status() {
+        assert_eq!(Outcome::from(Ending::Exited(3)).status(), Some(3));
+        assert_eq!(Outcome::from(Ending::Signaled(15)).status(), Some(143));
+        assert_eq!(Outcome::from(Ending::Lost(String::new())).status(), None);
+        assert_eq!(Outcome::from(Ending::TimedOut(KillProof::default())).status(), None);
+    }
+}

@@ -1,0 +1,155 @@
+//! Runs and tasks as everybody sees them: the master's core changes them, stores keep them, clients show them.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    command::{Command, Variable},
+    ids::RunId,
+    name::AgentName,
+    outcome::Outcome,
+};
+
+/// Where a task is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskState {
+    /// Waits for its turn or for its agent.
+    Queued,
+    /// Sent to its agent, which has not answered.
+    Dispatched,
+    /// Runs.
+    Running,
+    /// Has ended. Final.
+    Ended(Outcome),
+}
+
+impl TaskState {
+    /// Whether a task may go from here to `next`: only forwards, and never out of an outcome.
+    #[must_use]
+    pub fn may_become(&self, next: &Self) -> bool {
+        match (self, next) {
+            (Self::Queued, Self::Dispatched | Self::Ended(_))
+            | (Self::Dispatched, Self::Running | Self::Ended(_))
+            | (Self::Running, Self::Ended(_)) => true,
+            (Self::Queued | Self::Dispatched | Self::Running | Self::Ended(_), _) => false,
+        }
+    }
+
+    /// The outcome, when there is one.
+    #[must_use]
+    pub fn outcome(&self) -> Option<&Outcome> {
+        match self {
+            Self::Ended(outcome) => Some(outcome),
+            Self::Queued | Self::Dispatched | Self::Running => None,
+        }
+    }
+
+    /// The word for it.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Dispatched => "dispatched",
+            Self::Running => "running",
+            Self::Ended(outcome) => outcome.word(),
+        }
+    }
+}
+
+/// One run on one agent, as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Task {
+    /// Its place in the run, from 0.
+    pub index: u32,
+    /// The agent.
+    pub agent: AgentName,
+    /// Where it is.
+    pub state: TaskState,
+    /// Since when its agent has not been heard of, in milliseconds since the Unix epoch.
+    pub no_contact_since_ms: Option<u64>,
+    /// When it started, in milliseconds since the Unix epoch on the master's clock.
+    pub started_ms: Option<u64>,
+    /// How long it ran, on the agent's clock.
+    pub duration_ns: u64,
+    /// Payload bytes in the output log.
+    pub end_offset: u64,
+    /// Its batch, from 0.
+    pub batch: u32,
+    /// What is waited for, in words.
+    pub waiting: String,
+}
+
+/// One command sent to a target, as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Its ULID.
+    pub id: RunId,
+    /// Its number, for people.
+    pub number: u64,
+    /// Who started it.
+    pub operator: String,
+    /// The target as typed.
+    pub target: String,
+    /// Whether that was one plain name.
+    pub plain_name: bool,
+    /// What was run.
+    pub command: Command,
+    /// When it was stored, in milliseconds since the Unix epoch.
+    pub created_ms: u64,
+    /// When its last task ended.
+    pub ended_ms: Option<u64>,
+    /// Its tasks by index; empty in lists.
+    pub tasks: Vec<Task>,
+    /// How many it has.
+    pub task_count: u32,
+    /// How many exited 0.
+    pub succeeded: u32,
+    /// How many have not ended.
+    pub unfinished: u32,
+    /// Matches that were left out, with the reason.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// An agent that does not take part, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// The agent.
+    pub agent: String,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// What comes with a run beside its command.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunOptions {
+    /// Added to the clean environment.
+    pub environment: Vec<Variable>,
+    /// Where to run; `None` means the user's home.
+    pub working_directory: Option<super::command::Bytes>,
+    /// Longest running time of each task.
+    pub timeout_ms: Option<u64>,
+    /// How long an agent that is offline is waited for.
+    pub start_within_ms: Option<u64>,
+    /// Time between TERM and KILL.
+    pub kill_grace_ms: Option<u32>,
+    /// Targets by state are taken even just after a master's start.
+    pub now: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::outcome::Ending;
+
+    #[test]
+    fn tasks_only_go_forwards_and_outcomes_are_final() {
+        let ended = || TaskState::Ended(Ending::Exited(0).into());
+        let states = [TaskState::Queued, TaskState::Dispatched, TaskState::Running, ended()];
+        let legal = [(0, 1), (0, 3), (1, 2), (1, 3), (2, 3)];
+        for (from, state) in states.iter().enumerate() {
+            for (to, next) in states.iter().enumerate() {
+                assert_eq!(state.may_become(next), legal.contains(&(from, to)), "{state:?} {next:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! sloth-runner: live control of all your machines, in one binary.
+
+pub mod domain;

@@ -1,0 +1,3 @@
+//! sloth-runner: parse, run, exit.
+
+fn main() {}
