@@ -1,3 +1,4 @@
 //! sloth-runner: live control of all your machines, in one binary.
 
 pub mod domain;
+pub mod sys;

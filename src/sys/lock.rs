@@ -1,0 +1,90 @@
+//! Files that only one process at a time may hold, and pid files inside them. Knows nothing of who uses them.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io::{self, Read as _, Seek as _, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+};
+
+/// A lock on a file, held until this is closed here and in every process that inherited it.
+#[derive(Debug)]
+pub struct Lock(File);
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+impl Lock {
+    /// Takes the lock; `None` when another process holds it.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or locked for another reason.
+    pub fn try_take(path: &Path) -> io::Result<Option<Self>> {
+        let file = open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    /// Writes the own process id into the locked file.
+    ///
+    /// # Errors
+    /// When writing fails.
+    pub fn write_pid(&mut self) -> io::Result<()> {
+        self.0.set_len(0)?;
+        self.0.rewind()?;
+        writeln!(self.0, "{}", std::process::id())
+    }
+}
+
+/// The process id in a pid file, when its writer still holds the lock. A stale file names nobody.
+///
+/// # Errors
+/// When the file is there and cannot be read.
+pub fn holder(path: &Path) -> io::Result<Option<i32>> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok(if is_locked(&file)? { text.trim().parse().ok() } else { None })
+}
+
+/// Whether another process holds the lock on an existing file.
+///
+/// # Errors
+/// When the file cannot be opened.
+pub fn is_held(path: &Path) -> io::Result<bool> {
+    is_locked(&File::open(path)?)
+}
+
+fn is_locked(file: &File) -> io::Result<bool> {
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_holds_the_lock_and_a_stale_pid_names_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pid");
+        let mut lock = Lock::try_take(&path).unwrap().unwrap();
+        lock.write_pid().unwrap();
+        assert!(Lock::try_take(&path).unwrap().is_none());
+        assert_eq!(holder(&path).unwrap(), i32::try_from(std::process::id()).ok());
+        drop(lock);
+        assert_eq!(holder(&path).unwrap(), None);
+        assert!(Lock::try_take(&path).unwrap().is_some());
+    }
+}

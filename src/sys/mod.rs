@@ -1,0 +1,13 @@
+//! What sloth-runner asks of the operating system.
+//!
+//! Knows nothing of agents, masters or the wire. The only unsafe code of the house is in [`process`].
+
+pub mod clock;
+pub mod daemon;
+pub mod lock;
+pub mod logging;
+pub mod paths;
+pub mod process;
+pub mod random;
+pub mod shutdown;
+pub mod socket;

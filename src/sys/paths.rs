@@ -1,0 +1,177 @@
+//! Where sloth-runner keeps its files: root's in `/var` and `/run`, a user's where `directories` says.
+
+use std::{
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use directories::ProjectDirs;
+
+/// The directories of one daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Directories {
+    /// What must not be lost.
+    pub data: PathBuf,
+    /// Sockets and pid files.
+    pub run: PathBuf,
+    /// Log files.
+    pub log: PathBuf,
+}
+
+/// A directory that a daemon cannot use.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot use the directory {path}: {source}; give another one with --data-dir")]
+pub struct UnusableDirectory {
+    path: String,
+    source: io::Error,
+}
+
+/// There is no home directory to put anything into.
+#[derive(Debug, thiserror::Error)]
+#[error("this user has no home directory, so there is no place for data; give one with --data-dir")]
+pub struct NoHome;
+
+fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+fn project() -> Result<ProjectDirs, NoHome> {
+    ProjectDirs::from("", "", "sloth-runner").ok_or(NoHome)
+}
+
+/// `given` holds everything when an operator names a directory; else the usual places of `role`.
+///
+/// # Errors
+/// When the user has no home directory.
+pub fn directories(given: Option<&Path>, role: &str) -> Result<Directories, NoHome> {
+    if let Some(given) = given {
+        let data = std::path::absolute(given).unwrap_or_else(|_| given.to_owned());
+        return Ok(Directories { run: data.clone(), log: data.join("log"), data });
+    }
+    if is_root() {
+        return Ok(Directories {
+            data: Path::new("/var/lib/sloth-runner").join(role),
+            run: PathBuf::from("/run/sloth-runner"),
+            log: PathBuf::from("/var/log/sloth-runner"),
+        });
+    }
+    let project = project()?;
+    let state = project.state_dir().unwrap_or_else(|| project.data_local_dir()).to_owned();
+    Ok(Directories { data: project.data_local_dir().join(role), log: state.join("log"), run: state })
+}
+
+/// The socket of a master whose run directory this is.
+#[must_use]
+pub fn master_socket(run: &Path) -> PathBuf {
+    run.join("master.sock")
+}
+
+/// Sockets on which a master of this machine may listen: the own user's, then root's.
+#[must_use]
+pub fn known_master_sockets() -> Vec<PathBuf> {
+    let root = PathBuf::from("/run/sloth-runner/master.sock");
+    let own = directories(None, "master").ok().map(|dirs| master_socket(&dirs.run));
+    own.into_iter().filter(|path| *path != root).chain([root.clone()]).collect()
+}
+
+/// Makes a directory that others can pass through to a socket, but not list.
+///
+/// # Errors
+/// When it cannot be made or written to.
+pub fn make_run_directory(path: &Path) -> Result<(), UnusableDirectory> {
+    let usable = || {
+        DirBuilder::new().recursive(true).mode(0o711).create(path)?;
+        nix::unistd::access(path, nix::unistd::AccessFlags::W_OK).map_err(io::Error::from)
+    };
+    usable().map_err(|source| UnusableDirectory { path: path.display().to_string(), source })
+}
+
+/// Makes a directory that only its owner can look into.
+///
+/// # Errors
+/// When it cannot be made, is somebody else's, or cannot be written to.
+pub fn make_private(path: &Path) -> Result<(), UnusableDirectory> {
+    let usable = || {
+        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        let metadata = fs::metadata(path)?;
+        let me = nix::unistd::geteuid().as_raw();
+        if metadata.uid() != me {
+            let owner = metadata.uid();
+            return Err(io::Error::other(format!("it belongs to user {owner}, not to {me}")));
+        }
+        if metadata.permissions().mode() & 0o022 != 0 {
+            return Err(io::Error::other("others may write to it; chmod go-w mends that"));
+        }
+        nix::unistd::access(path, nix::unistd::AccessFlags::W_OK).map_err(io::Error::from)
+    };
+    usable().map_err(|source| UnusableDirectory { path: path.display().to_string(), source })
+}
+
+/// Writes a small file so that a reader sees the old content or the new one, and no one else can read it.
+///
+/// With `durable` it is on the disk when this returns.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_private(path: &Path, content: &[u8], durable: bool) -> io::Result<()> {
+    use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
+    let temporary = path.with_extension("new");
+    let mut file =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    file.write_all(content)?;
+    if durable {
+        file.sync_all()?;
+    }
+    fs::rename(&temporary, path)?;
+    if let (true, Some(parent)) = (durable, path.parent()) {
+        fs::File::open(parent)?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// What a file holds; `None` when there is none.
+///
+/// # Errors
+/// When it is there and cannot be read.
+pub fn read_optional(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(content) => Ok(Some(content)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_of_a_named_directory_lies_in_it() {
+        let dirs = directories(Some(Path::new("/x/y")), "master").unwrap();
+        assert_eq!(dirs.data, Path::new("/x/y"));
+        assert_eq!(dirs.run, Path::new("/x/y"));
+        assert_eq!(dirs.log, Path::new("/x/y/log"));
+    }
+
+    #[test]
+    fn private_files_are_private_and_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        make_private(&dir.path().join("a/b")).unwrap();
+        let path = dir.path().join("a/b/key");
+        write_private(&path, b"one", true).unwrap();
+        write_private(&path, b"two", false).unwrap();
+        assert_eq!(read_optional(&path).unwrap().unwrap(), b"two");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(read_optional(&dir.path().join("none")).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_directory_that_others_may_write_to_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let error = make_private(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("others may write to it"), "{error}");
+    }
+}

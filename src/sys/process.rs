@@ -1,0 +1,183 @@
+//! Processes: forking, new sessions, and everything below a process. The house's only unsafe code.
+
+use std::{collections::HashMap, fs, io, os::unix::process::CommandExt as _, process::Command};
+
+use nix::{
+    sys::{
+        signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask},
+        wait::{WaitPidFlag, WaitStatus, waitpid},
+    },
+    unistd::{ForkResult, Pid, getpid, setsid},
+};
+
+/// A new process of this very program, whatever has become of its file; it shows as `sloth-runner` in lists.
+#[must_use]
+pub fn own_program() -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0(env!("CARGO_PKG_NAME"));
+    command
+}
+
+/// Makes this process show under the program's name, however it was started.
+pub fn show_name() {
+    let _ = nix::sys::prctl::set_name(c"sloth-runner");
+}
+
+/// Which side of a fork this is.
+#[derive(Debug)]
+pub enum Forked {
+    /// The old process; the new one has this id.
+    Parent(Pid),
+    /// The new process.
+    Child,
+}
+
+/// Forks this process.
+///
+/// # Errors
+/// When the kernel has no room for another process.
+///
+/// # Panics
+/// When the process has more than one thread: the other threads' locks would stay locked in the child for ever.
+#[expect(unsafe_code, reason = "fork has no safe form; the check above it makes it sound")]
+pub fn fork() -> io::Result<Forked> {
+    let threads = fs::read_dir("/proc/self/task")?.count();
+    assert_eq!(threads, 1, "only a process with one thread may fork");
+    // SAFETY: with a single thread no lock can be held by a thread that does not exist in the child.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Parent { child } => Ok(Forked::Parent(child)),
+        ForkResult::Child => Ok(Forked::Child),
+    }
+}
+
+/// Makes `command` start in a session of its own, with no signal blocked, whatever its parent blocks.
+#[expect(unsafe_code, reason = "a hook between fork and exec has no safe form")]
+pub fn in_new_session(command: &mut Command) -> &mut Command {
+    let hook = || {
+        setsid()?;
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+        Ok(())
+    };
+    // SAFETY: the hook only makes two system calls; it takes no lock and allocates nothing.
+    unsafe { command.pre_exec(hook) }
+}
+
+/// A process as `/proc/PID/stat` shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcessEntry {
+    /// Its id.
+    pub pid: i32,
+    /// Its state letter, `Z` for one that has ended and was not waited for.
+    pub state: char,
+    /// When it started, in clock ticks since boot: with the id it names a process for good.
+    pub started: u64,
+}
+
+impl ProcessEntry {
+    /// The state in words.
+    #[must_use]
+    pub fn state_word(&self) -> &'static str {
+        match self.state {
+            'R' => "running",
+            'S' => "sleeping",
+            'D' => "disk wait",
+            'T' => "stopped",
+            't' => "traced",
+            'Z' => "ended, not reaped",
+            'I' => "idle",
+            _ => "unknown",
+        }
+    }
+}
+
+/// One line of `/proc/PID/stat`: the entry and its parent. The name in it may hold anything, `)` too.
+fn parse_stat(pid: i32, stat: &str) -> Option<(i32, ProcessEntry)> {
+    let fields: Vec<&str> = stat.get(stat.rfind(')')? + 2..)?.split(' ').collect();
+    let state = fields.first()?.chars().next()?;
+    let parent = fields.get(1)?.parse().ok()?;
+    // Field 22 of proc_pid_stat(5); the first after the name is field 3.
+    let started = fields.get(19)?.parse().ok()?;
+    Some((parent, ProcessEntry { pid, state, started }))
+}
+
+/// Every process below this one, children first. Ended ones that nobody waited for are not in it.
+#[must_use]
+pub fn descendants() -> Vec<ProcessEntry> {
+    let mut children: HashMap<i32, Vec<ProcessEntry>> = HashMap::new();
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    for entry in entries.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let Ok(stat) = fs::read(entry.path().join("stat")) else { continue };
+        if let Some((parent, process)) = parse_stat(pid, &String::from_utf8_lossy(&stat)) {
+            children.entry(parent).or_default().push(process);
+        }
+    }
+    let mut found = Vec::new();
+    let mut parents = vec![getpid().as_raw()];
+    while let Some(parent) = parents.pop() {
+        for process in children.remove(&parent).unwrap_or_default() {
+            parents.push(process.pid);
+            if process.state != 'Z' {
+                found.push(process);
+            }
+        }
+    }
+    found
+}
+
+/// Sends a signal; a process that has ended meanwhile is no error.
+pub fn signal(pid: i32, signal: Signal) {
+    let _ = kill(Pid::from_raw(pid), signal);
+}
+
+/// How a child ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChildEnd {
+    /// With this status.
+    Exited(u8),
+    /// By this signal.
+    Signaled(i32),
+}
+
+/// Waits for every child that has ended, without blocking, and tells how each did.
+#[must_use]
+pub fn reap() -> Vec<(i32, ChildEnd)> {
+    let mut ended = Vec::new();
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, code)) => {
+                ended.push((pid.as_raw(), ChildEnd::Exited(u8::try_from(code & 0xff).unwrap_or(255))));
+            }
+            Ok(WaitStatus::Signaled(pid, signal, _)) => {
+                ended.push((pid.as_raw(), ChildEnd::Signaled(signal as i32)));
+            }
+            Ok(WaitStatus::StillAlive) | Err(_) => return ended,
+            Ok(_) => {}
+        }
+    }
+}
+
+/// The kernel's id of this boot.
+///
+/// # Errors
+/// When `/proc` is not there.
+pub fn boot_id() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stat_lines_are_read_behind_any_name() {
+        let rest = "S 17 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 0 0";
+        let stat = format!("42 (a) b (c) {rest}");
+        let (parent, process) = parse_stat(42, &stat).unwrap();
+        assert_eq!(parent, 17);
+        assert_eq!(process, ProcessEntry { pid: 42, state: 'S', started: 4711 });
+        assert!(parse_stat(42, "42 (a").is_none());
+    }
+}

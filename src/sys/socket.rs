@@ -1,0 +1,161 @@
+//! Unix sockets under paths of any length, and the options of TCP sockets. Knows nothing of what is spoken on them.
+
+use std::{
+    fs::{self, OpenOptions},
+    io,
+    net::{TcpListener, ToSocketAddrs as _},
+    os::{
+        fd::AsRawFd as _,
+        unix::{
+            fs::{OpenOptionsExt as _, PermissionsExt as _},
+            net::{UnixListener, UnixStream},
+        },
+    },
+    path::{Path, PathBuf},
+};
+
+use nix::fcntl::OFlag;
+
+/// Linux takes socket paths of 107 bytes (`sun_path`); longer ones go through an open directory.
+const LONGEST_PATH: usize = 107;
+
+/// A path that fits, and the directory that must stay open while it is used.
+fn short(path: &Path) -> io::Result<(PathBuf, Option<fs::File>)> {
+    if path.as_os_str().len() <= LONGEST_PATH {
+        return Ok((path.to_owned(), None));
+    }
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    };
+    let directory = OpenOptions::new().read(true).custom_flags(OFlag::O_DIRECTORY.bits()).open(parent)?;
+    let link = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd())).join(name);
+    Ok((link, Some(directory)))
+}
+
+/// Listens on a path, in the place of a dead listener's leftover. The caller holds a lock that makes that safe.
+///
+/// # Errors
+/// When the path cannot be bound.
+pub fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
+    match fs::remove_file(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let (link, _directory) = short(path)?;
+    let listener = UnixListener::bind(link)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    Ok(listener)
+}
+
+/// Connects to a path.
+///
+/// # Errors
+/// When nobody listens there.
+pub fn connect(path: &Path) -> io::Result<UnixStream> {
+    let (link, _directory) = short(path)?;
+    UnixStream::connect(link)
+}
+
+/// Listens on a TCP address; `None` for the host means every address, IPv6 and IPv4 alike.
+///
+/// # Errors
+/// When the address is not this machine's or is in use.
+pub fn listen_tcp(host: Option<&str>, port: u16) -> io::Result<TcpListener> {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let bind = |address: std::net::SocketAddr| -> io::Result<TcpListener> {
+        let domain = if address.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
+        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        if address.is_ipv6() && address.ip().is_unspecified() {
+            socket.set_only_v6(false)?;
+        }
+        socket.bind(&address.into())?;
+        socket.listen(4096)?;
+        socket.set_nonblocking(true)?;
+        Ok(TcpListener::from(socket))
+    };
+    let Some(host) = host else {
+        // A kernel without IPv6 refuses the first with EAFNOSUPPORT or EADDRNOTAVAIL; a port in use is an answer.
+        return match bind((std::net::Ipv6Addr::UNSPECIFIED, port).into()) {
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+                bind((std::net::Ipv4Addr::UNSPECIFIED, port).into())
+            }
+            result => result,
+        };
+    };
+    let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address"));
+    for address in (host, port).to_socket_addrs()? {
+        match bind(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// `host:port`, `[v6]:port`, or either without a port where one is given as the default.
+///
+/// # Errors
+/// In words, when it is no address.
+pub fn parse_address(text: &str, default_port: Option<u16>) -> Result<(String, u16), String> {
+    let invalid =
+        || format!("{text:?} is not an address: write HOST:PORT, 192.0.2.1:PORT or [2001:db8::1]:PORT");
+    let (host, port) = if let Some(rest) = text.strip_prefix('[') {
+        let (host, rest) = rest.split_once(']').ok_or_else(invalid)?;
+        (host, rest.strip_prefix(':'))
+    } else if text.matches(':').count() > 1 {
+        (text, None)
+    } else {
+        match text.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        }
+    };
+    let port = match port {
+        Some(port) => port.parse().map_err(|_| invalid())?,
+        None => default_port.ok_or_else(invalid)?,
+    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._:%".contains(c);
+    if host.is_empty() || port == 0 || !host.chars().all(plain) {
+        return Err(invalid());
+    }
+    Ok((host.to_owned(), port))
+}
+
+/// A host and a port as [`parse_address`] takes them back.
+#[must_use]
+pub fn shown_address(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_taken_in_every_usual_form() {
+        let ok = |text, default| parse_address(text, default).unwrap();
+        assert_eq!(ok("master:50053", None), ("master".into(), 50053));
+        assert_eq!(ok("192.0.2.1", Some(1)), ("192.0.2.1".into(), 1));
+        assert_eq!(ok("[2001:db8::1]:5", None), ("2001:db8::1".into(), 5));
+        assert_eq!(ok("2001:db8::1", Some(7)), ("2001:db8::1".into(), 7));
+        assert_eq!(ok("[::1]", Some(7)), ("::1".into(), 7));
+        for bad in ["", ":1", "a:", "a:0", "a:70000", "a b:1", "[::1:5", "host"] {
+            assert!(parse_address(bad, None).is_err(), "{bad}");
+        }
+        assert_eq!(shown_address("::1", 5), "[::1]:5");
+    }
+
+    #[test]
+    fn sockets_work_under_paths_that_the_kernel_finds_too_long() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("d".repeat(120));
+        fs::create_dir(&deep).unwrap();
+        let path = deep.join("sock");
+        let listener = listen(&path, 0o600).unwrap();
+        connect(&path).unwrap();
+        listener.accept().unwrap();
+        assert!(listen(&path, 0o600).is_ok(), "a leftover is replaced");
+    }
+}
