@@ -2,3 +2,4 @@
 
 pub mod domain;
 pub mod sys;
+pub mod trust;

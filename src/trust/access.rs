@@ -1,0 +1,172 @@
+//! The access table: who may call what. Deny by default, on both sides of the wire.
+
+use super::identity::Identity;
+
+/// What an operator may do. Each role may do all that the ones before it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// May look.
+    Viewer,
+    /// May run and cancel.
+    Operator,
+    /// May let agents in and put them out.
+    Admin,
+}
+
+impl Role {
+    /// The word for it, as the store keeps it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// Reads the word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Viewer, Self::Operator, Self::Admin].into_iter().find(|role| role.word() == word)
+    }
+}
+
+/// Who calls, as the connection proves it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// No certificate, or one that the registry does not, or no longer, know.
+    Stranger,
+    /// A certificate of the cluster's CA that is no operator's.
+    Peer(Identity),
+    /// An operator, by certificate or by the socket's peer credentials.
+    Operator {
+        /// Its name, for the audit table.
+        name: String,
+        /// What it may do.
+        role: Role,
+        /// Whether it came over the machine's own socket.
+        local: bool,
+    },
+}
+
+/// Who may call a method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Need {
+    /// Anybody.
+    Nothing,
+    /// Any identity of the cluster.
+    Identity,
+    /// An operator of at least this role.
+    Role(Role),
+    /// A master.
+    Master,
+    /// An operator on the machine's own socket.
+    LocalSocket,
+}
+
+/// One row a method: its path as in the HTTP/2 request.
+const TABLE: &[(&str, Need)] = &[
+    ("/sloth.v1.EnrollmentService/Enroll", Need::Nothing),
+    ("/sloth.v1.AgentService/Session", Need::Master),
+    ("/sloth.v1.AgentService/Attach", Need::Master),
+    ("/sloth.v1.AgentService/Signal", Need::Master),
+    ("/sloth.v1.ControlService/GetStatus", Need::Role(Role::Viewer)),
+    ("/sloth.v1.ControlService/ListAgents", Need::Role(Role::Viewer)),
+    ("/sloth.v1.ControlService/FollowRun", Need::Role(Role::Viewer)),
+    ("/sloth.v1.ControlService/ListRuns", Need::Role(Role::Viewer)),
+    ("/sloth.v1.ControlService/StartRun", Need::Role(Role::Operator)),
+    ("/sloth.v1.ControlService/CancelRun", Need::Role(Role::Operator)),
+    ("/sloth.v1.ControlService/ApproveAgent", Need::Role(Role::Admin)),
+    ("/sloth.v1.ControlService/RejectAgent", Need::Role(Role::Admin)),
+    ("/sloth.v1.ControlService/DeleteAgent", Need::Role(Role::Admin)),
+    ("/sloth.v1.ControlService/StopAgent", Need::Role(Role::Admin)),
+    ("/sloth.v1.ControlService/CreateToken", Need::Role(Role::Admin)),
+    ("/grpc.health.v1.Health/Check", Need::Identity),
+    ("/grpc.health.v1.Health/Watch", Need::Identity),
+    ("/grpc.health.v1.Health/List", Need::Identity),
+    ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Need::LocalSocket),
+];
+
+/// Why a call is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// The caller has to say who it is.
+    #[error("this call needs an identity; on the master's own machine root has one without any set-up")]
+    NoIdentity,
+    /// The caller is known, and may not.
+    #[error("{who} may not do this: it needs {needed}")]
+    NotAllowed {
+        /// The caller.
+        who: String,
+        /// What it would have to be.
+        needed: String,
+    },
+    /// No such method; nothing without a row is served.
+    #[error("there is no such call in this version")]
+    NoSuchMethod,
+}
+
+/// Whether the table has a row for a method.
+#[must_use]
+pub fn has_row(path: &str) -> bool {
+    TABLE.iter().any(|(known, _)| *known == path)
+}
+
+/// Decides on one call.
+///
+/// # Errors
+/// When the caller may not make it.
+pub fn check(caller: &Caller, path: &str) -> Result<(), Denied> {
+    let Some((_, need)) = TABLE.iter().find(|(known, _)| *known == path) else {
+        return Err(Denied::NoSuchMethod);
+    };
+    let allowed = match (need, caller) {
+        (Need::Nothing, _)
+        | (Need::Identity, Caller::Peer(_) | Caller::Operator { .. })
+        | (Need::Master, Caller::Peer(Identity::Master(_))) => true,
+        (_, Caller::Stranger) => return Err(Denied::NoIdentity),
+        (Need::Role(needed), Caller::Operator { role, .. }) => role >= needed,
+        (Need::LocalSocket, Caller::Operator { local, .. }) => *local,
+        (Need::Role(_) | Need::LocalSocket, Caller::Peer(_))
+        | (Need::Master, Caller::Peer(_) | Caller::Operator { .. }) => false,
+    };
+    if allowed {
+        return Ok(());
+    }
+    let who = match caller {
+        Caller::Stranger => "a stranger".to_owned(),
+        Caller::Peer(identity) => identity.to_string(),
+        Caller::Operator { name, role, .. } => format!("{name} ({})", role.word()),
+    };
+    let needed = match need {
+        Need::Nothing | Need::Identity => "an identity".to_owned(),
+        Need::Role(role) => format!("the role {}", role.word()),
+        Need::Master => "to be this agent's master".to_owned(),
+        Need::LocalSocket => "the master's own socket".to_owned(),
+    };
+    Err(Denied::NotAllowed { who, needed })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn operator(role: Role) -> Caller {
+        Caller::Operator { name: "ana".into(), role, local: false }
+    }
+
+    #[test]
+    fn what_is_not_in_the_table_is_denied() {
+        let path = "/sloth.v1.ControlService/Nothing";
+        assert_eq!(check(&operator(Role::Admin), path), Err(Denied::NoSuchMethod));
+    }
+
+    #[test]
+    fn roles_include_the_ones_below_them() {
+        let run = "/sloth.v1.ControlService/StartRun";
+        assert!(check(&operator(Role::Viewer), run).is_err());
+        assert!(check(&operator(Role::Operator), run).is_ok());
+        assert!(check(&operator(Role::Admin), run).is_ok());
+        assert_eq!(check(&Caller::Stranger, run), Err(Denied::NoIdentity));
+    }
+}

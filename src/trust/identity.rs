@@ -1,0 +1,100 @@
+//! Identities: SPIFFE IDs in certificates, exactly one each. Knows no roles.
+
+use std::fmt;
+
+use rustls::pki_types::CertificateDer;
+use webpki::EndEntityCert;
+
+use crate::domain::name::AgentName;
+
+/// Who a certificate says its holder is, within one cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Identity {
+    /// A master, by its id.
+    Master(String),
+    /// An agent, by its name.
+    Agent(AgentName),
+    /// An operator, by name. Operators' names are made of the same letters as agents'.
+    Operator(AgentName),
+}
+
+/// A certificate from which no identity can be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the certificate has no sloth-runner identity: {0}")]
+pub struct InvalidIdentity(String);
+
+impl Identity {
+    /// The SPIFFE ID in the trust domain `cluster`.
+    #[must_use]
+    pub fn uri(&self, cluster: &str) -> String {
+        format!("spiffe://{cluster}{self}")
+    }
+
+    /// Reads cluster and identity from a SPIFFE ID.
+    ///
+    /// # Errors
+    /// When it is not exactly of the form that [`Self::uri`] gives.
+    pub fn parse(uri: &str) -> Result<(String, Self), InvalidIdentity> {
+        let invalid = || InvalidIdentity(uri.chars().take(200).collect());
+        let rest = uri.strip_prefix("spiffe://").ok_or_else(invalid)?;
+        let [cluster, kind, name] = rest.split('/').collect::<Vec<_>>()[..] else {
+            return Err(invalid());
+        };
+        let word: AgentName = name.parse().map_err(|_| invalid())?;
+        let identity = match kind {
+            "master" => Self::Master(name.to_owned()),
+            "agent" => Self::Agent(word),
+            "operator" => Self::Operator(word),
+            _ => return Err(invalid()),
+        };
+        if cluster.is_empty() { Err(invalid()) } else { Ok((cluster.to_owned(), identity)) }
+    }
+
+    /// Reads cluster and identity from a certificate whose chain was verified before.
+    ///
+    /// # Errors
+    /// When it has not exactly one URI, or that one is no identity.
+    pub fn of(certificate: &CertificateDer<'_>) -> Result<(String, Self), InvalidIdentity> {
+        let parsed =
+            EndEntityCert::try_from(certificate).map_err(|error| InvalidIdentity(error.to_string()))?;
+        let mut uris = parsed.valid_uri_names();
+        match (uris.next(), uris.next()) {
+            (Some(uri), None) => Self::parse(uri),
+            _ => Err(InvalidIdentity("not exactly one name in it".to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Master(id) => write!(f, "/master/{id}"),
+            Self::Agent(name) => write!(f, "/agent/{name}"),
+            Self::Operator(name) => write!(f, "/operator/{name}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identities_are_read_strictly() {
+        let agent = Identity::Agent("web-1".parse().unwrap());
+        assert_eq!(Identity::parse(&agent.uri("c1")), Ok(("c1".to_owned(), agent)));
+        for bad in [
+            "",
+            "spiffe://c1",
+            "spiffe://c1/agent",
+            "spiffe://c1/agent/",
+            "spiffe://c1/agent/a/b",
+            "spiffe://c1/root/a",
+            "spiffe:///agent/a",
+            "https://c1/agent/a",
+            "spiffe://c1/agent/../x",
+        ] {
+            assert!(Identity::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Private keys: made where they are used, kept in files that only their owner reads, never sent.
+
+use std::{io, path::Path};
+
+use rcgen::{
+    CertificateParams, CertificateSigningRequestParams, DistinguishedName, KeyPair, PublicKeyData as _,
+};
+use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use webpki::EndEntityCert;
+
+use super::fingerprint::Fingerprint;
+use crate::sys::paths::{read_optional, write_private};
+
+/// A private key (ECDSA on P-256).
+#[derive(Debug)]
+pub struct Key(pub(super) KeyPair);
+
+/// A key or certificate that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The file cannot be read or written.
+    #[error("cannot use the key file {path}: {source}")]
+    File {
+        /// Which file.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// What the file holds, or what was asked for, is not understood.
+    #[error("a key or certificate that is not usable: {0}")]
+    Format(#[from] rcgen::Error),
+}
+
+impl Key {
+    /// Makes a new key.
+    ///
+    /// # Errors
+    /// When the kernel gives no randomness.
+    pub fn generate() -> Result<Self, KeyError> {
+        Ok(Self(KeyPair::generate()?))
+    }
+
+    /// Reads a key in PEM, or makes and stores one where there is no file.
+    ///
+    /// # Errors
+    /// When the file cannot be read, written or understood.
+    pub fn load_or_generate(path: &Path) -> Result<Self, KeyError> {
+        let file = |source| KeyError::File { path: path.display().to_string(), source };
+        if let Some(pem) = read_optional(path).map_err(file)? {
+            return Ok(Self(KeyPair::from_pem(&String::from_utf8_lossy(&pem))?));
+        }
+        let key = Self::generate()?;
+        write_private(path, key.0.serialize_pem().as_bytes(), true).map_err(file)?;
+        Ok(key)
+    }
+
+    /// The public key's fingerprint.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(&self.0.subject_public_key_info())
+    }
+
+    /// A request for a certificate, signed with this key: the proof of holding it.
+    ///
+    /// # Errors
+    /// When signing fails.
+    pub fn certificate_request(&self) -> Result<Vec<u8>, KeyError> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        Ok(params.serialize_request(&self.0)?.der().to_vec())
+    }
+
+    /// For TLS.
+    #[must_use]
+    pub fn to_der(&self) -> PrivateKeyDer<'static> {
+        PrivatePkcs8KeyDer::from(self.0.serialize_der()).into()
+    }
+}
+
+/// A request whose signature was checked.
+#[derive(Debug)]
+pub struct CheckedRequest {
+    /// The key's fingerprint.
+    pub fingerprint: Fingerprint,
+    pub(super) request: CertificateSigningRequestParams,
+}
+
+/// Longest certificate request that is looked at; an ECDSA one has some 200 bytes.
+const LONGEST_REQUEST: usize = 4096;
+
+impl CheckedRequest {
+    /// Checks that whoever sent the request holds its key.
+    ///
+    /// # Errors
+    /// When it is no request or its signature is wrong.
+    pub fn check(der: &[u8]) -> Result<Self, KeyError> {
+        if der.len() > LONGEST_REQUEST {
+            return Err(rcgen::Error::CouldNotParseCertificationRequest.into());
+        }
+        let request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(der))?;
+        let fingerprint = Fingerprint::of(&request.public_key.subject_public_key_info());
+        Ok(Self { fingerprint, request })
+    }
+}
+
+/// The fingerprint of the key in a certificate; `None` when it is none.
+#[must_use]
+pub fn key_fingerprint(certificate: &CertificateDer<'_>) -> Option<Fingerprint> {
+    let parsed = EndEntityCert::try_from(certificate).ok()?;
+    Some(Fingerprint::of(&parsed.subject_public_key_info()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_prove_the_key_and_keys_survive_on_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key.pem");
+        let key = Key::load_or_generate(&path).unwrap();
+        let again = Key::load_or_generate(&path).unwrap();
+        assert_eq!(key.fingerprint(), again.fingerprint());
+
+        let mut request = key.certificate_request().unwrap();
+        assert_eq!(CheckedRequest::check(&request).unwrap().fingerprint, key.fingerprint());
+        *request.last_mut().unwrap() ^= 1;
+        assert!(CheckedRequest::check(&request).is_err());
+        assert!(CheckedRequest::check(b"garbage").is_err());
+    }
+}

@@ -1,0 +1,12 @@
+//! Who is who, and who may do what: CA, certificates, tokens, identities and the access table.
+//!
+//! Knows no sockets and no store; whether a key is still welcome is the registry's business, not a certificate's.
+
+pub mod access;
+pub mod authority;
+pub mod fingerprint;
+pub mod identity;
+pub mod key;
+pub mod tls;
+pub mod token;
+pub mod verify;

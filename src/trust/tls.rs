@@ -1,0 +1,79 @@
+//! TLS configurations: 1.3 only, ring only, our own verifier, and the ALPN names that say what a connection is.
+
+use std::sync::Arc;
+
+use rustls::{
+    ClientConfig, ServerConfig,
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName},
+};
+
+use super::verify::{Trust, Verifier};
+
+/// Ordinary gRPC. Frozen for ever: a mismatch can carry no explanation.
+pub const ALPN_H2: &[u8] = b"h2";
+/// The dialling side serves HTTP/2 on the connection, and the accepting side is its client. Frozen for ever.
+pub const ALPN_TUNNEL: &[u8] = b"sloth-tunnel/1";
+
+/// A certificate with the CA's behind it, and its key.
+#[derive(Debug)]
+pub struct Credentials {
+    /// The certificate and then the CA's.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The certificate's key.
+    pub key: PrivateKeyDer<'static>,
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+/// For the accepting side.
+///
+/// # Errors
+/// When the key does not fit the certificate.
+pub fn server(
+    own: Credentials,
+    trust: Trust,
+    client_needs_certificate: bool,
+    alpn: &[&[u8]],
+) -> Result<ServerConfig, rustls::Error> {
+    let provider = provider();
+    let verifier = Verifier::new(trust, Arc::clone(&provider), client_needs_certificate);
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(Arc::new(verifier))
+        .with_single_cert(own.chain, own.key)?;
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    Ok(config)
+}
+
+/// For the dialling side; `own` is `None` for a stranger.
+///
+/// # Errors
+/// When the key does not fit the certificate.
+pub fn client(own: Option<Credentials>, trust: Trust, alpn: &[u8]) -> Result<ClientConfig, rustls::Error> {
+    let provider = provider();
+    let verifier = Verifier::new(trust, Arc::clone(&provider), false);
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    let mut config = match own {
+        Some(own) => builder.with_client_auth_cert(own.chain, own.key)?,
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![alpn.to_vec()];
+    Ok(config)
+}
+
+/// What is sent as the server's name. Identities are compared after the handshake; this only keys the session cache,
+/// so it has to differ wherever peers do.
+///
+/// # Panics
+/// Never: the name is made of hexadecimal digits.
+#[must_use]
+pub fn server_name(peer: &str) -> ServerName<'static> {
+    let digest = super::fingerprint::Fingerprint::of(peer.as_bytes()).to_string();
+    ServerName::try_from(format!("{}.sloth-runner", &digest[..32])).expect("a DNS name")
+}
