@@ -3,3 +3,4 @@
 pub mod domain;
 pub mod sys;
 pub mod trust;
+pub mod wire;

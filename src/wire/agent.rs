@@ -1,0 +1,103 @@
+//! Facts, link preferences and states of agents on the wire.
+
+use super::proto;
+use crate::domain::{
+    agent::{AgentState, Facts, LinkPreference},
+    name::{LabelWord, Labels},
+};
+
+impl From<LinkPreference> for proto::LinkPreference {
+    fn from(preference: LinkPreference) -> Self {
+        match preference {
+            LinkPreference::Auto => Self::Auto,
+            LinkPreference::Direct => Self::Direct,
+            LinkPreference::Tunnel => Self::Tunnel,
+        }
+    }
+}
+
+impl From<proto::LinkPreference> for LinkPreference {
+    fn from(preference: proto::LinkPreference) -> Self {
+        match preference {
+            proto::LinkPreference::Unspecified | proto::LinkPreference::Auto => Self::Auto,
+            proto::LinkPreference::Direct => Self::Direct,
+            proto::LinkPreference::Tunnel => Self::Tunnel,
+        }
+    }
+}
+
+impl From<AgentState> for proto::AgentState {
+    fn from(state: AgentState) -> Self {
+        match state {
+            AgentState::Pending => Self::Pending,
+            AgentState::Active => Self::Active,
+            AgentState::Late => Self::Late,
+            AgentState::Offline => Self::Offline,
+            AgentState::Draining => Self::Draining,
+        }
+    }
+}
+
+/// The state, or offline for what this version does not know.
+#[must_use]
+pub fn state_in(state: proto::AgentState) -> AgentState {
+    match state {
+        proto::AgentState::Pending => AgentState::Pending,
+        proto::AgentState::Active => AgentState::Active,
+        proto::AgentState::Late => AgentState::Late,
+        proto::AgentState::Draining => AgentState::Draining,
+        proto::AgentState::Offline | proto::AgentState::Unspecified => AgentState::Offline,
+    }
+}
+
+macro_rules! facts_both_ways {
+    ($message:ty) => {
+        impl From<Facts> for $message {
+            fn from(facts: Facts) -> Self {
+                Self {
+                    os: facts.os,
+                    kernel: facts.kernel,
+                    architecture: facts.architecture,
+                    cpus: facts.cpus,
+                    cpu_percent: facts.cpu_percent,
+                    memory_total: facts.memory_total,
+                    memory_available: facts.memory_available,
+                    load1: facts.load1,
+                    uptime_s: facts.uptime_s,
+                    hostname: facts.hostname,
+                    running_tasks: facts.running_tasks,
+                }
+            }
+        }
+
+        impl From<$message> for Facts {
+            fn from(facts: $message) -> Self {
+                Self {
+                    os: facts.os,
+                    kernel: facts.kernel,
+                    architecture: facts.architecture,
+                    cpus: facts.cpus,
+                    cpu_percent: facts.cpu_percent,
+                    memory_total: facts.memory_total,
+                    memory_available: facts.memory_available,
+                    load1: facts.load1,
+                    uptime_s: facts.uptime_s,
+                    hostname: facts.hostname,
+                    running_tasks: facts.running_tasks,
+                }
+            }
+        }
+    };
+}
+
+// The agent's message and the operators' are apart, so that either may grow without the other.
+facts_both_ways!(proto::Facts);
+facts_both_ways!(proto::AgentFacts);
+
+/// Labels that are well formed; a peer's others are dropped, since no target could name them.
+pub fn labels_in(labels: impl IntoIterator<Item = (String, String)>) -> Labels {
+    labels
+        .into_iter()
+        .filter_map(|(key, value)| Some((LabelWord::try_from(key).ok()?, LabelWord::try_from(value).ok()?)))
+        .collect()
+}

@@ -1,0 +1,141 @@
+//! Commands, options and task specifications on the wire.
+
+use super::{InvalidMessage, proto};
+use crate::domain::{
+    command::{Bytes, Command, TaskSpec, Variable},
+    ids::{RunId, RunReference, TaskId},
+    run::RunOptions,
+};
+
+impl From<Command> for proto::Command {
+    fn from(command: Command) -> Self {
+        Self { words: command.words().iter().map(|word| word.0.clone().into()).collect() }
+    }
+}
+
+impl TryFrom<proto::Command> for Command {
+    type Error = InvalidMessage;
+
+    fn try_from(command: proto::Command) -> Result<Self, InvalidMessage> {
+        let words = command.words.into_iter().map(Into::into).collect();
+        Self::new(words).map_err(InvalidMessage::because)
+    }
+}
+
+fn variables_out(variables: Vec<Variable>) -> Vec<proto::EnvironmentVariable> {
+    let out = |variable: Variable| proto::EnvironmentVariable {
+        name: variable.name.0.into(),
+        value: variable.value.0.into(),
+    };
+    variables.into_iter().map(out).collect()
+}
+
+fn variables_in(variables: Vec<proto::EnvironmentVariable>) -> Result<Vec<Variable>, InvalidMessage> {
+    variables
+        .into_iter()
+        .map(|variable| Variable::new(variable.name.into(), variable.value.into()).map_err(InvalidMessage))
+        .collect()
+}
+
+fn optional_bytes(bytes: bytes::Bytes) -> Option<Bytes> {
+    (!bytes.is_empty()).then(|| Bytes(bytes.into()))
+}
+
+impl From<RunOptions> for proto::RunOptions {
+    fn from(options: RunOptions) -> Self {
+        Self {
+            environment: variables_out(options.environment),
+            working_directory: options.working_directory.map(|bytes| bytes.0).unwrap_or_default().into(),
+            timeout_ms: options.timeout_ms.unwrap_or(0),
+            start_within_ms: options.start_within_ms.unwrap_or(0),
+            kill_grace_ms: options.kill_grace_ms.unwrap_or(0),
+            now: options.now,
+            output_cap: proto::OutputCap::Block.into(),
+        }
+    }
+}
+
+impl TryFrom<proto::RunOptions> for RunOptions {
+    type Error = InvalidMessage;
+
+    fn try_from(options: proto::RunOptions) -> Result<Self, InvalidMessage> {
+        let some = |value: u64| (value > 0).then_some(value);
+        Ok(Self {
+            environment: variables_in(options.environment)?,
+            working_directory: optional_bytes(options.working_directory),
+            timeout_ms: some(options.timeout_ms),
+            start_within_ms: some(options.start_within_ms),
+            kill_grace_ms: (options.kill_grace_ms > 0).then_some(options.kill_grace_ms),
+            now: options.now,
+        })
+    }
+}
+
+/// A task's specification, with the id that travels in it.
+#[must_use]
+pub fn task_spec_out(id: TaskId, spec: TaskSpec) -> proto::TaskSpec {
+    proto::TaskSpec {
+        run_id: id.run.to_bytes().to_vec().into(),
+        run_number: spec.run_number,
+        task_index: id.index,
+        operator: spec.operator,
+        target: spec.target,
+        command: Some(spec.command.into()),
+        environment: variables_out(spec.environment),
+        working_directory: spec.working_directory.map(|bytes| bytes.0).unwrap_or_default().into(),
+        timeout_ms: spec.timeout_ms.unwrap_or(0),
+        kill_grace_ms: spec.kill_grace_ms,
+    }
+}
+
+impl TryFrom<proto::TaskSpec> for TaskSpec {
+    type Error = InvalidMessage;
+
+    fn try_from(spec: proto::TaskSpec) -> Result<Self, InvalidMessage> {
+        let command = spec.command.ok_or_else(|| InvalidMessage::missing("a task's command"))?;
+        Ok(Self {
+            run_number: spec.run_number,
+            operator: spec.operator,
+            target: spec.target,
+            command: command.try_into()?,
+            environment: variables_in(spec.environment)?,
+            working_directory: optional_bytes(spec.working_directory),
+            timeout_ms: (spec.timeout_ms > 0).then_some(spec.timeout_ms),
+            kill_grace_ms: spec.kill_grace_ms,
+        })
+    }
+}
+
+/// A task's id from its two fields.
+///
+/// # Errors
+/// When the run's id is none.
+pub fn task_id(run: &[u8], index: u32) -> Result<TaskId, InvalidMessage> {
+    Ok(TaskId { run: RunId::from_bytes(run).map_err(InvalidMessage::because)?, index })
+}
+
+impl From<RunReference> for proto::RunReference {
+    fn from(reference: RunReference) -> Self {
+        use proto::run_reference::Kind;
+        let kind = match reference {
+            RunReference::Id(id) => Kind::RunId(id.to_bytes().to_vec().into()),
+            RunReference::Number(number) => Kind::Number(number),
+            RunReference::Last => Kind::Last(true),
+        };
+        Self { kind: Some(kind) }
+    }
+}
+
+impl TryFrom<proto::RunReference> for RunReference {
+    type Error = InvalidMessage;
+
+    fn try_from(reference: proto::RunReference) -> Result<Self, InvalidMessage> {
+        use proto::run_reference::Kind;
+        match reference.kind {
+            Some(Kind::RunId(id)) => RunId::from_bytes(&id).map(Self::Id).map_err(InvalidMessage::because),
+            Some(Kind::Number(number)) => Ok(Self::Number(number)),
+            Some(Kind::Last(_)) => Ok(Self::Last),
+            None => Err(InvalidMessage::missing("the run")),
+        }
+    }
+}

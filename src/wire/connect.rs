@@ -1,0 +1,122 @@
+//! Dialling: TCP with a deadline, `TCP_NODELAY`, TLS, and who answered.
+
+use std::{io, sync::Arc, time::Duration};
+
+use rustls::{
+    ClientConfig,
+    pki_types::{CertificateDer, ServerName},
+};
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use crate::{
+    sys::socket::shown_address,
+    trust::identity::{Identity, InvalidIdentity},
+};
+
+/// Deadline of connecting and of shaking hands, each.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
+/// A connection that could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// TCP did not come about.
+    #[error("{address} does not answer: {source}")]
+    Connect {
+        /// Where it went.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// TLS did not come about.
+    #[error("{address} answers, but not as a sloth-runner that this side trusts: {reason}")]
+    Handshake {
+        /// Where it went.
+        address: String,
+        /// Why, in words.
+        reason: String,
+    },
+    /// It is somebody of the cluster, but not who was meant.
+    #[error("{address} is {found}, not {wanted}")]
+    WrongPeer {
+        /// Where it went.
+        address: String,
+        /// Who answered.
+        found: String,
+        /// Who was meant.
+        wanted: String,
+    },
+}
+
+/// A TLS connection and the certificates of whoever answered.
+#[derive(Debug)]
+pub struct Dialled {
+    /// The connection.
+    pub stream: TlsStream<TcpStream>,
+    /// The peer's chain, its own certificate first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The address that was reached.
+    pub address: String,
+}
+
+impl Dialled {
+    /// Who answered.
+    ///
+    /// # Errors
+    /// When its certificate has no identity.
+    pub fn peer(&self) -> Result<(String, Identity), InvalidIdentity> {
+        match self.chain.first() {
+            Some(certificate) => Identity::of(certificate),
+            None => Identity::parse(""),
+        }
+    }
+}
+
+/// Dials a host and shakes hands.
+///
+/// # Errors
+/// See [`DialError`].
+pub async fn dial(
+    host: &str,
+    port: u16,
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+) -> Result<Dialled, DialError> {
+    let address = shown_address(host, port);
+    let late = || io::Error::new(io::ErrorKind::TimedOut, "no answer within 10 s");
+    let connect = |source| DialError::Connect { address: address.clone(), source };
+    let stream = timeout(DEADLINE, TcpStream::connect((host, port)))
+        .await
+        .map_err(|_| connect(late()))?
+        .map_err(connect)?;
+    stream.set_nodelay(true).map_err(connect)?;
+    let handshake =
+        |error: io::Error| DialError::Handshake { address: address.clone(), reason: explain(&error) };
+    let stream = timeout(DEADLINE, TlsConnector::from(config).connect(name, stream))
+        .await
+        .map_err(|_| handshake(late()))?
+        .map_err(handshake)?;
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
+    Ok(Dialled { stream, chain, address })
+}
+
+/// rustls' errors, in words for people.
+fn explain(error: &io::Error) -> String {
+    use rustls::{AlertDescription, CertificateError, Error};
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    match tls {
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            "its certificate is not of the CA that is pinned here (wrong CA)".to_owned()
+        }
+        Some(Error::InvalidMessage(_)) => "it does not speak TLS".to_owned(),
+        Some(Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => {
+            "it is another kind of server".to_owned()
+        }
+        Some(other) => other.to_string(),
+        None if error.kind() == io::ErrorKind::UnexpectedEof => {
+            "it closed the connection during the handshake".to_owned()
+        }
+        None => error.to_string(),
+    }
+}

@@ -1,0 +1,33 @@
+//! Frames on the wire. Their bytes are passed on without a copy.
+
+use super::{InvalidMessage, proto};
+use crate::domain::frame::{Frame, MAX_PAYLOAD, Stream};
+
+impl From<Frame> for proto::Frame {
+    fn from(frame: Frame) -> Self {
+        let stream = match frame.stream {
+            Stream::Stdout => proto::Stream::Stdout,
+            Stream::Stderr => proto::Stream::Stderr,
+        };
+        Self { stream: stream.into(), offset: frame.offset, time_ns: frame.time_ns, data: frame.data }
+    }
+}
+
+impl TryFrom<proto::Frame> for Frame {
+    type Error = InvalidMessage;
+
+    fn try_from(frame: proto::Frame) -> Result<Self, InvalidMessage> {
+        let stream = match frame.stream() {
+            proto::Stream::Stdout => Stream::Stdout,
+            proto::Stream::Stderr => Stream::Stderr,
+            proto::Stream::Unspecified => return Err(InvalidMessage::missing("a frame's stream")),
+        };
+        if frame.data.is_empty() || frame.data.len() > MAX_PAYLOAD {
+            return Err(InvalidMessage(format!("a frame of {} bytes", frame.data.len())));
+        }
+        if frame.offset.checked_add(frame.data.len() as u64).is_none() {
+            return Err(InvalidMessage("a frame beyond every offset".to_owned()));
+        }
+        Ok(Self { stream, offset: frame.offset, time_ns: frame.time_ns, data: frame.data })
+    }
+}

@@ -1,0 +1,117 @@
+//! Runs and tasks on the wire.
+
+use super::{InvalidMessage, proto};
+use crate::domain::{
+    ids::RunId,
+    run::{LeftOut, Run, Task, TaskState},
+};
+
+impl From<Task> for proto::Task {
+    fn from(task: Task) -> Self {
+        let (state, outcome) = match task.state {
+            TaskState::Queued => (proto::TaskState::Queued, None),
+            TaskState::Dispatched => (proto::TaskState::Dispatched, None),
+            TaskState::Running => (proto::TaskState::Running, None),
+            TaskState::Ended(outcome) => (proto::TaskState::Ended, Some(outcome.into())),
+        };
+        Self {
+            index: task.index,
+            agent: task.agent.into(),
+            state: state.into(),
+            outcome,
+            no_contact_since_ms: task.no_contact_since_ms.unwrap_or(0),
+            started_ms: task.started_ms.unwrap_or(0),
+            duration_ns: task.duration_ns,
+            end_offset: task.end_offset,
+            batch: task.batch,
+            waiting: task.waiting,
+        }
+    }
+}
+
+fn some(ms: u64) -> Option<u64> {
+    (ms > 0).then_some(ms)
+}
+
+impl TryFrom<proto::Task> for Task {
+    type Error = InvalidMessage;
+
+    fn try_from(task: proto::Task) -> Result<Self, InvalidMessage> {
+        let state = match task.state() {
+            proto::TaskState::Queued => TaskState::Queued,
+            proto::TaskState::Dispatched => TaskState::Dispatched,
+            proto::TaskState::Running => TaskState::Running,
+            proto::TaskState::Ended => {
+                let outcome = task.outcome.ok_or_else(|| InvalidMessage::missing("an outcome"))?;
+                TaskState::Ended(outcome.try_into()?)
+            }
+            proto::TaskState::Unspecified => return Err(InvalidMessage::missing("a task's state")),
+        };
+        Ok(Self {
+            index: task.index,
+            agent: task.agent.try_into().map_err(InvalidMessage::because)?,
+            state,
+            no_contact_since_ms: some(task.no_contact_since_ms),
+            started_ms: some(task.started_ms),
+            duration_ns: task.duration_ns,
+            end_offset: task.end_offset,
+            batch: task.batch,
+            waiting: task.waiting,
+        })
+    }
+}
+
+impl From<LeftOut> for proto::LeftOut {
+    fn from(left: LeftOut) -> Self {
+        Self { name: left.agent, reason: left.reason }
+    }
+}
+
+impl From<proto::LeftOut> for LeftOut {
+    fn from(left: proto::LeftOut) -> Self {
+        Self { agent: left.name, reason: left.reason }
+    }
+}
+
+impl From<Run> for proto::Run {
+    fn from(run: Run) -> Self {
+        Self {
+            run_id: run.id.to_bytes().to_vec().into(),
+            number: run.number,
+            operator: run.operator,
+            target: run.target,
+            command: Some(run.command.into()),
+            created_ms: run.created_ms,
+            ended_ms: run.ended_ms.unwrap_or(0),
+            tasks: run.tasks.into_iter().map(Into::into).collect(),
+            task_count: run.task_count,
+            succeeded: run.succeeded,
+            unfinished: run.unfinished,
+            left_out: run.left_out.into_iter().map(Into::into).collect(),
+            plain_name: run.plain_name,
+        }
+    }
+}
+
+impl TryFrom<proto::Run> for Run {
+    type Error = InvalidMessage;
+
+    fn try_from(run: proto::Run) -> Result<Self, InvalidMessage> {
+        let command = run.command.ok_or_else(|| InvalidMessage::missing("a run's command"))?;
+        Ok(Self {
+            id: RunId::from_bytes(&run.run_id).map_err(InvalidMessage::because)?,
+            number: run.number,
+            operator: run.operator,
+            target: run.target,
+            plain_name: run.plain_name,
+            command: command.try_into()?,
+            created_ms: run.created_ms,
+            ended_ms: some(run.ended_ms),
+            tasks: run.tasks.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            task_count: run.task_count,
+            succeeded: run.succeeded,
+            unfinished: run.unfinished,
+            left_out: run.left_out.into_iter().map(Into::into).collect(),
+        })
+    }
+}

@@ -1,0 +1,41 @@
+//! What went wrong with a call, in words for people.
+
+use tonic::{Code, Status};
+
+/// Why a call to the master failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// The master answered, and refused.
+    #[error("{0}")]
+    Refused(String),
+    /// The connection to the master broke.
+    #[error("the connection to the master broke{0}")]
+    Disconnected(String),
+    /// The master does not know the call.
+    #[error("this master is too old for that: upgrade it ({0})")]
+    TooOld(String),
+}
+
+impl From<Status> for CallError {
+    fn from(status: Status) -> Self {
+        let message = status.message().to_owned();
+        match status.code() {
+            Code::Unimplemented => Self::TooOld(message),
+            // hyper reports a broken connection as one of these, with its own words.
+            Code::Unknown | Code::Unavailable | Code::Internal | Code::Cancelled
+                if std::error::Error::source(&status).is_some() || message.is_empty() =>
+            {
+                Self::Disconnected(String::new())
+            }
+            Code::Unavailable => Self::Disconnected(format!(": {message}")),
+            _ if message.is_empty() => Self::Refused(format!("the master refused ({})", status.code())),
+            _ => Self::Refused(message),
+        }
+    }
+}
+
+impl From<super::InvalidMessage> for Status {
+    fn from(invalid: super::InvalidMessage) -> Self {
+        Self::invalid_argument(invalid.0)
+    }
+}
