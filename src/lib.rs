@@ -1,5 +1,6 @@
 //! sloth-runner: live control of all your machines, in one binary.
 
+pub mod agent;
 pub mod domain;
 pub mod sys;
 pub mod trust;

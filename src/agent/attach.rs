@@ -1,0 +1,317 @@
+//! One Attach: starts a task where that is due, then streams what it prints, as far as the master grants.
+//!
+//! Dropping it means nothing to the task.
+
+use std::{io, sync::Arc, time::Duration};
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+
+use super::{
+    core::{Asked, Decision, Revision},
+    keeper::{
+        protocol::{StartTask, TaskEnding, TaskReply, TaskRequest},
+        server::boottime_ns,
+    },
+    keeping::{TaskProcess, ending_of, record_of},
+    layout::TaskLayout,
+    spool::{self, Read, SpoolReader},
+    state::Agent,
+};
+use crate::{
+    domain::{
+        command::TaskSpec,
+        ids::{Incarnation, TaskId},
+        outcome::{Ending, Outcome},
+    },
+    wire::{
+        InvalidMessage,
+        command::task_id,
+        proto::{self, attach_request, attach_response::Kind},
+    },
+};
+
+/// Answers that may wait for the connection.
+pub const ANSWERS: usize = 4;
+
+/// How often a task's process is asked again that lives but does not take a connection.
+const BUSY_RETRY: Duration = Duration::from_millis(50);
+
+type Answers = mpsc::Sender<Result<proto::AttachResponse, Status>>;
+
+/// Why an Attach ended.
+enum End {
+    /// The master is gone or has what it wants.
+    Done,
+    /// To be told to the master.
+    Failed(Status),
+}
+
+impl From<InvalidMessage> for End {
+    fn from(invalid: InvalidMessage) -> Self {
+        Self::Failed(invalid.into())
+    }
+}
+
+impl From<io::Error> for End {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(Status::internal(format!("the agent's disk: {error}")))
+    }
+}
+
+/// Serves one Attach to its end.
+pub async fn serve(
+    agent: Agent,
+    requests: Streaming<proto::AttachRequest>,
+    answers: Answers,
+    stop: CancellationToken,
+) {
+    let mut attach = Attach { agent, requests, answers: answers.clone() };
+    let end = tokio::select! {
+        end = attach.run() => end,
+        () = stop.cancelled() => {
+            let closing = proto::Closing { reason: "the agent's network half ends".into(), retry_after_ms: 0 };
+            let _ = answers.try_send(Ok(answer(Kind::Closing(closing))));
+            return;
+        }
+    };
+    if let Err(End::Failed(status)) = end {
+        tracing::warn!(message = status.message(), "an Attach failed");
+        let _ = answers.send(Err(status)).await;
+    }
+}
+
+fn answer(kind: Kind) -> proto::AttachResponse {
+    proto::AttachResponse { kind: Some(kind) }
+}
+
+struct Attach {
+    agent: Agent,
+    requests: Streaming<proto::AttachRequest>,
+    answers: Answers,
+}
+
+impl Attach {
+    async fn send(&self, kind: Kind) -> Result<(), End> {
+        self.answers.send(Ok(answer(kind))).await.map_err(|_| End::Done)
+    }
+
+    async fn request(&mut self) -> Result<attach_request::Kind, End> {
+        match self.requests.message().await {
+            Ok(Some(proto::AttachRequest { kind: Some(kind) })) => Ok(kind),
+            Ok(Some(_)) => Err(InvalidMessage::missing("a request").into()),
+            Ok(None) | Err(_) => Err(End::Done),
+        }
+    }
+
+    async fn run(&mut self) -> Result<(), End> {
+        let attach_request::Kind::Open(open) = self.request().await? else {
+            return Err(InvalidMessage("an Attach begins with Open".to_owned()).into());
+        };
+        let id = task_id(&open.run_id, open.task_index)?;
+        let asked = Asked {
+            id,
+            attempt: open.attempt,
+            may_start: open.may_start,
+            incarnation: Incarnation(open.incarnation.clone()),
+        };
+        self.agent.see(Revision { epoch: open.epoch, revision: open.revision });
+        let (decision, superseded) = self.agent.open(&asked);
+        let agent = self.agent.clone();
+        let result = tokio::select! {
+            result = self.obey(id, decision, open) => result,
+            () = superseded.cancelled() => {
+                let by_attempt = asked.attempt + 1;
+                self.send(Kind::Superseded(proto::Superseded { by_attempt })).await
+            }
+        };
+        agent.release(id, asked.attempt);
+        result
+    }
+
+    async fn obey(&mut self, id: TaskId, decision: Decision, open: proto::Open) -> Result<(), End> {
+        match decision {
+            Decision::Start => {
+                let spec = open.spec.clone().ok_or_else(|| InvalidMessage::missing("a task"))?;
+                let spec = TaskSpec::try_from(spec)?;
+                let agent = self.agent.description.name.to_string();
+                match self.agent.keeper.start(StartTask { id, spec, agent }).await {
+                    Ok(()) => self.stream(id, &open).await,
+                    Err(reason) => {
+                        let reason = format!("the agent cannot start it: {reason}");
+                        self.end_unstarted(id, Ending::Refused(reason)).await
+                    }
+                }
+            }
+            Decision::Resume => self.stream(id, &open).await,
+            Decision::Recall => match self.agent.recall(id)? {
+                Some(ending) => self.hand_over(id, ending).await,
+                None => Err(io::Error::other("a finished task without an ending").into()),
+            },
+            Decision::Refuse(reason) => self.end_unstarted(id, Ending::Refused(reason)).await,
+            Decision::Unknown(reason) => {
+                // Remembered, so that a call that was under way for long cannot start it after all.
+                let outcome = Outcome::from(Ending::Undeliverable(reason.clone()));
+                let ending = TaskEnding { outcome, end_offset: 0, duration_ns: 0 };
+                self.agent.finish(id, ending)?;
+                let incarnation = self.agent.incarnation().to_string();
+                self.send(Kind::Unknown(proto::TaskUnknown { incarnation, reason })).await
+            }
+            Decision::Superseded(by_attempt) => {
+                self.send(Kind::Superseded(proto::Superseded { by_attempt })).await
+            }
+        }
+    }
+
+    async fn end_unstarted(&mut self, id: TaskId, ending: Ending) -> Result<(), End> {
+        let ending = TaskEnding { outcome: ending.into(), end_offset: 0, duration_ns: 0 };
+        self.agent.finish(id, ending.clone())?;
+        self.hand_over(id, ending).await
+    }
+
+    /// Tells how a task ended and waits until the master has stored it.
+    async fn hand_over(&mut self, id: TaskId, ending: TaskEnding) -> Result<(), End> {
+        self.send(Kind::Ended(proto::TaskEnded {
+            outcome: Some(ending.outcome.clone().into()),
+            end_offset: ending.end_offset,
+            duration_ns: ending.duration_ns,
+        }))
+        .await?;
+        loop {
+            if let attach_request::Kind::OutcomeStored(_) = self.request().await? {
+                self.agent.finish(id, ending)?;
+                return Ok(());
+            }
+        }
+    }
+
+    async fn stream(&mut self, id: TaskId, open: &proto::Open) -> Result<(), End> {
+        let layout = Arc::clone(&self.agent.layout);
+        let task = layout.task(id);
+        let started = record_of(&task)?.map_or(0, |record| record.started_boottime_ns);
+        let elapsed_ns = boottime_ns()?.saturating_sub(started);
+        self.send(Kind::Started(proto::TaskStarted { elapsed_ns })).await?;
+        let mut streaming = SpoolStream {
+            process: TaskProcess::connect(&task),
+            reader: SpoolReader::new(task.spool(), open.from_offset),
+            grant: open.grant_to,
+            spooled: open.from_offset,
+            ending: None,
+            waits: false,
+            task,
+        };
+        streaming.acknowledge(open.from_offset).await?;
+        self.agent.save_seen();
+        let ending = loop {
+            if streaming.ending.is_none() && streaming.process.is_none() {
+                streaming.ending = ending_of(&layout, id)?;
+                match &streaming.ending {
+                    Some(ending) => streaming.spooled = ending.end_offset,
+                    None => streaming.process = TaskProcess::connect(&streaming.task),
+                }
+                if streaming.ending.is_none() && streaming.process.is_none() {
+                    // It lives, but takes no connection just now.
+                    tokio::time::sleep(BUSY_RETRY).await;
+                    continue;
+                }
+            }
+            if streaming.may_read() {
+                match streaming.reader.read(streaming.spooled.min(streaming.grant))? {
+                    Read::Frames(frames) => {
+                        let frames = frames.into_iter().map(Into::into).collect();
+                        self.send(Kind::Output(proto::Output { frames })).await?;
+                    }
+                    Read::Gap { from, to } => {
+                        let reason = "the agent no longer has it".to_owned();
+                        self.send(Kind::Gap(proto::Gap { from, to, reason })).await?;
+                    }
+                    Read::Nothing => {
+                        let at = streaming.reader.offset();
+                        return Err(io::Error::other(format!("a hole in the spool at {at}")).into());
+                    }
+                }
+            } else if let Some(ending) = &streaming.ending
+                && streaming.reader.offset() >= ending.end_offset
+            {
+                break ending.clone();
+            }
+            streaming.ask().await;
+            let may_read = streaming.may_read();
+            tokio::select! {
+                biased;
+                request = self.request() => match request? {
+                    attach_request::Kind::Grant(grant) => {
+                        streaming.grant = streaming.grant.max(grant.to_offset);
+                    }
+                    attach_request::Kind::Acknowledge(acknowledge) => {
+                        streaming.acknowledge(acknowledge.offset).await?;
+                    }
+                    _ => {}
+                },
+                reply = next_of(&mut streaming.process), if !may_read && streaming.waits => {
+                    streaming.heard(reply);
+                }
+                () = std::future::ready(()), if may_read => {}
+            }
+        };
+        self.hand_over(id, ending).await
+    }
+}
+
+async fn next_of(process: &mut Option<TaskProcess>) -> Option<TaskReply> {
+    match process {
+        Some(process) => process.next().await,
+        None => None,
+    }
+}
+
+/// Where an Attach stands in its task's spool.
+struct SpoolStream {
+    task: TaskLayout,
+    process: Option<TaskProcess>,
+    reader: SpoolReader,
+    /// The master takes bytes before this offset.
+    grant: u64,
+    /// The spool holds bytes before this offset.
+    spooled: u64,
+    ending: Option<TaskEnding>,
+    /// An answer of the process is due.
+    waits: bool,
+}
+
+impl SpoolStream {
+    fn may_read(&self) -> bool {
+        self.reader.offset() < self.spooled.min(self.grant)
+    }
+
+    /// Asks the process to say when there is more than was read, once.
+    async fn ask(&mut self) {
+        if self.waits || self.ending.is_some() || self.spooled > self.reader.offset() {
+            return;
+        }
+        if let Some(process) = &mut self.process {
+            let wait = TaskRequest::Wait { past: self.spooled };
+            // A process that is gone says so with the end of the connection.
+            let _ = process.say(&wait).await;
+            self.waits = true;
+        }
+    }
+
+    fn heard(&mut self, reply: Option<TaskReply>) {
+        self.waits = false;
+        match reply {
+            Some(TaskReply::Spooled { end }) => self.spooled = end,
+            Some(TaskReply::Ended) | None => self.process = None,
+        }
+    }
+
+    async fn acknowledge(&mut self, offset: u64) -> io::Result<()> {
+        if let Some(process) = &mut self.process {
+            let _ = process.say(&TaskRequest::Acknowledge { offset }).await;
+            Ok(())
+        } else {
+            spool::drop_before(&self.task.spool(), offset)
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The agent's decisions about tasks: what is started, what is resumed, what is refused. Pure.
+//!
+//! Its law: nothing is ever started a second time because someone forgot.
+
+use std::collections::HashMap;
+
+use crate::domain::ids::{Incarnation, TaskId};
+
+/// What a master asks for in the first message of an Attach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Which task.
+    pub id: TaskId,
+    /// Of two calls for one task the higher one wins.
+    pub attempt: u64,
+    /// Whether it may be started where it is unknown.
+    pub may_start: bool,
+    /// The incarnation for which that holds.
+    pub incarnation: Incarnation,
+}
+
+/// What the agent's disk knows of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Knowledge {
+    /// It has a directory: it was started.
+    Spooled,
+    /// It ended, and the master has said that it knows.
+    Finished,
+    /// Nothing.
+    Nothing,
+}
+
+/// What to do about an Attach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Start it, then stream it.
+    Start,
+    /// Stream it.
+    Resume,
+    /// Answer with how it ended.
+    Recall,
+    /// Answer that it is not known here.
+    Unknown(String),
+    /// Answer that it will not be started.
+    Refuse(String),
+    /// A call with this attempt has its place.
+    Superseded(u64),
+}
+
+/// The agent's state of mind.
+#[derive(Debug)]
+pub struct Core {
+    incarnation: Incarnation,
+    attempts: HashMap<TaskId, u64>,
+    stopping: bool,
+    seen: Revision,
+}
+
+/// A moment of the master's store. A new epoch begins when an operator says that a backup was restored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Revision {
+    /// Counted by operators' `--restored`.
+    pub epoch: u64,
+    /// Counted by the store's commits.
+    pub revision: u64,
+}
+
+impl Core {
+    /// A fresh state of mind, which has seen this much of the master's store.
+    #[must_use]
+    pub fn new(incarnation: Incarnation, seen: Revision) -> Self {
+        Self { incarnation, attempts: HashMap::new(), stopping: false, seen }
+    }
+
+    /// This life of the agent's memory.
+    #[must_use]
+    pub fn incarnation(&self) -> &Incarnation {
+        &self.incarnation
+    }
+
+    /// Whether the agent is ending.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
+    /// From now on nothing new is started.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+    }
+
+    /// The highest revision of the master's store that was seen.
+    #[must_use]
+    pub fn seen(&self) -> Revision {
+        self.seen
+    }
+
+    /// Notes a revision; true when it is higher than any before, and has to be remembered.
+    pub fn see(&mut self, revision: Revision) -> bool {
+        let higher = revision > self.seen;
+        self.seen = self.seen.max(revision);
+        higher
+    }
+
+    /// Decides on an Attach and remembers its attempt.
+    pub fn open(&mut self, asked: &Asked, knowledge: Knowledge) -> Decision {
+        if let Some(attempt) = self.attempts.get(&asked.id).filter(|known| **known >= asked.attempt) {
+            return Decision::Superseded(*attempt);
+        }
+        self.attempts.insert(asked.id, asked.attempt);
+        match knowledge {
+            Knowledge::Spooled => Decision::Resume,
+            Knowledge::Finished => Decision::Recall,
+            Knowledge::Nothing if asked.incarnation != self.incarnation => {
+                Decision::Unknown(asked.incarnation.loss_seen_by(&self.incarnation).to_owned())
+            }
+            Knowledge::Nothing if !asked.may_start => {
+                Decision::Unknown("it was never started here".to_owned())
+            }
+            Knowledge::Nothing if self.stopping => Decision::Refuse("the agent is stopping".to_owned()),
+            Knowledge::Nothing => Decision::Start,
+        }
+    }
+
+    /// Forgets a task's attempts, once the disk remembers the task for good.
+    pub fn forget(&mut self, id: TaskId) {
+        self.attempts.remove(&id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::RunId;
+
+    fn asked(attempt: u64, may_start: bool, boot: &str) -> Asked {
+        Asked {
+            id: TaskId { run: RunId::from_parts(1, 2), index: 0 },
+            attempt,
+            may_start,
+            incarnation: Incarnation::new("dir", boot),
+        }
+    }
+
+    fn core() -> Core {
+        Core::new(Incarnation::new("dir", "boot"), Revision::default())
+    }
+
+    #[test]
+    fn a_task_is_started_once_and_only_by_who_may() {
+        use Decision as D;
+        use Knowledge as K;
+        let unknown = |text: &str| D::Unknown(text.to_owned());
+        let table = [
+            (asked(1, true, "boot"), K::Nothing, D::Start),
+            (asked(1, true, "boot"), K::Spooled, D::Resume),
+            (asked(1, true, "boot"), K::Finished, D::Recall),
+            (asked(1, false, "boot"), K::Nothing, unknown("it was never started here")),
+            (asked(1, true, "older"), K::Nothing, unknown("the machine was rebooted")),
+            (asked(1, false, "older"), K::Spooled, D::Resume),
+        ];
+        for (asked, knowledge, decision) in table {
+            assert_eq!(core().open(&asked, knowledge), decision, "{asked:?} {knowledge:?}");
+        }
+    }
+
+    #[test]
+    fn the_higher_attempt_wins_and_a_late_lower_one_starts_nothing() {
+        let mut core = core();
+        let answer = core.open(&asked(2, false, "boot"), Knowledge::Nothing);
+        assert!(matches!(answer, Decision::Unknown(_)));
+        let late = core.open(&asked(1, true, "boot"), Knowledge::Nothing);
+        assert_eq!(late, Decision::Superseded(2));
+        let same = core.open(&asked(2, true, "boot"), Knowledge::Nothing);
+        assert_eq!(same, Decision::Superseded(2));
+    }
+
+    #[test]
+    fn a_stopping_agent_resumes_but_starts_nothing() {
+        let mut core = core();
+        core.stop();
+        assert_eq!(core.open(&asked(1, true, "boot"), Knowledge::Spooled), Decision::Resume);
+        let refused = core.open(&asked(2, true, "boot"), Knowledge::Nothing);
+        assert!(matches!(refused, Decision::Refuse(_)));
+    }
+
+    #[test]
+    fn only_higher_revisions_are_remembered_and_a_new_epoch_is_higher() {
+        let mut core = core();
+        assert!(core.see(Revision { epoch: 0, revision: 9 }));
+        assert!(!core.see(Revision { epoch: 0, revision: 3 }));
+        assert!(core.see(Revision { epoch: 1, revision: 1 }));
+        assert_eq!(core.seen(), Revision { epoch: 1, revision: 1 });
+    }
+}

@@ -1,0 +1,312 @@
+//! Getting an identity: by token, through the master's socket on the same machine, or by waiting for an operator.
+//!
+//! Owns the files of the agent's identity. Knows no tasks.
+
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
+
+use rustls::pki_types::CertificateDer;
+use tokio::net::UnixStream;
+
+use crate::{
+    domain::name::AgentName,
+    sys::{
+        paths::{known_master_sockets, read_optional, write_private},
+        socket,
+    },
+    trust::{
+        authority::cluster_of,
+        fingerprint::Fingerprint,
+        identity::Identity,
+        key::{Key, KeyError, key_fingerprint},
+        tls::{self, Credentials},
+        token::Token,
+        verify::Trust,
+    },
+    wire::{
+        PROTOCOL, SOFTWARE_VERSION,
+        channel::Channel,
+        connect::{DialError, dial},
+        proto::{
+            self, control_service_client::ControlServiceClient, enroll_response::Kind,
+            enrollment_service_client::EnrollmentServiceClient,
+        },
+        status::CallError,
+    },
+};
+
+/// What an operator gave an agent to believe in a master by.
+#[derive(Clone, Debug, Default)]
+pub struct Introduction {
+    /// A join token.
+    pub token: Option<Token>,
+    /// The fingerprint of the CA.
+    pub ca_fingerprint: Option<Fingerprint>,
+}
+
+/// An agent's identity.
+#[derive(Debug)]
+pub struct Enrolled {
+    /// The agent's certificate.
+    pub certificate: CertificateDer<'static>,
+    /// The CA that it believes in.
+    pub ca: CertificateDer<'static>,
+    /// The CA's cluster.
+    pub cluster: String,
+}
+
+/// How asking for an identity went.
+#[derive(Debug)]
+pub enum Asked {
+    /// There is one.
+    Enrolled(Enrolled),
+    /// An operator has to approve the key.
+    Pending {
+        /// The key's fingerprint.
+        fingerprint: Fingerprint,
+        /// Whether another key is known under this name.
+        key_changed: bool,
+        /// When to ask again.
+        retry_after: Duration,
+    },
+    /// The master will not have the key.
+    Refused {
+        /// Why, in words.
+        reason: String,
+        /// When asking again makes sense.
+        retry_after: Option<Duration>,
+    },
+}
+
+/// Asking did not come about.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrollmentError {
+    /// The master cannot be reached.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// The call failed.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// Key, certificate or TLS are not usable.
+    #[error("{0}")]
+    Unusable(String),
+    /// The identity's files cannot be used.
+    #[error("cannot use the agent's identity files: {0}")]
+    Files(#[from] io::Error),
+}
+
+impl From<KeyError> for EnrollmentError {
+    fn from(error: KeyError) -> Self {
+        Self::Unusable(error.to_string())
+    }
+}
+
+/// The agent's identity on disk, and how to get it.
+#[derive(Debug)]
+pub struct Enrollment {
+    directory: PathBuf,
+    key: Key,
+    name: AgentName,
+    master: (String, u16),
+    introduction: Introduction,
+}
+
+impl Enrollment {
+    /// Reads the key, or makes it.
+    ///
+    /// # Errors
+    /// When the directory cannot be used.
+    pub fn new(
+        directory: PathBuf,
+        name: AgentName,
+        master: (String, u16),
+        introduction: Introduction,
+    ) -> Result<Self, KeyError> {
+        let key = Key::load_or_generate(&directory.join("agent.key"))?;
+        Ok(Self { directory, key, name, master, introduction })
+    }
+
+    fn ca_file(&self) -> PathBuf {
+        self.directory.join("ca.der")
+    }
+
+    fn certificate_file(&self) -> PathBuf {
+        self.directory.join("agent.der")
+    }
+
+    /// How the CA came to be believed in.
+    #[must_use]
+    pub fn trust(&self) -> String {
+        let text = read_optional(&self.directory.join("trust")).ok().flatten().unwrap_or_default();
+        String::from_utf8_lossy(&text).trim().to_owned()
+    }
+
+    fn pinned(&self) -> io::Result<Option<CertificateDer<'static>>> {
+        let wanted = self.introduced_ca();
+        let pinned = read_optional(&self.ca_file())?.map(CertificateDer::from);
+        // An operator's word replaces an old pin, and the key stays.
+        Ok(pinned.filter(|ca| wanted.is_none_or(|wanted| Fingerprint::of(ca) == wanted)))
+    }
+
+    fn introduced_ca(&self) -> Option<Fingerprint> {
+        self.introduction.token.as_ref().map(|token| token.ca).or(self.introduction.ca_fingerprint)
+    }
+
+    /// The identity that is on disk already.
+    ///
+    /// # Errors
+    /// When the files cannot be read.
+    pub fn stored(&self) -> Result<Option<Enrolled>, EnrollmentError> {
+        let (Some(ca), Some(certificate)) = (self.pinned()?, read_optional(&self.certificate_file())?) else {
+            return Ok(None);
+        };
+        let certificate = CertificateDer::from(certificate);
+        let cluster = cluster_of(&ca)?;
+        let is_ours = key_fingerprint(&certificate) == Some(self.key.fingerprint())
+            && Identity::of(&certificate) == Ok((cluster.clone(), Identity::Agent(self.name.clone())));
+        Ok(is_ours.then_some(Enrolled { certificate, ca, cluster }))
+    }
+
+    /// Forgets the certificate, after the master said that it is not welcome any more.
+    ///
+    /// # Errors
+    /// When the file cannot be removed.
+    pub fn forget(&self) -> io::Result<()> {
+        match std::fs::remove_file(self.certificate_file()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// The credentials for TLS.
+    #[must_use]
+    pub fn credentials(&self, enrolled: &Enrolled) -> Credentials {
+        let chain = vec![enrolled.certificate.clone(), enrolled.ca.clone()];
+        Credentials { chain, key: self.key.to_der() }
+    }
+
+    /// Asks the master for an identity, once.
+    ///
+    /// # Errors
+    /// See [`EnrollmentError`].
+    pub async fn ask(&self) -> Result<Asked, EnrollmentError> {
+        if self.introduction.token.is_none()
+            && let Some(asked) = self.ask_locally().await
+        {
+            return Ok(asked);
+        }
+        let (trust, how) = match (self.introduced_ca(), self.pinned()?) {
+            (_, Some(ca)) => (Trust::Pinned(ca), None),
+            (Some(wanted), None) => {
+                let how = if self.introduction.token.is_some() { "token" } else { "fingerprint" };
+                (Trust::Fingerprint(wanted), Some(how))
+            }
+            (None, None) => (Trust::FirstUse, Some("first use")),
+        };
+        let (channel, ca) = self.dial_as_stranger(trust).await?;
+        if let Some(how) = how {
+            self.pin(&ca, how)?;
+        }
+        self.enroll(channel, &ca).await
+    }
+
+    fn pin(&self, ca: &CertificateDer<'_>, how: &str) -> io::Result<()> {
+        write_private(&self.ca_file(), ca, true)?;
+        write_private(&self.directory.join("trust"), how.as_bytes(), true)
+    }
+
+    async fn dial_as_stranger(
+        &self,
+        trust: Trust,
+    ) -> Result<(Channel, CertificateDer<'static>), EnrollmentError> {
+        let config = tls::client(None, trust, tls::ALPN_H2)
+            .map_err(|error| EnrollmentError::Unusable(error.to_string()))?;
+        let (host, port) = &self.master;
+        let dialled = dial(host, *port, Arc::new(config), tls::server_name("master")).await?;
+        let address = dialled.address.clone();
+        let handshake = |reason: String| DialError::Handshake { address: address.clone(), reason };
+        let wrong = |found: String| DialError::WrongPeer {
+            address: address.clone(),
+            found,
+            wanted: "a master".to_owned(),
+        };
+        match dialled.peer() {
+            Ok((_, Identity::Master(_))) => {}
+            Ok((_, other)) => return Err(wrong(other.to_string()).into()),
+            Err(error) => return Err(wrong(error.to_string()).into()),
+        }
+        let ca = dialled.chain.last().cloned().ok_or_else(|| handshake("no CA came along".into()))?;
+        let (channel, connection) =
+            Channel::handshake(dialled.stream).await.map_err(|error| handshake(error.to_string()))?;
+        // Ends with the channel.
+        tokio::spawn(connection);
+        Ok((channel, ca))
+    }
+
+    async fn enroll(&self, channel: Channel, ca: &CertificateDer<'_>) -> Result<Asked, EnrollmentError> {
+        let request = proto::EnrollRequest {
+            protocol: Some(PROTOCOL),
+            name: self.name.to_string(),
+            certificate_request: self.key.certificate_request()?.into(),
+            token: self.introduction.token.as_ref().map_or_else(String::new, |token| token.secret.clone()),
+            software_version: SOFTWARE_VERSION.to_owned(),
+        };
+        let mut client = EnrollmentServiceClient::with_origin(channel, Channel::origin());
+        let call = tokio::time::timeout(crate::wire::connect::DEADLINE, client.enroll(request));
+        let answer = call
+            .await
+            .map_err(|_| CallError::Disconnected(": no answer within 10 s".to_owned()))?
+            .map_err(CallError::from)?
+            .into_inner();
+        match answer.kind {
+            Some(Kind::Enrolled(enrolled)) => self.accept(&enrolled, ca),
+            Some(Kind::Pending(pending)) => Ok(Asked::Pending {
+                fingerprint: self.key.fingerprint(),
+                key_changed: pending.key_changed,
+                retry_after: Duration::from_millis(pending.retry_after_ms.max(500).into()),
+            }),
+            Some(Kind::Refused(refused)) => Ok(Asked::Refused {
+                reason: refused.reason,
+                retry_after: (refused.retry_after_ms > 0)
+                    .then(|| Duration::from_millis(refused.retry_after_ms.into())),
+            }),
+            None => Err(EnrollmentError::Unusable("the master's answer is empty".to_owned())),
+        }
+    }
+
+    /// Checks that the certificate is for this key, name and cluster, and stores it.
+    fn accept(&self, enrolled: &proto::Enrolled, ca: &CertificateDer<'_>) -> Result<Asked, EnrollmentError> {
+        if enrolled.ca_certificate.as_ref() != ca.as_ref() {
+            let reason = "the master's answer names another CA than its connection";
+            return Err(EnrollmentError::Unusable(reason.to_owned()));
+        }
+        write_private(&self.certificate_file(), &enrolled.certificate, true)?;
+        match self.stored()? {
+            Some(enrolled) => Ok(Asked::Enrolled(enrolled)),
+            None => Err(EnrollmentError::Unusable("the master's certificate is not for us".to_owned())),
+        }
+    }
+
+    /// Through the master's socket, where it is on this machine and the same master as the one at `--master`.
+    ///
+    /// A socket that is not there, not ours to use or another master's is no error: there are other ways.
+    async fn ask_locally(&self) -> Option<Asked> {
+        for path in known_master_sockets() {
+            let Ok(stream) = socket::connect(&path) else { continue };
+            stream.set_nonblocking(true).ok()?;
+            let (channel, connection) = Channel::handshake(UnixStream::from_std(stream).ok()?).await.ok()?;
+            tokio::spawn(connection);
+            let mut control = ControlServiceClient::with_origin(channel.clone(), Channel::origin());
+            let Ok(status) = control.get_status(proto::GetStatusRequest {}).await else { continue };
+            let Ok(ca) = status.into_inner().ca_fingerprint.parse() else { continue };
+            if self.introduced_ca().is_some_and(|wanted| wanted != ca) {
+                continue;
+            }
+            let Ok((_, certificate)) = self.dial_as_stranger(Trust::Fingerprint(ca)).await else {
+                continue;
+            };
+            self.pin(&certificate, "local").ok()?;
+            return self.enroll(channel, &certificate).await.ok();
+        }
+        None
+    }
+}

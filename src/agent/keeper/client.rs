@@ -1,0 +1,69 @@
+//! How others on the machine reach the keeper: the network half, which starts it, and `agent stop`.
+
+use std::{
+    io::{self, BufRead as _, BufReader, Write as _},
+    os::unix::net::UnixStream,
+    process::Stdio,
+};
+
+use super::protocol::{KeeperReply, KeeperRequest, line};
+use crate::{
+    agent::layout::Layout,
+    sys::{
+        daemon::Report,
+        process::{in_new_session, own_program},
+        socket,
+    },
+};
+
+/// Connects to the keeper of a data directory, and starts one where there is none.
+///
+/// # Errors
+/// When there is none and none can be started.
+pub fn connect_or_start(layout: &Layout) -> io::Result<UnixStream> {
+    if let Ok(socket) = socket::connect(&layout.keeper_socket()) {
+        return Ok(socket);
+    }
+    let mut command = own_program();
+    command
+        .args(["agent", "keeper", "--data-dir"])
+        .arg(layout.root())
+        .env_clear()
+        .envs(std::env::vars_os().filter(|(name, _)| name == "LANG"))
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let mut child = in_new_session(&mut command).spawn()?;
+    let mut report = String::new();
+    if let Some(stdout) = child.stdout.take() {
+        BufReader::new(stdout).read_line(&mut report)?;
+    }
+    match serde_json::from_str(&report) {
+        Ok(Report::Ready(_)) => socket::connect(&layout.keeper_socket()),
+        Ok(Report::Failed(reason)) => Err(io::Error::other(reason)),
+        Err(_) => Err(io::Error::other("the keeper ended before it was ready")),
+    }
+}
+
+/// Orders the agent of a data directory to end; calls `stopping` with the number of running tasks, then waits.
+///
+/// # Errors
+/// When no keeper listens there.
+pub fn stop(layout: &Layout, grace_ms: u32, stopping: impl FnOnce(u32)) -> io::Result<()> {
+    let mut socket = socket::connect(&layout.keeper_socket())?;
+    socket.write_all(&line(&KeeperRequest::Stop { grace_ms }))?;
+    let mut lines = BufReader::new(socket).lines();
+    if let Some(first) = lines.next()
+        && let Ok(KeeperReply::Stopping { running }) = serde_json::from_str(&first?)
+    {
+        stopping(running);
+    }
+    // The keeper's end ends the connection.
+    for line in lines {
+        if line.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,69 @@
+//! Killing a task with proof: TERM, a grace, KILL, until nothing is left below this process, and a count of it.
+//!
+//! Runs in the task's own process, which is the subreaper of all that the command ever started.
+
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
+
+use nix::sys::signal::Signal;
+
+use crate::{
+    domain::outcome::{KillProof, Survivor},
+    sys::process::{descendants, signal},
+};
+
+/// How long KILL is repeated before what still lives is named as left over.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(3);
+/// How often the tree is walked while it is being killed.
+pub const STEP: Duration = Duration::from_millis(10);
+
+/// A kill under way.
+#[derive(Debug)]
+pub struct Kill {
+    kill_at: Instant,
+    seen: HashSet<(i32, u64)>,
+    told: HashSet<(i32, u64)>,
+}
+
+impl Kill {
+    /// Begins a kill. The first [`Self::step`] sends TERM.
+    #[must_use]
+    pub fn begin(grace: Duration, now: Instant) -> Self {
+        Self { kill_at: now + grace, seen: HashSet::new(), told: HashSet::new() }
+    }
+
+    /// Brings the KILL forward.
+    pub fn hurry(&mut self, grace: Duration, now: Instant) {
+        self.kill_at = self.kill_at.min(now + grace);
+    }
+
+    /// Walks the tree once; the proof when nothing is left of it, or when KILL does not help.
+    pub fn step(&mut self, now: Instant) -> Option<KillProof> {
+        let alive = descendants();
+        for process in &alive {
+            let key = (process.pid, process.started);
+            self.seen.insert(key);
+            if now >= self.kill_at {
+                signal(process.pid, Signal::SIGKILL);
+            } else if self.told.insert(key) {
+                signal(process.pid, Signal::SIGTERM);
+                // A stopped process would sit on its TERM for ever.
+                signal(process.pid, Signal::SIGCONT);
+            }
+        }
+        if !alive.is_empty() && now < self.kill_at + GIVE_UP_AFTER {
+            return None;
+        }
+        let left: Vec<Survivor> = alive
+            .iter()
+            .map(|process| Survivor {
+                pid: process.pid.unsigned_abs(),
+                state: process.state_word().to_owned(),
+            })
+            .collect();
+        let ended = self.seen.len().saturating_sub(left.len());
+        Some(KillProof { ended: u32::try_from(ended).unwrap_or(u32::MAX), left })
+    }
+}

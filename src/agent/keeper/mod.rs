@@ -1,0 +1,10 @@
+//! The keeper: the small process beside the agent that owns the running commands.
+//!
+//! One thread, no tokio, nothing of the wire: it forks one process for each task and little else, so that
+//! there is nothing in it that could take the commands down. It survives the network half, and the tasks survive it.
+
+pub mod client;
+pub mod kill;
+pub mod protocol;
+pub mod server;
+pub mod task;

@@ -1,0 +1,210 @@
+//! What is said on the keeper's socket and on each task's: one JSON object a line.
+//!
+//! Both sides may be of different versions, since the processes outlive upgrades: fields are only ever added.
+
+use std::io::{self, Read as _};
+use std::os::unix::net::UnixStream;
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::domain::{command::TaskSpec, ids::TaskId, outcome::Outcome};
+
+/// Longest line that is taken: a command of 1 MiB whose bytes are each written as a number fits.
+pub const LONGEST_LINE: usize = 8 * 1024 * 1024;
+
+/// What a task's directory says about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskRecord {
+    /// Which task.
+    pub id: TaskId,
+    /// What to run.
+    pub spec: TaskSpec,
+    /// The agent's name, for the command's environment.
+    pub agent: String,
+    /// The kernel's boot id when it was started.
+    pub boot: String,
+    /// When it was started, in milliseconds since the Unix epoch, for people.
+    pub started_unix_ms: u64,
+    /// The same moment on `CLOCK_BOOTTIME`, in nanoseconds: what elapsed times count from.
+    pub started_boottime_ns: u64,
+}
+
+/// How a task ended, as its process wrote it down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskEnding {
+    /// How.
+    pub outcome: Outcome,
+    /// Payload bytes in the spool.
+    pub end_offset: u64,
+    /// How long it ran.
+    pub duration_ns: u64,
+}
+
+/// To the keeper.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeeperRequest {
+    /// This connection is the network half's, for as long as it lasts.
+    NetworkHalf,
+    /// Starts a task, unless its directory exists.
+    Start(Box<StartTask>),
+    /// Ends the agent; from a person on the machine.
+    Stop {
+        /// How long running tasks may go on.
+        grace_ms: u32,
+    },
+    /// The network half is done with everything; the keeper may end.
+    End,
+}
+
+/// What to start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartTask {
+    /// Which task.
+    pub id: TaskId,
+    /// What to run.
+    pub spec: TaskSpec,
+    /// The agent's name.
+    pub agent: String,
+}
+
+/// From the keeper.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeeperReply {
+    /// The task's process runs.
+    Started(TaskId),
+    /// The task was known before; nothing was started.
+    Known(TaskId),
+    /// Nothing was started.
+    Failed {
+        /// Which task.
+        id: TaskId,
+        /// Why.
+        reason: String,
+    },
+    /// To the network half: somebody on the machine ordered the agent to end.
+    StopOrdered {
+        /// How long running tasks may go on.
+        grace_ms: u32,
+    },
+    /// To the person: the agent is ending.
+    Stopping {
+        /// Tasks that still run.
+        running: u32,
+    },
+}
+
+/// To a task's process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskRequest {
+    /// Answer once the spool has grown past this offset, or the task has ended.
+    Wait {
+        /// That offset.
+        past: u64,
+    },
+    /// Somebody is reading the spool, and everything before this offset is safe with the master.
+    Acknowledge {
+        /// That offset.
+        offset: u64,
+    },
+    /// Kill the whole tree.
+    Kill {
+        /// Who wants it.
+        by: String,
+        /// Time between TERM and KILL.
+        grace_ms: u32,
+    },
+}
+
+/// From a task's process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskReply {
+    /// The spool has grown.
+    Spooled {
+        /// To this offset.
+        end: u64,
+    },
+    /// The task has ended; its ending is in its directory.
+    Ended,
+}
+
+/// One message as a line.
+///
+/// # Panics
+/// Never: every message can be written as JSON.
+#[must_use]
+pub fn line<T: Serialize>(message: &T) -> Vec<u8> {
+    let mut line = serde_json::to_vec(message).expect("messages are plain data");
+    line.push(b'\n');
+    line
+}
+
+/// Collects bytes until they are lines.
+#[derive(Debug, Default)]
+pub struct Lines {
+    buffer: Vec<u8>,
+}
+
+impl Lines {
+    /// Reads once from a socket that has something to say. False at its end.
+    ///
+    /// # Errors
+    /// When reading fails or a line is longer than [`LONGEST_LINE`].
+    pub fn read_from(&mut self, mut socket: &UnixStream) -> io::Result<bool> {
+        let mut chunk = [0; 16 * 1024];
+        let count = match socket.read(&mut chunk) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+            Err(error) => return Err(error),
+        };
+        self.push(&chunk[..count])?;
+        Ok(count > 0)
+    }
+
+    /// Adds bytes that were read elsewhere.
+    ///
+    /// # Errors
+    /// When a line is longer than [`LONGEST_LINE`].
+    pub fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() > LONGEST_LINE {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a line that is too long"));
+        }
+        Ok(())
+    }
+
+    /// The next whole message.
+    ///
+    /// # Errors
+    /// When a line is none that this version understands.
+    pub fn take<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
+        let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') else { return Ok(None) };
+        let line: Vec<u8> = self.buffer.drain(..=end).collect();
+        serde_json::from_slice(&line)
+            .map(Some)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_come_back_however_they_were_cut() {
+        let messages = [TaskRequest::Wait { past: 7 }, TaskRequest::Acknowledge { offset: 9 }];
+        let bytes: Vec<u8> = messages.iter().flat_map(line).collect();
+        let mut lines = Lines::default();
+        let mut read = Vec::new();
+        for byte in bytes {
+            lines.push(&[byte]).unwrap();
+            read.extend(lines.take::<TaskRequest>().unwrap());
+        }
+        assert_eq!(read, messages);
+        lines.push(b"{\"unheard_of\":1}\n").unwrap();
+        assert!(lines.take::<TaskRequest>().is_err());
+    }
+}

@@ -1,0 +1,492 @@
+//! A task's own process: it starts the command, spools what it prints, kills it on order and writes down how it ended.
+//!
+//! Forked by the keeper, it depends on nothing else that runs: not on the keeper, not on the network half.
+
+use std::{
+    fs,
+    io::{self, Read as _, Write as _},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::{
+            ffi::OsStrExt as _,
+            net::{UnixListener, UnixStream},
+        },
+    },
+    path::{Path, PathBuf},
+    process::{Child, ChildStderr, ChildStdout, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        prctl,
+        signal::{SigSet, Signal},
+        signalfd::{SfdFlags, SignalFd},
+    },
+    unistd::{User, getuid, setsid},
+};
+
+use super::{
+    kill::{Kill, STEP},
+    protocol::{Lines, TaskEnding, TaskRecord, TaskReply, TaskRequest, line},
+};
+use crate::{
+    agent::{layout::TaskLayout, spool},
+    domain::{
+        command::TaskSpec,
+        frame::{MAX_PAYLOAD, Stream},
+        outcome::{Ending, KillProof, Outcome},
+    },
+    sys::{
+        lock::Lock,
+        paths::write_private,
+        process::{ChildEnd, descendants, in_new_session, reap},
+    },
+};
+
+/// How long after the command's exit its background children may hold the pipes before the end is reported.
+const LINGER: Duration = Duration::from_secs(2);
+/// Unacknowledged bytes at which the command waits while somebody reads: the road is slower than the command.
+const CAP_ATTACHED: u64 = 32 * 1024 * 1024;
+/// The same while nobody reads: the network is away, and the command should go on as long as it can.
+const CAP_DETACHED: u64 = 1024 * 1024 * 1024;
+/// How often a full disk is tried again.
+const DISK_RETRY: Duration = Duration::from_secs(1);
+/// Where shells and programs are looked for.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// All that a task's process gets from the keeper.
+#[derive(Debug)]
+pub struct Setup {
+    /// What to run.
+    pub record: TaskRecord,
+    /// Where its files lie.
+    pub layout: TaskLayout,
+    /// Held until this process ends.
+    pub lock: Lock,
+    /// Bound to the task's socket.
+    pub listener: UnixListener,
+}
+
+/// Runs a task to its end. The caller is a fresh fork and exits when this returns.
+///
+/// # Errors
+/// When the process cannot be set up or the ending cannot be written; the task is lost then.
+pub fn run(setup: Setup) -> io::Result<()> {
+    setsid()?;
+    prctl::set_child_subreaper(true)?;
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    // TERM too: when a service manager ends everything, this process still tells how the command ended.
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT] {
+        signals.add(signal);
+    }
+    signals.thread_block()?;
+    let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+    setup.listener.set_nonblocking(true)?;
+
+    let started = Instant::now();
+    match start_command(&setup.record) {
+        Ok(child) => Supervisor::new(setup, signals, child, started).run(),
+        Err(reason) => {
+            let outcome = Outcome::from(Ending::Refused(reason));
+            write_ending(&setup.layout, &TaskEnding { outcome, end_offset: 0, duration_ns: 0 })
+        }
+    }
+}
+
+fn write_ending(layout: &TaskLayout, ending: &TaskEnding) -> io::Result<()> {
+    write_private(&layout.ending(), &line(ending), false)
+}
+
+/// The shell that runs commands on this machine: bash, else sh.
+fn find_shell() -> Option<(&'static str, PathBuf)> {
+    ["bash", "sh"].into_iter().find_map(|shell| {
+        PATH.split(':')
+            .map(|directory| Path::new(directory).join(shell))
+            .find(|path| nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok())
+            .map(|path| (shell, path))
+    })
+}
+
+fn start_command(record: &TaskRecord) -> Result<Child, String> {
+    let spec = &record.spec;
+    let (shell, path) =
+        find_shell().ok_or_else(|| format!("there is neither bash nor sh in {PATH} on {}", record.agent))?;
+    let user = User::from_uid(getuid()).ok().flatten();
+    let home = user.as_ref().map_or_else(|| PathBuf::from("/"), |user| user.dir.clone());
+    let directory = working_directory(spec, &home, &record.agent)?;
+    let mut command = Command::new(path);
+    command
+        .args(spec.command.shell_arguments(shell).iter().map(|bytes| std::ffi::OsStr::from_bytes(bytes)))
+        .current_dir(directory)
+        .env_clear()
+        .env("PATH", PATH)
+        .env("HOME", &home)
+        .env("SHELL", user.as_ref().map_or_else(|| PathBuf::from("/bin/sh"), |user| user.shell.clone()))
+        .env("LANG", std::env::var_os("LANG").unwrap_or_else(|| "C.UTF-8".into()))
+        .env("SLOTH_RUN_ID", record.id.run.to_string())
+        .env("SLOTH_TASK_ID", record.id.to_string())
+        .env("SLOTH_AGENT", &record.agent)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    if let Some(user) = &user {
+        command.env("USER", &user.name).env("LOGNAME", &user.name);
+    }
+    for variable in &spec.environment {
+        command.env(
+            std::ffi::OsStr::from_bytes(&variable.name.0),
+            std::ffi::OsStr::from_bytes(&variable.value.0),
+        );
+    }
+    in_new_session(&mut command)
+        .spawn()
+        .map_err(|error| format!("{shell} could not be started on {}: {error}", record.agent))
+}
+
+fn working_directory(spec: &TaskSpec, home: &Path, agent: &str) -> Result<PathBuf, String> {
+    let Some(wanted) = &spec.working_directory else {
+        // A user without a home directory can still run commands.
+        return Ok(if home.is_dir() { home.to_owned() } else { PathBuf::from("/") });
+    };
+    let path = home.join(std::ffi::OsStr::from_bytes(&wanted.0));
+    match fs::metadata(&path) {
+        Ok(metadata) if metadata.is_dir() => Ok(path),
+        Ok(_) => Err(format!("{} on {agent} is not a directory (--cwd)", path.display())),
+        Err(error) => Err(format!("cannot run in {} on {agent}: {error} (--cwd)", path.display())),
+    }
+}
+
+/// Why the tree is being killed.
+#[derive(Debug)]
+enum Cause {
+    Timeout,
+    Cancel(String),
+}
+
+#[derive(Debug)]
+enum Killing {
+    No,
+    Begun(Kill, Cause),
+    Done(KillProof, Cause),
+}
+
+/// Somebody connected to the task's socket.
+#[derive(Debug)]
+struct Client {
+    socket: UnixStream,
+    lines: Lines,
+    waits_past: Option<u64>,
+    reads: bool,
+}
+
+impl Client {
+    /// Answers; a client that does not take a short line is not worth waiting for.
+    fn answer(&mut self, reply: TaskReply) -> io::Result<()> {
+        self.waits_past = None;
+        (&self.socket).write_all(&line(&reply))
+    }
+}
+
+/// The process's state.
+struct Supervisor {
+    layout: TaskLayout,
+    spec: TaskSpec,
+    _lock: Lock,
+    listener: UnixListener,
+    signals: SignalFd,
+    child: i32,
+    stdout: Option<ChildStdout>,
+    stderr: Option<ChildStderr>,
+    started: Instant,
+    spool: spool::SpoolWriter,
+    /// Read from a pipe, but not yet taken by the disk.
+    unwritten: Option<(Stream, u64, Vec<u8>)>,
+    acknowledged: u64,
+    clients: Vec<Client>,
+    killing: Killing,
+    child_end: Option<(ChildEnd, Instant)>,
+    /// The last moment at which output could not be read although there may have been some.
+    held_until: Instant,
+    ended: bool,
+}
+
+impl Supervisor {
+    fn new(setup: Setup, signals: SignalFd, mut child: Child, started: Instant) -> Self {
+        Self {
+            spool: spool::SpoolWriter::new(setup.layout.spool()),
+            layout: setup.layout,
+            spec: setup.record.spec,
+            _lock: setup.lock,
+            listener: setup.listener,
+            signals,
+            child: i32::try_from(child.id()).unwrap_or(i32::MAX),
+            stdout: child.stdout.take(),
+            stderr: child.stderr.take(),
+            started,
+            unwritten: None,
+            acknowledged: 0,
+            clients: Vec::new(),
+            killing: Killing::No,
+            child_end: None,
+            held_until: started,
+            ended: false,
+        }
+    }
+
+    fn run(mut self) -> io::Result<()> {
+        let mut buffer = vec![0; MAX_PAYLOAD];
+        loop {
+            self.advance(Instant::now())?;
+            if self.ended && self.stdout.is_none() && self.stderr.is_none() && !self.is_killing() {
+                return Ok(());
+            }
+            self.wait_and_handle(&mut buffer)?;
+        }
+    }
+
+    fn is_killing(&self) -> bool {
+        matches!(self.killing, Killing::Begun(..))
+    }
+
+    /// Whether there is room for more output.
+    fn may_read(&self) -> bool {
+        let cap = if self.clients.iter().any(|client| client.reads) { CAP_ATTACHED } else { CAP_DETACHED };
+        self.ended || (self.unwritten.is_none() && self.spool.end() - self.acknowledged < cap)
+    }
+
+    /// Everything that is due by time or by state.
+    fn advance(&mut self, now: Instant) -> io::Result<()> {
+        if !self.may_read() {
+            self.held_until = now;
+        }
+        if let Some((stream, time_ns, payload)) = self.unwritten.take()
+            && self.spool.append(stream, time_ns, &payload).is_err()
+        {
+            self.unwritten = Some((stream, time_ns, payload));
+        }
+        if let Some(timeout) = self.spec.timeout_ms
+            && matches!(self.killing, Killing::No)
+            && self.child_end.is_none()
+            && now >= self.started + Duration::from_millis(timeout)
+        {
+            let grace = Duration::from_millis(self.spec.kill_grace_ms.into());
+            self.killing = Killing::Begun(Kill::begin(grace, now), Cause::Timeout);
+        }
+        self.step_kill(now);
+        if !self.ended && self.is_over(now) {
+            self.end(now)?;
+        }
+        self.answer_waiting();
+        Ok(())
+    }
+
+    fn step_kill(&mut self, now: Instant) {
+        self.killing = match std::mem::replace(&mut self.killing, Killing::No) {
+            Killing::Begun(mut kill, cause) => match kill.step(now) {
+                Some(proof) => Killing::Done(proof, cause),
+                None => Killing::Begun(kill, cause),
+            },
+            other => other,
+        };
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        let killed = match &self.killing {
+            Killing::Begun(..) => return false,
+            // What survived KILL may hold the pipes for ever.
+            Killing::Done(proof, _) => !proof.left.is_empty(),
+            Killing::No => false,
+        };
+        if self.unwritten.is_some() {
+            return false;
+        }
+        let Some((_, at)) = self.child_end else { return killed };
+        let pipes_ended = self.stdout.is_none() && self.stderr.is_none();
+        pipes_ended || now >= at.max(self.held_until) + LINGER
+    }
+
+    fn end(&mut self, now: Instant) -> io::Result<()> {
+        let own_end = self.child_end.map(|(end, _)| match end {
+            ChildEnd::Exited(code) => Ending::Exited(code),
+            ChildEnd::Signaled(signal) => Ending::Signaled(signal),
+        });
+        let ending = match (std::mem::replace(&mut self.killing, Killing::No), own_end) {
+            // The order came when everything had ended by itself.
+            (Killing::Done(KillProof { ended: 0, .. }, _) | Killing::No, Some(own)) => own,
+            (Killing::Done(proof, Cause::Timeout), _) => Ending::TimedOut(proof),
+            (Killing::Done(proof, Cause::Cancel(by)), _) => Ending::Cancelled { proof: Some(proof), by },
+            (Killing::No | Killing::Begun(..), _) => return Ok(()),
+        };
+        let holds_pipes = self.stdout.is_some() || self.stderr.is_some();
+        let background = if holds_pipes { descendants().len() } else { 0 };
+        let until = self.child_end.map_or(now, |(_, at)| at);
+        let ending = TaskEnding {
+            outcome: Outcome { ending, background: u32::try_from(background).unwrap_or(u32::MAX) },
+            end_offset: self.spool.end(),
+            duration_ns: nanoseconds(until.duration_since(self.started)),
+        };
+        // A full disk must not turn a known end into a lost one.
+        while let Err(error) = write_ending(&self.layout, &ending) {
+            if error.kind() != io::ErrorKind::StorageFull {
+                return Err(error);
+            }
+            std::thread::sleep(DISK_RETRY);
+        }
+        self.ended = true;
+        Ok(())
+    }
+
+    fn answer_waiting(&mut self) {
+        let (ended, end) = (self.ended, self.spool.end());
+        self.clients.retain_mut(|client| match client.waits_past {
+            Some(_) if ended => client.answer(TaskReply::Ended).is_ok(),
+            Some(past) if end > past => client.answer(TaskReply::Spooled { end }).is_ok(),
+            _ => true,
+        });
+    }
+
+    fn timeout(&self, now: Instant) -> PollTimeout {
+        let mut wait: Option<Duration> = None;
+        let mut at_most = |duration: Duration| {
+            wait = Some(wait.map_or(duration, |wait| wait.min(duration)));
+        };
+        if self.is_killing() {
+            at_most(STEP);
+        }
+        if self.unwritten.is_some() {
+            at_most(DISK_RETRY);
+        }
+        if let (Some((_, at)), false) = (self.child_end, self.ended) {
+            at_most((at.max(self.held_until) + LINGER).saturating_duration_since(now));
+        } else if let (Some(timeout), Killing::No) = (self.spec.timeout_ms, &self.killing) {
+            let due = self.started + Duration::from_millis(timeout);
+            at_most(due.saturating_duration_since(now));
+        }
+        // Rounded up, or the loop would spin through the last millisecond.
+        wait.map_or(PollTimeout::NONE, |wait| {
+            PollTimeout::try_from(wait + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+        })
+    }
+
+    fn wait_and_handle(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        let read = self.may_read();
+        let fd = |fd: BorrowedFd<'_>| -> i32 { std::os::fd::AsRawFd::as_raw_fd(&fd) };
+        let mut fds = vec![
+            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
+        ];
+        let out = self.stdout.as_ref().filter(|_| read).map(AsFd::as_fd);
+        let err = self.stderr.as_ref().filter(|_| read).map(AsFd::as_fd);
+        let pipes = [out.map(fd), err.map(fd)];
+        fds.extend([out, err].into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        fds.extend(self.clients.iter().map(|client| PollFd::new(client.socket.as_fd(), PollFlags::POLLIN)));
+        match poll(&mut fds, self.timeout(Instant::now())) {
+            Ok(_) => {}
+            Err(nix::errno::Errno::EINTR) => return Ok(()),
+            Err(errno) => return Err(errno.into()),
+        }
+        let ready: Vec<i32> =
+            fds.iter().filter(|entry| entry.any() == Some(true)).map(|entry| fd(entry.as_fd())).collect();
+        drop(fds);
+        let is_ready = |wanted: BorrowedFd<'_>| ready.contains(&fd(wanted));
+
+        let signalled = is_ready(self.signals.as_fd());
+        let connecting = is_ready(self.listener.as_fd());
+        let readable: Vec<usize> =
+            (0..self.clients.len()).filter(|index| is_ready(self.clients[*index].socket.as_fd())).collect();
+        let [out_ready, err_ready] = pipes.map(|pipe| pipe.is_some_and(|fd| ready.contains(&fd)));
+
+        if out_ready {
+            self.read_pipe(Stream::Stdout, buffer);
+        }
+        if err_ready && self.may_read() {
+            self.read_pipe(Stream::Stderr, buffer);
+        }
+        // Last but the exit: a client that is told of new output finds it in the spool.
+        for index in readable.into_iter().rev() {
+            if !self.hear(index) {
+                self.clients.swap_remove(index);
+            }
+        }
+        if connecting && let Ok((socket, _)) = self.listener.accept() {
+            socket.set_nonblocking(true)?;
+            self.clients.push(Client { socket, lines: Lines::default(), waits_past: None, reads: false });
+        }
+        if signalled {
+            while let Ok(Some(_)) = self.signals.read_signal() {}
+            for (pid, end) in reap() {
+                if pid == self.child {
+                    self.child_end = Some((end, Instant::now()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read_pipe(&mut self, stream: Stream, buffer: &mut [u8]) {
+        let result = match stream {
+            Stream::Stdout => self.stdout.as_mut().map(|pipe| pipe.read(buffer)),
+            Stream::Stderr => self.stderr.as_mut().map(|pipe| pipe.read(buffer)),
+        };
+        match result {
+            Some(Ok(0) | Err(_)) => match stream {
+                Stream::Stdout => self.stdout = None,
+                Stream::Stderr => self.stderr = None,
+            },
+            // Printed by background processes after the end was reported.
+            Some(Ok(_)) if self.ended => {}
+            Some(Ok(count)) => {
+                let time_ns = nanoseconds(self.started.elapsed());
+                if self.spool.append(stream, time_ns, &buffer[..count]).is_err() {
+                    self.unwritten = Some((stream, time_ns, buffer[..count].to_vec()));
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Takes what a client says. False when it is gone or talks nonsense.
+    fn hear(&mut self, index: usize) -> bool {
+        let client = &mut self.clients[index];
+        if !client.lines.read_from(&client.socket).unwrap_or(false) {
+            return false;
+        }
+        loop {
+            match self.clients[index].lines.take() {
+                Ok(Some(request)) => self.obey(index, request),
+                Ok(None) => return true,
+                Err(_) => return false,
+            }
+        }
+    }
+
+    fn obey(&mut self, index: usize, request: TaskRequest) {
+        match request {
+            TaskRequest::Wait { past } => self.clients[index].waits_past = Some(past),
+            TaskRequest::Acknowledge { offset } => {
+                self.clients[index].reads = true;
+                if offset > self.acknowledged {
+                    self.acknowledged = offset.min(self.spool.end());
+                    // What cannot be unlinked now is unlinked with the next acknowledgement.
+                    let _ = spool::drop_before(&self.layout.spool(), self.acknowledged);
+                }
+            }
+            TaskRequest::Kill { by, grace_ms } => {
+                let (grace, now) = (Duration::from_millis(grace_ms.into()), Instant::now());
+                match &mut self.killing {
+                    Killing::Begun(kill, _) => kill.hurry(grace, now),
+                    Killing::No | Killing::Done(..) => {
+                        self.killing = Killing::Begun(Kill::begin(grace, now), Cause::Cancel(by));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

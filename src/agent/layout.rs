@@ -1,0 +1,123 @@
+//! What lies where in an agent's data directory. Knows no contents.
+
+use std::path::{Path, PathBuf};
+
+use crate::domain::ids::TaskId;
+
+/// An agent's data directory.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// The layout below `root`.
+    #[must_use]
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The directory itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The id of this directory, half of an incarnation.
+    #[must_use]
+    pub fn directory_id(&self) -> PathBuf {
+        self.root.join("id")
+    }
+
+    /// Held by the keeper as long as it lives; holds its process id.
+    #[must_use]
+    pub fn keeper_lock(&self) -> PathBuf {
+        self.root.join("keeper.lock")
+    }
+
+    /// Where the keeper listens.
+    #[must_use]
+    pub fn keeper_socket(&self) -> PathBuf {
+        self.root.join("keeper.sock")
+    }
+
+    /// Held by the network half as long as it lives; holds its process id.
+    #[must_use]
+    pub fn network_lock(&self) -> PathBuf {
+        self.root.join("agent.pid")
+    }
+
+    /// Ids of tasks that ended and were handed over, with how they ended.
+    #[must_use]
+    pub fn finished(&self) -> PathBuf {
+        self.root.join("finished.log")
+    }
+
+    /// The highest revision of the master's store that was seen.
+    #[must_use]
+    pub fn seen_revision(&self) -> PathBuf {
+        self.root.join("seen-revision")
+    }
+
+    /// The agent's key, certificate and the CA that it believes in.
+    #[must_use]
+    pub fn identity(&self) -> PathBuf {
+        self.root.join("identity")
+    }
+
+    /// One directory a task.
+    #[must_use]
+    pub fn tasks(&self) -> PathBuf {
+        self.root.join("tasks")
+    }
+
+    /// One task.
+    #[must_use]
+    pub fn task(&self, id: TaskId) -> TaskLayout {
+        TaskLayout { root: self.tasks().join(id.to_string()) }
+    }
+}
+
+/// One task's directory. That it exists is what makes the task known.
+#[derive(Clone, Debug)]
+pub struct TaskLayout {
+    root: PathBuf,
+}
+
+impl TaskLayout {
+    /// The directory itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// What was to be run, for whom.
+    #[must_use]
+    pub fn record(&self) -> PathBuf {
+        self.root.join("record.json")
+    }
+
+    /// Held by the task's process as long as it lives.
+    #[must_use]
+    pub fn lock(&self) -> PathBuf {
+        self.root.join("lock")
+    }
+
+    /// Where the task's process listens. The version is that of what is spoken there.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.root.join("v1.sock")
+    }
+
+    /// How it ended; there once it has.
+    #[must_use]
+    pub fn ending(&self) -> PathBuf {
+        self.root.join("ending.json")
+    }
+
+    /// What it printed.
+    #[must_use]
+    pub fn spool(&self) -> PathBuf {
+        self.root.join("spool")
+    }
+}

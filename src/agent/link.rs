@@ -1,0 +1,249 @@
+//! The agent's own connection: it dials the master, then serves HTTP/2 on the connection (a tunnel), and dials anew.
+
+use std::{sync::Arc, time::Duration};
+
+use rustls::ClientConfig;
+use tokio::{sync::mpsc, time::Instant};
+use tonic::service::Routes;
+
+use super::{
+    enrollment::{Asked, Enrolled, Enrollment},
+    service::Service,
+    session::Heard,
+    state::{Agent, Standing},
+};
+use crate::{
+    domain::agent::OFFLINE_AFTER,
+    sys::{random, shutdown::Shutdown},
+    trust::{
+        access::Caller,
+        identity::Identity,
+        tls::{self, ALPN_TUNNEL},
+        verify::Trust,
+    },
+    wire::{
+        connect::{DialError, dial},
+        proto::{RefusalReason, agent_service_server::AgentServiceServer},
+        serve::{self, Connected},
+    },
+};
+
+/// Longest pause between two attempts to reach the master.
+const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+/// The first pause.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
+/// How long a new connection may take until the master's first word.
+const FIRST_WORD: Duration = Duration::from_secs(15);
+
+/// Pauses between attempts: doubling, capped, with jitter.
+#[derive(Debug)]
+pub struct BackOff(Duration);
+
+impl BackOff {
+    /// Starts with the shortest pause.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(SHORTEST_PAUSE)
+    }
+
+    /// The next pause.
+    pub fn pause(&mut self) -> Duration {
+        let pause = self.0;
+        self.0 = (pause * 2).min(LONGEST_PAUSE);
+        pause / 2 + random::share_of(pause / 2)
+    }
+}
+
+impl Default for BackOff {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// How a connection ended.
+enum Ended {
+    /// Try again after a pause of the usual kind.
+    Broken(String),
+    /// Try again after this pause.
+    Later(Duration, String),
+    /// The master does not know the key: enroll anew.
+    Forgotten,
+}
+
+/// Keeps the agent connected until it ends.
+pub async fn keep(agent: Agent, enrollment: Arc<Enrollment>, master: (String, u16), shutdown: Shutdown) {
+    let mut back_off = BackOff::new();
+    let mut said = String::new();
+    while !shutdown.stop.is_cancelled() {
+        let enrolled = tokio::select! {
+            enrolled = enroll(&agent, &enrollment, &mut back_off) => enrolled,
+            () = shutdown.stop.cancelled() => return,
+        };
+        agent.trust.send_replace(enrollment.trust());
+        let connected_at = Instant::now();
+        let ended = connect(&agent, &enrollment, &enrolled, &master, &shutdown).await;
+        if connected_at.elapsed() > LONGEST_PAUSE {
+            back_off = BackOff::new();
+        }
+        let (pause, reason) = match ended {
+            Ended::Broken(reason) => (back_off.pause(), reason),
+            Ended::Later(pause, reason) => (pause.max(back_off.pause()), reason),
+            Ended::Forgotten => {
+                tracing::warn!("the master does not know this agent's key; asking it anew");
+                if let Err(error) = enrollment.forget() {
+                    tracing::error!(%error, "cannot forget the certificate");
+                }
+                agent.standing.send_replace(Standing::Connecting);
+                continue;
+            }
+        };
+        if shutdown.stop.is_cancelled() {
+            return;
+        }
+        if reason != said {
+            tracing::warn!(reason, "no connection to the master; keeps trying");
+            said.clone_from(&reason);
+        }
+        agent.standing.send_replace(Standing::Unreachable(reason));
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = shutdown.stop.cancelled() => return,
+        }
+    }
+}
+
+/// Asks until there is an identity.
+async fn enroll(agent: &Agent, enrollment: &Enrollment, back_off: &mut BackOff) -> Enrolled {
+    let mut said: Option<Standing> = None;
+    loop {
+        let stored = enrollment.stored().unwrap_or_else(|error| {
+            tracing::error!(%error, "the stored identity is not usable");
+            None
+        });
+        if let Some(enrolled) = stored {
+            return enrolled;
+        }
+        let (standing, pause) = match enrollment.ask().await {
+            Ok(Asked::Enrolled(enrolled)) => {
+                tracing::info!(ca = %crate::trust::fingerprint::Fingerprint::of(&enrolled.ca), "enrolled");
+                return enrolled;
+            }
+            Ok(Asked::Pending { fingerprint, key_changed, retry_after }) => {
+                (Standing::Pending { fingerprint: fingerprint.to_string(), key_changed }, retry_after)
+            }
+            Ok(Asked::Refused { reason, retry_after: Some(pause) }) => (Standing::Unreachable(reason), pause),
+            Ok(Asked::Refused { reason, retry_after: None }) => (Standing::Refused(reason), LONGEST_PAUSE),
+            Err(error) => (Standing::Unreachable(error.to_string()), back_off.pause()),
+        };
+        if said.as_ref() != Some(&standing) {
+            match &standing {
+                Standing::Pending { fingerprint, .. } => tracing::info!(
+                    fingerprint,
+                    "waits for an operator: sloth-runner agent approve {} --fingerprint {}",
+                    agent.description.name,
+                    &fingerprint[..16],
+                ),
+                Standing::Unreachable(reason) | Standing::Refused(reason) => {
+                    tracing::warn!(reason, "not enrolled; keeps trying");
+                }
+                Standing::Connecting | Standing::Active => {}
+            }
+            said = Some(standing.clone());
+        }
+        agent.standing.send_replace(standing);
+        tokio::time::sleep(pause + random::share_of(pause / 5)).await;
+    }
+}
+
+fn tunnel_config(enrollment: &Enrollment, enrolled: &Enrolled) -> Result<ClientConfig, rustls::Error> {
+    tls::client(Some(enrollment.credentials(enrolled)), Trust::Pinned(enrolled.ca.clone()), ALPN_TUNNEL)
+}
+
+/// The routes that an agent serves, and how their calls are recognised.
+#[must_use]
+pub fn routes(agent: &Agent, shutdown: &Shutdown, heard: mpsc::Sender<Heard>) -> Routes {
+    let service = Service { agent: agent.clone(), shutdown: shutdown.clone(), heard };
+    Routes::new(AgentServiceServer::new(service)).prepare()
+}
+
+/// Dials the master and serves it until the connection ends.
+async fn connect(
+    agent: &Agent,
+    enrollment: &Enrollment,
+    enrolled: &Enrolled,
+    (host, port): &(String, u16),
+    shutdown: &Shutdown,
+) -> Ended {
+    let config = match tunnel_config(enrollment, enrolled) {
+        Ok(config) => Arc::new(config),
+        Err(error) => return Ended::Broken(format!("the identity is not usable: {error}")),
+    };
+    let dialled = match dial(host, *port, config, tls::server_name("master")).await {
+        Ok(dialled) => dialled,
+        Err(error) => return Ended::Broken(error.to_string()),
+    };
+    let caller = match dialled.peer() {
+        Ok((cluster, identity @ Identity::Master(_))) if cluster == enrolled.cluster => {
+            Caller::Peer(identity)
+        }
+        found => {
+            let found = found.map_or_else(|error| error.to_string(), |(_, found)| found.to_string());
+            let (address, wanted) = (dialled.address, "a master of this cluster".to_owned());
+            return Ended::Broken(DialError::WrongPeer { address, found, wanted }.to_string());
+        }
+    };
+    let (heard, mut news) = mpsc::channel(8);
+    // The service's senders are gone with the connection, so this one must not stay.
+    let routes = routes(agent, shutdown, heard);
+    let connected = Connected { caller, address: dialled.address.clone().into(), uid: None };
+    let serving = serve::serve(dialled.stream, routes, connected, shutdown.stop.clone());
+    let mut serving = std::pin::pin!(serving);
+    let mut deadline = Instant::now() + FIRST_WORD;
+    let mut later = None;
+    loop {
+        tokio::select! {
+            result = &mut serving => {
+                let reason = match result {
+                    Ok(()) => format!("{} closed the connection", dialled.address),
+                    Err(error) => format!("the connection to {} broke: {}", dialled.address, explain(&error)),
+                };
+                return match later {
+                    Some(pause) => Ended::Later(pause, reason),
+                    None => Ended::Broken(reason),
+                };
+            }
+            Some(heard) = news.recv() => match heard {
+                Heard::Welcome => {
+                    tracing::info!(master = dialled.address, "connected");
+                    deadline = Instant::now() + OFFLINE_AFTER;
+                }
+                Heard::Alive => deadline = Instant::now() + OFFLINE_AFTER,
+                Heard::Refused { reason: RefusalReason::UnknownKey, .. } => return Ended::Forgotten,
+                Heard::Refused { message, retry_after, .. } => {
+                    return Ended::Later(retry_after, message);
+                }
+                Heard::Closing { retry_after } => later = Some(retry_after),
+            },
+            () = tokio::time::sleep_until(deadline) => {
+                // Left alone, TCP would stay silent for long after a cut; dialling anew is quicker.
+                return Ended::Broken(format!("{} has gone silent", dialled.address));
+            }
+            () = shutdown.now.cancelled() => return Ended::Broken("the agent ends".to_owned()),
+        }
+    }
+}
+
+/// The innermost cause of hyper's error, in its own words.
+fn explain(error: &hyper::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+/// A channel to nothing, for connections without a session.
+#[must_use]
+pub fn no_news() -> mpsc::Sender<Heard> {
+    mpsc::channel(1).0
+}

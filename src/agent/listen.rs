@@ -1,0 +1,88 @@
+//! The direct link's listener: only a master of the agent's own cluster gets in.
+
+use std::{net::TcpListener, sync::Arc};
+
+use tokio_rustls::TlsAcceptor;
+
+use super::{
+    enrollment::{Enrolled, Enrollment},
+    link,
+    state::Agent,
+};
+use crate::{
+    sys::shutdown::Shutdown,
+    trust::{
+        access::Caller,
+        identity::Identity,
+        tls::{self, ALPN_H2},
+        verify::Trust,
+    },
+    wire::{
+        accept::{Accepted, Door},
+        serve::{self, Connected},
+    },
+};
+
+/// Accepts the master's connections until the agent ends.
+///
+/// The identity is read anew for each connection, since the listener is there before the agent is enrolled.
+pub async fn accept(agent: Agent, enrollment: Arc<Enrollment>, listener: TcpListener, shutdown: Shutdown) {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "cannot listen");
+            return;
+        }
+    };
+    let door = Arc::new(Door::default());
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.stop.cancelled() => return,
+        };
+        let Ok((stream, address)) = accepted else {
+            // Out of descriptors: whoever waits outside is taken when some are free again.
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            continue;
+        };
+        let (agent, enrollment, door) = (agent.clone(), Arc::clone(&enrollment), Arc::clone(&door));
+        let shutdown = shutdown.clone();
+        let tracker = shutdown.tracker.clone();
+        tracker.spawn(async move {
+            let Ok(Some(enrolled)) = enrollment.stored() else { return };
+            let Ok(tls) = acceptor(&enrollment, &enrolled) else { return };
+            let admitted = tokio::select! {
+                admitted = door.admit(stream, address, tls) => admitted,
+                () = shutdown.stop.cancelled() => None,
+            };
+            if let Some(accepted) = admitted {
+                serve_master(agent, enrolled, accepted, shutdown).await;
+            }
+        });
+    }
+}
+
+fn acceptor(enrollment: &Enrollment, enrolled: &Enrolled) -> Result<TlsAcceptor, rustls::Error> {
+    let trust = Trust::Pinned(enrolled.ca.clone());
+    let config = tls::server(enrollment.credentials(enrolled), trust, true, &[ALPN_H2])?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+async fn serve_master(agent: Agent, enrolled: Enrolled, accepted: Accepted, shutdown: Shutdown) {
+    let identity = accepted.chain.first().and_then(|leaf| Identity::of(leaf).ok());
+    let caller = match identity {
+        Some((cluster, identity)) if cluster == enrolled.cluster => Caller::Peer(identity),
+        _ => return,
+    };
+    if !matches!(caller, Caller::Peer(Identity::Master(_))) {
+        tracing::warn!(address = %accepted.address, ?caller, "somebody else plays master here; every call is refused");
+    }
+    let address = accepted.address.to_string();
+    let connected = Connected { caller, address: address.into(), uid: None };
+    let routes = link::routes(&agent, &shutdown, link::no_news());
+    let serving = serve::serve(accepted.stream, routes, connected, shutdown.stop.clone());
+    tokio::select! {
+        _ = serving => {}
+        () = shutdown.now.cancelled() => {}
+    }
+}

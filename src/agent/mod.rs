@@ -1,0 +1,19 @@
+//! The agent: a network half that talks to the master, and a keeper that owns the running commands.
+//!
+//! Must not know the master's insides, the terminal or the command line.
+
+pub mod attach;
+pub mod core;
+pub mod enrollment;
+pub mod facts;
+pub mod finished;
+pub mod keeper;
+pub mod keeping;
+pub mod layout;
+pub mod link;
+pub mod listen;
+pub mod network;
+pub mod service;
+pub mod session;
+pub mod spool;
+pub mod state;

@@ -1,0 +1,255 @@
+//! The network half's life: from its lock to its last word.
+
+use std::{
+    fs, io,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    enrollment::{Enrollment, Introduction},
+    keeper::server::known_tasks,
+    keeping::{self, Keeper},
+    layout::Layout,
+    link, listen,
+    state::{Agent, Description, Standing},
+};
+use crate::{
+    domain::ids::Incarnation,
+    sys::{
+        lock::Lock,
+        paths::{make_private, read_optional, write_private},
+        process::boot_id,
+        random,
+        shutdown::Shutdown,
+        socket::listen_tcp,
+    },
+};
+
+/// How often an ending agent looks whether its tasks have ended.
+const STOPPING_STEP: Duration = Duration::from_millis(50);
+/// How long an ending agent waits until the master has taken the last outputs and outcomes.
+const HAND_OVER: Duration = Duration::from_secs(5);
+/// TERM to KILL when an ending agent kills what still runs.
+const STOP_KILL_GRACE_MS: u32 = 2_000;
+
+/// What an agent is started with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where its files lie.
+    pub data: PathBuf,
+    /// The master: host and port.
+    pub master: (String, u16),
+    /// What it tells about itself.
+    pub description: Description,
+    /// Where it listens for a direct link: host (`None` for all addresses) and port.
+    pub listen: Option<(Option<String>, u16)>,
+    /// What it believes in a master by.
+    pub introduction: Introduction,
+}
+
+/// Why an agent cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its directory.
+    #[error(transparent)]
+    Directory(#[from] crate::sys::paths::UnusableDirectory),
+    /// Another one has its directory.
+    #[error(
+        "an agent already runs on {0} (pid {1}); give another --name or --data-dir, or stop it with `sloth-runner agent stop`"
+    )]
+    Running(String, String),
+    /// Its port.
+    #[error("cannot listen on {0}: {1}; give another --port or --bind-address")]
+    Listen(String, io::Error),
+    /// Its files.
+    #[error("cannot use the agent's files in {0}: {1}")]
+    Files(String, io::Error),
+    /// Its key.
+    #[error(transparent)]
+    Key(#[from] crate::trust::key::KeyError),
+}
+
+/// An agent that is set up, but not yet connected.
+pub struct Network {
+    agent: Agent,
+    enrollment: Arc<Enrollment>,
+    listener: Option<TcpListener>,
+    master: (String, u16),
+    stop_orders: mpsc::Receiver<u32>,
+    keeping: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
+    _lock: Lock,
+}
+
+/// How the network half ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The whole agent was ordered to end, and did.
+    Stopped,
+    /// Only the network half ended; so many commands go on.
+    NetworkHalf(usize),
+}
+
+/// This life of the memory in a data directory.
+fn incarnation(layout: &Layout) -> io::Result<Incarnation> {
+    let path = layout.directory_id();
+    let id = if let Some(id) = read_optional(&path)? {
+        String::from_utf8_lossy(&id).trim().to_owned()
+    } else {
+        let id = random::hex(&random::bytes::<8>());
+        write_private(&path, id.as_bytes(), true)?;
+        id
+    };
+    Ok(Incarnation::new(&id, &boot_id()?))
+}
+
+impl Network {
+    /// Takes the directory, starts the keeper, and binds the port.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn set_up(config: Config) -> Result<Self, StartError> {
+        let layout = Layout::new(&config.data);
+        make_private(layout.root())?;
+        make_private(&layout.identity())?;
+        make_private(&layout.tasks())?;
+        let shown = config.data.display().to_string();
+        let files = |error| StartError::Files(shown.clone(), error);
+        let lock = take_lock(&layout.network_lock()).map_err(files)?;
+        let lock = lock.map_err(|holder| StartError::Running(shown.clone(), holder))?;
+        let listener = match &config.listen {
+            Some((host, port)) => {
+                let host = host.as_deref();
+                Some(listen_tcp(host, *port).map_err(|error| {
+                    let shown =
+                        host.map_or_else(|| format!("port {port}"), |host| format!("{host} port {port}"));
+                    StartError::Listen(shown, error)
+                })?)
+            }
+            None => None,
+        };
+        let (stop_orders, ordered) = mpsc::channel(4);
+        let (keeper, keeping) = Keeper::connect(&layout, stop_orders.clone()).map_err(files)?;
+        let enrollment = Enrollment::new(
+            layout.identity(),
+            config.description.name.clone(),
+            config.master.clone(),
+            config.introduction,
+        )?;
+        let incarnation = incarnation(&layout).map_err(files)?;
+        let agent =
+            Agent::new(config.description, layout, keeper, incarnation, stop_orders).map_err(files)?;
+        Ok(Self {
+            agent,
+            enrollment: Arc::new(enrollment),
+            listener,
+            master: config.master,
+            stop_orders: ordered,
+            keeping: Box::pin(keeping),
+            _lock: lock,
+        })
+    }
+
+    /// Where the agent stands, as it changes.
+    #[must_use]
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.agent.standing.subscribe()
+    }
+
+    /// Runs until the agent is ordered to end, or `shutdown.stop` ends the network half.
+    pub async fn run(mut self, shutdown: Shutdown) -> Ended {
+        let (agent, enrollment) = (self.agent, self.enrollment);
+        let keeping_ended = CancellationToken::new();
+        let _ends_keeping = keeping_ended.clone().drop_guard();
+        let keeping = self.keeping;
+        // Not tracked: it ends last, when the agent's handles are gone or the keeper was told to end.
+        tokio::spawn(async move {
+            tokio::select! {
+                () = keeping => {}
+                () = keeping_ended.cancelled() => {}
+            }
+        });
+        if let Some(listener) = self.listener.take() {
+            let accepting =
+                listen::accept(agent.clone(), Arc::clone(&enrollment), listener, shutdown.clone());
+            shutdown.tracker.spawn(accepting);
+        }
+        let linked = link::keep(agent.clone(), enrollment, self.master, shutdown.clone());
+        shutdown.tracker.spawn(linked);
+        let stopped = tokio::select! {
+            Some(grace_ms) = self.stop_orders.recv() => {
+                stop_tasks(&agent, Duration::from_millis(grace_ms.into()), &mut self.stop_orders).await;
+                true
+            }
+            () = shutdown.stop.cancelled() => false,
+        };
+        let going_on = agent.running().len();
+        shutdown.finish(Duration::from_secs(2)).await;
+        if stopped {
+            agent.keeper.end().await;
+            Ended::Stopped
+        } else {
+            Ended::NetworkHalf(going_on)
+        }
+    }
+
+    /// Where orders to end the agent go.
+    #[must_use]
+    pub fn stop_orders(&self) -> mpsc::Sender<u32> {
+        self.agent.stop_orders.clone()
+    }
+}
+
+/// The lock, or the process id of whoever has it.
+fn take_lock(path: &Path) -> io::Result<Result<Lock, String>> {
+    match Lock::try_take(path)? {
+        Some(mut lock) => {
+            lock.write_pid()?;
+            Ok(Ok(lock))
+        }
+        None => Ok(Err(fs::read_to_string(path)?.trim().to_owned())),
+    }
+}
+
+/// Lets running tasks end, kills what has not ended within the grace, and waits until the master knows.
+///
+/// A second order ends the grace at once.
+async fn stop_tasks(agent: &Agent, grace: Duration, orders: &mut mpsc::Receiver<u32>) {
+    agent.stop();
+    let running = agent.running().len();
+    tracing::info!(
+        running,
+        grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
+        "ends; takes no new tasks"
+    );
+    tokio::select! {
+        () = until(|| agent.running().is_empty()) => {}
+        () = tokio::time::sleep(grace) => {}
+        _ = orders.recv() => {}
+    }
+    let left = agent.running();
+    if !left.is_empty() {
+        tracing::warn!(killed = left.len(), "kills what has not ended");
+        for id in left {
+            keeping::kill(&agent.layout, id, "agent stop".to_owned(), STOP_KILL_GRACE_MS).await;
+        }
+        let given_up = Duration::from_millis(u64::from(STOP_KILL_GRACE_MS)) + Duration::from_secs(5);
+        let _ = tokio::time::timeout(given_up, until(|| agent.running().is_empty())).await;
+    }
+    let connected = matches!(*agent.standing.borrow(), Standing::Active);
+    if connected {
+        let handed_over = until(|| known_tasks(&agent.layout).is_ok_and(|known| known.is_empty()));
+        let _ = tokio::time::timeout(HAND_OVER, handed_over).await;
+    }
+}
+
+async fn until(mut condition: impl FnMut() -> bool) {
+    while !condition() {
+        tokio::time::sleep(STOPPING_STEP).await;
+    }
+}

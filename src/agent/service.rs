@@ -1,0 +1,73 @@
+//! `AgentService`: what the agent serves to its master, on either link. Decides nothing itself.
+
+use std::{pin::Pin, sync::Arc};
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{attach, keeping, session, state::Agent};
+use crate::{
+    sys::shutdown::Shutdown,
+    wire::{
+        command::task_id,
+        proto::{self, agent_service_server::AgentService},
+    },
+};
+
+/// The service on one connection.
+#[derive(Clone)]
+pub struct Service {
+    /// The agent.
+    pub agent: Agent,
+    /// When to end.
+    pub shutdown: Shutdown,
+    /// Tells the connection's owner what the master said first, and each later sign of life.
+    pub heard: mpsc::Sender<session::Heard>,
+}
+
+type Answers<T> = Pin<Box<ReceiverStream<Result<T, Status>>>>;
+
+#[tonic::async_trait]
+impl AgentService for Service {
+    type SessionStream = Answers<proto::SessionResponse>;
+    type AttachStream = Answers<proto::AttachResponse>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<proto::SessionRequest>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let (answers, stream) = mpsc::channel(session::ANSWERS);
+        let session = session::serve(
+            self.agent.clone(),
+            request.into_inner(),
+            answers,
+            self.heard.clone(),
+            self.shutdown.stop.clone(),
+        );
+        self.shutdown.tracker.spawn(session);
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<proto::AttachRequest>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        let (answers, stream) = mpsc::channel(attach::ANSWERS);
+        let stop = self.shutdown.stop.clone();
+        self.shutdown.tracker.spawn(attach::serve(self.agent.clone(), request.into_inner(), answers, stop));
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn signal(
+        &self,
+        request: Request<proto::SignalRequest>,
+    ) -> Result<Response<proto::SignalResponse>, Status> {
+        let request = request.into_inner();
+        let id = task_id(&request.run_id, request.task_index)?;
+        let layout = Arc::clone(&self.agent.layout);
+        let known = layout.task(id).root().exists();
+        keeping::kill(&layout, id, request.by, request.grace_ms).await;
+        Ok(Response::new(proto::SignalResponse { known }))
+    }
+}

@@ -1,0 +1,177 @@
+//! The session: hello, welcome, then facts and heartbeats for as long as the connection lasts.
+
+use std::time::Duration;
+
+use tokio::{sync::mpsc, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+
+use super::{
+    core::Revision,
+    facts::FactsReader,
+    state::{Agent, Standing},
+};
+use crate::{
+    domain::agent::HEARTBEAT,
+    sys::random,
+    wire::{
+        PROTOCOL, SOFTWARE_VERSION,
+        proto::{self, RefusalReason, session_request, session_response::Kind},
+    },
+};
+
+/// Answers that may wait for the connection.
+pub const ANSWERS: usize = 4;
+/// Facts go along with every so many heartbeats.
+const FACTS_EVERY: u32 = 6;
+
+/// What the owner of the connection has to know of the session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// The master accepts the agent.
+    Welcome,
+    /// Any sign of life.
+    Alive,
+    /// The master does not accept the agent.
+    Refused {
+        /// Why, for programs.
+        reason: RefusalReason,
+        /// Why, in words.
+        message: String,
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// The master goes away for a while.
+    Closing {
+        /// When to come back.
+        retry_after: Duration,
+    },
+}
+
+type Answers = mpsc::Sender<Result<proto::SessionResponse, Status>>;
+
+#[expect(clippy::unnecessary_wraps, reason = "streams carry results")]
+fn answer(kind: Kind) -> Result<proto::SessionResponse, Status> {
+    Ok(proto::SessionResponse { kind: Some(kind) })
+}
+
+fn hello(agent: &Agent) -> proto::Hello {
+    let description = &agent.description;
+    let seen = agent.seen();
+    let labels = description.labels.iter();
+    proto::Hello {
+        protocol: Some(PROTOCOL),
+        software_version: SOFTWARE_VERSION.to_owned(),
+        capabilities: Vec::new(),
+        incarnation: agent.incarnation().to_string(),
+        labels: labels.map(|(key, value)| (key.to_string(), value.to_string())).collect(),
+        direct: description
+            .direct
+            .clone()
+            .map(|(host, port)| proto::DirectAddress { host, port: port.into() }),
+        link: proto::LinkPreference::from(description.link).into(),
+        seen_epoch: seen.epoch,
+        seen_revision: seen.revision,
+        trust: agent.trust.borrow().clone(),
+        stopping: agent.is_stopping(),
+    }
+}
+
+/// Serves one session to its end.
+pub async fn serve(
+    agent: Agent,
+    mut requests: Streaming<proto::SessionRequest>,
+    answers: Answers,
+    heard: mpsc::Sender<Heard>,
+    stop: CancellationToken,
+) {
+    if answers.send(answer(Kind::Hello(hello(&agent)))).await.is_err() {
+        return;
+    }
+    let mut facts = FactsReader::default();
+    let mut interval = HEARTBEAT;
+    let mut beats = 0;
+    let mut next_beat = Instant::now() + interval;
+    loop {
+        tokio::select! {
+            request = requests.message() => {
+                let Ok(Some(proto::SessionRequest { kind: Some(kind) })) = request else { return };
+                if let session_request::Kind::Welcome(welcome) = &kind {
+                    if welcome.heartbeat_ms > 0 {
+                        interval = Duration::from_millis(welcome.heartbeat_ms.into());
+                    }
+                    // Facts at once, so that a new agent's row is complete.
+                    beats = 0;
+                    next_beat = Instant::now();
+                }
+                let pinged = matches!(kind, session_request::Kind::Ping(_));
+                if let Some(news) = take(&agent, kind).await
+                    && heard.send(news).await.is_err()
+                {
+                    return;
+                }
+                if pinged && answers.send(answer(Kind::Heartbeat(proto::Heartbeat {}))).await.is_err() {
+                    return;
+                }
+            }
+            () = tokio::time::sleep_until(next_beat) => {
+                let kind = if beats % FACTS_EVERY == 0 {
+                    let running = u32::try_from(agent.running().len()).unwrap_or(u32::MAX);
+                    Kind::Facts(facts.read(running).into())
+                } else {
+                    Kind::Heartbeat(proto::Heartbeat {})
+                };
+                beats += 1;
+                // Jitter keeps thousands of agents apart; it only ever shortens the interval.
+                next_beat = Instant::now() + interval - random::share_of(interval / 10);
+                if answers.send(answer(kind)).await.is_err() {
+                    return;
+                }
+            }
+            () = agent.stopping.notified() => {
+                let running = u32::try_from(agent.running().len()).unwrap_or(u32::MAX);
+                let stopping = proto::AgentStopping { running };
+                if answers.send(answer(Kind::Stopping(stopping))).await.is_err() {
+                    return;
+                }
+            }
+            () = stop.cancelled() => {
+                let reason = if agent.is_stopping() { "the agent was stopped" } else { "the agent's network half ended" };
+                let closing = proto::Closing { reason: reason.to_owned(), retry_after_ms: 0 };
+                let _ = answers.try_send(answer(Kind::Closing(closing)));
+                return;
+            }
+        }
+    }
+}
+
+/// Takes what the master says; what the connection's owner has to know comes back.
+async fn take(agent: &Agent, kind: session_request::Kind) -> Option<Heard> {
+    match kind {
+        session_request::Kind::Welcome(welcome) => {
+            agent.see(Revision { epoch: welcome.epoch, revision: welcome.revision });
+            agent.save_seen();
+            agent.standing.send_replace(Standing::Active);
+            Some(Heard::Welcome)
+        }
+        session_request::Kind::Refused(refused) => Some(Heard::Refused {
+            reason: refused.reason(),
+            retry_after: Duration::from_millis(refused.retry_after_ms.into()),
+            message: refused.message,
+        }),
+        session_request::Kind::Ping(_) => Some(Heard::Alive),
+        session_request::Kind::Link(report) => {
+            tracing::info!(link = report.link, reason = report.reason, "the master uses this link");
+            Some(Heard::Alive)
+        }
+        session_request::Kind::Stop(stop) => {
+            let _ = agent.stop_orders.send(stop.grace_ms).await;
+            Some(Heard::Alive)
+        }
+        session_request::Kind::Closing(closing) => {
+            tracing::info!(reason = closing.reason, "the master closes the connection");
+            let retry_after = Duration::from_millis(closing.retry_after_ms.into());
+            Some(Heard::Closing { retry_after })
+        }
+    }
+}

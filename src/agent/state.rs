@@ -1,0 +1,237 @@
+//! The network half's one state, behind a handle: decisions, what ended, and who holds which task.
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    core::{Asked, Core, Decision, Knowledge, Revision},
+    finished::Finished,
+    keeper::{protocol::TaskEnding, server::live_tasks},
+    keeping::Keeper,
+    layout::Layout,
+};
+use crate::{
+    domain::{
+        agent::LinkPreference,
+        ids::{Incarnation, TaskId},
+        name::{AgentName, Labels},
+    },
+    sys::{clock, paths::write_private},
+};
+
+/// What an agent tells about itself, and which link it wants.
+#[derive(Clone, Debug)]
+pub struct Description {
+    /// Its name.
+    pub name: AgentName,
+    /// Its labels.
+    pub labels: Labels,
+    /// Which link it wants.
+    pub link: LinkPreference,
+    /// Where the master may dial it: host (empty for the address that the master sees) and port.
+    pub direct: Option<(String, u16)>,
+}
+
+/// Where the agent stands with its master.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// On the way.
+    Connecting,
+    /// Accepted.
+    Active,
+    /// An operator has to approve the key with this fingerprint.
+    Pending {
+        /// The key's fingerprint.
+        fingerprint: String,
+        /// Whether another key is known under this name.
+        key_changed: bool,
+    },
+    /// The master does not answer, or not as it should.
+    Unreachable(String),
+    /// The master will not have it, and trying again changes nothing.
+    Refused(String),
+}
+
+struct Inner {
+    core: Core,
+    finished: Finished,
+    holders: HashMap<TaskId, (u64, CancellationToken)>,
+    seen_saved: Revision,
+}
+
+/// A handle to the agent's state.
+#[derive(Clone)]
+pub struct Agent {
+    /// What it tells about itself.
+    pub description: Arc<Description>,
+    /// Where its files lie.
+    pub layout: Arc<Layout>,
+    /// The keeper.
+    pub keeper: Keeper,
+    /// Where it stands.
+    pub standing: watch::Sender<Standing>,
+    /// How it came to believe in the CA.
+    pub trust: watch::Sender<String>,
+    /// Woken when the agent begins to stop.
+    pub stopping: Arc<Notify>,
+    /// The grace, in milliseconds, that came with an order to end the agent.
+    pub stop_orders: tokio::sync::mpsc::Sender<u32>,
+    inner: Arc<Mutex<Inner>>,
+}
+
+/// Days since the Unix epoch.
+fn today() -> u64 {
+    clock::unix_ms() / 86_400_000
+}
+
+impl Agent {
+    /// Reads what the disk remembers.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub fn new(
+        description: Description,
+        layout: Layout,
+        keeper: Keeper,
+        incarnation: Incarnation,
+        stop_orders: tokio::sync::mpsc::Sender<u32>,
+    ) -> io::Result<Self> {
+        let seen = read_seen(&layout)?;
+        let inner = Inner {
+            core: Core::new(incarnation, seen),
+            finished: Finished::open(&layout.finished(), today())?,
+            holders: HashMap::new(),
+            seen_saved: seen,
+        };
+        Ok(Self {
+            description: Arc::new(description),
+            layout: Arc::new(layout),
+            keeper,
+            standing: watch::Sender::new(Standing::Connecting),
+            trust: watch::Sender::new(String::new()),
+            stopping: Arc::new(Notify::new()),
+            stop_orders,
+            inner: Arc::new(Mutex::new(inner)),
+        })
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This life of the agent's memory.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.inner().core.incarnation().clone()
+    }
+
+    /// The highest revision of the master's store that was seen.
+    #[must_use]
+    pub fn seen(&self) -> Revision {
+        self.inner().core.seen()
+    }
+
+    /// Notes a revision of the master's store; [`Self::save_seen`] brings it to the disk.
+    pub fn see(&self, revision: Revision) {
+        self.inner().core.see(revision);
+    }
+
+    /// Remembers the highest revision over restarts. Not synced: a machine that crashes starts a new incarnation.
+    pub fn save_seen(&self) {
+        let mut inner = self.inner();
+        let seen = inner.core.seen();
+        if seen > inner.seen_saved {
+            let text = format!("{} {}\n", seen.epoch, seen.revision);
+            match write_private(&self.layout.seen_revision(), text.as_bytes(), false) {
+                Ok(()) => inner.seen_saved = seen,
+                Err(error) => tracing::error!(%error, "cannot remember the master's revision"),
+            }
+        }
+    }
+
+    /// Whether the agent is ending.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.inner().core.is_stopping()
+    }
+
+    /// From now on nothing new is started.
+    pub fn stop(&self) {
+        self.inner().core.stop();
+        self.stopping.notify_waiters();
+    }
+
+    /// Decides on an Attach. The token ends the Attach when a later one takes its place.
+    #[must_use]
+    pub fn open(&self, asked: &Asked) -> (Decision, CancellationToken) {
+        let mut inner = self.inner();
+        let knowledge = if inner.finished.contains(asked.id) {
+            Knowledge::Finished
+        } else if self.layout.task(asked.id).root().exists() {
+            Knowledge::Spooled
+        } else {
+            Knowledge::Nothing
+        };
+        let decision = inner.core.open(asked, knowledge);
+        let token = CancellationToken::new();
+        if !matches!(decision, Decision::Superseded(_))
+            && let Some((_, older)) = inner.holders.insert(asked.id, (asked.attempt, token.clone()))
+        {
+            older.cancel();
+        }
+        (decision, token)
+    }
+
+    /// Ends an Attach's hold on its task, unless a later one has it.
+    pub fn release(&self, id: TaskId, attempt: u64) {
+        let mut inner = self.inner();
+        if inner.holders.get(&id).is_some_and(|(holder, _)| *holder == attempt) {
+            inner.holders.remove(&id);
+        }
+    }
+
+    /// How a finished task ended.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub fn recall(&self, id: TaskId) -> io::Result<Option<TaskEnding>> {
+        self.inner().finished.get(id)
+    }
+
+    /// Keeps a task's id and ending for good, and drops everything else of it.
+    ///
+    /// # Errors
+    /// When the disk does not take it; the task stays as it is then.
+    pub fn finish(&self, id: TaskId, ending: TaskEnding) -> io::Result<()> {
+        let mut inner = self.inner();
+        inner.finished.insert(id, today(), ending)?;
+        inner.core.forget(id);
+        match fs::remove_dir_all(self.layout.task(id).root()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Tasks whose process lives.
+    #[must_use]
+    pub fn running(&self) -> Vec<TaskId> {
+        live_tasks(&self.layout).unwrap_or_else(|error| {
+            tracing::error!(%error, "cannot look at the tasks");
+            Vec::new()
+        })
+    }
+}
+
+fn read_seen(layout: &Layout) -> io::Result<Revision> {
+    let text = crate::sys::paths::read_optional(&layout.seen_revision())?.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let mut numbers = text.split_whitespace().filter_map(|number| number.parse().ok());
+    let (epoch, revision) = (numbers.next(), numbers.next());
+    Ok(Revision { epoch: epoch.unwrap_or(0), revision: revision.unwrap_or(0) })
+}
