@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod domain;
+pub mod master;
 pub mod sys;
 pub mod trust;
 pub mod wire;

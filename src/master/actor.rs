@@ -1,0 +1,300 @@
+//! The actor: owns the core, feeds it inputs, performs its effects. It never waits for anything but the next input.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, mpsc, oneshot},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    core::{
+        Core,
+        messages::{Effect, Input, Now, Reply, ReplyTo, SessionId},
+    },
+    dispatch,
+    journal::Journal,
+    links::Links,
+    output_log::{OutputLogs, budget::Budget},
+    store::{StoreWriter, Written},
+};
+use crate::{
+    domain::ids::{RunId, TaskId},
+    sys::{clock, shutdown::Shutdown},
+    wire::proto::{self, session_request},
+};
+
+/// Messages that may wait for the actor.
+const INBOX: usize = 4_096;
+/// How often the core is told that time passes.
+const TICK: Duration = Duration::from_millis(500);
+
+/// What the actor needs to reach a connected agent.
+#[derive(Clone, Debug)]
+pub struct SessionHandle {
+    /// Messages into the session.
+    pub orders: mpsc::Sender<session_request::Kind>,
+    /// Its links.
+    pub links: Arc<Links>,
+    /// Closes the connection.
+    pub close: CancellationToken,
+}
+
+enum Message {
+    Tell(Input),
+    Ask(Box<dyn FnOnce(ReplyTo) -> Input + Send>, oneshot::Sender<Reply>),
+    Register(SessionId, SessionHandle),
+    Unregister(SessionId),
+    Follow(RunId, oneshot::Sender<Arc<Journal>>),
+}
+
+/// A handle to the actor.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    inbox: mpsc::Sender<Message>,
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Message")
+    }
+}
+
+/// The master is ending, so nobody answers any more.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the master is ending")]
+pub struct Ending;
+
+impl Handle {
+    /// Tells the core something.
+    pub async fn tell(&self, input: Input) {
+        // An actor that is gone needs to know nothing.
+        let _ = self.inbox.send(Message::Tell(input)).await;
+    }
+
+    /// Asks the core something.
+    ///
+    /// # Errors
+    /// When the master is ending.
+    pub async fn ask(&self, input: impl FnOnce(ReplyTo) -> Input + Send + 'static) -> Result<Reply, Ending> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(Message::Ask(Box::new(input), reply)).await.map_err(|_| Ending)?;
+        answer.await.map_err(|_| Ending)
+    }
+
+    /// Makes a connection known, before the core hears of it.
+    pub async fn register(&self, id: SessionId, session: SessionHandle) {
+        let _ = self.inbox.send(Message::Register(id, session)).await;
+    }
+
+    /// Forgets a connection, after the core was told of its end.
+    pub async fn unregister(&self, id: SessionId) {
+        let _ = self.inbox.send(Message::Unregister(id)).await;
+    }
+
+    /// The journal of a run, whether it has begun or not. It is written as long as somebody holds it.
+    ///
+    /// # Errors
+    /// When the master is ending.
+    pub async fn follow(&self, run: RunId) -> Result<Arc<Journal>, Ending> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(Message::Follow(run, reply)).await.map_err(|_| Ending)?;
+        answer.await.map_err(|_| Ending)
+    }
+
+    /// Tells the core how a write went; called from the store's thread.
+    fn written(&self, written: Written) {
+        let input = match written {
+            Written::Done(token, revision) => Input::Persisted(token, revision),
+            Written::Failed(token, reason) => Input::PersistFailed(token, reason),
+        };
+        let _ = self.inbox.blocking_send(Message::Tell(input));
+    }
+}
+
+/// The actor's own state: what the core's effects refer to by number.
+pub struct Actor {
+    core: Core,
+    started: Instant,
+    inbox: mpsc::Receiver<Message>,
+    handle: Handle,
+    writer: StoreWriter,
+    logs: OutputLogs,
+    budget: Budget,
+    shutdown: Shutdown,
+    replies: HashMap<ReplyTo, oneshot::Sender<Reply>>,
+    next_reply: ReplyTo,
+    sessions: HashMap<SessionId, SessionHandle>,
+    journals: HashMap<RunId, Weak<Journal>>,
+    stored: HashMap<TaskId, Arc<Notify>>,
+}
+
+/// The clock of a core that begins now.
+#[must_use]
+pub fn now_since(started: Instant) -> Now {
+    Now { monotonic: started.elapsed(), unix_ms: clock::unix_ms() }
+}
+
+impl Actor {
+    /// An actor and the handle to it. `store` gets the function that takes its answers.
+    ///
+    /// # Errors
+    /// When the store's thread cannot be started.
+    pub fn new(
+        core: Core,
+        started: Instant,
+        store: impl FnOnce(Box<dyn Fn(Written) + Send>) -> std::io::Result<StoreWriter>,
+        logs: OutputLogs,
+        shutdown: Shutdown,
+    ) -> std::io::Result<(Self, Handle)> {
+        let (sender, inbox) = mpsc::channel(INBOX);
+        let handle = Handle { inbox: sender };
+        let told = handle.clone();
+        let writer = store(Box::new(move |written| told.written(written)))?;
+        let actor = Self {
+            core,
+            started,
+            inbox,
+            handle: handle.clone(),
+            writer,
+            logs,
+            budget: Budget::default(),
+            shutdown,
+            replies: HashMap::new(),
+            next_reply: 0,
+            sessions: HashMap::new(),
+            journals: HashMap::new(),
+            stored: HashMap::new(),
+        };
+        Ok((actor, handle))
+    }
+
+    /// Runs until the master has no more time.
+    pub async fn run(mut self) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                message = self.inbox.recv() => match message {
+                    Some(message) => self.take(message),
+                    None => break,
+                },
+                _ = tick.tick() => self.step(Input::Tick),
+                () = self.shutdown.now.cancelled() => break,
+            }
+        }
+        // The store's thread finishes what it has; its answers find a closed inbox.
+        self.inbox.close();
+        let writer = self.writer;
+        let _ = tokio::task::spawn_blocking(move || drop(writer)).await;
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Tell(input) => self.step(input),
+            Message::Ask(input, reply) => {
+                self.next_reply += 1;
+                self.replies.insert(self.next_reply, reply);
+                let input = input(self.next_reply);
+                self.step(input);
+            }
+            Message::Register(id, session) => {
+                self.sessions.insert(id, session);
+            }
+            Message::Unregister(id) => {
+                self.sessions.remove(&id);
+            }
+            Message::Follow(run, reply) => {
+                let known = self.journals.get(&run).and_then(Weak::upgrade);
+                let journal = known.unwrap_or_else(|| {
+                    self.journals.retain(|_, journal| journal.strong_count() > 0);
+                    let journal = Arc::<Journal>::default();
+                    self.journals.insert(run, Arc::downgrade(&journal));
+                    journal
+                });
+                let _ = reply.send(journal);
+            }
+        }
+    }
+
+    fn step(&mut self, input: Input) {
+        let now = now_since(self.started);
+        for effect in self.core.step(input, now) {
+            self.perform(effect);
+        }
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Persist(token, writes) => self.writer.write(token, writes),
+            Effect::Reply(to, reply) => {
+                if let Some(waiting) = self.replies.remove(&to) {
+                    // Whoever asked may have gone away.
+                    let _ = waiting.send(*reply);
+                }
+            }
+            Effect::Attach(order) => {
+                let Some(session) = self.sessions.get(&order.session) else { return };
+                let stored = Arc::new(Notify::new());
+                self.stored.insert(order.id, Arc::clone(&stored));
+                self.shutdown.tracker.spawn(dispatch::attach(
+                    dispatch::Context {
+                        handle: self.handle.clone(),
+                        links: Arc::clone(&session.links),
+                        logs: self.logs.clone(),
+                        budget: self.budget.clone(),
+                        stored,
+                        close: session.close.clone(),
+                        now: self.shutdown.now.clone(),
+                    },
+                    *order,
+                ));
+            }
+            Effect::OutcomeStored(id) => {
+                if let Some(stored) = self.stored.remove(&id) {
+                    stored.notify_one();
+                }
+            }
+            Effect::Signal { session, id, by, grace_ms } => {
+                if let Some(session) = self.sessions.get(&session) {
+                    let links = Arc::clone(&session.links);
+                    self.shutdown.tracker.spawn(dispatch::signal(links, id, by, grace_ms));
+                }
+            }
+            Effect::Ping(session) => self.order(session, session_request::Kind::Ping(proto::Ping {})),
+            Effect::StopAgent { session, grace_ms } => {
+                self.order(session, session_request::Kind::Stop(proto::StopAgent { grace_ms }));
+            }
+            Effect::CloseSession(session) => {
+                if let Some(session) = self.sessions.get(&session) {
+                    session.close.cancel();
+                }
+            }
+            Effect::Publish(run, task) => {
+                if let Some(journal) = self.journals.get(&run).and_then(Weak::upgrade) {
+                    journal.put(*task);
+                }
+            }
+            Effect::RunEnded(run, ended_ms) => {
+                if let Some(journal) = self.journals.get(&run).and_then(Weak::upgrade) {
+                    journal.end(ended_ms);
+                }
+            }
+            Effect::RunStored(run) => {
+                self.journals.remove(&run);
+            }
+        }
+    }
+
+    fn order(&self, session: SessionId, order: session_request::Kind) {
+        if let Some(session) = self.sessions.get(&session) {
+            // A session whose queue is full is about to be closed for its silence.
+            let _ = session.orders.try_send(order);
+        }
+    }
+}

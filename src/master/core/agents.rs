@@ -1,0 +1,243 @@
+//! The registry's living part: sessions, who is late, who is who, and how agents are shown.
+
+use std::time::Duration;
+
+use super::{
+    Core, Parked, Session, audit,
+    messages::{AgentView, Effect, Newcomer, Now, Reply, ReplyTo, SessionId, SessionRefusal, Write},
+};
+use crate::domain::{
+    agent::{AgentState, OFFLINE_AFTER, START_WITHIN},
+    name::{AgentName, nearest},
+    target::Target,
+};
+
+/// How long a first session may take to answer when a second one with the same key appears.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+impl Core {
+    pub(super) fn on_session_opened(&mut self, newcomer: Box<Newcomer>, reply: ReplyTo, now: Now) {
+        let row = self.agents.get_mut(&newcomer.name);
+        let Some(row) = row.filter(|row| row.stored.fingerprint == newcomer.fingerprint) else {
+            let text =
+                format!("the key of {} is not, or no longer, known here; the agent asks anew", newcomer.name);
+            let refusal = SessionRefusal::UnknownKey;
+            return self.reply(reply, Reply::SessionRefused(refusal, text));
+        };
+        let Some(old) = &row.session else {
+            return self.accept_session(*newcomer, reply, now);
+        };
+        let old = old.id;
+        let displaced = row.newcomer.replace((newcomer, reply, now.monotonic + ANSWER_WITHIN));
+        if let Some((_, waiting, _)) = displaced {
+            let text = "a third connection with this key took the place of this one".to_owned();
+            self.reply(waiting, Reply::SessionRefused(SessionRefusal::Duplicate, text));
+        }
+        self.effects.push(Effect::Ping(old));
+    }
+
+    fn accept_session(&mut self, newcomer: Newcomer, reply: ReplyTo, now: Now) {
+        let (epoch, revision) = newcomer.seen;
+        if (epoch, revision) > (self.epoch, self.revision) && !self.restored {
+            self.restored = true;
+        }
+        let name = newcomer.name.clone();
+        let Some(row) = self.agents.get_mut(&name) else { return };
+        let is_new = row.stored.labels != newcomer.labels
+            || row.stored.version != newcomer.version
+            || row.stored.address != newcomer.address
+            || row.stored.trust != newcomer.trust;
+        row.stored.labels = newcomer.labels;
+        row.stored.version = newcomer.version;
+        row.stored.address = newcomer.address;
+        row.stored.trust = newcomer.trust;
+        row.stored.last_seen_ms = now.unix_ms;
+        row.offline_since = None;
+        row.session = Some(Session {
+            id: newcomer.session,
+            incarnation: newcomer.incarnation,
+            heard: now.monotonic,
+            heard_ms: now.unix_ms,
+            direct: false,
+            link_reason: String::new(),
+            direct_address: newcomer.direct_address,
+            facts: None,
+        });
+        let stored = row.stored.clone();
+        self.sessions.insert(newcomer.session, name.clone());
+        self.reply(reply, Reply::Welcome(self.epoch, self.revision));
+        if is_new {
+            self.persist(vec![Write::PutAgent(stored)], Parked::Nothing);
+        }
+        self.agent_is_back(&name, now);
+    }
+
+    pub(super) fn on_heard(&mut self, id: SessionId, now: Now) {
+        let Some(session) = self.session_mut(id) else { return };
+        session.heard = now.monotonic;
+        session.heard_ms = now.unix_ms;
+        let Some(name) = self.sessions.get(&id).cloned() else { return };
+        let Some(row) = self.agents.get_mut(&name) else { return };
+        // The first one answers: the second is a clone of its machine, and has to say so.
+        if let Some((newcomer, reply, _)) = row.newcomer.take() {
+            let text = format!(
+                "{name} is connected from {} and answers; this connection from {} has the same key, as a cloned machine would: delete its data directory and give it its own --name",
+                row.stored.address, newcomer.address
+            );
+            self.reply(reply, Reply::SessionRefused(SessionRefusal::Duplicate, text));
+        }
+    }
+
+    pub(super) fn on_session_closed(&mut self, id: SessionId, now: Now) {
+        if let Some(name) = self.sessions.remove(&id) {
+            self.end_session(&name, id, now);
+            return;
+        }
+        // A newcomer that did not wait for the answer.
+        for row in self.agents.values_mut() {
+            if row.newcomer.as_ref().is_some_and(|(newcomer, ..)| newcomer.session == id) {
+                row.newcomer = None;
+            }
+        }
+    }
+
+    fn end_session(&mut self, name: &AgentName, id: SessionId, now: Now) {
+        let Some(row) = self.agents.get_mut(name) else { return };
+        let Some(session) = row.session.take_if(|session| session.id == id) else { return };
+        row.stored.last_seen_ms = session.heard_ms;
+        row.offline_since = Some(session.heard);
+        let stored = row.stored.clone();
+        let newcomer = row.newcomer.take();
+        self.persist(vec![Write::PutAgent(stored)], Parked::Nothing);
+        self.agent_is_gone(name, session.heard_ms, now);
+        if let Some((newcomer, reply, _)) = newcomer {
+            self.accept_session(*newcomer, reply, now);
+        }
+    }
+
+    pub(super) fn tick_agents(&mut self, now: Now) {
+        let mut silent = Vec::new();
+        for (name, row) in &self.agents {
+            let Some(session) = &row.session else { continue };
+            let is_dead = now.monotonic.saturating_sub(session.heard) >= OFFLINE_AFTER;
+            let is_replaced = row.newcomer.as_ref().is_some_and(|(.., until)| *until <= now.monotonic);
+            if is_dead || is_replaced {
+                silent.push((name.clone(), session.id));
+            }
+        }
+        for (name, id) in silent {
+            self.effects.push(Effect::CloseSession(id));
+            self.sessions.remove(&id);
+            self.end_session(&name, id, now);
+        }
+    }
+
+    pub(super) fn on_stop(&mut self, name: &AgentName, grace_ms: u32, by: &str, reply: ReplyTo, now: Now) {
+        let Some(row) = self.agents.get(name) else {
+            let text = self.no_such_agent(name);
+            return self.reply(reply, Reply::NotFound(text));
+        };
+        let Some(session) = &row.session else {
+            let text = format!("{name} is offline; `sloth-runner agent stop` on its machine ends it");
+            return self.reply(reply, Reply::Refused(text));
+        };
+        let session = session.id;
+        let running = self.tasks_on(name);
+        self.effects.push(Effect::StopAgent { session, grace_ms });
+        let writes = vec![audit(now, by, "stop", name.as_str(), format!("{running} tasks run there"))];
+        self.persist(writes, Parked::Reply(reply, Box::new(Reply::Count(running))));
+    }
+
+    pub(super) fn no_such_agent(&self, name: &AgentName) -> String {
+        let near = nearest(name.as_str(), self.agents.keys().map(AgentName::as_str));
+        if near.is_empty() {
+            format!("there is no agent {name}; `sloth-runner agent list` shows all")
+        } else {
+            format!("there is no agent {name}; did you mean {}?", near.join(" or "))
+        }
+    }
+
+    /// Whether the master has only just started, so that agents may not be back yet.
+    pub(super) fn is_fresh(now: Now) -> bool {
+        now.monotonic < START_WITHIN
+    }
+
+    pub(super) fn agent_views(&self, target: Option<&Target>, now: Now) -> Vec<AgentView> {
+        let wanted = |name: &AgentName| target.is_none_or(|target| target.matches(name));
+        let mut views: Vec<AgentView> = Vec::new();
+        for (name, row) in self.agents.iter().filter(|(name, _)| wanted(name)) {
+            let stored = &row.stored;
+            let state = row.session.as_ref().map_or(AgentState::Offline, |session| {
+                AgentState::of_silence(now.monotonic.saturating_sub(session.heard))
+            });
+            let hint = match (&row.session, state) {
+                (Some(session), AgentState::Late) => {
+                    let silent = now.monotonic.saturating_sub(session.heard).as_secs();
+                    format!("nothing heard for {silent} s")
+                }
+                (None, _) if stored.last_seen_ms == 0 => "let in, but never connected yet".to_owned(),
+                (None, _) if row.offline_since.is_none() && Self::is_fresh(now) => {
+                    "not back yet since the master's start".to_owned()
+                }
+                (None, _) => "not connected; is it running, and does it reach this master?".to_owned(),
+                (Some(_), _) => String::new(),
+            };
+            views.push(AgentView {
+                name: name.clone(),
+                state,
+                direct: row.session.as_ref().map(|session| session.direct),
+                link_reason: row
+                    .session
+                    .as_ref()
+                    .map_or_else(String::new, |session| session.link_reason.clone()),
+                address: stored.address.clone(),
+                direct_address: row.session.as_ref().and_then(|session| session.direct_address.clone()),
+                version: stored.version.clone(),
+                labels: stored.labels.clone(),
+                last_seen_ms: row.session.as_ref().map_or(stored.last_seen_ms, |session| session.heard_ms),
+                fingerprint: stored.fingerprint,
+                hint,
+                enrolled_ms: stored.enrolled_ms,
+                trust: stored.trust.clone(),
+                facts: row.session.as_ref().and_then(|session| session.facts.clone()),
+                key_changed: false,
+                offline_since_ms: row.session.is_none().then_some(stored.last_seen_ms),
+            });
+        }
+        if target.is_none() {
+            views.extend(self.waiting_views());
+            views.sort_by(|a, b| a.name.cmp(&b.name));
+        }
+        views
+    }
+
+    fn waiting_views(&self) -> impl Iterator<Item = AgentView> {
+        self.waiting.iter().map(|key| {
+            let key_changed = self.agents.contains_key(&key.name);
+            let approve = format!("agent approve {} --fingerprint {}", key.name, key.fingerprint.short());
+            let hint = if key_changed {
+                format!("another key claims this name. A new machine: give it its own --name. Reinstalled: {approve}")
+            } else {
+                approve
+            };
+            AgentView {
+                name: key.name.clone(),
+                state: AgentState::Pending,
+                direct: None,
+                link_reason: String::new(),
+                address: key.source.map_or_else(|| "this machine".to_owned(), |source| source.to_string()),
+                direct_address: None,
+                version: key.version.clone(),
+                labels: crate::domain::name::Labels::new(),
+                last_seen_ms: key.asked_ms(),
+                fingerprint: key.fingerprint,
+                hint,
+                enrolled_ms: key.since_ms,
+                trust: String::new(),
+                facts: None,
+                key_changed,
+                offline_since_ms: None,
+            }
+        })
+    }
+}

@@ -1,0 +1,271 @@
+//! Letting keys in: tokens, the local socket, and the list of those that wait for an operator.
+//!
+//! The list is written by strangers, so it is short, in memory and forgetful.
+
+use std::{net::IpAddr, time::Duration};
+
+use super::{
+    AgentRow, Core, Parked, audit,
+    messages::{Effect, EnrollAsked, Now, Reply, ReplyTo, StoredAgent, StoredToken, Write},
+};
+use crate::{
+    domain::name::{AgentName, Labels},
+    trust::fingerprint::{FEWEST_DIGITS, Fingerprint, plain_digits},
+};
+
+/// Most keys that may wait.
+const MOST_WAITING: usize = 1_000;
+/// Most of one source.
+const MOST_OF_ONE_SOURCE: usize = 10;
+/// A key that has not asked for so long is forgotten.
+const FORGOTTEN_AFTER: Duration = Duration::from_hours(24);
+
+/// A key that waits.
+#[derive(Clone, Debug)]
+pub(super) struct WaitingKey {
+    pub(super) name: AgentName,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) source: Option<IpAddr>,
+    pub(super) version: String,
+    pub(super) since_ms: u64,
+    asked: Duration,
+    asked_ms: u64,
+}
+
+impl WaitingKey {
+    pub(super) fn asked_ms(&self) -> u64 {
+        self.asked_ms
+    }
+}
+
+impl Core {
+    pub(super) fn on_enroll(&mut self, asked: EnrollAsked, reply: ReplyTo, now: Now) {
+        let known = self.agents.get(&asked.name).map(|row| row.stored.fingerprint);
+        if known == Some(asked.fingerprint) {
+            return self.reply(reply, Reply::Enrolled);
+        }
+        if let Some(hash) = &asked.token {
+            return self.enroll_by_token(&asked, hash, known, reply, now);
+        }
+        if known.is_none() && asked.trusted_locally {
+            return self.admit(&asked, "the master's own socket", reply, Vec::new(), now);
+        }
+        if known.is_none() && self.policy.enroll_any {
+            return self.admit(&asked, "--enroll any", reply, Vec::new(), now);
+        }
+        self.enroll_waiting(asked, known.is_some(), reply, now);
+    }
+
+    fn refuse_stranger(&mut self, reply: ReplyTo, reason: impl Into<String>, retry: bool) {
+        self.refused_strangers += 1;
+        self.reply(reply, Reply::EnrollRefused { reason: reason.into(), retry });
+    }
+
+    fn enroll_by_token(
+        &mut self,
+        asked: &EnrollAsked,
+        hash: &str,
+        known: Option<Fingerprint>,
+        reply: ReplyTo,
+        now: Now,
+    ) {
+        let Some(token) = self.tokens.get_mut(hash) else {
+            return self.refuse_stranger(reply, "the join token is not known here, or was used up; `sloth-runner master token create` makes another", false);
+        };
+        if token.expires_ms <= now.unix_ms {
+            return self.refuse_stranger(
+                reply,
+                "the join token has expired; `sloth-runner master token create` makes another",
+                false,
+            );
+        }
+        if token.uses_left == 0 {
+            return self.refuse_stranger(
+                reply,
+                "the join token is used up; `sloth-runner master token create` makes another",
+                false,
+            );
+        }
+        if known.is_some() {
+            // A token lets new names in; whether a known name gets a new key is a person's decision.
+            return self.enroll_waiting(asked.clone(), true, reply, now);
+        }
+        token.uses_left -= 1;
+        let write = Write::PutToken(token.clone());
+        self.admit(asked, "token", reply, vec![write], now);
+    }
+
+    fn enroll_waiting(&mut self, asked: EnrollAsked, key_changed: bool, reply: ReplyTo, now: Now) {
+        let same = |key: &&mut WaitingKey| key.name == asked.name && key.fingerprint == asked.fingerprint;
+        if let Some(key) = self.waiting.iter_mut().find(same) {
+            key.asked = now.monotonic;
+            key.asked_ms = now.unix_ms;
+            return self.reply(reply, Reply::EnrollPending { key_changed });
+        }
+        let of_source = self.waiting.iter().filter(|key| key.source == asked.source).count();
+        if of_source >= MOST_OF_ONE_SOURCE {
+            return self.refuse_stranger(reply, "too many keys from this address wait for an operator; approve or reject some, or join by token", true);
+        }
+        if self.waiting.len() >= MOST_WAITING {
+            return self.refuse_stranger(
+                reply,
+                "too many keys wait for an operator; approve or reject some, or join by token",
+                true,
+            );
+        }
+        self.waiting.push(WaitingKey {
+            name: asked.name,
+            fingerprint: asked.fingerprint,
+            source: asked.source,
+            version: asked.version,
+            since_ms: now.unix_ms,
+            asked: now.monotonic,
+            asked_ms: now.unix_ms,
+        });
+        self.reply(reply, Reply::EnrollPending { key_changed });
+    }
+
+    /// Lets a key in; it is told so once that is on the disk.
+    fn admit(&mut self, asked: &EnrollAsked, how: &str, reply: ReplyTo, mut writes: Vec<Write>, now: Now) {
+        let stored = new_agent(&asked.name, asked.fingerprint, asked.version.clone(), now);
+        self.waiting.retain(|key| key.fingerprint != asked.fingerprint);
+        writes.push(Write::PutAgent(stored.clone()));
+        writes.push(audit(
+            now,
+            "enrollment",
+            "enroll",
+            asked.name.as_str(),
+            format!("{how}, key {}", asked.fingerprint),
+        ));
+        self.put_agent(stored, now);
+        self.persist(writes, Parked::Reply(reply, Box::new(Reply::Enrolled)));
+    }
+
+    fn put_agent(&mut self, stored: StoredAgent, now: Now) {
+        let name = stored.name.clone();
+        let row = AgentRow { stored, session: None, offline_since: Some(now.monotonic), newcomer: None };
+        self.agents.insert(name, row);
+    }
+
+    fn waiting_under(&self, name: &AgentName, digits: &str) -> Vec<WaitingKey> {
+        self.waiting
+            .iter()
+            .filter(|key| key.name == *name && (digits.is_empty() || key.fingerprint.begins_with(digits)))
+            .cloned()
+            .collect()
+    }
+
+    pub(super) fn on_approve(&mut self, name: &AgentName, digits: &str, by: &str, reply: ReplyTo, now: Now) {
+        if plain_digits(digits).len() < FEWEST_DIGITS {
+            let reason = format!("give at least {FEWEST_DIGITS} digits of the fingerprint that you compared");
+            return self.reply(reply, Reply::Refused(reason));
+        }
+        let matching = self.waiting_under(name, digits);
+        let [key] = matching.as_slice() else {
+            let all = self.waiting_under(name, "");
+            let reply_with = if all.is_empty() {
+                Reply::NotFound(format!("no key waits under the name {name}"))
+            } else if matching.is_empty() {
+                let shown: Vec<_> = all.iter().map(|key| key.fingerprint.short()).collect();
+                Reply::Refused(format!(
+                    "no key of {name} begins with {digits}; waiting: {}",
+                    shown.join(", ")
+                ))
+            } else {
+                Reply::Refused(format!("several keys of {name} begin with {digits}; give more digits"))
+            };
+            return self.reply(reply, reply_with);
+        };
+        let key = key.clone();
+        self.waiting.retain(|waiting| waiting.fingerprint != key.fingerprint || waiting.name != *name);
+        let replaced = self.agents.contains_key(name);
+        if replaced {
+            self.close_agent(name, "the agent's key was replaced", now);
+        }
+        let stored = new_agent(name, key.fingerprint, key.version, now);
+        let mut writes = vec![Write::PutAgent(stored.clone())];
+        writes.push(audit(now, by, "approve", name.as_str(), format!("key {}", key.fingerprint)));
+        self.put_agent(stored, now);
+        let approved = Reply::Approved { fingerprint: key.fingerprint, replaced };
+        self.persist(writes, Parked::Reply(reply, Box::new(approved)));
+    }
+
+    pub(super) fn on_reject(&mut self, name: &AgentName, digits: &str, by: &str, reply: ReplyTo, now: Now) {
+        let rejected = self.waiting_under(name, digits);
+        if rejected.is_empty() {
+            return self.reply(reply, Reply::NotFound(format!("no such key waits under the name {name}")));
+        }
+        self.waiting.retain(|key| {
+            !rejected.iter().any(|gone| gone.name == key.name && gone.fingerprint == key.fingerprint)
+        });
+        let count = u32::try_from(rejected.len()).unwrap_or(u32::MAX);
+        let writes = vec![audit(now, by, "reject", name.as_str(), format!("{count} keys"))];
+        self.persist(writes, Parked::Reply(reply, Box::new(Reply::Count(count))));
+    }
+
+    pub(super) fn on_create_token(
+        &mut self,
+        hash: String,
+        ttl_ms: u64,
+        uses: u32,
+        by: &str,
+        reply: ReplyTo,
+        now: Now,
+    ) {
+        let token = StoredToken { hash, expires_ms: now.unix_ms.saturating_add(ttl_ms), uses_left: uses };
+        let expires_ms = token.expires_ms;
+        self.tokens.retain(|_, token| token.expires_ms > now.unix_ms && token.uses_left > 0);
+        self.tokens.insert(token.hash.clone(), token.clone());
+        let detail = format!("{uses} uses, {} s", ttl_ms / 1000);
+        let writes = vec![Write::PutToken(token), audit(now, by, "create token", "", detail)];
+        self.persist(writes, Parked::Reply(reply, Box::new(Reply::TokenCreated { expires_ms })));
+    }
+
+    /// Forgets an agent: its key, its connection, and the end of what runs there.
+    pub(super) fn on_delete(&mut self, name: &AgentName, by: &str, reply: ReplyTo, now: Now) {
+        if !self.agents.contains_key(name) {
+            let text = self.no_such_agent(name);
+            return self.reply(reply, Reply::NotFound(text));
+        }
+        let lost = self.close_agent(name, "the agent was deleted", now);
+        self.agents.remove(name);
+        let writes = vec![
+            Write::DeleteAgent(name.clone()),
+            audit(now, by, "delete", name.as_str(), format!("{lost} tasks lost")),
+        ];
+        self.persist(writes, Parked::Reply(reply, Box::new(Reply::Count(lost))));
+    }
+
+    /// Closes an agent's connections and ends its tasks; how many were ended.
+    fn close_agent(&mut self, name: &AgentName, reason: &str, now: Now) -> u32 {
+        let Some(row) = self.agents.get_mut(name) else { return 0 };
+        let newcomer = row.newcomer.take();
+        if let Some(session) = row.session.take() {
+            self.sessions.remove(&session.id);
+            self.effects.push(Effect::CloseSession(session.id));
+        }
+        if let Some((newcomer, reply, _)) = newcomer {
+            let refusal = super::messages::SessionRefusal::UnknownKey;
+            self.effects.push(Effect::CloseSession(newcomer.session));
+            self.reply(reply, Reply::SessionRefused(refusal, reason.to_owned()));
+        }
+        self.lose_tasks_of(name, reason, now)
+    }
+
+    pub(super) fn tick_waiting(&mut self, now: Now) {
+        self.waiting.retain(|key| now.monotonic.saturating_sub(key.asked) < FORGOTTEN_AFTER);
+    }
+}
+
+fn new_agent(name: &AgentName, fingerprint: Fingerprint, version: String, now: Now) -> StoredAgent {
+    StoredAgent {
+        name: name.clone(),
+        fingerprint,
+        enrolled_ms: now.unix_ms,
+        last_seen_ms: 0,
+        labels: Labels::new(),
+        version,
+        address: String::new(),
+        trust: String::new(),
+    }
+}

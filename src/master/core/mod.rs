@@ -1,0 +1,300 @@
+//! The master's decisions: `step(Input, Now) -> Effects`. Pure; the actor performs what it decides.
+//!
+//! What must not be forgotten is on the disk before anyone is told: replies and dispatches park on a write, and the
+//! write's end is an input like any other.
+
+mod agents;
+mod enrolling;
+pub mod messages;
+mod runs;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use messages::{
+    Effect, Input, Newcomer, Now, Reply, ReplyTo, SessionId, StatusView, StoredAgent, StoredRun, StoredToken,
+    Write, WriteToken,
+};
+
+use self::{enrolling::WaitingKey, runs::LiveRun};
+use crate::domain::{
+    agent::Facts,
+    ids::{Incarnation, RunId, TaskId},
+    name::AgentName,
+};
+
+/// How a master was started.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Policy {
+    /// Whoever reaches the port is let in.
+    pub enroll_any: bool,
+}
+
+/// What a store remembered.
+#[derive(Clone, Debug, Default)]
+pub struct Remembered {
+    /// The registry.
+    pub agents: Vec<StoredAgent>,
+    /// Tokens.
+    pub tokens: Vec<StoredToken>,
+    /// Runs that have not ended.
+    pub runs: Vec<StoredRun>,
+    /// The highest number of a run.
+    pub last_number: u64,
+    /// The store's epoch.
+    pub epoch: u64,
+    /// The store's revision.
+    pub revision: u64,
+}
+
+/// A connected agent.
+#[derive(Debug)]
+struct Session {
+    id: SessionId,
+    incarnation: Incarnation,
+    heard: Duration,
+    heard_ms: u64,
+    direct: bool,
+    link_reason: String,
+    direct_address: Option<String>,
+    facts: Option<Facts>,
+}
+
+/// An agent of the registry.
+#[derive(Debug)]
+struct AgentRow {
+    stored: StoredAgent,
+    session: Option<Session>,
+    /// Since when it is offline on the monotonic clock; only known for what this master saw.
+    offline_since: Option<Duration>,
+    /// A second connection with the same key, and until when the first one may answer.
+    newcomer: Option<(Box<Newcomer>, ReplyTo, Duration)>,
+}
+
+/// What is to be done when a write is on the disk, or is not.
+#[derive(Debug)]
+enum Parked {
+    /// Answer.
+    Reply(ReplyTo, Box<Reply>),
+    /// Begin a run.
+    StartRun(RunId, ReplyTo),
+    /// Send tasks whose incarnation is recorded now.
+    Dispatch(Vec<TaskId>),
+    /// Tell the agent that it may forget the task.
+    Outcome(TaskId),
+    /// Nothing: the registry's small print.
+    Nothing,
+}
+
+/// The master's state.
+#[derive(Debug)]
+pub struct Core {
+    policy: Policy,
+    agents: BTreeMap<AgentName, AgentRow>,
+    sessions: HashMap<SessionId, AgentName>,
+    waiting: Vec<WaitingKey>,
+    tokens: HashMap<String, StoredToken>,
+    runs: BTreeMap<RunId, LiveRun>,
+    parked: HashMap<WriteToken, (Parked, Vec<Write>)>,
+    /// Writes of outcomes that failed, to be tried again.
+    unwritten: Vec<(Parked, Vec<Write>)>,
+    next_write: WriteToken,
+    last_number: u64,
+    epoch: u64,
+    revision: u64,
+    /// An agent has seen more of the store than there is: a backup was restored.
+    restored: bool,
+    /// Why the store does not take new runs at the moment.
+    store_trouble: Option<String>,
+    refused_strangers: u64,
+    effects: Vec<Effect>,
+}
+
+impl Core {
+    /// A core that goes on from what the store remembered.
+    #[must_use]
+    pub fn new(policy: Policy, remembered: Remembered, now: Now) -> Self {
+        let row = |stored: StoredAgent| {
+            let name = stored.name.clone();
+            (name, AgentRow { stored, session: None, offline_since: None, newcomer: None })
+        };
+        let mut core = Self {
+            policy,
+            agents: remembered.agents.into_iter().map(row).collect(),
+            sessions: HashMap::new(),
+            waiting: Vec::new(),
+            tokens: remembered.tokens.into_iter().map(|token| (token.hash.clone(), token)).collect(),
+            runs: BTreeMap::new(),
+            parked: HashMap::new(),
+            unwritten: Vec::new(),
+            next_write: 0,
+            last_number: remembered.last_number,
+            epoch: remembered.epoch,
+            revision: remembered.revision,
+            restored: false,
+            store_trouble: None,
+            refused_strangers: 0,
+            effects: Vec::new(),
+        };
+        for stored in remembered.runs {
+            core.runs.insert(stored.run.id, LiveRun::from_store(stored, now));
+        }
+        core
+    }
+
+    /// Takes one step.
+    #[must_use]
+    pub fn step(&mut self, input: Input, now: Now) -> Vec<Effect> {
+        match input {
+            Input::Tick => self.on_tick(now),
+            Input::Enroll(asked, reply) => self.on_enroll(asked, reply, now),
+            Input::Approve { name, digits, by, reply } => self.on_approve(&name, &digits, &by, reply, now),
+            Input::Reject { name, digits, by, reply } => self.on_reject(&name, &digits, &by, reply, now),
+            Input::Delete { name, by, reply } => self.on_delete(&name, &by, reply, now),
+            Input::Stop { name, grace_ms, by, reply } => self.on_stop(&name, grace_ms, &by, reply, now),
+            Input::CreateToken { hash, ttl_ms, uses, by, reply } => {
+                self.on_create_token(hash, ttl_ms, uses, &by, reply, now);
+            }
+            Input::ListAgents(target, reply) => {
+                let agents = self.agent_views(target.as_ref(), now);
+                self.reply(reply, Reply::Agents(agents));
+            }
+            Input::Status(reply) => {
+                let status = self.status();
+                self.reply(reply, Reply::Status(status));
+            }
+            Input::SessionOpened(newcomer, reply) => self.on_session_opened(newcomer, reply, now),
+            Input::Heard(session) => self.on_heard(session, now),
+            Input::FactsTold(session, facts) => {
+                self.on_heard(session, now);
+                if let Some(session) = self.session_mut(session) {
+                    session.facts = Some(facts);
+                }
+            }
+            Input::LinkChanged { session, direct, reason } => {
+                if let Some(session) = self.session_mut(session) {
+                    session.direct = direct;
+                    session.link_reason = reason;
+                }
+            }
+            Input::SessionClosed(session) => self.on_session_closed(session, now),
+            Input::StartRun(asked, reply) => self.on_start_run(*asked, reply, now),
+            Input::Cancel { run, tasks, by, reply } => self.on_cancel(run, &tasks, &by, reply, now),
+            Input::FindRun(run, reply) => {
+                let found = self.find_run(run).map(|run| Reply::Live(Box::new(run.view())));
+                self.reply(reply, found.unwrap_or(Reply::NotLive));
+            }
+            Input::TaskStarted { id, attempt, elapsed_ms } => {
+                self.on_task_started(id, attempt, elapsed_ms, now);
+            }
+            Input::TaskEnded { id, outcome, end_offset, duration_ns } => {
+                self.on_task_ended(id, outcome, end_offset, duration_ns, now);
+            }
+            Input::TaskUnknown { id, attempt, incarnation } => {
+                self.on_task_unknown(id, attempt, &incarnation, now);
+            }
+            Input::AttachLost { id, attempt, superseded_by } => {
+                self.on_attach_lost(id, attempt, superseded_by, now);
+            }
+            Input::TaskCapped(id, capped) => self.on_task_capped(id, capped),
+            Input::Persisted(token, revision) => self.on_persisted(token, revision, now),
+            Input::PersistFailed(token, reason) => self.on_persist_failed(token, reason),
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    fn reply(&mut self, to: ReplyTo, reply: Reply) {
+        self.effects.push(Effect::Reply(to, Box::new(reply)));
+    }
+
+    fn persist(&mut self, writes: Vec<Write>, parked: Parked) {
+        self.next_write += 1;
+        self.effects.push(Effect::Persist(self.next_write, writes.clone()));
+        self.parked.insert(self.next_write, (parked, writes));
+    }
+
+    fn on_persisted(&mut self, token: WriteToken, revision: u64, now: Now) {
+        self.revision = self.revision.max(revision);
+        self.store_trouble = None;
+        match self.parked.remove(&token) {
+            Some((Parked::Reply(to, reply), _)) => self.effects.push(Effect::Reply(to, reply)),
+            Some((Parked::StartRun(id, reply), _)) => self.begin_run(id, reply, now),
+            Some((Parked::Dispatch(ids), _)) => ids.into_iter().for_each(|id| self.dispatch(id, now)),
+            Some((Parked::Outcome(id), _)) => self.outcome_stored(id),
+            Some((Parked::Nothing, _)) | None => {}
+        }
+    }
+
+    fn on_persist_failed(&mut self, token: WriteToken, reason: String) {
+        let said = format!("the master cannot record it: {reason}");
+        self.store_trouble = Some(reason);
+        match self.parked.remove(&token) {
+            Some((Parked::Reply(to, _), _)) => self.reply(to, Reply::Refused(said)),
+            Some((Parked::StartRun(id, reply), _)) => {
+                self.runs.remove(&id);
+                self.reply(reply, Reply::Refused(said));
+            }
+            Some((parked @ (Parked::Dispatch(_) | Parked::Outcome(_)), writes)) => {
+                self.unwritten.push((parked, writes));
+            }
+            Some((Parked::Nothing, _)) | None => {}
+        }
+    }
+
+    fn on_tick(&mut self, now: Now) {
+        for (parked, writes) in std::mem::take(&mut self.unwritten) {
+            self.persist(writes, parked);
+        }
+        if self.store_trouble.is_some() && self.parked.is_empty() {
+            // Every write counts the store's revision, so this one tells whether the disk takes writes again.
+            self.persist(Vec::new(), Parked::Nothing);
+        }
+        self.tick_agents(now);
+        self.tick_waiting(now);
+        self.tick_runs(now);
+    }
+
+    /// Why no new run may begin; empty when it may.
+    fn refusal_of_runs(&self) -> String {
+        if self.restored {
+            "this master was restored from a backup: agents have seen more than it remembers. It only resumes; start it once with --restored to go on".to_owned()
+        } else if let Some(trouble) = &self.store_trouble {
+            format!("the master cannot record runs: {trouble}")
+        } else {
+            String::new()
+        }
+    }
+
+    fn status(&self) -> StatusView {
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        StatusView {
+            agents: count(self.agents.len()),
+            connected: count(self.agents.values().filter(|row| row.session.is_some()).count()),
+            pending: count(self.waiting.len()),
+            active_runs: count(self.runs.values().filter(|run| run.is_active()).count()),
+            refusing_runs: self.refusal_of_runs(),
+            refused_strangers: self.refused_strangers,
+        }
+    }
+
+    fn session_mut(&mut self, id: SessionId) -> Option<&mut Session> {
+        let name = self.sessions.get(&id)?;
+        self.agents.get_mut(name)?.session.as_mut().filter(|session| session.id == id)
+    }
+}
+
+/// An audit record.
+fn audit(now: Now, actor: &str, action: &'static str, subject: &str, detail: impl Into<String>) -> Write {
+    Write::Audit {
+        at_ms: now.unix_ms,
+        actor: actor.to_owned(),
+        action,
+        subject: subject.to_owned(),
+        detail: detail.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

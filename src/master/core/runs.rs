@@ -1,0 +1,630 @@
+//! Runs: from a wish to the last outcome on the disk.
+//!
+//! At most once is kept here and on the agent: a task may only be started by the life of the agent that was recorded
+//! before it was first sent, before its deadline, and not after somebody cancelled it.
+
+use std::time::Duration;
+
+use super::{
+    Core, Parked, audit,
+    messages::{AttachOrder, Effect, Now, Reply, ReplyTo, RunAsked, SessionId, StoredRun, StoredTask, Write},
+};
+use crate::{
+    domain::{
+        agent::START_WITHIN,
+        command::{KILL_GRACE_MS, TaskSpec},
+        ids::{Incarnation, RunId, RunReference, TaskId},
+        name::AgentName,
+        outcome::{Ending, Outcome},
+        run::{LeftOut, Run, RunOptions, Task, TaskState},
+    },
+    sys::clock::spoken,
+    trust::fingerprint::Fingerprint,
+};
+
+/// The longest pause between two Attach calls that come to nothing.
+const LONGEST_DELAY: Duration = Duration::from_secs(5);
+
+/// A run in memory: from its beginning until all its outcomes are on the disk.
+#[derive(Debug)]
+pub(super) struct LiveRun {
+    run: Run,
+    options: RunOptions,
+    slots: Vec<Slot>,
+    /// Its beginning is on the disk.
+    begun: bool,
+}
+
+/// A task of it.
+#[derive(Debug)]
+struct Slot {
+    task: Task,
+    fingerprint: Fingerprint,
+    incarnation: Option<Incarnation>,
+    /// Its incarnation is being written.
+    recording: bool,
+    start_by: Duration,
+    start_by_ms: u64,
+    cancelled_by: Option<String>,
+    attempt: u64,
+    attached: Option<SessionId>,
+    /// It may have reached its agent with the permission to start.
+    sent: bool,
+    failures: u32,
+    /// Its outcome is on the disk.
+    stored: bool,
+}
+
+impl Slot {
+    fn is_open(&self) -> bool {
+        self.task.state.outcome().is_none()
+    }
+
+    fn to_store(&self) -> StoredTask {
+        StoredTask {
+            task: self.task.clone(),
+            fingerprint: self.fingerprint,
+            incarnation: self.incarnation.clone(),
+            start_by_ms: self.start_by_ms,
+            cancelled_by: self.cancelled_by.clone(),
+        }
+    }
+
+    /// Moves on, where that is legal.
+    fn become_state(&mut self, next: TaskState) -> bool {
+        let legal = self.task.state.may_become(&next);
+        if legal {
+            self.task.state = next;
+        }
+        legal
+    }
+
+    fn delay(&self) -> Duration {
+        match self.failures {
+            0 => Duration::ZERO,
+            n => (Duration::from_millis(50) * 2u32.saturating_pow(n.min(10))).min(LONGEST_DELAY),
+        }
+    }
+}
+
+impl LiveRun {
+    pub(super) fn from_store(stored: StoredRun, now: Now) -> Self {
+        let slot = |stored: StoredTask| {
+            let remaining = Duration::from_millis(stored.start_by_ms.saturating_sub(now.unix_ms));
+            let sent = stored.incarnation.is_some();
+            let is_open = stored.task.state.outcome().is_none();
+            let mut task = stored.task;
+            if sent && is_open {
+                task.no_contact_since_ms = Some(now.unix_ms);
+            }
+            Slot {
+                task,
+                fingerprint: stored.fingerprint,
+                incarnation: stored.incarnation,
+                recording: false,
+                // Agents need a minute to come back, and that is not their fault.
+                start_by: now.monotonic + if sent { remaining } else { remaining.max(START_WITHIN) },
+                start_by_ms: stored.start_by_ms,
+                cancelled_by: stored.cancelled_by,
+                attempt: 0,
+                attached: None,
+                sent,
+                failures: 0,
+                stored: !is_open,
+            }
+        };
+        let slots = stored.tasks.into_iter().map(slot).collect();
+        Self { run: stored.run, options: stored.options, slots, begun: true }
+    }
+
+    pub(super) fn is_active(&self) -> bool {
+        self.slots.iter().any(Slot::is_open)
+    }
+
+    /// The run as it is shown.
+    pub(super) fn view(&self) -> Run {
+        let count = |wanted: fn(&Slot) -> bool| {
+            u32::try_from(self.slots.iter().filter(|slot| wanted(slot)).count()).unwrap_or(u32::MAX)
+        };
+        let succeeded = |slot: &Slot| slot.task.state.outcome().is_some_and(Outcome::is_success);
+        Run {
+            tasks: self.slots.iter().map(|slot| slot.task.clone()).collect(),
+            succeeded: count(succeeded),
+            unfinished: count(Slot::is_open),
+            ..self.run.clone()
+        }
+    }
+
+    fn spec(&self) -> TaskSpec {
+        TaskSpec {
+            run_number: self.run.number,
+            operator: self.run.operator.clone(),
+            target: self.run.target.clone(),
+            command: self.run.command.clone(),
+            environment: self.options.environment.clone(),
+            working_directory: self.options.working_directory.clone(),
+            timeout_ms: self.options.timeout_ms,
+            kill_grace_ms: self.kill_grace_ms(),
+        }
+    }
+
+    fn kill_grace_ms(&self) -> u32 {
+        self.options.kill_grace_ms.unwrap_or(KILL_GRACE_MS)
+    }
+}
+
+impl Core {
+    fn slot_mut(&mut self, id: TaskId) -> Option<&mut Slot> {
+        self.runs.get_mut(&id.run)?.slots.get_mut(usize::try_from(id.index).ok()?)
+    }
+
+    pub(super) fn find_run(&self, reference: RunReference) -> Option<&LiveRun> {
+        match reference {
+            RunReference::Id(id) => self.runs.get(&id),
+            RunReference::Number(number) => self.runs.values().find(|run| run.run.number == number),
+            RunReference::Last => self.runs.values().find(|run| run.run.number == self.last_number),
+        }
+        .filter(|run| run.begun)
+    }
+
+    /// Tells followers how a task is now.
+    fn publish(&mut self, id: TaskId) {
+        if let Some(slot) = self.slot_mut(id) {
+            let task = Box::new(slot.task.clone());
+            self.effects.push(Effect::Publish(id.run, task));
+        }
+    }
+
+    pub(super) fn on_start_run(&mut self, asked: RunAsked, reply: ReplyTo, now: Now) {
+        if let Some(known) = self.runs.get(&asked.id) {
+            // The same wish again, after a lost answer: the run that there is.
+            let view = known.view();
+            return self.reply(reply, Reply::Live(Box::new(view)));
+        }
+        let refusal = self.refusal_of_runs();
+        if !refusal.is_empty() {
+            return self.reply(reply, Reply::Refused(refusal));
+        }
+        let names = match self.resolve(&asked) {
+            Ok(names) => names,
+            Err(answer) => return self.reply(reply, answer),
+        };
+        let id = asked.id;
+        let operator = asked.operator.clone();
+        let run = self.new_run(asked, names, now);
+        let detail = format!("run {}: {}", run.run.number, run.run.command.shown());
+        let stored = StoredRun {
+            run: run.view(),
+            options: run.options.clone(),
+            tasks: run.slots.iter().map(Slot::to_store).collect(),
+        };
+        let target = run.run.target.clone();
+        self.runs.insert(id, run);
+        let writes = vec![Write::PutRun(Box::new(stored)), audit(now, &operator, "run", &target, detail)];
+        self.persist(writes, Parked::StartRun(id, reply));
+    }
+
+    /// The agents that a wish means, or the answer that it gets instead.
+    fn resolve(&self, asked: &RunAsked) -> Result<Vec<AgentName>, Reply> {
+        for name in asked.target.names() {
+            if !self.agents.contains_key(name) {
+                let waits = self.waiting.iter().any(|key| key.name == *name);
+                let text = if waits {
+                    format!("{name} is pending: its key waits for `sloth-runner agent approve {name}`")
+                } else {
+                    self.no_such_agent(name)
+                };
+                return Err(Reply::NotFound(text));
+            }
+        }
+        let matching: Vec<AgentName> =
+            self.agents.keys().filter(|name| asked.target.matches(name)).cloned().collect();
+        if asked.shown.is_empty() {
+            return if matching.is_empty() {
+                let text = format!(
+                    "no agent matches {}; `sloth-runner agent list` shows all {}",
+                    asked.target,
+                    self.agents.len()
+                );
+                Err(Reply::NotFound(text))
+            } else {
+                Ok(matching)
+            };
+        }
+        let is_same = |name: &str, key: &str| {
+            let row = self.agents.get(name);
+            row.is_some_and(|row| row.stored.fingerprint.to_string() == key)
+        };
+        let gone: Vec<LeftOut> = asked
+            .shown
+            .iter()
+            .filter(|(name, key)| !is_same(name, key))
+            .map(|(name, _)| LeftOut {
+                agent: name.clone(),
+                reason: "it is gone, or has a new key, since it was shown".to_owned(),
+            })
+            .collect();
+        let was_shown = |name: &AgentName| asked.shown.iter().any(|(shown, _)| shown == name.as_str());
+        if gone.is_empty() {
+            Ok(self.agents.keys().filter(|name| was_shown(name)).cloned().collect())
+        } else {
+            let more = matching.iter().filter(|name| !was_shown(name)).map(ToString::to_string);
+            Err(Reply::TargetChanged { gone, more: more.collect() })
+        }
+    }
+
+    fn new_run(&mut self, asked: RunAsked, names: Vec<AgentName>, now: Now) -> LiveRun {
+        self.last_number += 1;
+        let slots: Vec<Slot> = names
+            .into_iter()
+            .enumerate()
+            .map(|(index, name)| self.new_slot(index, name, asked.options.start_within_ms, now))
+            .collect();
+        let run = Run {
+            id: asked.id,
+            number: self.last_number,
+            operator: asked.operator,
+            plain_name: asked.target.plain_name().is_some(),
+            target: asked.target.to_string(),
+            command: asked.command,
+            created_ms: now.unix_ms,
+            ended_ms: None,
+            tasks: Vec::new(),
+            task_count: u32::try_from(slots.len()).unwrap_or(u32::MAX),
+            succeeded: 0,
+            unfinished: 0,
+            left_out: Vec::new(),
+        };
+        LiveRun { run, options: asked.options, slots, begun: false }
+    }
+
+    fn new_slot(&self, index: usize, agent: AgentName, start_within_ms: Option<u64>, now: Now) -> Slot {
+        let row = &self.agents[&agent];
+        let start_by = match (start_within_ms, &row.session, row.offline_since) {
+            (Some(within), ..) => now.monotonic + Duration::from_millis(within),
+            (None, Some(session), _) => session.heard + START_WITHIN,
+            (None, None, Some(since)) => since + START_WITHIN,
+            // This master has not seen it yet: a minute after its own start.
+            (None, None, None) => START_WITHIN,
+        };
+        let left = start_by.saturating_sub(now.monotonic);
+        let left_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        let mut slot = Slot {
+            task: Task {
+                index: u32::try_from(index).unwrap_or(u32::MAX),
+                agent,
+                state: TaskState::Queued,
+                no_contact_since_ms: None,
+                started_ms: None,
+                duration_ns: 0,
+                end_offset: 0,
+                batch: 0,
+                waiting: String::new(),
+            },
+            fingerprint: row.stored.fingerprint,
+            incarnation: row.session.as_ref().map(|session| session.incarnation.clone()),
+            recording: false,
+            start_by,
+            start_by_ms: now.unix_ms.saturating_add(left_ms),
+            cancelled_by: None,
+            attempt: 0,
+            attached: None,
+            sent: false,
+            failures: 0,
+            stored: false,
+        };
+        if row.session.is_none() {
+            if left.is_zero() {
+                let text = self.offline_text(&slot.task.agent, now);
+                slot.task.state = TaskState::Ended(Ending::Undeliverable(text).into());
+            } else {
+                slot.task.waiting = format!("offline; waited for up to {}", spoken(left));
+            }
+        }
+        slot
+    }
+
+    fn offline_text(&self, name: &AgentName, now: Now) -> String {
+        let Some(row) = self.agents.get(name) else { return "the agent is gone".to_owned() };
+        if row.stored.last_seen_ms == 0 {
+            return "it was let in, but never connected".to_owned();
+        }
+        let silent = Duration::from_millis(now.unix_ms.saturating_sub(row.stored.last_seen_ms));
+        format!(
+            "offline for {} (last seen at {}); --start-within 1h waits for it",
+            spoken(silent),
+            row.stored.address
+        )
+    }
+
+    pub(super) fn begin_run(&mut self, id: RunId, reply: ReplyTo, now: Now) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        run.begun = true;
+        for slot in run.slots.iter_mut().filter(|slot| !slot.is_open()) {
+            slot.stored = true;
+        }
+        let view = run.view();
+        let count = view.task_count;
+        self.reply(reply, Reply::Live(Box::new(view)));
+        for index in 0..count {
+            self.dispatch(TaskId { run: id, index }, now);
+        }
+        self.end_run_if_over(id, now);
+    }
+
+    /// Attaches a task, if its agent is there and it is not attached yet.
+    pub(super) fn dispatch(&mut self, id: TaskId, now: Now) {
+        let restored = self.restored;
+        let revision = (self.epoch, self.revision);
+        let Some(run) = self.runs.get_mut(&id.run) else { return };
+        let spec = run.spec();
+        let Some(slot) = usize::try_from(id.index).ok().and_then(|index| run.slots.get_mut(index)) else {
+            return;
+        };
+        slot.recording = false;
+        if !slot.is_open() || slot.attached.is_some() || !run.begun {
+            return;
+        }
+        let row = self.agents.get(&slot.task.agent);
+        let row = row.filter(|row| row.stored.fingerprint == slot.fingerprint);
+        let Some(session) = row.and_then(|row| row.session.as_ref()) else { return };
+        let unsent_elsewhere = !slot.sent && slot.incarnation.as_ref() != Some(&session.incarnation);
+        if unsent_elsewhere {
+            // The life to which it is sent first is on the disk before it is sent.
+            slot.incarnation = Some(session.incarnation.clone());
+            slot.recording = true;
+            let write = Write::PutTask(id.run, slot.to_store());
+            return self.persist(vec![write], Parked::Dispatch(vec![id]));
+        }
+        let Some(incarnation) = slot.incarnation.clone() else { return };
+        let may_start = !restored
+            && slot.cancelled_by.is_none()
+            && slot.task.state != TaskState::Running
+            && session.incarnation == incarnation
+            && now.monotonic < slot.start_by;
+        slot.attempt += 1;
+        slot.attached = Some(session.id);
+        slot.sent = true;
+        slot.task.no_contact_since_ms = None;
+        slot.task.waiting.clear();
+        slot.become_state(TaskState::Dispatched);
+        let order = AttachOrder {
+            id,
+            session: session.id,
+            attempt: slot.attempt,
+            spec: may_start.then_some(spec),
+            incarnation,
+            revision,
+            delay: slot.delay(),
+        };
+        self.effects.push(Effect::Attach(Box::new(order)));
+        self.publish(id);
+    }
+
+    pub(super) fn on_task_started(&mut self, id: TaskId, attempt: u64, elapsed_ms: u64, now: Now) {
+        let Some(run) = self.runs.get_mut(&id.run) else { return };
+        let grace_ms = run.kill_grace_ms();
+        let Some(slot) = self.slot_mut(id).filter(|slot| slot.attempt == attempt && slot.is_open()) else {
+            return;
+        };
+        slot.failures = 0;
+        slot.become_state(TaskState::Running);
+        slot.task.started_ms.get_or_insert(now.unix_ms.saturating_sub(elapsed_ms));
+        let order = slot.cancelled_by.clone().zip(slot.attached);
+        if let Some((by, session)) = order {
+            self.effects.push(Effect::Signal { session, id, by, grace_ms });
+        }
+        self.publish(id);
+    }
+
+    pub(super) fn on_task_ended(
+        &mut self,
+        id: TaskId,
+        outcome: Outcome,
+        end_offset: u64,
+        duration_ns: u64,
+        now: Now,
+    ) {
+        let Some(slot) = self.slot_mut(id) else {
+            // All of that run is on the disk long since.
+            return self.effects.push(Effect::OutcomeStored(id));
+        };
+        slot.task.end_offset = slot.task.end_offset.max(end_offset);
+        if slot.is_open() {
+            slot.task.duration_ns = duration_ns;
+            self.end_task(id, outcome, now);
+        } else if slot.stored {
+            self.outcome_stored(id);
+        }
+    }
+
+    pub(super) fn on_task_unknown(&mut self, id: TaskId, attempt: u64, now_life: &Incarnation, now: Now) {
+        let Some(slot) = self.slot_mut(id).filter(|slot| slot.attempt == attempt && slot.is_open()) else {
+            return;
+        };
+        slot.attached = None;
+        let same_life = slot.incarnation.as_ref() == Some(now_life);
+        let ending = match (&slot.incarnation, same_life, &slot.task.state) {
+            (Some(before), false, _) => Ending::Lost(before.loss_seen_by(now_life).to_owned()),
+            (_, _, TaskState::Running) => Ending::Lost("the agent no longer knows it".to_owned()),
+            _ => match slot.cancelled_by.clone() {
+                Some(by) => Ending::Cancelled { proof: None, by },
+                None => Ending::Undeliverable(
+                    "the agent was not reached before the start deadline; it never started".to_owned(),
+                ),
+            },
+        };
+        self.end_task(id, ending.into(), now);
+    }
+
+    pub(super) fn on_attach_lost(&mut self, id: TaskId, attempt: u64, superseded_by: Option<u64>, now: Now) {
+        let Some(slot) = self.slot_mut(id).filter(|slot| slot.attempt == attempt) else { return };
+        slot.attached = None;
+        slot.failures = slot.failures.saturating_add(1);
+        if let Some(by) = superseded_by {
+            // Another master's, or this one's before its restart.
+            slot.attempt = slot.attempt.max(by);
+        }
+        self.dispatch(id, now);
+    }
+
+    pub(super) fn on_task_capped(&mut self, id: TaskId, capped: bool) {
+        let Some(slot) = self.slot_mut(id).filter(|slot| slot.is_open()) else { return };
+        slot.task.waiting = if capped {
+            "its output has reached the cap; the command waits. Cancel it, or let it be".to_owned()
+        } else {
+            String::new()
+        };
+        self.publish(id);
+    }
+
+    fn end_task(&mut self, id: TaskId, outcome: Outcome, now: Now) {
+        let Some(slot) = self.slot_mut(id) else { return };
+        slot.task.waiting.clear();
+        slot.task.no_contact_since_ms = None;
+        if !slot.become_state(TaskState::Ended(outcome)) {
+            return;
+        }
+        let mut writes = vec![Write::PutTask(id.run, slot.to_store())];
+        self.publish(id);
+        if self.end_run_if_over(id.run, now) {
+            writes.push(Write::EndRun(id.run, now.unix_ms));
+        }
+        self.persist(writes, Parked::Outcome(id));
+    }
+
+    /// Tells followers when nothing of a run is open any more. True when that is new.
+    fn end_run_if_over(&mut self, id: RunId, now: Now) -> bool {
+        let Some(run) = self.runs.get_mut(&id) else { return false };
+        if run.run.ended_ms.is_some() || run.is_active() {
+            return false;
+        }
+        run.run.ended_ms = Some(now.unix_ms);
+        self.effects.push(Effect::RunEnded(id, now.unix_ms));
+        if self.runs[&id].slots.iter().all(|slot| slot.stored) {
+            // Nothing could be delivered; the beginning's write had all of it but the end.
+            self.persist(vec![Write::EndRun(id, now.unix_ms)], Parked::Nothing);
+            self.runs.remove(&id);
+            self.effects.push(Effect::RunStored(id));
+        }
+        true
+    }
+
+    pub(super) fn outcome_stored(&mut self, id: TaskId) {
+        self.effects.push(Effect::OutcomeStored(id));
+        if let Some(slot) = self.slot_mut(id) {
+            slot.stored = true;
+        }
+        let is_done = |run: &LiveRun| run.slots.iter().all(|slot| slot.stored);
+        if self.runs.get(&id.run).is_some_and(is_done) {
+            self.runs.remove(&id.run);
+            self.effects.push(Effect::RunStored(id.run));
+        }
+    }
+
+    pub(super) fn on_cancel(&mut self, run: RunReference, tasks: &[u32], by: &str, reply: ReplyTo, now: Now) {
+        let Some(found) = self.find_run(run) else {
+            let text = format!("run {run} is not running; `sloth-runner job show {run}` tells how it ended");
+            return self.reply(reply, Reply::NotFound(text));
+        };
+        let (id, number, grace_ms) = (found.run.id, found.run.number, found.kill_grace_ms());
+        let wanted = |slot: &&Slot| slot.is_open() && (tasks.is_empty() || tasks.contains(&slot.task.index));
+        let open: Vec<u32> = found.slots.iter().filter(wanted).map(|slot| slot.task.index).collect();
+        let (mut told, mut stored) = (0, 0);
+        let mut writes =
+            vec![audit(now, by, "cancel", &format!("run {number}"), format!("{} tasks", open.len()))];
+        for index in open {
+            let task = TaskId { run: id, index };
+            let Some(slot) = self.slot_mut(task) else { continue };
+            if !slot.sent {
+                told += 1;
+                self.end_task(task, Ending::Cancelled { proof: None, by: by.to_owned() }.into(), now);
+                continue;
+            }
+            slot.cancelled_by.get_or_insert_with(|| by.to_owned());
+            let attached = slot.attached;
+            writes.push(Write::PutTask(id, slot.to_store()));
+            match attached {
+                Some(session) => {
+                    told += 1;
+                    let by = by.to_owned();
+                    self.effects.push(Effect::Signal { session, id: task, by, grace_ms });
+                }
+                None => stored += 1,
+            }
+        }
+        let answer = Reply::Cancelled { told, stored, number };
+        self.persist(writes, Parked::Reply(reply, Box::new(answer)));
+    }
+
+    fn open_tasks_of(&self, name: &AgentName) -> Vec<TaskId> {
+        let mut found = Vec::new();
+        for (run, live) in &self.runs {
+            let of_agent = live.slots.iter().filter(|slot| slot.is_open() && slot.task.agent == *name);
+            found.extend(of_agent.map(|slot| TaskId { run: *run, index: slot.task.index }));
+        }
+        found
+    }
+
+    pub(super) fn tasks_on(&self, name: &AgentName) -> u32 {
+        let running = |id: &&TaskId| {
+            self.runs[&id.run].slots.iter().any(|slot| slot.task.index == id.index && slot.sent)
+        };
+        u32::try_from(self.open_tasks_of(name).iter().filter(running).count()).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn agent_is_back(&mut self, name: &AgentName, now: Now) {
+        for id in self.open_tasks_of(name) {
+            if let Some(slot) = self.slot_mut(id) {
+                slot.failures = 0;
+            }
+            self.dispatch(id, now);
+        }
+    }
+
+    pub(super) fn agent_is_gone(&mut self, name: &AgentName, heard_ms: u64, now: Now) {
+        for id in self.open_tasks_of(name) {
+            let Some(slot) = self.slot_mut(id) else { continue };
+            slot.attached = None;
+            if slot.sent {
+                slot.task.no_contact_since_ms = Some(heard_ms);
+            } else {
+                let left = slot.start_by.saturating_sub(now.monotonic);
+                slot.task.waiting = format!("offline; waited for up to {}", spoken(left));
+            }
+            self.publish(id);
+        }
+    }
+
+    /// Ends all open tasks of an agent that will not come back; how many had started as far as anyone knows.
+    pub(super) fn lose_tasks_of(&mut self, name: &AgentName, reason: &str, now: Now) -> u32 {
+        let mut lost = 0;
+        for id in self.open_tasks_of(name) {
+            let sent = self.slot_mut(id).is_some_and(|slot| slot.sent);
+            let ending = if sent {
+                lost += 1;
+                Ending::Lost(reason.to_owned())
+            } else {
+                Ending::Undeliverable(reason.to_owned())
+            };
+            self.end_task(id, ending.into(), now);
+        }
+        lost
+    }
+
+    pub(super) fn tick_runs(&mut self, now: Now) {
+        let overdue =
+            |slot: &&Slot| slot.is_open() && !slot.sent && !slot.recording && now.monotonic >= slot.start_by;
+        let mut due = Vec::new();
+        for (run, live) in self.runs.iter().filter(|(_, live)| live.begun) {
+            let slots = live.slots.iter().filter(overdue);
+            due.extend(
+                slots.map(|slot| (TaskId { run: *run, index: slot.task.index }, slot.task.agent.clone())),
+            );
+        }
+        for (id, agent) in due {
+            let text = self.offline_text(&agent, now);
+            self.end_task(id, Ending::Undeliverable(text).into(), now);
+        }
+    }
+}

@@ -1,0 +1,451 @@
+//! The core's laws, step by step, without a disk or a network.
+
+use std::time::Duration;
+
+use super::*;
+use crate::{
+    domain::{
+        agent::{AgentState, LinkPreference},
+        command::Command,
+        ids::RunReference,
+        outcome::{Ending, Outcome},
+        run::{Run, RunOptions, TaskState},
+    },
+    master::core::messages::{AttachOrder, EnrollAsked, RunAsked, SessionRefusal},
+    trust::fingerprint::Fingerprint,
+};
+
+/// A core, its clock, and the disk that answers at once.
+struct World {
+    core: Core,
+    now: Duration,
+    next: u64,
+    /// Everything that came out, but writes.
+    out: Vec<Effect>,
+    /// Writes fail.
+    disk_full: bool,
+}
+
+impl World {
+    fn new() -> Self {
+        let now = Now { monotonic: Duration::ZERO, unix_ms: 1_000_000 };
+        let core = Core::new(Policy::default(), Remembered { epoch: 1, ..Remembered::default() }, now);
+        Self { core, now: Duration::from_secs(100), next: 0, out: Vec::new(), disk_full: false }
+    }
+
+    fn now(&self) -> Now {
+        let ms = u64::try_from(self.now.as_millis()).unwrap();
+        Now { monotonic: self.now, unix_ms: 1_000_000 + ms }
+    }
+
+    fn put(&mut self, input: Input) {
+        let mut inputs = vec![input];
+        while let Some(input) = inputs.pop() {
+            for effect in self.core.step(input, self.now()) {
+                match effect {
+                    Effect::Persist(token, _) if self.disk_full => {
+                        inputs.push(Input::PersistFailed(token, "disk full".into()));
+                    }
+                    Effect::Persist(token, _) => {
+                        let revision = self.core.revision + 1;
+                        inputs.push(Input::Persisted(token, revision));
+                    }
+                    other => self.out.push(other),
+                }
+            }
+        }
+    }
+
+    fn pass(&mut self, seconds: u64) {
+        self.now += Duration::from_secs(seconds);
+        self.put(Input::Tick);
+    }
+
+    fn ask(&mut self, input: impl FnOnce(ReplyTo) -> Input) -> Reply {
+        self.next += 1;
+        let to = self.next;
+        self.put(input(to));
+        let at = self.out.iter().position(|effect| matches!(effect, Effect::Reply(who, _) if *who == to));
+        match self.out.remove(at.expect("an answer")) {
+            Effect::Reply(_, reply) => *reply,
+            _ => unreachable!(),
+        }
+    }
+
+    fn enroll(&mut self, name: &str, key: &str, token: Option<&str>) -> Reply {
+        let asked = EnrollAsked {
+            name: name.parse().unwrap(),
+            fingerprint: Fingerprint::of(key.as_bytes()),
+            source: Some([10, 0, 0, 1].into()),
+            trusted_locally: false,
+            token: token.map(str::to_owned),
+            version: "1".into(),
+        };
+        self.ask(|to| Input::Enroll(asked, to))
+    }
+
+    fn agent(&mut self, name: &str) {
+        let digits = Fingerprint::of(name.as_bytes()).to_string();
+        self.enroll(name, name, None);
+        let name = name.parse().unwrap();
+        let by = "ana".to_owned();
+        let reply = self.ask(|reply| Input::Approve { name, digits, by, reply });
+        assert!(matches!(reply, Reply::Approved { .. }));
+    }
+
+    fn newcomer(session: SessionId, name: &str, life: &str) -> Box<Newcomer> {
+        Box::new(Newcomer {
+            session,
+            name: name.parse().unwrap(),
+            fingerprint: Fingerprint::of(name.as_bytes()),
+            incarnation: Incarnation::new("dir", life),
+            labels: crate::domain::name::Labels::new(),
+            version: "1".into(),
+            address: format!("10.0.0.{session}:1"),
+            link: LinkPreference::Auto,
+            direct_address: None,
+            seen: (0, 0),
+            trust: String::new(),
+        })
+    }
+
+    fn connect(&mut self, session: SessionId, name: &str, life: &str) {
+        let reply = self.ask(|to| Input::SessionOpened(Self::newcomer(session, name, life), to));
+        assert!(matches!(reply, Reply::Welcome(..)), "{reply:?}");
+    }
+
+    fn run_with(&mut self, number: u128, target: &str, options: RunOptions) -> Reply {
+        let asked = RunAsked {
+            id: RunId::from_parts(1, number),
+            operator: "ana".into(),
+            target: target.parse().unwrap(),
+            command: Command::new(vec![b"true".to_vec()]).unwrap(),
+            options,
+            shown: Vec::new(),
+        };
+        self.ask(|to| Input::StartRun(Box::new(asked), to))
+    }
+
+    fn run(&mut self, number: u128, target: &str) -> Run {
+        match self.run_with(number, target, RunOptions::default()) {
+            Reply::Live(run) => *run,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn attaches(&mut self) -> Vec<AttachOrder> {
+        let mut orders = Vec::new();
+        self.out.retain(|effect| match effect {
+            Effect::Attach(order) => {
+                orders.push((**order).clone());
+                false
+            }
+            _ => true,
+        });
+        orders
+    }
+
+    /// The last published state of a task.
+    fn state(&self, id: TaskId) -> TaskState {
+        let published = self.out.iter().rev().find_map(|effect| match effect {
+            Effect::Publish(run, task) if *run == id.run && task.index == id.index => Some(task),
+            _ => None,
+        });
+        published.expect("a published task").state.clone()
+    }
+
+    fn agent_state(&mut self, name: &str) -> Option<AgentState> {
+        let Reply::Agents(agents) = self.ask(|to| Input::ListAgents(None, to)) else { panic!() };
+        agents.into_iter().find(|agent| agent.name.as_str() == name).map(|agent| agent.state)
+    }
+}
+
+fn task(number: u128, index: u32) -> TaskId {
+    TaskId { run: RunId::from_parts(1, number), index }
+}
+
+#[test]
+fn a_run_goes_from_wish_to_outcome() {
+    let mut world = World::new();
+    world.agent("web-1");
+    world.connect(1, "web-1", "boot");
+    let run = world.run(1, "web-1");
+    assert_eq!((run.number, run.plain_name), (1, true));
+    let order = world.attaches().pop().unwrap();
+    assert!(order.spec.is_some());
+    let id = task(1, 0);
+    world.put(Input::TaskStarted { id, attempt: order.attempt, elapsed_ms: 0 });
+    assert_eq!(world.state(id), TaskState::Running);
+    let outcome = Outcome::from(Ending::Exited(3));
+    world.put(Input::TaskEnded { id, outcome: outcome.clone(), end_offset: 9, duration_ns: 1 });
+    assert_eq!(world.state(id), TaskState::Ended(outcome));
+    for expected in [Effect::OutcomeStored(id), Effect::RunStored(id.run)] {
+        assert!(world.out.contains(&expected), "{expected:?}");
+    }
+    assert!(world.core.runs.is_empty(), "nothing of an ended run stays in memory");
+}
+
+#[test]
+fn the_same_wish_twice_is_one_run() {
+    let mut world = World::new();
+    world.agent("web-1");
+    world.connect(1, "web-1", "boot");
+    let first = world.run(7, "web-1");
+    let again = world.run(7, "web-1");
+    assert_eq!(first.number, again.number);
+    assert_eq!(world.attaches().len(), 1);
+}
+
+#[test]
+fn what_cannot_be_recorded_is_not_started() {
+    let mut world = World::new();
+    world.agent("web-1");
+    world.connect(1, "web-1", "boot");
+    world.disk_full = true;
+    let reply = world.run_with(1, "web-1", RunOptions::default());
+    assert!(matches!(reply, Reply::Refused(reason) if reason.contains("disk full")));
+    assert!(world.attaches().is_empty());
+    world.disk_full = false;
+    let reply = world.run_with(2, "web-1", RunOptions::default());
+    assert!(matches!(reply, Reply::Refused(_)), "the trouble is not known to be over");
+    world.pass(1);
+    world.run(3, "web-1");
+}
+
+#[test]
+fn an_outcome_that_cannot_be_written_is_written_later() {
+    let mut world = World::new();
+    world.agent("web-1");
+    world.connect(1, "web-1", "boot");
+    world.run(1, "web-1");
+    let id = task(1, 0);
+    world.disk_full = true;
+    world.put(Input::TaskEnded { id, outcome: Ending::Exited(0).into(), end_offset: 0, duration_ns: 0 });
+    assert!(!world.out.contains(&Effect::OutcomeStored(id)), "the agent must keep it");
+    world.disk_full = false;
+    world.pass(1);
+    assert!(world.out.contains(&Effect::OutcomeStored(id)));
+}
+
+#[test]
+fn only_the_recorded_life_may_start_a_task_and_only_in_time() {
+    let mut world = World::new();
+    world.agent("web-1");
+    world.connect(1, "web-1", "boot1");
+    world.run(1, "web-1");
+    assert!(world.attaches().pop().unwrap().spec.is_some());
+    // The connection breaks before anybody knows whether it started.
+    world.put(Input::SessionClosed(1));
+    world.connect(2, "web-1", "boot2");
+    let again = world.attaches().pop().unwrap();
+    assert_eq!(again.spec, None, "another life must not start it");
+    let incarnation = Incarnation::new("dir", "boot2");
+    world.put(Input::TaskUnknown { id: task(1, 0), attempt: again.attempt, incarnation });
+    let reason = "the machine was rebooted".to_owned();
+    assert_eq!(world.state(task(1, 0)), TaskState::Ended(Ending::Lost(reason).into()));
+
+    world.run(2, "web-1");
+    let _ = world.attaches();
+    world.put(Input::SessionClosed(2));
+    world.pass(61);
+    assert_eq!(world.state(task(2, 0)), TaskState::Dispatched, "nobody knows, so nobody guesses");
+    world.connect(3, "web-1", "boot2");
+    let late = world.attaches().pop().unwrap();
+    assert_eq!(late.spec, None, "the start deadline has passed");
+    let incarnation = Incarnation::new("dir", "boot2");
+    world.put(Input::TaskUnknown { id: task(2, 0), attempt: late.attempt, incarnation });
+    let state = world.state(task(2, 0));
+    assert!(matches!(state.outcome().unwrap().ending, Ending::Undeliverable(_)), "{state:?}");
+}
+
+#[test]
+fn an_offline_agent_is_waited_for_and_then_not() {
+    let mut world = World::new();
+    world.agent("web-1");
+    world.connect(1, "web-1", "boot");
+    world.put(Input::SessionClosed(1));
+    world.pass(30);
+    let run = world.run(1, "web-1");
+    assert_eq!(run.tasks[0].state, TaskState::Queued);
+    world.pass(31);
+    assert!(matches!(world.state(task(1, 0)).outcome().unwrap().ending, Ending::Undeliverable(_)));
+    let run = world.run(2, "web-1");
+    let outcome = run.tasks[0].state.outcome().expect("at once");
+    assert!(matches!(outcome.ending, Ending::Undeliverable(_)));
+
+    let options = RunOptions { start_within_ms: Some(3_600_000), ..RunOptions::default() };
+    world.run_with(3, "web-1", options);
+    world.pass(3_000);
+    world.connect(2, "web-1", "boot2");
+    let order = world.attaches().pop().expect("it is sent when it comes back");
+    assert!(order.spec.is_some());
+    assert_eq!(order.incarnation, Incarnation::new("dir", "boot2"));
+}
+
+#[test]
+fn a_cancel_reaches_a_task_whenever_its_agent_returns() {
+    let mut world = World::new();
+    world.agent("web-1");
+    world.connect(1, "web-1", "boot");
+    world.run(1, "web-1");
+    let attempt = world.attaches().pop().unwrap().attempt;
+    world.put(Input::TaskStarted { id: task(1, 0), attempt, elapsed_ms: 0 });
+    world.put(Input::SessionClosed(1));
+    let (run, tasks, by) = (RunReference::Number(1), Vec::new(), "ana".to_owned());
+    let reply = world.ask(|reply| Input::Cancel { run, tasks, by, reply });
+    assert_eq!(reply, Reply::Cancelled { told: 0, stored: 1, number: 1 });
+    world.connect(2, "web-1", "boot");
+    let attempt = world.attaches().pop().unwrap().attempt;
+    world.put(Input::TaskStarted { id: task(1, 0), attempt, elapsed_ms: 0 });
+    let signalled = |effect: &Effect| matches!(effect, Effect::Signal { session: 2, .. });
+    assert!(world.out.iter().any(signalled));
+}
+
+#[test]
+fn a_lost_attach_is_tried_again_and_a_higher_one_is_outdone() {
+    let mut world = World::new();
+    world.agent("web-1");
+    world.connect(1, "web-1", "boot");
+    world.run(1, "web-1");
+    let first = world.attaches().pop().unwrap();
+    world.put(Input::AttachLost { id: task(1, 0), attempt: first.attempt, superseded_by: Some(41) });
+    let second = world.attaches().pop().unwrap();
+    assert_eq!(second.attempt, 42);
+    assert!(second.delay > Duration::ZERO);
+    world.put(Input::AttachLost { id: task(1, 0), attempt: first.attempt, superseded_by: None });
+    assert!(world.attaches().is_empty(), "an old Attach's end is no news");
+}
+
+#[test]
+fn agents_become_late_and_then_offline() {
+    let mut world = World::new();
+    world.agent("web-1");
+    assert_eq!(world.agent_state("web-1"), Some(AgentState::Offline));
+    world.connect(1, "web-1", "boot");
+    assert_eq!(world.agent_state("web-1"), Some(AgentState::Active));
+    world.pass(13);
+    assert_eq!(world.agent_state("web-1"), Some(AgentState::Late));
+    world.put(Input::Heard(1));
+    assert_eq!(world.agent_state("web-1"), Some(AgentState::Active));
+    world.pass(30);
+    assert_eq!(world.agent_state("web-1"), Some(AgentState::Offline));
+    assert!(world.out.contains(&Effect::CloseSession(1)));
+}
+
+#[test]
+fn a_clone_is_refused_while_the_first_answers_and_replaces_it_when_it_is_silent() {
+    let mut world = World::new();
+    world.agent("web-1");
+    world.connect(1, "web-1", "boot");
+    world.put(Input::SessionOpened(World::newcomer(2, "web-1", "boot"), 901));
+    assert!(world.out.contains(&Effect::Ping(1)));
+    world.put(Input::Heard(1));
+    let refused = |effect: &Effect| {
+        matches!(effect, Effect::Reply(901, reply)
+            if matches!(&**reply, Reply::SessionRefused(SessionRefusal::Duplicate, text)
+                if text.contains("10.0.0.1") && text.contains("10.0.0.2")))
+    };
+    assert!(world.out.iter().any(refused), "both addresses are named");
+
+    world.put(Input::SessionOpened(World::newcomer(3, "web-1", "boot"), 902));
+    world.pass(2);
+    assert!(world.out.contains(&Effect::CloseSession(1)));
+    let welcome = |effect: &Effect| matches!(effect, Effect::Reply(902, reply) if matches!(**reply, Reply::Welcome(..)));
+    assert!(world.out.iter().any(welcome));
+}
+
+#[test]
+fn a_new_key_under_a_known_name_waits_and_never_replaces_the_old_one() {
+    let mut world = World::new();
+    world.agent("web-1");
+    assert_eq!(world.enroll("web-1", "web-1", None), Reply::Enrolled, "the known key stays known");
+    assert_eq!(world.enroll("web-1", "other", None), Reply::EnrollPending { key_changed: true });
+    world.connect(1, "web-1", "boot");
+    let name: AgentName = "web-1".parse().unwrap();
+    let wrong = ("00000000".to_owned(), "ana".to_owned());
+    let reply = world.ask(|reply| Input::Approve { name: name.clone(), digits: wrong.0, by: wrong.1, reply });
+    assert!(matches!(reply, Reply::Refused(_)));
+    let digits = Fingerprint::of(b"other").short();
+    let reply = world.ask(|reply| Input::Approve { name, digits, by: "ana".into(), reply });
+    assert!(matches!(reply, Reply::Approved { replaced: true, .. }));
+    assert!(world.out.contains(&Effect::CloseSession(1)));
+    assert_eq!(world.enroll("web-1", "other", None), Reply::Enrolled);
+}
+
+#[test]
+fn tokens_end_by_use_and_by_time() {
+    let mut world = World::new();
+    let make = |world: &mut World, hash: &str, uses| {
+        let (hash, by) = (hash.to_owned(), "ana".to_owned());
+        world.ask(|reply| Input::CreateToken { hash, ttl_ms: 60_000, uses, by, reply })
+    };
+    make(&mut world, "one", 1);
+    assert_eq!(world.enroll("a", "a", Some("one")), Reply::Enrolled);
+    assert_eq!(world.enroll("a", "a", Some("one")), Reply::Enrolled, "idempotent for a known key");
+    assert!(matches!(world.enroll("b", "b", Some("one")), Reply::EnrollRefused { retry: false, .. }));
+    make(&mut world, "two", 9);
+    world.pass(61);
+    assert!(matches!(world.enroll("c", "c", Some("two")), Reply::EnrollRefused { .. }));
+    assert!(matches!(world.enroll("c", "c", Some("none")), Reply::EnrollRefused { .. }));
+}
+
+#[test]
+fn the_waiting_list_is_short_and_shared_fairly() {
+    let mut world = World::new();
+    for n in 0..10 {
+        let reply = world.enroll(&format!("a-{n}"), &format!("{n}"), None);
+        assert_eq!(reply, Reply::EnrollPending { key_changed: false });
+    }
+    assert!(matches!(world.enroll("a-10", "10", None), Reply::EnrollRefused { retry: true, .. }));
+    world.pass(24 * 60 * 60);
+    assert_eq!(world.enroll("a-10", "10", None), Reply::EnrollPending { key_changed: false });
+}
+
+#[test]
+fn a_restored_master_only_resumes() {
+    let mut world = World::new();
+    world.agent("web-1");
+    let mut newcomer = World::newcomer(1, "web-1", "boot");
+    newcomer.seen = (1, 1_000_000);
+    world.ask(|to| Input::SessionOpened(newcomer, to));
+    let reply = world.run_with(1, "web-1", RunOptions::default());
+    assert!(matches!(reply, Reply::Refused(reason) if reason.contains("--restored")));
+}
+
+#[test]
+fn deleting_an_agent_loses_what_runs_there_and_says_so() {
+    let mut world = World::new();
+    world.agent("web-1");
+    world.connect(1, "web-1", "boot");
+    world.run(1, "web-1");
+    let (name, by) = ("web-1".parse().unwrap(), "ana".to_owned());
+    let reply = world.ask(|reply| Input::Delete { name, by, reply });
+    assert_eq!(reply, Reply::Count(1));
+    assert!(matches!(world.state(task(1, 0)).outcome().unwrap().ending, Ending::Lost(_)));
+    let reply = world.ask(|to| Input::SessionOpened(World::newcomer(2, "web-1", "boot"), to));
+    assert!(matches!(reply, Reply::SessionRefused(SessionRefusal::UnknownKey, _)));
+}
+
+#[test]
+fn what_was_shown_is_what_runs() {
+    let mut world = World::new();
+    world.agent("web-1");
+    world.agent("web-2");
+    let asked = |shown: &[(&str, &str)]| RunAsked {
+        id: RunId::from_parts(1, 5),
+        operator: "ana".into(),
+        target: "web-*".parse().unwrap(),
+        command: Command::new(vec![b"true".to_vec()]).unwrap(),
+        options: RunOptions::default(),
+        shown: shown
+            .iter()
+            .map(|(name, key)| ((*name).to_owned(), Fingerprint::of(key.as_bytes()).to_string()))
+            .collect(),
+    };
+    let reply = world.ask(|to| Input::StartRun(Box::new(asked(&[("web-1", "old"), ("web-9", "x")])), to));
+    let Reply::TargetChanged { gone, more } = reply else { panic!("{reply:?}") };
+    assert_eq!((gone.len(), more), (2, vec!["web-2".to_owned()]));
+    let reply = world.ask(|to| Input::StartRun(Box::new(asked(&[("web-2", "web-2")])), to));
+    let Reply::Live(run) = reply else { panic!("{reply:?}") };
+    assert_eq!(run.tasks.len(), 1, "new matches are not included");
+}

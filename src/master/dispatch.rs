@@ -1,0 +1,333 @@
+//! One Attach, seen from the master: bytes go from the link into the output log, facts to the core.
+//!
+//! Decides nothing: whether a task may start, and what follows when a link breaks, is the core's business.
+
+use std::{collections::VecDeque, io, sync::Arc, time::Duration};
+
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
+
+use super::{
+    actor::Handle,
+    core::messages::{AttachOrder, Input},
+    links::Links,
+    output_log::{
+        OutputLogs, RunLog,
+        budget::{Budget, NARROW, Share},
+    },
+};
+use crate::{
+    domain::{
+        frame::Frame,
+        ids::{Incarnation, TaskId},
+        outcome::Outcome,
+    },
+    wire::{
+        InvalidMessage,
+        command::task_spec_out,
+        proto::{self, attach_request, attach_response},
+    },
+};
+
+/// Requests that may wait for the link.
+const REQUESTS: usize = 8;
+/// Most bytes of a task's output that are kept: the command waits there.
+pub const OUTPUT_CAP: u64 = 1024 * 1024 * 1024;
+/// How often a log that cannot be written is tried again.
+const DISK_RETRY: Duration = Duration::from_secs(1);
+/// How long an agent may take to answer a signal.
+const SIGNAL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What an Attach works with.
+pub struct Context {
+    /// The core.
+    pub handle: Handle,
+    /// The agent's links.
+    pub links: Arc<Links>,
+    /// The output logs.
+    pub logs: OutputLogs,
+    /// How far agents may send ahead of the disk.
+    pub budget: Budget,
+    /// Notified when the task's outcome is on the disk.
+    pub stored: Arc<Notify>,
+    /// Ends with the agent's connection.
+    pub close: CancellationToken,
+    /// Ends with the master.
+    pub now: CancellationToken,
+}
+
+/// Why an Attach ended before the task was handed over.
+enum Lost {
+    /// The link or the agent.
+    Broken(String),
+    /// An Attach with this attempt took its place.
+    Superseded(u64),
+    /// Nothing more is to be done.
+    Done,
+}
+
+impl From<tonic::Status> for Lost {
+    fn from(status: tonic::Status) -> Self {
+        Self::Broken(status.message().to_owned())
+    }
+}
+
+impl From<InvalidMessage> for Lost {
+    fn from(invalid: InvalidMessage) -> Self {
+        Self::Broken(invalid.to_string())
+    }
+}
+
+impl From<io::Error> for Lost {
+    fn from(error: io::Error) -> Self {
+        Self::Broken(format!("the output log: {error}"))
+    }
+}
+
+/// Attaches a task and stays until it is handed over, or the link is lost.
+pub async fn attach(context: Context, order: AttachOrder) {
+    let (id, attempt, handle) = (order.id, order.attempt, context.handle.clone());
+    let (close, now) = (context.close.clone(), context.now.clone());
+    let lost = tokio::select! {
+        lost = follow(context, order) => lost,
+        // The core knows that the session is over.
+        () = close.cancelled() => return,
+        () = now.cancelled() => return,
+    };
+    let superseded_by = match lost {
+        Lost::Done => return,
+        Lost::Superseded(by) => Some(by),
+        Lost::Broken(reason) => {
+            tracing::debug!(task = %id, attempt, reason, "lost an Attach");
+            None
+        }
+    };
+    handle.tell(Input::AttachLost { id, attempt, superseded_by }).await;
+}
+
+async fn follow(context: Context, order: AttachOrder) -> Lost {
+    tokio::time::sleep(order.delay).await;
+    let log = match context.logs.open(order.id.run) {
+        Ok(log) => log,
+        Err(error) => {
+            tracing::error!(%error, run = %order.id.run, "cannot open an output log");
+            tokio::time::sleep(DISK_RETRY).await;
+            return error.into();
+        }
+    };
+    let from = log.task_end(order.id.index);
+    let share = context.budget.narrow();
+    let mut attached = Attached {
+        id: order.id,
+        attempt: order.attempt,
+        synced: log.synced(),
+        safe: from,
+        end: from,
+        granted: (from + share.bytes()).min(OUTPUT_CAP.max(from)),
+        capped: false,
+        waiting: VecDeque::new(),
+        share,
+        log,
+        context,
+    };
+    match attached.run(order).await {
+        Ok(never) => match never {},
+        Err(lost) => lost,
+    }
+}
+
+struct Attached {
+    id: TaskId,
+    attempt: u64,
+    context: Context,
+    log: Arc<RunLog>,
+    synced: watch::Receiver<u64>,
+    share: Share,
+    /// Bytes of the task before this are on the disk.
+    safe: u64,
+    /// Bytes of the task before this are in the log.
+    end: u64,
+    /// The agent may send bytes before this.
+    granted: u64,
+    capped: bool,
+    /// Positions in the log, and the task's offsets that are safe once they are synced.
+    waiting: VecDeque<(u64, u64)>,
+}
+
+impl Attached {
+    async fn run(&mut self, order: AttachOrder) -> Result<std::convert::Infallible, Lost> {
+        let (requests, outgoing) = mpsc::channel(REQUESTS);
+        let (epoch, revision) = order.revision;
+        let may_start = order.spec.is_some();
+        let open = proto::Open {
+            run_id: self.id.run.to_bytes().to_vec().into(),
+            task_index: self.id.index,
+            attempt: order.attempt,
+            spec: order.spec.map(|spec| task_spec_out(self.id, spec)),
+            from_offset: self.end,
+            may_start,
+            incarnation: order.incarnation.to_string(),
+            grant_to: self.granted,
+            epoch,
+            revision,
+        };
+        say(&requests, attach_request::Kind::Open(open)).await?;
+        let mut client = self.context.links.pick().await;
+        let mut answers = client.attach(ReceiverStream::new(outgoing)).await?.into_inner();
+        loop {
+            tokio::select! {
+                answer = answers.message() => {
+                    let Some(answer) = answer? else { return Err(Lost::Broken("the stream ended".into())) };
+                    self.context.links.spoke();
+                    let kind = answer.kind.ok_or_else(|| InvalidMessage::missing("an answer"))?;
+                    self.heard(kind, &requests, &mut answers).await?;
+                }
+                changed = self.synced.changed(), if !self.waiting.is_empty() => {
+                    if changed.is_err() {
+                        return Err(Lost::Broken("the log is closed".into()));
+                    }
+                    self.acknowledge(&requests).await?;
+                }
+            }
+        }
+    }
+
+    async fn heard(
+        &mut self,
+        kind: attach_response::Kind,
+        requests: &Requests,
+        answers: &mut Streaming<proto::AttachResponse>,
+    ) -> Result<(), Lost> {
+        match kind {
+            attach_response::Kind::Started(started) => {
+                let elapsed_ms = started.elapsed_ns / 1_000_000;
+                let (id, attempt) = (self.id, self.attempt);
+                self.context.handle.tell(Input::TaskStarted { id, attempt, elapsed_ms }).await;
+                Ok(())
+            }
+            attach_response::Kind::Output(output) => self.append(output).await,
+            attach_response::Kind::Ended(ended) => self.hand_over(ended, requests, answers).await,
+            attach_response::Kind::Unknown(unknown) => {
+                let incarnation = Incarnation(unknown.incarnation);
+                let (id, attempt) = (self.id, self.attempt);
+                self.context.handle.tell(Input::TaskUnknown { id, attempt, incarnation }).await;
+                Err(Lost::Done)
+            }
+            attach_response::Kind::Superseded(by) => Err(Lost::Superseded(by.by_attempt)),
+            attach_response::Kind::Closing(closing) => Err(Lost::Broken(closing.reason)),
+            attach_response::Kind::Gap(gap) => {
+                tracing::warn!(task = %self.id, from = gap.from, to = gap.to, reason = gap.reason, "output is missing");
+                Ok(())
+            }
+        }
+    }
+
+    async fn append(&mut self, output: proto::Output) -> Result<(), Lost> {
+        for frame in output.frames {
+            let frame = Frame::try_from(frame)?;
+            if frame.end() > self.granted {
+                return Err(InvalidMessage("an agent sent more than it was granted".into()).into());
+            }
+            let end = frame.end();
+            let position = loop {
+                match self.log.append(self.id.index, frame.clone()) {
+                    Ok(position) => break position,
+                    Err(error) => {
+                        // Held back here, the agent keeps what it has, and its command waits.
+                        tracing::error!(%error, task = %self.id, "cannot write output; trying again");
+                        tokio::time::sleep(DISK_RETRY).await;
+                    }
+                }
+            };
+            self.end = self.end.max(end);
+            match self.waiting.back_mut() {
+                // Small frames share an entry, or a window full of them would be a long queue.
+                Some(last) if position / NARROW == last.0 / NARROW => *last = (position, end),
+                _ => self.waiting.push_back((position, end)),
+            }
+        }
+        if self.end - self.safe >= NARROW / 2 {
+            self.share.widen();
+        }
+        if self.granted - self.end.min(self.granted) <= self.share.bytes() / 2 {
+            self.log.flush();
+        }
+        Ok(())
+    }
+
+    /// Tells the agent what is safe, and how much further it may send.
+    async fn acknowledge(&mut self, requests: &Requests) -> Result<(), Lost> {
+        let synced = *self.synced.borrow_and_update();
+        let before = self.safe;
+        while let Some((_, end)) = self.waiting.pop_front_if(|(position, _)| *position <= synced) {
+            self.safe = self.safe.max(end);
+        }
+        if self.safe == before {
+            return Ok(());
+        }
+        let offset = self.safe;
+        say(requests, attach_request::Kind::Acknowledge(proto::Acknowledge { offset })).await?;
+        let to_offset = (self.safe + self.share.bytes()).min(OUTPUT_CAP);
+        if to_offset > self.granted {
+            self.granted = to_offset;
+            say(requests, attach_request::Kind::Grant(proto::Grant { to_offset })).await?;
+        }
+        if self.end >= OUTPUT_CAP && !self.capped {
+            self.capped = true;
+            self.context.handle.tell(Input::TaskCapped(self.id, true)).await;
+        }
+        Ok(())
+    }
+
+    /// The core hears the outcome at once; the agent hears that it is safe when it and all output are on the disk.
+    async fn hand_over(
+        &mut self,
+        ended: proto::TaskEnded,
+        requests: &Requests,
+        answers: &mut Streaming<proto::AttachResponse>,
+    ) -> Result<(), Lost> {
+        let outcome = ended.outcome.ok_or_else(|| InvalidMessage::missing("an outcome"))?;
+        let input = Input::TaskEnded {
+            id: self.id,
+            outcome: Outcome::try_from(outcome)?,
+            end_offset: self.end,
+            duration_ns: ended.duration_ns,
+        };
+        self.context.handle.tell(input).await;
+        self.log.flush();
+        if let Some((position, _)) = self.waiting.back().copied() {
+            let mut synced = self.log.synced();
+            let _ = synced.wait_for(|synced| *synced >= position).await;
+        }
+        self.context.stored.notified().await;
+        say(requests, attach_request::Kind::OutcomeStored(proto::OutcomeStored {})).await?;
+        // The stream's end says that the agent has taken it.
+        while let Ok(Some(_)) = answers.message().await {}
+        Err(Lost::Done)
+    }
+}
+
+type Requests = mpsc::Sender<proto::AttachRequest>;
+
+async fn say(requests: &Requests, kind: attach_request::Kind) -> Result<(), Lost> {
+    let request = proto::AttachRequest { kind: Some(kind) };
+    requests.send(request).await.map_err(|_| Lost::Broken("the stream ended".to_owned()))
+}
+
+/// Stops a task. Where that does not arrive, the core says it again when the task is attached again.
+pub async fn signal(links: Arc<Links>, id: TaskId, by: String, grace_ms: u32) {
+    let request = proto::SignalRequest {
+        run_id: id.run.to_bytes().to_vec().into(),
+        task_index: id.index,
+        by,
+        grace_ms,
+    };
+    let call = async { links.pick().await.signal(request).await };
+    match tokio::time::timeout(SIGNAL_DEADLINE, call).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(status)) => tracing::warn!(task = %id, message = status.message(), "a signal did not arrive"),
+        Err(_) => tracing::warn!(task = %id, "a signal was not answered"),
+    }
+}

@@ -1,0 +1,79 @@
+//! What followers of a live run are told: the newest state of each task, and that the run has ended.
+//!
+//! Bounded by the number of tasks: who falls behind gets the newest state, not every state there was.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Mutex, PoisonError},
+};
+
+use tokio::sync::watch;
+
+use crate::domain::run::Task;
+
+#[derive(Debug, Default)]
+struct Tasks {
+    newest: HashMap<u32, (u64, Task)>,
+    order: BTreeMap<u64, u32>,
+    ended_ms: Option<u64>,
+}
+
+/// A run's journal: one writer, any number of readers.
+#[derive(Debug, Default)]
+pub struct Journal {
+    tasks: Mutex<Tasks>,
+    changes: watch::Sender<u64>,
+}
+
+/// What changed since a reader looked last.
+#[derive(Debug)]
+pub struct Changes {
+    /// Look again from here.
+    pub seen: u64,
+    /// Tasks that changed, in the order of their last change.
+    pub tasks: Vec<Task>,
+    /// When the run ended.
+    pub ended_ms: Option<u64>,
+}
+
+impl Journal {
+    fn change(&self, change: impl FnOnce(&mut Tasks, u64)) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = *self.changes.borrow() + 1;
+        change(&mut tasks, next);
+        self.changes.send_replace(next);
+    }
+
+    /// Notes a task's new state.
+    pub fn put(&self, task: Task) {
+        self.change(|tasks, next| {
+            tasks.order.insert(next, task.index);
+            if let Some((before, _)) = tasks.newest.insert(task.index, (next, task)) {
+                tasks.order.remove(&before);
+            }
+        });
+    }
+
+    /// Notes the run's end.
+    pub fn end(&self, ended_ms: u64) {
+        self.change(|tasks, _| tasks.ended_ms = Some(ended_ms));
+    }
+
+    /// Wakes when something changes.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// What changed since `seen`.
+    #[must_use]
+    pub fn since(&self, seen: u64) -> Changes {
+        let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = tasks.order.range(seen + 1..).filter_map(|(_, index)| tasks.newest.get(index));
+        Changes {
+            seen: *self.changes.borrow(),
+            tasks: changed.map(|(_, task)| task.clone()).collect(),
+            ended_ms: tasks.ended_ms,
+        }
+    }
+}

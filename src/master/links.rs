@@ -1,0 +1,157 @@
+//! An agent's links: the tunnel that it dialled, and the direct link that the master keeps beside it where it can.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use rustls::ClientConfig;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    domain::{agent::LinkPreference, name::AgentName},
+    trust::{identity::Identity, tls},
+    wire::{
+        channel::Channel,
+        connect::{DialError, dial},
+        proto::agent_service_client::AgentServiceClient,
+    },
+};
+
+/// How often a direct link that does not come about is tried again.
+const TRY_AGAIN: Duration = Duration::from_mins(5);
+
+/// The links of one connected agent.
+#[derive(Debug)]
+pub struct Links {
+    tunnel: Channel,
+    direct: watch::Sender<Option<Channel>>,
+    preference: LinkPreference,
+    spoke: AtomicBool,
+}
+
+/// A client on one link.
+#[must_use]
+pub fn client(channel: Channel) -> AgentServiceClient<Channel> {
+    AgentServiceClient::with_origin(channel, Channel::origin())
+}
+
+impl Links {
+    /// Links with the tunnel alone.
+    #[must_use]
+    pub fn new(tunnel: Channel, preference: LinkPreference) -> Self {
+        Self { tunnel, direct: watch::Sender::new(None), preference, spoke: AtomicBool::new(false) }
+    }
+
+    /// The link to use now: direct where there is one, else the tunnel. Waits where only a direct one may be used.
+    pub async fn pick(&self) -> AgentServiceClient<Channel> {
+        let usable = |direct: &Option<Channel>| direct.as_ref().is_some_and(|channel| !channel.is_closed());
+        if self.preference == LinkPreference::Direct {
+            let mut direct = self.direct.subscribe();
+            // The sender is in `self`, so this only ends with a link.
+            if let Ok(found) = direct.wait_for(usable).await
+                && let Some(channel) = found.clone()
+            {
+                return client(channel);
+            }
+        }
+        let direct = self.direct.borrow().clone();
+        client(direct.filter(|channel| !channel.is_closed()).unwrap_or_else(|| self.tunnel.clone()))
+    }
+
+    /// Notes that something came over a link: as good as a heartbeat.
+    pub fn spoke(&self) {
+        self.spoke.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether something came since this was asked last.
+    pub fn take_spoke(&self) -> bool {
+        self.spoke.swap(false, Ordering::Relaxed)
+    }
+}
+
+/// What keeping a direct link has to tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkNews {
+    /// True when the direct link is used now.
+    pub direct: bool,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// Where a direct link goes.
+#[derive(Clone, Debug)]
+pub struct DirectTarget {
+    /// Whose certificate has to answer.
+    pub name: AgentName,
+    /// The cluster that it must be of.
+    pub cluster: String,
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// The master's side of TLS.
+    pub config: Arc<ClientConfig>,
+}
+
+impl DirectTarget {
+    /// Only a finished handshake with this agent's certificate counts: a proxy accepts for anyone.
+    async fn dial(&self) -> Result<(Channel, crate::wire::channel::Connection), DialError> {
+        let server = tls::server_name(self.name.as_str());
+        let dialled = dial(&self.host, self.port, Arc::clone(&self.config), server).await?;
+        let wanted = (self.cluster.clone(), Identity::Agent(self.name.clone()));
+        let found = dialled.peer();
+        if found.as_ref() != Ok(&wanted) {
+            return Err(DialError::WrongPeer {
+                address: dialled.address,
+                found: found.map_or_else(|error| error.to_string(), |(_, found)| found.to_string()),
+                wanted: wanted.1.to_string(),
+            });
+        }
+        let address = dialled.address;
+        Channel::handshake(dialled.stream)
+            .await
+            .map_err(|error| DialError::Handshake { address, reason: error.to_string() })
+    }
+}
+
+/// Keeps a direct link for as long as the session lasts.
+pub async fn keep_direct(
+    links: Arc<Links>,
+    target: DirectTarget,
+    news: tokio::sync::mpsc::Sender<LinkNews>,
+    close: CancellationToken,
+) {
+    let keep = async {
+        loop {
+            let pause = match target.dial().await {
+                Ok((channel, connection)) => {
+                    links.direct.send_replace(Some(channel));
+                    let reason = format!("{}:{} answers", target.host, target.port);
+                    let _ = news.send(LinkNews { direct: true, reason }).await;
+                    let ended = connection.await;
+                    links.direct.send_replace(None);
+                    let why = ended.map_or_else(|error| error.to_string(), |()| "closed".to_owned());
+                    let reason = format!("the direct link broke ({why}); using the tunnel");
+                    let _ = news.send(LinkNews { direct: false, reason }).await;
+                    Duration::from_secs(1)
+                }
+                Err(error) => {
+                    let reason = format!("{error}; using the tunnel");
+                    let _ = news.send(LinkNews { direct: false, reason }).await;
+                    TRY_AGAIN
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
+    };
+    tokio::select! {
+        () = keep => {}
+        () = close.cancelled() => {}
+    }
+    links.direct.send_replace(None);
+}

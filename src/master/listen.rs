@@ -1,0 +1,177 @@
+//! The master's two doors: the port, where TLS and ALPN say what a connection is, and the machine's own socket.
+
+use std::{net::TcpListener, os::unix::net::UnixListener, sync::Arc, time::Duration};
+
+use nix::unistd::{Uid, User};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tonic::service::Routes;
+
+use super::{service::Master, session::Sessions};
+use crate::{
+    sys::shutdown::Shutdown,
+    trust::{
+        access::{Caller, Role},
+        identity::Identity,
+        key::key_fingerprint,
+        tls::ALPN_TUNNEL,
+    },
+    wire::{
+        accept::{Accepted, Door},
+        serve::{self, Connected},
+    },
+};
+
+/// Connections of strangers at once; each is closed after [`STRANGER_TIME`].
+const STRANGERS: usize = 256;
+/// How long a stranger may stay: enrolling takes one call.
+const STRANGER_TIME: Duration = Duration::from_secs(15);
+
+/// What the port's connections are served with.
+#[derive(Clone)]
+pub struct Port {
+    /// The services.
+    pub master: Master,
+    /// Their routes.
+    pub routes: Routes,
+    /// Agents' connections.
+    pub sessions: Sessions,
+    /// TLS.
+    pub tls: TlsAcceptor,
+    /// The cluster's name.
+    pub cluster: Arc<str>,
+}
+
+impl Port {
+    /// Accepts connections until the master ends.
+    pub async fn accept(self, listener: TcpListener) {
+        let shutdown = self.master.shutdown.clone();
+        let listener = match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => listener,
+            Err(error) => return tracing::error!(%error, "cannot listen"),
+        };
+        let door = Arc::new(Door::default());
+        let strangers = Arc::new(Semaphore::new(STRANGERS));
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = shutdown.stop.cancelled() => return,
+            };
+            let Ok((stream, address)) = accepted else {
+                // Out of descriptors: whoever waits outside is taken when some are free again.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            let (port, door, strangers) = (self.clone(), Arc::clone(&door), Arc::clone(&strangers));
+            let now = shutdown.now.clone();
+            shutdown.tracker.spawn(async move {
+                let admitted = tokio::select! {
+                    admitted = door.admit(stream, address, port.tls.clone()) => admitted,
+                    () = port.master.shutdown.stop.cancelled() => None,
+                };
+                let Some(accepted) = admitted else { return };
+                tokio::select! {
+                    () = port.serve(accepted, strangers) => {}
+                    () = now.cancelled() => {}
+                }
+            });
+        }
+    }
+
+    async fn serve(self, accepted: Accepted, strangers: Arc<Semaphore>) {
+        let Some(certificate) = accepted.chain.first() else {
+            if accepted.alpn == ALPN_TUNNEL {
+                return;
+            }
+            // A stranger for whom there is no room is dropped and asks again.
+            let Ok(_place) = strangers.try_acquire() else { return };
+            let call = self.serve_calls(accepted, Caller::Stranger);
+            let _ = tokio::time::timeout(STRANGER_TIME, call).await;
+            return;
+        };
+        let identity = Identity::of(certificate).ok().filter(|(cluster, _)| **cluster == *self.cluster);
+        let key = key_fingerprint(certificate);
+        match (identity, key, accepted.alpn == ALPN_TUNNEL) {
+            (Some((_, Identity::Agent(name))), Some(key), true) => {
+                self.sessions.clone().run(accepted, name, key).await;
+            }
+            (Some((_, Identity::Operator(name))), Some(key), false) => {
+                let store = self.master.store.clone();
+                let known = tokio::task::spawn_blocking(move || store.operator(key)).await;
+                let caller = match known {
+                    Ok(Ok(Some((known, role)))) if known == name.as_str() => {
+                        Caller::Operator { name: known, role, local: false }
+                    }
+                    _ => Caller::Stranger,
+                };
+                self.serve_calls(accepted, caller).await;
+            }
+            (Some((_, identity)), _, false) => {
+                self.serve_calls(accepted, Caller::Peer(identity)).await;
+            }
+            _ => {}
+        }
+    }
+
+    async fn serve_calls(&self, accepted: Accepted, caller: Caller) {
+        let address = accepted.address.to_string().into();
+        let connected = Connected { caller, address, uid: None };
+        let stop = self.master.shutdown.stop.clone();
+        // How a caller's connection ends is the caller's business.
+        let _ = serve::serve(accepted.stream, self.routes.clone(), connected, stop).await;
+    }
+}
+
+/// Accepts connections on the machine's own socket until the master ends.
+pub async fn accept_local(routes: Routes, listener: UnixListener, shutdown: Shutdown) {
+    let listener = listener.set_nonblocking(true).and_then(|()| tokio::net::UnixListener::from_std(listener));
+    let listener = match listener {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "cannot listen on the socket"),
+    };
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.stop.cancelled() => return,
+        };
+        let Ok((stream, _)) = accepted else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let Ok(peer) = stream.peer_cred() else { continue };
+        let caller = local_caller(peer.uid(), peer.pid());
+        let connected = Connected { caller, address: "local".into(), uid: Some(peer.uid()) };
+        let (routes, shutdown) = (routes.clone(), shutdown.clone());
+        let tracker = shutdown.tracker.clone();
+        tracker.spawn(async move {
+            tokio::select! {
+                _ = serve::serve(stream, routes, connected, shutdown.stop.clone()) => {}
+                () = shutdown.now.cancelled() => {}
+            }
+        });
+    }
+}
+
+/// The master's own user and root are admins; everybody else on the machine is a stranger.
+fn local_caller(uid: u32, pid: Option<i32>) -> Caller {
+    let is_admin = uid == 0 || uid == nix::unistd::geteuid().as_raw();
+    if is_admin {
+        let name = login_name(uid, pid);
+        Caller::Operator { name, role: Role::Admin, local: true }
+    } else {
+        Caller::Stranger
+    }
+}
+
+/// The name for the audit table: the login user behind sudo where the kernel knows one, else the user.
+fn login_name(uid: u32, pid: Option<i32>) -> String {
+    /// What the kernel says when nobody logged in (`AUDIT_UID_UNSET`).
+    const UNSET: u32 = u32::MAX;
+    let login = pid
+        .and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/loginuid")).ok())
+        .and_then(|text| text.trim().parse().ok())
+        .filter(|login| *login != UNSET)
+        .unwrap_or(uid);
+    let user = User::from_uid(Uid::from_raw(login)).ok().flatten();
+    user.map_or_else(|| format!("uid {login}"), |user| user.name)
+}

@@ -1,0 +1,15 @@
+//! The master: knows the agents, owns the runs, stores their output.
+//!
+//! Must not know an agent's insides, the terminal or the command line.
+
+pub mod actor;
+pub mod core;
+pub mod dispatch;
+pub mod journal;
+pub mod links;
+pub mod listen;
+pub mod output_log;
+pub mod server;
+pub mod service;
+pub mod session;
+pub mod store;

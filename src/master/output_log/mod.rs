@@ -1,0 +1,102 @@
+//! Output logs: one append-only log a run, rolled at 64 MiB, addressed by task offset and by position.
+//!
+//! A position counts the log's bytes, headers included, over all its files. Knows nothing of agents or clients.
+
+pub mod budget;
+pub mod reader;
+mod scan;
+pub mod writer;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+pub use reader::LogReader;
+pub use writer::RunLog;
+
+use crate::domain::ids::RunId;
+
+/// A file is closed when it has grown to this many bytes.
+pub const FILE_SIZE: u64 = 64 * 1024 * 1024;
+
+fn file_path(directory: &Path, first_position: u64) -> PathBuf {
+    directory.join(format!("{first_position:020}.log"))
+}
+
+/// The first positions of a log's files, ascending.
+fn files(directory: &Path) -> io::Result<VecDeque<u64>> {
+    let mut found = Vec::new();
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(VecDeque::new()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let name = entry?.file_name();
+        let position = name.to_str().and_then(|name| name.strip_suffix(".log"));
+        found.extend(position.and_then(|position| position.parse::<u64>().ok()));
+    }
+    found.sort_unstable();
+    Ok(found.into())
+}
+
+/// All output logs of a master.
+#[derive(Clone, Debug)]
+pub struct OutputLogs {
+    root: PathBuf,
+    open: Arc<Mutex<HashMap<RunId, Weak<RunLog>>>>,
+}
+
+impl OutputLogs {
+    /// The logs below a directory.
+    #[must_use]
+    pub fn new(root: PathBuf) -> Self {
+        Self { root, open: Arc::default() }
+    }
+
+    fn directory(&self, run: RunId) -> PathBuf {
+        self.root.join(run.to_string())
+    }
+
+    /// The log of a run that is not over, for appending. It is opened once, however many tasks append, and synced
+    /// beside the stream for as long as anybody holds it. Must be called on a runtime.
+    ///
+    /// # Errors
+    /// When the disk does not give it.
+    pub fn open(&self, run: RunId) -> io::Result<Arc<RunLog>> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(log) = open.get(&run).and_then(Weak::upgrade) {
+            return Ok(log);
+        }
+        open.retain(|_, log| log.strong_count() > 0);
+        let log = Arc::new(RunLog::open(self.directory(run))?);
+        open.insert(run, Arc::downgrade(&log));
+        // Ends with the last handle to the log.
+        tokio::spawn(log.keep_synced());
+        Ok(log)
+    }
+
+    /// A reader of a run's log from a position, live or later.
+    #[must_use]
+    pub fn reader(&self, run: RunId, position: u64) -> LogReader {
+        LogReader::new(self.directory(run), position)
+    }
+
+    /// The end of a run's log on the disk, for one that nobody appends to.
+    ///
+    /// # Errors
+    /// When the disk does not tell.
+    pub fn end(&self, run: RunId) -> io::Result<u64> {
+        let directory = self.directory(run);
+        match files(&directory)?.back() {
+            Some(first) => Ok(first + fs::metadata(file_path(&directory, *first))?.len()),
+            None => Ok(0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

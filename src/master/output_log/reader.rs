@@ -1,0 +1,88 @@
+//! The reading side of a run's log: frames in the order in which they were appended, from any position.
+
+use std::{fs::File, io, os::unix::fs::FileExt as _, path::PathBuf};
+
+use bytes::{Bytes, BytesMut};
+
+use super::{file_path, files};
+use crate::domain::frame::{Frame, HEADER, MAX_PAYLOAD, take_frame};
+
+/// Reads a log from a position. Many may read one log, and none of them matters to whoever appends.
+#[derive(Debug)]
+pub struct LogReader {
+    directory: PathBuf,
+    file: Option<(File, u64)>,
+    buffer: Bytes,
+    position: u64,
+}
+
+impl LogReader {
+    pub(super) fn new(directory: PathBuf, position: u64) -> Self {
+        Self { directory, file: None, buffer: Bytes::new(), position }
+    }
+
+    /// Where the next frame begins.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The next frames before `until`, a position that the writer has announced; about [`MAX_PAYLOAD`] bytes at a
+    /// time, and none when there are none yet.
+    ///
+    /// # Errors
+    /// When the disk does not give them, or what it gives is no frame.
+    pub fn read(&mut self, until: u64) -> io::Result<Vec<(u32, Frame)>> {
+        let mut frames = Vec::new();
+        while self.position < until {
+            let before = self.buffer.len();
+            match take_frame(&mut self.buffer) {
+                Ok(Some(frame)) => {
+                    self.position += (before - self.buffer.len()) as u64;
+                    frames.push(frame);
+                }
+                Ok(None) if !frames.is_empty() => break,
+                Ok(None) => {
+                    if !self.fill(until)? {
+                        break;
+                    }
+                }
+                Err(bad) => {
+                    let text = format!("the output log is damaged at position {}: {bad}", self.position);
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+                }
+            }
+        }
+        Ok(frames)
+    }
+
+    fn fill(&mut self, until: u64) -> io::Result<bool> {
+        let at = self.position + self.buffer.len() as u64;
+        if let Some((file, first)) = &self.file {
+            let wanted = usize::try_from(until - self.position).unwrap_or(usize::MAX);
+            let wanted = wanted.min(MAX_PAYLOAD + HEADER).saturating_sub(self.buffer.len()).max(HEADER);
+            let mut more = BytesMut::zeroed(wanted);
+            let count = file.read_at(&mut more, at - first)?;
+            if count > 0 {
+                more.truncate(count);
+                if self.buffer.is_empty() {
+                    self.buffer = more.freeze();
+                } else {
+                    let mut joined = BytesMut::with_capacity(self.buffer.len() + count);
+                    joined.extend_from_slice(&self.buffer);
+                    joined.extend_from_slice(&more);
+                    self.buffer = joined.freeze();
+                }
+                return Ok(true);
+            }
+        }
+        let all = files(&self.directory)?;
+        let Some(index) = all.iter().rposition(|first| *first <= at) else { return Ok(false) };
+        let first = all[index];
+        if self.file.as_ref().is_some_and(|(_, open)| *open == first) {
+            return Ok(false);
+        }
+        self.file = Some((File::open(file_path(&self.directory, first))?, first));
+        Ok(true)
+    }
+}

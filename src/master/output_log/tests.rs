@@ -1,0 +1,135 @@
+//! The log's promises: exact bytes from any place, nothing behind a torn frame, indices that find their way.
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::frame::{Frame, Stream};
+
+fn frame(offset: u64, data: &[u8]) -> Frame {
+    Frame { stream: Stream::Stdout, offset, time_ns: 1, data: Bytes::copy_from_slice(data) }
+}
+
+fn logs() -> (tempfile::TempDir, OutputLogs, RunId) {
+    let dir = tempfile::tempdir().unwrap();
+    let logs = OutputLogs::new(dir.path().to_owned());
+    (dir, logs, RunId::from_parts(1, 1))
+}
+
+fn read_all(mut reader: LogReader, until: u64) -> Vec<(u32, Frame)> {
+    let mut all = Vec::new();
+    loop {
+        let frames = reader.read(until).unwrap();
+        if frames.is_empty() {
+            return all;
+        }
+        all.extend(frames);
+    }
+}
+
+#[tokio::test]
+async fn frames_that_come_twice_are_written_once() {
+    let (_dir, logs, run) = logs();
+    let log = logs.open(run).unwrap();
+    log.append(0, frame(0, b"hello ")).unwrap();
+    log.append(0, frame(3, b"lo world")).unwrap();
+    log.append(0, frame(0, b"hello")).unwrap();
+    log.append(1, frame(0, b"other")).unwrap();
+    let end = *log.appended().borrow();
+    let all = read_all(logs.reader(run, 0), end);
+    let bytes = |task| -> Vec<u8> {
+        let of_task = all.iter().filter(|(of, _)| *of == task);
+        of_task.flat_map(|(_, frame)| frame.data.to_vec()).collect()
+    };
+    assert_eq!(bytes(0), b"hello world");
+    assert_eq!(bytes(1), b"other");
+    assert_eq!((log.task_end(0), log.task_end(1), log.task_end(2)), (11, 5, 0));
+}
+
+#[tokio::test]
+async fn a_torn_end_is_cut_and_appending_goes_on() {
+    let (dir, logs, run) = logs();
+    let log = logs.open(run).unwrap();
+    let whole = log.append(0, frame(0, b"whole")).unwrap();
+    log.append(0, frame(5, b"torn")).unwrap();
+    drop(log);
+    let path = file_path(&dir.path().join(run.to_string()), 0);
+    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len(file.metadata().unwrap().len() - 1).unwrap();
+    let log = logs.open(run).unwrap();
+    assert_eq!((log.task_end(0), *log.appended().borrow()), (5, whole));
+    log.append(0, frame(5, b"again")).unwrap();
+    let all = read_all(logs.reader(run, 0), logs.end(run).unwrap());
+    assert_eq!(all.len(), 2);
+    assert_eq!(&all[1].1.data[..], b"again");
+}
+
+#[tokio::test]
+async fn a_log_rolls_and_is_found_again_by_offset() {
+    let (_dir, logs, run) = logs();
+    let log = logs.open(run).unwrap();
+    let chunk = vec![7; 256 * 1024];
+    for n in 0..600u64 {
+        log.append(u32::try_from(n % 2).unwrap(), frame(n / 2 * chunk.len() as u64, &chunk)).unwrap();
+    }
+    assert!(files(&logs.directory(run)).unwrap().len() >= 2);
+    drop(log);
+    let log = logs.open(run).unwrap();
+    let wanted = 70 * 1024 * 1024;
+    let position = log.position_of(1, wanted);
+    assert!(position > FILE_SIZE, "the index leads near the place");
+    let mut reader = logs.reader(run, position);
+    let (_, first) =
+        reader.read(logs.end(run).unwrap()).unwrap().into_iter().find(|(task, _)| *task == 1).unwrap();
+    assert!(first.offset <= wanted && first.offset + 2 * 1024 * 1024 > wanted);
+    assert_eq!(read_all(logs.reader(run, 0), logs.end(run).unwrap()).len(), 600);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_appended_is_soon_on_the_disk() {
+    let (_dir, logs, run) = logs();
+    let log = logs.open(run).unwrap();
+    let end = log.append(0, frame(0, b"hello")).unwrap();
+    log.synced().wait_for(|synced| *synced >= end).await.unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    #[test]
+    fn any_cut_leaves_whole_frames_and_the_rest_can_be_sent_again(
+        sizes in proptest::collection::vec((0u32..3, 1usize..400), 1..40), cut_share in 0.0..1.0f64,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let _guard = runtime.enter();
+        let (dir, logs, run) = logs();
+        let log = logs.open(run).unwrap();
+        let mut sent: HashMap<u32, Vec<u8>> = HashMap::new();
+        for (n, (task, size)) in sizes.iter().enumerate() {
+            let bytes = sent.entry(*task).or_default();
+            let data = vec![u8::try_from(n).unwrap(); *size];
+            log.append(*task, frame(bytes.len() as u64, &data)).unwrap();
+            bytes.extend_from_slice(&data);
+        }
+        drop(log);
+        let path = file_path(&dir.path().join(run.to_string()), 0);
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a test's share")]
+        file.set_len((file.metadata().unwrap().len() as f64 * cut_share) as u64).unwrap();
+        // The agents send everything from the end that the master tells.
+        let log = logs.open(run).unwrap();
+        for (task, bytes) in &sent {
+            let end = usize::try_from(log.task_end(*task)).unwrap();
+            prop_assert!(end <= bytes.len());
+            if end < bytes.len() {
+                log.append(*task, frame(end as u64, &bytes[end..])).unwrap();
+            }
+        }
+        let mut read: HashMap<u32, Vec<u8>> = HashMap::new();
+        for (task, frame) in read_all(logs.reader(run, 0), logs.end(run).unwrap()) {
+            let bytes = read.entry(task).or_default();
+            prop_assert_eq!(bytes.len() as u64, frame.offset);
+            bytes.extend_from_slice(&frame.data);
+        }
+        prop_assert_eq!(read, sent);
+    }
+}

@@ -1,0 +1,230 @@
+//! The appending side of one run's log: frames in, groups of them synced beside the stream.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File, OpenOptions},
+    io::{self, IoSlice, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::{Notify, watch};
+
+use super::{FILE_SIZE, file_path, files, scan::whole_frames};
+use crate::domain::frame::{Frame, Header};
+
+/// A sync begins when so many bytes wait for one …
+const SYNC_BYTES: u64 = 8 * 1024 * 1024;
+/// … or the first of them has waited so long.
+const SYNC_AFTER: Duration = Duration::from_millis(50);
+/// How far apart two entries of a task's index are, in bytes of the task.
+const INDEX_STEP: u64 = 1024 * 1024;
+/// How often a failed sync is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What is known of one task in the log.
+#[derive(Debug, Default)]
+struct TaskIndex {
+    /// Payload bytes that were appended.
+    end: u64,
+    /// Offsets, about [`INDEX_STEP`] apart, and the positions of the frames that begin there.
+    entries: Vec<(u64, u64)>,
+}
+
+impl TaskIndex {
+    fn note(&mut self, position: u64, header: &Header) {
+        if self.entries.last().is_none_or(|(offset, _)| header.offset >= offset + INDEX_STEP) {
+            self.entries.push((header.offset, position));
+        }
+        self.end = self.end.max(header.offset + u64::from(header.length));
+    }
+}
+
+#[derive(Debug)]
+struct Writer {
+    file: Option<(Arc<File>, u64)>,
+    /// Closed files that are not synced yet.
+    unsynced_files: Vec<Arc<File>>,
+    tasks: HashMap<u32, TaskIndex>,
+}
+
+/// A run's log, open for appending.
+#[derive(Debug)]
+pub struct RunLog {
+    directory: PathBuf,
+    writer: Mutex<Writer>,
+    appended: watch::Sender<u64>,
+    synced: watch::Sender<u64>,
+    flush: Arc<Notify>,
+}
+
+impl RunLog {
+    /// Opens a log, cuts it at its first bad frame, and learns what is in it.
+    pub(super) fn open(directory: PathBuf) -> io::Result<Self> {
+        let mut tasks: HashMap<u32, TaskIndex> = HashMap::new();
+        let mut end = 0;
+        let all = files(&directory)?;
+        for (index, first) in all.iter().enumerate() {
+            let path = file_path(&directory, *first);
+            end = whole_frames(&path, *first, |position, header| {
+                tasks.entry(header.task).or_default().note(position, header);
+            })?;
+            if end < first + fs::metadata(&path)?.len() {
+                // What follows a torn frame was never acknowledged: agents still have it.
+                OpenOptions::new().write(true).open(&path)?.set_len(end - first)?;
+                for later in all.iter().skip(index + 1) {
+                    fs::remove_file(file_path(&directory, *later))?;
+                }
+                break;
+            }
+        }
+        let writer = Writer { file: None, unsynced_files: Vec::new(), tasks };
+        Ok(Self {
+            directory,
+            writer: Mutex::new(writer),
+            appended: watch::Sender::new(end),
+            synced: watch::Sender::new(end),
+            flush: Arc::default(),
+        })
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Payload bytes that there are of a task.
+    #[must_use]
+    pub fn task_end(&self, task: u32) -> u64 {
+        self.writer().tasks.get(&task).map_or(0, |index| index.end)
+    }
+
+    /// A position at or before the frame that holds this offset of a task.
+    #[must_use]
+    pub fn position_of(&self, task: u32, offset: u64) -> u64 {
+        let writer = self.writer();
+        let Some(index) = writer.tasks.get(&task) else { return 0 };
+        let after = index.entries.partition_point(|(first, _)| *first <= offset);
+        after.checked_sub(1).map_or(0, |at| index.entries[at].1)
+    }
+
+    /// Appends what of a frame is new, and returns the position behind it.
+    ///
+    /// # Errors
+    /// When the disk does not take it; nothing of it counts then.
+    pub fn append(&self, task: u32, frame: Frame) -> io::Result<u64> {
+        let mut writer = self.writer();
+        let position = *self.appended.borrow();
+        let known = writer.tasks.get(&task).map_or(0, |index| index.end);
+        let Some(frame) = frame.from_offset(known) else { return Ok(position) };
+        let (file, first) = match writer.file.take() {
+            Some((file, first)) if position - first < FILE_SIZE => (file, first),
+            full => {
+                writer.unsynced_files.extend(full.map(|(file, _)| file));
+                self.next_file(position)?
+            }
+        };
+        let header = Header::new(task, frame.stream, frame.offset, frame.time_ns, &frame.data);
+        let written = write_both(&file, &header.to_bytes(), &frame.data);
+        if written.is_ok() {
+            writer.tasks.entry(task).or_default().note(position, &header);
+        } else {
+            file.set_len(position - first)?;
+        }
+        writer.file = Some((file, first));
+        written?;
+        drop(writer);
+        let end = position + header.size();
+        self.appended.send_replace(end);
+        Ok(end)
+    }
+
+    /// The file that `position` belongs into, the last one again where it is not full.
+    fn next_file(&self, position: u64) -> io::Result<(Arc<File>, u64)> {
+        fs::create_dir_all(&self.directory)?;
+        let last = files(&self.directory)?.back().copied();
+        let first = last.filter(|first| position - first < FILE_SIZE).unwrap_or(position);
+        let path = file_path(&self.directory, first);
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+        if first == position {
+            // The file's name has to survive a crash as its bytes do.
+            File::open(&self.directory)?.sync_all()?;
+        }
+        Ok((Arc::new(file), first))
+    }
+
+    /// The position behind the last frame, as it grows.
+    #[must_use]
+    pub fn appended(&self) -> watch::Receiver<u64> {
+        self.appended.subscribe()
+    }
+
+    /// The position before which everything is on the disk, as it grows.
+    #[must_use]
+    pub fn synced(&self) -> watch::Receiver<u64> {
+        self.synced.subscribe()
+    }
+
+    /// Asks for a sync without waiting for more bytes.
+    pub fn flush(&self) {
+        self.flush.notify_one();
+    }
+
+    /// What has to be synced now, and up to where that brings the log.
+    fn unsynced(&self) -> (u64, Vec<Arc<File>>) {
+        let mut writer = self.writer();
+        let mut files = std::mem::take(&mut writer.unsynced_files);
+        files.extend(writer.file.as_ref().map(|(file, _)| Arc::clone(file)));
+        (*self.appended.borrow(), files)
+    }
+
+    /// Syncs beside the stream, one sync at a time, until nobody appends to the log any more.
+    pub(super) fn keep_synced(self: &Arc<Self>) -> impl Future<Output = ()> + Send + use<> {
+        let log = Arc::downgrade(self);
+        let (mut appended, synced) = (self.appended(), self.synced());
+        let flush = Arc::clone(&self.flush);
+        async move {
+            loop {
+                let behind = *synced.borrow();
+                if appended.wait_for(|end| *end > behind).await.is_err() {
+                    return;
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(SYNC_AFTER) => {}
+                    () = flush.notified() => {}
+                    _ = appended.wait_for(|end| *end >= behind + SYNC_BYTES) => {}
+                }
+                let Some(log) = log.upgrade() else { return };
+                let (end, files) = log.unsynced();
+                let again = files.clone();
+                let sync = move || files.iter().try_for_each(|file| file.sync_data());
+                match tokio::task::spawn_blocking(sync).await {
+                    Ok(Ok(())) => {
+                        log.synced.send_replace(end);
+                    }
+                    Ok(Err(error)) => {
+                        tracing::error!(%error, log = %log.directory.display(), "cannot bring output to the disk; trying again");
+                        log.writer().unsynced_files.extend(again);
+                        tokio::time::sleep(RETRY).await;
+                    }
+                    Err(_) => return,
+                }
+            }
+        }
+    }
+}
+
+fn write_both(mut file: &File, head: &[u8], payload: &[u8]) -> io::Result<()> {
+    let mut slices = [IoSlice::new(head), IoSlice::new(payload)];
+    let mut rest = &mut slices[..];
+    while !rest.is_empty() {
+        match file.write_vectored(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => IoSlice::advance_slices(&mut rest, count),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,243 @@
+//! A master's life: from its lock to its last word.
+
+use std::{
+    io,
+    net::TcpListener,
+    os::unix::net::UnixListener,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use rusqlite::Connection;
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+
+use super::{
+    actor::{Actor, now_since},
+    core::{Core, Policy, Remembered},
+    listen::{Port, accept_local},
+    output_log::OutputLogs,
+    service::{Master, routes},
+    session::Sessions,
+    store::{Store, StoreError, StoreWriter},
+};
+use crate::{
+    sys::{
+        lock::Lock,
+        paths::{Directories, UnusableDirectory, make_private, make_run_directory, master_socket},
+        shutdown::Shutdown,
+        socket::{listen, listen_tcp, shown_address},
+    },
+    trust::{
+        authority::Authority,
+        fingerprint::Fingerprint,
+        identity::Identity,
+        key::{Key, KeyError},
+        tls::{self, ALPN_H2, ALPN_TUNNEL, Credentials},
+        verify::Trust,
+    },
+};
+
+/// How long calls and sessions may take to end.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// What a master is started with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where its files lie.
+    pub directories: Directories,
+    /// Where it listens: host (`None` for all addresses).
+    pub host: Option<String>,
+    /// Port; 0 for any free one.
+    pub port: u16,
+    /// Whoever reaches the port is let in.
+    pub enroll_any: bool,
+    /// An operator says that a backup was restored, and that runs may begin again.
+    pub restored: bool,
+}
+
+/// Why a master cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its directory.
+    #[error(transparent)]
+    Directory(#[from] UnusableDirectory),
+    /// Another one has its directory.
+    #[error(
+        "a master already runs on {0} (pid {1}); stop it with `sloth-runner master stop`, or give another --data-dir"
+    )]
+    Running(String, String),
+    /// Its port.
+    #[error("cannot listen on {0}: {1}; give another --port or --bind-address")]
+    Listen(String, io::Error),
+    /// Its files.
+    #[error("cannot use {0}: {1}")]
+    Files(String, io::Error),
+    /// Its keys.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// Its database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Something that cannot be.
+    #[error("cannot set up TLS or gRPC: {0}")]
+    Internal(String),
+}
+
+/// A master that is set up, but does not serve yet.
+pub struct Server {
+    config: Config,
+    authority: Arc<Authority>,
+    store: Store,
+    connection: Connection,
+    remembered: Remembered,
+    port: TcpListener,
+    socket: UnixListener,
+    address: std::net::SocketAddr,
+    _lock: Lock,
+}
+
+impl Server {
+    /// Takes the directory, opens the store, and binds port and socket.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn set_up(config: Config) -> Result<Self, StartError> {
+        let directories = &config.directories;
+        make_private(&directories.data)?;
+        if directories.run != directories.data {
+            make_run_directory(&directories.run)?;
+        }
+        let lock = take_lock(&directories.data.join("master.pid"))?;
+        let shown =
+            shown_address(config.host.as_deref().unwrap_or("[::]").trim_matches(['[', ']']), config.port);
+        let port = listen_tcp(config.host.as_deref(), config.port)
+            .map_err(|error| StartError::Listen(shown.clone(), error))?;
+        let address = port.local_addr().map_err(|error| StartError::Listen(shown, error))?;
+        let identity = directories.data.join("identity");
+        make_private(&identity)?;
+        let authority = Authority::load_or_create(&identity)?;
+        let (store, connection) = Store::open(&directories.data)?;
+        let mut remembered = store.remembered(&connection)?;
+        if config.restored {
+            remembered.epoch += 1;
+            store.set_epoch(&connection, remembered.epoch)?;
+        }
+        let path = master_socket(&directories.run);
+        // Open to every user of the machine: the peer's uid decides.
+        let socket =
+            listen(&path, 0o666).map_err(|error| StartError::Files(path.display().to_string(), error))?;
+        Ok(Self {
+            authority: Arc::new(authority),
+            store,
+            connection,
+            remembered,
+            port,
+            socket,
+            address,
+            config,
+            _lock: lock,
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> std::net::SocketAddr {
+        self.address
+    }
+
+    /// The CA's fingerprint.
+    #[must_use]
+    pub fn ca_fingerprint(&self) -> Fingerprint {
+        self.authority.fingerprint()
+    }
+
+    /// Where its socket lies.
+    #[must_use]
+    pub fn socket_path(&self) -> PathBuf {
+        master_socket(&self.config.directories.run)
+    }
+
+    /// Serves until `shutdown.stop`.
+    ///
+    /// # Errors
+    /// When TLS or a thread cannot be set up.
+    pub async fn run(self, shutdown: Shutdown) -> Result<(), StartError> {
+        let internal = |error: &dyn std::fmt::Display| StartError::Internal(error.to_string());
+        let started = Instant::now();
+        let logs = OutputLogs::new(self.config.directories.data.join("runs"));
+        let policy = Policy { enroll_any: self.config.enroll_any };
+        let core = Core::new(policy, self.remembered, now_since(started));
+        let connection = self.connection;
+        let (actor, handle) = Actor::new(
+            core,
+            started,
+            move |written| StoreWriter::start(connection, written),
+            logs.clone(),
+            shutdown.clone(),
+        )
+        .map_err(|error| internal(&error))?;
+        let acting = tokio::spawn(actor.run());
+
+        let cluster: Arc<str> = self.authority.cluster().into();
+        let credentials = || own_credentials(&self.authority);
+        let trust = || Trust::Pinned(self.authority.certificate().clone());
+        let server = tls::server(credentials()?, trust(), false, &[ALPN_H2, ALPN_TUNNEL])
+            .map_err(|error| internal(&error))?;
+        let direct = tls::client(Some(credentials()?), trust(), ALPN_H2).map_err(|error| internal(&error))?;
+        let master = Master {
+            handle: handle.clone(),
+            store: self.store,
+            logs,
+            authority: Arc::clone(&self.authority),
+            shutdown: shutdown.clone(),
+            started,
+            address: self.address.to_string().into(),
+            port: self.address.port(),
+            enroll_any: self.config.enroll_any,
+        };
+        let sessions = Sessions {
+            handle,
+            direct: Arc::new(direct),
+            cluster: Arc::clone(&cluster),
+            shutdown: shutdown.clone(),
+            next: Arc::new(AtomicU64::new(1)),
+        };
+        let port = Port {
+            routes: routes(&master, false).await.map_err(|error| internal(&error))?,
+            master: master.clone(),
+            sessions,
+            tls: TlsAcceptor::from(Arc::new(server)),
+            cluster,
+        };
+        let local = routes(&master, true).await.map_err(|error| internal(&error))?;
+        shutdown.tracker.spawn(accept_local(local, self.socket, shutdown.clone()));
+        shutdown.tracker.spawn(port.accept(self.port));
+        shutdown.stop.cancelled().await;
+        shutdown.finish(GRACE).await;
+        shutdown.now.cancel();
+        let _ = acting.await;
+        Ok(())
+    }
+}
+
+/// A fresh key and certificate for this life of the master; only the CA's lie on the disk.
+fn own_credentials(authority: &Authority) -> Result<Credentials, KeyError> {
+    let key = Key::generate()?;
+    let certificate = authority.issue(&key, &Identity::Master("1".to_owned()))?;
+    let chain = vec![certificate, authority.certificate().clone()];
+    Ok(Credentials { chain, key: key.to_der() })
+}
+
+fn take_lock(path: &std::path::Path) -> Result<Lock, StartError> {
+    let shown = path.parent().unwrap_or(path).display().to_string();
+    let files = |error| StartError::Files(shown.clone(), error);
+    if let Some(mut lock) = Lock::try_take(path).map_err(files)? {
+        lock.write_pid().map_err(files)?;
+        Ok(lock)
+    } else {
+        let holder = std::fs::read_to_string(path).map_err(files)?;
+        Err(StartError::Running(shown.clone(), holder.trim().to_owned()))
+    }
+}

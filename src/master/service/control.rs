@@ -1,0 +1,377 @@
+//! `ControlService`: what operators ask of the master.
+
+use std::pin::Pin;
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::{
+    Master, connected,
+    follow::{self, EVENTS, Follow, event},
+    refusal,
+};
+use crate::{
+    domain::{
+        ids::{RunId, RunReference},
+        name::AgentName,
+        run::{Run, RunOptions},
+        target::Target,
+    },
+    master::core::messages::{AgentView, Input, Reply, RunAsked},
+    sys::socket::shown_address,
+    trust::{
+        access::Caller,
+        token::{Token, hash_secret},
+    },
+    wire::{
+        InvalidMessage, SOFTWARE_VERSION,
+        proto::{self, control_service_server::ControlService, run_event::Kind},
+    },
+};
+
+/// Agents in one chunk of a list.
+const CHUNK: usize = 200;
+/// Runs in one answer, unless asked otherwise, and at most.
+const RUNS: (u32, u32) = (50, 1_000);
+/// Longest life of a token, in milliseconds: a year.
+const LONGEST_TTL_MS: u64 = 365 * 24 * 3600 * 1000;
+
+type Answers<T> = Pin<Box<ReceiverStream<Result<T, Status>>>>;
+
+fn invalid(error: impl std::fmt::Display) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+fn name(text: &str) -> Result<AgentName, Status> {
+    text.parse().map_err(invalid)
+}
+
+/// The operator behind a call; the access table let nobody else through.
+fn operator<T>(request: &Request<T>) -> Result<String, Status> {
+    match connected(request)?.caller {
+        Caller::Operator { name, .. } => Ok(name),
+        Caller::Stranger | Caller::Peer(_) => Err(Status::unauthenticated("this call needs an operator")),
+    }
+}
+
+fn agent_out(view: AgentView) -> proto::Agent {
+    let link = match view.direct {
+        Some(true) => "direct",
+        Some(false) => "tunnel",
+        None => "",
+    };
+    proto::Agent {
+        name: view.name.into(),
+        state: proto::AgentState::from(view.state).into(),
+        link: link.to_owned(),
+        link_reason: view.link_reason,
+        address: view.address,
+        direct_address: view.direct_address.unwrap_or_default(),
+        version: view.version,
+        labels: view.labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect(),
+        last_seen_ms: view.last_seen_ms,
+        fingerprint: view.fingerprint.to_string(),
+        hint: view.hint,
+        enrolled_ms: view.enrolled_ms,
+        trust: view.trust,
+        facts: view.facts.map(Into::into),
+        key_changed: view.key_changed,
+        offline_since_ms: view.offline_since_ms.unwrap_or(0),
+    }
+}
+
+impl Master {
+    /// Reads history where blocking is allowed.
+    async fn read_store<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&crate::master::store::Store) -> Result<T, crate::master::store::StoreError>
+        + Send
+        + 'static,
+    ) -> Result<T, Status> {
+        let store = self.store.clone();
+        let read = tokio::task::spawn_blocking(move || read(&store)).await;
+        let internal = |error: &dyn std::fmt::Display| Status::internal(error.to_string());
+        read.map_err(|error| internal(&error))?.map_err(|error| internal(&error))
+    }
+
+    async fn stored_run(&self, reference: RunReference) -> Result<Run, Status> {
+        let found = self.read_store(move |store| store.run(reference)).await?;
+        let text = || match reference {
+            RunReference::Last => "there is no run yet".to_owned(),
+            other => format!("there is no run {other}; `sloth-runner job list` shows the last ones"),
+        };
+        found.ok_or_else(|| Status::not_found(text()))
+    }
+
+    /// A run as it is now, and its journal while it is live.
+    async fn find(
+        &self,
+        reference: RunReference,
+    ) -> Result<(Run, Option<std::sync::Arc<crate::master::journal::Journal>>), Status> {
+        let Reply::Live(found) = self.handle.ask(move |reply| Input::FindRun(reference, reply)).await? else {
+            return Ok((self.stored_run(reference).await?, None));
+        };
+        // Looked at again once the journal is held, so that nothing falls between the two.
+        let journal = self.handle.follow(found.id).await?;
+        let id = RunReference::Id(found.id);
+        match self.handle.ask(move |reply| Input::FindRun(id, reply)).await? {
+            Reply::Live(run) => Ok((*run, Some(journal))),
+            _ => Ok((self.stored_run(id).await?, None)),
+        }
+    }
+
+    fn follow(&self, follow: Follow) -> Response<Answers<proto::RunEvent>> {
+        let (events, stream) = mpsc::channel(EVENTS);
+        self.shutdown.tracker.spawn(follow::serve(follow, self.logs.clone(), events));
+        Response::new(Box::pin(ReceiverStream::new(stream)))
+    }
+
+    async fn count(&self, input: impl FnOnce(u64) -> Input + Send + 'static) -> Result<u32, Status> {
+        match self.handle.ask(input).await? {
+            Reply::Count(count) => Ok(count),
+            other => Err(refusal(other)),
+        }
+    }
+}
+
+fn run_asked(request: proto::StartRunRequest, operator: String) -> Result<RunAsked, Status> {
+    let command = request.command.ok_or_else(|| InvalidMessage::missing("the command"))?;
+    Ok(RunAsked {
+        id: RunId::from_bytes(&request.run_id).map_err(invalid)?,
+        operator,
+        target: request.target.parse::<Target>().map_err(invalid)?,
+        command: command.try_into()?,
+        options: RunOptions::try_from(request.options.unwrap_or_default())?,
+        shown: request.shown.into_iter().map(|shown| (shown.name, shown.fingerprint)).collect(),
+    })
+}
+
+#[tonic::async_trait]
+impl ControlService for Master {
+    type ListAgentsStream = Answers<proto::ListAgentsResponse>;
+    type StartRunStream = Answers<proto::RunEvent>;
+    type FollowRunStream = Answers<proto::RunEvent>;
+
+    async fn get_status(
+        &self,
+        _: Request<proto::GetStatusRequest>,
+    ) -> Result<Response<proto::GetStatusResponse>, Status> {
+        let Reply::Status(status) = self.handle.ask(Input::Status).await? else {
+            return Err(Status::internal("no status"));
+        };
+        Ok(Response::new(proto::GetStatusResponse {
+            cluster: self.authority.cluster().to_owned(),
+            software_version: SOFTWARE_VERSION.to_owned(),
+            ca_fingerprint: self.authority.fingerprint().to_string(),
+            address: self.address.to_string(),
+            agents: status.agents,
+            connected: status.connected,
+            pending: status.pending,
+            active_runs: status.active_runs,
+            refusing_runs: status.refusing_runs,
+            enroll_any: self.enroll_any,
+            refused_strangers: status.refused_strangers,
+            uptime_s: self.started.elapsed().as_secs(),
+            pid: std::process::id(),
+        }))
+    }
+
+    async fn list_agents(
+        &self,
+        request: Request<proto::ListAgentsRequest>,
+    ) -> Result<Response<Self::ListAgentsStream>, Status> {
+        let target = request.into_inner().target;
+        let target = if target.is_empty() { None } else { Some(target.parse::<Target>().map_err(invalid)?) };
+        let asked = self.handle.ask(move |reply| Input::ListAgents(target, reply)).await?;
+        let Reply::Agents(agents) = asked else { return Err(refusal(asked)) };
+        let (chunks, stream) = mpsc::channel(1);
+        self.shutdown.tracker.spawn(async move {
+            let mut agents = agents.into_iter().map(agent_out).peekable();
+            while agents.peek().is_some() {
+                let agents = agents.by_ref().take(CHUNK).collect();
+                if chunks.send(Ok(proto::ListAgentsResponse { agents })).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn approve_agent(
+        &self,
+        request: Request<proto::ApproveAgentRequest>,
+    ) -> Result<Response<proto::ApproveAgentResponse>, Status> {
+        let by = operator(&request)?;
+        let request = request.into_inner();
+        let (name, digits) = (name(&request.name)?, request.fingerprint);
+        match self.handle.ask(move |reply| Input::Approve { name, digits, by, reply }).await? {
+            Reply::Approved { fingerprint, replaced } => Ok(Response::new(proto::ApproveAgentResponse {
+                fingerprint: fingerprint.to_string(),
+                replaced_key: replaced,
+            })),
+            other => Err(refusal(other)),
+        }
+    }
+
+    async fn reject_agent(
+        &self,
+        request: Request<proto::RejectAgentRequest>,
+    ) -> Result<Response<proto::RejectAgentResponse>, Status> {
+        let by = operator(&request)?;
+        let request = request.into_inner();
+        let (name, digits) = (name(&request.name)?, request.fingerprint);
+        let rejected = self.count(move |reply| Input::Reject { name, digits, by, reply }).await?;
+        Ok(Response::new(proto::RejectAgentResponse { rejected }))
+    }
+
+    async fn delete_agent(
+        &self,
+        request: Request<proto::DeleteAgentRequest>,
+    ) -> Result<Response<proto::DeleteAgentResponse>, Status> {
+        let by = operator(&request)?;
+        let name = name(&request.into_inner().name)?;
+        let lost_tasks = self.count(move |reply| Input::Delete { name, by, reply }).await?;
+        Ok(Response::new(proto::DeleteAgentResponse { lost_tasks }))
+    }
+
+    async fn stop_agent(
+        &self,
+        request: Request<proto::StopAgentRequest>,
+    ) -> Result<Response<proto::StopAgentResponse>, Status> {
+        let by = operator(&request)?;
+        let request = request.into_inner();
+        let (name, grace_ms) = (name(&request.name)?, request.grace_ms);
+        let running = self.count(move |reply| Input::Stop { name, grace_ms, by, reply }).await?;
+        Ok(Response::new(proto::StopAgentResponse { running }))
+    }
+
+    async fn create_token(
+        &self,
+        request: Request<proto::CreateTokenRequest>,
+    ) -> Result<Response<proto::CreateTokenResponse>, Status> {
+        let by = operator(&request)?;
+        let request = request.into_inner();
+        if request.ttl_ms == 0 || request.ttl_ms > LONGEST_TTL_MS || request.uses == 0 {
+            return Err(invalid("a token needs at least one use and a life of at most a year"));
+        }
+        let token = Token::generate(self.authority.fingerprint());
+        let (hash, ttl_ms, uses) = (hash_secret(&token.secret), request.ttl_ms, request.uses);
+        match self.handle.ask(move |reply| Input::CreateToken { hash, ttl_ms, uses, by, reply }).await? {
+            Reply::TokenCreated { expires_ms } => Ok(Response::new(proto::CreateTokenResponse {
+                token: token.to_string(),
+                expires_ms,
+                port: self.port.into(),
+                address_guess: address_guess(self.port),
+            })),
+            other => Err(refusal(other)),
+        }
+    }
+
+    async fn start_run(
+        &self,
+        request: Request<proto::StartRunRequest>,
+    ) -> Result<Response<Self::StartRunStream>, Status> {
+        let by = operator(&request)?;
+        let request = request.into_inner();
+        let follows = request.follow;
+        let asked = run_asked(request, by)?;
+        // Held before the run begins, so that nothing of it is missed.
+        let journal = self.handle.follow(asked.id).await?;
+        let one = |kind: Kind| {
+            let (events, stream) = mpsc::channel(1);
+            let _ = events.try_send(event(kind));
+            Ok(Response::new(Box::pin(ReceiverStream::new(stream)) as Self::StartRunStream))
+        };
+        match self.handle.ask(move |reply| Input::StartRun(Box::new(asked), reply)).await? {
+            Reply::Live(run) if follows => Ok(self.follow(Follow {
+                run: *run,
+                live: Some(journal),
+                cursor: 0,
+                from_offset: 0,
+                agents: Vec::new(),
+                follow: true,
+                without_output: false,
+                stop: self.shutdown.stop.clone(),
+            })),
+            Reply::Live(run) => one(Kind::Run((*run).into())),
+            Reply::TargetChanged { gone, more } => {
+                let gone = gone.into_iter().map(Into::into).collect();
+                one(Kind::TargetChanged(proto::TargetChanged { gone, more }))
+            }
+            Reply::Refused(reason) | Reply::NotFound(reason) => {
+                one(Kind::Refused(proto::StartRefused { reason }))
+            }
+            other => Err(refusal(other)),
+        }
+    }
+
+    async fn follow_run(
+        &self,
+        request: Request<proto::FollowRunRequest>,
+    ) -> Result<Response<Self::FollowRunStream>, Status> {
+        let request = request.into_inner();
+        let reference = request.run.ok_or_else(|| InvalidMessage::missing("the run"))?;
+        let (run, live) = self.find(RunReference::try_from(reference)?).await?;
+        for agent in &request.agents {
+            if !run.tasks.iter().any(|task| task.agent.as_str() == agent) {
+                let text = format!("{agent} has no task in run {}", run.number);
+                return Err(Status::not_found(text));
+            }
+        }
+        Ok(self.follow(Follow {
+            run,
+            live,
+            cursor: request.cursor,
+            from_offset: request.from_offset,
+            agents: request.agents,
+            follow: request.follow,
+            without_output: request.without_output,
+            stop: self.shutdown.stop.clone(),
+        }))
+    }
+
+    async fn list_runs(
+        &self,
+        request: Request<proto::ListRunsRequest>,
+    ) -> Result<Response<proto::ListRunsResponse>, Status> {
+        let request = request.into_inner();
+        let limit = if request.limit == 0 { RUNS.0 } else { request.limit.min(RUNS.1) };
+        let before = request.before_number;
+        let runs = self.read_store(move |store| store.runs(before, limit)).await?;
+        let runs = runs.into_iter().map(Into::into).collect();
+        Ok(Response::new(proto::ListRunsResponse { runs }))
+    }
+
+    async fn cancel_run(
+        &self,
+        request: Request<proto::CancelRunRequest>,
+    ) -> Result<Response<proto::CancelRunResponse>, Status> {
+        let by = operator(&request)?;
+        let request = request.into_inner();
+        let reference = request.run.ok_or_else(|| InvalidMessage::missing("the run"))?;
+        let run = RunReference::try_from(reference)?;
+        let tasks = request.task_indices;
+        match self.handle.ask(move |reply| Input::Cancel { run, tasks, by, reply }).await? {
+            Reply::Cancelled { told, stored, number } => {
+                Ok(Response::new(proto::CancelRunResponse { told, stored, number }))
+            }
+            other => Err(refusal(other)),
+        }
+    }
+}
+
+/// The first global address of this machine, with the port; a guess, since only agents know what they reach.
+fn address_guess(port: u16) -> String {
+    let global = |address: &std::net::IpAddr| match address {
+        std::net::IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
+        std::net::IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
+    };
+    let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    let mut addresses = interfaces.filter_map(|interface| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|v4| std::net::IpAddr::V4(v4.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| std::net::IpAddr::V6(v6.ip())))
+    });
+    addresses.find(global).map_or_else(String::new, |address| shown_address(&address.to_string(), port))
+}

@@ -1,0 +1,89 @@
+//! `EnrollmentService`: the one call that strangers may make.
+
+use tonic::{Request, Response, Status};
+
+use super::{Master, connected};
+use crate::{
+    domain::name::AgentName,
+    master::core::messages::{EnrollAsked, Input, Reply},
+    trust::{identity::Identity, key::CheckedRequest, token::hash_secret},
+    wire::{
+        InvalidMessage, PROTOCOL, SOFTWARE_VERSION,
+        proto::{self, enroll_response::Kind, enrollment_service_server::EnrollmentService},
+    },
+};
+
+/// When a waiting key asks again.
+const ASK_AGAIN_MS: u32 = 2_000;
+/// When a key asks again that had no room on the list.
+const NO_ROOM_MS: u32 = 60_000;
+/// Longest version text that is kept of a stranger.
+const LONGEST_VERSION: usize = 32;
+
+fn refused(reason: String, retry_after_ms: u32) -> Kind {
+    Kind::Refused(proto::EnrollmentRefused { reason, retry_after_ms })
+}
+
+impl Master {
+    async fn enroll_key(&self, request: Request<proto::EnrollRequest>) -> Result<Kind, Status> {
+        let connected = connected(&request)?;
+        let request = request.into_inner();
+        let major = request.protocol.map_or(0, |protocol| protocol.major);
+        if major != PROTOCOL.major {
+            return Ok(refused(
+                format!(
+                    "the agent speaks protocol {major}, this master ({SOFTWARE_VERSION}) speaks {}: upgrade the older one",
+                    PROTOCOL.major
+                ),
+                0,
+            ));
+        }
+        let name = match request.name.parse::<AgentName>() {
+            Ok(name) => name,
+            Err(invalid) => return Ok(refused(invalid.to_string(), 0)),
+        };
+        let checked = CheckedRequest::check(&request.certificate_request).map_err(InvalidMessage::because)?;
+        let fingerprint = checked.fingerprint;
+        let own_uid = nix::unistd::geteuid().as_raw();
+        let asked = EnrollAsked {
+            name: name.clone(),
+            fingerprint,
+            source: connected.address.parse::<std::net::SocketAddr>().ok().map(|source| source.ip()),
+            trusted_locally: connected.uid.is_some_and(|uid| uid == own_uid || uid == 0),
+            token: (!request.token.is_empty()).then(|| hash_secret(&request.token)),
+            version: request.software_version.chars().take(LONGEST_VERSION).collect(),
+        };
+        match self.handle.ask(move |reply| Input::Enroll(asked, reply)).await? {
+            Reply::Enrolled => {
+                let certificate = self
+                    .authority
+                    .sign(checked, &Identity::Agent(name))
+                    .map_err(|error| Status::internal(error.to_string()))?;
+                Ok(Kind::Enrolled(proto::Enrolled {
+                    certificate: certificate.to_vec().into(),
+                    ca_certificate: self.authority.certificate().to_vec().into(),
+                    cluster: self.authority.cluster().to_owned(),
+                }))
+            }
+            Reply::EnrollPending { key_changed } => Ok(Kind::Pending(proto::EnrollmentPending {
+                fingerprint: fingerprint.to_string(),
+                retry_after_ms: ASK_AGAIN_MS,
+                key_changed,
+            })),
+            Reply::EnrollRefused { reason, retry } => Ok(refused(reason, if retry { NO_ROOM_MS } else { 0 })),
+            Reply::Refused(reason) => Ok(refused(reason, NO_ROOM_MS)),
+            other => Err(super::refusal(other)),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl EnrollmentService for Master {
+    async fn enroll(
+        &self,
+        request: Request<proto::EnrollRequest>,
+    ) -> Result<Response<proto::EnrollResponse>, Status> {
+        let kind = self.enroll_key(request).await?;
+        Ok(Response::new(proto::EnrollResponse { kind: Some(kind) }))
+    }
+}

@@ -1,0 +1,184 @@
+//! Following a run: its output in the order of the log, then its tasks' states, live or later.
+
+use std::{collections::HashSet, io, sync::Arc};
+
+use tokio::sync::mpsc;
+use tonic::Status;
+
+use crate::{
+    domain::{
+        frame::Frame,
+        run::{Run, Task},
+    },
+    master::{
+        journal::Journal,
+        output_log::{LogReader, OutputLogs, RunLog},
+    },
+    wire::proto::{self, run_event::Kind},
+};
+use tokio_util::sync::CancellationToken;
+
+/// Events that may wait for a client. A slow one costs this much and no more.
+pub(super) const EVENTS: usize = 8;
+
+pub(super) type Events = mpsc::Sender<Result<proto::RunEvent, Status>>;
+
+/// What to follow, and how.
+pub(super) struct Follow {
+    pub run: Run,
+    /// `None` for a run that is over and stored.
+    pub live: Option<Arc<Journal>>,
+    pub cursor: u64,
+    pub from_offset: u64,
+    pub agents: Vec<String>,
+    pub follow: bool,
+    pub without_output: bool,
+    pub stop: CancellationToken,
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "streams carry results")]
+pub(super) fn event(kind: Kind) -> Result<proto::RunEvent, Status> {
+    Ok(proto::RunEvent { kind: Some(kind) })
+}
+
+/// The client is gone, or the log cannot be read, which was said.
+struct Gone;
+
+struct Follower {
+    events: Events,
+    reader: LogReader,
+    /// Tasks that are followed; `None` for all.
+    wanted: Option<HashSet<u32>>,
+    from_offset: u64,
+}
+
+impl Follower {
+    async fn send(&self, kind: Kind) -> Result<(), Gone> {
+        self.events.send(event(kind)).await.map_err(|_| Gone)
+    }
+
+    async fn fail(&self, error: io::Error) -> Gone {
+        let _ = self.events.send(Err(Status::data_loss(error.to_string()))).await;
+        Gone
+    }
+
+    fn wants(&self, task: u32) -> bool {
+        self.wanted.as_ref().is_none_or(|wanted| wanted.contains(&task))
+    }
+
+    /// Sends what the log holds before `until`.
+    async fn send_output(&mut self, until: u64) -> Result<(), Gone> {
+        loop {
+            let frames = match self.reader.read(until) {
+                Ok(frames) if frames.is_empty() => return Ok(()),
+                Ok(frames) => frames,
+                Err(error) => return Err(self.fail(error).await),
+            };
+            let cursor = self.reader.position();
+            let mut output: Option<proto::TaskOutput> = None;
+            for (task_index, frame) in frames {
+                let Some(frame) = self.rest_of(task_index, frame) else { continue };
+                let frame = proto::Frame::from(frame);
+                match &mut output {
+                    Some(output) if output.task_index == task_index => output.frames.push(frame),
+                    other => {
+                        let next = proto::TaskOutput { task_index, frames: vec![frame], cursor: 0 };
+                        if let Some(done) = other.replace(next) {
+                            self.send(Kind::Output(done)).await?;
+                        }
+                    }
+                }
+            }
+            if let Some(mut last) = output {
+                // Only the last piece of a read ends where the cursor stands.
+                last.cursor = cursor;
+                self.send(Kind::Output(last)).await?;
+            }
+        }
+    }
+
+    fn rest_of(&self, task: u32, frame: Frame) -> Option<Frame> {
+        if self.wants(task) { frame.from_offset(self.from_offset) } else { None }
+    }
+
+    async fn send_tasks(&self, tasks: Vec<Task>) -> Result<(), Gone> {
+        for task in tasks {
+            if self.wants(task.index) {
+                self.send(Kind::Task(task.into())).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Follows a run until its end, the client's, or the master's.
+pub(super) async fn serve(follow: Follow, logs: OutputLogs, events: Events) {
+    // Whoever is gone needs to hear nothing more.
+    let _ = run(follow, logs, events).await;
+}
+
+async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gone> {
+    let id = follow.run.id;
+    let wanted = (!follow.agents.is_empty()).then(|| {
+        let tasks = follow.run.tasks.iter();
+        tasks
+            .filter(|task| follow.agents.iter().any(|agent| agent == task.agent.as_str()))
+            .map(|task| task.index)
+            .collect::<HashSet<u32>>()
+    });
+    let mut follower =
+        Follower { reader: logs.reader(id, follow.cursor), events, wanted, from_offset: follow.from_offset };
+    let ended_ms = follow.run.ended_ms;
+    let only_task = follower.wanted.as_ref().filter(|wanted| wanted.len() == 1);
+    let only_task = only_task.and_then(|wanted| wanted.iter().next().copied());
+    follower.send(Kind::Run(follow.run.into())).await?;
+    let Some(journal) = follow.live else {
+        if !follow.without_output {
+            let end = match logs.end(id) {
+                Ok(end) => end,
+                Err(error) => return Err(follower.fail(error).await),
+            };
+            follower.send_output(end).await?;
+        }
+        if let Some(ended_ms) = ended_ms {
+            follower.send(Kind::Ended(proto::RunEnded { ended_ms })).await?;
+        }
+        return Ok(());
+    };
+    let log: Arc<RunLog> = match logs.open(id) {
+        Ok(log) => log,
+        Err(error) => return Err(follower.fail(error).await),
+    };
+    if let (Some(task), 0) = (only_task, follow.cursor) {
+        follower.reader = logs.reader(id, log.position_of(task, follow.from_offset));
+    }
+    let (mut appended, mut changed) = (log.appended(), journal.subscribe());
+    let mut seen = 0;
+    loop {
+        // States first, output second: what a task printed is in the log before its end is in the journal.
+        changed.borrow_and_update();
+        let news = journal.since(seen);
+        seen = news.seen;
+        if !follow.without_output {
+            let until = *appended.borrow_and_update();
+            follower.send_output(until).await?;
+        }
+        follower.send_tasks(news.tasks).await?;
+        if let Some(ended_ms) = news.ended_ms.or(ended_ms) {
+            return follower.send(Kind::Ended(proto::RunEnded { ended_ms })).await;
+        }
+        if !follow.follow {
+            return Ok(());
+        }
+        tokio::select! {
+            _ = changed.changed() => {}
+            _ = appended.changed(), if !follow.without_output => {}
+            () = follower.events.closed() => return Err(Gone),
+            () = follow.stop.cancelled() => {
+                let reason = "the master ends; its runs go on".to_owned();
+                let closing = proto::FollowClosing { reason, retry_after_ms: 1_000 };
+                return follower.send(Kind::Closing(closing)).await;
+            }
+        }
+    }
+}

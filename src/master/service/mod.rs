@@ -1,0 +1,91 @@
+//! What the master serves: `EnrollmentService` to anybody, `ControlService` to operators. Translates, decides nothing.
+
+pub mod control;
+pub mod enrollment;
+mod follow;
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use tonic::{Request, Status, service::Routes};
+
+use super::{
+    actor::{Ending, Handle},
+    core::messages::Reply,
+    output_log::OutputLogs,
+    store::Store,
+};
+use crate::{
+    sys::shutdown::Shutdown,
+    trust::authority::Authority,
+    wire::{
+        proto::{
+            self, control_service_server::ControlServiceServer,
+            enrollment_service_server::EnrollmentServiceServer,
+        },
+        serve::Connected,
+    },
+};
+
+/// What the services work with.
+#[derive(Clone)]
+pub struct Master {
+    /// The core.
+    pub handle: Handle,
+    /// History.
+    pub store: Store,
+    /// Output.
+    pub logs: OutputLogs,
+    /// Who signs.
+    pub authority: Arc<Authority>,
+    /// When to end.
+    pub shutdown: Shutdown,
+    /// When the master started.
+    pub started: Instant,
+    /// Where it listens, for people.
+    pub address: Arc<str>,
+    /// Its port.
+    pub port: u16,
+    /// Whoever reaches the port is let in.
+    pub enroll_any: bool,
+}
+
+/// Every service behind the access table; reflection on the machine's own socket only.
+///
+/// # Errors
+/// When the compiled-in descriptors are not understood.
+pub async fn routes(master: &Master, local: bool) -> Result<Routes, tonic_reflection::server::Error> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<ControlServiceServer<Master>>().await;
+    let mut routes = Routes::new(EnrollmentServiceServer::new(master.clone()))
+        .add_service(ControlServiceServer::new(master.clone()).max_decoding_message_size(4 * 1024 * 1024))
+        .add_service(health_service);
+    if local {
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+            .build_v1()?;
+        routes = routes.add_service(reflection);
+    }
+    Ok(routes.prepare())
+}
+
+/// Who makes this call.
+fn connected<T>(request: &Request<T>) -> Result<Connected, Status> {
+    let connected = request.extensions().get::<Connected>();
+    connected.cloned().ok_or_else(|| Status::internal("a call from nowhere"))
+}
+
+impl From<Ending> for Status {
+    fn from(ending: Ending) -> Self {
+        Self::unavailable(ending.to_string())
+    }
+}
+
+/// The status for an answer that is not the one that was hoped for.
+fn refusal(reply: Reply) -> Status {
+    match reply {
+        Reply::NotFound(text) => Status::not_found(text),
+        Reply::Refused(text) => Status::failed_precondition(text),
+        other => Status::internal(format!("an answer to another question: {other:?}")),
+    }
+}

@@ -1,0 +1,340 @@
+//! One agent's connection, seen from the master: hello, welcome or refusal, then whatever comes over the session.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use rustls::ClientConfig;
+use tokio::{sync::mpsc, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
+
+use super::{
+    actor::{Handle, SessionHandle},
+    core::messages::{Input, Newcomer, Reply, SessionId, SessionRefusal},
+    links::{self, DirectTarget, LinkNews, Links},
+};
+use crate::{
+    domain::{
+        agent::{HEARTBEAT, LinkPreference},
+        ids::Incarnation,
+        name::AgentName,
+    },
+    sys::{shutdown::Shutdown, socket::shown_address},
+    trust::fingerprint::Fingerprint,
+    wire::{
+        PROTOCOL, SOFTWARE_VERSION,
+        accept::Accepted,
+        agent::labels_in,
+        channel::Channel,
+        proto::{self, RefusalReason, session_request, session_response},
+    },
+};
+
+/// How long an agent may take to say hello.
+const HELLO: Duration = Duration::from_secs(10);
+/// Messages that may wait for a session.
+const ORDERS: usize = 16;
+/// When a refused agent may come back.
+const RETRY_AFTER_MS: u32 = 10_000;
+
+/// What sessions are made with.
+#[derive(Clone)]
+pub struct Sessions {
+    /// The core.
+    pub handle: Handle,
+    /// The master's side of TLS towards agents.
+    pub direct: Arc<ClientConfig>,
+    /// The cluster's name.
+    pub cluster: Arc<str>,
+    /// When to end.
+    pub shutdown: Shutdown,
+    /// Counts connections.
+    pub next: Arc<AtomicU64>,
+}
+
+type Orders = mpsc::Sender<proto::SessionRequest>;
+
+fn request(kind: session_request::Kind) -> proto::SessionRequest {
+    proto::SessionRequest { kind: Some(kind) }
+}
+
+impl Sessions {
+    /// Serves an agent's connection to its end.
+    pub async fn run(self, accepted: Accepted, name: AgentName, key: Fingerprint) {
+        let address = accepted.address;
+        let (channel, connection) = match Channel::handshake(accepted.stream).await {
+            Ok(opened) => opened,
+            Err(error) => return tracing::debug!(%error, %name, "no HTTP/2 on a tunnel"),
+        };
+        let close = CancellationToken::new();
+        let session = self.clone().session(channel, name.clone(), key, address, close.clone());
+        let mut session = std::pin::pin!(session);
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            () = &mut session => {
+                // A refusal has to get out before the connection closes.
+                let _ = timeout(Duration::from_millis(500), connection).await;
+            }
+            ended = &mut connection => {
+                close.cancel();
+                if let Err(error) = ended {
+                    tracing::debug!(%name, %error, "an agent's connection broke");
+                }
+                session.await;
+            }
+            () = self.shutdown.now.cancelled() => close.cancel(),
+        }
+    }
+
+    async fn session(
+        self,
+        channel: Channel,
+        name: AgentName,
+        key: Fingerprint,
+        address: SocketAddr,
+        close: CancellationToken,
+    ) {
+        let (requests, outgoing) = mpsc::channel(ORDERS);
+        let mut client = links::client(channel.clone());
+        let begun = async {
+            let mut answers = client.session(ReceiverStream::new(outgoing)).await.ok()?.into_inner();
+            match answers.message().await {
+                Ok(Some(proto::SessionResponse { kind: Some(session_response::Kind::Hello(hello)) })) => {
+                    Some((answers, hello))
+                }
+                _ => None,
+            }
+        };
+        let Ok(Some((answers, hello))) = timeout(HELLO, begun).await else { return };
+        let major = hello.protocol.map_or(0, |protocol| protocol.major);
+        if major != PROTOCOL.major {
+            let message = format!(
+                "{name} runs sloth-runner {} and speaks protocol {major}; this master runs {SOFTWARE_VERSION} and speaks protocol {}: upgrade the older one",
+                hello.software_version, PROTOCOL.major
+            );
+            tracing::warn!(%address, message, "refused an agent");
+            return refuse(&requests, RefusalReason::Protocol, message).await;
+        }
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let preference = LinkPreference::from(hello.link());
+        let links = Arc::new(Links::new(channel, preference));
+        let (orders, ordered) = mpsc::channel(ORDERS);
+        let session = SessionHandle { orders, links: Arc::clone(&links), close: close.clone() };
+        self.handle.register(id, session).await;
+        let direct = direct_address(&hello, address, preference);
+        let newcomer = newcomer(id, &name, key, address, hello, direct.as_ref());
+        let asked = self.handle.ask(move |reply| Input::SessionOpened(Box::new(newcomer), reply));
+        let answer = tokio::select! {
+            answer = asked => answer,
+            () = close.cancelled() => {
+                self.leave(id).await;
+                return;
+            }
+        };
+        match answer {
+            Ok(Reply::Welcome(epoch, revision)) => {
+                tracing::info!(%name, %address, "agent connected");
+                let welcome = proto::Welcome {
+                    protocol: Some(PROTOCOL),
+                    software_version: SOFTWARE_VERSION.to_owned(),
+                    capabilities: Vec::new(),
+                    heartbeat_ms: u32::try_from(HEARTBEAT.as_millis()).unwrap_or(5_000),
+                    epoch,
+                    revision,
+                    observed_address: address.to_string(),
+                };
+                let _ = requests.send(request(session_request::Kind::Welcome(welcome))).await;
+                let (news, told) = mpsc::channel(4);
+                let _ends_direct = close.clone().drop_guard();
+                self.find_link(&links, &name, direct, preference, news, &close).await;
+                let pump = Pump {
+                    handle: self.handle.clone(),
+                    id,
+                    requests,
+                    links,
+                    last_said: String::new(),
+                    direct: false,
+                };
+                pump.run(answers, ordered, told, &close, &self.shutdown.stop).await;
+                tracing::info!(%name, %address, "agent disconnected");
+            }
+            Ok(Reply::SessionRefused(refusal, message)) => {
+                let reason = match refusal {
+                    SessionRefusal::UnknownKey => RefusalReason::UnknownKey,
+                    SessionRefusal::Duplicate => RefusalReason::Duplicate,
+                };
+                tracing::warn!(%name, %address, message, "refused an agent");
+                refuse(&requests, reason, message).await;
+            }
+            Ok(_) | Err(_) => {}
+        }
+        self.leave(id).await;
+    }
+
+    async fn leave(&self, id: SessionId) {
+        self.handle.tell(Input::SessionClosed(id)).await;
+        self.handle.unregister(id).await;
+    }
+
+    /// Says which link is used; where a direct one is wanted, keeps it in the background.
+    async fn find_link(
+        &self,
+        links: &Arc<Links>,
+        name: &AgentName,
+        direct: Option<(String, u16)>,
+        preference: LinkPreference,
+        news: mpsc::Sender<LinkNews>,
+        close: &CancellationToken,
+    ) {
+        let Some((host, port)) = direct else {
+            let reason = match preference {
+                LinkPreference::Tunnel => "the agent was started with --link tunnel",
+                LinkPreference::Direct => "the agent wants a direct link, but listens on nothing",
+                LinkPreference::Auto => {
+                    "the agent listens on nothing (no --port, --bind-address or --report-address)"
+                }
+            };
+            let _ = news.send(LinkNews { direct: false, reason: reason.to_owned() }).await;
+            return;
+        };
+        let target = DirectTarget {
+            name: name.clone(),
+            cluster: self.cluster.to_string(),
+            host,
+            port,
+            config: Arc::clone(&self.direct),
+        };
+        let keeping = links::keep_direct(Arc::clone(links), target, news, close.clone());
+        self.shutdown.tracker.spawn(keeping);
+    }
+}
+
+async fn refuse(requests: &Orders, reason: RefusalReason, message: String) {
+    let refused = proto::SessionRefused { reason: reason.into(), message, retry_after_ms: RETRY_AFTER_MS };
+    let _ = requests.send(request(session_request::Kind::Refused(refused))).await;
+}
+
+/// Where a direct link goes: what the agent reports, or the address that is seen here.
+fn direct_address(
+    hello: &proto::Hello,
+    seen: SocketAddr,
+    preference: LinkPreference,
+) -> Option<(String, u16)> {
+    if preference == LinkPreference::Tunnel {
+        return None;
+    }
+    let direct = hello.direct.as_ref()?;
+    let port = u16::try_from(direct.port).ok().filter(|port| *port > 0)?;
+    let host =
+        if direct.host.is_empty() { seen.ip().to_canonical().to_string() } else { direct.host.clone() };
+    Some((host, port))
+}
+
+fn newcomer(
+    session: SessionId,
+    name: &AgentName,
+    fingerprint: Fingerprint,
+    address: SocketAddr,
+    hello: proto::Hello,
+    direct: Option<&(String, u16)>,
+) -> Newcomer {
+    Newcomer {
+        session,
+        name: name.clone(),
+        fingerprint,
+        link: LinkPreference::from(hello.link()),
+        incarnation: Incarnation(hello.incarnation),
+        labels: labels_in(hello.labels),
+        version: hello.software_version,
+        address: SocketAddr::new(address.ip().to_canonical(), address.port()).to_string(),
+        direct_address: direct.map(|(host, port)| shown_address(host, *port)),
+        seen: (hello.seen_epoch, hello.seen_revision),
+        trust: hello.trust,
+    }
+}
+
+struct Pump {
+    handle: Handle,
+    id: SessionId,
+    requests: Orders,
+    links: Arc<Links>,
+    last_said: String,
+    direct: bool,
+}
+
+impl Pump {
+    async fn run(
+        mut self,
+        mut answers: Streaming<proto::SessionResponse>,
+        mut orders: mpsc::Receiver<session_request::Kind>,
+        mut news: mpsc::Receiver<LinkNews>,
+        close: &CancellationToken,
+        stop: &CancellationToken,
+    ) {
+        let mut beat = tokio::time::interval(HEARTBEAT);
+        loop {
+            tokio::select! {
+                answer = answers.message() => match answer {
+                    Ok(Some(proto::SessionResponse { kind: Some(kind) })) => {
+                        if !self.heard(kind).await {
+                            return;
+                        }
+                    }
+                    Ok(_) | Err(_) => return,
+                },
+                Some(order) = orders.recv() => {
+                    let _ = self.requests.try_send(request(order));
+                }
+                Some(news) = news.recv() => self.link_changed(news).await,
+                _ = beat.tick() => {
+                    if self.links.take_spoke() {
+                        self.handle.tell(Input::Heard(self.id)).await;
+                    }
+                    // A full queue is a connection that takes nothing; its silence will close it.
+                    let _ = self.requests.try_send(request(session_request::Kind::Ping(proto::Ping {})));
+                }
+                () = close.cancelled() => return,
+                () = stop.cancelled() => {
+                    let closing = proto::Closing { reason: "the master ends".into(), retry_after_ms: 500 };
+                    let _ = self.requests.try_send(request(session_request::Kind::Closing(closing)));
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn link_changed(&mut self, news: LinkNews) {
+        if news.reason != self.last_said || news.direct != self.direct {
+            self.last_said.clone_from(&news.reason);
+            self.direct = news.direct;
+            let link = if news.direct { "direct" } else { "tunnel" };
+            let report = proto::LinkReport { link: link.to_owned(), reason: news.reason.clone() };
+            let _ = self.requests.try_send(request(session_request::Kind::Link(report)));
+        }
+        let LinkNews { direct, reason } = news;
+        self.handle.tell(Input::LinkChanged { session: self.id, direct, reason }).await;
+    }
+
+    /// False when the agent goes away.
+    async fn heard(&self, kind: session_response::Kind) -> bool {
+        let input = match kind {
+            session_response::Kind::Facts(facts) => Input::FactsTold(self.id, facts.into()),
+            session_response::Kind::Closing(closing) => {
+                tracing::info!(reason = closing.reason, "an agent goes away");
+                return false;
+            }
+            session_response::Kind::Hello(_)
+            | session_response::Kind::Heartbeat(_)
+            | session_response::Kind::Stopping(_) => Input::Heard(self.id),
+        };
+        self.handle.tell(input).await;
+        true
+    }
+}

@@ -1,0 +1,278 @@
+//! The store: agents, tokens, operators, runs, tasks and audit in `SQLite`. Output lies elsewhere.
+//!
+//! One thread writes, and takes all that waits into one transaction; readers open their own connections.
+
+mod schema;
+mod writer;
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+pub use writer::{StoreWriter, Written};
+
+use super::core::{
+    Remembered,
+    messages::{StoredAgent, StoredRun, StoredTask, StoredToken},
+};
+use crate::{
+    domain::{
+        command::Command,
+        ids::{Incarnation, RunId, RunReference},
+        name::Labels,
+        outcome::Outcome,
+        run::{Run, Task, TaskState},
+    },
+    trust::{access::Role, fingerprint::Fingerprint},
+};
+
+/// What the store cannot do.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// `SQLite` cannot.
+    #[error("the database {path}: {source}")]
+    Sqlite {
+        /// Which file.
+        path: String,
+        /// Why.
+        source: rusqlite::Error,
+    },
+    /// It was written by a newer version.
+    #[error(
+        "the database {path} was written by a newer version (its format is {found}, this version knows {known}); use that version"
+    )]
+    TooNew {
+        /// Which file.
+        path: String,
+        /// Its format.
+        found: i64,
+        /// The newest that is known.
+        known: i64,
+    },
+}
+
+/// Where the store lies; opens connections for reading.
+#[derive(Clone, Debug)]
+pub struct Store {
+    path: PathBuf,
+}
+
+impl Store {
+    /// Opens the store of a data directory, and makes it on the first start.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn open(directory: &Path) -> Result<(Self, Connection), StoreError> {
+        let store = Self { path: directory.join("sloth-runner.db") };
+        let connection = store.connect().map_err(|source| store.error(source))?;
+        let found = schema::migrate(&connection).map_err(|source| store.error(source))?;
+        if found > schema::VERSION {
+            let path = store.path.display().to_string();
+            return Err(StoreError::TooNew { path, found, known: schema::VERSION });
+        }
+        Ok((store, connection))
+    }
+
+    fn error(&self, source: rusqlite::Error) -> StoreError {
+        StoreError::Sqlite { path: self.path.display().to_string(), source }
+    }
+
+    fn connect(&self) -> rusqlite::Result<Connection> {
+        let connection = Connection::open(&self.path)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        Ok(connection)
+    }
+
+    /// Everything that a core goes on from.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn remembered(&self, connection: &Connection) -> Result<Remembered, StoreError> {
+        let read = || {
+            let mut statement = connection.prepare(
+                "SELECT name, fingerprint, enrolled_ms, last_seen_ms, labels, version, address, trust FROM agents",
+            )?;
+            let agents = statement.query_map([], agent)?.collect::<rusqlite::Result<_>>()?;
+            let mut statement = connection.prepare("SELECT hash, expires_ms, uses_left FROM tokens")?;
+            let token = |row: &Row<'_>| {
+                Ok(StoredToken { hash: row.get(0)?, expires_ms: row.get(1)?, uses_left: row.get(2)? })
+            };
+            let tokens = statement.query_map([], token)?.collect::<rusqlite::Result<_>>()?;
+            let mut statement =
+                connection.prepare(&format!("{RUN} WHERE ended_ms IS NULL ORDER BY number"))?;
+            let ids: Vec<RunId> =
+                statement.query_map([], |row| parsed::<RunId>(row, 0))?.collect::<rusqlite::Result<_>>()?;
+            let mut runs = Vec::new();
+            for id in ids {
+                runs.extend(load_run(connection, RunReference::Id(id))?);
+            }
+            let last_number =
+                connection.query_row("SELECT coalesce(max(number), 0) FROM runs", [], |row| row.get(0))?;
+            let meta = "SELECT epoch, revision FROM meta";
+            let (epoch, revision) = connection.query_row(meta, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            Ok(Remembered { agents, tokens, runs, last_number, epoch, revision })
+        };
+        read().map_err(|source| self.error(source))
+    }
+
+    /// Begins another epoch, before anything else is written.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn set_epoch(&self, connection: &Connection, epoch: u64) -> Result<(), StoreError> {
+        let written = connection.execute("UPDATE meta SET epoch = ?1", [epoch]);
+        written.map(drop).map_err(|source| self.error(source))
+    }
+
+    /// A run with its tasks. Opens a connection of its own; call it where blocking is allowed.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn run(&self, reference: RunReference) -> Result<Option<Run>, StoreError> {
+        let read = || {
+            let stored = load_run(&self.connect()?, reference)?;
+            Ok(stored.map(|stored| {
+                let tasks = stored.tasks.into_iter().map(|stored| stored.task).collect();
+                Run { tasks, ..stored.run }
+            }))
+        };
+        read().map_err(|source| self.error(source))
+    }
+
+    /// Runs without their tasks, newest first.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn runs(&self, before_number: u64, limit: u32) -> Result<Vec<Run>, StoreError> {
+        let read = || {
+            let connection = self.connect()?;
+            let query = format!("{RUN} WHERE ?1 = 0 OR number < ?1 ORDER BY number DESC LIMIT ?2");
+            let mut statement = connection.prepare(&query)?;
+            let runs = statement.query_map(params![before_number, limit], run)?;
+            runs.map(|stored| Ok(stored?.run)).collect::<rusqlite::Result<Vec<Run>>>()
+        };
+        read().map_err(|source| self.error(source))
+    }
+
+    /// The operator behind a key that is not revoked.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn operator(&self, fingerprint: Fingerprint) -> Result<Option<(String, Role)>, StoreError> {
+        let read = || {
+            let query = "SELECT name, role FROM operators WHERE fingerprint = ?1 AND NOT revoked";
+            let row = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?));
+            let found = self.connect()?.query_row(query, [fingerprint.to_string()], row).optional()?;
+            Ok(found.and_then(|(name, role)| Some((name, Role::parse(&role)?))))
+        };
+        read().map_err(|source| self.error(source))
+    }
+}
+
+const RUN: &str = "SELECT id, number, operator, target, plain_name, command, options, created_ms, ended_ms, \
+    left_out, task_count, \
+    (SELECT count(*) FROM tasks WHERE run = runs.id AND succeeded), \
+    (SELECT count(*) FROM tasks WHERE run = runs.id AND outcome IS NULL) FROM runs";
+
+/// A column that holds something's text.
+fn parsed<T: std::str::FromStr>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    text.parse().map_err(|_| bad_column(column, format!("{text:?} is not valid")))
+}
+
+/// A column that holds JSON.
+fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    serde_json::from_str(&text).map_err(|error| bad_column(column, error.to_string()))
+}
+
+fn bad_column(column: usize, text: String) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, text.into())
+}
+
+fn agent(row: &Row<'_>) -> rusqlite::Result<StoredAgent> {
+    Ok(StoredAgent {
+        name: parsed(row, 0)?,
+        fingerprint: parsed(row, 1)?,
+        enrolled_ms: row.get(2)?,
+        last_seen_ms: row.get(3)?,
+        labels: json::<Labels>(row, 4)?,
+        version: row.get(5)?,
+        address: row.get(6)?,
+        trust: row.get(7)?,
+    })
+}
+
+fn run(row: &Row<'_>) -> rusqlite::Result<StoredRun> {
+    let run = Run {
+        id: parsed(row, 0)?,
+        number: row.get(1)?,
+        operator: row.get(2)?,
+        target: row.get(3)?,
+        plain_name: row.get(4)?,
+        command: json::<Command>(row, 5)?,
+        created_ms: row.get(7)?,
+        ended_ms: row.get(8)?,
+        tasks: Vec::new(),
+        task_count: row.get(10)?,
+        succeeded: row.get(11)?,
+        unfinished: row.get(12)?,
+        left_out: json(row, 9)?,
+    };
+    Ok(StoredRun { run, options: json(row, 6)?, tasks: Vec::new() })
+}
+
+fn task(row: &Row<'_>) -> rusqlite::Result<StoredTask> {
+    let outcome: Option<String> = row.get(4)?;
+    let incarnation: Option<String> = row.get(3)?;
+    let state = match outcome {
+        Some(_) => TaskState::Ended(json::<Outcome>(row, 4)?),
+        None if incarnation.is_some() => TaskState::Dispatched,
+        None => TaskState::Queued,
+    };
+    let task = Task {
+        index: row.get(0)?,
+        agent: parsed(row, 1)?,
+        state,
+        no_contact_since_ms: None,
+        started_ms: row.get(5)?,
+        duration_ns: row.get(6)?,
+        end_offset: row.get(7)?,
+        batch: row.get(8)?,
+        waiting: String::new(),
+    };
+    Ok(StoredTask {
+        task,
+        fingerprint: parsed(row, 2)?,
+        incarnation: incarnation.map(Incarnation),
+        start_by_ms: row.get(9)?,
+        cancelled_by: row.get(10)?,
+    })
+}
+
+fn load_run(connection: &Connection, reference: RunReference) -> rusqlite::Result<Option<StoredRun>> {
+    let found = match reference {
+        RunReference::Id(id) => {
+            connection.query_row(&format!("{RUN} WHERE id = ?1"), [id.to_string()], run).optional()?
+        }
+        RunReference::Number(number) => {
+            connection.query_row(&format!("{RUN} WHERE number = ?1"), [number], run).optional()?
+        }
+        RunReference::Last => {
+            connection.query_row(&format!("{RUN} ORDER BY number DESC LIMIT 1"), [], run).optional()?
+        }
+    };
+    let Some(mut found) = found else { return Ok(None) };
+    let mut statement = connection.prepare(
+        "SELECT position, agent, fingerprint, incarnation, outcome, started_ms, duration_ns, end_offset, batch, \
+         start_by_ms, cancelled_by FROM tasks WHERE run = ?1 ORDER BY position",
+    )?;
+    let tasks = statement.query_map([found.run.id.to_string()], task)?;
+    found.tasks = tasks.collect::<rusqlite::Result<_>>()?;
+    Ok(Some(found))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,48 @@
+//! The tables, and how an older database becomes a newer one.
+
+use rusqlite::Connection;
+
+/// The format that this version writes, in `user_version`.
+pub(super) const VERSION: i64 = 1;
+
+/// One script a version, applied in order.
+const MIGRATIONS: [&str; 1] = ["
+    CREATE TABLE meta (only INTEGER PRIMARY KEY CHECK (only = 1), epoch INTEGER NOT NULL, revision INTEGER NOT NULL) STRICT;
+    INSERT INTO meta VALUES (1, 1, 0);
+    CREATE TABLE agents (
+        name TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, enrolled_ms INTEGER NOT NULL, last_seen_ms INTEGER NOT NULL,
+        labels TEXT NOT NULL, version TEXT NOT NULL, address TEXT NOT NULL, trust TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE operators (
+        name TEXT PRIMARY KEY, fingerprint TEXT NOT NULL UNIQUE, role TEXT NOT NULL, scope TEXT NOT NULL DEFAULT '',
+        revoked INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+    CREATE TABLE tokens (hash TEXT PRIMARY KEY, expires_ms INTEGER NOT NULL, uses_left INTEGER NOT NULL) STRICT;
+    CREATE TABLE runs (
+        id TEXT PRIMARY KEY, number INTEGER NOT NULL UNIQUE, operator TEXT NOT NULL, target TEXT NOT NULL,
+        plain_name INTEGER NOT NULL, command TEXT NOT NULL, options TEXT NOT NULL, created_ms INTEGER NOT NULL,
+        ended_ms INTEGER, left_out TEXT NOT NULL, task_count INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX runs_open ON runs (number) WHERE ended_ms IS NULL;
+    CREATE TABLE tasks (
+        run TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE, position INTEGER NOT NULL, agent TEXT NOT NULL,
+        fingerprint TEXT NOT NULL, incarnation TEXT, outcome TEXT, succeeded INTEGER NOT NULL, started_ms INTEGER,
+        duration_ns INTEGER NOT NULL, end_offset INTEGER NOT NULL, batch INTEGER NOT NULL,
+        start_by_ms INTEGER NOT NULL, cancelled_by TEXT, PRIMARY KEY (run, position)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX tasks_of_agent ON tasks (agent, run);
+    CREATE TABLE audit (
+        id INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, actor TEXT NOT NULL, action TEXT NOT NULL,
+        subject TEXT NOT NULL, detail TEXT NOT NULL
+    ) STRICT;
+"];
+
+/// Brings a database to this version's format; returns the format that it has, which may be newer.
+pub(super) fn migrate(connection: &Connection) -> rusqlite::Result<i64> {
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    for (index, script) in (1i64..).zip(MIGRATIONS).filter(|(index, _)| *index > found) {
+        connection.execute_batch(&format!("BEGIN; {script} PRAGMA user_version = {index}; COMMIT;"))?;
+    }
+    connection.pragma_update(None, "foreign_keys", true)?;
+    Ok(found.max(VERSION))
+}

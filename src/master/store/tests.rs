@@ -1,0 +1,109 @@
+//! What is written comes back, whatever else is in the same transaction.
+
+use std::sync::mpsc;
+
+use super::*;
+use crate::{
+    domain::{outcome::Ending, run::RunOptions},
+    master::core::messages::Write,
+};
+
+fn stored_run(number: u64) -> StoredRun {
+    let task = Task {
+        index: 0,
+        agent: "web-1".parse().unwrap(),
+        state: TaskState::Queued,
+        no_contact_since_ms: None,
+        started_ms: None,
+        duration_ns: 0,
+        end_offset: 0,
+        batch: 0,
+        waiting: String::new(),
+    };
+    let task = StoredTask {
+        task,
+        fingerprint: Fingerprint::of(b"key"),
+        incarnation: None,
+        start_by_ms: 5,
+        cancelled_by: None,
+    };
+    let run = Run {
+        id: RunId::from_parts(1, number.into()),
+        number,
+        operator: "ana".into(),
+        target: "web-1".into(),
+        plain_name: true,
+        command: Command::new(vec![b"printf '\xff'".to_vec()]).unwrap(),
+        created_ms: 7,
+        ended_ms: None,
+        tasks: Vec::new(),
+        task_count: 1,
+        succeeded: 0,
+        unfinished: 1,
+        left_out: Vec::new(),
+    };
+    StoredRun { run, options: RunOptions::default(), tasks: vec![task] }
+}
+
+fn write(store: (Store, Connection), jobs: Vec<Vec<Write>>) -> (Store, Vec<Written>) {
+    let (told, news) = mpsc::channel();
+    let count = jobs.len();
+    let writer = StoreWriter::start(store.1, move |written| told.send(written).unwrap()).unwrap();
+    for (token, writes) in (1..).zip(jobs) {
+        writer.write(token, writes);
+    }
+    drop(writer);
+    let written: Vec<Written> = news.iter().collect();
+    assert_eq!(written.len(), count, "everybody is told");
+    (store.0, written)
+}
+
+#[test]
+fn runs_and_outcomes_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = stored_run(1);
+    let mut ended = first.tasks[0].clone();
+    ended.task.state = TaskState::Ended(Ending::Exited(0).into());
+    ended.task.end_offset = 9;
+    let jobs = vec![
+        vec![Write::PutRun(Box::new(first.clone()))],
+        vec![Write::PutRun(Box::new(stored_run(2)))],
+        vec![Write::PutTask(first.run.id, ended), Write::EndRun(first.run.id, 99)],
+    ];
+    let (store, written) = write(Store::open(dir.path()).unwrap(), jobs);
+    assert!(written.iter().all(|written| matches!(written, Written::Done(..))), "{written:?}");
+    let run = store.run(RunReference::Number(1)).unwrap().unwrap();
+    assert_eq!((run.ended_ms, run.succeeded, run.unfinished), (Some(99), 1, 0));
+    assert_eq!((run.tasks[0].end_offset, &run.command), (9, &first.run.command));
+    assert_eq!(store.run(RunReference::Last).unwrap().unwrap().number, 2);
+    assert_eq!(store.runs(0, 10).unwrap().len(), 2);
+    assert!(store.run(RunReference::Number(3)).unwrap().is_none());
+
+    let (store, connection) = Store::open(dir.path()).unwrap();
+    let remembered = store.remembered(&connection).unwrap();
+    assert_eq!(remembered.runs, [stored_run(2)], "only what has not ended");
+    assert_eq!(remembered.last_number, 2);
+    assert!(remembered.revision >= 1);
+}
+
+#[test]
+fn one_impossible_write_does_not_hurt_its_neighbours() {
+    let dir = tempfile::tempdir().unwrap();
+    let jobs = vec![
+        vec![Write::PutRun(Box::new(stored_run(1)))],
+        vec![Write::PutRun(Box::new(stored_run(1)))],
+        vec![Write::PutRun(Box::new(stored_run(2)))],
+    ];
+    let (store, written) = write(Store::open(dir.path()).unwrap(), jobs);
+    let failed: Vec<_> = written.iter().filter(|written| matches!(written, Written::Failed(2, _))).collect();
+    assert_eq!(failed.len(), 1, "{written:?}");
+    assert_eq!(store.runs(0, 10).unwrap().len(), 2);
+}
+
+#[test]
+fn a_newer_database_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, connection) = Store::open(dir.path()).unwrap();
+    connection.pragma_update(None, "user_version", 99).unwrap();
+    assert!(matches!(Store::open(dir.path()), Err(StoreError::TooNew { found: 99, .. })));
+}
