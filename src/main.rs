@@ -1,3 +1,7 @@
 //! sloth-runner: parse, run, exit.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sloth_runner::cli::run(std::env::args_os())
+}

@@ -1,0 +1,299 @@
+//! `agent start`, its keeper, and `agent stop`.
+
+use std::{fs, time::Duration};
+
+use tokio::sync::watch;
+
+use super::{connect, on_one_thread};
+use crate::{
+    agent::{
+        enrollment::Introduction,
+        keeper::{client, server},
+        layout::Layout,
+        network::{Config, Ended, Network},
+        state::{Description, Standing},
+    },
+    cli::{
+        args::{AgentStartArgs, AgentStopArgs, KeeperArgs},
+        exit::{self, Failure, Status},
+        output::{note, say},
+    },
+    domain::{
+        agent::LinkPreference,
+        name::{AgentName, Labels},
+    },
+    sys::{
+        daemon::{self, Report},
+        logging,
+        paths::{Directories, directories, make_private},
+        shutdown::{EndSignal, EndSignals, Shutdown},
+        socket::parse_address,
+    },
+    trust::token::Token,
+    wire::{proto, status::CallError},
+};
+
+/// The port of a direct link, and of a report address without one.
+const DEFAULT_PORT: u16 = 50051;
+/// How long a daemon's starter waits for a word from the master.
+const WORD_WITHIN: Duration = Duration::from_secs(10);
+/// What commands get to end when a foreground agent is interrupted.
+const INTERRUPT_GRACE_MS: u32 = 10_000;
+
+fn host_name() -> Result<String, Failure> {
+    let name = nix::unistd::gethostname().map_err(|error| Failure::new(error.desc()))?;
+    Ok(name.to_string_lossy().into_owned())
+}
+
+fn agent_name(given: Option<&str>) -> Result<AgentName, Failure> {
+    let name = match given {
+        Some(name) => name.to_owned(),
+        None => host_name()?,
+    };
+    name.parse().map_err(|error| Failure::usage(format!("{error} (--name)")))
+}
+
+fn agent_directories(args_dir: Option<&std::path::Path>, name: &AgentName) -> Result<Directories, Failure> {
+    directories(args_dir, &format!("agent/{name}")).map_err(Failure::new)
+}
+
+fn introduction(args: &AgentStartArgs) -> Result<Introduction, Failure> {
+    let token = match (&args.token, &args.token_file) {
+        (Some(token), _) => Some(token.clone()),
+        (None, Some(file)) => {
+            let text = fs::read_to_string(file).map_err(|error| {
+                Failure::usage(format!("cannot read the token file {}: {error}", file.display()))
+            })?;
+            Some(
+                text.parse::<Token>()
+                    .map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?,
+            )
+        }
+        (None, None) => None,
+    };
+    Ok(Introduction { token, ca_fingerprint: args.ca_fingerprint })
+}
+
+/// Where the agent listens, and what it reports.
+type Listening = (Option<(Option<String>, u16)>, Option<(String, u16)>);
+
+fn listening(args: &AgentStartArgs) -> Result<Listening, Failure> {
+    let wanted = args.port.is_some() || args.bind_address.is_some() || args.report_address.is_some();
+    if args.link == LinkPreference::Tunnel || !(wanted || args.link == LinkPreference::Direct) {
+        return Ok((None, None));
+    }
+    let port = args.port.unwrap_or(DEFAULT_PORT);
+    let bind = match &args.bind_address {
+        Some(text) => {
+            let (host, _) = parse_address(text, Some(port))
+                .map_err(|error| Failure::usage(format!("{error} (--bind-address)")))?;
+            Some(host)
+        }
+        None => None,
+    };
+    let report = match (&args.report_address, &bind) {
+        (Some(text), _) => parse_address(text, Some(port))
+            .map_err(|error| Failure::usage(format!("{error} (--report-address)")))?,
+        // Every address, so the one that the master sees is as good as any.
+        (None, Some(host)) if host == "0.0.0.0" || host == "::" => (String::new(), port),
+        (None, Some(host)) => (host.clone(), port),
+        (None, None) => (String::new(), port),
+    };
+    Ok((Some((bind, port)), Some(report)))
+}
+
+fn config(args: &AgentStartArgs, name: AgentName, directories: &Directories) -> Result<Config, Failure> {
+    let master = parse_address(&args.master, Some(50053))
+        .map_err(|error| Failure::usage(format!("{error} (--master)")))?;
+    let (listen, direct) = listening(args)?;
+    let labels: Labels = args.label.iter().map(|label| (label.key.clone(), label.value.clone())).collect();
+    Ok(Config {
+        data: directories.data.clone(),
+        master,
+        description: Description { name, labels, link: args.link, direct },
+        listen,
+        introduction: introduction(args)?,
+    })
+}
+
+pub(super) fn start(args: &AgentStartArgs) -> Result<Status, Failure> {
+    let name = agent_name(args.name.as_deref())?;
+    let directories = agent_directories(args.data_dir.as_deref(), &name)?;
+    let config = config(args, name, &directories)?;
+    if args.daemon && !args.daemonized {
+        return match daemon::start()? {
+            Report::Ready(text) => {
+                say(&format!("{text}\n"));
+                Ok(exit::OK)
+            }
+            Report::Failed(text) => Err(Failure::new(text)),
+        };
+    }
+    let result = serve(args, config, &directories);
+    if let (true, Err(failure)) = (args.daemonized, &result) {
+        daemon::report(&Report::Failed(failure.message.clone()))?;
+    }
+    result
+}
+
+fn serve(args: &AgentStartArgs, config: Config, directories: &Directories) -> Result<Status, Failure> {
+    if args.daemonized {
+        make_private(&directories.data).map_err(Failure::new)?;
+        make_private(&directories.log).map_err(Failure::new)?;
+        let file = format!("agent-{}", config.description.name);
+        logging::to_files(&args.log.log_level, args.log.log_format, &directories.log, &file)
+            .map_err(Failure::usage)?;
+    } else {
+        logging::to_stderr(&args.log.log_level, args.log.log_format).map_err(Failure::usage)?;
+    }
+    let name = config.description.name.clone();
+    let master = args.master.clone();
+    let daemonized = args.daemonized;
+    on_one_thread(async move {
+        let network = Network::set_up(config).map_err(Failure::new)?;
+        let shutdown = Shutdown::default();
+        let stop_orders = network.stop_orders();
+        let mut signals = EndSignals::new()?;
+        let standing = network.standing();
+        let running = network.run(shutdown.clone());
+        let mut running = std::pin::pin!(running);
+        let reporting = first_word(standing, daemonized, &name, &master);
+        let mut reporting = std::pin::pin!(reporting);
+        let mut reported = !daemonized;
+        loop {
+            tokio::select! {
+                ended = &mut running => return Ok(finish(ended)),
+                report = &mut reporting, if !reported => {
+                    reported = true;
+                    let failed = matches!(report, Report::Failed(_));
+                    daemon::report(&report)?;
+                    if failed {
+                        shutdown.stop.cancel();
+                        let _ = running.await;
+                        return Err(Failure { message: String::new(), status: exit::FAILED });
+                    }
+                }
+                signal = signals.next() => match signal {
+                    // On a foreground agent ^C is `agent stop`, and a second one kills at once.
+                    EndSignal::Interrupt => {
+                        let _ = stop_orders.try_send(INTERRUPT_GRACE_MS);
+                    }
+                    EndSignal::Terminate | EndSignal::Hangup => {
+                        if shutdown.stop.is_cancelled() {
+                            shutdown.now.cancel();
+                        }
+                        shutdown.stop.cancel();
+                    }
+                }
+            }
+        }
+    })
+}
+
+fn finish(ended: Ended) -> Status {
+    match ended {
+        Ended::Stopped => {
+            tracing::info!("the agent was stopped");
+            exit::AGENT_STOPPED
+        }
+        Ended::NetworkHalf(0) => {
+            tracing::info!("the network half ends; nothing runs");
+            exit::OK
+        }
+        Ended::NetworkHalf(running) => {
+            let commands = if running == 1 { "command goes" } else { "commands go" };
+            tracing::info!("{running} {commands} on; `sloth-runner agent stop` ends them");
+            exit::OK
+        }
+    }
+}
+
+/// What a daemon's starter is told: how the master took it, or that it keeps trying.
+async fn first_word(
+    mut standing: watch::Receiver<Standing>,
+    wanted: bool,
+    name: &AgentName,
+    master: &str,
+) -> Report {
+    if !wanted {
+        return std::future::pending().await;
+    }
+    let settled = |standing: &Standing| match standing {
+        Standing::Active | Standing::Pending { .. } | Standing::Refused(_) => true,
+        Standing::Connecting | Standing::Unreachable(_) => false,
+    };
+    let word = tokio::time::timeout(WORD_WITHIN, standing.wait_for(settled)).await;
+    drop(word);
+    let pid = std::process::id();
+    match &*standing.borrow() {
+        Standing::Active => Report::Ready(format!("{name} is active on {master} (pid {pid})")),
+        Standing::Pending { fingerprint, key_changed } => {
+            let why = if *key_changed { "; another key is known under this name" } else { "" };
+            Report::Ready(format!(
+                "{name} is pending on {master} (pid {pid}){why}. Its key's fingerprint is\n{fingerprint}\nOn the master: sloth-runner agent approve {name} --fingerprint {}",
+                &fingerprint[..16]
+            ))
+        }
+        Standing::Refused(reason) => Report::Failed(format!("{master} refuses {name}: {reason}")),
+        Standing::Connecting => Report::Ready(format!(
+            "{name} runs (pid {pid}); {master} has not answered within 10 s, keeps trying"
+        )),
+        Standing::Unreachable(reason) => {
+            Report::Ready(format!("{name} runs (pid {pid}); {reason}; keeps trying"))
+        }
+    }
+}
+
+pub(super) fn keeper(args: &KeeperArgs) -> Result<Status, Failure> {
+    let layout = Layout::new(&args.data_dir);
+    let mut is_ready = false;
+    let result = server::run(&layout, || {
+        is_ready = true;
+        // Whoever started the keeper may be gone; then nobody needs to know.
+        let _ = daemon::report(&Report::Ready(String::new()));
+    });
+    match result {
+        Ok(()) => Ok(exit::OK),
+        Err(error) => {
+            if !is_ready {
+                let _ = daemon::report(&Report::Failed(error.to_string()));
+            }
+            Err(Failure::new(error))
+        }
+    }
+}
+
+pub(super) fn stop(args: &AgentStopArgs) -> Result<Status, Failure> {
+    let name = match &args.name {
+        Some(name) => name.clone(),
+        None => agent_name(None)?,
+    };
+    let directories = agent_directories(args.data_dir.as_deref(), &name)?;
+    let layout = Layout::new(&directories.data);
+    let stopped = client::stop(&layout, args.grace.ms_u32(), |running| {
+        if running > 0 {
+            note(&format!(
+                "{name} takes no new tasks; {running} running ones may end within {}",
+                humantime::format_duration(args.grace.0)
+            ));
+        }
+    });
+    match stopped {
+        Ok(()) => {
+            say(&format!("{name} stopped\n"));
+            Ok(exit::OK)
+        }
+        Err(_) if args.name.is_none() || args.data_dir.is_some() => Err(Failure::new(format!(
+            "no agent runs on {}; name one to stop it by way of the master",
+            directories.data.display()
+        ))),
+        // Not on this machine: by way of the master.
+        Err(_) => on_one_thread(async {
+            let client = connect(&args.target).await?;
+            let request = proto::StopAgentRequest { name: name.to_string(), grace_ms: args.grace.ms_u32() };
+            let stopped = client.calls().stop_agent(request).await.map_err(CallError::from)?.into_inner();
+            say(&format!("{name} was told to end; {} tasks run there\n", stopped.running));
+            Ok(exit::OK)
+        }),
+    }
+}

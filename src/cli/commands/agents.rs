@@ -1,0 +1,248 @@
+//! `agent list|get|approve|reject|delete`.
+
+use std::{io::IsTerminal as _, time::Duration};
+
+use serde_json::{Value, json};
+
+use super::{connect, on_one_thread};
+use crate::{
+    cli::{
+        args::{ApproveArgs, Colour, DeleteArgs, Format, GetArgs, ListArgs, RejectArgs},
+        exit::{self, Failure, Status},
+        output::{Cell, Paint, Tone, complain, say, say_json, table},
+        sanitize::plain,
+    },
+    domain::agent::{AgentState, Facts},
+    sys::clock::{local_time, spoken, unix_ms},
+    wire::{agent::state_in, proto, status::CallError},
+};
+
+fn state_tone(state: AgentState) -> Tone {
+    match state {
+        AgentState::Active => Tone::Good,
+        AgentState::Late | AgentState::Draining => Tone::Waiting,
+        AgentState::Offline | AgentState::Pending => Tone::Bad,
+    }
+}
+
+fn labels(agent: &proto::Agent) -> String {
+    let mut labels: Vec<_> = agent.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    labels.sort();
+    if labels.is_empty() { "-".to_owned() } else { labels.join(",") }
+}
+
+fn or_dash(text: &str) -> String {
+    if text.is_empty() { "-".to_owned() } else { text.to_owned() }
+}
+
+fn last_seen(agent: &proto::Agent, now_ms: u64) -> String {
+    match agent.last_seen_ms {
+        0 => "never".to_owned(),
+        ms => {
+            let ago = Duration::from_millis(now_ms.saturating_sub(ms));
+            if ago < Duration::from_mins(1) {
+                format!("{} s ago", ago.as_secs())
+            } else {
+                format!("{} ago", spoken(ago))
+            }
+        }
+    }
+}
+
+/// A hint for whatever is not as it should be: the state first, else why the link is not the wanted one.
+fn hint(agent: &proto::Agent) -> String {
+    let wanted_direct = agent.link == "tunnel" && !agent.direct_address.is_empty();
+    if agent.hint.is_empty() && wanted_direct { agent.link_reason.clone() } else { agent.hint.clone() }
+}
+
+/// The table of agents.
+pub(super) fn agents_table(agents: &[proto::Agent], paint: Paint) -> String {
+    let now_ms = unix_ms();
+    let rows: Vec<Vec<Cell>> = agents
+        .iter()
+        .map(|agent| {
+            let state = state_in(agent.state());
+            let word = format!("{} {}", state.glyph(), state.word());
+            vec![
+                Cell::from(agent.name.as_str()),
+                Cell::toned(word, state_tone(state)),
+                Cell::from(or_dash(&agent.link)),
+                Cell::from(or_dash(&agent.address)),
+                Cell::from(or_dash(&agent.version)),
+                Cell::from(labels(agent)),
+                Cell::from(last_seen(agent, now_ms)),
+                Cell::from(hint(agent)),
+            ]
+        })
+        .collect();
+    let heading = ["NAME", "STATE", "LINK", "ADDRESS", "VERSION", "LABELS", "LAST SEEN", "HINT"];
+    table(&heading, &rows, paint)
+}
+
+fn agent_json(agent: &proto::Agent) -> Value {
+    json!({
+        "name": agent.name,
+        "state": state_in(agent.state()).word(),
+        "link": agent.link,
+        "link_reason": agent.link_reason,
+        "address": agent.address,
+        "direct_address": agent.direct_address,
+        "version": agent.version,
+        "labels": agent.labels,
+        "last_seen_ms": agent.last_seen_ms,
+        "fingerprint": agent.fingerprint,
+        "hint": hint(agent),
+        "enrolled_ms": agent.enrolled_ms,
+        "trust": agent.trust,
+        "key_changed": agent.key_changed,
+        "facts": agent.facts.clone().map(Facts::from),
+    })
+}
+
+pub(super) fn list(args: &ListArgs) -> Result<Status, Failure> {
+    on_one_thread(async {
+        let client = connect(&args.target).await?;
+        let target = args.agents.as_deref().unwrap_or_default();
+        let agents = client.agents(target).await?;
+        match args.output {
+            Format::Json => {
+                let agents: Vec<_> = agents.iter().map(agent_json).collect();
+                say_json(&json!({ "schema_version": 1, "agents": agents }));
+            }
+            Format::Text if agents.is_empty() && target.is_empty() => {
+                say("no agents yet; `sloth-runner master token create` prints the line that starts one\n");
+            }
+            Format::Text if agents.is_empty() => {
+                return Err(Failure::new(format!("no agent matches {}", plain(target))));
+            }
+            Format::Text => {
+                let paint = Paint::new(Colour::Auto, std::io::stdout().is_terminal());
+                say(&agents_table(&agents, paint));
+            }
+        }
+        Ok(exit::OK)
+    })
+}
+
+pub(super) fn get(args: &GetArgs) -> Result<Status, Failure> {
+    on_one_thread(async {
+        let client = connect(&args.target).await?;
+        let all = client.agents("").await?;
+        let mut found = all.iter().filter(|agent| agent.name == args.name.as_str()).peekable();
+        if found.peek().is_none() {
+            let near =
+                crate::domain::name::nearest(args.name.as_str(), all.iter().map(|agent| agent.name.as_str()));
+            let hint = if near.is_empty() {
+                String::new()
+            } else {
+                format!("; did you mean {}?", near.join(" or "))
+            };
+            return Err(Failure::new(format!("there is no agent {}{hint}", args.name)));
+        }
+        match args.output {
+            Format::Json => {
+                let agents: Vec<_> = found.map(agent_json).collect();
+                say_json(&json!({ "schema_version": 1, "agents": agents }));
+            }
+            Format::Text => found.for_each(|agent| say(&details(agent))),
+        }
+        Ok(exit::OK)
+    })
+}
+
+fn details(agent: &proto::Agent) -> String {
+    let now_ms = unix_ms();
+    let state = state_in(agent.state());
+    let mut rows = vec![
+        ("name", agent.name.clone()),
+        ("state", format!("{} {}", state.glyph(), state.word())),
+        ("hint", hint(agent)),
+        ("link", agent.link.clone()),
+        ("", agent.link_reason.clone()),
+        ("address", agent.address.clone()),
+        ("direct address", agent.direct_address.clone()),
+        ("version", agent.version.clone()),
+        ("labels", labels(agent)),
+        ("last seen", last_seen(agent, now_ms)),
+        ("fingerprint", agent.fingerprint.clone()),
+        ("trusts the CA by", agent.trust.clone()),
+        ("let in", local_time(agent.enrolled_ms, now_ms)),
+    ];
+    if let Some(facts) = agent.facts.clone().map(Facts::from) {
+        let gib = |bytes: u64| format!("{}.{} GiB", bytes >> 30, (bytes >> 20) % 1024 * 10 / 1024);
+        rows.extend([
+            ("host", facts.hostname),
+            ("system", format!("{}, Linux {} {}", facts.os, facts.kernel, facts.architecture)),
+            (
+                "processors",
+                format!("{}, {:.0} % busy, load {:.2}", facts.cpus, facts.cpu_percent, facts.load1),
+            ),
+            ("memory", format!("{} of {} available", gib(facts.memory_available), gib(facts.memory_total))),
+            ("up", spoken(Duration::from_secs(facts.uptime_s))),
+            ("running tasks", facts.running_tasks.to_string()),
+        ]);
+    }
+    let shown = rows.into_iter().filter(|(_, value)| !value.is_empty());
+    shown.map(|(key, value)| format!("{key:<17} {}", plain(&value))).collect::<Vec<_>>().join("\n") + "\n"
+}
+
+pub(super) fn approve(args: &ApproveArgs) -> Result<Status, Failure> {
+    on_one_thread(async {
+        let client = connect(&args.target).await?;
+        let Some(fingerprint) = args.fingerprint.clone() else {
+            let all = client.agents("").await?;
+            let waiting: Vec<_> = all
+                .iter()
+                .filter(|agent| agent.name == args.name.as_str())
+                .filter(|agent| state_in(agent.state()) == AgentState::Pending)
+                .collect();
+            if waiting.is_empty() {
+                return Err(Failure::new(format!("no key waits under the name {}", args.name)));
+            }
+            for agent in &waiting {
+                say(&format!(
+                    "{}  from {}  {}\n",
+                    agent.fingerprint,
+                    agent.address,
+                    last_seen(agent, unix_ms())
+                ));
+            }
+            complain(&format!(
+                "compare with what the agent shows, then: sloth-runner agent approve {} --fingerprint {}",
+                args.name,
+                if waiting.len() == 1 { &waiting[0].fingerprint[..16] } else { "DIGITS" }
+            ));
+            return Ok(exit::USAGE);
+        };
+        let request = proto::ApproveAgentRequest { name: args.name.to_string(), fingerprint };
+        let approved = client.calls().approve_agent(request).await.map_err(CallError::from)?.into_inner();
+        let replaced = if approved.replaced_key { "; its old key is forgotten" } else { "" };
+        say(&format!("{} may join with key {}{replaced}\n", args.name, approved.fingerprint));
+        Ok(exit::OK)
+    })
+}
+
+pub(super) fn reject(args: &RejectArgs) -> Result<Status, Failure> {
+    on_one_thread(async {
+        let client = connect(&args.target).await?;
+        let request =
+            proto::RejectAgentRequest { name: args.name.to_string(), fingerprint: args.fingerprint.clone() };
+        let rejected = client.calls().reject_agent(request).await.map_err(CallError::from)?.into_inner();
+        say(&format!("{} waiting keys of {} are forgotten\n", rejected.rejected, args.name));
+        Ok(exit::OK)
+    })
+}
+
+pub(super) fn delete(args: &DeleteArgs) -> Result<Status, Failure> {
+    on_one_thread(async {
+        let client = connect(&args.target).await?;
+        let request = proto::DeleteAgentRequest { name: args.name.to_string() };
+        let deleted = client.calls().delete_agent(request).await.map_err(CallError::from)?.into_inner();
+        let lost = match deleted.lost_tasks {
+            0 => String::new(),
+            n => format!("; {n} of its tasks are lost"),
+        };
+        say(&format!("{} is forgotten; it may ask again, and waits then{lost}\n", args.name));
+        Ok(exit::OK)
+    })
+}

@@ -1,0 +1,195 @@
+//! `demo`: a private master and five agents in a temporary directory, and a tour of what they do.
+//!
+//! Everything is real (TLS, gRPC, keepers, the durable log) and gone at the end.
+
+use std::{
+    fs::{self, DirBuilder},
+    io::IsTerminal as _,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Stdio},
+    time::{Duration, Instant},
+};
+
+use super::agents::agents_table;
+use crate::{
+    agent::{keeper::client, layout::Layout},
+    cli::{
+        args::{Colour, DemoArgs},
+        exit::{self, Failure, Status},
+        output::{Paint, Tone, say},
+    },
+    domain::agent::AgentState,
+    master::server::{Config, Server},
+    sys::{
+        paths::Directories,
+        process::own_program,
+        random,
+        shutdown::{EndSignals, Shutdown},
+    },
+    wire::{
+        agent::state_in,
+        client::{ControlClient, MasterAddress},
+        proto,
+        status::CallError,
+    },
+};
+
+/// Names and labels of the demo's agents.
+const AGENTS: [(&str, &str); 5] = [
+    ("web-1", "role=web,dc=ams"),
+    ("web-2", "role=web,dc=ams"),
+    ("web-3", "role=web,dc=fra"),
+    ("db-1", "role=db,dc=ams"),
+    ("db-2", "role=db,dc=fra"),
+];
+/// How long the agents may take to be active.
+const ACTIVE_WITHIN: Duration = Duration::from_secs(20);
+
+/// The demo's files and processes; dropping it ends and removes them.
+struct Fleet {
+    root: PathBuf,
+    agents: Vec<Child>,
+}
+
+impl Fleet {
+    fn new() -> Result<Self, Failure> {
+        let root =
+            std::env::temp_dir().join(format!("sloth-runner-demo-{}", random::hex(&random::bytes::<6>())));
+        DirBuilder::new().mode(0o700).create(&root)?;
+        Ok(Self { root, agents: Vec::new() })
+    }
+
+    fn master(&self) -> PathBuf {
+        self.root.join("master")
+    }
+
+    fn agent(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    fn start_agents(&mut self, port: u16, token: &str) -> Result<(), Failure> {
+        for (name, labels) in AGENTS {
+            let child = own_program()
+                .args(["agent", "start", "--name", name, "--label", labels])
+                .args(["--master", &format!("127.0.0.1:{port}"), "--log-level", "error"])
+                .arg("--data-dir")
+                .arg(self.agent(name))
+                .env("SLOTH_RUNNER_TOKEN", token)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .spawn()?;
+            self.agents.push(child);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        // All at once, since each waits until its tasks have ended.
+        std::thread::scope(|scope| {
+            for (name, _) in AGENTS {
+                let layout = Layout::new(self.agent(name));
+                scope.spawn(move || client::stop(&layout, 0, |_| {}));
+            }
+        });
+        for child in &mut self.agents {
+            let _ = child.wait();
+        }
+        let _ = fs::remove_dir_all(&self.root);
+    }
+}
+
+pub(super) fn demo(_: &DemoArgs) -> Result<Status, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut signals = EndSignals::new()?;
+        let mut fleet = Fleet::new()?;
+        let shutdown = Shutdown::default();
+        let server = Server::set_up(Config {
+            directories: Directories {
+                data: fleet.master(),
+                run: fleet.master(),
+                log: fleet.master().join("log"),
+            },
+            host: Some("127.0.0.1".to_owned()),
+            port: 0,
+            enroll_any: false,
+            restored: false,
+        })
+        .map_err(Failure::new)?;
+        let (port, socket) = (server.address().port(), server.socket_path());
+        let serving = tokio::spawn(server.run(shutdown.clone()));
+        let result = tokio::select! {
+            result = tour(&mut fleet, port, &socket) => result,
+            _ = signals.next() => Ok(exit::INTERRUPTED),
+        };
+        tokio::task::spawn_blocking(move || drop(fleet)).await.map_err(Failure::new)?;
+        shutdown.stop.cancel();
+        let _ = serving.await;
+        result
+    })
+}
+
+async fn tour(fleet: &mut Fleet, port: u16, socket: &Path) -> Result<Status, Failure> {
+    let paint = Paint::new(Colour::Auto, std::io::stdout().is_terminal());
+    let chapter = |text: &str| say(&format!("\n{}\n", paint.paint(Tone::Dim, &format!("── {text}"))));
+    say("sloth-runner demo: a private master and five agents on this machine, gone at the end\n");
+    let address = MasterAddress::Socket(socket.to_owned());
+    let client = ControlClient::connect(&address).await?;
+    let request = proto::CreateTokenRequest { ttl_ms: 60_000, uses: 5 };
+    let token = client.calls().create_token(request).await.map_err(CallError::from)?.into_inner();
+    fleet.start_agents(port, &token.token)?;
+    let agents = wait_active(&client).await?;
+    chapter("sloth-runner agent list");
+    say(&agents_table(&agents, paint));
+
+    let master = format!("unix:{}", socket.display());
+    let greet = r#"for i in 1 2 3; do echo "$SLOTH_AGENT says $i"; sleep 0.2; done"#;
+    chapter(&format!("sloth-runner agent run @all '{greet}'"));
+    run(&master, &["@all", greet]).await?;
+
+    let check =
+        r#"if [ "$SLOTH_AGENT" = db-2 ]; then echo "disk is 97 % full" >&2; exit 3; fi; echo "disk is fine""#;
+    chapter("sloth-runner agent run 'web-*,db-*' CHECK     (it fails on one of them)");
+    let status = run(&master, &["web-*,db-*", check]).await?;
+    say(&format!("exit status {status}: the largest of the five\n"));
+
+    chapter("sloth-runner job list");
+    program(&master, &["job", "list"]).await?;
+    chapter("sloth-runner job show last");
+    program(&master, &["job", "show", "last"]).await?;
+    say(
+        "\nYours: `sloth-runner master --daemon`, then `sloth-runner master token create` prints the line for each machine.\n",
+    );
+    Ok(exit::OK)
+}
+
+async fn wait_active(client: &ControlClient) -> Result<Vec<proto::Agent>, Failure> {
+    let deadline = Instant::now() + ACTIVE_WITHIN;
+    loop {
+        let agents = client.agents("").await?;
+        let active = agents.iter().filter(|agent| state_in(agent.state()) == AgentState::Active);
+        if active.count() == AGENTS.len() {
+            return Ok(agents);
+        }
+        if Instant::now() > deadline {
+            return Err(Failure::new("the demo's agents did not become active within 20 s"));
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Runs this program as a person would, on the same terminal.
+async fn program(master: &str, words: &[&str]) -> Result<i32, Failure> {
+    let mut command = own_program();
+    command.args(words).env("SLOTH_RUNNER_MASTER", master).stdin(Stdio::null());
+    let status = tokio::task::spawn_blocking(move || command.status()).await;
+    let status = status.map_err(Failure::new)??;
+    Ok(status.code().unwrap_or(-1))
+}
+
+async fn run(master: &str, words: &[&str]) -> Result<i32, Failure> {
+    program(master, &[&["agent", "run"], words].concat()).await
+}

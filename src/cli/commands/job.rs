@@ -1,0 +1,184 @@
+//! `job list|show|attach|logs|cancel`.
+
+use std::io::IsTerminal as _;
+
+use serde_json::json;
+
+use super::{
+    connect,
+    follow::{self, Following, run_json, state_text},
+    on_one_thread,
+};
+use crate::{
+    cli::{
+        args::{
+            Colour, Format, JobAttachArgs, JobCancelArgs, JobCommand, JobListArgs, JobLogsArgs, JobShowArgs,
+        },
+        exit::{self, Failure, Status},
+        output::{Cell, Paint, Tone, say, say_json, table},
+    },
+    domain::{
+        ids::RunReference,
+        outcome::Outcome,
+        run::{Run, Task},
+    },
+    sys::clock::{local_time, spoken, unix_ms},
+    wire::{
+        proto::{self, run_event::Kind},
+        status::CallError,
+    },
+};
+
+pub(super) fn perform(job: &JobCommand) -> Result<Status, Failure> {
+    match job {
+        JobCommand::List(args) => on_one_thread(list(args)),
+        JobCommand::Show(args) => on_one_thread(show(args)),
+        JobCommand::Attach(args) => on_one_thread(attach(args)),
+        JobCommand::Logs(args) => on_one_thread(logs(args)),
+        JobCommand::Cancel(args) => on_one_thread(cancel(args)),
+    }
+}
+
+fn paint() -> Paint {
+    Paint::new(Colour::Auto, std::io::stdout().is_terminal())
+}
+
+/// A run's state in words and tone: how many of its tasks went well.
+fn run_state(run: &Run) -> Cell {
+    if run.unfinished > 0 {
+        return Cell::toned(format!("{} of {} go on", run.unfinished, run.task_count), Tone::Waiting);
+    }
+    let tone = if run.succeeded == run.task_count { Tone::Good } else { Tone::Bad };
+    Cell::toned(format!("{} of {} exited 0", run.succeeded, run.task_count), tone)
+}
+
+async fn list(args: &JobListArgs) -> Result<Status, Failure> {
+    let client = connect(&args.target).await?;
+    let request = proto::ListRunsRequest { limit: args.limit, before_number: 0 };
+    let listed = client.calls().list_runs(request).await.map_err(CallError::from)?.into_inner();
+    let runs: Result<Vec<Run>, _> = listed.runs.into_iter().map(Run::try_from).collect();
+    let runs = runs.map_err(Failure::new)?;
+    match args.output {
+        Format::Json => {
+            let runs: Vec<_> = runs.iter().map(|run| run_json(run, None)).collect();
+            say_json(&json!({ "schema_version": 1, "runs": runs }));
+        }
+        Format::Text if runs.is_empty() => say("no runs yet\n"),
+        Format::Text => {
+            let now = unix_ms();
+            let rows: Vec<Vec<Cell>> = runs
+                .iter()
+                .map(|run| {
+                    vec![
+                        Cell::from(run.number.to_string()),
+                        Cell::from(local_time(run.created_ms, now)),
+                        Cell::from(run.operator.as_str()),
+                        Cell::from(run.target.as_str()),
+                        run_state(run),
+                        Cell::from(run.command.shown().chars().take(60).collect::<String>()),
+                    ]
+                })
+                .collect();
+            say(&table(&["RUN", "WHEN", "WHO", "WHERE", "HOW", "WHAT"], &rows, paint()));
+        }
+    }
+    Ok(exit::OK)
+}
+
+async fn show(args: &JobShowArgs) -> Result<Status, Failure> {
+    let client = connect(&args.target).await?;
+    let request = proto::FollowRunRequest {
+        run: Some(args.run.into()),
+        without_output: true,
+        ..proto::FollowRunRequest::default()
+    };
+    let mut events = client.follow_run(request).await?;
+    let first = events.message().await.map_err(CallError::from)?.and_then(|event| event.kind);
+    let Some(Kind::Run(run)) = first else { return Err(Failure::new("the master shows no run")) };
+    let run = Run::try_from(run).map_err(Failure::new)?;
+    match args.output {
+        Format::Json => say_json(&run_json(&run, None)),
+        Format::Text => say(&shown(&run)),
+    }
+    Ok(exit::OK)
+}
+
+fn shown(run: &Run) -> String {
+    let now = unix_ms();
+    let mut text = format!(
+        "run {}  {}\nby {} at {}, on {}\n{}\n",
+        run.number,
+        run.id,
+        run.operator,
+        local_time(run.created_ms, now),
+        run.target,
+        crate::cli::sanitize::plain(&run.command.shown()),
+    );
+    text.extend(run.left_out.iter().map(|left| format!("left out: {} ({})\n", left.agent, left.reason)));
+    let row = |task: &Task| {
+        let tone = match task.state.outcome() {
+            Some(outcome) if outcome.is_success() => Tone::Good,
+            Some(_) => Tone::Bad,
+            None => Tone::Waiting,
+        };
+        let glyph = task.state.outcome().map_or('▸', Outcome::glyph);
+        let took = match task.duration_ns {
+            0 => "-".to_owned(),
+            ns => spoken(std::time::Duration::from_nanos(ns)),
+        };
+        vec![
+            Cell::toned(glyph, tone),
+            Cell::from(task.agent.as_str()),
+            Cell::toned(state_text(task), tone),
+            Cell::from(took),
+            Cell::from(task.end_offset.to_string()),
+        ]
+    };
+    let rows: Vec<Vec<Cell>> = run.tasks.iter().map(row).collect();
+    text + &table(&["", "AGENT", "HOW", "TOOK", "BYTES"], &rows, paint())
+}
+
+async fn attach(args: &JobAttachArgs) -> Result<Status, Failure> {
+    let following = Following {
+        address: args.target.address(),
+        print: args.print,
+        give_up: args.give_up.0,
+        from_offset: args.from,
+        agents: Vec::new(),
+        follow: true,
+        owns: false,
+    };
+    let client = connect(&args.target).await?;
+    let events = client.follow_run(following.request(args.run, 0)).await?;
+    follow::follow(following, client, events).await
+}
+
+async fn logs(args: &JobLogsArgs) -> Result<Status, Failure> {
+    let following = Following {
+        address: args.target.address(),
+        print: crate::cli::args::PrintArgs { quiet: true, ..args.print },
+        give_up: std::time::Duration::from_mins(5),
+        from_offset: args.from,
+        agents: args.agent.iter().map(ToString::to_string).collect(),
+        follow: args.follow,
+        owns: false,
+    };
+    let client = connect(&args.target).await?;
+    let events = client.follow_run(following.request(args.run, 0)).await?;
+    follow::follow(following, client, events).await?;
+    // The output is what was asked for; how the run ended is `job show`'s to tell.
+    Ok(exit::OK)
+}
+
+async fn cancel(args: &JobCancelArgs) -> Result<Status, Failure> {
+    let client = connect(&args.target).await?;
+    let request =
+        proto::CancelRunRequest { run: Some(RunReference::into(args.run)), task_indices: Vec::new() };
+    let cancelled = client.calls().cancel_run(request).await.map_err(CallError::from)?.into_inner();
+    let stored = match cancelled.stored {
+        0 => String::new(),
+        n => format!("; stored for {n} without contact, given when they return"),
+    };
+    say(&format!("run {}: {} tasks were told to end{stored}\n", cancelled.number, cancelled.told));
+    Ok(exit::OK)
+}

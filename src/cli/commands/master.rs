@@ -1,0 +1,197 @@
+//! `master start|stop|status|token`.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::{connect, on_one_thread};
+use crate::{
+    cli::{
+        args::{Enroll, Format, MasterStartArgs, MasterStopArgs, StatusArgs, TokenCreateArgs, TokenVerb},
+        exit::{self, Failure, Status},
+        output::{note, say, say_json},
+    },
+    master::server::{Config, Server},
+    sys::{
+        clock::spoken,
+        daemon::{self, Report},
+        lock, logging,
+        paths::{directories, make_private},
+        shutdown::{EndSignals, Shutdown},
+        socket::{parse_address, shown_address},
+    },
+    wire::{proto, status::CallError},
+};
+
+/// How long `master stop` waits for the master's end.
+const STOP_WITHIN: Duration = Duration::from_secs(15);
+
+pub(super) fn start(args: &MasterStartArgs) -> Result<Status, Failure> {
+    if args.daemon && !args.daemonized {
+        return match daemon::start()? {
+            Report::Ready(text) => {
+                say(&format!("{text}\n"));
+                Ok(exit::OK)
+            }
+            Report::Failed(text) => Err(Failure::new(text)),
+        };
+    }
+    let result = serve(args);
+    if let (true, Err(failure)) = (args.daemonized, &result) {
+        daemon::report(&Report::Failed(failure.message.clone()))?;
+    }
+    result
+}
+
+fn serve(args: &MasterStartArgs) -> Result<Status, Failure> {
+    let directories = directories(args.data_dir.as_deref(), "master").map_err(Failure::new)?;
+    if args.daemonized {
+        make_private(&directories.data).map_err(Failure::new)?;
+        make_private(&directories.log).map_err(Failure::new)?;
+        logging::to_files(&args.log.log_level, args.log.log_format, &directories.log, "master")
+            .map_err(Failure::usage)?;
+    } else {
+        logging::to_stderr(&args.log.log_level, args.log.log_format).map_err(Failure::usage)?;
+    }
+    let config = Config {
+        directories,
+        host: args.bind_address.clone(),
+        port: args.port,
+        enroll_any: args.enroll == Enroll::Any,
+        restored: args.restored,
+    };
+    let server = Server::set_up(config).map_err(Failure::new)?;
+    let (address, ca) = (server.address(), server.ca_fingerprint());
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let shutdown = Shutdown::default();
+        let mut signals = EndSignals::new()?;
+        tracing::info!(%address, ca_fingerprint = %ca, socket = %server.socket_path().display(), "listening for agents");
+        if args.enroll == Enroll::Any {
+            tracing::warn!("--enroll any: whoever reaches {address} is let in; for a lab only");
+        }
+        if args.daemonized {
+            let text = format!(
+                "master listens for agents on {address} (pid {})\nCA fingerprint {ca}",
+                std::process::id()
+            );
+            daemon::report(&Report::Ready(text))?;
+        }
+        let serving = server.run(shutdown.clone());
+        let mut serving = std::pin::pin!(serving);
+        loop {
+            tokio::select! {
+                result = &mut serving => return result.map(|()| exit::OK).map_err(Failure::new),
+                signal = signals.next() => {
+                    tracing::info!(?signal, "ends; runs go on on their machines");
+                    if shutdown.stop.is_cancelled() {
+                        shutdown.now.cancel();
+                    }
+                    shutdown.stop.cancel();
+                }
+            }
+        }
+    })
+}
+
+pub(super) fn stop(args: &MasterStopArgs) -> Result<Status, Failure> {
+    let directories = directories(args.data_dir.as_deref(), "master").map_err(Failure::new)?;
+    let pid_file = directories.data.join("master.pid");
+    let shown = directories.data.display();
+    let Some(pid) = lock::holder(&pid_file)? else {
+        return Err(Failure::new(format!("no master runs on {shown}")));
+    };
+    crate::sys::process::signal(pid, nix::sys::signal::Signal::SIGTERM);
+    let deadline = Instant::now() + STOP_WITHIN;
+    while lock::holder(&pid_file)?.is_some() {
+        if Instant::now() > deadline {
+            return Err(Failure::new(format!("the master on {shown} (pid {pid}) has not ended yet")));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    say(&format!("master stopped (pid {pid}); runs go on on their machines\n"));
+    Ok(exit::OK)
+}
+
+pub(super) fn status(args: &StatusArgs) -> Result<Status, Failure> {
+    on_one_thread(async {
+        let client = connect(&args.target).await?;
+        let status = client.calls().get_status(proto::GetStatusRequest {}).await;
+        let status = status.map_err(CallError::from)?.into_inner();
+        match args.output {
+            Format::Json => say_json(&json!({
+                "cluster": status.cluster,
+                "version": status.software_version,
+                "ca_fingerprint": status.ca_fingerprint,
+                "address": status.address,
+                "pid": status.pid,
+                "uptime_s": status.uptime_s,
+                "agents": status.agents,
+                "connected": status.connected,
+                "pending": status.pending,
+                "active_runs": status.active_runs,
+                "refusing_runs": status.refusing_runs,
+                "enroll_any": status.enroll_any,
+                "refused_strangers": status.refused_strangers,
+            })),
+            Format::Text => {
+                let uptime = spoken(Duration::from_secs(status.uptime_s));
+                say(&format!(
+                    "master {} (sloth-runner {}), up {uptime}, pid {}\nlistens on {}\nCA fingerprint {}\n{} agents, {} connected, {} pending; {} runs go on\n",
+                    status.cluster,
+                    status.software_version,
+                    status.pid,
+                    status.address,
+                    status.ca_fingerprint,
+                    status.agents,
+                    status.connected,
+                    status.pending,
+                    status.active_runs,
+                ));
+                if status.enroll_any {
+                    say("! --enroll any: whoever reaches the port is let in\n");
+                }
+                if status.refused_strangers > 0 {
+                    say(&format!("{} strangers were refused\n", status.refused_strangers));
+                }
+                if !status.refusing_runs.is_empty() {
+                    say(&format!("! takes no runs: {}\n", status.refusing_runs));
+                }
+            }
+        }
+        Ok(exit::OK)
+    })
+}
+
+pub(super) fn token(verb: &TokenVerb) -> Result<Status, Failure> {
+    let TokenVerb::Create(args) = verb;
+    on_one_thread(create_token(args))
+}
+
+async fn create_token(args: &TokenCreateArgs) -> Result<Status, Failure> {
+    let address = match &args.address {
+        Some(address) => {
+            let (host, port) = parse_address(address, Some(50053)).map_err(Failure::usage)?;
+            Some(shown_address(&host, port))
+        }
+        None => None,
+    };
+    let client = connect(&args.target).await?;
+    let request = proto::CreateTokenRequest { ttl_ms: args.ttl.ms(), uses: args.uses };
+    let created = client.calls().create_token(request).await.map_err(CallError::from)?.into_inner();
+    let uses = if args.uses == 1 { "once".to_owned() } else { format!("{} times", args.uses) };
+    note(&format!("A join token, good {uses} within {}. On the agent's machine:", spoken(args.ttl.0)));
+    let is_guess = address.is_none();
+    let address = address.unwrap_or_else(|| {
+        if created.address_guess.is_empty() {
+            format!("MASTER:{}", created.port)
+        } else {
+            created.address_guess.clone()
+        }
+    });
+    say(&format!("sloth-runner agent start --master {address} --token {} --daemon\n", created.token));
+    if is_guess {
+        note(&format!("{address} is a guess at what agents reach; --address HOST:PORT says it."));
+    }
+    Ok(exit::OK)
+}

@@ -1,0 +1,57 @@
+//! The verbs, one file a family.
+
+mod agent_start;
+mod agents;
+mod demo;
+mod follow;
+mod job;
+mod master;
+mod printer;
+mod run;
+
+use super::{
+    args::{AgentCommand, Cli, Command, MasterVerb, Target},
+    exit::{Failure, Status},
+};
+use crate::wire::client::ControlClient;
+
+/// Performs a command line.
+///
+/// # Errors
+/// What to tell the person, and the status.
+pub fn perform(cli: Cli) -> Result<Status, Failure> {
+    match cli.command {
+        Command::Demo(args) => demo::demo(&args),
+        Command::Master(master) => match master.command {
+            None => master::start(&master.start),
+            Some(MasterVerb::Start(args)) => master::start(&args),
+            Some(MasterVerb::Stop(args)) => master::stop(&args),
+            Some(MasterVerb::Status(args)) => master::status(&args),
+            Some(MasterVerb::Token(verb)) => master::token(&verb),
+        },
+        Command::Agent(agent) => match agent {
+            AgentCommand::Start(args) => agent_start::start(&args),
+            AgentCommand::Keeper(args) => agent_start::keeper(&args),
+            AgentCommand::Stop(args) => agent_start::stop(&args),
+            AgentCommand::List(args) => agents::list(&args),
+            AgentCommand::Get(args) => agents::get(&args),
+            AgentCommand::Run(args) => run::run(args),
+            AgentCommand::Approve(args) => agents::approve(&args),
+            AgentCommand::Reject(args) => agents::reject(&args),
+            AgentCommand::Delete(args) => agents::delete(&args),
+        },
+        Command::List(args) => agents::list(&args),
+        Command::Run(args) => run::run(args),
+        Command::Job(job) => job::perform(&job),
+    }
+}
+
+/// Runs a client's work on one thread: quicker to start, and enough for one stream.
+fn on_one_thread<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+/// Connects to the master that is meant.
+async fn connect(target: &Target) -> Result<ControlClient, Failure> {
+    Ok(ControlClient::connect(&target.address()).await?)
+}

@@ -1,0 +1,211 @@
+//! Printing what tasks print: exact bytes for one plain name, whole lines with names for everything else.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{self, Write as _},
+};
+
+use unicode_width::UnicodeWidthStr as _;
+
+use crate::{
+    cli::{
+        args::PrintArgs,
+        output::{Paint, Tone},
+        sanitize::Sanitizer,
+    },
+    domain::{
+        frame::{Frame, Stream},
+        run::Run,
+    },
+};
+
+/// A line without an end is printed in pieces of this many bytes.
+const LONGEST_LINE: usize = 1024 * 1024;
+/// Marks a piece whose line goes on.
+const PIECE: &str = " …(line goes on)";
+
+/// One stream of one task.
+#[derive(Debug, Default)]
+struct Line {
+    pending: Vec<u8>,
+    sanitizer: Sanitizer,
+    /// The next byte begins a line on the terminal.
+    mid_line: bool,
+}
+
+#[derive(Debug)]
+struct TaskLines {
+    prefix: String,
+    stdout: Line,
+    stderr: Line,
+}
+
+/// Where output goes, and how it looks there.
+#[derive(Debug)]
+pub(super) struct Printer {
+    bytes: bool,
+    stdout: Sink,
+    stderr: Sink,
+    tasks: HashMap<u32, TaskLines>,
+}
+
+#[derive(Debug)]
+struct Sink {
+    file: File,
+    is_terminal: bool,
+    sanitize: bool,
+    paint: Paint,
+}
+
+impl Sink {
+    fn new(stream: &(impl io::IsTerminal + std::os::fd::AsFd), args: PrintArgs) -> io::Result<Self> {
+        let is_terminal = stream.is_terminal();
+        Ok(Self {
+            // Unbuffered: what came is shown at once, and large pieces are not copied.
+            file: File::from(stream.as_fd().try_clone_to_owned()?),
+            is_terminal,
+            sanitize: is_terminal && !args.raw,
+            paint: Paint::new(args.color, is_terminal),
+        })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)
+    }
+}
+
+impl Printer {
+    /// A printer for a run.
+    pub(super) fn new(run: &Run, args: PrintArgs) -> io::Result<Self> {
+        let (stdout, stderr) = (Sink::new(&io::stdout(), args)?, Sink::new(&io::stderr(), args)?);
+        let width = run.tasks.iter().map(|task| task.agent.as_str().width()).max().unwrap_or(0);
+        let lines = |place: usize, name: &str| TaskLines {
+            prefix: if args.no_prefix {
+                String::new()
+            } else {
+                let padding = if stdout.is_terminal { width - name.width() } else { 0 };
+                format!(
+                    "{}{} ",
+                    stdout.paint.paint(Tone::Name(place), &format!("{name}:")),
+                    " ".repeat(padding)
+                )
+            },
+            stdout: Line::default(),
+            stderr: Line::default(),
+        };
+        let named = run.tasks.iter().enumerate();
+        let tasks = named.map(|(place, task)| (task.index, lines(place, task.agent.as_str()))).collect();
+        Ok(Self { bytes: run.plain_name, stdout, stderr, tasks })
+    }
+
+    /// Whether there is a person at standard error.
+    pub(super) fn has_person(&self) -> bool {
+        self.stderr.is_terminal
+    }
+
+    /// How standard error is painted.
+    pub(super) fn paint(&self) -> Paint {
+        self.stderr.paint
+    }
+
+    /// Prints a frame.
+    ///
+    /// # Errors
+    /// When standard output or error does not take it, as when its reader is gone.
+    pub(super) fn frame(&mut self, task: u32, frame: &Frame) -> io::Result<()> {
+        let Some(lines) = self.tasks.get_mut(&task) else { return Ok(()) };
+        let (sink, line) = match frame.stream {
+            Stream::Stdout => (&mut self.stdout, &mut lines.stdout),
+            Stream::Stderr => (&mut self.stderr, &mut lines.stderr),
+        };
+        if !self.bytes {
+            return print_lines(sink, line, &lines.prefix, frame);
+        }
+        match (sink.sanitize, frame.stream) {
+            (false, _) => sink.write(&frame.data),
+            (true, Stream::Stdout) => {
+                let clean = line.sanitizer.clean(&frame.data);
+                line.mid_line = clean.last().is_some_and(|byte| *byte != b'\n');
+                sink.write(&clean)
+            }
+            (true, Stream::Stderr) => mark_errors(sink, line, &frame.data),
+        }
+    }
+
+    /// Prints what is left of lines without an end, and ends colours that were left on.
+    ///
+    /// # Errors
+    /// As [`Self::frame`].
+    pub(super) fn finish(&mut self) -> io::Result<()> {
+        for lines in self.tasks.values_mut() {
+            for (sink, line) in [(&mut self.stdout, &mut lines.stdout), (&mut self.stderr, &mut lines.stderr)]
+            {
+                if !line.pending.is_empty() {
+                    let rest = std::mem::take(&mut line.pending);
+                    print_line(sink, line, &lines.prefix, &rest, "")?;
+                }
+                if sink.sanitize {
+                    let reset = line.sanitizer.reset();
+                    sink.write(reset)?;
+                    if line.mid_line && sink.is_terminal {
+                        // The next line, a prompt perhaps, must not hang on this one.
+                        sink.write(b"\n")?;
+                        line.mid_line = false;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Standard error on a terminal: each line marked, so that it is told apart without colour too.
+fn mark_errors(sink: &mut Sink, line: &mut Line, data: &[u8]) -> io::Result<()> {
+    let clean = line.sanitizer.clean(data);
+    let mut marked = Vec::with_capacity(clean.len() + 16);
+    let mark = sink.paint.paint(Tone::Bad, "! ");
+    for piece in clean.split_inclusive(|byte| *byte == b'\n') {
+        if !line.mid_line {
+            marked.extend_from_slice(mark.as_bytes());
+        }
+        marked.extend_from_slice(piece);
+        line.mid_line = !piece.ends_with(b"\n");
+    }
+    sink.write(&marked)
+}
+
+fn print_lines(sink: &mut Sink, line: &mut Line, prefix: &str, frame: &Frame) -> io::Result<()> {
+    for piece in frame.data.split_inclusive(|byte| *byte == b'\n') {
+        line.pending.extend_from_slice(piece);
+        if piece.ends_with(b"\n") {
+            line.pending.pop();
+            let whole = std::mem::take(&mut line.pending);
+            print_line(sink, line, prefix, &whole, "")?;
+            // The buffer is used again for the next line.
+            line.pending = whole;
+            line.pending.clear();
+        }
+        while line.pending.len() >= LONGEST_LINE {
+            let rest = line.pending.split_off(LONGEST_LINE);
+            let piece = std::mem::replace(&mut line.pending, rest);
+            print_line(sink, line, prefix, &piece, PIECE)?;
+        }
+    }
+    Ok(())
+}
+
+fn print_line(sink: &mut Sink, line: &mut Line, prefix: &str, text: &[u8], end: &str) -> io::Result<()> {
+    let mut out = Vec::with_capacity(prefix.len() + text.len() + 8);
+    out.extend_from_slice(prefix.as_bytes());
+    if sink.sanitize {
+        out.extend_from_slice(&line.sanitizer.clean(text));
+        // Colours end with their line, or the next agent's name would have them.
+        out.extend_from_slice(line.sanitizer.reset());
+    } else {
+        out.extend_from_slice(text);
+    }
+    out.extend_from_slice(end.as_bytes());
+    out.push(b'\n');
+    sink.write(&out)
+}

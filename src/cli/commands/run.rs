@@ -1,0 +1,90 @@
+//! `agent run`.
+
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+
+use super::{connect, follow, on_one_thread};
+use crate::{
+    cli::{
+        args::RunArgs,
+        exit::{self, Failure, Status},
+        output::{note, say},
+    },
+    domain::{
+        command::{Bytes, Command, Variable},
+        ids::RunId,
+        run::RunOptions,
+        target::Target,
+    },
+    sys::{clock::unix_ms, random},
+    wire::{
+        proto::{self, run_event::Kind},
+        status::CallError,
+    },
+};
+
+fn options(args: &RunArgs) -> Result<RunOptions, Failure> {
+    let variable = |text: &std::ffi::OsString| {
+        let bytes = text.as_bytes();
+        let at = bytes.iter().position(|byte| *byte == b'=');
+        let (name, value) = at.map_or((bytes, None), |at| (&bytes[..at], Some(&bytes[at + 1..])));
+        let value =
+            value.ok_or_else(|| format!("{} has no value: write --env NAME=VALUE", text.display()))?;
+        Variable::new(name.to_vec(), value.to_vec())
+    };
+    let environment: Result<_, String> = args.environment.iter().map(variable).collect();
+    Ok(RunOptions {
+        environment: environment.map_err(Failure::usage)?,
+        working_directory: args.cwd.as_ref().map(|cwd| Bytes(cwd.as_bytes().to_vec())),
+        timeout_ms: args.timeout.map(crate::cli::args::Span::ms),
+        start_within_ms: args.start_within.map(crate::cli::args::Span::ms),
+        kill_grace_ms: None,
+        now: false,
+    })
+}
+
+pub(super) fn run(args: RunArgs) -> Result<Status, Failure> {
+    // Checked here too, so that a typing error needs no master.
+    args.agents.parse::<Target>().map_err(Failure::usage)?;
+    let options = options(&args)?;
+    let words = args.command.into_iter().map(std::ffi::OsString::into_vec).collect();
+    let command = Command::new(words).map_err(Failure::usage)?;
+    let id = RunId::from_parts(unix_ms(), u128::from_le_bytes(random::bytes()));
+    let request = proto::StartRunRequest {
+        run_id: id.to_bytes().to_vec().into(),
+        target: args.agents,
+        command: Some(command.into()),
+        options: Some(options.into()),
+        shown: Vec::new(),
+        follow: !args.detach,
+    };
+    let following = follow::Following {
+        address: args.target.address(),
+        print: args.print,
+        give_up: args.give_up.0,
+        from_offset: 0,
+        agents: Vec::new(),
+        follow: true,
+        owns: true,
+    };
+    let no_status = |failure: Failure| match failure.status {
+        exit::FAILED => failure.with(exit::NO_STATUS),
+        _ => failure,
+    };
+    on_one_thread(async {
+        let client = connect(&args.target).await?;
+        let mut events = client.start_run(request).await?;
+        if !args.detach {
+            return follow::follow(following, client, events).await;
+        }
+        match events.message().await.map_err(CallError::from)?.and_then(|event| event.kind) {
+            Some(Kind::Run(run)) => {
+                say(&format!("{}\n", run.number));
+                note(&format!("run {} ({id}) goes on: sloth-runner job attach {}", run.number, run.number));
+                Ok(exit::OK)
+            }
+            Some(Kind::Refused(refused)) => Err(Failure::new(refused.reason)),
+            _ => Err(Failure::new("the master's answer does not begin with a run")),
+        }
+    })
+    .map_err(no_status)
+}

@@ -1,0 +1,141 @@
+//! What exit statuses mean, and the one error that commands end with.
+
+use std::process::ExitCode;
+
+use crate::{
+    domain::{
+        outcome::Ending,
+        run::{Task, TaskState},
+    },
+    wire::{client::ConnectError, status::CallError},
+};
+
+/// A process's exit status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status(pub u8);
+
+/// All went well.
+pub const OK: Status = Status(0);
+/// A command other than a run failed.
+pub const FAILED: Status = Status(1);
+/// The command line makes no sense.
+pub const USAGE: Status = Status(2);
+/// The agent was ordered to end; its service unit must not start it again.
+pub const AGENT_STOPPED: Status = Status(3);
+/// A task timed out.
+pub const TIMED_OUT: Status = Status(124);
+/// A task has no true status.
+pub const NO_STATUS: Status = Status(125);
+/// Interrupted.
+pub const INTERRUPTED: Status = Status(130);
+
+impl From<Status> for ExitCode {
+    fn from(status: Status) -> Self {
+        Self::from(status.0)
+    }
+}
+
+/// A command's end that is not what was wanted: what to say, and the status.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// One or two lines; nothing when all was said.
+    pub message: String,
+    /// The status.
+    pub status: Status,
+}
+
+impl Failure {
+    /// Fails with a message.
+    pub fn new(message: impl ToString) -> Self {
+        Self { message: message.to_string(), status: FAILED }
+    }
+
+    /// Says that the command line makes no sense.
+    pub fn usage(message: impl ToString) -> Self {
+        Self { message: message.to_string(), status: USAGE }
+    }
+
+    /// The same message with another status.
+    #[must_use]
+    pub fn with(self, status: Status) -> Self {
+        Self { status, ..self }
+    }
+}
+
+impl From<ConnectError> for Failure {
+    fn from(error: ConnectError) -> Self {
+        let status = if matches!(error, ConnectError::Address(_)) { USAGE } else { FAILED };
+        Self::new(error).with(status)
+    }
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        Self::new(error)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::new(error)
+    }
+}
+
+/// The status of a run: the command's own for one task; for several 125 before 124 before the largest.
+#[must_use]
+pub fn of_tasks(tasks: &[Task]) -> Status {
+    let status = |task: &Task| match &task.state {
+        TaskState::Ended(outcome) => match (&outcome.ending, outcome.status()) {
+            (_, Some(code)) => Status(code),
+            (Ending::TimedOut(_), None) => TIMED_OUT,
+            (_, None) => NO_STATUS,
+        },
+        TaskState::Queued | TaskState::Dispatched | TaskState::Running => NO_STATUS,
+    };
+    let is_own = |task: &Task| task.state.outcome().is_some_and(|outcome| outcome.status().is_some());
+    if tasks.iter().any(|task| !is_own(task) && status(task) == NO_STATUS) {
+        return NO_STATUS;
+    }
+    if tasks.iter().any(|task| !is_own(task)) {
+        return TIMED_OUT;
+    }
+    tasks.iter().map(status).max_by_key(|status| status.0).unwrap_or(NO_STATUS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::outcome::KillProof;
+
+    fn tasks(endings: &[Ending]) -> Vec<Task> {
+        let task = |ending: &Ending| Task {
+            index: 0,
+            agent: "a".parse().unwrap(),
+            state: TaskState::Ended(ending.clone().into()),
+            no_contact_since_ms: None,
+            started_ms: None,
+            duration_ns: 0,
+            end_offset: 0,
+            batch: 0,
+            waiting: String::new(),
+        };
+        endings.iter().map(task).collect()
+    }
+
+    #[test]
+    fn a_missing_status_outweighs_a_timeout_outweighs_the_largest() {
+        use Ending as E;
+        let (timeout, lost) = (E::TimedOut(KillProof::default()), E::Lost(String::new()));
+        for (endings, status) in [
+            (vec![E::Exited(0)], 0),
+            (vec![E::Exited(3), E::Exited(1)], 3),
+            (vec![E::Signaled(9)], 137),
+            (vec![E::Exited(255), timeout.clone()], 124),
+            (vec![timeout, lost.clone(), E::Exited(7)], 125),
+            (vec![lost], 125),
+            (vec![], 125),
+        ] {
+            assert_eq!(of_tasks(&tasks(&endings)), Status(status), "{endings:?}");
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! The command line: parses, calls, prints, and says how it went. The top of the house.
+
+pub mod args;
+pub mod commands;
+pub mod exit;
+pub mod output;
+pub mod sanitize;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::Parser as _;
+
+use self::{args::Cli, exit::Failure};
+use crate::sys::process::show_name;
+
+/// Runs a command line to its end and returns the process's status.
+#[must_use]
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    show_name();
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors and go to standard output; the rest is usage.
+            let status = if error.use_stderr() { exit::USAGE } else { exit::OK };
+            let _ = error.print();
+            return status.into();
+        }
+    };
+    match commands::perform(cli) {
+        Ok(status) => status.into(),
+        Err(Failure { message, status }) => {
+            if !message.is_empty() {
+                output::complain(&message);
+            }
+            status.into()
+        }
+    }
+}
