@@ -19,7 +19,7 @@ use crate::{
         identity::Identity,
         key::{Key, KeyError, key_fingerprint},
         tls::{self, Credentials},
-        token::Token,
+        token::{Token, hash_secret},
         verify::Trust,
     },
     wire::{
@@ -202,11 +202,27 @@ impl Enrollment {
             }
             (None, None) => (Trust::FirstUse, Some("first use")),
         };
+        let token = self.unspent_token()?;
         let (channel, ca) = self.dial_as_stranger(trust).await?;
         if let Some(how) = how {
             self.pin(&ca, how)?;
         }
-        self.enroll(channel, &ca).await
+        let asked = self.enroll(channel, &ca, token).await?;
+        if let (Asked::Enrolled(_), Some(token)) = (&asked, token) {
+            write_private(&self.spent_token_file(), hash_secret(&token.secret).as_bytes(), true)?;
+        }
+        Ok(asked)
+    }
+
+    fn spent_token_file(&self) -> PathBuf {
+        self.directory.join("spent-token")
+    }
+
+    /// The token, unless it has let this agent in before: an agent that was deleted since asks without it and waits.
+    fn unspent_token(&self) -> io::Result<Option<&Token>> {
+        let spent = read_optional(&self.spent_token_file())?.unwrap_or_default();
+        let token = self.introduction.token.as_ref();
+        Ok(token.filter(|token| hash_secret(&token.secret).as_bytes() != spent))
     }
 
     fn pin(&self, ca: &CertificateDer<'_>, how: &str) -> io::Result<()> {
@@ -242,12 +258,17 @@ impl Enrollment {
         Ok((channel, ca))
     }
 
-    async fn enroll(&self, channel: Channel, ca: &CertificateDer<'_>) -> Result<Asked, EnrollmentError> {
+    async fn enroll(
+        &self,
+        channel: Channel,
+        ca: &CertificateDer<'_>,
+        token: Option<&Token>,
+    ) -> Result<Asked, EnrollmentError> {
         let request = proto::EnrollRequest {
             protocol: Some(PROTOCOL),
             name: self.name.to_string(),
             certificate_request: self.key.certificate_request()?.into(),
-            token: self.introduction.token.as_ref().map_or_else(String::new, |token| token.secret.clone()),
+            token: token.map_or_else(String::new, |token| token.secret.clone()),
             software_version: SOFTWARE_VERSION.to_owned(),
         };
         let mut client = EnrollmentServiceClient::with_origin(channel, Channel::origin());
@@ -305,7 +326,7 @@ impl Enrollment {
                 continue;
             };
             self.pin(&certificate, "local").ok()?;
-            return self.enroll(channel, &certificate).await.ok();
+            return self.enroll(channel, &certificate, None).await.ok();
         }
         None
     }

@@ -1,0 +1,136 @@
+//! Reads the imports of every source file and fails when a tier of the house is broken.
+//!
+//! Imports go down only: `domain`, `sys` → `wire`, `trust` → `master`, `agent` → `cli`. Pure files touch no clock,
+//! no I/O and no tokio. Only `wire` and the services see generated types.
+
+#![expect(clippy::unwrap_used, reason = "what fails in a test's helpers fails the test")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// A module and those that it may import, besides itself.
+const TIERS: [(&str, &[&str]); 7] = [
+    ("domain", &[]),
+    ("sys", &[]),
+    ("wire", &["domain", "sys", "trust"]),
+    ("trust", &["domain", "sys"]),
+    ("agent", &["domain", "sys", "wire", "trust"]),
+    ("master", &["domain", "sys", "wire", "trust"]),
+    ("cli", &["domain", "sys", "wire", "trust", "agent", "master"]),
+];
+
+/// What pure files must not name.
+const IMPURE: [&str; 8] = [
+    "std::time::Instant",
+    "SystemTime",
+    "std::fs",
+    "std::net::Tcp",
+    "tokio",
+    "nix::",
+    "std::process",
+    "std::env",
+];
+
+fn sources(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// The code of a file without its comments and without its tests.
+fn code(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn all() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let sources = sources(&root);
+    assert!(sources.len() > 50, "the sources were found");
+    let name = |path: &Path| path.strip_prefix(&root).unwrap().display().to_string();
+    sources.iter().map(|path| (name(path), code(path))).collect()
+}
+
+/// Modules of the crate that a text names as `crate::NAME`, nested lists included.
+fn imported(code: &str) -> Vec<&'static str> {
+    let names = TIERS.map(|(name, _)| name);
+    let after_crate: Vec<&str> = code.split("crate::").skip(1).collect();
+    let mut found = Vec::new();
+    for text in after_crate {
+        if let Some(list) = text.strip_prefix('{') {
+            // The modules of a list stand at its first level.
+            let mut depth = 0;
+            for piece in list.split_inclusive(['{', '}', ',']) {
+                if depth == 0 {
+                    found.extend(names.iter().find(|name| piece.trim_start().starts_with(**name)));
+                }
+                match piece.chars().last() {
+                    Some('{') => depth += 1,
+                    Some('}') if depth == 0 => break,
+                    Some('}') => depth -= 1,
+                    _ => {}
+                }
+            }
+        } else {
+            found.extend(names.iter().find(|name| text.starts_with(**name)));
+        }
+    }
+    found
+}
+
+#[test]
+fn imports_only_go_down() {
+    for (file, code) in all() {
+        let Some((tier, allowed)) = TIERS.iter().find(|(tier, _)| file.starts_with(&format!("{tier}/")))
+        else {
+            continue;
+        };
+        for import in imported(&code) {
+            assert!(import == *tier || allowed.contains(&import), "{file} imports {import}");
+        }
+    }
+}
+
+#[test]
+fn pure_files_touch_no_clock_no_io_and_no_tokio() {
+    for (file, code) in all() {
+        let is_pure =
+            file.starts_with("domain/") || file.starts_with("master/core/") || file == "agent/core.rs";
+        if is_pure {
+            for word in IMPURE {
+                assert!(!code.contains(word), "{file} names {word}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_keeper_knows_neither_tokio_nor_the_wire() {
+    for (file, code) in all().into_iter().filter(|(file, _)| file.starts_with("agent/keeper/")) {
+        assert!(!code.contains("tokio") && !imported(&code).contains(&"wire"), "{file}");
+    }
+}
+
+#[test]
+fn unsafe_code_is_in_one_file() {
+    for (file, code) in all() {
+        assert!(file == "sys/process.rs" || !code.contains("unsafe "), "{file} has unsafe code");
+    }
+}
+
+#[test]
+fn imports_are_read_as_they_are_written() {
+    let code = "use crate::{\n domain::x,\n trust::{a, agent},\n};\nuse crate::sys::y; crate::wire::z()";
+    assert_eq!(imported(code), ["domain", "trust", "sys", "wire"]);
+}

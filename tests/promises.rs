@@ -1,0 +1,183 @@
+//! What is promised when things die: the master, either half of the agent, a task's process, the spool, the client.
+
+mod rig;
+
+use std::fs;
+
+use rig::{Rig, numbers, until};
+
+/// A command that prints numbers before and after a gate file appears, and what it prints.
+fn gated(rig: &Rig) -> (String, String) {
+    let gate = rig.path("gate");
+    let command =
+        format!("seq 1 20000; until [ -e {} ]; do sleep 0.05; done; seq 20001 40000; exit 7", gate.display());
+    (command, numbers(40_000))
+}
+
+fn assert_complete(rig: &Rig, run: &str, expected: &str) {
+    let task = rig.wait_task(run, "exited");
+    assert_eq!(task["status"], 7, "{task}");
+    let printed = rig.run(&["job", "logs", run]);
+    assert!(printed.out == expected, "{} of {} bytes", printed.out.len(), expected.len());
+}
+
+#[test]
+fn a_killed_master_loses_nothing() {
+    let mut rig = Rig::with_agents(&["a"]);
+    let (command, expected) = gated(&rig);
+    let run = rig.detached("a", &command);
+    rig.wait_task(&run, "running");
+    rig.kill_master();
+    rig.file("gate", b"");
+    rig.start_master(&[]);
+    assert_complete(&rig, &run, &expected);
+    assert_eq!(rig.on("a", "echo again").out, "again\n");
+    assert_eq!(rig.run(&["job", "list"]).status, 0);
+}
+
+#[test]
+fn a_client_rides_out_a_killed_master() {
+    let mut rig = Rig::with_agents(&["a"]);
+    let (command, expected) = gated(&rig);
+    let client =
+        rig.program().args(["run", "a", &command]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    until("the run has begun", || rig.run(&["job", "list"]).out.contains("seq"));
+    rig.wait_task("last", "running");
+    rig.kill_master();
+    rig.start_master(&[]);
+    rig.wait_state("a", "active");
+    rig.file("gate", b"");
+    let output = client.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(7));
+    assert!(output.stdout == expected.as_bytes(), "{} of {}", output.stdout.len(), expected.len());
+}
+
+#[test]
+fn a_killed_network_half_loses_nothing() {
+    let mut rig = Rig::with_agents(&["a"]);
+    let (command, expected) = gated(&rig);
+    let run = rig.detached("a", &command);
+    rig.wait_task(&run, "running");
+    rig.kill_network_half("a");
+    until("no contact is shown", || !rig.task(&run)["no_contact_since_ms"].is_null());
+    rig.file("gate", b"");
+    rig.restart_agent("a");
+    assert_complete(&rig, &run, &expected);
+}
+
+#[test]
+fn a_killed_keeper_loses_nothing() {
+    let rig = Rig::with_agents(&["a"]);
+    let (command, expected) = gated(&rig);
+    let run = rig.detached("a", &command);
+    rig.wait_task(&run, "running");
+    let keeper = rig.pid_in("a", "keeper.lock");
+    Rig::kill(keeper);
+    until("a new keeper", || rig.pid_in("a", "keeper.lock") != keeper);
+    assert_eq!(rig.on("a", "echo new keeper").out, "new keeper\n");
+    rig.file("gate", b"");
+    assert_complete(&rig, &run, &expected);
+}
+
+#[test]
+fn a_command_runs_on_when_everything_of_sloth_runner_is_killed_at_once() {
+    let mut rig = Rig::with_agents(&["a"]);
+    let (command, expected) = gated(&rig);
+    let run = rig.detached("a", &command);
+    rig.wait_task(&run, "running");
+    rig.kill_master();
+    let keeper = rig.pid_in("a", "keeper.lock");
+    rig.kill_network_half("a");
+    Rig::kill(keeper);
+    rig.file("gate", b"");
+    rig.restart_agent("a");
+    rig.start_master(&[]);
+    assert_complete(&rig, &run, &expected);
+}
+
+#[test]
+fn a_killed_task_process_is_lost_and_never_started_again() {
+    let rig = Rig::with_agents(&["a"]);
+    let marks = rig.path("marks");
+    let command = format!("echo mark >> {}; sleep 86405.5; true", marks.display());
+    let run = rig.detached("a", &command);
+    until("it runs", || marks.exists());
+    let shell = rig::processes_with(&command);
+    let stat = fs::read_to_string(format!("/proc/{}/stat", shell[0])).unwrap();
+    let parent: i32 = stat.rsplit(')').next().unwrap().split_whitespace().nth(1).unwrap().parse().unwrap();
+    Rig::kill(parent);
+    let task = rig.wait_task(&run, "lost");
+    assert!(task["outcome"].to_string().contains("was killed"), "{task}");
+    for pid in rig::processes_with("86405.5").into_iter().chain(shell) {
+        Rig::kill(pid);
+    }
+    assert_eq!(fs::read_to_string(&marks).unwrap(), "mark\n");
+}
+
+#[test]
+fn a_wiped_spool_is_lost_and_never_started_again() {
+    let mut rig = Rig::with_agents(&["a"]);
+    let marks = rig.path("marks");
+    let command = format!("echo mark >> {}; sleep 86406.5", marks.display());
+    let run = rig.detached("a", &command);
+    until("it runs", || marks.exists());
+    let keeper = rig.pid_in("a", "keeper.lock");
+    rig.kill_network_half("a");
+    Rig::kill(keeper);
+    // The machine is imaged anew, but for its identity.
+    let directory = rig.agent_dir("a");
+    fs::remove_dir_all(directory.join("tasks")).unwrap();
+    fs::remove_file(directory.join("id")).unwrap();
+    rig.restart_agent("a");
+    let task = rig.wait_task(&run, "lost");
+    assert!(task["outcome"].to_string().contains("another one"), "{task}");
+    assert_eq!(fs::read_to_string(&marks).unwrap(), "mark\n");
+    for pid in rig::processes_with("86406.5").into_iter().chain(rig::processes_with(&command)) {
+        Rig::kill(pid);
+    }
+}
+
+#[test]
+fn a_master_restored_from_a_backup_runs_nothing_twice_and_says_what_it_is() {
+    let mut rig = Rig::with_agents(&["a"]);
+    assert_eq!(rig.on("a", "true").status, 0);
+    rig.kill_master();
+    let (data, copy) = (rig.master_dir(), rig.path("copy"));
+    let copied = std::process::Command::new("cp").arg("-a").arg(&data).arg(&copy).status().unwrap();
+    assert!(copied.success());
+    rig.start_master(&[]);
+    rig.wait_state("a", "active");
+    let marks = rig.path("marks");
+    let command = format!("echo mark >> {}; exit 4", marks.display());
+    assert_eq!(rig.on("a", &command).status, 4);
+    rig.kill_master();
+    fs::remove_dir_all(&data).unwrap();
+    fs::rename(&copy, &data).unwrap();
+    rig.start_master(&[]);
+    rig.wait_state("a", "active");
+    let printed = rig.on("a", "true");
+    assert_eq!(printed.status, 125);
+    assert!(
+        printed.err.contains("restored from a backup") && printed.err.contains("--restored"),
+        "{printed:?}"
+    );
+    assert_eq!(fs::read_to_string(&marks).unwrap(), "mark\n");
+    rig.kill_master();
+    rig.start_master(&["--restored"]);
+    rig.wait_state("a", "active");
+    assert_eq!(rig.on("a", "echo goes on").out, "goes on\n");
+}
+
+#[test]
+fn a_command_of_an_offline_agent_waits_as_long_as_it_was_told() {
+    let mut rig = Rig::with_agents(&["a"]);
+    rig.kill_network_half("a");
+    rig.wait_state("a", "offline");
+    let printed = rig.run(&["run", "--start-within", "100ms", "a", "true"]);
+    assert_eq!(printed.status, 125);
+    assert!(printed.err.contains("undeliverable") && printed.err.contains("offline"), "{printed:?}");
+    let run = rig.detached("a", "echo late");
+    rig.restart_agent("a");
+    assert_eq!(rig.wait_task(&run, "exited")["status"], 0);
+    assert_eq!(rig.run(&["job", "logs", &run]).out, "late\n");
+}

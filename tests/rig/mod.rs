@@ -1,0 +1,307 @@
+//! A master and agents as real processes in a temporary directory, for the tests of the whole road.
+
+#![expect(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "each test file uses its part of the rig, and what fails in it fails the test"
+)]
+
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+/// How long anything may take before a test gives up on it. Generous: the machines are small and busy.
+pub const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Waits until a condition holds.
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// What `seq 1 LAST` prints.
+pub fn numbers(last: u32) -> String {
+    (1..=last).map(|n| n.to_string() + "\n").collect()
+}
+
+/// A fleet of one master and any number of agents.
+pub struct Rig {
+    dir: tempfile::TempDir,
+    master: Option<Child>,
+    port: u16,
+    agents: Vec<(String, Child)>,
+}
+
+/// What a command printed, as text.
+#[derive(Debug)]
+pub struct Printed {
+    pub status: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl From<Output> for Printed {
+    fn from(output: Output) -> Self {
+        Self {
+            status: output.status.code().unwrap_or(-1),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+impl Rig {
+    /// A master without agents.
+    pub fn new() -> Self {
+        Self::with_master(&[])
+    }
+
+    /// A master with further flags.
+    pub fn with_master(flags: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut rig = Self { dir, master: None, port: 0, agents: Vec::new() };
+        rig.start_master(flags);
+        rig
+    }
+
+    /// A master and active agents.
+    pub fn with_agents(names: &[&str]) -> Self {
+        let mut rig = Self::new();
+        for name in names {
+            rig.start_agent(name, &[]);
+        }
+        for name in names {
+            rig.wait_state(name, "active");
+        }
+        rig
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn master_dir(&self) -> PathBuf {
+        self.path("master")
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn socket(&self) -> String {
+        format!("unix:{}", self.master_dir().join("master.sock").display())
+    }
+
+    fn log(&self, name: &str) -> Stdio {
+        let file = File::options().create(true).append(true).open(self.path(name)).unwrap();
+        file.into()
+    }
+
+    /// This program, with an environment in which no real master or agent of this machine is found.
+    pub fn program(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sloth-runner"));
+        command.env("SLOTH_RUNNER_MASTER", self.socket()).env("RUST_BACKTRACE", "0").stdin(Stdio::null());
+        command
+    }
+
+    /// Starts the master, again on the same port when it ran before.
+    pub fn start_master(&mut self, flags: &[&str]) {
+        let child = self
+            .program()
+            .args(["master", "start", "--bind-address", "127.0.0.1"])
+            .args(["--port", &self.port.to_string()])
+            .arg("--data-dir")
+            .arg(self.master_dir())
+            .args(flags)
+            .stdout(Stdio::null())
+            .stderr(self.log("master.log"))
+            .spawn()
+            .unwrap();
+        self.master = Some(child);
+        until("the master serves", || {
+            let printed = self.run(&["master", "status", "-o", "json"]);
+            let status: Option<Value> = serde_json::from_str(&printed.out).ok();
+            let address = status.and_then(|status| Some(status["address"].as_str()?.to_owned()));
+            if let Some(port) = address.and_then(|address| address.rsplit(':').next()?.parse().ok()) {
+                self.port = port;
+            }
+            self.port != 0 && printed.status == 0
+        });
+    }
+
+    /// Kills the master as `kill -9` does.
+    pub fn kill_master(&mut self) {
+        let mut master = self.master.take().unwrap();
+        master.kill().unwrap();
+        master.wait().unwrap();
+    }
+
+    pub fn agent_dir(&self, name: &str) -> PathBuf {
+        self.path(&format!("agent-{name}"))
+    }
+
+    /// A join token.
+    pub fn token(&self) -> String {
+        let printed = self.run(&["master", "token", "create", "--address", &self.address()]);
+        let words: Vec<&str> = printed.out.split_whitespace().collect();
+        let at = words.iter().position(|word| *word == "--token").expect("a token");
+        words[at + 1].to_owned()
+    }
+
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The command that starts an agent, without a token.
+    pub fn agent_command(&self, name: &str, flags: &[&str]) -> Command {
+        let mut command = self.program();
+        command
+            .args(["agent", "start", "--name", name, "--master", &self.address()])
+            .arg("--data-dir")
+            .arg(self.agent_dir(name))
+            .args(flags)
+            .stdout(Stdio::null())
+            .stderr(self.log(&format!("agent-{name}.log")));
+        command
+    }
+
+    /// Starts an agent with a token.
+    pub fn start_agent(&mut self, name: &str, flags: &[&str]) {
+        let token = self.token();
+        let child = self.agent_command(name, flags).env("SLOTH_RUNNER_TOKEN", token).spawn().unwrap();
+        self.agents.push((name.to_owned(), child));
+    }
+
+    /// Starts an agent that has been there before.
+    pub fn restart_agent(&mut self, name: &str) {
+        let child = self.agent_command(name, &[]).spawn().unwrap();
+        self.agents.push((name.to_owned(), child));
+    }
+
+    /// Kills an agent's network half as `kill -9` does.
+    pub fn kill_network_half(&mut self, name: &str) {
+        let at = self.agents.iter().position(|(known, _)| known == name).unwrap();
+        let (_, mut child) = self.agents.remove(at);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// The process id in an agent's file.
+    pub fn pid_in(&self, agent: &str, file: &str) -> i32 {
+        fs::read_to_string(self.agent_dir(agent).join(file)).unwrap().trim().parse().unwrap()
+    }
+
+    pub fn kill(pid: i32) {
+        let pid = nix::unistd::Pid::from_raw(pid);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    }
+
+    /// Runs the program to its end.
+    pub fn run(&self, arguments: &[&str]) -> Printed {
+        self.program().args(arguments).output().unwrap().into()
+    }
+
+    /// `agent run`.
+    pub fn on(&self, target: &str, command: &str) -> Printed {
+        self.run(&["agent", "run", target, command])
+    }
+
+    /// Starts a run and returns its number.
+    pub fn detached(&self, target: &str, command: &str) -> String {
+        let printed = self.run(&["agent", "run", "--detach", target, command]);
+        assert_eq!(printed.status, 0, "{printed:?}");
+        printed.out.trim().to_owned()
+    }
+
+    /// The first task of a run, as JSON.
+    pub fn task(&self, run: &str) -> Value {
+        let printed = self.run(&["job", "show", run, "-o", "json"]);
+        let value: Value = serde_json::from_str(&printed.out).unwrap_or_else(|_| panic!("{printed:?}"));
+        value["tasks"][0].clone()
+    }
+
+    /// Waits until the first task of a run is in a state.
+    pub fn wait_task(&self, run: &str, state: &str) -> Value {
+        let mut task = Value::Null;
+        until(&format!("run {run} is {state}"), || {
+            task = self.task(run);
+            task["state"] == state
+        });
+        task
+    }
+
+    pub fn agent(&self, name: &str) -> Option<Value> {
+        let printed = self.run(&["agent", "list", "-o", "json"]);
+        let value: Value = serde_json::from_str(&printed.out).ok()?;
+        value["agents"].as_array()?.iter().find(|agent| agent["name"] == name).cloned()
+    }
+
+    pub fn wait_state(&self, name: &str, state: &str) {
+        until(&format!("{name} is {state}"), || {
+            self.agent(name).is_some_and(|agent| agent["state"] == state)
+        });
+    }
+
+    /// A file of these bytes.
+    pub fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.path(name);
+        File::create(&path).unwrap().write_all(bytes).unwrap();
+        path
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        let mut directories: Vec<PathBuf> = Vec::new();
+        for (name, _) in &self.agents {
+            directories.push(self.agent_dir(name));
+        }
+        for directory in directories {
+            let mut stop = self.program();
+            stop.args(["agent", "stop", "--grace", "1ms", "--data-dir"]).arg(directory);
+            let _ = stop.output();
+        }
+        for (_, child) in &mut self.agents {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if let Some(master) = &mut self.master {
+            let _ = master.kill();
+            let _ = master.wait();
+        }
+        if thread::panicking() {
+            for entry in fs::read_dir(self.dir.path()).into_iter().flatten().flatten() {
+                if entry.path().extension().is_some_and(|ending| ending == "log") {
+                    let text = fs::read_to_string(entry.path()).unwrap_or_default();
+                    eprintln!("--- {}\n{text}", entry.path().display());
+                }
+            }
+        }
+    }
+}
+
+/// Processes whose command line has this text.
+pub fn processes_with(text: &str) -> Vec<i32> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
+        let line = fs::read(Path::new("/proc").join(pid.to_string()).join("cmdline")).unwrap_or_default();
+        let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+        if words.contains(&text.as_bytes()) {
+            found.push(pid);
+        }
+    }
+    found
+}

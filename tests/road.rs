@@ -1,0 +1,336 @@
+//! The main job through real processes: bytes, statuses, cancelling, environment, links, and bad input.
+
+#![expect(clippy::unwrap_used, reason = "what fails in a test's helpers fails the test")]
+
+mod rig;
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    process::Stdio,
+    thread,
+};
+
+use rig::{Rig, numbers, processes_with, until};
+
+#[test]
+fn output_and_status_come_back_as_the_command_gave_them() {
+    let rig = Rig::with_agents(&["web-1", "web-2"]);
+    let printed = rig.on("web-1", "echo out; echo err >&2; exit 3");
+    assert_eq!((printed.status, printed.out.as_str(), printed.err.as_str()), (3, "out\n", "err\n"));
+
+    let printed = rig.on("web-1", "kill -9 $$");
+    assert_eq!(printed.status, 137);
+
+    let printed = rig.on("web-*", "echo $SLOTH_AGENT");
+    let mut lines: Vec<&str> = printed.out.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["web-1: web-1", "web-2: web-2"], "any expression prints whole lines");
+    assert_eq!(rig.on("web-[", "true").status, 2);
+    let printed = rig.run(&["agent", "run", "-N", "web-2,", "echo x"]);
+    assert_eq!(printed.status, 2, "an empty part is a typing error");
+
+    let printed = rig.run(&["agent", "exec", "web-1", "printf", "%s|", "a b", "$HOME", "it's"]);
+    assert_eq!(printed.out, "a b|$HOME|it's|", "several words arrive as they are");
+    assert_eq!(rig.on("web-1,web-2", "[ $SLOTH_AGENT = web-1 ] || exit 7").status, 7);
+}
+
+#[test]
+fn every_byte_arrives_in_both_directions_of_trouble() {
+    let rig = Rig::with_agents(&["a"]);
+    let random: Vec<u8> = (0..40_000_000u64)
+        .map(|n| u8::try_from((n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33) & 0xff).unwrap())
+        .collect();
+    let all_values: Vec<u8> = (0..=255).collect();
+    let one_line = vec![b'x'; 30_000_000];
+    for (name, bytes) in [("random", random), ("values", all_values), ("line", one_line)] {
+        let path = rig.file(name, &bytes);
+        let output = rig.program().args(["run", "a", "cat"]).arg(&path).output().unwrap();
+        assert!(output.status.success());
+        assert!(output.stdout == bytes, "{name}: {} of {} bytes", output.stdout.len(), bytes.len());
+        let logs = rig.program().args(["job", "logs", "last"]).output().unwrap();
+        assert!(logs.stdout == bytes, "{name} in the log");
+    }
+    let from = rig.run(&["job", "logs", "last", "--agent", "a", "--from", "29999990"]);
+    assert_eq!(from.out, "x".repeat(10), "any offset");
+}
+
+#[test]
+fn short_commands_lose_nothing() {
+    let rig = Rig::with_agents(&["a"]);
+    let numbers = numbers(2000);
+    for _ in 0..60 {
+        assert_eq!(rig.on("a", "echo hello").out, "hello\n");
+        assert_eq!(rig.on("a", "seq 1 2000").out, numbers);
+    }
+}
+
+#[test]
+fn a_command_has_a_clean_environment() {
+    let rig = Rig::with_agents(&["a"]);
+    let printed = rig.on("a", "env | cut -d= -f1 | sort | tr '\\n' ' '; umask; wc -c");
+    assert!(!printed.out.contains("TOKEN") && !printed.out.contains("SLOTH_RUNNER"), "{}", printed.out);
+    for name in ["HOME", "LANG", "LOGNAME", "PATH", "SHELL", "SLOTH_RUN_ID", "SLOTH_TASK_ID", "USER"] {
+        assert!(printed.out.contains(name), "{name} in {}", printed.out);
+    }
+    assert!(printed.out.ends_with("0022\n0\n"), "umask and an empty stdin: {}", printed.out);
+    let printed = rig.run(&["run", "-e", "X=a b", "--cwd", "/usr", "a", "echo \"$X\"; pwd"]);
+    assert_eq!(printed.out, "a b\n/usr\n");
+}
+
+#[test]
+fn cancelling_leaves_nothing_and_proves_it() {
+    let rig = Rig::with_agents(&["a"]);
+    let (one, two) = ("86401.5", "86402.5");
+    let mut client = rig
+        .program()
+        .args(["run", "a", &format!("sleep {one} & (setsid sleep {two} &) ; wait")])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    until("both sleep", || !processes_with(one).is_empty() && !processes_with(two).is_empty());
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(client.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    let mut said = String::new();
+    client.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(client.wait().unwrap().code(), Some(130));
+    assert!(said.contains("3 processes ended, 0 left"), "{said}");
+    assert!(processes_with(one).is_empty() && processes_with(two).is_empty());
+}
+
+#[test]
+fn timeouts_end_the_tree_and_background_children_live_on() {
+    let rig = Rig::with_agents(&["a"]);
+    let printed = rig.run(&["run", "--timeout", "300ms", "a", "sleep 86403.5 & sleep 86403.5"]);
+    assert_eq!(printed.status, 124);
+    assert!(printed.err.contains("timed out, 3 processes ended, 0 left"), "{}", printed.err);
+
+    let printed = rig.run(&["run", "-o", "json", "a", "sleep 86404.5 & echo started"]);
+    let run: serde_json::Value = serde_json::from_str(&printed.out).unwrap();
+    assert_eq!(run["tasks"][0]["stdout"], "started\n");
+    assert_eq!(run["tasks"][0]["outcome"]["background"], 1);
+    assert_eq!(printed.status, 0);
+    let sleeping = processes_with("86404.5");
+    assert_eq!(sleeping.len(), 1, "a background child lives on");
+    Rig::kill(sleeping[0]);
+}
+
+#[test]
+fn a_client_may_go_away_and_come_back() {
+    let rig = Rig::with_agents(&["a"]);
+    let gate = rig.path("gate");
+    let command = format!("echo one; until [ -e {} ]; do sleep 0.05; done; echo two", gate.display());
+    let mut client = rig.program().args(["run", "a", &command]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut first = [0; 4];
+    client.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+    client.kill().unwrap();
+    client.wait().unwrap();
+    rig.wait_task("last", "running");
+    let attached =
+        rig.program().args(["job", "attach", "last", "--from", "4"]).stdout(Stdio::piped()).spawn();
+    rig.file("gate", b"");
+    let output = attached.unwrap().wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "two\n", "it continues at the next byte");
+    assert_eq!(rig.run(&["job", "logs", "last"]).out, "one\ntwo\n");
+}
+
+#[test]
+fn a_closed_pipe_cancels_one_agent() {
+    let rig = Rig::with_agents(&["a"]);
+    let mut client = rig.program().args(["run", "a", "yes"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut some = [0; 100];
+    client.stdout.take().unwrap().read_exact(&mut some).unwrap();
+    assert_eq!(client.wait().unwrap().code(), Some(141));
+    assert_eq!(rig.wait_task("last", "cancelled")["state"], "cancelled");
+}
+
+#[test]
+fn agents_behind_nothing_use_the_tunnel_and_the_list_says_why() {
+    let mut rig = Rig::with_agents(&["plain"]);
+    assert_eq!(rig.agent("plain").unwrap()["link"], "tunnel");
+    let port = free_port();
+    rig.start_agent("direct", &["--port", &port.to_string(), "--bind-address", "127.0.0.1"]);
+    until("a direct link", || rig.agent("direct").is_some_and(|agent| agent["link"] == "direct"));
+    let report = format!("127.0.0.1:{}", free_port());
+    let other = free_port().to_string();
+    rig.start_agent("wrong", &["--port", &other, "--bind-address", "127.0.0.1", "--report-address", &report]);
+    until("a diagnosis", || {
+        let said = rig.agent("wrong").map(|agent| agent["link_reason"].to_string()).unwrap_or_default();
+        said.contains(&report) && said.contains("refused") && said.contains("using the tunnel")
+    });
+    assert_eq!(rig.on("plain,direct,wrong", "true").status, 0);
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Forwards connections to a port, until it is told to cut them.
+fn forwarder(to: u16) -> (u16, std::sync::mpsc::Sender<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (cut, told) = std::sync::mpsc::channel::<()>();
+    let connections = std::sync::Arc::new(std::sync::Mutex::new(Vec::<TcpStream>::new()));
+    let all = std::sync::Arc::clone(&connections);
+    let stopped = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let is_stopped = std::sync::Arc::clone(&stopped);
+    thread::spawn(move || {
+        for incoming in listener.incoming().flatten() {
+            if is_stopped.load(std::sync::atomic::Ordering::SeqCst) {
+                return;
+            }
+            let Ok(outgoing) = TcpStream::connect(("127.0.0.1", to)) else { continue };
+            for (mut from, mut into) in [
+                (incoming.try_clone().unwrap(), outgoing.try_clone().unwrap()),
+                (outgoing.try_clone().unwrap(), incoming.try_clone().unwrap()),
+            ] {
+                thread::spawn(move || std::io::copy(&mut from, &mut into));
+            }
+            all.lock().unwrap().extend([incoming, outgoing]);
+        }
+    });
+    thread::spawn(move || {
+        let _ = told.recv();
+        stopped.store(true, std::sync::atomic::Ordering::SeqCst);
+        for connection in connections.lock().unwrap().drain(..) {
+            let _ = connection.shutdown(std::net::Shutdown::Both);
+        }
+    });
+    (port, cut)
+}
+
+#[test]
+fn a_run_survives_the_end_of_its_direct_link() {
+    let mut rig = Rig::new();
+    let port = free_port();
+    let (reported, cut) = forwarder(port);
+    let flags = ["--port", &port.to_string(), "--bind-address", "127.0.0.1"];
+    let report = format!("127.0.0.1:{reported}");
+    rig.start_agent("box", &[&flags[..], &["--report-address", &report]].concat());
+    until("a direct link", || rig.agent("box").is_some_and(|agent| agent["link"] == "direct"));
+    let gate = rig.path("gate");
+    let command = format!("seq 1 500; until [ -e {} ]; do sleep 0.05; done; seq 501 1000", gate.display());
+    let run = rig.detached("box", &command);
+    rig.wait_task(&run, "running");
+    cut.send(()).unwrap();
+    until("the tunnel", || rig.agent("box").is_some_and(|agent| agent["link"] == "tunnel"));
+    rig.file("gate", b"");
+    rig.wait_task(&run, "exited");
+    assert_eq!(rig.run(&["job", "logs", &run]).out, numbers(1000));
+}
+
+#[test]
+fn eight_floods_starve_neither_a_neighbour_nor_the_session() {
+    let rig = Rig::with_agents(&["a"]);
+    let floods: Vec<_> = (0..8).map(|_| rig.detached("a", "exec timeout 4 yes")).collect();
+    for flood in &floods {
+        rig.wait_task(flood, "running");
+    }
+    for _ in 0..5 {
+        assert_eq!(rig.on("a", "echo quick").out, "quick\n");
+        assert_eq!(rig.agent("a").unwrap()["state"], "active");
+    }
+    for flood in &floods {
+        rig.run(&["job", "cancel", flood]);
+        until("the flood has ended", || rig.task(flood)["outcome"] != serde_json::Value::Null);
+    }
+}
+
+#[test]
+fn bad_input_gets_a_clear_answer_and_the_right_status() {
+    let rig = Rig::with_agents(&["web-1"]);
+    let long = "x".repeat(120_000);
+    let table: [(&[&str], i32, &str); 13] = [
+        (&["run", "wbe-1", "true"], 125, "did you mean web-1?"),
+        (&["run", "db-*", "true"], 125, "no agent matches db-*"),
+        (&["run", "--cwd", "/no/such", "web-1", "true"], 125, "cannot run in /no/such on web-1"),
+        (&["run", "web-1", "no-such-command"], 127, "command not found"),
+        (&[&["run", "web-1"][..], &[long.as_str(); 9]].concat(), 2, "at most 1 MiB is taken"),
+        (&["run", "web-1"], 2, "COMMAND"),
+        (&["run", "-e", "X", "web-1", "true"], 2, "NAME=VALUE"),
+        (&["run", "a b", "true"], 2, "cannot be an agent's name"),
+        (&["agent", "get", "web-2"], 1, "did you mean web-1?"),
+        (&["agent", "approve", "web-9"], 1, "no key waits"),
+        (&["agent", "delete", "web-9"], 1, "there is no agent web-9"),
+        (&["job", "show", "99"], 1, "there is no run 99"),
+        (
+            &["run", "--master", "unix:/no/such.sock", "web-1", "true"],
+            125,
+            "no master answers on /no/such.sock",
+        ),
+    ];
+    for (arguments, status, text) in table {
+        let printed = rig.run(arguments);
+        assert_eq!(printed.status, status, "{arguments:.60?} {printed:?}");
+        assert!(printed.err.contains(text), "{arguments:.60?} {printed:?}");
+        assert!(!printed.err.contains("Status {") && !printed.err.contains("panicked"), "{printed:?}");
+    }
+    let odd = std::os::unix::ffi::OsStrExt::as_bytes(std::ffi::OsStr::new("printf '"));
+    let command = [odd, b"\xff\xfe'"].concat();
+    let command: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(&command);
+    let output = rig.program().args(["run", "web-1"]).arg(command).output().unwrap();
+    assert_eq!(output.stdout, b"\xff\xfe", "a command that is no UTF-8 runs as it is");
+}
+
+#[test]
+fn daemons_say_why_they_cannot_start() {
+    let mut rig = Rig::with_agents(&["a"]);
+    let second = rig
+        .program()
+        .args(["master", "--port", "0", "--daemon", "--data-dir"])
+        .arg(rig.master_dir())
+        .output()
+        .unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("a master already runs on"));
+    let other = rig.path("other");
+    let used = rig.port().to_string();
+    let taken = rig
+        .program()
+        .args(["master", "--bind-address", "127.0.0.1", "--port", &used, "--daemon", "--data-dir"])
+        .arg(&other)
+        .output()
+        .unwrap();
+    assert_eq!(taken.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&taken.stderr).into_owned();
+    assert!(said.contains("cannot listen on") && said.contains("in use"), "{said}");
+
+    let agent = rig.agent_command("a", &["--daemon"]).stderr(Stdio::piped()).output().unwrap();
+    assert_eq!(agent.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&agent.stderr).contains("an agent already runs on"));
+
+    let daemon = rig.agent_command("b", &["--daemon"]).stdout(Stdio::piped()).output().unwrap();
+    let said = String::from_utf8_lossy(&daemon.stdout).into_owned();
+    assert_eq!(daemon.status.code(), Some(0));
+    assert!(said.contains("b is pending") && said.contains("agent approve b --fingerprint"), "{said}");
+    let digits = said.split_whitespace().last().unwrap().to_owned();
+    let approved = rig.run(&["agent", "approve", "b", "--fingerprint", &digits]);
+    assert_eq!(approved.status, 0, "{approved:?}");
+    rig.wait_state("b", "active");
+    assert_eq!(rig.on("b", "echo hello").out, "hello\n");
+    let stop = rig.program().args(["agent", "stop", "--data-dir"]).arg(rig.agent_dir("b")).output().unwrap();
+    assert!(stop.status.success());
+    rig.wait_state("b", "offline");
+    let printed = rig.run(&["agent", "stop", "a"]);
+    assert_eq!(printed.status, 0, "{printed:?}");
+    rig.wait_state("a", "offline");
+    rig.restart_agent("a");
+    rig.wait_state("a", "active");
+}
+
+#[test]
+fn garbage_on_the_port_hurts_nobody() {
+    let rig = Rig::with_agents(&["a"]);
+    for bytes in [&b"GET / HTTP/1.0\r\n\r\n"[..], &[0; 100], &[0x16, 3, 1, 255, 255, 0, 0]] {
+        let mut connection = TcpStream::connect(("127.0.0.1", rig.port())).unwrap();
+        let _ = connection.write_all(bytes);
+        let _ = connection.shutdown(std::net::Shutdown::Write);
+        let mut answer = Vec::new();
+        let _ = connection.read_to_end(&mut answer);
+    }
+    let silent: Vec<_> =
+        (0..200).filter_map(|_| TcpStream::connect(("127.0.0.1", rig.port())).ok()).collect();
+    assert_eq!(rig.on("a", "echo hello").out, "hello\n");
+    drop(silent);
+    assert_eq!(rig.agent("a").unwrap()["state"], "active");
+}

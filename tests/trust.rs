@@ -1,0 +1,306 @@
+//! Who may do what: every method of both sides, called by everybody over the network.
+
+#![expect(clippy::unwrap_used, reason = "what fails in a test's helpers fails the test")]
+
+mod rig;
+
+use std::{collections::BTreeMap, fs, net::TcpListener, sync::Arc};
+
+use http::{Request, StatusCode};
+use prost::Message as _;
+use rig::{Rig, until};
+use sloth_runner::{
+    trust::{
+        authority::Authority,
+        fingerprint::Fingerprint,
+        identity::Identity,
+        key::Key,
+        tls::{self, ALPN_H2, ALPN_TUNNEL, Credentials},
+        verify::Trust,
+    },
+    wire::{channel::Channel, connect::dial, proto},
+};
+use tonic::{Code, body::Body};
+use tower::ServiceExt as _;
+
+/// Every method in the compiled proto files.
+fn methods() -> Vec<String> {
+    let set = prost_types::FileDescriptorSet::decode(proto::DESCRIPTORS).unwrap();
+    let mut methods = Vec::new();
+    for file in &set.file {
+        for service in &file.service {
+            for method in &service.method {
+                methods.push(format!("/{}.{}/{}", file.package(), service.name(), method.name()));
+            }
+        }
+    }
+    assert!(methods.len() >= 15);
+    methods
+}
+
+#[test]
+fn every_method_has_a_row_in_the_access_table() {
+    for method in methods() {
+        assert!(sloth_runner::trust::access::has_row(&method), "{method} has no row");
+    }
+}
+
+/// What came of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// It reached the method, whatever that said of an empty message.
+    Served,
+    /// The access table refused it.
+    Refused,
+    /// The connection did not come about, or did not carry it.
+    NoConnection,
+}
+
+async fn call(port: u16, own: Option<Credentials>, ca: &Trust, method: &str) -> Verdict {
+    let Ok(config) = tls::client(own, ca.clone(), ALPN_H2) else { return Verdict::NoConnection };
+    let Ok(dialled) = dial("127.0.0.1", port, Arc::new(config), tls::server_name("x")).await else {
+        return Verdict::NoConnection;
+    };
+    let Ok((channel, connection)) = Channel::handshake(dialled.stream).await else {
+        return Verdict::NoConnection;
+    };
+    tokio::spawn(connection);
+    // One empty message: five bytes of gRPC's own header.
+    let body = Body::new(http_body_util::Full::new(bytes::Bytes::from_static(&[0; 5])));
+    let request = Request::post(format!("http://sloth-runner{method}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(body)
+        .unwrap();
+    let answer = tokio::time::timeout(rig::PATIENCE, channel.oneshot(request)).await;
+    let Ok(response) = answer.expect("an answer in time") else { return Verdict::NoConnection };
+    assert_eq!(response.status(), StatusCode::OK);
+    let code = response.headers().get("grpc-status").map(|code| Code::from_bytes(code.as_bytes()));
+    match code {
+        Some(Code::Unauthenticated | Code::PermissionDenied | Code::Unimplemented) => Verdict::Refused,
+        _ => Verdict::Served,
+    }
+}
+
+fn credentials(authority: &Authority, identity: &Identity) -> (Credentials, Fingerprint) {
+    let key = Key::generate().unwrap();
+    let certificate = authority.issue(&key, identity).unwrap();
+    let chain = vec![certificate, authority.certificate().clone()];
+    (Credentials { chain, key: key.to_der() }, key.fingerprint())
+}
+
+fn add_operator(rig: &Rig, name: &str, role: &str, key: Fingerprint) {
+    let database = rusqlite::Connection::open(rig.master_dir().join("sloth-runner.db")).unwrap();
+    database.busy_timeout(rig::PATIENCE).unwrap();
+    let row = "INSERT INTO operators (name, fingerprint, role) VALUES (?1, ?2, ?3)";
+    database.execute(row, [name, &key.to_string(), role]).unwrap();
+}
+
+/// What a caller presents, made anew for each call.
+type Present = Box<dyn Fn() -> Option<Credentials>>;
+
+fn identity_of(kind: &str, name: &str) -> Identity {
+    match kind {
+        "agent" => Identity::Agent(name.parse().unwrap()),
+        "operator" => Identity::Operator(name.parse().unwrap()),
+        _ => Identity::Master(name.to_owned()),
+    }
+}
+
+fn expected_on_master(caller: &str, method: &str) -> Verdict {
+    let looks = ["GetStatus", "ListAgents", "FollowRun", "ListRuns"];
+    let works = ["StartRun", "CancelRun"];
+    let name = method.rsplit('/').next().unwrap();
+    let is_control = method.contains("ControlService");
+    let served = match caller {
+        "other CA" => return Verdict::NoConnection,
+        _ if method.ends_with("/Enroll") => true,
+        "viewer" => is_control && looks.contains(&name),
+        "operator" => is_control && (looks.contains(&name) || works.contains(&name)),
+        "admin" => is_control,
+        _ => false,
+    };
+    if served { Verdict::Served } else { Verdict::Refused }
+}
+
+#[test]
+fn every_method_is_open_to_those_it_is_for_and_to_nobody_else() {
+    let mut rig = Rig::with_agents(&["a"]);
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    rig.start_agent("direct", &["--port", &port.to_string(), "--bind-address", "127.0.0.1"]);
+    until("a direct link", || rig.agent("direct").is_some_and(|agent| agent["link"] == "direct"));
+
+    let authority = Arc::new(Authority::load_or_create(&rig.master_dir().join("identity")).unwrap());
+    let other_dir = tempfile::tempdir().unwrap();
+    let other = Arc::new(Authority::load_or_create(other_dir.path()).unwrap());
+    let ca = Trust::Pinned(authority.certificate().clone());
+
+    let mut callers: Vec<(&str, Present)> = vec![("stranger", Box::new(|| None))];
+    for (caller, kind, name) in [
+        ("agent", "agent", "a"),
+        ("other agent", "agent", "never-enrolled"),
+        ("another master", "master", "2"),
+        ("unknown operator", "operator", "nobody"),
+    ] {
+        let authority = Arc::clone(&authority);
+        let present = move || Some(credentials(&authority, &identity_of(kind, name)).0);
+        callers.push((caller, Box::new(present)));
+    }
+    for role in ["viewer", "operator", "admin"] {
+        let (own, key) = credentials(&authority, &identity_of("operator", role));
+        add_operator(&rig, role, role, key);
+        let present = move || Some(Credentials { chain: own.chain.clone(), key: own.key.clone_key() });
+        callers.push((role, Box::new(present)));
+    }
+    callers
+        .push(("other CA", Box::new(move || Some(credentials(&other, &identity_of("operator", "admin")).0))));
+
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut table: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (caller, present) in &callers {
+        for method in methods() {
+            let verdict = runtime.block_on(call(rig.port(), present(), &ca, &method));
+            table.entry(method.clone()).or_default().push(format!("{caller}: {verdict:?}"));
+            let expected = expected_on_master(caller, &method);
+            // A certificate of another CA may be refused before or after the first byte.
+            assert_eq!(verdict, expected, "on the master: {caller} {method}");
+        }
+    }
+    for (caller, present) in &callers {
+        for method in methods() {
+            let verdict = runtime.block_on(call(port, present(), &ca, &method));
+            table.entry(format!("agent's side {method}")).or_default().push(format!("{caller}: {verdict:?}"));
+            let expected = match *caller {
+                "another master" if method.contains("AgentService") => Verdict::Served,
+                "stranger" | "other CA" => Verdict::NoConnection,
+                _ => Verdict::Refused,
+            };
+            assert_eq!(verdict, expected, "on the agent: {caller} {method}");
+        }
+    }
+    for (method, verdicts) in table {
+        println!("{method}\n    {}", verdicts.join(", "));
+    }
+}
+
+#[test]
+fn a_tunnel_needs_an_agents_certificate() {
+    let rig = Rig::new();
+    let authority = Authority::load_or_create(&rig.master_dir().join("identity")).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let ca = Trust::Pinned(authority.certificate().clone());
+    for own in [None, Some(credentials(&authority, &identity_of("operator", "x")).0)] {
+        let config = Arc::new(tls::client(own, ca.clone(), ALPN_TUNNEL).unwrap());
+        let read = runtime.block_on(async {
+            let dialled = dial("127.0.0.1", rig.port(), config, tls::server_name("x")).await;
+            let mut stream = dialled.unwrap().stream;
+            tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 1]).await
+        });
+        assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+    }
+}
+
+#[test]
+fn a_changed_key_waits_and_a_deleted_agent_asks_again() {
+    let mut rig = Rig::with_agents(&["web-1"]);
+    // The same name from another machine: another key.
+    let thief = rig
+        .program()
+        .args(["agent", "start", "--name", "web-1", "--master", &rig.address(), "--daemon", "--data-dir"])
+        .arg(rig.path("thief"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&thief.stdout).into_owned();
+    assert!(said.contains("pending") && said.contains("another key is known"), "{said}");
+    assert_eq!(rig.on("web-1", "echo mine").out, "mine\n");
+    let listed = rig.run(&["agent", "list"]).out;
+    assert!(listed.contains("another key claims this name"), "{listed}");
+    let printed = rig.run(&["agent", "approve", "web-1"]);
+    assert_eq!(printed.status, 2, "without a fingerprint the waiting keys are shown");
+    assert!(said.contains(printed.out.split_whitespace().next().unwrap()), "{printed:?} {said}");
+    assert_eq!(rig.run(&["agent", "approve", "web-1", "--fingerprint", "1234"]).status, 1);
+    assert_eq!(rig.run(&["agent", "reject", "web-1"]).status, 0);
+    let mut stop = rig.program();
+    assert!(stop.args(["agent", "stop", "--data-dir"]).arg(rig.path("thief")).status().unwrap().success());
+
+    assert_eq!(rig.run(&["agent", "delete", "web-1"]).status, 0);
+    rig.wait_state("web-1", "pending");
+    rig.kill_network_half("web-1");
+}
+
+#[test]
+fn tokens_are_good_for_what_they_were_made_for() {
+    let mut rig = Rig::new();
+    let token = rig.token();
+    let start = |name: &str, token: &str| {
+        let mut command = rig.agent_command(name, &["--daemon"]);
+        command.env("SLOTH_RUNNER_TOKEN", token).stdout(std::process::Stdio::piped());
+        command.stderr(std::process::Stdio::piped()).output().unwrap()
+    };
+    let first = start("one", &token);
+    assert!(String::from_utf8_lossy(&first.stdout).contains("one is active"), "{first:?}");
+    let second = start("two", &token);
+    assert_eq!(second.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("used up"), "{second:?}");
+    let garbage = start("three", "garbage");
+    assert_eq!(garbage.status.code(), Some(2));
+    let fake = format!("{}-{}", &token[..token.rfind('-').unwrap()], "00".repeat(32));
+    let wrong_ca = start("four", &fake);
+    assert!(String::from_utf8_lossy(&wrong_ca.stdout).contains("wrong CA"), "{wrong_ca:?}");
+    for name in ["one", "four"] {
+        let mut stop = rig.program();
+        assert!(
+            stop.args(["agent", "stop", "--data-dir"]).arg(rig.agent_dir(name)).status().unwrap().success()
+        );
+    }
+    rig.kill_master();
+    rig.start_master(&["--enroll", "any"]);
+    assert!(rig.run(&["master", "status"]).out.contains("whoever reaches the port is let in"));
+}
+
+#[test]
+fn secrets_are_readable_by_their_owner_only() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let rig = Rig::with_agents(&["a"]);
+    let mode = |path: std::path::PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(rig.master_dir().join("identity/ca.key")), 0o600);
+    assert_eq!(mode(rig.agent_dir("a").join("identity/agent.key")), 0o600);
+    assert_eq!(mode(rig.master_dir()), 0o700);
+    assert_eq!(mode(rig.agent_dir("a")), 0o700);
+}
+
+#[test]
+fn a_thousand_strangers_do_not_disturb_the_agents() {
+    let rig = Rig::with_agents(&["a"]);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let mut calls = tokio::task::JoinSet::new();
+        for n in 0..1_000 {
+            let port = rig.port();
+            calls.spawn(async move {
+                let config = Arc::new(tls::client(None, Trust::FirstUse, ALPN_H2).ok()?);
+                let dialled = dial("127.0.0.1", port, config, tls::server_name("m")).await.ok()?;
+                let (channel, connection) = Channel::handshake(dialled.stream).await.ok()?;
+                tokio::spawn(connection);
+                let key = Key::generate().ok()?;
+                let request = proto::EnrollRequest {
+                    protocol: Some(sloth_runner::wire::PROTOCOL),
+                    name: format!("stranger-{n}"),
+                    certificate_request: key.certificate_request().ok()?.into(),
+                    ..proto::EnrollRequest::default()
+                };
+                let origin = Channel::origin();
+                let mut client =
+                    proto::enrollment_service_client::EnrollmentServiceClient::with_origin(channel, origin);
+                client.enroll(request).await.ok()
+            });
+        }
+        while calls.join_next().await.is_some() {}
+    });
+    let status: serde_json::Value =
+        serde_json::from_str(&rig.run(&["master", "status", "-o", "json"]).out).unwrap();
+    assert_eq!(status["pending"], 10, "ten of one source may wait: {status}");
+    assert!(status["refused_strangers"].as_u64().unwrap() > 0, "{status}");
+    assert_eq!(rig.on("a", "echo hello").out, "hello\n");
+    assert_eq!(rig.agent("a").unwrap()["state"], "active");
+}
