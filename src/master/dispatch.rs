@@ -108,7 +108,10 @@ pub async fn attach(context: Context, order: AttachOrder) {
 }
 
 async fn follow(context: Context, order: AttachOrder) -> Lost {
-    tokio::time::sleep(order.delay).await;
+    if !order.delay.is_zero() {
+        // A sleep of nothing takes the timer's whole millisecond.
+        tokio::time::sleep(order.delay).await;
+    }
     let log = match context.logs.open(order.id.run) {
         Ok(log) => log,
         Err(error) => {

@@ -1,6 +1,11 @@
 //! Processes: forking, new sessions, and everything below a process. The house's only unsafe code.
 
-use std::{collections::HashMap, fs, io, os::unix::process::CommandExt as _, process::Command};
+use std::{
+    collections::HashMap,
+    fs, io,
+    os::unix::{fs::MetadataExt as _, process::CommandExt as _},
+    process::Command,
+};
 
 use nix::{
     sys::{
@@ -41,7 +46,8 @@ pub enum Forked {
 /// When the process has more than one thread: the other threads' locks would stay locked in the child for ever.
 #[expect(unsafe_code, reason = "fork has no safe form; the check above it makes it sound")]
 pub fn fork() -> io::Result<Forked> {
-    let threads = fs::read_dir("/proc/self/task")?.count();
+    // The directory's link count is that of its entries, `.` and `..`.
+    let threads = fs::metadata("/proc/self/task")?.nlink() - 2;
     assert_eq!(threads, 1, "only a process with one thread may fork");
     // SAFETY: with a single thread no lock can be held by a thread that does not exist in the child.
     match unsafe { nix::unistd::fork() }? {

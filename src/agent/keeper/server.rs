@@ -26,7 +26,7 @@ use nix::{
 
 use super::{
     protocol::{KeeperReply, KeeperRequest, Lines, StartTask, TaskRecord, TaskRequest, line},
-    task::{self, Setup},
+    task::{self, Account, Setup},
 };
 use crate::{
     agent::layout::Layout,
@@ -64,6 +64,7 @@ pub fn run(layout: &Layout, ready: impl FnOnce()) -> io::Result<()> {
     let keeper = Keeper {
         layout: layout.clone(),
         boot: boot_id()?,
+        account: Account::look_up(),
         listener,
         signals,
         clients: Vec::new(),
@@ -98,6 +99,7 @@ struct Client {
 struct Keeper {
     layout: Layout,
     boot: String,
+    account: Account,
     listener: UnixListener,
     signals: SignalFd,
     clients: Vec<Client>,
@@ -221,7 +223,10 @@ impl Keeper {
             let lock = Lock::try_take(&layout.lock())?.ok_or(io::ErrorKind::WouldBlock)?;
             let listener = socket::listen(&layout.socket(), 0o600)?;
             let side = fork()?;
-            io::Result::Ok((side, Setup { record, layout: layout.clone(), lock, listener }))
+            io::Result::Ok((
+                side,
+                Setup { record, layout: layout.clone(), lock, listener, account: self.account.clone() },
+            ))
         };
         match prepare() {
             Ok((Forked::Parent(_), _)) => Ok(Started::Here),

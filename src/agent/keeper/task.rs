@@ -67,6 +67,8 @@ pub struct Setup {
     pub lock: Lock,
     /// Bound to the task's socket.
     pub listener: UnixListener,
+    /// Whose commands these are.
+    pub account: Account,
 }
 
 /// Runs a task to its end. The caller is a fresh fork and exits when this returns.
@@ -87,7 +89,7 @@ pub fn run(setup: Setup) -> io::Result<()> {
     setup.listener.set_nonblocking(true)?;
 
     let started = Instant::now();
-    match start_command(&setup.record) {
+    match start_command(&setup.record, &setup.account) {
         Ok(child) => Supervisor::new(setup, signals, child, started).run(),
         Err(reason) => {
             let outcome = Outcome::from(Ending::Refused(reason));
@@ -100,31 +102,50 @@ fn write_ending(layout: &TaskLayout, ending: &TaskEnding) -> io::Result<()> {
     write_private(&layout.ending(), &line(ending), false)
 }
 
-/// The shell that runs commands on this machine: bash, else sh.
-fn find_shell() -> Option<(&'static str, PathBuf)> {
-    ["bash", "sh"].into_iter().find_map(|shell| {
-        PATH.split(':')
-            .map(|directory| Path::new(directory).join(shell))
-            .find(|path| nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok())
-            .map(|path| (shell, path))
-    })
+/// What commands of this machine's user are started with. Looked up once by the keeper: asking the name service takes
+/// longer than forking.
+#[derive(Clone, Debug)]
+pub struct Account {
+    shell: Option<(&'static str, PathBuf)>,
+    name: Option<String>,
+    home: PathBuf,
+    login_shell: PathBuf,
 }
 
-fn start_command(record: &TaskRecord) -> Result<Child, String> {
+impl Account {
+    /// This process's user, and the shell that runs its commands: bash, else sh.
+    #[must_use]
+    pub fn look_up() -> Self {
+        let user = User::from_uid(getuid()).ok().flatten();
+        let shell = ["bash", "sh"].into_iter().find_map(|shell| {
+            PATH.split(':')
+                .map(|directory| Path::new(directory).join(shell))
+                .find(|path| nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok())
+                .map(|path| (shell, path))
+        });
+        Self {
+            shell,
+            name: user.as_ref().map(|user| user.name.clone()),
+            home: user.as_ref().map_or_else(|| PathBuf::from("/"), |user| user.dir.clone()),
+            login_shell: user.map_or_else(|| PathBuf::from("/bin/sh"), |user| user.shell),
+        }
+    }
+}
+
+fn start_command(record: &TaskRecord, account: &Account) -> Result<Child, String> {
     let spec = &record.spec;
-    let (shell, path) =
-        find_shell().ok_or_else(|| format!("there is neither bash nor sh in {PATH} on {}", record.agent))?;
-    let user = User::from_uid(getuid()).ok().flatten();
-    let home = user.as_ref().map_or_else(|| PathBuf::from("/"), |user| user.dir.clone());
-    let directory = working_directory(spec, &home, &record.agent)?;
+    let Some((shell, path)) = &account.shell else {
+        return Err(format!("there is neither bash nor sh in {PATH} on {}", record.agent));
+    };
+    let directory = working_directory(spec, &account.home, &record.agent)?;
     let mut command = Command::new(path);
     command
         .args(spec.command.shell_arguments(shell).iter().map(|bytes| std::ffi::OsStr::from_bytes(bytes)))
         .current_dir(directory)
         .env_clear()
         .env("PATH", PATH)
-        .env("HOME", &home)
-        .env("SHELL", user.as_ref().map_or_else(|| PathBuf::from("/bin/sh"), |user| user.shell.clone()))
+        .env("HOME", &account.home)
+        .env("SHELL", &account.login_shell)
         .env("LANG", std::env::var_os("LANG").unwrap_or_else(|| "C.UTF-8".into()))
         .env("SLOTH_RUN_ID", record.id.run.to_string())
         .env("SLOTH_TASK_ID", record.id.to_string())
@@ -132,8 +153,8 @@ fn start_command(record: &TaskRecord) -> Result<Child, String> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    if let Some(user) = &user {
-        command.env("USER", &user.name).env("LOGNAME", &user.name);
+    if let Some(name) = &account.name {
+        command.env("USER", name).env("LOGNAME", name);
     }
     for variable in &spec.environment {
         command.env(

@@ -30,7 +30,6 @@ const MIGRATIONS: [&str; 1] = ["
         duration_ns INTEGER NOT NULL, end_offset INTEGER NOT NULL, batch INTEGER NOT NULL,
         start_by_ms INTEGER NOT NULL, cancelled_by TEXT, PRIMARY KEY (run, position)
     ) STRICT, WITHOUT ROWID;
-    CREATE INDEX tasks_of_agent ON tasks (agent, run);
     CREATE TABLE audit (
         id INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, actor TEXT NOT NULL, action TEXT NOT NULL,
         subject TEXT NOT NULL, detail TEXT NOT NULL
