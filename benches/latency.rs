@@ -4,7 +4,7 @@ mod floor;
 
 use std::{process::Command, time::Instant};
 
-use floor::{Fleet, Floor, Ssh, play_role, print_row, rounds};
+use floor::{Fleet, Floor, Row, Ssh, play_role, print_row, rounds};
 
 /// Rounds that are counted.
 const ROUNDS: usize = 101;
@@ -14,7 +14,7 @@ fn main() {
         return;
     }
     let (floor, fleet, ssh) = (Floor::start(false), Fleet::start(), Ssh::start());
-    let mut rows: Vec<(&str, Box<dyn Fn() -> Command>)> = vec![
+    let mut rows: Vec<Row> = vec![
         ("floor: two bare hops", Box::new(move || floor.client("true"))),
         ("sloth-runner agent run a true", Box::new(move || fleet.client("true"))),
         (

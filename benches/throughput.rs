@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use floor::{Fleet, Floor, Ssh, median, play_role, print_row, rounds};
+use floor::{Fleet, Floor, Row, Ssh, median, play_role, print_row, rounds};
 
 /// Rounds that are counted.
 const ROUNDS: usize = 7;
@@ -46,7 +46,7 @@ fn main() {
     let cat = format!("cat {}", text.path().display());
     let direct = text.path().to_owned();
     let (one, two, three) = (cat.clone(), cat.clone(), cat);
-    let mut rows: Vec<(&str, Box<dyn Fn() -> Command>)> = vec![
+    let mut rows: Vec<Row> = vec![
         ("floor: two bare hops, synced log", Box::new(move || floor.client(&one))),
         ("sloth-runner agent run a cat", Box::new(move || fleet.client(&two))),
         (

@@ -39,6 +39,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, body::Body, server::ServerStreamingService};
 use tonic_prost::ProstCodec;
 
+/// A name, and what makes the command that is timed.
+pub type Row = (&'static str, Box<dyn Fn() -> Command>);
+
 type Frames = ReceiverStream<Result<Frame, Status>>;
 
 /// What a role does with a call.
@@ -123,7 +126,7 @@ async fn spawn_bash(words: Words, frames: mpsc::Sender<Result<Frame, Status>>) {
         let frame = Frame { stream: 1, offset, time_ns: 0, data: buffer.split().freeze() };
         offset += count as u64;
         if frames.send(Ok(frame)).await.is_err() {
-            return;
+            break;
         }
     }
     child.wait().unwrap();
