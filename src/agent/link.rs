@@ -202,16 +202,8 @@ async fn connect(
     let mut later = None;
     loop {
         tokio::select! {
-            result = &mut serving => {
-                let reason = match result {
-                    Ok(()) => format!("{} closed the connection", dialled.address),
-                    Err(error) => format!("the connection to {} broke: {}", dialled.address, explain(&error)),
-                };
-                return match later {
-                    Some(pause) => Ended::Later(pause, reason),
-                    None => Ended::Broken(reason),
-                };
-            }
+            // What the master said last comes before the end of the connection that it closed.
+            biased;
             Some(heard) = news.recv() => match heard {
                 Heard::Welcome => {
                     tracing::info!(master = dialled.address, "connected");
@@ -224,6 +216,16 @@ async fn connect(
                 }
                 Heard::Closing { retry_after } => later = Some(retry_after),
             },
+            result = &mut serving => {
+                let reason = match result {
+                    Ok(()) => format!("{} closed the connection", dialled.address),
+                    Err(error) => format!("the connection to {} broke: {}", dialled.address, explain(&error)),
+                };
+                return match later {
+                    Some(pause) => Ended::Later(pause, reason),
+                    None => Ended::Broken(reason),
+                };
+            }
             () = tokio::time::sleep_until(deadline) => {
                 // Left alone, TCP would stay silent for long after a cut; dialling anew is quicker.
                 return Ended::Broken(format!("{} has gone silent", dialled.address));

@@ -39,6 +39,8 @@ use crate::{
 
 /// How long an agent may take to say hello.
 const HELLO: Duration = Duration::from_secs(10);
+/// How long a refused agent may take to close the connection.
+const REFUSAL: Duration = Duration::from_secs(2);
 /// Messages that may wait for a session.
 const ORDERS: usize = 16;
 /// When a refused agent may come back.
@@ -78,10 +80,7 @@ impl Sessions {
         let mut session = std::pin::pin!(session);
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
-            () = &mut session => {
-                // A refusal has to get out before the connection closes.
-                let _ = timeout(Duration::from_millis(500), connection).await;
-            }
+            () = &mut session => {}
             ended = &mut connection => {
                 close.cancel();
                 if let Err(error) = ended {
@@ -112,7 +111,7 @@ impl Sessions {
                 _ => None,
             }
         };
-        let Ok(Some((answers, hello))) = timeout(HELLO, begun).await else { return };
+        let Ok(Some((mut answers, hello))) = timeout(HELLO, begun).await else { return };
         let major = hello.protocol.map_or(0, |protocol| protocol.major);
         if major != PROTOCOL.major {
             let message = format!(
@@ -120,7 +119,7 @@ impl Sessions {
                 hello.software_version, PROTOCOL.major
             );
             tracing::warn!(%address, message, "refused an agent");
-            return refuse(&requests, RefusalReason::Protocol, message).await;
+            return refuse(&requests, &mut answers, RefusalReason::Protocol, message).await;
         }
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let preference = LinkPreference::from(hello.link());
@@ -171,7 +170,7 @@ impl Sessions {
                     SessionRefusal::Duplicate => RefusalReason::Duplicate,
                 };
                 tracing::warn!(%name, %address, message, "refused an agent");
-                refuse(&requests, reason, message).await;
+                refuse(&requests, &mut answers, reason, message).await;
             }
             Ok(_) | Err(_) => {}
         }
@@ -216,9 +215,18 @@ impl Sessions {
     }
 }
 
-async fn refuse(requests: &Orders, reason: RefusalReason, message: String) {
+/// Refuses an agent and waits until it has heard that and closes: a stream that ends at once could overtake its words.
+async fn refuse(
+    requests: &Orders,
+    answers: &mut Streaming<proto::SessionResponse>,
+    reason: RefusalReason,
+    message: String,
+) {
     let refused = proto::SessionRefused { reason: reason.into(), message, retry_after_ms: RETRY_AFTER_MS };
-    let _ = requests.send(request(session_request::Kind::Refused(refused))).await;
+    if requests.send(request(session_request::Kind::Refused(refused))).await.is_ok() {
+        let heard = async { while let Ok(Some(_)) = answers.message().await {} };
+        let _ = timeout(REFUSAL, heard).await;
+    }
 }
 
 /// Where a direct link goes: what the agent reports, or the address that is seen here.

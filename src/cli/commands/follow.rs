@@ -358,8 +358,9 @@ impl Follower {
                 let open: Vec<_> = self.open_tasks().map(|task| task.agent.to_string()).collect();
                 let shown =
                     if open.len() > 5 { format!("{}, …", open[..5].join(", ")) } else { open.join(", ") };
+                // The terminal has echoed ^C at the beginning of this line.
                 note(&format!(
-                    "{} of {} still run: {shown}    ^C cancel them   d Enter leave them running   Enter wait",
+                    "\n{} of {} still run: {shown}    ^C cancel them   d Enter leave them running   Enter wait",
                     open.len(),
                     self.run.tasks.len()
                 ));

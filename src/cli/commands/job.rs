@@ -131,7 +131,11 @@ fn shown(run: &Run) -> String {
             Cell::from(task.agent.as_str()),
             Cell::toned(state_text(task), tone),
             Cell::from(took),
-            Cell::from(task.end_offset.to_string()),
+            Cell::from(if task.state.outcome().is_some() {
+                task.end_offset.to_string()
+            } else {
+                "-".to_owned()
+            }),
         ]
     };
     let rows: Vec<Vec<Cell>> = run.tasks.iter().map(row).collect();

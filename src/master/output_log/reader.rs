@@ -27,6 +27,12 @@ impl LogReader {
         self.position
     }
 
+    /// Goes on behind frames that were read elsewhere.
+    pub fn skip_to(&mut self, position: u64) {
+        self.position = position;
+        self.buffer = Bytes::new();
+    }
+
     /// The next frames before `until`, a position that the writer has announced; about [`MAX_PAYLOAD`] bytes at a
     /// time, and none when there are none yet.
     ///

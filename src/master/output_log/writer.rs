@@ -1,7 +1,7 @@
 //! The appending side of one run's log: frames in, groups of them synced beside the stream.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     fs::{self, File, OpenOptions},
     io::{self, IoSlice, Write as _},
     os::unix::fs::OpenOptionsExt as _,
@@ -13,7 +13,7 @@ use std::{
 use tokio::sync::{Notify, watch};
 
 use super::{FILE_SIZE, file_path, files, scan::whole_frames};
-use crate::domain::frame::{Frame, Header};
+use crate::domain::frame::{Frame, HEADER, Header, MAX_PAYLOAD};
 
 /// A sync begins when so many bytes wait for one …
 const SYNC_BYTES: u64 = 8 * 1024 * 1024;
@@ -21,6 +21,8 @@ const SYNC_BYTES: u64 = 8 * 1024 * 1024;
 const SYNC_AFTER: Duration = Duration::from_millis(50);
 /// How far apart two entries of a task's index are, in bytes of the task.
 const INDEX_STEP: u64 = 1024 * 1024;
+/// The newest frames are kept in memory for followers that keep pace, up to so many bytes of the log.
+const TAIL: u64 = 1024 * 1024;
 /// How often a failed sync is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -48,6 +50,8 @@ struct Writer {
     /// Closed files that are not synced yet.
     unsynced_files: Vec<Arc<File>>,
     tasks: HashMap<u32, TaskIndex>,
+    /// Positions and frames, up to the end of the log.
+    tail: VecDeque<(u64, u32, Frame)>,
 }
 
 /// A run's log, open for appending.
@@ -80,7 +84,7 @@ impl RunLog {
                 break;
             }
         }
-        let writer = Writer { file: None, unsynced_files: Vec::new(), tasks };
+        let writer = Writer { file: None, unsynced_files: Vec::new(), tasks, tail: VecDeque::new() };
         Ok(Self {
             directory,
             writer: Mutex::new(writer),
@@ -134,8 +138,16 @@ impl RunLog {
         }
         writer.file = Some((file, first));
         written?;
-        drop(writer);
         let end = position + header.size();
+        if self.has_followers() {
+            writer.tail.push_back((position, task, frame));
+        } else {
+            writer.tail.clear();
+        }
+        while writer.tail.front().is_some_and(|(first, ..)| end - first > TAIL) {
+            writer.tail.pop_front();
+        }
+        drop(writer);
         self.appended.send_replace(end);
         Ok(end)
     }
@@ -164,6 +176,28 @@ impl RunLog {
     #[must_use]
     pub fn synced(&self) -> watch::Receiver<u64> {
         self.synced.subscribe()
+    }
+
+    fn has_followers(&self) -> bool {
+        // One receiver is the syncing task's.
+        self.appended.receiver_count() > 1
+    }
+
+    /// Frames from exactly this position on, as far as they are still in memory, and where they end.
+    #[must_use]
+    pub fn recent(&self, position: u64) -> Option<(Vec<(u32, Frame)>, u64)> {
+        let writer = self.writer();
+        let at = writer.tail.binary_search_by_key(&position, |(first, ..)| *first).ok()?;
+        let mut end = position;
+        let mut frames = Vec::new();
+        for (first, task, frame) in writer.tail.range(at..) {
+            if first - position >= MAX_PAYLOAD as u64 {
+                break;
+            }
+            end = first + (HEADER + frame.data.len()) as u64;
+            frames.push((*task, frame.clone()));
+        }
+        Some((frames, end))
     }
 
     /// Asks for a sync without waiting for more bytes.

@@ -47,6 +47,8 @@ struct Gone;
 struct Follower {
     events: Events,
     reader: LogReader,
+    /// The log's writing side, while it is there: it still has what was appended last.
+    log: Option<Arc<RunLog>>,
     /// Tasks that are followed; `None` for all.
     wanted: Option<HashSet<u32>>,
     from_offset: u64,
@@ -69,7 +71,7 @@ impl Follower {
     /// Sends what the log holds before `until`.
     async fn send_output(&mut self, until: u64) -> Result<(), Gone> {
         loop {
-            let frames = match self.reader.read(until) {
+            let frames = match self.next_frames(until) {
                 Ok(frames) if frames.is_empty() => return Ok(()),
                 Ok(frames) => frames,
                 Err(error) => return Err(self.fail(error).await),
@@ -95,6 +97,17 @@ impl Follower {
                 self.send(Kind::Output(last)).await?;
             }
         }
+    }
+
+    fn next_frames(&mut self, until: u64) -> io::Result<Vec<(u32, Frame)>> {
+        let position = self.reader.position();
+        if position < until
+            && let Some((frames, end)) = self.log.as_ref().and_then(|log| log.recent(position))
+        {
+            self.reader.skip_to(end);
+            return Ok(frames);
+        }
+        self.reader.read(until)
     }
 
     fn rest_of(&self, task: u32, frame: Frame) -> Option<Frame> {
@@ -126,8 +139,13 @@ async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gon
             .map(|task| task.index)
             .collect::<HashSet<u32>>()
     });
-    let mut follower =
-        Follower { reader: logs.reader(id, follow.cursor), events, wanted, from_offset: follow.from_offset };
+    let mut follower = Follower {
+        reader: logs.reader(id, follow.cursor),
+        log: None,
+        events,
+        wanted,
+        from_offset: follow.from_offset,
+    };
     let ended_ms = follow.run.ended_ms;
     let only_task = follower.wanted.as_ref().filter(|wanted| wanted.len() == 1);
     let only_task = only_task.and_then(|wanted| wanted.iter().next().copied());
@@ -152,6 +170,7 @@ async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gon
     if let (Some(task), 0) = (only_task, follow.cursor) {
         follower.reader = logs.reader(id, log.position_of(task, follow.from_offset));
     }
+    follower.log = Some(Arc::clone(&log));
     let (mut appended, mut changed) = (log.appended(), journal.subscribe());
     let mut seen = 0;
     loop {
