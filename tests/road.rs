@@ -79,6 +79,25 @@ fn a_command_has_a_clean_environment() {
 }
 
 #[test]
+fn a_command_inherits_nothing_from_whoever_started_its_agent() {
+    let mut rig = Rig::new();
+    let token = rig.token();
+    // A shell that leaves two descriptors open to the agent.
+    let mut shell = std::process::Command::new("bash");
+    let agent = rig.agent_command("a", &[]);
+    let words = agent.get_args().map(|word| format!("'{}'", word.display()));
+    let line = format!(
+        "exec 7</etc/passwd 9>&2; exec '{}' {}",
+        agent.get_program().display(),
+        words.collect::<Vec<_>>().join(" ")
+    );
+    shell.args(["-c", &line]).env("SLOTH_RUNNER_TOKEN", token).stdin(Stdio::null()).stdout(Stdio::null());
+    rig.adopt("a", shell.stderr(Stdio::null()).spawn().unwrap());
+    rig.wait_state("a", "active");
+    assert_eq!(rig.on("a", "ls /proc/$$/fd | tr '\\n' ' '").out, "0 1 2 ", "and nothing of the keeper's own");
+}
+
+#[test]
 fn cancelling_leaves_nothing_and_proves_it() {
     let rig = Rig::with_agents(&["a"]);
     let (one, two) = ("86401.5", "86402.5");

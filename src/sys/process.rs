@@ -28,6 +28,20 @@ pub fn show_name() {
     let _ = nix::sys::prctl::set_name(c"sloth-runner");
 }
 
+/// Closes every descriptor but the standard three: a daemon's parent may have left others open, and commands would
+/// inherit them. Must come before the process opens any of its own.
+pub fn close_inherited() {
+    let open: Vec<i32> = fs::read_dir("/proc/self/fd")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    for descriptor in open.into_iter().filter(|descriptor| *descriptor > 2) {
+        // The directory's own is closed already.
+        let _ = nix::unistd::close(descriptor);
+    }
+}
+
 /// Which side of a fork this is.
 #[derive(Debug)]
 pub enum Forked {

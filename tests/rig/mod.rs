@@ -182,6 +182,11 @@ impl Rig {
         self.agents.push((name.to_owned(), child));
     }
 
+    /// Takes an agent that was started by other means, to be ended with the rig.
+    pub fn adopt(&mut self, name: &str, agent: Child) {
+        self.agents.push((name.to_owned(), agent));
+    }
+
     /// Starts an agent that has been there before.
     pub fn restart_agent(&mut self, name: &str) {
         let child = self.agent_command(name, &[]).spawn().unwrap();

@@ -26,6 +26,7 @@ use crate::{
         daemon::{self, Report},
         logging,
         paths::{Directories, directories, make_private},
+        process::close_inherited,
         shutdown::{EndSignal, EndSignals, Shutdown},
         socket::parse_address,
     },
@@ -117,6 +118,9 @@ fn config(args: &AgentStartArgs, name: AgentName, directories: &Directories) -> 
 }
 
 pub(super) fn start(args: &AgentStartArgs) -> Result<Status, Failure> {
+    if args.daemonized {
+        close_inherited();
+    }
     let name = agent_name(args.name.as_deref())?;
     let directories = agent_directories(args.data_dir.as_deref(), &name)?;
     let config = config(args, name, &directories)?;
@@ -245,6 +249,7 @@ async fn first_word(
 }
 
 pub(super) fn keeper(args: &KeeperArgs) -> Result<Status, Failure> {
+    close_inherited();
     let layout = Layout::new(&args.data_dir);
     let mut is_ready = false;
     let result = server::run(&layout, || {

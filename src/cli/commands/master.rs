@@ -17,6 +17,7 @@ use crate::{
         daemon::{self, Report},
         lock, logging,
         paths::{directories, make_private},
+        process::{close_inherited, signal},
         shutdown::{EndSignals, Shutdown},
         socket::{parse_address, shown_address},
     },
@@ -35,6 +36,9 @@ pub(super) fn start(args: &MasterStartArgs) -> Result<Status, Failure> {
             }
             Report::Failed(text) => Err(Failure::new(text)),
         };
+    }
+    if args.daemonized {
+        close_inherited();
     }
     let result = serve(args);
     if let (true, Err(failure)) = (args.daemonized, &result) {
@@ -101,7 +105,7 @@ pub(super) fn stop(args: &MasterStopArgs) -> Result<Status, Failure> {
     let Some(pid) = lock::holder(&pid_file)? else {
         return Err(Failure::new(format!("no master runs on {shown}")));
     };
-    crate::sys::process::signal(pid, nix::sys::signal::Signal::SIGTERM);
+    signal(pid, nix::sys::signal::Signal::SIGTERM);
     let deadline = Instant::now() + STOP_WITHIN;
     while lock::holder(&pid_file)?.is_some() {
         if Instant::now() > deadline {
