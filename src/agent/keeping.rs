@@ -236,7 +236,7 @@ pub fn ending_of(layout: &Layout, id: TaskId) -> io::Result<Option<TaskEnding>> 
         Some(_) => "its process on the agent was killed",
         None => "its process on the agent was killed before it began",
     };
-    let end_offset = if task.spool().exists() { spool::whole_end(&task.spool())? } else { 0 };
+    let end_offset = spool::whole_end(&task.spool())?;
     let outcome = Outcome::from(Ending::Lost(reason.to_owned()));
     Ok(Some(TaskEnding { outcome, end_offset, duration_ns: 0 }))
 }

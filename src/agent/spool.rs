@@ -4,15 +4,16 @@
 
 use std::{
     collections::VecDeque,
-    fs::{self, File, OpenOptions},
-    io::{self, IoSlice, Write as _},
-    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
+    fs::{self, DirBuilder, File, OpenOptions},
+    io,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::domain::frame::{Frame, HEADER, Header, MAX_PAYLOAD, Stream, take_frame};
+use crate::sys::file::{read_more, write_both};
 
 /// A segment is closed when it has grown to this many bytes.
 pub const SEGMENT: u64 = 8 * 1024 * 1024;
@@ -24,7 +25,13 @@ fn segment_path(directory: &Path, first_offset: u64) -> PathBuf {
 /// The first offsets of a spool's segments, ascending.
 fn segments(directory: &Path) -> io::Result<VecDeque<u64>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(directory)? {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        // Made with the first byte: many commands print nothing.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(VecDeque::new()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
         let name = entry?.file_name();
         let offset = name.to_str().and_then(|name| name.strip_suffix(".frames"));
         found.extend(offset.and_then(|offset| offset.parse::<u64>().ok()));
@@ -56,7 +63,7 @@ pub struct SpoolWriter {
 }
 
 impl SpoolWriter {
-    /// A new, empty spool in an existing directory.
+    /// A new, empty spool; its directory is made with the first byte.
     #[must_use]
     pub fn new(directory: PathBuf) -> Self {
         Self { directory, segment: None, end: 0 }
@@ -91,22 +98,11 @@ impl SpoolWriter {
     }
 
     fn create_segment(&self) -> io::Result<File> {
+        if self.end == 0 {
+            DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
+        }
         OpenOptions::new().append(true).create(true).mode(0o600).open(segment_path(&self.directory, self.end))
     }
-}
-
-fn write_both(mut file: &File, head: &[u8], payload: &[u8]) -> io::Result<()> {
-    let mut slices = [IoSlice::new(head), IoSlice::new(payload)];
-    let mut rest = &mut slices[..];
-    while !rest.is_empty() {
-        match file.write_vectored(rest) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => IoSlice::advance_slices(&mut rest, count),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 /// The reading side, from any offset that is still there.
@@ -204,19 +200,12 @@ impl SpoolReader {
     fn fill(&mut self, until: u64) -> io::Result<bool> {
         if let Some(file) = &self.file {
             let announced = usize::try_from(until - self.offset).unwrap_or(MAX_PAYLOAD);
-            let mut more = BytesMut::zeroed(announced.min(MAX_PAYLOAD) + 64 * HEADER);
-            let count = file.read_at(&mut more, self.position)?;
+            let room = announced.min(MAX_PAYLOAD) + 64 * HEADER;
+            let before = self.buffer.len();
+            self.buffer = read_more(file, self.position, &self.buffer, room)?;
+            let count = self.buffer.len() - before;
             if count > 0 {
                 self.position += count as u64;
-                more.truncate(count);
-                if self.buffer.is_empty() {
-                    self.buffer = more.freeze();
-                } else {
-                    let mut joined = BytesMut::with_capacity(self.buffer.len() + count);
-                    joined.extend_from_slice(&self.buffer);
-                    joined.extend_from_slice(&more);
-                    self.buffer = joined.freeze();
-                }
                 return Ok(true);
             }
         }

@@ -8,10 +8,10 @@ use std::{
 };
 
 use rustls::pki_types::CertificateDer;
-use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
+use tokio::{io::BufReader, net::TcpStream, sync::Semaphore, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use super::connect::DEADLINE;
+use super::connect::{DEADLINE, buffered};
 
 /// Handshakes at once.
 const HANDSHAKES: usize = 64;
@@ -26,7 +26,7 @@ const SILENT_OF_ALL: usize = 2_048;
 #[derive(Debug)]
 pub struct Accepted {
     /// The connection.
-    pub stream: TlsStream<TcpStream>,
+    pub stream: TlsStream<BufReader<TcpStream>>,
     /// The peer's chain, empty for a stranger.
     pub chain: Vec<CertificateDer<'static>>,
     /// The ALPN name, empty when none was spoken.
@@ -85,7 +85,7 @@ impl Door {
         }
         let stream = {
             let _turn = self.handshakes.acquire().await.ok()?;
-            match timeout(DEADLINE, tls.accept(stream)).await {
+            match timeout(DEADLINE, tls.accept(buffered(stream))).await {
                 Ok(Ok(stream)) => stream,
                 Ok(Err(error)) => {
                     tracing::debug!(%address, %error, "no TLS handshake");

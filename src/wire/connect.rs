@@ -6,7 +6,7 @@ use rustls::{
     ClientConfig,
     pki_types::{CertificateDer, ServerName},
 };
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{io::BufReader, net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
@@ -16,6 +16,15 @@ use crate::{
 
 /// Deadline of connecting and of shaking hands, each.
 pub const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Bytes that one read of a socket may bring: rustls by itself asks for 4 KiB at a time, a quarter of a record. What is
+/// never used of it never becomes resident.
+const READ: usize = 64 * 1024;
+
+/// A socket that is read in large pieces.
+pub(super) fn buffered(stream: TcpStream) -> BufReader<TcpStream> {
+    BufReader::with_capacity(READ, stream)
+}
 
 /// A connection that could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +61,7 @@ pub enum DialError {
 #[derive(Debug)]
 pub struct Dialled {
     /// The connection.
-    pub stream: TlsStream<TcpStream>,
+    pub stream: TlsStream<BufReader<TcpStream>>,
     /// The peer's chain, its own certificate first.
     pub chain: Vec<CertificateDer<'static>>,
     /// The address that was reached.
@@ -92,7 +101,7 @@ pub async fn dial(
     stream.set_nodelay(true).map_err(connect)?;
     let handshake =
         |error: io::Error| DialError::Handshake { address: address.clone(), reason: explain(&error) };
-    let stream = timeout(DEADLINE, TlsConnector::from(config).connect(name, stream))
+    let stream = timeout(DEADLINE, TlsConnector::from(config).connect(name, buffered(stream)))
         .await
         .map_err(|_| handshake(late()))?
         .map_err(handshake)?;

@@ -34,7 +34,6 @@ use crate::{
     sys::{
         clock,
         lock::{self, Lock},
-        paths::write_private,
         process::{Forked, boot_id, fork, reap},
         socket,
     },
@@ -210,7 +209,6 @@ impl Keeper {
             Err(error) => return Err(error),
         }
         let prepare = || {
-            DirBuilder::new().mode(0o700).create(layout.spool())?;
             let record = TaskRecord {
                 id,
                 spec,
@@ -219,7 +217,8 @@ impl Keeper {
                 started_unix_ms: clock::unix_ms(),
                 started_boottime_ns: boottime_ns()?,
             };
-            write_private(&layout.record(), &line(&record), false)?;
+            // In place: until the lock is taken below, nobody takes the task for a live one.
+            fs::write(layout.record(), line(&record))?;
             let lock = Lock::try_take(&layout.lock())?.ok_or(io::ErrorKind::WouldBlock)?;
             let listener = socket::listen(&layout.socket(), 0o600)?;
             let side = fork()?;

@@ -1,11 +1,12 @@
 //! The reading side of a run's log: frames in the order in which they were appended, from any position.
 
-use std::{fs::File, io, os::unix::fs::FileExt as _, path::PathBuf};
+use std::{fs::File, io, path::PathBuf};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::{file_path, files};
 use crate::domain::frame::{Frame, HEADER, MAX_PAYLOAD, take_frame};
+use crate::sys::file::read_more;
 
 /// Reads a log from a position. Many may read one log, and none of them matters to whoever appends.
 #[derive(Debug)]
@@ -67,18 +68,9 @@ impl LogReader {
         if let Some((file, first)) = &self.file {
             let wanted = usize::try_from(until - self.position).unwrap_or(usize::MAX);
             let wanted = wanted.min(MAX_PAYLOAD + HEADER).saturating_sub(self.buffer.len()).max(HEADER);
-            let mut more = BytesMut::zeroed(wanted);
-            let count = file.read_at(&mut more, at - first)?;
-            if count > 0 {
-                more.truncate(count);
-                if self.buffer.is_empty() {
-                    self.buffer = more.freeze();
-                } else {
-                    let mut joined = BytesMut::with_capacity(self.buffer.len() + count);
-                    joined.extend_from_slice(&self.buffer);
-                    joined.extend_from_slice(&more);
-                    self.buffer = joined.freeze();
-                }
+            let before = self.buffer.len();
+            self.buffer = read_more(file, at - first, &self.buffer, wanted)?;
+            if self.buffer.len() > before {
                 return Ok(true);
             }
         }

@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     fs::{self, File, OpenOptions},
-    io::{self, IoSlice, Write as _},
+    io,
     os::unix::fs::OpenOptionsExt as _,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -14,6 +14,7 @@ use tokio::sync::{Notify, watch};
 
 use super::{FILE_SIZE, file_path, files, scan::whole_frames};
 use crate::domain::frame::{Frame, HEADER, Header, MAX_PAYLOAD};
+use crate::sys::file::write_both;
 
 /// A sync begins when so many bytes wait for one …
 const SYNC_BYTES: u64 = 8 * 1024 * 1024;
@@ -247,18 +248,4 @@ impl RunLog {
             }
         }
     }
-}
-
-fn write_both(mut file: &File, head: &[u8], payload: &[u8]) -> io::Result<()> {
-    let mut slices = [IoSlice::new(head), IoSlice::new(payload)];
-    let mut rest = &mut slices[..];
-    while !rest.is_empty() {
-        match file.write_vectored(rest) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => IoSlice::advance_slices(&mut rest, count),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
