@@ -13,31 +13,21 @@ use std::{
 use bytes::Bytes;
 
 use crate::domain::frame::{Frame, HEADER, Header, MAX_PAYLOAD, Stream, take_frame};
-use crate::sys::file::{read_more, write_both};
+use crate::sys::file::{numbered, numbers, read_more, write_both};
 
 /// A segment is closed when it has grown to this many bytes.
 pub const SEGMENT: u64 = 8 * 1024 * 1024;
 
+/// How segments' names end.
+const ENDING: &str = "frames";
+
 fn segment_path(directory: &Path, first_offset: u64) -> PathBuf {
-    directory.join(format!("{first_offset:020}.frames"))
+    numbered(directory, first_offset, ENDING)
 }
 
-/// The first offsets of a spool's segments, ascending.
+/// The first offsets of a spool's segments; none before the first byte, since many commands print nothing.
 fn segments(directory: &Path) -> io::Result<VecDeque<u64>> {
-    let mut found = Vec::new();
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        // Made with the first byte: many commands print nothing.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(VecDeque::new()),
-        Err(error) => return Err(error),
-    };
-    for entry in entries {
-        let name = entry?.file_name();
-        let offset = name.to_str().and_then(|name| name.strip_suffix(".frames"));
-        found.extend(offset.and_then(|offset| offset.parse::<u64>().ok()));
-    }
-    found.sort_unstable();
-    Ok(found.into())
+    numbers(directory, ENDING)
 }
 
 /// Unlinks the segments that hold nothing at or behind `offset`. The newest one stays.

@@ -109,15 +109,8 @@ mod tests {
 
     fn tasks(endings: &[Ending]) -> Vec<Task> {
         let task = |ending: &Ending| Task {
-            index: 0,
-            agent: "a".parse().unwrap(),
             state: TaskState::Ended(ending.clone().into()),
-            no_contact_since_ms: None,
-            started_ms: None,
-            duration_ns: 0,
-            end_offset: 0,
-            batch: 0,
-            waiting: String::new(),
+            ..Task::queued(0, "a".parse().unwrap())
         };
         endings.iter().map(task).collect()
     }

@@ -79,6 +79,24 @@ pub struct Task {
     pub waiting: String,
 }
 
+impl Task {
+    /// A task that nothing has happened to yet.
+    #[must_use]
+    pub fn queued(index: u32, agent: AgentName) -> Self {
+        Self {
+            index,
+            agent,
+            state: TaskState::Queued,
+            no_contact_since_ms: None,
+            started_ms: None,
+            duration_ns: 0,
+            end_offset: 0,
+            batch: 0,
+            waiting: String::new(),
+        }
+    }
+}
+
 /// One command sent to a target, as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {

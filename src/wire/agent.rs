@@ -50,49 +50,41 @@ pub fn state_in(state: proto::AgentState) -> AgentState {
     }
 }
 
-macro_rules! facts_both_ways {
-    ($message:ty) => {
-        impl From<Facts> for $message {
-            fn from(facts: Facts) -> Self {
-                Self {
-                    os: facts.os,
-                    kernel: facts.kernel,
-                    architecture: facts.architecture,
-                    cpus: facts.cpus,
-                    cpu_percent: facts.cpu_percent,
-                    memory_total: facts.memory_total,
-                    memory_available: facts.memory_available,
-                    load1: facts.load1,
-                    uptime_s: facts.uptime_s,
-                    hostname: facts.hostname,
-                    running_tasks: facts.running_tasks,
-                }
-            }
+impl From<Facts> for proto::Facts {
+    fn from(facts: Facts) -> Self {
+        Self {
+            os: facts.os,
+            kernel: facts.kernel,
+            architecture: facts.architecture,
+            cpus: facts.cpus,
+            cpu_percent: facts.cpu_percent,
+            memory_total: facts.memory_total,
+            memory_available: facts.memory_available,
+            load1: facts.load1,
+            uptime_s: facts.uptime_s,
+            hostname: facts.hostname,
+            running_tasks: facts.running_tasks,
         }
-
-        impl From<$message> for Facts {
-            fn from(facts: $message) -> Self {
-                Self {
-                    os: facts.os,
-                    kernel: facts.kernel,
-                    architecture: facts.architecture,
-                    cpus: facts.cpus,
-                    cpu_percent: facts.cpu_percent,
-                    memory_total: facts.memory_total,
-                    memory_available: facts.memory_available,
-                    load1: facts.load1,
-                    uptime_s: facts.uptime_s,
-                    hostname: facts.hostname,
-                    running_tasks: facts.running_tasks,
-                }
-            }
-        }
-    };
+    }
 }
 
-// The agent's message and the operators' are apart, so that either may grow without the other.
-facts_both_ways!(proto::Facts);
-facts_both_ways!(proto::AgentFacts);
+impl From<proto::Facts> for Facts {
+    fn from(facts: proto::Facts) -> Self {
+        Self {
+            os: facts.os,
+            kernel: facts.kernel,
+            architecture: facts.architecture,
+            cpus: facts.cpus,
+            cpu_percent: facts.cpu_percent,
+            memory_total: facts.memory_total,
+            memory_available: facts.memory_available,
+            load1: facts.load1,
+            uptime_s: facts.uptime_s,
+            hostname: facts.hostname,
+            running_tasks: facts.running_tasks,
+        }
+    }
+}
 
 /// Labels that are well formed; a peer's others are dropped, since no target could name them.
 pub fn labels_in(labels: impl IntoIterator<Item = (String, String)>) -> Labels {

@@ -290,17 +290,7 @@ impl Core {
         let left = start_by.saturating_sub(now.monotonic);
         let left_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
         let mut slot = Slot {
-            task: Task {
-                index: u32::try_from(index).unwrap_or(u32::MAX),
-                agent,
-                state: TaskState::Queued,
-                no_contact_since_ms: None,
-                started_ms: None,
-                duration_ns: 0,
-                end_offset: 0,
-                batch: 0,
-                waiting: String::new(),
-            },
+            task: Task::queued(u32::try_from(index).unwrap_or(u32::MAX), agent),
             fingerprint: row.stored.fingerprint,
             incarnation: row.session.as_ref().map(|session| session.incarnation.clone()),
             recording: false,

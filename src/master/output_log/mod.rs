@@ -17,30 +17,24 @@ use std::{
 pub use reader::LogReader;
 pub use writer::RunLog;
 
-use crate::domain::ids::RunId;
+use crate::{
+    domain::ids::RunId,
+    sys::file::{numbered, numbers},
+};
 
 /// A file is closed when it has grown to this many bytes.
 pub const FILE_SIZE: u64 = 64 * 1024 * 1024;
 
+/// How log files' names end.
+const ENDING: &str = "log";
+
 fn file_path(directory: &Path, first_position: u64) -> PathBuf {
-    directory.join(format!("{first_position:020}.log"))
+    numbered(directory, first_position, ENDING)
 }
 
-/// The first positions of a log's files, ascending.
+/// The first positions of a log's files.
 fn files(directory: &Path) -> io::Result<VecDeque<u64>> {
-    let mut found = Vec::new();
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(VecDeque::new()),
-        Err(error) => return Err(error),
-    };
-    for entry in entries {
-        let name = entry?.file_name();
-        let position = name.to_str().and_then(|name| name.strip_suffix(".log"));
-        found.extend(position.and_then(|position| position.parse::<u64>().ok()));
-    }
-    found.sort_unstable();
-    Ok(found.into())
+    numbers(directory, ENDING)
 }
 
 /// All output logs of a master.

@@ -9,17 +9,7 @@ use crate::{
 };
 
 fn stored_run(number: u64) -> StoredRun {
-    let task = Task {
-        index: 0,
-        agent: "web-1".parse().unwrap(),
-        state: TaskState::Queued,
-        no_contact_since_ms: None,
-        started_ms: None,
-        duration_ns: 0,
-        end_offset: 0,
-        batch: 0,
-        waiting: String::new(),
-    };
+    let task = Task::queued(0, "web-1".parse().unwrap());
     let task = StoredTask {
         task,
         fingerprint: Fingerprint::of(b"key"),
