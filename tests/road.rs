@@ -314,6 +314,16 @@ fn daemons_say_why_they_cannot_start() {
     let said = String::from_utf8_lossy(&taken.stderr).into_owned();
     assert!(said.contains("cannot listen on") && said.contains("in use"), "{said}");
 
+    let relative = rig
+        .program()
+        .args(["master", "--port", "0", "--daemon", "--data-dir", "here"])
+        .current_dir(rig.path(""))
+        .output();
+    assert!(relative.unwrap().status.success() && rig.path("here/sloth-runner.db").exists());
+    let stop =
+        rig.program().args(["master", "stop", "--data-dir", "here"]).current_dir(rig.path("")).status();
+    assert!(stop.unwrap().success());
+
     let agent = rig.agent_command("a", &["--daemon"]).stderr(Stdio::piped()).output().unwrap();
     assert_eq!(agent.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&agent.stderr).contains("an agent already runs on"));
@@ -348,8 +358,10 @@ fn garbage_on_the_port_hurts_nobody() {
         let _ = connection.read_to_end(&mut answer);
     }
     let silent: Vec<_> =
-        (0..200).filter_map(|_| TcpStream::connect(("127.0.0.1", rig.port())).ok()).collect();
+        (0..1_000).filter_map(|_| TcpStream::connect(("127.0.0.1", rig.port())).ok()).collect();
     assert_eq!(rig.on("a", "echo hello").out, "hello\n");
+    let resident = rig.master_resident();
+    assert!(resident < 128 << 20, "the master holds {resident} bytes");
     drop(silent);
     assert_eq!(rig.agent("a").unwrap()["state"], "active");
 }

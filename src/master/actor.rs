@@ -112,6 +112,7 @@ impl Handle {
         let input = match written {
             Written::Done(token, revision) => Input::Persisted(token, revision),
             Written::Failed(token, reason) => Input::PersistFailed(token, reason),
+            Written::Conflict(token) => Input::PersistConflict(token),
         };
         let _ = self.inbox.blocking_send(Message::Tell(input));
     }

@@ -40,7 +40,6 @@ pub fn start() -> io::Result<Report> {
         .args(&arguments[..words])
         .arg(FLAG)
         .args(&arguments[words..])
-        .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
@@ -52,6 +51,14 @@ pub fn start() -> io::Result<Report> {
     Ok(serde_json::from_str(&line).unwrap_or_else(|_| {
         Report::Failed("the daemon ended before it could say why; its log may tell".to_owned())
     }))
+}
+
+/// In the new process, once every path that was given is absolute: holds no directory that somebody may want to unmount.
+///
+/// # Errors
+/// Never, where there is a root directory.
+pub fn leave_directory() -> io::Result<()> {
+    std::env::set_current_dir("/")
 }
 
 /// In the new process: reports, and lets go of the pipe.

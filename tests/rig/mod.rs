@@ -139,6 +139,14 @@ impl Rig {
         });
     }
 
+    /// Bytes that the master holds in memory.
+    pub fn master_resident(&self) -> u64 {
+        let pid = self.master.as_ref().unwrap().id();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
     /// Kills the master as `kill -9` does.
     pub fn kill_master(&mut self) {
         let mut master = self.master.take().unwrap();

@@ -142,6 +142,7 @@ pub(super) fn start(args: &AgentStartArgs) -> Result<Status, Failure> {
 
 fn serve(args: &AgentStartArgs, config: Config, directories: &Directories) -> Result<Status, Failure> {
     if args.daemonized {
+        daemon::leave_directory()?;
         make_private(&directories.data).map_err(Failure::new)?;
         make_private(&directories.log).map_err(Failure::new)?;
         let file = format!("agent-{}", config.description.name);

@@ -50,6 +50,7 @@ pub(super) fn start(args: &MasterStartArgs) -> Result<Status, Failure> {
 fn serve(args: &MasterStartArgs) -> Result<Status, Failure> {
     let directories = directories(args.data_dir.as_deref(), "master").map_err(Failure::new)?;
     if args.daemonized {
+        daemon::leave_directory()?;
         make_private(&directories.data).map_err(Failure::new)?;
         make_private(&directories.log).map_err(Failure::new)?;
         logging::to_files(&args.log.log_level, args.log.log_format, &directories.log, "master")

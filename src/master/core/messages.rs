@@ -234,6 +234,8 @@ pub enum Input {
     Persisted(WriteToken, u64),
     /// A write is not on the disk.
     PersistFailed(WriteToken, String),
+    /// A write is not on the disk, because the same is there already.
+    PersistConflict(WriteToken),
 }
 
 /// What goes out.
@@ -425,7 +427,7 @@ pub enum Reply {
     SessionRefused(SessionRefusal, String),
     /// To `StartRun` and `FindRun`: a run that is live.
     Live(Box<Run>),
-    /// To `FindRun`: not in memory.
+    /// To `FindRun`: not in memory. To `StartRun`: it has ended long since.
     NotLive,
     /// To `StartRun`: what was shown is no longer true.
     TargetChanged {

@@ -201,6 +201,7 @@ impl Core {
             Input::TaskCapped(id, capped) => self.on_task_capped(id, capped),
             Input::Persisted(token, revision) => self.on_persisted(token, revision, now),
             Input::PersistFailed(token, reason) => self.on_persist_failed(token, reason),
+            Input::PersistConflict(token) => self.on_persist_conflict(token),
         }
         std::mem::take(&mut self.effects)
     }
@@ -240,6 +241,20 @@ impl Core {
                 self.unwritten.push((parked, writes));
             }
             Some((Parked::Nothing, _)) | None => {}
+        }
+    }
+
+    /// Only a run can be there already: the same wish again, after it has ended.
+    fn on_persist_conflict(&mut self, token: WriteToken) {
+        match self.parked.remove(&token) {
+            Some((Parked::StartRun(id, reply), _)) => {
+                self.runs.remove(&id);
+                self.reply(reply, Reply::NotLive);
+            }
+            Some((Parked::Reply(to, _), _)) => {
+                self.reply(to, Reply::Refused("it is recorded already".to_owned()));
+            }
+            Some((Parked::Dispatch(_) | Parked::Outcome(_) | Parked::Nothing, _)) | None => {}
         }
     }
 

@@ -24,13 +24,22 @@ struct World {
     out: Vec<Effect>,
     /// Writes fail.
     disk_full: bool,
+    /// What is written is there already.
+    in_store: bool,
 }
 
 impl World {
     fn new() -> Self {
         let now = Now { monotonic: Duration::ZERO, unix_ms: 1_000_000 };
         let core = Core::new(Policy::default(), Remembered { epoch: 1, ..Remembered::default() }, now);
-        Self { core, now: Duration::from_secs(100), next: 0, out: Vec::new(), disk_full: false }
+        Self {
+            core,
+            now: Duration::from_secs(100),
+            next: 0,
+            out: Vec::new(),
+            disk_full: false,
+            in_store: false,
+        }
     }
 
     fn now(&self) -> Now {
@@ -46,6 +55,7 @@ impl World {
                     Effect::Persist(token, _) if self.disk_full => {
                         inputs.push(Input::PersistFailed(token, "disk full".into()));
                     }
+                    Effect::Persist(token, _) if self.in_store => inputs.push(Input::PersistConflict(token)),
                     Effect::Persist(token, _) => {
                         let revision = self.core.revision + 1;
                         inputs.push(Input::Persisted(token, revision));
@@ -194,6 +204,18 @@ fn the_same_wish_twice_is_one_run() {
     let again = world.run(7, "web-1");
     assert_eq!(first.number, again.number);
     assert_eq!(world.attaches().len(), 1);
+}
+
+#[test]
+fn the_same_wish_after_its_run_has_ended_starts_nothing() {
+    let mut world = World::new();
+    world.agent("web-1");
+    world.connect(1, "web-1", "boot");
+    world.in_store = true;
+    assert_eq!(world.run_with(7, "web-1", RunOptions::default()), Reply::NotLive);
+    assert!(world.attaches().is_empty());
+    world.in_store = false;
+    world.run(8, "web-1");
 }
 
 #[test]

@@ -277,7 +277,8 @@ impl ControlService for Master {
         let follows = request.follow;
         let asked = run_asked(request, by)?;
         // Held before the run begins, so that nothing of it is missed.
-        let journal = self.handle.follow(asked.id).await?;
+        let id = asked.id;
+        let journal = self.handle.follow(id).await?;
         let one = |kind: Kind| {
             let (events, stream) = mpsc::channel(1);
             let _ = events.try_send(event(kind));
@@ -295,6 +296,20 @@ impl ControlService for Master {
                 stop: self.shutdown.stop.clone(),
             })),
             Reply::Live(run) => one(Kind::Run((*run).into())),
+            Reply::NotLive => {
+                let run = self.stored_run(RunReference::Id(id)).await?;
+                let stop = self.shutdown.stop.clone();
+                Ok(self.follow(Follow {
+                    run,
+                    live: None,
+                    cursor: 0,
+                    from_offset: 0,
+                    agents: Vec::new(),
+                    follow: follows,
+                    without_output: !follows,
+                    stop,
+                }))
+            }
             Reply::TargetChanged { gone, more } => {
                 let gone = gone.into_iter().map(Into::into).collect();
                 one(Kind::TargetChanged(proto::TargetChanged { gone, more }))

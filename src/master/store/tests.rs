@@ -85,7 +85,7 @@ fn one_impossible_write_does_not_hurt_its_neighbours() {
         vec![Write::PutRun(Box::new(stored_run(2)))],
     ];
     let (store, written) = write(Store::open(dir.path()).unwrap(), jobs);
-    let failed: Vec<_> = written.iter().filter(|written| matches!(written, Written::Failed(2, _))).collect();
+    let failed: Vec<_> = written.iter().filter(|written| matches!(written, Written::Conflict(2))).collect();
     assert_eq!(failed.len(), 1, "{written:?}");
     assert_eq!(store.runs(0, 10).unwrap().len(), 2);
 }

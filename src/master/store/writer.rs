@@ -19,6 +19,17 @@ pub enum Written {
     Done(WriteToken, u64),
     /// It is not, for this reason.
     Failed(WriteToken, String),
+    /// It is not, because the same is there already.
+    Conflict(WriteToken),
+}
+
+impl Written {
+    fn failed(token: WriteToken, error: &rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::ConstraintViolation) => Self::Conflict(token),
+            _ => Self::Failed(token, error.to_string()),
+        }
+    }
 }
 
 /// A handle to the thread. The thread ends, after its last write, when this is dropped.
@@ -80,11 +91,11 @@ fn run(mut connection: Connection, inbox: &Receiver<(WriteToken, Vec<Write>)>, w
                 for job in &batch {
                     written(match commit(&mut connection, std::slice::from_ref(job)) {
                         Ok(revision) => Written::Done(job.0, revision),
-                        Err(error) => Written::Failed(job.0, error.to_string()),
+                        Err(error) => Written::failed(job.0, &error),
                     });
                 }
             }
-            Err(error) => written(Written::Failed(batch[0].0, error.to_string())),
+            Err(error) => written(Written::failed(batch[0].0, &error)),
         }
     }
 }
