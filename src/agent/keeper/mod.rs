@@ -4,6 +4,7 @@
 //! there is nothing in it that could take the commands down. It survives the network half, and the tasks survive it.
 
 pub mod client;
+pub mod command;
 pub mod kill;
 pub mod protocol;
 pub mod server;

@@ -25,8 +25,9 @@ use nix::{
 };
 
 use super::{
+    command::Account,
     protocol::{KeeperReply, KeeperRequest, Lines, StartTask, TaskRecord, TaskRequest, line},
-    task::{self, Account, Setup},
+    task::{self, Setup},
 };
 use crate::{
     agent::layout::Layout,

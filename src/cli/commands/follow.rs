@@ -8,11 +8,13 @@ use std::{
     time::Duration,
 };
 
-use serde_json::json;
 use tokio::{sync::mpsc, time::Instant};
 use tonic::Streaming;
 
-use super::printer::Printer;
+use super::{
+    printer::Printer,
+    shown::{JSON_BYTES, run_json, summary, task_line},
+};
 use crate::{
     cli::{
         args::{Format, PrintArgs},
@@ -22,9 +24,8 @@ use crate::{
     },
     domain::{
         frame::{Frame, Stream},
-        ids::{RunId, RunReference},
-        outcome::{Ending, Outcome},
-        run::{Run, Task, TaskState},
+        ids::RunReference,
+        run::{Run, Task},
     },
     sys::{
         clock::{local_time, spoken, unix_ms},
@@ -39,8 +40,6 @@ use crate::{
 
 /// What a shell says of a program whose reader is gone: 128 + SIGPIPE.
 const READER_GONE: Status = Status(141);
-/// Most bytes of each stream in a JSON object.
-const JSON_BYTES: usize = 16 * 1024 * 1024;
 /// Pause between two attempts to reach the master again.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 
@@ -462,69 +461,6 @@ impl Follower {
     }
 }
 
-/// One task's end in a line: `✗ web-1 exited 3 in 12 ms`.
-pub(super) fn task_line(task: &Task, outcome: &Outcome, paint: crate::cli::output::Paint) -> String {
-    let took = match (&outcome.ending, task.duration_ns) {
-        (Ending::Refused(_) | Ending::Undeliverable(_) | Ending::Lost(_) | Ending::Skipped(_), _)
-        | (_, 0) => String::new(),
-        (_, ns) => format!(" in {}", spoken(Duration::from_nanos(ns))),
-    };
-    let tone = if outcome.is_success() { Tone::Good } else { Tone::Bad };
-    paint.paint(tone, &format!("{} {} {}{took}", outcome.glyph(), task.agent, plain(&outcome.to_string())))
-}
-
-fn summary(run: &Run, took: Duration) -> String {
-    let good = run.tasks.iter().filter(|task| task.state.outcome().is_some_and(Outcome::is_success));
-    let (good, all) = (good.count(), run.tasks.len());
-    let rest = if good == all { String::new() } else { format!("; {} did not", all - good) };
-    format!(
-        "run {}  {good} of {all} exited 0{rest}  {}  sloth-runner job show {}",
-        run.number,
-        spoken(took),
-        run.number
-    )
-}
-
-/// A run as one JSON object.
-pub(super) fn run_json(run: &Run, output: Option<&HashMap<u32, [Vec<u8>; 2]>>) -> serde_json::Value {
-    let id: RunId = run.id;
-    let task_json = |task: &Task| {
-        let mut object = json!({
-            "index": task.index,
-            "agent": task.agent.as_str(),
-            "state": task.state.word(),
-            "outcome": task.state.outcome(),
-            "status": task.state.outcome().and_then(Outcome::status),
-            "started_ms": task.started_ms,
-            "duration_ns": task.duration_ns,
-            "end_offset": task.end_offset,
-            "no_contact_since_ms": task.no_contact_since_ms,
-            "waiting": task.waiting,
-        });
-        if let (Some(output), Some(fields)) = (output, object.as_object_mut()) {
-            let streams = output.get(&task.index);
-            for (index, stream) in ["stdout", "stderr"].into_iter().enumerate() {
-                let bytes = streams.map(|streams| streams[index].as_slice()).unwrap_or_default();
-                fields.insert(stream.to_owned(), String::from_utf8_lossy(bytes).into());
-                fields.insert(format!("{stream}_truncated"), (bytes.len() >= JSON_BYTES).into());
-            }
-        }
-        object
-    };
-    json!({
-        "schema_version": 1,
-        "id": id.to_string(),
-        "number": run.number,
-        "operator": run.operator,
-        "target": run.target,
-        "command": run.command.shown(),
-        "created_ms": run.created_ms,
-        "ended_ms": run.ended_ms,
-        "task_count": run.task_count,
-        "tasks": run.tasks.iter().map(task_json).collect::<Vec<_>>(),
-    })
-}
-
 /// Lines from a terminal, read on a thread of their own that ends with the process.
 fn read_lines() -> mpsc::Receiver<String> {
     let (lines, typed) = mpsc::channel(4);
@@ -543,19 +479,5 @@ async fn next_line(typed: &mut Option<mpsc::Receiver<String>>) -> Option<String>
     match typed {
         Some(typed) => typed.recv().await,
         None => std::future::pending().await,
-    }
-}
-
-/// The word for a task that may not have ended.
-pub(super) fn state_text(task: &Task) -> String {
-    match &task.state {
-        TaskState::Ended(outcome) => outcome.to_string(),
-        state => match (task.no_contact_since_ms, task.waiting.as_str()) {
-            (Some(since), _) => {
-                format!("{}, no contact since {}", state.word(), local_time(since, unix_ms()))
-            }
-            (None, "") => state.word().to_owned(),
-            (None, waiting) => format!("{}: {waiting}", state.word()),
-        },
     }
 }

@@ -6,8 +6,9 @@ use serde_json::json;
 
 use super::{
     connect,
-    follow::{self, Following, run_json, state_text},
+    follow::{self, Following},
     on_one_thread,
+    shown::{run_json, state_text},
 };
 use crate::{
     cli::{

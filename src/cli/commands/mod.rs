@@ -8,6 +8,7 @@ mod job;
 mod master;
 mod printer;
 mod run;
+mod shown;
 
 use super::{
     args::{AgentCommand, Cli, Command, MasterVerb, Target},

@@ -3,11 +3,13 @@
 //! At most once is kept here and on the agent: a task may only be started by the life of the agent that was recorded
 //! before it was first sent, before its deadline, and not after somebody cancelled it.
 
+mod starting;
+
 use std::time::Duration;
 
 use super::{
     Core, Parked, audit,
-    messages::{AttachOrder, Effect, Now, Reply, ReplyTo, RunAsked, SessionId, StoredRun, StoredTask, Write},
+    messages::{AttachOrder, Effect, Now, Reply, ReplyTo, SessionId, StoredRun, StoredTask, Write},
 };
 use crate::{
     domain::{
@@ -16,7 +18,7 @@ use crate::{
         ids::{Incarnation, RunId, RunReference, TaskId},
         name::AgentName,
         outcome::{Ending, Outcome},
-        run::{LeftOut, Run, RunOptions, Task, TaskState},
+        run::{Run, RunOptions, Task, TaskState},
     },
     sys::clock::spoken,
     trust::fingerprint::Fingerprint,
@@ -27,7 +29,7 @@ const LONGEST_DELAY: Duration = Duration::from_secs(5);
 
 /// A run in memory: from its beginning until all its outcomes are on the disk.
 #[derive(Debug)]
-pub(super) struct LiveRun {
+pub(in crate::master::core) struct LiveRun {
     run: Run,
     options: RunOptions,
     slots: Vec<Slot>,
@@ -88,7 +90,7 @@ impl Slot {
 }
 
 impl LiveRun {
-    pub(super) fn from_store(stored: StoredRun, now: Now) -> Self {
+    pub(in crate::master::core) fn from_store(stored: StoredRun, now: Now) -> Self {
         let slot = |stored: StoredTask| {
             let remaining = Duration::from_millis(stored.start_by_ms.saturating_sub(now.unix_ms));
             let sent = stored.incarnation.is_some();
@@ -117,12 +119,12 @@ impl LiveRun {
         Self { run: stored.run, options: stored.options, slots, begun: true }
     }
 
-    pub(super) fn is_active(&self) -> bool {
+    pub(in crate::master::core) fn is_active(&self) -> bool {
         self.slots.iter().any(Slot::is_open)
     }
 
     /// The run as it is shown.
-    pub(super) fn view(&self) -> Run {
+    pub(in crate::master::core) fn view(&self) -> Run {
         let count = |wanted: fn(&Slot) -> bool| {
             u32::try_from(self.slots.iter().filter(|slot| wanted(slot)).count()).unwrap_or(u32::MAX)
         };
@@ -158,7 +160,7 @@ impl Core {
         self.runs.get_mut(&id.run)?.slots.get_mut(usize::try_from(id.index).ok()?)
     }
 
-    pub(super) fn find_run(&self, reference: RunReference) -> Option<&LiveRun> {
+    pub(in crate::master::core) fn find_run(&self, reference: RunReference) -> Option<&LiveRun> {
         match reference {
             RunReference::Id(id) => self.runs.get(&id),
             RunReference::Number(number) => self.runs.values().find(|run| run.run.number == number),
@@ -175,175 +177,8 @@ impl Core {
         }
     }
 
-    pub(super) fn on_start_run(&mut self, asked: RunAsked, reply: ReplyTo, now: Now) {
-        if let Some(known) = self.runs.get(&asked.id) {
-            // The same wish again, after a lost answer: the run that there is.
-            let view = known.view();
-            return self.reply(reply, Reply::Live(Box::new(view)));
-        }
-        let refusal = self.refusal_of_runs();
-        if !refusal.is_empty() {
-            return self.reply(reply, Reply::Refused(refusal));
-        }
-        let names = match self.resolve(&asked) {
-            Ok(names) => names,
-            Err(answer) => return self.reply(reply, answer),
-        };
-        let id = asked.id;
-        let operator = asked.operator.clone();
-        let run = self.new_run(asked, names, now);
-        let detail = format!("run {}: {}", run.run.number, run.run.command.shown());
-        let stored = StoredRun {
-            run: run.view(),
-            options: run.options.clone(),
-            tasks: run.slots.iter().map(Slot::to_store).collect(),
-        };
-        let target = run.run.target.clone();
-        self.runs.insert(id, run);
-        let writes = vec![Write::PutRun(Box::new(stored)), audit(now, &operator, "run", &target, detail)];
-        self.persist(writes, Parked::StartRun(id, reply));
-    }
-
-    /// The agents that a wish means, or the answer that it gets instead.
-    fn resolve(&self, asked: &RunAsked) -> Result<Vec<AgentName>, Reply> {
-        for name in asked.target.names() {
-            if !self.agents.contains_key(name) {
-                let waits = self.waiting.iter().any(|key| key.name == *name);
-                let text = if waits {
-                    format!("{name} is pending: its key waits for `sloth-runner agent approve {name}`")
-                } else {
-                    self.no_such_agent(name)
-                };
-                return Err(Reply::NotFound(text));
-            }
-        }
-        let matching: Vec<AgentName> =
-            self.agents.keys().filter(|name| asked.target.matches(name)).cloned().collect();
-        if asked.shown.is_empty() {
-            return if matching.is_empty() {
-                let text = format!(
-                    "no agent matches {}; `sloth-runner agent list` shows all {}",
-                    asked.target,
-                    self.agents.len()
-                );
-                Err(Reply::NotFound(text))
-            } else {
-                Ok(matching)
-            };
-        }
-        let is_same = |name: &str, key: &str| {
-            let row = self.agents.get(name);
-            row.is_some_and(|row| row.stored.fingerprint.to_string() == key)
-        };
-        let gone: Vec<LeftOut> = asked
-            .shown
-            .iter()
-            .filter(|(name, key)| !is_same(name, key))
-            .map(|(name, _)| LeftOut {
-                agent: name.clone(),
-                reason: "it is gone, or has a new key, since it was shown".to_owned(),
-            })
-            .collect();
-        let was_shown = |name: &AgentName| asked.shown.iter().any(|(shown, _)| shown == name.as_str());
-        if gone.is_empty() {
-            Ok(self.agents.keys().filter(|name| was_shown(name)).cloned().collect())
-        } else {
-            let more = matching.iter().filter(|name| !was_shown(name)).map(ToString::to_string);
-            Err(Reply::TargetChanged { gone, more: more.collect() })
-        }
-    }
-
-    fn new_run(&mut self, asked: RunAsked, names: Vec<AgentName>, now: Now) -> LiveRun {
-        self.last_number += 1;
-        let slots: Vec<Slot> = names
-            .into_iter()
-            .enumerate()
-            .map(|(index, name)| self.new_slot(index, name, asked.options.start_within_ms, now))
-            .collect();
-        let run = Run {
-            id: asked.id,
-            number: self.last_number,
-            operator: asked.operator,
-            plain_name: asked.target.plain_name().is_some(),
-            target: asked.target.to_string(),
-            command: asked.command,
-            created_ms: now.unix_ms,
-            ended_ms: None,
-            tasks: Vec::new(),
-            task_count: u32::try_from(slots.len()).unwrap_or(u32::MAX),
-            succeeded: 0,
-            unfinished: 0,
-            left_out: Vec::new(),
-        };
-        LiveRun { run, options: asked.options, slots, begun: false }
-    }
-
-    fn new_slot(&self, index: usize, agent: AgentName, start_within_ms: Option<u64>, now: Now) -> Slot {
-        let row = &self.agents[&agent];
-        let start_by = match (start_within_ms, &row.session, row.offline_since) {
-            (Some(within), ..) => now.monotonic + Duration::from_millis(within),
-            (None, Some(session), _) => session.heard + START_WITHIN,
-            (None, None, Some(since)) => since + START_WITHIN,
-            // This master has not seen it yet: a minute after its own start.
-            (None, None, None) => START_WITHIN,
-        };
-        let left = start_by.saturating_sub(now.monotonic);
-        let left_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
-        let mut slot = Slot {
-            task: Task::queued(u32::try_from(index).unwrap_or(u32::MAX), agent),
-            fingerprint: row.stored.fingerprint,
-            incarnation: row.session.as_ref().map(|session| session.incarnation.clone()),
-            recording: false,
-            start_by,
-            start_by_ms: now.unix_ms.saturating_add(left_ms),
-            cancelled_by: None,
-            attempt: 0,
-            attached: None,
-            sent: false,
-            failures: 0,
-            stored: false,
-        };
-        if row.session.is_none() {
-            if left.is_zero() {
-                let text = self.offline_text(&slot.task.agent, now);
-                slot.task.state = TaskState::Ended(Ending::Undeliverable(text).into());
-            } else {
-                slot.task.waiting = format!("offline; waited for up to {}", spoken(left));
-            }
-        }
-        slot
-    }
-
-    fn offline_text(&self, name: &AgentName, now: Now) -> String {
-        let Some(row) = self.agents.get(name) else { return "the agent is gone".to_owned() };
-        if row.stored.last_seen_ms == 0 {
-            return "it was let in, but never connected".to_owned();
-        }
-        let silent = Duration::from_millis(now.unix_ms.saturating_sub(row.stored.last_seen_ms));
-        format!(
-            "offline for {} (last seen at {}); --start-within 1h waits for it",
-            spoken(silent),
-            row.stored.address
-        )
-    }
-
-    pub(super) fn begin_run(&mut self, id: RunId, reply: ReplyTo, now: Now) {
-        let Some(run) = self.runs.get_mut(&id) else { return };
-        run.begun = true;
-        for slot in run.slots.iter_mut().filter(|slot| !slot.is_open()) {
-            slot.stored = true;
-        }
-        let view = run.view();
-        let count = view.task_count;
-        self.reply(reply, Reply::Live(Box::new(view)));
-        for index in 0..count {
-            self.dispatch(TaskId { run: id, index }, now);
-        }
-        self.end_run_if_over(id, now);
-    }
-
     /// Attaches a task, if its agent is there and it is not attached yet.
-    pub(super) fn dispatch(&mut self, id: TaskId, now: Now) {
+    pub(in crate::master::core) fn dispatch(&mut self, id: TaskId, now: Now) {
         let restored = self.restored;
         let revision = (self.epoch, self.revision);
         let Some(run) = self.runs.get_mut(&id.run) else { return };
@@ -391,7 +226,13 @@ impl Core {
         self.publish(id);
     }
 
-    pub(super) fn on_task_started(&mut self, id: TaskId, attempt: u64, elapsed_ms: u64, now: Now) {
+    pub(in crate::master::core) fn on_task_started(
+        &mut self,
+        id: TaskId,
+        attempt: u64,
+        elapsed_ms: u64,
+        now: Now,
+    ) {
         let Some(run) = self.runs.get_mut(&id.run) else { return };
         let grace_ms = run.kill_grace_ms();
         let Some(slot) = self.slot_mut(id).filter(|slot| slot.attempt == attempt && slot.is_open()) else {
@@ -407,7 +248,7 @@ impl Core {
         self.publish(id);
     }
 
-    pub(super) fn on_task_ended(
+    pub(in crate::master::core) fn on_task_ended(
         &mut self,
         id: TaskId,
         outcome: Outcome,
@@ -428,7 +269,13 @@ impl Core {
         }
     }
 
-    pub(super) fn on_task_unknown(&mut self, id: TaskId, attempt: u64, now_life: &Incarnation, now: Now) {
+    pub(in crate::master::core) fn on_task_unknown(
+        &mut self,
+        id: TaskId,
+        attempt: u64,
+        now_life: &Incarnation,
+        now: Now,
+    ) {
         let Some(slot) = self.slot_mut(id).filter(|slot| slot.attempt == attempt && slot.is_open()) else {
             return;
         };
@@ -447,7 +294,13 @@ impl Core {
         self.end_task(id, ending.into(), now);
     }
 
-    pub(super) fn on_attach_lost(&mut self, id: TaskId, attempt: u64, superseded_by: Option<u64>, now: Now) {
+    pub(in crate::master::core) fn on_attach_lost(
+        &mut self,
+        id: TaskId,
+        attempt: u64,
+        superseded_by: Option<u64>,
+        now: Now,
+    ) {
         let Some(slot) = self.slot_mut(id).filter(|slot| slot.attempt == attempt) else { return };
         slot.attached = None;
         slot.failures = slot.failures.saturating_add(1);
@@ -458,7 +311,7 @@ impl Core {
         self.dispatch(id, now);
     }
 
-    pub(super) fn on_task_capped(&mut self, id: TaskId, capped: bool) {
+    pub(in crate::master::core) fn on_task_capped(&mut self, id: TaskId, capped: bool) {
         let Some(slot) = self.slot_mut(id).filter(|slot| slot.is_open()) else { return };
         slot.task.waiting = if capped {
             "its output has reached the cap; the command waits. Cancel it, or let it be".to_owned()
@@ -500,7 +353,7 @@ impl Core {
         true
     }
 
-    pub(super) fn outcome_stored(&mut self, id: TaskId) {
+    pub(in crate::master::core) fn outcome_stored(&mut self, id: TaskId) {
         self.effects.push(Effect::OutcomeStored(id));
         if let Some(slot) = self.slot_mut(id) {
             slot.stored = true;
@@ -512,7 +365,14 @@ impl Core {
         }
     }
 
-    pub(super) fn on_cancel(&mut self, run: RunReference, tasks: &[u32], by: &str, reply: ReplyTo, now: Now) {
+    pub(in crate::master::core) fn on_cancel(
+        &mut self,
+        run: RunReference,
+        tasks: &[u32],
+        by: &str,
+        reply: ReplyTo,
+        now: Now,
+    ) {
         let Some(found) = self.find_run(run) else {
             let text = format!("run {run} is not running; `sloth-runner job show {run}` tells how it ended");
             return self.reply(reply, Reply::NotFound(text));
@@ -556,14 +416,14 @@ impl Core {
         found
     }
 
-    pub(super) fn tasks_on(&self, name: &AgentName) -> u32 {
+    pub(in crate::master::core) fn tasks_on(&self, name: &AgentName) -> u32 {
         let running = |id: &&TaskId| {
             self.runs[&id.run].slots.iter().any(|slot| slot.task.index == id.index && slot.sent)
         };
         u32::try_from(self.open_tasks_of(name).iter().filter(running).count()).unwrap_or(u32::MAX)
     }
 
-    pub(super) fn agent_is_back(&mut self, name: &AgentName, now: Now) {
+    pub(in crate::master::core) fn agent_is_back(&mut self, name: &AgentName, now: Now) {
         for id in self.open_tasks_of(name) {
             if let Some(slot) = self.slot_mut(id) {
                 slot.failures = 0;
@@ -572,7 +432,7 @@ impl Core {
         }
     }
 
-    pub(super) fn agent_is_gone(&mut self, name: &AgentName, heard_ms: u64, now: Now) {
+    pub(in crate::master::core) fn agent_is_gone(&mut self, name: &AgentName, heard_ms: u64, now: Now) {
         for id in self.open_tasks_of(name) {
             let Some(slot) = self.slot_mut(id) else { continue };
             slot.attached = None;
@@ -587,7 +447,7 @@ impl Core {
     }
 
     /// Ends all open tasks of an agent that will not come back; how many had started as far as anyone knows.
-    pub(super) fn lose_tasks_of(&mut self, name: &AgentName, reason: &str, now: Now) -> u32 {
+    pub(in crate::master::core) fn lose_tasks_of(&mut self, name: &AgentName, reason: &str, now: Now) -> u32 {
         let mut lost = 0;
         for id in self.open_tasks_of(name) {
             let sent = self.slot_mut(id).is_some_and(|slot| slot.sent);
@@ -602,7 +462,7 @@ impl Core {
         lost
     }
 
-    pub(super) fn tick_runs(&mut self, now: Now) {
+    pub(in crate::master::core) fn tick_runs(&mut self, now: Now) {
         let overdue =
             |slot: &&Slot| slot.is_open() && !slot.sent && !slot.recording && now.monotonic >= slot.start_by;
         let mut due = Vec::new();
