@@ -207,7 +207,7 @@ fn finish(ended: Ended) -> Status {
         }
         Ended::NetworkHalf(running) => {
             let commands = if running == 1 { "command goes" } else { "commands go" };
-            tracing::info!("{running} {commands} on; `sloth-runner agent stop` ends them");
+            tracing::info!("{running} {commands} on; `sloth-runner agent stop` ends what runs");
             exit::OK
         }
     }
@@ -279,7 +279,7 @@ pub(super) fn stop(args: &AgentStopArgs) -> Result<Status, Failure> {
     let stopped = client::stop(&layout, args.grace.ms_u32(), |running| {
         if running > 0 {
             note(&format!(
-                "{name} takes no new tasks; {running} running ones may end within {}",
+                "{name} takes no new tasks; what runs ({running}) may end within {}",
                 humantime::format_duration(args.grace.0)
             ));
         }
