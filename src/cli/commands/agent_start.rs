@@ -4,7 +4,7 @@ use std::{fs, time::Duration};
 
 use tokio::sync::watch;
 
-use super::{connect, on_one_thread};
+use super::{connect, on_one_thread, start_daemon};
 use crate::{
     agent::{
         enrollment::Introduction,
@@ -125,13 +125,7 @@ pub(super) fn start(args: &AgentStartArgs) -> Result<Status, Failure> {
     let directories = agent_directories(args.data_dir.as_deref(), &name)?;
     let config = config(args, name, &directories)?;
     if args.daemon && !args.daemonized {
-        return match daemon::start()? {
-            Report::Ready(text) => {
-                say(&format!("{text}\n"));
-                Ok(exit::OK)
-            }
-            Report::Failed(text) => Err(Failure::new(text)),
-        };
+        return start_daemon();
     }
     let result = serve(args, config, &directories);
     if let (true, Err(failure)) = (args.daemonized, &result) {

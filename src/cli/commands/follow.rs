@@ -247,9 +247,10 @@ impl Follower {
             Kind::Gap(gap) => {
                 if let Some(lost) = gap.gap {
                     complain(&format!(
-                        "{} bytes of output are missing: {}",
-                        lost.to - lost.from,
-                        lost.reason
+                        "{} bytes of output are missing at offset {}: {}",
+                        lost.to.saturating_sub(lost.from),
+                        lost.from,
+                        plain(&lost.reason)
                     ));
                 }
             }

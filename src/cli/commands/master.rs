@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{connect, on_one_thread};
+use super::{connect, on_one_thread, start_daemon};
 use crate::{
     cli::{
         args::{Enroll, Format, MasterStartArgs, MasterStopArgs, StatusArgs, TokenCreateArgs, TokenVerb},
@@ -29,13 +29,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(15);
 
 pub(super) fn start(args: &MasterStartArgs) -> Result<Status, Failure> {
     if args.daemon && !args.daemonized {
-        return match daemon::start()? {
-            Report::Ready(text) => {
-                say(&format!("{text}\n"));
-                Ok(exit::OK)
-            }
-            Report::Failed(text) => Err(Failure::new(text)),
-        };
+        return start_daemon();
     }
     if args.daemonized {
         close_inherited();

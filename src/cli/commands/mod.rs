@@ -12,9 +12,13 @@ mod shown;
 
 use super::{
     args::{AgentCommand, Cli, Command, MasterVerb, Target},
-    exit::{Failure, Status},
+    exit::{self, Failure, Status},
+    output::say,
 };
-use crate::wire::client::ControlClient;
+use crate::{
+    sys::daemon::{self, Report},
+    wire::client::ControlClient,
+};
 
 /// Performs a command line.
 ///
@@ -44,6 +48,17 @@ pub fn perform(cli: Cli) -> Result<Status, Failure> {
         Command::List(args) => agents::list(&args),
         Command::Run(args) => run::run(args),
         Command::Job(job) => job::perform(&job),
+    }
+}
+
+/// Starts this program again as a daemon, and says what that one reports.
+fn start_daemon() -> Result<Status, Failure> {
+    match daemon::start()? {
+        Report::Ready(text) => {
+            say(&format!("{text}\n"));
+            Ok(exit::OK)
+        }
+        Report::Failed(text) => Err(Failure::new(text)),
     }
 }
 
