@@ -169,6 +169,22 @@ fn a_master_restored_from_a_backup_runs_nothing_twice_and_says_what_it_is() {
 }
 
 #[test]
+fn output_that_the_masters_disk_lost_shows_as_a_gap() {
+    let mut rig = Rig::with_agents(&["a"]);
+    assert_eq!(rig.on("a", "echo one; sleep 0.2; echo two").out, "one\ntwo\n");
+    until("the run is stored", || rig.run(&["job", "list"]).out.contains("1 of 1"));
+    rig.kill_master();
+    let run = fs::read_dir(rig.master_dir().join("runs")).unwrap().next().unwrap().unwrap();
+    let log = fs::read_dir(run.path()).unwrap().next().unwrap().unwrap().path();
+    let file = fs::File::options().write(true).open(&log).unwrap();
+    file.set_len(file.metadata().unwrap().len() - 1).unwrap();
+    rig.start_master(&[]);
+    let printed = rig.run(&["job", "logs", "1"]);
+    assert_eq!(printed.out, "one\n");
+    assert!(printed.err.contains("4 bytes of output are missing at offset 4"), "{printed:?}");
+}
+
+#[test]
 fn a_command_of_an_offline_agent_waits_as_long_as_it_was_told() {
     let mut rig = Rig::with_agents(&["a"]);
     rig.kill_network_half("a");

@@ -295,7 +295,8 @@ impl Attached {
         let input = Input::TaskEnded {
             id: self.id,
             outcome: Outcome::try_from(outcome)?,
-            end_offset: self.end,
+            // What the agent no longer has either shows as a gap, and not as a shorter output.
+            end_offset: ended.end_offset.max(self.end),
             duration_ns: ended.duration_ns,
         };
         self.context.handle.tell(input).await;

@@ -1,6 +1,10 @@
 //! Following a run: its output in the order of the log, then its tasks' states, live or later.
 
-use std::{collections::HashSet, io, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    sync::Arc,
+};
 
 use tokio::sync::mpsc;
 use tonic::Status;
@@ -52,6 +56,8 @@ struct Follower {
     /// Tasks that are followed; `None` for all.
     wanted: Option<HashSet<u32>>,
     from_offset: u64,
+    /// Where each task's output goes on; unknown for those that a later cursor left behind.
+    ends: HashMap<u32, u64>,
 }
 
 impl Follower {
@@ -80,6 +86,13 @@ impl Follower {
             let mut output: Option<proto::TaskOutput> = None;
             for (task_index, frame) in frames {
                 let Some(frame) = self.rest_of(task_index, frame) else { continue };
+                if let Some(gap) = self.gap_before(task_index, frame.offset) {
+                    if let Some(done) = output.take() {
+                        self.send(Kind::Output(done)).await?;
+                    }
+                    self.send(gap).await?;
+                }
+                self.ends.insert(task_index, frame.end());
                 let frame = proto::Frame::from(frame);
                 match &mut output {
                     Some(output) if output.task_index == task_index => output.frames.push(frame),
@@ -114,6 +127,25 @@ impl Follower {
         if self.wants(task) { frame.from_offset(self.from_offset) } else { None }
     }
 
+    /// What to tell when a task's output does not go on where it stopped.
+    fn gap_before(&self, task_index: u32, to: u64) -> Option<Kind> {
+        let from = self.ends.get(&task_index).copied().filter(|from| *from < to)?;
+        let reason = "the master's log does not have them".to_owned();
+        Some(Kind::Gap(proto::TaskGap { task_index, gap: Some(proto::Gap { from, to, reason }) }))
+    }
+
+    /// Tells what is missing at the end of tasks that have ended, after all that there is was sent.
+    async fn send_missing_ends(&mut self, tasks: &[Task]) -> Result<(), Gone> {
+        for task in tasks {
+            let is_over = task.state.outcome().is_some() && self.wants(task.index);
+            if is_over && let Some(gap) = self.gap_before(task.index, task.end_offset) {
+                self.ends.insert(task.index, task.end_offset);
+                self.send(gap).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn send_tasks(&self, tasks: Vec<Task>) -> Result<(), Gone> {
         for task in tasks {
             if self.wants(task.index) {
@@ -139,12 +171,16 @@ async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gon
             .map(|task| task.index)
             .collect::<HashSet<u32>>()
     });
+    let tasks = follow.run.tasks.clone();
+    let starts = tasks.iter().filter(|_| follow.cursor == 0);
+    let ends = starts.map(|task| (task.index, follow.from_offset)).collect();
     let mut follower = Follower {
         reader: logs.reader(id, follow.cursor),
         log: None,
         events,
         wanted,
         from_offset: follow.from_offset,
+        ends,
     };
     let ended_ms = follow.run.ended_ms;
     let only_task = follower.wanted.as_ref().filter(|wanted| wanted.len() == 1);
@@ -157,6 +193,7 @@ async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gon
                 Err(error) => return Err(follower.fail(error).await),
             };
             follower.send_output(end).await?;
+            follower.send_missing_ends(&tasks).await?;
         }
         if let Some(ended_ms) = ended_ms {
             follower.send(Kind::Ended(proto::RunEnded { ended_ms })).await?;
@@ -181,6 +218,7 @@ async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gon
         if !follow.without_output {
             let until = *appended.borrow_and_update();
             follower.send_output(until).await?;
+            follower.send_missing_ends(&news.tasks).await?;
         }
         follower.send_tasks(news.tasks).await?;
         if let Some(ended_ms) = news.ended_ms.or(ended_ms) {
