@@ -36,6 +36,30 @@ fn output_and_status_come_back_as_the_command_gave_them() {
 }
 
 #[test]
+fn targets_are_previewed_as_they_run() {
+    let rig = Rig::with_agents(&["web-1", "web-2", "web-3", "db-1"]);
+    let printed = rig.run(&["agent", "label", "web-[1-3]", "role=web"]);
+    assert_eq!(printed.out, "labels of 3 agents are set: web-[1-3]\n", "{printed:?}");
+    let preview = rig.run(&["agent", "list", "@role:web!web-3,db-1"]);
+    assert!(preview.out.ends_with("3 agents: db-1,web-[1-2]\n"), "{preview:?}");
+    let printed =
+        rig.run(&["run", "--limit", "1", "--seed", "4", "-l", "role=web", "-x", "web-2", "@all", "true"]);
+    assert_eq!(printed.status, 0, "{printed:?}");
+    let sample = rig.run(&["list", "--limit", "1", "--seed", "4", "-l", "role=web", "-x", "web-2"]);
+    let ran = rig.task("last")["agent"].as_str().unwrap().to_owned();
+    assert!(sample.out.ends_with(&format!("1 agent: {ran}\n")), "{sample:?}");
+
+    let printed = rig.on("web-1,web[1-5", "true");
+    assert_eq!(printed.status, 2);
+    assert!(printed.err.contains("  web-1,web[1-5\n           ^"), "{printed:?}");
+    let printed = rig.on("web-[1-9]", "true");
+    assert_eq!(printed.status, 125);
+    assert!(printed.err.contains("there are no agents web-[4-9]"), "{printed:?}");
+    let details = rig.run(&["agent", "get", "web-1"]);
+    assert!(details.out.contains("role=web (set here)"), "{details:?}");
+}
+
+#[test]
 fn every_byte_arrives_in_both_directions_of_trouble() {
     let rig = Rig::with_agents(&["a"]);
     let random: Vec<u8> = (0..40_000_000u64)

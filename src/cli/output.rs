@@ -56,6 +56,12 @@ impl Paint {
     }
 }
 
+/// A noun in the number that goes with a count.
+#[must_use]
+pub fn plural(noun: &str, count: usize) -> String {
+    if count == 1 { noun.to_owned() } else { format!("{noun}s") }
+}
+
 /// Says what went wrong, on standard error.
 pub fn complain(message: &str) {
     let paint = Paint::new(Colour::Auto, io::stderr().is_terminal());

@@ -9,4 +9,5 @@ pub mod ids;
 pub mod name;
 pub mod outcome;
 pub mod run;
+pub mod share;
 pub mod target;

@@ -145,6 +145,20 @@ impl From<LabelWord> for String {
     }
 }
 
+impl LabelWord {
+    /// The word as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for LabelWord {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Display for LabelWord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -170,6 +184,51 @@ impl FromStr for Label {
             key: LabelWord::try_from(key.to_owned()).map_err(whole)?,
             value: LabelWord::try_from(value.to_owned()).map_err(whole)?,
         })
+    }
+}
+
+/// A change to one label: `KEY=VALUE` or `KEY-`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LabelChange {
+    /// Give the key this value.
+    Set(Label),
+    /// Forget the key.
+    Remove(LabelWord),
+}
+
+impl FromStr for LabelChange {
+    type Err = InvalidLabel;
+
+    fn from_str(text: &str) -> Result<Self, InvalidLabel> {
+        let key = text.strip_suffix('-').filter(|key| !key.contains('='));
+        match key {
+            Some(key) => LabelWord::try_from(key.to_owned()).map(Self::Remove),
+            None => text.parse().map(Self::Set),
+        }
+        .map_err(|_| InvalidLabel(text.to_owned()))
+    }
+}
+
+impl LabelChange {
+    /// Makes the change.
+    pub fn apply(&self, labels: &mut Labels) {
+        match self {
+            Self::Set(label) => {
+                labels.insert(label.key.clone(), label.value.clone());
+            }
+            Self::Remove(key) => {
+                labels.remove(key);
+            }
+        }
+    }
+}
+
+impl fmt::Display for LabelChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Set(label) => write!(f, "{}={}", label.key, label.value),
+            Self::Remove(key) => write!(f, "{key}-"),
+        }
     }
 }
 

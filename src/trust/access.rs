@@ -79,6 +79,7 @@ const TABLE: &[(&str, Need)] = &[
     ("/sloth.v1.ControlService/ApproveAgent", Need::Role(Role::Admin)),
     ("/sloth.v1.ControlService/RejectAgent", Need::Role(Role::Admin)),
     ("/sloth.v1.ControlService/DeleteAgent", Need::Role(Role::Admin)),
+    ("/sloth.v1.ControlService/LabelAgents", Need::Role(Role::Admin)),
     ("/sloth.v1.ControlService/StopAgent", Need::Role(Role::Admin)),
     ("/sloth.v1.ControlService/CreateToken", Need::Role(Role::Admin)),
     ("/grpc.health.v1.Health/Check", Need::Identity),

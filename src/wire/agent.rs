@@ -93,3 +93,9 @@ pub fn labels_in(labels: impl IntoIterator<Item = (String, String)>) -> Labels {
         .filter_map(|(key, value)| Some((LabelWord::try_from(key).ok()?, LabelWord::try_from(value).ok()?)))
         .collect()
 }
+
+/// Labels as text.
+#[must_use]
+pub fn labels_out(labels: Labels) -> std::collections::HashMap<String, String> {
+    labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect()
+}

@@ -10,7 +10,10 @@ use super::{
     proto::{self, control_service_client::ControlServiceClient},
     status::CallError,
 };
-use crate::sys::{paths::known_master_sockets, socket};
+use crate::{
+    domain::target::selection::Selection,
+    sys::{paths::known_master_sockets, socket},
+};
 
 /// Which master a client means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,12 +98,12 @@ impl ControlClient {
         self.inner.clone()
     }
 
-    /// All agents that a target names; every one, pending ones too, for an empty target.
+    /// The agents that a selection means; every one, pending ones too, for none.
     ///
     /// # Errors
     /// When the call fails.
-    pub async fn agents(&self, target: &str) -> Result<Vec<proto::Agent>, CallError> {
-        let request = proto::ListAgentsRequest { target: target.to_owned() };
+    pub async fn agents(&self, selection: Option<Selection>) -> Result<Vec<proto::Agent>, CallError> {
+        let request = proto::ListAgentsRequest { selection: selection.map(Into::into) };
         let mut stream = self.calls().list_agents(request).await?.into_inner();
         let mut agents = Vec::new();
         while let Some(chunk) = stream.message().await? {

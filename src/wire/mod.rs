@@ -11,6 +11,7 @@ pub mod connect;
 pub mod frame;
 pub mod outcome;
 pub mod run;
+pub mod selection;
 pub mod serve;
 pub mod status;
 

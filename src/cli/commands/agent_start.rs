@@ -14,7 +14,7 @@ use crate::{
         state::{Description, Standing},
     },
     cli::{
-        args::{AgentStartArgs, AgentStopArgs, KeeperArgs},
+        args::agent::{AgentStartArgs, AgentStopArgs, KeeperArgs},
         exit::{self, Failure, Status},
         output::{note, say},
     },
@@ -289,7 +289,7 @@ pub(super) fn stop(args: &AgentStopArgs) -> Result<Status, Failure> {
         ))),
         // Not on this machine: by way of the master.
         Err(_) => on_one_thread(async {
-            let client = connect(&args.target).await?;
+            let client = connect(&args.to).await?;
             let request = proto::StopAgentRequest { name: name.to_string(), grace_ms: args.grace.ms_u32() };
             let stopped = client.calls().stop_agent(request).await.map_err(CallError::from)?.into_inner();
             say(&format!("{name} was told to end; {} tasks run there\n", stopped.running));

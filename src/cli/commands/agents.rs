@@ -7,12 +7,18 @@ use serde_json::{Value, json};
 use super::{connect, on_one_thread};
 use crate::{
     cli::{
-        args::{ApproveArgs, Colour, DeleteArgs, Format, GetArgs, ListArgs, RejectArgs},
+        args::{
+            Colour, Format,
+            agent::{ApproveArgs, DeleteArgs, GetArgs, LabelArgs, ListArgs, RejectArgs},
+        },
         exit::{self, Failure, Status},
-        output::{Cell, Paint, Tone, complain, say, say_json, table},
+        output::{Cell, Paint, Tone, complain, plural, say, say_json, table},
         sanitize::plain,
     },
-    domain::agent::{AgentState, Facts},
+    domain::{
+        agent::{AgentState, Facts},
+        target::{fold::fold, selection::Selection},
+    },
     sys::clock::{local_time, spoken, unix_ms},
     wire::{agent::state_in, proto, status::CallError},
 };
@@ -29,6 +35,22 @@ fn labels(agent: &proto::Agent) -> String {
     let mut labels: Vec<_> = agent.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     labels.sort();
     if labels.is_empty() { "-".to_owned() } else { labels.join(",") }
+}
+
+/// Labels, and where each comes from.
+fn labels_with_origin(agent: &proto::Agent) -> String {
+    let shown = |(key, value): (&String, &String)| {
+        let brought = agent.brought_labels.get(key);
+        match (agent.set_labels.contains_key(key), brought) {
+            (false, _) => format!("{key}={value} (the agent's)"),
+            (true, None) => format!("{key}={value} (set here)"),
+            (true, Some(brought)) if brought == value => format!("{key}={value} (set here and the agent's)"),
+            (true, Some(brought)) => format!("{key}={value} (set here, over the agent's {brought})"),
+        }
+    };
+    let mut labels: Vec<_> = agent.labels.iter().map(shown).collect();
+    labels.sort();
+    labels.join(", ")
 }
 
 fn or_dash(text: &str) -> String {
@@ -89,6 +111,8 @@ fn agent_json(agent: &proto::Agent) -> Value {
         "direct_address": agent.direct_address,
         "version": agent.version,
         "labels": agent.labels,
+        "set_labels": agent.set_labels,
+        "brought_labels": agent.brought_labels,
         "last_seen_ms": agent.last_seen_ms,
         "fingerprint": agent.fingerprint,
         "hint": hint(agent),
@@ -99,25 +123,37 @@ fn agent_json(agent: &proto::Agent) -> Value {
     })
 }
 
+/// What is asked for; all agents when nothing is.
+fn selection(args: &ListArgs) -> Result<Option<Selection>, Failure> {
+    let whom = &args.whom;
+    let is_bare = whom.selector.is_none() && whom.exclude.is_none() && whom.limit.is_none();
+    match args.agents.as_deref() {
+        None if is_bare => Ok(None),
+        target => whom.selection(target.unwrap_or("@all")).map(Some).map_err(Failure::usage),
+    }
+}
+
 pub(super) fn list(args: &ListArgs) -> Result<Status, Failure> {
     on_one_thread(async {
-        let client = connect(&args.target).await?;
-        let target = args.agents.as_deref().unwrap_or_default();
-        let agents = client.agents(target).await?;
+        let client = connect(&args.to).await?;
+        let selection = selection(args)?;
+        let is_preview = selection.is_some();
+        let agents = client.agents(selection).await?;
         match args.output {
             Format::Json => {
                 let agents: Vec<_> = agents.iter().map(agent_json).collect();
                 say_json(&json!({ "schema_version": 1, "agents": agents }));
             }
-            Format::Text if agents.is_empty() && target.is_empty() => {
-                say("no agents yet; `sloth-runner master token create` prints the line that starts one\n");
-            }
             Format::Text if agents.is_empty() => {
-                return Err(Failure::new(format!("no agent matches {}", plain(target))));
+                say("no agents yet; `sloth-runner master token create` prints the line that starts one\n");
             }
             Format::Text => {
                 let paint = Paint::new(Colour::Auto, std::io::stdout().is_terminal());
                 say(&agents_table(&agents, paint));
+                if is_preview {
+                    let folded = fold(agents.iter().map(|agent| agent.name.as_str()));
+                    say(&format!("{} {}: {folded}\n", agents.len(), plural("agent", agents.len())));
+                }
             }
         }
         Ok(exit::OK)
@@ -126,8 +162,8 @@ pub(super) fn list(args: &ListArgs) -> Result<Status, Failure> {
 
 pub(super) fn get(args: &GetArgs) -> Result<Status, Failure> {
     on_one_thread(async {
-        let client = connect(&args.target).await?;
-        let all = client.agents("").await?;
+        let client = connect(&args.to).await?;
+        let all = client.agents(None).await?;
         let mut found = all.iter().filter(|agent| agent.name == args.name.as_str()).peekable();
         if found.peek().is_none() {
             let near =
@@ -162,7 +198,7 @@ fn details(agent: &proto::Agent) -> String {
         ("address", agent.address.clone()),
         ("direct address", agent.direct_address.clone()),
         ("version", agent.version.clone()),
-        ("labels", labels(agent)),
+        ("labels", labels_with_origin(agent)),
         ("last seen", last_seen(agent, now_ms)),
         ("fingerprint", agent.fingerprint.clone()),
         ("trusts the CA by", agent.trust.clone()),
@@ -188,9 +224,9 @@ fn details(agent: &proto::Agent) -> String {
 
 pub(super) fn approve(args: &ApproveArgs) -> Result<Status, Failure> {
     on_one_thread(async {
-        let client = connect(&args.target).await?;
+        let client = connect(&args.to).await?;
         let Some(fingerprint) = args.fingerprint.clone() else {
-            let all = client.agents("").await?;
+            let all = client.agents(None).await?;
             let waiting: Vec<_> = all
                 .iter()
                 .filter(|agent| agent.name == args.name.as_str())
@@ -224,7 +260,7 @@ pub(super) fn approve(args: &ApproveArgs) -> Result<Status, Failure> {
 
 pub(super) fn reject(args: &RejectArgs) -> Result<Status, Failure> {
     on_one_thread(async {
-        let client = connect(&args.target).await?;
+        let client = connect(&args.to).await?;
         let request =
             proto::RejectAgentRequest { name: args.name.to_string(), fingerprint: args.fingerprint.clone() };
         let rejected = client.calls().reject_agent(request).await.map_err(CallError::from)?.into_inner();
@@ -235,7 +271,7 @@ pub(super) fn reject(args: &RejectArgs) -> Result<Status, Failure> {
 
 pub(super) fn delete(args: &DeleteArgs) -> Result<Status, Failure> {
     on_one_thread(async {
-        let client = connect(&args.target).await?;
+        let client = connect(&args.to).await?;
         let request = proto::DeleteAgentRequest { name: args.name.to_string() };
         let deleted = client.calls().delete_agent(request).await.map_err(CallError::from)?.into_inner();
         let lost = match deleted.lost_tasks {
@@ -243,6 +279,29 @@ pub(super) fn delete(args: &DeleteArgs) -> Result<Status, Failure> {
             n => format!("; {n} of its tasks are lost"),
         };
         say(&format!("{} is forgotten; it may ask again, and waits then{lost}\n", args.name));
+        Ok(exit::OK)
+    })
+}
+
+pub(super) fn label(args: &LabelArgs) -> Result<Status, Failure> {
+    let selection = args.whom.selection(&args.agents).map_err(Failure::usage)?;
+    on_one_thread(async {
+        let client = connect(&args.to).await?;
+        let request = proto::LabelAgentsRequest {
+            selection: Some(selection.into()),
+            changes: args.changes.iter().map(ToString::to_string).collect(),
+            now: args.now,
+        };
+        let labelled = client.calls().label_agents(request).await.map_err(CallError::from)?.into_inner();
+        let folded = fold(labelled.agents.iter().map(String::as_str));
+        let count = labelled.agents.len();
+        say(&format!("labels of {count} {} are set: {folded}\n", plural("agent", count)));
+        if !labelled.still_brought.is_empty() {
+            let folded = fold(labelled.still_brought.iter().map(String::as_str));
+            complain(&format!(
+                "{folded}: a removed key is still there, because the agent brings it; set another value, or start the agent without it"
+            ));
+        }
         Ok(exit::OK)
     })
 }

@@ -169,7 +169,7 @@ async fn tour(fleet: &mut Fleet, port: u16, socket: &Path) -> Result<Status, Fai
 async fn wait_active(client: &ControlClient) -> Result<Vec<proto::Agent>, Failure> {
     let deadline = Instant::now() + ACTIVE_WITHIN;
     loop {
-        let agents = client.agents("").await?;
+        let agents = client.agents(None).await?;
         let active = agents.iter().filter(|agent| state_in(agent.state()) == AgentState::Active);
         if active.count() == AGENTS.len() {
             return Ok(agents);

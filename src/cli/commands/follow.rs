@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     cli::{
-        args::{Format, PrintArgs},
+        args::{Format, run::PrintArgs},
         exit::{self, Failure, Status},
         output::{Tone, complain, note, say_json},
         sanitize::plain,

@@ -13,7 +13,9 @@ use super::{
 use crate::{
     cli::{
         args::{
-            Colour, Format, JobAttachArgs, JobCancelArgs, JobCommand, JobListArgs, JobLogsArgs, JobShowArgs,
+            Colour, Format,
+            job::{JobAttachArgs, JobCancelArgs, JobCommand, JobListArgs, JobLogsArgs, JobShowArgs},
+            run::PrintArgs,
         },
         exit::{self, Failure, Status},
         output::{Cell, Paint, Tone, say, say_json, table},
@@ -54,7 +56,7 @@ fn run_state(run: &Run) -> Cell {
 }
 
 async fn list(args: &JobListArgs) -> Result<Status, Failure> {
-    let client = connect(&args.target).await?;
+    let client = connect(&args.to).await?;
     let request = proto::ListRunsRequest { limit: args.limit, before_number: 0 };
     let listed = client.calls().list_runs(request).await.map_err(CallError::from)?.into_inner();
     let runs: Result<Vec<Run>, _> = listed.runs.into_iter().map(Run::try_from).collect();
@@ -87,7 +89,7 @@ async fn list(args: &JobListArgs) -> Result<Status, Failure> {
 }
 
 async fn show(args: &JobShowArgs) -> Result<Status, Failure> {
-    let client = connect(&args.target).await?;
+    let client = connect(&args.to).await?;
     let request = proto::FollowRunRequest {
         run: Some(args.run.into()),
         without_output: true,
@@ -145,7 +147,7 @@ fn shown(run: &Run) -> String {
 
 async fn attach(args: &JobAttachArgs) -> Result<Status, Failure> {
     let following = Following {
-        address: args.target.address(),
+        address: args.to.address(),
         print: args.print,
         give_up: args.give_up.0,
         from_offset: args.from,
@@ -153,22 +155,22 @@ async fn attach(args: &JobAttachArgs) -> Result<Status, Failure> {
         follow: true,
         owns: false,
     };
-    let client = connect(&args.target).await?;
+    let client = connect(&args.to).await?;
     let events = client.follow_run(following.request(args.run, 0)).await?;
     follow::follow(following, client, events).await
 }
 
 async fn logs(args: &JobLogsArgs) -> Result<Status, Failure> {
     let following = Following {
-        address: args.target.address(),
-        print: crate::cli::args::PrintArgs { quiet: true, ..args.print },
+        address: args.to.address(),
+        print: PrintArgs { quiet: true, ..args.print },
         give_up: std::time::Duration::from_mins(5),
         from_offset: args.from,
         agents: args.agent.iter().map(ToString::to_string).collect(),
         follow: args.follow,
         owns: false,
     };
-    let client = connect(&args.target).await?;
+    let client = connect(&args.to).await?;
     let events = client.follow_run(following.request(args.run, 0)).await?;
     follow::follow(following, client, events).await?;
     // The output is what was asked for; how the run ended is `job show`'s to tell.
@@ -176,7 +178,7 @@ async fn logs(args: &JobLogsArgs) -> Result<Status, Failure> {
 }
 
 async fn cancel(args: &JobCancelArgs) -> Result<Status, Failure> {
-    let client = connect(&args.target).await?;
+    let client = connect(&args.to).await?;
     let request =
         proto::CancelRunRequest { run: Some(RunReference::into(args.run)), task_indices: Vec::new() };
     let cancelled = client.calls().cancel_run(request).await.map_err(CallError::from)?.into_inner();

@@ -7,7 +7,10 @@ use serde_json::json;
 use super::{connect, on_one_thread, start_daemon};
 use crate::{
     cli::{
-        args::{Enroll, Format, MasterStartArgs, MasterStopArgs, StatusArgs, TokenCreateArgs, TokenVerb},
+        args::{
+            Format,
+            master::{Enroll, MasterStartArgs, MasterStopArgs, StatusArgs, TokenCreateArgs, TokenVerb},
+        },
         exit::{self, Failure, Status},
         output::{note, say, say_json},
     },
@@ -17,7 +20,7 @@ use crate::{
         daemon::{self, Report},
         lock, logging,
         paths::{directories, make_private},
-        process::{close_inherited, signal},
+        process::{close_inherited, raise_file_limit, signal},
         shutdown::{EndSignals, Shutdown},
         socket::{parse_address, shown_address},
     },
@@ -61,6 +64,7 @@ fn serve(args: &MasterStartArgs) -> Result<Status, Failure> {
     };
     let server = Server::set_up(config).map_err(Failure::new)?;
     let (address, ca) = (server.address(), server.ca_fingerprint());
+    raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let shutdown = Shutdown::default();
@@ -114,7 +118,7 @@ pub(super) fn stop(args: &MasterStopArgs) -> Result<Status, Failure> {
 
 pub(super) fn status(args: &StatusArgs) -> Result<Status, Failure> {
     on_one_thread(async {
-        let client = connect(&args.target).await?;
+        let client = connect(&args.to).await?;
         let status = client.calls().get_status(proto::GetStatusRequest {}).await;
         let status = status.map_err(CallError::from)?.into_inner();
         match args.output {
@@ -175,7 +179,7 @@ async fn create_token(args: &TokenCreateArgs) -> Result<Status, Failure> {
         }
         None => None,
     };
-    let client = connect(&args.target).await?;
+    let client = connect(&args.to).await?;
     let request = proto::CreateTokenRequest { ttl_ms: args.ttl.ms(), uses: args.uses };
     let created = client.calls().create_token(request).await.map_err(CallError::from)?.into_inner();
     let uses = if args.uses == 1 { "once".to_owned() } else { format!("{} times", args.uses) };

@@ -9,9 +9,10 @@ mod master;
 mod printer;
 mod run;
 mod shown;
+mod simulate;
 
 use super::{
-    args::{AgentCommand, Cli, Command, MasterVerb, Target},
+    args::{Cli, Command, ToMaster, agent::AgentCommand, master::MasterVerb},
     exit::{self, Failure, Status},
     output::say,
 };
@@ -37,10 +38,12 @@ pub fn perform(cli: Cli) -> Result<Status, Failure> {
         Command::Agent(agent) => match agent {
             AgentCommand::Start(args) => agent_start::start(&args),
             AgentCommand::Keeper(args) => agent_start::keeper(&args),
+            AgentCommand::Simulate(args) => simulate::simulate(&args),
             AgentCommand::Stop(args) => agent_start::stop(&args),
             AgentCommand::List(args) => agents::list(&args),
             AgentCommand::Get(args) => agents::get(&args),
             AgentCommand::Run(args) => run::run(args),
+            AgentCommand::Label(args) => agents::label(&args),
             AgentCommand::Approve(args) => agents::approve(&args),
             AgentCommand::Reject(args) => agents::reject(&args),
             AgentCommand::Delete(args) => agents::delete(&args),
@@ -68,6 +71,6 @@ fn on_one_thread<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T,
 }
 
 /// Connects to the master that is meant.
-async fn connect(target: &Target) -> Result<ControlClient, Failure> {
-    Ok(ControlClient::connect(&target.address()).await?)
+async fn connect(to: &ToMaster) -> Result<ControlClient, Failure> {
+    Ok(ControlClient::connect(&to.address()).await?)
 }

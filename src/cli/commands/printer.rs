@@ -10,7 +10,7 @@ use unicode_width::UnicodeWidthStr as _;
 
 use crate::{
     cli::{
-        args::PrintArgs,
+        args::run::PrintArgs,
         output::{Paint, Tone},
         sanitize::Sanitizer,
     },

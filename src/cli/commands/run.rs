@@ -5,7 +5,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use super::{connect, follow, on_one_thread};
 use crate::{
     cli::{
-        args::RunArgs,
+        args::run::RunArgs,
         exit::{self, Failure, Status},
         output::{note, say},
     },
@@ -13,7 +13,6 @@ use crate::{
         command::{Bytes, Command, Variable},
         ids::RunId,
         run::RunOptions,
-        target::Target,
     },
     sys::{clock::unix_ms, random},
     wire::{
@@ -38,27 +37,27 @@ fn options(args: &RunArgs) -> Result<RunOptions, Failure> {
         timeout_ms: args.timeout.map(crate::cli::args::Span::ms),
         start_within_ms: args.start_within.map(crate::cli::args::Span::ms),
         kill_grace_ms: None,
-        now: false,
+        now: args.now,
     })
 }
 
 pub(super) fn run(args: RunArgs) -> Result<Status, Failure> {
     // Checked here too, so that a typing error needs no master.
-    args.agents.parse::<Target>().map_err(Failure::usage)?;
+    let selection = args.whom.selection(&args.agents).map_err(Failure::usage)?;
     let options = options(&args)?;
     let words = args.command.into_iter().map(std::ffi::OsString::into_vec).collect();
     let command = Command::new(words).map_err(Failure::usage)?;
     let id = RunId::from_parts(unix_ms(), u128::from_le_bytes(random::bytes()));
     let request = proto::StartRunRequest {
         run_id: id.to_bytes().to_vec().into(),
-        target: args.agents,
+        selection: Some(selection.into()),
         command: Some(command.into()),
         options: Some(options.into()),
         shown: Vec::new(),
         follow: !args.detach,
     };
     let following = follow::Following {
-        address: args.target.address(),
+        address: args.to.address(),
         print: args.print,
         give_up: args.give_up.0,
         from_offset: 0,
@@ -71,7 +70,7 @@ pub(super) fn run(args: RunArgs) -> Result<Status, Failure> {
         _ => failure,
     };
     on_one_thread(async {
-        let client = connect(&args.target).await?;
+        let client = connect(&args.to).await?;
         let mut events = client.start_run(request).await?;
         if !args.detach {
             return follow::follow(following, client, events).await;

@@ -1,6 +1,6 @@
 //! The registry's living part: sessions, who is late, who is who, and how agents are shown.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     Core, Parked, Session, audit,
@@ -8,8 +8,7 @@ use super::{
 };
 use crate::domain::{
     agent::{AgentState, OFFLINE_AFTER, START_WITHIN},
-    name::{AgentName, nearest},
-    target::Target,
+    name::{AgentName, Labels, nearest},
 };
 
 /// How long a first session may take to answer when a second one with the same key appears.
@@ -48,6 +47,7 @@ impl Core {
             || row.stored.address != newcomer.address
             || row.stored.trust != newcomer.trust;
         row.stored.labels = newcomer.labels;
+        row.merge_labels();
         row.stored.version = newcomer.version;
         row.stored.address = newcomer.address;
         row.stored.trust = newcomer.trust;
@@ -162,14 +162,13 @@ impl Core {
         now.monotonic < START_WITHIN
     }
 
-    pub(super) fn agent_views(&self, target: Option<&Target>, now: Now) -> Vec<AgentView> {
-        let wanted = |name: &AgentName| target.is_none_or(|target| target.matches(name));
+    /// Agents as they are shown: those that are wanted, or all, and the waiting ones with them.
+    pub(super) fn agent_views(&self, wanted: Option<&BTreeSet<AgentName>>, now: Now) -> Vec<AgentView> {
+        let is_wanted = |name: &AgentName| wanted.is_none_or(|wanted| wanted.contains(name));
         let mut views: Vec<AgentView> = Vec::new();
-        for (name, row) in self.agents.iter().filter(|(name, _)| wanted(name)) {
+        for (name, row) in self.agents.iter().filter(|(name, _)| is_wanted(name)) {
             let stored = &row.stored;
-            let state = row.session.as_ref().map_or(AgentState::Offline, |session| {
-                AgentState::of_silence(now.monotonic.saturating_sub(session.heard))
-            });
+            let state = row.state(now);
             let hint = match (&row.session, state) {
                 (Some(session), AgentState::Late) => {
                     let silent = now.monotonic.saturating_sub(session.heard).as_secs();
@@ -193,7 +192,9 @@ impl Core {
                 address: stored.address.clone(),
                 direct_address: row.session.as_ref().and_then(|session| session.direct_address.clone()),
                 version: stored.version.clone(),
-                labels: stored.labels.clone(),
+                labels: row.labels.clone(),
+                set_labels: stored.set_labels.clone(),
+                brought_labels: stored.labels.clone(),
                 last_seen_ms: row.session.as_ref().map_or(stored.last_seen_ms, |session| session.heard_ms),
                 fingerprint: stored.fingerprint,
                 hint,
@@ -204,7 +205,7 @@ impl Core {
                 offline_since_ms: row.session.is_none().then_some(stored.last_seen_ms),
             });
         }
-        if target.is_none() {
+        if wanted.is_none() {
             views.extend(self.waiting_views());
             views.sort_by(|a, b| a.name.cmp(&b.name));
         }
@@ -228,7 +229,9 @@ impl Core {
                 address: key.source.map_or_else(|| "this machine".to_owned(), |source| source.to_string()),
                 direct_address: None,
                 version: key.version.clone(),
-                labels: crate::domain::name::Labels::new(),
+                labels: Labels::new(),
+                set_labels: Labels::new(),
+                brought_labels: Labels::new(),
                 last_seen_ms: key.asked_ms(),
                 fingerprint: key.fingerprint,
                 hint,

@@ -127,7 +127,7 @@ impl Core {
 
     /// Lets a key in; it is told so once that is on the disk.
     fn admit(&mut self, asked: &EnrollAsked, how: &str, reply: ReplyTo, mut writes: Vec<Write>, now: Now) {
-        let stored = new_agent(&asked.name, asked.fingerprint, asked.version.clone(), now);
+        let stored = self.new_agent(&asked.name, asked.fingerprint, asked.version.clone(), now);
         self.waiting.retain(|key| key.fingerprint != asked.fingerprint);
         writes.push(Write::PutAgent(stored.clone()));
         writes.push(audit(
@@ -143,7 +143,7 @@ impl Core {
 
     fn put_agent(&mut self, stored: StoredAgent, now: Now) {
         let name = stored.name.clone();
-        let row = AgentRow { stored, session: None, offline_since: Some(now.monotonic), newcomer: None };
+        let row = AgentRow { offline_since: Some(now.monotonic), ..AgentRow::new(stored) };
         self.agents.insert(name, row);
     }
 
@@ -182,7 +182,7 @@ impl Core {
         if replaced {
             self.close_agent(name, "the agent's key was replaced", now);
         }
-        let stored = new_agent(name, key.fingerprint, key.version, now);
+        let stored = self.new_agent(name, key.fingerprint, key.version, now);
         let mut writes = vec![Write::PutAgent(stored.clone())];
         writes.push(audit(now, by, "approve", name.as_str(), format!("key {}", key.fingerprint)));
         self.put_agent(stored, now);
@@ -255,17 +255,26 @@ impl Core {
     pub(super) fn tick_waiting(&mut self, now: Now) {
         self.waiting.retain(|key| now.monotonic.saturating_sub(key.asked) < FORGOTTEN_AFTER);
     }
-}
 
-fn new_agent(name: &AgentName, fingerprint: Fingerprint, version: String, now: Now) -> StoredAgent {
-    StoredAgent {
-        name: name.clone(),
-        fingerprint,
-        enrolled_ms: now.unix_ms,
-        last_seen_ms: 0,
-        labels: Labels::new(),
-        version,
-        address: String::new(),
-        trust: String::new(),
+    /// A new key's row; labels that operators set belong to the name and stay.
+    fn new_agent(
+        &self,
+        name: &AgentName,
+        fingerprint: Fingerprint,
+        version: String,
+        now: Now,
+    ) -> StoredAgent {
+        let known = self.agents.get(name);
+        StoredAgent {
+            name: name.clone(),
+            fingerprint,
+            enrolled_ms: now.unix_ms,
+            last_seen_ms: 0,
+            labels: Labels::new(),
+            set_labels: known.map(|row| row.stored.set_labels.clone()).unwrap_or_default(),
+            version,
+            address: String::new(),
+            trust: String::new(),
+        }
     }
 }

@@ -7,10 +7,10 @@ use crate::{
         agent::{AgentState, Facts, LinkPreference},
         command::{Command, TaskSpec},
         ids::{Incarnation, RunId, RunReference, TaskId},
-        name::{AgentName, Labels},
+        name::{AgentName, LabelChange, Labels},
         outcome::Outcome,
         run::{LeftOut, Run, RunOptions, Task},
-        target::Target,
+        target::selection::Selection,
     },
     trust::fingerprint::Fingerprint,
 };
@@ -83,7 +83,7 @@ pub struct RunAsked {
     /// Who wants it.
     pub operator: String,
     /// Whom it means.
-    pub target: Target,
+    pub selection: Selection,
     /// What to run.
     pub command: Command,
     /// The rest.
@@ -130,6 +130,19 @@ pub enum Input {
         /// Who waits.
         reply: ReplyTo,
     },
+    /// An operator changes labels.
+    Label {
+        /// Whose.
+        selection: Box<Selection>,
+        /// Taken even just after the master's start.
+        now: bool,
+        /// The changes, in order.
+        changes: Vec<LabelChange>,
+        /// Who.
+        by: String,
+        /// Who waits.
+        reply: ReplyTo,
+    },
     /// An operator ends an agent.
     Stop {
         /// Which.
@@ -155,7 +168,7 @@ pub enum Input {
         reply: ReplyTo,
     },
     /// Somebody wants to see the agents.
-    ListAgents(Option<Target>, ReplyTo),
+    ListAgents(Option<Box<Selection>>, ReplyTo),
     /// Somebody wants to know how the master is.
     Status(ReplyTo),
     /// An agent is connected and has said hello.
@@ -339,8 +352,10 @@ pub struct StoredAgent {
     pub enrolled_ms: u64,
     /// When it was last heard of; written when it leaves.
     pub last_seen_ms: u64,
-    /// Its labels.
+    /// The labels that it brings.
     pub labels: Labels,
+    /// The labels that operators set; they win.
+    pub set_labels: Labels,
     /// Its version.
     pub version: String,
     /// Its last address.
@@ -412,6 +427,13 @@ pub enum Reply {
     },
     /// To `Reject`, `Delete`, `Stop`: how many.
     Count(u32),
+    /// To `Label`.
+    Labelled {
+        /// Whose labels were set.
+        agents: Vec<AgentName>,
+        /// Those that still have a removed key, since they bring it themselves.
+        still_brought: Vec<AgentName>,
+    },
     /// To `CreateToken`: when it ends.
     TokenCreated {
         /// In milliseconds since the Unix epoch.
@@ -479,6 +501,10 @@ pub struct AgentView {
     pub version: String,
     /// Its labels.
     pub labels: Labels,
+    /// Those that operators set.
+    pub set_labels: Labels,
+    /// Those that it brings.
+    pub brought_labels: Labels,
     /// When it was last heard of.
     pub last_seen_ms: u64,
     /// Its key.

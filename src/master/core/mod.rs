@@ -7,6 +7,7 @@ mod agents;
 mod enrolling;
 pub mod messages;
 mod runs;
+mod selecting;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -22,7 +23,7 @@ use self::{enrolling::WaitingKey, runs::LiveRun};
 use crate::domain::{
     agent::Facts,
     ids::{Incarnation, RunId, TaskId},
-    name::AgentName,
+    name::{AgentName, Labels},
 };
 
 /// How a master was started.
@@ -66,11 +67,27 @@ struct Session {
 #[derive(Debug)]
 struct AgentRow {
     stored: StoredAgent,
+    /// What it brings, and what operators set over that.
+    labels: Labels,
     session: Option<Session>,
     /// Since when it is offline on the monotonic clock; only known for what this master saw.
     offline_since: Option<Duration>,
     /// A second connection with the same key, and until when the first one may answer.
     newcomer: Option<(Box<Newcomer>, ReplyTo, Duration)>,
+}
+
+impl AgentRow {
+    fn new(stored: StoredAgent) -> Self {
+        let mut row =
+            Self { stored, labels: Labels::new(), session: None, offline_since: None, newcomer: None };
+        row.merge_labels();
+        row
+    }
+
+    fn merge_labels(&mut self) {
+        self.labels = self.stored.labels.clone();
+        self.labels.extend(self.stored.set_labels.clone());
+    }
 }
 
 /// What is to be done when a write is on the disk, or is not.
@@ -116,10 +133,7 @@ impl Core {
     /// A core that goes on from what the store remembered.
     #[must_use]
     pub fn new(policy: Policy, remembered: Remembered, now: Now) -> Self {
-        let row = |stored: StoredAgent| {
-            let name = stored.name.clone();
-            (name, AgentRow { stored, session: None, offline_since: None, newcomer: None })
-        };
+        let row = |stored: StoredAgent| (stored.name.clone(), AgentRow::new(stored));
         let mut core = Self {
             policy,
             agents: remembered.agents.into_iter().map(row).collect(),
@@ -153,13 +167,16 @@ impl Core {
             Input::Approve { name, digits, by, reply } => self.on_approve(&name, &digits, &by, reply, now),
             Input::Reject { name, digits, by, reply } => self.on_reject(&name, &digits, &by, reply, now),
             Input::Delete { name, by, reply } => self.on_delete(&name, &by, reply, now),
+            Input::Label { selection, now: at_once, changes, by, reply } => {
+                self.on_label(&selection, at_once, &changes, &by, reply, now);
+            }
             Input::Stop { name, grace_ms, by, reply } => self.on_stop(&name, grace_ms, &by, reply, now),
             Input::CreateToken { hash, ttl_ms, uses, by, reply } => {
                 self.on_create_token(hash, ttl_ms, uses, &by, reply, now);
             }
-            Input::ListAgents(target, reply) => {
-                let agents = self.agent_views(target.as_ref(), now);
-                self.reply(reply, Reply::Agents(agents));
+            Input::ListAgents(selection, reply) => {
+                let answer = self.list_agents(selection.as_deref(), now);
+                self.reply(reply, answer);
             }
             Input::Status(reply) => {
                 let status = self.status();

@@ -10,6 +10,7 @@ use crate::{
         ids::RunReference,
         outcome::{Ending, Outcome},
         run::{Run, RunOptions, TaskState},
+        target::Target,
     },
     master::core::messages::{AttachOrder, EnrollAsked, RunAsked, SessionRefusal},
     trust::fingerprint::Fingerprint,
@@ -128,7 +129,7 @@ impl World {
         let asked = RunAsked {
             id: RunId::from_parts(1, number),
             operator: "ana".into(),
-            target: target.parse().unwrap(),
+            selection: target.parse::<Target>().unwrap().into(),
             command: Command::new(vec![b"true".to_vec()]).unwrap(),
             options,
             shown: Vec::new(),
@@ -456,7 +457,7 @@ fn what_was_shown_is_what_runs() {
     let asked = |shown: &[(&str, &str)]| RunAsked {
         id: RunId::from_parts(1, 5),
         operator: "ana".into(),
-        target: "web-*".parse().unwrap(),
+        selection: "web-*".parse::<Target>().unwrap().into(),
         command: Command::new(vec![b"true".to_vec()]).unwrap(),
         options: RunOptions::default(),
         shown: shown
@@ -470,4 +471,56 @@ fn what_was_shown_is_what_runs() {
     let reply = world.ask(|to| Input::StartRun(Box::new(asked(&[("web-2", "web-2")])), to));
     let Reply::Live(run) = reply else { panic!("{reply:?}") };
     assert_eq!(run.tasks.len(), 1, "new matches are not included");
+}
+
+#[test]
+fn labels_that_operators_set_win_and_stay_with_the_name() {
+    let mut world = World::new();
+    world.agent("web-1");
+    world.connect(1, "web-1", "boot");
+    let change = |world: &mut World, changes: &[&str]| {
+        let selection = Box::new("web-1".parse::<Target>().unwrap().into());
+        let changes = changes.iter().map(|text| text.parse().unwrap()).collect();
+        world.ask(|reply| Input::Label { selection, now: false, changes, by: "ana".into(), reply })
+    };
+    assert!(matches!(change(&mut world, &["role=web", "dc=ams"]), Reply::Labelled { .. }));
+    assert_eq!(world.run(1, "@role:web&@dc:ams").task_count, 1);
+    assert!(
+        matches!(change(&mut world, &["dc-"]), Reply::Labelled { still_brought, .. } if still_brought.is_empty())
+    );
+    let Reply::NotFound(text) = world.run_with(2, "@dc:ams", RunOptions::default()) else { panic!() };
+    assert!(text.contains("labels are role=web"), "{text}");
+    let Reply::NotFound(text) = world.run_with(2, "@role:wbe", RunOptions::default()) else { panic!() };
+    assert!(text.contains("did you mean the label role=web?"), "{text}");
+    // The machine is installed anew: another key, the same name.
+    world.enroll("web-1", "new key", None);
+    let (name, digits) = ("web-1".parse().unwrap(), Fingerprint::of(b"new key").to_string());
+    world.ask(|reply| Input::Approve { name, digits, by: "ana".into(), reply });
+    assert_eq!(world.run(3, "@role:web").task_count, 1);
+}
+
+#[test]
+fn targets_by_state_wait_a_minute_after_a_start() {
+    let mut world = World::new();
+    world.agent("web-1");
+    world.connect(1, "web-1", "boot");
+    world.now = Duration::from_secs(20);
+    let refused = world.run_with(1, "@state:active", RunOptions::default());
+    assert!(matches!(refused, Reply::Refused(text) if text.contains("--now")));
+    let at_once = RunOptions { now: true, ..RunOptions::default() };
+    assert!(matches!(world.run_with(2, "@state:active", at_once), Reply::Live(_)));
+    world.now = Duration::from_secs(61);
+    assert_eq!(world.run(3, "@state:active").task_count, 1);
+}
+
+#[test]
+fn names_that_nobody_has_start_nothing() {
+    let mut world = World::new();
+    world.agent("web-1");
+    world.agent("web-2");
+    for target in ["web-[1-4]", "@all!wbe-1", "web-3"] {
+        let reply = world.run_with(1, target, RunOptions::default());
+        assert!(matches!(&reply, Reply::NotFound(text) if text.contains("no agent")), "{target}: {reply:?}");
+    }
+    assert_eq!(world.run(1, "web-[1-4]&@all").task_count, 2);
 }

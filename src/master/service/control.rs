@@ -16,7 +16,7 @@ use crate::{
         ids::{RunId, RunReference},
         name::AgentName,
         run::{Run, RunOptions},
-        target::Target,
+        target::selection::Selection,
     },
     master::core::messages::{AgentView, Input, Reply, RunAsked},
     sys::socket::shown_address,
@@ -26,6 +26,7 @@ use crate::{
     },
     wire::{
         InvalidMessage, SOFTWARE_VERSION,
+        agent::labels_out,
         proto::{self, control_service_server::ControlService, run_event::Kind},
     },
 };
@@ -69,7 +70,7 @@ fn agent_out(view: AgentView) -> proto::Agent {
         address: view.address,
         direct_address: view.direct_address.unwrap_or_default(),
         version: view.version,
-        labels: view.labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect(),
+        labels: labels_out(view.labels),
         last_seen_ms: view.last_seen_ms,
         fingerprint: view.fingerprint.to_string(),
         hint: view.hint,
@@ -78,7 +79,14 @@ fn agent_out(view: AgentView) -> proto::Agent {
         facts: view.facts.map(Into::into),
         key_changed: view.key_changed,
         offline_since_ms: view.offline_since_ms.unwrap_or(0),
+        set_labels: labels_out(view.set_labels),
+        brought_labels: labels_out(view.brought_labels),
     }
+}
+
+fn selection(selection: Option<proto::Selection>) -> Result<Selection, Status> {
+    let selection = selection.ok_or_else(|| InvalidMessage::missing("a target"))?;
+    Ok(Selection::try_from(selection)?)
 }
 
 impl Master {
@@ -140,7 +148,7 @@ fn run_asked(request: proto::StartRunRequest, operator: String) -> Result<RunAsk
     Ok(RunAsked {
         id: RunId::from_bytes(&request.run_id).map_err(invalid)?,
         operator,
-        target: request.target.parse::<Target>().map_err(invalid)?,
+        selection: selection(request.selection)?,
         command: command.try_into()?,
         options: RunOptions::try_from(request.options.unwrap_or_default())?,
         shown: request.shown.into_iter().map(|shown| (shown.name, shown.fingerprint)).collect(),
@@ -181,9 +189,8 @@ impl ControlService for Master {
         &self,
         request: Request<proto::ListAgentsRequest>,
     ) -> Result<Response<Self::ListAgentsStream>, Status> {
-        let target = request.into_inner().target;
-        let target = if target.is_empty() { None } else { Some(target.parse::<Target>().map_err(invalid)?) };
-        let asked = self.handle.ask(move |reply| Input::ListAgents(target, reply)).await?;
+        let selection = request.into_inner().selection.map(Selection::try_from).transpose()?.map(Box::new);
+        let asked = self.handle.ask(move |reply| Input::ListAgents(selection, reply)).await?;
         let Reply::Agents(agents) = asked else { return Err(refusal(asked)) };
         let (chunks, stream) = mpsc::channel(1);
         self.shutdown.tracker.spawn(async move {
@@ -233,6 +240,24 @@ impl ControlService for Master {
         let name = name(&request.into_inner().name)?;
         let lost_tasks = self.count(move |reply| Input::Delete { name, by, reply }).await?;
         Ok(Response::new(proto::DeleteAgentResponse { lost_tasks }))
+    }
+
+    async fn label_agents(
+        &self,
+        request: Request<proto::LabelAgentsRequest>,
+    ) -> Result<Response<proto::LabelAgentsResponse>, Status> {
+        let by = operator(&request)?;
+        let request = request.into_inner();
+        let selection = Box::new(selection(request.selection)?);
+        let changes = request.changes.iter().map(|text| text.parse().map_err(invalid));
+        let (changes, now) = (changes.collect::<Result<_, Status>>()?, request.now);
+        match self.handle.ask(move |reply| Input::Label { selection, now, changes, by, reply }).await? {
+            Reply::Labelled { agents, still_brought } => Ok(Response::new(proto::LabelAgentsResponse {
+                agents: agents.into_iter().map(Into::into).collect(),
+                still_brought: still_brought.into_iter().map(Into::into).collect(),
+            })),
+            other => Err(refusal(other)),
+        }
     }
 
     async fn stop_agent(

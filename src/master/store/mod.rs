@@ -92,7 +92,7 @@ impl Store {
     pub fn remembered(&self, connection: &Connection) -> Result<Remembered, StoreError> {
         let read = || {
             let mut statement = connection.prepare(
-                "SELECT name, fingerprint, enrolled_ms, last_seen_ms, labels, version, address, trust FROM agents",
+                "SELECT name, fingerprint, enrolled_ms, last_seen_ms, labels, version, address, trust, set_labels FROM agents",
             )?;
             let agents = statement.query_map([], agent)?.collect::<rusqlite::Result<_>>()?;
             let mut statement = connection.prepare("SELECT hash, expires_ms, uses_left FROM tokens")?;
@@ -202,6 +202,7 @@ fn agent(row: &Row<'_>) -> rusqlite::Result<StoredAgent> {
         version: row.get(5)?,
         address: row.get(6)?,
         trust: row.get(7)?,
+        set_labels: json::<Labels>(row, 8)?,
     })
 }
 

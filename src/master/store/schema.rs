@@ -3,10 +3,11 @@
 use rusqlite::Connection;
 
 /// The format that this version writes, in `user_version`.
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
 
 /// One script a version, applied in order.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE meta (only INTEGER PRIMARY KEY CHECK (only = 1), epoch INTEGER NOT NULL, revision INTEGER NOT NULL) STRICT;
     INSERT INTO meta VALUES (1, 1, 0);
     CREATE TABLE agents (
@@ -34,7 +35,12 @@ const MIGRATIONS: [&str; 1] = ["
         id INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, actor TEXT NOT NULL, action TEXT NOT NULL,
         subject TEXT NOT NULL, detail TEXT NOT NULL
     ) STRICT;
-"];
+",
+    "
+    ALTER TABLE agents ADD COLUMN set_labels TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE runs ADD COLUMN gate TEXT NOT NULL DEFAULT '{}';
+",
+];
 
 /// Brings a database to this version's format; returns the format that it has, which may be newer.
 pub(super) fn migrate(connection: &Connection) -> rusqlite::Result<i64> {

@@ -77,6 +77,30 @@ fn runs_and_outcomes_come_back() {
 }
 
 #[test]
+fn agents_come_back_with_their_labels() {
+    let dir = tempfile::tempdir().unwrap();
+    let label = |text: &str| {
+        let label: crate::domain::name::Label = text.parse().unwrap();
+        Labels::from([(label.key, label.value)])
+    };
+    let agent = StoredAgent {
+        name: "web-1".parse().unwrap(),
+        fingerprint: Fingerprint::of(b"key"),
+        enrolled_ms: 1,
+        last_seen_ms: 2,
+        labels: label("role=web"),
+        set_labels: label("role=db"),
+        version: "1".into(),
+        address: "10.0.0.1:1".into(),
+        trust: "token".into(),
+    };
+    let jobs = vec![vec![Write::PutAgent(agent.clone())]];
+    let _ = write(Store::open(dir.path()).unwrap(), jobs);
+    let (store, connection) = Store::open(dir.path()).unwrap();
+    assert_eq!(store.remembered(&connection).unwrap().agents, [agent]);
+}
+
+#[test]
 fn one_impossible_write_does_not_hurt_its_neighbours() {
     let dir = tempfile::tempdir().unwrap();
     let jobs = vec![

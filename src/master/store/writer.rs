@@ -120,7 +120,7 @@ fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::Result<()> {
     match write {
         Write::PutAgent(agent) => {
             transaction
-                .prepare_cached("INSERT OR REPLACE INTO agents VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?
+                .prepare_cached("INSERT OR REPLACE INTO agents VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?
                 .execute(params![
                     agent.name.as_str(),
                     agent.fingerprint.to_string(),
@@ -129,7 +129,8 @@ fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::Result<()> {
                     to_json(&agent.labels)?,
                     agent.version,
                     agent.address,
-                    agent.trust
+                    agent.trust,
+                    to_json(&agent.set_labels)?
                 ])?;
         }
         Write::DeleteAgent(name) => {
@@ -143,7 +144,9 @@ fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::Result<()> {
         Write::PutRun(stored) => {
             let run = &stored.run;
             transaction
-                .prepare_cached("INSERT INTO runs VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)")?
+                .prepare_cached("INSERT INTO runs (id, number, operator, target, plain_name, command, options, created_ms, \
+                     ended_ms, left_out, task_count) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                )?
                 .execute(params![
                     run.id.to_string(),
                     run.number,

@@ -29,13 +29,13 @@ impl Core {
         if !refusal.is_empty() {
             return self.reply(reply, Reply::Refused(refusal));
         }
-        let names = match self.resolve(&asked) {
-            Ok(names) => names,
+        let (names, left_out) = match self.resolve(&asked, now) {
+            Ok(resolved) => resolved,
             Err(answer) => return self.reply(reply, answer),
         };
         let id = asked.id;
         let operator = asked.operator.clone();
-        let run = self.new_run(asked, names, now);
+        let run = self.new_run(asked, names, left_out, now);
         let detail = format!("run {}: {}", run.run.number, run.run.command.shown());
         let stored = StoredRun {
             run: run.view(),
@@ -49,32 +49,13 @@ impl Core {
     }
 
     /// The agents that a wish means, or the answer that it gets instead.
-    fn resolve(&self, asked: &RunAsked) -> Result<Vec<AgentName>, Reply> {
-        for name in asked.target.names() {
-            if !self.agents.contains_key(name) {
-                let waits = self.waiting.iter().any(|key| key.name == *name);
-                let text = if waits {
-                    format!("{name} is pending: its key waits for `sloth-runner agent approve {name}`")
-                } else {
-                    self.no_such_agent(name)
-                };
-                return Err(Reply::NotFound(text));
-            }
-        }
-        let matching: Vec<AgentName> =
-            self.agents.keys().filter(|name| asked.target.matches(name)).cloned().collect();
+    fn resolve(&self, asked: &RunAsked, now: Now) -> Result<(Vec<AgentName>, Vec<LeftOut>), Reply> {
+        let matching = self.select(&asked.selection, asked.options.now, now);
         if asked.shown.is_empty() {
-            return if matching.is_empty() {
-                let text = format!(
-                    "no agent matches {}; `sloth-runner agent list` shows all {}",
-                    asked.target,
-                    self.agents.len()
-                );
-                Err(Reply::NotFound(text))
-            } else {
-                Ok(matching)
-            };
+            return Ok((matching?.into_iter().collect(), Vec::new()));
         }
+        // What a person was shown is what runs, even if nothing would match any more.
+        let matching = matching.unwrap_or_default();
         let is_same = |name: &str, key: &str| {
             let row = self.agents.get(name);
             row.is_some_and(|row| row.stored.fingerprint.to_string() == key)
@@ -89,15 +70,22 @@ impl Core {
             })
             .collect();
         let was_shown = |name: &AgentName| asked.shown.iter().any(|(shown, _)| shown == name.as_str());
-        if gone.is_empty() {
-            Ok(self.agents.keys().filter(|name| was_shown(name)).cloned().collect())
-        } else {
-            let more = matching.iter().filter(|name| !was_shown(name)).map(ToString::to_string);
-            Err(Reply::TargetChanged { gone, more: more.collect() })
+        let more = matching.iter().filter(|name| !was_shown(name));
+        if !gone.is_empty() {
+            return Err(Reply::TargetChanged { gone, more: more.map(ToString::to_string).collect() });
         }
+        let reason = "it matches only since the agents were shown";
+        let left_out = more.map(|name| LeftOut { agent: name.to_string(), reason: reason.to_owned() });
+        Ok((self.agents.keys().filter(|name| was_shown(name)).cloned().collect(), left_out.collect()))
     }
 
-    fn new_run(&mut self, asked: RunAsked, names: Vec<AgentName>, now: Now) -> LiveRun {
+    fn new_run(
+        &mut self,
+        asked: RunAsked,
+        names: Vec<AgentName>,
+        left_out: Vec<LeftOut>,
+        now: Now,
+    ) -> LiveRun {
         self.last_number += 1;
         let slots: Vec<Slot> = names
             .into_iter()
@@ -108,8 +96,8 @@ impl Core {
             id: asked.id,
             number: self.last_number,
             operator: asked.operator,
-            plain_name: asked.target.plain_name().is_some(),
-            target: asked.target.to_string(),
+            plain_name: asked.selection.plain_name().is_some(),
+            target: asked.selection.to_string(),
             command: asked.command,
             created_ms: now.unix_ms,
             ended_ms: None,
@@ -117,7 +105,7 @@ impl Core {
             task_count: u32::try_from(slots.len()).unwrap_or(u32::MAX),
             succeeded: 0,
             unfinished: 0,
-            left_out: Vec::new(),
+            left_out,
         };
         LiveRun { run, options: asked.options, slots, begun: false }
     }

@@ -1,0 +1,115 @@
+//! `master …`
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::{Format, LogArgs, Span, ToMaster};
+
+/// `master …`
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct MasterCommand {
+    /// What to do with it; `start` when nothing is said.
+    #[command(subcommand)]
+    pub command: Option<MasterVerb>,
+    /// Flags of `start`.
+    #[command(flatten)]
+    pub start: MasterStartArgs,
+}
+
+/// The verbs of `master`.
+#[derive(Debug, Subcommand)]
+pub enum MasterVerb {
+    /// Start the master
+    Start(Box<MasterStartArgs>),
+    /// Stop the master; runs go on on their machines
+    Stop(MasterStopArgs),
+    /// Say how the master is
+    Status(StatusArgs),
+    /// Join tokens
+    #[command(subcommand)]
+    Token(TokenVerb),
+}
+
+/// Who is let in without a token or an approval.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Enroll {
+    /// Nobody: keys wait for `agent approve`.
+    #[default]
+    Approve,
+    /// Whoever reaches the port, for a lab.
+    Any,
+}
+
+/// `master start`
+#[derive(Debug, Args)]
+pub struct MasterStartArgs {
+    /// Port for agents
+    #[arg(short, long, default_value_t = 50053, env = "SLOTH_RUNNER_MASTER_PORT")]
+    pub port: u16,
+    /// Address to listen on; all by default
+    #[arg(long, value_name = "ADDRESS", env = "SLOTH_RUNNER_MASTER_BIND_ADDRESS")]
+    pub bind_address: Option<String>,
+    /// Directory for everything that the master keeps
+    #[arg(long, value_name = "DIRECTORY", env = "SLOTH_RUNNER_MASTER_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Go on in the background; returns once it serves
+    #[arg(long)]
+    pub daemon: bool,
+    /// Who is let in without a token
+    #[arg(long, value_name = "WHO", default_value = "approve", env = "SLOTH_RUNNER_MASTER_ENROLL")]
+    pub enroll: Enroll,
+    /// The data directory was restored from a backup: take new runs again
+    #[arg(long)]
+    pub restored: bool,
+    /// How it logs.
+    #[command(flatten)]
+    pub log: LogArgs,
+    /// Set in the process that `--daemon` starts.
+    #[arg(long, hide = true)]
+    pub daemonized: bool,
+}
+
+/// `master stop`
+#[derive(Debug, Args)]
+pub struct MasterStopArgs {
+    /// The directory that the master was started with
+    #[arg(long, value_name = "DIRECTORY", env = "SLOTH_RUNNER_MASTER_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// `master status`
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Which master.
+    #[command(flatten)]
+    pub to: ToMaster,
+    /// How to print it
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub output: Format,
+}
+
+/// The verbs of `master token`.
+#[derive(Debug, Subcommand)]
+pub enum TokenVerb {
+    /// Make a join token and print the line that starts an agent with it
+    Create(TokenCreateArgs),
+}
+
+/// `master token create`
+#[derive(Debug, Args)]
+pub struct TokenCreateArgs {
+    /// Which master.
+    #[command(flatten)]
+    pub to: ToMaster,
+    /// How long it is valid
+    #[arg(long, value_name = "TIME", default_value = "1h")]
+    pub ttl: Span,
+    /// How many agents may join with it
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub uses: u32,
+    /// The address at which agents reach this master, for the printed line
+    #[arg(long, value_name = "HOST:PORT")]
+    pub address: Option<String>,
+}

@@ -1,0 +1,161 @@
+//! The command line's words and flags. Holds what was typed; the commands make sense of it.
+
+pub mod agent;
+pub mod job;
+pub mod master;
+pub mod run;
+
+use std::{str::FromStr, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{sys::logging::LogFormat, wire::client::MasterAddress};
+use agent::{AgentCommand, ListArgs};
+use job::JobCommand;
+use master::MasterCommand;
+use run::RunArgs;
+
+/// Live control of all your machines, from one binary.
+#[derive(Debug, Parser)]
+#[command(name = "sloth-runner", version, propagate_version = true, after_help = EXIT_STATUSES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_STATUSES: &str =
+    "Exit statuses: 0 done, 1 failed, 2 the command line makes no sense; 3 the agent was stopped by order.
+`agent run` has its own: see `sloth-runner agent run --help`.";
+
+/// A length of time on the command line: `30s`, `5min`, `1h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parsed = text.parse::<u64>().map(Duration::from_secs).ok();
+        let parsed = parsed.or_else(|| humantime::parse_duration(text).ok());
+        parsed.map(Self).ok_or_else(|| "write a time as 30s, 5min or 1h".to_owned())
+    }
+}
+
+impl Span {
+    /// In milliseconds; at least one, so that it never reads as nothing.
+    #[must_use]
+    pub fn ms(self) -> u64 {
+        u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// The same where a small number is wanted.
+    #[must_use]
+    pub fn ms_u32(self) -> u32 {
+        u32::try_from(self.ms()).unwrap_or(u32::MAX)
+    }
+}
+
+/// The words behind the program's name.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// A private master and five agents, and a tour of what they do
+    Demo(DemoArgs),
+    /// The master: start, stop, look
+    Master(MasterCommand),
+    /// Agents: start one, list them, run commands on them
+    #[command(subcommand)]
+    Agent(AgentCommand),
+    /// Short for `agent list`
+    List(ListArgs),
+    /// Short for `agent run`
+    Run(RunArgs),
+    /// Runs: past ones and those that go on
+    #[command(subcommand)]
+    Job(JobCommand),
+}
+
+/// How `demo` is shown.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Show the scripted tour, on a terminal too
+    #[arg(long)]
+    pub tour: bool,
+}
+
+/// Which master is meant.
+#[derive(Clone, Debug, Args)]
+pub struct ToMaster {
+    /// The master: unix:PATH; by default the one of this user on this machine, else root's
+    #[arg(long = "master", value_name = "MASTER", env = "SLOTH_RUNNER_MASTER")]
+    pub master: Option<MasterAddress>,
+}
+
+impl ToMaster {
+    /// The address, or the default.
+    #[must_use]
+    pub fn address(&self) -> MasterAddress {
+        self.master.clone().unwrap_or(MasterAddress::Local)
+    }
+}
+
+/// How a daemon logs.
+#[derive(Clone, Debug, Args)]
+pub struct LogArgs {
+    /// error, warn, info, debug, trace, or a tracing filter
+    #[arg(long, value_name = "LEVEL", default_value = "info", env = "SLOTH_RUNNER_LOG_LEVEL")]
+    pub log_level: String,
+    /// How log lines look
+    #[arg(long, value_name = "FORMAT", default_value = "text", env = "SLOTH_RUNNER_LOG_FORMAT")]
+    pub log_format: LogFormat,
+}
+
+/// How an answer is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Colour {
+    /// On a terminal, unless `NO_COLOR` is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_stop_at_the_target() {
+        let line = "sloth-runner run -q web-1 ls -l --color";
+        let Command::Run(run) = Cli::try_parse_from(line.split(' ')).unwrap().command else { panic!() };
+        assert_eq!((run.agents.as_str(), run.command.len()), ("web-1", 3));
+        assert!(run.print.quiet);
+        assert!(Cli::try_parse_from(["sloth-runner", "run", "web-1"]).is_err());
+    }
+
+    #[test]
+    fn times_are_written_as_people_do() {
+        for (text, seconds) in [("30s", 30), ("5min", 300), ("1h", 3600), ("90", 90)] {
+            assert_eq!(text.parse(), Ok(Span(Duration::from_secs(seconds))), "{text}");
+        }
+        assert!("soon".parse::<Span>().is_err());
+    }
+}

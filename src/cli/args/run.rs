@@ -1,0 +1,118 @@
+//! `agent run`, and how runs are printed.
+
+use std::ffi::OsString;
+
+use clap::Args;
+
+use super::{Colour, Format, Span, ToMaster};
+use crate::domain::{
+    share::Share,
+    target::{
+        InvalidTarget,
+        selection::{Sample, Selection},
+        selector::Selector,
+    },
+};
+
+const RUN_STATUSES: &str = "Flags stop at the target: everything behind it is the command. One word is a shell command, several words arrive as
+the same words. One plain name prints the command's bytes; any other target prints whole lines with the agent's name.
+
+Exit status: for one agent the command's own, 128+n for signal n. For several the largest; but
+  130  interrupted
+  125  a task has no true status: lost, undeliverable, refused, cancelled by somebody, or given up waiting
+  124  a task timed out
+    2  the command line makes no sense";
+
+/// How a run's output is printed.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct PrintArgs {
+    /// When to colour
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub color: Colour,
+    /// Print no names before lines
+    #[arg(short = 'N', long)]
+    pub no_prefix: bool,
+    /// Print nothing but the command's output, and why a status is missing
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Print output on a terminal as it is, control sequences too
+    #[arg(long)]
+    pub raw: bool,
+    /// How to print the run
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub output: Format,
+}
+
+/// Whom a command is for.
+#[derive(Clone, Debug, Default, Args)]
+pub struct WhomArgs {
+    /// Only agents whose labels pass this, as in kubectl: role=web,env!=test or 'dc in (ams,fra)'
+    #[arg(short = 'l', long, value_name = "LABELS")]
+    pub selector: Option<Selector>,
+    /// None of these agents
+    #[arg(short = 'x', long, value_name = "TARGET")]
+    pub exclude: Option<String>,
+    /// Only a sample of them: so many, or so many per cent
+    #[arg(long, value_name = "N|P%")]
+    pub limit: Option<Share>,
+    /// Which sample; the same seed gives the same agents
+    #[arg(long, value_name = "S", default_value_t = 0, requires = "limit")]
+    pub seed: u64,
+}
+
+impl WhomArgs {
+    /// The selection, of the agents that `target` means.
+    ///
+    /// # Errors
+    /// Where an expression makes no sense.
+    pub fn selection(&self, target: &str) -> Result<Selection, InvalidTarget> {
+        Ok(Selection {
+            target: target.parse()?,
+            selector: self.selector.clone(),
+            exclude: self.exclude.as_deref().map(str::parse).transpose()?,
+            sample: self.limit.map(|limit| Sample { limit, seed: self.seed }),
+        })
+    }
+}
+
+/// `agent run`
+#[derive(Debug, Args)]
+#[command(after_help = RUN_STATUSES)]
+pub struct RunArgs {
+    /// Which master.
+    #[command(flatten)]
+    pub to: ToMaster,
+    /// Which of them.
+    #[command(flatten)]
+    pub whom: WhomArgs,
+    /// Take targets by state or link even just after a master's start, when agents are not back yet
+    #[arg(long)]
+    pub now: bool,
+    /// How long each task may run
+    #[arg(long, value_name = "TIME")]
+    pub timeout: Option<Span>,
+    /// How long an agent that is offline is waited for [default: until it was silent for a minute]
+    #[arg(long, value_name = "TIME")]
+    pub start_within: Option<Span>,
+    /// How long a task without contact is waited for
+    #[arg(long, value_name = "TIME", default_value = "5min")]
+    pub give_up: Span,
+    /// Print the run's number and do not wait
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Add a variable to the command's environment; may be given several times
+    #[arg(short, long = "env", value_name = "NAME=VALUE")]
+    pub environment: Vec<OsString>,
+    /// Directory to run in; the user's home by default
+    #[arg(long, value_name = "DIRECTORY")]
+    pub cwd: Option<OsString>,
+    /// How output is printed.
+    #[command(flatten)]
+    pub print: PrintArgs,
+    /// Whom: names, web[01-20], globs, @role:web, @all, @state:active, joined by , ! & ^
+    #[arg(value_name = "TARGET")]
+    pub agents: String,
+    /// What to run there
+    #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<OsString>,
+}

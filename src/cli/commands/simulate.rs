@@ -1,0 +1,92 @@
+//! `agent simulate`: many agents in one process, for tests and measurements. Everything about them is real: keys,
+//! protocol, keepers and commands; only their network halves share a process.
+
+use std::path::Path;
+
+use tokio::task::JoinSet;
+
+use crate::{
+    agent::{
+        enrollment::Introduction,
+        network::{Config, Ended, Network},
+        state::Description,
+    },
+    cli::{
+        args::agent::SimulateArgs,
+        exit::{self, Failure, Status},
+        output::note,
+    },
+    domain::{
+        agent::LinkPreference,
+        name::AgentName,
+        target::{fold::fold, spelled_out},
+    },
+    sys::{
+        logging,
+        process::raise_file_limit,
+        shutdown::{EndSignals, Shutdown},
+        socket::parse_address,
+    },
+};
+
+/// What commands get to end when the simulation does.
+const END_GRACE_MS: u32 = 1;
+
+fn config(args: &SimulateArgs, name: AgentName, data: &Path) -> Result<Config, Failure> {
+    let master = parse_address(&args.master, Some(50053)).map_err(Failure::usage)?;
+    let labels = args.label.iter().map(|label| (label.key.clone(), label.value.clone())).collect();
+    Ok(Config {
+        data: data.join(name.as_str()),
+        master,
+        description: Description { name, labels, link: LinkPreference::Tunnel, direct: None },
+        listen: None,
+        introduction: Introduction { token: args.token.clone(), ca_fingerprint: None },
+    })
+}
+
+pub(super) fn simulate(args: &SimulateArgs) -> Result<Status, Failure> {
+    logging::to_stderr(&args.log.log_level, args.log.log_format).map_err(Failure::usage)?;
+    let names: Vec<AgentName> =
+        spelled_out(&args.name).map_err(Failure::usage)?.into_iter().take(args.count).collect();
+    if names.len() < args.count {
+        let text = format!("{} spells out {} names, not {}", args.name, names.len(), args.count);
+        return Err(Failure::usage(text));
+    }
+    // A connection, a keeper's socket and a lock for each.
+    raise_file_limit();
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+        let mut signals = EndSignals::new()?;
+        let shutdown = Shutdown::default();
+        let mut agents = JoinSet::new();
+        let mut orders = Vec::new();
+        note(&format!("{} agents: {}", names.len(), fold(names.iter().map(AgentName::as_str))));
+        for name in names {
+            let config = config(args, name, &args.data_dir)?;
+            let network = tokio::task::spawn_blocking(|| Network::set_up(config)).await;
+            let network = network.map_err(Failure::new)?.map_err(Failure::new)?;
+            orders.push(network.stop_orders());
+            agents.spawn(network.run(shutdown.clone()));
+        }
+        tokio::select! {
+            _ = signals.next() => {}
+            _ = all(&mut agents) => return Ok(exit::OK),
+        }
+        for order in orders {
+            let _ = order.try_send(END_GRACE_MS);
+        }
+        tokio::select! {
+            stopped = all(&mut agents) => tracing::info!(stopped, "ended"),
+            _ = signals.next() => {}
+        }
+        Ok(exit::OK)
+    })
+}
+
+/// Waits for all agents; how many were stopped with their keepers.
+async fn all(agents: &mut JoinSet<Ended>) -> usize {
+    let mut stopped = 0;
+    while let Some(ended) = agents.join_next().await {
+        stopped += usize::from(matches!(ended, Ok(Ended::Stopped)));
+    }
+    stopped
+}

@@ -1,0 +1,92 @@
+//! A part of a whole, as people give it: `10%` or `5`.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// So many, or so many of a hundred.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum Share {
+    /// So many.
+    Count(u32),
+    /// So many per cent, 0 to 100.
+    Percent(u32),
+}
+
+/// Text that is no share.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is neither a number nor a percentage: write 5 or 10%")]
+pub struct InvalidShare(String);
+
+impl Share {
+    /// How many that are of `total`, rounded up, so that some per cent of something are never nothing.
+    #[must_use]
+    pub fn of(self, total: usize) -> usize {
+        match self {
+            Self::Count(count) => usize::try_from(count).unwrap_or(usize::MAX).min(total),
+            Self::Percent(percent) => (total * percent as usize).div_ceil(100).min(total),
+        }
+    }
+}
+
+impl FromStr for Share {
+    type Err = InvalidShare;
+
+    fn from_str(text: &str) -> Result<Self, InvalidShare> {
+        let invalid = || InvalidShare(text.to_owned());
+        match text.strip_suffix('%') {
+            Some(percent) => {
+                let percent: u32 = percent.parse().map_err(|_| invalid())?;
+                if percent > 100 { Err(invalid()) } else { Ok(Self::Percent(percent)) }
+            }
+            None => text.parse().map(Self::Count).map_err(|_| invalid()),
+        }
+    }
+}
+
+impl TryFrom<String> for Share {
+    type Error = InvalidShare;
+
+    fn try_from(text: String) -> Result<Self, InvalidShare> {
+        text.parse()
+    }
+}
+
+impl From<Share> for String {
+    fn from(share: Share) -> Self {
+        share.to_string()
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Count(count) => write!(f, "{count}"),
+            Self::Percent(percent) => write!(f, "{percent}%"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_rounded_up_and_never_more_than_there_is() {
+        for (text, total, expected) in [
+            ("10%", 14, 2),
+            ("0%", 14, 0),
+            ("1%", 3, 1),
+            ("100%", 7, 7),
+            ("5", 14, 5),
+            ("50", 14, 14),
+            ("0", 3, 0),
+        ] {
+            assert_eq!(text.parse::<Share>().unwrap().of(total), expected, "{text} of {total}");
+        }
+        for bad in ["", "%", "101%", "-1", "1.5", "ten"] {
+            assert!(bad.parse::<Share>().is_err(), "{bad}");
+        }
+    }
+}
