@@ -5,6 +5,7 @@
 pub mod agent;
 pub mod command;
 pub mod frame;
+pub mod groups;
 pub mod ids;
 pub mod name;
 pub mod outcome;

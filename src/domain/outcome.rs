@@ -98,6 +98,12 @@ impl Outcome {
         }
     }
 
+    /// What of it tells groups of tasks apart: the word, and the status. Not which processes a kill found.
+    #[must_use]
+    pub fn kind(&self) -> (&'static str, Option<u8>) {
+        (self.word(), self.status())
+    }
+
     /// The task's own exit status as a shell would give it, where the end is the command's own.
     #[must_use]
     pub fn status(&self) -> Option<u8> {

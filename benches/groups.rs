@@ -1,0 +1,86 @@
+//! What grouping costs: time a line and memory, for 500 tasks of 2,000 lines that are all the same, all different, and
+//! the same but for their last line. Hashing the same bytes and doing nothing else is the floor in the same round.
+
+use std::{
+    hash::{DefaultHasher, Hasher as _},
+    hint::black_box,
+    time::{Duration, Instant},
+};
+
+use sloth_runner::domain::{
+    frame::Stream,
+    groups::{Grouping, mask::Masker},
+};
+
+const TASKS: u32 = 500;
+const LINES: u32 = 2_000;
+const ROUNDS: usize = 5;
+
+type Text = fn(task: u32, line: u32) -> String;
+
+fn floor(texts: &[Vec<u8>]) -> Duration {
+    let begun = Instant::now();
+    for text in texts {
+        for line in text.split_inclusive(|byte| *byte == b'\n') {
+            let mut hasher = DefaultHasher::new();
+            hasher.write(line);
+            black_box(hasher.finish());
+        }
+    }
+    begun.elapsed()
+}
+
+fn grouping(texts: &[Vec<u8>]) -> (Duration, usize, Duration, usize) {
+    let begun = Instant::now();
+    let mut grouping = Grouping::new(vec![Masker::default(); texts.len()]);
+    // Tasks take turns, as they do when they run at once.
+    for round in 0..40 {
+        for (task, text) in (0u32..).zip(texts) {
+            let piece = text.len().div_ceil(40);
+            let from = (round * piece).min(text.len());
+            grouping.feed(task, Stream::Stdout, &text[from..(from + piece).min(text.len())], 0);
+        }
+    }
+    let fed = begun.elapsed();
+    let begun = Instant::now();
+    let groups = black_box(grouping.groups()).len();
+    (fed, groups, begun.elapsed(), grouping.memory())
+}
+
+fn median(mut all: Vec<Duration>) -> Duration {
+    all.sort();
+    all[all.len() / 2]
+}
+
+fn main() {
+    let kinds: [(&str, Text); 3] = [
+        ("identical", |_, line| format!("line {line} of what every machine says the same way\n")),
+        ("last line differs", |task, line| {
+            let own = if line == LINES - 1 { task } else { 0 };
+            format!("line {line} of what every machine says, {own}\n")
+        }),
+        ("all different", |task, line| format!("line {line} of what machine {task} says in its own way\n")),
+    ];
+    println!("{TASKS} tasks of {LINES} lines, {ROUNDS} rounds, medians");
+    for (name, text) in kinds {
+        let texts: Vec<Vec<u8>> = (0..TASKS)
+            .map(|task| (0..LINES).flat_map(|line| text(task, line).into_bytes()).collect())
+            .collect();
+        let (mut floors, mut feeds, mut digests, mut memory, mut count) = (vec![], vec![], vec![], 0, 0);
+        for _ in 0..ROUNDS {
+            floors.push(floor(&texts));
+            let (fed, groups, digest, bytes) = grouping(&texts);
+            feeds.push(fed);
+            digests.push(digest);
+            (memory, count) = (bytes, groups);
+        }
+        let (floor, fed) = (median(floors), median(feeds));
+        println!(
+            "{name:18} {:>5.0} ns a line  {:.2} x hashing alone  {:>8.1} MiB  {count} groups in {:.1} ms",
+            fed.as_nanos() as f64 / f64::from(TASKS * LINES),
+            fed.as_secs_f64() / floor.as_secs_f64(),
+            memory as f64 / 1_048_576.0,
+            median(digests).as_secs_f64() * 1000.0,
+        );
+    }
+}

@@ -1,0 +1,365 @@
+//! Groups while it streams: which tasks of a run agree so far, who parted and at which line, who is silent.
+//!
+//! Lines are hashed into one prefix tree a stream, so a line costs one step and a comparison of two tasks a look at
+//! their common ancestor. Stdout and stderr are apart: interleaving must not make equal commands differ. Pure: the
+//! caller brings bytes, outcomes and the time.
+
+pub mod line;
+pub mod mask;
+mod tree;
+
+use std::{
+    collections::HashMap,
+    hash::{DefaultHasher, Hasher as _},
+};
+
+use self::{
+    line::shown_line,
+    mask::Masker,
+    tree::{NodeId, ROOT, Tree},
+};
+use super::{frame::Stream, outcome::Outcome};
+
+/// Lines of all tasks together that are told apart; beyond its share of them a task is long.
+const LINES_IN_ALL: usize = 4_000_000;
+/// Fewest and most lines of one task that are told apart.
+const LINES_OF_ONE: (usize, usize) = (256, 50_000);
+/// A line without an end is compared in pieces of this many bytes.
+const PIECE: usize = 64 * 1024;
+/// Bytes of a task's first line that are kept for showing.
+const PREVIEW: usize = 240;
+
+/// One stream of one task.
+#[derive(Debug)]
+struct Place {
+    node: NodeId,
+    /// The beginning of a line that is not complete.
+    pending: Vec<u8>,
+    lines: u64,
+    /// Lines behind the limit, as one hash; 0 for none.
+    beyond: u64,
+    /// The first line, as it is shown.
+    first: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct TaskText {
+    masker: Masker,
+    streams: [Place; 2],
+    outcome: Option<Outcome>,
+    last_output_ms: Option<u64>,
+    bytes: u64,
+}
+
+/// All tasks of a run, by what they printed.
+#[derive(Debug)]
+pub struct Grouping {
+    trees: [Tree; 2],
+    tasks: Vec<TaskText>,
+    /// Lines of one task in one stream that are told apart.
+    limit: u64,
+}
+
+/// Tasks that agree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Their indices in the run, in order.
+    pub tasks: Vec<u32>,
+    /// How all of them ended; `None` while they run.
+    pub outcome: Option<Outcome>,
+    /// The one that got furthest, for showing.
+    pub example: u32,
+    /// Its lines on stdout and on stderr.
+    pub lines: [u64; 2],
+    /// Where they part from the largest group; `None` where they do not.
+    pub parted: Option<Parting>,
+    /// Printed more than is compared: what lies beyond counts only at the end.
+    pub long: bool,
+}
+
+/// Where two groups part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parting {
+    /// In which stream.
+    pub stream: Stream,
+    /// At which line, from 1.
+    pub line: u64,
+}
+
+fn index(stream: Stream) -> usize {
+    match stream {
+        Stream::Stdout => 0,
+        Stream::Stderr => 1,
+    }
+}
+
+fn hash(seed: u64, bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write_u64(seed);
+    hasher.write(bytes);
+    hasher.finish()
+}
+
+impl Grouping {
+    /// Tasks that have printed nothing, with the masks for their lines.
+    #[must_use]
+    pub fn new(maskers: Vec<Masker>) -> Self {
+        let share = LINES_IN_ALL / maskers.len().max(1);
+        let place = || Place { node: ROOT, pending: Vec::new(), lines: 0, beyond: 0, first: Vec::new() };
+        let task = |masker| TaskText {
+            masker,
+            streams: [place(), place()],
+            outcome: None,
+            last_output_ms: None,
+            bytes: 0,
+        };
+        Self {
+            trees: [Tree::default(), Tree::default()],
+            tasks: maskers.into_iter().map(task).collect(),
+            limit: share.clamp(LINES_OF_ONE.0, LINES_OF_ONE.1) as u64,
+        }
+    }
+
+    fn task_mut(&mut self, task: u32) -> Option<&mut TaskText> {
+        self.tasks.get_mut(usize::try_from(task).ok()?)
+    }
+
+    fn task(&self, task: u32) -> Option<&TaskText> {
+        self.tasks.get(usize::try_from(task).ok()?)
+    }
+
+    /// Takes what a task printed next on one stream, at a time of the caller's clock.
+    pub fn feed(&mut self, task: u32, stream: Stream, bytes: &[u8], now_ms: u64) {
+        let limit = self.limit;
+        let tree = &mut self.trees[index(stream)];
+        let Some(text) = usize::try_from(task).ok().and_then(|task| self.tasks.get_mut(task)) else { return };
+        text.last_output_ms = Some(now_ms);
+        text.bytes += bytes.len() as u64;
+        let place = &mut text.streams[index(stream)];
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let whole = piece.strip_suffix(b"\n");
+            if place.pending.is_empty()
+                && let Some(line) = whole
+            {
+                place.take(line, &text.masker, tree, limit);
+                continue;
+            }
+            place.pending.extend_from_slice(whole.unwrap_or(piece));
+            while place.pending.len() > PIECE {
+                let rest = place.pending.split_off(PIECE);
+                let piece = std::mem::replace(&mut place.pending, rest);
+                place.take(&piece, &text.masker, tree, limit);
+            }
+            if whole.is_some() {
+                let line = std::mem::take(&mut place.pending);
+                place.take(&line, &text.masker, tree, limit);
+            }
+        }
+    }
+
+    /// Takes how a task ended, after all that it printed. A last line without an end counts now.
+    pub fn end(&mut self, task: u32, outcome: Outcome) {
+        let limit = self.limit;
+        let trees = &mut self.trees;
+        let Some(text) = usize::try_from(task).ok().and_then(|task| self.tasks.get_mut(task)) else { return };
+        for (place, tree) in text.streams.iter_mut().zip(trees) {
+            let line = std::mem::take(&mut place.pending);
+            if !line.is_empty() {
+                place.take(&line, &text.masker, tree, limit);
+            }
+        }
+        text.outcome = Some(outcome);
+    }
+
+    /// Takes an outcome back, for a task that turns out to go on.
+    pub fn reopen(&mut self, task: u32) {
+        if let Some(text) = self.task_mut(task) {
+            text.outcome = None;
+        }
+    }
+
+    /// When a task printed last, on the caller's clock; `None` for one that printed nothing.
+    #[must_use]
+    pub fn last_output_ms(&self, task: u32) -> Option<u64> {
+        self.task(task)?.last_output_ms
+    }
+
+    /// Bytes that a task printed.
+    #[must_use]
+    pub fn bytes_of(&self, task: u32) -> u64 {
+        self.task(task).map_or(0, |text| text.bytes)
+    }
+
+    /// A task's first line as it is shown, of stdout where there is one.
+    #[must_use]
+    pub fn first_line(&self, task: u32) -> Option<(Stream, &[u8])> {
+        let text = self.task(task)?;
+        let first = |stream: Stream| {
+            let place = &text.streams[index(stream)];
+            (place.lines > 0).then_some((stream, place.first.as_slice()))
+        };
+        first(Stream::Stdout).or_else(|| first(Stream::Stderr))
+    }
+
+    /// Whether two tasks printed the same and ended the same way.
+    #[must_use]
+    pub fn agree(&self, left: u32, right: u32) -> bool {
+        let key = |task| self.task(task).map(|text| (text.key(), text.outcome.as_ref().map(Outcome::kind)));
+        key(left).is_some() && key(left) == key(right)
+    }
+
+    /// Bytes that all this takes in memory, nearly.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let of_task = |text: &TaskText| {
+            size_of::<TaskText>()
+                + text
+                    .streams
+                    .iter()
+                    .map(|place| place.pending.capacity() + place.first.capacity())
+                    .sum::<usize>()
+        };
+        self.trees.iter().map(Tree::bytes).sum::<usize>() + self.tasks.iter().map(of_task).sum::<usize>()
+    }
+
+    /// The groups, largest first, and by the first of their tasks where they are equally large.
+    #[must_use]
+    pub fn groups(&self) -> Vec<Group> {
+        let mut ended: HashMap<(Key, Kind), Vec<u32>> = HashMap::new();
+        let mut running: HashMap<Key, Vec<u32>> = HashMap::new();
+        for (task, text) in (0u32..).zip(&self.tasks) {
+            match &text.outcome {
+                Some(outcome) => ended.entry((text.key(), outcome.kind())).or_default().push(task),
+                None => running.entry(text.key().without_beyond()).or_default().push(task),
+            }
+        }
+        let mut groups: Vec<Group> = ended.into_values().map(|tasks| self.group(tasks)).collect();
+        groups.extend(self.in_step(running).into_iter().map(|tasks| self.group(tasks)));
+        groups.sort_by_key(|group| (std::cmp::Reverse(group.tasks.len()), group.tasks[0]));
+        if let Some(largest) = groups.first().map(|group| group.example) {
+            for group in groups.iter_mut().skip(1) {
+                group.parted = self.parting(largest, group.example);
+            }
+        }
+        groups
+    }
+
+    fn group(&self, mut tasks: Vec<u32>) -> Group {
+        tasks.sort_unstable();
+        let lines_of = |task: u32| self.task(task).map_or([0, 0], TaskText::lines);
+        let furthest = |task: &&u32| (lines_of(**task).iter().sum::<u64>(), std::cmp::Reverse(**task));
+        let example = tasks.iter().max_by_key(furthest).copied().unwrap_or_default();
+        let text = self.task(example);
+        Group {
+            outcome: text.and_then(|text| text.outcome.clone()),
+            example,
+            lines: lines_of(example),
+            parted: None,
+            long: text.is_some_and(|text| text.streams.iter().any(|place| place.beyond != 0)),
+            tasks,
+        }
+    }
+
+    /// Running tasks in groups: one that is a prefix of another in both streams is in step with it. One that fits
+    /// several joins the one that most tasks fit, and of those the one with the first task.
+    fn in_step(&self, places: HashMap<Key, Vec<u32>>) -> Vec<Vec<u32>> {
+        let mut places: Vec<(Key, Vec<u32>)> = places.into_iter().collect();
+        let depth = |key: &Key| self.trees[0].depth(key.nodes[0]) + self.trees[1].depth(key.nodes[1]);
+        places.sort_by_key(|(key, tasks)| (std::cmp::Reverse(depth(key)), tasks[0]));
+        // Deepest first: whatever is not a prefix of an end found before is an end itself.
+        let mut ends: Vec<(Key, Vec<u32>, usize)> = Vec::new();
+        let mut behind: Vec<(Vec<usize>, Vec<u32>)> = Vec::new();
+        for (key, tasks) in places {
+            let fits: Vec<usize> =
+                (0..ends.len()).filter(|end| self.is_prefix(&key, &ends[*end].0)).collect();
+            if fits.is_empty() {
+                let count = tasks.len();
+                ends.push((key, tasks, count));
+            } else {
+                for end in &fits {
+                    ends[*end].2 += tasks.len();
+                }
+                behind.push((fits, tasks));
+            }
+        }
+        let firsts: Vec<u32> = ends.iter().map(|(_, tasks, _)| tasks[0]).collect();
+        for (fits, tasks) in behind {
+            let best = fits.into_iter().max_by_key(|end| (ends[*end].2, std::cmp::Reverse(firsts[*end])));
+            if let Some(best) = best {
+                ends[best].1.extend(tasks);
+            }
+        }
+        ends.into_iter().map(|(_, tasks, _)| tasks).collect()
+    }
+
+    fn is_prefix(&self, upper: &Key, lower: &Key) -> bool {
+        let trees = self.trees.iter().zip(upper.nodes).zip(lower.nodes);
+        trees.into_iter().all(|((tree, upper), lower)| tree.is_prefix(upper, lower))
+    }
+
+    fn parting(&self, left: u32, right: u32) -> Option<Parting> {
+        let (left, right) = (self.task(left)?, self.task(right)?);
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let (a, b) = (&left.streams[index(stream)], &right.streams[index(stream)]);
+            let tree = &self.trees[index(stream)];
+            let common = tree.common(a.node, b.node);
+            let is_step = |place: &Place| tree.depth(place.node) == common;
+            let both_ended = left.outcome.is_some() && right.outcome.is_some();
+            let differs = if is_step(a) || is_step(b) {
+                both_ended && (a.node, a.beyond) != (b.node, b.beyond)
+            } else {
+                true
+            };
+            if differs {
+                return Some(Parting { stream, line: u64::from(common) + 1 });
+            }
+        }
+        None
+    }
+}
+
+/// What a task printed, as far as it is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    nodes: [NodeId; 2],
+    beyond: [u64; 2],
+}
+
+impl Key {
+    fn without_beyond(self) -> Self {
+        Self { beyond: [0, 0], ..self }
+    }
+}
+
+/// What of an outcome tells groups apart.
+type Kind = (&'static str, Option<u8>);
+
+impl TaskText {
+    fn key(&self) -> Key {
+        let [out, err] = &self.streams;
+        Key { nodes: [out.node, err.node], beyond: [out.beyond, err.beyond] }
+    }
+
+    fn lines(&self) -> [u64; 2] {
+        [self.streams[0].lines, self.streams[1].lines]
+    }
+}
+
+impl Place {
+    fn take(&mut self, line: &[u8], masker: &Masker, tree: &mut Tree, limit: u64) {
+        let shown = shown_line(line);
+        if self.lines == 0 {
+            self.first = shown[..shown.len().min(PREVIEW)].to_vec();
+        }
+        let line = masker.apply(shown);
+        self.lines += 1;
+        if self.lines > limit {
+            self.beyond = hash(self.beyond, &line) | 1;
+        } else {
+            self.node = tree.step(self.node, hash(0, &line));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
