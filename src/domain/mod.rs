@@ -9,6 +9,7 @@ pub mod groups;
 pub mod ids;
 pub mod name;
 pub mod outcome;
+pub mod plan;
 pub mod run;
 pub mod share;
 pub mod target;

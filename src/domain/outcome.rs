@@ -98,6 +98,19 @@ impl Outcome {
         }
     }
 
+    /// Whether the command ran to an end that is known.
+    #[must_use]
+    pub fn has_run(&self) -> bool {
+        match self.ending {
+            Ending::Exited(_) | Ending::Signaled(_) | Ending::TimedOut(_) => true,
+            Ending::Cancelled { .. }
+            | Ending::Refused(_)
+            | Ending::Undeliverable(_)
+            | Ending::Lost(_)
+            | Ending::Skipped(_) => false,
+        }
+    }
+
     /// What of it tells groups of tasks apart: the word, and the status. Not which processes a kill found.
     #[must_use]
     pub fn kind(&self) -> (&'static str, Option<u8>) {

@@ -4,9 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     command::{Command, Variable},
+    groups::mask::Masks,
     ids::RunId,
     name::AgentName,
     outcome::Outcome,
+    plan::{Gate, Plan},
 };
 
 /// Where a task is.
@@ -126,6 +128,10 @@ pub struct Run {
     pub unfinished: u32,
     /// Matches that were left out, with the reason.
     pub left_out: Vec<LeftOut>,
+    /// Whether it may start more.
+    pub gate: Gate,
+    /// Masks with which its outputs are compared.
+    pub masks: Masks,
 }
 
 /// An agent that does not take part, and why.
@@ -152,6 +158,9 @@ pub struct RunOptions {
     pub kill_grace_ms: Option<u32>,
     /// Targets by state are taken even just after a master's start.
     pub now: bool,
+    /// How it goes over its agents.
+    #[serde(default)]
+    pub plan: Plan,
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    compare::{self, Question},
     core::{
         Core,
         messages::{Effect, Input, Now, Reply, ReplyTo, SessionId},
@@ -133,6 +134,8 @@ pub struct Actor {
     sessions: HashMap<SessionId, SessionHandle>,
     journals: HashMap<RunId, Weak<Journal>>,
     stored: HashMap<TaskId, Arc<Notify>>,
+    // Unbounded, but each task of a run is asked about once.
+    comparing: HashMap<RunId, mpsc::UnboundedSender<Question>>,
 }
 
 /// The clock of a core that begins now.
@@ -171,6 +174,7 @@ impl Actor {
             sessions: HashMap::new(),
             journals: HashMap::new(),
             stored: HashMap::new(),
+            comparing: HashMap::new(),
         };
         Ok((actor, handle))
     }
@@ -281,6 +285,22 @@ impl Actor {
                     journal.put(*task);
                 }
             }
+            Effect::PublishGate(run, gate) => {
+                if let Some(journal) = self.journals.get(&run).and_then(Weak::upgrade) {
+                    journal.put_gate(gate);
+                }
+            }
+            Effect::Compare { id, outcome, accepted } => {
+                let question = Question { id, outcome, accepted };
+                let (handle, logs) = (self.handle.clone(), self.logs.clone());
+                let questions = self.comparing.entry(id.run).or_insert_with(|| {
+                    let (questions, inbox) = mpsc::unbounded_channel();
+                    self.shutdown.tracker.spawn(compare::answer(id.run, handle, logs, inbox));
+                    questions
+                });
+                // It ends with the run, after which nobody asks.
+                let _ = questions.send(question);
+            }
             Effect::RunEnded(run, ended_ms) => {
                 if let Some(journal) = self.journals.get(&run).and_then(Weak::upgrade) {
                     journal.end(ended_ms);
@@ -288,6 +308,7 @@ impl Actor {
             }
             Effect::RunStored(run) => {
                 self.journals.remove(&run);
+                self.comparing.remove(&run);
             }
         }
     }

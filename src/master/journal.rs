@@ -1,4 +1,4 @@
-//! What followers of a live run are told: the newest state of each task, and that the run has ended.
+//! What followers of a live run are told: the newest state of each task and of the gate, and that the run has ended.
 //!
 //! Bounded by the number of tasks: who falls behind gets the newest state, not every state there was.
 
@@ -9,12 +9,13 @@ use std::{
 
 use tokio::sync::watch;
 
-use crate::domain::run::Task;
+use crate::domain::{plan::Gate, run::Task};
 
 #[derive(Debug, Default)]
 struct Tasks {
     newest: HashMap<u32, (u64, Task)>,
     order: BTreeMap<u64, u32>,
+    gate: Option<(u64, Gate)>,
     ended_ms: Option<u64>,
 }
 
@@ -32,6 +33,8 @@ pub struct Changes {
     pub seen: u64,
     /// Tasks that changed, in the order of their last change.
     pub tasks: Vec<Task>,
+    /// The run's gate, where that changed.
+    pub gate: Option<Gate>,
     /// When the run ended.
     pub ended_ms: Option<u64>,
 }
@@ -54,6 +57,11 @@ impl Journal {
         });
     }
 
+    /// Notes how the run's gate is.
+    pub fn put_gate(&self, gate: Gate) {
+        self.change(|tasks, next| tasks.gate = Some((next, gate)));
+    }
+
     /// Notes the run's end.
     pub fn end(&self, ended_ms: u64) {
         self.change(|tasks, _| tasks.ended_ms = Some(ended_ms));
@@ -73,6 +81,7 @@ impl Journal {
         Changes {
             seen: *self.changes.borrow(),
             tasks: changed.map(|(_, task)| task.clone()).collect(),
+            gate: tasks.gate.as_ref().filter(|(changed, _)| *changed > seen).map(|(_, gate)| gate.clone()),
             ended_ms: tasks.ended_ms,
         }
     }

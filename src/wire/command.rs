@@ -51,6 +51,7 @@ impl From<RunOptions> for proto::RunOptions {
             kill_grace_ms: options.kill_grace_ms.unwrap_or(0),
             now: options.now,
             output_cap: proto::OutputCap::Block.into(),
+            plan: Some(options.plan.into()),
         }
     }
 }
@@ -67,6 +68,7 @@ impl TryFrom<proto::RunOptions> for RunOptions {
             start_within_ms: some(options.start_within_ms),
             kill_grace_ms: (options.kill_grace_ms > 0).then_some(options.kill_grace_ms),
             now: options.now,
+            plan: options.plan.unwrap_or_default().try_into()?,
         })
     }
 }

@@ -10,6 +10,7 @@ pub mod command;
 pub mod connect;
 pub mod frame;
 pub mod outcome;
+pub mod plan;
 pub mod run;
 pub mod selection;
 pub mod serve;

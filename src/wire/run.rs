@@ -89,6 +89,8 @@ impl From<Run> for proto::Run {
             unfinished: run.unfinished,
             left_out: run.left_out.into_iter().map(Into::into).collect(),
             plain_name: run.plain_name,
+            gate: Some(run.gate.into()),
+            masks: run.masks.to_string(),
         }
     }
 }
@@ -112,6 +114,8 @@ impl TryFrom<proto::Run> for Run {
             succeeded: run.succeeded,
             unfinished: run.unfinished,
             left_out: run.left_out.into_iter().map(Into::into).collect(),
+            gate: run.gate.unwrap_or_default().into(),
+            masks: run.masks.parse().map_err(InvalidMessage::because)?,
         })
     }
 }

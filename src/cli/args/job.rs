@@ -16,8 +16,12 @@ pub enum JobCommand {
     Attach(JobAttachArgs),
     /// Print what a run printed
     Logs(JobLogsArgs),
+    /// Let a run that waits at a gate go on
+    Promote(JobArgs),
+    /// Start nothing more of a run; what runs goes on
+    Stop(JobArgs),
     /// Cancel a run
-    Cancel(JobCancelArgs),
+    Cancel(JobArgs),
 }
 
 /// `job list`
@@ -88,9 +92,9 @@ pub struct JobLogsArgs {
     pub run: RunReference,
 }
 
-/// `job cancel`
+/// A verb of `job` that needs no more than the run.
 #[derive(Debug, Args)]
-pub struct JobCancelArgs {
+pub struct JobArgs {
     /// Which master.
     #[command(flatten)]
     pub to: ToMaster,

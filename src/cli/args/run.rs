@@ -6,6 +6,8 @@ use clap::Args;
 
 use super::{Colour, Format, Span, ToMaster};
 use crate::domain::{
+    groups::mask::Masks,
+    plan::{Plan, StopIf},
     share::Share,
     target::{
         InvalidTarget,
@@ -75,6 +77,50 @@ impl WhomArgs {
     }
 }
 
+/// How a run goes over its agents.
+#[derive(Clone, Debug, Default, Args)]
+pub struct PlanArgs {
+    /// Most agents at once [default: 512]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub fanout: Option<u32>,
+    /// Begin with so many agents; a failure there makes the run wait, unless --stop-if says otherwise
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub canary: Option<u32>,
+    /// So many agents at a time, each batch after the one before it has ended
+    #[arg(long, value_name = "N|P%")]
+    pub batch: Option<Share>,
+    /// More failures than this end the run; what was not started is skipped
+    #[arg(long, value_name = "N|P%")]
+    pub max_failures: Option<Share>,
+    /// Wait so long between two batches
+    #[arg(long, value_name = "TIME")]
+    pub pause: Option<Span>,
+    /// Wait for `job promote` or `job stop` when this is so: 'fail>0', or 'differs' from what the canary printed
+    #[arg(long, value_name = "CONDITION")]
+    pub stop_if: Vec<StopIf>,
+    /// What may differ without meaning anything, where output is compared: names, times, numbers
+    #[arg(long, value_name = "KINDS", default_value = "")]
+    pub mask: Masks,
+}
+
+impl PlanArgs {
+    /// The plan.
+    #[must_use]
+    pub fn plan(&self) -> Plan {
+        let asked = self.stop_if.iter().fold(StopIf::default(), |all, one| all | *one);
+        let default = StopIf { failures: self.canary.is_some(), differs: false };
+        Plan {
+            fanout: self.fanout,
+            canary: self.canary,
+            batch: self.batch,
+            max_failures: self.max_failures,
+            pause_ms: self.pause.map(Span::ms),
+            stop_if: if self.stop_if.is_empty() { default } else { asked },
+            masks: self.mask,
+        }
+    }
+}
+
 /// `agent run`
 #[derive(Debug, Args)]
 #[command(after_help = RUN_STATUSES)]
@@ -85,6 +131,9 @@ pub struct RunArgs {
     /// Which of them.
     #[command(flatten)]
     pub whom: WhomArgs,
+    /// How it goes over them.
+    #[command(flatten)]
+    pub plan: PlanArgs,
     /// Take targets by state or link even just after a master's start, when agents are not back yet
     #[arg(long)]
     pub now: bool,

@@ -25,6 +25,7 @@ use crate::{
     domain::{
         frame::{Frame, Stream},
         ids::RunReference,
+        plan::{Gate, GateState},
         run::{Run, Task},
     },
     sys::{
@@ -258,6 +259,7 @@ impl Follower {
                 self.run.ended_ms = Some(ended.ended_ms);
                 return Ok(Some(End::Shown));
             }
+            Kind::Gate(gate) => return Ok(self.gate_changed(gate.into())),
             Kind::Closing(_) | Kind::Refused(_) | Kind::TargetChanged(_) => {}
         }
         Ok(None)
@@ -300,6 +302,19 @@ impl Follower {
         } else if waits {
             note(&self.printer.paint().paint(Tone::Waiting, &format!("… {agent}: {}", plain(&waiting))));
         }
+    }
+
+    /// Says that a run is held. A person may promote it from another terminal; a script must not wait for that.
+    fn gate_changed(&mut self, gate: Gate) -> Option<End> {
+        self.run.gate = gate;
+        let number = self.run.number;
+        let GateState::Held(reason) = &self.run.gate.state else { return None };
+        complain(&format!(
+            "run {number} waits: {}\nsloth-runner job promote {number} goes on, sloth-runner job stop {number} ends it",
+            plain(reason)
+        ));
+        let is_watched = io::stdin().is_terminal() && self.printer.has_person();
+        (!is_watched).then_some(End::Detached(exit::NO_STATUS))
     }
 
     fn say_waiting(&self) {

@@ -14,11 +14,11 @@ use crate::{
     cli::{
         args::{
             Colour, Format,
-            job::{JobAttachArgs, JobCancelArgs, JobCommand, JobListArgs, JobLogsArgs, JobShowArgs},
+            job::{JobArgs, JobAttachArgs, JobCommand, JobListArgs, JobLogsArgs, JobShowArgs},
             run::PrintArgs,
         },
         exit::{self, Failure, Status},
-        output::{Cell, Paint, Tone, say, say_json, table},
+        output::{Cell, Paint, Tone, plural, say, say_json, table},
     },
     domain::{
         ids::RunReference,
@@ -38,6 +38,8 @@ pub(super) fn perform(job: &JobCommand) -> Result<Status, Failure> {
         JobCommand::Show(args) => on_one_thread(show(args)),
         JobCommand::Attach(args) => on_one_thread(attach(args)),
         JobCommand::Logs(args) => on_one_thread(logs(args)),
+        JobCommand::Promote(args) => on_one_thread(promote(args)),
+        JobCommand::Stop(args) => on_one_thread(stop(args)),
         JobCommand::Cancel(args) => on_one_thread(cancel(args)),
     }
 }
@@ -177,7 +179,7 @@ async fn logs(args: &JobLogsArgs) -> Result<Status, Failure> {
     Ok(exit::OK)
 }
 
-async fn cancel(args: &JobCancelArgs) -> Result<Status, Failure> {
+async fn cancel(args: &JobArgs) -> Result<Status, Failure> {
     let client = connect(&args.to).await?;
     let request =
         proto::CancelRunRequest { run: Some(RunReference::into(args.run)), task_indices: Vec::new() };
@@ -187,5 +189,22 @@ async fn cancel(args: &JobCancelArgs) -> Result<Status, Failure> {
         n => format!("; stored for {n} without contact, given when they return"),
     };
     say(&format!("run {}: {} tasks were told to end{stored}\n", cancelled.number, cancelled.told));
+    Ok(exit::OK)
+}
+
+async fn promote(args: &JobArgs) -> Result<Status, Failure> {
+    let client = connect(&args.to).await?;
+    let request = proto::PromoteRunRequest { run: Some(args.run.into()) };
+    let promoted = client.calls().promote_run(request).await.map_err(CallError::from)?.into_inner();
+    say(&format!("run {} goes on with batch {}\n", promoted.number, promoted.batch));
+    Ok(exit::OK)
+}
+
+async fn stop(args: &JobArgs) -> Result<Status, Failure> {
+    let client = connect(&args.to).await?;
+    let request = proto::StopRunRequest { run: Some(args.run.into()) };
+    let stopped = client.calls().stop_run(request).await.map_err(CallError::from)?.into_inner();
+    let count = stopped.skipped as usize;
+    say(&format!("run {}: {count} {} skipped; what runs goes on\n", stopped.number, plural("task", count)));
     Ok(exit::OK)
 }

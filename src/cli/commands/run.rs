@@ -38,6 +38,7 @@ fn options(args: &RunArgs) -> Result<RunOptions, Failure> {
         start_within_ms: args.start_within.map(crate::cli::args::Span::ms),
         kill_grace_ms: None,
         now: args.now,
+        plan: args.plan.plan(),
     })
 }
 

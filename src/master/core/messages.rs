@@ -9,6 +9,7 @@ use crate::{
         ids::{Incarnation, RunId, RunReference, TaskId},
         name::{AgentName, LabelChange, Labels},
         outcome::Outcome,
+        plan::Gate,
         run::{LeftOut, Run, RunOptions, Task},
         target::selection::Selection,
     },
@@ -201,6 +202,31 @@ pub enum Input {
         /// Who waits.
         reply: ReplyTo,
     },
+    /// An operator lets a run that waits at a gate go on.
+    Promote {
+        /// Which.
+        run: RunReference,
+        /// Who.
+        by: String,
+        /// Who waits.
+        reply: ReplyTo,
+    },
+    /// An operator wants nothing more of a run to be started.
+    StopRun {
+        /// Which.
+        run: RunReference,
+        /// Who.
+        by: String,
+        /// Who waits.
+        reply: ReplyTo,
+    },
+    /// A task's output was compared with those that are accepted.
+    Compared {
+        /// Which.
+        id: TaskId,
+        /// Whether one of them is the same.
+        agrees: bool,
+    },
     /// Somebody wants to look at a run.
     FindRun(RunReference, ReplyTo),
     /// An agent has a task.
@@ -286,6 +312,17 @@ pub enum Effect {
     CloseSession(SessionId),
     /// Tell followers that a task is like this now.
     Publish(RunId, Box<Task>),
+    /// Tell followers how a run's gate is now.
+    PublishGate(RunId, Gate),
+    /// Compare what a task printed with what others did; answer with `Compared`.
+    Compare {
+        /// Which.
+        id: TaskId,
+        /// How it ended.
+        outcome: Outcome,
+        /// With which, and how they ended.
+        accepted: Vec<(u32, Outcome)>,
+    },
     /// Tell followers that a run has ended; nothing more is appended to its log.
     RunEnded(RunId, u64),
     /// A run's outcomes are all on the disk: nothing of it is needed in memory.
@@ -324,6 +361,8 @@ pub enum Write {
     PutRun(Box<StoredRun>),
     /// A task as it is now.
     PutTask(RunId, StoredTask),
+    /// A run's gate as it is now.
+    PutGate(RunId, Gate),
     /// A run has ended at this time.
     EndRun(RunId, u64),
     /// Somebody did something.
@@ -466,6 +505,20 @@ pub enum Reply {
         stored: u32,
         /// The run's number.
         number: u64,
+    },
+    /// To `Promote`.
+    Promoted {
+        /// The run's number.
+        number: u64,
+        /// The batch that is open, from 1.
+        batch: u32,
+    },
+    /// To `StopRun`.
+    RunStopped {
+        /// The run's number.
+        number: u64,
+        /// Tasks that were not started, and are not any more.
+        skipped: u32,
     },
     /// To anything: no, for this reason.
     Refused(String),

@@ -84,6 +84,11 @@ fn agent_out(view: AgentView) -> proto::Agent {
     }
 }
 
+fn reference(run: Option<proto::RunReference>) -> Result<RunReference, Status> {
+    let run = run.ok_or_else(|| InvalidMessage::missing("the run"))?;
+    Ok(RunReference::try_from(run)?)
+}
+
 fn selection(selection: Option<proto::Selection>) -> Result<Selection, Status> {
     let selection = selection.ok_or_else(|| InvalidMessage::missing("a target"))?;
     Ok(Selection::try_from(selection)?)
@@ -351,8 +356,7 @@ impl ControlService for Master {
         request: Request<proto::FollowRunRequest>,
     ) -> Result<Response<Self::FollowRunStream>, Status> {
         let request = request.into_inner();
-        let reference = request.run.ok_or_else(|| InvalidMessage::missing("the run"))?;
-        let (run, live) = self.find(RunReference::try_from(reference)?).await?;
+        let (run, live) = self.find(reference(request.run)?).await?;
         for agent in &request.agents {
             if !run.tasks.iter().any(|task| task.agent.as_str() == agent) {
                 let text = format!("{agent} has no task in run {}", run.number);
@@ -383,14 +387,41 @@ impl ControlService for Master {
         Ok(Response::new(proto::ListRunsResponse { runs }))
     }
 
+    async fn promote_run(
+        &self,
+        request: Request<proto::PromoteRunRequest>,
+    ) -> Result<Response<proto::PromoteRunResponse>, Status> {
+        let by = operator(&request)?;
+        let run = reference(request.into_inner().run)?;
+        match self.handle.ask(move |reply| Input::Promote { run, by, reply }).await? {
+            Reply::Promoted { number, batch } => {
+                Ok(Response::new(proto::PromoteRunResponse { number, batch }))
+            }
+            other => Err(refusal(other)),
+        }
+    }
+
+    async fn stop_run(
+        &self,
+        request: Request<proto::StopRunRequest>,
+    ) -> Result<Response<proto::StopRunResponse>, Status> {
+        let by = operator(&request)?;
+        let run = reference(request.into_inner().run)?;
+        match self.handle.ask(move |reply| Input::StopRun { run, by, reply }).await? {
+            Reply::RunStopped { number, skipped } => {
+                Ok(Response::new(proto::StopRunResponse { number, skipped }))
+            }
+            other => Err(refusal(other)),
+        }
+    }
+
     async fn cancel_run(
         &self,
         request: Request<proto::CancelRunRequest>,
     ) -> Result<Response<proto::CancelRunResponse>, Status> {
         let by = operator(&request)?;
         let request = request.into_inner();
-        let reference = request.run.ok_or_else(|| InvalidMessage::missing("the run"))?;
-        let run = RunReference::try_from(reference)?;
+        let run = reference(request.run)?;
         let tasks = request.task_indices;
         match self.handle.ask(move |reply| Input::Cancel { run, tasks, by, reply }).await? {
             Reply::Cancelled { told, stored, number } => {

@@ -221,6 +221,9 @@ async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gon
             follower.send_missing_ends(&news.tasks).await?;
         }
         follower.send_tasks(news.tasks).await?;
+        if let Some(gate) = news.gate {
+            follower.send(Kind::Gate(gate.into())).await?;
+        }
         if let Some(ended_ms) = news.ended_ms.or(ended_ms) {
             return follower.send(Kind::Ended(proto::RunEnded { ended_ms })).await;
         }

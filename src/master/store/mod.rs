@@ -21,7 +21,7 @@ use crate::{
         ids::{Incarnation, RunId, RunReference},
         name::Labels,
         outcome::Outcome,
-        run::{Run, Task, TaskState},
+        run::{Run, RunOptions, Task, TaskState},
     },
     trust::{access::Role, fingerprint::Fingerprint},
 };
@@ -174,7 +174,7 @@ impl Store {
 const RUN: &str = "SELECT id, number, operator, target, plain_name, command, options, created_ms, ended_ms, \
     left_out, task_count, \
     (SELECT count(*) FROM tasks WHERE run = runs.id AND succeeded), \
-    (SELECT count(*) FROM tasks WHERE run = runs.id AND outcome IS NULL) FROM runs";
+    (SELECT count(*) FROM tasks WHERE run = runs.id AND outcome IS NULL), gate FROM runs";
 
 /// A column that holds something's text.
 fn parsed<T: std::str::FromStr>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
@@ -207,6 +207,7 @@ fn agent(row: &Row<'_>) -> rusqlite::Result<StoredAgent> {
 }
 
 fn run(row: &Row<'_>) -> rusqlite::Result<StoredRun> {
+    let options: RunOptions = json(row, 6)?;
     let run = Run {
         id: parsed(row, 0)?,
         number: row.get(1)?,
@@ -221,8 +222,10 @@ fn run(row: &Row<'_>) -> rusqlite::Result<StoredRun> {
         succeeded: row.get(11)?,
         unfinished: row.get(12)?,
         left_out: json(row, 9)?,
+        gate: json(row, 13)?,
+        masks: options.plan.masks,
     };
-    Ok(StoredRun { run, options: json(row, 6)?, tasks: Vec::new() })
+    Ok(StoredRun { run, options, tasks: Vec::new() })
 }
 
 fn task(row: &Row<'_>) -> rusqlite::Result<StoredTask> {

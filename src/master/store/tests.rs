@@ -4,7 +4,7 @@ use std::sync::mpsc;
 
 use super::*;
 use crate::{
-    domain::{outcome::Ending, run::RunOptions},
+    domain::{groups::mask::Masks, outcome::Ending, plan::Gate},
     master::core::messages::Write,
 };
 
@@ -31,6 +31,8 @@ fn stored_run(number: u64) -> StoredRun {
         succeeded: 0,
         unfinished: 1,
         left_out: Vec::new(),
+        gate: Gate::default(),
+        masks: Masks::default(),
     };
     StoredRun { run, options: RunOptions::default(), tasks: vec![task] }
 }

@@ -165,6 +165,11 @@ fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::Result<()> {
             }
         }
         Write::PutTask(run, task) => put_task(transaction, *run, task)?,
+        Write::PutGate(run, gate) => {
+            transaction
+                .prepare_cached("UPDATE runs SET gate = ?2 WHERE id = ?1")?
+                .execute(params![run.to_string(), to_json(gate)?])?;
+        }
         Write::EndRun(run, ended_ms) => {
             transaction
                 .prepare_cached("UPDATE runs SET ended_ms = ?2 WHERE id = ?1")?

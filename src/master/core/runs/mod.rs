@@ -3,9 +3,10 @@
 //! At most once is kept here and on the agent: a task may only be started by the life of the agent that was recorded
 //! before it was first sent, before its deadline, and not after somebody cancelled it.
 
+mod gate;
 mod starting;
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use super::{
     Core, Parked, audit,
@@ -18,9 +19,9 @@ use crate::{
         ids::{Incarnation, RunId, RunReference, TaskId},
         name::AgentName,
         outcome::{Ending, Outcome},
+        plan::Gate,
         run::{Run, RunOptions, Task, TaskState},
     },
-    sys::clock::spoken,
     trust::fingerprint::Fingerprint,
 };
 
@@ -35,10 +36,32 @@ pub(in crate::master::core) struct LiveRun {
     slots: Vec<Slot>,
     /// Its beginning is on the disk.
     begun: bool,
+    gate: Gate,
+    /// Opened tasks whose agents are there, in the order of their turns.
+    queue: VecDeque<u32>,
+    /// Until when the next batch waits.
+    pause_until: Option<Duration>,
+    /// Comparisons that are under way.
+    checking: u32,
+    /// What made a comparison fail.
+    differing: Option<String>,
+    /// A batch is being opened.
+    opening: bool,
+    /// The master was started anew, and what has ended is to be compared again.
+    compare_anew: bool,
+    /// Tasks that have not ended.
+    open: usize,
+    /// Those of them whose batch is open.
+    opened_open: usize,
+    /// Those of them that were taken, and sent or about to be.
+    in_flight: usize,
+    /// Tasks that ended badly.
+    failed: u32,
 }
 
 /// A task of it.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that change apart from one another")]
 struct Slot {
     task: Task,
     fingerprint: Fingerprint,
@@ -50,6 +73,10 @@ struct Slot {
     cancelled_by: Option<String>,
     attempt: u64,
     attached: Option<SessionId>,
+    /// Its batch is open.
+    opened: bool,
+    /// It was its turn.
+    in_flight: bool,
     /// It may have reached its agent with the permission to start.
     sent: bool,
     failures: u32,
@@ -90,10 +117,34 @@ impl Slot {
 }
 
 impl LiveRun {
+    fn new(run: Run, options: RunOptions, slots: Vec<Slot>) -> Self {
+        let mut run = Self {
+            gate: run.gate.clone(),
+            run,
+            options,
+            slots,
+            begun: false,
+            queue: VecDeque::new(),
+            pause_until: None,
+            checking: 0,
+            differing: None,
+            opening: false,
+            compare_anew: false,
+            open: 0,
+            opened_open: 0,
+            in_flight: 0,
+            failed: 0,
+        };
+        run.count_anew();
+        run
+    }
+
     pub(in crate::master::core) fn from_store(stored: StoredRun, now: Now) -> Self {
+        let open_batch = stored.run.gate.open_batch;
         let slot = |stored: StoredTask| {
             let remaining = Duration::from_millis(stored.start_by_ms.saturating_sub(now.unix_ms));
             let sent = stored.incarnation.is_some();
+            let opened = stored.task.batch <= open_batch;
             let is_open = stored.task.state.outcome().is_none();
             let mut task = stored.task;
             if sent && is_open {
@@ -110,17 +161,30 @@ impl LiveRun {
                 cancelled_by: stored.cancelled_by,
                 attempt: 0,
                 attached: None,
+                opened,
+                in_flight: sent && is_open,
                 sent,
                 failures: 0,
                 stored: !is_open,
             }
         };
         let slots = stored.tasks.into_iter().map(slot).collect();
-        Self { run: stored.run, options: stored.options, slots, begun: true }
+        let compare_anew = stored.options.plan.stop_if.differs;
+        Self { begun: true, compare_anew, ..Self::new(stored.run, stored.options, slots) }
     }
 
     pub(in crate::master::core) fn is_active(&self) -> bool {
-        self.slots.iter().any(Slot::is_open)
+        self.open > 0
+    }
+
+    #[cfg(test)]
+    pub(in crate::master::core) fn options(&self) -> &RunOptions {
+        &self.options
+    }
+
+    #[cfg(test)]
+    pub(in crate::master::core) fn stored_tasks(&self) -> Vec<StoredTask> {
+        self.slots.iter().map(Slot::to_store).collect()
     }
 
     /// The run as it is shown.
@@ -133,6 +197,7 @@ impl LiveRun {
             tasks: self.slots.iter().map(|slot| slot.task.clone()).collect(),
             succeeded: count(succeeded),
             unfinished: count(Slot::is_open),
+            gate: self.gate.clone(),
             ..self.run.clone()
         }
     }
@@ -329,11 +394,16 @@ impl Core {
             return;
         }
         let mut writes = vec![Write::PutTask(id.run, slot.to_store())];
+        if let Some(run) = self.runs.get_mut(&id.run) {
+            run.note_end(id.index as usize);
+        }
         self.publish(id);
         if self.end_run_if_over(id.run, now) {
             writes.push(Write::EndRun(id.run, now.unix_ms));
         }
         self.persist(writes, Parked::Outcome(id));
+        self.compare(id);
+        self.go_on(id.run, now);
     }
 
     /// Tells followers when nothing of a run is open any more. True when that is new.
@@ -425,10 +495,16 @@ impl Core {
 
     pub(in crate::master::core) fn agent_is_back(&mut self, name: &AgentName, now: Now) {
         for id in self.open_tasks_of(name) {
-            if let Some(slot) = self.slot_mut(id) {
-                slot.failures = 0;
+            let Some(run) = self.runs.get_mut(&id.run) else { continue };
+            let Some(slot) = run.slots.get_mut(id.index as usize) else { continue };
+            slot.failures = 0;
+            if slot.in_flight {
+                self.dispatch(id, now);
+            } else if slot.opened {
+                slot.task.waiting.clear();
+                run.queue.push_back(id.index);
+                self.go_on(id.run, now);
             }
-            self.dispatch(id, now);
         }
     }
 
@@ -438,9 +514,11 @@ impl Core {
             slot.attached = None;
             if slot.sent {
                 slot.task.no_contact_since_ms = Some(heard_ms);
-            } else {
-                let left = slot.start_by.saturating_sub(now.monotonic);
-                slot.task.waiting = format!("offline; waited for up to {}", spoken(left));
+            } else if slot.opened {
+                slot.wait_for_agent(now);
+                if let Some(run) = self.runs.get_mut(&id.run) {
+                    run.give_back(id.index as usize);
+                }
             }
             self.publish(id);
         }
@@ -463,8 +541,12 @@ impl Core {
     }
 
     pub(in crate::master::core) fn tick_runs(&mut self, now: Now) {
-        let overdue =
-            |slot: &&Slot| slot.is_open() && !slot.sent && !slot.recording && now.monotonic >= slot.start_by;
+        self.tick_gates(now);
+        // Only who is not there is waited for in vain; others wait for their turn.
+        let overdue = |slot: &&Slot| {
+            let waits = slot.is_open() && slot.opened && !slot.in_flight && now.monotonic >= slot.start_by;
+            waits && self.agents.get(&slot.task.agent).is_none_or(|row| row.session.is_none())
+        };
         let mut due = Vec::new();
         for (run, live) in self.runs.iter().filter(|(_, live)| live.begun) {
             let slots = live.slots.iter().filter(overdue);

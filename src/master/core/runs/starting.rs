@@ -6,9 +6,10 @@ use super::{LiveRun, Slot};
 use crate::{
     domain::{
         agent::START_WITHIN,
-        ids::{RunId, TaskId},
+        ids::RunId,
         name::AgentName,
         outcome::Ending,
+        plan::Gate,
         run::{LeftOut, Run, Task, TaskState},
     },
     master::core::{
@@ -87,10 +88,22 @@ impl Core {
         now: Now,
     ) -> LiveRun {
         self.last_number += 1;
-        let slots: Vec<Slot> = names
-            .into_iter()
-            .enumerate()
-            .map(|(index, name)| self.new_slot(index, name, asked.options.start_within_ms, now))
+        let batches = asked.options.plan.batches(names.len());
+        let first_wave = asked.options.plan.most_at_once();
+        let slots: Vec<Slot> = (0u32..)
+            .zip(names)
+            .zip(batches)
+            .map(|((index, name), batch)| {
+                let mut slot = self.new_slot(index, name, batch);
+                if batch == 0 {
+                    self.open_slot(&mut slot, asked.options.start_within_ms, now);
+                }
+                if index as usize >= first_wave {
+                    // Recorded when it is its turn.
+                    slot.incarnation = None;
+                }
+                slot
+            })
             .collect();
         let run = Run {
             id: asked.id,
@@ -106,44 +119,60 @@ impl Core {
             succeeded: 0,
             unfinished: 0,
             left_out,
+            gate: Gate::default(),
+            masks: asked.options.plan.masks,
         };
-        LiveRun { run, options: asked.options, slots, begun: false }
+        LiveRun::new(run, asked.options, slots)
     }
 
-    fn new_slot(&self, index: usize, agent: AgentName, start_within_ms: Option<u64>, now: Now) -> Slot {
-        let row = &self.agents[&agent];
-        let start_by = match (start_within_ms, &row.session, row.offline_since) {
+    /// Until when an agent is waited for.
+    pub(super) fn deadline(&self, agent: &AgentName, within_ms: Option<u64>, now: Now) -> Duration {
+        let row = self.agents.get(agent);
+        let (session, since) = row.map_or((None, None), |row| (row.session.as_ref(), row.offline_since));
+        match (within_ms, session, since) {
             (Some(within), ..) => now.monotonic + Duration::from_millis(within),
             (None, Some(session), _) => session.heard + START_WITHIN,
             (None, None, Some(since)) => since + START_WITHIN,
             // This master has not seen it yet: a minute after its own start.
             (None, None, None) => START_WITHIN,
-        };
-        let left = start_by.saturating_sub(now.monotonic);
-        let left_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
-        let mut slot = Slot {
-            task: Task::queued(u32::try_from(index).unwrap_or(u32::MAX), agent),
-            fingerprint: row.stored.fingerprint,
-            incarnation: row.session.as_ref().map(|session| session.incarnation.clone()),
+        }
+    }
+
+    fn new_slot(&self, index: u32, agent: AgentName, batch: u32) -> Slot {
+        let fingerprint = self.agents[&agent].stored.fingerprint;
+        Slot {
+            task: Task { batch, ..Task::queued(index, agent) },
+            fingerprint,
+            incarnation: None,
             recording: false,
-            start_by,
-            start_by_ms: now.unix_ms.saturating_add(left_ms),
+            start_by: Duration::ZERO,
+            start_by_ms: 0,
             cancelled_by: None,
             attempt: 0,
             attached: None,
+            opened: false,
+            in_flight: false,
             sent: false,
             failures: 0,
             stored: false,
-        };
-        if row.session.is_none() {
-            if left.is_zero() {
-                let text = self.offline_text(&slot.task.agent, now);
-                slot.task.state = TaskState::Ended(Ending::Undeliverable(text).into());
-            } else {
-                slot.task.waiting = format!("offline; waited for up to {}", spoken(left));
-            }
         }
-        slot
+    }
+
+    /// Opens a task of a run that is not stored yet: what is decided here is in the run's first transaction.
+    fn open_slot(&self, slot: &mut Slot, within_ms: Option<u64>, now: Now) {
+        let session = self.agents[&slot.task.agent].session.as_ref();
+        slot.opened = true;
+        slot.set_deadline(self.deadline(&slot.task.agent, within_ms, now), now);
+        slot.incarnation = session.map(|session| session.incarnation.clone());
+        if session.is_some() {
+            return;
+        }
+        if slot.start_by <= now.monotonic {
+            let text = self.offline_text(&slot.task.agent, now);
+            slot.task.state = TaskState::Ended(Ending::Undeliverable(text).into());
+        } else {
+            slot.wait_for_agent(now);
+        }
     }
 
     pub(super) fn offline_text(&self, name: &AgentName, now: Now) -> String {
@@ -165,12 +194,11 @@ impl Core {
         for slot in run.slots.iter_mut().filter(|slot| !slot.is_open()) {
             slot.stored = true;
         }
+        let opened = |slot: &&Slot| slot.is_open() && slot.opened && slot.task.waiting.is_empty();
+        run.queue = run.slots.iter().filter(opened).map(|slot| slot.task.index).collect();
         let view = run.view();
-        let count = view.task_count;
         self.reply(reply, Reply::Live(Box::new(view)));
-        for index in 0..count {
-            self.dispatch(TaskId { run: id, index }, now);
-        }
+        self.go_on(id, now);
         self.end_run_if_over(id, now);
     }
 }

@@ -1,5 +1,7 @@
 //! The core's laws, step by step, without a disk or a network.
 
+mod gates;
+
 use std::time::Duration;
 
 use super::*;
@@ -153,6 +155,8 @@ impl World {
             }
             _ => true,
         });
+        // Writes are answered in any order.
+        orders.sort_by_key(|order| order.id);
         orders
     }
 

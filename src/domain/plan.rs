@@ -1,0 +1,153 @@
+//! How a run goes over its agents: how many at once, in which batches, and what stops it.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use super::{groups::mask::Masks, share::Share};
+
+/// Tasks of one run that are under way at once, unless an operator says otherwise.
+pub const FANOUT: u32 = 512;
+
+/// A run's plan.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Plan {
+    /// Most tasks at once; [`FANOUT`] when not given.
+    pub fanout: Option<u32>,
+    /// The first batch has so many tasks.
+    pub canary: Option<u32>,
+    /// The other batches have so many; one batch when not given.
+    pub batch: Option<Share>,
+    /// More failures than this end the run: what was not started is skipped.
+    pub max_failures: Option<Share>,
+    /// Pause between two batches, in milliseconds.
+    pub pause_ms: Option<u64>,
+    /// What makes the run wait for an operator.
+    pub stop_if: StopIf,
+    /// Masks for comparing output.
+    pub masks: Masks,
+}
+
+/// Conditions at which a run waits for an operator before it starts anything more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StopIf {
+    /// A task failed.
+    pub failures: bool,
+    /// A task printed something else, or ended otherwise, than the canary.
+    pub differs: bool,
+}
+
+/// Text that is no condition.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no condition: write 'fail>0' or 'differs'")]
+pub struct InvalidCondition(String);
+
+impl FromStr for StopIf {
+    type Err = InvalidCondition;
+
+    fn from_str(text: &str) -> Result<Self, InvalidCondition> {
+        let compact: String = text.chars().filter(|sign| !sign.is_whitespace()).collect();
+        match compact.as_str() {
+            "fail>0" => Ok(Self { failures: true, differs: false }),
+            "differs" => Ok(Self { failures: false, differs: true }),
+            _ => Err(InvalidCondition(text.to_owned())),
+        }
+    }
+}
+
+impl std::ops::BitOr for StopIf {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self { failures: self.failures || other.failures, differs: self.differs || other.differs }
+    }
+}
+
+impl Plan {
+    /// How many tasks may be under way at once.
+    #[must_use]
+    pub fn most_at_once(&self) -> usize {
+        self.fanout.unwrap_or(FANOUT).max(1) as usize
+    }
+
+    /// The batch of each of so many tasks, from 0, in order.
+    #[must_use]
+    pub fn batches(&self, tasks: usize) -> Vec<u32> {
+        let canary = self.canary.map_or(0, |count| (count as usize).min(tasks));
+        let size = self.batch.map_or(tasks, |share| share.of(tasks)).max(1);
+        let first = u32::from(canary > 0);
+        let behind = (0..tasks - canary).map(|task| first + u32::try_from(task / size).unwrap_or(u32::MAX));
+        std::iter::repeat_n(0, canary).chain(behind).collect()
+    }
+}
+
+/// Whether a run may start more of its tasks. It is stored, so that a restarted master holds what was held.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Gate {
+    /// Tasks of this batch and of those before it may be started.
+    pub open_batch: u32,
+    /// Whether they really may.
+    pub state: GateState,
+    /// Failures that an operator has seen and let pass.
+    pub forgiven: u32,
+    /// Tasks with whose output others are compared: the canary, and what an operator has let pass.
+    pub accepted: Vec<u32>,
+}
+
+/// A gate's state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GateState {
+    /// More may be started.
+    #[default]
+    Open,
+    /// Nothing more is started until an operator says so, for this reason.
+    Held(String),
+    /// Nothing more is started ever, for this reason.
+    Stopped(String),
+}
+
+impl fmt::Display for GateState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open => f.write_str("open"),
+            Self::Held(reason) => write!(f, "held: {reason}"),
+            Self::Stopped(reason) => write!(f, "stopped: {reason}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_begin_with_the_canary() {
+        let plan = |canary, batch: Option<&str>| Plan {
+            canary,
+            batch: batch.map(|text| text.parse().unwrap()),
+            ..Plan::default()
+        };
+        for (plan, tasks, batches) in [
+            (plan(None, None), 4, vec![0, 0, 0, 0]),
+            (plan(Some(1), None), 4, vec![0, 1, 1, 1]),
+            (plan(None, Some("2")), 5, vec![0, 0, 1, 1, 2]),
+            (plan(Some(1), Some("50%")), 5, vec![0, 1, 1, 1, 2]),
+            (plan(Some(9), Some("0")), 2, vec![0, 0]),
+            (plan(None, Some("0")), 2, vec![0, 1]),
+            (plan(Some(1), None), 0, vec![]),
+        ] {
+            assert_eq!(plan.batches(tasks), batches, "{plan:?}");
+        }
+    }
+
+    #[test]
+    fn conditions_are_two_words() {
+        assert_eq!("fail > 0".parse(), Ok(StopIf { failures: true, differs: false }));
+        assert_eq!("differs".parse(), Ok(StopIf { failures: false, differs: true }));
+        assert!("fail>1".parse::<StopIf>().is_err());
+    }
+}

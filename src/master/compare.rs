@@ -1,0 +1,112 @@
+//! Comparing what tasks of one run printed, for runs that stop when output differs from the canary's.
+//!
+//! One task a run, which reads the run's log once, forwards. Decides nothing: the core hears whether outputs agree.
+
+use tokio::sync::mpsc;
+
+use super::{
+    actor::Handle,
+    core::messages::{Input, Reply},
+    output_log::{LogReader, OutputLogs},
+};
+use crate::domain::{
+    groups::{
+        Grouping,
+        mask::{Masker, Masks},
+    },
+    ids::{RunId, RunReference, TaskId},
+    name::AgentName,
+    outcome::Outcome,
+    run::Run,
+};
+
+/// One question: does this task agree with one of those?
+#[derive(Debug)]
+pub struct Question {
+    /// The task.
+    pub id: TaskId,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Those that are accepted, and how they ended.
+    pub accepted: Vec<(u32, Outcome)>,
+}
+
+/// The masks for a run's tasks: each agent is known by its name, its host's name and its address.
+pub async fn maskers(handle: &Handle, run: &Run, masks: Masks) -> Vec<Masker> {
+    let agents = match handle.ask(|reply| Input::ListAgents(None, reply)).await {
+        Ok(Reply::Agents(agents)) if masks.names => agents,
+        _ => Vec::new(),
+    };
+    let known = |name: &AgentName| agents.iter().find(|agent| agent.name == *name);
+    let masker = |name: &AgentName| {
+        let agent = known(name);
+        let host = agent.and_then(|agent| agent.facts.as_ref()).map(|facts| facts.hostname.as_str());
+        let address = agent.and_then(|agent| agent.address.rsplit_once(':')).map(|(host, _)| host);
+        let own = [Some(name.as_str()), host, address.map(|host| host.trim_matches(['[', ']']))];
+        Masker::new(masks, own.into_iter().flatten())
+    };
+    run.tasks.iter().map(|task| masker(&task.agent)).collect()
+}
+
+/// Feeds a grouping with all that a log holds now.
+///
+/// # Errors
+/// When the log cannot be read.
+pub fn feed_all(
+    grouping: &mut Grouping,
+    reader: &mut LogReader,
+    end: u64,
+    now_ms: u64,
+) -> std::io::Result<()> {
+    loop {
+        let frames = reader.read(end)?;
+        if frames.is_empty() {
+            return Ok(());
+        }
+        for (task, frame) in frames {
+            grouping.feed(task, frame.stream, &frame.data, now_ms);
+        }
+    }
+}
+
+/// Answers questions about one run until nobody asks any more.
+pub async fn answer(
+    run: RunId,
+    handle: Handle,
+    logs: OutputLogs,
+    mut questions: mpsc::UnboundedReceiver<Question>,
+) {
+    let mut known: Option<(Grouping, LogReader)> = None;
+    while let Some(question) = questions.recv().await {
+        let id = question.id;
+        let agrees = look(run, &handle, &logs, &mut known, question).await.unwrap_or_else(|error| {
+            tracing::error!(%error, %run, "cannot compare output; the run is held");
+            false
+        });
+        handle.tell(Input::Compared { id, agrees }).await;
+    }
+}
+
+async fn look(
+    run: RunId,
+    handle: &Handle,
+    logs: &OutputLogs,
+    known: &mut Option<(Grouping, LogReader)>,
+    question: Question,
+) -> std::io::Result<bool> {
+    if known.is_none() {
+        let found = handle.ask(move |reply| Input::FindRun(RunReference::Id(run), reply)).await;
+        let Ok(Reply::Live(found)) = found else { return Ok(true) };
+        let maskers = maskers(handle, &found, found.masks).await;
+        *known = Some((Grouping::new(maskers), logs.reader(run, 0)));
+    }
+    let Some((grouping, reader)) = known else { return Ok(true) };
+    // What a task printed is in the log before its end is told.
+    let end = *logs.open(run)?.appended().borrow();
+    feed_all(grouping, reader, end, 0)?;
+    grouping.end(question.id.index, question.outcome);
+    for (accepted, outcome) in &question.accepted {
+        grouping.end(*accepted, outcome.clone());
+    }
+    Ok(question.accepted.iter().any(|(accepted, _)| grouping.agree(*accepted, question.id.index)))
+}

@@ -1,0 +1,375 @@
+//! How a run goes over its agents: batches, the fan-out, the gate between them, and what operators say to it.
+//!
+//! A task is opened with its batch, taken when it is its turn, and sent when its agent is there. Only what was taken
+//! counts as under way, so an agent that is offline keeps nobody waiting.
+
+use std::time::Duration;
+
+use super::{LiveRun, Slot};
+use crate::{
+    domain::{
+        agent::START_WITHIN,
+        ids::{RunId, RunReference, TaskId},
+        outcome::{Ending, Outcome},
+        plan::GateState,
+        run::TaskState,
+    },
+    master::core::{
+        Core, Parked, audit,
+        messages::{Effect, Now, Reply, ReplyTo, Write},
+    },
+    sys::clock::spoken,
+};
+
+impl LiveRun {
+    /// Tasks that are open and were not taken yet.
+    fn has_unstarted(&self) -> bool {
+        self.open > self.in_flight
+    }
+
+    pub(super) fn batches(&self) -> u32 {
+        self.slots.last().map_or(0, |slot| slot.task.batch + 1)
+    }
+
+    /// Why the run has to end early.
+    fn too_many_failures(&self) -> Option<String> {
+        let share = self.options.plan.max_failures?;
+        let most = share.of(self.slots.len());
+        let failed = self.failed as usize;
+        (failed > most)
+            .then(|| format!("{failed} of {} failed, over --max-failures {share}", self.slots.len()))
+    }
+
+    /// Why the run has to wait for an operator.
+    fn hold(&self) -> Option<String> {
+        if self.options.plan.stop_if.failures && self.failed > self.gate.forgiven {
+            let failed = |slot: &&Slot| slot.has_failed();
+            let last = self.slots.iter().rev().find(failed);
+            let example = last.map_or_else(String::new, |slot| {
+                let outcome = slot.task.state.outcome().map(ToString::to_string).unwrap_or_default();
+                format!(" ({} {outcome})", slot.task.agent)
+            });
+            return Some(format!("{} failed{example}", self.failed));
+        }
+        let is_over = self.opened_open == 0;
+        let is_blind = self.options.plan.stop_if.differs && is_over && self.gate.accepted.is_empty();
+        if is_blind {
+            return Some("no canary came to an end, so there is nothing to compare with".to_owned());
+        }
+        self.differing.clone()
+    }
+
+    /// The counters, from scratch: (open, opened and open, in flight, failed).
+    fn counted(&self) -> (usize, usize, usize, u32) {
+        let count = |wanted: fn(&Slot) -> bool| self.slots.iter().filter(|slot| wanted(slot)).count();
+        let failed = count(Slot::has_failed);
+        (
+            count(Slot::is_open),
+            count(|slot| slot.is_open() && slot.opened),
+            count(|slot| slot.is_open() && slot.in_flight),
+            u32::try_from(failed).unwrap_or(u32::MAX),
+        )
+    }
+
+    pub(super) fn count_anew(&mut self) {
+        (self.open, self.opened_open, self.in_flight, self.failed) = self.counted();
+    }
+
+    fn check_counters(&self) {
+        debug_assert_eq!(
+            (self.open, self.opened_open, self.in_flight, self.failed),
+            self.counted(),
+            "run {}",
+            self.run.number
+        );
+    }
+
+    /// Notes that an open task has ended.
+    pub(super) fn note_end(&mut self, index: usize) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        self.open -= 1;
+        self.opened_open -= usize::from(slot.opened);
+        self.in_flight -= usize::from(std::mem::take(&mut slot.in_flight));
+        self.failed += u32::from(slot.has_failed());
+    }
+
+    /// Notes that a task that was taken, but not sent, has to wait for its agent again.
+    pub(super) fn give_back(&mut self, index: usize) {
+        if let Some(slot) = self.slots.get_mut(index).filter(|slot| slot.in_flight && !slot.sent) {
+            slot.in_flight = false;
+            self.in_flight -= 1;
+        }
+    }
+}
+
+impl Slot {
+    pub(super) fn has_failed(&self) -> bool {
+        match &self.task.state {
+            TaskState::Ended(outcome) => {
+                !outcome.is_success() && !matches!(outcome.ending, Ending::Skipped(_))
+            }
+            TaskState::Queued | TaskState::Dispatched | TaskState::Running => false,
+        }
+    }
+}
+
+impl Core {
+    /// Starts what may be started, opens the next batch when this one is over, or closes the gate.
+    pub(super) fn go_on(&mut self, id: RunId, now: Now) {
+        loop {
+            let Some(run) = self.runs.get_mut(&id) else { return };
+            if !run.begun
+                || run.opening
+                || run.compare_anew
+                || run.gate.state != GateState::Open
+                || !run.has_unstarted()
+            {
+                return;
+            }
+            run.check_counters();
+            if let Some(reason) = run.too_many_failures() {
+                return self.stop_rest(id, reason, now);
+            }
+            if let Some(reason) = run.hold() {
+                run.gate.state = GateState::Held(reason);
+                return self.gate_changed(id, Vec::new());
+            }
+            if run.checking > 0 {
+                return;
+            }
+            self.take_turns(id, now);
+            let Some(run) = self.runs.get_mut(&id) else { return };
+            if run.opened_open > 0 || run.gate.open_batch + 1 >= run.batches() {
+                return;
+            }
+            if let Some(pause) = run.options.plan.pause_ms {
+                let until = *run.pause_until.get_or_insert(now.monotonic + Duration::from_millis(pause));
+                if now.monotonic < until {
+                    return;
+                }
+                run.pause_until = None;
+            }
+            run.gate.open_batch += 1;
+            self.gate_changed(id, Vec::new());
+            self.open_batch(id, now);
+        }
+    }
+
+    /// Writes down how a run's gate is, and tells followers.
+    fn gate_changed(&mut self, id: RunId, more: Vec<Write>) {
+        let Some(run) = self.runs.get(&id) else { return };
+        let gate = run.gate.clone();
+        let writes = std::iter::once(Write::PutGate(id, gate.clone())).chain(more).collect();
+        self.effects.push(Effect::PublishGate(id, gate));
+        self.persist(writes, Parked::Nothing);
+    }
+
+    /// Gives the tasks of the batch that is open now their deadlines, and a place in the queue.
+    fn open_batch(&mut self, id: RunId, now: Now) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        run.opening = true;
+        let (batch, within) = (run.gate.open_batch, run.options.start_within_ms);
+        let indices: Vec<u32> = run
+            .slots
+            .iter()
+            .filter(|slot| slot.task.batch == batch && slot.is_open() && !slot.opened)
+            .map(|slot| slot.task.index)
+            .collect();
+        for index in indices {
+            let task = TaskId { run: id, index };
+            let Some(agent) = self.slot_mut(task).map(|slot| slot.task.agent.clone()) else { continue };
+            let deadline = self.deadline(&agent, within, now);
+            let is_there = self.agents.get(&agent).is_some_and(|row| row.session.is_some());
+            let text = self.offline_text(&agent, now);
+            let Some(run) = self.runs.get_mut(&id) else { return };
+            run.opened_open += 1;
+            let Some(slot) = run.slots.get_mut(index as usize) else { continue };
+            slot.opened = true;
+            slot.set_deadline(deadline, now);
+            if is_there {
+                run.queue.push_back(index);
+            } else if deadline <= now.monotonic {
+                self.end_task(task, Ending::Undeliverable(text).into(), now);
+            } else {
+                slot.wait_for_agent(now);
+                self.publish(task);
+            }
+        }
+        if let Some(run) = self.runs.get_mut(&id) {
+            run.opening = false;
+        }
+    }
+
+    /// Sends queued tasks as far as the fan-out allows.
+    fn take_turns(&mut self, id: RunId, now: Now) {
+        loop {
+            let Some(run) = self.runs.get_mut(&id) else { return };
+            if run.in_flight >= run.options.plan.most_at_once() {
+                return;
+            }
+            let Some(index) = run.queue.pop_front() else { return };
+            let Some(slot) = run.slots.get_mut(index as usize) else { continue };
+            let is_due = slot.is_open() && slot.opened && !slot.in_flight;
+            // One whose agent has left meanwhile comes back with it.
+            let is_there = self.agents.get(&slot.task.agent).is_some_and(|row| row.session.is_some());
+            if !is_due || !is_there {
+                continue;
+            }
+            slot.in_flight = true;
+            run.in_flight += 1;
+            if slot.start_by < now.monotonic + START_WITHIN / 2 {
+                // It waited for its turn, and that was not its agent's fault. Its incarnation is recorded anew, and
+                // with it the new deadline.
+                slot.set_deadline(now.monotonic + START_WITHIN, now);
+                slot.incarnation = None;
+            }
+            self.dispatch(TaskId { run: id, index }, now);
+        }
+    }
+
+    /// Ends all that was not started.
+    fn stop_rest(&mut self, id: RunId, reason: String, now: Now) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        run.gate.state = GateState::Stopped(reason.clone());
+        let unstarted = |slot: &&Slot| slot.is_open() && !slot.in_flight;
+        let indices: Vec<u32> = run.slots.iter().filter(unstarted).map(|slot| slot.task.index).collect();
+        self.gate_changed(id, Vec::new());
+        for index in indices {
+            self.end_task(TaskId { run: id, index }, Ending::Skipped(reason.clone()).into(), now);
+        }
+    }
+
+    /// Looks whether a task's output is the canary's, where the run asks for that.
+    pub(super) fn compare(&mut self, id: TaskId) {
+        let wants = |run: &&mut LiveRun| run.options.plan.stop_if.differs && run.has_unstarted();
+        let Some(run) = self.runs.get_mut(&id.run).filter(wants) else { return };
+        let ended = |index: u32| -> Option<(u32, Outcome)> {
+            let slot = run.slots.get(index as usize)?;
+            Some((index, slot.task.state.outcome()?.clone()))
+        };
+        let Some((_, outcome)) = ended(id.index).filter(|(_, outcome)| outcome.has_run()) else { return };
+        if run.gate.accepted.is_empty() {
+            run.gate.accepted.push(id.index);
+            return self.gate_changed(id.run, Vec::new());
+        }
+        let accepted = run.gate.accepted.iter().filter_map(|index| ended(*index)).collect();
+        run.checking += 1;
+        self.effects.push(Effect::Compare { id, outcome, accepted });
+    }
+
+    pub(in crate::master::core) fn on_compared(&mut self, id: TaskId, agrees: bool, now: Now) {
+        let Some(run) = self.runs.get_mut(&id.run) else { return };
+        run.checking = run.checking.saturating_sub(1);
+        if !agrees && !run.gate.accepted.contains(&id.index) {
+            let name = |index: u32| run.slots.get(index as usize).map(|slot| slot.task.agent.to_string());
+            let (this, canary) = (name(id.index), run.gate.accepted.first().and_then(|index| name(*index)));
+            run.differing = Some(format!(
+                "{} did not print and end as {} did",
+                this.unwrap_or_default(),
+                canary.unwrap_or_default()
+            ));
+        }
+        self.go_on(id.run, now);
+    }
+
+    fn gate_of(&self, run: RunReference) -> Result<&LiveRun, Reply> {
+        let text = || format!("run {run} is over; `sloth-runner job show {run}` tells how it ended");
+        self.find_run(run).filter(|run| run.is_active()).ok_or_else(|| Reply::NotFound(text()))
+    }
+
+    /// An operator lets a run go on.
+    pub(in crate::master::core) fn on_promote(
+        &mut self,
+        run: RunReference,
+        by: &str,
+        reply: ReplyTo,
+        now: Now,
+    ) {
+        let (id, number) = match self.gate_of(run) {
+            Ok(found) => (found.run.id, found.run.number),
+            Err(answer) => return self.reply(reply, answer),
+        };
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        let what = match (&run.gate.state, run.pause_until) {
+            (GateState::Held(reason), _) => format!("held: {reason}"),
+            (GateState::Open, Some(_)) => "pausing".to_owned(),
+            (GateState::Open | GateState::Stopped(_), _) => {
+                let text = format!("run {number} does not wait at a gate");
+                return self.reply(reply, Reply::Refused(text));
+            }
+        };
+        run.gate.state = GateState::Open;
+        run.gate.forgiven = run.failed;
+        run.differing = None;
+        run.pause_until = run.pause_until.map(|_| now.monotonic);
+        let has_run = |slot: &&Slot| slot.task.state.outcome().is_some_and(Outcome::has_run);
+        if !run.gate.accepted.is_empty() {
+            run.gate.accepted = run.slots.iter().filter(has_run).map(|slot| slot.task.index).collect();
+        }
+        if run.opened_open == 0 && run.gate.accepted.is_empty() {
+            // Nothing to compare with: an operator has seen that, and wants no gate.
+            run.options.plan.stop_if.differs = false;
+        }
+        let is_over = u32::from(run.opened_open == 0);
+        let batch = (run.gate.open_batch + 1 + is_over).min(run.batches());
+        let writes = vec![
+            Write::PutGate(id, run.gate.clone()),
+            audit(now, by, "promote", &format!("run {number}"), what),
+        ];
+        self.effects.push(Effect::PublishGate(id, self.runs[&id].gate.clone()));
+        self.persist(writes, Parked::Reply(reply, Box::new(Reply::Promoted { number, batch })));
+        self.go_on(id, now);
+    }
+
+    /// An operator wants nothing more of a run to be started.
+    pub(in crate::master::core) fn on_stop_run(
+        &mut self,
+        run: RunReference,
+        by: &str,
+        reply: ReplyTo,
+        now: Now,
+    ) {
+        let (id, number, unstarted) = match self.gate_of(run) {
+            Ok(found) => (found.run.id, found.run.number, found.open - found.in_flight),
+            Err(answer) => return self.reply(reply, answer),
+        };
+        let skipped = u32::try_from(unstarted).unwrap_or(u32::MAX);
+        let writes = vec![audit(now, by, "stop run", &format!("run {number}"), format!("{skipped} skipped"))];
+        self.persist(writes, Parked::Reply(reply, Box::new(Reply::RunStopped { number, skipped })));
+        self.stop_rest(id, format!("{by} stopped the run"), now);
+    }
+
+    /// Looks at pauses that are over, and at what a master that was started anew has to compare again.
+    pub(super) fn tick_gates(&mut self, now: Now) {
+        let anew = self.runs.iter_mut().filter_map(|(id, run)| {
+            std::mem::take(&mut run.compare_anew).then_some((*id, run.run.task_count))
+        });
+        let anew: Vec<(RunId, u32)> = anew.collect();
+        for (id, count) in anew {
+            for index in 0..count {
+                if self.runs.get(&id).is_some_and(|run| !run.gate.accepted.contains(&index)) {
+                    self.compare(TaskId { run: id, index });
+                }
+            }
+            self.go_on(id, now);
+        }
+        let is_due = |run: &LiveRun| run.pause_until.is_some_and(|until| until <= now.monotonic);
+        let due: Vec<RunId> = self.runs.iter().filter(|(_, run)| is_due(run)).map(|(id, _)| *id).collect();
+        for id in due {
+            self.go_on(id, now);
+        }
+    }
+}
+
+impl Slot {
+    pub(super) fn set_deadline(&mut self, start_by: Duration, now: Now) {
+        let left = start_by.saturating_sub(now.monotonic);
+        self.start_by = start_by;
+        self.start_by_ms = now.unix_ms.saturating_add(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+    }
+
+    pub(super) fn wait_for_agent(&mut self, now: Now) {
+        let left = self.start_by.saturating_sub(now.monotonic);
+        self.task.waiting = format!("offline; waited for up to {}", spoken(left));
+    }
+}

@@ -1,0 +1,225 @@
+//! Batches, the fan-out, gates, and what operators say to them.
+
+use super::*;
+use crate::domain::plan::{GateState, Plan, StopIf};
+
+impl World {
+    /// Agents `web-1` to `web-N`, connected.
+    fn fleet(agents: u64) -> Self {
+        let mut world = Self::new();
+        for number in 1..=agents {
+            world.agent(&format!("web-{number}"));
+            world.connect(number, &format!("web-{number}"), "boot");
+        }
+        world
+    }
+
+    fn planned(&mut self, plan: Plan) -> Vec<AttachOrder> {
+        let reply = self.run_with(1, "@all", RunOptions { plan, ..RunOptions::default() });
+        assert!(matches!(reply, Reply::Live(_)), "{reply:?}");
+        self.attaches()
+    }
+
+    fn end(&mut self, order: &AttachOrder, status: u8) -> Vec<AttachOrder> {
+        self.put(Input::TaskStarted { id: order.id, attempt: order.attempt, elapsed_ms: 0 });
+        let outcome = Ending::Exited(status).into();
+        self.put(Input::TaskEnded { id: order.id, outcome, end_offset: 0, duration_ns: 1 });
+        self.attaches()
+    }
+
+    fn gate(&self) -> GateState {
+        let published = self.out.iter().rev().find_map(|effect| match effect {
+            Effect::PublishGate(_, gate) => Some(gate.state.clone()),
+            _ => None,
+        });
+        published.unwrap_or_default()
+    }
+
+    fn promote(&mut self) -> Reply {
+        self.ask(|reply| Input::Promote { run: RunReference::Number(1), by: "ana".into(), reply })
+    }
+
+    fn outcomes(&self) -> Vec<&'static str> {
+        let mut words: Vec<(u32, &'static str)> = Vec::new();
+        for effect in &self.out {
+            if let Effect::Publish(_, task) = effect {
+                words.retain(|(index, _)| *index != task.index);
+                words.push((task.index, task.state.word()));
+            }
+        }
+        words.sort_unstable();
+        words.into_iter().map(|(_, word)| word).collect()
+    }
+}
+
+fn indices(orders: &[AttachOrder]) -> Vec<u32> {
+    orders.iter().map(|order| order.id.index).collect()
+}
+
+#[test]
+fn no_more_than_the_fan_out_is_under_way() {
+    let mut world = World::fleet(5);
+    let first = world.planned(Plan { fanout: Some(2), ..Plan::default() });
+    assert_eq!(indices(&first), [0, 1]);
+    let next = world.end(&first[0], 0);
+    assert_eq!(indices(&next), [2]);
+    assert_eq!(indices(&world.end(&first[1], 1)), [3]);
+    assert_eq!(indices(&world.end(&next[0], 0)), [4]);
+}
+
+#[test]
+fn who_is_offline_does_not_use_the_fan_out_and_takes_part_when_back() {
+    let mut world = World::fleet(3);
+    world.put(Input::SessionClosed(1));
+    let first = world.planned(Plan { fanout: Some(1), ..Plan::default() });
+    assert_eq!(indices(&first), [1]);
+    world.connect(11, "web-1", "boot");
+    assert!(world.attaches().is_empty(), "it has to wait for its turn now");
+    let next = world.end(&first[0], 0);
+    assert_eq!(indices(&next), [2]);
+    assert_eq!(indices(&world.end(&next[0], 0)), [0]);
+}
+
+#[test]
+fn an_agent_that_leaves_before_it_was_sent_anything_gives_its_place_to_another() {
+    let mut world = World::fleet(2);
+    let first = world.planned(Plan { fanout: Some(1), ..Plan::default() });
+    assert_eq!(indices(&first), [0]);
+    world.put(Input::SessionClosed(2));
+    world.end(&first[0], 0);
+    assert!(world.attaches().is_empty());
+    world.connect(12, "web-2", "boot");
+    assert_eq!(indices(&world.attaches()), [1]);
+}
+
+#[test]
+fn a_deadline_counts_from_a_tasks_turn() {
+    let mut world = World::fleet(2);
+    let first = world.planned(Plan { fanout: Some(1), ..Plan::default() });
+    for _ in 0..20 {
+        world.pass(10);
+        world.put(Input::Heard(1));
+        world.put(Input::Heard(2));
+    }
+    let next = world.end(&first[0], 0);
+    assert!(next[0].spec.is_some(), "it may start, 200 s after the run was stored");
+}
+
+#[test]
+fn batches_follow_one_another_after_a_pause() {
+    let mut world = World::fleet(4);
+    let plan = Plan { batch: Some("2".parse().unwrap()), pause_ms: Some(30_000), ..Plan::default() };
+    let first = world.planned(plan);
+    assert_eq!(indices(&first), [0, 1]);
+    assert!(world.end(&first[0], 0).is_empty());
+    assert!(world.end(&first[1], 0).is_empty(), "it pauses");
+    for session in 3..=4 {
+        world.put(Input::Heard(session));
+    }
+    world.pass(20);
+    assert!(world.attaches().is_empty());
+    for session in 3..=4 {
+        world.put(Input::Heard(session));
+    }
+    world.pass(11);
+    assert_eq!(indices(&world.attaches()), [2, 3]);
+}
+
+#[test]
+fn a_failing_canary_holds_the_run_until_it_is_promoted_or_stopped() {
+    for promoted in [true, false] {
+        let mut world = World::fleet(3);
+        let stop_if = StopIf { failures: true, differs: false };
+        let first = world.planned(Plan { canary: Some(1), stop_if, ..Plan::default() });
+        assert_eq!(indices(&first), [0]);
+        assert!(world.end(&first[0], 7).is_empty());
+        let GateState::Held(reason) = world.gate() else { panic!("{:?}", world.gate()) };
+        assert_eq!(reason, "1 failed (web-1 exited 7)");
+        world.pass(1000);
+        assert!(world.attaches().is_empty(), "it waits however long");
+        if promoted {
+            // Agents were silent for all that time.
+            for session in 2..=3 {
+                world.connect(session + 20, &format!("web-{session}"), "boot");
+            }
+            assert!(world.attaches().is_empty());
+            assert!(matches!(world.promote(), Reply::Promoted { number: 1, batch: 2 }));
+            let next = world.attaches();
+            assert_eq!(indices(&next), [1, 2]);
+            assert!(matches!(world.promote(), Reply::Refused(_)), "nothing waits any more");
+            assert!(world.end(&next[0], 1).is_empty());
+            world.end(&next[1], 0);
+            assert_eq!(world.outcomes(), ["exited", "exited", "exited"]);
+        } else {
+            let run = RunReference::Number(1);
+            let stopped = world.ask(|reply| Input::StopRun { run, by: "ana".into(), reply });
+            assert!(matches!(stopped, Reply::RunStopped { skipped: 2, .. }));
+            assert_eq!(world.outcomes(), ["exited", "skipped", "skipped"]);
+        }
+        assert!(world.core.runs.is_empty());
+    }
+}
+
+#[test]
+fn too_many_failures_end_a_run() {
+    let mut world = World::fleet(6);
+    let plan = Plan { fanout: Some(2), max_failures: Some("1".parse().unwrap()), ..Plan::default() };
+    let first = world.planned(plan);
+    let next = world.end(&first[0], 1);
+    assert_eq!(indices(&next), [2], "one failure is allowed");
+    assert!(world.end(&first[1], 1).is_empty());
+    assert_eq!(world.outcomes()[3..], ["skipped", "skipped", "skipped"]);
+    world.end(&next[0], 0);
+    assert_eq!(world.outcomes(), ["exited", "exited", "exited", "skipped", "skipped", "skipped"]);
+    assert!(world.core.runs.is_empty());
+}
+
+#[test]
+fn output_that_is_not_the_canarys_holds_a_run() {
+    let mut world = World::fleet(4);
+    let plan = Plan {
+        canary: Some(1),
+        batch: Some("1".parse().unwrap()),
+        stop_if: StopIf { failures: false, differs: true },
+        ..Plan::default()
+    };
+    let first = world.planned(plan);
+    let second = world.end(&first[0], 0);
+    assert_eq!(indices(&second), [1], "the canary is what others are compared with");
+    assert!(world.end(&second[0], 0).is_empty(), "compared first");
+    world.put(Input::Compared { id: second[0].id, agrees: true });
+    let third = world.attaches();
+    assert_eq!(indices(&third), [2]);
+    world.end(&third[0], 0);
+    world.put(Input::Compared { id: third[0].id, agrees: false });
+    let GateState::Held(reason) = world.gate() else { panic!() };
+    assert_eq!(reason, "web-3 did not print and end as web-1 did");
+    world.promote();
+    let last = world.attaches();
+    assert_eq!(indices(&last), [3]);
+    world.end(&last[0], 0);
+    let compared = world.out.iter().filter(|effect| matches!(effect, Effect::Compare { .. })).count();
+    assert_eq!(compared, 2, "the last one has nothing left to hold back");
+}
+
+#[test]
+fn a_run_that_was_held_is_held_after_a_restart() {
+    let mut world = World::fleet(2);
+    let stop_if = StopIf { failures: true, differs: false };
+    let plan = Plan { canary: Some(1), stop_if, ..Plan::default() };
+    let first = world.planned(plan);
+    world.end(&first[0], 1);
+    let live = world.core.runs.values().next().unwrap();
+    let stored = StoredRun { run: live.view(), options: live.options().clone(), tasks: live.stored_tasks() };
+    let agents = world.core.agents.values().map(|row| row.stored.clone()).collect();
+    let now = Now { monotonic: Duration::ZERO, unix_ms: 9_000_000 };
+    let remembered =
+        Remembered { agents, runs: vec![stored], last_number: 1, epoch: 1, ..Remembered::default() };
+    let mut world = World::new();
+    world.core = Core::new(Policy::default(), remembered, now);
+    world.connect(2, "web-2", "boot");
+    world.pass(1);
+    assert!(world.attaches().is_empty());
+    assert!(matches!(world.promote(), Reply::Promoted { .. }));
+    assert_eq!(indices(&world.attaches()), [1]);
+}
