@@ -4,7 +4,8 @@ pub mod args;
 pub mod commands;
 pub mod exit;
 pub mod output;
-pub mod sanitize;
+pub mod region;
+mod sanitize;
 
 use std::{ffi::OsString, process::ExitCode};
 

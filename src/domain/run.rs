@@ -82,6 +82,12 @@ pub struct Task {
 }
 
 impl Task {
+    /// Whether it exited 0.
+    #[must_use]
+    pub fn has_succeeded(&self) -> bool {
+        self.state.outcome().is_some_and(Outcome::is_success)
+    }
+
     /// A task that nothing has happened to yet.
     #[must_use]
     pub fn queued(index: u32, agent: AgentName) -> Self {
@@ -132,6 +138,30 @@ pub struct Run {
     pub gate: Gate,
     /// Masks with which its outputs are compared.
     pub masks: Masks,
+}
+
+#[cfg(test)]
+impl Run {
+    /// A run with these tasks, of which nothing else matters.
+    pub(crate) fn for_tests(tasks: Vec<Task>) -> Self {
+        Self {
+            id: RunId::from_parts(1, 1),
+            number: 1,
+            operator: "ana".to_owned(),
+            target: "@all".to_owned(),
+            plain_name: false,
+            command: Command::new(vec![b"true".to_vec()]).unwrap(),
+            created_ms: 1,
+            ended_ms: None,
+            task_count: u32::try_from(tasks.len()).unwrap(),
+            tasks,
+            succeeded: 0,
+            unfinished: 0,
+            left_out: Vec::new(),
+            gate: Gate::default(),
+            masks: Masks::default(),
+        }
+    }
 }
 
 /// An agent that does not take part, and why.

@@ -3,12 +3,18 @@
 use super::{InvalidMessage, proto};
 use crate::domain::frame::{Frame, MAX_PAYLOAD, Stream};
 
+impl From<Stream> for proto::Stream {
+    fn from(stream: Stream) -> Self {
+        match stream {
+            Stream::Stdout => Self::Stdout,
+            Stream::Stderr => Self::Stderr,
+        }
+    }
+}
+
 impl From<Frame> for proto::Frame {
     fn from(frame: Frame) -> Self {
-        let stream = match frame.stream {
-            Stream::Stdout => proto::Stream::Stdout,
-            Stream::Stderr => proto::Stream::Stderr,
-        };
+        let stream = proto::Stream::from(frame.stream);
         Self { stream: stream.into(), offset: frame.offset, time_ns: frame.time_ns, data: frame.data }
     }
 }

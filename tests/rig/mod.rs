@@ -40,6 +40,8 @@ pub struct Rig {
     master: Option<Child>,
     port: u16,
     agents: Vec<(String, Child)>,
+    /// Processes with many agents.
+    fleets: Vec<Child>,
 }
 
 /// What a command printed, as text.
@@ -69,7 +71,7 @@ impl Rig {
     /// A master with further flags.
     pub fn with_master(flags: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut rig = Self { dir, master: None, port: 0, agents: Vec::new() };
+        let mut rig = Self { dir, master: None, port: 0, agents: Vec::new(), fleets: Vec::new() };
         rig.start_master(flags);
         rig
     }
@@ -190,6 +192,28 @@ impl Rig {
         self.agents.push((name.to_owned(), child));
     }
 
+    /// Starts many agents in one process, and waits until they are active.
+    pub fn simulate(&mut self, names: &str, count: usize, labels: &str) {
+        let token = self.run(&["master", "token", "create", "--uses", "1000", "--address", &self.address()]);
+        let words: Vec<&str> = token.out.split_whitespace().collect();
+        let at = words.iter().position(|word| *word == "--token").expect("a token");
+        let child = self
+            .program()
+            .args(["agent", "simulate", "--name", names, "--count", &count.to_string(), "--label", labels])
+            .args(["--master", &self.address(), "--log-level", "warn", "--data-dir"])
+            .arg(self.path("fleet"))
+            .env("SLOTH_RUNNER_TOKEN", words[at + 1])
+            .stderr(self.log("simulate.log"))
+            .spawn()
+            .unwrap();
+        self.fleets.push(child);
+        until("the fleet is active", || {
+            let status = self.run(&["master", "status", "-o", "json"]);
+            let status: Value = serde_json::from_str(&status.out).unwrap_or_default();
+            status["connected"].as_u64().is_some_and(|connected| connected >= count as u64)
+        });
+    }
+
     /// Takes an agent that was started by other means, to be ended with the rig.
     pub fn adopt(&mut self, name: &str, agent: Child) {
         self.agents.push((name.to_owned(), agent));
@@ -283,6 +307,12 @@ impl Drop for Rig {
             let mut stop = self.program();
             stop.args(["agent", "stop", "--grace", "1ms", "--data-dir"]).arg(directory);
             let _ = stop.output();
+        }
+        for fleet in &mut self.fleets {
+            let pid = nix::unistd::Pid::from_raw(i32::try_from(fleet.id()).unwrap_or(i32::MAX));
+            // In order, so that its keepers end.
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+            let _ = fleet.wait();
         }
         for (_, child) in &mut self.agents {
             let _ = child.kill();

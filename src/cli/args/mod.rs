@@ -118,6 +118,8 @@ pub enum Format {
     Text,
     /// One JSON object.
     Json,
+    /// A stream of JSON objects, one a line, where there is something to stream; else one object.
+    Ndjson,
 }
 
 /// When to colour.

@@ -1,6 +1,6 @@
 //! `agent run`, and how runs are printed.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::Args;
 
@@ -26,8 +26,18 @@ Exit status: for one agent the command's own, 128+n for signal n. For several th
     2  the command line makes no sense";
 
 /// How a run's output is printed.
-#[derive(Clone, Copy, Debug, Args)]
+#[derive(Clone, Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags are what they are")]
 pub struct PrintArgs {
+    /// Show who printed the same, live, and each output once
+    #[arg(short = 'b', long)]
+    pub group: bool,
+    /// Show the largest group's output, and how each other one differs from it
+    #[arg(long)]
+    pub diff: bool,
+    /// What may differ without meaning anything, where output is compared: names, times, numbers
+    #[arg(long, value_name = "KINDS", default_value = "")]
+    pub mask: Masks,
     /// When to colour
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub color: Colour,
@@ -43,6 +53,14 @@ pub struct PrintArgs {
     /// How to print the run
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub output: Format,
+}
+
+impl PrintArgs {
+    /// Whether tasks are shown by what they printed.
+    #[must_use]
+    pub fn is_grouped(&self) -> bool {
+        self.group || self.diff
+    }
 }
 
 /// Whom a command is for.
@@ -98,15 +116,12 @@ pub struct PlanArgs {
     /// Wait for `job promote` or `job stop` when this is so: 'fail>0', or 'differs' from what the canary printed
     #[arg(long, value_name = "CONDITION")]
     pub stop_if: Vec<StopIf>,
-    /// What may differ without meaning anything, where output is compared: names, times, numbers
-    #[arg(long, value_name = "KINDS", default_value = "")]
-    pub mask: Masks,
 }
 
 impl PlanArgs {
     /// The plan.
     #[must_use]
-    pub fn plan(&self) -> Plan {
+    pub fn plan(&self, masks: Masks) -> Plan {
         let asked = self.stop_if.iter().fold(StopIf::default(), |all, one| all | *one);
         let default = StopIf { failures: self.canary.is_some(), differs: false };
         Plan {
@@ -116,7 +131,7 @@ impl PlanArgs {
             max_failures: self.max_failures,
             pause_ms: self.pause.map(Span::ms),
             stop_if: if self.stop_if.is_empty() { default } else { asked },
-            masks: self.mask,
+            masks,
         }
     }
 }
@@ -149,6 +164,9 @@ pub struct RunArgs {
     /// Print the run's number and do not wait
     #[arg(short, long)]
     pub detach: bool,
+    /// Write what each task prints into DIRECTORY/NAME.log, and the names of those that did not exit 0 into failed
+    #[arg(long, value_name = "DIRECTORY")]
+    pub outdir: Option<PathBuf>,
     /// Add a variable to the command's environment; may be given several times
     #[arg(short, long = "env", value_name = "NAME=VALUE")]
     pub environment: Vec<OsString>,

@@ -140,7 +140,7 @@ pub(super) fn list(args: &ListArgs) -> Result<Status, Failure> {
         let is_preview = selection.is_some();
         let agents = client.agents(selection).await?;
         match args.output {
-            Format::Json => {
+            Format::Json | Format::Ndjson => {
                 let agents: Vec<_> = agents.iter().map(agent_json).collect();
                 say_json(&json!({ "schema_version": 1, "agents": agents }));
             }
@@ -176,7 +176,7 @@ pub(super) fn get(args: &GetArgs) -> Result<Status, Failure> {
             return Err(Failure::new(format!("there is no agent {}{hint}", args.name)));
         }
         match args.output {
-            Format::Json => {
+            Format::Json | Format::Ndjson => {
                 let agents: Vec<_> = found.map(agent_json).collect();
                 say_json(&json!({ "schema_version": 1, "agents": agents }));
             }

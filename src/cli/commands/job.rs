@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{
     connect,
-    follow::{self, Following},
+    following::{self, Following},
     on_one_thread,
     shown::{run_json, state_text},
 };
@@ -64,7 +64,7 @@ async fn list(args: &JobListArgs) -> Result<Status, Failure> {
     let runs: Result<Vec<Run>, _> = listed.runs.into_iter().map(Run::try_from).collect();
     let runs = runs.map_err(Failure::new)?;
     match args.output {
-        Format::Json => {
+        Format::Json | Format::Ndjson => {
             let runs: Vec<_> = runs.iter().map(|run| run_json(run, None)).collect();
             say_json(&json!({ "schema_version": 1, "runs": runs }));
         }
@@ -102,7 +102,7 @@ async fn show(args: &JobShowArgs) -> Result<Status, Failure> {
     let Some(Kind::Run(run)) = first else { return Err(Failure::new("the master shows no run")) };
     let run = Run::try_from(run).map_err(Failure::new)?;
     match args.output {
-        Format::Json => say_json(&run_json(&run, None)),
+        Format::Json | Format::Ndjson => say_json(&run_json(&run, None)),
         Format::Text => say(&shown(&run)),
     }
     Ok(exit::OK)
@@ -150,31 +150,33 @@ fn shown(run: &Run) -> String {
 async fn attach(args: &JobAttachArgs) -> Result<Status, Failure> {
     let following = Following {
         address: args.to.address(),
-        print: args.print,
+        print: args.print.clone(),
         give_up: args.give_up.0,
         from_offset: args.from,
         agents: Vec::new(),
         follow: true,
         owns: false,
+        outdir: None,
     };
     let client = connect(&args.to).await?;
     let events = client.follow_run(following.request(args.run, 0)).await?;
-    follow::follow(following, client, events).await
+    following::follow(following, client, events).await
 }
 
 async fn logs(args: &JobLogsArgs) -> Result<Status, Failure> {
     let following = Following {
         address: args.to.address(),
-        print: PrintArgs { quiet: true, ..args.print },
+        print: PrintArgs { quiet: true, ..args.print.clone() },
         give_up: std::time::Duration::from_mins(5),
         from_offset: args.from,
         agents: args.agent.iter().map(ToString::to_string).collect(),
         follow: args.follow,
         owns: false,
+        outdir: None,
     };
     let client = connect(&args.to).await?;
     let events = client.follow_run(following.request(args.run, 0)).await?;
-    follow::follow(following, client, events).await?;
+    following::follow(following, client, events).await?;
     // The output is what was asked for; how the run ended is `job show`'s to tell.
     Ok(exit::OK)
 }

@@ -122,7 +122,7 @@ pub(super) fn status(args: &StatusArgs) -> Result<Status, Failure> {
         let status = client.calls().get_status(proto::GetStatusRequest {}).await;
         let status = status.map_err(CallError::from)?.into_inner();
         match args.output {
-            Format::Json => say_json(&json!({
+            Format::Json | Format::Ndjson => say_json(&json!({
                 "cluster": status.cluster,
                 "version": status.software_version,
                 "ca_fingerprint": status.ca_fingerprint,

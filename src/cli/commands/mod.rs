@@ -3,10 +3,9 @@
 mod agent_start;
 mod agents;
 mod demo;
-mod follow;
+mod following;
 mod job;
 mod master;
-mod printer;
 mod run;
 mod shown;
 mod simulate;

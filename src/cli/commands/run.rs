@@ -2,7 +2,7 @@
 
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
-use super::{connect, follow, on_one_thread};
+use super::{connect, following, on_one_thread};
 use crate::{
     cli::{
         args::run::RunArgs,
@@ -38,7 +38,7 @@ fn options(args: &RunArgs) -> Result<RunOptions, Failure> {
         start_within_ms: args.start_within.map(crate::cli::args::Span::ms),
         kill_grace_ms: None,
         now: args.now,
-        plan: args.plan.plan(),
+        plan: args.plan.plan(args.print.mask),
     })
 }
 
@@ -55,9 +55,9 @@ pub(super) fn run(args: RunArgs) -> Result<Status, Failure> {
         command: Some(command.into()),
         options: Some(options.into()),
         shown: Vec::new(),
-        follow: !args.detach,
+        follow: !args.detach && !args.print.is_grouped(),
     };
-    let following = follow::Following {
+    let following = following::Following {
         address: args.to.address(),
         print: args.print,
         give_up: args.give_up.0,
@@ -65,6 +65,7 @@ pub(super) fn run(args: RunArgs) -> Result<Status, Failure> {
         agents: Vec::new(),
         follow: true,
         owns: true,
+        outdir: args.outdir,
     };
     let no_status = |failure: Failure| match failure.status {
         exit::FAILED => failure.with(exit::NO_STATUS),
@@ -74,7 +75,7 @@ pub(super) fn run(args: RunArgs) -> Result<Status, Failure> {
         let client = connect(&args.to).await?;
         let mut events = client.start_run(request).await?;
         if !args.detach {
-            return follow::follow(following, client, events).await;
+            return following::follow(following, client, events).await;
         }
         match events.message().await.map_err(CallError::from)?.and_then(|event| event.kind) {
             Some(Kind::Run(run)) => {

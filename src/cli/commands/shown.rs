@@ -13,6 +13,7 @@ use crate::{
         ids::RunId,
         outcome::{Ending, Outcome},
         run::{Run, Task, TaskState},
+        target::fold::fold,
     },
     sys::clock::{local_time, spoken, unix_ms},
 };
@@ -20,46 +21,64 @@ use crate::{
 /// Most bytes of each stream in a JSON object.
 pub(super) const JSON_BYTES: usize = 16 * 1024 * 1024;
 
-/// One task's end in a line: `✗ web-1 exited 3 in 12 ms`.
-pub(super) fn task_line(task: &Task, outcome: &Outcome, paint: Paint) -> String {
+/// Tasks that ended the same way, in a line: `✗ web-1 exited 3 in 12 ms`, or `✗ 12 web-[1-12] exited 3`.
+pub(super) fn outcome_line(tasks: &[&Task], paint: Paint) -> String {
+    let Some((task, outcome)) = tasks.first().and_then(|task| Some((task, task.state.outcome()?))) else {
+        return String::new();
+    };
+    let tone = if outcome.is_success() { Tone::Good } else { Tone::Bad };
+    let text = plain(&outcome.to_string());
+    if tasks.len() > 1 {
+        let folded = fold(tasks.iter().map(|task| task.agent.as_str()));
+        return paint.paint(tone, &format!("{} {} {folded} {text}", outcome.glyph(), tasks.len()));
+    }
     let took = match (&outcome.ending, task.duration_ns) {
         (Ending::Refused(_) | Ending::Undeliverable(_) | Ending::Lost(_) | Ending::Skipped(_), _)
         | (_, 0) => String::new(),
         (_, ns) => format!(" in {}", spoken(Duration::from_nanos(ns))),
     };
-    let tone = if outcome.is_success() { Tone::Good } else { Tone::Bad };
-    paint.paint(tone, &format!("{} {} {}{took}", outcome.glyph(), task.agent, plain(&outcome.to_string())))
+    paint.paint(tone, &format!("{} {} {text}{took}", outcome.glyph(), task.agent))
 }
 
-/// A run's end in a line.
-pub(super) fn summary(run: &Run, took: Duration) -> String {
+/// A run's end in a line; `outputs` is how many different ones those that exited 0 printed, where that is known.
+pub(super) fn summary(run: &Run, took: Duration, outputs: Option<usize>) -> String {
     let good = run.tasks.iter().filter(|task| task.state.outcome().is_some_and(Outcome::is_success));
     let (good, all) = (good.count(), run.tasks.len());
     let rest = if good == all { String::new() } else { format!("; {} did not", all - good) };
+    let outputs = match outputs {
+        Some(count) if count > 1 => format!(", in {count} outputs"),
+        _ => String::new(),
+    };
     format!(
-        "run {}  {good} of {all} exited 0{rest}  {}  sloth-runner job show {}",
+        "run {}  {good} of {all} exited 0{outputs}{rest}  {}  sloth-runner job show {}",
         run.number,
         spoken(took),
         run.number
     )
 }
 
+/// A task as one JSON object.
+pub(super) fn task_json(task: &Task) -> serde_json::Value {
+    json!({
+        "index": task.index,
+        "agent": task.agent.as_str(),
+        "state": task.state.word(),
+        "outcome": task.state.outcome(),
+        "status": task.state.outcome().and_then(Outcome::status),
+        "batch": task.batch + 1,
+        "started_ms": task.started_ms,
+        "duration_ns": task.duration_ns,
+        "end_offset": task.end_offset,
+        "no_contact_since_ms": task.no_contact_since_ms,
+        "waiting": task.waiting,
+    })
+}
+
 /// A run as one JSON object.
 pub(super) fn run_json(run: &Run, output: Option<&HashMap<u32, [Vec<u8>; 2]>>) -> serde_json::Value {
     let id: RunId = run.id;
-    let task_json = |task: &Task| {
-        let mut object = json!({
-            "index": task.index,
-            "agent": task.agent.as_str(),
-            "state": task.state.word(),
-            "outcome": task.state.outcome(),
-            "status": task.state.outcome().and_then(Outcome::status),
-            "started_ms": task.started_ms,
-            "duration_ns": task.duration_ns,
-            "end_offset": task.end_offset,
-            "no_contact_since_ms": task.no_contact_since_ms,
-            "waiting": task.waiting,
-        });
+    let with_output = |task: &Task| {
+        let mut object = task_json(task);
         if let (Some(output), Some(fields)) = (output, object.as_object_mut()) {
             let streams = output.get(&task.index);
             for (index, stream) in ["stdout", "stderr"].into_iter().enumerate() {
@@ -80,7 +99,7 @@ pub(super) fn run_json(run: &Run, output: Option<&HashMap<u32, [Vec<u8>; 2]>>) -
         "created_ms": run.created_ms,
         "ended_ms": run.ended_ms,
         "task_count": run.task_count,
-        "tasks": run.tasks.iter().map(task_json).collect::<Vec<_>>(),
+        "tasks": run.tasks.iter().map(with_output).collect::<Vec<_>>(),
     })
 }
 

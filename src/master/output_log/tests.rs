@@ -133,3 +133,25 @@ proptest! {
         prop_assert_eq!(read, sent);
     }
 }
+
+#[tokio::test]
+async fn tasks_that_append_at_once_lose_nothing_and_share_no_place() {
+    let (_dir, logs, run) = logs();
+    let log = logs.open(run).unwrap();
+    let append_all = |task: u32| {
+        let log = &log;
+        move || {
+            let append = |offset: u64| log.append(task, frame(offset * 3, b"abc")).unwrap();
+            (0..500).map(append).collect::<Vec<u64>>()
+        }
+    };
+    let mut ends: Vec<u64> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8).map(|task| scope.spawn(append_all(task))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    ends.sort_unstable();
+    ends.dedup();
+    assert_eq!(ends.len(), 8 * 500);
+    assert_eq!(*log.appended().borrow(), ends[ends.len() - 1]);
+    assert_eq!(read_all(logs.reader(run, 0), ends[ends.len() - 1]).len(), 8 * 500);
+}

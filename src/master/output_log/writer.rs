@@ -148,8 +148,9 @@ impl RunLog {
         while writer.tail.front().is_some_and(|(first, ..)| end - first > TAIL) {
             writer.tail.pop_front();
         }
-        drop(writer);
+        // Told before the next one may append, who begins where this one ends.
         self.appended.send_replace(end);
+        drop(writer);
         Ok(end)
     }
 

@@ -10,15 +10,20 @@ use super::{
     Master, connected,
     follow::{self, EVENTS, Follow, event},
     refusal,
+    watch::{self, Watch},
 };
 use crate::{
     domain::{
+        groups::mask::Masks,
         ids::{RunId, RunReference},
         name::AgentName,
         run::{Run, RunOptions},
         target::selection::Selection,
     },
-    master::core::messages::{AgentView, Input, Reply, RunAsked},
+    master::{
+        compare::maskers,
+        core::messages::{AgentView, Input, Reply, RunAsked},
+    },
     sys::socket::shown_address,
     trust::{
         access::Caller,
@@ -165,6 +170,7 @@ impl ControlService for Master {
     type ListAgentsStream = Answers<proto::ListAgentsResponse>;
     type StartRunStream = Answers<proto::RunEvent>;
     type FollowRunStream = Answers<proto::RunEvent>;
+    type WatchRunStream = Answers<proto::RunDigest>;
 
     async fn get_status(
         &self,
@@ -373,6 +379,20 @@ impl ControlService for Master {
             without_output: request.without_output,
             stop: self.shutdown.stop.clone(),
         }))
+    }
+
+    async fn watch_run(
+        &self,
+        request: Request<proto::WatchRunRequest>,
+    ) -> Result<Response<Self::WatchRunStream>, Status> {
+        let request = request.into_inner();
+        let masks: Masks = request.masks.parse().map_err(invalid)?;
+        let (run, live) = self.find(reference(request.run)?).await?;
+        let maskers = maskers(&self.handle, &run, masks).await;
+        let (digests, stream) = mpsc::channel(1);
+        let watch = Watch { run, live, maskers, follow: request.follow, stop: self.shutdown.stop.clone() };
+        self.shutdown.tracker.spawn(watch::serve(watch, self.logs.clone(), digests));
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 
     async fn list_runs(

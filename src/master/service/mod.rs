@@ -3,6 +3,7 @@
 pub mod control;
 pub mod enrollment;
 mod follow;
+mod watch;
 
 use std::sync::Arc;
 

@@ -59,7 +59,7 @@ struct Sink {
 }
 
 impl Sink {
-    fn new(stream: &(impl io::IsTerminal + std::os::fd::AsFd), args: PrintArgs) -> io::Result<Self> {
+    fn new(stream: &(impl io::IsTerminal + std::os::fd::AsFd), args: &PrintArgs) -> io::Result<Self> {
         let is_terminal = stream.is_terminal();
         Ok(Self {
             // Unbuffered: what came is shown at once, and large pieces are not copied.
@@ -77,7 +77,7 @@ impl Sink {
 
 impl Printer {
     /// A printer for a run.
-    pub(super) fn new(run: &Run, args: PrintArgs) -> io::Result<Self> {
+    pub(super) fn new(run: &Run, args: &PrintArgs) -> io::Result<Self> {
         let (stdout, stderr) = (Sink::new(&io::stdout(), args)?, Sink::new(&io::stderr(), args)?);
         let width = run.tasks.iter().map(|task| task.agent.as_str().width()).max().unwrap_or(0);
         let lines = |place: usize, name: &str| TaskLines {

@@ -1,0 +1,141 @@
+//! A run as a stream of JSON objects, one a line: the schema that scripts may rely on, version 1.
+//!
+//! `run`: the run and its tasks, first. `task`: a task is in another state. `line`: a task printed a line, without its
+//! newline; `text` where it is UTF-8, else `base64`; `newline` is false for a piece of a line that goes on, or a last
+//! one without an end; `offset` counts the task's bytes before it. `gap`: bytes that are not there. `gate`: the run waits,
+//! goes on or was stopped. `ended`: all tasks have ended, last.
+
+use std::{
+    collections::HashMap,
+    io::{self, Write as _},
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
+
+use super::super::shown::{run_json, task_json};
+use crate::domain::{
+    frame::{Frame, Stream},
+    plan::{Gate, GateState},
+    run::{Run, Task},
+};
+
+/// A line without an end is told in pieces of this many bytes.
+const LONGEST_LINE: usize = 1024 * 1024;
+
+/// A line of which the end is not there yet: its bytes, and the offset of each frame's part.
+#[derive(Debug, Default)]
+struct Pending {
+    bytes: Vec<u8>,
+    offset: u64,
+}
+
+/// The events of one run.
+#[derive(Debug)]
+pub(super) struct Events {
+    agents: HashMap<u32, String>,
+    pending: HashMap<(u32, Stream), Pending>,
+}
+
+fn word(stream: Stream) -> &'static str {
+    match stream {
+        Stream::Stdout => "stdout",
+        Stream::Stderr => "stderr",
+    }
+}
+
+fn say(mut event: Value, kind: &str) -> io::Result<()> {
+    if let Some(fields) = event.as_object_mut() {
+        fields.insert("schema_version".to_owned(), 1.into());
+        fields.insert("event".to_owned(), kind.into());
+    }
+    let mut line = event.to_string();
+    line.push('\n');
+    io::stdout().lock().write_all(line.as_bytes())
+}
+
+impl Events {
+    pub(super) fn new(run: &Run) -> io::Result<Self> {
+        say(run_json(run, None), "run")?;
+        let agents = run.tasks.iter().map(|task| (task.index, task.agent.to_string()));
+        Ok(Self { agents: agents.collect(), pending: HashMap::new() })
+    }
+
+    /// A task's state; before its end, its last lines without an end.
+    pub(super) fn task(&mut self, task: &Task) -> io::Result<()> {
+        if task.state.outcome().is_some() {
+            for stream in [Stream::Stdout, Stream::Stderr] {
+                self.flush(task.index, stream, false)?;
+            }
+        }
+        say(task_json(task), "task")
+    }
+
+    pub(super) fn gate(gate: &Gate) -> io::Result<()> {
+        let (state, reason) = match &gate.state {
+            GateState::Open => ("open", ""),
+            GateState::Held(reason) => ("held", reason.as_str()),
+            GateState::Stopped(reason) => ("stopped", reason.as_str()),
+        };
+        say(json!({ "state": state, "reason": reason, "batch": gate.open_batch + 1 }), "gate")
+    }
+
+    pub(super) fn gap(&self, task: u32, from: u64, to: u64, reason: &str) -> io::Result<()> {
+        let agent = self.agents.get(&task);
+        say(json!({ "index": task, "agent": agent, "from": from, "to": to, "reason": reason }), "gap")
+    }
+
+    pub(super) fn frame(&mut self, task: u32, frame: &Frame) -> io::Result<()> {
+        let mut offset = frame.offset;
+        for piece in frame.data.split_inclusive(|byte| *byte == b'\n') {
+            let pending = self.pending.entry((task, frame.stream)).or_default();
+            if pending.bytes.is_empty() {
+                pending.offset = offset;
+            }
+            offset += piece.len() as u64;
+            pending.bytes.extend_from_slice(piece);
+            let is_whole = piece.ends_with(b"\n");
+            if is_whole || pending.bytes.len() >= LONGEST_LINE {
+                self.flush(task, frame.stream, is_whole)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, task: u32, stream: Stream, newline: bool) -> io::Result<()> {
+        let Some(pending) = self.pending.remove(&(task, stream)) else { return Ok(()) };
+        let bytes = if newline { &pending.bytes[..pending.bytes.len() - 1] } else { &pending.bytes[..] };
+        let mut event = json!({
+            "index": task,
+            "agent": self.agents.get(&task),
+            "stream": word(stream),
+            "offset": pending.offset,
+            "newline": newline,
+        });
+        if let Some(fields) = event.as_object_mut() {
+            match std::str::from_utf8(bytes) {
+                Ok(text) => fields.insert("text".to_owned(), text.into()),
+                Err(_) => fields.insert("base64".to_owned(), STANDARD.encode(bytes).into()),
+            };
+        }
+        say(event, "line")
+    }
+
+    /// Lines without an end, told when there will be no more.
+    pub(super) fn finish(&mut self) -> io::Result<()> {
+        let mut left: Vec<(u32, Stream)> = self.pending.keys().copied().collect();
+        left.sort_by_key(|(task, stream)| (*task, word(*stream)));
+        left.into_iter().try_for_each(|(task, stream)| self.flush(task, stream, false))
+    }
+
+    pub(super) fn ended(run: &Run, status: u8) -> io::Result<()> {
+        let outcome = json!({
+            "number": run.number,
+            "ended_ms": run.ended_ms,
+            "succeeded": run.tasks.iter().filter(|task| task.has_succeeded()).count(),
+            "task_count": run.tasks.len(),
+            "exit_status": status,
+        });
+        say(outcome, "ended")
+    }
+}

@@ -1,0 +1,228 @@
+//! `-b`: who printed the same, live on a terminal and in full at the end. The master works out the groups; this fetches
+//! one task's output for each of them.
+
+use std::{
+    io::{self, IsTerminal as _},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use tonic::Streaming;
+
+use super::{
+    DRAW_EVERY, End, Following,
+    asking::{Asking, Wish},
+    head, question, reconnect, say_attach, say_held, should_give_up,
+    tally::{self},
+};
+use crate::{
+    cli::{
+        exit::{self, Failure, Status},
+        output::{Paint, complain, note},
+        region::{Region, terminal_size},
+    },
+    domain::{
+        ids::RunReference,
+        plan::GateState,
+        run::{Run, Task},
+    },
+    sys::{clock::spoken, shutdown::EndSignals},
+    wire::{
+        client::ControlClient,
+        proto::{self},
+        status::CallError,
+    },
+};
+
+mod outputs;
+mod rows;
+
+/// Rows of groups that are shown while a run goes on.
+const LIVE_ROWS: usize = 12;
+
+struct Watcher {
+    following: Following,
+    client: ControlClient,
+    run: Run,
+    groups: Vec<proto::Group>,
+    more_groups: u32,
+    asking: Asking,
+    began: Instant,
+    region: Option<Region>,
+    stale: bool,
+    paint: Paint,
+    has_person: bool,
+}
+
+/// Watches a run to its end, then prints its groups.
+pub(super) async fn watch(following: Following, client: ControlClient, run: Run) -> Result<Status, Failure> {
+    let has_person = io::stderr().is_terminal();
+    let quiet = following.print.quiet || !following.is_text();
+    let mut watcher = Watcher {
+        asking: Asking::new(following.owns, run.plain_name, has_person),
+        region: (!quiet && following.follow).then(Region::new).flatten(),
+        paint: Paint::new(following.print.color, has_person),
+        groups: Vec::new(),
+        more_groups: 0,
+        began: Instant::now(),
+        stale: true,
+        has_person: has_person && !quiet,
+        following,
+        client,
+        run,
+    };
+    if watcher.has_person {
+        for line in head(&watcher.run, watcher.paint) {
+            note(&line);
+        }
+    }
+    let digests = watcher.call(&watcher.client).await?;
+    let end = watcher.run_to_end(digests).await;
+    if let Some(region) = &mut watcher.region {
+        region.erase();
+    }
+    match end? {
+        End::Shown => watcher.print().await,
+        End::Detached(status) => {
+            say_attach(&watcher.run);
+            Ok(status)
+        }
+    }
+}
+
+impl Watcher {
+    async fn call(&self, client: &ControlClient) -> Result<Streaming<proto::RunDigest>, CallError> {
+        let request = proto::WatchRunRequest {
+            run: Some(RunReference::Id(self.run.id).into()),
+            masks: self.following.print.mask.to_string(),
+            follow: self.following.follow,
+        };
+        Ok(client.calls().watch_run(request).await?.into_inner())
+    }
+
+    async fn run_to_end(&mut self, mut digests: Streaming<proto::RunDigest>) -> Result<End, Failure> {
+        let mut signals = EndSignals::new()?;
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        let mut frame = tokio::time::interval(DRAW_EVERY);
+        frame.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let draws = self.region.is_some() && self.stale;
+            tokio::select! {
+                digest = digests.message() => match digest {
+                    Ok(Some(digest)) if digest.closing.is_none() => {
+                        if let Some(end) = self.take(digest)? {
+                            return Ok(end);
+                        }
+                    }
+                    Ok(_) if !self.following.follow => return Ok(End::Shown),
+                    Err(status) if status.code() == tonic::Code::DataLoss => {
+                        return Err(Failure::new(status.message()).with(exit::NO_STATUS));
+                    }
+                    Ok(_) | Err(_) => {
+                        self.erase();
+                        let say = |text: &str| note(text);
+                        let again = async |client: &ControlClient| self.call(client).await.ok();
+                        let Some((client, again)) = reconnect(&self.following, &mut signals, say, again).await
+                        else {
+                            return Ok(End::Detached(exit::NO_STATUS));
+                        };
+                        self.client = client;
+                        digests = again;
+                    }
+                },
+                signal = signals.next() => {
+                    let wish = self.asking.signalled(signal);
+                    if let Some(end) = self.perform(wish).await? {
+                        return Ok(end);
+                    }
+                }
+                wish = self.asking.typed() => {
+                    if let Some(region) = &mut self.region {
+                        region.newline_typed();
+                    }
+                    if let Some(end) = self.perform(wish).await? {
+                        return Ok(end);
+                    }
+                }
+                _ = frame.tick(), if draws => self.draw(),
+                _ = second.tick() => {
+                    self.stale = true;
+                    if should_give_up(&self.run, &self.following) {
+                        self.erase();
+                        complain(&format!("no contact for {}; gave up waiting", spoken(self.following.give_up)));
+                        return Ok(End::Detached(exit::NO_STATUS));
+                    }
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, digest: proto::RunDigest) -> Result<Option<End>, Failure> {
+        if let Some(run) = digest.run {
+            self.run = Run::try_from(run).map_err(Failure::new)?;
+        }
+        for task in digest.tasks {
+            let task = Task::try_from(task).map_err(Failure::new)?;
+            if let Some(known) = self.run.tasks.get_mut(task.index as usize) {
+                *known = task;
+            }
+        }
+        (self.groups, self.more_groups) = (digest.groups, digest.more_groups);
+        self.stale = true;
+        let gate = digest.gate.unwrap_or_default().into();
+        if self.run.gate != gate {
+            self.erase();
+            say_held(&self.run, &gate);
+            self.run.gate = gate;
+        }
+        if digest.ended_ms > 0 {
+            self.run.ended_ms = Some(digest.ended_ms);
+            return Ok(Some(End::Shown));
+        }
+        let is_held = matches!(self.run.gate.state, GateState::Held(_));
+        let for_nobody = is_held && self.following.owns && !self.asking.has_person();
+        Ok(for_nobody.then_some(End::Detached(exit::NO_STATUS)))
+    }
+
+    async fn perform(&mut self, wish: Wish) -> Result<Option<End>, Failure> {
+        match wish {
+            Wish::Nothing => {}
+            Wish::Ask if self.region.is_some() => {}
+            Wish::Ask => note(&format!("\n{}", question(&self.run))),
+            Wish::ShowRunning => {
+                self.erase();
+                note(&tally::who_runs(&self.run));
+            }
+            Wish::Cancel => {
+                let request = Following::cancel_request(&self.run);
+                self.client.calls().cancel_run(request).await.map_err(CallError::from)?;
+            }
+            Wish::Detach(status) => return Ok(Some(End::Detached(status))),
+        }
+        self.stale = true;
+        Ok(None)
+    }
+
+    fn erase(&mut self) {
+        if let Some(region) = &mut self.region {
+            region.erase();
+        }
+        self.stale = true;
+    }
+
+    fn draw(&mut self) {
+        if !std::mem::take(&mut self.stale) {
+            return;
+        }
+        let mut lines = self.rows(LIVE_ROWS.min(terminal_size().1.saturating_sub(3)));
+        if self.asking.is_asked() {
+            lines.push(question(&self.run));
+        } else {
+            let keys = if self.following.owns { "Enter who   ^C stop" } else { "Enter who   ^C leave" };
+            lines.push(tally::progress(&self.run, self.began.elapsed(), keys, self.paint));
+        }
+        if let Some(region) = &mut self.region {
+            region.draw(&lines);
+        }
+    }
+}

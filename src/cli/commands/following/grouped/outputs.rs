@@ -1,0 +1,262 @@
+//! The groups' outputs in full, each once, or as differences from the largest group's.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use tonic::Streaming;
+
+use super::{
+    super::{
+        READER_GONE, endings,
+        tally::{names, tone_of},
+    },
+    Watcher,
+    rows::{detail, outcome_of},
+};
+use crate::{
+    cli::{
+        args::Format,
+        commands::shown::{run_json, summary},
+        exit::{self, Failure, Status},
+        output::{Paint, Tone, note, say, say_json},
+        sanitize::{Sanitizer, plain},
+    },
+    domain::{
+        frame::{Frame, Stream},
+        groups::line::shown_line,
+        ids::RunReference,
+    },
+    wire::{
+        proto::{self, run_event::Kind},
+        status::CallError,
+    },
+};
+
+/// Most bytes of one group's output that are held for comparing.
+const DIFF_BYTES: usize = 8 * 1024 * 1024;
+
+/// Why the groups were not printed.
+enum Unprinted {
+    Io(io::Error),
+    Call(Failure),
+}
+
+impl From<io::Error> for Unprinted {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<CallError> for Unprinted {
+    fn from(error: CallError) -> Self {
+        Self::Call(error.into())
+    }
+}
+
+impl Watcher {
+    /// The end: groups in full, what needs a person last.
+    pub(super) async fn print(&mut self) -> Result<Status, Failure> {
+        let status =
+            if self.asking.has_cancelled() { exit::INTERRUPTED } else { exit::of_tasks(&self.run.tasks) };
+        if !self.following.is_text() {
+            self.print_json();
+            return Ok(status);
+        }
+        let printed = if self.following.print.diff {
+            self.print_diff().await
+        } else if io::stdout().is_terminal() {
+            self.print_rows().await
+        } else {
+            self.print_blocks().await
+        };
+        match printed {
+            // A reader that is gone has seen what it wanted.
+            Err(Unprinted::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(READER_GONE),
+            Err(Unprinted::Io(error)) => return Err(error.into()),
+            Err(Unprinted::Call(failure)) => return Err(failure),
+            Ok(()) if self.has_person => {
+                note(&summary(&self.run, self.began.elapsed(), Some(self.outputs())));
+                let masks = self.following.print.mask;
+                if masks.any() {
+                    note(&self.paint.paint(Tone::Dim, &format!("compared without {masks}")));
+                }
+            }
+            Ok(()) => self.say_missing_statuses(),
+        }
+        Ok(status)
+    }
+
+    /// Different outputs among the tasks that exited 0.
+    fn outputs(&self) -> usize {
+        let good = |group: &&proto::Group| outcome_of(group).is_some_and(|outcome| outcome.is_success());
+        self.groups.iter().filter(good).count()
+    }
+
+    /// Without a person: why a status is missing is said all the same.
+    fn say_missing_statuses(&self) {
+        let lines = endings(&self.run, |outcome| outcome.status().is_none(), self.paint);
+        for line in lines {
+            note(&line);
+        }
+    }
+
+    fn print_json(&self) {
+        let mut object = run_json(&self.run, None);
+        let group_json = |group: &proto::Group| {
+            serde_json::json!({
+                "agents": self.tasks_of(group).map(|task| task.agent.as_str()).collect::<Vec<_>>(),
+                "folded": names(self.tasks_of(group)),
+                "outcome": outcome_of(group),
+                "stdout_lines": group.stdout_lines,
+                "stderr_lines": group.stderr_lines,
+                "first_line": String::from_utf8_lossy(&group.first_line),
+                "differs_from_line": group.parting.map(|parting| parting.line),
+            })
+        };
+        if let Some(fields) = object.as_object_mut() {
+            fields.insert("groups".to_owned(), self.groups.iter().map(group_json).collect());
+            fields.insert("masks".to_owned(), self.following.print.mask.to_string().into());
+        }
+        if self.following.print.output == Format::Ndjson {
+            say(&format!("{object}\n"));
+        } else {
+            say_json(&object);
+        }
+    }
+
+    /// On a terminal: one row a group; longer outputs below their row.
+    async fn print_rows(&self) -> Result<(), Unprinted> {
+        let rows = self.rows(usize::MAX - 1);
+        let skip = rows.len() - self.ordered().len();
+        for row in &rows[..skip] {
+            println_out(row)?;
+        }
+        for (group, row) in self.ordered().into_iter().zip(&rows[skip..]) {
+            println_out(row)?;
+            if group.stdout_lines + group.stderr_lines > 1 {
+                self.stream_output(group, true).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// In a pipe: clush's layout.
+    async fn print_blocks(&self) -> Result<(), Unprinted> {
+        let line = "-".repeat(15);
+        for group in self.ordered() {
+            let count = group.tasks.len();
+            let folded = names(self.tasks_of(group));
+            let counted = if count > 1 { format!(" ({count})") } else { String::new() };
+            println_out(&format!("{line}\n{folded}{counted}\n{line}"))?;
+            self.stream_output(group, false).await?;
+        }
+        Ok(())
+    }
+
+    /// Prints the output of a group's example as it comes from the master's log.
+    async fn stream_output(&self, group: &proto::Group, for_person: bool) -> Result<(), Unprinted> {
+        let mut cleaners = [Sanitizer::default(), Sanitizer::default()];
+        let mut ends = [true, true];
+        let raw = self.following.print.raw || !for_person;
+        let mut events = self.output_of(group).await?;
+        while let Some(event) = events.message().await.map_err(CallError::from)? {
+            let Some(Kind::Output(output)) = event.kind else { continue };
+            for frame in output.frames.into_iter().filter_map(|frame| Frame::try_from(frame).ok()) {
+                let at = usize::from(frame.stream == Stream::Stderr);
+                let bytes = if raw { frame.data.to_vec() } else { cleaners[at].clean(&frame.data) };
+                ends[at] = bytes.last().is_none_or(|byte| *byte == b'\n');
+                match frame.stream {
+                    Stream::Stdout => io::stdout().write_all(&bytes)?,
+                    Stream::Stderr => io::stderr().write_all(&bytes)?,
+                }
+            }
+        }
+        if !ends[0] {
+            io::stdout().write_all(b"\n")?;
+        }
+        if !ends[1] {
+            io::stderr().write_all(b"\n")?;
+        }
+        Ok(())
+    }
+
+    async fn output_of(&self, group: &proto::Group) -> Result<Streaming<proto::RunEvent>, CallError> {
+        let agent = self.run.tasks.get(group.example as usize).map(|task| task.agent.to_string());
+        let request = proto::FollowRunRequest {
+            run: Some(RunReference::Id(self.run.id).into()),
+            agents: agent.into_iter().collect(),
+            ..proto::FollowRunRequest::default()
+        };
+        self.client.follow_run(request).await
+    }
+
+    /// A group's output as shown lines, stdout before stderr, as far as it is held.
+    async fn lines_of(&self, group: &proto::Group) -> Result<Vec<String>, CallError> {
+        let mut streams = [Vec::new(), Vec::new()];
+        let mut events = self.output_of(group).await?;
+        while let Some(event) = events.message().await.map_err(CallError::from)? {
+            let Some(Kind::Output(output)) = event.kind else { continue };
+            for frame in output.frames.into_iter().filter_map(|frame| Frame::try_from(frame).ok()) {
+                let kept: &mut Vec<u8> = &mut streams[usize::from(frame.stream == Stream::Stderr)];
+                let room = DIFF_BYTES.saturating_sub(kept.len());
+                kept.extend_from_slice(&frame.data[..frame.data.len().min(room)]);
+            }
+        }
+        let mut lines = Vec::new();
+        for (stream, mark) in streams.iter().zip(["", "! "]) {
+            let text = stream.strip_suffix(b"\n").unwrap_or(stream);
+            if !stream.is_empty() {
+                let shown = |line: &[u8]| plain(&String::from_utf8_lossy(&shown_line(line)));
+                lines.extend(text.split(|byte| *byte == b'\n').map(|line| format!("{mark}{}", shown(line))));
+            }
+        }
+        Ok(lines)
+    }
+
+    /// The largest group in full, every other one against it.
+    async fn print_diff(&self) -> Result<(), Unprinted> {
+        let Some(largest) = self.groups.first() else { return Ok(()) };
+        let base = self.lines_of(largest).await?;
+        println_out(&self.title(largest))?;
+        for line in &base {
+            println_out(line)?;
+        }
+        for group in self.ordered().into_iter().filter(|group| group.tasks != largest.tasks) {
+            println_out(&format!("\n{}", self.title(group)))?;
+            let lines = self.lines_of(group).await?;
+            let (old, new) = (base.join("\n") + "\n", lines.join("\n") + "\n");
+            let diff = similar::TextDiff::from_lines(&old, &new);
+            if diff.ratio() >= 1.0 {
+                println_out(&self.paint_out(Tone::Dim, "  the same output"))?;
+            }
+            let unified = diff.unified_diff().context_radius(2).to_string();
+            for line in unified.lines() {
+                let tone = match line.as_bytes().first() {
+                    Some(b'-') => Some(Tone::Bad),
+                    Some(b'+') => Some(Tone::Good),
+                    Some(b'@') => Some(Tone::Dim),
+                    _ => None,
+                };
+                let shown = tone.map_or_else(|| line.to_owned(), |tone| self.paint_out(tone, line));
+                println_out(&shown)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn paint_out(&self, tone: Tone, text: &str) -> String {
+        Paint::new(self.following.print.color, io::stdout().is_terminal()).paint(tone, text)
+    }
+
+    fn title(&self, group: &proto::Group) -> String {
+        let [count, agents, state, _] = self.cells(group);
+        let outcome = outcome_of(group);
+        let tone = outcome.as_ref().map_or(Tone::Name(0), tone_of);
+        let detail =
+            outcome.as_ref().and_then(detail).map_or_else(String::new, |detail| format!("  {detail}"));
+        format!("{}  {agents}  {state}{detail}", self.paint_out(tone, &count))
+    }
+}
+
+fn println_out(line: &str) -> io::Result<()> {
+    io::stdout().lock().write_all(format!("{line}\n").as_bytes())
+}

@@ -1,0 +1,435 @@
+//! Following with live lines, or with one JSON object, or with a stream of them.
+
+use std::{collections::HashMap, io, time::Duration};
+
+use tokio::time::Instant;
+use tonic::Streaming;
+
+use super::{
+    DRAW_EVERY, End, Following, READER_GONE,
+    asking::{Asking, Wish},
+    endings,
+    events::Events,
+    files::Files,
+    head,
+    printer::Printer,
+    question, reconnect, say_attach, say_held, should_give_up, tally,
+};
+use crate::{
+    cli::{
+        args::Format,
+        commands::shown::{JSON_BYTES, run_json, summary},
+        exit::{self, Failure, Status},
+        output::{Tone, complain, note, say_json},
+        region::Region,
+        sanitize::plain,
+    },
+    domain::{
+        frame::{Frame, Stream},
+        ids::RunReference,
+        plan::{Gate, GateState},
+        run::{Run, Task},
+    },
+    sys::{
+        clock::{local_time, spoken, unix_ms},
+        shutdown::EndSignals,
+    },
+    wire::{
+        client::ControlClient,
+        proto::{self, run_event::Kind},
+        status::CallError,
+    },
+};
+
+struct Follower {
+    following: Following,
+    client: ControlClient,
+    printer: Printer,
+    run: Run,
+    cursor: u64,
+    ends: HashMap<u32, u64>,
+    asking: Asking,
+    /// Streams of each task, for one JSON object.
+    collected: HashMap<u32, [Vec<u8>; 2]>,
+    events: Option<Events>,
+    files: Option<Files>,
+    began: Instant,
+    /// The progress line at the bottom of a terminal.
+    region: Option<Region>,
+    /// The progress line is no longer true.
+    stale: bool,
+    /// Standard output's reader is gone; nothing more is printed.
+    mute: bool,
+}
+
+/// Follows a run to its end, printing as it goes.
+pub(super) async fn follow(
+    following: Following,
+    client: ControlClient,
+    run: Run,
+    events: Streaming<proto::RunEvent>,
+) -> Result<Status, Failure> {
+    let printer = Printer::new(&run, &following.print)?;
+    let is_events = following.print.output == Format::Ndjson;
+    let files = following.outdir.as_deref().map(|directory| Files::new(directory, &run)).transpose()?;
+    let wants_region = following.is_text() && following.follow && !following.print.quiet && !run.plain_name;
+    let mut follower = Follower {
+        asking: Asking::new(following.owns, run.plain_name, printer.has_person()),
+        events: is_events.then(|| Events::new(&run)).transpose()?,
+        files,
+        region: wants_region.then(Region::new).flatten(),
+        stale: true,
+        following,
+        client,
+        printer,
+        run,
+        cursor: 0,
+        ends: HashMap::new(),
+        collected: HashMap::new(),
+        began: Instant::now(),
+        mute: false,
+    };
+    follower.head();
+    let end = follower.run_to_end(events).await;
+    follower.erase();
+    let end = end?;
+    if !follower.mute {
+        // A reader that is gone now is gone for the end only.
+        let _ = follower.printer.finish();
+        if let Some(events) = &mut follower.events {
+            let _ = events.finish();
+        }
+    }
+    if let Some(files) = &follower.files {
+        files.finish(&follower.run)?;
+    }
+    Ok(match end {
+        End::Shown => follower.tail(),
+        End::Detached(status) => {
+            if follower.following.is_text() {
+                say_attach(&follower.run);
+            }
+            status
+        }
+    })
+}
+
+impl Follower {
+    fn wants_notes(&self) -> bool {
+        self.following.is_text() && self.printer.has_person() && !self.following.print.quiet
+    }
+
+    fn erase(&mut self) {
+        if let Some(region) = &mut self.region {
+            region.erase();
+        }
+        self.stale = true;
+    }
+
+    fn draw(&mut self) {
+        let Some(region) = &mut self.region else { return };
+        if !std::mem::take(&mut self.stale) {
+            return;
+        }
+        let paint = self.printer.paint();
+        if self.asking.is_asked() {
+            return region.draw(&[question(&self.run)]);
+        }
+        let keys = if self.following.owns { "Enter who   ^C stop" } else { "Enter who   ^C leave" };
+        region.draw(&[tally::progress(&self.run, self.began.elapsed(), keys, paint)]);
+    }
+
+    fn note(&mut self, text: &str) {
+        self.erase();
+        note(text);
+    }
+
+    fn head(&self) {
+        if self.wants_notes() {
+            for line in head(&self.run, self.printer.paint()) {
+                note(&line);
+            }
+        }
+    }
+
+    async fn run_to_end(&mut self, mut events: Streaming<proto::RunEvent>) -> Result<End, Failure> {
+        let mut signals = EndSignals::new()?;
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        let mut frame = tokio::time::interval(DRAW_EVERY);
+        frame.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        self.say_waiting();
+        if self.is_held_for_nobody() {
+            return Ok(End::Detached(exit::NO_STATUS));
+        }
+        loop {
+            let draws = self.region.is_some() && self.stale;
+            tokio::select! {
+                event = events.message() => match event {
+                    Ok(Some(proto::RunEvent { kind: Some(kind) })) => match self.take(kind) {
+                        Ok(Some(end)) => return Ok(end),
+                        Ok(None) => {}
+                        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                            if let Some(end) = self.reader_gone().await? {
+                                return Ok(end);
+                            }
+                        }
+                        Err(error) => return Err(error.into()),
+                    },
+                    Ok(_) if !self.following.follow => return Ok(End::Shown),
+                    Err(status) if status.code() == tonic::Code::DataLoss => {
+                        return Err(Failure::new(status.message()).with(exit::NO_STATUS));
+                    }
+                    Ok(_) | Err(_) => match self.reconnect(&mut signals).await {
+                        Some(again) => events = again,
+                        None => return Ok(End::Detached(exit::NO_STATUS)),
+                    },
+                },
+                signal = signals.next() => {
+                    let wish = self.asking.signalled(signal);
+                    if let Some(end) = self.perform(wish).await? {
+                        return Ok(end);
+                    }
+                }
+                wish = self.asking.typed() => {
+                    if let Some(region) = &mut self.region {
+                        region.newline_typed();
+                    }
+                    if let Some(end) = self.perform(wish).await? {
+                        return Ok(end);
+                    }
+                }
+                _ = frame.tick(), if draws => self.draw(),
+                _ = second.tick() => {
+                    self.stale = true;
+                    if should_give_up(&self.run, &self.following) {
+                        self.erase();
+                        complain(&format!("no contact for {}; gave up waiting", spoken(self.following.give_up)));
+                        return Ok(End::Detached(exit::NO_STATUS));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn perform(&mut self, wish: Wish) -> Result<Option<End>, Failure> {
+        match wish {
+            Wish::Nothing => {}
+            Wish::Ask if self.region.is_some() => {}
+            // The terminal has echoed ^C at the beginning of this line.
+            Wish::Ask => note(&format!("\n{}", question(&self.run))),
+            Wish::ShowRunning => {
+                let text = tally::who_runs(&self.run);
+                self.note(&text);
+            }
+            Wish::Cancel => {
+                let request = Following::cancel_request(&self.run);
+                self.client.calls().cancel_run(request).await.map_err(CallError::from)?;
+            }
+            Wish::Detach(status) => return Ok(Some(End::Detached(status))),
+        }
+        self.stale = true;
+        Ok(None)
+    }
+
+    /// Takes one event; the end when it is one.
+    fn take(&mut self, kind: Kind) -> io::Result<Option<End>> {
+        match kind {
+            Kind::Run(run) => {
+                // After a reconnect: the states as they are now.
+                if let Ok(run) = Run::try_from(run) {
+                    self.run = run;
+                }
+            }
+            Kind::Task(task) => {
+                if let Ok(task) = Task::try_from(task) {
+                    if let Some(events) = &mut self.events {
+                        events.task(&task)?;
+                    }
+                    self.task_changed(task);
+                }
+            }
+            Kind::Output(output) => {
+                if output.cursor > 0 {
+                    self.cursor = output.cursor;
+                }
+                for frame in output.frames {
+                    if let Ok(frame) = Frame::try_from(frame) {
+                        self.frame(output.task_index, frame)?;
+                    }
+                }
+            }
+            Kind::Gap(gap) => {
+                if let Some(lost) = gap.gap {
+                    self.gap(gap.task_index, &lost)?;
+                }
+            }
+            Kind::Gate(gate) => return self.gate_changed(gate.into()),
+            Kind::Ended(ended) => {
+                self.run.ended_ms = Some(ended.ended_ms);
+                return Ok(Some(End::Shown));
+            }
+            Kind::Closing(_) | Kind::Refused(_) | Kind::TargetChanged(_) => {}
+        }
+        Ok(None)
+    }
+
+    fn frame(&mut self, task: u32, frame: Frame) -> io::Result<()> {
+        // After a reconnect the last piece may come again.
+        let end = self.ends.entry(task).or_insert(self.following.from_offset);
+        let Some(frame) = frame.from_offset(*end) else { return Ok(()) };
+        *end = frame.end();
+        if let Some(files) = &mut self.files {
+            files.frame(task, &frame)?;
+        }
+        if let Some(events) = &mut self.events {
+            return if self.mute { Ok(()) } else { events.frame(task, &frame) };
+        }
+        if !self.following.is_text() {
+            let streams = self.collected.entry(task).or_default();
+            let kept = &mut streams[usize::from(frame.stream == Stream::Stderr)];
+            let room = JSON_BYTES.saturating_sub(kept.len());
+            kept.extend_from_slice(&frame.data[..frame.data.len().min(room)]);
+            return Ok(());
+        }
+        if self.mute {
+            return Ok(());
+        }
+        self.erase();
+        self.printer.frame(task, &frame)
+    }
+
+    fn gap(&mut self, task: u32, lost: &proto::Gap) -> io::Result<()> {
+        if let Some(events) = &self.events {
+            events.gap(task, lost.from, lost.to, &lost.reason)?;
+        }
+        let end = self.ends.entry(task).or_insert(lost.to);
+        *end = (*end).max(lost.to);
+        let agent = self.run.tasks.iter().find(|known| known.index == task);
+        let whose = agent.map_or_else(String::new, |task| format!("{}: ", task.agent));
+        self.erase();
+        complain(&format!(
+            "{whose}{} bytes of output are missing at offset {}: {}",
+            lost.to.saturating_sub(lost.from),
+            lost.from,
+            plain(&lost.reason)
+        ));
+        Ok(())
+    }
+
+    fn task_changed(&mut self, task: Task) {
+        self.stale = true;
+        let Some(known) = self.run.tasks.iter_mut().find(|known| known.index == task.index) else {
+            return;
+        };
+        let lost_contact = task.no_contact_since_ms.filter(|_| known.no_contact_since_ms.is_none());
+        let waits = !task.waiting.is_empty() && task.waiting != known.waiting;
+        let (agent, waiting) = (task.agent.clone(), task.waiting.clone());
+        *known = task;
+        if !self.wants_notes() {
+            return;
+        }
+        let paint = self.printer.paint();
+        if let Some(since) = lost_contact {
+            let since = local_time(since, unix_ms());
+            let text = format!("~ {agent}: no contact since {since}; the command goes on");
+            self.note(&paint.paint(Tone::Waiting, &text));
+        } else if waits {
+            self.note(&paint.paint(Tone::Waiting, &format!("… {agent}: {}", plain(&waiting))));
+        }
+    }
+
+    fn gate_changed(&mut self, gate: Gate) -> io::Result<Option<End>> {
+        if self.events.is_some() {
+            Events::gate(&gate)?;
+        }
+        self.erase();
+        say_held(&self.run, &gate);
+        self.run.gate = gate;
+        Ok(self.is_held_for_nobody().then_some(End::Detached(exit::NO_STATUS)))
+    }
+
+    /// A person may promote a held run from another terminal; a script must not wait for that.
+    fn is_held_for_nobody(&self) -> bool {
+        let is_held = matches!(self.run.gate.state, GateState::Held(_));
+        is_held && self.following.owns && !self.asking.has_person()
+    }
+
+    fn say_waiting(&mut self) {
+        if !self.wants_notes() {
+            return;
+        }
+        let paint = self.printer.paint();
+        let waiting = self.run.tasks.iter().filter(|task| !task.waiting.is_empty());
+        let lines: Vec<String> = waiting
+            .map(|task| paint.paint(Tone::Waiting, &format!("… {}: {}", task.agent, plain(&task.waiting))))
+            .collect();
+        for line in lines {
+            self.note(&line);
+        }
+    }
+
+    async fn reader_gone(&mut self) -> Result<Option<End>, Failure> {
+        self.mute = true;
+        if !self.following.owns || !self.run.plain_name {
+            return Ok(Some(End::Detached(READER_GONE)));
+        }
+        self.asking.cancelled();
+        self.perform(Wish::Cancel).await
+    }
+
+    /// Finds the run again after the connection broke.
+    async fn reconnect(&mut self, signals: &mut EndSignals) -> Option<Streaming<proto::RunEvent>> {
+        self.erase();
+        let wants_notes = self.wants_notes();
+        let paint = self.printer.paint();
+        let say = |text: &str| {
+            if wants_notes {
+                note(&paint.paint(Tone::Waiting, text));
+            }
+        };
+        let (run, cursor) = (RunReference::Id(self.run.id), self.cursor);
+        let following = &self.following;
+        let again =
+            async |client: &ControlClient| client.follow_run(following.request(run, cursor)).await.ok();
+        let (client, events) = reconnect(following, signals, say, again).await?;
+        self.client = client;
+        Some(events)
+    }
+
+    /// What needs a person comes last, just above the prompt.
+    fn tail(&mut self) -> Status {
+        let of_tasks = exit::of_tasks(&self.run.tasks);
+        let status = match () {
+            () if self.mute => READER_GONE,
+            () if self.asking.has_cancelled() => exit::INTERRUPTED,
+            () => of_tasks,
+        };
+        match &self.events {
+            Some(_) => {
+                // A reader that is gone was told before.
+                let _ = Events::ended(&self.run, status.0);
+            }
+            None if !self.following.is_text() => say_json(&run_json(&self.run, Some(&self.collected))),
+            None => {}
+        }
+        let notes = self.wants_notes();
+        if self.following.is_text() {
+            let plain_name = self.run.plain_name;
+            let lines = endings(
+                &self.run,
+                |outcome| {
+                    let is_wanted = notes && (plain_name || !outcome.is_success());
+                    is_wanted || outcome.status().is_none()
+                },
+                self.printer.paint(),
+            );
+            for line in lines {
+                note(&line);
+            }
+        }
+        if notes && !self.run.plain_name {
+            note(&summary(&self.run, self.began.elapsed(), None));
+        }
+        status
+    }
+}

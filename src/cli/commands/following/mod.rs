@@ -1,0 +1,207 @@
+//! Following a run to its end, as `agent run`, `job attach` and `job logs` do: live lines, groups, JSON or files.
+//!
+//! Losing the connection cancels nothing: the run goes on, and following resumes at the byte where it stopped.
+
+mod asking;
+mod events;
+mod files;
+mod grouped;
+mod lines;
+mod printer;
+mod tally;
+
+use std::{path::PathBuf, time::Duration};
+
+use tokio::time::Instant;
+use tonic::Streaming;
+
+use super::shown::outcome_line;
+use crate::{
+    cli::{
+        args::{Format, run::PrintArgs},
+        exit::{self, Failure, Status},
+        output::{Paint, Tone, complain, note},
+        sanitize::plain,
+    },
+    domain::{
+        ids::RunReference,
+        outcome::Outcome,
+        plan::{Gate, GateState},
+        run::{Run, Task},
+    },
+    sys::{
+        clock::{spoken, unix_ms},
+        shutdown::EndSignals,
+    },
+    wire::{
+        client::{ControlClient, MasterAddress},
+        proto::{self, run_event::Kind},
+        status::CallError,
+    },
+};
+
+/// What a shell says of a program whose reader is gone: 128 + SIGPIPE.
+const READER_GONE: Status = Status(141);
+/// Pause between two attempts to reach the master again.
+const TRY_AGAIN: Duration = Duration::from_millis(500);
+/// How often what stands at the bottom of a terminal is drawn, when it has changed.
+const DRAW_EVERY: Duration = Duration::from_millis(100);
+
+/// How to follow.
+#[derive(Clone, Debug)]
+pub(super) struct Following {
+    pub(super) address: MasterAddress,
+    pub(super) print: PrintArgs,
+    pub(super) give_up: Duration,
+    pub(super) from_offset: u64,
+    pub(super) agents: Vec<String>,
+    /// Go on until the run ends.
+    pub(super) follow: bool,
+    /// ^C concerns the run, not only this client.
+    pub(super) owns: bool,
+    /// Where each task's output goes too.
+    pub(super) outdir: Option<PathBuf>,
+}
+
+impl Following {
+    /// The call that follows a run from a cursor.
+    pub(super) fn request(&self, run: RunReference, cursor: u64) -> proto::FollowRunRequest {
+        proto::FollowRunRequest {
+            run: Some(run.into()),
+            cursor,
+            agents: self.agents.clone(),
+            from_offset: self.from_offset,
+            follow: self.follow,
+            without_output: self.print.is_grouped(),
+        }
+    }
+
+    fn is_text(&self) -> bool {
+        self.print.output == Format::Text
+    }
+
+    fn cancel_request(run: &Run) -> proto::CancelRunRequest {
+        proto::CancelRunRequest { run: Some(RunReference::Id(run.id).into()), task_indices: Vec::new() }
+    }
+}
+
+/// How following ended.
+enum End {
+    /// The run, or what there is of it, was shown.
+    Shown,
+    /// The run goes on without this client.
+    Detached(Status),
+}
+
+/// Follows the events of one run. The first one has to be the run.
+pub(super) async fn follow(
+    following: Following,
+    client: ControlClient,
+    mut events: Streaming<proto::RunEvent>,
+) -> Result<Status, Failure> {
+    let first = events.message().await.map_err(CallError::from)?.and_then(|event| event.kind);
+    let run = match first {
+        Some(Kind::Run(run)) => Run::try_from(run).map_err(Failure::new)?,
+        Some(Kind::Refused(refused)) => return Err(Failure::new(refused.reason).with(exit::NO_STATUS)),
+        Some(Kind::TargetChanged(changed)) => {
+            let gone: Vec<_> = changed.gone.into_iter().map(|gone| gone.name).collect();
+            let text = format!("{} changed since it was shown. Nothing started", gone.join(", "));
+            return Err(Failure::new(text).with(exit::NO_STATUS));
+        }
+        _ => return Err(Failure::new("the master's answer does not begin with a run")),
+    };
+    if following.print.is_grouped() {
+        drop(events);
+        grouped::watch(following, client, run).await
+    } else {
+        lines::follow(following, client, run, events).await
+    }
+}
+
+/// Makes a call again and again on new connections, after the one there was broke. `None` when that takes too long
+/// or somebody has had enough.
+async fn reconnect<T>(
+    following: &Following,
+    signals: &mut EndSignals,
+    mut say: impl FnMut(&str),
+    again: impl AsyncFn(&ControlClient) -> Option<T>,
+) -> Option<(ControlClient, T)> {
+    let until = Instant::now() + following.give_up;
+    let mut said = false;
+    loop {
+        if let Ok(client) = ControlClient::connect(&following.address).await
+            && let Some(answer) = again(&client).await
+        {
+            return Some((client, answer));
+        }
+        if !std::mem::replace(&mut said, true) {
+            say("~ the master does not answer; the run goes on, trying again");
+        }
+        if Instant::now() >= until {
+            complain(&format!("the master did not answer for {}", spoken(following.give_up)));
+            return None;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(TRY_AGAIN) => {}
+            _ = signals.next() => return None,
+        }
+    }
+}
+
+/// Whether everything that is still open has been without contact for too long.
+fn should_give_up(run: &Run, following: &Following) -> bool {
+    let now = unix_ms();
+    let limit = u64::try_from(following.give_up.as_millis()).unwrap_or(u64::MAX);
+    let is_lost =
+        |task: &Task| task.no_contact_since_ms.is_some_and(|since| now.saturating_sub(since) >= limit);
+    let mut open = run.tasks.iter().filter(|task| task.state.outcome().is_none()).peekable();
+    following.follow && open.peek().is_some() && open.all(is_lost)
+}
+
+/// The line at the head of a run, and whom it leaves out.
+fn head(run: &Run, paint: Paint) -> Vec<String> {
+    let whom = match run.tasks.as_slice() {
+        [task] => task.agent.to_string(),
+        tasks => format!("{} agents", tasks.len()),
+    };
+    let text = format!("{whom}  run {}  {}", run.number, plain(&run.command.shown()));
+    let left_out = |left: &crate::domain::run::LeftOut| {
+        format!("left out: {} ({})", plain(&left.agent), plain(&left.reason))
+    };
+    std::iter::once(paint.paint(Tone::Dim, &text)).chain(run.left_out.iter().map(left_out)).collect()
+}
+
+/// What to say when a run is held, and whether a person is there to wait for.
+fn say_held(run: &Run, gate: &Gate) {
+    if let GateState::Held(reason) = &gate.state {
+        let number = run.number;
+        complain(&format!(
+            "run {number} waits: {}\nsloth-runner job promote {number} goes on, sloth-runner job stop {number} ends it",
+            plain(reason)
+        ));
+    }
+}
+
+/// The question that ^C asks on several agents.
+fn question(run: &Run) -> String {
+    format!("{}    ^C cancel   d Enter leave running   Enter wait", tally::who_runs(run))
+}
+
+fn say_attach(run: &Run) {
+    note(&format!("run {} goes on: sloth-runner job attach {}", run.number, run.number));
+}
+
+/// Lines for the tasks whose ends a person should see, the same ends together; what needs a person most comes last.
+fn endings(run: &Run, is_shown: impl Fn(&Outcome) -> bool, paint: Paint) -> Vec<String> {
+    let mut groups: Vec<(String, Vec<&Task>)> = Vec::new();
+    for task in &run.tasks {
+        let Some(outcome) = task.state.outcome().filter(|outcome| is_shown(outcome)) else { continue };
+        let key = outcome.to_string();
+        match groups.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, tasks)) => tasks.push(task),
+            None => groups.push((key, vec![task])),
+        }
+    }
+    groups.sort_by_key(|(_, tasks)| std::cmp::Reverse(tasks.len()));
+    groups.iter().map(|(_, tasks)| outcome_line(tasks, paint)).collect()
+}

@@ -1,0 +1,119 @@
+//! How a run stands, in one line: how many ended how, who still runs, and since when.
+
+use std::time::Duration;
+
+use crate::{
+    cli::output::{Paint, Tone},
+    domain::{
+        outcome::{Ending, Outcome},
+        plan::GateState,
+        run::{Run, Task, TaskState},
+        target::fold::fold,
+    },
+};
+
+/// The tone of an outcome.
+pub(super) fn tone_of(outcome: &Outcome) -> Tone {
+    match outcome.ending {
+        Ending::Exited(0) => Tone::Good,
+        Ending::Skipped(_) => Tone::Waiting,
+        Ending::Exited(_)
+        | Ending::Signaled(_)
+        | Ending::TimedOut(_)
+        | Ending::Cancelled { .. }
+        | Ending::Refused(_)
+        | Ending::Undeliverable(_)
+        | Ending::Lost(_) => Tone::Bad,
+    }
+}
+
+/// Minutes and seconds as a clock shows them.
+pub(super) fn clock(elapsed: Duration) -> String {
+    let seconds = elapsed.as_secs();
+    match seconds / 3600 {
+        0 => format!("{}:{:02}", seconds / 60, seconds % 60),
+        hours => format!("{hours}:{:02}:{:02}", seconds / 60 % 60, seconds % 60),
+    }
+}
+
+/// Names of tasks the short way.
+pub(super) fn names<'a>(tasks: impl IntoIterator<Item = &'a Task>) -> String {
+    fold(tasks.into_iter().map(|task| task.agent.as_str()))
+}
+
+/// The line below a run's output while it goes on.
+pub(super) fn progress(run: &Run, elapsed: Duration, keys: &str, paint: Paint) -> String {
+    let signs = ['✓', '✗', '⊘', '?'];
+    let mut counts = [0usize; 4];
+    let (mut running, mut queued) = (0usize, 0usize);
+    let mut oldest: Option<&Task> = None;
+    for task in &run.tasks {
+        match &task.state {
+            TaskState::Ended(outcome) => {
+                let at = signs.iter().position(|sign| *sign == outcome.glyph()).unwrap_or(3);
+                counts[at] += 1;
+            }
+            TaskState::Running => {
+                running += 1;
+                if oldest.is_none_or(|known| task.started_ms < known.started_ms) {
+                    oldest = Some(task);
+                }
+            }
+            TaskState::Queued | TaskState::Dispatched => queued += 1,
+        }
+    }
+    let tones = [Tone::Good, Tone::Bad, Tone::Waiting, Tone::Bad];
+    let mut parts: Vec<String> = signs
+        .iter()
+        .zip(counts)
+        .zip(tones)
+        .filter(|((_, count), _)| *count > 0)
+        .map(|((sign, count), tone)| paint.paint(tone, &format!("{sign} {count}")))
+        .collect();
+    if running > 0 {
+        parts.push(paint.paint(Tone::Name(0), &format!("▸ {running}")));
+    }
+    if queued > 0 {
+        parts.push(paint.paint(Tone::Dim, &format!("… {queued}")));
+    }
+    let mut line = format!("{}  of {}  {}", parts.join("  "), run.tasks.len(), clock(elapsed));
+    if let Some(oldest) = oldest.filter(|_| running > 1 || run.tasks.len() > 1) {
+        line.push_str("  oldest ");
+        line.push_str(oldest.agent.as_str());
+    }
+    if let GateState::Held(_) = run.gate.state {
+        line.push_str(&paint.paint(Tone::Waiting, "  held"));
+    }
+    line.push_str(&paint.paint(Tone::Dim, &format!("    {keys}")));
+    line
+}
+
+/// Who still runs, for a person who asks: `3 of 14 still run: web-[1-3]`.
+pub(super) fn who_runs(run: &Run) -> String {
+    let open: Vec<&Task> = run.tasks.iter().filter(|task| task.state.outcome().is_none()).collect();
+    let verb = if open.len() == 1 { "still runs" } else { "still run" };
+    format!("{} of {} {verb}: {}", open.len(), run.tasks.len(), names(open.iter().copied()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::args::Colour;
+
+    #[test]
+    fn a_run_stands_in_one_line() {
+        let mut tasks: Vec<Task> =
+            (1..=5).map(|n| Task::queued(n - 1, format!("web-{n}").parse().unwrap())).collect();
+        tasks[0].state = TaskState::Ended(Ending::Exited(0).into());
+        tasks[1].state = TaskState::Ended(Ending::Exited(3).into());
+        tasks[2].state = TaskState::Running;
+        tasks[2].started_ms = Some(9);
+        tasks[3].state = TaskState::Running;
+        tasks[3].started_ms = Some(5);
+        let run = Run::for_tests(tasks);
+        let paint = Paint::new(Colour::Never, true);
+        let line = progress(&run, Duration::from_secs(72), "^C stop", paint);
+        assert_eq!(line, "✓ 1  ✗ 1  ▸ 2  … 1  of 5  1:12  oldest web-4    ^C stop");
+        assert_eq!(who_runs(&run), "3 of 5 still run: web-[3-5]");
+    }
+}

@@ -1,0 +1,124 @@
+//! A few lines at the bottom of a terminal that are drawn again and again, and erased in the end. On standard error.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use unicode_width::UnicodeWidthChar as _;
+
+/// The live region. It holds the bottom lines of the terminal; everything else is printed while it is erased.
+#[derive(Debug, Default)]
+pub struct Region {
+    /// Lines that are on the screen now.
+    height: usize,
+}
+
+/// Columns and rows of a terminal that does not tell.
+const UNKNOWN: (usize, usize) = (80, 24);
+
+/// Columns and rows of the terminal at standard error.
+#[must_use]
+pub fn terminal_size() -> (usize, usize) {
+    match rustix::termios::tcgetwinsize(io::stderr()) {
+        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
+        _ => UNKNOWN,
+    }
+}
+
+impl Region {
+    /// A region, where standard error is a terminal that can be drawn on.
+    #[must_use]
+    pub fn new() -> Option<Self> {
+        let is_dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+        (io::stderr().is_terminal() && !is_dumb).then(Self::default)
+    }
+
+    /// Draws lines in place of those that were there. What does not fit is clipped.
+    pub fn draw(&mut self, lines: &[String]) {
+        let (columns, rows) = terminal_size();
+        // The newest lines matter most, and one row stays for what is above.
+        let fits = lines.len().min(rows.saturating_sub(1).max(1));
+        let lines = &lines[lines.len() - fits..];
+        let mut out = self.erasing();
+        for (index, line) in lines.iter().enumerate() {
+            if index > 0 {
+                out.push_str("\r\n");
+            }
+            // A full last column would wrap on some terminals.
+            out.push_str(&clip(line, columns.saturating_sub(1)));
+        }
+        self.height = lines.len();
+        let _ = io::stderr().write_all(out.as_bytes());
+    }
+
+    /// Removes it from the screen.
+    pub fn erase(&mut self) {
+        if self.height > 0 {
+            let out = self.erasing();
+            self.height = 0;
+            let _ = io::stderr().write_all(out.as_bytes());
+        }
+    }
+
+    /// A person has typed Enter, which moved the cursor below the region.
+    pub fn newline_typed(&mut self) {
+        if self.height > 0 {
+            self.height += 1;
+        }
+    }
+
+    fn erasing(&self) -> String {
+        match self.height {
+            0 => String::new(),
+            1 => "\r\x1b[J".to_owned(),
+            height => format!("\r\x1b[{}A\x1b[J", height - 1),
+        }
+    }
+}
+
+/// The part of a line that fits into so many cells. Colours take none, and are ended where they were cut.
+#[must_use]
+pub fn clip(line: &str, columns: usize) -> String {
+    let mut out = String::with_capacity(line.len());
+    let (mut used, mut coloured) = (0, false);
+    let mut signs = line.chars();
+    while let Some(sign) = signs.next() {
+        if sign == '\x1b' {
+            out.push(sign);
+            coloured = true;
+            for sign in signs.by_ref() {
+                out.push(sign);
+                if sign.is_ascii_alphabetic() {
+                    break;
+                }
+            }
+            continue;
+        }
+        let width = sign.width().unwrap_or(0);
+        if used + width > columns {
+            if coloured {
+                out.push_str("\x1b[0m");
+            }
+            return out;
+        }
+        used += width;
+        out.push(sign);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_clipped_by_cells_and_colours_end() {
+        for (line, columns, clipped) in [
+            ("short", 10, "short"),
+            ("long line", 4, "long"),
+            ("漢字漢字", 5, "漢字"),
+            ("\x1b[31mred text\x1b[0m", 3, "\x1b[31mred\x1b[0m"),
+            ("\x1b[31mred\x1b[0m", 3, "\x1b[31mred\x1b[0m"),
+        ] {
+            assert_eq!(clip(line, columns), clipped, "{line}");
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Watching a run: states, counts and groups as digests, worked out on demand from the output log, live or later.
+//!
+//! It costs nothing when nobody watches, and a watcher that is slow gets fewer digests, not older ones.
+
+use std::{io, sync::Arc, time::Duration};
+
+use tokio::{sync::mpsc, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::{
+    domain::{
+        frame::Frame,
+        groups::{Group, Grouping, mask::Masker},
+        run::{Run, Task},
+    },
+    master::{
+        journal::{Changes, Journal},
+        output_log::{LogReader, OutputLogs},
+    },
+    wire::proto,
+};
+
+/// Digests come at most so often …
+const EVERY: Duration = Duration::from_millis(100);
+/// … and working them out takes at most this share of the time: one part of so many.
+const SHARE: u32 = 10;
+/// Groups in a digest.
+const GROUPS: usize = 200;
+/// Reads of the log between two looks at other things.
+const READS: usize = 16;
+
+type Digests = mpsc::Sender<Result<proto::RunDigest, Status>>;
+
+/// What to watch.
+pub(super) struct Watch {
+    pub run: Run,
+    /// `None` for a run that is over and stored.
+    pub live: Option<Arc<Journal>>,
+    pub maskers: Vec<Masker>,
+    pub follow: bool,
+    pub stop: CancellationToken,
+}
+
+struct Watcher {
+    run: Run,
+    grouping: Grouping,
+    reader: LogReader,
+    /// Tasks to be told with the next digest.
+    changed: Vec<Task>,
+    first: bool,
+    /// How long the last digest took to work out.
+    cost: Duration,
+}
+
+impl Watcher {
+    /// Reads the log up to `end`, or a good piece of it. True when all of it is read.
+    fn feed(&mut self, end: u64) -> io::Result<bool> {
+        for _ in 0..READS {
+            let frames = self.reader.read(end)?;
+            if frames.is_empty() {
+                return Ok(true);
+            }
+            for (task, frame) in frames {
+                let at_ms = self.time_of(task, &frame);
+                self.grouping.feed(task, frame.stream, &frame.data, at_ms);
+            }
+        }
+        Ok(self.reader.position() >= end)
+    }
+
+    /// When a frame was printed, on the master's clock.
+    fn time_of(&self, task: u32, frame: &Frame) -> u64 {
+        let started_ms = self.run.tasks.get(task as usize).and_then(|task| task.started_ms);
+        started_ms.unwrap_or(self.run.created_ms) + frame.time_ns / 1_000_000
+    }
+
+    /// Takes tasks' states, after what they printed before them.
+    fn take(&mut self, news: Changes) {
+        for task in news.tasks {
+            if let Some(outcome) = task.state.outcome() {
+                self.grouping.end(task.index, outcome.clone());
+            }
+            if let Some(known) = self.run.tasks.get_mut(task.index as usize) {
+                known.clone_from(&task);
+            }
+            self.changed.push(task);
+        }
+        if let Some(gate) = news.gate {
+            self.run.gate = gate;
+        }
+        self.run.ended_ms = news.ended_ms.or(self.run.ended_ms);
+    }
+
+    fn digest(&mut self) -> proto::RunDigest {
+        let begun = Instant::now();
+        let groups = self.grouping.groups();
+        let more_groups = u32::try_from(groups.len().saturating_sub(GROUPS)).unwrap_or(u32::MAX);
+        let groups = groups.into_iter().take(GROUPS).map(|group| self.group_out(group)).collect();
+        let run = std::mem::take(&mut self.first).then(|| self.run.clone().into());
+        let tasks = std::mem::take(&mut self.changed);
+        self.cost = begun.elapsed();
+        proto::RunDigest {
+            tasks: if run.is_some() { Vec::new() } else { tasks.into_iter().map(Into::into).collect() },
+            run,
+            groups,
+            more_groups,
+            gate: Some(self.run.gate.clone().into()),
+            ended_ms: self.run.ended_ms.unwrap_or(0),
+            closing: None,
+        }
+    }
+
+    fn group_out(&self, group: Group) -> proto::Group {
+        let last = group.tasks.iter().filter_map(|task| self.grouping.last_output_ms(*task)).max();
+        let first = self.grouping.first_line(group.example);
+        let stream_out = |stream| proto::Stream::from(stream).into();
+        proto::Group {
+            outcome: group.outcome.map(Into::into),
+            example: group.example,
+            stdout_lines: group.lines[0],
+            stderr_lines: group.lines[1],
+            parting: group
+                .parted
+                .map(|parting| proto::Parting { stream: stream_out(parting.stream), line: parting.line }),
+            long: group.long,
+            last_output_ms: last.unwrap_or(0),
+            first_line: first.map_or_else(Vec::new, |(_, line)| line.to_vec()).into(),
+            first_line_stream: first.map_or(0, |(stream, _)| stream_out(stream)),
+            tasks: group.tasks,
+        }
+    }
+}
+
+/// Watches a run until its end, the client's, or the master's.
+pub(super) async fn serve(watch: Watch, logs: OutputLogs, digests: Digests) {
+    if let Err(error) = run(watch, logs, &digests).await {
+        // A client that is gone needs no reason.
+        let _ = digests.send(Err(Status::data_loss(error.to_string()))).await;
+    }
+}
+
+async fn run(watch: Watch, logs: OutputLogs, digests: &Digests) -> io::Result<()> {
+    let id = watch.run.id;
+    let mut watcher = Watcher {
+        grouping: Grouping::new(watch.maskers),
+        reader: logs.reader(id, 0),
+        changed: Vec::new(),
+        first: true,
+        cost: Duration::ZERO,
+        run: watch.run,
+    };
+    let Some(journal) = watch.live else {
+        let end = logs.end(id)?;
+        while !watcher.feed(end)? {
+            tokio::task::yield_now().await;
+        }
+        let tasks = std::mem::take(&mut watcher.run.tasks);
+        for task in &tasks {
+            if let Some(outcome) = task.state.outcome() {
+                watcher.grouping.end(task.index, outcome.clone());
+            }
+        }
+        watcher.run.tasks = tasks;
+        let digest = watcher.digest();
+        let _ = digests.send(Ok(digest)).await;
+        return Ok(());
+    };
+    let log = logs.open(id)?;
+    let (mut appended, mut changed) = (log.appended(), journal.subscribe());
+    // The tasks as they were found are news too: some may have ended already.
+    let mut found = watcher.run.tasks.clone();
+    let mut seen = 0;
+    loop {
+        // States first, output second: what a task printed is in the log before its end is in the journal.
+        changed.borrow_and_update();
+        let mut news = journal.since(seen);
+        seen = news.seen;
+        news.tasks.splice(..0, std::mem::take(&mut found));
+        let until = *appended.borrow_and_update();
+        while !watcher.feed(until)? {
+            tokio::task::yield_now().await;
+        }
+        watcher.take(news);
+        let is_over = watcher.run.ended_ms.is_some() || !watch.follow;
+        let digest = watcher.digest();
+        if digests.send(Ok(digest)).await.is_err() || is_over {
+            return Ok(());
+        }
+        let pause = EVERY.max(watcher.cost * SHARE);
+        let closing = tokio::select! {
+            () = tokio::time::sleep(pause) => false,
+            () = digests.closed() => return Ok(()),
+            () = watch.stop.cancelled() => true,
+        };
+        let closing = closing
+            || tokio::select! {
+                _ = changed.changed() => false,
+                _ = appended.changed() => false,
+                () = digests.closed() => return Ok(()),
+                () = watch.stop.cancelled() => true,
+            };
+        if closing {
+            let reason = "the master ends; its runs go on".to_owned();
+            let closing = Some(proto::FollowClosing { reason, retry_after_ms: 1_000 });
+            let _ = digests.send(Ok(proto::RunDigest { closing, ..proto::RunDigest::default() })).await;
+            return Ok(());
+        }
+    }
+}

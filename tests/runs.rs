@@ -1,0 +1,109 @@
+//! Runs over many agents through real processes: batches and gates, groups, and what scripts read.
+
+#![expect(clippy::unwrap_used, reason = "what fails in a test's helpers fails the test")]
+
+mod rig;
+
+use std::fs;
+
+use rig::{Rig, until};
+use serde_json::Value;
+
+fn fleet(count: usize) -> Rig {
+    let mut rig = Rig::new();
+    rig.simulate("node[01-99]", count, "role=web");
+    rig
+}
+
+fn events(rig: &Rig, arguments: &[&str]) -> Vec<Value> {
+    let printed = rig.run(arguments);
+    printed.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a_canary_run_stops_itself_and_an_operator_moves_or_ends_it() {
+    let rig = fleet(6);
+    let command = "echo same; [ $SLOTH_AGENT != node02 ] || echo other";
+    let flags = ["run", "--canary", "1", "--batch", "1", "--stop-if", "differs"];
+    let printed = rig.run(&[&flags[..], &["@role:web", command]].concat());
+    assert_eq!(printed.status, 125, "a script does not wait at a gate: {printed:?}");
+    assert!(printed.err.contains("run 1 waits: node02 did not print and end as node01 did"), "{printed:?}");
+    assert_eq!(printed.out.lines().filter(|line| line.contains("same")).count(), 2, "{printed:?}");
+    assert_eq!(rig.run(&["job", "promote", "1"]).out, "run 1 goes on with batch 3\n");
+    let attached = rig.run(&["job", "attach", "1"]);
+    assert_eq!(attached.status, 0, "{attached:?}");
+    assert_eq!(attached.out.lines().filter(|line| line.ends_with("same")).count(), 6);
+    assert_eq!(rig.run(&["job", "promote", "1"]).status, 1, "it is over");
+
+    rig.run(&[&flags[..], &["@role:web", command]].concat());
+    let stopped = rig.run(&["job", "stop", "2"]);
+    assert_eq!(stopped.out, "run 2: 4 tasks skipped; what runs goes on\n");
+    until("run 2 is over", || rig.run(&["job", "stop", "2"]).status == 1);
+    let printed = rig.run(&["job", "attach", "2"]);
+    assert_eq!(printed.status, 125, "{printed:?}");
+    assert!(printed.err.contains("4 node[03-06] skipped"), "{printed:?}");
+}
+
+#[test]
+fn failures_over_the_limit_skip_what_was_not_started() {
+    let rig = fleet(6);
+    let printed = rig.run(&["run", "--batch", "2", "--max-failures", "1", "@all", "exit 4"]);
+    assert_eq!(printed.status, 125);
+    assert!(
+        printed.err.contains("4 node[03-06] skipped: 2 of 6 failed, over --max-failures 1"),
+        "{printed:?}"
+    );
+    let printed = rig.run(&["run", "--fanout", "1", "@all", "echo $SLOTH_AGENT"]);
+    let order: Vec<&str> = printed.out.lines().filter_map(|line| line.split(": ").nth(1)).collect();
+    assert_eq!(order, ["node01", "node02", "node03", "node04", "node05", "node06"], "one after another");
+}
+
+#[test]
+fn what_is_the_same_is_printed_once() {
+    let rig = fleet(8);
+    let command = "echo one; case $SLOTH_AGENT in node03) echo three;; node05) echo five >&2; exit 5;; *) echo two;; esac";
+    let printed = rig.run(&["run", "-b", "@all", command]);
+    assert_eq!(printed.status, 5);
+    let line = "-".repeat(15);
+    let blocks = [("node[01-02,04,06-08] (6)", "one\ntwo"), ("node03", "one\nthree"), ("node05", "one")];
+    let expected: String =
+        blocks.iter().map(|(names, text)| format!("{line}\n{names}\n{line}\n{text}\n")).collect();
+    assert_eq!(printed.out, expected, "clush's layout, what needs a person last");
+    assert_eq!(printed.err, "five\n");
+
+    let printed = rig.run(&["job", "logs", "last", "--diff"]);
+    assert!(printed.out.contains("-two\n+three\n"), "{}", printed.out);
+    let printed = rig.run(&["run", "-b", "@all", "echo $SLOTH_AGENT; date +%N"]);
+    assert_eq!(printed.out.matches("node").count(), 16, "everybody differs");
+    let masked = rig.run(&["job", "logs", "last", "-b", "--mask", "names,numbers"]);
+    assert!(masked.out.starts_with(&format!("{line}\nnode[01-08] (8)\n{line}\nnode01\n")), "{}", masked.out);
+    let grouped = rig.run(&["job", "logs", "last", "-b", "--mask", "names,numbers", "-o", "json"]);
+    let grouped: Value = serde_json::from_str(&grouped.out).unwrap();
+    assert_eq!(grouped["groups"][0]["folded"], "node[01-08]");
+}
+
+#[test]
+fn scripts_read_events_with_a_schema() {
+    let rig = fleet(3);
+    let command = r"printf 'a\nb'; printf '\377' >&2; [ $SLOTH_AGENT != node02 ]";
+    let all = events(&rig, &["run", "-o", "ndjson", "@all", command]);
+    assert!(all.iter().all(|event| event["schema_version"] == 1));
+    assert_eq!((&all[0]["event"], &all[all.len() - 1]["event"]), (&"run".into(), &"ended".into()));
+    assert_eq!(all[all.len() - 1]["exit_status"], 1);
+    let lines: Vec<&Value> =
+        all.iter().filter(|event| event["event"] == "line" && event["agent"] == "node02").collect();
+    let texts: Vec<(&Value, &Value, &Value)> =
+        lines.iter().map(|line| (&line["stream"], &line["text"], &line["newline"])).collect();
+    let out: Value = "stdout".into();
+    assert!(texts.contains(&(&out, &"a".into(), &true.into())), "{texts:?}");
+    assert!(texts.contains(&(&out, &"b".into(), &false.into())), "{texts:?}");
+    assert!(lines.iter().any(|line| line["stream"] == "stderr" && line["base64"] == "/w=="), "{lines:?}");
+    let ended = |event: &&Value| event["event"] == "task" && event["state"] == "exited";
+    assert_eq!(all.iter().filter(ended).count(), 3);
+
+    let directory = rig.path("out");
+    let printed = rig.run(&["run", "--outdir", directory.to_str().unwrap(), "@all", command]);
+    assert_eq!(printed.status, 1);
+    assert_eq!(fs::read(directory.join("node02.log")).unwrap().len(), 4);
+    assert_eq!(fs::read_to_string(directory.join("failed")).unwrap(), "node02\n");
+}
