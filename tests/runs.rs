@@ -66,9 +66,8 @@ fn what_is_the_same_is_printed_once() {
     assert_eq!(printed.status, 5);
     let line = "-".repeat(15);
     let blocks = [("node[01-02,04,06-08] (6)", "one\ntwo"), ("node03", "one\nthree"), ("node05", "one")];
-    let expected: String =
-        blocks.iter().map(|(names, text)| format!("{line}\n{names}\n{line}\n{text}\n")).collect();
-    assert_eq!(printed.out, expected, "clush's layout, what needs a person last");
+    let expected = blocks.map(|(names, text)| format!("{line}\n{names}\n{line}\n{text}\n"));
+    assert_eq!(printed.out, expected.concat(), "clush's layout, what needs a person last");
     assert_eq!(printed.err, "five\n");
 
     let printed = rig.run(&["job", "logs", "last", "--diff"]);

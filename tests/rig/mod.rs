@@ -104,7 +104,7 @@ impl Rig {
         format!("unix:{}", self.master_dir().join("master.sock").display())
     }
 
-    fn log(&self, name: &str) -> Stdio {
+    pub fn log(&self, name: &str) -> Stdio {
         let file = File::options().create(true).append(true).open(self.path(name)).unwrap();
         file.into()
     }
@@ -166,6 +166,13 @@ impl Rig {
         let words: Vec<&str> = printed.out.split_whitespace().collect();
         let at = words.iter().position(|word| *word == "--token").expect("a token");
         words[at + 1].to_owned()
+    }
+
+    /// Ends an agent that the rig did not start: its keeper and what runs there.
+    pub fn stop_agent(&self, name: &str) {
+        let mut stop = self.program();
+        stop.args(["agent", "stop", "--grace", "1ms", "--data-dir"]).arg(self.agent_dir(name));
+        let _ = stop.output();
     }
 
     pub fn address(&self) -> String {
@@ -331,6 +338,11 @@ impl Drop for Rig {
             }
         }
     }
+}
+
+/// Whether a process is there.
+pub fn is_alive(pid: i32) -> bool {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None).is_ok()
 }
 
 /// Processes whose command line has this text.

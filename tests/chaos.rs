@@ -1,0 +1,232 @@
+//! Random kills and cuts over runs that print numbered lines: no line lost, none doubled, every outcome true.
+//!
+//! The suite runs a short one. `SLOTH_CHAOS_FAULTS=1000 SLOTH_CHAOS_SEED=7 cargo test --release --test chaos -- --nocapture`
+//! repeats a long one; the seed is printed, and decides everything but the machine's own timing.
+
+#![expect(clippy::unwrap_used, reason = "what fails in a test's helpers fails the test")]
+
+mod rig;
+
+use std::{
+    io::{ErrorKind, Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    process::{Child, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use rig::{Rig, numbers, until};
+
+/// Faults in the suite.
+const FAULTS: u64 = 24;
+/// Lines of each run.
+const LINES: u32 = 3_000;
+
+/// `SplitMix64`: a seed decides what happens.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % sides
+    }
+}
+
+/// The network between agent and master: every connection passes it, and it can be cut.
+struct Network {
+    port: u16,
+    cut: Arc<AtomicBool>,
+    /// Connections of an earlier generation are dead.
+    generation: Arc<AtomicU64>,
+}
+
+fn pump(mut from: TcpStream, mut to: TcpStream, alive: impl Fn() -> bool) {
+    from.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    let mut bytes = [0; 16 * 1024];
+    while alive() {
+        let told = match from.read(&mut bytes) {
+            Ok(count) if count > 0 && alive() => to.write_all(&bytes[..count]).is_ok(),
+            Ok(_) => false,
+            Err(error) => matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+        };
+        if !told {
+            break;
+        }
+    }
+    let _ = from.shutdown(std::net::Shutdown::Both);
+    let _ = to.shutdown(std::net::Shutdown::Both);
+}
+
+impl Network {
+    fn to(master: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let cut = Arc::new(AtomicBool::new(false));
+        let generation = Arc::new(AtomicU64::new(0));
+        let (is_cut, now) = (Arc::clone(&cut), Arc::clone(&generation));
+        thread::spawn(move || {
+            for agent in listener.incoming().flatten() {
+                let Ok(master) = TcpStream::connect(("127.0.0.1", master)) else { continue };
+                if is_cut.load(Ordering::Relaxed) {
+                    continue;
+                }
+                let born = now.load(Ordering::Relaxed);
+                for (from, to) in [(&agent, &master), (&master, &agent)] {
+                    let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                    let now = Arc::clone(&now);
+                    thread::spawn(move || pump(from, to, || now.load(Ordering::Relaxed) == born));
+                }
+            }
+        });
+        Self { port, cut, generation }
+    }
+
+    fn cut(&self) {
+        self.cut.store(true, Ordering::Relaxed);
+        self.generation.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn heal(&self) {
+        self.cut.store(false, Ordering::Relaxed);
+    }
+}
+
+struct Chaos {
+    rig: Rig,
+    dice: Dice,
+    network: Network,
+    agent: Child,
+    client: Child,
+}
+
+impl Chaos {
+    fn agent(rig: &Rig, network: &Network, token: Option<&str>) -> Child {
+        let command = rig.agent_command("a", &[]);
+        let address = format!("127.0.0.1:{}", network.port);
+        let words: Vec<_> = command.get_args().map(std::ffi::OsStr::to_owned).collect();
+        let mut again = rig.program();
+        for word in words {
+            again.arg(if word == *rig.address() { address.clone().into() } else { word });
+        }
+        if let Some(token) = token {
+            again.env("SLOTH_RUNNER_TOKEN", token);
+        }
+        again.stdout(Stdio::null()).stderr(rig.log("agent-a.log")).spawn().unwrap()
+    }
+
+    fn client(rig: &Rig, run: &str) -> Child {
+        let mut command = rig.program();
+        command.args(["job", "attach", run]).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().unwrap()
+    }
+
+    fn fault(&mut self, run: &str) -> &'static str {
+        let pause = Duration::from_millis(self.dice.roll(120));
+        match self.dice.roll(5) {
+            0 => {
+                self.rig.kill_master();
+                thread::sleep(pause);
+                self.rig.start_master(&[]);
+                "master"
+            }
+            1 => {
+                self.agent.kill().unwrap();
+                self.agent.wait().unwrap();
+                thread::sleep(pause);
+                self.agent = Self::agent(&self.rig, &self.network, None);
+                "network half"
+            }
+            2 => {
+                self.network.cut();
+                thread::sleep(pause);
+                self.network.heal();
+                "network"
+            }
+            3 => {
+                let _ = self.client.kill();
+                let _ = self.client.wait();
+                self.client = Self::client(&self.rig, run);
+                "client"
+            }
+            _ => {
+                let keeper = self.rig.pid_in("a", "keeper.lock");
+                if rig::is_alive(keeper) {
+                    Rig::kill(keeper);
+                }
+                "keeper"
+            }
+        }
+    }
+}
+
+impl Drop for Chaos {
+    fn drop(&mut self) {
+        let _ = self.client.kill();
+        let _ = self.client.wait();
+        self.network.heal();
+    }
+}
+
+#[test]
+fn nothing_is_lost_or_doubled_and_every_outcome_is_true() {
+    let number = |name: &str, default: u64| {
+        std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+    };
+    let (faults, seed) = (number("SLOTH_CHAOS_FAULTS", FAULTS), number("SLOTH_CHAOS_SEED", 1));
+    println!("{faults} faults, seed {seed}");
+    let rig = Rig::new();
+    let network = Network::to(rig.port());
+    let agent = Chaos::agent(&rig, &network, Some(&rig.token()));
+    rig.wait_state("a", "active");
+    let client = Chaos::client(&rig, "last");
+    let mut chaos = Chaos { rig, dice: Dice(seed), network, agent, client };
+    let expected = numbers(LINES);
+    let marks = chaos.rig.path("marks");
+    let mut done = 0;
+    let mut runs = 0u32;
+    while done < faults {
+        runs += 1;
+        let status = u8::try_from(chaos.dice.roll(100)).unwrap();
+        // Slow enough that faults fall into it, and it notes that it was started.
+        let command = format!(
+            "echo {runs} >> {}; for part in 1 2 3 4 5 6; do seq $((part * 500 - 499)) $((part * 500)); sleep 0.08; done; exit {status}",
+            marks.display()
+        );
+        let started = chaos.rig.run(&["run", "--detach", "--start-within", "1min", "a", &command]);
+        assert_eq!(started.status, 0, "{started:?}");
+        let run = started.out.trim().to_owned();
+        let mut hit = Vec::new();
+        for _ in 0..=chaos.dice.roll(4) {
+            thread::sleep(Duration::from_millis(chaos.dice.roll(150)));
+            hit.push(chaos.fault(&run));
+            done += 1;
+        }
+        let mut task = serde_json::Value::Null;
+        until(&format!("run {run} has an outcome after {hit:?}"), || {
+            task = chaos.rig.task(&run);
+            !task["outcome"].is_null()
+        });
+        assert_eq!(task["state"], "exited", "run {run} after {hit:?}: {task}");
+        assert_eq!(task["status"], u64::from(status), "run {run} after {hit:?}: {task}");
+        let logs = chaos.rig.run(&["job", "logs", &run]);
+        assert!(
+            logs.out == expected,
+            "run {run} after {hit:?}: {} of {} bytes; {}",
+            logs.out.len(),
+            expected.len(),
+            logs.err
+        );
+    }
+    let marks = std::fs::read_to_string(&marks).unwrap();
+    assert_eq!(marks.lines().count(), runs as usize, "every command was started exactly once");
+    println!("{done} faults over {runs} runs of {LINES} lines: 0 lost, 0 doubled, every outcome true");
+    let _ = chaos.agent.kill();
+    let _ = chaos.agent.wait();
+    chaos.rig.stop_agent("a");
+}
