@@ -197,3 +197,38 @@ fn a_command_of_an_offline_agent_waits_as_long_as_it_was_told() {
     assert_eq!(rig.wait_task(&run, "exited")["status"], 0);
     assert_eq!(rig.run(&["job", "logs", &run]).out, "late\n");
 }
+
+#[test]
+fn a_flood_is_kept_at_both_ends_and_its_gap_is_shown() {
+    let rig = Rig::with_agents(&["a"]);
+    let flood = "seq -w 1 3000000; exit 7";
+    let run = rig.run(&["run", "--detach", "--output-cap", "1M", "a", flood]).out.trim().to_owned();
+    let task = rig.wait_task(&run, "exited");
+    assert_eq!((&task["status"], &task["end_offset"]), (&7.into(), &24_000_000.into()), "{task}");
+    let printed = rig.run(&["job", "logs", &run]);
+    assert!(printed.err.contains("bytes of output are missing at offset"), "{}", printed.err);
+    assert!(printed.out.starts_with("0000001\n0000002\n") && printed.out.ends_with("\n3000000\n"));
+    assert!(printed.out.len() < 2 * 1024 * 1024, "{}", printed.out.len());
+
+    let printed = rig.run(&["run", "--output-cap", "1M", "a", flood]);
+    assert_eq!((printed.status, printed.out.len()), (7, 24_000_000), "who waits for it gets every byte");
+}
+
+#[test]
+fn a_flood_that_outlives_its_master_ends_with_its_end() {
+    let mut rig = Rig::with_agents(&["a"]);
+    let gate = rig.path("gate");
+    let command =
+        format!("seq -w 1 1000000; until [ -e {} ]; do sleep 0.05; done; echo the end", gate.display());
+    let run = rig.run(&["run", "--detach", "--output-cap", "1M", "a", &command]).out.trim().to_owned();
+    until("it is over the cap", || {
+        rig.task(&run)["waiting"].as_str().is_some_and(|text| text.contains("over the cap"))
+    });
+    rig.kill_master();
+    rig.start_master(&[]);
+    rig.file("gate", b"");
+    let task = rig.wait_task(&run, "exited");
+    assert_eq!(task["end_offset"], 8_000_008, "{task}");
+    let printed = rig.run(&["job", "logs", &run]);
+    assert!(printed.out.ends_with("\nthe end\n"), "{}", printed.out.len());
+}

@@ -191,6 +191,23 @@ pub struct RunOptions {
     /// How it goes over its agents.
     #[serde(default)]
     pub plan: Plan,
+    /// What happens to output over the cap.
+    #[serde(default)]
+    pub overflow: Overflow,
+    /// Most bytes of a task's output that are kept; the master's own limit where that is less, or nothing is said.
+    #[serde(default)]
+    pub output_cap: Option<u64>,
+}
+
+/// What happens when a task prints more than is kept of it. Its beginning and its newest part always are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Overflow {
+    /// While the client that started the run reads along, it gets every byte, and the command goes at its pace.
+    Block,
+    /// What lies between is not kept, and every view shows the gap.
+    #[default]
+    Gap,
 }
 
 #[cfg(test)]

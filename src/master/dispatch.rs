@@ -23,6 +23,7 @@ use crate::{
         frame::Frame,
         ids::{Incarnation, TaskId},
         outcome::Outcome,
+        run::Overflow,
     },
     wire::{
         InvalidMessage,
@@ -33,8 +34,8 @@ use crate::{
 
 /// Requests that may wait for the link.
 const REQUESTS: usize = 8;
-/// Most bytes of a task's output that are kept: the command waits there.
-pub const OUTPUT_CAP: u64 = 1024 * 1024 * 1024;
+/// How far the log of a run may be ahead of a client at whose pace its commands go.
+const PACE_WINDOW: u64 = 64 * 1024 * 1024;
 /// How often a log that cannot be written is tried again.
 const DISK_RETRY: Duration = Duration::from_secs(1);
 /// How long an agent may take to answer a signal.
@@ -126,10 +127,12 @@ async fn follow(context: Context, order: AttachOrder) -> Lost {
         id: order.id,
         attempt: order.attempt,
         synced: log.synced(),
+        slowest: log.slowest(),
         safe: from,
         end: from,
-        granted: (from + share.bytes()).min(OUTPUT_CAP.max(from)),
-        capped: false,
+        granted: from + share.bytes(),
+        cap: Cap::new(order.output_cap, order.overflow),
+        newest: Newest::default(),
         waiting: VecDeque::new(),
         share,
         log,
@@ -154,7 +157,11 @@ struct Attached {
     end: u64,
     /// The agent may send bytes before this.
     granted: u64,
-    capped: bool,
+    cap: Cap,
+    /// The newest output over the cap, which is only written when the task ends.
+    newest: Newest,
+    /// Where the client is at whose pace the command goes.
+    slowest: watch::Receiver<Option<u64>>,
     /// Positions in the log, and the task's offsets that are safe once they are synced.
     waiting: VecDeque<(u64, u64)>,
 }
@@ -193,8 +200,19 @@ impl Attached {
                     }
                     self.acknowledge(&requests).await?;
                 }
+                _ = self.slowest.changed(), if self.is_over_cap() => self.acknowledge(&requests).await?,
             }
         }
+    }
+
+    /// Whether the task has printed more than its beginning that is always kept.
+    fn is_over_cap(&self) -> bool {
+        self.end >= self.cap.beginning
+    }
+
+    /// Whether what comes now goes into the log, at the pace of a client that reads along.
+    fn is_paced(&self) -> bool {
+        self.cap.overflow == Overflow::Block && self.slowest.borrow().is_some()
     }
 
     async fn heard(
@@ -210,7 +228,14 @@ impl Attached {
                 self.context.handle.tell(Input::TaskStarted { id, attempt, elapsed_ms }).await;
                 Ok(())
             }
-            attach_response::Kind::Output(output) => self.append(output).await,
+            attach_response::Kind::Output(output) => {
+                self.append(output).await?;
+                if self.newest.bytes > 0 {
+                    // Nothing new reaches the disk, so no sync will tell.
+                    self.acknowledge(requests).await?;
+                }
+                Ok(())
+            }
             attach_response::Kind::Ended(ended) => self.hand_over(ended, requests, answers).await,
             attach_response::Kind::Unknown(unknown) => {
                 let incarnation = Incarnation(unknown.incarnation);
@@ -222,7 +247,10 @@ impl Attached {
             attach_response::Kind::Closing(closing) => Err(Lost::Broken(closing.reason)),
             attach_response::Kind::Gap(gap) => {
                 tracing::warn!(task = %self.id, from = gap.from, to = gap.to, reason = gap.reason, "output is missing");
-                Ok(())
+                // It goes on behind the gap, and so does what it may send.
+                self.end = self.end.max(gap.to);
+                self.safe = self.safe.max(gap.to);
+                self.acknowledge(requests).await
             }
         }
     }
@@ -233,22 +261,11 @@ impl Attached {
             if frame.end() > self.granted {
                 return Err(InvalidMessage("an agent sent more than it was granted".into()).into());
             }
-            let end = frame.end();
-            let position = loop {
-                match self.log.append(self.id.index, frame.clone()) {
-                    Ok(position) => break position,
-                    Err(error) => {
-                        // Held back here, the agent keeps what it has, and its command waits.
-                        tracing::error!(%error, task = %self.id, "cannot write output; trying again");
-                        tokio::time::sleep(DISK_RETRY).await;
-                    }
-                }
-            };
-            self.end = self.end.max(end);
-            match self.waiting.back_mut() {
-                // Small frames share an entry, or a window full of them would be a long queue.
-                Some(last) if position / NARROW == last.0 / NARROW => *last = (position, end),
-                _ => self.waiting.push_back((position, end)),
+            if frame.offset >= self.cap.beginning && !self.is_paced() {
+                self.keep_newest(frame).await;
+            } else {
+                self.write_newest().await;
+                self.write(frame).await;
             }
         }
         if self.end - self.safe >= NARROW / 2 {
@@ -260,6 +277,72 @@ impl Attached {
         Ok(())
     }
 
+    /// Appends a frame to the log, however long the disk takes for it.
+    async fn write(&mut self, frame: Frame) {
+        let end = frame.end();
+        let mut said = false;
+        let position = loop {
+            match self.log.append(self.id.index, frame.clone()) {
+                Ok(position) => break position,
+                Err(error) => {
+                    // Held back here, the agent keeps what it has, and its command waits.
+                    if !std::mem::replace(&mut said, true) {
+                        tracing::error!(%error, task = %self.id, "cannot write output; trying again");
+                        let text = format!("the master cannot write its output: {error}; trying again");
+                        self.context.handle.tell(Input::TaskWaits(self.id, text)).await;
+                    }
+                    tokio::time::sleep(DISK_RETRY).await;
+                }
+            }
+        };
+        if said {
+            self.context.handle.tell(Input::TaskWaits(self.id, String::new())).await;
+        }
+        self.end = self.end.max(end);
+        self.wait_for(position, end);
+        if self.is_over_cap() {
+            let cap = self.cap;
+            let slowest = self.slowest.borrow().unwrap_or(position);
+            let index = self.id.index;
+            let dropped = self.log.drop_spare(slowest, |task, (from, to), end| {
+                task == index && from >= cap.beginning && to + cap.beginning <= end
+            });
+            if let Err(error) = dropped {
+                tracing::warn!(%error, task = %self.id, "cannot drop output over the cap");
+            }
+        }
+    }
+
+    fn wait_for(&mut self, position: u64, end: u64) {
+        match self.waiting.back_mut() {
+            // Small frames share an entry, or a window full of them would be a long queue.
+            Some(last) if position / NARROW == last.0 / NARROW => *last = (position, end),
+            _ => self.waiting.push_back((position, end)),
+        }
+    }
+
+    /// Holds a frame over the cap; what it pushes out is gone, and counts as safe.
+    async fn keep_newest(&mut self, frame: Frame) {
+        self.end = self.end.max(frame.end());
+        if self.newest.bytes == 0 {
+            let text = format!(
+                "its output is over the cap of {} bytes: its beginning and its end are kept",
+                self.cap.bytes
+            );
+            self.context.handle.tell(Input::TaskWaits(self.id, text)).await;
+        }
+        if let Some(gone) = self.newest.push(frame) {
+            let position = *self.log.appended().borrow();
+            self.wait_for(position, gone);
+        }
+    }
+
+    async fn write_newest(&mut self) {
+        for frame in self.newest.take() {
+            self.write(frame).await;
+        }
+    }
+
     /// Tells the agent what is safe, and how much further it may send.
     async fn acknowledge(&mut self, requests: &Requests) -> Result<(), Lost> {
         let synced = *self.synced.borrow_and_update();
@@ -267,19 +350,21 @@ impl Attached {
         while let Some((_, end)) = self.waiting.pop_front_if(|(position, _)| *position <= synced) {
             self.safe = self.safe.max(end);
         }
-        if self.safe == before {
-            return Ok(());
+        if self.safe > before {
+            let offset = self.safe;
+            say(requests, attach_request::Kind::Acknowledge(proto::Acknowledge { offset })).await?;
         }
-        let offset = self.safe;
-        say(requests, attach_request::Kind::Acknowledge(proto::Acknowledge { offset })).await?;
-        let to_offset = (self.safe + self.share.bytes()).min(OUTPUT_CAP);
+        let ahead = *self.log.appended().borrow();
+        let slowest = *self.slowest.borrow_and_update();
+        let to_offset = match slowest.filter(|_| self.is_paced()) {
+            // The client gets every byte, so the command goes no faster than it reads.
+            Some(slowest) if self.is_over_cap() && ahead - slowest.min(ahead) >= PACE_WINDOW => self.granted,
+            _ if self.newest.bytes > 0 => self.end + self.share.bytes(),
+            _ => self.safe + self.share.bytes(),
+        };
         if to_offset > self.granted {
             self.granted = to_offset;
             say(requests, attach_request::Kind::Grant(proto::Grant { to_offset })).await?;
-        }
-        if self.end >= OUTPUT_CAP && !self.capped {
-            self.capped = true;
-            self.context.handle.tell(Input::TaskCapped(self.id, true)).await;
         }
         Ok(())
     }
@@ -299,6 +384,8 @@ impl Attached {
             end_offset: ended.end_offset.max(self.end),
             duration_ns: ended.duration_ns,
         };
+        // What followers hear of the end must be in the log before.
+        self.write_newest().await;
         self.context.handle.tell(input).await;
         self.log.flush();
         if let Some((position, _)) = self.waiting.back().copied() {
@@ -310,6 +397,55 @@ impl Attached {
         // The stream's end says that the agent has taken it.
         while let Ok(Some(_)) = answers.message().await {}
         Err(Lost::Done)
+    }
+}
+
+/// What of a task's output is kept.
+#[derive(Clone, Copy, Debug)]
+struct Cap {
+    bytes: u64,
+    overflow: Overflow,
+    /// Everything before this offset is kept.
+    beginning: u64,
+}
+
+impl Cap {
+    fn new(bytes: u64, overflow: Overflow) -> Self {
+        let newest = match overflow {
+            Overflow::Block => bytes / 2,
+            Overflow::Gap => NEWEST.min(bytes / 2),
+        };
+        Self { bytes, overflow, beginning: bytes - newest }
+    }
+}
+
+/// Most bytes of a task's newest output that are held in memory.
+const NEWEST: u64 = 256 * 1024;
+
+/// The newest frames of a task that prints more than is kept.
+#[derive(Debug, Default)]
+struct Newest {
+    frames: VecDeque<Frame>,
+    bytes: u64,
+}
+
+impl Newest {
+    /// Holds a frame; the end of what had to go for it.
+    fn push(&mut self, frame: Frame) -> Option<u64> {
+        self.bytes += frame.data.len() as u64;
+        self.frames.push_back(frame);
+        let mut gone = None;
+        while self.bytes > NEWEST && self.frames.len() > 1 {
+            let frame = self.frames.pop_front()?;
+            self.bytes -= frame.data.len() as u64;
+            gone = Some(frame.end());
+        }
+        gone
+    }
+
+    fn take(&mut self) -> VecDeque<Frame> {
+        self.bytes = 0;
+        std::mem::take(&mut self.frames)
     }
 }
 

@@ -53,6 +53,8 @@ pub struct Config {
     pub port: u16,
     /// Whoever reaches the port is let in.
     pub enroll_any: bool,
+    /// Most bytes of a task's output that are kept.
+    pub output_cap: u64,
     /// An operator says that a backup was restored, and that runs may begin again.
     pub restored: bool,
 }
@@ -167,7 +169,7 @@ impl Server {
         let internal = |error: &dyn std::fmt::Display| StartError::Internal(error.to_string());
         let started = Instant::now();
         let logs = OutputLogs::new(self.config.directories.data.join("runs"));
-        let policy = Policy { enroll_any: self.config.enroll_any };
+        let policy = Policy { enroll_any: self.config.enroll_any, output_cap: self.config.output_cap };
         let core = Core::new(policy, self.remembered, now_since(started));
         let connection = self.connection;
         let (actor, handle) = Actor::new(

@@ -4,7 +4,7 @@ use super::{InvalidMessage, proto};
 use crate::domain::{
     command::{Bytes, Command, TaskSpec, Variable},
     ids::{RunId, RunReference, TaskId},
-    run::RunOptions,
+    run::{Overflow, RunOptions},
 };
 
 impl From<Command> for proto::Command {
@@ -50,7 +50,12 @@ impl From<RunOptions> for proto::RunOptions {
             start_within_ms: options.start_within_ms.unwrap_or(0),
             kill_grace_ms: options.kill_grace_ms.unwrap_or(0),
             now: options.now,
-            output_cap: proto::OutputCap::Block.into(),
+            overflow: match options.overflow {
+                Overflow::Block => proto::Overflow::Block,
+                Overflow::Gap => proto::Overflow::Gap,
+            }
+            .into(),
+            output_cap: options.output_cap.unwrap_or(0),
             plan: Some(options.plan.into()),
         }
     }
@@ -61,7 +66,13 @@ impl TryFrom<proto::RunOptions> for RunOptions {
 
     fn try_from(options: proto::RunOptions) -> Result<Self, InvalidMessage> {
         let some = |value: u64| (value > 0).then_some(value);
+        let overflow = match options.overflow() {
+            proto::Overflow::Block => Overflow::Block,
+            proto::Overflow::Unspecified | proto::Overflow::Gap => Overflow::Gap,
+        };
         Ok(Self {
+            overflow,
+            output_cap: some(options.output_cap),
             environment: variables_in(options.environment)?,
             working_directory: optional_bytes(options.working_directory),
             timeout_ms: some(options.timeout_ms),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{Format, LogArgs, Span, ToMaster};
+use super::{Format, LogArgs, Size, Span, ToMaster};
 
 /// `master …`
 #[derive(Debug, Args)]
@@ -60,6 +60,9 @@ pub struct MasterStartArgs {
     /// Who is let in without a token
     #[arg(long, value_name = "WHO", default_value = "approve", env = "SLOTH_RUNNER_MASTER_ENROLL")]
     pub enroll: Enroll,
+    /// Keep at most so much of each task's output: its beginning and its end
+    #[arg(long, value_name = "SIZE", default_value = "1G", env = "SLOTH_RUNNER_MASTER_OUTPUT_CAP")]
+    pub output_cap: Size,
     /// The data directory was restored from a backup: take new runs again
     #[arg(long)]
     pub restored: bool,

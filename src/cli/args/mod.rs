@@ -56,6 +56,33 @@ impl Span {
     }
 }
 
+/// A number of bytes on the command line: `512`, `100K`, `1M`, `10G`, in powers of 1024.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let digits = text.trim_end_matches(|sign: char| !sign.is_ascii_digit());
+        let factor =
+            match text[digits.len()..].to_ascii_uppercase().trim_end_matches("IB").trim_end_matches('B') {
+                "" => Some(0),
+                "K" => Some(10),
+                "M" => Some(20),
+                "G" => Some(30),
+                "T" => Some(40),
+                _ => None,
+            };
+        let bytes =
+            digits.parse::<u64>().ok().zip(factor).and_then(|(count, shift)| count.checked_mul(1 << shift));
+        bytes
+            .filter(|bytes| *bytes > 0)
+            .map(Self)
+            .ok_or_else(|| "write a size as 512K, 100M or 10G".to_owned())
+    }
+}
+
 /// The words behind the program's name.
 #[derive(Debug, Subcommand)]
 pub enum Command {

@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::Args;
 
-use super::{Colour, Format, Span, ToMaster};
+use super::{Colour, Format, Size, Span, ToMaster};
 use crate::domain::{
     groups::mask::Masks,
     plan::{Plan, StopIf},
@@ -164,6 +164,9 @@ pub struct RunArgs {
     /// Print the run's number and do not wait
     #[arg(short, long)]
     pub detach: bool,
+    /// Keep at most so much of each task's output: its beginning and its end [default and most: the master's limit]
+    #[arg(long, value_name = "SIZE")]
+    pub output_cap: Option<Size>,
     /// Write what each task prints into DIRECTORY/NAME.log, and the names of those that did not exit 0 into failed
     #[arg(long, value_name = "DIRECTORY")]
     pub outdir: Option<PathBuf>,

@@ -20,7 +20,10 @@ use crate::{
         output::{Paint, Tone, say},
     },
     domain::agent::AgentState,
-    master::server::{Config, Server},
+    master::{
+        core::OUTPUT_CAP,
+        server::{Config, Server},
+    },
     sys::{
         paths::Directories,
         process::own_program,
@@ -116,6 +119,7 @@ pub(super) fn demo(_: &DemoArgs) -> Result<Status, Failure> {
             host: Some("127.0.0.1".to_owned()),
             port: 0,
             enroll_any: false,
+            output_cap: OUTPUT_CAP,
             restored: false,
         })
         .map_err(Failure::new)?;

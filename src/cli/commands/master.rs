@@ -60,6 +60,7 @@ fn serve(args: &MasterStartArgs) -> Result<Status, Failure> {
         host: args.bind_address.clone(),
         port: args.port,
         enroll_any: args.enroll == Enroll::Any,
+        output_cap: args.output_cap.0,
         restored: args.restored,
     };
     let server = Server::set_up(config).map_err(Failure::new)?;

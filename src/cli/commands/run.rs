@@ -12,7 +12,7 @@ use crate::{
     domain::{
         command::{Bytes, Command, Variable},
         ids::RunId,
-        run::RunOptions,
+        run::{Overflow, RunOptions},
     },
     sys::{clock::unix_ms, random},
     wire::{
@@ -38,6 +38,8 @@ fn options(args: &RunArgs) -> Result<RunOptions, Failure> {
         start_within_ms: args.start_within.map(crate::cli::args::Span::ms),
         kill_grace_ms: None,
         now: args.now,
+        overflow: if args.detach || args.print.is_grouped() { Overflow::Gap } else { Overflow::Block },
+        output_cap: args.output_cap.map(|size| size.0),
         plan: args.plan.plan(args.print.mask),
     })
 }

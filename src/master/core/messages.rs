@@ -10,7 +10,7 @@ use crate::{
         name::{AgentName, LabelChange, Labels},
         outcome::Outcome,
         plan::Gate,
-        run::{LeftOut, Run, RunOptions, Task},
+        run::{LeftOut, Overflow, Run, RunOptions, Task},
         target::selection::Selection,
     },
     trust::fingerprint::Fingerprint,
@@ -267,8 +267,8 @@ pub enum Input {
         /// The attempt that took its place.
         superseded_by: Option<u64>,
     },
-    /// A task waits because its output has reached the cap, or goes on.
-    TaskCapped(TaskId, bool),
+    /// What a task's output waits for, or what becomes of it; nothing when all is well.
+    TaskWaits(TaskId, String),
     /// A write is on the disk; the store has this revision now.
     Persisted(WriteToken, u64),
     /// A write is not on the disk.
@@ -346,6 +346,10 @@ pub struct AttachOrder {
     pub revision: (u64, u64),
     /// How long to wait first, after attempts that came to nothing.
     pub delay: Duration,
+    /// Most bytes of its output that are kept.
+    pub output_cap: u64,
+    /// What happens to more.
+    pub overflow: Overflow,
 }
 
 /// What the store is to change.

@@ -27,10 +27,21 @@ use crate::domain::{
 };
 
 /// How a master was started.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Policy {
     /// Whoever reaches the port is let in.
     pub enroll_any: bool,
+    /// Most bytes of a task's output that are kept.
+    pub output_cap: u64,
+}
+
+/// Most bytes of a task's output that are kept, unless somebody says otherwise: 1 GiB.
+pub const OUTPUT_CAP: u64 = 1024 * 1024 * 1024;
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { enroll_any: false, output_cap: OUTPUT_CAP }
+    }
 }
 
 /// What a store remembered.
@@ -218,7 +229,7 @@ impl Core {
             Input::AttachLost { id, attempt, superseded_by } => {
                 self.on_attach_lost(id, attempt, superseded_by, now);
             }
-            Input::TaskCapped(id, capped) => self.on_task_capped(id, capped),
+            Input::TaskWaits(id, waiting) => self.on_task_waits(id, waiting),
             Input::Persisted(token, revision) => self.on_persisted(token, revision, now),
             Input::PersistFailed(token, reason) => self.on_persist_failed(token, reason),
             Input::PersistConflict(token) => self.on_persist_conflict(token),

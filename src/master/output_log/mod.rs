@@ -15,7 +15,7 @@ use std::{
 };
 
 pub use reader::LogReader;
-pub use writer::RunLog;
+pub use writer::{Pacer, RunLog};
 
 use crate::{
     domain::ids::RunId,

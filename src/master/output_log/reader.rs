@@ -75,11 +75,19 @@ impl LogReader {
             }
         }
         let all = files(&self.directory)?;
-        let Some(index) = all.iter().rposition(|first| *first <= at) else { return Ok(false) };
-        let first = all[index];
-        if self.file.as_ref().is_some_and(|(_, open)| *open == first) {
-            return Ok(false);
-        }
+        let holding = all.iter().rposition(|first| *first <= at).map(|index| all[index]);
+        let is_open = |first: u64| self.file.as_ref().is_some_and(|(_, open)| *open == first);
+        let first = if let Some(first) = holding.filter(|first| !is_open(*first)) {
+            first
+        } else {
+            // The file that held this position is gone: reading goes on with the next one.
+            let Some(next) = all.iter().find(|first| **first > at && **first < until) else {
+                return Ok(false);
+            };
+            self.position = *next;
+            self.buffer = Bytes::new();
+            *next
+        };
         self.file = Some((File::open(file_path(&self.directory, first))?, first));
         Ok(true)
     }

@@ -1,7 +1,7 @@
 //! The appending side of one run's log: frames in, groups of them synced beside the stream.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     fs::{self, File, OpenOptions},
     io,
     os::unix::fs::OpenOptionsExt as _,
@@ -53,7 +53,18 @@ struct Writer {
     tasks: HashMap<u32, TaskIndex>,
     /// Positions and frames, up to the end of the log.
     tail: VecDeque<(u64, u32, Frame)>,
+    /// Files by their first positions, and what lies in them.
+    files: BTreeMap<u64, Extents>,
 }
+
+fn note_extent(extents: &mut Extents, header: &Header) {
+    let end = header.offset + u64::from(header.length);
+    let extent = extents.entry(header.task).or_insert((header.offset, end));
+    extent.1 = extent.1.max(end);
+}
+
+/// What of each task lies in one file: offsets from and to.
+type Extents = HashMap<u32, (u64, u64)>;
 
 /// A run's log, open for appending.
 #[derive(Debug)]
@@ -63,18 +74,46 @@ pub struct RunLog {
     appended: watch::Sender<u64>,
     synced: watch::Sender<u64>,
     flush: Arc<Notify>,
+    /// Positions of followers at whose pace commands may go.
+    paced: Mutex<HashMap<u64, u64>>,
+    /// The position of the slowest of them; `None` when there are none.
+    slowest: watch::Sender<Option<u64>>,
+}
+
+/// A follower at whose pace commands may go, until it is dropped.
+#[derive(Debug)]
+pub struct Pacer {
+    log: Arc<RunLog>,
+    id: u64,
+}
+
+impl Pacer {
+    /// Notes how far the follower has read.
+    pub fn moved(&self, position: u64) {
+        self.log.paced().insert(self.id, position);
+        self.log.tell_slowest();
+    }
+}
+
+impl Drop for Pacer {
+    fn drop(&mut self) {
+        self.log.paced().remove(&self.id);
+        self.log.tell_slowest();
+    }
 }
 
 impl RunLog {
     /// Opens a log, cuts it at its first bad frame, and learns what is in it.
     pub(super) fn open(directory: PathBuf) -> io::Result<Self> {
         let mut tasks: HashMap<u32, TaskIndex> = HashMap::new();
+        let mut extents: BTreeMap<u64, Extents> = BTreeMap::new();
         let mut end = 0;
         let all = files(&directory)?;
         for (index, first) in all.iter().enumerate() {
             let path = file_path(&directory, *first);
             end = whole_frames(&path, *first, |position, header| {
                 tasks.entry(header.task).or_default().note(position, header);
+                note_extent(extents.entry(*first).or_default(), header);
             })?;
             if end < first + fs::metadata(&path)?.len() {
                 // What follows a torn frame was never acknowledged: agents still have it.
@@ -85,13 +124,16 @@ impl RunLog {
                 break;
             }
         }
-        let writer = Writer { file: None, unsynced_files: Vec::new(), tasks, tail: VecDeque::new() };
+        let writer =
+            Writer { file: None, unsynced_files: Vec::new(), tasks, tail: VecDeque::new(), files: extents };
         Ok(Self {
             directory,
             writer: Mutex::new(writer),
             appended: watch::Sender::new(end),
             synced: watch::Sender::new(end),
             flush: Arc::default(),
+            paced: Mutex::default(),
+            slowest: watch::Sender::new(None),
         })
     }
 
@@ -134,6 +176,7 @@ impl RunLog {
         let written = write_both(&file, &header.to_bytes(), &frame.data);
         if written.is_ok() {
             writer.tasks.entry(task).or_default().note(position, &header);
+            note_extent(writer.files.entry(first).or_default(), &header);
         } else {
             file.set_len(position - first)?;
         }
@@ -200,6 +243,59 @@ impl RunLog {
             frames.push((*task, frame.clone()));
         }
         Some((frames, end))
+    }
+
+    fn paced(&self) -> MutexGuard<'_, HashMap<u64, u64>> {
+        self.paced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell_slowest(&self) {
+        let paced = self.paced();
+        self.slowest.send_replace(paced.values().min().copied());
+    }
+
+    /// Makes a follower one at whose pace commands may go.
+    #[must_use]
+    pub fn pace(self: &Arc<Self>, position: u64) -> Pacer {
+        let id = {
+            let mut paced = self.paced();
+            let id = paced.keys().max().map_or(0, |last| last + 1);
+            paced.insert(id, position);
+            id
+        };
+        self.tell_slowest();
+        Pacer { log: Arc::clone(self), id }
+    }
+
+    /// The position of the slowest of those followers, as it changes; `None` when there are none.
+    #[must_use]
+    pub fn slowest(&self) -> watch::Receiver<Option<u64>> {
+        self.slowest.subscribe()
+    }
+
+    /// Unlinks closed files before `position` in which there is nothing but what `is_spare` lets go: for each task in
+    /// the file, its offsets from and to, and the end of what it printed.
+    ///
+    /// # Errors
+    /// When a file cannot be unlinked.
+    pub fn drop_spare(
+        &self,
+        position: u64,
+        is_spare: impl Fn(u32, (u64, u64), u64) -> bool,
+    ) -> io::Result<()> {
+        let mut writer = self.writer();
+        let firsts: Vec<u64> = writer.files.keys().copied().collect();
+        for (first, next) in firsts.iter().zip(firsts.iter().skip(1)) {
+            let all_spare = writer.files[first].iter().all(|(task, extent)| {
+                let end = writer.tasks.get(task).map_or(0, |index| index.end);
+                is_spare(*task, *extent, end)
+            });
+            if *next <= position && all_spare {
+                fs::remove_file(file_path(&self.directory, *first))?;
+                writer.files.remove(first);
+            }
+        }
+        Ok(())
     }
 
     /// Asks for a sync without waiting for more bytes.

@@ -329,6 +329,7 @@ impl ControlService for Master {
                 agents: Vec::new(),
                 follow: true,
                 without_output: false,
+                attached: true,
                 stop: self.shutdown.stop.clone(),
             })),
             Reply::Live(run) => one(Kind::Run((*run).into())),
@@ -343,6 +344,7 @@ impl ControlService for Master {
                     agents: Vec::new(),
                     follow: follows,
                     without_output: !follows,
+                    attached: false,
                     stop,
                 }))
             }
@@ -377,6 +379,7 @@ impl ControlService for Master {
             agents: request.agents,
             follow: request.follow,
             without_output: request.without_output,
+            attached: request.attached,
             stop: self.shutdown.stop.clone(),
         }))
     }

@@ -16,7 +16,7 @@ use crate::{
     },
     master::{
         journal::Journal,
-        output_log::{LogReader, OutputLogs, RunLog},
+        output_log::{LogReader, OutputLogs, Pacer, RunLog},
     },
     wire::proto::{self, run_event::Kind},
 };
@@ -37,6 +37,8 @@ pub(super) struct Follow {
     pub agents: Vec<String>,
     pub follow: bool,
     pub without_output: bool,
+    /// Commands may go at its pace.
+    pub attached: bool,
     pub stop: CancellationToken,
 }
 
@@ -53,6 +55,8 @@ struct Follower {
     reader: LogReader,
     /// The log's writing side, while it is there: it still has what was appended last.
     log: Option<Arc<RunLog>>,
+    /// Tells commands how far this follower is.
+    pacer: Option<Pacer>,
     /// Tasks that are followed; `None` for all.
     wanted: Option<HashSet<u32>>,
     from_offset: u64,
@@ -108,6 +112,9 @@ impl Follower {
                 // Only the last piece of a read ends where the cursor stands.
                 last.cursor = cursor;
                 self.send(Kind::Output(last)).await?;
+            }
+            if let Some(pacer) = &self.pacer {
+                pacer.moved(cursor);
             }
         }
     }
@@ -177,6 +184,7 @@ async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gon
     let mut follower = Follower {
         reader: logs.reader(id, follow.cursor),
         log: None,
+        pacer: None,
         events,
         wanted,
         from_offset: follow.from_offset,
@@ -208,6 +216,7 @@ async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gon
         follower.reader = logs.reader(id, log.position_of(task, follow.from_offset));
     }
     follower.log = Some(Arc::clone(&log));
+    follower.pacer = follow.attached.then(|| log.pace(follower.reader.position()));
     let (mut appended, mut changed) = (log.appended(), journal.subscribe());
     let mut seen = 0;
     loop {

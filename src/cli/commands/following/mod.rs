@@ -73,6 +73,7 @@ impl Following {
             from_offset: self.from_offset,
             follow: self.follow,
             without_output: self.print.is_grouped(),
+            attached: self.owns,
         }
     }
 

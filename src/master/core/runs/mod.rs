@@ -248,6 +248,9 @@ impl Core {
         let revision = (self.epoch, self.revision);
         let Some(run) = self.runs.get_mut(&id.run) else { return };
         let spec = run.spec();
+        let most = self.policy.output_cap;
+        let output_cap = run.options.output_cap.map_or(most, |asked| asked.min(most));
+        let overflow = run.options.overflow;
         let Some(slot) = usize::try_from(id.index).ok().and_then(|index| run.slots.get_mut(index)) else {
             return;
         };
@@ -286,6 +289,8 @@ impl Core {
             incarnation,
             revision,
             delay: slot.delay(),
+            output_cap,
+            overflow,
         };
         self.effects.push(Effect::Attach(Box::new(order)));
         self.publish(id);
@@ -376,13 +381,12 @@ impl Core {
         self.dispatch(id, now);
     }
 
-    pub(in crate::master::core) fn on_task_capped(&mut self, id: TaskId, capped: bool) {
-        let Some(slot) = self.slot_mut(id).filter(|slot| slot.is_open()) else { return };
-        slot.task.waiting = if capped {
-            "its output has reached the cap; the command waits. Cancel it, or let it be".to_owned()
-        } else {
-            String::new()
+    pub(in crate::master::core) fn on_task_waits(&mut self, id: TaskId, waiting: String) {
+        let Some(slot) = self.slot_mut(id).filter(|slot| slot.is_open() && slot.task.waiting != waiting)
+        else {
+            return;
         };
+        slot.task.waiting = waiting;
         self.publish(id);
     }
 
