@@ -232,3 +232,52 @@ fn a_flood_that_outlives_its_master_ends_with_its_end() {
     let printed = rig.run(&["job", "logs", &run]);
     assert!(printed.out.ends_with("\nthe end\n"), "{}", printed.out.len());
 }
+
+#[test]
+fn a_restored_master_takes_back_what_its_store_lost() {
+    let mut rig = Rig::with_agents(&["a", "b"]);
+    let (command, expected) = gated(&rig);
+    assert_eq!(rig.on("a", "true").status, 0);
+    rig.kill_master();
+    let (data, copy) = (rig.master_dir(), rig.path("copy"));
+    assert!(std::process::Command::new("cp").arg("-a").arg(&data).arg(&copy).status().unwrap().success());
+    rig.start_master(&[]);
+    for agent in ["a", "b"] {
+        rig.wait_state(agent, "active");
+    }
+    let run = rig.detached("a,b", &command);
+    until("both run", || rig.run(&["job", "show", &run]).out.matches("running").count() == 2);
+    rig.kill_master();
+    fs::remove_dir_all(&data).unwrap();
+    fs::rename(&copy, &data).unwrap();
+    rig.start_master(&[]);
+    until("both tasks are back", || rig.run(&["job", "show", &run]).out.matches("running").count() == 2);
+    rig.file("gate", b"");
+    until("both have ended", || rig.run(&["job", "show", &run]).out.matches("exited 7").count() == 2);
+    for agent in ["a", "b"] {
+        let printed = rig.run(&["job", "logs", "--agent", agent, "-N", &run]);
+        assert!(printed.out == expected, "{agent}: {} of {} bytes", printed.out.len(), expected.len());
+        until("the agent has forgotten it", || {
+            fs::read_dir(rig.agent_dir(agent).join("tasks")).unwrap().next().is_none()
+        });
+    }
+    assert_eq!(rig.on("a", "true").status, 125, "nothing new before --restored");
+}
+
+#[test]
+fn an_agent_that_was_given_up_tells_its_facts_later() {
+    let mut rig = Rig::with_agents(&["a"]);
+    let (command, expected) = gated(&rig);
+    let run = rig.detached("a", &command);
+    rig.wait_task(&run, "running");
+    rig.kill_network_half("a");
+    rig.wait_state("a", "offline");
+    assert_eq!(rig.run(&["agent", "delete", "a"]).status, 0);
+    rig.wait_task(&run, "lost");
+    rig.file("gate", b"");
+    rig.start_agent("a", &[]);
+    until("the facts are known", || rig.run(&["job", "show", &run]).out.contains("later that it exited 7"));
+    let task = rig.task(&run);
+    assert_eq!(task["state"], "lost", "an outcome is final: {task}");
+    assert_eq!(rig.run(&["job", "logs", &run]).out, expected);
+}

@@ -9,19 +9,24 @@ use tonic::{Status, Streaming};
 use super::{
     core::Revision,
     facts::FactsReader,
+    keeper::server::known_tasks,
+    keeping::record_of,
     state::{Agent, Standing},
 };
 use crate::{
-    domain::agent::HEARTBEAT,
+    domain::{agent::HEARTBEAT, ids::TaskId},
     sys::random,
     wire::{
         PROTOCOL, SOFTWARE_VERSION,
+        command::task_spec_out,
         proto::{self, RefusalReason, session_request, session_response::Kind},
     },
 };
 
 /// Answers that may wait for the connection.
 pub const ANSWERS: usize = 4;
+/// Tasks in one message of an inventory: their commands are at most 1 MiB, and mostly some bytes.
+const INVENTORY: usize = 2;
 /// Facts go along with every so many heartbeats.
 const FACTS_EVERY: u32 = 6;
 
@@ -77,6 +82,21 @@ fn hello(agent: &Agent) -> proto::Hello {
     }
 }
 
+/// Everything that lies in the agent's directory, in messages of a good size. What cannot be read is left out: the
+/// master learns of it when it asks for that very task.
+fn inventory(agent: &Agent) -> Vec<proto::Inventory> {
+    let known = known_tasks(&agent.layout).unwrap_or_default();
+    let told = |id: &TaskId| {
+        let record = record_of(&agent.layout.task(*id)).ok().flatten()?;
+        Some(proto::KnownTask {
+            spec: Some(task_spec_out(*id, record.spec)),
+            started_ms: record.started_unix_ms,
+        })
+    };
+    let tasks: Vec<proto::KnownTask> = known.iter().filter_map(told).collect();
+    tasks.chunks(INVENTORY).map(|tasks| proto::Inventory { tasks: tasks.to_vec() }).collect()
+}
+
 /// Serves one session to its end.
 pub async fn serve(
     agent: Agent,
@@ -105,6 +125,13 @@ pub async fn serve(
                     next_beat = Instant::now();
                 }
                 let pinged = matches!(kind, session_request::Kind::Ping(_));
+                if matches!(kind, session_request::Kind::Inventory(_)) {
+                    for inventory in inventory(&agent) {
+                        if answers.send(answer(Kind::Inventory(inventory))).await.is_err() {
+                            return;
+                        }
+                    }
+                }
                 if let Some(news) = take(&agent, kind).await
                     && heard.send(news).await.is_err()
                 {
@@ -159,7 +186,7 @@ async fn take(agent: &Agent, kind: session_request::Kind) -> Option<Heard> {
             retry_after: Duration::from_millis(refused.retry_after_ms.into()),
             message: refused.message,
         }),
-        session_request::Kind::Ping(_) => Some(Heard::Alive),
+        session_request::Kind::Ping(_) | session_request::Kind::Inventory(_) => Some(Heard::Alive),
         session_request::Kind::Link(report) => {
             tracing::info!(link = report.link, reason = report.reason, "the master uses this link");
             Some(Heard::Alive)

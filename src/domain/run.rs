@@ -79,6 +79,8 @@ pub struct Task {
     pub batch: u32,
     /// What is waited for, in words.
     pub waiting: String,
+    /// Facts that came after the outcome, where they differ from it.
+    pub later: Option<Outcome>,
 }
 
 impl Task {
@@ -101,7 +103,39 @@ impl Task {
             end_offset: 0,
             batch: 0,
             waiting: String::new(),
+            later: None,
         }
+    }
+}
+
+/// Where the task of this index stands in a list that is sorted by index. Mostly at that very place; but a run that a
+/// master took back from its agents has only the tasks that they told of.
+#[must_use]
+pub fn place_of<T>(tasks: &[T], index: u32, index_of: impl Fn(&T) -> u32) -> Option<usize> {
+    let place = index as usize;
+    match tasks.get(place) {
+        Some(task) if index_of(task) == index => Some(place),
+        _ => tasks.binary_search_by_key(&index, index_of).ok(),
+    }
+}
+
+impl Run {
+    /// The task of this index.
+    #[must_use]
+    pub fn task(&self, index: u32) -> Option<&Task> {
+        self.tasks.get(place_of(&self.tasks, index, |task| task.index)?)
+    }
+
+    /// The same, to be changed.
+    pub fn task_mut(&mut self, index: u32) -> Option<&mut Task> {
+        let place = place_of(&self.tasks, index, |task| task.index)?;
+        self.tasks.get_mut(place)
+    }
+
+    /// One more than the highest index of its tasks.
+    #[must_use]
+    pub fn index_end(&self) -> usize {
+        self.tasks.last().map_or(0, |task| task.index as usize + 1)
     }
 }
 

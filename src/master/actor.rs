@@ -16,13 +16,13 @@ use super::{
     compare::{self, Question},
     core::{
         Core,
-        messages::{Effect, Input, Now, Reply, ReplyTo, SessionId},
+        messages::{Effect, Input, KnownTask, Now, Reply, ReplyTo, SessionId},
     },
     dispatch,
     journal::Journal,
     links::Links,
     output_log::{OutputLogs, budget::Budget},
-    store::{StoreWriter, Written},
+    store::{Store, StoreError, StoreWriter, Written},
 };
 use crate::{
     domain::ids::{RunId, TaskId},
@@ -126,6 +126,8 @@ pub struct Actor {
     inbox: mpsc::Receiver<Message>,
     handle: Handle,
     writer: StoreWriter,
+    /// For reading what is not in memory.
+    store: Store,
     logs: OutputLogs,
     budget: Budget,
     shutdown: Shutdown,
@@ -153,6 +155,7 @@ impl Actor {
         core: Core,
         started: Instant,
         store: impl FnOnce(Box<dyn Fn(Written) + Send>) -> std::io::Result<StoreWriter>,
+        history: Store,
         logs: OutputLogs,
         shutdown: Shutdown,
     ) -> std::io::Result<(Self, Handle)> {
@@ -166,6 +169,7 @@ impl Actor {
             inbox,
             handle: handle.clone(),
             writer,
+            store: history,
             logs,
             budget: Budget::default(),
             shutdown,
@@ -271,6 +275,10 @@ impl Actor {
                     self.shutdown.tracker.spawn(dispatch::signal(links, id, by, grace_ms));
                 }
             }
+            Effect::LookUp(session, known) => {
+                let (handle, store) = (self.handle.clone(), self.store.clone());
+                self.shutdown.tracker.spawn(look_up(handle, store, session, known));
+            }
             Effect::Ping(session) => self.order(session, session_request::Kind::Ping(proto::Ping {})),
             Effect::StopAgent { session, grace_ms } => {
                 self.order(session, session_request::Kind::Stop(proto::StopAgent { grace_ms }));
@@ -318,5 +326,19 @@ impl Actor {
             // A session whose queue is full is about to be closed for its silence.
             let _ = session.orders.try_send(order);
         }
+    }
+}
+
+/// Asks the store about tasks that an agent has. When it cannot be read they stay where they are, until the agent
+/// returns the next time.
+async fn look_up(handle: Handle, store: Store, session: SessionId, known: Vec<KnownTask>) {
+    let looked = tokio::task::spawn_blocking(move || {
+        let find = |known: KnownTask| Ok((known.clone(), store.find(&known)?));
+        known.into_iter().map(find).collect::<Result<Vec<_>, StoreError>>()
+    });
+    match looked.await {
+        Ok(Ok(found)) => handle.tell(Input::LookedUp(session, found)).await,
+        Ok(Err(error)) => tracing::error!(%error, "cannot look up what an agent has"),
+        Err(_) => {}
     }
 }

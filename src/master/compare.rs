@@ -45,7 +45,11 @@ pub async fn maskers(handle: &Handle, run: &Run, masks: Masks) -> Vec<Masker> {
         let own = [Some(name.as_str()), host, address.map(|host| host.trim_matches(['[', ']']))];
         Masker::new(masks, own.into_iter().flatten())
     };
-    run.tasks.iter().map(|task| masker(&task.agent)).collect()
+    let mut maskers = vec![Masker::default(); run.index_end()];
+    for task in &run.tasks {
+        maskers[task.index as usize] = masker(&task.agent);
+    }
+    maskers
 }
 
 /// Feeds a grouping with all that a log holds now.

@@ -36,6 +36,8 @@ use crate::{
 const REQUESTS: usize = 8;
 /// How far the log of a run may be ahead of a client at whose pace its commands go.
 const PACE_WINDOW: u64 = 64 * 1024 * 1024;
+/// An offset that no output reaches: an agent that is asked for what follows it sends nothing.
+const BEYOND: u64 = 1 << 62;
 /// How often a log that cannot be written is tried again.
 const DISK_RETRY: Duration = Duration::from_secs(1);
 /// How long an agent may take to answer a signal.
@@ -121,7 +123,7 @@ async fn follow(context: Context, order: AttachOrder) -> Lost {
             return error.into();
         }
     };
-    let from = log.task_end(order.id.index);
+    let from = if order.discard { BEYOND } else { log.task_end(order.id.index) };
     let share = context.budget.narrow();
     let mut attached = Attached {
         id: order.id,

@@ -176,6 +176,7 @@ impl Server {
             core,
             started,
             move |written| StoreWriter::start(connection, written),
+            self.store.clone(),
             logs.clone(),
             shutdown.clone(),
         )

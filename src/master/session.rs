@@ -17,7 +17,7 @@ use tonic::Streaming;
 
 use super::{
     actor::{Handle, SessionHandle},
-    core::messages::{Input, Newcomer, Reply, SessionId, SessionRefusal},
+    core::messages::{Input, KnownTask, Newcomer, Reply, SessionId, SessionRefusal},
     links::{self, DirectTarget, LinkNews, Links},
 };
 use crate::{
@@ -33,6 +33,7 @@ use crate::{
         accept::Accepted,
         agent::labels_in,
         channel::Channel,
+        command::task_id,
         proto::{self, RefusalReason, session_request, session_response},
     },
 };
@@ -150,6 +151,8 @@ impl Sessions {
                     observed_address: address.to_string(),
                 };
                 let _ = requests.send(request(session_request::Kind::Welcome(welcome))).await;
+                let ask = session_request::Kind::Inventory(proto::AskInventory {});
+                let _ = requests.send(request(ask)).await;
                 let (news, told) = mpsc::channel(4);
                 let _ends_direct = close.clone().drop_guard();
                 self.find_link(&links, &name, direct, preference, news, &close).await;
@@ -268,6 +271,13 @@ fn newcomer(
     }
 }
 
+/// A task of an inventory; what makes no sense is left where it is.
+fn known_task(known: proto::KnownTask) -> Option<KnownTask> {
+    let spec = known.spec?;
+    let id = task_id(&spec.run_id, spec.task_index).ok()?;
+    Some(KnownTask { id, spec: spec.try_into().ok()?, started_ms: known.started_ms })
+}
+
 struct Pump {
     handle: Handle,
     id: SessionId,
@@ -337,6 +347,10 @@ impl Pump {
             session_response::Kind::Closing(closing) => {
                 tracing::info!(reason = closing.reason, "an agent goes away");
                 return false;
+            }
+            session_response::Kind::Inventory(inventory) => {
+                let known = inventory.tasks.into_iter().filter_map(known_task).collect();
+                Input::InventoryTold(self.id, known)
             }
             session_response::Kind::Hello(_)
             | session_response::Kind::Heartbeat(_)

@@ -25,6 +25,7 @@ impl From<Task> for proto::Task {
             end_offset: task.end_offset,
             batch: task.batch,
             waiting: task.waiting,
+            later: task.later.map(Into::into),
         }
     }
 }
@@ -57,6 +58,7 @@ impl TryFrom<proto::Task> for Task {
             end_offset: task.end_offset,
             batch: task.batch,
             waiting: task.waiting,
+            later: task.later.map(TryInto::try_into).transpose()?,
         })
     }
 }

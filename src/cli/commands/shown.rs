@@ -71,6 +71,7 @@ pub(super) fn task_json(task: &Task) -> serde_json::Value {
         "end_offset": task.end_offset,
         "no_contact_since_ms": task.no_contact_since_ms,
         "waiting": task.waiting,
+        "later": task.later,
     })
 }
 
@@ -106,7 +107,10 @@ pub(super) fn run_json(run: &Run, output: Option<&HashMap<u32, [Vec<u8>; 2]>>) -
 /// The word for a task that may not have ended.
 pub(super) fn state_text(task: &Task) -> String {
     match &task.state {
-        TaskState::Ended(outcome) => outcome.to_string(),
+        TaskState::Ended(outcome) => match &task.later {
+            Some(later) => format!("{outcome}; it came to light later that it {later}"),
+            None => outcome.to_string(),
+        },
         state => match (task.no_contact_since_ms, task.waiting.as_str()) {
             (Some(since), _) => {
                 format!("{}, no contact since {}", state.word(), local_time(since, unix_ms()))

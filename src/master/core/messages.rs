@@ -59,6 +59,31 @@ pub struct Newcomer {
     pub trust: String,
 }
 
+/// A task that an agent still has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownTask {
+    /// Which.
+    pub id: TaskId,
+    /// What it is.
+    pub spec: TaskSpec,
+    /// When it was started, in milliseconds since the Unix epoch on the agent's clock.
+    pub started_ms: u64,
+}
+
+/// What the store knows of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InStore {
+    /// Its outcome.
+    Ended,
+    /// Its run was deleted, by a person or because it was old.
+    Deleted,
+    /// Nothing at all: the store was restored from a backup, or belongs to another master.
+    Nothing {
+        /// The run's number is taken by another run.
+        number_taken: bool,
+    },
+}
+
 /// A request to be let in.
 #[derive(Clone, Debug)]
 pub struct EnrollAsked {
@@ -178,6 +203,10 @@ pub enum Input {
     Heard(SessionId),
     /// An agent told facts.
     FactsTold(SessionId, Facts),
+    /// An agent told which tasks it still has.
+    InventoryTold(SessionId, Vec<KnownTask>),
+    /// What the store knows of tasks that an agent has and that are not live.
+    LookedUp(SessionId, Vec<(KnownTask, InStore)>),
     /// Another link is used, or the same one for another reason.
     LinkChanged {
         /// Whose.
@@ -299,6 +328,8 @@ pub enum Effect {
         /// TERM to KILL.
         grace_ms: u32,
     },
+    /// Look up in the store what an agent has and what is not live; answer with `LookedUp`.
+    LookUp(SessionId, Vec<KnownTask>),
     /// Ask an agent for a sign of life.
     Ping(SessionId),
     /// End an agent.
@@ -350,6 +381,8 @@ pub struct AttachOrder {
     pub output_cap: u64,
     /// What happens to more.
     pub overflow: Overflow,
+    /// Nothing of its output is wanted.
+    pub discard: bool,
 }
 
 /// What the store is to change.
@@ -363,8 +396,12 @@ pub enum Write {
     PutToken(StoredToken),
     /// A new run with its tasks.
     PutRun(Box<StoredRun>),
+    /// A run that the store did not know, or some of whose tasks it did not know.
+    TakeBack(Box<StoredRun>),
     /// A task as it is now.
     PutTask(RunId, StoredTask),
+    /// Facts that came after a task's outcome, which stays; they are shown beside it where they differ.
+    PutLater(TaskId, Outcome),
     /// A run's gate as it is now.
     PutGate(RunId, Gate),
     /// A run has ended at this time.

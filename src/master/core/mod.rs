@@ -201,6 +201,8 @@ impl Core {
                     session.facts = Some(facts);
                 }
             }
+            Input::InventoryTold(session, known) => self.on_inventory(session, known, now),
+            Input::LookedUp(session, found) => self.on_looked_up(session, found, now),
             Input::LinkChanged { session, direct, reason } => {
                 if let Some(session) = self.session_mut(session) {
                     session.direct = direct;

@@ -71,7 +71,7 @@ impl Watcher {
 
     /// When a frame was printed, on the master's clock.
     fn time_of(&self, task: u32, frame: &Frame) -> u64 {
-        let started_ms = self.run.tasks.get(task as usize).and_then(|task| task.started_ms);
+        let started_ms = self.run.task(task).and_then(|task| task.started_ms);
         started_ms.unwrap_or(self.run.created_ms) + frame.time_ns / 1_000_000
     }
 
@@ -81,7 +81,7 @@ impl Watcher {
             if let Some(outcome) = task.state.outcome() {
                 self.grouping.end(task.index, outcome.clone());
             }
-            if let Some(known) = self.run.tasks.get_mut(task.index as usize) {
+            if let Some(known) = self.run.task_mut(task.index) {
                 known.clone_from(&task);
             }
             self.changed.push(task);
@@ -94,7 +94,12 @@ impl Watcher {
 
     fn digest(&mut self) -> proto::RunDigest {
         let begun = Instant::now();
-        let groups = self.grouping.groups();
+        let mut groups = self.grouping.groups();
+        for group in &mut groups {
+            // A run that was taken back from its agents has holes between its tasks.
+            group.tasks.retain(|task| self.run.task(*task).is_some());
+        }
+        groups.retain(|group| !group.tasks.is_empty());
         let more_groups = u32::try_from(groups.len().saturating_sub(GROUPS)).unwrap_or(u32::MAX);
         let groups = groups.into_iter().take(GROUPS).map(|group| self.group_out(group)).collect();
         let run = std::mem::take(&mut self.first).then(|| self.run.clone().into());

@@ -13,7 +13,7 @@ pub use writer::{StoreWriter, Written};
 
 use super::core::{
     Remembered,
-    messages::{StoredAgent, StoredRun, StoredTask, StoredToken},
+    messages::{InStore, KnownTask, StoredAgent, StoredRun, StoredTask, StoredToken},
 };
 use crate::{
     domain::{
@@ -141,6 +141,31 @@ impl Store {
         read().map_err(|source| self.error(source))
     }
 
+    /// What there is to know of a task that an agent still has.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn find(&self, known: &KnownTask) -> Result<InStore, StoreError> {
+        let read = || {
+            let connection = self.connect()?;
+            let id = known.id.run.to_string();
+            let gone = "SELECT gone FROM runs WHERE id = ?1";
+            let run = connection.query_row(gone, [&id], |row| row.get::<_, Option<String>>(0)).optional()?;
+            let task = "SELECT 1 FROM tasks WHERE run = ?1 AND position = ?2";
+            let has_task = connection.query_row(task, params![id, known.id.index], |_| Ok(())).optional()?;
+            if matches!(run, Some(Some(_))) {
+                return Ok(InStore::Deleted);
+            }
+            if has_task.is_some() {
+                return Ok(InStore::Ended);
+            }
+            let number = "SELECT 1 FROM runs WHERE number = ?1 AND id <> ?2";
+            let taken = connection.query_row(number, params![known.spec.run_number, id], |_| Ok(()));
+            Ok(InStore::Nothing { number_taken: taken.optional()?.is_some() })
+        };
+        read().map_err(|source| self.error(source))
+    }
+
     /// Runs without their tasks, newest first.
     ///
     /// # Errors
@@ -246,6 +271,7 @@ fn task(row: &Row<'_>) -> rusqlite::Result<StoredTask> {
         end_offset: row.get(7)?,
         batch: row.get(8)?,
         waiting: String::new(),
+        later: row.get::<_, Option<String>>(11)?.map(|_| json(row, 11)).transpose()?,
     };
     Ok(StoredTask {
         task,
@@ -271,7 +297,7 @@ fn load_run(connection: &Connection, reference: RunReference) -> rusqlite::Resul
     let Some(mut found) = found else { return Ok(None) };
     let mut statement = connection.prepare(
         "SELECT position, agent, fingerprint, incarnation, outcome, started_ms, duration_ns, end_offset, batch, \
-         start_by_ms, cancelled_by FROM tasks WHERE run = ?1 ORDER BY position",
+         start_by_ms, cancelled_by, later FROM tasks WHERE run = ?1 ORDER BY position",
     )?;
     let tasks = statement.query_map([found.run.id.to_string()], task)?;
     found.tasks = tasks.collect::<rusqlite::Result<_>>()?;

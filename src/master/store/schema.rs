@@ -39,6 +39,9 @@ const MIGRATIONS: [&str; 2] = [
     "
     ALTER TABLE agents ADD COLUMN set_labels TEXT NOT NULL DEFAULT '{}';
     ALTER TABLE runs ADD COLUMN gate TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE runs ADD COLUMN gone TEXT;
+    ALTER TABLE tasks ADD COLUMN later TEXT;
+    CREATE INDEX tasks_agent ON tasks (agent, run);
 ",
 ];
 

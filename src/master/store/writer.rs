@@ -9,7 +9,7 @@ use rusqlite::{Connection, Transaction, params};
 
 use crate::{
     domain::{ids::RunId, outcome::Outcome},
-    master::core::messages::{StoredTask, Write, WriteToken},
+    master::core::messages::{StoredRun, StoredTask, Write, WriteToken},
 };
 
 /// How a write went.
@@ -141,30 +141,25 @@ fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::Result<()> {
                 .prepare_cached("INSERT OR REPLACE INTO tokens VALUES (?1, ?2, ?3)")?
                 .execute(params![token.hash, token.expires_ms, token.uses_left])?;
         }
-        Write::PutRun(stored) => {
-            let run = &stored.run;
+        Write::PutRun(stored) => put_run(transaction, "INSERT", stored)?,
+        Write::TakeBack(stored) => {
+            put_run(transaction, "INSERT OR IGNORE", stored)?;
             transaction
-                .prepare_cached("INSERT INTO runs (id, number, operator, target, plain_name, command, options, created_ms, \
-                     ended_ms, left_out, task_count) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                .prepare_cached(
+                    "UPDATE runs SET ended_ms = NULL, \
+                     task_count = (SELECT count(*) FROM tasks WHERE run = runs.id) WHERE id = ?1",
                 )?
-                .execute(params![
-                    run.id.to_string(),
-                    run.number,
-                    run.operator,
-                    run.target,
-                    run.plain_name,
-                    to_json(&run.command)?,
-                    to_json(&stored.options)?,
-                    run.created_ms,
-                    run.ended_ms,
-                    to_json(&run.left_out)?,
-                    run.task_count
-                ])?;
-            for task in &stored.tasks {
-                put_task(transaction, run.id, task)?;
-            }
+                .execute([stored.run.id.to_string()])?;
         }
         Write::PutTask(run, task) => put_task(transaction, *run, task)?,
+        Write::PutLater(id, outcome) => {
+            let outcome = to_json(outcome)?;
+            transaction
+                .prepare_cached(
+                    "UPDATE tasks SET later = ?3 WHERE run = ?1 AND position = ?2 AND outcome <> ?3",
+                )?
+                .execute(params![id.run.to_string(), id.index, outcome])?;
+        }
         Write::PutGate(run, gate) => {
             transaction
                 .prepare_cached("UPDATE runs SET gate = ?2 WHERE id = ?1")?
@@ -191,7 +186,8 @@ fn put_task(transaction: &Transaction<'_>, run: RunId, stored: &StoredTask) -> r
     let outcome = task.state.outcome();
     transaction
         .prepare_cached(
-            "INSERT OR REPLACE INTO tasks VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+            "INSERT OR REPLACE INTO tasks (run, position, agent, fingerprint, incarnation, outcome, succeeded, \
+             started_ms, duration_ns, end_offset, batch, start_by_ms, cancelled_by) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         )?
         .execute(params![
             run.to_string(),
@@ -209,4 +205,27 @@ fn put_task(transaction: &Transaction<'_>, run: RunId, stored: &StoredTask) -> r
             stored.cancelled_by
         ])?;
     Ok(())
+}
+
+fn put_run(transaction: &Transaction<'_>, insert: &str, stored: &StoredRun) -> rusqlite::Result<()> {
+    let run = &stored.run;
+    transaction
+        .prepare_cached(&format!(
+            "{insert} INTO runs (id, number, operator, target, plain_name, command, options, created_ms, ended_ms, \
+             left_out, task_count) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
+        ))?
+        .execute(params![
+            run.id.to_string(),
+            run.number,
+            run.operator,
+            run.target,
+            run.plain_name,
+            to_json(&run.command)?,
+            to_json(&stored.options)?,
+            run.created_ms,
+            run.ended_ms,
+            to_json(&run.left_out)?,
+            run.task_count
+        ])?;
+    stored.tasks.iter().try_for_each(|task| put_task(transaction, run.id, task))
 }

@@ -85,17 +85,19 @@ impl LiveRun {
     }
 
     /// Notes that an open task has ended.
-    pub(super) fn note_end(&mut self, index: usize) {
-        let Some(slot) = self.slots.get_mut(index) else { return };
+    pub(super) fn note_end(&mut self, index: u32) {
+        let Some(slot) = self.slot_mut(index) else { return };
+        let (opened, failed) = (slot.opened, slot.has_failed());
+        let in_flight = std::mem::take(&mut slot.in_flight);
         self.open -= 1;
-        self.opened_open -= usize::from(slot.opened);
-        self.in_flight -= usize::from(std::mem::take(&mut slot.in_flight));
-        self.failed += u32::from(slot.has_failed());
+        self.opened_open -= usize::from(opened);
+        self.in_flight -= usize::from(in_flight);
+        self.failed += u32::from(failed);
     }
 
     /// Notes that a task that was taken, but not sent, has to wait for its agent again.
-    pub(super) fn give_back(&mut self, index: usize) {
-        if let Some(slot) = self.slots.get_mut(index).filter(|slot| slot.in_flight && !slot.sent) {
+    pub(super) fn give_back(&mut self, index: u32) {
+        if let Some(slot) = self.slot_mut(index).filter(|slot| slot.in_flight && !slot.sent) {
             slot.in_flight = false;
             self.in_flight -= 1;
         }
@@ -183,7 +185,7 @@ impl Core {
             let text = self.offline_text(&agent, now);
             let Some(run) = self.runs.get_mut(&id) else { return };
             run.opened_open += 1;
-            let Some(slot) = run.slots.get_mut(index as usize) else { continue };
+            let Some(slot) = run.slot_mut(index) else { continue };
             slot.opened = true;
             slot.set_deadline(deadline, now);
             if is_there {
@@ -208,7 +210,7 @@ impl Core {
                 return;
             }
             let Some(index) = run.queue.pop_front() else { return };
-            let Some(slot) = run.slots.get_mut(index as usize) else { continue };
+            let Some(slot) = run.slot_mut(index) else { continue };
             let is_due = slot.is_open() && slot.opened && !slot.in_flight;
             // One whose agent has left meanwhile comes back with it.
             let is_there = self.agents.get(&slot.task.agent).is_some_and(|row| row.session.is_some());
@@ -216,13 +218,13 @@ impl Core {
                 continue;
             }
             slot.in_flight = true;
-            run.in_flight += 1;
             if slot.start_by < now.monotonic + START_WITHIN / 2 {
                 // It waited for its turn, and that was not its agent's fault. Its incarnation is recorded anew, and
                 // with it the new deadline.
                 slot.set_deadline(now.monotonic + START_WITHIN, now);
                 slot.incarnation = None;
             }
+            run.in_flight += 1;
             self.dispatch(TaskId { run: id, index }, now);
         }
     }
@@ -244,7 +246,7 @@ impl Core {
         let wants = |run: &&mut LiveRun| run.options.plan.stop_if.differs && run.has_unstarted();
         let Some(run) = self.runs.get_mut(&id.run).filter(wants) else { return };
         let ended = |index: u32| -> Option<(u32, Outcome)> {
-            let slot = run.slots.get(index as usize)?;
+            let slot = run.slot(index)?;
             Some((index, slot.task.state.outcome()?.clone()))
         };
         let Some((_, outcome)) = ended(id.index).filter(|(_, outcome)| outcome.has_run()) else { return };
@@ -261,7 +263,7 @@ impl Core {
         let Some(run) = self.runs.get_mut(&id.run) else { return };
         run.checking = run.checking.saturating_sub(1);
         if !agrees && !run.gate.accepted.contains(&id.index) {
-            let name = |index: u32| run.slots.get(index as usize).map(|slot| slot.task.agent.to_string());
+            let name = |index: u32| run.slot(index).map(|slot| slot.task.agent.to_string());
             let (this, canary) = (name(id.index), run.gate.accepted.first().and_then(|index| name(*index)));
             run.differing = Some(format!(
                 "{} did not print and end as {} did",

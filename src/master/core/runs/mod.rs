@@ -4,6 +4,7 @@
 //! before it was first sent, before its deadline, and not after somebody cancelled it.
 
 mod gate;
+mod returning;
 mod starting;
 
 use std::{collections::VecDeque, time::Duration};
@@ -20,7 +21,7 @@ use crate::{
         name::AgentName,
         outcome::{Ending, Outcome},
         plan::Gate,
-        run::{Run, RunOptions, Task, TaskState},
+        run::{Run, RunOptions, Task, TaskState, place_of},
     },
     trust::fingerprint::Fingerprint,
 };
@@ -85,6 +86,25 @@ struct Slot {
 }
 
 impl Slot {
+    fn new(task: Task, fingerprint: Fingerprint) -> Self {
+        Self {
+            task,
+            fingerprint,
+            incarnation: None,
+            recording: false,
+            start_by: Duration::ZERO,
+            start_by_ms: 0,
+            cancelled_by: None,
+            attempt: 0,
+            attached: None,
+            opened: false,
+            in_flight: false,
+            sent: false,
+            failures: 0,
+            stored: false,
+        }
+    }
+
     fn is_open(&self) -> bool {
         self.task.state.outcome().is_none()
     }
@@ -173,6 +193,19 @@ impl LiveRun {
         Self { begun: true, compare_anew, ..Self::new(stored.run, stored.options, slots) }
     }
 
+    fn place(&self, index: u32) -> Option<usize> {
+        place_of(&self.slots, index, |slot| slot.task.index)
+    }
+
+    fn slot(&self, index: u32) -> Option<&Slot> {
+        self.slots.get(self.place(index)?)
+    }
+
+    fn slot_mut(&mut self, index: u32) -> Option<&mut Slot> {
+        let place = self.place(index)?;
+        self.slots.get_mut(place)
+    }
+
     pub(in crate::master::core) fn is_active(&self) -> bool {
         self.open > 0
     }
@@ -222,7 +255,7 @@ impl LiveRun {
 
 impl Core {
     fn slot_mut(&mut self, id: TaskId) -> Option<&mut Slot> {
-        self.runs.get_mut(&id.run)?.slots.get_mut(usize::try_from(id.index).ok()?)
+        self.runs.get_mut(&id.run)?.slot_mut(id.index)
     }
 
     pub(in crate::master::core) fn find_run(&self, reference: RunReference) -> Option<&LiveRun> {
@@ -251,9 +284,8 @@ impl Core {
         let most = self.policy.output_cap;
         let output_cap = run.options.output_cap.map_or(most, |asked| asked.min(most));
         let overflow = run.options.overflow;
-        let Some(slot) = usize::try_from(id.index).ok().and_then(|index| run.slots.get_mut(index)) else {
-            return;
-        };
+        let Some(place) = run.place(id.index) else { return };
+        let slot = &mut run.slots[place];
         slot.recording = false;
         if !slot.is_open() || slot.attached.is_some() || !run.begun {
             return;
@@ -291,6 +323,7 @@ impl Core {
             delay: slot.delay(),
             output_cap,
             overflow,
+            discard: false,
         };
         self.effects.push(Effect::Attach(Box::new(order)));
         self.publish(id);
@@ -327,8 +360,8 @@ impl Core {
         now: Now,
     ) {
         let Some(slot) = self.slot_mut(id) else {
-            // All of that run is on the disk long since.
-            return self.effects.push(Effect::OutcomeStored(id));
+            // All of that run is on the disk long since. An outcome is final; facts that come later stand beside it.
+            return self.persist(vec![Write::PutLater(id, outcome)], Parked::Outcome(id));
         };
         slot.task.end_offset = slot.task.end_offset.max(end_offset);
         if slot.is_open() {
@@ -399,7 +432,7 @@ impl Core {
         }
         let mut writes = vec![Write::PutTask(id.run, slot.to_store())];
         if let Some(run) = self.runs.get_mut(&id.run) {
-            run.note_end(id.index as usize);
+            run.note_end(id.index);
         }
         self.publish(id);
         if self.end_run_if_over(id.run, now) {
@@ -500,7 +533,7 @@ impl Core {
     pub(in crate::master::core) fn agent_is_back(&mut self, name: &AgentName, now: Now) {
         for id in self.open_tasks_of(name) {
             let Some(run) = self.runs.get_mut(&id.run) else { continue };
-            let Some(slot) = run.slots.get_mut(id.index as usize) else { continue };
+            let Some(slot) = run.slot_mut(id.index) else { continue };
             slot.failures = 0;
             if slot.in_flight {
                 self.dispatch(id, now);
@@ -521,7 +554,7 @@ impl Core {
             } else if slot.opened {
                 slot.wait_for_agent(now);
                 if let Some(run) = self.runs.get_mut(&id.run) {
-                    run.give_back(id.index as usize);
+                    run.give_back(id.index);
                 }
             }
             self.publish(id);

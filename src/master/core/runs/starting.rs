@@ -140,22 +140,7 @@ impl Core {
 
     fn new_slot(&self, index: u32, agent: AgentName, batch: u32) -> Slot {
         let fingerprint = self.agents[&agent].stored.fingerprint;
-        Slot {
-            task: Task { batch, ..Task::queued(index, agent) },
-            fingerprint,
-            incarnation: None,
-            recording: false,
-            start_by: Duration::ZERO,
-            start_by_ms: 0,
-            cancelled_by: None,
-            attempt: 0,
-            attached: None,
-            opened: false,
-            in_flight: false,
-            sent: false,
-            failures: 0,
-            stored: false,
-        }
+        Slot::new(Task { batch, ..Task::queued(index, agent) }, fingerprint)
     }
 
     /// Opens a task of a run that is not stored yet: what is decided here is in the run's first transaction.

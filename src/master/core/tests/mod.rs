@@ -528,3 +528,49 @@ fn names_that_nobody_has_start_nothing() {
     }
     assert_eq!(world.run(1, "web-[1-4]&@all").task_count, 2);
 }
+
+#[test]
+fn what_a_returning_agent_has_is_taken_back_or_taken_over() {
+    use crate::{
+        domain::command::TaskSpec,
+        master::core::messages::{InStore, KnownTask},
+    };
+    let mut world = World::new();
+    world.agent("web-1");
+    world.connect(1, "web-1", "boot");
+    world.run(1, "web-1");
+    let spec = TaskSpec {
+        run_number: 7,
+        operator: "ana".into(),
+        target: "@all".into(),
+        command: Command::new(vec![b"true".to_vec()]).unwrap(),
+        environment: Vec::new(),
+        working_directory: None,
+        timeout_ms: None,
+        kill_grace_ms: 1,
+    };
+    let known = |run, index| KnownTask { id: task(run, index), spec: spec.clone(), started_ms: 5 };
+    world.attaches();
+    // A live task needs no looking up; others do.
+    world.put(Input::InventoryTold(1, vec![known(1, 0), known(2, 3), known(3, 0)]));
+    let asked = world.out.iter().find_map(|effect| match effect {
+        Effect::LookUp(1, asked) => Some(asked.iter().map(|known| known.id).collect::<Vec<_>>()),
+        _ => None,
+    });
+    assert_eq!(asked, Some(vec![task(2, 3), task(3, 0)]));
+    let nothing = InStore::Nothing { number_taken: false };
+    world.put(Input::LookedUp(1, vec![(known(2, 3), nothing), (known(3, 0), InStore::Ended)]));
+    let orders = world.attaches();
+    assert_eq!(orders.iter().map(|order| order.id).collect::<Vec<_>>(), [task(2, 3), task(3, 0)]);
+    assert!(orders.iter().all(|order| order.spec.is_none()), "nothing of it is started again");
+    let Reply::Live(run) = world.ask(|reply| Input::FindRun(RunReference::Number(7), reply)) else {
+        panic!()
+    };
+    assert_eq!((run.tasks.len(), run.tasks[0].index, run.target.as_str()), (1, 3, "@all"));
+    for order in &orders {
+        let outcome = Outcome::from(Ending::Exited(3));
+        world.put(Input::TaskEnded { id: order.id, outcome, end_offset: 0, duration_ns: 1 });
+        assert!(world.out.contains(&Effect::OutcomeStored(order.id)), "the agent may forget {}", order.id);
+    }
+    assert!(world.core.runs.len() == 1, "only the first run is live");
+}

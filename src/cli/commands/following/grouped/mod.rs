@@ -163,7 +163,7 @@ impl Watcher {
         }
         for task in digest.tasks {
             let task = Task::try_from(task).map_err(Failure::new)?;
-            if let Some(known) = self.run.tasks.get_mut(task.index as usize) {
+            if let Some(known) = self.run.task_mut(task.index) {
                 *known = task;
             }
         }

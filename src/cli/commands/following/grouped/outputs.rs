@@ -180,7 +180,7 @@ impl Watcher {
     }
 
     async fn output_of(&self, group: &proto::Group) -> Result<Streaming<proto::RunEvent>, CallError> {
-        let agent = self.run.tasks.get(group.example as usize).map(|task| task.agent.to_string());
+        let agent = self.run.task(group.example).map(|task| task.agent.to_string());
         let request = proto::FollowRunRequest {
             run: Some(RunReference::Id(self.run.id).into()),
             agents: agent.into_iter().collect(),

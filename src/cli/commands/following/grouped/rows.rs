@@ -71,7 +71,7 @@ impl Watcher {
     }
 
     pub(super) fn tasks_of(&self, group: &proto::Group) -> impl Iterator<Item = &Task> {
-        group.tasks.iter().filter_map(|task| self.run.tasks.get(*task as usize))
+        group.tasks.iter().filter_map(|task| self.run.task(*task))
     }
 
     fn running_text(&self, group: &proto::Group) -> String {

@@ -1,0 +1,137 @@
+//! What a returning agent has that is not live here: outcomes that were stored but never handed over, facts that come
+//! after an outcome, and runs that the store lost because it was restored from a backup.
+
+use super::{LiveRun, Slot};
+use crate::{
+    domain::{
+        groups::mask::Masks,
+        ids::TaskId,
+        name::AgentName,
+        plan::Gate,
+        run::{Overflow, Run, RunOptions, Task, TaskState},
+    },
+    master::core::{
+        Core, Parked, audit,
+        messages::{AttachOrder, Effect, InStore, KnownTask, Now, SessionId, StoredRun, Write},
+    },
+};
+
+impl Core {
+    pub(in crate::master::core) fn on_inventory(
+        &mut self,
+        session: SessionId,
+        known: Vec<KnownTask>,
+        now: Now,
+    ) {
+        self.on_heard(session, now);
+        if !self.sessions.contains_key(&session) {
+            return;
+        }
+        let is_live = |id: TaskId| {
+            let run = self.runs.get(&id.run);
+            run.is_some_and(|run| run.slot(id.index).is_some())
+        };
+        let unknown: Vec<KnownTask> = known.into_iter().filter(|known| !is_live(known.id)).collect();
+        if !unknown.is_empty() {
+            self.effects.push(Effect::LookUp(session, unknown));
+        }
+    }
+
+    pub(in crate::master::core) fn on_looked_up(
+        &mut self,
+        session: SessionId,
+        found: Vec<(KnownTask, InStore)>,
+        now: Now,
+    ) {
+        let Some(name) = self.sessions.get(&session).cloned() else { return };
+        for (known, in_store) in found {
+            match in_store {
+                InStore::Ended => self.take_facts(&name, session, known.id, false, now),
+                InStore::Deleted => self.take_facts(&name, session, known.id, true, now),
+                InStore::Nothing { number_taken } => self.take_back(&name, known, number_taken, now),
+            }
+        }
+    }
+
+    /// Attaches a task whose outcome is stored, to hear what there is to hear, and to let the agent forget it.
+    fn take_facts(&mut self, name: &AgentName, session: SessionId, id: TaskId, discard: bool, now: Now) {
+        let Some(incarnation) =
+            self.agents.get(name).and_then(|row| row.session.as_ref()).map(|open| open.incarnation.clone())
+        else {
+            return;
+        };
+        let order = AttachOrder {
+            id,
+            session,
+            // Above every attempt of the run's life, and above the last one of this kind.
+            attempt: now.unix_ms,
+            spec: None,
+            incarnation,
+            revision: (self.epoch, self.revision),
+            delay: std::time::Duration::ZERO,
+            output_cap: self.policy.output_cap,
+            overflow: Overflow::Gap,
+            discard,
+        };
+        self.effects.push(Effect::Attach(Box::new(order)));
+    }
+
+    /// Makes a run anew from what an agent tells of it; other agents' tasks are added as they return.
+    fn take_back(&mut self, name: &AgentName, known: KnownTask, number_taken: bool, now: Now) {
+        let Some(row) = self.agents.get(name) else { return };
+        let Some(open) = &row.session else { return };
+        let KnownTask { id, spec, started_ms } = known;
+        let task = Task { state: TaskState::Dispatched, ..Task::queued(id.index, name.clone()) };
+        let slot = Slot {
+            opened: true,
+            in_flight: true,
+            sent: true,
+            incarnation: Some(open.incarnation.clone()),
+            ..Slot::new(task, row.stored.fingerprint)
+        };
+        if let Some(run) = self.runs.get_mut(&id.run) {
+            let place = run.slots.partition_point(|slot| slot.task.index < id.index);
+            run.slots.insert(place, slot);
+            run.run.task_count += 1;
+            run.count_anew();
+        } else {
+            let taken = number_taken || self.runs.values().any(|run| run.run.number == spec.run_number);
+            let number = if taken { self.last_number + 1 } else { spec.run_number };
+            self.last_number = self.last_number.max(number);
+            let run = Run {
+                id: id.run,
+                number,
+                operator: spec.operator,
+                plain_name: false,
+                target: spec.target,
+                command: spec.command,
+                created_ms: started_ms,
+                ended_ms: None,
+                tasks: Vec::new(),
+                task_count: 1,
+                succeeded: 0,
+                unfinished: 1,
+                left_out: Vec::new(),
+                gate: Gate::default(),
+                masks: Masks::default(),
+            };
+            let mut live = LiveRun::new(run, RunOptions::default(), vec![slot]);
+            live.begun = true;
+            self.runs.insert(id.run, live);
+        }
+        let Some(run) = self.runs.get(&id.run) else { return };
+        let stored = StoredRun {
+            run: run.view(),
+            options: run.options.clone(),
+            tasks: run.slots.iter().map(Slot::to_store).collect(),
+        };
+        let subject = format!("run {}", stored.run.number);
+        let detail = format!("from {name}: the store did not know it");
+        let writes = vec![
+            Write::TakeBack(Box::new(stored)),
+            audit(now, "reconciliation", "take back", &subject, detail),
+        ];
+        self.persist(writes, Parked::Nothing);
+        self.dispatch(id, now);
+    }
+}
