@@ -106,3 +106,50 @@ fn scripts_read_events_with_a_schema() {
     assert_eq!(fs::read(directory.join("node02.log")).unwrap().len(), 4);
     assert_eq!(fs::read_to_string(directory.join("failed")).unwrap(), "node02\n");
 }
+
+#[test]
+fn history_is_found_run_again_and_deleted() {
+    let rig = fleet(3);
+    rig.run(&["run", "@all", "echo first; [ $SLOTH_AGENT != node02 ]"]);
+    rig.run(&["run", "node01", "echo second"]);
+    let numbers = |flags: &[&str]| {
+        let printed = rig.run(&[&["job", "list", "-o", "json"], flags].concat());
+        let value: Value = serde_json::from_str(&printed.out).unwrap();
+        value["runs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|run| run["number"].as_u64().unwrap())
+            .collect::<Vec<_>>()
+    };
+    until("both are stored", || numbers(&["--outcome", "running"]).is_empty());
+    assert_eq!(numbers(&[]), [2, 1]);
+    assert_eq!(numbers(&["--outcome", "failed"]), [1]);
+    assert_eq!(numbers(&["--outcome", "ok"]), [2]);
+    assert_eq!(numbers(&["--agent", "node02"]), [1]);
+    assert_eq!(numbers(&["--text", "SECOND"]), [2]);
+    assert_eq!(numbers(&["--operator", "nobody"]), [0u64; 0]);
+    assert_eq!(numbers(&["--since", "1h", "-n", "1"]), [2]);
+    assert_eq!(numbers(&["--before", "2"]), [1]);
+
+    let again = rig.run(&["job", "rerun", "--failed", "1"]);
+    assert_eq!((again.status, again.out.as_str()), (1, "first\n"), "one plain name is left: {again:?}");
+    assert_eq!(rig.run(&["job", "rerun", "--failed", "2"]).status, 125);
+    let again = rig.run(&["job", "rerun", "1"]);
+    assert_eq!(again.out.lines().count(), 3);
+
+    let logs = rig.run(&["job", "logs", "--timestamps", "--stream", "stdout", "1", "--agent", "node01"]);
+    let line = logs.out.lines().next().unwrap();
+    assert!(line.ends_with(" node01: first") && line.as_bytes()[2] == b':', "{line}");
+    assert_eq!(rig.run(&["job", "logs", "--stream", "stderr", "1"]).out, "");
+
+    until("run 1 can be deleted", || rig.run(&["job", "delete", "1"]).status == 0);
+    let gone = rig.run(&["job", "show", "1"]);
+    assert!(gone.err.contains("run 1 is gone: deleted by"), "{gone:?}");
+    assert_eq!(rig.run(&["job", "logs", "1"]).status, 1);
+    assert!(!numbers(&[]).contains(&1));
+    let left = fs::read_dir(rig.master_dir().join("runs")).unwrap().count();
+    assert_eq!(left, numbers(&[]).len(), "its output is gone too");
+    let held = rig.run(&["run", "--detach", "node01", "sleep 86407.5"]);
+    assert!(rig.run(&["job", "delete", held.out.trim()]).err.contains("is not over"));
+}

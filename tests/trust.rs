@@ -108,8 +108,8 @@ fn identity_of(kind: &str, name: &str) -> Identity {
 }
 
 fn expected_on_master(caller: &str, method: &str) -> Verdict {
-    let looks = ["GetStatus", "ListAgents", "FollowRun", "ListRuns"];
-    let works = ["StartRun", "CancelRun"];
+    let looks = ["GetStatus", "ListAgents", "FollowRun", "ListRuns", "WatchRun"];
+    let works = ["StartRun", "CancelRun", "PromoteRun", "StopRun", "RerunRun"];
     let name = method.rsplit('/').next().unwrap();
     let is_control = method.contains("ControlService");
     let served = match caller {

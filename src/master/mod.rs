@@ -10,6 +10,7 @@ pub mod journal;
 pub mod links;
 pub mod listen;
 pub mod output_log;
+pub mod retention;
 pub mod server;
 pub mod service;
 pub mod session;

@@ -18,6 +18,7 @@ use super::{
     core::{Core, Policy, Remembered},
     listen::{Port, accept_local},
     output_log::OutputLogs,
+    retention::{self, Retention},
     service::{Master, routes},
     session::Sessions,
     store::{Store, StoreError, StoreWriter},
@@ -55,6 +56,8 @@ pub struct Config {
     pub enroll_any: bool,
     /// Most bytes of a task's output that are kept.
     pub output_cap: u64,
+    /// How long, and how much, is kept.
+    pub retention: Retention,
     /// An operator says that a backup was restored, and that runs may begin again.
     pub restored: bool,
 }
@@ -214,6 +217,10 @@ impl Server {
             tls: TlsAcceptor::from(Arc::new(server)),
             cluster,
         };
+        let (store, logs) = (master.store.clone(), master.logs.clone());
+        let keeping =
+            retention::keep(self.config.retention, master.handle.clone(), store, logs, shutdown.clone());
+        shutdown.tracker.spawn(keeping);
         let local = routes(&master, true).await.map_err(|error| internal(&error))?;
         shutdown.tracker.spawn(accept_local(local, self.socket, shutdown.clone()));
         shutdown.tracker.spawn(port.accept(self.port));

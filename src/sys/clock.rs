@@ -24,6 +24,12 @@ pub fn local_time(ms: u64, now_ms: u64) -> String {
     moment.format(format).to_string()
 }
 
+/// A moment's local time of day, to the millisecond.
+#[must_use]
+pub fn clock_time(ms: u64) -> String {
+    utc(ms).with_timezone(&Local).format("%H:%M:%S%.3f").to_string()
+}
+
 /// A length of time as people say it: `12 ms`, `1.2 s`, `3 min 20 s`, `5 h 2 min`, `3 d 4 h`.
 #[must_use]
 pub fn spoken(duration: Duration) -> String {

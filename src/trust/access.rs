@@ -77,6 +77,8 @@ const TABLE: &[(&str, Need)] = &[
     ("/sloth.v1.ControlService/ListRuns", Need::Role(Role::Viewer)),
     ("/sloth.v1.ControlService/StartRun", Need::Role(Role::Operator)),
     ("/sloth.v1.ControlService/CancelRun", Need::Role(Role::Operator)),
+    ("/sloth.v1.ControlService/RerunRun", Need::Role(Role::Operator)),
+    ("/sloth.v1.ControlService/DeleteRun", Need::Role(Role::Admin)),
     ("/sloth.v1.ControlService/PromoteRun", Need::Role(Role::Operator)),
     ("/sloth.v1.ControlService/StopRun", Need::Role(Role::Operator)),
     ("/sloth.v1.ControlService/ApproveAgent", Need::Role(Role::Admin)),

@@ -1,6 +1,6 @@
 //! `job …`
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::{Format, Span, ToMaster, run::PrintArgs};
 use crate::domain::{ids::RunReference, name::AgentName};
@@ -16,6 +16,10 @@ pub enum JobCommand {
     Attach(JobAttachArgs),
     /// Print what a run printed
     Logs(JobLogsArgs),
+    /// Run a command again, on the same agents
+    Rerun(JobRerunArgs),
+    /// Delete a run that is over, and its output
+    Delete(JobArgs),
     /// Let a run that waits at a gate go on
     Promote(JobArgs),
     /// Start nothing more of a run; what runs goes on
@@ -30,6 +34,24 @@ pub struct JobListArgs {
     /// Which master.
     #[command(flatten)]
     pub to: ToMaster,
+    /// Only runs with a task on this agent
+    #[arg(long, value_name = "NAME")]
+    pub agent: Option<AgentName>,
+    /// Only runs of this operator
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub operator: String,
+    /// Only runs that began within the last so long
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<Span>,
+    /// Only runs that are ok, failed or running, or one of whose tasks ended so: lost, timed-out, cancelled, …
+    #[arg(long, value_name = "OUTCOME", default_value = "")]
+    pub outcome: String,
+    /// Only runs whose command or target holds this text
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub text: String,
+    /// Only runs before this number, to page on
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub before: u64,
     /// How many
     #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
     pub limit: u32,
@@ -85,6 +107,12 @@ pub struct JobLogsArgs {
     /// Go on until the run ends
     #[arg(short, long)]
     pub follow: bool,
+    /// Begin each line with the time at which it was printed
+    #[arg(short, long)]
+    pub timestamps: bool,
+    /// Only one of the two streams
+    #[arg(long, value_name = "STREAM")]
+    pub stream: Option<OnlyStream>,
     /// How output is printed.
     #[command(flatten)]
     pub print: PrintArgs,
@@ -98,6 +126,37 @@ pub struct JobArgs {
     /// Which master.
     #[command(flatten)]
     pub to: ToMaster,
+    /// The run: its number, its ULID, or `last`
+    pub run: RunReference,
+}
+
+/// One of a command's two streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnlyStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// `job rerun`
+#[derive(Debug, Args)]
+pub struct JobRerunArgs {
+    /// Which master.
+    #[command(flatten)]
+    pub to: ToMaster,
+    /// Only on the agents where it did not exit 0
+    #[arg(long)]
+    pub failed: bool,
+    /// Print the run's number and do not wait
+    #[arg(short, long)]
+    pub detach: bool,
+    /// How long a task without contact is waited for
+    #[arg(long, value_name = "TIME", default_value = "5min")]
+    pub give_up: Span,
+    /// How output is printed.
+    #[command(flatten)]
+    pub print: PrintArgs,
     /// The run: its number, its ULID, or `last`
     pub run: RunReference,
 }

@@ -63,6 +63,12 @@ pub struct MasterStartArgs {
     /// Keep at most so much of each task's output: its beginning and its end
     #[arg(long, value_name = "SIZE", default_value = "1G", env = "SLOTH_RUNNER_MASTER_OUTPUT_CAP")]
     pub output_cap: Size,
+    /// Delete runs that ended longer ago
+    #[arg(long, value_name = "TIME", default_value = "30d", env = "SLOTH_RUNNER_MASTER_RETENTION_AGE")]
+    pub retention_age: Span,
+    /// Delete the oldest runs when all output together is more
+    #[arg(long, value_name = "SIZE", default_value = "10G", env = "SLOTH_RUNNER_MASTER_RETENTION_SIZE")]
+    pub retention_size: Size,
     /// The data directory was restored from a backup: take new runs again
     #[arg(long)]
     pub restored: bool,

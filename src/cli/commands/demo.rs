@@ -22,6 +22,7 @@ use crate::{
     domain::agent::AgentState,
     master::{
         core::OUTPUT_CAP,
+        retention::Retention,
         server::{Config, Server},
     },
     sys::{
@@ -120,6 +121,7 @@ pub(super) fn demo(_: &DemoArgs) -> Result<Status, Failure> {
             port: 0,
             enroll_any: false,
             output_cap: OUTPUT_CAP,
+            retention: Retention::default(),
             restored: false,
         })
         .map_err(Failure::new)?;

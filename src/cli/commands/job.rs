@@ -8,19 +8,24 @@ use super::{
     connect,
     following::{self, Following},
     on_one_thread,
+    run::begin,
     shown::{run_json, state_text},
 };
 use crate::{
     cli::{
         args::{
             Colour, Format,
-            job::{JobArgs, JobAttachArgs, JobCommand, JobListArgs, JobLogsArgs, JobShowArgs},
+            job::{
+                JobArgs, JobAttachArgs, JobCommand, JobListArgs, JobLogsArgs, JobRerunArgs, JobShowArgs,
+                OnlyStream,
+            },
             run::PrintArgs,
         },
         exit::{self, Failure, Status},
         output::{Cell, Paint, Tone, plural, say, say_json, table},
     },
     domain::{
+        frame::Stream,
         ids::RunReference,
         outcome::Outcome,
         run::{Run, Task},
@@ -38,6 +43,8 @@ pub(super) fn perform(job: &JobCommand) -> Result<Status, Failure> {
         JobCommand::Show(args) => on_one_thread(show(args)),
         JobCommand::Attach(args) => on_one_thread(attach(args)),
         JobCommand::Logs(args) => on_one_thread(logs(args)),
+        JobCommand::Rerun(args) => rerun(args),
+        JobCommand::Delete(args) => on_one_thread(delete(args)),
         JobCommand::Promote(args) => on_one_thread(promote(args)),
         JobCommand::Stop(args) => on_one_thread(stop(args)),
         JobCommand::Cancel(args) => on_one_thread(cancel(args)),
@@ -59,7 +66,16 @@ fn run_state(run: &Run) -> Cell {
 
 async fn list(args: &JobListArgs) -> Result<Status, Failure> {
     let client = connect(&args.to).await?;
-    let request = proto::ListRunsRequest { limit: args.limit, before_number: 0 };
+    let since = args.since.map(|since| unix_ms().saturating_sub(since.ms()));
+    let request = proto::ListRunsRequest {
+        limit: args.limit,
+        before_number: args.before,
+        since_ms: since.unwrap_or(0),
+        operator: args.operator.clone(),
+        agent: args.agent.as_ref().map(ToString::to_string).unwrap_or_default(),
+        text: args.text.clone(),
+        outcome: args.outcome.replace('-', "_"),
+    };
     let listed = client.calls().list_runs(request).await.map_err(CallError::from)?.into_inner();
     let runs: Result<Vec<Run>, _> = listed.runs.into_iter().map(Run::try_from).collect();
     let runs = runs.map_err(Failure::new)?;
@@ -68,7 +84,7 @@ async fn list(args: &JobListArgs) -> Result<Status, Failure> {
             let runs: Vec<_> = runs.iter().map(|run| run_json(run, None)).collect();
             say_json(&json!({ "schema_version": 1, "runs": runs }));
         }
-        Format::Text if runs.is_empty() => say("no runs yet\n"),
+        Format::Text if runs.is_empty() => say("no such runs\n"),
         Format::Text => {
             let now = unix_ms();
             let rows: Vec<Vec<Cell>> = runs
@@ -157,6 +173,8 @@ async fn attach(args: &JobAttachArgs) -> Result<Status, Failure> {
         follow: true,
         owns: false,
         outdir: None,
+        timestamps: false,
+        only: None,
     };
     let client = connect(&args.to).await?;
     let events = client.follow_run(following.request(args.run, 0)).await?;
@@ -173,6 +191,11 @@ async fn logs(args: &JobLogsArgs) -> Result<Status, Failure> {
         follow: args.follow,
         owns: false,
         outdir: None,
+        timestamps: args.timestamps,
+        only: args.stream.map(|stream| match stream {
+            OnlyStream::Stdout => Stream::Stdout,
+            OnlyStream::Stderr => Stream::Stderr,
+        }),
     };
     let client = connect(&args.to).await?;
     let events = client.follow_run(following.request(args.run, 0)).await?;
@@ -208,5 +231,37 @@ async fn stop(args: &JobArgs) -> Result<Status, Failure> {
     let stopped = client.calls().stop_run(request).await.map_err(CallError::from)?.into_inner();
     let count = stopped.skipped as usize;
     say(&format!("run {}: {count} {} skipped; what runs goes on\n", stopped.number, plural("task", count)));
+    Ok(exit::OK)
+}
+
+fn rerun(args: &JobRerunArgs) -> Result<Status, Failure> {
+    let following = Following {
+        address: args.to.address(),
+        print: args.print.clone(),
+        give_up: args.give_up.0,
+        from_offset: 0,
+        agents: Vec::new(),
+        follow: true,
+        owns: true,
+        outdir: None,
+        timestamps: false,
+        only: None,
+    };
+    begin(&args.to, following, args.detach, async |client, id, follow| {
+        let request = proto::RerunRunRequest {
+            run: Some(args.run.into()),
+            run_id: id.to_bytes().to_vec().into(),
+            failed: args.failed,
+            follow,
+        };
+        Ok(client.calls().rerun_run(request).await?.into_inner())
+    })
+}
+
+async fn delete(args: &JobArgs) -> Result<Status, Failure> {
+    let client = connect(&args.to).await?;
+    let request = proto::DeleteRunRequest { run: Some(args.run.into()) };
+    let deleted = client.calls().delete_run(request).await.map_err(CallError::from)?.into_inner();
+    say(&format!("run {} and its output are gone\n", deleted.number));
     Ok(exit::OK)
 }

@@ -14,7 +14,10 @@ use crate::{
         exit::{self, Failure, Status},
         output::{note, say, say_json},
     },
-    master::server::{Config, Server},
+    master::{
+        retention::Retention,
+        server::{Config, Server},
+    },
     sys::{
         clock::spoken,
         daemon::{self, Report},
@@ -61,6 +64,7 @@ fn serve(args: &MasterStartArgs) -> Result<Status, Failure> {
         port: args.port,
         enroll_any: args.enroll == Enroll::Any,
         output_cap: args.output_cap.0,
+        retention: Retention { age: args.retention_age.0, bytes: args.retention_size.0 },
         restored: args.restored,
     };
     let server = Server::set_up(config).map_err(Failure::new)?;

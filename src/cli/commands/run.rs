@@ -2,10 +2,16 @@
 
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
-use super::{connect, following, on_one_thread};
+use tonic::Streaming;
+
+use super::{
+    connect,
+    following::{self, Following},
+    on_one_thread,
+};
 use crate::{
     cli::{
-        args::run::RunArgs,
+        args::{ToMaster, run::RunArgs},
         exit::{self, Failure, Status},
         output::{note, say},
     },
@@ -16,6 +22,7 @@ use crate::{
     },
     sys::{clock::unix_ms, random},
     wire::{
+        client::ControlClient,
         proto::{self, run_event::Kind},
         status::CallError,
     },
@@ -50,16 +57,8 @@ pub(super) fn run(args: RunArgs) -> Result<Status, Failure> {
     let options = options(&args)?;
     let words = args.command.into_iter().map(std::ffi::OsString::into_vec).collect();
     let command = Command::new(words).map_err(Failure::usage)?;
-    let id = RunId::from_parts(unix_ms(), u128::from_le_bytes(random::bytes()));
-    let request = proto::StartRunRequest {
-        run_id: id.to_bytes().to_vec().into(),
-        selection: Some(selection.into()),
-        command: Some(command.into()),
-        options: Some(options.into()),
-        shown: Vec::new(),
-        follow: !args.detach && !args.print.is_grouped(),
-    };
-    let following = following::Following {
+    let selection = proto::Selection::from(selection);
+    let following = Following {
         address: args.to.address(),
         print: args.print,
         give_up: args.give_up.0,
@@ -68,15 +67,38 @@ pub(super) fn run(args: RunArgs) -> Result<Status, Failure> {
         follow: true,
         owns: true,
         outdir: args.outdir,
+        timestamps: false,
+        only: None,
     };
+    begin(&args.to, following, args.detach, async |client, id, follow| {
+        let request = proto::StartRunRequest {
+            run_id: id.to_bytes().to_vec().into(),
+            selection: Some(selection.clone()),
+            command: Some(command.clone().into()),
+            options: Some(options.clone().into()),
+            shown: Vec::new(),
+            follow,
+        };
+        client.start_run(request).await
+    })
+}
+
+/// Begins a run by a call, then follows it or leaves it.
+pub(super) fn begin(
+    to: &ToMaster,
+    following: Following,
+    detach: bool,
+    call: impl AsyncFn(&ControlClient, RunId, bool) -> Result<Streaming<proto::RunEvent>, CallError>,
+) -> Result<Status, Failure> {
+    let id = RunId::from_parts(unix_ms(), u128::from_le_bytes(random::bytes()));
     let no_status = |failure: Failure| match failure.status {
         exit::FAILED => failure.with(exit::NO_STATUS),
         _ => failure,
     };
     on_one_thread(async {
-        let client = connect(&args.to).await?;
-        let mut events = client.start_run(request).await?;
-        if !args.detach {
+        let client = connect(to).await?;
+        let mut events = call(&client, id, !detach && !following.print.is_grouped()).await?;
+        if !detach {
             return following::follow(following, client, events).await;
         }
         match events.message().await.map_err(CallError::from)?.and_then(|event| event.kind) {

@@ -256,6 +256,19 @@ pub enum Input {
         /// Whether one of them is the same.
         agrees: bool,
     },
+    /// A run that is over is to be deleted.
+    DeleteRun {
+        /// Which.
+        run: RunId,
+        /// Why, for whoever asks for it later.
+        reason: String,
+        /// Who.
+        by: String,
+        /// Who waits.
+        reply: ReplyTo,
+    },
+    /// Ages of runs were judged by this time.
+    JudgedAt(u64, ReplyTo),
     /// Somebody wants to look at a run.
     FindRun(RunReference, ReplyTo),
     /// An agent has a task.
@@ -406,6 +419,10 @@ pub enum Write {
     PutGate(RunId, Gate),
     /// A run has ended at this time.
     EndRun(RunId, u64),
+    /// A run is gone, for this reason.
+    DeleteRun(RunId, String),
+    /// Ages of runs were judged by this time.
+    PutClock(u64),
     /// Somebody did something.
     Audit {
         /// When.

@@ -215,6 +215,11 @@ impl Core {
             Input::Promote { run, by, reply } => self.on_promote(run, &by, reply, now),
             Input::StopRun { run, by, reply } => self.on_stop_run(run, &by, reply, now),
             Input::Compared { id, agrees } => self.on_compared(id, agrees, now),
+            Input::DeleteRun { run, reason, by, reply } => self.on_delete_run(run, reason, &by, reply, now),
+            Input::JudgedAt(ms, reply) => {
+                let answer = Parked::Reply(reply, Box::new(Reply::Count(0)));
+                self.persist(vec![Write::PutClock(ms)], answer);
+            }
             Input::FindRun(run, reply) => {
                 let found = self.find_run(run).map(|run| Reply::Live(Box::new(run.view())));
                 self.reply(reply, found.unwrap_or(Reply::NotLive));

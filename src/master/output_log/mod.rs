@@ -79,6 +79,24 @@ impl OutputLogs {
         LogReader::new(self.directory(run), position)
     }
 
+    /// Bytes that a run's log takes on the disk.
+    #[must_use]
+    pub fn size(&self, run: RunId) -> u64 {
+        let entries = fs::read_dir(self.directory(run)).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
+    }
+
+    /// Deletes a run's log.
+    ///
+    /// # Errors
+    /// When it cannot be deleted; one that is not there is no error.
+    pub fn remove(&self, run: RunId) -> io::Result<()> {
+        match fs::remove_dir_all(self.directory(run)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        }
+    }
+
     /// The end of a run's log on the disk, for one that nobody appends to.
     ///
     /// # Errors

@@ -17,12 +17,13 @@ use crate::{
         groups::mask::Masks,
         ids::{RunId, RunReference},
         name::AgentName,
-        run::{Run, RunOptions},
-        target::selection::Selection,
+        run::{Overflow, Run, RunOptions, Task},
+        target::{Target, fold::fold, selection::Selection},
     },
     master::{
         compare::maskers,
         core::messages::{AgentView, Input, Reply, RunAsked},
+        store::Wanted,
     },
     sys::socket::shown_address,
     trust::{
@@ -115,11 +116,20 @@ impl Master {
 
     async fn stored_run(&self, reference: RunReference) -> Result<Run, Status> {
         let found = self.read_store(move |store| store.run(reference)).await?;
-        let text = || match reference {
-            RunReference::Last => "there is no run yet".to_owned(),
-            other => format!("there is no run {other}; `sloth-runner job list` shows the last ones"),
-        };
-        found.ok_or_else(|| Status::not_found(text()))
+        match found {
+            Some(run) => Ok(run),
+            None => Err(self.no_such_run(reference).await?),
+        }
+    }
+
+    /// What to say of a run that is not there, or no longer.
+    async fn no_such_run(&self, reference: RunReference) -> Result<Status, Status> {
+        let gone = self.read_store(move |store| store.why_gone(reference)).await?;
+        Ok(Status::not_found(match (reference, gone) {
+            (_, Some(reason)) => format!("run {reference} is gone: {reason}"),
+            (RunReference::Last, None) => "there is no run yet".to_owned(),
+            (other, None) => format!("there is no run {other}; `sloth-runner job list` shows the last ones"),
+        }))
     }
 
     /// A run as it is now, and its journal while it is live.
@@ -143,6 +153,59 @@ impl Master {
         let (events, stream) = mpsc::channel(EVENTS);
         self.shutdown.tracker.spawn(follow::serve(follow, self.logs.clone(), events));
         Response::new(Box::pin(ReceiverStream::new(stream)))
+    }
+
+    /// Starts a run, and follows it where that is wanted.
+    async fn begin(
+        &self,
+        asked: RunAsked,
+        follows: bool,
+    ) -> Result<Response<Answers<proto::RunEvent>>, Status> {
+        // Held before the run begins, so that nothing of it is missed.
+        let id = asked.id;
+        let journal = self.handle.follow(id).await?;
+        let one = |kind: Kind| {
+            let (events, stream) = mpsc::channel(1);
+            let _ = events.try_send(event(kind));
+            Ok(Response::new(Box::pin(ReceiverStream::new(stream)) as Answers<proto::RunEvent>))
+        };
+        match self.handle.ask(move |reply| Input::StartRun(Box::new(asked), reply)).await? {
+            Reply::Live(run) if follows => Ok(self.follow(Follow {
+                run: *run,
+                live: Some(journal),
+                cursor: 0,
+                from_offset: 0,
+                agents: Vec::new(),
+                follow: true,
+                without_output: false,
+                attached: true,
+                stop: self.shutdown.stop.clone(),
+            })),
+            Reply::Live(run) => one(Kind::Run((*run).into())),
+            Reply::NotLive => {
+                let run = self.stored_run(RunReference::Id(id)).await?;
+                let stop = self.shutdown.stop.clone();
+                Ok(self.follow(Follow {
+                    run,
+                    live: None,
+                    cursor: 0,
+                    from_offset: 0,
+                    agents: Vec::new(),
+                    follow: follows,
+                    without_output: !follows,
+                    attached: false,
+                    stop,
+                }))
+            }
+            Reply::TargetChanged { gone, more } => {
+                let gone = gone.into_iter().map(Into::into).collect();
+                one(Kind::TargetChanged(proto::TargetChanged { gone, more }))
+            }
+            Reply::Refused(reason) | Reply::NotFound(reason) => {
+                one(Kind::Refused(proto::StartRefused { reason }))
+            }
+            other => Err(refusal(other)),
+        }
     }
 
     async fn count(&self, input: impl FnOnce(u64) -> Input + Send + 'static) -> Result<u32, Status> {
@@ -170,6 +233,7 @@ impl ControlService for Master {
     type ListAgentsStream = Answers<proto::ListAgentsResponse>;
     type StartRunStream = Answers<proto::RunEvent>;
     type FollowRunStream = Answers<proto::RunEvent>;
+    type RerunRunStream = Answers<proto::RunEvent>;
     type WatchRunStream = Answers<proto::RunDigest>;
 
     async fn get_status(
@@ -311,52 +375,60 @@ impl ControlService for Master {
         let by = operator(&request)?;
         let request = request.into_inner();
         let follows = request.follow;
-        let asked = run_asked(request, by)?;
-        // Held before the run begins, so that nothing of it is missed.
-        let id = asked.id;
-        let journal = self.handle.follow(id).await?;
-        let one = |kind: Kind| {
-            let (events, stream) = mpsc::channel(1);
-            let _ = events.try_send(event(kind));
-            Ok(Response::new(Box::pin(ReceiverStream::new(stream)) as Self::StartRunStream))
+        self.begin(run_asked(request, by)?, follows).await
+    }
+
+    async fn rerun_run(
+        &self,
+        request: Request<proto::RerunRunRequest>,
+    ) -> Result<Response<Self::RerunRunStream>, Status> {
+        let by = operator(&request)?;
+        let request = request.into_inner();
+        let of = reference(request.run)?;
+        let Some(stored) = self.read_store(move |store| store.stored_run(of)).await? else {
+            return Err(self.no_such_run(of).await?);
         };
-        match self.handle.ask(move |reply| Input::StartRun(Box::new(asked), reply)).await? {
-            Reply::Live(run) if follows => Ok(self.follow(Follow {
-                run: *run,
-                live: Some(journal),
-                cursor: 0,
-                from_offset: 0,
-                agents: Vec::new(),
-                follow: true,
-                without_output: false,
-                attached: true,
-                stop: self.shutdown.stop.clone(),
-            })),
-            Reply::Live(run) => one(Kind::Run((*run).into())),
-            Reply::NotLive => {
-                let run = self.stored_run(RunReference::Id(id)).await?;
-                let stop = self.shutdown.stop.clone();
-                Ok(self.follow(Follow {
-                    run,
-                    live: None,
-                    cursor: 0,
-                    from_offset: 0,
-                    agents: Vec::new(),
-                    follow: follows,
-                    without_output: !follows,
-                    attached: false,
-                    stop,
-                }))
-            }
-            Reply::TargetChanged { gone, more } => {
-                let gone = gone.into_iter().map(Into::into).collect();
-                one(Kind::TargetChanged(proto::TargetChanged { gone, more }))
-            }
-            Reply::Refused(reason) | Reply::NotFound(reason) => {
-                one(Kind::Refused(proto::StartRefused { reason }))
-            }
-            other => Err(refusal(other)),
+        let number = stored.run.number;
+        let wanted = |task: &&Task| !(request.failed && task.has_succeeded());
+        let tasks = stored.tasks.iter().map(|stored| &stored.task);
+        if request.failed && tasks.clone().any(|task| task.state.outcome().is_none()) {
+            let text = format!("run {number} is not over, so it is not known where it failed");
+            return Err(Status::failed_precondition(text));
         }
+        let names: Vec<&str> = tasks.filter(wanted).map(|task| task.agent.as_str()).collect();
+        if names.is_empty() {
+            return Err(Status::failed_precondition(format!("run {number} exited 0 everywhere")));
+        }
+        let target =
+            if request.failed || !stored.run.plain_name { fold(names) } else { stored.run.target.clone() };
+        let overflow = if request.follow { Overflow::Block } else { Overflow::Gap };
+        let asked = RunAsked {
+            id: RunId::from_bytes(&request.run_id).map_err(invalid)?,
+            operator: by,
+            selection: target.parse::<Target>().map_err(invalid)?.into(),
+            command: stored.run.command,
+            options: RunOptions { overflow, ..stored.options },
+            shown: Vec::new(),
+        };
+        self.begin(asked, request.follow).await
+    }
+
+    async fn delete_run(
+        &self,
+        request: Request<proto::DeleteRunRequest>,
+    ) -> Result<Response<proto::DeleteRunResponse>, Status> {
+        let by = operator(&request)?;
+        let (run, _) = self.find(reference(request.into_inner().run)?).await?;
+        let (id, number) = (run.id, run.number);
+        let reason = format!("deleted by {by}");
+        self.count(move |reply| Input::DeleteRun { run: id, reason, by, reply }).await?;
+        let logs = self.logs.clone();
+        let removed = tokio::task::spawn_blocking(move || logs.remove(id)).await;
+        if let Ok(Err(error)) = removed {
+            // Retention tries again.
+            tracing::warn!(%error, run = number, "cannot delete a run's output");
+        }
+        Ok(Response::new(proto::DeleteRunResponse { number }))
     }
 
     async fn follow_run(
@@ -404,8 +476,16 @@ impl ControlService for Master {
     ) -> Result<Response<proto::ListRunsResponse>, Status> {
         let request = request.into_inner();
         let limit = if request.limit == 0 { RUNS.0 } else { request.limit.min(RUNS.1) };
-        let before = request.before_number;
-        let runs = self.read_store(move |store| store.runs(before, limit)).await?;
+        let wanted = Wanted {
+            before_number: request.before_number,
+            limit,
+            since_ms: request.since_ms,
+            operator: request.operator,
+            agent: request.agent,
+            text: request.text,
+            outcome: request.outcome,
+        };
+        let runs = self.read_store(move |store| store.runs(&wanted)).await?;
         let runs = runs.into_iter().map(Into::into).collect();
         Ok(Response::new(proto::ListRunsResponse { runs }))
     }

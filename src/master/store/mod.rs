@@ -170,13 +170,93 @@ impl Store {
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn runs(&self, before_number: u64, limit: u32) -> Result<Vec<Run>, StoreError> {
+    pub fn runs(&self, wanted: &Wanted) -> Result<Vec<Run>, StoreError> {
         let read = || {
             let connection = self.connect()?;
-            let query = format!("{RUN} WHERE ?1 = 0 OR number < ?1 ORDER BY number DESC LIMIT ?2");
+            let query = format!(
+                "{RUN} WHERE gone IS NULL AND (?1 = 0 OR number < ?1) AND created_ms >= ?2 \
+                 AND (?3 = '' OR operator = ?3) \
+                 AND (?4 = '' OR EXISTS (SELECT 1 FROM tasks WHERE run = runs.id AND agent = ?4)) \
+                 AND (?5 = '' OR instr(lower(command), lower(?5)) OR instr(lower(target), lower(?5))) \
+                 AND CASE ?6 WHEN '' THEN 1 WHEN 'running' THEN ended_ms IS NULL \
+                   WHEN 'ok' THEN ended_ms IS NOT NULL AND succeeded = task_count \
+                   WHEN 'failed' THEN ended_ms IS NOT NULL AND succeeded < task_count \
+                   ELSE EXISTS (SELECT 1 FROM tasks WHERE run = runs.id AND instr(outcome, ?7)) END \
+                 ORDER BY number DESC LIMIT ?8"
+            );
             let mut statement = connection.prepare(&query)?;
-            let runs = statement.query_map(params![before_number, limit], run)?;
+            let word = format!("\"{}\"", wanted.outcome);
+            let runs = statement.query_map(
+                params![
+                    wanted.before_number,
+                    wanted.since_ms,
+                    wanted.operator,
+                    wanted.agent,
+                    wanted.text,
+                    wanted.outcome,
+                    word,
+                    wanted.limit
+                ],
+                run,
+            )?;
             runs.map(|stored| Ok(stored?.run)).collect::<rusqlite::Result<Vec<Run>>>()
+        };
+        read().map_err(|source| self.error(source))
+    }
+
+    /// A run with everything that was asked for.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn stored_run(&self, reference: RunReference) -> Result<Option<StoredRun>, StoreError> {
+        let read = || load_run(&self.connect()?, reference);
+        read().map_err(|source| self.error(source))
+    }
+
+    /// Why a run is gone, where it is.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn why_gone(&self, reference: RunReference) -> Result<Option<String>, StoreError> {
+        let (column, value) = match reference {
+            RunReference::Id(id) => ("id", id.to_string()),
+            RunReference::Number(number) => ("number", number.to_string()),
+            RunReference::Last => return Ok(None),
+        };
+        let read = || {
+            let query = format!("SELECT gone FROM runs WHERE {column} = ?1 AND gone IS NOT NULL");
+            self.connect()?.query_row(&query, [value], |row| row.get(0)).optional()
+        };
+        read().map_err(|source| self.error(source))
+    }
+
+    /// Runs that are over and not gone, oldest end first, and the time by which ages were judged last; 0 for never.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn ended(&self) -> Result<(Vec<Ended>, u64), StoreError> {
+        let read = || {
+            let connection = self.connect()?;
+            let clock = connection.query_row("SELECT clock_ms FROM meta", [], |row| row.get(0))?;
+            let mut statement = connection.prepare(
+                "SELECT id, number, ended_ms FROM runs WHERE gone IS NULL AND ended_ms IS NOT NULL ORDER BY ended_ms",
+            )?;
+            let ended =
+                |row: &Row<'_>| Ok(Ended { id: parsed(row, 0)?, number: row.get(1)?, ended_ms: row.get(2)? });
+            Ok((statement.query_map([], ended)?.collect::<rusqlite::Result<_>>()?, clock))
+        };
+        read().map_err(|source| self.error(source))
+    }
+
+    /// Runs that are gone.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn gone(&self) -> Result<Vec<RunId>, StoreError> {
+        let read = || {
+            let connection = self.connect()?;
+            let mut statement = connection.prepare("SELECT id FROM runs WHERE gone IS NOT NULL")?;
+            statement.query_map([], |row| parsed::<RunId>(row, 0))?.collect::<rusqlite::Result<Vec<RunId>>>()
         };
         read().map_err(|source| self.error(source))
     }
@@ -198,8 +278,39 @@ impl Store {
 
 const RUN: &str = "SELECT id, number, operator, target, plain_name, command, options, created_ms, ended_ms, \
     left_out, task_count, \
-    (SELECT count(*) FROM tasks WHERE run = runs.id AND succeeded), \
-    (SELECT count(*) FROM tasks WHERE run = runs.id AND outcome IS NULL), gate FROM runs";
+    coalesce(succeeded, (SELECT count(*) FROM tasks WHERE run = runs.id AND succeeded)), \
+    CASE WHEN ended_ms IS NULL THEN (SELECT count(*) FROM tasks WHERE run = runs.id AND outcome IS NULL) ELSE 0 END, \
+    gate FROM runs";
+
+/// Which runs are asked for. Empty texts and zeros ask for any.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Only runs with a number below this.
+    pub before_number: u64,
+    /// At most so many.
+    pub limit: u32,
+    /// Only runs that began at or after this time, in milliseconds since the Unix epoch.
+    pub since_ms: u64,
+    /// Only runs of this operator.
+    pub operator: String,
+    /// Only runs with a task on this agent.
+    pub agent: String,
+    /// Only runs whose command or target holds this text.
+    pub text: String,
+    /// `ok`, `failed`, `running`, or the word of an outcome that one of the tasks has.
+    pub outcome: String,
+}
+
+/// A run that is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Which.
+    pub id: RunId,
+    /// Its number.
+    pub number: u64,
+    /// When, in milliseconds since the Unix epoch.
+    pub ended_ms: u64,
+}
 
 /// A column that holds something's text.
 fn parsed<T: std::str::FromStr>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
@@ -284,15 +395,15 @@ fn task(row: &Row<'_>) -> rusqlite::Result<StoredTask> {
 
 fn load_run(connection: &Connection, reference: RunReference) -> rusqlite::Result<Option<StoredRun>> {
     let found = match reference {
-        RunReference::Id(id) => {
-            connection.query_row(&format!("{RUN} WHERE id = ?1"), [id.to_string()], run).optional()?
-        }
-        RunReference::Number(number) => {
-            connection.query_row(&format!("{RUN} WHERE number = ?1"), [number], run).optional()?
-        }
-        RunReference::Last => {
-            connection.query_row(&format!("{RUN} ORDER BY number DESC LIMIT 1"), [], run).optional()?
-        }
+        RunReference::Id(id) => connection
+            .query_row(&format!("{RUN} WHERE id = ?1 AND gone IS NULL"), [id.to_string()], run)
+            .optional()?,
+        RunReference::Number(number) => connection
+            .query_row(&format!("{RUN} WHERE number = ?1 AND gone IS NULL"), [number], run)
+            .optional()?,
+        RunReference::Last => connection
+            .query_row(&format!("{RUN} WHERE gone IS NULL ORDER BY number DESC LIMIT 1"), [], run)
+            .optional()?,
     };
     let Some(mut found) = found else { return Ok(None) };
     let mut statement = connection.prepare(

@@ -41,6 +41,9 @@ const MIGRATIONS: [&str; 2] = [
     ALTER TABLE runs ADD COLUMN gate TEXT NOT NULL DEFAULT '{}';
     ALTER TABLE runs ADD COLUMN gone TEXT;
     ALTER TABLE tasks ADD COLUMN later TEXT;
+    ALTER TABLE meta ADD COLUMN clock_ms INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE runs ADD COLUMN succeeded INTEGER;
+    CREATE INDEX runs_ended ON runs (ended_ms) WHERE gone IS NULL;
     CREATE INDEX tasks_agent ON tasks (agent, run);
 ",
 ];

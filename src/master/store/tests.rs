@@ -68,7 +68,7 @@ fn runs_and_outcomes_come_back() {
     assert_eq!((run.ended_ms, run.succeeded, run.unfinished), (Some(99), 1, 0));
     assert_eq!((run.tasks[0].end_offset, &run.command), (9, &first.run.command));
     assert_eq!(store.run(RunReference::Last).unwrap().unwrap().number, 2);
-    assert_eq!(store.runs(0, 10).unwrap().len(), 2);
+    assert_eq!(store.runs(&Wanted { limit: 10, ..Wanted::default() }).unwrap().len(), 2);
     assert!(store.run(RunReference::Number(3)).unwrap().is_none());
 
     let (store, connection) = Store::open(dir.path()).unwrap();
@@ -113,7 +113,7 @@ fn one_impossible_write_does_not_hurt_its_neighbours() {
     let (store, written) = write(Store::open(dir.path()).unwrap(), jobs);
     let failed: Vec<_> = written.iter().filter(|written| matches!(written, Written::Conflict(2))).collect();
     assert_eq!(failed.len(), 1, "{written:?}");
-    assert_eq!(store.runs(0, 10).unwrap().len(), 2);
+    assert_eq!(store.runs(&Wanted { limit: 10, ..Wanted::default() }).unwrap().len(), 2);
 }
 
 #[test]

@@ -152,6 +152,16 @@ fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::Result<()> {
                 .execute([stored.run.id.to_string()])?;
         }
         Write::PutTask(run, task) => put_task(transaction, *run, task)?,
+        Write::DeleteRun(run, reason) => {
+            let run = run.to_string();
+            transaction.prepare_cached("DELETE FROM tasks WHERE run = ?1")?.execute([&run])?;
+            transaction
+                .prepare_cached("UPDATE runs SET gone = ?2 WHERE id = ?1 AND ended_ms IS NOT NULL")?
+                .execute(params![run, reason])?;
+        }
+        Write::PutClock(ms) => {
+            transaction.prepare_cached("UPDATE meta SET clock_ms = ?1")?.execute([ms])?;
+        }
         Write::PutLater(id, outcome) => {
             let outcome = to_json(outcome)?;
             transaction
@@ -167,7 +177,10 @@ fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::Result<()> {
         }
         Write::EndRun(run, ended_ms) => {
             transaction
-                .prepare_cached("UPDATE runs SET ended_ms = ?2 WHERE id = ?1")?
+                .prepare_cached(
+                    "UPDATE runs SET ended_ms = ?2, \
+                     succeeded = (SELECT count(*) FROM tasks WHERE run = runs.id AND succeeded) WHERE id = ?1",
+                )?
                 .execute(params![run.to_string(), ended_ms])?;
         }
         Write::Audit { at_ms, actor, action, subject, detail } => {

@@ -69,7 +69,7 @@ pub(super) async fn follow(
     run: Run,
     events: Streaming<proto::RunEvent>,
 ) -> Result<Status, Failure> {
-    let printer = Printer::new(&run, &following.print)?;
+    let printer = Printer::new(&run, &following.print, following.timestamps)?;
     let is_events = following.print.output == Format::Ndjson;
     let files = following.outdir.as_deref().map(|directory| Files::new(directory, &run)).transpose()?;
     let wants_region = following.is_text() && following.follow && !following.print.quiet && !run.plain_name;
@@ -278,6 +278,9 @@ impl Follower {
         let end = self.ends.entry(task).or_insert(self.following.from_offset);
         let Some(frame) = frame.from_offset(*end) else { return Ok(()) };
         *end = frame.end();
+        if self.following.only.is_some_and(|only| only != frame.stream) {
+            return Ok(());
+        }
         if let Some(files) = &mut self.files {
             files.frame(task, &frame)?;
         }

@@ -24,6 +24,7 @@ use crate::{
         sanitize::plain,
     },
     domain::{
+        frame::Stream,
         ids::RunReference,
         outcome::Outcome,
         plan::{Gate, GateState},
@@ -61,6 +62,10 @@ pub(super) struct Following {
     pub(super) owns: bool,
     /// Where each task's output goes too.
     pub(super) outdir: Option<PathBuf>,
+    /// Each line begins with its time.
+    pub(super) timestamps: bool,
+    /// Only this stream.
+    pub(super) only: Option<Stream>,
 }
 
 impl Following {

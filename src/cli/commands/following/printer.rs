@@ -16,8 +16,9 @@ use crate::{
     },
     domain::{
         frame::{Frame, Stream},
-        run::Run,
+        run::{Run, Task},
     },
+    sys::clock::clock_time,
 };
 
 /// A line without an end is printed in pieces of this many bytes.
@@ -37,6 +38,8 @@ struct Line {
 #[derive(Debug)]
 struct TaskLines {
     prefix: String,
+    /// When the task began, where lines begin with their times.
+    began_ms: Option<u64>,
     stdout: Line,
     stderr: Line,
 }
@@ -77,13 +80,16 @@ impl Sink {
 
 impl Printer {
     /// A printer for a run.
-    pub(super) fn new(run: &Run, args: &PrintArgs) -> io::Result<Self> {
+    pub(super) fn new(run: &Run, args: &PrintArgs, timestamps: bool) -> io::Result<Self> {
         let (stdout, stderr) = (Sink::new(&io::stdout(), args)?, Sink::new(&io::stderr(), args)?);
         let width = run.tasks.iter().map(|task| task.agent.as_str().width()).max().unwrap_or(0);
-        let lines = |place: usize, name: &str| TaskLines {
-            prefix: if args.no_prefix {
+        let no_prefix = args.no_prefix || run.plain_name;
+        let lines = |place: usize, task: &Task| TaskLines {
+            began_ms: timestamps.then(|| task.started_ms.unwrap_or(run.created_ms)),
+            prefix: if no_prefix {
                 String::new()
             } else {
+                let name = task.agent.as_str();
                 let padding = if stdout.is_terminal { width - name.width() } else { 0 };
                 format!(
                     "{}{} ",
@@ -95,8 +101,8 @@ impl Printer {
             stderr: Line::default(),
         };
         let named = run.tasks.iter().enumerate();
-        let tasks = named.map(|(place, task)| (task.index, lines(place, task.agent.as_str()))).collect();
-        Ok(Self { bytes: run.plain_name, stdout, stderr, tasks })
+        let tasks = named.map(|(place, task)| (task.index, lines(place, task))).collect();
+        Ok(Self { bytes: run.plain_name && !timestamps, stdout, stderr, tasks })
     }
 
     /// Whether there is a person at standard error.
@@ -120,7 +126,14 @@ impl Printer {
             Stream::Stderr => (&mut self.stderr, &mut lines.stderr),
         };
         if !self.bytes {
-            return print_lines(sink, line, &lines.prefix, frame);
+            let prefix = match lines.began_ms {
+                Some(began_ms) => {
+                    let at = clock_time(began_ms + frame.time_ns / 1_000_000);
+                    format!("{} {}", sink.paint.paint(Tone::Dim, &at), lines.prefix)
+                }
+                None => lines.prefix.clone(),
+            };
+            return print_lines(sink, line, &prefix, frame);
         }
         match (sink.sanitize, frame.stream) {
             (false, _) => sink.write(&frame.data),

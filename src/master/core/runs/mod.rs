@@ -514,6 +514,28 @@ impl Core {
         self.persist(writes, Parked::Reply(reply, Box::new(answer)));
     }
 
+    pub(in crate::master::core) fn on_delete_run(
+        &mut self,
+        run: RunId,
+        reason: String,
+        by: &str,
+        reply: ReplyTo,
+        now: Now,
+    ) {
+        if let Some(live) = self.runs.get(&run) {
+            let number = live.run.number;
+            let text = format!(
+                "run {number} is not over; `sloth-runner job cancel {number}` ends it, then it can be deleted"
+            );
+            return self.reply(reply, Reply::Refused(text));
+        }
+        let writes = vec![
+            audit(now, by, "delete run", &run.to_string(), reason.clone()),
+            Write::DeleteRun(run, reason),
+        ];
+        self.persist(writes, Parked::Reply(reply, Box::new(Reply::Count(1))));
+    }
+
     fn open_tasks_of(&self, name: &AgentName) -> Vec<TaskId> {
         let mut found = Vec::new();
         for (run, live) in &self.runs {
