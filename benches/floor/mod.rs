@@ -3,7 +3,11 @@
 //!
 //! The bench starts itself again in these roles, so that processes are timed as people start them.
 
-#![expect(clippy::unwrap_used, reason = "a floor that breaks ends the bench")]
+#![expect(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "each bench uses its part of the floor, and a floor that breaks ends the bench"
+)]
 
 use std::{
     convert::Infallible,
@@ -180,10 +184,28 @@ pub fn play_role() -> bool {
             let runtime = tokio::runtime::Runtime::new().unwrap();
             runtime.block_on(relay_role(Path::new(&words[2]), words[3].parse().unwrap(), log));
         }
+        Some("floor-spawn") => spawn_all(words[2].parse().unwrap(), words[3].parse().unwrap()),
         Some("floor-client") => one_thread().block_on(client(Path::new(&words[2]), &words[3])),
         _ => return false,
     }
     true
+}
+
+/// Runs `bash -c true` so many times, so many at once, and does nothing else.
+fn spawn_all(count: usize, at_once: usize) {
+    let mut running = std::collections::VecDeque::new();
+    for _ in 0..count {
+        if running.len() == at_once {
+            let child: Option<Child> = running.pop_front();
+            assert!(child.unwrap().wait().unwrap().success());
+        }
+        let spawned =
+            Command::new("bash").args(["-c", "true"]).stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        running.push_back(spawned.unwrap());
+    }
+    for mut child in running {
+        assert!(child.wait().unwrap().success());
+    }
 }
 
 async fn agent(directory: &Path) {
@@ -283,12 +305,23 @@ pub struct Fleet {
     directory: tempfile::TempDir,
     master: Child,
     agent: Child,
+    is_simulated: bool,
 }
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_sloth-runner");
 
 impl Fleet {
+    /// A master with one agent, `a`.
     pub fn start() -> Self {
+        Self::start_with(&["start", "--name", "a"], 1, "")
+    }
+
+    /// A master with many agents in one process.
+    pub fn simulate(count: u32) -> Self {
+        Self::start_with(&["simulate", "--count", &count.to_string()], count, "fleet")
+    }
+
+    fn start_with(agents: &[&str], count: u32, below: &str) -> Self {
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let (data, socket) = (directory.path().join("master"), directory.path().join("master/master.sock"));
         let daemon = |words: &[&str]| {
@@ -315,31 +348,45 @@ impl Fleet {
                 .clone_into(&mut address);
             !address.is_empty()
         });
-        let agent = daemon(&["agent", "start", "--name", "a", "--master", &address])
+        let words = [&["agent"], agents, &["--master", &address]].concat();
+        let agent = daemon(&words)
             .arg("--data-dir")
-            .arg(directory.path().join("agent"))
+            .arg(directory.path().join("agent").join(below))
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        wait("the agent", || ask(&["agent", "list", "-o", "json"])["agents"][0]["state"] == "active");
-        Self { directory, master, agent }
+        wait("the agents", || {
+            ask(&["master", "status", "-o", "json"])["connected"].as_u64() == Some(count.into())
+        });
+        Self { directory, master, agent, is_simulated: !below.is_empty() }
     }
 
     pub fn client(&self, command: &str) -> Command {
+        self.client_on(&["a"], command)
+    }
+
+    /// `agent run` with flags and a target.
+    pub fn client_on(&self, target: &[&str], command: &str) -> Command {
         let mut client = Command::new(PROGRAM);
         let socket = self.directory.path().join("master/master.sock");
-        client.args(["agent", "run", "--master", &format!("unix:{}", socket.display()), "a", command]);
-        client.stdin(Stdio::null());
+        client.args(["agent", "run", "--master", &format!("unix:{}", socket.display())]);
+        client.args(target).arg(command).stdin(Stdio::null());
         client
     }
 }
 
 impl Drop for Fleet {
     fn drop(&mut self) {
-        let mut stop = Command::new(PROGRAM);
-        stop.args(["agent", "stop", "--data-dir"])
-            .arg(self.directory.path().join("agent"))
-            .stdout(Stdio::null());
-        let _ = stop.status();
+        if self.is_simulated {
+            let pid = nix::unistd::Pid::from_raw(i32::try_from(self.agent.id()).unwrap());
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        } else {
+            let mut stop = Command::new(PROGRAM);
+            stop.args(["agent", "stop", "--data-dir"])
+                .arg(self.directory.path().join("agent"))
+                .stdout(Stdio::null());
+            let _ = stop.status();
+        }
         let _ = self.agent.wait();
         let _ = self.master.kill();
         let _ = self.master.wait();

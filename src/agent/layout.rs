@@ -71,6 +71,12 @@ impl Layout {
         self.root.join("tasks")
     }
 
+    /// A directory that becomes the next task's.
+    #[must_use]
+    pub fn spare(&self) -> TaskLayout {
+        TaskLayout { root: self.tasks().join("spare") }
+    }
+
     /// One task.
     #[must_use]
     pub fn task(&self, id: TaskId) -> TaskLayout {
@@ -113,6 +119,12 @@ impl TaskLayout {
     #[must_use]
     pub fn ending(&self) -> PathBuf {
         self.root.join("ending.json")
+    }
+
+    /// The same, before it is whole.
+    #[must_use]
+    pub fn unfinished_ending(&self) -> PathBuf {
+        self.ending().with_extension("new")
     }
 
     /// What it printed.

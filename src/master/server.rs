@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    actor::{Actor, now_since},
-    core::{Core, Policy, Remembered},
+    actor::{Actor, Handle, now_since},
+    core::{Core, Policy, Remembered, messages::Input},
     listen::{Port, accept_local},
     output_log::OutputLogs,
     retention::{self, Retention},
@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     sys::{
+        file::volume_used_percent,
         lock::Lock,
         paths::{Directories, UnusableDirectory, make_private, make_run_directory, master_socket},
         shutdown::Shutdown,
@@ -56,6 +57,8 @@ pub struct Config {
     pub enroll_any: bool,
     /// Most bytes of a task's output that are kept.
     pub output_cap: u64,
+    /// Per cent of the volume that may be used; above it no new run begins.
+    pub disk_cap: u8,
     /// How long, and how much, is kept.
     pub retention: Retention,
     /// An operator says that a backup was restored, and that runs may begin again.
@@ -217,6 +220,13 @@ impl Server {
             tls: TlsAcceptor::from(Arc::new(server)),
             cluster,
         };
+        let room = watch_room(
+            self.config.directories.data.clone(),
+            self.config.disk_cap,
+            master.handle.clone(),
+            shutdown.clone(),
+        );
+        shutdown.tracker.spawn(room);
         let (store, logs) = (master.store.clone(), master.logs.clone());
         let keeping =
             retention::keep(self.config.retention, master.handle.clone(), store, logs, shutdown.clone());
@@ -229,6 +239,33 @@ impl Server {
         shutdown.now.cancel();
         let _ = acting.await;
         Ok(())
+    }
+}
+
+/// How often it is looked how full the volume is.
+const LOOK_AT_ROOM: Duration = Duration::from_secs(5);
+
+/// Tells the core when the volume gets full, and when it no longer is.
+async fn watch_room(data: PathBuf, cap: u8, handle: Handle, shutdown: Shutdown) {
+    let mut was_full = false;
+    let mut look = tokio::time::interval(LOOK_AT_ROOM);
+    loop {
+        tokio::select! {
+            _ = look.tick() => {}
+            () = shutdown.stop.cancelled() => return,
+        }
+        let path = data.clone();
+        let used = tokio::task::spawn_blocking(move || volume_used_percent(&path)).await;
+        let Ok(Ok(used)) = used else { continue };
+        let is_full = used > cap;
+        if is_full != was_full {
+            was_full = is_full;
+            let text = format!("its volume is {used} % full, over the cap of {cap} %");
+            if is_full {
+                tracing::warn!(used, cap, "the volume is nearly full; no new run begins");
+            }
+            handle.tell(Input::Room(is_full.then_some(text))).await;
+        }
     }
 }
 

@@ -47,6 +47,17 @@ pub fn read_more(file: &File, position: u64, before: &Bytes, room: usize) -> io:
     Ok(buffer.into())
 }
 
+/// How much of the volume that holds a path is used, in per cent of what its users may have.
+///
+/// # Errors
+/// When the system does not tell.
+pub fn volume_used_percent(path: &Path) -> io::Result<u8> {
+    let volume = rustix::fs::statvfs(path)?;
+    let used = volume.f_blocks.saturating_sub(volume.f_bfree);
+    let all = used + volume.f_bavail;
+    Ok(u8::try_from((used * 100).div_ceil(all.max(1))).unwrap_or(100))
+}
+
 /// Writes two pieces as one, both whole.
 ///
 /// # Errors

@@ -8,4 +8,5 @@ pub mod command;
 pub mod kill;
 pub mod protocol;
 pub mod server;
+mod spare;
 pub mod task;

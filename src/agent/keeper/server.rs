@@ -27,6 +27,7 @@ use nix::{
 use super::{
     command::Account,
     protocol::{KeeperReply, KeeperRequest, Lines, StartTask, TaskRecord, TaskRequest, line},
+    spare::Spare,
     task::{self, Setup},
 };
 use crate::{
@@ -40,6 +41,8 @@ use crate::{
     },
 };
 
+/// How long nothing happens before the next task's directory is made: a command that has just been started comes first.
+const PREPARE_AFTER: Duration = Duration::from_millis(10);
 /// A keeper with no tasks and no network half ends after this.
 const IDLE: Duration = Duration::from_mins(1);
 /// How often a keeper that ends the agent by itself looks whether tasks are left.
@@ -70,6 +73,8 @@ pub fn run(layout: &Layout, ready: impl FnOnce()) -> io::Result<()> {
         clients: Vec::new(),
         alone_since: Some(Instant::now()),
         stopping: None,
+        spare: None,
+        can_prepare: true,
     };
     // All that belongs to the keeper is dropped before a task begins, its lock too.
     match keeper.serve() {
@@ -107,12 +112,19 @@ struct Keeper {
     alone_since: Option<Instant>,
     /// When the tasks are killed, where no network half sees to it.
     stopping: Option<Instant>,
+    /// The next task's directory.
+    spare: Option<Spare>,
+    /// False after the disk did not give one.
+    can_prepare: bool,
 }
 
 impl Keeper {
     fn serve(mut self) -> io::Result<Role> {
         loop {
             let ready = self.wait()?;
+            if ready.is_nothing() {
+                self.prepare();
+            }
             if ready.signalled {
                 while let Ok(Some(_)) = self.signals.read_signal() {}
                 let _ = reap();
@@ -145,6 +157,7 @@ impl Keeper {
         ];
         fds.extend(self.clients.iter().map(|client| PollFd::new(client.socket.as_fd(), PollFlags::POLLIN)));
         let timeout = match (self.stopping, self.alone_since) {
+            _ if self.wants_spare() => Some(PREPARE_AFTER),
             (Some(_), _) => Some(STOPPING_STEP),
             (None, Some(since)) => {
                 Some((since + IDLE).saturating_duration_since(Instant::now()) + STOPPING_STEP)
@@ -165,6 +178,18 @@ impl Keeper {
         })
     }
 
+    fn wants_spare(&self) -> bool {
+        self.spare.is_none() && self.can_prepare && self.stopping.is_none() && self.alone_since.is_none()
+    }
+
+    /// Makes what the next task needs. A disk that does not give it is asked again with the next task.
+    fn prepare(&mut self) {
+        if self.wants_spare() {
+            self.spare = Spare::make(&self.layout).ok();
+            self.can_prepare = self.spare.is_some();
+        }
+    }
+
     fn hear(&mut self, index: usize) -> io::Result<Heard> {
         let client = &mut self.clients[index];
         if !client.lines.read_from(&client.socket)? {
@@ -181,6 +206,7 @@ impl Keeper {
                 }
                 KeeperRequest::Start(start) => {
                     let id = start.id;
+                    self.can_prepare = true;
                     let reply = match self.start(*start) {
                         Ok(Started::Here) => KeeperReply::Started(id),
                         Ok(Started::Before) => KeeperReply::Known(id),
@@ -204,33 +230,27 @@ impl Keeper {
     fn start(&mut self, start: StartTask) -> io::Result<Started> {
         let StartTask { id, spec, agent } = start;
         let layout = self.layout.task(id);
-        match DirBuilder::new().mode(0o700).create(layout.root()) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(Started::Before),
-            Err(error) => return Err(error),
-        }
-        let prepare = || {
-            let record = TaskRecord {
-                id,
-                spec,
-                agent,
-                boot: self.boot.clone(),
-                started_unix_ms: clock::unix_ms(),
-                started_boottime_ns: boottime_ns()?,
-            };
-            // In place: until the lock is taken below, nobody takes the task for a live one.
-            fs::write(layout.record(), line(&record))?;
-            let lock = Lock::try_take(&layout.lock())?.ok_or(io::ErrorKind::WouldBlock)?;
-            let listener = socket::listen(&layout.socket(), 0o600)?;
-            let side = fork()?;
-            io::Result::Ok((
-                side,
-                Setup { record, layout: layout.clone(), lock, listener, account: self.account.clone() },
-            ))
+        let record = TaskRecord {
+            id,
+            spec,
+            agent,
+            boot: self.boot.clone(),
+            started_unix_ms: clock::unix_ms(),
+            started_boottime_ns: boottime_ns()?,
         };
-        match prepare() {
-            Ok((Forked::Parent(_), _)) => Ok(Started::Here),
-            Ok((Forked::Child, setup)) => Ok(Started::InChild(Box::new(setup))),
+        let spare = match self.spare.take() {
+            Some(spare) => spare,
+            None => Spare::make(&self.layout)?,
+        };
+        let Some((lock, listener)) = spare.become_task(&layout, &line(&record))? else {
+            return Ok(Started::Before);
+        };
+        match fork() {
+            Ok(Forked::Parent(_)) => Ok(Started::Here),
+            Ok(Forked::Child) => {
+                let account = self.account.clone();
+                Ok(Started::InChild(Box::new(Setup { record, layout, lock, listener, account })))
+            }
             Err(error) => {
                 // Nothing ran, so nothing may look as if it had.
                 let _ = fs::remove_dir_all(layout.root());
@@ -330,6 +350,12 @@ struct Ready {
     signalled: bool,
     connecting: bool,
     clients: Vec<usize>,
+}
+
+impl Ready {
+    fn is_nothing(&self) -> bool {
+        !self.signalled && !self.connecting && self.clients.is_empty()
+    }
 }
 
 enum Heard {

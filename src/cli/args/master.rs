@@ -63,6 +63,9 @@ pub struct MasterStartArgs {
     /// Keep at most so much of each task's output: its beginning and its end
     #[arg(long, value_name = "SIZE", default_value = "1G", env = "SLOTH_RUNNER_MASTER_OUTPUT_CAP")]
     pub output_cap: Size,
+    /// Begin no new run while more than so many per cent of the volume are used
+    #[arg(long, value_name = "PERCENT", default_value_t = 80, env = "SLOTH_RUNNER_MASTER_DISK_CAP", value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub disk_cap: u8,
     /// Delete runs that ended longer ago
     #[arg(long, value_name = "TIME", default_value = "30d", env = "SLOTH_RUNNER_MASTER_RETENTION_AGE")]
     pub retention_age: Span,

@@ -121,6 +121,7 @@ pub(super) fn demo(_: &DemoArgs) -> Result<Status, Failure> {
             port: 0,
             enroll_any: false,
             output_cap: OUTPUT_CAP,
+            disk_cap: 100,
             retention: Retention::default(),
             restored: false,
         })

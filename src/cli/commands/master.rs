@@ -64,6 +64,7 @@ fn serve(args: &MasterStartArgs) -> Result<Status, Failure> {
         port: args.port,
         enroll_any: args.enroll == Enroll::Any,
         output_cap: args.output_cap.0,
+        disk_cap: args.disk_cap,
         retention: Retention { age: args.retention_age.0, bytes: args.retention_size.0 },
         restored: args.restored,
     };

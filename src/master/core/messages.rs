@@ -267,6 +267,8 @@ pub enum Input {
         /// Who waits.
         reply: ReplyTo,
     },
+    /// The volume has little room left, in words, or enough.
+    Room(Option<String>),
     /// Ages of runs were judged by this time.
     JudgedAt(u64, ReplyTo),
     /// Somebody wants to look at a run.

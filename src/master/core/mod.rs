@@ -136,6 +136,8 @@ pub struct Core {
     restored: bool,
     /// Why the store does not take new runs at the moment.
     store_trouble: Option<String>,
+    /// Why there is no room for the output of new runs.
+    room_trouble: Option<String>,
     refused_strangers: u64,
     effects: Vec<Effect>,
 }
@@ -160,6 +162,7 @@ impl Core {
             revision: remembered.revision,
             restored: false,
             store_trouble: None,
+            room_trouble: None,
             refused_strangers: 0,
             effects: Vec::new(),
         };
@@ -216,6 +219,7 @@ impl Core {
             Input::StopRun { run, by, reply } => self.on_stop_run(run, &by, reply, now),
             Input::Compared { id, agrees } => self.on_compared(id, agrees, now),
             Input::DeleteRun { run, reason, by, reply } => self.on_delete_run(run, reason, &by, reply, now),
+            Input::Room(trouble) => self.room_trouble = trouble,
             Input::JudgedAt(ms, reply) => {
                 let answer = Parked::Reply(reply, Box::new(Reply::Count(0)));
                 self.persist(vec![Write::PutClock(ms)], answer);
@@ -315,6 +319,8 @@ impl Core {
             "this master was restored from a backup: agents have seen more than it remembers. It only resumes; start it once with --restored to go on".to_owned()
         } else if let Some(trouble) = &self.store_trouble {
             format!("the master cannot record runs: {trouble}")
+        } else if let Some(trouble) = &self.room_trouble {
+            format!("the master has no room for more output: {trouble}; running commands go on")
         } else {
             String::new()
         }

@@ -1,0 +1,42 @@
+//! `true` on 200 agents, process start to exit, beside spawning 200 `bash -c true`, 64 at once, on the same machine.
+
+mod floor;
+
+use std::{process::Command, time::Instant};
+
+use floor::{Fleet, Row, play_role, print_row, rounds};
+
+/// Agents, all in one process, with real connections, keepers and commands.
+const AGENTS: u32 = 200;
+/// Commands of the floor that run at once.
+const AT_ONCE: u32 = 64;
+/// Rounds that are counted.
+const ROUNDS: usize = 15;
+
+fn main() {
+    if play_role() {
+        return;
+    }
+    let fleet = Fleet::simulate(AGENTS);
+    let rows: [Row; 2] = [
+        (
+            "200 x bash -c true, 64 at once",
+            Box::new(|| {
+                let mut spawn = Command::new(std::env::current_exe().expect("a program"));
+                spawn.args(["floor-spawn", &AGENTS.to_string(), &AT_ONCE.to_string()]);
+                spawn
+            }),
+        ),
+        ("sloth-runner run @all true", Box::new(move || fleet.client_on(&["@all"], "true"))),
+    ];
+    let figures = rounds(ROUNDS, rows.len(), |row| {
+        let mut command = rows[row].1();
+        let begun = Instant::now();
+        assert!(command.status().is_ok_and(|status| status.success()), "{}", rows[row].0);
+        begun.elapsed().as_secs_f64() * 1000.0
+    });
+    println!("process start to exit, {ROUNDS} rounds, shuffled; median [lowest..highest]");
+    for ((name, _), row) in rows.iter().zip(&figures) {
+        print_row(name, "ms", row, &figures[0]);
+    }
+}

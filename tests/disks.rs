@@ -1,0 +1,105 @@
+//! What is promised when a disk is full, on volumes that really are. Skipped, said so, where nothing can be mounted.
+
+#![expect(clippy::unwrap_used, reason = "what fails in a test's helpers fails the test")]
+
+mod rig;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use rig::{Rig, numbers, until};
+
+/// A small volume in memory, until it is dropped.
+struct Volume(PathBuf);
+
+impl Volume {
+    fn at(path: &Path, megabytes: u32) -> Option<Self> {
+        fs::create_dir_all(path).unwrap();
+        let size = format!("size={megabytes}m,mode=0700");
+        match mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::empty(), Some(size.as_str())) {
+            Ok(()) => Some(Self(path.to_owned())),
+            Err(error) => {
+                println!("skipped: cannot mount a small volume ({error}); run the tests as root");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        let _ = umount2(&self.0, MntFlags::MNT_DETACH);
+    }
+}
+
+#[test]
+fn a_full_master_says_so_and_goes_on_where_it_stopped() {
+    let mut rig = Rig::with_agents(&["a", "b"]);
+    rig.kill_master();
+    let data = rig.master_dir();
+    let kept = rig.path("kept");
+    fs::rename(&data, &kept).unwrap();
+    let Some(volume) = Volume::at(&data, 32) else { return };
+    let copied =
+        std::process::Command::new("cp").arg("-a").arg(format!("{}/.", kept.display())).arg(&data).status();
+    assert!(copied.unwrap().success());
+    let filler = data.join("filler");
+    fs::write(&filler, vec![0; 16 * 1024 * 1024]).unwrap();
+    rig.start_master(&["--disk-cap", "100"]);
+    rig.wait_state("a", "active");
+    let run = rig.detached("a", "seq 1 3000000; exit 5");
+    until("the task says what it waits for", || {
+        rig.task(&run)["waiting"].as_str().is_some_and(|text| text.contains("cannot write its output"))
+    });
+    fs::remove_file(&filler).unwrap();
+    let task = rig.wait_task(&run, "exited");
+    assert_eq!(task["status"], 5);
+    let logs = rig.run(&["job", "logs", &run]);
+    assert!(logs.out == numbers(3_000_000), "{} bytes, {}", logs.out.len(), logs.err);
+    rig.kill_master();
+    drop(volume);
+}
+
+#[test]
+fn no_run_begins_on_a_volume_that_is_nearly_full() {
+    let mut rig = Rig::with_agents(&["a"]);
+    let run = rig.detached("a", "until [ -e /nowhere ]; do sleep 0.1; done");
+    rig.wait_task(&run, "running");
+    rig.kill_master();
+    rig.start_master(&["--disk-cap", "1"]);
+    rig.wait_state("a", "active");
+    until("runs are refused", || rig.on("a", "true").err.contains("over the cap of 1 %"));
+    rig.wait_task(&run, "running");
+    assert_eq!(rig.run(&["job", "cancel", &run]).status, 0);
+}
+
+#[test]
+fn a_full_agent_holds_its_command_back_and_loses_nothing() {
+    let mut rig = Rig::with_agents(&["b"]);
+    let Some(volume) = Volume::at(&rig.agent_dir("a"), 12) else { return };
+    rig.start_agent("a", &[]);
+    rig.wait_state("a", "active");
+    let gate = rig.path("gate");
+    let command = format!("until [ -e {} ]; do sleep 0.05; done; seq 1 3000000; exit 6", gate.display());
+    let run = rig.detached("a", &command);
+    rig.wait_task(&run, "running");
+    rig.kill_master();
+    rig.file("gate", b"");
+    let spool = || {
+        let tasks = fs::read_dir(rig.agent_dir("a").join("tasks")).unwrap().flatten();
+        let files =
+            tasks.flat_map(|task| fs::read_dir(task.path().join("spool")).into_iter().flatten().flatten());
+        files.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum::<u64>()
+    };
+    until("the volume is full", || spool() > 10 * 1024 * 1024);
+    rig.start_master(&[]);
+    let task = rig.wait_task(&run, "exited");
+    assert_eq!(task["status"], 6, "{task}");
+    let logs = rig.run(&["job", "logs", &run]);
+    assert!(logs.out == numbers(3_000_000), "{} bytes, {}", logs.out.len(), logs.err);
+    rig.stop_agent("a");
+    drop(volume);
+}
