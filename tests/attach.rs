@@ -25,8 +25,9 @@ use sloth_runner::{
         Core as Master, Policy, Remembered,
         messages::{
             AttachOrder, Effect, InStore, Input, KnownTask, Newcomer, Now, Reply, RunAsked, SessionId,
-            StoredAgent, StoredRun, Write, WriteToken,
+            WriteToken,
         },
+        stored::{StoredAgent, StoredRun, Write},
     },
     trust::fingerprint::Fingerprint,
 };

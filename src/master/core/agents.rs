@@ -4,7 +4,9 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     Core, Parked, Session, audit,
-    messages::{AgentView, Effect, Newcomer, Now, Reply, ReplyTo, SessionId, SessionRefusal, Write},
+    messages::{Effect, Newcomer, Now, Reply, ReplyTo, SessionId, SessionRefusal},
+    stored::Write,
+    views::AgentView,
 };
 use crate::domain::{
     agent::{AgentState, OFFLINE_AFTER, START_WITHIN},

@@ -6,7 +6,8 @@ use std::{net::IpAddr, time::Duration};
 
 use super::{
     AgentRow, Core, Parked, audit,
-    messages::{Effect, EnrollAsked, Now, Reply, ReplyTo, StoredAgent, StoredToken, Write},
+    messages::{Effect, EnrollAsked, Now, Reply, ReplyTo},
+    stored::{StoredAgent, StoredToken, Write},
 };
 use crate::{
     domain::name::{AgentName, Labels},

@@ -2,9 +2,13 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use super::{
+    stored::Write,
+    views::{AgentView, StatusView},
+};
 use crate::{
     domain::{
-        agent::{AgentState, Facts, LinkPreference},
+        agent::{Facts, LinkPreference},
         command::{Command, TaskSpec},
         ids::{Incarnation, RunId, RunReference, TaskId},
         name::{AgentName, LabelChange, Labels},
@@ -400,106 +404,6 @@ pub struct AttachOrder {
     pub discard: bool,
 }
 
-/// What the store is to change.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Write {
-    /// An agent as it is now.
-    PutAgent(StoredAgent),
-    /// An agent is gone.
-    DeleteAgent(AgentName),
-    /// A token as it is now.
-    PutToken(StoredToken),
-    /// A new run with its tasks.
-    PutRun(Box<StoredRun>),
-    /// A run that the store did not know, or some of whose tasks it did not know.
-    TakeBack(Box<StoredRun>),
-    /// A task as it is now.
-    PutTask(RunId, StoredTask),
-    /// Facts that came after a task's outcome, which stays; they are shown beside it where they differ.
-    PutLater(TaskId, Outcome),
-    /// A run's gate as it is now.
-    PutGate(RunId, Gate),
-    /// A run has ended at this time.
-    EndRun(RunId, u64),
-    /// A run is gone, for this reason.
-    DeleteRun(RunId, String),
-    /// Ages of runs were judged by this time.
-    PutClock(u64),
-    /// Somebody did something.
-    Audit {
-        /// When.
-        at_ms: u64,
-        /// Who.
-        actor: String,
-        /// What.
-        action: &'static str,
-        /// On what.
-        subject: String,
-        /// More, in words.
-        detail: String,
-    },
-}
-
-/// An agent in the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredAgent {
-    /// Its name.
-    pub name: AgentName,
-    /// Its key.
-    pub fingerprint: Fingerprint,
-    /// When it was let in.
-    pub enrolled_ms: u64,
-    /// When it was last heard of; written when it leaves.
-    pub last_seen_ms: u64,
-    /// The labels that it brings.
-    pub labels: Labels,
-    /// The labels that operators set; they win.
-    pub set_labels: Labels,
-    /// Its version.
-    pub version: String,
-    /// Its last address.
-    pub address: String,
-    /// How it came to believe in the CA.
-    pub trust: String,
-}
-
-/// A token in the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredToken {
-    /// The hash of its secret.
-    pub hash: String,
-    /// When it ends.
-    pub expires_ms: u64,
-    /// For how many more agents it is good.
-    pub uses_left: u32,
-}
-
-/// A run in the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredRun {
-    /// The run; its tasks are in their own table.
-    pub run: Run,
-    /// The rest of what was asked for.
-    pub options: RunOptions,
-    /// Its tasks.
-    pub tasks: Vec<StoredTask>,
-}
-
-/// A task in the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredTask {
-    /// As it is shown.
-    pub task: Task,
-    /// Its agent's key.
-    pub fingerprint: Fingerprint,
-    /// The life of the agent to which it was, or is about to be, sent first.
-    pub incarnation: Option<Incarnation>,
-    /// Until when it may be started.
-    pub start_by_ms: u64,
-    /// Who cancelled it.
-    pub cancelled_by: Option<String>,
-}
-
 /// Answers.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reply {
@@ -593,62 +497,4 @@ pub enum SessionRefusal {
     UnknownKey,
     /// Another agent with this key answers.
     Duplicate,
-}
-
-/// An agent as it is shown.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AgentView {
-    /// Its name.
-    pub name: AgentName,
-    /// Its state.
-    pub state: AgentState,
-    /// True for direct, false for the tunnel; `None` when it is not connected.
-    pub direct: Option<bool>,
-    /// Why that link is used.
-    pub link_reason: String,
-    /// Its address.
-    pub address: String,
-    /// Where a direct link would go.
-    pub direct_address: Option<String>,
-    /// Its version.
-    pub version: String,
-    /// Its labels.
-    pub labels: Labels,
-    /// Those that operators set.
-    pub set_labels: Labels,
-    /// Those that it brings.
-    pub brought_labels: Labels,
-    /// When it was last heard of.
-    pub last_seen_ms: u64,
-    /// Its key.
-    pub fingerprint: Fingerprint,
-    /// What to know or do.
-    pub hint: String,
-    /// When it was let in.
-    pub enrolled_ms: u64,
-    /// How it came to believe in the CA.
-    pub trust: String,
-    /// Its machine.
-    pub facts: Option<Facts>,
-    /// For a waiting key: another one is known under its name.
-    pub key_changed: bool,
-    /// Since when it is offline.
-    pub offline_since_ms: Option<u64>,
-}
-
-/// How the master is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StatusView {
-    /// Agents in the registry.
-    pub agents: u32,
-    /// Agents that are connected.
-    pub connected: u32,
-    /// Keys that wait.
-    pub pending: u32,
-    /// Runs that have not ended.
-    pub active_runs: u32,
-    /// Why new runs are refused.
-    pub refusing_runs: String,
-    /// Strangers that were refused.
-    pub refused_strangers: u64,
 }

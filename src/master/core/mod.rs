@@ -8,16 +8,17 @@ mod enrolling;
 pub mod messages;
 mod runs;
 mod selecting;
+pub mod stored;
+pub mod views;
 
 use std::{
     collections::{BTreeMap, HashMap},
     time::Duration,
 };
 
-use messages::{
-    Effect, Input, Newcomer, Now, Reply, ReplyTo, SessionId, StatusView, StoredAgent, StoredRun, StoredToken,
-    Write, WriteToken,
-};
+use messages::{Effect, Input, Newcomer, Now, Reply, ReplyTo, SessionId, WriteToken};
+use stored::{StoredAgent, StoredRun, StoredToken, Write};
+use views::StatusView;
 
 use self::{enrolling::WaitingKey, runs::LiveRun};
 use crate::domain::{

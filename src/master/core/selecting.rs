@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use super::{
     AgentRow, Core, Parked, audit,
-    messages::{Now, Reply, ReplyTo, Write},
+    messages::{Now, Reply, ReplyTo},
+    stored::Write,
 };
 use crate::domain::{
     agent::AgentState,

@@ -7,22 +7,23 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Master, connected,
-    follow::{self, EVENTS, Follow, event},
+    Master,
+    begin::run_asked,
+    connected,
+    follow::{self, EVENTS, Follow},
     refusal,
     watch::{self, Watch},
 };
 use crate::{
     domain::{
-        groups::mask::Masks,
-        ids::{RunId, RunReference},
-        name::AgentName,
-        run::{Overflow, Run, RunOptions, Task},
-        target::{Target, fold::fold, selection::Selection},
+        groups::mask::Masks, ids::RunReference, name::AgentName, run::Run, target::selection::Selection,
     },
     master::{
         compare::maskers,
-        core::messages::{AgentView, Input, Reply, RunAsked},
+        core::{
+            messages::{Input, Reply},
+            views::AgentView,
+        },
         store::Wanted,
     },
     sys::socket::shown_address,
@@ -33,7 +34,7 @@ use crate::{
     wire::{
         InvalidMessage, SOFTWARE_VERSION,
         agent::labels_out,
-        proto::{self, control_service_server::ControlService, run_event::Kind},
+        proto::{self, control_service_server::ControlService},
     },
 };
 
@@ -44,9 +45,9 @@ const RUNS: (u32, u32) = (50, 1_000);
 /// Longest life of a token, in milliseconds: a year.
 const LONGEST_TTL_MS: u64 = 365 * 24 * 3600 * 1000;
 
-type Answers<T> = Pin<Box<ReceiverStream<Result<T, Status>>>>;
+pub(super) type Answers<T> = Pin<Box<ReceiverStream<Result<T, Status>>>>;
 
-fn invalid(error: impl std::fmt::Display) -> Status {
+pub(super) fn invalid(error: impl std::fmt::Display) -> Status {
     Status::invalid_argument(error.to_string())
 }
 
@@ -90,19 +91,19 @@ fn agent_out(view: AgentView) -> proto::Agent {
     }
 }
 
-fn reference(run: Option<proto::RunReference>) -> Result<RunReference, Status> {
+pub(super) fn reference(run: Option<proto::RunReference>) -> Result<RunReference, Status> {
     let run = run.ok_or_else(|| InvalidMessage::missing("the run"))?;
     Ok(RunReference::try_from(run)?)
 }
 
-fn selection(selection: Option<proto::Selection>) -> Result<Selection, Status> {
+pub(super) fn selection(selection: Option<proto::Selection>) -> Result<Selection, Status> {
     let selection = selection.ok_or_else(|| InvalidMessage::missing("a target"))?;
     Ok(Selection::try_from(selection)?)
 }
 
 impl Master {
     /// Reads history where blocking is allowed.
-    async fn read_store<T: Send + 'static>(
+    pub(super) async fn read_store<T: Send + 'static>(
         &self,
         read: impl FnOnce(&crate::master::store::Store) -> Result<T, crate::master::store::StoreError>
         + Send
@@ -114,7 +115,7 @@ impl Master {
         read.map_err(|error| internal(&error))?.map_err(|error| internal(&error))
     }
 
-    async fn stored_run(&self, reference: RunReference) -> Result<Run, Status> {
+    pub(super) async fn stored_run(&self, reference: RunReference) -> Result<Run, Status> {
         let found = self.read_store(move |store| store.run(reference)).await?;
         match found {
             Some(run) => Ok(run),
@@ -123,7 +124,7 @@ impl Master {
     }
 
     /// What to say of a run that is not there, or no longer.
-    async fn no_such_run(&self, reference: RunReference) -> Result<Status, Status> {
+    pub(super) async fn no_such_run(&self, reference: RunReference) -> Result<Status, Status> {
         let gone = self.read_store(move |store| store.why_gone(reference)).await?;
         Ok(Status::not_found(match (reference, gone) {
             (_, Some(reason)) => format!("run {reference} is gone: {reason}"),
@@ -149,63 +150,10 @@ impl Master {
         }
     }
 
-    fn follow(&self, follow: Follow) -> Response<Answers<proto::RunEvent>> {
+    pub(super) fn follow(&self, follow: Follow) -> Response<Answers<proto::RunEvent>> {
         let (events, stream) = mpsc::channel(EVENTS);
         self.shutdown.tracker.spawn(follow::serve(follow, self.logs.clone(), events));
         Response::new(Box::pin(ReceiverStream::new(stream)))
-    }
-
-    /// Starts a run, and follows it where that is wanted.
-    async fn begin(
-        &self,
-        asked: RunAsked,
-        follows: bool,
-    ) -> Result<Response<Answers<proto::RunEvent>>, Status> {
-        // Held before the run begins, so that nothing of it is missed.
-        let id = asked.id;
-        let journal = self.handle.follow(id).await?;
-        let one = |kind: Kind| {
-            let (events, stream) = mpsc::channel(1);
-            let _ = events.try_send(event(kind));
-            Ok(Response::new(Box::pin(ReceiverStream::new(stream)) as Answers<proto::RunEvent>))
-        };
-        match self.handle.ask(move |reply| Input::StartRun(Box::new(asked), reply)).await? {
-            Reply::Live(run) if follows => Ok(self.follow(Follow {
-                run: *run,
-                live: Some(journal),
-                cursor: 0,
-                from_offset: 0,
-                agents: Vec::new(),
-                follow: true,
-                without_output: false,
-                attached: true,
-                stop: self.shutdown.stop.clone(),
-            })),
-            Reply::Live(run) => one(Kind::Run((*run).into())),
-            Reply::NotLive => {
-                let run = self.stored_run(RunReference::Id(id)).await?;
-                let stop = self.shutdown.stop.clone();
-                Ok(self.follow(Follow {
-                    run,
-                    live: None,
-                    cursor: 0,
-                    from_offset: 0,
-                    agents: Vec::new(),
-                    follow: follows,
-                    without_output: !follows,
-                    attached: false,
-                    stop,
-                }))
-            }
-            Reply::TargetChanged { gone, more } => {
-                let gone = gone.into_iter().map(Into::into).collect();
-                one(Kind::TargetChanged(proto::TargetChanged { gone, more }))
-            }
-            Reply::Refused(reason) | Reply::NotFound(reason) => {
-                one(Kind::Refused(proto::StartRefused { reason }))
-            }
-            other => Err(refusal(other)),
-        }
     }
 
     async fn count(&self, input: impl FnOnce(u64) -> Input + Send + 'static) -> Result<u32, Status> {
@@ -214,18 +162,6 @@ impl Master {
             other => Err(refusal(other)),
         }
     }
-}
-
-fn run_asked(request: proto::StartRunRequest, operator: String) -> Result<RunAsked, Status> {
-    let command = request.command.ok_or_else(|| InvalidMessage::missing("the command"))?;
-    Ok(RunAsked {
-        id: RunId::from_bytes(&request.run_id).map_err(invalid)?,
-        operator,
-        selection: selection(request.selection)?,
-        command: command.try_into()?,
-        options: RunOptions::try_from(request.options.unwrap_or_default())?,
-        shown: request.shown.into_iter().map(|shown| (shown.name, shown.fingerprint)).collect(),
-    })
 }
 
 #[tonic::async_trait]
@@ -384,33 +320,7 @@ impl ControlService for Master {
     ) -> Result<Response<Self::RerunRunStream>, Status> {
         let by = operator(&request)?;
         let request = request.into_inner();
-        let of = reference(request.run)?;
-        let Some(stored) = self.read_store(move |store| store.stored_run(of)).await? else {
-            return Err(self.no_such_run(of).await?);
-        };
-        let number = stored.run.number;
-        let wanted = |task: &&Task| !(request.failed && task.has_succeeded());
-        let tasks = stored.tasks.iter().map(|stored| &stored.task);
-        if request.failed && tasks.clone().any(|task| task.state.outcome().is_none()) {
-            let text = format!("run {number} is not over, so it is not known where it failed");
-            return Err(Status::failed_precondition(text));
-        }
-        let names: Vec<&str> = tasks.filter(wanted).map(|task| task.agent.as_str()).collect();
-        if names.is_empty() {
-            return Err(Status::failed_precondition(format!("run {number} exited 0 everywhere")));
-        }
-        let target =
-            if request.failed || !stored.run.plain_name { fold(names) } else { stored.run.target.clone() };
-        let overflow = if request.follow { Overflow::Block } else { Overflow::Gap };
-        let asked = RunAsked {
-            id: RunId::from_bytes(&request.run_id).map_err(invalid)?,
-            operator: by,
-            selection: target.parse::<Target>().map_err(invalid)?.into(),
-            command: stored.run.command,
-            options: RunOptions { overflow, ..stored.options },
-            shown: Vec::new(),
-        };
-        self.begin(asked, request.follow).await
+        self.begin_again(request, by).await
     }
 
     async fn delete_run(

@@ -1,6 +1,7 @@
 //! What the master serves: `EnrollmentService` to anybody, `ControlService` to operators. Translates, decides nothing.
 
-pub mod control;
+pub mod begin;
+mod control;
 pub mod enrollment;
 mod follow;
 mod watch;

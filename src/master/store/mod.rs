@@ -13,7 +13,8 @@ pub use writer::{StoreWriter, Written};
 
 use super::core::{
     Remembered,
-    messages::{InStore, KnownTask, StoredAgent, StoredRun, StoredTask, StoredToken},
+    messages::{InStore, KnownTask},
+    stored::{StoredAgent, StoredRun, StoredTask, StoredToken},
 };
 use crate::{
     domain::{

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use super::*;
 use crate::{
     domain::{groups::mask::Masks, outcome::Ending, plan::Gate},
-    master::core::messages::Write,
+    master::core::stored::Write,
 };
 
 fn stored_run(number: u64) -> StoredRun {

@@ -9,7 +9,10 @@ use rusqlite::{Connection, Transaction, params};
 
 use crate::{
     domain::{ids::RunId, outcome::Outcome},
-    master::core::messages::{StoredRun, StoredTask, Write, WriteToken},
+    master::core::{
+        messages::WriteToken,
+        stored::{StoredRun, StoredTask, Write},
+    },
 };
 
 /// How a write went.

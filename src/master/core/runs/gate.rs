@@ -16,7 +16,8 @@ use crate::{
     },
     master::core::{
         Core, Parked, audit,
-        messages::{Effect, Now, Reply, ReplyTo, Write},
+        messages::{Effect, Now, Reply, ReplyTo},
+        stored::Write,
     },
     sys::clock::spoken,
 };

@@ -12,7 +12,8 @@ use crate::{
     },
     master::core::{
         Core, Parked, audit,
-        messages::{AttachOrder, Effect, InStore, KnownTask, Now, SessionId, StoredRun, Write},
+        messages::{AttachOrder, Effect, InStore, KnownTask, Now, SessionId},
+        stored::{StoredRun, Write},
     },
 };
 

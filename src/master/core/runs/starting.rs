@@ -14,7 +14,8 @@ use crate::{
     },
     master::core::{
         Core, Parked, audit,
-        messages::{Now, Reply, ReplyTo, RunAsked, StoredRun, Write},
+        messages::{Now, Reply, ReplyTo, RunAsked},
+        stored::{StoredRun, Write},
     },
     sys::clock::spoken,
 };

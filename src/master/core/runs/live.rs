@@ -1,0 +1,246 @@
+//! A run and its tasks in memory, and how they are shown and stored. Decides nothing.
+
+use std::{collections::VecDeque, time::Duration};
+
+use crate::{
+    domain::{
+        agent::START_WITHIN,
+        command::{KILL_GRACE_MS, TaskSpec},
+        ids::Incarnation,
+        outcome::Outcome,
+        plan::Gate,
+        run::{Run, RunOptions, Task, TaskState, place_of},
+    },
+    master::core::{
+        messages::{Now, SessionId},
+        stored::{StoredRun, StoredTask},
+    },
+    trust::fingerprint::Fingerprint,
+};
+
+/// The longest pause between two Attach calls that come to nothing.
+const LONGEST_DELAY: Duration = Duration::from_secs(5);
+
+/// A run in memory: from its beginning until all its outcomes are on the disk.
+#[derive(Debug)]
+pub(in crate::master::core) struct LiveRun {
+    pub(super) run: Run,
+    pub(super) options: RunOptions,
+    pub(super) slots: Vec<Slot>,
+    /// Its beginning is on the disk.
+    pub(super) begun: bool,
+    pub(super) gate: Gate,
+    /// Opened tasks whose agents are there, in the order of their turns.
+    pub(super) queue: VecDeque<u32>,
+    /// Until when the next batch waits.
+    pub(super) pause_until: Option<Duration>,
+    /// Comparisons that are under way.
+    pub(super) checking: u32,
+    /// What made a comparison fail.
+    pub(super) differing: Option<String>,
+    /// A batch is being opened.
+    pub(super) opening: bool,
+    /// The master was started anew, and what has ended is to be compared again.
+    pub(super) compare_anew: bool,
+    /// Tasks that have not ended.
+    pub(super) open: usize,
+    /// Those of them whose batch is open.
+    pub(super) opened_open: usize,
+    /// Those of them that were taken, and sent or about to be.
+    pub(super) in_flight: usize,
+    /// Tasks that ended badly.
+    pub(super) failed: u32,
+}
+
+/// A task of it.
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that change apart from one another")]
+pub(super) struct Slot {
+    pub(super) task: Task,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) incarnation: Option<Incarnation>,
+    /// Its incarnation is being written.
+    pub(super) recording: bool,
+    pub(super) start_by: Duration,
+    pub(super) start_by_ms: u64,
+    pub(super) cancelled_by: Option<String>,
+    pub(super) attempt: u64,
+    pub(super) attached: Option<SessionId>,
+    /// Its batch is open.
+    pub(super) opened: bool,
+    /// It was its turn.
+    pub(super) in_flight: bool,
+    /// It may have reached its agent with the permission to start.
+    pub(super) sent: bool,
+    pub(super) failures: u32,
+    /// Its outcome is on the disk.
+    pub(super) stored: bool,
+}
+
+impl Slot {
+    pub(super) fn new(task: Task, fingerprint: Fingerprint) -> Self {
+        Self {
+            task,
+            fingerprint,
+            incarnation: None,
+            recording: false,
+            start_by: Duration::ZERO,
+            start_by_ms: 0,
+            cancelled_by: None,
+            attempt: 0,
+            attached: None,
+            opened: false,
+            in_flight: false,
+            sent: false,
+            failures: 0,
+            stored: false,
+        }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.task.state.outcome().is_none()
+    }
+
+    pub(super) fn to_store(&self) -> StoredTask {
+        StoredTask {
+            task: self.task.clone(),
+            fingerprint: self.fingerprint,
+            incarnation: self.incarnation.clone(),
+            start_by_ms: self.start_by_ms,
+            cancelled_by: self.cancelled_by.clone(),
+        }
+    }
+
+    /// Moves on, where that is legal.
+    pub(super) fn become_state(&mut self, next: TaskState) -> bool {
+        let legal = self.task.state.may_become(&next);
+        if legal {
+            self.task.state = next;
+        }
+        legal
+    }
+
+    pub(super) fn delay(&self) -> Duration {
+        match self.failures {
+            0 => Duration::ZERO,
+            n => (Duration::from_millis(50) * 2u32.saturating_pow(n.min(10))).min(LONGEST_DELAY),
+        }
+    }
+}
+
+impl LiveRun {
+    pub(super) fn new(run: Run, options: RunOptions, slots: Vec<Slot>) -> Self {
+        let mut run = Self {
+            gate: run.gate.clone(),
+            run,
+            options,
+            slots,
+            begun: false,
+            queue: VecDeque::new(),
+            pause_until: None,
+            checking: 0,
+            differing: None,
+            opening: false,
+            compare_anew: false,
+            open: 0,
+            opened_open: 0,
+            in_flight: 0,
+            failed: 0,
+        };
+        run.count_anew();
+        run
+    }
+
+    pub(in crate::master::core) fn from_store(stored: StoredRun, now: Now) -> Self {
+        let open_batch = stored.run.gate.open_batch;
+        let slot = |stored: StoredTask| {
+            let remaining = Duration::from_millis(stored.start_by_ms.saturating_sub(now.unix_ms));
+            let sent = stored.incarnation.is_some();
+            let opened = stored.task.batch <= open_batch;
+            let is_open = stored.task.state.outcome().is_none();
+            let mut task = stored.task;
+            if sent && is_open {
+                task.no_contact_since_ms = Some(now.unix_ms);
+            }
+            Slot {
+                task,
+                fingerprint: stored.fingerprint,
+                incarnation: stored.incarnation,
+                recording: false,
+                // Agents need a minute to come back, and that is not their fault.
+                start_by: now.monotonic + if sent { remaining } else { remaining.max(START_WITHIN) },
+                start_by_ms: stored.start_by_ms,
+                cancelled_by: stored.cancelled_by,
+                attempt: 0,
+                attached: None,
+                opened,
+                in_flight: sent && is_open,
+                sent,
+                failures: 0,
+                stored: !is_open,
+            }
+        };
+        let slots = stored.tasks.into_iter().map(slot).collect();
+        let compare_anew = stored.options.plan.stop_if.differs;
+        Self { begun: true, compare_anew, ..Self::new(stored.run, stored.options, slots) }
+    }
+
+    pub(super) fn place(&self, index: u32) -> Option<usize> {
+        place_of(&self.slots, index, |slot| slot.task.index)
+    }
+
+    pub(super) fn slot(&self, index: u32) -> Option<&Slot> {
+        self.slots.get(self.place(index)?)
+    }
+
+    pub(super) fn slot_mut(&mut self, index: u32) -> Option<&mut Slot> {
+        let place = self.place(index)?;
+        self.slots.get_mut(place)
+    }
+
+    pub(in crate::master::core) fn is_active(&self) -> bool {
+        self.open > 0
+    }
+
+    #[cfg(test)]
+    pub(in crate::master::core) fn options(&self) -> &RunOptions {
+        &self.options
+    }
+
+    #[cfg(test)]
+    pub(in crate::master::core) fn stored_tasks(&self) -> Vec<StoredTask> {
+        self.slots.iter().map(Slot::to_store).collect()
+    }
+
+    /// The run as it is shown.
+    pub(in crate::master::core) fn view(&self) -> Run {
+        let count = |wanted: fn(&Slot) -> bool| {
+            u32::try_from(self.slots.iter().filter(|slot| wanted(slot)).count()).unwrap_or(u32::MAX)
+        };
+        let succeeded = |slot: &Slot| slot.task.state.outcome().is_some_and(Outcome::is_success);
+        Run {
+            tasks: self.slots.iter().map(|slot| slot.task.clone()).collect(),
+            succeeded: count(succeeded),
+            unfinished: count(Slot::is_open),
+            gate: self.gate.clone(),
+            ..self.run.clone()
+        }
+    }
+
+    pub(super) fn spec(&self) -> TaskSpec {
+        TaskSpec {
+            run_number: self.run.number,
+            operator: self.run.operator.clone(),
+            target: self.run.target.clone(),
+            command: self.run.command.clone(),
+            environment: self.options.environment.clone(),
+            working_directory: self.options.working_directory.clone(),
+            timeout_ms: self.options.timeout_ms,
+            kill_grace_ms: self.kill_grace_ms(),
+        }
+    }
+
+    pub(super) fn kill_grace_ms(&self) -> u32 {
+        self.options.kill_grace_ms.unwrap_or(KILL_GRACE_MS)
+    }
+}

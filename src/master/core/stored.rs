@@ -1,0 +1,112 @@
+//! What the store keeps and changes, as the core sees it. Knows no database.
+
+use crate::{
+    domain::{
+        ids::{Incarnation, RunId, TaskId},
+        name::{AgentName, Labels},
+        outcome::Outcome,
+        plan::Gate,
+        run::{Run, RunOptions, Task},
+    },
+    trust::fingerprint::Fingerprint,
+};
+
+/// What the store is to change.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Write {
+    /// An agent as it is now.
+    PutAgent(StoredAgent),
+    /// An agent is gone.
+    DeleteAgent(AgentName),
+    /// A token as it is now.
+    PutToken(StoredToken),
+    /// A new run with its tasks.
+    PutRun(Box<StoredRun>),
+    /// A run that the store did not know, or some of whose tasks it did not know.
+    TakeBack(Box<StoredRun>),
+    /// A task as it is now.
+    PutTask(RunId, StoredTask),
+    /// Facts that came after a task's outcome, which stays; they are shown beside it where they differ.
+    PutLater(TaskId, Outcome),
+    /// A run's gate as it is now.
+    PutGate(RunId, Gate),
+    /// A run has ended at this time.
+    EndRun(RunId, u64),
+    /// A run is gone, for this reason.
+    DeleteRun(RunId, String),
+    /// Ages of runs were judged by this time.
+    PutClock(u64),
+    /// Somebody did something.
+    Audit {
+        /// When.
+        at_ms: u64,
+        /// Who.
+        actor: String,
+        /// What.
+        action: &'static str,
+        /// On what.
+        subject: String,
+        /// More, in words.
+        detail: String,
+    },
+}
+
+/// An agent in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredAgent {
+    /// Its name.
+    pub name: AgentName,
+    /// Its key.
+    pub fingerprint: Fingerprint,
+    /// When it was let in.
+    pub enrolled_ms: u64,
+    /// When it was last heard of; written when it leaves.
+    pub last_seen_ms: u64,
+    /// The labels that it brings.
+    pub labels: Labels,
+    /// The labels that operators set; they win.
+    pub set_labels: Labels,
+    /// Its version.
+    pub version: String,
+    /// Its last address.
+    pub address: String,
+    /// How it came to believe in the CA.
+    pub trust: String,
+}
+
+/// A token in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredToken {
+    /// The hash of its secret.
+    pub hash: String,
+    /// When it ends.
+    pub expires_ms: u64,
+    /// For how many more agents it is good.
+    pub uses_left: u32,
+}
+
+/// A run in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredRun {
+    /// The run; its tasks are in their own table.
+    pub run: Run,
+    /// The rest of what was asked for.
+    pub options: RunOptions,
+    /// Its tasks.
+    pub tasks: Vec<StoredTask>,
+}
+
+/// A task in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredTask {
+    /// As it is shown.
+    pub task: Task,
+    /// Its agent's key.
+    pub fingerprint: Fingerprint,
+    /// The life of the agent to which it was, or is about to be, sent first.
+    pub incarnation: Option<Incarnation>,
+    /// Until when it may be started.
+    pub start_by_ms: u64,
+    /// Who cancelled it.
+    pub cancelled_by: Option<String>,
+}

@@ -1,0 +1,67 @@
+//! What the core shows of itself. Plain data.
+
+use crate::{
+    domain::{
+        agent::{AgentState, Facts},
+        name::{AgentName, Labels},
+    },
+    trust::fingerprint::Fingerprint,
+};
+
+/// An agent as it is shown.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AgentView {
+    /// Its name.
+    pub name: AgentName,
+    /// Its state.
+    pub state: AgentState,
+    /// True for direct, false for the tunnel; `None` when it is not connected.
+    pub direct: Option<bool>,
+    /// Why that link is used.
+    pub link_reason: String,
+    /// Its address.
+    pub address: String,
+    /// Where a direct link would go.
+    pub direct_address: Option<String>,
+    /// Its version.
+    pub version: String,
+    /// Its labels.
+    pub labels: Labels,
+    /// Those that operators set.
+    pub set_labels: Labels,
+    /// Those that it brings.
+    pub brought_labels: Labels,
+    /// When it was last heard of.
+    pub last_seen_ms: u64,
+    /// Its key.
+    pub fingerprint: Fingerprint,
+    /// What to know or do.
+    pub hint: String,
+    /// When it was let in.
+    pub enrolled_ms: u64,
+    /// How it came to believe in the CA.
+    pub trust: String,
+    /// Its machine.
+    pub facts: Option<Facts>,
+    /// For a waiting key: another one is known under its name.
+    pub key_changed: bool,
+    /// Since when it is offline.
+    pub offline_since_ms: Option<u64>,
+}
+
+/// How the master is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StatusView {
+    /// Agents in the registry.
+    pub agents: u32,
+    /// Agents that are connected.
+    pub connected: u32,
+    /// Keys that wait.
+    pub pending: u32,
+    /// Runs that have not ended.
+    pub active_runs: u32,
+    /// Why new runs are refused.
+    pub refusing_runs: String,
+    /// Strangers that were refused.
+    pub refused_strangers: u64,
+}

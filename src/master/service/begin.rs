@@ -1,0 +1,127 @@
+//! Beginning a run, or one that is like another, and following it where that is wanted.
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Response, Status};
+
+use super::{
+    Master,
+    control::{Answers, invalid, reference, selection},
+    follow::{Follow, event},
+    refusal,
+};
+use crate::{
+    domain::{
+        ids::{RunId, RunReference},
+        run::{Overflow, RunOptions, Task},
+        target::{Target, fold::fold},
+    },
+    master::core::messages::{Input, Reply, RunAsked},
+    wire::{
+        InvalidMessage,
+        proto::{self, run_event::Kind},
+    },
+};
+
+/// Reads a wish to start a run.
+pub(super) fn run_asked(request: proto::StartRunRequest, operator: String) -> Result<RunAsked, Status> {
+    let command = request.command.ok_or_else(|| InvalidMessage::missing("the command"))?;
+    Ok(RunAsked {
+        id: RunId::from_bytes(&request.run_id).map_err(invalid)?,
+        operator,
+        selection: selection(request.selection)?,
+        command: command.try_into()?,
+        options: RunOptions::try_from(request.options.unwrap_or_default())?,
+        shown: request.shown.into_iter().map(|shown| (shown.name, shown.fingerprint)).collect(),
+    })
+}
+
+impl Master {
+    /// Starts a run, and follows it where that is wanted.
+    pub(super) async fn begin(
+        &self,
+        asked: RunAsked,
+        follows: bool,
+    ) -> Result<Response<Answers<proto::RunEvent>>, Status> {
+        // Held before the run begins, so that nothing of it is missed.
+        let id = asked.id;
+        let journal = self.handle.follow(id).await?;
+        let one = |kind: Kind| {
+            let (events, stream) = mpsc::channel(1);
+            let _ = events.try_send(event(kind));
+            Ok(Response::new(Box::pin(ReceiverStream::new(stream)) as Answers<proto::RunEvent>))
+        };
+        match self.handle.ask(move |reply| Input::StartRun(Box::new(asked), reply)).await? {
+            Reply::Live(run) if follows => Ok(self.follow(Follow {
+                run: *run,
+                live: Some(journal),
+                cursor: 0,
+                from_offset: 0,
+                agents: Vec::new(),
+                follow: true,
+                without_output: false,
+                attached: true,
+                stop: self.shutdown.stop.clone(),
+            })),
+            Reply::Live(run) => one(Kind::Run((*run).into())),
+            Reply::NotLive => {
+                let run = self.stored_run(RunReference::Id(id)).await?;
+                let stop = self.shutdown.stop.clone();
+                Ok(self.follow(Follow {
+                    run,
+                    live: None,
+                    cursor: 0,
+                    from_offset: 0,
+                    agents: Vec::new(),
+                    follow: follows,
+                    without_output: !follows,
+                    attached: false,
+                    stop,
+                }))
+            }
+            Reply::TargetChanged { gone, more } => {
+                let gone = gone.into_iter().map(Into::into).collect();
+                one(Kind::TargetChanged(proto::TargetChanged { gone, more }))
+            }
+            Reply::Refused(reason) | Reply::NotFound(reason) => {
+                one(Kind::Refused(proto::StartRefused { reason }))
+            }
+            other => Err(refusal(other)),
+        }
+    }
+
+    /// Runs what another run ran, on its agents or on those where it failed.
+    pub(super) async fn begin_again(
+        &self,
+        request: proto::RerunRunRequest,
+        by: String,
+    ) -> Result<Response<Answers<proto::RunEvent>>, Status> {
+        let of = reference(request.run)?;
+        let Some(stored) = self.read_store(move |store| store.stored_run(of)).await? else {
+            return Err(self.no_such_run(of).await?);
+        };
+        let number = stored.run.number;
+        let wanted = |task: &&Task| !(request.failed && task.has_succeeded());
+        let tasks = stored.tasks.iter().map(|stored| &stored.task);
+        if request.failed && tasks.clone().any(|task| task.state.outcome().is_none()) {
+            let text = format!("run {number} is not over, so it is not known where it failed");
+            return Err(Status::failed_precondition(text));
+        }
+        let names: Vec<&str> = tasks.filter(wanted).map(|task| task.agent.as_str()).collect();
+        if names.is_empty() {
+            return Err(Status::failed_precondition(format!("run {number} exited 0 everywhere")));
+        }
+        let target =
+            if request.failed || !stored.run.plain_name { fold(names) } else { stored.run.target.clone() };
+        let overflow = if request.follow { Overflow::Block } else { Overflow::Gap };
+        let asked = RunAsked {
+            id: RunId::from_bytes(&request.run_id).map_err(invalid)?,
+            operator: by,
+            selection: target.parse::<Target>().map_err(invalid)?.into(),
+            command: stored.run.command,
+            options: RunOptions { overflow, ..stored.options },
+            shown: Vec::new(),
+        };
+        self.begin(asked, request.follow).await
+    }
+}
