@@ -41,8 +41,8 @@ use crate::{
     },
 };
 
-/// How long nothing happens before the next task's directory is made: a command that has just been started comes first.
-const PREPARE_AFTER: Duration = Duration::from_millis(10);
+/// How long nothing happens before the next task's directory is made: commands that were just started come first.
+const PREPARE_AFTER: Duration = Duration::from_millis(200);
 /// A keeper with no tasks and no network half ends after this.
 const IDLE: Duration = Duration::from_mins(1);
 /// How often a keeper that ends the agent by itself looks whether tasks are left.

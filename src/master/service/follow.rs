@@ -137,7 +137,7 @@ impl Follower {
     /// What to tell when a task's output does not go on where it stopped.
     fn gap_before(&self, task_index: u32, to: u64) -> Option<Kind> {
         let from = self.ends.get(&task_index).copied().filter(|from| *from < to)?;
-        let reason = "the master's log does not have them".to_owned();
+        let reason = "the log does not have them: over the cap, or lost from its disk".to_owned();
         Some(Kind::Gap(proto::TaskGap { task_index, gap: Some(proto::Gap { from, to, reason }) }))
     }
 
