@@ -170,7 +170,7 @@ impl World {
                 Effect::Persist(token, writes) => self.writes.push_back((token, writes)),
                 Effect::Reply(to, reply) => drop(self.replies.insert(to, *reply)),
                 Effect::Attach(order) if order.session == self.session => self.attach(*order),
-                Effect::LookUp(session, known) => {
+                Effect::LookUp(session, _, known) => {
                     let found = known.into_iter().map(|known| (known, InStore::Ended)).collect();
                     looked_up = Some(Input::LookedUp(session, found));
                 }

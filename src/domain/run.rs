@@ -228,6 +228,9 @@ pub struct RunOptions {
     /// What happens to output over the cap.
     #[serde(default)]
     pub overflow: Overflow,
+    /// The store had lost the run, and agents told of it.
+    #[serde(default)]
+    pub taken_back: bool,
     /// Most bytes of a task's output that are kept; the master's own limit where that is less, or nothing is said.
     #[serde(default)]
     pub output_cap: Option<u64>,

@@ -16,7 +16,7 @@ use super::{
     compare::{self, Question},
     core::{
         Core,
-        messages::{Effect, Input, KnownTask, Now, Reply, ReplyTo, SessionId},
+        messages::{Effect, InStore, Input, KnownTask, Now, Reply, ReplyTo, SessionId},
     },
     dispatch,
     journal::Journal,
@@ -25,7 +25,10 @@ use super::{
     store::{Store, StoreError, StoreWriter, Written},
 };
 use crate::{
-    domain::ids::{RunId, TaskId},
+    domain::{
+        ids::{RunId, TaskId},
+        name::AgentName,
+    },
     sys::{clock, shutdown::Shutdown},
     wire::proto::{self, session_request},
 };
@@ -275,9 +278,9 @@ impl Actor {
                     self.shutdown.tracker.spawn(dispatch::signal(links, id, by, grace_ms));
                 }
             }
-            Effect::LookUp(session, known) => {
+            Effect::LookUp(session, name, known) => {
                 let (handle, store) = (self.handle.clone(), self.store.clone());
-                self.shutdown.tracker.spawn(look_up(handle, store, session, known));
+                self.shutdown.tracker.spawn(look_up(handle, store, session, name, known));
             }
             Effect::Ping(session) => self.order(session, session_request::Kind::Ping(proto::Ping {})),
             Effect::StopAgent { session, grace_ms } => {
@@ -331,9 +334,15 @@ impl Actor {
 
 /// Asks the store about tasks that an agent has. When it cannot be read they stay where they are, until the agent
 /// returns the next time.
-async fn look_up(handle: Handle, store: Store, session: SessionId, known: Vec<KnownTask>) {
+async fn look_up(handle: Handle, store: Store, session: SessionId, name: AgentName, known: Vec<KnownTask>) {
     let looked = tokio::task::spawn_blocking(move || {
-        let find = |known: KnownTask| Ok((known.clone(), store.find(&known)?));
+        let find = |known: KnownTask| {
+            let found = store.find(&name, &known)?;
+            if found == InStore::Foreign {
+                tracing::warn!(agent = %name, task = %known.id, "an agent tells of a task that is not its own");
+            }
+            Ok((known, found))
+        };
         known.into_iter().map(find).collect::<Result<Vec<_>, StoreError>>()
     });
     match looked.await {

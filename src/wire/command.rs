@@ -72,6 +72,7 @@ impl TryFrom<proto::RunOptions> for RunOptions {
         };
         Ok(Self {
             overflow,
+            taken_back: false,
             output_cap: some(options.output_cap),
             environment: variables_in(options.environment)?,
             working_directory: optional_bytes(options.working_directory),

@@ -163,6 +163,10 @@ async fn tour(fleet: &mut Fleet, port: u16, socket: &Path) -> Result<Status, Fai
     let status = run(&master, &["web-*,db-*", check]).await?;
     say(&format!("exit status {status}: the largest of the five\n"));
 
+    let version = r#"if [ "$SLOTH_AGENT" = web-3 ]; then echo 5.15.0-91; else echo 6.1.0-18; fi"#;
+    chapter("sloth-runner agent run -b @all VERSION     (who differs?)");
+    run(&master, &["-b", "@all", version]).await?;
+
     chapter("sloth-runner job list");
     program(&master, &["job", "list"]).await?;
     chapter("sloth-runner job show last");

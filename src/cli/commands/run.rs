@@ -46,6 +46,7 @@ fn options(args: &RunArgs) -> Result<RunOptions, Failure> {
         kill_grace_ms: None,
         now: args.now,
         overflow: if args.detach || args.print.is_grouped() { Overflow::Gap } else { Overflow::Block },
+        taken_back: false,
         output_cap: args.output_cap.map(|size| size.0),
         plan: args.plan.plan(args.print.mask),
     })

@@ -79,6 +79,8 @@ pub struct KnownTask {
 pub enum InStore {
     /// Its outcome.
     Ended,
+    /// Another agent's, or none of its run: what this agent tells of it is not to be believed.
+    Foreign,
     /// Its run was deleted, by a person or because it was old.
     Deleted,
     /// Nothing at all: the store was restored from a backup, or belongs to another master.
@@ -348,7 +350,7 @@ pub enum Effect {
         grace_ms: u32,
     },
     /// Look up in the store what an agent has and what is not live; answer with `LookedUp`.
-    LookUp(SessionId, Vec<KnownTask>),
+    LookUp(SessionId, AgentName, Vec<KnownTask>),
     /// Ask an agent for a sign of life.
     Ping(SessionId),
     /// End an agent.

@@ -345,8 +345,11 @@ impl ControlService for Master {
         &self,
         request: Request<proto::FollowRunRequest>,
     ) -> Result<Response<Self::FollowRunStream>, Status> {
+        let by = operator(&request)?;
         let request = request.into_inner();
         let (run, live) = self.find(reference(request.run)?).await?;
+        // Nobody else's reading may hold a command back.
+        let attached = request.attached && by == run.operator;
         for agent in &request.agents {
             if !run.tasks.iter().any(|task| task.agent.as_str() == agent) {
                 let text = format!("{agent} has no task in run {}", run.number);
@@ -361,7 +364,7 @@ impl ControlService for Master {
             agents: request.agents,
             follow: request.follow,
             without_output: request.without_output,
-            attached: request.attached,
+            attached,
             stop: self.shutdown.stop.clone(),
         }))
     }

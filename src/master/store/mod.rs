@@ -20,7 +20,7 @@ use crate::{
     domain::{
         command::Command,
         ids::{Incarnation, RunId, RunReference},
-        name::Labels,
+        name::{AgentName, Labels},
         outcome::Outcome,
         run::{Run, RunOptions, Task, TaskState},
     },
@@ -146,19 +146,25 @@ impl Store {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn find(&self, known: &KnownTask) -> Result<InStore, StoreError> {
+    pub fn find(&self, agent: &AgentName, known: &KnownTask) -> Result<InStore, StoreError> {
         let read = || {
             let connection = self.connect()?;
             let id = known.id.run.to_string();
-            let gone = "SELECT gone FROM runs WHERE id = ?1";
-            let run = connection.query_row(gone, [&id], |row| row.get::<_, Option<String>>(0)).optional()?;
-            let task = "SELECT 1 FROM tasks WHERE run = ?1 AND position = ?2";
-            let has_task = connection.query_row(task, params![id, known.id.index], |_| Ok(())).optional()?;
-            if matches!(run, Some(Some(_))) {
+            let query = "SELECT gone, options FROM runs WHERE id = ?1";
+            let run = |row: &Row<'_>| Ok((row.get::<_, Option<String>>(0)?, json::<RunOptions>(row, 1)?));
+            let run = connection.query_row(query, [&id], run).optional()?;
+            if matches!(run, Some((Some(_), _))) {
                 return Ok(InStore::Deleted);
             }
-            if has_task.is_some() {
-                return Ok(InStore::Ended);
+            let query = "SELECT agent FROM tasks WHERE run = ?1 AND position = ?2";
+            let owner =
+                connection.query_row(query, params![id, known.id.index], |row| row.get::<_, String>(0));
+            match (owner.optional()?, run) {
+                (Some(owner), _) if owner == agent.as_str() => return Ok(InStore::Ended),
+                (Some(_), _) => return Ok(InStore::Foreign),
+                // Of a run that the store knows, it knows all tasks, unless agents told of them.
+                (None, Some((_, options))) if !options.taken_back => return Ok(InStore::Foreign),
+                (None, _) => {}
             }
             let number = "SELECT 1 FROM runs WHERE number = ?1 AND id <> ?2";
             let taken = connection.query_row(number, params![known.spec.run_number, id], |_| Ok(()));

@@ -123,3 +123,37 @@ fn a_newer_database_is_left_alone() {
     connection.pragma_update(None, "user_version", 99).unwrap();
     assert!(matches!(Store::open(dir.path()), Err(StoreError::TooNew { found: 99, .. })));
 }
+
+#[test]
+fn what_an_agent_tells_of_others_tasks_is_not_believed() {
+    use crate::domain::{command::TaskSpec, ids::TaskId};
+    let dir = tempfile::tempdir().unwrap();
+    let mut taken_back = stored_run(2);
+    taken_back.options.taken_back = true;
+    let jobs = vec![
+        vec![Write::PutRun(Box::new(stored_run(1)))],
+        vec![Write::TakeBack(Box::new(taken_back))],
+        vec![Write::EndRun(stored_run(1).run.id, 9)],
+    ];
+    let (store, _) = write(Store::open(dir.path()).unwrap(), jobs);
+    let spec = TaskSpec {
+        run_number: 1,
+        operator: "ana".into(),
+        target: "@all".into(),
+        command: stored_run(1).run.command,
+        environment: Vec::new(),
+        working_directory: None,
+        timeout_ms: None,
+        kill_grace_ms: 1,
+    };
+    let find = |agent: &str, run: u64, index| {
+        let id = TaskId { run: RunId::from_parts(1, run.into()), index };
+        let known = KnownTask { id, spec: spec.clone(), started_ms: 1 };
+        store.find(&agent.parse().unwrap(), &known).unwrap()
+    };
+    assert_eq!(find("web-1", 1, 0), InStore::Ended);
+    assert_eq!(find("web-2", 1, 0), InStore::Foreign, "another agent's task");
+    assert_eq!(find("web-2", 1, 5), InStore::Foreign, "a task that the run never had");
+    assert_eq!(find("web-2", 2, 5), InStore::Nothing { number_taken: true }, "a run that agents told of");
+    assert_eq!(find("web-2", 3, 0), InStore::Nothing { number_taken: true });
+}

@@ -25,16 +25,14 @@ impl Core {
         now: Now,
     ) {
         self.on_heard(session, now);
-        if !self.sessions.contains_key(&session) {
-            return;
-        }
+        let Some(name) = self.sessions.get(&session).cloned() else { return };
         let is_live = |id: TaskId| {
             let run = self.runs.get(&id.run);
             run.is_some_and(|run| run.slot(id.index).is_some())
         };
         let unknown: Vec<KnownTask> = known.into_iter().filter(|known| !is_live(known.id)).collect();
         if !unknown.is_empty() {
-            self.effects.push(Effect::LookUp(session, unknown));
+            self.effects.push(Effect::LookUp(session, name, unknown));
         }
     }
 
@@ -49,6 +47,8 @@ impl Core {
             match in_store {
                 InStore::Ended => self.take_facts(&name, session, known.id, false, now),
                 InStore::Deleted => self.take_facts(&name, session, known.id, true, now),
+                // Whoever looked it up has said so.
+                InStore::Foreign => {}
                 InStore::Nothing { number_taken } => self.take_back(&name, known, number_taken, now),
             }
         }
@@ -102,7 +102,8 @@ impl Core {
             let run = Run {
                 id: id.run,
                 number,
-                operator: spec.operator,
+                // Nobody but the agent vouches for who it was.
+                operator: format!("{} (told by {name})", spec.operator),
                 plain_name: false,
                 target: spec.target,
                 command: spec.command,
@@ -116,7 +117,8 @@ impl Core {
                 gate: Gate::default(),
                 masks: Masks::default(),
             };
-            let mut live = LiveRun::new(run, RunOptions::default(), vec![slot]);
+            let options = RunOptions { taken_back: true, ..RunOptions::default() };
+            let mut live = LiveRun::new(run, options, vec![slot]);
             live.begun = true;
             self.runs.insert(id.run, live);
         }

@@ -554,7 +554,7 @@ fn what_a_returning_agent_has_is_taken_back_or_taken_over() {
     // A live task needs no looking up; others do.
     world.put(Input::InventoryTold(1, vec![known(1, 0), known(2, 3), known(3, 0)]));
     let asked = world.out.iter().find_map(|effect| match effect {
-        Effect::LookUp(1, asked) => Some(asked.iter().map(|known| known.id).collect::<Vec<_>>()),
+        Effect::LookUp(1, _, asked) => Some(asked.iter().map(|known| known.id).collect::<Vec<_>>()),
         _ => None,
     });
     assert_eq!(asked, Some(vec![task(2, 3), task(3, 0)]));
