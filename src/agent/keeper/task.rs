@@ -35,6 +35,7 @@ use crate::{
         outcome::{Ending, KillProof, Outcome},
     },
     sys::{
+        file::volume_used_percent,
         lock::Lock,
         paths::write_private,
         process::{ChildEnd, descendants, reap},
@@ -47,6 +48,9 @@ const LINGER: Duration = Duration::from_secs(2);
 const CAP_ATTACHED: u64 = 32 * 1024 * 1024;
 /// The same while nobody reads: the network is away, and the command should go on as long as it can.
 const CAP_DETACHED: u64 = 1024 * 1024 * 1024;
+/// Per cent of the volume above which no task's unacknowledged output grows over a segment, whoever reads: the machine
+/// needs the rest, and all tasks together must not take it.
+const VOLUME_CAP: u8 = 90;
 /// How often a full disk is tried again.
 const DISK_RETRY: Duration = Duration::from_secs(1);
 
@@ -142,6 +146,8 @@ struct Supervisor {
     /// Read from a pipe, but not yet taken by the disk.
     unwritten: Option<(Stream, u64, Vec<u8>)>,
     acknowledged: u64,
+    /// The volume is nearly full, as it was found when this much was spooled, and when.
+    room: (bool, u64, Instant),
     clients: Vec<Client>,
     killing: Killing,
     child_end: Option<(ChildEnd, Instant)>,
@@ -165,6 +171,7 @@ impl Supervisor {
             started,
             unwritten: None,
             acknowledged: 0,
+            room: (false, 0, started),
             clients: Vec::new(),
             killing: Killing::No,
             child_end: None,
@@ -191,11 +198,25 @@ impl Supervisor {
     /// Whether there is room for more output.
     fn may_read(&self) -> bool {
         let cap = if self.clients.iter().any(|client| client.reads) { CAP_ATTACHED } else { CAP_DETACHED };
+        let cap = if self.room.0 { cap.min(spool::SEGMENT) } else { cap };
         self.ended || (self.unwritten.is_none() && self.spool.end() - self.acknowledged < cap)
+    }
+
+    /// Looks how full the volume is, once a segment, and once a second while it is nearly full.
+    fn look_at_room(&mut self, now: Instant) {
+        let (is_tight, at, when) = self.room;
+        let is_due =
+            if is_tight { now >= when + DISK_RETRY } else { self.spool.end() >= at + spool::SEGMENT };
+        if is_due {
+            // A volume that does not tell is one that has room.
+            let used = volume_used_percent(self.layout.root()).unwrap_or(0);
+            self.room = (used > VOLUME_CAP, self.spool.end(), now);
+        }
     }
 
     /// Everything that is due by time or by state.
     fn advance(&mut self, now: Instant) -> io::Result<()> {
+        self.look_at_room(now);
         if !self.may_read() {
             self.held_until = now;
         }
@@ -293,7 +314,7 @@ impl Supervisor {
         if self.is_killing() {
             at_most(STEP);
         }
-        if self.unwritten.is_some() {
+        if self.unwritten.is_some() || self.room.0 {
             at_most(DISK_RETRY);
         }
         if let (Some((_, at)), false) = (self.child_end, self.ended) {
