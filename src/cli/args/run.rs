@@ -16,12 +16,16 @@ use crate::domain::{
     },
 };
 
-const RUN_STATUSES: &str = "Flags stop at the target: everything behind it is the command. One word is a shell command, several words arrive as
-the same words. One plain name prints the command's bytes; any other target prints whole lines with the agent's name.
+const RUN_STATUSES: &str = "Flags stop at the target: everything behind it is the command. One word is a
+shell command, several words arrive as the same words. One plain name prints
+the command's bytes; any other target prints whole lines with agents' names.
 
-Exit status: for one agent the command's own, 128+n for signal n. For several the largest; but
+Exit status: for one agent the command's own, 128+n for signal n. For several
+the largest; but
   130  interrupted
-  125  a task has no true status: lost, undeliverable, refused, cancelled by somebody, or given up waiting
+  125  a task has no true status: lost, undeliverable, refused, skipped,
+       cancelled by somebody, or given up waiting; also when the run waits at
+       a gate and no person is there to promote it
   124  a task timed out
     2  the command line makes no sense";
 

@@ -48,7 +48,6 @@ struct TaskText {
     streams: [Place; 2],
     outcome: Option<Outcome>,
     last_output_ms: Option<u64>,
-    bytes: u64,
 }
 
 /// All tasks of a run, by what they printed.
@@ -106,22 +105,13 @@ impl Grouping {
     pub fn new(maskers: Vec<Masker>) -> Self {
         let share = LINES_IN_ALL / maskers.len().max(1);
         let place = || Place { node: ROOT, pending: Vec::new(), lines: 0, beyond: 0, first: Vec::new() };
-        let task = |masker| TaskText {
-            masker,
-            streams: [place(), place()],
-            outcome: None,
-            last_output_ms: None,
-            bytes: 0,
-        };
+        let task =
+            |masker| TaskText { masker, streams: [place(), place()], outcome: None, last_output_ms: None };
         Self {
             trees: [Tree::default(), Tree::default()],
             tasks: maskers.into_iter().map(task).collect(),
             limit: share.clamp(LINES_OF_ONE.0, LINES_OF_ONE.1) as u64,
         }
-    }
-
-    fn task_mut(&mut self, task: u32) -> Option<&mut TaskText> {
-        self.tasks.get_mut(usize::try_from(task).ok()?)
     }
 
     fn task(&self, task: u32) -> Option<&TaskText> {
@@ -134,7 +124,6 @@ impl Grouping {
         let tree = &mut self.trees[index(stream)];
         let Some(text) = usize::try_from(task).ok().and_then(|task| self.tasks.get_mut(task)) else { return };
         text.last_output_ms = Some(now_ms);
-        text.bytes += bytes.len() as u64;
         let place = &mut text.streams[index(stream)];
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let whole = piece.strip_suffix(b"\n");
@@ -171,23 +160,10 @@ impl Grouping {
         text.outcome = Some(outcome);
     }
 
-    /// Takes an outcome back, for a task that turns out to go on.
-    pub fn reopen(&mut self, task: u32) {
-        if let Some(text) = self.task_mut(task) {
-            text.outcome = None;
-        }
-    }
-
     /// When a task printed last, on the caller's clock; `None` for one that printed nothing.
     #[must_use]
     pub fn last_output_ms(&self, task: u32) -> Option<u64> {
         self.task(task)?.last_output_ms
-    }
-
-    /// Bytes that a task printed.
-    #[must_use]
-    pub fn bytes_of(&self, task: u32) -> u64 {
-        self.task(task).map_or(0, |text| text.bytes)
     }
 
     /// A task's first line as it is shown, of stdout where there is one.
