@@ -1,17 +1,18 @@
 //! Following with live lines, or with one JSON object, or with a stream of them.
 
-use std::{collections::HashMap, io, time::Duration};
+use std::{collections::HashMap, io};
 
 use tokio::time::Instant;
 use tonic::Streaming;
 
 use super::{
-    DRAW_EVERY, End, Following, READER_GONE,
+    End, Following, READER_GONE,
     asking::{Asking, Wish},
+    attention::{Attention, Happening},
     endings,
     events::Events,
     files::Files,
-    head,
+    given_up, head,
     printer::Printer,
     question, reconnect, say_attach, say_held, should_give_up, tally,
 };
@@ -30,10 +31,7 @@ use crate::{
         plan::{Gate, GateState},
         run::{Run, Task},
     },
-    sys::{
-        clock::{local_time, spoken, unix_ms},
-        shutdown::EndSignals,
-    },
+    sys::clock::{local_time, unix_ms},
     wire::{
         client::ControlClient,
         proto::{self, run_event::Kind},
@@ -48,7 +46,7 @@ struct Follower {
     run: Run,
     cursor: u64,
     ends: HashMap<u32, u64>,
-    asking: Asking,
+    attention: Attention,
     /// Streams of each task, for one JSON object.
     collected: HashMap<u32, [Vec<u8>; 2]>,
     events: Option<Events>,
@@ -74,7 +72,7 @@ pub(super) async fn follow(
     let files = following.outdir.as_deref().map(|directory| Files::new(directory, &run)).transpose()?;
     let wants_region = following.is_text() && following.follow && !following.print.quiet && !run.plain_name;
     let mut follower = Follower {
-        asking: Asking::new(following.owns, run.plain_name, printer.has_person()),
+        attention: Attention::new(Asking::new(following.owns, run.plain_name, printer.has_person()))?,
         events: is_events.then(|| Events::new(&run)).transpose()?,
         files,
         region: wants_region.then(Region::new).flatten(),
@@ -132,7 +130,7 @@ impl Follower {
             return;
         }
         let paint = self.printer.paint();
-        if self.asking.is_asked() {
+        if self.attention.asking.is_asked() {
             return region.draw(&[question(&self.run)]);
         }
         let keys = if self.following.owns { "Enter who   ^C stop" } else { "Enter who   ^C leave" };
@@ -153,10 +151,6 @@ impl Follower {
     }
 
     async fn run_to_end(&mut self, mut events: Streaming<proto::RunEvent>) -> Result<End, Failure> {
-        let mut signals = EndSignals::new()?;
-        let mut second = tokio::time::interval(Duration::from_secs(1));
-        let mut frame = tokio::time::interval(DRAW_EVERY);
-        frame.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.say_waiting();
         if self.is_held_for_nobody() {
             return Ok(End::Detached(exit::NO_STATUS));
@@ -179,36 +173,39 @@ impl Follower {
                     Err(status) if status.code() == tonic::Code::DataLoss => {
                         return Err(Failure::new(status.message()).with(exit::NO_STATUS));
                     }
-                    Ok(_) | Err(_) => match self.reconnect(&mut signals).await {
+                    Ok(_) | Err(_) => match self.reconnect().await {
                         Some(again) => events = again,
                         None => return Ok(End::Detached(exit::NO_STATUS)),
                     },
                 },
-                signal = signals.next() => {
-                    let wish = self.asking.signalled(signal);
-                    if let Some(end) = self.perform(wish).await? {
+                happening = self.attention.next(draws) => {
+                    if let Some(end) = self.happened(happening).await? {
                         return Ok(end);
-                    }
-                }
-                wish = self.asking.typed() => {
-                    if let Some(region) = &mut self.region {
-                        region.newline_typed();
-                    }
-                    if let Some(end) = self.perform(wish).await? {
-                        return Ok(end);
-                    }
-                }
-                _ = frame.tick(), if draws => self.draw(),
-                _ = second.tick() => {
-                    self.stale = true;
-                    if should_give_up(&self.run, &self.following) {
-                        self.erase();
-                        complain(&format!("no contact for {}; gave up waiting", spoken(self.following.give_up)));
-                        return Ok(End::Detached(exit::NO_STATUS));
                     }
                 }
             }
         }
+    }
+
+    async fn happened(&mut self, happening: Happening) -> Result<Option<End>, Failure> {
+        match happening {
+            Happening::Signalled(wish) => return self.perform(wish).await,
+            Happening::Typed(wish) => {
+                if let Some(region) = &mut self.region {
+                    region.newline_typed();
+                }
+                return self.perform(wish).await;
+            }
+            Happening::Draw => self.draw(),
+            Happening::Second => {
+                self.stale = true;
+                if should_give_up(&self.run, &self.following) {
+                    self.erase();
+                    return Ok(Some(given_up(&self.following)));
+                }
+            }
+        }
+        Ok(None)
     }
 
     async fn perform(&mut self, wish: Wish) -> Result<Option<End>, Failure> {
@@ -354,7 +351,7 @@ impl Follower {
     /// A person may promote a held run from another terminal; a script must not wait for that.
     fn is_held_for_nobody(&self) -> bool {
         let is_held = matches!(self.run.gate.state, GateState::Held(_));
-        is_held && self.following.owns && !self.asking.has_person()
+        is_held && self.following.owns && !self.attention.asking.has_person()
     }
 
     fn say_waiting(&mut self) {
@@ -376,12 +373,12 @@ impl Follower {
         if !self.following.owns || !self.run.plain_name {
             return Ok(Some(End::Detached(READER_GONE)));
         }
-        self.asking.cancelled();
+        self.attention.asking.cancelled();
         self.perform(Wish::Cancel).await
     }
 
     /// Finds the run again after the connection broke.
-    async fn reconnect(&mut self, signals: &mut EndSignals) -> Option<Streaming<proto::RunEvent>> {
+    async fn reconnect(&mut self) -> Option<Streaming<proto::RunEvent>> {
         self.erase();
         let wants_notes = self.wants_notes();
         let paint = self.printer.paint();
@@ -394,7 +391,7 @@ impl Follower {
         let following = &self.following;
         let again =
             async |client: &ControlClient| client.follow_run(following.request(run, cursor)).await.ok();
-        let (client, events) = reconnect(following, signals, say, again).await?;
+        let (client, events) = reconnect(following, &mut self.attention.signals, say, again).await?;
         self.client = client;
         Some(events)
     }
@@ -404,7 +401,7 @@ impl Follower {
         let of_tasks = exit::of_tasks(&self.run.tasks);
         let status = match () {
             () if self.mute => READER_GONE,
-            () if self.asking.has_cancelled() => exit::INTERRUPTED,
+            () if self.attention.asking.has_cancelled() => exit::INTERRUPTED,
             () => of_tasks,
         };
         match &self.events {

@@ -3,6 +3,7 @@
 //! Losing the connection cancels nothing: the run goes on, and following resumes at the byte where it stopped.
 
 mod asking;
+mod attention;
 mod events;
 mod files;
 mod grouped;
@@ -45,8 +46,6 @@ use crate::{
 const READER_GONE: Status = Status(141);
 /// Pause between two attempts to reach the master again.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
-/// How often what stands at the bottom of a terminal is drawn, when it has changed.
-const DRAW_EVERY: Duration = Duration::from_millis(100);
 
 /// How to follow.
 #[derive(Clone, Debug)]
@@ -162,6 +161,12 @@ fn should_give_up(run: &Run, following: &Following) -> bool {
         |task: &Task| task.no_contact_since_ms.is_some_and(|since| now.saturating_sub(since) >= limit);
     let mut open = run.tasks.iter().filter(|task| task.state.outcome().is_none()).peekable();
     following.follow && open.peek().is_some() && open.all(is_lost)
+}
+
+/// Says that it was too long, and leaves the run.
+fn given_up(following: &Following) -> End {
+    complain(&format!("no contact for {}; gave up waiting", spoken(following.give_up)));
+    End::Detached(exit::NO_STATUS)
 }
 
 /// The line at the head of a run, and whom it leaves out.

@@ -1,24 +1,22 @@
 //! `-b`: who printed the same, live on a terminal and in full at the end. The master works out the groups; this fetches
 //! one task's output for each of them.
 
-use std::{
-    io::{self, IsTerminal as _},
-    time::Duration,
-};
+use std::io::{self, IsTerminal as _};
 
 use tokio::time::Instant;
 use tonic::Streaming;
 
 use super::{
-    DRAW_EVERY, End, Following,
+    End, Following,
     asking::{Asking, Wish},
-    head, question, reconnect, say_attach, say_held, should_give_up,
+    attention::{Attention, Happening},
+    given_up, head, question, reconnect, say_attach, say_held, should_give_up,
     tally::{self},
 };
 use crate::{
     cli::{
         exit::{self, Failure, Status},
-        output::{Paint, complain, note},
+        output::{Paint, note},
         region::{Region, terminal_size},
     },
     domain::{
@@ -26,7 +24,6 @@ use crate::{
         plan::GateState,
         run::{Run, Task},
     },
-    sys::{clock::spoken, shutdown::EndSignals},
     wire::{
         client::ControlClient,
         proto::{self},
@@ -46,7 +43,7 @@ struct Watcher {
     run: Run,
     groups: Vec<proto::Group>,
     more_groups: u32,
-    asking: Asking,
+    attention: Attention,
     began: Instant,
     region: Option<Region>,
     stale: bool,
@@ -59,7 +56,7 @@ pub(super) async fn watch(following: Following, client: ControlClient, run: Run)
     let has_person = io::stderr().is_terminal();
     let quiet = following.print.quiet || !following.is_text();
     let mut watcher = Watcher {
-        asking: Asking::new(following.owns, run.plain_name, has_person),
+        attention: Attention::new(Asking::new(following.owns, run.plain_name, has_person))?,
         region: (!quiet && following.follow).then(Region::new).flatten(),
         paint: Paint::new(following.print.color, has_person),
         groups: Vec::new(),
@@ -76,7 +73,7 @@ pub(super) async fn watch(following: Following, client: ControlClient, run: Run)
             note(&line);
         }
     }
-    let digests = watcher.call(&watcher.client).await?;
+    let digests = watch_call(&watcher.client, watcher.request()).await?;
     let end = watcher.run_to_end(digests).await;
     if let Some(region) = &mut watcher.region {
         region.erase();
@@ -90,21 +87,23 @@ pub(super) async fn watch(following: Following, client: ControlClient, run: Run)
     }
 }
 
+async fn watch_call(
+    client: &ControlClient,
+    request: proto::WatchRunRequest,
+) -> Result<Streaming<proto::RunDigest>, CallError> {
+    Ok(client.calls().watch_run(request).await?.into_inner())
+}
+
 impl Watcher {
-    async fn call(&self, client: &ControlClient) -> Result<Streaming<proto::RunDigest>, CallError> {
-        let request = proto::WatchRunRequest {
+    fn request(&self) -> proto::WatchRunRequest {
+        proto::WatchRunRequest {
             run: Some(RunReference::Id(self.run.id).into()),
             masks: self.following.print.mask.to_string(),
             follow: self.following.follow,
-        };
-        Ok(client.calls().watch_run(request).await?.into_inner())
+        }
     }
 
     async fn run_to_end(&mut self, mut digests: Streaming<proto::RunDigest>) -> Result<End, Failure> {
-        let mut signals = EndSignals::new()?;
-        let mut second = tokio::time::interval(Duration::from_secs(1));
-        let mut frame = tokio::time::interval(DRAW_EVERY);
-        frame.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let draws = self.region.is_some() && self.stale;
             tokio::select! {
@@ -121,8 +120,10 @@ impl Watcher {
                     Ok(_) | Err(_) => {
                         self.erase();
                         let say = |text: &str| note(text);
-                        let again = async |client: &ControlClient| self.call(client).await.ok();
-                        let Some((client, again)) = reconnect(&self.following, &mut signals, say, again).await
+                        let request = self.request();
+                        let again = async |client: &ControlClient| watch_call(client, request.clone()).await.ok();
+                        let signals = &mut self.attention.signals;
+                        let Some((client, again)) = reconnect(&self.following, signals, say, again).await
                         else {
                             return Ok(End::Detached(exit::NO_STATUS));
                         };
@@ -130,27 +131,9 @@ impl Watcher {
                         digests = again;
                     }
                 },
-                signal = signals.next() => {
-                    let wish = self.asking.signalled(signal);
-                    if let Some(end) = self.perform(wish).await? {
+                happening = self.attention.next(draws) => {
+                    if let Some(end) = self.happened(happening).await? {
                         return Ok(end);
-                    }
-                }
-                wish = self.asking.typed() => {
-                    if let Some(region) = &mut self.region {
-                        region.newline_typed();
-                    }
-                    if let Some(end) = self.perform(wish).await? {
-                        return Ok(end);
-                    }
-                }
-                _ = frame.tick(), if draws => self.draw(),
-                _ = second.tick() => {
-                    self.stale = true;
-                    if should_give_up(&self.run, &self.following) {
-                        self.erase();
-                        complain(&format!("no contact for {}; gave up waiting", spoken(self.following.give_up)));
-                        return Ok(End::Detached(exit::NO_STATUS));
                     }
                 }
             }
@@ -180,8 +163,29 @@ impl Watcher {
             return Ok(Some(End::Shown));
         }
         let is_held = matches!(self.run.gate.state, GateState::Held(_));
-        let for_nobody = is_held && self.following.owns && !self.asking.has_person();
+        let for_nobody = is_held && self.following.owns && !self.attention.asking.has_person();
         Ok(for_nobody.then_some(End::Detached(exit::NO_STATUS)))
+    }
+
+    async fn happened(&mut self, happening: Happening) -> Result<Option<End>, Failure> {
+        match happening {
+            Happening::Signalled(wish) => return self.perform(wish).await,
+            Happening::Typed(wish) => {
+                if let Some(region) = &mut self.region {
+                    region.newline_typed();
+                }
+                return self.perform(wish).await;
+            }
+            Happening::Draw => self.draw(),
+            Happening::Second => {
+                self.stale = true;
+                if should_give_up(&self.run, &self.following) {
+                    self.erase();
+                    return Ok(Some(given_up(&self.following)));
+                }
+            }
+        }
+        Ok(None)
     }
 
     async fn perform(&mut self, wish: Wish) -> Result<Option<End>, Failure> {
@@ -215,7 +219,7 @@ impl Watcher {
             return;
         }
         let mut lines = self.rows(LIVE_ROWS.min(terminal_size().1.saturating_sub(3)));
-        if self.asking.is_asked() {
+        if self.attention.asking.is_asked() {
             lines.push(question(&self.run));
         } else {
             let keys = if self.following.owns { "Enter who   ^C stop" } else { "Enter who   ^C leave" };

@@ -55,8 +55,11 @@ impl From<CallError> for Unprinted {
 impl Watcher {
     /// The end: groups in full, what needs a person last.
     pub(super) async fn print(&mut self) -> Result<Status, Failure> {
-        let status =
-            if self.asking.has_cancelled() { exit::INTERRUPTED } else { exit::of_tasks(&self.run.tasks) };
+        let status = if self.attention.asking.has_cancelled() {
+            exit::INTERRUPTED
+        } else {
+            exit::of_tasks(&self.run.tasks)
+        };
         if !self.following.is_text() {
             self.print_json();
             return Ok(status);
