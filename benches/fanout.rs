@@ -2,9 +2,9 @@
 
 mod floor;
 
-use std::{process::Command, time::Instant};
+use std::process::Command;
 
-use floor::{Fleet, Row, play_role, print_row, rounds};
+use floor::{Fleet, Row, play_role, time_rows};
 
 /// Agents, all in one process, with real connections, keepers and commands.
 const AGENTS: u32 = 200;
@@ -29,14 +29,5 @@ fn main() {
         ),
         ("sloth-runner run @all true", Box::new(move || fleet.client_on(&["@all"], "true"))),
     ];
-    let figures = rounds(ROUNDS, rows.len(), |row| {
-        let mut command = rows[row].1();
-        let begun = Instant::now();
-        assert!(command.status().is_ok_and(|status| status.success()), "{}", rows[row].0);
-        begun.elapsed().as_secs_f64() * 1000.0
-    });
-    println!("process start to exit, {ROUNDS} rounds, shuffled; median [lowest..highest]");
-    for ((name, _), row) in rows.iter().zip(&figures) {
-        print_row(name, "ms", row, &figures[0]);
-    }
+    time_rows(ROUNDS, &rows);
 }

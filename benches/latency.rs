@@ -2,9 +2,9 @@
 
 mod floor;
 
-use std::{process::Command, time::Instant};
+use std::process::Command;
 
-use floor::{Fleet, Floor, Row, Ssh, play_role, print_row, rounds};
+use floor::{Fleet, Floor, Row, Ssh, play_role, time_rows};
 
 /// Rounds that are counted.
 const ROUNDS: usize = 101;
@@ -29,14 +29,5 @@ fn main() {
     if let Some(ssh) = ssh {
         rows.push(("ssh, multiplexed", Box::new(move || ssh.client("true"))));
     }
-    let figures = rounds(ROUNDS, rows.len(), |row| {
-        let mut command = rows[row].1();
-        let begun = Instant::now();
-        assert!(command.status().is_ok_and(|status| status.success()), "{}", rows[row].0);
-        begun.elapsed().as_secs_f64() * 1000.0
-    });
-    println!("process start to exit, {ROUNDS} rounds, shuffled; median [lowest..highest]");
-    for ((name, _), row) in rows.iter().zip(&figures) {
-        print_row(name, "ms", row, &figures[0]);
-    }
+    time_rows(ROUNDS, &rows);
 }

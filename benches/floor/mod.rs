@@ -511,3 +511,17 @@ pub fn print_row(name: &str, unit: &str, figures: &[f64], against: &[f64]) {
         median(&ratios)
     );
 }
+
+/// Times each row's command from process start to exit, and prints the figures beside those of the first row.
+pub fn time_rows(count: usize, rows: &[Row]) {
+    let figures = rounds(count, rows.len(), |row| {
+        let mut command = rows[row].1();
+        let begun = Instant::now();
+        assert!(command.status().is_ok_and(|status| status.success()), "{}", rows[row].0);
+        begun.elapsed().as_secs_f64() * 1000.0
+    });
+    println!("process start to exit, {count} rounds, shuffled; median [lowest..highest]");
+    for ((name, _), row) in rows.iter().zip(&figures) {
+        print_row(name, "ms", row, &figures[0]);
+    }
+}
