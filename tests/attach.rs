@@ -23,11 +23,8 @@ use sloth_runner::{
     },
     master::core::{
         Core as Master, Policy, Remembered,
-        messages::{
-            AttachOrder, Effect, InStore, Input, KnownTask, Newcomer, Now, Reply, RunAsked, SessionId,
-            WriteToken,
-        },
-        stored::{StoredAgent, StoredRun, Write},
+        messages::{AttachOrder, Effect, Input, Newcomer, Now, Reply, RunAsked, SessionId, WriteToken},
+        stored::{InStore, KnownTask, StoredAgent, StoredRun, Write},
     },
     trust::fingerprint::Fingerprint,
 };

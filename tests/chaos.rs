@@ -25,6 +25,8 @@ use rig::{Rig, numbers, until};
 const FAULTS: u64 = 24;
 /// Lines of each run.
 const LINES: u32 = 3_000;
+/// Parts in which they are printed.
+const PARTS: u64 = 6;
 
 /// `SplitMix64`: a seed decides what happens.
 struct Dice(u64);
@@ -126,25 +128,41 @@ impl Chaos {
         command.spawn().unwrap()
     }
 
+    /// The last part that the command has begun; 0 before its first.
+    fn part(&self) -> u64 {
+        let text = std::fs::read_to_string(self.rig.path("part")).unwrap_or_default();
+        text.trim().parse().unwrap_or(0)
+    }
+
+    /// Waits until the command, where it runs, has come so many parts further: faults fall where it is, not where a
+    /// clock is.
+    fn await_parts(&self, parts: u64) {
+        let from = self.part();
+        let target = (from + parts).min(PARTS);
+        if from > 0 {
+            until("the command goes on", || self.part() >= target);
+        }
+    }
+
     fn fault(&mut self, run: &str) -> &'static str {
-        let pause = Duration::from_millis(self.dice.roll(120));
+        let parts = self.dice.roll(3);
         match self.dice.roll(5) {
             0 => {
                 self.rig.kill_master();
-                thread::sleep(pause);
+                self.await_parts(parts);
                 self.rig.start_master(&[]);
                 "master"
             }
             1 => {
                 self.agent.kill().unwrap();
                 self.agent.wait().unwrap();
-                thread::sleep(pause);
+                self.await_parts(parts);
                 self.agent = Self::agent(&self.rig, &self.network, None);
                 "network half"
             }
             2 => {
                 self.network.cut();
-                thread::sleep(pause);
+                self.await_parts(parts);
                 self.network.heal();
                 "network"
             }
@@ -195,15 +213,19 @@ fn nothing_is_lost_or_doubled_and_every_outcome_is_true() {
         let status = u8::try_from(chaos.dice.roll(100)).unwrap();
         // Slow enough that faults fall into it, and it notes that it was started.
         let command = format!(
-            "echo {runs} >> {}; for part in 1 2 3 4 5 6; do seq $((part * 500 - 499)) $((part * 500)); sleep 0.08; done; exit {status}",
-            marks.display()
+            "echo {runs} >> {}; for part in 1 2 3 4 5 6; do echo $part > {part}.new; mv {part}.new {part}; \
+             seq $((part * 500 - 499)) $((part * 500)); sleep 0.08; done; exit {status}",
+            marks.display(),
+            part = chaos.rig.path("part").display()
         );
+        let _ = std::fs::remove_file(chaos.rig.path("part"));
         let started = chaos.rig.run(&["run", "--detach", "--start-within", "1min", "a", &command]);
         assert_eq!(started.status, 0, "{started:?}");
         let run = started.out.trim().to_owned();
         let mut hit = Vec::new();
         for _ in 0..=chaos.dice.roll(4) {
-            thread::sleep(Duration::from_millis(chaos.dice.roll(150)));
+            let parts = chaos.dice.roll(3);
+            chaos.await_parts(parts);
             hit.push(chaos.fault(&run));
             done += 1;
         }
