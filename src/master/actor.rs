@@ -16,7 +16,8 @@ use super::{
     compare::{self, Question},
     core::{
         Core,
-        messages::{Effect, InStore, Input, KnownTask, Now, Reply, ReplyTo, SessionId},
+        messages::{Effect, Input, Now, Reply, ReplyTo, SessionId},
+        stored::{InStore, KnownTask},
     },
     dispatch,
     journal::Journal,

@@ -17,7 +17,10 @@ use tonic::Streaming;
 
 use super::{
     actor::{Handle, SessionHandle},
-    core::messages::{Input, KnownTask, Newcomer, Reply, SessionId, SessionRefusal},
+    core::{
+        messages::{Input, Newcomer, Reply, SessionId, SessionRefusal},
+        stored::KnownTask,
+    },
     links::{self, DirectTarget, LinkNews, Links},
 };
 use crate::{

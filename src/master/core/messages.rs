@@ -3,7 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use super::{
-    stored::Write,
+    stored::{InStore, KnownTask, Write},
     views::{AgentView, StatusView},
 };
 use crate::{
@@ -61,33 +61,6 @@ pub struct Newcomer {
     pub seen: (u64, u64),
     /// How it came to believe in the CA.
     pub trust: String,
-}
-
-/// A task that an agent still has.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KnownTask {
-    /// Which.
-    pub id: TaskId,
-    /// What it is.
-    pub spec: TaskSpec,
-    /// When it was started, in milliseconds since the Unix epoch on the agent's clock.
-    pub started_ms: u64,
-}
-
-/// What the store knows of a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InStore {
-    /// Its outcome.
-    Ended,
-    /// Another agent's, or none of its run: what this agent tells of it is not to be believed.
-    Foreign,
-    /// Its run was deleted, by a person or because it was old.
-    Deleted,
-    /// Nothing at all: the store was restored from a backup, or belongs to another master.
-    Nothing {
-        /// The run's number is taken by another run.
-        number_taken: bool,
-    },
 }
 
 /// A request to be let in.

@@ -2,6 +2,7 @@
 
 use crate::{
     domain::{
+        command::TaskSpec,
         ids::{Incarnation, RunId, TaskId},
         name::{AgentName, Labels},
         outcome::Outcome,
@@ -109,4 +110,31 @@ pub struct StoredTask {
     pub start_by_ms: u64,
     /// Who cancelled it.
     pub cancelled_by: Option<String>,
+}
+
+/// A task that an agent still has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownTask {
+    /// Which.
+    pub id: TaskId,
+    /// What it is.
+    pub spec: TaskSpec,
+    /// When it was started, in milliseconds since the Unix epoch on the agent's clock.
+    pub started_ms: u64,
+}
+
+/// What the store knows of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InStore {
+    /// Its outcome.
+    Ended,
+    /// Another agent's, or none of its run: what this agent tells of it is not to be believed.
+    Foreign,
+    /// Its run was deleted, by a person or because it was old.
+    Deleted,
+    /// Nothing at all: the store was restored from a backup, or belongs to another master.
+    Nothing {
+        /// The run's number is taken by another run.
+        number_taken: bool,
+    },
 }

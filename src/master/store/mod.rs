@@ -13,8 +13,7 @@ pub use writer::{StoreWriter, Written};
 
 use super::core::{
     Remembered,
-    messages::{InStore, KnownTask},
-    stored::{StoredAgent, StoredRun, StoredTask, StoredToken},
+    stored::{InStore, KnownTask, StoredAgent, StoredRun, StoredTask, StoredToken},
 };
 use crate::{
     domain::{

@@ -12,8 +12,8 @@ use crate::{
     },
     master::core::{
         Core, Parked, audit,
-        messages::{AttachOrder, Effect, InStore, KnownTask, Now, SessionId},
-        stored::{StoredRun, Write},
+        messages::{AttachOrder, Effect, Now, SessionId},
+        stored::{InStore, KnownTask, StoredRun, Write},
     },
 };
 

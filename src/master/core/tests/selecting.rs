@@ -1,0 +1,125 @@
+//! Whom a run is for, labels, and what agents bring back.
+
+use super::*;
+
+#[test]
+fn what_was_shown_is_what_runs() {
+    let mut world = World::new();
+    world.agent("web-1");
+    world.agent("web-2");
+    let asked = |shown: &[(&str, &str)]| RunAsked {
+        id: RunId::from_parts(1, 5),
+        operator: "ana".into(),
+        selection: "web-*".parse::<Target>().unwrap().into(),
+        command: Command::new(vec![b"true".to_vec()]).unwrap(),
+        options: RunOptions::default(),
+        shown: shown
+            .iter()
+            .map(|(name, key)| ((*name).to_owned(), Fingerprint::of(key.as_bytes()).to_string()))
+            .collect(),
+    };
+    let reply = world.ask(|to| Input::StartRun(Box::new(asked(&[("web-1", "old"), ("web-9", "x")])), to));
+    let Reply::TargetChanged { gone, more } = reply else { panic!("{reply:?}") };
+    assert_eq!((gone.len(), more), (2, vec!["web-2".to_owned()]));
+    let reply = world.ask(|to| Input::StartRun(Box::new(asked(&[("web-2", "web-2")])), to));
+    let Reply::Live(run) = reply else { panic!("{reply:?}") };
+    assert_eq!(run.tasks.len(), 1, "new matches are not included");
+}
+
+#[test]
+fn labels_that_operators_set_win_and_stay_with_the_name() {
+    let mut world = World::new();
+    world.agent("web-1");
+    world.connect(1, "web-1", "boot");
+    let change = |world: &mut World, changes: &[&str]| {
+        let selection = Box::new("web-1".parse::<Target>().unwrap().into());
+        let changes = changes.iter().map(|text| text.parse().unwrap()).collect();
+        world.ask(|reply| Input::Label { selection, now: false, changes, by: "ana".into(), reply })
+    };
+    assert!(matches!(change(&mut world, &["role=web", "dc=ams"]), Reply::Labelled { .. }));
+    assert_eq!(world.run(1, "@role:web&@dc:ams").task_count, 1);
+    assert!(
+        matches!(change(&mut world, &["dc-"]), Reply::Labelled { still_brought, .. } if still_brought.is_empty())
+    );
+    let Reply::NotFound(text) = world.run_with(2, "@dc:ams", RunOptions::default()) else { panic!() };
+    assert!(text.contains("labels are role=web"), "{text}");
+    let Reply::NotFound(text) = world.run_with(2, "@role:wbe", RunOptions::default()) else { panic!() };
+    assert!(text.contains("did you mean the label role=web?"), "{text}");
+    // The machine is installed anew: another key, the same name.
+    world.enroll("web-1", "new key", None);
+    let (name, digits) = ("web-1".parse().unwrap(), Fingerprint::of(b"new key").to_string());
+    world.ask(|reply| Input::Approve { name, digits, by: "ana".into(), reply });
+    assert_eq!(world.run(3, "@role:web").task_count, 1);
+}
+
+#[test]
+fn targets_by_state_wait_a_minute_after_a_start() {
+    let mut world = World::new();
+    world.agent("web-1");
+    world.connect(1, "web-1", "boot");
+    world.now = Duration::from_secs(20);
+    let refused = world.run_with(1, "@state:active", RunOptions::default());
+    assert!(matches!(refused, Reply::Refused(text) if text.contains("--now")));
+    let at_once = RunOptions { now: true, ..RunOptions::default() };
+    assert!(matches!(world.run_with(2, "@state:active", at_once), Reply::Live(_)));
+    world.now = Duration::from_secs(61);
+    assert_eq!(world.run(3, "@state:active").task_count, 1);
+}
+
+#[test]
+fn names_that_nobody_has_start_nothing() {
+    let mut world = World::new();
+    world.agent("web-1");
+    world.agent("web-2");
+    for target in ["web-[1-4]", "@all!wbe-1", "web-3"] {
+        let reply = world.run_with(1, target, RunOptions::default());
+        assert!(matches!(&reply, Reply::NotFound(text) if text.contains("no agent")), "{target}: {reply:?}");
+    }
+    assert_eq!(world.run(1, "web-[1-4]&@all").task_count, 2);
+}
+
+#[test]
+fn what_a_returning_agent_has_is_taken_back_or_taken_over() {
+    use crate::{
+        domain::command::TaskSpec,
+        master::core::stored::{InStore, KnownTask},
+    };
+    let mut world = World::new();
+    world.agent("web-1");
+    world.connect(1, "web-1", "boot");
+    world.run(1, "web-1");
+    let spec = TaskSpec {
+        run_number: 7,
+        operator: "ana".into(),
+        target: "@all".into(),
+        command: Command::new(vec![b"true".to_vec()]).unwrap(),
+        environment: Vec::new(),
+        working_directory: None,
+        timeout_ms: None,
+        kill_grace_ms: 1,
+    };
+    let known = |run, index| KnownTask { id: task(run, index), spec: spec.clone(), started_ms: 5 };
+    world.attaches();
+    // A live task needs no looking up; others do.
+    world.put(Input::InventoryTold(1, vec![known(1, 0), known(2, 3), known(3, 0)]));
+    let asked = world.out.iter().find_map(|effect| match effect {
+        Effect::LookUp(1, _, asked) => Some(asked.iter().map(|known| known.id).collect::<Vec<_>>()),
+        _ => None,
+    });
+    assert_eq!(asked, Some(vec![task(2, 3), task(3, 0)]));
+    let nothing = InStore::Nothing { number_taken: false };
+    world.put(Input::LookedUp(1, vec![(known(2, 3), nothing), (known(3, 0), InStore::Ended)]));
+    let orders = world.attaches();
+    assert_eq!(orders.iter().map(|order| order.id).collect::<Vec<_>>(), [task(2, 3), task(3, 0)]);
+    assert!(orders.iter().all(|order| order.spec.is_none()), "nothing of it is started again");
+    let Reply::Live(run) = world.ask(|reply| Input::FindRun(RunReference::Number(7), reply)) else {
+        panic!()
+    };
+    assert_eq!((run.tasks.len(), run.tasks[0].index, run.target.as_str()), (1, 3, "@all"));
+    for order in &orders {
+        let outcome = Outcome::from(Ending::Exited(3));
+        world.put(Input::TaskEnded { id: order.id, outcome, end_offset: 0, duration_ns: 1 });
+        assert!(world.out.contains(&Effect::OutcomeStored(order.id)), "the agent may forget {}", order.id);
+    }
+    assert!(world.core.runs.len() == 1, "only the first run is live");
+}
