@@ -57,6 +57,7 @@ pub fn run(layout: &Layout, ready: impl FnOnce()) -> io::Result<()> {
         .ok_or_else(|| io::Error::other("another keeper holds this directory"))?;
     lock.write_pid()?;
     DirBuilder::new().recursive(true).mode(0o700).create(layout.tasks())?;
+    forget_unbegun(layout)?;
     let listener = socket::listen(&layout.keeper_socket(), 0o600)?;
     listener.set_nonblocking(true)?;
     let mut signals = SigSet::empty();
@@ -293,6 +294,19 @@ impl Keeper {
     }
 }
 
+/// Removes what a keeper left that was killed between making a task's directory and forking its process: nothing of
+/// such a task ever ran, so it may still be started. Only a keeper may do this, since only keepers make directories.
+fn forget_unbegun(layout: &Layout) -> io::Result<()> {
+    for id in known_tasks(layout)? {
+        let task = layout.task(id);
+        let has_begun = fs::metadata(task.lock()).is_ok_and(|lock| lock.len() > 0);
+        if !has_begun && !task.ending().exists() && !is_live(layout, id)? {
+            fs::remove_dir_all(task.root())?;
+        }
+    }
+    Ok(())
+}
+
 /// Tasks whose process lives.
 ///
 /// # Errors
@@ -369,4 +383,33 @@ enum Started {
     Here,
     Before,
     InChild(Box<Setup>),
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::create_dir_all;
+
+    use super::*;
+    use crate::domain::ids::RunId;
+
+    #[test]
+    fn only_a_task_of_which_nothing_ever_ran_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path().to_owned());
+        let made = |number: u128, lock: &str, ending: bool| {
+            let task = layout.task(TaskId { run: RunId::from_parts(1, number), index: 0 });
+            create_dir_all(task.root()).unwrap();
+            fs::write(task.lock(), lock).unwrap();
+            if ending {
+                fs::write(task.ending(), "{}").unwrap();
+            }
+            task
+        };
+        let unbegun = made(1, "", false);
+        let begun = made(2, "77\n", false);
+        let ended = made(3, "", true);
+        forget_unbegun(&layout).unwrap();
+        let exist = [&unbegun, &begun, &ended].map(|task| task.root().exists());
+        assert_eq!(exist, [false, true, true]);
+    }
 }

@@ -73,8 +73,10 @@ pub struct Setup {
 ///
 /// # Errors
 /// When the process cannot be set up or the ending cannot be written; the task is lost then.
-pub fn run(setup: Setup) -> io::Result<()> {
+pub fn run(mut setup: Setup) -> io::Result<()> {
     setsid()?;
+    // From here on the task has begun: a lock without it belongs to a keeper that was killed before it forked.
+    setup.lock.write_pid()?;
     prctl::set_child_subreaper(true)?;
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     // TERM too: when a service manager ends everything, this process still tells how the command ended.
