@@ -4,7 +4,8 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use unicode_width::UnicodeWidthStr as _;
 
-use super::{args::Colour, sanitize::plain};
+use super::args::Colour;
+use crate::domain::text::plain;
 
 /// SGR sequences, or nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,12 +55,6 @@ impl Paint {
         };
         if self.on { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
-}
-
-/// A noun in the number that goes with a count.
-#[must_use]
-pub fn plural(noun: &str, count: usize) -> String {
-    if count == 1 { noun.to_owned() } else { format!("{noun}s") }
 }
 
 /// Says what went wrong, on standard error.

@@ -62,12 +62,6 @@ impl Sanitizer {
     }
 }
 
-/// A whole text without anything but printable characters: for names and reasons from elsewhere.
-#[must_use]
-pub fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

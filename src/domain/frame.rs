@@ -45,6 +45,14 @@ impl Frame {
         }
         Some(self)
     }
+
+    /// What of it lies before `offset`; nothing of it where it begins there.
+    #[must_use]
+    pub fn before_offset(mut self, offset: u64) -> Self {
+        let room = usize::try_from(offset.saturating_sub(self.offset)).unwrap_or(usize::MAX);
+        self.data.truncate(room);
+        self
+    }
 }
 
 /// Bytes before the payload of each frame on disk.

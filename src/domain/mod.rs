@@ -4,6 +4,7 @@
 
 pub mod agent;
 pub mod command;
+pub mod digest;
 pub mod frame;
 pub mod groups;
 pub mod ids;
@@ -13,3 +14,4 @@ pub mod plan;
 pub mod run;
 pub mod share;
 pub mod target;
+pub mod text;

@@ -139,6 +139,28 @@ impl Run {
     }
 }
 
+/// What an agent did last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastRun {
+    /// The run's number.
+    pub number: u64,
+    /// Who started it.
+    pub operator: String,
+    /// Where its task is.
+    pub state: TaskState,
+    /// Whether the task is without contact.
+    pub no_contact: bool,
+}
+
+impl LastRun {
+    /// A task as its agent's last run; number and operator are the run's, and to be set.
+    #[must_use]
+    pub fn new(task: &Task) -> Self {
+        let no_contact = task.no_contact_since_ms.is_some();
+        Self { number: 0, operator: String::new(), state: task.state.clone(), no_contact }
+    }
+}
+
 /// One command sent to a target, as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot, watch},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -62,6 +62,7 @@ enum Message {
 #[derive(Clone, Debug)]
 pub struct Handle {
     inbox: mpsc::Sender<Message>,
+    watched: watch::Receiver<u64>,
 }
 
 impl std::fmt::Debug for Message {
@@ -112,6 +113,12 @@ impl Handle {
         answer.await.map_err(|_| Ending)
     }
 
+    /// Wakes when something of the registry or of the runs changes that watchers are told.
+    #[must_use]
+    pub fn watched(&self) -> watch::Receiver<u64> {
+        self.watched.clone()
+    }
+
     /// Tells the core how a write went; called from the store's thread.
     fn written(&self, written: Written) {
         let input = match written {
@@ -129,6 +136,7 @@ pub struct Actor {
     started: Instant,
     inbox: mpsc::Receiver<Message>,
     handle: Handle,
+    watched: watch::Sender<u64>,
     writer: StoreWriter,
     /// For reading what is not in memory.
     store: Store,
@@ -164,7 +172,8 @@ impl Actor {
         shutdown: Shutdown,
     ) -> std::io::Result<(Self, Handle)> {
         let (sender, inbox) = mpsc::channel(INBOX);
-        let handle = Handle { inbox: sender };
+        let watched = watch::Sender::new(core.watched_revision());
+        let handle = Handle { inbox: sender, watched: watched.subscribe() };
         let told = handle.clone();
         let writer = store(Box::new(move |written| told.written(written)))?;
         let actor = Self {
@@ -172,6 +181,7 @@ impl Actor {
             started,
             inbox,
             handle: handle.clone(),
+            watched,
             writer,
             store: history,
             logs,
@@ -240,6 +250,8 @@ impl Actor {
         for effect in self.core.step(input, now) {
             self.perform(effect);
         }
+        let revision = self.core.watched_revision();
+        self.watched.send_if_modified(|known| std::mem::replace(known, revision) != revision);
     }
 
     fn perform(&mut self, effect: Effect) {

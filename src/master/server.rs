@@ -24,6 +24,7 @@ use super::{
     store::{Store, StoreError, StoreWriter},
 };
 use crate::{
+    sys::clock::unix_ms,
     sys::{
         file::volume_used_percent,
         lock::Lock,
@@ -202,6 +203,7 @@ impl Server {
             authority: Arc::clone(&self.authority),
             shutdown: shutdown.clone(),
             started,
+            started_ms: unix_ms(),
             address: self.address.to_string().into(),
             port: self.address.port(),
             enroll_any: self.config.enroll_any,

@@ -74,6 +74,8 @@ const TABLE: &[(&str, Need)] = &[
     ("/sloth.v1.ControlService/ListAgents", Need::Role(Role::Viewer)),
     ("/sloth.v1.ControlService/FollowRun", Need::Role(Role::Viewer)),
     ("/sloth.v1.ControlService/WatchRun", Need::Role(Role::Viewer)),
+    ("/sloth.v1.ControlService/WatchAgents", Need::Role(Role::Viewer)),
+    ("/sloth.v1.ControlService/WatchRuns", Need::Role(Role::Viewer)),
     ("/sloth.v1.ControlService/ListRuns", Need::Role(Role::Viewer)),
     ("/sloth.v1.ControlService/StartRun", Need::Role(Role::Operator)),
     ("/sloth.v1.ControlService/CancelRun", Need::Role(Role::Operator)),

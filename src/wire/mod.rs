@@ -8,6 +8,7 @@ pub mod channel;
 pub mod client;
 pub mod command;
 pub mod connect;
+pub mod digest;
 pub mod frame;
 pub mod outcome;
 pub mod plan;

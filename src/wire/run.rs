@@ -3,17 +3,35 @@
 use super::{InvalidMessage, proto};
 use crate::domain::{
     ids::RunId,
-    run::{LeftOut, Run, Task, TaskState},
+    outcome::Outcome,
+    run::{LastRun, LeftOut, Run, Task, TaskState},
 };
+
+fn state_out(state: TaskState) -> (proto::TaskState, Option<proto::Outcome>) {
+    match state {
+        TaskState::Queued => (proto::TaskState::Queued, None),
+        TaskState::Dispatched => (proto::TaskState::Dispatched, None),
+        TaskState::Running => (proto::TaskState::Running, None),
+        TaskState::Ended(outcome) => (proto::TaskState::Ended, Some(outcome.into())),
+    }
+}
+
+fn state_in(state: proto::TaskState, outcome: Option<proto::Outcome>) -> Result<TaskState, InvalidMessage> {
+    Ok(match state {
+        proto::TaskState::Queued => TaskState::Queued,
+        proto::TaskState::Dispatched => TaskState::Dispatched,
+        proto::TaskState::Running => TaskState::Running,
+        proto::TaskState::Ended => {
+            let outcome = outcome.ok_or_else(|| InvalidMessage::missing("an outcome"))?;
+            TaskState::Ended(Outcome::try_from(outcome)?)
+        }
+        proto::TaskState::Unspecified => return Err(InvalidMessage::missing("a task's state")),
+    })
+}
 
 impl From<Task> for proto::Task {
     fn from(task: Task) -> Self {
-        let (state, outcome) = match task.state {
-            TaskState::Queued => (proto::TaskState::Queued, None),
-            TaskState::Dispatched => (proto::TaskState::Dispatched, None),
-            TaskState::Running => (proto::TaskState::Running, None),
-            TaskState::Ended(outcome) => (proto::TaskState::Ended, Some(outcome.into())),
-        };
+        let (state, outcome) = state_out(task.state);
         Self {
             index: task.index,
             agent: task.agent.into(),
@@ -38,16 +56,7 @@ impl TryFrom<proto::Task> for Task {
     type Error = InvalidMessage;
 
     fn try_from(task: proto::Task) -> Result<Self, InvalidMessage> {
-        let state = match task.state() {
-            proto::TaskState::Queued => TaskState::Queued,
-            proto::TaskState::Dispatched => TaskState::Dispatched,
-            proto::TaskState::Running => TaskState::Running,
-            proto::TaskState::Ended => {
-                let outcome = task.outcome.ok_or_else(|| InvalidMessage::missing("an outcome"))?;
-                TaskState::Ended(outcome.try_into()?)
-            }
-            proto::TaskState::Unspecified => return Err(InvalidMessage::missing("a task's state")),
-        };
+        let state = state_in(task.state(), task.outcome)?;
         Ok(Self {
             index: task.index,
             agent: task.agent.try_into().map_err(InvalidMessage::because)?,
@@ -60,6 +69,23 @@ impl TryFrom<proto::Task> for Task {
             waiting: task.waiting,
             later: task.later.map(TryInto::try_into).transpose()?,
         })
+    }
+}
+
+impl From<LastRun> for proto::LastRun {
+    fn from(last: LastRun) -> Self {
+        let LastRun { number, operator, state, no_contact } = last;
+        let (state, outcome) = state_out(state);
+        Self { number, operator, state: state.into(), outcome, no_contact }
+    }
+}
+
+impl TryFrom<proto::LastRun> for LastRun {
+    type Error = InvalidMessage;
+
+    fn try_from(last: proto::LastRun) -> Result<Self, InvalidMessage> {
+        let state = state_in(last.state(), last.outcome)?;
+        Ok(Self { number: last.number, operator: last.operator, state, no_contact: last.no_contact })
     }
 }
 

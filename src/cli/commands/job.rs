@@ -22,13 +22,14 @@ use crate::{
             run::PrintArgs,
         },
         exit::{self, Failure, Status},
-        output::{Cell, Paint, Tone, plural, say, say_json, table},
+        output::{Cell, Paint, Tone, say, say_json, table},
     },
     domain::{
         frame::Stream,
         ids::RunReference,
         outcome::Outcome,
         run::{Run, Task},
+        text::plural,
     },
     sys::clock::{local_time, spoken, unix_ms},
     wire::{
@@ -133,7 +134,7 @@ fn shown(run: &Run) -> String {
         run.operator,
         local_time(run.created_ms, now),
         run.target,
-        crate::cli::sanitize::plain(&run.command.shown()),
+        crate::domain::text::plain(&run.command.shown()),
     );
     text.extend(run.left_out.iter().map(|left| format!("left out: {} ({})\n", left.agent, left.reason)));
     let row = |task: &Task| {

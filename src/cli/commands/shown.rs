@@ -5,15 +5,13 @@ use std::{collections::HashMap, time::Duration};
 use serde_json::json;
 
 use crate::{
-    cli::{
-        output::{Paint, Tone},
-        sanitize::plain,
-    },
+    cli::output::{Paint, Tone},
     domain::{
         ids::RunId,
         outcome::{Ending, Outcome},
         run::{Run, Task, TaskState},
         target::fold::fold,
+        text::plain,
     },
     sys::clock::{local_time, spoken, unix_ms},
 };

@@ -40,6 +40,8 @@ struct Place {
     beyond: u64,
     /// The first line, as it is shown.
     first: Vec<u8>,
+    /// The newest complete one.
+    last: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -104,7 +106,14 @@ impl Grouping {
     #[must_use]
     pub fn new(maskers: Vec<Masker>) -> Self {
         let share = LINES_IN_ALL / maskers.len().max(1);
-        let place = || Place { node: ROOT, pending: Vec::new(), lines: 0, beyond: 0, first: Vec::new() };
+        let place = || Place {
+            node: ROOT,
+            pending: Vec::new(),
+            lines: 0,
+            beyond: 0,
+            first: Vec::new(),
+            last: Vec::new(),
+        };
         let task =
             |masker| TaskText { masker, streams: [place(), place()], outcome: None, last_output_ms: None };
         Self {
@@ -177,6 +186,13 @@ impl Grouping {
         first(Stream::Stdout).or_else(|| first(Stream::Stderr))
     }
 
+    /// A task's newest complete line as it is shown, of the stream that has more.
+    #[must_use]
+    pub fn last_line(&self, task: u32) -> Option<&[u8]> {
+        let longer = self.task(task)?.streams.iter().max_by_key(|place| place.lines)?;
+        (longer.lines > 0).then_some(longer.last.as_slice())
+    }
+
     /// Whether two tasks printed the same and ended the same way.
     #[must_use]
     pub fn agree(&self, left: u32, right: u32) -> bool {
@@ -192,7 +208,7 @@ impl Grouping {
                 + text
                     .streams
                     .iter()
-                    .map(|place| place.pending.capacity() + place.first.capacity())
+                    .map(|place| place.pending.capacity() + place.first.capacity() + place.last.capacity())
                     .sum::<usize>()
         };
         self.trees.iter().map(Tree::bytes).sum::<usize>() + self.tasks.iter().map(of_task).sum::<usize>()
@@ -327,6 +343,8 @@ impl Place {
         if self.lines == 0 {
             self.first = shown[..shown.len().min(PREVIEW)].to_vec();
         }
+        self.last.clear();
+        self.last.extend_from_slice(&shown[..shown.len().min(PREVIEW)]);
         let line = masker.apply(shown);
         self.lines += 1;
         if self.lines > limit {

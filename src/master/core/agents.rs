@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    Core, Parked, Session, audit,
+    AgentRow, Core, Parked, Session, audit,
     messages::{Effect, Newcomer, Now, Reply, ReplyTo, SessionId, SessionRefusal},
     stored::Write,
     views::AgentView,
@@ -18,7 +18,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 impl Core {
     pub(super) fn on_session_opened(&mut self, newcomer: Box<Newcomer>, reply: ReplyTo, now: Now) {
-        let row = self.agents.get_mut(&newcomer.name);
+        let row = self.agents.touch(&newcomer.name);
         let Some(row) = row.filter(|row| row.stored.fingerprint == newcomer.fingerprint) else {
             let text =
                 format!("the key of {} is not, or no longer, known here; the agent asks anew", newcomer.name);
@@ -43,7 +43,7 @@ impl Core {
             self.restored = true;
         }
         let name = newcomer.name.clone();
-        let Some(row) = self.agents.get_mut(&name) else { return };
+        let Some(row) = self.agents.change(&name) else { return };
         let is_new = row.stored.labels != newcomer.labels
             || row.stored.version != newcomer.version
             || row.stored.address != newcomer.address
@@ -79,7 +79,7 @@ impl Core {
         session.heard = now.monotonic;
         session.heard_ms = now.unix_ms;
         let Some(name) = self.sessions.get(&id).cloned() else { return };
-        let Some(row) = self.agents.get_mut(&name) else { return };
+        let Some(row) = self.agents.touch(&name) else { return };
         // The first one answers: the second is a clone of its machine, and has to say so.
         if let Some((newcomer, reply, _)) = row.newcomer.take() {
             let text = format!(
@@ -96,7 +96,7 @@ impl Core {
             return;
         }
         // A newcomer that did not wait for the answer.
-        for row in self.agents.values_mut() {
+        for row in self.agents.touch_all() {
             if row.newcomer.as_ref().is_some_and(|(newcomer, ..)| newcomer.session == id) {
                 row.newcomer = None;
             }
@@ -104,7 +104,7 @@ impl Core {
     }
 
     fn end_session(&mut self, name: &AgentName, id: SessionId, now: Now) {
-        let Some(row) = self.agents.get_mut(name) else { return };
+        let Some(row) = self.agents.change(name) else { return };
         let Some(session) = row.session.take_if(|session| session.id == id) else { return };
         row.stored.last_seen_ms = session.heard_ms;
         row.offline_since = Some(session.heard);
@@ -119,7 +119,7 @@ impl Core {
 
     pub(super) fn tick_agents(&mut self, now: Now) {
         let mut silent = Vec::new();
-        for (name, row) in &self.agents {
+        for (name, row) in self.agents.iter() {
             let Some(session) = &row.session else { continue };
             let is_dead = now.monotonic.saturating_sub(session.heard) >= OFFLINE_AFTER;
             let is_replaced = row.newcomer.as_ref().is_some_and(|(.., until)| *until <= now.monotonic);
@@ -169,43 +169,7 @@ impl Core {
         let is_wanted = |name: &AgentName| wanted.is_none_or(|wanted| wanted.contains(name));
         let mut views: Vec<AgentView> = Vec::new();
         for (name, row) in self.agents.iter().filter(|(name, _)| is_wanted(name)) {
-            let stored = &row.stored;
-            let state = row.state(now);
-            let hint = match (&row.session, state) {
-                (Some(session), AgentState::Late) => {
-                    let silent = now.monotonic.saturating_sub(session.heard).as_secs();
-                    format!("nothing heard for {silent} s")
-                }
-                (None, _) if stored.last_seen_ms == 0 => "let in, but never connected yet".to_owned(),
-                (None, _) if row.offline_since.is_none() && Self::is_fresh(now) => {
-                    "not back yet since the master's start".to_owned()
-                }
-                (None, _) => "not connected; is it running, and does it reach this master?".to_owned(),
-                (Some(_), _) => String::new(),
-            };
-            views.push(AgentView {
-                name: name.clone(),
-                state,
-                direct: row.session.as_ref().map(|session| session.direct),
-                link_reason: row
-                    .session
-                    .as_ref()
-                    .map_or_else(String::new, |session| session.link_reason.clone()),
-                address: stored.address.clone(),
-                direct_address: row.session.as_ref().and_then(|session| session.direct_address.clone()),
-                version: stored.version.clone(),
-                labels: row.labels.clone(),
-                set_labels: stored.set_labels.clone(),
-                brought_labels: stored.labels.clone(),
-                last_seen_ms: row.session.as_ref().map_or(stored.last_seen_ms, |session| session.heard_ms),
-                fingerprint: stored.fingerprint,
-                hint,
-                enrolled_ms: stored.enrolled_ms,
-                trust: stored.trust.clone(),
-                facts: row.session.as_ref().and_then(|session| session.facts.clone()),
-                key_changed: false,
-                offline_since_ms: row.session.is_none().then_some(stored.last_seen_ms),
-            });
+            views.push(Self::agent_view(name, row, now));
         }
         if wanted.is_none() {
             views.extend(self.waiting_views());
@@ -214,7 +178,46 @@ impl Core {
         views
     }
 
-    fn waiting_views(&self) -> impl Iterator<Item = AgentView> {
+    /// An agent as it is shown.
+    pub(super) fn agent_view(name: &AgentName, row: &AgentRow, now: Now) -> AgentView {
+        let stored = &row.stored;
+        let state = row.state(now);
+        let hint = match (&row.session, state) {
+            (Some(session), AgentState::Late) => {
+                let silent = now.monotonic.saturating_sub(session.heard).as_secs();
+                format!("nothing heard for {silent} s")
+            }
+            (None, _) if stored.last_seen_ms == 0 => "let in, but never connected yet".to_owned(),
+            (None, _) if row.offline_since.is_none() && Self::is_fresh(now) => {
+                "not back yet since the master's start".to_owned()
+            }
+            (None, _) => "not connected; is it running, and does it reach this master?".to_owned(),
+            (Some(_), _) => String::new(),
+        };
+        AgentView {
+            name: name.clone(),
+            state,
+            direct: row.session.as_ref().map(|session| session.direct),
+            link_reason: row.session.as_ref().map_or_else(String::new, |session| session.link_reason.clone()),
+            address: stored.address.clone(),
+            direct_address: row.session.as_ref().and_then(|session| session.direct_address.clone()),
+            version: stored.version.clone(),
+            labels: row.labels.clone(),
+            set_labels: stored.set_labels.clone(),
+            brought_labels: stored.labels.clone(),
+            last_seen_ms: row.session.as_ref().map_or(stored.last_seen_ms, |session| session.heard_ms),
+            fingerprint: stored.fingerprint,
+            hint,
+            enrolled_ms: stored.enrolled_ms,
+            trust: stored.trust.clone(),
+            facts: row.session.as_ref().and_then(|session| session.facts.clone()),
+            key_changed: false,
+            offline_since_ms: row.session.is_none().then_some(stored.last_seen_ms),
+            last_run: row.last_run.clone(),
+        }
+    }
+
+    pub(super) fn waiting_views(&self) -> impl Iterator<Item = AgentView> {
         self.waiting.iter().map(|key| {
             let key_changed = self.agents.contains_key(&key.name);
             let approve = format!("agent approve {} --fingerprint {}", key.name, key.fingerprint.short());
@@ -242,6 +245,7 @@ impl Core {
                 facts: None,
                 key_changed,
                 offline_since_ms: None,
+                last_run: None,
             }
         })
     }

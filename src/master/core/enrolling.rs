@@ -114,6 +114,7 @@ impl Core {
                 true,
             );
         }
+        self.agents.next_revision();
         self.waiting.push(WaitingKey {
             name: asked.name,
             fingerprint: asked.fingerprint,
@@ -143,9 +144,8 @@ impl Core {
     }
 
     fn put_agent(&mut self, stored: StoredAgent, now: Now) {
-        let name = stored.name.clone();
         let row = AgentRow { offline_since: Some(now.monotonic), ..AgentRow::new(stored) };
-        self.agents.insert(name, row);
+        self.agents.insert(row);
     }
 
     fn waiting_under(&self, name: &AgentName, digits: &str) -> Vec<WaitingKey> {
@@ -196,6 +196,7 @@ impl Core {
         if rejected.is_empty() {
             return self.reply(reply, Reply::NotFound(format!("no such key waits under the name {name}")));
         }
+        self.agents.next_revision();
         self.waiting.retain(|key| {
             !rejected.iter().any(|gone| gone.name == key.name && gone.fingerprint == key.fingerprint)
         });
@@ -239,7 +240,7 @@ impl Core {
 
     /// Closes an agent's connections and ends its tasks; how many were ended.
     fn close_agent(&mut self, name: &AgentName, reason: &str, now: Now) -> u32 {
-        let Some(row) = self.agents.get_mut(name) else { return 0 };
+        let Some(row) = self.agents.change(name) else { return 0 };
         let newcomer = row.newcomer.take();
         if let Some(session) = row.session.take() {
             self.sessions.remove(&session.id);
@@ -254,7 +255,11 @@ impl Core {
     }
 
     pub(super) fn tick_waiting(&mut self, now: Now) {
+        let before = self.waiting.len();
         self.waiting.retain(|key| now.monotonic.saturating_sub(key.asked) < FORGOTTEN_AFTER);
+        if self.waiting.len() != before {
+            self.agents.next_revision();
+        }
     }
 
     /// A new key's row; labels that operators set belong to the name and stay.

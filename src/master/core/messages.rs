@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use super::{
     stored::{InStore, KnownTask, Write},
-    views::{AgentView, StatusView},
+    views::{AgentView, FleetNews, RunsNews, StatusView},
 };
 use crate::{
     domain::{
@@ -174,6 +174,22 @@ pub enum Input {
     },
     /// Somebody wants to see the agents.
     ListAgents(Option<Box<Selection>>, ReplyTo),
+    /// Somebody watches the registry.
+    WatchFleet {
+        /// The revision that it has seen; 0 for none.
+        seen: u64,
+        /// The revision up to which it has seen the numbers of machines.
+        numbers_seen: u64,
+        /// Who waits.
+        reply: ReplyTo,
+    },
+    /// Somebody watches the runs.
+    WatchRuns {
+        /// The revision that it has seen; 0 for none.
+        seen: u64,
+        /// Who waits.
+        reply: ReplyTo,
+    },
     /// Somebody wants to know how the master is.
     Status(ReplyTo),
     /// An agent is connected and has said hello.
@@ -419,6 +435,10 @@ pub enum Reply {
     },
     /// To `ListAgents`.
     Agents(Vec<AgentView>),
+    /// To `WatchFleet`.
+    Fleet(Box<FleetNews>),
+    /// To `WatchRuns`.
+    Runs(RunsNews),
     /// To `Status`.
     Status(StatusView),
     /// To `SessionOpened`: yes; the store's epoch and revision.

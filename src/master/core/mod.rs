@@ -6,10 +6,12 @@
 mod agents;
 mod enrolling;
 pub mod messages;
+mod registry;
 mod runs;
 mod selecting;
 pub mod stored;
 pub mod views;
+mod watched;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -20,11 +22,12 @@ use messages::{Effect, Input, Newcomer, Now, Reply, ReplyTo, SessionId, WriteTok
 use stored::{StoredAgent, StoredRun, StoredToken, Write};
 use views::StatusView;
 
-use self::{enrolling::WaitingKey, runs::LiveRun};
+use self::{enrolling::WaitingKey, registry::Registry, runs::LiveRun, watched::EndedRuns};
 use crate::domain::{
-    agent::Facts,
+    agent::{AgentState, Facts},
     ids::{Incarnation, RunId, TaskId},
     name::{AgentName, Labels},
+    run::LastRun,
 };
 
 /// How a master was started.
@@ -54,6 +57,8 @@ pub struct Remembered {
     pub tokens: Vec<StoredToken>,
     /// Runs that have not ended.
     pub runs: Vec<StoredRun>,
+    /// What agents did last.
+    pub last_runs: Vec<(AgentName, LastRun)>,
     /// The highest number of a run.
     pub last_number: u64,
     /// The store's epoch.
@@ -86,14 +91,30 @@ struct AgentRow {
     offline_since: Option<Duration>,
     /// A second connection with the same key, and until when the first one may answer.
     newcomer: Option<(Box<Newcomer>, ReplyTo, Duration)>,
+    /// The state that watchers were told.
+    shown: AgentState,
+    /// What it did last.
+    last_run: Option<LastRun>,
 }
 
 impl AgentRow {
     fn new(stored: StoredAgent) -> Self {
-        let mut row =
-            Self { stored, labels: Labels::new(), session: None, offline_since: None, newcomer: None };
+        let mut row = Self {
+            stored,
+            labels: Labels::new(),
+            session: None,
+            offline_since: None,
+            newcomer: None,
+            shown: watched::UNSEEN,
+            last_run: None,
+        };
         row.merge_labels();
         row
+    }
+
+    /// Its connection, if it is this one.
+    fn session_of(&mut self, id: SessionId) -> Option<&mut Session> {
+        self.session.as_mut().filter(|session| session.id == id)
     }
 
     fn merge_labels(&mut self) {
@@ -121,11 +142,12 @@ enum Parked {
 #[derive(Debug)]
 pub struct Core {
     policy: Policy,
-    agents: BTreeMap<AgentName, AgentRow>,
+    agents: Registry,
     sessions: HashMap<SessionId, AgentName>,
     waiting: Vec<WaitingKey>,
     tokens: HashMap<String, StoredToken>,
     runs: BTreeMap<RunId, LiveRun>,
+    ended: EndedRuns,
     parked: HashMap<WriteToken, (Parked, Vec<Write>)>,
     /// Writes of outcomes that failed, to be tried again.
     unwritten: Vec<(Parked, Vec<Write>)>,
@@ -147,14 +169,14 @@ impl Core {
     /// A core that goes on from what the store remembered.
     #[must_use]
     pub fn new(policy: Policy, remembered: Remembered, now: Now) -> Self {
-        let row = |stored: StoredAgent| (stored.name.clone(), AgentRow::new(stored));
         let mut core = Self {
             policy,
-            agents: remembered.agents.into_iter().map(row).collect(),
+            agents: Registry::new(remembered.agents.into_iter().map(AgentRow::new)),
             sessions: HashMap::new(),
             waiting: Vec::new(),
             tokens: remembered.tokens.into_iter().map(|token| (token.hash.clone(), token)).collect(),
             runs: BTreeMap::new(),
+            ended: EndedRuns::default(),
             parked: HashMap::new(),
             unwritten: Vec::new(),
             next_write: 0,
@@ -167,8 +189,15 @@ impl Core {
             refused_strangers: 0,
             effects: Vec::new(),
         };
+        for (name, last) in remembered.last_runs {
+            if let Some(row) = core.agents.change(&name) {
+                row.last_run = Some(last);
+            }
+        }
         for stored in remembered.runs {
-            core.runs.insert(stored.run.id, LiveRun::from_store(stored, now));
+            let id = stored.run.id;
+            core.runs.insert(id, LiveRun::from_store(stored, now));
+            core.mark_run(id);
         }
         core
     }
@@ -193,6 +222,14 @@ impl Core {
                 let answer = self.list_agents(selection.as_deref(), now);
                 self.reply(reply, answer);
             }
+            Input::WatchFleet { seen, numbers_seen, reply } => {
+                let news = self.fleet_since(seen, numbers_seen, now);
+                self.reply(reply, Reply::Fleet(Box::new(news)));
+            }
+            Input::WatchRuns { seen, reply } => {
+                let news = self.runs_since(seen);
+                self.reply(reply, Reply::Runs(news));
+            }
             Input::Status(reply) => {
                 let status = self.status();
                 self.reply(reply, Reply::Status(status));
@@ -201,14 +238,18 @@ impl Core {
             Input::Heard(session) => self.on_heard(session, now),
             Input::FactsTold(session, facts) => {
                 self.on_heard(session, now);
-                if let Some(session) = self.session_mut(session) {
+                if let Some(name) = self.sessions.get(&session)
+                    && let Some(session) = self.agents.tell(name).and_then(|row| row.session_of(session))
+                {
                     session.facts = Some(facts);
                 }
             }
             Input::InventoryTold(session, known) => self.on_inventory(session, known, now),
             Input::LookedUp(session, found) => self.on_looked_up(session, found, now),
             Input::LinkChanged { session, direct, reason } => {
-                if let Some(session) = self.session_mut(session) {
+                if let Some(name) = self.sessions.get(&session)
+                    && let Some(session) = self.agents.change(name).and_then(|row| row.session_of(session))
+                {
                     session.direct = direct;
                     session.link_reason = reason;
                 }
@@ -246,6 +287,7 @@ impl Core {
             Input::PersistFailed(token, reason) => self.on_persist_failed(token, reason),
             Input::PersistConflict(token) => self.on_persist_conflict(token),
         }
+        self.mark_watched();
         std::mem::take(&mut self.effects)
     }
 
@@ -310,6 +352,7 @@ impl Core {
             self.persist(Vec::new(), Parked::Nothing);
         }
         self.tick_agents(now);
+        self.mark_late(now);
         self.tick_waiting(now);
         self.tick_runs(now);
     }
@@ -341,7 +384,7 @@ impl Core {
 
     fn session_mut(&mut self, id: SessionId) -> Option<&mut Session> {
         let name = self.sessions.get(&id)?;
-        self.agents.get_mut(name)?.session.as_mut().filter(|session| session.id == id)
+        self.agents.touch(name)?.session_of(id)
     }
 }
 

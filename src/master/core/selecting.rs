@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::{
     AgentRow, Core, Parked, audit,
     messages::{Now, Reply, ReplyTo},
+    registry::Marked,
     stored::Write,
 };
 use crate::domain::{
@@ -51,7 +52,7 @@ impl Core {
 
     /// The agents that a selection means, none perhaps.
     fn matching(&self, selection: &Selection, now: Now) -> Result<BTreeSet<AgentName>, Reply> {
-        let candidate = |(name, row): (&'_ AgentName, &'_ AgentRow)| (name.clone(), row.state(now));
+        let candidate = |(name, row): (&AgentName, &Marked)| (name.clone(), row.state(now));
         let states: Vec<(AgentName, AgentState)> = self.agents.iter().map(candidate).collect();
         let candidates: Vec<Candidate<'_>> = self
             .agents
@@ -130,7 +131,7 @@ impl Core {
         let mut writes = Vec::new();
         let mut still_brought = Vec::new();
         for name in &names {
-            let Some(row) = self.agents.get_mut(name) else { continue };
+            let Some(row) = self.agents.change(name) else { continue };
             for change in changes {
                 change.apply(&mut row.stored.set_labels);
             }

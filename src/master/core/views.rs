@@ -4,6 +4,7 @@ use crate::{
     domain::{
         agent::{AgentState, Facts},
         name::{AgentName, Labels},
+        run::{LastRun, Run},
     },
     trust::fingerprint::Fingerprint,
 };
@@ -47,6 +48,34 @@ pub struct AgentView {
     pub key_changed: bool,
     /// Since when it is offline.
     pub offline_since_ms: Option<u64>,
+    /// What it did last.
+    pub last_run: Option<LastRun>,
+}
+
+/// What changed in the registry.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FleetNews {
+    /// Ask from here the next time.
+    pub revision: u64,
+    /// It is all there is, not only what changed.
+    pub is_whole: bool,
+    /// Agents that changed.
+    pub agents: Vec<AgentView>,
+    /// Agents that are gone.
+    pub gone: Vec<AgentName>,
+    /// All keys that wait for an operator.
+    pub waiting: Vec<AgentView>,
+}
+
+/// What changed in the runs; without their tasks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunsNews {
+    /// Ask from here the next time.
+    pub revision: u64,
+    /// False where runs may have ended that are no longer remembered: the store has them.
+    pub is_complete: bool,
+    /// Runs that changed.
+    pub runs: Vec<Run>,
 }
 
 /// How the master is.

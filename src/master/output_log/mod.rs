@@ -3,6 +3,7 @@
 //! A position counts the log's bytes, headers included, over all its files. Knows nothing of agents or clients.
 
 pub mod budget;
+mod index;
 pub mod reader;
 mod scan;
 pub mod writer;
@@ -17,6 +18,7 @@ use std::{
 pub use reader::LogReader;
 pub use writer::{Pacer, RunLog};
 
+use self::index::Index;
 use crate::{
     domain::ids::RunId,
     sys::file::{numbered, numbers},
@@ -24,6 +26,9 @@ use crate::{
 
 /// A file is closed when it has grown to this many bytes.
 pub const FILE_SIZE: u64 = 64 * 1024 * 1024;
+
+/// Runs that are over and whose places are remembered.
+const INDEXED: usize = 8;
 
 /// How log files' names end.
 const ENDING: &str = "log";
@@ -37,18 +42,22 @@ fn files(directory: &Path) -> io::Result<VecDeque<u64>> {
     numbers(directory, ENDING)
 }
 
+type Indexed = VecDeque<(RunId, Arc<Index>)>;
+
 /// All output logs of a master.
 #[derive(Clone, Debug)]
 pub struct OutputLogs {
     root: PathBuf,
     open: Arc<Mutex<HashMap<RunId, Weak<RunLog>>>>,
+    /// Of runs that are over and were read from the middle lately, newest last.
+    indexed: Arc<Mutex<Indexed>>,
 }
 
 impl OutputLogs {
     /// The logs below a directory.
     #[must_use]
     pub fn new(root: PathBuf) -> Self {
-        Self { root, open: Arc::default() }
+        Self { root, open: Arc::default(), indexed: Arc::default() }
     }
 
     fn directory(&self, run: RunId) -> PathBuf {
@@ -77,6 +86,27 @@ impl OutputLogs {
     #[must_use]
     pub fn reader(&self, run: RunId, position: u64) -> LogReader {
         LogReader::new(self.directory(run), position)
+    }
+
+    /// Where a task's output from this offset on lies, in the log of a run that is over: a position at or before the
+    /// frame that holds it. Reads the headers of the whole log once, and remembers them for a few runs.
+    ///
+    /// # Errors
+    /// When the disk does not give them.
+    pub fn position_of(&self, run: RunId, task: u32, offset: u64) -> io::Result<u64> {
+        let lock = || self.indexed.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = lock().iter().find(|(id, _)| *id == run).map(|(_, index)| Arc::clone(index));
+        if let Some(index) = known {
+            return Ok(index.position_of(task, offset));
+        }
+        let index = Arc::new(Index::scan(&self.directory(run))?);
+        let position = index.position_of(task, offset);
+        let mut indexed = lock();
+        if indexed.len() >= INDEXED {
+            indexed.pop_front();
+        }
+        indexed.push_back((run, index));
+        Ok(position)
     }
 
     /// Bytes that a run's log takes on the disk.

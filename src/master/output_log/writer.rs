@@ -12,7 +12,7 @@ use std::{
 
 use tokio::sync::{Notify, watch};
 
-use super::{FILE_SIZE, file_path, files, scan::whole_frames};
+use super::{FILE_SIZE, file_path, files, index::TaskIndex, scan::whole_frames};
 use crate::domain::frame::{Frame, HEADER, Header, MAX_PAYLOAD};
 use crate::sys::file::write_both;
 
@@ -20,30 +20,10 @@ use crate::sys::file::write_both;
 const SYNC_BYTES: u64 = 8 * 1024 * 1024;
 /// … or the first of them has waited so long.
 const SYNC_AFTER: Duration = Duration::from_millis(50);
-/// How far apart two entries of a task's index are, in bytes of the task.
-const INDEX_STEP: u64 = 1024 * 1024;
 /// The newest frames are kept in memory for followers that keep pace, up to so many bytes of the log.
 const TAIL: u64 = 1024 * 1024;
 /// How often a failed sync is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// What is known of one task in the log.
-#[derive(Debug, Default)]
-struct TaskIndex {
-    /// Payload bytes that were appended.
-    end: u64,
-    /// Offsets, about [`INDEX_STEP`] apart, and the positions of the frames that begin there.
-    entries: Vec<(u64, u64)>,
-}
-
-impl TaskIndex {
-    fn note(&mut self, position: u64, header: &Header) {
-        if self.entries.last().is_none_or(|(offset, _)| header.offset >= offset + INDEX_STEP) {
-            self.entries.push((header.offset, position));
-        }
-        self.end = self.end.max(header.offset + u64::from(header.length));
-    }
-}
 
 #[derive(Debug)]
 struct Writer {
@@ -151,9 +131,7 @@ impl RunLog {
     #[must_use]
     pub fn position_of(&self, task: u32, offset: u64) -> u64 {
         let writer = self.writer();
-        let Some(index) = writer.tasks.get(&task) else { return 0 };
-        let after = index.entries.partition_point(|(first, _)| *first <= offset);
-        after.checked_sub(1).map_or(0, |at| index.entries[at].1)
+        writer.tasks.get(&task).map_or(0, |index| index.position_of(offset))
     }
 
     /// Appends what of a frame is new, and returns the position behind it.
@@ -226,6 +204,12 @@ impl RunLog {
     fn has_followers(&self) -> bool {
         // One receiver is the syncing task's.
         self.appended.receiver_count() > 1
+    }
+
+    /// Where the frames begin that are still in memory.
+    #[must_use]
+    pub fn recent_from(&self) -> Option<u64> {
+        self.writer().tail.front().map(|(first, ..)| *first)
     }
 
     /// Frames from exactly this position on, as far as they are still in memory, and where they end.

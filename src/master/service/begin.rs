@@ -53,30 +53,19 @@ impl Master {
         };
         match self.handle.ask(move |reply| Input::StartRun(Box::new(asked), reply)).await? {
             Reply::Live(run) if follows => Ok(self.follow(Follow {
-                run: *run,
                 live: Some(journal),
-                cursor: 0,
-                from_offset: 0,
-                agents: Vec::new(),
                 follow: true,
-                without_output: false,
                 attached: true,
-                stop: self.shutdown.stop.clone(),
+                ..Follow::new(*run, self.shutdown.stop.clone())
             })),
             Reply::Live(run) => one(Kind::Run((*run).into())),
             Reply::NotLive => {
                 let run = self.stored_run(RunReference::Id(id)).await?;
                 let stop = self.shutdown.stop.clone();
                 Ok(self.follow(Follow {
-                    run,
-                    live: None,
-                    cursor: 0,
-                    from_offset: 0,
-                    agents: Vec::new(),
                     follow: follows,
                     without_output: !follows,
-                    attached: false,
-                    stop,
+                    ..Follow::new(run, stop)
                 }))
             }
             Reply::TargetChanged { gone, more } => {

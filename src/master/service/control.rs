@@ -11,7 +11,7 @@ use super::{
     begin::run_asked,
     connected,
     follow::{self, EVENTS, Follow},
-    refusal,
+    news, refusal,
     watch::{self, Watch},
 };
 use crate::{
@@ -39,7 +39,7 @@ use crate::{
 };
 
 /// Agents in one chunk of a list.
-const CHUNK: usize = 200;
+pub(super) const CHUNK: usize = 200;
 /// Runs in one answer, unless asked otherwise, and at most.
 const RUNS: (u32, u32) = (50, 1_000);
 /// Longest life of a token, in milliseconds: a year.
@@ -63,7 +63,7 @@ fn operator<T>(request: &Request<T>) -> Result<String, Status> {
     }
 }
 
-fn agent_out(view: AgentView) -> proto::Agent {
+pub(super) fn agent_out(view: AgentView) -> proto::Agent {
     let link = match view.direct {
         Some(true) => "direct",
         Some(false) => "tunnel",
@@ -86,6 +86,7 @@ fn agent_out(view: AgentView) -> proto::Agent {
         facts: view.facts.map(Into::into),
         key_changed: view.key_changed,
         offline_since_ms: view.offline_since_ms.unwrap_or(0),
+        last_run: view.last_run.map(Into::into),
         set_labels: labels_out(view.set_labels),
         brought_labels: labels_out(view.brought_labels),
     }
@@ -156,6 +157,16 @@ impl Master {
         Response::new(Box::pin(ReceiverStream::new(stream)))
     }
 
+    /// A stream of what a watcher is told.
+    fn news<T: Send + 'static, W: Future<Output = ()> + Send + 'static>(
+        &self,
+        watch: impl FnOnce(Self, mpsc::Sender<Result<T, Status>>) -> W,
+    ) -> Response<Answers<T>> {
+        let (answers, stream) = mpsc::channel(1);
+        self.shutdown.tracker.spawn(watch(self.clone(), answers));
+        Response::new(Box::pin(ReceiverStream::new(stream)))
+    }
+
     async fn count(&self, input: impl FnOnce(u64) -> Input + Send + 'static) -> Result<u32, Status> {
         match self.handle.ask(input).await? {
             Reply::Count(count) => Ok(count),
@@ -171,6 +182,8 @@ impl ControlService for Master {
     type FollowRunStream = Answers<proto::RunEvent>;
     type RerunRunStream = Answers<proto::RunEvent>;
     type WatchRunStream = Answers<proto::RunDigest>;
+    type WatchAgentsStream = Answers<proto::WatchAgentsResponse>;
+    type WatchRunsStream = Answers<proto::WatchRunsResponse>;
 
     async fn get_status(
         &self,
@@ -193,6 +206,7 @@ impl ControlService for Master {
             refused_strangers: status.refused_strangers,
             uptime_s: self.started.elapsed().as_secs(),
             pid: std::process::id(),
+            hostname: hostname(),
         }))
     }
 
@@ -357,7 +371,6 @@ impl ControlService for Master {
             }
         }
         Ok(self.follow(Follow {
-            run,
             live,
             cursor: request.cursor,
             from_offset: request.from_offset,
@@ -365,7 +378,9 @@ impl ControlService for Master {
             follow: request.follow,
             without_output: request.without_output,
             attached,
-            stop: self.shutdown.stop.clone(),
+            until_offset: Some(request.until_offset).filter(|until| *until > 0),
+            most_behind: Some(request.most_behind).filter(|most| *most > 0),
+            ..Follow::new(run, self.shutdown.stop.clone())
         }))
     }
 
@@ -381,6 +396,20 @@ impl ControlService for Master {
         let watch = Watch { run, live, maskers, follow: request.follow, stop: self.shutdown.stop.clone() };
         self.shutdown.tracker.spawn(watch::serve(watch, self.logs.clone(), digests));
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn watch_agents(
+        &self,
+        request: Request<proto::WatchAgentsRequest>,
+    ) -> Result<Response<Self::WatchAgentsStream>, Status> {
+        Ok(self.news(|master, answers| news::agents(master, request.into_inner(), answers)))
+    }
+
+    async fn watch_runs(
+        &self,
+        request: Request<proto::WatchRunsRequest>,
+    ) -> Result<Response<Self::WatchRunsStream>, Status> {
+        Ok(self.news(|master, answers| news::runs(master, request.into_inner(), answers)))
     }
 
     async fn list_runs(
@@ -446,6 +475,10 @@ impl ControlService for Master {
             other => Err(refusal(other)),
         }
     }
+}
+
+fn hostname() -> String {
+    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
 }
 
 /// The first global address of this machine, with the port; a guess, since only agents know what they reach.

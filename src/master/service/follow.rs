@@ -39,7 +39,30 @@ pub(super) struct Follow {
     pub without_output: bool,
     /// Commands may go at its pace.
     pub attached: bool,
+    /// Leaves out what lies at and behind this offset of each task.
+    pub until_offset: Option<u64>,
+    /// Output may be left out when it is more than so many bytes of the log behind.
+    pub most_behind: Option<u64>,
     pub stop: CancellationToken,
+}
+
+impl Follow {
+    /// All that a run that is over and stored has printed.
+    pub(super) fn new(run: Run, stop: CancellationToken) -> Self {
+        Self {
+            run,
+            live: None,
+            cursor: 0,
+            from_offset: 0,
+            agents: Vec::new(),
+            follow: false,
+            without_output: false,
+            attached: false,
+            until_offset: None,
+            most_behind: None,
+            stop,
+        }
+    }
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "streams carry results")]
@@ -60,6 +83,8 @@ struct Follower {
     /// Tasks that are followed; `None` for all.
     wanted: Option<HashSet<u32>>,
     from_offset: u64,
+    until_offset: Option<u64>,
+    most_behind: Option<u64>,
     /// Where each task's output goes on; unknown for those that a later cursor left behind.
     ends: HashMap<u32, u64>,
 }
@@ -78,9 +103,32 @@ impl Follower {
         self.wanted.as_ref().is_none_or(|wanted| wanted.contains(&task))
     }
 
+    /// Goes on with what is still in memory when it is too far behind; what lies between is told as gaps.
+    fn skip_ahead(&mut self, until: u64) {
+        let Some(most) = self.most_behind else { return };
+        if until.saturating_sub(self.reader.position()) <= most {
+            return;
+        }
+        let recent = self.log.as_ref().and_then(|log| log.recent_from());
+        if let Some(recent) = recent.filter(|recent| *recent > self.reader.position()) {
+            self.reader.skip_to(recent);
+        }
+    }
+
+    /// True when everything that was asked for was sent, whatever the tasks print from here on.
+    fn is_satisfied(&self) -> bool {
+        let wanted = self.wanted.as_ref().filter(|wanted| wanted.len() == 1);
+        let end = wanted.and_then(|wanted| self.ends.get(wanted.iter().next()?));
+        end.zip(self.until_offset).is_some_and(|(end, until)| *end >= until)
+    }
+
     /// Sends what the log holds before `until`.
     async fn send_output(&mut self, until: u64) -> Result<(), Gone> {
+        self.skip_ahead(until);
         loop {
+            if self.is_satisfied() {
+                return Ok(());
+            }
             let frames = match self.next_frames(until) {
                 Ok(frames) if frames.is_empty() => return Ok(()),
                 Ok(frames) => frames,
@@ -89,6 +137,15 @@ impl Follower {
             let cursor = self.reader.position();
             let mut output: Option<proto::TaskOutput> = None;
             for (task_index, frame) in frames {
+                if self.is_behind_the_end(task_index, &frame) {
+                    // What the log does not have before the end is missing all the same.
+                    let until = self.until_offset.unwrap_or(frame.offset);
+                    if let Some(gap) = self.gap_before(task_index, until) {
+                        self.send(gap).await?;
+                    }
+                    self.ends.insert(task_index, until);
+                    continue;
+                }
                 let Some(frame) = self.rest_of(task_index, frame) else { continue };
                 if let Some(gap) = self.gap_before(task_index, frame.offset) {
                     if let Some(done) = output.take() {
@@ -131,13 +188,27 @@ impl Follower {
     }
 
     fn rest_of(&self, task: u32, frame: Frame) -> Option<Frame> {
-        if self.wants(task) { frame.from_offset(self.from_offset) } else { None }
+        let frame = if self.wants(task) { frame.from_offset(self.from_offset)? } else { return None };
+        Some(match self.until_offset {
+            Some(until) => frame.before_offset(until),
+            None => frame,
+        })
+    }
+
+    /// Whether nothing from this frame on was asked for.
+    fn is_behind_the_end(&self, task: u32, frame: &Frame) -> bool {
+        self.wants(task) && self.until_offset.is_some_and(|until| frame.offset >= until)
     }
 
     /// What to tell when a task's output does not go on where it stopped.
     fn gap_before(&self, task_index: u32, to: u64) -> Option<Kind> {
         let from = self.ends.get(&task_index).copied().filter(|from| *from < to)?;
-        let reason = "the log does not have them: over the cap, or lost from its disk".to_owned();
+        let reason = if self.most_behind.is_some() {
+            "left out of the live view, which was too far behind, or not in the log"
+        } else {
+            "the log does not have them: over the cap, or lost from its disk"
+        };
+        let reason = reason.to_owned();
         Some(Kind::Gap(proto::TaskGap { task_index, gap: Some(proto::Gap { from, to, reason }) }))
     }
 
@@ -145,7 +216,8 @@ impl Follower {
     async fn send_missing_ends(&mut self, tasks: &[Task]) -> Result<(), Gone> {
         for task in tasks {
             let is_over = task.state.outcome().is_some() && self.wants(task.index);
-            if is_over && let Some(gap) = self.gap_before(task.index, task.end_offset) {
+            let end = self.until_offset.map_or(task.end_offset, |until| until.min(task.end_offset));
+            if is_over && let Some(gap) = self.gap_before(task.index, end) {
                 self.ends.insert(task.index, task.end_offset);
                 self.send(gap).await?;
             }
@@ -188,6 +260,8 @@ async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gon
         events,
         wanted,
         from_offset: follow.from_offset,
+        until_offset: follow.until_offset,
+        most_behind: follow.most_behind,
         ends,
     };
     let ended_ms = follow.run.ended_ms;
@@ -196,6 +270,14 @@ async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gon
     follower.send(Kind::Run(follow.run.into())).await?;
     let Some(journal) = follow.live else {
         if !follow.without_output {
+            if let (Some(task), 0) = (only_task, follow.cursor)
+                && follow.from_offset > 0
+            {
+                match logs.position_of(id, task, follow.from_offset) {
+                    Ok(position) => follower.reader = logs.reader(id, position),
+                    Err(error) => return Err(follower.fail(error).await),
+                }
+            }
             let end = match logs.end(id) {
                 Ok(end) => end,
                 Err(error) => return Err(follower.fail(error).await),
@@ -236,7 +318,7 @@ async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gon
         if let Some(ended_ms) = news.ended_ms.or(ended_ms) {
             return follower.send(Kind::Ended(proto::RunEnded { ended_ms })).await;
         }
-        if !follow.follow {
+        if !follow.follow || follower.is_satisfied() {
             return Ok(());
         }
         tokio::select! {

@@ -4,6 +4,7 @@ pub mod begin;
 mod control;
 pub mod enrollment;
 mod follow;
+mod news;
 mod watch;
 
 use std::sync::Arc;
@@ -44,6 +45,8 @@ pub struct Master {
     pub shutdown: Shutdown,
     /// When the master started.
     pub started: Instant,
+    /// The same, in milliseconds since the Unix epoch; with the process id it names this process.
+    pub started_ms: u64,
     /// Where it listens, for people.
     pub address: Arc<str>,
     /// Its port.

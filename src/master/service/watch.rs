@@ -12,12 +12,13 @@ use crate::{
     domain::{
         frame::Frame,
         groups::{Group, Grouping, mask::Masker},
-        run::{Run, Task},
+        run::{Run, Task, TaskState},
     },
     master::{
         journal::{Changes, Journal},
         output_log::{LogReader, OutputLogs},
     },
+    sys::clock::unix_ms,
     wire::proto,
 };
 
@@ -27,6 +28,8 @@ const EVERY: Duration = Duration::from_millis(100);
 const SHARE: u32 = 10;
 /// Groups in a digest.
 const GROUPS: usize = 200;
+/// A task is quiet when it has printed nothing for so long; digests tell of it though nothing changed.
+const QUIET_AFTER_MS: u64 = 5_000;
 /// Reads of the log between two looks at other things.
 const READS: usize = 16;
 
@@ -94,6 +97,7 @@ impl Watcher {
 
     fn digest(&mut self) -> proto::RunDigest {
         let begun = Instant::now();
+        let now_ms = unix_ms();
         let mut groups = self.grouping.groups();
         for group in &mut groups {
             // A run that was taken back from its agents has holes between its tasks.
@@ -101,7 +105,7 @@ impl Watcher {
         }
         groups.retain(|group| !group.tasks.is_empty());
         let more_groups = u32::try_from(groups.len().saturating_sub(GROUPS)).unwrap_or(u32::MAX);
-        let groups = groups.into_iter().take(GROUPS).map(|group| self.group_out(group)).collect();
+        let groups = groups.into_iter().take(GROUPS).map(|group| self.group_out(group, now_ms)).collect();
         let run = std::mem::take(&mut self.first).then(|| self.run.clone().into());
         let tasks = std::mem::take(&mut self.changed);
         self.cost = begun.elapsed();
@@ -116,7 +120,23 @@ impl Watcher {
         }
     }
 
-    fn group_out(&self, group: Group) -> proto::Group {
+    /// Those of these tasks that run and have been silent for a while.
+    fn quiet(&self, tasks: &[u32], now_ms: u64) -> Vec<proto::QuietTask> {
+        let quiet = |index: &u32| {
+            let task = self.run.task(*index)?;
+            let is_running = task.state == TaskState::Running;
+            let since_ms = self.grouping.last_output_ms(*index).max(task.started_ms)?;
+            let is_quiet = now_ms.saturating_sub(since_ms) >= QUIET_AFTER_MS;
+            (is_running && is_quiet).then_some(proto::QuietTask { index: *index, since_ms })
+        };
+        tasks.iter().filter_map(quiet).collect()
+    }
+
+    fn has_running(&self) -> bool {
+        self.run.tasks.iter().any(|task| task.state == TaskState::Running)
+    }
+
+    fn group_out(&self, group: Group, now_ms: u64) -> proto::Group {
         let last = group.tasks.iter().filter_map(|task| self.grouping.last_output_ms(*task)).max();
         let first = self.grouping.first_line(group.example);
         let stream_out = |stream| proto::Stream::from(stream).into();
@@ -132,6 +152,8 @@ impl Watcher {
             last_output_ms: last.unwrap_or(0),
             first_line: first.map_or_else(Vec::new, |(_, line)| line.to_vec()).into(),
             first_line_stream: first.map_or(0, |(stream, _)| stream_out(stream)),
+            last_line: self.grouping.last_line(group.example).unwrap_or_default().to_vec().into(),
+            quiet: self.quiet(&group.tasks, now_ms),
             tasks: group.tasks,
         }
     }
@@ -200,6 +222,7 @@ async fn run(watch: Watch, logs: OutputLogs, digests: &Digests) -> io::Result<()
         };
         let closing = closing
             || tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(QUIET_AFTER_MS)), if watcher.has_running() => false,
                 _ = changed.changed() => false,
                 _ = appended.changed() => false,
                 () = digests.closed() => return Ok(()),

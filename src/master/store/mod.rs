@@ -21,10 +21,13 @@ use crate::{
         ids::{Incarnation, RunId, RunReference},
         name::{AgentName, Labels},
         outcome::Outcome,
-        run::{Run, RunOptions, Task, TaskState},
+        run::{LastRun, Run, RunOptions, Task, TaskState},
     },
     trust::{access::Role, fingerprint::Fingerprint},
 };
+
+/// What agents did last is looked for in so many of the newest runs.
+const LAST_RUNS: u64 = 500;
 
 /// What the store cannot do.
 #[derive(Debug, thiserror::Error)]
@@ -112,7 +115,8 @@ impl Store {
                 connection.query_row("SELECT coalesce(max(number), 0) FROM runs", [], |row| row.get(0))?;
             let meta = "SELECT epoch, revision FROM meta";
             let (epoch, revision) = connection.query_row(meta, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
-            Ok(Remembered { agents, tokens, runs, last_number, epoch, revision })
+            let last_runs = last_runs(connection)?;
+            Ok(Remembered { agents, tokens, runs, last_runs, last_number, epoch, revision })
         };
         read().map_err(|source| self.error(source))
     }
@@ -371,13 +375,8 @@ fn run(row: &Row<'_>) -> rusqlite::Result<StoredRun> {
 }
 
 fn task(row: &Row<'_>) -> rusqlite::Result<StoredTask> {
-    let outcome: Option<String> = row.get(4)?;
     let incarnation: Option<String> = row.get(3)?;
-    let state = match outcome {
-        Some(_) => TaskState::Ended(json::<Outcome>(row, 4)?),
-        None if incarnation.is_some() => TaskState::Dispatched,
-        None => TaskState::Queued,
-    };
+    let state = task_state(row, 4, 3)?;
     let task = Task {
         index: row.get(0)?,
         agent: parsed(row, 1)?,
@@ -396,6 +395,31 @@ fn task(row: &Row<'_>) -> rusqlite::Result<StoredTask> {
         incarnation: incarnation.map(Incarnation),
         start_by_ms: row.get(9)?,
         cancelled_by: row.get(10)?,
+    })
+}
+
+/// What agents did last, among the newest runs.
+fn last_runs(connection: &Connection) -> rusqlite::Result<Vec<(AgentName, LastRun)>> {
+    // In SQLite the other columns are those of the row that has the maximum.
+    let mut statement = connection.prepare(
+        "SELECT agent, max(number), operator, outcome, incarnation FROM tasks JOIN runs ON runs.id = tasks.run \
+         WHERE gone IS NULL AND number > (SELECT max(number) FROM runs) - ?1 GROUP BY agent",
+    )?;
+    let last = |row: &Row<'_>| {
+        let state = task_state(row, 3, 4)?;
+        let last = LastRun { number: row.get(1)?, operator: row.get(2)?, state, no_contact: false };
+        Ok((parsed(row, 0)?, last))
+    };
+    statement.query_map([LAST_RUNS], last)?.collect()
+}
+
+/// Where a task is, by the columns of its outcome and of its agent's life.
+fn task_state(row: &Row<'_>, outcome: usize, incarnation: usize) -> rusqlite::Result<TaskState> {
+    let has = |column: usize| row.get::<_, Option<String>>(column).map(|text| text.is_some());
+    Ok(match (has(outcome)?, has(incarnation)?) {
+        (true, _) => TaskState::Ended(json::<Outcome>(row, outcome)?),
+        (false, true) => TaskState::Dispatched,
+        (false, false) => TaskState::Queued,
     })
 }
 

@@ -23,13 +23,13 @@ use crate::{
         exit::{self, Failure, Status},
         output::{Tone, complain, note, say_json},
         region::Region,
-        sanitize::plain,
     },
     domain::{
         frame::{Frame, Stream},
         ids::RunReference,
         plan::{Gate, GateState},
         run::{Run, Task},
+        text::plain,
     },
     sys::clock::{local_time, unix_ms},
     wire::{

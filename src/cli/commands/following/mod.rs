@@ -22,7 +22,6 @@ use crate::{
         args::{Format, run::PrintArgs},
         exit::{self, Failure, Status},
         output::{Paint, Tone, complain, note},
-        sanitize::plain,
     },
     domain::{
         frame::Stream,
@@ -30,6 +29,7 @@ use crate::{
         outcome::Outcome,
         plan::{Gate, GateState},
         run::{Run, Task},
+        text::plain,
     },
     sys::{
         clock::{spoken, unix_ms},
@@ -78,6 +78,7 @@ impl Following {
             follow: self.follow,
             without_output: self.print.is_grouped(),
             attached: self.owns,
+            ..proto::FollowRunRequest::default()
         }
     }
 

@@ -9,6 +9,7 @@ use crate::{
         plan::GateState,
         run::{Run, Task, TaskState},
         target::fold::fold,
+        text::stopwatch,
     },
 };
 
@@ -24,15 +25,6 @@ pub(super) fn tone_of(outcome: &Outcome) -> Tone {
         | Ending::Refused(_)
         | Ending::Undeliverable(_)
         | Ending::Lost(_) => Tone::Bad,
-    }
-}
-
-/// Minutes and seconds as a clock shows them.
-pub(super) fn clock(elapsed: Duration) -> String {
-    let seconds = elapsed.as_secs();
-    match seconds / 3600 {
-        0 => format!("{}:{:02}", seconds / 60, seconds % 60),
-        hours => format!("{hours}:{:02}:{:02}", seconds / 60 % 60, seconds % 60),
     }
 }
 
@@ -76,7 +68,7 @@ pub(super) fn progress(run: &Run, elapsed: Duration, keys: &str, paint: Paint) -
     if queued > 0 {
         parts.push(paint.paint(Tone::Dim, &format!("… {queued}")));
     }
-    let mut line = format!("{}  of {}  {}", parts.join("  "), run.tasks.len(), clock(elapsed));
+    let mut line = format!("{}  of {}  {}", parts.join("  "), run.tasks.len(), stopwatch(elapsed));
     if let Some(oldest) = oldest.filter(|_| running > 1 || run.tasks.len() > 1) {
         line.push_str("  oldest ");
         line.push_str(oldest.agent.as_str());

@@ -29,6 +29,8 @@ pub(in crate::master::core) struct LiveRun {
     pub(super) slots: Vec<Slot>,
     /// Its beginning is on the disk.
     pub(super) begun: bool,
+    /// The revision of its last change.
+    pub(in crate::master::core) changed: u64,
     pub(super) gate: Gate,
     /// Opened tasks whose agents are there, in the order of their turns.
     pub(super) queue: VecDeque<u32>,
@@ -136,6 +138,7 @@ impl LiveRun {
             options,
             slots,
             begun: false,
+            changed: 0,
             queue: VecDeque::new(),
             pause_until: None,
             checking: 0,
@@ -214,12 +217,33 @@ impl LiveRun {
 
     /// The run as it is shown.
     pub(in crate::master::core) fn view(&self) -> Run {
+        Run { tasks: self.tasks().cloned().collect(), ..self.summary() }
+    }
+
+    /// Its tasks as they are shown.
+    pub(in crate::master::core) fn tasks(&self) -> impl Iterator<Item = &Task> {
+        self.slots.iter().map(|slot| &slot.task)
+    }
+
+    pub(in crate::master::core) fn number(&self) -> u64 {
+        self.run.number
+    }
+
+    pub(in crate::master::core) fn operator(&self) -> &str {
+        &self.run.operator
+    }
+
+    pub(in crate::master::core) fn begun(&self) -> bool {
+        self.begun
+    }
+
+    /// The run without its tasks, as it is shown in lists.
+    pub(in crate::master::core) fn summary(&self) -> Run {
         let count = |wanted: fn(&Slot) -> bool| {
             u32::try_from(self.slots.iter().filter(|slot| wanted(slot)).count()).unwrap_or(u32::MAX)
         };
         let succeeded = |slot: &Slot| slot.task.state.outcome().is_some_and(Outcome::is_success);
         Run {
-            tasks: self.slots.iter().map(|slot| slot.task.clone()).collect(),
             succeeded: count(succeeded),
             unfinished: count(Slot::is_open),
             gate: self.gate.clone(),

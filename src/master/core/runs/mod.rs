@@ -220,6 +220,7 @@ impl Core {
         }
         run.run.ended_ms = Some(now.unix_ms);
         self.effects.push(Effect::RunEnded(id, now.unix_ms));
+        self.mark_ended(id);
         if self.runs[&id].slots.iter().all(|slot| slot.stored) {
             // Nothing could be delivered; the beginning's write had all of it but the end.
             self.persist(vec![Write::EndRun(id, now.unix_ms)], Parked::Nothing);

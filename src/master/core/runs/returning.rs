@@ -121,6 +121,7 @@ impl Core {
             let mut live = LiveRun::new(run, options, vec![slot]);
             live.begun = true;
             self.runs.insert(id.run, live);
+            self.mark_begun(id.run);
         }
         let Some(run) = self.runs.get(&id.run) else { return };
         let stored = StoredRun {

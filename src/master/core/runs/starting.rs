@@ -184,6 +184,7 @@ impl Core {
         run.queue = run.slots.iter().filter(opened).map(|slot| slot.task.index).collect();
         let view = run.view();
         self.reply(reply, Reply::Live(Box::new(view)));
+        self.mark_begun(id);
         self.go_on(id, now);
         self.end_run_if_over(id, now);
     }

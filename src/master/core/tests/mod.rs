@@ -2,6 +2,7 @@
 
 mod gates;
 mod selecting;
+mod watching;
 
 use std::time::Duration;
 

@@ -20,6 +20,7 @@ use crate::{
         region::{Region, terminal_size},
     },
     domain::{
+        digest::GroupDigest,
         ids::RunReference,
         plan::GateState,
         run::{Run, Task},
@@ -41,7 +42,7 @@ struct Watcher {
     following: Following,
     client: ControlClient,
     run: Run,
-    groups: Vec<proto::Group>,
+    groups: Vec<GroupDigest>,
     more_groups: u32,
     attention: Attention,
     began: Instant,
@@ -150,7 +151,9 @@ impl Watcher {
                 *known = task;
             }
         }
-        (self.groups, self.more_groups) = (digest.groups, digest.more_groups);
+        let groups = digest.groups.into_iter().map(GroupDigest::try_from);
+        self.groups = groups.collect::<Result<_, _>>().map_err(Failure::new)?;
+        self.more_groups = digest.more_groups;
         self.stale = true;
         let gate = digest.gate.unwrap_or_default().into();
         if self.run.gate != gate {

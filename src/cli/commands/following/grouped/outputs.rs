@@ -10,7 +10,6 @@ use super::{
         tally::{names, tone_of},
     },
     Watcher,
-    rows::{detail, outcome_of},
 };
 use crate::{
     cli::{
@@ -18,12 +17,15 @@ use crate::{
         commands::shown::{run_json, summary},
         exit::{self, Failure, Status},
         output::{Paint, Tone, note, say, say_json},
-        sanitize::{Sanitizer, plain},
+        sanitize::Sanitizer,
     },
     domain::{
+        digest::{GroupDigest, detail},
         frame::{Frame, Stream},
         groups::line::shown_line,
         ids::RunReference,
+        outcome::Outcome,
+        text::plain,
     },
     wire::{
         proto::{self, run_event::Kind},
@@ -90,7 +92,7 @@ impl Watcher {
 
     /// Different outputs among the tasks that exited 0.
     fn outputs(&self) -> usize {
-        let good = |group: &&proto::Group| outcome_of(group).is_some_and(|outcome| outcome.is_success());
+        let good = |group: &&GroupDigest| group.outcome.as_ref().is_some_and(Outcome::is_success);
         self.groups.iter().filter(good).count()
     }
 
@@ -104,13 +106,13 @@ impl Watcher {
 
     fn print_json(&self) {
         let mut object = run_json(&self.run, None);
-        let group_json = |group: &proto::Group| {
+        let group_json = |group: &GroupDigest| {
             serde_json::json!({
-                "agents": self.tasks_of(group).map(|task| task.agent.as_str()).collect::<Vec<_>>(),
-                "folded": names(self.tasks_of(group)),
-                "outcome": outcome_of(group),
-                "stdout_lines": group.stdout_lines,
-                "stderr_lines": group.stderr_lines,
+                "agents": group.tasks_of(&self.run).map(|task| task.agent.as_str()).collect::<Vec<_>>(),
+                "folded": names(group.tasks_of(&self.run)),
+                "outcome": group.outcome.as_ref(),
+                "stdout_lines": group.lines[0],
+                "stderr_lines": group.lines[1],
                 "first_line": String::from_utf8_lossy(&group.first_line),
                 "differs_from_line": group.parting.map(|parting| parting.line),
             })
@@ -135,7 +137,7 @@ impl Watcher {
         }
         for (group, row) in self.ordered().into_iter().zip(&rows[skip..]) {
             println_out(row)?;
-            if group.stdout_lines + group.stderr_lines > 1 {
+            if group.line_count() > 1 {
                 self.stream_output(group, true).await?;
             }
         }
@@ -147,7 +149,7 @@ impl Watcher {
         let line = "-".repeat(15);
         for group in self.ordered() {
             let count = group.tasks.len();
-            let folded = names(self.tasks_of(group));
+            let folded = names(group.tasks_of(&self.run));
             let counted = if count > 1 { format!(" ({count})") } else { String::new() };
             println_out(&format!("{line}\n{folded}{counted}\n{line}"))?;
             self.stream_output(group, false).await?;
@@ -156,7 +158,7 @@ impl Watcher {
     }
 
     /// Prints the output of a group's example as it comes from the master's log.
-    async fn stream_output(&self, group: &proto::Group, for_person: bool) -> Result<(), Unprinted> {
+    async fn stream_output(&self, group: &GroupDigest, for_person: bool) -> Result<(), Unprinted> {
         let mut cleaners = [Sanitizer::default(), Sanitizer::default()];
         let mut ends = [true, true];
         let raw = self.following.print.raw || !for_person;
@@ -182,7 +184,7 @@ impl Watcher {
         Ok(())
     }
 
-    async fn output_of(&self, group: &proto::Group) -> Result<Streaming<proto::RunEvent>, CallError> {
+    async fn output_of(&self, group: &GroupDigest) -> Result<Streaming<proto::RunEvent>, CallError> {
         let agent = self.run.task(group.example).map(|task| task.agent.to_string());
         let request = proto::FollowRunRequest {
             run: Some(RunReference::Id(self.run.id).into()),
@@ -193,7 +195,7 @@ impl Watcher {
     }
 
     /// A group's output as shown lines, stdout before stderr, as far as it is held.
-    async fn lines_of(&self, group: &proto::Group) -> Result<Vec<String>, CallError> {
+    async fn lines_of(&self, group: &GroupDigest) -> Result<Vec<String>, CallError> {
         let mut streams = [Vec::new(), Vec::new()];
         let mut events = self.output_of(group).await?;
         while let Some(event) = events.message().await.map_err(CallError::from)? {
@@ -250,12 +252,11 @@ impl Watcher {
         Paint::new(self.following.print.color, io::stdout().is_terminal()).paint(tone, text)
     }
 
-    fn title(&self, group: &proto::Group) -> String {
+    fn title(&self, group: &GroupDigest) -> String {
         let [count, agents, state, _] = self.cells(group);
-        let outcome = outcome_of(group);
-        let tone = outcome.as_ref().map_or(Tone::Name(0), tone_of);
-        let detail =
-            outcome.as_ref().and_then(detail).map_or_else(String::new, |detail| format!("  {detail}"));
+        let outcome = group.outcome.as_ref();
+        let tone = outcome.map_or(Tone::Name(0), tone_of);
+        let detail = outcome.and_then(detail).map_or_else(String::new, |detail| format!("  {detail}"));
         format!("{}  {agents}  {state}{detail}", self.paint_out(tone, &count))
     }
 }

@@ -1,0 +1,185 @@
+//! A run's groups as clients see them: who printed the same and is in the same state, and how that is said in a line.
+
+use super::{
+    frame::Stream,
+    groups::Parting,
+    outcome::{Ending, Outcome},
+    run::{Run, Task, TaskState},
+    text::plain,
+};
+
+/// A running task is called silent when nothing came for so long, in milliseconds …
+pub const SILENT_AFTER_MS: u64 = 10_000;
+/// … and for so many times what the others took, where some have ended.
+const SILENT_FACTOR: u64 = 3;
+
+/// Tasks that printed the same and are in the same state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupDigest {
+    /// Their indices, in order.
+    pub tasks: Vec<u32>,
+    /// How they ended; `None` while they run.
+    pub outcome: Option<Outcome>,
+    /// The one that got furthest; its output stands for the group's.
+    pub example: u32,
+    /// Its complete lines on stdout and stderr.
+    pub lines: [u64; 2],
+    /// Where they part from the largest group.
+    pub parting: Option<Parting>,
+    /// They printed more than is compared while they run.
+    pub is_long: bool,
+    /// When one of them printed something last, in milliseconds since the Unix epoch.
+    pub last_output_ms: Option<u64>,
+    /// The beginning of the example's first line, as it is shown.
+    pub first_line: Vec<u8>,
+    /// The same of its newest complete line.
+    pub last_line: Vec<u8>,
+    /// Tasks that run and have not printed for a while, and since when, in milliseconds since the Unix epoch.
+    pub quiet: Vec<(u32, u64)>,
+}
+
+impl GroupDigest {
+    /// The tasks of the group in their run.
+    pub fn tasks_of<'a>(&'a self, run: &'a Run) -> impl Iterator<Item = &'a Task> {
+        self.tasks.iter().filter_map(|index| run.task(*index))
+    }
+
+    /// Complete lines in both streams.
+    #[must_use]
+    pub fn line_count(&self) -> u64 {
+        self.lines.iter().sum()
+    }
+
+    /// What tasks that ended printed, in one line, with what the outcome says beside its word.
+    #[must_use]
+    pub fn ended_text(&self, outcome: &Outcome) -> String {
+        let detail = detail(outcome);
+        let first = plain(&String::from_utf8_lossy(&self.first_line));
+        let mut parts = Vec::new();
+        match self.line_count() {
+            0 if detail.as_ref().is_none_or(|_| outcome.killed_by_us()) => parts.push("no output".to_owned()),
+            0 => {}
+            1 => parts.push(first),
+            count => parts.push(format!("{first}  (+{} lines)", count - 1)),
+        }
+        parts.extend(detail);
+        if let Some(parting) = self.parting.filter(|_| self.line_count() > 1) {
+            parts.push(format!("differs from line {}", parting_text(parting)));
+        }
+        if self.is_long {
+            parts.push("long".to_owned());
+        }
+        parts.join("; ")
+    }
+
+    /// What tasks that run have printed so far, in one line.
+    #[must_use]
+    pub fn running_text(&self) -> String {
+        let shown = |line: &[u8]| plain(&String::from_utf8_lossy(line));
+        let mut text = match self.line_count() {
+            0 => "no output yet".to_owned(),
+            1 => shown(&self.first_line),
+            count => format!("line {count}: {}", shown(&self.last_line)),
+        };
+        if let Some(parting) = self.parting {
+            text = format!("parts at {}; {text}", parting_text(parting));
+        }
+        text
+    }
+}
+
+/// `14`, or `14 of stderr`.
+#[must_use]
+pub fn parting_text(parting: Parting) -> String {
+    match parting.stream {
+        Stream::Stdout => parting.line.to_string(),
+        Stream::Stderr => format!("{} of stderr", parting.line),
+    }
+}
+
+impl Outcome {
+    /// Whether a kill of ours ended it, so that there is a proof.
+    #[must_use]
+    pub fn killed_by_us(&self) -> bool {
+        matches!(self.ending, Ending::Cancelled { .. } | Ending::TimedOut(_))
+    }
+
+    /// The outcome in two words at most: `exited 3`, `timed out`.
+    #[must_use]
+    pub fn brief(&self) -> String {
+        match self.ending {
+            Ending::Exited(code) => format!("exited {code}"),
+            _ => self.word().replace('_', " "),
+        }
+    }
+}
+
+/// What an outcome says beyond its word: a reason, a proof.
+#[must_use]
+pub fn detail(outcome: &Outcome) -> Option<String> {
+    let text = outcome.to_string();
+    match outcome.ending {
+        Ending::Exited(_) if outcome.background == 0 => None,
+        Ending::Exited(_) => text.split_once(", ").map(|(_, rest)| plain(rest)),
+        Ending::Cancelled { .. } | Ending::TimedOut(_) => {
+            text.split_once(", ").map(|(_, rest)| plain(rest)).or(Some(plain(&text)))
+        }
+        Ending::Signaled(_) => Some(plain(&text)),
+        Ending::Refused(_) | Ending::Undeliverable(_) | Ending::Lost(_) | Ending::Skipped(_) => {
+            text.split_once(": ").map(|(_, rest)| plain(rest))
+        }
+    }
+}
+
+/// From which silence on a running task of this run is called silent, in milliseconds: ten seconds, and three times
+/// the median of what those that ended took.
+#[must_use]
+pub fn silence_that_counts_ms(run: &Run) -> u64 {
+    let ran = |task: &&Task| matches!(&task.state, TaskState::Ended(outcome) if outcome.has_run());
+    let mut took: Vec<u64> = run.tasks.iter().filter(ran).map(|task| task.duration_ns / 1_000_000).collect();
+    took.sort_unstable();
+    let median = took.get(took.len() / 2).copied().unwrap_or(0);
+    SILENT_AFTER_MS.max(median.saturating_mul(SILENT_FACTOR))
+}
+
+/// Seconds as they stand in a row: `12s`, `3m`, `2h`.
+#[must_use]
+pub fn short_span(ms: u64) -> String {
+    let seconds = ms / 1000;
+    match seconds {
+        0..100 => format!("{seconds}s"),
+        100..6_000 => format!("{}m", seconds / 60),
+        _ => format!("{}h", seconds / 3600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_counts_from_ten_seconds_and_three_times_the_median() {
+        let mut run = Run::for_tests((0..3).map(|n| Task::queued(n, "a".parse().unwrap())).collect());
+        assert_eq!(silence_that_counts_ms(&run), 10_000);
+        for task in &mut run.tasks[..2] {
+            task.state = TaskState::Ended(Ending::Exited(0).into());
+            task.duration_ns = 20_000_000_000;
+        }
+        assert_eq!(silence_that_counts_ms(&run), 60_000);
+    }
+
+    #[test]
+    fn a_group_is_said_in_one_line() {
+        let group = GroupDigest {
+            lines: [41, 0],
+            first_line: b"Reading".to_vec(),
+            last_line: b"Setting up".to_vec(),
+            parting: Some(Parting { stream: Stream::Stdout, line: 14 }),
+            ..GroupDigest::default()
+        };
+        assert_eq!(group.running_text(), "parts at 14; line 41: Setting up");
+        let text = group.ended_text(&Ending::Exited(0).into());
+        assert_eq!(text, "Reading  (+40 lines); differs from line 14");
+        assert_eq!(GroupDigest::default().ended_text(&Ending::Exited(0).into()), "no output");
+    }
+}

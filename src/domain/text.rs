@@ -1,0 +1,126 @@
+//! Text from elsewhere made fit for a screen: harmless, and as wide as there is room. Widths are terminal cells.
+
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+
+/// A text without anything but printable characters: for names and reasons from elsewhere.
+#[must_use]
+pub fn plain(text: &str) -> String {
+    text.chars().map(|sign| if sign.is_control() { ' ' } else { sign }).collect()
+}
+
+/// How many cells a text takes.
+#[must_use]
+pub fn width(text: &str) -> usize {
+    text.width()
+}
+
+/// The longest beginning of a text that fits into so many cells, and the cells that it takes.
+#[must_use]
+pub fn beginning(text: &str, room: usize) -> (&str, usize) {
+    let mut used = 0;
+    for (at, sign) in text.char_indices() {
+        let wide = sign.width().unwrap_or(0);
+        if used + wide > room {
+            return (&text[..at], used);
+        }
+        used += wide;
+    }
+    (text, used)
+}
+
+/// A text cut at its end to fit, with a mark where it was cut.
+#[must_use]
+pub fn clipped(text: &str, room: usize, mark: &str) -> String {
+    if text.width() <= room {
+        return text.to_owned();
+    }
+    let (start, _) = beginning(text, room.saturating_sub(mark.width()));
+    if room < mark.width() { String::new() } else { format!("{start}{mark}") }
+}
+
+/// A text cut to fit, and filled with spaces to exactly so many cells.
+#[must_use]
+pub fn fitted(text: &str, room: usize, mark: &str) -> String {
+    let mut text = clipped(text, room, mark);
+    let missing = room.saturating_sub(text.width());
+    text.extend(std::iter::repeat_n(' ', missing));
+    text
+}
+
+/// Folded names cut in the middle: their end says which is the last.
+#[must_use]
+pub fn middle_clipped(text: &str, room: usize, mark: &str) -> String {
+    if text.width() <= room {
+        return text.to_owned();
+    }
+    let room = room.saturating_sub(mark.width());
+    let (start, used) = beginning(text, room.div_ceil(2));
+    let mut end = text.len();
+    let mut left = room - used;
+    for (at, sign) in text.char_indices().rev() {
+        let wide = sign.width().unwrap_or(0);
+        if wide > left || at < start.len() {
+            break;
+        }
+        left -= wide;
+        end = at;
+    }
+    format!("{start}{mark}{}", &text[end..])
+}
+
+/// A number of bytes as people say it: `412 B`, `3.1 kB`, `24 MB`, in powers of 1000.
+#[must_use]
+pub fn spoken_bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
+    if bytes < 1000 {
+        return format!("{bytes} B");
+    }
+    let (mut whole, mut rest, mut unit) = (bytes / 1000, bytes % 1000, 0);
+    while whole >= 1000 && unit + 1 < UNITS.len() {
+        (whole, rest, unit) = (whole / 1000, whole % 1000, unit + 1);
+    }
+    if whole < 10 {
+        format!("{whole}.{} {}", rest / 100, UNITS[unit])
+    } else {
+        format!("{whole} {}", UNITS[unit])
+    }
+}
+
+/// A noun in the number that goes with a count.
+#[must_use]
+pub fn plural(noun: &str, count: usize) -> String {
+    if count == 1 { noun.to_owned() } else { format!("{noun}s") }
+}
+
+/// Minutes and seconds as a clock shows them: `1:12`, `2:03:09`.
+#[must_use]
+pub fn stopwatch(elapsed: std::time::Duration) -> String {
+    let seconds = elapsed.as_secs();
+    match seconds / 3600 {
+        0 => format!("{}:{:02}", seconds / 60, seconds % 60),
+        hours => format!("{hours}:{:02}:{:02}", seconds / 60 % 60, seconds % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_cut_by_cells() {
+        for (text, room, cut) in [("abc", 3, "abc"), ("abcd", 3, "ab…"), ("漢字x", 4, "漢…"), ("ab", 0, "")]
+        {
+            assert_eq!(clipped(text, room, "…"), cut, "{text} {room}");
+        }
+        assert_eq!(fitted("漢", 4, "…"), "漢  ");
+        assert_eq!(middle_clipped("web-[1,3-7,9-16,40]", 11, "…"), "web-[…6,40]");
+        assert_eq!(middle_clipped("web-1", 5, "…"), "web-1");
+    }
+
+    #[test]
+    fn bytes_are_said_in_one_unit() {
+        for (bytes, text) in [(0, "0 B"), (999, "999 B"), (3_100, "3.1 kB"), (24_000_000, "24 MB")] {
+            assert_eq!(spoken_bytes(bytes), text);
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The registry in memory, and what of it changed since a revision. Whoever changes a row marks it by doing so, so
+//! that no watcher can be left with an old one. Decides nothing.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Deref,
+};
+
+use super::AgentRow;
+use crate::domain::name::AgentName;
+
+/// Agents that are gone are remembered for watchers, so many of them.
+const GONE: usize = 1_000;
+
+/// The agents, by name.
+#[derive(Debug, Default)]
+pub(super) struct Registry {
+    rows: BTreeMap<AgentName, Marked>,
+    revision: u64,
+    gone: VecDeque<(u64, AgentName)>,
+    /// What went before this revision is no longer remembered.
+    remembers_since: u64,
+}
+
+/// A row, and when it changed.
+#[derive(Debug)]
+pub(super) struct Marked {
+    row: AgentRow,
+    /// The revision of its last change.
+    changed: u64,
+    /// The revision at which it told its facts last.
+    told: u64,
+}
+
+impl Deref for Marked {
+    type Target = AgentRow;
+
+    fn deref(&self) -> &AgentRow {
+        &self.row
+    }
+}
+
+impl Registry {
+    pub(super) fn new(rows: impl IntoIterator<Item = AgentRow>) -> Self {
+        let mut registry = Self::default();
+        for row in rows {
+            registry.insert(row);
+        }
+        registry
+    }
+
+    /// Counts one more change of anything that is watched.
+    pub(super) fn next_revision(&mut self) -> u64 {
+        self.revision += 1;
+        self.revision
+    }
+
+    pub(super) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// A row that is about to be changed.
+    pub(super) fn change(&mut self, name: &AgentName) -> Option<&mut AgentRow> {
+        let revision = self.next_revision();
+        let marked = self.rows.get_mut(name)?;
+        marked.changed = revision;
+        Some(&mut marked.row)
+    }
+
+    /// A row of which nothing is about to be changed that is watched: heartbeats, newcomers that wait.
+    pub(super) fn touch(&mut self, name: &AgentName) -> Option<&mut AgentRow> {
+        self.rows.get_mut(name).map(|marked| &mut marked.row)
+    }
+
+    /// A row whose machine told its numbers.
+    pub(super) fn tell(&mut self, name: &AgentName) -> Option<&mut AgentRow> {
+        let revision = self.next_revision();
+        let marked = self.rows.get_mut(name)?;
+        marked.told = revision;
+        Some(&mut marked.row)
+    }
+
+    pub(super) fn touch_all(&mut self) -> impl Iterator<Item = &mut AgentRow> {
+        self.rows.values_mut().map(|marked| &mut marked.row)
+    }
+
+    pub(super) fn insert(&mut self, row: AgentRow) {
+        let changed = self.next_revision();
+        self.rows.insert(row.stored.name.clone(), Marked { row, changed, told: changed });
+    }
+
+    pub(super) fn remove(&mut self, name: &AgentName) {
+        if self.rows.remove(name).is_none() {
+            return;
+        }
+        let revision = self.next_revision();
+        self.gone.push_back((revision, name.clone()));
+        if self.gone.len() > GONE {
+            self.remembers_since = self.gone.pop_front().map_or(0, |(gone, _)| gone);
+        }
+    }
+
+    /// Rows that changed after one revision, or told their numbers after another.
+    pub(super) fn changed_since(
+        &self,
+        seen: u64,
+        numbers_seen: u64,
+    ) -> impl Iterator<Item = (&AgentName, &AgentRow)> {
+        let is_new = move |marked: &Marked| marked.changed > seen || marked.told > numbers_seen;
+        self.rows.iter().filter(move |(_, marked)| is_new(marked)).map(|(name, marked)| (name, &marked.row))
+    }
+
+    /// Agents that went after a revision; `None` where that is no longer known.
+    pub(super) fn gone_since(&self, seen: u64) -> Option<Vec<AgentName>> {
+        let gone = self.gone.iter().filter(|(revision, _)| *revision > seen).map(|(_, name)| name.clone());
+        (seen >= self.remembers_since).then(|| gone.collect())
+    }
+}
+
+impl Deref for Registry {
+    type Target = BTreeMap<AgentName, Marked>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.rows
+    }
+}

@@ -1,0 +1,82 @@
+//! What watchers are told: everything once, then what changed, and nothing when nothing did.
+
+use super::*;
+use crate::master::core::views::{FleetNews, RunsNews};
+
+fn fleet(world: &mut World, seen: u64, numbers_seen: u64) -> FleetNews {
+    match world.ask(|reply| Input::WatchFleet { seen, numbers_seen, reply }) {
+        Reply::Fleet(news) => *news,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn runs(world: &mut World, seen: u64) -> RunsNews {
+    match world.ask(|reply| Input::WatchRuns { seen, reply }) {
+        Reply::Runs(news) => news,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn names(news: &FleetNews) -> Vec<&str> {
+    news.agents.iter().map(|agent| agent.name.as_str()).collect()
+}
+
+#[test]
+fn a_watcher_is_told_everything_once_and_then_what_changed() {
+    let mut world = World::new();
+    for (session, name) in [(1, "a"), (2, "b")] {
+        world.agent(name);
+        world.connect(session, name, "life");
+    }
+    world.pass(1);
+    let first = fleet(&mut world, 0, 0);
+    assert!(first.is_whole);
+    assert_eq!(names(&first), ["a", "b"]);
+    world.put(Input::Heard(1));
+    world.pass(1);
+    let second = fleet(&mut world, first.revision, first.revision);
+    assert_eq!((second.is_whole, names(&second)), (false, vec![]), "a heartbeat changes nothing");
+    world.put(Input::FactsTold(2, Facts::default()));
+    assert_eq!(names(&fleet(&mut world, first.revision, u64::MAX)), Vec::<&str>::new());
+    assert_eq!(names(&fleet(&mut world, first.revision, first.revision)), ["b"]);
+    world.put(Input::SessionClosed(1));
+    assert_eq!(names(&fleet(&mut world, first.revision, u64::MAX)), ["a"]);
+}
+
+#[test]
+fn an_agent_that_only_goes_silent_is_told_as_late_and_one_that_is_deleted_as_gone() {
+    let mut world = World::new();
+    world.agent("a");
+    world.connect(1, "a", "life");
+    world.pass(1);
+    let seen = fleet(&mut world, 0, 0).revision;
+    world.pass(13);
+    let late = fleet(&mut world, seen, u64::MAX);
+    assert_eq!(late.agents[0].state, AgentState::Late);
+    let name = "a".parse().unwrap();
+    world.ask(|reply| Input::Delete { name, by: "ana".into(), reply });
+    let gone = fleet(&mut world, late.revision, u64::MAX);
+    assert_eq!(gone.gone.iter().map(ToString::to_string).collect::<Vec<_>>(), ["a"]);
+}
+
+#[test]
+fn a_run_is_told_with_its_counts_and_its_agents_with_what_they_did_last() {
+    let mut world = World::new();
+    world.agent("a");
+    world.connect(1, "a", "life");
+    let seen = fleet(&mut world, 0, 0).revision;
+    world.run_with(1, "a", RunOptions::default());
+    let begun = runs(&mut world, 0);
+    assert_eq!((begun.runs.len(), begun.runs[0].unfinished), (1, 1));
+    let id = TaskId { run: RunId::from_parts(1, 1), index: 0 };
+    let outcome = Ending::Exited(3).into();
+    world.put(Input::TaskEnded { id, outcome, end_offset: 0, duration_ns: 1 });
+    let ended = runs(&mut world, begun.revision);
+    assert!(ended.is_complete);
+    assert_eq!((ended.runs[0].unfinished, ended.runs[0].ended_ms.is_some()), (0, true));
+    assert!(runs(&mut world, ended.revision).runs.is_empty());
+    let news = fleet(&mut world, seen, u64::MAX);
+    let last = news.agents[0].last_run.clone().unwrap();
+    assert_eq!((last.number, last.operator.as_str()), (1, "ana"));
+    assert_eq!(last.state, TaskState::Ended(Ending::Exited(3).into()));
+}

@@ -1,0 +1,190 @@
+//! Watching the registry and the runs: what there is, then what changes, at most a few times a second.
+//!
+//! A watcher that is slow gets fewer answers, not older ones: it is asked for news only when it took the last.
+
+use std::time::Duration;
+
+use tokio::{sync::mpsc, time::Instant};
+use tonic::Status;
+
+use super::{
+    Master,
+    control::{CHUNK, agent_out},
+};
+use crate::{
+    domain::run::Run,
+    master::{
+        core::{
+            messages::{Input, Reply},
+            views::{FleetNews, RunsNews},
+        },
+        store::Wanted,
+    },
+    wire::proto::{self, WatchAgentsResponse, WatchRunsResponse},
+};
+
+/// News come at most so often.
+const EVERY: Duration = Duration::from_millis(200);
+/// Numbers of machines come at most so often: people read them, and thousands of agents tell them.
+const NUMBERS_EVERY: Duration = Duration::from_secs(5);
+/// Runs in one answer; their commands may be long.
+const RUNS_CHUNK: usize = 8;
+/// Runs that come first, unless asked otherwise, and at most.
+const NEWEST: (u32, u32) = (100, 1_000);
+
+type Answers<T> = mpsc::Sender<Result<T, Status>>;
+
+/// Nobody listens any more, or there is nothing more to say.
+struct Over;
+
+/// Waits for something new, and no shorter than [`EVERY`].
+async fn wait<T>(
+    master: &Master,
+    watched: &mut tokio::sync::watch::Receiver<u64>,
+    answers: &Answers<T>,
+) -> Result<(), Over> {
+    let pause = async {
+        tokio::time::sleep(EVERY).await;
+        watched.changed().await
+    };
+    tokio::select! {
+        changed = pause => changed.map_err(|_| Over),
+        () = answers.closed() => Err(Over),
+        () = master.shutdown.stop.cancelled() => Err(Over),
+    }
+}
+
+/// Watches the agents until the client, or the master, goes away.
+pub(super) async fn agents(
+    master: Master,
+    request: proto::WatchAgentsRequest,
+    answers: Answers<WatchAgentsResponse>,
+) {
+    // Whoever is gone needs to hear nothing more.
+    let _ = watch_agents(&master, request, &answers).await;
+}
+
+async fn watch_agents(
+    master: &Master,
+    request: proto::WatchAgentsRequest,
+    answers: &Answers<WatchAgentsResponse>,
+) -> Result<(), Over> {
+    // The revision counts from the process's start, and so does this.
+    let instance = u64::from(std::process::id()) << 32 | master.started_ms & 0xffff_ffff;
+    let mut seen = if request.instance == instance { request.seen } else { 0 };
+    let mut numbers_seen = seen;
+    let mut numbers_at = Instant::now();
+    let mut waiting: Option<Vec<proto::Agent>> = None;
+    let mut watched = master.handle.watched();
+    loop {
+        watched.borrow_and_update();
+        let with_numbers = numbers_at.elapsed() >= NUMBERS_EVERY;
+        let numbers = if with_numbers { numbers_seen } else { u64::MAX };
+        let ask = move |reply| Input::WatchFleet { seen, numbers_seen: numbers, reply };
+        let Ok(Reply::Fleet(news)) = master.handle.ask(ask).await else { return Err(Over) };
+        if with_numbers || news.is_whole {
+            (numbers_seen, numbers_at) = (news.revision, Instant::now());
+        }
+        let begins = news.is_whole;
+        let is_first = seen == 0 || begins;
+        seen = news.revision;
+        let FleetNews { revision, agents, gone, waiting: keys, .. } = *news;
+        let keys: Vec<proto::Agent> = keys.into_iter().map(agent_out).collect();
+        let keys = (waiting.as_ref() != Some(&keys)).then(|| {
+            waiting = Some(keys.clone());
+            proto::Waiting { keys }
+        });
+        if is_first || keys.is_some() || !agents.is_empty() || !gone.is_empty() {
+            let mut response = WatchAgentsResponse {
+                begins,
+                instance,
+                gone: gone.into_iter().map(Into::into).collect(),
+                waiting: keys,
+                ..WatchAgentsResponse::default()
+            };
+            let mut agents = agents.into_iter().map(agent_out).peekable();
+            loop {
+                response.agents = agents.by_ref().take(CHUNK).collect();
+                response.complete = agents.peek().is_none();
+                response.revision = if response.complete { revision } else { 0 };
+                let is_last = response.complete;
+                answers.send(Ok(std::mem::take(&mut response))).await.map_err(|_| Over)?;
+                if is_last {
+                    break;
+                }
+                response.instance = instance;
+            }
+        }
+        if numbers_seen < seen && !with_numbers {
+            // Numbers that were left out are due when their time has come, whatever else happens.
+            tokio::select! {
+                () = tokio::time::sleep_until(numbers_at + NUMBERS_EVERY) => {}
+                waited = wait(master, &mut watched, answers) => waited?,
+            }
+        } else {
+            wait(master, &mut watched, answers).await?;
+        }
+    }
+}
+
+/// Watches the runs until the client, or the master, goes away.
+pub(super) async fn runs(
+    master: Master,
+    request: proto::WatchRunsRequest,
+    answers: Answers<WatchRunsResponse>,
+) {
+    let _ = watch_runs(&master, request, &answers).await;
+}
+
+async fn watch_runs(
+    master: &Master,
+    request: proto::WatchRunsRequest,
+    answers: &Answers<WatchRunsResponse>,
+) -> Result<(), Over> {
+    let newest = if request.newest == 0 { NEWEST.0 } else { request.newest.min(NEWEST.1) };
+    let mut watched = master.handle.watched();
+    let mut seen = 0;
+    let mut needs_store = true;
+    loop {
+        watched.borrow_and_update();
+        let ask = move |reply| Input::WatchRuns { seen, reply };
+        let Ok(Reply::Runs(RunsNews { revision, is_complete, runs })) = master.handle.ask(ask).await else {
+            return Err(Over);
+        };
+        if needs_store || !is_complete {
+            let wanted = Wanted { limit: newest, ..Wanted::default() };
+            let stored = master.read_store(move |store| store.runs(&wanted)).await;
+            let stored = match stored {
+                Ok(stored) => stored,
+                Err(status) => {
+                    let _ = answers.send(Err(status)).await;
+                    return Err(Over);
+                }
+            };
+            // What is live is newer than what the store has of it, so it comes behind.
+            send_runs(stored, runs, answers).await?;
+        } else if !runs.is_empty() {
+            send_runs(Vec::new(), runs, answers).await?;
+        }
+        needs_store = false;
+        seen = revision;
+        wait(master, &mut watched, answers).await?;
+    }
+}
+
+async fn send_runs(
+    stored: Vec<Run>,
+    live: Vec<Run>,
+    answers: &Answers<WatchRunsResponse>,
+) -> Result<(), Over> {
+    let mut runs = stored.into_iter().chain(live).map(proto::Run::from).peekable();
+    loop {
+        let chunk: Vec<proto::Run> = runs.by_ref().take(RUNS_CHUNK).collect();
+        let is_last = runs.peek().is_none();
+        let response = WatchRunsResponse { runs: chunk, complete: is_last };
+        answers.send(Ok(response)).await.map_err(|_| Over)?;
+        if is_last {
+            return Ok(());
+        }
+    }
+}
