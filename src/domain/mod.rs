@@ -11,6 +11,7 @@ pub mod ids;
 pub mod name;
 pub mod outcome;
 pub mod plan;
+pub mod roster;
 pub mod run;
 pub mod share;
 pub mod target;

@@ -30,6 +30,12 @@ pub fn clock_time(ms: u64) -> String {
     utc(ms).with_timezone(&Local).format("%H:%M:%S%.3f").to_string()
 }
 
+/// Seconds that local time is ahead of UTC now.
+#[must_use]
+pub fn zone_s() -> i32 {
+    Local::now().offset().local_minus_utc()
+}
+
 /// A length of time as people say it: `12 ms`, `1.2 s`, `3 min 20 s`, `5 h 2 min`, `3 d 4 h`.
 #[must_use]
 pub fn spoken(duration: Duration) -> String {

@@ -1,9 +1,10 @@
 //! Facts, link preferences and states of agents on the wire.
 
-use super::proto;
+use super::{InvalidMessage, proto};
 use crate::domain::{
     agent::{AgentState, Facts, LinkPreference},
     name::{LabelWord, Labels},
+    roster::AgentEntry,
 };
 
 impl From<LinkPreference> for proto::LinkPreference {
@@ -83,6 +84,36 @@ impl From<proto::Facts> for Facts {
             hostname: facts.hostname,
             running_tasks: facts.running_tasks,
         }
+    }
+}
+
+impl TryFrom<proto::Agent> for AgentEntry {
+    type Error = InvalidMessage;
+
+    fn try_from(agent: proto::Agent) -> Result<Self, InvalidMessage> {
+        Ok(Self {
+            state: state_in(agent.state()),
+            name: agent.name.try_into().map_err(InvalidMessage::because)?,
+            direct: match agent.link.as_str() {
+                "direct" => Some(true),
+                "tunnel" => Some(false),
+                _ => None,
+            },
+            link_reason: agent.link_reason,
+            address: agent.address,
+            direct_address: agent.direct_address,
+            version: agent.version,
+            labels: labels_in(agent.labels),
+            set_labels: labels_in(agent.set_labels),
+            last_seen_ms: agent.last_seen_ms,
+            fingerprint: agent.fingerprint,
+            hint: agent.hint,
+            trust: agent.trust,
+            facts: agent.facts.map(Into::into),
+            key_changed: agent.key_changed,
+            offline_since_ms: Some(agent.offline_since_ms).filter(|ms| *ms > 0),
+            last_run: agent.last_run.map(TryInto::try_into).transpose()?,
+        })
     }
 }
 

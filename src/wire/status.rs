@@ -34,6 +34,14 @@ impl From<Status> for CallError {
     }
 }
 
+impl CallError {
+    /// Whether nobody knows what became of the call, since the connection broke.
+    #[must_use]
+    pub fn is_broken_connection(&self) -> bool {
+        matches!(self, Self::Disconnected(_))
+    }
+}
+
 impl From<super::InvalidMessage> for Status {
     fn from(invalid: super::InvalidMessage) -> Self {
         Self::invalid_argument(invalid.0)

@@ -187,8 +187,9 @@ impl ControlService for Master {
 
     async fn get_status(
         &self,
-        _: Request<proto::GetStatusRequest>,
+        request: Request<proto::GetStatusRequest>,
     ) -> Result<Response<proto::GetStatusResponse>, Status> {
+        let operator = operator(&request)?;
         let Reply::Status(status) = self.handle.ask(Input::Status).await? else {
             return Err(Status::internal("no status"));
         };
@@ -207,6 +208,7 @@ impl ControlService for Master {
             uptime_s: self.started.elapsed().as_secs(),
             pid: std::process::id(),
             hostname: hostname(),
+            operator,
         }))
     }
 
