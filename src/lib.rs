@@ -6,4 +6,5 @@ pub mod domain;
 pub mod master;
 pub mod sys;
 pub mod trust;
+pub mod tui;
 pub mod wire;

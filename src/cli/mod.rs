@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod commands;
+mod config;
 pub mod exit;
 pub mod output;
 pub mod region;

@@ -4,6 +4,7 @@ pub mod agent;
 pub mod job;
 pub mod master;
 pub mod run;
+pub mod tui;
 
 use std::{str::FromStr, time::Duration};
 
@@ -14,6 +15,7 @@ use agent::{AgentCommand, ListArgs};
 use job::JobCommand;
 use master::MasterCommand;
 use run::RunArgs;
+use tui::TuiArgs;
 
 /// Live control of all your machines, from one binary.
 #[derive(Debug, Parser)]
@@ -86,7 +88,9 @@ impl FromStr for Size {
 /// The words behind the program's name.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// A private master and five agents, and a tour of what they do
+    /// The control center: all agents live, commands and their output in panes
+    Tui(TuiArgs),
+    /// A private master and five agents: the control center on a terminal, a tour otherwise
     Demo(DemoArgs),
     /// The master: start, stop, look
     Master(MasterCommand),
@@ -111,7 +115,7 @@ pub struct DemoArgs {
 }
 
 /// Which master is meant.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct ToMaster {
     /// The master: unix:PATH; by default the one of this user on this machine, else root's
     #[arg(long = "master", value_name = "MASTER", env = "SLOTH_RUNNER_MASTER")]

@@ -1,4 +1,5 @@
-//! `demo`: a private master and five agents in a temporary directory, and a tour of what they do.
+//! `demo`: a private master and five agents in a temporary directory; the control center on a terminal, else a tour of
+//! what they do.
 //!
 //! Everything is real (TLS, gRPC, keepers, the durable log) and gone at the end.
 
@@ -11,21 +12,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::agents::agents_table;
+use super::{agents::agents_table, tui};
 use crate::{
     agent::{keeper::client, layout::Layout},
     cli::{
-        args::{Colour, DemoArgs},
+        args::{Colour, DemoArgs, ToMaster, tui::TuiArgs},
         exit::{self, Failure, Status},
         output::{Paint, Tone, say},
     },
-    domain::agent::AgentState,
+    domain::{
+        agent::AgentState,
+        command::Command,
+        ids::RunId,
+        run::{Overflow, RunOptions},
+        target::{Target, selection::Selection},
+    },
     master::{
         core::OUTPUT_CAP,
         retention::Retention,
         server::{Config, Server},
     },
     sys::{
+        clock::unix_ms,
         paths::Directories,
         process::own_program,
         random,
@@ -47,6 +55,18 @@ const AGENTS: [(&str, &str); 5] = [
     ("db-1", "role=db,dc=ams"),
     ("db-2", "role=db,dc=fra"),
 ];
+/// All agents print much the same, each its own name.
+const GREET: &str = r#"for i in 1 2 3; do echo "$SLOTH_AGENT says $i"; sleep 0.2; done"#;
+/// Fails on one of them.
+const CHECK: &str =
+    r#"if [ "$SLOTH_AGENT" = db-2 ]; then echo "disk is 97 % full" >&2; exit 3; fi; echo "disk is fine""#;
+/// Prints some lines, with colours, of which one is another on one agent.
+const INSTALL: &str = r#"for part in libc6 openssl bash; do printf 'Setting up \033[1m%s\033[0m ...\n' $part; done
+if [ "$SLOTH_AGENT" = web-2 ]; then echo 'W: the mirror is old'; fi
+printf '\033[32mdone\033[0m\n'"#;
+/// Another version on two of them.
+const VERSION: &str =
+    r#"case "$SLOTH_AGENT" in web-3|db-1) echo 5.15.0-91-generic;; *) echo 6.1.0-18-amd64;; esac"#;
 /// How long the agents may take to be active.
 const ACTIVE_WITHIN: Duration = Duration::from_secs(20);
 
@@ -105,7 +125,9 @@ impl Drop for Fleet {
     }
 }
 
-pub(super) fn demo(_: &DemoArgs) -> Result<Status, Failure> {
+pub(super) fn demo(args: &DemoArgs) -> Result<Status, Failure> {
+    let on_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let is_tour = args.tour || !on_terminal;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut signals = EndSignals::new()?;
@@ -128,9 +150,22 @@ pub(super) fn demo(_: &DemoArgs) -> Result<Status, Failure> {
         .map_err(Failure::new)?;
         let (port, socket) = (server.address().port(), server.socket_path());
         let serving = tokio::spawn(server.run(shutdown.clone()));
+        let shown = async {
+            if is_tour {
+                return tour(&mut fleet, port, &socket).await;
+            }
+            say("starting a private master and five agents …\n");
+            let client = join(&mut fleet, port, &socket).await?.0;
+            begin_runs(&client).await?;
+            let to = ToMaster { master: Some(MasterAddress::Socket(socket.clone())) };
+            let args =
+                TuiArgs { to, run: Some(0), data_dir: Some(fleet.root.join("client")), ..TuiArgs::default() };
+            tui::open(&args).await
+        };
+        // The screen takes signals itself: it has a terminal to give back.
         let result = tokio::select! {
-            result = tour(&mut fleet, port, &socket) => result,
-            _ = signals.next() => Ok(exit::INTERRUPTED),
+            result = shown => result,
+            _ = signals.next(), if is_tour => Ok(exit::INTERRUPTED),
         };
         tokio::task::spawn_blocking(move || drop(fleet)).await.map_err(Failure::new)?;
         shutdown.stop.cancel();
@@ -143,29 +178,20 @@ async fn tour(fleet: &mut Fleet, port: u16, socket: &Path) -> Result<Status, Fai
     let paint = Paint::new(Colour::Auto, std::io::stdout().is_terminal());
     let chapter = |text: &str| say(&format!("\n{}\n", paint.paint(Tone::Dim, &format!("── {text}"))));
     say("sloth-runner demo: a private master and five agents on this machine, gone at the end\n");
-    let address = MasterAddress::Socket(socket.to_owned());
-    let client = ControlClient::connect(&address).await?;
-    let request = proto::CreateTokenRequest { ttl_ms: 60_000, uses: 5 };
-    let token = client.calls().create_token(request).await.map_err(CallError::from)?.into_inner();
-    fleet.start_agents(port, &token.token)?;
-    let agents = wait_active(&client).await?;
+    let (_, agents) = join(fleet, port, socket).await?;
     chapter("sloth-runner agent list");
     say(&agents_table(&agents, paint));
 
     let master = format!("unix:{}", socket.display());
-    let greet = r#"for i in 1 2 3; do echo "$SLOTH_AGENT says $i"; sleep 0.2; done"#;
-    chapter(&format!("sloth-runner agent run @all '{greet}'"));
-    run(&master, &["@all", greet]).await?;
+    chapter(&format!("sloth-runner agent run @all '{GREET}'"));
+    run(&master, &["@all", GREET]).await?;
 
-    let check =
-        r#"if [ "$SLOTH_AGENT" = db-2 ]; then echo "disk is 97 % full" >&2; exit 3; fi; echo "disk is fine""#;
     chapter("sloth-runner agent run 'web-*,db-*' CHECK     (it fails on one of them)");
-    let status = run(&master, &["web-*,db-*", check]).await?;
+    let status = run(&master, &["web-*,db-*", CHECK]).await?;
     say(&format!("exit status {status}: the largest of the five\n"));
 
-    let version = r#"if [ "$SLOTH_AGENT" = web-3 ]; then echo 5.15.0-91; else echo 6.1.0-18; fi"#;
     chapter("sloth-runner agent run -b @all VERSION     (who differs?)");
-    run(&master, &["-b", "@all", version]).await?;
+    run(&master, &["-b", "@all", VERSION]).await?;
 
     chapter("sloth-runner job list");
     program(&master, &["job", "list"]).await?;
@@ -175,6 +201,42 @@ async fn tour(fleet: &mut Fleet, port: u16, socket: &Path) -> Result<Status, Fai
         "\nYours: `sloth-runner master --daemon`, then `sloth-runner master token create` prints the line for each machine.\n",
     );
     Ok(exit::OK)
+}
+
+/// Lets the agents join, and waits until they are there.
+async fn join(
+    fleet: &mut Fleet,
+    port: u16,
+    socket: &Path,
+) -> Result<(ControlClient, Vec<proto::Agent>), Failure> {
+    let address = MasterAddress::Socket(socket.to_owned());
+    let client = ControlClient::connect(&address).await?;
+    let request = proto::CreateTokenRequest { ttl_ms: 60_000, uses: 5 };
+    let token = client.calls().create_token(request).await.map_err(CallError::from)?.into_inner();
+    fleet.start_agents(port, &token.token)?;
+    let agents = wait_active(&client).await?;
+    Ok((client, agents))
+}
+
+/// A few runs to look at: one that all do alike, one that fails on one agent, and one whose output differs on two.
+async fn begin_runs(client: &ControlClient) -> Result<(), Failure> {
+    for command in [GREET, CHECK, INSTALL, VERSION] {
+        let id = RunId::from_parts(unix_ms(), u128::from_le_bytes(random::bytes()));
+        let command = Command::new(vec![command.as_bytes().to_vec()]).map_err(Failure::new)?;
+        let target: Target = "@all".parse().map_err(Failure::new)?;
+        let request = proto::StartRunRequest {
+            run_id: id.to_bytes().to_vec().into(),
+            selection: Some(Selection::from(target).into()),
+            command: Some(command.into()),
+            options: Some(RunOptions { overflow: Overflow::Gap, ..RunOptions::default() }.into()),
+            shown: Vec::new(),
+            follow: true,
+        };
+        let mut events = client.start_run(request).await?;
+        // Each is over before the next begins, so that their numbers tell their order.
+        while events.message().await.map_err(CallError::from)?.is_some() {}
+    }
+    Ok(())
 }
 
 async fn wait_active(client: &ControlClient) -> Result<Vec<proto::Agent>, Failure> {

@@ -9,6 +9,7 @@ mod master;
 mod run;
 mod shown;
 mod simulate;
+mod tui;
 
 use super::{
     args::{Cli, Command, ToMaster, agent::AgentCommand, master::MasterVerb},
@@ -26,6 +27,7 @@ use crate::{
 /// What to tell the person, and the status.
 pub fn perform(cli: Cli) -> Result<Status, Failure> {
     match cli.command {
+        Command::Tui(args) => tui::tui(&args),
         Command::Demo(args) => demo::demo(&args),
         Command::Master(master) => match master.command {
             None => master::start(&master.start),

@@ -1,0 +1,106 @@
+//! `tui`, and the options of its command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser};
+
+use super::{Size, Span, ToMaster, run::PlanArgs};
+use crate::domain::{
+    groups::mask::Masks,
+    run::{Overflow, RunOptions},
+};
+
+/// `tui`
+#[derive(Clone, Debug, Default, Args)]
+pub struct TuiArgs {
+    /// Which master.
+    #[command(flatten)]
+    pub to: ToMaster,
+    /// Start, end and change nothing
+    #[arg(long)]
+    pub read_only: bool,
+    /// Take clicks and the wheel; the terminal's own selection needs Shift then
+    #[arg(long)]
+    pub mouse: bool,
+    /// Use glyphs of ASCII only
+    #[arg(long)]
+    pub ascii: bool,
+    /// Keep commands of before, unfinished lines and the log here; the user's own directories by default
+    #[arg(long, value_name = "DIRECTORY", env = "SLOTH_RUNNER_TUI_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Open this run: its number, or `last`
+    #[arg(value_name = "RUN", value_parser = run_number)]
+    pub run: Option<u64>,
+}
+
+fn run_number(text: &str) -> Result<u64, String> {
+    match text {
+        // Numbers of runs begin with one.
+        "last" => Ok(0),
+        number => number
+            .parse()
+            .ok()
+            .filter(|number| *number > 0)
+            .ok_or_else(|| "write a run's number, or last".to_owned()),
+    }
+}
+
+/// Options in the control center's command line, in the words of `agent run`.
+#[derive(Debug, Parser)]
+#[command(no_binary_name = true, disable_help_flag = true)]
+struct LineOptions {
+    #[command(flatten)]
+    plan: PlanArgs,
+    /// Take targets by state or link just after a master's start
+    #[arg(long)]
+    now: bool,
+    /// How long each task may run
+    #[arg(long)]
+    timeout: Option<Span>,
+    /// How long an agent that is offline is waited for
+    #[arg(long)]
+    start_within: Option<Span>,
+    /// Keep at most so much of each task's output
+    #[arg(long)]
+    output_cap: Option<Size>,
+    /// What may differ without meaning anything
+    #[arg(long, default_value = "")]
+    mask: Masks,
+}
+
+/// Reads options as they are typed: `--batch 10 --timeout 30s`.
+///
+/// # Errors
+/// What is wrong with them, in one line.
+pub fn read_options(line: &str) -> Result<RunOptions, String> {
+    let words = shlex::split(line).ok_or_else(|| "a quote is not closed".to_owned())?;
+    let options = LineOptions::try_parse_from(words).map_err(|error| {
+        let text = error.to_string();
+        let first = text.lines().next().unwrap_or_default();
+        first.strip_prefix("error: ").unwrap_or(first).to_owned()
+    })?;
+    Ok(RunOptions {
+        timeout_ms: options.timeout.map(Span::ms),
+        start_within_ms: options.start_within.map(Span::ms),
+        now: options.now,
+        overflow: Overflow::Gap,
+        output_cap: options.output_cap.map(|size| size.0),
+        plan: options.plan.plan(options.mask),
+        ..RunOptions::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_the_words_of_the_command_line() {
+        let options = read_options("--batch 10 --timeout 30s --stop-if 'fail>0'").unwrap();
+        assert_eq!(options.timeout_ms, Some(30_000));
+        assert!(options.plan.batch.is_some() && options.plan.stop_if.failures);
+        assert_eq!(read_options("").unwrap().timeout_ms, None);
+        assert!(read_options("--batch").is_err());
+        assert!(read_options("--what").unwrap_err().contains("--what"));
+    }
+}

@@ -1,0 +1,105 @@
+//! `tui`: the control center. Looks at terminal and environment, and hands over.
+
+use std::{env, io::IsTerminal as _};
+
+use regex::Regex;
+
+use super::on_one_thread;
+use crate::{
+    cli::{
+        args::tui::{TuiArgs, read_options},
+        config,
+        exit::{self, Failure, Status},
+        output::note,
+    },
+    sys::{
+        logging::{self, LogFormat},
+        paths::{directories, make_private},
+    },
+    tui::{
+        runtime::{self, Options},
+        settings::{Depth, Settings},
+    },
+    wire::client::MasterAddress,
+};
+
+pub(super) fn tui(args: &TuiArgs) -> Result<Status, Failure> {
+    on_one_thread(open(args))
+}
+
+/// Opens the control center.
+pub(super) async fn open(args: &TuiArgs) -> Result<Status, Failure> {
+    if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
+        return Err(Failure::usage(
+            "the control center needs a terminal; `sloth-runner agent list` and `agent run` work without one",
+        ));
+    }
+    let config = config::tui()?;
+    let pattern = |text: &String| {
+        Regex::new(text).map_err(|error| Failure::usage(format!("destructive pattern {text:?}: {error}")))
+    };
+    let directories = directories(args.data_dir.as_deref(), "client").map_err(Failure::new)?;
+    let log = match make_private(&directories.log) {
+        // A second control center, or one under tests, may have installed its log already.
+        Ok(()) => match logging::to_files("info", LogFormat::Text, &directories.log, "tui") {
+            Ok(()) => format!("{}/tui.*.log", directories.log.display()),
+            Err(error) => format!("none ({error})"),
+        },
+        Err(error) => format!("none ({error})"),
+    };
+    let address = args.to.address();
+    let name = match &address {
+        MasterAddress::Local => "this machine".to_owned(),
+        MasterAddress::Socket(path) => path.display().to_string(),
+    };
+    let settings = Settings {
+        confirm_over: config.confirm_over,
+        destructive: config.destructive.iter().map(pattern).collect::<Result<_, _>>()?,
+        ascii: args.ascii || config.ascii || !shows_glyphs(),
+        depth: depth(),
+        mouse: args.mouse || config.mouse,
+        read_only: args.read_only,
+        bell: config.bell,
+        read_options,
+        log,
+    };
+    let state = directories.data.join("masters").join(file_name(&name));
+    let options = Options { master: address, name, settings, open: args.run, state: Some(state) };
+    for line in runtime::run(options).await? {
+        note(&line);
+    }
+    Ok(exit::OK)
+}
+
+/// A master's name as a directory's.
+fn file_name(name: &str) -> String {
+    name.chars().map(|sign| if sign.is_ascii_alphanumeric() { sign } else { '_' }).collect()
+}
+
+fn is_set(name: &str) -> bool {
+    env::var_os(name).is_some_and(|value| !value.is_empty())
+}
+
+/// How many colours the terminal has, as its environment says.
+fn depth() -> Depth {
+    let has = |name: &str, words: &[&str]| {
+        env::var(name).is_ok_and(|value| words.iter().any(|word| value.contains(word)))
+    };
+    if is_set("NO_COLOR") {
+        Depth::None
+    } else if has("COLORTERM", &["truecolor", "24bit"]) {
+        Depth::True
+    } else if has("TERM", &["256color"]) {
+        Depth::Indexed
+    } else {
+        Depth::Sixteen
+    }
+}
+
+/// Whether the locale has the glyphs, and shows each in one cell.
+fn shows_glyphs() -> bool {
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find(|name| is_set(name));
+    let locale = locale.and_then(|name| env::var(name).ok()).unwrap_or_default().to_lowercase();
+    let is_wide = ["zh", "ja", "ko"].iter().any(|language| locale.starts_with(language));
+    (locale.contains("utf-8") || locale.contains("utf8")) && !is_wide
+}

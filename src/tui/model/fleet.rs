@@ -1,0 +1,441 @@
+//! The fleet table: which agents there are, which are shown and in which order, and which are picked. Knows no screen.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::domain::{
+    agent::{AgentState, Facts},
+    name::AgentName,
+    roster::AgentEntry,
+    target::{Candidate, Target},
+};
+
+/// Names a row: an agent, or one of the keys that wait under a name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RowKey {
+    /// The name.
+    pub name: AgentName,
+    /// The fingerprint, of a key that waits.
+    pub waiting: Option<String>,
+}
+
+/// What the rows are sorted by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SortBy {
+    /// Whoever needs a person first.
+    #[default]
+    Attention,
+    /// Names.
+    Name,
+    /// Busiest first.
+    Cpu,
+    /// Fullest first.
+    Memory,
+    /// Highest first.
+    Load,
+    /// Started last first.
+    Uptime,
+    /// Newest run first.
+    LastRun,
+}
+
+impl SortBy {
+    /// All, in the order in which `o` goes through them.
+    pub const ALL: [Self; 7] =
+        [Self::Attention, Self::Name, Self::Cpu, Self::Memory, Self::Load, Self::Uptime, Self::LastRun];
+
+    /// The word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Attention => "attention",
+            Self::Name => "name",
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+            Self::Load => "load",
+            Self::Uptime => "uptime",
+            Self::LastRun => "last run",
+        }
+    }
+}
+
+/// A picked agent, as it was when it was picked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pick {
+    /// Its key then.
+    pub fingerprint: String,
+    /// When it was picked, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
+}
+
+/// Agents that are picked, and how.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Picks {
+    /// The agents.
+    pub agents: BTreeMap<AgentName, Pick>,
+    /// The expression that picked them, where one did and nothing was changed since.
+    pub target: Option<Target>,
+}
+
+/// The table.
+#[derive(Debug, Default)]
+pub struct Fleet {
+    agents: BTreeMap<RowKey, AgentEntry>,
+    shown: Vec<RowKey>,
+    /// The row under the cursor.
+    pub cursor: Option<RowKey>,
+    /// The first row on the screen.
+    pub top: usize,
+    /// What the filter says; empty for none.
+    pub filter: String,
+    /// What the rows are sorted by.
+    pub sort: SortBy,
+    /// Who is picked.
+    pub picks: Picks,
+    /// Picks that were unpicked all at once, to be restored.
+    pub unpicked: Option<Picks>,
+    /// Where a range of picks begins.
+    pub range_from: Option<RowKey>,
+    /// All agents have been heard of.
+    pub is_complete: bool,
+    /// Agents changed since the rows were put in order.
+    pub is_stale: bool,
+}
+
+/// How agents are, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// By state, in the order of [`Counts::STATES`].
+    pub states: [usize; 5],
+}
+
+impl Counts {
+    /// The order in which states are shown: what needs a person first.
+    pub const STATES: [AgentState; 5] = [
+        AgentState::Offline,
+        AgentState::Late,
+        AgentState::Pending,
+        AgentState::Draining,
+        AgentState::Active,
+    ];
+}
+
+fn attention(agent: &AgentEntry) -> u8 {
+    match agent.state {
+        AgentState::Pending => 0,
+        AgentState::Offline => 1,
+        AgentState::Late => 2,
+        AgentState::Draining | AgentState::Active if agent.last_run_failed() => 3,
+        AgentState::Draining => 4,
+        AgentState::Active => 5,
+    }
+}
+
+impl Fleet {
+    /// Forgets all agents: the master tells all of them anew.
+    pub fn begin(&mut self) {
+        self.agents.retain(|key, _| key.waiting.is_some());
+        self.is_complete = false;
+        self.is_stale = true;
+    }
+
+    /// Puts an agent as it is now.
+    pub fn put(&mut self, agent: AgentEntry) {
+        self.is_stale = true;
+        self.agents.insert(RowKey { name: agent.name.clone(), waiting: None }, agent);
+    }
+
+    /// Forgets an agent.
+    pub fn remove(&mut self, name: &AgentName) {
+        self.is_stale = true;
+        self.agents.remove(&RowKey { name: name.clone(), waiting: None });
+    }
+
+    /// Puts all keys that wait.
+    pub fn put_waiting(&mut self, keys: Vec<AgentEntry>) {
+        self.is_stale = true;
+        self.agents.retain(|key, _| key.waiting.is_none());
+        for key in keys {
+            let row = RowKey { name: key.name.clone(), waiting: Some(key.fingerprint.clone()) };
+            self.agents.insert(row, key);
+        }
+    }
+
+    /// The agent of a name, if it is known.
+    #[must_use]
+    pub fn agent(&self, name: &AgentName) -> Option<&AgentEntry> {
+        self.agents.get(&RowKey { name: name.clone(), waiting: None })
+    }
+
+    /// What stands in a row.
+    #[must_use]
+    pub fn row(&self, key: &RowKey) -> Option<&AgentEntry> {
+        self.agents.get(key)
+    }
+
+    /// Rows that there are, whether shown or not.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.agents.len()
+    }
+
+    /// Whether there is no row at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.agents.is_empty()
+    }
+
+    /// Agents that are let in.
+    pub fn agents(&self) -> impl Iterator<Item = &AgentEntry> {
+        self.agents.iter().filter(|(key, _)| key.waiting.is_none()).map(|(_, agent)| agent)
+    }
+
+    /// The rows that the filter lets through, in order.
+    #[must_use]
+    pub fn shown(&self) -> &[RowKey] {
+        &self.shown
+    }
+
+    /// How many there are in each state.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for agent in self.agents.values() {
+            if let Some(at) = Counts::STATES.iter().position(|state| *state == agent.state) {
+                counts.states[at] += 1;
+            }
+        }
+        counts
+    }
+
+    /// Puts the rows in order, and keeps the cursor where it is.
+    pub fn arrange(&mut self) {
+        self.is_stale = false;
+        let place = self.cursor_place();
+        let matching = self.matching(&self.filter);
+        let mut rows: Vec<(&RowKey, &AgentEntry)> = self
+            .agents
+            .iter()
+            .filter(|(key, _)| matching.as_ref().is_none_or(|matching| matching.contains(*key)))
+            .collect();
+        let largest_first = |rows: &mut Vec<(&RowKey, &AgentEntry)>, figure: fn(&Facts) -> f64| {
+            let of = |agent: &AgentEntry| agent.facts.as_ref().map_or(-1.0, figure);
+            rows.sort_by(|(_, a), (_, b)| of(b).total_cmp(&of(a)));
+        };
+        match self.sort {
+            // The map is in natural order already, and sorting is stable.
+            SortBy::Attention => rows.sort_by_key(|(_, agent)| attention(agent)),
+            SortBy::Name => {}
+            SortBy::Cpu => largest_first(&mut rows, |facts| facts.cpu_percent.into()),
+            SortBy::Memory => largest_first(&mut rows, |facts| f64::from(memory_percent(facts))),
+            SortBy::Load => largest_first(&mut rows, |facts| facts.load1.into()),
+            SortBy::Uptime => {
+                rows.sort_by_key(|(_, agent)| agent.facts.as_ref().map_or(u64::MAX, |facts| facts.uptime_s));
+            }
+            SortBy::LastRun => rows.sort_by_key(|(_, agent)| {
+                std::cmp::Reverse(agent.last_run.as_ref().map_or(0, |last| last.number))
+            }),
+        }
+        let shown: Vec<RowKey> = rows.into_iter().map(|(key, _)| key.clone()).collect();
+        self.shown = shown;
+        let is_shown = self.cursor.as_ref().is_some_and(|cursor| self.shown.contains(cursor));
+        if !is_shown {
+            // The row that took its place.
+            let place = place.unwrap_or(0).min(self.shown.len().saturating_sub(1));
+            self.cursor = self.shown.get(place).cloned();
+        }
+    }
+
+    /// The rows that a filter lets through; `None` for all. What reads as a target is one; `state:late` and
+    /// `role:web` are short for `@state:late` and `@role:web`; anything else is looked for in all that a row says.
+    fn matching(&self, filter: &str) -> Option<BTreeSet<RowKey>> {
+        let filter = filter.trim();
+        if filter.is_empty() {
+            return None;
+        }
+        let expression = match filter.split_once(':') {
+            Some((key, value)) if !filter.contains('@') && !key.is_empty() && !value.is_empty() => {
+                Some(format!("@{filter}"))
+            }
+            _ if filter.contains(['@', '*', '[', '!', '&', '^', ',']) => Some(filter.to_owned()),
+            _ => None,
+        };
+        let is_text = |agent: &AgentEntry| contains(agent, &filter.to_lowercase());
+        if let Some(target) = expression.and_then(|text| text.parse::<Target>().ok()) {
+            let rows: Vec<&RowKey> = self.agents.keys().collect();
+            let candidates: Vec<Candidate<'_>> = self.agents.values().map(AgentEntry::candidate).collect();
+            let names = target.evaluate(&candidates).agents;
+            // A key that waits has no labels, but it has a state.
+            let is_wanted = |key: &&&RowKey| names.contains(&key.name);
+            return Some(rows.iter().filter(is_wanted).map(|key| (*key).clone()).collect());
+        }
+        Some(self.agents.iter().filter(|(_, agent)| is_text(agent)).map(|(key, _)| key.clone()).collect())
+    }
+
+    /// The place of the cursor among the rows.
+    #[must_use]
+    pub fn cursor_place(&self) -> Option<usize> {
+        let cursor = self.cursor.as_ref()?;
+        self.shown.iter().position(|row| row == cursor)
+    }
+
+    /// The row under the cursor.
+    #[must_use]
+    pub fn under_cursor(&self) -> Option<&AgentEntry> {
+        self.agents.get(self.cursor.as_ref()?)
+    }
+
+    /// Moves the cursor by so many rows.
+    pub fn move_cursor(&mut self, by: isize) {
+        let Some(last) = self.shown.len().checked_sub(1) else { return };
+        let place = self.cursor_place().unwrap_or(0).saturating_add_signed(by).min(last);
+        self.cursor = self.shown.get(place).cloned();
+    }
+
+    /// Agents that an expression means, in natural order.
+    #[must_use]
+    pub fn evaluate(&self, target: &Target) -> crate::domain::target::Matched {
+        let candidates: Vec<Candidate<'_>> = self.agents().map(AgentEntry::candidate).collect();
+        target.evaluate(&candidates)
+    }
+
+    /// Picks an agent, or not, as it is now. A key that waits cannot be picked.
+    pub fn pick(&mut self, row: &RowKey, is_picked: bool, now_ms: u64) {
+        if row.waiting.is_some() {
+            return;
+        }
+        self.picks.target = None;
+        self.unpicked = None;
+        match self.agents.get(row) {
+            Some(agent) if is_picked => {
+                let pick = Pick { fingerprint: agent.fingerprint.clone(), at_ms: now_ms };
+                self.picks.agents.insert(row.name.clone(), pick);
+            }
+            _ => {
+                self.picks.agents.remove(&row.name);
+            }
+        }
+    }
+
+    /// Whether a row is picked.
+    #[must_use]
+    pub fn is_picked(&self, row: &RowKey) -> bool {
+        row.waiting.is_none() && self.picks.agents.contains_key(&row.name)
+    }
+
+    /// Picks exactly these agents.
+    pub fn pick_only(
+        &mut self,
+        names: impl IntoIterator<Item = AgentName>,
+        target: Option<Target>,
+        now_ms: u64,
+    ) {
+        let pick = |name: AgentName| {
+            let agent = self.agent(&name)?;
+            let pick = Pick { fingerprint: agent.fingerprint.clone(), at_ms: now_ms };
+            Some((name, pick))
+        };
+        let agents = names.into_iter().filter_map(pick).collect();
+        self.picks = Picks { agents, target };
+        self.unpicked = None;
+    }
+
+    /// How many picked agents the filter hides.
+    #[must_use]
+    pub fn hidden_picks(&self) -> usize {
+        let shown = self.shown.iter().filter(|row| self.is_picked(row)).count();
+        self.picks.agents.len() - shown.min(self.picks.agents.len())
+    }
+}
+
+/// The share of a machine's memory that is taken, in per cent.
+#[must_use]
+pub fn memory_percent(facts: &Facts) -> u32 {
+    let taken = u128::from(facts.memory_total.saturating_sub(facts.memory_available));
+    let percent = (taken * 100).checked_div(u128::from(facts.memory_total)).unwrap_or(0);
+    u32::try_from(percent).unwrap_or(100)
+}
+
+fn contains(agent: &AgentEntry, text: &str) -> bool {
+    let has = |field: &str| field.to_lowercase().contains(text);
+    has(agent.name.as_str())
+        || has(agent.state.word())
+        || has(agent.link_word())
+        || has(&agent.address)
+        || has(&agent.version)
+        || agent.labels.iter().any(|(key, value)| has(&format!("{}={}", key.as_str(), value.as_str())))
+        || agent
+            .last_run
+            .as_ref()
+            .and_then(|last| last.state.outcome())
+            .is_some_and(|outcome| has(&outcome.brief()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tui::tests::agent;
+
+    fn fleet(agents: &[(&str, AgentState)]) -> Fleet {
+        let mut fleet = Fleet::default();
+        for (name, state) in agents {
+            fleet.put(AgentEntry { state: *state, ..agent(name) });
+        }
+        fleet.arrange();
+        fleet
+    }
+
+    fn names(fleet: &Fleet) -> Vec<&str> {
+        fleet.shown().iter().map(|row| row.name.as_str()).collect()
+    }
+
+    const STATES: [(&str, AgentState); 4] = [
+        ("web-10", AgentState::Active),
+        ("web-2", AgentState::Active),
+        ("web-1", AgentState::Offline),
+        ("web-3", AgentState::Late),
+    ];
+
+    #[test]
+    fn who_needs_a_person_comes_first_and_names_are_in_natural_order() {
+        let mut fleet = fleet(&STATES);
+        assert_eq!(names(&fleet), ["web-1", "web-3", "web-2", "web-10"]);
+        fleet.sort = SortBy::Name;
+        fleet.arrange();
+        assert_eq!(names(&fleet), ["web-1", "web-2", "web-3", "web-10"]);
+    }
+
+    #[test]
+    fn filters_are_text_targets_and_short_groups() {
+        let mut fleet = fleet(&STATES);
+        for (filter, expected) in [
+            ("web-1", vec!["web-1", "web-10"]),
+            ("state:late", vec!["web-3"]),
+            ("@all!web-[1-3]", vec!["web-10"]),
+            ("ROLE=web", vec!["web-1", "web-3", "web-2", "web-10"]),
+            ("role:web", vec!["web-1", "web-3", "web-2", "web-10"]),
+            ("web-*", vec!["web-1", "web-3", "web-2", "web-10"]),
+            ("nobody", vec![]),
+        ] {
+            fleet.filter = filter.to_owned();
+            fleet.arrange();
+            assert_eq!(names(&fleet), expected, "{filter}");
+        }
+    }
+
+    #[test]
+    fn picks_belong_to_agents_and_the_cursor_stays_on_its_agent() {
+        let mut fleet = fleet(&STATES);
+        fleet.move_cursor(2);
+        let row = fleet.cursor.clone().unwrap();
+        fleet.pick(&row, true, 5);
+        fleet.filter = "state:late".to_owned();
+        fleet.arrange();
+        assert_eq!(fleet.hidden_picks(), 1);
+        fleet.filter.clear();
+        fleet.put(AgentEntry { state: AgentState::Offline, ..agent("web-10") });
+        fleet.cursor = Some(row.clone());
+        fleet.arrange();
+        assert_eq!(fleet.cursor, Some(row.clone()));
+        assert!(fleet.is_picked(&row));
+    }
+}

@@ -1,0 +1,143 @@
+//! Where the keys go, and what can be done there: dispatch, hints and the palette all ask here, so that no hint lies.
+
+use super::{Focus, Model, Overlay};
+use crate::{
+    domain::{agent::AgentState, plan::GateState, run::TaskState},
+    tui::{
+        keymap::{Action, Context},
+        model::run::View,
+    },
+};
+
+impl Model {
+    /// Where the next key goes.
+    #[must_use]
+    pub fn context(&self) -> Context {
+        match self.overlays.last() {
+            Some(Overlay::Help(_) | Overlay::Notice { .. } | Overlay::Question(_)) => Context::Reading,
+            Some(Overlay::Details { .. }) => Context::Details,
+            Some(Overlay::History { .. }) => Context::History,
+            Some(Overlay::Prompt(_)) => Context::Prompt,
+            None => match self.focus {
+                Focus::Fleet => Context::Fleet,
+                Focus::Run if self.open.as_ref().is_some_and(|run| run.output.is_some()) => Context::Output,
+                Focus::Run => Context::Run,
+                Focus::Command => Context::Command,
+            },
+        }
+    }
+
+    /// Whether something can be done now, and why not.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub fn may(&self, action: Action) -> Result<(), String> {
+        use Action as A;
+        let no = |why: &str| Err(why.to_owned());
+        let changes = matches!(
+            action,
+            A::CancelRow
+                | A::CancelRun
+                | A::Promote
+                | A::StopRun
+                | A::Approve
+                | A::Reject
+                | A::Execute
+                | A::AddAgent
+                | A::Label
+                | A::StopAgents
+                | A::DeleteAgents
+                | A::GoCommand
+                | A::LoadAgain
+                | A::LoadFailed
+        );
+        if changes && self.settings.read_only {
+            return no("this is --read-only: nothing is started, ended or changed");
+        }
+        let open = self.open.as_ref();
+        match action {
+            A::Execute if self.command.is_blank() => no("there is no command yet"),
+            A::GoRun | A::CopyReport | A::NextView | A::Masks | A::Unfold if open.is_none() => {
+                no("no run is open; H shows past ones")
+            }
+            A::CancelRow | A::CancelRun => match open {
+                None => no("no run is open"),
+                Some(open) if open.run.ended_ms.is_some() => no("the run is over"),
+                Some(open) if action == A::CancelRow => {
+                    let tasks = open.current_tasks();
+                    let runs = |index: &u32| {
+                        open.run.task(*index).is_some_and(|task| task.state.outcome().is_none())
+                    };
+                    if tasks.iter().any(runs) { Ok(()) } else { no("nothing of this row runs any more") }
+                }
+                Some(_) => Ok(()),
+            },
+            A::LoadFailed => match open {
+                None => no("no run is open"),
+                Some(open) if open.run.tasks.iter().any(|task| has_failed(&task.state)) => Ok(()),
+                Some(_) => no("nothing of this run has failed"),
+            },
+            A::LoadAgain if self.history_cursor().is_some() => Ok(()),
+            A::LoadAgain | A::Save | A::Pager if open.is_none() => no("no run is open"),
+            A::Save | A::Pager if open.is_some_and(|open| open.current_task().is_none()) => {
+                no("no task is under the cursor")
+            }
+            A::Promote | A::StopRun => match open {
+                Some(open) if matches!(open.run.gate.state, GateState::Held(_)) => Ok(()),
+                _ => no("no run waits at a gate"),
+            },
+            A::Difference => match open {
+                None => no("no run is open"),
+                Some(open) if open.groups.len() < 2 => no("there is one output, and nothing that differs"),
+                Some(_) => Ok(()),
+            },
+            A::Follow | A::Search | A::SearchNext | A::SearchPrevious
+                if self.focus == Focus::Run
+                    && open.is_some_and(|open| open.output.is_none() && open.view != View::Stream) =>
+            {
+                no("open an output first: Enter")
+            }
+            A::Approve | A::Reject => match self.subject() {
+                Some(agent) if agent.state == AgentState::Pending => Ok(()),
+                _ => no("no waiting key is under the cursor"),
+            },
+            A::StopAgents | A::DeleteAgents | A::Label if self.whom().agents.is_empty() => {
+                no("no agent is picked")
+            }
+            A::NextRun | A::PreviousRun if self.runs.is_empty() => no("there is no run yet"),
+            A::Invert | A::PickShown | A::PickRange | A::Pick
+                if self.focus == Focus::Fleet && self.fleet.is_empty() =>
+            {
+                no("there is no agent yet")
+            }
+            A::Unpick if self.fleet.picks.agents.is_empty() && self.fleet.unpicked.is_none() => {
+                no("nobody is picked")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The agent, or waiting key, that details are shown of, else the one under the cursor.
+    #[must_use]
+    pub fn subject(&self) -> Option<&crate::domain::roster::AgentEntry> {
+        match self.overlays.last() {
+            Some(Overlay::Details { row, .. }) => self.fleet.row(row),
+            _ => self.fleet.under_cursor(),
+        }
+    }
+
+    /// The run under the cursor of the history, while that is shown.
+    #[must_use]
+    pub fn history_cursor(&self) -> Option<&crate::domain::run::Run> {
+        match self.overlays.last() {
+            Some(Overlay::History { cursor, filter }) => self.history_rows(filter).get(*cursor).copied(),
+            _ => None,
+        }
+    }
+}
+
+/// Whether a task ended, and not with status 0.
+#[must_use]
+pub fn has_failed(state: &TaskState) -> bool {
+    state.outcome().is_some_and(|outcome| !outcome.is_success())
+}

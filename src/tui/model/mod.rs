@@ -1,0 +1,498 @@
+//! All that the screen shows, and nothing that it does: one owner, changed by `update` alone. It holds windows of
+//! data, not history.
+
+pub mod command;
+pub mod fleet;
+pub mod may;
+pub mod rows;
+pub mod run;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use tui_textarea::TextArea;
+
+use self::{
+    command::{CommandLine, Whom},
+    fleet::{Fleet, RowKey},
+    run::{FollowKey, Look, RunScreen},
+};
+use super::{keymap::Action, settings::Settings};
+use crate::domain::{ids::RunId, run::Run, target::fold::fold};
+
+/// A moment, as the runtime tells it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// On the monotonic clock, since the program's start.
+    pub monotonic: Duration,
+    /// Milliseconds since the Unix epoch.
+    pub unix_ms: u64,
+    /// Seconds that local time is ahead of UTC.
+    pub zone_s: i32,
+}
+
+/// Which pane the keys go to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Focus {
+    /// The fleet table.
+    #[default]
+    Fleet,
+    /// The run.
+    Run,
+    /// The command line.
+    Command,
+}
+
+/// How the connection to the master is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Connection {
+    /// Not there yet for the first time.
+    Connecting,
+    /// There.
+    Up,
+    /// Gone.
+    Down {
+        /// Since when, on the monotonic clock.
+        since: Duration,
+        /// When it is tried again.
+        next_try: Duration,
+        /// Why, in words.
+        reason: String,
+    },
+}
+
+/// What the master says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MasterStatus {
+    /// The machine that it runs on.
+    pub hostname: String,
+    /// Its version.
+    pub version: String,
+    /// Why it takes no new runs; empty when it does.
+    pub refusing_runs: String,
+    /// Whoever reaches its port is let in.
+    pub enroll_any: bool,
+    /// Who the operator is there.
+    pub operator: String,
+}
+
+/// What lies over the panes. The last one gets the keys.
+#[derive(Debug)]
+pub enum Overlay {
+    /// All keys of where one is, scrolled by so many lines.
+    Help(usize),
+    /// All there is to know of an agent.
+    Details {
+        /// Whose.
+        row: RowKey,
+        /// Lines that are scrolled out above.
+        top: usize,
+    },
+    /// Past runs.
+    History {
+        /// The run under the cursor.
+        cursor: usize,
+        /// What the runs must contain.
+        filter: String,
+    },
+    /// One line of text that is asked for.
+    Prompt(Box<Prompt>),
+    /// Something must be confirmed first.
+    Question(Question),
+    /// Text for reading: a join line, a long message.
+    Notice {
+        /// Its title.
+        title: String,
+        /// Its lines.
+        lines: Vec<String>,
+        /// The line that `y` copies.
+        copy: Option<String>,
+    },
+}
+
+/// What a line of text is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PromptKind {
+    /// The fleet's filter.
+    Filter,
+    /// A target to be picked.
+    Target,
+    /// Text in an output.
+    Search,
+    /// The options of the command line.
+    Options,
+    /// Something to do, by its name.
+    Palette,
+    /// A command of before.
+    Past,
+    /// What the history of runs must contain.
+    HistoryFilter,
+    /// Labels for the picked agents.
+    Label,
+}
+
+/// A line of text that is asked for.
+#[derive(Debug)]
+pub struct Prompt {
+    /// What for.
+    pub kind: PromptKind,
+    /// The text.
+    pub text: TextArea<'static>,
+    /// The choice under the cursor, where there are choices.
+    pub choice: usize,
+    /// What stood there before, to come back to.
+    pub before: String,
+    /// What is wrong with the text.
+    pub problem: String,
+}
+
+impl Prompt {
+    /// Asks for a text, beginning with what there is.
+    #[must_use]
+    pub fn new(kind: PromptKind, text: &str) -> Self {
+        Self {
+            kind,
+            text: command::text_area(text),
+            choice: 0,
+            before: text.to_owned(),
+            problem: String::new(),
+        }
+    }
+
+    /// The text as it is.
+    #[must_use]
+    pub fn value(&self) -> String {
+        self.text.lines().join(" ")
+    }
+}
+
+/// What happens when a question is answered.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Asked {
+    /// A command is run.
+    Run,
+    /// Tasks are cancelled; all of the run when none are named.
+    Cancel(RunId, Vec<u32>),
+    /// The program ends.
+    Quit,
+    /// A key is let in.
+    Approve(RowKey),
+    /// A key is forgotten.
+    Reject(RowKey),
+    /// Agents are ended on their machines.
+    StopAgents(Vec<String>),
+    /// Agents are forgotten.
+    DeleteAgents(Vec<String>),
+}
+
+/// Something that must be confirmed: by the number of agents, or the one agent's name, and Enter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Question {
+    /// What is about to happen, in words.
+    pub text: String,
+    /// What has to be typed.
+    pub expects: String,
+    /// What was typed so far.
+    pub typed: String,
+    /// What happens then.
+    pub asked: Asked,
+    /// Keys before this moment were typed ahead, and answer nothing.
+    pub from: Duration,
+}
+
+/// A short message in place of the footer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Toast {
+    /// The message.
+    pub text: String,
+    /// It tells of something that went wrong.
+    pub is_bad: bool,
+    /// Until when it is shown.
+    pub until: Duration,
+}
+
+/// How long a toast waits.
+pub const TOAST: Duration = Duration::from_secs(10);
+
+/// A command that was sent, and of which nothing was heard yet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Starting {
+    /// The run's id, which makes sending twice harmless.
+    pub id: RunId,
+    /// The text.
+    pub text: String,
+    /// Whom it was for.
+    pub whom: Whom,
+    /// The connection broke before an answer came.
+    pub is_unknown: bool,
+}
+
+/// Where things are on the screen, as they were drawn last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// The whole screen's size.
+    pub size: (u16, u16),
+    /// Rows of the fleet, and the first row of the screen with one.
+    pub fleet: Area,
+    /// Rows of the run's groups, or lines of its stream or output.
+    pub run: Area,
+    /// Lines of the preview below the groups.
+    pub preview: Area,
+    /// Panes of the grid: tasks in the places where they are.
+    pub panes: Vec<(u32, Area)>,
+    /// Panes in one row of the grid.
+    pub pane_columns: usize,
+    /// The command line.
+    pub command: Area,
+    /// Lines of what lies over the panes.
+    pub overlay: Area,
+    /// Where the terminal's cursor is.
+    pub cursor: Option<(u16, u16)>,
+    /// The preview is on the screen, of this task.
+    pub shows_preview: bool,
+    /// The group rows and the grid are both on the screen.
+    pub shows_both: bool,
+    /// The first row of the fleet that is on the screen.
+    pub fleet_top: usize,
+    /// The first row of the run.
+    pub rows_top: usize,
+    /// The first pane of the grid.
+    pub first_pane: usize,
+}
+
+/// A part of the screen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Area {
+    /// The column at its left.
+    pub x: u16,
+    /// Its first row.
+    pub y: u16,
+    /// Its columns.
+    pub width: u16,
+    /// Its rows.
+    pub height: u16,
+}
+
+impl Area {
+    /// Whether a cell lies in it.
+    #[must_use]
+    pub fn has(&self, x: u16, y: u16) -> bool {
+        (self.x..self.x.saturating_add(self.width)).contains(&x)
+            && (self.y..self.y.saturating_add(self.height)).contains(&y)
+    }
+
+    /// Its rows, as a count.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        usize::from(self.height)
+    }
+}
+
+/// The whole state.
+#[derive(Debug)]
+pub struct Model {
+    /// What a person set.
+    pub settings: Settings,
+    /// The moment of the last message.
+    pub now: Now,
+    /// How the master is reached, in words.
+    pub master: String,
+    /// The connection.
+    pub connection: Connection,
+    /// What the master says of itself.
+    pub status: MasterStatus,
+    /// The agents.
+    pub fleet: Fleet,
+    /// Runs without their tasks, by number.
+    pub runs: BTreeMap<u64, Run>,
+    /// The run on the screen.
+    pub open: Option<RunScreen>,
+    /// How output is shown.
+    pub look: Look,
+    /// The command line.
+    pub command: CommandLine,
+    /// Where the keys go.
+    pub focus: Focus,
+    /// Which of fleet and run had the focus last: it gets the room.
+    pub room: Focus,
+    /// The pane with the room has all of it.
+    pub is_zoomed: bool,
+    /// What lies over the panes.
+    pub overlays: Vec<Overlay>,
+    /// Messages, oldest first.
+    pub toasts: VecDeque<Toast>,
+    /// The command that is about to be sent, while it is asked about.
+    pub asked_run: Option<(String, Whom)>,
+    /// The command that was sent.
+    pub starting: Option<Starting>,
+    /// What is followed.
+    pub following: BTreeSet<FollowKey>,
+    /// The run that is watched, and how often it was begun to be.
+    pub watching: Option<RunId>,
+    /// Recent runs of the agent whose details are shown.
+    pub recent: (String, Vec<Run>),
+    /// Runs that this person started here.
+    pub own_runs: BTreeSet<RunId>,
+    /// A run was asked for by number before anything was heard of it.
+    pub wanted_run: Option<u64>,
+    /// Where things were drawn last.
+    pub layout: Layout,
+    /// Chance, which makes this program's runs its own.
+    pub seed: u64,
+    /// Runs that were sent from here.
+    pub sent: u16,
+    /// The program is to end; what to print then.
+    pub quits: Option<Vec<String>>,
+}
+
+impl Model {
+    /// A model that knows nothing yet.
+    #[must_use]
+    pub fn new(settings: Settings, master: String) -> Self {
+        Self {
+            settings,
+            now: Now::default(),
+            master,
+            connection: Connection::Connecting,
+            status: MasterStatus::default(),
+            fleet: Fleet::default(),
+            runs: BTreeMap::new(),
+            open: None,
+            look: Look::default(),
+            command: CommandLine::default(),
+            focus: Focus::Fleet,
+            room: Focus::Fleet,
+            is_zoomed: false,
+            overlays: Vec::new(),
+            toasts: VecDeque::new(),
+            asked_run: None,
+            starting: None,
+            following: BTreeSet::new(),
+            watching: None,
+            recent: (String::new(), Vec::new()),
+            own_runs: BTreeSet::new(),
+            wanted_run: None,
+            layout: Layout::default(),
+            seed: 0,
+            sent: 0,
+            quits: None,
+        }
+    }
+
+    /// The master's name, for people.
+    #[must_use]
+    pub fn master_name(&self) -> &str {
+        if self.status.hostname.is_empty() { &self.master } else { &self.status.hostname }
+    }
+
+    /// Whether calls reach the master.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.connection == Connection::Up
+    }
+
+    /// Whom a command would reach now, hidden picks included: the picked agents, else the agent that was frozen when
+    /// the line was entered, else the one under the cursor.
+    #[must_use]
+    pub fn whom(&self) -> Whom {
+        let picks = &self.fleet.picks;
+        if picks.agents.is_empty() {
+            return self.command.frozen.clone().unwrap_or_else(|| self.whom_at_cursor());
+        }
+        let folded = || fold(picks.agents.keys().map(crate::domain::name::AgentName::as_str));
+        Whom {
+            target: picks.target.as_ref().map_or_else(folded, ToString::to_string),
+            agents: picks
+                .agents
+                .iter()
+                .map(|(name, pick)| (name.clone(), pick.fingerprint.clone()))
+                .collect(),
+            is_cursor: false,
+            picked_ms: picks.agents.values().map(|pick| pick.at_ms).min().unwrap_or(0),
+        }
+    }
+
+    /// The agent under the cursor, as somebody to be reached.
+    #[must_use]
+    pub fn whom_at_cursor(&self) -> Whom {
+        let row = self.fleet.cursor.as_ref().filter(|row| row.waiting.is_none());
+        let agent = row.and_then(|row| self.fleet.row(row));
+        agent.map_or_else(Whom::default, |agent| Whom {
+            target: agent.name.to_string(),
+            agents: vec![(agent.name.clone(), agent.fingerprint.clone())],
+            is_cursor: true,
+            picked_ms: self.now.unix_ms,
+        })
+    }
+
+    /// Says something for a while.
+    pub fn say(&mut self, text: impl Into<String>) {
+        self.toast(text.into(), false);
+    }
+
+    /// Says what went wrong, for a while.
+    pub fn complain(&mut self, text: impl Into<String>) {
+        self.toast(text.into(), true);
+    }
+
+    fn toast(&mut self, text: String, is_bad: bool) {
+        /// Messages that may wait; older ones are forgotten.
+        const MOST: usize = 20;
+        let until = self.now.monotonic + TOAST;
+        self.toasts.retain(|toast| toast.text != text);
+        self.toasts.push_back(Toast { text: crate::domain::text::plain(&text), is_bad, until });
+        if self.toasts.len() > MOST {
+            self.toasts.pop_front();
+        }
+    }
+
+    /// Things to do that the palette offers, for what was typed.
+    #[must_use]
+    pub fn choices(&self, prompt: &Prompt) -> Vec<Choice> {
+        let typed = prompt.value();
+        match prompt.kind {
+            PromptKind::Palette => {
+                let all = Action::palette().filter(|action| self.may(*action).is_ok());
+                let named: Vec<(String, Choice)> =
+                    all.map(|action| (action.name().to_owned(), Choice::Action(action))).collect();
+                super::fuzzy::best(typed.trim(), named)
+            }
+            PromptKind::Past => {
+                let past = self.command.history.iter().rev();
+                let named = past.map(|text| (text.clone(), Choice::Past(text.clone()))).collect();
+                super::fuzzy::best(typed.trim(), named)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Runs of the history that are shown, newest first.
+    #[must_use]
+    pub fn history_rows(&self, filter: &str) -> Vec<&Run> {
+        let filter = filter.to_lowercase();
+        let has = |run: &&Run| {
+            filter.is_empty()
+                || run.command.shown().to_lowercase().contains(&filter)
+                || run.target.to_lowercase().contains(&filter)
+                || run.operator.to_lowercase().contains(&filter)
+                || run.number.to_string() == filter
+        };
+        self.runs.values().rev().filter(has).collect()
+    }
+
+    /// Runs that have not ended.
+    pub fn active_runs(&self) -> impl Iterator<Item = &Run> {
+        self.runs.values().filter(|run| run.ended_ms.is_none())
+    }
+}
+
+/// Something that can be chosen in a prompt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// Something to do.
+    Action(Action),
+    /// A command of before.
+    Past(String),
+}

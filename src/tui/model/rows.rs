@@ -1,0 +1,440 @@
+//! A run in rows: each is one state and the same output, in the order in which they need a person. Knows no screen.
+
+use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
+
+use crate::domain::{
+    digest::{GroupDigest, parting_text, short_span, silence_that_counts_ms},
+    groups::Parting,
+    outcome::{Ending, Outcome},
+    run::{Run, Task, TaskState},
+    text::plain,
+};
+
+/// More rows than this fold by outcome.
+const MOST_ROWS: usize = 20;
+/// Rows are sorted anew at most so often.
+const SORT_EVERY: Duration = Duration::from_secs(1);
+
+/// How much a row needs a person; the order is the rows' order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Need {
+    /// It ended badly.
+    Failed,
+    /// Its agents are not heard of.
+    NoContact,
+    /// It runs and prints nothing.
+    Silent,
+    /// It runs, and prints something else than the others.
+    Parted,
+    /// It runs as the others do.
+    InStep,
+    /// It waits for its turn.
+    Queued,
+    /// It exited 0.
+    Ended,
+}
+
+/// One row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Its tasks, in order.
+    pub tasks: Vec<u32>,
+    /// How much it needs a person.
+    pub need: Need,
+    /// How its tasks ended, where they did.
+    pub outcome: Option<Outcome>,
+    /// The state in words, without the time that goes on.
+    pub state: String,
+    /// Since when it is in that state, where that is shown, in milliseconds since the Unix epoch.
+    pub since_ms: Option<u64>,
+    /// What was printed, in one line.
+    pub text: String,
+    /// The task whose output stands for the row's.
+    pub example: u32,
+    /// Complete lines that it printed.
+    pub lines: u64,
+    /// Where it parts from the largest group.
+    pub parting: Option<Parting>,
+    /// Different outputs in it; more than one where rows are folded.
+    pub outputs: usize,
+}
+
+/// The rows, and where the cursor is.
+#[derive(Debug, Default)]
+pub struct Rows {
+    rows: Vec<Row>,
+    /// The task at which the cursor stands: its row may change, the cursor stays with it.
+    anchor: Option<u32>,
+    /// The first row on the screen.
+    pub top: usize,
+    sorted_at: Option<Duration>,
+    /// The rows are folded unless a person wants to see all.
+    pub is_unfolded: bool,
+}
+
+/// What a row of running tasks says of its state.
+fn running_row(run: &Run, group: &GroupDigest, need: Need, tasks: Vec<u32>) -> Row {
+    let of = |pick: fn(&Task) -> Option<u64>| tasks.iter().filter_map(|index| pick(run.task(*index)?)).min();
+    let example = if tasks.contains(&group.example) { group.example } else { tasks[0] };
+    let is_alone = tasks.len() < group.tasks.len();
+    let waiting = run.task(example).map(|task| plain(&task.waiting)).unwrap_or_default();
+    let took = silence_reference(run);
+    let (state, since_ms, text) = match need {
+        Need::NoContact => {
+            let since = of(|task| task.no_contact_since_ms);
+            ("no contact".to_owned(), since, format!("was running; {}", group.running_text()))
+        }
+        Need::Silent => {
+            let quiet = group.quiet.iter().filter(|(index, _)| tasks.contains(index));
+            let since = quiet.map(|(_, since)| *since).max();
+            let text = match (group.line_count(), took) {
+                (0, Some((count, ms))) => {
+                    format!("no output; the {count} took {}", spoken_short(ms))
+                }
+                _ => group.running_text(),
+            };
+            ("silent".to_owned(), since, text)
+        }
+        Need::Queued if waiting.is_empty() => ("queued".to_owned(), None, String::new()),
+        Need::Queued => ("waits".to_owned(), None, waiting),
+        _ => {
+            let text = if waiting.is_empty() { group.running_text() } else { waiting };
+            ("running".to_owned(), None, text)
+        }
+    };
+    Row {
+        need,
+        outcome: None,
+        state,
+        since_ms,
+        text,
+        example,
+        lines: if is_alone { 0 } else { group.line_count() },
+        parting: group.parting,
+        outputs: 1,
+        tasks,
+    }
+}
+
+fn spoken_short(ms: u64) -> String {
+    if ms < 10_000 { format!("{}.{}s", ms / 1000, ms % 1000 / 100) } else { short_span(ms) }
+}
+
+/// How many ran to an end, and the median of what they took, in milliseconds.
+fn silence_reference(run: &Run) -> Option<(usize, u64)> {
+    let ran = |task: &&Task| matches!(&task.state, TaskState::Ended(outcome) if outcome.has_run());
+    let mut took: Vec<u64> = run.tasks.iter().filter(ran).map(|task| task.duration_ns / 1_000_000).collect();
+    took.sort_unstable();
+    took.get(took.len() / 2).map(|median| (took.len(), *median))
+}
+
+/// The rows of a run at a moment, in order.
+#[must_use]
+pub fn rows_of(run: &Run, groups: &[GroupDigest], now_ms: u64) -> Vec<Row> {
+    let silence = silence_that_counts_ms(run);
+    let largest_running =
+        groups.iter().filter(|group| group.outcome.is_none()).max_by_key(|group| group.tasks.len());
+    let largest_running = largest_running.map(|group| group.example);
+    let mut rows = Vec::new();
+    for group in groups {
+        if let Some(outcome) = &group.outcome {
+            rows.push(Row {
+                tasks: group.tasks.clone(),
+                need: if outcome.is_success() { Need::Ended } else { Need::Failed },
+                outcome: Some(outcome.clone()),
+                state: outcome.brief(),
+                since_ms: None,
+                text: group.ended_text(outcome),
+                example: group.example,
+                lines: group.line_count(),
+                parting: group.parting,
+                outputs: 1,
+            });
+            continue;
+        }
+        let mut parts: BTreeMap<Need, Vec<u32>> = BTreeMap::new();
+        for index in &group.tasks {
+            let Some(task) = run.task(*index) else { continue };
+            let is_silent = group
+                .quiet
+                .iter()
+                .any(|(quiet, since)| quiet == index && now_ms.saturating_sub(*since) >= silence);
+            let need = match task.state {
+                _ if task.no_contact_since_ms.is_some() => Need::NoContact,
+                TaskState::Queued | TaskState::Dispatched => Need::Queued,
+                _ if is_silent => Need::Silent,
+                _ if group.parting.is_some() && largest_running != Some(group.example) => Need::Parted,
+                _ => Need::InStep,
+            };
+            parts.entry(need).or_default().push(*index);
+        }
+        for (need, tasks) in parts {
+            rows.push(running_row(run, group, need, tasks));
+        }
+    }
+    sort(&mut rows);
+    rows
+}
+
+fn sort(rows: &mut [Row]) {
+    rows.sort_by_key(|row| {
+        let size = row.tasks.len();
+        // Of those that need nobody the largest comes last; of the others it comes first.
+        let by_size = if row.need == Need::Ended { (size, Reverse(0)) } else { (0, Reverse(size)) };
+        (row.need, by_size, row.tasks.first().copied())
+    });
+}
+
+/// Rows folded by outcome: `287 exited 0, 287 outputs`.
+fn folded(rows: Vec<Row>) -> Vec<Row> {
+    let mut folded: Vec<Row> = Vec::new();
+    for row in rows {
+        let same = |known: &&mut Row| {
+            let kind = |row: &Row| row.outcome.as_ref().map(Outcome::kind);
+            known.need == row.need && kind(known) == kind(&row)
+        };
+        match folded.iter_mut().find(same) {
+            Some(known) => {
+                known.tasks.extend(row.tasks);
+                known.outputs += row.outputs;
+                known.since_ms = known.since_ms.max(row.since_ms);
+            }
+            None => folded.push(row),
+        }
+    }
+    for row in &mut folded {
+        row.tasks.sort_unstable();
+        if row.outputs > 1 {
+            row.text = format!("{} outputs", row.outputs);
+            row.parting = None;
+        }
+    }
+    folded
+}
+
+impl Rows {
+    /// Takes the rows as they are now. They are put in order at most once a second; between, known rows keep their
+    /// places, and new ones come behind.
+    pub fn update(&mut self, run: &Run, groups: &[GroupDigest], now: Duration, now_ms: u64) {
+        let mut rows = rows_of(run, groups, now_ms);
+        if rows.len() > MOST_ROWS && !self.is_unfolded {
+            rows = folded(rows);
+        }
+        let screen_row = self.cursor().saturating_sub(self.top);
+        let is_due = self.sorted_at.is_none_or(|at| now.saturating_sub(at) >= SORT_EVERY);
+        if is_due || run.ended_ms.is_some() {
+            self.sorted_at = Some(now);
+        } else {
+            let places: BTreeMap<u32, usize> = self
+                .rows
+                .iter()
+                .enumerate()
+                .filter_map(|(at, row)| Some((*row.tasks.first()?, at)))
+                .collect();
+            let place = |row: &Row| row.tasks.iter().find_map(|task| places.get(task).copied());
+            rows.sort_by_key(|row| place(row).unwrap_or(usize::MAX));
+        }
+        self.rows = rows;
+        if self.anchor.is_none() {
+            self.anchor = self.rows.first().and_then(|row| row.tasks.first().copied());
+        }
+        // The row under the cursor stays where it is on the screen.
+        self.top = self.cursor().saturating_sub(screen_row);
+    }
+
+    /// The rows, in order.
+    #[must_use]
+    pub fn all(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// The place of the cursor.
+    #[must_use]
+    pub fn cursor(&self) -> usize {
+        let has = |anchor: u32| self.rows.iter().position(|row| row.tasks.contains(&anchor));
+        self.anchor.and_then(has).unwrap_or(0)
+    }
+
+    /// The row under the cursor.
+    #[must_use]
+    pub fn current(&self) -> Option<&Row> {
+        self.rows.get(self.cursor())
+    }
+
+    /// Moves the cursor by so many rows.
+    pub fn move_cursor(&mut self, by: isize) {
+        let last = self.rows.len().saturating_sub(1);
+        self.move_to(self.cursor().saturating_add_signed(by).min(last));
+    }
+
+    /// Moves the cursor to a row.
+    pub fn move_to(&mut self, place: usize) {
+        if let Some(row) = self.rows.get(place) {
+            self.anchor = row.tasks.first().copied();
+        }
+    }
+
+    /// Moves the cursor to the row of a task.
+    pub fn move_to_task(&mut self, task: u32) {
+        self.anchor = Some(task);
+    }
+
+    /// Moves the cursor to the next, or previous, row that needs a person. False when there is none.
+    pub fn move_to_attention(&mut self, forwards: bool) -> bool {
+        let needs = |row: &Row| row.need < Need::InStep || (row.need == Need::Ended && row.parting.is_some());
+        let count = self.rows.len();
+        let from = self.cursor();
+        let found = (1..=count)
+            .map(|step| if forwards { (from + step) % count } else { (from + count - step) % count })
+            .find(|place| needs(&self.rows[*place]));
+        found.inspect(|place| self.move_to(*place)).is_some()
+    }
+}
+
+/// How a run's tasks are, counted by glyph in the order of attention.
+#[must_use]
+pub fn counts(run: &Run) -> [(char, usize); 6] {
+    let mut counts = [('✗', 0), ('?', 0), ('⊘', 0), ('~', 0), ('▸', 0), ('✓', 0)];
+    for task in &run.tasks {
+        let glyph = task_glyph(task);
+        if let Some(count) = counts.iter_mut().find(|(known, _)| *known == glyph) {
+            count.1 += 1;
+        }
+    }
+    counts
+}
+
+/// The glyph of a task's state.
+#[must_use]
+pub fn task_glyph(task: &Task) -> char {
+    match &task.state {
+        TaskState::Ended(outcome) => outcome.glyph(),
+        _ if task.no_contact_since_ms.is_some() => '~',
+        TaskState::Queued | TaskState::Dispatched | TaskState::Running => '▸',
+    }
+}
+
+/// The words for a task's state.
+#[must_use]
+pub fn task_words(task: &Task) -> String {
+    match &task.state {
+        TaskState::Ended(outcome) => outcome.brief(),
+        _ if task.no_contact_since_ms.is_some() => "no contact".to_owned(),
+        TaskState::Queued if task.waiting.is_empty() => "queued".to_owned(),
+        TaskState::Queued => format!("waits: {}", plain(&task.waiting)),
+        TaskState::Dispatched => "sent".to_owned(),
+        TaskState::Running => "running".to_owned(),
+    }
+}
+
+/// What tells of a difference to the largest group: `line 14 is the first unlike`.
+#[must_use]
+pub fn parting_words(parting: Parting) -> String {
+    format!("line {} is the first unlike the largest group's", parting_text(parting))
+}
+
+/// Whether a cancelled task left something behind.
+#[must_use]
+pub fn has_survivors(task: &Task) -> bool {
+    task.state.outcome().is_some_and(|outcome| match &outcome.ending {
+        Ending::Cancelled { proof: Some(proof), .. } | Ending::TimedOut(proof) => !proof.left.is_empty(),
+        _ => false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::frame::Stream;
+
+    fn run(count: u32) -> Run {
+        let task = |n| Task {
+            state: TaskState::Running,
+            started_ms: Some(1),
+            ..Task::queued(n, format!("web-{}", n + 1).parse().unwrap())
+        };
+        Run::for_tests((0..count).map(task).collect())
+    }
+
+    fn ended(run: &mut Run, index: u32, code: u8) -> Outcome {
+        let outcome = Outcome::from(Ending::Exited(code));
+        run.tasks[index as usize].state = TaskState::Ended(outcome.clone());
+        outcome
+    }
+
+    fn group(tasks: &[u32], outcome: Option<Outcome>) -> GroupDigest {
+        GroupDigest { tasks: tasks.to_vec(), outcome, example: tasks[0], ..GroupDigest::default() }
+    }
+
+    #[test]
+    fn rows_come_in_the_order_of_attention() {
+        let mut run = run(10);
+        let good = ended(&mut run, 0, 0);
+        ended(&mut run, 1, 0);
+        ended(&mut run, 2, 0);
+        let bad = ended(&mut run, 3, 3);
+        run.tasks[4].no_contact_since_ms = Some(5);
+        run.tasks[9].state = TaskState::Queued;
+        let mut running = group(&[4, 5, 6, 7], None);
+        running.quiet = vec![(5, 1_000)];
+        let mut parted = group(&[8], None);
+        parted.parting = Some(Parting { stream: Stream::Stdout, line: 2 });
+        let groups = [
+            group(&[0, 1], Some(good.clone())),
+            group(&[2], Some(good)),
+            group(&[3], Some(bad)),
+            running,
+            parted,
+            group(&[9], None),
+        ];
+        let rows = rows_of(&run, &groups, 60_000);
+        let shown: Vec<_> = rows.iter().map(|row| (row.need, row.tasks.clone())).collect();
+        assert_eq!(
+            shown,
+            [
+                (Need::Failed, vec![3]),
+                (Need::NoContact, vec![4]),
+                (Need::Silent, vec![5]),
+                (Need::Parted, vec![8]),
+                (Need::InStep, vec![6, 7]),
+                (Need::Queued, vec![9]),
+                (Need::Ended, vec![2]),
+                (Need::Ended, vec![0, 1]),
+            ]
+        );
+    }
+
+    #[test]
+    fn many_rows_fold_by_outcome() {
+        let mut run = run(30);
+        let groups: Vec<_> = (0..30)
+            .map(|n| {
+                let outcome = ended(&mut run, n, u8::from(n == 7));
+                group(&[n], Some(outcome))
+            })
+            .collect();
+        let mut rows = Rows::default();
+        rows.update(&run, &groups, Duration::ZERO, 1);
+        assert_eq!(rows.all().len(), 2);
+        assert_eq!((rows.all()[1].tasks.len(), rows.all()[1].text.as_str()), (29, "29 outputs"));
+    }
+
+    #[test]
+    fn the_row_under_the_cursor_does_not_move() {
+        let mut run = run(4);
+        let good = ended(&mut run, 0, 0);
+        let groups = [group(&[0], Some(good.clone())), group(&[1, 2, 3], None)];
+        let mut rows = Rows::default();
+        rows.update(&run, &groups, Duration::ZERO, 1);
+        rows.move_to_task(0);
+        assert_eq!(rows.cursor(), 1);
+        let bad = ended(&mut run, 2, 1);
+        let groups = [group(&[0], Some(good)), group(&[1, 3], None), group(&[2], Some(bad))];
+        rows.update(&run, &groups, Duration::from_millis(100), 1);
+        assert_eq!(rows.all()[rows.cursor()].tasks, [0]);
+        assert_eq!(rows.cursor() - rows.top, 1, "it stays on its line of the screen");
+        rows.update(&run, &groups, Duration::from_secs(2), 1);
+        assert_eq!(rows.all()[0].need, Need::Failed);
+        assert_eq!(rows.cursor() - rows.top, 1);
+    }
+}

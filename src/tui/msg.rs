@@ -1,0 +1,249 @@
+//! What comes to the screen's state, and what it orders. Plain data.
+
+use super::{
+    model::{
+        MasterStatus,
+        command::Whom,
+        run::{FollowKey, Look},
+    },
+    output::window::Window,
+};
+use crate::domain::{
+    digest::GroupDigest,
+    frame::Frame,
+    groups::mask::Masks,
+    ids::RunId,
+    name::AgentName,
+    plan::Gate,
+    roster::AgentEntry,
+    run::{Run, RunOptions, Task},
+};
+use crate::tui::keymap::Key;
+
+/// What comes.
+#[derive(Debug)]
+pub enum Msg {
+    /// A key was pressed; `followed` when more bytes came with it.
+    Key(Key, bool),
+    /// Text was pasted.
+    Paste(String),
+    /// The mouse was pressed here.
+    Click(u16, u16),
+    /// The wheel was turned here: up or down.
+    Wheel(u16, u16, bool),
+    /// The terminal has another size.
+    Resized,
+    /// Time has passed.
+    Tick,
+    /// Something was drawn, and things are elsewhere now.
+    Drawn(super::model::Layout),
+    /// The master answers.
+    Connected(Box<MasterStatus>),
+    /// The master does not answer; it is tried again after so many milliseconds.
+    Disconnected {
+        /// Why.
+        reason: String,
+        /// When it is tried again.
+        retry_ms: u64,
+    },
+    /// All agents are about to be told.
+    FleetBegins,
+    /// Agents as they are now, and those that are gone.
+    Agents {
+        /// Those that changed.
+        agents: Vec<AgentEntry>,
+        /// Those that are gone.
+        gone: Vec<AgentName>,
+        /// All keys that wait, where that changed.
+        waiting: Option<Vec<AgentEntry>>,
+        /// Everything was told.
+        is_complete: bool,
+    },
+    /// Runs as they are now, without their tasks.
+    Runs {
+        /// The runs.
+        runs: Vec<Run>,
+        /// All that is new was told.
+        is_complete: bool,
+    },
+    /// How the watched run is.
+    Digest(Box<Digest>),
+    /// The watched run cannot be watched.
+    WatchFailed(RunId, String),
+    /// Output that is followed.
+    Output {
+        /// For whom.
+        key: FollowKey,
+        /// Whose.
+        task: u32,
+        /// What.
+        frames: Vec<Frame>,
+        /// Where to go on in the run's log.
+        cursor: u64,
+    },
+    /// A part of the output that is followed is not there.
+    Gap {
+        /// For whom.
+        key: FollowKey,
+        /// Whose.
+        task: u32,
+        /// From this offset …
+        from: u64,
+        /// … to this one.
+        to: u64,
+    },
+    /// Earlier output of a task, as a window of its own.
+    Earlier(RunId, u32, Box<Window>),
+    /// Where a search found its text, or not.
+    Found(RunId, u32, Option<u64>),
+    /// A run was begun.
+    Started(Box<Run>),
+    /// A run was not begun, for this reason.
+    NotStarted(RunId, String),
+    /// Nothing was begun: these are gone since they were shown.
+    TargetChanged(RunId, Vec<String>),
+    /// Whether a run was begun is not known: the connection broke.
+    StartUnknown(RunId),
+    /// Runs of one agent.
+    Recent(String, Vec<Run>),
+    /// The commands of before.
+    Past(Vec<String>),
+    /// A text comes back from the editor.
+    Edited(String),
+    /// The line that was left behind when the terminal went away.
+    Draft(String),
+    /// A text was read that is to be copied, and what it is.
+    Copied(String, String),
+    /// Something was done.
+    Done(String),
+    /// Something could not be done.
+    Failed(String),
+    /// A join line for another machine.
+    JoinLine(Vec<String>),
+    /// The terminal is gone, or the program is to end.
+    HangUp,
+}
+
+/// A run at one moment.
+#[derive(Debug)]
+pub struct Digest {
+    /// Which run.
+    pub id: RunId,
+    /// The run with all its tasks, in the first one.
+    pub run: Option<Run>,
+    /// Tasks that changed.
+    pub tasks: Vec<Task>,
+    /// Who agrees.
+    pub groups: Vec<GroupDigest>,
+    /// Groups beyond those.
+    pub more_groups: u32,
+    /// Whether it may start more.
+    pub gate: Gate,
+    /// When it ended.
+    pub ended_ms: Option<u64>,
+}
+
+/// What is ordered.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Cmd {
+    /// Start a run.
+    Start {
+        /// Its id.
+        id: RunId,
+        /// The command.
+        text: String,
+        /// For whom, as it was shown.
+        whom: Whom,
+        /// The rest.
+        options: Box<RunOptions>,
+    },
+    /// Cancel tasks; all when none are named.
+    Cancel(RunId, Vec<u32>),
+    /// Let a run go on.
+    Promote(RunId),
+    /// Start nothing more of a run.
+    Stop(RunId),
+    /// Watch a run, and no other.
+    Watch(RunId, Masks),
+    /// Watch no run.
+    Unwatch,
+    /// Follow output.
+    Follow {
+        /// What.
+        key: FollowKey,
+        /// The agent, where it is one task.
+        agent: Option<AgentName>,
+        /// From this offset of the task.
+        from_offset: u64,
+        /// From this place of the run's log.
+        cursor: u64,
+    },
+    /// Follow it no more.
+    Unfollow(FollowKey),
+    /// Read output that lies before an offset.
+    ReadEarlier {
+        /// Of which run.
+        run: RunId,
+        /// Whose.
+        task: u32,
+        /// The agent.
+        agent: AgentName,
+        /// From this offset …
+        from: u64,
+        /// … to this one.
+        until: u64,
+    },
+    /// Look for a text in a task's output, outside of what the window holds.
+    Search {
+        /// Of which run.
+        run: RunId,
+        /// Whose.
+        task: u32,
+        /// The agent.
+        agent: AgentName,
+        /// What.
+        text: String,
+        /// From this offset to the end, or backwards to the beginning.
+        from: u64,
+        /// Towards the end.
+        forwards: bool,
+    },
+    /// Find the run of a number.
+    FindRun(u64),
+    /// Read runs of one agent.
+    Recent(AgentName),
+    /// Let a key in.
+    Approve(AgentName, String),
+    /// Forget a key.
+    Reject(AgentName, String),
+    /// Set and remove labels.
+    Label(String, Vec<String>),
+    /// End agents on their machines.
+    StopAgents(Vec<String>),
+    /// Forget agents.
+    DeleteAgents(Vec<String>),
+    /// Make a join line for another machine.
+    MakeJoinLine,
+    /// Put text on the clipboard; say what it is.
+    Copy(String, String),
+    /// Put a task's output on the clipboard.
+    CopyOutput(RunId, AgentName),
+    /// Save tasks' output byte for byte into files of their own.
+    Save(RunId, u64, Vec<AgentName>),
+    /// Show a task's output in the pager.
+    Pager(RunId, AgentName, Look),
+    /// Edit a text in the editor.
+    Edit(String),
+    /// Keep a command in the history.
+    Remember(String),
+    /// Keep a line that is not finished.
+    KeepDraft(String),
+    /// Ring the bell.
+    Bell,
+    /// Draw everything anew.
+    Redraw,
+    /// Step aside until the shell brings the program back.
+    Suspend,
+    /// End the program.
+    Quit,
+}

@@ -1,0 +1,107 @@
+//! Stepping aside: the editor, the pager and the shell get the terminal, and give it back.
+
+use std::{
+    env,
+    fs::OpenOptions,
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    process::Stdio,
+};
+
+use crossterm::event::EventStream;
+use tokio::{io::AsyncWriteExt as _, process::Command};
+
+use super::{Runtime, reading};
+use crate::{
+    domain::{ids::RunId, name::AgentName},
+    sys::random,
+    tui::{model::run::Look, msg::Msg, terminal},
+};
+
+impl Runtime {
+    fn leave(&mut self) {
+        self.events = None;
+        terminal::give_back();
+    }
+
+    fn come_back(&mut self) -> io::Result<()> {
+        terminal::take(self.mouse)?;
+        self.screen.forget();
+        self.events = Some(EventStream::new());
+        self.due_after(std::time::Duration::ZERO);
+        Ok(())
+    }
+
+    /// Stops until the shell brings the program back.
+    pub(super) fn suspend(&mut self) -> io::Result<()> {
+        self.leave();
+        nix::sys::signal::raise(nix::sys::signal::Signal::SIGTSTP)?;
+        self.come_back()
+    }
+
+    /// Edits a text in the editor.
+    pub(super) async fn edit(&mut self, text: String) -> io::Result<()> {
+        let editor = env::var("VISUAL").or_else(|_| env::var("EDITOR")).unwrap_or_else(|_| "vi".to_owned());
+        let path = env::temp_dir().join(format!("sloth-runner-{}.sh", random::hex(&random::bytes::<8>())));
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        file.write_all(text.as_bytes())?;
+        drop(file);
+        self.leave();
+        // The editor's variable is shell text: it may have flags.
+        let status =
+            Command::new("sh").args(["-c", &format!("{editor} \"$1\""), "sh"]).arg(&path).status().await;
+        self.come_back()?;
+        let edited = std::fs::read(&path);
+        let _ = std::fs::remove_file(&path);
+        let msg = match (status, edited) {
+            (Ok(status), Ok(edited)) if status.success() => {
+                Msg::Edited(String::from_utf8_lossy(&edited).into_owned())
+            }
+            (Ok(status), Ok(_)) => {
+                Msg::Failed(format!("{editor} ended with {status}; your line is as it was"))
+            }
+            (Err(error), _) | (_, Err(error)) => Msg::Failed(format!("cannot edit with {editor}: {error}")),
+        };
+        Box::pin(self.put(msg)).await
+    }
+
+    /// Shows a task's output in the pager, harmless as it is on the screen.
+    pub(super) async fn page(&mut self, run: RunId, agent: AgentName, look: Look) -> io::Result<()> {
+        let Some(client) = self.client.clone() else {
+            return Box::pin(self.put(Msg::Failed("the master does not answer".to_owned()))).await;
+        };
+        let pager = env::var("PAGER").unwrap_or_else(|_| "less -R".to_owned());
+        self.leave();
+        let shown = async {
+            let mut child = Command::new("sh")
+                .args(["-c", &pager])
+                .stdin(Stdio::piped())
+                .kill_on_drop(true)
+                .spawn()
+                .map_err(|error| error.to_string())?;
+            let mut stdin = child.stdin.take();
+            let read = reading::lines(&client, run, &agent, async |line| {
+                if !look.streams.shows(line.source) {
+                    return true;
+                }
+                // A pager that was left early has seen what it wanted.
+                match &mut stdin {
+                    Some(stdin) => stdin.write_all(format!("{}\n", line.text).as_bytes()).await.is_ok(),
+                    None => false,
+                }
+            });
+            let read = read.await;
+            drop(stdin);
+            child.wait().await.map_err(|error| error.to_string())?;
+            read.map_err(|error| error.to_string())
+        };
+        let shown = shown.await;
+        self.come_back()?;
+        match shown {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                Box::pin(self.put(Msg::Failed(format!("cannot show it with {pager}: {error}")))).await
+            }
+        }
+    }
+}

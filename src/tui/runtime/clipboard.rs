@@ -1,0 +1,57 @@
+//! Copying: inside tmux by tmux itself, whose default settings swallow the sequence that other terminals understand.
+
+use std::{io, process::Stdio};
+
+use base64::Engine as _;
+use tokio::{io::AsyncWriteExt as _, process::Command};
+
+use super::Runtime;
+use crate::{domain::text::spoken_bytes, tui::msg::Msg};
+
+/// Most bytes that go to a clipboard; terminals refuse more.
+const MOST: usize = 1024 * 1024;
+
+impl Runtime {
+    /// Copies a text, and says how much of it went where.
+    pub(super) async fn copy(&mut self, text: &str, what: &str) -> io::Result<()> {
+        let bytes = &text.as_bytes()[..text.floor_char_boundary(text.len().min(MOST))];
+        let cut = if bytes.len() < text.len() { ", which is its beginning" } else { "" };
+        let in_tmux = std::env::var_os("TMUX").is_some();
+        let how = if in_tmux {
+            match through_tmux(bytes).await {
+                Ok(()) => "with tmux load-buffer",
+                Err(error) => {
+                    return self
+                        .say(Msg::Failed(format!("nothing was copied: tmux load-buffer: {error}")))
+                        .await;
+                }
+            }
+        } else {
+            let encoded = base64::engine::general_purpose::STANDARD.encode(bytes);
+            self.screen.write(format!("\x1b]52;c;{encoded}\x07").as_bytes())?;
+            "with OSC 52, if the terminal takes it"
+        };
+        let size = spoken_bytes(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        self.say(Msg::Done(format!("copied {what}: {size}{cut}, {how}"))).await
+    }
+
+    /// Says something at the end of what is being done. The inbox is not waited for: this is who empties it.
+    async fn say(&mut self, msg: Msg) -> io::Result<()> {
+        Box::pin(self.put(msg)).await
+    }
+}
+
+async fn through_tmux(bytes: &[u8]) -> io::Result<()> {
+    let mut tmux = Command::new("tmux")
+        .args(["load-buffer", "-w", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()?;
+    if let Some(mut stdin) = tmux.stdin.take() {
+        stdin.write_all(bytes).await?;
+    }
+    let status = tmux.wait().await?;
+    if status.success() { Ok(()) } else { Err(io::Error::other(format!("it ended with {status}"))) }
+}

@@ -1,0 +1,334 @@
+//! The one place that acts: reads keys, calls the master, draws, and keeps the pace. Decides nothing that `update` could.
+
+mod aside;
+mod clipboard;
+mod connection;
+mod files;
+mod perform;
+mod reading;
+
+use std::{
+    collections::HashMap,
+    io::{self, BufWriter, Stdout},
+    path::PathBuf,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use crossterm::event::{Event, EventStream, MouseButton, MouseEventKind};
+use tokio::{sync::mpsc, task::AbortHandle, time::Instant};
+use tokio_stream::Stream;
+
+use self::connection::News;
+use super::{
+    keymap::Key,
+    model::{Model, Now, run::FollowKey},
+    msg::{Cmd, Msg},
+    terminal::{self, Screen},
+    update::update,
+};
+use crate::{
+    sys::clock,
+    wire::client::{ControlClient, MasterAddress},
+};
+
+/// News of the master that may wait. Whoever sends more waits too.
+const INBOX: usize = 256;
+/// Frames for what is typed come at most so often …
+const KEY_FRAME: Duration = Duration::from_millis(16);
+/// … and for everything else: terminals drop, or choke on, more.
+const NEWS_FRAME: Duration = Duration::from_millis(50);
+/// News are taken for so long before keys are looked at again.
+const TURN: Duration = Duration::from_millis(4);
+/// Keys that are read at once.
+const BURST: usize = 4_096;
+
+/// What the control center is started with.
+#[derive(Debug)]
+pub struct Options {
+    /// Which master.
+    pub master: MasterAddress,
+    /// The same, for people.
+    pub name: String,
+    /// What a person set.
+    pub settings: super::settings::Settings,
+    /// The run to open, by its number; 0 for the newest.
+    pub open: Option<u64>,
+    /// Where history and drafts are kept.
+    pub state: Option<PathBuf>,
+}
+
+/// Runs the control center on the terminal until it ends. Returns what to print then.
+///
+/// # Errors
+/// When there is no terminal.
+pub async fn run(options: Options) -> io::Result<Vec<String>> {
+    // One thread is enough for one screen, and what it starts need not be sent to others.
+    tokio::task::LocalSet::new().run_until(Box::pin(run_here(options))).await
+}
+
+async fn run_here(options: Options) -> io::Result<Vec<String>> {
+    terminal::give_back_on_panic();
+    let (news, inbox) = mpsc::channel(INBOX);
+    let is_over = Arc::new(AtomicBool::new(false));
+    end_on_signals(news.clone(), Arc::clone(&is_over))?;
+    let mouse = options.settings.mouse;
+    terminal::take(mouse)?;
+    let mut model = Model::new(options.settings, options.name);
+    model.seed = u64::from_le_bytes(crate::sys::random::bytes());
+    model.wanted_run = options.open;
+    let connection = tokio::task::spawn_local(connection::keep(options.master, news.clone()));
+    let mut runtime = Runtime {
+        model,
+        screen: Screen::of_terminal(),
+        events: Some(EventStream::new()),
+        inbox,
+        news,
+        client: None,
+        started: Instant::now(),
+        following: HashMap::new(),
+        watching: None,
+        drawn: None,
+        due: None,
+        files: files::Files::new(options.state),
+        mouse,
+    };
+    let result = runtime.serve().await;
+    is_over.store(true, Ordering::Relaxed);
+    connection.abort();
+    terminal::give_back();
+    result.map(|()| runtime.model.quits.unwrap_or_default())
+}
+
+struct Runtime {
+    model: Model,
+    screen: Screen<BufWriter<Stdout>>,
+    /// `None` while the program stands aside.
+    events: Option<EventStream>,
+    inbox: mpsc::Receiver<News>,
+    news: mpsc::Sender<News>,
+    client: Option<ControlClient>,
+    started: Instant,
+    following: HashMap<FollowKey, AbortHandle>,
+    watching: Option<AbortHandle>,
+    drawn: Option<Instant>,
+    /// When the next frame is due, if anything changed.
+    due: Option<Instant>,
+    files: files::Files,
+    mouse: bool,
+}
+
+/// What the loop woke up for.
+enum Woken {
+    Keys(Vec<Event>),
+    News(Option<News>),
+    Frame,
+    Second,
+    TerminalGone,
+}
+
+impl Runtime {
+    fn now(&self) -> Now {
+        Now { monotonic: self.started.elapsed(), unix_ms: clock::unix_ms(), zone_s: clock::zone_s() }
+    }
+
+    async fn serve(&mut self) -> io::Result<()> {
+        let (past, draft) = self.files.read();
+        self.put(Msg::Past(past)).await?;
+        if let Some(draft) = draft {
+            self.put(Msg::Draft(draft)).await?;
+        }
+        self.due_after(Duration::ZERO);
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        while self.model.quits.is_none() {
+            let due = self.due;
+            let events = self.events.get_or_insert_with(EventStream::new);
+            let woken = tokio::select! {
+                biased;
+                events = burst(events) => match events {
+                    Some(events) => Woken::Keys(events),
+                    None => Woken::TerminalGone,
+                },
+                () = at(due) => Woken::Frame,
+                news = self.inbox.recv() => Woken::News(news),
+                _ = second.tick() => Woken::Second,
+            };
+            match woken {
+                Woken::Keys(events) => self.take_events(events).await?,
+                Woken::News(Some(news)) => self.take_news(news).await?,
+                Woken::Second => {
+                    self.put(Msg::Tick).await?;
+                    self.due_after(NEWS_FRAME);
+                }
+                Woken::Frame => {}
+                Woken::News(None) | Woken::TerminalGone => return Ok(()),
+            }
+            if self.due.is_some_and(|due| due <= Instant::now()) && self.model.quits.is_none() {
+                self.draw().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Plans a frame, no sooner than the pace allows.
+    fn due_after(&mut self, pace: Duration) {
+        let now = Instant::now();
+        let due = self.drawn.map_or(now, |drawn| (drawn + pace).max(now));
+        self.due = Some(self.due.map_or(due, |known| known.min(due)));
+    }
+
+    async fn draw(&mut self) -> io::Result<()> {
+        self.due = None;
+        let layout = self.screen.draw(&self.model, Screen::size())?;
+        self.drawn = Some(Instant::now());
+        if layout != self.model.layout {
+            // Where things are decides what is followed, and how far a page goes.
+            self.put(Msg::Drawn(layout)).await?;
+        }
+        Ok(())
+    }
+
+    async fn put(&mut self, msg: Msg) -> io::Result<()> {
+        let now = self.now();
+        for cmd in update(&mut self.model, msg, now) {
+            self.perform(cmd).await?;
+        }
+        Ok(())
+    }
+
+    async fn take_events(&mut self, events: Vec<Event>) -> io::Result<()> {
+        let count = events.len();
+        for (place, event) in events.into_iter().enumerate() {
+            let followed = place + 1 < count;
+            match event {
+                Event::Key(key) => {
+                    for key in Key::of_event(key) {
+                        self.put(Msg::Key(key, followed)).await?;
+                    }
+                }
+                Event::Paste(text) => self.put(Msg::Paste(text)).await?,
+                Event::Resize(..) => self.put(Msg::Resized).await?,
+                Event::Mouse(mouse) => match mouse.kind {
+                    MouseEventKind::Down(MouseButton::Left) => {
+                        self.put(Msg::Click(mouse.column, mouse.row)).await?;
+                    }
+                    MouseEventKind::ScrollUp => self.put(Msg::Wheel(mouse.column, mouse.row, true)).await?,
+                    MouseEventKind::ScrollDown => {
+                        self.put(Msg::Wheel(mouse.column, mouse.row, false)).await?;
+                    }
+                    _ => {}
+                },
+                Event::FocusGained | Event::FocusLost => {}
+            }
+            if self.model.quits.is_some() {
+                return Ok(());
+            }
+        }
+        self.due_after(KEY_FRAME);
+        Ok(())
+    }
+
+    async fn take_news(&mut self, first: News) -> io::Result<()> {
+        let until = Instant::now() + TURN;
+        let mut next = Some(first);
+        while let Some(news) = next {
+            match news {
+                News::Up(client, status) => {
+                    self.client = Some(client);
+                    self.put(Msg::Connected(status)).await?;
+                }
+                News::Down { reason, retry_ms } => {
+                    self.client = None;
+                    self.following.drain().for_each(|(_, task)| task.abort());
+                    self.watching.take().inspect(AbortHandle::abort);
+                    self.put(Msg::Disconnected { reason, retry_ms }).await?;
+                }
+                News::Told(msg) => self.put(msg).await?,
+            }
+            if Instant::now() >= until {
+                break;
+            }
+            next = self.inbox.try_recv().ok();
+        }
+        self.due_after(NEWS_FRAME);
+        Ok(())
+    }
+
+    async fn perform(&mut self, cmd: Cmd) -> io::Result<()> {
+        match cmd {
+            Cmd::Quit => {}
+            Cmd::Bell => self.screen.write(b"\x07")?,
+            Cmd::Redraw => {
+                self.screen.forget();
+                self.due_after(Duration::ZERO);
+            }
+            Cmd::Suspend => self.suspend()?,
+            Cmd::Edit(text) => self.edit(text).await?,
+            Cmd::Pager(run, agent, look) => self.page(run, agent, look).await?,
+            Cmd::Copy(text, what) => self.copy(&text, &what).await?,
+            Cmd::Remember(command) => self.files.remember(&command),
+            Cmd::KeepDraft(text) => self.files.keep_draft(&text),
+            Cmd::Unfollow(key) => {
+                if let Some(task) = self.following.remove(&key) {
+                    task.abort();
+                }
+            }
+            Cmd::Unwatch => {
+                self.watching.take().inspect(AbortHandle::abort);
+            }
+            other => self.call(other),
+        }
+        Ok(())
+    }
+}
+
+async fn at(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The next events: all that can be read at once, since what comes in one piece was pasted, or typed ahead.
+async fn burst(events: &mut EventStream) -> Option<Vec<Event>> {
+    let mut found = Vec::new();
+    std::future::poll_fn(|context| {
+        while found.len() < BURST {
+            match Pin::new(&mut *events).poll_next(context) {
+                Poll::Ready(Some(Ok(event))) => found.push(event),
+                Poll::Ready(Some(Err(_)) | None) if found.is_empty() => return Poll::Ready(None),
+                Poll::Pending if found.is_empty() => return Poll::Pending,
+                Poll::Ready(_) | Poll::Pending => break,
+            }
+        }
+        Poll::Ready(Some(std::mem::take(&mut found)))
+    })
+    .await
+}
+
+/// Ends the program on a signal, from a thread of its own: when the terminal is gone, what reads from it may spin, and
+/// what writes to it may wait.
+fn end_on_signals(news: mpsc::Sender<News>, is_over: Arc<AtomicBool>) -> io::Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    /// How long the screen may take to keep the line that is not finished.
+    const GRACE: Duration = Duration::from_secs(1);
+    let mut signals = signal_hook::iterator::Signals::new([SIGHUP, SIGTERM, SIGINT])?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            let _ = news.try_send(News::Told(Msg::HangUp));
+            std::thread::sleep(GRACE);
+            // The caller may have to clear up after the screen; only one that hangs is ended here.
+            if !is_over.load(Ordering::Relaxed) {
+                terminal::give_back();
+                std::process::exit(128 + signal);
+            }
+        }
+    })?;
+    Ok(())
+}

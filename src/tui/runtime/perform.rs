@@ -1,0 +1,445 @@
+//! Calls to the master, each in a task of its own: whatever they wait for, the screen does not.
+
+use std::{fs::OpenOptions, io::Write as _, os::unix::fs::OpenOptionsExt as _, time::Duration};
+
+use tokio::sync::mpsc;
+
+use super::{Runtime, connection::News, reading};
+use crate::{
+    domain::{
+        command::Command,
+        digest::GroupDigest,
+        frame::Frame,
+        groups::mask::Masks,
+        ids::{RunId, RunReference},
+        name::AgentName,
+        run::{Run, RunOptions},
+        target::Target,
+        text::plural,
+    },
+    tui::{
+        model::{
+            command::Whom,
+            run::{FollowKey, Followed},
+        },
+        msg::{Cmd, Digest, Msg},
+    },
+    wire::{
+        client::ControlClient,
+        proto::{self, run_event::Kind},
+        status::CallError,
+    },
+};
+
+/// A live view leaves output out when it is more than so many bytes behind.
+const MOST_BEHIND: u64 = 1024 * 1024;
+/// Recent runs of an agent.
+const RECENT: u32 = 10;
+/// A join token that the screen makes.
+const JOIN_WITHIN: Duration = Duration::from_hours(1);
+/// How long the tasks of an agent that is stopped may go on.
+const STOP_GRACE_MS: u32 = 5_000;
+/// Most bytes of an output that are copied.
+const COPIED: usize = 1024 * 1024;
+
+type Sender = mpsc::Sender<News>;
+
+async fn tell(news: &Sender, msg: Msg) {
+    // A screen that is gone needs to know nothing.
+    let _ = news.send(News::Told(msg)).await;
+}
+
+impl Runtime {
+    /// Performs what needs the master.
+    pub(super) fn call(&mut self, cmd: Cmd) {
+        let Some(client) = self.client.clone() else { return };
+        let news = self.news.clone();
+        match cmd {
+            Cmd::Watch(run, masks) => {
+                let task = tokio::task::spawn_local(watch(client, run, masks, news)).abort_handle();
+                if let Some(before) = self.watching.replace(task) {
+                    before.abort();
+                }
+            }
+            Cmd::Follow { key, agent, from_offset, cursor } => {
+                let task = tokio::task::spawn_local(follow(client, key, agent, from_offset, cursor, news))
+                    .abort_handle();
+                if let Some(before) = self.following.insert(key, task) {
+                    before.abort();
+                }
+            }
+            other => drop(tokio::task::spawn_local(async move {
+                if let Some(msg) = once(&client, other).await {
+                    tell(&news, msg).await;
+                }
+            })),
+        }
+    }
+}
+
+/// A call that has one answer.
+async fn once(client: &ControlClient, cmd: Cmd) -> Option<Msg> {
+    let failed = |what: &str, error: CallError| Some(Msg::Failed(format!("{what}: {error}")));
+    match cmd {
+        Cmd::Start { id, text, whom, options } => Some(start(client, id, &text, &whom, *options).await),
+        Cmd::Cancel(run, task_indices) => {
+            let request = proto::CancelRunRequest { run: Some(RunReference::Id(run).into()), task_indices };
+            match client.calls().cancel_run(request).await {
+                Ok(answer) => {
+                    let answer = answer.into_inner();
+                    (answer.stored > 0).then(|| {
+                        let agents = plural("agent", answer.stored as usize);
+                        Msg::Done(format!(
+                            "run {}: the cancel is stored, and given when {} {agents} without contact return",
+                            answer.number, answer.stored
+                        ))
+                    })
+                }
+                Err(status) => failed("cannot cancel", status.into()),
+            }
+        }
+        Cmd::Promote(run) => {
+            let request = proto::PromoteRunRequest { run: Some(RunReference::Id(run).into()) };
+            match client.calls().promote_run(request).await {
+                Ok(answer) => {
+                    let answer = answer.into_inner();
+                    Some(Msg::Done(format!("run {} goes on with batch {}", answer.number, answer.batch)))
+                }
+                Err(status) => failed("cannot promote", status.into()),
+            }
+        }
+        Cmd::Stop(run) => {
+            let request = proto::StopRunRequest { run: Some(RunReference::Id(run).into()) };
+            match client.calls().stop_run(request).await {
+                Ok(answer) => {
+                    let answer = answer.into_inner();
+                    let tasks = plural("task", answer.skipped as usize);
+                    Some(Msg::Done(format!(
+                        "run {}: {} {tasks} skipped; what runs goes on",
+                        answer.number, answer.skipped
+                    )))
+                }
+                Err(status) => failed("cannot stop", status.into()),
+            }
+        }
+        Cmd::ReadEarlier { run, task, agent, from, until } => {
+            match reading::window(client, run, &agent, from, until).await {
+                Ok(window) => Some(Msg::Earlier(run, task, Box::new(window))),
+                Err(error) => failed("cannot read earlier output", error),
+            }
+        }
+        Cmd::Search { run, task, agent, text, from, forwards } => {
+            match reading::search(client, run, &agent, &text, from, forwards).await {
+                Ok(found) => Some(Msg::Found(run, task, found)),
+                Err(error) => failed("cannot search", error),
+            }
+        }
+        Cmd::FindRun(number) => match find(client, number).await {
+            Ok(Some(run)) => Some(Msg::Runs { runs: vec![run], is_complete: false }),
+            Ok(None) => Some(Msg::Failed(format!("there is no run {number}"))),
+            Err(error) => failed("cannot open it", error),
+        },
+        Cmd::Recent(name) => {
+            let request =
+                proto::ListRunsRequest { limit: RECENT, agent: name.to_string(), ..Default::default() };
+            match client.calls().list_runs(request).await {
+                Ok(answer) => {
+                    let runs = answer.into_inner().runs;
+                    let runs = runs.into_iter().filter_map(|run| Run::try_from(run).ok()).collect();
+                    Some(Msg::Recent(name.to_string(), runs))
+                }
+                Err(status) => failed("cannot read its runs", status.into()),
+            }
+        }
+        Cmd::Approve(name, fingerprint) => {
+            let request = proto::ApproveAgentRequest { name: name.to_string(), fingerprint };
+            match client.calls().approve_agent(request).await {
+                Ok(_) => Some(Msg::Done(format!("{name} is let in"))),
+                Err(status) => failed("not approved", status.into()),
+            }
+        }
+        Cmd::Reject(name, fingerprint) => {
+            let request = proto::RejectAgentRequest { name: name.to_string(), fingerprint };
+            match client.calls().reject_agent(request).await {
+                Ok(_) => Some(Msg::Done(format!("the key that waited as {name} is forgotten"))),
+                Err(status) => failed("not rejected", status.into()),
+            }
+        }
+        Cmd::Label(target, changes) => Some(label(client, target, changes).await),
+        Cmd::StopAgents(names) => Some(
+            each(names, "stopped", "stop", async |name| {
+                let request = proto::StopAgentRequest { name, grace_ms: STOP_GRACE_MS };
+                client.calls().stop_agent(request).await.map(drop)
+            })
+            .await,
+        ),
+        Cmd::DeleteAgents(names) => Some(
+            each(names, "deleted", "delete", async |name| {
+                client.calls().delete_agent(proto::DeleteAgentRequest { name }).await.map(drop)
+            })
+            .await,
+        ),
+        Cmd::MakeJoinLine => match join_line(client).await {
+            Ok(lines) => Some(Msg::JoinLine(lines)),
+            Err(error) => failed("no join token", error),
+        },
+        Cmd::CopyOutput(run, agent) => {
+            let mut text = String::new();
+            let read = reading::lines(client, run, &agent, async |line| {
+                text.push_str(&line.text);
+                text.push('\n');
+                text.len() < COPIED
+            });
+            match read.await {
+                Ok(()) => Some(Msg::Copied(text, format!("the output of {agent}"))),
+                Err(error) => failed("nothing was copied", error),
+            }
+        }
+        Cmd::Save(run, number, agents) => Some(save(client, run, number, agents).await),
+        Cmd::Watch(..)
+        | Cmd::Unwatch
+        | Cmd::Follow { .. }
+        | Cmd::Unfollow(_)
+        | Cmd::Copy(..)
+        | Cmd::Pager(..)
+        | Cmd::Edit(_)
+        | Cmd::Remember(_)
+        | Cmd::KeepDraft(_)
+        | Cmd::Bell
+        | Cmd::Redraw
+        | Cmd::Suspend
+        | Cmd::Quit => None,
+    }
+}
+
+/// Does the same to each of some agents, and says how it went.
+async fn each(
+    names: Vec<String>,
+    done: &str,
+    verb: &str,
+    mut call: impl AsyncFnMut(String) -> Result<(), tonic::Status>,
+) -> Msg {
+    let (mut good, mut bad) = (0usize, Vec::new());
+    for name in names {
+        match call(name.clone()).await {
+            Ok(()) => good += 1,
+            Err(status) => bad.push(format!("{name}: {}", CallError::from(status))),
+        }
+    }
+    match bad.first() {
+        None => Msg::Done(format!("{good} {} {done}", plural("agent", good))),
+        Some(first) => Msg::Failed(format!("{good} {done}; cannot {verb} {} of them, {first}", bad.len())),
+    }
+}
+
+async fn start(client: &ControlClient, id: RunId, text: &str, whom: &Whom, options: RunOptions) -> Msg {
+    let command = match Command::new(vec![text.as_bytes().to_vec()]) {
+        Ok(command) => command,
+        Err(error) => return Msg::NotStarted(id, error.to_string()),
+    };
+    let target = match whom.target.parse::<Target>() {
+        Ok(target) => target,
+        Err(error) => return Msg::NotStarted(id, error.to_string()),
+    };
+    let shown = |(name, fingerprint): &(AgentName, String)| proto::ShownAgent {
+        name: name.to_string(),
+        fingerprint: fingerprint.clone(),
+    };
+    let request = proto::StartRunRequest {
+        run_id: id.to_bytes().to_vec().into(),
+        selection: Some(crate::domain::target::selection::Selection::from(target).into()),
+        command: Some(command.into()),
+        options: Some(options.into()),
+        shown: whom.agents.iter().map(shown).collect(),
+        follow: false,
+    };
+    let first = async {
+        let mut events = client.start_run(request).await?;
+        Ok::<_, CallError>(events.message().await?)
+    };
+    match first.await {
+        Ok(Some(event)) => match event.kind {
+            Some(Kind::Run(run)) => match Run::try_from(run) {
+                Ok(run) => Msg::Started(Box::new(run)),
+                Err(error) => Msg::NotStarted(id, error.to_string()),
+            },
+            Some(Kind::TargetChanged(changed)) => {
+                Msg::TargetChanged(id, changed.gone.into_iter().map(|gone| gone.name).collect())
+            }
+            Some(Kind::Refused(refused)) => Msg::NotStarted(id, refused.reason),
+            _ => Msg::NotStarted(id, "the master's answer makes no sense".to_owned()),
+        },
+        Ok(None) => Msg::StartUnknown(id),
+        Err(error) if error.is_broken_connection() => Msg::StartUnknown(id),
+        Err(error) => Msg::NotStarted(id, error.to_string()),
+    }
+}
+
+async fn find(client: &ControlClient, number: u64) -> Result<Option<Run>, CallError> {
+    let reference = if number == 0 { RunReference::Last } else { RunReference::Number(number) };
+    let request = proto::FollowRunRequest {
+        run: Some(reference.into()),
+        without_output: true,
+        ..proto::FollowRunRequest::default()
+    };
+    let mut events = client.follow_run(request).await?;
+    while let Some(event) = events.message().await? {
+        if let Some(Kind::Run(run)) = event.kind {
+            return Ok(Run::try_from(run).ok().map(|run| Run { tasks: Vec::new(), ..run }));
+        }
+    }
+    Ok(None)
+}
+
+async fn label(client: &ControlClient, target: String, changes: Vec<String>) -> Msg {
+    let selection = proto::Selection { target, ..proto::Selection::default() };
+    let request = proto::LabelAgentsRequest { selection: Some(selection), changes, now: true };
+    match client.calls().label_agents(request).await {
+        Ok(answer) => {
+            let answer = answer.into_inner();
+            let count = answer.agents.len();
+            let still = answer.still_brought.len();
+            let rest = if still > 0 {
+                format!("; {still} still bring a removed key themselves")
+            } else {
+                String::new()
+            };
+            Msg::Done(format!("labels of {count} {} are set{rest}", plural("agent", count)))
+        }
+        Err(status) => Msg::Failed(format!("no label was set: {}", CallError::from(status))),
+    }
+}
+
+async fn join_line(client: &ControlClient) -> Result<Vec<String>, CallError> {
+    let ttl_ms = u64::try_from(JOIN_WITHIN.as_millis()).unwrap_or(u64::MAX);
+    let request = proto::CreateTokenRequest { ttl_ms, uses: 1 };
+    let made = client.calls().create_token(request).await?.into_inner();
+    let address =
+        if made.address_guess.is_empty() { format!("MASTER:{}", made.port) } else { made.address_guess };
+    Ok(vec![
+        "On the other machine, within an hour, once:".to_owned(),
+        String::new(),
+        format!("  sloth-runner agent start --master {address} --token {} --daemon", made.token),
+        String::new(),
+        format!("{address} is a guess at what agents reach of this master. y copies the line."),
+    ])
+}
+
+/// Saves outputs byte for byte, never over a file.
+async fn save(client: &ControlClient, run: RunId, number: u64, agents: Vec<AgentName>) -> Msg {
+    let mut saved = Vec::new();
+    for agent in agents {
+        let path = format!("run-{number}-{agent}.log");
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        let mut file = match file {
+            Ok(file) => file,
+            Err(error) => return Msg::Failed(format!("{} saved; {path}: {error}", saved.len())),
+        };
+        let mut problem = None;
+        let read = reading::frames(client, run, &agent, 0, 0, async |frame| {
+            problem = file.write_all(&frame.data).err();
+            problem.is_none()
+        });
+        if let Err(error) = read.await {
+            return Msg::Failed(format!("{path} is not whole: {error}"));
+        }
+        if let Some(error) = problem {
+            return Msg::Failed(format!("{path} is not whole: {error}"));
+        }
+        saved.push(path);
+    }
+    let here = std::env::current_dir().map(|path| path.display().to_string()).unwrap_or_default();
+    match saved.as_slice() {
+        [one] => Msg::Done(format!("saved {here}/{one}")),
+        all => Msg::Done(format!("saved {} files, run-{number}-*.log, in {here}", all.len())),
+    }
+}
+
+async fn watch(client: ControlClient, id: RunId, masks: Masks, news: Sender) {
+    let request = proto::WatchRunRequest {
+        run: Some(RunReference::Id(id).into()),
+        masks: masks.to_string(),
+        follow: true,
+    };
+    let mut digests = match client.calls().watch_run(request).await {
+        Ok(digests) => digests.into_inner(),
+        Err(status) => {
+            let error = CallError::from(status);
+            if !error.is_broken_connection() {
+                tell(&news, Msg::WatchFailed(id, error.to_string())).await;
+            }
+            return;
+        }
+    };
+    loop {
+        match digests.message().await {
+            // A master that goes away is noticed, and come back to, by the connection.
+            Ok(Some(digest)) if digest.closing.is_some() => return,
+            Ok(Some(digest)) => match digest_in(id, digest) {
+                Ok(digest) => tell(&news, Msg::Digest(Box::new(digest))).await,
+                Err(error) => return tell(&news, Msg::WatchFailed(id, error)).await,
+            },
+            Ok(None) => return,
+            Err(status) => {
+                let error = CallError::from(status);
+                if !error.is_broken_connection() {
+                    tell(&news, Msg::WatchFailed(id, error.to_string())).await;
+                }
+                return;
+            }
+        }
+    }
+}
+
+fn digest_in(id: RunId, digest: proto::RunDigest) -> Result<Digest, String> {
+    let said = |error: crate::wire::InvalidMessage| error.to_string();
+    Ok(Digest {
+        id,
+        run: digest.run.map(Run::try_from).transpose().map_err(said)?,
+        tasks: digest.tasks.into_iter().map(TryInto::try_into).collect::<Result<_, _>>().map_err(said)?,
+        groups: digest
+            .groups
+            .into_iter()
+            .map(GroupDigest::try_from)
+            .collect::<Result<_, _>>()
+            .map_err(said)?,
+        more_groups: digest.more_groups,
+        gate: digest.gate.unwrap_or_default().into(),
+        ended_ms: Some(digest.ended_ms).filter(|ms| *ms > 0),
+    })
+}
+
+async fn follow(
+    client: ControlClient,
+    key: FollowKey,
+    agent: Option<AgentName>,
+    from_offset: u64,
+    cursor: u64,
+    news: Sender,
+) {
+    let request = proto::FollowRunRequest {
+        run: Some(RunReference::Id(key.run).into()),
+        agents: agent.iter().map(ToString::to_string).collect(),
+        cursor,
+        from_offset,
+        follow: true,
+        // What is read in full leaves nothing out.
+        most_behind: if matches!(key.what, Followed::Full(_)) { 0 } else { MOST_BEHIND },
+        ..proto::FollowRunRequest::default()
+    };
+    let Ok(mut events) = client.follow_run(request).await else { return };
+    while let Ok(Some(event)) = events.message().await {
+        match event.kind {
+            Some(Kind::Output(output)) => {
+                let frames =
+                    output.frames.into_iter().filter_map(|frame| Frame::try_from(frame).ok()).collect();
+                let (task, cursor) = (output.task_index, output.cursor);
+                tell(&news, Msg::Output { key, task, frames, cursor }).await;
+            }
+            Some(Kind::Gap(proto::TaskGap { task_index: task, gap: Some(gap) })) => {
+                tell(&news, Msg::Gap { key, task, from: gap.from, to: gap.to }).await;
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! What a person may set, and what the terminal can do. Holds it; reads no file and no environment.
+
+use regex::Regex;
+
+use crate::domain::run::RunOptions;
+
+/// How many colours may be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Depth {
+    /// None: `NO_COLOR`.
+    None,
+    /// The sixteen that every terminal has.
+    #[default]
+    Sixteen,
+    /// 256.
+    Indexed,
+    /// All of them.
+    True,
+}
+
+/// Reads options in the words of the command line: `--batch 10 --timeout 30s`.
+pub type ReadOptions = fn(&str) -> Result<RunOptions, String>;
+
+/// The control center's settings.
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "settings are what they are")]
+pub struct Settings {
+    /// More agents than this are asked about before anything happens to them.
+    pub confirm_over: usize,
+    /// Commands that are asked about at any count. They help; they do not protect.
+    pub destructive: Vec<Regex>,
+    /// Glyphs of ASCII only.
+    pub ascii: bool,
+    /// Colours.
+    pub depth: Depth,
+    /// Clicks and the wheel.
+    pub mouse: bool,
+    /// Nothing may be started, ended or changed.
+    pub read_only: bool,
+    /// The bell rings when a run of one's own ends that took long.
+    pub bell: bool,
+    /// Reads the options line.
+    pub read_options: ReadOptions,
+    /// Where this program's log goes while it owns the terminal.
+    pub log: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            confirm_over: 10,
+            destructive: Vec::new(),
+            ascii: false,
+            depth: Depth::default(),
+            mouse: false,
+            read_only: false,
+            bell: true,
+            read_options: |_| Ok(RunOptions::default()),
+            log: String::new(),
+        }
+    }
+}

@@ -1,0 +1,415 @@
+//! What holds whatever is pressed and whatever comes: no key lies, nothing runs by slip, memory stays bounded.
+
+use proptest::prelude::*;
+
+use super::{
+    agent,
+    world::{BEGIN_MS, World, end, frame, groups, key, run, sketch, uname},
+};
+use crate::{
+    domain::{
+        agent::AgentState,
+        outcome::{Ending, KillProof, Survivor},
+        roster::AgentEntry,
+        run::Run,
+    },
+    tui::{
+        keymap::{self, BINDINGS},
+        model::{
+            Connection, Focus, Overlay,
+            run::{FollowKey, Followed, View},
+        },
+        msg::{Cmd, Msg},
+        settings::Settings,
+        view::chrome::hints,
+    },
+};
+
+fn is_start(cmd: &Cmd) -> bool {
+    matches!(cmd, Cmd::Start { .. })
+}
+
+#[test]
+fn typing_reboot_and_enter_into_the_fleet_starts_nothing() {
+    let mut world = World::with_agents((120, 40), 5);
+    world.write("reboot");
+    world.press("Enter");
+    let ordered = world.ordered();
+    assert!(!ordered.iter().any(is_start), "{ordered:?}");
+    assert_eq!(world.model.command.value(), "");
+}
+
+#[test]
+fn a_command_runs_on_who_was_shown_and_the_focus_stays_in_the_emptied_line() {
+    let mut world = World::with_agents((120, 40), 5);
+    world.press("space space i");
+    assert!(world.says("Command → 2 agents  web-[1-2]"));
+    world.write("uname -r");
+    world.press("Enter");
+    let Some(Cmd::Start { id, text, whom, .. }) = world.ordered().into_iter().find(is_start) else {
+        panic!()
+    };
+    assert_eq!((text.as_str(), whom.target.as_str(), whom.agents.len()), ("uname -r", "web-[1-2]", 2));
+    let started = Run { id, ..run(7, 2, "uname -r") };
+    world.put(Msg::Started(Box::new(started)));
+    assert_eq!((world.model.focus, world.model.room), (Focus::Command, Focus::Run));
+    assert_eq!(world.model.command.value(), "");
+    assert!(world.says("Run 7"));
+}
+
+#[test]
+fn without_picks_it_is_the_agent_under_the_cursor_frozen_when_the_line_was_entered() {
+    let mut world = World::with_agents((120, 40), 5);
+    world.press("j i");
+    assert!(world.says("Command → web-2 (cursor)"));
+    world.agents(vec![AgentEntry { state: AgentState::Offline, ..agent("web-1") }]);
+    world.write("uptime");
+    world.press("Enter");
+    let Some(Cmd::Start { whom, .. }) = world.ordered().into_iter().find(is_start) else { panic!() };
+    assert_eq!(whom.target, "web-2");
+}
+
+#[test]
+fn more_agents_than_ten_are_asked_about_and_what_was_typed_ahead_answers_nothing() {
+    let mut world = World::with_agents((120, 40), 14);
+    world.press("a i");
+    world.write("uptime");
+    world.press("Enter");
+    world.write("14");
+    world.press("Enter");
+    assert!(!world.ordered().iter().any(is_start), "it was typed before anybody could read");
+    world.pass(500);
+    world.write("14");
+    world.press("Enter");
+    assert!(world.ordered().iter().any(is_start));
+    world.model.starting = None;
+    world.write("uptime");
+    world.press("Enter");
+    world.pass(500);
+    world.press("y");
+    assert!(!world.ordered().iter().any(is_start));
+    assert_eq!(world.model.command.value(), "uptime", "the line is kept");
+}
+
+#[test]
+fn a_destructive_command_and_old_picks_are_asked_about_at_any_count() {
+    let destructive = vec![regex::Regex::new("reboot").unwrap()];
+    let mut world = World::with((120, 40), Settings { destructive, ..Settings::default() });
+    world.connect();
+    world.agents(vec![agent("web-1")]);
+    world.press("i");
+    world.write("sudo reboot");
+    world.press("Enter");
+    assert!(
+        matches!(world.model.overlays.last(), Some(Overlay::Question(question)) if question.expects == "web-1")
+    );
+    let mut world = World::with_agents((120, 40), 3);
+    world.press("space space");
+    world.pass(11 * 60 * 1000);
+    world.press("i");
+    world.write("uptime");
+    world.press("Enter");
+    assert!(world.says("were picked 11:00 ago"));
+}
+
+#[test]
+fn enter_while_disconnected_sends_nothing_now_or_later() {
+    let mut world = World::with_agents((120, 40), 3);
+    world.press("i");
+    world.write("uptime");
+    world.put(Msg::Disconnected { reason: "it ends".to_owned(), retry_ms: 4_000 });
+    world.press("Enter");
+    assert!(world.says("Your line is kept; nothing was sent"));
+    world.pass(5_000);
+    world.connect();
+    world.pass(5_000);
+    assert!(!world.ordered().iter().any(is_start));
+    assert_eq!(world.model.command.value(), "uptime");
+}
+
+#[test]
+fn an_agent_that_is_gone_starts_nothing_and_enter_runs_on_the_others() {
+    let mut world = World::with_agents((120, 40), 4);
+    world.press("a i");
+    world.write("uptime");
+    world.press("Enter");
+    let Some(Cmd::Start { id, .. }) = world.ordered().into_iter().find(is_start) else { panic!() };
+    world.put(Msg::TargetChanged(id, vec!["web-3".to_owned()]));
+    assert!(world.says("web-3 is gone, or has a new key, since this was shown"));
+    assert_eq!(world.model.command.value(), "uptime");
+    world.press("Enter");
+    let Some(Cmd::Start { whom, .. }) = world.ordered().into_iter().find(is_start) else { panic!() };
+    assert_eq!(whom.agents.len(), 3);
+}
+
+#[test]
+fn a_start_whose_answer_was_lost_is_looked_for_and_never_sent_twice() {
+    for begun in [true, false] {
+        let mut world = World::with_agents((120, 40), 1);
+        world.press("i");
+        world.write("uptime");
+        world.press("Enter");
+        let Some(Cmd::Start { id, .. }) = world.ordered().into_iter().find(is_start) else { panic!() };
+        world.put(Msg::StartUnknown(id));
+        world.put(Msg::Disconnected { reason: "it ends".to_owned(), retry_ms: 1_000 });
+        world.connect();
+        let runs =
+            if begun { vec![Run { id, tasks: Vec::new(), ..run(9, 1, "uptime") }] } else { Vec::new() };
+        world.put(Msg::Runs { runs, is_complete: true });
+        assert!(!world.ordered().iter().any(is_start));
+        assert_eq!(world.model.command.value(), if begun { "" } else { "uptime" });
+        assert_eq!(world.model.open.is_some(), begun);
+    }
+}
+
+#[test]
+fn an_enter_inside_of_a_burst_is_a_new_line() {
+    let mut world = World::with_agents((120, 40), 1);
+    world.press("i");
+    world.write("one");
+    world.put(Msg::Key(key("Enter"), true));
+    world.write("two");
+    world.put(Msg::Paste("three\nfour\n".to_owned()));
+    assert!(!world.ordered().iter().any(is_start));
+    assert_eq!(world.model.command.value(), "one\ntwothree\nfour");
+}
+
+#[test]
+fn a_paste_outside_of_text_waits_in_the_command_line() {
+    let mut world = World::with_agents((120, 40), 1);
+    world.put(Msg::Paste("reboot\n".to_owned()));
+    assert!(!world.ordered().iter().any(is_start));
+    assert_eq!((world.model.focus, world.model.command.value().as_str()), (Focus::Command, "reboot"));
+}
+
+#[test]
+fn only_what_is_on_the_screen_is_followed_and_a_disconnect_goes_on_where_it_stopped() {
+    let mut world = sketch((80, 24));
+    world.press("2 g");
+    let followed: Vec<Followed> = world.model.following.iter().map(|key| key.what).collect();
+    assert_eq!(followed, [Followed::Pane(1)], "the task under the cursor");
+    world.press("v v");
+    assert_eq!(world.model.following.iter().next().map(|key| key.what), Some(Followed::Stream));
+    world.press("v Enter");
+    let full = FollowKey { run: world.model.open.as_ref().unwrap().run.id, what: Followed::Full(1) };
+    assert!(world.model.following.contains(&full));
+    world.put(Msg::Output { key: full, task: 1, frames: vec![frame(0, "one\ntwo\n")], cursor: 8 });
+    world.put(Msg::Disconnected { reason: "it ends".to_owned(), retry_ms: 1 });
+    world.ordered();
+    world.connect();
+    let again = world.ordered().into_iter().find_map(|cmd| match cmd {
+        Cmd::Follow { key, from_offset, .. } if key == full => Some(from_offset),
+        _ => None,
+    });
+    assert_eq!(again, Some(8));
+}
+
+#[test]
+fn cancelling_says_what_it_did() {
+    let mut world = sketch((120, 40));
+    world.press("2 g j j x");
+    let cancelled = world.ordered().into_iter().find_map(|cmd| match cmd {
+        Cmd::Cancel(_, tasks) => Some(tasks),
+        _ => None,
+    });
+    assert_eq!(cancelled, Some(vec![8]));
+    let mut run = world.model.open.as_ref().unwrap().run.clone();
+    let left = vec![Survivor { pid: 4242, state: "disk wait".to_owned() }];
+    end(&mut run, 8, Ending::Cancelled { proof: Some(KillProof { ended: 7, left }), by: "ana".to_owned() });
+    let changed = run.tasks[8].clone();
+    let digest = crate::tui::msg::Digest {
+        id: run.id,
+        run: None,
+        tasks: vec![changed],
+        groups: groups(&run, uname),
+        more_groups: 0,
+        gate: run.gate.clone(),
+        ended_ms: None,
+    };
+    world.put(Msg::Digest(Box::new(digest)));
+    assert!(
+        world.says("web-9 cancelled, 7 processes ended, 1 left: web-9: pid 4242 in disk wait"),
+        "{}",
+        world.screen()
+    );
+}
+
+#[test]
+fn quitting_asks_when_something_would_be_left_and_esc_closes_layer_by_layer() {
+    let mut world = World::with_agents((80, 24), 2);
+    world.press("q");
+    assert!(world.model.quits.is_some(), "nothing would be lost");
+    let mut world = World::with_agents((80, 24), 2);
+    world.press("space H q q");
+    assert!(world.says("1 agent is picked"));
+    world.pass(500);
+    world.press("n");
+    assert!(world.model.quits.is_none());
+    world.press("q");
+    world.pass(500);
+    world.press("y");
+    assert_eq!(world.model.quits, Some(Vec::new()));
+}
+
+#[test]
+fn what_failed_is_loaded_into_the_line_and_the_old_line_comes_back() {
+    let mut world = sketch((120, 40));
+    world.press("1 i");
+    world.write("precious");
+    world.press("Esc 2 R");
+    assert_eq!(world.model.command.value(), "uname -r");
+    assert_eq!(world.model.whom().target, "web-2");
+    assert!(!world.ordered().iter().any(is_start), "loading runs nothing");
+    world.press("^_");
+    assert_eq!(world.model.command.value(), "precious");
+}
+
+#[test]
+fn read_only_starts_and_changes_nothing() {
+    let mut world = World::with((120, 40), Settings { read_only: true, ..Settings::default() });
+    world.connect();
+    world.agents(vec![agent("web-1")]);
+    world.press("i 3 Tab Tab");
+    world.put(Msg::Paste("reboot".to_owned()));
+    assert_ne!(world.model.focus, Focus::Command);
+    assert!(world.says("read-only") && !world.says("Command →"));
+}
+
+#[test]
+fn every_hint_works_where_it_is_shown() {
+    let places: [&str; 12] = ["1", "2", "2 v", "2 v v", "2 Enter", "3", "1 Enter", "H", "?", ":", "@", "1 /"];
+    for place in places {
+        let make = || {
+            let mut world = sketch((120, 40));
+            world.press(place);
+            world.ordered();
+            world
+        };
+        for (name, hint) in hints(&make().model) {
+            let mut world = make();
+            let binding = keymap::find(world.model.context(), key(name)).expect(hint);
+            assert!(world.model.may(binding.action).is_ok(), "{place}: {name} {hint}");
+            let before = format!("{:?}", world.model);
+            world.press(name);
+            let is_done = format!("{:?}", world.model) != before || !world.cmds.is_empty();
+            assert!(is_done || name == "G", "{place}: {name} ({hint}) does nothing");
+        }
+    }
+}
+
+#[test]
+fn keys_are_written_as_they_are_read() {
+    for binding in BINDINGS {
+        for name in binding.keys {
+            assert_eq!(key(name).to_string(), *name);
+        }
+    }
+}
+
+#[test]
+fn a_click_moves_the_cursor_and_the_wheel_scrolls() {
+    let mut world = sketch((120, 40));
+    let fleet = world.model.layout.fleet;
+    world.put(Msg::Click(fleet.x + 5, fleet.y + 3));
+    assert_eq!((world.model.focus, world.model.fleet.cursor_place()), (Focus::Fleet, Some(3)));
+    world.put(Msg::Wheel(fleet.x + 5, fleet.y, false));
+    assert_eq!(world.model.fleet.cursor_place(), Some(6));
+    let rows = world.model.layout.run;
+    world.put(Msg::Click(rows.x + 3, rows.y + 1));
+    assert_eq!(world.model.open.as_ref().unwrap().rows.cursor(), 1);
+}
+
+/// Something that happens.
+fn happening() -> impl Strategy<Value = Msg> {
+    let keys: Vec<&str> = BINDINGS.iter().flat_map(|binding| binding.keys).copied().collect();
+    let letters = "abcdefghijklmnopqrstuvwxyz0123456789 /:@[]*{}\"'\\漢🦥";
+    let signs: Vec<String> = letters.chars().map(String::from).collect();
+    prop_oneof![
+        6 => (proptest::sample::select(keys), any::<bool>()).prop_map(|(name, more)| Msg::Key(key(name), more)),
+        2 => proptest::sample::select(signs).prop_map(|sign| Msg::Key(key(&sign), false)),
+        1 => ".{0,40}".prop_map(Msg::Paste),
+        1 => (0u16..200, 0u16..60).prop_map(|(x, y)| Msg::Click(x, y)),
+        1 => (0u16..200, 0u16..60, any::<bool>()).prop_map(|(x, y, up)| Msg::Wheel(x, y, up)),
+        1 => any::<bool>().prop_map(|_| Msg::Disconnected { reason: "gone".to_owned(), retry_ms: 1_000 }),
+        1 => (1u32..30).prop_map(|n| Msg::Agents {
+            agents: vec![AgentEntry { state: AgentState::Late, ..agent(&format!("web-{n}")) }],
+            gone: vec![format!("web-{}", n + 1).parse().unwrap()],
+            waiting: None,
+            is_complete: true,
+        }),
+        1 => (1u64..40).prop_map(|n| Msg::Runs {
+            runs: vec![Run { tasks: Vec::new(), ..run(n, 3, "true") }],
+            is_complete: true,
+        }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn whatever_is_pressed_and_whatever_comes_nothing_breaks_or_runs_without_its_enter(
+        happenings in proptest::collection::vec((happening(), 0u16..220, 0u16..70, 0u64..2_000), 1..60),
+    ) {
+        let mut world = sketch((120, 40));
+        for (msg, width, height, ms) in happenings {
+            let is_enter = matches!(&msg, Msg::Key(pressed, false) if *pressed == key("Enter"));
+            let was_line = world.model.focus == Focus::Command || !world.model.overlays.is_empty();
+            world.size = (width, height);
+            world.ordered();
+            world.put(msg);
+            let ordered = world.ordered();
+            if ordered.iter().any(is_start) {
+                prop_assert!(is_enter && was_line, "a command was started by a slip");
+            }
+            world.pass(ms);
+            if ms % 7 == 0 {
+                world.connect();
+            }
+            if world.model.quits.take().is_some() {
+                world.model.overlays.clear();
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_is_printed_the_screen_holds_no_more_than_its_windows(
+        pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..2_000), 1..24),
+    ) {
+        let mut world = sketch((200, 60));
+        world.press("2 v");
+        let keys: Vec<FollowKey> = world.model.following.iter().copied().collect();
+        let mut offset = 0;
+        for piece in pieces {
+            for key in &keys {
+                let Followed::Pane(task) = key.what else { continue };
+                let mut frame = frame(offset, "");
+                frame.data = piece.clone().into();
+                world.put(Msg::Output { key: *key, task, frames: vec![frame], cursor: 0 });
+            }
+            offset += piece.len() as u64;
+        }
+        let open = world.model.open.as_ref().unwrap();
+        let held: usize = open.windows.values().map(crate::tui::output::window::Window::size).sum();
+        prop_assert!(held <= open.windows.len() * crate::tui::output::window::PANE.bytes);
+        prop_assert!(world.screen().chars().all(|sign| !sign.is_control() || sign == '\n'));
+    }
+}
+
+#[test]
+fn a_disconnect_loses_neither_text_nor_picks_nor_the_open_run() {
+    let mut world = sketch((120, 40));
+    world.press("1 j j space 2 v 3");
+    world.write("half a li");
+    world.put(Msg::Disconnected { reason: "it ends".to_owned(), retry_ms: 1_000 });
+    assert!(matches!(world.model.connection, Connection::Down { .. }));
+    world.write("ne");
+    world.connect();
+    world.put(Msg::FleetBegins);
+    let agents = (1..=14).map(|n| agent(&format!("web-{n}"))).collect();
+    world.agents(agents);
+    assert_eq!(world.model.command.value(), "half a line");
+    assert_eq!(world.model.fleet.picks.agents.len(), 1);
+    assert_eq!(world.model.open.as_ref().map(|open| (open.run.number, open.view)), Some((412, View::Grid)));
+    assert!(world.now.unix_ms >= BEGIN_MS);
+}

@@ -1,0 +1,48 @@
+//! The screen's laws, without a terminal and without a master.
+
+mod laws;
+mod screens;
+mod world;
+
+use crate::domain::{
+    agent::{AgentState, Facts},
+    name::Labels,
+    roster::AgentEntry,
+};
+
+/// An agent that is well.
+pub(in crate::tui) fn agent(name: &str) -> AgentEntry {
+    let label =
+        |key: &str, value: &str| (key.to_owned().try_into().unwrap(), value.to_owned().try_into().unwrap());
+    AgentEntry {
+        name: name.parse().unwrap(),
+        state: AgentState::Active,
+        direct: Some(false),
+        link_reason: "the agent did not ask for a direct link".to_owned(),
+        address: "10.0.0.7:40512".to_owned(),
+        direct_address: String::new(),
+        version: "0.1.0".to_owned(),
+        labels: Labels::from([label("role", "web"), label("dc", "ams")]),
+        set_labels: Labels::new(),
+        last_seen_ms: 1_795_442_530_000,
+        fingerprint: "4F2A9C0D".repeat(8),
+        hint: String::new(),
+        trust: "by token".to_owned(),
+        facts: Some(Facts {
+            os: "Debian 12".to_owned(),
+            kernel: "6.1.0-18-amd64".to_owned(),
+            architecture: "x86_64".to_owned(),
+            cpus: 4,
+            cpu_percent: 12.0,
+            memory_total: 8_000_000_000,
+            memory_available: 5_000_000_000,
+            load1: 0.4,
+            uptime_s: 200_000,
+            hostname: name.to_owned(),
+            running_tasks: 0,
+        }),
+        key_changed: false,
+        offline_since_ms: None,
+        last_run: None,
+    }
+}

@@ -1,0 +1,326 @@
+//! A screen without a terminal and a master that answers what a test says.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use crossterm::event::KeyCode;
+use ratatui::{buffer::Buffer, layout::Rect};
+
+use super::agent;
+use crate::{
+    domain::{
+        agent::AgentState,
+        command::Command,
+        digest::GroupDigest,
+        frame::{Frame, Stream},
+        groups::{
+            Grouping,
+            mask::{Masker, Masks},
+        },
+        ids::RunId,
+        outcome::{Ending, Outcome},
+        roster::AgentEntry,
+        run::{LastRun, Run, Task, TaskState},
+    },
+    tui::{
+        keymap::Key,
+        model::{
+            MasterStatus, Model, Now,
+            run::{FollowKey, Followed},
+        },
+        msg::{Cmd, Digest, Msg},
+        settings::Settings,
+        update::update,
+        view::view,
+    },
+};
+
+/// The moment at which worlds begin.
+pub(super) const BEGIN_MS: u64 = 1_795_442_531_000;
+
+/// A model, its clock, and the size of its screen.
+pub(super) struct World {
+    pub(super) model: Model,
+    pub(super) now: Now,
+    pub(super) size: (u16, u16),
+    /// Everything that was ordered and not taken yet.
+    pub(super) cmds: Vec<Cmd>,
+}
+
+impl World {
+    pub(super) fn new(size: (u16, u16)) -> Self {
+        Self::with(size, Settings { confirm_over: 10, ..Settings::default() })
+    }
+
+    pub(super) fn with(size: (u16, u16), settings: Settings) -> Self {
+        let now = Now { monotonic: Duration::from_secs(100), unix_ms: BEGIN_MS, zone_s: 0 };
+        let mut model = Model::new(settings, "prod".to_owned());
+        model.now = now;
+        Self { model, now, size, cmds: Vec::new() }
+    }
+
+    /// A world whose master is there, with web-1 to web-N.
+    pub(super) fn with_agents(size: (u16, u16), count: u32) -> Self {
+        let mut world = Self::new(size);
+        world.connect();
+        let entries = (1..=count).map(|n| agent(&format!("web-{n}"))).collect();
+        world.agents(entries);
+        world
+    }
+
+    pub(super) fn connect(&mut self) {
+        let status = MasterStatus {
+            hostname: "prod".to_owned(),
+            version: "0.1.0".to_owned(),
+            operator: "ana".to_owned(),
+            ..MasterStatus::default()
+        };
+        self.put(Msg::Connected(Box::new(status)));
+    }
+
+    pub(super) fn agents(&mut self, agents: Vec<AgentEntry>) {
+        self.put(Msg::Agents { agents, gone: Vec::new(), waiting: Some(Vec::new()), is_complete: true });
+    }
+
+    pub(super) fn put(&mut self, msg: Msg) {
+        self.cmds.extend(update(&mut self.model, msg, self.now));
+        // Every message is followed by a frame here, and by what that tells.
+        let mut buffer = Buffer::empty(Rect::new(0, 0, self.size.0, self.size.1));
+        let layout = view(&self.model, &mut buffer);
+        self.cmds.extend(update(&mut self.model, Msg::Drawn(layout), self.now));
+    }
+
+    pub(super) fn pass(&mut self, ms: u64) {
+        self.now.monotonic += Duration::from_millis(ms);
+        self.now.unix_ms += ms;
+        self.put(Msg::Tick);
+    }
+
+    /// Presses keys, as they are written: `^D`, `Enter`, `space`, `x`.
+    pub(super) fn press(&mut self, keys: &str) {
+        for name in keys.split(' ').filter(|name| !name.is_empty()) {
+            self.put(Msg::Key(key(name), false));
+        }
+    }
+
+    /// Types a text, letter by letter.
+    pub(super) fn write(&mut self, text: &str) {
+        for sign in text.chars() {
+            self.put(Msg::Key(Key::plain(KeyCode::Char(sign)), false));
+        }
+    }
+
+    /// What was ordered since this was asked last.
+    pub(super) fn ordered(&mut self) -> Vec<Cmd> {
+        std::mem::take(&mut self.cmds)
+    }
+
+    /// The screen as text.
+    pub(super) fn screen(&self) -> String {
+        let mut buffer = Buffer::empty(Rect::new(0, 0, self.size.0, self.size.1));
+        let _ = view(&self.model, &mut buffer);
+        let rows = (0..self.size.1).map(|y| {
+            let mut row = String::new();
+            let mut skip = 0;
+            for x in 0..self.size.0 {
+                let symbol = buffer[(x, y)].symbol();
+                if skip > 0 {
+                    skip -= 1;
+                    continue;
+                }
+                skip = crate::domain::text::width(symbol).saturating_sub(1);
+                row.push_str(symbol);
+            }
+            row.trim_end().to_owned()
+        });
+        rows.collect::<Vec<_>>().join("\n")
+    }
+
+    /// Whether the screen says something.
+    pub(super) fn says(&self, text: &str) -> bool {
+        self.screen().contains(text)
+    }
+
+    /// Tells how a run is: its tasks, and who printed the same.
+    pub(super) fn digest(&mut self, run: &Run, groups: Vec<GroupDigest>) {
+        let digest = Digest {
+            id: run.id,
+            run: Some(run.clone()),
+            tasks: Vec::new(),
+            groups,
+            more_groups: 0,
+            gate: run.gate.clone(),
+            ended_ms: run.ended_ms,
+        };
+        self.put(Msg::Digest(Box::new(digest)));
+    }
+
+    /// Answers everything that is followed with what tasks printed.
+    pub(super) fn print(&mut self, printed: impl Fn(u32) -> &'static str) {
+        let keys: Vec<FollowKey> = self.model.following.iter().copied().collect();
+        for key in keys {
+            let tasks = match key.what {
+                Followed::Pane(task) | Followed::Full(task) => vec![task],
+                Followed::Stream => self
+                    .model
+                    .open
+                    .as_ref()
+                    .map_or_else(Vec::new, |open| open.run.tasks.iter().map(|task| task.index).collect()),
+            };
+            for task in tasks {
+                let frames = vec![frame(0, printed(task))];
+                self.put(Msg::Output { key, task, frames, cursor: 1 });
+            }
+        }
+    }
+}
+
+pub(super) fn frame(offset: u64, text: &str) -> Frame {
+    Frame { stream: Stream::Stdout, offset, time_ns: 0, data: Bytes::copy_from_slice(text.as_bytes()) }
+}
+
+/// The key that is written like this.
+pub(super) fn key(name: &str) -> Key {
+    let plain = |code| Key { code, ctrl: false };
+    match name {
+        "space" => plain(KeyCode::Char(' ')),
+        "Enter" => plain(KeyCode::Enter),
+        "Esc" => plain(KeyCode::Esc),
+        "Tab" => plain(KeyCode::Tab),
+        "S-Tab" => plain(KeyCode::BackTab),
+        "↑" => plain(KeyCode::Up),
+        "↓" => plain(KeyCode::Down),
+        "←" => plain(KeyCode::Left),
+        "→" => plain(KeyCode::Right),
+        "PgUp" => plain(KeyCode::PageUp),
+        "PgDn" => plain(KeyCode::PageDown),
+        "Home" => plain(KeyCode::Home),
+        "End" => plain(KeyCode::End),
+        "Backspace" => plain(KeyCode::Backspace),
+        name => match name.strip_prefix('^') {
+            Some(letter) if !letter.is_empty() => {
+                let sign = letter.chars().next().unwrap().to_ascii_lowercase();
+                Key { code: KeyCode::Char(sign), ctrl: true }
+            }
+            _ => plain(KeyCode::Char(name.chars().next().unwrap())),
+        },
+    }
+}
+
+/// A run on web-1 to web-N of which all tasks run.
+pub(super) fn run(number: u64, tasks: u32, command: &str) -> Run {
+    let task = |n: u32| Task {
+        state: TaskState::Running,
+        started_ms: Some(BEGIN_MS - 72_000),
+        ..Task::queued(n, format!("web-{}", n + 1).parse().unwrap())
+    };
+    Run {
+        id: RunId::from_parts(BEGIN_MS, u128::from(number)),
+        number,
+        operator: "ana".to_owned(),
+        target: "@role:web".to_owned(),
+        command: Command::new(vec![command.as_bytes().to_vec()]).unwrap(),
+        created_ms: BEGIN_MS - 72_000,
+        unfinished: tasks,
+        ..Run::for_tests((0..tasks).map(task).collect())
+    }
+}
+
+/// Ends a task.
+pub(super) fn end(run: &mut Run, index: u32, ending: Ending) -> Outcome {
+    let outcome = Outcome::from(ending);
+    let task = &mut run.tasks[index as usize];
+    task.state = TaskState::Ended(outcome.clone());
+    task.duration_ns = 100_000_000;
+    run.unfinished -= 1;
+    run.succeeded += u32::from(outcome.is_success());
+    outcome
+}
+
+/// Groups of a run's tasks, by what they printed, as the master works them out.
+pub(super) fn groups(run: &Run, printed: impl Fn(u32) -> &'static str) -> Vec<GroupDigest> {
+    let maskers = run.tasks.iter().map(|_| Masker::new(Masks::default(), [])).collect();
+    let mut grouping = Grouping::new(maskers);
+    for task in &run.tasks {
+        let text = printed(task.index);
+        if !text.is_empty() {
+            grouping.feed(task.index, Stream::Stdout, text.as_bytes(), BEGIN_MS - 60_000);
+        }
+        if let Some(outcome) = task.state.outcome() {
+            grouping.end(task.index, outcome.clone());
+        }
+    }
+    let digest = |group: crate::domain::groups::Group| GroupDigest {
+        outcome: group.outcome,
+        example: group.example,
+        lines: group.lines,
+        parting: group.parted,
+        is_long: group.long,
+        last_output_ms: None,
+        first_line: grouping.first_line(group.example).map(|(_, line)| line.to_vec()).unwrap_or_default(),
+        last_line: grouping.last_line(group.example).map(<[u8]>::to_vec).unwrap_or_default(),
+        quiet: group
+            .tasks
+            .iter()
+            .filter(|index| run.tasks[**index as usize].state == TaskState::Running)
+            .map(|index| (*index, grouping.last_output_ms(*index).unwrap_or(BEGIN_MS - 72_000)))
+            .collect(),
+        tasks: group.tasks,
+    };
+    grouping.groups().into_iter().map(digest).collect()
+}
+
+/// What the tasks of the sketch print.
+pub(super) fn uname(task: u32) -> &'static str {
+    match task {
+        1 => "bash: line 1: uname: command not found\n",
+        2 | 8 => "",
+        11 | 12 => "5.15.0-91-generic\n",
+        _ => "6.1.0-18-amd64\n",
+    }
+}
+
+/// The fleet and the run of the sketch: fourteen of seventeen, of which one failed, one has no contact, one is silent
+/// and two differ.
+pub(super) fn sketch(size: (u16, u16)) -> World {
+    sketch_with(size, Settings { confirm_over: 10, ..Settings::default() })
+}
+
+pub(super) fn sketch_with(size: (u16, u16), settings: Settings) -> World {
+    let mut world = World::with(size, settings);
+    world.connect();
+    let mut run = run(412, 14, "uname -r");
+    end(&mut run, 1, Ending::Exited(127));
+    run.tasks[2].no_contact_since_ms = Some(BEGIN_MS - 41_000);
+    for index in (0..14).filter(|index| ![1, 2, 8].contains(index)) {
+        end(&mut run, index, Ending::Exited(0));
+    }
+    let mut agents: Vec<AgentEntry> = (1..=14).map(|n| agent(&format!("web-{n}"))).collect();
+    agents.extend(["db-1", "db-2"].map(agent));
+    for (entry, task) in agents.iter_mut().zip(&run.tasks) {
+        let last = LastRun::new(task);
+        entry.last_run = Some(LastRun { number: 412, operator: "ana".to_owned(), ..last });
+    }
+    agents[2].state = AgentState::Offline;
+    agents[2].facts = None;
+    agents[2].direct = None;
+    agents[2].offline_since_ms = Some(BEGIN_MS - 41_000);
+    agents[2].hint = "not connected; is it running, and does it reach this master?".to_owned();
+    agents[6].state = AgentState::Late;
+    agents[6].direct_address = "192.168.1.17:50052".to_owned();
+    agents[6].link_reason =
+        "192.168.1.17:50052 does not answer: connection refused; using the tunnel".to_owned();
+    let mut waiting = agent("web-15");
+    waiting.state = AgentState::Pending;
+    waiting.direct = None;
+    waiting.last_seen_ms = BEGIN_MS - 30_000;
+    waiting.labels.clear();
+    world.put(Msg::Agents { agents, gone: Vec::new(), waiting: Some(vec![waiting]), is_complete: true });
+    let summary = Run { tasks: Vec::new(), ..run.clone() };
+    world.put(Msg::Runs { runs: vec![summary], is_complete: true });
+    world.press("[");
+    let groups = groups(&run, uname);
+    world.digest(&run, groups);
+    world.print(uname);
+    world
+}

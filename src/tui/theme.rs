@@ -1,0 +1,224 @@
+//! Colours and glyphs: what they say is said in words too. The sixteen colours of the terminal are used, so that the
+//! screen fits whatever theme a person has.
+
+use ratatui::style::{Color, Modifier, Style};
+
+use super::settings::Depth;
+
+/// What a style says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tone {
+    /// Nothing special.
+    Plain,
+    /// All is well.
+    Good,
+    /// Needs a person.
+    Bad,
+    /// Needs patience.
+    Waiting,
+    /// Goes on.
+    Running,
+    /// Beside the point.
+    Dim,
+    /// A title.
+    Strong,
+    /// A key that can be pressed.
+    Key,
+    /// The row under the cursor of what has the keys.
+    Cursor,
+    /// One of several names.
+    Name(usize),
+}
+
+/// How things look.
+#[derive(Clone, Copy, Debug)]
+pub struct Theme {
+    /// How many colours there are.
+    pub depth: Depth,
+    /// Glyphs of ASCII only.
+    pub ascii: bool,
+    /// Everything is dimmed: what is shown may be old.
+    pub is_stale: bool,
+}
+
+/// Colours of agents' names, readable on dark and on light.
+const NAMES: [Color; 6] =
+    [Color::Cyan, Color::Yellow, Color::Magenta, Color::Green, Color::Blue, Color::LightCyan];
+
+impl Theme {
+    /// The style of a tone.
+    #[must_use]
+    pub fn style(self, tone: Tone) -> Style {
+        let plain = Style::default();
+        let coloured = |colour: Color| if self.depth == Depth::None { plain } else { plain.fg(colour) };
+        let style = match tone {
+            Tone::Plain => plain,
+            Tone::Good => coloured(Color::Green),
+            Tone::Bad => coloured(Color::Red).add_modifier(Modifier::BOLD),
+            Tone::Waiting => coloured(Color::Yellow),
+            Tone::Running => coloured(Color::Cyan),
+            Tone::Dim => plain.add_modifier(Modifier::DIM),
+            Tone::Strong => plain.add_modifier(Modifier::BOLD),
+            Tone::Key => coloured(Color::Cyan).add_modifier(Modifier::BOLD),
+            Tone::Cursor => plain.add_modifier(Modifier::REVERSED),
+            Tone::Name(place) => coloured(NAMES[place % NAMES.len()]),
+        };
+        if self.is_stale { style.add_modifier(Modifier::DIM) } else { style }
+    }
+
+    /// A style of a command's output, with no more colours than there are.
+    #[must_use]
+    pub fn output(self, style: Style) -> Style {
+        let fit = |colour: Option<Color>| colour.and_then(|colour| self.colour(colour));
+        let style = Style { fg: fit(style.fg), bg: fit(style.bg), ..style };
+        if self.is_stale { style.add_modifier(Modifier::DIM) } else { style }
+    }
+
+    fn colour(self, colour: Color) -> Option<Color> {
+        match (self.depth, colour) {
+            (Depth::None, _) => None,
+            (Depth::Sixteen, Color::Rgb(red, green, blue)) => Some(nearest(red, green, blue)),
+            (Depth::Sixteen, Color::Indexed(index)) => Some(nearest_indexed(index)),
+            (Depth::Indexed, Color::Rgb(red, green, blue)) => Some(Color::Indexed(cube(red, green, blue))),
+            (_, colour) => Some(colour),
+        }
+    }
+
+    /// Text as this terminal can show it.
+    #[must_use]
+    pub fn text(self, text: &str) -> std::borrow::Cow<'_, str> {
+        use std::borrow::Cow;
+        if !self.ascii || text.is_ascii() {
+            return Cow::Borrowed(text);
+        }
+        let mut plain = String::with_capacity(text.len());
+        for sign in text.chars() {
+            plain.push_str(match sign {
+                '●' => "*",
+                '◐' | '─' | '·' => "-",
+                '○' => "o",
+                '◇' | '┬' | '┴' | '┷' | '┼' => "+",
+                '▽' => "v",
+                '▸' => ">",
+                '▌' => "]",
+                '✓' => "ok",
+                '✗' => "x",
+                '⊘' => "/",
+                '━' => "=",
+                '│' | '▏' => "|",
+                '…' => "~",
+                '→' => "->",
+                '←' => "<-",
+                '↑' => "Up",
+                '↓' => "Down",
+                other => {
+                    plain.push(if other.is_ascii() { other } else { '?' });
+                    continue;
+                }
+            });
+        }
+        Cow::Owned(plain)
+    }
+
+    /// The mark where a text was cut.
+    #[must_use]
+    pub fn mark(self) -> &'static str {
+        if self.ascii { "~" } else { "…" }
+    }
+}
+
+/// The tone of a glyph that stands for a state.
+#[must_use]
+pub fn tone_of_glyph(glyph: char) -> Tone {
+    match glyph {
+        '✓' | '●' => Tone::Good,
+        '✗' | '?' | '○' => Tone::Bad,
+        '⊘' | '~' | '◐' | '◇' | '▽' => Tone::Waiting,
+        '▸' => Tone::Running,
+        _ => Tone::Plain,
+    }
+}
+
+/// The colour of an agent's name: always the same for the same name.
+#[must_use]
+pub fn name_tone(name: &str) -> Tone {
+    let hash = name.bytes().fold(7usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(usize::from(byte)));
+    Tone::Name(hash % NAMES.len())
+}
+
+/// The sixteen colours as terminals commonly show them.
+const SIXTEEN: [(Color, [u8; 3]); 16] = [
+    (Color::Black, [0, 0, 0]),
+    (Color::Red, [205, 0, 0]),
+    (Color::Green, [0, 205, 0]),
+    (Color::Yellow, [205, 205, 0]),
+    (Color::Blue, [0, 0, 238]),
+    (Color::Magenta, [205, 0, 205]),
+    (Color::Cyan, [0, 205, 205]),
+    (Color::Gray, [229, 229, 229]),
+    (Color::DarkGray, [127, 127, 127]),
+    (Color::LightRed, [255, 0, 0]),
+    (Color::LightGreen, [0, 255, 0]),
+    (Color::LightYellow, [255, 255, 0]),
+    (Color::LightBlue, [92, 92, 255]),
+    (Color::LightMagenta, [255, 0, 255]),
+    (Color::LightCyan, [0, 255, 255]),
+    (Color::White, [255, 255, 255]),
+];
+
+fn nearest(red: u8, green: u8, blue: u8) -> Color {
+    let distance = |known: &[u8; 3]| -> u32 {
+        known.iter().zip([red, green, blue]).map(|(a, b)| u32::from(a.abs_diff(b)).pow(2)).sum()
+    };
+    let found = SIXTEEN.iter().min_by_key(|(_, known)| distance(known));
+    found.map_or(Color::Gray, |(colour, _)| *colour)
+}
+
+/// Levels of the 6x6x6 cube of the 256 colours.
+const LEVELS: [u8; 6] = [0, 95, 135, 175, 215, 255];
+
+fn nearest_indexed(index: u8) -> Color {
+    match index {
+        0..16 => SIXTEEN[usize::from(index)].0,
+        16..232 => {
+            let at = index - 16;
+            let level = |place: u8| LEVELS[usize::from(place)];
+            nearest(level(at / 36), level(at / 6 % 6), level(at % 6))
+        }
+        _ => {
+            let grey = 8 + (index - 232) * 10;
+            nearest(grey, grey, grey)
+        }
+    }
+}
+
+fn cube(red: u8, green: u8, blue: u8) -> u8 {
+    let place = |value: u8| -> u8 {
+        let nearest = (0u8..6).min_by_key(|place| LEVELS[usize::from(*place)].abs_diff(value));
+        nearest.unwrap_or(0)
+    };
+    16 + 36 * place(red) + 6 * place(green) + place(blue)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_gets_no_more_colours_than_there_are() {
+        let theme = |depth| Theme { depth, ascii: false, is_stale: false };
+        let style = Style::default().fg(Color::Rgb(250, 10, 5));
+        assert_eq!(theme(Depth::None).output(style).fg, None);
+        assert_eq!(theme(Depth::Sixteen).output(style).fg, Some(Color::LightRed));
+        assert_eq!(theme(Depth::Indexed).output(style).fg, Some(Color::Indexed(196)));
+        assert_eq!(theme(Depth::True).output(style).fg, style.fg);
+        let indexed = Style::default().fg(Color::Indexed(208));
+        assert_eq!(theme(Depth::Sixteen).output(indexed).fg, Some(Color::Yellow));
+    }
+
+    #[test]
+    fn ascii_has_a_sign_for_every_glyph() {
+        let theme = Theme { depth: Depth::None, ascii: true, is_stale: false };
+        assert_eq!(theme.text("● ◐ ○ ◇ ▽ ▸ ~ ✓ ✗ ⊘ ?"), "* - o + v > ~ ok x / ?");
+    }
+}

@@ -1,0 +1,449 @@
+//! Doing what a key, or the palette, says.
+
+use super::{
+    super::{
+        keymap::Action,
+        model::{
+            Asked, Focus, Model, Overlay, Prompt, PromptKind,
+            fleet::SortBy,
+            run::{Output, View},
+        },
+        msg::Cmd,
+    },
+    editing, loading, moving, picking, prompts, questions, starting,
+};
+use crate::domain::{groups::mask::Masks, name::AgentName, plan::GateState, text::plural};
+
+/// Does it. Whether it may be done was asked before.
+pub(super) fn perform(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
+    use Action as A;
+    match action {
+        A::NextPane => next_pane(model, true),
+        A::PreviousPane => next_pane(model, false),
+        A::GoFleet => focus(model, Focus::Fleet),
+        A::GoRun => focus(model, Focus::Run),
+        A::GoCommand => enter_command(model),
+        A::Down
+        | A::Up
+        | A::First
+        | A::Last
+        | A::HalfDown
+        | A::HalfUp
+        | A::PageDown
+        | A::PageUp
+        | A::Left
+        | A::Right => moving::go(model, action, cmds),
+        A::ScrollUp => moving::scroll_run(model, false, cmds),
+        A::ScrollDown => moving::scroll_run(model, true, cmds),
+        A::Pick => picking::pick(model),
+        A::PickRange => picking::range(model),
+        A::PickShown => picking::shown(model),
+        A::Unpick => picking::unpick(model),
+        A::Invert => picking::invert(model),
+        A::PickTarget => prompts::open(model, PromptKind::Target),
+        A::Filter if matches!(model.overlays.last(), Some(Overlay::History { .. })) => {
+            prompts::open(model, PromptKind::HistoryFilter);
+        }
+        A::Filter => prompts::open(model, PromptKind::Filter),
+        A::Search => prompts::open(model, PromptKind::Search),
+        A::SearchNext => moving::next_match(model, true, cmds),
+        A::SearchPrevious => moving::next_match(model, false, cmds),
+        A::Close => close(model),
+        A::Quit => close_or_quit(model, cmds),
+        A::Open => open(model, cmds),
+        A::NextView => next_view(model),
+        A::NextAttention => moving::attention(model, true),
+        A::PreviousAttention => moving::attention(model, false),
+        A::Zoom => model.is_zoomed = !model.is_zoomed,
+        A::Sort => {
+            let at = SortBy::ALL.iter().position(|sort| *sort == model.fleet.sort).unwrap_or(0);
+            model.fleet.sort = SortBy::ALL[(at + 1) % SortBy::ALL.len()];
+            model.fleet.is_stale = true;
+        }
+        A::PreviousRun => loading::other_run(model, false),
+        A::NextRun => loading::other_run(model, true),
+        A::Follow => moving::follow(model),
+        A::Wrap => model.look.wraps = !model.look.wraps,
+        A::Times => model.look.has_times = !model.look.has_times,
+        A::Streams => {
+            model.look.streams = model.look.streams.next();
+            model.say(model.look.streams.word());
+        }
+        A::Masks => next_masks(model),
+        A::Unfold => {
+            if let Some(open) = &mut model.open {
+                open.rows.is_unfolded = !open.rows.is_unfolded;
+                open.rows.update(&open.run, &open.groups, model.now.monotonic, model.now.unix_ms);
+            }
+        }
+        A::CancelRow => cancel(model, false, cmds),
+        A::CancelRun => cancel(model, true, cmds),
+        A::LoadAgain => loading::load(model, false),
+        A::LoadFailed => loading::load(model, true),
+        A::Difference => {
+            if let Some(open) = &mut model.open {
+                open.is_diff = !open.is_diff;
+                open.preview_top = None;
+            }
+        }
+        A::Save => save(model, cmds),
+        A::Pager => pager(model, cmds),
+        A::CopyRow => copy(model, cmds),
+        A::CopyReport => {
+            if let Some(open) = &model.open {
+                let text = loading::report(open, model.now.zone_s, model.now.unix_ms);
+                cmds.push(Cmd::Copy(text, format!("a report of run {}", open.run.number)));
+            }
+        }
+        A::Promote => cmds.extend(model.open.as_ref().map(|open| Cmd::Promote(open.run.id))),
+        A::StopRun => cmds.extend(model.open.as_ref().map(|open| Cmd::Stop(open.run.id))),
+        A::History => model.overlays.push(Overlay::History { cursor: 0, filter: String::new() }),
+        A::Palette => prompts::open(model, PromptKind::Palette),
+        A::Help => model.overlays.push(Overlay::Help(0)),
+        A::Redraw => cmds.push(Cmd::Redraw),
+        A::Suspend => cmds.push(Cmd::Suspend),
+        A::Interrupt => {
+            let run = model.open.as_ref().filter(|open| open.run.ended_ms.is_none());
+            let cancel = run.map_or_else(String::new, |open| format!(" · X cancels run {}", open.run.number));
+            model.say(format!("q quits{cancel}"));
+        }
+        A::Approve | A::Reject => ask_about_key(model, action == A::Approve),
+        A::Execute => starting::execute(model, cmds),
+        A::NewLine => model.command.text.insert_newline(),
+        A::Complete => editing::complete(model),
+        A::Past => prompts::open(model, PromptKind::Past),
+        A::Options => prompts::open(model, PromptKind::Options),
+        A::Editor => cmds.push(Cmd::Edit(model.command.value())),
+        A::Prefix => model.command.has_prefix = true,
+        A::ClearOrLeave if !model.command.value().is_empty() => model.command.clear(),
+        A::DeleteOrLeave if !model.command.value().is_empty() => {
+            model.command.text.delete_next_char();
+        }
+        A::ClearOrLeave | A::DeleteOrLeave | A::Leave => leave_command(model),
+        A::Older | A::Newer => {
+            let row = model.command.text.cursor().0;
+            let older = action == A::Older;
+            let is_edge = if older { row == 0 } else { row + 1 >= model.command.rows() };
+            if is_edge {
+                model.command.browse(older);
+            } else {
+                let to = if older { tui_textarea::CursorMove::Up } else { tui_textarea::CursorMove::Down };
+                model.command.text.move_cursor(to);
+            }
+        }
+        A::Undo => match model.overlays.last_mut() {
+            Some(Overlay::Prompt(prompt)) => {
+                prompt.text.undo();
+                prompts::changed(model);
+            }
+            _ => model.command.undo(),
+        },
+        A::Accept => prompts::accept(model, cmds),
+        A::Abandon => prompts::abandon(model),
+        A::ChoiceDown => prompts::choose(model, 1),
+        A::ChoiceUp => prompts::choose(model, -1),
+        A::AddAgent => cmds.push(Cmd::MakeJoinLine),
+        A::Label => prompts::open(model, PromptKind::Label),
+        A::StopAgents => ask_about_agents(model, true),
+        A::DeleteAgents => ask_about_agents(model, false),
+        A::ShowLog => model.say(format!("this program's log: {}", model.settings.log)),
+    }
+}
+
+/// Gives the keys to a pane.
+pub(super) fn focus(model: &mut Model, focus: Focus) {
+    model.focus = focus;
+    match focus {
+        Focus::Fleet => {
+            model.room = Focus::Fleet;
+            model.command.frozen = None;
+        }
+        Focus::Run => model.room = Focus::Run,
+        Focus::Command => {}
+    }
+    model.overlays.retain(|overlay| matches!(overlay, Overlay::Question(_)));
+}
+
+/// Gives the keys to the command line. With nobody picked, it is for the agent under the cursor, from now on.
+pub(super) fn enter_command(model: &mut Model) {
+    let from_run = model.focus == Focus::Run;
+    if model.focus != Focus::Command && model.fleet.picks.agents.is_empty() {
+        let details = match model.overlays.last() {
+            Some(Overlay::Details { row, .. }) => Some(row.clone()),
+            _ => None,
+        };
+        if let Some(row) = details {
+            model.fleet.cursor = Some(row);
+        }
+        if model.command.frozen.is_none() || !from_run {
+            model.command.frozen = Some(model.whom_at_cursor());
+        }
+    }
+    focus(model, Focus::Command);
+}
+
+fn leave_command(model: &mut Model) {
+    let to = if model.room == Focus::Run && model.open.is_some() { Focus::Run } else { Focus::Fleet };
+    focus(model, to);
+}
+
+fn next_pane(model: &mut Model, forwards: bool) {
+    let all = [Focus::Fleet, Focus::Run, Focus::Command];
+    let at = all.iter().position(|pane| *pane == model.focus).unwrap_or(0);
+    let may = |pane: Focus, model: &Model| match pane {
+        Focus::Fleet => true,
+        Focus::Run => model.open.is_some(),
+        Focus::Command => !model.settings.read_only,
+    };
+    let next = (1..=3)
+        .map(|step| all[if forwards { (at + step) % 3 } else { (at + 3 - step) % 3 }])
+        .find(|pane| may(*pane, model));
+    match next {
+        Some(Focus::Command) => enter_command(model),
+        Some(pane) => focus(model, pane),
+        None => {}
+    }
+}
+
+fn next_view(model: &mut Model) {
+    let shows_both = model.layout.shows_both;
+    let Some(open) = &mut model.open else { return };
+    open.output = None;
+    let at = View::ALL.iter().position(|view| *view == open.view).unwrap_or(0);
+    open.view = View::ALL[(at + 1) % View::ALL.len()];
+    open.give_places();
+    if open.view == View::Grid && !shows_both {
+        let current = open.rows.current().map(|row| row.example);
+        open.pane = current.and_then(|task| open.places.iter().position(|place| *place == task)).unwrap_or(0);
+    }
+    focus(model, Focus::Run);
+}
+
+fn next_masks(model: &mut Model) {
+    let Some(open) = &mut model.open else { return };
+    let all = ["", "times", "names", "numbers", "names,times", "names,times,numbers"];
+    let now = open.masks.to_string();
+    let at = all.iter().position(|masks| masks.parse::<Masks>().is_ok_and(|masks| masks.to_string() == now));
+    open.masks = all[at.map_or(1, |at| (at + 1) % all.len())].parse().unwrap_or_default();
+    let text = if open.masks.any() {
+        format!("compared without {}", open.masks)
+    } else {
+        "compared whole".to_owned()
+    };
+    // Watched anew, with the new masks.
+    model.watching = None;
+    model.say(text);
+}
+
+/// Closes the topmost layer; false when there was none.
+fn close_layer(model: &mut Model) -> bool {
+    if model.overlays.pop().is_some() {
+        return true;
+    }
+    if let Some(open) = &mut model.open
+        && model.focus == Focus::Run
+    {
+        if open.output.take().is_some() {
+            return true;
+        }
+        if open.is_diff {
+            open.is_diff = false;
+            return true;
+        }
+    }
+    if model.is_zoomed {
+        model.is_zoomed = false;
+        return true;
+    }
+    if model.focus == Focus::Fleet && !model.fleet.filter.is_empty() {
+        model.fleet.filter.clear();
+        model.fleet.is_stale = true;
+        return true;
+    }
+    if model.focus == Focus::Run {
+        focus(model, Focus::Fleet);
+        return true;
+    }
+    false
+}
+
+fn close(model: &mut Model) {
+    model.fleet.range_from = None;
+    if !close_layer(model) {
+        model.say("q quits");
+    }
+}
+
+fn close_or_quit(model: &mut Model, cmds: &mut Vec<Cmd>) {
+    if close_layer(model) {
+        return;
+    }
+    let own = own_active(model).len();
+    let mut reasons = Vec::new();
+    let picks = model.fleet.picks.agents.len();
+    if picks > 0 {
+        reasons.push(format!("{picks} {} picked", if picks == 1 { "agent is" } else { "agents are" }));
+    }
+    if !model.command.is_blank() {
+        reasons.push("the command line is not empty".to_owned());
+    }
+    if own > 0 {
+        reasons.push(format!(
+            "{own} {} of yours {} on",
+            plural("run", own),
+            if own == 1 { "goes" } else { "go" }
+        ));
+    }
+    if reasons.is_empty() {
+        return quit(model, cmds);
+    }
+    let text = format!("Quit? {}.", reasons.join(", "));
+    questions::ask(model, text, "y".to_owned(), Asked::Quit);
+}
+
+fn own_active(model: &Model) -> Vec<u64> {
+    let own = model.active_runs().filter(|run| model.own_runs.contains(&run.id));
+    own.map(|run| run.number).collect()
+}
+
+/// Ends the program, and says how to come back to what goes on.
+pub(super) fn quit(model: &mut Model, cmds: &mut Vec<Cmd>) {
+    let line = |number: u64| format!("run {number} goes on: sloth-runner job attach {number}");
+    model.quits = Some(own_active(model).into_iter().map(line).collect());
+    if !model.command.is_blank() {
+        cmds.push(Cmd::KeepDraft(model.command.value()));
+    }
+    cmds.push(Cmd::Quit);
+}
+
+/// Opens what the cursor is on.
+fn open(model: &mut Model, cmds: &mut Vec<Cmd>) {
+    if let Some(run) = model.history_cursor() {
+        let number = run.number;
+        model.overlays.clear();
+        return loading::open_run(model, number, cmds);
+    }
+    if model.focus == Focus::Fleet {
+        if model.fleet.is_empty() {
+            if model.fleet.is_complete && !model.settings.read_only {
+                cmds.push(Cmd::MakeJoinLine);
+            }
+            return;
+        }
+        let Some(row) = model.fleet.cursor.clone() else { return };
+        if row.waiting.is_none() && model.is_up() {
+            cmds.push(Cmd::Recent(row.name.clone()));
+        }
+        model.overlays.push(Overlay::Details { row, top: 0 });
+        return;
+    }
+    let Some(open) = &mut model.open else { return };
+    if open.output.is_some() {
+        // Of an output that is open already: its agent.
+        let agent = open.current_task().and_then(|task| open.agent(task).cloned());
+        if let Some(name) = agent {
+            if model.is_up() {
+                cmds.push(Cmd::Recent(name.clone()));
+            }
+            let row = super::super::model::fleet::RowKey { name, waiting: None };
+            model.overlays.push(Overlay::Details { row, top: 0 });
+        }
+        return;
+    }
+    if let Some(task) = open.current_task() {
+        let end = open.run.task(task).map_or(0, |task| task.end_offset);
+        open.output = Some(Output::new(task, loading::tail_of(end)));
+    }
+}
+
+fn cancel(model: &mut Model, whole: bool, cmds: &mut Vec<Cmd>) {
+    let Some(open) = &model.open else { return };
+    let tasks =
+        if whole { open.run.tasks.iter().map(|task| task.index).collect() } else { open.current_tasks() };
+    let is_open = |task: &u32| open.run.task(*task).is_some_and(|task| task.state.outcome().is_none());
+    let tasks: Vec<u32> = tasks.into_iter().filter(is_open).collect();
+    let names: Vec<&str> = tasks.iter().filter_map(|task| open.agent(*task)).map(AgentName::as_str).collect();
+    let (id, number, count) = (open.run.id, open.run.number, tasks.len());
+    let indices = if whole { Vec::new() } else { tasks.clone() };
+    if !model.is_up() {
+        let text = starting::disconnected(model).replace("Your line is kept; nothing", "Nothing");
+        return model.complain(text);
+    }
+    if count > model.settings.confirm_over {
+        let expects = questions::expected(&names);
+        let text = format!("Cancel {count} tasks of run {number}?");
+        return questions::ask(model, text, expects, Asked::Cancel(id, indices));
+    }
+    model.say(format!("cancelling {count} {} of run {number} …", plural("task", count)));
+    cmds.push(Cmd::Cancel(id, indices));
+}
+
+fn ask_about_key(model: &mut Model, approves: bool) {
+    let Some(agent) = model.subject() else { return };
+    let (name, digits) = (agent.name.clone(), agent.fingerprint.clone());
+    let row = super::super::model::fleet::RowKey { name: name.clone(), waiting: Some(digits.clone()) };
+    let changed = agent.key_changed;
+    let (text, asked) = if approves {
+        let warning = if changed { " It replaces the key that is known under this name." } else { "" };
+        (format!("Let {name} in with the key {digits}?{warning}"), Asked::Approve(row))
+    } else {
+        (format!("Forget the key {digits} that waits as {name}?"), Asked::Reject(row))
+    };
+    questions::ask(model, text, name.to_string(), asked);
+}
+
+fn ask_about_agents(model: &mut Model, stops: bool) {
+    let whom = model.whom();
+    let names: Vec<String> = whom.agents.iter().map(|(name, _)| name.to_string()).collect();
+    let expects = questions::expected(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let noun = if names.len() == 1 { names[0].clone() } else { format!("{} agents", names.len()) };
+    let (text, asked) = if stops {
+        (format!("Stop {noun} on their machines? They come back only by hand."), Asked::StopAgents(names))
+    } else {
+        (format!("Delete {noun} from the registry? Their keys are forgotten."), Asked::DeleteAgents(names))
+    };
+    questions::ask(model, text, expects, asked);
+}
+
+fn save(model: &mut Model, cmds: &mut Vec<Cmd>) {
+    let Some(open) = &model.open else { return };
+    let tasks =
+        if open.output.is_some() { open.current_task().into_iter().collect() } else { open.current_tasks() };
+    let agents: Vec<AgentName> = tasks.iter().filter_map(|task| open.agent(*task).cloned()).collect();
+    cmds.push(Cmd::Save(open.run.id, open.run.number, agents));
+}
+
+fn pager(model: &mut Model, cmds: &mut Vec<Cmd>) {
+    let Some(open) = &model.open else { return };
+    let agent = open.current_task().and_then(|task| open.agent(task).cloned());
+    cmds.extend(agent.map(|agent| Cmd::Pager(open.run.id, agent, model.look)));
+}
+
+fn copy(model: &mut Model, cmds: &mut Vec<Cmd>) {
+    match model.overlays.last() {
+        Some(Overlay::Notice { copy: Some(copy), .. }) => {
+            return cmds.push(Cmd::Copy(copy.clone(), "the line".to_owned()));
+        }
+        Some(Overlay::Details { row, .. }) => {
+            let name = row.name.to_string();
+            return cmds.push(Cmd::Copy(name.clone(), name));
+        }
+        Some(_) => return,
+        None => {}
+    }
+    let Some(open) = &model.open else { return };
+    if let Some(agent) = open.current_task().and_then(|task| open.agent(task).cloned()) {
+        cmds.push(Cmd::CopyOutput(open.run.id, agent));
+    }
+}
+
+/// Whether the run on the screen waits for an operator.
+#[must_use]
+pub(super) fn is_held(model: &Model) -> bool {
+    model.open.as_ref().is_some_and(|open| matches!(open.run.gate.state, GateState::Held(_)))
+}
+
+/// Asks for a text.
+pub(super) fn prompt(model: &mut Model, kind: PromptKind, text: &str) {
+    model.overlays.push(Overlay::Prompt(Box::new(Prompt::new(kind, text))));
+}

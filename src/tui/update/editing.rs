@@ -1,0 +1,132 @@
+//! Typing: the habits of a shell on top of the text area, completion and pasting.
+
+use crossterm::event::KeyCode;
+use tui_textarea::{CursorMove, TextArea};
+
+use super::super::{
+    keymap::Key,
+    model::{Focus, Model, Overlay},
+};
+use crate::domain::text::plain;
+
+/// Edits a text as a shell does. The text area's own shortcuts are not used: its `^R`, `^U` and `^J` mean other things.
+pub(super) fn edit(text: &mut TextArea<'static>, key: Key) {
+    if let Some(sign) = key.typed() {
+        text.insert_char(sign);
+        return;
+    }
+    match (key.code, key.ctrl) {
+        (KeyCode::Char('a'), true) | (KeyCode::Home, _) => text.move_cursor(CursorMove::Head),
+        (KeyCode::Char('e'), true) | (KeyCode::End, _) => text.move_cursor(CursorMove::End),
+        (KeyCode::Char('b'), true) | (KeyCode::Left, false) => text.move_cursor(CursorMove::Back),
+        (KeyCode::Char('f'), true) | (KeyCode::Right, false) => text.move_cursor(CursorMove::Forward),
+        (KeyCode::Left, true) => text.move_cursor(CursorMove::WordBack),
+        (KeyCode::Right, true) => text.move_cursor(CursorMove::WordForward),
+        (KeyCode::Char('u'), true) => drop(text.delete_line_by_head()),
+        (KeyCode::Char('k'), true) => drop(text.delete_line_by_end()),
+        (KeyCode::Char('w'), true) => drop(text.delete_word()),
+        (KeyCode::Char('y'), true) => drop(text.paste()),
+        (KeyCode::Char('h'), true) | (KeyCode::Backspace, _) => drop(text.delete_char()),
+        (KeyCode::Char('d'), true) | (KeyCode::Delete, _) => drop(text.delete_next_char()),
+        _ => {}
+    }
+}
+
+/// A key in the command line that means nothing else.
+pub(super) fn command_key(model: &mut Model, key: Key) {
+    if key.typed().is_some() {
+        model.command.stop_browsing();
+    }
+    edit(&mut model.command.text, key);
+}
+
+/// Pasted text: into the text that has the focus, else into the command line, where it waits.
+pub(super) fn paste(model: &mut Model, text: &str) {
+    let lines: Vec<String> = text.replace("\r\n", "\n").replace('\r', "\n").split('\n').map(plain).collect();
+    match model.overlays.last_mut() {
+        Some(Overlay::Question(_)) => {}
+        Some(Overlay::Prompt(prompt)) => {
+            prompt.text.insert_str(lines.join(" "));
+            super::prompts::changed(model);
+        }
+        _ if model.settings.read_only => model.complain("this is --read-only: there is no command line"),
+        _ => {
+            if model.focus != Focus::Command {
+                super::act::enter_command(model);
+            }
+            // A line's end at the end of what was pasted would only be an empty line.
+            let lines = if lines.len() > 1 && lines.last().is_some_and(String::is_empty) {
+                &lines[..lines.len() - 1]
+            } else {
+                &lines[..]
+            };
+            model.command.text.insert_str(lines.join("\n"));
+        }
+    }
+}
+
+/// Completes the word at the cursor: `@KEY:VALUE` for labels, else agents' names; the whole line from past commands
+/// where it begins one.
+pub(super) fn complete(model: &mut Model) {
+    let (row, column) = {
+        let cursor = model.command.text.cursor();
+        (cursor.0, cursor.1)
+    };
+    let line = model.command.text.lines().get(row).cloned().unwrap_or_default();
+    let before: String = line.chars().take(column).collect();
+    let word = before.rsplit([' ', ',', '!', '&', '^', '\'', '"']).next().unwrap_or_default().to_owned();
+    let mut found: Vec<String> = if word.is_empty() {
+        Vec::new()
+    } else if let Some(group) = word.strip_prefix('@') {
+        let labels = model.fleet.agents().flat_map(|agent| agent.labels.iter());
+        labels
+            .map(|(key, value)| format!("{}:{}", key.as_str(), value.as_str()))
+            .filter(|label| label.starts_with(group))
+            .map(|label| format!("@{label}"))
+            .collect()
+    } else {
+        let names = model.fleet.agents().map(|agent| agent.name.to_string());
+        names.filter(|name| name.starts_with(&word)).collect()
+    };
+    let mut typed = word;
+    if found.is_empty() && !before.trim().is_empty() {
+        typed.clone_from(&before);
+        found =
+            model.command.history.iter().rev().filter(|past| past.starts_with(&before)).cloned().collect();
+    }
+    found.sort();
+    found.dedup();
+    match found.as_slice() {
+        [] => model.complain("nothing completes that"),
+        all => {
+            let common = common_beginning(all);
+            if let Some(rest) = common.strip_prefix(typed.as_str()).filter(|rest| !rest.is_empty()) {
+                model.command.text.insert_str(rest);
+            }
+            if all.len() > 1 {
+                const SHOWN: usize = 8;
+                let more = if all.len() > SHOWN {
+                    format!(" and {} more", all.len() - SHOWN)
+                } else {
+                    String::new()
+                };
+                let some = all.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("  ");
+                model.say(format!("{some}{more}"));
+            }
+        }
+    }
+}
+
+fn common_beginning(all: &[String]) -> String {
+    let first = all.first().map(String::as_str).unwrap_or_default();
+    let shared = |other: &String| {
+        first
+            .char_indices()
+            .zip(other.chars())
+            .take_while(|((_, a), b)| a == b)
+            .map(|((at, a), _)| at + a.len_utf8())
+            .last()
+    };
+    let end = all.iter().map(|other| shared(other).unwrap_or(0)).min().unwrap_or(0);
+    first[..end].to_owned()
+}

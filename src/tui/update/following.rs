@@ -1,0 +1,102 @@
+//! What is read from the master at the moment: only the run that is open, and only the tasks that are on the screen.
+
+use std::collections::BTreeSet;
+
+use super::{
+    super::{
+        model::{
+            Focus, Model,
+            run::{FollowKey, Followed, RunScreen, View},
+        },
+        msg::Cmd,
+        output::window::{PANE, Window},
+    },
+    loading::tail_of,
+};
+
+/// A run whose difference is looked at is read from its beginning, as far as a pane holds.
+fn wanted(model: &Model) -> BTreeSet<Followed> {
+    let mut wanted = BTreeSet::new();
+    let Some(open) = &model.open else { return wanted };
+    if !open.is_loaded {
+        return wanted;
+    }
+    if let Some(output) = &open.output {
+        if output.follows || output.window.next() == output.window.from() || output.found.is_some() {
+            wanted.insert(Followed::Full(output.task));
+        }
+        return wanted;
+    }
+    let is_shown = model.room != Focus::Fleet || !model.is_zoomed;
+    if !is_shown {
+        return wanted;
+    }
+    if open.view == View::Stream {
+        wanted.insert(Followed::Stream);
+        return wanted;
+    }
+    wanted.extend(model.layout.panes.iter().map(|(task, _)| Followed::Pane(*task)));
+    if model.layout.shows_preview
+        && let Some(row) = open.rows.current()
+    {
+        wanted.insert(Followed::Pane(row.example));
+        if open.is_diff {
+            wanted.extend(open.largest().map(|(task, _)| Followed::Pane(task)));
+        }
+    }
+    wanted
+}
+
+/// Where a task's window goes on, and the window, made where there is none.
+fn begin(open: &mut RunScreen, what: Followed) -> (u64, u64) {
+    match what {
+        Followed::Pane(task) => {
+            let end = open.run.task(task).map_or(0, |task| task.end_offset);
+            let window = open.windows.entry(task).or_insert_with(|| Window::new(PANE, tail_of(end)));
+            (window.next(), 0)
+        }
+        Followed::Full(_) => (open.output.as_ref().map_or(0, |output| output.window.next()), 0),
+        Followed::Stream => (0, open.stream.cursor),
+    }
+}
+
+/// Orders what has to be followed now and is not, and leaves what need not be any more.
+pub(super) fn reconcile(model: &mut Model, cmds: &mut Vec<Cmd>) {
+    if !model.is_up() {
+        model.following.clear();
+        model.watching = None;
+        return;
+    }
+    let watched = model.open.as_ref().filter(|open| !open.is_over || model.watching == Some(open.run.id));
+    let watched = watched.map(|open| (open.run.id, open.masks));
+    if let Some((run, masks)) = watched.filter(|(run, _)| model.watching != Some(*run)) {
+        model.watching = Some(run);
+        cmds.push(Cmd::Watch(run, masks));
+    }
+    let Some(run) = model.open.as_ref().map(|open| open.run.id) else { return };
+    let wanted = wanted(model);
+    let gone = |key: &FollowKey| key.run != run || !wanted.contains(&key.what);
+    let left: Vec<FollowKey> = model.following.iter().filter(|key| gone(key)).copied().collect();
+    for key in left {
+        model.following.remove(&key);
+        cmds.push(Cmd::Unfollow(key));
+        if let (Followed::Pane(task), Some(open)) = (key.what, &mut model.open)
+            && key.run == run
+        {
+            // What comes back to the screen begins at the end again.
+            open.windows.remove(&task);
+        }
+    }
+    let Some(open) = &mut model.open else { return };
+    for what in wanted {
+        let key = FollowKey { run, what };
+        if model.following.insert(key) {
+            let agent = match what {
+                Followed::Pane(task) | Followed::Full(task) => open.agent(task).cloned(),
+                Followed::Stream => None,
+            };
+            let (from_offset, cursor) = begin(open, what);
+            cmds.push(Cmd::Follow { key, agent, from_offset, cursor });
+        }
+    }
+}

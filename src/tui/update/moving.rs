@@ -1,0 +1,318 @@
+//! Cursors, scrolling and searching, with keys and with the mouse.
+
+use super::{
+    super::{
+        keymap::Action,
+        model::{
+            Focus, Model, Overlay,
+            run::{Output, View},
+        },
+        msg::Cmd,
+    },
+    act,
+};
+
+/// Earlier output is read in pieces of so many bytes.
+const PAGE: u64 = 64 * 1024;
+/// Columns of a step sideways.
+const SIDEWAYS: usize = 16;
+/// Lines of a turn of the wheel.
+const WHEEL: isize = 3;
+
+/// How far a key goes, in rows; `isize::MIN` and `MAX` for the ends.
+fn distance(action: Action, page: usize) -> isize {
+    let page = isize::try_from(page.max(1)).unwrap_or(isize::MAX);
+    match action {
+        Action::Down => 1,
+        Action::Up => -1,
+        Action::HalfDown => (page / 2).max(1),
+        Action::HalfUp => -(page / 2).max(1),
+        Action::PageDown => page,
+        Action::PageUp => -page,
+        Action::First => isize::MIN,
+        Action::Last => isize::MAX,
+        _ => 0,
+    }
+}
+
+/// Moves what has the keys.
+pub(super) fn go(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
+    let page = model.layout.overlay.rows();
+    let count = match model.overlays.last() {
+        Some(Overlay::History { filter, .. }) => model.history_rows(filter).len(),
+        _ => 0,
+    };
+    if let Some(overlay) = model.overlays.last_mut() {
+        let by = distance(action, page);
+        match overlay {
+            Overlay::Help(top) | Overlay::Details { top, .. } => *top = top.saturating_add_signed(by),
+            Overlay::History { cursor, .. } => {
+                *cursor = cursor.saturating_add_signed(by).min(count.saturating_sub(1));
+            }
+            Overlay::Prompt(_) | Overlay::Question(_) | Overlay::Notice { .. } => {}
+        }
+        return;
+    }
+    match model.focus {
+        Focus::Fleet => model.fleet.move_cursor(distance(action, model.layout.fleet.rows())),
+        Focus::Run => go_in_run(model, action, cmds),
+        Focus::Command => {}
+    }
+}
+
+fn go_in_run(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
+    let page = model.layout.run.rows();
+    let columns = model.layout.pane_columns.max(1);
+    let panes_shown = model.layout.panes.len().max(1);
+    let Some(open) = &mut model.open else { return };
+    let by = distance(action, page);
+    if let Some(output) = &mut open.output {
+        match action {
+            Action::Left => output.left = output.left.saturating_sub(SIDEWAYS),
+            Action::Right => output.left += SIDEWAYS,
+            _ => scroll_output(output, by, page),
+        }
+        return read_earlier(model, cmds);
+    }
+    match open.view {
+        View::Groups => match action {
+            Action::PageDown | Action::PageUp => scroll_run(model, action == Action::PageDown, cmds),
+            Action::Left | Action::Right => {}
+            _ => {
+                open.rows.move_cursor(by);
+                open.preview_top = None;
+            }
+        },
+        View::Grid => {
+            let columns = isize::try_from(columns).unwrap_or(1);
+            let by = match action {
+                Action::Left => -1,
+                Action::Right => 1,
+                Action::Down | Action::Up => by * columns,
+                Action::First | Action::Last => by,
+                _ => by.signum() * isize::try_from(panes_shown).unwrap_or(1),
+            };
+            let last = open.places.len().saturating_sub(1);
+            open.pane = open.pane.saturating_add_signed(by).min(last);
+            if let Some(task) = open.places.get(open.pane) {
+                open.rows.move_to_task(*task);
+            }
+        }
+        View::Stream => scroll_stream(&mut open.stream.above, open.stream.lines.len(), by),
+    }
+}
+
+fn scroll_stream(above: &mut usize, lines: usize, by: isize) {
+    *above = above.saturating_add_signed(by.saturating_neg()).min(lines.saturating_sub(1));
+}
+
+fn scroll_output(output: &mut Output, by: isize, page: usize) {
+    let last = output.window.len().saturating_sub(page);
+    let from = if output.follows { last } else { output.top };
+    output.top = from.saturating_add_signed(by).min(last);
+    // At the very end one follows again only by wish: `f` or `G`.
+    output.follows = by == isize::MAX || (output.follows && by >= 0);
+}
+
+/// Reads what lies before the window when its beginning is on the screen.
+fn read_earlier(model: &mut Model, cmds: &mut Vec<Cmd>) {
+    let is_up = model.is_up();
+    let Some(open) = &mut model.open else { return };
+    let run = open.run.id;
+    let Some(output) = &mut open.output else { return };
+    let from = output.window.from();
+    let is_near = !output.follows && output.top < 20;
+    if !is_near || from == 0 || output.is_loading || !is_up {
+        return;
+    }
+    let task = output.task;
+    let Some(agent) = open.run.task(task).map(|task| task.agent.clone()) else { return };
+    output.is_loading = true;
+    cmds.push(Cmd::ReadEarlier { run, task, agent, from: from.saturating_sub(PAGE), until: from });
+}
+
+/// Scrolls what the run shows below its rows, or its stream, from wherever the keys are.
+pub(super) fn scroll_run(model: &mut Model, down: bool, cmds: &mut Vec<Cmd>) {
+    let page = model.layout.run.rows();
+    let preview = model.layout.preview.rows();
+    let Some(open) = &mut model.open else { return };
+    let step = |rows: usize| {
+        let rows = isize::try_from(rows.saturating_sub(1).max(1)).unwrap_or(1);
+        if down { rows } else { -rows }
+    };
+    if let Some(output) = &mut open.output {
+        scroll_output(output, step(page), page);
+        return read_earlier(model, cmds);
+    }
+    match open.view {
+        View::Stream => scroll_stream(&mut open.stream.above, open.stream.lines.len(), step(page)),
+        View::Groups => {
+            let lines = open.rows.current().and_then(|row| open.windows.get(&row.example));
+            let last = lines.map_or(0, |window| window.len().saturating_sub(preview));
+            let from = open.preview_top.unwrap_or(last);
+            let top = from.saturating_add_signed(step(preview)).min(last);
+            open.preview_top = (top < last || !down).then_some(top);
+        }
+        View::Grid => {
+            let last = open.places.len().saturating_sub(1);
+            let by = isize::try_from(model.layout.panes.len().max(1)).unwrap_or(1);
+            open.pane = open.pane.saturating_add_signed(if down { by } else { -by }).min(last);
+        }
+    }
+}
+
+/// The next, or previous, row or agent that needs a person.
+pub(super) fn attention(model: &mut Model, forwards: bool) {
+    let Some(open) = &mut model.open else { return };
+    open.preview_top = None;
+    if !open.rows.move_to_attention(forwards) {
+        return model.say("nothing of this run needs you");
+    }
+    let task = open.rows.current().map(|row| row.example);
+    if let Some(place) = task.and_then(|task| open.places.iter().position(|place| *place == task)) {
+        open.pane = place;
+    }
+    if let (Some(output), Some(task)) = (&open.output, task)
+        && output.task != task
+    {
+        let end = open.run.task(task).map_or(0, |task| task.end_offset);
+        open.output = Some(Output::new(task, super::loading::tail_of(end)));
+    }
+}
+
+/// Keeps the end on the screen, or no longer.
+pub(super) fn follow(model: &mut Model) {
+    let page = model.layout.run.rows();
+    let Some(open) = &mut model.open else { return };
+    if let Some(output) = &mut open.output {
+        output.follows = !output.follows;
+        output.top = output.window.len().saturating_sub(page);
+    } else {
+        open.stream.above = 0;
+    }
+}
+
+/// The next line, or the previous, that has what is searched for; in the fleet the next row.
+pub(super) fn next_match(model: &mut Model, forwards: bool, cmds: &mut Vec<Cmd>) {
+    if model.focus == Focus::Fleet {
+        model.fleet.move_cursor(if forwards { 1 } else { -1 });
+        return;
+    }
+    let page = model.layout.run.rows();
+    let is_up = model.is_up();
+    let Some(open) = &mut model.open else { return };
+    let run = open.run.id;
+    let Some(output) = &mut open.output else { return };
+    if output.search.is_empty() {
+        return model.say("/ searches");
+    }
+    let text = output.search.to_lowercase();
+    let last = output.window.len();
+    let here = match output.found {
+        Some(offset) => output.window.place_of(offset),
+        None if forwards => 0,
+        None => last,
+    };
+    let has =
+        |at: &usize| output.window.line(*at).is_some_and(|line| line.text.to_lowercase().contains(&text));
+    let skip = usize::from(output.found.is_some());
+    let found = if forwards { (here + skip..last).find(has) } else { (0..here.min(last)).rev().find(has) };
+    if let Some(at) = found {
+        show_line(output, at, page);
+        return;
+    }
+    let task = output.task;
+    let (from, search) =
+        (if forwards { output.window.next() } else { output.window.from() }, output.search.clone());
+    let has_more = if forwards { !output.follows } else { from > 0 };
+    let agent = open.run.task(task).map(|task| task.agent.clone());
+    match agent.filter(|_| has_more && is_up) {
+        Some(agent) => {
+            model.say(format!("searching {search:?} further …"));
+            cmds.push(Cmd::Search { run, task, agent, text: search, from, forwards });
+        }
+        None => model.say(format!("{search:?} is not {} here", if forwards { "after" } else { "before" })),
+    }
+}
+
+/// Brings a line of the window to the middle of the screen.
+fn show_line(output: &mut Output, at: usize, page: usize) {
+    output.found = output.window.line(at).map(|line| line.offset);
+    output.follows = false;
+    output.top = at.saturating_sub(page / 2).min(output.window.len().saturating_sub(page));
+}
+
+/// A search outside of the window has found, or not.
+pub(super) fn found(model: &mut Model, task: u32, offset: Option<u64>) {
+    let Some(open) = &mut model.open else { return };
+    let Some(output) = open.output.as_mut().filter(|output| output.task == task) else { return };
+    let Some(offset) = offset else {
+        let text = format!("{:?} is not there", output.search);
+        return model.say(text);
+    };
+    // The window is read anew around what was found.
+    let mut anew = Output::new(task, offset.saturating_sub(PAGE));
+    anew.search = std::mem::take(&mut output.search);
+    anew.found = Some(offset);
+    anew.follows = false;
+    open.output = Some(anew);
+}
+
+/// A click: on a row it moves the cursor there, in a pane it gives that the keys.
+pub(super) fn click(model: &mut Model, x: u16, y: u16, cmds: &mut Vec<Cmd>) {
+    if !model.overlays.is_empty() {
+        return;
+    }
+    let layout = model.layout.clone();
+    if layout.fleet.has(x, y) {
+        act::focus(model, Focus::Fleet);
+        let place = model.fleet.top + usize::from(y - layout.fleet.y);
+        if let Some(row) = model.fleet.shown().get(place).cloned() {
+            if model.fleet.cursor.as_ref() == Some(&row) {
+                act::perform(model, Action::Pick, cmds);
+                model.fleet.cursor = Some(row);
+            } else {
+                model.fleet.cursor = Some(row);
+            }
+        }
+    } else if let Some((task, _)) = layout.panes.iter().find(|(_, area)| area.has(x, y)) {
+        act::focus(model, Focus::Run);
+        if let Some(open) = &mut model.open {
+            open.rows.move_to_task(*task);
+            open.pane = open.places.iter().position(|place| place == task).unwrap_or(open.pane);
+        }
+    } else if layout.run.has(x, y) {
+        act::focus(model, Focus::Run);
+        if let Some(open) = &mut model.open
+            && open.output.is_none()
+            && open.view == View::Groups
+        {
+            open.rows.move_to(open.rows.top + usize::from(y - layout.run.y));
+        }
+    } else if layout.command.has(x, y) && !model.settings.read_only {
+        act::enter_command(model);
+    }
+}
+
+/// The wheel scrolls what is under it.
+pub(super) fn wheel(model: &mut Model, x: u16, y: u16, up: bool, cmds: &mut Vec<Cmd>) {
+    let by = if up { -WHEEL } else { WHEEL };
+    let action = if up { Action::Up } else { Action::Down };
+    if !model.overlays.is_empty() {
+        return go(model, action, cmds);
+    }
+    let page = model.layout.run.rows();
+    if model.layout.fleet.has(x, y) {
+        model.fleet.move_cursor(by);
+        return;
+    }
+    let Some(open) = &mut model.open else { return };
+    if let Some(output) = &mut open.output {
+        scroll_output(output, by, page);
+        read_earlier(model, cmds);
+    } else if open.view == View::Stream {
+        scroll_stream(&mut open.stream.above, open.stream.lines.len(), by);
+    } else {
+        open.rows.move_cursor(by.signum());
+    }
+}

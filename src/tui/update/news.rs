@@ -1,0 +1,330 @@
+//! What the master and the runtime tell.
+
+use super::{
+    super::{
+        model::{
+            Connection, Focus, Model, Overlay,
+            command::HISTORY,
+            run::{FollowKey, Followed, RunScreen},
+        },
+        msg::{Cmd, Digest, Msg},
+        output::window::Window,
+    },
+    loading, moving, starting,
+};
+use crate::domain::{frame::Frame, plan::GateState, run::Run, text::plural};
+
+/// Runs that are kept for the history.
+const RUNS: usize = 1_000;
+/// The bell rings for runs that took longer, in milliseconds.
+const BELL_AFTER_MS: u64 = 10_000;
+
+/// Takes news.
+pub(super) fn take(model: &mut Model, msg: Msg, cmds: &mut Vec<Cmd>) {
+    match msg {
+        Msg::Connected(status) => connected(model, *status, cmds),
+        Msg::Disconnected { reason, retry_ms } => disconnected(model, reason, retry_ms),
+        Msg::FleetBegins => model.fleet.begin(),
+        Msg::Agents { agents, gone, waiting, is_complete } => {
+            for agent in agents {
+                model.fleet.put(agent);
+            }
+            for name in gone {
+                model.fleet.remove(&name);
+            }
+            if let Some(keys) = waiting {
+                let known = model.fleet.counts().states[2];
+                if keys.len() > known && model.fleet.is_complete {
+                    let new = keys.len() - known;
+                    model.say(format!(
+                        "{new} new {} for approval",
+                        if new == 1 { "key waits" } else { "keys wait" }
+                    ));
+                }
+                model.fleet.put_waiting(keys);
+            }
+            model.fleet.is_complete |= is_complete;
+        }
+        Msg::Runs { runs, is_complete } => {
+            take_runs(model, runs, cmds);
+            let lost = model.starting.as_ref().filter(|starting| is_complete && starting.is_unknown);
+            if let Some(id) = lost.map(|starting| starting.id) {
+                starting::not_started(model, id, "the connection broke before it reached the master");
+            }
+        }
+        Msg::Copied(text, what) => cmds.push(Cmd::Copy(text, what)),
+        Msg::Digest(digest) => take_digest(model, *digest, cmds),
+        Msg::WatchFailed(id, reason) => {
+            if let Some(open) = model.open.as_mut().filter(|open| open.run.id == id) {
+                open.is_over = true;
+                open.is_loaded = true;
+                model.complain(reason);
+            }
+        }
+        Msg::Output { key, task, frames, cursor } => take_output(model, key, task, frames, cursor),
+        Msg::Gap { key, task, from, to } => {
+            if let Some(open) = model.open.as_mut().filter(|open| open.run.id == key.run) {
+                match key.what {
+                    Followed::Stream => open.stream.note_gap(task, from, to),
+                    _ => {
+                        if let Some(window) = window(open, key.what) {
+                            window.note_gap(from, to, 0);
+                        }
+                    }
+                }
+            }
+        }
+        Msg::Earlier(run, task, window) => {
+            let open = model.open.as_mut().filter(|open| open.run.id == run);
+            let output = open.and_then(|open| open.output.as_mut());
+            if let Some(output) = output.filter(|output| output.task == task) {
+                output.is_loading = false;
+                output.top += output.window.prepend(*window);
+            }
+        }
+        Msg::Found(run, task, offset) => {
+            if model.open.as_ref().is_some_and(|open| open.run.id == run) {
+                model.following.remove(&FollowKey { run, what: Followed::Full(task) });
+                cmds.push(Cmd::Unfollow(FollowKey { run, what: Followed::Full(task) }));
+                moving::found(model, task, offset);
+            }
+        }
+        Msg::Started(run) => started(model, *run),
+        Msg::NotStarted(id, reason) => starting::not_started(model, id, &reason),
+        Msg::TargetChanged(id, gone) => starting::target_changed(model, id, &gone),
+        Msg::StartUnknown(id) => {
+            // The run's id tells, once the master is there again, whether it was begun.
+            if let Some(starting) = model.starting.as_mut().filter(|starting| starting.id == id) {
+                starting.is_unknown = true;
+                model.complain("the connection broke while the command was sent; its run is looked for");
+            }
+        }
+        Msg::Recent(name, runs) => model.recent = (name, runs),
+        Msg::Past(past) => {
+            let from = past.len().saturating_sub(HISTORY);
+            model.command.history = past[from..].to_vec();
+        }
+        Msg::Edited(text) => model.command.replace(text.trim_end_matches('\n')),
+        Msg::Draft(text) => {
+            model.command.replace(&text);
+            model.say("the line that was left behind is back in the command line; nothing was sent");
+        }
+        Msg::Done(text) => model.say(text),
+        Msg::Failed(text) => model.complain(text),
+        Msg::JoinLine(lines) => {
+            let copy = lines.iter().find(|line| line.trim_start().starts_with("sloth-runner")).cloned();
+            let copy = copy.map(|line| line.trim().to_owned());
+            model.overlays.push(Overlay::Notice { title: "Add an agent".to_owned(), lines, copy });
+        }
+        Msg::Key(..)
+        | Msg::Paste(_)
+        | Msg::Click(..)
+        | Msg::Wheel(..)
+        | Msg::Resized
+        | Msg::Tick
+        | Msg::Drawn(_)
+        | Msg::HangUp => {}
+    }
+}
+
+fn connected(model: &mut Model, status: super::super::model::MasterStatus, cmds: &mut Vec<Cmd>) {
+    model.status = status;
+    if model.is_up() {
+        return;
+    }
+    if matches!(model.connection, Connection::Down { .. }) {
+        model.say("connected again");
+    }
+    model.connection = Connection::Up;
+    if let Some(open) = &mut model.open {
+        // Watched and followed anew, each where it stopped.
+        open.is_over = false;
+    }
+    if let Some(number) = model.wanted_run {
+        cmds.push(Cmd::FindRun(number));
+    }
+}
+
+fn disconnected(model: &mut Model, reason: String, retry_ms: u64) {
+    let now = model.now.monotonic;
+    let since = match model.connection {
+        Connection::Down { since, .. } => since,
+        Connection::Up | Connection::Connecting => now,
+    };
+    let next_try = now + std::time::Duration::from_millis(retry_ms);
+    model.connection = Connection::Down { since, next_try, reason };
+    if let Some(output) = model.open.as_mut().and_then(|open| open.output.as_mut()) {
+        output.is_loading = false;
+    }
+}
+
+fn take_runs(model: &mut Model, runs: Vec<Run>, cmds: &mut Vec<Cmd>) {
+    for run in runs {
+        let before = model.runs.get(&run.number).and_then(|known| known.ended_ms);
+        let is_own = model.own_runs.contains(&run.id);
+        if let (None, Some(ended_ms), true) = (before, run.ended_ms, is_own) {
+            let failed = run.task_count - run.succeeded;
+            if model.settings.bell && ended_ms.saturating_sub(run.created_ms) >= BELL_AFTER_MS {
+                cmds.push(Cmd::Bell);
+            }
+            let is_open = model.open.as_ref().is_some_and(|open| open.run.id == run.id);
+            if !is_open {
+                let end =
+                    if failed == 0 { "all exited 0".to_owned() } else { format!("{failed} did not exit 0") };
+                model.say(format!("run {} is over: {end}", run.number));
+            }
+        }
+        if model.starting.as_ref().is_some_and(|starting| starting.id == run.id) {
+            // Its answer was lost, but it was begun.
+            started(model, run.clone());
+        }
+        if let Some(open) =
+            model.open.as_mut().filter(|open| open.run.id == run.id && open.run.ended_ms.is_none())
+        {
+            open.run.number = run.number;
+        }
+        model.runs.insert(run.number, run);
+    }
+    while model.runs.len() > RUNS {
+        model.runs.pop_first();
+    }
+    // Nought stands for the newest.
+    if let (Some(0), Some((newest, _))) = (model.wanted_run, model.runs.last_key_value()) {
+        model.wanted_run = Some(*newest);
+    }
+    if let Some(number) = model.wanted_run.take_if(|number| model.runs.contains_key(number)) {
+        loading::open_run(model, number, cmds);
+    }
+}
+
+fn started(model: &mut Model, run: Run) {
+    model.starting.take_if(|starting| starting.id == run.id);
+    model.own_runs.insert(run.id);
+    let new: Vec<&str> = run
+        .left_out
+        .iter()
+        .filter(|left| left.reason.contains("since the agents were shown"))
+        .map(|left| left.agent.as_str())
+        .collect();
+    if !new.is_empty() {
+        let (count, names) = (new.len(), crate::domain::target::fold::fold(new));
+        model.say(format!(
+            "{count} more {} now ({names}), not included",
+            plural("match", count).replace("matchs", "matches")
+        ));
+    }
+    model.runs.insert(run.number, Run { tasks: Vec::new(), ..run.clone() });
+    let focus = model.focus;
+    let view = model.open.as_ref().map(|open| open.view).unwrap_or_default();
+    let mut screen = RunScreen { view, ..RunScreen::new(run) };
+    screen.is_loaded = !screen.run.tasks.is_empty();
+    model.open = Some(screen);
+    // The run gets the room; the keys stay where they are.
+    model.room = Focus::Run;
+    model.focus = focus;
+}
+
+fn take_digest(model: &mut Model, digest: Digest, cmds: &mut Vec<Cmd>) {
+    let Digest { id, run, tasks, groups, more_groups, gate, ended_ms } = digest;
+    let now = model.now;
+    let Some(open) = model.open.as_mut().filter(|open| open.run.id == id) else { return };
+    let was_held = matches!(open.run.gate.state, GateState::Held(_));
+    let mut proofs = Vec::new();
+    if let Some(run) = run {
+        open.run = run;
+    }
+    for task in tasks {
+        if let Some(known) = open.run.task_mut(task.index) {
+            let was_open = known.state.outcome().is_none();
+            if was_open && task.state.outcome().is_some_and(crate::domain::outcome::Outcome::killed_by_us) {
+                proofs.push(task.clone());
+            }
+            *known = task;
+        }
+    }
+    open.is_loaded = true;
+    (open.groups, open.more_groups, open.run.gate) = (groups, more_groups, gate);
+    open.run.ended_ms = ended_ms.or(open.run.ended_ms);
+    open.is_over = open.run.ended_ms.is_some();
+    open.rows.update(&open.run, &open.groups, now.monotonic, now.unix_ms);
+    open.give_places();
+    let number = open.run.number;
+    if open.is_over {
+        model.watching = Some(id);
+    }
+    say_proof(model, number, &proofs);
+    if super::act::is_held(model) && !was_held {
+        cmds.push(Cmd::Bell);
+    }
+}
+
+/// What a kill did: `3 cancelled, 7 processes ended, 1 left: pid 4242 in disk wait`.
+fn say_proof(model: &mut Model, number: u64, tasks: &[crate::domain::run::Task]) {
+    use crate::domain::outcome::Ending;
+    let (mut ended, mut left, mut unstarted) = (0, Vec::new(), 0);
+    for task in tasks {
+        match task.state.outcome().map(|outcome| &outcome.ending) {
+            Some(Ending::Cancelled { proof: Some(proof), .. } | Ending::TimedOut(proof)) => {
+                ended += proof.ended;
+                left.extend(
+                    proof.left.iter().map(|one| format!("{}: pid {} in {}", task.agent, one.pid, one.state)),
+                );
+            }
+            Some(Ending::Cancelled { proof: None, .. }) => unstarted += 1,
+            _ => {}
+        }
+    }
+    if tasks.is_empty() {
+        return;
+    }
+    let not_begun = if unstarted > 0 { format!(", {unstarted} had not begun") } else { String::new() };
+    let word = if tasks.len() == 1 { tasks[0].agent.to_string() } else { format!("{} tasks", tasks.len()) };
+    let rest = if left.is_empty() { String::new() } else { format!(": {}", left.join(", ")) };
+    let text = format!(
+        "run {number}: {word} cancelled, {ended} {} ended, {} left{rest}{not_begun}",
+        if ended == 1 { "process" } else { "processes" },
+        left.len(),
+    );
+    if left.is_empty() { model.say(text) } else { model.complain(text) }
+}
+
+fn window(open: &mut RunScreen, what: Followed) -> Option<&mut Window> {
+    match what {
+        Followed::Pane(task) => open.windows.get_mut(&task),
+        Followed::Full(task) => {
+            open.output.as_mut().filter(|output| output.task == task).map(|output| &mut output.window)
+        }
+        Followed::Stream => None,
+    }
+}
+
+fn take_output(model: &mut Model, key: FollowKey, task: u32, frames: Vec<Frame>, cursor: u64) {
+    if !model.following.contains(&key) {
+        return;
+    }
+    let page = model.layout.run.rows();
+    let Some(open) = model.open.as_mut().filter(|open| open.run.id == key.run) else { return };
+    if key.what == Followed::Stream {
+        for frame in &frames {
+            open.stream.feed(task, frame);
+        }
+        open.stream.cursor = cursor.max(open.stream.cursor);
+        return;
+    }
+    let Some(window) = window(open, key.what) else { return };
+    let dropped = window.dropped();
+    for frame in frames {
+        window.feed(frame);
+    }
+    let dropped = usize::try_from(window.dropped() - dropped).unwrap_or(usize::MAX);
+    if let (Followed::Full(_), Some(output)) = (key.what, &mut open.output) {
+        // A person who looks at something keeps looking at it.
+        output.top = output.top.saturating_sub(dropped);
+        if let Some(offset) = output.found.filter(|offset| output.window.next() > *offset && !output.follows)
+            && output.top == 0
+        {
+            let at = output.window.place_of(offset);
+            output.top = at.saturating_sub(page / 2);
+        }
+    }
+}

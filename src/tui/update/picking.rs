@@ -1,0 +1,73 @@
+//! Picking agents, in the fleet and from a run's rows.
+
+use super::super::model::{Focus, Model};
+use crate::domain::{name::AgentName, text::plural};
+
+/// Picks, or unpicks, what the cursor is on, and steps down.
+pub(super) fn pick(model: &mut Model) {
+    let now_ms = model.now.unix_ms;
+    if model.focus == Focus::Run {
+        let Some(open) = &model.open else { return };
+        let names: Vec<AgentName> =
+            open.current_tasks().iter().filter_map(|task| open.agent(*task).cloned()).collect();
+        let row = |name: &AgentName| super::super::model::fleet::RowKey { name: name.clone(), waiting: None };
+        let all_picked = names.iter().all(|name| model.fleet.is_picked(&row(name)));
+        for name in &names {
+            model.fleet.pick(&row(name), !all_picked, now_ms);
+        }
+        let known = names.iter().filter(|name| model.fleet.agent(name).is_some()).count();
+        let verb = if all_picked { "unpicked" } else { "picked" };
+        return model.say(format!("{known} {} {verb}", plural("agent", known)));
+    }
+    let Some(row) = model.fleet.cursor.clone() else { return };
+    if row.waiting.is_some() {
+        return model.complain("a key that waits cannot be picked; Enter shows it");
+    }
+    let is_picked = model.fleet.is_picked(&row);
+    model.fleet.pick(&row, !is_picked, now_ms);
+    model.fleet.move_cursor(1);
+}
+
+/// Begins a range of picks, or ends it here.
+pub(super) fn range(model: &mut Model) {
+    let Some(from) = model.fleet.range_from.take() else {
+        model.fleet.range_from.clone_from(&model.fleet.cursor);
+        return model.say("V again picks from here to there");
+    };
+    let shown = model.fleet.shown();
+    let begin = shown.iter().position(|row| *row == from);
+    let (Some(begin), Some(end)) = (begin, model.fleet.cursor_place()) else { return };
+    let rows = shown[begin.min(end)..=begin.max(end)].to_vec();
+    let now_ms = model.now.unix_ms;
+    for row in rows {
+        model.fleet.pick(&row, true, now_ms);
+    }
+}
+
+/// Picks all that the filter shows.
+pub(super) fn shown(model: &mut Model) {
+    let now_ms = model.now.unix_ms;
+    for row in model.fleet.shown().to_vec() {
+        model.fleet.pick(&row, true, now_ms);
+    }
+}
+
+/// Unpicks all; brings them back when there are none.
+pub(super) fn unpick(model: &mut Model) {
+    if model.fleet.picks.agents.is_empty() {
+        if let Some(picks) = model.fleet.unpicked.take() {
+            model.fleet.picks = picks;
+        }
+    } else {
+        model.fleet.unpicked = Some(std::mem::take(&mut model.fleet.picks));
+    }
+}
+
+/// Picks what of the shown is not picked, and unpicks the rest of it.
+pub(super) fn invert(model: &mut Model) {
+    let now_ms = model.now.unix_ms;
+    for row in model.fleet.shown().to_vec() {
+        let is_picked = model.fleet.is_picked(&row);
+        model.fleet.pick(&row, !is_picked, now_ms);
+    }
+}

@@ -1,0 +1,164 @@
+//! Lines of text that are asked for: filters, targets, searches, options, the palette. What can be shown at each key is.
+
+use super::{
+    super::{
+        keymap::Key,
+        model::{Choice, Model, Overlay, PromptKind, command::text_area},
+        msg::Cmd,
+    },
+    act, editing, moving,
+};
+use crate::domain::target::Target;
+
+/// Asks for a text.
+pub(super) fn open(model: &mut Model, kind: PromptKind) {
+    let text = match kind {
+        PromptKind::Filter => model.fleet.filter.clone(),
+        PromptKind::Target => model.fleet.picks.target.as_ref().map(ToString::to_string).unwrap_or_default(),
+        PromptKind::Search => {
+            let output = model.open.as_ref().and_then(|open| open.output.as_ref());
+            output.map(|output| output.search.clone()).unwrap_or_default()
+        }
+        PromptKind::Options => model.command.options.clone(),
+        PromptKind::HistoryFilter => match model.overlays.last() {
+            Some(Overlay::History { filter, .. }) => filter.clone(),
+            _ => String::new(),
+        },
+        PromptKind::Palette | PromptKind::Past | PromptKind::Label => String::new(),
+    };
+    act::prompt(model, kind, &text);
+}
+
+/// A key that means nothing but itself.
+pub(super) fn key(model: &mut Model, key: Key) {
+    if let Some(Overlay::Prompt(prompt)) = model.overlays.last_mut() {
+        editing::edit(&mut prompt.text, key);
+        prompt.choice = 0;
+    }
+    changed(model);
+}
+
+/// The text is another one: what follows from it is shown at once.
+pub(super) fn changed(model: &mut Model) {
+    let Some(Overlay::Prompt(prompt)) = model.overlays.last_mut() else { return };
+    let text = prompt.value();
+    prompt.problem.clear();
+    match prompt.kind {
+        PromptKind::Filter => {
+            model.fleet.filter = text;
+            model.fleet.is_stale = true;
+        }
+        PromptKind::Target if !text.trim().is_empty() => {
+            if let Err(error) = text.trim().parse::<Target>() {
+                prompt.problem = error.problem;
+            }
+        }
+        PromptKind::Options => {
+            if let Err(problem) = (model.settings.read_options)(&text) {
+                prompt.problem = problem;
+            }
+        }
+        PromptKind::HistoryFilter => {
+            let at = model.overlays.len().saturating_sub(2);
+            if let Some(Overlay::History { filter, cursor }) = model.overlays.get_mut(at) {
+                (*filter, *cursor) = (text, 0);
+            }
+        }
+        PromptKind::Target
+        | PromptKind::Search
+        | PromptKind::Palette
+        | PromptKind::Past
+        | PromptKind::Label => {}
+    }
+}
+
+/// Moves through the choices.
+pub(super) fn choose(model: &mut Model, by: isize) {
+    let Some(Overlay::Prompt(prompt)) = model.overlays.last() else { return };
+    let count = model.choices(prompt).len();
+    if let Some(Overlay::Prompt(prompt)) = model.overlays.last_mut() {
+        prompt.choice = prompt.choice.saturating_add_signed(by).min(count.saturating_sub(1));
+    }
+}
+
+/// Leaves the text; what it changed is as it was before.
+pub(super) fn abandon(model: &mut Model) {
+    if let Some(Overlay::Prompt(prompt)) = model.overlays.last_mut() {
+        prompt.text = text_area(&prompt.before.clone());
+        changed(model);
+        model.overlays.pop();
+    }
+}
+
+/// Takes the text, or the choice.
+pub(super) fn accept(model: &mut Model, cmds: &mut Vec<Cmd>) {
+    let Some(Overlay::Prompt(prompt)) = model.overlays.last() else { return };
+    let (kind, text) = (prompt.kind, prompt.value());
+    let choice = model.choices(prompt).into_iter().nth(prompt.choice);
+    match kind {
+        PromptKind::Filter | PromptKind::HistoryFilter => drop(model.overlays.pop()),
+        PromptKind::Target => take_target(model, text.trim()),
+        PromptKind::Search => {
+            model.overlays.pop();
+            if let Some(output) = model.open.as_mut().and_then(|open| open.output.as_mut()) {
+                output.search = text;
+                output.found = None;
+            }
+            moving::next_match(model, false, cmds);
+        }
+        PromptKind::Options => match (model.settings.read_options)(&text) {
+            Ok(parsed) => {
+                model.overlays.pop();
+                model.command.parsed = parsed;
+                text.trim().clone_into(&mut model.command.options);
+            }
+            Err(problem) => model.complain(problem),
+        },
+        PromptKind::Palette => {
+            model.overlays.pop();
+            match choice {
+                Some(Choice::Action(action)) => match model.may(action) {
+                    Ok(()) => act::perform(model, action, cmds),
+                    Err(why) => model.complain(why),
+                },
+                _ => model.complain(format!("there is nothing called {:?}", text.trim())),
+            }
+        }
+        PromptKind::Past => {
+            model.overlays.pop();
+            match choice {
+                Some(Choice::Past(past)) => model.command.replace(&past),
+                _ => model.complain("no command of before has these letters"),
+            }
+        }
+        PromptKind::Label => {
+            model.overlays.pop();
+            let changes: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+            if !changes.is_empty() {
+                cmds.push(Cmd::Label(model.whom().target, changes));
+            }
+        }
+    }
+}
+
+fn take_target(model: &mut Model, text: &str) {
+    if text.is_empty() {
+        model.overlays.pop();
+        return;
+    }
+    let target = match text.parse::<Target>() {
+        Ok(target) => target,
+        Err(error) => return model.complain(format!("{} (at character {})", error.problem, error.at + 1)),
+    };
+    let matched = model.fleet.evaluate(&target);
+    if !matched.unknown.is_empty() {
+        let names: Vec<&str> = matched.unknown.iter().map(crate::domain::name::AgentName::as_str).collect();
+        return model.complain(format!("nobody is called {}", crate::domain::target::fold::fold(names)));
+    }
+    if matched.agents.is_empty() {
+        return model.complain(format!("no agent matches {text}"));
+    }
+    model.overlays.pop();
+    let now_ms = model.now.unix_ms;
+    model.fleet.pick_only(matched.agents, Some(target), now_ms);
+}

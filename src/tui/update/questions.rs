@@ -1,0 +1,95 @@
+//! The one kind of question: type the number of agents, or the one agent's name, and Enter. Anything else stays away.
+
+use std::time::Duration;
+
+use crossterm::event::KeyCode;
+
+use super::{
+    super::{
+        keymap::Key,
+        model::{Asked, Model, Overlay, Question},
+        msg::Cmd,
+    },
+    starting,
+};
+
+/// Keys that come sooner were typed before anybody could have read the question.
+const READING: Duration = Duration::from_millis(300);
+
+/// Asks.
+pub(super) fn ask(model: &mut Model, text: String, expects: String, asked: Asked) {
+    let from = model.now.monotonic + READING;
+    let question = Question { text, expects, typed: String::new(), asked, from };
+    model.overlays.push(Overlay::Question(question));
+}
+
+/// What has to be typed for so many agents.
+pub(super) fn expected(names: &[&str]) -> String {
+    match names {
+        [name] => (*name).to_owned(),
+        names => names.len().to_string(),
+    }
+}
+
+/// A key, while something is asked.
+pub(super) fn key(model: &mut Model, key: Key, cmds: &mut Vec<Cmd>) {
+    let now = model.now.monotonic;
+    let Some(Overlay::Question(question)) = model.overlays.last_mut() else { return };
+    if now < question.from {
+        return;
+    }
+    let is_quit = question.asked == Asked::Quit;
+    match (key.code, key.typed()) {
+        (_, Some(sign)) if is_quit => {
+            let quits = sign == 'y';
+            model.overlays.pop();
+            if quits {
+                super::act::quit(model, cmds);
+            }
+        }
+        (_, Some(sign)) if question.expects.starts_with(&format!("{}{sign}", question.typed)) => {
+            question.typed.push(sign);
+        }
+        (KeyCode::Backspace, _) => drop(question.typed.pop()),
+        (KeyCode::Enter, _) if !is_quit && question.typed == question.expects => {
+            let asked = question.asked.clone();
+            model.overlays.pop();
+            answered(model, asked, cmds);
+        }
+        // Anything else is no.
+        _ => {
+            let was_run = question.asked == Asked::Run;
+            model.overlays.pop();
+            model.asked_run = None;
+            if !is_quit {
+                model.say(if was_run {
+                    "nothing was started; your line is kept"
+                } else {
+                    "nothing was done"
+                });
+            }
+        }
+    }
+}
+
+fn answered(model: &mut Model, asked: Asked, cmds: &mut Vec<Cmd>) {
+    match asked {
+        Asked::Run => starting::send(model, cmds),
+        Asked::Cancel(run, tasks) => cmds.push(Cmd::Cancel(run, tasks)),
+        Asked::Quit => super::act::quit(model, cmds),
+        Asked::Approve(row) => {
+            if let Some(digits) = row.waiting {
+                cmds.push(Cmd::Approve(row.name, digits));
+                model.overlays.clear();
+            }
+        }
+        Asked::Reject(row) => {
+            if let Some(digits) = row.waiting {
+                cmds.push(Cmd::Reject(row.name, digits));
+                model.overlays.clear();
+            }
+        }
+        Asked::StopAgents(names) => cmds.push(Cmd::StopAgents(names)),
+        Asked::DeleteAgents(names) => cmds.push(Cmd::DeleteAgents(names)),
+    }
+}

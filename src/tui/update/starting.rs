@@ -1,0 +1,150 @@
+//! From Enter in the command line to a run: what must be asked first, and what comes of it.
+
+use super::{
+    super::{
+        model::{Asked, Connection, Model, Starting, command::Whom},
+        msg::Cmd,
+    },
+    questions,
+};
+use crate::domain::{
+    ids::RunId,
+    name::AgentName,
+    run::{Overflow, RunOptions},
+    target::fold::fold,
+    text::stopwatch,
+};
+
+/// Picks that are older than this are asked about.
+const OLD_PICKS_MS: u64 = 10 * 60 * 1000;
+
+/// Enter in the command line.
+pub(super) fn execute(model: &mut Model, cmds: &mut Vec<Cmd>) {
+    if model.command.is_blank() {
+        return;
+    }
+    if !model.is_up() {
+        let text = disconnected(model);
+        return model.complain(text);
+    }
+    if !model.status.refusing_runs.is_empty() {
+        let text = format!("{}. Your line is kept", model.status.refusing_runs);
+        return model.complain(text);
+    }
+    if model.starting.is_some() {
+        return model.complain("the command before this one is on its way; your line is kept");
+    }
+    let whom = model.whom();
+    if whom.agents.is_empty() {
+        return model.complain("nobody is picked, and no agent is under the cursor; 1 goes to the fleet");
+    }
+    let text = model.command.value();
+    let question = reason_to_ask(model, &text, &whom);
+    let names: Vec<&str> = whom.agents.iter().map(|(name, _)| name.as_str()).collect();
+    let expects = questions::expected(&names);
+    model.asked_run = Some((text, whom));
+    match question {
+        Some(reason) => questions::ask(model, reason, expects, Asked::Run),
+        None => send(model, cmds),
+    }
+}
+
+/// What to say while the master does not answer.
+pub(super) fn disconnected(model: &Model) -> String {
+    match &model.connection {
+        Connection::Down { since, next_try, .. } => {
+            let now = model.now.monotonic;
+            format!(
+                "{}: no answer for {} s, next try in {} s. Your line is kept; nothing was sent",
+                model.master_name(),
+                now.saturating_sub(*since).as_secs(),
+                next_try.saturating_sub(now).as_secs() + 1
+            )
+        }
+        Connection::Connecting | Connection::Up => {
+            "the master has not answered yet. Your line is kept; nothing was sent".to_owned()
+        }
+    }
+}
+
+fn reason_to_ask(model: &Model, text: &str, whom: &Whom) -> Option<String> {
+    let count = whom.agents.len();
+    let on = if count == 1 { whom.target.clone() } else { format!("{count} agents") };
+    let age_ms = model.now.unix_ms.saturating_sub(whom.picked_ms);
+    if model.settings.destructive.iter().any(|pattern| pattern.is_match(text)) {
+        Some(format!("This looks as if it destroys something, on {on}."))
+    } else if !whom.is_cursor && age_ms >= OLD_PICKS_MS {
+        let age = stopwatch(std::time::Duration::from_millis(age_ms));
+        Some(format!("These {count} were picked {age} ago."))
+    } else if count > model.settings.confirm_over {
+        Some(format!("Run on {count} agents?"))
+    } else {
+        None
+    }
+}
+
+/// An id that nobody else makes: the time, this program's own chance, and a count.
+fn next_id(model: &mut Model) -> RunId {
+    model.sent = model.sent.wrapping_add(1);
+    RunId::from_parts(model.now.unix_ms, u128::from(model.seed) << 16 | u128::from(model.sent))
+}
+
+/// Sends the command that was asked about, or that needs no question.
+pub(super) fn send(model: &mut Model, cmds: &mut Vec<Cmd>) {
+    let Some((text, whom)) = model.asked_run.take() else { return };
+    if !model.is_up() {
+        let text = disconnected(model);
+        return model.complain(text);
+    }
+    let id = next_id(model);
+    // Nobody waits for the command's every byte here: what is over the cap becomes a gap that every view shows.
+    let options = RunOptions { overflow: Overflow::Gap, ..model.command.parsed.clone() };
+    if let Some(kept) = model.command.remember(&text) {
+        cmds.push(Cmd::Remember(kept));
+    }
+    model.command.clear();
+    model.starting = Some(Starting { id, text: text.clone(), whom: whom.clone(), is_unknown: false });
+    cmds.push(Cmd::Start { id, text, whom, options: Box::new(options) });
+}
+
+/// Puts the text of a run that was not started back into the line.
+fn take_back(model: &mut Model, id: RunId) -> Option<Starting> {
+    let starting = model.starting.take_if(|starting| starting.id == id)?;
+    model.command.replace(&starting.text);
+    Some(starting)
+}
+
+/// The master did not start it.
+pub(super) fn not_started(model: &mut Model, id: RunId, reason: &str) {
+    if take_back(model, id).is_some() {
+        model.complain(format!("nothing was started: {reason}"));
+    }
+}
+
+/// What was shown is no longer true: those that are gone are taken out of the picks, so that Enter runs on the others.
+pub(super) fn target_changed(model: &mut Model, id: RunId, gone: &[String]) {
+    let Some(starting) = take_back(model, id) else { return };
+    let left: Vec<AgentName> = starting
+        .whom
+        .agents
+        .iter()
+        .map(|(name, _)| name.clone())
+        .filter(|name| !gone.iter().any(|gone| gone == name.as_str()))
+        .collect();
+    let verb = if gone.len() == 1 { "is" } else { "are" };
+    let rest = match left.len() {
+        0 => "Nobody is left".to_owned(),
+        count => format!("Enter runs on the other {count}"),
+    };
+    let text = format!(
+        "{} {verb} gone, or has a new key, since this was shown. Nothing started; {rest}",
+        fold(gone.iter().map(String::as_str))
+    );
+    let now_ms = model.now.unix_ms;
+    if starting.whom.is_cursor {
+        model.command.frozen = None;
+    } else {
+        model.fleet.pick_only(left, None, now_ms);
+    }
+    model.complain(text);
+}

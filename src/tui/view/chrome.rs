@@ -1,0 +1,322 @@
+//! What frames the panes: header, command line, questions, prompts and the footer.
+
+use super::paint::{Painter, Piece, piece};
+use crate::{
+    domain::{
+        agent::AgentState,
+        digest::short_span,
+        text::{middle_clipped, plain, plural, width},
+    },
+    tui::{
+        keymap::{Action, BINDINGS, Context, keys_of},
+        model::{
+            Area, Asked, Choice, Connection, Focus, Layout, Model, Overlay, Prompt, PromptKind, Question,
+            fleet::Counts,
+        },
+        theme::{Tone, tone_of_glyph},
+    },
+};
+
+/// Rows that the command line takes at most.
+pub(super) const COMMAND_ROWS: usize = 5;
+
+/// The first row: which master, how it is, and how the fleet is.
+pub(super) fn header(painter: &mut Painter<'_>, model: &Model, area: Area) {
+    let mut left = vec![piece(" ", Tone::Plain)];
+    if area.width >= 100 {
+        left.push(piece("sloth-runner  ", Tone::Dim));
+    }
+    left.push(piece(plain(model.master_name()), Tone::Strong));
+    match &model.connection {
+        Connection::Connecting => left.push(piece("  connecting", Tone::Waiting)),
+        Connection::Up => left.push(piece("  connected", Tone::Good)),
+        Connection::Down { since, next_try, .. } => {
+            let now = model.now.monotonic;
+            let for_s = now.saturating_sub(*since).as_secs();
+            let next_s = next_try.saturating_sub(now).as_secs() + 1;
+            left.push(piece(format!("  no answer for {for_s} s, next try in {next_s} s"), Tone::Bad));
+        }
+    }
+    if model.settings.read_only {
+        left.push(piece("  read-only", Tone::Waiting));
+    }
+    if model.status.enroll_any {
+        left.push(piece("  lets anyone in!", Tone::Bad));
+    }
+    let counts = model.fleet.counts();
+    let mut right: Vec<Piece> = Vec::new();
+    for (state, count) in Counts::STATES.into_iter().zip(counts.states) {
+        if count > 0 || state == AgentState::Active {
+            let glyph = state.glyph();
+            right.push(piece(format!("{glyph} {count} {}  ", state.word()), tone_of_glyph(glyph)));
+        }
+    }
+    let runs = model.active_runs().count();
+    if runs > 0 {
+        right.push(piece(format!("{runs} {} ", plural("run", runs)), Tone::Running));
+    }
+    let wide = painter.width_of(&right);
+    let used = painter.pieces(area.x, area.y, area.width, &left);
+    if used + wide < area.width {
+        painter.pieces(area.x + area.width - wide, area.y, wide, &right);
+    }
+}
+
+/// The line that says that the master does not answer, over the panes.
+pub(super) fn banner(painter: &mut Painter<'_>, model: &Model, area: Area) -> bool {
+    let Connection::Down { since, next_try, reason } = &model.connection else { return false };
+    let now = model.now.monotonic;
+    let text = format!(
+        " {}: no answer for {} s ({}), next try in {} s. Your line is kept; nothing was sent.",
+        plain(model.master_name()),
+        now.saturating_sub(*since).as_secs(),
+        plain(reason),
+        next_try.saturating_sub(now).as_secs() + 1,
+    );
+    painter.text(area.x, area.y, area.width, &text, Tone::Bad);
+    true
+}
+
+/// The command line's title and text.
+pub(super) fn command(painter: &mut Painter<'_>, model: &Model, area: Area, layout: &mut Layout) {
+    let is_focused = model.focus == Focus::Command && model.overlays.is_empty();
+    let whom = model.whom();
+    let strong = if is_focused { Tone::Strong } else { Tone::Plain };
+    let mut left = vec![piece("Command → ", strong)];
+    let mut right: Vec<Piece> = Vec::new();
+    match whom.agents.as_slice() {
+        [] => left.push(piece("nobody", Tone::Dim)),
+        [(name, _)] => {
+            left.push(piece(name.as_str(), Tone::Strong));
+            if whom.is_cursor {
+                left.push(piece(" (cursor)", Tone::Dim));
+            }
+        }
+        all => {
+            left.push(piece(format!("{} agents", all.len()), Tone::Strong));
+            let room = usize::from(area.width / 3).max(12);
+            left.push(piece(
+                format!("  {}", middle_clipped(&whom.target, room, painter.theme.mark())),
+                Tone::Plain,
+            ));
+        }
+    }
+    let hidden = model.fleet.hidden_picks();
+    if hidden > 0 {
+        left.push(piece(format!("  {hidden} hidden"), Tone::Waiting));
+    }
+    let agents = || whom.agents.iter().filter_map(|(name, _)| model.fleet.agent(name));
+    let mut notes: Vec<(String, Tone)> = Vec::new();
+    for (state, word) in [(AgentState::Offline, "offline"), (AgentState::Late, "late")] {
+        let count = agents().filter(|agent| agent.state == state).count();
+        if count > 0 {
+            notes.push((format!("{count} {word}"), Tone::Waiting));
+        }
+    }
+    let busy: Vec<_> = agents().filter(|agent| agent.is_busy()).collect();
+    if let Some(last) = busy.first().and_then(|agent| agent.last_run.as_ref()) {
+        notes.push((
+            format!("{} busy: {}, run {}", busy.len(), plain(&last.operator), last.number),
+            Tone::Waiting,
+        ));
+    }
+    if !whom.is_cursor && !whom.agents.is_empty() {
+        let age = model.now.unix_ms.saturating_sub(whom.picked_ms);
+        if age >= 10 * 60 * 1000 {
+            notes.push((format!("picked {} ago", short_span(age)), Tone::Waiting));
+        }
+        let target = model.fleet.picks.target.as_ref();
+        let new = target.map_or(0, |target| {
+            let matched = model.fleet.evaluate(target).agents;
+            matched.iter().filter(|name| !model.fleet.picks.agents.contains_key(*name)).count()
+        });
+        if new > 0 {
+            notes.push((
+                format!("{new} more {} now, not included", if new == 1 { "matches" } else { "match" }),
+                Tone::Waiting,
+            ));
+        }
+    }
+    for (at, (text, tone)) in notes.iter().enumerate() {
+        right.push(piece(format!("{}{text}", if at > 0 { ", " } else { "" }), *tone));
+    }
+    let options =
+        if model.command.options.is_empty() { "all at once, no timeout" } else { &model.command.options };
+    right.push(piece(format!("{}{options}", if right.is_empty() { "" } else { "  " }), Tone::Dim));
+    painter.rule(area, &left, &right, is_focused);
+    let body = Area { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
+    layout.command = body;
+    let (row, column) = {
+        let cursor = model.command.text.cursor();
+        (cursor.0, cursor.1)
+    };
+    let lines = model.command.text.lines();
+    let top = super::run::scrolled(0, row, body.rows(), lines.len());
+    for (y, (at, line)) in (body.y..body.y + body.height).zip(lines.iter().enumerate().skip(top)) {
+        let sign = if at == 0 { " $ " } else { " > " };
+        painter.text(body.x, y, 3, sign, Tone::Dim);
+        let room = usize::from(body.width.saturating_sub(4));
+        let before: String = line.chars().take(if at == row { column } else { 0 }).collect();
+        // A long line moves under the cursor.
+        let skip = width(&before).saturating_sub(room.saturating_sub(1));
+        let shown: String = skip_cells(line, skip);
+        painter.text(body.x + 3, y, body.width.saturating_sub(3), &shown, Tone::Plain);
+        if is_focused && at == row {
+            let x = body.x + 3 + u16::try_from(width(&before) - skip).unwrap_or(0);
+            layout.cursor = Some((x.min(body.x + body.width.saturating_sub(1)), y));
+        }
+    }
+}
+
+fn skip_cells(text: &str, cells: usize) -> String {
+    let (start, _) = crate::domain::text::beginning(text, cells);
+    text[start.len()..].to_owned()
+}
+
+/// A question, above the footer. Returns nothing: it gets all keys.
+pub(super) fn question(painter: &mut Painter<'_>, question: &Question, area: Area, layout: &mut Layout) {
+    painter.rule(area, &[piece("Question", Tone::Strong)], &[], true);
+    painter.text(area.x + 1, area.y + 1, area.width.saturating_sub(2), &question.text, Tone::Waiting);
+    let how = if question.asked == Asked::Quit {
+        "y quits; anything else stays ".to_owned()
+    } else {
+        format!("Type {} and Enter; anything else leaves: {}", question.expects, question.typed)
+    };
+    let y = area.y + 2;
+    painter.text(area.x + 1, y, area.width.saturating_sub(2), &how, Tone::Plain);
+    let x = area.x + 1 + u16::try_from(width(&how)).unwrap_or(0);
+    layout.cursor = Some((x.min(area.x + area.width.saturating_sub(1)), y));
+}
+
+/// Rows that a prompt takes, its choices included.
+pub(super) fn prompt_rows(model: &Model, prompt: &Prompt) -> u16 {
+    let choices = u16::try_from(model.choices(prompt).len().min(12)).unwrap_or(0);
+    2 + choices
+}
+
+/// A line of text that is asked for, with choices above it.
+pub(super) fn prompt(
+    painter: &mut Painter<'_>,
+    model: &Model,
+    prompt: &Prompt,
+    area: Area,
+    layout: &mut Layout,
+) {
+    let (title, sign) = match prompt.kind {
+        PromptKind::Filter => ("Filter the fleet: text, @role:web, state:late", "/"),
+        PromptKind::Target => ("Pick by target: web-[1-5], @role:web!web-3, @all", "@"),
+        PromptKind::Search => ("Search", "/"),
+        PromptKind::Options => {
+            ("Options: --batch 10 --canary 1 --timeout 30s --fanout 50 --stop-if 'fail>0'", "")
+        }
+        PromptKind::Palette => ("Do", ":"),
+        PromptKind::Past => ("Commands of before", ""),
+        PromptKind::HistoryFilter => ("Filter the history: command, target, operator, number", "/"),
+        PromptKind::Label => ("Labels: role=web dc=ams old-", ""),
+    };
+    let mut right = Vec::new();
+    if !prompt.problem.is_empty() {
+        right.push(piece(prompt.problem.clone(), Tone::Bad));
+    } else if prompt.kind == PromptKind::Target {
+        let text = prompt.value();
+        if let Ok(target) = text.trim().parse::<crate::domain::target::Target>() {
+            let matched = model.fleet.evaluate(&target).agents;
+            let names =
+                crate::domain::target::fold::fold(matched.iter().map(crate::domain::name::AgentName::as_str));
+            let names = middle_clipped(&names, 30, painter.theme.mark());
+            right.push(piece(format!("{}: {names}", matched.len()), Tone::Good));
+        }
+    }
+    painter.rule(area, &[piece(title, Tone::Strong)], &right, true);
+    let choices = model.choices(prompt);
+    let room = area.rows().saturating_sub(2);
+    let top = super::run::scrolled(0, prompt.choice, room, choices.len());
+    for (at, choice) in choices.iter().enumerate().skip(top).take(room) {
+        let y = area.y + 1 + u16::try_from(at - top).unwrap_or(0);
+        let is_chosen = at == prompt.choice;
+        let (text, keys) = match choice {
+            Choice::Action(action) => (action.name().to_owned(), known_keys(*action)),
+            Choice::Past(past) => (past.replace('\n', " ⏎ "), String::new()),
+        };
+        painter.text(area.x, y, 1, if is_chosen { "▌" } else { " " }, Tone::Key);
+        let tone = if is_chosen { Tone::Strong } else { Tone::Plain };
+        painter.text(area.x + 2, y, area.width.saturating_sub(2), &text, tone);
+        let wide = u16::try_from(width(&keys)).unwrap_or(0);
+        if wide + 4 < area.width {
+            painter.text(area.x + area.width - wide - 2, y, wide, &keys, Tone::Key);
+        }
+    }
+    let y = area.y + area.height.saturating_sub(1);
+    let before = format!(" {sign}");
+    painter.text(area.x, y, area.width, &before, Tone::Key);
+    let x = area.x + u16::try_from(width(&before)).unwrap_or(0);
+    let value = prompt.value();
+    painter.text(x, y, area.width.saturating_sub(x - area.x), &value, Tone::Plain);
+    let column = prompt.text.cursor().1;
+    let typed: String = value.chars().take(column).collect();
+    let x = x + u16::try_from(width(&typed)).unwrap_or(0);
+    layout.cursor = Some((x.min(area.x + area.width.saturating_sub(1)), y));
+}
+
+/// The keys of an action wherever it has some.
+fn known_keys(action: Action) -> String {
+    let keys = Context::ALL.iter().find_map(|context| keys_of(*context, action));
+    keys.map(|keys| keys.join(" ")).unwrap_or_default()
+}
+
+/// The last row: what can be done here, or what was just said.
+pub(super) fn footer(painter: &mut Painter<'_>, model: &Model, area: Area) {
+    if let Some(toast) = model.toasts.back() {
+        let tone = if toast.is_bad { Tone::Bad } else { Tone::Good };
+        let older = model.toasts.len() - 1;
+        let more = if older > 0 { format!("  (+{older})") } else { String::new() };
+        painter.text(area.x, area.y, area.width, &format!(" {}{more}", toast.text), tone);
+        return;
+    }
+    let mut x = area.x + 1;
+    for (keys, hint) in hints(model) {
+        let pieces = [piece(keys, Tone::Key), piece(format!(" {hint}"), Tone::Plain)];
+        let wide = painter.width_of(&pieces);
+        if x + wide + 1 > area.x + area.width {
+            break;
+        }
+        x = painter.pieces(x, area.y, wide, &pieces) + 2;
+    }
+}
+
+/// Keys and what they do, where one is; only what works.
+pub(in crate::tui) fn hints(model: &Model) -> Vec<(&'static str, &'static str)> {
+    if let Some(Overlay::Question(_)) = model.overlays.last() {
+        return Vec::new();
+    }
+    let context = model.context();
+    let mut hints: Vec<(&str, &str)> = Vec::new();
+    let mut seen: Vec<&str> = Vec::new();
+    for context in context.chain() {
+        for binding in BINDINGS.iter().filter(|binding| binding.context == *context) {
+            let key = binding.keys[0];
+            if seen.contains(&key) {
+                continue;
+            }
+            seen.extend(binding.keys);
+            let is_useful = match binding.action {
+                Action::NextRun => model.runs.len() > 1,
+                Action::GoRun => model.open.is_some(),
+                Action::CopyRow => !matches!(
+                    model.overlays.last(),
+                    Some(Overlay::Help(_) | Overlay::Notice { copy: None, .. })
+                ),
+                _ => true,
+            };
+            if !binding.hint.is_empty() && is_useful && model.may(binding.action).is_ok() {
+                hints.push((key, binding.hint));
+            }
+        }
+    }
+    // Help is always there, wherever the row ends.
+    if let Some(at) = hints.iter().position(|(key, _)| *key == "?") {
+        let help = hints.remove(at);
+        hints.insert(hints.len().min(6), help);
+    }
+    hints
+}

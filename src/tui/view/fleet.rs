@@ -1,0 +1,293 @@
+//! The fleet table.
+
+use super::paint::{Painter, Piece, piece};
+use crate::{
+    domain::{agent::AgentState, digest::short_span, roster::AgentEntry, text::width},
+    tui::{
+        format::short_uptime,
+        model::{
+            Area, Focus, Model,
+            fleet::{RowKey, SortBy, memory_percent},
+        },
+        theme::{Tone, tone_of_glyph},
+    },
+};
+
+/// A column: its heading, its cells, and whether they stand at the right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Column {
+    Name,
+    State,
+    Link,
+    Cpu,
+    Memory,
+    Load,
+    Uptime,
+    Version,
+    Labels,
+    LastRun,
+}
+
+/// Columns, in the order in which they give way when there is little room: the last one first.
+const WORTH: [Column; 10] = [
+    Column::Name,
+    Column::State,
+    Column::LastRun,
+    Column::Link,
+    Column::Cpu,
+    Column::Memory,
+    Column::Labels,
+    Column::Load,
+    Column::Uptime,
+    Column::Version,
+];
+
+/// The same in the order in which they stand.
+const ORDER: [Column; 10] = [
+    Column::Name,
+    Column::State,
+    Column::Link,
+    Column::Cpu,
+    Column::Memory,
+    Column::Load,
+    Column::Uptime,
+    Column::Version,
+    Column::Labels,
+    Column::LastRun,
+];
+
+impl Column {
+    fn heading(self) -> &'static str {
+        match self {
+            Self::Name => "NAME",
+            Self::State => "STATE",
+            Self::Link => "LINK",
+            Self::Cpu => " CPU",
+            Self::Memory => " MEM",
+            Self::Load => " LOAD",
+            Self::Uptime => "  UP",
+            Self::Version => "VERSION",
+            Self::Labels => "LABELS",
+            Self::LastRun => "LAST RUN",
+        }
+    }
+
+    fn is_sorted_by(self, sort: SortBy) -> bool {
+        matches!(
+            (self, sort),
+            (Self::Name, SortBy::Name)
+                | (Self::Cpu, SortBy::Cpu)
+                | (Self::Memory, SortBy::Memory)
+                | (Self::Load, SortBy::Load)
+                | (Self::Uptime, SortBy::Uptime)
+                | (Self::LastRun, SortBy::LastRun)
+        )
+    }
+
+    fn width(self, names: usize, labels: usize) -> usize {
+        match self {
+            Self::Name => names,
+            Self::State => 10,
+            Self::Link | Self::Version => 7,
+            Self::Cpu | Self::Memory | Self::Uptime => 4,
+            Self::Load => 5,
+            Self::Labels => labels,
+            Self::LastRun => 17,
+        }
+    }
+
+    fn cell(self, agent: &AgentEntry, now_ms: u64) -> Piece {
+        let figure = |text: Option<String>| {
+            piece(format!("{:>4}", text.unwrap_or_else(|| "-".to_owned())), Tone::Plain)
+        };
+        let facts = agent.facts.as_ref();
+        match self {
+            Self::Name => piece(agent.name.as_str(), Tone::Plain),
+            Self::State => {
+                let glyph = agent.state.glyph();
+                piece(format!("{glyph} {}", agent.state.word()), tone_of_glyph(glyph))
+            }
+            Self::Link => {
+                let word = agent.link_word();
+                piece(word, if word == "tunnel!" { Tone::Waiting } else { Tone::Plain })
+            }
+            Self::Cpu => figure(facts.map(|facts| format!("{:.0}%", facts.cpu_percent))),
+            Self::Memory => figure(facts.map(|facts| format!("{}%", memory_percent(facts)))),
+            Self::Load => {
+                let load = facts.map(|facts| format!("{:.1}", facts.load1));
+                piece(format!("{:>5}", load.unwrap_or_else(|| "-".to_owned())), Tone::Plain)
+            }
+            Self::Uptime => figure(facts.map(|facts| short_uptime(facts.uptime_s))),
+            Self::Version => piece(agent.version.as_str(), Tone::Plain),
+            Self::Labels => {
+                let label = |(key, value): (&_, &_)| {
+                    let (key, value): (&crate::domain::name::LabelWord, &crate::domain::name::LabelWord) =
+                        (key, value);
+                    format!("{}={}", key.as_str(), value.as_str())
+                };
+                piece(agent.labels.iter().map(label).collect::<Vec<_>>().join(" "), Tone::Dim)
+            }
+            Self::LastRun => last_run(agent, now_ms),
+        }
+    }
+}
+
+fn last_run(agent: &AgentEntry, now_ms: u64) -> Piece {
+    if agent.state == AgentState::Pending {
+        let waits = short_span(now_ms.saturating_sub(agent.last_seen_ms));
+        let text = if agent.key_changed { "another key".to_owned() } else { format!("asked {waits} ago") };
+        return piece(text, Tone::Waiting);
+    }
+    let Some(last) = &agent.last_run else { return piece("", Tone::Plain) };
+    let (glyph, words) = match last.state.outcome() {
+        Some(outcome) => (outcome.glyph(), outcome.brief()),
+        None if last.no_contact => ('~', "no contact".to_owned()),
+        None => ('▸', last.state.word().to_owned()),
+    };
+    let tone = if glyph == '✓' { Tone::Plain } else { tone_of_glyph(glyph) };
+    piece(format!("{} {glyph} {words}", last.number), tone)
+}
+
+/// Columns that fit, and their widths.
+fn columns(model: &Model, rows: &[RowKey], room: usize) -> Vec<(Column, usize)> {
+    let shown = || rows.iter().filter_map(|row| model.fleet.row(row));
+    let names = rows.iter().map(|row| width(row.name.as_str())).max().unwrap_or(4).clamp(4, 32);
+    let labels = shown().map(|agent| width(&Column::Labels.cell(agent, 0).0)).max().unwrap_or(0).clamp(6, 32);
+    let mut left = room;
+    let mut chosen = Vec::new();
+    for column in WORTH {
+        let wide = column.width(names, labels) + 2;
+        let has_labels = column != Column::Labels || shown().any(|agent| !agent.labels.is_empty());
+        if wide <= left + 2 && has_labels {
+            left = left.saturating_sub(wide);
+            chosen.push(column);
+        }
+    }
+    let ordered = ORDER.into_iter().filter(|column| chosen.contains(column));
+    let mut columns: Vec<(Column, usize)> =
+        ordered.map(|column| (column, column.width(names, labels))).collect();
+    // What is left belongs to the last column.
+    if let Some((_, wide)) = columns.last_mut() {
+        *wide += left;
+    }
+    columns
+}
+
+/// The table, below its rule. Returns where its rows are.
+pub(super) fn draw(painter: &mut Painter<'_>, model: &Model, area: Area) -> Area {
+    let is_focused = model.focus == Focus::Fleet && model.overlays.is_empty();
+    let body = Area { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
+    if model.fleet.is_empty() {
+        title(painter, model, area, is_focused, 0);
+        empty(painter, model, body);
+        return Area { height: 0, ..body };
+    }
+    let heading = u16::from(body.height > 2);
+    let rows = Area { y: body.y + heading, height: body.height - heading.min(body.height), ..body };
+    let top = top_of(model, rows.rows());
+    let shown = model.fleet.shown();
+    let visible = &shown[top.min(shown.len())..(top + rows.rows()).min(shown.len())];
+    let columns = columns(model, visible, usize::from(area.width).saturating_sub(4));
+    if heading == 1 {
+        let mut x = body.x + 3;
+        for (column, wide) in &columns {
+            let tone = if column.is_sorted_by(model.fleet.sort) { Tone::Strong } else { Tone::Dim };
+            painter.text(x, body.y, room(*wide, x, area), column.heading(), tone);
+            x = x.saturating_add(room(wide + 2, x, area));
+        }
+    }
+    if shown.is_empty() {
+        let text = format!("nothing matches {:?}; Esc shows all", model.fleet.filter);
+        painter.text(rows.x + 3, rows.y, rows.width.saturating_sub(3), &text, Tone::Dim);
+    }
+    for (y, row) in (rows.y..).zip(visible) {
+        let Some(agent) = model.fleet.row(row) else { continue };
+        let is_cursor = model.fleet.cursor.as_ref() == Some(row);
+        let mark = if model.fleet.is_picked(row) { "+" } else { " " };
+        painter.text(area.x + 1, y, 1, mark, Tone::Key);
+        if is_cursor {
+            painter.text(area.x, y, 1, "▌", Tone::Key);
+        }
+        let mut x = area.x + 3;
+        for (column, wide) in &columns {
+            let (text, tone) = column.cell(agent, model.now.unix_ms);
+            painter.text(x, y, room(*wide, x, area), &text, tone);
+            x = x.saturating_add(room(wide + 2, x, area));
+        }
+        if is_cursor && is_focused {
+            painter.highlight(area.x + 1, y, area.width.saturating_sub(1));
+        }
+    }
+    title(painter, model, area, is_focused, shown.len().saturating_sub(top + visible.len()));
+    rows
+}
+
+fn room(wide: usize, x: u16, area: Area) -> u16 {
+    let end = area.x.saturating_add(area.width);
+    u16::try_from(wide).unwrap_or(u16::MAX).min(end.saturating_sub(x))
+}
+
+/// The first row on the screen: the cursor is always among the rows.
+pub(super) fn top_of(model: &Model, rows: usize) -> usize {
+    let count = model.fleet.shown().len();
+    let cursor = model.fleet.cursor_place().unwrap_or(0);
+    let top = model.fleet.top.min(count.saturating_sub(rows));
+    if cursor < top {
+        cursor
+    } else if rows > 0 && cursor >= top + rows {
+        cursor + 1 - rows
+    } else {
+        top
+    }
+}
+
+fn title(painter: &mut Painter<'_>, model: &Model, area: Area, is_focused: bool, below: usize) {
+    let fleet = &model.fleet;
+    let (shown, all) = (fleet.shown().len(), fleet.len());
+    let tone = if is_focused { Tone::Strong } else { Tone::Plain };
+    let mut left = vec![piece("Fleet", tone)];
+    if shown == all {
+        left.push(piece(format!("  {all}"), Tone::Plain));
+    } else {
+        left.push(piece(format!("  {shown} of {all}"), Tone::Plain));
+    }
+    let picked = fleet.picks.agents.len();
+    if picked > 0 {
+        left.push(piece(format!(" · {picked} picked"), Tone::Key));
+        let hidden = fleet.hidden_picks();
+        if hidden > 0 {
+            left.push(piece(format!(", {hidden} of them hidden"), Tone::Waiting));
+        }
+    }
+    let mut right = Vec::new();
+    if !fleet.filter.is_empty() {
+        right.push(piece(format!("filter {}", fleet.filter), Tone::Waiting));
+    }
+    if fleet.sort != SortBy::Attention {
+        let gap = if right.is_empty() { "" } else { "  " };
+        right.push(piece(format!("{gap}by {}", fleet.sort.word()), Tone::Dim));
+    }
+    if below > 0 {
+        let gap = if right.is_empty() { "" } else { "  " };
+        right.push(piece(format!("{gap}{below} below"), Tone::Dim));
+    }
+    painter.rule(area, &left, &right, is_focused);
+}
+
+fn empty(painter: &mut Painter<'_>, model: &Model, area: Area) {
+    let lines: &[&str] = if !model.fleet.is_complete {
+        &["waiting for the master to tell its agents …"]
+    } else if model.settings.read_only {
+        &["no agents yet"]
+    } else {
+        &[
+            "No agents yet.",
+            "",
+            "Enter makes a join token and shows the line that starts an agent on another machine.",
+            "On this machine no token is needed: sloth-runner agent start --daemon",
+        ]
+    };
+    for (y, line) in (area.y + 1..area.y + area.height).zip(lines) {
+        painter.text(area.x + 3, y, area.width.saturating_sub(4), line, Tone::Plain);
+    }
+}

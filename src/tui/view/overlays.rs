@@ -1,0 +1,335 @@
+//! What lies over the panes: help, an agent's details, the history of runs, notices.
+
+use std::fmt::Write as _;
+
+use super::{
+    paint::{Painter, Piece, piece},
+    run::scrolled,
+};
+use crate::{
+    domain::{
+        agent::AgentState,
+        digest::short_span,
+        name::Labels,
+        roster::AgentEntry,
+        run::Run,
+        text::{clipped, fitted, plain, spoken_bytes},
+    },
+    tui::{
+        format::{local_time, short_uptime},
+        keymap::{BINDINGS, Context},
+        model::{
+            Area, Layout, Model,
+            fleet::{RowKey, memory_percent},
+        },
+        theme::{Tone, tone_of_glyph},
+    },
+};
+
+/// Lines of pieces, scrolled.
+fn lines(painter: &mut Painter<'_>, area: Area, all: &[Vec<Piece>], top: usize, layout: &mut Layout) {
+    layout.overlay = area;
+    let top = top.min(all.len().saturating_sub(area.rows()));
+    for (y, line) in (area.y..area.y + area.height).zip(all.iter().skip(top)) {
+        painter.pieces(area.x + 1, y, area.width.saturating_sub(2), line);
+    }
+    let below = all.len().saturating_sub(top + area.rows());
+    if below > 0 && area.height > 1 {
+        let text = format!(" {below} more below ");
+        let wide = u16::try_from(text.len()).unwrap_or(0);
+        painter.text(
+            (area.x + area.width).saturating_sub(wide + 1),
+            area.y + area.height - 1,
+            wide,
+            &text,
+            Tone::Dim,
+        );
+    }
+}
+
+fn below(area: Area) -> Area {
+    Area { y: area.y + 1, height: area.height.saturating_sub(1), ..area }
+}
+
+/// The keymap, beginning with where one is.
+pub(super) fn help(painter: &mut Painter<'_>, model: &Model, area: Area, top: usize, layout: &mut Layout) {
+    painter.rule(area, &[piece("Help", Tone::Strong)], &[piece("j k scroll  q closes", Tone::Dim)], true);
+    let mut all: Vec<Vec<Piece>> = Vec::new();
+    let here = under(model);
+    let order =
+        here.chain().iter().chain(Context::ALL.iter().filter(|context| !here.chain().contains(context)));
+    for context in order {
+        if !all.is_empty() {
+            all.push(Vec::new());
+        }
+        all.push(vec![piece(context.title(), Tone::Strong)]);
+        for binding in BINDINGS.iter().filter(|binding| binding.context == *context) {
+            let keys = fitted(&painter.theme.text(&binding.keys.join(" ")), 14, "");
+            all.push(vec![piece(format!("  {keys}"), Tone::Key), piece(binding.action.name(), Tone::Plain)]);
+        }
+    }
+    let column = 56;
+    let columns = usize::from((area.width / column).clamp(1, 3));
+    let body = below(area);
+    if columns == 1 {
+        return lines(painter, body, &all, top, layout);
+    }
+    layout.overlay = body;
+    let tall = body.rows().max(1);
+    let top = top.min(all.len().saturating_sub(tall * columns));
+    for (at, line) in all.iter().skip(top).take(tall * columns).enumerate() {
+        let x = body.x + 1 + u16::try_from(at / tall).unwrap_or(0) * column;
+        let y = body.y + u16::try_from(at % tall).unwrap_or(0);
+        painter.pieces(x, y, column - 2, line);
+    }
+}
+
+/// Where the keys would go without what lies over the panes.
+fn under(model: &Model) -> Context {
+    use crate::tui::model::Focus;
+    match model.focus {
+        Focus::Fleet => Context::Fleet,
+        Focus::Run if model.open.as_ref().is_some_and(|open| open.output.is_some()) => Context::Output,
+        Focus::Run => Context::Run,
+        Focus::Command => Context::Command,
+    }
+}
+
+/// All there is to know of an agent.
+pub(super) fn details(
+    painter: &mut Painter<'_>,
+    model: &Model,
+    area: Area,
+    row: &RowKey,
+    top: usize,
+    layout: &mut Layout,
+) {
+    let Some(agent) = model.fleet.row(row) else {
+        painter.rule(area, &[piece(row.name.as_str(), Tone::Strong)], &[], true);
+        painter.text(area.x + 1, area.y + 1, area.width, "It is gone.", Tone::Dim);
+        return;
+    };
+    let glyph = agent.state.glyph();
+    let title = [
+        piece(agent.name.as_str(), Tone::Strong),
+        piece(format!("  {glyph} {}", agent.state.word()), tone_of_glyph(glyph)),
+    ];
+    painter.rule(area, &title, &[piece("q closes", Tone::Dim)], true);
+    let all = if agent.state == AgentState::Pending { waiting(agent, model) } else { facts(agent, model) };
+    lines(painter, below(area), &all, top, layout);
+}
+
+fn field(name: &str, value: impl Into<String>, tone: Tone) -> Vec<Piece> {
+    vec![piece(fitted(name, 14, ""), Tone::Dim), piece(plain(&value.into()), tone)]
+}
+
+/// A fingerprint in groups of four digits, half of it in a line, as people compare it.
+fn fingerprint(name: &str, digits: &str, tone: Tone) -> impl Iterator<Item = Vec<Piece>> {
+    /// Groups in a line.
+    const HALF: usize = 8;
+    let digits: Vec<char> = digits.chars().collect();
+    let fours: Vec<String> = digits.chunks(4).map(|four| four.iter().collect()).collect();
+    let name = name.to_owned();
+    fours
+        .chunks(HALF)
+        .map(|half| half.join(" "))
+        .enumerate()
+        .map(move |(at, half)| field(if at == 0 { &name } else { "" }, half, tone))
+        .collect::<Vec<_>>()
+        .into_iter()
+}
+
+fn waiting(agent: &AgentEntry, model: &Model) -> Vec<Vec<Piece>> {
+    let since = local_time(agent.last_seen_ms, model.now.unix_ms, model.now.zone_s);
+    let mut all = vec![
+        vec![piece("A machine asks to be let in under this name.", Tone::Plain)],
+        Vec::new(),
+        field("from", agent.address.as_str(), Tone::Plain),
+        field("asked", format!("{since}, version {}", agent.version), Tone::Plain),
+    ];
+    all.extend(fingerprint("fingerprint", &agent.fingerprint, Tone::Strong));
+    all.push(Vec::new());
+    if agent.key_changed {
+        all.push(vec![piece(
+            "Another key is known under this name. Approving this one replaces it:",
+            Tone::Bad,
+        )]);
+        all.push(vec![piece(
+            "right after a reinstall, wrong for a second machine, which needs its own --name.",
+            Tone::Bad,
+        )]);
+        all.push(Vec::new());
+    }
+    all.push(vec![piece(
+        "Compare it with what the agent printed when it started, on its own machine.",
+        Tone::Plain,
+    )]);
+    if !model.settings.read_only {
+        all.push(vec![
+            piece("A", Tone::Key),
+            piece(" lets it in; ", Tone::Plain),
+            piece("D", Tone::Key),
+            piece(" forgets it. Both ask for its name first.", Tone::Plain),
+        ]);
+    }
+    all
+}
+
+fn labels_text(labels: &Labels) -> String {
+    let shown = labels.iter().map(|(key, value)| format!("{}={}", key.as_str(), value.as_str()));
+    shown.collect::<Vec<_>>().join(" ")
+}
+
+fn facts(agent: &AgentEntry, model: &Model) -> Vec<Vec<Piece>> {
+    let now = model.now;
+    let mut all = Vec::new();
+    if !agent.hint.is_empty() {
+        all.push(vec![piece(plain(&agent.hint), Tone::Waiting)]);
+        all.push(Vec::new());
+    }
+    let link = match agent.direct {
+        Some(_) => format!("{}: {}", agent.link_word(), agent.link_reason),
+        None => "none; it is not connected".to_owned(),
+    };
+    let link_tone = if agent.link_word() == "tunnel!" { Tone::Waiting } else { Tone::Plain };
+    all.push(field("link", link, link_tone));
+    all.push(field("address", agent.address.as_str(), Tone::Plain));
+    if !agent.direct_address.is_empty() {
+        all.push(field("reported", agent.direct_address.as_str(), Tone::Plain));
+    }
+    let seen = match agent.last_seen_ms {
+        0 => "never".to_owned(),
+        ms => format!(
+            "{} ({} ago)",
+            local_time(ms, now.unix_ms, now.zone_s),
+            short_span(now.unix_ms.saturating_sub(ms))
+        ),
+    };
+    all.push(field("last seen", seen, Tone::Plain));
+    all.push(field("version", agent.version.as_str(), Tone::Plain));
+    all.push(field("labels", labels_text(&agent.labels), Tone::Plain));
+    if !agent.set_labels.is_empty() {
+        all.push(field("of them set", labels_text(&agent.set_labels), Tone::Plain));
+    }
+    if let Some(facts) = &agent.facts {
+        all.push(Vec::new());
+        all.push(field(
+            "machine",
+            format!("{}, {} {}", facts.hostname, facts.os, facts.architecture),
+            Tone::Plain,
+        ));
+        all.push(field("kernel", facts.kernel.as_str(), Tone::Plain));
+        let cpu = format!("{:.0}% of {}, load {:.2}", facts.cpu_percent, facts.cpus, facts.load1);
+        all.push(field("cpu", cpu, Tone::Plain));
+        let memory = format!("{}% of {}", memory_percent(facts), spoken_bytes(facts.memory_total));
+        all.push(field("memory", memory, Tone::Plain));
+        all.push(field("up", short_uptime(facts.uptime_s), Tone::Plain));
+        all.push(field("tasks", facts.running_tasks.to_string(), Tone::Plain));
+    }
+    all.push(Vec::new());
+    all.extend(fingerprint("key", &agent.fingerprint, Tone::Dim));
+    all.push(field("trusts", agent.trust.as_str(), Tone::Dim));
+    all.push(Vec::new());
+    all.push(vec![piece("Recent runs", Tone::Strong)]);
+    if model.recent.0 == agent.name.as_str() {
+        if model.recent.1.is_empty() {
+            all.push(vec![piece("none yet", Tone::Dim)]);
+        }
+        all.extend(model.recent.1.iter().map(|run| run_line(run, model, 60)));
+    } else {
+        all.push(vec![piece("loading …", Tone::Dim)]);
+    }
+    all
+}
+
+/// A run in a line: number, outcomes, when, who, where, what.
+fn run_line(run: &Run, model: &Model, room: usize) -> Vec<Piece> {
+    let failed = run.task_count.saturating_sub(run.succeeded + run.unfinished);
+    let mut outcomes = String::new();
+    for (glyph, count) in [('✗', failed), ('▸', run.unfinished), ('✓', run.succeeded)] {
+        if count > 0 {
+            // Writing to a string cannot fail.
+            let _ = write!(outcomes, "{glyph} {count}  ");
+        }
+    }
+    let tone = if failed > 0 {
+        Tone::Bad
+    } else if run.unfinished > 0 {
+        Tone::Running
+    } else {
+        Tone::Good
+    };
+    let when = local_time(run.created_ms, model.now.unix_ms, model.now.zone_s);
+    let took = match run.ended_ms {
+        Some(ended) => {
+            let ms = ended.saturating_sub(run.created_ms);
+            if ms < 10_000 { format!("{}.{}s", ms / 1000, ms % 1000 / 100) } else { short_span(ms) }
+        }
+        None => "runs".to_owned(),
+    };
+    let command = plain(&run.command.shown());
+    vec![
+        piece(format!("{:>6}  ", run.number), Tone::Strong),
+        piece(fitted(outcomes.trim_end(), 16, ""), tone),
+        piece(format!("  {}  {}  ", fitted(&when, 16, ""), fitted(&took, 5, "")), Tone::Dim),
+        piece(fitted(&plain(&run.operator), 8, "…"), Tone::Plain),
+        piece(format!("  {}  ", fitted(&plain(&run.target), 18, "…")), Tone::Plain),
+        piece(clipped(&command, room, "…"), Tone::Plain),
+    ]
+}
+
+/// Past runs of everyone, newest first.
+pub(super) fn history(
+    painter: &mut Painter<'_>,
+    model: &Model,
+    area: Area,
+    cursor: usize,
+    filter: &str,
+    layout: &mut Layout,
+) {
+    let rows = model.history_rows(filter);
+    let right =
+        if filter.is_empty() { Vec::new() } else { vec![piece(format!("filter {filter}"), Tone::Waiting)] };
+    painter.rule(
+        area,
+        &[piece("History", Tone::Strong), piece(format!("  {}", rows.len()), Tone::Plain)],
+        &right,
+        true,
+    );
+    let body = below(area);
+    let heading = "   RUN  OUTCOMES          WHEN              TOOK   WHO       WHERE               WHAT";
+    painter.text(body.x + 1, body.y, body.width.saturating_sub(2), heading, Tone::Dim);
+    let body = below(body);
+    layout.overlay = body;
+    if rows.is_empty() {
+        let text = if filter.is_empty() {
+            "There is no run yet: i goes to the command line."
+        } else {
+            "nothing matches"
+        };
+        painter.text(body.x + 1, body.y, body.width, text, Tone::Dim);
+    }
+    let top = scrolled(cursor.saturating_sub(body.rows() / 2), cursor, body.rows(), rows.len());
+    for (y, (at, run)) in (body.y..body.y + body.height).zip(rows.iter().enumerate().skip(top)) {
+        let room = usize::from(body.width).saturating_sub(82);
+        let pieces = run_line(run, model, room.max(8));
+        painter.pieces(body.x + 1, y, body.width.saturating_sub(2), &pieces);
+        if at == cursor {
+            painter.text(body.x, y, 1, "▌", Tone::Key);
+            painter.highlight(body.x + 1, y, body.width.saturating_sub(1));
+        }
+    }
+}
+
+/// A text for reading.
+pub(super) fn notice(
+    painter: &mut Painter<'_>,
+    area: Area,
+    title: &str,
+    text: &[String],
+    layout: &mut Layout,
+) {
+    painter.rule(area, &[piece(title, Tone::Strong)], &[piece("q closes", Tone::Dim)], true);
+    let all: Vec<Vec<Piece>> = text.iter().map(|line| vec![piece(plain(line), Tone::Plain)]).collect();
+    lines(painter, below(area), &all, 0, layout);
+}

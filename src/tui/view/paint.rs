@@ -1,0 +1,189 @@
+//! Putting text on the screen, cell by cell: what does not fit is cut, and what would move the cursor never gets here.
+
+use ratatui::{buffer::Buffer, layout::Rect, style::Style};
+use unicode_width::UnicodeWidthStr as _;
+
+use crate::{
+    domain::text::{clipped, fitted},
+    tui::{
+        model::Area,
+        output::line::{Line, Source},
+        theme::{Theme, Tone},
+    },
+};
+
+/// A piece of text in a tone.
+pub(super) type Piece = (String, Tone);
+
+/// A piece.
+pub(super) fn piece(text: impl Into<String>, tone: Tone) -> Piece {
+    (text.into(), tone)
+}
+
+/// The screen, and how things look on it.
+pub(super) struct Painter<'a> {
+    pub(super) buffer: &'a mut Buffer,
+    pub(super) theme: Theme,
+}
+
+/// How a line of output is shown.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LineLook {
+    /// Columns that are scrolled out at the left.
+    pub left: usize,
+    /// stderr is marked.
+    pub marks_stderr: bool,
+    /// Lines begin with their time.
+    pub has_times: bool,
+}
+
+impl Painter<'_> {
+    /// Puts a text, cut to so many cells.
+    pub(super) fn text(&mut self, x: u16, y: u16, width: u16, text: &str, tone: Tone) {
+        let style = self.theme.style(tone);
+        self.styled(x, y, width, text, style);
+    }
+
+    fn styled(&mut self, x: u16, y: u16, width: u16, text: &str, style: Style) {
+        let area = *self.buffer.area();
+        if y >= area.bottom() || x >= area.right() || width == 0 {
+            return;
+        }
+        let text = self.theme.text(text);
+        let room = usize::from(width.min(area.right() - x));
+        let text = clipped(&text, room, self.theme.mark());
+        self.buffer.set_stringn(x, y, text, room, style);
+    }
+
+    /// Puts pieces one behind the other; returns the column behind them.
+    pub(super) fn pieces(&mut self, x: u16, y: u16, width: u16, pieces: &[Piece]) -> u16 {
+        let end = x.saturating_add(width);
+        let mut at = x;
+        for (text, tone) in pieces {
+            if at >= end {
+                break;
+            }
+            self.text(at, y, end - at, text, *tone);
+            let used = u16::try_from(self.theme.text(text).width()).unwrap_or(u16::MAX);
+            at = at.saturating_add(used).min(end);
+        }
+        at
+    }
+
+    /// The width of pieces as they are shown.
+    pub(super) fn width_of(&self, pieces: &[Piece]) -> u16 {
+        let width: usize = pieces.iter().map(|(text, _)| self.theme.text(text).width()).sum();
+        u16::try_from(width).unwrap_or(u16::MAX)
+    }
+
+    /// A rule with a title: heavy for what has the keys. What stands at the right gives way first, its end before its
+    /// beginning.
+    pub(super) fn rule(&mut self, area: Area, left: &[Piece], right: &[Piece], is_focused: bool) {
+        let line = if is_focused { "━" } else { "─" };
+        let tone = if is_focused { Tone::Strong } else { Tone::Dim };
+        let whole = line.repeat(usize::from(area.width));
+        self.text(area.x, area.y, area.width, &whole, tone);
+        let room = area.width.saturating_sub(3);
+        let mut title = vec![piece(" ", tone)];
+        title.extend(left.iter().cloned());
+        title.push(piece(" ", tone));
+        let used = self.width_of(&title).min(room);
+        self.pieces(area.x + 1.min(area.width), area.y, room, &title);
+        // Of what does not fit, the last goes first.
+        for count in (1..=right.len()).rev() {
+            let mut end = vec![piece(" ", tone)];
+            end.extend(right[..count].iter().cloned());
+            end.push(piece(" ", tone));
+            let width = self.width_of(&end);
+            if used + width + 3 <= area.width {
+                self.pieces(area.x + area.width - width - 1, area.y, width, &end);
+                return;
+            }
+        }
+    }
+
+    /// Reverses a row: the cursor is there.
+    pub(super) fn highlight(&mut self, x: u16, y: u16, width: u16) {
+        let area = Rect::new(x, y, width, 1).intersection(*self.buffer.area());
+        let style = self.theme.style(Tone::Cursor);
+        self.buffer.set_style(area, style);
+    }
+
+    /// Puts a line of output; returns the rows that it took, which are more than one where it wraps.
+    pub(super) fn line(&mut self, area: Area, line: &Line, look: LineLook, wraps: bool) -> u16 {
+        let (mut x, y, end) = (area.x, area.y, area.x.saturating_add(area.width));
+        if look.has_times && line.source != Source::Gap {
+            let time = spoken_time(line.time_ns);
+            self.text(x, y, end.saturating_sub(x), &time, Tone::Dim);
+            x = x.saturating_add(11);
+        }
+        match line.source {
+            Source::Gap => {
+                self.text(x, y, end.saturating_sub(x), &format!("~ {}", line.text), Tone::Waiting);
+                return 1;
+            }
+            Source::Stderr if look.marks_stderr => {
+                self.text(x, y, end.saturating_sub(x), "! ", Tone::Bad);
+                x = x.saturating_add(2);
+            }
+            Source::Stderr | Source::Stdout => {}
+        }
+        let room = usize::from(end.saturating_sub(x));
+        if room == 0 {
+            return 1;
+        }
+        let mut rows = 0u16;
+        let (mut column, mut skip) = (0usize, if wraps { 0 } else { look.left });
+        let mut begin = 0usize;
+        let plain = [(line.text.len(), Style::default())];
+        let styles = if line.styles.is_empty() { &plain[..] } else { &line.styles[..] };
+        for (until, style) in styles {
+            let style = self.theme.output(*style);
+            for sign in line.text[begin..*until].chars() {
+                let wide = unicode_width::UnicodeWidthChar::width(sign).unwrap_or(0);
+                if skip > 0 {
+                    skip = skip.saturating_sub(wide.max(1));
+                    continue;
+                }
+                if column + wide > room {
+                    if !wraps || rows + 1 >= area.height {
+                        if !wraps {
+                            let last = end - 1;
+                            let mark = self.theme.mark();
+                            self.buffer.set_stringn(last, y, mark, 1, self.theme.style(Tone::Dim));
+                        }
+                        return rows + 1;
+                    }
+                    rows += 1;
+                    column = 0;
+                }
+                let at = x + u16::try_from(column).unwrap_or(0);
+                if wide == 0 {
+                    // A mark that combines belongs to the cell before it.
+                    if column > 0
+                        && let Some(cell) = self.buffer.cell_mut((at - 1, y + rows))
+                    {
+                        let joined = format!("{}{sign}", cell.symbol());
+                        cell.set_symbol(&joined);
+                    }
+                    continue;
+                }
+                self.buffer.set_stringn(at, y + rows, sign.to_string(), wide, style);
+                column += wide;
+            }
+            begin = *until;
+        }
+        rows + 1
+    }
+
+    /// A text in exactly so many cells.
+    pub(super) fn fitted(&self, text: &str, room: usize) -> String {
+        fitted(&self.theme.text(text), room, self.theme.mark())
+    }
+}
+
+/// A task's own time: `0:12.345`.
+fn spoken_time(time_ns: u64) -> String {
+    let ms = time_ns / 1_000_000;
+    format!("{:>3}:{:02}.{:03}", ms / 60_000, ms / 1000 % 60, ms % 1000)
+}

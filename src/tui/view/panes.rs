@@ -1,0 +1,369 @@
+//! Output on the screen: previews, differences, the grid, the stream and the one that is read in full. Only lines that
+//! are visible are touched.
+
+use std::time::Duration;
+
+use super::{
+    paint::{LineLook, Painter, Piece, piece},
+    run,
+};
+use crate::{
+    domain::{
+        run::Task,
+        text::{spoken_bytes, stopwatch},
+    },
+    tui::{
+        model::{
+            Area, Focus, Layout, Model,
+            rows::{task_glyph, task_words},
+            run::{Output, RunScreen, Streams},
+        },
+        output::{line::Line, window::Window},
+        theme::{Tone, name_tone, tone_of_glyph},
+    },
+};
+
+/// The smallest pane of the grid.
+const PANE: (u16, u16) = (60, 8);
+/// Lines of two outputs that are compared at most.
+const COMPARED: usize = 5_000;
+
+fn line_look(model: &Model) -> LineLook {
+    LineLook { left: 0, marks_stderr: model.look.streams == Streams::Both, has_times: model.look.has_times }
+}
+
+/// The rows that a line takes where it wraps.
+fn height(line: &Line, room: usize, wraps: bool) -> usize {
+    if wraps { crate::domain::text::width(&line.text).div_ceil(room.max(1)).max(1) } else { 1 }
+}
+
+/// Draws the end of a window.
+fn tail(painter: &mut Painter<'_>, model: &Model, window: &Window, area: Area) {
+    let room = usize::from(area.width.saturating_sub(2));
+    let count = window.len();
+    let mut chosen: Vec<_> = Vec::new();
+    let mut rows = 0;
+    let from = count.saturating_sub(area.rows() * 4);
+    let candidates: Vec<_> =
+        window.lines(from, count - from).filter(|line| model.look.streams.shows(line.source)).collect();
+    for line in candidates.into_iter().rev() {
+        let tall = height(&line, room, model.look.wraps);
+        if rows + tall > area.rows() && !chosen.is_empty() {
+            break;
+        }
+        rows += tall;
+        chosen.push(line);
+        if rows >= area.rows() {
+            break;
+        }
+    }
+    let mut y = area.y;
+    for line in chosen.iter().rev() {
+        let left = area.y + area.height - y;
+        y += painter.line(Area { y, height: left, ..area }, line, line_look(model), model.look.wraps);
+        if y >= area.y + area.height {
+            break;
+        }
+    }
+}
+
+/// Draws lines of a window from one on.
+fn from(painter: &mut Painter<'_>, model: &Model, window: &Window, top: usize, left: usize, area: Area) {
+    let look = LineLook { left, ..line_look(model) };
+    let mut y = area.y;
+    for line in window.lines(top, usize::MAX).filter(|line| model.look.streams.shows(line.source)) {
+        if y >= area.y + area.height {
+            return;
+        }
+        let room = area.y + area.height - y;
+        y += painter.line(Area { y, height: room, ..area }, &line, look, model.look.wraps);
+    }
+}
+
+fn inside(area: Area) -> Area {
+    Area {
+        x: area.x + 1,
+        y: area.y + 1,
+        width: area.width.saturating_sub(2),
+        height: area.height.saturating_sub(1),
+    }
+}
+
+/// Below the rows: the output of the row under the cursor, or its difference to the largest group.
+pub(super) fn preview(
+    painter: &mut Painter<'_>,
+    model: &Model,
+    open: &RunScreen,
+    area: Area,
+    layout: &mut Layout,
+) {
+    let Some(row) = open.rows.current() else { return };
+    layout.shows_preview = true;
+    let body = inside(area);
+    layout.preview = body;
+    let window = open.windows.get(&row.example);
+    let mut right = Vec::new();
+    if open.is_diff {
+        right.push(piece("difference to the largest  d ends it", Tone::Dim));
+    } else if let Some(window) = window {
+        right.push(piece(spoken_bytes(window.next()), Tone::Dim));
+        if window.skipped() > 0 {
+            right.insert(0, piece(format!("{} left out  ", spoken_bytes(window.skipped())), Tone::Waiting));
+        }
+    }
+    painter.rule(area, &run::preview_title(model, open, row), &right, false);
+    if open.is_diff {
+        return difference(painter, open, row.example, body);
+    }
+    let Some(window) = window.filter(|window| !window.is_empty()) else {
+        let task = open.run.task(row.example);
+        let text = match task {
+            Some(task) if task.state.outcome().is_none() => {
+                "No output yet. x cancels it; Enter shows it in full."
+            }
+            _ => "It printed nothing.",
+        };
+        painter.text(body.x + 1, body.y, body.width, text, Tone::Dim);
+        return;
+    };
+    match (open.preview_top, row.parting) {
+        (Some(top), _) => from(painter, model, window, top, 0, body),
+        // Two lines before the first that is unlike the largest group's.
+        (None, Some(parting)) if window.from() == 0 && row.lines > 1 => {
+            let line = usize::try_from(parting.line).unwrap_or(0);
+            let last = window.len().saturating_sub(body.rows());
+            from(painter, model, window, line.saturating_sub(3).min(last), 0, body);
+        }
+        (None, _) => tail(painter, model, window, body),
+    }
+}
+
+/// The lines in which a task's output differs from the largest group's.
+fn difference(painter: &mut Painter<'_>, open: &RunScreen, task: u32, area: Area) {
+    let Some((largest, _)) = open.largest() else { return };
+    let texts = |task: u32| -> Option<Vec<String>> {
+        let window = open.windows.get(&task)?;
+        Some(window.lines(0, COMPARED).map(|line| line.text.clone()).collect())
+    };
+    if task == largest {
+        painter.text(
+            area.x + 1,
+            area.y,
+            area.width,
+            "This is the largest group; the others differ from it.",
+            Tone::Dim,
+        );
+        return;
+    }
+    let (Some(before), Some(after)) = (texts(largest), texts(task)) else { return };
+    let (before, after): (Vec<&str>, Vec<&str>) =
+        (before.iter().map(String::as_str).collect(), after.iter().map(String::as_str).collect());
+    let diff = similar::TextDiff::from_slices(&before, &after);
+    let mut lines: Vec<(&str, String, Tone)> = Vec::new();
+    for group in diff.grouped_ops(2) {
+        if !lines.is_empty() {
+            lines.push(("", "…".to_owned(), Tone::Dim));
+        }
+        for change in group.iter().flat_map(|op| diff.iter_changes(op)) {
+            let (sign, tone) = match change.tag() {
+                similar::ChangeTag::Delete => ("- ", Tone::Bad),
+                similar::ChangeTag::Insert => ("+ ", Tone::Good),
+                similar::ChangeTag::Equal => ("  ", Tone::Dim),
+            };
+            lines.push((sign, change.value().to_owned(), tone));
+        }
+    }
+    if lines.is_empty() {
+        let text = "What is loaded of both is the same; they end differently, or differ further on.";
+        painter.text(area.x + 1, area.y, area.width, text, Tone::Dim);
+    }
+    let top = open.preview_top.unwrap_or(0).min(lines.len().saturating_sub(area.rows()));
+    for (y, (sign, text, tone)) in (area.y..area.y + area.height).zip(lines.iter().skip(top)) {
+        painter.pieces(area.x, y, area.width, &[piece(*sign, *tone), piece(text.clone(), *tone)]);
+    }
+}
+
+fn task_title(model: &Model, task: &Task) -> Vec<Piece> {
+    let glyph = task_glyph(task);
+    let now = model.now.unix_ms;
+    let took = match (task.state.outcome(), task.started_ms) {
+        (Some(_), _) if task.duration_ns > 0 => {
+            let ms = task.duration_ns / 1_000_000;
+            if ms < 60_000 {
+                format!("  {}.{}s", ms / 1000, ms % 1000 / 100)
+            } else {
+                format!("  {}", stopwatch(Duration::from_millis(ms)))
+            }
+        }
+        (None, Some(started)) => {
+            format!("  {}", stopwatch(Duration::from_millis(now.saturating_sub(started))))
+        }
+        _ => String::new(),
+    };
+    vec![
+        piece(format!("{glyph} "), tone_of_glyph(glyph)),
+        piece(task.agent.as_str(), Tone::Strong),
+        piece(format!("  {}", task_words(task)), tone_of_glyph(glyph)),
+        piece(took, Tone::Plain),
+    ]
+}
+
+fn missing(window: &Window) -> Vec<Piece> {
+    if window.skipped() == 0 {
+        return Vec::new();
+    }
+    vec![piece(format!("{} left out  ", spoken_bytes(window.skipped())), Tone::Waiting)]
+}
+
+/// Panes in fixed places, in the order in which they needed a person first.
+pub(super) fn grid(
+    painter: &mut Painter<'_>,
+    model: &Model,
+    open: &RunScreen,
+    area: Area,
+    layout: &mut Layout,
+) {
+    let columns = (area.width / PANE.0).max(1);
+    let rows = (area.height / PANE.1).max(1);
+    let shown = usize::from(columns * rows);
+    let first = run::scrolled(
+        open.first_pane / usize::from(columns),
+        open.pane / usize::from(columns),
+        usize::from(rows),
+        open.places.len().div_ceil(usize::from(columns)),
+    ) * usize::from(columns);
+    layout.first_pane = first;
+    layout.pane_columns = usize::from(columns);
+    let needed = u16::try_from(open.places.len().saturating_sub(first)).unwrap_or(u16::MAX);
+    let rows = rows.min(needed.div_ceil(columns)).max(1);
+    let (wide, tall) = (area.width / columns, area.height / rows);
+    for (at, task) in open.places.iter().skip(first).take(shown).enumerate() {
+        let Some(task) = open.run.task(*task) else { continue };
+        let at = u16::try_from(at).unwrap_or(0);
+        let (column, row) = (at % columns, at / columns);
+        let is_last = column + 1 == columns;
+        let pane = Area {
+            x: area.x + column * wide,
+            y: area.y + row * tall,
+            width: if is_last { area.width - column * wide } else { wide },
+            height: if row + 1 == rows { area.height - row * tall } else { tall },
+        };
+        let is_focused = model.focus == Focus::Run && open.places.get(open.pane) == Some(&task.index);
+        let window = open.windows.get(&task.index);
+        let mut right = window.map(missing).unwrap_or_default();
+        right.push(piece(spoken_bytes(window.map_or(task.end_offset, Window::next)), Tone::Dim));
+        let inner = Area { width: pane.width.saturating_sub(u16::from(!is_last)), ..pane };
+        painter.rule(inner, &task_title(model, task), &right, is_focused && model.overlays.is_empty());
+        if !is_last {
+            for y in pane.y..pane.y + pane.height {
+                painter.text(pane.x + pane.width - 1, y, 1, "│", Tone::Dim);
+            }
+        }
+        let body = inside(inner);
+        match window {
+            Some(window) if !window.is_empty() => tail(painter, model, window, body),
+            _ => painter.text(body.x, body.y, body.width, "no output", Tone::Dim),
+        }
+        layout.panes.push((task.index, pane));
+    }
+    if layout.run.height == 0 {
+        layout.run = area;
+    }
+}
+
+/// All agents in one stream.
+pub(super) fn stream(
+    painter: &mut Painter<'_>,
+    model: &Model,
+    open: &RunScreen,
+    area: Area,
+    layout: &mut Layout,
+) {
+    layout.run = area;
+    let lines = &open.stream.lines;
+    let end = lines.len().saturating_sub(open.stream.above);
+    let names = open.run.tasks.iter().map(|task| task.agent.as_str().len()).max().unwrap_or(0).min(24);
+    let prefix = u16::try_from(names + 2).unwrap_or(2);
+    let from = end.saturating_sub(area.rows());
+    let shown = lines.iter().skip(from).take(end - from);
+    for (y, (task, line)) in (area.y..).zip(shown.filter(|(_, line)| model.look.streams.shows(line.source))) {
+        let name = open.agent(*task).map(ToString::to_string).unwrap_or_default();
+        painter.text(area.x + 1, y, prefix, &name, name_tone(&name));
+        let x = area.x + 1 + prefix;
+        let body = Area { x, y, width: area.width.saturating_sub(prefix + 1), height: 1 };
+        painter.line(body, line, line_look(model), false);
+    }
+    if lines.is_empty() {
+        painter.text(area.x + 1, area.y, area.width, "no output", Tone::Dim);
+    }
+    if open.stream.above > 0 {
+        let text = format!(" {} newer lines below; f follows ", open.stream.above);
+        let wide = u16::try_from(text.len()).unwrap_or(0);
+        painter.text(
+            (area.x + area.width).saturating_sub(wide),
+            area.y + area.height - 1,
+            wide,
+            &text,
+            Tone::Waiting,
+        );
+    }
+}
+
+/// One output in full.
+pub(super) fn output(
+    painter: &mut Painter<'_>,
+    model: &Model,
+    open: &RunScreen,
+    output: &Output,
+    area: Area,
+    layout: &mut Layout,
+) {
+    let Some(task) = open.run.task(output.task) else { return };
+    let is_focused = model.focus == Focus::Run && model.overlays.is_empty();
+    let mut title = vec![piece(format!("Run {}  ", open.run.number), Tone::Plain)];
+    title.extend(task_title(model, task));
+    let mut right = missing(&output.window);
+    let mut say = |is_said: bool, text: &str| {
+        if is_said {
+            right.push(piece(format!("{text}  "), Tone::Waiting));
+        }
+    };
+    say(output.follows && task.state.outcome().is_none(), "follows");
+    say(output.is_loading, "loading");
+    say(model.look.wraps, "wrapped");
+    say(output.left > 0, &format!("from column {}", output.left + 1));
+    say(model.look.streams != Streams::Both, model.look.streams.word());
+    say(!output.search.is_empty(), &format!("/{}", output.search));
+    right.push(piece(spoken_bytes(output.window.next().max(task.end_offset)), Tone::Dim));
+    painter.rule(area, &title, &right, is_focused);
+    let mut body = inside(area);
+    layout.run = body;
+    if let Some(outcome) = task.state.outcome()
+        && body.height > 2
+    {
+        let y = body.y + body.height - 1;
+        let text = format!("{} {}", outcome.glyph(), crate::domain::text::plain(&outcome.to_string()));
+        painter.text(body.x, y, body.width, &text, tone_of_glyph(outcome.glyph()));
+        body.height -= 1;
+        layout.run.height -= 1;
+    }
+    if output.window.is_empty() {
+        let text = if task.state.outcome().is_some() { "It printed nothing." } else { "No output yet." };
+        painter.text(body.x, body.y, body.width, text, Tone::Dim);
+        return;
+    }
+    if output.follows {
+        tail(painter, model, &output.window, body);
+    } else {
+        from(painter, model, &output.window, output.top, output.left, body);
+        if let Some(found) = output.found {
+            let at = output.window.place_of(found);
+            if let Some(row) = at.checked_sub(output.top).and_then(|row| u16::try_from(row).ok())
+                && row < body.height
+                && !model.look.wraps
+            {
+                painter.highlight(body.x, body.y + row, body.width);
+            }
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! The run: its title, its rows, its gate, and what lies below them.
+
+use std::time::Duration;
+
+use super::{
+    paint::{Painter, Piece, piece},
+    panes,
+};
+use crate::{
+    domain::{
+        digest::short_span,
+        name::AgentName,
+        outcome::Outcome,
+        plan::GateState,
+        target::fold::fold,
+        text::{middle_clipped, plain, plural, stopwatch, width},
+    },
+    tui::{
+        model::{
+            Area, Focus, Layout, Model,
+            rows::{Need, Row, counts, parting_words},
+            run::{RunScreen, View},
+        },
+        theme::{Tone, tone_of_glyph},
+    },
+};
+
+/// Below so many columns the command stands in a row of its own.
+const WIDE: u16 = 80;
+/// From so many columns of the whole screen on, rows and grid stand together.
+const BOTH: u16 = 180;
+
+/// The run, below its rule.
+pub(super) fn draw(painter: &mut Painter<'_>, model: &Model, area: Area, layout: &mut Layout) {
+    let Some(open) = &model.open else { return };
+    let is_focused = model.focus == Focus::Run && model.overlays.is_empty();
+    if let Some(output) = &open.output {
+        return panes::output(painter, model, open, output, area, layout);
+    }
+    title(painter, model, open, area, is_focused);
+    let mut body = Area { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
+    if area.width < WIDE && body.height > 6 {
+        let command = format!("$ {}", first_line(open));
+        painter.text(body.x + 1, body.y, body.width.saturating_sub(2), &command, Tone::Dim);
+        body = Area { y: body.y + 1, height: body.height - 1, ..body };
+    }
+    if let GateState::Held(reason) = &open.run.gate.state
+        && body.height > 2
+    {
+        let y = body.y + body.height - 1;
+        let waits = open.run.tasks.iter().filter(|task| task.state.outcome().is_none()).count();
+        let gate = [
+            piece(format!(" {}, {waits} wait", plain(reason)), Tone::Waiting),
+            piece("  ·  ", Tone::Dim),
+            piece("P", Tone::Key),
+            piece(" promote  ", Tone::Plain),
+            piece("S", Tone::Key),
+            piece(" stop", Tone::Plain),
+        ];
+        painter.pieces(body.x, y, body.width, &gate);
+        body.height -= 1;
+    }
+    if body.height == 0 {
+        return;
+    }
+    if !open.is_loaded {
+        painter.text(body.x + 1, body.y, body.width, "waiting for the master to tell of it …", Tone::Dim);
+        return;
+    }
+    let together = layout.size.0 >= BOTH && open.view != View::Stream;
+    match open.view {
+        View::Stream => panes::stream(painter, model, open, body, layout),
+        _ if together && body.height >= 16 => {
+            layout.shows_both = true;
+            let most = usize::from(body.height / 3);
+            let rows = u16::try_from(open.rows.all().len().min(most)).unwrap_or(1).max(1);
+            self::rows(painter, model, open, Area { height: rows, ..body }, is_focused, layout);
+            let below = Area { y: body.y + rows, height: body.height - rows, ..body };
+            if open.is_diff {
+                panes::preview(painter, model, open, below, layout);
+            } else {
+                panes::grid(painter, model, open, below, layout);
+            }
+        }
+        View::Grid => panes::grid(painter, model, open, body, layout),
+        View::Groups => {
+            let count = open.rows.all().len();
+            // Half for the rows; what they do not need belongs to the output below them.
+            let most = if body.height < 8 { body.height } else { body.height.div_ceil(2) };
+            let rows = u16::try_from(count).unwrap_or(u16::MAX).clamp(1, most);
+            self::rows(painter, model, open, Area { height: rows, ..body }, is_focused, layout);
+            let below = Area { y: body.y + rows, height: body.height - rows, ..body };
+            if below.height >= 2 {
+                panes::preview(painter, model, open, below, layout);
+            }
+        }
+    }
+}
+
+fn first_line(open: &RunScreen) -> String {
+    let shown = open.run.command.words().first().map(|word| String::from_utf8_lossy(&word.0).into_owned());
+    let shown = if open.run.command.words().len() == 1 {
+        shown.unwrap_or_default()
+    } else {
+        open.run.command.shown()
+    };
+    let mut lines = shown.lines();
+    let first = plain(lines.next().unwrap_or_default());
+    let more = lines.count();
+    if more > 0 { format!("{first} … +{more} {}", plural("line", more)) } else { first }
+}
+
+fn title(painter: &mut Painter<'_>, model: &Model, open: &RunScreen, area: Area, is_focused: bool) {
+    let run = &open.run;
+    let strong = if is_focused { Tone::Strong } else { Tone::Plain };
+    let mut left = vec![piece(format!("Run {}", run.number), strong)];
+    let is_own = model.own_runs.contains(&run.id) || run.operator == model.status.operator;
+    if !is_own && !run.operator.is_empty() {
+        left.push(piece(format!(" of {}", plain(&run.operator)), Tone::Waiting));
+    }
+    let mut rest = vec![piece(
+        format!("  {} {}", run.task_count, plural("agent", run.task_count as usize)),
+        Tone::Plain,
+    )];
+    for (glyph, count) in counts(run).into_iter().filter(|(_, count)| *count > 0) {
+        rest.push(piece(format!("  {glyph} {count}"), tone_of_glyph(glyph)));
+    }
+    let until = run.ended_ms.unwrap_or(model.now.unix_ms);
+    let took = stopwatch(Duration::from_millis(until.saturating_sub(run.created_ms)));
+    rest.push(piece(format!("  {took}"), Tone::Plain));
+    if open.masks.any() {
+        rest.push(piece(format!("  masked: {}", open.masks), Tone::Waiting));
+    }
+    if area.width >= WIDE {
+        let used = painter.width_of(&left) + painter.width_of(&rest) + 14;
+        let room = usize::from(area.width.saturating_sub(used));
+        let command = crate::domain::text::clipped(&first_line(open), room.min(60), painter.theme.mark());
+        left.push(piece(format!("  {command}"), Tone::Dim));
+    }
+    left.extend(rest);
+    let words: Vec<Piece> = if area.width >= 120 {
+        View::ALL
+            .iter()
+            .map(|view| {
+                let is_shown = *view == open.view;
+                let text = if is_shown { format!("[{}]", view.word()) } else { format!(" {} ", view.word()) };
+                piece(text, if is_shown { Tone::Strong } else { Tone::Dim })
+            })
+            .collect()
+    } else {
+        vec![piece(open.view.word(), Tone::Dim)]
+    };
+    painter.rule(area, &left, &words, is_focused);
+}
+
+/// The rows of the groups.
+fn rows(
+    painter: &mut Painter<'_>,
+    model: &Model,
+    open: &RunScreen,
+    area: Area,
+    is_focused: bool,
+    layout: &mut Layout,
+) {
+    layout.run = area;
+    let all = open.rows.all();
+    if all.is_empty() {
+        painter.text(area.x + 1, area.y, area.width, "nothing has been printed yet", Tone::Dim);
+        return;
+    }
+    let top = scrolled(open.rows.top, open.rows.cursor(), area.rows(), all.len());
+    layout.rows_top = top;
+    let visible = &all[top..(top + area.rows()).min(all.len())];
+    let names: Vec<String> = visible.iter().map(|row| names(open, row)).collect();
+    let widest = names.iter().map(|names| width(names)).max().unwrap_or(0);
+    let name_room = widest.clamp(8, if area.width < 100 { 20 } else { 30 });
+    let states: Vec<String> = visible.iter().map(|row| state(model, row)).collect();
+    let state_room = states.iter().map(|state| width(state)).max().unwrap_or(0).clamp(10, 18);
+    for (at, row) in visible.iter().enumerate() {
+        let y = area.y + u16::try_from(at).unwrap_or(0);
+        let is_cursor = top + at == open.rows.cursor();
+        let glyph = glyph(row);
+        let tone = tone_of_glyph(glyph);
+        let mut text_tone = Tone::Plain;
+        if row.need == Need::Ended && row.parting.is_none() {
+            text_tone = Tone::Dim;
+        }
+        let mark = painter.theme.mark();
+        let pieces = [
+            piece(painter.fitted(&glyph.to_string(), 2), tone),
+            piece(format!("{:>4}  ", row.tasks.len()), Tone::Plain),
+            piece(painter.fitted(&middle_clipped(&names[at], name_room, mark), name_room), Tone::Strong),
+            piece("  ", Tone::Plain),
+            piece(painter.fitted(&states[at], state_room), tone),
+            piece("  ", Tone::Plain),
+            piece(row.text.clone(), text_tone),
+        ];
+        if is_cursor {
+            painter.text(area.x, y, 1, "▌", Tone::Key);
+        }
+        painter.pieces(area.x + 1, y, area.width.saturating_sub(1), &pieces);
+        if is_cursor && is_focused {
+            painter.highlight(area.x + 1, y, area.width.saturating_sub(1));
+        }
+    }
+    let hidden = all.len().saturating_sub(top + visible.len()) + open.more_groups as usize;
+    if hidden > 0 && area.height > 1 {
+        let text = format!(" and {hidden} more ");
+        let wide = u16::try_from(text.len()).unwrap_or(0);
+        let x = (area.x + area.width).saturating_sub(wide + 1);
+        painter.text(x, area.y + area.height - 1, wide, &text, Tone::Dim);
+    }
+}
+
+/// The first of so many rows on the screen, so that the cursor is among them.
+pub(super) fn scrolled(top: usize, cursor: usize, room: usize, count: usize) -> usize {
+    let top = top.min(count.saturating_sub(room));
+    if cursor < top {
+        cursor
+    } else if room > 0 && cursor >= top + room {
+        cursor + 1 - room
+    } else {
+        top
+    }
+}
+
+pub(super) fn glyph(row: &Row) -> char {
+    match (&row.outcome, row.need) {
+        (Some(outcome), _) => outcome.glyph(),
+        (None, Need::NoContact) => '~',
+        (None, _) => '▸',
+    }
+}
+
+/// The names of a row's agents, the short way.
+pub(super) fn names(open: &RunScreen, row: &Row) -> String {
+    fold(row.tasks.iter().filter_map(|task| open.agent(*task)).map(AgentName::as_str))
+}
+
+/// The state of a row, with the time that goes on.
+fn state(model: &Model, row: &Row) -> String {
+    match row.since_ms {
+        Some(since) => format!("{} {}", row.state, short_span(model.now.unix_ms.saturating_sub(since))),
+        None => row.state.clone(),
+    }
+}
+
+/// The title of what lies below the rows.
+pub(super) fn preview_title(model: &Model, open: &RunScreen, row: &Row) -> Vec<Piece> {
+    let mut title = vec![piece(names(open, row), Tone::Strong)];
+    let outcome = row.outcome.as_ref().map(Outcome::brief);
+    match (outcome, row.parting) {
+        _ if row.outputs > 1 => {
+            title.push(piece(format!("  {} outputs; one of them:", row.outputs), Tone::Dim));
+        }
+        (_, Some(parting)) if row.lines > 1 => {
+            let count = open.largest().map_or(0, |(_, count)| count);
+            title.push(piece(format!("  {} ({count})", parting_words(parting)), Tone::Waiting));
+        }
+        (Some(outcome), _) => title.push(piece(format!("  {outcome}"), Tone::Plain)),
+        (None, _) => title.push(piece(format!("  {}", state(model, row)), Tone::Plain)),
+    }
+    if row.tasks.len() > 1 && row.outputs == 1 {
+        let example = open.agent(row.example).map(ToString::to_string).unwrap_or_default();
+        title.push(piece(format!("  shown: {example}"), Tone::Dim));
+    }
+    title
+}

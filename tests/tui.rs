@@ -1,0 +1,239 @@
+//! The control center as people have it: in a real terminal, inside tmux, on a real master with real agents.
+
+#![expect(clippy::unwrap_used, reason = "what fails in a test's helpers fails the test")]
+
+mod rig;
+
+use std::process::Command;
+
+use rig::{Rig, until};
+
+/// A tmux server of one's own, with the control center in its only pane.
+struct Screen<'a> {
+    rig: &'a Rig,
+}
+
+impl<'a> Screen<'a> {
+    fn tmux(&self) -> Command {
+        let mut tmux = Command::new("tmux");
+        tmux.arg("-S").arg(self.rig.path("tmux.sock")).args(["-f", "/dev/null"]);
+        tmux
+    }
+
+    /// Opens the control center with further words; what it leaves on the terminal stays to be seen.
+    fn open(rig: &'a Rig, size: (u16, u16), words: &[&str]) -> Self {
+        let screen = Self { rig };
+        let program = env!("CARGO_BIN_EXE_sloth-runner");
+        let line = format!(
+            "export LANG=C.UTF-8 TERM=tmux-256color SLOTH_RUNNER_TUI_DATA_DIR={home} SLOTH_RUNNER_MASTER={master}; stty -a | grep -o -- '-\\?icanon'; {program} tui {words}; echo ended $?; stty -a | grep -o -- '-\\?icanon'; exec sleep 1000",
+            home = rig.path("home").display(),
+            master = rig.socket(),
+            words = words.join(" "),
+        );
+        let (width, height) = (size.0.to_string(), size.1.to_string());
+        let status = screen
+            .tmux()
+            .args(["new-session", "-d", "-x", &width, "-y", &height, "sh", "-c", &line])
+            .status()
+            .unwrap();
+        assert!(status.success(), "tmux starts");
+        screen
+    }
+
+    fn keys(&self, keys: &[&str]) {
+        assert!(self.tmux().arg("send-keys").args(keys).status().unwrap().success());
+    }
+
+    /// Types a text as a person does: not in one piece with what comes next.
+    fn write(&self, text: &str) {
+        assert!(self.tmux().args(["send-keys", "-l", text]).status().unwrap().success());
+        let last: String = text.chars().rev().take(12).collect::<Vec<_>>().into_iter().rev().collect();
+        self.wait(&last);
+    }
+
+    fn text(&self) -> String {
+        let output = self.tmux().args(["capture-pane", "-p"]).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    fn wait(&self, text: &str) {
+        let mut last = String::new();
+        let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            until(text, || {
+                last = self.text();
+                last.contains(text)
+            });
+        }));
+        assert!(found.is_ok(), "the screen never said {text:?}:\n{last}");
+    }
+
+    /// The process of the control center.
+    fn pid(&self) -> i32 {
+        let mut found = None;
+        until("the control center runs", || {
+            let shell = self.tmux().args(["display-message", "-p", "#{pane_pid}"]).output().unwrap();
+            let shell = String::from_utf8_lossy(&shell.stdout).trim().to_owned();
+            let child =
+                std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).unwrap_or_default();
+            found = child.split_whitespace().next().and_then(|pid| pid.parse().ok());
+            found.is_some()
+        });
+        found.unwrap()
+    }
+}
+
+impl Drop for Screen<'_> {
+    fn drop(&mut self) {
+        let _ = self.tmux().arg("kill-server").status();
+    }
+}
+
+fn has_tmux() -> bool {
+    let there = Command::new("tmux").arg("-V").output().is_ok_and(|output| output.status.success());
+    if !there {
+        eprintln!("skipped: tmux is not installed");
+    }
+    there
+}
+
+#[test]
+fn pick_run_watch_filter_cancel_and_quit() {
+    if !has_tmux() {
+        return;
+    }
+    let rig = Rig::with_agents(&["web-1", "web-2", "web-3"]);
+    let screen = Screen::open(&rig, (100, 30), &[]);
+    screen.wait("● 3 active");
+    screen.keys(&["a", "i"]);
+    screen.wait("Command → 3 agents  web-[1-3]");
+    screen.write("if [ $SLOTH_AGENT = web-2 ]; then echo other; else echo same; fi");
+    screen.keys(&["Enter"]);
+    screen.wait("✓ 3");
+    screen.wait("web-[1,3]");
+    let text = screen.text();
+    let (other, same) = (text.find("other\n").unwrap(), text.rfind("web-[1,3]").unwrap());
+    assert!(other > 0 && same > 0, "{text}");
+    // What parted stands above what agrees.
+    assert!(text.find("    1  web-2").unwrap() < text.find("    2  web-[1,3]").unwrap(), "{text}");
+    screen.write("sleep 1000 & sleep 2000");
+    screen.keys(&["Enter"]);
+    screen.wait("▸ 3");
+    screen.keys(&["Escape"]);
+    screen.keys(&["X"]);
+    screen.wait("0 left");
+    screen.wait("✗ 3");
+    screen.keys(&["1", "/"]);
+    screen.wait("Filter the fleet");
+    screen.write("web-2");
+    screen.keys(&["Enter"]);
+    screen.wait("1 of 3 · 3 picked, 2 of them hidden");
+    screen.keys(&["Escape", "u"]);
+    screen.keys(&["q"]);
+    screen.wait("ended 0");
+    let text = screen.text();
+    assert_eq!(text.matches("-icanon").count(), 0, "the terminal is as before: {text}");
+    assert_eq!(text.matches("icanon").count(), 2, "{text}");
+}
+
+#[test]
+fn a_master_that_is_killed_while_output_streams_is_come_back_to_without_a_gap() {
+    if !has_tmux() {
+        return;
+    }
+    let mut rig = Rig::with_agents(&["a"]);
+    let socket = rig.path("tmux.sock");
+    {
+        let screen = Screen::open(&rig, (100, 30), &[]);
+        screen.wait("● 1 active");
+        screen.keys(&["i"]);
+        screen.write("for i in $(seq 1 300); do echo line $i; sleep 0.05; done; echo finished");
+        screen.keys(&["Enter"]);
+        screen.wait("line 5");
+        screen.keys(&["Escape"]);
+        screen.keys(&["Enter"]);
+        screen.wait("follows");
+        // The screen lives on in its tmux while the rig is changed.
+        std::mem::forget(screen);
+    }
+    rig.kill_master();
+    {
+        let screen = Screen { rig: &rig };
+        screen.wait("no answer for");
+        screen.keys(&["3"]);
+        screen.write("typing works");
+        std::mem::forget(screen);
+    }
+    rig.start_master(&[]);
+    let screen = Screen { rig: &rig };
+    screen.wait("finished");
+    screen.wait("✓ exited 0");
+    let text = screen.text();
+    let numbers: Vec<u32> = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("line ")?.split_whitespace().next()?.parse().ok())
+        .collect();
+    assert!(numbers.len() > 5 && numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{text}");
+    assert!(text.contains("typing works"), "the line was kept: {text}");
+    assert!(socket.exists());
+}
+
+#[test]
+fn what_a_command_prints_cannot_touch_the_terminal() {
+    if !has_tmux() {
+        return;
+    }
+    let rig = Rig::with_agents(&["a"]);
+    let screen = Screen::open(&rig, (100, 30), &[]);
+    screen.wait("● 1 active");
+    let script = rig.path("attack.sh");
+    std::fs::write(
+        &script,
+        "printf '\\033]0;owned\\007\\033]2;owned\\033\\\\\\033]52;c;b3duZWQ=\\007\\033[2J\\033[H\\033[?1049l\\033[?25l\\033P+q\\033\\\\\\033[6n'\n\
+         printf '\\033]0;never ended '; head -c 3000000 /dev/zero | tr '\\0' x\n\
+         printf '\\nstill here\\n'\n",
+    )
+    .unwrap();
+    screen.keys(&["i"]);
+    screen.write(&format!("sh {}", script.display()));
+    screen.keys(&["Enter"]);
+    screen.wait("✓ 1");
+    screen.wait("still here");
+    let title = screen.tmux().args(["display-message", "-p", "#{pane_title}"]).output().unwrap();
+    assert!(!String::from_utf8_lossy(&title.stdout).contains("owned"));
+    let buffers = screen.tmux().arg("list-buffers").output().unwrap();
+    assert!(buffers.stdout.is_empty(), "the clipboard is untouched");
+    let text = screen.text();
+    assert!(text.contains("connected") && text.contains("Command →"), "the screen is whole: {text}");
+}
+
+#[test]
+fn the_terminal_is_given_back_on_a_signal_and_the_program_ends_with_its_terminal() {
+    if !has_tmux() {
+        return;
+    }
+    let rig = Rig::with_agents(&["a"]);
+    let screen = Screen::open(&rig, (80, 24), &[]);
+    screen.wait("● 1 active");
+    screen.keys(&["i"]);
+    screen.write("half a line");
+    let pid = nix::unistd::Pid::from_raw(screen.pid());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    screen.wait("ended");
+    let text = screen.text();
+    assert_eq!(text.matches("-icanon").count(), 0, "{text}");
+    drop(screen);
+    let screen = Screen::open(&rig, (80, 24), &[]);
+    screen.wait("half a line");
+    screen.wait("nothing was sent");
+    let pid = screen.pid();
+    drop(screen);
+    until("the program ends with its terminal", || !rig::is_alive(pid));
+}
+
+#[test]
+fn without_a_terminal_it_says_what_works_without_one() {
+    let rig = Rig::new();
+    let printed = rig.run(&["tui"]);
+    assert_eq!(printed.status, 2);
+    assert!(printed.err.contains("needs a terminal"), "{}", printed.err);
+}
