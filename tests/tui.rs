@@ -4,25 +4,30 @@
 
 mod rig;
 
-use std::process::Command;
+use std::{path::PathBuf, process::Command};
 
 use rig::{Rig, until};
 
 /// A tmux server of one's own, with the control center in its only pane.
-struct Screen<'a> {
-    rig: &'a Rig,
+struct Screen {
+    /// A server that was killed may take a moment to let its socket go.
+    socket: PathBuf,
 }
 
-impl<'a> Screen<'a> {
+impl Screen {
+    fn new(rig: &Rig, name: &str) -> Self {
+        Self { socket: rig.path(name) }
+    }
+
     fn tmux(&self) -> Command {
         let mut tmux = Command::new("tmux");
-        tmux.arg("-S").arg(self.rig.path("tmux.sock")).args(["-f", "/dev/null"]);
+        tmux.arg("-S").arg(&self.socket).args(["-f", "/dev/null"]);
         tmux
     }
 
     /// Opens the control center with further words; what it leaves on the terminal stays to be seen.
-    fn open(rig: &'a Rig, size: (u16, u16), words: &[&str]) -> Self {
-        let screen = Self { rig };
+    fn open(rig: &Rig, size: (u16, u16), words: &[&str]) -> Self {
+        let screen = Self::new(rig, &format!("tmux-{}-{}.sock", size.0, size.1));
         let program = env!("CARGO_BIN_EXE_sloth-runner");
         let line = format!(
             "export LANG=C.UTF-8 TERM=tmux-256color SLOTH_RUNNER_TUI_DATA_DIR={home} SLOTH_RUNNER_MASTER={master}; stty -a | grep -o -- '-\\?icanon'; {program} tui {words}; echo ended $?; stty -a | grep -o -- '-\\?icanon'; exec sleep 1000",
@@ -82,7 +87,7 @@ impl<'a> Screen<'a> {
     }
 }
 
-impl Drop for Screen<'_> {
+impl Drop for Screen {
     fn drop(&mut self) {
         let _ = self.tmux().arg("kill-server").status();
     }
@@ -141,30 +146,20 @@ fn a_master_that_is_killed_while_output_streams_is_come_back_to_without_a_gap() 
         return;
     }
     let mut rig = Rig::with_agents(&["a"]);
-    let socket = rig.path("tmux.sock");
-    {
-        let screen = Screen::open(&rig, (100, 30), &[]);
-        screen.wait("● 1 active");
-        screen.keys(&["i"]);
-        screen.write("for i in $(seq 1 300); do echo line $i; sleep 0.05; done; echo finished");
-        screen.keys(&["Enter"]);
-        screen.wait("line 5");
-        screen.keys(&["Escape"]);
-        screen.keys(&["Enter"]);
-        screen.wait("follows");
-        // The screen lives on in its tmux while the rig is changed.
-        std::mem::forget(screen);
-    }
+    let screen = Screen::open(&rig, (100, 30), &[]);
+    screen.wait("● 1 active");
+    screen.keys(&["i"]);
+    screen.write("for i in $(seq 1 300); do echo line $i; sleep 0.05; done; echo finished");
+    screen.keys(&["Enter"]);
+    screen.wait("line 5");
+    screen.keys(&["Escape"]);
+    screen.keys(&["Enter"]);
+    screen.wait("follows");
     rig.kill_master();
-    {
-        let screen = Screen { rig: &rig };
-        screen.wait("no answer for");
-        screen.keys(&["3"]);
-        screen.write("typing works");
-        std::mem::forget(screen);
-    }
+    screen.wait("no answer for");
+    screen.keys(&["3"]);
+    screen.write("typing works");
     rig.start_master(&[]);
-    let screen = Screen { rig: &rig };
     screen.wait("finished");
     screen.wait("✓ exited 0");
     let text = screen.text();
@@ -174,7 +169,6 @@ fn a_master_that_is_killed_while_output_streams_is_come_back_to_without_a_gap() 
         .collect();
     assert!(numbers.len() > 5 && numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{text}");
     assert!(text.contains("typing works"), "the line was kept: {text}");
-    assert!(socket.exists());
 }
 
 #[test]
@@ -222,7 +216,7 @@ fn the_terminal_is_given_back_on_a_signal_and_the_program_ends_with_its_terminal
     let text = screen.text();
     assert_eq!(text.matches("-icanon").count(), 0, "{text}");
     drop(screen);
-    let screen = Screen::open(&rig, (80, 24), &[]);
+    let screen = Screen::open(&rig, (81, 24), &[]);
     screen.wait("half a line");
     screen.wait("nothing was sent");
     let pid = screen.pid();
@@ -236,4 +230,37 @@ fn without_a_terminal_it_says_what_works_without_one() {
     let printed = rig.run(&["tui"]);
     assert_eq!(printed.status, 2);
     assert!(printed.err.contains("needs a terminal"), "{}", printed.err);
+}
+
+/// Not a test of its own: what the next one runs in a terminal.
+#[test]
+#[ignore = "panics in a terminal that it took; run by the test below"]
+fn takes_the_terminal_and_panics() {
+    sloth_runner::tui::terminal::give_back_on_panic();
+    sloth_runner::tui::terminal::take(true).unwrap();
+    panic!("something went wrong");
+}
+
+#[test]
+fn a_panic_gives_the_terminal_back() {
+    if !has_tmux() {
+        return;
+    }
+    let rig = Rig::new();
+    let screen = Screen::new(&rig, "tmux-100-30.sock");
+    let program = std::env::current_exe().unwrap();
+    let line = format!(
+        "{} --ignored --exact takes_the_terminal_and_panics --nocapture 2>&1 | cat; stty -a | grep -o -- '-\\?icanon'; echo over; exec sleep 1000",
+        program.display()
+    );
+    let started =
+        screen.tmux().args(["new-session", "-d", "-x", "100", "-y", "40", "sh", "-c", &line]).status();
+    assert!(started.unwrap().success());
+    screen.wait("over");
+    let text = screen.text();
+    assert!(text.contains("something went wrong"), "the message is on the terminal itself: {text}");
+    assert!(text.contains("icanon") && !text.contains("-icanon"), "{text}");
+    let asked = "#{alternate_on} #{cursor_flag} #{mouse_any_flag}";
+    let modes = screen.tmux().args(["display-message", "-p", asked]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&modes.stdout).trim(), "0 1 0");
 }

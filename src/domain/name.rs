@@ -68,12 +68,6 @@ impl fmt::Debug for AgentName {
     }
 }
 
-impl Borrow<str> for AgentName {
-    fn borrow(&self) -> &str {
-        &self.0
-    }
-}
-
 impl Ord for AgentName {
     fn cmp(&self, other: &Self) -> Ordering {
         natural_order(&self.0, &other.0)

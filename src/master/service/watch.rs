@@ -12,6 +12,7 @@ use crate::{
     domain::{
         frame::Frame,
         groups::{Group, Grouping, mask::Masker},
+        outcome::Outcome,
         run::{Run, Task, TaskState},
     },
     master::{
@@ -30,6 +31,8 @@ const SHARE: u32 = 10;
 const GROUPS: usize = 200;
 /// A task is quiet when it has printed nothing for so long; digests tell of it though nothing changed.
 const QUIET_AFTER_MS: u64 = 5_000;
+/// Reading the log holds a digest back for so long at most.
+const LONGEST_FEED: Duration = Duration::from_millis(200);
 /// Reads of the log between two looks at other things.
 const READS: usize = 16;
 
@@ -52,6 +55,8 @@ struct Watcher {
     /// Tasks to be told with the next digest.
     changed: Vec<Task>,
     first: bool,
+    /// Tasks that have ended, and where the log ended then: they are compared as such once all of it was read.
+    ending: Vec<(u32, Outcome, u64)>,
     /// How long the last digest took to work out.
     cost: Duration,
 }
@@ -78,11 +83,31 @@ impl Watcher {
         started_ms.unwrap_or(self.run.created_ms) + frame.time_ns / 1_000_000
     }
 
-    /// Takes tasks' states, after what they printed before them.
-    fn take(&mut self, news: Changes) {
+    /// Reads the log up to `end`, but for so long only: states are told while a flood is still being compared. True
+    /// when all there is was read.
+    async fn feed_for(&mut self, end: u64, longest: Duration) -> io::Result<bool> {
+        let begun = Instant::now();
+        let mut has_read = self.feed(end)?;
+        while !has_read && begun.elapsed() < longest {
+            tokio::task::yield_now().await;
+            has_read = self.feed(end)?;
+        }
+        let position = self.reader.position();
+        for (task, outcome, at) in std::mem::take(&mut self.ending) {
+            if has_read || at <= position {
+                self.grouping.end(task, outcome);
+            } else {
+                self.ending.push((task, outcome, at));
+            }
+        }
+        Ok(has_read)
+    }
+
+    /// Takes tasks' states; `until` is where the log ends, which holds what they printed before them.
+    fn take(&mut self, news: Changes, until: u64) {
         for task in news.tasks {
             if let Some(outcome) = task.state.outcome() {
-                self.grouping.end(task.index, outcome.clone());
+                self.ending.push((task.index, outcome.clone(), until));
             }
             if let Some(known) = self.run.task_mut(task.index) {
                 known.clone_from(&task);
@@ -115,7 +140,8 @@ impl Watcher {
             groups,
             more_groups,
             gate: Some(self.run.gate.clone().into()),
-            ended_ms: self.run.ended_ms.unwrap_or(0),
+            // The last digest has all that was printed.
+            ended_ms: if self.ending.is_empty() { self.run.ended_ms.unwrap_or(0) } else { 0 },
             closing: None,
         }
     }
@@ -174,6 +200,7 @@ async fn run(watch: Watch, logs: OutputLogs, digests: &Digests) -> io::Result<()
         reader: logs.reader(id, 0),
         changed: Vec::new(),
         first: true,
+        ending: Vec::new(),
         cost: Duration::ZERO,
         run: watch.run,
     };
@@ -205,11 +232,11 @@ async fn run(watch: Watch, logs: OutputLogs, digests: &Digests) -> io::Result<()
         seen = news.seen;
         news.tasks.splice(..0, std::mem::take(&mut found));
         let until = *appended.borrow_and_update();
-        while !watcher.feed(until)? {
-            tokio::task::yield_now().await;
-        }
-        watcher.take(news);
-        let is_over = watcher.run.ended_ms.is_some() || !watch.follow;
+        watcher.take(news, until);
+        // Who wants a single digest wants all of it.
+        let longest = if watch.follow { LONGEST_FEED } else { Duration::MAX };
+        let has_read = watcher.feed_for(until, longest).await?;
+        let is_over = has_read && (watcher.run.ended_ms.is_some() || !watch.follow);
         let digest = watcher.digest();
         if digests.send(Ok(digest)).await.is_err() || is_over {
             return Ok(());
@@ -220,6 +247,9 @@ async fn run(watch: Watch, logs: OutputLogs, digests: &Digests) -> io::Result<()
             () = digests.closed() => return Ok(()),
             () = watch.stop.cancelled() => true,
         };
+        if !closing && !has_read {
+            continue;
+        }
         let closing = closing
             || tokio::select! {
                 () = tokio::time::sleep(Duration::from_millis(QUIET_AFTER_MS)), if watcher.has_running() => false,

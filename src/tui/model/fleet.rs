@@ -119,14 +119,17 @@ impl Counts {
     ];
 }
 
+/// From this on an agent needs nobody.
+const WELL: u8 = 4;
+
 fn attention(agent: &AgentEntry) -> u8 {
     match agent.state {
         AgentState::Pending => 0,
         AgentState::Offline => 1,
         AgentState::Late => 2,
         AgentState::Draining | AgentState::Active if agent.last_run_failed() => 3,
-        AgentState::Draining => 4,
-        AgentState::Active => 5,
+        AgentState::Draining => WELL,
+        AgentState::Active => WELL + 1,
     }
 }
 
@@ -289,6 +292,23 @@ impl Fleet {
         let Some(last) = self.shown.len().checked_sub(1) else { return };
         let place = self.cursor_place().unwrap_or(0).saturating_add_signed(by).min(last);
         self.cursor = self.shown.get(place).cloned();
+    }
+
+    /// Moves the cursor to the next, or previous, row that needs a person. False when there is none.
+    pub fn move_to_attention(&mut self, forwards: bool) -> bool {
+        let count = self.shown.len();
+        let from = self.cursor_place().unwrap_or(0);
+        let needs = |place: &usize| {
+            let row = self.shown.get(*place).and_then(|row| self.agents.get(row));
+            row.is_some_and(|agent| attention(agent) < WELL)
+        };
+        let found = (1..=count)
+            .map(|step| if forwards { (from + step) % count } else { (from + count - step) % count })
+            .find(needs);
+        if let Some(place) = found {
+            self.cursor = self.shown.get(place).cloned();
+        }
+        found.is_some()
     }
 
     /// Agents that an expression means, in natural order.

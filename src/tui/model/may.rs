@@ -91,9 +91,11 @@ impl Model {
                 Some(open) if open.groups.len() < 2 => no("there is one output, and nothing that differs"),
                 Some(_) => Ok(()),
             },
-            A::Follow | A::Search | A::SearchNext | A::SearchPrevious
-                if self.focus == Focus::Run
-                    && open.is_some_and(|open| open.output.is_none() && open.view != View::Stream) =>
+            A::Follow if open.is_some_and(|open| open.output.is_none() && open.view != View::Stream) => {
+                no("open an output first: Enter")
+            }
+            A::Search | A::SearchNext | A::SearchPrevious
+                if self.focus == Focus::Run && open.is_some_and(|open| open.output.is_none()) =>
             {
                 no("open an output first: Enter")
             }

@@ -3,7 +3,7 @@
 use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
 use crate::domain::{
-    digest::{GroupDigest, parting_text, short_span, silence_that_counts_ms},
+    digest::{GroupDigest, detail, parting_text, short_span, silence_that_counts_ms},
     groups::Parting,
     outcome::{Ending, Outcome},
     run::{Run, Task, TaskState},
@@ -63,7 +63,8 @@ pub struct Row {
 #[derive(Debug, Default)]
 pub struct Rows {
     rows: Vec<Row>,
-    /// The task at which the cursor stands: its row may change, the cursor stays with it.
+    /// The task at which a person put the cursor: its row may change, the cursor stays with it. Until then it stays on
+    /// the first row, which needs a person most.
     anchor: Option<u32>,
     /// The first row on the screen.
     pub top: usize,
@@ -153,8 +154,14 @@ pub fn rows_of(run: &Run, groups: &[GroupDigest], now_ms: u64) -> Vec<Row> {
             continue;
         }
         let mut parts: BTreeMap<Need, Vec<u32>> = BTreeMap::new();
+        let mut just_ended: Vec<Row> = Vec::new();
         for index in &group.tasks {
             let Some(task) = run.task(*index) else { continue };
+            if let Some(outcome) = task.state.outcome() {
+                // It has ended; what it printed last is still being compared.
+                note_just_ended(&mut just_ended, *index, outcome);
+                continue;
+            }
             let is_silent = group
                 .quiet
                 .iter()
@@ -168,12 +175,33 @@ pub fn rows_of(run: &Run, groups: &[GroupDigest], now_ms: u64) -> Vec<Row> {
             };
             parts.entry(need).or_default().push(*index);
         }
+        rows.extend(just_ended);
         for (need, tasks) in parts {
             rows.push(running_row(run, group, need, tasks));
         }
     }
     sort(&mut rows);
     rows
+}
+
+fn note_just_ended(rows: &mut Vec<Row>, task: u32, outcome: &Outcome) {
+    let same = |row: &&mut Row| row.outcome.as_ref().map(Outcome::kind) == Some(outcome.kind());
+    if let Some(row) = rows.iter_mut().find(same) {
+        row.tasks.push(task);
+        return;
+    }
+    rows.push(Row {
+        tasks: vec![task],
+        need: if outcome.is_success() { Need::Ended } else { Need::Failed },
+        outcome: Some(outcome.clone()),
+        state: outcome.brief(),
+        since_ms: None,
+        text: detail(outcome).unwrap_or_else(|| "its output is being compared".to_owned()),
+        example: task,
+        lines: 0,
+        parting: None,
+        outputs: 1,
+    });
 }
 
 fn sort(rows: &mut [Row]) {
@@ -235,9 +263,6 @@ impl Rows {
             rows.sort_by_key(|row| place(row).unwrap_or(usize::MAX));
         }
         self.rows = rows;
-        if self.anchor.is_none() {
-            self.anchor = self.rows.first().and_then(|row| row.tasks.first().copied());
-        }
         // The row under the cursor stays where it is on the screen.
         self.top = self.cursor().saturating_sub(screen_row);
     }

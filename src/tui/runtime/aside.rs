@@ -3,13 +3,14 @@
 use std::{
     env,
     fs::OpenOptions,
-    io::{self, Write as _},
+    io::{self, Write},
     os::unix::fs::OpenOptionsExt as _,
     process::Stdio,
 };
 
-use crossterm::event::EventStream;
+use crossterm::event::Event;
 use tokio::{io::AsyncWriteExt as _, process::Command};
+use tokio_stream::Stream;
 
 use super::{Runtime, reading};
 use crate::{
@@ -18,16 +19,19 @@ use crate::{
     tui::{model::run::Look, msg::Msg, terminal},
 };
 
-impl Runtime {
+impl<E, W> Runtime<E, W>
+where
+    E: Stream<Item = io::Result<Event>> + Unpin,
+    W: Write,
+{
     fn leave(&mut self) {
         self.events = None;
         terminal::give_back();
     }
 
     fn come_back(&mut self) -> io::Result<()> {
-        terminal::take(self.mouse)?;
-        self.screen.forget();
-        self.events = Some(EventStream::new());
+        terminal::take(self.console.mouse)?;
+        self.console.screen.forget();
         self.due_after(std::time::Duration::ZERO);
         Ok(())
     }

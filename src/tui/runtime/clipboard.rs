@@ -1,9 +1,14 @@
 //! Copying: inside tmux by tmux itself, whose default settings swallow the sequence that other terminals understand.
 
-use std::{io, process::Stdio};
+use std::{
+    io::{self, Write},
+    process::Stdio,
+};
 
 use base64::Engine as _;
+use crossterm::event::Event;
 use tokio::{io::AsyncWriteExt as _, process::Command};
+use tokio_stream::Stream;
 
 use super::Runtime;
 use crate::{domain::text::spoken_bytes, tui::msg::Msg};
@@ -11,7 +16,11 @@ use crate::{domain::text::spoken_bytes, tui::msg::Msg};
 /// Most bytes that go to a clipboard; terminals refuse more.
 const MOST: usize = 1024 * 1024;
 
-impl Runtime {
+impl<E, W> Runtime<E, W>
+where
+    E: Stream<Item = io::Result<Event>> + Unpin,
+    W: Write,
+{
     /// Copies a text, and says how much of it went where.
     pub(super) async fn copy(&mut self, text: &str, what: &str) -> io::Result<()> {
         let bytes = &text.as_bytes()[..text.floor_char_boundary(text.len().min(MOST))];
@@ -28,7 +37,7 @@ impl Runtime {
             }
         } else {
             let encoded = base64::engine::general_purpose::STANDARD.encode(bytes);
-            self.screen.write(format!("\x1b]52;c;{encoded}\x07").as_bytes())?;
+            self.console.screen.write(format!("\x1b]52;c;{encoded}\x07").as_bytes())?;
             "with OSC 52, if the terminal takes it"
         };
         let size = spoken_bytes(u64::try_from(bytes.len()).unwrap_or(u64::MAX));

@@ -23,11 +23,16 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(8);
 
 /// What comes to the runtime from beside it.
 #[derive(Debug)]
-pub(super) enum News {
+pub enum News {
     /// The master is there.
     Up(ControlClient, Box<MasterStatus>),
     /// The master is gone.
-    Down { reason: String, retry_ms: u64 },
+    Down {
+        /// Why.
+        reason: String,
+        /// When it is tried again, in milliseconds.
+        retry_ms: u64,
+    },
     /// Something for the model.
     Told(Msg),
 }

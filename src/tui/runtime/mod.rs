@@ -9,7 +9,7 @@ mod reading;
 
 use std::{
     collections::HashMap,
-    io::{self, BufWriter, Stdout},
+    io::{self, Write},
     path::PathBuf,
     pin::Pin,
     sync::{
@@ -24,7 +24,7 @@ use crossterm::event::{Event, EventStream, MouseButton, MouseEventKind};
 use tokio::{sync::mpsc, task::AbortHandle, time::Instant};
 use tokio_stream::Stream;
 
-use self::connection::News;
+pub use self::connection::News;
 use super::{
     keymap::Key,
     model::{Model, Now, run::FollowKey},
@@ -63,6 +63,24 @@ pub struct Options {
     pub state: Option<PathBuf>,
 }
 
+/// What the runtime reads keys from, and where it draws.
+pub struct Console<E, W: Write> {
+    /// Opens the source of keys, again each time the program has stood aside.
+    pub open: Box<dyn FnMut() -> E>,
+    /// The screen.
+    pub screen: Screen<W>,
+    /// Its size now.
+    pub size: fn() -> (u16, u16),
+    /// It takes the mouse.
+    pub mouse: bool,
+}
+
+impl<E, W: Write> std::fmt::Debug for Console<E, W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Console").field("mouse", &self.mouse).finish_non_exhaustive()
+    }
+}
+
 /// Runs the control center on the terminal until it ends. Returns what to print then.
 ///
 /// # Errors
@@ -83,10 +101,38 @@ async fn run_here(options: Options) -> io::Result<Vec<String>> {
     model.seed = u64::from_le_bytes(crate::sys::random::bytes());
     model.wanted_run = options.open;
     let connection = tokio::task::spawn_local(connection::keep(options.master, news.clone()));
+    let console = Console {
+        open: Box::new(EventStream::new),
+        screen: Screen::of_terminal(),
+        size: Screen::size,
+        mouse,
+    };
+    let result = Box::pin(drive(model, console, news, inbox, options.state)).await;
+    is_over.store(true, Ordering::Relaxed);
+    connection.abort();
+    terminal::give_back();
+    result
+}
+
+/// Runs the loop on a console, with news from wherever they come. Returns what to print at the end.
+///
+/// # Errors
+/// When the console is gone.
+pub async fn drive<E, W>(
+    model: Model,
+    console: Console<E, W>,
+    news: mpsc::Sender<News>,
+    inbox: mpsc::Receiver<News>,
+    state: Option<PathBuf>,
+) -> io::Result<Vec<String>>
+where
+    E: Stream<Item = io::Result<Event>> + Unpin,
+    W: Write,
+{
     let mut runtime = Runtime {
         model,
-        screen: Screen::of_terminal(),
-        events: Some(EventStream::new()),
+        console,
+        events: None,
         inbox,
         news,
         client: None,
@@ -95,21 +141,17 @@ async fn run_here(options: Options) -> io::Result<Vec<String>> {
         watching: None,
         drawn: None,
         due: None,
-        files: files::Files::new(options.state),
-        mouse,
+        files: files::Files::new(state),
     };
-    let result = runtime.serve().await;
-    is_over.store(true, Ordering::Relaxed);
-    connection.abort();
-    terminal::give_back();
-    result.map(|()| runtime.model.quits.unwrap_or_default())
+    runtime.serve().await?;
+    Ok(runtime.model.quits.unwrap_or_default())
 }
 
-struct Runtime {
+struct Runtime<E, W: Write> {
     model: Model,
-    screen: Screen<BufWriter<Stdout>>,
+    console: Console<E, W>,
     /// `None` while the program stands aside.
-    events: Option<EventStream>,
+    events: Option<E>,
     inbox: mpsc::Receiver<News>,
     news: mpsc::Sender<News>,
     client: Option<ControlClient>,
@@ -120,7 +162,6 @@ struct Runtime {
     /// When the next frame is due, if anything changed.
     due: Option<Instant>,
     files: files::Files,
-    mouse: bool,
 }
 
 /// What the loop woke up for.
@@ -132,7 +173,11 @@ enum Woken {
     TerminalGone,
 }
 
-impl Runtime {
+impl<E, W> Runtime<E, W>
+where
+    E: Stream<Item = io::Result<Event>> + Unpin,
+    W: Write,
+{
     fn now(&self) -> Now {
         Now { monotonic: self.started.elapsed(), unix_ms: clock::unix_ms(), zone_s: clock::zone_s() }
     }
@@ -148,7 +193,7 @@ impl Runtime {
         second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         while self.model.quits.is_none() {
             let due = self.due;
-            let events = self.events.get_or_insert_with(EventStream::new);
+            let events = self.events.get_or_insert_with(&mut self.console.open);
             let woken = tokio::select! {
                 biased;
                 events = burst(events) => match events {
@@ -185,7 +230,7 @@ impl Runtime {
 
     async fn draw(&mut self) -> io::Result<()> {
         self.due = None;
-        let layout = self.screen.draw(&self.model, Screen::size())?;
+        let layout = self.console.screen.draw(&self.model, (self.console.size)())?;
         self.drawn = Some(Instant::now());
         if layout != self.model.layout {
             // Where things are decides what is followed, and how far a page goes.
@@ -263,9 +308,9 @@ impl Runtime {
     async fn perform(&mut self, cmd: Cmd) -> io::Result<()> {
         match cmd {
             Cmd::Quit => {}
-            Cmd::Bell => self.screen.write(b"\x07")?,
+            Cmd::Bell => self.console.screen.write(b"\x07")?,
             Cmd::Redraw => {
-                self.screen.forget();
+                self.console.screen.forget();
                 self.due_after(Duration::ZERO);
             }
             Cmd::Suspend => self.suspend()?,
@@ -296,7 +341,7 @@ async fn at(due: Option<Instant>) {
 }
 
 /// The next events: all that can be read at once, since what comes in one piece was pasted, or typed ahead.
-async fn burst(events: &mut EventStream) -> Option<Vec<Event>> {
+async fn burst(events: &mut (impl Stream<Item = io::Result<Event>> + Unpin)) -> Option<Vec<Event>> {
     let mut found = Vec::new();
     std::future::poll_fn(|context| {
         while found.len() < BURST {

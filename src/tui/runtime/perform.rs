@@ -1,8 +1,15 @@
 //! Calls to the master, each in a task of its own: whatever they wait for, the screen does not.
 
-use std::{fs::OpenOptions, io::Write as _, os::unix::fs::OpenOptionsExt as _, time::Duration};
+use std::{
+    fs::OpenOptions,
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt as _,
+    time::Duration,
+};
 
+use crossterm::event::Event;
 use tokio::sync::mpsc;
+use tokio_stream::Stream;
 
 use super::{Runtime, connection::News, reading};
 use crate::{
@@ -49,7 +56,11 @@ async fn tell(news: &Sender, msg: Msg) {
     let _ = news.send(News::Told(msg)).await;
 }
 
-impl Runtime {
+impl<E, W> Runtime<E, W>
+where
+    E: Stream<Item = io::Result<Event>> + Unpin,
+    W: Write,
+{
     /// Performs what needs the master.
     pub(super) fn call(&mut self, cmd: Cmd) {
         let Some(client) = self.client.clone() else { return };

@@ -1,5 +1,6 @@
 //! The screen's laws, without a terminal and without a master.
 
+mod bytes;
 mod laws;
 mod screens;
 mod world;

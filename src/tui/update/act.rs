@@ -431,6 +431,10 @@ fn copy(model: &mut Model, cmds: &mut Vec<Cmd>) {
         Some(_) => return,
         None => {}
     }
+    if model.focus == Focus::Fleet {
+        let name = model.fleet.under_cursor().map(|agent| agent.name.to_string());
+        return cmds.extend(name.map(|name| Cmd::Copy(name.clone(), name)));
+    }
     let Some(open) = &model.open else { return };
     if let Some(agent) = open.current_task().and_then(|task| open.agent(task).cloned()) {
         cmds.push(Cmd::CopyOutput(open.run.id, agent));

@@ -163,6 +163,12 @@ pub(super) fn scroll_run(model: &mut Model, down: bool, cmds: &mut Vec<Cmd>) {
 
 /// The next, or previous, row or agent that needs a person.
 pub(super) fn attention(model: &mut Model, forwards: bool) {
+    if model.focus == Focus::Fleet {
+        if !model.fleet.move_to_attention(forwards) {
+            model.say("no agent that is shown needs you");
+        }
+        return;
+    }
     let Some(open) = &mut model.open else { return };
     open.preview_top = None;
     if !open.rows.move_to_attention(forwards) {

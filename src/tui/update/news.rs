@@ -26,9 +26,11 @@ pub(super) fn take(model: &mut Model, msg: Msg, cmds: &mut Vec<Cmd>) {
         Msg::Disconnected { reason, retry_ms } => disconnected(model, reason, retry_ms),
         Msg::FleetBegins => model.fleet.begin(),
         Msg::Agents { agents, gone, waiting, is_complete } => {
+            let was_offline = model.fleet.counts().states[0];
             for agent in agents {
                 model.fleet.put(agent);
             }
+            say_offline(model, was_offline);
             for name in gone {
                 model.fleet.remove(&name);
             }
@@ -125,6 +127,17 @@ pub(super) fn take(model: &mut Model, msg: Msg, cmds: &mut Vec<Cmd>) {
         | Msg::Drawn(_)
         | Msg::HangUp => {}
     }
+}
+
+/// Says that agents went offline; many of them in one message.
+fn say_offline(model: &mut Model, before: usize) {
+    const END: &str = "offline; e in the fleet goes to each";
+    let now = model.fleet.counts().states[0];
+    if !model.fleet.is_complete || now <= before {
+        return;
+    }
+    model.toasts.retain(|toast| !toast.text.ends_with(END));
+    model.say(format!("{now} {} {END}", plural("agent", now)));
 }
 
 fn connected(model: &mut Model, status: super::super::model::MasterStatus, cmds: &mut Vec<Cmd>) {

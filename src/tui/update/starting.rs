@@ -131,13 +131,13 @@ pub(super) fn target_changed(model: &mut Model, id: RunId, gone: &[String]) {
         .map(|(name, _)| name.clone())
         .filter(|name| !gone.iter().any(|gone| gone == name.as_str()))
         .collect();
-    let verb = if gone.len() == 1 { "is" } else { "are" };
+    let verb = if gone.len() == 1 { "is gone, or has a new key," } else { "are gone, or have new keys," };
     let rest = match left.len() {
         0 => "Nobody is left".to_owned(),
         count => format!("Enter runs on the other {count}"),
     };
     let text = format!(
-        "{} {verb} gone, or has a new key, since this was shown. Nothing started; {rest}",
+        "{} {verb} since this was shown. Nothing started; {rest}",
         fold(gone.iter().map(String::as_str))
     );
     let now_ms = model.now.unix_ms;

@@ -204,7 +204,7 @@ pub(super) fn prompt(
 ) {
     let (title, sign) = match prompt.kind {
         PromptKind::Filter => ("Filter the fleet: text, @role:web, state:late", "/"),
-        PromptKind::Target => ("Pick by target: web-[1-5], @role:web!web-3, @all", "@"),
+        PromptKind::Target => ("Pick by target: web-[1-5], @role:web!web-3, @all", ""),
         PromptKind::Search => ("Search", "/"),
         PromptKind::Options => {
             ("Options: --batch 10 --canary 1 --timeout 30s --fanout 50 --stop-if 'fail>0'", "")

@@ -52,7 +52,8 @@ impl Painter<'_> {
         let text = self.theme.text(text);
         let room = usize::from(width.min(area.right() - x));
         let text = clipped(&text, room, self.theme.mark());
-        self.buffer.set_stringn(x, y, text, room, style);
+        // Nothing of what stood there shines through.
+        self.buffer.set_stringn(x, y, text, room, Style::reset().patch(style));
     }
 
     /// Puts pieces one behind the other; returns the column behind them.
@@ -105,7 +106,8 @@ impl Painter<'_> {
     /// Reverses a row: the cursor is there.
     pub(super) fn highlight(&mut self, x: u16, y: u16, width: u16) {
         let area = Rect::new(x, y, width, 1).intersection(*self.buffer.area());
-        let style = self.theme.style(Tone::Cursor);
+        // One colour for the whole row: words and glyphs say the rest.
+        let style = Style::reset().patch(self.theme.style(Tone::Cursor));
         self.buffer.set_style(area, style);
     }
 

@@ -59,7 +59,7 @@ impl Core {
         // What a person was shown is what runs, even if nothing would match any more.
         let matching = matching.unwrap_or_default();
         let is_same = |name: &str, key: &str| {
-            let row = self.agents.get(name);
+            let row = name.parse::<AgentName>().ok().and_then(|name| self.agents.get(&name));
             row.is_some_and(|row| row.stored.fingerprint.to_string() == key)
         };
         let gone: Vec<LeftOut> = asked

@@ -123,3 +123,26 @@ fn what_a_returning_agent_has_is_taken_back_or_taken_over() {
     }
     assert!(world.core.runs.len() == 1, "only the first run is live");
 }
+
+#[test]
+fn those_who_were_shown_are_known_by_name_whatever_their_order() {
+    let mut world = World::new();
+    let names = ["web-1", "web-2", "web-9", "web-10", "web-11", "db-3"];
+    for (session, name) in (1..).zip(names) {
+        world.agent(name);
+        world.connect(session, name, "life");
+    }
+    let shown = names.map(|name| (name.to_owned(), Fingerprint::of(name.as_bytes()).to_string()));
+    let asked = RunAsked {
+        id: RunId::from_parts(1, 9),
+        operator: "ana".into(),
+        selection: "@all".parse::<Target>().unwrap().into(),
+        command: Command::new(vec![b"true".to_vec()]).unwrap(),
+        options: RunOptions::default(),
+        shown: shown.to_vec(),
+    };
+    match world.ask(|to| Input::StartRun(Box::new(asked), to)) {
+        Reply::Live(run) => assert_eq!(run.tasks.len(), names.len()),
+        other => panic!("{other:?}"),
+    }
+}
