@@ -30,7 +30,7 @@ impl Screen {
         let screen = Self::new(rig, &format!("tmux-{}-{}.sock", size.0, size.1));
         let program = env!("CARGO_BIN_EXE_sloth-runner");
         let line = format!(
-            "export LANG=C.UTF-8 TERM=tmux-256color SLOTH_RUNNER_TUI_DATA_DIR={home} SLOTH_RUNNER_MASTER={master}; stty -a | grep -o -- '-\\?icanon'; {program} tui {words}; echo ended $?; stty -a | grep -o -- '-\\?icanon'; exec sleep 1000",
+            "export LANG=C.UTF-8 TERM=tmux-256color SLOTH_RUNNER_TUI_DATA_DIR={home} SLOTH_RUNNER_MASTER={master}; stty -a | grep -o -- '-\\?icanon'; {program} tui {words}; code=$?; stty -a | grep -o -- '-\\?icanon'; echo ended $code; exec sleep 1000",
             home = rig.path("home").display(),
             master = rig.socket(),
             words = words.join(" "),

@@ -12,7 +12,13 @@ use super::{
     },
     loading, moving, starting,
 };
-use crate::domain::{frame::Frame, plan::GateState, run::Run, text::plural};
+use crate::domain::{
+    frame::Frame,
+    ids::RunId,
+    plan::GateState,
+    run::{Run, Task},
+    text::plural,
+};
 
 /// Runs that are kept for the history.
 const RUNS: usize = 1_000;
@@ -175,11 +181,9 @@ fn take_runs(model: &mut Model, runs: Vec<Run>, cmds: &mut Vec<Cmd>) {
     for run in runs {
         let before = model.runs.get(&run.number).and_then(|known| known.ended_ms);
         let is_own = model.own_runs.contains(&run.id);
-        if let (None, Some(ended_ms), true) = (before, run.ended_ms, is_own) {
+        let has_just_ended = before.is_none() && run.ended_ms.is_some() && is_own;
+        if has_just_ended {
             let failed = run.task_count - run.succeeded;
-            if model.settings.bell && ended_ms.saturating_sub(run.created_ms) >= BELL_AFTER_MS {
-                cmds.push(Cmd::Bell);
-            }
             let is_open = model.open.as_ref().is_some_and(|open| open.run.id == run.id);
             if !is_open {
                 let end =
@@ -196,7 +200,11 @@ fn take_runs(model: &mut Model, runs: Vec<Run>, cmds: &mut Vec<Cmd>) {
         {
             open.run.number = run.number;
         }
-        model.runs.insert(run.number, run);
+        let (id, number) = (run.id, run.number);
+        model.runs.insert(number, run);
+        if has_just_ended && rings(model, id, number) {
+            cmds.push(Cmd::Bell);
+        }
     }
     while model.runs.len() > RUNS {
         model.runs.pop_first();
@@ -265,14 +273,36 @@ fn take_digest(model: &mut Model, digest: Digest, cmds: &mut Vec<Cmd>) {
     if open.is_over {
         model.watching = Some(id);
     }
+    // The list of runs is told apart, and a moment later.
+    let (ended_ms, tasks) = (open.run.ended_ms, &open.run.tasks);
+    if let Some(known) = model.runs.get_mut(&number) {
+        let count = |wanted: fn(&Task) -> bool| {
+            u32::try_from(tasks.iter().filter(|task| wanted(task)).count()).unwrap_or(u32::MAX)
+        };
+        known.succeeded = count(Task::has_succeeded);
+        known.unfinished = count(|task| task.state.outcome().is_none());
+        let has_just_ended = known.ended_ms.is_none() && ended_ms.is_some();
+        known.ended_ms = ended_ms;
+        if has_just_ended && rings(model, id, number) {
+            cmds.push(Cmd::Bell);
+        }
+    }
     say_proof(model, number, &proofs);
     if super::act::is_held(model) && !was_held {
         cmds.push(Cmd::Bell);
     }
 }
 
+/// Whether the bell rings for the end of a run: one's own, that took long.
+fn rings(model: &Model, id: RunId, number: u64) -> bool {
+    let run = model.runs.get(&number);
+    let took_ms = run.and_then(|run| Some(run.ended_ms?.saturating_sub(run.created_ms)));
+    let is_long = took_ms.is_some_and(|ms| ms >= BELL_AFTER_MS);
+    model.settings.bell && is_long && model.own_runs.contains(&id)
+}
+
 /// What a kill did: `3 cancelled, 7 processes ended, 1 left: pid 4242 in disk wait`.
-fn say_proof(model: &mut Model, number: u64, tasks: &[crate::domain::run::Task]) {
+fn say_proof(model: &mut Model, number: u64, tasks: &[Task]) {
     use crate::domain::outcome::Ending;
     let (mut ended, mut left, mut unstarted) = (0, Vec::new(), 0);
     for task in tasks {
