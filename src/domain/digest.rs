@@ -142,6 +142,16 @@ pub fn silence_that_counts_ms(run: &Run) -> u64 {
     SILENT_AFTER_MS.max(median.saturating_mul(SILENT_FACTOR))
 }
 
+/// What something took, as it stands in a row: `12ms`, `3.1s`, `42s`, `5m`.
+#[must_use]
+pub fn short_duration(ms: u64) -> String {
+    match ms {
+        0..1_000 => format!("{ms}ms"),
+        1_000..10_000 => format!("{}.{}s", ms / 1000, ms % 1000 / 100),
+        _ => short_span(ms),
+    }
+}
+
 /// Seconds as they stand in a row: `12s`, `3m`, `2h`.
 #[must_use]
 pub fn short_span(ms: u64) -> String {

@@ -3,7 +3,7 @@
 use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
 use crate::domain::{
-    digest::{GroupDigest, detail, parting_text, short_span, silence_that_counts_ms},
+    digest::{GroupDigest, detail, parting_text, short_duration, silence_that_counts_ms},
     groups::Parting,
     outcome::{Ending, Outcome},
     run::{Run, Task, TaskState},
@@ -90,7 +90,7 @@ fn running_row(run: &Run, group: &GroupDigest, need: Need, tasks: Vec<u32>) -> R
             let since = quiet.map(|(_, since)| *since).max();
             let text = match (group.line_count(), took) {
                 (0, Some((count, ms))) => {
-                    format!("no output; the {count} took {}", spoken_short(ms))
+                    format!("no output; the {count} took {}", short_duration(ms))
                 }
                 _ => group.running_text(),
             };
@@ -115,10 +115,6 @@ fn running_row(run: &Run, group: &GroupDigest, need: Need, tasks: Vec<u32>) -> R
         outputs: 1,
         tasks,
     }
-}
-
-fn spoken_short(ms: u64) -> String {
-    if ms < 10_000 { format!("{}.{}s", ms / 1000, ms % 1000 / 100) } else { short_span(ms) }
 }
 
 /// How many ran to an end, and the median of what they took, in milliseconds.

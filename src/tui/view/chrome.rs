@@ -273,14 +273,21 @@ pub(super) fn footer(painter: &mut Painter<'_>, model: &Model, area: Area) {
         painter.text(area.x, area.y, area.width, &format!(" {}{more}", toast.text), tone);
         return;
     }
+    let shown = |(keys, hint): (&str, &str)| [piece(keys, Tone::Key), piece(format!(" {hint}"), Tone::Plain)];
+    let mut all = hints(model);
+    // Help is always there, wherever the row ends.
+    let help = all.iter().position(|(key, _)| *key == "?").map(|at| shown(all.remove(at)));
+    let reserved = help.as_ref().map_or(0, |help| painter.width_of(help) + 2);
     let mut x = area.x + 1;
-    for (keys, hint) in hints(model) {
-        let pieces = [piece(keys, Tone::Key), piece(format!(" {hint}"), Tone::Plain)];
+    for pieces in all.into_iter().map(shown) {
         let wide = painter.width_of(&pieces);
-        if x + wide + 1 > area.x + area.width {
+        if x + wide + 1 + reserved > area.x + area.width {
             break;
         }
         x = painter.pieces(x, area.y, wide, &pieces) + 2;
+    }
+    if let Some(help) = help {
+        painter.pieces(x, area.y, reserved, &help);
     }
 }
 
@@ -312,11 +319,6 @@ pub(in crate::tui) fn hints(model: &Model) -> Vec<(&'static str, &'static str)> 
                 hints.push((key, binding.hint));
             }
         }
-    }
-    // Help is always there, wherever the row ends.
-    if let Some(at) = hints.iter().position(|(key, _)| *key == "?") {
-        let help = hints.remove(at);
-        hints.insert(hints.len().min(6), help);
     }
     hints
 }

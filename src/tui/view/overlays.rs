@@ -9,7 +9,7 @@ use super::{
 use crate::{
     domain::{
         agent::AgentState,
-        digest::short_span,
+        digest::{short_duration, short_span},
         name::Labels,
         roster::AgentEntry,
         run::Run,
@@ -263,7 +263,7 @@ fn run_line(run: &Run, model: &Model, room: usize) -> Vec<Piece> {
     let took = match run.ended_ms {
         Some(ended) => {
             let ms = ended.saturating_sub(run.created_ms);
-            if ms < 10_000 { format!("{}.{}s", ms / 1000, ms % 1000 / 100) } else { short_span(ms) }
+            short_duration(ms)
         }
         None => "runs".to_owned(),
     };

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     domain::{
+        digest::short_duration,
         run::Task,
         text::{spoken_bytes, stopwatch},
     },
@@ -187,14 +188,7 @@ fn task_title(model: &Model, task: &Task) -> Vec<Piece> {
     let glyph = task_glyph(task);
     let now = model.now.unix_ms;
     let took = match (task.state.outcome(), task.started_ms) {
-        (Some(_), _) if task.duration_ns > 0 => {
-            let ms = task.duration_ns / 1_000_000;
-            if ms < 60_000 {
-                format!("  {}.{}s", ms / 1000, ms % 1000 / 100)
-            } else {
-                format!("  {}", stopwatch(Duration::from_millis(ms)))
-            }
-        }
+        (Some(_), _) if task.duration_ns > 0 => format!("  {}", short_duration(task.duration_ns / 1_000_000)),
         (None, Some(started)) => {
             format!("  {}", stopwatch(Duration::from_millis(now.saturating_sub(started))))
         }
