@@ -44,7 +44,7 @@ const PURE: [&str; 12] = [
     "tui/view/",
     "tui/output/",
     "tui/msg.rs",
-    "tui/keymap.rs",
+    "tui/keymap/",
     "tui/theme.rs",
     "tui/format.rs",
     "tui/settings.rs",

@@ -165,8 +165,6 @@ pub enum Cmd {
     Stop(RunId),
     /// Watch a run, and no other.
     Watch(RunId, Masks),
-    /// Watch no run.
-    Unwatch,
     /// Follow output.
     Follow {
         /// What.

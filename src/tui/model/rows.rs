@@ -5,7 +5,7 @@ use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 use crate::domain::{
     digest::{GroupDigest, detail, parting_text, short_duration, silence_that_counts_ms},
     groups::Parting,
-    outcome::{Ending, Outcome},
+    outcome::Outcome,
     run::{Run, Task, TaskState},
     text::plain,
 };
@@ -354,19 +354,10 @@ pub fn parting_words(parting: Parting) -> String {
     format!("line {} is the first unlike the largest group's", parting_text(parting))
 }
 
-/// Whether a cancelled task left something behind.
-#[must_use]
-pub fn has_survivors(task: &Task) -> bool {
-    task.state.outcome().is_some_and(|outcome| match &outcome.ending {
-        Ending::Cancelled { proof: Some(proof), .. } | Ending::TimedOut(proof) => !proof.left.is_empty(),
-        _ => false,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::frame::Stream;
+    use crate::domain::{frame::Stream, outcome::Ending};
 
     fn run(count: u32) -> Run {
         let task = |n| Task {

@@ -324,9 +324,6 @@ where
                     task.abort();
                 }
             }
-            Cmd::Unwatch => {
-                self.watching.take().inspect(AbortHandle::abort);
-            }
             other => self.call(other),
         }
         Ok(())

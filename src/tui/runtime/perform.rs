@@ -208,7 +208,6 @@ async fn once(client: &ControlClient, cmd: Cmd) -> Option<Msg> {
         }
         Cmd::Save(run, number, agents) => Some(save(client, run, number, agents).await),
         Cmd::Watch(..)
-        | Cmd::Unwatch
         | Cmd::Follow { .. }
         | Cmd::Unfollow(_)
         | Cmd::Copy(..)

@@ -146,7 +146,10 @@ pub(super) fn perform(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
         A::Label => prompts::open(model, PromptKind::Label),
         A::StopAgents => ask_about_agents(model, true),
         A::DeleteAgents => ask_about_agents(model, false),
-        A::ShowLog => model.say(format!("this program's log: {}", model.settings.log)),
+        A::ShowLog => {
+            let master = &model.status.version;
+            model.say(format!("this program's log: {}; the master is version {master}", model.settings.log));
+        }
     }
 }
 

@@ -1,6 +1,9 @@
 //! The fleet table.
 
-use super::paint::{Painter, Piece, piece};
+use super::{
+    paint::{Painter, Piece, piece},
+    run::scrolled,
+};
 use crate::{
     domain::{agent::AgentState, digest::short_span, roster::AgentEntry, text::width},
     tui::{
@@ -229,16 +232,7 @@ fn room(wide: usize, x: u16, area: Area) -> u16 {
 
 /// The first row on the screen: the cursor is always among the rows.
 pub(super) fn top_of(model: &Model, rows: usize) -> usize {
-    let count = model.fleet.shown().len();
-    let cursor = model.fleet.cursor_place().unwrap_or(0);
-    let top = model.fleet.top.min(count.saturating_sub(rows));
-    if cursor < top {
-        cursor
-    } else if rows > 0 && cursor >= top + rows {
-        cursor + 1 - rows
-    } else {
-        top
-    }
+    scrolled(model.fleet.top, model.fleet.cursor_place().unwrap_or(0), rows, model.fleet.shown().len())
 }
 
 fn title(painter: &mut Painter<'_>, model: &Model, area: Area, is_focused: bool, below: usize) {
