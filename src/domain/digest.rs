@@ -60,6 +60,7 @@ impl GroupDigest {
             0 if detail.as_ref().is_none_or(|_| outcome.killed_by_us()) => parts.push("no output".to_owned()),
             0 => {}
             1 => parts.push(first),
+            count if first.trim().is_empty() => parts.push(format!("{count} lines")),
             count => parts.push(format!("{first}  (+{} lines)", count - 1)),
         }
         parts.extend(detail);

@@ -1,7 +1,5 @@
 //! What lies over the panes: help, an agent's details, the history of runs, notices.
 
-use std::fmt::Write as _;
-
 use super::{
     paint::{Painter, Piece, piece},
     run::scrolled,
@@ -13,7 +11,7 @@ use crate::{
         name::Labels,
         roster::AgentEntry,
         run::Run,
-        text::{clipped, fitted, plain, spoken_bytes},
+        text::{clipped, fitted, plain, spoken_bytes, width},
     },
     tui::{
         format::{local_time, short_uptime},
@@ -234,24 +232,22 @@ fn facts(agent: &AgentEntry, model: &Model) -> Vec<Vec<Piece>> {
     if model.recent.0 == agent.name.as_str() {
         if model.recent.1.is_empty() {
             all.push(vec![piece("none yet", Tone::Dim)]);
+        } else {
+            let runs: Vec<&Run> = model.recent.1.iter().collect();
+            all.extend(run_lines(&runs, model, usize::from(model.layout.size.0).saturating_sub(2)));
         }
-        all.extend(model.recent.1.iter().map(|run| run_line(run, model, 60)));
     } else {
         all.push(vec![piece("loading …", Tone::Dim)]);
     }
     all
 }
 
-/// A run in a line: number, outcomes, when, who, where, what.
-fn run_line(run: &Run, model: &Model, room: usize) -> Vec<Piece> {
+/// A run in cells: number, outcomes, when, how long, who, where, what; and the tone of its outcomes.
+fn run_cells(run: &Run, model: &Model) -> ([String; 7], Tone) {
     let failed = run.task_count.saturating_sub(run.succeeded + run.unfinished);
-    let mut outcomes = String::new();
-    for (glyph, count) in [('✗', failed), ('▸', run.unfinished), ('✓', run.succeeded)] {
-        if count > 0 {
-            // Writing to a string cannot fail.
-            let _ = write!(outcomes, "{glyph} {count}  ");
-        }
-    }
+    let counted = [('✗', failed), ('▸', run.unfinished), ('✓', run.succeeded)];
+    let shown =
+        counted.iter().filter(|(_, count)| *count > 0).map(|(glyph, count)| format!("{glyph} {count}"));
     let tone = if failed > 0 {
         Tone::Bad
     } else if run.unfinished > 0 {
@@ -259,23 +255,53 @@ fn run_line(run: &Run, model: &Model, room: usize) -> Vec<Piece> {
     } else {
         Tone::Good
     };
-    let when = local_time(run.created_ms, model.now.unix_ms, model.now.zone_s);
-    let took = match run.ended_ms {
-        Some(ended) => {
-            let ms = ended.saturating_sub(run.created_ms);
-            short_duration(ms)
-        }
-        None => "runs".to_owned(),
+    let took = run
+        .ended_ms
+        .map_or_else(|| "runs".to_owned(), |ended| short_duration(ended.saturating_sub(run.created_ms)));
+    let cells = [
+        run.number.to_string(),
+        shown.collect::<Vec<_>>().join("  "),
+        local_time(run.created_ms, model.now.unix_ms, model.now.zone_s),
+        took,
+        plain(&run.operator),
+        plain(&run.target),
+        plain(&run.command.shown()),
+    ];
+    (cells, tone)
+}
+
+/// What stands above the cells.
+const HEADING: [&str; 7] = ["RUN", "OUTCOMES", "WHEN", "TOOK", "WHO", "WHERE", "WHAT"];
+/// Columns get no wider than this; the last one gets what is left.
+const WIDEST: [usize; 7] = [6, 20, 16, 5, 10, 20, usize::MAX];
+
+/// Runs in lines, in columns as wide as they need to be, below their heading.
+fn run_lines(runs: &[&Run], model: &Model, room: usize) -> Vec<Vec<Piece>> {
+    let rows: Vec<([String; 7], Tone)> = runs.iter().map(|run| run_cells(run, model)).collect();
+    let wide = |column: usize| {
+        let widest = rows.iter().map(|(cells, _)| width(&cells[column])).max().unwrap_or(0);
+        widest.max(HEADING[column].len()).min(WIDEST[column])
     };
-    let command = plain(&run.command.shown());
-    vec![
-        piece(format!("{:>6}  ", run.number), Tone::Strong),
-        piece(fitted(outcomes.trim_end(), 16, ""), tone),
-        piece(format!("  {}  {}  ", fitted(&when, 16, ""), fitted(&took, 5, "")), Tone::Dim),
-        piece(fitted(&plain(&run.operator), 8, "…"), Tone::Plain),
-        piece(format!("  {}  ", fitted(&plain(&run.target), 18, "…")), Tone::Plain),
-        piece(clipped(&command, room, "…"), Tone::Plain),
-    ]
+    let widths: Vec<usize> = (0..6).map(wide).collect();
+    let left = room.saturating_sub(widths.iter().map(|wide| wide + 2).sum());
+    let line = |cells: [String; 7], tones: [Tone; 7]| {
+        let mut line = Vec::new();
+        for (column, (text, tone)) in cells.into_iter().zip(tones).enumerate() {
+            let text = match widths.get(column) {
+                Some(wide) if column == 0 => format!("{text:>wide$}  "),
+                Some(wide) => format!("{}  ", fitted(&text, *wide, "…")),
+                None => clipped(&text, left, "…"),
+            };
+            line.push(piece(text, tone));
+        }
+        line
+    };
+    let mut lines = vec![line(HEADING.map(str::to_owned), [Tone::Dim; 7])];
+    for (cells, tone) in rows {
+        let tones = [Tone::Strong, tone, Tone::Dim, Tone::Dim, Tone::Plain, Tone::Plain, Tone::Plain];
+        lines.push(line(cells, tones));
+    }
+    lines
 }
 
 /// Past runs of everyone, newest first.
@@ -296,10 +322,8 @@ pub(super) fn history(
         &right,
         true,
     );
-    let body = below(area);
-    let heading = "   RUN  OUTCOMES          WHEN              TOOK   WHO       WHERE               WHAT";
-    painter.text(body.x + 1, body.y, body.width.saturating_sub(2), heading, Tone::Dim);
-    let body = below(body);
+    let heading = below(area);
+    let body = below(heading);
     layout.overlay = body;
     if rows.is_empty() {
         let text = if filter.is_empty() {
@@ -308,13 +332,15 @@ pub(super) fn history(
             "nothing matches"
         };
         painter.text(body.x + 1, body.y, body.width, text, Tone::Dim);
+        return;
     }
     let top = scrolled(cursor.saturating_sub(body.rows() / 2), cursor, body.rows(), rows.len());
-    for (y, (at, run)) in (body.y..body.y + body.height).zip(rows.iter().enumerate().skip(top)) {
-        let room = usize::from(body.width).saturating_sub(82);
-        let pieces = run_line(run, model, room.max(8));
-        painter.pieces(body.x + 1, y, body.width.saturating_sub(2), &pieces);
-        if at == cursor {
+    let visible = &rows[top..(top + body.rows()).min(rows.len())];
+    let room = body.width.saturating_sub(2);
+    for (y, (at, line)) in (heading.y..).zip(run_lines(visible, model, usize::from(room)).iter().enumerate())
+    {
+        painter.pieces(body.x + 1, y, room, line);
+        if at > 0 && top + at - 1 == cursor {
             painter.text(body.x, y, 1, "▌", Tone::Key);
             painter.highlight(body.x + 1, y, body.width.saturating_sub(1));
         }
