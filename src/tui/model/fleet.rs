@@ -95,6 +95,8 @@ pub struct Fleet {
     pub unpicked: Option<Picks>,
     /// Where a range of picks begins.
     pub range_from: Option<RowKey>,
+    /// Agents that were known before the master began to tell all anew, and that it has not told yet.
+    unseen: BTreeSet<RowKey>,
     /// All agents have been heard of.
     pub is_complete: bool,
     /// Agents changed since the rows were put in order.
@@ -134,17 +136,27 @@ fn attention(agent: &AgentEntry) -> u8 {
 }
 
 impl Fleet {
-    /// Forgets all agents: the master tells all of them anew.
+    /// The master tells all agents anew. Those that are known stay until it has told them all, so that neither cursor
+    /// nor scroll is lost.
     pub fn begin(&mut self) {
-        self.agents.retain(|key, _| key.waiting.is_some());
-        self.is_complete = false;
-        self.is_stale = true;
+        self.unseen = self.agents.keys().filter(|key| key.waiting.is_none()).cloned().collect();
+    }
+
+    /// All agents were told: what was not among them is gone.
+    pub fn complete(&mut self) {
+        for key in std::mem::take(&mut self.unseen) {
+            self.agents.remove(&key);
+            self.is_stale = true;
+        }
+        self.is_complete = true;
     }
 
     /// Puts an agent as it is now.
     pub fn put(&mut self, agent: AgentEntry) {
         self.is_stale = true;
-        self.agents.insert(RowKey { name: agent.name.clone(), waiting: None }, agent);
+        let key = RowKey { name: agent.name.clone(), waiting: None };
+        self.unseen.remove(&key);
+        self.agents.insert(key, agent);
     }
 
     /// Forgets an agent.

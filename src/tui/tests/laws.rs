@@ -399,7 +399,8 @@ proptest! {
 #[test]
 fn a_disconnect_loses_neither_text_nor_picks_nor_the_open_run() {
     let mut world = sketch((120, 40));
-    world.press("1 j j space 2 v 3");
+    world.press("1 j j j space k 2 v 3");
+    let cursor = world.model.fleet.cursor.clone();
     world.write("half a li");
     world.put(Msg::Disconnected { reason: "it ends".to_owned(), retry_ms: 1_000 });
     assert!(matches!(world.model.connection, Connection::Down { .. }));
@@ -410,6 +411,8 @@ fn a_disconnect_loses_neither_text_nor_picks_nor_the_open_run() {
     world.agents(agents);
     assert_eq!(world.model.command.value(), "half a line");
     assert_eq!(world.model.fleet.picks.agents.len(), 1);
+    assert_eq!(world.model.fleet.cursor, cursor);
+    assert!(world.model.fleet.agent(&"db-1".parse().unwrap()).is_none(), "who was not told again is gone");
     assert_eq!(world.model.open.as_ref().map(|open| (open.run.number, open.view)), Some((412, View::Grid)));
     assert!(world.now.unix_ms >= BEGIN_MS);
 }

@@ -51,7 +51,9 @@ pub(super) fn take(model: &mut Model, msg: Msg, cmds: &mut Vec<Cmd>) {
                 }
                 model.fleet.put_waiting(keys);
             }
-            model.fleet.is_complete |= is_complete;
+            if is_complete {
+                model.fleet.complete();
+            }
         }
         Msg::Runs { runs, is_complete } => {
             take_runs(model, runs, cmds);
