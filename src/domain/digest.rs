@@ -132,14 +132,20 @@ pub fn detail(outcome: &Outcome) -> Option<String> {
     }
 }
 
+/// How many tasks ran to an end that is known, and the median of what they took, in milliseconds.
+#[must_use]
+pub fn median_took_ms(run: &Run) -> Option<(usize, u64)> {
+    let ran = |task: &&Task| matches!(&task.state, TaskState::Ended(outcome) if outcome.has_run());
+    let mut took: Vec<u64> = run.tasks.iter().filter(ran).map(|task| task.duration_ns / 1_000_000).collect();
+    took.sort_unstable();
+    took.get(took.len() / 2).map(|median| (took.len(), *median))
+}
+
 /// From which silence on a running task of this run is called silent, in milliseconds: ten seconds, and three times
 /// the median of what those that ended took.
 #[must_use]
 pub fn silence_that_counts_ms(run: &Run) -> u64 {
-    let ran = |task: &&Task| matches!(&task.state, TaskState::Ended(outcome) if outcome.has_run());
-    let mut took: Vec<u64> = run.tasks.iter().filter(ran).map(|task| task.duration_ns / 1_000_000).collect();
-    took.sort_unstable();
-    let median = took.get(took.len() / 2).copied().unwrap_or(0);
+    let median = median_took_ms(run).map_or(0, |(_, median)| median);
     SILENT_AFTER_MS.max(median.saturating_mul(SILENT_FACTOR))
 }
 

@@ -3,7 +3,7 @@
 use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
 use crate::domain::{
-    digest::{GroupDigest, detail, parting_text, short_duration, silence_that_counts_ms},
+    digest::{GroupDigest, detail, median_took_ms, parting_text, short_duration, silence_that_counts_ms},
     groups::Parting,
     outcome::Outcome,
     run::{Run, Task, TaskState},
@@ -79,7 +79,7 @@ fn running_row(run: &Run, group: &GroupDigest, need: Need, tasks: Vec<u32>) -> R
     let example = if tasks.contains(&group.example) { group.example } else { tasks[0] };
     let is_alone = tasks.len() < group.tasks.len();
     let waiting = run.task(example).map(|task| plain(&task.waiting)).unwrap_or_default();
-    let took = silence_reference(run);
+    let took = median_took_ms(run);
     let (state, since_ms, text) = match need {
         Need::NoContact => {
             let since = of(|task| task.no_contact_since_ms);
@@ -115,14 +115,6 @@ fn running_row(run: &Run, group: &GroupDigest, need: Need, tasks: Vec<u32>) -> R
         outputs: 1,
         tasks,
     }
-}
-
-/// How many ran to an end, and the median of what they took, in milliseconds.
-fn silence_reference(run: &Run) -> Option<(usize, u64)> {
-    let ran = |task: &&Task| matches!(&task.state, TaskState::Ended(outcome) if outcome.has_run());
-    let mut took: Vec<u64> = run.tasks.iter().filter(ran).map(|task| task.duration_ns / 1_000_000).collect();
-    took.sort_unstable();
-    took.get(took.len() / 2).map(|median| (took.len(), *median))
 }
 
 /// The rows of a run at a moment, in order.
