@@ -125,7 +125,12 @@ fn beginning() -> Vec<Msg> {
             waiting: None,
             is_complete: true,
         },
-        Msg::Runs { runs: vec![Run { tasks: Vec::new(), ..run }], is_complete: true },
+        Msg::Runs {
+            begins: true,
+            runs: vec![Run { tasks: Vec::new(), ..run }],
+            deleted: Vec::new(),
+            is_complete: true,
+        },
         key('['),
         Msg::Digest(Box::new(digest)),
         key('2'),

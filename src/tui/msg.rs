@@ -61,8 +61,12 @@ pub enum Msg {
     },
     /// Runs as they are now, without their tasks.
     Runs {
+        /// The newest come anew: what was told before may be gone.
+        begins: bool,
         /// The runs.
         runs: Vec<Run>,
+        /// Those that were deleted.
+        deleted: Vec<RunId>,
         /// All that is new was told.
         is_complete: bool,
     },

@@ -22,7 +22,7 @@ use messages::{Effect, Input, Newcomer, Now, Reply, ReplyTo, SessionId, WriteTok
 use stored::{StoredAgent, StoredRun, StoredToken, Write};
 use views::StatusView;
 
-use self::{enrolling::WaitingKey, registry::Registry, runs::LiveRun, watched::EndedRuns};
+use self::{enrolling::WaitingKey, registry::Registry, runs::LiveRun, watched::PastRuns};
 use crate::domain::{
     agent::{AgentState, Facts},
     ids::{Incarnation, RunId, TaskId},
@@ -134,6 +134,8 @@ enum Parked {
     Dispatch(Vec<TaskId>),
     /// Tell the agent that it may forget the task.
     Outcome(TaskId),
+    /// Tell watchers that a run is gone, and answer.
+    Deleted(RunId, ReplyTo),
     /// Nothing: the registry's small print.
     Nothing,
 }
@@ -147,7 +149,7 @@ pub struct Core {
     waiting: Vec<WaitingKey>,
     tokens: HashMap<String, StoredToken>,
     runs: BTreeMap<RunId, LiveRun>,
-    ended: EndedRuns,
+    past: PastRuns,
     parked: HashMap<WriteToken, (Parked, Vec<Write>)>,
     /// Writes of outcomes that failed, to be tried again.
     unwritten: Vec<(Parked, Vec<Write>)>,
@@ -176,7 +178,7 @@ impl Core {
             waiting: Vec::new(),
             tokens: remembered.tokens.into_iter().map(|token| (token.hash.clone(), token)).collect(),
             runs: BTreeMap::new(),
-            ended: EndedRuns::default(),
+            past: PastRuns::default(),
             parked: HashMap::new(),
             unwritten: Vec::new(),
             next_write: 0,
@@ -309,6 +311,10 @@ impl Core {
             Some((Parked::StartRun(id, reply), _)) => self.begin_run(id, reply, now),
             Some((Parked::Dispatch(ids), _)) => ids.into_iter().for_each(|id| self.dispatch(id, now)),
             Some((Parked::Outcome(id), _)) => self.outcome_stored(id),
+            Some((Parked::Deleted(id, to), _)) => {
+                self.mark_deleted(id);
+                self.reply(to, Reply::Count(1));
+            }
             Some((Parked::Nothing, _)) | None => {}
         }
     }
@@ -317,7 +323,7 @@ impl Core {
         let said = format!("the master cannot record it: {reason}");
         self.store_trouble = Some(reason);
         match self.parked.remove(&token) {
-            Some((Parked::Reply(to, _), _)) => self.reply(to, Reply::Refused(said)),
+            Some((Parked::Reply(to, _) | Parked::Deleted(_, to), _)) => self.reply(to, Reply::Refused(said)),
             Some((Parked::StartRun(id, reply), _)) => {
                 self.runs.remove(&id);
                 self.reply(reply, Reply::Refused(said));
@@ -336,7 +342,7 @@ impl Core {
                 self.runs.remove(&id);
                 self.reply(reply, Reply::NotLive);
             }
-            Some((Parked::Reply(to, _), _)) => {
+            Some((Parked::Reply(to, _) | Parked::Deleted(_, to), _)) => {
                 self.reply(to, Reply::Refused("it is recorded already".to_owned()));
             }
             Some((Parked::Dispatch(_) | Parked::Outcome(_) | Parked::Nothing, _)) | None => {}

@@ -3,6 +3,7 @@
 use crate::{
     domain::{
         agent::{AgentState, Facts},
+        ids::RunId,
         name::{AgentName, Labels},
         run::{LastRun, Run},
     },
@@ -76,6 +77,8 @@ pub struct RunsNews {
     pub is_complete: bool,
     /// Runs that changed.
     pub runs: Vec<Run>,
+    /// Runs that were deleted.
+    pub deleted: Vec<RunId>,
 }
 
 /// How the master is.

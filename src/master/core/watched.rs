@@ -15,22 +15,29 @@ use crate::domain::{
     run::{LastRun, Run},
 };
 
-/// Runs that have ended are remembered for watchers, so many of them.
-const ENDED: usize = 256;
+/// Runs that have ended, or were deleted, are remembered for watchers, so many of them.
+const REMEMBERED: usize = 256;
 
-/// Runs that are over, by the revision of their end.
+/// What becomes of a run that is no longer live.
+#[derive(Debug)]
+enum Past {
+    Ended(Box<Run>),
+    Deleted(RunId),
+}
+
+/// Runs that have ended or were deleted, by the revision at which they did.
 #[derive(Debug, Default)]
-pub(super) struct EndedRuns {
-    runs: VecDeque<(u64, Run)>,
-    /// What ended before this revision is no longer remembered.
+pub(super) struct PastRuns {
+    runs: VecDeque<(u64, Past)>,
+    /// What happened before this revision is no longer remembered.
     remembers_since: u64,
 }
 
-impl EndedRuns {
-    fn push(&mut self, revision: u64, run: Run) {
-        self.runs.push_back((revision, run));
-        if self.runs.len() > ENDED {
-            self.remembers_since = self.runs.pop_front().map_or(0, |(ended, _)| ended);
+impl PastRuns {
+    fn push(&mut self, revision: u64, past: Past) {
+        self.runs.push_back((revision, past));
+        if self.runs.len() > REMEMBERED {
+            self.remembers_since = self.runs.pop_front().map_or(0, |(past, _)| past);
         }
     }
 }
@@ -72,8 +79,14 @@ impl Core {
         if let Some(run) = self.runs.get_mut(&id) {
             run.changed = revision;
             let summary = run.summary();
-            self.ended.push(revision, summary);
+            self.past.push(revision, Past::Ended(Box::new(summary)));
         }
+    }
+
+    /// Remembers that a run was deleted, for watchers that still show it.
+    pub(super) fn mark_deleted(&mut self, id: RunId) {
+        let revision = self.agents.next_revision();
+        self.past.push(revision, Past::Deleted(id));
     }
 
     /// Notes what an agent did last, unless it does something newer.
@@ -126,14 +139,20 @@ impl Core {
         }
     }
 
-    /// Live runs that changed since a revision, and those that have ended since then.
+    /// Live runs that changed since a revision, and those that have ended or were deleted since then.
     pub(super) fn runs_since(&self, seen: u64) -> RunsNews {
         let live = self.runs.values().filter(|run| run.changed > seen && run.begun()).map(LiveRun::summary);
         let mut runs: Vec<Run> = live.collect();
-        let ended =
-            self.ended.runs.iter().filter(|(revision, _)| *revision > seen).map(|(_, run)| run.clone());
-        runs.extend(ended);
-        RunsNews { revision: self.agents.revision(), is_complete: seen >= self.ended.remembers_since, runs }
+        let mut deleted = Vec::new();
+        for (_, past) in self.past.runs.iter().filter(|(revision, _)| *revision > seen) {
+            match past {
+                Past::Ended(run) => runs.push(Run::clone(run)),
+                Past::Deleted(id) => deleted.push(*id),
+            }
+        }
+        runs.retain(|run| !deleted.contains(&run.id));
+        let is_complete = seen >= self.past.remembers_since;
+        RunsNews { revision: self.agents.revision(), is_complete, runs, deleted }
     }
 }
 

@@ -148,9 +148,8 @@ async fn watch_runs(
     loop {
         watched.borrow_and_update();
         let ask = move |reply| Input::WatchRuns { seen, reply };
-        let Ok(Reply::Runs(RunsNews { revision, is_complete, runs })) = master.handle.ask(ask).await else {
-            return Err(Over);
-        };
+        let Ok(Reply::Runs(news)) = master.handle.ask(ask).await else { return Err(Over) };
+        let RunsNews { revision, is_complete, runs, deleted } = news;
         if needs_store || !is_complete {
             let wanted = Wanted { limit: newest, ..Wanted::default() };
             let stored = master.read_store(move |store| store.runs(&wanted)).await;
@@ -162,9 +161,12 @@ async fn watch_runs(
                 }
             };
             // What is live is newer than what the store has of it, so it comes behind.
-            send_runs(stored, runs, answers).await?;
-        } else if !runs.is_empty() {
-            send_runs(Vec::new(), runs, answers).await?;
+            let first = WatchRunsResponse { begins: true, ..WatchRunsResponse::default() };
+            send_runs(first, stored.into_iter().chain(runs), answers).await?;
+        } else if !runs.is_empty() || !deleted.is_empty() {
+            let deleted = deleted.iter().map(ToString::to_string).collect();
+            let first = WatchRunsResponse { deleted, ..WatchRunsResponse::default() };
+            send_runs(first, runs.into_iter(), answers).await?;
         }
         needs_store = false;
         seen = revision;
@@ -172,17 +174,19 @@ async fn watch_runs(
     }
 }
 
+/// Sends runs in answers of which the first says more.
 async fn send_runs(
-    stored: Vec<Run>,
-    live: Vec<Run>,
+    first: WatchRunsResponse,
+    runs: impl Iterator<Item = Run>,
     answers: &Answers<WatchRunsResponse>,
 ) -> Result<(), Over> {
-    let mut runs = stored.into_iter().chain(live).map(proto::Run::from).peekable();
+    let mut runs = runs.map(proto::Run::from).peekable();
+    let mut response = first;
     loop {
-        let chunk: Vec<proto::Run> = runs.by_ref().take(RUNS_CHUNK).collect();
+        response.runs = runs.by_ref().take(RUNS_CHUNK).collect();
         let is_last = runs.peek().is_none();
-        let response = WatchRunsResponse { runs: chunk, complete: is_last };
-        answers.send(Ok(response)).await.map_err(|_| Over)?;
+        response.complete = is_last;
+        answers.send(Ok(std::mem::take(&mut response))).await.map_err(|_| Over)?;
         if is_last {
             return Ok(());
         }

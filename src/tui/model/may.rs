@@ -95,7 +95,7 @@ impl Model {
                 no("open an output first: Enter")
             }
             A::Search | A::SearchNext | A::SearchPrevious
-                if self.focus == Focus::Run && open.is_some_and(|open| open.output.is_none()) =>
+                if self.focus == Focus::Run && open.is_some_and(|open| !open.can_search()) =>
             {
                 no("open an output first: Enter")
             }

@@ -119,10 +119,6 @@ pub struct Output {
     pub follows: bool,
     /// The first line on the screen, by its place in the window, while it does not follow.
     pub top: usize,
-    /// Columns that are scrolled out at the left.
-    pub left: usize,
-    /// What is searched for.
-    pub search: String,
     /// The line that was found last, by its offset.
     pub found: Option<u64>,
     /// Earlier output is on its way.
@@ -133,16 +129,7 @@ impl Output {
     /// The output of a task from an offset on.
     #[must_use]
     pub fn new(task: u32, from: u64) -> Self {
-        Self {
-            task,
-            window: Window::new(FULL, from),
-            follows: true,
-            top: 0,
-            left: 0,
-            search: String::new(),
-            found: None,
-            is_loading: false,
-        }
+        Self { task, window: Window::new(FULL, from), follows: true, top: 0, found: None, is_loading: false }
     }
 }
 
@@ -159,6 +146,10 @@ pub struct StreamLines {
     pub above: usize,
     /// Bytes that were left out.
     pub skipped: u64,
+    /// The line that was found last, counted from the first that ever came.
+    pub found: Option<u64>,
+    /// Lines that were dropped at the beginning so far.
+    dropped: u64,
 }
 
 impl StreamLines {
@@ -180,6 +171,7 @@ impl StreamLines {
         while self.lines.len() > STREAM_LINES || self.bytes > STREAM_BYTES {
             let Some((_, line)) = self.lines.pop_front() else { break };
             self.bytes -= line.size();
+            self.dropped += 1;
         }
         self.above = self.above.min(self.lines.len());
     }
@@ -188,6 +180,18 @@ impl StreamLines {
     pub fn note_gap(&mut self, task: u32, from: u64, to: u64) {
         self.skipped += to.saturating_sub(from);
         self.makers.remove(&task);
+    }
+
+    /// The place of the line that was found last, while it is still there.
+    #[must_use]
+    pub fn found_at(&self) -> Option<usize> {
+        usize::try_from(self.found?.checked_sub(self.dropped)?).ok().filter(|at| *at < self.lines.len())
+    }
+
+    /// Marks a line as found, and brings it to the middle of the screen.
+    pub fn show(&mut self, at: usize, page: usize) {
+        self.found = Some(self.dropped + at as u64);
+        self.above = self.lines.len().saturating_sub((at + 1 + page / 2).max(page));
     }
 }
 
@@ -246,6 +250,10 @@ pub struct RunScreen {
     pub is_over: bool,
     /// What of the preview is scrolled out above; `None` follows.
     pub preview_top: Option<usize>,
+    /// Columns of outputs that are scrolled out at the left: the same for all, so that they can be compared.
+    pub left: usize,
+    /// What is searched for in the output, or in the stream.
+    pub search: String,
 }
 
 impl RunScreen {
@@ -269,7 +277,21 @@ impl RunScreen {
             is_diff: false,
             is_over: false,
             preview_top: None,
+            left: 0,
+            search: String::new(),
         }
+    }
+
+    /// Whether the keys move panes and not lines.
+    #[must_use]
+    pub fn shows_grid(&self) -> bool {
+        self.output.is_none() && self.view == View::Grid
+    }
+
+    /// Whether there are lines in which something can be searched for.
+    #[must_use]
+    pub fn can_search(&self) -> bool {
+        self.output.is_some() || self.view == View::Stream
     }
 
     /// The agent of a task.

@@ -178,7 +178,9 @@ async fn watch_runs(
     let mut answers = client.calls().watch_runs(proto::WatchRunsRequest { newest: 0 }).await?.into_inner();
     while let Some(answer) = answers.message().await? {
         let runs = answer.runs.into_iter().filter_map(|run| Run::try_from(run).ok()).collect();
-        tell(news, Msg::Runs { runs, is_complete: answer.complete }).await?;
+        let deleted = answer.deleted.iter().filter_map(|id| id.parse().ok()).collect();
+        let (begins, is_complete) = (answer.begins, answer.complete);
+        tell(news, Msg::Runs { begins, runs, deleted, is_complete }).await?;
     }
     Err(End::Broken("it ends".to_owned()))
 }

@@ -146,7 +146,9 @@ async fn once(client: &ControlClient, cmd: Cmd) -> Option<Msg> {
             }
         }
         Cmd::FindRun(number) => match find(client, number).await {
-            Ok(Some(run)) => Some(Msg::Runs { runs: vec![run], is_complete: false }),
+            Ok(Some(run)) => {
+                Some(Msg::Runs { begins: false, runs: vec![run], deleted: Vec::new(), is_complete: false })
+            }
             Ok(None) => Some(Msg::Failed(format!("there is no run {number}"))),
             Err(error) => failed("cannot open it", error),
         },

@@ -155,7 +155,7 @@ fn a_start_whose_answer_was_lost_is_looked_for_and_never_sent_twice() {
         world.connect();
         let runs =
             if begun { vec![Run { id, tasks: Vec::new(), ..run(9, 1, "uptime") }] } else { Vec::new() };
-        world.put(Msg::Runs { runs, is_complete: true });
+        world.put(Msg::Runs { begins: true, runs, deleted: Vec::new(), is_complete: true });
         assert!(!world.ordered().iter().any(is_start));
         assert_eq!(world.model.command.value(), if begun { "" } else { "uptime" });
         assert_eq!(world.model.open.is_some(), begun);
@@ -202,6 +202,64 @@ fn only_what_is_on_the_screen_is_followed_and_a_disconnect_goes_on_where_it_stop
         _ => None,
     });
     assert_eq!(again, Some(8));
+}
+
+#[test]
+fn the_stream_is_searched_and_scrolled_sideways_and_a_new_line_loses_no_match() {
+    let mut world = sketch((120, 40));
+    world.press("2 v v");
+    world.print(|task| match task {
+        3 | 5 => "some needle in it\n",
+        _ => "an ordinary line\n",
+    });
+    world.press("/");
+    world.write("NEEDLE");
+    world.press("Enter");
+    let found = |world: &World| {
+        let stream = &world.model.open.as_ref().unwrap().stream;
+        stream.found_at().map(|at| stream.lines[at].0)
+    };
+    assert_eq!(found(&world), Some(5), "the last one first, as one reads");
+    world.press("N");
+    assert_eq!(found(&world), Some(3));
+    world.press("N");
+    assert!(world.says("\"NEEDLE\" is not before here"), "{}", world.screen());
+    assert_eq!(found(&world), Some(3));
+    world.press("n");
+    assert_eq!(found(&world), Some(5));
+    assert!(world.says("/NEEDLE"), "{}", world.screen());
+    world.press("→");
+    assert!(world.says("from column 17"), "{}", world.screen());
+    assert!(!world.says("some needle in it"));
+}
+
+#[test]
+fn the_preview_of_a_row_is_scrolled_sideways_and_stays_there_for_the_next_row() {
+    let mut world = sketch((80, 24));
+    world.press("2 g");
+    let (run, task) =
+        world.model.open.as_ref().map(|open| (open.run.id, open.current_task().unwrap())).unwrap();
+    let key = FollowKey { run, what: Followed::Pane(task) };
+    let offset = world.model.open.as_ref().unwrap().windows[&task].next();
+    let frames = vec![frame(offset, "0123456789abcdef0123456789 the end\nand more\n")];
+    world.put(Msg::Output { key, task, frames, cursor: 1 });
+    assert!(world.says("0123456789abcdef0123"));
+    world.press("l");
+    assert!(world.says("from column 17") && world.says(" 0123456789 the end"), "{}", world.screen());
+    assert!(!world.says("and more"));
+    world.press("j h");
+    assert!(!world.says("from column"));
+}
+
+#[test]
+fn a_run_that_was_deleted_is_no_longer_offered_and_stays_readable_where_it_is_open() {
+    let mut world = sketch((120, 40));
+    let id = world.model.open.as_ref().unwrap().run.id;
+    let deleted = vec![id];
+    world.put(Msg::Runs { begins: false, runs: Vec::new(), deleted, is_complete: true });
+    assert!(world.says("run 412 was deleted"), "{}", world.screen());
+    assert!(world.model.runs.is_empty());
+    assert!(world.says("5.15.0-91-generic"));
 }
 
 #[test]
@@ -338,6 +396,8 @@ fn happening() -> impl Strategy<Value = Msg> {
             is_complete: true,
         }),
         1 => (1u64..40).prop_map(|n| Msg::Runs {
+            begins: n % 7 == 0,
+            deleted: vec![run(n + 1, 1, "x").id],
             runs: vec![Run { tasks: Vec::new(), ..run(n, 3, "true") }],
             is_complete: true,
         }),

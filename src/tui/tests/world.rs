@@ -317,7 +317,7 @@ pub(super) fn sketch_with(size: (u16, u16), settings: Settings) -> World {
     waiting.labels.clear();
     world.put(Msg::Agents { agents, gone: Vec::new(), waiting: Some(vec![waiting]), is_complete: true });
     let summary = Run { tasks: Vec::new(), ..run.clone() };
-    world.put(Msg::Runs { runs: vec![summary], is_complete: true });
+    world.put(Msg::Runs { begins: true, runs: vec![summary], deleted: Vec::new(), is_complete: true });
     world.press("[");
     let groups = groups(&run, uname);
     world.digest(&run, groups);

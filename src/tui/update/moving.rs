@@ -5,7 +5,7 @@ use super::{
         keymap::Action,
         model::{
             Focus, Model, Overlay,
-            run::{Output, View},
+            run::{Output, StreamLines, Streams, View},
         },
         msg::Cmd,
     },
@@ -16,6 +16,8 @@ use super::{
 const PAGE: u64 = 64 * 1024;
 /// Columns of a step sideways.
 const SIDEWAYS: usize = 16;
+/// Lines are cut into pieces that are not much longer than this.
+const MOST_LEFT: usize = 64 * 1024;
 /// Lines of a turn of the wheel.
 const WHEEL: isize = 3;
 
@@ -66,18 +68,19 @@ fn go_in_run(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
     let panes_shown = model.layout.panes.len().max(1);
     let Some(open) = &mut model.open else { return };
     let by = distance(action, page);
+    if !open.shows_grid() && matches!(action, Action::Left | Action::Right) {
+        let left =
+            if action == Action::Left { open.left.saturating_sub(SIDEWAYS) } else { open.left + SIDEWAYS };
+        open.left = left.min(MOST_LEFT);
+        return;
+    }
     if let Some(output) = &mut open.output {
-        match action {
-            Action::Left => output.left = output.left.saturating_sub(SIDEWAYS),
-            Action::Right => output.left += SIDEWAYS,
-            _ => scroll_output(output, by, page),
-        }
+        scroll_output(output, by, page);
         return read_earlier(model, cmds);
     }
     match open.view {
         View::Groups => match action {
             Action::PageDown | Action::PageUp => scroll_run(model, action == Action::PageDown, cmds),
-            Action::Left | Action::Right => {}
             _ => {
                 open.rows.move_cursor(by);
                 open.preview_top = None;
@@ -208,11 +211,17 @@ pub(super) fn next_match(model: &mut Model, forwards: bool, cmds: &mut Vec<Cmd>)
     let is_up = model.is_up();
     let Some(open) = &mut model.open else { return };
     let run = open.run.id;
-    let Some(output) = &mut open.output else { return };
-    if output.search.is_empty() {
+    if open.search.is_empty() {
         return model.say("/ searches");
     }
-    let text = output.search.to_lowercase();
+    let text = open.search.to_lowercase();
+    let Some(output) = &mut open.output else {
+        if !next_in_stream(&mut open.stream, model.look.streams, &text, forwards, page) {
+            let text = format!("{:?} is not {} here", open.search, if forwards { "after" } else { "before" });
+            model.say(text);
+        }
+        return;
+    };
     let last = output.window.len();
     let here = match output.found {
         Some(offset) => output.window.place_of(offset),
@@ -229,7 +238,7 @@ pub(super) fn next_match(model: &mut Model, forwards: bool, cmds: &mut Vec<Cmd>)
     }
     let task = output.task;
     let (from, search) =
-        (if forwards { output.window.next() } else { output.window.from() }, output.search.clone());
+        (if forwards { output.window.next() } else { output.window.from() }, open.search.clone());
     let has_more = if forwards { !output.follows } else { from > 0 };
     let agent = open.run.task(task).map(|task| task.agent.clone());
     match agent.filter(|_| has_more && is_up) {
@@ -239,6 +248,30 @@ pub(super) fn next_match(model: &mut Model, forwards: bool, cmds: &mut Vec<Cmd>)
         }
         None => model.say(format!("{search:?} is not {} here", if forwards { "after" } else { "before" })),
     }
+}
+
+/// The same in the stream, which holds its newest lines only. Returns whether there was one.
+fn next_in_stream(
+    stream: &mut StreamLines,
+    streams: Streams,
+    text: &str,
+    forwards: bool,
+    page: usize,
+) -> bool {
+    let count = stream.lines.len();
+    let has = |at: &usize| {
+        let line = &stream.lines[*at].1;
+        streams.shows(line.source) && line.text.to_lowercase().contains(text)
+    };
+    let found = match (stream.found_at(), forwards) {
+        (Some(here), true) => (here + 1..count).find(has),
+        (None, true) => (0..count).find(has),
+        (here, false) => (0..here.unwrap_or(count)).rev().find(has),
+    };
+    if let Some(at) = found {
+        stream.show(at, page);
+    }
+    found.is_some()
 }
 
 /// Brings a line of the window to the middle of the screen.
@@ -251,14 +284,15 @@ fn show_line(output: &mut Output, at: usize, page: usize) {
 /// A search outside of the window has found, or not.
 pub(super) fn found(model: &mut Model, task: u32, offset: Option<u64>) {
     let Some(open) = &mut model.open else { return };
-    let Some(output) = open.output.as_mut().filter(|output| output.task == task) else { return };
+    if open.output.as_ref().is_none_or(|output| output.task != task) {
+        return;
+    }
     let Some(offset) = offset else {
-        let text = format!("{:?} is not there", output.search);
+        let text = format!("{:?} is not there", open.search);
         return model.say(text);
     };
     // The window is read anew around what was found.
     let mut anew = Output::new(task, offset.saturating_sub(PAGE));
-    anew.search = std::mem::take(&mut output.search);
     anew.found = Some(offset);
     anew.follows = false;
     open.output = Some(anew);

@@ -55,7 +55,11 @@ pub(super) fn take(model: &mut Model, msg: Msg, cmds: &mut Vec<Cmd>) {
                 model.fleet.complete();
             }
         }
-        Msg::Runs { runs, is_complete } => {
+        Msg::Runs { begins, runs, deleted, is_complete } => {
+            if begins {
+                model.runs.clear();
+            }
+            forget_runs(model, &deleted);
             take_runs(model, runs, cmds);
             let lost = model.starting.as_ref().filter(|starting| is_complete && starting.is_unknown);
             if let Some(id) = lost.map(|starting| starting.id) {
@@ -301,6 +305,16 @@ fn rings(model: &Model, id: RunId, number: u64) -> bool {
     let took_ms = run.and_then(|run| Some(run.ended_ms?.saturating_sub(run.created_ms)));
     let is_long = took_ms.is_some_and(|ms| ms >= BELL_AFTER_MS);
     model.settings.bell && is_long && model.own_runs.contains(&id)
+}
+
+/// Runs that were deleted are no longer offered. One that is on the screen stays there, as far as it was read.
+fn forget_runs(model: &mut Model, deleted: &[RunId]) {
+    model.runs.retain(|_, run| !deleted.contains(&run.id));
+    if let Some(open) = model.open.as_mut().filter(|open| deleted.contains(&open.run.id)) {
+        open.is_over = true;
+        let number = open.run.number;
+        model.complain(format!("run {number} was deleted, with its output; what was read of it stays here"));
+    }
 }
 
 /// What a kill did: `3 cancelled, 7 processes ended, 1 left: pid 4242 in disk wait`.

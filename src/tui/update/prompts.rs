@@ -15,10 +15,7 @@ pub(super) fn open(model: &mut Model, kind: PromptKind) {
     let text = match kind {
         PromptKind::Filter => model.fleet.filter.clone(),
         PromptKind::Target => model.fleet.picks.target.as_ref().map(ToString::to_string).unwrap_or_default(),
-        PromptKind::Search => {
-            let output = model.open.as_ref().and_then(|open| open.output.as_ref());
-            output.map(|output| output.search.clone()).unwrap_or_default()
-        }
+        PromptKind::Search => model.open.as_ref().map(|open| open.search.clone()).unwrap_or_default(),
         PromptKind::Options => model.command.options.clone(),
         PromptKind::HistoryFilter => match model.overlays.last() {
             Some(Overlay::History { filter, .. }) => filter.clone(),
@@ -100,9 +97,12 @@ pub(super) fn accept(model: &mut Model, cmds: &mut Vec<Cmd>) {
         PromptKind::Target => take_target(model, text.trim()),
         PromptKind::Search => {
             model.overlays.pop();
-            if let Some(output) = model.open.as_mut().and_then(|open| open.output.as_mut()) {
-                output.search = text;
-                output.found = None;
+            if let Some(open) = &mut model.open {
+                open.search = text;
+                open.stream.found = None;
+                if let Some(output) = &mut open.output {
+                    output.found = None;
+                }
             }
             moving::next_match(model, false, cmds);
         }

@@ -29,8 +29,8 @@ const PANE: (u16, u16) = (60, 8);
 /// Lines of two outputs that are compared at most.
 const COMPARED: usize = 5_000;
 
-fn line_look(model: &Model) -> LineLook {
-    LineLook { left: 0, marks_stderr: model.look.streams == Streams::Both, has_times: model.look.has_times }
+fn line_look(model: &Model, left: usize) -> LineLook {
+    LineLook { left, marks_stderr: model.look.streams == Streams::Both, has_times: model.look.has_times }
 }
 
 /// The rows that a line takes where it wraps.
@@ -38,8 +38,19 @@ fn height(line: &Line, room: usize, wraps: bool) -> usize {
     if wraps { crate::domain::text::width(&line.text).div_ceil(room.max(1)).max(1) } else { 1 }
 }
 
+/// What is said of output that is scrolled sideways.
+pub(super) fn sideways(model: &Model, open: &RunScreen) -> Option<Piece> {
+    let text = format!("from column {}", open.left + 1);
+    (open.left > 0 && !model.look.wraps).then(|| piece(text, Tone::Waiting))
+}
+
+/// A piece that more pieces follow.
+fn apart(piece: Option<Piece>) -> Option<Piece> {
+    piece.map(|(text, tone)| (text + "  ", tone))
+}
+
 /// Draws the end of a window.
-fn tail(painter: &mut Painter<'_>, model: &Model, window: &Window, area: Area) {
+fn tail(painter: &mut Painter<'_>, model: &Model, window: &Window, left: usize, area: Area) {
     let room = usize::from(area.width.saturating_sub(2));
     let count = window.len();
     let mut chosen: Vec<_> = Vec::new();
@@ -60,8 +71,8 @@ fn tail(painter: &mut Painter<'_>, model: &Model, window: &Window, area: Area) {
     }
     let mut y = area.y;
     for line in chosen.iter().rev() {
-        let left = area.y + area.height - y;
-        y += painter.line(Area { y, height: left, ..area }, line, line_look(model), model.look.wraps);
+        let room = area.y + area.height - y;
+        y += painter.line(Area { y, height: room, ..area }, line, line_look(model, left), model.look.wraps);
         if y >= area.y + area.height {
             break;
         }
@@ -70,7 +81,7 @@ fn tail(painter: &mut Painter<'_>, model: &Model, window: &Window, area: Area) {
 
 /// Draws lines of a window from one on.
 fn from(painter: &mut Painter<'_>, model: &Model, window: &Window, top: usize, left: usize, area: Area) {
-    let look = LineLook { left, ..line_look(model) };
+    let look = line_look(model, left);
     let mut y = area.y;
     for line in window.lines(top, usize::MAX).filter(|line| model.look.streams.shows(line.source)) {
         if y >= area.y + area.height {
@@ -107,6 +118,7 @@ pub(super) fn preview(
     if open.is_diff {
         right.push(piece("difference to the largest  d ends it", Tone::Dim));
     } else if let Some(window) = window {
+        right.extend(apart(sideways(model, open)));
         right.push(piece(spoken_bytes(window.next()), Tone::Dim));
         if window.skipped() > 0 {
             right.insert(0, piece(format!("{} left out  ", spoken_bytes(window.skipped())), Tone::Waiting));
@@ -128,14 +140,14 @@ pub(super) fn preview(
         return;
     };
     match (open.preview_top, row.parting) {
-        (Some(top), _) => from(painter, model, window, top, 0, body),
+        (Some(top), _) => from(painter, model, window, top, open.left, body),
         // Two lines before the first that is unlike the largest group's.
         (None, Some(parting)) if window.from() == 0 && row.lines > 1 => {
             let line = usize::try_from(parting.line).unwrap_or(0);
             let last = window.len().saturating_sub(body.rows());
-            from(painter, model, window, line.saturating_sub(3).min(last), 0, body);
+            from(painter, model, window, line.saturating_sub(3).min(last), open.left, body);
         }
-        (None, _) => tail(painter, model, window, body),
+        (None, _) => tail(painter, model, window, open.left, body),
     }
 }
 
@@ -180,7 +192,8 @@ fn difference(painter: &mut Painter<'_>, open: &RunScreen, task: u32, area: Area
     }
     let top = open.preview_top.unwrap_or(0).min(lines.len().saturating_sub(area.rows()));
     for (y, (sign, text, tone)) in (area.y..area.y + area.height).zip(lines.iter().skip(top)) {
-        painter.pieces(area.x, y, area.width, &[piece(*sign, *tone), piece(text.clone(), *tone)]);
+        let text: String = text.chars().skip(open.left).collect();
+        painter.pieces(area.x, y, area.width, &[piece(*sign, *tone), piece(text, *tone)]);
     }
 }
 
@@ -255,7 +268,7 @@ pub(super) fn grid(
         }
         let body = inside(inner);
         match window {
-            Some(window) if !window.is_empty() => tail(painter, model, window, body),
+            Some(window) if !window.is_empty() => tail(painter, model, window, 0, body),
             _ => painter.text(body.x, body.y, body.width, "no output", Tone::Dim),
         }
         layout.panes.push((task.index, pane));
@@ -279,13 +292,18 @@ pub(super) fn stream(
     let names = open.run.tasks.iter().map(|task| task.agent.as_str().len()).max().unwrap_or(0).min(24);
     let prefix = u16::try_from(names + 2).unwrap_or(2);
     let from = end.saturating_sub(area.rows());
-    let shown = lines.iter().skip(from).take(end - from);
-    for (y, (task, line)) in (area.y..).zip(shown.filter(|(_, line)| model.look.streams.shows(line.source))) {
+    let shown = lines.iter().enumerate().skip(from).take(end - from);
+    let shown = shown.filter(|(_, (_, line))| model.look.streams.shows(line.source));
+    let found = open.stream.found_at();
+    for (y, (at, (task, line))) in (area.y..).zip(shown) {
         let name = open.agent(*task).map(ToString::to_string).unwrap_or_default();
         painter.text(area.x + 1, y, prefix, &name, name_tone(&name));
         let x = area.x + 1 + prefix;
         let body = Area { x, y, width: area.width.saturating_sub(prefix + 1), height: 1 };
-        painter.line(body, line, line_look(model), false);
+        painter.line(body, line, line_look(model, open.left), false);
+        if found.is_some_and(|found| found == at) {
+            painter.highlight(area.x, y, area.width);
+        }
     }
     if lines.is_empty() {
         painter.text(area.x + 1, area.y, area.width, "no output", Tone::Dim);
@@ -325,9 +343,9 @@ pub(super) fn output(
     say(output.follows && task.state.outcome().is_none(), "follows");
     say(output.is_loading, "loading");
     say(model.look.wraps, "wrapped");
-    say(output.left > 0, &format!("from column {}", output.left + 1));
     say(model.look.streams != Streams::Both, model.look.streams.word());
-    say(!output.search.is_empty(), &format!("/{}", output.search));
+    say(!open.search.is_empty(), &format!("/{}", open.search));
+    right.extend(apart(sideways(model, open)));
     right.push(piece(spoken_bytes(output.window.next().max(task.end_offset)), Tone::Dim));
     painter.rule(area, &title, &right, is_focused);
     let mut body = inside(area);
@@ -347,9 +365,9 @@ pub(super) fn output(
         return;
     }
     if output.follows {
-        tail(painter, model, &output.window, body);
+        tail(painter, model, &output.window, open.left, body);
     } else {
-        from(painter, model, &output.window, output.top, output.left, body);
+        from(painter, model, &output.window, output.top, open.left, body);
         if let Some(found) = output.found {
             let at = output.window.place_of(found);
             if let Some(row) = at.checked_sub(output.top).and_then(|row| u16::try_from(row).ok())

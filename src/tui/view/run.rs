@@ -131,6 +131,12 @@ fn title(painter: &mut Painter<'_>, model: &Model, open: &RunScreen, area: Area,
     if open.masks.any() {
         rest.push(piece(format!("  masked: {}", open.masks), Tone::Waiting));
     }
+    if open.view == View::Stream {
+        rest.extend(panes::sideways(model, open).map(|(text, tone)| piece(format!("  {text}"), tone)));
+        if !open.search.is_empty() {
+            rest.push(piece(format!("  /{}", plain(&open.search)), Tone::Waiting));
+        }
+    }
     if area.width >= WIDE {
         let used = painter.width_of(&left) + painter.width_of(&rest) + 14;
         let room = usize::from(area.width.saturating_sub(used));

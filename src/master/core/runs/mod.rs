@@ -303,7 +303,7 @@ impl Core {
             audit(now, by, "delete run", &run.to_string(), reason.clone()),
             Write::DeleteRun(run, reason),
         ];
-        self.persist(writes, Parked::Reply(reply, Box::new(Reply::Count(1))));
+        self.persist(writes, Parked::Deleted(run, reply));
     }
 
     fn open_tasks_of(&self, name: &AgentName) -> Vec<TaskId> {

@@ -75,6 +75,11 @@ fn a_run_is_told_with_its_counts_and_its_agents_with_what_they_did_last() {
     assert!(ended.is_complete);
     assert_eq!((ended.runs[0].unfinished, ended.runs[0].ended_ms.is_some()), (0, true));
     assert!(runs(&mut world, ended.revision).runs.is_empty());
+    let (run, reason, by) = (id.run, "deleted by ana".to_owned(), "ana".to_owned());
+    world.ask(|reply| Input::DeleteRun { run, reason, by, reply });
+    let deleted = runs(&mut world, ended.revision);
+    assert_eq!((deleted.runs.len(), deleted.deleted), (0, vec![id.run]));
+    assert!(runs(&mut world, begun.revision).runs.is_empty(), "whoever missed its end hears that it is gone");
     let news = fleet(&mut world, seen, u64::MAX);
     let last = news.agents[0].last_run.clone().unwrap();
     assert_eq!((last.number, last.operator.as_str()), (1, "ana"));
