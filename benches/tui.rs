@@ -75,6 +75,7 @@ fn agent(n: u32) -> AgentEntry {
         key_changed: false,
         offline_since_ms: None,
         last_run: None,
+        drain: None,
     }
 }
 

@@ -120,6 +120,7 @@ impl World {
             version: String::new(),
             address: String::new(),
             trust: String::new(),
+            drain: None,
         };
         let disk = Disk { agents: vec![agent], ..Disk::default() };
         let mut world = Self {

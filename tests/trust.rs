@@ -12,13 +12,17 @@ use rig::{Rig, until};
 use sloth_runner::{
     trust::{
         authority::Authority,
-        fingerprint::Fingerprint,
         identity::Identity,
         key::Key,
         tls::{self, ALPN_H2, ALPN_TUNNEL, Credentials},
         verify::Trust,
     },
-    wire::{channel::Channel, connect::dial, proto},
+    wire::{
+        channel::Channel,
+        connect::dial,
+        login::{LoginString, log_in},
+        proto,
+    },
 };
 use tonic::{Code, body::Body};
 use tower::ServiceExt as _;
@@ -82,18 +86,22 @@ async fn call(port: u16, own: Option<Credentials>, ca: &Trust, method: &str) -> 
     }
 }
 
-fn credentials(authority: &Authority, identity: &Identity) -> (Credentials, Fingerprint) {
+fn credentials(authority: &Authority, identity: &Identity) -> Credentials {
     let key = Key::generate().unwrap();
     let certificate = authority.issue(&key, identity).unwrap();
-    let chain = vec![certificate, authority.certificate().clone()];
-    (Credentials { chain, key: key.to_der() }, key.fingerprint())
+    Credentials { chain: vec![certificate, authority.certificate().clone()], key: key.to_der() }
 }
 
-fn add_operator(rig: &Rig, name: &str, role: &str, key: Fingerprint) {
-    let database = rusqlite::Connection::open(rig.master_dir().join("sloth-runner.db")).unwrap();
-    database.busy_timeout(rig::PATIENCE).unwrap();
-    let row = "INSERT INTO operators (name, fingerprint, role) VALUES (?1, ?2, ?3)";
-    database.execute(row, [name, &key.to_string(), role]).unwrap();
+/// An operator that has logged in, as a client's credentials.
+fn log_in_as(rig: &Rig, name: &str, role: &str) -> Credentials {
+    let address = format!("127.0.0.1:{}", rig.port());
+    let line = rig.run(&["master", "operator", "add", name, "--role", role, "--address", &address]);
+    let login: LoginString = line.out.trim().rsplit(' ').next().unwrap().parse().unwrap();
+    let key = Key::generate().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let logged_in = runtime.block_on(log_in(&login, &key)).unwrap();
+    assert_eq!((logged_in.operator.as_str(), logged_in.role.as_str()), (name, role));
+    Credentials { chain: vec![logged_in.certificate, logged_in.ca], key: key.to_der() }
 }
 
 /// What a caller presents, made anew for each call.
@@ -109,12 +117,12 @@ fn identity_of(kind: &str, name: &str) -> Identity {
 
 fn expected_on_master(caller: &str, method: &str) -> Verdict {
     let looks = ["GetStatus", "ListAgents", "FollowRun", "ListRuns", "WatchRun", "WatchAgents", "WatchRuns"];
-    let works = ["StartRun", "CancelRun", "PromoteRun", "StopRun", "RerunRun"];
+    let works = ["StartRun", "CancelRun", "PromoteRun", "StopRun", "RerunRun", "DrainAgents"];
     let name = method.rsplit('/').next().unwrap();
     let is_control = method.contains("ControlService");
     let served = match caller {
         "other CA" => return Verdict::NoConnection,
-        _ if method.ends_with("/Enroll") => true,
+        _ if method.contains("EnrollmentService") => true,
         "viewer" => is_control && looks.contains(&name),
         "operator" => is_control && (looks.contains(&name) || works.contains(&name)),
         "admin" => is_control,
@@ -143,17 +151,20 @@ fn every_method_is_open_to_those_it_is_for_and_to_nobody_else() {
         ("unknown operator", "operator", "nobody"),
     ] {
         let authority = Arc::clone(&authority);
-        let present = move || Some(credentials(&authority, &identity_of(kind, name)).0);
+        let present = move || Some(credentials(&authority, &identity_of(kind, name)));
         callers.push((caller, Box::new(present)));
     }
     for role in ["viewer", "operator", "admin"] {
-        let (own, key) = credentials(&authority, &identity_of("operator", role));
-        add_operator(&rig, role, role, key);
+        let own = log_in_as(&rig, role, role);
         let present = move || Some(Credentials { chain: own.chain.clone(), key: own.key.clone_key() });
         callers.push((role, Box::new(present)));
     }
+    let revoked = log_in_as(&rig, "revoked", "admin");
+    assert_eq!(rig.run(&["master", "operator", "revoke", "revoked"]).status, 0);
+    let present = move || Some(Credentials { chain: revoked.chain.clone(), key: revoked.key.clone_key() });
+    callers.push(("revoked", Box::new(present)));
     callers
-        .push(("other CA", Box::new(move || Some(credentials(&other, &identity_of("operator", "admin")).0))));
+        .push(("other CA", Box::new(move || Some(credentials(&other, &identity_of("operator", "admin"))))));
 
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let mut table: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -189,7 +200,7 @@ fn a_tunnel_needs_an_agents_certificate() {
     let authority = Authority::load_or_create(&rig.master_dir().join("identity")).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let ca = Trust::Pinned(authority.certificate().clone());
-    for own in [None, Some(credentials(&authority, &identity_of("operator", "x")).0)] {
+    for own in [None, Some(credentials(&authority, &identity_of("operator", "x")))] {
         let config = Arc::new(tls::client(own, ca.clone(), ALPN_TUNNEL).unwrap());
         let read = runtime.block_on(async {
             let dialled = dial("127.0.0.1", rig.port(), config, tls::server_name("x")).await;

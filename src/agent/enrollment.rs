@@ -2,7 +2,7 @@
 //!
 //! Owns the files of the agent's identity. Knows no tasks.
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, time::Duration};
 
 use rustls::pki_types::CertificateDer;
 use tokio::net::UnixStream;
@@ -18,19 +18,20 @@ use crate::{
         fingerprint::Fingerprint,
         identity::Identity,
         key::{Key, KeyError, key_fingerprint},
-        tls::{self, Credentials},
+        tls::Credentials,
         token::{Token, hash_secret},
         verify::Trust,
     },
     wire::{
         PROTOCOL, SOFTWARE_VERSION,
         channel::Channel,
-        connect::{DialError, dial},
+        connect::DialError,
         proto::{
             self, control_service_client::ControlServiceClient, enroll_response::Kind,
             enrollment_service_client::EnrollmentServiceClient,
         },
         status::CallError,
+        stranger::{Introduced, introduce},
     },
 };
 
@@ -203,7 +204,8 @@ impl Enrollment {
             (None, None) => (Trust::FirstUse, Some("first use")),
         };
         let token = self.unspent_token()?;
-        let (channel, ca) = self.dial_as_stranger(trust).await?;
+        let (host, port) = &self.master;
+        let Introduced { channel, ca } = introduce(host, *port, trust).await?;
         if let Some(how) = how {
             self.pin(&ca, how)?;
         }
@@ -228,34 +230,6 @@ impl Enrollment {
     fn pin(&self, ca: &CertificateDer<'_>, how: &str) -> io::Result<()> {
         write_private(&self.ca_file(), ca, true)?;
         write_private(&self.directory.join("trust"), how.as_bytes(), true)
-    }
-
-    async fn dial_as_stranger(
-        &self,
-        trust: Trust,
-    ) -> Result<(Channel, CertificateDer<'static>), EnrollmentError> {
-        let config = tls::client(None, trust, tls::ALPN_H2)
-            .map_err(|error| EnrollmentError::Unusable(error.to_string()))?;
-        let (host, port) = &self.master;
-        let dialled = dial(host, *port, Arc::new(config), tls::server_name("master")).await?;
-        let address = dialled.address.clone();
-        let handshake = |reason: String| DialError::Handshake { address: address.clone(), reason };
-        let wrong = |found: String| DialError::WrongPeer {
-            address: address.clone(),
-            found,
-            wanted: "a master".to_owned(),
-        };
-        match dialled.peer() {
-            Ok((_, Identity::Master(_))) => {}
-            Ok((_, other)) => return Err(wrong(other.to_string()).into()),
-            Err(error) => return Err(wrong(error.to_string()).into()),
-        }
-        let ca = dialled.chain.last().cloned().ok_or_else(|| handshake("no CA came along".into()))?;
-        let (channel, connection) =
-            Channel::handshake(dialled.stream).await.map_err(|error| handshake(error.to_string()))?;
-        // Ends with the channel.
-        tokio::spawn(connection);
-        Ok((channel, ca))
     }
 
     async fn enroll(
@@ -322,11 +296,10 @@ impl Enrollment {
             if self.introduced_ca().is_some_and(|wanted| wanted != ca) {
                 continue;
             }
-            let Ok((_, certificate)) = self.dial_as_stranger(Trust::Fingerprint(ca)).await else {
-                continue;
-            };
-            self.pin(&certificate, "local").ok()?;
-            return self.enroll(channel, &certificate, None).await.ok();
+            let (host, port) = &self.master;
+            let Ok(there) = introduce(host, *port, Trust::Fingerprint(ca)).await else { continue };
+            self.pin(&there.ca, "local").ok()?;
+            return self.enroll(channel, &there.ca, None).await.ok();
         }
         None
     }

@@ -64,8 +64,7 @@ impl Failure {
 
 impl From<ConnectError> for Failure {
     fn from(error: ConnectError) -> Self {
-        let status = if matches!(error, ConnectError::Address(_)) { USAGE } else { FAILED };
-        Self::new(error).with(status)
+        Self::new(error)
     }
 }
 

@@ -4,6 +4,7 @@ pub mod args;
 pub mod commands;
 mod config;
 pub mod exit;
+pub mod masters;
 pub mod output;
 pub mod region;
 mod sanitize;

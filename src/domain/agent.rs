@@ -1,6 +1,6 @@
 //! What the registry says of an agent, and the numbers by which it judges.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +58,24 @@ impl AgentState {
     #[must_use]
     pub fn of_silence(silent: Duration) -> Self {
         if silent < LATE_AFTER { Self::Active } else { Self::Late }
+    }
+}
+
+/// Why an agent takes no new tasks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drain {
+    /// In an operator's words; may be empty.
+    pub reason: String,
+    /// Who wanted it.
+    pub by: String,
+    /// Since when, in milliseconds since the Unix epoch.
+    pub since_ms: u64,
+}
+
+impl fmt::Display for Drain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "draining, by {}", self.by)?;
+        if self.reason.is_empty() { Ok(()) } else { write!(f, ": {}", self.reason) }
     }
 }
 

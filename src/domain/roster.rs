@@ -1,7 +1,7 @@
 //! Agents as clients see them.
 
 use super::{
-    agent::{AgentState, Facts},
+    agent::{AgentState, Drain, Facts},
     name::{AgentName, Labels},
     run::LastRun,
     target::Candidate,
@@ -44,6 +44,8 @@ pub struct AgentEntry {
     pub offline_since_ms: Option<u64>,
     /// What it did last.
     pub last_run: Option<LastRun>,
+    /// It takes no new tasks.
+    pub drain: Option<Drain>,
 }
 
 impl AgentEntry {

@@ -63,6 +63,7 @@ enum Message {
 pub struct Handle {
     inbox: mpsc::Sender<Message>,
     watched: watch::Receiver<u64>,
+    operators: watch::Receiver<u64>,
 }
 
 impl std::fmt::Debug for Message {
@@ -119,6 +120,12 @@ impl Handle {
         self.watched.clone()
     }
 
+    /// Wakes when somebody's rights may be others.
+    #[must_use]
+    pub fn operators(&self) -> watch::Receiver<u64> {
+        self.operators.clone()
+    }
+
     /// Tells the core how a write went; called from the store's thread.
     fn written(&self, written: Written) {
         let input = match written {
@@ -137,6 +144,8 @@ pub struct Actor {
     inbox: mpsc::Receiver<Message>,
     handle: Handle,
     watched: watch::Sender<u64>,
+    /// Counts changes of operators' rights.
+    operators: watch::Sender<u64>,
     writer: StoreWriter,
     /// For reading what is not in memory.
     store: Store,
@@ -173,7 +182,9 @@ impl Actor {
     ) -> std::io::Result<(Self, Handle)> {
         let (sender, inbox) = mpsc::channel(INBOX);
         let watched = watch::Sender::new(core.watched_revision());
-        let handle = Handle { inbox: sender, watched: watched.subscribe() };
+        let operators = watch::Sender::new(0);
+        let (watching, knowing) = (watched.subscribe(), operators.subscribe());
+        let handle = Handle { inbox: sender, watched: watching, operators: knowing };
         let told = handle.clone();
         let writer = store(Box::new(move |written| told.written(written)))?;
         let actor = Self {
@@ -182,6 +193,7 @@ impl Actor {
             inbox,
             handle: handle.clone(),
             watched,
+            operators,
             writer,
             store: history,
             logs,
@@ -330,6 +342,7 @@ impl Actor {
                     journal.end(ended_ms);
                 }
             }
+            Effect::OperatorsChanged => self.operators.send_modify(|changes| *changes += 1),
             Effect::RunStored(run) => {
                 self.journals.remove(&run);
                 self.comparing.remove(&run);

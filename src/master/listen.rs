@@ -3,13 +3,20 @@
 use std::{net::TcpListener, os::unix::net::UnixListener, sync::Arc, time::Duration};
 
 use nix::unistd::{Uid, User};
-use tokio::sync::Semaphore;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{UnixStream, unix::UCred},
+    sync::Semaphore,
+};
 use tokio_rustls::TlsAcceptor;
 use tonic::service::Routes;
 
-use super::{service::Master, session::Sessions};
+use super::{
+    core::messages::{Input, Reply, Who},
+    service::Master,
+    session::Sessions,
+};
 use crate::{
-    sys::shutdown::Shutdown,
     trust::{
         access::{Caller, Role},
         identity::Identity,
@@ -96,15 +103,10 @@ impl Port {
                 self.sessions.clone().run(accepted, name, key).await;
             }
             (Some((_, Identity::Operator(name))), Some(key), false) => {
-                let store = self.master.store.clone();
-                let known = tokio::task::spawn_blocking(move || store.operator(key)).await;
-                let caller = match known {
-                    Ok(Ok(Some((known, role)))) if known == name.as_str() => {
-                        Caller::Operator { name: known, role, local: false }
-                    }
-                    _ => Caller::Stranger,
-                };
-                self.serve_calls(accepted, caller).await;
+                let address = accepted.address.to_string().into();
+                let visit = Visit { shown: name.to_string(), who: Who::Key(name, key), address, uid: None };
+                let strangers = Some(strangers);
+                serve_operator(&self.master, self.routes, accepted.stream, visit, strangers).await;
             }
             (Some((_, identity)), _, false) => {
                 self.serve_calls(accepted, Caller::Peer(identity)).await;
@@ -122,8 +124,67 @@ impl Port {
     }
 }
 
+/// A connection that says who it is.
+struct Visit {
+    who: Who,
+    /// Who it is, for people, where nobody knows it.
+    shown: String,
+    address: Arc<str>,
+    /// The user behind a Unix socket.
+    uid: Option<u32>,
+}
+
+impl Visit {
+    async fn caller(&self, master: &Master) -> Caller {
+        let who = self.who.clone();
+        match master.handle.ask(move |reply| Input::Identify(who, reply)).await {
+            Ok(Reply::Identified(Some((name, role)))) => {
+                Caller::Operator { name, role, local: self.uid.is_some() }
+            }
+            _ => Caller::Unknown(self.shown.clone()),
+        }
+    }
+}
+
+/// Serves an operator for as long as it has the rights that it came with. Whom nobody knows is told so, in the time and
+/// the places of strangers.
+async fn serve_operator<S>(
+    master: &Master,
+    routes: Routes,
+    stream: S,
+    visit: Visit,
+    strangers: Option<Arc<Semaphore>>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    // Held before the first question, so that no change falls between the two.
+    let mut rights = master.handle.operators();
+    let caller = visit.caller(master).await;
+    let connected = Connected { caller: caller.clone(), address: Arc::clone(&visit.address), uid: visit.uid };
+    let serving = serve::serve(stream, routes, connected, master.shutdown.stop.clone());
+    if let (Caller::Unknown(_), Some(strangers)) = (&caller, strangers) {
+        let Ok(_place) = strangers.try_acquire() else { return };
+        let _ = tokio::time::timeout(STRANGER_TIME, serving).await;
+        return;
+    }
+    let mut serving = std::pin::pin!(serving);
+    loop {
+        tokio::select! {
+            // How a caller's connection ends is the caller's business.
+            _ = &mut serving => return,
+            changed = rights.changed() => {
+                if changed.is_err() || visit.caller(master).await != caller {
+                    tracing::info!(operator = visit.shown, "closed a connection: its operator's rights changed");
+                    return;
+                }
+            }
+        }
+    }
+}
+
 /// Accepts connections on the machine's own socket until the master ends.
-pub async fn accept_local(routes: Routes, listener: UnixListener, shutdown: Shutdown) {
+pub async fn accept_local(master: Master, routes: Routes, listener: UnixListener) {
+    let shutdown = master.shutdown.clone();
     let listener = listener.set_nonblocking(true).and_then(|()| tokio::net::UnixListener::from_std(listener));
     let listener = match listener {
         Ok(listener) => listener,
@@ -139,28 +200,30 @@ pub async fn accept_local(routes: Routes, listener: UnixListener, shutdown: Shut
             continue;
         };
         let Ok(peer) = stream.peer_cred() else { continue };
-        let caller = local_caller(peer.uid(), peer.pid());
-        let connected = Connected { caller, address: "local".into(), uid: Some(peer.uid()) };
-        let (routes, shutdown) = (routes.clone(), shutdown.clone());
+        let (master, routes, shutdown) = (master.clone(), routes.clone(), shutdown.clone());
         let tracker = shutdown.tracker.clone();
         tracker.spawn(async move {
             tokio::select! {
-                _ = serve::serve(stream, routes, connected, shutdown.stop.clone()) => {}
+                () = serve_local(&master, routes, stream, peer) => {}
                 () = shutdown.now.cancelled() => {}
             }
         });
     }
 }
 
-/// The master's own user and root are admins; everybody else on the machine is a stranger.
-fn local_caller(uid: u32, pid: Option<i32>) -> Caller {
-    let is_admin = uid == 0 || uid == nix::unistd::geteuid().as_raw();
-    if is_admin {
-        let name = login_name(uid, pid);
-        Caller::Operator { name, role: Role::Admin, local: true }
-    } else {
-        Caller::Stranger
+/// The master's own user and root are admins; of everybody else on the machine the list of operators decides.
+async fn serve_local(master: &Master, routes: Routes, stream: UnixStream, peer: UCred) {
+    let (uid, address): (u32, Arc<str>) = (peer.uid(), "local".into());
+    if uid == 0 || uid == nix::unistd::geteuid().as_raw() {
+        let caller = Caller::Operator { name: login_name(uid, peer.pid()), role: Role::Admin, local: true };
+        let connected = Connected { caller, address, uid: Some(uid) };
+        let _ = serve::serve(stream, routes, connected, master.shutdown.stop.clone()).await;
+        return;
     }
+    let user = user_name(uid);
+    let shown = format!("the user {user}");
+    let visit = Visit { who: Who::UnixUser(user), shown, address, uid: Some(uid) };
+    serve_operator(master, routes, stream, visit, None).await;
 }
 
 /// The name for the audit table: the login user behind sudo where the kernel knows one, else the user.
@@ -172,6 +235,10 @@ fn login_name(uid: u32, pid: Option<i32>) -> String {
         .and_then(|text| text.trim().parse().ok())
         .filter(|login| *login != UNSET)
         .unwrap_or(uid);
-    let user = User::from_uid(Uid::from_raw(login)).ok().flatten();
-    user.map_or_else(|| format!("uid {login}"), |user| user.name)
+    user_name(login)
+}
+
+fn user_name(uid: u32) -> String {
+    let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
+    user.map_or_else(|| format!("uid {uid}"), |user| user.name)
 }

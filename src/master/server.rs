@@ -234,7 +234,7 @@ impl Server {
             retention::keep(self.config.retention, master.handle.clone(), store, logs, shutdown.clone());
         shutdown.tracker.spawn(keeping);
         let local = routes(&master, true).await.map_err(|error| internal(&error))?;
-        shutdown.tracker.spawn(accept_local(local, self.socket, shutdown.clone()));
+        shutdown.tracker.spawn(accept_local(master.clone(), local, self.socket));
         shutdown.tracker.spawn(port.accept(self.port));
         shutdown.stop.cancelled().await;
         shutdown.finish(GRACE).await;

@@ -62,6 +62,20 @@ pub fn directories(given: Option<&Path>, role: &str) -> Result<Directories, NoHo
     Ok(Directories { data: project.data_local_dir().join(role), log: state.join("log"), run: state })
 }
 
+/// The directories of a person's clients, root's too: named masters, keys, history. Nothing of them is the machine's.
+///
+/// # Errors
+/// When the user has no home directory.
+pub fn client_directories(given: Option<&Path>) -> Result<Directories, NoHome> {
+    if given.is_some() {
+        return directories(given, "client");
+    }
+    let project = project()?;
+    let data = project.data_local_dir().join("client");
+    let state = project.state_dir().unwrap_or_else(|| project.data_local_dir()).to_owned();
+    Ok(Directories { run: data.clone(), log: state.join("log"), data })
+}
+
 /// The socket of a master whose run directory this is.
 #[must_use]
 pub fn master_socket(run: &Path) -> PathBuf {

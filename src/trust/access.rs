@@ -1,5 +1,7 @@
 //! The access table: who may call what. Deny by default, on both sides of the wire.
 
+use std::str::FromStr;
+
 use super::identity::Identity;
 
 /// What an operator may do. Each role may do all that the ones before it may.
@@ -23,11 +25,19 @@ impl Role {
             Self::Admin => "admin",
         }
     }
+}
 
-    /// Reads the word.
-    #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        [Self::Viewer, Self::Operator, Self::Admin].into_iter().find(|role| role.word() == word)
+/// A word that is no role.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no role: viewer may look, operator may run, admin may let in and put out")]
+pub struct InvalidRole(String);
+
+impl FromStr for Role {
+    type Err = InvalidRole;
+
+    fn from_str(word: &str) -> Result<Self, InvalidRole> {
+        let all = [Self::Viewer, Self::Operator, Self::Admin];
+        all.into_iter().find(|role| role.word() == word).ok_or_else(|| InvalidRole(word.to_owned()))
     }
 }
 
@@ -38,6 +48,8 @@ pub enum Caller {
     Stranger,
     /// A certificate of the cluster's CA that is no operator's.
     Peer(Identity),
+    /// An operator's certificate whose key is not, or no longer, known; or a user of the machine who is no operator.
+    Unknown(String),
     /// An operator, by certificate or by the socket's peer credentials.
     Operator {
         /// Its name, for the audit table.
@@ -67,6 +79,7 @@ enum Need {
 /// One row a method: its path as in the HTTP/2 request.
 const TABLE: &[(&str, Need)] = &[
     ("/sloth.v1.EnrollmentService/Enroll", Need::Nothing),
+    ("/sloth.v1.EnrollmentService/LogIn", Need::Nothing),
     ("/sloth.v1.AgentService/Session", Need::Master),
     ("/sloth.v1.AgentService/Attach", Need::Master),
     ("/sloth.v1.AgentService/Signal", Need::Master),
@@ -89,6 +102,10 @@ const TABLE: &[(&str, Need)] = &[
     ("/sloth.v1.ControlService/LabelAgents", Need::Role(Role::Admin)),
     ("/sloth.v1.ControlService/StopAgent", Need::Role(Role::Admin)),
     ("/sloth.v1.ControlService/CreateToken", Need::Role(Role::Admin)),
+    ("/sloth.v1.ControlService/DrainAgents", Need::Role(Role::Operator)),
+    ("/sloth.v1.ControlService/InviteOperator", Need::Role(Role::Admin)),
+    ("/sloth.v1.ControlService/ListOperators", Need::Role(Role::Admin)),
+    ("/sloth.v1.ControlService/RevokeOperator", Need::Role(Role::Admin)),
     ("/grpc.health.v1.Health/Check", Need::Identity),
     ("/grpc.health.v1.Health/Watch", Need::Identity),
     ("/grpc.health.v1.Health/List", Need::Identity),
@@ -101,6 +118,11 @@ pub enum Denied {
     /// The caller has to say who it is.
     #[error("this call needs an identity; on the master's own machine root has one without any set-up")]
     NoIdentity,
+    /// The caller says who it is, and nobody here knows it.
+    #[error(
+        "{0} is not, or no longer, an operator of this master; an admin of it lets it in: `sloth-runner master operator add`"
+    )]
+    Unknown(String),
     /// The caller is known, and may not.
     #[error("{who} may not do this: it needs {needed}")]
     NotAllowed {
@@ -133,6 +155,7 @@ pub fn check(caller: &Caller, path: &str) -> Result<(), Denied> {
         | (Need::Identity, Caller::Peer(_) | Caller::Operator { .. })
         | (Need::Master, Caller::Peer(Identity::Master(_))) => true,
         (_, Caller::Stranger) => return Err(Denied::NoIdentity),
+        (_, Caller::Unknown(name)) => return Err(Denied::Unknown(name.clone())),
         (Need::Role(needed), Caller::Operator { role, .. }) => role >= needed,
         (Need::LocalSocket, Caller::Operator { local, .. }) => *local,
         (Need::Role(_) | Need::LocalSocket, Caller::Peer(_))
@@ -143,6 +166,7 @@ pub fn check(caller: &Caller, path: &str) -> Result<(), Denied> {
     }
     let who = match caller {
         Caller::Stranger => "a stranger".to_owned(),
+        Caller::Unknown(name) => name.clone(),
         Caller::Peer(identity) => identity.to_string(),
         Caller::Operator { name, role, .. } => format!("{name} ({})", role.word()),
     };

@@ -3,9 +3,11 @@
 use std::{fmt, str::FromStr};
 
 use ring::digest::{SHA256, digest};
+use serde::{Deserialize, Serialize};
 
 /// SHA-256 of a public key (`SubjectPublicKeyInfo`) or of a CA's certificate, both in DER.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Fingerprint([u8; 32]);
 
 /// Fewest digits of a fingerprint by which a person may approve a key.
@@ -54,6 +56,20 @@ impl fmt::Display for Fingerprint {
 impl fmt::Debug for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<Fingerprint> for String {
+    fn from(fingerprint: Fingerprint) -> Self {
+        fingerprint.to_string()
+    }
+}
+
+impl TryFrom<String> for Fingerprint {
+    type Error = InvalidFingerprint;
+
+    fn try_from(text: String) -> Result<Self, InvalidFingerprint> {
+        text.parse()
     }
 }
 

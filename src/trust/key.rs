@@ -70,6 +70,12 @@ impl Key {
         Ok(params.serialize_request(&self.0)?.der().to_vec())
     }
 
+    /// For a file that its owner alone reads.
+    #[must_use]
+    pub fn to_pem(&self) -> String {
+        self.0.serialize_pem()
+    }
+
     /// For TLS.
     #[must_use]
     pub fn to_der(&self) -> PrivateKeyDer<'static> {

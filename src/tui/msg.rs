@@ -222,6 +222,8 @@ pub enum Cmd {
     Label(String, Vec<String>),
     /// End agents on their machines.
     StopAgents(Vec<String>),
+    /// Let the agents of a target take no new tasks, for a reason, or take them again.
+    DrainAgents(String, Option<String>),
     /// Forget agents.
     DeleteAgents(Vec<String>),
     /// Make a join line for another machine.

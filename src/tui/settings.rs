@@ -37,6 +37,8 @@ pub struct Settings {
     pub mouse: bool,
     /// Nothing may be started, ended or changed.
     pub read_only: bool,
+    /// A person gave the master its name, which is shown in place of its host's.
+    pub is_named: bool,
     /// The bell rings when a run of one's own ends that took long.
     pub bell: bool,
     /// Reads the options line.
@@ -54,6 +56,7 @@ impl Default for Settings {
             depth: Depth::default(),
             mouse: false,
             read_only: false,
+            is_named: false,
             bell: true,
             read_options: |_| Ok(RunOptions::default()),
             log: String::new(),

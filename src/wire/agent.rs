@@ -2,7 +2,7 @@
 
 use super::{InvalidMessage, proto};
 use crate::domain::{
-    agent::{AgentState, Facts, LinkPreference},
+    agent::{AgentState, Drain, Facts, LinkPreference},
     name::{LabelWord, Labels},
     roster::AgentEntry,
 };
@@ -87,6 +87,18 @@ impl From<proto::Facts> for Facts {
     }
 }
 
+impl From<Drain> for proto::Drain {
+    fn from(drain: Drain) -> Self {
+        Self { reason: drain.reason, by: drain.by, since_ms: drain.since_ms }
+    }
+}
+
+impl From<proto::Drain> for Drain {
+    fn from(drain: proto::Drain) -> Self {
+        Self { reason: drain.reason, by: drain.by, since_ms: drain.since_ms }
+    }
+}
+
 impl TryFrom<proto::Agent> for AgentEntry {
     type Error = InvalidMessage;
 
@@ -113,6 +125,7 @@ impl TryFrom<proto::Agent> for AgentEntry {
             key_changed: agent.key_changed,
             offline_since_ms: Some(agent.offline_since_ms).filter(|ms| *ms > 0),
             last_run: agent.last_run.map(TryInto::try_into).transpose()?,
+            drain: agent.drain.map(Into::into),
         })
     }
 }

@@ -6,11 +6,12 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use http::{Request, Response, Uri};
 use hyper::{body::Incoming, client::conn::http2};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::body::Body;
 
@@ -18,6 +19,11 @@ use tonic::body::Body;
 pub const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
 /// HTTP/2 window of a connection, in bytes: large enough that it never matters; grants do that work.
 pub const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
+
+/// A silent connection is asked for a sign of life this often while calls are under way on it.
+const ALIVE_EVERY: Duration = Duration::from_secs(5);
+/// How long that may take.
+const ALIVE_WITHIN: Duration = Duration::from_secs(10);
 
 /// A cloneable HTTP/2 client on one connection.
 #[derive(Clone, Debug)]
@@ -28,6 +34,12 @@ pub struct Channel {
 /// The connection behind a channel; nothing moves unless it is polled.
 pub type Connection = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
 
+fn builder() -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
+    builder
+}
+
 impl Channel {
     /// Begins HTTP/2 as its client.
     ///
@@ -37,11 +49,28 @@ impl Channel {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .handshake(TokioIo::new(io))
-            .await?;
+        Self::begin(io, builder()).await
+    }
+
+    /// The same over a network that may fall silent: asks for a sign of life, so that the connection ends when none
+    /// comes back.
+    ///
+    /// # Errors
+    /// When the preface cannot be written.
+    pub async fn handshake_kept_alive<S>(io: S) -> hyper::Result<(Self, Connection)>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut builder = builder();
+        builder.timer(TokioTimer::new()).keep_alive_interval(ALIVE_EVERY).keep_alive_timeout(ALIVE_WITHIN);
+        Self::begin(io, builder).await
+    }
+
+    async fn begin<S>(io: S, builder: http2::Builder<TokioExecutor>) -> hyper::Result<(Self, Connection)>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sender, connection) = builder.handshake(TokioIo::new(io)).await?;
         Ok((Self { sender }, Box::pin(connection)))
     }
 

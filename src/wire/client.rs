@@ -1,27 +1,45 @@
-//! The operators' client: a typed view of `ControlService`, over the master's own socket.
+//! The operators' client: a typed view of `ControlService`, over the master's own socket or from elsewhere.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, sync::Arc};
 
+use rustls::ClientConfig;
 use tokio::net::UnixStream;
 use tonic::Streaming;
 
 use super::{
     channel::Channel,
+    connect::{DialError, dial},
     proto::{self, control_service_client::ControlServiceClient},
     status::CallError,
 };
 use crate::{
     domain::target::selection::Selection,
     sys::{paths::known_master_sockets, socket},
+    trust::tls::server_name,
 };
 
-/// Which master a client means.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where a master is, and as whom it is talked to.
+#[derive(Clone, Debug)]
 pub enum MasterAddress {
     /// The own user's on this machine, else root's.
     Local,
     /// The one behind this socket.
     Socket(PathBuf),
+    /// One elsewhere, as the operator of a stored login.
+    Remote(Arc<RemoteMaster>),
+}
+
+/// A master elsewhere.
+#[derive(Debug)]
+pub struct RemoteMaster {
+    /// What it is called here.
+    pub name: String,
+    /// Host name or address, without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// The operator's certificate and key, and the CA to believe in.
+    pub tls: Arc<ClientConfig>,
 }
 
 /// A master that cannot be reached.
@@ -29,7 +47,7 @@ pub enum MasterAddress {
 pub enum ConnectError {
     /// Nobody listens on the usual sockets.
     #[error(
-        "no master runs on this machine for this user (looked at {0}); start one with `sloth-runner master`, or name its socket with --master unix:PATH"
+        "no master runs on this machine for this user (looked at {0}); start one with `sloth-runner master`, name its socket with --master unix:PATH, or log in to one elsewhere with `sloth-runner login`"
     )]
     NoMaster(String),
     /// Nobody listens on the socket that was named.
@@ -40,23 +58,14 @@ pub enum ConnectError {
         /// Why.
         source: io::Error,
     },
-    /// The address is none.
-    #[error("{0}")]
-    Address(String),
-}
-
-impl std::str::FromStr for MasterAddress {
-    type Err = ConnectError;
-
-    fn from_str(text: &str) -> Result<Self, ConnectError> {
-        match text.strip_prefix("unix:") {
-            Some("") => Err(ConnectError::Address("unix: needs a path behind it".to_owned())),
-            Some(path) => Ok(Self::Socket(path.into())),
-            None => Err(ConnectError::Address(format!(
-                "there is no master {text:?} for operators: this version reaches a master on its own machine, as unix:PATH"
-            ))),
-        }
-    }
+    /// The one elsewhere does not answer.
+    #[error("the master {name}: {source}")]
+    Remote {
+        /// What it is called here.
+        name: String,
+        /// Why.
+        source: DialError,
+    },
 }
 
 /// A connection to a master, for operators.
@@ -71,23 +80,46 @@ impl ControlClient {
     /// # Errors
     /// When none answers.
     pub async fn connect(address: &MasterAddress) -> Result<Self, ConnectError> {
-        let stream = match address {
-            MasterAddress::Socket(path) => socket::connect(path)
-                .map_err(|source| ConnectError::Socket { path: path.display().to_string(), source })?,
+        match address {
+            MasterAddress::Socket(path) => {
+                let shown = path.display().to_string();
+                let refused = |source| ConnectError::Socket { path: shown.clone(), source };
+                Self::over_socket(socket::connect(path).map_err(refused)?, &shown).await
+            }
             MasterAddress::Local => {
                 let known = known_master_sockets();
-                known.iter().find_map(|path| socket::connect(path).ok()).ok_or_else(|| {
+                let found = known.iter().find_map(|path| Some((socket::connect(path).ok()?, path)));
+                let Some((stream, path)) = found else {
                     let paths: Vec<_> = known.iter().map(|path| path.display().to_string()).collect();
-                    ConnectError::NoMaster(paths.join(" and "))
-                })?
+                    return Err(ConnectError::NoMaster(paths.join(" and ")));
+                };
+                Self::over_socket(stream, &path.display().to_string()).await
             }
-        };
-        let io = |source| ConnectError::Socket { path: format!("{address:?}"), source };
+            MasterAddress::Remote(master) => {
+                let failed = |source| ConnectError::Remote { name: master.name.clone(), source };
+                Self::over_network(master).await.map_err(failed)
+            }
+        }
+    }
+
+    async fn over_socket(stream: std::os::unix::net::UnixStream, path: &str) -> Result<Self, ConnectError> {
+        let io = |source| ConnectError::Socket { path: path.to_owned(), source };
         stream.set_nonblocking(true).map_err(io)?;
         let stream = UnixStream::from_std(stream).map_err(io)?;
         let (channel, connection) =
             Channel::handshake(stream).await.map_err(|error| io(io::Error::other(error)))?;
         // Ends with the last client; its error reaches the calls that it breaks.
+        tokio::spawn(connection);
+        Ok(Self { inner: control_client(channel) })
+    }
+
+    async fn over_network(master: &RemoteMaster) -> Result<Self, DialError> {
+        let name = server_name(&format!("{}:{}", master.host, master.port));
+        let dialled = dial(&master.host, master.port, Arc::clone(&master.tls), name).await?;
+        dialled.expect_master()?;
+        let address = dialled.address;
+        let handshake = |error: hyper::Error| DialError::Handshake { address, reason: error.to_string() };
+        let (channel, connection) = Channel::handshake_kept_alive(dialled.stream).await.map_err(handshake)?;
         tokio::spawn(connection);
         Ok(Self { inner: control_client(channel) })
     }

@@ -69,6 +69,19 @@ pub struct Dialled {
 }
 
 impl Dialled {
+    /// Makes sure that a master answered.
+    ///
+    /// # Errors
+    /// When it is somebody else.
+    pub fn expect_master(&self) -> Result<(), DialError> {
+        let found = match self.peer() {
+            Ok((_, Identity::Master(_))) => return Ok(()),
+            Ok((_, other)) => other.to_string(),
+            Err(error) => error.to_string(),
+        };
+        Err(DialError::WrongPeer { address: self.address.clone(), found, wanted: "a master".to_owned() })
+    }
+
     /// Who answered.
     ///
     /// # Errors

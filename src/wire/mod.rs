@@ -10,12 +10,14 @@ pub mod command;
 pub mod connect;
 pub mod digest;
 pub mod frame;
+pub mod login;
 pub mod outcome;
 pub mod plan;
 pub mod run;
 pub mod selection;
 pub mod serve;
 pub mod status;
+pub mod stranger;
 
 /// The generated types of `proto/sloth/v1`.
 #[expect(

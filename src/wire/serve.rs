@@ -43,7 +43,7 @@ impl Service<Request<Incoming>> for Guarded {
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         if let Err(denied) = access::check(&self.connected.caller, request.uri().path()) {
             let status = match denied {
-                Denied::NoIdentity => Status::unauthenticated(denied.to_string()),
+                Denied::NoIdentity | Denied::Unknown(_) => Status::unauthenticated(denied.to_string()),
                 Denied::NotAllowed { .. } => Status::permission_denied(denied.to_string()),
                 Denied::NoSuchMethod => Status::unimplemented(denied.to_string()),
             };
@@ -69,7 +69,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let streams = match connected.caller {
-        Caller::Stranger => MAX_STRANGER_STREAMS,
+        Caller::Stranger | Caller::Unknown(_) => MAX_STRANGER_STREAMS,
         Caller::Peer(_) | Caller::Operator { .. } => MAX_STREAMS,
     };
     let connection = http2::Builder::new(TokioExecutor::new())

@@ -30,6 +30,10 @@ pub enum AgentCommand {
     Run(RunArgs),
     /// Set and remove labels on the master's side
     Label(LabelArgs),
+    /// Let agents take no new tasks; what runs there goes on
+    Drain(DrainArgs),
+    /// Let drained agents take tasks again
+    Resume(ResumeArgs),
     /// End an agent: the one on this machine, else by way of the master
     Stop(AgentStopArgs),
     /// Let a waiting key in
@@ -201,6 +205,34 @@ pub struct LabelArgs {
     /// KEY=VALUE sets a label, KEY- removes the one that was set here
     #[arg(value_name = "KEY=VALUE|KEY-", required = true)]
     pub changes: Vec<LabelChange>,
+}
+
+/// `agent drain`
+#[derive(Debug, Args)]
+pub struct DrainArgs {
+    /// Which agents.
+    #[command(flatten)]
+    pub of: ResumeArgs,
+    /// Why, for whoever sees it
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub reason: String,
+}
+
+/// `agent resume`
+#[derive(Debug, Args)]
+pub struct ResumeArgs {
+    /// Which master.
+    #[command(flatten)]
+    pub to: ToMaster,
+    /// Which of them.
+    #[command(flatten)]
+    pub whom: WhomArgs,
+    /// Take targets by state or link even just after a master's start, when agents are not back yet
+    #[arg(long)]
+    pub now: bool,
+    /// Whom: names, web[01-20], globs, @role:web, joined by , ! & ^
+    #[arg(value_name = "TARGET")]
+    pub agents: String,
 }
 
 /// `agent simulate`

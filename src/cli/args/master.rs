@@ -4,7 +4,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{Format, LogArgs, Size, Span, ToMaster};
+use super::{
+    Format, LogArgs, Size, Span, ToMaster,
+    masters::{
+        MasterAddArgs, MasterListArgs, MasterRemoveArgs, MasterSelectArgs, MasterShowArgs, OperatorVerb,
+    },
+};
 
 /// `master …`
 #[derive(Debug, Args)]
@@ -30,6 +35,19 @@ pub enum MasterVerb {
     /// Join tokens
     #[command(subcommand)]
     Token(TokenVerb),
+    /// Who may talk to the master
+    #[command(subcommand)]
+    Operator(OperatorVerb),
+    /// Store a master of this machine by name
+    Add(MasterAddArgs),
+    /// List the stored masters
+    List(MasterListArgs),
+    /// Choose the master that commands mean when they name none
+    Select(MasterSelectArgs),
+    /// Show a stored master
+    Show(MasterShowArgs),
+    /// Forget a stored master, and the key for it
+    Remove(MasterRemoveArgs),
 }
 
 /// Who is let in without a token or an approval.

@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod job;
 pub mod master;
+pub mod masters;
 pub mod run;
 pub mod tui;
 
@@ -10,10 +11,12 @@ use std::{str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{sys::logging::LogFormat, wire::client::MasterAddress};
+use crate::sys::logging::LogFormat;
 use agent::{AgentCommand, ListArgs};
 use job::JobCommand;
 use master::MasterCommand;
+use masters::LoginArgs;
+pub use masters::{MasterName, ToMaster};
 use run::RunArgs;
 use tui::TuiArgs;
 
@@ -92,8 +95,10 @@ pub enum Command {
     Tui(TuiArgs),
     /// A private master and five agents: the control center on a terminal, a tour otherwise
     Demo(DemoArgs),
-    /// The master: start, stop, look
+    /// The master: start, stop, look; who may talk to it; those that are known by name
     Master(MasterCommand),
+    /// Log in to a master elsewhere, and store it by name
+    Login(LoginArgs),
     /// Agents: start one, list them, run commands on them
     #[command(subcommand)]
     Agent(AgentCommand),
@@ -112,22 +117,6 @@ pub struct DemoArgs {
     /// Show the scripted tour, on a terminal too
     #[arg(long)]
     pub tour: bool,
-}
-
-/// Which master is meant.
-#[derive(Clone, Debug, Default, Args)]
-pub struct ToMaster {
-    /// The master: unix:PATH; by default the one of this user on this machine, else root's
-    #[arg(long = "master", value_name = "MASTER", env = "SLOTH_RUNNER_MASTER")]
-    pub master: Option<MasterAddress>,
-}
-
-impl ToMaster {
-    /// The address, or the default.
-    #[must_use]
-    pub fn address(&self) -> MasterAddress {
-        self.master.clone().unwrap_or(MasterAddress::Local)
-    }
 }
 
 /// How a daemon logs.

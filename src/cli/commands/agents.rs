@@ -9,10 +9,10 @@ use crate::{
     cli::{
         args::{
             Colour, Format,
-            agent::{ApproveArgs, DeleteArgs, GetArgs, LabelArgs, ListArgs, RejectArgs},
+            agent::{ApproveArgs, DeleteArgs, GetArgs, LabelArgs, ListArgs, RejectArgs, ResumeArgs},
         },
         exit::{self, Failure, Status},
-        output::{Cell, Paint, Tone, complain, say, say_json, table},
+        output::{Cell, Paint, Tone, complain, note, say, say_json, table},
     },
     domain::{
         agent::{AgentState, Facts},
@@ -118,6 +118,9 @@ fn agent_json(agent: &proto::Agent) -> Value {
         "hint": hint(agent),
         "enrolled_ms": agent.enrolled_ms,
         "trust": agent.trust,
+        "drain": agent.drain.as_ref().map(|drain| {
+            json!({ "reason": drain.reason, "by": drain.by, "since_ms": drain.since_ms })
+        }),
         "key_changed": agent.key_changed,
         "facts": agent.facts.clone().map(Facts::from),
     })
@@ -301,6 +304,38 @@ pub(super) fn label(args: &LabelArgs) -> Result<Status, Failure> {
             complain(&format!(
                 "{folded}: a removed key is still there, because the agent brings it; set another value, or start the agent without it"
             ));
+        }
+        Ok(exit::OK)
+    })
+}
+
+/// Lets agents take no new tasks, for a reason, or take them again.
+pub(super) fn drain(args: &ResumeArgs, reason: Option<&str>) -> Result<Status, Failure> {
+    let selection = args.whom.selection(&args.agents).map_err(Failure::usage)?;
+    on_one_thread(async {
+        let client = connect(&args.to).await?;
+        let request = proto::DrainAgentsRequest {
+            selection: Some(selection.into()),
+            now: args.now,
+            resume: reason.is_none(),
+            reason: reason.unwrap_or_default().to_owned(),
+        };
+        let changed = client.calls().drain_agents(request).await.map_err(CallError::from)?.into_inner();
+        let folded = |names: &[String]| fold(names.iter().map(String::as_str));
+        let (does, did) = match reason {
+            Some(_) => ("takes no new tasks", "was draining before"),
+            None => ("takes tasks again", "was not draining"),
+        };
+        if !changed.agents.is_empty() {
+            let running = match changed.running {
+                0 => String::new(),
+                1 => "; 1 task still runs".to_owned(),
+                running => format!("; {running} tasks still run"),
+            };
+            say(&format!("{} {does}{running}\n", folded(&changed.agents)));
+        }
+        if !changed.unchanged.is_empty() {
+            note(&format!("{} {did}", folded(&changed.unchanged)));
         }
         Ok(exit::OK)
     })

@@ -16,7 +16,7 @@ use super::{agents::agents_table, tui};
 use crate::{
     agent::{keeper::client, layout::Layout},
     cli::{
-        args::{Colour, DemoArgs, ToMaster, tui::TuiArgs},
+        args::{Colour, DemoArgs, MasterName, ToMaster, tui::TuiArgs},
         exit::{self, Failure, Status},
         output::{Paint, Tone, say},
     },
@@ -157,7 +157,7 @@ pub(super) fn demo(args: &DemoArgs) -> Result<Status, Failure> {
             say("starting a private master and five agents …\n");
             let client = join(&mut fleet, port, &socket).await?.0;
             begin_runs(&client).await?;
-            let to = ToMaster { master: Some(MasterAddress::Socket(socket.clone())) };
+            let to = ToMaster { master: Some(MasterName::Socket(socket.clone())) };
             let args =
                 TuiArgs { to, run: Some(0), data_dir: Some(fleet.root.join("client")), ..TuiArgs::default() };
             tui::open(&args).await

@@ -22,6 +22,7 @@ use crate::{
             run::PrintArgs,
         },
         exit::{self, Failure, Status},
+        masters::resolve,
         output::{Cell, Paint, Tone, say, say_json, table},
     },
     domain::{
@@ -166,7 +167,7 @@ fn shown(run: &Run) -> String {
 
 async fn attach(args: &JobAttachArgs) -> Result<Status, Failure> {
     let following = Following {
-        address: args.to.address(),
+        address: resolve(&args.to)?,
         print: args.print.clone(),
         give_up: args.give_up.0,
         from_offset: args.from,
@@ -184,7 +185,7 @@ async fn attach(args: &JobAttachArgs) -> Result<Status, Failure> {
 
 async fn logs(args: &JobLogsArgs) -> Result<Status, Failure> {
     let following = Following {
-        address: args.to.address(),
+        address: resolve(&args.to)?,
         print: PrintArgs { quiet: true, ..args.print.clone() },
         give_up: std::time::Duration::from_mins(5),
         from_offset: args.from,
@@ -237,7 +238,7 @@ async fn stop(args: &JobArgs) -> Result<Status, Failure> {
 
 fn rerun(args: &JobRerunArgs) -> Result<Status, Failure> {
     let following = Following {
-        address: args.to.address(),
+        address: resolve(&args.to)?,
         print: args.print.clone(),
         give_up: args.give_up.0,
         from_offset: 0,
@@ -248,7 +249,7 @@ fn rerun(args: &JobRerunArgs) -> Result<Status, Failure> {
         timestamps: false,
         only: None,
     };
-    begin(&args.to, following, args.detach, async |client, id, follow| {
+    begin(following, args.detach, async |client, id, follow| {
         let request = proto::RerunRunRequest {
             run: Some(args.run.into()),
             run_id: id.to_bytes().to_vec().into(),

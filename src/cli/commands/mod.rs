@@ -6,6 +6,8 @@ mod demo;
 mod following;
 mod job;
 mod master;
+mod masters;
+mod operators;
 mod run;
 mod shown;
 mod simulate;
@@ -14,6 +16,7 @@ mod tui;
 use super::{
     args::{Cli, Command, ToMaster, agent::AgentCommand, master::MasterVerb},
     exit::{self, Failure, Status},
+    masters::resolve,
     output::say,
 };
 use crate::{
@@ -35,7 +38,14 @@ pub fn perform(cli: Cli) -> Result<Status, Failure> {
             Some(MasterVerb::Stop(args)) => master::stop(&args),
             Some(MasterVerb::Status(args)) => master::status(&args),
             Some(MasterVerb::Token(verb)) => master::token(&verb),
+            Some(MasterVerb::Operator(verb)) => operators::perform(&verb),
+            Some(MasterVerb::Add(args)) => masters::add(&args),
+            Some(MasterVerb::List(args)) => masters::list(&args),
+            Some(MasterVerb::Select(args)) => masters::select(&args),
+            Some(MasterVerb::Show(args)) => masters::show(&args),
+            Some(MasterVerb::Remove(args)) => masters::remove(&args),
         },
+        Command::Login(args) => masters::login(&args),
         Command::Agent(agent) => match agent {
             AgentCommand::Start(args) => agent_start::start(&args),
             AgentCommand::Keeper(args) => agent_start::keeper(&args),
@@ -45,6 +55,8 @@ pub fn perform(cli: Cli) -> Result<Status, Failure> {
             AgentCommand::Get(args) => agents::get(&args),
             AgentCommand::Run(args) => run::run(args),
             AgentCommand::Label(args) => agents::label(&args),
+            AgentCommand::Drain(args) => agents::drain(&args.of, Some(&args.reason)),
+            AgentCommand::Resume(args) => agents::drain(&args, None),
             AgentCommand::Approve(args) => agents::approve(&args),
             AgentCommand::Reject(args) => agents::reject(&args),
             AgentCommand::Delete(args) => agents::delete(&args),
@@ -73,5 +85,5 @@ fn on_one_thread<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T,
 
 /// Connects to the master that is meant.
 async fn connect(to: &ToMaster) -> Result<ControlClient, Failure> {
-    Ok(ControlClient::connect(&to.address()).await?)
+    Ok(ControlClient::connect(&resolve(to)?).await?)
 }

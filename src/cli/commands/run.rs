@@ -5,14 +5,14 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use tonic::Streaming;
 
 use super::{
-    connect,
     following::{self, Following},
     on_one_thread,
 };
 use crate::{
     cli::{
-        args::{ToMaster, run::RunArgs},
+        args::run::RunArgs,
         exit::{self, Failure, Status},
+        masters::resolve,
         output::{note, say},
     },
     domain::{
@@ -60,7 +60,7 @@ pub(super) fn run(args: RunArgs) -> Result<Status, Failure> {
     let command = Command::new(words).map_err(Failure::usage)?;
     let selection = proto::Selection::from(selection);
     let following = Following {
-        address: args.to.address(),
+        address: resolve(&args.to)?,
         print: args.print,
         give_up: args.give_up.0,
         from_offset: 0,
@@ -71,7 +71,7 @@ pub(super) fn run(args: RunArgs) -> Result<Status, Failure> {
         timestamps: false,
         only: None,
     };
-    begin(&args.to, following, args.detach, async |client, id, follow| {
+    begin(following, args.detach, async |client, id, follow| {
         let request = proto::StartRunRequest {
             run_id: id.to_bytes().to_vec().into(),
             selection: Some(selection.clone()),
@@ -86,7 +86,6 @@ pub(super) fn run(args: RunArgs) -> Result<Status, Failure> {
 
 /// Begins a run by a call, then follows it or leaves it.
 pub(super) fn begin(
-    to: &ToMaster,
     following: Following,
     detach: bool,
     call: impl AsyncFn(&ControlClient, RunId, bool) -> Result<Streaming<proto::RunEvent>, CallError>,
@@ -97,7 +96,7 @@ pub(super) fn begin(
         _ => failure,
     };
     on_one_thread(async {
-        let client = connect(to).await?;
+        let client = ControlClient::connect(&following.address).await?;
         let mut events = call(&client, id, !detach && !following.print.is_grouped()).await?;
         if !detach {
             return following::follow(following, client, events).await;

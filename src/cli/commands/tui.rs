@@ -10,11 +10,12 @@ use crate::{
         args::tui::{TuiArgs, read_options},
         config,
         exit::{self, Failure, Status},
+        masters::resolve,
         output::note,
     },
     sys::{
         logging::{self, LogFormat},
-        paths::{directories, make_private},
+        paths::{client_directories, make_private},
     },
     tui::{
         runtime::{self, Options},
@@ -38,7 +39,7 @@ pub(super) async fn open(args: &TuiArgs) -> Result<Status, Failure> {
     let pattern = |text: &String| {
         Regex::new(text).map_err(|error| Failure::usage(format!("destructive pattern {text:?}: {error}")))
     };
-    let directories = directories(args.data_dir.as_deref(), "client").map_err(Failure::new)?;
+    let directories = client_directories(args.data_dir.as_deref()).map_err(Failure::new)?;
     let log = match make_private(&directories.log) {
         // A second control center, or one under tests, may have installed its log already.
         Ok(()) => match logging::to_files("info", LogFormat::Text, &directories.log, "tui") {
@@ -47,11 +48,13 @@ pub(super) async fn open(args: &TuiArgs) -> Result<Status, Failure> {
         },
         Err(error) => format!("none ({error})"),
     };
-    let address = args.to.address();
+    let address = resolve(&args.to)?;
     let name = match &address {
         MasterAddress::Local => "this machine".to_owned(),
         MasterAddress::Socket(path) => path.display().to_string(),
+        MasterAddress::Remote(master) => master.name.clone(),
     };
+    let is_named = matches!(address, MasterAddress::Remote(_));
     let settings = Settings {
         confirm_over: config.confirm_over,
         destructive: config.destructive.iter().map(pattern).collect::<Result<_, _>>()?,
@@ -59,6 +62,7 @@ pub(super) async fn open(args: &TuiArgs) -> Result<Status, Failure> {
         depth: depth(),
         mouse: args.mouse || config.mouse,
         read_only: args.read_only,
+        is_named,
         bell: config.bell,
         read_options,
         log,

@@ -194,6 +194,11 @@ impl Core {
             (None, _) => "not connected; is it running, and does it reach this master?".to_owned(),
             (Some(_), _) => String::new(),
         };
+        let hint = match &stored.drain {
+            Some(drain) if hint.is_empty() => drain.to_string(),
+            Some(drain) => format!("{hint}; {drain}"),
+            None => hint,
+        };
         AgentView {
             name: name.clone(),
             state,
@@ -214,6 +219,7 @@ impl Core {
             key_changed: false,
             offline_since_ms: row.session.is_none().then_some(stored.last_seen_ms),
             last_run: row.last_run.clone(),
+            drain: stored.drain.clone(),
         }
     }
 
@@ -246,6 +252,7 @@ impl Core {
                 key_changed,
                 offline_since_ms: None,
                 last_run: None,
+                drain: None,
             }
         })
     }

@@ -281,6 +281,7 @@ impl Core {
             version,
             address: String::new(),
             trust: String::new(),
+            drain: known.and_then(|row| row.stored.drain.clone()),
         }
     }
 }

@@ -6,6 +6,7 @@
 mod agents;
 mod enrolling;
 pub mod messages;
+mod operators;
 mod registry;
 mod runs;
 mod selecting;
@@ -19,7 +20,7 @@ use std::{
 };
 
 use messages::{Effect, Input, Newcomer, Now, Reply, ReplyTo, SessionId, WriteToken};
-use stored::{StoredAgent, StoredRun, StoredToken, Write};
+use stored::{StoredAgent, StoredOperator, StoredRun, StoredToken, Write};
 use views::StatusView;
 
 use self::{enrolling::WaitingKey, registry::Registry, runs::LiveRun, watched::PastRuns};
@@ -55,6 +56,8 @@ pub struct Remembered {
     pub agents: Vec<StoredAgent>,
     /// Tokens.
     pub tokens: Vec<StoredToken>,
+    /// Operators.
+    pub operators: Vec<StoredOperator>,
     /// Runs that have not ended.
     pub runs: Vec<StoredRun>,
     /// What agents did last.
@@ -148,6 +151,7 @@ pub struct Core {
     sessions: HashMap<SessionId, AgentName>,
     waiting: Vec<WaitingKey>,
     tokens: HashMap<String, StoredToken>,
+    operators: BTreeMap<AgentName, StoredOperator>,
     runs: BTreeMap<RunId, LiveRun>,
     past: PastRuns,
     parked: HashMap<WriteToken, (Parked, Vec<Write>)>,
@@ -177,6 +181,7 @@ impl Core {
             sessions: HashMap::new(),
             waiting: Vec::new(),
             tokens: remembered.tokens.into_iter().map(|token| (token.hash.clone(), token)).collect(),
+            operators: remembered.operators.into_iter().map(|known| (known.name.clone(), known)).collect(),
             runs: BTreeMap::new(),
             past: PastRuns::default(),
             parked: HashMap::new(),
@@ -219,6 +224,20 @@ impl Core {
             Input::Stop { name, grace_ms, by, reply } => self.on_stop(&name, grace_ms, &by, reply, now),
             Input::CreateToken { hash, ttl_ms, uses, by, reply } => {
                 self.on_create_token(hash, ttl_ms, uses, &by, reply, now);
+            }
+            Input::Drain { selection, now: at_once, reason, by, reply } => {
+                self.on_drain(&selection, at_once, reason, &by, reply, now);
+            }
+            Input::Invite { invitation, by, reply } => self.on_invite(*invitation, &by, reply, now),
+            Input::Revoke { name, by, reply } => self.on_revoke(&name, &by, reply, now),
+            Input::LogIn { hash, key, reply } => self.on_log_in(&hash, key, reply, now),
+            Input::ListOperators(reply) => {
+                let all = self.operators.values().cloned().collect();
+                self.reply(reply, Reply::Operators(all));
+            }
+            Input::Identify(who, reply) => {
+                let found = self.identify(&who);
+                self.reply(reply, Reply::Identified(found));
             }
             Input::ListAgents(selection, reply) => {
                 let answer = self.list_agents(selection.as_deref(), now);

@@ -9,7 +9,7 @@ use super::{
     stored::Write,
 };
 use crate::domain::{
-    agent::AgentState,
+    agent::{AgentState, Drain},
     name::{AgentName, LabelChange, nearest},
     target::{Candidate, fold::fold, selection::Selection},
 };
@@ -18,10 +18,13 @@ use crate::domain::{
 const LABELS_SHOWN: usize = 8;
 
 impl AgentRow {
+    /// Its state. A machine that is drained and well is draining; what is wrong with one is said first.
     pub(super) fn state(&self, now: Now) -> AgentState {
-        self.session.as_ref().map_or(AgentState::Offline, |session| {
-            AgentState::of_silence(now.monotonic.saturating_sub(session.heard))
-        })
+        let Some(session) = &self.session else { return AgentState::Offline };
+        match AgentState::of_silence(now.monotonic.saturating_sub(session.heard)) {
+            AgentState::Active if self.stored.drain.is_some() => AgentState::Draining,
+            state => state,
+        }
     }
 }
 
@@ -113,6 +116,42 @@ impl Core {
             Ok(wanted) => Reply::Agents(self.agent_views(wanted.as_ref(), now)),
             Err(answer) => answer,
         }
+    }
+
+    /// Lets agents take no new tasks, for a reason, or take them again.
+    pub(super) fn on_drain(
+        &mut self,
+        selection: &Selection,
+        at_once: bool,
+        reason: Option<String>,
+        by: &str,
+        reply: ReplyTo,
+        now: Now,
+    ) {
+        let names = match self.select(selection, at_once, now) {
+            Ok(names) => names,
+            Err(answer) => return self.reply(reply, answer),
+        };
+        let drain = reason.map(|reason| Drain { reason, by: by.to_owned(), since_ms: now.unix_ms });
+        let (mut agents, mut unchanged, mut writes, mut running) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        for name in names {
+            running += if drain.is_some() { self.tasks_on(&name) } else { 0 };
+            if self.agents.get(&name).is_some_and(|row| row.stored.drain.is_some() == drain.is_some()) {
+                unchanged.push(name);
+                continue;
+            }
+            let Some(row) = self.agents.change(&name) else { continue };
+            row.stored.drain.clone_from(&drain);
+            writes.push(Write::PutAgent(row.stored.clone()));
+            agents.push(name);
+        }
+        let (action, said) = match drain {
+            Some(drain) => ("drain", drain.reason),
+            None => ("resume", String::new()),
+        };
+        writes.push(audit(now, by, action, &fold(agents.iter().map(AgentName::as_str)), said));
+        let answer = Reply::Drained { agents, unchanged, running };
+        self.persist(writes, Parked::Reply(reply, Box::new(answer)));
     }
 
     pub(super) fn on_label(

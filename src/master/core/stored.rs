@@ -1,7 +1,10 @@
 //! What the store keeps and changes, as the core sees it. Knows no database.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     domain::{
+        agent::Drain,
         command::TaskSpec,
         ids::{Incarnation, RunId, TaskId},
         name::{AgentName, Labels},
@@ -9,7 +12,7 @@ use crate::{
         plan::Gate,
         run::{Run, RunOptions, Task},
     },
-    trust::fingerprint::Fingerprint,
+    trust::{access::Role, fingerprint::Fingerprint},
 };
 
 /// What the store is to change.
@@ -21,6 +24,8 @@ pub enum Write {
     DeleteAgent(AgentName),
     /// A token as it is now.
     PutToken(StoredToken),
+    /// An operator as it is now.
+    PutOperator(StoredOperator),
     /// A new run with its tasks.
     PutRun(Box<StoredRun>),
     /// A run that the store did not know, or some of whose tasks it did not know.
@@ -73,6 +78,42 @@ pub struct StoredAgent {
     pub address: String,
     /// How it came to believe in the CA.
     pub trust: String,
+    /// It takes no new tasks.
+    pub drain: Option<Drain>,
+}
+
+/// An operator in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredOperator {
+    /// Its name.
+    pub name: AgentName,
+    /// What it may do.
+    pub role: Role,
+    /// The user of this machine that it is, known by the socket's peer credentials; empty for none.
+    pub unix_user: String,
+    /// Its keys, one for each machine on which it has logged in.
+    pub keys: Vec<Fingerprint>,
+    /// A login that was not used yet, or that was used last.
+    pub login: Option<StoredLogin>,
+    /// When it was made known.
+    pub added_ms: u64,
+    /// By whom.
+    pub added_by: String,
+    /// When it logged in last; 0 for never.
+    pub logged_in_ms: u64,
+    /// It may do nothing any more.
+    pub is_revoked: bool,
+}
+
+/// A login in the store: good for one key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredLogin {
+    /// The hash of its secret.
+    pub hash: String,
+    /// When it ends.
+    pub expires_ms: u64,
+    /// The key that has used it.
+    pub used_by: Option<Fingerprint>,
 }
 
 /// A token in the store.

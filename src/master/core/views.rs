@@ -2,7 +2,7 @@
 
 use crate::{
     domain::{
-        agent::{AgentState, Facts},
+        agent::{AgentState, Drain, Facts},
         ids::RunId,
         name::{AgentName, Labels},
         run::{LastRun, Run},
@@ -49,6 +49,8 @@ pub struct AgentView {
     pub key_changed: bool,
     /// Since when it is offline.
     pub offline_since_ms: Option<u64>,
+    /// It takes no new tasks.
+    pub drain: Option<Drain>,
     /// What it did last.
     pub last_run: Option<LastRun>,
 }

@@ -11,13 +11,12 @@ use super::{
     begin::run_asked,
     connected,
     follow::{self, EVENTS, Follow},
+    invitations::hostname,
     news, refusal,
     watch::{self, Watch},
 };
 use crate::{
-    domain::{
-        groups::mask::Masks, ids::RunReference, name::AgentName, run::Run, target::selection::Selection,
-    },
+    domain::{groups::mask::Masks, ids::RunReference, name::AgentName, target::selection::Selection},
     master::{
         compare::maskers,
         core::{
@@ -26,11 +25,7 @@ use crate::{
         },
         store::Wanted,
     },
-    sys::socket::shown_address,
-    trust::{
-        access::Caller,
-        token::{Token, hash_secret},
-    },
+    trust::access::Caller,
     wire::{
         InvalidMessage, SOFTWARE_VERSION,
         agent::labels_out,
@@ -42,8 +37,6 @@ use crate::{
 pub(super) const CHUNK: usize = 200;
 /// Runs in one answer, unless asked otherwise, and at most.
 const RUNS: (u32, u32) = (50, 1_000);
-/// Longest life of a token, in milliseconds: a year.
-const LONGEST_TTL_MS: u64 = 365 * 24 * 3600 * 1000;
 
 pub(super) type Answers<T> = Pin<Box<ReceiverStream<Result<T, Status>>>>;
 
@@ -51,7 +44,7 @@ pub(super) fn invalid(error: impl std::fmt::Display) -> Status {
     Status::invalid_argument(error.to_string())
 }
 
-fn name(text: &str) -> Result<AgentName, Status> {
+pub(super) fn name(text: &str) -> Result<AgentName, Status> {
     text.parse().map_err(invalid)
 }
 
@@ -59,7 +52,9 @@ fn name(text: &str) -> Result<AgentName, Status> {
 fn operator<T>(request: &Request<T>) -> Result<String, Status> {
     match connected(request)?.caller {
         Caller::Operator { name, .. } => Ok(name),
-        Caller::Stranger | Caller::Peer(_) => Err(Status::unauthenticated("this call needs an operator")),
+        Caller::Stranger | Caller::Unknown(_) | Caller::Peer(_) => {
+            Err(Status::unauthenticated("this call needs an operator"))
+        }
     }
 }
 
@@ -87,6 +82,7 @@ pub(super) fn agent_out(view: AgentView) -> proto::Agent {
         key_changed: view.key_changed,
         offline_since_ms: view.offline_since_ms.unwrap_or(0),
         last_run: view.last_run.map(Into::into),
+        drain: view.drain.map(Into::into),
         set_labels: labels_out(view.set_labels),
         brought_labels: labels_out(view.brought_labels),
     }
@@ -103,54 +99,6 @@ pub(super) fn selection(selection: Option<proto::Selection>) -> Result<Selection
 }
 
 impl Master {
-    /// Reads history where blocking is allowed.
-    pub(super) async fn read_store<T: Send + 'static>(
-        &self,
-        read: impl FnOnce(&crate::master::store::Store) -> Result<T, crate::master::store::StoreError>
-        + Send
-        + 'static,
-    ) -> Result<T, Status> {
-        let store = self.store.clone();
-        let read = tokio::task::spawn_blocking(move || read(&store)).await;
-        let internal = |error: &dyn std::fmt::Display| Status::internal(error.to_string());
-        read.map_err(|error| internal(&error))?.map_err(|error| internal(&error))
-    }
-
-    pub(super) async fn stored_run(&self, reference: RunReference) -> Result<Run, Status> {
-        let found = self.read_store(move |store| store.run(reference)).await?;
-        match found {
-            Some(run) => Ok(run),
-            None => Err(self.no_such_run(reference).await?),
-        }
-    }
-
-    /// What to say of a run that is not there, or no longer.
-    pub(super) async fn no_such_run(&self, reference: RunReference) -> Result<Status, Status> {
-        let gone = self.read_store(move |store| store.why_gone(reference)).await?;
-        Ok(Status::not_found(match (reference, gone) {
-            (_, Some(reason)) => format!("run {reference} is gone: {reason}"),
-            (RunReference::Last, None) => "there is no run yet".to_owned(),
-            (other, None) => format!("there is no run {other}; `sloth-runner job list` shows the last ones"),
-        }))
-    }
-
-    /// A run as it is now, and its journal while it is live.
-    async fn find(
-        &self,
-        reference: RunReference,
-    ) -> Result<(Run, Option<std::sync::Arc<crate::master::journal::Journal>>), Status> {
-        let Reply::Live(found) = self.handle.ask(move |reply| Input::FindRun(reference, reply)).await? else {
-            return Ok((self.stored_run(reference).await?, None));
-        };
-        // Looked at again once the journal is held, so that nothing falls between the two.
-        let journal = self.handle.follow(found.id).await?;
-        let id = RunReference::Id(found.id);
-        match self.handle.ask(move |reply| Input::FindRun(id, reply)).await? {
-            Reply::Live(run) => Ok((*run, Some(journal))),
-            _ => Ok((self.stored_run(id).await?, None)),
-        }
-    }
-
     pub(super) fn follow(&self, follow: Follow) -> Response<Answers<proto::RunEvent>> {
         let (events, stream) = mpsc::channel(EVENTS);
         self.shutdown.tracker.spawn(follow::serve(follow, self.logs.clone(), events));
@@ -304,20 +252,50 @@ impl ControlService for Master {
     ) -> Result<Response<proto::CreateTokenResponse>, Status> {
         let by = operator(&request)?;
         let request = request.into_inner();
-        if request.ttl_ms == 0 || request.ttl_ms > LONGEST_TTL_MS || request.uses == 0 {
-            return Err(invalid("a token needs at least one use and a life of at most a year"));
-        }
-        let token = Token::generate(self.authority.fingerprint());
-        let (hash, ttl_ms, uses) = (hash_secret(&token.secret), request.ttl_ms, request.uses);
-        match self.handle.ask(move |reply| Input::CreateToken { hash, ttl_ms, uses, by, reply }).await? {
-            Reply::TokenCreated { expires_ms } => Ok(Response::new(proto::CreateTokenResponse {
-                token: token.to_string(),
-                expires_ms,
-                port: self.port.into(),
-                address_guess: address_guess(self.port),
+        self.make_token(request, by).await
+    }
+
+    async fn drain_agents(
+        &self,
+        request: Request<proto::DrainAgentsRequest>,
+    ) -> Result<Response<proto::DrainAgentsResponse>, Status> {
+        let by = operator(&request)?;
+        let request = request.into_inner();
+        let selection = Box::new(selection(request.selection)?);
+        let (now, reason) = (request.now, (!request.resume).then_some(request.reason));
+        match self.handle.ask(move |reply| Input::Drain { selection, now, reason, by, reply }).await? {
+            Reply::Drained { agents, unchanged, running } => Ok(Response::new(proto::DrainAgentsResponse {
+                agents: agents.into_iter().map(Into::into).collect(),
+                unchanged: unchanged.into_iter().map(Into::into).collect(),
+                running,
             })),
             other => Err(refusal(other)),
         }
+    }
+
+    async fn invite_operator(
+        &self,
+        request: Request<proto::InviteOperatorRequest>,
+    ) -> Result<Response<proto::InviteOperatorResponse>, Status> {
+        let by = operator(&request)?;
+        self.invite(request.into_inner(), by).await
+    }
+
+    async fn list_operators(
+        &self,
+        _: Request<proto::ListOperatorsRequest>,
+    ) -> Result<Response<proto::ListOperatorsResponse>, Status> {
+        self.operators().await
+    }
+
+    async fn revoke_operator(
+        &self,
+        request: Request<proto::RevokeOperatorRequest>,
+    ) -> Result<Response<proto::RevokeOperatorResponse>, Status> {
+        let by = operator(&request)?;
+        let name = name(&request.into_inner().name)?;
+        let keys = self.count(move |reply| Input::Revoke { name, by, reply }).await?;
+        Ok(Response::new(proto::RevokeOperatorResponse { keys }))
     }
 
     async fn start_run(
@@ -477,23 +455,4 @@ impl ControlService for Master {
             other => Err(refusal(other)),
         }
     }
-}
-
-fn hostname() -> String {
-    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
-}
-
-/// The first global address of this machine, with the port; a guess, since only agents know what they reach.
-fn address_guess(port: u16) -> String {
-    let global = |address: &std::net::IpAddr| match address {
-        std::net::IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
-        std::net::IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
-    };
-    let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
-    let mut addresses = interfaces.filter_map(|interface| {
-        let address = interface.address?;
-        let v4 = address.as_sockaddr_in().map(|v4| std::net::IpAddr::V4(v4.ip()));
-        v4.or_else(|| address.as_sockaddr_in6().map(|v6| std::net::IpAddr::V6(v6.ip())))
-    });
-    addresses.find(global).map_or_else(String::new, |address| shown_address(&address.to_string(), port))
 }

@@ -1,4 +1,4 @@
-//! `EnrollmentService`: the one call that strangers may make.
+//! `EnrollmentService`: the calls that strangers may make.
 
 use tonic::{Request, Response, Status};
 
@@ -24,19 +24,27 @@ fn refused(reason: String, retry_after_ms: u32) -> Kind {
     Kind::Refused(proto::EnrollmentRefused { reason, retry_after_ms })
 }
 
+/// Whether a caller's protocol is one that this master speaks.
+///
+/// # Errors
+/// In words that name both versions.
+pub(super) fn speaks_our_protocol(theirs: Option<proto::ProtocolVersion>) -> Result<(), String> {
+    let major = theirs.map_or(0, |protocol| protocol.major);
+    if major == PROTOCOL.major {
+        return Ok(());
+    }
+    Err(format!(
+        "the caller speaks protocol {major}, this master ({SOFTWARE_VERSION}) speaks {}: upgrade the older one",
+        PROTOCOL.major
+    ))
+}
+
 impl Master {
     async fn enroll_key(&self, request: Request<proto::EnrollRequest>) -> Result<Kind, Status> {
         let connected = connected(&request)?;
         let request = request.into_inner();
-        let major = request.protocol.map_or(0, |protocol| protocol.major);
-        if major != PROTOCOL.major {
-            return Ok(refused(
-                format!(
-                    "the agent speaks protocol {major}, this master ({SOFTWARE_VERSION}) speaks {}: upgrade the older one",
-                    PROTOCOL.major
-                ),
-                0,
-            ));
+        if let Err(reason) = speaks_our_protocol(request.protocol) {
+            return Ok(refused(reason, 0));
         }
         let name = match request.name.parse::<AgentName>() {
             Ok(name) => name,
@@ -85,5 +93,12 @@ impl EnrollmentService for Master {
     ) -> Result<Response<proto::EnrollResponse>, Status> {
         let kind = self.enroll_key(request).await?;
         Ok(Response::new(proto::EnrollResponse { kind: Some(kind) }))
+    }
+
+    async fn log_in(
+        &self,
+        request: Request<proto::LogInRequest>,
+    ) -> Result<Response<proto::LogInResponse>, Status> {
+        self.admit_operator(request).await
     }
 }

@@ -4,6 +4,8 @@ pub mod begin;
 mod control;
 pub mod enrollment;
 mod follow;
+mod history;
+mod invitations;
 mod news;
 mod watch;
 

@@ -13,7 +13,7 @@ pub use writer::{StoreWriter, Written};
 
 use super::core::{
     Remembered,
-    stored::{InStore, KnownTask, StoredAgent, StoredRun, StoredTask, StoredToken},
+    stored::{InStore, KnownTask, StoredAgent, StoredOperator, StoredRun, StoredTask, StoredToken},
 };
 use crate::{
     domain::{
@@ -23,7 +23,7 @@ use crate::{
         outcome::Outcome,
         run::{LastRun, Run, RunOptions, Task, TaskState},
     },
-    trust::{access::Role, fingerprint::Fingerprint},
+    trust::fingerprint::Fingerprint,
 };
 
 /// What agents did last is looked for in so many of the newest runs.
@@ -95,7 +95,7 @@ impl Store {
     pub fn remembered(&self, connection: &Connection) -> Result<Remembered, StoreError> {
         let read = || {
             let mut statement = connection.prepare(
-                "SELECT name, fingerprint, enrolled_ms, last_seen_ms, labels, version, address, trust, set_labels FROM agents",
+                "SELECT name, fingerprint, enrolled_ms, last_seen_ms, labels, version, address, trust, set_labels, drain FROM agents",
             )?;
             let agents = statement.query_map([], agent)?.collect::<rusqlite::Result<_>>()?;
             let mut statement = connection.prepare("SELECT hash, expires_ms, uses_left FROM tokens")?;
@@ -103,6 +103,10 @@ impl Store {
                 Ok(StoredToken { hash: row.get(0)?, expires_ms: row.get(1)?, uses_left: row.get(2)? })
             };
             let tokens = statement.query_map([], token)?.collect::<rusqlite::Result<_>>()?;
+            let mut statement = connection.prepare(
+                "SELECT name, role, unix_user, keys, login, added_ms, added_by, logged_in_ms, revoked FROM operators",
+            )?;
+            let operators = statement.query_map([], operator)?.collect::<rusqlite::Result<_>>()?;
             let mut statement =
                 connection.prepare(&format!("{RUN} WHERE ended_ms IS NULL ORDER BY number"))?;
             let ids: Vec<RunId> =
@@ -116,7 +120,7 @@ impl Store {
             let meta = "SELECT epoch, revision FROM meta";
             let (epoch, revision) = connection.query_row(meta, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
             let last_runs = last_runs(connection)?;
-            Ok(Remembered { agents, tokens, runs, last_runs, last_number, epoch, revision })
+            Ok(Remembered { agents, tokens, operators, runs, last_runs, last_number, epoch, revision })
         };
         read().map_err(|source| self.error(source))
     }
@@ -270,20 +274,6 @@ impl Store {
         };
         read().map_err(|source| self.error(source))
     }
-
-    /// The operator behind a key that is not revoked.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    pub fn operator(&self, fingerprint: Fingerprint) -> Result<Option<(String, Role)>, StoreError> {
-        let read = || {
-            let query = "SELECT name, role FROM operators WHERE fingerprint = ?1 AND NOT revoked";
-            let row = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?));
-            let found = self.connect()?.query_row(query, [fingerprint.to_string()], row).optional()?;
-            Ok(found.and_then(|(name, role)| Some((name, Role::parse(&role)?))))
-        };
-        read().map_err(|source| self.error(source))
-    }
 }
 
 const RUN: &str = "SELECT id, number, operator, target, plain_name, command, options, created_ms, ended_ms, \
@@ -334,6 +324,16 @@ fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlit
     serde_json::from_str(&text).map_err(|error| bad_column(column, error.to_string()))
 }
 
+/// A column that holds JSON, or nothing.
+fn optional_json<T: serde::de::DeserializeOwned>(
+    row: &Row<'_>,
+    column: usize,
+) -> rusqlite::Result<Option<T>> {
+    let text: Option<String> = row.get(column)?;
+    let read = |text: String| serde_json::from_str(&text);
+    text.map(read).transpose().map_err(|error| bad_column(column, error.to_string()))
+}
+
 fn bad_column(column: usize, text: String) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, text.into())
 }
@@ -349,6 +349,21 @@ fn agent(row: &Row<'_>) -> rusqlite::Result<StoredAgent> {
         address: row.get(6)?,
         trust: row.get(7)?,
         set_labels: json::<Labels>(row, 8)?,
+        drain: optional_json(row, 9)?,
+    })
+}
+
+fn operator(row: &Row<'_>) -> rusqlite::Result<StoredOperator> {
+    Ok(StoredOperator {
+        name: parsed(row, 0)?,
+        role: parsed(row, 1)?,
+        unix_user: row.get(2)?,
+        keys: json::<Vec<Fingerprint>>(row, 3)?,
+        login: optional_json(row, 4)?,
+        added_ms: row.get(5)?,
+        added_by: row.get(6)?,
+        logged_in_ms: row.get(7)?,
+        is_revoked: row.get(8)?,
     })
 }
 

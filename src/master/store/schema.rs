@@ -3,10 +3,10 @@
 use rusqlite::Connection;
 
 /// The format that this version writes, in `user_version`.
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 
 /// One script a version, applied in order.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE meta (only INTEGER PRIMARY KEY CHECK (only = 1), epoch INTEGER NOT NULL, revision INTEGER NOT NULL) STRICT;
     INSERT INTO meta VALUES (1, 1, 0);
@@ -45,6 +45,15 @@ const MIGRATIONS: [&str; 2] = [
     ALTER TABLE runs ADD COLUMN succeeded INTEGER;
     CREATE INDEX runs_ended ON runs (ended_ms) WHERE gone IS NULL;
     CREATE INDEX tasks_agent ON tasks (agent, run);
+",
+    "
+    ALTER TABLE agents ADD COLUMN drain TEXT;
+    DROP TABLE operators;
+    CREATE TABLE operators (
+        name TEXT PRIMARY KEY, role TEXT NOT NULL, unix_user TEXT NOT NULL, keys TEXT NOT NULL,
+        login TEXT, added_ms INTEGER NOT NULL, added_by TEXT NOT NULL, logged_in_ms INTEGER NOT NULL,
+        revoked INTEGER NOT NULL
+    ) STRICT;
 ",
 ];
 

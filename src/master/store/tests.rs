@@ -4,7 +4,7 @@ use std::sync::mpsc;
 
 use super::*;
 use crate::{
-    domain::{groups::mask::Masks, outcome::Ending, plan::Gate},
+    domain::{agent::Drain, groups::mask::Masks, outcome::Ending, plan::Gate},
     master::core::stored::Write,
 };
 
@@ -95,6 +95,7 @@ fn agents_come_back_with_their_labels() {
         version: "1".into(),
         address: "10.0.0.1:1".into(),
         trust: "token".into(),
+        drain: Some(Drain { reason: "a new disk".into(), by: "ana".into(), since_ms: 3 }),
     };
     let jobs = vec![vec![Write::PutAgent(agent.clone())]];
     let _ = write(Store::open(dir.path()).unwrap(), jobs);

@@ -123,7 +123,9 @@ fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::Result<()> {
     match write {
         Write::PutAgent(agent) => {
             transaction
-                .prepare_cached("INSERT OR REPLACE INTO agents VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO agents VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                )?
                 .execute(params![
                     agent.name.as_str(),
                     agent.fingerprint.to_string(),
@@ -133,7 +135,8 @@ fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::Result<()> {
                     agent.version,
                     agent.address,
                     agent.trust,
-                    to_json(&agent.set_labels)?
+                    to_json(&agent.set_labels)?,
+                    agent.drain.as_ref().map(to_json).transpose()?
                 ])?;
         }
         Write::DeleteAgent(name) => {
@@ -143,6 +146,23 @@ fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::Result<()> {
             transaction
                 .prepare_cached("INSERT OR REPLACE INTO tokens VALUES (?1, ?2, ?3)")?
                 .execute(params![token.hash, token.expires_ms, token.uses_left])?;
+        }
+        Write::PutOperator(operator) => {
+            transaction
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO operators VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                )?
+                .execute(params![
+                    operator.name.as_str(),
+                    operator.role.word(),
+                    operator.unix_user,
+                    to_json(&operator.keys)?,
+                    operator.login.as_ref().map(to_json).transpose()?,
+                    operator.added_ms,
+                    operator.added_by,
+                    operator.logged_in_ms,
+                    operator.is_revoked
+                ])?;
         }
         Write::PutRun(stored) => put_run(transaction, "INSERT", stored)?,
         Write::TakeBack(stored) => {

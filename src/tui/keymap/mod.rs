@@ -229,6 +229,8 @@ mod tests {
                     | A::Approve
                     | A::Reject
                     | A::Execute
+                    | A::DrainAgents
+                    | A::ResumeAgents
                     | A::StopAgents
                     | A::DeleteAgents
                     | A::Suspend

@@ -45,6 +45,8 @@ impl Model {
                 | A::Execute
                 | A::AddAgent
                 | A::Label
+                | A::DrainAgents
+                | A::ResumeAgents
                 | A::StopAgents
                 | A::DeleteAgents
                 | A::GoCommand
@@ -103,7 +105,9 @@ impl Model {
                 Some(agent) if agent.state == AgentState::Pending => Ok(()),
                 _ => no("no waiting key is under the cursor"),
             },
-            A::StopAgents | A::DeleteAgents | A::Label if self.whom().agents.is_empty() => {
+            A::DrainAgents | A::ResumeAgents | A::StopAgents | A::DeleteAgents | A::Label
+                if self.whom().agents.is_empty() =>
+            {
                 no("no agent is picked")
             }
             A::NextRun | A::PreviousRun if self.runs.is_empty() => no("there is no run yet"),

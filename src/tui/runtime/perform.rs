@@ -179,6 +179,7 @@ async fn once(client: &ControlClient, cmd: Cmd) -> Option<Msg> {
             }
         }
         Cmd::Label(target, changes) => Some(label(client, target, changes).await),
+        Cmd::DrainAgents(target, reason) => Some(drain(client, target, reason).await),
         Cmd::StopAgents(names) => Some(
             each(names, "stopped", "stop", async |name| {
                 let request = proto::StopAgentRequest { name, grace_ms: STOP_GRACE_MS };
@@ -301,6 +302,29 @@ async fn find(client: &ControlClient, number: u64) -> Result<Option<Run>, CallEr
         }
     }
     Ok(None)
+}
+
+/// Lets agents take no new tasks, or take them again where no reason is given.
+async fn drain(client: &ControlClient, target: String, reason: Option<String>) -> Msg {
+    let request = proto::DrainAgentsRequest {
+        selection: Some(proto::Selection { target, ..proto::Selection::default() }),
+        now: true,
+        resume: reason.is_none(),
+        reason: reason.unwrap_or_default(),
+    };
+    let word = if request.resume { "resumed" } else { "draining" };
+    match client.calls().drain_agents(request).await {
+        Ok(answer) => {
+            let answer = answer.into_inner();
+            let count = answer.agents.len();
+            let rest = match answer.running {
+                0 => String::new(),
+                running => format!("; {running} {} still run there", plural("task", running as usize)),
+            };
+            Msg::Done(format!("{count} {} {word}{rest}", plural("agent", count)))
+        }
+        Err(status) => Msg::Failed(format!("nothing was changed: {}", CallError::from(status))),
+    }
 }
 
 async fn label(client: &ControlClient, target: String, changes: Vec<String>) -> Msg {

@@ -45,5 +45,6 @@ pub(in crate::tui) fn agent(name: &str) -> AgentEntry {
         key_changed: false,
         offline_since_ms: None,
         last_run: None,
+        drain: None,
     }
 }

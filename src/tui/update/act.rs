@@ -144,6 +144,8 @@ pub(super) fn perform(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
         A::ChoiceUp => prompts::choose(model, -1),
         A::AddAgent => cmds.push(Cmd::MakeJoinLine),
         A::Label => prompts::open(model, PromptKind::Label),
+        A::DrainAgents => prompts::open(model, PromptKind::DrainReason),
+        A::ResumeAgents => cmds.push(Cmd::DrainAgents(model.whom().target, None)),
         A::StopAgents => ask_about_agents(model, true),
         A::DeleteAgents => ask_about_agents(model, false),
         A::ShowLog => {
@@ -393,6 +395,18 @@ fn ask_about_key(model: &mut Model, approves: bool) {
         (format!("Forget the key {digits} that waits as {name}?"), Asked::Reject(row))
     };
     questions::ask(model, text, name.to_string(), asked);
+}
+
+/// Lets the picked agents take no new tasks; many of them only after a question.
+pub(super) fn drain(model: &mut Model, reason: &str, cmds: &mut Vec<Cmd>) {
+    let whom = model.whom();
+    let reason = reason.trim().to_owned();
+    if whom.agents.len() <= model.settings.confirm_over {
+        return cmds.push(Cmd::DrainAgents(whom.target, Some(reason)));
+    }
+    let text = format!("Drain {} agents? What runs there goes on; nothing new begins.", whom.agents.len());
+    let expects = whom.agents.len().to_string();
+    questions::ask(model, text, expects, Asked::DrainAgents(whom.target, reason));
 }
 
 fn ask_about_agents(model: &mut Model, stops: bool) {

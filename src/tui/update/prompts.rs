@@ -21,7 +21,7 @@ pub(super) fn open(model: &mut Model, kind: PromptKind) {
             Some(Overlay::History { filter, .. }) => filter.clone(),
             _ => String::new(),
         },
-        PromptKind::Palette | PromptKind::Past | PromptKind::Label => String::new(),
+        PromptKind::Palette | PromptKind::Past | PromptKind::Label | PromptKind::DrainReason => String::new(),
     };
     act::prompt(model, kind, &text);
 }
@@ -65,7 +65,8 @@ pub(super) fn changed(model: &mut Model) {
         | PromptKind::Search
         | PromptKind::Palette
         | PromptKind::Past
-        | PromptKind::Label => {}
+        | PromptKind::Label
+        | PromptKind::DrainReason => {}
     }
 }
 
@@ -130,6 +131,10 @@ pub(super) fn accept(model: &mut Model, cmds: &mut Vec<Cmd>) {
                 Some(Choice::Past(past)) => model.command.replace(&past),
                 _ => model.complain("no command of before has these letters"),
             }
+        }
+        PromptKind::DrainReason => {
+            model.overlays.pop();
+            act::drain(model, &text, cmds);
         }
         PromptKind::Label => {
             model.overlays.pop();

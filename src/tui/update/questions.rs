@@ -89,6 +89,7 @@ fn answered(model: &mut Model, asked: Asked, cmds: &mut Vec<Cmd>) {
                 model.overlays.clear();
             }
         }
+        Asked::DrainAgents(target, reason) => cmds.push(Cmd::DrainAgents(target, Some(reason))),
         Asked::StopAgents(names) => cmds.push(Cmd::StopAgents(names)),
         Asked::DeleteAgents(names) => cmds.push(Cmd::DeleteAgents(names)),
     }

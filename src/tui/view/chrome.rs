@@ -212,6 +212,7 @@ pub(super) fn prompt(
         PromptKind::Palette => ("Do", ":"),
         PromptKind::Past => ("Commands of before", ""),
         PromptKind::HistoryFilter => ("Filter the history: command, target, operator, number", "/"),
+        PromptKind::DrainReason => ("Drain the picked agents; why?", ""),
         PromptKind::Label => ("Labels: role=web dc=ams old-", ""),
     };
     let mut right = Vec::new();

@@ -389,8 +389,7 @@ impl Follower {
         };
         let (run, cursor) = (RunReference::Id(self.run.id), self.cursor);
         let following = &self.following;
-        let again =
-            async |client: &ControlClient| client.follow_run(following.request(run, cursor)).await.ok();
+        let again = async |client: &ControlClient| client.follow_run(following.request(run, cursor)).await;
         let (client, events) = reconnect(following, &mut self.attention.signals, say, again).await?;
         self.client = client;
         Some(events)

@@ -124,21 +124,26 @@ pub(super) async fn follow(
     }
 }
 
-/// Makes a call again and again on new connections, after the one there was broke. `None` when that takes too long
-/// or somebody has had enough.
+/// Makes a call again and again on new connections, after the one there was broke. `None` when that takes too long,
+/// the master will not have it any more, or somebody has had enough.
 async fn reconnect<T>(
     following: &Following,
     signals: &mut EndSignals,
     mut say: impl FnMut(&str),
-    again: impl AsyncFn(&ControlClient) -> Option<T>,
+    again: impl AsyncFn(&ControlClient) -> Result<T, CallError>,
 ) -> Option<(ControlClient, T)> {
     let until = Instant::now() + following.give_up;
     let mut said = false;
     loop {
-        if let Ok(client) = ControlClient::connect(&following.address).await
-            && let Some(answer) = again(&client).await
-        {
-            return Some((client, answer));
+        if let Ok(client) = ControlClient::connect(&following.address).await {
+            match again(&client).await {
+                Ok(answer) => return Some((client, answer)),
+                Err(CallError::Refused(reason)) => {
+                    complain(&reason);
+                    return None;
+                }
+                Err(_) => {}
+            }
         }
         if !std::mem::replace(&mut said, true) {
             say("~ the master does not answer; the run goes on, trying again");

@@ -140,7 +140,9 @@ impl Core {
             if run.checking > 0 {
                 return;
             }
-            self.take_turns(id, now);
+            if self.take_turns(id, now) {
+                continue;
+            }
             let Some(run) = self.runs.get_mut(&id) else { return };
             if run.opened_open > 0 || run.gate.open_batch + 1 >= run.batches() {
                 return;
@@ -203,20 +205,31 @@ impl Core {
         }
     }
 
-    /// Sends queued tasks as far as the fan-out allows.
-    fn take_turns(&mut self, id: RunId, now: Now) {
+    /// Sends queued tasks as far as the fan-out allows. True when one was refused instead, which changes how the run
+    /// stands.
+    fn take_turns(&mut self, id: RunId, now: Now) -> bool {
         loop {
-            let Some(run) = self.runs.get_mut(&id) else { return };
+            let Some(run) = self.runs.get_mut(&id) else { return false };
             if run.in_flight >= run.options.plan.most_at_once() {
-                return;
+                return false;
             }
-            let Some(index) = run.queue.pop_front() else { return };
+            let Some(index) = run.queue.pop_front() else { return false };
             let Some(slot) = run.slot_mut(index) else { continue };
             let is_due = slot.is_open() && slot.opened && !slot.in_flight;
             // One whose agent has left meanwhile comes back with it.
-            let is_there = self.agents.get(&slot.task.agent).is_some_and(|row| row.session.is_some());
-            if !is_due || !is_there {
+            let row = self.agents.get(&slot.task.agent);
+            if !is_due || row.is_none_or(|row| row.session.is_none()) {
                 continue;
+            }
+            if let Some(drain) = row.and_then(|row| row.stored.drain.clone()) {
+                // Drained since the run began. Whoever calls this looks at the run anew.
+                run.opening = true;
+                let refused = Ending::Refused(drain.to_string());
+                self.end_task(TaskId { run: id, index }, refused.into(), now);
+                if let Some(run) = self.runs.get_mut(&id) {
+                    run.opening = false;
+                }
+                return true;
             }
             slot.in_flight = true;
             if slot.start_by < now.monotonic + START_WITHIN / 2 {

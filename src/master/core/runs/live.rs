@@ -40,7 +40,7 @@ pub(in crate::master::core) struct LiveRun {
     pub(super) checking: u32,
     /// What made a comparison fail.
     pub(super) differing: Option<String>,
-    /// A batch is being opened.
+    /// The run is being gone through: nobody else goes on with it until that is done.
     pub(super) opening: bool,
     /// The master was started anew, and what has ended is to be compared again.
     pub(super) compare_anew: bool,

@@ -5,12 +5,13 @@ use std::time::Duration;
 use super::{LiveRun, Slot};
 use crate::{
     domain::{
-        agent::START_WITHIN,
+        agent::{Drain, START_WITHIN},
         ids::RunId,
         name::AgentName,
         outcome::Ending,
         plan::Gate,
         run::{LeftOut, Run, Task, TaskState},
+        target::fold::fold,
     },
     master::core::{
         Core, Parked, audit,
@@ -54,7 +55,8 @@ impl Core {
     fn resolve(&self, asked: &RunAsked, now: Now) -> Result<(Vec<AgentName>, Vec<LeftOut>), Reply> {
         let matching = self.select(&asked.selection, asked.options.now, now);
         if asked.shown.is_empty() {
-            return Ok((matching?.into_iter().collect(), Vec::new()));
+            let matching: Vec<AgentName> = matching?.into_iter().collect();
+            return self.without_draining(matching, Vec::new(), asked);
         }
         // What a person was shown is what runs, even if nothing would match any more.
         let matching = matching.unwrap_or_default();
@@ -78,7 +80,39 @@ impl Core {
         }
         let reason = "it matches only since the agents were shown";
         let left_out = more.map(|name| LeftOut { agent: name.to_string(), reason: reason.to_owned() });
-        Ok((self.agents.keys().filter(|name| was_shown(name)).cloned().collect(), left_out.collect()))
+        let names = self.agents.keys().filter(|name| was_shown(name)).cloned().collect();
+        self.without_draining(names, left_out.collect(), asked)
+    }
+
+    /// Agents that take no new tasks are left out of an expression. One that was named plainly stays: its task is
+    /// refused, with the reason.
+    fn without_draining(
+        &self,
+        names: Vec<AgentName>,
+        mut left_out: Vec<LeftOut>,
+        asked: &RunAsked,
+    ) -> Result<(Vec<AgentName>, Vec<LeftOut>), Reply> {
+        if asked.selection.plain_name().is_some() {
+            return Ok((names, left_out));
+        }
+        let (draining, names): (Vec<AgentName>, Vec<AgentName>) =
+            names.into_iter().partition(|name| self.drain_of(name).is_some());
+        if names.is_empty() {
+            let text = format!(
+                "all agents that match are draining: {}; `sloth-runner agent resume` ends that",
+                fold(draining.iter().map(AgentName::as_str))
+            );
+            return Err(Reply::Refused(text));
+        }
+        let reason = |name: &AgentName| self.drain_of(name).map(ToString::to_string).unwrap_or_default();
+        left_out
+            .extend(draining.iter().map(|name| LeftOut { agent: name.to_string(), reason: reason(name) }));
+        Ok((names, left_out))
+    }
+
+    /// Why an agent takes no new tasks.
+    pub(super) fn drain_of(&self, name: &AgentName) -> Option<&Drain> {
+        self.agents.get(name).and_then(|row| row.stored.drain.as_ref())
     }
 
     fn new_run(
@@ -146,8 +180,12 @@ impl Core {
 
     /// Opens a task of a run that is not stored yet: what is decided here is in the run's first transaction.
     fn open_slot(&self, slot: &mut Slot, within_ms: Option<u64>, now: Now) {
-        let session = self.agents[&slot.task.agent].session.as_ref();
         slot.opened = true;
+        if let Some(drain) = self.drain_of(&slot.task.agent) {
+            slot.task.state = TaskState::Ended(Ending::Refused(drain.to_string()).into());
+            return;
+        }
+        let session = self.agents[&slot.task.agent].session.as_ref();
         slot.set_deadline(self.deadline(&slot.task.agent, within_ms, now), now);
         slot.incarnation = session.map(|session| session.incarnation.clone());
         if session.is_some() {

@@ -122,7 +122,7 @@ impl Watcher {
                         self.erase();
                         let say = |text: &str| note(text);
                         let request = self.request();
-                        let again = async |client: &ControlClient| watch_call(client, request.clone()).await.ok();
+                        let again = async |client: &ControlClient| watch_call(client, request.clone()).await;
                         let signals = &mut self.attention.signals;
                         let Some((client, again)) = reconnect(&self.following, signals, say, again).await
                         else {

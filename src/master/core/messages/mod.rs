@@ -1,20 +1,24 @@
 //! What comes into the core and what goes out of it. Plain data: no channel, no clock, nothing of the wire.
 
+mod effect;
+mod reply;
+
 use std::{net::IpAddr, time::Duration};
 
-use super::{
-    stored::{InStore, KnownTask, Write},
-    views::{AgentView, FleetNews, RunsNews, StatusView},
+pub use self::{
+    effect::{AttachOrder, Effect},
+    reply::{Reply, SessionRefusal},
 };
+pub use super::operators::Invitation;
+use super::stored::{InStore, KnownTask};
 use crate::{
     domain::{
         agent::{Facts, LinkPreference},
-        command::{Command, TaskSpec},
+        command::Command,
         ids::{Incarnation, RunId, RunReference, TaskId},
         name::{AgentName, LabelChange, Labels},
         outcome::Outcome,
-        plan::Gate,
-        run::{LeftOut, Overflow, Run, RunOptions, Task},
+        run::RunOptions,
         target::selection::Selection,
     },
     trust::fingerprint::Fingerprint,
@@ -97,6 +101,15 @@ pub struct RunAsked {
     pub shown: Vec<(String, String)>,
 }
 
+/// Who a connection says it is, as certificate or socket prove it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// The operator of this name with this key.
+    Key(AgentName, Fingerprint),
+    /// The user of this name on the master's machine.
+    UnixUser(String),
+}
+
 /// What comes in.
 #[derive(Clone, Debug)]
 pub enum Input {
@@ -159,6 +172,50 @@ pub enum Input {
         /// Who waits.
         reply: ReplyTo,
     },
+    /// An operator lets agents take no new tasks, or take them again.
+    Drain {
+        /// Whose.
+        selection: Box<Selection>,
+        /// Taken even just after the master's start.
+        now: bool,
+        /// Why, in words; `None` lets them take tasks again.
+        reason: Option<String>,
+        /// Who.
+        by: String,
+        /// Who waits.
+        reply: ReplyTo,
+    },
+    /// An operator makes another one known, or gives it another login.
+    Invite {
+        /// Whom.
+        invitation: Box<Invitation>,
+        /// Who.
+        by: String,
+        /// Who waits.
+        reply: ReplyTo,
+    },
+    /// An operator revokes another one.
+    Revoke {
+        /// Whom.
+        name: AgentName,
+        /// Who.
+        by: String,
+        /// Who waits.
+        reply: ReplyTo,
+    },
+    /// Somebody wants to see the operators.
+    ListOperators(ReplyTo),
+    /// A key wants to be an operator's.
+    LogIn {
+        /// The hash of the login's secret.
+        hash: String,
+        /// The key.
+        key: Fingerprint,
+        /// Who waits.
+        reply: ReplyTo,
+    },
+    /// A connection says who it is.
+    Identify(Who, ReplyTo),
     /// An operator makes a token.
     CreateToken {
         /// The hash of its secret.
@@ -314,182 +371,4 @@ pub enum Input {
     PersistFailed(WriteToken, String),
     /// A write is not on the disk, because the same is there already.
     PersistConflict(WriteToken),
-}
-
-/// What goes out.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
-    /// Write this in one transaction; answer with `Persisted` or `PersistFailed`.
-    Persist(WriteToken, Vec<Write>),
-    /// Answer somebody.
-    Reply(ReplyTo, Box<Reply>),
-    /// Attach a task on an agent's link.
-    Attach(Box<AttachOrder>),
-    /// The task's outcome is on the disk: its agent may forget it.
-    OutcomeStored(TaskId),
-    /// Stop a task.
-    Signal {
-        /// On which connection.
-        session: SessionId,
-        /// Which.
-        id: TaskId,
-        /// Who.
-        by: String,
-        /// TERM to KILL.
-        grace_ms: u32,
-    },
-    /// Look up in the store what an agent has and what is not live; answer with `LookedUp`.
-    LookUp(SessionId, AgentName, Vec<KnownTask>),
-    /// Ask an agent for a sign of life.
-    Ping(SessionId),
-    /// End an agent.
-    StopAgent {
-        /// On which connection.
-        session: SessionId,
-        /// How long its tasks may go on.
-        grace_ms: u32,
-    },
-    /// Close a connection.
-    CloseSession(SessionId),
-    /// Tell followers that a task is like this now.
-    Publish(RunId, Box<Task>),
-    /// Tell followers how a run's gate is now.
-    PublishGate(RunId, Gate),
-    /// Compare what a task printed with what others did; answer with `Compared`.
-    Compare {
-        /// Which.
-        id: TaskId,
-        /// How it ended.
-        outcome: Outcome,
-        /// With which, and how they ended.
-        accepted: Vec<(u32, Outcome)>,
-    },
-    /// Tell followers that a run has ended; nothing more is appended to its log.
-    RunEnded(RunId, u64),
-    /// A run's outcomes are all on the disk: nothing of it is needed in memory.
-    RunStored(RunId),
-}
-
-/// How to attach a task.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AttachOrder {
-    /// Which task.
-    pub id: TaskId,
-    /// On which connection.
-    pub session: SessionId,
-    /// Counts up.
-    pub attempt: u64,
-    /// What to start; `None` when nothing may be started.
-    pub spec: Option<TaskSpec>,
-    /// The life for which that holds.
-    pub incarnation: Incarnation,
-    /// The store's revision, which holds this task.
-    pub revision: (u64, u64),
-    /// How long to wait first, after attempts that came to nothing.
-    pub delay: Duration,
-    /// Most bytes of its output that are kept.
-    pub output_cap: u64,
-    /// What happens to more.
-    pub overflow: Overflow,
-    /// Nothing of its output is wanted.
-    pub discard: bool,
-}
-
-/// Answers.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Reply {
-    /// To `Enroll`: the key is known.
-    Enrolled,
-    /// To `Enroll`: the key waits.
-    EnrollPending {
-        /// Whether another key is known under the name.
-        key_changed: bool,
-    },
-    /// To `Enroll`: no.
-    EnrollRefused {
-        /// Why.
-        reason: String,
-        /// Whether asking again may help.
-        retry: bool,
-    },
-    /// To `Approve`.
-    Approved {
-        /// The key.
-        fingerprint: Fingerprint,
-        /// Whether another key was replaced.
-        replaced: bool,
-    },
-    /// To `Reject`, `Delete`, `Stop`: how many.
-    Count(u32),
-    /// To `Label`.
-    Labelled {
-        /// Whose labels were set.
-        agents: Vec<AgentName>,
-        /// Those that still have a removed key, since they bring it themselves.
-        still_brought: Vec<AgentName>,
-    },
-    /// To `CreateToken`: when it ends.
-    TokenCreated {
-        /// In milliseconds since the Unix epoch.
-        expires_ms: u64,
-    },
-    /// To `ListAgents`.
-    Agents(Vec<AgentView>),
-    /// To `WatchFleet`.
-    Fleet(Box<FleetNews>),
-    /// To `WatchRuns`.
-    Runs(RunsNews),
-    /// To `Status`.
-    Status(StatusView),
-    /// To `SessionOpened`: yes; the store's epoch and revision.
-    Welcome(u64, u64),
-    /// To `SessionOpened`: no.
-    SessionRefused(SessionRefusal, String),
-    /// To `StartRun` and `FindRun`: a run that is live.
-    Live(Box<Run>),
-    /// To `FindRun`: not in memory. To `StartRun`: it has ended long since.
-    NotLive,
-    /// To `StartRun`: what was shown is no longer true.
-    TargetChanged {
-        /// Agents that are gone or have a new key.
-        gone: Vec<LeftOut>,
-        /// New matches.
-        more: Vec<String>,
-    },
-    /// To `Cancel`.
-    Cancelled {
-        /// Tasks that were told.
-        told: u32,
-        /// Tasks whose agent has no contact.
-        stored: u32,
-        /// The run's number.
-        number: u64,
-    },
-    /// To `Promote`.
-    Promoted {
-        /// The run's number.
-        number: u64,
-        /// The batch that is open, from 1.
-        batch: u32,
-    },
-    /// To `StopRun`.
-    RunStopped {
-        /// The run's number.
-        number: u64,
-        /// Tasks that were not started, and are not any more.
-        skipped: u32,
-    },
-    /// To anything: no, for this reason.
-    Refused(String),
-    /// To anything: there is no such thing.
-    NotFound(String),
-}
-
-/// Why a session is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SessionRefusal {
-    /// The key is not in the registry.
-    UnknownKey,
-    /// Another agent with this key answers.
-    Duplicate,
 }

@@ -1,0 +1,186 @@
+//! `login`, and `master add|list|select|show|remove`: the masters that this person knows.
+
+use std::io::{self, BufRead as _, IsTerminal as _};
+
+use serde_json::{Value, json};
+
+use super::on_one_thread;
+use crate::{
+    cli::{
+        args::{
+            Colour, Format,
+            masters::{
+                LoginArgs, MasterAddArgs, MasterListArgs, MasterRemoveArgs, MasterSelectArgs, MasterShowArgs,
+            },
+        },
+        exit::{self, Failure, Status},
+        masters::{KnownMaster, Masters, default_name},
+        output::{Cell, Paint, Tone, note, say, say_json, table},
+    },
+    sys::{
+        paths::known_master_sockets,
+        socket::{parse_address, shown_address},
+    },
+    trust::key::Key,
+    wire::login::{LoginString, log_in},
+};
+
+/// Longest login string that is read.
+const LONGEST_LOGIN: usize = 1_024;
+
+fn login_string(args: &LoginArgs) -> Result<LoginString, Failure> {
+    let text = if let Some(text) = &args.login {
+        text.clone()
+    } else {
+        if io::stdin().is_terminal() {
+            note("The login string, as `master operator add` printed it:");
+        }
+        let mut line = String::new();
+        let mut input = io::Read::take(io::stdin().lock(), LONGEST_LOGIN as u64);
+        input.read_line(&mut line)?;
+        line
+    };
+    let mut login: LoginString = text.parse().map_err(Failure::usage)?;
+    if let Some(address) = &args.address {
+        (login.host, login.port) = parse_address(address, Some(50053)).map_err(Failure::usage)?;
+    }
+    Ok(login)
+}
+
+pub(super) fn login(args: &LoginArgs) -> Result<Status, Failure> {
+    if let Some(name) = &args.name {
+        Masters::check_name(name)?;
+    }
+    let login = login_string(args)?;
+    let masters = Masters::open()?;
+    let key = Key::generate().map_err(Failure::new)?;
+    let logged_in = on_one_thread(async { log_in(&login, &key).await.map_err(Failure::new) })?;
+    let name = args.name.clone().unwrap_or_else(|| default_name(&logged_in.hostname, &login.host));
+    let address = shown_address(&login.host, login.port);
+    let known = masters.put_login(&name, &address, &key, &logged_in)?;
+    let is_first = masters.selected()?.is_none();
+    if is_first {
+        masters.select(Some(&name))?;
+    }
+    let how = if is_first {
+        "it is selected: commands mean it from now on".to_owned()
+    } else {
+        format!("`sloth-runner master select {name}` makes commands mean it")
+    };
+    say(&format!("logged in to {name} ({address}) as {}, {}; {how}\n", known.operator, known.role));
+    Ok(exit::OK)
+}
+
+pub(super) fn add(args: &MasterAddArgs) -> Result<Status, Failure> {
+    if !args.address.starts_with("unix:/") {
+        return Err(Failure::usage(format!(
+            "{:?}: only a socket, unix:/PATH, is added like this. For a master elsewhere `master operator add NAME --role ROLE` there prints a login string, and `sloth-runner login --name {} LOGIN` takes it",
+            args.address, args.name
+        )));
+    }
+    let known = KnownMaster {
+        address: args.address.clone(),
+        operator: String::new(),
+        role: String::new(),
+        ca_fingerprint: String::new(),
+        key_fingerprint: String::new(),
+    };
+    Masters::open()?.add(&args.name, &known)?;
+    say(&format!(
+        "{} is {}; `sloth-runner master select {}` makes commands mean it\n",
+        args.name, args.address, args.name
+    ));
+    Ok(exit::OK)
+}
+
+fn master_json(name: &str, known: &KnownMaster, selected: Option<&str>) -> Value {
+    json!({
+        "name": name,
+        "address": known.address,
+        "operator": known.operator,
+        "role": known.role,
+        "ca_fingerprint": known.ca_fingerprint,
+        "key_fingerprint": known.key_fingerprint,
+        "selected": selected == Some(name),
+    })
+}
+
+pub(super) fn list(args: &MasterListArgs) -> Result<Status, Failure> {
+    let masters = Masters::open()?;
+    let (all, selected) = (masters.all()?, masters.selected()?);
+    if args.output != Format::Text {
+        let all = all.iter().map(|(name, known)| master_json(name, known, selected.as_deref()));
+        say_json(&Value::Array(all.collect()));
+        return Ok(exit::OK);
+    }
+    let mark = |is_selected: bool| if is_selected { "*" } else { "" };
+    let is_here = known_master_sockets().iter().any(|path| path.exists());
+    let here = if is_here { "this machine" } else { "this machine (none runs)" };
+    let mut rows = vec![vec![
+        Cell::toned(mark(selected.is_none()), Tone::Good),
+        Cell::from("local"),
+        Cell::from(here),
+        Cell::from("-"),
+        Cell::from("-"),
+    ]];
+    rows.extend(all.iter().map(|(name, known)| {
+        let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+        vec![
+            Cell::toned(mark(selected.as_deref() == Some(name)), Tone::Good),
+            Cell::from(name.as_str()),
+            Cell::from(known.address.as_str()),
+            Cell::from(or_dash(&known.operator)),
+            Cell::from(or_dash(&known.role)),
+        ]
+    }));
+    let paint = Paint::new(Colour::Auto, io::stdout().is_terminal());
+    say(&table(&["", "NAME", "ADDRESS", "OPERATOR", "ROLE"], &rows, paint));
+    Ok(exit::OK)
+}
+
+pub(super) fn select(args: &MasterSelectArgs) -> Result<Status, Failure> {
+    let masters = Masters::open()?;
+    if args.name == "local" {
+        masters.select(None)?;
+        say("commands mean the master of this machine\n");
+        return Ok(exit::OK);
+    }
+    let Some(known) = masters.find(&args.name)? else { return Err(masters.unknown(&args.name)?) };
+    masters.select(Some(&args.name))?;
+    say(&format!("commands mean {} ({})\n", args.name, known.address));
+    Ok(exit::OK)
+}
+
+pub(super) fn show(args: &MasterShowArgs) -> Result<Status, Failure> {
+    let masters = Masters::open()?;
+    let selected = masters.selected()?;
+    let Some(name) = args.name.clone().or_else(|| selected.clone()) else {
+        say("no master is selected: commands mean the one of this machine\n");
+        return Ok(exit::OK);
+    };
+    let Some(known) = masters.find(&name)? else { return Err(masters.unknown(&name)?) };
+    if args.output != Format::Text {
+        say_json(&master_json(&name, &known, selected.as_deref()));
+        return Ok(exit::OK);
+    }
+    say(&format!("{name}  {}\n", known.address));
+    if !known.operator.is_empty() {
+        say(&format!(
+            "operator {} ({})\nCA fingerprint {}\nkey fingerprint {}\n",
+            known.operator, known.role, known.ca_fingerprint, known.key_fingerprint
+        ));
+    }
+    if selected.as_deref() == Some(&name) {
+        say("selected: commands mean it\n");
+    }
+    Ok(exit::OK)
+}
+
+pub(super) fn remove(args: &MasterRemoveArgs) -> Result<Status, Failure> {
+    Masters::open()?.remove(&args.name)?;
+    say(&format!(
+        "{} is forgotten here, with its key; an admin there revokes it with `sloth-runner master operator revoke`\n",
+        args.name
+    ));
+    Ok(exit::OK)
+}

@@ -1,0 +1,378 @@
+//! The masters that a person knows by name, as kubectl knows contexts: where they are, and the keys for them.
+//!
+//! Each lies in a directory of its own under the client's data, readable by its owner only. Knows no calls.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustls::pki_types::CertificateDer;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    args::{MasterName, ToMaster},
+    exit::Failure,
+};
+use crate::{
+    domain::name::{AgentName, nearest},
+    sys::{
+        paths::{client_directories, make_private, read_optional, write_private},
+        random,
+        socket::parse_address,
+    },
+    trust::{
+        fingerprint::Fingerprint,
+        key::Key,
+        tls::{self, ALPN_H2, Credentials},
+        verify::Trust,
+    },
+    wire::{
+        client::{MasterAddress, RemoteMaster},
+        login::LoggedIn,
+    },
+};
+
+/// What is written down of a master.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownMaster {
+    /// `unix:PATH` or `HOST:PORT`.
+    pub address: String,
+    /// Who one is there; empty for a socket, where the machine knows.
+    #[serde(default)]
+    pub operator: String,
+    /// The role that the login gave.
+    #[serde(default)]
+    pub role: String,
+    /// The fingerprint of the master's CA; empty for a socket.
+    #[serde(default)]
+    pub ca_fingerprint: String,
+    /// The fingerprint of the own key; empty for a socket.
+    #[serde(default)]
+    pub key_fingerprint: String,
+}
+
+/// The stored masters of this user.
+#[derive(Clone, Debug)]
+pub struct Masters {
+    directory: PathBuf,
+}
+
+/// A stored name. The letters are those of agents' names, so it is safe as a directory's.
+fn checked(name: &str) -> Result<AgentName, Failure> {
+    let name: AgentName = name.parse().map_err(Failure::usage)?;
+    if name.as_str() == "local" {
+        return Err(Failure::usage("local is the master of this machine; choose another name"));
+    }
+    Ok(name)
+}
+
+impl Masters {
+    /// Those of this user.
+    ///
+    /// # Errors
+    /// When the user has no home directory.
+    pub fn open() -> Result<Self, Failure> {
+        Ok(Self { directory: client_directories(None).map_err(Failure::new)?.data })
+    }
+
+    fn place(&self, name: &str) -> PathBuf {
+        self.directory.join("masters").join(name)
+    }
+
+    fn unusable(path: &Path) -> impl Fn(io::Error) -> Failure {
+        let path = path.display().to_string();
+        move |error| Failure::new(format!("cannot use {path}: {error}"))
+    }
+
+    /// All of them, by name.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn all(&self) -> Result<Vec<(String, KnownMaster)>, Failure> {
+        let directory = self.directory.join("masters");
+        let entries = match fs::read_dir(&directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(Self::unusable(&directory)(error)),
+        };
+        let mut all = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(Self::unusable(&directory))?.file_name();
+            let Some(name) = name.to_str() else { continue };
+            // The histories of masters that are not stored lie here too.
+            all.extend(self.find(name)?.map(|known| (name.to_owned(), known)));
+        }
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(all)
+    }
+
+    /// One of them.
+    ///
+    /// # Errors
+    /// When its file cannot be read or understood.
+    pub fn find(&self, name: &str) -> Result<Option<KnownMaster>, Failure> {
+        if name.parse::<AgentName>().is_err() {
+            return Ok(None);
+        }
+        let path = self.place(name).join("master.json");
+        let Some(json) = read_optional(&path).map_err(Self::unusable(&path))? else { return Ok(None) };
+        let known = serde_json::from_slice(&json);
+        let broken = |error| Failure::new(format!("{} makes no sense: {error}", path.display()));
+        known.map(Some).map_err(broken)
+    }
+
+    /// The one that commands mean when they name none.
+    ///
+    /// # Errors
+    /// When the choice cannot be read.
+    pub fn selected(&self) -> Result<Option<String>, Failure> {
+        let path = self.directory.join("selected-master");
+        let text = read_optional(&path).map_err(Self::unusable(&path))?.unwrap_or_default();
+        let name = String::from_utf8_lossy(&text).trim().to_owned();
+        Ok(Some(name).filter(|name| !name.is_empty()))
+    }
+
+    /// Chooses the one that commands mean; `None` for the one of this machine.
+    ///
+    /// # Errors
+    /// When the choice cannot be written.
+    pub fn select(&self, name: Option<&str>) -> Result<(), Failure> {
+        make_private(&self.directory).map_err(Failure::new)?;
+        let path = self.directory.join("selected-master");
+        write_private(&path, name.unwrap_or_default().as_bytes(), false).map_err(Self::unusable(&path))
+    }
+
+    /// Stores a master that needs no key.
+    ///
+    /// # Errors
+    /// When the name is taken or no name, or nothing can be written.
+    pub fn add(&self, name: &str, known: &KnownMaster) -> Result<(), Failure> {
+        let name = checked(name)?;
+        if self.find(name.as_str())?.is_some() {
+            let text =
+                format!("there is a master {name} already; `sloth-runner master remove {name}` forgets it");
+            return Err(Failure::new(text));
+        }
+        self.write(&name, known, |_| Ok(()))
+    }
+
+    /// Stores a login, in the place of an older one to the same master.
+    ///
+    /// # Errors
+    /// When the name is another master's or no name, or nothing can be written.
+    pub fn put_login(
+        &self,
+        name: &str,
+        address: &str,
+        key: &Key,
+        login: &LoggedIn,
+    ) -> Result<KnownMaster, Failure> {
+        let name = checked(name)?;
+        let known = KnownMaster {
+            address: address.to_owned(),
+            operator: login.operator.clone(),
+            role: login.role.clone(),
+            ca_fingerprint: Fingerprint::of(&login.ca).to_string(),
+            key_fingerprint: key.fingerprint().to_string(),
+        };
+        if let Some(other) = self.find(name.as_str())?
+            && other.ca_fingerprint != known.ca_fingerprint
+        {
+            let text = format!(
+                "{name} is another master ({}); give this one another name with --name",
+                other.address
+            );
+            return Err(Failure::new(text));
+        }
+        self.write(&name, &known, |place| {
+            write_private(&place.join("operator.key"), key.to_pem().as_bytes(), true)?;
+            write_private(&place.join("operator.der"), &login.certificate, true)?;
+            write_private(&place.join("ca.der"), &login.ca, true)
+        })?;
+        Ok(known)
+    }
+
+    /// Whether a name could be stored, before anything that cannot be taken back is done under it.
+    ///
+    /// # Errors
+    /// When it is no name.
+    pub fn check_name(name: &str) -> Result<(), Failure> {
+        checked(name).map(drop)
+    }
+
+    fn write(
+        &self,
+        name: &AgentName,
+        known: &KnownMaster,
+        more: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> Result<(), Failure> {
+        let place = self.place(name.as_str());
+        make_private(&self.directory).map_err(Failure::new)?;
+        make_private(&place).map_err(Failure::new)?;
+        let json = serde_json::to_vec_pretty(known).map_err(Failure::new)?;
+        // The file by which the master is known comes last: without it there is no half of one.
+        more(&place)
+            .and_then(|()| write_private(&place.join("master.json"), &json, true))
+            .map_err(Self::unusable(&place))
+    }
+
+    /// Forgets a master: key, history and all.
+    ///
+    /// # Errors
+    /// When there is no such master, or it cannot be removed.
+    pub fn remove(&self, name: &str) -> Result<(), Failure> {
+        if self.find(name)?.is_none() {
+            return Err(self.unknown(name)?);
+        }
+        let place = self.place(name);
+        fs::remove_dir_all(&place).map_err(Self::unusable(&place))?;
+        if self.selected()?.as_deref() == Some(name) {
+            self.select(None)?;
+        }
+        Ok(())
+    }
+
+    /// What to say of a name that is not stored.
+    ///
+    /// # Errors
+    /// When the stored ones cannot be read.
+    pub fn unknown(&self, name: &str) -> Result<Failure, Failure> {
+        let all = self.all()?;
+        let names = || all.iter().map(|(name, _)| name.as_str());
+        let near = nearest(name, names());
+        let rest = if !near.is_empty() {
+            format!("did you mean {}?", near.join(" or "))
+        } else if all.is_empty() {
+            "none is stored; `sloth-runner login` adds one, and unix:PATH names a socket".to_owned()
+        } else {
+            format!("stored are {}", names().collect::<Vec<_>>().join(", "))
+        };
+        Ok(Failure::usage(format!("there is no master {name:?} here: {rest}")))
+    }
+
+    /// How to reach one of them.
+    fn address(&self, name: &str, known: &KnownMaster) -> Result<MasterAddress, Failure> {
+        if let Some(path) = known.address.strip_prefix("unix:") {
+            return Ok(MasterAddress::Socket(path.into()));
+        }
+        let (host, port) = parse_address(&known.address, None).map_err(Failure::new)?;
+        let place = self.place(name);
+        let read = |file: &str| -> Result<Vec<u8>, Failure> {
+            let path = place.join(file);
+            let text = format!("{} is missing; log in to {name} again", path.display());
+            read_optional(&path).map_err(Self::unusable(&path))?.ok_or_else(|| Failure::new(text))
+        };
+        let ca = CertificateDer::from(read("ca.der")?);
+        let chain = vec![CertificateDer::from(read("operator.der")?), ca.clone()];
+        read("operator.key")?;
+        let key = Key::load_or_generate(&place.join("operator.key")).map_err(Failure::new)?;
+        let own = Credentials { chain, key: key.to_der() };
+        let tls = tls::client(Some(own), Trust::Pinned(ca), ALPN_H2).map_err(Failure::new)?;
+        Ok(MasterAddress::Remote(Arc::new(RemoteMaster {
+            name: name.to_owned(),
+            host,
+            port,
+            tls: Arc::new(tls),
+        })))
+    }
+
+    /// A stored master by its name, or by its address.
+    fn resolve_named(&self, wanted: &str) -> Result<MasterAddress, Failure> {
+        if let Some(known) = self.find(wanted)? {
+            return self.address(wanted, &known);
+        }
+        let all = self.all()?;
+        match all.iter().find(|(_, known)| known.address == wanted) {
+            Some((name, known)) => self.address(name, known),
+            None if wanted.contains(':') => Err(Failure::usage(format!(
+                "nobody is logged in to {wanted} here: `sloth-runner master operator add NAME --role ROLE` on the master's machine prints a login string, `sloth-runner login` takes it"
+            ))),
+            None => Err(self.unknown(wanted)?),
+        }
+    }
+}
+
+/// Which master a command means: the one it names, else the selected one, else the one of this machine.
+///
+/// # Errors
+/// When it names one that is not known.
+pub fn resolve(to: &ToMaster) -> Result<MasterAddress, Failure> {
+    match &to.master {
+        Some(MasterName::Local) => Ok(MasterAddress::Local),
+        Some(MasterName::Socket(path)) => Ok(MasterAddress::Socket(path.clone())),
+        Some(MasterName::Named(name)) => Masters::open()?.resolve_named(name),
+        None => {
+            // A user without a home directory has no stored masters.
+            let Ok(masters) = Masters::open() else { return Ok(MasterAddress::Local) };
+            match masters.selected()? {
+                None => Ok(MasterAddress::Local),
+                Some(name) => match masters.find(&name)? {
+                    Some(known) => masters.address(&name, &known),
+                    None => Err(Failure::new(format!(
+                        "the selected master {name} is not stored any more; `sloth-runner master select` chooses another"
+                    ))),
+                },
+            }
+        }
+    }
+}
+
+/// A name for a directory of a login that is being made.
+#[must_use]
+pub fn default_name(hostname: &str, host: &str) -> String {
+    let short = hostname.split('.').next().unwrap_or_default();
+    [short, host]
+        .into_iter()
+        .find(|name| checked(name).is_ok())
+        .map_or_else(|| format!("master-{}", random::hex(&random::bytes::<2>())), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn masters() -> (tempfile::TempDir, Masters) {
+        let dir = tempfile::tempdir().unwrap();
+        let masters = Masters { directory: dir.path().join("client") };
+        (dir, masters)
+    }
+
+    fn socket() -> KnownMaster {
+        KnownMaster {
+            address: "unix:/run/x.sock".to_owned(),
+            operator: String::new(),
+            role: String::new(),
+            ca_fingerprint: String::new(),
+            key_fingerprint: String::new(),
+        }
+    }
+
+    #[test]
+    fn masters_are_stored_selected_and_forgotten() {
+        let (_dir, masters) = masters();
+        assert!(masters.all().unwrap().is_empty() && masters.selected().unwrap().is_none());
+        masters.add("prod", &socket()).unwrap();
+        assert!(masters.add("prod", &socket()).unwrap_err().message.contains("already"));
+        masters.select(Some("prod")).unwrap();
+        assert_eq!(masters.selected().unwrap().as_deref(), Some("prod"));
+        assert_eq!(masters.all().unwrap(), [("prod".to_owned(), socket())]);
+        assert!(
+            matches!(masters.resolve_named("prod"), Ok(MasterAddress::Socket(path)) if path == Path::new("/run/x.sock"))
+        );
+        let text = masters.resolve_named("prd").unwrap_err().message;
+        assert!(text.contains("did you mean prod?"), "{text}");
+        masters.remove("prod").unwrap();
+        assert!(masters.selected().unwrap().is_none(), "what is gone is not selected");
+    }
+
+    #[test]
+    fn a_name_is_never_a_path() {
+        let (_dir, masters) = masters();
+        for name in ["../x", "a/b", "", ".", "local"] {
+            assert!(masters.add(name, &socket()).is_err(), "{name:?}");
+        }
+        assert_eq!(masters.find("../../etc/passwd").unwrap(), None);
+    }
+}

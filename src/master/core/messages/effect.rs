@@ -1,0 +1,97 @@
+//! What goes out of the core.
+
+use std::time::Duration;
+
+use super::{Reply, ReplyTo, SessionId, WriteToken};
+use crate::{
+    domain::{
+        command::TaskSpec,
+        ids::{Incarnation, RunId, TaskId},
+        name::AgentName,
+        outcome::Outcome,
+        plan::Gate,
+        run::{Overflow, Task},
+    },
+    master::core::stored::{KnownTask, Write},
+};
+
+/// What goes out.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Write this in one transaction; answer with `Persisted` or `PersistFailed`.
+    Persist(WriteToken, Vec<Write>),
+    /// Answer somebody.
+    Reply(ReplyTo, Box<Reply>),
+    /// Attach a task on an agent's link.
+    Attach(Box<AttachOrder>),
+    /// The task's outcome is on the disk: its agent may forget it.
+    OutcomeStored(TaskId),
+    /// Stop a task.
+    Signal {
+        /// On which connection.
+        session: SessionId,
+        /// Which.
+        id: TaskId,
+        /// Who.
+        by: String,
+        /// TERM to KILL.
+        grace_ms: u32,
+    },
+    /// Look up in the store what an agent has and what is not live; answer with `LookedUp`.
+    LookUp(SessionId, AgentName, Vec<KnownTask>),
+    /// Ask an agent for a sign of life.
+    Ping(SessionId),
+    /// End an agent.
+    StopAgent {
+        /// On which connection.
+        session: SessionId,
+        /// How long its tasks may go on.
+        grace_ms: u32,
+    },
+    /// Close a connection.
+    CloseSession(SessionId),
+    /// Tell followers that a task is like this now.
+    Publish(RunId, Box<Task>),
+    /// Tell followers how a run's gate is now.
+    PublishGate(RunId, Gate),
+    /// Compare what a task printed with what others did; answer with `Compared`.
+    Compare {
+        /// Which.
+        id: TaskId,
+        /// How it ended.
+        outcome: Outcome,
+        /// With which, and how they ended.
+        accepted: Vec<(u32, Outcome)>,
+    },
+    /// Tell followers that a run has ended; nothing more is appended to its log.
+    RunEnded(RunId, u64),
+    /// Somebody's rights are others now: open connections ask again who they are.
+    OperatorsChanged,
+    /// A run's outcomes are all on the disk: nothing of it is needed in memory.
+    RunStored(RunId),
+}
+
+/// How to attach a task.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AttachOrder {
+    /// Which task.
+    pub id: TaskId,
+    /// On which connection.
+    pub session: SessionId,
+    /// Counts up.
+    pub attempt: u64,
+    /// What to start; `None` when nothing may be started.
+    pub spec: Option<TaskSpec>,
+    /// The life for which that holds.
+    pub incarnation: Incarnation,
+    /// The store's revision, which holds this task.
+    pub revision: (u64, u64),
+    /// How long to wait first, after attempts that came to nothing.
+    pub delay: Duration,
+    /// Most bytes of its output that are kept.
+    pub output_cap: u64,
+    /// What happens to more.
+    pub overflow: Overflow,
+    /// Nothing of its output is wanted.
+    pub discard: bool,
+}

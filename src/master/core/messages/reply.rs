@@ -1,0 +1,137 @@
+//! Answers of the core to whoever asked.
+
+use crate::{
+    domain::{
+        name::AgentName,
+        run::{LeftOut, Run},
+    },
+    master::core::{
+        stored::StoredOperator,
+        views::{AgentView, FleetNews, RunsNews, StatusView},
+    },
+    trust::{access::Role, fingerprint::Fingerprint},
+};
+
+/// Answers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// To `Enroll`: the key is known.
+    Enrolled,
+    /// To `Enroll`: the key waits.
+    EnrollPending {
+        /// Whether another key is known under the name.
+        key_changed: bool,
+    },
+    /// To `Enroll`: no.
+    EnrollRefused {
+        /// Why.
+        reason: String,
+        /// Whether asking again may help.
+        retry: bool,
+    },
+    /// To `Approve`.
+    Approved {
+        /// The key.
+        fingerprint: Fingerprint,
+        /// Whether another key was replaced.
+        replaced: bool,
+    },
+    /// To `Reject`, `Delete`, `Stop`: how many.
+    Count(u32),
+    /// To `Label`.
+    Labelled {
+        /// Whose labels were set.
+        agents: Vec<AgentName>,
+        /// Those that still have a removed key, since they bring it themselves.
+        still_brought: Vec<AgentName>,
+    },
+    /// To `CreateToken`: when it ends.
+    TokenCreated {
+        /// In milliseconds since the Unix epoch.
+        expires_ms: u64,
+    },
+    /// To `Drain`.
+    Drained {
+        /// Whose state is another one now.
+        agents: Vec<AgentName>,
+        /// Whose was this one before.
+        unchanged: Vec<AgentName>,
+        /// Tasks that still run on those that are drained.
+        running: u32,
+    },
+    /// To `Invite`: when the login ends.
+    Invited {
+        /// In milliseconds since the Unix epoch; 0 where there is none.
+        expires_ms: u64,
+    },
+    /// To `ListOperators`.
+    Operators(Vec<StoredOperator>),
+    /// To `LogIn`.
+    LoggedIn {
+        /// The operator.
+        name: AgentName,
+        /// What it may do.
+        role: Role,
+    },
+    /// To `Identify`: name and role of an operator.
+    Identified(Option<(String, Role)>),
+    /// To `ListAgents`.
+    Agents(Vec<AgentView>),
+    /// To `WatchFleet`.
+    Fleet(Box<FleetNews>),
+    /// To `WatchRuns`.
+    Runs(RunsNews),
+    /// To `Status`.
+    Status(StatusView),
+    /// To `SessionOpened`: yes; the store's epoch and revision.
+    Welcome(u64, u64),
+    /// To `SessionOpened`: no.
+    SessionRefused(SessionRefusal, String),
+    /// To `StartRun` and `FindRun`: a run that is live.
+    Live(Box<Run>),
+    /// To `FindRun`: not in memory. To `StartRun`: it has ended long since.
+    NotLive,
+    /// To `StartRun`: what was shown is no longer true.
+    TargetChanged {
+        /// Agents that are gone or have a new key.
+        gone: Vec<LeftOut>,
+        /// New matches.
+        more: Vec<String>,
+    },
+    /// To `Cancel`.
+    Cancelled {
+        /// Tasks that were told.
+        told: u32,
+        /// Tasks whose agent has no contact.
+        stored: u32,
+        /// The run's number.
+        number: u64,
+    },
+    /// To `Promote`.
+    Promoted {
+        /// The run's number.
+        number: u64,
+        /// The batch that is open, from 1.
+        batch: u32,
+    },
+    /// To `StopRun`.
+    RunStopped {
+        /// The run's number.
+        number: u64,
+        /// Tasks that were not started, and are not any more.
+        skipped: u32,
+    },
+    /// To anything: no, for this reason.
+    Refused(String),
+    /// To anything: there is no such thing.
+    NotFound(String),
+}
+
+/// Why a session is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionRefusal {
+    /// The key is not in the registry.
+    UnknownKey,
+    /// Another agent with this key answers.
+    Duplicate,
+}

@@ -1,0 +1,175 @@
+//! Who may talk to the master: operators, their logins and keys, and what revoking them ends.
+//!
+//! Asked at every connection, so this is the revocation list too. Knows neither certificates nor sockets.
+
+use super::{
+    Core, Parked, audit,
+    messages::{Effect, Now, Reply, ReplyTo, Who},
+    stored::{StoredLogin, StoredOperator, Write},
+};
+use crate::{
+    domain::name::{AgentName, nearest},
+    trust::{access::Role, fingerprint::Fingerprint},
+};
+
+/// Keys of one operator: the machines on which a person works.
+const MOST_KEYS: usize = 20;
+
+/// Somebody is to be known, or to get another login.
+#[derive(Clone, Debug)]
+pub struct Invitation {
+    /// Under which name.
+    pub name: AgentName,
+    /// As what; `None` for one that is known.
+    pub role: Option<Role>,
+    /// The user of this machine that it is; empty for none, and then there is a login.
+    pub unix_user: String,
+    /// The hash of the login's secret, and how long it holds.
+    pub login: Option<(String, u64)>,
+}
+
+impl Core {
+    /// Who a connection's identity is, and what it may do.
+    pub(super) fn identify(&self, who: &Who) -> Option<(String, Role)> {
+        let known = match who {
+            Who::Key(name, key) => self.operators.get(name).filter(|operator| operator.keys.contains(key)),
+            Who::UnixUser(user) => self.operators.values().find(|operator| operator.unix_user == *user),
+        };
+        let known = known.filter(|operator| !operator.is_revoked)?;
+        Some((known.name.to_string(), known.role))
+    }
+
+    pub(super) fn on_invite(&mut self, asked: Invitation, by: &str, reply: ReplyTo, now: Now) {
+        let known = self.operators.get(&asked.name).filter(|known| !known.is_revoked);
+        let refusal = match (known, asked.role) {
+            (Some(known), Some(_)) => Some(format!(
+                "{} is an operator already ({}); `sloth-runner master operator login {}` gives it another login",
+                known.name,
+                known.role.word(),
+                known.name
+            )),
+            (Some(known), None) if !known.unix_user.is_empty() => Some(format!(
+                "{} is the user {} of the master's machine, and needs no login",
+                known.name, known.unix_user
+            )),
+            (None, None) => Some(self.no_such_operator(&asked.name)),
+            _ => None,
+        };
+        if let Some(refusal) = refusal {
+            return self.reply(reply, Reply::Refused(refusal));
+        }
+        let same_user = |other: &&StoredOperator| {
+            !other.is_revoked && other.unix_user == asked.unix_user && other.name != asked.name
+        };
+        if !asked.unix_user.is_empty()
+            && let Some(other) = self.operators.values().find(same_user)
+        {
+            let text = format!("the user {} is the operator {} already", asked.unix_user, other.name);
+            return self.reply(reply, Reply::Refused(text));
+        }
+        let login = asked.login.map(|(hash, ttl_ms)| StoredLogin {
+            hash,
+            expires_ms: now.unix_ms.saturating_add(ttl_ms),
+            used_by: None,
+        });
+        let expires_ms = login.as_ref().map_or(0, |login| login.expires_ms);
+        let operator = match (known, asked.role) {
+            (Some(known), _) => StoredOperator { login, ..known.clone() },
+            (None, role) => StoredOperator {
+                name: asked.name.clone(),
+                role: role.unwrap_or(Role::Viewer),
+                unix_user: asked.unix_user,
+                keys: Vec::new(),
+                login,
+                added_ms: now.unix_ms,
+                added_by: by.to_owned(),
+                logged_in_ms: 0,
+                is_revoked: false,
+            },
+        };
+        let detail = if operator.unix_user.is_empty() {
+            operator.role.word().to_owned()
+        } else {
+            format!("{}, user {}", operator.role.word(), operator.unix_user)
+        };
+        let writes = vec![audit(now, by, "invite operator", operator.name.as_str(), detail)];
+        let answer = Reply::Invited { expires_ms };
+        self.put_operator(operator, writes, Parked::Reply(reply, Box::new(answer)));
+    }
+
+    /// Writes an operator down, and lets open connections ask again who they are.
+    fn put_operator(&mut self, operator: StoredOperator, mut writes: Vec<Write>, parked: Parked) {
+        writes.push(Write::PutOperator(operator.clone()));
+        self.operators.insert(operator.name.clone(), operator);
+        self.effects.push(Effect::OperatorsChanged);
+        self.persist(writes, parked);
+    }
+
+    /// A key wants to be an operator's, by a login's secret.
+    pub(super) fn on_log_in(&mut self, hash: &str, key: Fingerprint, reply: ReplyTo, now: Now) {
+        let has_login =
+            |operator: &&StoredOperator| operator.login.as_ref().is_some_and(|login| login.hash == hash);
+        let another = "ask for another: `sloth-runner master operator login NAME` on the master's machine";
+        let Some(operator) = self.operators.values().find(has_login) else {
+            return self.refuse_login(reply, format!("the login string is not known here; {another}"));
+        };
+        let mut operator = operator.clone();
+        let Some(login) = operator.login.as_mut() else { return };
+        if operator.is_revoked {
+            return self.refuse_login(reply, format!("{} was revoked", operator.name));
+        }
+        match login.used_by {
+            // The same wish again, after a lost answer.
+            Some(used_by) if used_by == key => {
+                let (name, role) = (operator.name, operator.role);
+                return self.reply(reply, Reply::LoggedIn { name, role });
+            }
+            Some(_) => {
+                return self.refuse_login(reply, format!("the login string was used already; {another}"));
+            }
+            None if login.expires_ms <= now.unix_ms => {
+                return self.refuse_login(reply, format!("the login string has expired; {another}"));
+            }
+            None => {}
+        }
+        if operator.keys.len() >= MOST_KEYS {
+            let text =
+                format!("{} has logged in on {MOST_KEYS} machines; revoke it and begin anew", operator.name);
+            return self.refuse_login(reply, text);
+        }
+        login.used_by = Some(key);
+        operator.keys.push(key);
+        operator.logged_in_ms = now.unix_ms;
+        let (name, role) = (operator.name.clone(), operator.role);
+        let writes = vec![audit(now, name.as_str(), "log in", name.as_str(), format!("key {key}"))];
+        self.put_operator(operator, writes, Parked::Reply(reply, Box::new(Reply::LoggedIn { name, role })));
+    }
+
+    fn refuse_login(&mut self, reply: ReplyTo, reason: String) {
+        self.refused_strangers += 1;
+        self.reply(reply, Reply::Refused(reason));
+    }
+
+    pub(super) fn on_revoke(&mut self, name: &AgentName, by: &str, reply: ReplyTo, now: Now) {
+        let Some(operator) = self.operators.get(name).filter(|operator| !operator.is_revoked) else {
+            let text = self.no_such_operator(name);
+            return self.reply(reply, Reply::NotFound(text));
+        };
+        let keys = u32::try_from(operator.keys.len()).unwrap_or(u32::MAX);
+        let revoked = StoredOperator { is_revoked: true, keys: Vec::new(), login: None, ..operator.clone() };
+        let writes = vec![audit(now, by, "revoke operator", name.as_str(), format!("{keys} keys"))];
+        self.put_operator(revoked, writes, Parked::Reply(reply, Box::new(Reply::Count(keys))));
+    }
+
+    fn no_such_operator(&self, name: &AgentName) -> String {
+        if self.operators.contains_key(name) {
+            return format!(
+                "{name} was revoked; `sloth-runner master operator add {name} --role ROLE` lets it in again"
+            );
+        }
+        match nearest(name.as_str(), self.operators.keys().map(AgentName::as_str)).as_slice() {
+            [] => format!("there is no operator {name}; `sloth-runner master operator list` shows all"),
+            near => format!("there is no operator {name}; did you mean {}?", near.join(" or ")),
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Logging in: an operator's key becomes known to a master by a login string, once.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use rustls::pki_types::CertificateDer;
+
+use super::{
+    PROTOCOL,
+    channel::Channel,
+    connect::{DEADLINE, DialError},
+    proto::{self, enrollment_service_client::EnrollmentServiceClient, log_in_response::Kind},
+    status::CallError,
+    stranger::introduce,
+};
+use crate::{
+    sys::socket::{parse_address, shown_address},
+    trust::{
+        identity::Identity,
+        key::{Key, KeyError, key_fingerprint},
+        token::Token,
+        verify::Trust,
+    },
+};
+
+/// How often a login is asked for again whose answer was lost: its secret is good for this key only.
+const TRIES: u32 = 3;
+/// Pause before the next try.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What an operator is handed: a secret, the CA to believe in, and where the master is. `TOKEN@HOST:PORT`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoginString {
+    /// Secret and CA.
+    pub token: Token,
+    /// Host name or address, without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+/// Text that is no login string.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "that is not a login string; `sloth-runner master operator add NAME --role ROLE` on the master's machine prints one"
+)]
+pub struct InvalidLogin;
+
+impl FromStr for LoginString {
+    type Err = InvalidLogin;
+
+    fn from_str(text: &str) -> Result<Self, InvalidLogin> {
+        let (token, address) = text.trim().split_once('@').ok_or(InvalidLogin)?;
+        let (host, port) = parse_address(address, None).map_err(|_| InvalidLogin)?;
+        Ok(Self { token: token.parse().map_err(|_| InvalidLogin)?, host, port })
+    }
+}
+
+impl fmt::Display for LoginString {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.token, shown_address(&self.host, self.port))
+    }
+}
+
+/// An operator's identity, as a master gave it.
+#[derive(Debug)]
+pub struct LoggedIn {
+    /// The operator's certificate.
+    pub certificate: CertificateDer<'static>,
+    /// The master's CA.
+    pub ca: CertificateDer<'static>,
+    /// The operator's name.
+    pub operator: String,
+    /// Its role, in a word.
+    pub role: String,
+    /// The master's host name.
+    pub hostname: String,
+}
+
+/// Why nobody is logged in.
+#[derive(Debug, thiserror::Error)]
+pub enum LoginError {
+    /// The master cannot be reached.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// The call failed.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The master will not have this login.
+    #[error("the master refuses the login: {0}")]
+    Refused(String),
+    /// The key or the certificate.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The answer is none.
+    #[error("the master's certificate is not for this key; is the version the same?")]
+    NotForUs,
+}
+
+/// Makes a key an operator's.
+///
+/// # Errors
+/// See [`LoginError`].
+pub async fn log_in(login: &LoginString, key: &Key) -> Result<LoggedIn, LoginError> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let introduced = introduce(&login.host, login.port, Trust::Fingerprint(login.token.ca)).await?;
+        let request = proto::LogInRequest {
+            protocol: Some(PROTOCOL),
+            secret: login.token.secret.clone(),
+            certificate_request: key.certificate_request()?.into(),
+        };
+        let mut client = EnrollmentServiceClient::with_origin(introduced.channel, Channel::origin());
+        let answer = match tokio::time::timeout(DEADLINE, client.log_in(request)).await {
+            Ok(answer) => answer.map_err(CallError::from),
+            Err(_) => Err(CallError::Disconnected(": no answer within 10 s".to_owned())),
+        };
+        let told = match answer {
+            Ok(answer) => answer.into_inner(),
+            Err(error) if error.is_broken_connection() && tries < TRIES => {
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        return match told.kind {
+            Some(Kind::LoggedIn(told)) => accept(told, introduced.ca, key),
+            Some(Kind::Refused(reason)) => Err(LoginError::Refused(reason)),
+            None => Err(LoginError::NotForUs),
+        };
+    }
+}
+
+/// Checks that the certificate is for this key and this operator.
+fn accept(told: proto::LoggedIn, ca: CertificateDer<'static>, key: &Key) -> Result<LoggedIn, LoginError> {
+    let certificate = CertificateDer::from(told.certificate.to_vec());
+    let is_ours = key_fingerprint(&certificate) == Some(key.fingerprint())
+        && told.ca_certificate.as_ref() == ca.as_ref()
+        && matches!(Identity::of(&certificate), Ok((_, Identity::Operator(name))) if *name.as_str() == told.operator);
+    if !is_ours {
+        return Err(LoginError::NotForUs);
+    }
+    Ok(LoggedIn { certificate, ca, operator: told.operator, role: told.role, hostname: told.hostname })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trust::fingerprint::Fingerprint;
+
+    #[test]
+    fn login_strings_survive_text() {
+        let token = Token::generate(Fingerprint::of(b"ca"));
+        for (host, port) in [("prod.example", 50053), ("2001:db8::1", 1)] {
+            let login = LoginString { token: token.clone(), host: host.to_owned(), port };
+            assert_eq!(login.to_string().parse(), Ok(login));
+        }
+        for bad in ["", "@", "x@host:1", &format!("{token}"), &format!("{token}@host")] {
+            assert_eq!(bad.parse::<LoginString>(), Err(InvalidLogin), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Calling a master without an identity: to ask for one. Knows not who asks.
+
+use std::sync::Arc;
+
+use rustls::pki_types::CertificateDer;
+
+use super::{
+    channel::Channel,
+    connect::{DialError, dial},
+};
+use crate::trust::{tls, verify::Trust};
+
+/// A connection that was made without an identity.
+#[derive(Debug)]
+pub struct Introduced {
+    /// For calls.
+    pub channel: Channel,
+    /// The certificate of the master's CA, which `trust` let pass.
+    pub ca: CertificateDer<'static>,
+}
+
+/// Dials a master as a stranger, and makes sure that it is one.
+///
+/// # Errors
+/// When it cannot be reached, or is not what `trust` allows.
+pub async fn introduce(host: &str, port: u16, trust: Trust) -> Result<Introduced, DialError> {
+    let address = crate::sys::socket::shown_address(host, port);
+    let handshake = |reason: String| DialError::Handshake { address: address.clone(), reason };
+    let config = tls::client(None, trust, tls::ALPN_H2).map_err(|error| handshake(error.to_string()))?;
+    let dialled = dial(host, port, Arc::new(config), tls::server_name("master")).await?;
+    dialled.expect_master()?;
+    let ca = dialled.chain.last().cloned().ok_or_else(|| handshake("no CA came along".into()))?;
+    let (channel, connection) =
+        Channel::handshake(dialled.stream).await.map_err(|error| handshake(error.to_string()))?;
+    // Ends with the channel.
+    tokio::spawn(connection);
+    Ok(Introduced { channel, ca })
+}
