@@ -248,6 +248,7 @@ impl World {
                 working_directory: None,
                 timeout_ms: None,
                 kill_grace_ms: 1,
+                input: sloth_runner::domain::input::StandardInput::Nothing,
             };
             let known = KnownTask { id: task(), spec, started_ms: 1 };
             self.step(Input::InventoryTold(self.session, vec![known]));

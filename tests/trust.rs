@@ -117,7 +117,7 @@ fn identity_of(kind: &str, name: &str) -> Identity {
 
 fn expected_on_master(caller: &str, method: &str) -> Verdict {
     let looks = ["GetStatus", "ListAgents", "FollowRun", "ListRuns", "WatchRun", "WatchAgents", "WatchRuns"];
-    let works = ["StartRun", "CancelRun", "PromoteRun", "StopRun", "RerunRun", "DrainAgents"];
+    let works = ["StartRun", "CancelRun", "PromoteRun", "StopRun", "RerunRun", "DrainAgents", "SendInput"];
     let name = method.rsplit('/').next().unwrap();
     let is_control = method.contains("ControlService");
     let served = match caller {

@@ -27,7 +27,7 @@ use crate::{
     },
     wire::{
         InvalidMessage,
-        command::task_id,
+        command::{task_id, window_size},
         proto::{self, attach_request, attach_response::Kind},
     },
 };
@@ -189,7 +189,9 @@ impl Attach {
     async fn stream(&mut self, id: TaskId, open: &proto::Open) -> Result<(), End> {
         let layout = Arc::clone(&self.agent.layout);
         let task = layout.task(id);
-        let started = record_of(&task)?.map_or(0, |record| record.started_boottime_ns);
+        let record = record_of(&task)?;
+        let is_wanted = record.as_ref().is_some_and(|record| record.spec.input.is_fed());
+        let started = record.map_or(0, |record| record.started_boottime_ns);
         let elapsed_ns = boottime_ns()?.saturating_sub(started);
         self.send(Kind::Started(proto::TaskStarted { elapsed_ns })).await?;
         let mut streaming = SpoolStream {
@@ -199,6 +201,7 @@ impl Attach {
             spooled: open.from_offset,
             ending: None,
             waits: false,
+            feeding: Feeding { is_wanted, ..Feeding::default() },
             task,
         };
         streaming.acknowledge(open.from_offset).await?;
@@ -209,6 +212,10 @@ impl Attach {
                 match &streaming.ending {
                     Some(ending) => streaming.spooled = ending.end_offset,
                     None => streaming.process = TaskProcess::connect(&streaming.task),
+                }
+                if streaming.ending.is_none() && streaming.feeding.has_begun {
+                    // What was on its way to the command is gone, and is asked for again on another Attach.
+                    return Err(io::Error::other("lost the task's process while it was fed").into());
                 }
                 if streaming.ending.is_none() && streaming.process.is_none() {
                     // It lives, but takes no connection just now.
@@ -238,6 +245,7 @@ impl Attach {
             }
             streaming.ask().await;
             let may_read = streaming.may_read();
+            let is_asked = (streaming.waits && !may_read) || streaming.feeding.is_asked;
             tokio::select! {
                 biased;
                 request = self.request() => match request? {
@@ -247,10 +255,28 @@ impl Attach {
                     attach_request::Kind::Acknowledge(acknowledge) => {
                         streaming.acknowledge(acknowledge.offset).await?;
                     }
+                    attach_request::Kind::Stdin(stdin) => {
+                        if let Some(process) = &mut streaming.process {
+                            streaming.feeding.has_begun = true;
+                            // A process that is gone reads no more, and says how it ended.
+                            let _ = process.feed(stdin.offset, &stdin.data, stdin.eof).await;
+                        }
+                    }
+                    attach_request::Kind::WindowSize(size) => {
+                        let (rows, columns) = window_size(&size);
+                        if let Some(process) = &mut streaming.process {
+                            let _ = process.say(&TaskRequest::Resize { rows, columns }).await;
+                        }
+                    }
                     _ => {}
                 },
-                reply = next_of(&mut streaming.process), if !may_read && streaming.waits => {
-                    streaming.heard(reply);
+                reply = next_of(&mut streaming.process), if is_asked => {
+                    if let Some(TaskReply::InputTaken { offset, over }) = reply {
+                        streaming.feeding.is_asked = false;
+                        self.send(Kind::InputTaken(proto::InputTaken { offset, over })).await?;
+                    } else {
+                        streaming.heard(reply);
+                    }
                 }
                 () = std::future::ready(()), if may_read => {}
             }
@@ -278,6 +304,18 @@ struct SpoolStream {
     ending: Option<TaskEnding>,
     /// An answer of the process is due.
     waits: bool,
+    feeding: Feeding,
+}
+
+/// What an Attach has to do with its command's input.
+#[derive(Clone, Copy, Debug, Default)]
+struct Feeding {
+    /// The command reads what an operator sends.
+    is_wanted: bool,
+    /// The process was asked to say how far it has read.
+    is_asked: bool,
+    /// Input was given to the process on this connection.
+    has_begun: bool,
 }
 
 impl SpoolStream {
@@ -287,6 +325,12 @@ impl SpoolStream {
 
     /// Asks the process to say when there is more than was read, once.
     async fn ask(&mut self) {
+        if let (true, false, Some(process)) =
+            (self.feeding.is_wanted, self.feeding.is_asked, &mut self.process)
+        {
+            let _ = process.say(&TaskRequest::WatchInput).await;
+            self.feeding.is_asked = true;
+        }
         if self.waits || self.ending.is_some() || self.spooled > self.reader.offset() {
             return;
         }
@@ -299,11 +343,15 @@ impl SpoolStream {
     }
 
     fn heard(&mut self, reply: Option<TaskReply>) {
-        self.waits = false;
         match reply {
+            Some(TaskReply::InputTaken { .. }) => return,
             Some(TaskReply::Spooled { end }) => self.spooled = end,
-            Some(TaskReply::Ended) | None => self.process = None,
+            Some(TaskReply::Ended) | None => {
+                self.process = None;
+                self.feeding.is_asked = false;
+            }
         }
+        self.waits = false;
     }
 
     async fn acknowledge(&mut self, offset: u64) -> io::Result<()> {

@@ -197,6 +197,16 @@ impl TaskProcess {
         self.write.write_all(&line(request)).await
     }
 
+    /// Gives it bytes for the command's standard input.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub async fn feed(&mut self, offset: u64, data: &[u8], is_last: bool) -> io::Result<()> {
+        let request = TaskRequest::Input { offset, length: data.len(), is_last };
+        self.write.write_all(&line(&request)).await?;
+        self.write.write_all(data).await
+    }
+
     /// The next thing it says; `None` when it is gone. May be dropped and called again.
     pub async fn next(&mut self) -> Option<TaskReply> {
         let mut chunk = [0; 1024];

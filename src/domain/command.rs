@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::input::StandardInput;
+
 /// Linux' limit for one argument of a new process, in bytes, with its terminating NUL (`MAX_ARG_STRLEN`).
 pub const MAX_ARGUMENT: usize = 128 * 1024;
 
@@ -178,6 +180,9 @@ pub struct TaskSpec {
     pub timeout_ms: Option<u64>,
     /// Time between TERM and KILL in milliseconds.
     pub kill_grace_ms: u32,
+    /// What it reads.
+    #[serde(default)]
+    pub input: StandardInput,
 }
 
 /// Time between TERM and KILL unless an operator says otherwise.

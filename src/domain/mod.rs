@@ -8,6 +8,7 @@ pub mod digest;
 pub mod frame;
 pub mod groups;
 pub mod ids;
+pub mod input;
 pub mod name;
 pub mod outcome;
 pub mod plan;

@@ -6,6 +6,7 @@ use super::{
     command::{Command, Variable},
     groups::mask::Masks,
     ids::RunId,
+    input::StandardInput,
     name::AgentName,
     outcome::Outcome,
     plan::{Gate, Plan},
@@ -256,6 +257,9 @@ pub struct RunOptions {
     /// Most bytes of a task's output that are kept; the master's own limit where that is less, or nothing is said.
     #[serde(default)]
     pub output_cap: Option<u64>,
+    /// What the command reads; only a run on one plain name is fed.
+    #[serde(default)]
+    pub input: StandardInput,
 }
 
 /// What happens when a task prints more than is kept of it. Its beginning and its newest part always are.

@@ -11,7 +11,9 @@ use tonic::Streaming;
 
 use super::{
     actor::Handle,
+    cap::{Cap, Newest},
     core::messages::{AttachOrder, Input},
+    input::{InputRoad, Inputs},
     links::Links,
     output_log::{
         OutputLogs, RunLog,
@@ -21,7 +23,7 @@ use super::{
 use crate::{
     domain::{
         frame::Frame,
-        ids::{Incarnation, TaskId},
+        ids::{Incarnation, RunReference, TaskId},
         outcome::Outcome,
         run::Overflow,
     },
@@ -36,6 +38,8 @@ use crate::{
 const REQUESTS: usize = 8;
 /// How far the log of a run may be ahead of a client at whose pace its commands go.
 const PACE_WINDOW: u64 = 64 * 1024 * 1024;
+/// How often it is looked whether a command is still fed.
+const LOOK_FOR_FEEDER: Duration = Duration::from_secs(5);
 /// An offset that no output reaches: an agent that is asked for what follows it sends nothing.
 const BEYOND: u64 = 1 << 62;
 /// How often a log that cannot be written is tried again.
@@ -53,6 +57,8 @@ pub struct Context {
     pub logs: OutputLogs,
     /// How far agents may send ahead of the disk.
     pub budget: Budget,
+    /// What commands are fed.
+    pub inputs: Inputs,
     /// Notified when the task's outcome is on the disk.
     pub stored: Arc<Notify>,
     /// Ends with the agent's connection.
@@ -138,6 +144,8 @@ async fn follow(context: Context, order: AttachOrder) -> Lost {
         waiting: VecDeque::new(),
         share,
         log,
+        input: order.is_fed.then(|| context.inputs.of(order.id)),
+        has_input_word: false,
         context,
     };
     match attached.run(order).await {
@@ -164,6 +172,10 @@ struct Attached {
     newest: Newest,
     /// Where the client is at whose pace the command goes.
     slowest: watch::Receiver<Option<u64>>,
+    /// Where what an operator feeds the command comes from.
+    input: Option<Arc<InputRoad>>,
+    /// The agent has said how far the command has read.
+    has_input_word: bool,
     /// Positions in the log, and the task's offsets that are safe once they are synced.
     waiting: VecDeque<(u64, u64)>,
 }
@@ -188,6 +200,8 @@ impl Attached {
         say(&requests, attach_request::Kind::Open(open)).await?;
         let mut client = self.context.links.pick().await;
         let mut answers = client.attach(ReceiverStream::new(outgoing)).await?.into_inner();
+        let mut looks = tokio::time::interval(LOOK_FOR_FEEDER);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 answer = answers.message() => {
@@ -203,8 +217,21 @@ impl Attached {
                     self.acknowledge(&requests).await?;
                 }
                 _ = self.slowest.changed(), if self.is_over_cap() => self.acknowledge(&requests).await?,
+                _ = looks.tick(), if self.input.is_some() => self.look_for_feeder().await,
             }
         }
+    }
+
+    /// Hangs up on a command that waits for input which nobody sends any more.
+    async fn look_for_feeder(&mut self) {
+        if !self.input.as_ref().is_some_and(|input| input.is_abandoned()) {
+            return;
+        }
+        self.input = None;
+        tracing::info!(task = %self.id, "hung up: nobody feeds the command any more");
+        let (run, tasks) = (RunReference::Id(self.id.run), vec![self.id.index]);
+        let by = "hang-up: nobody fed its input for a minute".to_owned();
+        let _ = self.context.handle.ask(move |reply| Input::Cancel { run, tasks, by, reply }).await;
     }
 
     /// Whether the task has printed more than its beginning that is always kept.
@@ -228,6 +255,16 @@ impl Attached {
                 let elapsed_ms = started.elapsed_ns / 1_000_000;
                 let (id, attempt) = (self.id, self.attempt);
                 self.context.handle.tell(Input::TaskStarted { id, attempt, elapsed_ms }).await;
+                Ok(())
+            }
+            attach_response::Kind::InputTaken(taken) => {
+                if let Some(input) = &self.input {
+                    let is_first = !std::mem::replace(&mut self.has_input_word, true);
+                    if is_first {
+                        input.attach(requests.clone());
+                    }
+                    input.taken(&taken, is_first);
+                }
                 Ok(())
             }
             attach_response::Kind::Output(output) => {
@@ -399,55 +436,6 @@ impl Attached {
         // The stream's end says that the agent has taken it.
         while let Ok(Some(_)) = answers.message().await {}
         Err(Lost::Done)
-    }
-}
-
-/// What of a task's output is kept.
-#[derive(Clone, Copy, Debug)]
-struct Cap {
-    bytes: u64,
-    overflow: Overflow,
-    /// Everything before this offset is kept.
-    beginning: u64,
-}
-
-impl Cap {
-    fn new(bytes: u64, overflow: Overflow) -> Self {
-        let newest = match overflow {
-            Overflow::Block => bytes / 2,
-            Overflow::Gap => NEWEST.min(bytes / 2),
-        };
-        Self { bytes, overflow, beginning: bytes - newest }
-    }
-}
-
-/// Most bytes of a task's newest output that are held in memory.
-const NEWEST: u64 = 256 * 1024;
-
-/// The newest frames of a task that prints more than is kept.
-#[derive(Debug, Default)]
-struct Newest {
-    frames: VecDeque<Frame>,
-    bytes: u64,
-}
-
-impl Newest {
-    /// Holds a frame; the end of what had to go for it.
-    fn push(&mut self, frame: Frame) -> Option<u64> {
-        self.bytes += frame.data.len() as u64;
-        self.frames.push_back(frame);
-        let mut gone = None;
-        while self.bytes > NEWEST && self.frames.len() > 1 {
-            let frame = self.frames.pop_front()?;
-            self.bytes -= frame.data.len() as u64;
-            gone = Some(frame.end());
-        }
-        gone
-    }
-
-    fn take(&mut self) -> VecDeque<Frame> {
-        self.bytes = 0;
-        std::mem::take(&mut self.frames)
     }
 }
 

@@ -3,9 +3,11 @@
 //! Must not know an agent's insides, the terminal or the command line.
 
 pub mod actor;
+mod cap;
 pub mod compare;
 pub mod core;
 pub mod dispatch;
+pub mod input;
 pub mod journal;
 pub mod links;
 pub mod listen;

@@ -16,6 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use super::{
     actor::{Actor, Handle, now_since},
     core::{Core, Policy, Remembered, messages::Input},
+    input::Inputs,
     listen::{Port, accept_local},
     output_log::OutputLogs,
     retention::{self, Retention},
@@ -179,12 +180,14 @@ impl Server {
         let policy = Policy { enroll_any: self.config.enroll_any, output_cap: self.config.output_cap };
         let core = Core::new(policy, self.remembered, now_since(started));
         let connection = self.connection;
+        let inputs = Inputs::default();
         let (actor, handle) = Actor::new(
             core,
             started,
             move |written| StoreWriter::start(connection, written),
             self.store.clone(),
             logs.clone(),
+            inputs.clone(),
             shutdown.clone(),
         )
         .map_err(|error| internal(&error))?;
@@ -200,6 +203,7 @@ impl Server {
             handle: handle.clone(),
             store: self.store,
             logs,
+            inputs,
             authority: Arc::clone(&self.authority),
             shutdown: shutdown.clone(),
             started,

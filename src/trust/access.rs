@@ -91,6 +91,7 @@ const TABLE: &[(&str, Need)] = &[
     ("/sloth.v1.ControlService/WatchRuns", Need::Role(Role::Viewer)),
     ("/sloth.v1.ControlService/ListRuns", Need::Role(Role::Viewer)),
     ("/sloth.v1.ControlService/StartRun", Need::Role(Role::Operator)),
+    ("/sloth.v1.ControlService/SendInput", Need::Role(Role::Operator)),
     ("/sloth.v1.ControlService/CancelRun", Need::Role(Role::Operator)),
     ("/sloth.v1.ControlService/RerunRun", Need::Role(Role::Operator)),
     ("/sloth.v1.ControlService/DeleteRun", Need::Role(Role::Admin)),

@@ -226,6 +226,8 @@ pub enum Cmd {
     DrainAgents(String, Option<String>),
     /// Forget agents.
     DeleteAgents(Vec<String>),
+    /// Open a shell on an agent.
+    Shell(AgentName),
     /// Make a join line for another machine.
     MakeJoinLine,
     /// Put text on the clipboard; say what it is.

@@ -39,6 +39,8 @@ pub struct Settings {
     pub read_only: bool,
     /// A person gave the master its name, which is shown in place of its host's.
     pub is_named: bool,
+    /// How another client of this program is told of the same master: its `--master`.
+    pub master_argument: String,
     /// The bell rings when a run of one's own ends that took long.
     pub bell: bool,
     /// Reads the options line.
@@ -57,6 +59,7 @@ impl Default for Settings {
             mouse: false,
             read_only: false,
             is_named: false,
+            master_argument: "local".to_owned(),
             bell: true,
             read_options: |_| Ok(RunOptions::default()),
             log: String::new(),

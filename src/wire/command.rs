@@ -1,9 +1,13 @@
 //! Commands, options and task specifications on the wire.
 
-use super::{InvalidMessage, proto};
+use super::{
+    InvalidMessage,
+    proto::{self, standard_input},
+};
 use crate::domain::{
     command::{Bytes, Command, TaskSpec, Variable},
     ids::{RunId, RunReference, TaskId},
+    input::{StandardInput, Terminal},
     run::{Overflow, RunOptions},
 };
 
@@ -41,6 +45,36 @@ fn optional_bytes(bytes: bytes::Bytes) -> Option<Bytes> {
     (!bytes.is_empty()).then(|| Bytes(bytes.into()))
 }
 
+fn input_out(input: StandardInput) -> Option<proto::StandardInput> {
+    let kind = match input {
+        StandardInput::Nothing => return None,
+        StandardInput::Stream => standard_input::Kind::Stream(proto::InputStream {}),
+        StandardInput::Terminal(Terminal { kind, rows, columns }) => {
+            let size = proto::WindowSize { rows: rows.into(), columns: columns.into() };
+            standard_input::Kind::Terminal(proto::Terminal { kind, size: Some(size) })
+        }
+    };
+    Some(proto::StandardInput { kind: Some(kind) })
+}
+
+fn input_in(input: Option<proto::StandardInput>) -> StandardInput {
+    match input.and_then(|input| input.kind) {
+        None => StandardInput::Nothing,
+        Some(standard_input::Kind::Stream(_)) => StandardInput::Stream,
+        Some(standard_input::Kind::Terminal(terminal)) => {
+            let (rows, columns) = terminal.size.as_ref().map_or((24, 80), window_size);
+            StandardInput::Terminal(Terminal { kind: terminal.kind, rows, columns })
+        }
+    }
+}
+
+/// Rows and columns.
+#[must_use]
+pub fn window_size(size: &proto::WindowSize) -> (u16, u16) {
+    let cells = |count: u32| u16::try_from(count).unwrap_or(u16::MAX);
+    (cells(size.rows), cells(size.columns))
+}
+
 impl From<RunOptions> for proto::RunOptions {
     fn from(options: RunOptions) -> Self {
         Self {
@@ -57,6 +91,7 @@ impl From<RunOptions> for proto::RunOptions {
             .into(),
             output_cap: options.output_cap.unwrap_or(0),
             plan: Some(options.plan.into()),
+            input: input_out(options.input),
         }
     }
 }
@@ -81,6 +116,7 @@ impl TryFrom<proto::RunOptions> for RunOptions {
             kill_grace_ms: (options.kill_grace_ms > 0).then_some(options.kill_grace_ms),
             now: options.now,
             plan: options.plan.unwrap_or_default().try_into()?,
+            input: input_in(options.input),
         })
     }
 }
@@ -99,6 +135,7 @@ pub fn task_spec_out(id: TaskId, spec: TaskSpec) -> proto::TaskSpec {
         working_directory: spec.working_directory.map(|bytes| bytes.0).unwrap_or_default().into(),
         timeout_ms: spec.timeout_ms.unwrap_or(0),
         kill_grace_ms: spec.kill_grace_ms,
+        input: input_out(spec.input),
     }
 }
 
@@ -116,6 +153,7 @@ impl TryFrom<proto::TaskSpec> for TaskSpec {
             working_directory: optional_bytes(spec.working_directory),
             timeout_ms: (spec.timeout_ms > 0).then_some(spec.timeout_ms),
             kill_grace_ms: spec.kill_grace_ms,
+            input: input_in(spec.input),
         })
     }
 }

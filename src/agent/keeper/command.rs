@@ -1,16 +1,26 @@
 //! Starting a task's command: whose it is, in which shell, where, and with what environment.
 
 use std::{
-    fs,
-    os::unix::ffi::OsStrExt as _,
+    fs::{self, File},
+    io,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
 use nix::unistd::{User, getuid};
 
-use super::protocol::TaskRecord;
-use crate::{domain::command::TaskSpec, sys::process::in_new_session};
+use super::{input::Input, protocol::TaskRecord};
+use crate::{
+    domain::{
+        command::TaskSpec,
+        input::{StandardInput, Terminal},
+    },
+    sys::{
+        process::{in_new_session, in_new_terminal},
+        terminal,
+    },
+};
 
 /// Where shells and programs are looked for.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -45,11 +55,24 @@ impl Account {
     }
 }
 
-/// Starts a task's command with its pipes.
+/// A command that was started, and the ends of its pipes.
+#[derive(Debug)]
+pub(super) struct Started {
+    /// Its process id.
+    pub(super) pid: i32,
+    /// Its standard output, or its terminal.
+    pub(super) stdout: File,
+    /// Its standard error; a terminal has none of its own.
+    pub(super) stderr: Option<File>,
+    /// What it reads.
+    pub(super) input: Input,
+}
+
+/// Starts a task's command with its pipes, or in its terminal.
 ///
 /// # Errors
 /// In words, when nothing was started.
-pub(super) fn start_command(record: &TaskRecord, account: &Account) -> Result<Child, String> {
+pub(super) fn start_command(record: &TaskRecord, account: &Account) -> Result<Started, String> {
     let spec = &record.spec;
     let Some((shell, path)) = &account.shell else {
         return Err(format!("there is neither bash nor sh in {PATH} on {}", record.agent));
@@ -66,10 +89,7 @@ pub(super) fn start_command(record: &TaskRecord, account: &Account) -> Result<Ch
         .env("LANG", std::env::var_os("LANG").unwrap_or_else(|| "C.UTF-8".into()))
         .env("SLOTH_RUN_ID", record.id.run.to_string())
         .env("SLOTH_TASK_ID", record.id.to_string())
-        .env("SLOTH_AGENT", &record.agent)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+        .env("SLOTH_AGENT", &record.agent);
     if let Some(name) = &account.name {
         command.env("USER", name).env("LOGNAME", name);
     }
@@ -79,9 +99,44 @@ pub(super) fn start_command(record: &TaskRecord, account: &Account) -> Result<Ch
             std::ffi::OsStr::from_bytes(&variable.value.0),
         );
     }
-    in_new_session(&mut command)
-        .spawn()
-        .map_err(|error| format!("{shell} could not be started on {}: {error}", record.agent))
+    let started = match &spec.input {
+        StandardInput::Nothing => with_pipes(&mut command, false),
+        StandardInput::Stream => with_pipes(&mut command, true),
+        StandardInput::Terminal(terminal) => in_terminal(&mut command, terminal),
+    };
+    started.map_err(|error| format!("{shell} could not be started on {}: {error}", record.agent))
+}
+
+fn pid_of(child: &Child) -> i32 {
+    i32::try_from(child.id()).unwrap_or(i32::MAX)
+}
+
+fn with_pipes(command: &mut Command, is_fed: bool) -> io::Result<Started> {
+    let stdin = if is_fed { Stdio::piped() } else { Stdio::null() };
+    command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = in_new_session(command).spawn()?;
+    let gone = || io::Error::other("a pipe is missing");
+    let stdout = child.stdout.take().map(OwnedFd::from).ok_or_else(gone)?;
+    let stderr = child.stderr.take().map(OwnedFd::from).ok_or_else(gone)?;
+    let input = match child.stdin.take() {
+        Some(stdin) => {
+            let end = File::from(OwnedFd::from(stdin));
+            terminal::set_nonblocking(&end)?;
+            Input::new(end, false)
+        }
+        None => Input::default(),
+    };
+    Ok(Started { pid: pid_of(&child), stdout: stdout.into(), stderr: Some(stderr.into()), input })
+}
+
+fn in_terminal(command: &mut Command, wanted: &Terminal) -> io::Result<Started> {
+    let (shown, given) = terminal::open(wanted.rows, wanted.columns)?;
+    let kind = if wanted.kind.is_empty() { "xterm-256color" } else { &wanted.kind };
+    command.env("TERM", kind);
+    command.stdin(given.try_clone()?).stdout(given.try_clone()?).stderr(given);
+    let child = in_new_terminal(command).spawn()?;
+    let input = Input::new(shown.try_clone()?, true);
+    Ok(Started { pid: pid_of(&child), stdout: shown, stderr: None, input })
 }
 
 fn working_directory(spec: &TaskSpec, home: &Path, agent: &str) -> Result<PathBuf, String> {

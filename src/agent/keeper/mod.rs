@@ -5,7 +5,9 @@
 
 pub mod client;
 pub mod command;
+mod input;
 pub mod kill;
+mod listener;
 pub mod protocol;
 pub mod server;
 mod spare;

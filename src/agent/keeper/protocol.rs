@@ -109,6 +109,24 @@ pub enum TaskRequest {
         /// That offset.
         offset: u64,
     },
+    /// Bytes of standard input; they follow this line as they are.
+    Input {
+        /// Bytes of input before these.
+        offset: u64,
+        /// How many follow.
+        length: usize,
+        /// Whether nothing comes behind them.
+        is_last: bool,
+    },
+    /// The operator's terminal has another size.
+    Resize {
+        /// Rows of cells.
+        rows: u16,
+        /// Columns of cells.
+        columns: u16,
+    },
+    /// Say once how much of the input was taken, as soon as that is not what was said last on this connection.
+    WatchInput,
     /// Kill the whole tree.
     Kill {
         /// Who wants it.
@@ -126,6 +144,13 @@ pub enum TaskReply {
     Spooled {
         /// To this offset.
         end: u64,
+    },
+    /// The command has read its input so far.
+    InputTaken {
+        /// To this offset.
+        offset: u64,
+        /// Nothing more is wanted.
+        over: bool,
     },
     /// The task has ended; its ending is in its directory.
     Ended,
@@ -174,6 +199,11 @@ impl Lines {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a line that is too long"));
         }
         Ok(())
+    }
+
+    /// So many bytes as they are; `None` until all of them came.
+    pub fn take_bytes(&mut self, count: usize) -> Option<Vec<u8>> {
+        (self.buffer.len() >= count).then(|| self.buffer.drain(..count).collect())
     }
 
     /// The next whole message.

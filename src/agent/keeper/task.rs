@@ -3,12 +3,12 @@
 //! Forked by the keeper, it depends on nothing else that runs: not on the keeper, not on the network half.
 
 use std::{
-    io::{self, Read as _, Write as _},
+    fs::File,
+    io::{self, ErrorKind, Read as _},
     os::{
         fd::{AsFd, BorrowedFd},
-        unix::net::{UnixListener, UnixStream},
+        unix::net::UnixListener,
     },
-    process::{Child, ChildStderr, ChildStdout},
     time::{Duration, Instant},
 };
 
@@ -23,9 +23,11 @@ use nix::{
 };
 
 use super::{
-    command::{Account, start_command},
+    command::{Account, Started, start_command},
+    input::Input,
     kill::{Kill, STEP},
-    protocol::{Lines, TaskEnding, TaskRecord, TaskReply, TaskRequest, line},
+    listener::Client,
+    protocol::{TaskEnding, TaskRecord, TaskRequest, line},
 };
 use crate::{
     agent::{layout::TaskLayout, spool},
@@ -90,7 +92,7 @@ pub fn run(mut setup: Setup) -> io::Result<()> {
 
     let started = Instant::now();
     match start_command(&setup.record, &setup.account) {
-        Ok(child) => Supervisor::new(setup, signals, child, started).run(),
+        Ok(command) => Supervisor::new(setup, signals, command, started).run(),
         Err(reason) => {
             let outcome = Outcome::from(Ending::Refused(reason));
             write_ending(&setup.layout, &TaskEnding { outcome, end_offset: 0, duration_ns: 0 })
@@ -116,23 +118,6 @@ enum Killing {
     Done(KillProof, Cause),
 }
 
-/// Somebody connected to the task's socket.
-#[derive(Debug)]
-struct Client {
-    socket: UnixStream,
-    lines: Lines,
-    waits_past: Option<u64>,
-    reads: bool,
-}
-
-impl Client {
-    /// Answers; a client that does not take a short line is not worth waiting for.
-    fn answer(&mut self, reply: TaskReply) -> io::Result<()> {
-        self.waits_past = None;
-        (&self.socket).write_all(&line(&reply))
-    }
-}
-
 /// The process's state.
 struct Supervisor {
     layout: TaskLayout,
@@ -141,8 +126,10 @@ struct Supervisor {
     listener: UnixListener,
     signals: SignalFd,
     child: i32,
-    stdout: Option<ChildStdout>,
-    stderr: Option<ChildStderr>,
+    /// Its standard output, or its terminal.
+    stdout: Option<File>,
+    stderr: Option<File>,
+    input: Input,
     started: Instant,
     spool: spool::SpoolWriter,
     /// Read from a pipe, but not yet taken by the disk.
@@ -159,7 +146,7 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    fn new(setup: Setup, signals: SignalFd, mut child: Child, started: Instant) -> Self {
+    fn new(setup: Setup, signals: SignalFd, command: Started, started: Instant) -> Self {
         Self {
             spool: spool::SpoolWriter::new(setup.layout.spool()),
             layout: setup.layout,
@@ -167,9 +154,10 @@ impl Supervisor {
             _lock: setup.lock,
             listener: setup.listener,
             signals,
-            child: i32::try_from(child.id()).unwrap_or(i32::MAX),
-            stdout: child.stdout.take(),
-            stderr: child.stderr.take(),
+            child: command.pid,
+            stdout: Some(command.stdout),
+            stderr: command.stderr,
+            input: command.input,
             started,
             unwritten: None,
             acknowledged: 0,
@@ -300,12 +288,8 @@ impl Supervisor {
     }
 
     fn answer_waiting(&mut self) {
-        let (ended, end) = (self.ended, self.spool.end());
-        self.clients.retain_mut(|client| match client.waits_past {
-            Some(_) if ended => client.answer(TaskReply::Ended).is_ok(),
-            Some(past) if end > past => client.answer(TaskReply::Spooled { end }).is_ok(),
-            _ => true,
-        });
+        let (ended, end, taken) = (self.ended, self.spool.end(), self.input.taken());
+        self.clients.retain_mut(|client| client.answer_input(taken) && client.answer_wait(ended, end));
     }
 
     fn timeout(&self, now: Instant) -> PollTimeout {
@@ -342,6 +326,9 @@ impl Supervisor {
         let err = self.stderr.as_ref().filter(|_| read).map(AsFd::as_fd);
         let pipes = [out.map(fd), err.map(fd)];
         fds.extend([out, err].into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        let input = self.input.writable();
+        let input_fd = input.map(fd);
+        fds.extend(input.map(|fd| PollFd::new(fd, PollFlags::POLLOUT)));
         fds.extend(self.clients.iter().map(|client| PollFd::new(client.socket.as_fd(), PollFlags::POLLIN)));
         match poll(&mut fds, self.timeout(Instant::now())) {
             Ok(_) => {}
@@ -359,6 +346,9 @@ impl Supervisor {
             (0..self.clients.len()).filter(|index| is_ready(self.clients[*index].socket.as_fd())).collect();
         let [out_ready, err_ready] = pipes.map(|pipe| pipe.is_some_and(|fd| ready.contains(&fd)));
 
+        if input_fd.is_some_and(|fd| ready.contains(&fd)) {
+            self.input.write();
+        }
         if out_ready {
             self.read_pipe(Stream::Stdout, buffer);
         }
@@ -373,7 +363,7 @@ impl Supervisor {
         }
         if connecting && let Ok((socket, _)) = self.listener.accept() {
             socket.set_nonblocking(true)?;
-            self.clients.push(Client { socket, lines: Lines::default(), waits_past: None, reads: false });
+            self.clients.push(Client::new(socket));
         }
         if signalled {
             while let Ok(Some(_)) = self.signals.read_signal() {}
@@ -392,6 +382,9 @@ impl Supervisor {
             Stream::Stderr => self.stderr.as_mut().map(|pipe| pipe.read(buffer)),
         };
         match result {
+            // A terminal is read without waiting, and may have been told of too early.
+            Some(Err(error)) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            // A terminal that nobody has any more says EIO.
             Some(Ok(0) | Err(_)) => match stream {
                 Stream::Stdout => self.stdout = None,
                 Stream::Stderr => self.stderr = None,
@@ -415,7 +408,17 @@ impl Supervisor {
             return false;
         }
         loop {
-            match self.clients[index].lines.take() {
+            let client = &mut self.clients[index];
+            if let Some((offset, length, is_last)) = client.input_due {
+                let Some(data) = client.lines.take_bytes(length) else { return true };
+                client.input_due = None;
+                if !self.input.take(offset, &data, is_last) {
+                    return false;
+                }
+                self.input.write();
+                continue;
+            }
+            match client.lines.take() {
                 Ok(Some(request)) => self.obey(index, request),
                 Ok(None) => return true,
                 Err(_) => return false,
@@ -434,6 +437,11 @@ impl Supervisor {
                     let _ = spool::drop_before(&self.layout.spool(), self.acknowledged);
                 }
             }
+            TaskRequest::Input { offset, length, is_last } => {
+                self.clients[index].input_due = Some((offset, length, is_last));
+            }
+            TaskRequest::Resize { rows, columns } => self.input.resize(rows, columns),
+            TaskRequest::WatchInput => self.clients[index].watches_input = true,
             TaskRequest::Kill { by, grace_ms } => {
                 let (grace, now) = (Duration::from_millis(grace_ms.into()), Instant::now());
                 match &mut self.killing {

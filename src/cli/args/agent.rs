@@ -28,6 +28,8 @@ pub enum AgentCommand {
     /// Run a command on agents
     #[command(alias = "exec")]
     Run(RunArgs),
+    /// Open a shell in a terminal on an agent; ~. at the beginning of a line hangs up
+    Shell(ShellArgs),
     /// Set and remove labels on the master's side
     Label(LabelArgs),
     /// Let agents take no new tasks; what runs there goes on
@@ -205,6 +207,22 @@ pub struct LabelArgs {
     /// KEY=VALUE sets a label, KEY- removes the one that was set here
     #[arg(value_name = "KEY=VALUE|KEY-", required = true)]
     pub changes: Vec<LabelChange>,
+}
+
+/// `agent shell`
+#[derive(Debug, Args)]
+pub struct ShellArgs {
+    /// Which master.
+    #[command(flatten)]
+    pub to: ToMaster,
+    /// How long an agent that is offline is waited for [default: until it was silent for a minute]
+    #[arg(long, value_name = "TIME")]
+    pub start_within: Option<Span>,
+    /// How long a shell without contact is waited for
+    #[arg(long, value_name = "TIME", default_value = "5min")]
+    pub give_up: Span,
+    /// On which agent
+    pub name: AgentName,
 }
 
 /// `agent drain`

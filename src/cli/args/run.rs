@@ -30,7 +30,7 @@ the largest; but
     2  the command line makes no sense";
 
 /// How a run's output is printed.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "flags are what they are")]
 pub struct PrintArgs {
     /// Show who printed the same, live, and each output once
@@ -143,6 +143,7 @@ impl PlanArgs {
 /// `agent run`
 #[derive(Debug, Args)]
 #[command(after_help = RUN_STATUSES)]
+#[expect(clippy::struct_excessive_bools, reason = "flags are what they are")]
 pub struct RunArgs {
     /// Which master.
     #[command(flatten)]
@@ -168,6 +169,12 @@ pub struct RunArgs {
     /// Print the run's number and do not wait
     #[arg(short, long)]
     pub detach: bool,
+    /// Give the command what comes on standard input; on one plain name
+    #[arg(short = 'i', long, conflicts_with_all = ["detach", "tty"])]
+    pub stdin: bool,
+    /// Run it in a terminal: keys go there, what it draws comes back; on one plain name
+    #[arg(short = 't', long, conflicts_with_all = ["detach", "group", "diff", "output", "outdir"])]
+    pub tty: bool,
     /// Keep at most so much of each task's output: its beginning and its end [default and most: the master's limit]
     #[arg(long, value_name = "SIZE")]
     pub output_cap: Option<Size>,

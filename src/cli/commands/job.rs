@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{
     connect,
-    following::{self, Following},
+    following::{self, Feeds, Following},
     on_one_thread,
     run::begin,
     shown::{run_json, state_text},
@@ -177,6 +177,7 @@ async fn attach(args: &JobAttachArgs) -> Result<Status, Failure> {
         outdir: None,
         timestamps: false,
         only: None,
+        feeds: Feeds::Nothing,
     };
     let client = connect(&args.to).await?;
     let events = client.follow_run(following.request(args.run, 0)).await?;
@@ -198,6 +199,7 @@ async fn logs(args: &JobLogsArgs) -> Result<Status, Failure> {
             OnlyStream::Stdout => Stream::Stdout,
             OnlyStream::Stderr => Stream::Stderr,
         }),
+        feeds: Feeds::Nothing,
     };
     let client = connect(&args.to).await?;
     let events = client.follow_run(following.request(args.run, 0)).await?;
@@ -248,6 +250,7 @@ fn rerun(args: &JobRerunArgs) -> Result<Status, Failure> {
         outdir: None,
         timestamps: false,
         only: None,
+        feeds: Feeds::Nothing,
     };
     begin(following, args.detach, async |client, id, follow| {
         let request = proto::RerunRunRequest {

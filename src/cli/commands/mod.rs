@@ -54,6 +54,7 @@ pub fn perform(cli: Cli) -> Result<Status, Failure> {
             AgentCommand::List(args) => agents::list(&args),
             AgentCommand::Get(args) => agents::get(&args),
             AgentCommand::Run(args) => run::run(args),
+            AgentCommand::Shell(args) => run::shell(&args),
             AgentCommand::Label(args) => agents::label(&args),
             AgentCommand::Drain(args) => agents::drain(&args.of, Some(&args.reason)),
             AgentCommand::Resume(args) => agents::drain(&args, None),

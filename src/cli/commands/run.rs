@@ -1,16 +1,22 @@
 //! `agent run`.
 
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::{
+    io::{self, IsTerminal as _},
+    os::unix::ffi::{OsStrExt as _, OsStringExt as _},
+};
 
 use tonic::Streaming;
 
 use super::{
-    following::{self, Following},
+    following::{self, Feeds, Following},
     on_one_thread,
 };
 use crate::{
     cli::{
-        args::run::RunArgs,
+        args::{
+            agent::ShellArgs,
+            run::{PrintArgs, RunArgs},
+        },
         exit::{self, Failure, Status},
         masters::resolve,
         output::{note, say},
@@ -18,9 +24,11 @@ use crate::{
     domain::{
         command::{Bytes, Command, Variable},
         ids::RunId,
+        input::{StandardInput, Terminal},
         run::{Overflow, RunOptions},
+        target::{Target, selection::Selection},
     },
-    sys::{clock::unix_ms, random},
+    sys::{clock::unix_ms, random, terminal},
     wire::{
         client::ControlClient,
         proto::{self, run_event::Kind},
@@ -49,6 +57,80 @@ fn options(args: &RunArgs) -> Result<RunOptions, Failure> {
         taken_back: false,
         output_cap: args.output_cap.map(|size| size.0),
         plan: args.plan.plan(args.print.mask),
+        input: match feeds(args) {
+            Feeds::Nothing => StandardInput::Nothing,
+            Feeds::Stream => StandardInput::Stream,
+            Feeds::Terminal => StandardInput::Terminal(own_terminal()?),
+        },
+    })
+}
+
+fn feeds(args: &RunArgs) -> Feeds {
+    match (args.tty, args.stdin) {
+        (true, _) => Feeds::Terminal,
+        (false, true) => Feeds::Stream,
+        (false, false) => Feeds::Nothing,
+    }
+}
+
+/// The terminal that this client stands on.
+fn own_terminal() -> Result<Terminal, Failure> {
+    if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
+        return Err(Failure::usage(
+            "a terminal elsewhere needs one here; `agent run -i` gives a command standard input without one",
+        ));
+    }
+    let (rows, columns) = terminal::size()?;
+    Ok(Terminal { kind: std::env::var("TERM").unwrap_or_default(), rows, columns })
+}
+
+/// The user's own shell as a login shell, where it is there.
+const LOGIN_SHELL: &str = r#"[ -x "$SHELL" ] && exec "$SHELL" -l; exec sh -l"#;
+
+pub(super) fn shell(args: &ShellArgs) -> Result<Status, Failure> {
+    let options = RunOptions {
+        start_within_ms: args.start_within.map(crate::cli::args::Span::ms),
+        overflow: Overflow::Block,
+        input: StandardInput::Terminal(own_terminal()?),
+        ..RunOptions::default()
+    };
+    let command = Command::new(vec![LOGIN_SHELL.as_bytes().to_vec()]).map_err(Failure::usage)?;
+    let target: Target = args.name.as_str().parse().map_err(Failure::usage)?;
+    let following = Following {
+        address: resolve(&args.to)?,
+        print: PrintArgs::default(),
+        give_up: args.give_up.0,
+        from_offset: 0,
+        agents: Vec::new(),
+        follow: true,
+        owns: true,
+        outdir: None,
+        timestamps: false,
+        only: None,
+        feeds: Feeds::Terminal,
+    };
+    start(following, false, Selection::from(target), command, options)
+}
+
+/// Starts a run and follows it, or leaves it.
+fn start(
+    following: Following,
+    detach: bool,
+    selection: Selection,
+    command: Command,
+    options: RunOptions,
+) -> Result<Status, Failure> {
+    let selection = proto::Selection::from(selection);
+    begin(following, detach, async |client, id, follow| {
+        let request = proto::StartRunRequest {
+            run_id: id.to_bytes().to_vec().into(),
+            selection: Some(selection.clone()),
+            command: Some(command.clone().into()),
+            options: Some(options.clone().into()),
+            shown: Vec::new(),
+            follow,
+        };
+        client.start_run(request).await
     })
 }
 
@@ -56,9 +138,14 @@ pub(super) fn run(args: RunArgs) -> Result<Status, Failure> {
     // Checked here too, so that a typing error needs no master.
     let selection = args.whom.selection(&args.agents).map_err(Failure::usage)?;
     let options = options(&args)?;
+    let feeds = feeds(&args);
+    if feeds != Feeds::Nothing && selection.plain_name().is_none() {
+        return Err(Failure::usage(format!(
+            "{selection} is more than one plain name: -i and -t are for one agent"
+        )));
+    }
     let words = args.command.into_iter().map(std::ffi::OsString::into_vec).collect();
     let command = Command::new(words).map_err(Failure::usage)?;
-    let selection = proto::Selection::from(selection);
     let following = Following {
         address: resolve(&args.to)?,
         print: args.print,
@@ -70,18 +157,9 @@ pub(super) fn run(args: RunArgs) -> Result<Status, Failure> {
         outdir: args.outdir,
         timestamps: false,
         only: None,
+        feeds,
     };
-    begin(following, args.detach, async |client, id, follow| {
-        let request = proto::StartRunRequest {
-            run_id: id.to_bytes().to_vec().into(),
-            selection: Some(selection.clone()),
-            command: Some(command.clone().into()),
-            options: Some(options.clone().into()),
-            shown: Vec::new(),
-            follow,
-        };
-        client.start_run(request).await
-    })
+    start(following, args.detach, selection, command, options)
 }
 
 /// Begins a run by a call, then follows it or leaves it.

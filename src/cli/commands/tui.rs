@@ -54,7 +54,11 @@ pub(super) async fn open(args: &TuiArgs) -> Result<Status, Failure> {
         MasterAddress::Socket(path) => path.display().to_string(),
         MasterAddress::Remote(master) => master.name.clone(),
     };
-    let is_named = matches!(address, MasterAddress::Remote(_));
+    let (is_named, master_argument) = match &address {
+        MasterAddress::Local => (false, "local".to_owned()),
+        MasterAddress::Socket(path) => (false, format!("unix:{}", path.display())),
+        MasterAddress::Remote(master) => (true, master.name.clone()),
+    };
     let settings = Settings {
         confirm_over: config.confirm_over,
         destructive: config.destructive.iter().map(pattern).collect::<Result<_, _>>()?,
@@ -63,6 +67,7 @@ pub(super) async fn open(args: &TuiArgs) -> Result<Status, Failure> {
         mouse: args.mouse || config.mouse,
         read_only: args.read_only,
         is_named,
+        master_argument,
         bell: config.bell,
         read_options,
         log,

@@ -4,13 +4,14 @@ use std::pin::Pin;
 
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     Master,
     begin::run_asked,
     connected,
     follow::{self, EVENTS, Follow},
+    input,
     invitations::hostname,
     news, refusal,
     watch::{self, Watch},
@@ -129,6 +130,7 @@ impl ControlService for Master {
     type StartRunStream = Answers<proto::RunEvent>;
     type FollowRunStream = Answers<proto::RunEvent>;
     type RerunRunStream = Answers<proto::RunEvent>;
+    type SendInputStream = Answers<proto::SendInputResponse>;
     type WatchRunStream = Answers<proto::RunDigest>;
     type WatchAgentsStream = Answers<proto::WatchAgentsResponse>;
     type WatchRunsStream = Answers<proto::WatchRunsResponse>;
@@ -410,6 +412,19 @@ impl ControlService for Master {
         let runs = self.read_store(move |store| store.runs(&wanted)).await?;
         let runs = runs.into_iter().map(Into::into).collect();
         Ok(Response::new(proto::ListRunsResponse { runs }))
+    }
+
+    async fn send_input(
+        &self,
+        request: Request<Streaming<proto::SendInputRequest>>,
+    ) -> Result<Response<Self::SendInputStream>, Status> {
+        let by = operator(&request)?;
+        let mut requests = request.into_inner();
+        let run = input::opened(&mut requests).await?;
+        let task = self.task_to_feed(run, &by).await?;
+        let (answers, stream) = mpsc::channel(1);
+        self.shutdown.tracker.spawn(input::serve(self.clone(), task, requests, answers));
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 
     async fn promote_run(

@@ -5,6 +5,7 @@ mod control;
 pub mod enrollment;
 mod follow;
 mod history;
+mod input;
 mod invitations;
 mod news;
 mod watch;
@@ -17,6 +18,7 @@ use tonic::{Request, Status, service::Routes};
 use super::{
     actor::{Ending, Handle},
     core::messages::Reply,
+    input::Inputs,
     output_log::OutputLogs,
     store::Store,
 };
@@ -41,6 +43,8 @@ pub struct Master {
     pub store: Store,
     /// Output.
     pub logs: OutputLogs,
+    /// What commands are fed.
+    pub inputs: Inputs,
     /// Who signs.
     pub authority: Arc<Authority>,
     /// When to end.

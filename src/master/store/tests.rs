@@ -146,6 +146,7 @@ fn what_an_agent_tells_of_others_tasks_is_not_believed() {
         working_directory: None,
         timeout_ms: None,
         kill_grace_ms: 1,
+        input: crate::domain::input::StandardInput::Nothing,
     };
     let find = |agent: &str, run: u64, index| {
         let id = TaskId { run: RunId::from_parts(1, run.into()), index };

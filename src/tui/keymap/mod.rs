@@ -229,6 +229,7 @@ mod tests {
                     | A::Approve
                     | A::Reject
                     | A::Execute
+                    | A::Shell
                     | A::DrainAgents
                     | A::ResumeAgents
                     | A::StopAgents

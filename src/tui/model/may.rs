@@ -43,6 +43,7 @@ impl Model {
                 | A::Approve
                 | A::Reject
                 | A::Execute
+                | A::Shell
                 | A::AddAgent
                 | A::Label
                 | A::DrainAgents
@@ -101,6 +102,11 @@ impl Model {
             {
                 no("open an output first: Enter")
             }
+            A::Shell => match self.shell_agent() {
+                _ if !self.is_up() => no("the master does not answer"),
+                None => no("no agent is under the cursor"),
+                Some(_) => Ok(()),
+            },
             A::Approve | A::Reject => match self.subject() {
                 Some(agent) if agent.state == AgentState::Pending => Ok(()),
                 _ => no("no waiting key is under the cursor"),
@@ -130,6 +136,16 @@ impl Model {
             Some(Overlay::Details { row, .. }) => self.fleet.row(row),
             _ => self.fleet.under_cursor(),
         }
+    }
+
+    /// The agent that a shell would be opened on: that of the details, of the task, or of the fleet's row.
+    #[must_use]
+    pub fn shell_agent(&self) -> Option<crate::domain::name::AgentName> {
+        let is_run = self.overlays.is_empty() && self.focus == Focus::Run;
+        if let (true, Some(open)) = (is_run, &self.open) {
+            return open.current_task().and_then(|task| open.agent(task).cloned());
+        }
+        self.subject().filter(|agent| agent.state != AgentState::Pending).map(|agent| agent.name.clone())
     }
 
     /// The run under the cursor of the history, while that is shown.

@@ -15,9 +15,14 @@ use tokio_stream::Stream;
 use super::{Runtime, reading};
 use crate::{
     domain::{ids::RunId, name::AgentName},
-    sys::random,
+    sys::{process::own_program, random},
     tui::{model::run::Look, msg::Msg, terminal},
 };
+
+/// What `agent shell` exits with when there is no true status.
+const NO_SHELL: i32 = 125;
+/// What it exits with when its command line makes no sense.
+const USAGE: i32 = 2;
 
 impl<E, W> Runtime<E, W>
 where
@@ -65,6 +70,26 @@ where
                 Msg::Failed(format!("{editor} ended with {status}; your line is as it was"))
             }
             (Err(error), _) | (_, Err(error)) => Msg::Failed(format!("cannot edit with {editor}: {error}")),
+        };
+        Box::pin(self.put(msg)).await
+    }
+
+    /// Opens a shell on an agent, in a client of its own.
+    pub(super) async fn shell(&mut self, agent: AgentName) -> io::Result<()> {
+        let master = self.model.settings.master_argument.clone();
+        self.leave();
+        let status = Command::from(own_program())
+            .args(["agent", "shell", "--master", &master, agent.as_str()])
+            .status()
+            .await;
+        self.come_back()?;
+        let msg = match status {
+            // How a shell ends is what its last command said, and nothing went wrong.
+            Ok(status) if status.code().is_some_and(|code| code != NO_SHELL && code != USAGE) => {
+                Msg::Done(format!("the shell on {agent} has ended"))
+            }
+            Ok(_) => Msg::Failed(format!("the shell on {agent} ended without a status; H shows its run")),
+            Err(error) => Msg::Failed(format!("cannot open a shell: {error}")),
         };
         Box::pin(self.put(msg)).await
     }

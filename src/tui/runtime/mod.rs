@@ -314,6 +314,7 @@ where
                 self.due_after(Duration::ZERO);
             }
             Cmd::Suspend => self.suspend()?,
+            Cmd::Shell(agent) => self.shell(agent).await?,
             Cmd::Edit(text) => self.edit(text).await?,
             Cmd::Pager(run, agent, look) => self.page(run, agent, look).await?,
             Cmd::Copy(text, what) => self.copy(&text, &what).await?,

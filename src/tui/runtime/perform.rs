@@ -216,6 +216,7 @@ async fn once(client: &ControlClient, cmd: Cmd) -> Option<Msg> {
         | Cmd::Copy(..)
         | Cmd::Pager(..)
         | Cmd::Edit(_)
+        | Cmd::Shell(_)
         | Cmd::Remember(_)
         | Cmd::KeepDraft(_)
         | Cmd::Bell

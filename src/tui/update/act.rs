@@ -23,6 +23,7 @@ pub(super) fn perform(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
         A::GoFleet => focus(model, Focus::Fleet),
         A::GoRun => focus(model, Focus::Run),
         A::GoCommand => enter_command(model),
+        A::Shell => cmds.extend(model.shell_agent().map(Cmd::Shell)),
         A::Down
         | A::Up
         | A::First

@@ -4,12 +4,15 @@
 
 mod asking;
 mod attention;
+mod escapes;
 mod events;
+mod feeding;
 mod files;
 mod grouped;
 mod lines;
 mod printer;
 mod tally;
+mod terminal;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -65,6 +68,20 @@ pub(super) struct Following {
     pub(super) timestamps: bool,
     /// Only this stream.
     pub(super) only: Option<Stream>,
+    /// What the command reads comes from here.
+    pub(super) feeds: Feeds,
+}
+
+/// What becomes of this client's standard input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Feeds {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// The command reads it.
+    Stream,
+    /// It is the command's keyboard, and standard output its screen.
+    Terminal,
 }
 
 impl Following {
@@ -116,6 +133,14 @@ pub(super) async fn follow(
         }
         _ => return Err(Failure::new("the master's answer does not begin with a run")),
     };
+    match following.feeds {
+        Feeds::Terminal => return terminal::follow(following, client, run, events).await,
+        Feeds::Stream => {
+            let input = feeding::read_standard_input();
+            tokio::spawn(feeding::feed(following.address.clone(), RunReference::Id(run.id), input));
+        }
+        Feeds::Nothing => {}
+    }
     if following.print.is_grouped() {
         drop(events);
         grouped::watch(following, client, run).await

@@ -94,4 +94,6 @@ pub struct AttachOrder {
     pub overflow: Overflow,
     /// Nothing of its output is wanted.
     pub discard: bool,
+    /// An operator feeds its command.
+    pub is_fed: bool,
 }

@@ -261,6 +261,7 @@ impl LiveRun {
             working_directory: self.options.working_directory.clone(),
             timeout_ms: self.options.timeout_ms,
             kill_grace_ms: self.kill_grace_ms(),
+            input: self.options.input.clone(),
         }
     }
 

@@ -53,6 +53,7 @@ impl Core {
         let most = self.policy.output_cap;
         let output_cap = run.options.output_cap.map_or(most, |asked| asked.min(most));
         let overflow = run.options.overflow;
+        let is_fed = run.options.input.is_fed();
         let Some(place) = run.place(id.index) else { return };
         let slot = &mut run.slots[place];
         slot.recording = false;
@@ -93,6 +94,7 @@ impl Core {
             output_cap,
             overflow,
             discard: false,
+            is_fed,
         };
         self.effects.push(Effect::Attach(Box::new(order)));
         self.publish(id);

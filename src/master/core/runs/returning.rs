@@ -73,6 +73,7 @@ impl Core {
             output_cap: self.policy.output_cap,
             overflow: Overflow::Gap,
             discard,
+            is_fed: false,
         };
         self.effects.push(Effect::Attach(Box::new(order)));
     }

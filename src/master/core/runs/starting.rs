@@ -36,6 +36,13 @@ impl Core {
             Ok(resolved) => resolved,
             Err(answer) => return self.reply(reply, answer),
         };
+        if asked.options.input.is_fed() && (names.len() != 1 || asked.selection.plain_name().is_none()) {
+            let text = format!(
+                "{} is more than one plain name: a command that is fed runs on one agent",
+                asked.selection
+            );
+            return self.reply(reply, Reply::Refused(text));
+        }
         let id = asked.id;
         let operator = asked.operator.clone();
         let run = self.new_run(asked, names, left_out, now);

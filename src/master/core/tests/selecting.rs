@@ -97,6 +97,7 @@ fn what_a_returning_agent_has_is_taken_back_or_taken_over() {
         working_directory: None,
         timeout_ms: None,
         kill_grace_ms: 1,
+        input: crate::domain::input::StandardInput::Nothing,
     };
     let known = |run, index| KnownTask { id: task(run, index), spec: spec.clone(), started_ms: 5 };
     world.attaches();

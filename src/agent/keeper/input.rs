@@ -1,0 +1,175 @@
+//! What a command reads: bytes that an operator sends are held here until the command takes them. Knows no sockets.
+
+use std::{
+    collections::VecDeque,
+    fs::File,
+    io::{self, Write as _},
+    os::fd::{AsFd as _, BorrowedFd},
+};
+
+use crate::domain::input::WINDOW;
+
+/// What a terminal takes for the end of its input, in its usual settings: `^D`.
+const END_OF_TERMINAL: u8 = 4;
+
+/// A command's standard input, or that it has none.
+#[derive(Debug, Default)]
+pub(super) struct Input {
+    /// The end that is written to; `None` once nothing can be written any more.
+    end: Option<File>,
+    is_terminal: bool,
+    waiting: VecDeque<u8>,
+    /// Bytes that came so far.
+    received: u64,
+    /// Nothing follows what came.
+    is_complete: bool,
+}
+
+/// How far a command has read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Taken {
+    /// Bytes that it has taken.
+    pub(super) offset: u64,
+    /// Nothing more is wanted: it has everything, or reads no more.
+    pub(super) is_over: bool,
+}
+
+impl Input {
+    /// An input that is written to `end`, which must not block.
+    pub(super) fn new(end: File, is_terminal: bool) -> Self {
+        Self { end: Some(end), is_terminal, ..Self::default() }
+    }
+
+    /// Takes bytes that belong at an offset; what came before is left out. False for more than the window, which
+    /// nobody who keeps to the protocol sends.
+    pub(super) fn take(&mut self, offset: u64, data: &[u8], is_last: bool) -> bool {
+        let known = self.received.saturating_sub(offset);
+        let Some(new) = usize::try_from(known).ok().and_then(|known| data.get(known..)) else {
+            return true;
+        };
+        if offset > self.received || self.is_complete {
+            // What lies between comes again, and this behind it.
+            return true;
+        }
+        if self.waiting.len() as u64 + new.len() as u64 > WINDOW {
+            return false;
+        }
+        self.received += new.len() as u64;
+        if self.end.is_some() {
+            self.waiting.extend(new);
+        }
+        if is_last {
+            self.is_complete = true;
+            if self.is_terminal {
+                self.waiting.push_back(END_OF_TERMINAL);
+            }
+        }
+        self.close_if_done();
+        true
+    }
+
+    /// What can be written to when there is something to write.
+    pub(super) fn writable(&self) -> Option<BorrowedFd<'_>> {
+        self.end.as_ref().filter(|_| !self.waiting.is_empty()).map(|end| end.as_fd())
+    }
+
+    /// Writes as much as the command takes now.
+    pub(super) fn write(&mut self) {
+        while let Some(end) = &mut self.end {
+            let (first, _) = self.waiting.as_slices();
+            if first.is_empty() {
+                break;
+            }
+            match end.write(first) {
+                Ok(count) => drop(self.waiting.drain(..count)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // It reads no more.
+                Err(_) => {
+                    self.end = None;
+                    self.waiting.clear();
+                }
+            }
+        }
+        self.close_if_done();
+    }
+
+    fn close_if_done(&mut self) {
+        if self.is_complete && self.waiting.is_empty() && !self.is_terminal {
+            self.end = None;
+        }
+    }
+
+    /// How far the command has read.
+    pub(super) fn taken(&self) -> Taken {
+        let waiting = (self.waiting.len() as u64).min(self.received);
+        Taken {
+            offset: self.received - waiting,
+            is_over: self.end.is_none() || self.is_complete && waiting == 0,
+        }
+    }
+
+    /// The terminal has another size. What is none takes no notice.
+    pub(super) fn resize(&self, rows: u16, columns: u16) {
+        if let (Some(end), true) = (&self.end, self.is_terminal) {
+            // A terminal that is gone has no size.
+            let _ = crate::sys::terminal::resize(end.as_fd(), rows, columns);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pipe() -> (File, Input) {
+        let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_NONBLOCK).unwrap();
+        (File::from(read), Input::new(File::from(write), false))
+    }
+
+    #[test]
+    fn a_command_that_reads_no_more_ends_its_input() {
+        let (read, mut input) = pipe();
+        assert!(input.take(0, b"one", false));
+        drop(read);
+        input.write();
+        assert_eq!(input.taken(), Taken { offset: 3, is_over: true });
+        assert!(input.take(3, b"two", true) && input.writable().is_none());
+    }
+
+    #[test]
+    fn more_than_the_window_is_nobodys_protocol() {
+        let (_read, mut input) = pipe();
+        assert!(input.take(0, &vec![0; usize::try_from(WINDOW).unwrap()], false));
+        assert!(!input.take(WINDOW, b"x", false));
+    }
+
+    proptest! {
+        #[test]
+        fn however_often_it_is_sent_it_arrives_once(
+            text in proptest::collection::vec(any::<u8>(), 0..4_000),
+            sent in proptest::collection::vec((0usize..4_000, 1usize..600), 0..60),
+        ) {
+            let (mut read, mut input) = pipe();
+            let mut out = Vec::new();
+            let ends = sent.into_iter().map(|(from, count)| (from.min(text.len()), count));
+            for (from, count) in ends.chain([(0, text.len())]) {
+                let until = (from + count).min(text.len());
+                prop_assert!(input.take(from as u64, &text[from..until], false));
+                input.write();
+                let mut chunk = [0; 8_192];
+                if let Ok(count) = read.read(&mut chunk) {
+                    out.extend_from_slice(&chunk[..count]);
+                }
+            }
+            input.take(text.len() as u64, b"", true);
+            prop_assert_eq!(input.taken(), Taken { offset: text.len() as u64, is_over: true });
+            read.read_to_end(&mut out).unwrap();
+            prop_assert_eq!(out, text);
+        }
+    }
+}

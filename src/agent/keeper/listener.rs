@@ -1,0 +1,66 @@
+//! Whoever connected to a task's socket: what it waits for, and the answers it gets. Decides nothing.
+
+use std::{io::Write as _, os::unix::net::UnixStream};
+
+use super::{
+    input::Taken,
+    protocol::{Lines, TaskReply, line},
+};
+
+/// Somebody connected to the task's socket.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) socket: UnixStream,
+    pub(super) lines: Lines,
+    pub(super) waits_past: Option<u64>,
+    pub(super) reads: bool,
+    /// It wants to know when the input stands differently from what it was told.
+    pub(super) watches_input: bool,
+    pub(super) input_told: Taken,
+    /// Input that follows the line before it: its offset, its length, and whether it is the last.
+    pub(super) input_due: Option<(u64, usize, bool)>,
+}
+
+/// What a client was told that was told nothing: an offset that no input has.
+const UNTOLD: Taken = Taken { offset: u64::MAX, is_over: false };
+
+impl Client {
+    pub(super) fn new(socket: UnixStream) -> Self {
+        Self {
+            socket,
+            lines: Lines::default(),
+            waits_past: None,
+            reads: false,
+            watches_input: false,
+            input_told: UNTOLD,
+            input_due: None,
+        }
+    }
+
+    /// Answers; a client that does not take a short line is not worth waiting for.
+    fn answer(&self, reply: TaskReply) -> bool {
+        (&self.socket).write_all(&line(&reply)).is_ok()
+    }
+
+    /// Answers who waits for more output, or for the end. False when it is gone.
+    pub(super) fn answer_wait(&mut self, ended: bool, end: u64) -> bool {
+        let reply = match self.waits_past {
+            Some(_) if ended => TaskReply::Ended,
+            Some(past) if end > past => TaskReply::Spooled { end },
+            _ => return true,
+        };
+        self.waits_past = None;
+        self.answer(reply)
+    }
+
+    /// Answers who wants to know how the input stands: once a question, since a client that does not listen must not be
+    /// talked full. False when it is gone.
+    pub(super) fn answer_input(&mut self, taken: Taken) -> bool {
+        if !self.watches_input || self.input_told == taken {
+            return true;
+        }
+        self.watches_input = false;
+        self.input_told = taken;
+        self.answer(TaskReply::InputTaken { offset: taken.offset, over: taken.is_over })
+    }
+}

@@ -1,0 +1,262 @@
+//! Feeding a command: what comes on standard input goes to the master, again from where the command is after every
+//! broken connection. Holds no more than may be under way.
+
+use std::{
+    collections::VecDeque,
+    io::{self, Read as _},
+    thread,
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+
+use crate::{
+    cli::output::complain,
+    domain::{
+        ids::RunReference,
+        input::{CHUNK, WINDOW},
+    },
+    wire::{
+        client::{ControlClient, MasterAddress},
+        proto::{self, send_input_request, send_input_response::Kind},
+        status::CallError,
+    },
+};
+
+/// Pieces that may wait to be sent.
+const PIECES: usize = 4;
+/// Pause before the master is tried again.
+const TRY_AGAIN: Duration = Duration::from_millis(500);
+
+/// Something for the command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fed {
+    /// Bytes of its input.
+    Bytes(Bytes),
+    /// Its terminal's size: rows and columns.
+    Size(u16, u16),
+}
+
+/// Reads standard input on a thread of its own, as fast as it is taken; the end closes the channel. A read that waits
+/// keeps nobody: it ends with the process.
+pub(super) fn read_standard_input() -> mpsc::Receiver<Fed> {
+    let (pieces, input) = mpsc::channel(PIECES);
+    thread::spawn(move || {
+        let mut buffer = BytesMut::zeroed(CHUNK);
+        loop {
+            match io::stdin().lock().read(&mut buffer) {
+                Ok(0) => return,
+                Ok(count) => {
+                    let piece = Bytes::copy_from_slice(&buffer[..count]);
+                    if pieces.blocking_send(Fed::Bytes(piece)).is_err() {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return complain(&format!("cannot read standard input: {error}; it ends here")),
+            }
+        }
+    });
+    input
+}
+
+/// What was read and not taken by the command yet.
+#[derive(Debug, Default)]
+struct Kept {
+    pieces: VecDeque<(u64, Bytes)>,
+    /// Bytes read in all.
+    read: u64,
+    /// Bytes that the command has taken.
+    taken: u64,
+    /// Bytes that were sent on this connection, or before it and taken.
+    sent: u64,
+    /// Standard input has ended.
+    is_complete: bool,
+    /// Its end was sent on this connection.
+    end_sent: bool,
+}
+
+impl Kept {
+    fn has_room(&self) -> bool {
+        !self.is_complete && self.read - self.taken < WINDOW
+    }
+
+    fn put(&mut self, piece: Bytes) {
+        let at = self.read;
+        self.read += piece.len() as u64;
+        self.pieces.push_back((at, piece));
+    }
+
+    fn take(&mut self, offset: u64) {
+        self.taken = self.taken.max(offset).min(self.read);
+        while self.pieces.front().is_some_and(|(at, piece)| at + piece.len() as u64 <= self.taken) {
+            self.pieces.pop_front();
+        }
+    }
+
+    fn send_from(&mut self, offset: u64) {
+        self.take(offset);
+        (self.sent, self.end_sent) = (self.taken, false);
+    }
+
+    /// The next message, where one may be sent.
+    fn next(&mut self) -> Option<proto::Stdin> {
+        if self.sent >= self.read {
+            if !self.is_complete || self.end_sent {
+                return None;
+            }
+            self.end_sent = true;
+            return Some(proto::Stdin { offset: self.read, data: Bytes::new(), eof: true });
+        }
+        let place = self.pieces.iter().position(|(at, piece)| at + piece.len() as u64 > self.sent)?;
+        let (at, piece) = &self.pieces[place];
+        let skip = usize::try_from(self.sent - at).unwrap_or(0);
+        let offset = self.sent;
+        let data = piece.slice(skip..);
+        self.sent += data.len() as u64;
+        Some(proto::Stdin { offset, data, eof: false })
+    }
+}
+
+/// Why feeding on one connection ended.
+enum End {
+    /// The command wants nothing more.
+    Over,
+    /// The connection broke.
+    Broken,
+    /// The master will not have it.
+    Refused(String),
+}
+
+impl From<CallError> for End {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Refused(reason) | CallError::TooOld(reason) => Self::Refused(reason),
+            CallError::Disconnected(_) => Self::Broken,
+        }
+    }
+}
+
+/// Feeds a run until its command wants nothing more. Meant to be dropped when the run is over.
+pub(super) async fn feed(address: MasterAddress, run: RunReference, mut input: mpsc::Receiver<Fed>) {
+    let mut kept = Kept::default();
+    let mut size = None;
+    loop {
+        if let Ok(client) = ControlClient::connect(&address).await {
+            match feed_by(&client, run, &mut input, &mut kept, &mut size).await {
+                End::Over => return,
+                End::Refused(reason) => {
+                    return complain(&format!("the command gets no more input: {reason}"));
+                }
+                End::Broken => {}
+            }
+        }
+        tokio::time::sleep(TRY_AGAIN).await;
+    }
+}
+
+async fn feed_by(
+    client: &ControlClient,
+    run: RunReference,
+    input: &mut mpsc::Receiver<Fed>,
+    kept: &mut Kept,
+    size: &mut Option<(u16, u16)>,
+) -> End {
+    let (requests, outgoing) = mpsc::channel(PIECES);
+    let say = |kind| proto::SendInputRequest { kind: Some(kind) };
+    let _ = requests.try_send(say(send_input_request::Kind::Run(run.into())));
+    let mut answers: Streaming<proto::SendInputResponse> =
+        match client.calls().send_input(ReceiverStream::new(outgoing)).await {
+            Ok(answers) => answers.into_inner(),
+            Err(status) => return CallError::from(status).into(),
+        };
+    // Nothing is sent before the master has said from where on.
+    let mut has_begun = false;
+    let mut untold_size = *size;
+    loop {
+        tokio::select! {
+            answer = answers.message() => match answer {
+                Ok(Some(proto::SendInputResponse { kind: Some(Kind::SendFrom(offset)) })) => {
+                    kept.send_from(offset);
+                    has_begun = true;
+                }
+                Ok(Some(proto::SendInputResponse { kind: Some(Kind::Taken(taken)) })) => {
+                    kept.take(taken.offset);
+                    if taken.over {
+                        return End::Over;
+                    }
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => return End::Broken,
+                Err(status) => return CallError::from(status).into(),
+            },
+            fed = input.recv(), if kept.has_room() => match fed {
+                Some(Fed::Bytes(piece)) => kept.put(piece),
+                Some(Fed::Size(rows, columns)) => {
+                    *size = Some((rows, columns));
+                    untold_size = *size;
+                }
+                None => kept.is_complete = true,
+            },
+            permit = requests.reserve(), if has_begun && (untold_size.is_some() || kept.wants_to_send()) => {
+                let Ok(permit) = permit else { return End::Broken };
+                if let Some((rows, columns)) = untold_size.take() {
+                    let size = proto::WindowSize { rows: rows.into(), columns: columns.into() };
+                    permit.send(say(send_input_request::Kind::WindowSize(size)));
+                } else if let Some(stdin) = kept.next() {
+                    permit.send(say(send_input_request::Kind::Stdin(stdin)));
+                }
+            }
+        }
+    }
+}
+
+impl Kept {
+    fn wants_to_send(&self) -> bool {
+        self.sent < self.read || self.is_complete && !self.end_sent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn whatever_breaks_everything_is_sent_in_order_from_where_the_command_is(
+            pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..50), 0..20),
+            breaks in proptest::collection::vec((0usize..30, 0u64..400), 0..10),
+        ) {
+            let whole: Vec<u8> = pieces.concat();
+            let mut kept = Kept::default();
+            for piece in pieces {
+                kept.put(piece.into());
+            }
+            kept.is_complete = true;
+            let mut got: Vec<u8> = Vec::new();
+            for (sent, back) in breaks {
+                for _ in 0..sent {
+                    let Some(stdin) = kept.next() else { break };
+                    prop_assert_eq!(stdin.offset, got.len() as u64);
+                    got.extend_from_slice(&stdin.data);
+                }
+                // The command has taken a part; the rest was lost on the road.
+                let at = (got.len() as u64).saturating_sub(back).max(kept.taken);
+                kept.send_from(at);
+                got.truncate(usize::try_from(at).unwrap());
+            }
+            let mut has_end = false;
+            while let Some(stdin) = kept.next() {
+                got.extend_from_slice(&stdin.data);
+                has_end |= stdin.eof;
+            }
+            prop_assert!(has_end);
+            prop_assert_eq!(got, whole);
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Feeding a command: an operator's bytes and terminal sizes go to the agent, what was taken comes back.
+
+use tokio::sync::mpsc;
+use tonic::{Status, Streaming};
+
+use super::{Master, control::reference};
+use crate::{
+    domain::{
+        ids::{RunReference, TaskId},
+        input::{CHUNK, WINDOW},
+        run::Run,
+    },
+    master::input::Feeder,
+    wire::{
+        InvalidMessage,
+        proto::{self, attach_request, send_input_request, send_input_response::Kind},
+    },
+};
+
+type Answers = mpsc::Sender<Result<proto::SendInputResponse, Status>>;
+
+impl Master {
+    /// The task that an operator may feed.
+    pub(super) async fn task_to_feed(&self, run: RunReference, by: &str) -> Result<TaskId, Status> {
+        let (run, _): (Run, _) = self.find(run).await?;
+        if run.operator != by {
+            let text = format!("run {} is {}'s: only who started a run feeds it", run.number, run.operator);
+            return Err(Status::permission_denied(text));
+        }
+        match run.tasks.as_slice() {
+            [task] => Ok(TaskId { run: run.id, index: task.index }),
+            _ => Err(Status::failed_precondition(format!("run {} has more than one task", run.number))),
+        }
+    }
+}
+
+/// The run that the first message names.
+pub(super) async fn opened(
+    requests: &mut Streaming<proto::SendInputRequest>,
+) -> Result<RunReference, Status> {
+    match requests.message().await?.and_then(|request| request.kind) {
+        Some(send_input_request::Kind::Run(run)) => reference(Some(run)),
+        _ => Err(InvalidMessage("feeding begins with a run".to_owned()).into()),
+    }
+}
+
+/// Feeds a task until the operator ends it, or it wants nothing more.
+pub(super) async fn serve(
+    master: Master,
+    id: TaskId,
+    mut requests: Streaming<proto::SendInputRequest>,
+    answers: Answers,
+) {
+    let road = master.inputs.of(id);
+    let feeder = road.feed();
+    let mut state = road.state();
+    let mut attached = 0;
+    loop {
+        let now = *state.borrow_and_update();
+        // Before the command was reached there is nothing to say.
+        let kind = (now.attached > 0).then(|| {
+            if std::mem::replace(&mut attached, now.attached) == now.attached {
+                Kind::Taken(proto::InputTaken { offset: now.taken, over: now.is_over })
+            } else {
+                Kind::SendFrom(now.taken)
+            }
+        });
+        if let Some(kind) = kind {
+            let is_start = matches!(kind, Kind::SendFrom(_));
+            if answers.send(Ok(proto::SendInputResponse { kind: Some(kind) })).await.is_err() {
+                return;
+            }
+            if is_start && now.is_over {
+                let over = proto::InputTaken { offset: now.taken, over: true };
+                let _ = answers.send(Ok(proto::SendInputResponse { kind: Some(Kind::Taken(over)) })).await;
+            }
+        }
+        loop {
+            tokio::select! {
+                changed = state.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    break;
+                }
+                request = requests.message() => {
+                    let Ok(Some(request)) = request else { return };
+                    match feed(&feeder, request, now.taken).await {
+                        Ok(true) => {}
+                        Ok(false) => {
+                            let text = "another client feeds this run now";
+                            let _ = answers.send(Err(Status::aborted(text))).await;
+                            return;
+                        }
+                        Err(status) => {
+                            let _ = answers.send(Err(status)).await;
+                            return;
+                        }
+                    }
+                }
+                () = master.shutdown.stop.cancelled() => return,
+            }
+        }
+    }
+}
+
+/// Passes one message on. False when somebody else feeds the task.
+async fn feed(feeder: &Feeder, request: proto::SendInputRequest, taken: u64) -> Result<bool, Status> {
+    match request.kind {
+        Some(send_input_request::Kind::Stdin(stdin)) => {
+            let end = stdin.offset.saturating_add(stdin.data.len() as u64);
+            // What was taken since is not known here yet, so twice the window is not too much.
+            if stdin.data.len() > CHUNK || end > taken.saturating_add(2 * WINDOW) {
+                return Err(InvalidMessage("more input than may be under way".to_owned()).into());
+            }
+            Ok(feeder.send(attach_request::Kind::Stdin(stdin)).await)
+        }
+        Some(send_input_request::Kind::WindowSize(size)) => {
+            Ok(feeder.send(attach_request::Kind::WindowSize(size)).await)
+        }
+        Some(send_input_request::Kind::Run(_)) | None => Err(InvalidMessage::missing("input").into()),
+    }
+}

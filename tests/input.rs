@@ -1,0 +1,189 @@
+//! What a command reads: standard input byte for byte whatever breaks, and terminals with keys, sizes and signals.
+
+#![expect(clippy::unwrap_used, reason = "what fails in a test's helpers fails the test")]
+
+mod rig;
+
+use std::{
+    fs::File,
+    io::{Read as _, Write as _},
+    os::fd::{AsFd as _, OwnedFd},
+    process::{Child, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use nix::{
+    fcntl::{FcntlArg, FdFlag, fcntl},
+    pty::{Winsize, openpty},
+};
+use rig::{Rig, until};
+
+/// Bytes that no text is.
+fn noise(count: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut bytes = Vec::with_capacity(count);
+    while bytes.len() < count {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        bytes.extend(state.to_le_bytes());
+    }
+    bytes.truncate(count);
+    bytes
+}
+
+#[test]
+fn standard_input_arrives_byte_for_byte_and_its_end_too() {
+    let rig = Rig::with_agents(&["a"]);
+    let sent = noise(5_000_000);
+    let path = rig.file("sent", &sent);
+    let input = File::open(path).unwrap();
+    let printed = rig.program().args(["run", "-i", "a", "cat; echo end >&2"]).stdin(input).output().unwrap();
+    assert_eq!(printed.status.code(), Some(0));
+    assert!(printed.stdout == sent, "{} of {} bytes", printed.stdout.len(), sent.len());
+    assert_eq!(printed.stderr, b"end\n");
+    // A command that wants no more ends all the same, and one that is given nothing reads its end.
+    let path = rig.file("more", &sent);
+    let mut some = rig.program();
+    let some = some.args(["run", "-i", "a", "head -c 3 | wc -c"]).stdin(File::open(path).unwrap()).output();
+    assert_eq!(some.unwrap().stdout, b"3\n");
+    assert_eq!(rig.run(&["run", "-i", "a", "wc -c"]).out, "0\n");
+    assert_eq!(rig.run(&["run", "a", "wc -c"]).out, "0\n", "without -i there is nothing to read");
+    let several = rig.run(&["run", "-i", "a,a", "cat"]);
+    assert!(several.status == 2 && several.err.contains("-i and -t are for one agent"), "{several:?}");
+}
+
+#[test]
+fn input_survives_the_master_and_the_network_half() {
+    let mut rig = Rig::with_agents(&["a"]);
+    let part = rig.path("part");
+    let command =
+        format!("while read -r line; do echo $line; echo $line > {}; sleep 0.01; done", part.display());
+    let mut client = rig
+        .program()
+        .args(["run", "-i", "a", &command])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let numbers = rig::numbers(300);
+    let mut stdin = client.stdin.take().unwrap();
+    let text = numbers.clone();
+    let writing = thread::spawn(move || {
+        stdin.write_all(text.as_bytes()).unwrap();
+    });
+    let reached = |count: u32| {
+        let at = std::fs::read_to_string(&part).unwrap_or_default();
+        at.trim().parse::<u32>().is_ok_and(|at| at >= count)
+    };
+    until("it reads", || reached(20));
+    rig.kill_master();
+    rig.start_master(&[]);
+    until("it reads on", || reached(100));
+    rig.kill_network_half("a");
+    rig.restart_agent("a");
+    let ended = client.wait_with_output().unwrap();
+    writing.join().unwrap();
+    assert_eq!(String::from_utf8(ended.stdout).unwrap(), numbers);
+    assert_eq!(ended.status.code(), Some(0));
+}
+
+/// A client in a terminal, and what it shows there.
+struct Screen {
+    terminal: File,
+    shown: Arc<Mutex<Vec<u8>>>,
+    client: Child,
+}
+
+impl Screen {
+    fn open(rig: &Rig, arguments: &[&str]) -> Self {
+        let size = Winsize { ws_row: 30, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
+        let pair = openpty(&size, None).unwrap();
+        fcntl(&pair.master, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
+        let given: OwnedFd = pair.slave;
+        let mut command = rig.program();
+        command.args(arguments).env("TERM", "xterm-256color");
+        command.stdin(given.try_clone().unwrap()).stdout(given.try_clone().unwrap()).stderr(given);
+        let client = command.spawn().unwrap();
+        drop(command);
+        let terminal = File::from(pair.master);
+        let shown = Arc::new(Mutex::new(Vec::new()));
+        let (mut reading, writing) = (terminal.try_clone().unwrap(), Arc::clone(&shown));
+        thread::spawn(move || {
+            let mut chunk = [0; 4096];
+            while let Ok(count @ 1..) = reading.read(&mut chunk) {
+                writing.lock().unwrap().extend_from_slice(&chunk[..count]);
+            }
+        });
+        Self { terminal, shown, client }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.shown.lock().unwrap()).into_owned()
+    }
+
+    fn wait(&self, text: &str) {
+        until(&format!("{text:?} on the screen"), || self.text().contains(text));
+    }
+
+    fn wait_for_prompt(&self) {
+        until("a prompt", || self.text().trim_end().ends_with(['$', '#', '%']));
+    }
+
+    fn keys(&mut self, keys: &str) {
+        self.terminal.write_all(keys.as_bytes()).unwrap();
+    }
+
+    fn resize(&self, rows: u16, columns: u16) {
+        sloth_runner::sys::terminal::resize(self.terminal.as_fd(), rows, columns).unwrap();
+        // A terminal tells its foreground processes; this one has no session, so the test does.
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.client.id()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGWINCH).unwrap();
+    }
+}
+
+#[test]
+fn a_shell_has_keys_a_size_signals_and_an_end() {
+    let rig = Rig::with_agents(&["a"]);
+    let mut screen = Screen::open(&rig, &["agent", "shell", "a"]);
+    screen.wait_for_prompt();
+    screen.keys("PS1='% '; stty size; echo $((6*7)) $TERM\r");
+    screen.wait("30 100");
+    screen.wait("42 xterm-256color");
+    screen.resize(11, 77);
+    screen.keys("stty size\r");
+    until("the new size", || {
+        let has = screen.text().contains("11 77");
+        if !has {
+            // The size goes its own way, and may come behind the keys.
+            (&screen.terminal).write_all(b"stty size\r").unwrap();
+        }
+        has
+    });
+    // ^C reaches the command there, and not the client here.
+    screen.keys("echo be$((2))gun; sleep 600; echo af$((1))ter\r");
+    screen.wait("be2gun");
+    screen.keys("\x03");
+    screen.keys("echo still$((1+1))here\r");
+    screen.wait("still2here");
+    assert!(!screen.text().contains("af1ter"));
+    screen.keys("exit 7\r");
+    assert_eq!(screen.client.wait().unwrap().code(), Some(7));
+}
+
+#[test]
+fn a_terminal_hangs_up_by_its_escape_and_everything_in_it_ends() {
+    let rig = Rig::with_agents(&["a"]);
+    let mut screen = Screen::open(&rig, &["run", "-t", "a", "echo pid:$$:; trap '' HUP; sleep 600"]);
+    screen.wait(":\r\n");
+    let text = screen.text();
+    let pid: i32 = text.split("pid:").nth(1).unwrap().split(':').next().unwrap().parse().unwrap();
+    assert!(rig::is_alive(pid));
+    screen.keys("~?");
+    screen.wait("~. hangs up");
+    screen.keys("\r~.");
+    assert_eq!(screen.client.wait().unwrap().code(), Some(125), "{}", screen.text());
+    assert!(screen.text().contains("cancelled"), "{}", screen.text());
+    assert!(!rig::is_alive(pid));
+    let plain = rig.run(&["run", "-t", "a", "true"]);
+    assert!(plain.status == 2 && plain.err.contains("needs one here"), "{plain:?}");
+}
