@@ -187,3 +187,24 @@ fn a_terminal_hangs_up_by_its_escape_and_everything_in_it_ends() {
     let plain = rig.run(&["run", "-t", "a", "true"]);
     assert!(plain.status == 2 && plain.err.contains("needs one here"), "{plain:?}");
 }
+
+#[test]
+fn commands_ignore_no_signal_whatever_their_agent_was_started_by() {
+    let mut rig = Rig::new();
+    let agent = rig.agent_command("a", &[]);
+    let mut script = std::process::Command::new("sh");
+    script.args(["-c", "trap '' INT QUIT HUP USR1; exec \"$@\"", "sh"]).arg(agent.get_program());
+    script.args(agent.get_args()).env("SLOTH_RUNNER_TOKEN", rig.token()).stderr(rig.log("agent-a.log"));
+    let child = script.spawn().unwrap();
+    rig.adopt("a", child);
+    rig.wait_state("a", "active");
+    let printed = rig.on("a", "exec grep -E '^Sig(Ign|Blk)' /proc/self/status");
+    let masks: Vec<u64> = printed
+        .out
+        .lines()
+        .map(|line| u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap())
+        // Behind the first 31 are those of the C library, which nobody else can set.
+        .map(|mask| mask & 0x7fff_ffff)
+        .collect();
+    assert_eq!(masks, [0, 0], "{printed:?}");
+}

@@ -9,7 +9,7 @@ use std::{
 
 use nix::{
     sys::{
-        signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask},
+        signal::{SigHandler, SigSet, SigmaskHow, Signal, kill, sigprocmask},
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
     unistd::{ForkResult, Pid, getpid, setsid},
@@ -70,15 +70,21 @@ pub fn fork() -> io::Result<Forked> {
     }
 }
 
-/// Makes `command` start in a session of its own, with no signal blocked, whatever its parent blocks.
+/// Makes `command` start in a session of its own, with no signal blocked or ignored, whatever its parent does: a program
+/// that a script starts with `&` ignores SIGINT, and would hand that on.
 #[expect(unsafe_code, reason = "a hook between fork and exec has no safe form")]
 pub fn in_new_session(command: &mut Command) -> &mut Command {
     let hook = || {
         setsid()?;
+        for signal in Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP))
+        {
+            // SAFETY: no handler is installed, so there is none that could run in the wrong place.
+            unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }?;
+        }
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
         Ok(())
     };
-    // SAFETY: the hook only makes two system calls; it takes no lock and allocates nothing.
+    // SAFETY: the hook only makes system calls; it takes no lock and allocates nothing.
     unsafe { command.pre_exec(hook) }
 }
 
