@@ -8,6 +8,7 @@ pub mod masters;
 pub mod output;
 pub mod region;
 mod sanitize;
+pub mod units;
 
 use std::{ffi::OsString, process::ExitCode};
 

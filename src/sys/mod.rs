@@ -12,4 +12,5 @@ pub mod process;
 pub mod random;
 pub mod shutdown;
 pub mod socket;
+pub mod systemd;
 pub mod terminal;

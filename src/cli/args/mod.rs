@@ -5,6 +5,7 @@ pub mod job;
 pub mod master;
 pub mod masters;
 pub mod run;
+pub mod service;
 pub mod tui;
 
 use std::{str::FromStr, time::Duration};
@@ -18,6 +19,7 @@ use master::MasterCommand;
 use masters::LoginArgs;
 pub use masters::{MasterName, ToMaster};
 use run::RunArgs;
+use service::ServiceVerb;
 use tui::TuiArgs;
 
 /// Live control of all your machines, from one binary.
@@ -106,6 +108,9 @@ pub enum Command {
     List(ListArgs),
     /// Short for `agent run`
     Run(RunArgs),
+    /// systemd services: install, remove, print
+    #[command(subcommand)]
+    Service(ServiceVerb),
     /// Runs: past ones and those that go on
     #[command(subcommand)]
     Job(JobCommand),

@@ -29,6 +29,7 @@ use crate::{
         process::close_inherited,
         shutdown::{EndSignal, EndSignals, Shutdown},
         socket::parse_address,
+        systemd,
     },
     trust::token::Token,
     wire::{proto, status::CallError},
@@ -38,6 +39,8 @@ use crate::{
 const DEFAULT_PORT: u16 = 50051;
 /// How long a daemon's starter waits for a word from the master.
 const WORD_WITHIN: Duration = Duration::from_secs(10);
+/// Set in units whose commands are meant to end with the service.
+pub(super) const CONFINED: &str = "SLOTH_RUNNER_CONFINED";
 /// What commands get to end when a foreground agent is interrupted.
 const INTERRUPT_GRACE_MS: u32 = 10_000;
 
@@ -46,7 +49,7 @@ fn host_name() -> Result<String, Failure> {
     Ok(name.to_string_lossy().into_owned())
 }
 
-fn agent_name(given: Option<&str>) -> Result<AgentName, Failure> {
+pub(super) fn agent_name(given: Option<&str>) -> Result<AgentName, Failure> {
     let name = match given {
         Some(name) => name.to_owned(),
         None => host_name()?,
@@ -54,7 +57,10 @@ fn agent_name(given: Option<&str>) -> Result<AgentName, Failure> {
     name.parse().map_err(|error| Failure::usage(format!("{error} (--name)")))
 }
 
-fn agent_directories(args_dir: Option<&std::path::Path>, name: &AgentName) -> Result<Directories, Failure> {
+pub(super) fn agent_directories(
+    args_dir: Option<&std::path::Path>,
+    name: &AgentName,
+) -> Result<Directories, Failure> {
     directories(args_dir, &format!("agent/{name}")).map_err(Failure::new)
 }
 
@@ -154,6 +160,13 @@ fn serve(args: &AgentStartArgs, config: Config, directories: &Directories) -> Re
         let stop_orders = network.stop_orders();
         let mut signals = EndSignals::new()?;
         let standing = network.standing();
+        let watched = network.standing();
+        warn_of_unit().await;
+        systemd::ready("connecting");
+        let telling = tell_manager(watched, name.clone(), master.clone());
+        let mut telling = std::pin::pin!(telling);
+        let watchdog = systemd::keep_watchdog();
+        let mut watchdog = std::pin::pin!(watchdog);
         let running = network.run(shutdown.clone());
         let mut running = std::pin::pin!(running);
         let reporting = first_word(standing, daemonized, &name, &master);
@@ -162,6 +175,8 @@ fn serve(args: &AgentStartArgs, config: Config, directories: &Directories) -> Re
         loop {
             tokio::select! {
                 ended = &mut running => return Ok(finish(ended)),
+                () = &mut telling => {}
+                never = &mut watchdog => match never {},
                 report = &mut reporting, if !reported => {
                     reported = true;
                     let failed = matches!(report, Report::Failed(_));
@@ -178,6 +193,7 @@ fn serve(args: &AgentStartArgs, config: Config, directories: &Directories) -> Re
                         let _ = stop_orders.try_send(INTERRUPT_GRACE_MS);
                     }
                     EndSignal::Terminate | EndSignal::Hangup => {
+                        systemd::stopping();
                         if shutdown.stop.is_cancelled() {
                             shutdown.now.cancel();
                         }
@@ -203,6 +219,47 @@ fn finish(ended: Ended) -> Status {
             let commands = if running == 1 { "command goes" } else { "commands go" };
             tracing::info!("{running} {commands} on; `sloth-runner agent stop` ends what runs");
             exit::OK
+        }
+    }
+}
+
+/// A service that kills everything of its own with the agent takes the commands along: said once.
+async fn warn_of_unit() {
+    let Some(unit) = systemd::own_service() else { return };
+    let asked = tokio::task::spawn_blocking(move || {
+        let mode = systemd::property(&unit, "KillMode").ok()?;
+        Some((unit, mode))
+    });
+    if let Ok(Some((unit, mode))) = asked.await
+        && !mode.is_empty()
+        && mode != "process"
+        && std::env::var_os(CONFINED).is_none()
+    {
+        tracing::warn!(
+            unit,
+            "the unit has KillMode={mode}: a restart of this service kills running commands; `sloth-runner service install agent` makes one with KillMode=process"
+        );
+    }
+}
+
+/// Tells the service manager how the agent stands, until it ends.
+async fn tell_manager(mut standing: watch::Receiver<Standing>, name: AgentName, master: String) {
+    loop {
+        let text = match &*standing.borrow_and_update() {
+            Standing::Active => format!("active on {master}"),
+            Standing::Connecting => format!("connecting to {master}"),
+            Standing::Unreachable(reason) => format!("{reason}; keeps trying"),
+            Standing::Refused(reason) => format!("refused: {reason}"),
+            Standing::Pending { fingerprint, .. } => {
+                let digits = &fingerprint[..16];
+                format!(
+                    "pending on {master}; there: sloth-runner agent approve {name} --fingerprint {digits}"
+                )
+            }
+        };
+        systemd::status(&text);
+        if standing.changed().await.is_err() {
+            return std::future::pending().await;
         }
     }
 }
@@ -280,7 +337,12 @@ pub(super) fn stop(args: &AgentStopArgs) -> Result<Status, Failure> {
     });
     match stopped {
         Ok(()) => {
-            say(&format!("{name} stopped\n"));
+            let which = if args.name.is_some() || args.data_dir.is_none() {
+                name.to_string()
+            } else {
+                format!("the agent on {}", directories.data.display())
+            };
+            say(&format!("{which} stopped\n"));
             Ok(exit::OK)
         }
         Err(_) if args.name.is_none() || args.data_dir.is_some() => Err(Failure::new(format!(

@@ -26,6 +26,7 @@ use crate::{
         process::{close_inherited, raise_file_limit, signal},
         shutdown::{EndSignals, Shutdown},
         socket::{parse_address, shown_address},
+        systemd,
     },
     wire::{proto, status::CallError},
 };
@@ -86,12 +87,17 @@ fn serve(args: &MasterStartArgs) -> Result<Status, Failure> {
             );
             daemon::report(&Report::Ready(text))?;
         }
+        systemd::ready(&format!("serves agents on {address}"));
+        let watchdog = systemd::keep_watchdog();
+        let mut watchdog = std::pin::pin!(watchdog);
         let serving = server.run(shutdown.clone());
         let mut serving = std::pin::pin!(serving);
         loop {
             tokio::select! {
                 result = &mut serving => return result.map(|()| exit::OK).map_err(Failure::new),
+                never = &mut watchdog => match never {},
                 signal = signals.next() => {
+                    systemd::stopping();
                     tracing::info!(?signal, "ends; runs go on on their machines");
                     if shutdown.stop.is_cancelled() {
                         shutdown.now.cancel();
@@ -110,7 +116,11 @@ pub(super) fn stop(args: &MasterStopArgs) -> Result<Status, Failure> {
     let Some(pid) = lock::holder(&pid_file)? else {
         return Err(Failure::new(format!("no master runs on {shown}")));
     };
-    signal(pid, nix::sys::signal::Signal::SIGTERM);
+    match systemd::service_of(pid) {
+        // Ended by a signal alone, it would be started again.
+        Some(unit) if systemd::is_main_process(&unit, pid) => systemd::order(&["stop", &unit])?,
+        _ => signal(pid, nix::sys::signal::Signal::SIGTERM),
+    }
     let deadline = Instant::now() + STOP_WITHIN;
     while lock::holder(&pid_file)?.is_some() {
         if Instant::now() > deadline {

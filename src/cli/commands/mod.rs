@@ -9,6 +9,7 @@ mod master;
 mod masters;
 mod operators;
 mod run;
+mod service;
 mod shown;
 mod simulate;
 mod tui;
@@ -64,6 +65,7 @@ pub fn perform(cli: Cli) -> Result<Status, Failure> {
         },
         Command::List(args) => agents::list(&args),
         Command::Run(args) => run::run(args),
+        Command::Service(verb) => service::perform(&verb),
         Command::Job(job) => job::perform(&job),
     }
 }

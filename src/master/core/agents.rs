@@ -237,7 +237,7 @@ impl Core {
                 state: AgentState::Pending,
                 direct: None,
                 link_reason: String::new(),
-                address: key.source.map_or_else(|| "this machine".to_owned(), |source| source.to_string()),
+                address: key.source.map_or_else(|| "this machine".to_owned(), |source| source.to_canonical().to_string()),
                 direct_address: None,
                 version: key.version.clone(),
                 labels: Labels::new(),

@@ -1,0 +1,82 @@
+//! `service …`
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::{agent::AgentStartArgs, master::MasterStartArgs};
+
+/// The verbs of `service`.
+#[derive(Debug, Subcommand)]
+pub enum ServiceVerb {
+    /// Make a systemd service, enable it and start it
+    #[command(subcommand)]
+    Install(InstallRole),
+    /// Stop a service and remove its unit; its data stays
+    Remove(RemoveArgs),
+    /// Print the unit that `install` would write
+    #[command(subcommand)]
+    Print(InstallRole),
+}
+
+/// What is made a service.
+#[derive(Debug, Subcommand)]
+pub enum InstallRole {
+    /// An agent, with the flags of `agent start`
+    Agent(Box<AgentServiceArgs>),
+    /// The master, with the flags of `master start`
+    Master(Box<MasterServiceArgs>),
+}
+
+/// How a service is made.
+#[derive(Clone, Debug, Args)]
+pub struct UnitArgs {
+    /// Run as this user; root by default
+    #[arg(long, value_name = "USER")]
+    pub user: Option<String>,
+    /// The program that the unit starts; this one by default
+    #[arg(long, value_name = "FILE")]
+    pub program: Option<PathBuf>,
+    /// Enable and start nothing
+    #[arg(long)]
+    pub no_start: bool,
+}
+
+/// `service install agent`
+#[derive(Debug, Args)]
+pub struct AgentServiceArgs {
+    /// How the service is made.
+    #[command(flatten)]
+    pub unit: UnitArgs,
+    /// Make sloth-runner-agent@NAME, beside other agents of this machine
+    #[arg(long)]
+    pub instance: bool,
+    /// Commands end with the service, have their own /tmp, and sudo does not work in them
+    #[arg(long)]
+    pub confined: bool,
+    /// The agent.
+    #[command(flatten)]
+    pub start: AgentStartArgs,
+}
+
+/// `service install master`
+#[derive(Debug, Args)]
+pub struct MasterServiceArgs {
+    /// How the service is made.
+    #[command(flatten)]
+    pub unit: UnitArgs,
+    /// The master.
+    #[command(flatten)]
+    pub start: MasterStartArgs,
+}
+
+/// `service remove`
+#[derive(Debug, Args)]
+pub struct RemoveArgs {
+    /// Which: agent or master
+    #[arg(value_parser = ["agent", "master"])]
+    pub role: String,
+    /// The instance sloth-runner-agent@NAME
+    #[arg(long, value_name = "NAME")]
+    pub instance: Option<String>,
+}

@@ -1,0 +1,335 @@
+//! `service install|remove|print`: systemd units for agents and the master.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs, io,
+    os::unix::fs::{PermissionsExt as _, chown},
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use clap::{ArgAction, ArgMatches, Args as _, CommandFactory as _, parser::ValueSource};
+use nix::unistd::User;
+
+use super::agent_start::{agent_directories, agent_name};
+use crate::{
+    agent::{keeper::client, layout::Layout},
+    cli::{
+        args::{
+            Cli,
+            agent::AgentStartArgs,
+            master::MasterStartArgs,
+            service::{AgentServiceArgs, InstallRole, MasterServiceArgs, RemoveArgs, ServiceVerb, UnitArgs},
+        },
+        exit::{self, Failure, Status},
+        output::{note, say},
+        units::{self, Unit},
+    },
+    sys::{
+        paths::{read_optional, write_private},
+        systemd,
+    },
+};
+
+/// Where units of the machine's administrator lie.
+const UNITS: &str = "/etc/systemd/system";
+/// Where tokens for services lie.
+const SETTINGS: &str = "/etc/sloth-runner";
+/// How long a service may take to say how it stands.
+const STANDS_WITHIN: Duration = Duration::from_secs(15);
+/// What running commands get to end when an agent's service is removed, in milliseconds.
+const REMOVE_GRACE_MS: u32 = 10_000;
+
+pub(super) fn perform(verb: &ServiceVerb) -> Result<Status, Failure> {
+    match verb {
+        ServiceVerb::Print(role) => {
+            let service = Service::asked(role)?;
+            say(&service.text);
+            Ok(exit::OK)
+        }
+        ServiceVerb::Install(role) => {
+            let service = Service::asked(role)?;
+            service.install()
+        }
+        ServiceVerb::Remove(args) => remove(args),
+    }
+}
+
+/// A service that is to be made.
+struct Service {
+    /// `sloth-runner-agent.service`.
+    unit: String,
+    text: String,
+    user: Option<User>,
+    /// A token's file and text.
+    token: Option<(PathBuf, String)>,
+    starts: bool,
+}
+
+/// The words of a start command that were given on this command line, or by its environment, without those that only
+/// the service's making needs.
+fn given_words(start: &clap::Command, matches: &ArgMatches) -> Vec<String> {
+    let unwanted = ["token", "daemon", "daemonized"];
+    let mut words = Vec::new();
+    for arg in start.get_arguments().filter(|arg| !unwanted.contains(&arg.get_id().as_str())) {
+        let id = arg.get_id().as_str();
+        let is_given =
+            matches!(matches.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable));
+        let (true, Some(long)) = (is_given, arg.get_long()) else { continue };
+        let flag = format!("--{long}");
+        if matches!(arg.get_action(), ArgAction::SetTrue) {
+            words.push(flag);
+            continue;
+        }
+        let is_path = ["data_dir", "token_file"].contains(&id);
+        for value in matches.get_raw(id).into_iter().flatten() {
+            let value = if is_path {
+                std::path::absolute(value).map_or_else(|_| value.to_owned(), PathBuf::into_os_string)
+            } else {
+                value.to_owned()
+            };
+            words.extend([flag.clone(), value.to_string_lossy().into_owned()]);
+        }
+    }
+    words
+}
+
+/// What this command line says behind `service VERB ROLE`.
+fn own_matches() -> Result<ArgMatches, Failure> {
+    let mut matches = Cli::command().try_get_matches_from(env::args_os()).map_err(Failure::usage)?;
+    while let Some((_, inner)) = matches.remove_subcommand() {
+        matches = inner;
+    }
+    Ok(matches)
+}
+
+fn program(unit: &UnitArgs) -> Result<String, Failure> {
+    let path = match &unit.program {
+        Some(path) => std::path::absolute(path)?,
+        None => env::current_exe()?,
+    };
+    let is_program = fs::metadata(&path).is_ok_and(|file| file.permissions().mode() & 0o111 != 0);
+    if !is_program {
+        return Err(Failure::new(format!("{} is no program; name one with --program", path.display())));
+    }
+    path.into_os_string().into_string().map_err(|_| Failure::usage("the program's path is not text"))
+}
+
+fn user(unit: &UnitArgs) -> Result<Option<User>, Failure> {
+    let Some(name) = unit.user.as_deref().filter(|name| *name != "root") else { return Ok(None) };
+    let found = User::from_name(name).map_err(|error| Failure::new(error.desc()))?;
+    found.map(Some).ok_or_else(|| Failure::usage(format!("there is no user {name} on this machine (--user)")))
+}
+
+impl Service {
+    fn asked(role: &InstallRole) -> Result<Self, Failure> {
+        match role {
+            InstallRole::Agent(args) => Self::agent(args),
+            InstallRole::Master(args) => Self::master(args),
+        }
+    }
+
+    fn agent(args: &AgentServiceArgs) -> Result<Self, Failure> {
+        let name = agent_name(args.start.name.as_deref())?;
+        let user = user(&args.unit)?;
+        let start = AgentStartArgs::augment_args(clap::Command::new("start"));
+        let mut command = vec![program(&args.unit)?, "agent".to_owned(), "start".to_owned()];
+        let given = given_words(&start, &own_matches()?);
+        if args.start.name.is_none() {
+            // The host's name may change; the agent's must not.
+            command.extend(["--name".to_owned(), name.to_string()]);
+        }
+        command.extend(given);
+        let token = args
+            .start
+            .token
+            .as_ref()
+            .map(|token| (Path::new(SETTINGS).join(format!("agent-{name}.token")), format!("{token}\n")));
+        if let Some((path, _)) = &token {
+            command.extend(["--token-file".to_owned(), path.display().to_string()]);
+        }
+        let unit = if args.instance {
+            format!("sloth-runner-agent@{name}.service")
+        } else {
+            "sloth-runner-agent.service".to_owned()
+        };
+        let text = units::agent(
+            &Unit {
+                description: format!("Sloth Runner Agent - {name}"),
+                command: &command,
+                user: user.as_ref().map_or("", |user| user.name.as_str()),
+                identifier: "sloth-runner-agent",
+            },
+            args.confined,
+        );
+        Ok(Self { unit, text, user, token, starts: !args.unit.no_start })
+    }
+
+    fn master(args: &MasterServiceArgs) -> Result<Self, Failure> {
+        let user = user(&args.unit)?;
+        let start = MasterStartArgs::augment_args(clap::Command::new("start"));
+        let mut command = vec![program(&args.unit)?, "master".to_owned(), "start".to_owned()];
+        command.extend(given_words(&start, &own_matches()?));
+        let text = units::master(&Unit {
+            description: "Sloth Runner Master".to_owned(),
+            command: &command,
+            user: user.as_ref().map_or("", |user| user.name.as_str()),
+            identifier: "sloth-runner-master",
+        });
+        let unit = "sloth-runner-master.service".to_owned();
+        Ok(Self { unit, text, user, token: None, starts: !args.unit.no_start })
+    }
+
+    fn install(&self) -> Result<Status, Failure> {
+        needs_systemd()?;
+        let path = Path::new(UNITS).join(&self.unit);
+        let failed = |path: &Path, error: &io::Error| {
+            Failure::new(format!("cannot write {}: {error}; are you root?", path.display()))
+        };
+        let before = read_optional(&path).map_err(|error| failed(&path, &error))?;
+        let written = self.write(&path).map_err(|(path, error)| failed(&path, &error));
+        let made = written.and_then(|()| self.begin(before.as_deref() != Some(self.text.as_bytes())));
+        if let Err(failure) = made {
+            // A service that never was leaves nothing behind; one that was is as it was.
+            match before {
+                Some(text) => drop(write_unit(&path, &text)),
+                None => drop(self.undo(&path)),
+            }
+            let _ = systemd::order(&["daemon-reload"]);
+            return Err(failure);
+        }
+        if !self.starts {
+            say(&format!("wrote {}; `systemctl enable --now {}` starts it\n", path.display(), self.unit));
+            return Ok(exit::OK);
+        }
+        let standing = self.standing();
+        say(&format!("{} is enabled and runs: {standing}\n", self.unit));
+        Ok(exit::OK)
+    }
+
+    fn write(&self, path: &Path) -> Result<(), (PathBuf, io::Error)> {
+        if let Some((file, token)) = &self.token {
+            let wrong = |error| (file.clone(), error);
+            fs::create_dir_all(SETTINGS).map_err(wrong)?;
+            write_private(file, token.as_bytes(), true).map_err(wrong)?;
+            if let Some(user) = &self.user {
+                chown(file, Some(user.uid.as_raw()), Some(user.gid.as_raw())).map_err(wrong)?;
+            }
+        }
+        write_unit(path, self.text.as_bytes()).map_err(|error| (path.to_owned(), error))
+    }
+
+    fn begin(&self, has_changed: bool) -> Result<(), Failure> {
+        systemd::order(&["daemon-reload"])?;
+        if !self.starts {
+            return Ok(());
+        }
+        systemd::order(&["enable", &self.unit])?;
+        let is_active = systemd::property(&self.unit, "ActiveState")? == "active";
+        let verb = if is_active && has_changed { "restart" } else { "start" };
+        systemd::order(&["reset-failed", &self.unit]).ok();
+        systemd::order(&[verb, &self.unit]).map_err(|_| {
+            let said = last_words(&self.unit);
+            Failure::new(format!("{} does not start: {said}", self.unit))
+        })
+    }
+
+    /// How the service says that it stands, once that is settled.
+    fn standing(&self) -> String {
+        let deadline = Instant::now() + STANDS_WITHIN;
+        loop {
+            let text = systemd::property(&self.unit, "StatusText").unwrap_or_default();
+            let is_settled =
+                ["active", "pending", "refused", "serves"].iter().any(|word| text.starts_with(word));
+            if is_settled || Instant::now() > deadline {
+                return if text.is_empty() { "it has not said how it stands".to_owned() } else { text };
+            }
+            thread::sleep(systemd::LOOK);
+        }
+    }
+
+    fn undo(&self, path: &Path) -> io::Result<()> {
+        let _ = systemd::order(&["disable", "--now", &self.unit]);
+        if let Some((token, _)) = &self.token {
+            remove_if_there(token)?;
+        }
+        remove_if_there(path)
+    }
+}
+
+fn needs_systemd() -> Result<(), Failure> {
+    if systemd::is_here() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        "there is no systemd here; `agent start --daemon` and `master start --daemon` run without one",
+    ))
+}
+
+fn write_unit(path: &Path, text: &[u8]) -> io::Result<()> {
+    write_private(path, text, true)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644))
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// What a service that did not start said last.
+fn last_words(unit: &str) -> String {
+    let words: [OsString; 7] = ["-u", unit, "-n", "20", "-o", "cat", "--no-pager"].map(Into::into);
+    let said = std::process::Command::new("journalctl").args(words).output();
+    let said = said.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let own = said.lines().rev().find_map(|line| line.strip_prefix("sloth-runner: "));
+    own.map_or_else(|| format!("`journalctl -u {unit}` says why"), str::to_owned)
+}
+
+fn remove(args: &RemoveArgs) -> Result<Status, Failure> {
+    needs_systemd()?;
+    let unit = match (&args.instance, args.role.as_str()) {
+        (Some(name), "agent") => {
+            let name: crate::domain::name::AgentName = name.parse().map_err(Failure::usage)?;
+            format!("sloth-runner-agent@{name}.service")
+        }
+        (Some(_), _) => return Err(Failure::usage("only agents have instances")),
+        (None, role) => format!("sloth-runner-{role}.service"),
+    };
+    let path = Path::new(UNITS).join(&unit);
+    let text = read_optional(&path).map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
+    let Some(text) = text.map(|text| String::from_utf8_lossy(&text).into_owned()) else {
+        return Err(Failure::new(format!("there is no {}; nothing was removed", path.display())));
+    };
+    // The agent's own end first: its keeper and its commands outlive the service.
+    if let Some(name) = text.lines().find_map(|line| line.strip_prefix("Description=Sloth Runner Agent - ")) {
+        systemd::order(&["stop", &unit]).ok();
+        end_keeper(name, &text);
+        remove_if_there(&Path::new(SETTINGS).join(format!("agent-{name}.token")))?;
+    }
+    systemd::order(&["disable", "--now", &unit]).ok();
+    remove_if_there(&path)?;
+    systemd::order(&["daemon-reload"])?;
+    systemd::order(&["reset-failed", &unit]).ok();
+    say(&format!("{unit} is removed; its data stays\n"));
+    Ok(exit::OK)
+}
+
+/// Ends what runs on an agent whose service was stopped.
+fn end_keeper(name: &str, unit: &str) {
+    let Ok(name) = agent_name(Some(name)) else { return };
+    let words: Vec<&str> = unit.lines().map(str::trim).collect();
+    let given = words.iter().find_map(|line| line.strip_prefix("--data-dir"));
+    let given = given.map(|line| PathBuf::from(line.trim_start().trim_end_matches('\\').trim()));
+    let Ok(directories) = agent_directories(given.as_deref(), &name) else { return };
+    let stopping = |running: u32| {
+        if running > 0 {
+            note(&format!("{running} commands still run there; they may end within 10 s"));
+        }
+    };
+    // No keeper is what was wanted.
+    let _ = client::stop(&Layout::new(&directories.data), REMOVE_GRACE_MS, stopping);
+}

@@ -1,0 +1,216 @@
+//! systemd units, as text: what is in them, and why. Pure; writes no file and asks nobody.
+
+use std::fmt::Write as _;
+
+/// Where the documentation of a unit is.
+const DOCUMENTATION: &str = "man:sloth-runner(1) https://chalkan3.github.io/sloth-runner/";
+
+/// A unit to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unit<'a> {
+    /// What it starts, for people: `Sloth Runner Agent - web-1`.
+    pub description: String,
+    /// The program and its arguments.
+    pub command: &'a [String],
+    /// The user that it runs as; empty for root.
+    pub user: &'a str,
+    /// What the journal calls its lines.
+    pub identifier: &'a str,
+}
+
+/// A word in `ExecStart=`, as systemd takes it back (systemd.service(5), "Command lines").
+#[must_use]
+pub fn quoted(word: &str) -> String {
+    let plain = |sign: char| sign.is_ascii_alphanumeric() || "+,-./:=@_".contains(sign);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    let mut text = String::from("\"");
+    for sign in word.chars() {
+        match sign {
+            '"' | '\\' => text.extend(['\\', sign]),
+            '%' => text.push_str("%%"),
+            '$' => text.push_str("$$"),
+            '\n' => text.push_str("\\n"),
+            '\t' => text.push_str("\\t"),
+            sign if sign.is_control() => {
+                // Writing to a string cannot fail.
+                let _ = write!(text, "\\x{:02x}", u32::from(sign));
+            }
+            sign => text.push(sign),
+        }
+    }
+    text.push('"');
+    text
+}
+
+/// A value behind `=`, in which systemd only looks for `%`.
+fn value(text: &str) -> String {
+    text.chars().filter(|sign| !sign.is_control()).collect::<String>().replace('%', "%%")
+}
+
+fn head(unit: &Unit<'_>) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for word in unit.command {
+        let word_quoted = quoted(word);
+        match lines.last_mut() {
+            // A flag begins a line, and its value stands behind it.
+            Some(line) if !word.starts_with("--") => *line = format!("{line} {word_quoted}"),
+            _ => lines.push(word_quoted),
+        }
+    }
+    let user = if unit.user.is_empty() { "root" } else { unit.user };
+    format!(
+        "[Unit]
+Description={}
+Documentation={DOCUMENTATION}
+After=network-online.target
+Wants=network-online.target
+StartLimitIntervalSec=60s
+StartLimitBurst=5
+
+[Service]
+Type=notify
+User={}
+ExecStart={}
+Restart=always
+RestartSec=5s
+WatchdogSec=30s
+TimeoutStopSec=30s
+LimitNOFILE=65536
+StandardOutput=journal
+StandardError=journal
+SyslogIdentifier={}
+",
+        value(&unit.description),
+        value(user),
+        lines.join(" \\\n  "),
+        unit.identifier,
+    )
+}
+
+const TAIL: &str = "
+[Install]
+WantedBy=multi-user.target
+";
+
+/// An agent's unit. What confines it would confine every command, so only `confined` confines it.
+#[must_use]
+pub fn agent(unit: &Unit<'_>, confined: bool) -> String {
+    let mut text = head(unit);
+    if unit.user.is_empty() {
+        text += "WorkingDirectory=/var/lib/sloth-runner
+StateDirectory=sloth-runner
+StateDirectoryMode=0711
+";
+    }
+    text += "# 2: the command line makes no sense; 3: `agent stop`, which stays stopped.
+RestartPreventExitStatus=2 3
+SuccessExitStatus=3
+";
+    text += if confined {
+        "# Confined: commands end with the service, have their own /tmp, and sudo does not work in them.
+KillMode=control-group
+Environment=SLOTH_RUNNER_CONFINED=1
+NoNewPrivileges=true
+PrivateTmp=true
+"
+    } else {
+        "# The keeper and its commands outlive a restart of the agent. For that there is no PrivateTmp=, which would delete
+# /tmp under them, no RuntimeDirectory=, and no NoNewPrivileges=, with which sudo fails in every command.
+KillMode=process
+OOMPolicy=continue
+TasksMax=infinity
+"
+    };
+    text + TAIL
+}
+
+/// The master's unit. It runs nobody's commands, so it may do little but listen, read and write its own files.
+#[must_use]
+pub fn master(unit: &Unit<'_>) -> String {
+    let mut text = head(unit);
+    if unit.user.is_empty() {
+        text += "WorkingDirectory=/var/lib/sloth-runner
+StateDirectory=sloth-runner
+StateDirectoryMode=0711
+RuntimeDirectory=sloth-runner
+RuntimeDirectoryMode=0711
+ReadWritePaths=/var/lib/sloth-runner
+";
+    }
+    text += "RestartPreventExitStatus=2
+UMask=0077
+NoNewPrivileges=true
+PrivateTmp=true
+PrivateDevices=true
+ProtectSystem=strict
+ProtectHome=true
+ProtectClock=true
+ProtectHostname=true
+ProtectControlGroups=true
+ProtectKernelLogs=true
+ProtectKernelModules=true
+ProtectKernelTunables=true
+CapabilityBoundingSet=
+AmbientCapabilities=
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+RestrictNamespaces=true
+RestrictRealtime=true
+RestrictSUIDSGID=true
+LockPersonality=true
+MemoryDenyWriteExecute=true
+RemoveIPC=true
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+SystemCallErrorNumber=EPERM
+";
+    text + TAIL
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_come_back_from_a_unit_as_they_went_in() {
+        for (word, written) in [
+            ("agent", "agent"),
+            ("master:50053", "master:50053"),
+            ("", "\"\""),
+            ("two words", "\"two words\""),
+            ("100%", "\"100%%\""),
+            ("$HOME", "\"$$HOME\""),
+            (r#"a"b\c"#, r#""a\"b\\c""#),
+            ("a\nExecStart=/bin/sh", "\"a\\nExecStart=/bin/sh\""),
+        ] {
+            assert_eq!(quoted(word), written);
+        }
+    }
+
+    #[test]
+    fn an_agents_unit_keeps_commands_alive_and_a_confined_one_does_not() {
+        let command = ["/usr/local/bin/sloth-runner".to_owned(), "agent".to_owned(), "start".to_owned()];
+        let unit = Unit {
+            description: "Sloth Runner Agent - 100%\nweb".to_owned(),
+            command: &command,
+            user: "",
+            identifier: "sloth-runner-agent",
+        };
+        let plain = agent(&unit, false);
+        assert!(plain.contains("Description=Sloth Runner Agent - 100%%web\n"), "{plain}");
+        assert!(plain.contains("\nKillMode=process\n") && !plain.contains("\nPrivateTmp="), "{plain}");
+        assert!(!plain.contains("\nNoNewPrivileges=") && !plain.contains("\nRuntimeDirectory="));
+        let confined = agent(&unit, true);
+        assert!(confined.contains("\nPrivateTmp=true\n") && confined.contains("\nKillMode=control-group\n"));
+        for line in
+            ["Restart=always", "RestartSec=5s", "StartLimitBurst=5", "LimitNOFILE=65536", "Type=notify"]
+        {
+            assert!(
+                [&plain, &confined, &master(&unit)].iter().all(|text| text.contains(&format!("\n{line}\n"))),
+                "{line}"
+            );
+        }
+    }
+}
