@@ -1,26 +1,86 @@
-//! The configuration file: read once, and refused where it says what nobody knows.
+//! The configuration file: flag before environment before file before default, for every command.
+//!
+//! A key is a flag's name, and its section says whose flag; so there is one list of both, the command line's own. What
+//! nobody knows is refused.
 
 use std::{
-    fs, io,
+    collections::BTreeMap,
+    env, fs, io,
     path::{Path, PathBuf},
 };
 
+use clap::{Arg, Args as _, Command};
 use serde::Deserialize;
+use toml::{Table, Value};
 
-use super::exit::Failure;
+use super::{
+    args::{ToMaster, agent::AgentStartArgs, master::MasterStartArgs, run::RunArgs},
+    exit::Failure,
+};
+use crate::domain::name::nearest;
 
-/// The settings that are compiled in, which the file's own comments explain.
-const DEFAULT: &str = include_str!("../../assets/config.toml");
+/// The file with all keys and their defaults, which its own comments explain.
+pub const EXAMPLE: &str = include_str!("../../assets/sloth-runner.toml");
+/// Names the only file that is read, in place of the usual ones.
+pub const FILE_VARIABLE: &str = "SLOTH_RUNNER_CONFIG";
+/// The file's name.
+const FILE: &str = "sloth-runner.toml";
 
-/// The whole file.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    #[serde(default)]
-    tui: toml::Table,
+/// Flags that make sense once, and not for every start.
+const ONCE: [&str; 5] = ["daemon", "daemonized", "token", "restored", "help"];
+/// Flags of `agent run` that a person may want to be others every time.
+const OF_RUNS: [&str; 6] = ["fanout", "timeout", "start_within", "give_up", "output_cap", "color"];
+
+/// A section: its flags, and the commands that take them.
+struct Section {
+    name: &'static str,
+    flags: Vec<Arg>,
+    commands: &'static [&'static [&'static str]],
 }
 
-/// The control center's part of it.
+fn flags(of: Command, wanted: impl Fn(&str) -> bool) -> Vec<Arg> {
+    let is_wanted = |arg: &&Arg| arg.get_long().is_some() && wanted(arg.get_id().as_str());
+    of.get_arguments().filter(is_wanted).cloned().collect()
+}
+
+fn sections() -> Vec<Section> {
+    let daemon = |id: &str| !ONCE.contains(&id);
+    vec![
+        Section {
+            name: "client",
+            flags: flags(ToMaster::augment_args(Command::new("")), |_| true),
+            // Wherever the flag is, but for the agents' own.
+            commands: &[],
+        },
+        Section {
+            name: "run",
+            flags: flags(RunArgs::augment_args(Command::new("")), |id| OF_RUNS.contains(&id)),
+            commands: &[&["run"], &["agent", "run"]],
+        },
+        Section {
+            name: "agent",
+            flags: flags(AgentStartArgs::augment_args(Command::new("")), daemon),
+            commands: &[&["agent", "start"]],
+        },
+        Section {
+            name: "master",
+            flags: flags(MasterStartArgs::augment_args(Command::new("")), daemon),
+            commands: &[&["master"], &["master", "start"], &["master", "stop"], &["agent", "stop"]],
+        },
+    ]
+}
+
+fn key_of(flag: &Arg) -> &str {
+    flag.get_long().unwrap_or_default()
+}
+
+/// What the files say, and which of them.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    values: BTreeMap<(String, String), (Value, PathBuf)>,
+}
+
+/// The control center's own settings.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct TuiConfig {
@@ -36,50 +96,290 @@ pub struct TuiConfig {
     pub bell: bool,
 }
 
-/// Where the file is looked for.
-fn path() -> Option<PathBuf> {
-    if nix::unistd::geteuid().is_root() {
-        return Some(PathBuf::from("/etc/sloth-runner/config.toml"));
+/// The files that are read, the later over the earlier.
+fn paths() -> Vec<PathBuf> {
+    if let Some(only) = env::var_os(FILE_VARIABLE) {
+        return if only.is_empty() { Vec::new() } else { vec![only.into()] };
     }
-    let project = directories::ProjectDirs::from("", "", "sloth-runner")?;
-    Some(project.config_dir().join("config.toml"))
+    let own = directories::ProjectDirs::from("", "", "sloth-runner");
+    let own = own.map(|project| project.config_dir().join(FILE));
+    std::iter::once(Path::new("/etc/sloth-runner").join(FILE)).chain(own).collect()
 }
 
-/// Reads the control center's settings.
-///
-/// # Errors
-/// When a file is there and cannot be read, or makes no sense.
-pub fn tui() -> Result<TuiConfig, Failure> {
-    let given = match path() {
-        Some(path) => match fs::read_to_string(&path) {
-            Ok(text) => Some((path, text)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(Failure::usage(format!("cannot read {}: {error}", path.display()))),
-        },
-        None => None,
+/// The control center's keys with their defaults.
+fn tui_defaults() -> Table {
+    let all = EXAMPLE.parse::<Table>().unwrap_or_default();
+    all.get("tui").and_then(Value::as_table).cloned().unwrap_or_default()
+}
+
+/// A value as a flag takes it: one text, or several.
+fn words(value: &Value) -> Option<Vec<String>> {
+    let word = |value: &Value| match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Integer(number) => Some(number.to_string()),
+        Value::Boolean(is_set) => Some(is_set.to_string()),
+        _ => None,
     };
-    merged(given.as_ref().map(|(path, text)| (path.as_path(), text.as_str())))
+    match value {
+        Value::Array(all) => all.iter().map(word).collect(),
+        one => word(one).map(|word| vec![word]),
+    }
 }
 
-fn merged(given: Option<(&Path, &str)>) -> Result<TuiConfig, Failure> {
-    let parsed = |text: &str| toml::from_str::<File>(text).map(|file| file.tui);
-    let mut all = parsed(DEFAULT).map_err(Failure::usage)?;
-    let name = given.map_or_else(String::new, |(path, _)| path.display().to_string());
-    let wrong =
-        |error: toml::de::Error| Failure::usage(format!("{name} makes no sense: {}", error.message()));
-    if let Some((_, text)) = given {
-        all.extend(parsed(text).map_err(wrong)?);
+/// What to say of a word that nobody knows.
+fn unknown<'a>(what: &str, word: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let known: Vec<&str> = known.collect();
+    let near = nearest(word, known.iter().copied());
+    if near.is_empty() {
+        format!("unknown {what} {word}; known are {}", known.join(", "))
+    } else {
+        format!("unknown {what} {word}; did you mean {}?", near.join(" or "))
     }
-    all.try_into().map_err(wrong)
+}
+
+impl Settings {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// When one is there and cannot be read, or makes no sense.
+    pub fn load() -> Result<Self, Failure> {
+        let mut settings = Self::default();
+        let is_named = env::var_os(FILE_VARIABLE).is_some();
+        for path in paths() {
+            match fs::read_to_string(&path) {
+                Ok(text) => settings.add(&path, &text)?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !is_named => {}
+                // The machine's own file may be for daemons only.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !is_named => {}
+                Err(error) => return Err(Failure::usage(format!("cannot read {}: {error}", path.display()))),
+            }
+        }
+        Ok(settings)
+    }
+
+    fn add(&mut self, path: &Path, text: &str) -> Result<(), Failure> {
+        let shown = path.display();
+        let wrong = |text: String| Failure::usage(format!("{shown}: {text}"));
+        let file: Table = text.parse().map_err(|error: toml::de::Error| {
+            let line =
+                error.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
+            wrong(format!("line {line}: {}", error.message()))
+        })?;
+        let sections = sections();
+        for (name, section) in &file {
+            let Value::Table(section) = section else {
+                return Err(wrong(format!("{name} stands outside of a section")));
+            };
+            let names = || sections.iter().map(|section| section.name).chain(["tui"]);
+            if !names().any(|known| known == name) {
+                return Err(wrong(unknown("section", name, names())));
+            }
+            for (key, value) in section {
+                if name == "tui" {
+                    let known = tui_defaults();
+                    if !known.contains_key(key) {
+                        return Err(wrong(unknown("key in [tui]", key, known.keys().map(String::as_str))));
+                    }
+                } else {
+                    let known =
+                        || sections.iter().filter(|known| known.name == name).flat_map(|known| &known.flags);
+                    let Some(flag) = known().find(|flag| key_of(flag) == key) else {
+                        let what = format!("key in [{name}]");
+                        return Err(wrong(unknown(&what, key, known().map(key_of))));
+                    };
+                    check(flag, value).map_err(|text| wrong(format!("[{name}] {key}: {text}")))?;
+                }
+                self.values.insert((name.clone(), key.clone()), (value.clone(), path.to_owned()));
+            }
+        }
+        // The control center's values are checked by their own type.
+        self.tui().map(drop)
+    }
+
+    /// What the file says for a flag.
+    fn of(&self, section: &str, key: &str) -> Option<Vec<String>> {
+        let (value, _) = self.values.get(&(section.to_owned(), key.to_owned()))?;
+        words(value)
+    }
+
+    /// Makes what the files say the defaults of the command line.
+    #[must_use]
+    pub fn apply(&self, mut command: Command) -> Command {
+        if self.values.is_empty() {
+            return command;
+        }
+        for section in sections() {
+            for flag in &section.flags {
+                let Some(values) = self.of(section.name, key_of(flag)) else { continue };
+                let id = flag.get_id().as_str();
+                if section.name == "client" {
+                    command = everywhere(command, id, &values, &mut Vec::new());
+                }
+                for path in section.commands {
+                    command = at(command, path, id, &values);
+                }
+            }
+        }
+        command
+    }
+
+    /// The control center's settings.
+    ///
+    /// # Errors
+    /// When a value is none of its kind.
+    pub fn tui(&self) -> Result<TuiConfig, Failure> {
+        let mut all = tui_defaults();
+        let mut from = None;
+        for ((section, key), (value, path)) in &self.values {
+            if section == "tui" {
+                all.insert(key.clone(), value.clone());
+                from = Some(path.display().to_string());
+            }
+        }
+        let wrong = |error: toml::de::Error| {
+            Failure::usage(format!("{}: [tui] {}", from.unwrap_or_default(), error.message()))
+        };
+        all.try_into().map_err(wrong)
+    }
+
+    /// Every key with its value, as TOML, and where that comes from.
+    #[must_use]
+    pub fn shown(&self) -> Vec<Shown> {
+        let mut shown = Vec::new();
+        for section in sections() {
+            for flag in &section.flags {
+                let key = key_of(flag);
+                let variable = flag.get_env().map(|name| name.to_string_lossy().into_owned());
+                let from_environment = variable.as_deref().and_then(env::var_os);
+                let place = (section.name.to_owned(), key.to_owned());
+                let (value, origin) = if let (Some(value), Some(variable)) = (from_environment, variable) {
+                    (Some(Value::String(value.to_string_lossy().into_owned())), variable)
+                } else if let Some((value, path)) = self.values.get(&place) {
+                    (Some(value.clone()), path.display().to_string())
+                } else {
+                    let default = flag.get_default_values().first();
+                    (
+                        default.map(|value| Value::String(value.to_string_lossy().into_owned())),
+                        "default".into(),
+                    )
+                };
+                shown.push(Shown { section: section.name, key: key.to_owned(), value, origin });
+            }
+        }
+        for (key, default) in tui_defaults() {
+            let found = self.values.get(&("tui".to_owned(), key.clone()));
+            let (value, origin) = found.map_or_else(
+                || (default, "default".to_owned()),
+                |(value, path)| (value.clone(), path.display().to_string()),
+            );
+            shown.push(Shown { section: "tui", key, value: Some(value), origin });
+        }
+        shown
+    }
+}
+
+/// A key as it stands.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// Its section.
+    pub section: &'static str,
+    /// Its name.
+    pub key: String,
+    /// Its value; `None` where nothing is set and nothing is the default.
+    pub value: Option<Value>,
+    /// A file, an environment variable, or `default`.
+    pub origin: String,
+}
+
+/// Whether a flag takes a value.
+fn check(flag: &Arg, value: &Value) -> Result<(), String> {
+    let words = words(value).ok_or_else(|| "write a text, a number, or a list of them".to_owned())?;
+    let flag = flag.clone().required(false).env(None::<&'static str>);
+    // What other flags it goes with does not matter for its value alone.
+    let flag = Arg::new("value").long("value").value_parser(flag.get_value_parser().clone());
+    for word in words {
+        let line = [String::new(), format!("--value={word}")];
+        if let Err(error) =
+            Command::new("").no_binary_name(false).arg(flag.clone()).try_get_matches_from(line)
+        {
+            let text = error.to_string();
+            let first = text.lines().next().unwrap_or_default();
+            let reason = first.rsplit_once("': ").map_or("it is no value of this kind", |(_, reason)| reason);
+            return Err(format!("{word:?}: {reason}"));
+        }
+    }
+    Ok(())
+}
+
+fn with_default(flag: Arg, values: &[String]) -> Arg {
+    flag.required(false).default_values(values.to_vec())
+}
+
+/// Gives the flag of one command a default.
+fn at(command: Command, path: &[&'static str], id: &str, values: &[String]) -> Command {
+    match path {
+        [] if command.get_arguments().any(|arg| arg.get_id() == id) => {
+            command.mut_arg(id, |flag| with_default(flag, values))
+        }
+        [] => command,
+        [first, rest @ ..] => command.mut_subcommand(*first, |inner| at(inner, rest, id, values)),
+    }
+}
+
+/// Gives the clients' flag a default in every command that has it.
+fn everywhere(mut command: Command, id: &str, values: &[String], path: &mut Vec<String>) -> Command {
+    // An agent's master is where the agent dials, which is another thing.
+    let is_agents = path.last().is_some_and(|last| ["start", "simulate", "service"].contains(&last.as_str()));
+    if !is_agents && command.get_arguments().any(|arg| arg.get_id() == id) {
+        command = command.mut_arg(id, |flag| with_default(flag, values));
+    }
+    let names: Vec<String> = command.get_subcommands().map(|inner| inner.get_name().to_owned()).collect();
+    for name in names.into_iter().filter(|name| name != "service") {
+        path.push(name.clone());
+        command = command.mut_subcommand(name, |inner| everywhere(inner, id, values, path));
+        path.pop();
+    }
+    command
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::{CommandFactory as _, FromArgMatches as _};
+
     use super::*;
+    use crate::cli::args::{Cli, Command as Verb, agent::AgentCommand};
+
+    fn settings(text: &str) -> Result<Settings, String> {
+        let mut settings = Settings::default();
+        settings.add(Path::new("/c.toml"), text).map_err(|failure| failure.message)?;
+        Ok(settings)
+    }
+
+    fn parsed(settings: &Settings, line: &str) -> Cli {
+        let matches = settings.apply(Cli::command()).try_get_matches_from(line.split(' '));
+        Cli::from_arg_matches(&matches.unwrap()).unwrap()
+    }
 
     #[test]
-    fn the_file_that_is_compiled_in_is_whole_and_its_patterns_are_understood() {
-        let config = merged(None).unwrap();
+    fn the_example_names_every_key_and_no_other_and_its_defaults_are_the_true_ones() {
+        let uncommented = |line: &'static str| {
+            line.strip_prefix("#").filter(|rest| !rest.starts_with([' ', '#'])).unwrap_or(line)
+        };
+        let active = EXAMPLE.lines().map(uncommented).collect::<Vec<_>>().join("\n");
+        let all = settings(&active).unwrap();
+        for shown in Settings::default().shown() {
+            let key = (shown.section.to_owned(), shown.key.clone());
+            let (given, _) = all.values.get(&key).unwrap_or_else(|| panic!("{key:?} is not in the example"));
+            if let Some(default) = &shown.value {
+                assert_eq!(words(given), words(default), "{key:?}");
+            }
+        }
+        assert_eq!(settings(EXAMPLE).unwrap().tui().unwrap(), Settings::default().tui().unwrap());
+    }
+
+    #[test]
+    fn destructive_patterns_find_what_they_are_for() {
+        let config = Settings::default().tui().unwrap();
         assert_eq!(config.confirm_over, 10);
         let is_destructive = |command: &str| {
             config.destructive.iter().any(|pattern| regex::Regex::new(pattern).unwrap().is_match(command))
@@ -94,15 +394,41 @@ mod tests {
     }
 
     #[test]
-    fn a_file_changes_what_it_names_and_nothing_else() {
-        let path = Path::new("/c.toml");
-        let config = merged(Some((path, "[tui]\nmouse = true\n"))).unwrap();
-        assert!(config.mouse && config.confirm_over == 10);
-        let failure = merged(Some((path, "[tui]\nmuose = true\n"))).unwrap_err();
-        assert!(
-            failure.message.starts_with("/c.toml makes no sense: unknown field `muose`"),
-            "{}",
-            failure.message
-        );
+    fn a_flag_goes_before_the_file() {
+        let settings = settings(
+            "[agent]\nmaster = \"m:1\"\nport = 7\nlabel = [\"a=b\", \"c=d\"]\n[client]\nmaster = \"prod\"\n[run]\nfanout = 9\n[tui]\nmouse = true\n",
+        )
+        .unwrap();
+        assert!(settings.tui().unwrap().mouse);
+        let Verb::Agent(AgentCommand::Start(start)) =
+            parsed(&settings, "sloth-runner agent start --port 8").command
+        else {
+            panic!()
+        };
+        assert_eq!((start.master.as_str(), start.port, start.label.len()), ("m:1", Some(8), 2));
+        let Verb::Run(run) = parsed(&settings, "sloth-runner run a true").command else { panic!() };
+        assert_eq!(run.plan.fanout, Some(9));
+        assert_eq!(run.to.master, Some("prod".parse().unwrap()));
+        let Verb::List(list) = parsed(&settings, "sloth-runner list --master local").command else {
+            panic!()
+        };
+        assert_eq!(list.to.master, Some("local".parse().unwrap()));
+    }
+
+    #[test]
+    fn what_nobody_knows_is_refused_with_the_nearest_name() {
+        for (text, said) in [
+            ("[agent]\nprot = 1\n", "/c.toml: unknown key in [agent] prot; did you mean port?"),
+            ("[agnet]\n", "/c.toml: unknown section agnet; did you mean agent?"),
+            ("[tui]\nmuose = true\n", "/c.toml: unknown key in [tui] muose; did you mean mouse?"),
+            ("[tui]\nmouse = 3\n", "/c.toml: [tui] invalid type"),
+            ("[master]\nport = 70000\n", "/c.toml: [master] port: \"70000\""),
+            ("[run]\ntimeout = \"soon\"\n", "write a time as 30s"),
+            ("port = 1\n", "/c.toml: port stands outside of a section"),
+            ("[agent]\nport = \n", "/c.toml: line 2"),
+        ] {
+            let found = settings(text).unwrap_err();
+            assert!(found.contains(said), "{text:?}: {found}");
+        }
     }
 }

@@ -12,16 +12,24 @@ pub mod units;
 
 use std::{ffi::OsString, process::ExitCode};
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, FromArgMatches as _};
 
-use self::{args::Cli, exit::Failure};
+use self::{args::Cli, config::Settings, exit::Failure};
 use crate::sys::process::show_name;
 
 /// Runs a command line to its end and returns the process's status.
 #[must_use]
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     show_name();
-    let cli = match Cli::try_parse_from(arguments) {
+    let settings = match Settings::load() {
+        Ok(settings) => settings,
+        Err(Failure { message, status }) => {
+            output::complain(&message);
+            return status.into();
+        }
+    };
+    let matches = settings.apply(Cli::command()).try_get_matches_from(arguments);
+    let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no errors and go to standard output; the rest is usage.

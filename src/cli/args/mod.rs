@@ -6,6 +6,7 @@ pub mod master;
 pub mod masters;
 pub mod run;
 pub mod service;
+pub mod settings;
 pub mod tui;
 
 use std::{str::FromStr, time::Duration};
@@ -20,6 +21,7 @@ use masters::LoginArgs;
 pub use masters::{MasterName, ToMaster};
 use run::RunArgs;
 use service::ServiceVerb;
+use settings::ConfigVerb;
 use tui::TuiArgs;
 
 /// Live control of all your machines, from one binary.
@@ -111,6 +113,9 @@ pub enum Command {
     /// systemd services: install, remove, print
     #[command(subcommand)]
     Service(ServiceVerb),
+    /// Settings: what is in force, and what there is
+    #[command(subcommand)]
+    Config(ConfigVerb),
     /// Runs: past ones and those that go on
     #[command(subcommand)]
     Job(JobCommand),

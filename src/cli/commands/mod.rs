@@ -10,6 +10,7 @@ mod masters;
 mod operators;
 mod run;
 mod service;
+mod settings;
 mod shown;
 mod simulate;
 mod tui;
@@ -66,6 +67,7 @@ pub fn perform(cli: Cli) -> Result<Status, Failure> {
         Command::List(args) => agents::list(&args),
         Command::Run(args) => run::run(args),
         Command::Service(verb) => service::perform(&verb),
+        Command::Config(verb) => settings::perform(&verb),
         Command::Job(job) => job::perform(&job),
     }
 }

@@ -8,7 +8,7 @@ use super::on_one_thread;
 use crate::{
     cli::{
         args::tui::{TuiArgs, read_options},
-        config,
+        config::Settings as Config,
         exit::{self, Failure, Status},
         masters::resolve,
         output::note,
@@ -35,7 +35,7 @@ pub(super) async fn open(args: &TuiArgs) -> Result<Status, Failure> {
             "the control center needs a terminal; `sloth-runner agent list` and `agent run` work without one",
         ));
     }
-    let config = config::tui()?;
+    let config = Config::load()?.tui()?;
     let pattern = |text: &String| {
         Regex::new(text).map_err(|error| Failure::usage(format!("destructive pattern {text:?}: {error}")))
     };

@@ -1,0 +1,25 @@
+//! `config …`
+
+use clap::{Args, Subcommand};
+
+use super::Format;
+
+/// The verbs of `config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigVerb {
+    /// Show every setting that is in force
+    Show(ConfigShowArgs),
+    /// Print a file with every key, its default and what it is for
+    Example,
+}
+
+/// `config show`
+#[derive(Debug, Args)]
+pub struct ConfigShowArgs {
+    /// Say where each value comes from: a file, an environment variable, or the default
+    #[arg(long)]
+    pub origin: bool,
+    /// How to print them
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub output: Format,
+}
