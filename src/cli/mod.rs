@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod commands;
+mod completing;
 mod config;
 pub mod exit;
 pub mod masters;
@@ -21,6 +22,8 @@ use crate::sys::process::show_name;
 #[must_use]
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     show_name();
+    // Asked by a shell for what could be typed, this answers and ends.
+    clap_complete::CompleteEnv::with_factory(Cli::command).var(commands::neighbours::VARIABLE).complete();
     let settings = match Settings::load() {
         Ok(settings) => settings,
         Err(Failure { message, status }) => {

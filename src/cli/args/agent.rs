@@ -9,6 +9,7 @@ use super::{
     run::{RunArgs, WhomArgs},
 };
 use crate::{
+    cli::completing,
     domain::{
         agent::LinkPreference,
         name::{AgentName, Label, LabelChange},
@@ -114,7 +115,7 @@ pub struct ListArgs {
     #[command(flatten)]
     pub to: ToMaster,
     /// Only these, as `agent run` would mean them: names, web[01-20], globs, @role:web, joined by , ! & ^
-    #[arg(value_name = "TARGET")]
+    #[arg(value_name = "TARGET", add = completing::target())]
     pub agents: Option<String>,
     /// Which of them.
     #[command(flatten)]
@@ -131,6 +132,7 @@ pub struct GetArgs {
     #[command(flatten)]
     pub to: ToMaster,
     /// Which agent
+    #[arg(add = completing::agent())]
     pub name: AgentName,
     /// How to print it
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
@@ -144,6 +146,7 @@ pub struct AgentStopArgs {
     #[command(flatten)]
     pub to: ToMaster,
     /// Which agent; the one of this machine's host name by default
+    #[arg(add = completing::agent())]
     pub name: Option<AgentName>,
     /// How long running commands may go on
     #[arg(long, value_name = "TIME", default_value = "10s")]
@@ -160,6 +163,7 @@ pub struct ApproveArgs {
     #[command(flatten)]
     pub to: ToMaster,
     /// Under which name the key waits
+    #[arg(add = completing::agent())]
     pub name: AgentName,
     /// The fingerprint that the agent shows, at least its first 8 digits
     #[arg(long, value_name = "DIGITS")]
@@ -173,6 +177,7 @@ pub struct RejectArgs {
     #[command(flatten)]
     pub to: ToMaster,
     /// Under which name the key waits
+    #[arg(add = completing::agent())]
     pub name: AgentName,
     /// The first digits of its fingerprint; all keys under the name by default
     #[arg(long, value_name = "DIGITS", default_value = "")]
@@ -186,6 +191,7 @@ pub struct DeleteArgs {
     #[command(flatten)]
     pub to: ToMaster,
     /// Which agent
+    #[arg(add = completing::agent())]
     pub name: AgentName,
 }
 
@@ -202,7 +208,7 @@ pub struct LabelArgs {
     #[arg(long)]
     pub now: bool,
     /// Whom: names, web[01-20], globs, @role:web, joined by , ! & ^
-    #[arg(value_name = "TARGET")]
+    #[arg(value_name = "TARGET", add = completing::target())]
     pub agents: String,
     /// KEY=VALUE sets a label, KEY- removes the one that was set here
     #[arg(value_name = "KEY=VALUE|KEY-", required = true)]
@@ -222,6 +228,7 @@ pub struct ShellArgs {
     #[arg(long, value_name = "TIME", default_value = "5min")]
     pub give_up: Span,
     /// On which agent
+    #[arg(add = completing::agent())]
     pub name: AgentName,
 }
 
@@ -249,7 +256,7 @@ pub struct ResumeArgs {
     #[arg(long)]
     pub now: bool,
     /// Whom: names, web[01-20], globs, @role:web, joined by , ! & ^
-    #[arg(value_name = "TARGET")]
+    #[arg(value_name = "TARGET", add = completing::target())]
     pub agents: String,
 }
 

@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{Format, Span, ToMaster, run::PrintArgs};
+use crate::cli::completing;
 use crate::domain::{ids::RunReference, name::AgentName};
 
 /// The verbs of `job`.
@@ -67,6 +68,7 @@ pub struct JobShowArgs {
     #[command(flatten)]
     pub to: ToMaster,
     /// The run: its number, its ULID, or `last`
+    #[arg(add = completing::run())]
     pub run: RunReference,
     /// How to print it
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
@@ -89,6 +91,7 @@ pub struct JobAttachArgs {
     #[command(flatten)]
     pub print: PrintArgs,
     /// The run: its number, its ULID, or `last`
+    #[arg(add = completing::run())]
     pub run: RunReference,
 }
 
@@ -117,6 +120,7 @@ pub struct JobLogsArgs {
     #[command(flatten)]
     pub print: PrintArgs,
     /// The run: its number, its ULID, or `last`
+    #[arg(add = completing::run())]
     pub run: RunReference,
 }
 
@@ -127,6 +131,7 @@ pub struct JobArgs {
     #[command(flatten)]
     pub to: ToMaster,
     /// The run: its number, its ULID, or `last`
+    #[arg(add = completing::run())]
     pub run: RunReference,
 }
 
@@ -158,5 +163,6 @@ pub struct JobRerunArgs {
     #[command(flatten)]
     pub print: PrintArgs,
     /// The run: its number, its ULID, or `last`
+    #[arg(add = completing::run())]
     pub run: RunReference,
 }

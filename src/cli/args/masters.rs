@@ -5,7 +5,7 @@ use std::{convert::Infallible, path::PathBuf, str::FromStr};
 use clap::{Args, Subcommand};
 
 use super::{Format, Span};
-use crate::{domain::name::AgentName, trust::access::Role};
+use crate::{cli::completing, domain::name::AgentName, trust::access::Role};
 
 /// How a master is named on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl FromStr for MasterName {
 #[derive(Clone, Debug, Default, Args)]
 pub struct ToMaster {
     /// The master: a stored name, unix:PATH, or local; by default the selected one, else the one of this machine
-    #[arg(long = "master", value_name = "MASTER", env = "SLOTH_RUNNER_MASTER")]
+    #[arg(long = "master", value_name = "MASTER", env = "SLOTH_RUNNER_MASTER", add = completing::master())]
     pub master: Option<MasterName>,
 }
 

@@ -4,6 +4,7 @@ pub mod agent;
 pub mod job;
 pub mod master;
 pub mod masters;
+pub mod neighbours;
 pub mod run;
 pub mod service;
 pub mod settings;
@@ -19,6 +20,7 @@ use job::JobCommand;
 use master::MasterCommand;
 use masters::LoginArgs;
 pub use masters::{MasterName, ToMaster};
+use neighbours::{CompletionsArgs, InventoryArgs, ManArgs};
 use run::RunArgs;
 use service::ServiceVerb;
 use settings::ConfigVerb;
@@ -116,6 +118,12 @@ pub enum Command {
     /// Settings: what is in force, and what there is
     #[command(subcommand)]
     Config(ConfigVerb),
+    /// Print completions for a shell: agents, labels and runs are completed from the live master
+    Completions(CompletionsArgs),
+    /// Write a man page for every command into a directory
+    Man(ManArgs),
+    /// Ansible's dynamic inventory: agents, with a group for each label and state
+    Inventory(InventoryArgs),
     /// Runs: past ones and those that go on
     #[command(subcommand)]
     Job(JobCommand),

@@ -5,6 +5,7 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::Args;
 
 use super::{Colour, Format, Size, Span, ToMaster};
+use crate::cli::completing;
 use crate::domain::{
     groups::mask::Masks,
     plan::{Plan, StopIf},
@@ -191,7 +192,7 @@ pub struct RunArgs {
     #[command(flatten)]
     pub print: PrintArgs,
     /// Whom: names, web[01-20], globs, @role:web, @all, @state:active, joined by , ! & ^
-    #[arg(value_name = "TARGET")]
+    #[arg(value_name = "TARGET", add = completing::target())]
     pub agents: String,
     /// What to run there
     #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true)]

@@ -7,6 +7,7 @@ mod following;
 mod job;
 mod master;
 mod masters;
+pub mod neighbours;
 mod operators;
 mod run;
 mod service;
@@ -68,6 +69,9 @@ pub fn perform(cli: Cli) -> Result<Status, Failure> {
         Command::Run(args) => run::run(args),
         Command::Service(verb) => service::perform(&verb),
         Command::Config(verb) => settings::perform(&verb),
+        Command::Completions(args) => neighbours::completions(&args),
+        Command::Man(args) => neighbours::man(&args),
+        Command::Inventory(args) => neighbours::inventory(&args),
         Command::Job(job) => job::perform(&job),
     }
 }

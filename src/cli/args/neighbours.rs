@@ -1,0 +1,38 @@
+//! `completions`, `man` and `inventory`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::ToMaster;
+
+/// `completions`
+#[derive(Debug, Args)]
+#[command(after_help = "Put into ~/.bashrc:   source <(sloth-runner completions bash)
+Put into ~/.zshrc:    source <(sloth-runner completions zsh)
+For fish:             sloth-runner completions fish > ~/.config/fish/completions/sloth-runner.fish")]
+pub struct CompletionsArgs {
+    /// For which shell: bash, zsh, fish, elvish, powershell
+    pub shell: String,
+}
+
+/// `man`
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// Where to write them
+    pub directory: PathBuf,
+}
+
+/// `inventory`
+#[derive(Debug, Args)]
+pub struct InventoryArgs {
+    /// Which master.
+    #[command(flatten)]
+    pub to: ToMaster,
+    /// All agents, which is also what happens without it
+    #[arg(long)]
+    pub list: bool,
+    /// One agent's variables
+    #[arg(long, value_name = "NAME", conflicts_with = "list")]
+    pub host: Option<String>,
+}

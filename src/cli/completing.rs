@@ -1,0 +1,105 @@
+//! What a shell offers while a command line is typed: agents, labels, runs and masters, from the live master. A master
+//! that does not answer at once offers nothing.
+
+use std::{ffi::OsStr, time::Duration};
+
+use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
+
+use super::{
+    args::{MasterName, ToMaster},
+    masters::{Masters, resolve},
+};
+use crate::{
+    domain::run::Run,
+    wire::{client::ControlClient, proto},
+};
+
+/// A person waits for the key that was pressed.
+const WITHIN: Duration = Duration::from_millis(700);
+/// Runs that are offered.
+const RUNS: u32 = 20;
+/// What joins the parts of a target expression.
+const JOINS: [char; 4] = [',', '!', '&', '^'];
+
+/// Asks the master that commands mean when they name none.
+fn ask<T>(question: impl AsyncFnOnce(ControlClient) -> Option<T>) -> Option<T> {
+    let master = std::env::var("SLOTH_RUNNER_MASTER").ok().and_then(|name| name.parse::<MasterName>().ok());
+    let address = resolve(&ToMaster { master }).ok()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    runtime.block_on(async {
+        let answer = async { question(ControlClient::connect(&address).await.ok()?).await };
+        tokio::time::timeout(WITHIN, answer).await.ok()?
+    })
+}
+
+fn agents() -> Vec<proto::Agent> {
+    ask(async |client| client.agents(None).await.ok()).unwrap_or_default()
+}
+
+fn begins(text: &str, current: &OsStr) -> bool {
+    current.to_str().is_some_and(|current| text.starts_with(current))
+}
+
+/// One agent's name.
+#[must_use]
+pub fn agent() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        let found = agents().into_iter().filter(|agent| begins(&agent.name, current));
+        found.map(|agent| CompletionCandidate::new(agent.name).help(Some(agent.version.into()))).collect()
+    })
+}
+
+/// The last part of a target expression: names and groups.
+fn parts(agents: &[proto::Agent]) -> Vec<String> {
+    let mut parts: Vec<String> = agents.iter().map(|agent| agent.name.clone()).collect();
+    let labels = agents.iter().flat_map(|agent| &agent.labels);
+    parts.extend(labels.map(|(key, value)| format!("@{key}:{value}")));
+    parts.extend(
+        ["@all", "@state:active", "@state:late", "@state:offline", "@state:draining"].map(str::to_owned),
+    );
+    parts.sort();
+    parts.dedup();
+    parts
+}
+
+/// A target expression.
+#[must_use]
+pub fn target() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        let Some(current) = current.to_str() else { return Vec::new() };
+        let at = current.rfind(JOINS).map_or(0, |at| at + 1);
+        let (before, part) = current.split_at(at);
+        let found = parts(&agents()).into_iter().filter(|found| found.starts_with(part));
+        found.map(|found| CompletionCandidate::new(format!("{before}{found}"))).collect()
+    })
+}
+
+/// A run's number, with what it ran.
+#[must_use]
+pub fn run() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        let request = proto::ListRunsRequest { limit: RUNS, ..proto::ListRunsRequest::default() };
+        let runs = ask(async |client| Some(client.calls().list_runs(request).await.ok()?.into_inner().runs));
+        let runs = runs.unwrap_or_default().into_iter().filter_map(|run| Run::try_from(run).ok());
+        let shown =
+            runs.map(|run| (run.number.to_string(), format!("{}: {}", run.target, run.command.shown())));
+        std::iter::once(("last".to_owned(), "the newest run".to_owned()))
+            .chain(shown)
+            .filter(|(number, _)| begins(number, current))
+            .map(|(number, help)| CompletionCandidate::new(number).help(Some(help.into())))
+            .collect()
+    })
+}
+
+/// A stored master.
+#[must_use]
+pub fn master() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        let stored = Masters::open().and_then(|masters| masters.all()).unwrap_or_default();
+        std::iter::once(("local".to_owned(), "this machine".to_owned()))
+            .chain(stored.into_iter().map(|(name, known)| (name, known.address)))
+            .filter(|(name, _)| begins(name, current))
+            .map(|(name, help)| CompletionCandidate::new(name).help(Some(help.into())))
+            .collect()
+    })
+}
