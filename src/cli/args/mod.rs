@@ -1,6 +1,7 @@
 //! The command line's words and flags. Holds what was typed; the commands make sense of it.
 
 pub mod agent;
+pub mod doctor;
 pub mod job;
 pub mod master;
 pub mod masters;
@@ -16,6 +17,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::sys::logging::LogFormat;
 use agent::{AgentCommand, ListArgs};
+use doctor::DoctorArgs;
 use job::JobCommand;
 use master::MasterCommand;
 use masters::LoginArgs;
@@ -115,6 +117,8 @@ pub enum Command {
     /// systemd services: install, remove, print
     #[command(subcommand)]
     Service(ServiceVerb),
+    /// Look at the installation on this machine, and say how to mend what is wrong
+    Doctor(DoctorArgs),
     /// Settings: what is in force, and what there is
     #[command(subcommand)]
     Config(ConfigVerb),

@@ -40,6 +40,9 @@ pub struct UnitArgs {
     /// Enable and start nothing
     #[arg(long)]
     pub no_start: bool,
+    /// For a package: settings come from the configuration file, the name from the host.
+    #[arg(long, hide = true)]
+    pub packaged: bool,
 }
 
 /// `service install agent`

@@ -3,6 +3,7 @@
 mod agent_start;
 mod agents;
 mod demo;
+mod doctor;
 mod following;
 mod job;
 mod master;
@@ -68,6 +69,7 @@ pub fn perform(cli: Cli) -> Result<Status, Failure> {
         Command::List(args) => agents::list(&args),
         Command::Run(args) => run::run(args),
         Command::Service(verb) => service::perform(&verb),
+        Command::Doctor(args) => doctor::doctor(&args),
         Command::Config(verb) => settings::perform(&verb),
         Command::Completions(args) => neighbours::completions(&args),
         Command::Man(args) => neighbours::man(&args),

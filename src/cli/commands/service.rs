@@ -137,7 +137,7 @@ impl Service {
         let start = AgentStartArgs::augment_args(clap::Command::new("start"));
         let mut command = vec![program(&args.unit)?, "agent".to_owned(), "start".to_owned()];
         let given = given_words(&start, &own_matches()?);
-        if args.start.name.is_none() {
+        if args.start.name.is_none() && !args.unit.packaged {
             // The host's name may change; the agent's must not.
             command.extend(["--name".to_owned(), name.to_string()]);
         }
@@ -157,7 +157,11 @@ impl Service {
         };
         let text = units::agent(
             &Unit {
-                description: format!("Sloth Runner Agent - {name}"),
+                description: if args.unit.packaged {
+                    "Sloth Runner Agent".to_owned()
+                } else {
+                    format!("Sloth Runner Agent - {name}")
+                },
                 command: &command,
                 user: user.as_ref().map_or("", |user| user.name.as_str()),
                 identifier: "sloth-runner-agent",

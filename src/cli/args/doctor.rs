@@ -1,0 +1,16 @@
+//! `doctor`
+
+use clap::Args;
+
+use super::{Format, ToMaster};
+
+/// `doctor`
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Which master.
+    #[command(flatten)]
+    pub to: ToMaster,
+    /// How to print it
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub output: Format,
+}

@@ -1,0 +1,364 @@
+//! `doctor`: looks at the installation that it stands on, and says how to mend what it finds.
+
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use rustls::pki_types::CertificateDer;
+use serde_json::{Value, json};
+
+use super::on_one_thread;
+use crate::{
+    agent::layout::Layout,
+    cli::{
+        args::{Colour, Format, doctor::DoctorArgs},
+        exit::{self, Failure, Status},
+        masters::resolve,
+        output::{Paint, Tone, say, say_json},
+    },
+    domain::agent::AgentState,
+    sys::{
+        file::volume_used_percent,
+        lock,
+        paths::{directories, read_optional},
+        socket::{parse_address, shown_address},
+        systemd,
+    },
+    trust::{
+        fingerprint::Fingerprint,
+        tls::{self, ALPN_H2},
+        verify::Trust,
+    },
+    wire::{
+        agent::state_in,
+        client::{ControlClient, MasterAddress},
+        connect::dial,
+        proto,
+    },
+};
+
+/// Per cent of a volume from which on it is worth a word, and from which on output is held back.
+const FULL: (u8, u8) = (80, 90);
+/// No clock that is right shows an earlier time: 2025-01-01.
+const BORN: u64 = 1_735_689_600;
+/// Open files under which a daemon with many connections gets into trouble.
+const FEW_FILES: u64 = 4_096;
+
+/// How bad something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Grade {
+    Well,
+    Note,
+    Bad,
+}
+
+/// Something that was looked at.
+#[derive(Debug)]
+struct Finding {
+    grade: Grade,
+    what: String,
+    /// What to do about it; empty where there is nothing to do.
+    mend: String,
+}
+
+#[derive(Debug, Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn well(&mut self, what: impl Into<String>) {
+        self.0.push(Finding { grade: Grade::Well, what: what.into(), mend: String::new() });
+    }
+
+    fn note(&mut self, what: impl Into<String>, mend: impl Into<String>) {
+        self.0.push(Finding { grade: Grade::Note, what: what.into(), mend: mend.into() });
+    }
+
+    fn bad(&mut self, what: impl Into<String>, mend: impl Into<String>) {
+        self.0.push(Finding { grade: Grade::Bad, what: what.into(), mend: mend.into() });
+    }
+}
+
+pub(super) fn doctor(args: &DoctorArgs) -> Result<Status, Failure> {
+    let mut findings = Findings::default();
+    machine(&mut findings);
+    let master = directories(None, "master").map_err(Failure::new)?;
+    let agents = master.data.with_file_name("agent");
+    if master.data.is_dir() {
+        private(&mut findings, "the master's directory", &master.data);
+        private_file(&mut findings, "the CA's key", &master.data.join("identity/ca.key"));
+        volume(&mut findings, "the master's directory", &master.data);
+    }
+    let names = fs::read_dir(&agents).into_iter().flatten().flatten();
+    for directory in names.map(|entry| entry.path()).filter(|path| path.is_dir()) {
+        agent(&mut findings, &directory);
+    }
+    services(&mut findings);
+    let address = resolve(&args.to)?;
+    on_one_thread(async {
+        fleet(&mut findings, &address, master.data.is_dir()).await;
+        Ok(())
+    })?;
+    let is_bad = findings.0.iter().any(|finding| finding.grade == Grade::Bad);
+    print(&findings, args.output);
+    Ok(if is_bad { exit::FAILED } else { exit::OK })
+}
+
+fn print(findings: &Findings, output: Format) {
+    if output != Format::Text {
+        let shown = findings.0.iter().map(|finding| {
+            let grade = match finding.grade {
+                Grade::Well => "well",
+                Grade::Note => "note",
+                Grade::Bad => "bad",
+            };
+            json!({ "grade": grade, "what": finding.what, "mend": finding.mend })
+        });
+        return say_json(&Value::Array(shown.collect()));
+    }
+    let paint = Paint::new(Colour::Auto, io::IsTerminal::is_terminal(&io::stdout()));
+    for finding in &findings.0 {
+        let (glyph, tone) = match finding.grade {
+            Grade::Well => ("✓", Tone::Good),
+            Grade::Note => ("!", Tone::Waiting),
+            Grade::Bad => ("✗", Tone::Bad),
+        };
+        say(&format!("{} {}\n", paint.paint(tone, glyph), finding.what));
+        if !finding.mend.is_empty() {
+            say(&format!("    {}\n", finding.mend));
+        }
+    }
+}
+
+/// The clock, and how many files may be open.
+fn machine(findings: &mut Findings) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    if now < BORN {
+        findings.bad(
+            "the clock is years behind",
+            "set it, or let NTP do so (timedatectl set-ntp true); nothing here is judged by it, but times will be wrong",
+        );
+    } else if systemd::is_here() && fs::metadata("/run/systemd/timesync/synchronized").is_err() {
+        findings.note(
+            "it is not known that the clock is kept right by NTP",
+            "timedatectl says more; certificates do not depend on it, times in lists do",
+        );
+    } else {
+        findings.well("the clock is right");
+    }
+    if let Ok((_, most)) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)
+        && most < FEW_FILES
+    {
+        findings.note(
+            format!("a process may open {most} files only"),
+            "raise LimitNOFILE= or ulimit -n for a master of many agents",
+        );
+    }
+}
+
+/// A directory that only its owner may look into.
+fn private(findings: &mut Findings, what: &str, path: &Path) {
+    let Ok(metadata) = fs::metadata(path) else {
+        let shown = path.display();
+        return findings.bad(format!("{what} {shown} cannot be read"), "run this as its owner, or as root");
+    };
+    let mode = metadata.mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return findings.bad(
+            format!("{what} {} is open to others ({mode:o})", path.display()),
+            format!("chmod 700 {}", path.display()),
+        );
+    }
+    findings.well(format!("{what} {} is private", path.display()));
+}
+
+fn private_file(findings: &mut Findings, what: &str, path: &Path) {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.mode() & 0o077 != 0 => findings.bad(
+            format!("{what} {} can be read by others ({:o})", path.display(), metadata.mode() & 0o777),
+            format!("chmod 600 {}; whoever could read it may have a copy", path.display()),
+        ),
+        Ok(_) => findings.well(format!("{what} is its owner's alone; certificates have no end")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => findings.bad(format!("{what}: {error}"), "run this as its owner, or as root"),
+    }
+}
+
+fn volume(findings: &mut Findings, what: &str, path: &Path) {
+    match volume_used_percent(path) {
+        Ok(used) if used >= FULL.1 => findings.bad(
+            format!("the volume of {what} is {used} % full"),
+            "make room: output is held back on the agents, and no new run begins",
+        ),
+        Ok(used) if used >= FULL.0 => findings.note(
+            format!("the volume of {what} is {used} % full"),
+            "at 90 % commands wait with their output; a master begins no run over its --disk-cap",
+        ),
+        Ok(used) => findings.well(format!("the volume of {what} is {used} % full")),
+        Err(error) => findings.note(format!("the volume of {what}: {error}"), ""),
+    }
+}
+
+/// The value behind a flag on a running process's command line.
+fn flag_of(pid: i32, flag: &str) -> Option<String> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let words: Vec<String> =
+        line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+    let inline = words.iter().find_map(|word| word.strip_prefix(&format!("{flag}=")).map(str::to_owned));
+    inline.or_else(|| words.windows(2).find(|pair| pair[0] == flag).map(|pair| pair[1].clone()))
+}
+
+/// An agent of this machine: its directory, its identity, its process, and its way to the master.
+fn agent(findings: &mut Findings, directory: &Path) {
+    let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    private(findings, &format!("agent {name}'s directory"), directory);
+    private_file(findings, &format!("agent {name}'s key"), &directory.join("identity/agent.key"));
+    volume(findings, &format!("agent {name}'s directory"), directory);
+    let read = |file: &str| read_optional(&directory.join("identity").join(file)).ok().flatten();
+    let trust =
+        read("trust").map(|text| String::from_utf8_lossy(&text).trim().to_owned()).unwrap_or_default();
+    if trust == "first use" {
+        findings.note(
+            format!("agent {name} believes in whoever answered first as its master"),
+            "compare `master status` there with the CA's fingerprint, and start it once with --ca-fingerprint",
+        );
+    }
+    if read("agent.der").is_none() {
+        findings.bad(
+            format!("agent {name} is not let in yet"),
+            format!("on the master: sloth-runner agent list, then sloth-runner agent approve {name}"),
+        );
+    }
+    let layout = Layout::new(directory);
+    let holder = |path: PathBuf| lock::holder(&path).ok().flatten();
+    if holder(layout.keeper_lock()).is_none() {
+        findings
+            .note(format!("agent {name} has no keeper: nothing runs on it"), "starting the agent starts one");
+    }
+    let Some(pid) = holder(directory.join("agent.pid")) else {
+        return findings.bad(
+            format!("agent {name} does not run"),
+            format!("systemctl start sloth-runner-agent, or sloth-runner agent start --name {name} --daemon"),
+        );
+    };
+    findings.well(format!("agent {name} runs (pid {pid})"));
+    if let Some(master) = flag_of(pid, "--master") {
+        let pinned = read("ca.der").map(CertificateDer::from);
+        reach(findings, &name, &master, pinned);
+    }
+}
+
+/// Whether an agent's master answers, and is the one that the agent believes in.
+fn reach(findings: &mut Findings, name: &str, master: &str, pinned: Option<CertificateDer<'static>>) {
+    let Ok((host, port)) = parse_address(master, Some(50053)) else {
+        return findings.bad(format!("agent {name} has no usable --master ({master})"), "write HOST:PORT");
+    };
+    let shown = shown_address(&host, port);
+    let fingerprint = pinned.as_ref().map(|ca| Fingerprint::of(ca).short());
+    let trust = pinned.map_or(Trust::FirstUse, Trust::Pinned);
+    let dialled = on_one_thread(async {
+        let config = tls::client(None, trust, ALPN_H2).map_err(Failure::new)?;
+        dial(&host, port, Arc::new(config), tls::server_name("master")).await.map_err(Failure::new)
+    });
+    match dialled {
+        Ok(_) => findings.well(format!(
+            "{shown} answers agent {name}, with the CA {}…",
+            fingerprint.unwrap_or_else(|| "that it would pin now".to_owned())
+        )),
+        Err(failure) => findings.bad(
+            format!("agent {name}: {}", failure.message),
+            format!("does the master listen on {shown}, and does a firewall let this machine through?"),
+        ),
+    }
+}
+
+/// Units that would lose commands, or that failed.
+fn services(findings: &mut Findings) {
+    if !systemd::is_here() {
+        return;
+    }
+    let units = fs::read_dir("/etc/systemd/system").into_iter().flatten().flatten();
+    let names = units.filter_map(|entry| entry.file_name().into_string().ok());
+    for unit in names.filter(|name| name.starts_with("sloth-runner-") && name.ends_with(".service")) {
+        let property = |name: &str| systemd::property(&unit, name).unwrap_or_default();
+        match property("ActiveState").as_str() {
+            "active" => findings.well(format!("{unit} is active: {}", property("StatusText"))),
+            state => findings.bad(
+                format!("{unit} is {state} ({})", property("Result")),
+                format!("journalctl -u {unit} says why; systemctl start {unit} starts it"),
+            ),
+        }
+        let is_agents = unit.starts_with("sloth-runner-agent");
+        if is_agents && property("KillMode") != "process" && property("PrivateTmp") != "yes" {
+            findings.bad(
+                format!("{unit} has KillMode={}: a restart kills running commands", property("KillMode")),
+                "sloth-runner service install agent writes one that does not",
+            );
+        }
+        if is_agents && property("KillMode") == "process" && property("PrivateTmp") == "yes" {
+            findings.bad(
+                format!("{unit} has PrivateTmp=yes: after a restart mktemp fails in every command"),
+                "sloth-runner service install agent writes one without",
+            );
+        }
+    }
+}
+
+/// The master that commands mean, and how it reaches its agents.
+async fn fleet(findings: &mut Findings, address: &MasterAddress, is_expected: bool) {
+    let client = match ControlClient::connect(address).await {
+        Ok(client) => client,
+        Err(error) if matches!(address, MasterAddress::Local) && !is_expected => {
+            return findings.note(error.to_string(), "");
+        }
+        Err(error) => {
+            return findings.bad(error.to_string(), "sloth-runner master status; its log says more");
+        }
+    };
+    let status = match client.calls().get_status(proto::GetStatusRequest {}).await {
+        Ok(status) => status.into_inner(),
+        Err(status) => return findings.bad(status.message().to_owned(), ""),
+    };
+    findings.well(format!("the master {} answers, and listens on {}", status.cluster, status.address));
+    if !status.refusing_runs.is_empty() {
+        findings
+            .bad(format!("it takes no runs: {}", status.refusing_runs), "mend that, and it takes them again");
+    }
+    if status.enroll_any {
+        findings.bad(
+            "--enroll any: whoever reaches its port is let in",
+            "start the master without it; agents join by token or approval",
+        );
+    }
+    if status.pending > 0 {
+        findings
+            .note(format!("{} keys wait for approval", status.pending), "sloth-runner agent list shows them");
+    }
+    let Ok(agents) = client.agents(None).await else { return };
+    let mut direct = 0;
+    for agent in &agents {
+        direct += usize::from(agent.link == "direct");
+        if agent.link == "tunnel" && !agent.direct_address.is_empty() {
+            findings.note(
+                format!("{}: {}", agent.name, agent.link_reason),
+                format!(
+                    "check the forward to {} (incus config device show NAME), or start the agent without --bind-address and --report-address",
+                    agent.direct_address
+                ),
+            );
+        }
+        if matches!(state_in(agent.state()), AgentState::Offline | AgentState::Late) {
+            findings.note(
+                format!("{} is {}: {}", agent.name, state_in(agent.state()).word(), agent.hint),
+                "run doctor on its machine",
+            );
+        }
+    }
+    findings.well(format!(
+        "{} of {} agents are connected, {direct} by a direct link",
+        status.connected, status.agents
+    ));
+}
