@@ -389,3 +389,38 @@ fn garbage_on_the_port_hurts_nobody() {
     drop(silent);
     assert_eq!(rig.agent("a").unwrap()["state"], "active");
 }
+
+#[test]
+fn metrics_are_served_where_they_are_wanted_and_nowhere_else() {
+    use std::{
+        io::{Read as _, Write as _},
+        net::{TcpListener, TcpStream},
+    };
+    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (masters, agents) = (free(), free());
+    let mut rig = Rig::with_master(&["--metrics", &masters.to_string()]);
+    rig.start_agent("a", &["--metrics", &format!("127.0.0.1:{agents}")]);
+    rig.wait_state("a", "active");
+    let get = |port: u16, path: &str| {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    };
+    let of_master = get(masters, "/metrics");
+    assert!(of_master.starts_with("HTTP/1.1 200") && of_master.contains("openmetrics-text"), "{of_master}");
+    for line in
+        ["sloth_runner_agents{state=\"active\"} 1", "sloth_runner_runs_active 0", "sloth_runner_takes_runs 1"]
+    {
+        assert!(of_master.contains(line), "{line}\n{of_master}");
+    }
+    assert!(of_master.trim_end().ends_with("# EOF"), "{of_master}");
+    let run = rig.detached("a", "sleep 600");
+    rig.wait_task(&run, "running");
+    let of_agent = get(agents, "/metrics");
+    for line in ["sloth_runner_agent_connected 1", "sloth_runner_agent_tasks_running 1"] {
+        assert!(of_agent.contains(line), "{line}\n{of_agent}");
+    }
+    assert!(get(agents, "/").starts_with("HTTP/1.1 404"));
+}

@@ -12,6 +12,7 @@ pub mod keeping;
 pub mod layout;
 pub mod link;
 pub mod listen;
+pub mod metrics;
 pub mod network;
 pub mod service;
 pub mod session;

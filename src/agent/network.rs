@@ -17,18 +17,21 @@ use super::{
     keeping::{self, Keeper},
     layout::Layout,
     link, listen,
+    metrics::metrics,
     state::{Agent, Description, Standing},
 };
 use crate::{
     domain::ids::Incarnation,
     sys::{
+        clock::unix_ms,
         lock::Lock,
         paths::{make_private, read_optional, write_private},
         process::boot_id,
         random,
         shutdown::Shutdown,
-        socket::listen_tcp,
+        socket::{listen_tcp, shown_address},
     },
+    wire::scraped,
 };
 
 /// How often an ending agent looks whether its tasks have ended.
@@ -49,6 +52,8 @@ pub struct Config {
     pub description: Description,
     /// Where it listens for a direct link: host (`None` for all addresses) and port.
     pub listen: Option<(Option<String>, u16)>,
+    /// Where metrics are served.
+    pub metrics: Option<(String, u16)>,
     /// What it believes in a master by.
     pub introduction: Introduction,
 }
@@ -67,6 +72,9 @@ pub enum StartError {
     /// Its port.
     #[error("cannot listen on {0}: {1}; give another --port or --bind-address")]
     Listen(String, io::Error),
+    /// Where it serves metrics.
+    #[error("cannot serve metrics on {0}: {1}; give another --metrics")]
+    Metrics(String, io::Error),
     /// Its files.
     #[error("cannot use the agent's files in {0}: {1}")]
     Files(String, io::Error),
@@ -80,6 +88,7 @@ pub struct Network {
     agent: Agent,
     enrollment: Arc<Enrollment>,
     listener: Option<TcpListener>,
+    metrics: Option<TcpListener>,
     master: (String, u16),
     stop_orders: mpsc::Receiver<u32>,
     keeping: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -133,6 +142,11 @@ impl Network {
             }
             None => None,
         };
+        let measured = config.metrics.as_ref().map(|(host, port)| {
+            let refused = |error| StartError::Metrics(shown_address(host, *port), error);
+            listen_tcp(Some(host), *port).map_err(refused)
+        });
+        let measured = measured.transpose()?;
         let (stop_orders, ordered) = mpsc::channel(4);
         let (keeper, keeping) = Keeper::connect(&layout, stop_orders.clone()).map_err(files)?;
         let enrollment = Enrollment::new(
@@ -148,6 +162,7 @@ impl Network {
             agent,
             enrollment: Arc::new(enrollment),
             listener,
+            metrics: measured,
             master: config.master,
             stop_orders: ordered,
             keeping: Box::pin(keeping),
@@ -178,6 +193,11 @@ impl Network {
             let accepting =
                 listen::accept(agent.clone(), Arc::clone(&enrollment), listener, shutdown.clone());
             shutdown.tracker.spawn(accepting);
+        }
+        if let Some(listener) = self.metrics.take() {
+            let (measured, started_s) = (agent.clone(), unix_ms() / 1000);
+            let render = move || std::future::ready(metrics(&measured, started_s));
+            shutdown.tracker.spawn(scraped::serve(listener, render, shutdown.stop.clone()));
         }
         let linked = link::keep(agent.clone(), enrollment, self.master, shutdown.clone());
         shutdown.tracker.spawn(linked);

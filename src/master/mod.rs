@@ -11,6 +11,7 @@ pub mod input;
 pub mod journal;
 pub mod links;
 pub mod listen;
+mod metrics;
 pub mod output_log;
 pub mod retention;
 pub mod server;

@@ -41,6 +41,7 @@ use crate::{
         tls::{self, ALPN_H2, ALPN_TUNNEL, Credentials},
         verify::Trust,
     },
+    wire::scraped,
 };
 
 /// How long calls and sessions may take to end.
@@ -65,6 +66,8 @@ pub struct Config {
     pub retention: Retention,
     /// An operator says that a backup was restored, and that runs may begin again.
     pub restored: bool,
+    /// Where metrics are served.
+    pub metrics: Option<(String, u16)>,
 }
 
 /// Why a master cannot start.
@@ -81,6 +84,9 @@ pub enum StartError {
     /// Its port.
     #[error("cannot listen on {0}: {1}; give another --port or --bind-address")]
     Listen(String, io::Error),
+    /// Where it serves metrics.
+    #[error("cannot serve metrics on {0}: {1}; give another --metrics")]
+    Metrics(String, io::Error),
     /// Its files.
     #[error("cannot use {0}: {1}")]
     Files(String, io::Error),
@@ -105,6 +111,7 @@ pub struct Server {
     port: TcpListener,
     socket: UnixListener,
     address: std::net::SocketAddr,
+    metrics: Option<TcpListener>,
     _lock: Lock,
 }
 
@@ -125,6 +132,11 @@ impl Server {
         let port = listen_tcp(config.host.as_deref(), config.port)
             .map_err(|error| StartError::Listen(shown.clone(), error))?;
         let address = port.local_addr().map_err(|error| StartError::Listen(shown, error))?;
+        let metrics = config.metrics.as_ref().map(|(host, port)| {
+            let refused = |error| StartError::Metrics(shown_address(host, *port), error);
+            listen_tcp(Some(host), *port).map_err(refused)
+        });
+        let metrics = metrics.transpose()?;
         let identity = directories.data.join("identity");
         make_private(&identity)?;
         let authority = Authority::load_or_create(&identity)?;
@@ -146,6 +158,7 @@ impl Server {
             port,
             socket,
             address,
+            metrics,
             config,
             _lock: lock,
         })
@@ -237,6 +250,11 @@ impl Server {
         let keeping =
             retention::keep(self.config.retention, master.handle.clone(), store, logs, shutdown.clone());
         shutdown.tracker.spawn(keeping);
+        if let Some(listener) = self.metrics {
+            let measured = master.clone();
+            let serving = scraped::serve(listener, move || measured.clone().metrics(), shutdown.stop.clone());
+            shutdown.tracker.spawn(serving);
+        }
         let local = routes(&master, true).await.map_err(|error| internal(&error))?;
         shutdown.tracker.spawn(accept_local(master.clone(), local, self.socket));
         shutdown.tracker.spawn(port.accept(self.port));

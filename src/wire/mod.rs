@@ -14,6 +14,7 @@ pub mod login;
 pub mod outcome;
 pub mod plan;
 pub mod run;
+pub mod scraped;
 pub mod selection;
 pub mod serve;
 pub mod status;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::{
-    Format, LogArgs, Span, ToMaster,
+    Format, LogArgs, MetricsAddress, Span, ToMaster,
     run::{RunArgs, WhomArgs},
 };
 use crate::{
@@ -86,6 +86,9 @@ pub struct AgentStartArgs {
     /// Fingerprint of the CA to believe in
     #[arg(long, value_name = "DIGITS", env = "SLOTH_RUNNER_CA_FINGERPRINT")]
     pub ca_fingerprint: Option<Fingerprint>,
+    /// Serve metrics for Prometheus at http://HOST:PORT/metrics, to whoever reaches it; a port alone means loopback
+    #[arg(long, value_name = "[HOST:]PORT", env = "SLOTH_RUNNER_AGENT_METRICS")]
+    pub metrics: Option<MetricsAddress>,
     /// Directory for everything that the agent keeps
     #[arg(long, value_name = "DIRECTORY", env = "SLOTH_RUNNER_AGENT_DATA_DIR")]
     pub data_dir: Option<PathBuf>,

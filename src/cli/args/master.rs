@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{
-    Format, LogArgs, Size, Span, ToMaster,
+    Format, LogArgs, MetricsAddress, Size, Span, ToMaster,
     masters::{
         MasterAddArgs, MasterListArgs, MasterRemoveArgs, MasterSelectArgs, MasterShowArgs, OperatorVerb,
     },
@@ -90,6 +90,9 @@ pub struct MasterStartArgs {
     /// Delete the oldest runs when all output together is more
     #[arg(long, value_name = "SIZE", default_value = "10G", env = "SLOTH_RUNNER_MASTER_RETENTION_SIZE")]
     pub retention_size: Size,
+    /// Serve metrics for Prometheus at http://HOST:PORT/metrics, to whoever reaches it; a port alone means loopback
+    #[arg(long, value_name = "[HOST:]PORT", env = "SLOTH_RUNNER_MASTER_METRICS")]
+    pub metrics: Option<MetricsAddress>,
     /// The data directory was restored from a backup: take new runs again
     #[arg(long)]
     pub restored: bool,

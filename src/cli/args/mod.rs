@@ -15,7 +15,7 @@ use std::{str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::sys::logging::LogFormat;
+use crate::sys::{logging::LogFormat, socket::parse_address};
 use agent::{AgentCommand, ListArgs};
 use doctor::DoctorArgs;
 use job::JobCommand;
@@ -93,6 +93,27 @@ impl FromStr for Size {
             .filter(|bytes| *bytes > 0)
             .map(Self)
             .ok_or_else(|| "write a size as 512K, 100M or 10G".to_owned())
+    }
+}
+
+/// Where metrics are served: `127.0.0.1:9753`, or a port of the loopback address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricsAddress {
+    /// Host name or address, without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl FromStr for MetricsAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(port) = text.parse() {
+            return Ok(Self { host: "127.0.0.1".to_owned(), port });
+        }
+        let (host, port) = parse_address(text, None)?;
+        Ok(Self { host, port })
     }
 }
 

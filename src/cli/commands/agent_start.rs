@@ -119,6 +119,7 @@ fn config(args: &AgentStartArgs, name: AgentName, directories: &Directories) -> 
         master,
         description: Description { name, labels, link: args.link, direct },
         listen,
+        metrics: args.metrics.as_ref().map(|at| (at.host.clone(), at.port)),
         introduction: introduction(args)?,
     })
 }

@@ -144,6 +144,7 @@ pub(super) fn demo(args: &DemoArgs) -> Result<Status, Failure> {
             enroll_any: false,
             output_cap: OUTPUT_CAP,
             disk_cap: 100,
+            metrics: None,
             retention: Retention::default(),
             restored: false,
         })

@@ -40,6 +40,7 @@ fn config(args: &SimulateArgs, name: AgentName, data: &Path) -> Result<Config, F
         master,
         description: Description { name, labels, link: LinkPreference::Tunnel, direct: None },
         listen: None,
+        metrics: None,
         introduction: Introduction { token: args.token.clone(), ca_fingerprint: None },
     })
 }

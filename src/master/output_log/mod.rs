@@ -60,6 +60,12 @@ impl OutputLogs {
         Self { root, open: Arc::default(), indexed: Arc::default() }
     }
 
+    /// The directory that they lie in; there once the first run has begun.
+    #[must_use]
+    pub fn root(&self) -> &std::path::Path {
+        &self.root
+    }
+
     fn directory(&self, run: RunId) -> PathBuf {
         self.root.join(run.to_string())
     }

@@ -1,0 +1,31 @@
+//! What Prometheus is told of an agent.
+
+use prometheus_client::{
+    encoding::text::encode,
+    metrics::{gauge::Gauge, info::Info},
+    registry::{Registry, Unit},
+};
+
+use super::state::{Agent, Standing};
+use crate::wire::SOFTWARE_VERSION;
+
+/// How an agent stands, as text for a scraper; `started_s` is when it began, in seconds since the Unix epoch.
+#[must_use]
+pub fn metrics(agent: &Agent, started_s: u64) -> String {
+    let mut registry = Registry::with_prefix("sloth_runner_agent");
+    registry.register("build", "The software", Info::new(vec![("version", SOFTWARE_VERSION)]));
+    let is_connected = matches!(*agent.standing.borrow(), Standing::Active);
+    let connected = Gauge::<i64>::default();
+    connected.set(i64::from(is_connected));
+    registry.register("connected", "1 while the master has this agent", connected);
+    let running = Gauge::<i64>::default();
+    running.set(i64::try_from(agent.running().len()).unwrap_or(i64::MAX));
+    registry.register("tasks_running", "Commands that run now", running);
+    let start = Gauge::<i64>::default();
+    start.set(i64::try_from(started_s).unwrap_or(i64::MAX));
+    registry.register_with_unit("start_time", "When the agent's network half started", Unit::Seconds, start);
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = encode(&mut text, &registry);
+    text
+}

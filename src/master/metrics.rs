@@ -1,0 +1,65 @@
+//! What Prometheus is told of a master. Reads the core's own answers, and counts nothing itself.
+
+use prometheus_client::{
+    encoding::text::encode,
+    metrics::{family::Family, gauge::Gauge, info::Info},
+    registry::{Registry, Unit},
+};
+
+use super::{core::messages::Input, core::messages::Reply, service::Master};
+use crate::{domain::agent::AgentState, sys::file::volume_used_percent, wire::SOFTWARE_VERSION};
+
+fn gauge(registry: &mut Registry, name: &str, help: &str, value: impl TryInto<i64>) {
+    let gauge = Gauge::<i64>::default();
+    gauge.set(value.try_into().unwrap_or(i64::MAX));
+    registry.register(name, help, gauge);
+}
+
+impl Master {
+    /// How the master stands, as text for a scraper. Empty when it is ending.
+    pub async fn metrics(self) -> String {
+        let mut registry = Registry::with_prefix("sloth_runner");
+        registry.register("build", "The software", Info::new(vec![("version", SOFTWARE_VERSION)]));
+        let (Ok(Reply::Status(status)), Ok(Reply::Agents(agents))) = (
+            self.handle.ask(Input::Status).await,
+            self.handle.ask(|reply| Input::ListAgents(None, reply)).await,
+        ) else {
+            return String::new();
+        };
+        let by_state = Family::<Vec<(&'static str, &'static str)>, Gauge>::default();
+        for state in [
+            AgentState::Active,
+            AgentState::Late,
+            AgentState::Offline,
+            AgentState::Draining,
+            AgentState::Pending,
+        ] {
+            let count = agents.iter().filter(|agent| agent.state == state).count();
+            by_state
+                .get_or_create(&vec![("state", state.word())])
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        registry.register("agents", "Agents, and keys that wait, by state", by_state);
+        let direct = agents.iter().filter(|agent| agent.direct == Some(true)).count();
+        gauge(&mut registry, "agents_direct", "Agents that are reached by a direct link", direct);
+        gauge(&mut registry, "runs_active", "Runs that have not ended", status.active_runs);
+        let takes_runs = u32::from(status.refusing_runs.is_empty());
+        gauge(&mut registry, "takes_runs", "1 while new runs are taken", takes_runs);
+        gauge(
+            &mut registry,
+            "strangers_refused",
+            "Enrollments and logins that were refused since the start",
+            status.refused_strangers,
+        );
+        let start = Gauge::<i64>::default();
+        start.set(i64::try_from(self.started_ms / 1000).unwrap_or(i64::MAX));
+        registry.register_with_unit("start_time", "When the master started", Unit::Seconds, start);
+        if let Ok(used) = volume_used_percent(self.logs.root()) {
+            gauge(&mut registry, "volume_used_percent", "Used part of the volume that output lies on", used);
+        }
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = encode(&mut text, &registry);
+        text
+    }
+}
