@@ -179,7 +179,7 @@ unpack() {
   mkdir -p "$work/unpacked"
   tar -xzf "$1" -C "$work/unpacked" || die "$1 cannot be unpacked"
   local found
-  found=$(find "$work/unpacked" -type f -name sloth-runner | head -n 1)
+  found=$(find "$work/unpacked" -type f -name sloth-runner -print -quit)
   [ -n "$found" ] || die "$1 has no sloth-runner in it"
   cp "$found" "$work/sloth-runner"
 }
