@@ -332,9 +332,6 @@ do_install() {
     return 0
   fi
   install_agent
-  if [ -z "$token" ]; then
-    say "Without a token an agent waits until an operator of its master has compared and approved its fingerprint."
-  fi
 }
 
 do_update() {

@@ -202,6 +202,12 @@ impl Settings {
         words(value)
     }
 
+    /// What the files say of an agent's master.
+    #[must_use]
+    pub fn agents_master(&self) -> Option<String> {
+        self.of("agent", "master")?.into_iter().next()
+    }
+
     /// Makes what the files say the defaults of the command line.
     #[must_use]
     pub fn apply(&self, mut command: Command) -> Command {

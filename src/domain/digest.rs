@@ -61,6 +61,7 @@ impl GroupDigest {
             0 => {}
             1 => parts.push(first),
             count if first.trim().is_empty() => parts.push(format!("{count} lines")),
+            2 => parts.push(format!("{first}  (+1 line)")),
             count => parts.push(format!("{first}  (+{} lines)", count - 1)),
         }
         parts.extend(detail);

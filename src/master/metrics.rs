@@ -2,7 +2,7 @@
 
 use prometheus_client::{
     encoding::text::encode,
-    metrics::{family::Family, gauge::Gauge, info::Info},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
     registry::{Registry, Unit},
 };
 
@@ -45,12 +45,10 @@ impl Master {
         gauge(&mut registry, "runs_active", "Runs that have not ended", status.active_runs);
         let takes_runs = u32::from(status.refusing_runs.is_empty());
         gauge(&mut registry, "takes_runs", "1 while new runs are taken", takes_runs);
-        gauge(
-            &mut registry,
-            "strangers_refused",
-            "Enrollments and logins that were refused since the start",
-            status.refused_strangers,
-        );
+        let refused = Counter::<u64>::default();
+        refused.inc_by(status.refused_strangers);
+        let help = "Enrollments and logins that were refused since the start";
+        registry.register("strangers_refused", help, refused);
         let start = Gauge::<i64>::default();
         start.set(i64::try_from(self.started_ms / 1000).unwrap_or(i64::MAX));
         registry.register_with_unit("start_time", "When the master started", Unit::Seconds, start);

@@ -30,7 +30,7 @@ pub(super) fn buffered(stream: TcpStream) -> BufReader<TcpStream> {
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
     /// TCP did not come about.
-    #[error("{address} does not answer: {source}")]
+    #[error("{address} does not answer: {}", spoken(source))]
     Connect {
         /// Where it went.
         address: String,
@@ -121,6 +121,16 @@ pub async fn dial(
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
     Ok(Dialled { stream, chain, address })
+}
+
+/// The system's errors, in words for people: without their numbers.
+fn spoken(error: &io::Error) -> String {
+    let Some(code) = error.raw_os_error() else { return error.to_string() };
+    let words = nix::errno::Errno::from_raw(code).desc();
+    words
+        .chars()
+        .next()
+        .map_or_else(String::new, |first| first.to_lowercase().to_string() + &words[first.len_utf8()..])
 }
 
 /// rustls' errors, in words for people.

@@ -1,6 +1,7 @@
 //! `doctor`: looks at the installation that it stands on, and says how to mend what it finds.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -16,6 +17,7 @@ use crate::{
     agent::layout::Layout,
     cli::{
         args::{Colour, Format, doctor::DoctorArgs},
+        config::Settings,
         exit::{self, Failure, Status},
         masters::resolve,
         output::{Paint, Tone, say, say_json},
@@ -245,7 +247,8 @@ fn agent(findings: &mut Findings, directory: &Path) {
         );
     };
     findings.well(format!("agent {name} runs (pid {pid})"));
-    if let Some(master) = flag_of(pid, "--master") {
+    let configured = || Settings::load().ok().and_then(|settings| settings.agents_master());
+    if let Some(master) = flag_of(pid, "--master").or_else(configured) {
         let pinned = read("ca.der").map(CertificateDer::from);
         reach(findings, &name, &master, pinned);
     }
@@ -280,11 +283,16 @@ fn services(findings: &mut Findings) {
     if !systemd::is_here() {
         return;
     }
-    let units = fs::read_dir("/etc/systemd/system").into_iter().flatten().flatten();
+    // The administrator's, and those of packages.
+    let places = ["/etc/systemd/system", "/usr/lib/systemd/system"];
+    let units = places.into_iter().filter_map(|place| fs::read_dir(place).ok()).flatten().flatten();
     let names = units.filter_map(|entry| entry.file_name().into_string().ok());
-    for unit in names.filter(|name| name.starts_with("sloth-runner-") && name.ends_with(".service")) {
+    let ours = names.filter(|name| name.starts_with("sloth-runner-") && name.ends_with(".service"));
+    for unit in ours.collect::<BTreeSet<String>>() {
         let property = |name: &str| systemd::property(&unit, name).unwrap_or_default();
         match property("ActiveState").as_str() {
+            // A package brings units that nobody wants to run.
+            "inactive" if property("UnitFileState") == "disabled" => continue,
             "active" => findings.well(format!("{unit} is active: {}", property("StatusText"))),
             state => findings.bad(
                 format!("{unit} is {state} ({})", property("Result")),
