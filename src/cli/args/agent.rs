@@ -36,7 +36,7 @@ pub enum AgentCommand {
     /// Let agents take no new tasks; what runs there goes on
     Drain(DrainArgs),
     /// Let drained agents take tasks again
-    Resume(ResumeArgs),
+    Resume(AgentsArgs),
     /// End an agent: the one on this machine, else by way of the master
     Stop(AgentStopArgs),
     /// Let a waiting key in
@@ -201,18 +201,9 @@ pub struct DeleteArgs {
 /// `agent label`
 #[derive(Debug, Args)]
 pub struct LabelArgs {
-    /// Which master.
+    /// Which agents.
     #[command(flatten)]
-    pub to: ToMaster,
-    /// Which of them.
-    #[command(flatten)]
-    pub whom: WhomArgs,
-    /// Take targets by state or link even just after a master's start, when agents are not back yet
-    #[arg(long)]
-    pub now: bool,
-    /// Whom: names, web[01-20], globs, @role:web, joined by , ! & ^
-    #[arg(value_name = "TARGET", add = completing::target())]
-    pub agents: String,
+    pub of: AgentsArgs,
     /// KEY=VALUE sets a label, KEY- removes the one that was set here
     #[arg(value_name = "KEY=VALUE|KEY-", required = true)]
     pub changes: Vec<LabelChange>,
@@ -240,15 +231,15 @@ pub struct ShellArgs {
 pub struct DrainArgs {
     /// Which agents.
     #[command(flatten)]
-    pub of: ResumeArgs,
+    pub of: AgentsArgs,
     /// Why, for whoever sees it
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub reason: String,
 }
 
-/// `agent resume`
+/// Agents to whom something is done; all of `agent resume`.
 #[derive(Debug, Args)]
-pub struct ResumeArgs {
+pub struct AgentsArgs {
     /// Which master.
     #[command(flatten)]
     pub to: ToMaster,

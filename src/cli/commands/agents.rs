@@ -9,7 +9,7 @@ use crate::{
     cli::{
         args::{
             Colour, Format,
-            agent::{ApproveArgs, DeleteArgs, GetArgs, LabelArgs, ListArgs, RejectArgs, ResumeArgs},
+            agent::{AgentsArgs, ApproveArgs, DeleteArgs, GetArgs, LabelArgs, ListArgs, RejectArgs},
         },
         exit::{self, Failure, Status},
         output::{Cell, Paint, Tone, complain, note, say, say_json, table},
@@ -287,13 +287,13 @@ pub(super) fn delete(args: &DeleteArgs) -> Result<Status, Failure> {
 }
 
 pub(super) fn label(args: &LabelArgs) -> Result<Status, Failure> {
-    let selection = args.whom.selection(&args.agents).map_err(Failure::usage)?;
+    let selection = args.of.whom.selection(&args.of.agents).map_err(Failure::usage)?;
     on_one_thread(async {
-        let client = connect(&args.to).await?;
+        let client = connect(&args.of.to).await?;
         let request = proto::LabelAgentsRequest {
             selection: Some(selection.into()),
             changes: args.changes.iter().map(ToString::to_string).collect(),
-            now: args.now,
+            now: args.of.now,
         };
         let labelled = client.calls().label_agents(request).await.map_err(CallError::from)?.into_inner();
         let folded = fold(labelled.agents.iter().map(String::as_str));
@@ -310,7 +310,7 @@ pub(super) fn label(args: &LabelArgs) -> Result<Status, Failure> {
 }
 
 /// Lets agents take no new tasks, for a reason, or take them again.
-pub(super) fn drain(args: &ResumeArgs, reason: Option<&str>) -> Result<Status, Failure> {
+pub(super) fn drain(args: &AgentsArgs, reason: Option<&str>) -> Result<Status, Failure> {
     let selection = args.whom.selection(&args.agents).map_err(Failure::usage)?;
     on_one_thread(async {
         let client = connect(&args.to).await?;
