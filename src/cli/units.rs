@@ -89,6 +89,12 @@ SyslogIdentifier={}
     )
 }
 
+/// Set in units whose commands are meant to end with the service.
+pub const CONFINED: &str = "SLOTH_RUNNER_CONFINED";
+
+/// Where a master lies that runs as a user of its own.
+pub const MASTER_OF_USER: &str = "/var/lib/sloth-runner-master";
+
 const TAIL: &str = "
 [Install]
 WantedBy=multi-user.target
@@ -136,7 +142,11 @@ StateDirectory=sloth-runner
 StateDirectoryMode=0711
 RuntimeDirectory=sloth-runner
 RuntimeDirectoryMode=0711
-ReadWritePaths=/var/lib/sloth-runner
+";
+    } else {
+        text += "WorkingDirectory=/var/lib/sloth-runner-master
+StateDirectory=sloth-runner-master
+StateDirectoryMode=0700
 ";
     }
     text += "RestartPreventExitStatus=2

@@ -17,6 +17,7 @@ use crate::{
         args::agent::{AgentStartArgs, AgentStopArgs, KeeperArgs},
         exit::{self, Failure, Status},
         output::{note, say},
+        units,
     },
     domain::{
         agent::LinkPreference,
@@ -39,8 +40,6 @@ use crate::{
 const DEFAULT_PORT: u16 = 50051;
 /// How long a daemon's starter waits for a word from the master.
 const WORD_WITHIN: Duration = Duration::from_secs(10);
-/// Set in units whose commands are meant to end with the service.
-pub(super) const CONFINED: &str = "SLOTH_RUNNER_CONFINED";
 /// What commands get to end when a foreground agent is interrupted.
 const INTERRUPT_GRACE_MS: u32 = 10_000;
 
@@ -234,7 +233,7 @@ async fn warn_of_unit() {
     if let Ok(Some((unit, mode))) = asked.await
         && !mode.is_empty()
         && mode != "process"
-        && std::env::var_os(CONFINED).is_none()
+        && std::env::var_os(units::CONFINED).is_none()
     {
         tracing::warn!(
             unit,

@@ -21,6 +21,7 @@ use crate::{
         exit::{self, Failure, Status},
         masters::resolve,
         output::{Paint, Tone, say, say_json},
+        units,
     },
     domain::agent::AgentState,
     sys::{
@@ -299,8 +300,9 @@ fn services(findings: &mut Findings) {
                 format!("journalctl -u {unit} says why; systemctl start {unit} starts it"),
             ),
         }
-        let is_agents = unit.starts_with("sloth-runner-agent");
-        if is_agents && property("KillMode") != "process" && property("PrivateTmp") != "yes" {
+        let is_agents =
+            unit.starts_with("sloth-runner-agent") && !property("Environment").contains(units::CONFINED);
+        if is_agents && property("KillMode") != "process" {
             findings.bad(
                 format!("{unit} has KillMode={}: a restart kills running commands", property("KillMode")),
                 "sloth-runner service install agent writes one that does not",

@@ -176,6 +176,10 @@ impl Service {
         let start = MasterStartArgs::augment_args(clap::Command::new("start"));
         let mut command = vec![program(&args.unit)?, "master".to_owned(), "start".to_owned()];
         command.extend(given_words(&start, &own_matches()?));
+        if user.is_some() && args.start.data_dir.is_none() {
+            // A home directory is out of this unit's sight.
+            command.extend(["--data-dir".to_owned(), units::MASTER_OF_USER.to_owned()]);
+        }
         let text = units::master(&Unit {
             description: "Sloth Runner Master".to_owned(),
             command: &command,

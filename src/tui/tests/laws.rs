@@ -323,6 +323,37 @@ fn what_failed_is_loaded_into_the_line_and_the_old_line_comes_back() {
 }
 
 #[test]
+fn draining_is_in_the_palette_asks_for_a_reason_and_for_more_when_there_are_many() {
+    let drained = |world: &mut World| {
+        world.ordered().into_iter().find_map(|cmd| match cmd {
+            Cmd::DrainAgents(target, reason) => Some((target, reason)),
+            _ => None,
+        })
+    };
+    let palette = |world: &mut World, what: &str| {
+        world.press(":");
+        world.write(what);
+        world.press("Enter");
+    };
+    let mut world = World::with_agents((120, 40), 12);
+    world.press("space");
+    palette(&mut world, "drain");
+    world.write("new kernel");
+    world.press("Enter");
+    assert_eq!(drained(&mut world), Some(("web-1".to_owned(), Some("new kernel".to_owned()))));
+    palette(&mut world, "resume the");
+    assert_eq!(drained(&mut world), Some(("web-1".to_owned(), None)));
+    world.press("a");
+    palette(&mut world, "drain");
+    world.press("Enter");
+    assert_eq!(drained(&mut world), None, "twelve are asked about");
+    world.pass(500);
+    world.write("12");
+    world.press("Enter");
+    assert_eq!(drained(&mut world), Some(("web-[1-12]".to_owned(), Some(String::new()))));
+}
+
+#[test]
 fn read_only_starts_and_changes_nothing() {
     let mut world = World::with((120, 40), Settings { read_only: true, ..Settings::default() });
     world.connect();
