@@ -46,6 +46,14 @@ fn standard_input_arrives_byte_for_byte_and_its_end_too() {
     let mut some = rig.program();
     let some = some.args(["run", "-i", "a", "head -c 3 | wc -c"]).stdin(File::open(path).unwrap()).output();
     assert_eq!(some.unwrap().stdout, b"3\n");
+    // One that reads late finds everything.
+    let path = rig.file("late", &sent);
+    let mut late = rig.program();
+    let late =
+        late.args(["run", "-i", "a", "sleep 1; cat"]).stdin(File::open(path).unwrap()).output().unwrap();
+    assert!(late.stdout == sent, "{} of {} bytes", late.stdout.len(), sent.len());
+    let log = std::fs::read_to_string(rig.path("agent-a.log")).unwrap();
+    assert!(!log.contains("an Attach failed"), "nobody sends more than may be under way: {log}");
     assert_eq!(rig.run(&["run", "-i", "a", "wc -c"]).out, "0\n");
     assert_eq!(rig.run(&["run", "a", "wc -c"]).out, "0\n", "without -i there is nothing to read");
     let several = rig.run(&["run", "-i", "a,a", "cat"]);

@@ -7,8 +7,10 @@ use std::{
     os::fd::{AsFd as _, BorrowedFd},
 };
 
-use crate::domain::input::WINDOW;
+use crate::domain::input::{CHUNK, WINDOW};
 
+/// Most bytes that are held: the window, and the piece that filled it.
+const MOST: u64 = WINDOW + CHUNK as u64;
 /// What a terminal takes for the end of its input, in its usual settings: `^D`.
 const END_OF_TERMINAL: u8 = 4;
 
@@ -51,7 +53,7 @@ impl Input {
             // What lies between comes again, and this behind it.
             return true;
         }
-        if self.waiting.len() as u64 + new.len() as u64 > WINDOW {
+        if self.waiting.len() as u64 + new.len() as u64 > MOST {
             return false;
         }
         self.received += new.len() as u64;
@@ -144,8 +146,8 @@ mod tests {
     #[test]
     fn more_than_the_window_is_nobodys_protocol() {
         let (_read, mut input) = pipe();
-        assert!(input.take(0, &vec![0; usize::try_from(WINDOW).unwrap()], false));
-        assert!(!input.take(WINDOW, b"x", false));
+        assert!(input.take(0, &vec![0; usize::try_from(MOST).unwrap()], false));
+        assert!(!input.take(MOST, b"x", false));
     }
 
     proptest! {
