@@ -20,7 +20,7 @@ use serde_json::Value;
 /// How long anything may take before a test gives up on it. Generous: the machines are small and busy.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Waits until a condition holds.
+/// Waits until a condition holds. It is looked at again and again, since what other processes do wakes nobody here.
 pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {

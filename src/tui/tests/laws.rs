@@ -1,10 +1,8 @@
-//! What holds whatever is pressed and whatever comes: no key lies, nothing runs by slip, memory stays bounded.
-
-use proptest::prelude::*;
+//! What a key or a piece of news does, case by case: no key lies, nothing runs by slip, nothing typed is lost.
 
 use super::{
     agent,
-    world::{BEGIN_MS, World, end, frame, groups, key, run, sketch, uname},
+    world::{BEGIN_MS, World, end, frame, groups, is_start, key, run, sketch, uname},
 };
 use crate::{
     domain::{
@@ -24,10 +22,6 @@ use crate::{
         view::chrome::hints,
     },
 };
-
-fn is_start(cmd: &Cmd) -> bool {
-    matches!(cmd, Cmd::Start { .. })
-}
 
 #[test]
 fn typing_reboot_and_enter_into_the_fleet_starts_nothing() {
@@ -406,85 +400,6 @@ fn a_click_moves_the_cursor_and_the_wheel_scrolls() {
     let rows = world.model.layout.run;
     world.put(Msg::Click(rows.x + 3, rows.y + 1));
     assert_eq!(world.model.open.as_ref().unwrap().rows.cursor(), 1);
-}
-
-/// Something that happens.
-fn happening() -> impl Strategy<Value = Msg> {
-    let keys: Vec<&str> = BINDINGS.iter().flat_map(|binding| binding.keys).copied().collect();
-    let letters = "abcdefghijklmnopqrstuvwxyz0123456789 /:@[]*{}\"'\\漢🦥";
-    let signs: Vec<String> = letters.chars().map(String::from).collect();
-    prop_oneof![
-        6 => (proptest::sample::select(keys), any::<bool>()).prop_map(|(name, more)| Msg::Key(key(name), more)),
-        2 => proptest::sample::select(signs).prop_map(|sign| Msg::Key(key(&sign), false)),
-        1 => ".{0,40}".prop_map(Msg::Paste),
-        1 => (0u16..200, 0u16..60).prop_map(|(x, y)| Msg::Click(x, y)),
-        1 => (0u16..200, 0u16..60, any::<bool>()).prop_map(|(x, y, up)| Msg::Wheel(x, y, up)),
-        1 => any::<bool>().prop_map(|_| Msg::Disconnected { reason: "gone".to_owned(), retry_ms: 1_000 }),
-        1 => (1u32..30).prop_map(|n| Msg::Agents {
-            agents: vec![AgentEntry { state: AgentState::Late, ..agent(&format!("web-{n}")) }],
-            gone: vec![format!("web-{}", n + 1).parse().unwrap()],
-            waiting: None,
-            is_complete: true,
-        }),
-        1 => (1u64..40).prop_map(|n| Msg::Runs {
-            begins: n % 7 == 0,
-            deleted: vec![run(n + 1, 1, "x").id],
-            runs: vec![Run { tasks: Vec::new(), ..run(n, 3, "true") }],
-            is_complete: true,
-        }),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
-
-    #[test]
-    fn whatever_is_pressed_and_whatever_comes_nothing_breaks_or_runs_without_its_enter(
-        happenings in proptest::collection::vec((happening(), 0u16..220, 0u16..70, 0u64..2_000), 1..60),
-    ) {
-        let mut world = sketch((120, 40));
-        for (msg, width, height, ms) in happenings {
-            let is_enter = matches!(&msg, Msg::Key(pressed, false) if *pressed == key("Enter"));
-            let was_line = world.model.focus == Focus::Command || !world.model.overlays.is_empty();
-            world.size = (width, height);
-            world.ordered();
-            world.put(msg);
-            let ordered = world.ordered();
-            if ordered.iter().any(is_start) {
-                prop_assert!(is_enter && was_line, "a command was started by a slip");
-            }
-            world.pass(ms);
-            if ms % 7 == 0 {
-                world.connect();
-            }
-            if world.model.quits.take().is_some() {
-                world.model.overlays.clear();
-            }
-        }
-    }
-
-    #[test]
-    fn whatever_is_printed_the_screen_holds_no_more_than_its_windows(
-        pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..2_000), 1..24),
-    ) {
-        let mut world = sketch((200, 60));
-        world.press("2 v");
-        let keys: Vec<FollowKey> = world.model.following.iter().copied().collect();
-        let mut offset = 0;
-        for piece in pieces {
-            for key in &keys {
-                let Followed::Pane(task) = key.what else { continue };
-                let mut frame = frame(offset, "");
-                frame.data = piece.clone().into();
-                world.put(Msg::Output { key: *key, task, frames: vec![frame], cursor: 0 });
-            }
-            offset += piece.len() as u64;
-        }
-        let open = world.model.open.as_ref().unwrap();
-        let held: usize = open.windows.values().map(crate::tui::output::window::Window::size).sum();
-        prop_assert!(held <= open.windows.len() * crate::tui::output::window::PANE.bytes);
-        prop_assert!(world.screen().chars().all(|sign| !sign.is_control() || sign == '\n'));
-    }
 }
 
 #[test]

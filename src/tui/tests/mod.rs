@@ -2,6 +2,7 @@
 
 mod bytes;
 mod laws;
+mod properties;
 mod screens;
 mod world;
 

@@ -179,6 +179,11 @@ pub(super) fn frame(offset: u64, text: &str) -> Frame {
     Frame { stream: Stream::Stdout, offset, time_ns: 0, data: Bytes::copy_from_slice(text.as_bytes()) }
 }
 
+/// Whether a run is ordered.
+pub(super) fn is_start(cmd: &Cmd) -> bool {
+    matches!(cmd, Cmd::Start { .. })
+}
+
 /// The key that is written like this.
 pub(super) fn key(name: &str) -> Key {
     let plain = |code| Key { code, ctrl: false };
