@@ -208,10 +208,16 @@ impl Settings {
         self.of("agent", "master")?.into_iter().next()
     }
 
+    /// Whether no file says anything.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
     /// Makes what the files say the defaults of the command line.
     #[must_use]
     pub fn apply(&self, mut command: Command) -> Command {
-        if self.values.is_empty() {
+        if self.is_empty() {
             return command;
         }
         for section in sections() {
