@@ -29,6 +29,14 @@ impl Lock {
         }
     }
 
+    /// The same lock for a process that is about to be forked: it is free when both have closed it.
+    ///
+    /// # Errors
+    /// When there is no room for another descriptor.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+
     /// Writes the own process id into the locked file.
     ///
     /// # Errors

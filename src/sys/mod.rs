@@ -12,5 +12,6 @@ pub mod process;
 pub mod random;
 pub mod shutdown;
 pub mod socket;
+pub mod spawn;
 pub mod systemd;
 pub mod terminal;

@@ -88,19 +88,6 @@ pub fn in_new_session(command: &mut Command) -> &mut Command {
     unsafe { command.pre_exec(hook) }
 }
 
-/// The same, with standard input as the terminal that controls the session.
-#[expect(unsafe_code, reason = "a hook between fork and exec has no safe form")]
-pub fn in_new_terminal(command: &mut Command) -> &mut Command {
-    let hook = || {
-        // The standard three are in place when hooks run, and the session exists: this one runs behind the other.
-        rustix::process::ioctl_tiocsctty(io::stdin())?;
-        Ok(())
-    };
-    let command = in_new_session(command);
-    // SAFETY: the hook only makes a system call; it takes no lock and allocates nothing.
-    unsafe { command.pre_exec(hook) }
-}
-
 /// A process as `/proc/PID/stat` shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProcessEntry {

@@ -1,11 +1,14 @@
 //! Starting a task's command: whose it is, in which shell, where, and with what environment.
 
 use std::{
+    env,
     fs::{self, File},
     io,
-    os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
 };
 
 use nix::unistd::{User, getuid};
@@ -17,7 +20,7 @@ use crate::{
         input::{StandardInput, Terminal},
     },
     sys::{
-        process::{in_new_session, in_new_terminal},
+        spawn::{Program, Standard},
         terminal,
     },
 };
@@ -78,65 +81,68 @@ pub(super) fn start_command(record: &TaskRecord, account: &Account) -> Result<St
         return Err(format!("there is neither bash nor sh in {PATH} on {}", record.agent));
     };
     let directory = working_directory(spec, &account.home, &record.agent)?;
-    let mut command = Command::new(path);
-    command
-        .args(spec.command.shell_arguments(shell).iter().map(|bytes| std::ffi::OsStr::from_bytes(bytes)))
-        .current_dir(directory)
-        .env_clear()
-        .env("PATH", PATH)
-        .env("HOME", &account.home)
-        .env("SHELL", &account.login_shell)
-        .env("LANG", std::env::var_os("LANG").unwrap_or_else(|| "C.UTF-8".into()))
-        .env("SLOTH_RUN_ID", record.id.run.to_string())
-        .env("SLOTH_TASK_ID", record.id.to_string())
-        .env("SLOTH_AGENT", &record.agent);
+    let mut program = Program::new(path);
+    program
+        .arguments(spec.command.shell_arguments(shell))
+        .variable("PATH", PATH)
+        .variable("HOME", account.home.as_os_str().as_bytes())
+        .variable("SHELL", account.login_shell.as_os_str().as_bytes())
+        .variable("LANG", env::var_os("LANG").unwrap_or_else(|| "C.UTF-8".into()).as_bytes())
+        .variable("SLOTH_RUN_ID", record.id.run.to_string())
+        .variable("SLOTH_TASK_ID", record.id.to_string())
+        .variable("SLOTH_AGENT", record.agent.as_str());
     if let Some(name) = &account.name {
-        command.env("USER", name).env("LOGNAME", name);
+        program.variable("USER", name.as_str()).variable("LOGNAME", name.as_str());
+    }
+    if let StandardInput::Terminal(terminal) = &spec.input {
+        let kind = if terminal.kind.is_empty() { "xterm-256color" } else { &terminal.kind };
+        program.variable("TERM", kind);
     }
     for variable in &spec.environment {
-        command.env(
-            std::ffi::OsStr::from_bytes(&variable.name.0),
-            std::ffi::OsStr::from_bytes(&variable.value.0),
-        );
+        program.variable(variable.name.0.as_slice(), variable.value.0.as_slice());
     }
+    // The command begins where its parent is, which is nowhere else for longer than that.
+    let in_directory = env::set_current_dir(&directory);
+    in_directory.map_err(|error| cannot_run_in(&directory, &record.agent, &error))?;
     let started = match &spec.input {
-        StandardInput::Nothing => with_pipes(&mut command, false),
-        StandardInput::Stream => with_pipes(&mut command, true),
-        StandardInput::Terminal(terminal) => in_terminal(&mut command, terminal),
+        StandardInput::Nothing => with_pipes(&program, false),
+        StandardInput::Stream => with_pipes(&program, true),
+        StandardInput::Terminal(terminal) => in_terminal(&program, terminal),
     };
+    let _ = env::set_current_dir("/");
     started.map_err(|error| format!("{shell} could not be started on {}: {error}", record.agent))
 }
 
-fn pid_of(child: &Child) -> i32 {
-    i32::try_from(child.id()).unwrap_or(i32::MAX)
-}
-
-fn with_pipes(command: &mut Command, is_fed: bool) -> io::Result<Started> {
-    let stdin = if is_fed { Stdio::piped() } else { Stdio::null() };
-    command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = in_new_session(command).spawn()?;
-    let gone = || io::Error::other("a pipe is missing");
-    let stdout = child.stdout.take().map(OwnedFd::from).ok_or_else(gone)?;
-    let stderr = child.stderr.take().map(OwnedFd::from).ok_or_else(gone)?;
-    let input = match child.stdin.take() {
-        Some(stdin) => {
-            let end = File::from(OwnedFd::from(stdin));
+fn with_pipes(program: &Program, is_fed: bool) -> io::Result<Started> {
+    let (fed, stdin): (OwnedFd, _) = if is_fed {
+        let (fed, end) = io::pipe()?;
+        (fed.into(), Some(File::from(OwnedFd::from(end))))
+    } else {
+        (File::open("/dev/null")?.into(), None)
+    };
+    let (stdout, printed) = io::pipe()?;
+    let (stderr, complained) = io::pipe()?;
+    let pid = program.spawn(Standard::Each([fed.as_fd(), printed.as_fd(), complained.as_fd()]))?;
+    let input = match stdin {
+        Some(end) => {
             terminal::set_nonblocking(&end)?;
             Input::new(end, false)
         }
         None => Input::default(),
     };
-    Ok(Started { pid: pid_of(&child), stdout: stdout.into(), stderr: Some(stderr.into()), input })
+    let [stdout, stderr] = [stdout, stderr].map(|end| File::from(OwnedFd::from(end)));
+    Ok(Started { pid, stdout, stderr: Some(stderr), input })
 }
 
-fn in_terminal(command: &mut Command, wanted: &Terminal) -> io::Result<Started> {
+fn in_terminal(program: &Program, wanted: &Terminal) -> io::Result<Started> {
     let (shown, given) = terminal::open(wanted.rows, wanted.columns)?;
-    let kind = if wanted.kind.is_empty() { "xterm-256color" } else { &wanted.kind };
-    command.env("TERM", kind);
-    command.stdin(given.try_clone()?).stdout(given.try_clone()?).stderr(given);
-    let child = in_new_terminal(command).spawn()?;
+    let pid = program.spawn(Standard::Terminal(given.as_fd()))?;
     let input = Input::new(shown.try_clone()?, true);
-    Ok(Started { pid: pid_of(&child), stdout: shown, stderr: None, input })
+    Ok(Started { pid, stdout: shown, stderr: None, input })
+}
+
+fn cannot_run_in(path: &Path, agent: &str, error: &io::Error) -> String {
+    format!("cannot run in {} on {agent}: {error} (--cwd)", path.display())
 }
 
 fn working_directory(spec: &TaskSpec, home: &Path, agent: &str) -> Result<PathBuf, String> {
@@ -148,6 +154,6 @@ fn working_directory(spec: &TaskSpec, home: &Path, agent: &str) -> Result<PathBu
     match fs::metadata(&path) {
         Ok(metadata) if metadata.is_dir() => Ok(path),
         Ok(_) => Err(format!("{} on {agent} is not a directory (--cwd)", path.display())),
-        Err(error) => Err(format!("cannot run in {} on {agent}: {error} (--cwd)", path.display())),
+        Err(error) => Err(cannot_run_in(&path, agent, &error)),
     }
 }
