@@ -96,6 +96,25 @@ fn a_command_runs_on_when_everything_of_sloth_runner_is_killed_at_once() {
 }
 
 #[test]
+fn a_process_that_waits_for_a_task_takes_none_with_it_and_ends_with_its_keeper() {
+    let rig = Rig::with_agents(&["a"]);
+    let keeper = rig.pid_in("a", "keeper.lock");
+    let waiting = || -> Vec<i32> {
+        let children = fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children")).unwrap();
+        children.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+    };
+    assert!(waiting().is_empty(), "nothing waits before the first command");
+    assert_eq!(rig.on("a", "echo first").out, "first\n");
+    until("processes wait for more", || waiting().len() == 2);
+    waiting().into_iter().for_each(Rig::kill);
+    assert_eq!(rig.on("a", "echo second").out, "second\n");
+    until("others wait", || waiting().len() == 2);
+    let others = waiting();
+    Rig::kill(keeper);
+    until("they ended too", || !others.iter().any(|pid| rig::is_alive(*pid)));
+}
+
+#[test]
 fn a_killed_task_process_is_lost_and_never_started_again() {
     let rig = Rig::with_agents(&["a"]);
     let marks = rig.path("marks");
@@ -259,7 +278,7 @@ fn a_restored_master_takes_back_what_its_store_lost() {
         assert!(printed.out == expected, "{agent}: {} of {} bytes", printed.out.len(), expected.len());
         until("the agent has forgotten it", || {
             let mut left = fs::read_dir(rig.agent_dir(agent).join("tasks")).unwrap().flatten();
-            left.all(|entry| entry.file_name() == "spare")
+            left.all(|entry| entry.file_name().to_string_lossy().starts_with("spare-"))
         });
     }
     assert_eq!(rig.on("a", "true").status, 125, "nothing new before --restored");

@@ -71,10 +71,10 @@ impl Layout {
         self.root.join("tasks")
     }
 
-    /// A directory that becomes the next task's.
+    /// A directory that becomes a later task's.
     #[must_use]
-    pub fn spare(&self) -> TaskLayout {
-        TaskLayout { root: self.tasks().join("spare") }
+    pub fn spare(&self, number: usize) -> TaskLayout {
+        TaskLayout { root: self.tasks().join(format!("spare-{number}")) }
     }
 
     /// One task.

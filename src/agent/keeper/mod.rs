@@ -10,5 +10,5 @@ pub mod kill;
 mod listener;
 pub mod protocol;
 pub mod server;
-mod spare;
+pub mod spare;
 pub mod task;

@@ -27,8 +27,8 @@ use nix::{
 use super::{
     command::Account,
     protocol::{KeeperReply, KeeperRequest, Lines, StartTask, TaskRecord, TaskRequest, line},
-    spare::Spare,
-    task::{self, Setup},
+    spare::{Spares, Waiting},
+    task,
 };
 use crate::{
     agent::layout::Layout,
@@ -36,13 +36,15 @@ use crate::{
     sys::{
         clock,
         lock::{self, Lock},
-        process::{Forked, boot_id, fork, reap},
+        process::{boot_id, reap},
         socket,
     },
 };
 
-/// How long nothing happens before the next task's directory is made: commands that were just started come first.
+/// How long nothing happens before directories of later tasks are made: commands that were just started come first.
 const PREPARE_AFTER: Duration = Duration::from_millis(200);
+/// How long processes wait for tasks after the last one came: an idle machine is not to be burdened with them.
+const EXPECT_MORE: Duration = Duration::from_mins(1);
 /// A keeper with no tasks and no network half ends after this.
 const IDLE: Duration = Duration::from_mins(1);
 /// How often a keeper that ends the agent by itself looks whether tasks are left.
@@ -68,21 +70,21 @@ pub fn run(layout: &Layout, ready: impl FnOnce()) -> io::Result<()> {
     let keeper = Keeper {
         layout: layout.clone(),
         boot: boot_id()?,
-        account: Account::look_up(),
         listener,
         signals,
         clients: Vec::new(),
         alone_since: Some(Instant::now()),
         stopping: None,
-        spare: None,
-        can_prepare: true,
+        spares: Spares::new(layout.clone()),
+        last_start: None,
     };
+    let account = Account::look_up();
     // All that belongs to the keeper is dropped before a task begins, its lock too.
     match keeper.serve() {
         Ok(Role::Keeper) => Ok(()),
-        Ok(Role::Task(setup)) => {
+        Ok(Role::Task(waiting)) => {
             drop(lock);
-            task::run(*setup)
+            task::run(waiting, layout, &account)
         }
         Err(error) => Err(error),
     }
@@ -92,8 +94,8 @@ pub fn run(layout: &Layout, ready: impl FnOnce()) -> io::Result<()> {
 enum Role {
     /// The keeper, which is done.
     Keeper,
-    /// A fork of it that runs a task.
-    Task(Box<Setup>),
+    /// A fork of it that runs a task, once it is told which.
+    Task(Waiting),
 }
 
 struct Client {
@@ -105,7 +107,6 @@ struct Client {
 struct Keeper {
     layout: Layout,
     boot: String,
-    account: Account,
     listener: UnixListener,
     signals: SignalFd,
     clients: Vec<Client>,
@@ -113,22 +114,28 @@ struct Keeper {
     alone_since: Option<Instant>,
     /// When the tasks are killed, where no network half sees to it.
     stopping: Option<Instant>,
-    /// The next task's directory.
-    spare: Option<Spare>,
-    /// False after the disk did not give one.
-    can_prepare: bool,
+    /// For later tasks.
+    spares: Spares,
+    /// When the last task came.
+    last_start: Option<Instant>,
 }
 
 impl Keeper {
     fn serve(mut self) -> io::Result<Role> {
         loop {
             let ready = self.wait()?;
-            if ready.is_nothing() {
-                self.prepare();
-            }
+            let mut prepares = ready.is_nothing() && self.is_short();
             if ready.signalled {
                 while let Ok(Some(_)) = self.signals.read_signal() {}
-                let _ = reap();
+                reap().into_iter().for_each(|(pid, _)| self.spares.ended(pid));
+                // Most often a task's. One command after the other never leaves the time that is waited for elsewhere.
+                prepares = self.is_short() && self.spares.is_out();
+            }
+            if prepares && let Some(waiting) = self.spares.make_one(self.expects_more()) {
+                return Ok(Role::Task(waiting));
+            }
+            if !self.expects_more() {
+                self.spares.end_processes();
             }
             if ready.connecting
                 && let Ok((socket, _)) = self.listener.accept()
@@ -138,7 +145,7 @@ impl Keeper {
             for index in ready.clients.into_iter().rev() {
                 match self.hear(index) {
                     Ok(Heard::Alive) => {}
-                    Ok(Heard::BecomeTask(setup)) => return Ok(Role::Task(setup)),
+                    Ok(Heard::BecomeTask(waiting)) => return Ok(Role::Task(waiting)),
                     Ok(Heard::End) => return Ok(Role::Keeper),
                     Ok(Heard::Gone) | Err(_) => {
                         self.clients.swap_remove(index);
@@ -158,11 +165,12 @@ impl Keeper {
         ];
         fds.extend(self.clients.iter().map(|client| PollFd::new(client.socket.as_fd(), PollFlags::POLLIN)));
         let timeout = match (self.stopping, self.alone_since) {
-            _ if self.wants_spare() => Some(PREPARE_AFTER),
+            _ if self.is_short() => Some(PREPARE_AFTER),
             (Some(_), _) => Some(STOPPING_STEP),
             (None, Some(since)) => {
                 Some((since + IDLE).saturating_duration_since(Instant::now()) + STOPPING_STEP)
             }
+            (None, None) if self.spares.has_processes() => Some(EXPECT_MORE),
             (None, None) => None,
         };
         let timeout =
@@ -179,16 +187,15 @@ impl Keeper {
         })
     }
 
-    fn wants_spare(&self) -> bool {
-        self.spare.is_none() && self.can_prepare && self.stopping.is_none() && self.alone_since.is_none()
+    /// Whether something is to be made for later tasks.
+    fn is_short(&self) -> bool {
+        let may_come = self.stopping.is_none() && self.alone_since.is_none();
+        may_come && self.spares.is_short(self.expects_more())
     }
 
-    /// Makes what the next task needs. A disk that does not give it is asked again with the next task.
-    fn prepare(&mut self) {
-        if self.wants_spare() {
-            self.spare = Spare::make(&self.layout).ok();
-            self.can_prepare = self.spare.is_some();
-        }
+    /// Whether a task came so lately that another one is likely.
+    fn expects_more(&self) -> bool {
+        self.last_start.is_some_and(|last| last.elapsed() < EXPECT_MORE)
     }
 
     fn hear(&mut self, index: usize) -> io::Result<Heard> {
@@ -207,11 +214,10 @@ impl Keeper {
                 }
                 KeeperRequest::Start(start) => {
                     let id = start.id;
-                    self.can_prepare = true;
                     let reply = match self.start(*start) {
                         Ok(Started::Here) => KeeperReply::Started(id),
                         Ok(Started::Before) => KeeperReply::Known(id),
-                        Ok(Started::InChild(setup)) => return Ok(Heard::BecomeTask(setup)),
+                        Ok(Started::InChild(waiting)) => return Ok(Heard::BecomeTask(waiting)),
                         Err(error) => KeeperReply::Failed { id, reason: error.to_string() },
                     };
                     self.reply(index, &reply)?;
@@ -227,37 +233,38 @@ impl Keeper {
         (&self.clients[index].socket).write_all(&line(reply))
     }
 
-    /// Makes the task known by making its directory, then forks the process that runs it.
+    /// Makes the task known by naming its directory, then tells the process that runs it.
     fn start(&mut self, start: StartTask) -> io::Result<Started> {
         let StartTask { id, spec, agent } = start;
         let layout = self.layout.task(id);
-        let record = TaskRecord {
+        let record = line(&TaskRecord {
             id,
             spec,
             agent,
             boot: self.boot.clone(),
             started_unix_ms: clock::unix_ms(),
             started_boottime_ns: boottime_ns()?,
-        };
-        let spare = match self.spare.take() {
-            Some(spare) => spare,
-            None => Spare::make(&self.layout)?,
-        };
-        let Some((lock, listener)) = spare.become_task(&layout, &line(&record))? else {
+        });
+        self.last_start = Some(Instant::now());
+        let mut spare = self.spares.take()?;
+        if !spare.become_task(&layout, &record)? {
             return Ok(Started::Before);
-        };
-        match fork() {
-            Ok(Forked::Parent(_)) => Ok(Started::Here),
-            Ok(Forked::Child) => {
-                let account = self.account.clone();
-                Ok(Started::InChild(Box::new(Setup { record, layout, lock, listener, account })))
-            }
-            Err(error) => {
-                // Nothing ran, so nothing may look as if it had.
-                let _ = fs::remove_dir_all(layout.root());
-                Err(error)
-            }
         }
+        let result = if spare.tell_process(&record) {
+            Ok(Started::Here)
+        } else {
+            match spare.start_process() {
+                Ok(Some(waiting)) => return Ok(Started::InChild(waiting)),
+                Ok(None) if spare.tell_process(&record) => Ok(Started::Here),
+                Ok(None) => Err(io::Error::other("its process was killed")),
+                Err(error) => Err(error),
+            }
+        };
+        if result.is_err() {
+            // Nothing ran, so nothing may look as if it had.
+            let _ = fs::remove_dir_all(layout.root());
+        }
+        result
     }
 
     fn stop(&mut self, person: usize, grace_ms: u32) -> io::Result<()> {
@@ -376,13 +383,13 @@ enum Heard {
     Alive,
     Gone,
     End,
-    BecomeTask(Box<Setup>),
+    BecomeTask(Waiting),
 }
 
 enum Started {
     Here,
     Before,
-    InChild(Box<Setup>),
+    InChild(Waiting),
 }
 
 #[cfg(test)]

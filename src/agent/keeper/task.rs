@@ -1,13 +1,13 @@
 //! A task's own process: it starts the command, spools what it prints, kills it on order and writes down how it ended.
 //!
-//! Forked by the keeper, it depends on nothing else that runs: not on the keeper, not on the network half.
+//! Forked by the keeper, often before there is a task, it depends on nothing else that runs: not on the keeper, not on the network half.
 
 use std::{
     fs::File,
     io::{self, ErrorKind, Read as _},
     os::{
         fd::{AsFd, BorrowedFd},
-        unix::net::UnixListener,
+        unix::net::{UnixListener, UnixStream},
     },
     time::{Duration, Instant},
 };
@@ -27,10 +27,14 @@ use super::{
     input::Input,
     kill::{Kill, STEP},
     listener::Client,
-    protocol::{TaskEnding, TaskRecord, TaskRequest, line},
+    protocol::{Lines, TaskEnding, TaskRecord, TaskRequest, line},
+    spare::Waiting,
 };
 use crate::{
-    agent::{layout::TaskLayout, spool},
+    agent::{
+        layout::{Layout, TaskLayout},
+        spool,
+    },
     domain::{
         command::TaskSpec,
         frame::{MAX_PAYLOAD, Stream},
@@ -56,29 +60,13 @@ const VOLUME_CAP: u8 = 90;
 /// How often a full disk is tried again.
 const DISK_RETRY: Duration = Duration::from_secs(1);
 
-/// All that a task's process gets from the keeper.
-#[derive(Debug)]
-pub struct Setup {
-    /// What to run.
-    pub record: TaskRecord,
-    /// Where its files lie.
-    pub layout: TaskLayout,
-    /// Held until this process ends.
-    pub lock: Lock,
-    /// Bound to the task's socket.
-    pub listener: UnixListener,
-    /// Whose commands these are.
-    pub account: Account,
-}
-
-/// Runs a task to its end. The caller is a fresh fork and exits when this returns.
+/// Waits for a task and runs it to its end. The caller is a fresh fork and exits when this returns.
 ///
 /// # Errors
 /// When the process cannot be set up or the ending cannot be written; the task is lost then.
-pub fn run(mut setup: Setup) -> io::Result<()> {
+pub fn run(waiting: Waiting, layout: &Layout, account: &Account) -> io::Result<()> {
+    let Waiting { keeper, mut lock, listener } = waiting;
     setsid()?;
-    // From here on the task has begun: a lock without it belongs to a keeper that was killed before it forked.
-    setup.lock.write_pid()?;
     prctl::set_child_subreaper(true)?;
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     // TERM too: when a service manager ends everything, this process still tells how the command ended.
@@ -88,16 +76,44 @@ pub fn run(mut setup: Setup) -> io::Result<()> {
     }
     signals.thread_block()?;
     let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-    setup.listener.set_nonblocking(true)?;
+    listener.set_nonblocking(true)?;
 
+    let Some(record) = task_from(&keeper)? else { return Ok(()) };
+    // From here on the task has begun: a lock without it belongs to a keeper that was killed before it told anybody.
+    lock.write_pid()?;
+    drop(keeper);
+    let layout = layout.task(record.id);
     let started = Instant::now();
-    match start_command(&setup.record, &setup.account) {
-        Ok(command) => Supervisor::new(setup, signals, command, started).run(),
+    match start_command(&record, account) {
+        Ok(command) => {
+            let setup = Setup { spec: record.spec, layout, lock, listener, signals };
+            Supervisor::new(setup, command, started).run()
+        }
         Err(reason) => {
             let outcome = Outcome::from(Ending::Refused(reason));
-            write_ending(&setup.layout, &TaskEnding { outcome, end_offset: 0, duration_ns: 0 })
+            write_ending(&layout, &TaskEnding { outcome, end_offset: 0, duration_ns: 0 })
         }
     }
+}
+
+/// The task that the keeper tells of; `None` when it ends without one.
+fn task_from(keeper: &UnixStream) -> io::Result<Option<TaskRecord>> {
+    let mut lines = Lines::default();
+    while lines.read_from(keeper)? {
+        if let Some(record) = lines.take()? {
+            return Ok(Some(record));
+        }
+    }
+    Ok(None)
+}
+
+/// What a supervisor begins with.
+struct Setup {
+    spec: TaskSpec,
+    layout: TaskLayout,
+    lock: Lock,
+    listener: UnixListener,
+    signals: SignalFd,
 }
 
 fn write_ending(layout: &TaskLayout, ending: &TaskEnding) -> io::Result<()> {
@@ -146,14 +162,14 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    fn new(setup: Setup, signals: SignalFd, command: Started, started: Instant) -> Self {
+    fn new(setup: Setup, command: Started, started: Instant) -> Self {
         Self {
             spool: spool::SpoolWriter::new(setup.layout.spool()),
             layout: setup.layout,
-            spec: setup.record.spec,
+            spec: setup.spec,
             _lock: setup.lock,
             listener: setup.listener,
-            signals,
+            signals: setup.signals,
             child: command.pid,
             stdout: Some(command.stdout),
             stderr: command.stderr,
