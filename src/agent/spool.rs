@@ -1,6 +1,9 @@
 //! A task's output on the agent's disk, until the master has it: segments of frames, addressed by offset.
 //!
-//! The task's process appends; the network half reads. Knows nothing of processes or the wire.
+//! The task's process appends; the network half reads. A segment that the master has is written over as a later one:
+//! for a flood, new files would cost more than all else that is done with its bytes. So what follows the last frame of a
+//! segment may be anything, and only a frame that begins where the one before it ended is one of the segment's. Knows
+//! nothing of processes or the wire.
 
 use std::{
     collections::VecDeque,
@@ -13,10 +16,13 @@ use std::{
 use bytes::Bytes;
 
 use crate::domain::frame::{Frame, HEADER, Header, MAX_PAYLOAD, Stream, take_frame};
-use crate::sys::file::{numbered, numbers, read_more, write_both};
+use crate::sys::file::{numbered, numbers, read_more, write_both_at};
 
-/// A segment is closed when it has grown to this many bytes.
-pub const SEGMENT: u64 = 8 * 1024 * 1024;
+/// A segment is closed when so many bytes were written to it.
+pub const SEGMENT: u64 = 4 * 1024 * 1024;
+
+/// How many segments that the master has are kept to be written over.
+const KEPT: usize = 2;
 
 /// How segments' names end.
 const ENDING: &str = "frames";
@@ -48,15 +54,19 @@ pub fn drop_before(directory: &Path, offset: u64) -> io::Result<()> {
 #[derive(Debug)]
 pub struct SpoolWriter {
     directory: PathBuf,
-    segment: Option<(File, u64)>,
+    /// The newest segment, where it begins, and the bytes written to it.
+    segment: Option<(File, u64, u64)>,
+    /// Where the segments before it begin, ascending.
+    older: VecDeque<u64>,
     end: u64,
+    acknowledged: u64,
 }
 
 impl SpoolWriter {
     /// A new, empty spool; its directory is made with the first byte.
     #[must_use]
     pub fn new(directory: PathBuf) -> Self {
-        Self { directory, segment: None, end: 0 }
+        Self { directory, segment: None, older: VecDeque::new(), end: 0, acknowledged: 0 }
     }
 
     /// Payload bytes that were appended.
@@ -65,33 +75,69 @@ impl SpoolWriter {
         self.end
     }
 
+    /// The offset before which the master has everything.
+    #[must_use]
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
+
     /// Appends one frame of at most [`MAX_PAYLOAD`] bytes.
     ///
     /// # Errors
     /// When the disk does not take it; nothing of it counts then, and the same call may be made again.
     pub fn append(&mut self, stream: Stream, time_ns: u64, payload: &[u8]) -> io::Result<()> {
-        let (file, mut size) = match self.segment.take() {
-            Some((file, size)) if size < SEGMENT => (file, size),
-            _ => (self.create_segment()?, 0),
+        let (file, first, size) = match self.segment.take() {
+            Some((file, first, size)) if size < SEGMENT => (file, first, size),
+            full => {
+                self.older.extend(full.map(|(_, first, _)| first));
+                (self.next_segment()?, self.end, 0)
+            }
         };
         let header = Header::new(0, stream, self.end, time_ns, payload);
-        let written = write_both(&file, &header.to_bytes(), payload);
-        if written.is_ok() {
-            size += header.size();
-            self.end += payload.len() as u64;
-        } else {
-            // Half a frame would hide every later one from a reader.
-            file.set_len(size)?;
-        }
-        self.segment = Some((file, size));
-        written
+        // A part that is written counts for nothing: the next frame is written over it.
+        let written = write_both_at(&file, size, &header.to_bytes(), payload);
+        let size = if written.is_ok() { size + header.size() } else { size };
+        self.segment = Some((file, first, size));
+        written?;
+        self.end += payload.len() as u64;
+        Ok(())
     }
 
-    fn create_segment(&self) -> io::Result<File> {
+    fn next_segment(&mut self) -> io::Result<File> {
+        let path = segment_path(&self.directory, self.end);
+        let mut options = OpenOptions::new();
+        options.write(true).mode(0o600);
+        if self.is_older_spare(0) {
+            fs::rename(segment_path(&self.directory, self.older[0]), &path)?;
+            self.older.pop_front();
+            return options.open(path);
+        }
         if self.end == 0 {
             DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
         }
-        OpenOptions::new().append(true).create(true).mode(0o600).open(segment_path(&self.directory, self.end))
+        options.create(true).truncate(true).open(path)
+    }
+
+    /// Whether the master has all of an older segment.
+    fn is_older_spare(&self, index: usize) -> bool {
+        let next = self.older.get(index + 1).copied();
+        let next = next.or(self.segment.as_ref().map(|(_, first, _)| *first)).unwrap_or(self.end);
+        index < self.older.len() && next <= self.acknowledged
+    }
+
+    /// Notes that the master has everything before `offset`. What need not be kept to be written over is unlinked; all
+    /// of it where the volume `is_tight`.
+    ///
+    /// # Errors
+    /// When a file cannot be unlinked; the next call tries again.
+    pub fn acknowledge(&mut self, offset: u64, is_tight: bool) -> io::Result<()> {
+        self.acknowledged = self.acknowledged.max(offset.min(self.end));
+        let kept = if is_tight { 0 } else { KEPT };
+        while self.is_older_spare(kept) {
+            fs::remove_file(segment_path(&self.directory, self.older[0]))?;
+            self.older.pop_front();
+        }
+        Ok(())
     }
 }
 
@@ -99,10 +145,13 @@ impl SpoolWriter {
 #[derive(Debug)]
 pub struct SpoolReader {
     directory: PathBuf,
-    file: Option<File>,
+    /// The segment that is read, and where it begins.
+    segment: Option<(File, u64)>,
     /// Where in the file the next read goes.
     position: u64,
     buffer: Bytes,
+    /// Where the next frame of the segment begins.
+    next: u64,
     /// Read before, but to be given only with the next call.
     kept: Option<Frame>,
     offset: u64,
@@ -128,7 +177,7 @@ impl SpoolReader {
     /// A reader of what comes at and behind `offset`.
     #[must_use]
     pub fn new(directory: PathBuf, offset: u64) -> Self {
-        Self { directory, file: None, position: 0, buffer: Bytes::new(), kept: None, offset }
+        Self { directory, segment: None, position: 0, buffer: Bytes::new(), next: 0, kept: None, offset }
     }
 
     /// The first offset that was not read yet.
@@ -145,7 +194,7 @@ impl SpoolReader {
         let mut frames = Vec::new();
         loop {
             while self.offset < until
-                && let Some(mut frame) = self.next_frame()?
+                && let Some(mut frame) = self.next_frame()
             {
                 if frame.offset > self.offset {
                     // What was read before the gap goes out first.
@@ -168,53 +217,66 @@ impl SpoolReader {
                 frames.extend(frame.from_offset(self.offset));
                 self.offset = self.offset.max(end);
             }
+            if self.offset >= until {
+                // What was read behind the announced bytes may have been written since.
+                self.position -= self.buffer.len() as u64;
+                self.buffer = Bytes::new();
+            }
             if !frames.is_empty() {
                 return Ok(Read::Frames(frames));
             }
-            if self.offset >= until || !self.fill(until)? {
+            if self.offset >= until || !(self.fill(until)? || self.open_next()?) {
                 return Ok(Read::Nothing);
             }
         }
     }
 
-    fn next_frame(&mut self) -> io::Result<Option<Frame>> {
+    /// The segment's next frame, where all of it is in the buffer.
+    fn next_frame(&mut self) -> Option<Frame> {
         if let Some(kept) = self.kept.take() {
-            return Ok(Some(kept));
+            return Some(kept);
         }
-        let taken = take_frame(&mut self.buffer);
-        let damaged = |bad| io::Error::new(io::ErrorKind::InvalidData, bad);
-        Ok(taken.map_err(damaged)?.map(|(_, frame)| frame))
+        if !self.is_at_frame() {
+            return None;
+        }
+        let (_, frame) = take_frame(&mut self.buffer).ok()??;
+        self.next = frame.end();
+        Some(frame)
     }
 
-    /// Reads more of the current segment, or opens the next one. False when there is nothing more.
+    /// False when the buffer shows that the segment ends here.
+    fn is_at_frame(&self) -> bool {
+        let Some(head) = self.buffer.first_chunk::<HEADER>() else { return true };
+        Header::parse(head).is_ok_and(|header| header.offset == self.next)
+    }
+
+    /// Reads more of the segment. False when there is nothing more.
     fn fill(&mut self, until: u64) -> io::Result<bool> {
-        if let Some(file) = &self.file {
-            let announced = usize::try_from(until - self.offset).unwrap_or(MAX_PAYLOAD);
-            let room = announced.min(MAX_PAYLOAD) + 64 * HEADER;
-            let before = self.buffer.len();
-            self.buffer = read_more(file, self.position, &self.buffer, room)?;
-            let count = self.buffer.len() - before;
-            if count > 0 {
-                self.position += count as u64;
-                return Ok(true);
-            }
-        }
+        let Some((file, _)) = self.segment.as_ref().filter(|_| self.is_at_frame()) else { return Ok(false) };
+        let announced = usize::try_from(until - self.offset).unwrap_or(MAX_PAYLOAD);
+        let room = announced.min(MAX_PAYLOAD) + 64 * HEADER;
+        let before = self.buffer.len();
+        self.buffer = read_more(file, self.position, &self.buffer, room)?;
+        let count = self.buffer.len() - before;
+        self.position += count as u64;
+        Ok(count > 0)
+    }
+
+    /// Goes on with the segment that holds the offset, or with the first one behind it. False when that is the same.
+    fn open_next(&mut self) -> io::Result<bool> {
         let all = segments(&self.directory)?;
-        let next = match all.iter().rposition(|first| *first <= self.offset) {
-            Some(index) => Some(all[index]),
-            None => all.front().copied(),
+        let holding = all.iter().rposition(|first| *first <= self.offset);
+        let Some(first) = holding.map_or_else(|| all.front(), |index| all.get(index)).copied() else {
+            return Ok(false);
         };
-        let Some(first) = next else { return Ok(false) };
-        if self.file.is_some() && first < self.offset {
-            // The same segment again: its end is not written yet.
+        if self.segment.as_ref().is_some_and(|(_, open)| *open == first) {
             return Ok(false);
         }
-        let file = File::open(segment_path(&self.directory, first))?;
-        let empty = file.metadata()?.len() == 0;
-        self.file = Some(file);
+        self.segment = Some((File::open(segment_path(&self.directory, first))?, first));
         self.position = 0;
         self.buffer = Bytes::new();
-        Ok(!empty)
+        self.next = first;
+        Ok(true)
     }
 }
 
@@ -223,22 +285,25 @@ impl SpoolReader {
 /// # Errors
 /// When the disk does not give it.
 pub fn whole_end(directory: &Path) -> io::Result<u64> {
-    let mut end = 0;
+    let mut whole = None;
     for first in segments(directory)? {
+        if whole.is_some_and(|end| end != first) {
+            break;
+        }
+        let mut end = first;
         let mut content = Bytes::from(fs::read(segment_path(directory, first))?);
-        end = end.max(first);
         while let Some(head) = content.first_chunk::<HEADER>() {
-            let Ok(header) = Header::parse(head) else { return Ok(end) };
-            let whole = content.clone();
-            let Ok(Some((_, frame))) = take_frame(&mut content) else { return Ok(end) };
-            let payload = HEADER..HEADER + header.length as usize;
-            if header.check(&whole[payload]).is_err() {
-                return Ok(end);
+            let Some(header) = Header::parse(head).ok().filter(|header| header.offset == end) else { break };
+            let all = content.clone();
+            let Ok(Some((_, frame))) = take_frame(&mut content) else { break };
+            if header.check(&all[HEADER..HEADER + header.length as usize]).is_err() {
+                break;
             }
             end = frame.end();
         }
+        whole = Some(end);
     }
-    Ok(end)
+    Ok(whole.unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -277,6 +342,58 @@ mod tests {
             prop_assert!(read_all(&mut reader, writer.end()) == all[from..]);
             prop_assert_eq!(whole_end(dir.path()).unwrap(), all.len() as u64);
         }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn a_spool_that_is_written_over_gives_every_byte_once(
+            steps in proptest::collection::vec((1usize..MAX_PAYLOAD, 0usize..4, any::<bool>()), 60..120),
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let mut writer = SpoolWriter::new(dir.path().to_owned());
+            let mut reader = SpoolReader::new(dir.path().to_owned(), 0);
+            let (mut written, mut read) = (0u64, 0u64);
+            // Each byte tells its offset, modulo a prime.
+            let byte = |offset: u64| u8::try_from(offset % 251).unwrap();
+            for (size, behind, is_tight) in steps {
+                let payload: Vec<u8> = (written..written + size as u64).map(byte).collect();
+                writer.append(Stream::Stdout, 0, &payload).unwrap();
+                written += size as u64;
+                if behind > 0 {
+                    for offset in read_all(&mut reader, written) {
+                        prop_assert_eq!(offset, byte(read));
+                        read += 1;
+                    }
+                    prop_assert_eq!(read, written);
+                    writer.acknowledge(read.saturating_sub(behind as u64 * 1_000_000), is_tight).unwrap();
+                }
+                if is_tight {
+                    prop_assert_eq!(whole_end(dir.path()).unwrap(), written);
+                }
+            }
+            let unacknowledged = written - writer.acknowledged();
+            let bound = unacknowledged / SEGMENT + 2 + KEPT as u64 + 1;
+            prop_assert!(segments(dir.path()).unwrap().len() as u64 <= bound);
+        }
+    }
+
+    #[test]
+    fn bytes_read_before_they_were_announced_are_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = SpoolWriter::new(dir.path().to_owned());
+        writer.append(Stream::Stdout, 0, b"announced").unwrap();
+        let announced = writer.end();
+        // Half of what is being written shows already.
+        let header = Header::new(0, Stream::Stdout, announced, 0, b"later");
+        let path = segment_path(dir.path(), 0);
+        let size = fs::metadata(&path).unwrap().len();
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        write_both_at(&file, size, &header.to_bytes(), b"late?").unwrap();
+        let mut reader = SpoolReader::new(dir.path().to_owned(), 0);
+        assert_eq!(read_all(&mut reader, announced), b"announced");
+        writer.append(Stream::Stdout, 0, b"later").unwrap();
+        assert_eq!(read_all(&mut reader, writer.end()), b"later");
     }
 
     #[test]

@@ -36,8 +36,8 @@ use crate::{
 
 /// Requests that may wait for the link.
 const REQUESTS: usize = 8;
-/// How far the log of a run may be ahead of a client at whose pace its commands go.
-const PACE_WINDOW: u64 = 64 * 1024 * 1024;
+/// How far the log of a run may be ahead of a client at whose pace its commands go; within what the log keeps cached.
+const PACE_WINDOW: u64 = 16 * 1024 * 1024;
 /// How often it is looked whether a command is still fed.
 const LOOK_FOR_FEEDER: Duration = Duration::from_secs(5);
 /// An offset that no output reaches: an agent that is asked for what follows it sends nothing.

@@ -58,17 +58,38 @@ pub fn volume_used_percent(path: &Path) -> io::Result<u8> {
     Ok(u8::try_from((used * 100).div_ceil(all.max(1))).unwrap_or(100))
 }
 
-/// Writes two pieces as one, both whole.
+/// Writes two pieces as one at the file's end, both whole.
 ///
 /// # Errors
 /// When the disk does not take them; a part of them may be there then.
 pub fn write_both(mut file: &File, head: &[u8], payload: &[u8]) -> io::Result<()> {
-    let mut slices = [IoSlice::new(head), IoSlice::new(payload)];
-    let mut rest = &mut slices[..];
+    write_pieces(head, payload, |pieces, _| file.write_vectored(pieces))
+}
+
+/// The same at a position.
+///
+/// # Errors
+/// As there.
+pub fn write_both_at(file: &File, position: u64, head: &[u8], payload: &[u8]) -> io::Result<()> {
+    write_pieces(head, payload, |pieces, written| Ok(rustix::io::pwritev(file, pieces, position + written)?))
+}
+
+/// Calls `write` with what is left and how much was written until nothing is left.
+fn write_pieces(
+    head: &[u8],
+    payload: &[u8],
+    mut write: impl FnMut(&[IoSlice<'_>], u64) -> io::Result<usize>,
+) -> io::Result<()> {
+    let mut pieces = [IoSlice::new(head), IoSlice::new(payload)];
+    let mut rest = &mut pieces[..];
+    let mut written = 0;
     while !rest.is_empty() {
-        match file.write_vectored(rest) {
+        match write(rest, written) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => IoSlice::advance_slices(&mut rest, count),
+            Ok(count) => {
+                written += count as u64;
+                IoSlice::advance_slices(&mut rest, count);
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

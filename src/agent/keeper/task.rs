@@ -150,7 +150,6 @@ struct Supervisor {
     spool: spool::SpoolWriter,
     /// Read from a pipe, but not yet taken by the disk.
     unwritten: Option<(Stream, u64, Vec<u8>)>,
-    acknowledged: u64,
     /// The volume is nearly full, as it was found when this much was spooled, and when.
     room: (bool, u64, Instant),
     clients: Vec<Client>,
@@ -176,7 +175,6 @@ impl Supervisor {
             input: command.input,
             started,
             unwritten: None,
-            acknowledged: 0,
             room: (false, 0, started),
             clients: Vec::new(),
             killing: Killing::No,
@@ -205,7 +203,7 @@ impl Supervisor {
     fn may_read(&self) -> bool {
         let cap = if self.clients.iter().any(|client| client.reads) { CAP_ATTACHED } else { CAP_DETACHED };
         let cap = if self.room.0 { cap.min(spool::SEGMENT) } else { cap };
-        self.ended || (self.unwritten.is_none() && self.spool.end() - self.acknowledged < cap)
+        self.ended || (self.unwritten.is_none() && self.spool.end() - self.spool.acknowledged() < cap)
     }
 
     /// Looks how full the volume is, once a segment, and once a second while it is nearly full.
@@ -447,11 +445,8 @@ impl Supervisor {
             TaskRequest::Wait { past } => self.clients[index].waits_past = Some(past),
             TaskRequest::Acknowledge { offset } => {
                 self.clients[index].reads = true;
-                if offset > self.acknowledged {
-                    self.acknowledged = offset.min(self.spool.end());
-                    // What cannot be unlinked now is unlinked with the next acknowledgement.
-                    let _ = spool::drop_before(&self.layout.spool(), self.acknowledged);
-                }
+                // What cannot be unlinked now is unlinked with the next acknowledgement.
+                let _ = self.spool.acknowledge(offset, self.room.0);
             }
             TaskRequest::Input { offset, length, is_last } => {
                 self.clients[index].input_due = Some((offset, length, is_last));

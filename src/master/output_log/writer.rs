@@ -4,12 +4,14 @@ use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     fs::{self, File, OpenOptions},
     io,
+    num::NonZeroU64,
     os::unix::fs::OpenOptionsExt as _,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use rustix::fs::Advice;
 use tokio::sync::{Notify, watch};
 
 use super::{FILE_SIZE, file_path, files, index::TaskIndex, scan::whole_frames};
@@ -22,19 +24,54 @@ const SYNC_BYTES: u64 = 8 * 1024 * 1024;
 const SYNC_AFTER: Duration = Duration::from_millis(50);
 /// The newest frames are kept in memory for followers that keep pace, up to so many bytes of the log.
 const TAIL: u64 = 1024 * 1024;
+/// So much of a log's end stays in the machine's page cache. What lies before it is rarely read again, and a flood must
+/// not push everything else out of the memory.
+const CACHED: u64 = 32 * 1024 * 1024;
 /// How often a failed sync is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct Writer {
     file: Option<(Arc<File>, u64)>,
-    /// Closed files that are not synced yet.
-    unsynced_files: Vec<Arc<File>>,
+    /// Closed files that are not synced yet, and where they begin.
+    unsynced_files: Vec<(Arc<File>, u64)>,
     tasks: HashMap<u32, TaskIndex>,
     /// Positions and frames, up to the end of the log.
     tail: VecDeque<(u64, u32, Frame)>,
     /// Files by their first positions, and what lies in them.
     files: BTreeMap<u64, Extents>,
+}
+
+/// The files that have something in the machine's page cache, oldest first, each with where it begins.
+#[derive(Debug, Default)]
+struct Cached {
+    files: VecDeque<(Arc<File>, u64)>,
+    /// What comes before this position was forgotten.
+    from: u64,
+}
+
+impl Cached {
+    fn add(&mut self, files: Vec<(Arc<File>, u64)>) {
+        let last = self.files.back().map(|(_, first)| *first);
+        self.files.extend(files.into_iter().filter(|(_, first)| last.is_none_or(|last| *first > last)));
+    }
+
+    /// Lets go of what lies before a position; it must be synced.
+    fn forget_before(&mut self, position: u64) {
+        while let Some((file, first)) = self.files.front() {
+            let next = self.files.get(1).map(|(_, next)| *next).filter(|next| *next <= position);
+            let (from, end) = (self.from.max(*first), next.unwrap_or(position));
+            if let Some(length) = end.checked_sub(from).and_then(NonZeroU64::new) {
+                // Where the system does not take the advice the bytes merely stay longer.
+                let _ = rustix::fs::fadvise(file, from - first, Some(length), Advice::DontNeed);
+                self.from = end;
+            }
+            if next.is_none() {
+                return;
+            }
+            self.files.pop_front();
+        }
+    }
 }
 
 fn note_extent(extents: &mut Extents, header: &Header) {
@@ -146,7 +183,7 @@ impl RunLog {
         let (file, first) = match writer.file.take() {
             Some((file, first)) if position - first < FILE_SIZE => (file, first),
             full => {
-                writer.unsynced_files.extend(full.map(|(file, _)| file));
+                writer.unsynced_files.extend(full);
                 self.next_file(position)?
             }
         };
@@ -288,10 +325,10 @@ impl RunLog {
     }
 
     /// What has to be synced now, and up to where that brings the log.
-    fn unsynced(&self) -> (u64, Vec<Arc<File>>) {
+    fn unsynced(&self) -> (u64, Vec<(Arc<File>, u64)>) {
         let mut writer = self.writer();
         let mut files = std::mem::take(&mut writer.unsynced_files);
-        files.extend(writer.file.as_ref().map(|(file, _)| Arc::clone(file)));
+        files.extend(writer.file.clone());
         (*self.appended.borrow(), files)
     }
 
@@ -300,6 +337,7 @@ impl RunLog {
         let log = Arc::downgrade(self);
         let (mut appended, synced) = (self.appended(), self.synced());
         let flush = Arc::clone(&self.flush);
+        let mut cached = Cached::default();
         async move {
             loop {
                 let behind = *synced.borrow();
@@ -314,9 +352,16 @@ impl RunLog {
                 let Some(log) = log.upgrade() else { return };
                 let (end, files) = log.unsynced();
                 let again = files.clone();
-                let sync = move || files.iter().try_for_each(|file| file.sync_data());
+                let mut was_cached = std::mem::take(&mut cached);
+                let sync = move || {
+                    files.iter().try_for_each(|(file, _)| file.sync_data())?;
+                    was_cached.add(files);
+                    was_cached.forget_before(end.saturating_sub(CACHED));
+                    Ok::<_, io::Error>(was_cached)
+                };
                 match tokio::task::spawn_blocking(sync).await {
-                    Ok(Ok(())) => {
+                    Ok(Ok(still_cached)) => {
+                        cached = still_cached;
                         log.synced.send_replace(end);
                     }
                     Ok(Err(error)) => {
