@@ -176,6 +176,12 @@ impl Network {
         self.agent.standing.subscribe()
     }
 
+    /// Tells whether no command runs.
+    pub fn is_idle(&self) -> impl Fn() -> bool + use<> {
+        let agent = self.agent.clone();
+        move || agent.running().is_empty()
+    }
+
     /// Runs until the agent is ordered to end, or `shutdown.stop` ends the network half.
     pub async fn run(mut self, shutdown: Shutdown) -> Ended {
         let (agent, enrollment) = (self.agent, self.enrollment);

@@ -20,12 +20,13 @@ use self::{
     config::Settings,
     exit::Failure,
 };
-use crate::sys::process::show_name;
+use crate::sys::process::{keep_freed_memory, show_name};
 
 /// Runs a command line to its end and returns the process's status.
 #[must_use]
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     show_name();
+    keep_freed_memory();
     // Asked by a shell for what could be typed, this answers and ends.
     clap_complete::CompleteEnv::with_factory(Cli::command).var(commands::neighbours::VARIABLE).complete();
     let settings = match Settings::load() {

@@ -2,7 +2,12 @@
 //!
 //! Decides nothing: whether a task may start, and what follows when a link breaks, is the core's business.
 
-use std::{collections::VecDeque, io, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -19,6 +24,7 @@ use super::{
         OutputLogs, RunLog,
         budget::{Budget, NARROW, Share},
     },
+    pace::{Pace, WATCHED},
 };
 use crate::{
     domain::{
@@ -136,6 +142,7 @@ async fn follow(context: Context, order: AttachOrder) -> Lost {
         attempt: order.attempt,
         synced: log.synced(),
         slowest: log.slowest(),
+        pace: Pace::default(),
         safe: from,
         end: from,
         granted: from + share.bytes(),
@@ -172,6 +179,7 @@ struct Attached {
     newest: Newest,
     /// Where the client is at whose pace the command goes.
     slowest: watch::Receiver<Option<u64>>,
+    pace: Pace,
     /// Where what an operator feeds the command comes from.
     input: Option<Arc<InputRoad>>,
     /// The agent has said how far the command has read.
@@ -216,7 +224,10 @@ impl Attached {
                     }
                     self.acknowledge(&requests).await?;
                 }
-                _ = self.slowest.changed(), if self.is_over_cap() => self.acknowledge(&requests).await?,
+                _ = self.slowest.changed(), if self.is_over_cap() || self.is_near_grant() => {
+                    self.acknowledge(&requests).await?;
+                }
+                () = tokio::time::sleep(WATCHED), if self.pace.waits() => self.acknowledge(&requests).await?,
                 _ = looks.tick(), if self.input.is_some() => self.look_for_feeder().await,
             }
         }
@@ -237,6 +248,11 @@ impl Attached {
     /// Whether the task has printed more than its beginning that is always kept.
     fn is_over_cap(&self) -> bool {
         self.end >= self.cap.beginning
+    }
+
+    /// Whether the agent has sent nearly all that it may.
+    fn is_near_grant(&self) -> bool {
+        self.granted <= self.end + self.share.bytes() / 4
     }
 
     /// Whether what comes now goes into the log, at the pace of a client that reads along.
@@ -310,7 +326,7 @@ impl Attached {
         if self.end - self.safe >= NARROW / 2 {
             self.share.widen();
         }
-        if self.granted - self.end.min(self.granted) <= self.share.bytes() / 2 {
+        if self.end - self.safe >= self.share.bytes() / 2 {
             self.log.flush();
         }
         Ok(())
@@ -399,9 +415,15 @@ impl Attached {
             // The client gets every byte, so the command goes no faster than it reads.
             Some(slowest) if self.is_over_cap() && ahead - slowest.min(ahead) >= PACE_WINDOW => self.granted,
             _ if self.newest.bytes > 0 => self.end + self.share.bytes(),
-            _ => self.safe + self.share.bytes(),
+            Some(slowest) => {
+                let room = self.pace.room(ahead, slowest, Instant::now());
+                self.end.saturating_add(room).min(self.safe + self.share.bytes())
+            }
+            None => self.safe + self.share.bytes(),
         };
-        if to_offset > self.granted {
+        // Small steps are worth a message only to an agent that waits for one.
+        let step = if self.granted <= self.end { 1 } else { self.share.bytes() / 16 };
+        if to_offset >= self.granted + step {
             self.granted = to_offset;
             say(requests, attach_request::Kind::Grant(proto::Grant { to_offset })).await?;
         }

@@ -13,6 +13,7 @@ pub mod links;
 pub mod listen;
 mod metrics;
 pub mod output_log;
+pub mod pace;
 pub mod retention;
 pub mod server;
 pub mod service;

@@ -9,6 +9,7 @@ use std::{
 
 use nix::{
     sys::{
+        mman::{MmapAdvise, madvise},
         signal::{SigHandler, SigSet, SigmaskHow, Signal, kill, sigprocmask},
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
@@ -193,6 +194,62 @@ pub fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
+/// Lets this process keep a few megabytes that it freed: what a flood is read into would be asked of the kernel and given
+/// back to it for every piece. [`give_back_memory`] gives it back.
+#[expect(unsafe_code, reason = "the allocator's settings have no safe form")]
+pub fn keep_freed_memory() {
+    /// More than what is on its way through a process at once.
+    #[cfg(target_env = "gnu")]
+    const KEPT: i32 = 8 * 1024 * 1024;
+    #[cfg(target_env = "gnu")]
+    for setting in [nix::libc::M_TRIM_THRESHOLD, nix::libc::M_MMAP_THRESHOLD] {
+        // SAFETY: it takes two numbers, and says by its result whether they mean something to it.
+        unsafe { nix::libc::mallopt(setting, KEPT) };
+    }
+}
+
+/// Gives back what this process does not need while it is idle: freed memory, and the pages of its program, of which
+/// starting alone touches most. Those that are used come back by themselves.
+#[expect(unsafe_code, reason = "advice about memory has no safe form")]
+pub fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it only touches memory that the allocator holds.
+    unsafe {
+        nix::libc::malloc_trim(0);
+    }
+    let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    for (start, length) in unwritten_mappings(&maps) {
+        let Some(start) = std::ptr::NonNull::new(start as *mut _) else { continue };
+        // SAFETY: these pages were never written, so that what is read again from the file is what was there. The
+        // system lets nobody write to the file of a running program.
+        let _ = unsafe { madvise(start, length, MmapAdvise::MADV_DONTNEED) };
+    }
+}
+
+/// Starts and lengths of what in `/proc/PID/maps` is code, or constants that lie before their file's code. What lies
+/// behind it was written when the program was loaded, though nothing may write it any more.
+fn unwritten_mappings(maps: &str) -> Vec<(usize, usize)> {
+    let mut written: Option<&str> = None;
+    let mut found = Vec::new();
+    for line in maps.lines() {
+        let mut words = line.split_ascii_whitespace();
+        let (Some(range), Some(rights), Some(path)) = (words.next(), words.next(), words.nth(3)) else {
+            continue;
+        };
+        let is_code = rights == "r-xp";
+        if !path.starts_with('/') || written == Some(path) || !(is_code || rights == "r--p") {
+            continue;
+        }
+        if is_code {
+            written = Some(path);
+        }
+        let number = |text| usize::from_str_radix(text, 16).ok();
+        let ends = range.split_once('-').and_then(|(start, end)| number(start).zip(number(end)));
+        found.extend(ends.map(|(start, end)| (start, end - start)));
+    }
+    found
+}
+
 /// Lets this process open as many files as the system allows it.
 pub fn raise_file_limit() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -205,6 +262,23 @@ pub fn raise_file_limit() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_code_and_what_lies_before_it_is_unwritten() {
+        let maps = "\
+5603cf000-5603cf300 r--p 00000000 fe:00 30 /usr/bin/sloth runner
+5603cf300-5603cff00 r-xp 00300000 fe:00 30 /usr/bin/sloth runner
+5603cff00-5603d0000 r--p 00f00000 fe:00 30 /usr/bin/sloth runner
+5603d0000-5603d0100 rw-p 01000000 fe:00 30 /usr/bin/sloth runner
+7ff350000-7ff351000 rw-p 00000000 00:00 0
+7ff352000-7ff353000 r-xp 00001000 fe:00 31 /lib/libc.so.6
+7ff354000-7ff355000 r--p 00003000 fe:00 31 /lib/libc.so.6
+7fff00000-7fff01000 r-xp 00000000 00:00 0  [vdso]
+";
+        let expected = [(0x5_603c_f000, 0x300), (0x5_603c_f300, 0xc00), (0x7_ff35_2000, 0x1000)];
+        assert_eq!(unwritten_mappings(maps), expected);
+        give_back_memory();
+    }
 
     #[test]
     fn stat_lines_are_read_behind_any_name() {

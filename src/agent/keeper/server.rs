@@ -36,7 +36,7 @@ use crate::{
     sys::{
         clock,
         lock::{self, Lock},
-        process::{boot_id, reap},
+        process::{boot_id, give_back_memory, reap},
         socket,
     },
 };
@@ -79,6 +79,7 @@ pub fn run(layout: &Layout, ready: impl FnOnce()) -> io::Result<()> {
         last_start: None,
     };
     let account = Account::look_up();
+    give_back_memory();
     // All that belongs to the keeper is dropped before a task begins, its lock too.
     match keeper.serve() {
         Ok(Role::Keeper) => Ok(()),
@@ -134,8 +135,9 @@ impl Keeper {
             if prepares && let Some(waiting) = self.spares.make_one(self.expects_more()) {
                 return Ok(Role::Task(waiting));
             }
-            if !self.expects_more() {
+            if self.spares.has_processes() && !self.expects_more() {
                 self.spares.end_processes();
+                give_back_memory();
             }
             if ready.connecting
                 && let Ok((socket, _)) = self.listener.accept()

@@ -27,7 +27,7 @@ use crate::{
         daemon::{self, Report},
         logging,
         paths::{Directories, directories, make_private},
-        process::close_inherited,
+        process::{close_inherited, give_back_memory},
         shutdown::{EndSignal, EndSignals, Shutdown},
         socket::parse_address,
         systemd,
@@ -40,6 +40,9 @@ use crate::{
 const DEFAULT_PORT: u16 = 50051;
 /// How long a daemon's starter waits for a word from the master.
 const WORD_WITHIN: Duration = Duration::from_secs(10);
+/// How long after its start an agent has touched what it touches when it is idle, and how often idleness is looked for.
+const GIVE_BACK_FIRST: Duration = Duration::from_secs(5);
+const GIVE_BACK_EVERY: Duration = Duration::from_mins(1);
 /// What commands get to end when a foreground agent is interrupted.
 const INTERRUPT_GRACE_MS: u32 = 10_000;
 
@@ -167,6 +170,9 @@ fn serve(args: &AgentStartArgs, config: Config, directories: &Directories) -> Re
         let mut telling = std::pin::pin!(telling);
         let watchdog = systemd::keep_watchdog();
         let mut watchdog = std::pin::pin!(watchdog);
+        let is_idle = network.is_idle();
+        let mut idle_looks = tokio::time::interval(GIVE_BACK_EVERY);
+        idle_looks.reset_after(GIVE_BACK_FIRST);
         let running = network.run(shutdown.clone());
         let mut running = std::pin::pin!(running);
         let reporting = first_word(standing, daemonized, &name, &master);
@@ -176,6 +182,11 @@ fn serve(args: &AgentStartArgs, config: Config, directories: &Directories) -> Re
             tokio::select! {
                 ended = &mut running => return Ok(finish(ended)),
                 () = &mut telling => {}
+                _ = idle_looks.tick() => {
+                    if is_idle() {
+                        give_back_memory();
+                    }
+                }
                 never = &mut watchdog => match never {},
                 report = &mut reporting, if !reported => {
                     reported = true;

@@ -91,7 +91,11 @@ fn start_daemon() -> Result<Status, Failure> {
 
 /// Runs a client's work on one thread: quicker to start, and enough for one stream.
 fn on_one_thread<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let result = runtime.block_on(work);
+    // The process ends, and takes it along faster than it can be taken apart.
+    std::mem::forget(runtime);
+    result
 }
 
 /// Connects to the master that is meant.

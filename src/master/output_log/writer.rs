@@ -23,7 +23,7 @@ const SYNC_BYTES: u64 = 8 * 1024 * 1024;
 /// … or the first of them has waited so long.
 const SYNC_AFTER: Duration = Duration::from_millis(50);
 /// The newest frames are kept in memory for followers that keep pace, up to so many bytes of the log.
-const TAIL: u64 = 1024 * 1024;
+const TAIL: u64 = 6 * 1024 * 1024;
 /// So much of a log's end stays in the machine's page cache. What lies before it is rarely read again, and a flood must
 /// not push everything else out of the memory.
 const CACHED: u64 = 32 * 1024 * 1024;
