@@ -2,7 +2,7 @@
 
 mod floor;
 
-use std::process::Command;
+use std::{process::Command, time::Duration};
 
 use floor::{Fleet, Row, play_role, time_rows};
 
@@ -12,6 +12,8 @@ const AGENTS: u32 = 200;
 const AT_ONCE: u32 = 64;
 /// Rounds that are counted.
 const ROUNDS: usize = 15;
+/// Between two rows: keepers get ready for the next command when nothing has come for a while.
+const SETTLE: Duration = Duration::from_millis(1_200);
 
 fn main() {
     if play_role() {
@@ -29,5 +31,5 @@ fn main() {
         ),
         ("sloth-runner run @all true", Box::new(move || fleet.client_on(&["@all"], "true"))),
     ];
-    time_rows(ROUNDS, &rows);
+    time_rows(ROUNDS, SETTLE, &rows);
 }

@@ -512,9 +512,11 @@ pub fn print_row(name: &str, unit: &str, figures: &[f64], against: &[f64]) {
     );
 }
 
-/// Times each row's command from process start to exit, and prints the figures beside those of the first row.
-pub fn time_rows(count: usize, rows: &[Row]) {
+/// Times each row's command from process start to exit, and prints the figures beside those of the first row. Each waits
+/// until what the one before it left to do behind its end must be done: that is nobody else's.
+pub fn time_rows(count: usize, settle: Duration, rows: &[Row]) {
     let figures = rounds(count, rows.len(), |row| {
+        std::thread::sleep(settle);
         let mut command = rows[row].1();
         let begun = Instant::now();
         assert!(command.status().is_ok_and(|status| status.success()), "{}", rows[row].0);
