@@ -1,6 +1,11 @@
 //! The master's two doors: the port, where TLS and ALPN say what a connection is, and the machine's own socket.
 
-use std::{net::TcpListener, os::unix::net::UnixListener, sync::Arc, time::Duration};
+use std::{
+    net::TcpListener,
+    os::unix::net::UnixListener,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use nix::unistd::{Uid, User};
 use tokio::{
@@ -190,6 +195,7 @@ pub async fn accept_local(master: Master, routes: Routes, listener: UnixListener
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "cannot listen on the socket"),
     };
+    let names = Arc::<UserNames>::default();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -201,10 +207,11 @@ pub async fn accept_local(master: Master, routes: Routes, listener: UnixListener
         };
         let Ok(peer) = stream.peer_cred() else { continue };
         let (master, routes, shutdown) = (master.clone(), routes.clone(), shutdown.clone());
+        let names = Arc::clone(&names);
         let tracker = shutdown.tracker.clone();
         tracker.spawn(async move {
             tokio::select! {
-                () = serve_local(&master, routes, stream, peer) => {}
+                () = serve_local(&master, routes, stream, peer, &names) => {}
                 () = shutdown.now.cancelled() => {}
             }
         });
@@ -212,33 +219,50 @@ pub async fn accept_local(master: Master, routes: Routes, listener: UnixListener
 }
 
 /// The master's own user and root are admins; of everybody else on the machine the list of operators decides.
-async fn serve_local(master: &Master, routes: Routes, stream: UnixStream, peer: UCred) {
+async fn serve_local(master: &Master, routes: Routes, stream: UnixStream, peer: UCred, names: &UserNames) {
     let (uid, address): (u32, Arc<str>) = (peer.uid(), "local".into());
     if uid == 0 || uid == nix::unistd::geteuid().as_raw() {
-        let caller = Caller::Operator { name: login_name(uid, peer.pid()), role: Role::Admin, local: true };
+        let caller =
+            Caller::Operator { name: names.of(login_of(uid, peer.pid())), role: Role::Admin, local: true };
         let connected = Connected { caller, address, uid: Some(uid) };
         let _ = serve::serve(stream, routes, connected, master.shutdown.stop.clone()).await;
         return;
     }
-    let user = user_name(uid);
+    let user = names.of(uid);
     let shown = format!("the user {user}");
     let visit = Visit { who: Who::UnixUser(user), shown, address, uid: Some(uid) };
     serve_operator(master, routes, stream, visit, None).await;
 }
 
-/// The name for the audit table: the login user behind sudo where the kernel knows one, else the user.
-fn login_name(uid: u32, pid: Option<i32>) -> String {
+/// Whom the audit table names: the login user behind sudo where the kernel knows one, else the user.
+fn login_of(uid: u32, pid: Option<i32>) -> u32 {
     /// What the kernel says when nobody logged in (`AUDIT_UID_UNSET`).
     const UNSET: u32 = u32::MAX;
-    let login = pid
-        .and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/loginuid")).ok())
+    pid.and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/loginuid")).ok())
         .and_then(|text| text.trim().parse().ok())
         .filter(|login| *login != UNSET)
-        .unwrap_or(uid);
-    user_name(login)
+        .unwrap_or(uid)
 }
 
-fn user_name(uid: u32) -> String {
-    let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
-    user.map_or_else(|| format!("uid {uid}"), |user| user.name)
+/// The names that the system knows users by. The last answer is good for a moment: commands come in bursts of one user,
+/// and asking the name service takes longer than most that is done for one.
+#[derive(Debug, Default)]
+struct UserNames {
+    last: Mutex<Option<(u32, String, Instant)>>,
+}
+
+impl UserNames {
+    fn of(&self, uid: u32) -> String {
+        /// How long an answer is good.
+        const GOOD: Duration = Duration::from_secs(5);
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = last.as_ref().filter(|(known, _, at)| *known == uid && at.elapsed() < GOOD);
+        if let Some((_, name, _)) = known {
+            return name.clone();
+        }
+        let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
+        let name = user.map_or_else(|| format!("uid {uid}"), |user| user.name);
+        *last = Some((uid, name.clone(), Instant::now()));
+        name
+    }
 }

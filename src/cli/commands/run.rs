@@ -177,7 +177,8 @@ pub(super) fn begin(
         let client = ControlClient::connect(&following.address).await?;
         let mut events = call(&client, id, !detach && !following.print.is_grouped()).await?;
         if !detach {
-            return following::follow(following, client, events).await;
+            // Large, and not to be carried about on the stack.
+            return Box::pin(following::follow(following, client, events)).await;
         }
         match events.message().await.map_err(CallError::from)?.and_then(|event| event.kind) {
             Some(Kind::Run(run)) => {
