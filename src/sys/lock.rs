@@ -42,9 +42,12 @@ impl Lock {
     /// # Errors
     /// When writing fails.
     pub fn write_pid(&mut self) -> io::Result<()> {
-        self.0.set_len(0)?;
-        self.0.rewind()?;
-        writeln!(self.0, "{}", std::process::id())
+        // Cutting an empty file would make ext4 bring what is written next to the disk when the file is closed.
+        if self.0.metadata()?.len() > 0 {
+            self.0.set_len(0)?;
+            self.0.rewind()?;
+        }
+        self.0.write_all(format!("{}\n", std::process::id()).as_bytes())
     }
 }
 

@@ -53,6 +53,17 @@ impl Program {
         self
     }
 
+    /// Its arguments and its environment as the system takes them.
+    ///
+    /// # Errors
+    /// When one holds a zero byte.
+    pub fn texts(&self) -> io::Result<(Vec<CString>, Vec<CString>)> {
+        let arguments: Result<_, _> = self.arguments.iter().cloned().map(CString::new).collect();
+        let variables = self.environment.iter().map(|(name, value)| [name, &b"="[..], value].concat());
+        let environment: Result<_, _> = variables.map(CString::new).collect();
+        Ok((arguments?, environment?))
+    }
+
     /// Starts it in this process's working directory, and returns its process id.
     ///
     /// No signal is blocked or ignored in it, whatever its parent does: a program that a script starts with `&` ignores
@@ -62,10 +73,7 @@ impl Program {
     /// # Errors
     /// When the kernel does not start it, or a text that it would be given holds a zero byte.
     pub fn spawn(&self, standard: Standard<'_>) -> io::Result<i32> {
-        let arguments: Result<Vec<_>, _> = self.arguments.iter().cloned().map(CString::new).collect();
-        let variables = self.environment.iter().map(|(name, value)| [name, &b"="[..], value].concat());
-        let environment: Result<Vec<_>, _> = variables.map(CString::new).collect();
-
+        let (arguments, environment) = self.texts()?;
         let mut attributes = PosixSpawnAttr::init()?;
         let flags = PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF | PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK;
         // In glibc since 2.26 and in musl; nix has no name for it.
@@ -90,7 +98,7 @@ impl Program {
                 actions.add_dup2(0, 2)?;
             }
         }
-        let pid = posix_spawn(&self.path, &actions, &attributes, &arguments?, &environment?)?;
+        let pid = posix_spawn(&self.path, &actions, &attributes, &arguments, &environment)?;
         Ok(pid.as_raw())
     }
 }

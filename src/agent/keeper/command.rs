@@ -13,10 +13,14 @@ use std::{
 
 use nix::unistd::{User, getuid};
 
-use super::{input::Input, protocol::TaskRecord};
+use super::{
+    input::Input,
+    protocol::{TaskRecord, line},
+};
 use crate::{
     domain::{
-        command::TaskSpec,
+        command::{Command, KILL_GRACE_MS, TaskSpec},
+        ids::{RunId, TaskId},
         input::{StandardInput, Terminal},
     },
     sys::{
@@ -77,10 +81,56 @@ pub(super) struct Started {
 /// In words, when nothing was started.
 pub(super) fn start_command(record: &TaskRecord, account: &Account) -> Result<Started, String> {
     let spec = &record.spec;
+    let (shell, program) = program_of(record, account)?;
+    let directory = working_directory(spec, &account.home, &record.agent)?;
+    // The command begins where its parent is, which is nowhere else for longer than that.
+    let in_directory = env::set_current_dir(&directory);
+    in_directory.map_err(|error| cannot_run_in(&directory, &record.agent, &error))?;
+    let started = match &spec.input {
+        StandardInput::Nothing => with_pipes(&program, false),
+        StandardInput::Stream => with_pipes(&program, true),
+        StandardInput::Terminal(terminal) => in_terminal(&program, terminal),
+    };
+    let _ = env::set_current_dir("/");
+    started.map_err(|error| format!("{shell} could not be started on {}: {error}", record.agent))
+}
+
+/// Goes through what a task needs short of starting its command. What a process touches for the first time costs it
+/// more than what it does with it, and before there is a task there is time for that.
+pub(super) fn rehearse(account: &Account) {
+    let Ok(command) = Command::new(vec![b"true".to_vec()]) else { return };
+    let spec = TaskSpec {
+        run_number: 0,
+        operator: "rehearsal".to_owned(),
+        target: "rehearsal".to_owned(),
+        command,
+        environment: Vec::new(),
+        working_directory: None,
+        timeout_ms: None,
+        kill_grace_ms: KILL_GRACE_MS,
+        input: StandardInput::Nothing,
+    };
+    let record = TaskRecord {
+        id: TaskId { run: RunId::from_parts(0, 0), index: 0 },
+        spec,
+        agent: "rehearsal".to_owned(),
+        boot: String::new(),
+        started_unix_ms: 0,
+        started_boottime_ns: 0,
+    };
+    let read = serde_json::from_slice::<TaskRecord>(&line(&record));
+    if let Ok(Ok((_, program))) = read.as_ref().map(|record| program_of(record, account)) {
+        drop(program.texts());
+    }
+    let _ = working_directory(&record.spec, &account.home, &record.agent);
+}
+
+/// The shell that runs a task's command, and all that it is given.
+fn program_of(record: &TaskRecord, account: &Account) -> Result<(&'static str, Program), String> {
+    let spec = &record.spec;
     let Some((shell, path)) = &account.shell else {
         return Err(format!("there is neither bash nor sh in {PATH} on {}", record.agent));
     };
-    let directory = working_directory(spec, &account.home, &record.agent)?;
     let mut program = Program::new(path);
     program
         .arguments(spec.command.shell_arguments(shell))
@@ -101,16 +151,7 @@ pub(super) fn start_command(record: &TaskRecord, account: &Account) -> Result<St
     for variable in &spec.environment {
         program.variable(variable.name.0.as_slice(), variable.value.0.as_slice());
     }
-    // The command begins where its parent is, which is nowhere else for longer than that.
-    let in_directory = env::set_current_dir(&directory);
-    in_directory.map_err(|error| cannot_run_in(&directory, &record.agent, &error))?;
-    let started = match &spec.input {
-        StandardInput::Nothing => with_pipes(&program, false),
-        StandardInput::Stream => with_pipes(&program, true),
-        StandardInput::Terminal(terminal) => in_terminal(&program, terminal),
-    };
-    let _ = env::set_current_dir("/");
-    started.map_err(|error| format!("{shell} could not be started on {}: {error}", record.agent))
+    Ok((shell, program))
 }
 
 fn with_pipes(program: &Program, is_fed: bool) -> io::Result<Started> {

@@ -128,7 +128,9 @@ impl Keeper {
             let mut prepares = ready.is_nothing() && self.is_short();
             if ready.signalled {
                 while let Ok(Some(_)) = self.signals.read_signal() {}
-                reap().into_iter().for_each(|(pid, _)| self.spares.ended(pid));
+                for (pid, _) in reap() {
+                    self.spares.ended(pid);
+                }
                 // Most often a task's. One command after the other never leaves the time that is waited for elsewhere.
                 prepares = self.is_short() && self.spares.is_out();
             }

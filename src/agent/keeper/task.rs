@@ -3,11 +3,14 @@
 //! Forked by the keeper, often before there is a task, it depends on nothing else that runs: not on the keeper, not on the network half.
 
 use std::{
-    fs::File,
-    io::{self, ErrorKind, Read as _},
+    fs::{self, File, OpenOptions},
+    io,
     os::{
         fd::{AsFd, BorrowedFd},
-        unix::net::{UnixListener, UnixStream},
+        unix::{
+            fs::{FileExt as _, OpenOptionsExt as _},
+            net::{UnixListener, UnixStream},
+        },
     },
     time::{Duration, Instant},
 };
@@ -21,9 +24,10 @@ use nix::{
     },
     unistd::setsid,
 };
+use rustix::io::Errno;
 
 use super::{
-    command::{Account, Started, start_command},
+    command::{Account, Started, rehearse, start_command},
     input::Input,
     kill::{Kill, STEP},
     listener::Client,
@@ -43,7 +47,6 @@ use crate::{
     sys::{
         file::volume_used_percent,
         lock::Lock,
-        paths::write_private,
         process::{ChildEnd, descendants, reap},
     },
 };
@@ -77,6 +80,7 @@ pub fn run(waiting: Waiting, layout: &Layout, account: &Account) -> io::Result<(
     signals.thread_block()?;
     let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
     listener.set_nonblocking(true)?;
+    rehearse(account);
 
     let Some(record) = task_from(&keeper)? else { return Ok(()) };
     // From here on the task has begun: a lock without it belongs to a keeper that was killed before it told anybody.
@@ -116,8 +120,14 @@ struct Setup {
     signals: SignalFd,
 }
 
+/// Writes an ending, whole or not at all. May be tried again with the same one.
 fn write_ending(layout: &TaskLayout, ending: &TaskEnding) -> io::Result<()> {
-    write_private(&layout.ending(), &line(ending), false)
+    let mut options = OpenOptions::new();
+    // Not cut first: it is empty, and ext4 would bring a file that was cut to the disk at once.
+    let file =
+        options.write(true).create(true).truncate(false).mode(0o600).open(layout.unfinished_ending())?;
+    file.write_all_at(&line(ending), 0)?;
+    fs::rename(layout.unfinished_ending(), layout.ending())
 }
 
 /// Why the tree is being killed.
@@ -185,7 +195,7 @@ impl Supervisor {
     }
 
     fn run(mut self) -> io::Result<()> {
-        let mut buffer = vec![0; MAX_PAYLOAD];
+        let mut buffer = Vec::with_capacity(MAX_PAYLOAD);
         loop {
             self.advance(Instant::now())?;
             if self.ended && self.stdout.is_none() && self.stderr.is_none() && !self.is_killing() {
@@ -329,7 +339,7 @@ impl Supervisor {
         })
     }
 
-    fn wait_and_handle(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+    fn wait_and_handle(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
         let read = self.may_read();
         let fd = |fd: BorrowedFd<'_>| -> i32 { std::os::fd::AsRawFd::as_raw_fd(&fd) };
         let mut fds = vec![
@@ -390,14 +400,17 @@ impl Supervisor {
         Ok(())
     }
 
-    fn read_pipe(&mut self, stream: Stream, buffer: &mut [u8]) {
+    /// Reads once from a pipe that has something to say, over what is in the buffer.
+    fn read_pipe(&mut self, stream: Stream, buffer: &mut Vec<u8>) {
+        buffer.clear();
+        let room = rustix::buffer::spare_capacity(buffer);
         let result = match stream {
-            Stream::Stdout => self.stdout.as_mut().map(|pipe| pipe.read(buffer)),
-            Stream::Stderr => self.stderr.as_mut().map(|pipe| pipe.read(buffer)),
+            Stream::Stdout => self.stdout.as_ref().map(|pipe| rustix::io::read(pipe, room)),
+            Stream::Stderr => self.stderr.as_ref().map(|pipe| rustix::io::read(pipe, room)),
         };
         match result {
             // A terminal is read without waiting, and may have been told of too early.
-            Some(Err(error)) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Some(Err(Errno::AGAIN | Errno::INTR)) | None => {}
             // A terminal that nobody has any more says EIO.
             Some(Ok(0) | Err(_)) => match stream {
                 Stream::Stdout => self.stdout = None,
@@ -405,13 +418,12 @@ impl Supervisor {
             },
             // Printed by background processes after the end was reported.
             Some(Ok(_)) if self.ended => {}
-            Some(Ok(count)) => {
+            Some(Ok(_)) => {
                 let time_ns = nanoseconds(self.started.elapsed());
-                if self.spool.append(stream, time_ns, &buffer[..count]).is_err() {
-                    self.unwritten = Some((stream, time_ns, buffer[..count].to_vec()));
+                if self.spool.append(stream, time_ns, buffer).is_err() {
+                    self.unwritten = Some((stream, time_ns, buffer.clone()));
                 }
             }
-            None => {}
         }
     }
 
