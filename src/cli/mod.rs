@@ -61,8 +61,8 @@ fn parse(settings: &Settings, arguments: &[OsString]) -> Result<Cli, clap::Error
     Cli::from_arg_matches(&settings.apply(Cli::command()).try_get_matches_from(arguments)?)
 }
 
-/// Reads `agent run …` by its own flags alone: the tree of all commands takes a third of a short command's time to
-/// build. `None` for whatever has to be read with all of it: other commands, settings from files, and mistakes, whose
+/// Reads `agent run …` by its own flags alone: the tree of all commands takes a tenth of a short command's time to build.
+/// `None` for whatever has to be read with all of it: other commands, settings from files, and mistakes, whose
 /// messages show where in the tree they were made.
 fn parse_run(settings: &Settings, arguments: &[OsString]) -> Option<Cli> {
     let word = |at: usize| arguments.get(at)?.to_str();

@@ -255,14 +255,17 @@ impl UserNames {
     fn of(&self, uid: u32) -> String {
         /// How long an answer is good.
         const GOOD: Duration = Duration::from_secs(5);
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = last.as_ref().filter(|(known, _, at)| *known == uid && at.elapsed() < GOOD);
-        if let Some((_, name, _)) = known {
+        let last = || self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, name, at)) = &*last()
+            && *known == uid
+            && at.elapsed() < GOOD
+        {
             return name.clone();
         }
+        // Not under the lock: a name service that is slow for one user must not keep the others waiting.
         let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
         let name = user.map_or_else(|| format!("uid {uid}"), |user| user.name);
-        *last = Some((uid, name.clone(), Instant::now()));
+        *last() = Some((uid, name.clone(), Instant::now()));
         name
     }
 }

@@ -1,6 +1,7 @@
 //! A task's own process: it starts the command, spools what it prints, kills it on order and writes down how it ended.
 //!
-//! Forked by the keeper, often before there is a task, it depends on nothing else that runs: not on the keeper, not on the network half.
+//! Forked by the keeper, often before there is a task, it depends on nothing else that runs: not on the keeper, not on
+//! the network half.
 
 use std::{
     fs::{self, File, OpenOptions},

@@ -375,3 +375,23 @@ impl RunLog {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_byte_is_forgotten_once_whichever_files_it_lies_in() {
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        let mut cached = Cached::default();
+        cached.add(vec![(Arc::clone(&file), 0)]);
+        // The newest file comes again with every sync.
+        cached.add(vec![(Arc::clone(&file), 0), (Arc::clone(&file), 100), (Arc::clone(&file), 250)]);
+        let mut steps = Vec::new();
+        for position in [0, 50, 40, 100, 120, 400] {
+            cached.forget_before(position);
+            steps.push((cached.from, cached.files.len()));
+        }
+        assert_eq!(steps, [(0, 3), (50, 3), (50, 3), (100, 2), (120, 2), (400, 1)]);
+    }
+}
