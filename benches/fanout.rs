@@ -13,7 +13,7 @@ const AT_ONCE: u32 = 64;
 /// Rounds that are counted.
 const ROUNDS: usize = 15;
 /// Between two rows: keepers get ready for the next command when nothing has come for a while.
-const SETTLE: Duration = Duration::from_millis(1_200);
+const SETTLE: Duration = Duration::from_millis(2_500);
 
 fn main() {
     if play_role() {

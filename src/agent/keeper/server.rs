@@ -41,8 +41,12 @@ use crate::{
     },
 };
 
-/// How long nothing happens before directories of later tasks are made: commands that were just started come first.
-const PREPARE_AFTER: Duration = Duration::from_millis(200);
+/// How long nothing happens before more is made for later tasks: commands that run, here or for others on the same
+/// machine, come first.
+const PREPARE_AFTER: Duration = Duration::from_secs(1);
+/// The same where nothing is ready: one command after the other leaves no more time, and the end of the last one is told
+/// by then.
+const PREPARE_SOON: Duration = Duration::from_millis(2);
 /// How long processes wait for tasks after the last one came: an idle machine is not to be burdened with them.
 const EXPECT_MORE: Duration = Duration::from_mins(1);
 /// A keeper with no tasks and no network half ends after this.
@@ -125,17 +129,17 @@ impl Keeper {
     fn serve(mut self) -> io::Result<Role> {
         loop {
             let ready = self.wait()?;
-            let mut prepares = ready.is_nothing() && self.is_short();
+            if ready.is_nothing()
+                && self.is_short()
+                && let Some(waiting) = self.spares.make_one(self.expects_more())
+            {
+                return Ok(Role::Task(waiting));
+            }
             if ready.signalled {
                 while let Ok(Some(_)) = self.signals.read_signal() {}
                 for (pid, _) in reap() {
                     self.spares.ended(pid);
                 }
-                // Most often a task's. One command after the other never leaves the time that is waited for elsewhere.
-                prepares = self.is_short() && self.spares.is_out();
-            }
-            if prepares && let Some(waiting) = self.spares.make_one(self.expects_more()) {
-                return Ok(Role::Task(waiting));
             }
             if self.spares.has_processes() && !self.expects_more() {
                 self.spares.end_processes();
@@ -169,6 +173,7 @@ impl Keeper {
         ];
         fds.extend(self.clients.iter().map(|client| PollFd::new(client.socket.as_fd(), PollFlags::POLLIN)));
         let timeout = match (self.stopping, self.alone_since) {
+            _ if self.is_short() && self.spares.is_out() => Some(PREPARE_SOON),
             _ if self.is_short() => Some(PREPARE_AFTER),
             (Some(_), _) => Some(STOPPING_STEP),
             (None, Some(since)) => {

@@ -45,9 +45,9 @@ impl Spares {
         self.can_make && (self.ready.len() < READY || !self.ready.iter().all(is_complete))
     }
 
-    /// Whether nothing at all is ready, though it could be.
+    /// Whether nothing at all is ready.
     pub(super) fn is_out(&self) -> bool {
-        self.can_make && self.ready.is_empty()
+        self.ready.is_empty()
     }
 
     /// Makes one more, or the process of one. What the machine does not give is asked for again with the next task.
