@@ -34,7 +34,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 /// What commands of this machine's user are started with. Looked up once by the keeper: asking the name service takes
 /// longer than forking.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Account {
     shell: Option<(&'static str, PathBuf)>,
     name: Option<String>,

@@ -10,5 +10,5 @@ pub mod kill;
 mod listener;
 pub mod protocol;
 pub mod server;
-pub mod spare;
+mod spare;
 pub mod task;

@@ -114,13 +114,13 @@ pub(super) struct Spare {
 
 /// What such a process has: its task comes later.
 #[derive(Debug)]
-pub struct Waiting {
+pub(super) struct Waiting {
     /// Where the task's record comes from, as a line.
-    pub keeper: UnixStream,
+    pub(super) keeper: UnixStream,
     /// Held until this process ends.
-    pub lock: Lock,
+    pub(super) lock: Lock,
     /// Bound to the task's socket.
-    pub listener: UnixListener,
+    pub(super) listener: UnixListener,
 }
 
 impl Spare {

@@ -68,7 +68,7 @@ const DISK_RETRY: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// When the process cannot be set up or the ending cannot be written; the task is lost then.
-pub fn run(waiting: Waiting, layout: &Layout, account: &Account) -> io::Result<()> {
+pub(super) fn run(waiting: Waiting, layout: &Layout, account: &Account) -> io::Result<()> {
     let Waiting { keeper, mut lock, listener } = waiting;
     setsid()?;
     prctl::set_child_subreaper(true)?;
