@@ -135,16 +135,18 @@ impl Attach {
             Decision::Start => {
                 let spec = open.spec.clone().ok_or_else(|| InvalidMessage::missing("a task"))?;
                 let spec = TaskSpec::try_from(spec)?;
+                let is_fed = spec.input.is_fed();
                 let agent = self.agent.description.name.to_string();
                 match self.agent.keeper.start(StartTask { id, spec, agent }).await {
-                    Ok(()) => self.stream(id, &open).await,
+                    Ok(Some(process)) => self.stream(id, &open, Hold::fresh(process, is_fed)).await,
+                    Ok(None) => self.resume(id, &open).await,
                     Err(reason) => {
                         let reason = format!("the agent cannot start it: {reason}");
                         self.end_unstarted(id, Ending::Refused(reason)).await
                     }
                 }
             }
-            Decision::Resume => self.stream(id, &open).await,
+            Decision::Resume => self.resume(id, &open).await,
             Decision::Recall => match self.agent.recall(id)? {
                 Some(ending) => self.hand_over(id, ending).await,
                 None => Err(io::Error::other("a finished task without an ending").into()),
@@ -186,25 +188,28 @@ impl Attach {
         }
     }
 
-    async fn stream(&mut self, id: TaskId, open: &proto::Open) -> Result<(), End> {
+    async fn resume(&mut self, id: TaskId, open: &proto::Open) -> Result<(), End> {
+        let hold = Hold::found(&self.agent.layout.task(id))?;
+        self.stream(id, open, hold).await
+    }
+
+    async fn stream(&mut self, id: TaskId, open: &proto::Open, hold: Hold) -> Result<(), End> {
         let layout = Arc::clone(&self.agent.layout);
         let task = layout.task(id);
-        let record = record_of(&task)?;
-        let is_wanted = record.as_ref().is_some_and(|record| record.spec.input.is_fed());
-        let started = record.map_or(0, |record| record.started_boottime_ns);
-        let elapsed_ns = boottime_ns()?.saturating_sub(started);
-        self.send(Kind::Started(proto::TaskStarted { elapsed_ns })).await?;
+        self.send(Kind::Started(proto::TaskStarted { elapsed_ns: hold.elapsed_ns })).await?;
         let mut streaming = SpoolStream {
-            process: TaskProcess::connect(&task),
+            process: hold.process,
             reader: SpoolReader::new(task.spool(), open.from_offset),
             grant: open.grant_to,
             spooled: open.from_offset,
             ending: None,
-            waits: false,
-            feeding: Feeding { is_wanted, ..Feeding::default() },
+            waits: hold.waits,
+            feeding: Feeding { is_wanted: hold.is_fed, ..Feeding::default() },
             task,
         };
-        streaming.acknowledge(open.from_offset).await?;
+        if open.from_offset > 0 || !hold.waits {
+            streaming.acknowledge(open.from_offset).await?;
+        }
         self.agent.save_seen();
         let ending = loop {
             if streaming.ending.is_none() && streaming.process.is_none() {
@@ -292,6 +297,33 @@ async fn next_of(process: &mut Option<TaskProcess>) -> Option<TaskReply> {
     }
 }
 
+/// What an Attach that begins to stream knows of its task.
+struct Hold {
+    process: Option<TaskProcess>,
+    /// The process was asked to say when there is output.
+    waits: bool,
+    /// The command reads what an operator sends.
+    is_fed: bool,
+    /// Since the task's start.
+    elapsed_ns: u64,
+}
+
+impl Hold {
+    /// Of a task that was started on this connection to its process.
+    fn fresh(process: TaskProcess, is_fed: bool) -> Self {
+        Self { process: Some(process), waits: true, is_fed, elapsed_ns: 0 }
+    }
+
+    /// Of a task that has a directory.
+    fn found(task: &TaskLayout) -> io::Result<Self> {
+        let record = record_of(task)?;
+        let is_fed = record.as_ref().is_some_and(|record| record.spec.input.is_fed());
+        let started = record.map_or(0, |record| record.started_boottime_ns);
+        let elapsed_ns = boottime_ns()?.saturating_sub(started);
+        Ok(Self { process: TaskProcess::connect(task), waits: false, is_fed, elapsed_ns })
+    }
+}
+
 /// Where an Attach stands in its task's spool.
 struct SpoolStream {
     task: TaskLayout,
@@ -346,7 +378,14 @@ impl SpoolStream {
         match reply {
             Some(TaskReply::InputTaken { .. }) => return,
             Some(TaskReply::Spooled { end }) => self.spooled = end,
-            Some(TaskReply::Ended) | None => {
+            Some(TaskReply::Ended { ending }) => {
+                self.process = None;
+                self.feeding.is_asked = false;
+                self.spooled = ending.end_offset;
+                self.ending = Some(ending);
+            }
+            // The disk tells how it ended, or that it goes on.
+            _ => {
                 self.process = None;
                 self.feeding.is_asked = false;
             }

@@ -1,6 +1,11 @@
 //! The network half's hold on the keeper and on the tasks' processes. Knows nothing of the master.
 
-use std::{collections::HashMap, io, sync::Arc};
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -8,7 +13,7 @@ use tokio::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::{mpsc, oneshot},
+    sync::{Semaphore, mpsc},
 };
 
 use super::{
@@ -31,18 +36,50 @@ use crate::{
     sys::{paths::read_optional, process::boot_id, socket},
 };
 
-/// Orders to the keeper that may wait for their answer at once.
+/// Orders to the keeper that may wait at once.
 const ORDERS: usize = 64;
+/// How many workers may be gone in the middle of a start before that is no accident any more.
+const TRIES: usize = 3;
+/// How often it is tried to start another keeper.
+const KEEPER_RETRY: Duration = Duration::from_secs(1);
 
 enum Order {
-    Start(Box<StartTask>, oneshot::Sender<Result<(), String>>),
+    Prepare,
     End,
+}
+
+/// The workers that wait for tasks, by their process ids, or why one that was wanted does not. One of them may be gone,
+/// or be in here twice: whoever takes it finds out.
+#[derive(Debug)]
+struct Workers {
+    ready: Mutex<VecDeque<Result<i32, String>>>,
+    /// As many permits as there are entries, closed when there will be no more.
+    count: Semaphore,
+}
+
+impl Workers {
+    fn ready(&self) -> MutexGuard<'_, VecDeque<Result<i32, String>>> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, worker: Result<i32, String>) {
+        self.ready().push_back(worker);
+        self.count.add_permits(1);
+    }
+
+    /// The one that became ready last: its memory is the warmest.
+    fn take(&self) -> Option<Result<i32, String>> {
+        self.count.try_acquire().ok()?.forget();
+        self.ready().pop_back()
+    }
 }
 
 /// A handle to the keeper; it is started again when it is gone.
 #[derive(Clone, Debug)]
 pub struct Keeper {
+    layout: Layout,
     orders: mpsc::Sender<Order>,
+    workers: Arc<Workers>,
 }
 
 impl Keeper {
@@ -57,19 +94,50 @@ impl Keeper {
     ) -> io::Result<(Self, impl Future<Output = ()> + Send + use<>)> {
         let socket = client::connect_or_start(layout)?;
         let (orders, inbox) = mpsc::channel(ORDERS);
-        let pump = Pump { layout: layout.clone(), waiting: HashMap::new(), stop_ordered };
-        Ok((Self { orders }, pump.run(socket, inbox)))
+        let workers = Arc::new(Workers { ready: Mutex::default(), count: Semaphore::new(0) });
+        let pump = Pump { layout: layout.clone(), wanted: 0, workers: Arc::clone(&workers), stop_ordered };
+        let pumping = async move {
+            let _closed_at_the_end = ClosesWorkers(Arc::clone(&pump.workers));
+            pump.run(socket, inbox).await;
+        };
+        Ok((Self { layout: layout.clone(), orders, workers }, pumping))
     }
 
-    /// Starts a task; one that is known already is no error.
+    /// Starts a task, and returns the connection to its process; `None` for one that is known already.
     ///
     /// # Errors
     /// In words, when nothing was started.
-    pub async fn start(&self, start: StartTask) -> Result<(), String> {
-        let (reply, answer) = oneshot::channel();
-        let gone = || "the agent is ending".to_owned();
-        self.orders.send(Order::Start(Box::new(start), reply)).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
+    pub async fn start(&self, start: StartTask) -> Result<Option<TaskProcess>, String> {
+        let id = start.id;
+        let order = line(&TaskRequest::Start(Box::new(start)));
+        let mut tries = 0;
+        while tries < TRIES {
+            let worker = match self.workers.take() {
+                Some(worker) => worker?,
+                None => self.next_worker().await?,
+            };
+            let Some(mut process) = TaskProcess::connect(&self.layout.spare(worker)) else { continue };
+            tries += 1;
+            if process.write.write_all(&order).await.is_err() {
+                continue;
+            }
+            match process.next().await {
+                Some(TaskReply::Started) => return Ok(Some(process)),
+                Some(TaskReply::Known) => return Ok(None),
+                Some(TaskReply::Failed { reason }) => return Err(reason),
+                // Gone, or it has another task: should it have begun this one, the next one knows it.
+                _ => {}
+            }
+        }
+        if self.layout.task(id).root().exists() { Ok(None) } else { Err("its process was killed".to_owned()) }
+    }
+
+    /// Has the keeper make a worker ready and waits for it, or for another one that comes first.
+    async fn next_worker(&self) -> Result<i32, String> {
+        let ending = || "the agent is ending".to_owned();
+        self.orders.send(Order::Prepare).await.map_err(|_| ending())?;
+        self.workers.count.acquire().await.map_err(|_| ending())?.forget();
+        self.workers.ready().pop_back().ok_or_else(ending)?
     }
 
     /// Tells the keeper to end.
@@ -79,10 +147,21 @@ impl Keeper {
     }
 }
 
+/// Lets nobody wait for workers when this is gone.
+struct ClosesWorkers(Arc<Workers>);
+
+impl Drop for ClosesWorkers {
+    fn drop(&mut self) {
+        self.0.count.close();
+    }
+}
+
 /// Carries orders and answers, over as many keepers as it takes.
 struct Pump {
     layout: Layout,
-    waiting: HashMap<TaskId, (StartTask, oneshot::Sender<Result<(), String>>)>,
+    /// Workers that were asked for and did not come yet.
+    wanted: usize,
+    workers: Arc<Workers>,
     stop_ordered: mpsc::Sender<u32>,
 }
 
@@ -102,7 +181,7 @@ impl Pump {
                     Ok(Err(error)) => tracing::error!(%error, "cannot start a keeper; trying again"),
                     Err(_) => return,
                 }
-                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                tokio::time::sleep(KEEPER_RETRY).await;
             };
             tracing::info!("a keeper is there again");
         }
@@ -116,19 +195,18 @@ impl Pump {
         socket.set_nonblocking(true)?;
         let (mut read, mut write) = UnixStream::from_std(socket)?.into_split();
         write.write_all(&line(&KeeperRequest::NetworkHalf)).await?;
-        // What the last keeper did not answer is asked again; a directory that exists answers `known`.
-        for (start, _) in self.waiting.values() {
-            write.write_all(&line(&KeeperRequest::Start(Box::new(start.clone())))).await?;
+        // What the last keeper did not give is asked for again.
+        for _ in 0..self.wanted {
+            write.write_all(&line(&KeeperRequest::Prepare)).await?;
         }
         let mut lines = Lines::default();
         let mut chunk = vec![0; 4096];
         loop {
             tokio::select! {
                 order = inbox.recv() => match order {
-                    Some(Order::Start(start, reply)) => {
-                        let id = start.id;
-                        self.waiting.insert(id, ((*start).clone(), reply));
-                        write.write_all(&line(&KeeperRequest::Start(start))).await?;
+                    Some(Order::Prepare) => {
+                        self.wanted += 1;
+                        write.write_all(&line(&KeeperRequest::Prepare)).await?;
                     }
                     Some(Order::End) => {
                         write.write_all(&line(&KeeperRequest::End)).await?;
@@ -151,17 +229,20 @@ impl Pump {
     }
 
     async fn answered(&mut self, reply: KeeperReply) {
-        let (id, result) = match reply {
-            KeeperReply::Started(id) | KeeperReply::Known(id) => (id, Ok(())),
-            KeeperReply::Failed { id, reason } => (id, Err(reason)),
+        match reply {
+            KeeperReply::Ready { worker } => {
+                self.wanted = self.wanted.saturating_sub(1);
+                self.workers.add(Ok(worker));
+            }
+            KeeperReply::Failed { reason } if self.wanted > 0 => {
+                self.wanted -= 1;
+                self.workers.add(Err(reason));
+            }
+            // Nobody waits for that one.
+            KeeperReply::Failed { .. } | KeeperReply::Stopping { .. } => {}
             KeeperReply::StopOrdered { grace_ms } => {
                 let _ = self.stop_ordered.send(grace_ms).await;
-                return;
             }
-            KeeperReply::Stopping { .. } => return,
-        };
-        if let Some((_, reply)) = self.waiting.remove(&id) {
-            let _ = reply.send(result);
         }
     }
 }
@@ -171,7 +252,7 @@ enum Served {
     KeeperGone,
 }
 
-/// A connection to the process of one task.
+/// A connection to the process of one task, or to a worker that waits for one.
 #[derive(Debug)]
 pub struct TaskProcess {
     read: OwnedReadHalf,

@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 use crate::domain::ids::TaskId;
 
+/// How the names of directories begin that are no task's yet.
+const SPARE: &str = "spare-";
+
 /// An agent's data directory.
 #[derive(Clone, Debug)]
 pub struct Layout {
@@ -71,10 +74,16 @@ impl Layout {
         self.root.join("tasks")
     }
 
-    /// A directory that becomes a later task's.
+    /// Where a worker waits for a task: this directory becomes the task's.
     #[must_use]
-    pub fn spare(&self, number: usize) -> TaskLayout {
-        TaskLayout { root: self.tasks().join(format!("spare-{number}")) }
+    pub fn spare(&self, worker: i32) -> TaskLayout {
+        TaskLayout { root: self.tasks().join(format!("{SPARE}{worker}")) }
+    }
+
+    /// The worker whose directory below [`Self::tasks`] has this name.
+    #[must_use]
+    pub fn worker_of_spare(name: &str) -> Option<i32> {
+        name.strip_prefix(SPARE)?.parse().ok()
     }
 
     /// One task.

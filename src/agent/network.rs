@@ -13,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     enrollment::{Enrollment, Introduction},
-    keeper::server::known_tasks,
     keeping::{self, Keeper},
     layout::Layout,
     link, listen,
@@ -188,10 +187,12 @@ impl Network {
         let keeping_ended = CancellationToken::new();
         let _ends_keeping = keeping_ended.clone().drop_guard();
         let keeping = self.keeping;
+        let tidying = agent.clone().keep_tidy();
         // Not tracked: it ends last, when the agent's handles are gone or the keeper was told to end.
         tokio::spawn(async move {
             tokio::select! {
                 () = keeping => {}
+                () = tidying => {}
                 () = keeping_ended.cancelled() => {}
             }
         });
@@ -215,6 +216,7 @@ impl Network {
             () = shutdown.stop.cancelled() => false,
         };
         let going_on = agent.running().len();
+        agent.remove_left_over();
         shutdown.finish(Duration::from_secs(2)).await;
         if stopped {
             agent.keeper.end().await;
@@ -269,7 +271,7 @@ async fn stop_tasks(agent: &Agent, grace: Duration, orders: &mut mpsc::Receiver<
     }
     let connected = matches!(*agent.standing.borrow(), Standing::Active);
     if connected {
-        let handed_over = until(|| known_tasks(&agent.layout).is_ok_and(|known| known.is_empty()));
+        let handed_over = until(|| agent.unfinished().is_ok_and(|tasks| tasks.is_empty()));
         let _ = tokio::time::timeout(HAND_OVER, handed_over).await;
     }
 }

@@ -9,7 +9,6 @@ use tonic::{Status, Streaming};
 use super::{
     core::Revision,
     facts::FactsReader,
-    keeper::server::known_tasks,
     keeping::record_of,
     state::{Agent, Standing},
 };
@@ -82,10 +81,10 @@ fn hello(agent: &Agent) -> proto::Hello {
     }
 }
 
-/// Everything that lies in the agent's directory, in messages of a good size. What cannot be read is left out: the
+/// Everything unfinished that lies in the agent's directory, in messages of a good size. What cannot be read is left out: the
 /// master learns of it when it asks for that very task.
 fn inventory(agent: &Agent) -> Vec<proto::Inventory> {
-    let known = known_tasks(&agent.layout).unwrap_or_default();
+    let known = agent.unfinished().unwrap_or_default();
     let told = |id: &TaskId| {
         let record = record_of(&agent.layout.task(*id)).ok().flatten()?;
         Some(proto::KnownTask {

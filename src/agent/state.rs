@@ -6,6 +6,7 @@ use std::{
     io,
     os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tokio::sync::{Notify, watch};
@@ -14,7 +15,10 @@ use tokio_util::sync::CancellationToken;
 use super::{
     core::{Asked, Core, Decision, Knowledge, Revision},
     finished::Finished,
-    keeper::{protocol::TaskEnding, server::live_tasks},
+    keeper::{
+        protocol::TaskEnding,
+        server::{known_tasks, live_tasks},
+    },
     keeping::Keeper,
     layout::Layout,
 };
@@ -64,6 +68,8 @@ struct Inner {
     core: Core,
     finished: Finished,
     holders: HashMap<TaskId, (u64, CancellationToken)>,
+    /// Finished tasks whose directories are still there.
+    left_over: Vec<TaskId>,
     seen_saved: Revision,
     seen_file: File,
 }
@@ -85,8 +91,15 @@ pub struct Agent {
     pub stopping: Arc<Notify>,
     /// The grace, in milliseconds, that came with an order to end the agent.
     pub stop_orders: tokio::sync::mpsc::Sender<u32>,
+    /// Woken when a finished task's directory is left over.
+    left_over: Arc<Notify>,
     inner: Arc<Mutex<Inner>>,
 }
+
+/// How long no task finishes before the directories of finished ones are removed: commands come first.
+const REMOVE_AFTER: Duration = Duration::from_secs(1);
+/// So many are left over at most.
+const MOST_LEFT_OVER: usize = 64;
 
 /// Days since the Unix epoch.
 fn today() -> u64 {
@@ -110,6 +123,7 @@ impl Agent {
             core: Core::new(incarnation, seen),
             finished: Finished::open(&layout.finished(), today())?,
             holders: HashMap::new(),
+            left_over: Vec::new(),
             seen_saved: seen,
             seen_file: OpenOptions::new()
                 .write(true)
@@ -125,6 +139,7 @@ impl Agent {
             standing: watch::Sender::new(Standing::Connecting),
             trust: watch::Sender::new(String::new()),
             stopping: Arc::new(Notify::new()),
+            left_over: Arc::default(),
             stop_orders,
             inner: Arc::new(Mutex::new(inner)),
         })
@@ -214,7 +229,7 @@ impl Agent {
         self.inner().finished.get(id)
     }
 
-    /// Keeps a task's id and ending for good, and drops everything else of it.
+    /// Keeps a task's id and ending for good; everything else of it is dropped when there is time for that.
     ///
     /// # Errors
     /// When the disk does not take it; the task stays as it is then.
@@ -222,10 +237,56 @@ impl Agent {
         let mut inner = self.inner();
         inner.finished.insert(id, today(), ending)?;
         inner.core.forget(id);
-        match fs::remove_dir_all(self.layout.task(id).root()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+        inner.left_over.push(id);
+        let is_full = inner.left_over.len() >= MOST_LEFT_OVER;
+        drop(inner);
+        if is_full {
+            self.remove_left_over();
+        } else {
+            self.left_over.notify_one();
         }
+        Ok(())
+    }
+
+    /// Removes the directories of finished tasks whenever none has finished for a while. Runs for ever.
+    pub async fn keep_tidy(self) {
+        // What was left over when the network half ended the last time.
+        let known = known_tasks(&self.layout).unwrap_or_default();
+        {
+            let mut inner = self.inner();
+            let finished: Vec<TaskId> = known.into_iter().filter(|id| inner.finished.contains(*id)).collect();
+            inner.left_over.extend(finished);
+        }
+        loop {
+            let more = tokio::time::timeout(REMOVE_AFTER, self.left_over.notified()).await;
+            if more.is_err() {
+                self.remove_left_over();
+                self.left_over.notified().await;
+            }
+        }
+    }
+
+    /// Removes the directories of finished tasks.
+    pub fn remove_left_over(&self) {
+        let left_over = std::mem::take(&mut self.inner().left_over);
+        for id in left_over {
+            match fs::remove_dir_all(self.layout.task(id).root()) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!(%error, task = %id, "cannot remove a finished task's directory");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Tasks that have a directory and are not finished.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn unfinished(&self) -> io::Result<Vec<TaskId>> {
+        let known = known_tasks(&self.layout)?;
+        let inner = self.inner();
+        Ok(known.into_iter().filter(|id| !inner.finished.contains(*id)).collect())
     }
 
     /// Tasks whose process lives.

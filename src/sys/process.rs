@@ -186,6 +186,14 @@ pub fn reap() -> Vec<(i32, ChildEnd)> {
     }
 }
 
+/// Whether this process has children, ended ones that nobody waited for included. A subreaper without any has nothing
+/// below it.
+#[must_use]
+pub fn has_children() -> bool {
+    let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT | WaitPidFlag::WEXITED;
+    nix::sys::wait::waitid(nix::sys::wait::Id::All, flags) != Err(nix::errno::Errno::ECHILD)
+}
+
 /// The kernel's id of this boot.
 ///
 /// # Errors

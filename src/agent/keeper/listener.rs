@@ -4,7 +4,7 @@ use std::{io::Write as _, os::unix::net::UnixStream};
 
 use super::{
     input::Taken,
-    protocol::{Lines, TaskReply, line},
+    protocol::{Lines, TaskEnding, TaskReply, line},
 };
 
 /// Somebody connected to the task's socket.
@@ -37,20 +37,26 @@ impl Client {
         }
     }
 
-    /// Answers; a client that does not take a short line is not worth waiting for.
-    fn answer(&self, reply: TaskReply) -> bool {
-        (&self.socket).write_all(&line(&reply)).is_ok()
+    /// Makes it one that reads, and waits for the first output.
+    pub(super) fn follow(&mut self) {
+        self.reads = true;
+        self.waits_past = Some(0);
+    }
+
+    /// Answers; a client that does not take a short line is not worth waiting for. False when it is gone.
+    pub(super) fn answer(&self, reply: &TaskReply) -> bool {
+        (&self.socket).write_all(&line(reply)).is_ok()
     }
 
     /// Answers who waits for more output, or for the end. False when it is gone.
-    pub(super) fn answer_wait(&mut self, ended: bool, end: u64) -> bool {
-        let reply = match self.waits_past {
-            Some(_) if ended => TaskReply::Ended,
-            Some(past) if end > past => TaskReply::Spooled { end },
+    pub(super) fn answer_wait(&mut self, ending: Option<&TaskEnding>, end: u64) -> bool {
+        let reply = match (self.waits_past, ending) {
+            (Some(_), Some(ending)) => TaskReply::Ended { ending: ending.clone() },
+            (Some(past), None) if end > past => TaskReply::Spooled { end },
             _ => return true,
         };
         self.waits_past = None;
-        self.answer(reply)
+        self.answer(&reply)
     }
 
     /// Answers who wants to know how the input stands: once a question, since a client that does not listen must not be
@@ -61,6 +67,6 @@ impl Client {
         }
         self.watches_input = false;
         self.input_told = taken;
-        self.answer(TaskReply::InputTaken { offset: taken.offset, over: taken.is_over })
+        self.answer(&TaskReply::InputTaken { offset: taken.offset, over: taken.is_over })
     }
 }

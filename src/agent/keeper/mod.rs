@@ -1,14 +1,16 @@
 //! The keeper: the small process beside the agent that owns the running commands.
 //!
-//! One thread, no tokio, nothing of the wire: it forks one process for each task and little else, so that
-//! there is nothing in it that could take the commands down. It survives the network half, and the tasks survive it.
+//! One thread, no tokio, nothing of the wire: it forks workers, which run one task each at a time, and little else, so
+//! that there is nothing in it that could take the commands down. It survives the network half, and the tasks survive it.
 
 pub mod client;
 pub mod command;
 mod input;
 pub mod kill;
 mod listener;
+mod place;
+mod pool;
 pub mod protocol;
 pub mod server;
-mod spare;
-pub mod task;
+mod task;
+mod worker;

@@ -44,10 +44,10 @@ pub struct TaskEnding {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KeeperRequest {
-    /// This connection is the network half's, for as long as it lasts.
+    /// This connection is the network half's, for as long as it lasts. It is told of all workers that are ready.
     NetworkHalf,
-    /// Starts a task, unless its directory exists.
-    Start(Box<StartTask>),
+    /// One more worker is wanted, at once.
+    Prepare,
     /// Ends the agent; from a person on the machine.
     Stop {
         /// How long running tasks may go on.
@@ -72,14 +72,13 @@ pub struct StartTask {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KeeperReply {
-    /// The task's process runs.
-    Started(TaskId),
-    /// The task was known before; nothing was started.
-    Known(TaskId),
-    /// Nothing was started.
+    /// To the network half: a worker waits for a task.
+    Ready {
+        /// Its process id.
+        worker: i32,
+    },
+    /// To the network half: a worker that was wanted could not be made ready.
     Failed {
-        /// Which task.
-        id: TaskId,
         /// Why.
         reason: String,
     },
@@ -95,10 +94,38 @@ pub enum KeeperReply {
     },
 }
 
-/// To a task's process.
+/// From the keeper to one of its workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkerOrder {
+    /// Make ready for a task.
+    Prepare,
+}
+
+/// From a worker to its keeper.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkerReport {
+    /// It waits for a task.
+    Ready,
+    /// It could not make ready, and ends.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+    /// It runs a task, and that lasts.
+    Busy,
+    /// Its task is over, and it can make ready for another.
+    Free,
+}
+
+/// To a task's process, which is a worker until it has a task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskRequest {
+    /// Run this task, unless its directory exists. Whoever says so is answered as if it had also said that it reads, and
+    /// waits for what is past offset 0.
+    Start(Box<StartTask>),
     /// Answer once the spool has grown past this offset, or the task has ended.
     Wait {
         /// That offset.
@@ -137,9 +164,18 @@ pub enum TaskRequest {
 }
 
 /// From a task's process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskReply {
+    /// The task is this process's.
+    Started,
+    /// The task was known before; nothing was started.
+    Known,
+    /// Nothing was started.
+    Failed {
+        /// Why.
+        reason: String,
+    },
     /// The spool has grown.
     Spooled {
         /// To this offset.
@@ -152,8 +188,11 @@ pub enum TaskReply {
         /// Nothing more is wanted.
         over: bool,
     },
-    /// The task has ended; its ending is in its directory.
-    Ended,
+    /// The task has ended.
+    Ended {
+        /// How; the same is in its directory.
+        ending: TaskEnding,
+    },
 }
 
 /// One message as a line.

@@ -1,6 +1,6 @@
-//! The keeper's process: it listens on the keeper's socket and forks a process for each task.
+//! The keeper's process: it listens on the keeper's socket, keeps workers ready and tells the network half of them.
 //!
-//! Must not know the wire, tokio, or what a task prints.
+//! Must not know the wire, tokio, or any task: those are given to the workers themselves.
 
 use std::{
     fs::{self, DirBuilder},
@@ -26,35 +26,27 @@ use nix::{
 
 use super::{
     command::Account,
-    protocol::{KeeperReply, KeeperRequest, Lines, StartTask, TaskRecord, TaskRequest, line},
-    spare::{Spares, Waiting},
-    task,
+    place,
+    pool::{News, Pool},
+    protocol::{KeeperReply, KeeperRequest, Lines, TaskRequest, line},
+    worker::Worker,
 };
 use crate::{
     agent::layout::Layout,
     domain::ids::TaskId,
     sys::{
-        clock,
         lock::{self, Lock},
         process::{boot_id, give_back_memory, reap},
         socket,
     },
 };
 
-/// How long nothing happens before more is made for later tasks: commands that run, here or for others on the same
-/// machine, come first.
-const PREPARE_AFTER: Duration = Duration::from_secs(1);
-/// The same where nothing is ready: one command after the other leaves no more time, and the end of the last one is told
-/// by then.
-const PREPARE_SOON: Duration = Duration::from_millis(2);
-/// How long processes wait for tasks after the last one came: an idle machine is not to be burdened with them.
-const EXPECT_MORE: Duration = Duration::from_mins(1);
 /// A keeper with no tasks and no network half ends after this.
 const IDLE: Duration = Duration::from_mins(1);
 /// How often a keeper that ends the agent by itself looks whether tasks are left.
 const STOPPING_STEP: Duration = Duration::from_millis(200);
 
-/// Runs a keeper until it has nothing left to keep. In a forked task this runs the task instead.
+/// Runs a keeper until it has nothing left to keep. In a forked worker this works instead.
 ///
 /// # Errors
 /// When another keeper holds the directory, or it cannot be used.
@@ -63,7 +55,7 @@ pub fn run(layout: &Layout, ready: impl FnOnce()) -> io::Result<()> {
         .ok_or_else(|| io::Error::other("another keeper holds this directory"))?;
     lock.write_pid()?;
     DirBuilder::new().recursive(true).mode(0o700).create(layout.tasks())?;
-    forget_unbegun(layout)?;
+    remove_left_over(layout)?;
     let listener = socket::listen(&layout.keeper_socket(), 0o600)?;
     listener.set_nonblocking(true)?;
     let mut signals = SigSet::empty();
@@ -73,23 +65,21 @@ pub fn run(layout: &Layout, ready: impl FnOnce()) -> io::Result<()> {
     ready();
     let keeper = Keeper {
         layout: layout.clone(),
-        boot: boot_id()?,
         listener,
         signals,
         clients: Vec::new(),
         alone_since: Some(Instant::now()),
         stopping: None,
-        spares: Spares::new(layout.clone()),
-        last_start: None,
+        pool: Pool::new(layout.clone()),
     };
-    let account = Account::look_up();
+    let (account, boot) = (Account::look_up(), boot_id()?);
     give_back_memory();
-    // All that belongs to the keeper is dropped before a task begins, its lock too.
+    // All that belongs to the keeper is dropped before a worker begins, its lock too.
     match keeper.serve() {
         Ok(Role::Keeper) => Ok(()),
-        Ok(Role::Task(waiting)) => {
+        Ok(Role::Worker(keeper)) => {
             drop(lock);
-            task::run(waiting, layout, &account)
+            Worker { layout, account: &account, boot: &boot, keeper }.run()
         }
         Err(error) => Err(error),
     }
@@ -99,8 +89,8 @@ pub fn run(layout: &Layout, ready: impl FnOnce()) -> io::Result<()> {
 enum Role {
     /// The keeper, which is done.
     Keeper,
-    /// A fork of it that runs a task, once it is told which.
-    Task(Waiting),
+    /// A fork of it, with its line to the keeper.
+    Worker(UnixStream),
 }
 
 struct Client {
@@ -111,7 +101,6 @@ struct Client {
 
 struct Keeper {
     layout: Layout,
-    boot: String,
     listener: UnixListener,
     signals: SignalFd,
     clients: Vec<Client>,
@@ -119,10 +108,7 @@ struct Keeper {
     alone_since: Option<Instant>,
     /// When the tasks are killed, where no network half sees to it.
     stopping: Option<Instant>,
-    /// For later tasks.
-    spares: Spares,
-    /// When the last task came.
-    last_start: Option<Instant>,
+    pool: Pool,
 }
 
 impl Keeper {
@@ -130,20 +116,22 @@ impl Keeper {
         loop {
             let ready = self.wait()?;
             if ready.is_nothing()
-                && self.is_short()
-                && let Some(waiting) = self.spares.make_one(self.expects_more())
+                && self.may_come()
+                && let Some(line) = self.settle()
             {
-                return Ok(Role::Task(waiting));
+                return Ok(Role::Worker(line));
+            }
+            for news in self.pool.hear(&ready.workers) {
+                self.tell_network_half(&match news {
+                    News::Ready(worker) => KeeperReply::Ready { worker },
+                    News::Failed(reason) => KeeperReply::Failed { reason },
+                });
             }
             if ready.signalled {
                 while let Ok(Some(_)) = self.signals.read_signal() {}
                 for (pid, _) in reap() {
-                    self.spares.ended(pid);
+                    self.pool.ended(pid);
                 }
-            }
-            if self.spares.has_processes() && !self.expects_more() {
-                self.spares.end_processes();
-                give_back_memory();
             }
             if ready.connecting
                 && let Ok((socket, _)) = self.listener.accept()
@@ -153,7 +141,7 @@ impl Keeper {
             for index in ready.clients.into_iter().rev() {
                 match self.hear(index) {
                     Ok(Heard::Alive) => {}
-                    Ok(Heard::BecomeTask(waiting)) => return Ok(Role::Task(waiting)),
+                    Ok(Heard::BecomeWorker(line)) => return Ok(Role::Worker(line)),
                     Ok(Heard::End) => return Ok(Role::Keeper),
                     Ok(Heard::Gone) | Err(_) => {
                         self.clients.swap_remove(index);
@@ -166,21 +154,34 @@ impl Keeper {
         }
     }
 
+    /// Whether tasks may come.
+    fn may_come(&self) -> bool {
+        self.stopping.is_none() && self.alone_since.is_none()
+    }
+
+    /// Has the workers settled, and gives back the memory that they needed when they are gone.
+    fn settle(&mut self) -> Option<UnixStream> {
+        let had_workers = !self.pool.is_empty();
+        let fresh = self.pool.settle();
+        if had_workers && self.pool.is_empty() {
+            give_back_memory();
+        }
+        fresh
+    }
+
     fn wait(&self) -> io::Result<Ready> {
         let mut fds = vec![
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
         ];
         fds.extend(self.clients.iter().map(|client| PollFd::new(client.socket.as_fd(), PollFlags::POLLIN)));
+        fds.extend(self.pool.sockets().map(|socket| PollFd::new(socket, PollFlags::POLLIN)));
         let timeout = match (self.stopping, self.alone_since) {
-            _ if self.is_short() && self.spares.is_out() => Some(PREPARE_SOON),
-            _ if self.is_short() => Some(PREPARE_AFTER),
             (Some(_), _) => Some(STOPPING_STEP),
             (None, Some(since)) => {
                 Some((since + IDLE).saturating_duration_since(Instant::now()) + STOPPING_STEP)
             }
-            (None, None) if self.spares.has_processes() => Some(EXPECT_MORE),
-            (None, None) => None,
+            (None, None) => self.pool.settles_after(),
         };
         let timeout =
             timeout.map_or(PollTimeout::NONE, |wait| PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX));
@@ -188,23 +189,11 @@ impl Keeper {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
-        let is_ready = |entry: &PollFd<'_>| entry.any() == Some(true);
-        Ok(Ready {
-            signalled: is_ready(&fds[0]),
-            connecting: is_ready(&fds[1]),
-            clients: (0..self.clients.len()).filter(|index| is_ready(&fds[index + 2])).collect(),
-        })
-    }
-
-    /// Whether something is to be made for later tasks.
-    fn is_short(&self) -> bool {
-        let may_come = self.stopping.is_none() && self.alone_since.is_none();
-        may_come && self.spares.is_short(self.expects_more())
-    }
-
-    /// Whether a task came so lately that another one is likely.
-    fn expects_more(&self) -> bool {
-        self.last_start.is_some_and(|last| last.elapsed() < EXPECT_MORE)
+        let mut ready = fds.iter().map(|entry| entry.any() == Some(true));
+        let (signalled, connecting) = (ready.next() == Some(true), ready.next() == Some(true));
+        let clients = ready.by_ref().take(self.clients.len()).enumerate();
+        let clients = clients.filter_map(|(index, says)| says.then_some(index)).collect();
+        Ok(Ready { signalled, connecting, clients, workers: ready.collect() })
     }
 
     fn hear(&mut self, index: usize) -> io::Result<Heard> {
@@ -220,17 +209,16 @@ impl Keeper {
                 KeeperRequest::NetworkHalf => {
                     self.clients[index].is_network_half = true;
                     self.alone_since = None;
+                    let ready: Vec<i32> = self.pool.ready().collect();
+                    for worker in ready {
+                        self.reply(index, &KeeperReply::Ready { worker })?;
+                    }
                 }
-                KeeperRequest::Start(start) => {
-                    let id = start.id;
-                    let reply = match self.start(*start) {
-                        Ok(Started::Here) => KeeperReply::Started(id),
-                        Ok(Started::Before) => KeeperReply::Known(id),
-                        Ok(Started::InChild(waiting)) => return Ok(Heard::BecomeTask(waiting)),
-                        Err(error) => KeeperReply::Failed { id, reason: error.to_string() },
-                    };
-                    self.reply(index, &reply)?;
-                }
+                KeeperRequest::Prepare => match self.pool.want() {
+                    Ok(None) => {}
+                    Ok(Some(line)) => return Ok(Heard::BecomeWorker(line)),
+                    Err(error) => self.reply(index, &KeeperReply::Failed { reason: error.to_string() })?,
+                },
                 KeeperRequest::Stop { grace_ms } => self.stop(index, grace_ms)?,
                 KeeperRequest::End => return Ok(Heard::End),
             }
@@ -242,38 +230,11 @@ impl Keeper {
         (&self.clients[index].socket).write_all(&line(reply))
     }
 
-    /// Makes the task known by naming its directory, then tells the process that runs it.
-    fn start(&mut self, start: StartTask) -> io::Result<Started> {
-        let StartTask { id, spec, agent } = start;
-        let layout = self.layout.task(id);
-        let record = line(&TaskRecord {
-            id,
-            spec,
-            agent,
-            boot: self.boot.clone(),
-            started_unix_ms: clock::unix_ms(),
-            started_boottime_ns: boottime_ns()?,
-        });
-        self.last_start = Some(Instant::now());
-        let mut spare = self.spares.take()?;
-        if !spare.become_task(&layout, &record)? {
-            return Ok(Started::Before);
+    /// A network half that does not listen is about to be gone.
+    fn tell_network_half(&mut self, reply: &KeeperReply) {
+        if let Some(index) = self.clients.iter().position(|client| client.is_network_half) {
+            let _ = self.reply(index, reply);
         }
-        let result = if spare.tell_process(&record) {
-            Ok(Started::Here)
-        } else {
-            match spare.start_process() {
-                Ok(Some(waiting)) => return Ok(Started::InChild(waiting)),
-                Ok(None) if spare.tell_process(&record) => Ok(Started::Here),
-                Ok(None) => Err(io::Error::other("its process was killed")),
-                Err(error) => Err(error),
-            }
-        };
-        if result.is_err() {
-            // Nothing ran, so nothing may look as if it had.
-            let _ = fs::remove_dir_all(layout.root());
-        }
-        result
     }
 
     fn stop(&mut self, person: usize, grace_ms: u32) -> io::Result<()> {
@@ -310,14 +271,14 @@ impl Keeper {
     }
 }
 
-/// Removes what a keeper left that was killed between making a task's directory and forking its process: nothing of
-/// such a task ever ran, so it may still be started. Only a keeper may do this, since only keepers make directories.
-fn forget_unbegun(layout: &Layout) -> io::Result<()> {
-    for id in known_tasks(layout)? {
-        let task = layout.task(id);
-        let has_begun = fs::metadata(task.lock()).is_ok_and(|lock| lock.len() > 0);
-        if !has_begun && !task.ending().exists() && !is_live(layout, id)? {
-            fs::remove_dir_all(task.root())?;
+/// Removes what workers of an earlier keeper left that were killed while they waited for a task.
+fn remove_left_over(layout: &Layout) -> io::Result<()> {
+    for entry in fs::read_dir(layout.tasks())? {
+        let Some(worker) = entry?.file_name().to_str().and_then(Layout::worker_of_spare) else { continue };
+        let spare = layout.spare(worker);
+        // One that lives is about to remove it by itself.
+        if !spare.lock().exists() || !lock::is_held(&spare.lock()).unwrap_or(true) {
+            place::remove(&spare)?;
         }
     }
     Ok(())
@@ -380,11 +341,14 @@ struct Ready {
     signalled: bool,
     connecting: bool,
     clients: Vec<usize>,
+    /// For each worker whether it says something.
+    workers: Vec<bool>,
 }
 
 impl Ready {
     fn is_nothing(&self) -> bool {
-        !self.signalled && !self.connecting && self.clients.is_empty()
+        let is_silent = self.clients.is_empty() && !self.workers.contains(&true);
+        is_silent && !self.signalled && !self.connecting
     }
 }
 
@@ -392,40 +356,25 @@ enum Heard {
     Alive,
     Gone,
     End,
-    BecomeTask(Waiting),
-}
-
-enum Started {
-    Here,
-    Before,
-    InChild(Waiting),
+    BecomeWorker(UnixStream),
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs::create_dir_all;
-
     use super::*;
-    use crate::domain::ids::RunId;
 
     #[test]
-    fn only_a_task_of_which_nothing_ever_ran_is_forgotten() {
+    fn only_directories_of_workers_that_are_gone_are_removed() {
         let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::new(dir.path().to_owned());
-        let made = |number: u128, lock: &str, ending: bool| {
-            let task = layout.task(TaskId { run: RunId::from_parts(1, number), index: 0 });
-            create_dir_all(task.root()).unwrap();
-            fs::write(task.lock(), lock).unwrap();
-            if ending {
-                fs::write(task.ending(), "{}").unwrap();
-            }
-            task
-        };
-        let unbegun = made(1, "", false);
-        let begun = made(2, "77\n", false);
-        let ended = made(3, "", true);
-        forget_unbegun(&layout).unwrap();
-        let exist = [&unbegun, &begun, &ended].map(|task| task.root().exists());
-        assert_eq!(exist, [false, true, true]);
+        let layout = Layout::new(dir.path());
+        fs::create_dir(layout.tasks()).unwrap();
+        let [gone, lives, unlocked] = [1, 2, 3].map(|worker| layout.spare(worker));
+        for spare in [&gone, &lives, &unlocked] {
+            fs::create_dir(spare.root()).unwrap();
+        }
+        fs::write(gone.lock(), "1\n").unwrap();
+        let _lock = Lock::try_take(&lives.lock()).unwrap().unwrap();
+        remove_left_over(&layout).unwrap();
+        assert_eq!([gone, lives, unlocked].map(|spare| spare.root().exists()), [false, true, false]);
     }
 }

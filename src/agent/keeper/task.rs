@@ -1,6 +1,6 @@
-//! A task's own process: it starts the command, spools what it prints, kills it on order and writes down how it ended.
+//! A task: its process starts the command, spools what it prints, kills it on order and writes down how it ended.
 //!
-//! Forked by the keeper, often before there is a task, it depends on nothing else that runs: not on the keeper, not on
+//! Must not know what the process was before, or is after: it depends on nothing else that runs, not on the keeper, not on
 //! the network half.
 
 use std::{
@@ -8,46 +8,35 @@ use std::{
     io,
     os::{
         fd::{AsFd, BorrowedFd},
-        unix::{
-            fs::{FileExt as _, OpenOptionsExt as _},
-            net::{UnixListener, UnixStream},
-        },
+        unix::fs::{FileExt as _, OpenOptionsExt as _},
     },
     time::{Duration, Instant},
 };
 
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::{
-        prctl,
-        signal::{SigSet, Signal},
-        signalfd::{SfdFlags, SignalFd},
-    },
-    unistd::setsid,
+    sys::signalfd::SignalFd,
 };
 use rustix::io::Errno;
 
 use super::{
-    command::{Account, Started, rehearse, start_command},
+    command::{Account, Started, start_command},
     input::Input,
     kill::{Kill, STEP},
     listener::Client,
-    protocol::{Lines, TaskEnding, TaskRecord, TaskRequest, line},
-    spare::Waiting,
+    place::Place,
+    protocol::{TaskEnding, TaskRecord, TaskReply, TaskRequest, line},
+    worker::LASTING,
 };
 use crate::{
-    agent::{
-        layout::{Layout, TaskLayout},
-        spool,
-    },
+    agent::{layout::TaskLayout, spool},
     domain::{
         command::TaskSpec,
-        frame::{MAX_PAYLOAD, Stream},
+        frame::Stream,
         outcome::{Ending, KillProof, Outcome},
     },
     sys::{
         file::volume_used_percent,
-        lock::Lock,
         process::{ChildEnd, descendants, reap},
     },
 };
@@ -64,61 +53,42 @@ const VOLUME_CAP: u8 = 90;
 /// How often a full disk is tried again.
 const DISK_RETRY: Duration = Duration::from_secs(1);
 
-/// Waits for a task and runs it to its end. The caller is a fresh fork and exits when this returns.
+/// A task that begins.
+pub(super) struct Beginning {
+    pub(super) record: TaskRecord,
+    /// Its directory.
+    pub(super) layout: TaskLayout,
+    /// The same directory's lock and socket.
+    pub(super) place: Place,
+    /// Who started it.
+    pub(super) client: Client,
+}
+
+/// What a process has for any task.
+pub(super) struct Tools<'a> {
+    /// Whose commands it runs.
+    pub(super) account: &'a Account,
+    /// SIGCHLD, and what would end this process.
+    pub(super) signals: &'a SignalFd,
+    /// What is read goes here.
+    pub(super) buffer: &'a mut Vec<u8>,
+}
+
+/// Runs a task until it has ended and its pipes are closed; calls `lasts` once when that takes longer than [`LASTING`].
 ///
 /// # Errors
-/// When the process cannot be set up or the ending cannot be written; the task is lost then.
-pub(super) fn run(waiting: Waiting, layout: &Layout, account: &Account) -> io::Result<()> {
-    let Waiting { keeper, mut lock, listener } = waiting;
-    setsid()?;
-    prctl::set_child_subreaper(true)?;
-    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
-    // TERM too: when a service manager ends everything, this process still tells how the command ended.
-    let mut signals = SigSet::empty();
-    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT] {
-        signals.add(signal);
-    }
-    signals.thread_block()?;
-    let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-    listener.set_nonblocking(true)?;
-    rehearse(account);
-
-    let Some(record) = task_from(&keeper)? else { return Ok(()) };
-    // From here on the task has begun: a lock without it belongs to a keeper that was killed before it told anybody.
-    lock.write_pid()?;
-    drop(keeper);
-    let layout = layout.task(record.id);
+/// When the ending cannot be written; the task is lost then.
+pub(super) fn run(beginning: Beginning, tools: Tools<'_>, lasts: impl FnOnce()) -> io::Result<()> {
     let started = Instant::now();
-    match start_command(&record, account) {
-        Ok(command) => {
-            let setup = Setup { spec: record.spec, layout, lock, listener, signals };
-            Supervisor::new(setup, command, started).run()
-        }
+    let result = start_command(&beginning.record, tools.account);
+    beginning.client.answer(&TaskReply::Started);
+    match result {
+        Ok(command) => Supervisor::new(beginning, command, tools.signals, started).run(tools.buffer, lasts),
         Err(reason) => {
             let outcome = Outcome::from(Ending::Refused(reason));
-            write_ending(&layout, &TaskEnding { outcome, end_offset: 0, duration_ns: 0 })
+            write_ending(&beginning.layout, &TaskEnding { outcome, end_offset: 0, duration_ns: 0 })
         }
     }
-}
-
-/// The task that the keeper tells of; `None` when it ends without one.
-fn task_from(keeper: &UnixStream) -> io::Result<Option<TaskRecord>> {
-    let mut lines = Lines::default();
-    while lines.read_from(keeper)? {
-        if let Some(record) = lines.take()? {
-            return Ok(Some(record));
-        }
-    }
-    Ok(None)
-}
-
-/// What a supervisor begins with.
-struct Setup {
-    spec: TaskSpec,
-    layout: TaskLayout,
-    lock: Lock,
-    listener: UnixListener,
-    signals: SignalFd,
 }
 
 /// Writes an ending, whole or not at all. May be tried again with the same one.
@@ -146,12 +116,11 @@ enum Killing {
 }
 
 /// The process's state.
-struct Supervisor {
+struct Supervisor<'a> {
     layout: TaskLayout,
     spec: TaskSpec,
-    _lock: Lock,
-    listener: UnixListener,
-    signals: SignalFd,
+    place: Place,
+    signals: &'a SignalFd,
     child: i32,
     /// Its standard output, or its terminal.
     stdout: Option<File>,
@@ -168,18 +137,19 @@ struct Supervisor {
     child_end: Option<(ChildEnd, Instant)>,
     /// The last moment at which output could not be read although there may have been some.
     held_until: Instant,
-    ended: bool,
+    ending: Option<TaskEnding>,
 }
 
-impl Supervisor {
-    fn new(setup: Setup, command: Started, started: Instant) -> Self {
+impl<'a> Supervisor<'a> {
+    fn new(beginning: Beginning, command: Started, signals: &'a SignalFd, started: Instant) -> Self {
+        let Beginning { record, layout, place, mut client } = beginning;
+        client.follow();
         Self {
-            spool: spool::SpoolWriter::new(setup.layout.spool()),
-            layout: setup.layout,
-            spec: setup.spec,
-            _lock: setup.lock,
-            listener: setup.listener,
-            signals: setup.signals,
+            spool: spool::SpoolWriter::new(layout.spool()),
+            layout,
+            spec: record.spec,
+            place,
+            signals,
             child: command.pid,
             stdout: Some(command.stdout),
             stderr: command.stderr,
@@ -187,22 +157,30 @@ impl Supervisor {
             started,
             unwritten: None,
             room: (false, 0, started),
-            clients: Vec::new(),
+            clients: vec![client],
             killing: Killing::No,
             child_end: None,
             held_until: started,
-            ended: false,
+            ending: None,
         }
     }
 
-    fn run(mut self) -> io::Result<()> {
-        let mut buffer = Vec::with_capacity(MAX_PAYLOAD);
+    fn run(mut self, buffer: &mut Vec<u8>, lasts: impl FnOnce()) -> io::Result<()> {
+        let mut lasts = Some(lasts);
         loop {
-            self.advance(Instant::now())?;
-            if self.ended && self.stdout.is_none() && self.stderr.is_none() && !self.is_killing() {
+            let now = Instant::now();
+            self.advance(now)?;
+            let has_pipes = self.stdout.is_some() || self.stderr.is_some();
+            if self.ending.is_some() && !has_pipes && !self.is_killing() {
                 return Ok(());
             }
-            self.wait_and_handle(&mut buffer)?;
+            let until_it_lasts = (self.started + LASTING).saturating_duration_since(now);
+            if until_it_lasts.is_zero()
+                && let Some(lasts) = lasts.take()
+            {
+                lasts();
+            }
+            self.wait_and_handle(buffer, lasts.is_some().then_some(until_it_lasts))?;
         }
     }
 
@@ -214,7 +192,8 @@ impl Supervisor {
     fn may_read(&self) -> bool {
         let cap = if self.clients.iter().any(|client| client.reads) { CAP_ATTACHED } else { CAP_DETACHED };
         let cap = if self.room.0 { cap.min(spool::SEGMENT) } else { cap };
-        self.ended || (self.unwritten.is_none() && self.spool.end() - self.spool.acknowledged() < cap)
+        self.ending.is_some()
+            || (self.unwritten.is_none() && self.spool.end() - self.spool.acknowledged() < cap)
     }
 
     /// Looks how full the volume is, once a segment, and once a second while it is nearly full.
@@ -249,7 +228,7 @@ impl Supervisor {
             self.killing = Killing::Begun(Kill::begin(grace, now), Cause::Timeout);
         }
         self.step_kill(now);
-        if !self.ended && self.is_over(now) {
+        if self.ending.is_none() && self.is_over(now) {
             self.end(now)?;
         }
         self.answer_waiting();
@@ -308,17 +287,17 @@ impl Supervisor {
             }
             std::thread::sleep(DISK_RETRY);
         }
-        self.ended = true;
+        self.ending = Some(ending);
         Ok(())
     }
 
     fn answer_waiting(&mut self) {
-        let (ended, end, taken) = (self.ended, self.spool.end(), self.input.taken());
-        self.clients.retain_mut(|client| client.answer_input(taken) && client.answer_wait(ended, end));
+        let (ending, end, taken) = (self.ending.as_ref(), self.spool.end(), self.input.taken());
+        self.clients.retain_mut(|client| client.answer_input(taken) && client.answer_wait(ending, end));
     }
 
-    fn timeout(&self, now: Instant) -> PollTimeout {
-        let mut wait: Option<Duration> = None;
+    fn timeout(&self, now: Instant, longest: Option<Duration>) -> PollTimeout {
+        let mut wait = longest;
         let mut at_most = |duration: Duration| {
             wait = Some(wait.map_or(duration, |wait| wait.min(duration)));
         };
@@ -328,7 +307,7 @@ impl Supervisor {
         if self.unwritten.is_some() || self.room.0 {
             at_most(DISK_RETRY);
         }
-        if let (Some((_, at)), false) = (self.child_end, self.ended) {
+        if let (Some((_, at)), None) = (self.child_end, &self.ending) {
             at_most((at.max(self.held_until) + LINGER).saturating_duration_since(now));
         } else if let (Some(timeout), Killing::No) = (self.spec.timeout_ms, &self.killing) {
             let due = self.started + Duration::from_millis(timeout);
@@ -340,12 +319,12 @@ impl Supervisor {
         })
     }
 
-    fn wait_and_handle(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
+    fn wait_and_handle(&mut self, buffer: &mut Vec<u8>, longest: Option<Duration>) -> io::Result<()> {
         let read = self.may_read();
         let fd = |fd: BorrowedFd<'_>| -> i32 { std::os::fd::AsRawFd::as_raw_fd(&fd) };
         let mut fds = vec![
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.place.listener.as_fd(), PollFlags::POLLIN),
         ];
         let out = self.stdout.as_ref().filter(|_| read).map(AsFd::as_fd);
         let err = self.stderr.as_ref().filter(|_| read).map(AsFd::as_fd);
@@ -355,7 +334,7 @@ impl Supervisor {
         let input_fd = input.map(fd);
         fds.extend(input.map(|fd| PollFd::new(fd, PollFlags::POLLOUT)));
         fds.extend(self.clients.iter().map(|client| PollFd::new(client.socket.as_fd(), PollFlags::POLLIN)));
-        match poll(&mut fds, self.timeout(Instant::now())) {
+        match poll(&mut fds, self.timeout(Instant::now(), longest)) {
             Ok(_) => {}
             Err(nix::errno::Errno::EINTR) => return Ok(()),
             Err(errno) => return Err(errno.into()),
@@ -366,7 +345,7 @@ impl Supervisor {
         let is_ready = |wanted: BorrowedFd<'_>| ready.contains(&fd(wanted));
 
         let signalled = is_ready(self.signals.as_fd());
-        let connecting = is_ready(self.listener.as_fd());
+        let connecting = is_ready(self.place.listener.as_fd());
         let readable: Vec<usize> =
             (0..self.clients.len()).filter(|index| is_ready(self.clients[*index].socket.as_fd())).collect();
         let [out_ready, err_ready] = pipes.map(|pipe| pipe.is_some_and(|fd| ready.contains(&fd)));
@@ -386,7 +365,7 @@ impl Supervisor {
                 self.clients.swap_remove(index);
             }
         }
-        if connecting && let Ok((socket, _)) = self.listener.accept() {
+        if connecting && let Ok((socket, _)) = self.place.listener.accept() {
             socket.set_nonblocking(true)?;
             self.clients.push(Client::new(socket));
         }
@@ -418,7 +397,7 @@ impl Supervisor {
                 Stream::Stderr => self.stderr = None,
             },
             // Printed by background processes after the end was reported.
-            Some(Ok(_)) if self.ended => {}
+            Some(Ok(_)) if self.ending.is_some() => {}
             Some(Ok(_)) => {
                 let time_ns = nanoseconds(self.started.elapsed());
                 if self.spool.append(stream, time_ns, buffer).is_err() {
@@ -446,15 +425,21 @@ impl Supervisor {
                 continue;
             }
             match client.lines.take() {
-                Ok(Some(request)) => self.obey(index, request),
+                Ok(Some(request)) => {
+                    if !self.obey(index, request) {
+                        return false;
+                    }
+                }
                 Ok(None) => return true,
                 Err(_) => return false,
             }
         }
     }
 
-    fn obey(&mut self, index: usize, request: TaskRequest) {
+    /// False when that is nothing to say to a process that has its task.
+    fn obey(&mut self, index: usize, request: TaskRequest) -> bool {
         match request {
+            TaskRequest::Start(_) => return false,
             TaskRequest::Wait { past } => self.clients[index].waits_past = Some(past),
             TaskRequest::Acknowledge { offset } => {
                 self.clients[index].reads = true;
@@ -476,6 +461,7 @@ impl Supervisor {
                 }
             }
         }
+        true
     }
 }
 

@@ -1,0 +1,217 @@
+//! The keeper's workers: how many wait for tasks, which of them are told to make ready and when, and which have to go.
+//! Knows no tasks.
+
+use std::{
+    io::{self, Write as _},
+    os::{
+        fd::{AsFd as _, BorrowedFd},
+        unix::net::UnixStream,
+    },
+    time::{Duration, Instant},
+};
+
+use super::{
+    place,
+    protocol::{Lines, WorkerOrder, WorkerReport, line},
+};
+use crate::{
+    agent::layout::Layout,
+    sys::process::{Forked, fork},
+};
+
+/// How many wait for tasks while commands keep coming: they often come in short bursts.
+const READY: usize = 2;
+/// How long nothing happens before a worker is made ready for a later task: commands that run, here or for others on the
+/// same machine, come first.
+const PREPARE_AFTER: Duration = Duration::from_secs(1);
+/// The same where none is ready: one command after the other leaves no more time, and the end of the last one is told by
+/// then.
+const PREPARE_SOON: Duration = Duration::from_millis(2);
+/// How long workers wait for tasks after the last one: an idle machine is not to be burdened with them.
+const EXPECT_MORE: Duration = Duration::from_mins(1);
+
+/// What a worker does, as far as it has told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// It makes ready for a task.
+    Preparing,
+    /// It waits for a task, or has begun one a moment ago.
+    Ready,
+    /// It runs a task.
+    Busy,
+    /// It waits until it is wanted.
+    Free,
+}
+
+#[derive(Debug)]
+struct Worker {
+    pid: i32,
+    /// A worker without a task ends when this is closed.
+    socket: UnixStream,
+    lines: Lines,
+    standing: Standing,
+}
+
+/// What a worker has told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum News {
+    /// The one with this process id waits for a task.
+    Ready(i32),
+    /// One that was to make ready could not.
+    Failed(String),
+}
+
+/// The workers.
+#[derive(Debug)]
+pub(super) struct Pool {
+    layout: Layout,
+    workers: Vec<Worker>,
+    /// When one of them was last known to have a task.
+    last_task: Option<Instant>,
+    /// False after the machine did not give one, until one is wanted again.
+    can_make: bool,
+}
+
+impl Pool {
+    /// None yet.
+    pub(super) fn new(layout: Layout) -> Self {
+        Self { layout, workers: Vec::new(), last_task: None, can_make: true }
+    }
+
+    /// Whether there are none, whatever they do.
+    pub(super) fn is_empty(&self) -> bool {
+        self.workers.is_empty()
+    }
+
+    fn count(&self, standings: &[Standing]) -> usize {
+        self.workers.iter().filter(|worker| standings.contains(&worker.standing)).count()
+    }
+
+    /// How many wait for tasks, or are about to.
+    fn coming(&self) -> usize {
+        self.count(&[Standing::Preparing, Standing::Ready])
+    }
+
+    /// Workers without a task that are more than are wanted.
+    fn spare(&self) -> usize {
+        let idle = self.coming() + self.count(&[Standing::Free]);
+        idle.saturating_sub(if self.expects_more() { READY } else { 0 })
+    }
+
+    /// Whether a task came so lately that another one is likely.
+    fn expects_more(&self) -> bool {
+        self.last_task.is_some_and(|last| last.elapsed() < EXPECT_MORE)
+    }
+
+    /// After how long a time in which nothing happens [`Self::settle`] is due, while tasks may come.
+    pub(super) fn settles_after(&self) -> Option<Duration> {
+        let is_short = self.can_make && self.expects_more() && self.coming() < READY;
+        if is_short && self.coming() == 0 {
+            Some(PREPARE_SOON)
+        } else if is_short || self.spare() > 0 {
+            Some(PREPARE_AFTER)
+        } else if self.coming() > 0 {
+            Some(EXPECT_MORE)
+        } else {
+            None
+        }
+    }
+
+    /// Lets go of workers that are not wanted, or makes one more ready. In a fresh worker this returns its line to the
+    /// keeper. What the machine does not give is asked for again when one is wanted.
+    pub(super) fn settle(&mut self) -> Option<UnixStream> {
+        let mut spare = self.spare();
+        self.workers.retain(|worker| {
+            let goes = spare > 0 && matches!(worker.standing, Standing::Free | Standing::Ready);
+            spare -= usize::from(goes);
+            !goes
+        });
+        if self.can_make && self.expects_more() && self.coming() < READY {
+            let prepared = self.prepare();
+            self.can_make = prepared.is_ok();
+            return prepared.unwrap_or(None);
+        }
+        None
+    }
+
+    /// Makes one more ready, at once. In a fresh worker this returns its line to the keeper.
+    ///
+    /// # Errors
+    /// When the kernel has no room for another process.
+    pub(super) fn want(&mut self) -> io::Result<Option<UnixStream>> {
+        self.can_make = true;
+        self.last_task = Some(Instant::now());
+        self.prepare()
+    }
+
+    fn prepare(&mut self) -> io::Result<Option<UnixStream>> {
+        if let Some(free) = self.workers.iter_mut().find(|worker| worker.standing == Standing::Free)
+            && (&free.socket).write_all(&line(&WorkerOrder::Prepare)).is_ok()
+        {
+            free.standing = Standing::Preparing;
+            return Ok(None);
+        }
+        let (own, socket) = UnixStream::pair()?;
+        match fork()? {
+            Forked::Parent(pid) => {
+                let (pid, lines, standing) = (pid.as_raw(), Lines::default(), Standing::Preparing);
+                self.workers.push(Worker { pid, socket, lines, standing });
+                Ok(None)
+            }
+            Forked::Child => Ok(Some(own)),
+        }
+    }
+
+    /// Those that wait for tasks.
+    pub(super) fn ready(&self) -> impl Iterator<Item = i32> + '_ {
+        self.workers.iter().filter(|worker| worker.standing == Standing::Ready).map(|worker| worker.pid)
+    }
+
+    /// The lines of all workers, to be waited for.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.workers.iter().map(|worker| worker.socket.as_fd())
+    }
+
+    /// Takes what the workers say whose lines, in the order of [`Self::sockets`], have something to say.
+    pub(super) fn hear(&mut self, lines: &[bool]) -> Vec<News> {
+        let mut news = Vec::new();
+        for (worker, _) in self.workers.iter_mut().zip(lines).filter(|(_, says)| **says) {
+            // One that is gone is reaped, and then forgotten.
+            if !worker.lines.read_from(&worker.socket).unwrap_or(false) {
+                worker.standing = Standing::Busy;
+            }
+            while let Ok(Some(report)) = worker.lines.take() {
+                worker.standing = match report {
+                    WorkerReport::Ready => {
+                        news.push(News::Ready(worker.pid));
+                        Standing::Ready
+                    }
+                    WorkerReport::Failed { reason } => {
+                        self.can_make = false;
+                        news.push(News::Failed(reason));
+                        Standing::Busy
+                    }
+                    WorkerReport::Busy => {
+                        self.last_task = Some(Instant::now());
+                        Standing::Busy
+                    }
+                    WorkerReport::Free => {
+                        self.last_task = Some(Instant::now());
+                        Standing::Free
+                    }
+                };
+            }
+        }
+        news
+    }
+
+    /// Notes that a process has ended, where it is one of them.
+    pub(super) fn ended(&mut self, pid: i32) {
+        let before = self.workers.len();
+        self.workers.retain(|worker| worker.pid != pid);
+        if self.workers.len() < before {
+            // It may have been killed while it waited.
+            let _ = place::remove(&self.layout.spare(pid));
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! A worker: a process that runs one task after the other, each in a directory of its own.
+//!
+//! Forked by the keeper, mostly before there is a task: a fresh process takes longer to start and to touch its memory for
+//! the first time than many commands take to run. With a task it depends on nothing else that runs; without one it ends
+//! with its keeper.
+
+use std::{
+    io::{self, Write as _},
+    os::{fd::AsFd as _, unix::net::UnixStream},
+    time::Duration,
+};
+
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        prctl,
+        signal::{SigSet, Signal},
+        signalfd::{SfdFlags, SignalFd},
+    },
+    unistd::{getpid, setsid},
+};
+
+use super::{
+    command::{Account, rehearse},
+    listener::Client,
+    place::Place,
+    protocol::{Lines, StartTask, TaskRecord, TaskReply, TaskRequest, WorkerOrder, WorkerReport, line},
+    server::boottime_ns,
+    task::{self, Beginning, Tools},
+};
+use crate::{
+    agent::layout::Layout,
+    domain::frame::MAX_PAYLOAD,
+    sys::{clock, process::has_children},
+};
+
+/// A task that runs for so long is told to the keeper, which makes another worker ready in the place of this one.
+pub(super) const LASTING: Duration = Duration::from_secs(1);
+
+/// What a worker has for all of its tasks.
+pub(super) struct Worker<'a> {
+    /// Where the agent's files lie.
+    pub(super) layout: &'a Layout,
+    /// Whose commands it runs.
+    pub(super) account: &'a Account,
+    /// The kernel's boot id.
+    pub(super) boot: &'a str,
+    /// The line to the keeper, which closes it when the worker is not wanted any more.
+    pub(super) keeper: UnixStream,
+}
+
+impl Worker<'_> {
+    /// Works until a task leaves something behind, or the keeper is gone. The caller is a fresh fork and exits when this
+    /// returns.
+    ///
+    /// # Errors
+    /// When the process cannot be set up or an ending cannot be written; a task is lost then.
+    pub(super) fn run(self) -> io::Result<()> {
+        setsid()?;
+        prctl::set_child_subreaper(true)?;
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+        // TERM too: when a service manager ends everything, this process still tells how the command ended.
+        let mut signals = SigSet::empty();
+        for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT] {
+            signals.add(signal);
+        }
+        signals.thread_block()?;
+        let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        let mut orders = Lines::default();
+        let mut buffer = Vec::with_capacity(MAX_PAYLOAD);
+        rehearse(self.account);
+        loop {
+            let place = match Place::make(self.layout.spare(getpid().as_raw())) {
+                Ok(place) => place,
+                Err(error) => {
+                    self.report(&WorkerReport::Failed { reason: error.to_string() });
+                    return Ok(());
+                }
+            };
+            self.report(&WorkerReport::Ready);
+            let Some((start, client)) = self.wait_for_start(&place)? else {
+                place.remove();
+                return Ok(());
+            };
+            let Some(beginning) = self.begin(place, start, client)? else { continue };
+            let tools = Tools { account: self.account, signals: &signals, buffer: &mut buffer };
+            task::run(beginning, tools, || self.report(&WorkerReport::Busy))?;
+            if has_children() {
+                // What runs on below this process is no other task's.
+                return Ok(());
+            }
+            self.report(&WorkerReport::Free);
+            if !self.wait_for_order(&mut orders)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A keeper that is gone needs to know nothing.
+    fn report(&self, report: &WorkerReport) {
+        let _ = (&self.keeper).write_all(&line(report));
+    }
+
+    /// Makes the task known by giving its name to the directory; `None`, said to the client, where nothing came of it.
+    fn begin(&self, mut place: Place, start: StartTask, client: Client) -> io::Result<Option<Beginning>> {
+        let StartTask { id, spec, agent } = start;
+        let layout = self.layout.task(id);
+        let record = TaskRecord {
+            id,
+            spec,
+            agent,
+            boot: self.boot.to_owned(),
+            started_unix_ms: clock::unix_ms(),
+            started_boottime_ns: boottime_ns()?,
+        };
+        let reply = match place.become_task(&layout, &line(&record)) {
+            Ok(true) => return Ok(Some(Beginning { record, layout, place, client })),
+            Ok(false) => TaskReply::Known,
+            Err(error) => TaskReply::Failed { reason: error.to_string() },
+        };
+        place.remove();
+        client.answer(&reply);
+        Ok(None)
+    }
+
+    /// The next task, and who gives it; `None` when the keeper is gone, or wants this worker no more.
+    fn wait_for_start(&self, place: &Place) -> io::Result<Option<(StartTask, Client)>> {
+        let mut clients: Vec<Client> = Vec::new();
+        loop {
+            let mut fds = vec![
+                PollFd::new(self.keeper.as_fd(), PollFlags::POLLIN),
+                PollFd::new(place.listener.as_fd(), PollFlags::POLLIN),
+            ];
+            fds.extend(clients.iter().map(|client| PollFd::new(client.socket.as_fd(), PollFlags::POLLIN)));
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) => {}
+                Err(nix::errno::Errno::EINTR) => continue,
+                Err(errno) => return Err(errno.into()),
+            }
+            let ready: Vec<bool> = fds.iter().map(|entry| entry.any() == Some(true)).collect();
+            for index in (0..clients.len()).rev().filter(|index| ready[index + 2]) {
+                match start_of(&mut clients[index]) {
+                    Ok(Some(start)) => return Ok(Some((start, clients.swap_remove(index)))),
+                    Ok(None) => {}
+                    Err(_) => drop(clients.swap_remove(index)),
+                }
+            }
+            if ready[1]
+                && let Ok((socket, _)) = place.listener.accept()
+            {
+                socket.set_nonblocking(true)?;
+                clients.push(Client::new(socket));
+            }
+            // A worker that waits is given no orders, so that this is the line's end.
+            if ready[0] {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Waits until the keeper wants another task to be run. False when it does not, or is gone.
+    fn wait_for_order(&self, orders: &mut Lines) -> io::Result<bool> {
+        loop {
+            if let Some(WorkerOrder::Prepare) = orders.take()? {
+                return Ok(true);
+            }
+            if !orders.read_from(&self.keeper)? {
+                return Ok(false);
+            }
+        }
+    }
+}
+
+/// The task that a client gives, once its line is whole; an error when it is gone or talks of something else.
+fn start_of(client: &mut Client) -> io::Result<Option<StartTask>> {
+    if !client.lines.read_from(&client.socket)? {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    match client.lines.take()? {
+        Some(TaskRequest::Start(start)) => Ok(Some(*start)),
+        Some(_) => Err(io::ErrorKind::InvalidData.into()),
+        None => Ok(None),
+    }
+}
