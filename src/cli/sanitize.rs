@@ -4,6 +4,8 @@
 
 use vte::{Params, Parser, Perform};
 
+use crate::domain::text::is_harmful;
+
 /// A stateful filter for one stream; sequences may be cut anywhere between two calls.
 #[derive(Default)]
 pub struct Sanitizer {
@@ -24,8 +26,8 @@ struct Output<'a> {
 
 impl Perform for Output<'_> {
     fn print(&mut self, c: char) {
-        // C1 controls in UTF-8 are controls to some terminals.
-        if !c.is_control() {
+        // C1 controls in UTF-8 are controls to some terminals, and marks of direction turn around what follows.
+        if !is_harmful(c) {
             self.clean.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
         }
     }
@@ -81,6 +83,7 @@ mod tests {
             ("\x1b[6nx", "x"),
             ("a\x08\x07b", "ab"),
             ("\u{9b}2Jx", "2Jx"),
+            ("a\u{202e}b", "ab"),
         ] {
             let cleaned = Sanitizer::default().clean(dirty.as_bytes());
             assert_eq!(String::from_utf8_lossy(&cleaned), clean, "{dirty:?}");

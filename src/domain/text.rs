@@ -2,6 +2,13 @@
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
+/// Whether a character would change the order or the look of what stands around it: controls, and marks of direction.
+#[must_use]
+pub fn is_harmful(sign: char) -> bool {
+    sign.is_control()
+        || matches!(sign, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// A text without anything but printable characters: for names and reasons from elsewhere.
 #[must_use]
 pub fn plain(text: &str) -> String {

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::{agent::LinkPreference, name::AgentName},
-    trust::{identity::Identity, tls},
+    trust::{fingerprint::Fingerprint, identity::Identity, tls},
     wire::{
         channel::Channel,
         connect::{DialError, dial},
@@ -88,6 +88,8 @@ pub struct LinkNews {
 pub struct DirectTarget {
     /// Whose certificate has to answer.
     pub name: AgentName,
+    /// The key that it must have: certificates do not end, and an earlier key of that name may be somebody else's.
+    pub key: Fingerprint,
     /// The cluster that it must be of.
     pub cluster: String,
     /// Host name or address.
@@ -105,6 +107,14 @@ impl DirectTarget {
         let dialled = dial(&self.host, self.port, Arc::clone(&self.config), server).await?;
         let wanted = (self.cluster.clone(), Identity::Agent(self.name.clone()));
         let found = dialled.peer();
+        let has_key = dialled.key() == Some(self.key);
+        if found.as_ref() == Ok(&wanted) && !has_key {
+            return Err(DialError::WrongPeer {
+                address: dialled.address,
+                found: format!("an earlier key of {}", self.name),
+                wanted: wanted.1.to_string(),
+            });
+        }
         if found.as_ref() != Ok(&wanted) {
             return Err(DialError::WrongPeer {
                 address: dialled.address,

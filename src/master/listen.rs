@@ -95,11 +95,7 @@ impl Port {
             if accepted.alpn == ALPN_TUNNEL {
                 return;
             }
-            // A stranger for whom there is no room is dropped and asks again.
-            let Ok(_place) = strangers.try_acquire() else { return };
-            let call = self.serve_calls(accepted, Caller::Stranger);
-            let _ = tokio::time::timeout(STRANGER_TIME, call).await;
-            return;
+            return self.serve_nobody(accepted, Caller::Stranger, &strangers).await;
         };
         let identity = Identity::of(certificate).ok().filter(|(cluster, _)| **cluster == *self.cluster);
         let key = key_fingerprint(certificate);
@@ -110,22 +106,25 @@ impl Port {
             (Some((_, Identity::Operator(name))), Some(key), false) => {
                 let address = accepted.address.to_string().into();
                 let visit = Visit { shown: name.to_string(), who: Who::Key(name, key), address, uid: None };
-                let strangers = Some(strangers);
-                serve_operator(&self.master, self.routes, accepted.stream, visit, strangers).await;
+                serve_operator(&self.master, self.routes, accepted.stream, visit, &strangers).await;
             }
+            // Its certificate says who it is, and nobody has asked the registry whether it still is that.
             (Some((_, identity)), _, false) => {
-                self.serve_calls(accepted, Caller::Peer(identity)).await;
+                self.serve_nobody(accepted, Caller::Peer(identity), &strangers).await;
             }
             _ => {}
         }
     }
 
-    async fn serve_calls(&self, accepted: Accepted, caller: Caller) {
+    /// Serves somebody who is nobody here, in a stranger's place and time. Whoever finds no room is dropped, and asks again.
+    async fn serve_nobody(&self, accepted: Accepted, caller: Caller, strangers: &Semaphore) {
+        let Ok(_place) = strangers.try_acquire() else { return };
         let address = accepted.address.to_string().into();
         let connected = Connected { caller, address, uid: None };
         let stop = self.master.shutdown.stop.clone();
         // How a caller's connection ends is the caller's business.
-        let _ = serve::serve(accepted.stream, self.routes.clone(), connected, stop).await;
+        let call = serve::serve(accepted.stream, self.routes.clone(), connected, stop);
+        let _ = tokio::time::timeout(STRANGER_TIME, call).await;
     }
 }
 
@@ -153,13 +152,8 @@ impl Visit {
 
 /// Serves an operator for as long as it has the rights that it came with. Whom nobody knows is told so, in the time and
 /// the places of strangers.
-async fn serve_operator<S>(
-    master: &Master,
-    routes: Routes,
-    stream: S,
-    visit: Visit,
-    strangers: Option<Arc<Semaphore>>,
-) where
+async fn serve_operator<S>(master: &Master, routes: Routes, stream: S, visit: Visit, strangers: &Semaphore)
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     // Held before the first question, so that no change falls between the two.
@@ -167,7 +161,7 @@ async fn serve_operator<S>(
     let caller = visit.caller(master).await;
     let connected = Connected { caller: caller.clone(), address: Arc::clone(&visit.address), uid: visit.uid };
     let serving = serve::serve(stream, routes, connected, master.shutdown.stop.clone());
-    if let (Caller::Unknown(_), Some(strangers)) = (&caller, strangers) {
+    if let Caller::Unknown(_) = &caller {
         let Ok(_place) = strangers.try_acquire() else { return };
         let _ = tokio::time::timeout(STRANGER_TIME, serving).await;
         return;
@@ -196,6 +190,7 @@ pub async fn accept_local(master: Master, routes: Routes, listener: UnixListener
         Err(error) => return tracing::error!(%error, "cannot listen on the socket"),
     };
     let names = Arc::<UserNames>::default();
+    let strangers = Arc::new(Semaphore::new(STRANGERS));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -207,11 +202,11 @@ pub async fn accept_local(master: Master, routes: Routes, listener: UnixListener
         };
         let Ok(peer) = stream.peer_cred() else { continue };
         let (master, routes, shutdown) = (master.clone(), routes.clone(), shutdown.clone());
-        let names = Arc::clone(&names);
+        let (names, strangers) = (Arc::clone(&names), Arc::clone(&strangers));
         let tracker = shutdown.tracker.clone();
         tracker.spawn(async move {
             tokio::select! {
-                () = serve_local(&master, routes, stream, peer, &names) => {}
+                () = serve_local(&master, routes, stream, peer, &names, &strangers) => {}
                 () = shutdown.now.cancelled() => {}
             }
         });
@@ -219,7 +214,14 @@ pub async fn accept_local(master: Master, routes: Routes, listener: UnixListener
 }
 
 /// The master's own user and root are admins; of everybody else on the machine the list of operators decides.
-async fn serve_local(master: &Master, routes: Routes, stream: UnixStream, peer: UCred, names: &UserNames) {
+async fn serve_local(
+    master: &Master,
+    routes: Routes,
+    stream: UnixStream,
+    peer: UCred,
+    names: &UserNames,
+    strangers: &Semaphore,
+) {
     let (uid, address): (u32, Arc<str>) = (peer.uid(), "local".into());
     if uid == 0 || uid == nix::unistd::geteuid().as_raw() {
         let caller =
@@ -231,7 +233,7 @@ async fn serve_local(master: &Master, routes: Routes, stream: UnixStream, peer: 
     let user = names.of(uid);
     let shown = format!("the user {user}");
     let visit = Visit { who: Who::UnixUser(user), shown, address, uid: Some(uid) };
-    serve_operator(master, routes, stream, visit, None).await;
+    serve_operator(master, routes, stream, visit, strangers).await;
 }
 
 /// Whom the audit table names: the login user behind sudo where the kernel knows one, else the user.

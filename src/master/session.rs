@@ -29,7 +29,10 @@ use crate::{
         ids::Incarnation,
         name::AgentName,
     },
-    sys::{shutdown::Shutdown, socket::shown_address},
+    sys::{
+        shutdown::Shutdown,
+        socket::{parse_address, shown_address},
+    },
     trust::fingerprint::Fingerprint,
     wire::{
         PROTOCOL, SOFTWARE_VERSION,
@@ -158,7 +161,7 @@ impl Sessions {
                 let _ = requests.send(request(ask)).await;
                 let (news, told) = mpsc::channel(4);
                 let _ends_direct = close.clone().drop_guard();
-                self.find_link(&links, &name, direct, preference, news, &close).await;
+                self.find_link(&links, (&name, key), direct, preference, news, &close).await;
                 let pump = Pump {
                     handle: self.handle.clone(),
                     id,
@@ -192,7 +195,7 @@ impl Sessions {
     async fn find_link(
         &self,
         links: &Arc<Links>,
-        name: &AgentName,
+        (name, key): (&AgentName, Fingerprint),
         direct: Option<(String, u16)>,
         preference: LinkPreference,
         news: mpsc::Sender<LinkNews>,
@@ -211,6 +214,7 @@ impl Sessions {
         };
         let target = DirectTarget {
             name: name.clone(),
+            key,
             cluster: self.cluster.to_string(),
             host,
             port,
@@ -246,9 +250,11 @@ fn direct_address(
     }
     let direct = hello.direct.as_ref()?;
     let port = u16::try_from(direct.port).ok().filter(|port| *port > 0)?;
-    let host =
-        if direct.host.is_empty() { seen.ip().to_canonical().to_string() } else { direct.host.clone() };
-    Some((host, port))
+    if direct.host.is_empty() {
+        return Some((seen.ip().to_canonical().to_string(), port));
+    }
+    // An agent may say anything; what is no address is not dialled, and not shown either.
+    parse_address(&shown_address(&direct.host, port), None).ok()
 }
 
 fn newcomer(

@@ -123,6 +123,19 @@ pub fn make_private(path: &Path) -> Result<(), UnusableDirectory> {
     usable().map_err(|source| UnusableDirectory { path: path.display().to_string(), source })
 }
 
+/// Makes a file that only its owner may read or write, where there is none; takes it from others where they may.
+///
+/// # Errors
+/// When it cannot be made, or is somebody else's.
+pub fn make_owners(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let file = fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+    if file.metadata()?.permissions().mode() & 0o077 != 0 {
+        file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    }
+    Ok(())
+}
+
 /// Writes a small file so that a reader sees the old content or the new one, and no one else can read it.
 ///
 /// With `durable` it is on the disk when this returns.
@@ -167,6 +180,21 @@ mod tests {
         assert_eq!(dirs.data, Path::new("/x/y"));
         assert_eq!(dirs.run, Path::new("/x/y"));
         assert_eq!(dirs.log, Path::new("/x/y/log"));
+    }
+
+    #[test]
+    fn a_file_of_the_owners_alone_becomes_so_and_keeps_what_it_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs::write(&path, "kept").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        make_owners(&path).unwrap();
+        make_owners(&dir.path().join("new")).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"kept");
+        for name in ["file", "new"] {
+            let mode = fs::metadata(dir.path().join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
     }
 
     #[test]

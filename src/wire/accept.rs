@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -12,15 +12,22 @@ use tokio::{io::BufReader, net::TcpStream, sync::Semaphore, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::connect::{DEADLINE, buffered};
+use crate::sys::socket::source_of;
 
 /// Handshakes at once.
 const HANDSHAKES: usize = 64;
-/// How long a connection may say nothing before its first byte.
+/// Those of one source: it must not take all turns, however slowly it shakes hands.
+const HANDSHAKES_OF_ONE: usize = 32;
+/// How long a connection may take to say hello.
 const SILENCE: Duration = Duration::from_secs(5);
-/// Silent connections at once of one source address.
+/// How often it is looked for the rest of a hello that came in pieces.
+const PIECES: Duration = Duration::from_millis(20);
+/// Connections at once of one source that have not said hello.
 const SILENT_OF_ONE: usize = 64;
-/// Silent connections at once in all.
+/// The same in all.
 const SILENT_OF_ALL: usize = 2_048;
+/// Connections at once of one source that wait for their turn, or have it.
+const WAITING_OF_ONE: usize = 4_096;
 
 /// A connection whose handshake is done.
 #[derive(Debug)]
@@ -39,33 +46,71 @@ pub struct Accepted {
 #[derive(Debug)]
 pub struct Door {
     handshakes: Semaphore,
-    silent: Mutex<HashMap<IpAddr, usize>>,
+    sources: Mutex<HashMap<IpAddr, Source>>,
 }
 
 impl Default for Door {
     fn default() -> Self {
-        Self { handshakes: Semaphore::new(HANDSHAKES), silent: Mutex::default() }
+        Self { handshakes: Semaphore::new(HANDSHAKES), sources: Mutex::default() }
     }
 }
 
-/// A place among the silent ones, given back when it is dropped.
-struct SilentPlace<'a> {
+/// What is under way of one source.
+#[derive(Debug)]
+struct Source {
+    silent: usize,
+    waiting: usize,
+    turns: Arc<Semaphore>,
+}
+
+impl Default for Source {
+    fn default() -> Self {
+        Self { silent: 0, waiting: 0, turns: Arc::new(Semaphore::new(HANDSHAKES_OF_ONE)) }
+    }
+}
+
+/// A connection's place at the door, given back when it is dropped.
+struct Place<'a> {
     door: &'a Door,
     source: IpAddr,
+    is_silent: bool,
+    /// The turns of its source.
+    turns: Arc<Semaphore>,
+}
+
+impl Place<'_> {
+    /// It has said hello. None when too many of its source have.
+    fn wait(mut self) -> Option<Self> {
+        let mut sources = self.door.sources();
+        let source = sources.get_mut(&self.source)?;
+        if source.waiting >= WAITING_OF_ONE {
+            return None;
+        }
+        source.silent -= 1;
+        source.waiting += 1;
+        drop(sources);
+        self.is_silent = false;
+        Some(self)
+    }
 }
 
 impl Door {
-    fn place(&self, source: IpAddr) -> Option<SilentPlace<'_>> {
-        let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
-        if silent.values().sum::<usize>() >= SILENT_OF_ALL {
+    fn sources(&self) -> MutexGuard<'_, HashMap<IpAddr, Source>> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn place(&self, address: IpAddr) -> Option<Place<'_>> {
+        let mut sources = self.sources();
+        if sources.values().map(|source| source.silent).sum::<usize>() >= SILENT_OF_ALL {
             return None;
         }
-        let count = silent.entry(source).or_default();
-        if *count >= SILENT_OF_ONE {
+        let key = source_of(address);
+        let source = sources.entry(key).or_default();
+        if source.silent >= SILENT_OF_ONE {
             return None;
         }
-        *count += 1;
-        Some(SilentPlace { door: self, source })
+        source.silent += 1;
+        Some(Place { door: self, source: key, is_silent: true, turns: Arc::clone(&source.turns) })
     }
 
     /// Lets a connection in, or drops it: when it says nothing, no TLS, or shows a certificate of another CA.
@@ -76,24 +121,24 @@ impl Door {
         tls: TlsAcceptor,
     ) -> Option<Accepted> {
         stream.set_nodelay(true).ok()?;
-        {
-            let _place = self.place(address.ip().to_canonical())?;
-            let first = timeout(SILENCE, stream.peek(&mut [0])).await.ok()?.ok()?;
-            if first == 0 {
-                return None;
-            }
-        }
-        let stream = {
+        let place = self.place(address.ip())?;
+        timeout(SILENCE, hello(&stream)).await.ok()??;
+        let place = place.wait()?;
+        let shaking = async {
+            let _own_turn = place.turns.acquire().await.ok()?;
             let _turn = self.handshakes.acquire().await.ok()?;
             match timeout(DEADLINE, tls.accept(buffered(stream))).await {
-                Ok(Ok(stream)) => stream,
+                Ok(Ok(stream)) => Some(stream),
                 Ok(Err(error)) => {
                     tracing::debug!(%address, %error, "no TLS handshake");
-                    return None;
+                    None
                 }
-                Err(_) => return None,
+                Err(_) => None,
             }
         };
+        // Whoever dials does not wait for longer either.
+        let stream = timeout(DEADLINE, shaking).await.ok()??;
+        drop(place);
         let session = stream.get_ref().1;
         let chain = session.peer_certificates().unwrap_or_default();
         let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
@@ -102,15 +147,41 @@ impl Door {
     }
 }
 
-impl Drop for SilentPlace<'_> {
+impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let mut silent = self.door.silent.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = silent.get_mut(&self.source) {
-            *count -= 1;
-            if *count == 0 {
-                silent.remove(&self.source);
+        let mut sources = self.door.sources();
+        if let Some(source) = sources.get_mut(&self.source) {
+            *if self.is_silent { &mut source.silent } else { &mut source.waiting } -= 1;
+            if source.silent == 0 && source.waiting == 0 {
+                sources.remove(&self.source);
             }
         }
+    }
+}
+
+/// Waits until a connection has said a whole hello: a TLS record of a handshake. None when it says something else.
+async fn hello(stream: &TcpStream) -> Option<()> {
+    /// Content type, version, and length of a record (RFC 8446, section 5.1).
+    const HEAD: usize = 5;
+    const HANDSHAKE: u8 = 22;
+    const LONGEST: usize = 16 * 1024;
+    let mut record = vec![0; HEAD + LONGEST];
+    loop {
+        let count = stream.peek(&mut record).await.ok()?;
+        if count == 0 || record[0] != HANDSHAKE {
+            return None;
+        }
+        if count >= HEAD {
+            let length = usize::from(u16::from_be_bytes([record[3], record[4]]));
+            if length > LONGEST {
+                return None;
+            }
+            if count >= HEAD + length {
+                return Some(());
+            }
+        }
+        // What is there already would be told of again at once.
+        tokio::time::sleep(PIECES).await;
     }
 }
 
@@ -125,7 +196,9 @@ mod tests {
         assert!(door.place([10, 0, 0, 1].into()).is_none());
         assert!(door.place([10, 0, 0, 2].into()).is_some());
         drop(places);
-        assert!(door.place([10, 0, 0, 1].into()).is_some());
-        assert!(door.silent.lock().unwrap().is_empty());
+        let waiting = door.place([10, 0, 0, 1].into()).unwrap().wait().unwrap();
+        let others: Vec<_> = (0..SILENT_OF_ONE).map(|_| door.place([10, 0, 0, 1].into()).unwrap()).collect();
+        drop((waiting, others));
+        assert!(door.sources().is_empty());
     }
 }

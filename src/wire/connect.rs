@@ -11,7 +11,11 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
     sys::socket::shown_address,
-    trust::identity::{Identity, InvalidIdentity},
+    trust::{
+        fingerprint::Fingerprint,
+        identity::{Identity, InvalidIdentity},
+        key::key_fingerprint,
+    },
 };
 
 /// Deadline of connecting and of shaking hands, each.
@@ -91,6 +95,12 @@ impl Dialled {
             Some(certificate) => Identity::of(certificate),
             None => Identity::parse(""),
         }
+    }
+
+    /// The key of the peer's certificate.
+    #[must_use]
+    pub fn key(&self) -> Option<Fingerprint> {
+        self.chain.first().and_then(key_fingerprint)
     }
 }
 

@@ -29,6 +29,9 @@ pub struct Connected {
     pub uid: Option<u32>,
 }
 
+/// Bytes that a stranger may have under way: HTTP/2's own default.
+const STRANGERS_WINDOW: u32 = 64 * 1024;
+
 #[derive(Clone)]
 struct Guarded {
     connected: Connected,
@@ -68,14 +71,15 @@ pub async fn serve<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let streams = match connected.caller {
-        Caller::Stranger | Caller::Unknown(_) => MAX_STRANGER_STREAMS,
-        Caller::Peer(_) | Caller::Operator { .. } => MAX_STREAMS,
+    // Who may say little is given room for little.
+    let (streams, stream_window, window) = match connected.caller {
+        Caller::Stranger | Caller::Unknown(_) => (MAX_STRANGER_STREAMS, STRANGERS_WINDOW, STRANGERS_WINDOW),
+        Caller::Peer(_) | Caller::Operator { .. } => (MAX_STREAMS, STREAM_WINDOW, CONNECTION_WINDOW),
     };
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_stream_window_size(stream_window)
+        .initial_connection_window_size(window)
         .max_concurrent_streams(streams)
         .max_header_list_size(16 * 1024)
         .serve_connection(TokioIo::new(io), Guarded { connected, routes });

@@ -23,7 +23,7 @@ use crate::{
         output::{Paint, Tone, say, say_json},
         units,
     },
-    domain::agent::AgentState,
+    domain::{agent::AgentState, text::plain},
     sys::{
         file::volume_used_percent,
         lock,
@@ -129,9 +129,10 @@ fn print(findings: &Findings, output: Format) {
             Grade::Note => ("!", Tone::Waiting),
             Grade::Bad => ("✗", Tone::Bad),
         };
-        say(&format!("{} {}\n", paint.paint(tone, glyph), finding.what));
+        // Agents have a say in some of these, and may say anything.
+        say(&format!("{} {}\n", paint.paint(tone, glyph), plain(&finding.what)));
         if !finding.mend.is_empty() {
-            say(&format!("    {}\n", finding.mend));
+            say(&format!("    {}\n", plain(&finding.mend)));
         }
     }
 }

@@ -33,7 +33,12 @@ impl Core {
     pub(super) fn identify(&self, who: &Who) -> Option<(String, Role)> {
         let known = match who {
             Who::Key(name, key) => self.operators.get(name).filter(|operator| operator.keys.contains(key)),
-            Who::UnixUser(user) => self.operators.values().find(|operator| operator.unix_user == *user),
+            Who::UnixUser(user) => {
+                // A revoked one may have had the same user.
+                let is_known =
+                    |operator: &&StoredOperator| operator.unix_user == *user && !operator.is_revoked;
+                self.operators.values().find(is_known)
+            }
         };
         let known = known.filter(|operator| !operator.is_revoked)?;
         Some((known.name.to_string(), known.role))

@@ -6,6 +6,7 @@ use super::{Master, connected};
 use crate::{
     domain::name::AgentName,
     master::core::messages::{EnrollAsked, Input, Reply},
+    sys::socket::source_of,
     trust::{identity::Identity, key::CheckedRequest, token::hash_secret},
     wire::{
         InvalidMessage, PROTOCOL, SOFTWARE_VERSION,
@@ -56,7 +57,11 @@ impl Master {
         let asked = EnrollAsked {
             name: name.clone(),
             fingerprint,
-            source: connected.address.parse::<std::net::SocketAddr>().ok().map(|source| source.ip()),
+            source: connected
+                .address
+                .parse::<std::net::SocketAddr>()
+                .ok()
+                .map(|source| source_of(source.ip())),
             trusted_locally: connected.uid.is_some_and(|uid| uid == own_uid || uid == 0),
             token: (!request.token.is_empty()).then(|| hash_secret(&request.token)),
             version: request.software_version.chars().take(LONGEST_VERSION).collect(),

@@ -34,6 +34,9 @@ use crate::{
     },
 };
 
+/// Bytes of the longest message that strangers are heard with: a certificate request and a name, with room.
+const STRANGERS_MESSAGE: usize = 16 * 1024;
+
 /// What the services work with.
 #[derive(Clone)]
 pub struct Master {
@@ -68,7 +71,9 @@ pub struct Master {
 pub async fn routes(master: &Master, local: bool) -> Result<Routes, tonic_reflection::server::Error> {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<ControlServiceServer<Master>>().await;
-    let mut routes = Routes::new(EnrollmentServiceServer::new(master.clone()))
+    let enrollment =
+        EnrollmentServiceServer::new(master.clone()).max_decoding_message_size(STRANGERS_MESSAGE);
+    let mut routes = Routes::new(enrollment)
         .add_service(ControlServiceServer::new(master.clone()).max_decoding_message_size(4 * 1024 * 1024))
         .add_service(health_service);
     if local {

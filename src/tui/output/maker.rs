@@ -8,7 +8,7 @@ use unicode_width::UnicodeWidthChar as _;
 use vte::{Params, Parser, Perform};
 
 use super::line::{Line, Source};
-use crate::domain::frame::Stream;
+use crate::domain::{frame::Stream, text::is_harmful};
 
 /// A line that is longer is shown in pieces of so many characters.
 const LONGEST: usize = 4 * 1024;
@@ -57,12 +57,6 @@ impl Pen {
             self.put(' ');
         }
     }
-}
-
-/// What would change the order or the look of what stands around it.
-fn is_harmful(sign: char) -> bool {
-    sign.is_control()
-        || matches!(sign, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 impl Perform for Pen {
