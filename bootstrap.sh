@@ -8,6 +8,8 @@
 {
 set -euo pipefail
 
+# Empty when it is read from a pipe; inside a function it would not be.
+script=${BASH_SOURCE[0]:-}
 RELEASES=${SLOTH_RUNNER_RELEASES:-https://github.com/chalkan3-sloth/sloth-runner/releases}
 
 usage() {
@@ -152,15 +154,16 @@ privileges() {
 
 root() { "${as_root[@]+"${as_root[@]}"}" "$@"; }
 
+# A program that will be root comes over https alone, redirections included, but for one from this very machine.
 download() {
+  local protocols=https
+  case $1 in
+    http://127.0.0.1[:/]* | http://localhost[:/]* | 'http://[::1]'[:/]*) protocols=https,http ;;
+    http://*) die "$1 could be changed by anybody on the way; give an https address, or a file" ;;
+  esac
   say "downloading $1"
-  if have curl; then
-    curl -fsSL --retry 2 --connect-timeout 20 -o "$2" -- "$1"
-  elif have wget; then
-    wget -q -T 20 -O "$2" -- "$1"
-  else
-    die "neither curl nor wget is there to download $1"
-  fi
+  have curl || die "curl is not there to download $1; --from FILE installs a program that is here"
+  curl -fsSL --proto "=$protocols" --proto-redir "=$protocols" --retry 2 --connect-timeout 20 -o "$2" -- "$1"
 }
 
 # An archive and its checksum; nothing is unpacked that does not match.
@@ -171,7 +174,7 @@ fetch_archive() {
   wanted=$(awk '{ print $1; exit }' "$archive.sha256")
   found=$(sha256sum "$archive" | awk '{ print $1 }')
   [[ $wanted =~ ^[0-9a-f]{64}$ ]] || die "$url.sha256 holds no checksum; nothing was installed"
-  [ "$wanted" = "$found" ] || die "$url is not what its checksum says ($found, not $wanted): broken or forged; nothing was installed"
+  [ "$wanted" = "$found" ] || die "$url is not what its checksum says ($found, not $wanted): broken; nothing was installed"
   unpack "$archive"
 }
 
@@ -185,7 +188,7 @@ unpack() {
 }
 
 clone() {
-  local here=${BASH_SOURCE[0]:-}
+  local here=$script
   [ -n "$here" ] && [ -f "$here" ] || return 1
   here=$(cd "$(dirname "$here")" && pwd)
   grep -qs '^name = "sloth-runner"' "$here/Cargo.toml" || return 1
