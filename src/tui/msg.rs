@@ -120,6 +120,8 @@ pub enum Msg {
     Copied(String, String),
     /// Something was done.
     Done(String),
+    /// The master knows no run of this number.
+    NoRun(u64),
     /// Something could not be done.
     Failed(String),
     /// A join line for another machine.

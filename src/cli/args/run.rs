@@ -180,7 +180,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "SIZE")]
     pub output_cap: Option<Size>,
     /// Write what each task prints into DIRECTORY/NAME.log, and the names of those that did not exit 0 into failed
-    #[arg(long, value_name = "DIRECTORY")]
+    #[arg(long, value_name = "DIRECTORY", conflicts_with_all = ["detach", "group", "diff"])]
     pub outdir: Option<PathBuf>,
     /// Add a variable to the command's environment; may be given several times
     #[arg(short, long = "env", value_name = "NAME=VALUE")]

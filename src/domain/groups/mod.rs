@@ -27,7 +27,7 @@ const LINES_OF_ONE: (usize, usize) = (256, 50_000);
 /// A line without an end is compared in pieces of this many bytes.
 const PIECE: usize = 64 * 1024;
 /// Bytes of a task's first line that are kept for showing.
-const PREVIEW: usize = 240;
+pub const PREVIEW: usize = 240;
 
 /// One stream of one task.
 #[derive(Debug)]

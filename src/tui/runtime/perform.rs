@@ -149,7 +149,7 @@ async fn once(client: &ControlClient, cmd: Cmd) -> Option<Msg> {
             Ok(Some(run)) => {
                 Some(Msg::Runs { begins: false, runs: vec![run], deleted: Vec::new(), is_complete: false })
             }
-            Ok(None) => Some(Msg::Failed(format!("there is no run {number}"))),
+            Ok(None) => Some(Msg::NoRun(number)),
             Err(error) => failed("cannot open it", error),
         },
         Cmd::Recent(name) => {

@@ -317,6 +317,46 @@ fn what_failed_is_loaded_into_the_line_and_the_old_line_comes_back() {
 }
 
 #[test]
+fn masks_are_asked_for_anew_also_when_the_run_is_over() {
+    let mut world = sketch((120, 40));
+    let open = world.model.open.as_mut().unwrap();
+    (open.is_over, open.run.ended_ms) = (true, Some(1));
+    world.ordered();
+    world.press("2 m");
+    let watched = world.ordered().into_iter().any(|cmd| matches!(cmd, Cmd::Watch(..)));
+    assert!(watched, "{}", world.screen());
+}
+
+#[test]
+fn a_run_none_of_whose_agents_is_here_is_not_loaded_for_another_one() {
+    let mut world = sketch((120, 40));
+    world.press("1 a");
+    let picked = world.model.whom().agents.len();
+    let open = world.model.open.as_mut().unwrap();
+    for task in &mut open.run.tasks {
+        task.agent = format!("gone-{}", task.index).parse().unwrap();
+    }
+    world.press("2 r");
+    assert!(world.says("none of its agents is here"), "{}", world.screen());
+    assert_eq!(world.model.whom().agents.len(), picked, "the picks stay");
+    assert_eq!(world.model.command.value(), "");
+}
+
+#[test]
+fn a_run_that_was_wanted_and_comes_late_takes_the_keys_from_nobody() {
+    let mut world = World::with_agents((120, 40), 2);
+    world.model.wanted_run = Some(7);
+    world.press("i");
+    world.write("reb");
+    let runs = vec![run(7, 2, "true")];
+    world.put(Msg::Runs { begins: false, runs, deleted: Vec::new(), is_complete: false });
+    assert_eq!((world.model.focus, world.model.command.value().as_str()), (Focus::Command, "reb"));
+    world.model.wanted_run = Some(9);
+    world.put(Msg::NoRun(9));
+    assert_eq!(world.model.wanted_run, None);
+}
+
+#[test]
 fn draining_is_in_the_palette_asks_for_a_reason_and_for_more_when_there_are_many() {
     let drained = |world: &mut World| {
         world.ordered().into_iter().find_map(|cmd| match cmd {

@@ -12,7 +12,9 @@ use super::{
     },
     editing, loading, moving, picking, prompts, questions, starting,
 };
-use crate::domain::{groups::mask::Masks, name::AgentName, plan::GateState, text::plural};
+use crate::domain::{
+    groups::mask::Masks, name::AgentName, plan::GateState, target::fold::fold, text::plural,
+};
 
 /// Does it. Whether it may be done was asked before.
 pub(super) fn perform(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
@@ -146,7 +148,7 @@ pub(super) fn perform(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
         A::AddAgent => cmds.push(Cmd::MakeJoinLine),
         A::Label => prompts::open(model, PromptKind::Label),
         A::DrainAgents => prompts::open(model, PromptKind::DrainReason),
-        A::ResumeAgents => cmds.push(Cmd::DrainAgents(model.whom().target, None)),
+        A::ResumeAgents => cmds.push(Cmd::DrainAgents(shown(model), None)),
         A::StopAgents => ask_about_agents(model, true),
         A::DeleteAgents => ask_about_agents(model, false),
         A::ShowLog => {
@@ -236,7 +238,8 @@ fn next_masks(model: &mut Model) {
     } else {
         "compared whole".to_owned()
     };
-    // Watched anew, with the new masks.
+    // Watched anew, with the new masks, also where all is over.
+    open.is_over = false;
     model.watching = None;
     model.say(text);
 }
@@ -398,16 +401,22 @@ fn ask_about_key(model: &mut Model, approves: bool) {
     questions::ask(model, text, name.to_string(), asked);
 }
 
+/// The agents that are shown as meant, by name: an expression may mean others by now.
+pub(super) fn shown(model: &Model) -> String {
+    fold(model.whom().agents.iter().map(|(name, _)| name.as_str()))
+}
+
 /// Lets the picked agents take no new tasks; many of them only after a question.
 pub(super) fn drain(model: &mut Model, reason: &str, cmds: &mut Vec<Cmd>) {
     let whom = model.whom();
     let reason = reason.trim().to_owned();
     if whom.agents.len() <= model.settings.confirm_over {
-        return cmds.push(Cmd::DrainAgents(whom.target, Some(reason)));
+        return cmds.push(Cmd::DrainAgents(shown(model), Some(reason)));
     }
     let text = format!("Drain {} agents? What runs there goes on; nothing new begins.", whom.agents.len());
     let expects = whom.agents.len().to_string();
-    questions::ask(model, text, expects, Asked::DrainAgents(whom.target, reason));
+    let agents = shown(model);
+    questions::ask(model, text, expects, Asked::DrainAgents(agents, reason));
 }
 
 fn ask_about_agents(model: &mut Model, stops: bool) {

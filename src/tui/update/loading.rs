@@ -84,6 +84,10 @@ pub(super) fn load(model: &mut Model, failed: bool) {
         (None, None) => Vec::new(),
     };
     let wanted = names.len();
+    if !names.iter().any(|name| model.fleet.agent(name).is_some()) {
+        // With nothing picked the line would mean the agent that happens to be under the cursor.
+        return model.complain("none of its agents is here; nothing was loaded".to_owned());
+    }
     model.fleet.pick_only(names, target.filter(|_| !failed), now_ms);
     let picked = model.fleet.picks.agents.len();
     if picked < wanted {

@@ -124,6 +124,11 @@ pub(super) fn take(model: &mut Model, msg: Msg, cmds: &mut Vec<Cmd>) {
             model.say("the line that was left behind is back in the command line; nothing was sent");
         }
         Msg::Done(text) => model.say(text),
+        Msg::NoRun(number) => {
+            // One that begins later is not what was meant.
+            model.wanted_run.take_if(|wanted| *wanted == number);
+            model.complain(format!("there is no run {number}"));
+        }
         Msg::Failed(text) => model.complain(text),
         Msg::JoinLine(lines) => {
             let copy = lines.iter().find(|line| line.trim_start().starts_with("sloth-runner")).cloned();
@@ -220,7 +225,12 @@ fn take_runs(model: &mut Model, runs: Vec<Run>, cmds: &mut Vec<Cmd>) {
         model.wanted_run = Some(*newest);
     }
     if let Some(number) = model.wanted_run.take_if(|number| model.runs.contains_key(number)) {
-        loading::open_run(model, number, cmds);
+        if model.focus == Focus::Fleet && model.overlays.is_empty() {
+            loading::open_run(model, number, cmds);
+        } else {
+            // Nothing from outside takes the keys from whoever types.
+            model.say(format!("run {number} is here: [ and ] go to it"));
+        }
     }
 }
 

@@ -140,7 +140,7 @@ pub(super) fn accept(model: &mut Model, cmds: &mut Vec<Cmd>) {
             model.overlays.pop();
             let changes: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
             if !changes.is_empty() {
-                cmds.push(Cmd::Label(model.whom().target, changes));
+                cmds.push(Cmd::Label(act::shown(model), changes));
             }
         }
     }

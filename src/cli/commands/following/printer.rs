@@ -208,11 +208,19 @@ fn print_lines(sink: &mut Sink, line: &mut Line, prefix: &str, frame: &Frame) ->
     Ok(())
 }
 
+/// What of a line comes behind its last return to the beginning, but for one at its end.
+fn last_written(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let from = line.iter().rposition(|byte| *byte == b'\r').map_or(0, |at| at + 1);
+    &line[from..]
+}
+
 fn print_line(sink: &mut Sink, line: &mut Line, prefix: &str, text: &[u8], end: &str) -> io::Result<()> {
     let mut out = Vec::with_capacity(prefix.len() + text.len() + 8);
     out.extend_from_slice(prefix.as_bytes());
     if sink.sanitize {
-        out.extend_from_slice(&line.sanitizer.clean(text));
+        // As a terminal would show it in the end: a return to the line's beginning would write over the agent's name.
+        out.extend_from_slice(&line.sanitizer.clean(last_written(text)));
         // Colours end with their line, or the next agent's name would have them.
         out.extend_from_slice(line.sanitizer.reset());
     } else {
@@ -221,4 +229,22 @@ fn print_line(sink: &mut Sink, line: &mut Line, prefix: &str, text: &[u8], end: 
     out.extend_from_slice(end.as_bytes());
     out.push(b'\n');
     sink.write(&out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_line_writes_over_the_name_before_it() {
+        let table: [(&[u8], &[u8]); 4] = [
+            (b"plain", b"plain"),
+            (b"windows\r", b"windows"),
+            (b"10 %\r20 %\r30 %", b"30 %"),
+            (b"\rweb-2: backup ok", b"web-2: backup ok"),
+        ];
+        for (line, shown) in table {
+            assert_eq!(last_written(line), shown, "{line:?}");
+        }
+    }
 }

@@ -22,10 +22,10 @@ use crate::{
     domain::{
         digest::{GroupDigest, detail},
         frame::{Frame, Stream},
-        groups::line::shown_line,
+        groups::{PREVIEW, line::shown_line},
         ids::RunReference,
         outcome::Outcome,
-        text::plain,
+        text::{plain, spoken_bytes},
     },
     wire::{
         proto::{self, run_event::Kind},
@@ -137,7 +137,8 @@ impl Watcher {
         }
         for (group, row) in self.ordered().into_iter().zip(&rows[skip..]) {
             println_out(row)?;
-            if group.line_count() > 1 {
+            // A line that may be longer than its row shows does not stand there in full.
+            if group.line_count() > 1 || group.first_line.len() >= PREVIEW {
                 self.stream_output(group, true).await?;
             }
         }
@@ -164,7 +165,14 @@ impl Watcher {
         let raw = self.following.print.raw || !for_person;
         let mut events = self.output_of(group).await?;
         while let Some(event) = events.message().await.map_err(CallError::from)? {
-            let Some(Kind::Output(output)) = event.kind else { continue };
+            let output = match event.kind {
+                Some(Kind::Output(output)) => output,
+                Some(Kind::Gap(gap)) => {
+                    note(&missing(gap));
+                    continue;
+                }
+                _ => continue,
+            };
             for frame in output.frames.into_iter().filter_map(|frame| Frame::try_from(frame).ok()) {
                 let at = usize::from(frame.stream == Stream::Stderr);
                 let bytes = if raw { frame.data.to_vec() } else { cleaners[at].clean(&frame.data) };
@@ -194,15 +202,24 @@ impl Watcher {
         self.client.follow_run(request).await
     }
 
-    /// A group's output as shown lines, stdout before stderr, as far as it is held.
-    async fn lines_of(&self, group: &GroupDigest) -> Result<Vec<String>, CallError> {
+    /// A group's output as shown lines, stdout before stderr, as far as it is held; false when that is not all.
+    async fn lines_of(&self, group: &GroupDigest) -> Result<(Vec<String>, bool), CallError> {
         let mut streams = [Vec::new(), Vec::new()];
+        let (mut is_whole, mut gaps) = (true, Vec::new());
         let mut events = self.output_of(group).await?;
         while let Some(event) = events.message().await.map_err(CallError::from)? {
-            let Some(Kind::Output(output)) = event.kind else { continue };
+            let output = match event.kind {
+                Some(Kind::Output(output)) => output,
+                Some(Kind::Gap(gap)) => {
+                    gaps.push(missing(gap));
+                    continue;
+                }
+                _ => continue,
+            };
             for frame in output.frames.into_iter().filter_map(|frame| Frame::try_from(frame).ok()) {
                 let kept: &mut Vec<u8> = &mut streams[usize::from(frame.stream == Stream::Stderr)];
                 let room = DIFF_BYTES.saturating_sub(kept.len());
+                is_whole &= frame.data.len() <= room;
                 kept.extend_from_slice(&frame.data[..frame.data.len().min(room)]);
             }
         }
@@ -214,22 +231,28 @@ impl Watcher {
                 lines.extend(text.split(|byte| *byte == b'\n').map(|line| format!("{mark}{}", shown(line))));
             }
         }
-        Ok(lines)
+        lines.extend(gaps);
+        Ok((lines, is_whole))
     }
 
     /// The largest group in full, every other one against it.
     async fn print_diff(&self) -> Result<(), Unprinted> {
         let Some(largest) = self.groups.first() else { return Ok(()) };
-        let base = self.lines_of(largest).await?;
+        let (base, is_base_whole) = self.lines_of(largest).await?;
         println_out(&self.title(largest))?;
         for line in &base {
             println_out(line)?;
         }
         for group in self.ordered().into_iter().filter(|group| group.tasks != largest.tasks) {
             println_out(&format!("\n{}", self.title(group)))?;
-            let lines = self.lines_of(group).await?;
+            let (lines, is_whole) = self.lines_of(group).await?;
             let (old, new) = (base.join("\n") + "\n", lines.join("\n") + "\n");
             let diff = similar::TextDiff::from_lines(&old, &new);
+            if !(is_whole && is_base_whole) {
+                let text =
+                    format!("  compared in the first {} of each stream", spoken_bytes(DIFF_BYTES as u64));
+                println_out(&self.paint_out(Tone::Dim, &text))?;
+            }
             if diff.ratio() >= 1.0 {
                 println_out(&self.paint_out(Tone::Dim, "  the same output"))?;
             }
@@ -259,6 +282,13 @@ impl Watcher {
         let detail = outcome.and_then(detail).map_or_else(String::new, |detail| format!("  {detail}"));
         format!("{}  {agents}  {state}{detail}", self.paint_out(tone, &count))
     }
+}
+
+/// That output is not there, in words.
+fn missing(gap: proto::TaskGap) -> String {
+    let gap = gap.gap.unwrap_or_default();
+    let bytes = gap.to.saturating_sub(gap.from);
+    format!("{bytes} bytes of output are missing at offset {}: {}", gap.from, plain(&gap.reason))
 }
 
 fn println_out(line: &str) -> io::Result<()> {
