@@ -165,7 +165,7 @@ impl World {
         let mut looked_up = None;
         for effect in self.master.step(input, now) {
             match effect {
-                Effect::Persist(token, writes) => self.writes.push_back((token, writes)),
+                Effect::Persist(token, writes, _) => self.writes.push_back((token, writes)),
                 Effect::Reply(to, reply) => drop(self.replies.insert(to, *reply)),
                 Effect::Attach(order) if order.session == self.session => self.attach(*order),
                 Effect::LookUp(session, _, known) => {

@@ -105,3 +105,35 @@ fn a_full_agent_holds_its_command_back_and_loses_nothing() {
     rig.stop_agent("a");
     drop(volume);
 }
+
+#[test]
+fn a_full_agent_says_so_refuses_what_is_new_and_goes_on_where_it_stopped() {
+    let mut rig = Rig::with_agents(&["b"]);
+    let Some(volume) = Volume::at(&rig.agent_dir("a"), 16) else { return };
+    rig.start_agent("a", &[]);
+    rig.wait_state("a", "active");
+    let gate = rig.path("gate");
+    let command = format!("until [ -e {} ]; do sleep 0.05; done; seq 1 300000; exit 8", gate.display());
+    let run = rig.detached("a", &command);
+    rig.wait_task(&run, "running");
+    until("workers are ready and done with the disk", || {
+        let mut tasks = fs::read_dir(rig.agent_dir("a").join("tasks")).unwrap().flatten();
+        tasks.any(|entry| entry.file_name().to_string_lossy().starts_with("spare-"))
+    });
+    let filler = rig.agent_dir("a").join("filler");
+    let full = fs::write(&filler, vec![0; 16 * 1024 * 1024]);
+    assert!(full.is_err(), "the volume is full");
+    rig.file("gate", b"");
+    until("the task says what it waits for", || {
+        rig.task(&run)["waiting"].as_str().is_some_and(|text| text.contains("does not take its output"))
+    });
+    let refused = rig.run(&["run", "a,b", "true"]);
+    assert_eq!(refused.status, 125, "{refused:?}");
+    assert!(refused.err.contains("No space left on device"), "{refused:?}");
+    fs::remove_file(&filler).unwrap();
+    let task = rig.wait_task(&run, "exited");
+    assert_eq!(task["status"], 8, "{task}");
+    assert_eq!(rig.run(&["job", "logs", &run]).out, numbers(300_000));
+    rig.stop_agent("a");
+    drop(volume);
+}

@@ -168,7 +168,10 @@ fn masters_are_named_selected_and_forgotten_as_contexts_are() {
     let taken = ana.run(&["login", &invite(&two, "amy", "viewer"), "--name", "one"]);
     assert!(taken.status == 1 && taken.err.contains("one is another master"), "{taken:?}");
     let listed = ana.run(&["master", "list"]).out;
-    let row = |name: &str| listed.lines().find(|line| line.contains(name)).unwrap().to_owned();
+    let row = |name: &str| {
+        let mut lines = listed.lines();
+        lines.find(|line| line.split_whitespace().any(|word| word == name)).unwrap().to_owned()
+    };
     assert!(row("one").starts_with('*') && !row("two").starts_with('*'), "{listed}");
     let cluster = |arguments: &[&str]| {
         let status = ana.run(&[&["master", "status", "-o", "json"][..], arguments].concat()).out;

@@ -161,6 +161,18 @@ fn timeouts_end_the_tree_and_background_children_live_on() {
 }
 
 #[test]
+fn a_signal_of_any_kind_ends_a_command() {
+    let rig = Rig::with_agents(&["a"]);
+    for (signal, status) in [(9, 137), (34, 162), (64, 192)] {
+        assert_eq!(rig.on("a", &format!("kill -{signal} $$")).status, status);
+        // One that is not the command's own child is no end of it.
+        let printed = rig
+            .on("a", &format!("(kill -{signal} $BASHPID) & wait; sh -c 'kill -{signal} $$' & wait; exit 3"));
+        assert_eq!(printed.status, 3, "{}", printed.err);
+    }
+}
+
+#[test]
 fn a_client_may_go_away_and_come_back() {
     let rig = Rig::with_agents(&["a"]);
     let gate = rig.path("gate");
@@ -267,7 +279,7 @@ fn a_run_survives_the_end_of_its_direct_link() {
 #[test]
 fn eight_floods_starve_neither_a_neighbour_nor_the_session() {
     let rig = Rig::with_agents(&["a"]);
-    let floods: Vec<_> = (0..8).map(|_| rig.detached("a", "exec timeout 4 yes")).collect();
+    let floods: Vec<_> = (0..8).map(|_| rig.detached("a", "exec yes")).collect();
     for flood in &floods {
         rig.wait_task(flood, "running");
     }
@@ -276,6 +288,7 @@ fn eight_floods_starve_neither_a_neighbour_nor_the_session() {
         assert_eq!(rig.agent("a").unwrap()["state"], "active");
     }
     for flood in &floods {
+        assert_eq!(rig.task(flood)["outcome"], serde_json::Value::Null, "all of them flood still");
         rig.run(&["job", "cancel", flood]);
         until("the flood has ended", || rig.task(flood)["outcome"] != serde_json::Value::Null);
     }

@@ -4,7 +4,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
@@ -25,6 +25,7 @@ use crate::{
         ids::{Incarnation, TaskId},
         outcome::{Ending, Outcome},
     },
+    sys::process::boot_id,
     wire::{
         InvalidMessage,
         command::{task_id, window_size},
@@ -37,6 +38,9 @@ pub const ANSWERS: usize = 4;
 
 /// How often a task's process is asked again that lives but does not take a connection.
 const BUSY_RETRY: Duration = Duration::from_millis(50);
+
+/// How long it is waited for a task's end, or its first output, before its start is told.
+const TELL_STARTED: Duration = Duration::from_millis(20);
 
 type Answers = mpsc::Sender<Result<proto::AttachResponse, Status>>;
 
@@ -117,7 +121,7 @@ impl Attach {
             incarnation: Incarnation(open.incarnation.clone()),
         };
         self.agent.see(Revision { epoch: open.epoch, revision: open.revision });
-        let (decision, superseded) = self.agent.open(&asked);
+        let (decision, superseded) = self.agent.open(&asked).await;
         let agent = self.agent.clone();
         let result = tokio::select! {
             result = self.obey(id, decision, open) => result,
@@ -137,7 +141,7 @@ impl Attach {
                 let spec = TaskSpec::try_from(spec)?;
                 let is_fed = spec.input.is_fed();
                 let agent = self.agent.description.name.to_string();
-                match self.agent.keeper.start(StartTask { id, spec, agent }).await {
+                match self.agent.start(StartTask { id, spec, agent }).await {
                     Ok(Some(process)) => self.stream(id, &open, Hold::fresh(process, is_fed)).await,
                     Ok(None) => self.resume(id, &open).await,
                     Err(reason) => {
@@ -153,12 +157,13 @@ impl Attach {
             },
             Decision::Refuse(reason) => self.end_unstarted(id, Ending::Refused(reason)).await,
             Decision::Unknown(reason) => {
-                // Remembered, so that a call that was under way for long cannot start it after all.
                 let outcome = Outcome::from(Ending::Undeliverable(reason.clone()));
                 let ending = TaskEnding { outcome, end_offset: 0, duration_ns: 0 };
-                self.agent.finish(id, ending)?;
                 let incarnation = self.agent.incarnation().to_string();
-                self.send(Kind::Unknown(proto::TaskUnknown { incarnation, reason })).await
+                self.send(Kind::Unknown(proto::TaskUnknown { incarnation, reason })).await?;
+                // Remembered, so that a call that was under way for long cannot start it after all. Told before: a full
+                // disk is no reason for silence, and until a restart the attempt is in the way of such a call.
+                Ok(self.agent.finish(id, ending)?)
             }
             Decision::Superseded(by_attempt) => {
                 self.send(Kind::Superseded(proto::Superseded { by_attempt })).await
@@ -168,7 +173,6 @@ impl Attach {
 
     async fn end_unstarted(&mut self, id: TaskId, ending: Ending) -> Result<(), End> {
         let ending = TaskEnding { outcome: ending.into(), end_offset: 0, duration_ns: 0 };
-        self.agent.finish(id, ending.clone())?;
         self.hand_over(id, ending).await
     }
 
@@ -193,13 +197,20 @@ impl Attach {
         self.stream(id, open, hold).await
     }
 
+    /// Tells that the task was started, unless that was told.
+    async fn tell_started(&self, untold: &mut Option<Untold>) -> Result<(), End> {
+        let Some(untold) = untold.take() else { return Ok(()) };
+        self.send(Kind::Started(proto::TaskStarted { elapsed_ns: untold.elapsed_ns() })).await
+    }
+
     async fn stream(&mut self, id: TaskId, open: &proto::Open, hold: Hold) -> Result<(), End> {
         let layout = Arc::clone(&self.agent.layout);
         let task = layout.task(id);
-        self.send(Kind::Started(proto::TaskStarted { elapsed_ns: hold.elapsed_ns })).await?;
+        let mut untold = Some(Untold::new(hold.elapsed_ns));
+        let reader = SpoolReader::new(task.spool(), open.from_offset);
         let mut streaming = SpoolStream {
             process: hold.process,
-            reader: SpoolReader::new(task.spool(), open.from_offset),
+            reader: if hold.is_of_other_boot { reader.checked() } else { reader },
             grant: open.grant_to,
             spooled: open.from_offset,
             ending: None,
@@ -229,6 +240,7 @@ impl Attach {
                 }
             }
             if streaming.may_read() {
+                self.tell_started(&mut untold).await?;
                 match streaming.reader.read(streaming.spooled.min(streaming.grant))? {
                     Read::Frames(frames) => {
                         let frames = frames.into_iter().map(Into::into).collect();
@@ -239,8 +251,14 @@ impl Attach {
                         self.send(Kind::Gap(proto::Gap { from, to, reason })).await?;
                     }
                     Read::Nothing => {
-                        let at = streaming.reader.offset();
-                        return Err(io::Error::other(format!("a hole in the spool at {at}")).into());
+                        let from = streaming.reader.offset();
+                        let Some(ending) = &streaming.ending else {
+                            return Err(io::Error::other(format!("a hole in the spool at {from}")).into());
+                        };
+                        // Nobody writes there any more.
+                        let (to, reason) = (ending.end_offset, "the agent's disk lost it".to_owned());
+                        streaming.reader.skip_to(to);
+                        self.send(Kind::Gap(proto::Gap { from, to, reason })).await?;
                     }
                 }
             } else if let Some(ending) = &streaming.ending
@@ -276,17 +294,47 @@ impl Attach {
                     _ => {}
                 },
                 reply = next_of(&mut streaming.process), if is_asked => {
-                    if let Some(TaskReply::InputTaken { offset, over }) = reply {
-                        streaming.feeding.is_asked = false;
-                        self.send(Kind::InputTaken(proto::InputTaken { offset, over })).await?;
-                    } else {
-                        streaming.heard(reply);
+                    match reply {
+                        Some(TaskReply::InputTaken { offset, over }) => {
+                            streaming.feeding.is_asked = false;
+                            self.send(Kind::InputTaken(proto::InputTaken { offset, over })).await?;
+                        }
+                        Some(TaskReply::Held { reason }) => {
+                            self.send(Kind::Held(proto::Held { reason })).await?;
+                        }
+                        reply => streaming.heard(reply),
                     }
                 }
+                () = until_due(untold.as_ref()) => self.tell_started(&mut untold).await?,
                 () = std::future::ready(()), if may_read => {}
             }
         };
         self.hand_over(id, ending).await
+    }
+}
+
+/// That a task was started, which is not worth a message of its own where the end follows at once.
+struct Untold {
+    /// Since the task's start, when this Attach began.
+    elapsed_ns: u64,
+    since: Instant,
+}
+
+impl Untold {
+    fn new(elapsed_ns: u64) -> Self {
+        Self { elapsed_ns, since: Instant::now() }
+    }
+
+    fn elapsed_ns(&self) -> u64 {
+        self.elapsed_ns.saturating_add(u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+/// Waits until it has to be told; for ever when there is nothing to tell.
+async fn until_due(untold: Option<&Untold>) {
+    match untold {
+        Some(untold) => tokio::time::sleep_until(untold.since + TELL_STARTED).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -306,21 +354,25 @@ struct Hold {
     is_fed: bool,
     /// Since the task's start.
     elapsed_ns: u64,
+    /// The machine was started anew since.
+    is_of_other_boot: bool,
 }
 
 impl Hold {
     /// Of a task that was started on this connection to its process.
     fn fresh(process: TaskProcess, is_fed: bool) -> Self {
-        Self { process: Some(process), waits: true, is_fed, elapsed_ns: 0 }
+        Self { process: Some(process), waits: true, is_fed, elapsed_ns: 0, is_of_other_boot: false }
     }
 
     /// Of a task that has a directory.
     fn found(task: &TaskLayout) -> io::Result<Self> {
         let record = record_of(task)?;
         let is_fed = record.as_ref().is_some_and(|record| record.spec.input.is_fed());
+        let boot = boot_id()?;
+        let is_of_other_boot = record.as_ref().is_none_or(|record| record.boot != boot);
         let started = record.map_or(0, |record| record.started_boottime_ns);
         let elapsed_ns = boottime_ns()?.saturating_sub(started);
-        Ok(Self { process: TaskProcess::connect(task), waits: false, is_fed, elapsed_ns })
+        Ok(Self { process: TaskProcess::connect(task), waits: false, is_fed, elapsed_ns, is_of_other_boot })
     }
 }
 
@@ -376,7 +428,7 @@ impl SpoolStream {
 
     fn heard(&mut self, reply: Option<TaskReply>) {
         match reply {
-            Some(TaskReply::InputTaken { .. }) => return,
+            Some(TaskReply::InputTaken { .. } | TaskReply::Held { .. }) => return,
             Some(TaskReply::Spooled { end }) => self.spooled = end,
             Some(TaskReply::Ended { ending }) => {
                 self.process = None;
@@ -397,8 +449,11 @@ impl SpoolStream {
         if let Some(process) = &mut self.process {
             let _ = process.say(&TaskRequest::Acknowledge { offset }).await;
             Ok(())
-        } else {
+        } else if self.ending.is_some() {
             spool::drop_before(&self.task.spool(), offset)
+        } else {
+            // Its process may live, and counts on what it has written.
+            Ok(())
         }
     }
 }

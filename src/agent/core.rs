@@ -95,6 +95,11 @@ impl Core {
         self.seen
     }
 
+    /// Forgets the revision: the agent has another master.
+    pub fn forget_seen(&mut self) {
+        self.seen = Revision::default();
+    }
+
     /// Notes a revision; true when it is higher than any before, and has to be remembered.
     pub fn see(&mut self, revision: Revision) -> bool {
         let higher = revision > self.seen;

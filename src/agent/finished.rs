@@ -5,9 +5,9 @@
 use std::{
     collections::HashMap,
     fs::{File, OpenOptions},
-    io::{self, BufRead as _, BufReader, Write as _},
+    io::{self, BufRead as _, BufReader},
     os::unix::fs::{FileExt as _, OpenOptionsExt as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,9 @@ struct Entry {
 /// The file and its index.
 #[derive(Debug)]
 pub struct Finished {
+    path: PathBuf,
+    /// When it was opened: what is too old is dropped on another day.
+    day: u64,
     file: File,
     size: u64,
     index: HashMap<TaskId, u64>,
@@ -62,8 +65,8 @@ impl Finished {
             }
         }
         write_private(path, &kept, false)?;
-        let file = OpenOptions::new().read(true).append(true).mode(0o600).open(path)?;
-        Ok(Self { file, size: kept.len() as u64, index })
+        let file = OpenOptions::new().read(true).write(true).mode(0o600).open(path)?;
+        Ok(Self { path: path.to_owned(), day: today, file, size: kept.len() as u64, index })
     }
 
     /// Whether the task is in it.
@@ -93,9 +96,16 @@ impl Finished {
         if self.contains(id) {
             return Ok(());
         }
+        if day != self.day {
+            *self = Self::open(&self.path, day)?;
+        }
         let mut line = serde_json::to_vec(&Entry { id, day, ending })?;
         line.push(b'\n');
-        self.file.write_all(&line)?;
+        if let Err(error) = self.file.write_all_at(&line, self.size) {
+            // A part of it would make the next line unreadable.
+            let _ = self.file.set_len(self.size);
+            return Err(error);
+        }
         self.index.insert(id, self.size);
         self.size += line.len() as u64;
         Ok(())
@@ -122,7 +132,8 @@ mod tests {
         let mut finished = Finished::open(&path, 100).unwrap();
         finished.insert(id(1), 100, ending(1)).unwrap();
         finished.insert(id(2), 100, ending(2)).unwrap();
-        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"id\":").unwrap();
+        std::io::Write::write_all(&mut OpenOptions::new().append(true).open(&path).unwrap(), b"{\"id\":")
+            .unwrap();
         let mut again = Finished::open(&path, 100).unwrap();
         assert_eq!(again.get(id(2)).unwrap(), Some(ending(2)));
         again.insert(id(3), 100, ending(3)).unwrap();

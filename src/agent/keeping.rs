@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -30,6 +30,7 @@ use super::{
 };
 use crate::{
     domain::{
+        SOFTWARE_VERSION,
         ids::TaskId,
         outcome::{Ending, Outcome},
     },
@@ -42,6 +43,9 @@ const ORDERS: usize = 64;
 const TRIES: usize = 3;
 /// How often it is tried to start another keeper.
 const KEEPER_RETRY: Duration = Duration::from_secs(1);
+
+/// A connection to a keeper, and the keeper's process where this process has started it.
+type Connected = (std::os::unix::net::UnixStream, Option<std::process::Child>);
 
 enum Order {
     Prepare,
@@ -92,13 +96,13 @@ impl Keeper {
         layout: &Layout,
         stop_ordered: mpsc::Sender<u32>,
     ) -> io::Result<(Self, impl Future<Output = ()> + Send + use<>)> {
-        let socket = client::connect_or_start(layout)?;
+        let keeper = client::connect_or_start(layout)?;
         let (orders, inbox) = mpsc::channel(ORDERS);
         let workers = Arc::new(Workers { ready: Mutex::default(), count: Semaphore::new(0) });
         let pump = Pump { layout: layout.clone(), wanted: 0, workers: Arc::clone(&workers), stop_ordered };
         let pumping = async move {
             let _closed_at_the_end = ClosesWorkers(Arc::clone(&pump.workers));
-            pump.run(socket, inbox).await;
+            pump.run(keeper, inbox).await;
         };
         Ok((Self { layout: layout.clone(), orders, workers }, pumping))
     }
@@ -112,11 +116,18 @@ impl Keeper {
         let order = line(&TaskRequest::Start(Box::new(start)));
         let mut tries = 0;
         while tries < TRIES {
-            let worker = match self.workers.take() {
+            let known = self.workers.take();
+            let is_known = known.is_some();
+            let worker = match known {
                 Some(worker) => worker?,
                 None => self.next_worker().await?,
             };
-            let Some(mut process) = TaskProcess::connect(&self.layout.spare(worker)) else { continue };
+            let is_new = !is_known;
+            let Some(mut process) = TaskProcess::connect(&self.layout.spare(worker)) else {
+                // One that was known may be gone long since.
+                tries += usize::from(is_new);
+                continue;
+            };
             tries += 1;
             if process.write.write_all(&order).await.is_err() {
                 continue;
@@ -129,7 +140,11 @@ impl Keeper {
                 _ => {}
             }
         }
-        if self.layout.task(id).root().exists() { Ok(None) } else { Err("its process was killed".to_owned()) }
+        if self.layout.task(id).root().exists() {
+            Ok(None)
+        } else {
+            Err("no process could be given it".to_owned())
+        }
     }
 
     /// Has the keeper make a worker ready and waits for it, or for another one that comes first.
@@ -166,24 +181,57 @@ struct Pump {
 }
 
 impl Pump {
-    async fn run(mut self, mut socket: std::os::unix::net::UnixStream, mut inbox: mpsc::Receiver<Order>) {
+    async fn run(mut self, mut keeper: Connected, mut inbox: mpsc::Receiver<Order>) {
         loop {
+            let (socket, child) = keeper;
+            let begun = Instant::now();
             match self.serve(socket, &mut inbox).await {
                 Ok(Served::End) => return,
                 Ok(Served::KeeperGone) => tracing::warn!("the keeper is gone; its tasks go on"),
                 Err(error) => tracing::warn!(%error, "lost the keeper; its tasks go on"),
             }
-            let layout = self.layout.clone();
-            socket = loop {
-                let layout = layout.clone();
+            let mut pause = KEEPER_RETRY.saturating_sub(begun.elapsed());
+            keeper = loop {
+                if let Some(Served::End) = self.wait_without_keeper(pause, &mut inbox).await {
+                    return;
+                }
+                let layout = self.layout.clone();
                 match tokio::task::spawn_blocking(move || client::connect_or_start(&layout)).await {
-                    Ok(Ok(socket)) => break socket,
-                    Ok(Err(error)) => tracing::error!(%error, "cannot start a keeper; trying again"),
+                    Ok(Ok(keeper)) => break keeper,
+                    Ok(Err(error)) => {
+                        tracing::error!(%error, "cannot start a keeper; trying again");
+                        for _ in 0..std::mem::take(&mut self.wanted) {
+                            self.workers.add(Err(format!("no keeper can be started: {error}")));
+                        }
+                    }
                     Err(_) => return,
                 }
-                tokio::time::sleep(KEEPER_RETRY).await;
+                pause = KEEPER_RETRY;
             };
+            // One that is gone must not stay as a zombie; one that lives has lost its place to another.
+            if let Some(mut child) = child {
+                let _ = child.try_wait();
+            }
             tracing::info!("a keeper is there again");
+        }
+    }
+
+    /// Takes orders while there is no keeper that could be given them: who waits for a worker has to wait for a keeper.
+    async fn wait_without_keeper(
+        &mut self,
+        pause: Duration,
+        inbox: &mut mpsc::Receiver<Order>,
+    ) -> Option<Served> {
+        let pause = tokio::time::sleep(pause);
+        tokio::pin!(pause);
+        loop {
+            tokio::select! {
+                () = &mut pause => return None,
+                order = inbox.recv() => match order {
+                    Some(Order::Prepare) => self.wanted += 1,
+                    Some(Order::End) | None => return Some(Served::End),
+                },
+            }
         }
     }
 
@@ -194,7 +242,8 @@ impl Pump {
     ) -> io::Result<Served> {
         socket.set_nonblocking(true)?;
         let (mut read, mut write) = UnixStream::from_std(socket)?.into_split();
-        write.write_all(&line(&KeeperRequest::NetworkHalf)).await?;
+        let version = SOFTWARE_VERSION.to_owned();
+        write.write_all(&line(&KeeperRequest::NetworkHalf { version })).await?;
         // What the last keeper did not give is asked for again.
         for _ in 0..self.wanted {
             write.write_all(&line(&KeeperRequest::Prepare)).await?;
@@ -239,7 +288,7 @@ impl Pump {
                 self.workers.add(Err(reason));
             }
             // Nobody waits for that one.
-            KeeperReply::Failed { .. } | KeeperReply::Stopping { .. } => {}
+            KeeperReply::Failed { .. } | KeeperReply::Stopping { .. } | KeeperReply::Stopped { .. } => {}
             KeeperReply::StopOrdered { grace_ms } => {
                 let _ = self.stop_ordered.send(grace_ms).await;
             }
@@ -325,7 +374,7 @@ pub fn ending_of(layout: &Layout, id: TaskId) -> io::Result<Option<TaskEnding>> 
     let reason = match record_of(&task)? {
         Some(record) if record.boot != boot_id()? => "the machine was rebooted while it ran",
         Some(_) => "its process on the agent was killed",
-        None => "its process on the agent was killed before it began",
+        None => "its record on the agent did not survive",
     };
     let end_offset = spool::whole_end(&task.spool())?;
     let outcome = Outcome::from(Ending::Lost(reason.to_owned()));

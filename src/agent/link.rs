@@ -17,6 +17,7 @@ use crate::{
     sys::{random, shutdown::Shutdown},
     trust::{
         access::Caller,
+        fingerprint::Fingerprint,
         identity::Identity,
         tls::{self, ALPN_TUNNEL},
         verify::Trust,
@@ -79,6 +80,7 @@ pub async fn keep(agent: Agent, enrollment: Arc<Enrollment>, master: (String, u1
             enrolled = enroll(&agent, &enrollment, &mut back_off) => enrolled,
             () = shutdown.stop.cancelled() => return,
         };
+        agent.belong_to(&Fingerprint::of(&enrolled.ca));
         agent.trust.send_replace(enrollment.trust());
         let connected_at = Instant::now();
         let ended = connect(&agent, &enrollment, &enrolled, &master, &shutdown).await;

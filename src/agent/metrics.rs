@@ -19,7 +19,7 @@ pub fn metrics(agent: &Agent, started_s: u64) -> String {
     connected.set(i64::from(is_connected));
     registry.register("connected", "1 while the master has this agent", connected);
     let running = Gauge::<i64>::default();
-    running.set(i64::try_from(agent.running().len()).unwrap_or(i64::MAX));
+    running.set(agent.running_count().into());
     registry.register("tasks_running", "Commands that run now", running);
     let start = Gauge::<i64>::default();
     start.set(i64::try_from(started_s).unwrap_or(i64::MAX));

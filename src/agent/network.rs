@@ -100,7 +100,7 @@ pub enum Ended {
     /// The whole agent was ordered to end, and did.
     Stopped,
     /// Only the network half ended; so many commands go on.
-    NetworkHalf(usize),
+    NetworkHalf(u32),
 }
 
 /// This life of the memory in a data directory.
@@ -178,7 +178,7 @@ impl Network {
     /// Tells whether no command runs.
     pub fn is_idle(&self) -> impl Fn() -> bool + use<> {
         let agent = self.agent.clone();
-        move || agent.running().is_empty()
+        move || agent.running().is_ok_and(|running| running.is_empty())
     }
 
     /// Runs until the agent is ordered to end, or `shutdown.stop` ends the network half.
@@ -209,13 +209,15 @@ impl Network {
         let linked = link::keep(agent.clone(), enrollment, self.master, shutdown.clone());
         shutdown.tracker.spawn(linked);
         let stopped = tokio::select! {
+            // An order to end wins over the end of the network half alone: the keeper would stay.
+            biased;
             Some(grace_ms) = self.stop_orders.recv() => {
                 stop_tasks(&agent, Duration::from_millis(grace_ms.into()), &mut self.stop_orders).await;
                 true
             }
             () = shutdown.stop.cancelled() => false,
         };
-        let going_on = agent.running().len();
+        let going_on = agent.running_count();
         agent.remove_left_over();
         shutdown.finish(Duration::from_secs(2)).await;
         if stopped {
@@ -249,25 +251,25 @@ fn take_lock(path: &Path) -> io::Result<Result<Lock, String>> {
 /// A second order ends the grace at once.
 async fn stop_tasks(agent: &Agent, grace: Duration, orders: &mut mpsc::Receiver<u32>) {
     agent.stop();
-    let running = agent.running().len();
+    let is_idle = || agent.running().is_ok_and(|running| running.is_empty());
     tracing::info!(
-        running,
+        running = agent.running_count(),
         grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
         "ends; takes no new tasks"
     );
     tokio::select! {
-        () = until(|| agent.running().is_empty()) => {}
+        () = until(is_idle) => {}
         () = tokio::time::sleep(grace) => {}
         _ = orders.recv() => {}
     }
-    let left = agent.running();
+    let left = agent.running().unwrap_or_default();
     if !left.is_empty() {
         tracing::warn!(killed = left.len(), "kills what has not ended");
         for id in left {
             keeping::kill(&agent.layout, id, "agent stop".to_owned(), STOP_KILL_GRACE_MS).await;
         }
         let given_up = Duration::from_millis(u64::from(STOP_KILL_GRACE_MS)) + Duration::from_secs(5);
-        let _ = tokio::time::timeout(given_up, until(|| agent.running().is_empty())).await;
+        let _ = tokio::time::timeout(given_up, until(is_idle)).await;
     }
     let connected = matches!(*agent.standing.borrow(), Standing::Active);
     if connected {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use prost::Message as _;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
@@ -24,8 +25,8 @@ use crate::{
 
 /// Answers that may wait for the connection.
 pub const ANSWERS: usize = 4;
-/// Tasks in one message of an inventory: their commands are at most 1 MiB, and mostly some bytes.
-const INVENTORY: usize = 2;
+/// Bytes in one message of an inventory; a task that is larger, which has at most a little over 2 MiB, has its own.
+const INVENTORY: usize = 1024 * 1024;
 /// Facts go along with every so many heartbeats.
 const FACTS_EVERY: u32 = 6;
 
@@ -93,7 +94,19 @@ fn inventory(agent: &Agent) -> Vec<proto::Inventory> {
         })
     };
     let tasks: Vec<proto::KnownTask> = known.iter().filter_map(told).collect();
-    tasks.chunks(INVENTORY).map(|tasks| proto::Inventory { tasks: tasks.to_vec() }).collect()
+    let mut messages = vec![proto::Inventory::default()];
+    let mut size = 0;
+    for task in tasks {
+        size += task.encoded_len();
+        match messages.last_mut() {
+            Some(last) if size <= INVENTORY || last.tasks.is_empty() => last.tasks.push(task),
+            _ => {
+                size = task.encoded_len();
+                messages.push(proto::Inventory { tasks: vec![task] });
+            }
+        }
+    }
+    messages
 }
 
 /// Serves one session to its end.
@@ -142,8 +155,7 @@ pub async fn serve(
             }
             () = tokio::time::sleep_until(next_beat) => {
                 let kind = if beats % FACTS_EVERY == 0 {
-                    let running = u32::try_from(agent.running().len()).unwrap_or(u32::MAX);
-                    Kind::Facts(facts.read(running).into())
+                    Kind::Facts(facts.read(agent.running_count()).into())
                 } else {
                     Kind::Heartbeat(proto::Heartbeat {})
                 };
@@ -155,8 +167,7 @@ pub async fn serve(
                 }
             }
             () = agent.stopping.notified() => {
-                let running = u32::try_from(agent.running().len()).unwrap_or(u32::MAX);
-                let stopping = proto::AgentStopping { running };
+                let stopping = proto::AgentStopping { running: agent.running_count() };
                 if answers.send(answer(Kind::Stopping(stopping))).await.is_err() {
                     return;
                 }

@@ -108,9 +108,15 @@ impl SpoolWriter {
         let mut options = OpenOptions::new();
         options.write(true).mode(0o600);
         if self.is_older_spare(0) {
-            fs::rename(segment_path(&self.directory, self.older[0]), &path)?;
-            self.older.pop_front();
-            return options.open(path);
+            match fs::rename(segment_path(&self.directory, self.older[0]), &path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                renamed => {
+                    self.older.pop_front();
+                    if renamed.is_ok() {
+                        return options.open(path);
+                    }
+                }
+            }
         }
         if self.end == 0 {
             DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
@@ -134,8 +140,12 @@ impl SpoolWriter {
         self.acknowledged = self.acknowledged.max(offset.min(self.end));
         let kept = if is_tight { 0 } else { KEPT };
         while self.is_older_spare(kept) {
-            fs::remove_file(segment_path(&self.directory, self.older[0]))?;
-            self.older.pop_front();
+            match fs::remove_file(segment_path(&self.directory, self.older[0])) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {
+                    self.older.pop_front();
+                }
+            }
         }
         Ok(())
     }
@@ -155,6 +165,8 @@ pub struct SpoolReader {
     /// Read before, but to be given only with the next call.
     kept: Option<Frame>,
     offset: u64,
+    /// Each frame is held against its checksum.
+    is_checked: bool,
 }
 
 /// What a read gave.
@@ -177,13 +189,35 @@ impl SpoolReader {
     /// A reader of what comes at and behind `offset`.
     #[must_use]
     pub fn new(directory: PathBuf, offset: u64) -> Self {
-        Self { directory, segment: None, position: 0, buffer: Bytes::new(), next: 0, kept: None, offset }
+        Self {
+            directory,
+            segment: None,
+            position: 0,
+            buffer: Bytes::new(),
+            next: 0,
+            kept: None,
+            offset,
+            is_checked: false,
+        }
+    }
+
+    /// The same for a spool that was written before the machine was started: what a power failure left of it may be
+    /// damaged, and it ends at its first bad frame.
+    #[must_use]
+    pub fn checked(mut self) -> Self {
+        self.is_checked = true;
+        self
     }
 
     /// The first offset that was not read yet.
     #[must_use]
     pub fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// Gives up what comes before `offset`.
+    pub fn skip_to(&mut self, offset: u64) {
+        self.offset = self.offset.max(offset);
     }
 
     /// Reads bytes before `until`, an offset that the writer has announced; about [`MAX_PAYLOAD`] at a time.
@@ -239,7 +273,15 @@ impl SpoolReader {
         if !self.is_at_frame() {
             return None;
         }
+        let header =
+            self.is_checked.then(|| Header::parse(self.buffer.first_chunk::<HEADER>()?).ok()).flatten();
         let (_, frame) = take_frame(&mut self.buffer).ok()??;
+        if header.is_some_and(|header| header.check(&frame.data).is_err()) {
+            // No frame begins there, so that nothing more is read of the segment.
+            self.next = u64::MAX;
+            self.buffer = Bytes::from_static(&[0; HEADER]);
+            return None;
+        }
         self.next = frame.end();
         Some(frame)
     }
@@ -447,6 +489,25 @@ mod tests {
         let path = segment_path(dir.path(), 0);
         let file = OpenOptions::new().write(true).open(&path).unwrap();
         file.set_len(file.metadata().unwrap().len() - 1).unwrap();
+        assert_eq!(whole_end(dir.path()).unwrap(), 5);
+    }
+
+    #[test]
+    fn a_damaged_frame_ends_a_spool_that_is_checked() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = SpoolWriter::new(dir.path().to_owned());
+        for text in [b"whole", b"wrong", b"later"] {
+            writer.append(Stream::Stdout, 0, text).unwrap();
+        }
+        let path = segment_path(dir.path(), 0);
+        let mut bytes = fs::read(&path).unwrap();
+        let at = bytes.windows(5).position(|window| window == b"wrong").unwrap();
+        bytes[at] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        let mut reader = SpoolReader::new(dir.path().to_owned(), 0).checked();
+        assert_eq!(read_all(&mut reader, writer.end()), b"whole");
+        assert_eq!(reader.read(writer.end()).unwrap(), Read::Nothing);
+        assert_eq!(reader.offset(), 5);
         assert_eq!(whole_end(dir.path()).unwrap(), 5);
     }
 }

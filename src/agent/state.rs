@@ -1,7 +1,7 @@
 //! The network half's one state, behind a handle: decisions, what ended, and who holds which task.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::{self, File, OpenOptions},
     io,
     os::unix::fs::{FileExt as _, OpenOptionsExt as _},
@@ -16,10 +16,10 @@ use super::{
     core::{Asked, Core, Decision, Knowledge, Revision},
     finished::Finished,
     keeper::{
-        protocol::TaskEnding,
+        protocol::{StartTask, TaskEnding},
         server::{known_tasks, live_tasks},
     },
-    keeping::Keeper,
+    keeping::{Keeper, TaskProcess},
     layout::Layout,
 };
 use crate::{
@@ -29,6 +29,7 @@ use crate::{
         name::{AgentName, Labels},
     },
     sys::clock,
+    trust::fingerprint::Fingerprint,
 };
 
 /// What an agent tells about itself, and which link it wants.
@@ -68,9 +69,13 @@ struct Inner {
     core: Core,
     finished: Finished,
     holders: HashMap<TaskId, (u64, CancellationToken)>,
+    /// Tasks that are being given to a worker.
+    starting: HashSet<TaskId>,
     /// Finished tasks whose directories are still there.
     left_over: Vec<TaskId>,
     seen_saved: Revision,
+    /// The CA of the master whose store that is.
+    seen_of: Option<String>,
     seen_file: File,
 }
 
@@ -91,6 +96,8 @@ pub struct Agent {
     pub stopping: Arc<Notify>,
     /// The grace, in milliseconds, that came with an order to end the agent.
     pub stop_orders: tokio::sync::mpsc::Sender<u32>,
+    /// Woken when a start has come to its end.
+    settled: Arc<Notify>,
     /// Woken when a finished task's directory is left over.
     left_over: Arc<Notify>,
     inner: Arc<Mutex<Inner>>,
@@ -118,13 +125,15 @@ impl Agent {
         incarnation: Incarnation,
         stop_orders: tokio::sync::mpsc::Sender<u32>,
     ) -> io::Result<Self> {
-        let seen = read_seen(&layout)?;
+        let (seen, seen_of) = read_seen(&layout)?;
         let inner = Inner {
             core: Core::new(incarnation, seen),
             finished: Finished::open(&layout.finished(), today())?,
             holders: HashMap::new(),
+            starting: HashSet::new(),
             left_over: Vec::new(),
             seen_saved: seen,
+            seen_of,
             seen_file: OpenOptions::new()
                 .write(true)
                 .create(true)
@@ -139,6 +148,7 @@ impl Agent {
             standing: watch::Sender::new(Standing::Connecting),
             trust: watch::Sender::new(String::new()),
             stopping: Arc::new(Notify::new()),
+            settled: Arc::default(),
             left_over: Arc::default(),
             stop_orders,
             inner: Arc::new(Mutex::new(inner)),
@@ -166,13 +176,28 @@ impl Agent {
         self.inner().core.see(revision);
     }
 
+    /// Notes which CA the agent believes in: what it saw of another master's store says nothing about this one's.
+    pub fn belong_to(&self, ca: &Fingerprint) {
+        let ca = ca.to_string();
+        let mut inner = self.inner();
+        if inner.seen_of.as_ref() != Some(&ca) {
+            if inner.seen_of.is_some() {
+                inner.core.forget_seen();
+            }
+            inner.seen_of = Some(ca);
+            // Whatever is seen next is written down, with the new CA.
+            inner.seen_saved = Revision::default();
+        }
+    }
+
     /// Remembers the highest revision over restarts. Not synced: a machine that crashes starts a new incarnation.
     pub fn save_seen(&self) {
         let mut inner = self.inner();
         let seen = inner.core.seen();
         if seen > inner.seen_saved {
             // In place and always as long: making a file anew takes longer than a short command.
-            let text = format!("{:>20} {:>20}\n", seen.epoch, seen.revision);
+            let of = inner.seen_of.as_deref().unwrap_or_default();
+            let text = format!("{:>20} {:>20} {of:>80}\n", seen.epoch, seen.revision);
             match inner.seen_file.write_all_at(text.as_bytes(), 0) {
                 Ok(()) => inner.seen_saved = seen,
                 Err(error) => tracing::error!(%error, "cannot remember the master's revision"),
@@ -192,9 +217,36 @@ impl Agent {
         self.stopping.notify_waiters();
     }
 
-    /// Decides on an Attach. The token ends the Attach when a later one takes its place.
-    #[must_use]
-    pub fn open(&self, asked: &Asked) -> (Decision, CancellationToken) {
+    /// Starts a task, whatever becomes of the Attach that asks for it; returns the connection to its process, or `None`
+    /// for one that is known already.
+    ///
+    /// # Errors
+    /// In words, when nothing was started.
+    pub async fn start(&self, start: StartTask) -> Result<Option<TaskProcess>, String> {
+        let (id, agent) = (start.id, self.clone());
+        self.inner().starting.insert(id);
+        let starting = async move {
+            let result = agent.keeper.start(start).await;
+            agent.inner().starting.remove(&id);
+            agent.settled.notify_waiters();
+            result
+        };
+        tokio::spawn(starting).await.unwrap_or_else(|error| Err(error.to_string()))
+    }
+
+    /// Decides on an Attach, as soon as it is known what has become of the task's start. The token ends the Attach when a
+    /// later one takes its place.
+    pub async fn open(&self, asked: &Asked) -> (Decision, CancellationToken) {
+        loop {
+            let settled = self.settled.notified();
+            if !self.inner().starting.contains(&asked.id) {
+                return self.decide(asked);
+            }
+            settled.await;
+        }
+    }
+
+    fn decide(&self, asked: &Asked) -> (Decision, CancellationToken) {
         let mut inner = self.inner();
         let knowledge = if inner.finished.contains(asked.id) {
             Knowledge::Finished
@@ -289,20 +341,33 @@ impl Agent {
         Ok(known.into_iter().filter(|id| !inner.finished.contains(*id)).collect())
     }
 
-    /// Tasks whose process lives.
+    /// Tasks whose process lives, or that are being given to one.
+    ///
+    /// # Errors
+    /// When the disk cannot be read, which says nothing of what runs.
+    pub fn running(&self) -> io::Result<Vec<TaskId>> {
+        let starting: Vec<TaskId> = self.inner().starting.iter().copied().collect();
+        let mut running = live_tasks(&self.layout)?;
+        running.extend(starting);
+        running.sort_unstable();
+        running.dedup();
+        Ok(running)
+    }
+
+    /// How many of them, where that is known, for those who only show it.
     #[must_use]
-    pub fn running(&self) -> Vec<TaskId> {
-        live_tasks(&self.layout).unwrap_or_else(|error| {
-            tracing::error!(%error, "cannot look at the tasks");
-            Vec::new()
-        })
+    pub fn running_count(&self) -> u32 {
+        let running = self.running().inspect_err(|error| tracing::error!(%error, "cannot look at the tasks"));
+        running.map_or(0, |running| u32::try_from(running.len()).unwrap_or(u32::MAX))
     }
 }
 
-fn read_seen(layout: &Layout) -> io::Result<Revision> {
+/// The highest revision that was seen, and the CA of the master whose it is.
+fn read_seen(layout: &Layout) -> io::Result<(Revision, Option<String>)> {
     let text = crate::sys::paths::read_optional(&layout.seen_revision())?.unwrap_or_default();
     let text = String::from_utf8_lossy(&text).into_owned();
-    let mut numbers = text.split_whitespace().filter_map(|number| number.parse().ok());
-    let (epoch, revision) = (numbers.next(), numbers.next());
-    Ok(Revision { epoch: epoch.unwrap_or(0), revision: revision.unwrap_or(0) })
+    let mut words = text.split_whitespace();
+    let mut number = || words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
+    let (epoch, revision) = (number(), number());
+    Ok((Revision { epoch, revision }, words.next().map(str::to_owned)))
 }

@@ -90,7 +90,7 @@ impl Command {
             }
         }
         let total: usize = words.iter().map(|word| word.len() + 1).sum();
-        if total > 1024 * 1024 {
+        if total > MOST_TOGETHER {
             return Err(InvalidCommand::TooLongTogether(total));
         }
         Ok(Self(words.into_iter().map(Bytes).collect()))
@@ -159,6 +159,24 @@ impl Variable {
         }
         Ok(Self { name: Bytes(name), value: Bytes(value) })
     }
+}
+
+/// Most bytes of a command's words, and of the environment that is added to it.
+pub const MOST_TOGETHER: usize = 1024 * 1024;
+
+/// Checks that variables may be given to one command.
+///
+/// # Errors
+/// In words, when they are too much for it.
+pub fn bounded(variables: Vec<Variable>) -> Result<Vec<Variable>, String> {
+    let size = |variable: &Variable| variable.name.0.len() + variable.value.0.len() + 2;
+    let total: usize = variables.iter().map(size).sum();
+    if total > MOST_TOGETHER {
+        return Err(format!(
+            "the environment has {total} bytes in all; at most 1 MiB is taken: put it into a file on the machine"
+        ));
+    }
+    Ok(variables)
 }
 
 /// All that an agent needs to know to run a task, apart from the task's id.

@@ -2,6 +2,9 @@
 //!
 //! Pure: this tier knows no clock, no I/O, no tokio and nothing of the wire.
 
+/// This program's version.
+pub const SOFTWARE_VERSION: &str = env!("CARGO_PKG_VERSION");
+
 pub mod agent;
 pub mod command;
 pub mod digest;

@@ -131,6 +131,7 @@ impl Handle {
     fn written(&self, written: Written) {
         let input = match written {
             Written::Done(token, revision) => Input::Persisted(token, revision),
+            Written::Delayed(token, reason) => Input::PersistDelayed(token, reason),
             Written::Failed(token, reason) => Input::PersistFailed(token, reason),
             Written::Conflict(token) => Input::PersistConflict(token),
         };
@@ -272,7 +273,7 @@ impl Actor {
 
     fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Persist(token, writes) => self.writer.write(token, writes),
+            Effect::Persist(token, writes, keeping) => self.writer.write(token, writes, keeping),
             Effect::Reply(to, reply) => {
                 if let Some(waiting) = self.replies.remove(&to) {
                     // Whoever asked may have gone away.

@@ -31,20 +31,28 @@ impl Cap {
 const NEWEST: u64 = 256 * 1024;
 
 /// The newest frames of a task that prints more than is kept.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Newest {
     frames: VecDeque<Frame>,
+    /// Most bytes that are held.
+    most: u64,
     /// Their bytes together.
     pub bytes: u64,
 }
 
 impl Newest {
+    /// None yet, of a task with this cap.
+    #[must_use]
+    pub fn new(cap: Cap) -> Self {
+        Self { frames: VecDeque::new(), most: NEWEST.min(cap.bytes - cap.beginning), bytes: 0 }
+    }
+
     /// Holds a frame; the end of what had to go for it.
     pub fn push(&mut self, frame: Frame) -> Option<u64> {
         self.bytes += frame.data.len() as u64;
         self.frames.push_back(frame);
         let mut gone = None;
-        while self.bytes > NEWEST && self.frames.len() > 1 {
+        while self.bytes > self.most && self.frames.len() > 1 {
             let frame = self.frames.pop_front()?;
             self.bytes -= frame.data.len() as u64;
             gone = Some(frame.end());

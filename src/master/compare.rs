@@ -2,6 +2,8 @@
 //!
 //! One task a run, which reads the run's log once, forwards. Decides nothing: the core hears whether outputs agree.
 
+use std::collections::HashMap;
+
 use tokio::sync::mpsc;
 
 use super::{
@@ -37,7 +39,8 @@ pub async fn maskers(handle: &Handle, run: &Run, masks: Masks) -> Vec<Masker> {
         Ok(Reply::Agents(agents)) if masks.names => agents,
         _ => Vec::new(),
     };
-    let known = |name: &AgentName| agents.iter().find(|agent| agent.name == *name);
+    let agents: HashMap<&AgentName, _> = agents.iter().map(|agent| (&agent.name, agent)).collect();
+    let known = |name: &AgentName| agents.get(name);
     let masker = |name: &AgentName| {
         let agent = known(name);
         let host = agent.and_then(|agent| agent.facts.as_ref()).map(|facts| facts.hostname.as_str());
@@ -56,7 +59,7 @@ pub async fn maskers(handle: &Handle, run: &Run, masks: Masks) -> Vec<Masker> {
 ///
 /// # Errors
 /// When the log cannot be read.
-pub fn feed_all(
+pub async fn feed_all(
     grouping: &mut Grouping,
     reader: &mut LogReader,
     end: u64,
@@ -70,6 +73,8 @@ pub fn feed_all(
         for (task, frame) in frames {
             grouping.feed(task, frame.stream, &frame.data, now_ms);
         }
+        // A long log must not keep others from their turns.
+        tokio::task::yield_now().await;
     }
 }
 
@@ -106,8 +111,8 @@ async fn look(
     }
     let Some((grouping, reader)) = known else { return Ok(true) };
     // What a task printed is in the log before its end is told.
-    let end = *logs.open(run)?.appended().borrow();
-    feed_all(grouping, reader, end, 0)?;
+    let end = *logs.open(run).await?.appended().borrow();
+    feed_all(grouping, reader, end, 0).await?;
     grouping.end(question.id.index, question.outcome);
     for (accepted, outcome) in &question.accepted {
         grouping.end(*accepted, outcome.clone());

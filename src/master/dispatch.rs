@@ -21,7 +21,7 @@ use super::{
     input::{InputRoad, Inputs},
     links::Links,
     output_log::{
-        OutputLogs, RunLog,
+        FILE_SIZE, OutputLogs, RunLog,
         budget::{Budget, NARROW, Share},
     },
     pace::{Pace, WATCHED},
@@ -32,6 +32,7 @@ use crate::{
         ids::{Incarnation, RunReference, TaskId},
         outcome::Outcome,
         run::Overflow,
+        text::{clipped, plain},
     },
     wire::{
         InvalidMessage,
@@ -50,6 +51,8 @@ const LOOK_FOR_FEEDER: Duration = Duration::from_secs(5);
 const BEYOND: u64 = 1 << 62;
 /// How often a log that cannot be written is tried again.
 const DISK_RETRY: Duration = Duration::from_secs(1);
+/// Cells of what an agent says of its disk.
+const LONGEST_REASON: usize = 200;
 /// How long an agent may take to answer a signal.
 const SIGNAL_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -127,7 +130,7 @@ async fn follow(context: Context, order: AttachOrder) -> Lost {
         // A sleep of nothing takes the timer's whole millisecond.
         tokio::time::sleep(order.delay).await;
     }
-    let log = match context.logs.open(order.id.run) {
+    let log = match context.logs.open(order.id.run).await {
         Ok(log) => log,
         Err(error) => {
             tracing::error!(%error, run = %order.id.run, "cannot open an output log");
@@ -137,17 +140,19 @@ async fn follow(context: Context, order: AttachOrder) -> Lost {
     };
     let from = if order.discard { BEYOND } else { log.task_end(order.id.index) };
     let share = context.budget.narrow();
+    let cap = Cap::new(order.output_cap, order.overflow);
     let mut attached = Attached {
         id: order.id,
         attempt: order.attempt,
         synced: log.synced(),
         slowest: log.slowest(),
         pace: Pace::default(),
+        passed: 0,
         safe: from,
         end: from,
         granted: from + share.bytes(),
-        cap: Cap::new(order.output_cap, order.overflow),
-        newest: Newest::default(),
+        cap,
+        newest: Newest::new(cap),
         waiting: VecDeque::new(),
         share,
         log,
@@ -180,6 +185,8 @@ struct Attached {
     /// Where the client is at whose pace the command goes.
     slowest: watch::Receiver<Option<u64>>,
     pace: Pace,
+    /// How many files' worth of the log that client had passed when files were dropped last.
+    passed: u64,
     /// Where what an operator feeds the command comes from.
     input: Option<Arc<InputRoad>>,
     /// The agent has said how far the command has read.
@@ -283,6 +290,11 @@ impl Attached {
                 }
                 Ok(())
             }
+            attach_response::Kind::Held(held) => {
+                let text = clipped(&plain(&held.reason), LONGEST_REASON, "…");
+                self.context.handle.tell(Input::TaskWaits(self.id, text)).await;
+                Ok(())
+            }
             attach_response::Kind::Output(output) => {
                 self.append(output).await?;
                 if self.newest.bytes > 0 {
@@ -302,6 +314,7 @@ impl Attached {
             attach_response::Kind::Closing(closing) => Err(Lost::Broken(closing.reason)),
             attach_response::Kind::Gap(gap) => {
                 tracing::warn!(task = %self.id, from = gap.from, to = gap.to, reason = gap.reason, "output is missing");
+                within(gap.to, "a gap")?;
                 // It goes on behind the gap, and so does what it may send.
                 self.end = self.end.max(gap.to);
                 self.safe = self.safe.max(gap.to);
@@ -356,15 +369,24 @@ impl Attached {
         self.end = self.end.max(end);
         self.wait_for(position, end);
         if self.is_over_cap() {
-            let cap = self.cap;
-            let slowest = self.slowest.borrow().unwrap_or(position);
-            let index = self.id.index;
-            let dropped = self.log.drop_spare(slowest, |task, (from, to), end| {
-                task == index && from >= cap.beginning && to + cap.beginning <= end
-            });
-            if let Err(error) = dropped {
-                tracing::warn!(%error, task = %self.id, "cannot drop output over the cap");
-            }
+            self.drop_passed(position);
+        }
+    }
+
+    /// Drops the log's files that the slowest client has passed and that hold neither beginning nor end of any task, once
+    /// for each file that it passes.
+    fn drop_passed(&mut self, position: u64) {
+        let slowest = self.slowest.borrow().unwrap_or(position);
+        if slowest / FILE_SIZE == self.passed {
+            return;
+        }
+        self.passed = slowest / FILE_SIZE;
+        let beginning = self.cap.beginning;
+        // All tasks of a run have the same cap.
+        let dropped =
+            self.log.drop_spare(slowest, |(from, to), end| from >= beginning && to + beginning <= end);
+        if let Err(error) = dropped {
+            tracing::warn!(%error, task = %self.id, "cannot drop output over the cap");
         }
     }
 
@@ -438,6 +460,8 @@ impl Attached {
         answers: &mut Streaming<proto::AttachResponse>,
     ) -> Result<(), Lost> {
         let outcome = ended.outcome.ok_or_else(|| InvalidMessage::missing("an outcome"))?;
+        within(ended.end_offset, "an end")?;
+        within(ended.duration_ns, "a duration")?;
         let input = Input::TaskEnded {
             id: self.id,
             outcome: Outcome::try_from(outcome)?,
@@ -459,6 +483,11 @@ impl Attached {
         while let Ok(Some(_)) = answers.message().await {}
         Err(Lost::Done)
     }
+}
+
+/// Refuses numbers that no true agent tells, and that the store could not hold.
+fn within(number: u64, what: &str) -> Result<(), InvalidMessage> {
+    if number < BEYOND { Ok(()) } else { Err(InvalidMessage(format!("{what} beyond all bounds"))) }
 }
 
 type Requests = mpsc::Sender<proto::AttachRequest>;

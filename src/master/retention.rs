@@ -1,9 +1,10 @@
 //! Retention: which ended runs are deleted because they are old, or because all output together is too much.
 //!
 //! Never a run that is not finished, and nothing because a clock jumped: time goes on here no faster than it was
-//! witnessed, at twice the pace where it has to catch up.
+//! witnessed, at twice the pace where it has to catch up; a clock that fell behind is believed after a day; and no run is
+//! older than the time since it was seen not to have ended.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
 
@@ -13,9 +14,12 @@ use super::{
     output_log::OutputLogs,
     store::{Ended, Store, StoreError},
 };
-use crate::sys::{
-    clock::{spoken, unix_ms},
-    shutdown::Shutdown,
+use crate::{
+    domain::ids::RunId,
+    sys::{
+        clock::{spoken, unix_ms},
+        shutdown::Shutdown,
+    },
 };
 
 /// How often it is looked, and how long after the start for the first time.
@@ -37,19 +41,58 @@ impl Default for Retention {
     }
 }
 
-/// The time by which age is judged: the wall's, but no more than twice the witnessed time after the last judgement.
-fn judged_now(last_ms: u64, witnessed: Duration, wall_ms: u64) -> u64 {
-    let witnessed = u64::try_from(witnessed.as_millis()).unwrap_or(u64::MAX);
-    wall_ms.min(last_ms.saturating_add(witnessed.saturating_mul(2))).max(last_ms.min(wall_ms))
+/// How long a clock is behind the time that was judged by before it is believed.
+const BELIEVED_AFTER: Duration = Duration::from_hours(24);
+
+/// What was seen so far.
+#[derive(Debug, Default)]
+struct Watch {
+    /// How long the wall's clock has been behind.
+    behind: Duration,
+    /// Runs that had ended, and when the look before the first one that found them was; `None` for the very first look.
+    seen: HashMap<RunId, Option<Instant>>,
+    last_looked: Option<Instant>,
 }
 
-/// The runs that go, and why. `ended` is sorted by end, oldest first, with the bytes of each.
-fn due(retention: Retention, ended: &[(Ended, u64)], now_ms: u64) -> Vec<(Ended, String)> {
+impl Watch {
+    /// The time by which age is judged now: the wall's, but no more than twice the witnessed time after the last judgement.
+    /// `None` when the wall's clock tells nothing.
+    fn judged_now(&mut self, last_ms: u64, witnessed: Duration, wall_ms: u64) -> Option<u64> {
+        if wall_ms < last_ms {
+            self.behind += witnessed;
+            if self.behind < BELIEVED_AFTER {
+                return None;
+            }
+        }
+        self.behind = Duration::ZERO;
+        let witnessed = u64::try_from(witnessed.as_millis()).unwrap_or(u64::MAX);
+        Some(wall_ms.min(last_ms.saturating_add(witnessed.saturating_mul(2))))
+    }
+
+    /// Takes note of the runs that have ended by now, and says how old each is at most.
+    fn see(&mut self, ended: &[(Ended, u64)], now: Instant) -> HashMap<RunId, Duration> {
+        let before = self.last_looked.replace(now);
+        self.seen =
+            ended.iter().map(|(run, _)| (run.id, *self.seen.get(&run.id).unwrap_or(&before))).collect();
+        let since = |(run, since): (&RunId, &Option<Instant>)| Some((*run, now.duration_since((*since)?)));
+        self.seen.iter().filter_map(since).collect()
+    }
+}
+
+/// The runs that go, and why. `ended` is sorted by end, oldest first, with the bytes of each; without `now_ms` none is old.
+fn due(
+    retention: Retention,
+    ended: &[(Ended, u64)],
+    now_ms: Option<u64>,
+    at_most: &HashMap<RunId, Duration>,
+) -> Vec<(Ended, String)> {
     let age_ms = u64::try_from(retention.age.as_millis()).unwrap_or(u64::MAX);
     let mut left: u64 = ended.iter().map(|(_, bytes)| bytes).sum();
     let mut going = Vec::new();
     for (run, bytes) in ended {
-        let reason = if now_ms.saturating_sub(run.ended_ms) > age_ms {
+        let may_be_old = at_most.get(&run.id).is_none_or(|age| *age > retention.age);
+        let is_old = now_ms.is_some_and(|now_ms| now_ms.saturating_sub(run.ended_ms) > age_ms);
+        let reason = if is_old && may_be_old {
             format!("it ended over {} ago", spoken(retention.age))
         } else if left > retention.bytes {
             format!("all output together was over {} bytes", retention.bytes)
@@ -65,6 +108,7 @@ fn due(retention: Retention, ended: &[(Ended, u64)], now_ms: u64) -> Vec<(Ended,
 /// Looks every hour until the master ends.
 pub async fn keep(retention: Retention, handle: Handle, store: Store, logs: OutputLogs, shutdown: Shutdown) {
     let mut pause = FIRST;
+    let mut watch = Watch::default();
     let mut last_looked = Instant::now();
     loop {
         tokio::select! {
@@ -74,7 +118,7 @@ pub async fn keep(retention: Retention, handle: Handle, store: Store, logs: Outp
         pause = EVERY;
         let witnessed = last_looked.elapsed();
         last_looked = Instant::now();
-        if let Err(error) = look(retention, &handle, &store, &logs, witnessed).await {
+        if let Err(error) = look(retention, &handle, &store, &logs, (&mut watch, witnessed)).await {
             tracing::error!(%error, "cannot look which runs are old");
         }
     }
@@ -85,7 +129,7 @@ async fn look(
     handle: &Handle,
     store: &Store,
     logs: &OutputLogs,
-    witnessed: Duration,
+    (watch, witnessed): (&mut Watch, Duration),
 ) -> Result<(), StoreError> {
     let (reading, sizes) = (store.clone(), logs.clone());
     let read = tokio::task::spawn_blocking(move || {
@@ -101,11 +145,14 @@ async fn look(
     let (ended, clock_ms) = read?;
     let wall_ms = unix_ms();
     let now_ms = match clock_ms {
-        0 => wall_ms,
-        last_ms => judged_now(last_ms, witnessed, wall_ms),
+        0 => Some(wall_ms),
+        last_ms => watch.judged_now(last_ms, witnessed, wall_ms),
     };
-    let _ = handle.ask(move |reply| Input::JudgedAt(now_ms, reply)).await;
-    for (run, reason) in due(retention, &ended, now_ms) {
+    if let Some(now_ms) = now_ms {
+        let _ = handle.ask(move |reply| Input::JudgedAt(now_ms, reply)).await;
+    }
+    let at_most = watch.see(&ended, Instant::now());
+    for (run, reason) in due(retention, &ended, now_ms, &at_most) {
         let by = "retention".to_owned();
         let (id, said) = (run.id, reason.clone());
         if let Ok(Reply::Count(_)) =
@@ -122,7 +169,6 @@ async fn look(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::ids::RunId;
 
     const HOUR: u64 = 3_600_000;
 
@@ -130,12 +176,39 @@ mod tests {
     fn time_that_was_not_witnessed_does_not_count() {
         let hour = Duration::from_hours(1);
         for (last, wall, judged) in [
-            (10 * HOUR, 11 * HOUR, 11 * HOUR),
-            (10 * HOUR, 10_000 * HOUR, 12 * HOUR),
-            (10 * HOUR, 5 * HOUR, 5 * HOUR),
+            (10 * HOUR, 11 * HOUR, Some(11 * HOUR)),
+            (10 * HOUR, 10_000 * HOUR, Some(12 * HOUR)),
+            (10 * HOUR, 5 * HOUR, None),
         ] {
-            assert_eq!(judged_now(last, hour, wall), judged, "{last} {wall}");
+            assert_eq!(Watch::default().judged_now(last, hour, wall), judged, "{last} {wall}");
         }
+        let mut watch = Watch::default();
+        for _ in 0..23 {
+            assert_eq!(watch.judged_now(10 * HOUR, hour, 5 * HOUR), None);
+        }
+        assert_eq!(watch.judged_now(10 * HOUR, hour, 5 * HOUR), Some(5 * HOUR), "believed after a day");
+    }
+
+    #[test]
+    fn a_run_is_no_older_than_what_was_witnessed_of_it() {
+        let run = |number: u64, ended_ms| Ended { id: RunId::from_parts(1, number.into()), number, ended_ms };
+        let retention = Retention { age: Duration::from_hours(24), bytes: u64::MAX };
+        let (mut watch, start) = (Watch::default(), Instant::now());
+        let going = |watch: &mut Watch, ended: &[(Ended, u64)], hours: u64| -> Vec<u64> {
+            let at_most = watch.see(ended, start + Duration::from_hours(hours));
+            let going = due(retention, ended, Some(60 * HOUR), &at_most);
+            going.iter().map(|(run, _)| run.number).collect()
+        };
+        assert_eq!(going(&mut watch, &[(run(1, 50 * HOUR), 1)], 0), [0u64; 0]);
+        // The clock was wrong when the second one ended.
+        let both = [(run(2, 0), 1), (run(1, 50 * HOUR), 1)];
+        assert_eq!(going(&mut watch, &both, 1), [0u64; 0]);
+        assert_eq!(going(&mut watch, &both, 26), [2]);
+        assert_eq!(
+            going(&mut Watch::default(), &both, 1),
+            [2],
+            "who has witnessed nothing believes the clock"
+        );
     }
 
     #[test]
@@ -144,8 +217,11 @@ mod tests {
         let ended =
             [(run(1, 0), 10), (run(2, 50 * HOUR), 10), (run(3, 51 * HOUR), 10), (run(4, 52 * HOUR), 10)];
         let retention = Retention { age: Duration::from_hours(24), bytes: 20 };
-        let going: Vec<u64> = due(retention, &ended, 60 * HOUR).iter().map(|(run, _)| run.number).collect();
-        assert_eq!(going, [1, 2]);
-        assert!(due(retention, &ended[2..], 60 * HOUR).is_empty());
+        let due = |ended: &[(Ended, u64)]| -> Vec<u64> {
+            let going = due(retention, ended, Some(60 * HOUR), &HashMap::new());
+            going.iter().map(|(run, _)| run.number).collect()
+        };
+        assert_eq!(due(&ended), [1, 2]);
+        assert!(due(&ended[2..]).is_empty());
     }
 }

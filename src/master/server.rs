@@ -143,7 +143,8 @@ impl Server {
         let (store, connection) = Store::open(&directories.data)?;
         let mut remembered = store.remembered(&connection)?;
         if config.restored {
-            remembered.epoch += 1;
+            // Later than any that agents may have seen, even where the same backup was restored before.
+            remembered.epoch = (remembered.epoch + 1).max(unix_ms());
             store.set_epoch(&connection, remembered.epoch)?;
         }
         let path = master_socket(&directories.run);

@@ -11,7 +11,6 @@ use nix::{
     sys::{
         mman::{MmapAdvise, madvise},
         signal::{SigHandler, SigSet, SigmaskHow, Signal, kill, sigprocmask},
-        wait::{WaitPidFlag, WaitStatus, waitpid},
     },
     unistd::{ForkResult, Pid, getpid, setsid},
 };
@@ -172,26 +171,32 @@ pub enum ChildEnd {
 #[must_use]
 pub fn reap() -> Vec<(i32, ChildEnd)> {
     let mut ended = Vec::new();
-    loop {
-        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, code)) => {
-                ended.push((pid.as_raw(), ChildEnd::Exited(u8::try_from(code & 0xff).unwrap_or(255))));
-            }
-            Ok(WaitStatus::Signaled(pid, signal, _)) => {
-                ended.push((pid.as_raw(), ChildEnd::Signaled(signal as i32)));
-            }
-            Ok(WaitStatus::StillAlive) | Err(_) => return ended,
-            Ok(_) => {}
+    // Not nix' own: it knows no real-time signals, and forgets a child that one of them has ended.
+    while let Ok(Some((pid, status))) = rustix::process::wait(rustix::process::WaitOptions::NOHANG) {
+        let pid = pid.as_raw_nonzero().get();
+        if let Some(code) = status.exit_status() {
+            ended.push((pid, ChildEnd::Exited(u8::try_from(code & 0xff).unwrap_or(255))));
+        } else if let Some(signal) = status.terminating_signal() {
+            ended.push((pid, ChildEnd::Signaled(signal)));
         }
     }
+    ended
+}
+
+/// The direct children of this process, which has one thread, whatever `/proc` hides of them. What is unknown is empty.
+#[must_use]
+pub fn children() -> Vec<i32> {
+    let text = fs::read_to_string(format!("/proc/self/task/{}/children", getpid())).unwrap_or_default();
+    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 /// Whether this process has children, ended ones that nobody waited for included. A subreaper without any has nothing
 /// below it.
 #[must_use]
 pub fn has_children() -> bool {
-    let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT | WaitPidFlag::WEXITED;
-    nix::sys::wait::waitid(nix::sys::wait::Id::All, flags) != Err(nix::errno::Errno::ECHILD)
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    let options = WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT | WaitIdOptions::EXITED;
+    !matches!(waitid(WaitId::All, options), Err(rustix::io::Errno::CHILD))
 }
 
 /// The kernel's id of this boot.

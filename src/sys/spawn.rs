@@ -4,16 +4,20 @@
 use std::{
     collections::BTreeMap,
     ffi::CString,
-    io,
+    fs, io,
     os::fd::{AsRawFd as _, BorrowedFd},
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use nix::{
     fcntl::OFlag,
     libc,
     spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn},
-    sys::{signal::SigSet, stat::Mode},
+    sys::{
+        signal::{SigSet, Signal},
+        stat::Mode,
+    },
 };
 
 /// A program, and all that it is given.
@@ -31,6 +35,24 @@ pub enum Standard<'a> {
     Each([BorrowedFd<'a>; 3]),
     /// A terminal as all three, which controls the program's session.
     Terminal(BorrowedFd<'a>),
+}
+
+/// The signals that this process ignores, which a program would inherit; those that it handles end with its memory. All
+/// signals where that is not known.
+fn ignored_signals() -> SigSet {
+    static IGNORED: OnceLock<SigSet> = OnceLock::new();
+    *IGNORED.get_or_init(|| {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let Some(mask) = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()) else {
+            return SigSet::all();
+        };
+        let known: Vec<Signal> = Signal::iterator().collect();
+        let is_ignored = |signal: &&Signal| mask & (1 << (**signal as i32 - 1)) != 0;
+        let ignored: SigSet = known.iter().filter(is_ignored).copied().collect();
+        // Of real-time signals nix knows none by name.
+        if mask.count_ones() as usize == ignored.iter().count() { ignored } else { SigSet::all() }
+    })
 }
 
 impl Program {
@@ -79,7 +101,7 @@ impl Program {
         // In glibc since 2.26 and in musl; nix has no name for it.
         let new_session = PosixSpawnFlags::from_bits_retain(libc::POSIX_SPAWN_SETSID.into());
         attributes.set_flags(flags | new_session)?;
-        attributes.set_sigdefault(&SigSet::all())?;
+        attributes.set_sigdefault(&ignored_signals())?;
         attributes.set_sigmask(&SigSet::empty())?;
 
         let mut actions = PosixSpawnFileActions::init()?;

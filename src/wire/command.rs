@@ -5,7 +5,7 @@ use super::{
     proto::{self, standard_input},
 };
 use crate::domain::{
-    command::{Bytes, Command, TaskSpec, Variable},
+    command::{Bytes, Command, TaskSpec, Variable, bounded},
     ids::{RunId, RunReference, TaskId},
     input::{StandardInput, Terminal},
     run::{Overflow, RunOptions},
@@ -35,10 +35,11 @@ fn variables_out(variables: Vec<Variable>) -> Vec<proto::EnvironmentVariable> {
 }
 
 fn variables_in(variables: Vec<proto::EnvironmentVariable>) -> Result<Vec<Variable>, InvalidMessage> {
-    variables
+    let variables: Result<Vec<Variable>, String> = variables
         .into_iter()
-        .map(|variable| Variable::new(variable.name.into(), variable.value.into()).map_err(InvalidMessage))
-        .collect()
+        .map(|variable| Variable::new(variable.name.into(), variable.value.into()))
+        .collect();
+    variables.and_then(bounded).map_err(InvalidMessage)
 }
 
 fn optional_bytes(bytes: bytes::Bytes) -> Option<Bytes> {

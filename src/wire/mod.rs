@@ -37,8 +37,7 @@ pub mod proto {
 
 /// The protocol that this version speaks.
 pub const PROTOCOL: proto::ProtocolVersion = proto::ProtocolVersion { major: 1, minor: 0 };
-/// This program's version.
-pub const SOFTWARE_VERSION: &str = env!("CARGO_PKG_VERSION");
+pub use crate::domain::SOFTWARE_VERSION;
 
 /// A message that cannot be what it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -3,7 +3,7 @@
 use std::{
     io::{self, BufRead as _, BufReader, Write as _},
     os::unix::net::UnixStream,
-    process::Stdio,
+    process::{Child, Stdio},
 };
 
 use super::protocol::{KeeperReply, KeeperRequest, line};
@@ -16,13 +16,13 @@ use crate::{
     },
 };
 
-/// Connects to the keeper of a data directory, and starts one where there is none.
+/// Connects to the keeper of a data directory, and starts one where there is none, which is this process's child then.
 ///
 /// # Errors
 /// When there is none and none can be started.
-pub fn connect_or_start(layout: &Layout) -> io::Result<UnixStream> {
+pub fn connect_or_start(layout: &Layout) -> io::Result<(UnixStream, Option<Child>)> {
     if let Ok(socket) = socket::connect(&layout.keeper_socket()) {
-        return Ok(socket);
+        return Ok((socket, None));
     }
     let mut command = own_program();
     command
@@ -39,18 +39,21 @@ pub fn connect_or_start(layout: &Layout) -> io::Result<UnixStream> {
     if let Some(stdout) = child.stdout.take() {
         BufReader::new(stdout).read_line(&mut report)?;
     }
-    match serde_json::from_str(&report) {
-        Ok(Report::Ready(_)) => socket::connect(&layout.keeper_socket()),
-        Ok(Report::Failed(reason)) => Err(io::Error::other(reason)),
-        Err(_) => Err(io::Error::other("the keeper ended before it was ready")),
-    }
+    let reason = match serde_json::from_str(&report) {
+        Ok(Report::Ready(_)) => return Ok((socket::connect(&layout.keeper_socket())?, Some(child))),
+        Ok(Report::Failed(reason)) => reason,
+        Err(_) => "the keeper ended before it was ready".to_owned(),
+    };
+    child.wait()?;
+    Err(io::Error::other(reason))
 }
 
-/// Orders the agent of a data directory to end; calls `stopping` with the number of running tasks, then waits.
+/// Orders the agent of a data directory to end; calls `stopping` with the number of running tasks, then waits. Returns how
+/// many tasks could not be killed, or `None` when the keeper is gone without having told.
 ///
 /// # Errors
 /// When no keeper listens there.
-pub fn stop(layout: &Layout, grace_ms: u32, stopping: impl FnOnce(u32)) -> io::Result<()> {
+pub fn stop(layout: &Layout, grace_ms: u32, stopping: impl FnOnce(u32)) -> io::Result<Option<u32>> {
     let mut socket = socket::connect(&layout.keeper_socket())?;
     socket.write_all(&line(&KeeperRequest::Stop { grace_ms }))?;
     let mut lines = BufReader::new(socket).lines();
@@ -59,11 +62,9 @@ pub fn stop(layout: &Layout, grace_ms: u32, stopping: impl FnOnce(u32)) -> io::R
     {
         stopping(running);
     }
-    // The keeper's end ends the connection.
-    for line in lines {
-        if line.is_err() {
-            break;
-        }
-    }
-    Ok(())
+    let last = lines.next().and_then(Result::ok).and_then(|line| serde_json::from_str(&line).ok());
+    Ok(match last {
+        Some(KeeperReply::Stopped { left }) => Some(left),
+        _ => None,
+    })
 }

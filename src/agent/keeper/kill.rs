@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 
 use crate::{
     domain::outcome::{KillProof, Survivor},
-    sys::process::{descendants, signal},
+    sys::process::{children, descendants, has_children, signal},
 };
 
 /// How long KILL is repeated before what still lives is named as left over.
@@ -53,16 +53,24 @@ impl Kill {
                 signal(process.pid, Signal::SIGCONT);
             }
         }
-        if !alive.is_empty() && now < self.kill_at + GIVE_UP_AFTER {
+        // A walk may miss some: it is no snapshot, and `/proc` may hide other users' processes. That nothing is left is
+        // believed of the kernel alone, which knows what this subreaper has below it.
+        let is_over = alive.is_empty() && !has_children();
+        if !is_over && now < self.kill_at + GIVE_UP_AFTER {
             return None;
         }
-        let left: Vec<Survivor> = alive
+        let mut left: Vec<Survivor> = alive
             .iter()
             .map(|process| Survivor {
                 pid: process.pid.unsigned_abs(),
                 state: process.state_word().to_owned(),
             })
             .collect();
+        if !is_over && left.is_empty() {
+            let hidden =
+                |pid: i32| Survivor { pid: pid.unsigned_abs(), state: "hidden from the agent".to_owned() };
+            left.extend(children().into_iter().map(hidden));
+        }
         let ended = self.seen.len().saturating_sub(left.len());
         Some(KillProof { ended: u32::try_from(ended).unwrap_or(u32::MAX), left })
     }

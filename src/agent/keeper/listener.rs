@@ -14,6 +14,8 @@ pub(super) struct Client {
     pub(super) lines: Lines,
     pub(super) waits_past: Option<u64>,
     pub(super) reads: bool,
+    /// What it was told of why the command is held back.
+    held_told: String,
     /// It wants to know when the input stands differently from what it was told.
     pub(super) watches_input: bool,
     pub(super) input_told: Taken,
@@ -31,6 +33,7 @@ impl Client {
             lines: Lines::default(),
             waits_past: None,
             reads: false,
+            held_told: String::new(),
             watches_input: false,
             input_told: UNTOLD,
             input_due: None,
@@ -57,6 +60,15 @@ impl Client {
         };
         self.waits_past = None;
         self.answer(&reply)
+    }
+
+    /// Tells who reads why the command is held back, where that is news. False when it is gone.
+    pub(super) fn tell_held(&mut self, reason: &str) -> bool {
+        if !self.reads || self.held_told == reason {
+            return true;
+        }
+        reason.clone_into(&mut self.held_told);
+        self.answer(&TaskReply::Held { reason: reason.to_owned() })
     }
 
     /// Answers who wants to know how the input stands: once a question, since a client that does not listen must not be

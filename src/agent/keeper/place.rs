@@ -21,6 +21,8 @@ use crate::{
 pub(super) struct Place {
     layout: TaskLayout,
     record: File,
+    /// Written when the task ends.
+    pub(super) ending: File,
     /// Held until this process ends or is done with the task.
     _lock: Lock,
     /// Bound to the task's socket.
@@ -43,13 +45,12 @@ impl Place {
     fn fill(layout: &TaskLayout) -> io::Result<Self> {
         let create = |path| OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
         let record = create(layout.record())?;
-        // Written when the task ends.
-        create(layout.unfinished_ending())?;
+        let ending = create(layout.unfinished_ending())?;
         let mut lock = Lock::try_take(&layout.lock())?.ok_or(io::ErrorKind::WouldBlock)?;
         lock.write_pid()?;
         let listener = socket::listen(&layout.socket(), 0o600)?;
         listener.set_nonblocking(true)?;
-        Ok(Self { layout: layout.clone(), record, _lock: lock, listener })
+        Ok(Self { layout: layout.clone(), record, ending, _lock: lock, listener })
     }
 
     /// Makes it the directory of a task, at once and with its record in it. False when the task has one already.

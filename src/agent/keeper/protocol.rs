@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::domain::{command::TaskSpec, ids::TaskId, outcome::Outcome};
 
-/// Longest line that is taken: a command of 1 MiB whose bytes are each written as a number fits.
-pub const LONGEST_LINE: usize = 8 * 1024 * 1024;
+/// Longest line that is taken: a command and an environment of 1 MiB each fit, though each byte is written as six.
+pub const LONGEST_LINE: usize = 16 * 1024 * 1024;
 
 /// What a task's directory says about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,8 +44,12 @@ pub struct TaskEnding {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KeeperRequest {
-    /// This connection is the network half's, for as long as it lasts. It is told of all workers that are ready.
-    NetworkHalf,
+    /// This connection is the network half's, for as long as it lasts. It is told of all workers that are ready. A keeper
+    /// of another version ends instead, and what its workers run goes on.
+    NetworkHalf {
+        /// Its version.
+        version: String,
+    },
     /// One more worker is wanted, at once.
     Prepare,
     /// Ends the agent; from a person on the machine.
@@ -91,6 +95,11 @@ pub enum KeeperReply {
     Stopping {
         /// Tasks that still run.
         running: u32,
+    },
+    /// To the person, as the last word: the agent has ended.
+    Stopped {
+        /// Tasks that could not be killed.
+        left: u32,
     },
 }
 
@@ -187,6 +196,11 @@ pub enum TaskReply {
         offset: u64,
         /// Nothing more is wanted.
         over: bool,
+    },
+    /// The disk holds the command back; said to whoever reads, whenever it is not what was said last.
+    Held {
+        /// Why; empty when it does not any more.
+        reason: String,
     },
     /// The task has ended.
     Ended {

@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     agent::layout::Layout,
-    domain::ids::TaskId,
+    domain::{SOFTWARE_VERSION, ids::TaskId},
     sys::{
         lock::{self, Lock},
         process::{boot_id, give_back_memory, reap},
@@ -43,6 +43,8 @@ use crate::{
 
 /// A keeper with no tasks and no network half ends after this.
 const IDLE: Duration = Duration::from_mins(1);
+/// How long it is waited for an earlier keeper to be gone.
+const LAST_ONE_ENDS: Duration = Duration::from_secs(1);
 /// How often a keeper that ends the agent by itself looks whether tasks are left.
 const STOPPING_STEP: Duration = Duration::from_millis(200);
 
@@ -51,8 +53,7 @@ const STOPPING_STEP: Duration = Duration::from_millis(200);
 /// # Errors
 /// When another keeper holds the directory, or it cannot be used.
 pub fn run(layout: &Layout, ready: impl FnOnce()) -> io::Result<()> {
-    let mut lock = Lock::try_take(&layout.keeper_lock())?
-        .ok_or_else(|| io::Error::other("another keeper holds this directory"))?;
+    let mut lock = take_lock(layout)?;
     lock.write_pid()?;
     DirBuilder::new().recursive(true).mode(0o700).create(layout.tasks())?;
     remove_left_over(layout)?;
@@ -85,6 +86,20 @@ pub fn run(layout: &Layout, ready: impl FnOnce()) -> io::Result<()> {
     }
 }
 
+/// The keeper's lock; one that is about to end is waited for.
+fn take_lock(layout: &Layout) -> io::Result<Lock> {
+    let until = Instant::now() + LAST_ONE_ENDS;
+    loop {
+        if let Some(lock) = Lock::try_take(&layout.keeper_lock())? {
+            return Ok(lock);
+        }
+        if Instant::now() >= until {
+            return Err(io::Error::other("another keeper holds this directory"));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// What this process is when the keeper's loop returns.
 enum Role {
     /// The keeper, which is done.
@@ -97,6 +112,8 @@ struct Client {
     socket: UnixStream,
     lines: Lines,
     is_network_half: bool,
+    /// It has ordered the agent to end.
+    waits_for_end: bool,
 }
 
 struct Keeper {
@@ -136,22 +153,41 @@ impl Keeper {
             if ready.connecting
                 && let Ok((socket, _)) = self.listener.accept()
             {
-                self.clients.push(Client { socket, lines: Lines::default(), is_network_half: false });
+                self.clients.push(Client {
+                    socket,
+                    lines: Lines::default(),
+                    is_network_half: false,
+                    waits_for_end: false,
+                });
             }
             for index in ready.clients.into_iter().rev() {
                 match self.hear(index) {
                     Ok(Heard::Alive) => {}
                     Ok(Heard::BecomeWorker(line)) => return Ok(Role::Worker(line)),
-                    Ok(Heard::End) => return Ok(Role::Keeper),
+                    Ok(Heard::End) => return self.end(),
                     Ok(Heard::Gone) | Err(_) => {
                         self.clients.swap_remove(index);
+                        if !self.clients.iter().any(|client| client.is_network_half) {
+                            self.alone_since.get_or_insert_with(Instant::now);
+                        }
                     }
                 }
             }
             if self.is_done()? {
-                return Ok(Role::Keeper);
+                return self.end();
             }
         }
+    }
+
+    /// Tells whoever wants the agent to end what is left of it, and ends.
+    fn end(mut self) -> io::Result<Role> {
+        let left = u32::try_from(live_tasks(&self.layout)?.len()).unwrap_or(u32::MAX);
+        for index in
+            (0..self.clients.len()).filter(|index| self.clients[*index].waits_for_end).collect::<Vec<_>>()
+        {
+            let _ = self.reply(index, &KeeperReply::Stopped { left });
+        }
+        Ok(Role::Keeper)
     }
 
     /// Whether tasks may come.
@@ -199,14 +235,15 @@ impl Keeper {
     fn hear(&mut self, index: usize) -> io::Result<Heard> {
         let client = &mut self.clients[index];
         if !client.lines.read_from(&client.socket)? {
-            if client.is_network_half {
-                self.alone_since = Some(Instant::now());
-            }
             return Ok(Heard::Gone);
         }
         while let Some(request) = self.clients[index].lines.take()? {
             match request {
-                KeeperRequest::NetworkHalf => {
+                // One of another version starts its own keeper: commands are to run as that version runs them.
+                KeeperRequest::NetworkHalf { version } if version != SOFTWARE_VERSION => {
+                    return Ok(Heard::End);
+                }
+                KeeperRequest::NetworkHalf { .. } => {
                     self.clients[index].is_network_half = true;
                     self.alone_since = None;
                     let ready: Vec<i32> = self.pool.ready().collect();
@@ -240,6 +277,7 @@ impl Keeper {
     fn stop(&mut self, person: usize, grace_ms: u32) -> io::Result<()> {
         let running = live_tasks(&self.layout)?.len();
         let running = u32::try_from(running).unwrap_or(u32::MAX);
+        self.clients[person].waits_for_end = true;
         self.reply(person, &KeeperReply::Stopping { running })?;
         if let Some(index) = self.clients.iter().position(|client| client.is_network_half) {
             self.reply(index, &KeeperReply::StopOrdered { grace_ms })

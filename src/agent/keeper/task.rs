@@ -4,11 +4,11 @@
 //! the network half.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io,
     os::{
         fd::{AsFd, BorrowedFd},
-        unix::fs::{FileExt as _, OpenOptionsExt as _},
+        unix::fs::FileExt as _,
     },
     time::{Duration, Instant},
 };
@@ -77,28 +77,35 @@ pub(super) struct Tools<'a> {
 /// Runs a task until it has ended and its pipes are closed; calls `lasts` once when that takes longer than [`LASTING`].
 ///
 /// # Errors
-/// When the ending cannot be written; the task is lost then.
+/// When the process cannot wait for anything any more; the task is lost then.
 pub(super) fn run(beginning: Beginning, tools: Tools<'_>, lasts: impl FnOnce()) -> io::Result<()> {
     let started = Instant::now();
     let result = start_command(&beginning.record, tools.account);
     beginning.client.answer(&TaskReply::Started);
     match result {
-        Ok(command) => Supervisor::new(beginning, command, tools.signals, started).run(tools.buffer, lasts),
+        Ok(command) => {
+            Supervisor::new(beginning, command, tools.signals, started).run(tools.buffer, lasts)?;
+        }
         Err(reason) => {
             let outcome = Outcome::from(Ending::Refused(reason));
-            write_ending(&beginning.layout, &TaskEnding { outcome, end_offset: 0, duration_ns: 0 })
+            let ending = TaskEnding { outcome, end_offset: 0, duration_ns: 0 };
+            beginning.client.answer(&TaskReply::Ended { ending: ending.clone() });
+            while write_ending(&beginning.place, &beginning.layout, &ending).is_err() {
+                std::thread::sleep(DISK_RETRY);
+            }
         }
     }
+    Ok(())
 }
 
-/// Writes an ending, whole or not at all. May be tried again with the same one.
-fn write_ending(layout: &TaskLayout, ending: &TaskEnding) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    // Not cut first: it is empty, and ext4 would bring a file that was cut to the disk at once.
-    let file =
-        options.write(true).create(true).truncate(false).mode(0o600).open(layout.unfinished_ending())?;
-    file.write_all_at(&line(ending), 0)?;
-    fs::rename(layout.unfinished_ending(), layout.ending())
+/// Writes an ending, whole or not at all. May be tried again with the same one. Where the directory is gone the master has
+/// it already.
+fn write_ending(place: &Place, layout: &TaskLayout, ending: &TaskEnding) -> io::Result<()> {
+    place.ending.write_all_at(&line(ending), 0)?;
+    match fs::rename(layout.unfinished_ending(), layout.ending()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        renamed => renamed,
+    }
 }
 
 /// Why the tree is being killed.
@@ -115,6 +122,15 @@ enum Killing {
     Done(KillProof, Cause),
 }
 
+/// Output that the disk does not take.
+struct Unwritten {
+    stream: Stream,
+    time_ns: u64,
+    payload: Vec<u8>,
+    /// Why not.
+    error: String,
+}
+
 /// The process's state.
 struct Supervisor<'a> {
     layout: TaskLayout,
@@ -129,7 +145,7 @@ struct Supervisor<'a> {
     started: Instant,
     spool: spool::SpoolWriter,
     /// Read from a pipe, but not yet taken by the disk.
-    unwritten: Option<(Stream, u64, Vec<u8>)>,
+    unwritten: Option<Unwritten>,
     /// The volume is nearly full, as it was found when this much was spooled, and when.
     room: (bool, u64, Instant),
     clients: Vec<Client>,
@@ -138,6 +154,7 @@ struct Supervisor<'a> {
     /// The last moment at which output could not be read although there may have been some.
     held_until: Instant,
     ending: Option<TaskEnding>,
+    is_ending_written: bool,
 }
 
 impl<'a> Supervisor<'a> {
@@ -162,6 +179,7 @@ impl<'a> Supervisor<'a> {
             child_end: None,
             held_until: started,
             ending: None,
+            is_ending_written: false,
         }
     }
 
@@ -169,9 +187,9 @@ impl<'a> Supervisor<'a> {
         let mut lasts = Some(lasts);
         loop {
             let now = Instant::now();
-            self.advance(now)?;
+            self.advance(now);
             let has_pipes = self.stdout.is_some() || self.stderr.is_some();
-            if self.ending.is_some() && !has_pipes && !self.is_killing() {
+            if self.is_ending_written && !has_pipes && !self.is_killing() {
                 return Ok(());
             }
             let until_it_lasts = (self.started + LASTING).saturating_duration_since(now);
@@ -196,6 +214,19 @@ impl<'a> Supervisor<'a> {
             || (self.unwritten.is_none() && self.spool.end() - self.spool.acknowledged() < cap)
     }
 
+    /// Why the command is held back, where that is the disk's fault.
+    fn held_by_disk(&self) -> String {
+        match &self.unwritten {
+            Some(unwritten) => format!("the agent's disk does not take its output: {}", unwritten.error),
+            None if self.room.0 && !self.may_read() => {
+                format!(
+                    "the agent's volume is over {VOLUME_CAP} % full: its output waits until the master has it"
+                )
+            }
+            None => String::new(),
+        }
+    }
+
     /// Looks how full the volume is, once a segment, and once a second while it is nearly full.
     fn look_at_room(&mut self, now: Instant) {
         let (is_tight, at, when) = self.room;
@@ -209,15 +240,16 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Everything that is due by time or by state.
-    fn advance(&mut self, now: Instant) -> io::Result<()> {
+    fn advance(&mut self, now: Instant) {
         self.look_at_room(now);
         if !self.may_read() {
             self.held_until = now;
         }
-        if let Some((stream, time_ns, payload)) = self.unwritten.take()
-            && self.spool.append(stream, time_ns, &payload).is_err()
+        if let Some(mut unwritten) = self.unwritten.take()
+            && let Err(error) = self.spool.append(unwritten.stream, unwritten.time_ns, &unwritten.payload)
         {
-            self.unwritten = Some((stream, time_ns, payload));
+            unwritten.error = error.to_string();
+            self.unwritten = Some(unwritten);
         }
         if let Some(timeout) = self.spec.timeout_ms
             && matches!(self.killing, Killing::No)
@@ -228,11 +260,15 @@ impl<'a> Supervisor<'a> {
             self.killing = Killing::Begun(Kill::begin(grace, now), Cause::Timeout);
         }
         self.step_kill(now);
-        if self.ending.is_none() && self.is_over(now) {
-            self.end(now)?;
+        match &self.ending {
+            None if self.is_over(now) => self.end(now),
+            // A disk that does not take it must not turn a known end into a lost one.
+            Some(ending) if !self.is_ending_written => {
+                self.is_ending_written = write_ending(&self.place, &self.layout, ending).is_ok();
+            }
+            None | Some(_) => {}
         }
         self.answer_waiting();
-        Ok(())
     }
 
     fn step_kill(&mut self, now: Instant) {
@@ -260,7 +296,7 @@ impl<'a> Supervisor<'a> {
         pipes_ended || now >= at.max(self.held_until) + LINGER
     }
 
-    fn end(&mut self, now: Instant) -> io::Result<()> {
+    fn end(&mut self, now: Instant) {
         let own_end = self.child_end.map(|(end, _)| match end {
             ChildEnd::Exited(code) => Ending::Exited(code),
             ChildEnd::Signaled(signal) => Ending::Signaled(signal),
@@ -270,7 +306,7 @@ impl<'a> Supervisor<'a> {
             (Killing::Done(KillProof { ended: 0, .. }, _) | Killing::No, Some(own)) => own,
             (Killing::Done(proof, Cause::Timeout), _) => Ending::TimedOut(proof),
             (Killing::Done(proof, Cause::Cancel(by)), _) => Ending::Cancelled { proof: Some(proof), by },
-            (Killing::No | Killing::Begun(..), _) => return Ok(()),
+            (Killing::No | Killing::Begun(..), _) => return,
         };
         let holds_pipes = self.stdout.is_some() || self.stderr.is_some();
         let background = if holds_pipes { descendants().len() } else { 0 };
@@ -280,20 +316,16 @@ impl<'a> Supervisor<'a> {
             end_offset: self.spool.end(),
             duration_ns: nanoseconds(until.duration_since(self.started)),
         };
-        // A full disk must not turn a known end into a lost one.
-        while let Err(error) = write_ending(&self.layout, &ending) {
-            if error.kind() != io::ErrorKind::StorageFull {
-                return Err(error);
-            }
-            std::thread::sleep(DISK_RETRY);
-        }
+        self.is_ending_written = write_ending(&self.place, &self.layout, &ending).is_ok();
         self.ending = Some(ending);
-        Ok(())
     }
 
     fn answer_waiting(&mut self) {
         let (ending, end, taken) = (self.ending.as_ref(), self.spool.end(), self.input.taken());
-        self.clients.retain_mut(|client| client.answer_input(taken) && client.answer_wait(ending, end));
+        let held = self.held_by_disk();
+        self.clients.retain_mut(|client| {
+            client.tell_held(&held) && client.answer_input(taken) && client.answer_wait(ending, end)
+        });
     }
 
     fn timeout(&self, now: Instant, longest: Option<Duration>) -> PollTimeout {
@@ -304,11 +336,14 @@ impl<'a> Supervisor<'a> {
         if self.is_killing() {
             at_most(STEP);
         }
-        if self.unwritten.is_some() || self.room.0 {
+        let is_ending_unwritten = self.ending.is_some() && !self.is_ending_written;
+        if self.unwritten.is_some() || self.room.0 || is_ending_unwritten {
             at_most(DISK_RETRY);
         }
-        if let (Some((_, at)), None) = (self.child_end, &self.ending) {
-            at_most((at.max(self.held_until) + LINGER).saturating_duration_since(now));
+        if let Some((_, at)) = self.child_end {
+            if self.ending.is_none() {
+                at_most((at.max(self.held_until) + LINGER).saturating_duration_since(now));
+            }
         } else if let (Some(timeout), Killing::No) = (self.spec.timeout_ms, &self.killing) {
             let due = self.started + Duration::from_millis(timeout);
             at_most(due.saturating_duration_since(now));
@@ -400,8 +435,9 @@ impl<'a> Supervisor<'a> {
             Some(Ok(_)) if self.ending.is_some() => {}
             Some(Ok(_)) => {
                 let time_ns = nanoseconds(self.started.elapsed());
-                if self.spool.append(stream, time_ns, buffer).is_err() {
-                    self.unwritten = Some((stream, time_ns, buffer.clone()));
+                if let Err(error) = self.spool.append(stream, time_ns, buffer) {
+                    let (payload, error) = (buffer.clone(), error.to_string());
+                    self.unwritten = Some(Unwritten { stream, time_ns, payload, error });
                 }
             }
         }

@@ -346,16 +346,22 @@ pub(super) fn stop(args: &AgentStopArgs) -> Result<Status, Failure> {
             ));
         }
     });
+    let which = if args.name.is_some() || args.data_dir.is_none() {
+        name.to_string()
+    } else {
+        format!("the agent on {}", directories.data.display())
+    };
     match stopped {
-        Ok(()) => {
-            let which = if args.name.is_some() || args.data_dir.is_none() {
-                name.to_string()
-            } else {
-                format!("the agent on {}", directories.data.display())
-            };
+        Ok(Some(0)) => {
             say(&format!("{which} stopped\n"));
             Ok(exit::OK)
         }
+        Ok(Some(left)) => Err(Failure::new(format!(
+            "{which} stopped, but {left} of its commands could not be killed and go on; ps shows them"
+        ))),
+        Ok(None) => Err(Failure::new(format!(
+            "{which} was told to end, but its keeper was killed before it had; commands may go on: start it again, then stop it"
+        ))),
         Err(_) if args.name.is_none() || args.data_dir.is_some() => Err(Failure::new(format!(
             "no agent runs on {}; name one to stop it by way of the master",
             directories.data.display()

@@ -22,7 +22,7 @@ use crate::{
         output::{note, say},
     },
     domain::{
-        command::{Bytes, Command, Variable},
+        command::{Bytes, Command, Variable, bounded},
         ids::RunId,
         input::{StandardInput, Terminal},
         run::{Overflow, RunOptions},
@@ -47,7 +47,7 @@ fn options(args: &RunArgs) -> Result<RunOptions, Failure> {
     };
     let environment: Result<_, String> = args.environment.iter().map(variable).collect();
     Ok(RunOptions {
-        environment: environment.map_err(Failure::usage)?,
+        environment: environment.and_then(bounded).map_err(Failure::usage)?,
         working_directory: args.cwd.as_ref().map(|cwd| Bytes(cwd.as_bytes().to_vec())),
         timeout_ms: args.timeout.map(crate::cli::args::Span::ms),
         start_within_ms: args.start_within.map(crate::cli::args::Span::ms),

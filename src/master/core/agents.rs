@@ -39,8 +39,8 @@ impl Core {
 
     fn accept_session(&mut self, newcomer: Newcomer, reply: ReplyTo, now: Now) {
         let (epoch, revision) = newcomer.seen;
-        if (epoch, revision) > (self.epoch, self.revision) && !self.restored {
-            self.restored = true;
+        if (epoch, revision) > (self.epoch, self.revision) && self.restored.is_none() {
+            self.restored = Some(newcomer.name.clone());
         }
         let name = newcomer.name.clone();
         let Some(row) = self.agents.change(&name) else { return };

@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use messages::{Effect, Input, Newcomer, Now, Reply, ReplyTo, SessionId, WriteToken};
+use messages::{Effect, Input, Keeping, Newcomer, Now, Reply, ReplyTo, SessionId, WriteToken};
 use stored::{StoredAgent, StoredOperator, StoredRun, StoredToken, Write};
 use views::StatusView;
 
@@ -133,14 +133,29 @@ enum Parked {
     Reply(ReplyTo, Box<Reply>),
     /// Begin a run.
     StartRun(RunId, ReplyTo),
-    /// Send tasks whose incarnation is recorded now.
-    Dispatch(Vec<TaskId>),
+    /// Send a task whose incarnation is recorded now.
+    Dispatch(TaskId),
     /// Tell the agent that it may forget the task.
     Outcome(TaskId),
     /// Tell watchers that a run is gone, and answer.
     Deleted(RunId, ReplyTo),
+    /// Nothing, but it is to be written.
+    Kept,
     /// Nothing: the registry's small print.
     Nothing,
+}
+
+impl Parked {
+    /// What becomes of such a write that the disk does not take. Memory is ahead of the disk in all but what is `Asked`.
+    fn keeping(&self) -> Keeping {
+        match self {
+            Self::StartRun(..) | Self::Deleted(..) => Keeping::Asked,
+            Self::Reply(..) | Self::Dispatch(_) | Self::Kept => Keeping::Kept,
+            // Until it is stored, the agent has it.
+            Self::Outcome(_) => Keeping::AtLeisure,
+            Self::Nothing => Keeping::Passing,
+        }
+    }
 }
 
 /// The master's state.
@@ -154,15 +169,13 @@ pub struct Core {
     operators: BTreeMap<AgentName, StoredOperator>,
     runs: BTreeMap<RunId, LiveRun>,
     past: PastRuns,
-    parked: HashMap<WriteToken, (Parked, Vec<Write>)>,
-    /// Writes of outcomes that failed, to be tried again.
-    unwritten: Vec<(Parked, Vec<Write>)>,
+    parked: HashMap<WriteToken, Parked>,
     next_write: WriteToken,
     last_number: u64,
     epoch: u64,
     revision: u64,
-    /// An agent has seen more of the store than there is: a backup was restored.
-    restored: bool,
+    /// An agent that has seen more of the store than there is: a backup was restored.
+    restored: Option<AgentName>,
     /// Why the store does not take new runs at the moment.
     store_trouble: Option<String>,
     /// Why there is no room for the output of new runs.
@@ -185,12 +198,11 @@ impl Core {
             runs: BTreeMap::new(),
             past: PastRuns::default(),
             parked: HashMap::new(),
-            unwritten: Vec::new(),
             next_write: 0,
             last_number: remembered.last_number,
             epoch: remembered.epoch,
             revision: remembered.revision,
-            restored: false,
+            restored: None,
             store_trouble: None,
             room_trouble: None,
             refused_strangers: 0,
@@ -212,6 +224,33 @@ impl Core {
     /// Takes one step.
     #[must_use]
     pub fn step(&mut self, input: Input, now: Now) -> Vec<Effect> {
+        if let Some(input) = self.unless_in_trouble(input) {
+            self.take(input, now);
+        }
+        self.mark_watched();
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Refuses what would begin something that cannot be recorded. What ends something is taken all the same: its record
+    /// is kept until the disk takes it.
+    fn unless_in_trouble(&mut self, input: Input) -> Option<Input> {
+        let Some(trouble) = &self.store_trouble else { return Some(input) };
+        let (Input::Enroll(_, reply)
+        | Input::Approve { reply, .. }
+        | Input::Label { reply, .. }
+        | Input::CreateToken { reply, .. }
+        | Input::Invite { reply, .. }
+        | Input::LogIn { reply, .. }
+        | Input::Promote { reply, .. }) = &input
+        else {
+            return Some(input);
+        };
+        let (reply, text) = (*reply, format!("the master cannot record it: {trouble}"));
+        self.reply(reply, Reply::Refused(text));
+        None
+    }
+
+    fn take(&mut self, input: Input, now: Now) {
         match input {
             Input::Tick => self.on_tick(now),
             Input::Enroll(asked, reply) => self.on_enroll(asked, reply, now),
@@ -305,11 +344,10 @@ impl Core {
             }
             Input::TaskWaits(id, waiting) => self.on_task_waits(id, waiting),
             Input::Persisted(token, revision) => self.on_persisted(token, revision, now),
+            Input::PersistDelayed(token, reason) => self.on_persist_delayed(token, reason),
             Input::PersistFailed(token, reason) => self.on_persist_failed(token, reason),
             Input::PersistConflict(token) => self.on_persist_conflict(token),
         }
-        self.mark_watched();
-        std::mem::take(&mut self.effects)
     }
 
     fn reply(&mut self, to: ReplyTo, reply: Reply) {
@@ -318,60 +356,75 @@ impl Core {
 
     fn persist(&mut self, writes: Vec<Write>, parked: Parked) {
         self.next_write += 1;
-        self.effects.push(Effect::Persist(self.next_write, writes.clone()));
-        self.parked.insert(self.next_write, (parked, writes));
+        self.effects.push(Effect::Persist(self.next_write, writes, parked.keeping()));
+        self.parked.insert(self.next_write, parked);
     }
 
     fn on_persisted(&mut self, token: WriteToken, revision: u64, now: Now) {
         self.revision = self.revision.max(revision);
         self.store_trouble = None;
         match self.parked.remove(&token) {
-            Some((Parked::Reply(to, reply), _)) => self.effects.push(Effect::Reply(to, reply)),
-            Some((Parked::StartRun(id, reply), _)) => self.begin_run(id, reply, now),
-            Some((Parked::Dispatch(ids), _)) => ids.into_iter().for_each(|id| self.dispatch(id, now)),
-            Some((Parked::Outcome(id), _)) => self.outcome_stored(id),
-            Some((Parked::Deleted(id, to), _)) => {
+            Some(Parked::Reply(to, reply)) => self.effects.push(Effect::Reply(to, reply)),
+            Some(Parked::StartRun(id, reply)) => self.begin_run(id, reply, now),
+            Some(Parked::Dispatch(id)) => {
+                self.incarnation_stored(id);
+                self.dispatch(id, now);
+            }
+            Some(Parked::Outcome(id)) => self.outcome_stored(id),
+            Some(Parked::Deleted(id, to)) => {
                 self.mark_deleted(id);
                 self.reply(to, Reply::Count(1));
             }
-            Some((Parked::Nothing, _)) | None => {}
+            Some(Parked::Kept | Parked::Nothing) | None => {}
+        }
+    }
+
+    fn on_persist_delayed(&mut self, token: WriteToken, reason: String) {
+        let said = format!(
+            "it is done, but the master cannot record it yet: {reason}; it is recorded as soon as the disk takes it"
+        );
+        self.store_trouble = Some(reason);
+        if let Some(parked) = self.parked.get_mut(&token)
+            && let Parked::Reply(to, _) = parked
+        {
+            let to = *to;
+            *parked = Parked::Kept;
+            self.reply(to, Reply::Refused(said));
         }
     }
 
     fn on_persist_failed(&mut self, token: WriteToken, reason: String) {
         let said = format!("the master cannot record it: {reason}");
-        self.store_trouble = Some(reason);
         match self.parked.remove(&token) {
-            Some((Parked::Reply(to, _) | Parked::Deleted(_, to), _)) => self.reply(to, Reply::Refused(said)),
-            Some((Parked::StartRun(id, reply), _)) => {
+            Some(Parked::Reply(to, _)) => self.reply(to, Reply::Refused(said)),
+            Some(Parked::Deleted(_, to)) => {
+                self.store_trouble = Some(reason);
+                self.reply(to, Reply::Refused(said));
+            }
+            Some(Parked::StartRun(id, reply)) => {
+                self.store_trouble = Some(reason);
                 self.runs.remove(&id);
                 self.reply(reply, Reply::Refused(said));
             }
-            Some((parked @ (Parked::Dispatch(_) | Parked::Outcome(_)), writes)) => {
-                self.unwritten.push((parked, writes));
-            }
-            Some((Parked::Nothing, _)) | None => {}
+            Some(Parked::Dispatch(_) | Parked::Outcome(_) | Parked::Kept | Parked::Nothing) | None => {}
         }
     }
 
     /// Only a run can be there already: the same wish again, after it has ended.
     fn on_persist_conflict(&mut self, token: WriteToken) {
         match self.parked.remove(&token) {
-            Some((Parked::StartRun(id, reply), _)) => {
+            Some(Parked::StartRun(id, reply)) => {
                 self.runs.remove(&id);
                 self.reply(reply, Reply::NotLive);
             }
-            Some((Parked::Reply(to, _) | Parked::Deleted(_, to), _)) => {
+            Some(Parked::Reply(to, _) | Parked::Deleted(_, to)) => {
                 self.reply(to, Reply::Refused("it is recorded already".to_owned()));
             }
-            Some((Parked::Dispatch(_) | Parked::Outcome(_) | Parked::Nothing, _)) | None => {}
+            Some(Parked::Dispatch(_) | Parked::Outcome(_) | Parked::Kept | Parked::Nothing) | None => {}
         }
     }
 
     fn on_tick(&mut self, now: Now) {
-        for (parked, writes) in std::mem::take(&mut self.unwritten) {
-            self.persist(writes, parked);
-        }
         if self.store_trouble.is_some() && self.parked.is_empty() {
             // Every write counts the store's revision, so this one tells whether the disk takes writes again.
             self.persist(Vec::new(), Parked::Nothing);
@@ -384,8 +437,10 @@ impl Core {
 
     /// Why no new run may begin; empty when it may.
     fn refusal_of_runs(&self) -> String {
-        if self.restored {
-            "this master was restored from a backup: agents have seen more than it remembers. It only resumes; start it once with --restored to go on".to_owned()
+        if let Some(name) = &self.restored {
+            format!(
+                "this master was restored from a backup: {name} has seen more than it remembers. It only resumes; start it once with --restored to go on"
+            )
         } else if let Some(trouble) = &self.store_trouble {
             format!("the master cannot record runs: {trouble}")
         } else if let Some(trouble) = &self.room_trouble {

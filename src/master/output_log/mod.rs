@@ -42,13 +42,16 @@ fn files(directory: &Path) -> io::Result<VecDeque<u64>> {
     numbers(directory, ENDING)
 }
 
+/// A log that is open, or being opened by whoever holds the lock.
+type Opened = Arc<tokio::sync::Mutex<Weak<RunLog>>>;
+
 type Indexed = VecDeque<(RunId, Arc<Index>)>;
 
 /// All output logs of a master.
 #[derive(Clone, Debug)]
 pub struct OutputLogs {
     root: PathBuf,
-    open: Arc<Mutex<HashMap<RunId, Weak<RunLog>>>>,
+    open: Arc<Mutex<HashMap<RunId, Opened>>>,
     /// Of runs that are over and were read from the middle lately, newest last.
     indexed: Arc<Mutex<Indexed>>,
 }
@@ -71,18 +74,32 @@ impl OutputLogs {
     }
 
     /// The log of a run that is not over, for appending. It is opened once, however many tasks append, and synced
-    /// beside the stream for as long as anybody holds it. Must be called on a runtime.
+    /// beside the stream for as long as anybody holds it. A long one takes its time, in which nobody else has to wait.
     ///
     /// # Errors
     /// When the disk does not give it.
-    pub fn open(&self, run: RunId) -> io::Result<Arc<RunLog>> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(log) = open.get(&run).and_then(Weak::upgrade) {
+    pub async fn open(&self, run: RunId) -> io::Result<Arc<RunLog>> {
+        let opened = {
+            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            if !open.contains_key(&run) {
+                let is_held = |opened: &Opened| opened.try_lock().map_or(true, |log| log.strong_count() > 0);
+                open.retain(|_, opened| Arc::strong_count(opened) > 1 || is_held(opened));
+            }
+            Arc::clone(open.entry(run).or_default())
+        };
+        let mut known = opened.lock().await;
+        if let Some(log) = known.upgrade() {
             return Ok(log);
         }
-        open.retain(|_, log| log.strong_count() > 0);
-        let log = Arc::new(RunLog::open(self.directory(run))?);
-        open.insert(run, Arc::downgrade(&log));
+        let directory = self.directory(run);
+        let log = if directory.exists() {
+            let open = move || RunLog::open(directory);
+            tokio::task::spawn_blocking(open).await.map_err(io::Error::other)??
+        } else {
+            RunLog::open(directory)?
+        };
+        let log = Arc::new(log);
+        *known = Arc::downgrade(&log);
         // Ends with the last handle to the log.
         tokio::spawn(log.keep_synced());
         Ok(log)

@@ -30,7 +30,7 @@ fn read_all(mut reader: LogReader, until: u64) -> Vec<(u32, Frame)> {
 #[tokio::test]
 async fn frames_that_come_twice_are_written_once() {
     let (_dir, logs, run) = logs();
-    let log = logs.open(run).unwrap();
+    let log = logs.open(run).await.unwrap();
     log.append(0, frame(0, b"hello ")).unwrap();
     log.append(0, frame(3, b"lo world")).unwrap();
     log.append(0, frame(0, b"hello")).unwrap();
@@ -49,14 +49,14 @@ async fn frames_that_come_twice_are_written_once() {
 #[tokio::test]
 async fn a_torn_end_is_cut_and_appending_goes_on() {
     let (dir, logs, run) = logs();
-    let log = logs.open(run).unwrap();
+    let log = logs.open(run).await.unwrap();
     let whole = log.append(0, frame(0, b"whole")).unwrap();
     log.append(0, frame(5, b"torn")).unwrap();
     drop(log);
     let path = file_path(&dir.path().join(run.to_string()), 0);
     let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
     file.set_len(file.metadata().unwrap().len() - 1).unwrap();
-    let log = logs.open(run).unwrap();
+    let log = logs.open(run).await.unwrap();
     assert_eq!((log.task_end(0), *log.appended().borrow()), (5, whole));
     log.append(0, frame(5, b"again")).unwrap();
     let all = read_all(logs.reader(run, 0), logs.end(run).unwrap());
@@ -67,14 +67,14 @@ async fn a_torn_end_is_cut_and_appending_goes_on() {
 #[tokio::test]
 async fn a_log_rolls_and_is_found_again_by_offset() {
     let (_dir, logs, run) = logs();
-    let log = logs.open(run).unwrap();
+    let log = logs.open(run).await.unwrap();
     let chunk = vec![7; 256 * 1024];
     for n in 0..600u64 {
         log.append(u32::try_from(n % 2).unwrap(), frame(n / 2 * chunk.len() as u64, &chunk)).unwrap();
     }
     assert!(files(&logs.directory(run)).unwrap().len() >= 2);
     drop(log);
-    let log = logs.open(run).unwrap();
+    let log = logs.open(run).await.unwrap();
     let wanted = 70 * 1024 * 1024;
     let position = log.position_of(1, wanted);
     assert!(position > FILE_SIZE, "the index leads near the place");
@@ -88,7 +88,7 @@ async fn a_log_rolls_and_is_found_again_by_offset() {
 #[tokio::test(start_paused = true)]
 async fn what_was_appended_is_soon_on_the_disk() {
     let (_dir, logs, run) = logs();
-    let log = logs.open(run).unwrap();
+    let log = logs.open(run).await.unwrap();
     let end = log.append(0, frame(0, b"hello")).unwrap();
     log.synced().wait_for(|synced| *synced >= end).await.unwrap();
 }
@@ -102,7 +102,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let _guard = runtime.enter();
         let (dir, logs, run) = logs();
-        let log = logs.open(run).unwrap();
+        let log = runtime.block_on(logs.open(run)).unwrap();
         let mut sent: HashMap<u32, Vec<u8>> = HashMap::new();
         for (n, (task, size)) in sizes.iter().enumerate() {
             let bytes = sent.entry(*task).or_default();
@@ -116,7 +116,7 @@ proptest! {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a test's share")]
         file.set_len((file.metadata().unwrap().len() as f64 * cut_share) as u64).unwrap();
         // The agents send everything from the end that the master tells.
-        let log = logs.open(run).unwrap();
+        let log = runtime.block_on(logs.open(run)).unwrap();
         for (task, bytes) in &sent {
             let end = usize::try_from(log.task_end(*task)).unwrap();
             prop_assert!(end <= bytes.len());
@@ -137,7 +137,7 @@ proptest! {
 #[tokio::test]
 async fn tasks_that_append_at_once_lose_nothing_and_share_no_place() {
     let (_dir, logs, run) = logs();
-    let log = logs.open(run).unwrap();
+    let log = logs.open(run).await.unwrap();
     let append_all = |task: u32| {
         let log = &log;
         move || {

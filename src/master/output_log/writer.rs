@@ -5,8 +5,8 @@ use std::{
     fs::{self, File, OpenOptions},
     io,
     num::NonZeroU64,
-    os::unix::fs::OpenOptionsExt as _,
-    path::PathBuf,
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -120,7 +120,8 @@ impl Drop for Pacer {
 }
 
 impl RunLog {
-    /// Opens a log, cuts it at its first bad frame, and learns what is in it.
+    /// Opens a log, cuts it at its first bad frame, learns what is in it, and brings that to the disk: whoever appended to
+    /// it last may not have come to that.
     pub(super) fn open(directory: PathBuf) -> io::Result<Self> {
         let mut tasks: HashMap<u32, TaskIndex> = HashMap::new();
         let mut extents: BTreeMap<u64, Extents> = BTreeMap::new();
@@ -140,6 +141,9 @@ impl RunLog {
                 }
                 break;
             }
+        }
+        for first in files(&directory)? {
+            File::open(file_path(&directory, first))?.sync_data()?;
         }
         let writer =
             Writer { file: None, unsynced_files: Vec::new(), tasks, tail: VecDeque::new(), files: extents };
@@ -294,22 +298,18 @@ impl RunLog {
         self.slowest.subscribe()
     }
 
-    /// Unlinks closed files before `position` in which there is nothing but what `is_spare` lets go: for each task in
-    /// the file, its offsets from and to, and the end of what it printed.
+    /// Unlinks closed files before `position` in which there is nothing but what `is_spare` lets go, given for each task
+    /// in the file its offsets from and to, and the end of what it printed.
     ///
     /// # Errors
     /// When a file cannot be unlinked.
-    pub fn drop_spare(
-        &self,
-        position: u64,
-        is_spare: impl Fn(u32, (u64, u64), u64) -> bool,
-    ) -> io::Result<()> {
+    pub fn drop_spare(&self, position: u64, is_spare: impl Fn((u64, u64), u64) -> bool) -> io::Result<()> {
         let mut writer = self.writer();
         let firsts: Vec<u64> = writer.files.keys().copied().collect();
         for (first, next) in firsts.iter().zip(firsts.iter().skip(1)) {
             let all_spare = writer.files[first].iter().all(|(task, extent)| {
                 let end = writer.tasks.get(task).map_or(0, |index| index.end);
-                is_spare(*task, *extent, end)
+                is_spare(*extent, end)
             });
             if *next <= position && all_spare {
                 fs::remove_file(file_path(&self.directory, *first))?;
@@ -338,6 +338,7 @@ impl RunLog {
         let (mut appended, synced) = (self.appended(), self.synced());
         let flush = Arc::clone(&self.flush);
         let mut cached = Cached::default();
+        let mut has_failed = false;
         async move {
             loop {
                 let behind = *synced.borrow();
@@ -353,7 +354,11 @@ impl RunLog {
                 let (end, files) = log.unsynced();
                 let again = files.clone();
                 let mut was_cached = std::mem::take(&mut cached);
+                let directory = log.directory.clone();
                 let sync = move || {
+                    if has_failed {
+                        write_again(&directory, &files, behind)?;
+                    }
                     files.iter().try_for_each(|(file, _)| file.sync_data())?;
                     was_cached.add(files);
                     was_cached.forget_before(end.saturating_sub(CACHED));
@@ -362,11 +367,13 @@ impl RunLog {
                 match tokio::task::spawn_blocking(sync).await {
                     Ok(Ok(still_cached)) => {
                         cached = still_cached;
+                        has_failed = false;
                         log.synced.send_replace(end);
                     }
                     Ok(Err(error)) => {
                         tracing::error!(%error, log = %log.directory.display(), "cannot bring output to the disk; trying again");
                         log.writer().unsynced_files.extend(again);
+                        has_failed = true;
                         tokio::time::sleep(RETRY).await;
                     }
                     Err(_) => return,
@@ -376,9 +383,56 @@ impl RunLog {
     }
 }
 
+/// Writes again what lies behind a position: after a sync that failed the system takes for written what is not. It is
+/// read from what the machine still holds of it, and held against its checksums first.
+fn write_again(directory: &Path, files: &[(Arc<File>, u64)], from: u64) -> io::Result<()> {
+    for (_, first) in files {
+        let path = file_path(directory, *first);
+        let file = OpenOptions::new().read(true).write(true).open(&path)?;
+        let end = first + file.metadata()?.len();
+        if whole_frames(&path, *first, |_, _| {})? < end {
+            return Err(io::Error::other("what the disk did not take is gone from memory too"));
+        }
+        let mut piece = vec![0; 1024 * 1024];
+        let mut at = from.saturating_sub(*first);
+        loop {
+            let count = file.read_at(&mut piece, at)?;
+            if count == 0 {
+                break;
+            }
+            file.write_all_at(&piece[..count], at)?;
+            at += count as u64;
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_again_is_the_same_and_damage_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = RunLog::open(dir.path().join("run")).unwrap();
+        let frame = |offset: u64| Frame {
+            stream: crate::domain::frame::Stream::Stdout,
+            offset,
+            time_ns: 0,
+            data: vec![7; 1000].into(),
+        };
+        let middle = log.append(0, frame(0)).unwrap();
+        log.append(0, frame(1000)).unwrap();
+        let (_, files) = log.unsynced();
+        let path = file_path(&log.directory, 0);
+        let before = fs::read(&path).unwrap();
+        write_again(&log.directory, &files, middle).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), before);
+        let mut damaged = before;
+        *damaged.last_mut().unwrap() = 0;
+        fs::write(&path, damaged).unwrap();
+        assert!(write_again(&log.directory, &files, middle).is_err());
+    }
 
     #[test]
     fn each_byte_is_forgotten_once_whichever_files_it_lies_in() {

@@ -273,7 +273,9 @@ async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gon
             if let (Some(task), 0) = (only_task, follow.cursor)
                 && follow.from_offset > 0
             {
-                match logs.position_of(id, task, follow.from_offset) {
+                let (reading, offset) = (logs.clone(), follow.from_offset);
+                let found = tokio::task::spawn_blocking(move || reading.position_of(id, task, offset));
+                match found.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
                     Ok(position) => follower.reader = logs.reader(id, position),
                     Err(error) => return Err(follower.fail(error).await),
                 }
@@ -290,7 +292,7 @@ async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gon
         }
         return Ok(());
     };
-    let log: Arc<RunLog> = match logs.open(id) {
+    let log: Arc<RunLog> = match logs.open(id).await {
         Ok(log) => log,
         Err(error) => return Err(follower.fail(error).await),
     };
@@ -301,6 +303,8 @@ async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gon
     follower.pacer = follow.attached.then(|| log.pace(follower.reader.position()));
     let (mut appended, mut changed) = (log.appended(), journal.subscribe());
     let mut seen = 0;
+    // Tasks that had ended when the run was looked up are no news of the journal's.
+    let mut found = tasks;
     loop {
         // States first, output second: what a task printed is in the log before its end is in the journal.
         changed.borrow_and_update();
@@ -309,6 +313,7 @@ async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gon
         if !follow.without_output {
             let until = *appended.borrow_and_update();
             follower.send_output(until).await?;
+            follower.send_missing_ends(&std::mem::take(&mut found)).await?;
             follower.send_missing_ends(&news.tasks).await?;
         }
         follower.send_tasks(news.tasks).await?;

@@ -220,7 +220,7 @@ async fn run(watch: Watch, logs: OutputLogs, digests: &Digests) -> io::Result<()
         let _ = digests.send(Ok(digest)).await;
         return Ok(());
     };
-    let log = logs.open(id)?;
+    let log = logs.open(id).await?;
     let (mut appended, mut changed) = (log.appended(), journal.subscribe());
     // The tasks as they were found are news too: some may have ended already.
     let mut found = watcher.run.tasks.clone();

@@ -5,7 +5,10 @@
 mod schema;
 mod writer;
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::Read as _,
+    path::{Path, PathBuf},
+};
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
@@ -23,6 +26,7 @@ use crate::{
         outcome::Outcome,
         run::{LastRun, Run, RunOptions, Task, TaskState},
     },
+    sys::paths::make_owners,
     trust::fingerprint::Fingerprint,
 };
 
@@ -40,6 +44,14 @@ pub enum StoreError {
         /// Why.
         source: rusqlite::Error,
     },
+    /// Its files cannot be made, or not the owner's alone.
+    #[error("the database {path} cannot be made, or not this user's alone: {source}")]
+    File {
+        /// Which file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
     /// It was written by a newer version.
     #[error(
         "the database {path} was written by a newer version (its format is {found}, this version knows {known}); use that version"
@@ -52,6 +64,18 @@ pub enum StoreError {
         /// The newest that is known.
         known: i64,
     },
+}
+
+/// Bytes of the write-ahead log at which `SQLite` begins to write it over: 1,000 pages, each with its header.
+const LOG: u64 = 1_000 * (4_096 + 24) + 32;
+
+/// Fills a write-ahead log that is not as long yet with zeros, in which `SQLite` finds nothing: a commit into a file that
+/// grows has the disk write the file's new size too, and every run begins with one.
+fn make_room_in_log(path: &Path) -> std::io::Result<()> {
+    let mut file = std::fs::OpenOptions::new().append(true).open(path)?;
+    let missing = LOG.saturating_sub(file.metadata()?.len());
+    std::io::copy(&mut std::io::repeat(0).take(missing), &mut file)?;
+    file.sync_all()
 }
 
 /// Where the store lies; opens connections for reading.
@@ -67,12 +91,17 @@ impl Store {
     /// See [`StoreError`].
     pub fn open(directory: &Path) -> Result<(Self, Connection), StoreError> {
         let store = Self { path: directory.join("sloth-runner.db") };
+        // SQLite would let everybody read it, and gives the files beside it the same mode.
+        let file = |source| StoreError::File { path: store.path.display().to_string(), source };
+        make_owners(&store.path).map_err(file)?;
         let connection = store.connect().map_err(|source| store.error(source))?;
         let found = schema::migrate(&connection).map_err(|source| store.error(source))?;
         if found > schema::VERSION {
             let path = store.path.display().to_string();
             return Err(StoreError::TooNew { path, found, known: schema::VERSION });
         }
+        // Only now: of a new database SQLite makes the log anew.
+        make_room_in_log(&directory.join("sloth-runner.db-wal")).map_err(file)?;
         Ok((store, connection))
     }
 

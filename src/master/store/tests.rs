@@ -1,11 +1,11 @@
 //! What is written comes back, whatever else is in the same transaction.
 
-use std::sync::mpsc;
+use std::{fs, sync::mpsc};
 
 use super::*;
 use crate::{
     domain::{agent::Drain, groups::mask::Masks, outcome::Ending, plan::Gate},
-    master::core::stored::Write,
+    master::core::{messages::Keeping, stored::Write},
 };
 
 fn stored_run(number: u64) -> StoredRun {
@@ -42,7 +42,7 @@ fn write(store: (Store, Connection), jobs: Vec<Vec<Write>>) -> (Store, Vec<Writt
     let count = jobs.len();
     let writer = StoreWriter::start(store.1, move |written| told.send(written).unwrap()).unwrap();
     for (token, writes) in (1..).zip(jobs) {
-        writer.write(token, writes);
+        writer.write(token, writes, Keeping::Asked);
     }
     drop(writer);
     let written: Vec<Written> = news.iter().collect();
@@ -158,4 +158,71 @@ fn what_an_agent_tells_of_others_tasks_is_not_believed() {
     assert_eq!(find("web-2", 1, 5), InStore::Foreign, "a task that the run never had");
     assert_eq!(find("web-2", 2, 5), InStore::Nothing { number_taken: true }, "a run that agents told of");
     assert_eq!(find("web-2", 3, 0), InStore::Nothing { number_taken: true });
+}
+
+#[test]
+fn what_has_happened_is_kept_in_order_and_what_was_asked_for_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, connection) = Store::open(dir.path()).unwrap();
+    connection.busy_timeout(std::time::Duration::ZERO).unwrap();
+    let run = stored_run(1);
+    let ended = |status: u8| {
+        let mut task = run.tasks[0].clone();
+        task.task.state = TaskState::Ended(Ending::Exited(status).into());
+        vec![Write::PutTask(run.run.id, task)]
+    };
+    let (told, news) = mpsc::channel();
+    let writer = StoreWriter::start(connection, move |written| told.send(written).unwrap()).unwrap();
+    writer.write(1, vec![Write::PutRun(Box::new(run.clone()))], Keeping::Asked);
+    assert!(matches!(news.recv().unwrap(), Written::Done(1, _)));
+
+    // Somebody else holds the database, so that nothing can be written.
+    let other = Connection::open(dir.path().join("sloth-runner.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    writer.write(2, ended(2), Keeping::AtLeisure);
+    assert!(matches!(news.recv().unwrap(), Written::Delayed(2, _)));
+    writer.write(3, vec![Write::PutRun(Box::new(stored_run(2)))], Keeping::Asked);
+    writer.write(4, ended(4), Keeping::Kept);
+    writer.write(5, Vec::new(), Keeping::Passing);
+    let mut said: Vec<Written> = (0..3).map(|_| news.recv().unwrap()).collect();
+    said.sort_by_key(|written| match written {
+        Written::Done(token, _)
+        | Written::Delayed(token, _)
+        | Written::Failed(token, _)
+        | Written::Conflict(token) => *token,
+    });
+    assert!(
+        matches!(said[..], [Written::Failed(3, _), Written::Delayed(4, _), Written::Failed(5, _)]),
+        "{said:?}"
+    );
+
+    other.execute_batch("ROLLBACK").unwrap();
+    drop(writer);
+    let said: Vec<Written> = news.iter().collect();
+    assert!(matches!(said[..], [Written::Done(2, _), Written::Done(4, _)]), "{said:?}");
+    let stored = store.run(RunReference::Number(1)).unwrap().unwrap();
+    assert_eq!(
+        stored.tasks[0].state,
+        TaskState::Ended(Ending::Exited(4).into()),
+        "the later one was written later"
+    );
+}
+
+#[test]
+fn a_log_with_room_in_it_keeps_what_a_crash_left_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_store, connection) = Store::open(dir.path()).unwrap();
+    connection.execute_batch("UPDATE meta SET revision = 7").unwrap();
+    let log = |directory: &std::path::Path| directory.join("sloth-runner.db-wal");
+    assert_eq!(fs::metadata(log(dir.path())).unwrap().len(), LOG, "a commit does not make it longer");
+
+    // A copy of the files as they lie there is what a crash leaves, cut to what was written.
+    let copy = tempfile::tempdir().unwrap();
+    fs::copy(dir.path().join("sloth-runner.db"), copy.path().join("sloth-runner.db")).unwrap();
+    let written = fs::read(log(dir.path())).unwrap();
+    let end = written.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    fs::write(log(copy.path()), &written[..end]).unwrap();
+    let (store, connection) = Store::open(copy.path()).unwrap();
+    assert_eq!(store.remembered(&connection).unwrap().revision, 7);
+    assert_eq!(fs::metadata(log(copy.path())).unwrap().len(), LOG);
 }

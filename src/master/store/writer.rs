@@ -1,16 +1,21 @@
 //! The one thread that writes: everything that waits goes into one transaction, and only then is anyone told.
+//!
+//! What it is given is written in order. Of what the disk does not take, that which has happened is kept, in front of all
+//! that comes later, and tried again; what was only asked for fails.
 
 use std::{
-    sync::mpsc::{Receiver, Sender, channel},
+    collections::VecDeque,
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, ErrorCode, Transaction, params};
 
 use crate::{
     domain::{ids::RunId, outcome::Outcome},
     master::core::{
-        messages::WriteToken,
+        messages::{Keeping, WriteToken},
         stored::{StoredRun, StoredTask, Write},
     },
 };
@@ -20,31 +25,65 @@ use crate::{
 pub enum Written {
     /// It is on the disk, as part of this revision.
     Done(WriteToken, u64),
-    /// It is not, for this reason.
+    /// It is not yet, for this reason; it is tried again until it is.
+    Delayed(WriteToken, String),
+    /// It is not and will not be, for this reason.
     Failed(WriteToken, String),
     /// It is not, because the same is there already.
     Conflict(WriteToken),
 }
 
-impl Written {
-    fn failed(token: WriteToken, error: &rusqlite::Error) -> Self {
-        match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::ConstraintViolation) => Self::Conflict(token),
-            _ => Self::Failed(token, error.to_string()),
-        }
+/// What an error of the database means for what was to be written.
+enum Verdict {
+    /// The disk may take it later.
+    Trouble,
+    /// The same is there already.
+    Conflict,
+    /// It cannot be written, ever.
+    Impossible,
+}
+
+fn verdict(error: &rusqlite::Error) -> Verdict {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::ConstraintViolation) => Verdict::Conflict,
+        Some(
+            ErrorCode::DiskFull
+            | ErrorCode::SystemIoFailure
+            | ErrorCode::CannotOpen
+            | ErrorCode::ReadOnly
+            | ErrorCode::PermissionDenied
+            | ErrorCode::OutOfMemory
+            | ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked,
+        ) => Verdict::Trouble,
+        _ => Verdict::Impossible,
     }
+}
+
+/// What is to be written together.
+#[derive(Debug)]
+struct Job {
+    token: WriteToken,
+    writes: Vec<Write>,
+    keeping: Keeping,
+    /// Its delay was told.
+    is_told: bool,
 }
 
 /// A handle to the thread. The thread ends, after its last write, when this is dropped.
 #[derive(Debug)]
 pub struct StoreWriter {
     // Unbounded: the core must not wait, and whoever caused a write waits for its end before causing another.
-    jobs: Option<Sender<(WriteToken, Vec<Write>)>>,
+    jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Most writes that go into one transaction.
+/// Most writes that go into one transaction, but for those that were kept.
 const BATCH: usize = 512;
+/// How long a write waits for others that may go with it, where nobody waits for it.
+const COMPANY: Duration = Duration::from_millis(5);
+/// How often it is tried again to write what was kept.
+const RETRY: Duration = Duration::from_millis(500);
 
 impl StoreWriter {
     /// Starts the thread. `written` is called from it.
@@ -56,16 +95,16 @@ impl StoreWriter {
         written: impl Fn(Written) + Send + 'static,
     ) -> std::io::Result<Self> {
         let (jobs, inbox) = channel();
-        let body = move || run(connection, &inbox, written);
+        let body = move || Thread { connection, inbox, written, kept: VecDeque::new() }.run();
         let thread = std::thread::Builder::new().name("store".to_owned()).spawn(body)?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
     /// Writes soon.
-    pub fn write(&self, token: WriteToken, writes: Vec<Write>) {
+    pub fn write(&self, token: WriteToken, writes: Vec<Write>, keeping: Keeping) {
         if let Some(jobs) = &self.jobs {
             // The thread only ends with this handle.
-            let _ = jobs.send((token, writes));
+            let _ = jobs.send(Job { token, writes, keeping, is_told: false });
         }
     }
 }
@@ -79,33 +118,101 @@ impl Drop for StoreWriter {
     }
 }
 
-fn run(mut connection: Connection, inbox: &Receiver<(WriteToken, Vec<Write>)>, written: impl Fn(Written)) {
-    while let Ok(first) = inbox.recv() {
-        let mut batch = vec![first];
-        while batch.len() < BATCH
-            && let Ok(next) = inbox.try_recv()
-        {
+/// The thread's own state.
+struct Thread<F> {
+    connection: Connection,
+    inbox: Receiver<Job>,
+    written: F,
+    /// What the disk did not take, in order.
+    kept: VecDeque<Job>,
+}
+
+impl<F: Fn(Written)> Thread<F> {
+    fn run(mut self) {
+        loop {
+            let first = if self.kept.is_empty() {
+                self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                self.inbox.recv_timeout(RETRY)
+            };
+            let is_over = matches!(first, Err(RecvTimeoutError::Disconnected));
+            let mut batch: Vec<Job> = self.kept.drain(..).collect();
+            if let Ok(first) = first {
+                self.gather(first, &mut batch);
+            }
+            self.write(batch);
+            if is_over {
+                return;
+            }
+        }
+    }
+
+    /// Adds a job, and what can go with it.
+    fn gather(&self, first: Job, batch: &mut Vec<Job>) {
+        let until = Instant::now() + COMPANY;
+        let mut may_wait = batch.is_empty() && first.keeping == Keeping::AtLeisure;
+        batch.push(first);
+        while batch.len() < BATCH {
+            let next = if may_wait {
+                self.inbox.recv_timeout(until.saturating_duration_since(Instant::now())).ok()
+            } else {
+                self.inbox.try_recv().ok()
+            };
+            let Some(next) = next else { return };
+            may_wait &= next.keeping == Keeping::AtLeisure;
             batch.push(next);
         }
-        match commit(&mut connection, &batch) {
-            Ok(revision) => batch.iter().for_each(|(token, _)| written(Written::Done(*token, revision))),
-            Err(_) if batch.len() > 1 => {
-                // One of them may be impossible by itself; the others must not suffer for it.
-                for job in &batch {
-                    written(match commit(&mut connection, std::slice::from_ref(job)) {
-                        Ok(revision) => Written::Done(job.0, revision),
-                        Err(error) => Written::failed(job.0, &error),
-                    });
-                }
+    }
+
+    fn write(&mut self, batch: Vec<Job>) {
+        let error = match commit(&mut self.connection, &batch) {
+            Ok(revision) => {
+                return batch.iter().for_each(|job| (self.written)(Written::Done(job.token, revision)));
             }
-            Err(error) => written(Written::failed(batch[0].0, &error)),
+            Err(error) => error,
+        };
+        // One of them may be impossible by itself; the others must not suffer for it.
+        let mut alone = (batch.len() == 1).then_some(Err(error));
+        let mut trouble: Option<String> = None;
+        for job in batch {
+            if let Some(reason) = &trouble {
+                self.set_aside(job, reason);
+                continue;
+            }
+            let result =
+                alone.take().unwrap_or_else(|| commit(&mut self.connection, std::slice::from_ref(&job)));
+            match result {
+                Ok(revision) => (self.written)(Written::Done(job.token, revision)),
+                Err(error) => match verdict(&error) {
+                    Verdict::Conflict => (self.written)(Written::Conflict(job.token)),
+                    Verdict::Impossible => (self.written)(Written::Failed(job.token, error.to_string())),
+                    Verdict::Trouble => {
+                        let reason = error.to_string();
+                        let is_kept = job.keeping.is_kept();
+                        self.set_aside(job, &reason);
+                        // Nothing may be written before what is kept.
+                        trouble = is_kept.then_some(reason);
+                    }
+                },
+            }
         }
+    }
+
+    /// Keeps what has happened, and gives up what has not.
+    fn set_aside(&mut self, mut job: Job, reason: &str) {
+        if !job.keeping.is_kept() {
+            return (self.written)(Written::Failed(job.token, reason.to_owned()));
+        }
+        if !std::mem::replace(&mut job.is_told, true) {
+            (self.written)(Written::Delayed(job.token, reason.to_owned()));
+        }
+        self.kept.push_back(job);
     }
 }
 
-fn commit(connection: &mut Connection, batch: &[(WriteToken, Vec<Write>)]) -> rusqlite::Result<u64> {
+fn commit(connection: &mut Connection, batch: &[Job]) -> rusqlite::Result<u64> {
     let transaction = connection.transaction()?;
-    for write in batch.iter().flat_map(|(_, writes)| writes) {
+    for write in batch.iter().flat_map(|job| &job.writes) {
         apply(&transaction, write)?;
     }
     let revision = transaction
@@ -189,7 +296,8 @@ fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::Result<()> {
             let outcome = to_json(outcome)?;
             transaction
                 .prepare_cached(
-                    "UPDATE tasks SET later = ?3 WHERE run = ?1 AND position = ?2 AND outcome <> ?3",
+                    "UPDATE tasks SET later = iif(outcome IS NULL, later, ?3), outcome = coalesce(outcome, ?3) \
+                     WHERE run = ?1 AND position = ?2 AND outcome IS NOT ?3",
                 )?
                 .execute(params![id.run.to_string(), id.index, outcome])?;
         }

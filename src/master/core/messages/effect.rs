@@ -15,11 +15,33 @@ use crate::{
     master::core::stored::{KnownTask, Write},
 };
 
+/// What becomes of a write that the disk does not take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeping {
+    /// It is what somebody asked for, who is told that it failed.
+    Asked,
+    /// It has happened: it is kept until the disk takes it.
+    Kept,
+    /// The same, and nobody waits for it.
+    AtLeisure,
+    /// It is small print: it may be lost.
+    Passing,
+}
+
+impl Keeping {
+    /// Whether it is written at some time, whatever happens but the master's end.
+    #[must_use]
+    pub fn is_kept(self) -> bool {
+        matches!(self, Self::Kept | Self::AtLeisure)
+    }
+}
+
 /// What goes out.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Write this in one transaction; answer with `Persisted` or `PersistFailed`.
-    Persist(WriteToken, Vec<Write>),
+    /// Write this in one transaction, after all that was to be written before; answer with `Persisted`, `PersistFailed` or
+    /// `PersistConflict`, and with `PersistDelayed` once where what is kept cannot be written at once.
+    Persist(WriteToken, Vec<Write>, Keeping),
     /// Answer somebody.
     Reply(ReplyTo, Box<Reply>),
     /// Attach a task on an agent's link.

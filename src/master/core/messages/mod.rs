@@ -6,7 +6,7 @@ mod reply;
 use std::{net::IpAddr, time::Duration};
 
 pub use self::{
-    effect::{AttachOrder, Effect},
+    effect::{AttachOrder, Effect, Keeping},
     reply::{Reply, SessionRefusal},
 };
 pub use super::operators::Invitation;
@@ -367,7 +367,9 @@ pub enum Input {
     TaskWaits(TaskId, String),
     /// A write is on the disk; the store has this revision now.
     Persisted(WriteToken, u64),
-    /// A write is not on the disk.
+    /// A write is not on the disk yet; it is tried again until it is.
+    PersistDelayed(WriteToken, String),
+    /// A write is not on the disk, and will not be.
     PersistFailed(WriteToken, String),
     /// A write is not on the disk, because the same is there already.
     PersistConflict(WriteToken),

@@ -123,7 +123,7 @@ impl Core {
             let Some(run) = self.runs.get_mut(&id) else { return };
             if !run.begun
                 || run.opening
-                || run.compare_anew
+                || run.is_resumed
                 || run.gate.state != GateState::Open
                 || !run.has_unstarted()
             {
@@ -135,7 +135,7 @@ impl Core {
             }
             if let Some(reason) = run.hold() {
                 run.gate.state = GateState::Held(reason);
-                return self.gate_changed(id, Vec::new());
+                return self.gate_changed(id);
             }
             if run.checking > 0 {
                 return;
@@ -155,18 +155,17 @@ impl Core {
                 run.pause_until = None;
             }
             run.gate.open_batch += 1;
-            self.gate_changed(id, Vec::new());
+            self.gate_changed(id);
             self.open_batch(id, now);
         }
     }
 
     /// Writes down how a run's gate is, and tells followers.
-    fn gate_changed(&mut self, id: RunId, more: Vec<Write>) {
+    fn gate_changed(&mut self, id: RunId) {
         let Some(run) = self.runs.get(&id) else { return };
         let gate = run.gate.clone();
-        let writes = std::iter::once(Write::PutGate(id, gate.clone())).chain(more).collect();
-        self.effects.push(Effect::PublishGate(id, gate));
-        self.persist(writes, Parked::Nothing);
+        self.effects.push(Effect::PublishGate(id, gate.clone()));
+        self.persist(vec![Write::PutGate(id, gate)], Parked::Kept);
     }
 
     /// Gives the tasks of the batch that is open now their deadlines, and a place in the queue.
@@ -214,6 +213,7 @@ impl Core {
                 return false;
             }
             let Some(index) = run.queue.pop_front() else { return false };
+            let within = run.options.start_within_ms.map(Duration::from_millis);
             let Some(slot) = run.slot_mut(index) else { continue };
             let is_due = slot.is_open() && slot.opened && !slot.in_flight;
             // One whose agent has left meanwhile comes back with it.
@@ -232,10 +232,11 @@ impl Core {
                 return true;
             }
             slot.in_flight = true;
-            if slot.start_by < now.monotonic + START_WITHIN / 2 {
+            let within = within.unwrap_or(START_WITHIN);
+            if slot.start_by < now.monotonic + within / 2 {
                 // It waited for its turn, and that was not its agent's fault. Its incarnation is recorded anew, and
                 // with it the new deadline.
-                slot.set_deadline(now.monotonic + START_WITHIN, now);
+                slot.set_deadline(now.monotonic + within, now);
                 slot.incarnation = None;
             }
             run.in_flight += 1;
@@ -249,7 +250,7 @@ impl Core {
         run.gate.state = GateState::Stopped(reason.clone());
         let unstarted = |slot: &&Slot| slot.is_open() && !slot.in_flight;
         let indices: Vec<u32> = run.slots.iter().filter(unstarted).map(|slot| slot.task.index).collect();
-        self.gate_changed(id, Vec::new());
+        self.gate_changed(id);
         for index in indices {
             self.end_task(TaskId { run: id, index }, Ending::Skipped(reason.clone()).into(), now);
         }
@@ -266,7 +267,7 @@ impl Core {
         let Some((_, outcome)) = ended(id.index).filter(|(_, outcome)| outcome.has_run()) else { return };
         if run.gate.accepted.is_empty() {
             run.gate.accepted.push(id.index);
-            return self.gate_changed(id.run, Vec::new());
+            return self.gate_changed(id.run);
         }
         let accepted = run.gate.accepted.iter().filter_map(|index| ended(*index)).collect();
         run.checking += 1;
@@ -355,25 +356,38 @@ impl Core {
         self.stop_rest(id, format!("{by} stopped the run"), now);
     }
 
-    /// Looks at pauses that are over, and at what a master that was started anew has to compare again.
+    /// Looks at pauses that are over, and, after the master's start, at how each run goes on: what has ended is compared
+    /// again, what was being stopped is stopped, and a batch that was over is followed by the next one.
     pub(super) fn tick_gates(&mut self, now: Now) {
-        let anew = self.runs.iter_mut().filter_map(|(id, run)| {
-            std::mem::take(&mut run.compare_anew).then_some((*id, run.run.task_count))
-        });
-        let anew: Vec<(RunId, u32)> = anew.collect();
-        for (id, count) in anew {
-            for index in 0..count {
-                if self.runs.get(&id).is_some_and(|run| !run.gate.accepted.contains(&index)) {
-                    self.compare(TaskId { run: id, index });
-                }
-            }
-            self.go_on(id, now);
+        let was_resumed = |run: &mut LiveRun| std::mem::take(&mut run.is_resumed);
+        let resumed = self.runs.iter_mut().filter_map(|(id, run)| was_resumed(run).then_some(*id));
+        let resumed: Vec<RunId> = resumed.collect();
+        for id in resumed {
+            self.resume_run(id, now);
         }
         let is_due = |run: &LiveRun| run.pause_until.is_some_and(|until| until <= now.monotonic);
         let due: Vec<RunId> = self.runs.iter().filter(|(_, run)| is_due(run)).map(|(id, _)| *id).collect();
         for id in due {
             self.go_on(id, now);
         }
+    }
+}
+
+impl Core {
+    fn resume_run(&mut self, id: RunId, now: Now) {
+        let Some(run) = self.runs.get(&id) else { return };
+        if let GateState::Stopped(reason) = &run.gate.state {
+            let reason = reason.clone();
+            self.stop_rest(id, reason, now);
+        } else if run.options.plan.stop_if.differs {
+            let is_open = |slot: &&Slot| !run.gate.accepted.contains(&slot.task.index);
+            let indices: Vec<u32> = run.slots.iter().filter(is_open).map(|slot| slot.task.index).collect();
+            for index in indices {
+                self.compare(TaskId { run: id, index });
+            }
+        }
+        self.go_on(id, now);
+        self.end_run_if_over(id, now);
     }
 }
 

@@ -1,12 +1,16 @@
 //! A run and its tasks in memory, and how they are shown and stored. Decides nothing.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
 
 use crate::{
     domain::{
         agent::START_WITHIN,
         command::{KILL_GRACE_MS, TaskSpec},
         ids::Incarnation,
+        name::AgentName,
         outcome::Outcome,
         plan::Gate,
         run::{Run, RunOptions, Task, TaskState, place_of},
@@ -42,8 +46,8 @@ pub(in crate::master::core) struct LiveRun {
     pub(super) differing: Option<String>,
     /// The run is being gone through: nobody else goes on with it until that is done.
     pub(super) opening: bool,
-    /// The master was started anew, and what has ended is to be compared again.
-    pub(super) compare_anew: bool,
+    /// The master was started anew, and has not looked yet how the run goes on.
+    pub(super) is_resumed: bool,
     /// Tasks that have not ended.
     pub(super) open: usize,
     /// Those of them whose batch is open.
@@ -52,6 +56,10 @@ pub(in crate::master::core) struct LiveRun {
     pub(super) in_flight: usize,
     /// Tasks that ended badly.
     pub(super) failed: u32,
+    /// Tasks whose outcome is not on the disk.
+    pub(super) unstored: usize,
+    /// The index of each agent's task.
+    pub(super) indices: HashMap<AgentName, u32>,
 }
 
 /// A task of it.
@@ -144,14 +152,39 @@ impl LiveRun {
             checking: 0,
             differing: None,
             opening: false,
-            compare_anew: false,
+            is_resumed: false,
             open: 0,
             opened_open: 0,
             in_flight: 0,
             failed: 0,
+            unstored: 0,
+            indices: HashMap::new(),
         };
+        run.unstored = run.slots.iter().filter(|slot| !slot.stored).count();
+        run.indices = run.slots.iter().map(|slot| (slot.task.agent.clone(), slot.task.index)).collect();
         run.count_anew();
         run
+    }
+
+    /// Adds a task that is under way.
+    pub(super) fn add(&mut self, slot: Slot) {
+        self.indices.insert(slot.task.agent.clone(), slot.task.index);
+        let place = self.slots.partition_point(|other| other.task.index < slot.task.index);
+        self.slots.insert(place, slot);
+        self.run.task_count += 1;
+        self.open += 1;
+        self.opened_open += 1;
+        self.in_flight += 1;
+        self.unstored += 1;
+    }
+
+    /// Notes that a task's outcome is on the disk.
+    pub(super) fn note_stored(&mut self, index: u32) {
+        if let Some(slot) = self.slot_mut(index)
+            && !std::mem::replace(&mut slot.stored, true)
+        {
+            self.unstored -= 1;
+        }
     }
 
     pub(in crate::master::core) fn from_store(stored: StoredRun, now: Now) -> Self {
@@ -184,8 +217,7 @@ impl LiveRun {
             }
         };
         let slots = stored.tasks.into_iter().map(slot).collect();
-        let compare_anew = stored.options.plan.stop_if.differs;
-        Self { begun: true, compare_anew, ..Self::new(stored.run, stored.options, slots) }
+        Self { begun: true, is_resumed: true, ..Self::new(stored.run, stored.options, slots) }
     }
 
     pub(super) fn place(&self, index: u32) -> Option<usize> {
@@ -203,6 +235,11 @@ impl LiveRun {
 
     pub(in crate::master::core) fn is_active(&self) -> bool {
         self.open > 0
+    }
+
+    #[cfg(test)]
+    pub(in crate::master::core) fn stop_for_test(&mut self, reason: &str) {
+        self.gate.state = crate::domain::plan::GateState::Stopped(reason.to_owned());
     }
 
     #[cfg(test)]

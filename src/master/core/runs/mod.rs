@@ -46,7 +46,7 @@ impl Core {
 
     /// Attaches a task, if its agent is there and it is not attached yet.
     pub(in crate::master::core) fn dispatch(&mut self, id: TaskId, now: Now) {
-        let restored = self.restored;
+        let restored = self.restored.is_some();
         let revision = (self.epoch, self.revision);
         let Some(run) = self.runs.get_mut(&id.run) else { return };
         let spec = run.spec();
@@ -56,8 +56,7 @@ impl Core {
         let is_fed = run.options.input.is_fed();
         let Some(place) = run.place(id.index) else { return };
         let slot = &mut run.slots[place];
-        slot.recording = false;
-        if !slot.is_open() || slot.attached.is_some() || !run.begun {
+        if !slot.is_open() || slot.attached.is_some() || slot.recording || !run.begun {
             return;
         }
         let row = self.agents.get(&slot.task.agent);
@@ -69,7 +68,7 @@ impl Core {
             slot.incarnation = Some(session.incarnation.clone());
             slot.recording = true;
             let write = Write::PutTask(id.run, slot.to_store());
-            return self.persist(vec![write], Parked::Dispatch(vec![id]));
+            return self.persist(vec![write], Parked::Dispatch(id));
         }
         let Some(incarnation) = slot.incarnation.clone() else { return };
         let may_start = !restored
@@ -98,6 +97,13 @@ impl Core {
         };
         self.effects.push(Effect::Attach(Box::new(order)));
         self.publish(id);
+    }
+
+    /// The incarnation to which a task is about to be sent is on the disk.
+    pub(in crate::master::core) fn incarnation_stored(&mut self, id: TaskId) {
+        if let Some(slot) = self.slot_mut(id) {
+            slot.recording = false;
+        }
     }
 
     pub(in crate::master::core) fn on_task_started(
@@ -137,7 +143,13 @@ impl Core {
         slot.task.end_offset = slot.task.end_offset.max(end_offset);
         if slot.is_open() {
             slot.task.duration_ns = duration_ns;
+            if outcome.has_run() {
+                // Of one that ended at once the start was not told.
+                slot.task.started_ms.get_or_insert(now.unix_ms.saturating_sub(duration_ns / 1_000_000));
+            }
             self.end_task(id, outcome, now);
+        } else if slot.task.state.outcome() != Some(&outcome) {
+            self.persist(vec![Write::PutLater(id, outcome)], Parked::Outcome(id));
         } else if slot.stored {
             self.outcome_stored(id);
         }
@@ -223,9 +235,9 @@ impl Core {
         run.run.ended_ms = Some(now.unix_ms);
         self.effects.push(Effect::RunEnded(id, now.unix_ms));
         self.mark_ended(id);
-        if self.runs[&id].slots.iter().all(|slot| slot.stored) {
+        if self.runs[&id].unstored == 0 {
             // Nothing could be delivered; the beginning's write had all of it but the end.
-            self.persist(vec![Write::EndRun(id, now.unix_ms)], Parked::Nothing);
+            self.persist(vec![Write::EndRun(id, now.unix_ms)], Parked::Kept);
             self.runs.remove(&id);
             self.effects.push(Effect::RunStored(id));
         }
@@ -234,11 +246,9 @@ impl Core {
 
     pub(in crate::master::core) fn outcome_stored(&mut self, id: TaskId) {
         self.effects.push(Effect::OutcomeStored(id));
-        if let Some(slot) = self.slot_mut(id) {
-            slot.stored = true;
-        }
-        let is_done = |run: &LiveRun| run.slots.iter().all(|slot| slot.stored);
-        if self.runs.get(&id.run).is_some_and(is_done) {
+        let Some(run) = self.runs.get_mut(&id.run) else { return };
+        run.note_stored(id.index);
+        if run.unstored == 0 {
             self.runs.remove(&id.run);
             self.effects.push(Effect::RunStored(id.run));
         }
@@ -262,6 +272,10 @@ impl Core {
         let (mut told, mut stored) = (0, 0);
         let mut writes =
             vec![audit(now, by, "cancel", &format!("run {number}"), format!("{} tasks", open.len()))];
+        // Nobody goes on with the run, or ends it for its failures, while it is being cancelled.
+        if let Some(run) = self.runs.get_mut(&id) {
+            run.opening = true;
+        }
         for index in open {
             let task = TaskId { run: id, index };
             let Some(slot) = self.slot_mut(task) else { continue };
@@ -284,6 +298,10 @@ impl Core {
         }
         let answer = Reply::Cancelled { told, stored, number };
         self.persist(writes, Parked::Reply(reply, Box::new(answer)));
+        if let Some(run) = self.runs.get_mut(&id) {
+            run.opening = false;
+        }
+        self.go_on(id, now);
     }
 
     pub(in crate::master::core) fn on_delete_run(
@@ -309,18 +327,15 @@ impl Core {
     }
 
     fn open_tasks_of(&self, name: &AgentName) -> Vec<TaskId> {
-        let mut found = Vec::new();
-        for (run, live) in &self.runs {
-            let of_agent = live.slots.iter().filter(|slot| slot.is_open() && slot.task.agent == *name);
-            found.extend(of_agent.map(|slot| TaskId { run: *run, index: slot.task.index }));
-        }
-        found
+        let of_agent = |(run, live): (&RunId, &LiveRun)| {
+            let slot = live.slot(*live.indices.get(name)?).filter(|slot| slot.is_open())?;
+            Some(TaskId { run: *run, index: slot.task.index })
+        };
+        self.runs.iter().filter_map(of_agent).collect()
     }
 
     pub(in crate::master::core) fn tasks_on(&self, name: &AgentName) -> u32 {
-        let running = |id: &&TaskId| {
-            self.runs[&id.run].slots.iter().any(|slot| slot.task.index == id.index && slot.sent)
-        };
+        let running = |id: &&TaskId| self.runs[&id.run].slot(id.index).is_some_and(|slot| slot.sent);
         u32::try_from(self.open_tasks_of(name).iter().filter(running).count()).unwrap_or(u32::MAX)
     }
 

@@ -17,6 +17,10 @@ use crate::{
     },
 };
 
+/// So many runs may have begun between a backup and the moment at which it was restored: by so much agents may tell of
+/// higher numbers than this master's last one.
+const FORGOTTEN: u64 = 1_000_000;
+
 impl Core {
     pub(in crate::master::core) fn on_inventory(
         &mut self,
@@ -28,7 +32,7 @@ impl Core {
         let Some(name) = self.sessions.get(&session).cloned() else { return };
         let is_live = |id: TaskId| {
             let run = self.runs.get(&id.run);
-            run.is_some_and(|run| run.slot(id.index).is_some())
+            run.and_then(|run| run.slot(id.index)).is_some_and(Slot::is_open)
         };
         let unknown: Vec<KnownTask> = known.into_iter().filter(|known| !is_live(known.id)).collect();
         if !unknown.is_empty() {
@@ -84,6 +88,10 @@ impl Core {
         let Some(open) = &row.session else { return };
         let KnownTask { id, spec, started_ms } = known;
         let task = Task { state: TaskState::Dispatched, ..Task::queued(id.index, name.clone()) };
+        if self.runs.get(&id.run).is_some_and(|run| run.slot(id.index).is_some()) {
+            // It has ended, and that is not on the disk yet.
+            return;
+        }
         let slot = Slot {
             opened: true,
             in_flight: true,
@@ -91,13 +99,14 @@ impl Core {
             incarnation: Some(open.incarnation.clone()),
             ..Slot::new(task, row.stored.fingerprint)
         };
+        let task = slot.to_store();
         if let Some(run) = self.runs.get_mut(&id.run) {
-            let place = run.slots.partition_point(|slot| slot.task.index < id.index);
-            run.slots.insert(place, slot);
-            run.run.task_count += 1;
-            run.count_anew();
+            run.add(slot);
         } else {
-            let taken = number_taken || self.runs.values().any(|run| run.run.number == spec.run_number);
+            // Nobody but the agent vouches for the number either: a large one would leave none for later runs.
+            let is_new = spec.run_number > self.last_number + FORGOTTEN;
+            let taken =
+                number_taken || is_new || self.runs.values().any(|run| run.run.number == spec.run_number);
             let number = if taken { self.last_number + 1 } else { spec.run_number };
             self.last_number = self.last_number.max(number);
             let run = Run {
@@ -108,7 +117,7 @@ impl Core {
                 plain_name: false,
                 target: spec.target,
                 command: spec.command,
-                created_ms: started_ms,
+                created_ms: started_ms.min(now.unix_ms),
                 ended_ms: None,
                 tasks: Vec::new(),
                 task_count: 1,
@@ -118,25 +127,29 @@ impl Core {
                 gate: Gate::default(),
                 masks: Masks::default(),
             };
-            let options = RunOptions { taken_back: true, ..RunOptions::default() };
+            let options = RunOptions {
+                taken_back: true,
+                environment: spec.environment,
+                working_directory: spec.working_directory,
+                timeout_ms: spec.timeout_ms,
+                kill_grace_ms: Some(spec.kill_grace_ms),
+                input: spec.input,
+                ..RunOptions::default()
+            };
             let mut live = LiveRun::new(run, options, vec![slot]);
             live.begun = true;
             self.runs.insert(id.run, live);
             self.mark_begun(id.run);
         }
         let Some(run) = self.runs.get(&id.run) else { return };
-        let stored = StoredRun {
-            run: run.view(),
-            options: run.options.clone(),
-            tasks: run.slots.iter().map(Slot::to_store).collect(),
-        };
+        let stored = StoredRun { run: run.summary(), options: run.options.clone(), tasks: vec![task] };
         let subject = format!("run {}", stored.run.number);
         let detail = format!("from {name}: the store did not know it");
         let writes = vec![
             Write::TakeBack(Box::new(stored)),
             audit(now, "reconciliation", "take back", &subject, detail),
         ];
-        self.persist(writes, Parked::Nothing);
+        self.persist(writes, Parked::Kept);
         self.dispatch(id, now);
     }
 }

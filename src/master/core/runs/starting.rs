@@ -1,6 +1,6 @@
 //! How a run begins: whom it means, what it is made of, and when it is on the disk.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use super::{LiveRun, Slot};
 use crate::{
@@ -80,7 +80,8 @@ impl Core {
                 reason: "it is gone, or has a new key, since it was shown".to_owned(),
             })
             .collect();
-        let was_shown = |name: &AgentName| asked.shown.iter().any(|(shown, _)| shown == name.as_str());
+        let shown: HashSet<&str> = asked.shown.iter().map(|(name, _)| name.as_str()).collect();
+        let was_shown = |name: &AgentName| shown.contains(name.as_str());
         let more = matching.iter().filter(|name| !was_shown(name));
         if !gone.is_empty() {
             return Err(Reply::TargetChanged { gone, more: more.map(ToString::to_string).collect() });
@@ -222,8 +223,10 @@ impl Core {
     pub(in crate::master::core) fn begin_run(&mut self, id: RunId, reply: ReplyTo, now: Now) {
         let Some(run) = self.runs.get_mut(&id) else { return };
         run.begun = true;
-        for slot in run.slots.iter_mut().filter(|slot| !slot.is_open()) {
-            slot.stored = true;
+        let ended: Vec<u32> =
+            run.slots.iter().filter(|slot| !slot.is_open()).map(|slot| slot.task.index).collect();
+        for index in ended {
+            run.note_stored(index);
         }
         let opened = |slot: &&Slot| slot.is_open() && slot.opened && slot.task.waiting.is_empty();
         run.queue = run.slots.iter().filter(opened).map(|slot| slot.task.index).collect();

@@ -14,6 +14,20 @@ impl World {
         world
     }
 
+    /// The world of a master that was started anew, with what the store remembers of its only run.
+    fn restarted(&self) -> Self {
+        let live = self.core.runs.values().next().unwrap();
+        let stored =
+            StoredRun { run: live.view(), options: live.options().clone(), tasks: live.stored_tasks() };
+        let agents = self.core.agents.values().map(|row| row.stored.clone()).collect();
+        let now = Now { monotonic: Duration::ZERO, unix_ms: 9_000_000 };
+        let remembered =
+            Remembered { agents, runs: vec![stored], last_number: 1, epoch: 1, ..Remembered::default() };
+        let mut world = Self::new();
+        world.core = Core::new(Policy::default(), remembered, now);
+        world
+    }
+
     fn planned(&mut self, plan: Plan) -> Vec<AttachOrder> {
         let reply = self.run_with(1, "@all", RunOptions { plan, ..RunOptions::default() });
         assert!(matches!(reply, Reply::Live(_)), "{reply:?}");
@@ -209,17 +223,60 @@ fn a_run_that_was_held_is_held_after_a_restart() {
     let plan = Plan { canary: Some(1), stop_if, ..Plan::default() };
     let first = world.planned(plan);
     world.end(&first[0], 1);
-    let live = world.core.runs.values().next().unwrap();
-    let stored = StoredRun { run: live.view(), options: live.options().clone(), tasks: live.stored_tasks() };
-    let agents = world.core.agents.values().map(|row| row.stored.clone()).collect();
-    let now = Now { monotonic: Duration::ZERO, unix_ms: 9_000_000 };
-    let remembered =
-        Remembered { agents, runs: vec![stored], last_number: 1, epoch: 1, ..Remembered::default() };
-    let mut world = World::new();
-    world.core = Core::new(Policy::default(), remembered, now);
+    let mut world = world.restarted();
     world.connect(2, "web-2", "boot");
     world.pass(1);
     assert!(world.attaches().is_empty());
     assert!(matches!(world.promote(), Reply::Promoted { .. }));
+    assert_eq!(indices(&world.attaches()), [1]);
+}
+
+#[test]
+fn a_run_goes_on_with_its_next_batch_after_a_restart_between_two() {
+    let mut world = World::fleet(2);
+    let plan = Plan { canary: Some(1), pause_ms: Some(5_000), ..Plan::default() };
+    let first = world.planned(plan);
+    assert!(world.end(&first[0], 0).is_empty(), "it pauses");
+    let mut world = world.restarted();
+    world.connect(2, "web-2", "boot");
+    world.pass(1);
+    assert!(world.attaches().is_empty(), "it pauses anew");
+    world.pass(5);
+    assert_eq!(indices(&world.attaches()), [1]);
+}
+
+#[test]
+fn a_run_that_was_being_stopped_is_stopped_after_a_restart() {
+    let mut world = World::fleet(3);
+    let first = world.planned(Plan { canary: Some(1), ..Plan::default() });
+    assert_eq!(indices(&first), [0]);
+    let live = world.core.runs.values_mut().next().unwrap();
+    live.stop_for_test("too much");
+    let mut world = world.restarted();
+    world.pass(1);
+    assert_eq!(world.outcomes(), ["skipped", "skipped"]);
+}
+
+#[test]
+fn a_run_that_is_cancelled_as_a_whole_gives_no_other_reason() {
+    let mut world = World::fleet(4);
+    let plan = Plan { fanout: Some(1), max_failures: Some("0".parse().unwrap()), ..Plan::default() };
+    assert_eq!(indices(&world.planned(plan)), [0]);
+    let run = RunReference::Number(1);
+    world.ask(|reply| Input::Cancel { run, tasks: Vec::new(), by: "ana".into(), reply });
+    assert_eq!(world.outcomes()[1..], ["cancelled", "cancelled", "cancelled"]);
+    assert_eq!(world.gate(), GateState::Open);
+}
+
+#[test]
+fn what_a_promotion_lets_go_waits_for_its_record() {
+    let mut world = World::fleet(2);
+    let stop_if = StopIf { failures: true, differs: false };
+    let first = world.planned(Plan { canary: Some(1), stop_if, ..Plan::default() });
+    world.end(&first[0], 1);
+    world.disk_full = true;
+    assert!(matches!(world.promote(), Reply::Refused(text) if text.starts_with("it is done, but")));
+    assert!(world.attaches().is_empty(), "what cannot be audited is not started");
+    world.make_room();
     assert_eq!(indices(&world.attaches()), [1]);
 }

@@ -27,8 +27,9 @@ struct World {
     next: u64,
     /// Everything that came out, but writes.
     out: Vec<Effect>,
-    /// Writes fail.
+    /// Writes fail, or are kept until there is room.
     disk_full: bool,
+    kept: Vec<WriteToken>,
     /// What is written is there already.
     in_store: bool,
 }
@@ -43,6 +44,7 @@ impl World {
             next: 0,
             out: Vec::new(),
             disk_full: false,
+            kept: Vec::new(),
             in_store: false,
         }
     }
@@ -57,17 +59,30 @@ impl World {
         while let Some(input) = inputs.pop() {
             for effect in self.core.step(input, self.now()) {
                 match effect {
-                    Effect::Persist(token, _) if self.disk_full => {
+                    Effect::Persist(token, _, keeping) if self.disk_full && keeping.is_kept() => {
+                        self.kept.push(token);
+                        inputs.push(Input::PersistDelayed(token, "disk full".into()));
+                    }
+                    Effect::Persist(token, ..) if self.disk_full => {
                         inputs.push(Input::PersistFailed(token, "disk full".into()));
                     }
-                    Effect::Persist(token, _) if self.in_store => inputs.push(Input::PersistConflict(token)),
-                    Effect::Persist(token, _) => {
+                    Effect::Persist(token, ..) if self.in_store => inputs.push(Input::PersistConflict(token)),
+                    Effect::Persist(token, ..) => {
                         let revision = self.core.revision + 1;
                         inputs.push(Input::Persisted(token, revision));
                     }
                     other => self.out.push(other),
                 }
             }
+        }
+    }
+
+    /// The disk takes writes again, those that were kept first.
+    fn make_room(&mut self) {
+        self.disk_full = false;
+        for token in std::mem::take(&mut self.kept) {
+            let revision = self.core.revision + 1;
+            self.put(Input::Persisted(token, revision));
         }
     }
 
@@ -251,9 +266,47 @@ fn an_outcome_that_cannot_be_written_is_written_later() {
     world.disk_full = true;
     world.put(Input::TaskEnded { id, outcome: Ending::Exited(0).into(), end_offset: 0, duration_ns: 0 });
     assert!(!world.out.contains(&Effect::OutcomeStored(id)), "the agent must keep it");
-    world.disk_full = false;
-    world.pass(1);
+    world.make_room();
     assert!(world.out.contains(&Effect::OutcomeStored(id)));
+}
+
+#[test]
+fn a_task_is_not_sent_before_its_life_is_recorded_however_often_the_agent_comes_back() {
+    let mut world = World::new();
+    world.agent("web-1");
+    world.connect(1, "web-1", "boot1");
+    world.put(Input::SessionClosed(1));
+    let options = RunOptions { start_within_ms: Some(600_000), ..RunOptions::default() };
+    assert!(matches!(world.run_with(1, "web-1", options), Reply::Live(_)));
+    world.disk_full = true;
+    world.connect(2, "web-1", "boot2");
+    world.put(Input::SessionClosed(2));
+    world.connect(3, "web-1", "boot2");
+    assert!(world.attaches().is_empty(), "nothing is on the disk yet");
+    world.make_room();
+    assert_eq!(world.attaches().len(), 1);
+}
+
+#[test]
+fn what_an_operator_did_is_said_truly_when_it_cannot_be_recorded() {
+    let mut world = World::new();
+    world.agent("web-1");
+    world.connect(1, "web-1", "boot");
+    world.run(1, "web-1");
+    world.disk_full = true;
+    let run = RunReference::Number(1);
+    let reply = world.ask(|reply| Input::Cancel { run, tasks: Vec::new(), by: "ana".into(), reply });
+    assert!(matches!(&reply, Reply::Refused(text) if text.starts_with("it is done, but")), "{reply:?}");
+    assert!(world.out.iter().any(|effect| matches!(effect, Effect::Signal { .. })), "and it is done");
+    let reply = world.ask(|reply| Input::CreateToken {
+        hash: "hash".into(),
+        ttl_ms: 1,
+        uses: 1,
+        by: "ana".into(),
+        reply,
+    });
+    assert!(matches!(&reply, Reply::Refused(text) if text.contains("disk full")), "{reply:?}");
+    assert!(world.core.tokens.is_empty(), "nothing new begins");
 }
 
 #[test]
