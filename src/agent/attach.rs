@@ -11,13 +11,13 @@ use tonic::{Status, Streaming};
 use super::{
     core::{Asked, Decision, Revision},
     keeper::{
-        protocol::{StartTask, TaskEnding, TaskReply, TaskRequest},
+        protocol::{TaskEnding, TaskReply, TaskRequest},
         server::boottime_ns,
     },
     keeping::{TaskProcess, ending_of, record_of},
     layout::TaskLayout,
     spool::{self, Read, SpoolReader},
-    state::Agent,
+    state::{Agent, Opened, Starting},
 };
 use crate::{
     domain::{
@@ -121,10 +121,10 @@ impl Attach {
             incarnation: Incarnation(open.incarnation.clone()),
         };
         self.agent.see(Revision { epoch: open.epoch, revision: open.revision });
-        let (decision, superseded) = self.agent.open(&asked).await;
+        let Opened { decision, superseded, starting } = self.agent.open(&asked).await;
         let agent = self.agent.clone();
         let result = tokio::select! {
-            result = self.obey(id, decision, open) => result,
+            result = self.obey(id, decision, starting, open) => result,
             () = superseded.cancelled() => {
                 let by_attempt = asked.attempt + 1;
                 self.send(Kind::Superseded(proto::Superseded { by_attempt })).await
@@ -134,14 +134,20 @@ impl Attach {
         result
     }
 
-    async fn obey(&mut self, id: TaskId, decision: Decision, open: proto::Open) -> Result<(), End> {
+    async fn obey(
+        &mut self,
+        id: TaskId,
+        decision: Decision,
+        starting: Option<Starting>,
+        open: proto::Open,
+    ) -> Result<(), End> {
         match decision {
             Decision::Start => {
                 let spec = open.spec.clone().ok_or_else(|| InvalidMessage::missing("a task"))?;
                 let spec = TaskSpec::try_from(spec)?;
                 let is_fed = spec.input.is_fed();
-                let agent = self.agent.description.name.to_string();
-                match self.agent.start(StartTask { id, spec, agent }).await {
+                let starting = starting.ok_or_else(|| InvalidMessage::missing("a start"))?;
+                match starting.start(spec).await {
                     Ok(Some(process)) => self.stream(id, &open, Hold::fresh(process, is_fed)).await,
                     Ok(None) => self.resume(id, &open).await,
                     Err(reason) => {

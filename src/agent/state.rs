@@ -25,6 +25,7 @@ use super::{
 use crate::{
     domain::{
         agent::LinkPreference,
+        command::TaskSpec,
         ids::{Incarnation, TaskId},
         name::{AgentName, Labels},
     },
@@ -107,6 +108,42 @@ pub struct Agent {
 const REMOVE_AFTER: Duration = Duration::from_secs(1);
 /// So many are left over at most.
 const MOST_LEFT_OVER: usize = 64;
+
+/// What was decided on an Attach.
+pub struct Opened {
+    /// What to do.
+    pub decision: Decision,
+    /// Ends the Attach when a later one takes its place.
+    pub superseded: CancellationToken,
+    /// Where the task is to be started.
+    pub starting: Option<Starting>,
+}
+
+/// A task that is to be started: until this is dropped nothing else is decided on it.
+pub struct Starting {
+    agent: Agent,
+    id: TaskId,
+}
+
+impl Starting {
+    /// Starts the task, whatever becomes of the Attach that asks for it; returns the connection to its process, or `None`
+    /// for one that is known already.
+    ///
+    /// # Errors
+    /// In words, when nothing was started.
+    pub async fn start(self, spec: TaskSpec) -> Result<Option<TaskProcess>, String> {
+        let start = StartTask { id: self.id, spec, agent: self.agent.description.name.to_string() };
+        let starting = async move { self.agent.keeper.start(start).await };
+        tokio::spawn(starting).await.unwrap_or_else(|error| Err(error.to_string()))
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        self.agent.inner().starting.remove(&self.id);
+        self.agent.settled.notify_waiters();
+    }
+}
 
 /// Days since the Unix epoch.
 fn today() -> u64 {
@@ -217,37 +254,23 @@ impl Agent {
         self.stopping.notify_waiters();
     }
 
-    /// Starts a task, whatever becomes of the Attach that asks for it; returns the connection to its process, or `None`
-    /// for one that is known already.
-    ///
-    /// # Errors
-    /// In words, when nothing was started.
-    pub async fn start(&self, start: StartTask) -> Result<Option<TaskProcess>, String> {
-        let (id, agent) = (start.id, self.clone());
-        self.inner().starting.insert(id);
-        let starting = async move {
-            let result = agent.keeper.start(start).await;
-            agent.inner().starting.remove(&id);
-            agent.settled.notify_waiters();
-            result
-        };
-        tokio::spawn(starting).await.unwrap_or_else(|error| Err(error.to_string()))
-    }
-
-    /// Decides on an Attach, as soon as it is known what has become of the task's start. The token ends the Attach when a
-    /// later one takes its place.
-    pub async fn open(&self, asked: &Asked) -> (Decision, CancellationToken) {
+    /// Decides on an Attach, as soon as it is known what has become of the task's start.
+    pub async fn open(&self, asked: &Asked) -> Opened {
         loop {
             let settled = self.settled.notified();
-            if !self.inner().starting.contains(&asked.id) {
-                return self.decide(asked);
+            if let Some(opened) = self.decide(asked) {
+                return opened;
             }
             settled.await;
         }
     }
 
-    fn decide(&self, asked: &Asked) -> (Decision, CancellationToken) {
+    /// `None` while the task is being started.
+    fn decide(&self, asked: &Asked) -> Option<Opened> {
         let mut inner = self.inner();
+        if inner.starting.contains(&asked.id) {
+            return None;
+        }
         let knowledge = if inner.finished.contains(asked.id) {
             Knowledge::Finished
         } else if self.layout.task(asked.id).root().exists() {
@@ -262,7 +285,11 @@ impl Agent {
         {
             older.cancel();
         }
-        (decision, token)
+        let starting = (decision == Decision::Start).then(|| {
+            inner.starting.insert(asked.id);
+            Starting { agent: self.clone(), id: asked.id }
+        });
+        Some(Opened { decision, superseded: token, starting })
     }
 
     /// Ends an Attach's hold on its task, unless a later one has it.

@@ -66,6 +66,11 @@ impl Model {
             A::CancelRow | A::CancelRun => match open {
                 None => no("no run is open"),
                 Some(open) if open.run.ended_ms.is_some() => no("the run is over"),
+                Some(open)
+                    if action == A::CancelRow && open.view == View::Stream && open.output.is_none() =>
+                {
+                    no("the stream has no rows: v goes to them, X cancels the whole run")
+                }
                 Some(open) if action == A::CancelRow => {
                     let tasks = open.current_tasks();
                     let runs = |index: &u32| {

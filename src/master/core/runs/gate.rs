@@ -380,8 +380,9 @@ impl Core {
             let reason = reason.clone();
             self.stop_rest(id, reason, now);
         } else if run.options.plan.stop_if.differs {
-            let is_open = |slot: &&Slot| !run.gate.accepted.contains(&slot.task.index);
-            let indices: Vec<u32> = run.slots.iter().filter(is_open).map(|slot| slot.task.index).collect();
+            let is_uncompared = |slot: &&Slot| !run.gate.accepted.contains(&slot.task.index);
+            let indices: Vec<u32> =
+                run.slots.iter().filter(is_uncompared).map(|slot| slot.task.index).collect();
             for index in indices {
                 self.compare(TaskId { run: id, index });
             }

@@ -25,6 +25,7 @@ use crate::{
         plan::GateState,
         run::{Run, Task},
     },
+    sys::shutdown::EndSignals,
     wire::{
         client::ControlClient,
         proto::{self},
@@ -80,7 +81,14 @@ pub(super) async fn watch(following: Following, client: ControlClient, run: Run)
         region.erase();
     }
     match end? {
-        End::Shown => watcher.print().await,
+        End::Shown => {
+            // All is over, so that there is nothing left to cancel but the printing.
+            let mut signals = EndSignals::new()?;
+            tokio::select! {
+                status = watcher.print() => status,
+                _ = signals.next() => Ok(exit::INTERRUPTED),
+            }
+        }
         End::Detached(status) => {
             say_attach(&watcher.run);
             Ok(status)
