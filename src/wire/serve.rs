@@ -45,6 +45,10 @@ impl Service<Request<Incoming>> for Guarded {
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         if let Err(denied) = access::check(&self.connected.caller, request.uri().path()) {
+            if let Caller::Operator { name, .. } = &self.connected.caller {
+                let method = request.uri().path();
+                tracing::warn!(operator = %name, method, "refused a call: {denied}");
+            }
             let status = match denied {
                 Denied::NoIdentity | Denied::Unknown(_) => Status::unauthenticated(denied.to_string()),
                 Denied::NotAllowed { .. } => Status::permission_denied(denied.to_string()),
