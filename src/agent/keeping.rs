@@ -116,13 +116,10 @@ impl Keeper {
         let order = line(&TaskRequest::Start(Box::new(start)));
         let mut tries = 0;
         while tries < TRIES {
-            let known = self.workers.take();
-            let is_known = known.is_some();
-            let worker = match known {
-                Some(worker) => worker?,
-                None => self.next_worker().await?,
+            let (worker, is_new) = match self.workers.take() {
+                Some(worker) => (worker?, false),
+                None => (self.next_worker().await?, true),
             };
-            let is_new = !is_known;
             let Some(mut process) = TaskProcess::connect(&self.layout.spare(worker)) else {
                 // One that was known may be gone long since.
                 tries += usize::from(is_new);

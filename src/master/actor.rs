@@ -24,6 +24,7 @@ use super::{
     journal::Journal,
     links::Links,
     output_log::{OutputLogs, budget::Budget},
+    signal,
     store::{Store, StoreError, StoreWriter, Written},
 };
 use crate::{
@@ -306,7 +307,7 @@ impl Actor {
             Effect::Signal { session, id, by, grace_ms } => {
                 if let Some(session) = self.sessions.get(&session) {
                     let links = Arc::clone(&session.links);
-                    self.shutdown.tracker.spawn(dispatch::signal(links, id, by, grace_ms));
+                    self.shutdown.tracker.spawn(signal::signal(links, id, by, grace_ms));
                 }
             }
             Effect::LookUp(session, name, known) => {

@@ -53,8 +53,6 @@ const BEYOND: u64 = 1 << 62;
 const DISK_RETRY: Duration = Duration::from_secs(1);
 /// Cells of what an agent says of its disk.
 const LONGEST_REASON: usize = 200;
-/// How long an agent may take to answer a signal.
-const SIGNAL_DEADLINE: Duration = Duration::from_secs(10);
 
 /// What an Attach works with.
 pub struct Context {
@@ -495,20 +493,4 @@ type Requests = mpsc::Sender<proto::AttachRequest>;
 async fn say(requests: &Requests, kind: attach_request::Kind) -> Result<(), Lost> {
     let request = proto::AttachRequest { kind: Some(kind) };
     requests.send(request).await.map_err(|_| Lost::Broken("the stream ended".to_owned()))
-}
-
-/// Stops a task. Where that does not arrive, the core says it again when the task is attached again.
-pub async fn signal(links: Arc<Links>, id: TaskId, by: String, grace_ms: u32) {
-    let request = proto::SignalRequest {
-        run_id: id.run.to_bytes().to_vec().into(),
-        task_index: id.index,
-        by,
-        grace_ms,
-    };
-    let call = async { links.pick().await.signal(request).await };
-    match tokio::time::timeout(SIGNAL_DEADLINE, call).await {
-        Ok(Ok(_)) => {}
-        Ok(Err(status)) => tracing::warn!(task = %id, message = status.message(), "a signal did not arrive"),
-        Err(_) => tracing::warn!(task = %id, "a signal was not answered"),
-    }
 }

@@ -18,4 +18,5 @@ pub mod retention;
 pub mod server;
 pub mod service;
 pub mod session;
+pub mod signal;
 pub mod store;

@@ -4,7 +4,7 @@ use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write as _},
     os::unix::{
-        fs::{DirBuilderExt as _, OpenOptionsExt as _},
+        fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
         net::UnixListener,
     },
 };
@@ -22,7 +22,7 @@ pub(super) struct Place {
     layout: TaskLayout,
     record: File,
     /// Written when the task ends.
-    pub(super) ending: File,
+    ending: File,
     /// Held until this process ends or is done with the task.
     _lock: Lock,
     /// Bound to the task's socket.
@@ -63,6 +63,19 @@ impl Place {
             Ok(()) => Ok(true),
             Err(rustix::io::Errno::EXIST) => Ok(false),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes how the task ended, whole or not at all. May be tried again with the same bytes. Where the directory is gone
+    /// the master has it already.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub(super) fn write_ending(&self, task: &TaskLayout, ending: &[u8]) -> io::Result<()> {
+        self.ending.write_all_at(ending, 0)?;
+        match fs::rename(task.unfinished_ending(), task.ending()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            renamed => renamed,
         }
     }
 

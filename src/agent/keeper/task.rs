@@ -4,12 +4,9 @@
 //! the network half.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io,
-    os::{
-        fd::{AsFd, BorrowedFd},
-        unix::fs::FileExt as _,
-    },
+    os::fd::{AsFd, BorrowedFd},
     time::{Duration, Instant},
 };
 
@@ -90,22 +87,12 @@ pub(super) fn run(beginning: Beginning, tools: Tools<'_>, lasts: impl FnOnce()) 
             let outcome = Outcome::from(Ending::Refused(reason));
             let ending = TaskEnding { outcome, end_offset: 0, duration_ns: 0 };
             beginning.client.answer(&TaskReply::Ended { ending: ending.clone() });
-            while write_ending(&beginning.place, &beginning.layout, &ending).is_err() {
+            while beginning.place.write_ending(&beginning.layout, &line(&ending)).is_err() {
                 std::thread::sleep(DISK_RETRY);
             }
         }
     }
     Ok(())
-}
-
-/// Writes an ending, whole or not at all. May be tried again with the same one. Where the directory is gone the master has
-/// it already.
-fn write_ending(place: &Place, layout: &TaskLayout, ending: &TaskEnding) -> io::Result<()> {
-    place.ending.write_all_at(&line(ending), 0)?;
-    match fs::rename(layout.unfinished_ending(), layout.ending()) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        renamed => renamed,
-    }
 }
 
 /// Why the tree is being killed.
@@ -264,7 +251,7 @@ impl<'a> Supervisor<'a> {
             None if self.is_over(now) => self.end(now),
             // A disk that does not take it must not turn a known end into a lost one.
             Some(ending) if !self.is_ending_written => {
-                self.is_ending_written = write_ending(&self.place, &self.layout, ending).is_ok();
+                self.is_ending_written = self.place.write_ending(&self.layout, &line(ending)).is_ok();
             }
             None | Some(_) => {}
         }
@@ -316,7 +303,7 @@ impl<'a> Supervisor<'a> {
             end_offset: self.spool.end(),
             duration_ns: nanoseconds(until.duration_since(self.started)),
         };
-        self.is_ending_written = write_ending(&self.place, &self.layout, &ending).is_ok();
+        self.is_ending_written = self.place.write_ending(&self.layout, &line(&ending)).is_ok();
         self.ending = Some(ending);
     }
 

@@ -1,6 +1,7 @@
 //! The core's laws, step by step, without a disk or a network.
 
 mod gates;
+mod recording;
 mod selecting;
 mod watching;
 
@@ -238,75 +239,6 @@ fn the_same_wish_after_its_run_has_ended_starts_nothing() {
     assert!(world.attaches().is_empty());
     world.in_store = false;
     world.run(8, "web-1");
-}
-
-#[test]
-fn what_cannot_be_recorded_is_not_started() {
-    let mut world = World::new();
-    world.agent("web-1");
-    world.connect(1, "web-1", "boot");
-    world.disk_full = true;
-    let reply = world.run_with(1, "web-1", RunOptions::default());
-    assert!(matches!(reply, Reply::Refused(reason) if reason.contains("disk full")));
-    assert!(world.attaches().is_empty());
-    world.disk_full = false;
-    let reply = world.run_with(2, "web-1", RunOptions::default());
-    assert!(matches!(reply, Reply::Refused(_)), "the trouble is not known to be over");
-    world.pass(1);
-    world.run(3, "web-1");
-}
-
-#[test]
-fn an_outcome_that_cannot_be_written_is_written_later() {
-    let mut world = World::new();
-    world.agent("web-1");
-    world.connect(1, "web-1", "boot");
-    world.run(1, "web-1");
-    let id = task(1, 0);
-    world.disk_full = true;
-    world.put(Input::TaskEnded { id, outcome: Ending::Exited(0).into(), end_offset: 0, duration_ns: 0 });
-    assert!(!world.out.contains(&Effect::OutcomeStored(id)), "the agent must keep it");
-    world.make_room();
-    assert!(world.out.contains(&Effect::OutcomeStored(id)));
-}
-
-#[test]
-fn a_task_is_not_sent_before_its_life_is_recorded_however_often_the_agent_comes_back() {
-    let mut world = World::new();
-    world.agent("web-1");
-    world.connect(1, "web-1", "boot1");
-    world.put(Input::SessionClosed(1));
-    let options = RunOptions { start_within_ms: Some(600_000), ..RunOptions::default() };
-    assert!(matches!(world.run_with(1, "web-1", options), Reply::Live(_)));
-    world.disk_full = true;
-    world.connect(2, "web-1", "boot2");
-    world.put(Input::SessionClosed(2));
-    world.connect(3, "web-1", "boot2");
-    assert!(world.attaches().is_empty(), "nothing is on the disk yet");
-    world.make_room();
-    assert_eq!(world.attaches().len(), 1);
-}
-
-#[test]
-fn what_an_operator_did_is_said_truly_when_it_cannot_be_recorded() {
-    let mut world = World::new();
-    world.agent("web-1");
-    world.connect(1, "web-1", "boot");
-    world.run(1, "web-1");
-    world.disk_full = true;
-    let run = RunReference::Number(1);
-    let reply = world.ask(|reply| Input::Cancel { run, tasks: Vec::new(), by: "ana".into(), reply });
-    assert!(matches!(&reply, Reply::Refused(text) if text.starts_with("it is done, but")), "{reply:?}");
-    assert!(world.out.iter().any(|effect| matches!(effect, Effect::Signal { .. })), "and it is done");
-    let reply = world.ask(|reply| Input::CreateToken {
-        hash: "hash".into(),
-        ttl_ms: 1,
-        uses: 1,
-        by: "ana".into(),
-        reply,
-    });
-    assert!(matches!(&reply, Reply::Refused(text) if text.contains("disk full")), "{reply:?}");
-    assert!(world.core.tokens.is_empty(), "nothing new begins");
 }
 
 #[test]
