@@ -52,27 +52,30 @@ enum Order {
     End,
 }
 
-/// The workers that wait for tasks, by their process ids, or why one that was wanted does not. One of them may be gone,
-/// or be in here twice: whoever takes it finds out.
+/// A worker that waits for a task, `None` for one that was gone before it could be connected to, or why one that was
+/// wanted does not wait.
+type Ready = Result<Option<TaskProcess>, String>;
+
+/// The workers that wait for tasks. One of them may be gone, or be in here twice: whoever takes it finds out.
 #[derive(Debug)]
 struct Workers {
-    ready: Mutex<VecDeque<Result<i32, String>>>,
+    ready: Mutex<VecDeque<Ready>>,
     /// As many permits as there are entries, closed when there will be no more.
     count: Semaphore,
 }
 
 impl Workers {
-    fn ready(&self) -> MutexGuard<'_, VecDeque<Result<i32, String>>> {
+    fn ready(&self) -> MutexGuard<'_, VecDeque<Ready>> {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, worker: Result<i32, String>) {
+    fn add(&self, worker: Ready) {
         self.ready().push_back(worker);
         self.count.add_permits(1);
     }
 
     /// The one that became ready last: its memory is the warmest.
-    fn take(&self) -> Option<Result<i32, String>> {
+    fn take(&self) -> Option<Ready> {
         self.count.try_acquire().ok()?.forget();
         self.ready().pop_back()
     }
@@ -120,12 +123,9 @@ impl Keeper {
                 Some(worker) => (worker?, false),
                 None => (self.next_worker().await?, true),
             };
-            let Some(mut process) = TaskProcess::connect(&self.layout.spare(worker)) else {
-                // One that was known may be gone long since.
-                tries += usize::from(is_new);
-                continue;
-            };
-            tries += 1;
+            // One that was known may be gone long since.
+            tries += usize::from(is_new);
+            let Some(mut process) = worker else { continue };
             if process.write.write_all(&order).await.is_err() {
                 continue;
             }
@@ -145,7 +145,7 @@ impl Keeper {
     }
 
     /// Has the keeper make a worker ready and waits for it, or for another one that comes first.
-    async fn next_worker(&self) -> Result<i32, String> {
+    async fn next_worker(&self) -> Result<Option<TaskProcess>, String> {
         let ending = || "the agent is ending".to_owned();
         self.orders.send(Order::Prepare).await.map_err(|_| ending())?;
         self.workers.count.acquire().await.map_err(|_| ending())?.forget();
@@ -278,7 +278,8 @@ impl Pump {
         match reply {
             KeeperReply::Ready { worker } => {
                 self.wanted = self.wanted.saturating_sub(1);
-                self.workers.add(Ok(worker));
+                // Connected to now, so that a task does not have to wait for that.
+                self.workers.add(Ok(TaskProcess::connect(&self.layout.spare(worker))));
             }
             KeeperReply::Failed { reason } if self.wanted > 0 => {
                 self.wanted -= 1;

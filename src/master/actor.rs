@@ -13,6 +13,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    ahead::Ahead,
     compare::{self, Question},
     core::{
         Core,
@@ -155,6 +156,7 @@ pub struct Actor {
     logs: OutputLogs,
     budget: Budget,
     inputs: Inputs,
+    ahead: Ahead,
     shutdown: Shutdown,
     replies: HashMap<ReplyTo, oneshot::Sender<Reply>>,
     next_reply: ReplyTo,
@@ -204,6 +206,7 @@ impl Actor {
             logs,
             budget: Budget::default(),
             inputs,
+            ahead: Ahead::start(&shutdown),
             shutdown,
             replies: HashMap::new(),
             next_reply: 0,
@@ -226,6 +229,7 @@ impl Actor {
                     None => break,
                 },
                 _ = tick.tick() => self.step(Input::Tick),
+                () = until(self.writer.due()) => self.writer.send(),
                 () = self.shutdown.now.cancelled() => break,
             }
         }
@@ -289,6 +293,7 @@ impl Actor {
                     dispatch::Context {
                         handle: self.handle.clone(),
                         links: Arc::clone(&session.links),
+                        ahead: self.ahead.clone(),
                         logs: self.logs.clone(),
                         budget: self.budget.clone(),
                         inputs: self.inputs.clone(),
@@ -362,6 +367,14 @@ impl Actor {
             // A session whose queue is full is about to be closed for its silence.
             let _ = session.orders.try_send(order);
         }
+    }
+}
+
+/// Waits until a time; for ever where there is none.
+async fn until(due: Option<std::time::Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -10,16 +10,16 @@ use std::{
 };
 
 use tokio::sync::{Notify, mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
 use super::{
     actor::Handle,
+    ahead::Ahead,
     cap::{Cap, Newest},
     core::messages::{AttachOrder, Input},
     input::{InputRoad, Inputs},
-    links::Links,
+    links::{AttachStream, Links},
     output_log::{
         FILE_SIZE, OutputLogs, RunLog,
         budget::{Budget, NARROW, Share},
@@ -41,8 +41,6 @@ use crate::{
     },
 };
 
-/// Requests that may wait for the link.
-const REQUESTS: usize = 8;
 /// How far the log of a run may be ahead of a client at whose pace its commands go; within what the log keeps cached.
 const PACE_WINDOW: u64 = 16 * 1024 * 1024;
 /// How often it is looked whether a command is still fed.
@@ -60,6 +58,8 @@ pub struct Context {
     pub handle: Handle,
     /// The agent's links.
     pub links: Arc<Links>,
+    /// Opens Attaches for later tasks.
+    pub ahead: Ahead,
     /// The output logs.
     pub logs: OutputLogs,
     /// How far agents may send ahead of the disk.
@@ -106,6 +106,8 @@ impl From<io::Error> for Lost {
 pub async fn attach(context: Context, order: AttachOrder) {
     let (id, attempt, handle) = (order.id, order.attempt, context.handle.clone());
     let (close, now) = (context.close.clone(), context.now.clone());
+    let (links, ahead) = (Arc::clone(&context.links), context.ahead.clone());
+    ahead.begins();
     let lost = tokio::select! {
         lost = follow(context, order) => lost,
         // The core knows that the session is over.
@@ -113,7 +115,7 @@ pub async fn attach(context: Context, order: AttachOrder) {
         () = now.cancelled() => return,
     };
     let superseded_by = match lost {
-        Lost::Done => return,
+        Lost::Done => return ahead.ended(&links),
         Lost::Superseded(by) => Some(by),
         Lost::Broken(reason) => {
             tracing::debug!(task = %id, attempt, reason, "lost an Attach");
@@ -195,7 +197,6 @@ struct Attached {
 
 impl Attached {
     async fn run(&mut self, order: AttachOrder) -> Result<std::convert::Infallible, Lost> {
-        let (requests, outgoing) = mpsc::channel(REQUESTS);
         let (epoch, revision) = order.revision;
         let may_start = order.spec.is_some();
         let open = proto::Open {
@@ -210,9 +211,8 @@ impl Attached {
             epoch,
             revision,
         };
-        say(&requests, attach_request::Kind::Open(open)).await?;
-        let mut client = self.context.links.pick().await;
-        let mut answers = client.attach(ReceiverStream::new(outgoing)).await?.into_inner();
+        let first = proto::AttachRequest { kind: Some(attach_request::Kind::Open(open)) };
+        let AttachStream { requests, mut answers } = self.context.links.attach(first).await?;
         let mut looks = tokio::time::interval(LOOK_FOR_FEEDER);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {

@@ -2,15 +2,17 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use rustls::ClientConfig;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
 
 use crate::{
     domain::{agent::LinkPreference, name::AgentName},
@@ -18,12 +20,32 @@ use crate::{
     wire::{
         channel::Channel,
         connect::{DialError, dial},
-        proto::agent_service_client::AgentServiceClient,
+        proto::{AttachRequest, AttachResponse, agent_service_client::AgentServiceClient},
     },
 };
 
 /// How often a direct link that does not come about is tried again.
 const TRY_AGAIN: Duration = Duration::from_mins(5);
+
+/// Requests of one Attach that may wait for the link.
+const REQUESTS: usize = 8;
+
+/// An Attach, as the master has it.
+#[derive(Debug)]
+pub struct AttachStream {
+    /// What is said to the agent.
+    pub requests: mpsc::Sender<AttachRequest>,
+    /// What it answers.
+    pub answers: Streaming<AttachResponse>,
+}
+
+/// An Attach that was opened ahead.
+#[derive(Debug)]
+enum Ahead {
+    None,
+    Opening,
+    Open(Box<AttachStream>),
+}
 
 /// The links of one connected agent.
 #[derive(Debug)]
@@ -32,6 +54,7 @@ pub struct Links {
     direct: watch::Sender<Option<Channel>>,
     preference: LinkPreference,
     spoke: AtomicBool,
+    ahead: Mutex<Ahead>,
 }
 
 /// A client on one link.
@@ -44,23 +67,96 @@ impl Links {
     /// Links with the tunnel alone.
     #[must_use]
     pub fn new(tunnel: Channel, preference: LinkPreference) -> Self {
-        Self { tunnel, direct: watch::Sender::new(None), preference, spoke: AtomicBool::new(false) }
+        Self {
+            tunnel,
+            direct: watch::Sender::new(None),
+            preference,
+            spoke: AtomicBool::new(false),
+            ahead: Mutex::new(Ahead::None),
+        }
     }
 
     /// The link to use now: direct where there is one, else the tunnel. Waits where only a direct one may be used.
     pub async fn pick(&self) -> AgentServiceClient<Channel> {
-        let usable = |direct: &Option<Channel>| direct.as_ref().is_some_and(|channel| !channel.is_closed());
+        let is_usable =
+            |direct: &Option<Channel>| direct.as_ref().is_some_and(|channel| !channel.is_closed());
         if self.preference == LinkPreference::Direct {
             let mut direct = self.direct.subscribe();
             // The sender is in `self`, so this only ends with a link.
-            if let Ok(found) = direct.wait_for(usable).await
+            if let Ok(found) = direct.wait_for(is_usable).await
                 && let Some(channel) = found.clone()
             {
                 return client(channel);
             }
         }
-        let direct = self.direct.borrow().clone();
-        client(direct.filter(|channel| !channel.is_closed()).unwrap_or_else(|| self.tunnel.clone()))
+        client(self.usable_direct().unwrap_or_else(|| self.tunnel.clone()))
+    }
+
+    fn usable_direct(&self) -> Option<Channel> {
+        self.direct.borrow().clone().filter(|channel| !channel.is_closed())
+    }
+
+    /// Opens an Attach that begins with a request, on the one that was opened ahead where there is one.
+    ///
+    /// # Errors
+    /// When the link breaks.
+    pub async fn attach(&self, first: AttachRequest) -> Result<AttachStream, Status> {
+        let ahead = std::mem::replace(&mut *self.ahead(), Ahead::None);
+        let first = match ahead {
+            Ahead::Open(stream) => match stream.requests.try_send(first) {
+                Ok(()) => return Ok(*stream),
+                // Its link broke meanwhile.
+                Err(mpsc::error::TrySendError::Closed(first) | mpsc::error::TrySendError::Full(first)) => {
+                    first
+                }
+            },
+            Ahead::Opening | Ahead::None => first,
+        };
+        let (requests, outgoing) = mpsc::channel(REQUESTS);
+        // On its way with the call: the queue is empty.
+        let _ = requests.try_send(first);
+        let answers = self.pick().await.attach(ReceiverStream::new(outgoing)).await?.into_inner();
+        Ok(AttachStream { requests, answers })
+    }
+
+    fn ahead(&self) -> MutexGuard<'_, Ahead> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether an Attach should be opened ahead. Whoever is told so opens it.
+    pub fn wants_ahead(&self) -> bool {
+        let mut ahead = self.ahead();
+        let wants = matches!(*ahead, Ahead::None);
+        if wants {
+            *ahead = Ahead::Opening;
+        }
+        wants
+    }
+
+    /// Opens an Attach ahead, on the link that is used now.
+    pub async fn open_ahead(&self) {
+        let (requests, outgoing) = mpsc::channel(REQUESTS);
+        let channel = match self.preference {
+            LinkPreference::Direct => self.usable_direct(),
+            _ => Some(self.usable_direct().unwrap_or_else(|| self.tunnel.clone())),
+        };
+        let opened = match channel {
+            Some(channel) => client(channel).attach(ReceiverStream::new(outgoing)).await.ok(),
+            None => None,
+        };
+        let mut ahead = self.ahead();
+        // Meanwhile a task may have opened its own, or the links are others now.
+        if matches!(*ahead, Ahead::Opening) {
+            *ahead = opened.map_or(Ahead::None, |answers| {
+                Ahead::Open(Box::new(AttachStream { requests, answers: answers.into_inner() }))
+            });
+        }
+    }
+
+    /// Uses another direct link from now on, or none.
+    fn change_direct(&self, channel: Option<Channel>) {
+        self.direct.send_replace(channel);
+        *self.ahead() = Ahead::None;
     }
 
     /// Notes that something came over a link: as good as a heartbeat.
@@ -140,11 +236,11 @@ pub async fn keep_direct(
         loop {
             let pause = match target.dial().await {
                 Ok((channel, connection)) => {
-                    links.direct.send_replace(Some(channel));
+                    links.change_direct(Some(channel));
                     let reason = format!("{}:{} answers", target.host, target.port);
                     let _ = news.send(LinkNews { direct: true, reason }).await;
                     let ended = connection.await;
-                    links.direct.send_replace(None);
+                    links.change_direct(None);
                     let why = ended.map_or_else(|error| error.to_string(), |()| "closed".to_owned());
                     let reason = format!("the direct link broke ({why}); using the tunnel");
                     let _ = news.send(LinkNews { direct: false, reason }).await;
@@ -163,5 +259,5 @@ pub async fn keep_direct(
         () = keep => {}
         () = close.cancelled() => {}
     }
-    links.direct.send_replace(None);
+    links.change_direct(None);
 }

@@ -3,6 +3,7 @@
 //! Must not know an agent's insides, the terminal or the command line.
 
 pub mod actor;
+pub mod ahead;
 mod cap;
 pub mod compare;
 pub mod core;

@@ -43,15 +43,19 @@ impl Master {
         asked: RunAsked,
         follows: bool,
     ) -> Result<Response<Answers<proto::RunEvent>>, Status> {
-        // Held before the run begins, so that nothing of it is missed.
         let id = asked.id;
-        let journal = self.handle.follow(id).await?;
+        // Asked for before the run begins, so that nothing of it is missed.
+        let (journal, reply) = tokio::join!(
+            self.handle.follow(id),
+            self.handle.ask(move |reply| Input::StartRun(Box::new(asked), reply))
+        );
+        let journal = journal?;
         let one = |kind: Kind| {
             let (events, stream) = mpsc::channel(1);
             let _ = events.try_send(event(kind));
             Ok(Response::new(Box::pin(ReceiverStream::new(stream)) as Answers<proto::RunEvent>))
         };
-        match self.handle.ask(move |reply| Input::StartRun(Box::new(asked), reply)).await? {
+        match reply? {
             Reply::Live(run) if follows => Ok(self.follow(Follow {
                 live: Some(journal),
                 follow: true,

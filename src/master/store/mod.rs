@@ -136,8 +136,8 @@ impl Store {
                 "SELECT name, role, unix_user, keys, login, added_ms, added_by, logged_in_ms, revoked FROM operators",
             )?;
             let operators = statement.query_map([], operator)?.collect::<rusqlite::Result<_>>()?;
-            let mut statement =
-                connection.prepare(&format!("{RUN} WHERE ended_ms IS NULL ORDER BY number"))?;
+            let mut statement = connection
+                .prepare(&format!("{RUN} WHERE gone IS NULL AND ended_ms IS NULL ORDER BY number"))?;
             let ids: Vec<RunId> =
                 statement.query_map([], |row| parsed::<RunId>(row, 0))?.collect::<rusqlite::Result<_>>()?;
             let mut runs = Vec::new();

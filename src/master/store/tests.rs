@@ -40,7 +40,7 @@ fn stored_run(number: u64) -> StoredRun {
 fn write(store: (Store, Connection), jobs: Vec<Vec<Write>>) -> (Store, Vec<Written>) {
     let (told, news) = mpsc::channel();
     let count = jobs.len();
-    let writer = StoreWriter::start(store.1, move |written| told.send(written).unwrap()).unwrap();
+    let mut writer = StoreWriter::start(store.1, move |written| told.send(written).unwrap()).unwrap();
     for (token, writes) in (1..).zip(jobs) {
         writer.write(token, writes, Keeping::Asked);
     }
@@ -172,7 +172,7 @@ fn what_has_happened_is_kept_in_order_and_what_was_asked_for_fails() {
         vec![Write::PutTask(run.run.id, task)]
     };
     let (told, news) = mpsc::channel();
-    let writer = StoreWriter::start(connection, move |written| told.send(written).unwrap()).unwrap();
+    let mut writer = StoreWriter::start(connection, move |written| told.send(written).unwrap()).unwrap();
     writer.write(1, vec![Write::PutRun(Box::new(run.clone()))], Keeping::Asked);
     assert!(matches!(news.recv().unwrap(), Written::Done(1, _)));
 
@@ -180,6 +180,9 @@ fn what_has_happened_is_kept_in_order_and_what_was_asked_for_fails() {
     let other = Connection::open(dir.path().join("sloth-runner.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     writer.write(2, ended(2), Keeping::AtLeisure);
+    assert!(writer.due().is_some(), "it waits for company");
+    writer.send();
+    assert_eq!(writer.due(), None);
     assert!(matches!(news.recv().unwrap(), Written::Delayed(2, _)));
     writer.write(3, vec![Write::PutRun(Box::new(stored_run(2)))], Keeping::Asked);
     writer.write(4, ended(4), Keeping::Kept);

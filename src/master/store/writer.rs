@@ -5,6 +5,7 @@
 
 use std::{
     collections::VecDeque,
+    mem,
     sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -74,11 +75,15 @@ struct Job {
 #[derive(Debug)]
 pub struct StoreWriter {
     // Unbounded: the core must not wait, and whoever caused a write waits for its end before causing another.
-    jobs: Option<Sender<Job>>,
+    jobs: Option<Sender<Vec<Job>>>,
     thread: Option<JoinHandle<()>>,
+    /// What waits here for others that may go with it, so that the thread does not have to be woken for each.
+    waiting: Vec<Job>,
+    /// Until when.
+    due: Option<Instant>,
 }
 
-/// Most writes that go into one transaction, but for those that were kept.
+/// Most writes that go into one transaction, but for those that were given or kept together.
 const BATCH: usize = 512;
 /// How long a write waits for others that may go with it, where nobody waits for it.
 const COMPANY: Duration = Duration::from_millis(5);
@@ -97,20 +102,42 @@ impl StoreWriter {
         let (jobs, inbox) = channel();
         let body = move || Thread { connection, inbox, written, kept: VecDeque::new() }.run();
         let thread = std::thread::Builder::new().name("store".to_owned()).spawn(body)?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
+        Ok(Self { jobs: Some(jobs), thread: Some(thread), waiting: Vec::new(), due: None })
     }
 
-    /// Writes soon.
-    pub fn write(&self, token: WriteToken, writes: Vec<Write>, keeping: Keeping) {
-        if let Some(jobs) = &self.jobs {
+    /// Writes soon, after all that was to be written before. What is written at leisure waits until it is due, or
+    /// something else comes.
+    pub fn write(&mut self, token: WriteToken, writes: Vec<Write>, keeping: Keeping) {
+        self.waiting.push(Job { token, writes, keeping, is_told: false });
+        if keeping == Keeping::AtLeisure && self.waiting.len() < BATCH {
+            self.due.get_or_insert_with(|| Instant::now() + COMPANY);
+        } else {
+            self.send();
+        }
+    }
+
+    /// When what waits has to be sent.
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Gives the thread what waits.
+    pub fn send(&mut self) {
+        self.due = None;
+        let waiting = mem::take(&mut self.waiting);
+        if let Some(jobs) = &self.jobs
+            && !waiting.is_empty()
+        {
             // The thread only ends with this handle.
-            let _ = jobs.send(Job { token, writes, keeping, is_told: false });
+            let _ = jobs.send(waiting);
         }
     }
 }
 
 impl Drop for StoreWriter {
     fn drop(&mut self) {
+        self.send();
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -121,7 +148,7 @@ impl Drop for StoreWriter {
 /// The thread's own state.
 struct Thread<F> {
     connection: Connection,
-    inbox: Receiver<Job>,
+    inbox: Receiver<Vec<Job>>,
     written: F,
     /// What the disk did not take, in order.
     kept: VecDeque<Job>,
@@ -137,30 +164,16 @@ impl<F: Fn(Written)> Thread<F> {
             };
             let is_over = matches!(first, Err(RecvTimeoutError::Disconnected));
             let mut batch: Vec<Job> = self.kept.drain(..).collect();
-            if let Ok(first) = first {
-                self.gather(first, &mut batch);
+            batch.extend(first.into_iter().flatten());
+            while batch.len() < BATCH
+                && let Ok(more) = self.inbox.try_recv()
+            {
+                batch.extend(more);
             }
             self.write(batch);
             if is_over {
                 return;
             }
-        }
-    }
-
-    /// Adds a job, and what can go with it.
-    fn gather(&self, first: Job, batch: &mut Vec<Job>) {
-        let until = Instant::now() + COMPANY;
-        let mut may_wait = batch.is_empty() && first.keeping == Keeping::AtLeisure;
-        batch.push(first);
-        while batch.len() < BATCH {
-            let next = if may_wait {
-                self.inbox.recv_timeout(until.saturating_duration_since(Instant::now())).ok()
-            } else {
-                self.inbox.try_recv().ok()
-            };
-            let Some(next) = next else { return };
-            may_wait &= next.keeping == Keeping::AtLeisure;
-            batch.push(next);
         }
     }
 
@@ -203,7 +216,7 @@ impl<F: Fn(Written)> Thread<F> {
         if !job.keeping.is_kept() {
             return (self.written)(Written::Failed(job.token, reason.to_owned()));
         }
-        if !std::mem::replace(&mut job.is_told, true) {
+        if !mem::replace(&mut job.is_told, true) {
             (self.written)(Written::Delayed(job.token, reason.to_owned()));
         }
         self.kept.push_back(job);
