@@ -1,4 +1,4 @@
-//! Generates the wire's types from `sloth/v1/*.proto`, and links the unwinder in.
+//! Generates the wire's types from `sloth/v1/*.proto`, and has the program linked so that it starts quickly.
 //!
 //! protox compiles the files in Rust, so that no protoc has to be installed.
 
@@ -7,6 +7,7 @@ use std::{
     error::Error,
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use prost::Message as _;
@@ -22,17 +23,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure().bytes(".sloth.v1").build_transport(false).compile_fds(descriptors)?;
-    link_unwinder();
+    if env::var("CARGO_CFG_TARGET_ENV").as_deref() == Ok("gnu") {
+        link_unwinder();
+        pack_relocations();
+    }
     Ok(())
 }
 
 /// Has the linker find the C compiler's unwinder in an archive before it finds it in `libgcc_s.so`, as with gcc's
 /// `-static-libgcc`: loading that library and its constructors take a tenth of a millisecond of every command. Without
-/// the archive, or with another C library, all stays as it is.
+/// the archive all stays as it is.
 fn link_unwinder() {
-    if env::var("CARGO_CFG_TARGET_ENV").as_deref() != Ok("gnu") {
-        return;
-    }
     let asked = cc::Build::new().get_compiler().to_command().arg("-print-file-name=libgcc_eh.a").output();
     let answer = asked.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
     if let Ok(archive) = answer
@@ -42,3 +43,23 @@ fn link_unwinder() {
         println!("cargo:rustc-link-lib=static=gcc_eh");
     }
 }
+
+/// Has the linker write down the 20,000 addresses that are corrected at each start as a bitmap, which is a fiftieth as long
+/// and takes less time to go through: two tenths of a millisecond of every command. The C library understands that since
+/// [`PACKED_SINCE`]; the program does not start with an older one, so only the one of this machine counts.
+fn pack_relocations() {
+    if env::var("HOST") != env::var("TARGET") {
+        return;
+    }
+    let asked = Command::new("getconf").arg("GNU_LIBC_VERSION").output();
+    let answer =
+        asked.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
+    let version = answer.strip_prefix("glibc ").and_then(|version| version.split_once('.'));
+    let version = version.and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
+    if version.is_some_and(|version: (u32, u32)| version >= PACKED_SINCE) {
+        println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+    }
+}
+
+/// The version of the GNU C library.
+const PACKED_SINCE: (u32, u32) = (2, 36);

@@ -22,7 +22,7 @@ const KEPT_FILES: usize = 14;
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
     /// The level is not understood.
-    #[error("{0:?} is not a log level: use error, warn, info, debug or trace, or a tracing filter")]
+    #[error("{0:?} is not a log level: use error, warn, info or debug, or a tracing filter")]
     Level(String),
     /// The file cannot be made.
     #[error("cannot write the log into {0}: {1}")]

@@ -3,7 +3,7 @@
 use std::{io, path::PathBuf, sync::Arc};
 
 use rustls::ClientConfig;
-use tokio::net::UnixStream;
+use tokio::{io::BufWriter, net::UnixStream};
 use tonic::Streaming;
 
 use super::{
@@ -97,7 +97,8 @@ impl ControlClient {
             }
             MasterAddress::Remote(master) => {
                 let failed = |source| ConnectError::Remote { name: master.name.clone(), source };
-                Self::over_network(master).await.map_err(failed)
+                // Large, and on the stack of every command otherwise, whichever master it goes to.
+                Box::pin(Self::over_network(master)).await.map_err(failed)
             }
         }
     }
@@ -105,7 +106,8 @@ impl ControlClient {
     async fn over_socket(stream: std::os::unix::net::UnixStream, path: &str) -> Result<Self, ConnectError> {
         let io = |source| ConnectError::Socket { path: path.to_owned(), source };
         stream.set_nonblocking(true).map_err(io)?;
-        let stream = UnixStream::from_std(stream).map_err(io)?;
+        // The protocol's greeting and settings are two small writes; each would wake the master.
+        let stream = BufWriter::new(UnixStream::from_std(stream).map_err(io)?);
         let (channel, connection) =
             Channel::handshake(stream).await.map_err(|error| io(io::Error::other(error)))?;
         // Ends with the last client; its error reaches the calls that it breaks.

@@ -165,7 +165,7 @@ pub struct DemoArgs {
 /// How a daemon logs.
 #[derive(Clone, Debug, Args)]
 pub struct LogArgs {
-    /// error, warn, info, debug, trace, or a tracing filter
+    /// error, warn, info, debug, or a tracing filter
     #[arg(long, value_name = "LEVEL", default_value = "info", env = "SLOTH_RUNNER_LOG_LEVEL")]
     pub log_level: String,
     /// How log lines look

@@ -73,7 +73,10 @@ fn serve(args: &MasterStartArgs) -> Result<Status, Failure> {
     let server = Server::set_up(config).map_err(Failure::new)?;
     let (address, ca) = (server.address(), server.ca_fingerprint());
     raise_file_limit();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // The store and whatever waits for the disk have threads of their own.
+    let threads =
+        std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
     runtime.block_on(async {
         let shutdown = Shutdown::default();
         let mut signals = EndSignals::new()?;

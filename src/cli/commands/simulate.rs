@@ -55,7 +55,8 @@ pub(super) fn simulate(args: &SimulateArgs) -> Result<Status, Failure> {
     }
     // A connection, a keeper's socket and a lock for each.
     raise_file_limit();
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+    // One thread, as each of them has alone.
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let mut signals = EndSignals::new()?;
         let shutdown = Shutdown::default();
         let mut agents = JoinSet::new();
