@@ -197,6 +197,22 @@ fn a_terminal_hangs_up_by_its_escape_and_everything_in_it_ends() {
 }
 
 #[test]
+fn a_terminal_can_be_left_while_the_master_is_away() {
+    let mut rig = Rig::with_agents(&["a"]);
+    let mut screen = Screen::open(&rig, &["run", "-t", "a", "echo be$((1))gun; sleep 600"]);
+    screen.wait("be1gun");
+    rig.kill_master();
+    screen.wait("does not answer");
+    // More than may wait for the network must not keep the escape from being seen.
+    for _ in 0..100 {
+        screen.keys("x");
+    }
+    screen.keys("\r~.");
+    assert_eq!(screen.client.wait().unwrap().code(), Some(125), "{}", screen.text());
+    assert!(screen.text().contains("goes on"), "{}", screen.text());
+}
+
+#[test]
 fn commands_ignore_no_signal_whatever_their_agent_was_started_by() {
     let mut rig = Rig::new();
     let agent = rig.agent_command("a", &[]);

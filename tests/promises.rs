@@ -2,8 +2,12 @@
 
 mod rig;
 
-use std::fs;
+use std::{fs, process::Stdio};
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use rig::{Rig, numbers, until};
 
 /// A command that prints numbers before and after a gate file appears, and what it prints.
@@ -12,6 +16,12 @@ fn gated(rig: &Rig) -> (String, String) {
     let command =
         format!("seq 1 20000; until [ -e {} ]; do sleep 0.05; done; seq 20001 40000; exit 7", gate.display());
     (command, numbers(40_000))
+}
+
+/// Waits for the only run there is, which a client has asked for.
+fn wait_until_it_runs(rig: &Rig) {
+    until("a run", || rig.run(&["job", "show", "last"]).status == 0);
+    rig.wait_task("last", "running");
 }
 
 fn assert_complete(rig: &Rig, run: &str, expected: &str) {
@@ -39,10 +49,8 @@ fn a_killed_master_loses_nothing() {
 fn a_client_rides_out_a_killed_master() {
     let mut rig = Rig::with_agents(&["a"]);
     let (command, expected) = gated(&rig);
-    let client =
-        rig.program().args(["run", "a", &command]).stdout(std::process::Stdio::piped()).spawn().unwrap();
-    until("the run has begun", || rig.run(&["job", "list"]).out.contains("seq"));
-    rig.wait_task("last", "running");
+    let client = rig.program().args(["run", "a", &command]).stdout(Stdio::piped()).spawn().unwrap();
+    wait_until_it_runs(&rig);
     rig.kill_master();
     rig.start_master(&[]);
     rig.wait_state("a", "active");
@@ -50,6 +58,45 @@ fn a_client_rides_out_a_killed_master() {
     let output = client.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(7));
     assert!(output.stdout == expected.as_bytes(), "{} of {}", output.stdout.len(), expected.len());
+}
+
+#[test]
+fn a_client_need_not_wait_for_a_master_that_is_away() {
+    let mut rig = Rig::with_agents(&["a"]);
+    let (command, expected) = gated(&rig);
+    let mut client = rig.program().args(["run", "a", &command]).stdout(Stdio::null()).spawn().unwrap();
+    wait_until_it_runs(&rig);
+    let listed: serde_json::Value =
+        serde_json::from_str(&rig.run(&["job", "list", "-o", "json"]).out).unwrap();
+    let run = listed["runs"][0]["number"].to_string();
+    rig.kill_master();
+    // Whether the first one comes before or after the client has noticed: cancelling is nothing that it could do.
+    let pid = Pid::from_raw(i32::try_from(client.id()).unwrap());
+    until("the client leaves", || {
+        kill(pid, Signal::SIGINT).unwrap();
+        client.try_wait().unwrap().is_some()
+    });
+    assert_eq!(client.wait().unwrap().code(), Some(130));
+    rig.start_master(&[]);
+    rig.wait_state("a", "active");
+    rig.file("gate", b"");
+    assert_complete(&rig, &run, &expected);
+}
+
+#[test]
+fn a_master_that_comes_back_is_told_of_the_cancelling_that_it_did_not_hear() {
+    let mut rig = Rig::with_agents(&["a"]);
+    let client = rig.program().args(["run", "a", "sleep 600"]).stdout(Stdio::piped()).spawn().unwrap();
+    wait_until_it_runs(&rig);
+    let master = Pid::from_raw(rig.master_pid());
+    // Stopped, it takes the call and never answers it.
+    kill(master, Signal::SIGSTOP).unwrap();
+    kill(Pid::from_raw(i32::try_from(client.id()).unwrap()), Signal::SIGTERM).unwrap();
+    rig.kill_master();
+    rig.start_master(&[]);
+    let output = client.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    rig.wait_task("last", "cancelled");
 }
 
 #[test]

@@ -44,6 +44,58 @@ pub fn quoted(word: &str) -> String {
     text
 }
 
+/// The words that a unit starts, written by [`quoted`]; none where it starts nothing.
+#[must_use]
+pub fn command_of(unit: &str) -> Vec<String> {
+    let text = unit.replace("\\\n", " ");
+    let Some(line) = text.lines().find_map(|line| line.strip_prefix("ExecStart=")) else { return Vec::new() };
+    let (mut words, mut signs) = (Vec::new(), line.chars().peekable());
+    while let Some(sign) = signs.next() {
+        match sign {
+            sign if sign.is_whitespace() => {}
+            '"' => words.push(quoted_word(&mut signs)),
+            sign => {
+                let mut word = String::from(sign);
+                while let Some(sign) = signs.next_if(|sign| !sign.is_whitespace()) {
+                    word.push(sign);
+                }
+                words.push(word);
+            }
+        }
+    }
+    words
+}
+
+/// A word up to the quote that ends it.
+fn quoted_word(signs: &mut impl Iterator<Item = char>) -> String {
+    let mut word = String::new();
+    while let Some(sign) = signs.next() {
+        match sign {
+            '"' => break,
+            // The sign after it is the same.
+            '%' | '$' => word.extend(signs.next()),
+            '\\' => match signs.next() {
+                Some('n') => word.push('\n'),
+                Some('t') => word.push('\t'),
+                Some('x') => {
+                    let digits: String = signs.by_ref().take(2).collect();
+                    word.extend(u32::from_str_radix(&digits, 16).ok().and_then(char::from_u32));
+                }
+                escaped => word.extend(escaped),
+            },
+            sign => word.push(sign),
+        }
+    }
+    word
+}
+
+/// The user that a unit runs as.
+#[must_use]
+pub fn user_of(unit: &str) -> Option<String> {
+    let user = unit.lines().find_map(|line| line.strip_prefix("User="))?;
+    Some(user.replace("%%", "%"))
+}
+
 /// A value behind `=`, in which systemd only looks for `%`.
 fn value(text: &str) -> String {
     text.chars().filter(|sign| !sign.is_control()).collect::<String>().replace('%', "%%")
@@ -196,6 +248,10 @@ mod tests {
             ("a\nExecStart=/bin/sh", "\"a\\nExecStart=/bin/sh\""),
         ] {
             assert_eq!(quoted(word), written);
+            let command = ["/bin/sloth-runner", "--data-dir", word].map(str::to_owned);
+            let unit = Unit { description: "a".into(), command: &command, user: "o%ps", identifier: "i" };
+            let text = agent(&unit, false);
+            assert_eq!((command_of(&text), user_of(&text)), (command.to_vec(), Some("o%ps".to_owned())));
         }
     }
 

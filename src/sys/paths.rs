@@ -62,6 +62,13 @@ pub fn directories(given: Option<&Path>, role: &str) -> Result<Directories, NoHo
     Ok(Directories { data: project.data_local_dir().join(role), log: state.join("log"), run: state })
 }
 
+/// Where a role keeps its data as a service of a user that is not root: such a service knows its home and nothing else of
+/// what [`directories`] looks at.
+#[must_use]
+pub fn service_data(home: &Path, role: &str) -> PathBuf {
+    home.join(".local/share/sloth-runner").join(role)
+}
+
 /// The directories of a person's clients, root's too: named masters, keys, history. Nothing of them is the machine's.
 ///
 /// # Errors

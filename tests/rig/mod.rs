@@ -144,9 +144,14 @@ impl Rig {
         });
     }
 
+    /// The master's process id.
+    pub fn master_pid(&self) -> i32 {
+        i32::try_from(self.master.as_ref().unwrap().id()).unwrap()
+    }
+
     /// Bytes that the master holds in memory.
     pub fn master_resident(&self) -> u64 {
-        let pid = self.master.as_ref().unwrap().id();
+        let pid = self.master_pid();
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024

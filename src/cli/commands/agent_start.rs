@@ -59,11 +59,16 @@ pub(super) fn agent_name(given: Option<&str>) -> Result<AgentName, Failure> {
     name.parse().map_err(|error| Failure::usage(format!("{error} (--name)")))
 }
 
+/// What an agent's directories are called, below those of the machine or of a user.
+pub(super) fn agent_role(name: &AgentName) -> String {
+    format!("agent/{name}")
+}
+
 pub(super) fn agent_directories(
     args_dir: Option<&std::path::Path>,
     name: &AgentName,
 ) -> Result<Directories, Failure> {
-    directories(args_dir, &format!("agent/{name}")).map_err(Failure::new)
+    directories(args_dir, &agent_role(name)).map_err(Failure::new)
 }
 
 fn introduction(args: &AgentStartArgs) -> Result<Introduction, Failure> {

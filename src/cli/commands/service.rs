@@ -13,7 +13,7 @@ use std::{
 use clap::{ArgAction, ArgMatches, Args as _, CommandFactory as _, parser::ValueSource};
 use nix::unistd::User;
 
-use super::agent_start::{agent_directories, agent_name};
+use super::agent_start::{agent_directories, agent_name, agent_role};
 use crate::{
     agent::{keeper::client, layout::Layout},
     cli::{
@@ -27,8 +27,9 @@ use crate::{
         output::{note, say},
         units::{self, Unit},
     },
+    domain::name::AgentName,
     sys::{
-        paths::{read_optional, write_private},
+        paths::{read_optional, service_data, write_private},
         systemd,
     },
 };
@@ -301,7 +302,7 @@ fn remove(args: &RemoveArgs) -> Result<Status, Failure> {
     needs_systemd()?;
     let unit = match (&args.instance, args.role.as_str()) {
         (Some(name), "agent") => {
-            let name: crate::domain::name::AgentName = name.parse().map_err(Failure::usage)?;
+            let name: AgentName = name.parse().map_err(Failure::usage)?;
             format!("sloth-runner-agent@{name}.service")
         }
         (Some(_), _) => return Err(Failure::usage("only agents have instances")),
@@ -312,10 +313,11 @@ fn remove(args: &RemoveArgs) -> Result<Status, Failure> {
     let Some(text) = text.map(|text| String::from_utf8_lossy(&text).into_owned()) else {
         return Err(Failure::new(format!("there is no {}; nothing was removed", path.display())));
     };
-    // The agent's own end first: its keeper and its commands outlive the service.
-    if let Some(name) = text.lines().find_map(|line| line.strip_prefix("Description=Sloth Runner Agent - ")) {
+    if args.role == "agent" {
+        // The agent's own end first: its keeper and its commands outlive the service.
+        let (name, data) = agent_of(&text)?;
         systemd::order(&["stop", &unit]).ok();
-        end_keeper(name, &text);
+        end_keeper(&data);
         remove_if_there(&Path::new(SETTINGS).join(format!("agent-{name}.token")))?;
     }
     systemd::order(&["disable", "--now", &unit]).ok();
@@ -326,18 +328,63 @@ fn remove(args: &RemoveArgs) -> Result<Status, Failure> {
     Ok(exit::OK)
 }
 
+/// The agent that a unit starts, and where its files lie.
+fn agent_of(unit: &str) -> Result<(AgentName, PathBuf), Failure> {
+    let words = units::command_of(unit);
+    let flags = words.iter().skip_while(|word| *word != "start");
+    let matches = AgentStartArgs::augment_args(clap::Command::new("start")).try_get_matches_from(flags);
+    // What is set in this process's environment is not the unit's.
+    let given = |id: &str| -> Option<String> {
+        let matches = matches.as_ref().ok()?;
+        let is_given = matches.value_source(id) == Some(ValueSource::CommandLine);
+        let raw = matches.get_raw(id).filter(|_| is_given)?.next()?;
+        Some(raw.to_string_lossy().into_owned())
+    };
+    let name = agent_name(given("name").as_deref())?;
+    let user = units::user_of(unit).filter(|user| user != "root");
+    let home = user.and_then(|user| User::from_name(&user).ok().flatten()).map(|user| user.dir);
+    let data = match (given("data_dir"), home) {
+        (Some(data), _) => PathBuf::from(data),
+        (None, Some(home)) => service_data(&home, &agent_role(&name)),
+        (None, None) => agent_directories(None, &name)?.data,
+    };
+    Ok((name, data))
+}
+
 /// Ends what runs on an agent whose service was stopped.
-fn end_keeper(name: &str, unit: &str) {
-    let Ok(name) = agent_name(Some(name)) else { return };
-    let words: Vec<&str> = unit.lines().map(str::trim).collect();
-    let given = words.iter().find_map(|line| line.strip_prefix("--data-dir"));
-    let given = given.map(|line| PathBuf::from(line.trim_start().trim_end_matches('\\').trim()));
-    let Ok(directories) = agent_directories(given.as_deref(), &name) else { return };
+fn end_keeper(data: &Path) {
     let stopping = |running: u32| {
         if running > 0 {
             note(&format!("{running} commands still run there; they may end within 10 s"));
         }
     };
     // No keeper is what was wanted.
-    let _ = client::stop(&Layout::new(&directories.data), REMOVE_GRACE_MS, stopping);
+    let _ = client::stop(&Layout::new(data), REMOVE_GRACE_MS, stopping);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_agent_of_a_unit_is_the_one_that_it_starts() {
+        let unit = |user: &str, flags: &[&str]| {
+            let words = [&["/usr/bin/sloth-runner", "agent", "start", "--name", "web-1"], flags].concat();
+            let command: Vec<String> = words.iter().map(ToString::to_string).collect();
+            let unit = Unit { description: String::new(), command: &command, user, identifier: "" };
+            units::agent(&unit, false)
+        };
+        let name: AgentName = "web-1".parse().unwrap();
+        let of = |text: &str| agent_of(text).unwrap();
+        let flags = ["--master", "m:50053", "--data-dir", "/srv/two words/100%"];
+        assert_eq!(of(&unit("", &flags)), (name.clone(), "/srv/two words/100%".into()));
+        let me = User::from_uid(nix::unistd::getuid()).unwrap().unwrap();
+        if me.name != "root" {
+            let own = me.dir.join(".local/share/sloth-runner/agent/web-1");
+            assert_eq!(of(&unit(&me.name, &flags[..2])), (name.clone(), own));
+        }
+        let daemon = User::from_name("daemon").unwrap().unwrap();
+        let theirs = daemon.dir.join(".local/share/sloth-runner/agent/web-1");
+        assert_eq!(of(&unit("daemon", &flags[..2])), (name, theirs));
+    }
 }

@@ -43,6 +43,8 @@ enum Interrupt {
     No,
     /// Several agents: cancel, leave or wait?
     Asked,
+    /// Cancelled, but the master did not hear it.
+    Unheard,
     /// Cancelled; waiting for the proof.
     Cancelled,
 }
@@ -69,7 +71,7 @@ impl Asking {
 
     /// Whether the run was cancelled from here.
     pub(super) fn has_cancelled(&self) -> bool {
-        self.interrupt == Interrupt::Cancelled
+        matches!(self.interrupt, Interrupt::Unheard | Interrupt::Cancelled)
     }
 
     /// Whether a person waits for the answer to ^C.
@@ -87,6 +89,20 @@ impl Asking {
         self.interrupt = Interrupt::Cancelled;
     }
 
+    /// Notes that the master has to be told again to cancel the run, once it is back.
+    pub(super) fn unheard(&mut self) {
+        self.interrupt = Interrupt::Unheard;
+    }
+
+    /// What it has to be told, now that it is back.
+    pub(super) fn owed(&mut self) -> Wish {
+        if self.interrupt != Interrupt::Unheard {
+            return Wish::Nothing;
+        }
+        self.interrupt = Interrupt::Cancelled;
+        Wish::Cancel
+    }
+
     pub(super) fn signalled(&mut self, signal: EndSignal) -> Wish {
         if !self.owns || signal == EndSignal::Hangup {
             return Wish::Detach(exit::INTERRUPTED);
@@ -101,7 +117,7 @@ impl Asking {
                 self.interrupt = Interrupt::Cancelled;
                 Wish::Cancel
             }
-            Interrupt::Cancelled => Wish::Detach(exit::INTERRUPTED),
+            Interrupt::Unheard | Interrupt::Cancelled => Wish::Detach(exit::INTERRUPTED),
         }
     }
 
@@ -116,7 +132,7 @@ impl Asking {
                 self.interrupt = Interrupt::No;
                 Wish::Nothing
             }
-            (Interrupt::No | Interrupt::Cancelled, _) => Wish::ShowRunning,
+            (Interrupt::No | Interrupt::Unheard | Interrupt::Cancelled, _) => Wish::ShowRunning,
         }
     }
 

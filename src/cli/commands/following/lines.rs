@@ -6,15 +6,15 @@ use tokio::time::Instant;
 use tonic::Streaming;
 
 use super::{
-    End, Following, READER_GONE,
+    End, Following, Patience, READER_GONE,
     asking::{Asking, Wish},
     attention::{Attention, Happening},
-    endings,
+    cancel, endings,
     events::Events,
     files::Files,
     given_up, head,
     printer::Printer,
-    question, reconnect, say_attach, say_held, should_give_up, tally,
+    question, reconnect, say_attach, say_held, tally,
 };
 use crate::{
     cli::{
@@ -35,7 +35,6 @@ use crate::{
     wire::{
         client::ControlClient,
         proto::{self, run_event::Kind},
-        status::CallError,
     },
 };
 
@@ -47,6 +46,7 @@ struct Follower {
     cursor: u64,
     ends: HashMap<u32, u64>,
     attention: Attention,
+    patience: Patience,
     /// Streams of each task, for one JSON object.
     collected: HashMap<u32, [Vec<u8>; 2]>,
     events: Option<Events>,
@@ -83,6 +83,7 @@ pub(super) async fn follow(
         run,
         cursor: 0,
         ends: HashMap::new(),
+        patience: Patience::default(),
         collected: HashMap::new(),
         began: Instant::now(),
         mute: false,
@@ -174,8 +175,14 @@ impl Follower {
                         return Err(Failure::new(status.message()).with(exit::NO_STATUS));
                     }
                     Ok(_) | Err(_) => match self.reconnect().await {
-                        Some(again) => events = again,
-                        None => return Ok(End::Detached(exit::NO_STATUS)),
+                        Ok(again) => {
+                            events = again;
+                            let owed = self.attention.asking.owed();
+                            if let Some(end) = self.perform(owed).await? {
+                                return Ok(end);
+                            }
+                        }
+                        Err(status) => return Ok(End::Detached(status)),
                     },
                 },
                 happening = self.attention.next(draws) => {
@@ -199,7 +206,7 @@ impl Follower {
             Happening::Draw => self.draw(),
             Happening::Second => {
                 self.stale = true;
-                if should_give_up(&self.run, &self.following) {
+                if self.patience.is_over(&self.run, &self.following) {
                     self.erase();
                     return Ok(Some(given_up(&self.following)));
                 }
@@ -219,8 +226,9 @@ impl Follower {
                 self.note(&text);
             }
             Wish::Cancel => {
-                let request = Following::cancel_request(&self.run);
-                self.client.calls().cancel_run(request).await.map_err(CallError::from)?;
+                if let Some(end) = cancel(&self.client, &self.run, &mut self.attention).await? {
+                    return Ok(Some(end));
+                }
             }
             Wish::Detach(status) => return Ok(Some(End::Detached(status))),
         }
@@ -378,7 +386,7 @@ impl Follower {
     }
 
     /// Finds the run again after the connection broke.
-    async fn reconnect(&mut self) -> Option<Streaming<proto::RunEvent>> {
+    async fn reconnect(&mut self) -> Result<Streaming<proto::RunEvent>, Status> {
         self.erase();
         let wants_notes = self.wants_notes();
         let paint = self.printer.paint();
@@ -392,7 +400,7 @@ impl Follower {
         let again = async |client: &ControlClient| client.follow_run(following.request(run, cursor)).await;
         let (client, events) = reconnect(following, &mut self.attention.signals, say, again).await?;
         self.client = client;
-        Some(events)
+        Ok(events)
     }
 
     /// What needs a person comes last, just above the prompt.

@@ -19,6 +19,7 @@ use std::{path::PathBuf, time::Duration};
 use tokio::time::Instant;
 use tonic::Streaming;
 
+use self::attention::Attention;
 use super::shown::outcome_line;
 use crate::{
     cli::{
@@ -34,10 +35,7 @@ use crate::{
         run::{Run, Task},
         text::plain,
     },
-    sys::{
-        clock::{spoken, unix_ms},
-        shutdown::EndSignals,
-    },
+    sys::{clock::spoken, shutdown::EndSignals},
     wire::{
         client::{ControlClient, MasterAddress},
         proto::{self, run_event::Kind},
@@ -134,7 +132,7 @@ pub(super) async fn follow(
         _ => return Err(Failure::new("the master's answer does not begin with a run")),
     };
     match following.feeds {
-        Feeds::Terminal => return terminal::follow(following, client, run, events).await,
+        Feeds::Terminal => return Box::pin(terminal::follow(following, client, run, events)).await,
         Feeds::Stream => {
             let input = feeding::read_standard_input();
             tokio::spawn(feeding::feed(following.address.clone(), RunReference::Id(run.id), input));
@@ -143,29 +141,28 @@ pub(super) async fn follow(
     }
     if following.print.is_grouped() {
         drop(events);
-        grouped::watch(following, client, run).await
+        Box::pin(grouped::watch(following, client, run)).await
     } else {
-        lines::follow(following, client, run, events).await
+        Box::pin(lines::follow(following, client, run, events)).await
     }
 }
 
-/// Makes a call again and again on new connections, after the one there was broke. `None` when that takes too long,
-/// the master will not have it any more, or somebody has had enough.
-async fn reconnect<T>(
+/// Makes a call again and again on new connections, after the one there was broke. Otherwise the status to leave with:
+/// when that takes too long, or the master will not have it any more.
+async fn find_again<T>(
     following: &Following,
-    signals: &mut EndSignals,
     mut say: impl FnMut(&str),
     again: impl AsyncFn(&ControlClient) -> Result<T, CallError>,
-) -> Option<(ControlClient, T)> {
+) -> Result<(ControlClient, T), Status> {
     let until = Instant::now() + following.give_up;
     let mut said = false;
     loop {
         if let Ok(client) = ControlClient::connect(&following.address).await {
             match again(&client).await {
-                Ok(answer) => return Some((client, answer)),
+                Ok(answer) => return Ok((client, answer)),
                 Err(CallError::Refused(reason)) => {
                     complain(&reason);
-                    return None;
+                    return Err(exit::NO_STATUS);
                 }
                 Err(_) => {}
             }
@@ -175,23 +172,64 @@ async fn reconnect<T>(
         }
         if Instant::now() >= until {
             complain(&format!("the master did not answer for {}", spoken(following.give_up)));
-            return None;
+            return Err(exit::NO_STATUS);
         }
-        tokio::select! {
-            () = tokio::time::sleep(TRY_AGAIN) => {}
-            _ = signals.next() => return None,
-        }
+        tokio::time::sleep(TRY_AGAIN).await;
     }
 }
 
-/// Whether everything that is still open has been without contact for too long.
-fn should_give_up(run: &Run, following: &Following) -> bool {
-    let now = unix_ms();
-    let limit = u64::try_from(following.give_up.as_millis()).unwrap_or(u64::MAX);
-    let is_lost =
-        |task: &Task| task.no_contact_since_ms.is_some_and(|since| now.saturating_sub(since) >= limit);
-    let mut open = run.tasks.iter().filter(|task| task.state.outcome().is_none()).peekable();
-    following.follow && open.peek().is_some() && open.all(is_lost)
+/// The same, until somebody has had enough of it.
+async fn reconnect<T>(
+    following: &Following,
+    signals: &mut EndSignals,
+    say: impl FnMut(&str),
+    again: impl AsyncFn(&ControlClient) -> Result<T, CallError>,
+) -> Result<(ControlClient, T), Status> {
+    tokio::select! {
+        found = find_again(following, say, again) => found,
+        _ = signals.next() => Err(exit::INTERRUPTED),
+    }
+}
+
+/// Cancels a run. Whoever interrupts once more does not want to wait for the master's answer.
+async fn cancel(
+    client: &ControlClient,
+    run: &Run,
+    attention: &mut Attention,
+) -> Result<Option<End>, Failure> {
+    let mut calls = client.calls();
+    let told = tokio::select! {
+        told = calls.cancel_run(Following::cancel_request(run)) => told.map_err(CallError::from),
+        _ = attention.signals.next() => return Ok(Some(End::Detached(exit::INTERRUPTED))),
+    };
+    match told {
+        Ok(_) => Ok(None),
+        Err(CallError::Disconnected(_)) => {
+            attention.asking.unheard();
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// How long everything of a run that is still open has been without contact, as this client has seen it: the master's
+/// clock may be another one.
+#[derive(Debug, Default)]
+struct Patience {
+    since: Option<Instant>,
+}
+
+impl Patience {
+    /// Whether that is too long. To be asked about once a second.
+    fn is_over(&mut self, run: &Run, following: &Following) -> bool {
+        let mut open = run.tasks.iter().filter(|task| task.state.outcome().is_none()).peekable();
+        let is_silent = open.peek().is_some() && open.all(|task| task.no_contact_since_ms.is_some());
+        if !is_silent {
+            self.since = None;
+            return false;
+        }
+        following.follow && self.since.get_or_insert_with(Instant::now).elapsed() >= following.give_up
+    }
 }
 
 /// Says that it was too long, and leaves the run.

@@ -1,8 +1,11 @@
 //! A command in a terminal: keys go there as they are, what it draws comes back as it is.
 
-use std::io::{self, Write as _};
+use std::{
+    io::{self, Write as _},
+    pin::Pin,
+};
 
-use bytes::Bytes;
+use bytes::BytesMut;
 use nix::sys::signal::{Signal, raise};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -11,10 +14,10 @@ use tokio::{
 use tonic::Streaming;
 
 use super::{
-    End, Following,
+    End, Following, Patience,
     escapes::{Escapes, HELP, Typed},
     feeding::{Fed, feed, read_standard_input},
-    given_up, reconnect, say_attach, should_give_up,
+    find_again, given_up, say_attach,
 };
 use crate::{
     cli::{
@@ -39,8 +42,10 @@ use crate::{
     },
 };
 
-/// Keys that may wait for the network.
-const KEYS: usize = 16;
+/// Pieces of what was typed that may wait for the network …
+const PIECES: usize = 16;
+/// … and bytes that wait here while there is no room for one more, before no more is read.
+const TYPED_AHEAD: usize = 64 * 1024;
 
 /// Shows a run on one agent until it ends, and gives it the keys.
 pub(super) async fn follow(
@@ -49,15 +54,25 @@ pub(super) async fn follow(
     run: Run,
     events: Streaming<proto::RunEvent>,
 ) -> Result<Status, Failure> {
-    let signals = EndSignals::new()?;
+    let mut signals = EndSignals::new()?;
     let mut resized = signal(SignalKind::window_change())?;
-    let (keys, fed) = mpsc::channel(KEYS);
+    let (keys, fed) = mpsc::channel(PIECES);
     let feeding = tokio::spawn(feed(following.address.clone(), RunReference::Id(run.id), fed));
     let mut raw = Some(RawMode::begin()?);
-    let mut shown = Shown { following, client, run, signals, cursor: 0, end: 0, escapes: Escapes::default() };
+    let mut patience = Patience::default();
+    let mut shown = Shown {
+        following,
+        client,
+        run,
+        source: Source::Events(Box::new(events)),
+        cursor: 0,
+        end: 0,
+        is_hanging_up: false,
+    };
     shown.say_waiting();
     let mut typed = read_standard_input();
-    let mut events = events;
+    let mut escapes = Escapes::default();
+    let mut ahead = BytesMut::new();
     let mut second = tokio::time::interval(std::time::Duration::from_secs(1));
     // The size may be another one since the run was asked for.
     if let Ok((rows, columns)) = terminal::size() {
@@ -65,34 +80,48 @@ pub(super) async fn follow(
     }
     let end = loop {
         tokio::select! {
-            event = events.message() => match event {
-                Ok(Some(proto::RunEvent { kind: Some(kind) })) => {
+            came = shown.source.next() => match came {
+                Came::Event(kind) => {
                     if shown.take(kind)? {
                         break End::Shown;
                     }
                 }
-                Ok(_) | Err(_) => match shown.reconnect().await {
-                    Some(again) => events = again,
-                    None => break End::Detached(exit::NO_STATUS),
-                },
-            },
-            Some(Fed::Bytes(bytes)) = typed.recv() => {
-                let (bytes, meant) = shown.escapes.take(&bytes);
-                if !bytes.is_empty() && keys.send(Fed::Bytes(Bytes::from(bytes))).await.is_err() {
-                    say("the command gets no more keys; ~. hangs up");
-                }
-                for wish in meant {
-                    match wish {
-                        Typed::Help => say(HELP),
-                        Typed::HangUp => shown.hang_up().await?,
-                        Typed::Suspend => {
-                            if let Some(raw) = &raw {
-                                raw.pause();
-                                raise(Signal::SIGTSTP).map_err(io::Error::from)?;
-                                raw.again()?;
-                            }
-                        }
+                Came::Broken => shown.find_again(),
+                Came::Found(Ok((client, events))) => {
+                    (shown.client, shown.source) = (client, Source::Events(Box::new(events)));
+                    if shown.is_hanging_up {
+                        shown.hang_up();
                     }
+                }
+                Came::Found(Err(status)) => break End::Detached(status),
+            },
+            Some(Fed::Bytes(bytes)) = typed.recv(), if ahead.len() < TYPED_AHEAD => {
+                let (bytes, meant) = escapes.take(&bytes);
+                ahead.extend_from_slice(&bytes);
+                let hangs_up = meant.contains(&Typed::HangUp);
+                if meant.contains(&Typed::Help) {
+                    say(HELP);
+                }
+                if let Some(raw) = raw.as_ref().filter(|_| meant.contains(&Typed::Suspend)) {
+                    raw.pause();
+                    raise(Signal::SIGTSTP).map_err(io::Error::from)?;
+                    raw.again()?;
+                }
+                if hangs_up && (shown.is_hanging_up || shown.source.is_broken()) {
+                    // Nobody is there who could be told, or nobody who answers.
+                    break End::Detached(exit::NO_STATUS);
+                }
+                if hangs_up {
+                    say("hanging up …");
+                    shown.hang_up();
+                }
+            }
+            room = keys.reserve(), if !ahead.is_empty() => {
+                let bytes = ahead.split().freeze();
+                if let Ok(room) = room {
+                    room.send(Fed::Bytes(bytes));
+                } else {
+                    say("the command gets no more keys; ~. hangs up");
                 }
             }
             _ = resized.recv() => {
@@ -101,9 +130,9 @@ pub(super) async fn follow(
                     let _ = keys.try_send(Fed::Size(rows, columns));
                 }
             }
-            _ = shown.signals.next() => break End::Detached(exit::NO_STATUS),
+            _ = signals.next() => break End::Detached(exit::NO_STATUS),
             _ = second.tick() => {
-                if should_give_up(&shown.run, &shown.following) {
+                if patience.is_over(&shown.run, &shown.following) {
                     drop(raw.take());
                     break given_up(&shown.following);
                 }
@@ -121,6 +150,39 @@ pub(super) async fn follow(
     })
 }
 
+/// A connection to the run, found again after one broke.
+type Found = Result<(ControlClient, Streaming<proto::RunEvent>), Status>;
+
+/// Where the run's events come from.
+enum Source {
+    Events(Box<Streaming<proto::RunEvent>>),
+    /// Nowhere, until this has found the run again.
+    Finding(Pin<Box<dyn Future<Output = Found>>>),
+}
+
+enum Came {
+    Event(Kind),
+    Broken,
+    Found(Found),
+}
+
+impl Source {
+    fn is_broken(&self) -> bool {
+        matches!(self, Self::Finding(_))
+    }
+
+    /// What comes next. May be dropped and called again.
+    async fn next(&mut self) -> Came {
+        match self {
+            Self::Events(events) => match events.message().await {
+                Ok(Some(proto::RunEvent { kind: Some(kind) })) => Came::Event(kind),
+                Ok(_) | Err(_) => Came::Broken,
+            },
+            Self::Finding(finding) => Came::Found(finding.await),
+        }
+    }
+}
+
 /// Says something in between. The terminal is raw: a line needs its own return.
 fn say(text: &str) {
     note(&format!("\r\n{text}\r"));
@@ -130,11 +192,11 @@ struct Shown {
     following: Following,
     client: ControlClient,
     run: Run,
-    signals: EndSignals,
+    source: Source,
     cursor: u64,
     /// What was shown so far.
     end: u64,
-    escapes: Escapes,
+    is_hanging_up: bool,
 }
 
 impl Shown {
@@ -185,21 +247,27 @@ impl Shown {
         Ok(false)
     }
 
-    /// Ends the command, as a line that breaks does.
-    async fn hang_up(&mut self) -> Result<(), Failure> {
-        say("hanging up …");
-        let request = Following::cancel_request(&self.run);
-        self.client.calls().cancel_run(request).await.map_err(CallError::from)?;
-        Ok(())
+    /// Ends the command, as a line that breaks does, without waiting for the answer: the end comes with the events.
+    fn hang_up(&mut self) {
+        self.is_hanging_up = true;
+        let (mut calls, request) = (self.client.calls(), Following::cancel_request(&self.run));
+        tokio::spawn(async move {
+            // What does not arrive on this connection is asked for again on the next one.
+            if let Err(CallError::Refused(reason)) = calls.cancel_run(request).await.map_err(CallError::from)
+            {
+                say(&reason);
+            }
+        });
     }
 
-    async fn reconnect(&mut self) -> Option<Streaming<proto::RunEvent>> {
-        let (run, cursor) = (RunReference::Id(self.run.id), self.cursor);
-        let following = &self.following;
-        let again = async |client: &ControlClient| client.follow_run(following.request(run, cursor)).await;
-        let (client, events) = reconnect(following, &mut self.signals, say, again).await?;
-        self.client = client;
-        Some(events)
+    /// Begins to look for the run again, after the connection broke.
+    fn find_again(&mut self) {
+        let (following, run, cursor) = (self.following.clone(), RunReference::Id(self.run.id), self.cursor);
+        self.source = Source::Finding(Box::pin(async move {
+            let again =
+                async |client: &ControlClient| client.follow_run(following.request(run, cursor)).await;
+            find_again(&following, say, again).await
+        }));
     }
 
     /// How it ended, unless it ended by itself.

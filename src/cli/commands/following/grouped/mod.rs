@@ -7,10 +7,10 @@ use tokio::time::Instant;
 use tonic::Streaming;
 
 use super::{
-    End, Following,
+    End, Following, Patience,
     asking::{Asking, Wish},
     attention::{Attention, Happening},
-    given_up, head, question, reconnect, say_attach, say_held, should_give_up,
+    cancel, given_up, head, question, reconnect, say_attach, say_held,
     tally::{self},
 };
 use crate::{
@@ -46,6 +46,7 @@ struct Watcher {
     groups: Vec<GroupDigest>,
     more_groups: u32,
     attention: Attention,
+    patience: Patience,
     began: Instant,
     region: Option<Region>,
     stale: bool,
@@ -63,6 +64,7 @@ pub(super) async fn watch(following: Following, client: ControlClient, run: Run)
         paint: Paint::new(following.print.color, has_person),
         groups: Vec::new(),
         more_groups: 0,
+        patience: Patience::default(),
         began: Instant::now(),
         stale: true,
         has_person: has_person && !quiet,
@@ -132,12 +134,14 @@ impl Watcher {
                         let request = self.request();
                         let again = async |client: &ControlClient| watch_call(client, request.clone()).await;
                         let signals = &mut self.attention.signals;
-                        let Some((client, again)) = reconnect(&self.following, signals, say, again).await
-                        else {
-                            return Ok(End::Detached(exit::NO_STATUS));
-                        };
-                        self.client = client;
-                        digests = again;
+                        match reconnect(&self.following, signals, say, again).await {
+                            Ok((client, again)) => (self.client, digests) = (client, again),
+                            Err(status) => return Ok(End::Detached(status)),
+                        }
+                        let owed = self.attention.asking.owed();
+                        if let Some(end) = self.perform(owed).await? {
+                            return Ok(end);
+                        }
                     }
                 },
                 happening = self.attention.next(draws) => {
@@ -190,7 +194,7 @@ impl Watcher {
             Happening::Draw => self.draw(),
             Happening::Second => {
                 self.stale = true;
-                if should_give_up(&self.run, &self.following) {
+                if self.patience.is_over(&self.run, &self.following) {
                     self.erase();
                     return Ok(Some(given_up(&self.following)));
                 }
@@ -209,8 +213,9 @@ impl Watcher {
                 note(&tally::who_runs(&self.run));
             }
             Wish::Cancel => {
-                let request = Following::cancel_request(&self.run);
-                self.client.calls().cancel_run(request).await.map_err(CallError::from)?;
+                if let Some(end) = cancel(&self.client, &self.run, &mut self.attention).await? {
+                    return Ok(Some(end));
+                }
             }
             Wish::Detach(status) => return Ok(Some(End::Detached(status))),
         }
