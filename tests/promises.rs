@@ -84,6 +84,19 @@ fn a_client_need_not_wait_for_a_master_that_is_away() {
 }
 
 #[test]
+fn a_client_whose_reader_does_not_read_can_be_interrupted() {
+    let rig = Rig::with_agents(&["a"]);
+    let mut client = rig.program().args(["run", "a", "yes"]).stdout(Stdio::piped()).spawn().unwrap();
+    wait_until_it_runs(&rig);
+    let pid = Pid::from_raw(i32::try_from(client.id()).unwrap());
+    until("the client leaves", || {
+        kill(pid, Signal::SIGINT).unwrap();
+        client.try_wait().unwrap().is_some()
+    });
+    assert_eq!(client.wait().unwrap().code(), Some(130));
+}
+
+#[test]
 fn a_master_that_comes_back_is_told_of_the_cancelling_that_it_did_not_hear() {
     let mut rig = Rig::with_agents(&["a"]);
     let client = rig.program().args(["run", "a", "sleep 600"]).stdout(Stdio::piped()).spawn().unwrap();

@@ -1,6 +1,6 @@
 //! `tui`: the control center. Looks at terminal and environment, and hands over.
 
-use std::{env, io::IsTerminal as _};
+use std::{env, fmt::Write as _, io::IsTerminal as _};
 
 use regex::Regex;
 
@@ -80,9 +80,18 @@ pub(super) async fn open(args: &TuiArgs) -> Result<Status, Failure> {
     Ok(exit::OK)
 }
 
-/// A master's name as a directory's.
+/// A master's name as a directory's, and no other master's.
 fn file_name(name: &str) -> String {
-    name.chars().map(|sign| if sign.is_ascii_alphanumeric() { sign } else { '_' }).collect()
+    let mut text = String::new();
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() {
+            text.push(byte.into());
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "_{byte:02x}");
+        }
+    }
+    text
 }
 
 fn is_set(name: &str) -> bool {
@@ -111,4 +120,19 @@ fn shows_glyphs() -> bool {
     let locale = locale.and_then(|name| env::var(name).ok()).unwrap_or_default().to_lowercase();
     let is_wide = ["zh", "ja", "ko"].iter().any(|language| locale.starts_with(language));
     (locale.contains("utf-8") || locale.contains("utf8")) && !is_wide
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_masters_share_a_directory() {
+        let names = ["prod-1", "prod.1", "prod_1", "prod/1", "..", "unix:/run/a.sock", "ä"];
+        let files: std::collections::HashSet<String> = names.into_iter().map(file_name).collect();
+        assert_eq!(files.len(), names.len());
+        assert!(
+            files.iter().all(|file| file.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'))
+        );
+    }
 }

@@ -139,9 +139,13 @@ impl CommandLine {
         }
     }
 
-    /// Forgets the place in the history, since the text was changed.
+    /// Forgets the place in the history, since the text was changed. What stood there before is kept for `^_`.
     pub fn stop_browsing(&mut self) {
-        self.browsing = None;
+        if let Some((_, draft)) = self.browsing.take()
+            && !draft.trim().is_empty()
+        {
+            self.replaced.push(draft);
+        }
     }
 }
 
@@ -166,6 +170,10 @@ mod tests {
         line.browse(false);
         line.browse(false);
         assert_eq!(line.value(), "draft");
+        line.browse(true);
+        line.stop_browsing();
+        line.undo();
+        assert_eq!(line.value(), "draft", "a command of before that is changed does not cost it");
     }
 
     #[test]

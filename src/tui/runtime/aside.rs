@@ -52,9 +52,12 @@ where
     pub(super) async fn edit(&mut self, text: String) -> io::Result<()> {
         let editor = env::var("VISUAL").or_else(|_| env::var("EDITOR")).unwrap_or_else(|_| "vi".to_owned());
         let path = env::temp_dir().join(format!("sloth-runner-{}.sh", random::hex(&random::bytes::<8>())));
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        file.write_all(text.as_bytes())?;
-        drop(file);
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        if let Err(error) = file.and_then(|mut file| file.write_all(text.as_bytes())) {
+            let _ = std::fs::remove_file(&path);
+            let text = format!("cannot edit: {}: {error}", path.display());
+            return Box::pin(self.put(Msg::Failed(text))).await;
+        }
         self.leave();
         // The editor's variable is shell text: it may have flags.
         let status =

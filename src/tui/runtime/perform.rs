@@ -63,8 +63,14 @@ where
 {
     /// Performs what needs the master.
     pub(super) fn call(&mut self, cmd: Cmd) {
-        let Some(client) = self.client.clone() else { return };
         let news = self.news.clone();
+        let Some(client) = self.client.clone() else {
+            if let Some(msg) = undone(cmd) {
+                // A screen that is so busy that this finds no room shows that the master is away.
+                let _ = news.try_send(News::Told(msg));
+            }
+            return;
+        };
         match cmd {
             Cmd::Watch(run, masks) => {
                 let task = tokio::task::spawn_local(watch(client, run, masks, news)).abort_handle();
@@ -85,6 +91,17 @@ where
                 }
             })),
         }
+    }
+}
+
+/// What to say of something that cannot be done while the master is away; what is followed is asked for again when it is
+/// back.
+fn undone(cmd: Cmd) -> Option<Msg> {
+    let away = "the master is away";
+    match cmd {
+        Cmd::Watch(..) | Cmd::Follow { .. } | Cmd::Recent(_) => None,
+        Cmd::Start { id, .. } => Some(Msg::NotStarted(id, away.to_owned())),
+        _ => Some(Msg::Failed(format!("{away}: nothing was done"))),
     }
 }
 
@@ -464,8 +481,23 @@ async fn follow(
         most_behind: if matches!(key.what, Followed::Full(_)) { 0 } else { MOST_BEHIND },
         ..proto::FollowRunRequest::default()
     };
-    let Ok(mut events) = client.follow_run(request).await else { return };
-    while let Ok(Some(event)) = events.message().await {
+    let whose = agent.map_or_else(|| "the output".to_owned(), |agent| format!("the output of {agent}"));
+    // A master that goes away is noticed, and come back to, by the connection.
+    let failed = async |error: CallError| {
+        if !error.is_broken_connection() {
+            tell(&news, Msg::Failed(format!("cannot read {whose}: {error}"))).await;
+        }
+    };
+    let mut events = match client.follow_run(request).await {
+        Ok(events) => events,
+        Err(error) => return failed(error).await,
+    };
+    loop {
+        let event = match events.message().await {
+            Ok(Some(event)) => event,
+            Ok(None) => return,
+            Err(status) => return failed(status.into()).await,
+        };
         match event.kind {
             Some(Kind::Output(output)) => {
                 let frames =

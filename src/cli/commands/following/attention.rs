@@ -1,11 +1,19 @@
 //! Everything that a client which follows a run attends to beside the run itself: signals, what is typed, and the clock.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
+use signal_hook::{consts::SIGINT, flag};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::asking::{Asking, Wish};
-use crate::sys::shutdown::EndSignals;
+use crate::{cli::exit, sys::shutdown::EndSignals};
 
 /// How often what stands at the bottom of a terminal is drawn, when it has changed.
 const DRAW_EVERY: Duration = Duration::from_millis(100);
@@ -30,19 +38,29 @@ pub(super) struct Attention {
     pub(super) signals: EndSignals,
     second: Interval,
     frame: Interval,
+    /// ^C came and was not heard yet, since this client writes to somebody who does not read. The next one ends it.
+    unheard: Arc<AtomicBool>,
 }
 
 impl Attention {
     pub(super) fn new(asking: Asking) -> io::Result<Self> {
         let mut frame = interval(DRAW_EVERY);
         frame.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Ok(Self { asking, signals: EndSignals::new()?, second: interval(Duration::from_secs(1)), frame })
+        let unheard = Arc::new(AtomicBool::new(false));
+        // In this order: the first ^C finds nothing unheard.
+        flag::register_conditional_shutdown(SIGINT, exit::INTERRUPTED.0.into(), Arc::clone(&unheard))?;
+        flag::register(SIGINT, Arc::clone(&unheard))?;
+        let second = interval(Duration::from_secs(1));
+        Ok(Self { asking, signals: EndSignals::new()?, second, frame, unheard })
     }
 
     /// The next thing that happens; drawing only where there is something to draw. May be dropped and called again.
     pub(super) async fn next(&mut self, draws: bool) -> Happening {
         tokio::select! {
-            signal = self.signals.next() => Happening::Signalled(self.asking.signalled(signal)),
+            signal = self.signals.next() => {
+                self.unheard.store(false, Ordering::SeqCst);
+                Happening::Signalled(self.asking.signalled(signal))
+            }
             wish = self.asking.typed() => Happening::Typed(wish),
             _ = self.frame.tick(), if draws => Happening::Draw,
             _ = self.second.tick() => Happening::Second,
