@@ -23,7 +23,7 @@ const QUIET: Duration = Duration::from_millis(10);
 struct Wanted {
     /// When a task began or ended last.
     touched: Instant,
-    /// The links of tasks that have ended since.
+    /// The links on which one is wanted, each once.
     links: Vec<Weak<Links>>,
 }
 
@@ -67,6 +67,13 @@ impl Ahead {
     pub fn ended(&self, links: &Arc<Links>) {
         let mut wanted = self.wanted();
         wanted.touched = Instant::now();
+        if !links.want_ahead() {
+            return;
+        }
+        if wanted.links.len() == wanted.links.capacity() {
+            // A master that is never quiet must not keep those of connections that are gone.
+            wanted.links.retain(|links| links.strong_count() > 0);
+        }
         wanted.links.push(Arc::downgrade(links));
         drop(wanted);
         self.0.news.notify_one();
@@ -83,7 +90,7 @@ impl Ahead {
                 sleep_until(until).await;
             }
             let links = mem::take(&mut self.wanted().links);
-            for links in links.iter().filter_map(Weak::upgrade).filter(|links| links.wants_ahead()) {
+            for links in links.iter().filter_map(Weak::upgrade).filter(|links| links.begin_ahead()) {
                 // Ends with the connection, if nobody answers.
                 tokio::spawn(async move { links.open_ahead().await });
             }

@@ -9,7 +9,10 @@ use std::{
 };
 
 use rustls::ClientConfig;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{
+    mpsc::{self, error::TrySendError},
+    watch,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
@@ -39,10 +42,12 @@ pub struct AttachStream {
     pub answers: Streaming<AttachResponse>,
 }
 
-/// An Attach that was opened ahead.
+/// An Attach that is opened ahead.
 #[derive(Debug)]
 enum Ahead {
     None,
+    /// It will be opened when there is time for it.
+    Wanted,
     Opening,
     Open(Box<AttachStream>),
 }
@@ -101,16 +106,13 @@ impl Links {
     /// # Errors
     /// When the link breaks.
     pub async fn attach(&self, first: AttachRequest) -> Result<AttachStream, Status> {
-        let ahead = std::mem::replace(&mut *self.ahead(), Ahead::None);
-        let first = match ahead {
-            Ahead::Open(stream) => match stream.requests.try_send(first) {
+        let first = match self.take_ahead() {
+            Some(stream) => match stream.requests.try_send(first) {
                 Ok(()) => return Ok(*stream),
                 // Its link broke meanwhile.
-                Err(mpsc::error::TrySendError::Closed(first) | mpsc::error::TrySendError::Full(first)) => {
-                    first
-                }
+                Err(TrySendError::Closed(first) | TrySendError::Full(first)) => first,
             },
-            Ahead::Opening | Ahead::None => first,
+            None => first,
         };
         let (requests, outgoing) = mpsc::channel(REQUESTS);
         // On its way with the call: the queue is empty.
@@ -123,14 +125,35 @@ impl Links {
         self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether an Attach should be opened ahead. Whoever is told so opens it.
-    pub fn wants_ahead(&self) -> bool {
+    fn take_ahead(&self) -> Option<Box<AttachStream>> {
         let mut ahead = self.ahead();
-        let wants = matches!(*ahead, Ahead::None);
-        if wants {
+        match std::mem::replace(&mut *ahead, Ahead::None) {
+            Ahead::Open(stream) => Some(stream),
+            other => {
+                *ahead = other;
+                None
+            }
+        }
+    }
+
+    /// Wants an Attach to be opened ahead. True when that is new.
+    pub fn want_ahead(&self) -> bool {
+        let mut ahead = self.ahead();
+        let is_new = matches!(*ahead, Ahead::None);
+        if is_new {
+            *ahead = Ahead::Wanted;
+        }
+        is_new
+    }
+
+    /// Whether one is wanted. Whoever is told so opens it.
+    pub fn begin_ahead(&self) -> bool {
+        let mut ahead = self.ahead();
+        let is_wanted = matches!(*ahead, Ahead::Wanted);
+        if is_wanted {
             *ahead = Ahead::Opening;
         }
-        wants
+        is_wanted
     }
 
     /// Opens an Attach ahead, on the link that is used now.
@@ -145,7 +168,7 @@ impl Links {
             None => None,
         };
         let mut ahead = self.ahead();
-        // Meanwhile a task may have opened its own, or the links are others now.
+        // Meanwhile the links may be others.
         if matches!(*ahead, Ahead::Opening) {
             *ahead = opened.map_or(Ahead::None, |answers| {
                 Ahead::Open(Box::new(AttachStream { requests, answers: answers.into_inner() }))
@@ -156,7 +179,10 @@ impl Links {
     /// Uses another direct link from now on, or none.
     fn change_direct(&self, channel: Option<Channel>) {
         self.direct.send_replace(channel);
-        *self.ahead() = Ahead::None;
+        let mut ahead = self.ahead();
+        if matches!(*ahead, Ahead::Opening | Ahead::Open(_)) {
+            *ahead = Ahead::None;
+        }
     }
 
     /// Notes that something came over a link: as good as a heartbeat.

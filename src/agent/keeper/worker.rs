@@ -37,6 +37,10 @@ use crate::{
 /// A task that runs for so long is told to the keeper, which makes another worker ready in the place of this one.
 pub(super) const LASTING: Duration = Duration::from_secs(1);
 
+/// How long a worker whose run is on other agents too waits before it says that it is free, which wakes its keeper: they
+/// may be on the same machine, where what they do for that run comes first.
+const OTHERS_FIRST: Duration = Duration::from_millis(300);
+
 /// What a worker has for all of its tasks.
 pub(super) struct Worker<'a> {
     /// Where the agent's files lie.
@@ -83,11 +87,15 @@ impl Worker<'_> {
                 return Ok(());
             };
             let Some(beginning) = self.begin(place, start, client)? else { continue };
+            let is_alone = beginning.record.spec.target == beginning.record.agent;
             let tools = Tools { account: self.account, signals: &signals, buffer: &mut buffer };
             task::run(beginning, tools, || self.report(&WorkerReport::Busy))?;
             if has_children() {
                 // What runs on below this process is no other task's.
                 return Ok(());
+            }
+            if !is_alone {
+                self.wait_unless_the_keeper_ends(OTHERS_FIRST);
             }
             self.report(&WorkerReport::Free);
             if !self.wait_for_order(&mut orders)? {
@@ -156,6 +164,12 @@ impl Worker<'_> {
                 return Ok(None);
             }
         }
+    }
+
+    fn wait_unless_the_keeper_ends(&self, time: Duration) {
+        // Its end is all that there may be on this line; whatever else happens only makes the time shorter.
+        let mut line = [PollFd::new(self.keeper.as_fd(), PollFlags::POLLIN)];
+        let _ = poll(&mut line, PollTimeout::try_from(time).unwrap_or(PollTimeout::ZERO));
     }
 
     /// Waits until the keeper wants another task to be run. False when it does not, or is gone.
