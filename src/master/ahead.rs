@@ -97,3 +97,69 @@ impl Ahead {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    use http_body_util::combinators::BoxBody;
+    use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+    use crate::{
+        domain::agent::LinkPreference,
+        wire::{channel::Channel, proto::AttachRequest},
+    };
+
+    /// Links to an agent that answers each Attach with nothing, and counts them.
+    async fn links() -> (Arc<Links>, Arc<AtomicUsize>) {
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let opened = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&opened);
+        let agent = service_fn(move |request: http::Request<Incoming>| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            // What is said stays unread, and the answer open, until the connection ends.
+            let (parts, body) = request.into_parts();
+            drop(parts);
+            let answer = http::Response::builder().header("content-type", "application/grpc");
+            async move { Ok::<_, Infallible>(answer.body(BoxBody::new(body)).expect("an answer")) }
+        });
+        tokio::spawn(http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(theirs), agent));
+        let (channel, connection) = Channel::handshake(ours).await.unwrap();
+        tokio::spawn(connection);
+        (Arc::new(Links::new(channel, LinkPreference::Auto)), opened)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_is_opened_when_there_is_time_and_taken_by_the_next_task() {
+        let shutdown = Shutdown::default();
+        let ahead = Ahead::start(&shutdown);
+        let (links, opened) = links().await;
+        let count = || opened.load(Ordering::SeqCst);
+        ahead.ended(&links);
+        for _ in 0..5 {
+            sleep(QUIET / 2).await;
+            ahead.begins();
+            assert_eq!(count(), 0, "tasks that are under way come first");
+        }
+        let quiet = Instant::now();
+        ahead.ended(&links);
+        while count() == 0 {
+            sleep(QUIET / 10).await;
+        }
+        assert!(quiet.elapsed() >= QUIET);
+        sleep(QUIET * 10).await;
+        assert_eq!(count(), 1, "wanted twice, and opened once");
+
+        let first = || AttachRequest { kind: None };
+        let _taken = links.attach(first()).await.unwrap();
+        assert_eq!(count(), 1, "the next task has it");
+        let _own = links.attach(first()).await.unwrap();
+        assert_eq!(count(), 2, "and the one after that its own");
+    }
+}
