@@ -63,7 +63,7 @@ pub fn directories(given: Option<&Path>, role: &str) -> Result<Directories, NoHo
 }
 
 /// Where a role keeps its data as a service of a user that is not root: such a service knows its home and nothing else of
-/// what [`directories`] looks at.
+/// what [`directories()`] looks at.
 #[must_use]
 pub fn service_data(home: &Path, role: &str) -> PathBuf {
     home.join(".local/share/sloth-runner").join(role)
