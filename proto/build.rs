@@ -12,6 +12,9 @@ use std::{
 
 use prost::Message as _;
 
+/// The version of the GNU C library that knows packed relocations.
+const PACKED_SINCE: (u32, u32) = (2, 36);
+
 const FILES: [&str; 4] = ["common", "enrollment", "agent", "control"];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -60,6 +63,3 @@ fn pack_relocations() {
         println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     }
 }
-
-/// The version of the GNU C library.
-const PACKED_SINCE: (u32, u32) = (2, 36);

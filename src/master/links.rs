@@ -44,12 +44,12 @@ pub struct AttachStream {
 
 /// An Attach that is opened ahead.
 #[derive(Debug)]
-enum Ahead {
+enum Prepared {
     None,
     /// It will be opened when there is time for it.
     Wanted,
     Opening,
-    Open(Box<AttachStream>),
+    Ready(Box<AttachStream>),
 }
 
 /// The links of one connected agent.
@@ -59,7 +59,7 @@ pub struct Links {
     direct: watch::Sender<Option<Channel>>,
     preference: LinkPreference,
     spoke: AtomicBool,
-    ahead: Mutex<Ahead>,
+    ahead: Mutex<Prepared>,
 }
 
 /// A client on one link.
@@ -77,7 +77,7 @@ impl Links {
             direct: watch::Sender::new(None),
             preference,
             spoke: AtomicBool::new(false),
-            ahead: Mutex::new(Ahead::None),
+            ahead: Mutex::new(Prepared::None),
         }
     }
 
@@ -121,14 +121,14 @@ impl Links {
         Ok(AttachStream { requests, answers })
     }
 
-    fn ahead(&self) -> MutexGuard<'_, Ahead> {
+    fn ahead(&self) -> MutexGuard<'_, Prepared> {
         self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take_ahead(&self) -> Option<Box<AttachStream>> {
         let mut ahead = self.ahead();
-        match std::mem::replace(&mut *ahead, Ahead::None) {
-            Ahead::Open(stream) => Some(stream),
+        match std::mem::replace(&mut *ahead, Prepared::None) {
+            Prepared::Ready(stream) => Some(stream),
             other => {
                 *ahead = other;
                 None
@@ -139,9 +139,9 @@ impl Links {
     /// Wants an Attach to be opened ahead. True when that is new.
     pub fn want_ahead(&self) -> bool {
         let mut ahead = self.ahead();
-        let is_new = matches!(*ahead, Ahead::None);
+        let is_new = matches!(*ahead, Prepared::None);
         if is_new {
-            *ahead = Ahead::Wanted;
+            *ahead = Prepared::Wanted;
         }
         is_new
     }
@@ -149,9 +149,9 @@ impl Links {
     /// Whether one is wanted. Whoever is told so opens it.
     pub fn begin_ahead(&self) -> bool {
         let mut ahead = self.ahead();
-        let is_wanted = matches!(*ahead, Ahead::Wanted);
+        let is_wanted = matches!(*ahead, Prepared::Wanted);
         if is_wanted {
-            *ahead = Ahead::Opening;
+            *ahead = Prepared::Opening;
         }
         is_wanted
     }
@@ -169,9 +169,9 @@ impl Links {
         };
         let mut ahead = self.ahead();
         // Meanwhile the links may be others.
-        if matches!(*ahead, Ahead::Opening) {
-            *ahead = opened.map_or(Ahead::None, |answers| {
-                Ahead::Open(Box::new(AttachStream { requests, answers: answers.into_inner() }))
+        if matches!(*ahead, Prepared::Opening) {
+            *ahead = opened.map_or(Prepared::None, |answers| {
+                Prepared::Ready(Box::new(AttachStream { requests, answers: answers.into_inner() }))
             });
         }
     }
@@ -180,8 +180,8 @@ impl Links {
     fn change_direct(&self, channel: Option<Channel>) {
         self.direct.send_replace(channel);
         let mut ahead = self.ahead();
-        if matches!(*ahead, Ahead::Opening | Ahead::Open(_)) {
-            *ahead = Ahead::None;
+        if matches!(*ahead, Prepared::Opening | Prepared::Ready(_)) {
+            *ahead = Prepared::None;
         }
     }
 

@@ -4,6 +4,7 @@ mod aside;
 mod clipboard;
 mod connection;
 mod files;
+mod following;
 mod perform;
 mod reading;
 

@@ -11,13 +11,10 @@ use crossterm::event::Event;
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 
-use super::{Runtime, connection::News, reading};
+use super::{Runtime, connection::News, following, reading};
 use crate::{
     domain::{
         command::Command,
-        digest::GroupDigest,
-        frame::Frame,
-        groups::mask::Masks,
         ids::{RunId, RunReference},
         name::AgentName,
         run::{Run, RunOptions},
@@ -25,11 +22,8 @@ use crate::{
         text::plural,
     },
     tui::{
-        model::{
-            command::Whom,
-            run::{FollowKey, Followed},
-        },
-        msg::{Cmd, Digest, Msg},
+        model::command::Whom,
+        msg::{Cmd, Msg},
     },
     wire::{
         client::ControlClient,
@@ -38,8 +32,6 @@ use crate::{
     },
 };
 
-/// A live view leaves output out when it is more than so many bytes behind.
-const MOST_BEHIND: u64 = 1024 * 1024;
 /// Recent runs of an agent.
 const RECENT: u32 = 10;
 /// A join token that the screen makes.
@@ -49,9 +41,9 @@ const STOP_GRACE_MS: u32 = 5_000;
 /// Most bytes of an output that are copied.
 const COPIED: usize = 1024 * 1024;
 
-type Sender = mpsc::Sender<News>;
+pub(super) type Sender = mpsc::Sender<News>;
 
-async fn tell(news: &Sender, msg: Msg) {
+pub(super) async fn tell(news: &Sender, msg: Msg) {
     // A screen that is gone needs to know nothing.
     let _ = news.send(News::Told(msg)).await;
 }
@@ -73,14 +65,22 @@ where
         };
         match cmd {
             Cmd::Watch(run, masks) => {
-                let task = tokio::task::spawn_local(watch(client, run, masks, news)).abort_handle();
+                let task =
+                    tokio::task::spawn_local(following::watch(client, run, masks, news)).abort_handle();
                 if let Some(before) = self.watching.replace(task) {
                     before.abort();
                 }
             }
             Cmd::Follow { key, agent, from_offset, cursor } => {
-                let task = tokio::task::spawn_local(follow(client, key, agent, from_offset, cursor, news))
-                    .abort_handle();
+                let task = tokio::task::spawn_local(following::follow(
+                    client,
+                    key,
+                    agent,
+                    from_offset,
+                    cursor,
+                    news,
+                ))
+                .abort_handle();
                 if let Some(before) = self.following.insert(key, task) {
                     before.abort();
                 }
@@ -406,109 +406,5 @@ async fn save(client: &ControlClient, run: RunId, number: u64, agents: Vec<Agent
     match saved.as_slice() {
         [one] => Msg::Done(format!("saved {here}/{one}")),
         all => Msg::Done(format!("saved {} files, run-{number}-*.log, in {here}", all.len())),
-    }
-}
-
-async fn watch(client: ControlClient, id: RunId, masks: Masks, news: Sender) {
-    let request = proto::WatchRunRequest {
-        run: Some(RunReference::Id(id).into()),
-        masks: masks.to_string(),
-        follow: true,
-    };
-    let mut digests = match client.calls().watch_run(request).await {
-        Ok(digests) => digests.into_inner(),
-        Err(status) => {
-            let error = CallError::from(status);
-            if !error.is_broken_connection() {
-                tell(&news, Msg::WatchFailed(id, error.to_string())).await;
-            }
-            return;
-        }
-    };
-    loop {
-        match digests.message().await {
-            // A master that goes away is noticed, and come back to, by the connection.
-            Ok(Some(digest)) if digest.closing.is_some() => return,
-            Ok(Some(digest)) => match digest_in(id, digest) {
-                Ok(digest) => tell(&news, Msg::Digest(Box::new(digest))).await,
-                Err(error) => return tell(&news, Msg::WatchFailed(id, error)).await,
-            },
-            Ok(None) => return,
-            Err(status) => {
-                let error = CallError::from(status);
-                if !error.is_broken_connection() {
-                    tell(&news, Msg::WatchFailed(id, error.to_string())).await;
-                }
-                return;
-            }
-        }
-    }
-}
-
-fn digest_in(id: RunId, digest: proto::RunDigest) -> Result<Digest, String> {
-    let said = |error: crate::wire::InvalidMessage| error.to_string();
-    Ok(Digest {
-        id,
-        run: digest.run.map(Run::try_from).transpose().map_err(said)?,
-        tasks: digest.tasks.into_iter().map(TryInto::try_into).collect::<Result<_, _>>().map_err(said)?,
-        groups: digest
-            .groups
-            .into_iter()
-            .map(GroupDigest::try_from)
-            .collect::<Result<_, _>>()
-            .map_err(said)?,
-        more_groups: digest.more_groups,
-        gate: digest.gate.unwrap_or_default().into(),
-        ended_ms: Some(digest.ended_ms).filter(|ms| *ms > 0),
-    })
-}
-
-async fn follow(
-    client: ControlClient,
-    key: FollowKey,
-    agent: Option<AgentName>,
-    from_offset: u64,
-    cursor: u64,
-    news: Sender,
-) {
-    let request = proto::FollowRunRequest {
-        run: Some(RunReference::Id(key.run).into()),
-        agents: agent.iter().map(ToString::to_string).collect(),
-        cursor,
-        from_offset,
-        follow: true,
-        // What is read in full leaves nothing out.
-        most_behind: if matches!(key.what, Followed::Full(_)) { 0 } else { MOST_BEHIND },
-        ..proto::FollowRunRequest::default()
-    };
-    let whose = agent.map_or_else(|| "the output".to_owned(), |agent| format!("the output of {agent}"));
-    // A master that goes away is noticed, and come back to, by the connection.
-    let failed = async |error: CallError| {
-        if !error.is_broken_connection() {
-            tell(&news, Msg::Failed(format!("cannot read {whose}: {error}"))).await;
-        }
-    };
-    let mut events = match client.follow_run(request).await {
-        Ok(events) => events,
-        Err(error) => return failed(error).await,
-    };
-    loop {
-        let event = match events.message().await {
-            Ok(Some(event)) => event,
-            Ok(None) => return,
-            Err(status) => return failed(status.into()).await,
-        };
-        match event.kind {
-            Some(Kind::Output(output)) => {
-                let frames =
-                    output.frames.into_iter().filter_map(|frame| Frame::try_from(frame).ok()).collect();
-                let (task, cursor) = (output.task_index, output.cursor);
-                tell(&news, Msg::Output { key, task, frames, cursor }).await;
-            }
-            Some(Kind::Gap(proto::TaskGap { task_index: task, gap: Some(gap) })) => {
-                tell(&news, Msg::Gap { key, task, from: gap.from, to: gap.to }).await;
-            }
-            _ => {}
-        }
     }
 }

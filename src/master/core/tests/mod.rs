@@ -78,6 +78,14 @@ impl World {
         }
     }
 
+    /// A world with one agent that is connected, in session 1.
+    fn with_agent(name: &str, life: &str) -> Self {
+        let mut world = Self::new();
+        world.agent(name);
+        world.connect(1, name, life);
+        world
+    }
+
     /// The disk takes writes again, those that were kept first.
     fn make_room(&mut self) {
         self.disk_full = false;
@@ -199,9 +207,7 @@ fn task(number: u128, index: u32) -> TaskId {
 
 #[test]
 fn a_run_goes_from_wish_to_outcome() {
-    let mut world = World::new();
-    world.agent("web-1");
-    world.connect(1, "web-1", "boot");
+    let mut world = World::with_agent("web-1", "boot");
     let run = world.run(1, "web-1");
     assert_eq!((run.number, run.plain_name), (1, true));
     let order = world.attaches().pop().unwrap();
@@ -220,9 +226,7 @@ fn a_run_goes_from_wish_to_outcome() {
 
 #[test]
 fn the_same_wish_twice_is_one_run() {
-    let mut world = World::new();
-    world.agent("web-1");
-    world.connect(1, "web-1", "boot");
+    let mut world = World::with_agent("web-1", "boot");
     let first = world.run(7, "web-1");
     let again = world.run(7, "web-1");
     assert_eq!(first.number, again.number);
@@ -231,9 +235,7 @@ fn the_same_wish_twice_is_one_run() {
 
 #[test]
 fn the_same_wish_after_its_run_has_ended_starts_nothing() {
-    let mut world = World::new();
-    world.agent("web-1");
-    world.connect(1, "web-1", "boot");
+    let mut world = World::with_agent("web-1", "boot");
     world.in_store = true;
     assert_eq!(world.run_with(7, "web-1", RunOptions::default()), Reply::NotLive);
     assert!(world.attaches().is_empty());
@@ -243,9 +245,7 @@ fn the_same_wish_after_its_run_has_ended_starts_nothing() {
 
 #[test]
 fn only_the_recorded_life_may_start_a_task_and_only_in_time() {
-    let mut world = World::new();
-    world.agent("web-1");
-    world.connect(1, "web-1", "boot1");
+    let mut world = World::with_agent("web-1", "boot1");
     world.run(1, "web-1");
     assert!(world.attaches().pop().unwrap().spec.is_some());
     // The connection breaks before anybody knows whether it started.
@@ -274,9 +274,7 @@ fn only_the_recorded_life_may_start_a_task_and_only_in_time() {
 
 #[test]
 fn an_offline_agent_is_waited_for_and_then_not() {
-    let mut world = World::new();
-    world.agent("web-1");
-    world.connect(1, "web-1", "boot");
+    let mut world = World::with_agent("web-1", "boot");
     world.put(Input::SessionClosed(1));
     world.pass(30);
     let run = world.run(1, "web-1");
@@ -298,9 +296,7 @@ fn an_offline_agent_is_waited_for_and_then_not() {
 
 #[test]
 fn a_cancel_reaches_a_task_whenever_its_agent_returns() {
-    let mut world = World::new();
-    world.agent("web-1");
-    world.connect(1, "web-1", "boot");
+    let mut world = World::with_agent("web-1", "boot");
     world.run(1, "web-1");
     let attempt = world.attaches().pop().unwrap().attempt;
     world.put(Input::TaskStarted { id: task(1, 0), attempt, elapsed_ms: 0 });
@@ -317,9 +313,7 @@ fn a_cancel_reaches_a_task_whenever_its_agent_returns() {
 
 #[test]
 fn a_lost_attach_is_tried_again_and_a_higher_one_is_outdone() {
-    let mut world = World::new();
-    world.agent("web-1");
-    world.connect(1, "web-1", "boot");
+    let mut world = World::with_agent("web-1", "boot");
     world.run(1, "web-1");
     let first = world.attaches().pop().unwrap();
     world.put(Input::AttachLost { id: task(1, 0), attempt: first.attempt, superseded_by: Some(41) });
@@ -348,9 +342,7 @@ fn agents_become_late_and_then_offline() {
 
 #[test]
 fn a_clone_is_refused_while_the_first_answers_and_replaces_it_when_it_is_silent() {
-    let mut world = World::new();
-    world.agent("web-1");
-    world.connect(1, "web-1", "boot");
+    let mut world = World::with_agent("web-1", "boot");
     world.put(Input::SessionOpened(World::newcomer(2, "web-1", "boot"), 901));
     assert!(world.out.contains(&Effect::Ping(1)));
     world.put(Input::Heard(1));
@@ -428,9 +420,7 @@ fn a_restored_master_only_resumes() {
 
 #[test]
 fn deleting_an_agent_loses_what_runs_there_and_says_so() {
-    let mut world = World::new();
-    world.agent("web-1");
-    world.connect(1, "web-1", "boot");
+    let mut world = World::with_agent("web-1", "boot");
     world.run(1, "web-1");
     let (name, by) = ("web-1".parse().unwrap(), "ana".to_owned());
     let reply = world.ask(|reply| Input::Delete { name, by, reply });

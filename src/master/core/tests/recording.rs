@@ -4,9 +4,7 @@ use super::*;
 
 #[test]
 fn what_cannot_be_recorded_is_not_started() {
-    let mut world = World::new();
-    world.agent("web-1");
-    world.connect(1, "web-1", "boot");
+    let mut world = World::with_agent("web-1", "boot");
     world.disk_full = true;
     let reply = world.run_with(1, "web-1", RunOptions::default());
     assert!(matches!(reply, Reply::Refused(reason) if reason.contains("disk full")));
@@ -20,9 +18,7 @@ fn what_cannot_be_recorded_is_not_started() {
 
 #[test]
 fn an_outcome_that_cannot_be_written_is_written_later() {
-    let mut world = World::new();
-    world.agent("web-1");
-    world.connect(1, "web-1", "boot");
+    let mut world = World::with_agent("web-1", "boot");
     world.run(1, "web-1");
     let id = task(1, 0);
     world.disk_full = true;
@@ -34,9 +30,7 @@ fn an_outcome_that_cannot_be_written_is_written_later() {
 
 #[test]
 fn a_task_is_not_sent_before_its_life_is_recorded_however_often_the_agent_comes_back() {
-    let mut world = World::new();
-    world.agent("web-1");
-    world.connect(1, "web-1", "boot1");
+    let mut world = World::with_agent("web-1", "boot1");
     world.put(Input::SessionClosed(1));
     let options = RunOptions { start_within_ms: Some(600_000), ..RunOptions::default() };
     assert!(matches!(world.run_with(1, "web-1", options), Reply::Live(_)));
@@ -51,9 +45,7 @@ fn a_task_is_not_sent_before_its_life_is_recorded_however_often_the_agent_comes_
 
 #[test]
 fn what_an_operator_did_is_said_truly_when_it_cannot_be_recorded() {
-    let mut world = World::new();
-    world.agent("web-1");
-    world.connect(1, "web-1", "boot");
+    let mut world = World::with_agent("web-1", "boot");
     world.run(1, "web-1");
     world.disk_full = true;
     let run = RunReference::Number(1);

@@ -28,9 +28,7 @@ fn what_was_shown_is_what_runs() {
 
 #[test]
 fn labels_that_operators_set_win_and_stay_with_the_name() {
-    let mut world = World::new();
-    world.agent("web-1");
-    world.connect(1, "web-1", "boot");
+    let mut world = World::with_agent("web-1", "boot");
     let change = |world: &mut World, changes: &[&str]| {
         let selection = Box::new("web-1".parse::<Target>().unwrap().into());
         let changes = changes.iter().map(|text| text.parse().unwrap()).collect();
@@ -54,9 +52,7 @@ fn labels_that_operators_set_win_and_stay_with_the_name() {
 
 #[test]
 fn targets_by_state_wait_a_minute_after_a_start() {
-    let mut world = World::new();
-    world.agent("web-1");
-    world.connect(1, "web-1", "boot");
+    let mut world = World::with_agent("web-1", "boot");
     world.now = Duration::from_secs(20);
     let refused = world.run_with(1, "@state:active", RunOptions::default());
     assert!(matches!(refused, Reply::Refused(text) if text.contains("--now")));
@@ -84,9 +80,7 @@ fn what_a_returning_agent_has_is_taken_back_or_taken_over() {
         domain::command::TaskSpec,
         master::core::stored::{InStore, KnownTask},
     };
-    let mut world = World::new();
-    world.agent("web-1");
-    world.connect(1, "web-1", "boot");
+    let mut world = World::with_agent("web-1", "boot");
     world.run(1, "web-1");
     let spec = TaskSpec {
         run_number: 7,

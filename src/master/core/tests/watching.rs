@@ -45,9 +45,7 @@ fn a_watcher_is_told_everything_once_and_then_what_changed() {
 
 #[test]
 fn an_agent_that_only_goes_silent_is_told_as_late_and_one_that_is_deleted_as_gone() {
-    let mut world = World::new();
-    world.agent("a");
-    world.connect(1, "a", "life");
+    let mut world = World::with_agent("a", "life");
     world.pass(1);
     let seen = fleet(&mut world, 0, 0).revision;
     world.pass(13);
@@ -61,9 +59,7 @@ fn an_agent_that_only_goes_silent_is_told_as_late_and_one_that_is_deleted_as_gon
 
 #[test]
 fn a_run_is_told_with_its_counts_and_its_agents_with_what_they_did_last() {
-    let mut world = World::new();
-    world.agent("a");
-    world.connect(1, "a", "life");
+    let mut world = World::with_agent("a", "life");
     let seen = fleet(&mut world, 0, 0).revision;
     world.run_with(1, "a", RunOptions::default());
     let begun = runs(&mut world, 0);
