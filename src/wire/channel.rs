@@ -92,11 +92,33 @@ impl tower::Service<Request<Body>> for Channel {
     type Error = hyper::Error;
     type Future = Pin<Box<dyn Future<Output = hyper::Result<Self::Response>> + Send>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<hyper::Result<()>> {
-        self.sender.poll_ready(context)
+    /// Always ready: a connection that has ended is the call's error. The generated clients would make a refusal of it here.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         Box::pin(self.sender.send_request(request))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{
+        proto::{SignalRequest, agent_service_client::AgentServiceClient},
+        status::CallError,
+    };
+
+    #[tokio::test]
+    async fn a_call_on_a_connection_that_has_ended_says_so() {
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let (channel, connection) = Channel::handshake(ours).await.unwrap();
+        drop(theirs);
+        let _ = connection.await;
+        assert!(channel.is_closed());
+        let mut client = AgentServiceClient::with_origin(channel, Channel::origin());
+        let error = CallError::from(client.signal(SignalRequest::default()).await.unwrap_err());
+        assert!(error.is_broken_connection(), "{error}");
     }
 }
