@@ -75,3 +75,42 @@ impl Kill {
         Some(KillProof { ended: u32::try_from(ended).unwrap_or(u32::MAX), left })
     }
 }
+
+/// Why the tree is being killed.
+#[derive(Debug)]
+pub(super) enum Cause {
+    Timeout,
+    Cancel(String),
+}
+
+/// How far the killing of a task's tree is.
+#[derive(Debug)]
+pub(super) enum Killing {
+    No,
+    Begun(Kill, Cause),
+    Done(KillProof, Cause),
+}
+
+impl Killing {
+    /// Takes an order, which may come twice: what it has ended stays ended by it.
+    pub(super) fn order(&mut self, by: String, grace: Duration, now: Instant) {
+        match self {
+            Self::Begun(kill, _) => kill.hurry(grace, now),
+            Self::Done(proof, _) if proof.left.is_empty() => {}
+            Self::No | Self::Done(..) => *self = Self::Begun(Kill::begin(grace, now), Cause::Cancel(by)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_that_comes_again_does_not_take_the_proof_from_the_first() {
+        let proof = KillProof { ended: 3, left: Vec::new() };
+        let mut killing = Killing::Done(proof.clone(), Cause::Cancel("ana".to_owned()));
+        killing.order("ana".to_owned(), Duration::from_secs(5), Instant::now());
+        assert!(matches!(killing, Killing::Done(kept, _) if kept == proof));
+    }
+}

@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use super::{
     command::{Account, Started, start_command},
     input::Input,
-    kill::{Kill, STEP},
+    kill::{Cause, Kill, Killing, STEP},
     listener::Client,
     place::Place,
     protocol::{TaskEnding, TaskRecord, TaskReply, TaskRequest, line},
@@ -93,20 +93,6 @@ pub(super) fn run(beginning: Beginning, tools: Tools<'_>, lasts: impl FnOnce()) 
         }
     }
     Ok(())
-}
-
-/// Why the tree is being killed.
-#[derive(Debug)]
-enum Cause {
-    Timeout,
-    Cancel(String),
-}
-
-#[derive(Debug)]
-enum Killing {
-    No,
-    Begun(Kill, Cause),
-    Done(KillProof, Cause),
 }
 
 /// Output that the disk does not take.
@@ -475,13 +461,7 @@ impl<'a> Supervisor<'a> {
             TaskRequest::Resize { rows, columns } => self.input.resize(rows, columns),
             TaskRequest::WatchInput => self.clients[index].watches_input = true,
             TaskRequest::Kill { by, grace_ms } => {
-                let (grace, now) = (Duration::from_millis(grace_ms.into()), Instant::now());
-                match &mut self.killing {
-                    Killing::Begun(kill, _) => kill.hurry(grace, now),
-                    Killing::No | Killing::Done(..) => {
-                        self.killing = Killing::Begun(Kill::begin(grace, now), Cause::Cancel(by));
-                    }
-                }
+                self.killing.order(by, Duration::from_millis(grace_ms.into()), Instant::now());
             }
         }
         true
