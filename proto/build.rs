@@ -25,7 +25,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(&files, ["proto"])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure().bytes(".sloth.v1").build_transport(false).compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .bytes(".sloth.v1")
+        .build_transport(false)
+        .codec_path("crate::wire::codec::ExactCodec")
+        .compile_fds(descriptors)?;
     if env::var("CARGO_CFG_TARGET_ENV").as_deref() == Ok("gnu") {
         link_unwinder();
         pack_relocations();

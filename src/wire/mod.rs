@@ -6,6 +6,7 @@ pub mod accept;
 pub mod agent;
 pub mod channel;
 pub mod client;
+pub mod codec;
 pub mod command;
 pub mod connect;
 pub mod digest;
