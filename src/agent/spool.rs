@@ -8,7 +8,7 @@
 use std::{
     collections::VecDeque,
     fs::{self, DirBuilder, File, OpenOptions},
-    io,
+    io::{self, IoSlice},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
@@ -16,7 +16,7 @@ use std::{
 use bytes::Bytes;
 
 use crate::domain::frame::{Frame, HEADER, Header, MAX_PAYLOAD, Stream, take_frame};
-use crate::sys::file::{numbered, numbers, read_more, write_both_at};
+use crate::sys::file::{numbered, numbers, read_more, write_pieces_at};
 
 /// A segment is closed when so many bytes were written to it.
 pub const SEGMENT: u64 = 4 * 1024 * 1024;
@@ -95,7 +95,8 @@ impl SpoolWriter {
         };
         let header = Header::new(0, stream, self.end, time_ns, payload);
         // A part that is written counts for nothing: the next frame is written over it.
-        let written = write_both_at(&file, size, &header.to_bytes(), payload);
+        let head = header.to_bytes();
+        let written = write_pieces_at(&file, size, &mut [IoSlice::new(&head), IoSlice::new(payload)]);
         let size = if written.is_ok() { size + header.size() } else { size };
         self.segment = Some((file, first, size));
         written?;

@@ -322,18 +322,21 @@ impl Attached {
     }
 
     async fn append(&mut self, output: proto::Output) -> Result<(), Lost> {
+        let mut kept = Vec::with_capacity(output.frames.len());
         for frame in output.frames {
             let frame = Frame::try_from(frame)?;
             if frame.end() > self.granted {
                 return Err(InvalidMessage("an agent sent more than it was granted".into()).into());
             }
             if frame.offset >= self.cap.beginning && !self.is_paced() {
+                self.write(std::mem::take(&mut kept)).await;
                 self.keep_newest(frame).await;
             } else {
                 self.write_newest().await;
-                self.write(frame).await;
+                kept.push(frame);
             }
         }
+        self.write(kept).await;
         if self.end - self.safe >= NARROW / 2 {
             self.share.widen();
         }
@@ -343,12 +346,12 @@ impl Attached {
         Ok(())
     }
 
-    /// Appends a frame to the log, however long the disk takes for it.
-    async fn write(&mut self, frame: Frame) {
-        let end = frame.end();
+    /// Appends frames to the log, however long the disk takes for them.
+    async fn write(&mut self, frames: Vec<Frame>) {
+        let Some(end) = frames.last().map(Frame::end) else { return };
         let mut said = false;
         let position = loop {
-            match self.log.append(self.id.index, frame.clone()) {
+            match self.log.append(self.id.index, frames.clone()) {
                 Ok(position) => break position,
                 Err(error) => {
                     // Held back here, the agent keeps what it has, and its command waits.
@@ -413,9 +416,8 @@ impl Attached {
     }
 
     async fn write_newest(&mut self) {
-        for frame in self.newest.take() {
-            self.write(frame).await;
-        }
+        let frames = self.newest.take();
+        self.write(frames.into()).await;
     }
 
     /// Tells the agent what is safe, and how much further it may send.

@@ -58,30 +58,27 @@ pub fn volume_used_percent(path: &Path) -> io::Result<u8> {
     Ok(u8::try_from((used * 100).div_ceil(all.max(1))).unwrap_or(100))
 }
 
-/// Writes two pieces as one at the file's end, both whole.
+/// Writes pieces as one at the file's end, all of them whole.
 ///
 /// # Errors
 /// When the disk does not take them; a part of them may be there then.
-pub fn write_both(mut file: &File, head: &[u8], payload: &[u8]) -> io::Result<()> {
-    write_pieces(head, payload, |pieces, _| file.write_vectored(pieces))
+pub fn write_pieces(mut file: &File, pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
+    write_whole(pieces, |rest, _| file.write_vectored(rest))
 }
 
 /// The same at a position.
 ///
 /// # Errors
 /// As there.
-pub fn write_both_at(file: &File, position: u64, head: &[u8], payload: &[u8]) -> io::Result<()> {
-    write_pieces(head, payload, |pieces, written| Ok(rustix::io::pwritev(file, pieces, position + written)?))
+pub fn write_pieces_at(file: &File, position: u64, pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
+    write_whole(pieces, |rest, written| Ok(rustix::io::pwritev(file, rest, position + written)?))
 }
 
 /// Calls `write` with what is left and how much was written until nothing is left.
-fn write_pieces(
-    head: &[u8],
-    payload: &[u8],
+fn write_whole(
+    mut rest: &mut [IoSlice<'_>],
     mut write: impl FnMut(&[IoSlice<'_>], u64) -> io::Result<usize>,
 ) -> io::Result<()> {
-    let mut pieces = [IoSlice::new(head), IoSlice::new(payload)];
-    let mut rest = &mut pieces[..];
     let mut written = 0;
     while !rest.is_empty() {
         match write(rest, written) {

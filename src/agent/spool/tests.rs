@@ -81,7 +81,8 @@ fn bytes_read_before_they_were_announced_are_read_again() {
     let path = segment_path(dir.path(), 0);
     let size = fs::metadata(&path).unwrap().len();
     let file = OpenOptions::new().write(true).open(&path).unwrap();
-    write_both_at(&file, size, &header.to_bytes(), b"late?").unwrap();
+    let head = header.to_bytes();
+    write_pieces_at(&file, size, &mut [IoSlice::new(&head), IoSlice::new(b"late?")]).unwrap();
     let mut reader = SpoolReader::new(dir.path().to_owned(), 0);
     assert_eq!(read_all(&mut reader, announced), b"announced");
     writer.append(Stream::Stdout, 0, b"later").unwrap();

@@ -6,6 +6,7 @@ pub mod budget;
 mod index;
 pub mod reader;
 mod scan;
+mod syncing;
 pub mod writer;
 
 use std::{
@@ -101,7 +102,7 @@ impl OutputLogs {
         let log = Arc::new(log);
         *known = Arc::downgrade(&log);
         // Ends with the last handle to the log.
-        tokio::spawn(log.keep_synced());
+        tokio::spawn(syncing::keep_synced(&log));
         Ok(log)
     }
 

@@ -1,40 +1,33 @@
-//! The appending side of one run's log: frames in, groups of them synced beside the stream.
+//! The appending side of one run's log: frames in, and who is told of them. What brings them to the disk is `syncing`.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     fs::{self, File, OpenOptions},
-    io,
-    num::NonZeroU64,
-    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
+    io::{self, IoSlice},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
-use rustix::fs::Advice;
 use tokio::sync::{Notify, watch};
 
-use super::{FILE_SIZE, file_path, files, index::TaskIndex, scan::whole_frames};
+use super::{
+    FILE_SIZE, file_path, files,
+    index::TaskIndex,
+    scan::whole_frames,
+    syncing::{LogFile, Unsynced},
+};
 use crate::domain::frame::{Frame, HEADER, Header, MAX_PAYLOAD};
-use crate::sys::file::write_both;
+use crate::sys::file::write_pieces;
 
-/// A sync begins when so many bytes wait for one …
-const SYNC_BYTES: u64 = 8 * 1024 * 1024;
-/// … or the first of them has waited so long.
-const SYNC_AFTER: Duration = Duration::from_millis(50);
 /// The newest frames are kept in memory for followers that keep pace, up to so many bytes of the log.
 const TAIL: u64 = 6 * 1024 * 1024;
-/// So much of a log's end stays in the machine's page cache. What lies before it is rarely read again, and a flood must
-/// not push everything else out of the memory.
-const CACHED: u64 = 32 * 1024 * 1024;
-/// How often a failed sync is tried again.
-const RETRY: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct Writer {
-    file: Option<(Arc<File>, u64)>,
-    /// Closed files that are not synced yet, and where they begin.
-    unsynced_files: Vec<(Arc<File>, u64)>,
+    file: Option<LogFile>,
+    /// Closed files that are not synced yet, and directories in which names were made.
+    unsynced: Unsynced,
     tasks: HashMap<u32, TaskIndex>,
     /// Positions and frames, up to the end of the log.
     tail: VecDeque<(u64, u32, Frame)>,
@@ -42,35 +35,36 @@ struct Writer {
     files: BTreeMap<u64, Extents>,
 }
 
-/// The files that have something in the machine's page cache, oldest first, each with where it begins.
-#[derive(Debug, Default)]
-struct Cached {
-    files: VecDeque<(Arc<File>, u64)>,
-    /// What comes before this position was forgotten.
-    from: u64,
-}
-
-impl Cached {
-    fn add(&mut self, files: Vec<(Arc<File>, u64)>) {
-        let last = self.files.back().map(|(_, first)| *first);
-        self.files.extend(files.into_iter().filter(|(_, first)| last.is_none_or(|last| *first > last)));
+impl Writer {
+    /// What of a task's frames the log does not have, with headers.
+    fn fresh(&self, task: u32, frames: Vec<Frame>) -> Vec<(Header, Frame)> {
+        let mut known = self.tasks.get(&task).map_or(0, |index| index.end);
+        let fresh = |frame: Frame| {
+            let frame = frame.from_offset(known)?;
+            known = frame.end();
+            let header = Header::new(task, frame.stream, frame.offset, frame.time_ns, &frame.data);
+            Some((header, frame))
+        };
+        frames.into_iter().filter_map(fresh).collect()
     }
 
-    /// Lets go of what lies before a position; it must be synced.
-    fn forget_before(&mut self, position: u64) {
-        while let Some((file, first)) = self.files.front() {
-            let next = self.files.get(1).map(|(_, next)| *next).filter(|next| *next <= position);
-            let (from, end) = (self.from.max(*first), next.unwrap_or(position));
-            if let Some(length) = end.checked_sub(from).and_then(NonZeroU64::new) {
-                // Where the system does not take the advice the bytes merely stay longer.
-                let _ = rustix::fs::fadvise(file, from - first, Some(length), Advice::DontNeed);
-                self.from = end;
+    /// Notes what was written at a position into the file that begins at `first`, and returns the position behind it.
+    fn note(&mut self, position: u64, first: u64, written: Vec<(Header, Frame)>, has_followers: bool) -> u64 {
+        let mut end = position;
+        for (header, frame) in written {
+            self.tasks.entry(header.task).or_default().note(end, &header);
+            note_extent(self.files.entry(first).or_default(), &header);
+            if has_followers {
+                self.tail.push_back((end, header.task, frame));
+            } else {
+                self.tail.clear();
             }
-            if next.is_none() {
-                return;
-            }
-            self.files.pop_front();
+            end += header.size();
         }
+        while self.tail.front().is_some_and(|(first, ..)| end - first > TAIL) {
+            self.tail.pop_front();
+        }
+        end
     }
 }
 
@@ -145,8 +139,17 @@ impl RunLog {
         for first in files(&directory)? {
             File::open(file_path(&directory, first))?.sync_data()?;
         }
-        let writer =
-            Writer { file: None, unsynced_files: Vec::new(), tasks, tail: VecDeque::new(), files: extents };
+        if directory.exists() {
+            File::open(&directory)?.sync_all()?;
+            directory.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())?;
+        }
+        let writer = Writer {
+            file: None,
+            unsynced: Unsynced::default(),
+            tasks,
+            tail: VecDeque::new(),
+            files: extents,
+        };
         Ok(Self {
             directory,
             writer: Mutex::new(writer),
@@ -175,57 +178,53 @@ impl RunLog {
         writer.tasks.get(&task).map_or(0, |index| index.position_of(offset))
     }
 
-    /// Appends what of a frame is new, and returns the position behind it.
+    /// Appends what of a task's frames is new, all of it with one write, and returns the position behind it.
     ///
     /// # Errors
     /// When the disk does not take it; nothing of it counts then.
-    pub fn append(&self, task: u32, frame: Frame) -> io::Result<u64> {
+    pub fn append(&self, task: u32, frames: Vec<Frame>) -> io::Result<u64> {
         let mut writer = self.writer();
         let position = *self.appended.borrow();
-        let known = writer.tasks.get(&task).map_or(0, |index| index.end);
-        let Some(frame) = frame.from_offset(known) else { return Ok(position) };
+        let fresh = writer.fresh(task, frames);
+        if fresh.is_empty() {
+            return Ok(position);
+        }
         let (file, first) = match writer.file.take() {
             Some((file, first)) if position - first < FILE_SIZE => (file, first),
             full => {
-                writer.unsynced_files.extend(full);
-                self.next_file(position)?
+                writer.unsynced.files.extend(full);
+                self.next_file(position, &mut writer.unsynced.directories)?
             }
         };
-        let header = Header::new(task, frame.stream, frame.offset, frame.time_ns, &frame.data);
-        let written = write_both(&file, &header.to_bytes(), &frame.data);
-        if written.is_ok() {
-            writer.tasks.entry(task).or_default().note(position, &header);
-            note_extent(writer.files.entry(first).or_default(), &header);
-        } else {
+        let heads: Vec<_> = fresh.iter().map(|(header, _)| header.to_bytes()).collect();
+        let frames = heads.iter().zip(&fresh);
+        let mut pieces: Vec<_> =
+            frames.flat_map(|(head, (_, frame))| [IoSlice::new(head), IoSlice::new(&frame.data)]).collect();
+        let written = write_pieces(&file, &mut pieces);
+        if written.is_err() {
             file.set_len(position - first)?;
         }
         writer.file = Some((file, first));
         written?;
-        let end = position + header.size();
-        if self.has_followers() {
-            writer.tail.push_back((position, task, frame));
-        } else {
-            writer.tail.clear();
-        }
-        while writer.tail.front().is_some_and(|(first, ..)| end - first > TAIL) {
-            writer.tail.pop_front();
-        }
+        let end = writer.note(position, first, fresh, self.has_followers());
         // Told before the next one may append, who begins where this one ends.
         self.appended.send_replace(end);
         drop(writer);
         Ok(end)
     }
 
-    /// The file that `position` belongs into, the last one again where it is not full.
-    fn next_file(&self, position: u64) -> io::Result<(Arc<File>, u64)> {
-        fs::create_dir_all(&self.directory)?;
+    /// The file that `position` belongs into, the last one again where it is not full; and where names were made for it.
+    fn next_file(&self, position: u64, named: &mut BTreeSet<PathBuf>) -> io::Result<LogFile> {
+        if !self.directory.exists() {
+            fs::create_dir_all(&self.directory)?;
+            named.extend(self.directory.parent().map(Path::to_owned));
+        }
         let last = files(&self.directory)?.back().copied();
         let first = last.filter(|first| position - first < FILE_SIZE).unwrap_or(position);
         let path = file_path(&self.directory, first);
         let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
         if first == position {
-            // The file's name has to survive a crash as its bytes do.
-            File::open(&self.directory)?.sync_all()?;
+            named.insert(self.directory.clone());
         }
         Ok((Arc::new(file), first))
     }
@@ -324,128 +323,31 @@ impl RunLog {
         self.flush.notify_one();
     }
 
+    /// Notified when a sync was asked for.
+    pub(super) fn flushes(&self) -> Arc<Notify> {
+        Arc::clone(&self.flush)
+    }
+
     /// What has to be synced now, and up to where that brings the log.
-    fn unsynced(&self) -> (u64, Vec<(Arc<File>, u64)>) {
+    pub(super) fn take_unsynced(&self) -> (u64, Unsynced) {
         let mut writer = self.writer();
-        let mut files = std::mem::take(&mut writer.unsynced_files);
-        files.extend(writer.file.clone());
-        (*self.appended.borrow(), files)
+        let mut unsynced = std::mem::take(&mut writer.unsynced);
+        unsynced.files.extend(writer.file.clone());
+        (*self.appended.borrow(), unsynced)
     }
 
-    /// Syncs beside the stream, one sync at a time, until nobody appends to the log any more.
-    pub(super) fn keep_synced(self: &Arc<Self>) -> impl Future<Output = ()> + Send + use<> {
-        let log = Arc::downgrade(self);
-        let (mut appended, synced) = (self.appended(), self.synced());
-        let flush = Arc::clone(&self.flush);
-        let mut cached = Cached::default();
-        let mut has_failed = false;
-        async move {
-            loop {
-                let behind = *synced.borrow();
-                if appended.wait_for(|end| *end > behind).await.is_err() {
-                    return;
-                }
-                tokio::select! {
-                    () = tokio::time::sleep(SYNC_AFTER) => {}
-                    () = flush.notified() => {}
-                    _ = appended.wait_for(|end| *end >= behind + SYNC_BYTES) => {}
-                }
-                let Some(log) = log.upgrade() else { return };
-                let (end, files) = log.unsynced();
-                let again = files.clone();
-                let mut was_cached = std::mem::take(&mut cached);
-                let directory = log.directory.clone();
-                let sync = move || {
-                    if has_failed {
-                        write_again(&directory, &files, behind)?;
-                    }
-                    files.iter().try_for_each(|(file, _)| file.sync_data())?;
-                    was_cached.add(files);
-                    was_cached.forget_before(end.saturating_sub(CACHED));
-                    Ok::<_, io::Error>(was_cached)
-                };
-                match tokio::task::spawn_blocking(sync).await {
-                    Ok(Ok(still_cached)) => {
-                        cached = still_cached;
-                        has_failed = false;
-                        log.synced.send_replace(end);
-                    }
-                    Ok(Err(error)) => {
-                        tracing::error!(%error, log = %log.directory.display(), "cannot bring output to the disk; trying again");
-                        log.writer().unsynced_files.extend(again);
-                        has_failed = true;
-                        tokio::time::sleep(RETRY).await;
-                    }
-                    Err(_) => return,
-                }
-            }
-        }
-    }
-}
-
-/// Writes again what lies behind a position: after a sync that failed the system takes for written what is not. It is
-/// read from what the machine still holds of it, and held against its checksums first.
-fn write_again(directory: &Path, files: &[(Arc<File>, u64)], from: u64) -> io::Result<()> {
-    for (_, first) in files {
-        let path = file_path(directory, *first);
-        let file = OpenOptions::new().read(true).write(true).open(&path)?;
-        let end = first + file.metadata()?.len();
-        if whole_frames(&path, *first, |_, _| {})? < end {
-            return Err(io::Error::other("what the disk did not take is gone from memory too"));
-        }
-        let mut piece = vec![0; 1024 * 1024];
-        let mut at = from.saturating_sub(*first);
-        loop {
-            let count = file.read_at(&mut piece, at)?;
-            if count == 0 {
-                break;
-            }
-            file.write_all_at(&piece[..count], at)?;
-            at += count as u64;
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_written_again_is_the_same_and_damage_is_noticed() {
-        let dir = tempfile::tempdir().unwrap();
-        let log = RunLog::open(dir.path().join("run")).unwrap();
-        let frame = |offset: u64| Frame {
-            stream: crate::domain::frame::Stream::Stdout,
-            offset,
-            time_ns: 0,
-            data: vec![7; 1000].into(),
-        };
-        let middle = log.append(0, frame(0)).unwrap();
-        log.append(0, frame(1000)).unwrap();
-        let (_, files) = log.unsynced();
-        let path = file_path(&log.directory, 0);
-        let before = fs::read(&path).unwrap();
-        write_again(&log.directory, &files, middle).unwrap();
-        assert_eq!(fs::read(&path).unwrap(), before);
-        let mut damaged = before;
-        *damaged.last_mut().unwrap() = 0;
-        fs::write(&path, damaged).unwrap();
-        assert!(write_again(&log.directory, &files, middle).is_err());
+    /// Takes back what could not be synced.
+    pub(super) fn put_back(&self, unsynced: Unsynced) {
+        self.writer().unsynced.extend(unsynced);
     }
 
-    #[test]
-    fn each_byte_is_forgotten_once_whichever_files_it_lies_in() {
-        let file = Arc::new(tempfile::tempfile().unwrap());
-        let mut cached = Cached::default();
-        cached.add(vec![(Arc::clone(&file), 0)]);
-        // The newest file comes again with every sync.
-        cached.add(vec![(Arc::clone(&file), 0), (Arc::clone(&file), 100), (Arc::clone(&file), 250)]);
-        let mut steps = Vec::new();
-        for position in [0, 50, 40, 100, 120, 400] {
-            cached.forget_before(position);
-            steps.push((cached.from, cached.files.len()));
-        }
-        assert_eq!(steps, [(0, 3), (50, 3), (50, 3), (100, 2), (120, 2), (400, 1)]);
+    /// Tells up to where the log is on the disk.
+    pub(super) fn tell_synced(&self, end: u64) {
+        self.synced.send_replace(end);
+    }
+
+    /// Where its files lie.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
     }
 }
