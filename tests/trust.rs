@@ -270,6 +270,42 @@ fn tokens_are_good_for_what_they_were_made_for() {
 }
 
 #[test]
+fn a_token_that_is_taken_back_lets_nobody_in_and_puts_nobody_out() {
+    let mut rig = Rig::new();
+    let made = rig.run(&["master", "token", "create", "--uses", "5"]);
+    let token = made.out.split_whitespace().find(|word| word.starts_with("sloth1-")).unwrap().to_owned();
+    let join = |rig: &mut Rig, name: &str| {
+        let mut command = rig.agent_command(name, &["--daemon"]);
+        command.env("SLOTH_RUNNER_TOKEN", &token).stdout(std::process::Stdio::piped());
+        command.stderr(std::process::Stdio::piped()).output().unwrap()
+    };
+    assert!(join(&mut rig, "one").status.success());
+    let listed = rig.run(&["master", "token", "list", "-o", "json"]).out;
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let id = listed[0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(listed[0]["uses_left"], 4);
+    assert!(made.err.contains(&format!("master token revoke {id}")), "{made:?}");
+    let table = rig.run(&["master", "token", "list"]).out;
+    assert!(table.lines().count() == 2 && table.contains(&id), "{table}");
+
+    let revoked = rig.run(&["master", "token", "revoke", &id.to_lowercase()]);
+    assert!(revoked.out.contains("it was good for 4 more agents"), "{revoked:?}");
+    let again = rig.run(&["master", "token", "revoke", &id]);
+    assert_eq!(again.status, 1);
+    assert!(again.err.contains("`sloth-runner master token list` shows all"), "{again:?}");
+    // Taken back for good: what a master that was killed finds again does not have it.
+    rig.kill_master();
+    rig.start_master(&[]);
+    let refused = join(&mut rig, "two");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("not known here"), "{refused:?}");
+    assert!(rig.run(&["master", "token", "list"]).err.contains("no join tokens"));
+    rig.wait_state("one", "active");
+    assert_eq!(rig.run(&["run", "one", "true"]).status, 0);
+    let mut stop = rig.program();
+    assert!(stop.args(["agent", "stop", "--data-dir"]).arg(rig.agent_dir("one")).status().unwrap().success());
+}
+
+#[test]
 fn secrets_are_readable_by_their_owner_only() {
     use std::os::unix::fs::PermissionsExt as _;
     let rig = Rig::with_agents(&["a"]);

@@ -103,6 +103,8 @@ const TABLE: &[(&str, Need)] = &[
     ("/sloth.v1.ControlService/LabelAgents", Need::Role(Role::Admin)),
     ("/sloth.v1.ControlService/StopAgent", Need::Role(Role::Admin)),
     ("/sloth.v1.ControlService/CreateToken", Need::Role(Role::Admin)),
+    ("/sloth.v1.ControlService/ListTokens", Need::Role(Role::Admin)),
+    ("/sloth.v1.ControlService/RevokeToken", Need::Role(Role::Admin)),
     ("/sloth.v1.ControlService/DrainAgents", Need::Role(Role::Operator)),
     ("/sloth.v1.ControlService/InviteOperator", Need::Role(Role::Admin)),
     ("/sloth.v1.ControlService/ListOperators", Need::Role(Role::Admin)),

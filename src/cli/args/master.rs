@@ -128,6 +128,10 @@ pub struct StatusArgs {
 pub enum TokenVerb {
     /// Make a join token and print the line that starts an agent with it
     Create(TokenCreateArgs),
+    /// Show the join tokens with which agents may still join
+    List(TokenListArgs),
+    /// Take join tokens back: no more agents join with them
+    Revoke(TokenRevokeArgs),
 }
 
 /// `master token create`
@@ -145,4 +149,26 @@ pub struct TokenCreateArgs {
     /// The address at which agents reach this master, for the printed line
     #[arg(long, value_name = "HOST:PORT")]
     pub address: Option<String>,
+}
+
+/// `master token list`
+#[derive(Debug, Args)]
+pub struct TokenListArgs {
+    /// Which master.
+    #[command(flatten)]
+    pub to: ToMaster,
+    /// How to print them
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub output: Format,
+}
+
+/// `master token revoke`
+#[derive(Debug, Args)]
+pub struct TokenRevokeArgs {
+    /// Which master.
+    #[command(flatten)]
+    pub to: ToMaster,
+    /// Which tokens, as `token list` calls them
+    #[arg(value_name = "ID", required = true)]
+    pub ids: Vec<String>,
 }

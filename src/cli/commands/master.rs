@@ -1,4 +1,4 @@
-//! `master start|stop|status|token`.
+//! `master start|stop|status`.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,10 @@ use crate::{
     cli::{
         args::{
             Format,
-            master::{Enroll, MasterStartArgs, MasterStopArgs, StatusArgs, TokenCreateArgs, TokenVerb},
+            master::{Enroll, MasterStartArgs, MasterStopArgs, StatusArgs},
         },
         exit::{self, Failure, Status},
-        output::{note, say, say_json},
+        output::{say, say_json},
     },
     master::{
         retention::Retention,
@@ -25,7 +25,6 @@ use crate::{
         paths::{directories, make_private},
         process::{close_inherited, raise_file_limit, signal},
         shutdown::{EndSignals, Shutdown},
-        socket::{parse_address, shown_address},
         systemd,
     },
     wire::{proto, status::CallError},
@@ -184,37 +183,4 @@ pub(super) fn status(args: &StatusArgs) -> Result<Status, Failure> {
         }
         Ok(exit::OK)
     })
-}
-
-pub(super) fn token(verb: &TokenVerb) -> Result<Status, Failure> {
-    let TokenVerb::Create(args) = verb;
-    on_one_thread(create_token(args))
-}
-
-async fn create_token(args: &TokenCreateArgs) -> Result<Status, Failure> {
-    let address = match &args.address {
-        Some(address) => {
-            let (host, port) = parse_address(address, Some(50053)).map_err(Failure::usage)?;
-            Some(shown_address(&host, port))
-        }
-        None => None,
-    };
-    let client = connect(&args.to).await?;
-    let request = proto::CreateTokenRequest { ttl_ms: args.ttl.ms(), uses: args.uses };
-    let created = client.calls().create_token(request).await.map_err(CallError::from)?.into_inner();
-    let uses = if args.uses == 1 { "once".to_owned() } else { format!("{} times", args.uses) };
-    note(&format!("A join token, good {uses} within {}. On the agent's machine:", spoken(args.ttl.0)));
-    let is_guess = address.is_none();
-    let address = address.unwrap_or_else(|| {
-        if created.address_guess.is_empty() {
-            format!("MASTER:{}", created.port)
-        } else {
-            created.address_guess.clone()
-        }
-    });
-    say(&format!("sloth-runner agent start --master {address} --token {} --daemon\n", created.token));
-    if is_guess {
-        note(&format!("{address} is a guess at what agents reach; --address HOST:PORT says it."));
-    }
-    Ok(exit::OK)
 }

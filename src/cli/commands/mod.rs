@@ -15,6 +15,7 @@ mod service;
 mod settings;
 mod shown;
 mod simulate;
+mod tokens;
 mod tui;
 
 use super::{
@@ -41,7 +42,7 @@ pub fn perform(cli: Cli) -> Result<Status, Failure> {
             Some(MasterVerb::Start(args)) => master::start(&args),
             Some(MasterVerb::Stop(args)) => master::stop(&args),
             Some(MasterVerb::Status(args)) => master::status(&args),
-            Some(MasterVerb::Token(verb)) => master::token(&verb),
+            Some(MasterVerb::Token(verb)) => tokens::perform(&verb),
             Some(MasterVerb::Operator(verb)) => operators::perform(&verb),
             Some(MasterVerb::Add(args)) => masters::add(&args),
             Some(MasterVerb::List(args)) => masters::list(&args),

@@ -7,7 +7,7 @@ use std::{net::IpAddr, time::Duration};
 use super::{
     AgentRow, Core, Parked, audit,
     messages::{Effect, EnrollAsked, Now, Reply, ReplyTo},
-    stored::{StoredAgent, StoredToken, Write},
+    stored::{StoredAgent, Write},
 };
 use crate::{
     domain::name::{AgentName, Labels},
@@ -203,24 +203,6 @@ impl Core {
         let count = u32::try_from(rejected.len()).unwrap_or(u32::MAX);
         let writes = vec![audit(now, by, "reject", name.as_str(), format!("{count} keys"))];
         self.persist(writes, Parked::Reply(reply, Box::new(Reply::Count(count))));
-    }
-
-    pub(super) fn on_create_token(
-        &mut self,
-        hash: String,
-        ttl_ms: u64,
-        uses: u32,
-        by: &str,
-        reply: ReplyTo,
-        now: Now,
-    ) {
-        let token = StoredToken { hash, expires_ms: now.unix_ms.saturating_add(ttl_ms), uses_left: uses };
-        let expires_ms = token.expires_ms;
-        self.tokens.retain(|_, token| token.expires_ms > now.unix_ms && token.uses_left > 0);
-        self.tokens.insert(token.hash.clone(), token.clone());
-        let detail = format!("{uses} uses, {} s", ttl_ms / 1000);
-        let writes = vec![Write::PutToken(token), audit(now, by, "create token", "", detail)];
-        self.persist(writes, Parked::Reply(reply, Box::new(Reply::TokenCreated { expires_ms })));
     }
 
     /// Forgets an agent: its key, its connection, and the end of what runs there.

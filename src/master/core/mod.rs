@@ -11,6 +11,7 @@ mod registry;
 mod runs;
 mod selecting;
 pub mod stored;
+mod tokens;
 pub mod views;
 mod watched;
 
@@ -264,6 +265,11 @@ impl Core {
             Input::CreateToken { hash, ttl_ms, uses, by, reply } => {
                 self.on_create_token(hash, ttl_ms, uses, &by, reply, now);
             }
+            Input::ListTokens(reply) => {
+                let good = self.good_tokens(now);
+                self.reply(reply, Reply::Tokens(good));
+            }
+            Input::RevokeToken { id, by, reply } => self.on_revoke_token(&id, &by, reply, now),
             Input::Drain { selection, now: at_once, reason, by, reply } => {
                 self.on_drain(&selection, at_once, reason, &by, reply, now);
             }

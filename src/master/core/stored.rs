@@ -24,6 +24,8 @@ pub enum Write {
     DeleteAgent(AgentName),
     /// A token as it is now.
     PutToken(StoredToken),
+    /// A token that lets nobody in any more, by its hash.
+    DeleteToken(String),
     /// An operator as it is now.
     PutOperator(StoredOperator),
     /// A new run with its tasks.
@@ -116,6 +118,9 @@ pub struct StoredLogin {
     pub used_by: Option<Fingerprint>,
 }
 
+/// Digits of a token's hash by which people name it.
+const ID_DIGITS: usize = 8;
+
 /// A token in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredToken {
@@ -125,6 +130,24 @@ pub struct StoredToken {
     pub expires_ms: u64,
     /// For how many more agents it is good.
     pub uses_left: u32,
+    /// When it was made.
+    pub made_ms: u64,
+    /// By whom.
+    pub made_by: String,
+}
+
+impl StoredToken {
+    /// What people call it: the beginning of its secret's hash, which says nothing of the secret.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.hash.get(..ID_DIGITS).unwrap_or(&self.hash)
+    }
+
+    /// Whether an agent may still join with it.
+    #[must_use]
+    pub fn is_good(&self, unix_ms: u64) -> bool {
+        self.expires_ms > unix_ms && self.uses_left > 0
+    }
 }
 
 /// A run in the store.

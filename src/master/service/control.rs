@@ -257,6 +257,23 @@ impl ControlService for Master {
         self.make_token(request, by).await
     }
 
+    async fn list_tokens(
+        &self,
+        _: Request<proto::ListTokensRequest>,
+    ) -> Result<Response<proto::ListTokensResponse>, Status> {
+        self.tokens().await
+    }
+
+    async fn revoke_token(
+        &self,
+        request: Request<proto::RevokeTokenRequest>,
+    ) -> Result<Response<proto::RevokeTokenResponse>, Status> {
+        let by = operator(&request)?;
+        let id = request.into_inner().id.to_ascii_uppercase();
+        let uses_left = self.count(move |reply| Input::RevokeToken { id, by, reply }).await?;
+        Ok(Response::new(proto::RevokeTokenResponse { uses_left }))
+    }
+
     async fn drain_agents(
         &self,
         request: Request<proto::DrainAgentsRequest>,

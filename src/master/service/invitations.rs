@@ -15,7 +15,7 @@ use crate::{
     domain::name::AgentName,
     master::core::{
         messages::{Input, Invitation, Reply},
-        stored::StoredOperator,
+        stored::{StoredOperator, StoredToken},
     },
     sys::socket::shown_address,
     trust::{
@@ -37,6 +37,18 @@ fn check_ttl(ttl_ms: u64) -> Result<(), Status> {
         return Err(invalid("give it a life of at most a year"));
     }
     Ok(())
+}
+
+impl From<StoredToken> for proto::Token {
+    fn from(token: StoredToken) -> Self {
+        Self {
+            id: token.id().to_owned(),
+            expires_ms: token.expires_ms,
+            uses_left: token.uses_left,
+            made_ms: token.made_ms,
+            made_by: token.made_by,
+        }
+    }
 }
 
 impl From<StoredOperator> for proto::Operator {
@@ -69,12 +81,23 @@ impl Master {
         let token = Token::generate(self.authority.fingerprint());
         let (hash, ttl_ms, uses) = (hash_secret(&token.secret), request.ttl_ms, request.uses);
         match self.handle.ask(move |reply| Input::CreateToken { hash, ttl_ms, uses, by, reply }).await? {
-            Reply::TokenCreated { expires_ms } => Ok(Response::new(proto::CreateTokenResponse {
+            Reply::TokenCreated { id, expires_ms } => Ok(Response::new(proto::CreateTokenResponse {
                 token: token.to_string(),
                 expires_ms,
                 port: self.port.into(),
                 address_guess: address_guess(self.port),
+                id,
             })),
+            other => Err(refusal(other)),
+        }
+    }
+
+    pub(super) async fn tokens(&self) -> Result<Response<proto::ListTokensResponse>, Status> {
+        match self.handle.ask(Input::ListTokens).await? {
+            Reply::Tokens(good) => {
+                let tokens = good.into_iter().map(Into::into).collect();
+                Ok(Response::new(proto::ListTokensResponse { tokens }))
+            }
             other => Err(refusal(other)),
         }
     }

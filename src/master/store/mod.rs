@@ -127,9 +127,16 @@ impl Store {
                 "SELECT name, fingerprint, enrolled_ms, last_seen_ms, labels, version, address, trust, set_labels, drain FROM agents",
             )?;
             let agents = statement.query_map([], agent)?.collect::<rusqlite::Result<_>>()?;
-            let mut statement = connection.prepare("SELECT hash, expires_ms, uses_left FROM tokens")?;
+            let mut statement =
+                connection.prepare("SELECT hash, expires_ms, uses_left, made_ms, made_by FROM tokens")?;
             let token = |row: &Row<'_>| {
-                Ok(StoredToken { hash: row.get(0)?, expires_ms: row.get(1)?, uses_left: row.get(2)? })
+                Ok(StoredToken {
+                    hash: row.get(0)?,
+                    expires_ms: row.get(1)?,
+                    uses_left: row.get(2)?,
+                    made_ms: row.get(3)?,
+                    made_by: row.get(4)?,
+                })
             };
             let tokens = statement.query_map([], token)?.collect::<rusqlite::Result<_>>()?;
             let mut statement = connection.prepare(

@@ -3,10 +3,10 @@
 use rusqlite::Connection;
 
 /// The format that this version writes, in `user_version`.
-pub(super) const VERSION: i64 = 4;
+pub(super) const VERSION: i64 = 5;
 
 /// One script a version, applied in order.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     "
     CREATE TABLE meta (only INTEGER PRIMARY KEY CHECK (only = 1), epoch INTEGER NOT NULL, revision INTEGER NOT NULL) STRICT;
     INSERT INTO meta VALUES (1, 1, 0);
@@ -57,6 +57,10 @@ const MIGRATIONS: [&str; 4] = [
 ",
     // Runs that are not over come first in `runs_ended`; an index of their own is a page more in each commit.
     "DROP INDEX runs_open;",
+    "
+    ALTER TABLE tokens ADD COLUMN made_ms INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE tokens ADD COLUMN made_by TEXT NOT NULL DEFAULT '';
+",
 ];
 
 /// Brings a database to this version's format; returns the format that it has, which may be newer.

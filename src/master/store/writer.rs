@@ -264,8 +264,17 @@ fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::Result<()> {
         }
         Write::PutToken(token) => {
             transaction
-                .prepare_cached("INSERT OR REPLACE INTO tokens VALUES (?1, ?2, ?3)")?
-                .execute(params![token.hash, token.expires_ms, token.uses_left])?;
+                .prepare_cached("INSERT OR REPLACE INTO tokens VALUES (?1, ?2, ?3, ?4, ?5)")?
+                .execute(params![
+                    token.hash,
+                    token.expires_ms,
+                    token.uses_left,
+                    token.made_ms,
+                    token.made_by
+                ])?;
+        }
+        Write::DeleteToken(hash) => {
+            transaction.prepare_cached("DELETE FROM tokens WHERE hash = ?1")?.execute([hash])?;
         }
         Write::PutOperator(operator) => {
             transaction

@@ -229,6 +229,17 @@ pub enum Input {
         /// Who waits.
         reply: ReplyTo,
     },
+    /// Somebody wants to see the tokens.
+    ListTokens(ReplyTo),
+    /// An operator takes a token back.
+    RevokeToken {
+        /// Which, as [`StoredToken::id`](super::stored::StoredToken::id) says it.
+        id: String,
+        /// Who.
+        by: String,
+        /// Who waits.
+        reply: ReplyTo,
+    },
     /// Somebody wants to see the agents.
     ListAgents(Option<Box<Selection>>, ReplyTo),
     /// Somebody watches the registry.

@@ -6,7 +6,7 @@ use crate::{
         run::{LeftOut, Run},
     },
     master::core::{
-        stored::StoredOperator,
+        stored::{StoredOperator, StoredToken},
         views::{AgentView, FleetNews, RunsNews, StatusView},
     },
     trust::{access::Role, fingerprint::Fingerprint},
@@ -36,7 +36,7 @@ pub enum Reply {
         /// Whether another key was replaced.
         replaced: bool,
     },
-    /// To `Reject`, `Delete`, `Stop`: how many.
+    /// To `Reject`, `Delete`, `Stop`, `RevokeToken`: how many.
     Count(u32),
     /// To `Label`.
     Labelled {
@@ -45,11 +45,16 @@ pub enum Reply {
         /// Those that still have a removed key, since they bring it themselves.
         still_brought: Vec<AgentName>,
     },
-    /// To `CreateToken`: when it ends.
+    /// To `CreateToken`.
     TokenCreated {
+        /// What it is called.
+        id: String,
+        /// When it ends.
         /// In milliseconds since the Unix epoch.
         expires_ms: u64,
     },
+    /// To `ListTokens`.
+    Tokens(Vec<StoredToken>),
     /// To `Drain`.
     Drained {
         /// Whose state is another one now.

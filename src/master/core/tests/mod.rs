@@ -396,6 +396,31 @@ fn tokens_end_by_use_and_by_time() {
 }
 
 #[test]
+fn a_token_that_was_taken_back_lets_nobody_in() {
+    let mut world = World::new();
+    for (hash, uses) in [("AAAAAAAA11", 9), ("BBBBBBBB22", 9), ("CCCCCCCC33", 1)] {
+        let (hash, by) = (hash.to_owned(), "ana".to_owned());
+        world.ask(|reply| Input::CreateToken { hash, ttl_ms: 60_000, uses, by, reply });
+    }
+    assert_eq!(world.enroll("a", "a", Some("AAAAAAAA11")), Reply::Enrolled);
+    assert_eq!(world.enroll("c", "c", Some("CCCCCCCC33")), Reply::Enrolled);
+    let revoke = |world: &mut World, id: &str| {
+        let (id, by) = (id.to_owned(), "ana".to_owned());
+        world.ask(|reply| Input::RevokeToken { id, by, reply })
+    };
+    assert_eq!(revoke(&mut world, "AAAAAAAA"), Reply::Count(8));
+    assert!(matches!(world.enroll("b", "b", Some("AAAAAAAA11")), Reply::EnrollRefused { retry: false, .. }));
+    for id in ["AAAAAAAA", "BBBB", "", "CCCCCCCC"] {
+        assert!(matches!(revoke(&mut world, id), Reply::NotFound(_)), "{id}");
+    }
+    let Reply::Tokens(left) = world.ask(Input::ListTokens) else { panic!("no tokens") };
+    assert_eq!(left.iter().map(|token| (token.id(), token.uses_left)).collect::<Vec<_>>(), [("BBBBBBBB", 9)]);
+    assert_eq!(left[0].made_by, "ana");
+    world.pass(61);
+    assert_eq!(world.ask(Input::ListTokens), Reply::Tokens(Vec::new()));
+}
+
+#[test]
 fn the_waiting_list_is_short_and_shared_fairly() {
     let mut world = World::new();
     for n in 0..10 {

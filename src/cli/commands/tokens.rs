@@ -1,0 +1,120 @@
+//! `master token create|list|revoke`.
+
+use std::{io::IsTerminal as _, time::Duration};
+
+use serde_json::{Value, json};
+
+use super::{connect, on_one_thread};
+use crate::{
+    cli::{
+        args::{
+            Colour, Format,
+            master::{TokenCreateArgs, TokenListArgs, TokenRevokeArgs, TokenVerb},
+        },
+        exit::{self, Failure, Status},
+        output::{Cell, Paint, note, say, say_json, table},
+    },
+    sys::{
+        clock::{local_time, spoken, unix_ms},
+        socket::{parse_address, shown_address},
+    },
+    wire::{proto, status::CallError},
+};
+
+pub(super) fn perform(verb: &TokenVerb) -> Result<Status, Failure> {
+    on_one_thread(async {
+        match verb {
+            TokenVerb::Create(args) => create(args).await,
+            TokenVerb::List(args) => list(args).await,
+            TokenVerb::Revoke(args) => revoke(args).await,
+        }
+    })
+}
+
+async fn create(args: &TokenCreateArgs) -> Result<Status, Failure> {
+    let address = match &args.address {
+        Some(address) => {
+            let (host, port) = parse_address(address, Some(50053)).map_err(Failure::usage)?;
+            Some(shown_address(&host, port))
+        }
+        None => None,
+    };
+    let client = connect(&args.to).await?;
+    let request = proto::CreateTokenRequest { ttl_ms: args.ttl.ms(), uses: args.uses };
+    let created = client.calls().create_token(request).await.map_err(CallError::from)?.into_inner();
+    let uses = if args.uses == 1 { "once".to_owned() } else { format!("{} times", args.uses) };
+    note(&format!("A join token, good {uses} within {}. On the agent's machine:", spoken(args.ttl.0)));
+    let is_guess = address.is_none();
+    let address = address.unwrap_or_else(|| {
+        if created.address_guess.is_empty() {
+            format!("MASTER:{}", created.port)
+        } else {
+            created.address_guess.clone()
+        }
+    });
+    say(&format!("sloth-runner agent start --master {address} --token {} --daemon\n", created.token));
+    if is_guess {
+        note(&format!("{address} is a guess at what agents reach; --address HOST:PORT says it."));
+    }
+    note(&format!("`sloth-runner master token revoke {}` takes it back.", created.id));
+    Ok(exit::OK)
+}
+
+async fn list(args: &TokenListArgs) -> Result<Status, Failure> {
+    let client = connect(&args.to).await?;
+    let listed = client.calls().list_tokens(proto::ListTokensRequest {}).await;
+    let tokens = listed.map_err(CallError::from)?.into_inner().tokens;
+    if args.output != Format::Text {
+        let shown = tokens.iter().map(|token| {
+            json!({
+                "id": token.id,
+                "uses_left": token.uses_left,
+                "expires_ms": token.expires_ms,
+                "made_ms": token.made_ms,
+                "made_by": token.made_by,
+            })
+        });
+        say_json(&Value::Array(shown.collect()));
+        return Ok(exit::OK);
+    }
+    if tokens.is_empty() {
+        note("no join tokens: agents wait for an approval. `sloth-runner master token create` makes one");
+        return Ok(exit::OK);
+    }
+    let now_ms = unix_ms();
+    let rows: Vec<Vec<Cell>> = tokens
+        .iter()
+        .map(|token| {
+            let left = Duration::from_millis(token.expires_ms.saturating_sub(now_ms));
+            let made = if token.made_ms == 0 { "-".to_owned() } else { local_time(token.made_ms, now_ms) };
+            let by = if token.made_by.is_empty() { "-" } else { &token.made_by };
+            vec![
+                Cell::from(token.id.as_str()),
+                Cell::from(token.uses_left.to_string()),
+                Cell::from(format!("in {}", spoken(left))),
+                Cell::from(made),
+                Cell::from(by),
+            ]
+        })
+        .collect();
+    let paint = Paint::new(Colour::Auto, std::io::stdout().is_terminal());
+    say(&table(&["ID", "AGENTS", "ENDS", "MADE", "BY"], &rows, paint));
+    Ok(exit::OK)
+}
+
+async fn revoke(args: &TokenRevokeArgs) -> Result<Status, Failure> {
+    let client = connect(&args.to).await?;
+    for id in &args.ids {
+        let request = proto::RevokeTokenRequest { id: id.clone() };
+        let revoked = client.calls().revoke_token(request).await.map_err(CallError::from)?.into_inner();
+        let agents = match revoked.uses_left {
+            1 => "one more agent".to_owned(),
+            count => format!("{count} more agents"),
+        };
+        say(&format!(
+            "{} lets nobody in any more; it was good for {agents}. Who has joined with it stays\n",
+            id.to_ascii_uppercase()
+        ));
+    }
+    Ok(exit::OK)
+}

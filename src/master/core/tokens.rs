@@ -1,0 +1,58 @@
+//! Join tokens: made, shown, and taken back. What one lets in is the business of `enrolling`.
+
+use super::{
+    Core, Parked, audit,
+    messages::{Now, Reply, ReplyTo},
+    stored::{StoredToken, Write},
+};
+
+impl Core {
+    pub(super) fn on_create_token(
+        &mut self,
+        hash: String,
+        ttl_ms: u64,
+        uses: u32,
+        by: &str,
+        reply: ReplyTo,
+        now: Now,
+    ) {
+        let token = StoredToken {
+            hash,
+            expires_ms: now.unix_ms.saturating_add(ttl_ms),
+            uses_left: uses,
+            made_ms: now.unix_ms,
+            made_by: by.to_owned(),
+        };
+        let answer = Reply::TokenCreated { id: token.id().to_owned(), expires_ms: token.expires_ms };
+        let gone = self.tokens.extract_if(|_, token| !token.is_good(now.unix_ms));
+        let mut writes: Vec<Write> = gone.map(|(hash, _)| Write::DeleteToken(hash)).collect();
+        let detail = format!("{uses} uses, {} s", ttl_ms / 1000);
+        writes.push(audit(now, by, "create token", token.id(), detail));
+        writes.push(Write::PutToken(token.clone()));
+        self.tokens.insert(token.hash.clone(), token);
+        self.persist(writes, Parked::Reply(reply, Box::new(answer)));
+    }
+
+    /// Tokens with which agents may still join, those that end first before the others.
+    pub(super) fn good_tokens(&self, now: Now) -> Vec<StoredToken> {
+        let good = self.tokens.values().filter(|token| token.is_good(now.unix_ms));
+        let mut good: Vec<StoredToken> = good.cloned().collect();
+        good.sort_unstable_by(|one, other| (one.expires_ms, &one.hash).cmp(&(other.expires_ms, &other.hash)));
+        good
+    }
+
+    pub(super) fn on_revoke_token(&mut self, id: &str, by: &str, reply: ReplyTo, now: Now) {
+        let good = self.good_tokens(now);
+        let Some(token) = good.iter().find(|token| token.id() == id) else {
+            let text =
+                format!("no agent can join with a token {id}; `sloth-runner master token list` shows all");
+            return self.reply(reply, Reply::NotFound(text));
+        };
+        self.tokens.remove(&token.hash);
+        let writes = vec![
+            Write::DeleteToken(token.hash.clone()),
+            audit(now, by, "revoke token", token.id(), format!("{} uses left", token.uses_left)),
+        ];
+        self.persist(writes, Parked::Reply(reply, Box::new(Reply::Count(token.uses_left))));
+    }
+}
