@@ -165,8 +165,13 @@ fn masters_are_named_selected_and_forgotten_as_contexts_are() {
     assert_eq!(ana.run(&["login", &invite(&one, "ana", "admin"), "--name", "one"]).status, 0);
     let printed = ana.run(&["login", &invite(&two, "ana", "viewer"), "--name", "two"]);
     assert!(printed.out.contains("`sloth-runner master select two` makes commands mean it"), "{printed:?}");
-    let taken = ana.run(&["login", &invite(&two, "amy", "viewer"), "--name", "one"]);
+    let amy = invite(&two, "amy", "viewer");
+    let taken = ana.run(&["login", &amy, "--name", "one"]);
     assert!(taken.status == 1 && taken.err.contains("one is another master"), "{taken:?}");
+    // That has not spent the string. Masters on one host get names of their own.
+    assert_eq!(ana.run(&["login", &amy]).status, 0);
+    let eve = ana.run(&["login", &invite(&one, "eve", "viewer")]);
+    assert!(eve.status == 0 && eve.out.contains("-2 (127.0.0.1:"), "{eve:?}");
     let listed = ana.run(&["master", "list"]).out;
     let row = |name: &str| {
         let mut lines = listed.lines();

@@ -169,23 +169,15 @@ impl Masters {
         key: &Key,
         login: &LoggedIn,
     ) -> Result<KnownMaster, Failure> {
-        let name = checked(name)?;
+        let ca = Fingerprint::of(&login.ca);
+        let name = self.check_login(name, ca)?;
         let known = KnownMaster {
             address: address.to_owned(),
             operator: login.operator.clone(),
             role: login.role.clone(),
-            ca_fingerprint: Fingerprint::of(&login.ca).to_string(),
+            ca_fingerprint: ca.to_string(),
             key_fingerprint: key.fingerprint().to_string(),
         };
-        if let Some(other) = self.find(name.as_str())?
-            && other.ca_fingerprint != known.ca_fingerprint
-        {
-            let text = format!(
-                "{name} is another master ({}); give this one another name with --name",
-                other.address
-            );
-            return Err(Failure::new(text));
-        }
         self.write(&name, &known, |place| {
             write_private(&place.join("operator.key"), key.to_pem().as_bytes(), true)?;
             write_private(&place.join("operator.der"), &login.certificate, true)?;
@@ -194,12 +186,31 @@ impl Masters {
         Ok(known)
     }
 
-    /// Whether a name could be stored, before anything that cannot be taken back is done under it.
+    /// Whether a login to the master with this CA could be stored under a name. Asked before the login string is spent,
+    /// which cannot be taken back.
     ///
     /// # Errors
-    /// When it is no name.
-    pub fn check_name(name: &str) -> Result<(), Failure> {
-        checked(name).map(drop)
+    /// When it is no name, or another master's.
+    pub fn check_login(&self, name: &str, ca: Fingerprint) -> Result<AgentName, Failure> {
+        let name = checked(name)?;
+        match self.find(name.as_str())? {
+            Some(other) if other.ca_fingerprint != ca.to_string() => Err(Failure::new(format!(
+                "{name} is another master ({}); give this one another name with --name",
+                other.address
+            ))),
+            _ => Ok(name),
+        }
+    }
+
+    /// A name for the master with this CA, where a login gives none: its host's, or a similar one that is free.
+    #[must_use]
+    pub fn free_name(&self, hostname: &str, host: &str, ca: Fingerprint) -> String {
+        let short = hostname.split('.').next().unwrap_or_default();
+        let base = [short, host].into_iter().find(|name| checked(name).is_ok()).unwrap_or("master");
+        let numbered = (2..100).map(|number| format!("{base}-{number}"));
+        let random = || format!("master-{}", random::hex(&random::bytes::<4>()));
+        let mut names = std::iter::once(base.to_owned()).chain(numbered);
+        names.find(|name| self.check_login(name, ca).is_ok()).unwrap_or_else(random)
     }
 
     fn write(
@@ -319,16 +330,6 @@ pub fn resolve(to: &ToMaster) -> Result<MasterAddress, Failure> {
     }
 }
 
-/// A name for a directory of a login that is being made.
-#[must_use]
-pub fn default_name(hostname: &str, host: &str) -> String {
-    let short = hostname.split('.').next().unwrap_or_default();
-    [short, host]
-        .into_iter()
-        .find(|name| checked(name).is_ok())
-        .map_or_else(|| format!("master-{}", random::hex(&random::bytes::<2>())), str::to_owned)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -374,5 +375,18 @@ mod tests {
             assert!(masters.add(name, &socket()).is_err(), "{name:?}");
         }
         assert_eq!(masters.find("../../etc/passwd").unwrap(), None);
+    }
+
+    #[test]
+    fn a_second_master_on_one_host_gets_a_name_of_its_own() {
+        let (_dir, masters) = masters();
+        let [one, two] = [b"one", b"two"].map(|ca| Fingerprint::of(ca));
+        assert_eq!(masters.free_name("prod.example.org", "10.0.0.1", one), "prod");
+        masters.add("prod", &KnownMaster { ca_fingerprint: one.to_string(), ..socket() }).unwrap();
+        assert_eq!(masters.free_name("prod.example.org", "10.0.0.1", one), "prod", "the same one again");
+        assert_eq!(masters.free_name("prod.example.org", "10.0.0.1", two), "prod-2");
+        assert_eq!(masters.free_name("local", "10.0.0.1", two), "10.0.0.1");
+        assert_eq!(masters.free_name("", "::1", two), "master");
+        assert!(masters.check_login("prod", two).unwrap_err().message.contains("another master"));
     }
 }

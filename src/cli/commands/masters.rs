@@ -14,7 +14,7 @@ use crate::{
             },
         },
         exit::{self, Failure, Status},
-        masters::{KnownMaster, Masters, default_name},
+        masters::{KnownMaster, Masters},
         output::{Cell, Paint, Tone, note, say, say_json, table},
     },
     sys::{
@@ -48,14 +48,15 @@ fn login_string(args: &LoginArgs) -> Result<LoginString, Failure> {
 }
 
 pub(super) fn login(args: &LoginArgs) -> Result<Status, Failure> {
-    if let Some(name) = &args.name {
-        Masters::check_name(name)?;
-    }
     let login = login_string(args)?;
     let masters = Masters::open()?;
+    if let Some(name) = &args.name {
+        masters.check_login(name, login.token.ca)?;
+    }
     let key = Key::generate().map_err(Failure::new)?;
     let logged_in = on_one_thread(async { log_in(&login, &key).await.map_err(Failure::new) })?;
-    let name = args.name.clone().unwrap_or_else(|| default_name(&logged_in.hostname, &login.host));
+    let name = args.name.clone();
+    let name = name.unwrap_or_else(|| masters.free_name(&logged_in.hostname, &login.host, login.token.ca));
     let address = shown_address(&login.host, login.port);
     let known = masters.put_login(&name, &address, &key, &logged_in)?;
     let is_first = masters.selected()?.is_none();
