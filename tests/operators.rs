@@ -82,6 +82,16 @@ fn a_viewer_looks_an_operator_runs_and_a_revoked_one_does_neither() {
         assert_eq!(refused.status, 1, "{admins:?}");
         assert!(refused.err.contains("it needs the role admin"), "{refused:?}");
     }
+    let recorded = || {
+        let database = rusqlite::Connection::open(rig.master_dir().join("sloth-runner.db")).unwrap();
+        let mut audit = database
+            .prepare("SELECT actor || ' ' || subject FROM audit WHERE action = 'refused' ORDER BY id")
+            .unwrap();
+        let rows = audit.query_map([], |row| row.get::<_, String>(0)).unwrap();
+        rows.collect::<Result<Vec<String>, _>>().unwrap()
+    };
+    let expected = ["eve StartRun", "ana DeleteAgent", "ana CreateToken", "ana ListOperators"];
+    until("what was refused is recorded", || recorded() == expected);
 
     // Revoked in the middle of a run that is followed.
     let mut following = ana

@@ -78,7 +78,7 @@ async fn serve_master(agent: Agent, enrolled: Enrolled, accepted: Accepted, shut
         tracing::warn!(address = %accepted.address, ?caller, "somebody else plays master here; every call is refused");
     }
     let address = accepted.address.to_string();
-    let connected = Connected { caller, address: address.into(), uid: None };
+    let connected = Connected { caller, address: address.into(), uid: None, refusals: None };
     let routes = link::routes(&agent, &shutdown, link::no_news());
     let serving = serve::serve(accepted.stream, routes, connected, shutdown.stop.clone());
     tokio::select! {

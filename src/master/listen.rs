@@ -11,7 +11,7 @@ use nix::unistd::{Uid, User};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{UnixStream, unix::UCred},
-    sync::Semaphore,
+    sync::{Semaphore, mpsc},
 };
 use tokio_rustls::TlsAcceptor;
 use tonic::service::Routes;
@@ -30,7 +30,7 @@ use crate::{
     },
     wire::{
         accept::{Accepted, Door},
-        serve::{self, Connected},
+        serve::{self, Connected, Refusal},
     },
 };
 
@@ -38,6 +38,9 @@ use crate::{
 const STRANGERS: usize = 256;
 /// How long a stranger may stay: enrolling takes one call.
 const STRANGER_TIME: Duration = Duration::from_secs(15);
+
+/// Refused calls of one connection that may wait to be recorded.
+const REFUSALS: usize = 16;
 
 /// What the port's connections are served with.
 #[derive(Clone)]
@@ -120,7 +123,7 @@ impl Port {
     async fn serve_nobody(&self, accepted: Accepted, caller: Caller, strangers: &Semaphore) {
         let Ok(_place) = strangers.try_acquire() else { return };
         let address = accepted.address.to_string().into();
-        let connected = Connected { caller, address, uid: None };
+        let connected = Connected { caller, address, uid: None, refusals: None };
         let stop = self.master.shutdown.stop.clone();
         // How a caller's connection ends is the caller's business.
         let call = serve::serve(accepted.stream, self.routes.clone(), connected, stop);
@@ -159,7 +162,13 @@ where
     // Held before the first question, so that no change falls between the two.
     let mut rights = master.handle.operators();
     let caller = visit.caller(master).await;
-    let connected = Connected { caller: caller.clone(), address: Arc::clone(&visit.address), uid: visit.uid };
+    let (refusals, mut refused) = mpsc::channel(REFUSALS);
+    let connected = Connected {
+        caller: caller.clone(),
+        address: Arc::clone(&visit.address),
+        uid: visit.uid,
+        refusals: Some(refusals),
+    };
     let serving = serve::serve(stream, routes, connected, master.shutdown.stop.clone());
     if let Caller::Unknown(_) = &caller {
         let Ok(_place) = strangers.try_acquire() else { return };
@@ -171,6 +180,13 @@ where
         tokio::select! {
             // How a caller's connection ends is the caller's business.
             _ = &mut serving => return,
+            Some(Refusal { method, reason }) = refused.recv() => {
+                let who = match &caller {
+                    Caller::Operator { name, .. } => name.clone(),
+                    _ => visit.shown.clone(),
+                };
+                master.handle.tell(Input::CallRefused { who, method, reason }).await;
+            }
             changed = rights.changed() => {
                 if changed.is_err() || visit.caller(master).await != caller {
                     tracing::info!(operator = visit.shown, "closed a connection: its operator's rights changed");
@@ -226,7 +242,7 @@ async fn serve_local(
     if uid == 0 || uid == nix::unistd::geteuid().as_raw() {
         let caller =
             Caller::Operator { name: names.of(login_of(uid, peer.pid())), role: Role::Admin, local: true };
-        let connected = Connected { caller, address, uid: Some(uid) };
+        let connected = Connected { caller, address, uid: Some(uid), refusals: None };
         let _ = serve::serve(stream, routes, connected, master.shutdown.stop.clone()).await;
         return;
     }

@@ -5,7 +5,10 @@ use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc};
 use http::{Request, Response};
 use hyper::{body::Incoming, server::conn::http2, service::Service};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::mpsc,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, body::Body, service::Routes};
 use tower::ServiceExt as _;
@@ -27,6 +30,17 @@ pub struct Connected {
     pub address: Arc<str>,
     /// The user behind a Unix socket.
     pub uid: Option<u32>,
+    /// Who hears of calls that are not the caller's to make; as long as there is room, since nobody waits for it.
+    pub refusals: Option<mpsc::Sender<Refusal>>,
+}
+
+/// A call that its caller may not make.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// The method's path, one of the access table.
+    pub method: String,
+    /// Why not.
+    pub reason: String,
 }
 
 /// Bytes that a stranger may have under way: HTTP/2's own default.
@@ -45,9 +59,12 @@ impl Service<Request<Incoming>> for Guarded {
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         if let Err(denied) = access::check(&self.connected.caller, request.uri().path()) {
+            let method = request.uri().path();
             if let Caller::Operator { name, .. } = &self.connected.caller {
-                let method = request.uri().path();
                 tracing::warn!(operator = %name, method, "refused a call: {denied}");
+            }
+            if let (Denied::NotAllowed { .. }, Some(refusals)) = (&denied, &self.connected.refusals) {
+                let _ = refusals.try_send(Refusal { method: method.to_owned(), reason: denied.to_string() });
             }
             let status = match denied {
                 Denied::NoIdentity | Denied::Unknown(_) => Status::unauthenticated(denied.to_string()),

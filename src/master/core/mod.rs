@@ -7,6 +7,7 @@ mod agents;
 mod enrolling;
 pub mod messages;
 mod operators;
+mod refusals;
 mod registry;
 mod runs;
 mod selecting;
@@ -24,7 +25,7 @@ use messages::{Effect, Input, Keeping, Newcomer, Now, Reply, ReplyTo, SessionId,
 use stored::{StoredAgent, StoredOperator, StoredRun, StoredToken, Write};
 use views::StatusView;
 
-use self::{enrolling::WaitingKey, registry::Registry, runs::LiveRun, watched::PastRuns};
+use self::{enrolling::WaitingKey, refusals::Refusals, registry::Registry, runs::LiveRun, watched::PastRuns};
 use crate::domain::{
     agent::{AgentState, Facts},
     ids::{Incarnation, RunId, TaskId},
@@ -182,6 +183,7 @@ pub struct Core {
     /// Why there is no room for the output of new runs.
     room_trouble: Option<String>,
     refused_strangers: u64,
+    refusals: Refusals,
     effects: Vec<Effect>,
 }
 
@@ -207,6 +209,7 @@ impl Core {
             store_trouble: None,
             room_trouble: None,
             refused_strangers: 0,
+            refusals: Refusals::default(),
             effects: Vec::new(),
         };
         for (name, last) in remembered.last_runs {
@@ -280,6 +283,7 @@ impl Core {
                 let all = self.operators.values().cloned().collect();
                 self.reply(reply, Reply::Operators(all));
             }
+            Input::CallRefused { who, method, reason } => self.on_call_refused(who, &method, reason, now),
             Input::Identify(who, reply) => {
                 let found = self.identify(&who);
                 self.reply(reply, Reply::Identified(found));
@@ -439,6 +443,7 @@ impl Core {
         self.mark_late(now);
         self.tick_waiting(now);
         self.tick_runs(now);
+        self.tick_refusals(now);
     }
 
     /// Why no new run may begin; empty when it may.

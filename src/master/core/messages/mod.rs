@@ -216,6 +216,15 @@ pub enum Input {
     },
     /// A connection says who it is.
     Identify(Who, ReplyTo),
+    /// An operator made a call that is not its to make.
+    CallRefused {
+        /// Who.
+        who: String,
+        /// The method's path.
+        method: String,
+        /// Why not.
+        reason: String,
+    },
     /// An operator makes a token.
     CreateToken {
         /// The hash of its secret.

@@ -1,0 +1,106 @@
+//! Calls that operators may not make, for the audit table: each kind once a minute, with how often, so that nobody can
+//! fill a disk by being refused.
+
+use std::{collections::HashMap, time::Duration};
+
+use super::{Core, Parked, audit, messages::Now};
+
+/// How long what is refused again is only counted.
+const COUNTED: Duration = Duration::from_mins(1);
+
+/// Who was refused what.
+type Kind = (String, String);
+
+/// What was recorded lately.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    recent: HashMap<Kind, Again>,
+}
+
+/// The same again, since it was recorded.
+#[derive(Debug)]
+struct Again {
+    since: Duration,
+    count: u32,
+    reason: String,
+}
+
+impl Core {
+    pub(super) fn on_call_refused(&mut self, who: String, method: &str, reason: String, now: Now) {
+        let name = method.rsplit('/').next().unwrap_or(method).to_owned();
+        let kind = (who, name);
+        if let Some(again) = self.refusals.recent.get_mut(&kind) {
+            again.count = again.count.saturating_add(1);
+            return;
+        }
+        let record = audit(now, &kind.0, "refused", &kind.1, reason.clone());
+        self.refusals.recent.insert(kind, Again { since: now.monotonic, count: 0, reason });
+        self.persist(vec![record], Parked::Kept);
+    }
+
+    /// Records how often it was the same in the last minute.
+    pub(super) fn tick_refusals(&mut self, now: Now) {
+        let due = self.refusals.recent.extract_if(|_, again| now.monotonic >= again.since + COUNTED);
+        let again = due.filter(|(_, again)| again.count > 0);
+        let records: Vec<_> = again
+            .map(|((who, name), again)| {
+                audit(now, &who, "refused", &name, format!("{} more times: {}", again.count, again.reason))
+            })
+            .collect();
+        if !records.is_empty() {
+            self.persist(records, Parked::Kept);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::master::core::{
+        Policy, Remembered,
+        messages::{Effect, Input},
+        stored::Write,
+    };
+
+    /// What of refusals is written down in one step.
+    fn step(core: &mut Core, input: Input, second: u64) -> Vec<(String, String)> {
+        let now = Now { monotonic: Duration::from_secs(second), unix_ms: second * 1000 };
+        let mut records = Vec::new();
+        for effect in core.step(input, now) {
+            let Effect::Persist(token, writes, _) = effect else { continue };
+            records.extend(writes.into_iter().filter_map(|write| match write {
+                Write::Audit { actor, action: "refused", subject, detail, .. } => {
+                    Some((format!("{actor} {subject}"), detail))
+                }
+                _ => None,
+            }));
+            let _ = core.step(Input::Persisted(token, 1), now);
+        }
+        records
+    }
+
+    #[test]
+    fn each_kind_is_recorded_at_once_and_then_counted_by_the_minute() {
+        let now = Now { monotonic: Duration::ZERO, unix_ms: 0 };
+        let mut core = Core::new(Policy::default(), Remembered { epoch: 1, ..Remembered::default() }, now);
+        let refused = |who: &str, method: &str| Input::CallRefused {
+            who: who.to_owned(),
+            method: format!("/sloth.v1.ControlService/{method}"),
+            reason: "it needs the role admin".to_owned(),
+        };
+        let record = |kind: &str, detail: &str| vec![(kind.to_owned(), detail.to_owned())];
+        let first = record("eve DeleteAgent", "it needs the role admin");
+        assert_eq!(step(&mut core, refused("eve", "DeleteAgent"), 1), first);
+        for second in 2..50 {
+            assert_eq!(step(&mut core, refused("eve", "DeleteAgent"), second), []);
+        }
+        assert_eq!(step(&mut core, refused("eve", "CreateToken"), 50).len(), 1, "another kind");
+        assert_eq!(step(&mut core, refused("bob", "DeleteAgent"), 50).len(), 1, "another caller");
+        assert_eq!(step(&mut core, Input::Tick, 60), []);
+        let again = record("eve DeleteAgent", "48 more times: it needs the role admin");
+        assert_eq!(step(&mut core, Input::Tick, 61), again);
+        assert_eq!(step(&mut core, Input::Tick, 200), [], "what came once is not told twice");
+        assert_eq!(step(&mut core, refused("eve", "DeleteAgent"), 201), first);
+        assert!(core.refusals.recent.len() == 1, "nothing is kept for ever");
+    }
+}
