@@ -21,9 +21,9 @@ pub const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
 pub const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
 
 /// Most bytes of a frame that is sent to a client. Each is a write on a socket and a wake-up at its other end, so what
-/// HTTP/2 begins with, 16 KiB, costs a flood a seventh of its time; larger ones gain nothing, and others wait longer for
-/// their turn on a slow line.
-const FRAME: u32 = 128 * 1024;
+/// HTTP/2 begins with, 16 KiB, costs a flood a seventh of its time. Larger ones gain little, and a frame is what a key waits
+/// for on a slow line, once for each task that floods it.
+const FRAME: u32 = 64 * 1024;
 
 /// A silent connection is asked for a sign of life this often while calls are under way on it.
 const ALIVE_EVERY: Duration = Duration::from_secs(5);

@@ -6,6 +6,7 @@ use rustls::{
     ClientConfig,
     pki_types::{CertificateDer, ServerName},
 };
+use socket2::SockRef;
 use tokio::{io::BufReader, net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
@@ -24,6 +25,20 @@ pub const DEADLINE: Duration = Duration::from_secs(10);
 /// Bytes that one read of a socket may bring: rustls by itself asks for 4 KiB at a time, a quarter of a record. What is
 /// never used of it never becomes resident.
 const READ: usize = 64 * 1024;
+
+/// Bytes that a socket takes before the network does. What waits behind them can still be overtaken: a key, or another
+/// task's output, by the turns that HTTP/2 gives its streams. The kernel by itself takes megabytes, which on a slow line are
+/// seconds.
+const UNSENT: u32 = 128 * 1024;
+
+/// Has a socket send at once, and take no more than it is about to send.
+///
+/// # Errors
+/// When the connection is gone.
+pub(super) fn send_at_once(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    SockRef::from(stream).set_tcp_notsent_lowat(UNSENT)
+}
 
 /// A socket that is read in large pieces.
 pub(super) fn buffered(stream: TcpStream) -> BufReader<TcpStream> {
@@ -121,7 +136,7 @@ pub async fn dial(
         .await
         .map_err(|_| connect(late()))?
         .map_err(connect)?;
-    stream.set_nodelay(true).map_err(connect)?;
+    send_at_once(&stream).map_err(connect)?;
     let handshake =
         |error: io::Error| DialError::Handshake { address: address.clone(), reason: explain(&error) };
     let stream = timeout(DEADLINE, TlsConnector::from(config).connect(name, buffered(stream)))
