@@ -1,6 +1,6 @@
 //! Bringing a run's log to the disk beside the stream: what was written, and the names of what was made for it.
 //!
-//! All of it happens on threads that may wait for a disk. Whoever appends never does.
+//! All of it happens on threads that may wait for a disk. Whoever appends waits for no sync.
 
 use std::{
     collections::{BTreeSet, VecDeque},
