@@ -180,12 +180,8 @@ where
         tokio::select! {
             // How a caller's connection ends is the caller's business.
             _ = &mut serving => return,
-            Some(Refusal { method, reason }) = refused.recv() => {
-                let who = match &caller {
-                    Caller::Operator { name, .. } => name.clone(),
-                    _ => visit.shown.clone(),
-                };
-                master.handle.tell(Input::CallRefused { who, method, reason }).await;
+            Some(Refusal { operator, method, reason }) = refused.recv() => {
+                master.handle.tell(Input::CallRefused { who: operator, method, reason }).await;
             }
             changed = rights.changed() => {
                 if changed.is_err() || visit.caller(master).await != caller {

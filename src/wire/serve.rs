@@ -30,13 +30,15 @@ pub struct Connected {
     pub address: Arc<str>,
     /// The user behind a Unix socket.
     pub uid: Option<u32>,
-    /// Who hears of calls that are not the caller's to make; as long as there is room, since nobody waits for it.
+    /// Who hears of calls that are not an operator's to make; as long as there is room, since nobody waits for it.
     pub refusals: Option<mpsc::Sender<Refusal>>,
 }
 
-/// A call that its caller may not make.
+/// A call that an operator may not make.
 #[derive(Clone, Debug)]
 pub struct Refusal {
+    /// Its name.
+    pub operator: String,
     /// The method's path, one of the access table.
     pub method: String,
     /// Why not.
@@ -62,9 +64,10 @@ impl Service<Request<Incoming>> for Guarded {
             let method = request.uri().path();
             if let Caller::Operator { name, .. } = &self.connected.caller {
                 tracing::warn!(operator = %name, method, "refused a call: {denied}");
-            }
-            if let (Denied::NotAllowed { .. }, Some(refusals)) = (&denied, &self.connected.refusals) {
-                let _ = refusals.try_send(Refusal { method: method.to_owned(), reason: denied.to_string() });
+                if let (Denied::NotAllowed { .. }, Some(refusals)) = (&denied, &self.connected.refusals) {
+                    let (operator, method) = (name.clone(), method.to_owned());
+                    let _ = refusals.try_send(Refusal { operator, method, reason: denied.to_string() });
+                }
             }
             let status = match denied {
                 Denied::NoIdentity | Denied::Unknown(_) => Status::unauthenticated(denied.to_string()),
