@@ -67,7 +67,7 @@ impl LogReader {
         let at = self.position + self.buffer.len() as u64;
         if let Some((file, first)) = &self.file {
             let wanted = usize::try_from(until - self.position).unwrap_or(usize::MAX);
-            let wanted = wanted.min(MAX_PAYLOAD + HEADER).saturating_sub(self.buffer.len()).max(HEADER);
+            let wanted = wanted.min(MAX_PAYLOAD + 64 * HEADER).saturating_sub(self.buffer.len()).max(HEADER);
             let before = self.buffer.len();
             self.buffer = read_more(file, at - first, &self.buffer, wanted)?;
             if self.buffer.len() > before {
