@@ -139,9 +139,10 @@ fn the_keeper_knows_neither_tokio_nor_the_wire() {
 }
 
 #[test]
-fn unsafe_code_is_in_one_file() {
+fn unsafe_code_is_in_two_files() {
     for (file, code) in all() {
-        assert!(file == "sys/process.rs" || !code.contains("unsafe "), "{file} has unsafe code");
+        let may = ["sys/process.rs", "wire/pieces.rs"].contains(&file.as_str());
+        assert!(may || !code.contains("unsafe "), "{file} has unsafe code");
     }
 }
 

@@ -4,11 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use rustls::ClientConfig;
 use tokio::{sync::mpsc, time::Instant};
-use tonic::service::Routes;
 
 use super::{
     enrollment::{Asked, Enrolled, Enrollment},
-    service::Service,
+    service::routes,
     session::Heard,
     state::{Agent, Standing},
 };
@@ -24,7 +23,7 @@ use crate::{
     },
     wire::{
         connect::{DialError, dial},
-        proto::{RefusalReason, agent_service_server::AgentServiceServer},
+        proto::RefusalReason,
         serve::{self, Connected},
     },
 };
@@ -159,13 +158,6 @@ async fn enroll(agent: &Agent, enrollment: &Enrollment, back_off: &mut BackOff) 
 
 fn tunnel_config(enrollment: &Enrollment, enrolled: &Enrolled) -> Result<ClientConfig, rustls::Error> {
     tls::client(Some(enrollment.credentials(enrolled)), Trust::Pinned(enrolled.ca.clone()), ALPN_TUNNEL)
-}
-
-/// The routes that an agent serves, and how their calls are recognised.
-#[must_use]
-pub fn routes(agent: &Agent, shutdown: &Shutdown, heard: mpsc::Sender<Heard>) -> Routes {
-    let service = Service { agent: agent.clone(), shutdown: shutdown.clone(), heard };
-    Routes::new(AgentServiceServer::new(service)).prepare()
 }
 
 /// Dials the master and serves it until the connection ends.

@@ -6,7 +6,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{
     enrollment::{Enrolled, Enrollment},
-    link,
+    link, service,
     state::Agent,
 };
 use crate::{
@@ -79,7 +79,7 @@ async fn serve_master(agent: Agent, enrolled: Enrolled, accepted: Accepted, shut
     }
     let address = accepted.address.to_string();
     let connected = Connected { caller, address: address.into(), uid: None, refusals: None };
-    let routes = link::routes(&agent, &shutdown, link::no_news());
+    let routes = service::routes(&agent, &shutdown, link::no_news());
     let serving = serve::serve(accepted.stream, routes, connected, shutdown.stop.clone());
     tokio::select! {
         _ = serving => {}

@@ -4,14 +4,18 @@ use std::{pin::Pin, sync::Arc};
 
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming, service::Routes};
 
 use super::{attach, keeping, session, state::Agent};
 use crate::{
     sys::shutdown::Shutdown,
     wire::{
         command::task_id,
-        proto::{self, agent_service_server::AgentService},
+        proto::{
+            self,
+            agent_service_server::{AgentService, AgentServiceServer},
+        },
+        streaming::ATTACH,
     },
 };
 
@@ -24,6 +28,18 @@ pub struct Service {
     pub shutdown: Shutdown,
     /// Tells the connection's owner what the master said first, and each later sign of life.
     pub heard: mpsc::Sender<session::Heard>,
+}
+
+/// What an agent serves on a connection.
+#[must_use]
+pub fn routes(agent: &Agent, shutdown: &Shutdown, heard: mpsc::Sender<session::Heard>) -> Routes {
+    let service = Service { agent: agent.clone(), shutdown: shutdown.clone(), heard };
+    let routes = Routes::new(AgentServiceServer::new(service.clone()));
+    let attach = move |request| {
+        let service = service.clone();
+        async move { service.attach(request).await }
+    };
+    ATTACH.route(routes, attach).prepare()
 }
 
 type Answers<T> = Pin<Box<ReceiverStream<Result<T, Status>>>>;

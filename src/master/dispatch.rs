@@ -11,7 +11,6 @@ use std::{
 
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tonic::Streaming;
 
 use super::{
     actor::Handle,
@@ -38,6 +37,7 @@ use crate::{
         InvalidMessage,
         command::task_spec_out,
         proto::{self, attach_request, attach_response},
+        streaming::Messages,
     },
 };
 
@@ -269,7 +269,7 @@ impl Attached {
         &mut self,
         kind: attach_response::Kind,
         requests: &Requests,
-        answers: &mut Streaming<proto::AttachResponse>,
+        answers: &mut Messages<proto::AttachResponse>,
     ) -> Result<(), Lost> {
         match kind {
             attach_response::Kind::Started(started) => {
@@ -457,7 +457,7 @@ impl Attached {
         &mut self,
         ended: proto::TaskEnded,
         requests: &Requests,
-        answers: &mut Streaming<proto::AttachResponse>,
+        answers: &mut Messages<proto::AttachResponse>,
     ) -> Result<(), Lost> {
         let outcome = ended.outcome.ok_or_else(|| InvalidMessage::missing("an outcome"))?;
         within(ended.end_offset, "an end")?;

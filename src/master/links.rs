@@ -15,7 +15,7 @@ use tokio::sync::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, Streaming};
+use tonic::Status;
 
 use crate::{
     domain::{agent::LinkPreference, name::AgentName},
@@ -24,6 +24,7 @@ use crate::{
         channel::Channel,
         connect::{DialError, dial},
         proto::{AttachRequest, AttachResponse, agent_service_client::AgentServiceClient},
+        streaming::{ATTACH, Messages},
     },
 };
 
@@ -39,7 +40,7 @@ pub struct AttachStream {
     /// What is said to the agent.
     pub requests: mpsc::Sender<AttachRequest>,
     /// What it answers.
-    pub answers: Streaming<AttachResponse>,
+    pub answers: Messages<AttachResponse>,
 }
 
 /// An Attach that is opened ahead.
@@ -82,7 +83,7 @@ impl Links {
     }
 
     /// The link to use now: direct where there is one, else the tunnel. Waits where only a direct one may be used.
-    pub async fn pick(&self) -> AgentServiceClient<Channel> {
+    async fn pick(&self) -> Channel {
         let is_usable =
             |direct: &Option<Channel>| direct.as_ref().is_some_and(|channel| !channel.is_closed());
         if self.preference == LinkPreference::Direct {
@@ -91,10 +92,15 @@ impl Links {
             if let Ok(found) = direct.wait_for(is_usable).await
                 && let Some(channel) = found.clone()
             {
-                return client(channel);
+                return channel;
             }
         }
-        client(self.usable_direct().unwrap_or_else(|| self.tunnel.clone()))
+        self.usable_direct().unwrap_or_else(|| self.tunnel.clone())
+    }
+
+    /// A client on the link to use now.
+    pub async fn client(&self) -> AgentServiceClient<Channel> {
+        client(self.pick().await)
     }
 
     fn usable_direct(&self) -> Option<Channel> {
@@ -117,7 +123,7 @@ impl Links {
         let (requests, outgoing) = mpsc::channel(REQUESTS);
         // On its way with the call: the queue is empty.
         let _ = requests.try_send(first);
-        let answers = self.pick().await.attach(ReceiverStream::new(outgoing)).await?.into_inner();
+        let answers = ATTACH.call(self.pick().await, ReceiverStream::new(outgoing)).await?;
         Ok(AttachStream { requests, answers })
     }
 
@@ -164,14 +170,14 @@ impl Links {
             _ => Some(self.usable_direct().unwrap_or_else(|| self.tunnel.clone())),
         };
         let opened = match channel {
-            Some(channel) => client(channel).attach(ReceiverStream::new(outgoing)).await.ok(),
+            Some(channel) => ATTACH.call(channel, ReceiverStream::new(outgoing)).await.ok(),
             None => None,
         };
         let mut ahead = self.ahead();
         // Meanwhile the links may be others.
         if matches!(*ahead, Prepared::Opening) {
             *ahead = opened.map_or(Prepared::None, |answers| {
-                Prepared::Ready(Box::new(AttachStream { requests, answers: answers.into_inner() }))
+                Prepared::Ready(Box::new(AttachStream { requests, answers }))
             });
         }
     }

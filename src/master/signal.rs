@@ -16,7 +16,7 @@ pub async fn signal(links: Arc<Links>, id: TaskId, by: String, grace_ms: u32) {
         by,
         grace_ms,
     };
-    let call = async { links.pick().await.signal(request).await };
+    let call = async { links.client().await.signal(request).await };
     match tokio::time::timeout(SIGNAL_DEADLINE, call).await {
         Ok(Ok(_)) => {}
         Ok(Err(status)) => tracing::warn!(task = %id, message = status.message(), "a signal did not arrive"),

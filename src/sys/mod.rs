@@ -1,6 +1,6 @@
 //! What sloth-runner asks of the operating system.
 //!
-//! Knows nothing of agents, masters or the wire. The only unsafe code of the house is in [`process`].
+//! Knows nothing of agents, masters or the wire. Its unsafe code is in [`process`].
 
 pub mod clock;
 pub mod daemon;

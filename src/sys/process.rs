@@ -1,4 +1,5 @@
-//! Processes: forking, new sessions, and everything below a process. The house's only unsafe code.
+//! Processes: forking, new sessions, and everything below a process. The house's unsafe code, but for a trait in
+//! `wire/pieces.rs`.
 
 use std::{
     collections::HashMap,

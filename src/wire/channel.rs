@@ -1,4 +1,4 @@
-//! An HTTP/2 client on a connection that is already there, on which tonic's generated clients run.
+//! An HTTP/2 client on a connection that is already there, on which calls are made.
 //!
 //! The connection's future, its error and its end belong to the caller, unlike with tonic's own channel.
 
@@ -49,6 +49,9 @@ fn builder() -> http2::Builder<TokioExecutor> {
 }
 
 impl Channel {
+    /// The authority that requests carry; it names nothing, since a channel has one peer.
+    pub const ORIGIN: &str = "http://sloth-runner";
+
     /// Begins HTTP/2 as its client.
     ///
     /// # Errors
@@ -88,10 +91,10 @@ impl Channel {
         self.sender.is_closed()
     }
 
-    /// The authority that requests carry; it names nothing, since a channel has one peer.
+    /// [`Self::ORIGIN`], as the generated clients take it.
     #[must_use]
     pub fn origin() -> Uri {
-        Uri::from_static("http://sloth-runner")
+        Uri::from_static(Self::ORIGIN)
     }
 }
 

@@ -2,15 +2,16 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
+use prost::Message;
 use rustls::ClientConfig;
 use tokio::{io::BufWriter, net::UnixStream};
-use tonic::Streaming;
 
 use super::{
     channel::Channel,
     connect::{DialError, dial},
     proto::{self, control_service_client::ControlServiceClient},
     status::CallError,
+    streaming::{FOLLOW_RUN, LONGEST_OF_MASTER, Messages, Method, RERUN_RUN, START_RUN},
 };
 use crate::{
     domain::target::selection::Selection,
@@ -68,10 +69,13 @@ pub enum ConnectError {
     },
 }
 
+/// What happens to a run, as a stream.
+pub type RunEvents = Messages<proto::RunEvent>;
+
 /// A connection to a master, for operators.
 #[derive(Clone, Debug)]
 pub struct ControlClient {
-    inner: ControlServiceClient<Channel>,
+    channel: Channel,
 }
 
 impl ControlClient {
@@ -112,7 +116,7 @@ impl ControlClient {
             Channel::handshake(stream).await.map_err(|error| io(io::Error::other(error)))?;
         // Ends with the last client; its error reaches the calls that it breaks.
         tokio::spawn(connection);
-        Ok(Self { inner: control_client(channel) })
+        Ok(Self { channel })
     }
 
     async fn over_network(master: &RemoteMaster) -> Result<Self, DialError> {
@@ -123,13 +127,14 @@ impl ControlClient {
         let handshake = |error: hyper::Error| DialError::Handshake { address, reason: error.to_string() };
         let (channel, connection) = Channel::handshake_kept_alive(dialled.stream).await.map_err(handshake)?;
         tokio::spawn(connection);
-        Ok(Self { inner: control_client(channel) })
+        Ok(Self { channel })
     }
 
     /// The generated client, for calls that need no wrapping.
     #[must_use]
     pub fn calls(&self) -> ControlServiceClient<Channel> {
-        self.inner.clone()
+        let client = ControlServiceClient::with_origin(self.channel.clone(), Channel::origin());
+        client.max_decoding_message_size(LONGEST_OF_MASTER)
     }
 
     /// The agents that a selection means; every one, pending ones too, for none.
@@ -150,25 +155,31 @@ impl ControlClient {
     ///
     /// # Errors
     /// When the call fails.
-    pub async fn start_run(
-        &self,
-        request: proto::StartRunRequest,
-    ) -> Result<Streaming<proto::RunEvent>, CallError> {
-        Ok(self.calls().start_run(request).await?.into_inner())
+    pub async fn start_run(&self, request: proto::StartRunRequest) -> Result<RunEvents, CallError> {
+        self.run_events(START_RUN, request).await
+    }
+
+    /// Starts a run as an earlier one was started.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn rerun_run(&self, request: proto::RerunRunRequest) -> Result<RunEvents, CallError> {
+        self.run_events(RERUN_RUN, request).await
     }
 
     /// Follows a run.
     ///
     /// # Errors
     /// When the call fails.
-    pub async fn follow_run(
-        &self,
-        request: proto::FollowRunRequest,
-    ) -> Result<Streaming<proto::RunEvent>, CallError> {
-        Ok(self.calls().follow_run(request).await?.into_inner())
+    pub async fn follow_run(&self, request: proto::FollowRunRequest) -> Result<RunEvents, CallError> {
+        self.run_events(FOLLOW_RUN, request).await
     }
-}
 
-fn control_client(channel: Channel) -> ControlServiceClient<Channel> {
-    ControlServiceClient::with_origin(channel, Channel::origin()).max_decoding_message_size(16 * 1024 * 1024)
+    async fn run_events<Q: Message + Default + 'static>(
+        &self,
+        method: Method<Q, proto::RunEvent>,
+        request: Q,
+    ) -> Result<RunEvents, CallError> {
+        Ok(method.call(self.channel.clone(), tokio_stream::once(request)).await?)
+    }
 }

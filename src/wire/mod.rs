@@ -13,6 +13,7 @@ pub mod digest;
 pub mod frame;
 pub mod login;
 pub mod outcome;
+pub mod pieces;
 pub mod plan;
 pub mod run;
 pub mod scraped;
@@ -20,6 +21,7 @@ pub mod selection;
 pub mod serve;
 pub mod status;
 pub mod stranger;
+pub mod streaming;
 
 /// The generated types of `proto/sloth/v1`.
 #[expect(

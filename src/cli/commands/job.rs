@@ -259,7 +259,7 @@ fn rerun(args: &JobRerunArgs) -> Result<Status, Failure> {
             failed: args.failed,
             follow,
         };
-        Ok(client.calls().rerun_run(request).await?.into_inner())
+        client.rerun_run(request).await
     })
 }
 

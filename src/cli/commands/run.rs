@@ -5,8 +5,6 @@ use std::{
     os::unix::ffi::{OsStrExt as _, OsStringExt as _},
 };
 
-use tonic::Streaming;
-
 use super::{
     following::{self, Feeds, Following},
     on_one_thread,
@@ -30,7 +28,7 @@ use crate::{
     },
     sys::{clock::unix_ms, random, terminal},
     wire::{
-        client::ControlClient,
+        client::{ControlClient, RunEvents},
         proto::{self, run_event::Kind},
         status::CallError,
     },
@@ -166,7 +164,7 @@ pub(super) fn run(args: RunArgs) -> Result<Status, Failure> {
 pub(super) fn begin(
     following: Following,
     detach: bool,
-    call: impl AsyncFn(&ControlClient, RunId, bool) -> Result<Streaming<proto::RunEvent>, CallError>,
+    call: impl AsyncFn(&ControlClient, RunId, bool) -> Result<RunEvents, CallError>,
 ) -> Result<Status, Failure> {
     let id = RunId::from_parts(unix_ms(), u128::from_le_bytes(random::bytes()));
     let no_status = |failure: Failure| match failure.status {

@@ -10,10 +10,11 @@ mod invitations;
 mod news;
 mod watch;
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
 
+use prost::Message;
 use tokio::time::Instant;
-use tonic::{Request, Status, service::Routes};
+use tonic::{Request, Response, Status, service::Routes};
 
 use super::{
     actor::{Ending, Handle},
@@ -27,12 +28,15 @@ use crate::{
     trust::authority::Authority,
     wire::{
         proto::{
-            self, control_service_server::ControlServiceServer,
+            self,
+            control_service_server::{ControlService as _, ControlServiceServer},
             enrollment_service_server::EnrollmentServiceServer,
         },
         serve::Connected,
+        streaming::{FOLLOW_RUN, Method, RERUN_RUN, START_RUN, only},
     },
 };
+use control::Answers;
 
 /// Bytes of the longest message that strangers are heard with: a certificate request and a name, with room.
 const STRANGERS_MESSAGE: usize = 16 * 1024;
@@ -82,7 +86,30 @@ pub async fn routes(master: &Master, local: bool) -> Result<Routes, tonic_reflec
             .build_v1()?;
         routes = routes.add_service(reflection);
     }
+    routes = streamed(routes, START_RUN, master, |master, request| master.start_run(request));
+    routes = streamed(routes, RERUN_RUN, master, |master, request| master.rerun_run(request));
+    routes = streamed(routes, FOLLOW_RUN, master, |master, request| master.follow_run(request));
     Ok(routes.prepare())
+}
+
+type Answering<'a, T> = Pin<Box<dyn Future<Output = Result<Response<Answers<T>>, Status>> + Send + 'a>>;
+
+/// Has the answers of a method handed on as they are.
+fn streamed<Q, A>(
+    routes: Routes,
+    method: Method<Q, A>,
+    master: &Master,
+    answer: for<'a> fn(&'a Master, Request<Q>) -> Answering<'a, A>,
+) -> Routes
+where
+    Q: Message + Default + 'static,
+    A: Message + Default + 'static,
+{
+    let master = master.clone();
+    method.route(routes, move |request| {
+        let master = master.clone();
+        async move { answer(&master, only(request).await?).await }
+    })
 }
 
 /// Who makes this call.

@@ -3,7 +3,6 @@
 use std::{collections::HashMap, io};
 
 use tokio::time::Instant;
-use tonic::Streaming;
 
 use super::{
     End, Following, Patience, READER_GONE,
@@ -33,7 +32,7 @@ use crate::{
     },
     sys::clock::{local_time, unix_ms},
     wire::{
-        client::ControlClient,
+        client::{ControlClient, RunEvents},
         proto::{self, run_event::Kind},
     },
 };
@@ -65,7 +64,7 @@ pub(super) async fn follow(
     following: Following,
     client: ControlClient,
     run: Run,
-    events: Streaming<proto::RunEvent>,
+    events: RunEvents,
 ) -> Result<Status, Failure> {
     let printer = Printer::new(&run, &following.print, following.timestamps)?;
     let is_events = following.print.output == Format::Ndjson;
@@ -151,7 +150,7 @@ impl Follower {
         }
     }
 
-    async fn run_to_end(&mut self, mut events: Streaming<proto::RunEvent>) -> Result<End, Failure> {
+    async fn run_to_end(&mut self, mut events: RunEvents) -> Result<End, Failure> {
         self.say_waiting();
         if self.is_held_for_nobody() {
             return Ok(End::Detached(exit::NO_STATUS));
@@ -386,7 +385,7 @@ impl Follower {
     }
 
     /// Finds the run again after the connection broke.
-    async fn reconnect(&mut self) -> Result<Streaming<proto::RunEvent>, Status> {
+    async fn reconnect(&mut self) -> Result<RunEvents, Status> {
         self.erase();
         let wants_notes = self.wants_notes();
         let paint = self.printer.paint();

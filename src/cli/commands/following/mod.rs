@@ -17,7 +17,6 @@ mod terminal;
 use std::{path::PathBuf, time::Duration};
 
 use tokio::time::Instant;
-use tonic::Streaming;
 
 use self::attention::Attention;
 use super::shown::outcome_line;
@@ -37,7 +36,7 @@ use crate::{
     },
     sys::{clock::spoken, shutdown::EndSignals},
     wire::{
-        client::{ControlClient, MasterAddress},
+        client::{ControlClient, MasterAddress, RunEvents},
         proto::{self, run_event::Kind},
         status::CallError,
     },
@@ -118,7 +117,7 @@ enum End {
 pub(super) async fn follow(
     following: Following,
     client: ControlClient,
-    mut events: Streaming<proto::RunEvent>,
+    mut events: RunEvents,
 ) -> Result<Status, Failure> {
     let first = events.message().await.map_err(CallError::from)?.and_then(|event| event.kind);
     let run = match first {

@@ -11,7 +11,6 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
 };
-use tonic::Streaming;
 
 use super::{
     End, Following, Patience,
@@ -36,7 +35,7 @@ use crate::{
         terminal::{self, RawMode},
     },
     wire::{
-        client::ControlClient,
+        client::{ControlClient, RunEvents},
         proto::{self, run_event::Kind},
         status::CallError,
     },
@@ -52,7 +51,7 @@ pub(super) async fn follow(
     following: Following,
     client: ControlClient,
     run: Run,
-    events: Streaming<proto::RunEvent>,
+    events: RunEvents,
 ) -> Result<Status, Failure> {
     let mut signals = EndSignals::new()?;
     let mut resized = signal(SignalKind::window_change())?;
@@ -151,11 +150,11 @@ pub(super) async fn follow(
 }
 
 /// A connection to the run, found again after one broke.
-type Found = Result<(ControlClient, Streaming<proto::RunEvent>), Status>;
+type Found = Result<(ControlClient, RunEvents), Status>;
 
 /// Where the run's events come from.
 enum Source {
-    Events(Box<Streaming<proto::RunEvent>>),
+    Events(Box<RunEvents>),
     /// Nowhere, until this has found the run again.
     Finding(Pin<Box<dyn Future<Output = Found>>>),
 }

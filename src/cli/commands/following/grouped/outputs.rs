@@ -2,8 +2,6 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
-use tonic::Streaming;
-
 use super::{
     super::{
         READER_GONE, endings,
@@ -28,6 +26,7 @@ use crate::{
         text::{plain, spoken_bytes},
     },
     wire::{
+        client::RunEvents,
         proto::{self, run_event::Kind},
         status::CallError,
     },
@@ -192,7 +191,7 @@ impl Watcher {
         Ok(())
     }
 
-    async fn output_of(&self, group: &GroupDigest) -> Result<Streaming<proto::RunEvent>, CallError> {
+    async fn output_of(&self, group: &GroupDigest) -> Result<RunEvents, CallError> {
         let agent = self.run.task(group.example).map(|task| task.agent.to_string());
         let request = proto::FollowRunRequest {
             run: Some(RunReference::Id(self.run.id).into()),

@@ -1,0 +1,303 @@
+//! Calls whose answers are a stream of what commands printed: their bytes are handed on where tonic would copy them.
+//!
+//! On the wire they are what tonic makes of them, so that any gRPC client that does not compress is answered, and any such
+//! server understood. Knows not what the messages say.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    marker::PhantomData,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::{Buf as _, BufMut as _, Bytes};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
+use http_body_util::BodyExt as _;
+use hyper::body::Frame;
+use prost::Message;
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::{
+    Code, Status, Streaming,
+    body::Body,
+    codec::{Codec as _, EncodeBody},
+    service::Routes,
+};
+use tower::Service as _;
+
+use super::{channel::Channel, codec::ExactCodec, pieces::Pieces, proto};
+
+/// What gRPC calls its messages in HTTP.
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+/// Bytes before each message: whether it is compressed, and its length.
+const PREFIX: usize = 5;
+/// Messages that are there at once are sent together up to so many bytes.
+const TOGETHER: usize = 32 * 1024;
+
+/// A method of the wire whose answers are streamed from here.
+#[derive(Debug)]
+pub struct Method<Q, A> {
+    path: &'static str,
+    /// Bytes of the longest answer that is taken.
+    longest: usize,
+    messages: PhantomData<fn(Q) -> A>,
+}
+
+impl<Q, A> Method<Q, A> {
+    const fn new(path: &'static str, longest: usize) -> Self {
+        Self { path, longest, messages: PhantomData }
+    }
+}
+
+/// What an agent may say at once: as much as gRPC takes of anybody.
+const LONGEST_ANSWER: usize = 4 * 1024 * 1024;
+/// What a master may say at once: a run with all of its tasks.
+pub const LONGEST_OF_MASTER: usize = 16 * 1024 * 1024;
+
+/// `AgentService.Attach`.
+pub const ATTACH: Method<proto::AttachRequest, proto::AttachResponse> =
+    Method::new("/sloth.v1.AgentService/Attach", LONGEST_ANSWER);
+/// `ControlService.StartRun`.
+pub const START_RUN: Method<proto::StartRunRequest, proto::RunEvent> =
+    Method::new("/sloth.v1.ControlService/StartRun", LONGEST_OF_MASTER);
+/// `ControlService.RerunRun`.
+pub const RERUN_RUN: Method<proto::RerunRunRequest, proto::RunEvent> =
+    Method::new("/sloth.v1.ControlService/RerunRun", LONGEST_OF_MASTER);
+/// `ControlService.FollowRun`.
+pub const FOLLOW_RUN: Method<proto::FollowRunRequest, proto::RunEvent> =
+    Method::new("/sloth.v1.ControlService/FollowRun", LONGEST_OF_MASTER);
+
+/// A stream of messages, as it is received.
+#[derive(Debug)]
+pub struct Messages<T> {
+    body: Body,
+    received: Pieces,
+    /// Bytes of the next message, once its prefix was read.
+    length: Option<usize>,
+    /// Bytes of the longest message that is taken.
+    longest: usize,
+    has_ended: bool,
+    message: PhantomData<fn() -> T>,
+}
+
+impl<T: Message + Default> Messages<T> {
+    fn new(body: Body, longest: usize) -> Self {
+        let received = Pieces::default();
+        Self { body, received, length: None, longest, has_ended: false, message: PhantomData }
+    }
+
+    /// The next message; `None` at the end. Nothing is lost when it is not waited for.
+    ///
+    /// # Errors
+    /// What the other side ended the stream with, or what broke it.
+    pub async fn message(&mut self) -> Result<Option<T>, Status> {
+        if self.has_ended {
+            return Ok(None);
+        }
+        let received = self.receive().await;
+        self.has_ended = !matches!(received, Ok(Some(_)));
+        received
+    }
+
+    async fn receive(&mut self) -> Result<Option<T>, Status> {
+        loop {
+            if let Some(message) = self.next_received()? {
+                return Ok(Some(message));
+            }
+            let Some(frame) = self.body.frame().await.transpose()? else {
+                // Whoever serves says how a stream ends, so the call goes on somewhere, as after a broken connection.
+                return Err(Status::unavailable("the stream broke off"));
+            };
+            match frame.into_data() {
+                Ok(data) => self.received.put(data),
+                Err(frame) => return self.ended(frame.trailers_ref()),
+            }
+        }
+    }
+
+    fn next_received(&mut self) -> Result<Option<T>, Status> {
+        if self.length.is_none() && self.received.remaining() >= PREFIX {
+            if self.received.get_u8() != 0 {
+                return Err(Status::internal("a compressed message, which nobody asked for"));
+            }
+            let length = usize::try_from(self.received.get_u32()).unwrap_or(usize::MAX);
+            if length > self.longest {
+                let text = format!("a message of {length} bytes, where {} are the most", self.longest);
+                return Err(Status::out_of_range(text));
+            }
+            self.length = Some(length);
+        }
+        let Some(length) = self.length.filter(|length| self.received.remaining() >= *length) else {
+            return Ok(None);
+        };
+        self.length = None;
+        let message = T::decode((&mut self.received).take(length));
+        message.map(Some).map_err(|error| Status::internal(format!("a message that makes no sense: {error}")))
+    }
+
+    fn ended(&self, trailers: Option<&HeaderMap>) -> Result<Option<T>, Status> {
+        match trailers.and_then(Status::from_header_map) {
+            None => Err(Status::internal("the stream ended without a status")),
+            Some(status) if status.code() != Code::Ok => Err(status),
+            Some(_) if self.length.is_none() && !self.received.has_remaining() => Ok(None),
+            Some(_) => Err(Status::internal("the stream ended within a message")),
+        }
+    }
+}
+
+impl<Q, A> Method<Q, A>
+where
+    Q: Message + Default + 'static,
+    A: Message + Default + 'static,
+{
+    /// Calls it.
+    ///
+    /// # Errors
+    /// When the connection breaks, or the other side refuses.
+    pub async fn call(
+        &self,
+        mut channel: Channel,
+        requests: impl Stream<Item = Q> + Send + 'static,
+    ) -> Result<Messages<A>, Status> {
+        let encoder = ExactCodec::<Q, A>::default().encoder();
+        let body = EncodeBody::new_client(encoder, requests.map(Ok), None, None);
+        let request = Request::post(format!("{}{}", Channel::ORIGIN, self.path))
+            .version(Version::HTTP_2)
+            .header(header::TE, "trailers")
+            .header(header::CONTENT_TYPE, GRPC)
+            .body(Body::new(body))
+            .map_err(|error| Status::internal(error.to_string()))?;
+        let response = channel.call(request).await.map_err(|error| Status::from_error(error.into()))?;
+        self.answered(response.map(Body::new))
+    }
+
+    fn answered(&self, response: Response<Body>) -> Result<Messages<A>, Status> {
+        let status = Status::from_header_map(response.headers());
+        if status.is_none() && response.status() != StatusCode::OK {
+            return Err(Status::unknown(format!("HTTP's answer was {}", response.status())));
+        }
+        let mut messages = Messages::new(response.into_body(), self.longest);
+        match status {
+            // Nothing else comes.
+            Some(status) if status.code() == Code::Ok => messages.has_ended = true,
+            Some(status) => return Err(status),
+            None => {}
+        }
+        Ok(messages)
+    }
+
+    /// Has it answer by a function, before the generated service of these routes would.
+    pub fn route<S, F>(
+        &self,
+        routes: Routes,
+        answer: impl Fn(tonic::Request<Streaming<Q>>) -> F + Clone + Send + Sync + 'static,
+    ) -> Routes
+    where
+        S: Stream<Item = Result<A, Status>> + Unpin + Send + 'static,
+        F: Future<Output = Result<tonic::Response<S>, Status>> + Send + 'static,
+    {
+        let service = tower::service_fn(move |request: Request<_>| {
+            let decoder = ExactCodec::<A, Q>::default().decoder();
+            let request = request.map(|body| Streaming::new_request(decoder, body, None, None));
+            let answer = answer(tonic::Request::from_http(request));
+            async move { Ok::<_, Infallible>(answer.await.map_or_else(Status::into_http, streamed)) }
+        });
+        routes.into_axum_router().route_service(self.path, service).into()
+    }
+}
+
+/// The one request of a call that streams nothing but its answers.
+///
+/// # Errors
+/// When there is none, or it makes no sense.
+pub async fn only<Q>(request: tonic::Request<Streaming<Q>>) -> Result<tonic::Request<Q>, Status> {
+    let (metadata, extensions, mut requests) = request.into_parts();
+    let request = requests.message().await?.ok_or_else(|| Status::internal("a call without a request"))?;
+    Ok(tonic::Request::from_parts(metadata, extensions, request))
+}
+
+fn streamed<A, S>(response: tonic::Response<S>) -> Response<Body>
+where
+    A: Message + 'static,
+    S: Stream<Item = Result<A, Status>> + Unpin + Send + 'static,
+{
+    let (metadata, messages, extensions) = response.into_parts();
+    let body = Encoded { messages, pieces: Pieces::default(), stage: Stage::Streaming };
+    let mut response = Response::new(Body::new(body));
+    *response.headers_mut() = metadata.into_headers();
+    *response.extensions_mut() = extensions;
+    response.headers_mut().insert(header::CONTENT_TYPE, GRPC);
+    response
+}
+
+/// How far the sending of a stream is.
+#[derive(Debug)]
+enum Stage {
+    Streaming,
+    /// Its end is to be told.
+    Ending(Status),
+    Ended,
+}
+
+/// A stream of messages, as it is sent.
+#[derive(Debug)]
+struct Encoded<S> {
+    messages: S,
+    pieces: Pieces,
+    stage: Stage,
+}
+
+impl<S> Encoded<S> {
+    fn append(&mut self, message: &impl Message) -> Result<(), Status> {
+        let length = message.encoded_len();
+        let too_long = |_| Status::resource_exhausted(format!("a message of {length} bytes"));
+        let prefix = u32::try_from(length).map_err(too_long)?;
+        self.pieces.put_u8(0);
+        self.pieces.put_u32(prefix);
+        message.encode(&mut self.pieces).map_err(|error| Status::internal(error.to_string()))
+    }
+}
+
+impl<A, S> hyper::body::Body for Encoded<S>
+where
+    A: Message,
+    S: Stream<Item = Result<A, Status>> + Unpin,
+{
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let body = &mut *self;
+        while matches!(body.stage, Stage::Streaming) && body.pieces.remaining() < TOGETHER {
+            let ending = match Pin::new(&mut body.messages).poll_next(context) {
+                Poll::Ready(Some(Ok(message))) => body.append(&message).err(),
+                Poll::Ready(Some(Err(status))) => Some(status),
+                Poll::Ready(None) => Some(Status::ok("")),
+                Poll::Pending => break,
+            };
+            if let Some(status) = ending {
+                body.stage = Stage::Ending(status);
+            }
+        }
+        if let Some(piece) = body.pieces.pop() {
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        match std::mem::replace(&mut body.stage, Stage::Ended) {
+            Stage::Streaming => {
+                body.stage = Stage::Streaming;
+                Poll::Pending
+            }
+            Stage::Ending(status) => {
+                let mut trailers = HeaderMap::new();
+                Poll::Ready(Some(status.add_header(&mut trailers).map(|()| Frame::trailers(trailers))))
+            }
+            Stage::Ended => Poll::Ready(None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
