@@ -15,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::domain::frame::{Frame, HEADER, Header, MAX_PAYLOAD, Stream, take_frame};
+use crate::domain::frame::{Frame, HEADER, HEADERS, Header, MAX_PAYLOAD, Stream, take_frame};
 use crate::sys::file::{numbered, numbers, read_more, write_pieces_at};
 
 /// A segment is closed when so many bytes were written to it.
@@ -297,7 +297,7 @@ impl SpoolReader {
     fn fill(&mut self, until: u64) -> io::Result<bool> {
         let Some((file, _)) = self.segment.as_ref().filter(|_| self.is_at_frame()) else { return Ok(false) };
         let announced = usize::try_from(until - self.offset).unwrap_or(MAX_PAYLOAD);
-        let room = announced.min(MAX_PAYLOAD) + 64 * HEADER;
+        let room = announced.min(MAX_PAYLOAD) + HEADERS;
         let before = self.buffer.len();
         self.buffer = read_more(file, self.position, &self.buffer, room)?;
         let count = self.buffer.len() - before;

@@ -61,6 +61,10 @@ pub const HEADER: usize = 32;
 /// Most payload bytes of one frame: one read of a pipe.
 pub const MAX_PAYLOAD: usize = 256 * 1024;
 
+/// Bytes of the headers in a read of [`MAX_PAYLOAD`] bytes whose frames are 4 KiB long and longer. A read has room for them
+/// too: what it gets of a frame that it does not get whole is copied in front of the next one.
+pub const HEADERS: usize = 64 * HEADER;
+
 /// A frame's header on disk: CRC-32 of all that follows it, then length, task, stream, offset, time; little endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {

@@ -351,7 +351,7 @@ impl Attached {
         let Some(end) = frames.last().map(Frame::end) else { return };
         let mut said = false;
         let position = loop {
-            match self.log.append(self.id.index, frames.clone()) {
+            match self.log.append(self.id.index, &frames) {
                 Ok(position) => break position,
                 Err(error) => {
                     // Held back here, the agent keeps what it has, and its command waits.

@@ -106,6 +106,7 @@ pub struct Server {
     config: Config,
     authority: Arc<Authority>,
     store: Store,
+    logs: OutputLogs,
     connection: Connection,
     remembered: Remembered,
     port: TcpListener,
@@ -140,6 +141,9 @@ impl Server {
         let identity = directories.data.join("identity");
         make_private(&identity)?;
         let authority = Authority::load_or_create(&identity)?;
+        let logs = OutputLogs::new(directories.data.join("runs"));
+        let unmade = |error| StartError::Files(logs.root().display().to_string(), error);
+        logs.make_root().map_err(unmade)?;
         let (store, connection) = Store::open(&directories.data)?;
         let mut remembered = store.remembered(&connection)?;
         if config.restored {
@@ -154,6 +158,7 @@ impl Server {
         Ok(Self {
             authority: Arc::new(authority),
             store,
+            logs,
             connection,
             remembered,
             port,
@@ -190,7 +195,6 @@ impl Server {
     pub async fn run(self, shutdown: Shutdown) -> Result<(), StartError> {
         let internal = |error: &dyn std::fmt::Display| StartError::Internal(error.to_string());
         let started = Instant::now();
-        let logs = OutputLogs::new(self.config.directories.data.join("runs"));
         let policy = Policy { enroll_any: self.config.enroll_any, output_cap: self.config.output_cap };
         let core = Core::new(policy, self.remembered, now_since(started));
         let connection = self.connection;
@@ -200,7 +204,7 @@ impl Server {
             started,
             move |written| StoreWriter::start(connection, written),
             self.store.clone(),
-            logs.clone(),
+            self.logs.clone(),
             inputs.clone(),
             shutdown.clone(),
         )
@@ -216,7 +220,7 @@ impl Server {
         let master = Master {
             handle: handle.clone(),
             store: self.store,
-            logs,
+            logs: self.logs,
             inputs,
             authority: Arc::clone(&self.authority),
             shutdown: shutdown.clone(),

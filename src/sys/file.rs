@@ -58,6 +58,14 @@ pub fn volume_used_percent(path: &Path) -> io::Result<u8> {
     Ok(u8::try_from((used * 100).div_ceil(all.max(1))).unwrap_or(100))
 }
 
+/// Brings the names in a directory to the disk.
+///
+/// # Errors
+/// When it is not there, or the disk does not take them.
+pub fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
 /// Gives a pipe room for so many bytes where it has less. What is no pipe, or may not grow, stays as it is.
 pub fn widen_pipe(pipe: &File, bytes: usize) {
     if rustix::pipe::fcntl_getpipe_size(pipe).is_ok_and(|size| size < bytes) {

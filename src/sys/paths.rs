@@ -9,6 +9,8 @@ use std::{
 
 use directories::ProjectDirs;
 
+use super::file::sync_directory;
+
 /// The directories of one daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directories {
@@ -160,7 +162,7 @@ pub fn write_private(path: &Path, content: &[u8], durable: bool) -> io::Result<(
     }
     fs::rename(&temporary, path)?;
     if let (true, Some(parent)) = (durable, path.parent()) {
-        fs::File::open(parent)?.sync_all()?;
+        sync_directory(parent)?;
     }
     Ok(())
 }

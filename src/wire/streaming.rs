@@ -105,7 +105,7 @@ impl<T: Message + Default> Messages<T> {
                 return Ok(Some(message));
             }
             let Some(frame) = self.body.frame().await.transpose()? else {
-                // Whoever serves says how a stream ends, so the call goes on somewhere, as after a broken connection.
+                // A server says how a stream ends. This one did not come to that, as when a connection breaks.
                 return Err(Status::unavailable("the stream broke off"));
             };
             match frame.into_data() {

@@ -22,7 +22,7 @@ pub use writer::{Pacer, RunLog};
 use self::index::Index;
 use crate::{
     domain::ids::RunId,
-    sys::file::{numbered, numbers},
+    sys::file::{numbered, numbers, sync_directory},
 };
 
 /// A file is closed when it has grown to this many bytes.
@@ -64,7 +64,16 @@ impl OutputLogs {
         Self { root, open: Arc::default(), indexed: Arc::default() }
     }
 
-    /// The directory that they lie in; there once the first run has begun.
+    /// Makes the directory that they lie in. Its name is on the disk before any output is.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn make_root(&self) -> io::Result<()> {
+        fs::create_dir_all(&self.root)?;
+        self.root.parent().map_or(Ok(()), sync_directory)
+    }
+
+    /// The directory that they lie in.
     #[must_use]
     pub fn root(&self) -> &std::path::Path {
         &self.root

@@ -5,7 +5,7 @@ use std::{fs::File, io, path::PathBuf};
 use bytes::Bytes;
 
 use super::{file_path, files};
-use crate::domain::frame::{Frame, HEADER, MAX_PAYLOAD, take_frame};
+use crate::domain::frame::{Frame, HEADER, HEADERS, MAX_PAYLOAD, take_frame};
 use crate::sys::file::read_more;
 
 /// Reads a log from a position. Many may read one log, and none of them matters to whoever appends.
@@ -67,7 +67,7 @@ impl LogReader {
         let at = self.position + self.buffer.len() as u64;
         if let Some((file, first)) = &self.file {
             let wanted = usize::try_from(until - self.position).unwrap_or(usize::MAX);
-            let wanted = wanted.min(MAX_PAYLOAD + 64 * HEADER).saturating_sub(self.buffer.len()).max(HEADER);
+            let wanted = wanted.min(MAX_PAYLOAD + HEADERS).saturating_sub(self.buffer.len()).max(HEADER);
             let before = self.buffer.len();
             self.buffer = read_more(file, at - first, &self.buffer, wanted)?;
             if self.buffer.len() > before {

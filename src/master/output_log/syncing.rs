@@ -3,7 +3,7 @@
 //! All of it happens on threads that may wait for a disk. Whoever appends waits for no sync.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fs::{File, OpenOptions},
     io,
     num::NonZeroU64,
@@ -16,6 +16,7 @@ use std::{
 use rustix::fs::Advice;
 
 use super::{RunLog, file_path, scan::whole_frames};
+use crate::sys::file::sync_directory;
 
 /// A sync begins when so many bytes wait for one …
 const SYNC_BYTES: u64 = 8 * 1024 * 1024;
@@ -27,14 +28,16 @@ const CACHED: u64 = 32 * 1024 * 1024;
 /// How often a failed sync is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// A file of a log, and the position at which it begins.
-pub(super) type LogFile = (Arc<File>, u64);
+/// The position at which a file of a log begins, and the file.
+pub(super) type LogFile = (u64, Arc<File>);
+/// Files of a log, by those positions.
+pub(super) type LogFiles = BTreeMap<u64, Arc<File>>;
 
 /// What of a log is not on the disk yet.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Unsynced {
     /// Files that have grown.
-    pub(super) files: Vec<LogFile>,
+    pub(super) files: LogFiles,
     /// Directories in which a name was made: it has to survive a crash as the bytes do.
     pub(super) directories: BTreeSet<PathBuf>,
 }
@@ -47,11 +50,11 @@ impl Unsynced {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.files.iter().try_for_each(|(file, _)| file.sync_data())?;
-        self.directories.iter().try_for_each(|directory| match File::open(directory) {
+        self.files.values().try_for_each(|file| file.sync_data())?;
+        self.directories.iter().try_for_each(|directory| match sync_directory(directory) {
             // The run was deleted, and its names with it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            opened => opened?.sync_all(),
+            synced => synced,
         })
     }
 }
@@ -65,15 +68,15 @@ struct Cached {
 }
 
 impl Cached {
-    fn add(&mut self, files: Vec<LogFile>) {
-        let last = self.files.back().map(|(_, first)| *first);
-        self.files.extend(files.into_iter().filter(|(_, first)| last.is_none_or(|last| *first > last)));
+    fn add(&mut self, files: LogFiles) {
+        let last = self.files.back().map(|(first, _)| *first);
+        self.files.extend(files.into_iter().filter(|(first, _)| last.is_none_or(|last| *first > last)));
     }
 
     /// Lets go of what lies before a position; it must be synced.
     fn forget_before(&mut self, position: u64) {
-        while let Some((file, first)) = self.files.front() {
-            let next = self.files.get(1).map(|(_, next)| *next).filter(|next| *next <= position);
+        while let Some((first, file)) = self.files.front() {
+            let next = self.files.get(1).map(|(next, _)| *next).filter(|next| *next <= position);
             let (from, end) = (self.from.max(*first), next.unwrap_or(position));
             if let Some(length) = end.checked_sub(from).and_then(NonZeroU64::new) {
                 // Where the system does not take the advice the bytes merely stay longer.
@@ -107,28 +110,32 @@ pub(super) fn keep_synced(log: &Arc<RunLog>) -> impl Future<Output = ()> + Send 
             }
             let Some(log) = log.upgrade() else { return };
             let (end, unsynced) = log.take_unsynced();
-            let again = unsynced.clone();
             let mut was_cached = std::mem::take(&mut cached);
             let syncing = Arc::clone(&log);
             let sync = move || {
-                if has_failed {
-                    write_again(syncing.directory(), &unsynced.files, behind)?;
+                let written = if has_failed {
+                    write_again(syncing.directory(), &unsynced.files, behind)
+                } else {
+                    Ok(())
+                };
+                if let Err(error) = written.and_then(|()| unsynced.sync()) {
+                    return Err((error, unsynced, was_cached));
                 }
-                unsynced.sync()?;
                 // Agents wait for this, and for nothing that comes after it.
                 syncing.tell_synced(end);
                 was_cached.add(unsynced.files);
                 was_cached.forget_before(end.saturating_sub(CACHED));
-                Ok::<_, io::Error>(was_cached)
+                Ok(was_cached)
             };
             match tokio::task::spawn_blocking(sync).await {
                 Ok(Ok(still_cached)) => {
                     cached = still_cached;
                     has_failed = false;
                 }
-                Ok(Err(error)) => {
+                Ok(Err((error, unsynced, still_cached))) => {
+                    cached = still_cached;
                     tracing::error!(%error, log = %log.directory().display(), "cannot bring output to the disk; trying again");
-                    log.put_back(again);
+                    log.put_back(unsynced);
                     has_failed = true;
                     tokio::time::sleep(RETRY).await;
                 }
@@ -140,8 +147,8 @@ pub(super) fn keep_synced(log: &Arc<RunLog>) -> impl Future<Output = ()> + Send 
 
 /// Writes again what lies behind a position: after a sync that failed the system takes for written what is not. It is
 /// read from what the machine still holds of it, and held against its checksums first.
-fn write_again(directory: &Path, files: &[LogFile], from: u64) -> io::Result<()> {
-    for (_, first) in files {
+fn write_again(directory: &Path, files: &LogFiles, from: u64) -> io::Result<()> {
+    for first in files.keys() {
         let path = file_path(directory, *first);
         let file = OpenOptions::new().read(true).write(true).open(&path)?;
         let end = first + file.metadata()?.len();
@@ -175,8 +182,8 @@ mod tests {
         let log = RunLog::open(dir.path().join("run")).unwrap();
         let frame =
             |offset: u64| Frame { stream: Stream::Stdout, offset, time_ns: 0, data: vec![7; 1000].into() };
-        let middle = log.append(0, vec![frame(0)]).unwrap();
-        log.append(0, vec![frame(1000)]).unwrap();
+        let middle = log.append(0, &[frame(0)]).unwrap();
+        log.append(0, &[frame(1000)]).unwrap();
         let (_, unsynced) = log.take_unsynced();
         let path = file_path(log.directory(), 0);
         let before = fs::read(&path).unwrap();
@@ -189,12 +196,26 @@ mod tests {
     }
 
     #[test]
+    fn what_could_not_be_synced_is_listed_once_however_often_that_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = RunLog::open(dir.path().join("run")).unwrap();
+        let data = vec![7; 1000].into();
+        log.append(0, &[Frame { stream: Stream::Stdout, offset: 0, time_ns: 0, data }]).unwrap();
+        for _ in 0..3 {
+            let (_, unsynced) = log.take_unsynced();
+            assert_eq!((unsynced.files.len(), unsynced.directories.len()), (1, 2));
+            log.put_back(unsynced);
+        }
+    }
+
+    #[test]
     fn each_byte_is_forgotten_once_whichever_files_it_lies_in() {
         let file = Arc::new(tempfile::tempfile().unwrap());
         let mut cached = Cached::default();
-        cached.add(vec![(Arc::clone(&file), 0)]);
+        let files = |firsts: &[u64]| firsts.iter().map(|first| (*first, Arc::clone(&file))).collect();
+        cached.add(files(&[0]));
         // The newest file comes again with every sync.
-        cached.add(vec![(Arc::clone(&file), 0), (Arc::clone(&file), 100), (Arc::clone(&file), 250)]);
+        cached.add(files(&[0, 100, 250]));
         let mut steps = Vec::new();
         for position in [0, 50, 40, 100, 120, 400] {
             cached.forget_before(position);

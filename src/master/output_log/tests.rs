@@ -31,11 +31,11 @@ fn read_all(mut reader: LogReader, until: u64) -> Vec<(u32, Frame)> {
 async fn frames_that_come_twice_are_written_once() {
     let (_dir, logs, run) = logs();
     let log = logs.open(run).await.unwrap();
-    log.append(0, vec![frame(0, b"hello ")]).unwrap();
-    log.append(0, vec![frame(3, b"lo world")]).unwrap();
-    log.append(0, vec![frame(0, b"hello")]).unwrap();
-    log.append(0, vec![frame(6, b"world"), frame(9, b"ld!"), frame(12, b" Hello")]).unwrap();
-    log.append(1, vec![frame(0, b"other")]).unwrap();
+    log.append(0, &[frame(0, b"hello ")]).unwrap();
+    log.append(0, &[frame(3, b"lo world")]).unwrap();
+    log.append(0, &[frame(0, b"hello")]).unwrap();
+    log.append(0, &[frame(6, b"world"), frame(9, b"ld!"), frame(12, b" Hello")]).unwrap();
+    log.append(1, &[frame(0, b"other")]).unwrap();
     let end = *log.appended().borrow();
     let all = read_all(logs.reader(run, 0), end);
     let bytes = |task| -> Vec<u8> {
@@ -51,15 +51,15 @@ async fn frames_that_come_twice_are_written_once() {
 async fn a_torn_end_is_cut_and_appending_goes_on() {
     let (dir, logs, run) = logs();
     let log = logs.open(run).await.unwrap();
-    let whole = log.append(0, vec![frame(0, b"whole")]).unwrap();
-    log.append(0, vec![frame(5, b"torn")]).unwrap();
+    let whole = log.append(0, &[frame(0, b"whole")]).unwrap();
+    log.append(0, &[frame(5, b"torn")]).unwrap();
     drop(log);
     let path = file_path(&dir.path().join(run.to_string()), 0);
     let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
     file.set_len(file.metadata().unwrap().len() - 1).unwrap();
     let log = logs.open(run).await.unwrap();
     assert_eq!((log.task_end(0), *log.appended().borrow()), (5, whole));
-    log.append(0, vec![frame(5, b"again")]).unwrap();
+    log.append(0, &[frame(5, b"again")]).unwrap();
     let all = read_all(logs.reader(run, 0), logs.end(run).unwrap());
     assert_eq!(all.len(), 2);
     assert_eq!(&all[1].1.data[..], b"again");
@@ -71,7 +71,7 @@ async fn a_log_rolls_and_is_found_again_by_offset() {
     let log = logs.open(run).await.unwrap();
     let chunk = vec![7; 256 * 1024];
     for n in 0..600u64 {
-        log.append(u32::try_from(n % 2).unwrap(), vec![frame(n / 2 * chunk.len() as u64, &chunk)]).unwrap();
+        log.append(u32::try_from(n % 2).unwrap(), &[frame(n / 2 * chunk.len() as u64, &chunk)]).unwrap();
     }
     assert!(files(&logs.directory(run)).unwrap().len() >= 2);
     drop(log);
@@ -90,7 +90,7 @@ async fn a_log_rolls_and_is_found_again_by_offset() {
 async fn what_was_appended_is_soon_on_the_disk() {
     let (_dir, logs, run) = logs();
     let log = logs.open(run).await.unwrap();
-    let end = log.append(0, vec![frame(0, b"hello")]).unwrap();
+    let end = log.append(0, &[frame(0, b"hello")]).unwrap();
     log.synced().wait_for(|synced| *synced >= end).await.unwrap();
 }
 
@@ -108,7 +108,7 @@ proptest! {
         for (n, (task, size)) in sizes.iter().enumerate() {
             let bytes = sent.entry(*task).or_default();
             let data = vec![u8::try_from(n).unwrap(); *size];
-            log.append(*task, vec![frame(bytes.len() as u64, &data)]).unwrap();
+            log.append(*task, &[frame(bytes.len() as u64, &data)]).unwrap();
             bytes.extend_from_slice(&data);
         }
         drop(log);
@@ -123,7 +123,7 @@ proptest! {
             prop_assert!(end <= bytes.len());
             if end < bytes.len() {
                 let pieces = bytes.chunks(97).enumerate().map(|(n, piece)| frame(n as u64 * 97, piece));
-                log.append(*task, pieces.collect()).unwrap();
+                log.append(*task, &pieces.collect::<Vec<_>>()).unwrap();
             }
         }
         let mut read: HashMap<u32, Vec<u8>> = HashMap::new();
@@ -143,7 +143,7 @@ async fn tasks_that_append_at_once_lose_nothing_and_share_no_place() {
     let append_all = |task: u32| {
         let log = &log;
         move || {
-            let append = |offset: u64| log.append(task, vec![frame(offset * 3, b"abc")]).unwrap();
+            let append = |offset: u64| log.append(task, &[frame(offset * 3, b"abc")]).unwrap();
             (0..500).map(append).collect::<Vec<u64>>()
         }
     };

@@ -18,7 +18,7 @@ use super::{
     syncing::{LogFile, Unsynced},
 };
 use crate::domain::frame::{Frame, HEADER, Header, MAX_PAYLOAD};
-use crate::sys::file::write_pieces;
+use crate::sys::file::{sync_directory, write_pieces};
 
 /// The newest frames are kept in memory for followers that keep pace, up to so many bytes of the log.
 const TAIL: u64 = 6 * 1024 * 1024;
@@ -37,15 +37,15 @@ struct Writer {
 
 impl Writer {
     /// What of a task's frames the log does not have, with headers.
-    fn fresh(&self, task: u32, frames: Vec<Frame>) -> Vec<(Header, Frame)> {
+    fn fresh(&self, task: u32, frames: &[Frame]) -> Vec<(Header, Frame)> {
         let mut known = self.tasks.get(&task).map_or(0, |index| index.end);
-        let fresh = |frame: Frame| {
-            let frame = frame.from_offset(known)?;
+        let fresh = |frame: &Frame| {
+            let frame = frame.clone().from_offset(known)?;
             known = frame.end();
             let header = Header::new(task, frame.stream, frame.offset, frame.time_ns, &frame.data);
             Some((header, frame))
         };
-        frames.into_iter().filter_map(fresh).collect()
+        frames.iter().filter_map(fresh).collect()
     }
 
     /// Notes what was written at a position into the file that begins at `first`, and returns the position behind it.
@@ -140,8 +140,8 @@ impl RunLog {
             File::open(file_path(&directory, first))?.sync_data()?;
         }
         if directory.exists() {
-            File::open(&directory)?.sync_all()?;
-            directory.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())?;
+            sync_directory(&directory)?;
+            directory.parent().map_or(Ok(()), sync_directory)?;
         }
         let writer = Writer {
             file: None,
@@ -182,15 +182,15 @@ impl RunLog {
     ///
     /// # Errors
     /// When the disk does not take it; nothing of it counts then.
-    pub fn append(&self, task: u32, frames: Vec<Frame>) -> io::Result<u64> {
+    pub fn append(&self, task: u32, frames: &[Frame]) -> io::Result<u64> {
         let mut writer = self.writer();
         let position = *self.appended.borrow();
         let fresh = writer.fresh(task, frames);
         if fresh.is_empty() {
             return Ok(position);
         }
-        let (file, first) = match writer.file.take() {
-            Some((file, first)) if position - first < FILE_SIZE => (file, first),
+        let (first, file) = match writer.file.take() {
+            Some((first, file)) if position - first < FILE_SIZE => (first, file),
             full => {
                 writer.unsynced.files.extend(full);
                 self.next_file(position, &mut writer.unsynced.directories)?
@@ -204,7 +204,7 @@ impl RunLog {
         if written.is_err() {
             file.set_len(position - first)?;
         }
-        writer.file = Some((file, first));
+        writer.file = Some((first, file));
         written?;
         let end = writer.note(position, first, fresh, self.has_followers());
         // Told before the next one may append, who begins where this one ends.
@@ -226,7 +226,7 @@ impl RunLog {
         if first == position {
             named.insert(self.directory.clone());
         }
-        Ok((Arc::new(file), first))
+        Ok((first, Arc::new(file)))
     }
 
     /// The position behind the last frame, as it grows.

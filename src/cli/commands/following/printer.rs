@@ -206,7 +206,7 @@ fn mark_errors(sink: &mut Sink, line: &mut Line, data: &[u8]) -> io::Result<()> 
 
 fn print_lines(sink: &mut Sink, line: &mut Line, prefix: &str, frame: &Frame) -> io::Result<()> {
     // Written together: a call of the system for each line would take longer than all else that is done with it.
-    let mut out = Vec::with_capacity(TOGETHER);
+    let mut out = Vec::new();
     for piece in frame.data.split_inclusive(|byte| *byte == b'\n') {
         line.pending.extend_from_slice(piece);
         if piece.ends_with(b"\n") {
