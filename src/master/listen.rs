@@ -170,26 +170,31 @@ where
         refusals: Some(refusals),
     };
     let serving = serve::serve(stream, routes, connected, master.shutdown.stop.clone());
-    if let Caller::Unknown(_) = &caller {
+    let Caller::Operator { name, .. } = &caller else {
         let Ok(_place) = strangers.try_acquire() else { return };
         let _ = tokio::time::timeout(STRANGER_TIME, serving).await;
         return;
-    }
+    };
+    let tell = async |Refusal { method, reason }| {
+        master.handle.tell(Input::CallRefused { who: name.clone(), method, reason }).await;
+    };
     let mut serving = std::pin::pin!(serving);
     loop {
         tokio::select! {
             // How a caller's connection ends is the caller's business.
-            _ = &mut serving => return,
-            Some(Refusal { operator, method, reason }) = refused.recv() => {
-                master.handle.tell(Input::CallRefused { who: operator, method, reason }).await;
-            }
+            _ = &mut serving => break,
+            Some(refusal) = refused.recv() => tell(refusal).await,
             changed = rights.changed() => {
                 if changed.is_err() || visit.caller(master).await != caller {
                     tracing::info!(operator = visit.shown, "closed a connection: its operator's rights changed");
-                    return;
+                    break;
                 }
             }
         }
+    }
+    // Whoever hangs up at once was refused all the same.
+    while let Ok(refusal) = refused.try_recv() {
+        tell(refusal).await;
     }
 }
 

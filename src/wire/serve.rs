@@ -37,8 +37,6 @@ pub struct Connected {
 /// A call that an operator may not make.
 #[derive(Clone, Debug)]
 pub struct Refusal {
-    /// Its name.
-    pub operator: String,
     /// The method's path, one of the access table.
     pub method: String,
     /// Why not.
@@ -65,8 +63,8 @@ impl Service<Request<Incoming>> for Guarded {
             if let Caller::Operator { name, .. } = &self.connected.caller {
                 tracing::warn!(operator = %name, method, "refused a call: {denied}");
                 if let (Denied::NotAllowed { .. }, Some(refusals)) = (&denied, &self.connected.refusals) {
-                    let (operator, method) = (name.clone(), method.to_owned());
-                    let _ = refusals.try_send(Refusal { operator, method, reason: denied.to_string() });
+                    let _ =
+                        refusals.try_send(Refusal { method: method.to_owned(), reason: denied.to_string() });
                 }
             }
             let status = match denied {

@@ -44,7 +44,7 @@ pub struct LoginArgs {
     /// What `master operator add` printed; read from standard input when it is not given
     #[arg(value_name = "LOGIN", env = "SLOTH_RUNNER_LOGIN", hide_env_values = true)]
     pub login: Option<String>,
-    /// What to call this master here [default: its host name]
+    /// What to call this master here [default: its host name, or one like it that is free]
     #[arg(long)]
     pub name: Option<String>,
     /// Where the master is, seen from here, when the login string says it wrongly

@@ -18,6 +18,7 @@ use crate::{
         clock::{local_time, spoken, unix_ms},
         socket::{parse_address, shown_address},
     },
+    trust::fingerprint::plain_digits,
     wire::{proto, status::CallError},
 };
 
@@ -78,7 +79,7 @@ async fn list(args: &TokenListArgs) -> Result<Status, Failure> {
         return Ok(exit::OK);
     }
     if tokens.is_empty() {
-        note("no join tokens: agents wait for an approval. `sloth-runner master token create` makes one");
+        note("no join tokens. `sloth-runner master token create` makes one");
         return Ok(exit::OK);
     }
     let now_ms = unix_ms();
@@ -113,7 +114,7 @@ async fn revoke(args: &TokenRevokeArgs) -> Result<Status, Failure> {
         };
         say(&format!(
             "{} lets nobody in any more; it was good for {agents}. Who has joined with it stays\n",
-            id.to_ascii_uppercase()
+            plain_digits(id)
         ));
     }
     Ok(exit::OK)

@@ -71,7 +71,7 @@ impl Core {
         now: Now,
     ) {
         let Some(token) = self.tokens.get_mut(hash) else {
-            return self.refuse_stranger(reply, "the join token is not known here, or was used up; `sloth-runner master token create` makes another", false);
+            return self.refuse_stranger(reply, "the join token is not known here, was used up or taken back, or has expired; `sloth-runner master token create` makes another", false);
         };
         if token.expires_ms <= now.unix_ms {
             return self.refuse_stranger(

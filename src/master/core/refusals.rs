@@ -1,5 +1,5 @@
-//! Calls that operators may not make, for the audit table: each kind once a minute, with how often, so that nobody can
-//! fill a disk by being refused.
+//! Calls that operators may not make, for the audit table: each kind at once, and then how often within the minute, so
+//! that nobody can fill a disk by being refused.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -12,14 +12,11 @@ const COUNTED: Duration = Duration::from_mins(1);
 type Kind = (String, String);
 
 /// What was recorded lately.
-#[derive(Debug, Default)]
-pub(super) struct Refusals {
-    recent: HashMap<Kind, Again>,
-}
+pub(super) type Refusals = HashMap<Kind, Again>;
 
 /// The same again, since it was recorded.
 #[derive(Debug)]
-struct Again {
+pub(super) struct Again {
     since: Duration,
     count: u32,
     reason: String,
@@ -29,22 +26,24 @@ impl Core {
     pub(super) fn on_call_refused(&mut self, who: String, method: &str, reason: String, now: Now) {
         let name = method.rsplit('/').next().unwrap_or(method).to_owned();
         let kind = (who, name);
-        if let Some(again) = self.refusals.recent.get_mut(&kind) {
+        if let Some(again) = self.refusals.get_mut(&kind) {
             again.count = again.count.saturating_add(1);
             return;
         }
         let record = audit(now, &kind.0, "refused", &kind.1, reason.clone());
-        self.refusals.recent.insert(kind, Again { since: now.monotonic, count: 0, reason });
+        self.refusals.insert(kind, Again { since: now.monotonic, count: 0, reason });
         self.persist(vec![record], Parked::Kept);
     }
 
     /// Records how often it was the same in the last minute.
     pub(super) fn tick_refusals(&mut self, now: Now) {
-        let due = self.refusals.recent.extract_if(|_, again| now.monotonic >= again.since + COUNTED);
+        let due = self.refusals.extract_if(|_, again| now.monotonic >= again.since + COUNTED);
         let again = due.filter(|(_, again)| again.count > 0);
         let records: Vec<_> = again
             .map(|((who, name), again)| {
-                audit(now, &who, "refused", &name, format!("{} more times: {}", again.count, again.reason))
+                let times = if again.count == 1 { "time" } else { "times" };
+                let detail = format!("{} more {times}: {}", again.count, again.reason);
+                audit(now, &who, "refused", &name, detail)
             })
             .collect();
         if !records.is_empty() {
@@ -101,6 +100,6 @@ mod tests {
         assert_eq!(step(&mut core, Input::Tick, 61), again);
         assert_eq!(step(&mut core, Input::Tick, 200), [], "what came once is not told twice");
         assert_eq!(step(&mut core, refused("eve", "DeleteAgent"), 201), first);
-        assert!(core.refusals.recent.len() == 1, "nothing is kept for ever");
+        assert!(core.refusals.len() == 1, "nothing is kept for ever");
     }
 }

@@ -42,17 +42,16 @@ impl Core {
     }
 
     pub(super) fn on_revoke_token(&mut self, id: &str, by: &str, reply: ReplyTo, now: Now) {
-        let good = self.good_tokens(now);
-        let Some(token) = good.iter().find(|token| token.id() == id) else {
+        let mut good = self.tokens.values().filter(|token| token.is_good(now.unix_ms));
+        let hash = good.find(|token| token.id() == id).map(|token| token.hash.clone());
+        let Some(token) = hash.and_then(|hash| self.tokens.remove(&hash)) else {
             let text =
                 format!("no agent can join with a token {id}; `sloth-runner master token list` shows all");
             return self.reply(reply, Reply::NotFound(text));
         };
-        self.tokens.remove(&token.hash);
-        let writes = vec![
-            Write::DeleteToken(token.hash.clone()),
-            audit(now, by, "revoke token", token.id(), format!("{} uses left", token.uses_left)),
-        ];
-        self.persist(writes, Parked::Reply(reply, Box::new(Reply::Count(token.uses_left))));
+        let uses_left = token.uses_left;
+        let record = audit(now, by, "revoke token", token.id(), format!("{uses_left} uses left"));
+        let writes = vec![Write::DeleteToken(token.hash), record];
+        self.persist(writes, Parked::Reply(reply, Box::new(Reply::Count(uses_left))));
     }
 }

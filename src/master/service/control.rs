@@ -26,7 +26,7 @@ use crate::{
         },
         store::Wanted,
     },
-    trust::access::Caller,
+    trust::{access::Caller, fingerprint::plain_digits},
     wire::{
         InvalidMessage, SOFTWARE_VERSION,
         agent::labels_out,
@@ -269,7 +269,7 @@ impl ControlService for Master {
         request: Request<proto::RevokeTokenRequest>,
     ) -> Result<Response<proto::RevokeTokenResponse>, Status> {
         let by = operator(&request)?;
-        let id = request.into_inner().id.to_ascii_uppercase();
+        let id = plain_digits(&request.into_inner().id);
         let uses_left = self.count(move |reply| Input::RevokeToken { id, by, reply }).await?;
         Ok(Response::new(proto::RevokeTokenResponse { uses_left }))
     }

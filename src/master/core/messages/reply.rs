@@ -49,8 +49,7 @@ pub enum Reply {
     TokenCreated {
         /// What it is called.
         id: String,
-        /// When it ends.
-        /// In milliseconds since the Unix epoch.
+        /// When it ends, in milliseconds since the Unix epoch.
         expires_ms: u64,
     },
     /// To `ListTokens`.
