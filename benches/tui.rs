@@ -182,7 +182,7 @@ impl Bench {
     fn print(&mut self, task: u32, lines: usize) {
         let (key, frame) = output(task, self.offsets[task as usize], lines);
         self.offsets[task as usize] = frame.end();
-        self.put(Msg::Output { key, task, frames: vec![frame], cursor: 0 });
+        self.put(Msg::Output { key, task, frames: vec![frame] });
     }
 }
 
@@ -297,7 +297,7 @@ fn flood() {
                     let (key, frame) = output(task, offsets[task as usize], per_turn);
                     offsets[task as usize] = frame.end();
                     fed += per_turn;
-                    let msg = Msg::Output { key, task, frames: vec![frame], cursor: 0 };
+                    let msg = Msg::Output { key, task, frames: vec![frame] };
                     if news.blocking_send(News::Told(msg)).is_err() {
                         return fed;
                     }

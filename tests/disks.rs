@@ -73,7 +73,6 @@ fn no_run_begins_on_a_volume_that_is_nearly_full() {
     rig.wait_state("a", "active");
     until("runs are refused", || rig.on("a", "true").err.contains("over the cap of 1 %"));
     rig.wait_task(&run, "running");
-    assert_eq!(rig.run(&["job", "cancel", &run]).status, 0);
 }
 
 #[test]
@@ -136,4 +135,60 @@ fn a_full_agent_says_so_refuses_what_is_new_and_goes_on_where_it_stopped() {
     assert_eq!(rig.run(&["job", "logs", &run]).out, numbers(300_000));
     rig.stop_agent("a");
     drop(volume);
+}
+
+/// Lets the master's syncs of output fail for as long as the file exists that this returns. Compiled here: whoever builds
+/// this program has a C compiler.
+fn failing_syncs(rig: &mut Rig) -> PathBuf {
+    let library = rig.path("failing_disk.so");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/failing_disk.c");
+    let compiled = std::process::Command::new("cc")
+        .args(["-shared", "-fPIC", "-o"])
+        .args([&library, Path::new(source)])
+        .arg("-ldl")
+        .status();
+    assert!(compiled.unwrap().success());
+    let failing = rig.path("failing");
+    rig.kill_master();
+    rig.master_env = vec![
+        ("LD_PRELOAD", library),
+        ("SLOTH_FAILING_FILES", rig.master_dir().join("runs")),
+        ("SLOTH_FAILING_WHILE", failing.clone()),
+    ];
+    rig.start_master(&[]);
+    failing
+}
+
+#[test]
+fn output_that_the_masters_disk_does_not_take_stays_with_its_agent_and_shows() {
+    let mut rig = Rig::with_agents(&["a"]);
+    let failing = failing_syncs(&mut rig);
+    rig.wait_state("a", "active");
+    fs::write(&failing, "").unwrap();
+    let gate = rig.path("gate");
+    let command =
+        format!("echo one; while [ ! -e {} ]; do sleep 0.05; done; echo two; exit 4", gate.display());
+    let run = rig.detached("a", &command);
+    until("the task says what its output waits for", || {
+        rig.task(&run)["waiting"].as_str().is_some_and(|text| text.contains("disk does not take its output"))
+    });
+    fs::write(&gate, "").unwrap();
+    let task = rig.wait_task(&run, "exited");
+    assert_eq!(task["status"], 4, "its end is told all the same");
+    let spool = || {
+        let tasks = fs::read_dir(rig.agent_dir("a").join("tasks")).unwrap().flatten();
+        tasks.filter(|entry| entry.path().join("spool").exists()).count()
+    };
+    assert!(spool() > 0, "the agent keeps what is not on the master's disk");
+
+    // What the disk did not take is gone with the machine's memory.
+    rig.kill_master();
+    let mut logs = fs::read_dir(rig.master_dir().join("runs")).unwrap().flatten();
+    for entry in logs.by_ref().flat_map(|run| fs::read_dir(run.path()).unwrap().flatten()) {
+        fs::File::options().write(true).open(entry.path()).unwrap().set_len(0).unwrap();
+    }
+    drop(logs);
+    fs::remove_file(&failing).unwrap();
+    rig.start_master(&[]);
+    until("the agent has handed everything over", || rig.run(&["job", "logs", &run]).out == "one\ntwo\n");
 }

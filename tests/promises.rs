@@ -195,6 +195,16 @@ fn a_killed_task_process_is_lost_and_never_started_again() {
 
 #[test]
 fn a_wiped_spool_is_lost_and_never_started_again() {
+    wipe_the_spool(false);
+}
+
+#[test]
+fn a_wiped_spool_is_lost_though_the_master_was_restarted() {
+    wipe_the_spool(true);
+}
+
+/// Wipes the tasks directory of an agent that runs a command, and shows that the command is lost and was started once.
+fn wipe_the_spool(master_restarts: bool) {
     let mut rig = Rig::with_agents(&["a"]);
     let marks = rig.path("marks");
     let command = format!("echo mark >> {}; sleep 86406.5", marks.display());
@@ -203,14 +213,15 @@ fn a_wiped_spool_is_lost_and_never_started_again() {
     let keeper = rig.pid_in("a", "keeper.lock");
     rig.kill_network_half("a");
     Rig::kill(keeper);
-    // The machine is imaged anew, but for its identity.
-    let directory = rig.agent_dir("a");
-    fs::remove_dir_all(directory.join("tasks")).unwrap();
-    fs::remove_file(directory.join("id")).unwrap();
+    fs::remove_dir_all(rig.agent_dir("a").join("tasks")).expect("the directory can be removed");
+    if master_restarts {
+        rig.kill_master();
+        rig.start_master(&[]);
+    }
     rig.restart_agent("a");
     let task = rig.wait_task(&run, "lost");
     assert!(task["outcome"].to_string().contains("another one"), "{task}");
-    assert_eq!(fs::read_to_string(&marks).unwrap(), "mark\n");
+    assert_eq!(fs::read_to_string(&marks).ok().as_deref(), Some("mark\n"));
     for pid in rig::processes_with("86406.5").into_iter().chain(rig::processes_with(&command)) {
         Rig::kill(pid);
     }
@@ -338,7 +349,10 @@ fn a_restored_master_takes_back_what_its_store_lost() {
         assert!(printed.out == expected, "{agent}: {} of {} bytes", printed.out.len(), expected.len());
         until("the agent has forgotten it", || {
             let mut left = fs::read_dir(rig.agent_dir(agent).join("tasks")).unwrap().flatten();
-            left.all(|entry| entry.file_name().to_string_lossy().starts_with("spare-"))
+            left.all(|entry| {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                name.starts_with("spare-") || name == "id" || name == "finished.log"
+            })
         });
     }
     assert_eq!(rig.on("a", "true").status, 125, "nothing new before --restored");
@@ -360,4 +374,44 @@ fn an_agent_that_was_given_up_tells_its_facts_later() {
     let task = rig.task(&run);
     assert_eq!(task["state"], "lost", "an outcome is final: {task}");
     assert_eq!(rig.run(&["job", "logs", &run]).out, expected);
+}
+
+#[test]
+fn a_background_child_that_floods_holds_no_end_off() {
+    let rig = Rig::with_agents(&["a"]);
+    let run = rig.detached("a", "echo own; yes flood86407 & exit 3");
+    let task = rig.wait_task(&run, "exited");
+    assert_eq!(task["status"], 3, "{task}");
+    assert!(rig.run(&["job", "logs", &run]).out.contains("own\n"));
+    for pid in rig::processes_with("flood86407") {
+        Rig::kill(pid);
+    }
+}
+
+#[test]
+fn what_a_command_printed_last_is_read_however_long_that_has_to_wait() {
+    let rig = Rig::with_agents(&["a"]);
+    let (gate, printed) = (rig.path("gate"), rig.path("printed"));
+    // A little more than an agent keeps for a master that takes nothing, and less than fits into a pipe beyond that.
+    let bytes = 32 * 1024 * 1024 + 40 * 1024;
+    let command = format!(
+        "while [ ! -e {} ]; do sleep 0.05; done; head -c {bytes} /dev/zero; sleep 86408.5 & echo > {}; exit 3",
+        gate.display(),
+        printed.display()
+    );
+    let run = rig.detached("a", &command);
+    rig.wait_task(&run, "running");
+    let master = Pid::from_raw(rig.master_pid());
+    kill(master, Signal::SIGSTOP).unwrap();
+    rig.file("gate", b"");
+    until("all of it is in the pipe", || printed.exists());
+    // The command's end is told two seconds after it where something else still has its output open.
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    kill(master, Signal::SIGCONT).unwrap();
+    let task = rig.wait_task(&run, "exited");
+    assert_eq!(task["status"], 3, "{task}");
+    assert_eq!(rig.run(&["job", "logs", &run]).out.len(), bytes);
+    for pid in rig::processes_with("86408.5") {
+        Rig::kill(pid);
+    }
 }

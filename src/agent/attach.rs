@@ -9,23 +9,22 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use super::{
-    core::{Asked, Decision, Revision},
-    keeper::{
-        protocol::{TaskEnding, TaskReply, TaskRequest},
-        server::boottime_ns,
-    },
-    keeping::{TaskProcess, ending_of, record_of},
+    core::{Decision, Revision},
+    keeper::protocol::{TaskEnding, TaskReply, TaskRequest},
+    keeping::{StartResult, TaskProcess, ending_of, record_of},
     layout::TaskLayout,
+    master_clock::Sent,
     spool::{self, Read, SpoolReader},
-    state::{Agent, Opened, Starting},
+    state::{Agent, Opened, ReceivedOpen, Starting},
 };
 use crate::{
     domain::{
+        agent::START_PERMISSION,
         command::TaskSpec,
         ids::{Incarnation, TaskId},
-        outcome::{Ending, Outcome},
+        outcome::Ending,
     },
-    sys::process::boot_id,
+    sys::clock::{boottime_ms, boottime_ns},
     wire::{
         InvalidMessage,
         command::{task_id, window_size},
@@ -38,6 +37,9 @@ pub const ANSWERS: usize = 4;
 
 /// How often a task's process is asked again that lives but does not take a connection.
 const BUSY_RETRY: Duration = Duration::from_millis(50);
+
+/// How often a disk that did not take what has to be written down is tried again.
+const DISK_RETRY: Duration = Duration::from_secs(1);
 
 /// How long it is waited for a task's end, or its first output, before its start is told.
 const TELL_STARTED: Duration = Duration::from_millis(20);
@@ -86,6 +88,20 @@ pub async fn serve(
     }
 }
 
+/// Why a task is not known that is not known.
+const NEVER_STARTED: &str = "it was never started here";
+
+/// What the master is told of a permission that was on its way for too long: it is asked again.
+fn expired() -> End {
+    End::Failed(Status::unavailable("the permission to start the task came too late"))
+}
+
+/// When the master sent a message.
+#[must_use]
+pub fn sent_in(sent: &proto::SentAt) -> Sent {
+    Sent { clock: sent.clock, at_ms: sent.at_ms }
+}
+
 fn answer(kind: Kind) -> proto::AttachResponse {
     proto::AttachResponse { kind: Some(kind) }
 }
@@ -114,23 +130,28 @@ impl Attach {
             return Err(InvalidMessage("an Attach begins with Open".to_owned()).into());
         };
         let id = task_id(&open.run_id, open.task_index)?;
-        let asked = Asked {
+        let received = ReceivedOpen {
             id,
             attempt: open.attempt,
-            may_start: open.may_start,
             incarnation: Incarnation(open.incarnation.clone()),
+            start_within: open.may_start.then(|| match open.start_within_ms {
+                0 => START_PERMISSION,
+                ms => Duration::from_millis(ms.into()).min(START_PERMISSION),
+            }),
+            sent: open.sent.as_ref().map(sent_in),
+            arrived: boottime_ms(),
         };
         self.agent.see(Revision { epoch: open.epoch, revision: open.revision });
-        let Opened { decision, superseded, starting } = self.agent.open(&asked).await;
-        let agent = self.agent.clone();
+        let Opened { decision, superseded, starting } = self.agent.open(&received).await?;
+        let (agent, attempt) = (self.agent.clone(), received.attempt);
         let result = tokio::select! {
             result = self.obey(id, decision, starting, open) => result,
             () = superseded.cancelled() => {
-                let by_attempt = asked.attempt + 1;
+                let by_attempt = attempt + 1;
                 self.send(Kind::Superseded(proto::Superseded { by_attempt })).await
             }
         };
-        agent.release(id, asked.attempt);
+        agent.release(id, attempt);
         result
     }
 
@@ -148,8 +169,11 @@ impl Attach {
                 let is_fed = spec.input.is_fed();
                 let starting = starting.ok_or_else(|| InvalidMessage::missing("a start"))?;
                 match starting.start(spec).await {
-                    Ok(Some(process)) => self.stream(id, &open, Hold::fresh(process, is_fed)).await,
-                    Ok(None) => self.resume(id, &open).await,
+                    Ok(StartResult::Started(process)) => {
+                        self.stream(id, &open, Hold::fresh(process, is_fed)).await
+                    }
+                    Ok(StartResult::Known) => self.resume(id, &open).await,
+                    Ok(StartResult::Expired) => Err(expired()),
                     Err(reason) => {
                         let reason = format!("the agent cannot start it: {reason}");
                         self.end_unstarted(id, Ending::Refused(reason)).await
@@ -162,17 +186,50 @@ impl Attach {
                 None => Err(io::Error::other("a finished task without an ending").into()),
             },
             Decision::Refuse(reason) => self.end_unstarted(id, Ending::Refused(reason)).await,
-            Decision::Unknown(reason) => {
-                let outcome = Outcome::from(Ending::Undeliverable(reason.clone()));
-                let ending = TaskEnding { outcome, end_offset: 0, duration_ns: 0 };
-                let incarnation = self.agent.incarnation().to_string();
-                self.send(Kind::Unknown(proto::TaskUnknown { incarnation, reason })).await?;
-                // Remembered, so that a call that was under way for long cannot start it after all. Told before: a full
-                // disk is no reason for silence, and until a restart the attempt is in the way of such a call.
-                Ok(self.agent.finish(id, ending)?)
+            Decision::OtherIncarnation(reason) => {
+                let incarnation = self.agent.incarnation();
+                self.answer_unknown(&incarnation, reason).await
             }
+            Decision::Promised => {
+                let incarnation = self.agent.promised_in(id)?;
+                self.answer_unknown(&incarnation, NEVER_STARTED).await
+            }
+            Decision::Promise => self.promise(id, open.attempt).await,
+            Decision::Expired => Err(expired()),
             Decision::Superseded(by_attempt) => {
                 self.send(Kind::Superseded(proto::Superseded { by_attempt })).await
+            }
+        }
+    }
+
+    async fn answer_unknown(&self, incarnation: &Incarnation, reason: &str) -> Result<(), End> {
+        let (incarnation, reason) = (incarnation.to_string(), reason.to_owned());
+        self.send(Kind::Unknown(proto::TaskUnknown { incarnation, reason })).await
+    }
+
+    /// Writes down the promise never to start a task before the master is told that it is not known here: a call that
+    /// was under way for long must not start it after all. While the disk does not take it the master is told so.
+    async fn promise(&mut self, id: TaskId, attempt: u64) -> Result<(), End> {
+        let mut has_told = false;
+        loop {
+            match self.agent.promise(id, attempt) {
+                Ok(true) => {
+                    let incarnation = self.agent.promised_in(id)?;
+                    return self.answer_unknown(&incarnation, NEVER_STARTED).await;
+                }
+                // A later call for the task has it now.
+                Ok(false) => return Err(End::Done),
+                Err(error) if !has_told => {
+                    has_told = true;
+                    let reason =
+                        format!("the agent cannot write down that it will not start the task: {error}");
+                    self.send(Kind::Held(proto::Held { reason })).await?;
+                }
+                Err(_) => {}
+            }
+            tokio::select! {
+                request = self.request() => drop(request?),
+                () = tokio::time::sleep(DISK_RETRY) => {}
             }
         }
     }
@@ -216,7 +273,7 @@ impl Attach {
         let reader = SpoolReader::new(task.spool(), open.from_offset);
         let mut streaming = SpoolStream {
             process: hold.process,
-            reader: if hold.is_of_other_boot { reader.checked() } else { reader },
+            reader,
             grant: open.grant_to,
             spooled: open.from_offset,
             ending: None,
@@ -230,7 +287,15 @@ impl Attach {
         self.agent.save_seen();
         let ending = loop {
             if streaming.ending.is_none() && streaming.process.is_none() {
-                streaming.ending = ending_of(&layout, id)?;
+                streaming.ending = match ending_of(&layout, id) {
+                    Ok(ending) => ending,
+                    Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                        // Known to a version that comes back; nothing is guessed meanwhile.
+                        self.send(Kind::Held(proto::Held { reason: error.to_string() })).await?;
+                        return Err(error.into());
+                    }
+                    Err(error) => return Err(error.into()),
+                };
                 match &streaming.ending {
                     Some(ending) => streaming.spooled = ending.end_offset,
                     None => streaming.process = TaskProcess::connect(&streaming.task),
@@ -360,25 +425,21 @@ struct Hold {
     is_fed: bool,
     /// Since the task's start.
     elapsed_ns: u64,
-    /// The machine was started anew since.
-    is_of_other_boot: bool,
 }
 
 impl Hold {
     /// Of a task that was started on this connection to its process.
     fn fresh(process: TaskProcess, is_fed: bool) -> Self {
-        Self { process: Some(process), waits: true, is_fed, elapsed_ns: 0, is_of_other_boot: false }
+        Self { process: Some(process), waits: true, is_fed, elapsed_ns: 0 }
     }
 
     /// Of a task that has a directory.
     fn found(task: &TaskLayout) -> io::Result<Self> {
         let record = record_of(task)?;
         let is_fed = record.as_ref().is_some_and(|record| record.spec.input.is_fed());
-        let boot = boot_id()?;
-        let is_of_other_boot = record.as_ref().is_none_or(|record| record.boot != boot);
         let started = record.map_or(0, |record| record.started_boottime_ns);
-        let elapsed_ns = boottime_ns()?.saturating_sub(started);
-        Ok(Self { process: TaskProcess::connect(task), waits: false, is_fed, elapsed_ns, is_of_other_boot })
+        let elapsed_ns = boottime_ns().saturating_sub(started);
+        Ok(Self { process: TaskProcess::connect(task), waits: false, is_fed, elapsed_ns })
     }
 }
 

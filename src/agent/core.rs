@@ -1,6 +1,7 @@
 //! The agent's decisions about tasks: what is started, what is resumed, what is refused. Pure.
 //!
-//! Its law: nothing is ever started a second time because someone forgot.
+//! Nothing is ever started a second time because someone forgot, and nothing is started by a permission that was on its
+//! way for too long: an operator may have cancelled the task meanwhile, or its deadline may have passed.
 
 use std::collections::HashMap;
 
@@ -13,11 +14,14 @@ pub struct Asked {
     pub id: TaskId,
     /// Of two calls for one task the higher one wins.
     pub attempt: u64,
-    /// Whether it may be started where it is unknown.
-    pub may_start: bool,
+    /// Until when it may be started where it is unknown, on this machine's clock; `None` when it may not.
+    pub start_until: Option<Boottime>,
     /// The incarnation for which that holds.
     pub incarnation: Incarnation,
 }
+
+/// A moment on `CLOCK_BOOTTIME`, which counts the time that the machine was suspended, in milliseconds.
+pub type Boottime = u64;
 
 /// What the agent's disk knows of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +30,8 @@ pub enum Knowledge {
     Spooled,
     /// It ended, and the master has said that it knows.
     Finished,
+    /// The agent promised never to start it.
+    NeverStarted,
     /// Nothing.
     Nothing,
 }
@@ -39,8 +45,14 @@ pub enum Decision {
     Resume,
     /// Answer with how it ended.
     Recall,
-    /// Answer that it is not known here.
-    Unknown(String),
+    /// Answer that it was promised never to be started, and was not.
+    Promised,
+    /// Answer that it is not known here. Nothing has to be written down for that: another incarnation is not started.
+    OtherIncarnation(&'static str),
+    /// Write down the promise never to start it, then answer that it is not known here.
+    Promise,
+    /// Answer that the permission has expired: the master may give another one.
+    Expired,
     /// Answer that it will not be started.
     Refuse(String),
     /// A call with this attempt has its place.
@@ -70,6 +82,11 @@ impl Core {
     #[must_use]
     pub fn new(incarnation: Incarnation, seen: Revision) -> Self {
         Self { incarnation, attempts: HashMap::new(), stopping: false, seen }
+    }
+
+    /// The agent has lost its memory of tasks, and begins another incarnation.
+    pub fn renew(&mut self, incarnation: Incarnation) {
+        self.incarnation = incarnation;
     }
 
     /// This life of the agent's memory.
@@ -108,7 +125,7 @@ impl Core {
     }
 
     /// Decides on an Attach and remembers its attempt.
-    pub fn open(&mut self, asked: &Asked, knowledge: Knowledge) -> Decision {
+    pub fn open(&mut self, asked: &Asked, knowledge: Knowledge, now: Boottime) -> Decision {
         if let Some(attempt) = self.attempts.get(&asked.id).filter(|known| **known >= asked.attempt) {
             return Decision::Superseded(*attempt);
         }
@@ -116,14 +133,16 @@ impl Core {
         match knowledge {
             Knowledge::Spooled => Decision::Resume,
             Knowledge::Finished => Decision::Recall,
+            Knowledge::NeverStarted => Decision::Promised,
             Knowledge::Nothing if asked.incarnation != self.incarnation => {
-                Decision::Unknown(asked.incarnation.loss_seen_by(&self.incarnation).to_owned())
+                Decision::OtherIncarnation(asked.incarnation.loss_seen_by(&self.incarnation))
             }
-            Knowledge::Nothing if !asked.may_start => {
-                Decision::Unknown("it was never started here".to_owned())
-            }
-            Knowledge::Nothing if self.stopping => Decision::Refuse("the agent is stopping".to_owned()),
-            Knowledge::Nothing => Decision::Start,
+            Knowledge::Nothing => match asked.start_until {
+                None => Decision::Promise,
+                Some(until) if now > until => Decision::Expired,
+                Some(_) if self.stopping => Decision::Refuse("the agent is stopping".to_owned()),
+                Some(_) => Decision::Start,
+            },
         }
     }
 
@@ -138,11 +157,14 @@ mod tests {
     use super::*;
     use crate::domain::ids::RunId;
 
+    /// The clock in these tests.
+    const NOW: Boottime = 1_000;
+
     fn asked(attempt: u64, may_start: bool, boot: &str) -> Asked {
         Asked {
             id: TaskId { run: RunId::from_parts(1, 2), index: 0 },
             attempt,
-            may_start,
+            start_until: may_start.then_some(NOW),
             incarnation: Incarnation::new("dir", boot),
         }
     }
@@ -155,28 +177,38 @@ mod tests {
     fn a_task_is_started_once_and_only_by_who_may() {
         use Decision as D;
         use Knowledge as K;
-        let unknown = |text: &str| D::Unknown(text.to_owned());
         let table = [
             (asked(1, true, "boot"), K::Nothing, D::Start),
             (asked(1, true, "boot"), K::Spooled, D::Resume),
             (asked(1, true, "boot"), K::Finished, D::Recall),
-            (asked(1, false, "boot"), K::Nothing, unknown("it was never started here")),
-            (asked(1, true, "older"), K::Nothing, unknown("the machine was rebooted")),
+            (asked(1, true, "boot"), K::NeverStarted, D::Promised),
+            (asked(1, false, "boot"), K::Nothing, D::Promise),
+            (asked(1, true, "older"), K::Nothing, D::OtherIncarnation("the machine was rebooted")),
             (asked(1, false, "older"), K::Spooled, D::Resume),
         ];
         for (asked, knowledge, decision) in table {
-            assert_eq!(core().open(&asked, knowledge), decision, "{asked:?} {knowledge:?}");
+            assert_eq!(core().open(&asked, knowledge, NOW), decision, "{asked:?} {knowledge:?}");
         }
+    }
+
+    #[test]
+    fn a_permission_that_expired_starts_nothing_and_promises_nothing() {
+        let decision = core().open(&asked(1, true, "boot"), Knowledge::Nothing, NOW + 1);
+        assert_eq!(decision, Decision::Expired);
+        let mut core = core();
+        core.open(&asked(1, true, "boot"), Knowledge::Nothing, NOW + 1);
+        let again = Asked { start_until: Some(NOW + 500), ..asked(2, true, "boot") };
+        assert_eq!(core.open(&again, Knowledge::Nothing, NOW + 1), Decision::Start);
     }
 
     #[test]
     fn the_higher_attempt_wins_and_a_late_lower_one_starts_nothing() {
         let mut core = core();
-        let answer = core.open(&asked(2, false, "boot"), Knowledge::Nothing);
-        assert!(matches!(answer, Decision::Unknown(_)));
-        let late = core.open(&asked(1, true, "boot"), Knowledge::Nothing);
+        let answer = core.open(&asked(2, false, "boot"), Knowledge::Nothing, NOW);
+        assert_eq!(answer, Decision::Promise);
+        let late = core.open(&asked(1, true, "boot"), Knowledge::Nothing, NOW);
         assert_eq!(late, Decision::Superseded(2));
-        let same = core.open(&asked(2, true, "boot"), Knowledge::Nothing);
+        let same = core.open(&asked(2, true, "boot"), Knowledge::Nothing, NOW);
         assert_eq!(same, Decision::Superseded(2));
     }
 
@@ -184,8 +216,8 @@ mod tests {
     fn a_stopping_agent_resumes_but_starts_nothing() {
         let mut core = core();
         core.stop();
-        assert_eq!(core.open(&asked(1, true, "boot"), Knowledge::Spooled), Decision::Resume);
-        let refused = core.open(&asked(2, true, "boot"), Knowledge::Nothing);
+        assert_eq!(core.open(&asked(1, true, "boot"), Knowledge::Spooled, NOW), Decision::Resume);
+        let refused = core.open(&asked(2, true, "boot"), Knowledge::Nothing, NOW);
         assert!(matches!(refused, Decision::Refuse(_)));
     }
 

@@ -90,6 +90,13 @@ pub struct Keeper {
 }
 
 impl Keeper {
+    /// One that starts nothing.
+    #[cfg(test)]
+    pub(super) fn nobody(layout: &Layout) -> Self {
+        let workers = Arc::new(Workers { ready: Mutex::default(), count: Semaphore::new(0) });
+        Self { layout: layout.clone(), orders: mpsc::channel(1).0, workers }
+    }
+
     /// Connects to the keeper, or starts it. The second value runs until the handle is dropped or the keeper was
     /// told to end; `stop_ordered` gets the grace, in milliseconds, when somebody on the machine wants the agent ended.
     ///
@@ -110,11 +117,11 @@ impl Keeper {
         Ok((Self { layout: layout.clone(), orders, workers }, pumping))
     }
 
-    /// Starts a task, and returns the connection to its process; `None` for one that is known already.
+    /// Starts a task, and returns the connection to its process.
     ///
     /// # Errors
     /// In words, when nothing was started.
-    pub async fn start(&self, start: StartTask) -> Result<Option<TaskProcess>, String> {
+    pub async fn start(&self, start: StartTask) -> Result<StartResult, String> {
         let id = start.id;
         let order = line(&TaskRequest::Start(Box::new(start)));
         let mut tries = 0;
@@ -130,17 +137,18 @@ impl Keeper {
                 continue;
             }
             match process.next().await {
-                Some(TaskReply::Started) => return Ok(Some(process)),
-                Some(TaskReply::Known) => return Ok(None),
+                Some(TaskReply::Started) => return Ok(StartResult::Started(process)),
+                Some(TaskReply::Known) => return Ok(StartResult::Known),
+                Some(TaskReply::Expired) => return Ok(StartResult::Expired),
                 Some(TaskReply::Failed { reason }) => return Err(reason),
                 // Gone, or it has another task: should it have begun this one, the next one knows it.
                 _ => {}
             }
         }
-        if self.layout.task(id).root().exists() {
-            Ok(None)
-        } else {
-            Err("no process could be given it".to_owned())
+        match self.layout.task(id).root().try_exists() {
+            Ok(true) => Ok(StartResult::Known),
+            Ok(false) => Err("no process could be given it".to_owned()),
+            Err(error) => Err(error.to_string()),
         }
     }
 
@@ -157,6 +165,17 @@ impl Keeper {
         let _ = self.orders.send(Order::End).await;
         self.orders.closed().await;
     }
+}
+
+/// What became of a task that was to be started.
+#[derive(Debug)]
+pub enum StartResult {
+    /// It was started; the connection to its process.
+    Started(TaskProcess),
+    /// It was known, and nothing was started.
+    Known,
+    /// The permission expired before a process could begin, and nothing was started.
+    Expired,
 }
 
 /// Lets nobody wait for workers when this is gone.
@@ -357,7 +376,14 @@ impl TaskProcess {
 pub fn ending_of(layout: &Layout, id: TaskId) -> io::Result<Option<TaskEnding>> {
     let task = layout.task(id);
     let read = || -> io::Result<Option<TaskEnding>> {
-        Ok(read_optional(&task.ending())?.and_then(|json| serde_json::from_slice(&json).ok()))
+        // It is renamed into place when it is whole: what cannot be read is from a newer version, not from a crash.
+        let unreadable = |error: serde_json::Error| {
+            let text = format!("how the task ended was written by another version of the agent: {error}");
+            io::Error::new(io::ErrorKind::InvalidData, text)
+        };
+        read_optional(&task.ending())?
+            .map(|json| serde_json::from_slice(&json).map_err(unreadable))
+            .transpose()
     };
     if let Some(ending) = read()? {
         return Ok(Some(ending));

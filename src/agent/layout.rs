@@ -26,9 +26,16 @@ impl Layout {
         &self.root
     }
 
-    /// The id of this directory, half of an incarnation.
+    /// The id of the tasks directory, half of an incarnation. It lies in the directory that it speaks of, so that nobody
+    /// can remove the agent's memory of tasks and leave its id.
     #[must_use]
     pub fn directory_id(&self) -> PathBuf {
+        self.tasks().join("id")
+    }
+
+    /// Where version 0.1.0 had that id.
+    #[must_use]
+    pub fn directory_id_of_0_1_0(&self) -> PathBuf {
         self.root.join("id")
     }
 
@@ -50,9 +57,16 @@ impl Layout {
         self.root.join("agent.pid")
     }
 
-    /// Ids of tasks that ended and were handed over, with how they ended.
+    /// Ids of tasks that must never be started (again): those that ended and were handed over, and those that the agent
+    /// promised never to start.
     #[must_use]
     pub fn finished(&self) -> PathBuf {
+        self.tasks().join("finished.log")
+    }
+
+    /// Where version 0.1.0 had those ids.
+    #[must_use]
+    pub fn finished_of_0_1_0(&self) -> PathBuf {
         self.root.join("finished.log")
     }
 
@@ -68,7 +82,7 @@ impl Layout {
         self.root.join("identity")
     }
 
-    /// One directory a task.
+    /// The agent's memory of tasks: one directory for each task, and the files above.
     #[must_use]
     pub fn tasks(&self) -> PathBuf {
         self.root.join("tasks")

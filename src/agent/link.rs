@@ -224,6 +224,10 @@ async fn connect(
                 // Left alone, TCP would stay silent for long after a cut; dialling anew is quicker.
                 return Ended::Broken(format!("{} has gone silent", dialled.address));
             }
+            // The next session's Hello brings the new incarnation.
+            () = agent.renewed.notified() => {
+                return Ended::Broken("the agent's memory of tasks was removed".to_owned());
+            }
             () = shutdown.now.cancelled() => return Ended::Broken("the agent ends".to_owned()),
         }
     }

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     enrollment::{Enrollment, Introduction},
+    incarnation::DirectoryId,
     keeping::{self, Keeper},
     layout::Layout,
     link, listen,
@@ -20,13 +21,10 @@ use super::{
     state::{Agent, Description, Standing},
 };
 use crate::{
-    domain::ids::Incarnation,
     sys::{
         clock::unix_ms,
         lock::Lock,
-        paths::{make_private, read_optional, write_private},
-        process::boot_id,
-        random,
+        paths::make_private,
         shutdown::Shutdown,
         socket::{listen_tcp, shown_address},
     },
@@ -103,19 +101,6 @@ pub enum Ended {
     NetworkHalf(u32),
 }
 
-/// This life of the memory in a data directory.
-fn incarnation(layout: &Layout) -> io::Result<Incarnation> {
-    let path = layout.directory_id();
-    let id = if let Some(id) = read_optional(&path)? {
-        String::from_utf8_lossy(&id).trim().to_owned()
-    } else {
-        let id = random::hex(&random::bytes::<8>());
-        write_private(&path, id.as_bytes(), true)?;
-        id
-    };
-    Ok(Incarnation::new(&id, &boot_id()?))
-}
-
 impl Network {
     /// Takes the directory, starts the keeper, and binds the port.
     ///
@@ -125,11 +110,14 @@ impl Network {
         let layout = Layout::new(&config.data);
         make_private(layout.root())?;
         make_private(&layout.identity())?;
+        let had_tasks = layout.tasks().is_dir();
         make_private(&layout.tasks())?;
         let shown = config.data.display().to_string();
         let files = |error| StartError::Files(shown.clone(), error);
         let lock = take_lock(&layout.network_lock()).map_err(files)?;
         let lock = lock.map_err(|holder| StartError::Running(shown.clone(), holder))?;
+        // Before the keeper: a directory that is not known is not known to have run anything.
+        let directory = DirectoryId::open(&layout, had_tasks).map_err(files)?;
         let listener = match &config.listen {
             Some((host, port)) => {
                 let host = host.as_deref();
@@ -154,9 +142,7 @@ impl Network {
             config.master.clone(),
             config.introduction,
         )?;
-        let incarnation = incarnation(&layout).map_err(files)?;
-        let agent =
-            Agent::new(config.description, layout, keeper, incarnation, stop_orders).map_err(files)?;
+        let agent = Agent::new(config.description, layout, keeper, directory, stop_orders).map_err(files)?;
         Ok(Self {
             agent,
             enrollment: Arc::new(enrollment),

@@ -6,7 +6,10 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming, service::Routes};
 
-use super::{attach, keeping, session, state::Agent};
+use super::{
+    attach, keeping, session,
+    state::{Agent, Cancelled},
+};
 use crate::{
     sys::shutdown::Shutdown,
     wire::{
@@ -81,9 +84,19 @@ impl AgentService for Service {
     ) -> Result<Response<proto::SignalResponse>, Status> {
         let request = request.into_inner();
         let id = task_id(&request.run_id, request.task_index)?;
-        let layout = Arc::clone(&self.agent.layout);
-        let known = layout.task(id).root().exists();
-        keeping::kill(&layout, id, request.by, request.grace_ms).await;
-        Ok(Response::new(proto::SignalResponse { known }))
+        let disk = |error: std::io::Error| Status::unavailable(format!("the agent's disk: {error}"));
+        let cancelled = self.agent.cancel(id).await.map_err(disk)?;
+        if cancelled == Cancelled::Spooled {
+            let layout = Arc::clone(&self.agent.layout);
+            keeping::kill(&layout, id, request.by, request.grace_ms).await;
+        }
+        let incarnation = match cancelled {
+            Cancelled::NeverStarted => self.agent.promised_in(id).map_err(disk)?,
+            Cancelled::Spooled | Cancelled::Finished => self.agent.incarnation(),
+        };
+        Ok(Response::new(proto::SignalResponse {
+            known: cancelled != Cancelled::NeverStarted,
+            incarnation: incarnation.to_string(),
+        }))
     }
 }

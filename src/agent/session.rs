@@ -8,14 +8,16 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use super::{
+    attach::sent_in,
     core::Revision,
     facts::FactsReader,
     keeping::record_of,
+    master_clock::Echo,
     state::{Agent, Standing},
 };
 use crate::{
     domain::{agent::HEARTBEAT, ids::TaskId},
-    sys::random,
+    sys::{clock::boottime_ms, random},
     wire::{
         PROTOCOL, SOFTWARE_VERSION,
         command::task_spec_out,
@@ -60,6 +62,10 @@ fn answer(kind: Kind) -> Result<proto::SessionResponse, Status> {
     Ok(proto::SessionResponse { kind: Some(kind) })
 }
 
+fn heartbeat() -> Kind {
+    Kind::Heartbeat(proto::Heartbeat { at_ms: boottime_ms() })
+}
+
 fn hello(agent: &Agent) -> proto::Hello {
     let description = &agent.description;
     let seen = agent.seen();
@@ -79,6 +85,7 @@ fn hello(agent: &Agent) -> proto::Hello {
         seen_revision: seen.revision,
         trust: agent.trust.borrow().clone(),
         stopping: agent.is_stopping(),
+        at_ms: boottime_ms(),
     }
 }
 
@@ -149,7 +156,7 @@ pub async fn serve(
                 {
                     return;
                 }
-                if pinged && answers.send(answer(Kind::Heartbeat(proto::Heartbeat {}))).await.is_err() {
+                if pinged && answers.send(answer(heartbeat())).await.is_err() {
                     return;
                 }
             }
@@ -157,7 +164,7 @@ pub async fn serve(
                 let kind = if beats % FACTS_EVERY == 0 {
                     Kind::Facts(facts.read(agent.running_count()).into())
                 } else {
-                    Kind::Heartbeat(proto::Heartbeat {})
+                    heartbeat()
                 };
                 beats += 1;
                 // Jitter keeps thousands of agents apart; it only ever shortens the interval.
@@ -182,11 +189,19 @@ pub async fn serve(
     }
 }
 
+fn note_clock(agent: &Agent, sent: Option<&proto::SentAt>, echo: Option<&proto::Echo>) {
+    if let Some(sent) = sent {
+        let echo = echo.map(|echo| Echo { at: echo.at_ms, age_ms: echo.age_ms });
+        agent.note_master_clock(sent_in(sent), echo);
+    }
+}
+
 /// Takes what the master says; what the connection's owner has to know comes back.
 async fn take(agent: &Agent, kind: session_request::Kind) -> Option<Heard> {
     match kind {
         session_request::Kind::Welcome(welcome) => {
             agent.see(Revision { epoch: welcome.epoch, revision: welcome.revision });
+            note_clock(agent, welcome.sent.as_ref(), welcome.echo.as_ref());
             agent.save_seen();
             agent.standing.send_replace(Standing::Active);
             Some(Heard::Welcome)
@@ -196,7 +211,11 @@ async fn take(agent: &Agent, kind: session_request::Kind) -> Option<Heard> {
             retry_after: Duration::from_millis(refused.retry_after_ms.into()),
             message: refused.message,
         }),
-        session_request::Kind::Ping(_) | session_request::Kind::Inventory(_) => Some(Heard::Alive),
+        session_request::Kind::Ping(ping) => {
+            note_clock(agent, ping.sent.as_ref(), ping.echo.as_ref());
+            Some(Heard::Alive)
+        }
+        session_request::Kind::Inventory(_) => Some(Heard::Alive),
         session_request::Kind::Link(report) => {
             tracing::info!(link = report.link, reason = report.reason, "the master uses this link");
             Some(Heard::Alive)

@@ -15,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::domain::frame::{Frame, HEADER, HEADERS, Header, MAX_PAYLOAD, Stream, take_frame};
+use crate::domain::frame::{Frame, HEADER, HEADERS, Header, MAX_PAYLOAD, Stream, UNBOUND, take_frame};
 use crate::sys::file::{numbered, numbers, read_more, write_pieces_at};
 
 /// A segment is closed when so many bytes were written to it.
@@ -93,7 +93,7 @@ impl SpoolWriter {
                 (self.next_segment()?, self.end, 0)
             }
         };
-        let header = Header::new(0, stream, self.end, time_ns, payload);
+        let header = Header::new(0, stream, self.end, time_ns, payload, UNBOUND);
         // A part that is written counts for nothing: the next frame is written over it.
         let head = header.to_bytes();
         let written = write_pieces_at(&file, size, &mut [IoSlice::new(&head), IoSlice::new(payload)]);
@@ -166,8 +166,6 @@ pub struct SpoolReader {
     /// Read before, but to be given only with the next call.
     kept: Option<Frame>,
     offset: u64,
-    /// Each frame is held against its checksum.
-    is_checked: bool,
 }
 
 /// What a read gave.
@@ -190,24 +188,7 @@ impl SpoolReader {
     /// A reader of what comes at and behind `offset`.
     #[must_use]
     pub fn new(directory: PathBuf, offset: u64) -> Self {
-        Self {
-            directory,
-            segment: None,
-            position: 0,
-            buffer: Bytes::new(),
-            next: 0,
-            kept: None,
-            offset,
-            is_checked: false,
-        }
-    }
-
-    /// The same for a spool that was written before the machine was started: what a power failure left of it may be
-    /// damaged, and it ends at its first bad frame.
-    #[must_use]
-    pub fn checked(mut self) -> Self {
-        self.is_checked = true;
-        self
+        Self { directory, segment: None, position: 0, buffer: Bytes::new(), next: 0, kept: None, offset }
     }
 
     /// The first offset that was not read yet.
@@ -274,15 +255,14 @@ impl SpoolReader {
         if !self.is_at_frame() {
             return None;
         }
-        let header =
-            self.is_checked.then(|| Header::parse(self.buffer.first_chunk::<HEADER>()?).ok()).flatten();
-        let (_, frame) = take_frame(&mut self.buffer).ok()??;
-        if header.is_some_and(|header| header.check(&frame.data).is_err()) {
-            // No frame begins there, so that nothing more is read of the segment.
+        let Ok(frame) = take_frame(&mut self.buffer, UNBOUND) else {
+            // What a power failure left of a spool may be damaged. No frame begins there, so that nothing more is read of
+            // the segment.
             self.next = u64::MAX;
             self.buffer = Bytes::from_static(&[0; HEADER]);
             return None;
-        }
+        };
+        let (_, frame) = frame?;
         self.next = frame.end();
         Some(frame)
     }
@@ -336,12 +316,10 @@ pub fn whole_end(directory: &Path) -> io::Result<u64> {
         let mut end = first;
         let mut content = Bytes::from(fs::read(segment_path(directory, first))?);
         while let Some(head) = content.first_chunk::<HEADER>() {
-            let Some(header) = Header::parse(head).ok().filter(|header| header.offset == end) else { break };
-            let all = content.clone();
-            let Ok(Some((_, frame))) = take_frame(&mut content) else { break };
-            if header.check(&all[HEADER..HEADER + header.length as usize]).is_err() {
+            if !Header::parse(head).is_ok_and(|header| header.offset == end) {
                 break;
             }
+            let Ok(Some((_, frame))) = take_frame(&mut content, UNBOUND) else { break };
             end = frame.end();
         }
         whole = Some(end);

@@ -9,18 +9,23 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    core::{Asked, Core, Decision, Knowledge, Revision},
-    finished::Finished,
+    core::{Asked, Boottime, Core, Decision, Knowledge, Revision},
+    finished::{Finished, Memory},
+    incarnation::DirectoryId,
     keeper::{
         protocol::{StartTask, TaskEnding},
         server::{known_tasks, live_tasks},
     },
-    keeping::{Keeper, TaskProcess},
+    keeping::{Keeper, StartResult},
     layout::Layout,
+    master_clock::{Echo, MasterClock, Sent},
 };
 use crate::{
     domain::{
@@ -29,7 +34,7 @@ use crate::{
         ids::{Incarnation, TaskId},
         name::{AgentName, Labels},
     },
-    sys::clock,
+    sys::{clock, paths::make_private},
     trust::fingerprint::Fingerprint,
 };
 
@@ -68,7 +73,10 @@ pub enum Standing {
 
 struct Inner {
     core: Core,
+    directory: DirectoryId,
     finished: Finished,
+    /// Of the master that the agent is connected to; `None` before its first word.
+    master_clock: Option<MasterClock>,
     holders: HashMap<TaskId, (u64, CancellationToken)>,
     /// Tasks that are being given to a worker.
     starting: HashSet<TaskId>,
@@ -78,6 +86,13 @@ struct Inner {
     /// The CA of the master whose store that is.
     seen_of: Option<String>,
     seen_file: File,
+}
+
+impl Inner {
+    /// Writes down that a task was not started in this incarnation, and never will be.
+    fn promise(&mut self, id: TaskId) -> io::Result<()> {
+        self.finished.insert(id, today(), Memory::NeverStarted(self.core.incarnation().clone()))
+    }
 }
 
 /// A handle to the agent's state.
@@ -97,8 +112,10 @@ pub struct Agent {
     pub stopping: Arc<Notify>,
     /// The grace, in milliseconds, that came with an order to end the agent.
     pub stop_orders: tokio::sync::mpsc::Sender<u32>,
-    /// Woken when a start has come to its end.
+    /// Woken when a start has come to its end, and when the master's clock is known.
     settled: Arc<Notify>,
+    /// Woken when the agent has to tell its master a new incarnation.
+    pub renewed: Arc<Notify>,
     /// Woken when a finished task's directory is left over.
     left_over: Arc<Notify>,
     inner: Arc<Mutex<Inner>>,
@@ -108,6 +125,27 @@ pub struct Agent {
 const REMOVE_AFTER: Duration = Duration::from_secs(1);
 /// So many are left over at most.
 const MOST_LEFT_OVER: usize = 64;
+
+/// How long a permission to start waits for the session, whose first message tells of the master's clock: the two may
+/// overtake each other.
+const WAIT_FOR_CLOCK: Duration = Duration::from_secs(2);
+
+/// An Open, as it came from the master.
+#[derive(Clone, Debug)]
+pub struct ReceivedOpen {
+    /// Which task.
+    pub id: TaskId,
+    /// Of two calls for one task the higher one wins.
+    pub attempt: u64,
+    /// The incarnation for which the permission holds.
+    pub incarnation: Incarnation,
+    /// For how long after it was sent the task may be started; `None` when it may not.
+    pub start_within: Option<Duration>,
+    /// When it was sent; `None` from a master that does not say so.
+    pub sent: Option<Sent>,
+    /// When it was read from the connection.
+    pub arrived: Boottime,
+}
 
 /// What was decided on an Attach.
 pub struct Opened {
@@ -119,20 +157,33 @@ pub struct Opened {
     pub starting: Option<Starting>,
 }
 
+/// What cancelling a task came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancelled {
+    /// It was started, and its process has to be told.
+    Spooled,
+    /// It had ended, and the master has stored that.
+    Finished,
+    /// It was not started, and never will be.
+    NeverStarted,
+}
+
 /// A task that is to be started: until this is dropped nothing else is decided on it.
 pub struct Starting {
     agent: Agent,
     id: TaskId,
+    start_until: Boottime,
 }
 
 impl Starting {
-    /// Starts the task, whatever becomes of the Attach that asks for it; returns the connection to its process, or `None`
-    /// for one that is known already.
+    /// Starts the task, whatever becomes of the Attach that asks for it.
     ///
     /// # Errors
     /// In words, when nothing was started.
-    pub async fn start(self, spec: TaskSpec) -> Result<Option<TaskProcess>, String> {
-        let start = StartTask { id: self.id, spec, agent: self.agent.description.name.to_string() };
+    pub async fn start(self, spec: TaskSpec) -> Result<StartResult, String> {
+        let start_until_ns = Some(self.start_until.saturating_mul(1_000_000));
+        let agent = self.agent.description.name.to_string();
+        let start = StartTask { id: self.id, spec, agent, start_until_ns };
         let starting = async move { self.agent.keeper.start(start).await };
         tokio::spawn(starting).await.unwrap_or_else(|error| Err(error.to_string()))
     }
@@ -159,13 +210,15 @@ impl Agent {
         description: Description,
         layout: Layout,
         keeper: Keeper,
-        incarnation: Incarnation,
+        directory: DirectoryId,
         stop_orders: tokio::sync::mpsc::Sender<u32>,
     ) -> io::Result<Self> {
         let (seen, seen_of) = read_seen(&layout)?;
         let inner = Inner {
-            core: Core::new(incarnation, seen),
+            core: Core::new(directory.incarnation()?, seen),
+            directory,
             finished: Finished::open(&layout.finished(), today())?,
+            master_clock: None,
             holders: HashMap::new(),
             starting: HashSet::new(),
             left_over: Vec::new(),
@@ -186,6 +239,7 @@ impl Agent {
             trust: watch::Sender::new(String::new()),
             stopping: Arc::new(Notify::new()),
             settled: Arc::default(),
+            renewed: Arc::default(),
             left_over: Arc::default(),
             stop_orders,
             inner: Arc::new(Mutex::new(inner)),
@@ -254,42 +308,151 @@ impl Agent {
         self.stopping.notify_waiters();
     }
 
+    /// Notes that the master sent something at a moment of its clock.
+    pub fn note_master_clock(&self, sent: Sent, echo: Option<Echo>) {
+        let mut inner = self.inner();
+        inner.master_clock = Some(MasterClock::note(inner.master_clock, sent, echo, clock::boottime_ms()));
+        drop(inner);
+        self.settled.notify_waiters();
+    }
+
     /// Decides on an Attach, as soon as it is known what has become of the task's start.
-    pub async fn open(&self, asked: &Asked) -> Opened {
+    ///
+    /// # Errors
+    /// When the disk cannot be read, which says nothing about the task.
+    pub async fn open(&self, open: &ReceivedOpen) -> io::Result<Opened> {
+        let patience = Instant::now() + WAIT_FOR_CLOCK;
         loop {
             let settled = self.settled.notified();
-            if let Some(opened) = self.decide(asked) {
-                return opened;
+            if let Some(opened) = self.decide(open, Instant::now() >= patience)? {
+                return Ok(opened);
             }
-            settled.await;
+            tokio::select! {
+                () = settled => {}
+                () = tokio::time::sleep_until(patience), if Instant::now() < patience => {}
+            }
         }
     }
 
-    /// `None` while the task is being started.
-    fn decide(&self, asked: &Asked) -> Option<Opened> {
+    /// `None` while the task is being started, and while the clock of its permission may become known.
+    fn decide(&self, open: &ReceivedOpen, is_late: bool) -> io::Result<Option<Opened>> {
         let mut inner = self.inner();
-        if inner.starting.contains(&asked.id) {
-            return None;
+        if inner.starting.contains(&open.id) {
+            return Ok(None);
         }
-        let knowledge = if inner.finished.contains(asked.id) {
-            Knowledge::Finished
-        } else if self.layout.task(asked.id).root().exists() {
-            Knowledge::Spooled
-        } else {
-            Knowledge::Nothing
+        let knowledge = self.knowledge(&inner, open.id)?;
+        let start_until = match (open.start_within, knowledge) {
+            (Some(within), Knowledge::Nothing) => {
+                let sent = match open.sent {
+                    None => Some(open.arrived),
+                    Some(sent) => inner.master_clock.and_then(|clock| clock.sent_at(sent)),
+                };
+                let within = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+                match sent {
+                    // However the clocks stand, it was not sent after it came.
+                    Some(sent) => Some(sent.min(open.arrived).saturating_add(within)),
+                    None if is_late => Some(0),
+                    None => return Ok(None),
+                }
+            }
+            _ => None,
         };
-        let decision = inner.core.open(asked, knowledge);
+        if knowledge == Knowledge::Nothing && !inner.directory.is_in_place(&self.layout)? {
+            self.renew_memory(&mut inner)?;
+        }
+        let incarnation = open.incarnation.clone();
+        let asked = Asked { id: open.id, attempt: open.attempt, start_until, incarnation };
+        let decision = inner.core.open(&asked, knowledge, clock::boottime_ms());
         let token = CancellationToken::new();
         if !matches!(decision, Decision::Superseded(_))
-            && let Some((_, older)) = inner.holders.insert(asked.id, (asked.attempt, token.clone()))
+            && let Some((_, older)) = inner.holders.insert(open.id, (open.attempt, token.clone()))
         {
             older.cancel();
         }
         let starting = (decision == Decision::Start).then(|| {
-            inner.starting.insert(asked.id);
-            Starting { agent: self.clone(), id: asked.id }
+            inner.starting.insert(open.id);
+            let start_until = start_until.unwrap_or_default();
+            Starting { agent: self.clone(), id: open.id, start_until }
         });
-        Some(Opened { decision, superseded: token, starting })
+        Ok(Some(Opened { decision, superseded: token, starting }))
+    }
+
+    fn knowledge(&self, inner: &Inner, id: TaskId) -> io::Result<Knowledge> {
+        Ok(match inner.finished.get(id)? {
+            Some(Memory::Ending(_)) => Knowledge::Finished,
+            Some(Memory::NeverStarted(_)) => Knowledge::NeverStarted,
+            None if self.layout.task(id).root().try_exists()? => Knowledge::Spooled,
+            None => Knowledge::Nothing,
+        })
+    }
+
+    /// Begins another incarnation: the directory that this one remembered tasks in is gone.
+    fn renew_memory(&self, inner: &mut Inner) -> io::Result<()> {
+        make_private(&self.layout.tasks()).map_err(io::Error::other)?;
+        inner.directory = DirectoryId::open(&self.layout, false)?;
+        inner.finished = Finished::open(&self.layout.finished(), today())?;
+        inner.core.renew(inner.directory.incarnation()?);
+        tracing::error!(
+            directory = %self.layout.tasks().display(),
+            "the directory with the agent's memory of tasks was removed; what ran there is lost to the master"
+        );
+        self.renewed.notify_one();
+        Ok(())
+    }
+
+    /// Promises never to start a task that is not known here, as long as this Attach has it. True when that is written
+    /// down, or was before.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn promise(&self, id: TaskId, attempt: u64) -> io::Result<bool> {
+        let mut inner = self.inner();
+        let is_holder = inner.holders.get(&id).is_some_and(|(holder, _)| *holder == attempt);
+        if !is_holder || inner.starting.contains(&id) || self.knowledge(&inner, id)? == Knowledge::Spooled {
+            return Ok(false);
+        }
+        inner.promise(id)?;
+        inner.core.forget(id);
+        Ok(true)
+    }
+
+    /// The incarnation in which the agent promised never to start a task. Asked of a task of which that is known.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub fn promised_in(&self, id: TaskId) -> io::Result<Incarnation> {
+        match self.inner().finished.get(id)? {
+            Some(Memory::NeverStarted(incarnation)) => Ok(incarnation),
+            Some(Memory::Ending(_)) | None => Err(io::Error::other("a promise that was not written down")),
+        }
+    }
+
+    /// Cancels a task: waits for a start that is under way, and promises never to start one that is not known here.
+    ///
+    /// # Errors
+    /// When the disk does not take the promise, or cannot be read.
+    pub async fn cancel(&self, id: TaskId) -> io::Result<Cancelled> {
+        loop {
+            let settled = self.settled.notified();
+            {
+                let mut inner = self.inner();
+                if !inner.starting.contains(&id) {
+                    return Ok(match self.knowledge(&inner, id)? {
+                        Knowledge::Spooled => Cancelled::Spooled,
+                        Knowledge::Finished => Cancelled::Finished,
+                        Knowledge::NeverStarted => Cancelled::NeverStarted,
+                        Knowledge::Nothing => {
+                            if !inner.directory.is_in_place(&self.layout)? {
+                                self.renew_memory(&mut inner)?;
+                            }
+                            inner.promise(id)?;
+                            Cancelled::NeverStarted
+                        }
+                    });
+                }
+            }
+            settled.await;
+        }
     }
 
     /// Ends an Attach's hold on its task, unless a later one has it.
@@ -305,7 +468,10 @@ impl Agent {
     /// # Errors
     /// When the disk cannot be read.
     pub fn recall(&self, id: TaskId) -> io::Result<Option<TaskEnding>> {
-        self.inner().finished.get(id)
+        Ok(match self.inner().finished.get(id)? {
+            Some(Memory::Ending(ending)) => Some(ending),
+            Some(Memory::NeverStarted(_)) | None => None,
+        })
     }
 
     /// Keeps a task's id and ending for good; everything else of it is dropped when there is time for that.
@@ -314,7 +480,7 @@ impl Agent {
     /// When the disk does not take it; the task stays as it is then.
     pub fn finish(&self, id: TaskId, ending: TaskEnding) -> io::Result<()> {
         let mut inner = self.inner();
-        inner.finished.insert(id, today(), ending)?;
+        inner.finished.insert(id, today(), Memory::Ending(ending))?;
         inner.core.forget(id);
         inner.left_over.push(id);
         let is_full = inner.left_over.len() >= MOST_LEFT_OVER;
@@ -397,4 +563,86 @@ fn read_seen(layout: &Layout) -> io::Result<(Revision, Option<String>)> {
     let mut number = || words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
     let (epoch, revision) = (number(), number());
     Ok((Revision { epoch, revision }, words.next().map(str::to_owned)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{ids::RunId, outcome::Ending};
+
+    fn agent(root: &std::path::Path) -> Agent {
+        let layout = Layout::new(root);
+        make_private(&layout.tasks()).unwrap();
+        let directory = DirectoryId::open(&layout, true).unwrap();
+        let description = Description {
+            name: "a".parse().unwrap(),
+            labels: Labels::new(),
+            link: LinkPreference::Auto,
+            direct: None,
+        };
+        let (orders, _) = tokio::sync::mpsc::channel(1);
+        Agent::new(description, layout.clone(), Keeper::nobody(&layout), directory, orders).unwrap()
+    }
+
+    fn permission(agent: &Agent, attempt: u64, incarnation: Incarnation) -> ReceivedOpen {
+        let id = TaskId { run: RunId::from_parts(1, 1), index: 0 };
+        let arrived = clock::boottime_ms();
+        let start_within = Some(Duration::from_secs(10));
+        assert!(!agent.layout.task(id).root().exists());
+        ReceivedOpen { id, attempt, incarnation, start_within, sent: None, arrived }
+    }
+
+    fn incarnation(agent: &Agent) -> Incarnation {
+        agent.inner().core.incarnation().clone()
+    }
+
+    fn decision(agent: &Agent, open: &ReceivedOpen) -> Decision {
+        agent.decide(open, true).unwrap().unwrap().decision
+    }
+
+    #[test]
+    fn what_has_ended_or_was_promised_is_not_started_by_any_later_permission_or_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = agent(dir.path());
+        let life = incarnation(&first);
+        let open = permission(&first, 1, life.clone());
+        let outcome = Ending::Exited(3).into();
+        first.finish(open.id, TaskEnding { outcome, end_offset: 0, duration_ns: 0 }).unwrap();
+        assert_eq!(decision(&first, &permission(&first, 2, life.clone())), Decision::Recall);
+        drop(first);
+        let again = agent(dir.path());
+        assert_eq!(incarnation(&again), life);
+        assert_eq!(decision(&again, &permission(&again, 3, life.clone())), Decision::Recall);
+        let other = ReceivedOpen {
+            id: TaskId { run: RunId::from_parts(1, 2), index: 0 },
+            start_within: None,
+            ..permission(&again, 1, life.clone())
+        };
+        assert_eq!(decision(&again, &other), Decision::Promise);
+        assert!(again.promise(other.id, other.attempt).unwrap());
+        drop(again);
+        let again = agent(dir.path());
+        let permission = ReceivedOpen { attempt: 2, start_within: open.start_within, ..other };
+        assert_eq!(decision(&again, &permission), Decision::Promised);
+    }
+
+    #[test]
+    fn memory_that_is_removed_begins_another_incarnation() {
+        let dir = tempfile::tempdir().unwrap();
+        let agent = agent(dir.path());
+        let life = incarnation(&agent);
+        std::fs::remove_dir_all(agent.layout.tasks()).unwrap();
+        let decision = decision(&agent, &permission(&agent, 1, life.clone()));
+        assert!(matches!(decision, Decision::OtherIncarnation(_)), "{decision:?}");
+        assert_ne!(incarnation(&agent), life);
+    }
+
+    #[test]
+    fn a_permission_that_was_too_long_on_its_way_starts_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let agent = agent(dir.path());
+        let mut open = permission(&agent, 1, incarnation(&agent));
+        open.arrived = open.arrived.saturating_sub(11_000);
+        assert_eq!(decision(&agent, &open), Decision::Expired);
+    }
 }

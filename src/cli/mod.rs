@@ -9,6 +9,7 @@ pub mod masters;
 pub mod output;
 pub mod region;
 mod sanitize;
+mod stdio;
 pub mod units;
 
 use std::{ffi::OsString, process::ExitCode};

@@ -118,8 +118,8 @@ Description={}
 Documentation={DOCUMENTATION}
 After=network-online.target
 Wants=network-online.target
-StartLimitIntervalSec=60s
-StartLimitBurst=5
+# A full disk or a port that is taken may be free again in an hour: never give up.
+StartLimitIntervalSec=0
 
 [Service]
 Type=notify
@@ -271,7 +271,7 @@ mod tests {
         let confined = agent(&unit, true);
         assert!(confined.contains("\nPrivateTmp=true\n") && confined.contains("\nKillMode=control-group\n"));
         for line in
-            ["Restart=always", "RestartSec=5s", "StartLimitBurst=5", "LimitNOFILE=65536", "Type=notify"]
+            ["Restart=always", "RestartSec=5s", "StartLimitIntervalSec=0", "LimitNOFILE=65536", "Type=notify"]
         {
             assert!(
                 [&plain, &confined, &master(&unit)].iter().all(|text| text.contains(&format!("\n{line}\n"))),

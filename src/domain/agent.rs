@@ -13,6 +13,10 @@ pub const OFFLINE_AFTER: Duration = Duration::from_secs(30);
 /// How long a task waits for an agent that went silent, unless the operator says otherwise.
 pub const START_WITHIN: Duration = Duration::from_mins(1);
 
+/// How long a permission to start a task is good, from when the master sends it. What was held up for longer on its way starts
+/// nothing: the agent asks again, and the master judges anew.
+pub const START_PERMISSION: Duration = Duration::from_secs(10);
+
 /// An agent's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -65,7 +65,13 @@ pub const MAX_PAYLOAD: usize = 256 * 1024;
 /// too: what it gets of a frame that it does not get whole is copied in front of the next one.
 pub const HEADERS: usize = 64 * HEADER;
 
+/// Where a checksum begins that is bound to nothing: any place will do for its frame.
+pub const UNBOUND: u32 = 0;
+
 /// A frame's header on disk: CRC-32 of all that follows it, then length, task, stream, offset, time; little endian.
+///
+/// The checksum begins with a seed. One that tells of the frame's place makes sure that nothing which was left at another
+/// place, or was printed by a command to look like a frame, is taken for one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     crc: u32,
@@ -98,16 +104,16 @@ impl Header {
     /// # Panics
     /// When the payload is longer than [`MAX_PAYLOAD`]; whoever makes frames splits before.
     #[must_use]
-    pub fn new(task: u32, stream: Stream, offset: u64, time_ns: u64, payload: &[u8]) -> Self {
+    pub fn new(task: u32, stream: Stream, offset: u64, time_ns: u64, payload: &[u8], seed: u32) -> Self {
         assert!(payload.len() <= MAX_PAYLOAD, "a frame of {} bytes", payload.len());
         let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
         let mut header = Self { crc: 0, length, task, stream, offset, time_ns };
-        header.crc = header.checksum(payload);
+        header.crc = header.checksum(payload, seed);
         header
     }
 
-    fn checksum(&self, payload: &[u8]) -> u32 {
-        let mut hasher = crc32fast::Hasher::new();
+    fn checksum(&self, payload: &[u8], seed: u32) -> u32 {
+        let mut hasher = crc32fast::Hasher::new_with_initial(seed);
         hasher.update(&self.to_bytes()[4..]);
         hasher.update(payload);
         hasher.finalize()
@@ -157,8 +163,8 @@ impl Header {
     ///
     /// # Errors
     /// When it is not what was written.
-    pub fn check(&self, payload: &[u8]) -> Result<(), BadFrame> {
-        if payload.len() == self.length as usize && self.checksum(payload) == self.crc {
+    pub fn check(&self, payload: &[u8], seed: u32) -> Result<(), BadFrame> {
+        if payload.len() == self.length as usize && self.checksum(payload, seed) == self.crc {
             Ok(())
         } else {
             Err(BadFrame)
@@ -178,17 +184,18 @@ impl Header {
     }
 }
 
-/// Takes the next whole frame off the front of `buffer`; `None` when it ends inside one.
+/// Takes the next whole frame off the front of `buffer`, which the seed was for; `None` when it ends inside one.
 ///
 /// # Errors
-/// When what stands there is no frame.
-pub fn take_frame(buffer: &mut Bytes) -> Result<Option<(u32, Frame)>, BadFrame> {
+/// When what stands there is no frame, or another one than was written.
+pub fn take_frame(buffer: &mut Bytes, seed: u32) -> Result<Option<(u32, Frame)>, BadFrame> {
     let Some(head) = buffer.first_chunk::<HEADER>() else { return Ok(None) };
     let header = Header::parse(head)?;
     let size = HEADER + header.length as usize;
     if buffer.len() < size {
         return Ok(None);
     }
+    header.check(&buffer[HEADER..size], seed)?;
     let data = buffer.split_to(size).slice(HEADER..);
     Ok(Some((header.task, header.frame(data))))
 }
@@ -207,21 +214,18 @@ mod tests {
         #[test]
         fn frames_come_back_and_any_flipped_bit_is_noticed(
             payload in proptest::collection::vec(any::<u8>(), 1..200),
-            task: u32, offset in 0..u64::MAX / 2, time_ns: u64, flip in 0usize..1600,
+            task: u32, offset in 0..u64::MAX / 2, time_ns: u64, flip in 0usize..1600, seed: u32,
         ) {
-            let header = Header::new(task, Stream::Stderr, offset, time_ns, &payload);
-            let mut bytes = on_disk(&header, &payload);
+            let written = Frame { stream: Stream::Stderr, offset, time_ns, data: payload.into() };
+            let mut bytes = on_disk(&Header::new(task, Stream::Stderr, offset, time_ns, &written.data, seed), &written.data);
             let mut buffer = Bytes::from(bytes.clone());
-            let (read_task, frame) = take_frame(&mut buffer).unwrap().unwrap();
-            prop_assert_eq!(read_task, task);
-            prop_assert_eq!(&frame.data[..], &payload[..]);
+            prop_assert_eq!(take_frame(&mut buffer.clone(), seed ^ 1), Err(BadFrame), "for another place");
+            prop_assert_eq!(take_frame(&mut buffer, seed).unwrap().unwrap(), (task, written));
             prop_assert!(buffer.is_empty());
 
             let bit = flip % (bytes.len() * 8);
             bytes[bit / 8] ^= 1 << (bit % 8);
-            let head = bytes.first_chunk::<HEADER>().unwrap();
-            let noticed = Header::parse(head).and_then(|h| h.check(&bytes[HEADER..])).is_err();
-            prop_assert!(noticed);
+            prop_assert!(!matches!(take_frame(&mut bytes.into(), seed), Ok(Some(_))));
         }
 
         #[test]
@@ -243,10 +247,9 @@ mod tests {
 
     #[test]
     fn half_a_frame_is_not_yet_a_frame() {
-        let header = Header::new(0, Stream::Stdout, 0, 0, b"hello");
-        let bytes = on_disk(&header, b"hello");
+        let bytes = on_disk(&Header::new(0, Stream::Stdout, 0, 0, b"hello", UNBOUND), b"hello");
         for cut in 0..bytes.len() {
-            assert_eq!(take_frame(&mut Bytes::copy_from_slice(&bytes[..cut])), Ok(None), "{cut}");
+            assert_eq!(take_frame(&mut Bytes::copy_from_slice(&bytes[..cut]), UNBOUND), Ok(None), "{cut}");
         }
     }
 }

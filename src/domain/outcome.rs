@@ -111,6 +111,17 @@ impl Outcome {
         }
     }
 
+    /// Whether the agent has it on its disk, and tells it again until the master has stored it. Everything else is the
+    /// master's conclusion, and true for good only once it is stored.
+    #[must_use]
+    pub fn is_agents_own(&self) -> bool {
+        match &self.ending {
+            Ending::Exited(_) | Ending::Signaled(_) | Ending::TimedOut(_) => true,
+            Ending::Cancelled { proof, .. } => proof.is_some(),
+            Ending::Refused(_) | Ending::Undeliverable(_) | Ending::Lost(_) | Ending::Skipped(_) => false,
+        }
+    }
+
     /// What of it tells groups of tasks apart: the word, and the status. Not which processes a kill found.
     #[must_use]
     pub fn kind(&self) -> (&'static str, Option<u8>) {

@@ -7,20 +7,21 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, mpsc, oneshot, watch},
+    sync::{mpsc, oneshot, watch},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     ahead::Ahead,
+    clock::SendClock,
     compare::{self, Question},
     core::{
         Core,
         messages::{Effect, Input, Now, Reply, ReplyTo, SessionId},
         stored::{InStore, KnownTask},
     },
-    dispatch,
+    dispatch::{self, AttachSignals},
     input::Inputs,
     journal::Journal,
     links::Links,
@@ -162,7 +163,9 @@ pub struct Actor {
     next_reply: ReplyTo,
     sessions: HashMap<SessionId, SessionHandle>,
     journals: HashMap<RunId, Weak<Journal>>,
-    stored: HashMap<TaskId, Arc<Notify>>,
+    /// What the Attach of a task is told, while there is one.
+    attached: HashMap<TaskId, Weak<AttachSignals>>,
+    clock: SendClock,
     // Unbounded, but each task of a run is asked about once.
     comparing: HashMap<RunId, mpsc::UnboundedSender<Question>>,
 }
@@ -180,7 +183,7 @@ impl Actor {
     /// When the store's thread cannot be started.
     pub fn new(
         core: Core,
-        started: Instant,
+        (started, clock): (Instant, SendClock),
         store: impl FnOnce(Box<dyn Fn(Written) + Send>) -> std::io::Result<StoreWriter>,
         history: Store,
         logs: OutputLogs,
@@ -212,7 +215,8 @@ impl Actor {
             next_reply: 0,
             sessions: HashMap::new(),
             journals: HashMap::new(),
-            stored: HashMap::new(),
+            attached: HashMap::new(),
+            clock,
             comparing: HashMap::new(),
         };
         Ok((actor, handle))
@@ -287,8 +291,11 @@ impl Actor {
             }
             Effect::Attach(order) => {
                 let Some(session) = self.sessions.get(&order.session) else { return };
-                let stored = Arc::new(Notify::new());
-                self.stored.insert(order.id, Arc::clone(&stored));
+                let signals = Arc::<AttachSignals>::default();
+                if self.attached.len() == self.attached.capacity() {
+                    self.attached.retain(|_, signals| signals.strong_count() > 0);
+                }
+                self.attached.insert(order.id, Arc::downgrade(&signals));
                 self.shutdown.tracker.spawn(dispatch::attach(
                     dispatch::Context {
                         handle: self.handle.clone(),
@@ -297,7 +304,9 @@ impl Actor {
                         logs: self.logs.clone(),
                         budget: self.budget.clone(),
                         inputs: self.inputs.clone(),
-                        stored,
+                        signals,
+                        started: self.started,
+                        clock: self.clock,
                         close: session.close.clone(),
                         now: self.shutdown.now.clone(),
                     },
@@ -305,21 +314,27 @@ impl Actor {
                 ));
             }
             Effect::OutcomeStored(id) => {
-                if let Some(stored) = self.stored.remove(&id) {
-                    stored.notify_one();
+                if let Some(signals) = self.attached.remove(&id).and_then(|signals| signals.upgrade()) {
+                    signals.stored.notify_one();
                 }
             }
             Effect::Signal { session, id, by, grace_ms } => {
+                let signals = self.attached.get(&id).and_then(Weak::upgrade);
+                if let Some(signals) = &signals {
+                    signals.cancel();
+                }
                 if let Some(session) = self.sessions.get(&session) {
-                    let links = Arc::clone(&session.links);
-                    self.shutdown.tracker.spawn(signal::signal(links, id, by, grace_ms));
+                    let (handle, links) = (self.handle.clone(), Arc::clone(&session.links));
+                    let close = session.close.clone();
+                    let signalling = signal::signal(handle, links, close, id, by, grace_ms);
+                    self.shutdown.tracker.spawn(signalling);
                 }
             }
             Effect::LookUp(session, name, known) => {
                 let (handle, store) = (self.handle.clone(), self.store.clone());
                 self.shutdown.tracker.spawn(look_up(handle, store, session, name, known));
             }
-            Effect::Ping(session) => self.order(session, session_request::Kind::Ping(proto::Ping {})),
+            Effect::Ping(session) => self.order(session, session_request::Kind::Ping(self.clock.ping(None))),
             Effect::StopAgent { session, grace_ms } => {
                 self.order(session, session_request::Kind::Stop(proto::StopAgent { grace_ms }));
             }

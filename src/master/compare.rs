@@ -2,14 +2,14 @@
 //!
 //! One task a run, which reads the run's log once, forwards. Decides nothing: the core hears whether outputs agree.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use tokio::sync::mpsc;
 
 use super::{
     actor::Handle,
     core::messages::{Input, Reply},
-    output_log::{LogReader, OutputLogs},
+    output_log::{LogReader, OutputLogs, RunLog},
 };
 use crate::domain::{
     groups::{
@@ -66,7 +66,7 @@ pub async fn feed_all(
     now_ms: u64,
 ) -> std::io::Result<()> {
     loop {
-        let frames = reader.read(end)?;
+        let frames = reader.next(end).await?;
         if frames.is_empty() {
             return Ok(());
         }
@@ -78,6 +78,14 @@ pub async fn feed_all(
     }
 }
 
+/// What was read of a run's log so far.
+struct Known {
+    grouping: Grouping,
+    reader: LogReader,
+    /// Opened anew it may be another one.
+    log: Arc<RunLog>,
+}
+
 /// Answers questions about one run until nobody asks any more.
 pub async fn answer(
     run: RunId,
@@ -85,7 +93,7 @@ pub async fn answer(
     logs: OutputLogs,
     mut questions: mpsc::UnboundedReceiver<Question>,
 ) {
-    let mut known: Option<(Grouping, LogReader)> = None;
+    let mut known: Option<Known> = None;
     while let Some(question) = questions.recv().await {
         let id = question.id;
         let agrees = look(run, &handle, &logs, &mut known, question).await.unwrap_or_else(|error| {
@@ -100,18 +108,20 @@ async fn look(
     run: RunId,
     handle: &Handle,
     logs: &OutputLogs,
-    known: &mut Option<(Grouping, LogReader)>,
+    known: &mut Option<Known>,
     question: Question,
 ) -> std::io::Result<bool> {
-    if known.is_none() {
+    let log = logs.open(run).await?;
+    if known.as_ref().is_none_or(|known| !Arc::ptr_eq(&known.log, &log)) {
         let found = handle.ask(move |reply| Input::FindRun(RunReference::Id(run), reply)).await;
         let Ok(Reply::Live(found)) = found else { return Ok(true) };
         let maskers = maskers(handle, &found, found.masks).await;
-        *known = Some((Grouping::new(maskers), logs.reader(run, 0)));
+        let grouping = Grouping::new(maskers);
+        *known = Some(Known { grouping, reader: logs.reader(run, 0), log: Arc::clone(&log) });
     }
-    let Some((grouping, reader)) = known else { return Ok(true) };
+    let Some(Known { grouping, reader, .. }) = known else { return Ok(true) };
     // What a task printed is in the log before its end is told.
-    let end = *logs.open(run).await?.appended().borrow();
+    let end = *log.appended().borrow();
     feed_all(grouping, reader, end, 0).await?;
     grouping.end(question.id.index, question.outcome);
     for (accepted, outcome) in &question.accepted {

@@ -5,7 +5,10 @@
 use std::{
     collections::VecDeque,
     io,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -16,17 +19,19 @@ use super::{
     actor::Handle,
     ahead::Ahead,
     cap::{Cap, Newest},
+    clock::SendClock,
     core::messages::{AttachOrder, Input},
     input::{InputRoad, Inputs},
-    links::{AttachStream, Links},
+    links::{ANSWER_WITHIN, AttachStream, Links},
     output_log::{
-        FILE_SIZE, OutputLogs, RunLog,
+        FILE_SIZE, OutputLogs, RunLog, Trouble,
         budget::{Budget, NARROW, Share},
     },
     pace::{Pace, WATCHED},
 };
 use crate::{
     domain::{
+        agent::START_PERMISSION,
         frame::Frame,
         ids::{Incarnation, RunReference, TaskId},
         outcome::Outcome,
@@ -66,12 +71,36 @@ pub struct Context {
     pub budget: Budget,
     /// What commands are fed.
     pub inputs: Inputs,
-    /// Notified when the task's outcome is on the disk.
-    pub stored: Arc<Notify>,
+    /// What is told while the Attach is under way.
+    pub signals: Arc<AttachSignals>,
+    /// When the core's clock began.
+    pub started: tokio::time::Instant,
+    /// By which the agent tells how long a permission was on its way.
+    pub clock: SendClock,
     /// Ends with the agent's connection.
     pub close: CancellationToken,
     /// Ends with the master.
     pub now: CancellationToken,
+}
+
+/// What an Attach is told while it is under way.
+#[derive(Debug, Default)]
+pub struct AttachSignals {
+    /// Notified when the task's outcome is on the disk.
+    pub stored: Notify,
+    /// The task was cancelled: an Attach that has not been opened yet starts nothing any more.
+    cancelled: AtomicBool,
+}
+
+impl AttachSignals {
+    /// The task was cancelled.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::SeqCst);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::SeqCst)
+    }
 }
 
 /// Why an Attach ended before the task was handed over.
@@ -104,7 +133,7 @@ impl From<io::Error> for Lost {
 
 /// Attaches a task and stays until it is handed over, or the link is lost.
 pub async fn attach(context: Context, order: AttachOrder) {
-    let (id, attempt, handle) = (order.id, order.attempt, context.handle.clone());
+    let (id, session, attempt, handle) = (order.id, order.session, order.attempt, context.handle.clone());
     let (close, now) = (context.close.clone(), context.now.clone());
     let (links, ahead) = (Arc::clone(&context.links), context.ahead.clone());
     ahead.begins();
@@ -122,7 +151,7 @@ pub async fn attach(context: Context, order: AttachOrder) {
             None
         }
     };
-    handle.tell(Input::AttachLost { id, attempt, superseded_by }).await;
+    handle.tell(Input::AttachLost { id, session, attempt, superseded_by }).await;
 }
 
 async fn follow(context: Context, order: AttachOrder) -> Lost {
@@ -134,10 +163,16 @@ async fn follow(context: Context, order: AttachOrder) -> Lost {
         Ok(log) => log,
         Err(error) => {
             tracing::error!(%error, run = %order.id.run, "cannot open an output log");
+            let text = format!("the master cannot open its output log: {error}; trying again");
+            context.handle.tell(Input::TaskWaits(order.id, text)).await;
             tokio::time::sleep(DISK_RETRY).await;
             return error.into();
         }
     };
+    let mut trouble = log.trouble();
+    if trouble.borrow().is_some() {
+        trouble.mark_changed();
+    }
     let from = if order.discard { BEYOND } else { log.task_end(order.id.index) };
     let share = context.budget.narrow();
     let cap = Cap::new(order.output_cap, order.overflow);
@@ -146,6 +181,7 @@ async fn follow(context: Context, order: AttachOrder) -> Lost {
         attempt: order.attempt,
         synced: log.synced(),
         slowest: log.slowest(),
+        trouble,
         pace: Pace::default(),
         passed: 0,
         safe: from,
@@ -172,6 +208,7 @@ struct Attached {
     context: Context,
     log: Arc<RunLog>,
     synced: watch::Receiver<u64>,
+    trouble: watch::Receiver<Option<Trouble>>,
     share: Share,
     /// Bytes of the task before this are on the disk.
     safe: u64,
@@ -197,31 +234,24 @@ struct Attached {
 
 impl Attached {
     async fn run(&mut self, order: AttachOrder) -> Result<std::convert::Infallible, Lost> {
-        let (epoch, revision) = order.revision;
-        let may_start = order.spec.is_some();
-        let open = proto::Open {
-            run_id: self.id.run.to_bytes().to_vec().into(),
-            task_index: self.id.index,
-            attempt: order.attempt,
-            spec: order.spec.map(|spec| task_spec_out(self.id, spec)),
-            from_offset: self.end,
-            may_start,
-            incarnation: order.incarnation.to_string(),
-            grant_to: self.granted,
-            epoch,
-            revision,
-        };
-        let first = proto::AttachRequest { kind: Some(attach_request::Kind::Open(open)) };
+        let first =
+            || proto::AttachRequest { kind: Some(attach_request::Kind::Open(self.open_message(&order))) };
         let AttachStream { requests, mut answers } = self.context.links.attach(first).await?;
+        let answer_by = tokio::time::Instant::now() + ANSWER_WITHIN;
+        let mut has_answered = false;
         let mut looks = tokio::time::interval(LOOK_FOR_FEEDER);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 answer = answers.message() => {
                     let Some(answer) = answer? else { return Err(Lost::Broken("the stream ended".into())) };
+                    has_answered = true;
                     self.context.links.spoke();
                     let kind = answer.kind.ok_or_else(|| InvalidMessage::missing("an answer"))?;
                     self.heard(kind, &requests, &mut answers).await?;
+                }
+                () = tokio::time::sleep_until(answer_by), if !has_answered => {
+                    return Err(Lost::Broken("the agent does not answer".into()));
                 }
                 changed = self.synced.changed(), if !self.waiting.is_empty() => {
                     if changed.is_err() {
@@ -229,12 +259,38 @@ impl Attached {
                     }
                     self.acknowledge(&requests).await?;
                 }
+                _ = self.trouble.changed() => self.tell_trouble().await?,
                 _ = self.slowest.changed(), if self.is_over_cap() || self.is_near_grant() => {
                     self.acknowledge(&requests).await?;
                 }
                 () = tokio::time::sleep(WATCHED), if self.pace.waits() => self.acknowledge(&requests).await?,
                 _ = looks.tick(), if self.input.is_some() => self.look_for_feeder().await,
             }
+        }
+    }
+
+    /// The first message, as of now: what may be started, and for how long that is good.
+    fn open_message(&self, order: &AttachOrder) -> proto::Open {
+        let start = order.start.as_ref().filter(|_| !self.context.signals.is_cancelled());
+        let start = start.and_then(|(spec, until)| {
+            let left = until.saturating_sub(self.context.started.elapsed()).min(START_PERMISSION);
+            let left_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
+            (left_ms > 0).then_some((spec, left_ms))
+        });
+        let (epoch, revision) = order.revision;
+        proto::Open {
+            run_id: self.id.run.to_bytes().to_vec().into(),
+            task_index: self.id.index,
+            attempt: order.attempt,
+            spec: start.map(|(spec, _)| task_spec_out(self.id, spec.clone())),
+            from_offset: self.end,
+            may_start: start.is_some(),
+            incarnation: order.incarnation.to_string(),
+            grant_to: self.granted,
+            epoch,
+            revision,
+            start_within_ms: start.map_or(0, |(_, left_ms)| left_ms),
+            sent: Some(self.context.clock.now()),
         }
     }
 
@@ -329,14 +385,14 @@ impl Attached {
                 return Err(InvalidMessage("an agent sent more than it was granted".into()).into());
             }
             if frame.offset >= self.cap.beginning && !self.is_paced() {
-                self.write(std::mem::take(&mut kept)).await;
+                self.write(std::mem::take(&mut kept)).await?;
                 self.keep_newest(frame).await;
             } else {
-                self.write_newest().await;
+                self.write_newest().await?;
                 kept.push(frame);
             }
         }
-        self.write(kept).await;
+        self.write(kept).await?;
         if self.end - self.safe >= NARROW / 2 {
             self.share.widen();
         }
@@ -347,12 +403,15 @@ impl Attached {
     }
 
     /// Appends frames to the log, however long the disk takes for them.
-    async fn write(&mut self, frames: Vec<Frame>) {
-        let Some(end) = frames.last().map(Frame::end) else { return };
+    async fn write(&mut self, frames: Vec<Frame>) -> Result<(), Lost> {
+        let Some(end) = frames.last().map(Frame::end) else { return Ok(()) };
         let mut said = false;
         let position = loop {
-            match self.log.append(self.id.index, &frames) {
+            match self.log.append(self.id.index, &frames).await {
                 Ok(position) => break position,
+                Err(_) if self.log.is_failed() => {
+                    return Err(Lost::Broken("its output log has failed".into()));
+                }
                 Err(error) => {
                     // Held back here, the agent keeps what it has, and its command waits.
                     if !std::mem::replace(&mut said, true) {
@@ -370,23 +429,25 @@ impl Attached {
         self.end = self.end.max(end);
         self.wait_for(position, end);
         if self.is_over_cap() {
-            self.drop_passed(position);
+            self.drop_passed(position).await;
         }
+        Ok(())
     }
 
     /// Drops the log's files that the slowest client has passed and that hold neither beginning nor end of any task, once
     /// for each file that it passes.
-    fn drop_passed(&mut self, position: u64) {
+    async fn drop_passed(&mut self, position: u64) {
         let slowest = self.slowest.borrow().unwrap_or(position);
         if slowest / FILE_SIZE == self.passed {
             return;
         }
         self.passed = slowest / FILE_SIZE;
         let beginning = self.cap.beginning;
+        let log = Arc::clone(&self.log);
         // All tasks of a run have the same cap.
-        let dropped =
-            self.log.drop_spare(slowest, |(from, to), end| from >= beginning && to + beginning <= end);
-        if let Err(error) = dropped {
+        let is_spare = move |(from, to): (u64, u64), end: u64| from >= beginning && to + beginning <= end;
+        let dropped = tokio::task::spawn_blocking(move || log.drop_spare(slowest, is_spare)).await;
+        if let Err(error) = dropped.unwrap_or_else(|error| Err(io::Error::other(error))) {
             tracing::warn!(%error, task = %self.id, "cannot drop output over the cap");
         }
     }
@@ -415,9 +476,9 @@ impl Attached {
         }
     }
 
-    async fn write_newest(&mut self) {
+    async fn write_newest(&mut self) -> Result<(), Lost> {
         let frames = self.newest.take();
-        self.write(frames.into()).await;
+        self.write(frames.into()).await
     }
 
     /// Tells the agent what is safe, and how much further it may send.
@@ -452,6 +513,26 @@ impl Attached {
         Ok(())
     }
 
+    /// Waits until the log is on the disk up to a position.
+    async fn wait_synced(&mut self, position: u64) -> Result<(), Lost> {
+        let mut synced = self.log.synced();
+        loop {
+            tokio::select! {
+                () = async { drop(synced.wait_for(|synced| *synced >= position).await) } => return Ok(()),
+                _ = self.trouble.changed() => self.tell_trouble().await?,
+            }
+        }
+    }
+
+    /// Shows what keeps the disk from taking the output. A log that has failed is left.
+    async fn tell_trouble(&mut self) -> Result<(), Lost> {
+        let trouble = self.trouble.borrow_and_update().clone();
+        let text = trouble.as_ref().map_or_else(String::new, |trouble| trouble.text().to_owned());
+        let has_failed = trouble.is_some_and(|trouble| trouble.is_failure());
+        self.context.handle.tell(Input::TaskWaits(self.id, text.clone())).await;
+        if has_failed { Err(Lost::Broken(text)) } else { Ok(()) }
+    }
+
     /// The core hears the outcome at once; the agent hears that it is safe when it and all output are on the disk.
     async fn hand_over(
         &mut self,
@@ -470,14 +551,13 @@ impl Attached {
             duration_ns: ended.duration_ns,
         };
         // What followers hear of the end must be in the log before.
-        self.write_newest().await;
+        self.write_newest().await?;
         self.context.handle.tell(input).await;
         self.log.flush();
         if let Some((position, _)) = self.waiting.back().copied() {
-            let mut synced = self.log.synced();
-            let _ = synced.wait_for(|synced| *synced >= position).await;
+            self.wait_synced(position).await?;
         }
-        self.context.stored.notified().await;
+        self.context.signals.stored.notified().await;
         say(requests, attach_request::Kind::OutcomeStored(proto::OutcomeStored {})).await?;
         // The stream's end says that the agent has taken it.
         while let Ok(Some(_)) = answers.message().await {}

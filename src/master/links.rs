@@ -9,9 +9,9 @@ use std::{
 };
 
 use rustls::ClientConfig;
-use tokio::sync::{
-    mpsc::{self, error::TrySendError},
-    watch,
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -21,15 +21,21 @@ use crate::{
     domain::{agent::LinkPreference, name::AgentName},
     trust::{fingerprint::Fingerprint, identity::Identity, tls},
     wire::{
-        channel::Channel,
+        channel::{Channel, KeepAlive},
         connect::{DialError, dial},
-        proto::{AttachRequest, AttachResponse, agent_service_client::AgentServiceClient},
+        proto::{
+            AttachRequest, AttachResponse, SignalRequest, SignalResponse,
+            agent_service_client::AgentServiceClient,
+        },
         streaming::{ATTACH, Messages},
     },
 };
 
 /// How often a direct link that does not come about is tried again.
 const TRY_AGAIN: Duration = Duration::from_mins(5);
+
+/// How long an agent may take for its first word on a call.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 
 /// Requests of one Attach that may wait for the link.
 const REQUESTS: usize = 8;
@@ -98,32 +104,45 @@ impl Links {
         self.usable_direct().unwrap_or_else(|| self.tunnel.clone())
     }
 
-    /// A client on the link to use now.
-    pub async fn client(&self) -> AgentServiceClient<Channel> {
-        client(self.pick().await)
+    /// Gives an order to stop a task over every link that there is; the first answer, or `None` when none comes in time.
+    pub async fn signal(&self, request: &SignalRequest) -> Option<SignalResponse> {
+        let over = |channel: Channel| async {
+            let mut client = client(channel);
+            timeout(ANSWER_WITHIN, client.signal(request.clone())).await.ok()?.ok()
+        };
+        let direct = async { over(self.usable_direct()?).await };
+        let tunnel = over(self.tunnel.clone());
+        tokio::select! {
+            Some(answer) = tunnel => Some(answer.into_inner()),
+            Some(answer) = direct => Some(answer.into_inner()),
+            else => None,
+        }
     }
 
     fn usable_direct(&self) -> Option<Channel> {
         self.direct.borrow().clone().filter(|channel| !channel.is_closed())
     }
 
-    /// Opens an Attach that begins with a request, on the one that was opened ahead where there is one.
+    /// Opens an Attach, on the one that was opened ahead where there is one. What it begins with is made when there is a
+    /// link to send it on: it may be waited for, and what was true before need not be true then.
     ///
     /// # Errors
-    /// When the link breaks.
-    pub async fn attach(&self, first: AttachRequest) -> Result<AttachStream, Status> {
-        let first = match self.take_ahead() {
-            Some(stream) => match stream.requests.try_send(first) {
-                Ok(()) => return Ok(*stream),
-                // Its link broke meanwhile.
-                Err(TrySendError::Closed(first) | TrySendError::Full(first)) => first,
-            },
-            None => first,
-        };
+    /// When the link breaks, or nobody answers.
+    pub async fn attach(&self, first: impl Fn() -> AttachRequest) -> Result<AttachStream, Status> {
+        // One whose link broke meanwhile takes nothing.
+        if let Some(stream) = self.take_ahead()
+            && stream.requests.try_send(first()).is_ok()
+        {
+            return Ok(*stream);
+        }
         let (requests, outgoing) = mpsc::channel(REQUESTS);
+        let channel = self.pick().await;
         // On its way with the call: the queue is empty.
-        let _ = requests.try_send(first);
-        let answers = ATTACH.call(self.pick().await, ReceiverStream::new(outgoing)).await?;
+        let _ = requests.try_send(first());
+        let call = ATTACH.call(channel, ReceiverStream::new(outgoing));
+        let answers = timeout(ANSWER_WITHIN, call)
+            .await
+            .map_err(|_| Status::deadline_exceeded("the agent does not answer"))??;
         Ok(AttachStream { requests, answers })
     }
 
@@ -251,7 +270,8 @@ impl DirectTarget {
             });
         }
         let address = dialled.address;
-        Channel::handshake(dialled.stream)
+        // Idle whenever nothing runs, so nothing else would tell that it has gone silent.
+        Channel::handshake_kept_alive(dialled.stream, KeepAlive::QUICK)
             .await
             .map_err(|error| DialError::Handshake { address, reason: error.to_string() })
     }

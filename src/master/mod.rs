@@ -5,6 +5,7 @@
 pub mod actor;
 pub mod ahead;
 mod cap;
+mod clock;
 pub mod compare;
 pub mod core;
 pub mod dispatch;

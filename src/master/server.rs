@@ -15,6 +15,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{
     actor::{Actor, Handle, now_since},
+    clock::SendClock,
     core::{Core, Policy, Remembered, messages::Input},
     input::Inputs,
     listen::{Port, accept_local},
@@ -146,10 +147,19 @@ impl Server {
         logs.make_root().map_err(unmade)?;
         let (store, connection) = Store::open(&directories.data)?;
         let mut remembered = store.remembered(&connection)?;
+        // A full disk is no reason not to serve what runs: the term is counted in memory then, and written later.
+        (remembered.term, remembered.trouble) = match store.begin_term(&connection) {
+            Ok(term) => (term, None),
+            Err(error) => {
+                tracing::error!(%error, "cannot write to the database; nothing new begins until it can be");
+                (remembered.term + 1, Some(error.to_string()))
+            }
+        };
         if config.restored {
             // Later than any that agents may have seen, even where the same backup was restored before.
             remembered.epoch = (remembered.epoch + 1).max(unix_ms());
             store.set_epoch(&connection, remembered.epoch)?;
+            remembered.agents.iter_mut().for_each(|agent| agent.ahead = None);
         }
         let path = master_socket(&directories.run);
         // Open to every user of the machine: the peer's uid decides.
@@ -198,10 +208,10 @@ impl Server {
         let policy = Policy { enroll_any: self.config.enroll_any, output_cap: self.config.output_cap };
         let core = Core::new(policy, self.remembered, now_since(started));
         let connection = self.connection;
-        let inputs = Inputs::default();
+        let (inputs, clock) = (Inputs::default(), SendClock::new());
         let (actor, handle) = Actor::new(
             core,
-            started,
+            (started, clock),
             move |written| StoreWriter::start(connection, written),
             self.store.clone(),
             self.logs.clone(),
@@ -236,6 +246,7 @@ impl Server {
             cluster: Arc::clone(&cluster),
             shutdown: shutdown.clone(),
             next: Arc::new(AtomicU64::new(1)),
+            clock,
         };
         let port = Port {
             routes: routes(&master, false).await.map_err(|error| internal(&error))?,

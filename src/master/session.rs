@@ -17,6 +17,7 @@ use tonic::Streaming;
 
 use super::{
     actor::{Handle, SessionHandle},
+    clock::{Heard, SendClock},
     core::{
         messages::{Input, Newcomer, Reply, SessionId, SessionRefusal},
         stored::KnownTask,
@@ -38,7 +39,7 @@ use crate::{
         PROTOCOL, SOFTWARE_VERSION,
         accept::Accepted,
         agent::labels_in,
-        channel::Channel,
+        channel::{Channel, KeepAlive},
         command::task_id,
         proto::{self, RefusalReason, session_request, session_response},
     },
@@ -66,6 +67,8 @@ pub struct Sessions {
     pub shutdown: Shutdown,
     /// Counts connections.
     pub next: Arc<AtomicU64>,
+    /// By which agents tell how long messages were on their way.
+    pub clock: SendClock,
 }
 
 type Orders = mpsc::Sender<proto::SessionRequest>;
@@ -78,7 +81,9 @@ impl Sessions {
     /// Serves an agent's connection to its end.
     pub async fn run(self, accepted: Accepted, name: AgentName, key: Fingerprint) {
         let address = accepted.address;
-        let (channel, connection) = match Channel::handshake(accepted.stream).await {
+        // Heartbeats keep it alive in both directions; only a connection on which not even they come is asked.
+        let handshake = Channel::handshake_kept_alive(accepted.stream, KeepAlive::PATIENT);
+        let (channel, connection) = match handshake.await {
             Ok(opened) => opened,
             Err(error) => return tracing::debug!(%error, %name, "no HTTP/2 on a tunnel"),
         };
@@ -119,6 +124,7 @@ impl Sessions {
             }
         };
         let Ok(Some((mut answers, hello))) = timeout(HELLO, begun).await else { return };
+        let heard = Heard::now(hello.at_ms);
         let major = hello.protocol.map_or(0, |protocol| protocol.major);
         if major != PROTOCOL.major {
             let message = format!(
@@ -155,6 +161,8 @@ impl Sessions {
                     epoch,
                     revision,
                     observed_address: address.to_string(),
+                    sent: Some(self.clock.now()),
+                    echo: heard.map(Heard::echo),
                 };
                 let _ = requests.send(request(session_request::Kind::Welcome(welcome))).await;
                 let ask = session_request::Kind::Inventory(proto::AskInventory {});
@@ -169,6 +177,8 @@ impl Sessions {
                     links,
                     last_said: String::new(),
                     direct: false,
+                    clock: self.clock,
+                    heard,
                 };
                 pump.run(answers, ordered, told, &close, &self.shutdown.stop).await;
                 tracing::info!(%name, %address, "agent disconnected");
@@ -294,6 +304,9 @@ struct Pump {
     links: Arc<Links>,
     last_said: String,
     direct: bool,
+    clock: SendClock,
+    /// The agent's newest message that said when it was sent.
+    heard: Option<Heard>,
 }
 
 impl Pump {
@@ -325,7 +338,7 @@ impl Pump {
                         self.handle.tell(Input::Heard(self.id)).await;
                     }
                     // A full queue is a connection that takes nothing; its silence will close it.
-                    let _ = self.requests.try_send(request(session_request::Kind::Ping(proto::Ping {})));
+                    let _ = self.requests.try_send(request(session_request::Kind::Ping(self.clock.ping(self.heard))));
                 }
                 () = close.cancelled() => return,
                 () = stop.cancelled() => {
@@ -350,7 +363,10 @@ impl Pump {
     }
 
     /// False when the agent goes away.
-    async fn heard(&self, kind: session_response::Kind) -> bool {
+    async fn heard(&mut self, kind: session_response::Kind) -> bool {
+        if let session_response::Kind::Heartbeat(beat) = &kind {
+            self.heard = Heard::now(beat.at_ms).or(self.heard);
+        }
         let input = match kind {
             session_response::Kind::Facts(facts) => Input::FactsTold(self.id, facts.into()),
             session_response::Kind::Closing(closing) => {

@@ -1,25 +1,47 @@
-//! Stopping a task on its agent, beside its Attach.
+//! Stopping a task on its agent, beside its Attach: the order is given until the agent has answered.
 
 use std::{sync::Arc, time::Duration};
 
-use super::links::Links;
-use crate::{domain::ids::TaskId, wire::proto};
+use tokio_util::sync::CancellationToken;
 
-/// How long an agent may take to answer a signal.
-const SIGNAL_DEADLINE: Duration = Duration::from_secs(10);
+use super::{actor::Handle, core::messages::Input, links::Links};
+use crate::{
+    domain::ids::{Incarnation, TaskId},
+    wire::proto,
+};
 
-/// Stops a task. Where that does not arrive, the core says it again when the task is attached again.
-pub async fn signal(links: Arc<Links>, id: TaskId, by: String, grace_ms: u32) {
+/// How long to wait before an order that was not answered is given again.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// Stops a task. Ends with the agent's answer, of which the core is told, or with its connection: the core gives the order
+/// again when the agent is back.
+pub async fn signal(
+    handle: Handle,
+    links: Arc<Links>,
+    close: CancellationToken,
+    id: TaskId,
+    by: String,
+    grace_ms: u32,
+) {
     let request = proto::SignalRequest {
         run_id: id.run.to_bytes().to_vec().into(),
         task_index: id.index,
         by,
         grace_ms,
     };
-    let call = async { links.client().await.signal(request).await };
-    match tokio::time::timeout(SIGNAL_DEADLINE, call).await {
-        Ok(Ok(_)) => {}
-        Ok(Err(status)) => tracing::warn!(task = %id, message = status.message(), "a signal did not arrive"),
-        Err(_) => tracing::warn!(task = %id, "a signal was not answered"),
-    }
+    let answered = async {
+        loop {
+            if let Some(answer) = links.signal(&request).await {
+                return answer;
+            }
+            tracing::warn!(task = %id, "an order to stop a task was not answered; giving it again");
+            tokio::time::sleep(AGAIN_AFTER).await;
+        }
+    };
+    let answer = tokio::select! {
+        answer = answered => answer,
+        () = close.cancelled() => return,
+    };
+    let (known, incarnation) = (answer.known, Incarnation(answer.incarnation));
+    handle.tell(Input::SignalAnswered { id, known, incarnation }).await;
 }

@@ -1,14 +1,29 @@
-//! The wall clock, for what people read. Liveness and deadlines use monotonic instants and never come here.
+//! The wall clock, for what people read, and the clock that counts suspension. Liveness and deadlines within one process use
+//! monotonic instants and never come here.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, Local, Utc};
+use rustix::time::{ClockId, clock_gettime};
 
 /// Milliseconds since the Unix epoch; 0 on a clock that stands before it.
 #[must_use]
 pub fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Nanoseconds since the machine was started, with the time that it was suspended (`CLOCK_BOOTTIME`).
+#[must_use]
+pub fn boottime_ns() -> u64 {
+    let now = clock_gettime(ClockId::Boottime);
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}
+
+/// The same in milliseconds.
+#[must_use]
+pub fn boottime_ms() -> u64 {
+    boottime_ns() / 1_000_000
 }
 
 fn utc(ms: u64) -> DateTime<Utc> {

@@ -2,8 +2,8 @@
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
-    io::{self, Read as _, Seek as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    io::{self, Read as _},
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::Path,
 };
 
@@ -37,17 +37,13 @@ impl Lock {
         self.0.try_clone().map(Self)
     }
 
-    /// Writes the own process id into the locked file.
+    /// Writes the own process id into the locked file. Always as long, and over what is there: a file that was there needs
+    /// no room on a disk that has none.
     ///
     /// # Errors
     /// When writing fails.
     pub fn write_pid(&mut self) -> io::Result<()> {
-        // Cutting an empty file would make ext4 bring what is written next to the disk when the file is closed.
-        if self.0.metadata()?.len() > 0 {
-            self.0.set_len(0)?;
-            self.0.rewind()?;
-        }
-        self.0.write_all(format!("{}\n", std::process::id()).as_bytes())
+        self.0.write_all_at(format!("{:>10}\n", std::process::id()).as_bytes(), 0)
     }
 }
 

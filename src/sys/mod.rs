@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod daemon;
+pub mod disk;
 pub mod file;
 pub mod lock;
 pub mod logging;

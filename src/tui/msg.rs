@@ -82,8 +82,6 @@ pub enum Msg {
         task: u32,
         /// What.
         frames: Vec<Frame>,
-        /// Where to go on in the run's log.
-        cursor: u64,
     },
     /// A part of the output that is followed is not there.
     Gap {
@@ -179,8 +177,8 @@ pub enum Cmd {
         agent: Option<AgentName>,
         /// From this offset of the task.
         from_offset: u64,
-        /// From this place of the run's log.
-        cursor: u64,
+        /// Up to where the output of each of several tasks was taken.
+        seen: Vec<(u32, u64)>,
     },
     /// Follow it no more.
     Unfollow(FollowKey),

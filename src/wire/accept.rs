@@ -11,7 +11,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::{io::BufReader, net::TcpStream, sync::Semaphore, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use super::connect::{DEADLINE, buffered, send_at_once};
+use super::connect::{DEADLINE, buffered, set_up};
 use crate::sys::socket::source_of;
 
 /// Handshakes at once.
@@ -120,7 +120,7 @@ impl Door {
         address: SocketAddr,
         tls: TlsAcceptor,
     ) -> Option<Accepted> {
-        send_at_once(&stream).ok()?;
+        set_up(&stream).ok()?;
         let place = self.place(address.ip())?;
         timeout(SILENCE, hello(&stream)).await.ok()??;
         let place = place.wait()?;

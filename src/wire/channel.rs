@@ -25,10 +25,23 @@ pub const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
 /// for on a slow line, once for each task that floods it.
 const FRAME: u32 = 64 * 1024;
 
-/// A silent connection is asked for a sign of life this often while calls are under way on it.
-const ALIVE_EVERY: Duration = Duration::from_secs(5);
-/// How long that may take.
-const ALIVE_WITHIN: Duration = Duration::from_secs(10);
+/// When a connection on which nothing comes is asked for a sign of life, and how long that may take. A firewall forgets an
+/// idle connection without a word, and so does a machine that lost its power.
+#[derive(Clone, Copy, Debug)]
+pub struct KeepAlive {
+    /// How long nothing comes before the peer is asked.
+    pub after: Duration,
+    /// How long its answer may take, before the connection ends.
+    pub within: Duration,
+}
+
+impl KeepAlive {
+    /// Of a connection that nobody would miss otherwise: ended after 13 s of silence.
+    pub const QUICK: Self = Self { after: Duration::from_secs(5), within: Duration::from_secs(8) };
+    /// Of a connection whose ends talk to each other by themselves, and of one whose other end may be a slow client: ended
+    /// after 25 s of silence.
+    pub const PATIENT: Self = Self { after: Duration::from_secs(10), within: Duration::from_secs(15) };
+}
 
 /// A cloneable HTTP/2 client on one connection.
 #[derive(Clone, Debug)]
@@ -52,7 +65,7 @@ impl Channel {
     /// The authority that requests carry; it names nothing, since a channel has one peer.
     pub const ORIGIN: &str = "http://sloth-runner";
 
-    /// Begins HTTP/2 as its client.
+    /// Begins HTTP/2 as its client, over a socket of this machine, which does not fall silent.
     ///
     /// # Errors
     /// When the preface cannot be written.
@@ -63,17 +76,20 @@ impl Channel {
         Self::begin(io, builder()).await
     }
 
-    /// The same over a network that may fall silent: asks for a sign of life, so that the connection ends when none
-    /// comes back.
+    /// The same over a network.
     ///
     /// # Errors
     /// When the preface cannot be written.
-    pub async fn handshake_kept_alive<S>(io: S) -> hyper::Result<(Self, Connection)>
+    pub async fn handshake_kept_alive<S>(io: S, alive: KeepAlive) -> hyper::Result<(Self, Connection)>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let mut builder = builder();
-        builder.timer(TokioTimer::new()).keep_alive_interval(ALIVE_EVERY).keep_alive_timeout(ALIVE_WITHIN);
+        builder
+            .timer(TokioTimer::new())
+            .keep_alive_interval(alive.after)
+            .keep_alive_timeout(alive.within)
+            .keep_alive_while_idle(true);
         Self::begin(io, builder).await
     }
 
@@ -120,6 +136,18 @@ mod tests {
         proto::{SignalRequest, agent_service_client::AgentServiceClient},
         status::CallError,
     };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_falls_silent_ends_in_time_even_while_it_is_idle() {
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let begun = tokio::time::Instant::now();
+        let (channel, connection) = Channel::handshake_kept_alive(ours, KeepAlive::QUICK).await.unwrap();
+        assert!(connection.await.is_err());
+        assert!(channel.is_closed());
+        let silent = begun.elapsed();
+        assert!(silent >= KeepAlive::QUICK.after && silent <= Duration::from_secs(15), "{silent:?}");
+        drop(theirs);
+    }
 
     #[tokio::test]
     async fn a_call_on_a_connection_that_has_ended_says_so() {

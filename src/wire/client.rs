@@ -7,7 +7,7 @@ use rustls::ClientConfig;
 use tokio::{io::BufWriter, net::UnixStream};
 
 use super::{
-    channel::Channel,
+    channel::{Channel, KeepAlive},
     connect::{DialError, dial},
     proto::{self, control_service_client::ControlServiceClient},
     status::CallError,
@@ -125,7 +125,8 @@ impl ControlClient {
         dialled.expect_master()?;
         let address = dialled.address;
         let handshake = |error: hyper::Error| DialError::Handshake { address, reason: error.to_string() };
-        let (channel, connection) = Channel::handshake_kept_alive(dialled.stream).await.map_err(handshake)?;
+        let (channel, connection) =
+            Channel::handshake_kept_alive(dialled.stream, KeepAlive::QUICK).await.map_err(handshake)?;
         tokio::spawn(connection);
         Ok(Self { channel })
     }

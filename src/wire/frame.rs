@@ -37,3 +37,9 @@ impl TryFrom<proto::Frame> for Frame {
         Ok(Self { stream, offset: frame.offset, time_ns: frame.time_ns, data: frame.data })
     }
 }
+
+impl From<(u32, u64)> for proto::TaskOffset {
+    fn from((task_index, offset): (u32, u64)) -> Self {
+        Self { task_index, offset }
+    }
+}

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, body::Body, service::Routes};
 use tower::ServiceExt as _;
 
-use super::channel::{CONNECTION_WINDOW, STREAM_WINDOW};
+use super::channel::{CONNECTION_WINDOW, KeepAlive, STREAM_WINDOW};
 use crate::trust::access::{self, Caller, Denied};
 
 /// Calls at once on one connection; more are refused, not queued silently.
@@ -100,6 +100,8 @@ where
     };
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
+        .keep_alive_interval(KeepAlive::PATIENT.after)
+        .keep_alive_timeout(KeepAlive::PATIENT.within)
         .initial_stream_window_size(stream_window)
         .initial_connection_window_size(window)
         .max_concurrent_streams(streams)

@@ -42,6 +42,8 @@ pub struct Rig {
     agents: Vec<(String, Child)>,
     /// Processes with many agents.
     fleets: Vec<Child>,
+    /// What masters find in their environment from now on.
+    pub master_env: Vec<(&'static str, PathBuf)>,
 }
 
 /// What a command printed, as text.
@@ -71,7 +73,14 @@ impl Rig {
     /// A master with further flags.
     pub fn with_master(flags: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut rig = Self { dir, master: None, port: 0, agents: Vec::new(), fleets: Vec::new() };
+        let mut rig = Self {
+            dir,
+            master: None,
+            port: 0,
+            agents: Vec::new(),
+            fleets: Vec::new(),
+            master_env: Vec::new(),
+        };
         rig.start_master(flags);
         rig
     }
@@ -123,6 +132,7 @@ impl Rig {
     pub fn start_master(&mut self, flags: &[&str]) {
         let child = self
             .program()
+            .envs(self.master_env.iter().cloned())
             .args(["master", "start", "--bind-address", "127.0.0.1"])
             .args(["--port", &self.port.to_string()])
             .arg("--data-dir")

@@ -9,7 +9,10 @@ use std::{
     },
 };
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::{
+    fs::{CWD, RenameFlags, rename, renameat_with},
+    io::Errno,
+};
 
 use crate::{
     agent::layout::TaskLayout,
@@ -59,9 +62,15 @@ impl Place {
     /// When the disk does not take it; there is no such task then.
     pub(super) fn become_task(&mut self, task: &TaskLayout, record: &[u8]) -> io::Result<bool> {
         self.record.write_all(record)?;
-        match renameat_with(CWD, self.layout.root(), CWD, task.root(), RenameFlags::NOREPLACE) {
+        let renamed = match renameat_with(CWD, self.layout.root(), CWD, task.root(), RenameFlags::NOREPLACE) {
+            // Not every file system knows the flag (NFS, 9p, OpenZFS before 2.2). Without it a directory can take
+            // an empty one's place, and no task's directory is empty.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => rename(self.layout.root(), task.root()),
+            renamed => renamed,
+        };
+        match renamed {
             Ok(()) => Ok(true),
-            Err(rustix::io::Errno::EXIST) => Ok(false),
+            Err(Errno::EXIST | Errno::NOTEMPTY) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }

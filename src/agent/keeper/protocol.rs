@@ -70,6 +70,10 @@ pub struct StartTask {
     pub spec: TaskSpec,
     /// The agent's name.
     pub agent: String,
+    /// Until when it may be started, in nanoseconds on `CLOCK_BOOTTIME`. Checked where it is started, since this message
+    /// may have waited.
+    #[serde(default)]
+    pub start_until_ns: Option<u64>,
 }
 
 /// From the keeper.
@@ -185,6 +189,8 @@ pub enum TaskReply {
         /// Why.
         reason: String,
     },
+    /// Nothing was started: the permission had expired.
+    Expired,
     /// The spool has grown.
     Spooled {
         /// To this offset.

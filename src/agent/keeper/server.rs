@@ -21,7 +21,6 @@ use nix::{
         signal::{SigSet, Signal},
         signalfd::{SfdFlags, SignalFd},
     },
-    time::{ClockId, clock_gettime},
 };
 
 use super::{
@@ -315,7 +314,9 @@ fn remove_left_over(layout: &Layout) -> io::Result<()> {
         let Some(worker) = entry?.file_name().to_str().and_then(Layout::worker_of_spare) else { continue };
         let spare = layout.spare(worker);
         // One that lives is about to remove it by itself.
-        if !spare.lock().exists() || !lock::is_held(&spare.lock()).unwrap_or(true) {
+        if spare.lock().try_exists().is_ok_and(|exists| !exists)
+            || !lock::is_held(&spare.lock()).unwrap_or(true)
+        {
             place::remove(&spare)?;
         }
     }
@@ -342,10 +343,8 @@ pub fn live_tasks(layout: &Layout) -> io::Result<Vec<TaskId>> {
 /// When its lock cannot be read.
 pub fn is_live(layout: &Layout, id: TaskId) -> io::Result<bool> {
     let path = layout.task(id).lock();
-    if !path.exists() {
-        return Ok(false);
-    }
-    lock::is_held(&path)
+    // An error of the disk says nothing about the process: only a lock that is not there does.
+    if path.try_exists()? { lock::is_held(&path) } else { Ok(false) }
 }
 
 /// Tasks that have a directory.
@@ -363,16 +362,6 @@ pub fn known_tasks(layout: &Layout) -> io::Result<Vec<TaskId>> {
         known.extend(entry?.file_name().to_str().and_then(|name| name.parse::<TaskId>().ok()));
     }
     Ok(known)
-}
-
-/// Nanoseconds since boot, time asleep included.
-///
-/// # Errors
-/// Never on Linux.
-pub fn boottime_ns() -> io::Result<u64> {
-    let now = clock_gettime(ClockId::CLOCK_BOOTTIME)?;
-    let (seconds, nanoseconds) = (now.tv_sec().unsigned_abs(), now.tv_nsec().unsigned_abs());
-    Ok(seconds * 1_000_000_000 + nanoseconds)
 }
 
 struct Ready {

@@ -104,6 +104,19 @@ struct Unwritten {
     error: String,
 }
 
+/// How the command's own process ended.
+struct ChildGone {
+    end: ChildEnd,
+    at: Instant,
+    /// Nothing was being killed then.
+    by_itself: bool,
+}
+
+/// Bytes that can be read from a pipe now.
+fn bytes_in(pipe: Option<&File>) -> u64 {
+    pipe.map_or(0, |pipe| rustix::io::ioctl_fionread(pipe).unwrap_or(0))
+}
+
 /// The process's state.
 struct Supervisor<'a> {
     layout: TaskLayout,
@@ -123,9 +136,10 @@ struct Supervisor<'a> {
     room: (bool, u64, Instant),
     clients: Vec<Client>,
     killing: Killing,
-    child_end: Option<(ChildEnd, Instant)>,
-    /// The last moment at which output could not be read although there may have been some.
-    held_until: Instant,
+    child_end: Option<ChildGone>,
+    /// Bytes of standard output and error that were in their pipes when the command ended, and were not read yet. They
+    /// may be its own; what comes later is printed by what it left behind.
+    owed: [u64; 2],
     ending: Option<TaskEnding>,
     is_ending_written: bool,
 }
@@ -150,7 +164,7 @@ impl<'a> Supervisor<'a> {
             clients: vec![client],
             killing: Killing::No,
             child_end: None,
-            held_until: started,
+            owed: [0; 2],
             ending: None,
             is_ending_written: false,
         }
@@ -215,9 +229,6 @@ impl<'a> Supervisor<'a> {
     /// Everything that is due by time or by state.
     fn advance(&mut self, now: Instant) {
         self.look_at_room(now);
-        if !self.may_read() {
-            self.held_until = now;
-        }
         if let Some(mut unwritten) = self.unwritten.take()
             && let Err(error) = self.spool.append(unwritten.stream, unwritten.time_ns, &unwritten.payload)
         {
@@ -264,18 +275,25 @@ impl<'a> Supervisor<'a> {
         if self.unwritten.is_some() {
             return false;
         }
-        let Some((_, at)) = self.child_end else { return killed };
+        let Some(gone) = &self.child_end else { return killed };
         let pipes_ended = self.stdout.is_none() && self.stderr.is_none();
-        pipes_ended || now >= at.max(self.held_until) + LINGER
+        pipes_ended || (!self.is_owed() && now >= gone.at + LINGER)
+    }
+
+    /// Whether something is left to read that the command may have printed itself.
+    fn is_owed(&self) -> bool {
+        self.owed.iter().any(|bytes| *bytes > 0)
     }
 
     fn end(&mut self, now: Instant) {
-        let own_end = self.child_end.map(|(end, _)| match end {
+        let is_own = self.child_end.as_ref().is_some_and(|gone| gone.by_itself);
+        let own_end = self.child_end.as_ref().map(|gone| match gone.end {
             ChildEnd::Exited(code) => Ending::Exited(code),
             ChildEnd::Signaled(signal) => Ending::Signaled(signal),
         });
         let ending = match (std::mem::replace(&mut self.killing, Killing::No), own_end) {
-            // The order came when everything had ended by itself.
+            // The order came when the command had ended by itself, and concerned what it left behind.
+            (Killing::Done(..), Some(own)) if is_own => own,
             (Killing::Done(KillProof { ended: 0, .. }, _) | Killing::No, Some(own)) => own,
             (Killing::Done(proof, Cause::Timeout), _) => Ending::TimedOut(proof),
             (Killing::Done(proof, Cause::Cancel(by)), _) => Ending::Cancelled { proof: Some(proof), by },
@@ -283,7 +301,7 @@ impl<'a> Supervisor<'a> {
         };
         let holds_pipes = self.stdout.is_some() || self.stderr.is_some();
         let background = if holds_pipes { descendants().len() } else { 0 };
-        let until = self.child_end.map_or(now, |(_, at)| at);
+        let until = self.child_end.as_ref().map_or(now, |gone| gone.at);
         let ending = TaskEnding {
             outcome: Outcome { ending, background: u32::try_from(background).unwrap_or(u32::MAX) },
             end_offset: self.spool.end(),
@@ -313,9 +331,10 @@ impl<'a> Supervisor<'a> {
         if self.unwritten.is_some() || self.room.0 || is_ending_unwritten {
             at_most(DISK_RETRY);
         }
-        if let Some((_, at)) = self.child_end {
-            if self.ending.is_none() {
-                at_most((at.max(self.held_until) + LINGER).saturating_duration_since(now));
+        if let Some(gone) = &self.child_end {
+            // What is owed wakes this by being there.
+            if self.ending.is_none() && !self.is_owed() {
+                at_most((gone.at + LINGER).saturating_duration_since(now));
             }
         } else if let (Some(timeout), Killing::No) = (self.spec.timeout_ms, &self.killing) {
             let due = self.started + Duration::from_millis(timeout);
@@ -381,7 +400,9 @@ impl<'a> Supervisor<'a> {
             while let Ok(Some(_)) = self.signals.read_signal() {}
             for (pid, end) in reap() {
                 if pid == self.child {
-                    self.child_end = Some((end, Instant::now()));
+                    let by_itself = matches!(self.killing, Killing::No);
+                    self.child_end = Some(ChildGone { end, at: Instant::now(), by_itself });
+                    self.owed = [self.stdout.as_ref(), self.stderr.as_ref()].map(bytes_in);
                 }
             }
         }
@@ -401,12 +422,14 @@ impl<'a> Supervisor<'a> {
             Some(Err(Errno::AGAIN | Errno::INTR)) | None => {}
             // A terminal that nobody has any more says EIO.
             Some(Ok(0) | Err(_)) => match stream {
-                Stream::Stdout => self.stdout = None,
-                Stream::Stderr => self.stderr = None,
+                Stream::Stdout => (self.stdout, self.owed[0]) = (None, 0),
+                Stream::Stderr => (self.stderr, self.owed[1]) = (None, 0),
             },
             // Printed by background processes after the end was reported.
             Some(Ok(_)) if self.ending.is_some() => {}
-            Some(Ok(_)) => {
+            Some(Ok(count)) => {
+                let owed = &mut self.owed[usize::from(stream == Stream::Stderr)];
+                *owed = owed.saturating_sub(count as u64);
                 let time_ns = nanoseconds(self.started.elapsed());
                 if let Err(error) = self.spool.append(stream, time_ns, buffer) {
                     let (payload, error) = (buffer.clone(), error.to_string());

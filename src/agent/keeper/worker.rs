@@ -25,13 +25,15 @@ use super::{
     listener::Client,
     place::Place,
     protocol::{Lines, StartTask, TaskRecord, TaskReply, TaskRequest, WorkerOrder, WorkerReport, line},
-    server::boottime_ns,
     task::{self, Beginning, Tools},
 };
 use crate::{
     agent::layout::Layout,
     domain::frame::MAX_PAYLOAD,
-    sys::{clock, process::has_children},
+    sys::{
+        clock::{self, boottime_ns},
+        process::has_children,
+    },
 };
 
 /// A task that runs for so long is told to the keeper, which makes another worker ready in the place of this one.
@@ -86,7 +88,7 @@ impl Worker<'_> {
                 place.remove();
                 return Ok(());
             };
-            let Some(beginning) = self.begin(place, start, client)? else { continue };
+            let Some(beginning) = self.begin(place, start, client) else { continue };
             let is_alone = beginning.record.spec.target == beginning.record.agent;
             let tools = Tools { account: self.account, signals: &signals, buffer: &mut buffer };
             task::run(beginning, tools, || self.report(&WorkerReport::Busy))?;
@@ -110,8 +112,13 @@ impl Worker<'_> {
     }
 
     /// Makes the task known by giving its name to the directory; `None`, said to the client, where nothing came of it.
-    fn begin(&self, mut place: Place, start: StartTask, client: Client) -> io::Result<Option<Beginning>> {
-        let StartTask { id, spec, agent } = start;
+    fn begin(&self, mut place: Place, start: StartTask, client: Client) -> Option<Beginning> {
+        let StartTask { id, spec, agent, start_until_ns } = start;
+        if start_until_ns.is_some_and(|until| boottime_ns() > until) {
+            place.remove();
+            client.answer(&TaskReply::Expired);
+            return None;
+        }
         let layout = self.layout.task(id);
         let record = TaskRecord {
             id,
@@ -119,16 +126,16 @@ impl Worker<'_> {
             agent,
             boot: self.boot.to_owned(),
             started_unix_ms: clock::unix_ms(),
-            started_boottime_ns: boottime_ns()?,
+            started_boottime_ns: boottime_ns(),
         };
         let reply = match place.become_task(&layout, &line(&record)) {
-            Ok(true) => return Ok(Some(Beginning { record, layout, place, client })),
+            Ok(true) => return Some(Beginning { record, layout, place, client }),
             Ok(false) => TaskReply::Known,
             Err(error) => TaskReply::Failed { reason: error.to_string() },
         };
         place.remove();
         client.answer(&reply);
-        Ok(None)
+        None
     }
 
     /// The next task, and who gives it; `None` when the keeper is gone, or wants this worker no more.

@@ -180,7 +180,7 @@ async fn attach(args: &JobAttachArgs) -> Result<Status, Failure> {
         feeds: Feeds::Nothing,
     };
     let client = connect(&args.to).await?;
-    let events = client.follow_run(following.request(args.run, 0)).await?;
+    let events = client.follow_run(following.request(args.run, [])).await?;
     following::follow(following, client, events).await
 }
 
@@ -202,7 +202,7 @@ async fn logs(args: &JobLogsArgs) -> Result<Status, Failure> {
         feeds: Feeds::Nothing,
     };
     let client = connect(&args.to).await?;
-    let events = client.follow_run(following.request(args.run, 0)).await?;
+    let events = client.follow_run(following.request(args.run, [])).await?;
     following::follow(following, client, events).await?;
     // The output is what was asked for; how the run ended is `job show`'s to tell.
     Ok(exit::OK)

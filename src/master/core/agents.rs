@@ -11,7 +11,11 @@ use super::{
 use crate::domain::{
     agent::{AgentState, OFFLINE_AFTER, START_WITHIN},
     name::{AgentName, Labels, nearest},
+    target::fold::fold,
 };
+
+/// What an operator does about a store that was restored.
+const SAY_RESTORED: &str = "What runs there goes on, and nothing new is started there; start the master once with --restored, or delete an agent that is not to be believed";
 
 /// How long a first session may take to answer when a second one with the same key appears.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -38,13 +42,14 @@ impl Core {
     }
 
     fn accept_session(&mut self, newcomer: Newcomer, reply: ReplyTo, now: Now) {
-        let (epoch, revision) = newcomer.seen;
-        if (epoch, revision) > (self.epoch, self.revision) && self.restored.is_none() {
-            self.restored = Some(newcomer.name.clone());
-        }
         let name = newcomer.name.clone();
         let Some(row) = self.agents.change(&name) else { return };
-        let is_new = row.stored.labels != newcomer.labels
+        let revision = if row.was_here() { self.revision } else { self.first_revision };
+        let state = (self.epoch, revision);
+        // Kept until an operator says what happened: this store may have caught up when the agent comes the next time.
+        let ahead = row.stored.ahead.or((newcomer.seen > state).then_some(newcomer.seen));
+        let is_new = row.stored.ahead != ahead
+            || row.stored.labels != newcomer.labels
             || row.stored.version != newcomer.version
             || row.stored.address != newcomer.address
             || row.stored.trust != newcomer.trust;
@@ -53,6 +58,7 @@ impl Core {
         row.stored.version = newcomer.version;
         row.stored.address = newcomer.address;
         row.stored.trust = newcomer.trust;
+        row.stored.ahead = ahead;
         row.stored.last_seen_ms = now.unix_ms;
         row.offline_since = None;
         row.session = Some(Session {
@@ -96,10 +102,15 @@ impl Core {
             return;
         }
         // A newcomer that did not wait for the answer.
+        let mut left = Vec::new();
         for row in self.agents.touch_all() {
-            if row.newcomer.as_ref().is_some_and(|(newcomer, ..)| newcomer.session == id) {
-                row.newcomer = None;
+            if let Some((_, reply, _)) = row.newcomer.take_if(|(newcomer, ..)| newcomer.session == id) {
+                left.push(reply);
             }
+        }
+        for reply in left {
+            let text = "the connection ended before it was answered".to_owned();
+            self.reply(reply, Reply::SessionRefused(SessionRefusal::Duplicate, text));
         }
     }
 
@@ -150,6 +161,27 @@ impl Core {
         self.persist(writes, Parked::Reply(reply, Box::new(Reply::Count(running))));
     }
 
+    /// Why nothing may be started on an agent that has seen a later state of the store than there was.
+    pub(super) fn refusal_of_ahead(&self, name: &AgentName) -> Option<String> {
+        self.agents.get(name)?.stored.ahead?;
+        Some(format!(
+            "{name} has seen a later state of this master's store: the store was restored from a backup. {SAY_RESTORED}"
+        ))
+    }
+
+    /// Which agents have seen a later state of the store; empty when none has.
+    pub(super) fn warning_of_restore(&self) -> String {
+        let ahead = self.agents.iter().filter(|(_, row)| row.stored.ahead.is_some());
+        let ahead: Vec<&str> = ahead.map(|(name, _)| name.as_str()).collect();
+        if ahead.is_empty() {
+            return String::new();
+        }
+        format!(
+            "{} has seen a later state of this master's store: the store was restored from a backup. {SAY_RESTORED}",
+            fold(ahead)
+        )
+    }
+
     pub(super) fn no_such_agent(&self, name: &AgentName) -> String {
         let near = nearest(name.as_str(), self.agents.keys().map(AgentName::as_str));
         if near.is_empty() {
@@ -188,7 +220,7 @@ impl Core {
                 format!("nothing heard for {silent} s")
             }
             (None, _) if stored.last_seen_ms == 0 => "let in, but never connected yet".to_owned(),
-            (None, _) if row.offline_since.is_none() && Self::is_fresh(now) => {
+            (None, _) if !row.was_here() && Self::is_fresh(now) => {
                 "not back yet since the master's start".to_owned()
             }
             (None, _) => "not connected; is it running, and does it reach this master?".to_owned(),

@@ -264,6 +264,7 @@ impl Core {
             address: String::new(),
             trust: String::new(),
             drain: known.and_then(|row| row.stored.drain.clone()),
+            ahead: None,
         }
     }
 }

@@ -25,7 +25,13 @@ use messages::{Effect, Input, Keeping, Newcomer, Now, Reply, ReplyTo, SessionId,
 use stored::{StoredAgent, StoredOperator, StoredRun, StoredToken, Write};
 use views::StatusView;
 
-use self::{enrolling::WaitingKey, refusals::Refusals, registry::Registry, runs::LiveRun, watched::PastRuns};
+use self::{
+    enrolling::WaitingKey,
+    refusals::Refusals,
+    registry::Registry,
+    runs::{LiveRun, PendingCancel},
+    watched::PastRuns,
+};
 use crate::domain::{
     agent::{AgentState, Facts},
     ids::{Incarnation, RunId, TaskId},
@@ -70,6 +76,10 @@ pub struct Remembered {
     pub epoch: u64,
     /// The store's revision.
     pub revision: u64,
+    /// Counts the starts of masters on this store. Attempts of a later start are higher than those of an earlier one.
+    pub term: u64,
+    /// Why the term could not be written; nothing new begins before it is.
+    pub trouble: Option<String>,
 }
 
 /// A connected agent.
@@ -117,6 +127,11 @@ impl AgentRow {
         row
     }
 
+    /// Whether this master has had it here, or let it in.
+    fn was_here(&self) -> bool {
+        self.session.is_some() || self.offline_since.is_some()
+    }
+
     /// Its connection, if it is this one.
     fn session_of(&mut self, id: SessionId) -> Option<&mut Session> {
         self.session.as_mut().filter(|session| session.id == id)
@@ -139,6 +154,10 @@ enum Parked {
     Dispatch(TaskId),
     /// Tell the agent that it may forget the task.
     Outcome(TaskId),
+    /// Nothing: it has happened, and nobody waits until it is written.
+    Started,
+    /// Answer an operator who cancelled tasks.
+    Cancelled(Box<PendingCancel>),
     /// Tell watchers that a run is gone, and answer.
     Deleted(RunId, ReplyTo),
     /// Nothing, but it is to be written.
@@ -152,9 +171,9 @@ impl Parked {
     fn keeping(&self) -> Keeping {
         match self {
             Self::StartRun(..) | Self::Deleted(..) => Keeping::Asked,
-            Self::Reply(..) | Self::Dispatch(_) | Self::Kept => Keeping::Kept,
-            // Until it is stored, the agent has it.
-            Self::Outcome(_) => Keeping::AtLeisure,
+            Self::Reply(..) | Self::Dispatch(_) | Self::Cancelled(_) | Self::Kept => Keeping::Kept,
+            // Until it is stored, the agent has it, or nobody was told.
+            Self::Outcome(_) | Self::Started => Keeping::AtLeisure,
             Self::Nothing => Keeping::Passing,
         }
     }
@@ -176,8 +195,14 @@ pub struct Core {
     last_number: u64,
     epoch: u64,
     revision: u64,
-    /// An agent that has seen more of the store than there is: a backup was restored.
-    restored: Option<AgentName>,
+    /// The store's revision when this master began. An agent that is here for the first time since has seen no later one,
+    /// or the store was restored; what this master has written meanwhile proves nothing.
+    first_revision: u64,
+    term: u64,
+    /// Counts the Attach calls for tasks that are not live any more.
+    facts_attempts: u64,
+    /// Orders to cancel that are written down and wait for agents' words.
+    cancels: Vec<PendingCancel>,
     /// Why the store does not take new runs at the moment.
     store_trouble: Option<String>,
     /// Why there is no room for the output of new runs.
@@ -205,13 +230,20 @@ impl Core {
             last_number: remembered.last_number,
             epoch: remembered.epoch,
             revision: remembered.revision,
-            restored: None,
-            store_trouble: None,
+            first_revision: remembered.revision,
+            term: remembered.term,
+            facts_attempts: 0,
+            cancels: Vec::new(),
+            store_trouble: remembered.trouble,
             room_trouble: None,
             refused_strangers: 0,
             refusals: Refusals::default(),
             effects: Vec::new(),
         };
+        if core.store_trouble.is_some() {
+            let term = Write::PutTerm(core.term);
+            core.persist(vec![term], Parked::Kept);
+        }
         for (name, last) in remembered.last_runs {
             if let Some(row) = core.agents.change(&name) {
                 row.last_run = Some(last);
@@ -219,7 +251,7 @@ impl Core {
         }
         for stored in remembered.runs {
             let id = stored.run.id;
-            core.runs.insert(id, LiveRun::from_store(stored, now));
+            core.runs.insert(id, LiveRun::from_store(stored, core.first_attempt(), now));
             core.mark_run(id);
         }
         core
@@ -231,6 +263,7 @@ impl Core {
         if let Some(input) = self.unless_in_trouble(input) {
             self.take(input, now);
         }
+        self.answer_cancels(now);
         self.mark_watched();
         std::mem::take(&mut self.effects)
     }
@@ -349,8 +382,11 @@ impl Core {
             Input::TaskUnknown { id, attempt, incarnation } => {
                 self.on_task_unknown(id, attempt, &incarnation, now);
             }
-            Input::AttachLost { id, attempt, superseded_by } => {
-                self.on_attach_lost(id, attempt, superseded_by, now);
+            Input::AttachLost { id, session, attempt, superseded_by } => {
+                self.on_attach_lost(id, session, attempt, superseded_by, now);
+            }
+            Input::SignalAnswered { id, known, incarnation } => {
+                self.on_signal_answered(id, known, &incarnation, now);
             }
             Input::TaskWaits(id, waiting) => self.on_task_waits(id, waiting),
             Input::Persisted(token, revision) => self.on_persisted(token, revision, now),
@@ -381,11 +417,12 @@ impl Core {
                 self.dispatch(id, now);
             }
             Some(Parked::Outcome(id)) => self.outcome_stored(id),
+            Some(Parked::Cancelled(cancel)) => self.cancels.push(*cancel),
             Some(Parked::Deleted(id, to)) => {
                 self.mark_deleted(id);
                 self.reply(to, Reply::Count(1));
             }
-            Some(Parked::Kept | Parked::Nothing) | None => {}
+            Some(Parked::Started | Parked::Kept | Parked::Nothing) | None => {}
         }
     }
 
@@ -394,13 +431,18 @@ impl Core {
             "it is done, but the master cannot record it yet: {reason}; it is recorded as soon as the disk takes it"
         );
         self.store_trouble = Some(reason);
-        if let Some(parked) = self.parked.get_mut(&token)
-            && let Parked::Reply(to, _) = parked
-        {
-            let to = *to;
-            *parked = Parked::Kept;
-            self.reply(to, Reply::Refused(said));
-        }
+        let Some(parked) = self.parked.get_mut(&token) else { return };
+        let to = match parked {
+            Parked::Reply(to, _) => *to,
+            Parked::Cancelled(cancel) => cancel.reply,
+            Parked::Outcome(id) => {
+                let id = *id;
+                return self.outcome_delayed(id);
+            }
+            _ => return,
+        };
+        *parked = Parked::Kept;
+        self.reply(to, Reply::Refused(said));
     }
 
     fn on_persist_failed(&mut self, token: WriteToken, reason: String) {
@@ -413,24 +455,38 @@ impl Core {
             }
             Some(Parked::StartRun(id, reply)) => {
                 self.store_trouble = Some(reason);
-                self.runs.remove(&id);
-                self.reply(reply, Reply::Refused(said));
+                self.give_up_run(id, reply, &Reply::Refused(said));
             }
-            Some(Parked::Dispatch(_) | Parked::Outcome(_) | Parked::Kept | Parked::Nothing) | None => {}
+            Some(Parked::Nothing) | None => {}
+            // The store keeps these until it has written them.
+            Some(
+                Parked::Dispatch(_)
+                | Parked::Outcome(_)
+                | Parked::Cancelled(_)
+                | Parked::Started
+                | Parked::Kept,
+            ) => self.store_trouble = Some(reason),
+        }
+    }
+
+    /// Forgets a run whose beginning is not on the disk, and answers everybody who asked for it.
+    fn give_up_run(&mut self, id: RunId, reply: ReplyTo, answer: &Reply) {
+        let also = self.runs.remove(&id).map(|run| run.also_asked).unwrap_or_default();
+        for to in also.into_iter().chain([reply]) {
+            self.reply(to, answer.clone());
         }
     }
 
     /// Only a run can be there already: the same wish again, after it has ended.
     fn on_persist_conflict(&mut self, token: WriteToken) {
         match self.parked.remove(&token) {
-            Some(Parked::StartRun(id, reply)) => {
-                self.runs.remove(&id);
-                self.reply(reply, Reply::NotLive);
+            Some(Parked::StartRun(id, reply)) => self.give_up_run(id, reply, &Reply::NotLive),
+            Some(parked) => {
+                // Nothing but a run's beginning is answered so.
+                self.parked.insert(token, parked);
+                self.on_persist_failed(token, "it is recorded already".to_owned());
             }
-            Some(Parked::Reply(to, _) | Parked::Deleted(_, to)) => {
-                self.reply(to, Reply::Refused("it is recorded already".to_owned()));
-            }
-            Some(Parked::Dispatch(_) | Parked::Outcome(_) | Parked::Kept | Parked::Nothing) | None => {}
+            None => {}
         }
     }
 
@@ -448,11 +504,7 @@ impl Core {
 
     /// Why no new run may begin; empty when it may.
     fn refusal_of_runs(&self) -> String {
-        if let Some(name) = &self.restored {
-            format!(
-                "this master was restored from a backup: {name} has seen more than it remembers. It only resumes; start it once with --restored to go on"
-            )
-        } else if let Some(trouble) = &self.store_trouble {
+        if let Some(trouble) = &self.store_trouble {
             format!("the master cannot record runs: {trouble}")
         } else if let Some(trouble) = &self.room_trouble {
             format!("the master has no room for more output: {trouble}; running commands go on")
@@ -469,6 +521,7 @@ impl Core {
             pending: count(self.waiting.len()),
             active_runs: count(self.runs.values().filter(|run| run.is_active()).count()),
             refusing_runs: self.refusal_of_runs(),
+            ahead: self.warning_of_restore(),
             refused_strangers: self.refused_strangers,
         }
     }

@@ -34,6 +34,8 @@ pub enum Write {
     TakeBack(Box<StoredRun>),
     /// A task as it is now.
     PutTask(RunId, StoredTask),
+    /// A task was started at this time, in milliseconds since the Unix epoch. No restart may forget that.
+    StartTask(TaskId, u64),
     /// Facts that came after a task's outcome, which stays; they are shown beside it where they differ.
     PutLater(TaskId, Outcome),
     /// A run's gate as it is now.
@@ -42,6 +44,8 @@ pub enum Write {
     EndRun(RunId, u64),
     /// A run is gone, for this reason.
     DeleteRun(RunId, String),
+    /// A master was started in this term, which could not be written when it was.
+    PutTerm(u64),
     /// Ages of runs were judged by this time.
     PutClock(u64),
     /// Somebody did something.
@@ -82,6 +86,9 @@ pub struct StoredAgent {
     pub trust: String,
     /// It takes no new tasks.
     pub drain: Option<Drain>,
+    /// It has seen a later state of the store than there was: epoch and revision. Nothing is started there until an
+    /// operator says that the store was restored from a backup.
+    pub ahead: Option<(u64, u64)>,
 }
 
 /// An operator in the store.
@@ -192,6 +199,8 @@ pub struct KnownTask {
 pub enum InStore {
     /// Its outcome.
     Ended,
+    /// The task, without an outcome.
+    Open,
     /// Another agent's, or none of its run: what this agent tells of it is not to be believed.
     Foreign,
     /// Its run was deleted, by a person or because it was old.

@@ -96,6 +96,8 @@ pub struct StatusView {
     pub active_runs: u32,
     /// Why new runs are refused.
     pub refusing_runs: String,
+    /// Which agents have seen a later state of the store than there is, and what to do; empty when none has.
+    pub ahead: String,
     /// Strangers that were refused.
     pub refused_strangers: u64,
 }

@@ -3,9 +3,10 @@
 //! A position counts the log's bytes, headers included, over all its files. Knows nothing of agents or clients.
 
 pub mod budget;
-mod index;
+mod contents;
+mod file;
+mod opening;
 pub mod reader;
-mod scan;
 mod syncing;
 pub mod writer;
 
@@ -17,51 +18,57 @@ use std::{
 };
 
 pub use reader::LogReader;
+pub use syncing::Trouble;
 pub use writer::{Pacer, RunLog};
 
-use self::index::Index;
+use self::contents::Contents;
 use crate::{
     domain::ids::RunId,
-    sys::file::{numbered, numbers, sync_directory},
+    sys::{
+        disk::Disk,
+        file::{numbered, sync_directory},
+    },
 };
 
 /// A file is closed when it has grown to this many bytes.
 pub const FILE_SIZE: u64 = 64 * 1024 * 1024;
 
-/// Runs that are over and whose places are remembered.
-const INDEXED: usize = 8;
+/// Runs that are over and whose contents are remembered.
+const REMEMBERED: usize = 8;
 
 /// How log files' names end.
 const ENDING: &str = "log";
+/// How the names of their indices end.
+const INDEX: &str = "index";
 
 fn file_path(directory: &Path, first_position: u64) -> PathBuf {
     numbered(directory, first_position, ENDING)
 }
 
-/// The first positions of a log's files.
-fn files(directory: &Path) -> io::Result<VecDeque<u64>> {
-    numbers(directory, ENDING)
+fn index_path(directory: &Path, first_position: u64) -> PathBuf {
+    numbered(directory, first_position, INDEX)
 }
 
 /// A log that is open, or being opened by whoever holds the lock.
 type Opened = Arc<tokio::sync::Mutex<Weak<RunLog>>>;
 
-type Indexed = VecDeque<(RunId, Arc<Index>)>;
+type Remembered = VecDeque<(RunId, Arc<Contents>)>;
 
 /// All output logs of a master.
 #[derive(Clone, Debug)]
 pub struct OutputLogs {
     root: PathBuf,
+    disk: Disk,
     open: Arc<Mutex<HashMap<RunId, Opened>>>,
     /// Of runs that are over and were read from the middle lately, newest last.
-    indexed: Arc<Mutex<Indexed>>,
+    remembered: Arc<Mutex<Remembered>>,
 }
 
 impl OutputLogs {
     /// The logs below a directory.
     #[must_use]
     pub fn new(root: PathBuf) -> Self {
-        Self { root, open: Arc::default(), indexed: Arc::default() }
+        Self { root, disk: Disk::default(), open: Arc::default(), remembered: Arc::default() }
     }
 
     /// Makes the directory that they lie in. Its name is on the disk before any output is.
@@ -98,17 +105,12 @@ impl OutputLogs {
             Arc::clone(open.entry(run).or_default())
         };
         let mut known = opened.lock().await;
-        if let Some(log) = known.upgrade() {
+        if let Some(log) = known.upgrade().filter(|log| !log.is_failed()) {
             return Ok(log);
         }
-        let directory = self.directory(run);
-        let log = if directory.exists() {
-            let open = move || RunLog::open(directory);
-            tokio::task::spawn_blocking(open).await.map_err(io::Error::other)??
-        } else {
-            RunLog::open(directory)?
-        };
-        let log = Arc::new(log);
+        let (disk, directory) = (self.disk.clone(), self.directory(run));
+        let open = move || opening::open(&disk, directory, FILE_SIZE);
+        let log = Arc::new(tokio::task::spawn_blocking(open).await.map_err(io::Error::other)??);
         *known = Arc::downgrade(&log);
         // Ends with the last handle to the log.
         tokio::spawn(syncing::keep_synced(&log));
@@ -118,28 +120,37 @@ impl OutputLogs {
     /// A reader of a run's log from a position, live or later.
     #[must_use]
     pub fn reader(&self, run: RunId, position: u64) -> LogReader {
-        LogReader::new(self.directory(run), position)
+        LogReader::new(self.disk.clone(), self.directory(run), position)
     }
 
-    /// Where a task's output from this offset on lies, in the log of a run that is over: a position at or before the
-    /// frame that holds it. Reads the headers of the whole log once, and remembers them for a few runs.
+    /// Where to begin to read what tasks have printed behind these offsets, in the log of a run that is over. Remembers
+    /// what lies where for a few runs.
     ///
     /// # Errors
-    /// When the disk does not give them.
-    pub fn position_of(&self, run: RunId, task: u32, offset: u64) -> io::Result<u64> {
-        let lock = || self.indexed.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = lock().iter().find(|(id, _)| *id == run).map(|(_, index)| Arc::clone(index));
-        if let Some(index) = known {
-            return Ok(index.position_of(task, offset));
+    /// When the disk does not tell.
+    pub async fn position_behind(&self, run: RunId, seen: Vec<(u32, u64)>) -> io::Result<u64> {
+        let logs = self.clone();
+        let find = move || {
+            let contents = logs.contents(run)?;
+            let places = seen.iter().filter_map(|(task, offset)| contents.position_of(*task, *offset));
+            Ok(places.min().unwrap_or_else(|| contents.end()))
+        };
+        tokio::task::spawn_blocking(find).await.map_err(io::Error::other)?
+    }
+
+    fn contents(&self, run: RunId) -> io::Result<Arc<Contents>> {
+        let lock = || self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = lock().iter().find(|(id, _)| *id == run).map(|(_, contents)| Arc::clone(contents));
+        if let Some(contents) = known {
+            return Ok(contents);
         }
-        let index = Arc::new(Index::scan(&self.directory(run))?);
-        let position = index.position_of(task, offset);
-        let mut indexed = lock();
-        if indexed.len() >= INDEXED {
-            indexed.pop_front();
+        let contents = Arc::new(Contents::scan(&self.disk, &self.directory(run))?);
+        let mut remembered = lock();
+        if remembered.len() >= REMEMBERED {
+            remembered.pop_front();
         }
-        indexed.push_back((run, index));
-        Ok(position)
+        remembered.push_back((run, Arc::clone(&contents)));
+        Ok(contents)
     }
 
     /// Bytes that a run's log takes on the disk.
@@ -164,14 +175,17 @@ impl OutputLogs {
     ///
     /// # Errors
     /// When the disk does not tell.
-    pub fn end(&self, run: RunId) -> io::Result<u64> {
-        let directory = self.directory(run);
-        match files(&directory)?.back() {
-            Some(first) => Ok(first + fs::metadata(file_path(&directory, *first))?.len()),
+    pub async fn end(&self, run: RunId) -> io::Result<u64> {
+        let (disk, directory) = (self.disk.clone(), self.directory(run));
+        let find = move || match disk.numbers(&directory, ENDING)?.last() {
+            Some(first) => file::LogFile::read(&disk, &file_path(&directory, *first), *first)?.end(),
             None => Ok(0),
-        }
+        };
+        tokio::task::spawn_blocking(find).await.map_err(io::Error::other)?
     }
 }
 
+#[cfg(test)]
+mod crashes;
 #[cfg(test)]
 mod tests;

@@ -1,25 +1,32 @@
 //! The reading side of a run's log: frames in the order in which they were appended, from any position.
 
-use std::{fs::File, io, path::PathBuf};
+use std::{io, path::PathBuf};
 
-use bytes::Bytes;
-
-use super::{file_path, files};
-use crate::domain::frame::{Frame, HEADER, HEADERS, MAX_PAYLOAD, take_frame};
-use crate::sys::file::read_more;
+use super::{
+    ENDING,
+    file::{Frames, LogFile, Next},
+    file_path,
+};
+use crate::{
+    domain::frame::{Frame, MAX_PAYLOAD},
+    sys::disk::Disk,
+};
 
 /// Reads a log from a position. Many may read one log, and none of them matters to whoever appends.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct LogReader {
+    disk: Disk,
     directory: PathBuf,
-    file: Option<(File, u64)>,
-    buffer: Bytes,
+    frames: Option<Frames>,
     position: u64,
+    /// The files, and before which position there are no others.
+    files: Vec<u64>,
+    listed: u64,
 }
 
 impl LogReader {
-    pub(super) fn new(directory: PathBuf, position: u64) -> Self {
-        Self { directory, file: None, buffer: Bytes::new(), position }
+    pub(super) fn new(disk: Disk, directory: PathBuf, position: u64) -> Self {
+        Self { disk, directory, position, ..Self::default() }
     }
 
     /// Where the next frame begins.
@@ -31,64 +38,87 @@ impl LogReader {
     /// Goes on behind frames that were read elsewhere.
     pub fn skip_to(&mut self, position: u64) {
         self.position = position;
-        self.buffer = Bytes::new();
+        if let Some(frames) = &mut self.frames {
+            frames.go_to(position);
+        }
     }
 
-    /// The next frames before `until`, a position that the writer has announced; about [`MAX_PAYLOAD`] bytes at a
-    /// time, and none when there are none yet.
+    /// The next frames before `until`, a position that the writer has announced; about [`MAX_PAYLOAD`] bytes at a time,
+    /// and none when there are none yet. It is read on a thread that may wait for a disk. The reader is not to be used
+    /// again when this is dropped before it is done.
     ///
     /// # Errors
-    /// When the disk does not give them, or what it gives is no frame.
-    pub fn read(&mut self, until: u64) -> io::Result<Vec<(u32, Frame)>> {
-        let mut frames = Vec::new();
-        while self.position < until {
-            let before = self.buffer.len();
-            match take_frame(&mut self.buffer) {
-                Ok(Some(frame)) => {
-                    self.position += (before - self.buffer.len()) as u64;
-                    frames.push(frame);
+    /// When the disk does not give them.
+    pub async fn next(&mut self, until: u64) -> io::Result<Vec<(u32, Frame)>> {
+        if self.position >= until {
+            return Ok(Vec::new());
+        }
+        let mut reader = std::mem::take(self);
+        let read = move || {
+            let frames = reader.read(until);
+            (reader, frames)
+        };
+        let (reader, frames) = tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?;
+        *self = reader;
+        frames
+    }
+
+    /// The same, on this thread.
+    pub(super) fn read(&mut self, until: u64) -> io::Result<Vec<(u32, Frame)>> {
+        if until > self.listed {
+            (self.files, self.listed) = (self.disk.numbers(&self.directory, ENDING)?, until);
+        }
+        let mut read = Vec::new();
+        let mut bytes = 0;
+        while self.position < until && bytes < MAX_PAYLOAD {
+            let next = match &mut self.frames {
+                // A file ends where the next one begins, whatever is left in it of a write that failed.
+                Some(frames) => {
+                    let next = self.files.iter().find(|next| **next > frames.first());
+                    frames.next(next.map_or(until, |next| until.min(*next)))?
                 }
-                Ok(None) if !frames.is_empty() => break,
-                Ok(None) => {
-                    if !self.fill(until)? {
+                None => Next::Unfinished,
+            };
+            match next {
+                Next::Frame(task, frame) => {
+                    self.position = self.frames.as_ref().map_or(self.position, Frames::position);
+                    bytes += frame.data.len();
+                    read.push((task, frame));
+                }
+                Next::Unfinished if self.open_next(until)? => {}
+                Next::Unfinished => break,
+                Next::Damaged => {
+                    let log = self.directory.display();
+                    tracing::error!(%log, position = self.position, "a part of an output log is damaged; left out");
+                    if !self.open_next(until)? {
                         break;
                     }
                 }
-                Err(bad) => {
-                    let text = format!("the output log is damaged at position {}: {bad}", self.position);
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-                }
             }
         }
-        Ok(frames)
+        Ok(read)
     }
 
-    fn fill(&mut self, until: u64) -> io::Result<bool> {
-        let at = self.position + self.buffer.len() as u64;
-        if let Some((file, first)) = &self.file {
-            let wanted = usize::try_from(until - self.position).unwrap_or(usize::MAX);
-            let wanted = wanted.min(MAX_PAYLOAD + HEADERS).saturating_sub(self.buffer.len()).max(HEADER);
-            let before = self.buffer.len();
-            self.buffer = read_more(file, at - first, &self.buffer, wanted)?;
-            if self.buffer.len() > before {
-                return Ok(true);
+    /// Goes on with the file that holds the position, or with the first one behind it: what lies between was dropped, or
+    /// is damaged. False when there is none.
+    fn open_next(&mut self, until: u64) -> io::Result<bool> {
+        let open = self.frames.as_ref().map(Frames::first);
+        let holding = self.files.iter().rposition(|first| *first <= self.position).unwrap_or(0);
+        for first in &self.files[holding.min(self.files.len())..] {
+            if open.is_some_and(|open| *first <= open) || *first >= until {
+                continue;
+            }
+            match LogFile::read(&self.disk, &file_path(&self.directory, *first), *first) {
+                Ok(file) => {
+                    self.position = self.position.max(*first);
+                    self.frames = Some(Frames::new(file, self.position));
+                    return Ok(true);
+                }
+                // It was dropped since.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
             }
         }
-        let all = files(&self.directory)?;
-        let holding = all.iter().rposition(|first| *first <= at).map(|index| all[index]);
-        let is_open = |first: u64| self.file.as_ref().is_some_and(|(_, open)| *open == first);
-        let first = if let Some(first) = holding.filter(|first| !is_open(*first)) {
-            first
-        } else {
-            // The file that held this position is gone: reading goes on with the next one.
-            let Some(next) = all.iter().find(|first| **first > at && **first < until) else {
-                return Ok(false);
-            };
-            self.position = *next;
-            self.buffer = Bytes::new();
-            *next
-        };
-        self.file = Some((File::open(file_path(&self.directory, first))?, first));
-        Ok(true)
+        Ok(false)
     }
 }

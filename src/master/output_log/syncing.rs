@@ -4,19 +4,18 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    fs::{File, OpenOptions},
     io,
-    num::NonZeroU64,
-    os::unix::fs::FileExt as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
-use rustix::fs::Advice;
-
-use super::{RunLog, file_path, scan::whole_frames};
-use crate::sys::file::sync_directory;
+use super::{
+    RunLog,
+    file::{Frames, LogFile, Next},
+    file_path,
+};
+use crate::sys::disk::Disk;
 
 /// A sync begins when so many bytes wait for one …
 const SYNC_BYTES: u64 = 8 * 1024 * 1024;
@@ -28,10 +27,34 @@ const CACHED: u64 = 32 * 1024 * 1024;
 /// How often a failed sync is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// The position at which a file of a log begins, and the file.
-pub(super) type LogFile = (u64, Arc<File>);
-/// Files of a log, by those positions.
-pub(super) type LogFiles = BTreeMap<u64, Arc<File>>;
+/// Files of a log, by the positions at which they begin.
+pub(super) type LogFiles = BTreeMap<u64, Arc<LogFile>>;
+
+/// What keeps the disk from taking a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// It is tried again.
+    Retrying(String),
+    /// What the disk did not take is gone from memory too: the log has to be opened anew, which takes as much of it as
+    /// there still is. Agents have the rest.
+    Failed(String),
+}
+
+impl Trouble {
+    /// Nothing is tried again.
+    #[must_use]
+    pub fn is_failure(&self) -> bool {
+        matches!(self, Self::Failed(_))
+    }
+
+    /// What it is, for operators.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Retrying(text) | Self::Failed(text) => text,
+        }
+    }
+}
 
 /// What of a log is not on the disk yet.
 #[derive(Debug, Default)]
@@ -40,47 +63,124 @@ pub(super) struct Unsynced {
     pub(super) files: LogFiles,
     /// Directories in which a name was made: it has to survive a crash as the bytes do.
     pub(super) directories: BTreeSet<PathBuf>,
+    /// A sync of it has failed: the system takes for written what is not.
+    has_failed: bool,
 }
 
 impl Unsynced {
     /// Adds what has not come to the disk after all.
-    pub(super) fn extend(&mut self, other: Self) {
+    fn put_back(&mut self, other: Self) {
         self.files.extend(other.files);
         self.directories.extend(other.directories);
+        self.has_failed = true;
     }
 
-    fn sync(&self) -> io::Result<()> {
-        self.files.values().try_for_each(|file| file.sync_data())?;
-        self.directories.iter().try_for_each(|directory| match sync_directory(directory) {
+    fn sync(&self, disk: &Disk) -> io::Result<()> {
+        self.files.values().try_for_each(|file| file.sync())?;
+        self.directories.iter().try_for_each(|directory| match disk.sync_names(directory) {
             // The run was deleted, and its names with it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             synced => synced,
         })
     }
+
+    /// Writes what lies between two positions again, as the machine still holds it, and holds it against its checksums.
+    fn write_again(&self, log: &RunLog, from: u64, end: u64) -> io::Result<()> {
+        let nexts = self.files.keys().skip(1).copied().chain([u64::MAX]);
+        for (file, next) in self.files.values().zip(nexts) {
+            let (from, end) = (from.max(file.first), end.min(next).max(file.first));
+            // Nothing is appended there, so that nobody's turn is needed.
+            file.write_again(from, end)?;
+            let path = file_path(log.directory(), file.first);
+            let mut frames = Frames::new(LogFile::read(log.disk(), &path, file.first)?, from);
+            while frames.position() < end {
+                if !matches!(frames.next(end)?, Next::Frame(..)) {
+                    let text = "what the disk did not take is gone from memory too";
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
-/// The files that have something in the machine's page cache, oldest first, each with where it begins.
+impl RunLog {
+    /// Brings what was appended to the disk, and tells so. Returns the files that it was in.
+    pub(super) fn sync_once(&self) -> io::Result<LogFiles> {
+        let behind = *self.synced().borrow();
+        let (end, unsynced) = {
+            let mut state = self.state();
+            let mut unsynced = std::mem::take(&mut state.unsynced);
+            unsynced.files.extend(state.file.iter().map(|file| (file.first, Arc::clone(file))));
+            (*self.appended().borrow(), unsynced)
+        };
+        let written = if unsynced.has_failed { unsynced.write_again(self, behind, end) } else { Ok(()) };
+        match written.and_then(|()| unsynced.sync(self.disk())) {
+            Ok(()) => {
+                self.tell_synced(end);
+                self.tell_trouble(None);
+                self.write_indices(end);
+                Ok(unsynced.files)
+            }
+            Err(error) => {
+                let text = format!("the master's disk does not take its output: {error}");
+                self.state().unsynced.put_back(unsynced);
+                if error.kind() == io::ErrorKind::InvalidData {
+                    self.fail(text);
+                } else {
+                    self.tell_trouble(Some(Trouble::Retrying(format!("{text}; trying again"))));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes the indices of files that are closed and on the disk, which it is up to `end`. One that fails is written with
+    /// the next.
+    pub(super) fn write_indices(&self, end: u64) {
+        let missing: Vec<_> = {
+            let state = self.state();
+            let closed = state.contents.files.iter().rev().skip(1);
+            let closed = closed.filter(|(first, file)| file.end <= end && !state.indexed.contains(first));
+            closed.map(|(first, file)| (*first, file.clone())).collect()
+        };
+        if missing.is_empty() {
+            return;
+        }
+        let written = missing
+            .iter()
+            .try_for_each(|(first, file)| file.write(self.disk(), self.directory(), *first))
+            .and_then(|()| self.disk().sync_names(self.directory()));
+        match written {
+            Ok(()) => self.state().indexed.extend(missing.into_iter().map(|(first, _)| first)),
+            Err(error) => {
+                tracing::warn!(%error, log = %self.directory().display(), "cannot write an output log's index");
+            }
+        }
+    }
+}
+
+/// The files that have something in the machine's page cache, oldest first.
 #[derive(Debug, Default)]
 struct Cached {
-    files: VecDeque<LogFile>,
+    files: VecDeque<Arc<LogFile>>,
     /// What comes before this position was forgotten.
     from: u64,
 }
 
 impl Cached {
     fn add(&mut self, files: LogFiles) {
-        let last = self.files.back().map(|(first, _)| *first);
-        self.files.extend(files.into_iter().filter(|(first, _)| last.is_none_or(|last| *first > last)));
+        let last = self.files.back().map(|file| file.first);
+        self.files.extend(files.into_values().filter(|file| last.is_none_or(|last| file.first > last)));
     }
 
     /// Lets go of what lies before a position; it must be synced.
     fn forget_before(&mut self, position: u64) {
-        while let Some((first, file)) = self.files.front() {
-            let next = self.files.get(1).map(|(next, _)| *next).filter(|next| *next <= position);
-            let (from, end) = (self.from.max(*first), next.unwrap_or(position));
-            if let Some(length) = end.checked_sub(from).and_then(NonZeroU64::new) {
-                // Where the system does not take the advice the bytes merely stay longer.
-                let _ = rustix::fs::fadvise(file, from - first, Some(length), Advice::DontNeed);
+        while let Some(file) = self.files.front() {
+            let next = self.files.get(1).map(|next| next.first).filter(|next| *next <= position);
+            let (from, end) = (self.from.max(file.first), next.unwrap_or(position));
+            if end > from {
+                file.forget(from, end);
                 self.from = end;
             }
             if next.is_none() {
@@ -96,7 +196,6 @@ pub(super) fn keep_synced(log: &Arc<RunLog>) -> impl Future<Output = ()> + Send 
     let (mut appended, synced, flush) = (log.appended(), log.synced(), log.flushes());
     let log = Arc::downgrade(log);
     let mut cached = Cached::default();
-    let mut has_failed = false;
     async move {
         loop {
             let behind = *synced.borrow();
@@ -109,64 +208,36 @@ pub(super) fn keep_synced(log: &Arc<RunLog>) -> impl Future<Output = ()> + Send 
                 _ = appended.wait_for(|end| *end >= behind + SYNC_BYTES) => {}
             }
             let Some(log) = log.upgrade() else { return };
-            let (end, unsynced) = log.take_unsynced();
             let mut was_cached = std::mem::take(&mut cached);
             let syncing = Arc::clone(&log);
             let sync = move || {
-                let written = if has_failed {
-                    write_again(syncing.directory(), &unsynced.files, behind)
-                } else {
-                    Ok(())
-                };
-                if let Err(error) = written.and_then(|()| unsynced.sync()) {
-                    return Err((error, unsynced, was_cached));
-                }
                 // Agents wait for this, and for nothing that comes after it.
-                syncing.tell_synced(end);
-                was_cached.add(unsynced.files);
+                let synced = syncing.sync_once();
+                let end = *syncing.synced().borrow();
+                let result = synced.map(|files| was_cached.add(files));
                 was_cached.forget_before(end.saturating_sub(CACHED));
-                Ok(was_cached)
+                (was_cached, result)
             };
-            match tokio::task::spawn_blocking(sync).await {
-                Ok(Ok(still_cached)) => {
+            let result = match tokio::task::spawn_blocking(sync).await {
+                Ok((still_cached, result)) => {
                     cached = still_cached;
-                    has_failed = false;
+                    result
                 }
-                Ok(Err((error, unsynced, still_cached))) => {
-                    cached = still_cached;
-                    tracing::error!(%error, log = %log.directory().display(), "cannot bring output to the disk; trying again");
-                    log.put_back(unsynced);
-                    has_failed = true;
-                    tokio::time::sleep(RETRY).await;
+                Err(error) => {
+                    let text = format!("the task that brings output to the disk has ended: {error}");
+                    return log.tell_trouble(Some(Trouble::Failed(text)));
                 }
-                Err(_) => return,
+            };
+            if let Err(error) = result {
+                tracing::error!(%error, log = %log.directory().display(), "cannot bring output to the disk; trying again");
+                if log.is_failed() {
+                    return;
+                }
+                drop(log);
+                tokio::time::sleep(RETRY).await;
             }
         }
     }
-}
-
-/// Writes again what lies behind a position: after a sync that failed the system takes for written what is not. It is
-/// read from what the machine still holds of it, and held against its checksums first.
-fn write_again(directory: &Path, files: &LogFiles, from: u64) -> io::Result<()> {
-    for first in files.keys() {
-        let path = file_path(directory, *first);
-        let file = OpenOptions::new().read(true).write(true).open(&path)?;
-        let end = first + file.metadata()?.len();
-        if whole_frames(&path, *first, |_, _| {})? < end {
-            return Err(io::Error::other("what the disk did not take is gone from memory too"));
-        }
-        let mut piece = vec![0; 1024 * 1024];
-        let mut at = from.saturating_sub(*first);
-        loop {
-            let count = file.read_at(&mut piece, at)?;
-            if count == 0 {
-                break;
-            }
-            file.write_all_at(&piece[..count], at)?;
-            at += count as u64;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -174,45 +245,64 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::domain::frame::{Frame, Stream};
+    use crate::{
+        domain::frame::{Frame, Stream},
+        master::output_log::{FILE_SIZE, opening},
+    };
+
+    fn log() -> (tempfile::TempDir, RunLog) {
+        let dir = tempfile::tempdir().unwrap();
+        let log = opening::open(&Disk::default(), dir.path().join("run"), FILE_SIZE).unwrap();
+        (dir, log)
+    }
+
+    fn frame(offset: u64) -> Frame {
+        Frame { stream: Stream::Stdout, offset, time_ns: 0, data: vec![7; 1000].into() }
+    }
 
     #[test]
-    fn what_is_written_again_is_the_same_and_damage_is_noticed() {
-        let dir = tempfile::tempdir().unwrap();
-        let log = RunLog::open(dir.path().join("run")).unwrap();
-        let frame =
-            |offset: u64| Frame { stream: Stream::Stdout, offset, time_ns: 0, data: vec![7; 1000].into() };
-        let middle = log.append(0, &[frame(0)]).unwrap();
-        log.append(0, &[frame(1000)]).unwrap();
-        let (_, unsynced) = log.take_unsynced();
+    fn what_could_not_be_synced_is_written_again_and_damage_is_noticed() {
+        let (_dir, log) = log();
+        log.append_here(0, &[frame(0)]).unwrap();
         let path = file_path(log.directory(), 0);
+        log.state().unsynced.has_failed = true;
         let before = fs::read(&path).unwrap();
-        write_again(log.directory(), &unsynced.files, middle).unwrap();
+        log.sync_once().unwrap();
         assert_eq!(fs::read(&path).unwrap(), before);
-        let mut damaged = before;
+        assert!(!log.state().unsynced.has_failed);
+        log.append_here(0, &[frame(1000)]).unwrap();
+        log.state().unsynced.has_failed = true;
+        let mut damaged = fs::read(&path).unwrap();
         *damaged.last_mut().unwrap() = 0;
         fs::write(&path, damaged).unwrap();
-        assert!(write_again(log.directory(), &unsynced.files, middle).is_err());
+        let synced = *log.synced().borrow();
+        assert!(log.sync_once().is_err());
+        assert!(log.is_failed(), "only opening it anew helps");
+        assert_eq!(*log.synced().borrow(), synced);
+        assert!(log.append_here(0, &[frame(2000)]).is_err(), "nothing more comes into what will be cut");
     }
 
     #[test]
     fn what_could_not_be_synced_is_listed_once_however_often_that_is() {
-        let dir = tempfile::tempdir().unwrap();
-        let log = RunLog::open(dir.path().join("run")).unwrap();
-        let data = vec![7; 1000].into();
-        log.append(0, &[Frame { stream: Stream::Stdout, offset: 0, time_ns: 0, data }]).unwrap();
+        let (_dir, log) = log();
+        log.append_here(0, &[frame(0)]).unwrap();
         for _ in 0..3 {
-            let (_, unsynced) = log.take_unsynced();
+            let mut state = log.state();
+            let mut unsynced = std::mem::take(&mut state.unsynced);
+            unsynced.files.extend(state.file.iter().map(|file| (file.first, Arc::clone(file))));
             assert_eq!((unsynced.files.len(), unsynced.directories.len()), (1, 2));
-            log.put_back(unsynced);
+            state.unsynced.put_back(unsynced);
         }
     }
 
     #[test]
     fn each_byte_is_forgotten_once_whichever_files_it_lies_in() {
-        let file = Arc::new(tempfile::tempfile().unwrap());
+        let dir = tempfile::tempdir().unwrap();
         let mut cached = Cached::default();
-        let files = |firsts: &[u64]| firsts.iter().map(|first| (*first, Arc::clone(&file))).collect();
+        let files = |firsts: &[u64]| {
+            let file = |first: u64| LogFile::create(&Disk::default(), &dir.path().join("file"), first, None);
+            firsts.iter().map(|first| (*first, Arc::new(file(*first).unwrap()))).collect()
+        };
         cached.add(files(&[0]));
         // The newest file comes again with every sync.
         cached.add(files(&[0, 100, 250]));

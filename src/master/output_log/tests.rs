@@ -16,10 +16,10 @@ fn logs() -> (tempfile::TempDir, OutputLogs, RunId) {
     (dir, logs, RunId::from_parts(1, 1))
 }
 
-fn read_all(mut reader: LogReader, until: u64) -> Vec<(u32, Frame)> {
+async fn read_all(mut reader: LogReader, until: u64) -> Vec<(u32, Frame)> {
     let mut all = Vec::new();
     loop {
-        let frames = reader.read(until).unwrap();
+        let frames = reader.next(until).await.unwrap();
         if frames.is_empty() {
             return all;
         }
@@ -31,13 +31,13 @@ fn read_all(mut reader: LogReader, until: u64) -> Vec<(u32, Frame)> {
 async fn frames_that_come_twice_are_written_once() {
     let (_dir, logs, run) = logs();
     let log = logs.open(run).await.unwrap();
-    log.append(0, &[frame(0, b"hello ")]).unwrap();
-    log.append(0, &[frame(3, b"lo world")]).unwrap();
-    log.append(0, &[frame(0, b"hello")]).unwrap();
-    log.append(0, &[frame(6, b"world"), frame(9, b"ld!"), frame(12, b" Hello")]).unwrap();
-    log.append(1, &[frame(0, b"other")]).unwrap();
+    log.append(0, &[frame(0, b"hello ")]).await.unwrap();
+    log.append(0, &[frame(3, b"lo world")]).await.unwrap();
+    log.append(0, &[frame(0, b"hello")]).await.unwrap();
+    log.append(0, &[frame(6, b"world"), frame(9, b"ld!"), frame(12, b" Hello")]).await.unwrap();
+    log.append(1, &[frame(0, b"other")]).await.unwrap();
     let end = *log.appended().borrow();
-    let all = read_all(logs.reader(run, 0), end);
+    let all = read_all(logs.reader(run, 0), end).await;
     let bytes = |task| -> Vec<u8> {
         let of_task = all.iter().filter(|(of, _)| *of == task);
         of_task.flat_map(|(_, frame)| frame.data.to_vec()).collect()
@@ -51,16 +51,16 @@ async fn frames_that_come_twice_are_written_once() {
 async fn a_torn_end_is_cut_and_appending_goes_on() {
     let (dir, logs, run) = logs();
     let log = logs.open(run).await.unwrap();
-    let whole = log.append(0, &[frame(0, b"whole")]).unwrap();
-    log.append(0, &[frame(5, b"torn")]).unwrap();
+    let whole = log.append(0, &[frame(0, b"whole")]).await.unwrap();
+    log.append(0, &[frame(5, b"torn")]).await.unwrap();
     drop(log);
     let path = file_path(&dir.path().join(run.to_string()), 0);
     let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
     file.set_len(file.metadata().unwrap().len() - 1).unwrap();
     let log = logs.open(run).await.unwrap();
     assert_eq!((log.task_end(0), *log.appended().borrow()), (5, whole));
-    log.append(0, &[frame(5, b"again")]).unwrap();
-    let all = read_all(logs.reader(run, 0), logs.end(run).unwrap());
+    log.append(0, &[frame(5, b"again")]).await.unwrap();
+    let all = read_all(logs.reader(run, 0), logs.end(run).await.unwrap()).await;
     assert_eq!(all.len(), 2);
     assert_eq!(&all[1].1.data[..], b"again");
 }
@@ -71,26 +71,33 @@ async fn a_log_rolls_and_is_found_again_by_offset() {
     let log = logs.open(run).await.unwrap();
     let chunk = vec![7; 256 * 1024];
     for n in 0..600u64 {
-        log.append(u32::try_from(n % 2).unwrap(), &[frame(n / 2 * chunk.len() as u64, &chunk)]).unwrap();
+        let task = u32::from(n % 2 == 1);
+        log.append(task, &[frame(n / 2 * chunk.len() as u64, &chunk)]).await.unwrap();
     }
-    assert!(files(&logs.directory(run)).unwrap().len() >= 2);
+    assert!(logs.disk.numbers(&logs.directory(run), ENDING).unwrap().len() >= 2);
     drop(log);
     let log = logs.open(run).await.unwrap();
     let wanted = 70 * 1024 * 1024;
-    let position = log.position_of(1, wanted);
+    let position = log.position_behind(&[(1, wanted)]);
     assert!(position > FILE_SIZE, "the index leads near the place");
+    assert_eq!(logs.position_behind(run, vec![(1, wanted)]).await.unwrap(), position);
     let mut reader = logs.reader(run, position);
-    let (_, first) =
-        reader.read(logs.end(run).unwrap()).unwrap().into_iter().find(|(task, _)| *task == 1).unwrap();
+    let (_, first) = reader
+        .next(logs.end(run).await.unwrap())
+        .await
+        .unwrap()
+        .into_iter()
+        .find(|(task, _)| *task == 1)
+        .unwrap();
     assert!(first.offset <= wanted && first.offset + 2 * 1024 * 1024 > wanted);
-    assert_eq!(read_all(logs.reader(run, 0), logs.end(run).unwrap()).len(), 600);
+    assert_eq!(read_all(logs.reader(run, 0), logs.end(run).await.unwrap()).await.len(), 600);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_was_appended_is_soon_on_the_disk() {
     let (_dir, logs, run) = logs();
     let log = logs.open(run).await.unwrap();
-    let end = log.append(0, &[frame(0, b"hello")]).unwrap();
+    let end = log.append(0, &[frame(0, b"hello")]).await.unwrap();
     log.synced().wait_for(|synced| *synced >= end).await.unwrap();
 }
 
@@ -108,7 +115,7 @@ proptest! {
         for (n, (task, size)) in sizes.iter().enumerate() {
             let bytes = sent.entry(*task).or_default();
             let data = vec![u8::try_from(n).unwrap(); *size];
-            log.append(*task, &[frame(bytes.len() as u64, &data)]).unwrap();
+            runtime.block_on(log.append(*task, &[frame(bytes.len() as u64, &data)])).unwrap();
             bytes.extend_from_slice(&data);
         }
         drop(log);
@@ -123,11 +130,12 @@ proptest! {
             prop_assert!(end <= bytes.len());
             if end < bytes.len() {
                 let pieces = bytes.chunks(97).enumerate().map(|(n, piece)| frame(n as u64 * 97, piece));
-                log.append(*task, &pieces.collect::<Vec<_>>()).unwrap();
+                runtime.block_on(log.append(*task, &pieces.collect::<Vec<_>>())).unwrap();
             }
         }
         let mut read: HashMap<u32, Vec<u8>> = HashMap::new();
-        for (task, frame) in read_all(logs.reader(run, 0), logs.end(run).unwrap()) {
+        let end = runtime.block_on(logs.end(run)).unwrap();
+        for (task, frame) in runtime.block_on(read_all(logs.reader(run, 0), end)) {
             let bytes = read.entry(task).or_default();
             prop_assert_eq!(bytes.len() as u64, frame.offset);
             bytes.extend_from_slice(&frame.data);
@@ -136,24 +144,29 @@ proptest! {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn tasks_that_append_at_once_lose_nothing_and_share_no_place() {
     let (_dir, logs, run) = logs();
     let log = logs.open(run).await.unwrap();
-    let append_all = |task: u32| {
-        let log = &log;
-        move || {
-            let append = |offset: u64| log.append(task, &[frame(offset * 3, b"abc")]).unwrap();
-            (0..500).map(append).collect::<Vec<u64>>()
-        }
-    };
-    let mut ends: Vec<u64> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..8).map(|task| scope.spawn(append_all(task))).collect();
-        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
-    });
+    let appending: Vec<_> = (0..8)
+        .map(|task| {
+            let log = Arc::clone(&log);
+            tokio::spawn(async move {
+                let mut ends = Vec::new();
+                for n in 0..500 {
+                    ends.push(log.append(task, &[frame(n * 3, b"abc")]).await.unwrap());
+                }
+                ends
+            })
+        })
+        .collect();
+    let mut ends = Vec::new();
+    for task in appending {
+        ends.extend(task.await.unwrap());
+    }
     ends.sort_unstable();
     ends.dedup();
     assert_eq!(ends.len(), 8 * 500);
     assert_eq!(*log.appended().borrow(), ends[ends.len() - 1]);
-    assert_eq!(read_all(logs.reader(run, 0), ends[ends.len() - 1]).len(), 8 * 500);
+    assert_eq!(read_all(logs.reader(run, 0), ends[ends.len() - 1]).await.len(), 8 * 500);
 }

@@ -1,89 +1,108 @@
 //! The appending side of one run's log: frames in, and who is told of them. What brings them to the disk is `syncing`.
+//!
+//! One appends at a time, in whose turn nobody else does. It works out where its frames go, writes them there on a thread
+//! that may wait for a disk, and then lets them count. Who asks what there is waits for none of that.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
-    fs::{self, File, OpenOptions},
+    collections::{BTreeSet, HashMap, VecDeque},
     io::{self, IoSlice},
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, OwnedMutexGuard, watch};
 
 use super::{
-    FILE_SIZE, file_path, files,
-    index::TaskIndex,
-    scan::whole_frames,
-    syncing::{LogFile, Unsynced},
+    contents::Contents,
+    file::LogFile,
+    file_path,
+    syncing::{Trouble, Unsynced},
 };
 use crate::domain::frame::{Frame, HEADER, Header, MAX_PAYLOAD};
-use crate::sys::file::{sync_directory, write_pieces};
+use crate::sys::disk::Disk;
 
 /// The newest frames are kept in memory for followers that keep pace, up to so many bytes of the log.
 const TAIL: u64 = 6 * 1024 * 1024;
 
+/// A frame that is still in memory.
 #[derive(Debug)]
-struct Writer {
-    file: Option<LogFile>,
-    /// Closed files that are not synced yet, and directories in which names were made.
-    unsynced: Unsynced,
-    tasks: HashMap<u32, TaskIndex>,
-    /// Positions and frames, up to the end of the log.
-    tail: VecDeque<(u64, u32, Frame)>,
-    /// Files by their first positions, and what lies in them.
-    files: BTreeMap<u64, Extents>,
+struct Recent {
+    position: u64,
+    end: u64,
+    task: u32,
+    frame: Frame,
 }
 
-impl Writer {
-    /// What of a task's frames the log does not have, with headers.
-    fn fresh(&self, task: u32, frames: &[Frame]) -> Vec<(Header, Frame)> {
-        let mut known = self.tasks.get(&task).map_or(0, |index| index.end);
+#[derive(Debug)]
+pub(super) struct State {
+    /// The file that is written to.
+    pub(super) file: Option<Arc<LogFile>>,
+    /// Closed files that are not synced yet, and directories in which names were made.
+    pub(super) unsynced: Unsynced,
+    pub(super) contents: Contents,
+    /// A write has failed, and what is left of it may look like frames: the next ones go into a new file.
+    rolls: bool,
+    /// Files that have an index beside them: they are on the disk, and everything before them.
+    pub(super) indexed: BTreeSet<u64>,
+    /// Files that were unlinked.
+    dropped: BTreeSet<u64>,
+    tail: VecDeque<Recent>,
+}
+
+impl State {
+    /// What of a task's frames the log does not have.
+    fn fresh(&self, task: u32, frames: &[Frame]) -> Vec<Frame> {
+        let mut known = self.contents.task_end(task);
         let fresh = |frame: &Frame| {
             let frame = frame.clone().from_offset(known)?;
             known = frame.end();
-            let header = Header::new(task, frame.stream, frame.offset, frame.time_ns, &frame.data);
-            Some((header, frame))
+            Some(frame)
         };
         frames.iter().filter_map(fresh).collect()
     }
 
-    /// Notes what was written at a position into the file that begins at `first`, and returns the position behind it.
-    fn note(&mut self, position: u64, first: u64, written: Vec<(Header, Frame)>, has_followers: bool) -> u64 {
-        let mut end = position;
-        for (header, frame) in written {
-            self.tasks.entry(header.task).or_default().note(end, &header);
-            note_extent(self.files.entry(first).or_default(), &header);
-            if has_followers {
-                self.tail.push_back((end, header.task, frame));
+    /// Notes frames that were written one after the other from `begin` on, the first of them behind `position`. Returns
+    /// the position behind them.
+    fn note(
+        &mut self,
+        position: u64,
+        first: u64,
+        begin: u64,
+        task: u32,
+        frames: Vec<Frame>,
+        keeps: bool,
+    ) -> u64 {
+        let (mut position, mut begin) = (position, begin);
+        for frame in frames {
+            let end = begin + (HEADER + frame.data.len()) as u64;
+            self.contents.note(first, position, end, task, &frame);
+            if keeps {
+                self.tail.push_back(Recent { position, end, task, frame });
             } else {
                 self.tail.clear();
             }
-            end += header.size();
+            (position, begin) = (end, end);
         }
-        while self.tail.front().is_some_and(|(first, ..)| end - first > TAIL) {
+        while self.tail.front().is_some_and(|oldest| position - oldest.position > TAIL) {
             self.tail.pop_front();
         }
-        end
+        position
     }
 }
-
-fn note_extent(extents: &mut Extents, header: &Header) {
-    let end = header.offset + u64::from(header.length);
-    let extent = extents.entry(header.task).or_insert((header.offset, end));
-    extent.1 = extent.1.max(end);
-}
-
-/// What of each task lies in one file: offsets from and to.
-type Extents = HashMap<u32, (u64, u64)>;
 
 /// A run's log, open for appending.
 #[derive(Debug)]
 pub struct RunLog {
+    disk: Disk,
     directory: PathBuf,
-    writer: Mutex<Writer>,
+    /// A file is closed when it has grown to so many bytes.
+    file_size: u64,
+    /// Held by whoever appends.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    state: Mutex<State>,
     appended: watch::Sender<u64>,
     synced: watch::Sender<u64>,
+    trouble: watch::Sender<Option<Trouble>>,
     flush: Arc<Notify>,
     /// Positions of followers at whose pace commands may go.
     paced: Mutex<HashMap<u64, u64>>,
@@ -114,119 +133,150 @@ impl Drop for Pacer {
 }
 
 impl RunLog {
-    /// Opens a log, cuts it at its first bad frame, learns what is in it, and brings that to the disk: whoever appended to
-    /// it last may not have come to that.
-    pub(super) fn open(directory: PathBuf) -> io::Result<Self> {
-        let mut tasks: HashMap<u32, TaskIndex> = HashMap::new();
-        let mut extents: BTreeMap<u64, Extents> = BTreeMap::new();
-        let mut end = 0;
-        let all = files(&directory)?;
-        for (index, first) in all.iter().enumerate() {
-            let path = file_path(&directory, *first);
-            end = whole_frames(&path, *first, |position, header| {
-                tasks.entry(header.task).or_default().note(position, header);
-                note_extent(extents.entry(*first).or_default(), header);
-            })?;
-            if end < first + fs::metadata(&path)?.len() {
-                // What follows a torn frame was never acknowledged: agents still have it.
-                OpenOptions::new().write(true).open(&path)?.set_len(end - first)?;
-                for later in all.iter().skip(index + 1) {
-                    fs::remove_file(file_path(&directory, *later))?;
-                }
-                break;
-            }
-        }
-        for first in files(&directory)? {
-            File::open(file_path(&directory, first))?.sync_data()?;
-        }
-        if directory.exists() {
-            sync_directory(&directory)?;
-            directory.parent().map_or(Ok(()), sync_directory)?;
-        }
-        let writer = Writer {
+    /// A log in which this lies, all of it on the disk up to `end`.
+    pub(super) fn new(
+        disk: Disk,
+        directory: PathBuf,
+        file_size: u64,
+        contents: Contents,
+        indexed: BTreeSet<u64>,
+        end: u64,
+    ) -> Self {
+        let state = State {
             file: None,
             unsynced: Unsynced::default(),
-            tasks,
+            contents,
+            rolls: false,
+            indexed,
+            dropped: BTreeSet::new(),
             tail: VecDeque::new(),
-            files: extents,
         };
-        Ok(Self {
+        Self {
+            disk,
             directory,
-            writer: Mutex::new(writer),
+            file_size,
+            turn: Arc::default(),
+            state: Mutex::new(state),
             appended: watch::Sender::new(end),
             synced: watch::Sender::new(end),
+            trouble: watch::Sender::new(None),
             flush: Arc::default(),
             paced: Mutex::default(),
             slowest: watch::Sender::new(None),
-        })
+        }
     }
 
-    fn writer(&self) -> MutexGuard<'_, Writer> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Payload bytes that there are of a task.
     #[must_use]
     pub fn task_end(&self, task: u32) -> u64 {
-        self.writer().tasks.get(&task).map_or(0, |index| index.end)
+        self.state().contents.task_end(task)
     }
 
-    /// A position at or before the frame that holds this offset of a task.
+    /// Where to begin to read what tasks have printed behind these offsets, and are going to.
     #[must_use]
-    pub fn position_of(&self, task: u32, offset: u64) -> u64 {
-        let writer = self.writer();
-        writer.tasks.get(&task).map_or(0, |index| index.position_of(offset))
+    pub fn position_behind(&self, seen: &[(u32, u64)]) -> u64 {
+        let state = self.state();
+        let places = seen.iter().filter_map(|(task, offset)| state.contents.position_of(*task, *offset));
+        places.min().unwrap_or(*self.appended.borrow())
     }
 
     /// Appends what of a task's frames is new, all of it with one write, and returns the position behind it.
     ///
     /// # Errors
     /// When the disk does not take it; nothing of it counts then.
-    pub fn append(&self, task: u32, frames: &[Frame]) -> io::Result<u64> {
-        let mut writer = self.writer();
-        let position = *self.appended.borrow();
-        let fresh = writer.fresh(task, frames);
+    pub async fn append(self: &Arc<Self>, task: u32, frames: &[Frame]) -> io::Result<u64> {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let fresh = self.state().fresh(task, frames);
         if fresh.is_empty() {
-            return Ok(position);
+            return Ok(*self.appended.borrow());
         }
-        let (first, file) = match writer.file.take() {
-            Some((first, file)) if position - first < FILE_SIZE => (first, file),
-            full => {
-                writer.unsynced.files.extend(full);
-                self.next_file(position, &mut writer.unsynced.directories)?
-            }
-        };
-        let heads: Vec<_> = fresh.iter().map(|(header, _)| header.to_bytes()).collect();
-        let frames = heads.iter().zip(&fresh);
+        let log = Arc::clone(self);
+        // The turn ends with the writing, also where nobody waits for it any more.
+        let write = move || log.write(&turn, task, fresh);
+        tokio::task::spawn_blocking(write).await.map_err(io::Error::other)?
+    }
+
+    /// The same, on this thread.
+    #[cfg(test)]
+    pub(super) fn append_here(&self, task: u32, frames: &[Frame]) -> io::Result<u64> {
+        let turn = Arc::clone(&self.turn).blocking_lock_owned();
+        let fresh = self.state().fresh(task, frames);
+        if fresh.is_empty() {
+            return Ok(*self.appended.borrow());
+        }
+        self.write(&turn, task, fresh)
+    }
+
+    fn write(&self, _turn: &OwnedMutexGuard<()>, task: u32, frames: Vec<Frame>) -> io::Result<u64> {
+        if let Some(trouble) = self.trouble.borrow().as_ref().filter(|trouble| trouble.is_failure()) {
+            return Err(io::Error::other(trouble.text().to_owned()));
+        }
+        let position = *self.appended.borrow();
+        let file = self.state().file.clone().filter(|file| position - file.first < self.file_size);
+        let file = file.map_or_else(|| self.next_file(position), Ok)?;
+        let begin = position.max(file.frames_from());
+        let mut at = begin;
+        let heads: Vec<_> = frames
+            .iter()
+            .map(|frame| {
+                let Frame { stream, offset, time_ns, ref data } = *frame;
+                let head = Header::new(task, stream, offset, time_ns, data, file.seed(at));
+                at += head.size();
+                head.to_bytes()
+            })
+            .collect();
+        let pieces = heads.iter().zip(&frames);
         let mut pieces: Vec<_> =
-            frames.flat_map(|(head, (_, frame))| [IoSlice::new(head), IoSlice::new(&frame.data)]).collect();
-        let written = write_pieces(&file, &mut pieces);
-        if written.is_err() {
-            file.set_len(position - first)?;
+            pieces.flat_map(|(head, frame)| [IoSlice::new(head), IoSlice::new(&frame.data)]).collect();
+        if let Err(error) = file.write(begin, &mut pieces) {
+            // What was written of it counts for nothing: cutting it merely gives the room back.
+            let _ = file.cut(begin);
+            let mut state = self.state();
+            let left = state.file.take();
+            state.unsynced.files.extend(left.map(|left| (left.first, left)));
+            state.rolls = true;
+            return Err(error);
         }
-        writer.file = Some((first, file));
-        written?;
-        let end = writer.note(position, first, fresh, self.has_followers());
+        let keeps = self.has_followers();
+        let mut state = self.state();
+        let end = state.note(position, file.first, begin, task, frames, keeps);
         // Told before the next one may append, who begins where this one ends.
         self.appended.send_replace(end);
-        drop(writer);
         Ok(end)
     }
 
-    /// The file that `position` belongs into, the last one again where it is not full; and where names were made for it.
-    fn next_file(&self, position: u64, named: &mut BTreeSet<PathBuf>) -> io::Result<LogFile> {
-        if !self.directory.exists() {
-            fs::create_dir_all(&self.directory)?;
-            named.extend(self.directory.parent().map(Path::to_owned));
+    /// The file that `position` belongs into: the last one again where it is not full, else a new one.
+    fn next_file(&self, position: u64) -> io::Result<Arc<LogFile>> {
+        let mut names = BTreeSet::new();
+        if self.disk.make_directory(&self.directory)? {
+            names.extend(self.directory.parent().map(Path::to_owned));
         }
-        let last = files(&self.directory)?.back().copied();
-        let first = last.filter(|first| position - first < FILE_SIZE).unwrap_or(position);
-        let path = file_path(&self.directory, first);
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
-        if first == position {
-            named.insert(self.directory.clone());
-        }
-        Ok((first, Arc::new(file)))
+        let (last, rolls) = {
+            let state = self.state();
+            (state.contents.files.keys().next_back().copied(), state.rolls)
+        };
+        let reopened = match last.filter(|first| !rolls && position - first < self.file_size) {
+            Some(first) => Some(LogFile::open(&self.disk, &file_path(&self.directory, first), first)?),
+            None => None,
+        };
+        let file = if let Some(file) = reopened.filter(LogFile::takes_frames) {
+            file
+        } else {
+            names.insert(self.directory.clone());
+            // The names count from here on, even if nothing comes into the file.
+            self.state().unsynced.directories.append(&mut names);
+            LogFile::create(&self.disk, &file_path(&self.directory, position), position, last)?
+        };
+        let file = Arc::new(file);
+        let mut state = self.state();
+        state.rolls = false;
+        let full = state.file.replace(Arc::clone(&file));
+        state.unsynced.files.extend(full.map(|full| (full.first, full)));
+        Ok(file)
     }
 
     /// The position behind the last frame, as it grows.
@@ -241,6 +291,33 @@ impl RunLog {
         self.synced.subscribe()
     }
 
+    /// What keeps the disk from taking the log, as it changes.
+    #[must_use]
+    pub fn trouble(&self) -> watch::Receiver<Option<Trouble>> {
+        self.trouble.subscribe()
+    }
+
+    /// Tells of trouble, or that there is none.
+    pub(super) fn tell_trouble(&self, trouble: Option<Trouble>) {
+        self.trouble.send_if_modified(|known| {
+            let is_new = *known != trouble;
+            *known = trouble;
+            is_new
+        });
+    }
+
+    /// The log cannot go on, and has to be opened anew.
+    #[must_use]
+    pub fn is_failed(&self) -> bool {
+        self.trouble.borrow().as_ref().is_some_and(Trouble::is_failure)
+    }
+
+    /// From now on nothing is appended: who opens the log anew writes to its files.
+    pub(super) fn fail(&self, text: String) {
+        let _turn = self.turn.blocking_lock();
+        self.tell_trouble(Some(Trouble::Failed(text)));
+    }
+
     fn has_followers(&self) -> bool {
         // One receiver is the syncing task's.
         self.appended.receiver_count() > 1
@@ -249,22 +326,22 @@ impl RunLog {
     /// Where the frames begin that are still in memory.
     #[must_use]
     pub fn recent_from(&self) -> Option<u64> {
-        self.writer().tail.front().map(|(first, ..)| *first)
+        self.state().tail.front().map(|oldest| oldest.position)
     }
 
     /// Frames from exactly this position on, as far as they are still in memory, and where they end.
     #[must_use]
     pub fn recent(&self, position: u64) -> Option<(Vec<(u32, Frame)>, u64)> {
-        let writer = self.writer();
-        let at = writer.tail.binary_search_by_key(&position, |(first, ..)| *first).ok()?;
+        let state = self.state();
+        let at = state.tail.binary_search_by_key(&position, |recent| recent.position).ok()?;
         let mut end = position;
         let mut frames = Vec::new();
-        for (first, task, frame) in writer.tail.range(at..) {
-            if first - position >= MAX_PAYLOAD as u64 {
+        for recent in state.tail.range(at..) {
+            if recent.position - position >= MAX_PAYLOAD as u64 {
                 break;
             }
-            end = first + (HEADER + frame.data.len()) as u64;
-            frames.push((*task, frame.clone()));
+            end = recent.end;
+            frames.push((recent.task, recent.frame.clone()));
         }
         Some((frames, end))
     }
@@ -298,22 +375,29 @@ impl RunLog {
     }
 
     /// Unlinks closed files before `position` in which there is nothing but what `is_spare` lets go, given for each task
-    /// in the file its offsets from and to, and the end of what it printed.
+    /// in the file its offsets from and to, and the end of what it printed. Their indices stay, which say that nothing
+    /// else is missing.
     ///
     /// # Errors
     /// When a file cannot be unlinked.
     pub fn drop_spare(&self, position: u64, is_spare: impl Fn((u64, u64), u64) -> bool) -> io::Result<()> {
-        let mut writer = self.writer();
-        let firsts: Vec<u64> = writer.files.keys().copied().collect();
-        for (first, next) in firsts.iter().zip(firsts.iter().skip(1)) {
-            let all_spare = writer.files[first].iter().all(|(task, extent)| {
-                let end = writer.tasks.get(task).map_or(0, |index| index.end);
-                is_spare(*extent, end)
-            });
-            if *next <= position && all_spare {
-                fs::remove_file(file_path(&self.directory, *first))?;
-                writer.files.remove(first);
-            }
+        let spare: Vec<u64> = {
+            let state = self.state();
+            let is_all_spare = |first: u64| {
+                let mut parts = state.contents.files[&first].parts.iter();
+                parts.all(|(task, part)| is_spare((part.from, part.to), state.contents.task_end(*task)))
+            };
+            let firsts: Vec<u64> = state.contents.files.keys().copied().collect();
+            let closed = firsts.iter().zip(firsts.iter().skip(1));
+            let behind = closed.filter(|(_, next)| **next <= position).map(|(first, _)| *first);
+            let is_there = |first: &u64| state.indexed.contains(first) && !state.dropped.contains(first);
+            behind.filter(|first| is_there(first) && is_all_spare(*first)).collect()
+        };
+        for first in spare {
+            match self.disk.remove(&file_path(&self.directory, first)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => self.state().dropped.insert(first),
+            };
         }
         Ok(())
     }
@@ -328,19 +412,6 @@ impl RunLog {
         Arc::clone(&self.flush)
     }
 
-    /// What has to be synced now, and up to where that brings the log.
-    pub(super) fn take_unsynced(&self) -> (u64, Unsynced) {
-        let mut writer = self.writer();
-        let mut unsynced = std::mem::take(&mut writer.unsynced);
-        unsynced.files.extend(writer.file.clone());
-        (*self.appended.borrow(), unsynced)
-    }
-
-    /// Takes back what could not be synced.
-    pub(super) fn put_back(&self, unsynced: Unsynced) {
-        self.writer().unsynced.extend(unsynced);
-    }
-
     /// Tells up to where the log is on the disk.
     pub(super) fn tell_synced(&self, end: u64) {
         self.synced.send_replace(end);
@@ -349,5 +420,10 @@ impl RunLog {
     /// Where its files lie.
     pub(super) fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// What they lie on.
+    pub(super) fn disk(&self) -> &Disk {
+        &self.disk
     }
 }

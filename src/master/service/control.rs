@@ -371,7 +371,7 @@ impl ControlService for Master {
         }
         Ok(self.follow(Follow {
             live,
-            cursor: request.cursor,
+            seen: request.seen.iter().map(|seen| (seen.task_index, seen.offset)).collect(),
             from_offset: request.from_offset,
             agents: request.agents,
             follow: request.follow,

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tonic::Status;
 
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     },
     master::{
         journal::Journal,
-        output_log::{LogReader, OutputLogs, Pacer, RunLog},
+        output_log::{LogReader, OutputLogs, Pacer, RunLog, Trouble},
     },
     wire::proto::{self, run_event::Kind},
 };
@@ -32,7 +32,8 @@ pub(super) struct Follow {
     pub run: Run,
     /// `None` for a run that is over and stored.
     pub live: Option<Arc<Journal>>,
-    pub cursor: u64,
+    /// Up to where the client has seen tasks' output before.
+    pub seen: Vec<(u32, u64)>,
     pub from_offset: u64,
     pub agents: Vec<String>,
     pub follow: bool,
@@ -52,7 +53,7 @@ impl Follow {
         Self {
             run,
             live: None,
-            cursor: 0,
+            seen: Vec::new(),
             from_offset: 0,
             agents: Vec::new(),
             follow: false,
@@ -70,6 +71,18 @@ pub(super) fn event(kind: Kind) -> Result<proto::RunEvent, Status> {
     Ok(proto::RunEvent { kind: Some(kind) })
 }
 
+/// Why a stream is closed, and its client asked to come back.
+pub(super) const MASTER_ENDS: &str = "the master ends; its runs go on";
+pub(super) const LOG_AGAIN: &str = "the run's output log has to be opened again";
+
+/// Returns when a log has failed. May be dropped and called again.
+pub(super) async fn has_failed(trouble: &mut watch::Receiver<Option<Trouble>>) {
+    let has_failed = |trouble: &Option<Trouble>| trouble.as_ref().is_some_and(Trouble::is_failure);
+    if trouble.wait_for(has_failed).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
 /// The client is gone, or the log cannot be read, which was said.
 struct Gone;
 
@@ -85,13 +98,19 @@ struct Follower {
     from_offset: u64,
     until_offset: Option<u64>,
     most_behind: Option<u64>,
-    /// Where each task's output goes on; unknown for those that a later cursor left behind.
+    /// Where each task's output goes on.
     ends: HashMap<u32, u64>,
 }
 
 impl Follower {
     async fn send(&self, kind: Kind) -> Result<(), Gone> {
         self.events.send(event(kind)).await.map_err(|_| Gone)
+    }
+
+    /// Asks the client to come back.
+    async fn close(&self, reason: &str) -> Result<(), Gone> {
+        let closing = proto::FollowClosing { reason: reason.to_owned(), retry_after_ms: 1_000 };
+        self.send(Kind::Closing(closing)).await
     }
 
     async fn fail(&self, error: io::Error) -> Gone {
@@ -129,12 +148,11 @@ impl Follower {
             if self.is_satisfied() {
                 return Ok(());
             }
-            let frames = match self.next_frames(until) {
+            let frames = match self.next_frames(until).await {
                 Ok(frames) if frames.is_empty() => return Ok(()),
                 Ok(frames) => frames,
                 Err(error) => return Err(self.fail(error).await),
             };
-            let cursor = self.reader.position();
             let mut output: Option<proto::TaskOutput> = None;
             for (task_index, frame) in frames {
                 if self.is_behind_the_end(task_index, &frame) {
@@ -158,25 +176,23 @@ impl Follower {
                 match &mut output {
                     Some(output) if output.task_index == task_index => output.frames.push(frame),
                     other => {
-                        let next = proto::TaskOutput { task_index, frames: vec![frame], cursor: 0 };
+                        let next = proto::TaskOutput { task_index, frames: vec![frame] };
                         if let Some(done) = other.replace(next) {
                             self.send(Kind::Output(done)).await?;
                         }
                     }
                 }
             }
-            if let Some(mut last) = output {
-                // Only the last piece of a read ends where the cursor stands.
-                last.cursor = cursor;
+            if let Some(last) = output {
                 self.send(Kind::Output(last)).await?;
             }
             if let Some(pacer) = &self.pacer {
-                pacer.moved(cursor);
+                pacer.moved(self.reader.position());
             }
         }
     }
 
-    fn next_frames(&mut self, until: u64) -> io::Result<Vec<(u32, Frame)>> {
+    async fn next_frames(&mut self, until: u64) -> io::Result<Vec<(u32, Frame)>> {
         let position = self.reader.position();
         if position < until
             && let Some((frames, end)) = self.log.as_ref().and_then(|log| log.recent(position))
@@ -184,11 +200,12 @@ impl Follower {
             self.reader.skip_to(end);
             return Ok(frames);
         }
-        self.reader.read(until)
+        self.reader.next(until).await
     }
 
     fn rest_of(&self, task: u32, frame: Frame) -> Option<Frame> {
-        let frame = if self.wants(task) { frame.from_offset(self.from_offset)? } else { return None };
+        let from = self.ends.get(&task).copied().unwrap_or(self.from_offset);
+        let frame = if self.wants(task) { frame.from_offset(from)? } else { return None };
         Some(match self.until_offset {
             Some(until) => frame.before_offset(until),
             None => frame,
@@ -251,10 +268,12 @@ async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gon
             .collect::<HashSet<u32>>()
     });
     let tasks = follow.run.tasks.clone();
-    let starts = tasks.iter().filter(|_| follow.cursor == 0);
-    let ends = starts.map(|task| (task.index, follow.from_offset)).collect();
+    let mut ends: HashMap<u32, u64> = tasks.iter().map(|task| (task.index, follow.from_offset)).collect();
+    for (task, seen) in follow.seen {
+        ends.entry(task).and_modify(|end| *end = seen.max(*end));
+    }
     let mut follower = Follower {
-        reader: logs.reader(id, follow.cursor),
+        reader: logs.reader(id, 0),
         log: None,
         pacer: None,
         events,
@@ -265,22 +284,18 @@ async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gon
         ends,
     };
     let ended_ms = follow.run.ended_ms;
-    let only_task = follower.wanted.as_ref().filter(|wanted| wanted.len() == 1);
-    let only_task = only_task.and_then(|wanted| wanted.iter().next().copied());
+    let wanted = follower.ends.iter().filter(|(task, _)| follower.wants(**task));
+    let behind: Vec<(u32, u64)> = wanted.map(|(task, end)| (*task, *end)).collect();
     follower.send(Kind::Run(follow.run.into())).await?;
     let Some(journal) = follow.live else {
         if !follow.without_output {
-            if let (Some(task), 0) = (only_task, follow.cursor)
-                && follow.from_offset > 0
-            {
-                let (reading, offset) = (logs.clone(), follow.from_offset);
-                let found = tokio::task::spawn_blocking(move || reading.position_of(id, task, offset));
-                match found.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            if behind.iter().any(|(_, end)| *end > 0) {
+                match logs.position_behind(id, behind).await {
                     Ok(position) => follower.reader = logs.reader(id, position),
                     Err(error) => return Err(follower.fail(error).await),
                 }
             }
-            let end = match logs.end(id) {
+            let end = match logs.end(id).await {
                 Ok(end) => end,
                 Err(error) => return Err(follower.fail(error).await),
             };
@@ -296,12 +311,12 @@ async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gon
         Ok(log) => log,
         Err(error) => return Err(follower.fail(error).await),
     };
-    if let (Some(task), 0) = (only_task, follow.cursor) {
-        follower.reader = logs.reader(id, log.position_of(task, follow.from_offset));
+    if behind.iter().any(|(_, end)| *end > 0) {
+        follower.reader = logs.reader(id, log.position_behind(&behind));
     }
     follower.log = Some(Arc::clone(&log));
     follower.pacer = follow.attached.then(|| log.pace(follower.reader.position()));
-    let (mut appended, mut changed) = (log.appended(), journal.subscribe());
+    let (mut appended, mut changed, mut trouble) = (log.appended(), journal.subscribe(), log.trouble());
     let mut seen = 0;
     // Tasks that had ended when the run was looked up are no news of the journal's.
     let mut found = tasks;
@@ -331,10 +346,9 @@ async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gon
             _ = appended.changed(), if !follow.without_output => {}
             () = follower.events.closed() => return Err(Gone),
             () = follow.stop.cancelled() => {
-                let reason = "the master ends; its runs go on".to_owned();
-                let closing = proto::FollowClosing { reason, retry_after_ms: 1_000 };
-                return follower.send(Kind::Closing(closing)).await;
+                return follower.close(MASTER_ENDS).await;
             }
+            () = has_failed(&mut trouble) => return follower.close(LOG_AGAIN).await,
         }
     }
 }

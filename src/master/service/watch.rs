@@ -23,6 +23,8 @@ use crate::{
     wire::proto,
 };
 
+use super::follow::{LOG_AGAIN, MASTER_ENDS, has_failed};
+
 /// Digests come at most so often …
 const EVERY: Duration = Duration::from_millis(100);
 /// … and working them out takes at most this share of the time: one part of so many.
@@ -63,9 +65,9 @@ struct Watcher {
 
 impl Watcher {
     /// Reads the log up to `end`, or a good piece of it. True when all of it is read.
-    fn feed(&mut self, end: u64) -> io::Result<bool> {
+    async fn feed(&mut self, end: u64) -> io::Result<bool> {
         for _ in 0..READS {
-            let frames = self.reader.read(end)?;
+            let frames = self.reader.next(end).await?;
             if frames.is_empty() {
                 return Ok(true);
             }
@@ -87,10 +89,10 @@ impl Watcher {
     /// when all there is was read.
     async fn feed_for(&mut self, end: u64, longest: Duration) -> io::Result<bool> {
         let begun = Instant::now();
-        let mut has_read = self.feed(end)?;
+        let mut has_read = self.feed(end).await?;
         while !has_read && begun.elapsed() < longest {
             tokio::task::yield_now().await;
-            has_read = self.feed(end)?;
+            has_read = self.feed(end).await?;
         }
         let position = self.reader.position();
         for (task, outcome, at) in std::mem::take(&mut self.ending) {
@@ -205,8 +207,8 @@ async fn run(watch: Watch, logs: OutputLogs, digests: &Digests) -> io::Result<()
         run: watch.run,
     };
     let Some(journal) = watch.live else {
-        let end = logs.end(id)?;
-        while !watcher.feed(end)? {
+        let end = logs.end(id).await?;
+        while !watcher.feed(end).await? {
             tokio::task::yield_now().await;
         }
         let tasks = std::mem::take(&mut watcher.run.tasks);
@@ -221,7 +223,7 @@ async fn run(watch: Watch, logs: OutputLogs, digests: &Digests) -> io::Result<()
         return Ok(());
     };
     let log = logs.open(id).await?;
-    let (mut appended, mut changed) = (log.appended(), journal.subscribe());
+    let (mut appended, mut changed, mut trouble) = (log.appended(), journal.subscribe(), log.trouble());
     // The tasks as they were found are news too: some may have ended already.
     let mut found = watcher.run.tasks.clone();
     let mut seen = 0;
@@ -246,6 +248,7 @@ async fn run(watch: Watch, logs: OutputLogs, digests: &Digests) -> io::Result<()
             () = tokio::time::sleep(pause) => false,
             () = digests.closed() => return Ok(()),
             () = watch.stop.cancelled() => true,
+            () = has_failed(&mut trouble) => true,
         };
         if !closing && !has_read {
             continue;
@@ -257,9 +260,10 @@ async fn run(watch: Watch, logs: OutputLogs, digests: &Digests) -> io::Result<()
                 _ = appended.changed() => false,
                 () = digests.closed() => return Ok(()),
                 () = watch.stop.cancelled() => true,
+                () = has_failed(&mut trouble) => true,
             };
         if closing {
-            let reason = "the master ends; its runs go on".to_owned();
+            let reason = if log.is_failed() { LOG_AGAIN } else { MASTER_ENDS }.to_owned();
             let closing = Some(proto::FollowClosing { reason, retry_after_ms: 1_000 });
             let _ = digests.send(Ok(proto::RunDigest { closing, ..proto::RunDigest::default() })).await;
             return Ok(());

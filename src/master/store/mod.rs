@@ -37,7 +37,7 @@ const LAST_RUNS: u64 = 500;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// `SQLite` cannot.
-    #[error("the database {path}: {source}")]
+    #[error("the database {path}: {source}{}", way_out(source))]
     Sqlite {
         /// Which file.
         path: String,
@@ -52,6 +52,18 @@ pub enum StoreError {
         /// Why.
         source: std::io::Error,
     },
+    /// It could not be copied before its format is changed.
+    #[error(
+        "the database {path} is of an older format, and cannot be copied to {copy} before it is converted: {source}; make room, or move the copy that is there"
+    )]
+    Backup {
+        /// Which file.
+        path: String,
+        /// Where the copy would be.
+        copy: String,
+        /// Why.
+        source: rusqlite::Error,
+    },
     /// It was written by a newer version.
     #[error(
         "the database {path} was written by a newer version (its format is {found}, this version knows {known}); use that version"
@@ -64,6 +76,16 @@ pub enum StoreError {
         /// The newest that is known.
         known: i64,
     },
+}
+
+/// What to do about a database that is damaged.
+fn way_out(error: &rusqlite::Error) -> &'static str {
+    match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
+            "; `sloth-runner master salvage` saves what can be read of it"
+        }
+        _ => "",
+    }
 }
 
 /// Bytes of the write-ahead log at which `SQLite` begins to write it over: 1,000 pages, each with its header.
@@ -95,14 +117,33 @@ impl Store {
         let file = |source| StoreError::File { path: store.path.display().to_string(), source };
         make_owners(&store.path).map_err(file)?;
         let connection = store.connect().map_err(|source| store.error(source))?;
-        let found = schema::migrate(&connection).map_err(|source| store.error(source))?;
+        let found = schema::format(&connection).map_err(|source| store.error(source))?;
         if found > schema::VERSION {
             let path = store.path.display().to_string();
             return Err(StoreError::TooNew { path, found, known: schema::VERSION });
         }
+        if (1..schema::VERSION).contains(&found) {
+            store.keep_copy(&connection, found)?;
+        }
+        schema::migrate(&connection, found).map_err(|source| store.error(source))?;
         // Only now: of a new database SQLite makes the log anew.
-        make_room_in_log(&directory.join("sloth-runner.db-wal")).map_err(file)?;
+        if let Err(error) = make_room_in_log(&directory.join("sloth-runner.db-wal")) {
+            tracing::warn!(%error, "the database's log has no room in it; each run begins a little later");
+        }
         Ok((store, connection))
+    }
+
+    /// Copies a database before it is converted: an older version of the program can only read the copy.
+    fn keep_copy(&self, connection: &Connection, format: i64) -> Result<(), StoreError> {
+        let copy = self.path.with_extension(format!("db.format-{format}"));
+        let (path, shown) = (self.path.display().to_string(), copy.display().to_string());
+        let file = |source| StoreError::File { path: shown.clone(), source };
+        // SQLite fills a file that is there and empty, and keeps its mode.
+        make_owners(&copy).map_err(file)?;
+        let copied = connection.execute("VACUUM INTO ?1", [&shown]);
+        copied.map_err(|source| StoreError::Backup { path, copy: shown.clone(), source })?;
+        tracing::info!(copy = shown, "copied the database before it is converted");
+        Ok(())
     }
 
     fn error(&self, source: rusqlite::Error) -> StoreError {
@@ -124,7 +165,7 @@ impl Store {
     pub fn remembered(&self, connection: &Connection) -> Result<Remembered, StoreError> {
         let read = || {
             let mut statement = connection.prepare(
-                "SELECT name, fingerprint, enrolled_ms, last_seen_ms, labels, version, address, trust, set_labels, drain FROM agents",
+                "SELECT name, fingerprint, enrolled_ms, last_seen_ms, labels, version, address, trust, set_labels, drain, ahead FROM agents",
             )?;
             let agents = statement.query_map([], agent)?.collect::<rusqlite::Result<_>>()?;
             let mut statement =
@@ -153,21 +194,46 @@ impl Store {
             }
             let last_number =
                 connection.query_row("SELECT coalesce(max(number), 0) FROM runs", [], |row| row.get(0))?;
-            let meta = "SELECT epoch, revision FROM meta";
-            let (epoch, revision) = connection.query_row(meta, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let meta = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+            let (epoch, revision, term) =
+                connection.query_row("SELECT epoch, revision, term FROM meta", [], meta)?;
             let last_runs = last_runs(connection)?;
-            Ok(Remembered { agents, tokens, operators, runs, last_runs, last_number, epoch, revision })
+            Ok(Remembered {
+                agents,
+                tokens,
+                operators,
+                runs,
+                last_runs,
+                last_number,
+                epoch,
+                revision,
+                term,
+                trouble: None,
+            })
         };
         read().map_err(|source| self.error(source))
     }
 
-    /// Begins another epoch, before anything else is written.
+    /// Begins another epoch, before anything else is written: agents that have seen a later state of the store are
+    /// believed again.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn set_epoch(&self, connection: &Connection, epoch: u64) -> Result<(), StoreError> {
-        let written = connection.execute("UPDATE meta SET epoch = ?1", [epoch]);
+        let written = connection
+            .execute("UPDATE meta SET epoch = ?1", [epoch])
+            .and_then(|_| connection.execute("UPDATE agents SET ahead = NULL", []));
         written.map(drop).map_err(|source| self.error(source))
+    }
+
+    /// Counts a start of a master, and returns its term.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn begin_term(&self, connection: &Connection) -> Result<u64, StoreError> {
+        let begun =
+            connection.query_row("UPDATE meta SET term = term + 1 RETURNING term", [], |row| row.get(0));
+        begun.map_err(|source| self.error(source))
     }
 
     /// A run with its tasks. Opens a connection of its own; call it where blocking is allowed.
@@ -199,11 +265,13 @@ impl Store {
             if matches!(run, Some((Some(_), _))) {
                 return Ok(InStore::Deleted);
             }
-            let query = "SELECT agent FROM tasks WHERE run = ?1 AND position = ?2";
-            let owner =
-                connection.query_row(query, params![id, known.id.index], |row| row.get::<_, String>(0));
-            match (owner.optional()?, run) {
-                (Some(owner), _) if owner == agent.as_str() => return Ok(InStore::Ended),
+            let query = "SELECT agent, outcome IS NOT NULL FROM tasks WHERE run = ?1 AND position = ?2";
+            let task = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, bool>(1)?));
+            let task = connection.query_row(query, params![id, known.id.index], task);
+            match (task.optional()?, run) {
+                (Some((owner, has_ended)), _) if owner == agent.as_str() => {
+                    return Ok(if has_ended { InStore::Ended } else { InStore::Open });
+                }
                 (Some(_), _) => return Ok(InStore::Foreign),
                 // Of a run that the store knows, it knows all tasks, unless agents told of them.
                 (None, Some((_, options))) if !options.taken_back => return Ok(InStore::Foreign),
@@ -386,6 +454,7 @@ fn agent(row: &Row<'_>) -> rusqlite::Result<StoredAgent> {
         trust: row.get(7)?,
         set_labels: json::<Labels>(row, 8)?,
         drain: optional_json(row, 9)?,
+        ahead: optional_json(row, 10)?,
     })
 }
 
@@ -427,7 +496,7 @@ fn run(row: &Row<'_>) -> rusqlite::Result<StoredRun> {
 
 fn task(row: &Row<'_>) -> rusqlite::Result<StoredTask> {
     let incarnation: Option<String> = row.get(3)?;
-    let state = task_state(row, 4, 3)?;
+    let state = task_state(row, 4, 3, 5)?;
     let task = Task {
         index: row.get(0)?,
         agent: parsed(row, 1)?,
@@ -451,26 +520,36 @@ fn task(row: &Row<'_>) -> rusqlite::Result<StoredTask> {
 
 /// What agents did last, among the newest runs.
 fn last_runs(connection: &Connection) -> rusqlite::Result<Vec<(AgentName, LastRun)>> {
-    // In SQLite the other columns are those of the row that has the maximum.
+    // In SQLite the other columns are those of the row that has the maximum, and a CROSS JOIN begins with the table that
+    // stands first: with the few newest runs, and not with every task there ever was.
     let mut statement = connection.prepare(
-        "SELECT agent, max(number), operator, outcome, incarnation FROM tasks JOIN runs ON runs.id = tasks.run \
+        "SELECT agent, max(number), operator, outcome, incarnation, started_ms FROM runs \
+         CROSS JOIN tasks ON runs.id = tasks.run \
          WHERE gone IS NULL AND number > (SELECT max(number) FROM runs) - ?1 GROUP BY agent",
     )?;
     let last = |row: &Row<'_>| {
-        let state = task_state(row, 3, 4)?;
+        let state = task_state(row, 3, 4, 5)?;
         let last = LastRun { number: row.get(1)?, operator: row.get(2)?, state, no_contact: false };
         Ok((parsed(row, 0)?, last))
     };
     statement.query_map([LAST_RUNS], last)?.collect()
 }
 
-/// Where a task is, by the columns of its outcome and of its agent's life.
-fn task_state(row: &Row<'_>, outcome: usize, incarnation: usize) -> rusqlite::Result<TaskState> {
-    let has = |column: usize| row.get::<_, Option<String>>(column).map(|text| text.is_some());
-    Ok(match (has(outcome)?, has(incarnation)?) {
-        (true, _) => TaskState::Ended(json::<Outcome>(row, outcome)?),
-        (false, true) => TaskState::Dispatched,
-        (false, false) => TaskState::Queued,
+/// Where a task is, by the columns of its outcome, of its agent's incarnation, and of its start.
+fn task_state(
+    row: &Row<'_>,
+    outcome: usize,
+    incarnation: usize,
+    started: usize,
+) -> rusqlite::Result<TaskState> {
+    if let Some(outcome) = optional_json::<Outcome>(row, outcome)? {
+        return Ok(TaskState::Ended(outcome));
+    }
+    let is_sent = row.get::<_, Option<String>>(incarnation)?.is_some();
+    Ok(match row.get::<_, Option<u64>>(started)? {
+        Some(_) => TaskState::Running,
+        None if is_sent => TaskState::Dispatched,
+        None => TaskState::Queued,
     })
 }
 

@@ -3,10 +3,10 @@
 use rusqlite::Connection;
 
 /// The format that this version writes, in `user_version`.
-pub(super) const VERSION: i64 = 5;
+pub(super) const VERSION: i64 = 6;
 
 /// One script a version, applied in order.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     "
     CREATE TABLE meta (only INTEGER PRIMARY KEY CHECK (only = 1), epoch INTEGER NOT NULL, revision INTEGER NOT NULL) STRICT;
     INSERT INTO meta VALUES (1, 1, 0);
@@ -61,14 +61,21 @@ const MIGRATIONS: [&str; 5] = [
     ALTER TABLE tokens ADD COLUMN made_ms INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE tokens ADD COLUMN made_by TEXT NOT NULL DEFAULT '';
 ",
+    "
+    ALTER TABLE meta ADD COLUMN term INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE agents ADD COLUMN ahead TEXT;
+",
 ];
 
-/// Brings a database to this version's format; returns the format that it has, which may be newer.
-pub(super) fn migrate(connection: &Connection) -> rusqlite::Result<i64> {
-    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+/// The format of a database; 0 for a new one.
+pub(super) fn format(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+/// Brings a database from the format that was found to this version's.
+pub(super) fn migrate(connection: &Connection, found: i64) -> rusqlite::Result<()> {
     for (index, script) in (1i64..).zip(MIGRATIONS).filter(|(index, _)| *index > found) {
         connection.execute_batch(&format!("BEGIN; {script} PRAGMA user_version = {index}; COMMIT;"))?;
     }
-    connection.pragma_update(None, "foreign_keys", true)?;
-    Ok(found.max(VERSION))
+    connection.pragma_update(None, "foreign_keys", true)
 }

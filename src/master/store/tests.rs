@@ -96,6 +96,7 @@ fn agents_come_back_with_their_labels() {
         address: "10.0.0.1:1".into(),
         trust: "token".into(),
         drain: Some(Drain { reason: "a new disk".into(), by: "ana".into(), since_ms: 3 }),
+        ahead: Some((3, 9)),
     };
     let jobs = vec![vec![Write::PutAgent(agent.clone())]];
     let _ = write(Store::open(dir.path()).unwrap(), jobs);
@@ -131,10 +132,13 @@ fn what_an_agent_tells_of_others_tasks_is_not_believed() {
     let dir = tempfile::tempdir().unwrap();
     let mut taken_back = stored_run(2);
     taken_back.options.taken_back = true;
+    let mut ended = stored_run(4);
+    ended.tasks[0].task.state = TaskState::Ended(Ending::Exited(0).into());
     let jobs = vec![
         vec![Write::PutRun(Box::new(stored_run(1)))],
         vec![Write::TakeBack(Box::new(taken_back))],
         vec![Write::EndRun(stored_run(1).run.id, 9)],
+        vec![Write::PutRun(Box::new(ended))],
     ];
     let (store, _) = write(Store::open(dir.path()).unwrap(), jobs);
     let spec = TaskSpec {
@@ -153,7 +157,8 @@ fn what_an_agent_tells_of_others_tasks_is_not_believed() {
         let known = KnownTask { id, spec: spec.clone(), started_ms: 1 };
         store.find(&agent.parse().unwrap(), &known).unwrap()
     };
-    assert_eq!(find("web-1", 1, 0), InStore::Ended);
+    assert_eq!(find("web-1", 1, 0), InStore::Open, "a task that has a row need not have ended");
+    assert_eq!(find("web-1", 4, 0), InStore::Ended);
     assert_eq!(find("web-2", 1, 0), InStore::Foreign, "another agent's task");
     assert_eq!(find("web-2", 1, 5), InStore::Foreign, "a task that the run never had");
     assert_eq!(find("web-2", 2, 5), InStore::Nothing { number_taken: true }, "a run that agents told of");

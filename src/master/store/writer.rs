@@ -1,7 +1,8 @@
 //! The one thread that writes: everything that waits goes into one transaction, and only then is anyone told.
 //!
-//! What it is given is written in order. Of what the disk does not take, that which has happened is kept, in front of all
-//! that comes later, and tried again; what was only asked for fails.
+//! What it is given is written in order. Of what the database does not take, that which has happened is kept, in front of
+//! all that comes later, and tried again, whatever the reason: a damaged database may be repaired, and nothing that
+//! happened may be forgotten without a word. What was only asked for fails.
 
 use std::{
     collections::VecDeque,
@@ -34,30 +35,39 @@ pub enum Written {
     Conflict(WriteToken),
 }
 
-/// What an error of the database means for what was to be written.
-enum Verdict {
-    /// The disk may take it later.
-    Trouble,
-    /// The same is there already.
-    Conflict,
-    /// It cannot be written, ever.
-    Impossible,
+/// Whether an error says that the same row is there already.
+fn is_conflict(error: &rusqlite::Error) -> bool {
+    use rusqlite::ffi::{SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE};
+    error.sqlite_error().is_some_and(|error| {
+        [SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE].contains(&error.extended_code)
+    })
 }
 
-fn verdict(error: &rusqlite::Error) -> Verdict {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::ConstraintViolation) => Verdict::Conflict,
+/// Whether an error is one of the disk, which may go by itself.
+fn is_of_disk(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
         Some(
             ErrorCode::DiskFull
-            | ErrorCode::SystemIoFailure
-            | ErrorCode::CannotOpen
-            | ErrorCode::ReadOnly
-            | ErrorCode::PermissionDenied
-            | ErrorCode::OutOfMemory
-            | ErrorCode::DatabaseBusy
-            | ErrorCode::DatabaseLocked,
-        ) => Verdict::Trouble,
-        _ => Verdict::Impossible,
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::CannotOpen
+                | ErrorCode::ReadOnly
+                | ErrorCode::PermissionDenied
+                | ErrorCode::OutOfMemory
+                | ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked,
+        )
+    )
+}
+
+/// An error for people, and what to do about one that does not go by itself.
+fn explain(error: &rusqlite::Error) -> String {
+    if is_of_disk(error) {
+        error.to_string()
+    } else {
+        format!(
+            "{error} (`sloth-runner doctor` checks the database, `sloth-runner master salvage` saves what can be read)"
+        )
     }
 }
 
@@ -172,7 +182,7 @@ impl<F: Fn(Written)> Thread<F> {
             }
             self.write(batch);
             if is_over {
-                return;
+                return leave(self.connection);
             }
         }
     }
@@ -196,17 +206,16 @@ impl<F: Fn(Written)> Thread<F> {
                 alone.take().unwrap_or_else(|| commit(&mut self.connection, std::slice::from_ref(&job)));
             match result {
                 Ok(revision) => (self.written)(Written::Done(job.token, revision)),
-                Err(error) => match verdict(&error) {
-                    Verdict::Conflict => (self.written)(Written::Conflict(job.token)),
-                    Verdict::Impossible => (self.written)(Written::Failed(job.token, error.to_string())),
-                    Verdict::Trouble => {
-                        let reason = error.to_string();
-                        let is_kept = job.keeping.is_kept();
-                        self.set_aside(job, &reason);
-                        // Nothing may be written before what is kept.
-                        trouble = is_kept.then_some(reason);
-                    }
-                },
+                Err(error) if job.keeping == Keeping::Asked && is_conflict(&error) => {
+                    (self.written)(Written::Conflict(job.token));
+                }
+                Err(error) => {
+                    let reason = explain(&error);
+                    let is_kept = job.keeping.is_kept();
+                    self.set_aside(job, &reason);
+                    // Nothing may be written before what is kept.
+                    trouble = is_kept.then_some(reason);
+                }
             }
         }
     }
@@ -217,10 +226,22 @@ impl<F: Fn(Written)> Thread<F> {
             return (self.written)(Written::Failed(job.token, reason.to_owned()));
         }
         if !mem::replace(&mut job.is_told, true) {
+            tracing::error!(
+                reason,
+                "the database does not take what has happened; it is kept and tried again"
+            );
             (self.written)(Written::Delayed(job.token, reason.to_owned()));
         }
         self.kept.push_back(job);
     }
+}
+
+/// Leaves the database at the master's end, with everything in its own file and an empty write-ahead log beside it. Closed,
+/// `SQLite` would remove the log, and a master that is started on a full disk could not make another one.
+fn leave(connection: Connection) {
+    // What cannot be moved now is moved at the next start.
+    let _ = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+    mem::forget(connection);
 }
 
 fn commit(connection: &mut Connection, batch: &[Job]) -> rusqlite::Result<u64> {
@@ -244,7 +265,7 @@ fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::Result<()> {
         Write::PutAgent(agent) => {
             transaction
                 .prepare_cached(
-                    "INSERT OR REPLACE INTO agents VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                    "INSERT OR REPLACE INTO agents VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
                 )?
                 .execute(params![
                     agent.name.as_str(),
@@ -256,7 +277,8 @@ fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::Result<()> {
                     agent.address,
                     agent.trust,
                     to_json(&agent.set_labels)?,
-                    agent.drain.as_ref().map(to_json).transpose()?
+                    agent.drain.as_ref().map(to_json).transpose()?,
+                    agent.ahead.as_ref().map(to_json).transpose()?
                 ])?;
         }
         Write::DeleteAgent(name) => {
@@ -304,12 +326,22 @@ fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::Result<()> {
                 .execute([stored.run.id.to_string()])?;
         }
         Write::PutTask(run, task) => put_task(transaction, *run, task)?,
+        Write::StartTask(id, started_ms) => {
+            transaction
+                .prepare_cached(
+                    "UPDATE tasks SET started_ms = coalesce(started_ms, ?3) WHERE run = ?1 AND position = ?2",
+                )?
+                .execute(params![id.run.to_string(), id.index, started_ms])?;
+        }
         Write::DeleteRun(run, reason) => {
             let run = run.to_string();
             transaction.prepare_cached("DELETE FROM tasks WHERE run = ?1")?.execute([&run])?;
             transaction
                 .prepare_cached("UPDATE runs SET gone = ?2 WHERE id = ?1 AND ended_ms IS NOT NULL")?
                 .execute(params![run, reason])?;
+        }
+        Write::PutTerm(term) => {
+            transaction.prepare_cached("UPDATE meta SET term = max(term, ?1)")?.execute([term])?;
         }
         Write::PutClock(ms) => {
             transaction.prepare_cached("UPDATE meta SET clock_ms = ?1")?.execute([ms])?;
@@ -318,8 +350,8 @@ fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::Result<()> {
             let outcome = to_json(outcome)?;
             transaction
                 .prepare_cached(
-                    "UPDATE tasks SET later = iif(outcome IS NULL, later, ?3), outcome = coalesce(outcome, ?3) \
-                     WHERE run = ?1 AND position = ?2 AND outcome IS NOT ?3",
+                    "UPDATE tasks SET later = ?3 \
+                     WHERE run = ?1 AND position = ?2 AND outcome IS NOT NULL AND outcome <> ?3",
                 )?
                 .execute(params![id.run.to_string(), id.index, outcome])?;
         }

@@ -140,8 +140,8 @@ pub struct StreamLines {
     pub lines: VecDeque<(u32, Line)>,
     makers: HashMap<u32, [LineMaker; 2]>,
     bytes: usize,
-    /// Where to go on after a disconnect.
-    pub cursor: u64,
+    /// Up to where each task's output was taken: there it goes on after a disconnect.
+    pub seen: BTreeMap<u32, u64>,
     /// How far the end is scrolled out below.
     pub above: usize,
     /// Bytes that were left out.
@@ -154,7 +154,10 @@ pub struct StreamLines {
 
 impl StreamLines {
     /// Takes what a task printed next.
-    pub fn feed(&mut self, task: u32, frame: &Frame) {
+    pub fn feed(&mut self, task: u32, frame: Frame) {
+        let seen = self.seen.entry(task).or_default();
+        let Some(frame) = frame.from_offset(*seen) else { return };
+        *seen = frame.end();
         let makers = self
             .makers
             .entry(task)
@@ -180,6 +183,8 @@ impl StreamLines {
     pub fn note_gap(&mut self, task: u32, from: u64, to: u64) {
         self.skipped += to.saturating_sub(from);
         self.makers.remove(&task);
+        let seen = self.seen.entry(task).or_default();
+        *seen = to.max(*seen);
     }
 
     /// The place of the line that was found last, while it is still there.

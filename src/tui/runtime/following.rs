@@ -86,13 +86,13 @@ pub(super) async fn follow(
     key: FollowKey,
     agent: Option<AgentName>,
     from_offset: u64,
-    cursor: u64,
+    seen: Vec<(u32, u64)>,
     news: Sender,
 ) {
     let request = proto::FollowRunRequest {
         run: Some(RunReference::Id(key.run).into()),
         agents: agent.iter().map(ToString::to_string).collect(),
-        cursor,
+        seen: seen.into_iter().map(Into::into).collect(),
         from_offset,
         follow: true,
         // What is read in full leaves nothing out.
@@ -120,8 +120,7 @@ pub(super) async fn follow(
             Some(Kind::Output(output)) => {
                 let frames =
                     output.frames.into_iter().filter_map(|frame| Frame::try_from(frame).ok()).collect();
-                let (task, cursor) = (output.task_index, output.cursor);
-                tell(&news, Msg::Output { key, task, frames, cursor }).await;
+                tell(&news, Msg::Output { key, task: output.task_index, frames }).await;
             }
             Some(Kind::Gap(proto::TaskGap { task_index: task, gap: Some(gap) })) => {
                 tell(&news, Msg::Gap { key, task, from: gap.from, to: gap.to }).await;

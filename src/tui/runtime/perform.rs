@@ -71,16 +71,10 @@ where
                     before.abort();
                 }
             }
-            Cmd::Follow { key, agent, from_offset, cursor } => {
-                let task = tokio::task::spawn_local(following::follow(
-                    client,
-                    key,
-                    agent,
-                    from_offset,
-                    cursor,
-                    news,
-                ))
-                .abort_handle();
+            Cmd::Follow { key, agent, from_offset, seen } => {
+                let task =
+                    tokio::task::spawn_local(following::follow(client, key, agent, from_offset, seen, news))
+                        .abort_handle();
                 if let Some(before) = self.following.insert(key, task) {
                     before.abort();
                 }

@@ -187,7 +187,7 @@ fn only_what_is_on_the_screen_is_followed_and_a_disconnect_goes_on_where_it_stop
     world.press("v Enter");
     let full = FollowKey { run: world.model.open.as_ref().unwrap().run.id, what: Followed::Full(1) };
     assert!(world.model.following.contains(&full));
-    world.put(Msg::Output { key: full, task: 1, frames: vec![frame(0, "one\ntwo\n")], cursor: 8 });
+    world.put(Msg::Output { key: full, task: 1, frames: vec![frame(0, "one\ntwo\n")] });
     world.put(Msg::Disconnected { reason: "it ends".to_owned(), retry_ms: 1 });
     world.ordered();
     world.connect();
@@ -236,7 +236,7 @@ fn the_preview_of_a_row_is_scrolled_sideways_and_stays_there_for_the_next_row() 
     let key = FollowKey { run, what: Followed::Pane(task) };
     let offset = world.model.open.as_ref().unwrap().windows[&task].next();
     let frames = vec![frame(offset, "0123456789abcdef0123456789 the end\nand more\n")];
-    world.put(Msg::Output { key, task, frames, cursor: 1 });
+    world.put(Msg::Output { key, task, frames });
     assert!(world.says("0123456789abcdef0123"));
     world.press("l");
     assert!(world.says("from column 17") && world.says(" 0123456789 the end"), "{}", world.screen());

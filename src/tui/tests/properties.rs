@@ -88,7 +88,7 @@ proptest! {
                 let Followed::Pane(task) = key.what else { continue };
                 let mut frame = frame(offset, "");
                 frame.data = piece.clone().into();
-                world.put(Msg::Output { key: *key, task, frames: vec![frame], cursor: 0 });
+                world.put(Msg::Output { key: *key, task, frames: vec![frame] });
             }
             offset += piece.len() as u64;
         }

@@ -169,7 +169,7 @@ impl World {
             };
             for task in tasks {
                 let frames = vec![frame(0, printed(task))];
-                self.put(Msg::Output { key, task, frames, cursor: 1 });
+                self.put(Msg::Output { key, task, frames });
             }
         }
     }

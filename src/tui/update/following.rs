@@ -48,15 +48,15 @@ fn wanted(model: &Model) -> BTreeSet<Followed> {
 }
 
 /// Where a task's window goes on, and the window, made where there is none.
-fn begin(open: &mut RunScreen, what: Followed) -> (u64, u64) {
+fn begin(open: &mut RunScreen, what: Followed) -> (u64, Vec<(u32, u64)>) {
     match what {
         Followed::Pane(task) => {
             let end = open.run.task(task).map_or(0, |task| task.end_offset);
             let window = open.windows.entry(task).or_insert_with(|| Window::new(PANE, tail_of(end)));
-            (window.next(), 0)
+            (window.next(), Vec::new())
         }
-        Followed::Full(_) => (open.output.as_ref().map_or(0, |output| output.window.next()), 0),
-        Followed::Stream => (0, open.stream.cursor),
+        Followed::Full(_) => (open.output.as_ref().map_or(0, |output| output.window.next()), Vec::new()),
+        Followed::Stream => (0, open.stream.seen.iter().map(|(task, end)| (*task, *end)).collect()),
     }
 }
 
@@ -95,8 +95,8 @@ pub(super) fn reconcile(model: &mut Model, cmds: &mut Vec<Cmd>) {
                 Followed::Pane(task) | Followed::Full(task) => open.agent(task).cloned(),
                 Followed::Stream => None,
             };
-            let (from_offset, cursor) = begin(open, what);
-            cmds.push(Cmd::Follow { key, agent, from_offset, cursor });
+            let (from_offset, seen) = begin(open, what);
+            cmds.push(Cmd::Follow { key, agent, from_offset, seen });
         }
     }
 }

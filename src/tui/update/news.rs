@@ -75,7 +75,7 @@ pub(super) fn take(model: &mut Model, msg: Msg, cmds: &mut Vec<Cmd>) {
                 model.complain(reason);
             }
         }
-        Msg::Output { key, task, frames, cursor } => take_output(model, key, task, frames, cursor),
+        Msg::Output { key, task, frames } => take_output(model, key, task, frames),
         Msg::Gap { key, task, from, to } => {
             if let Some(open) = model.open.as_mut().filter(|open| open.run.id == key.run) {
                 match key.what {
@@ -367,17 +367,16 @@ fn window(open: &mut RunScreen, what: Followed) -> Option<&mut Window> {
     }
 }
 
-fn take_output(model: &mut Model, key: FollowKey, task: u32, frames: Vec<Frame>, cursor: u64) {
+fn take_output(model: &mut Model, key: FollowKey, task: u32, frames: Vec<Frame>) {
     if !model.following.contains(&key) {
         return;
     }
     let page = model.layout.run.rows();
     let Some(open) = model.open.as_mut().filter(|open| open.run.id == key.run) else { return };
     if key.what == Followed::Stream {
-        for frame in &frames {
+        for frame in frames {
             open.stream.feed(task, frame);
         }
-        open.stream.cursor = cursor.max(open.stream.cursor);
         return;
     }
     let Some(window) = window(open, key.what) else { return };

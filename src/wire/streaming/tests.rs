@@ -283,7 +283,7 @@ impl AgentService for Generated {
         &self,
         _: tonic::Request<proto::SignalRequest>,
     ) -> Result<tonic::Response<proto::SignalResponse>, Status> {
-        Ok(tonic::Response::new(proto::SignalResponse { known: true }))
+        Ok(tonic::Response::new(proto::SignalResponse { known: true, incarnation: String::new() }))
     }
 }
 

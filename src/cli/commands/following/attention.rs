@@ -13,7 +13,10 @@ use signal_hook::{consts::SIGINT, flag};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::asking::{Asking, Wish};
-use crate::{cli::exit, sys::shutdown::EndSignals};
+use crate::{
+    cli::exit,
+    sys::shutdown::{EndSignal, EndSignals},
+};
 
 /// How often what stands at the bottom of a terminal is drawn, when it has changed.
 const DRAW_EVERY: Duration = Duration::from_millis(100);
@@ -54,13 +57,21 @@ impl Attention {
         Ok(Self { asking, signals: EndSignals::new()?, second, frame, unheard })
     }
 
+    /// What the next signal asks for. May be dropped and called again.
+    pub(super) async fn signalled(&mut self) -> Wish {
+        let signal = self.signals.next().await;
+        self.heard(signal)
+    }
+
+    fn heard(&mut self, signal: EndSignal) -> Wish {
+        self.unheard.store(false, Ordering::SeqCst);
+        self.asking.signalled(signal)
+    }
+
     /// The next thing that happens; drawing only where there is something to draw. May be dropped and called again.
     pub(super) async fn next(&mut self, draws: bool) -> Happening {
         tokio::select! {
-            signal = self.signals.next() => {
-                self.unheard.store(false, Ordering::SeqCst);
-                Happening::Signalled(self.asking.signalled(signal))
-            }
+            signal = self.signals.next() => Happening::Signalled(self.heard(signal)),
             wish = self.asking.typed() => Happening::Typed(wish),
             _ = self.frame.tick(), if draws => Happening::Draw,
             _ = self.second.tick() => Happening::Second,

@@ -5,19 +5,19 @@
 //! one without an end; `offset` counts the task's bytes before it. `gap`: bytes that are not there. `gate`: the run waits,
 //! goes on or was stopped. `ended`: all tasks have ended, last.
 
-use std::{
-    collections::HashMap,
-    io::{self, Write as _},
-};
+use std::{collections::HashMap, io};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 use super::super::shown::{run_json, task_json};
-use crate::domain::{
-    frame::{Frame, Stream},
-    plan::{Gate, GateState},
-    run::{Run, Task},
+use crate::{
+    cli::stdio::Stdio,
+    domain::{
+        frame::{Frame, Stream},
+        plan::{Gate, GateState},
+        run::{Run, Task},
+    },
 };
 
 /// A line without an end is told in pieces of this many bytes.
@@ -33,6 +33,7 @@ struct Pending {
 /// The events of one run.
 #[derive(Debug)]
 pub(super) struct Events {
+    out: Stdio,
     agents: HashMap<u32, String>,
     pending: HashMap<(u32, Stream), Pending>,
 }
@@ -44,21 +45,33 @@ fn word(stream: Stream) -> &'static str {
     }
 }
 
-fn say(mut event: Value, kind: &str) -> io::Result<()> {
-    if let Some(fields) = event.as_object_mut() {
-        fields.insert("schema_version".to_owned(), 1.into());
-        fields.insert("event".to_owned(), kind.into());
-    }
-    let mut line = event.to_string();
-    line.push('\n');
-    io::stdout().lock().write_all(line.as_bytes())
-}
-
 impl Events {
     pub(super) fn new(run: &Run) -> io::Result<Self> {
-        say(run_json(run, None), "run")?;
         let agents = run.tasks.iter().map(|task| (task.index, task.agent.to_string()));
-        Ok(Self { agents: agents.collect(), pending: HashMap::new() })
+        let out = Stdio::new(&io::stdout())?;
+        let mut events = Self { out, agents: agents.collect(), pending: HashMap::new() };
+        events.say(run_json(run, None), "run")?;
+        Ok(events)
+    }
+
+    fn say(&mut self, mut event: Value, kind: &str) -> io::Result<()> {
+        if let Some(fields) = event.as_object_mut() {
+            fields.insert("schema_version".to_owned(), 1.into());
+            fields.insert("event".to_owned(), kind.into());
+        }
+        let mut line = event.to_string();
+        line.push('\n');
+        self.out.write(line.as_bytes())
+    }
+
+    /// Whether the reader has not taken what was printed.
+    pub(super) fn is_held(&self) -> bool {
+        self.out.has_backlog()
+    }
+
+    /// Waits until the reader has taken what was printed. May be dropped and called again.
+    pub(super) async fn drain(&mut self) -> io::Result<()> {
+        self.out.drain().await
     }
 
     /// A task's state; before its end, its last lines without an end.
@@ -68,21 +81,22 @@ impl Events {
                 self.flush(task.index, stream, false)?;
             }
         }
-        say(task_json(task), "task")
+        self.say(task_json(task), "task")
     }
 
-    pub(super) fn gate(gate: &Gate) -> io::Result<()> {
+    pub(super) fn gate(&mut self, gate: &Gate) -> io::Result<()> {
         let (state, reason) = match &gate.state {
             GateState::Open => ("open", ""),
             GateState::Held(reason) => ("held", reason.as_str()),
             GateState::Stopped(reason) => ("stopped", reason.as_str()),
         };
-        say(json!({ "state": state, "reason": reason, "batch": gate.open_batch + 1 }), "gate")
+        self.say(json!({ "state": state, "reason": reason, "batch": gate.open_batch + 1 }), "gate")
     }
 
-    pub(super) fn gap(&self, task: u32, from: u64, to: u64, reason: &str) -> io::Result<()> {
+    pub(super) fn gap(&mut self, task: u32, from: u64, to: u64, reason: &str) -> io::Result<()> {
         let agent = self.agents.get(&task);
-        say(json!({ "index": task, "agent": agent, "from": from, "to": to, "reason": reason }), "gap")
+        let gap = json!({ "index": task, "agent": agent, "from": from, "to": to, "reason": reason });
+        self.say(gap, "gap")
     }
 
     pub(super) fn frame(&mut self, task: u32, frame: &Frame) -> io::Result<()> {
@@ -118,7 +132,7 @@ impl Events {
                 Err(_) => fields.insert("base64".to_owned(), STANDARD.encode(bytes).into()),
             };
         }
-        say(event, "line")
+        self.say(event, "line")
     }
 
     /// Lines without an end, told when there will be no more.
@@ -128,7 +142,7 @@ impl Events {
         left.into_iter().try_for_each(|(task, stream)| self.flush(task, stream, false))
     }
 
-    pub(super) fn ended(run: &Run, status: u8) -> io::Result<()> {
+    pub(super) fn ended(&mut self, run: &Run, status: u8) -> io::Result<()> {
         let outcome = json!({
             "number": run.number,
             "ended_ms": run.ended_ms,
@@ -136,6 +150,6 @@ impl Events {
             "task_count": run.tasks.len(),
             "exit_status": status,
         });
-        say(outcome, "ended")
+        self.say(outcome, "ended")
     }
 }

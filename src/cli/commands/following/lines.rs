@@ -42,7 +42,7 @@ struct Follower {
     client: ControlClient,
     printer: Printer,
     run: Run,
-    cursor: u64,
+    /// Up to where each task's output was taken.
     ends: HashMap<u32, u64>,
     attention: Attention,
     patience: Patience,
@@ -80,7 +80,6 @@ pub(super) async fn follow(
         client,
         printer,
         run,
-        cursor: 0,
         ends: HashMap::new(),
         patience: Patience::default(),
         collected: HashMap::new(),
@@ -90,19 +89,28 @@ pub(super) async fn follow(
     follower.head();
     let end = follower.run_to_end(events).await;
     follower.erase();
-    let end = end?;
+    let mut end = end?;
     if !follower.mute {
         // A reader that is gone now is gone for the end only.
         let _ = follower.printer.finish();
         if let Some(events) = &mut follower.events {
             let _ = events.finish();
         }
+        if let Some(left) = follower.drain_or_leave().await {
+            end = left;
+        }
     }
     if let Some(files) = &follower.files {
         files.finish(&follower.run)?;
     }
     Ok(match end {
-        End::Shown => follower.tail(),
+        End::Shown => {
+            let status = follower.tail();
+            match follower.drain_or_leave().await {
+                Some(End::Detached(left)) => left,
+                Some(End::Shown) | None => status,
+            }
+        }
         End::Detached(status) => {
             if follower.following.is_text() {
                 say_attach(&follower.run);
@@ -110,6 +118,15 @@ pub(super) async fn follow(
             status
         }
     })
+}
+
+/// Waits until the readers have taken what was printed. May be dropped and called again.
+async fn drain(printer: &mut Printer, events: Option<&mut Events>) -> io::Result<()> {
+    printer.drain().await?;
+    match events {
+        Some(events) => events.drain().await,
+        None => Ok(()),
+    }
 }
 
 impl Follower {
@@ -157,8 +174,17 @@ impl Follower {
         }
         loop {
             let draws = self.region.is_some() && self.stale;
+            let is_held = self.is_held();
             tokio::select! {
-                event = events.message() => match event {
+                drained = drain(&mut self.printer, self.events.as_mut()), if is_held => match drained {
+                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                        if let Some(end) = self.reader_gone().await? {
+                            return Ok(end);
+                        }
+                    }
+                    drained => drained?,
+                },
+                event = events.message(), if !is_held => match event {
                     Ok(Some(proto::RunEvent { kind: Some(kind) })) => match self.take(kind) {
                         Ok(Some(end)) => return Ok(end),
                         Ok(None) => {}
@@ -190,6 +216,23 @@ impl Follower {
                     }
                 }
             }
+        }
+    }
+
+    /// Whether somebody has not read what was printed. What comes next waits with the master meanwhile.
+    fn is_held(&self) -> bool {
+        !self.mute && (self.printer.is_held() || self.events.as_ref().is_some_and(Events::is_held))
+    }
+
+    /// Waits until everything that was printed was read; a signal ends that, and how the client ends then.
+    async fn drain_or_leave(&mut self) -> Option<End> {
+        if !self.is_held() {
+            return None;
+        }
+        tokio::select! {
+            // A reader that is gone now is gone for the end only.
+            _ = drain(&mut self.printer, self.events.as_mut()) => None,
+            _ = self.attention.signals.next() => Some(End::Detached(exit::INTERRUPTED)),
         }
     }
 
@@ -253,9 +296,6 @@ impl Follower {
                 }
             }
             Kind::Output(output) => {
-                if output.cursor > 0 {
-                    self.cursor = output.cursor;
-                }
                 for frame in output.frames {
                     if let Ok(frame) = Frame::try_from(frame) {
                         self.frame(output.task_index, frame)?;
@@ -306,7 +346,7 @@ impl Follower {
     }
 
     fn gap(&mut self, task: u32, lost: &proto::Gap) -> io::Result<()> {
-        if let Some(events) = &self.events {
+        if let Some(events) = &mut self.events {
             events.gap(task, lost.from, lost.to, &lost.reason)?;
         }
         let end = self.ends.entry(task).or_insert(lost.to);
@@ -346,8 +386,8 @@ impl Follower {
     }
 
     fn gate_changed(&mut self, gate: Gate) -> io::Result<Option<End>> {
-        if self.events.is_some() {
-            Events::gate(&gate)?;
+        if let Some(events) = &mut self.events {
+            events.gate(&gate)?;
         }
         self.erase();
         say_held(&self.run, &gate);
@@ -394,10 +434,10 @@ impl Follower {
                 note(&paint.paint(Tone::Waiting, text));
             }
         };
-        let (run, cursor) = (RunReference::Id(self.run.id), self.cursor);
         let following = &self.following;
-        let again = async |client: &ControlClient| client.follow_run(following.request(run, cursor)).await;
-        let (client, events) = reconnect(following, &mut self.attention.signals, say, again).await?;
+        let request = following.request(RunReference::Id(self.run.id), self.ends.clone());
+        let again = async |client: &ControlClient| client.follow_run(request.clone()).await;
+        let (client, events) = reconnect(following, &mut self.attention, say, again).await?;
         self.client = client;
         Ok(events)
     }
@@ -410,10 +450,10 @@ impl Follower {
             () if self.attention.asking.has_cancelled() => exit::INTERRUPTED,
             () => of_tasks,
         };
-        match &self.events {
-            Some(_) => {
+        match &mut self.events {
+            Some(events) => {
                 // A reader that is gone was told before.
-                let _ = Events::ended(&self.run, status.0);
+                let _ = events.ended(&self.run, status.0);
             }
             None if !self.following.is_text() => say_json(&run_json(&self.run, Some(&self.collected))),
             None => {}

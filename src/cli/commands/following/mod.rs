@@ -14,11 +14,11 @@ mod printer;
 mod tally;
 mod terminal;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, pin::pin, time::Duration};
 
 use tokio::time::Instant;
 
-use self::attention::Attention;
+use self::{asking::Wish, attention::Attention};
 use super::shown::outcome_line;
 use crate::{
     cli::{
@@ -34,7 +34,7 @@ use crate::{
         run::{Run, Task},
         text::plain,
     },
-    sys::{clock::spoken, shutdown::EndSignals},
+    sys::clock::spoken,
     wire::{
         client::{ControlClient, MasterAddress, RunEvents},
         proto::{self, run_event::Kind},
@@ -82,11 +82,15 @@ pub(super) enum Feeds {
 }
 
 impl Following {
-    /// The call that follows a run from a cursor.
-    pub(super) fn request(&self, run: RunReference, cursor: u64) -> proto::FollowRunRequest {
+    /// The call that follows a run, from where each task's output was seen up to.
+    pub(super) fn request(
+        &self,
+        run: RunReference,
+        seen: impl IntoIterator<Item = (u32, u64)>,
+    ) -> proto::FollowRunRequest {
         proto::FollowRunRequest {
             run: Some(run.into()),
-            cursor,
+            seen: seen.into_iter().map(Into::into).collect(),
             agents: self.agents.clone(),
             from_offset: self.from_offset,
             follow: self.follow,
@@ -150,7 +154,7 @@ pub(super) async fn follow(
 /// when that takes too long, or the master will not have it any more.
 async fn find_again<T>(
     following: &Following,
-    mut say: impl FnMut(&str),
+    say: impl Fn(&str),
     again: impl AsyncFn(&ControlClient) -> Result<T, CallError>,
 ) -> Result<(ControlClient, T), Status> {
     let until = Instant::now() + following.give_up;
@@ -177,16 +181,29 @@ async fn find_again<T>(
     }
 }
 
-/// The same, until somebody has had enough of it.
+/// The same, until somebody has had enough of it. Who cancels meanwhile is heard: the master is told once it is back.
 async fn reconnect<T>(
     following: &Following,
-    signals: &mut EndSignals,
-    say: impl FnMut(&str),
+    attention: &mut Attention,
+    say: impl Fn(&str),
     again: impl AsyncFn(&ControlClient) -> Result<T, CallError>,
 ) -> Result<(ControlClient, T), Status> {
-    tokio::select! {
-        found = find_again(following, say, again) => found,
-        _ = signals.next() => Err(exit::INTERRUPTED),
+    let mut finding = pin!(find_again(following, &say, again));
+    loop {
+        let wish = tokio::select! {
+            found = &mut finding => return found,
+            wish = attention.signalled() => wish,
+        };
+        match wish {
+            Wish::Cancel => {
+                attention.asking.unheard();
+                say("~ cancels the run when the master answers; once more leaves it to go on");
+            }
+            Wish::Detach(status) => return Err(status),
+            // There is nothing to choose before the master is back.
+            Wish::Ask => return Err(exit::INTERRUPTED),
+            Wish::Nothing | Wish::ShowRunning => {}
+        }
     }
 }
 

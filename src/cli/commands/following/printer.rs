@@ -1,10 +1,6 @@
 //! Printing what tasks print: exact bytes for one plain name, whole lines with names for everything else.
 
-use std::{
-    collections::HashMap,
-    fs::File,
-    io::{self, Write as _},
-};
+use std::{collections::HashMap, io};
 
 use unicode_width::UnicodeWidthStr as _;
 
@@ -13,6 +9,7 @@ use crate::{
         args::run::PrintArgs,
         output::{Paint, Tone},
         sanitize::Sanitizer,
+        stdio::Stdio,
     },
     domain::{
         frame::{Frame, Stream},
@@ -63,7 +60,8 @@ pub(super) struct Printer {
 
 #[derive(Debug)]
 struct Sink {
-    file: File,
+    // Unbuffered: what came is shown at once, and large pieces are not copied.
+    out: Stdio,
     was_widened: bool,
     is_terminal: bool,
     sanitize: bool,
@@ -74,8 +72,7 @@ impl Sink {
     fn new(stream: &(impl io::IsTerminal + std::os::fd::AsFd), args: &PrintArgs) -> io::Result<Self> {
         let is_terminal = stream.is_terminal();
         Ok(Self {
-            // Unbuffered: what came is shown at once, and large pieces are not copied.
-            file: File::from(stream.as_fd().try_clone_to_owned()?),
+            out: Stdio::new(stream)?,
             was_widened: false,
             is_terminal,
             sanitize: is_terminal && !args.raw,
@@ -85,10 +82,10 @@ impl Sink {
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         if bytes.len() >= FLOOD && !self.was_widened {
-            widen_pipe(&self.file, PIPE);
+            widen_pipe(self.out.file(), PIPE);
             self.was_widened = true;
         }
-        self.file.write_all(bytes)
+        self.out.write(bytes)
     }
 }
 
@@ -117,6 +114,20 @@ impl Printer {
         let named = run.tasks.iter().enumerate();
         let tasks = named.map(|(place, task)| (task.index, lines(place, task))).collect();
         Ok(Self { bytes: run.plain_name && !timestamps, stdout, stderr, tasks })
+    }
+
+    /// Whether a reader has not taken what was printed.
+    pub(super) fn is_held(&self) -> bool {
+        self.stdout.out.has_backlog() || self.stderr.out.has_backlog()
+    }
+
+    /// Waits until the readers have taken what was printed. May be dropped and called again.
+    ///
+    /// # Errors
+    /// As [`Self::frame`].
+    pub(super) async fn drain(&mut self) -> io::Result<()> {
+        self.stdout.out.drain().await?;
+        self.stderr.out.drain().await
     }
 
     /// Whether there is a person at standard error.
@@ -272,9 +283,10 @@ mod tests {
     use super::*;
     use crate::cli::args::Colour;
 
-    fn sink(file: File) -> Sink {
+    fn sink(stream: std::os::fd::OwnedFd) -> Sink {
         let paint = Paint::new(Colour::Never, false);
-        Sink { file, was_widened: false, is_terminal: false, sanitize: false, paint }
+        let out = Stdio::new(&stream).unwrap();
+        Sink { out, was_widened: false, is_terminal: false, sanitize: false, paint }
     }
 
     #[test]
@@ -285,7 +297,7 @@ mod tests {
         let before = size();
         // As far as the system lets it.
         let most = rustix::pipe::fcntl_setpipe_size(&other, PIPE).map_or(before, |_| PIPE);
-        let mut sink = sink(File::from(std::os::fd::OwnedFd::from(write)));
+        let mut sink = sink(write.into());
         sink.write(&vec![b'x'; FLOOD - 1]).unwrap();
         assert_eq!(size(), before);
         sink.write(&vec![b'x'; FLOOD]).unwrap();
@@ -296,7 +308,7 @@ mod tests {
     fn lines_come_together_as_far_as_a_pipe_takes_them_as_one() {
         let (reader, writer) = std::os::unix::net::UnixDatagram::pair().unwrap();
         reader.set_nonblocking(true).unwrap();
-        let mut sink = sink(File::from(std::os::fd::OwnedFd::from(writer)));
+        let mut sink = sink(writer.into());
         let mut line = Line::default();
         let data = [b'x'; 7_920];
         let data: Vec<u8> = data.chunks(97).flat_map(|line| [line, b"\n"].concat()).collect();
@@ -320,7 +332,7 @@ mod tests {
     #[test]
     fn lines_are_told_by_their_prefix_however_they_come() {
         let (mut read, write) = io::pipe().unwrap();
-        let mut sink = sink(File::from(std::os::fd::OwnedFd::from(write)));
+        let mut sink = sink(write.into());
         let mut line = Line::default();
         for data in ["one\ntw", "o\n\nthr", "", "ee"] {
             let data = Bytes::from_static(data.as_bytes());

@@ -1,9 +1,6 @@
 //! A command in a terminal: keys go there as they are, what it draws comes back as it is.
 
-use std::{
-    io::{self, Write as _},
-    pin::Pin,
-};
+use std::{io, pin::Pin};
 
 use bytes::BytesMut;
 use nix::sys::signal::{Signal, raise};
@@ -22,6 +19,7 @@ use crate::{
     cli::{
         exit::{self, Failure, Status},
         output::{complain, note},
+        stdio::Stdio,
     },
     domain::{
         frame::Frame,
@@ -64,9 +62,10 @@ pub(super) async fn follow(
         client,
         run,
         source: Source::Events(Box::new(events)),
-        cursor: 0,
         end: 0,
+        task: 0,
         is_hanging_up: false,
+        screen: Stdio::new(&io::stdout())?,
     };
     shown.say_waiting();
     let mut typed = read_standard_input();
@@ -78,8 +77,10 @@ pub(super) async fn follow(
         let _ = keys.try_send(Fed::Size(rows, columns));
     }
     let end = loop {
+        let is_held = shown.screen.has_backlog();
         tokio::select! {
-            came = shown.source.next() => match came {
+            drained = shown.screen.drain(), if is_held => drained?,
+            came = shown.source.next(), if !is_held => match came {
                 Came::Event(kind) => {
                     if shown.take(kind)? {
                         break End::Shown;
@@ -139,6 +140,11 @@ pub(super) async fn follow(
         }
     };
     feeding.abort();
+    tokio::select! {
+        // A terminal that is gone has nothing more to show.
+        _ = shown.screen.drain() => {}
+        _ = signals.next() => {}
+    }
     drop(raw);
     Ok(match end {
         End::Shown => shown.tail(),
@@ -192,10 +198,12 @@ struct Shown {
     client: ControlClient,
     run: Run,
     source: Source,
-    cursor: u64,
-    /// What was shown so far.
+    /// Where what was shown so far ends, in the output of its task.
     end: u64,
+    task: u32,
     is_hanging_up: bool,
+    /// A terminal that was stopped with ^S takes nothing, and is waited for.
+    screen: Stdio,
 }
 
 impl Shown {
@@ -222,19 +230,16 @@ impl Shown {
                 }
             }
             Kind::Output(output) => {
-                if output.cursor > 0 {
-                    self.cursor = output.cursor;
-                }
-                let mut out = io::stdout().lock();
+                self.task = output.task_index;
                 for frame in output.frames.into_iter().filter_map(|frame| Frame::try_from(frame).ok()) {
                     // After a reconnect the last piece may come again.
                     let Some(frame) = frame.from_offset(self.end) else { continue };
                     self.end = frame.end();
-                    out.write_all(&frame.data)?;
+                    self.screen.write(&frame.data)?;
                 }
-                out.flush()?;
             }
             Kind::Gap(gap) => {
+                self.task = gap.task_index;
                 if let Some(lost) = gap.gap {
                     self.end = self.end.max(lost.to);
                     say(&format!("~ {} bytes of what it drew are missing", lost.to - lost.from));
@@ -261,10 +266,10 @@ impl Shown {
 
     /// Begins to look for the run again, after the connection broke.
     fn find_again(&mut self) {
-        let (following, run, cursor) = (self.following.clone(), RunReference::Id(self.run.id), self.cursor);
+        let following = self.following.clone();
+        let request = following.request(RunReference::Id(self.run.id), [(self.task, self.end)]);
         self.source = Source::Finding(Box::pin(async move {
-            let again =
-                async |client: &ControlClient| client.follow_run(following.request(run, cursor)).await;
+            let again = async |client: &ControlClient| client.follow_run(request.clone()).await;
             find_again(&following, say, again).await
         }));
     }

@@ -102,8 +102,8 @@ pub struct AttachOrder {
     pub session: SessionId,
     /// Counts up.
     pub attempt: u64,
-    /// What to start; `None` when nothing may be started.
-    pub spec: Option<TaskSpec>,
+    /// What to start, and until when on the core's clock; `None` when nothing may be started.
+    pub start: Option<(TaskSpec, Duration)>,
     /// The life for which that holds.
     pub incarnation: Incarnation,
     /// The store's revision, which holds this task.

@@ -374,14 +374,25 @@ pub enum Input {
         /// The agent's life now.
         incarnation: Incarnation,
     },
-    /// An Attach has ended without the task's end.
+    /// An Attach has ended without the task being handed over.
     AttachLost {
         /// Which task.
         id: TaskId,
+        /// Over which connection.
+        session: SessionId,
         /// Which Attach.
         attempt: u64,
         /// The attempt that took its place.
         superseded_by: Option<u64>,
+    },
+    /// An agent has answered an order to stop a task.
+    SignalAnswered {
+        /// Which task.
+        id: TaskId,
+        /// Whether the agent knows it: it was started there, and is being stopped or has ended.
+        known: bool,
+        /// The incarnation that answers. It never starts a task that it does not know.
+        incarnation: Incarnation,
     },
     /// What a task's output waits for, or what becomes of it; nothing when all is well.
     TaskWaits(TaskId, String),

@@ -8,11 +8,9 @@ use std::time::Duration;
 use super::{LiveRun, Slot};
 use crate::{
     domain::{
-        agent::START_WITHIN,
         ids::{RunId, RunReference, TaskId},
         outcome::{Ending, Outcome},
         plan::GateState,
-        run::TaskState,
     },
     master::core::{
         Core, Parked, audit,
@@ -21,6 +19,9 @@ use crate::{
     },
     sys::clock::spoken,
 };
+
+/// How long a task waits for its turn before its deadline is put off by that, which is a write.
+const WORTH_RECORDING: Duration = Duration::from_secs(1);
 
 impl LiveRun {
     /// Tasks that are open and were not taken yet.
@@ -47,7 +48,7 @@ impl LiveRun {
             let failed = |slot: &&Slot| slot.has_failed();
             let last = self.slots.iter().rev().find(failed);
             let example = last.map_or_else(String::new, |slot| {
-                let outcome = slot.task.state.outcome().map(ToString::to_string).unwrap_or_default();
+                let outcome = slot.outcome().map(ToString::to_string).unwrap_or_default();
                 format!(" ({} {outcome})", slot.task.agent)
             });
             return Some(format!("{} failed{example}", self.failed));
@@ -107,12 +108,9 @@ impl LiveRun {
 
 impl Slot {
     pub(super) fn has_failed(&self) -> bool {
-        match &self.task.state {
-            TaskState::Ended(outcome) => {
-                !outcome.is_success() && !matches!(outcome.ending, Ending::Skipped(_))
-            }
-            TaskState::Queued | TaskState::Dispatched | TaskState::Running => false,
-        }
+        let has_failed =
+            |outcome: &Outcome| !outcome.is_success() && !matches!(outcome.ending, Ending::Skipped(_));
+        self.outcome().is_some_and(has_failed)
     }
 }
 
@@ -191,6 +189,7 @@ impl Core {
             slot.opened = true;
             slot.set_deadline(deadline, now);
             if is_there {
+                slot.queued_at = now.monotonic;
                 run.queue.push_back(index);
             } else if deadline <= now.monotonic {
                 self.end_task(task, Ending::Undeliverable(text).into(), now);
@@ -210,33 +209,44 @@ impl Core {
         loop {
             let Some(run) = self.runs.get_mut(&id) else { return false };
             if run.in_flight >= run.options.plan.most_at_once() {
+                if !run.queue.is_empty() {
+                    run.crowded_since.get_or_insert(now.monotonic);
+                }
                 return false;
             }
-            let Some(index) = run.queue.pop_front() else { return false };
-            let within = run.options.start_within_ms.map(Duration::from_millis);
-            let Some(slot) = run.slot_mut(index) else { continue };
-            let is_due = slot.is_open() && slot.opened && !slot.in_flight;
+            let Some(index) = run.queue.pop_front() else {
+                run.crowded_since = None;
+                return false;
+            };
+            let crowded_since = run.crowded_since;
+            let is_due = |slot: &&Slot| slot.is_open() && slot.opened && !slot.in_flight;
+            let Some(agent) = run.slot(index).filter(is_due).map(|slot| slot.task.agent.clone()) else {
+                continue;
+            };
             // One whose agent has left meanwhile comes back with it.
-            let row = self.agents.get(&slot.task.agent);
-            if !is_due || row.is_none_or(|row| row.session.is_none()) {
+            if self.agents.get(&agent).is_none_or(|row| row.session.is_none()) {
                 continue;
             }
-            if let Some(drain) = row.and_then(|row| row.stored.drain.clone()) {
-                // Drained since the run began. Whoever calls this looks at the run anew.
+            // An agent that has seen a later state of the store may have run it: it is asked, and starts nothing.
+            let is_ahead = self.refusal_of_ahead(&agent).is_some();
+            let refusal = self.drain_of(&agent).filter(|_| !is_ahead).map(ToString::to_string);
+            let Some(run) = self.runs.get_mut(&id) else { return false };
+            if let Some(reason) = refusal {
+                // Refused since the run began. Whoever calls this looks at the run anew.
                 run.opening = true;
-                let refused = Ending::Refused(drain.to_string());
-                self.end_task(TaskId { run: id, index }, refused.into(), now);
+                self.end_task(TaskId { run: id, index }, Ending::Refused(reason).into(), now);
                 if let Some(run) = self.runs.get_mut(&id) {
                     run.opening = false;
                 }
                 return true;
             }
+            let Some(slot) = run.slot_mut(index) else { continue };
             slot.in_flight = true;
-            let within = within.unwrap_or(START_WITHIN);
-            if slot.start_by < now.monotonic + within / 2 {
+            let waited = crowded_since.map(|since| now.monotonic.saturating_sub(since.max(slot.queued_at)));
+            if let Some(waited) = waited.filter(|waited| *waited >= WORTH_RECORDING) {
                 // It waited for its turn, and that was not its agent's fault. Its incarnation is recorded anew, and
                 // with it the new deadline.
-                slot.set_deadline(now.monotonic + within, now);
+                slot.set_deadline(slot.start_by + waited, now);
                 slot.incarnation = None;
             }
             run.in_flight += 1;

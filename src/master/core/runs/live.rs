@@ -16,7 +16,7 @@ use crate::{
         run::{Run, RunOptions, Task, TaskState, place_of},
     },
     master::core::{
-        messages::{Now, SessionId},
+        messages::{Now, ReplyTo, SessionId},
         stored::{StoredRun, StoredTask},
     },
     trust::fingerprint::Fingerprint,
@@ -38,6 +38,8 @@ pub(in crate::master::core) struct LiveRun {
     pub(super) gate: Gate,
     /// Opened tasks whose agents are there, in the order of their turns.
     pub(super) queue: VecDeque<u32>,
+    /// Since when the fan-out keeps tasks of the queue waiting.
+    pub(super) crowded_since: Option<Duration>,
     /// Until when the next batch waits.
     pub(super) pause_until: Option<Duration>,
     /// Comparisons that are under way.
@@ -58,6 +60,12 @@ pub(in crate::master::core) struct LiveRun {
     pub(super) failed: u32,
     /// Tasks whose outcome is not on the disk.
     pub(super) unstored: usize,
+    /// Those of them whose outcome the master decided, and that nobody is told of before it is on the disk.
+    pub(super) settling: usize,
+    /// When the last task ended, once that is being written.
+    pub(super) end_ms: Option<u64>,
+    /// Who else asked for this run before its beginning was on the disk.
+    pub(in crate::master::core) also_asked: Vec<ReplyTo>,
     /// The index of each agent's task.
     pub(super) indices: HashMap<AgentName, u32>,
 }
@@ -74,10 +82,17 @@ pub(super) struct Slot {
     pub(super) start_by: Duration,
     pub(super) start_by_ms: u64,
     pub(super) cancelled_by: Option<String>,
+    /// The agent has answered the order to cancel: it knows the task, and stops it.
+    pub(super) cancel_heard: bool,
+    /// The outcome that the master has decided on and that is being written. Nobody is told before it is on the disk:
+    /// a master that dies in between may find another one.
+    pub(super) settling: Option<Outcome>,
     pub(super) attempt: u64,
     pub(super) attached: Option<SessionId>,
     /// Its batch is open.
     pub(super) opened: bool,
+    /// Since when it waits for its turn.
+    pub(super) queued_at: Duration,
     /// It was its turn.
     pub(super) in_flight: bool,
     /// It may have reached its agent with the permission to start.
@@ -88,7 +103,7 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    pub(super) fn new(task: Task, fingerprint: Fingerprint) -> Self {
+    pub(super) fn new(task: Task, fingerprint: Fingerprint, attempt: u64) -> Self {
         Self {
             task,
             fingerprint,
@@ -97,9 +112,12 @@ impl Slot {
             start_by: Duration::ZERO,
             start_by_ms: 0,
             cancelled_by: None,
-            attempt: 0,
+            cancel_heard: false,
+            settling: None,
+            attempt,
             attached: None,
             opened: false,
+            queued_at: Duration::ZERO,
             in_flight: false,
             sent: false,
             failures: 0,
@@ -107,13 +125,23 @@ impl Slot {
         }
     }
 
+    /// Whether it has not ended, as far as the master has decided.
     pub(super) fn is_open(&self) -> bool {
-        self.task.state.outcome().is_none()
+        self.outcome().is_none()
+    }
+
+    /// How it ended, told or not.
+    pub(super) fn outcome(&self) -> Option<&Outcome> {
+        self.settling.as_ref().or(self.task.state.outcome())
     }
 
     pub(super) fn to_store(&self) -> StoredTask {
+        let mut task = self.task.clone();
+        if let Some(outcome) = &self.settling {
+            task.state = TaskState::Ended(outcome.clone());
+        }
         StoredTask {
-            task: self.task.clone(),
+            task,
             fingerprint: self.fingerprint,
             incarnation: self.incarnation.clone(),
             start_by_ms: self.start_by_ms,
@@ -148,6 +176,7 @@ impl LiveRun {
             begun: false,
             changed: 0,
             queue: VecDeque::new(),
+            crowded_since: None,
             pause_until: None,
             checking: 0,
             differing: None,
@@ -158,6 +187,9 @@ impl LiveRun {
             in_flight: 0,
             failed: 0,
             unstored: 0,
+            settling: 0,
+            end_ms: None,
+            also_asked: Vec::new(),
             indices: HashMap::new(),
         };
         run.unstored = run.slots.iter().filter(|slot| !slot.stored).count();
@@ -187,10 +219,13 @@ impl LiveRun {
         }
     }
 
-    pub(in crate::master::core) fn from_store(stored: StoredRun, now: Now) -> Self {
+    pub(in crate::master::core) fn from_store(stored: StoredRun, first_attempt: u64, now: Now) -> Self {
         let open_batch = stored.run.gate.open_batch;
+        // A clock that was set back gives nobody more time than was asked for.
+        let longest = stored.options.start_within_ms.map_or(START_WITHIN, Duration::from_millis);
         let slot = |stored: StoredTask| {
-            let remaining = Duration::from_millis(stored.start_by_ms.saturating_sub(now.unix_ms));
+            let remaining =
+                Duration::from_millis(stored.start_by_ms.saturating_sub(now.unix_ms)).min(longest);
             let sent = stored.incarnation.is_some();
             let opened = stored.task.batch <= open_batch;
             let is_open = stored.task.state.outcome().is_none();
@@ -207,9 +242,12 @@ impl LiveRun {
                 start_by: now.monotonic + if sent { remaining } else { remaining.max(START_WITHIN) },
                 start_by_ms: stored.start_by_ms,
                 cancelled_by: stored.cancelled_by,
-                attempt: 0,
+                cancel_heard: false,
+                settling: None,
+                attempt: first_attempt,
                 attached: None,
                 opened,
+                queued_at: now.monotonic,
                 in_flight: sent && is_open,
                 sent,
                 failures: 0,
@@ -240,6 +278,11 @@ impl LiveRun {
     #[cfg(test)]
     pub(in crate::master::core) fn stop_for_test(&mut self, reason: &str) {
         self.gate.state = crate::domain::plan::GateState::Stopped(reason.to_owned());
+    }
+
+    #[cfg(test)]
+    pub(in crate::master::core) fn spec_for_test(&self) -> TaskSpec {
+        self.spec()
     }
 
     #[cfg(test)]
@@ -282,7 +325,7 @@ impl LiveRun {
         let succeeded = |slot: &Slot| slot.task.state.outcome().is_some_and(Outcome::is_success);
         Run {
             succeeded: count(succeeded),
-            unfinished: count(Slot::is_open),
+            unfinished: count(|slot| slot.task.state.outcome().is_none()),
             gate: self.gate.clone(),
             ..self.run.clone()
         }

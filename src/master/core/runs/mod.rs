@@ -3,16 +3,17 @@
 //! At most once is kept here and on the agent: a task may only be started by the life of the agent that was recorded
 //! before it was first sent, before its deadline, and not after somebody cancelled it.
 
+mod cancelling;
 mod gate;
 mod live;
 mod returning;
 mod starting;
 
-pub(in crate::master::core) use self::live::LiveRun;
-use self::live::Slot;
+pub(in crate::master::core) use self::{cancelling::PendingCancel, live::LiveRun};
+use self::{live::Slot, returning::AGAIN_AFTER};
 use super::{
     Core, Parked, audit,
-    messages::{AttachOrder, Effect, Now, Reply, ReplyTo},
+    messages::{AttachOrder, Effect, Now, Reply, ReplyTo, SessionId},
     stored::Write,
 };
 use crate::domain::{
@@ -22,7 +23,16 @@ use crate::domain::{
     run::TaskState,
 };
 
+/// Bits of an attempt that count within one term.
+const ATTEMPT_BITS: u32 = 24;
+
 impl Core {
+    /// The attempt below all of this master's: it has the term in its upper bits, so that a master that was started
+    /// later wins over what an earlier one left on its way.
+    pub(in crate::master::core) fn first_attempt(&self) -> u64 {
+        self.term << ATTEMPT_BITS
+    }
+
     fn slot_mut(&mut self, id: TaskId) -> Option<&mut Slot> {
         self.runs.get_mut(&id.run)?.slot_mut(id.index)
     }
@@ -46,7 +56,6 @@ impl Core {
 
     /// Attaches a task, if its agent is there and it is not attached yet.
     pub(in crate::master::core) fn dispatch(&mut self, id: TaskId, now: Now) {
-        let restored = self.restored.is_some();
         let revision = (self.epoch, self.revision);
         let Some(run) = self.runs.get_mut(&id.run) else { return };
         let spec = run.spec();
@@ -61,7 +70,8 @@ impl Core {
         }
         let row = self.agents.get(&slot.task.agent);
         let row = row.filter(|row| row.stored.fingerprint == slot.fingerprint);
-        let Some(session) = row.and_then(|row| row.session.as_ref()) else { return };
+        let Some(row) = row else { return };
+        let Some(session) = &row.session else { return };
         let unsent_elsewhere = !slot.sent && slot.incarnation.as_ref() != Some(&session.incarnation);
         if unsent_elsewhere {
             // The life to which it is sent first is on the disk before it is sent.
@@ -71,7 +81,7 @@ impl Core {
             return self.persist(vec![write], Parked::Dispatch(id));
         }
         let Some(incarnation) = slot.incarnation.clone() else { return };
-        let may_start = !restored
+        let may_start = row.stored.ahead.is_none()
             && slot.cancelled_by.is_none()
             && slot.task.state != TaskState::Running
             && session.incarnation == incarnation
@@ -86,7 +96,7 @@ impl Core {
             id,
             session: session.id,
             attempt: slot.attempt,
-            spec: may_start.then_some(spec),
+            start: may_start.then_some((spec, slot.start_by)),
             incarnation,
             revision,
             delay: slot.delay(),
@@ -119,11 +129,15 @@ impl Core {
             return;
         };
         slot.failures = 0;
-        slot.become_state(TaskState::Running);
-        slot.task.started_ms.get_or_insert(now.unix_ms.saturating_sub(elapsed_ms));
+        let is_new = slot.become_state(TaskState::Running);
+        let started_ms = *slot.task.started_ms.get_or_insert(now.unix_ms.saturating_sub(elapsed_ms));
         let order = slot.cancelled_by.clone().zip(slot.attached);
         if let Some((by, session)) = order {
             self.effects.push(Effect::Signal { session, id, by, grace_ms });
+        }
+        if is_new {
+            // A master that was started anew must not let it be started again, whatever its agent has forgotten.
+            self.persist(vec![Write::StartTask(id, started_ms)], Parked::Started);
         }
         self.publish(id);
     }
@@ -148,7 +162,7 @@ impl Core {
                 slot.task.started_ms.get_or_insert(now.unix_ms.saturating_sub(duration_ns / 1_000_000));
             }
             self.end_task(id, outcome, now);
-        } else if slot.task.state.outcome() != Some(&outcome) {
+        } else if slot.outcome() != Some(&outcome) {
             self.persist(vec![Write::PutLater(id, outcome)], Parked::Outcome(id));
         } else if slot.stored {
             self.outcome_stored(id);
@@ -166,13 +180,22 @@ impl Core {
             return;
         };
         slot.attached = None;
+        self.end_unknown(id, now_life, now);
+    }
+
+    /// Ends an open task that its agent does not know, and has promised never to start.
+    fn end_unknown(&mut self, id: TaskId, now_life: &Incarnation, now: Now) {
+        let agent = self.runs.get(&id.run).and_then(|run| run.slot(id.index)).map(|slot| &slot.task.agent);
+        let refusal = agent.and_then(|agent| self.refusal_of_ahead(agent));
+        let Some(slot) = self.slot_mut(id).filter(|slot| slot.is_open()) else { return };
         let same_life = slot.incarnation.as_ref() == Some(now_life);
         let ending = match (&slot.incarnation, same_life, &slot.task.state) {
             (Some(before), false, _) => Ending::Lost(before.loss_seen_by(now_life).to_owned()),
             (_, _, TaskState::Running) => Ending::Lost("the agent no longer knows it".to_owned()),
-            _ => match slot.cancelled_by.clone() {
-                Some(by) => Ending::Cancelled { proof: None, by },
-                None => Ending::Undeliverable(
+            _ => match (slot.cancelled_by.clone(), refusal) {
+                (Some(by), _) => Ending::Cancelled { proof: None, by },
+                (None, Some(reason)) => Ending::Refused(reason),
+                (None, None) => Ending::Undeliverable(
                     "the agent was not reached before the start deadline; it never started".to_owned(),
                 ),
             },
@@ -183,15 +206,27 @@ impl Core {
     pub(in crate::master::core) fn on_attach_lost(
         &mut self,
         id: TaskId,
+        session: SessionId,
         attempt: u64,
         superseded_by: Option<u64>,
         now: Now,
     ) {
-        let Some(slot) = self.slot_mut(id).filter(|slot| slot.attempt == attempt) else { return };
+        let Some(slot) = self.slot_mut(id).filter(|slot| slot.is_open()) else {
+            // It has ended, and was not handed over: the agent is asked again, unless another call has it.
+            if superseded_by.is_none()
+                && let Some(name) = self.sessions.get(&session).cloned()
+            {
+                self.take_facts(&name, session, id, AGAIN_AFTER, false);
+            }
+            return;
+        };
+        if slot.attempt != attempt {
+            return;
+        }
         slot.attached = None;
         slot.failures = slot.failures.saturating_add(1);
         if let Some(by) = superseded_by {
-            // Another master's, or this one's before its restart.
+            // Another master's: this store was restored from a backup, and its terms are counted again.
             slot.attempt = slot.attempt.max(by);
         }
         self.dispatch(id, now);
@@ -206,102 +241,96 @@ impl Core {
         self.publish(id);
     }
 
+    /// Ends an open task. An outcome that its agent can tell again is told at once; any other one when it is on the disk.
     fn end_task(&mut self, id: TaskId, outcome: Outcome, now: Now) {
-        let Some(slot) = self.slot_mut(id) else { return };
+        let Some(slot) = self.slot_mut(id).filter(|slot| slot.is_open()) else { return };
+        let is_told = outcome.is_agents_own();
         slot.task.waiting.clear();
-        slot.task.no_contact_since_ms = None;
-        if !slot.become_state(TaskState::Ended(outcome)) {
-            return;
+        if is_told {
+            slot.task.no_contact_since_ms = None;
+            slot.become_state(TaskState::Ended(outcome));
+        } else {
+            slot.settling = Some(outcome);
         }
         let mut writes = vec![Write::PutTask(id.run, slot.to_store())];
         if let Some(run) = self.runs.get_mut(&id.run) {
             run.note_end(id.index);
+            run.settling += usize::from(!is_told);
+            if run.open == 0 && run.end_ms.is_none() {
+                run.end_ms = Some(now.unix_ms);
+                writes.push(Write::EndRun(id.run, now.unix_ms));
+            }
         }
-        self.publish(id);
-        if self.end_run_if_over(id.run, now) {
-            writes.push(Write::EndRun(id.run, now.unix_ms));
+        if is_told {
+            self.publish(id);
+            self.tell_end_if_over(id.run);
         }
         self.persist(writes, Parked::Outcome(id));
-        self.compare(id);
+        if is_told {
+            self.compare(id);
+        }
         self.go_on(id.run, now);
     }
 
-    /// Tells followers when nothing of a run is open any more. True when that is new.
-    fn end_run_if_over(&mut self, id: RunId, now: Now) -> bool {
-        let Some(run) = self.runs.get_mut(&id) else { return false };
-        if run.run.ended_ms.is_some() || run.is_active() {
-            return false;
+    /// Tells followers when nothing of a run is open any more and everything of it was told.
+    fn tell_end_if_over(&mut self, id: RunId) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        if let Some(end_ms) = run.end_ms
+            && run.run.ended_ms.is_none()
+            && run.settling == 0
+        {
+            run.run.ended_ms = Some(end_ms);
+            self.effects.push(Effect::RunEnded(id, end_ms));
+            self.mark_ended(id);
         }
-        run.run.ended_ms = Some(now.unix_ms);
-        self.effects.push(Effect::RunEnded(id, now.unix_ms));
-        self.mark_ended(id);
-        if self.runs[&id].unstored == 0 {
-            // Nothing could be delivered; the beginning's write had all of it but the end.
-            self.persist(vec![Write::EndRun(id, now.unix_ms)], Parked::Kept);
+    }
+
+    /// Ends a run all of whose outcomes were on the disk before anybody looked whether it is over.
+    fn end_run_if_over(&mut self, id: RunId, now: Now) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        if run.end_ms.is_some() || run.is_active() {
+            return;
+        }
+        run.end_ms = Some(now.unix_ms);
+        self.persist(vec![Write::EndRun(id, now.unix_ms)], Parked::Kept);
+        self.tell_end_if_over(id);
+        self.forget_if_stored(id);
+    }
+
+    fn forget_if_stored(&mut self, id: RunId) {
+        let is_stored = |run: &LiveRun| run.unstored == 0 && run.end_ms.is_some();
+        if self.runs.get(&id).is_some_and(is_stored) {
             self.runs.remove(&id);
             self.effects.push(Effect::RunStored(id));
         }
-        true
     }
 
     pub(in crate::master::core) fn outcome_stored(&mut self, id: TaskId) {
-        self.effects.push(Effect::OutcomeStored(id));
-        let Some(run) = self.runs.get_mut(&id.run) else { return };
-        run.note_stored(id.index);
-        if run.unstored == 0 {
-            self.runs.remove(&id.run);
-            self.effects.push(Effect::RunStored(id.run));
+        if let Some(slot) = self.slot_mut(id)
+            && let Some(outcome) = slot.settling.take()
+        {
+            slot.task.no_contact_since_ms = None;
+            slot.task.waiting.clear();
+            slot.become_state(TaskState::Ended(outcome));
+            if let Some(run) = self.runs.get_mut(&id.run) {
+                run.settling -= 1;
+            }
+            self.publish(id);
+            self.tell_end_if_over(id.run);
         }
+        self.effects.push(Effect::OutcomeStored(id));
+        if let Some(run) = self.runs.get_mut(&id.run) {
+            run.note_stored(id.index);
+        }
+        self.forget_if_stored(id.run);
     }
 
-    pub(in crate::master::core) fn on_cancel(
-        &mut self,
-        run: RunReference,
-        tasks: &[u32],
-        by: &str,
-        reply: ReplyTo,
-        now: Now,
-    ) {
-        let Some(found) = self.find_run(run) else {
-            let text = format!("run {run} is not running; `sloth-runner job show {run}` tells how it ended");
-            return self.reply(reply, Reply::NotFound(text));
-        };
-        let (id, number, grace_ms) = (found.run.id, found.run.number, found.kill_grace_ms());
-        let wanted = |slot: &&Slot| slot.is_open() && (tasks.is_empty() || tasks.contains(&slot.task.index));
-        let open: Vec<u32> = found.slots.iter().filter(wanted).map(|slot| slot.task.index).collect();
-        let (mut told, mut stored) = (0, 0);
-        let mut writes =
-            vec![audit(now, by, "cancel", &format!("run {number}"), format!("{} tasks", open.len()))];
-        // Nobody goes on with the run, or ends it for its failures, while it is being cancelled.
-        if let Some(run) = self.runs.get_mut(&id) {
-            run.opening = true;
+    /// An outcome is not on the disk yet, and nobody is told of it before: what is waited for is shown.
+    pub(in crate::master::core) fn outcome_delayed(&mut self, id: TaskId) {
+        if let Some(slot) = self.slot_mut(id).filter(|slot| slot.settling.is_some()) {
+            "its end is known, and waits for the master's disk".clone_into(&mut slot.task.waiting);
+            self.publish(id);
         }
-        for index in open {
-            let task = TaskId { run: id, index };
-            let Some(slot) = self.slot_mut(task) else { continue };
-            if !slot.sent {
-                told += 1;
-                self.end_task(task, Ending::Cancelled { proof: None, by: by.to_owned() }.into(), now);
-                continue;
-            }
-            slot.cancelled_by.get_or_insert_with(|| by.to_owned());
-            let attached = slot.attached;
-            writes.push(Write::PutTask(id, slot.to_store()));
-            match attached {
-                Some(session) => {
-                    told += 1;
-                    let by = by.to_owned();
-                    self.effects.push(Effect::Signal { session, id: task, by, grace_ms });
-                }
-                None => stored += 1,
-            }
-        }
-        let answer = Reply::Cancelled { told, stored, number };
-        self.persist(writes, Parked::Reply(reply, Box::new(answer)));
-        if let Some(run) = self.runs.get_mut(&id) {
-            run.opening = false;
-        }
-        self.go_on(id, now);
     }
 
     pub(in crate::master::core) fn on_delete_run(
@@ -348,6 +377,7 @@ impl Core {
                 self.dispatch(id, now);
             } else if slot.opened {
                 slot.task.waiting.clear();
+                slot.queued_at = now.monotonic;
                 run.queue.push_back(id.index);
                 self.go_on(id.run, now);
             }

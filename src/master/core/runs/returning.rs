@@ -1,6 +1,8 @@
 //! What a returning agent has that is not live here: outcomes that were stored but never handed over, facts that come
 //! after an outcome, and runs that the store lost because it was restored from a backup.
 
+use std::time::Duration;
+
 use super::{LiveRun, Slot};
 use crate::{
     domain::{
@@ -16,6 +18,13 @@ use crate::{
         stored::{InStore, KnownTask, StoredRun, Write},
     },
 };
+
+/// Attempts for tasks that are not live any more: above every attempt of the task's life in this term, and each above the one
+/// before.
+const FACTS_ATTEMPTS: u64 = 1 << 23;
+
+/// How long to wait before an agent is asked again for what it has of a task that has ended.
+pub(super) const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// So many runs may have begun between a backup and the moment at which it was restored: by so much agents may tell of
 /// higher numbers than this master's last one.
@@ -49,8 +58,10 @@ impl Core {
         let Some(name) = self.sessions.get(&session).cloned() else { return };
         for (known, in_store) in found {
             match in_store {
-                InStore::Ended => self.take_facts(&name, session, known.id, false, now),
-                InStore::Deleted => self.take_facts(&name, session, known.id, true, now),
+                InStore::Ended => self.take_facts(&name, session, known.id, Duration::ZERO, false),
+                InStore::Deleted => self.take_facts(&name, session, known.id, Duration::ZERO, true),
+                // Its outcome is decided, and not on the disk yet: then the agent is asked again.
+                InStore::Open => self.take_facts(&name, session, known.id, AGAIN_AFTER, false),
                 // Whoever looked it up has said so.
                 InStore::Foreign => {}
                 InStore::Nothing { number_taken } => self.take_back(&name, known, number_taken, now),
@@ -58,8 +69,17 @@ impl Core {
         }
     }
 
-    /// Attaches a task whose outcome is stored, to hear what there is to hear, and to let the agent forget it.
-    fn take_facts(&mut self, name: &AgentName, session: SessionId, id: TaskId, discard: bool, now: Now) {
+    /// Attaches a task that has ended, to hear what there is to hear, and to let the agent forget it.
+    pub(super) fn take_facts(
+        &mut self,
+        name: &AgentName,
+        session: SessionId,
+        id: TaskId,
+        delay: Duration,
+        discard: bool,
+    ) {
+        self.facts_attempts += 1;
+        let attempt = self.first_attempt() + FACTS_ATTEMPTS + self.facts_attempts;
         let Some(incarnation) =
             self.agents.get(name).and_then(|row| row.session.as_ref()).map(|open| open.incarnation.clone())
         else {
@@ -68,12 +88,11 @@ impl Core {
         let order = AttachOrder {
             id,
             session,
-            // Above every attempt of the run's life, and above the last one of this kind.
-            attempt: now.unix_ms,
-            spec: None,
+            attempt,
+            start: None,
             incarnation,
             revision: (self.epoch, self.revision),
-            delay: std::time::Duration::ZERO,
+            delay,
             output_cap: self.policy.output_cap,
             overflow: Overflow::Gap,
             discard,
@@ -97,7 +116,7 @@ impl Core {
             in_flight: true,
             sent: true,
             incarnation: Some(open.incarnation.clone()),
-            ..Slot::new(task, row.stored.fingerprint)
+            ..Slot::new(task, row.stored.fingerprint, self.first_attempt())
         };
         let task = slot.to_store();
         if let Some(run) = self.runs.get_mut(&id.run) {

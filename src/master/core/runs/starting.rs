@@ -23,8 +23,12 @@ use crate::{
 
 impl Core {
     pub(in crate::master::core) fn on_start_run(&mut self, asked: RunAsked, reply: ReplyTo, now: Now) {
-        if let Some(known) = self.runs.get(&asked.id) {
-            // The same wish again, after a lost answer: the run that there is.
+        if let Some(known) = self.runs.get_mut(&asked.id) {
+            // The same wish again, after a lost answer: the run that there is, once it is on the disk.
+            if !known.begun {
+                known.also_asked.push(reply);
+                return;
+            }
             let view = known.view();
             return self.reply(reply, Reply::Live(Box::new(view)));
         }
@@ -42,6 +46,12 @@ impl Core {
                 asked.selection
             );
             return self.reply(reply, Reply::Refused(text));
+        }
+        let ahead = names.iter().filter_map(|name| self.refusal_of_ahead(name));
+        if let Some(reason) = ahead.clone().next()
+            && ahead.count() == names.len()
+        {
+            return self.reply(reply, Reply::Refused(reason));
         }
         let id = asked.id;
         let operator = asked.operator.clone();
@@ -183,14 +193,16 @@ impl Core {
 
     fn new_slot(&self, index: u32, agent: AgentName, batch: u32) -> Slot {
         let fingerprint = self.agents[&agent].stored.fingerprint;
-        Slot::new(Task { batch, ..Task::queued(index, agent) }, fingerprint)
+        Slot::new(Task { batch, ..Task::queued(index, agent) }, fingerprint, self.first_attempt())
     }
 
     /// Opens a task of a run that is not stored yet: what is decided here is in the run's first transaction.
     fn open_slot(&self, slot: &mut Slot, within_ms: Option<u64>, now: Now) {
         slot.opened = true;
-        if let Some(drain) = self.drain_of(&slot.task.agent) {
-            slot.task.state = TaskState::Ended(Ending::Refused(drain.to_string()).into());
+        let agent = &slot.task.agent;
+        let drained = || self.drain_of(agent).map(ToString::to_string);
+        if let Some(reason) = self.refusal_of_ahead(agent).or_else(drained) {
+            slot.task.state = TaskState::Ended(Ending::Refused(reason).into());
             return;
         }
         let session = self.agents[&slot.task.agent].session.as_ref();
@@ -230,8 +242,11 @@ impl Core {
         }
         let opened = |slot: &&Slot| slot.is_open() && slot.opened && slot.task.waiting.is_empty();
         run.queue = run.slots.iter().filter(opened).map(|slot| slot.task.index).collect();
-        let view = run.view();
-        self.reply(reply, Reply::Live(Box::new(view)));
+        run.slots.iter_mut().for_each(|slot| slot.queued_at = now.monotonic);
+        let (view, also_asked) = (run.view(), std::mem::take(&mut run.also_asked));
+        for to in also_asked.into_iter().chain([reply]) {
+            self.reply(to, Reply::Live(Box::new(view.clone())));
+        }
         self.mark_begun(id);
         self.go_on(id, now);
         self.end_run_if_over(id, now);

@@ -1,5 +1,6 @@
 //! The core's laws, step by step, without a disk or a network.
 
+mod at_most_once;
 mod gates;
 mod recording;
 mod selecting;
@@ -211,7 +212,7 @@ fn a_run_goes_from_wish_to_outcome() {
     let run = world.run(1, "web-1");
     assert_eq!((run.number, run.plain_name), (1, true));
     let order = world.attaches().pop().unwrap();
-    assert!(order.spec.is_some());
+    assert!(order.start.is_some());
     let id = task(1, 0);
     world.put(Input::TaskStarted { id, attempt: order.attempt, elapsed_ms: 0 });
     assert_eq!(world.state(id), TaskState::Running);
@@ -247,12 +248,12 @@ fn the_same_wish_after_its_run_has_ended_starts_nothing() {
 fn only_the_recorded_life_may_start_a_task_and_only_in_time() {
     let mut world = World::with_agent("web-1", "boot1");
     world.run(1, "web-1");
-    assert!(world.attaches().pop().unwrap().spec.is_some());
+    assert!(world.attaches().pop().unwrap().start.is_some());
     // The connection breaks before anybody knows whether it started.
     world.put(Input::SessionClosed(1));
     world.connect(2, "web-1", "boot2");
     let again = world.attaches().pop().unwrap();
-    assert_eq!(again.spec, None, "another life must not start it");
+    assert_eq!(again.start, None, "another life must not start it");
     let incarnation = Incarnation::new("dir", "boot2");
     world.put(Input::TaskUnknown { id: task(1, 0), attempt: again.attempt, incarnation });
     let reason = "the machine was rebooted".to_owned();
@@ -265,7 +266,7 @@ fn only_the_recorded_life_may_start_a_task_and_only_in_time() {
     assert_eq!(world.state(task(2, 0)), TaskState::Dispatched, "nobody knows, so nobody guesses");
     world.connect(3, "web-1", "boot2");
     let late = world.attaches().pop().unwrap();
-    assert_eq!(late.spec, None, "the start deadline has passed");
+    assert_eq!(late.start, None, "the start deadline has passed");
     let incarnation = Incarnation::new("dir", "boot2");
     world.put(Input::TaskUnknown { id: task(2, 0), attempt: late.attempt, incarnation });
     let state = world.state(task(2, 0));
@@ -290,7 +291,7 @@ fn an_offline_agent_is_waited_for_and_then_not() {
     world.pass(3_000);
     world.connect(2, "web-1", "boot2");
     let order = world.attaches().pop().expect("it is sent when it comes back");
-    assert!(order.spec.is_some());
+    assert!(order.start.is_some());
     assert_eq!(order.incarnation, Incarnation::new("dir", "boot2"));
 }
 
@@ -316,11 +317,16 @@ fn a_lost_attach_is_tried_again_and_a_higher_one_is_outdone() {
     let mut world = World::with_agent("web-1", "boot");
     world.run(1, "web-1");
     let first = world.attaches().pop().unwrap();
-    world.put(Input::AttachLost { id: task(1, 0), attempt: first.attempt, superseded_by: Some(41) });
+    world.put(Input::AttachLost {
+        id: task(1, 0),
+        session: 1,
+        attempt: first.attempt,
+        superseded_by: Some(41),
+    });
     let second = world.attaches().pop().unwrap();
     assert_eq!(second.attempt, 42);
     assert!(second.delay > Duration::ZERO);
-    world.put(Input::AttachLost { id: task(1, 0), attempt: first.attempt, superseded_by: None });
+    world.put(Input::AttachLost { id: task(1, 0), session: 1, attempt: first.attempt, superseded_by: None });
     assert!(world.attaches().is_empty(), "an old Attach's end is no news");
 }
 

@@ -106,7 +106,7 @@ fn what_a_returning_agent_has_is_taken_back_or_taken_over() {
     world.put(Input::LookedUp(1, vec![(known(2, 3), nothing), (known(3, 0), InStore::Ended)]));
     let orders = world.attaches();
     assert_eq!(orders.iter().map(|order| order.id).collect::<Vec<_>>(), [task(2, 3), task(3, 0)]);
-    assert!(orders.iter().all(|order| order.spec.is_none()), "nothing of it is started again");
+    assert!(orders.iter().all(|order| order.start.is_none()), "nothing of it is started again");
     let Reply::Live(run) = world.ask(|reply| Input::FindRun(RunReference::Number(7), reply)) else {
         panic!()
     };

@@ -133,8 +133,8 @@ impl Watcher {
                         let say = |text: &str| note(text);
                         let request = self.request();
                         let again = async |client: &ControlClient| watch_call(client, request.clone()).await;
-                        let signals = &mut self.attention.signals;
-                        match reconnect(&self.following, signals, say, again).await {
+                        let attention = &mut self.attention;
+                        match reconnect(&self.following, attention, say, again).await {
                             Ok((client, again)) => (self.client, digests) = (client, again),
                             Err(status) => return Ok(End::Detached(status)),
                         }

@@ -1,0 +1,214 @@
+//! Standard output and error of a program that has more to do than to print: a reader that does not read holds back what
+//! is printed, and nothing else. Knows not what is printed.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write as _},
+    os::{
+        fd::{AsFd, AsRawFd as _, BorrowedFd},
+        unix::fs::OpenOptionsExt as _,
+    },
+    time::{Duration, Instant},
+};
+
+use nix::{
+    fcntl::OFlag,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        socket::{MsgFlags, send},
+        stat::{SFlag, fstat},
+    },
+};
+
+/// How long a reader is waited for at once, before what it does not take is kept until it does. Shorter waits would copy what
+/// a slow reader takes a moment later.
+const AT_ONCE: Duration = Duration::from_millis(100);
+
+/// How long a thread waits for a reader before it looks whether anybody still wants it to.
+const LOOK_UP: Duration = Duration::from_millis(200);
+
+/// How the kernel is asked not to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waiting {
+    /// It is not: files are taken by the disk, whatever a reader does.
+    Blocking,
+    /// The file description is this program's own, and does not block. That of the shell is not changed: other programs
+    /// share it.
+    Nonblocking,
+    /// By a flag of each call.
+    Socket,
+}
+
+/// Standard output or error.
+#[derive(Debug)]
+pub struct Stdio {
+    file: File,
+    waiting: Waiting,
+    /// What the reader has not taken, from this offset on.
+    backlog: (Vec<u8>, usize),
+}
+
+impl Stdio {
+    /// Takes a stream over.
+    ///
+    /// # Errors
+    /// When there is no room for another descriptor.
+    pub fn new(stream: &impl AsFd) -> io::Result<Self> {
+        let stream = stream.as_fd();
+        let (file, waiting) = match Self::reopened(stream) {
+            Some(file) => (file, Waiting::Nonblocking),
+            None => (File::from(stream.try_clone_to_owned()?), Self::waiting_of(stream)),
+        };
+        Ok(Self { file, waiting, backlog: (Vec::new(), 0) })
+    }
+
+    /// The same pipe or terminal, opened anew. Not everybody may, and then it is written to as it is.
+    fn reopened(stream: BorrowedFd<'_>) -> Option<File> {
+        let is_pipe = fstat(stream).is_ok_and(|stat| {
+            SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFIFO
+        });
+        if !is_pipe && !nix::unistd::isatty(stream).unwrap_or(false) {
+            return None;
+        }
+        let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        let path = format!("/proc/self/fd/{}", stream.as_raw_fd());
+        OpenOptions::new().write(true).custom_flags(flags.bits()).open(path).ok()
+    }
+
+    fn waiting_of(stream: BorrowedFd<'_>) -> Waiting {
+        let is_socket = fstat(stream).is_ok_and(|stat| {
+            SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFSOCK
+        });
+        if is_socket { Waiting::Socket } else { Waiting::Blocking }
+    }
+
+    /// The file behind it.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Prints, or keeps what the reader does not take.
+    ///
+    /// # Errors
+    /// When the reader is gone, or the disk does not take it.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.has_backlog() {
+            self.backlog.0.extend_from_slice(bytes);
+        } else {
+            let rest = self.write_now(bytes, AT_ONCE)?;
+            self.backlog = (bytes[rest..].to_vec(), 0);
+        }
+        Ok(())
+    }
+
+    /// Whether the reader has not taken everything. Nothing more should be printed then before [`Self::drain`].
+    #[must_use]
+    pub fn has_backlog(&self) -> bool {
+        self.backlog.1 < self.backlog.0.len()
+    }
+
+    /// Waits until the reader has taken everything. May be dropped and called again.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub async fn drain(&mut self) -> io::Result<()> {
+        while self.has_backlog() {
+            let written = self.write_now(&self.backlog.0[self.backlog.1..], Duration::ZERO)?;
+            self.backlog.1 += written;
+            if self.has_backlog() {
+                let file = self.file.try_clone()?;
+                // On a thread that may wait. It looks up now and then, so that it ends where nobody waits any more.
+                let waited = tokio::task::spawn_blocking(move || wait_until_writable(&file, LOOK_UP));
+                waited.await.map_err(io::Error::other)?;
+            }
+        }
+        self.backlog = (Vec::new(), 0);
+        Ok(())
+    }
+
+    /// Writes as much as the reader takes, waiting for it up to a time, and returns how much that was.
+    fn write_now(&self, bytes: &[u8], patience: Duration) -> io::Result<usize> {
+        let mut written = 0;
+        let mut until = None;
+        while written < bytes.len() {
+            let rest = &bytes[written..];
+            let result = match self.waiting {
+                Waiting::Blocking | Waiting::Nonblocking => (&self.file).write(rest),
+                Waiting::Socket => {
+                    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+                    send(self.file.as_raw_fd(), rest, flags).map_err(io::Error::from)
+                }
+            };
+            match result {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => (written, until) = (written + count, None),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let until = *until.get_or_insert_with(|| Instant::now() + patience);
+                    let left = until.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        break;
+                    }
+                    wait_until_writable(&self.file, left);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(written)
+    }
+}
+
+/// Waits until a reader takes more, or is gone, up to a time. Whatever it was, the next write tells.
+fn wait_until_writable(file: &File, longest: Duration) {
+    let mut ready = [PollFd::new(file.as_fd(), PollFlags::POLLOUT)];
+    let _ = poll(&mut ready, PollTimeout::try_from(longest).unwrap_or(PollTimeout::ZERO));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+
+    async fn keeps_all(mut reader: impl io::Read + Send + 'static, writer: OwnedFd) {
+        let mut stdio = Stdio::new(&writer).unwrap();
+        drop(writer);
+        let data: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251).to_le_bytes()[0]).collect();
+        for piece in data.chunks(1_000_000) {
+            stdio.write(piece).unwrap();
+        }
+        assert!(stdio.has_backlog(), "nobody has read anything");
+        let reading = std::thread::spawn(move || {
+            let mut found = Vec::new();
+            reader.read_to_end(&mut found).map(|_| found)
+        });
+        stdio.drain().await.unwrap();
+        drop(stdio);
+        assert_eq!(reading.join().unwrap().unwrap(), data);
+    }
+
+    #[tokio::test]
+    async fn a_pipe_that_nobody_reads_keeps_nobody_waiting_and_loses_nothing() {
+        let (reader, writer) = io::pipe().unwrap();
+        keeps_all(reader, writer.into()).await;
+    }
+
+    #[tokio::test]
+    async fn so_does_a_socket() {
+        let (reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
+        keeps_all(reader, writer.into()).await;
+    }
+
+    #[tokio::test]
+    async fn a_file_takes_everything_at_once_and_a_reader_that_is_gone_is_an_error() {
+        let mut file = tempfile::tempfile().unwrap();
+        Stdio::new(&file).unwrap().write(&vec![b'x'; 1_000_000]).unwrap();
+        io::Seek::rewind(&mut file).unwrap();
+        assert_eq!(io::copy(&mut file, &mut io::sink()).unwrap(), 1_000_000);
+        let (reader, writer) = io::pipe().unwrap();
+        let mut stdio = Stdio::new(&writer).unwrap();
+        drop(reader);
+        assert_eq!(stdio.write(b"x").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+}

@@ -1,0 +1,260 @@
+//! What keeps a task from being started twice, too late, or after it was cancelled, and what keeps an outcome true.
+
+use super::*;
+use crate::master::core::stored::{InStore, KnownTask, StoredRun, Write};
+
+impl World {
+    /// The run as it lies in the store, and a world whose master was started anew on it `passed` later.
+    fn started_anew(&self, passed: Duration, clock_ms: i64) -> Self {
+        let live = self.core.runs.values().next().unwrap();
+        let stored =
+            StoredRun { run: live.summary(), options: live.options().clone(), tasks: live.stored_tasks() };
+        let agents = self.core.agents.values().map(|row| row.stored.clone()).collect();
+        let unix_ms = self.now().unix_ms + u64::try_from(passed.as_millis()).unwrap();
+        let now = Now { monotonic: Duration::ZERO, unix_ms: unix_ms.saturating_add_signed(clock_ms) };
+        let remembered =
+            Remembered { agents, runs: vec![stored], epoch: 1, term: 1, ..Remembered::default() };
+        let mut world = Self::new();
+        world.core = Core::new(Policy::default(), remembered, now);
+        world.now = Duration::ZERO;
+        world
+    }
+
+    /// A world in which a task was sent, with the attempt.
+    fn with_task(start_within_ms: Option<u64>) -> (Self, u64) {
+        let mut world = Self::with_agent("web-1", "boot");
+        let options = RunOptions { start_within_ms, ..RunOptions::default() };
+        assert!(matches!(world.run_with(1, "web-1", options), Reply::Live(_)));
+        let attempt = world.attaches().pop().unwrap().attempt;
+        (world, attempt)
+    }
+
+    fn cancel(&mut self, reply: ReplyTo) {
+        let (run, tasks, by) = (RunReference::Number(1), Vec::new(), "ana".to_owned());
+        self.put(Input::Cancel { run, tasks, by, reply });
+    }
+
+    fn answered(&self, to: ReplyTo) -> bool {
+        self.out.iter().any(|effect| matches!(effect, Effect::Reply(who, _) if *who == to))
+    }
+}
+
+fn life() -> Incarnation {
+    Incarnation::new("dir", "boot")
+}
+
+#[test]
+fn a_task_that_is_known_to_run_is_not_started_again_by_a_restarted_master() {
+    let (mut world, attempt) = World::with_task(Some(3_600_000));
+    let mut again = world.started_anew(Duration::from_secs(1), 0);
+    again.connect(2, "web-1", "boot");
+    let order = again.attaches().pop().unwrap();
+    assert!(order.start.is_some(), "nobody knows yet whether it runs");
+    assert!(order.attempt > attempt, "attempts go on: {} after {attempt}", order.attempt);
+
+    world.put(Input::TaskStarted { id: task(1, 0), attempt, elapsed_ms: 0 });
+    let mut again = world.started_anew(Duration::from_secs(1), 0);
+    again.connect(2, "web-1", "boot");
+    let order = again.attaches().pop().unwrap();
+    assert_eq!(order.start, None);
+    again.put(Input::TaskUnknown { id: task(1, 0), attempt: order.attempt, incarnation: life() });
+    let reason = "the agent no longer knows it".to_owned();
+    assert_eq!(again.state(task(1, 0)), TaskState::Ended(Ending::Lost(reason).into()));
+}
+
+#[test]
+fn that_a_task_was_started_is_written_down() {
+    let (mut world, attempt) = World::with_task(None);
+    let started = Input::TaskStarted { id: task(1, 0), attempt, elapsed_ms: 500 };
+    let now = world.now();
+    let effects = world.core.step(started.clone(), now);
+    let is_written = |effect: &Effect| {
+        matches!(effect, Effect::Persist(_, writes, keeping) if keeping.is_kept()
+        && writes.contains(&Write::StartTask(task(1, 0), now.unix_ms - 500)))
+    };
+    assert!(effects.iter().any(is_written), "{effects:?}");
+    let again = world.core.step(started, now);
+    assert!(!again.iter().any(is_written), "once");
+}
+
+#[test]
+fn a_clock_that_was_set_back_gives_nobody_more_time_than_was_asked_for() {
+    let day = -86_400_000;
+    let (world, _) = World::with_task(Some(20_000));
+    let mut again = world.started_anew(Duration::from_secs(1), day);
+    again.now = Duration::from_secs(19);
+    again.connect(2, "web-1", "boot");
+    assert!(again.attaches().pop().unwrap().start.is_some());
+    let mut again = world.started_anew(Duration::from_secs(1), day);
+    again.now = Duration::from_secs(21);
+    again.connect(2, "web-1", "boot");
+    assert_eq!(again.attaches().pop().unwrap().start, None);
+}
+
+#[test]
+fn an_operator_is_told_of_a_cancel_when_nothing_can_start_any_more() {
+    // The agent answers that it knows nothing, and promises to leave it so.
+    let (mut world, _) = World::with_task(None);
+    world.cancel(900);
+    assert!(!world.answered(900), "its start may be on its way");
+    world.put(Input::SignalAnswered { id: task(1, 0), known: false, incarnation: life() });
+    assert!(world.answered(900));
+    let cancelled = Ending::Cancelled { proof: None, by: "ana".to_owned() };
+    assert_eq!(world.state(task(1, 0)), TaskState::Ended(cancelled.into()));
+
+    // It answers that it knows the task.
+    let (mut world, _) = World::with_task(None);
+    world.cancel(900);
+    world.put(Input::SignalAnswered { id: task(1, 0), known: true, incarnation: life() });
+    assert!(world.answered(900));
+    assert_eq!(world.state(task(1, 0)), TaskState::Dispatched, "its own word ends it");
+
+    // Nobody answers: the permission expires.
+    let (mut world, _) = World::with_task(None);
+    world.cancel(900);
+    world.pass(9);
+    assert!(!world.answered(900));
+    world.pass(1);
+    assert!(world.answered(900));
+    assert_eq!(world.state(task(1, 0)), TaskState::Dispatched, "nobody knows, so nobody guesses");
+
+    // It runs: nothing is left that could start.
+    let (mut world, attempt) = World::with_task(None);
+    world.put(Input::TaskStarted { id: task(1, 0), attempt, elapsed_ms: 0 });
+    world.cancel(900);
+    assert!(world.answered(900));
+}
+
+#[test]
+fn a_cancelled_task_is_never_given_a_permission_again() {
+    let (mut world, attempt) = World::with_task(Some(3_600_000));
+    world.cancel(900);
+    world.put(Input::AttachLost { id: task(1, 0), session: 1, attempt, superseded_by: None });
+    assert_eq!(world.attaches().pop().unwrap().start, None);
+    let mut again = world.started_anew(Duration::from_secs(1), 0);
+    again.connect(2, "web-1", "boot");
+    assert_eq!(again.attaches().pop().unwrap().start, None);
+}
+
+#[test]
+fn what_the_master_concludes_is_told_when_it_is_on_the_disk() {
+    let (mut world, attempt) = World::with_task(None);
+    world.disk_full = true;
+    let other = Incarnation::new("dir", "boot2");
+    world.put(Input::TaskUnknown { id: task(1, 0), attempt, incarnation: other });
+    let told = |world: &World| {
+        world.out.iter().any(|effect| {
+            matches!(effect, Effect::Publish(_, task) if task.state.outcome().is_some())
+                || matches!(effect, Effect::RunEnded(..))
+        })
+    };
+    assert!(!told(&world), "a master that dies now may conclude something else");
+    let Reply::Live(run) = world.ask(|to| Input::FindRun(RunReference::Number(1), to)) else { panic!() };
+    assert_eq!((run.tasks[0].state.outcome(), run.ended_ms, run.unfinished), (None, None, 1));
+    assert!(run.tasks[0].waiting.contains("disk"), "{:?}", run.tasks[0].waiting);
+    world.make_room();
+    assert!(told(&world));
+    assert!(world.out.iter().any(|effect| matches!(effect, Effect::RunEnded(..))));
+    assert!(world.core.runs.is_empty());
+}
+
+#[test]
+fn an_agent_that_is_ahead_of_the_store_starts_nothing_and_hurts_no_other() {
+    let mut world = World::with_agent("web-1", "boot");
+    world.agent("web-2");
+    let mut liar = World::newcomer(2, "web-2", "boot");
+    liar.seen = (u64::MAX, u64::MAX);
+    world.ask(|to| Input::SessionOpened(liar, to));
+    let status = world.core.status();
+    assert!(status.refusing_runs.is_empty() && status.ahead.starts_with("web-2 has seen"), "{status:?}");
+    world.run(1, "web-1");
+    assert!(world.attaches().pop().unwrap().start.is_some(), "web-1 is none of its business");
+    let run = world.run(2, "web-1,web-2");
+    let refused = run.tasks[1].state.outcome().unwrap().to_string();
+    assert!(refused.starts_with("refused: web-2 has seen") && refused.contains("--restored"), "{refused}");
+
+    // It stays so however far the store has come when it connects again, and ends with the agent's deletion.
+    let mut again = World::newcomer(3, "web-2", "boot");
+    again.seen = (0, 0);
+    world.put(Input::SessionClosed(2));
+    world.ask(|to| Input::SessionOpened(again, to));
+    assert!(!world.core.status().ahead.is_empty());
+    let (name, by) = ("web-2".parse().unwrap(), "ana".to_owned());
+    world.ask(|reply| Input::Delete { name, by, reply });
+    assert!(world.core.status().ahead.is_empty());
+}
+
+#[test]
+fn an_agent_is_asked_again_for_what_it_did_not_hand_over() {
+    let (mut world, attempt) = World::with_task(None);
+    let id = task(1, 0);
+    world.put(Input::TaskEnded { id, outcome: Ending::Exited(0).into(), end_offset: 0, duration_ns: 0 });
+    world.put(Input::AttachLost { id, session: 1, attempt, superseded_by: None });
+    let order = world.attaches().pop().expect("another Attach");
+    assert!(order.start.is_none() && order.attempt > attempt && order.delay > Duration::ZERO);
+    world.put(Input::AttachLost { id, session: 1, attempt: order.attempt, superseded_by: Some(9) });
+    assert!(world.attaches().is_empty(), "another call has it");
+    world.put(Input::AttachLost { id, session: 7, attempt: order.attempt, superseded_by: None });
+    assert!(world.attaches().is_empty(), "a session that is over is not asked");
+}
+
+#[test]
+fn a_task_whose_outcome_is_being_written_is_not_taken_for_one_that_is_over() {
+    let (mut world, attempt) = World::with_task(None);
+    let known = KnownTask {
+        id: task(1, 0),
+        spec: world.core.runs.values().next().unwrap().spec_for_test(),
+        started_ms: 1,
+    };
+    let _ = attempt;
+    world.put(Input::LookedUp(1, vec![(known, InStore::Open)]));
+    let order = world.attaches().pop().expect("it is asked again");
+    assert!(order.start.is_none() && !order.discard && order.delay > Duration::ZERO);
+}
+
+#[test]
+fn whoever_asks_for_the_same_run_before_it_is_stored_gets_the_same_answer() {
+    let mut world = World::with_agent("web-1", "boot");
+    let asked = || {
+        Box::new(RunAsked {
+            id: RunId::from_parts(1, 1),
+            operator: "ana".into(),
+            selection: "web-1".parse::<Target>().unwrap().into(),
+            command: Command::new(vec![b"true".to_vec()]).unwrap(),
+            options: RunOptions::default(),
+            shown: Vec::new(),
+        })
+    };
+    let now = world.now();
+    let effects = world.core.step(Input::StartRun(asked(), 900), now);
+    let token = effects.iter().find_map(|effect| match effect {
+        Effect::Persist(token, ..) => Some(*token),
+        _ => None,
+    });
+    assert_eq!(world.core.step(Input::StartRun(asked(), 901), now), [], "it is not on the disk yet");
+    world.put(Input::PersistFailed(token.unwrap(), "disk full".into()));
+    assert!(world.answered(900) && world.answered(901));
+    assert!(world.core.runs.is_empty());
+}
+
+#[test]
+fn what_a_restored_master_has_written_since_proves_nothing_of_what_an_agent_has_seen() {
+    let (world, _) = World::with_task(None);
+    let mut again = world.started_anew(Duration::from_secs(1), 0);
+    // Others were here before, and the store has come as far as it was before it was restored.
+    again.core.revision = 9;
+    let mut newcomer = World::newcomer(2, "web-1", "boot");
+    newcomer.seen = (1, 9);
+    again.ask(|to| Input::SessionOpened(newcomer, to));
+    assert!(again.core.status().ahead.starts_with("web-1 has seen"));
+
+    // What it has heard of this master itself is nothing that was lost.
+    let mut again = world.started_anew(Duration::from_secs(1), 0);
+    again.connect(2, "web-1", "boot");
+    again.core.revision = 9;
+    again.put(Input::SessionClosed(2));
+    let mut newcomer = World::newcomer(3, "web-1", "boot");
+    newcomer.seen = (1, 9);
+    again.ask(|to| Input::SessionOpened(newcomer, to));
+    assert_eq!(again.core.status().ahead, "");
+}

@@ -1,0 +1,216 @@
+//! What lies where in a log: for each file its tasks' offsets, and the positions of their frames about a step apart.
+//!
+//! A file that is closed and on the disk has this beside it, in a file of its own whose name ends with `index`: who opens
+//! the log later need not read all of it. Such an index says as well that its file was on the disk, and every file before
+//! it. It stays when the file itself is dropped.
+//!
+//! It holds `SLI1`, CRC-32 of all that follows it, the position behind the file's last frame, and for each task its
+//! index, its offsets from and to, how many places are known, and offset and position of each; 64 bits each, little endian.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io::{self, IoSlice},
+    path::Path,
+};
+
+use super::{
+    ENDING,
+    file::{Frames, LogFile, Next},
+    file_path, index_path,
+};
+use crate::{
+    domain::frame::Frame,
+    sys::disk::{Disk, Open},
+};
+
+/// How far apart two places of a task are, in bytes of the task.
+const STEP: u64 = 1024 * 1024;
+const MAGIC: [u8; 4] = *b"SLI1";
+
+/// What of one task lies in one file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Part {
+    /// Its first offset.
+    pub(super) from: u64,
+    /// The offset behind its last byte.
+    pub(super) to: u64,
+    /// Offsets, and the positions of the frames that begin there.
+    places: Vec<(u64, u64)>,
+}
+
+/// What lies in one file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct FileContents {
+    /// The position behind its last frame.
+    pub(super) end: u64,
+    pub(super) parts: BTreeMap<u32, Part>,
+}
+
+impl FileContents {
+    /// Notes a frame that lies between two positions.
+    pub(super) fn note(&mut self, position: u64, end: u64, task: u32, frame: &Frame) {
+        let fresh = || Part { from: frame.offset, ..Part::default() };
+        let part = self.parts.entry(task).or_insert_with(fresh);
+        if part.places.last().is_none_or(|(offset, _)| frame.offset >= offset + STEP) {
+            part.places.push((frame.offset, position));
+        }
+        part.to = part.to.max(frame.end());
+        self.end = end;
+    }
+
+    /// Goes through a file up to its first bad frame, or to `until`. One without any frame ends where it begins.
+    pub(super) fn scan(file: LogFile, until: u64) -> io::Result<Self> {
+        let mut contents = Self { end: file.first, ..Self::default() };
+        let mut frames = Frames::new(file, 0);
+        loop {
+            let position = frames.position();
+            match frames.next(until)? {
+                Next::Frame(task, frame) => contents.note(position, frames.position(), task, &frame),
+                Next::Unfinished | Next::Damaged => return Ok(contents),
+            }
+        }
+    }
+
+    /// As it lies on the disk.
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut numbers = vec![self.end];
+        for (task, part) in &self.parts {
+            numbers.extend([u64::from(*task), part.from, part.to, part.places.len() as u64]);
+            numbers.extend(part.places.iter().flat_map(|(offset, position)| [*offset, *position]));
+        }
+        let body: Vec<u8> = numbers.into_iter().flat_map(u64::to_le_bytes).collect();
+        [&MAGIC[..], &crc32fast::hash(&body).to_le_bytes(), &body].concat()
+    }
+
+    /// `None` for what is not whole.
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let body = bytes.strip_prefix(&MAGIC)?;
+        let (crc, body) = body.split_first_chunk::<4>()?;
+        if crc32fast::hash(body) != u32::from_le_bytes(*crc) {
+            return None;
+        }
+        let (chunks, []) = body.as_chunks::<8>() else { return None };
+        let mut numbers = chunks.iter().map(|chunk| u64::from_le_bytes(*chunk));
+        let mut contents = Self { end: numbers.next()?, ..Self::default() };
+        while let Some(task) = numbers.next() {
+            let (from, to, count) = (numbers.next()?, numbers.next()?, numbers.next()?);
+            let mut places = Vec::new();
+            for _ in 0..count {
+                places.push((numbers.next()?, numbers.next()?));
+            }
+            contents.parts.insert(u32::try_from(task).ok()?, Part { from, to, places });
+        }
+        Some(contents)
+    }
+
+    /// Writes the index of a file, and brings it to the disk but for its name.
+    pub(super) fn write(&self, disk: &Disk, directory: &Path, first: u64) -> io::Result<()> {
+        let file = disk.open(&index_path(directory, first), Open::Empty)?;
+        file.write_at(0, &mut [IoSlice::new(&self.to_bytes())])?;
+        file.sync()
+    }
+
+    /// Reads the index of a file; `None` when there is no whole one.
+    pub(super) fn read(disk: &Disk, directory: &Path, first: u64) -> io::Result<Option<Self>> {
+        let file = match disk.read(&index_path(directory, first)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut bytes = vec![0; usize::try_from(file.length()?).unwrap_or(0)];
+        file.read_exact_at(0, &mut bytes)?;
+        Ok(Self::parse(&bytes))
+    }
+}
+
+/// What lies in a log.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    /// By the positions at which the files begin; also of files that were dropped.
+    pub(super) files: BTreeMap<u64, FileContents>,
+    /// Payload bytes that there are of each task.
+    ends: HashMap<u32, u64>,
+}
+
+impl Contents {
+    /// Reads what lies in a log that nobody appends to.
+    pub(super) fn scan(disk: &Disk, directory: &Path) -> io::Result<Self> {
+        let mut contents = Self::default();
+        let files = disk.numbers(directory, ENDING)?;
+        for (index, first) in files.iter().enumerate() {
+            let known = if let Some(known) = FileContents::read(disk, directory, *first)? {
+                known
+            } else {
+                let file = LogFile::read(disk, &file_path(directory, *first), *first)?;
+                FileContents::scan(file, files.get(index + 1).copied().unwrap_or(u64::MAX))?
+            };
+            contents.add(*first, known);
+        }
+        Ok(contents)
+    }
+
+    /// The position behind everything.
+    pub(super) fn end(&self) -> u64 {
+        self.files.values().next_back().map_or(0, |file| file.end)
+    }
+
+    /// Adds what lies in a file.
+    pub(super) fn add(&mut self, first: u64, file: FileContents) {
+        for (task, part) in &file.parts {
+            let end = self.ends.entry(*task).or_default();
+            *end = part.to.max(*end);
+        }
+        self.files.insert(first, file);
+    }
+
+    /// Notes a frame that lies between two positions of the file that begins at `first`.
+    pub(super) fn note(&mut self, first: u64, position: u64, end: u64, task: u32, frame: &Frame) {
+        self.files.entry(first).or_default().note(position, end, task, frame);
+        let known = self.ends.entry(task).or_default();
+        *known = frame.end().max(*known);
+    }
+
+    /// Payload bytes that there are of a task.
+    pub(super) fn task_end(&self, task: u32) -> u64 {
+        self.ends.get(&task).copied().unwrap_or(0)
+    }
+
+    /// A position at or before the frame that holds this offset of a task; `None` when it has not printed that yet.
+    pub(super) fn position_of(&self, task: u32, offset: u64) -> Option<u64> {
+        if offset >= self.task_end(task) {
+            return None;
+        }
+        let mut parts = self.files.values().rev().filter_map(|file| file.parts.get(&task));
+        let part = parts.find(|part| part.from <= offset);
+        let after = part.map_or(0, |part| part.places.partition_point(|(first, _)| *first <= offset));
+        Some(after.checked_sub(1).and_then(|at| part?.places.get(at)).map_or(0, |(_, position)| *position))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::domain::frame::Stream;
+
+    #[test]
+    fn an_index_comes_back_whole_or_not_at_all() {
+        let mut contents = FileContents::default();
+        for (n, task) in [(0, 0), (1, 7), (2, 0)] {
+            let data = Bytes::from(vec![0; 100_000]);
+            let frame = Frame { stream: Stream::Stdout, offset: n * STEP, time_ns: 0, data };
+            contents.note(n * 200_000, (n + 1) * 200_000, task, &frame);
+        }
+        let bytes = contents.to_bytes();
+        assert_eq!(FileContents::parse(&bytes), Some(contents));
+        for cut in 0..bytes.len() {
+            assert_eq!(FileContents::parse(&bytes[..cut]), None, "{cut}");
+        }
+        for at in 0..bytes.len() {
+            let mut bytes = bytes.clone();
+            bytes[at] ^= 1;
+            assert_eq!(FileContents::parse(&bytes), None, "{at}");
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! The log on a disk that crashes, fails and forgets: nothing that was acknowledged is missing, and nothing is there that
+//! was not printed.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
+
+use super::{LogReader, RunLog, opening};
+use crate::{
+    domain::frame::{Frame, Stream},
+    sys::disk::{Disk, model::Model},
+};
+
+const TASKS: u32 = 3;
+/// Small, so that a history has many files.
+const FILE_SIZE: u64 = 700;
+
+/// What a task prints at an offset.
+fn printed(task: u32, offset: u64) -> u8 {
+    let mixed = (offset + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15 ^ u64::from(task) << 7);
+    mixed.to_be_bytes()[0]
+}
+
+struct History {
+    random: u64,
+    model: Model,
+    log: Option<RunLog>,
+    /// Positions, tasks and offsets that are safe once the log is on the disk up to there.
+    waiting: Vec<(u64, u32, u64)>,
+    acknowledged: HashMap<u32, u64>,
+    /// What of each task was ever sent.
+    sent: HashMap<u32, u64>,
+    /// What lies before this offset of a task may have been dropped.
+    spare: u64,
+    crashes: u64,
+    failures: u64,
+}
+
+impl History {
+    fn new(seed: u64) -> Self {
+        let model = Model::new(seed);
+        let disk = Disk::model(model.clone());
+        disk.make_directory(Path::new("/runs")).unwrap();
+        disk.sync_names(Path::new("/")).unwrap();
+        Self {
+            random: seed ^ 0x5bd1_e995,
+            model,
+            log: None,
+            waiting: Vec::new(),
+            acknowledged: HashMap::new(),
+            sent: HashMap::new(),
+            spare: 0,
+            crashes: 0,
+            failures: 0,
+        }
+    }
+
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.random =
+            self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.random >> 33) % sides
+    }
+
+    fn directory() -> PathBuf {
+        PathBuf::from("/runs/run")
+    }
+
+    /// Opens the log, which takes as long as the disk fails.
+    fn open(&mut self) {
+        self.waiting.clear();
+        for attempt in 0.. {
+            if attempt > 3 {
+                self.model.fail(0);
+            }
+            match opening::open(&Disk::model(self.model.clone()), Self::directory(), FILE_SIZE) {
+                Ok(log) => {
+                    self.log = Some(log);
+                    break;
+                }
+                Err(error) => assert!(attempt <= 3, "{error}"),
+            }
+        }
+        self.check();
+    }
+
+    fn log(&self) -> &RunLog {
+        self.log.as_ref().unwrap()
+    }
+
+    fn append(&mut self) {
+        let task = u32::try_from(self.roll(u64::from(TASKS))).unwrap();
+        let end = self.log().task_end(task);
+        // An agent sends again what was not acknowledged, also where the log has it already.
+        let acknowledged = self.acknowledged.get(&task).copied().unwrap_or(0);
+        let mut offset = if self.roll(4) == 0 { acknowledged.min(end) } else { end };
+        let mut frames = Vec::new();
+        for _ in 0..=self.roll(3) {
+            let data: Vec<u8> = (0..=self.roll(200)).map(|at| printed(task, offset + at)).collect();
+            let frame = Frame { stream: Stream::Stdout, offset, time_ns: 0, data: data.into() };
+            offset = frame.end();
+            frames.push(frame);
+        }
+        let sent = self.sent.entry(task).or_default();
+        *sent = offset.max(*sent);
+        match self.log().append_here(task, &frames) {
+            Ok(position) => self.waiting.push((position, task, offset)),
+            Err(_) => self.failures += 1,
+        }
+    }
+
+    fn sync(&mut self) {
+        if self.log().sync_once().is_err() {
+            self.failures += 1;
+            if self.log().is_failed() {
+                return self.open();
+            }
+        }
+        let synced = *self.log().synced().borrow();
+        for (position, task, end) in self.waiting.iter().filter(|(position, ..)| *position <= synced) {
+            let acknowledged = self.acknowledged.entry(*task).or_default();
+            *acknowledged = (*end).max(*acknowledged);
+            assert!(*position <= synced);
+        }
+        self.waiting.retain(|(position, ..)| *position > synced);
+    }
+
+    fn drop_spare(&mut self) {
+        let least = (0..TASKS).map(|task| self.acknowledged.get(&task).copied().unwrap_or(0)).min();
+        self.spare = self.spare.max(least.unwrap_or(0) / 2);
+        let (spare, position) = (self.spare, *self.log().appended().borrow());
+        // What it does not get done now it does the next time.
+        let _ = self.log().drop_spare(position, |(_, to), _| to <= spare);
+    }
+
+    /// Reads everything, and holds it against what was printed.
+    fn check(&mut self) {
+        self.model.fail(0);
+        let until = *self.log().appended().borrow();
+        let mut reader = LogReader::new(Disk::model(self.model.clone()), Self::directory(), 0);
+        let mut ends: HashMap<u32, u64> = HashMap::new();
+        loop {
+            let frames = reader.read(until).unwrap();
+            if frames.is_empty() {
+                break;
+            }
+            for (task, frame) in frames {
+                let end = ends.entry(task).or_default();
+                assert!(
+                    frame.offset == *end || frame.offset <= self.spare.max(*end),
+                    "a gap at {end} of {task}"
+                );
+                for (at, byte) in frame.data.iter().enumerate() {
+                    assert_eq!(*byte, printed(task, frame.offset + at as u64), "a byte of task {task}");
+                }
+                *end = frame.end().max(*end);
+            }
+        }
+        assert!(reader.position() >= until || until == 0, "all of it was read");
+        for task in 0..TASKS {
+            let of = |known: &HashMap<u32, u64>| known.get(&task).copied().unwrap_or(0);
+            let end = self.log().task_end(task);
+            assert!(
+                of(&self.acknowledged) <= end,
+                "task {task}: {} were acknowledged, {end} are there",
+                of(&self.acknowledged)
+            );
+            assert!(end <= of(&self.sent), "more than was printed");
+            assert!(of(&ends) == end || end <= self.spare, "task {task}: {} can be read of {end}", of(&ends));
+        }
+    }
+
+    fn run(&mut self, steps: u64) {
+        self.open();
+        for _ in 0..steps {
+            match self.roll(24) {
+                0..12 => self.append(),
+                12..18 => self.sync(),
+                18 => {
+                    let one_in = self.roll(6);
+                    self.model.fail(if one_in == 0 { 0 } else { one_in + 1 });
+                }
+                19 => self.model.fail(0),
+                20 => self.drop_spare(),
+                21 => self.check(),
+                kind => {
+                    self.crashes += 1;
+                    self.log = None;
+                    if kind == 22 {
+                        self.model.crash();
+                    } else {
+                        self.model.restart();
+                    }
+                    self.open();
+                }
+            }
+        }
+        self.check();
+    }
+}
+
+/// How many histories are played: more on demand.
+fn count() -> u64 {
+    std::env::var("SLOTH_CRASHES").ok().and_then(|count| count.parse().ok()).unwrap_or(1_000)
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_whatever_a_disk_forgets() {
+    let (mut crashes, mut failures) = (0, 0);
+    let only = std::env::var("SLOTH_HISTORY").ok().and_then(|only| only.parse().ok());
+    for seed in only.map_or(0..count(), |only| only..only + 1) {
+        let mut history = History::new(seed);
+        let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| history.run(150)));
+        if let Err(panic) = played {
+            eprintln!("SLOTH_HISTORY={seed} plays this again");
+            std::panic::resume_unwind(panic);
+        }
+        (crashes, failures) = (crashes + history.crashes, failures + history.failures);
+    }
+    eprintln!("{crashes} crashes and restarts, {failures} failures");
+    assert!(
+        only.is_some() || (crashes > count() && failures > count()),
+        "{crashes} crashes, {failures} failures"
+    );
+}

@@ -1,0 +1,236 @@
+//! One file of a log: its head, and its frames one after the other. Knows nothing of the other files.
+//!
+//! The head is 32 bytes: `SLG2`, CRC-32 of all that follows it, a random number that the checksums of the file's frames
+//! begin with, the position at which the file begins, and that of the file before it; little endian. Positions count the
+//! head. Files of version 0.1.0 have none.
+
+use std::{
+    io::{self, IoSlice},
+    num::NonZeroU64,
+    path::Path,
+};
+
+use bytes::Bytes;
+
+use crate::{
+    domain::frame::{Frame, HEADERS, MAX_PAYLOAD, UNBOUND, take_frame},
+    sys::{
+        disk::{Disk, File, Open},
+        random,
+    },
+};
+
+/// Bytes of a head.
+const HEAD: usize = 32;
+const MAGIC: [u8; 4] = *b"SLG2";
+/// In the place of the file before, where there is none.
+const NONE: u64 = u64::MAX;
+
+/// An open file of a log.
+#[derive(Debug)]
+pub(super) struct LogFile {
+    /// The position at which it begins.
+    pub(super) first: u64,
+    file: File,
+    /// `None` in files of version 0.1.0.
+    head: Option<Head>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Head {
+    salt: u64,
+    previous: Option<u64>,
+}
+
+fn number(bytes: &[u8], at: usize) -> u64 {
+    let mut number = [0; 8];
+    number.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_le_bytes(number)
+}
+
+impl Head {
+    fn to_bytes(self, first: u64) -> [u8; HEAD] {
+        let mut bytes = [0; HEAD];
+        bytes[..4].copy_from_slice(&MAGIC);
+        bytes[8..16].copy_from_slice(&self.salt.to_le_bytes());
+        bytes[16..24].copy_from_slice(&first.to_le_bytes());
+        bytes[24..32].copy_from_slice(&self.previous.unwrap_or(NONE).to_le_bytes());
+        let crc = crc32fast::hash(&bytes[8..]);
+        bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    fn parse(bytes: &[u8; HEAD], first: u64) -> Option<Self> {
+        let head = Self {
+            salt: number(bytes, 8),
+            previous: Some(number(bytes, 24)).filter(|previous| *previous != NONE),
+        };
+        (head.to_bytes(first) == *bytes).then_some(head)
+    }
+}
+
+impl LogFile {
+    /// Makes an empty file behind another one.
+    pub(super) fn create(disk: &Disk, path: &Path, first: u64, previous: Option<u64>) -> io::Result<Self> {
+        let head = Head { salt: u64::from_le_bytes(random::bytes()), previous };
+        let file = disk.open(path, Open::Empty)?;
+        file.write_at(0, &mut [IoSlice::new(&head.to_bytes(first))])?;
+        Ok(Self { first, file, head: Some(head) })
+    }
+
+    /// Opens a file that is there.
+    pub(super) fn open(disk: &Disk, path: &Path, first: u64) -> io::Result<Self> {
+        Self::with(disk.open(path, Open::Existing)?, first)
+    }
+
+    /// The same for reading alone.
+    pub(super) fn read(disk: &Disk, path: &Path, first: u64) -> io::Result<Self> {
+        Self::with(disk.read(path)?, first)
+    }
+
+    fn with(file: File, first: u64) -> io::Result<Self> {
+        let mut bytes = [0; HEAD];
+        let head = match file.read_exact_at(0, &mut bytes) {
+            Ok(()) => Head::parse(&bytes, first),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Self { first, file, head })
+    }
+
+    /// Frames can be added to it: version 0.1.0 did not tell where a frame belongs.
+    pub(super) fn takes_frames(&self) -> bool {
+        self.head.is_some()
+    }
+
+    /// Where the file begins that comes before it; `None` when it does not tell, or is the first.
+    pub(super) fn previous(&self) -> Option<u64> {
+        self.head.and_then(|head| head.previous)
+    }
+
+    /// Where its first frame begins.
+    pub(super) fn frames_from(&self) -> u64 {
+        self.first + self.head.map_or(0, |_| HEAD as u64)
+    }
+
+    /// What the checksum of the frame at a position begins with.
+    pub(super) fn seed(&self, position: u64) -> u32 {
+        let Some(head) = self.head else { return UNBOUND };
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&head.salt.to_le_bytes());
+        hasher.update(&position.to_le_bytes());
+        hasher.finalize()
+    }
+
+    /// Writes pieces at a position.
+    pub(super) fn write(&self, position: u64, pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
+        self.file.write_at(position - self.first, pieces)
+    }
+
+    /// The position at which it ends.
+    pub(super) fn end(&self) -> io::Result<u64> {
+        Ok(self.first + self.file.length()?)
+    }
+
+    /// Cuts what lies behind a position.
+    pub(super) fn cut(&self, position: u64) -> io::Result<()> {
+        self.file.set_length(position - self.first)
+    }
+
+    /// Brings it to the disk.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+
+    /// Lets the machine forget its copy in memory of what lies between two positions.
+    pub(super) fn forget(&self, from: u64, end: u64) {
+        if let Some(length) = end.checked_sub(from).and_then(NonZeroU64::new) {
+            self.file.forget(from - self.first, length);
+        }
+    }
+
+    /// Writes what lies between two positions again, as the machine's memory has it, and the head as it has to be.
+    pub(super) fn write_again(&self, from: u64, end: u64) -> io::Result<()> {
+        if let Some(head) = self.head.filter(|_| from <= self.first) {
+            self.file.write_at(0, &mut [IoSlice::new(&head.to_bytes(self.first))])?;
+        }
+        let mut piece = vec![0; 1024 * 1024];
+        let mut at = from.max(self.frames_from());
+        while at < end {
+            let count = usize::try_from(end - at).unwrap_or(piece.len()).min(piece.len());
+            self.file.read_exact_at(at - self.first, &mut piece[..count])?;
+            self.write(at, &mut [IoSlice::new(&piece[..count])])?;
+            at += count as u64;
+        }
+        Ok(())
+    }
+}
+
+/// What comes at a place of a file.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// A frame of a task.
+    Frame(u32, Frame),
+    /// Nothing, or not all of a frame.
+    Unfinished,
+    /// Something that was not written there as a frame.
+    Damaged,
+}
+
+/// Reads a file's frames, and holds each against its checksum.
+#[derive(Debug)]
+pub(super) struct Frames {
+    file: LogFile,
+    position: u64,
+    buffer: Bytes,
+}
+
+impl Frames {
+    /// Begins at a position, or with the first frame behind it where that is in the head.
+    pub(super) fn new(file: LogFile, position: u64) -> Self {
+        let position = position.max(file.frames_from());
+        Self { file, position, buffer: Bytes::new() }
+    }
+
+    /// Where the next frame begins.
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Where the file begins.
+    pub(super) fn first(&self) -> u64 {
+        self.file.first
+    }
+
+    /// Goes on elsewhere, and forgets what was read ahead.
+    pub(super) fn go_to(&mut self, position: u64) {
+        (self.position, self.buffer) = (position.max(self.file.frames_from()), Bytes::new());
+    }
+
+    /// The next frame, of what lies before `until`.
+    pub(super) fn next(&mut self, until: u64) -> io::Result<Next> {
+        loop {
+            let before = self.buffer.len();
+            match take_frame(&mut self.buffer, self.file.seed(self.position)) {
+                Ok(Some((task, frame))) => {
+                    self.position += (before - self.buffer.len()) as u64;
+                    return Ok(Next::Frame(task, frame));
+                }
+                Ok(None) if self.fill(until)? => {}
+                Ok(None) => return Ok(Next::Unfinished),
+                Err(_) => return Ok(Next::Damaged),
+            }
+        }
+    }
+
+    fn fill(&mut self, until: u64) -> io::Result<bool> {
+        let before = self.buffer.len();
+        let wanted = usize::try_from(until.saturating_sub(self.position)).unwrap_or(usize::MAX);
+        let wanted = wanted.min(MAX_PAYLOAD + HEADERS).saturating_sub(before);
+        if wanted > 0 {
+            let at = self.position + before as u64 - self.file.first;
+            self.buffer = self.file.file.read_more(at, &self.buffer, wanted)?;
+        }
+        Ok(self.buffer.len() > before)
+    }
+}

@@ -1,0 +1,1054 @@
+//! A simulated network and scheduler around the pure cores of master and agent. Messages wait for any time, also those of
+//! connections that one side has given up; either side is frozen, killed or started anew at any step; the agent's machine
+//! reboots, its memory of tasks is removed, the master's store is restored from a backup, and clocks jump.
+//!
+//! Whatever happens, and in whatever order: the command is started at most once, never after its deadline and never after
+//! an operator was told that it is cancelled; an outcome that was told is true and final; and no byte is lost or doubled.
+//!
+//! The suite goes through some thousand histories. `SLOTH_SIMULATIONS=1000000 SLOTH_SEED=7 cargo test --release --test
+//! simulation` goes through more; each is decided by its number, which a failure names, and `SLOTH_HISTORY=3501` tells that
+//! one step by step.
+
+#![expect(clippy::unwrap_used, reason = "what fails in a test's helpers fails the test")]
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
+
+use sloth_runner::{
+    agent::{
+        core::{Asked, Core as Agent, Decision, Knowledge, Revision},
+        master_clock::{Echo, MasterClock, Sent},
+    },
+    domain::{
+        agent::{LinkPreference, START_WITHIN},
+        command::{Command, TaskSpec},
+        ids::{Incarnation, RunId, RunReference, TaskId},
+        name::Labels,
+        outcome::{Ending, KillProof, Outcome},
+        run::{RunOptions, TaskState},
+        target::Target,
+    },
+    master::core::{
+        Core as Master, Policy, Remembered,
+        messages::{AttachOrder, Effect, Input, Newcomer, Now, Reply, RunAsked, SessionId, WriteToken},
+        stored::{InStore, KnownTask, StoredAgent, StoredRun, Write},
+    },
+    trust::fingerprint::Fingerprint,
+};
+
+/// Histories in the suite.
+const SIMULATIONS: u64 = 4_000;
+/// How far the agent may send ahead of the disk.
+const WINDOW: u64 = 4;
+/// What the command prints, and how it ends.
+const LENGTH: u64 = 9;
+const STATUS: u8 = 7;
+
+fn byte(offset: u64) -> u8 {
+    u8::try_from(offset * 31 % 251).unwrap()
+}
+
+fn task() -> TaskId {
+    TaskId { run: RunId::from_parts(1, 1), index: 0 }
+}
+
+/// `SplitMix64`: a seed decides everything.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % sides
+    }
+
+    fn pick(&mut self, count: usize) -> Option<usize> {
+        (count > 0).then(|| usize::try_from(self.roll(count as u64)).unwrap())
+    }
+}
+
+enum ToAgent {
+    Open { order: Box<AttachOrder>, from: u64, grant: u64, start_within: Option<u64>, sent: Sent },
+    Grant(u64),
+    Acknowledge(u64),
+    OutcomeStored,
+}
+
+enum ToMaster {
+    Started,
+    Output(u64, Vec<u8>),
+    Gap(u64),
+    Ended(Ending, u64),
+    Unknown(Incarnation),
+    Superseded(u64),
+    /// The call failed on the agent.
+    Failed,
+}
+
+/// One Attach: what travels on it, and what each side knows of it.
+#[expect(clippy::struct_excessive_bools, reason = "facts that change apart from one another")]
+struct Stream {
+    session: SessionId,
+    attempt: u64,
+    to_agent: VecDeque<ToAgent>,
+    to_master: VecDeque<ToMaster>,
+    /// The agent's side: what was sent, and how far it may go; `None` while it is not streaming.
+    sending: Option<(u64, u64)>,
+    said_end: bool,
+    /// The master has what comes before this by way of this stream, or had it when the stream began.
+    received: u64,
+    /// The master's side waits until the outcome is stored.
+    handing_over: bool,
+    outcome_stored: bool,
+    agent_alive: bool,
+    master_alive: bool,
+}
+
+/// An order to stop the task, under way to the agent, or its answer under way back.
+enum Signal {
+    Order(SessionId),
+    Answer { known: bool, incarnation: Incarnation },
+}
+
+/// What the master says in a session.
+struct Ping {
+    sent: Sent,
+    echo: Option<Echo>,
+}
+
+#[derive(Clone, Default)]
+struct Disk {
+    agents: Vec<StoredAgent>,
+    run: Option<StoredRun>,
+    revision: u64,
+    term: u64,
+}
+
+/// What the agent's disk remembers of the task for good.
+#[derive(Clone, PartialEq)]
+enum Memory {
+    Ending(Ending, u64),
+    NeverStarted(Incarnation),
+}
+
+/// The command, as it is in the world, whatever anybody knows of it.
+struct Running {
+    printed: u64,
+    ending: Option<Ending>,
+    /// In which boot of the machine.
+    boot: u64,
+}
+
+struct AgentSide {
+    core: Agent,
+    clock: Option<MasterClock>,
+    /// The directory that it has opened.
+    directory: u64,
+    /// When it sent its last heartbeat, and what of it is under way to the master.
+    heartbeat: Option<u64>,
+    /// It has begun another incarnation, and has to say so.
+    reconnects: bool,
+}
+
+#[expect(clippy::struct_excessive_bools, reason = "what is true of each of its parts")]
+struct World {
+    dice: Dice,
+    /// True time, in milliseconds.
+    time: u64,
+    /// The wall clock of the master minus the true time.
+    wall: i64,
+    /// The agent's clock minus the true time.
+    apart: u64,
+    /// When the master was started, by the true time.
+    started: u64,
+    master: Master,
+    /// Names the clock of the master's process.
+    process: u64,
+    disk: Disk,
+    backup: Option<(Disk, Vec<u8>)>,
+    writes: VecDeque<(WriteToken, Vec<Write>)>,
+    log: Vec<u8>,
+    synced: usize,
+    session: SessionId,
+    /// The agent's newest heartbeat as the master received it, and when.
+    heard: Option<(u64, u64)>,
+    agent: AgentSide,
+    /// The agent's disk: the id of its directory, and what lies in it.
+    directory: u64,
+    spool: bool,
+    spool_from: u64,
+    finished: Option<Memory>,
+    boot: u64,
+    frozen: bool,
+    /// Nothing arrives on either side.
+    silent: bool,
+    command: Option<Running>,
+    streams: Vec<Stream>,
+    signals: Vec<Signal>,
+    pings: VecDeque<Ping>,
+    replies: HashMap<u64, Reply>,
+    /// How often it was started, ever.
+    starts: u32,
+    /// Until when it may be started, by the true time.
+    deadline: u64,
+    within: u64,
+    /// An operator was told that it is cancelled.
+    is_cancelled: bool,
+    /// The outcome that was told.
+    told: Option<Outcome>,
+    /// Somebody's memory of the task was destroyed.
+    was_forgotten: bool,
+    was_restored: bool,
+    clock_jumped: bool,
+    /// Every step is told.
+    is_traced: bool,
+}
+
+impl World {
+    fn tell(&self, what: impl FnOnce() -> String) {
+        if self.is_traced {
+            println!("{:>9} {}", self.time, what());
+        }
+    }
+
+    fn incarnation(directory: u64, boot: u64) -> Incarnation {
+        Incarnation::new(&directory.to_string(), &boot.to_string())
+    }
+
+    fn life(&self) -> Incarnation {
+        Self::incarnation(self.directory, self.boot)
+    }
+
+    fn new(seed: u64, is_traced: bool) -> Self {
+        let agent = StoredAgent {
+            name: "a".parse().unwrap(),
+            fingerprint: Fingerprint::of(b"a"),
+            enrolled_ms: 1,
+            last_seen_ms: 1,
+            labels: Labels::new(),
+            set_labels: Labels::new(),
+            version: String::new(),
+            address: String::new(),
+            trust: String::new(),
+            drain: None,
+            ahead: None,
+        };
+        let mut dice = Dice(seed);
+        let within = [5_000, 30_000, 3_600_000][dice.pick(3).unwrap()];
+        let incarnation = Self::incarnation(1, 1);
+        let mut world = Self {
+            dice,
+            time: 1_000_000,
+            wall: 5_000_000,
+            apart: 77_000,
+            started: 1_000_000,
+            master: Master::new(
+                Policy::default(),
+                Remembered::default(),
+                Now { monotonic: Duration::ZERO, unix_ms: 0 },
+            ),
+            process: 0,
+            disk: Disk { agents: vec![agent], ..Disk::default() },
+            backup: None,
+            writes: VecDeque::new(),
+            log: Vec::new(),
+            synced: 0,
+            session: 0,
+            heard: None,
+            agent: AgentSide {
+                core: Agent::new(incarnation, Revision::default()),
+                clock: None,
+                directory: 1,
+                heartbeat: None,
+                reconnects: false,
+            },
+            directory: 1,
+            spool: false,
+            spool_from: 0,
+            finished: None,
+            boot: 1,
+            frozen: false,
+            silent: false,
+            command: None,
+            streams: Vec::new(),
+            signals: Vec::new(),
+            pings: VecDeque::new(),
+            replies: HashMap::new(),
+            starts: 0,
+            deadline: 0,
+            within,
+            is_cancelled: false,
+            told: None,
+            was_forgotten: false,
+            was_restored: false,
+            clock_jumped: false,
+            is_traced,
+        };
+        world.start_master();
+        let asked = RunAsked {
+            id: task().run,
+            operator: "ana".into(),
+            selection: "a".parse::<Target>().unwrap().into(),
+            command: Command::new(vec![b"true".to_vec()]).unwrap(),
+            options: RunOptions { start_within_ms: Some(within), ..RunOptions::default() },
+            shown: Vec::new(),
+        };
+        if world.dice.roll(4) == 0 {
+            world.session_ends();
+        }
+        world.deadline = world.time + within;
+        world.step(Input::StartRun(Box::new(asked), 99));
+        world.persist_all();
+        assert!(matches!(world.replies.get(&99), Some(Reply::Live(_))));
+        world
+    }
+
+    fn now(&self) -> Now {
+        let unix_ms = self.time.saturating_add_signed(self.wall);
+        Now { monotonic: Duration::from_millis(self.time - self.started), unix_ms }
+    }
+
+    /// The agent's clock.
+    fn boottime(&self) -> u64 {
+        self.time + self.apart
+    }
+
+    fn step(&mut self, input: Input) {
+        let now = self.now();
+        let mut looked_up = None;
+        if !matches!(input, Input::Tick | Input::Heard(_)) {
+            self.tell(|| format!("master hears {input:?}"));
+        }
+        for effect in self.master.step(input, now) {
+            self.tell(|| format!("    {effect:?}"));
+            match effect {
+                Effect::Persist(token, writes, _) => self.writes.push_back((token, writes)),
+                Effect::Reply(to, reply) => {
+                    if matches!(*reply, Reply::Cancelled { .. }) {
+                        self.is_cancelled = true;
+                    }
+                    self.replies.insert(to, *reply);
+                }
+                Effect::Attach(order) if order.session == self.session => self.attach(*order),
+                Effect::Signal { session, .. } => {
+                    for stream in self.streams.iter_mut().filter(|stream| stream.master_alive) {
+                        // An Open that is not under way yet is under way with no permission.
+                        if let Some(ToAgent::Open { start_within, .. }) = stream.to_agent.front_mut()
+                            && self.dice.roll(2) == 0
+                        {
+                            *start_within = None;
+                        }
+                    }
+                    self.signals.push(Signal::Order(session));
+                }
+                Effect::LookUp(session, _, known) => {
+                    let stored = self.disk.run.as_ref().map(|stored| &stored.tasks[0]);
+                    let found = match stored {
+                        Some(stored) if stored.task.state.outcome().is_some() => InStore::Ended,
+                        Some(_) => InStore::Open,
+                        None => InStore::Nothing { number_taken: false },
+                    };
+                    let found = known.into_iter().map(|known| (known, found)).collect();
+                    looked_up = Some(Input::LookedUp(session, found));
+                }
+                Effect::Publish(_, published) => {
+                    if let Some(outcome) = published.state.outcome() {
+                        let told = self.told.clone().unwrap_or_else(|| outcome.clone());
+                        assert!(self.may_tell(&told, outcome), "told {told}, and then {outcome}");
+                        self.told = Some(outcome.clone());
+                    }
+                }
+                Effect::OutcomeStored(_) => {
+                    for stream in &mut self.streams {
+                        stream.outcome_stored |= stream.master_alive;
+                    }
+                }
+                Effect::CloseSession(session) if session == self.session => self.session_ends(),
+                _ => {}
+            }
+        }
+        self.hand_over();
+        if let Some(answer) = looked_up {
+            self.step(answer);
+        }
+    }
+
+    fn sent(&self) -> Sent {
+        Sent { clock: self.process, at_ms: self.time + 9_000_000 }
+    }
+
+    fn attach(&mut self, order: AttachOrder) {
+        let from = self.log.len() as u64;
+        // As the master's half of an Attach judges it when it sends it.
+        let left = |until: Duration| {
+            let left = until.saturating_sub(self.now().monotonic).min(Duration::from_secs(10));
+            u64::try_from(left.as_millis()).ok().filter(|left| *left > 0)
+        };
+        let start_within = order.start.as_ref().and_then(|(_, until)| left(*until));
+        let (session, attempt, sent) = (order.session, order.attempt, self.sent());
+        let open = ToAgent::Open { order: Box::new(order), from, grant: from + WINDOW, start_within, sent };
+        self.streams.push(Stream {
+            session,
+            attempt,
+            to_agent: VecDeque::from([open]),
+            to_master: VecDeque::new(),
+            sending: None,
+            said_end: false,
+            received: from,
+            handing_over: false,
+            outcome_stored: false,
+            agent_alive: true,
+            master_alive: true,
+        });
+    }
+
+    fn start_master(&mut self) {
+        self.started = self.time;
+        self.process += 1;
+        self.disk.term += 1;
+        self.heard = None;
+        let remembered = Remembered {
+            agents: self.disk.agents.clone(),
+            runs: self.disk.run.clone().filter(|stored| stored.run.ended_ms.is_none()).into_iter().collect(),
+            last_number: self.disk.run.as_ref().map_or(0, |stored| stored.run.number),
+            epoch: 1,
+            revision: self.disk.revision,
+            term: self.disk.term,
+            ..Remembered::default()
+        };
+        self.master = Master::new(Policy::default(), remembered, self.now());
+        self.session = 0;
+        self.connect();
+    }
+
+    /// The agent connects, and says what it has.
+    fn connect(&mut self) {
+        if self.frozen || self.silent {
+            return;
+        }
+        self.session_ends();
+        self.session = self.time * 100 + self.dice.roll(100);
+        let seen = self.agent.core.seen();
+        let newcomer = Newcomer {
+            session: self.session,
+            name: "a".parse().unwrap(),
+            fingerprint: Fingerprint::of(b"a"),
+            incarnation: self.agent.core.incarnation().clone(),
+            labels: Labels::new(),
+            version: String::new(),
+            address: String::new(),
+            link: LinkPreference::Auto,
+            direct_address: None,
+            seen: (seen.epoch, seen.revision),
+            trust: String::new(),
+        };
+        let hello = self.boottime();
+        self.time += self.dice.roll(3);
+        self.heard = Some((hello, self.time));
+        self.step(Input::SessionOpened(Box::new(newcomer), 1));
+        self.ping();
+        if self.spool && self.finished.is_none() {
+            let spec = TaskSpec {
+                run_number: 1,
+                operator: "ana".into(),
+                target: "a".into(),
+                command: Command::new(vec![b"true".to_vec()]).unwrap(),
+                environment: Vec::new(),
+                working_directory: None,
+                timeout_ms: None,
+                kill_grace_ms: 1,
+                input: sloth_runner::domain::input::StandardInput::Nothing,
+            };
+            let known = KnownTask { id: task(), spec, started_ms: 1 };
+            self.step(Input::InventoryTold(self.session, vec![known]));
+        }
+    }
+
+    /// The master notices that a session is over. What it sent may still arrive: the agent need not have noticed.
+    fn session_ends(&mut self) {
+        let session = std::mem::take(&mut self.session);
+        if session == 0 {
+            return;
+        }
+        for stream in self.streams.iter_mut().filter(|stream| stream.session == session) {
+            stream.master_alive = false;
+        }
+        self.signals.retain(|signal| !matches!(signal, Signal::Order(of) if *of == session));
+        self.step(Input::SessionClosed(session));
+    }
+
+    fn ping(&mut self) {
+        let sent = self.sent();
+        let echo = self.heard.map(|(at, received)| Echo { at, age_ms: self.time - received });
+        self.pings.push_back(Ping { sent, echo });
+    }
+
+    fn crash_master(&mut self) {
+        self.tell(|| "crash_master".to_owned());
+        // What was not synced is gone, and so is what was not written.
+        self.log.truncate(self.synced);
+        self.writes.clear();
+        self.signals.clear();
+        self.pings.clear();
+        for stream in &mut self.streams {
+            stream.master_alive = false;
+        }
+        let unix_before = self.now().unix_ms;
+        self.time += self.dice.roll(20_000);
+        if self.dice.roll(8) == 0 {
+            self.wall += [-86_400_000, 86_400_000, -3_000][self.dice.pick(3).unwrap()];
+            self.clock_jumped = true;
+        }
+        self.put_deadline_off(self.clock_jumped || self.now().unix_ms < unix_before);
+        self.start_master();
+    }
+
+    /// A master that is started anew may give more time: by its wall clock it cannot tell how much is left, and gives no more than was
+    /// asked for; and an agent that was not reached yet gets a minute to come back.
+    fn put_deadline_off(&mut self, clock_jumped: bool) {
+        let is_unsent = self.disk.run.as_ref().is_some_and(|stored| stored.tasks[0].incarnation.is_none());
+        if clock_jumped {
+            self.deadline = self.deadline.max(self.time + self.within);
+        }
+        if is_unsent {
+            let minute = u64::try_from(START_WITHIN.as_millis()).unwrap();
+            self.deadline = self.deadline.max(self.time + minute.max(self.within));
+        }
+    }
+
+    fn restart_agent(&mut self) {
+        self.tell(|| "restart_agent".to_owned());
+        let seen = self.agent.core.seen();
+        self.agent = AgentSide {
+            core: Agent::new(self.life(), seen),
+            clock: None,
+            directory: self.directory,
+            heartbeat: None,
+            reconnects: false,
+        };
+        self.frozen = false;
+        for stream in &mut self.streams {
+            stream.agent_alive = false;
+        }
+        self.pings.clear();
+        self.connect();
+    }
+
+    fn reboot_agent(&mut self) {
+        self.tell(|| "reboot_agent".to_owned());
+        self.boot += 1;
+        self.apart += 1_000;
+        self.was_forgotten = true;
+        if let Some(command) = &mut self.command
+            && command.ending.is_none()
+        {
+            let lost = Ending::Lost("the machine was rebooted while it ran".into());
+            command.ending = Some(lost);
+        }
+        self.restart_agent();
+    }
+
+    /// The agent's memory of tasks is removed, while it runs or not. What runs goes on, and nobody knows of it.
+    fn wipe_agent(&mut self) {
+        if self.was_restored {
+            return;
+        }
+        self.tell(|| "wipe_agent".to_owned());
+        self.directory += 1;
+        self.spool = false;
+        self.finished = None;
+        self.was_forgotten = true;
+        if self.dice.roll(2) == 0 {
+            self.restart_agent();
+        }
+    }
+
+    fn restore_master(&mut self) {
+        self.tell(|| "restore_master".to_owned());
+        let Some((disk, log)) = self.backup.clone() else { return };
+        // A restored store beside a machine that has forgotten leaves nobody who could know; so neither follows the other.
+        if self.was_forgotten {
+            return;
+        }
+        self.log.truncate(self.synced);
+        self.writes.clear();
+        self.signals.clear();
+        self.pings.clear();
+        for stream in &mut self.streams {
+            stream.master_alive = false;
+        }
+        (self.disk, self.log) = (disk, log);
+        self.synced = self.log.len();
+        // What was told by what is lost cannot be held against the store that lost it.
+        (self.told, self.is_cancelled, self.was_restored) = (None, false, true);
+        self.put_deadline_off(self.clock_jumped);
+        self.start_master();
+    }
+
+    fn persist_one(&mut self) {
+        let Some((token, writes)) = self.writes.pop_front() else { return };
+        for write in writes {
+            match write {
+                Write::PutRun(stored) | Write::TakeBack(stored) => self.disk.run = Some(*stored),
+                Write::PutTask(_, stored) => self.disk.run.as_mut().unwrap().tasks[0] = stored,
+                Write::StartTask(_, ms) => {
+                    let stored = &mut self.disk.run.as_mut().unwrap().tasks[0];
+                    stored.task.started_ms.get_or_insert(ms);
+                    if stored.task.state.outcome().is_none() {
+                        stored.task.state = TaskState::Running;
+                    }
+                }
+                Write::EndRun(_, ms) => self.disk.run.as_mut().unwrap().run.ended_ms = Some(ms),
+                Write::PutAgent(agent) => self.disk.agents = vec![agent],
+                _ => {}
+            }
+        }
+        self.disk.revision += 1;
+        let revision = self.disk.revision;
+        self.step(Input::Persisted(token, revision));
+        if self.backup.is_none() && self.dice.roll(6) == 0 {
+            self.backup = Some((self.disk.clone(), self.log[..self.synced].to_vec()));
+        }
+    }
+
+    fn persist_all(&mut self) {
+        while !self.writes.is_empty() {
+            self.persist_one();
+        }
+    }
+
+    fn sync(&mut self) {
+        self.synced = self.log.len();
+        for stream in self.streams.iter_mut().filter(|stream| stream.master_alive) {
+            let safe = stream.received.min(self.synced as u64);
+            stream.to_agent.push_back(ToAgent::Acknowledge(safe));
+            stream.to_agent.push_back(ToAgent::Grant(safe + WINDOW));
+        }
+        self.hand_over();
+    }
+
+    /// The agent hears that the outcome is safe once it and all output are.
+    fn hand_over(&mut self) {
+        let all_synced = self.synced == self.log.len();
+        for stream in self.streams.iter_mut().filter(|stream| stream.master_alive) {
+            if stream.handing_over && stream.outcome_stored && all_synced {
+                stream.handing_over = false;
+                stream.to_agent.push_back(ToAgent::OutcomeStored);
+            }
+        }
+    }
+
+    fn knowledge(&self) -> Knowledge {
+        match &self.finished {
+            Some(Memory::Ending(..)) => Knowledge::Finished,
+            Some(Memory::NeverStarted(_)) => Knowledge::NeverStarted,
+            None if self.spool => Knowledge::Spooled,
+            None => Knowledge::Nothing,
+        }
+    }
+
+    /// An agent whose directory is another one begins another incarnation before it decides anything by it.
+    fn look_at_directory(&mut self) {
+        if self.agent.directory != self.directory {
+            self.agent.directory = self.directory;
+            let life = self.life();
+            self.agent.core.renew(life);
+            self.agent.reconnects = true;
+        }
+    }
+
+    /// The agent takes the next message of a stream.
+    fn agent_hears(&mut self, at: usize) {
+        if self.frozen || !self.streams[at].agent_alive {
+            return;
+        }
+        match self.streams[at].to_agent.pop_front() {
+            Some(ToAgent::Open { order, from, grant, start_within, sent }) => {
+                self.open(at, *order, from, grant, start_within, sent);
+            }
+            Some(ToAgent::Grant(to)) => {
+                if let Some((_, grant)) = &mut self.streams[at].sending {
+                    *grant = to.max(*grant);
+                }
+            }
+            Some(ToAgent::Acknowledge(offset)) if self.streams[at].sending.is_some() => {
+                self.spool_from = self.spool_from.max(offset);
+            }
+            Some(ToAgent::OutcomeStored) => {
+                if let Some(command) = &self.command
+                    && self.spool
+                    && self.finished.is_none()
+                    && let Some(ending) = command.ending.clone()
+                {
+                    self.finished = Some(Memory::Ending(ending, command.printed));
+                    self.agent.core.forget(task());
+                }
+            }
+            Some(ToAgent::Acknowledge(_)) | None => {}
+        }
+    }
+
+    fn open(
+        &mut self,
+        at: usize,
+        order: AttachOrder,
+        from: u64,
+        grant: u64,
+        start_within: Option<u64>,
+        sent: Sent,
+    ) {
+        let (epoch, revision) = order.revision;
+        self.agent.core.see(Revision { epoch, revision });
+        let knowledge = self.knowledge();
+        if knowledge == Knowledge::Nothing {
+            self.look_at_directory();
+        }
+        let earliest = self.agent.clock.and_then(|clock| clock.sent_at(sent));
+        let start_until = start_within.map(|within| earliest.map_or(0, |sent| sent + within));
+        let asked = Asked { id: task(), attempt: order.attempt, start_until, incarnation: order.incarnation };
+        let now = self.boottime();
+        let decision = self.agent.core.open(&asked, knowledge, now);
+        self.tell(|| {
+            format!("agent at {now}, which knows {knowledge:?}, hears {asked:?} and decides {decision:?}")
+        });
+        let answer = match decision {
+            Decision::Start => {
+                assert!(
+                    self.time <= self.deadline,
+                    "started {} ms after its deadline",
+                    self.time - self.deadline
+                );
+                assert!(!self.is_cancelled, "started after it was cancelled");
+                assert_eq!(self.starts, 0, "started again");
+                self.starts += 1;
+                self.spool = true;
+                self.command = Some(Running { printed: 0, ending: None, boot: self.boot });
+                ToMaster::Started
+            }
+            Decision::Resume => ToMaster::Started,
+            Decision::Recall => match self.finished.clone() {
+                Some(Memory::Ending(ending, printed)) => ToMaster::Ended(ending, printed),
+                _ => unreachable!(),
+            },
+            Decision::Promised => match self.finished.clone() {
+                Some(Memory::NeverStarted(incarnation)) => ToMaster::Unknown(incarnation),
+                _ => unreachable!(),
+            },
+            Decision::OtherIncarnation(_) => ToMaster::Unknown(self.agent.core.incarnation().clone()),
+            Decision::Promise => {
+                let incarnation = self.agent.core.incarnation().clone();
+                self.finished = Some(Memory::NeverStarted(incarnation.clone()));
+                self.agent.core.forget(task());
+                ToMaster::Unknown(incarnation)
+            }
+            Decision::Expired | Decision::Refuse(_) => ToMaster::Failed,
+            Decision::Superseded(by) => ToMaster::Superseded(by),
+        };
+        let streams = matches!(answer, ToMaster::Started);
+        self.streams[at].to_master.push_back(answer);
+        if streams {
+            // A later call takes an earlier one's place.
+            for (other, stream) in self.streams.iter_mut().enumerate() {
+                stream.agent_alive &= other == at || stream.sending.is_none();
+            }
+            self.streams[at].sending = Some((from, grant));
+        }
+    }
+
+    /// The agent sends what it may on a stream, at most two bytes at a time.
+    fn agent_sends(&mut self, at: usize) {
+        let stream = &mut self.streams[at];
+        let (Some((sent, grant)), Some(command)) = (stream.sending, &self.command) else { return };
+        if self.frozen || !self.spool || !stream.agent_alive || self.finished.is_some() || stream.said_end {
+            return;
+        }
+        // A store that was restored has lost what it had acknowledged; the agent tells of a gap.
+        if self.was_restored && sent < self.spool_from && sent < grant {
+            stream.sending = Some((self.spool_from, grant));
+            return stream.to_master.push_back(ToMaster::Gap(self.spool_from));
+        }
+        let until = command.printed.min(grant).min(sent + 2);
+        if sent < until {
+            assert!(sent >= self.spool_from, "bytes from {sent} were acknowledged, and are asked for again");
+            stream.to_master.push_back(ToMaster::Output(sent, (sent..until).map(byte).collect()));
+            stream.sending = Some((until, grant));
+        } else if let Some(ending) = &command.ending
+            && sent >= command.printed
+        {
+            stream.said_end = true;
+            stream.to_master.push_back(ToMaster::Ended(ending.clone(), command.printed));
+        }
+    }
+
+    /// The master takes the next message of a stream.
+    fn master_hears(&mut self, at: usize) {
+        let stream = &mut self.streams[at];
+        if !stream.master_alive || self.silent {
+            return;
+        }
+        let (id, attempt, session) = (task(), stream.attempt, stream.session);
+        match stream.to_master.pop_front() {
+            Some(ToMaster::Started) => self.step(Input::TaskStarted { id, attempt, elapsed_ms: 0 }),
+            Some(ToMaster::Output(offset, bytes)) => {
+                let end = self.log.len() as u64;
+                assert!(offset <= end, "bytes {end} to {offset} are missing");
+                let known = usize::try_from(end - offset).unwrap().min(bytes.len());
+                self.log.extend_from_slice(&bytes[known..]);
+                stream.received = stream.received.max(offset + bytes.len() as u64);
+            }
+            Some(ToMaster::Gap(to)) => {
+                let lost = self.log.len() as u64..to;
+                self.log.extend(lost.map(byte));
+                stream.received = stream.received.max(to);
+            }
+            Some(ToMaster::Ended(ending, end_offset)) => {
+                stream.handing_over = true;
+                self.step(Input::TaskEnded { id, outcome: ending.into(), end_offset, duration_ns: 1 });
+            }
+            Some(ToMaster::Unknown(incarnation)) => {
+                stream.master_alive = false;
+                self.step(Input::TaskUnknown { id, attempt, incarnation });
+            }
+            Some(ToMaster::Superseded(by)) => {
+                stream.master_alive = false;
+                self.step(Input::AttachLost { id, session, attempt, superseded_by: Some(by) });
+            }
+            Some(ToMaster::Failed) => {
+                stream.master_alive = false;
+                self.step(Input::AttachLost { id, session, attempt, superseded_by: None });
+            }
+            None => {}
+        }
+    }
+
+    /// The master notices that a stream is broken; what it sent before may still arrive.
+    fn cut(&mut self, at: usize) {
+        if self.dice.roll(2) == 0 {
+            self.streams[at].agent_alive = false;
+        }
+        let stream = &mut self.streams[at];
+        if std::mem::take(&mut stream.master_alive) {
+            let (attempt, session) = (stream.attempt, stream.session);
+            self.step(Input::AttachLost { id: task(), session, attempt, superseded_by: None });
+        }
+    }
+
+    fn signal_moves(&mut self) {
+        let Some(at) = self.dice.pick(self.signals.len()) else { return };
+        match &self.signals[at] {
+            Signal::Order(_) if self.frozen || self.silent => {}
+            Signal::Order(_) => {
+                let mut knowledge = self.knowledge();
+                if knowledge == Knowledge::Nothing {
+                    self.look_at_directory();
+                    self.finished = Some(Memory::NeverStarted(self.agent.core.incarnation().clone()));
+                    knowledge = Knowledge::NeverStarted;
+                }
+                if let (Knowledge::Spooled, Some(command)) = (knowledge, &mut self.command)
+                    && command.boot == self.boot
+                {
+                    let proof = Some(KillProof { ended: 1, left: Vec::new() });
+                    let cancelled = Ending::Cancelled { proof, by: "ana".into() };
+                    command.ending.get_or_insert(cancelled);
+                }
+                let incarnation = match &self.finished {
+                    Some(Memory::NeverStarted(incarnation)) => incarnation.clone(),
+                    _ => self.agent.core.incarnation().clone(),
+                };
+                let known = knowledge != Knowledge::NeverStarted;
+                self.signals[at] = Signal::Answer { known, incarnation };
+            }
+            Signal::Answer { known, incarnation } => {
+                let (known, incarnation) = (*known, incarnation.clone());
+                self.signals.swap_remove(at);
+                self.step(Input::SignalAnswered { id: task(), known, incarnation });
+            }
+        }
+    }
+
+    /// The clocks' messages move: a heartbeat to the master, a ping to the agent.
+    fn clocks_move(&mut self) {
+        if self.frozen {
+            return;
+        }
+        match self.agent.heartbeat.take() {
+            Some(sent) if !self.silent => self.heard = Some((sent, self.time)),
+            Some(sent) => self.agent.heartbeat = Some(sent),
+            None => self.agent.heartbeat = Some(self.boottime()),
+        }
+        if let Some(ping) = self.pings.pop_front() {
+            let now = self.boottime();
+            self.agent.clock = Some(MasterClock::note(self.agent.clock, ping.sent, ping.echo, now));
+        }
+        if self.session > 0 && self.dice.roll(2) == 0 {
+            self.ping();
+        }
+    }
+
+    fn passes(&mut self, milliseconds: u64) {
+        self.time += milliseconds;
+        if self.session > 0 && !self.frozen && !self.silent {
+            self.step(Input::Heard(self.session));
+        }
+        self.step(Input::Tick);
+        if std::mem::take(&mut self.agent.reconnects) {
+            self.streams.iter_mut().for_each(|stream| stream.agent_alive = false);
+            self.session_ends();
+        }
+        if self.session == 0 {
+            self.connect();
+        }
+    }
+
+    fn act(&mut self) {
+        let newest = self.streams.len().checked_sub(1);
+        let any = self.dice.pick(self.streams.len());
+        match (self.dice.roll(270), any, newest) {
+            (0..=39, _, Some(at)) | (120..=139, Some(at), _) => self.agent_hears(at),
+            (40..=74, _, Some(at)) => self.agent_sends(at),
+            (80..=119, _, Some(at)) | (140..=154, Some(at), _) => self.master_hears(at),
+            (155..=174, ..) => {
+                let ends = self.dice.roll(2) == 0;
+                if let Some(command) = self.command.as_mut().filter(|command| command.ending.is_none()) {
+                    command.printed = (command.printed + 3).min(LENGTH);
+                    if command.printed == LENGTH && ends {
+                        command.ending = Some(Ending::Exited(STATUS));
+                    }
+                }
+            }
+            (175..=189, ..) => self.sync(),
+            (190..=204, ..) => self.persist_one(),
+            (205..=212, ..) => self.clocks_move(),
+            (213..=220, ..) => self.signal_moves(),
+            (221..=226, Some(at), _) => self.cut(at),
+            (227..=229, ..) => self.crash_master(),
+            (230..=232, ..) => self.restart_agent(),
+            (233, ..) => self.reboot_agent(),
+            (234, ..) if self.dice.roll(2) == 0 => self.wipe_agent(),
+            (235, ..) => self.restore_master(),
+            (236..=238, ..) => self.frozen = !self.frozen,
+            (239..=241, ..) => self.silent = !self.silent,
+            (242..=243, ..) => {
+                let (run, tasks, by) = (RunReference::Id(task().run), Vec::new(), "ana".to_owned());
+                self.step(Input::Cancel { run, tasks, by, reply: 7 });
+            }
+            (244..=247, ..) => self.session_ends(),
+            (248..=252, ..) => {
+                let long = [3_000, 12_000, 40_000, 90_000][self.dice.pick(4).unwrap()];
+                self.passes(long);
+            }
+            _ => {
+                let short = self.dice.roll(500);
+                self.passes(short);
+            }
+        }
+    }
+
+    /// Everything arrives from now on; true when nobody has anything to wait for any more.
+    fn settle(&mut self) -> bool {
+        (self.frozen, self.silent) = (false, false);
+        if self.agent.directory != self.directory {
+            self.restart_agent();
+        }
+        for round in 0..3_000 {
+            if let Some(command) = self.command.as_mut().filter(|command| command.ending.is_none()) {
+                (command.printed, command.ending) = (LENGTH, Some(Ending::Exited(STATUS)));
+            }
+            self.persist_all();
+            self.sync();
+            for _ in 0..3 {
+                self.clocks_move();
+                self.signal_moves();
+            }
+            for at in 0..self.streams.len() {
+                self.agent_hears(at);
+                self.agent_sends(at);
+                self.master_hears(at);
+            }
+            self.passes(200);
+            let is_live = self.disk.run.as_ref().is_some_and(|stored| stored.run.ended_ms.is_none());
+            let is_kept = self.spool && self.finished.is_none();
+            if !is_live && !is_kept && self.writes.is_empty() {
+                return true;
+            }
+            let is_broken = |stream: &Stream| !stream.agent_alive || !stream.master_alive;
+            if round % 50 == 49 && self.streams.last().is_none_or(is_broken) {
+                self.restart_agent();
+            }
+        }
+        false
+    }
+
+    /// An outcome that was told is final. Only one that the agent has on its disk is told before the master has it: a master
+    /// that dies then, and an agent that loses its memory before it tells again, leave nobody who knows.
+    fn may_tell(&self, told: &Outcome, now: &Outcome) -> bool {
+        let is_lost = matches!(now.ending, Ending::Lost(_));
+        told == now || (is_lost && told.is_agents_own() && self.was_forgotten)
+    }
+
+    /// What is stored at the end is what was told, and true.
+    fn check(&self) {
+        let Some(stored) = &self.disk.run else {
+            return assert!(self.was_restored, "only a backup from before the run does not know it");
+        };
+        let TaskState::Ended(outcome) = &stored.tasks[0].task.state else { panic!("no outcome") };
+        if let Some(told) = &self.told {
+            assert!(self.may_tell(told, outcome), "told {told}, and stored {outcome}");
+        }
+        let whole: Vec<u8> = (0..LENGTH).map(byte).collect();
+        match &outcome.ending {
+            Ending::Exited(code) => {
+                assert_eq!((*code, self.starts), (STATUS, 1));
+                // What the master had not synced is gone with an agent's memory, and what a backup does not hold with the
+                // agent's copy; the log shows that as a gap.
+                let has_lost = self.was_forgotten || self.was_restored;
+                assert!(self.log == whole || has_lost, "every byte, once: {:?}", self.log);
+            }
+            Ending::Cancelled { proof: Some(_), .. } => assert_eq!(self.starts, 1),
+            Ending::Cancelled { proof: None, .. } | Ending::Undeliverable(_) => {
+                // A restored store has lost what it knew; then facts come later, and stand beside the outcome.
+                assert!(self.starts == 0 || self.was_restored, "it never started: {outcome}");
+            }
+            Ending::Lost(_) => assert!(self.was_forgotten, "nobody had forgotten anything: {outcome}"),
+            Ending::Refused(_) => assert!(self.was_restored && self.starts == 0, "{outcome}"),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(self.log, whole[..self.log.len()], "no byte is doubled");
+    }
+}
+
+#[test]
+fn started_at_most_once_in_time_and_every_outcome_true_and_final() {
+    let number = |name: &str, default: u64| {
+        std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+    };
+    let (simulations, seed) = (number("SLOTH_SIMULATIONS", SIMULATIONS), number("SLOTH_SEED", 1));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let simulate = |number: u64, is_traced: bool| {
+        let mut world = World::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ number, is_traced);
+        for _ in 0..world.dice.roll(300) {
+            world.act();
+        }
+        assert!(world.settle(), "it comes to an end");
+        world.check();
+    };
+    if let Ok(history) = std::env::var("SLOTH_HISTORY") {
+        return simulate(history.parse().unwrap(), true);
+    }
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            scope.spawn(move || {
+                for number in (thread..simulations).step_by(usize::try_from(threads).unwrap()) {
+                    let result = std::panic::catch_unwind(|| simulate(number, false));
+                    assert!(result.is_ok(), "history {number} of seed {seed}");
+                }
+            });
+        }
+    });
+    println!(
+        "{simulations} histories of seed {seed}: started at most once and in time, every outcome true and final"
+    );
+}
