@@ -2,7 +2,7 @@
 //!
 //! One task a run, which reads the run's log once, forwards. Decides nothing: the core hears whether outputs agree.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, io, sync::Arc};
 
 use tokio::sync::mpsc;
 
@@ -55,29 +55,6 @@ pub async fn maskers(handle: &Handle, run: &Run, masks: Masks) -> Vec<Masker> {
     maskers
 }
 
-/// Feeds a grouping with all that a log holds now.
-///
-/// # Errors
-/// When the log cannot be read.
-pub async fn feed_all(
-    grouping: &mut Grouping,
-    reader: &mut LogReader,
-    end: u64,
-    now_ms: u64,
-) -> std::io::Result<()> {
-    loop {
-        let frames = reader.next(end).await?;
-        if frames.is_empty() {
-            return Ok(());
-        }
-        for (task, frame) in frames {
-            grouping.feed(task, frame.stream, &frame.data, now_ms);
-        }
-        // A long log must not keep others from their turns.
-        tokio::task::yield_now().await;
-    }
-}
-
 /// What was read of a run's log so far.
 struct Known {
     grouping: Grouping,
@@ -110,7 +87,7 @@ async fn look(
     logs: &OutputLogs,
     known: &mut Option<Known>,
     question: Question,
-) -> std::io::Result<bool> {
+) -> io::Result<bool> {
     let log = logs.open(run).await?;
     if known.as_ref().is_none_or(|known| !Arc::ptr_eq(&known.log, &log)) {
         let found = handle.ask(move |reply| Input::FindRun(RunReference::Id(run), reply)).await;
@@ -119,13 +96,36 @@ async fn look(
         let grouping = Grouping::new(maskers);
         *known = Some(Known { grouping, reader: logs.reader(run, 0), log: Arc::clone(&log) });
     }
-    let Some(Known { grouping, reader, .. }) = known else { return Ok(true) };
+    let Some(mut comparing) = known.take() else { return Ok(true) };
     // What a task printed is in the log before its end is told.
     let end = *log.appended().borrow();
-    feed_all(grouping, reader, end, 0).await?;
-    grouping.end(question.id.index, question.outcome);
-    for (accepted, outcome) in &question.accepted {
-        grouping.end(*accepted, outcome.clone());
+    let compare = move || {
+        let agrees = comparing.compare(end, &question)?;
+        Ok((comparing, agrees))
+    };
+    let compared: io::Result<_> = tokio::task::spawn_blocking(compare).await.map_err(io::Error::other)?;
+    let (comparing, agrees) = compared?;
+    *known = Some(comparing);
+    Ok(agrees)
+}
+
+impl Known {
+    /// Reads the log up to `end` and compares. Only where a thread may wait for a disk.
+    fn compare(&mut self, end: u64, question: &Question) -> io::Result<bool> {
+        loop {
+            let frames = self.reader.read(end)?;
+            if frames.is_empty() {
+                break;
+            }
+            for (task, frame) in frames {
+                self.grouping.feed(task, frame.stream, &frame.data, 0);
+            }
+        }
+        let this = (question.id.index, question.outcome.clone());
+        for (task, outcome) in question.accepted.iter().chain([&this]) {
+            self.grouping.end(*task, outcome.clone());
+        }
+        let mut accepted = question.accepted.iter();
+        Ok(accepted.any(|(accepted, _)| self.grouping.agree(*accepted, question.id.index)))
     }
-    Ok(question.accepted.iter().any(|(accepted, _)| grouping.agree(*accepted, question.id.index)))
 }

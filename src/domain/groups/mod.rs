@@ -6,6 +6,7 @@
 
 pub mod line;
 pub mod mask;
+mod step;
 mod tree;
 
 use std::{
@@ -16,6 +17,7 @@ use std::{
 use self::{
     line::shown_line,
     mask::Masker,
+    step::Standing,
     tree::{NodeId, ROOT, Tree},
 };
 use super::{frame::Stream, outcome::Outcome};
@@ -256,37 +258,19 @@ impl Grouping {
     /// several joins the one that most tasks fit, and of those the one with the first task.
     fn in_step(&self, places: HashMap<Key, Vec<u32>>) -> Vec<Vec<u32>> {
         let mut places: Vec<(Key, Vec<u32>)> = places.into_iter().collect();
-        let depth = |key: &Key| self.trees[0].depth(key.nodes[0]) + self.trees[1].depth(key.nodes[1]);
-        places.sort_by_key(|(key, tasks)| (std::cmp::Reverse(depth(key)), tasks[0]));
-        // Deepest first: whatever is not a prefix of an end found before is an end itself.
-        let mut ends: Vec<(Key, Vec<u32>, usize)> = Vec::new();
-        let mut behind: Vec<(Vec<usize>, Vec<u32>)> = Vec::new();
-        for (key, tasks) in places {
-            let fits: Vec<usize> =
-                (0..ends.len()).filter(|end| self.is_prefix(&key, &ends[*end].0)).collect();
-            if fits.is_empty() {
-                let count = tasks.len();
-                ends.push((key, tasks, count));
-            } else {
-                for end in &fits {
-                    ends[*end].2 += tasks.len();
-                }
-                behind.push((fits, tasks));
+        let standing = |(key, tasks): &(Key, Vec<u32>)| Standing {
+            nodes: key.nodes,
+            count: tasks.len() as u64,
+            first: tasks[0],
+        };
+        let standings: Vec<Standing> = places.iter().map(standing).collect();
+        for (place, end) in step::ends(&self.trees, &standings).into_iter().enumerate() {
+            if place != end {
+                let behind = std::mem::take(&mut places[place].1);
+                places[end].1.extend(behind);
             }
         }
-        let firsts: Vec<u32> = ends.iter().map(|(_, tasks, _)| tasks[0]).collect();
-        for (fits, tasks) in behind {
-            let best = fits.into_iter().max_by_key(|end| (ends[*end].2, std::cmp::Reverse(firsts[*end])));
-            if let Some(best) = best {
-                ends[best].1.extend(tasks);
-            }
-        }
-        ends.into_iter().map(|(_, tasks, _)| tasks).collect()
-    }
-
-    fn is_prefix(&self, upper: &Key, lower: &Key) -> bool {
-        let trees = self.trees.iter().zip(upper.nodes).zip(lower.nodes);
-        trees.into_iter().all(|((tree, upper), lower)| tree.is_prefix(upper, lower))
+        places.into_iter().map(|(_, tasks)| tasks).filter(|tasks| !tasks.is_empty()).collect()
     }
 
     fn parting(&self, left: u32, right: u32) -> Option<Parting> {

@@ -77,7 +77,7 @@ impl Tree {
     }
 
     /// The place above `id` with so many lines before it.
-    fn ancestor(&self, mut id: NodeId, depth: u32) -> NodeId {
+    pub(super) fn ancestor(&self, mut id: NodeId, depth: u32) -> NodeId {
         while self.node(id).depth > depth {
             let node = self.node(id);
             id = if self.node(node.jump).depth >= depth { node.jump } else { node.parent };

@@ -63,8 +63,11 @@ impl LogReader {
         frames
     }
 
-    /// The same, on this thread.
-    pub(super) fn read(&mut self, until: u64) -> io::Result<Vec<(u32, Frame)>> {
+    /// The same, on this thread, which has to be one that may wait for a disk.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read(&mut self, until: u64) -> io::Result<Vec<(u32, Frame)>> {
         if until > self.listed {
             (self.files, self.listed) = (self.disk.numbers(&self.directory, ENDING)?, until);
         }

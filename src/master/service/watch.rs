@@ -2,9 +2,13 @@
 //!
 //! It costs nothing when nobody watches, and a watcher that is slow gets fewer digests, not older ones.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use tokio::{sync::mpsc, time::Instant};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -35,8 +39,6 @@ const GROUPS: usize = 200;
 const QUIET_AFTER_MS: u64 = 5_000;
 /// Reading the log holds a digest back for so long at most.
 const LONGEST_FEED: Duration = Duration::from_millis(200);
-/// Reads of the log between two looks at other things.
-const READS: usize = 16;
 
 type Digests = mpsc::Sender<Result<proto::RunDigest, Status>>;
 
@@ -64,21 +66,6 @@ struct Watcher {
 }
 
 impl Watcher {
-    /// Reads the log up to `end`, or a good piece of it. True when all of it is read.
-    async fn feed(&mut self, end: u64) -> io::Result<bool> {
-        for _ in 0..READS {
-            let frames = self.reader.next(end).await?;
-            if frames.is_empty() {
-                return Ok(true);
-            }
-            for (task, frame) in frames {
-                let at_ms = self.time_of(task, &frame);
-                self.grouping.feed(task, frame.stream, &frame.data, at_ms);
-            }
-        }
-        Ok(self.reader.position() >= end)
-    }
-
     /// When a frame was printed, on the master's clock.
     fn time_of(&self, task: u32, frame: &Frame) -> u64 {
         let started_ms = self.run.task(task).and_then(|task| task.started_ms);
@@ -86,13 +73,17 @@ impl Watcher {
     }
 
     /// Reads the log up to `end`, but for so long only: states are told while a flood is still being compared. True
-    /// when all there is was read.
-    async fn feed_for(&mut self, end: u64, longest: Duration) -> io::Result<bool> {
+    /// when all there is was read. Only where a thread may wait for a disk.
+    fn feed(&mut self, end: u64, longest: Duration) -> io::Result<bool> {
         let begun = Instant::now();
-        let mut has_read = self.feed(end).await?;
+        let mut has_read = false;
         while !has_read && begun.elapsed() < longest {
-            tokio::task::yield_now().await;
-            has_read = self.feed(end).await?;
+            let frames = self.reader.read(end)?;
+            has_read = frames.is_empty();
+            for (task, frame) in frames {
+                let at_ms = self.time_of(task, &frame);
+                self.grouping.feed(task, frame.stream, &frame.data, at_ms);
+            }
         }
         let position = self.reader.position();
         for (task, outcome, at) in std::mem::take(&mut self.ending) {
@@ -103,6 +94,17 @@ impl Watcher {
             }
         }
         Ok(has_read)
+    }
+
+    /// Reads as much as there is time for, and works out a digest, on a thread that may take its time over both. With
+    /// `all` there is none before everything is read, which the last value says.
+    async fn work(mut self, end: u64, all: bool) -> io::Result<(Self, Option<proto::RunDigest>, bool)> {
+        let work = move || {
+            let has_read = self.feed(end, LONGEST_FEED)?;
+            let digest = (has_read || !all).then(|| self.digest());
+            Ok((self, digest, has_read))
+        };
+        tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
     }
 
     /// Takes tasks' states; `until` is where the log ends, which holds what they printed before them.
@@ -208,18 +210,19 @@ async fn run(watch: Watch, logs: OutputLogs, digests: &Digests) -> io::Result<()
     };
     let Some(journal) = watch.live else {
         let end = logs.end(id).await?;
-        while !watcher.feed(end).await? {
-            tokio::task::yield_now().await;
+        for task in &watcher.run.tasks {
+            watcher
+                .ending
+                .extend(task.state.outcome().map(|outcome| (task.index, outcome.clone(), u64::MAX)));
         }
-        let tasks = std::mem::take(&mut watcher.run.tasks);
-        for task in &tasks {
-            if let Some(outcome) = task.state.outcome() {
-                watcher.grouping.end(task.index, outcome.clone());
+        while !digests.is_closed() {
+            let (next, digest, _) = watcher.work(end, true).await?;
+            watcher = next;
+            if let Some(digest) = digest {
+                let _ = digests.send(Ok(digest)).await;
+                break;
             }
         }
-        watcher.run.tasks = tasks;
-        let digest = watcher.digest();
-        let _ = digests.send(Ok(digest)).await;
         return Ok(());
     };
     let log = logs.open(id).await?;
@@ -236,10 +239,15 @@ async fn run(watch: Watch, logs: OutputLogs, digests: &Digests) -> io::Result<()
         let until = *appended.borrow_and_update();
         watcher.take(news, until);
         // Who wants a single digest wants all of it.
-        let longest = if watch.follow { LONGEST_FEED } else { Duration::MAX };
-        let has_read = watcher.feed_for(until, longest).await?;
+        let (next, digest, has_read) = watcher.work(until, !watch.follow).await?;
+        watcher = next;
+        let Some(digest) = digest else {
+            if digests.is_closed() {
+                return Ok(());
+            }
+            continue;
+        };
         let is_over = has_read && (watcher.run.ended_ms.is_some() || !watch.follow);
-        let digest = watcher.digest();
         if digests.send(Ok(digest)).await.is_err() || is_over {
             return Ok(());
         }
