@@ -57,10 +57,9 @@ fn median(mut all: Vec<Duration>) -> Duration {
 fn many(tasks: u32, most: u32, is_shared: bool) -> (Duration, usize) {
     let mut grouping = Grouping::new(vec![Masker::default(); tasks as usize]);
     for task in 0..tasks {
-        let mut text = if is_shared { "the same for all\n".to_owned() } else { String::new() };
-        for line in 0..=task % most {
-            text += &format!("line {line} of {task}\n");
-        }
+        let shared = if is_shared { "the same for all\n" } else { "" };
+        let own = (0..=task % most).map(|line| format!("line {line} of {task}\n"));
+        let text = shared.to_owned() + &own.collect::<String>();
         grouping.feed(task, Stream::Stdout, text.as_bytes(), 0);
     }
     let begun = Instant::now();

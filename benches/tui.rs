@@ -101,6 +101,7 @@ fn run() -> Run {
         left_out: Vec::new(),
         gate: Gate::default(),
         masks: Masks::default(),
+        command_left_out: 0,
     }
 }
 

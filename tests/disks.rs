@@ -137,9 +137,9 @@ fn a_full_agent_says_so_refuses_what_is_new_and_goes_on_where_it_stopped() {
     drop(volume);
 }
 
-/// Lets the master's syncs of output fail for as long as the file exists that this returns. Compiled here: whoever builds
-/// this program has a C compiler.
-fn failing_syncs(rig: &mut Rig) -> PathBuf {
+/// Lets the master's syncs fail of files whose names begin so, for as long as the file exists that this returns. Compiled
+/// here: whoever builds this program has a C compiler.
+fn failing_syncs(rig: &mut Rig, files: &str) -> PathBuf {
     let library = rig.path("failing_disk.so");
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/failing_disk.c");
     let compiled = std::process::Command::new("cc")
@@ -152,7 +152,7 @@ fn failing_syncs(rig: &mut Rig) -> PathBuf {
     rig.kill_master();
     rig.master_env = vec![
         ("LD_PRELOAD", library),
-        ("SLOTH_FAILING_FILES", rig.master_dir().join("runs")),
+        ("SLOTH_FAILING_FILES", rig.master_dir().join(files)),
         ("SLOTH_FAILING_WHILE", failing.clone()),
     ];
     rig.start_master(&[]);
@@ -162,7 +162,7 @@ fn failing_syncs(rig: &mut Rig) -> PathBuf {
 #[test]
 fn output_that_the_masters_disk_does_not_take_stays_with_its_agent_and_shows() {
     let mut rig = Rig::with_agents(&["a"]);
-    let failing = failing_syncs(&mut rig);
+    let failing = failing_syncs(&mut rig, "runs");
     rig.wait_state("a", "active");
     fs::write(&failing, "").unwrap();
     let gate = rig.path("gate");
@@ -191,4 +191,53 @@ fn output_that_the_masters_disk_does_not_take_stays_with_its_agent_and_shows() {
     fs::remove_file(&failing).unwrap();
     rig.start_master(&[]);
     until("the agent has handed everything over", || rig.run(&["job", "logs", &run]).out == "one\ntwo\n");
+}
+
+#[test]
+fn nothing_is_started_that_is_not_on_the_masters_disk() {
+    let mut rig = Rig::with_agents(&["a"]);
+    let failing = failing_syncs(&mut rig, "sloth-runner.db");
+    rig.wait_state("a", "active");
+    let marks = rig.path("marks");
+    fs::write(&failing, "").unwrap();
+    let printed = rig.on("a", &format!("echo mark >> {}", marks.display()));
+    assert_eq!(printed.status, 125, "{printed:?}");
+    assert!(printed.err.contains("disk I/O error"), "{printed:?}");
+    assert!(!marks.exists());
+    fs::remove_file(&failing).unwrap();
+    until("the disk takes runs again", || {
+        rig.on("a", &format!("echo mark >> {}", marks.display())).status == 0
+    });
+    assert_eq!(fs::read_to_string(&marks).unwrap(), "mark\n");
+}
+
+#[test]
+fn an_end_that_is_not_on_the_masters_disk_stays_with_its_agent() {
+    let mut rig = Rig::with_agents(&["a"]);
+    let failing = failing_syncs(&mut rig, "sloth-runner.db");
+    rig.wait_state("a", "active");
+    let (gate, printed) = (rig.path("gate"), rig.path("printed"));
+    let command = format!(
+        "while [ ! -e {} ]; do sleep 0.05; done; echo over; echo > {}; exit 4",
+        gate.display(),
+        printed.display()
+    );
+    let run = rig.detached("a", &command);
+    rig.wait_task(&run, "running");
+    fs::write(&failing, "").unwrap();
+    fs::write(&gate, "").unwrap();
+    until("it has ended", || printed.exists());
+    until("its output is with the master", || rig.run(&["job", "logs", &run]).out == "over\n");
+    until("the master says what is kept back", || {
+        let status = rig.run(&["master", "status"]);
+        status.out.contains("disk I/O error")
+    });
+    let has_spool = || {
+        let tasks = fs::read_dir(rig.agent_dir("a").join("tasks")).unwrap().flatten();
+        tasks.into_iter().any(|entry| entry.path().join("spool").exists())
+    };
+    assert!(has_spool(), "the agent keeps what is not on the master's disk");
+    fs::remove_file(&failing).unwrap();
+    assert_eq!(rig.wait_task(&run, "exited")["status"], 4);
+    until("the agent has handed it over", || !has_spool());
 }

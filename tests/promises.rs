@@ -395,12 +395,14 @@ fn what_a_command_printed_last_is_read_however_long_that_has_to_wait() {
     // A little more than an agent keeps for a master that takes nothing, and less than fits into a pipe beyond that.
     let bytes = 32 * 1024 * 1024 + 40 * 1024;
     let command = format!(
-        "while [ ! -e {} ]; do sleep 0.05; done; head -c {bytes} /dev/zero; sleep 86408.5 & echo > {}; exit 3",
+        "echo; while [ ! -e {} ]; do sleep 0.05; done; head -c {bytes} /dev/zero; sleep 86408.5 & echo > {}; exit 3",
         gate.display(),
         printed.display()
     );
     let run = rig.detached("a", &command);
-    rig.wait_task(&run, "running");
+    // The agent has heard that its output is taken: it keeps more for a master that was never there.
+    until("it has begun to print", || rig.run(&["job", "logs", &run]).out == "\n");
+    assert_eq!(rig.on("a", "true").status, 0);
     let master = Pid::from_raw(rig.master_pid());
     kill(master, Signal::SIGSTOP).unwrap();
     rig.file("gate", b"");
@@ -410,7 +412,7 @@ fn what_a_command_printed_last_is_read_however_long_that_has_to_wait() {
     kill(master, Signal::SIGCONT).unwrap();
     let task = rig.wait_task(&run, "exited");
     assert_eq!(task["status"], 3, "{task}");
-    assert_eq!(rig.run(&["job", "logs", &run]).out.len(), bytes);
+    assert_eq!(rig.run(&["job", "logs", &run]).out.len(), bytes + 1);
     for pid in rig::processes_with("86408.5") {
         Rig::kill(pid);
     }

@@ -102,6 +102,23 @@ impl Command {
         &self.0
     }
 
+    /// Its beginning, of at least one byte, and how many bytes that leaves out.
+    #[must_use]
+    pub fn shortened(self, most: usize) -> (Self, u64) {
+        let mut room = most.max(1);
+        let total: usize = self.0.iter().map(|word| word.0.len()).sum();
+        let mut words = self.0;
+        let mut kept = 0;
+        words.retain_mut(|word| {
+            let has_room = room > 0;
+            word.0.truncate(room);
+            room -= word.0.len();
+            kept += word.0.len();
+            has_room
+        });
+        (Self(words), (total - kept) as u64)
+    }
+
     /// Arguments for a shell: `-c COMMAND`, or `-c '"$@"' SHELL WORDS…` for several words.
     #[must_use]
     pub fn shell_arguments(&self, shell: &str) -> Vec<Vec<u8>> {

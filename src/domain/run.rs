@@ -120,6 +120,9 @@ pub fn place_of<T>(tasks: &[T], index: u32, index_of: impl Fn(&T) -> u32) -> Opt
     }
 }
 
+/// Tasks of one run. Whoever tells of one with a higher index tells nothing true.
+pub const MOST_TASKS: u32 = 100_000;
+
 impl Run {
     /// The task of this index.
     #[must_use]
@@ -133,10 +136,10 @@ impl Run {
         self.tasks.get_mut(place)
     }
 
-    /// One more than the highest index of its tasks.
+    /// One more than the highest index of its tasks, but no more than there can be.
     #[must_use]
     pub fn index_end(&self) -> usize {
-        self.tasks.last().map_or(0, |task| task.index as usize + 1)
+        self.tasks.last().map_or(0, |task| task.index.saturating_add(1).min(MOST_TASKS) as usize)
     }
 }
 
@@ -195,6 +198,28 @@ pub struct Run {
     pub gate: Gate,
     /// Masks with which its outputs are compared.
     pub masks: Masks,
+    /// Bytes that are left out at the command's end, in a list.
+    pub command_left_out: u64,
+}
+
+/// Bytes of a command in a list.
+const LISTED_COMMAND: usize = 2_000;
+
+impl Run {
+    /// The run as it stands in a list: with no more of its command than can be shown there.
+    #[must_use]
+    pub fn listed(mut self) -> Self {
+        let (command, left_out) = self.command.shortened(LISTED_COMMAND);
+        (self.command, self.command_left_out) = (command, left_out);
+        self
+    }
+
+    /// The command as text, with a mark where a list has left out its end.
+    #[must_use]
+    pub fn shown_command(&self) -> String {
+        let rest = if self.command_left_out > 0 { "…" } else { "" };
+        self.command.shown() + rest
+    }
 }
 
 #[cfg(test)]
@@ -217,6 +242,7 @@ impl Run {
             left_out: Vec::new(),
             gate: Gate::default(),
             masks: Masks::default(),
+            command_left_out: 0,
         }
     }
 }

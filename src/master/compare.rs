@@ -50,7 +50,9 @@ pub async fn maskers(handle: &Handle, run: &Run, masks: Masks) -> Vec<Masker> {
     };
     let mut maskers = vec![Masker::default(); run.index_end()];
     for task in &run.tasks {
-        maskers[task.index as usize] = masker(&task.agent);
+        if let Some(place) = maskers.get_mut(task.index as usize) {
+            *place = masker(&task.agent);
+        }
     }
     maskers
 }

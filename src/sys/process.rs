@@ -154,7 +154,37 @@ pub fn descendants() -> Vec<ProcessEntry> {
     found
 }
 
-/// Sends a signal; a process that has ended meanwhile is no error.
+impl ProcessEntry {
+    /// Sends it signals, in this order. A process that has ended meanwhile is no error, and another one that has got its id
+    /// gets none of them.
+    pub fn signal(&self, signals: &[Signal]) {
+        use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
+        let pid = rustix::process::Pid::from_raw(self.pid);
+        let process = match pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) {
+            Some(Ok(process)) => Some(process),
+            // Linux has had them since 5.3.
+            Some(Err(rustix::io::Errno::NOSYS)) => None,
+            Some(Err(_)) | None => return,
+        };
+        // Held by the descriptor, the id is nobody else's from here on.
+        let stat = fs::read(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        let now = parse_stat(self.pid, &String::from_utf8_lossy(&stat));
+        if now.is_none_or(|(_, now)| now.started != self.started) {
+            return;
+        }
+        for signal in signals {
+            match &process {
+                Some(process) => {
+                    let signal = rustix::process::Signal::from_named_raw(*signal as i32);
+                    let _ = signal.map(|signal| pidfd_send_signal(process, signal));
+                }
+                None => drop(kill(Pid::from_raw(self.pid), *signal)),
+            }
+        }
+    }
+}
+
+/// Sends a signal to a process whose id is known to be its own still; one that has ended is no error.
 pub fn signal(pid: i32, signal: Signal) {
     let _ = kill(Pid::from_raw(pid), signal);
 }

@@ -8,7 +8,7 @@ use crate::domain::{
     command::{Bytes, Command, TaskSpec, Variable, bounded},
     ids::{RunId, RunReference, TaskId},
     input::{StandardInput, Terminal},
-    run::{Overflow, RunOptions},
+    run::{MOST_TASKS, Overflow, RunOptions},
 };
 
 impl From<Command> for proto::Command {
@@ -162,8 +162,11 @@ impl TryFrom<proto::TaskSpec> for TaskSpec {
 /// A task's id from its two fields.
 ///
 /// # Errors
-/// When the run's id is none.
+/// When the run's id is none, or no run has so many tasks.
 pub fn task_id(run: &[u8], index: u32) -> Result<TaskId, InvalidMessage> {
+    if index >= MOST_TASKS {
+        return Err(InvalidMessage(format!("task {index}, where a run has at most {MOST_TASKS}")));
+    }
     Ok(TaskId { run: RunId::from_bytes(run).map_err(InvalidMessage::because)?, index })
 }
 

@@ -119,6 +119,7 @@ impl From<Run> for proto::Run {
             plain_name: run.plain_name,
             gate: Some(run.gate.into()),
             masks: run.masks.to_string(),
+            command_left_out: run.command_left_out,
         }
     }
 }
@@ -144,6 +145,7 @@ impl TryFrom<proto::Run> for Run {
             left_out: run.left_out.into_iter().map(Into::into).collect(),
             gate: run.gate.unwrap_or_default().into(),
             masks: run.masks.parse().map_err(InvalidMessage::because)?,
+            command_left_out: run.command_left_out,
         })
     }
 }

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 
 use crate::{
     domain::outcome::{KillProof, Survivor},
-    sys::process::{children, descendants, has_children, signal},
+    sys::process::{children, descendants, has_children},
 };
 
 /// How long KILL is repeated before what still lives is named as left over.
@@ -46,11 +46,10 @@ impl Kill {
             let key = (process.pid, process.started);
             self.seen.insert(key);
             if now >= self.kill_at {
-                signal(process.pid, Signal::SIGKILL);
+                process.signal(&[Signal::SIGKILL]);
             } else if self.told.insert(key) {
-                signal(process.pid, Signal::SIGTERM);
                 // A stopped process would sit on its TERM for ever.
-                signal(process.pid, Signal::SIGCONT);
+                process.signal(&[Signal::SIGTERM, Signal::SIGCONT]);
             }
         }
         // A walk may miss some: it is no snapshot, and `/proc` may hide other users' processes. That nothing is left is

@@ -98,7 +98,7 @@ async fn list(args: &JobListArgs) -> Result<Status, Failure> {
                         Cell::from(run.operator.as_str()),
                         Cell::from(run.target.as_str()),
                         run_state(run),
-                        Cell::from(run.command.shown().chars().take(60).collect::<String>()),
+                        Cell::from(run.shown_command().chars().take(60).collect::<String>()),
                     ]
                 })
                 .collect();

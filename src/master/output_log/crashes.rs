@@ -96,7 +96,9 @@ impl History {
         let mut offset = if self.roll(4) == 0 { acknowledged.min(end) } else { end };
         let mut frames = Vec::new();
         for _ in 0..=self.roll(3) {
-            let data: Vec<u8> = (0..=self.roll(200)).map(|at| printed(task, offset + at)).collect();
+            // Of few sizes, so that one write ends where another one that failed had a frame's end.
+            let size = [1, 40, 40, 170][usize::try_from(self.roll(4)).unwrap()];
+            let data: Vec<u8> = (0..size).map(|at| printed(task, offset + at)).collect();
             let frame = Frame { stream: Stream::Stdout, offset, time_ns: 0, data: data.into() };
             offset = frame.end();
             frames.push(frame);

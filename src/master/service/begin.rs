@@ -112,7 +112,7 @@ impl Master {
             operator: by,
             selection: target.parse::<Target>().map_err(invalid)?.into(),
             command: stored.run.command,
-            options: RunOptions { overflow, ..stored.options },
+            options: RunOptions { overflow, taken_back: false, ..stored.options },
             shown: Vec::new(),
         };
         self.begin(asked, request.follow).await

@@ -427,7 +427,7 @@ impl ControlService for Master {
             outcome: request.outcome,
         };
         let runs = self.read_store(move |store| store.runs(&wanted)).await?;
-        let runs = runs.into_iter().map(Into::into).collect();
+        let runs = runs.into_iter().map(|run| run.listed().into()).collect();
         Ok(Response::new(proto::ListRunsResponse { runs }))
     }
 

@@ -315,7 +315,8 @@ async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gon
         follower.reader = logs.reader(id, log.position_behind(&behind));
     }
     follower.log = Some(Arc::clone(&log));
-    follower.pacer = follow.attached.then(|| log.pace(follower.reader.position()));
+    follower.pacer =
+        (follow.attached && !follow.without_output).then(|| log.pace(follower.reader.position()));
     let (mut appended, mut changed, mut trouble) = (log.appended(), journal.subscribe(), log.trouble());
     let mut seen = 0;
     // Tasks that had ended when the run was looked up are no news of the journal's.

@@ -180,7 +180,7 @@ async fn send_runs(
     runs: impl Iterator<Item = Run>,
     answers: &Answers<WatchRunsResponse>,
 ) -> Result<(), Over> {
-    let mut runs = runs.map(proto::Run::from).peekable();
+    let mut runs = runs.map(|run| proto::Run::from(run.listed())).peekable();
     let mut response = first;
     loop {
         response.runs = runs.by_ref().take(RUNS_CHUNK).collect();

@@ -2,6 +2,7 @@
 //!
 //! One thread writes, and takes all that waits into one transaction; readers open their own connections.
 
+mod listing;
 mod schema;
 mod writer;
 
@@ -12,6 +13,7 @@ use std::{
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
+pub use listing::Wanted;
 pub use writer::{StoreWriter, Written};
 
 use super::core::{
@@ -29,9 +31,6 @@ use crate::{
     sys::paths::make_owners,
     trust::fingerprint::Fingerprint,
 };
-
-/// What agents did last is looked for in so many of the newest runs.
-const LAST_RUNS: u64 = 500;
 
 /// What the store cannot do.
 #[derive(Debug, thiserror::Error)]
@@ -138,10 +137,15 @@ impl Store {
         let copy = self.path.with_extension(format!("db.format-{format}"));
         let (path, shown) = (self.path.display().to_string(), copy.display().to_string());
         let file = |source| StoreError::File { path: shown.clone(), source };
-        // SQLite fills a file that is there and empty, and keeps its mode.
-        make_owners(&copy).map_err(file)?;
-        let copied = connection.execute("VACUUM INTO ?1", [&shown]);
+        // SQLite fills a file that is there and empty, and keeps its mode. One that was not finished is no copy.
+        let part = copy.with_extension(format!("format-{format}.part"));
+        match std::fs::remove_file(&part) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(file(error)),
+            _ => make_owners(&part).map_err(file)?,
+        }
+        let copied = connection.execute("VACUUM INTO ?1", [part.display().to_string()]);
         copied.map_err(|source| StoreError::Backup { path, copy: shown.clone(), source })?;
+        std::fs::rename(&part, &copy).map_err(file)?;
         tracing::info!(copy = shown, "copied the database before it is converted");
         Ok(())
     }
@@ -167,7 +171,8 @@ impl Store {
             let mut statement = connection.prepare(
                 "SELECT name, fingerprint, enrolled_ms, last_seen_ms, labels, version, address, trust, set_labels, drain, ahead FROM agents",
             )?;
-            let agents = statement.query_map([], agent)?.collect::<rusqlite::Result<_>>()?;
+            let agents: Vec<StoredAgent> =
+                statement.query_map([], agent)?.collect::<rusqlite::Result<_>>()?;
             let mut statement =
                 connection.prepare("SELECT hash, expires_ms, uses_left, made_ms, made_by FROM tokens")?;
             let token = |row: &Row<'_>| {
@@ -184,8 +189,9 @@ impl Store {
                 "SELECT name, role, unix_user, keys, login, added_ms, added_by, logged_in_ms, revoked FROM operators",
             )?;
             let operators = statement.query_map([], operator)?.collect::<rusqlite::Result<_>>()?;
-            let mut statement = connection
-                .prepare(&format!("{RUN} WHERE gone IS NULL AND ended_ms IS NULL ORDER BY number"))?;
+            let mut statement = connection.prepare(&format!(
+                "SELECT {COLUMNS} FROM runs WHERE gone IS NULL AND ended_ms IS NULL ORDER BY number"
+            ))?;
             let ids: Vec<RunId> =
                 statement.query_map([], |row| parsed::<RunId>(row, 0))?.collect::<rusqlite::Result<_>>()?;
             let mut runs = Vec::new();
@@ -197,7 +203,7 @@ impl Store {
             let meta = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
             let (epoch, revision, term) =
                 connection.query_row("SELECT epoch, revision, term FROM meta", [], meta)?;
-            let last_runs = last_runs(connection)?;
+            let last_runs = last_runs(connection, &agents)?;
             Ok(Remembered {
                 agents,
                 tokens,
@@ -289,36 +295,17 @@ impl Store {
     /// # Errors
     /// When they cannot be read.
     pub fn runs(&self, wanted: &Wanted) -> Result<Vec<Run>, StoreError> {
-        let read = || {
-            let connection = self.connect()?;
-            let query = format!(
-                "{RUN} WHERE gone IS NULL AND (?1 = 0 OR number < ?1) AND created_ms >= ?2 \
-                 AND (?3 = '' OR operator = ?3) \
-                 AND (?4 = '' OR EXISTS (SELECT 1 FROM tasks WHERE run = runs.id AND agent = ?4)) \
-                 AND (?5 = '' OR instr(lower(command), lower(?5)) OR instr(lower(target), lower(?5))) \
-                 AND CASE ?6 WHEN '' THEN 1 WHEN 'running' THEN ended_ms IS NULL \
-                   WHEN 'ok' THEN ended_ms IS NOT NULL AND succeeded = task_count \
-                   WHEN 'failed' THEN ended_ms IS NOT NULL AND succeeded < task_count \
-                   ELSE EXISTS (SELECT 1 FROM tasks WHERE run = runs.id AND instr(outcome, ?7)) END \
-                 ORDER BY number DESC LIMIT ?8"
-            );
-            let mut statement = connection.prepare(&query)?;
-            let word = format!("\"{}\"", wanted.outcome);
-            let runs = statement.query_map(
-                params![
-                    wanted.before_number,
-                    wanted.since_ms,
-                    wanted.operator,
-                    wanted.agent,
-                    wanted.text,
-                    wanted.outcome,
-                    word,
-                    wanted.limit
-                ],
-                run,
-            )?;
-            runs.map(|stored| Ok(stored?.run)).collect::<rusqlite::Result<Vec<Run>>>()
-        };
+        let read = || listing::runs(&self.connect()?, wanted);
+        read().map_err(|source| self.error(source))
+    }
+
+    /// Whether the texts of all runs are in the index by which they are found.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn is_indexed(&self) -> Result<bool, StoreError> {
+        let query = "SELECT indexed >= (SELECT coalesce(max(number), 0) FROM runs) FROM meta";
+        let read = || self.connect()?.query_row(query, [], |row| row.get(0));
         read().map_err(|source| self.error(source))
     }
 
@@ -380,30 +367,11 @@ impl Store {
     }
 }
 
-const RUN: &str = "SELECT id, number, operator, target, plain_name, command, options, created_ms, ended_ms, \
+const COLUMNS: &str = "runs.id, runs.number, operator, runs.target, plain_name, runs.command, options, created_ms, ended_ms, \
     left_out, task_count, \
-    coalesce(succeeded, (SELECT count(*) FROM tasks WHERE run = runs.id AND succeeded)), \
+    coalesce(runs.succeeded, (SELECT count(*) FROM tasks WHERE run = runs.id AND succeeded)), \
     CASE WHEN ended_ms IS NULL THEN (SELECT count(*) FROM tasks WHERE run = runs.id AND outcome IS NULL) ELSE 0 END, \
-    gate FROM runs";
-
-/// Which runs are asked for. Empty texts and zeros ask for any.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
-    /// Only runs with a number below this.
-    pub before_number: u64,
-    /// At most so many.
-    pub limit: u32,
-    /// Only runs that began at or after this time, in milliseconds since the Unix epoch.
-    pub since_ms: u64,
-    /// Only runs of this operator.
-    pub operator: String,
-    /// Only runs with a task on this agent.
-    pub agent: String,
-    /// Only runs whose command or target holds this text.
-    pub text: String,
-    /// `ok`, `failed`, `running`, or the word of an outcome that one of the tasks has.
-    pub outcome: String,
-}
+    gate";
 
 /// A run that is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -490,6 +458,7 @@ fn run(row: &Row<'_>) -> rusqlite::Result<StoredRun> {
         left_out: json(row, 9)?,
         gate: json(row, 13)?,
         masks: options.plan.masks,
+        command_left_out: 0,
     };
     Ok(StoredRun { run, options, tasks: Vec::new() })
 }
@@ -518,21 +487,22 @@ fn task(row: &Row<'_>) -> rusqlite::Result<StoredTask> {
     })
 }
 
-/// What agents did last, among the newest runs.
-fn last_runs(connection: &Connection) -> rusqlite::Result<Vec<(AgentName, LastRun)>> {
-    // In SQLite the other columns are those of the row that has the maximum, and a CROSS JOIN begins with the table that
-    // stands first: with the few newest runs, and not with every task there ever was.
+/// What each agent did last: one look into an index for each, however many tasks there are.
+fn last_runs(connection: &Connection, agents: &[StoredAgent]) -> rusqlite::Result<Vec<(AgentName, LastRun)>> {
     let mut statement = connection.prepare(
-        "SELECT agent, max(number), operator, outcome, incarnation, started_ms FROM runs \
-         CROSS JOIN tasks ON runs.id = tasks.run \
-         WHERE gone IS NULL AND number > (SELECT max(number) FROM runs) - ?1 GROUP BY agent",
+        "SELECT number, (SELECT operator FROM runs WHERE runs.number = tasks.number), outcome, incarnation, started_ms \
+         FROM tasks WHERE agent = ?1 ORDER BY number DESC LIMIT 1",
     )?;
     let last = |row: &Row<'_>| {
-        let state = task_state(row, 3, 4, 5)?;
-        let last = LastRun { number: row.get(1)?, operator: row.get(2)?, state, no_contact: false };
-        Ok((parsed(row, 0)?, last))
+        let state = task_state(row, 2, 3, 4)?;
+        Ok(LastRun { number: row.get(0)?, operator: row.get(1)?, state, no_contact: false })
     };
-    statement.query_map([LAST_RUNS], last)?.collect()
+    let mut found = Vec::new();
+    for agent in agents {
+        let last = statement.query_row([agent.name.as_str()], last).optional()?;
+        found.extend(last.map(|last| (agent.name.clone(), last)));
+    }
+    Ok(found)
 }
 
 /// Where a task is, by the columns of its outcome, of its agent's incarnation, and of its start.
@@ -556,13 +526,25 @@ fn task_state(
 fn load_run(connection: &Connection, reference: RunReference) -> rusqlite::Result<Option<StoredRun>> {
     let found = match reference {
         RunReference::Id(id) => connection
-            .query_row(&format!("{RUN} WHERE id = ?1 AND gone IS NULL"), [id.to_string()], run)
+            .query_row(
+                &format!("SELECT {COLUMNS} FROM runs WHERE id = ?1 AND gone IS NULL"),
+                [id.to_string()],
+                run,
+            )
             .optional()?,
         RunReference::Number(number) => connection
-            .query_row(&format!("{RUN} WHERE number = ?1 AND gone IS NULL"), [number], run)
+            .query_row(
+                &format!("SELECT {COLUMNS} FROM runs WHERE number = ?1 AND gone IS NULL"),
+                [number],
+                run,
+            )
             .optional()?,
         RunReference::Last => connection
-            .query_row(&format!("{RUN} WHERE gone IS NULL ORDER BY number DESC LIMIT 1"), [], run)
+            .query_row(
+                &format!("SELECT {COLUMNS} FROM runs WHERE gone IS NULL ORDER BY number DESC LIMIT 1"),
+                [],
+                run,
+            )
             .optional()?,
     };
     let Some(mut found) = found else { return Ok(None) };

@@ -64,6 +64,20 @@ const MIGRATIONS: [&str; 6] = [
     "
     ALTER TABLE meta ADD COLUMN term INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE agents ADD COLUMN ahead TEXT;
+    ALTER TABLE tasks ADD COLUMN number INTEGER NOT NULL DEFAULT 0;
+    UPDATE tasks SET number = (SELECT number FROM runs WHERE id = run);
+    DROP INDEX tasks_agent;
+    CREATE INDEX tasks_agent ON tasks (agent, number);
+    CREATE TABLE outcomes (kind TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (kind, number)) STRICT, WITHOUT ROWID;
+    INSERT OR IGNORE INTO outcomes
+        SELECT ending.key, number FROM tasks, json_each(outcome, '$.ending') AS ending
+        WHERE outcome IS NOT NULL AND ending.key <> 'exited';
+    CREATE INDEX runs_operator ON runs (operator, number) WHERE gone IS NULL;
+    CREATE INDEX runs_created ON runs (created_ms);
+    CREATE INDEX runs_ok ON runs (number) WHERE gone IS NULL AND ended_ms IS NOT NULL AND succeeded = task_count;
+    CREATE INDEX runs_failed ON runs (number) WHERE gone IS NULL AND ended_ms IS NOT NULL AND succeeded < task_count;
+    CREATE VIRTUAL TABLE texts USING fts5 (command, target, content = '', contentless_delete = 1, tokenize = 'trigram', detail = none);
+    ALTER TABLE meta ADD COLUMN indexed INTEGER NOT NULL DEFAULT 0;
 ",
 ];
 

@@ -97,6 +97,8 @@ pub struct StoreWriter {
 const BATCH: usize = 512;
 /// How long a write waits for others that may go with it, where nobody waits for it.
 const COMPANY: Duration = Duration::from_millis(5);
+/// How long nothing is written before texts are indexed.
+const INDEX_AFTER: Duration = Duration::from_millis(200);
 /// How often it is tried again to write what was kept.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -110,7 +112,8 @@ impl StoreWriter {
         written: impl Fn(Written) + Send + 'static,
     ) -> std::io::Result<Self> {
         let (jobs, inbox) = channel();
-        let body = move || Thread { connection, inbox, written, kept: VecDeque::new() }.run();
+        let body =
+            move || Thread { connection, inbox, written, kept: VecDeque::new(), has_texts: true }.run();
         let thread = std::thread::Builder::new().name("store".to_owned()).spawn(body)?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread), waiting: Vec::new(), due: None })
     }
@@ -162,16 +165,25 @@ struct Thread<F> {
     written: F,
     /// What the disk did not take, in order.
     kept: VecDeque<Job>,
+    /// There may be runs whose texts are not indexed.
+    has_texts: bool,
 }
 
 impl<F: Fn(Written)> Thread<F> {
     fn run(mut self) {
         loop {
-            let first = if self.kept.is_empty() {
+            let first = if self.kept.is_empty() && !self.has_texts {
                 self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else if self.kept.is_empty() {
+                self.inbox.recv_timeout(INDEX_AFTER)
             } else {
                 self.inbox.recv_timeout(RETRY)
             };
+            if matches!(first, Err(RecvTimeoutError::Timeout)) && self.kept.is_empty() {
+                self.index();
+                continue;
+            }
+            self.has_texts = true;
             let is_over = matches!(first, Err(RecvTimeoutError::Disconnected));
             let mut batch: Vec<Job> = self.kept.drain(..).collect();
             batch.extend(first.into_iter().flatten());
@@ -185,6 +197,14 @@ impl<F: Fn(Written)> Thread<F> {
                 return leave(self.connection);
             }
         }
+    }
+
+    /// Indexes texts, while there is nothing else to do: nobody waits for that.
+    fn index(&mut self) {
+        self.has_texts = index_texts(&mut self.connection).unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot index what runs were; they are found more slowly");
+            false
+        });
     }
 
     fn write(&mut self, batch: Vec<Job>) {
@@ -336,6 +356,16 @@ fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::Result<()> {
         Write::DeleteRun(run, reason) => {
             let run = run.to_string();
             transaction.prepare_cached("DELETE FROM tasks WHERE run = ?1")?.execute([&run])?;
+            let number = "(SELECT number FROM runs WHERE id = ?1)";
+            transaction
+                .prepare_cached(&format!("DELETE FROM texts WHERE rowid = {number}"))?
+                .execute([&run])?;
+            transaction
+                .prepare_cached(&format!(
+                    "DELETE FROM outcomes WHERE number = {number} AND kind IN \
+                     ('signaled', 'timed_out', 'cancelled', 'refused', 'undeliverable', 'lost', 'skipped')"
+                ))?
+                .execute([&run])?;
             transaction
                 .prepare_cached("UPDATE runs SET gone = ?2 WHERE id = ?1 AND ended_ms IS NOT NULL")?
                 .execute(params![run, reason])?;
@@ -385,7 +415,9 @@ fn put_task(transaction: &Transaction<'_>, run: RunId, stored: &StoredTask) -> r
     transaction
         .prepare_cached(
             "INSERT OR REPLACE INTO tasks (run, position, agent, fingerprint, incarnation, outcome, succeeded, \
-             started_ms, duration_ns, end_offset, batch, start_by_ms, cancelled_by) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+             started_ms, duration_ns, end_offset, batch, start_by_ms, cancelled_by, number) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, \
+             coalesce((SELECT number FROM runs WHERE id = ?1), 0))",
         )?
         .execute(params![
             run.to_string(),
@@ -402,7 +434,37 @@ fn put_task(transaction: &Transaction<'_>, run: RunId, stored: &StoredTask) -> r
             stored.start_by_ms,
             stored.cancelled_by
         ])?;
+    // Nearly every run has a task that exited: those are found without an entry.
+    if let Some((kind, _)) = outcome.map(Outcome::kind).filter(|(kind, _)| *kind != "exited") {
+        transaction
+            .prepare_cached("INSERT OR IGNORE INTO outcomes SELECT ?2, number FROM runs WHERE id = ?1")?
+            .execute(params![run.to_string(), kind])?;
+    }
     Ok(())
+}
+
+/// Runs whose texts are indexed at once.
+const INDEXED_AT_ONCE: u64 = 1_000;
+
+/// Indexes the texts of runs that are not indexed yet, some of the oldest of them. False when there are none.
+pub(super) fn index_texts(connection: &mut Connection) -> rusqlite::Result<bool> {
+    let transaction = connection.transaction()?;
+    let (indexed, last): (u64, u64) = transaction
+        .prepare_cached("SELECT indexed, (SELECT coalesce(max(number), 0) FROM runs) FROM meta")?
+        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let to = last.min(indexed + INDEXED_AT_ONCE);
+    if to <= indexed {
+        return Ok(false);
+    }
+    transaction
+        .prepare_cached(
+            "INSERT INTO texts (rowid, command, target) \
+             SELECT number, command, target FROM runs WHERE number > ?1 AND number <= ?2 AND gone IS NULL",
+        )?
+        .execute([indexed, to])?;
+    transaction.prepare_cached("UPDATE meta SET indexed = ?1")?.execute([to])?;
+    transaction.commit()?;
+    Ok(true)
 }
 
 fn put_run(transaction: &Transaction<'_>, insert: &str, stored: &StoredRun) -> rusqlite::Result<()> {

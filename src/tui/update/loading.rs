@@ -69,6 +69,12 @@ pub(super) fn load(model: &mut Model, failed: bool) {
     let now_ms = model.now.unix_ms;
     let from_history = model.history_cursor().cloned();
     let (command, target, names) = if let Some(run) = from_history {
+        if run.command_left_out > 0 {
+            return model.complain(format!(
+                "its command is too long for the list; open run {} and load it there",
+                run.number
+            ));
+        }
         (run.command.shown(), run.target.clone(), None)
     } else if let Some(open) = &model.open {
         let wanted = open.run.tasks.iter().filter(|task| !failed || has_failed(&task.state));

@@ -265,7 +265,7 @@ fn run_cells(run: &Run, model: &Model) -> ([String; 7], Tone) {
         took,
         plain(&run.operator),
         plain(&run.target),
-        plain(&run.command.shown()),
+        plain(&run.shown_command()),
     ];
     (cells, tone)
 }

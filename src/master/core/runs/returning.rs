@@ -145,6 +145,7 @@ impl Core {
                 left_out: Vec::new(),
                 gate: Gate::default(),
                 masks: Masks::default(),
+                command_left_out: 0,
             };
             let options = RunOptions {
                 taken_back: true,

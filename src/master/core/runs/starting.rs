@@ -10,7 +10,7 @@ use crate::{
         name::AgentName,
         outcome::Ending,
         plan::Gate,
-        run::{LeftOut, Run, Task, TaskState},
+        run::{LeftOut, MOST_TASKS, Run, Task, TaskState},
         target::fold::fold,
     },
     master::core::{
@@ -40,6 +40,14 @@ impl Core {
             Ok(resolved) => resolved,
             Err(answer) => return self.reply(reply, answer),
         };
+        if names.len() > MOST_TASKS as usize {
+            let text = format!(
+                "{} means {} agents, and a run has at most {MOST_TASKS} tasks: start several",
+                asked.selection,
+                names.len()
+            );
+            return self.reply(reply, Reply::Refused(text));
+        }
         if asked.options.input.is_fed() && (names.len() != 1 || asked.selection.plain_name().is_none()) {
             let text = format!(
                 "{} is more than one plain name: a command that is fed runs on one agent",
@@ -174,6 +182,7 @@ impl Core {
             left_out,
             gate: Gate::default(),
             masks: asked.options.plan.masks,
+            command_left_out: 0,
         };
         LiveRun::new(run, asked.options, slots)
     }

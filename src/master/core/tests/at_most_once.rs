@@ -258,3 +258,25 @@ fn what_a_restored_master_has_written_since_proves_nothing_of_what_an_agent_has_
     again.ask(|to| Input::SessionOpened(newcomer, to));
     assert_eq!(again.core.status().ahead, "");
 }
+
+#[test]
+fn a_task_that_waited_for_an_agent_is_not_started_when_that_is_ahead_of_the_store() {
+    let mut world = World::with_agent("web-1", "boot");
+    world.put(Input::SessionClosed(1));
+    world.run(1, "web-1");
+    let mut newcomer = World::newcomer(2, "web-1", "boot");
+    newcomer.seen = (1, 1_000);
+    world.ask(|to| Input::SessionOpened(newcomer, to));
+    let order = world.attaches().pop().unwrap();
+    assert_eq!(order.start, None, "what the agent knows of it is asked, and nothing is started");
+}
+
+#[test]
+fn a_run_is_written_together_with_who_started_it() {
+    let mut world = World::with_agent("web-1", "boot");
+    world.run(1, "web-1");
+    let is_run = |write: &Write| matches!(write, Write::PutRun(_));
+    let together = world.written.iter().find(|writes| writes.iter().any(is_run)).unwrap();
+    let is_audit = |write: &Write| matches!(write, Write::Audit { actor, action: "run", detail, .. } if actor == "ana" && detail.contains("run 1"));
+    assert!(together.iter().any(is_audit), "{together:?}");
+}

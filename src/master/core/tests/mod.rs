@@ -18,7 +18,10 @@ use crate::{
         run::{Run, RunOptions, TaskState},
         target::Target,
     },
-    master::core::messages::{AttachOrder, EnrollAsked, RunAsked, SessionRefusal},
+    master::core::{
+        messages::{AttachOrder, EnrollAsked, RunAsked, SessionRefusal},
+        stored::Write,
+    },
     trust::fingerprint::Fingerprint,
 };
 
@@ -34,6 +37,8 @@ struct World {
     kept: Vec<WriteToken>,
     /// What is written is there already.
     in_store: bool,
+    /// What was written together.
+    written: Vec<Vec<Write>>,
 }
 
 impl World {
@@ -47,6 +52,7 @@ impl World {
             out: Vec::new(),
             disk_full: false,
             kept: Vec::new(),
+            written: Vec::new(),
             in_store: false,
         }
     }
@@ -60,6 +66,9 @@ impl World {
         let mut inputs = vec![input];
         while let Some(input) = inputs.pop() {
             for effect in self.core.step(input, self.now()) {
+                if let Effect::Persist(_, writes, _) = &effect {
+                    self.written.push(writes.clone());
+                }
                 match effect {
                     Effect::Persist(token, _, keeping) if self.disk_full && keeping.is_kept() => {
                         self.kept.push(token);

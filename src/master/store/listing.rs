@@ -1,0 +1,182 @@
+//! Lists of runs: the newest that fit what is asked for. Each filter has an index that is walked from the newest run on, so
+//! that a list costs what it shows, however many runs there are.
+
+use rusqlite::{Connection, Row, types::Value};
+
+use super::{COLUMNS, run};
+use crate::domain::run::Run;
+
+/// Which runs are asked for. Empty texts and zeros ask for any.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Only runs with a number below this.
+    pub before_number: u64,
+    /// At most so many.
+    pub limit: u32,
+    /// Only runs that began at or after this time, in milliseconds since the Unix epoch.
+    pub since_ms: u64,
+    /// Only runs of this operator.
+    pub operator: String,
+    /// Only runs with a task on this agent.
+    pub agent: String,
+    /// Only runs whose command or target holds this text.
+    pub text: String,
+    /// `ok`, `failed`, `running`, or the word of an outcome that one of the tasks has.
+    pub outcome: String,
+}
+
+/// So many runs since a time are few: all of them are looked at. Of more the newest come soon enough.
+const FEW: u64 = 5_000;
+
+/// Characters that the index of texts is made of: shorter texts are looked for in every run, and found soon.
+const TRIGRAM: usize = 3;
+/// So many of them narrow it down enough.
+const MOST_TRIGRAMS: usize = 24;
+
+/// A query in the making.
+#[derive(Debug, Default)]
+struct Query {
+    conditions: Vec<String>,
+    values: Vec<Value>,
+}
+
+impl Query {
+    /// The name of a value.
+    fn value(&mut self, value: impl Into<Value>) -> String {
+        self.values.push(value.into());
+        format!("?{}", self.values.len())
+    }
+
+    fn only(&mut self, condition: impl Into<String>) {
+        self.conditions.push(condition.into());
+    }
+}
+
+fn number(number: u64) -> Value {
+    Value::Integer(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+/// What the index of texts is asked for: all that three characters in a row of a text are, as far as that narrows it down.
+fn trigrams(text: &str) -> String {
+    let characters: Vec<char> = text.chars().collect();
+    let quoted = |three: &[char]| format!("\"{}\"", three.iter().collect::<String>().replace('"', "\"\""));
+    characters.windows(TRIGRAM).take(MOST_TRIGRAMS).map(quoted).collect::<Vec<_>>().join(" AND ")
+}
+
+/// The newest runs that are wanted, newest first.
+pub(super) fn runs(connection: &Connection, wanted: &Wanted) -> rusqlite::Result<Vec<Run>> {
+    let mut found = Vec::new();
+    // Runs that are too new to be in the index of texts come before those that are in it.
+    let indexed: u64 = connection.query_row("SELECT indexed FROM meta", [], |row| row.get(0))?;
+    let is_long = wanted.text.chars().count() >= TRIGRAM;
+    let parts: &[Part] = if is_long { &[Part::NotIndexed, Part::Indexed] } else { &[Part::All] };
+    for part in parts {
+        let left = wanted.limit.saturating_sub(u32::try_from(found.len()).unwrap_or(u32::MAX));
+        if left > 0 {
+            found.extend(part_of(connection, &Wanted { limit: left, ..wanted.clone() }, *part, indexed)?);
+        }
+    }
+    Ok(found)
+}
+
+/// Which of the runs are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    All,
+    /// Whose texts are in their index.
+    Indexed,
+    NotIndexed,
+}
+
+fn part_of(connection: &Connection, wanted: &Wanted, part: Part, indexed: u64) -> rusqlite::Result<Vec<Run>> {
+    let mut query = Query::default();
+    // The first of these that applies decides which index is walked; the others are looked up for each run.
+    let mut walked = None;
+    query.only("gone IS NULL");
+    if !wanted.text.is_empty() {
+        if part == Part::Indexed {
+            // The index knows which texts hold all of these, but not where.
+            let trigrams = query.value(trigrams(&wanted.text));
+            query.only(format!("texts MATCH {trigrams}"));
+            walked = Some(("texts CROSS JOIN runs ON runs.number = texts.rowid", "texts.rowid"));
+        }
+        let text = query.value(wanted.text.clone());
+        query.only(format!(
+            "(instr(lower(runs.command), lower({text})) OR instr(lower(runs.target), lower({text})))"
+        ));
+    }
+    if part == Part::NotIndexed {
+        let indexed = query.value(number(indexed));
+        query.only(format!("runs.number > {indexed}"));
+        walked.get_or_insert(("runs", "runs.number"));
+    }
+    if !wanted.agent.is_empty() {
+        let agent = query.value(wanted.agent.clone());
+        if walked.is_none() {
+            query.only(format!("listed.agent = {agent}"));
+            walked =
+                Some(("tasks AS listed CROSS JOIN runs ON runs.number = listed.number", "listed.number"));
+        } else {
+            query
+                .only(format!("EXISTS (SELECT 1 FROM tasks WHERE agent = {agent} AND number = runs.number)"));
+        }
+    }
+    match wanted.outcome.as_str() {
+        "" => {}
+        "running" => {
+            query.only("ended_ms IS NULL");
+            walked.get_or_insert(("runs INDEXED BY runs_ended", "runs.number"));
+        }
+        "ok" => {
+            query.only("ended_ms IS NOT NULL AND runs.succeeded = task_count");
+            walked.get_or_insert(("runs INDEXED BY runs_ok", "runs.number"));
+        }
+        "failed" => {
+            query.only("ended_ms IS NOT NULL AND runs.succeeded < task_count");
+            walked.get_or_insert(("runs INDEXED BY runs_failed", "runs.number"));
+        }
+        "exited" => {
+            query.only("EXISTS (SELECT 1 FROM tasks WHERE run = runs.id AND instr(outcome, '\"exited\"'))");
+        }
+        kind => {
+            let kind = query.value(kind.to_owned());
+            if walked.is_none() {
+                query.only(format!("kinds.kind = {kind}"));
+                walked =
+                    Some(("outcomes AS kinds CROSS JOIN runs ON runs.number = kinds.number", "kinds.number"));
+            } else {
+                query.only(format!(
+                    "EXISTS (SELECT 1 FROM outcomes WHERE kind = {kind} AND number = runs.number)"
+                ));
+            }
+        }
+    }
+    if !wanted.operator.is_empty() {
+        let operator = query.value(wanted.operator.clone());
+        query.only(format!("operator = {operator}"));
+        walked.get_or_insert(("runs INDEXED BY runs_operator", "runs.number"));
+    }
+    if wanted.since_ms > 0 {
+        let since = query.value(number(wanted.since_ms));
+        query.only(format!("created_ms >= {since}"));
+        if walked.is_none() {
+            let few = "SELECT count(*) FROM (SELECT 1 FROM runs WHERE created_ms >= ?1 LIMIT ?2)";
+            let few: u64 =
+                connection.query_row(few, [number(wanted.since_ms), number(FEW)], |row| row.get(0))?;
+            walked = (few < FEW).then_some(("runs INDEXED BY runs_created", "runs.number"));
+        }
+    }
+    let (from, order) = walked.unwrap_or(("runs", "runs.number"));
+    if wanted.before_number > 0 {
+        let before = query.value(number(wanted.before_number));
+        query.only(format!("{order} < {before}"));
+    }
+    let limit = query.value(i64::from(wanted.limit));
+    let text = format!(
+        "SELECT {COLUMNS} FROM {from} WHERE {} ORDER BY {order} DESC LIMIT {limit}",
+        query.conditions.join(" AND ")
+    );
+    let mut statement = connection.prepare(&text)?;
+    let runs = statement.query_map(rusqlite::params_from_iter(query.values), |row: &Row<'_>| run(row))?;
+    runs.map(|stored| Ok(stored?.run)).collect()
+}
