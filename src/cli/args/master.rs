@@ -30,6 +30,8 @@ pub enum MasterVerb {
     Start(Box<MasterStartArgs>),
     /// Stop the master; runs go on on their machines
     Stop(MasterStopArgs),
+    /// Make a new database of what can be read of a damaged one
+    Salvage(MasterSalvageArgs),
     /// Say how the master is
     Status(StatusArgs),
     /// Join tokens
@@ -108,6 +110,14 @@ pub struct MasterStartArgs {
 #[derive(Debug, Args)]
 pub struct MasterStopArgs {
     /// The directory that the master was started with
+    #[arg(long, value_name = "DIRECTORY", env = "SLOTH_RUNNER_MASTER_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// `master salvage`
+#[derive(Debug, Args)]
+pub struct MasterSalvageArgs {
+    /// The directory that the master is started with
     #[arg(long, value_name = "DIRECTORY", env = "SLOTH_RUNNER_MASTER_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
 }

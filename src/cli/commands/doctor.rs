@@ -24,6 +24,7 @@ use crate::{
         units,
     },
     domain::{agent::AgentState, text::plain},
+    master::store,
     sys::{
         file::volume_used_percent,
         lock,
@@ -94,6 +95,7 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<Status, Failure> {
         private(&mut findings, "the master's directory", &master.data);
         private_file(&mut findings, "the CA's key", &master.data.join("identity/ca.key"));
         volume(&mut findings, "the master's directory", &master.data);
+        database(&mut findings, &master.data);
     }
     let names = fs::read_dir(&agents).into_iter().flatten().flatten();
     for directory in names.map(|entry| entry.path()).filter(|path| path.is_dir()) {
@@ -134,6 +136,20 @@ fn print(findings: &Findings, output: Format) {
         if !finding.mend.is_empty() {
             say(&format!("    {}\n", plain(&finding.mend)));
         }
+    }
+}
+
+/// Whether the master's database is sound. A directory without one is that of a master that was never started.
+fn database(findings: &mut Findings, directory: &Path) {
+    if !store::salvage::is_there(directory) {
+        return;
+    }
+    let mend =
+        "stop the master, and let `sloth-runner master salvage` make a new database of what can be read";
+    match store::salvage::check(directory) {
+        Ok(faults) if faults.is_empty() => findings.well("the master's database is sound"),
+        Ok(faults) => findings.bad(format!("the master's database is damaged: {}", faults.join("; ")), mend),
+        Err(error) => findings.bad(format!("the master's database cannot be checked: {error}"), mend),
     }
 }
 
@@ -337,6 +353,9 @@ async fn fleet(findings: &mut Findings, address: &MasterAddress, is_expected: bo
     if !status.refusing_runs.is_empty() {
         findings
             .bad(format!("it takes no runs: {}", status.refusing_runs), "mend that, and it takes them again");
+    }
+    if !status.ahead.is_empty() {
+        findings.bad(format!("it starts nothing on some agents: {}", status.ahead), "");
     }
     if status.enroll_any {
         findings.bad(

@@ -9,14 +9,16 @@ use crate::{
     cli::{
         args::{
             Format,
-            master::{Enroll, MasterStartArgs, MasterStopArgs, StatusArgs},
+            master::{Enroll, MasterSalvageArgs, MasterStartArgs, MasterStopArgs, StatusArgs},
         },
         exit::{self, Failure, Status},
         output::{say, say_json},
     },
+    domain::text::plain,
     master::{
         retention::Retention,
         server::{Config, Server},
+        store,
     },
     sys::{
         clock::spoken,
@@ -135,6 +137,34 @@ pub(super) fn stop(args: &MasterStopArgs) -> Result<Status, Failure> {
     Ok(exit::OK)
 }
 
+/// Replaces a damaged database by what can be read of it.
+pub(super) fn salvage(args: &MasterSalvageArgs) -> Result<Status, Failure> {
+    let directories = directories(args.data_dir.as_deref(), "master").map_err(Failure::new)?;
+    let shown = directories.data.display();
+    if !directories.data.is_dir() {
+        return Err(Failure::new(format!("there is no master's directory {shown}")));
+    }
+    let Some(_lock) = lock::Lock::try_take(&directories.data.join("master.pid"))? else {
+        return Err(Failure::new(format!(
+            "a master runs on {shown}; stop it first: sloth-runner master stop"
+        )));
+    };
+    let salvaged = store::salvage::salvage(&directories.data).map_err(Failure::new)?;
+    let mut is_whole = true;
+    for (table, rows, trouble) in &salvaged.tables {
+        let rest = trouble.as_ref().map_or_else(String::new, |trouble| format!(", and not all: {trouble}"));
+        is_whole &= trouble.is_none();
+        say(&format!("{table:10} {rows} rows{rest}\n"));
+    }
+    say(&format!("the damaged database is kept as {}\n", salvaged.damaged.display()));
+    if !is_whole {
+        say(
+            "What runs on agents is taken back when they connect. Agents that are missing have to join again.\n",
+        );
+    }
+    Ok(exit::OK)
+}
+
 pub(super) fn status(args: &StatusArgs) -> Result<Status, Failure> {
     on_one_thread(async {
         let client = connect(&args.to).await?;
@@ -153,6 +183,7 @@ pub(super) fn status(args: &StatusArgs) -> Result<Status, Failure> {
                 "pending": status.pending,
                 "active_runs": status.active_runs,
                 "refusing_runs": status.refusing_runs,
+                "ahead": status.ahead,
                 "enroll_any": status.enroll_any,
                 "refused_strangers": status.refused_strangers,
             })),
@@ -178,6 +209,9 @@ pub(super) fn status(args: &StatusArgs) -> Result<Status, Failure> {
                 }
                 if !status.refusing_runs.is_empty() {
                     say(&format!("! takes no runs: {}\n", status.refusing_runs));
+                }
+                if !status.ahead.is_empty() {
+                    say(&format!("! starts nothing there: {}\n", plain(&status.ahead)));
                 }
             }
         }

@@ -41,6 +41,7 @@ pub fn perform(cli: Cli) -> Result<Status, Failure> {
             None => master::start(&master.start),
             Some(MasterVerb::Start(args)) => master::start(&args),
             Some(MasterVerb::Stop(args)) => master::stop(&args),
+            Some(MasterVerb::Salvage(args)) => master::salvage(&args),
             Some(MasterVerb::Status(args)) => master::status(&args),
             Some(MasterVerb::Token(verb)) => tokens::perform(&verb),
             Some(MasterVerb::Operator(verb)) => operators::perform(&verb),

@@ -153,6 +153,7 @@ impl ControlService for Master {
             pending: status.pending,
             active_runs: status.active_runs,
             refusing_runs: status.refusing_runs,
+            ahead: status.ahead,
             enroll_any: self.enroll_any,
             refused_strangers: status.refused_strangers,
             uptime_s: self.started.elapsed().as_secs(),

@@ -3,6 +3,7 @@
 //! One thread writes, and takes all that waits into one transaction; readers open their own connections.
 
 mod listing;
+pub mod salvage;
 mod schema;
 mod writer;
 
@@ -31,6 +32,9 @@ use crate::{
     sys::paths::make_owners,
     trust::fingerprint::Fingerprint,
 };
+
+/// The database's name in the data directory.
+const FILE: &str = "sloth-runner.db";
 
 /// What the store cannot do.
 #[derive(Debug, thiserror::Error)]
@@ -111,7 +115,7 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub fn open(directory: &Path) -> Result<(Self, Connection), StoreError> {
-        let store = Self { path: directory.join("sloth-runner.db") };
+        let store = Self { path: directory.join(FILE) };
         // SQLite would let everybody read it, and gives the files beside it the same mode.
         let file = |source| StoreError::File { path: store.path.display().to_string(), source };
         make_owners(&store.path).map_err(file)?;

@@ -1,0 +1,241 @@
+//! A damaged database: whether it is one, and a new one of what can still be read of it.
+//!
+//! A table is read from its beginning up to the damage, and from its end down to it, so that only what lies on damaged
+//! pages is lost. The damaged files are kept beside the new one.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use rusqlite::{Connection, OpenFlags, types::Value};
+
+use super::{Store, StoreError, schema};
+use crate::sys::{clock::unix_ms, file::sync_directory};
+
+/// Tables, and how their rows are ordered. What comes first is there before what belongs to it.
+const TABLES: [(&str, &str); 8] = [
+    ("meta", "only"),
+    ("agents", "name"),
+    ("operators", "name"),
+    ("tokens", "hash"),
+    ("runs", "number"),
+    ("tasks", "run, position"),
+    ("outcomes", "kind, number"),
+    ("audit", "id"),
+];
+
+/// Faults of a database that are told.
+const FAULTS: u32 = 5;
+
+/// What came of salvaging a database.
+#[derive(Debug)]
+pub struct Salvaged {
+    /// Where the damaged database is kept.
+    pub damaged: PathBuf,
+    /// Tables, rows that were read, and why not all of them where that is so.
+    pub tables: Vec<(&'static str, u64, Option<String>)>,
+}
+
+/// Whether there is a database in a data directory.
+#[must_use]
+pub fn is_there(directory: &Path) -> bool {
+    directory.join(super::FILE).exists()
+}
+
+/// Looks for damage in the database of a data directory, which a master may be using. Reads all of it; the faults in words,
+/// none when it is sound.
+///
+/// # Errors
+/// When it cannot be read at all.
+pub fn check(directory: &Path) -> Result<Vec<String>, StoreError> {
+    let path = directory.join(super::FILE);
+    let faults = || {
+        let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let mut statement = connection.prepare(&format!("PRAGMA quick_check({FAULTS})"))?;
+        statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()
+    };
+    let faults =
+        faults().map_err(|source| StoreError::Sqlite { path: path.display().to_string(), source })?;
+    Ok(faults.into_iter().filter(|fault| fault != "ok").collect())
+}
+
+/// Makes a new database of what can be read of the one in a data directory, which no master may be using.
+///
+/// # Errors
+/// When the new one cannot be made, or not be put in the place of the damaged one; that one is as it was then.
+pub fn salvage(directory: &Path) -> Result<Salvaged, StoreError> {
+    let path = directory.join(super::FILE);
+    let damaged = directory.join(format!("{}.damaged-{}", super::FILE, unix_ms() / 1_000));
+    let fresh = directory.join(format!("{}.salvaged", super::FILE));
+    let files = |source: io::Error| StoreError::File { path: fresh.display().to_string(), source };
+    match std::fs::remove_file(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(files(error)),
+        _ => {}
+    }
+    let store = Store { path: fresh.clone() };
+    crate::sys::paths::make_owners(&fresh).map_err(files)?;
+    let connection = store.connect().map_err(|source| store.error(source))?;
+    let made = || {
+        schema::migrate(&connection, 0)?;
+        connection.pragma_update(None, "foreign_keys", false)?;
+        let source = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE);
+        connection.execute_batch("BEGIN")?;
+        let mut tables = Vec::new();
+        for (table, order) in TABLES {
+            let (rows, trouble) = match &source {
+                Ok(source) => copy(source, &connection, table, order)?,
+                Err(error) => (0, Some(error.to_string())),
+            };
+            tables.push((table, rows, trouble));
+        }
+        // Tasks without their run mean nothing, and the texts are indexed anew.
+        connection.execute_batch(
+            "DELETE FROM tasks WHERE run NOT IN (SELECT id FROM runs); UPDATE meta SET indexed = 0; COMMIT;",
+        )?;
+        // All of it is in the one file that gets the other name.
+        connection.pragma_update(None, "journal_mode", "DELETE")?;
+        Ok(tables)
+    };
+    let tables = made().map_err(|source| store.error(source))?;
+    drop(connection);
+    for ending in ["-wal", "-shm", ""] {
+        let with = |path: &Path| PathBuf::from(format!("{}{ending}", path.display()));
+        match std::fs::rename(with(&path), with(&damaged)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(files(error)),
+            _ => {}
+        }
+    }
+    std::fs::rename(&fresh, &path).and_then(|()| sync_directory(directory)).map_err(files)?;
+    Ok(Salvaged { damaged, tables })
+}
+
+/// Copies the rows of a table that can be read. Returns how many there are, and why they are not all.
+fn copy(
+    source: &Connection,
+    fresh: &Connection,
+    table: &str,
+    order: &str,
+) -> rusqlite::Result<(u64, Option<String>)> {
+    // An older format has fewer columns, and what is damaged may have none.
+    let known = columns(fresh, table)?;
+    let columns: Vec<String> = columns(source, table)
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|column| known.contains(column))
+        .collect();
+    if columns.is_empty() {
+        return Ok((0, Some("it cannot be read at all".to_owned())));
+    }
+    let (names, places) = (columns.join(", "), vec!["?"; columns.len()].join(", "));
+    let mut insert = fresh.prepare(&format!("INSERT OR REPLACE INTO {table} ({names}) VALUES ({places})"))?;
+    let mut trouble = None;
+    for direction in ["ASC", "DESC"] {
+        let ordered: Vec<String> = order.split(", ").map(|column| format!("{column} {direction}")).collect();
+        let query = format!("SELECT {names} FROM {table} ORDER BY {}", ordered.join(", "));
+        let mut copied = || -> rusqlite::Result<Option<rusqlite::Error>> {
+            let mut statement = match source.prepare(&query) {
+                Ok(statement) => statement,
+                Err(error) => return Ok(Some(error)),
+            };
+            let mut rows = match statement.query([]) {
+                Ok(rows) => rows,
+                Err(error) => return Ok(Some(error)),
+            };
+            loop {
+                let row = match rows.next() {
+                    Ok(Some(row)) => row,
+                    Ok(None) => return Ok(None),
+                    Err(error) => return Ok(Some(error)),
+                };
+                let values: rusqlite::Result<Vec<Value>> = (0..columns.len()).map(|at| row.get(at)).collect();
+                // A row that its own table would not take is damaged too.
+                if let Err(error) =
+                    values.and_then(|values| insert.execute(rusqlite::params_from_iter(values)))
+                {
+                    trouble.get_or_insert_with(|| error.to_string());
+                }
+            }
+        };
+        match copied()? {
+            None => break,
+            Some(error) => trouble = Some(error.to_string()),
+        }
+    }
+    let rows = fresh.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))?;
+    Ok((rows, trouble))
+}
+
+fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
+    let mut statement = connection.prepare("SELECT name FROM pragma_table_info(?1)")?;
+    statement.query_map([table], |row| row.get(0))?.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt as _;
+
+    use super::*;
+
+    fn filled(directory: &Path, runs: u64) {
+        let (_, connection) = Store::open(directory).unwrap();
+        connection.execute_batch("BEGIN").unwrap();
+        for number in 1..=runs {
+            let (id, json) = (format!("{number:026}"), "{}");
+            connection
+                .execute(
+                    "INSERT INTO runs (id, number, operator, target, plain_name, command, options, created_ms, ended_ms, \
+                     left_out, task_count, succeeded) VALUES (?1, ?2, 'ana', 'web', 1, '[\"true\"]', ?3, 1, 2, '[]', 1, 1)",
+                    (&id, number, json),
+                )
+                .unwrap();
+        }
+        connection.execute("UPDATE meta SET revision = 41, epoch = 3", []).unwrap();
+        connection.execute_batch("COMMIT; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    }
+
+    fn listed(directory: &Path) -> Vec<u64> {
+        let (_, connection) = Store::open(directory).unwrap();
+        let mut statement = connection.prepare("SELECT number FROM runs ORDER BY number").unwrap();
+        statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn what_lies_before_and_behind_the_damage_is_saved_and_the_damaged_files_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        filled(dir.path(), 5_000);
+        assert_eq!(check(dir.path()).unwrap(), Vec::<String>::new());
+        let path = dir.path().join(crate::master::store::FILE);
+        let before = std::fs::read(&path).unwrap();
+        // Some pages in the middle of the table of runs.
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        let text = b"ana";
+        let places: Vec<usize> =
+            before.windows(3).enumerate().filter(|(_, bytes)| bytes == text).map(|(at, _)| at).collect();
+        let page = places[places.len() / 2] / 4096 * 4096;
+        file.write_all_at(&[0xff; 4096], page as u64).unwrap();
+        assert!(!check(dir.path()).unwrap_or_else(|error| vec![error.to_string()]).is_empty());
+        let damaged = std::fs::read(&path).unwrap();
+        let salvaged = salvage(dir.path()).unwrap();
+        assert_eq!(std::fs::read(&salvaged.damaged).unwrap(), damaged);
+        assert_eq!(check(dir.path()).unwrap(), Vec::<String>::new());
+        let runs = listed(dir.path());
+        assert!(runs.contains(&1) && runs.contains(&5_000), "both ends are there");
+        assert!(runs.len() > 4_800 && runs.len() < 5_000, "{} of 5000", runs.len());
+        let (_, connection) = Store::open(dir.path()).unwrap();
+        let meta: (u64, u64) = connection
+            .query_row("SELECT epoch, revision FROM meta", [], |row| Ok((row.get(0)?, row.get(1)?)))
+            .unwrap();
+        assert_eq!(meta, (3, 41), "agents that have seen this much are believed");
+    }
+
+    #[test]
+    fn of_what_is_no_database_any_more_an_empty_one_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        filled(dir.path(), 10);
+        std::fs::write(dir.path().join(crate::master::store::FILE), "this is nothing").unwrap();
+        let salvaged = salvage(dir.path()).unwrap();
+        assert!(salvaged.tables.iter().all(|(_, _, trouble)| trouble.is_some()));
+        assert_eq!(listed(dir.path()), [0u64; 0]);
+    }
+}
