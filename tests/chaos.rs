@@ -1,4 +1,4 @@
-//! Random kills and cuts over runs that print numbered lines: no line lost, none doubled, every outcome true.
+//! Random kills, freezes, cuts and silences over runs that print numbered lines: no line lost, none doubled, every outcome true.
 //!
 //! The suite runs a short one. `SLOTH_CHAOS_FAULTS=1000 SLOTH_CHAOS_SEED=7 cargo test --release --test chaos -- --nocapture`
 //! repeats a long one; the seed is printed, and decides everything but the machine's own timing.
@@ -19,6 +19,10 @@ use std::{
     time::Duration,
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use rig::{Rig, numbers, until};
 
 /// Faults in the suite.
@@ -44,14 +48,20 @@ impl Dice {
 struct Network {
     port: u16,
     cut: Arc<AtomicBool>,
+    /// Everything is held, and nobody hears that it is.
+    silent: Arc<AtomicBool>,
     /// Connections of an earlier generation are dead.
     generation: Arc<AtomicU64>,
 }
 
-fn pump(mut from: TcpStream, mut to: TcpStream, alive: impl Fn() -> bool) {
+fn pump(mut from: TcpStream, mut to: TcpStream, silent: &AtomicBool, alive: impl Fn() -> bool) {
     from.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
     let mut bytes = [0; 16 * 1024];
     while alive() {
+        if silent.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(20));
+            continue;
+        }
         let told = match from.read(&mut bytes) {
             Ok(count) if count > 0 && alive() => to.write_all(&bytes[..count]).is_ok(),
             Ok(_) => false,
@@ -71,7 +81,8 @@ impl Network {
         let port = listener.local_addr().unwrap().port();
         let cut = Arc::new(AtomicBool::new(false));
         let generation = Arc::new(AtomicU64::new(0));
-        let (is_cut, now) = (Arc::clone(&cut), Arc::clone(&generation));
+        let silent = Arc::new(AtomicBool::new(false));
+        let (is_cut, is_silent, now) = (Arc::clone(&cut), Arc::clone(&silent), Arc::clone(&generation));
         thread::spawn(move || {
             for agent in listener.incoming().flatten() {
                 let Ok(master) = TcpStream::connect(("127.0.0.1", master)) else { continue };
@@ -81,12 +92,12 @@ impl Network {
                 let born = now.load(Ordering::Relaxed);
                 for (from, to) in [(&agent, &master), (&master, &agent)] {
                     let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-                    let now = Arc::clone(&now);
-                    thread::spawn(move || pump(from, to, || now.load(Ordering::Relaxed) == born));
+                    let (is_silent, now) = (Arc::clone(&is_silent), Arc::clone(&now));
+                    thread::spawn(move || pump(from, to, &is_silent, || now.load(Ordering::Relaxed) == born));
                 }
             }
         });
-        Self { port, cut, generation }
+        Self { port, cut, silent, generation }
     }
 
     fn cut(&self) {
@@ -144,9 +155,17 @@ impl Chaos {
         }
     }
 
+    /// Stops a process for a while, as a machine does that has too much to do.
+    fn freeze(&self, process: i32, parts: u64) {
+        let process = Pid::from_raw(process);
+        kill(process, Signal::SIGSTOP).unwrap();
+        self.await_parts(parts);
+        kill(process, Signal::SIGCONT).unwrap();
+    }
+
     fn fault(&mut self, run: &str) -> &'static str {
         let parts = self.dice.roll(3);
-        match self.dice.roll(5) {
+        match self.dice.roll(9) {
             0 => {
                 self.rig.kill_master();
                 self.await_parts(parts);
@@ -171,6 +190,27 @@ impl Chaos {
                 let _ = self.client.wait();
                 self.client = Self::client(&self.rig, run);
                 "client"
+            }
+            4 => {
+                self.freeze(self.rig.master_pid(), parts);
+                "frozen master"
+            }
+            5 => {
+                self.freeze(i32::try_from(self.agent.id()).unwrap(), parts);
+                "frozen network half"
+            }
+            6 => {
+                let keeper = self.rig.pid_in("a", "keeper.lock");
+                if rig::is_alive(keeper) {
+                    self.freeze(keeper, parts);
+                }
+                "frozen keeper"
+            }
+            7 => {
+                self.network.silent.store(true, Ordering::Relaxed);
+                self.await_parts(parts);
+                self.network.silent.store(false, Ordering::Relaxed);
+                "silent network"
             }
             _ => {
                 let keeper = self.rig.pid_in("a", "keeper.lock");

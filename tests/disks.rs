@@ -248,3 +248,48 @@ fn an_end_that_is_not_on_the_masters_disk_stays_with_its_agent() {
     assert_eq!(rig.wait_task(&run, "exited")["status"], 4);
     until("the agent has handed it over", is_forgotten);
 }
+
+/// Fills what is left of a volume, to the last byte.
+fn fill(directory: &Path) -> PathBuf {
+    let filler = directory.join("filler");
+    let mut file = fs::File::create(&filler).unwrap();
+    for size in [1024 * 1024, 4096, 1] {
+        while std::io::Write::write_all(&mut file, &vec![0; size]).is_ok() {}
+    }
+    filler
+}
+
+#[test]
+fn a_master_and_an_agent_start_with_a_full_disk_and_say_so() {
+    let mut rig = Rig::with_agents(&["a"]);
+    assert_eq!(rig.on("a", "true").status, 0);
+    rig.kill_master();
+    rig.kill_network_half("a");
+    let keeper = rig.pid_in("a", "keeper.lock");
+    Rig::kill(keeper);
+    let mut volumes = Vec::new();
+    for directory in [rig.master_dir(), rig.agent_dir("a")] {
+        let kept = rig.path("kept");
+        fs::rename(&directory, &kept).unwrap();
+        let Some(volume) = Volume::at(&directory, 32) else { return };
+        let copied = std::process::Command::new("cp")
+            .arg("-a")
+            .arg(format!("{}/.", kept.display()))
+            .arg(&directory)
+            .status();
+        assert!(copied.unwrap().success());
+        fs::remove_dir_all(&kept).unwrap();
+        volumes.push((volume, fill(&directory)));
+    }
+    rig.start_master(&["--disk-cap", "100"]);
+    rig.restart_agent("a");
+    rig.wait_state("a", "active");
+    let printed = rig.on("a", "true");
+    assert_eq!(printed.status, 125, "{printed:?}");
+    let says_so = ["No space left on device", "full"].iter().any(|text| printed.err.contains(text));
+    assert!(says_so, "{printed:?}");
+    for (_, filler) in &volumes {
+        fs::remove_file(filler).unwrap();
+    }
+    until("commands run again", || rig.on("a", "echo well").out == "well\n");
+}

@@ -417,3 +417,30 @@ fn what_a_command_printed_last_is_read_however_long_that_has_to_wait() {
         Rig::kill(pid);
     }
 }
+
+#[test]
+fn an_agent_that_was_frozen_starts_nothing_late_or_after_a_cancel() {
+    let rig = Rig::with_agents(&["a"]);
+    let marks = rig.path("marks");
+    let network_half = Pid::from_raw(rig.pid_in("a", "agent.pid"));
+    kill(network_half, Signal::SIGSTOP).unwrap();
+    let command = format!("echo mark >> {}", marks.display());
+    let start = |within: &str| {
+        let printed = rig.run(&["run", "--detach", "--start-within", within, "a", &command]);
+        assert_eq!(printed.status, 0, "{printed:?}");
+        printed.out.trim().to_owned()
+    };
+    let (late, cancelled) = (start("1s"), start("1h"));
+    // Both are on their way to an agent that does not read them.
+    let mut cancel = rig.program();
+    let cancel = cancel.args(["job", "cancel", &cancelled]).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut cancel = cancel.spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    kill(network_half, Signal::SIGCONT).unwrap();
+    let late = rig.wait_task(&late, "undeliverable");
+    assert!(late["outcome"].to_string().contains("start"), "{late}");
+    rig.wait_task(&cancelled, "cancelled");
+    assert!(cancel.wait().unwrap().code().is_some());
+    assert_eq!(rig.on("a", "true").status, 0, "the agent is well");
+    assert!(!marks.exists(), "nothing was started");
+}

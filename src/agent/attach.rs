@@ -24,7 +24,10 @@ use crate::{
         ids::{Incarnation, TaskId},
         outcome::Ending,
     },
-    sys::clock::{boottime_ms, boottime_ns},
+    sys::{
+        clock::{boottime_ms, boottime_ns},
+        process::boot_id,
+    },
     wire::{
         InvalidMessage,
         command::{task_id, window_size},
@@ -273,7 +276,7 @@ impl Attach {
         let reader = SpoolReader::new(task.spool(), open.from_offset);
         let mut streaming = SpoolStream {
             process: hold.process,
-            reader,
+            reader: if hold.is_of_other_boot { reader.checked() } else { reader },
             grant: open.grant_to,
             spooled: open.from_offset,
             ending: None,
@@ -425,21 +428,25 @@ struct Hold {
     is_fed: bool,
     /// Since the task's start.
     elapsed_ns: u64,
+    /// The machine was started anew since.
+    is_of_other_boot: bool,
 }
 
 impl Hold {
     /// Of a task that was started on this connection to its process.
     fn fresh(process: TaskProcess, is_fed: bool) -> Self {
-        Self { process: Some(process), waits: true, is_fed, elapsed_ns: 0 }
+        Self { process: Some(process), waits: true, is_fed, elapsed_ns: 0, is_of_other_boot: false }
     }
 
     /// Of a task that has a directory.
     fn found(task: &TaskLayout) -> io::Result<Self> {
         let record = record_of(task)?;
         let is_fed = record.as_ref().is_some_and(|record| record.spec.input.is_fed());
+        let boot = boot_id()?;
+        let is_of_other_boot = record.as_ref().is_none_or(|record| record.boot != boot);
         let started = record.map_or(0, |record| record.started_boottime_ns);
         let elapsed_ns = boottime_ns().saturating_sub(started);
-        Ok(Self { process: TaskProcess::connect(task), waits: false, is_fed, elapsed_ns })
+        Ok(Self { process: TaskProcess::connect(task), waits: false, is_fed, elapsed_ns, is_of_other_boot })
     }
 }
 

@@ -166,6 +166,8 @@ pub struct SpoolReader {
     /// Read before, but to be given only with the next call.
     kept: Option<Frame>,
     offset: u64,
+    /// Each frame is held against its checksum.
+    is_checked: bool,
 }
 
 /// What a read gave.
@@ -188,7 +190,24 @@ impl SpoolReader {
     /// A reader of what comes at and behind `offset`.
     #[must_use]
     pub fn new(directory: PathBuf, offset: u64) -> Self {
-        Self { directory, segment: None, position: 0, buffer: Bytes::new(), next: 0, kept: None, offset }
+        Self {
+            directory,
+            segment: None,
+            position: 0,
+            buffer: Bytes::new(),
+            next: 0,
+            kept: None,
+            offset,
+            is_checked: false,
+        }
+    }
+
+    /// The same for a spool that was written before the machine was started: what a power failure left of it may be
+    /// damaged, and it ends at its first bad frame. What this machine has in its memory is as it was written.
+    #[must_use]
+    pub fn checked(mut self) -> Self {
+        self.is_checked = true;
+        self
     }
 
     /// The first offset that was not read yet.
@@ -255,7 +274,7 @@ impl SpoolReader {
         if !self.is_at_frame() {
             return None;
         }
-        let Ok(frame) = take_frame(&mut self.buffer, UNBOUND) else {
+        let Ok(frame) = take_frame(&mut self.buffer, self.is_checked.then_some(UNBOUND)) else {
             // What a power failure left of a spool may be damaged. No frame begins there, so that nothing more is read of
             // the segment.
             self.next = u64::MAX;
@@ -319,7 +338,7 @@ pub fn whole_end(directory: &Path) -> io::Result<u64> {
             if !Header::parse(head).is_ok_and(|header| header.offset == end) {
                 break;
             }
-            let Ok(Some((_, frame))) = take_frame(&mut content, UNBOUND) else { break };
+            let Ok(Some((_, frame))) = take_frame(&mut content, Some(UNBOUND)) else { break };
             end = frame.end();
         }
         whole = Some(end);

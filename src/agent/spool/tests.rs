@@ -155,7 +155,7 @@ fn a_damaged_frame_ends_a_spool() {
     let at = bytes.windows(5).position(|window| window == b"wrong").unwrap();
     bytes[at] ^= 1;
     fs::write(&path, bytes).unwrap();
-    let mut reader = SpoolReader::new(dir.path().to_owned(), 0);
+    let mut reader = SpoolReader::new(dir.path().to_owned(), 0).checked();
     assert_eq!(read_all(&mut reader, writer.end()), b"whole");
     assert_eq!(reader.read(writer.end()).unwrap(), Read::Nothing);
     assert_eq!(reader.offset(), 5);

@@ -211,7 +211,7 @@ impl Frames {
     pub(super) fn next(&mut self, until: u64) -> io::Result<Next> {
         loop {
             let before = self.buffer.len();
-            match take_frame(&mut self.buffer, self.file.seed(self.position)) {
+            match take_frame(&mut self.buffer, Some(self.file.seed(self.position))) {
                 Ok(Some((task, frame))) => {
                     self.position += (before - self.buffer.len()) as u64;
                     return Ok(Next::Frame(task, frame));

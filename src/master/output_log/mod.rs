@@ -15,6 +15,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
 };
 
 pub use reader::LogReader;
@@ -33,6 +34,8 @@ use crate::{
 /// A file is closed when it has grown to this many bytes.
 pub const FILE_SIZE: u64 = 64 * 1024 * 1024;
 
+/// How long a log stays open that was opened ahead.
+const OPENED_AHEAD: Duration = Duration::from_secs(1);
 /// Runs that are over and whose contents are remembered.
 const REMEMBERED: usize = 8;
 
@@ -115,6 +118,17 @@ impl OutputLogs {
         // Ends with the last handle to the log.
         tokio::spawn(syncing::keep_synced(&log));
         Ok(log)
+    }
+
+    /// Opens the log of a run that is about to begin, while the run is being stored: who appends to it finds it open.
+    pub fn open_ahead(&self, run: RunId) {
+        let logs = self.clone();
+        tokio::spawn(async move {
+            if let Ok(log) = logs.open(run).await {
+                tokio::time::sleep(OPENED_AHEAD).await;
+                drop(log);
+            }
+        });
     }
 
     /// A reader of a run's log from a position, live or later.

@@ -10,7 +10,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::{Notify, OwnedMutexGuard, watch};
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    sync::{Notify, OwnedMutexGuard, watch},
+};
 
 use super::{
     contents::Contents,
@@ -23,6 +26,17 @@ use crate::sys::disk::Disk;
 
 /// The newest frames are kept in memory for followers that keep pace, up to so many bytes of the log.
 const TAIL: u64 = 6 * 1024 * 1024;
+
+/// Does what may have to wait for a disk without making others wait. What this thread has to do otherwise goes to another
+/// one, which takes less time than handing the writing over, and getting its end back.
+async fn waiting_for_disk<T: Send + 'static>(
+    act: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    if Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
+        return tokio::task::block_in_place(act);
+    }
+    tokio::task::spawn_blocking(act).await.map_err(io::Error::other)?
+}
 
 /// A frame that is still in memory.
 #[derive(Debug)]
@@ -196,8 +210,7 @@ impl RunLog {
         }
         let log = Arc::clone(self);
         // The turn ends with the writing, also where nobody waits for it any more.
-        let write = move || log.write(&turn, task, fresh);
-        tokio::task::spawn_blocking(write).await.map_err(io::Error::other)?
+        waiting_for_disk(move || log.write(&turn, task, fresh)).await
     }
 
     /// The same, on this thread.

@@ -44,6 +44,7 @@ impl Master {
         follows: bool,
     ) -> Result<Response<Answers<proto::RunEvent>>, Status> {
         let id = asked.id;
+        self.logs.open_ahead(id);
         // Asked for before the run begins, so that nothing of it is missed.
         let (journal, reply) = tokio::join!(
             self.handle.follow(id),
