@@ -13,7 +13,7 @@ use std::{
 };
 
 use tokio::sync::{Notify, mpsc, watch};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
     actor::Handle,
@@ -26,6 +26,7 @@ use super::{
     output_log::{
         FILE_SIZE, OutputLogs, RunLog, Trouble,
         budget::{Budget, NARROW, Share},
+        writer::SHORT,
     },
     pace::{Pace, WATCHED},
 };
@@ -189,6 +190,8 @@ async fn follow(context: Context, order: AttachOrder) -> Lost {
         granted: from + share.bytes(),
         cap,
         newest: Newest::new(cap),
+        unwritten: Vec::new(),
+        writing: None,
         waiting: VecDeque::new(),
         share,
         log,
@@ -212,7 +215,7 @@ struct Attached {
     share: Share,
     /// Bytes of the task before this are on the disk.
     safe: u64,
-    /// Bytes of the task before this are in the log.
+    /// Bytes of the task before this were taken.
     end: u64,
     /// The agent may send bytes before this.
     granted: u64,
@@ -228,6 +231,10 @@ struct Attached {
     input: Option<Arc<InputRoad>>,
     /// The agent has said how far the command has read.
     has_input_word: bool,
+    /// Taken, and not given to the log yet.
+    unwritten: Vec<Frame>,
+    /// Writes what was taken before that.
+    writing: Option<AbortOnDropHandle<Option<(u64, u64)>>>,
     /// Positions in the log, and the task's offsets that are safe once they are synced.
     waiting: VecDeque<(u64, u64)>,
 }
@@ -249,6 +256,9 @@ impl Attached {
                     self.context.links.spoke();
                     let kind = answer.kind.ok_or_else(|| InvalidMessage::missing("an answer"))?;
                     self.heard(kind, &requests, &mut answers).await?;
+                }
+                written = async { self.writing.as_mut()?.await.unwrap_or_default() }, if self.writing.is_some() => {
+                    self.written(written).await?;
                 }
                 () = tokio::time::sleep_until(answer_by), if !has_answered => {
                     return Err(Lost::Broken("the agent does not answer".into()));
@@ -369,9 +379,11 @@ impl Attached {
             attach_response::Kind::Gap(gap) => {
                 tracing::warn!(task = %self.id, from = gap.from, to = gap.to, reason = gap.reason, "output is missing");
                 within(gap.to, "a gap")?;
-                // It goes on behind the gap, and so does what it may send.
+                // It goes on behind the gap, and so does what it may send, once what lies before is on the disk.
+                self.write_out().await?;
                 self.end = self.end.max(gap.to);
-                self.safe = self.safe.max(gap.to);
+                let position = *self.log.appended().borrow();
+                self.wait_for(position, gap.to);
                 self.acknowledge(requests).await
             }
         }
@@ -386,6 +398,8 @@ impl Attached {
             }
             if frame.offset >= self.cap.beginning && !self.is_paced() {
                 self.write(std::mem::take(&mut kept)).await?;
+                // What is told as gone is told with what lies before it.
+                self.write_out().await?;
                 self.keep_newest(frame).await;
             } else {
                 self.write_newest().await?;
@@ -402,34 +416,53 @@ impl Attached {
         Ok(())
     }
 
-    /// Appends frames to the log, however long the disk takes for them.
+    /// Takes frames for the log. Long ones are written beside the stream: while the disk takes some, the next are read.
     async fn write(&mut self, frames: Vec<Frame>) -> Result<(), Lost> {
         let Some(end) = frames.last().map(Frame::end) else { return Ok(()) };
-        let mut said = false;
-        let position = loop {
-            match self.log.append(self.id.index, &frames).await {
-                Ok(position) => break position,
-                Err(_) if self.log.is_failed() => {
-                    return Err(Lost::Broken("its output log has failed".into()));
-                }
-                Err(error) => {
-                    // Held back here, the agent keeps what it has, and its command waits.
-                    if !std::mem::replace(&mut said, true) {
-                        tracing::error!(%error, task = %self.id, "cannot write output; trying again");
-                        let text = format!("the master cannot write its output: {error}; trying again");
-                        self.context.handle.tell(Input::TaskWaits(self.id, text)).await;
-                    }
-                    tokio::time::sleep(DISK_RETRY).await;
-                }
-            }
-        };
-        if said {
-            self.context.handle.tell(Input::TaskWaits(self.id, String::new())).await;
-        }
         self.end = self.end.max(end);
+        let bytes: usize = frames.iter().map(|frame| frame.data.len()).sum();
+        self.unwritten.extend(frames);
+        if self.writing.is_none() && bytes < SHORT {
+            let written = self.writing().await;
+            return self.written(written).await;
+        }
+        self.write_beside();
+        Ok(())
+    }
+
+    /// Begins to write what was taken, unless something is being written.
+    fn write_beside(&mut self) {
+        if self.writing.is_none() && !self.unwritten.is_empty() {
+            self.writing = Some(AbortOnDropHandle::new(tokio::spawn(self.writing())));
+        }
+    }
+
+    /// Writes what was taken. Ends when the log has it.
+    fn writing(&mut self) -> impl Future<Output = Option<(u64, u64)>> + Send + use<> {
+        let frames = std::mem::take(&mut self.unwritten);
+        write_all(Arc::clone(&self.log), self.context.handle.clone(), self.id, frames)
+    }
+
+    /// Notes what the log has now, and goes on with what was taken meanwhile.
+    async fn written(&mut self, written: Option<(u64, u64)>) -> Result<(), Lost> {
+        self.writing = None;
+        let Some((position, end)) = written else {
+            return Err(Lost::Broken("its output log has failed".into()));
+        };
         self.wait_for(position, end);
         if self.is_over_cap() {
             self.drop_passed(position).await;
+        }
+        self.write_beside();
+        Ok(())
+    }
+
+    /// Waits until the log has everything that was taken.
+    async fn write_out(&mut self) -> Result<(), Lost> {
+        self.write_beside();
+        while let Some(writing) = &mut self.writing {
+            let written = writing.await.unwrap_or_default();
+            self.written(written).await?;
         }
         Ok(())
     }
@@ -552,6 +585,7 @@ impl Attached {
         };
         // What followers hear of the end must be in the log before.
         self.write_newest().await?;
+        self.write_out().await?;
         self.context.handle.tell(input).await;
         self.log.flush();
         if let Some((position, _)) = self.waiting.back().copied() {
@@ -563,6 +597,32 @@ impl Attached {
         while let Ok(Some(_)) = answers.message().await {}
         Err(Lost::Done)
     }
+}
+
+/// Appends frames to a log, however long the disk takes for them. Where the last one ends, in the log and in the task's
+/// output; `None` when the log has failed.
+async fn write_all(log: Arc<RunLog>, handle: Handle, id: TaskId, frames: Vec<Frame>) -> Option<(u64, u64)> {
+    let end = frames.last().map(Frame::end)?;
+    let mut said = false;
+    let position = loop {
+        match log.append(id.index, &frames).await {
+            Ok(position) => break position,
+            Err(_) if log.is_failed() => return None,
+            Err(error) => {
+                // Held back here, the agent keeps what it has, and its command waits.
+                if !std::mem::replace(&mut said, true) {
+                    tracing::error!(%error, task = %id, "cannot write output; trying again");
+                    let text = format!("the master cannot write its output: {error}; trying again");
+                    handle.tell(Input::TaskWaits(id, text)).await;
+                }
+                tokio::time::sleep(DISK_RETRY).await;
+            }
+        }
+    };
+    if said {
+        handle.tell(Input::TaskWaits(id, String::new())).await;
+    }
+    Some((position, end))
 }
 
 /// Refuses numbers that no true agent tells, and that the store could not hold.

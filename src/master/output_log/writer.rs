@@ -27,16 +27,20 @@ use crate::sys::disk::Disk;
 /// The newest frames are kept in memory for followers that keep pace, up to so many bytes of the log.
 const TAIL: u64 = 6 * 1024 * 1024;
 
-/// Does what may have to wait for a disk without making others wait. What this thread has to do otherwise goes to another
-/// one, which takes less time than handing the writing over, and getting its end back.
+/// Does what may have to wait for a disk without making others wait. Where `is_short`, what this thread has to do otherwise
+/// goes to another one: that takes less time than handing the writing over, and getting its end back.
 async fn waiting_for_disk<T: Send + 'static>(
+    is_short: bool,
     act: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    if Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
+    if is_short && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
         return tokio::task::block_in_place(act);
     }
     tokio::task::spawn_blocking(act).await.map_err(io::Error::other)?
 }
+
+/// Output of fewer bytes is written where it came: a short command's is all there is.
+pub const SHORT: usize = 32 * 1024;
 
 /// A frame that is still in memory.
 #[derive(Debug)]
@@ -210,7 +214,8 @@ impl RunLog {
         }
         let log = Arc::clone(self);
         // The turn ends with the writing, also where nobody waits for it any more.
-        waiting_for_disk(move || log.write(&turn, task, fresh)).await
+        let is_short = fresh.iter().map(|frame| frame.data.len()).sum::<usize>() < SHORT;
+        waiting_for_disk(is_short, move || log.write(&turn, task, fresh)).await
     }
 
     /// The same, on this thread.
