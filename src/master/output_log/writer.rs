@@ -1,7 +1,7 @@
 //! The appending side of one run's log: frames in, and who is told of them. What brings them to the disk is `syncing`.
 //!
-//! One appends at a time, in whose turn nobody else does. It works out where its frames go, writes them there on a thread
-//! that may wait for a disk, and then lets them count. Who asks what there is waits for none of that.
+//! One writes at a time, all that is queued by then. It works out where the frames go, writes them there on a thread that may
+//! wait for a disk, and then lets them count. Who asks what there is waits for none of that.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -12,7 +12,7 @@ use std::{
 
 use tokio::{
     runtime::{Handle, RuntimeFlavor},
-    sync::{Notify, OwnedMutexGuard, watch},
+    sync::{Notify, OwnedMutexGuard, oneshot, watch},
 };
 
 use super::{
@@ -27,17 +27,16 @@ use crate::sys::disk::Disk;
 /// The newest frames are kept in memory for followers that keep pace, up to so many bytes of the log.
 const TAIL: u64 = 6 * 1024 * 1024;
 
-/// Does what may have to wait for a disk without making others wait. Where `is_short`, what this thread has to do otherwise
-/// goes to another one: that takes less time than handing the writing over, and getting its end back.
-async fn waiting_for_disk<T: Send + 'static>(
-    is_short: bool,
-    act: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    if is_short && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
-        return tokio::task::block_in_place(act);
-    }
-    tokio::task::spawn_blocking(act).await.map_err(io::Error::other)?
+/// Frames that somebody appends.
+#[derive(Debug)]
+struct Waiting {
+    task: u32,
+    frames: Vec<Frame>,
+    done: oneshot::Sender<io::Result<u64>>,
 }
+
+/// About so many bytes are written at once.
+const BATCH: usize = 4 * 1024 * 1024;
 
 /// Output of fewer bytes is written where it came: a short command's is all there is.
 pub const SHORT: usize = 32 * 1024;
@@ -68,30 +67,27 @@ pub(super) struct State {
 }
 
 impl State {
-    /// What of a task's frames the log does not have.
-    fn fresh(&self, task: u32, frames: &[Frame]) -> Vec<Frame> {
-        let mut known = self.contents.task_end(task);
-        let fresh = |frame: &Frame| {
-            let frame = frame.clone().from_offset(known)?;
-            known = frame.end();
-            Some(frame)
-        };
-        frames.iter().filter_map(fresh).collect()
+    /// What of some frames the log does not have, with their tasks.
+    fn fresh(&self, batch: &[Waiting]) -> Vec<(u32, Frame)> {
+        let mut known: HashMap<u32, u64> = HashMap::new();
+        let mut fresh = Vec::new();
+        for Waiting { task, frames, .. } in batch {
+            let known = known.entry(*task).or_insert_with(|| self.contents.task_end(*task));
+            for frame in frames {
+                if let Some(frame) = frame.clone().from_offset(*known) {
+                    *known = frame.end();
+                    fresh.push((*task, frame));
+                }
+            }
+        }
+        fresh
     }
 
     /// Notes frames that were written one after the other from `begin` on, the first of them behind `position`. Returns
     /// the position behind them.
-    fn note(
-        &mut self,
-        position: u64,
-        first: u64,
-        begin: u64,
-        task: u32,
-        frames: Vec<Frame>,
-        keeps: bool,
-    ) -> u64 {
+    fn note(&mut self, position: u64, first: u64, begin: u64, frames: Vec<(u32, Frame)>, keeps: bool) -> u64 {
         let (mut position, mut begin) = (position, begin);
-        for frame in frames {
+        for (task, frame) in frames {
             let end = begin + (HEADER + frame.data.len()) as u64;
             self.contents.note(first, position, end, task, &frame);
             if keeps {
@@ -115,7 +111,9 @@ pub struct RunLog {
     directory: PathBuf,
     /// A file is closed when it has grown to so many bytes.
     file_size: u64,
-    /// Held by whoever appends.
+    /// What is to be appended next.
+    queue: Mutex<VecDeque<Waiting>>,
+    /// Held by whoever writes it.
     turn: Arc<tokio::sync::Mutex<()>>,
     state: Mutex<State>,
     appended: watch::Sender<u64>,
@@ -173,6 +171,7 @@ impl RunLog {
             disk,
             directory,
             file_size,
+            queue: Mutex::default(),
             turn: Arc::default(),
             state: Mutex::new(state),
             appended: watch::Sender::new(end),
@@ -182,6 +181,10 @@ impl RunLog {
             paced: Mutex::default(),
             slowest: watch::Sender::new(None),
         }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, VecDeque<Waiting>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -202,54 +205,123 @@ impl RunLog {
         places.min().unwrap_or(*self.appended.borrow())
     }
 
-    /// Appends what of a task's frames is new, all of it with one write, and returns the position behind it.
+    /// Appends what of a task's frames is new, and returns a position at or behind its end. What several tasks append at
+    /// once is written together.
     ///
     /// # Errors
     /// When the disk does not take it; nothing of it counts then.
     pub async fn append(self: &Arc<Self>, task: u32, frames: &[Frame]) -> io::Result<u64> {
-        let turn = Arc::clone(&self.turn).lock_owned().await;
-        let fresh = self.state().fresh(task, frames);
-        if fresh.is_empty() {
-            return Ok(*self.appended.borrow());
+        let bytes: usize = frames.iter().map(|frame| frame.data.len()).sum();
+        let written = self.enqueue(task, frames);
+        if let Ok(turn) = Arc::clone(&self.turn).try_lock_owned() {
+            let log = Arc::clone(self);
+            // What this thread has to do otherwise goes to another one. For little that takes less time than handing the
+            // writing over, and getting its end back.
+            if bytes < SHORT && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
+                tokio::task::block_in_place(|| log.write_some(&turn));
+                drop(turn);
+                log.go_on();
+            } else {
+                tokio::task::spawn_blocking(move || log.write_queued(turn));
+            }
         }
-        let log = Arc::clone(self);
-        // The turn ends with the writing, also where nobody waits for it any more.
-        let is_short = fresh.iter().map(|frame| frame.data.len()).sum::<usize>() < SHORT;
-        waiting_for_disk(is_short, move || log.write(&turn, task, fresh)).await
+        written.await.unwrap_or_else(|_| Err(io::Error::other("the log was closed")))
     }
 
-    /// The same, on this thread.
+    fn enqueue(&self, task: u32, frames: &[Frame]) -> oneshot::Receiver<io::Result<u64>> {
+        let (done, written) = oneshot::channel();
+        self.queue().push_back(Waiting { task, frames: frames.to_vec(), done });
+        written
+    }
+
+    /// The same as [`Self::append`], on this thread.
     #[cfg(test)]
     pub(super) fn append_here(&self, task: u32, frames: &[Frame]) -> io::Result<u64> {
-        let turn = Arc::clone(&self.turn).blocking_lock_owned();
-        let fresh = self.state().fresh(task, frames);
-        if fresh.is_empty() {
-            return Ok(*self.appended.borrow());
-        }
-        self.write(&turn, task, fresh)
+        let written = self.enqueue(task, frames);
+        self.write_queued(Arc::clone(&self.turn).blocking_lock_owned());
+        written.blocking_recv().unwrap()
     }
 
-    fn write(&self, _turn: &OwnedMutexGuard<()>, task: u32, frames: Vec<Frame>) -> io::Result<u64> {
+    /// Writes what came while somebody had the turn, on a thread that may wait for the disk.
+    fn go_on(self: &Arc<Self>) {
+        if !self.queue().is_empty()
+            && let Ok(turn) = Arc::clone(&self.turn).try_lock_owned()
+        {
+            let log = Arc::clone(self);
+            tokio::task::spawn_blocking(move || log.write_queued(turn));
+        }
+    }
+
+    /// Writes until nothing is left to write. Whoever queues something while nobody has the turn takes it.
+    fn write_queued(&self, mut turn: OwnedMutexGuard<()>) {
+        loop {
+            while self.write_some(&turn) {}
+            drop(turn);
+            if self.queue().is_empty() {
+                return;
+            }
+            match Arc::clone(&self.turn).try_lock_owned() {
+                Ok(again) => turn = again,
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Writes a good piece of what is queued with one write, and tells those who wait for it. False when there is nothing.
+    fn write_some(&self, turn: &OwnedMutexGuard<()>) -> bool {
+        let mut batch: Vec<Waiting> = Vec::new();
+        let mut bytes = 0;
+        {
+            let mut queue = self.queue();
+            while bytes < BATCH
+                && let Some(waiting) = queue.pop_front()
+            {
+                bytes += waiting.frames.iter().map(|frame| frame.data.len()).sum::<usize>();
+                batch.push(waiting);
+            }
+        }
+        if batch.is_empty() {
+            return false;
+        }
+        let result = self.write(turn, &batch);
+        for waiting in batch {
+            let result = match &result {
+                Ok(position) => Ok(*position),
+                Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+            };
+            // Whoever waited may have gone away.
+            let _ = waiting.done.send(result);
+        }
+        true
+    }
+
+    fn write(&self, _turn: &OwnedMutexGuard<()>, batch: &[Waiting]) -> io::Result<u64> {
         if let Some(trouble) = self.trouble.borrow().as_ref().filter(|trouble| trouble.is_failure()) {
             return Err(io::Error::other(trouble.text().to_owned()));
         }
         let position = *self.appended.borrow();
-        let file = self.state().file.clone().filter(|file| position - file.first < self.file_size);
+        let (frames, file) = {
+            let state = self.state();
+            (state.fresh(batch), state.file.clone().filter(|file| position - file.first < self.file_size))
+        };
+        if frames.is_empty() {
+            return Ok(position);
+        }
         let file = file.map_or_else(|| self.next_file(position), Ok)?;
         let begin = position.max(file.frames_from());
         let mut at = begin;
         let heads: Vec<_> = frames
             .iter()
-            .map(|frame| {
+            .map(|(task, frame)| {
                 let Frame { stream, offset, time_ns, ref data } = *frame;
-                let head = Header::new(task, stream, offset, time_ns, data, file.seed(at));
+                let head = Header::new(*task, stream, offset, time_ns, data, file.seed(at));
                 at += head.size();
                 head.to_bytes()
             })
             .collect();
         let pieces = heads.iter().zip(&frames);
         let mut pieces: Vec<_> =
-            pieces.flat_map(|(head, frame)| [IoSlice::new(head), IoSlice::new(&frame.data)]).collect();
+            pieces.flat_map(|(head, (_, frame))| [IoSlice::new(head), IoSlice::new(&frame.data)]).collect();
         if let Err(error) = file.write(begin, &mut pieces) {
             // What was written of it counts for nothing: cutting it merely gives the room back.
             let _ = file.cut(begin);
@@ -261,7 +333,7 @@ impl RunLog {
         }
         let keeps = self.has_followers();
         let mut state = self.state();
-        let end = state.note(position, file.first, begin, task, frames, keeps);
+        let end = state.note(position, file.first, begin, frames, keeps);
         // Told before the next one may append, who begins where this one ends.
         self.appended.send_replace(end);
         Ok(end)
@@ -332,8 +404,10 @@ impl RunLog {
 
     /// From now on nothing is appended: who opens the log anew writes to its files.
     pub(super) fn fail(&self, text: String) {
-        let _turn = self.turn.blocking_lock();
+        let turn = Arc::clone(&self.turn).blocking_lock_owned();
         self.tell_trouble(Some(Trouble::Failed(text)));
+        // Whoever waits is told.
+        self.write_queued(turn);
     }
 
     fn has_followers(&self) -> bool {
