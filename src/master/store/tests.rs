@@ -340,3 +340,50 @@ fn every_filter_finds_what_looking_at_every_run_finds() {
     while writer::index_texts(&mut connection).unwrap() {}
     check("all texts are indexed");
 }
+
+#[test]
+fn a_database_of_0_1_0_is_copied_and_then_converted_with_all_that_is_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(FILE);
+    // As version 0.1.0 wrote it: format 5.
+    let old = Connection::open(&path).unwrap();
+    for script in &schema::MIGRATIONS[..5] {
+        old.execute_batch(script).unwrap();
+    }
+    old.execute_batch(
+        r#"PRAGMA user_version = 5;
+        UPDATE meta SET revision = 41;
+        INSERT INTO agents VALUES ('web-1', 'AB', 1, 2, '{}', '0.1.0', '', '', '{}', NULL);
+        INSERT INTO runs (id, number, operator, target, plain_name, command, options, created_ms, ended_ms, left_out, task_count, succeeded)
+            SELECT '0000000000000000000000000' || value, value, 'ana', 'web-1', 1, '["systemctl restart nginx"]',
+                '{"environment":[],"working_directory":null,"timeout_ms":null,"start_within_ms":null,"kill_grace_ms":null,
+                  "now":false,"plan":{"fanout":null,"canary":null,"batch":null,"max_failures":null,"pause_ms":null,
+                  "stop_if":{"failures":false,"differs":false},"masks":""},"overflow":"block","taken_back":false,
+                  "output_cap":null,"input":"nothing"}',
+                value * 1000, value * 1000 + 1, '[]', 1, value % 2 FROM json_each('[1,2,3]');
+        INSERT INTO tasks (run, position, agent, fingerprint, incarnation, outcome, succeeded, started_ms, duration_ns, end_offset, batch, start_by_ms)
+            SELECT id, 0, 'web-1', 'AB', 'x/y', CASE number WHEN 2 THEN '{"ending":{"lost":"gone"},"background":0}'
+                ELSE '{"ending":{"exited":0},"background":0}' END, number % 2, 1, 1, 1, 0, 1 FROM runs;"#,
+    )
+    .unwrap();
+    drop(old);
+    let (store, mut connection) = Store::open(dir.path()).unwrap();
+    assert_eq!(schema::format(&connection).unwrap(), schema::VERSION);
+    let meta: (u64, u64) = connection
+        .query_row("SELECT revision, term FROM meta", [], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap();
+    assert_eq!(meta, (41, 0));
+    let numbers = |wanted: Wanted| -> Vec<u64> {
+        let wanted = Wanted { limit: 9, ..wanted };
+        let query = store.runs(&wanted);
+        query.unwrap().into_iter().map(|run| run.number).collect()
+    };
+    while writer::index_texts(&mut connection).unwrap() {}
+    assert_eq!(numbers(Wanted { agent: "web-1".into(), ..Wanted::default() }), [3, 2, 1]);
+    assert_eq!(numbers(Wanted { outcome: "lost".into(), ..Wanted::default() }), [2]);
+    assert_eq!(numbers(Wanted { text: "nginx".into(), outcome: "ok".into(), ..Wanted::default() }), [3, 1]);
+    let copy = Connection::open(dir.path().join(format!("{FILE}.format-5"))).unwrap();
+    assert_eq!(schema::format(&copy).unwrap(), 5, "an older version of the program can read it");
+    let kept: u64 = copy.query_row("SELECT count(*) FROM tasks", [], |row| row.get(0)).unwrap();
+    assert_eq!(kept, 3);
+}
