@@ -60,7 +60,7 @@ impl Core {
         for index in open {
             let task = TaskId { run: id, index };
             let Some(slot) = self.slot_mut(task) else { continue };
-            if !slot.sent {
+            if !slot.sent && now.monotonic >= slot.unsure_until {
                 told += 1;
                 self.end_task(task, Ending::Cancelled { proof: None, by: by.to_owned() }.into(), now);
                 continue;
@@ -106,6 +106,16 @@ impl Core {
         }
     }
 
+    /// Ends cancelled tasks that were never sent by this master, when no other one's permission can arrive any more.
+    fn end_unsent(&mut self, tasks: &BTreeSet<TaskId>, now: Now) {
+        for id in tasks {
+            let slot = self.slot_mut(*id).filter(|slot| slot.is_open() && !slot.sent);
+            if let Some(by) = slot.and_then(|slot| slot.cancelled_by.clone()) {
+                self.end_task(*id, Ending::Cancelled { proof: None, by }.into(), now);
+            }
+        }
+    }
+
     /// Answers the operators whose orders nothing can run away from any more.
     pub(in crate::master::core) fn answer_cancels(&mut self, now: Now) {
         if self.cancels.is_empty() {
@@ -120,6 +130,9 @@ impl Core {
         let mut waiting = std::mem::take(&mut self.cancels);
         for cancel in &mut waiting {
             cancel.waits_for.retain(|id| may_start(&self.runs, id));
+            if now.monotonic >= cancel.until {
+                self.end_unsent(&cancel.waits_for, now);
+            }
         }
         let is_over =
             |cancel: &mut PendingCancel| cancel.waits_for.is_empty() || now.monotonic >= cancel.until;

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     domain::{
-        agent::START_WITHIN,
+        agent::{START_PERMISSION, START_WITHIN},
         command::{KILL_GRACE_MS, TaskSpec},
         ids::Incarnation,
         name::AgentName,
@@ -97,6 +97,9 @@ pub(super) struct Slot {
     pub(super) in_flight: bool,
     /// It may have reached its agent with the permission to start.
     pub(super) sent: bool,
+    /// Until when it may have been sent without that being known here: a store that was restored from a backup does not
+    /// tell of the last permissions.
+    pub(super) unsure_until: Duration,
     pub(super) failures: u32,
     /// Its outcome is on the disk.
     pub(super) stored: bool,
@@ -120,6 +123,7 @@ impl Slot {
             queued_at: Duration::ZERO,
             in_flight: false,
             sent: false,
+            unsure_until: Duration::ZERO,
             failures: 0,
             stored: false,
         }
@@ -250,6 +254,7 @@ impl LiveRun {
                 queued_at: now.monotonic,
                 in_flight: sent && is_open,
                 sent,
+                unsure_until: now.monotonic + START_PERMISSION,
                 failures: 0,
                 stored: !is_open,
             }

@@ -280,3 +280,18 @@ fn a_run_is_written_together_with_who_started_it() {
     let is_audit = |write: &Write| matches!(write, Write::Audit { actor, action: "run", detail, .. } if actor == "ana" && detail.contains("run 1"));
     assert!(together.iter().any(is_audit), "{together:?}");
 }
+
+#[test]
+fn a_master_that_has_just_started_settles_no_cancel_before_an_earlier_ones_permissions_expire() {
+    let mut world = World::with_agent("web-1", "boot");
+    world.put(Input::SessionClosed(1));
+    world.run(1, "web-1");
+    let mut again = world.started_anew(Duration::from_secs(1), 0);
+    again.cancel(7);
+    assert!(!again.answered(7), "the store may be a backup, from before the task was sent");
+    again.pass(9);
+    assert!(!again.answered(7));
+    again.pass(1);
+    assert!(again.answered(7));
+    assert!(again.core.runs.is_empty(), "cancelled, though its agent has never come back");
+}
