@@ -52,8 +52,8 @@ fn median(mut all: Vec<Duration>) -> Duration {
     all[all.len() / 2]
 }
 
-/// Working out the groups of many running tasks of which no two agree, with lines of their own up to so many, behind one
-/// that all have in common or not.
+/// Groups many running tasks that all print different lines, up to `most` each, after one line that all share if
+/// `is_shared`. Returns the time and the number of groups.
 fn many(tasks: u32, most: u32, is_shared: bool) -> (Duration, usize) {
     let mut grouping = Grouping::new(vec![Masker::default(); tasks as usize]);
     for task in 0..tasks {

@@ -12,7 +12,7 @@ use std::{
     net::{TcpListener, TcpStream},
     process::{Child, Stdio},
     sync::{
-        Arc,
+        Arc, Condvar, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
@@ -49,19 +49,32 @@ struct Network {
     port: u16,
     cut: Arc<AtomicBool>,
     /// Everything is held, and nobody hears that it is.
-    silent: Arc<AtomicBool>,
+    silent: Arc<Silence>,
     /// Connections of an earlier generation are dead.
     generation: Arc<AtomicU64>,
 }
 
-fn pump(mut from: TcpStream, mut to: TcpStream, silent: &AtomicBool, alive: impl Fn() -> bool) {
+/// Whether everything is held, and what wakes those who hold it.
+#[derive(Default)]
+struct Silence(Mutex<bool>, Condvar);
+
+impl Silence {
+    fn set(&self, silent: bool) {
+        *self.0.lock().unwrap() = silent;
+        self.1.notify_all();
+    }
+
+    /// Returns when nothing is held, or the connection is dead.
+    fn wait_for_its_end(&self, alive: impl Fn() -> bool) {
+        drop(self.1.wait_while(self.0.lock().unwrap(), |silent| *silent && alive()).unwrap());
+    }
+}
+
+fn pump(mut from: TcpStream, mut to: TcpStream, silent: &Silence, alive: impl Fn() -> bool) {
     from.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
     let mut bytes = [0; 16 * 1024];
     while alive() {
-        if silent.load(Ordering::Relaxed) {
-            thread::sleep(Duration::from_millis(20));
-            continue;
-        }
+        silent.wait_for_its_end(&alive);
         let told = match from.read(&mut bytes) {
             Ok(count) if count > 0 && alive() => to.write_all(&bytes[..count]).is_ok(),
             Ok(_) => false,
@@ -81,7 +94,7 @@ impl Network {
         let port = listener.local_addr().unwrap().port();
         let cut = Arc::new(AtomicBool::new(false));
         let generation = Arc::new(AtomicU64::new(0));
-        let silent = Arc::new(AtomicBool::new(false));
+        let silent = Arc::new(Silence::default());
         let (is_cut, is_silent, now) = (Arc::clone(&cut), Arc::clone(&silent), Arc::clone(&generation));
         thread::spawn(move || {
             for agent in listener.incoming().flatten() {
@@ -207,9 +220,9 @@ impl Chaos {
                 "frozen keeper"
             }
             7 => {
-                self.network.silent.store(true, Ordering::Relaxed);
+                self.network.silent.set(true);
                 self.await_parts(parts);
-                self.network.silent.store(false, Ordering::Relaxed);
+                self.network.silent.set(false);
                 "silent network"
             }
             _ => {

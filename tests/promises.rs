@@ -391,12 +391,14 @@ fn a_background_child_that_floods_holds_no_end_off() {
 #[test]
 fn what_a_command_printed_last_is_read_however_long_that_has_to_wait() {
     let rig = Rig::with_agents(&["a"]);
-    let (gate, printed) = (rig.path("gate"), rig.path("printed"));
+    let (gate, printed, lingered) = (rig.path("gate"), rig.path("printed"), rig.path("lingered"));
     // A little more than an agent keeps for a master that takes nothing, and less than fits into a pipe beyond that.
     let bytes = 32 * 1024 * 1024 + 40 * 1024;
     let command = format!(
-        "echo; while [ ! -e {} ]; do sleep 0.05; done; head -c {bytes} /dev/zero; sleep 86408.5 & echo > {}; exit 3",
+        "echo; while [ ! -e {} ]; do sleep 0.05; done; head -c {bytes} /dev/zero; \
+         {{ sleep 3; echo > {}; sleep 86408.5; }} & echo > {}; exit 3",
         gate.display(),
+        lingered.display(),
         printed.display()
     );
     let run = rig.detached("a", &command);
@@ -410,8 +412,8 @@ fn what_a_command_printed_last_is_read_however_long_that_has_to_wait() {
     kill(master, Signal::SIGSTOP).unwrap();
     rig.file("gate", b"");
     until("all of it is in the pipe", || printed.exists());
-    // The command's end is told two seconds after it where something else still has its output open.
-    std::thread::sleep(std::time::Duration::from_secs(3));
+    // Where something else has the output open, the end is told two seconds after the command, and no sooner than all is read.
+    until("what it left behind has run for longer than that", || lingered.exists());
     kill(master, Signal::SIGCONT).unwrap();
     let task = rig.wait_task(&run, "exited");
     assert_eq!(task["status"], 3, "{task}");
@@ -434,16 +436,13 @@ fn an_agent_that_was_frozen_starts_nothing_late_or_after_a_cancel() {
         printed.out.trim().to_owned()
     };
     let (late, cancelled) = (start("1s"), start("1h"));
-    // Both are on their way to an agent that does not read them.
-    let mut cancel = rig.program();
-    let cancel = cancel.args(["job", "cancel", &cancelled]).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut cancel = cancel.spawn().unwrap();
-    std::thread::sleep(std::time::Duration::from_secs(2));
+    // Both are on their way to an agent that does not read them. The answer comes when neither can start any more.
+    let answered = rig.run(&["job", "cancel", &cancelled]);
+    assert_eq!(answered.status, 0, "{answered:?}");
     kill(network_half, Signal::SIGCONT).unwrap();
     let late = rig.wait_task(&late, "undeliverable");
     assert!(late["outcome"].to_string().contains("start"), "{late}");
     rig.wait_task(&cancelled, "cancelled");
-    assert!(cancel.wait().unwrap().code().is_some());
     assert_eq!(rig.on("a", "true").status, 0, "the agent is well");
     assert!(!marks.exists(), "nothing was started");
 }

@@ -94,7 +94,7 @@ pub async fn serve(
 /// Why a task is not known that is not known.
 const NEVER_STARTED: &str = "it was never started here";
 
-/// What the master is told of a permission that was on its way for too long: it is asked again.
+/// The error for a permission that arrived after it had expired. The master may send a new one.
 fn expired() -> End {
     End::Failed(Status::unavailable("the permission to start the task came too late"))
 }
@@ -210,8 +210,8 @@ impl Attach {
         self.send(Kind::Unknown(proto::TaskUnknown { incarnation, reason })).await
     }
 
-    /// Writes down the promise never to start a task before the master is told that it is not known here: a call that
-    /// was under way for long must not start it after all. While the disk does not take it the master is told so.
+    /// Stores the promise never to start a task. The master is told "unknown" only after that, so that no delayed call can
+    /// still start the task. While the disk refuses the promise, the master is told so.
     async fn promise(&mut self, id: TaskId, attempt: u64) -> Result<(), End> {
         let mut has_told = false;
         loop {

@@ -51,7 +51,7 @@ pub enum Decision {
     OtherIncarnation(&'static str),
     /// Write down the promise never to start it, then answer that it is not known here.
     Promise,
-    /// Answer that the permission has expired: the master may give another one.
+    /// Answer that the permission has expired. The master may send a new one.
     Expired,
     /// Answer that it will not be started.
     Refuse(String),
