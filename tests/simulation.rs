@@ -195,8 +195,12 @@ struct World {
     /// Until when it may be started, by the true time.
     deadline: u64,
     within: u64,
-    /// An operator was told that it is cancelled.
-    is_cancelled: bool,
+    /// An operator was told that it is cancelled, or that it is skipped.
+    is_stopped: bool,
+    /// An operator has deleted the agent.
+    is_deleted: bool,
+    /// An operator wants nothing to be started on the agent.
+    is_drained: bool,
     /// The outcome that was told.
     told: Option<Outcome>,
     /// Somebody's memory of the task was destroyed.
@@ -280,7 +284,9 @@ impl World {
             starts: 0,
             deadline: 0,
             within,
-            is_cancelled: false,
+            is_stopped: false,
+            is_deleted: false,
+            is_drained: false,
             told: None,
             was_forgotten: false,
             was_restored: false,
@@ -327,9 +333,11 @@ impl World {
             match effect {
                 Effect::Persist(token, writes, _) => self.writes.push_back((token, writes)),
                 Effect::Reply(to, reply) => {
-                    if matches!(*reply, Reply::Cancelled { .. }) {
-                        self.is_cancelled = true;
-                    }
+                    self.is_stopped |= match *reply {
+                        Reply::Cancelled { told, stored, .. } => told + stored > 0,
+                        Reply::RunStopped { skipped, .. } => skipped > 0,
+                        _ => false,
+                    };
                     self.replies.insert(to, *reply);
                 }
                 Effect::Attach(order) if order.session == self.session => self.attach(*order),
@@ -583,7 +591,7 @@ impl World {
         (self.disk, self.log) = (disk, log);
         self.synced = self.log.len();
         // What was told by what is lost cannot be held against the store that lost it.
-        (self.told, self.is_cancelled, self.was_restored) = (None, false, true);
+        (self.told, self.is_stopped, self.was_restored) = (None, false, true);
         self.put_deadline_off(self.clock_jumped);
         self.start_master();
     }
@@ -603,6 +611,8 @@ impl World {
                 }
                 Write::EndRun(_, ms) => self.disk.run.as_mut().unwrap().run.ended_ms = Some(ms),
                 Write::PutAgent(agent) => self.disk.agents = vec![agent],
+                Write::DeleteAgent(_) => self.disk.agents.clear(),
+                Write::PutGate(_, gate) => self.disk.run.as_mut().unwrap().run.gate = gate,
                 _ => {}
             }
         }
@@ -721,7 +731,10 @@ impl World {
                     "started {} ms after its deadline",
                     self.time - self.deadline
                 );
-                assert!(!self.is_cancelled, "started after it was cancelled");
+                assert!(!self.is_stopped, "started after it was cancelled or skipped");
+                // Of what is lost nobody says that it never started.
+                let told = self.told.as_ref().filter(|told| !matches!(told.ending, Ending::Lost(_)));
+                assert!(told.is_none(), "started after its outcome was told: {told:?}");
                 assert_eq!(self.starts, 0, "started again");
                 self.starts += 1;
                 self.spool = true;
@@ -906,7 +919,7 @@ impl World {
     fn act(&mut self) {
         let newest = self.streams.len().checked_sub(1);
         let any = self.dice.pick(self.streams.len());
-        match (self.dice.roll(270), any, newest) {
+        match (self.dice.roll(274), any, newest) {
             (0..=39, _, Some(at)) | (120..=139, Some(at), _) => self.agent_hears(at),
             (40..=74, _, Some(at)) => self.agent_sends(at),
             (80..=119, _, Some(at)) | (140..=154, Some(at), _) => self.master_hears(at),
@@ -936,6 +949,21 @@ impl World {
                 self.step(Input::Cancel { run, tasks, by, reply: 7 });
             }
             (244..=247, ..) => self.session_ends(),
+            (270..=271, ..) => {
+                let (run, by) = (RunReference::Id(task().run), "ana".to_owned());
+                self.step(Input::StopRun { run, by, reply: 8 });
+            }
+            (272, ..) => {
+                let (selection, by) = (Box::new("a".parse::<Target>().unwrap().into()), "ana".to_owned());
+                let reason = (self.dice.roll(3) > 0).then(|| "disk swap".to_owned());
+                self.is_drained = true;
+                self.step(Input::Drain { selection, now: true, reason, by, reply: 9 });
+            }
+            (273, ..) if self.dice.roll(2) == 0 => {
+                self.is_deleted = true;
+                let (name, by) = ("a".parse().unwrap(), "ana".to_owned());
+                self.step(Input::Delete { name, by, reply: 10 });
+            }
             (248..=252, ..) => {
                 let long = [3_000, 12_000, 40_000, 90_000][self.dice.pick(4).unwrap()];
                 self.passes(long);
@@ -970,7 +998,7 @@ impl World {
             }
             self.passes(200);
             let is_live = self.disk.run.as_ref().is_some_and(|stored| stored.run.ended_ms.is_none());
-            let is_kept = self.spool && self.finished.is_none();
+            let is_kept = self.spool && self.finished.is_none() && !self.is_deleted;
             if !is_live && !is_kept && self.writes.is_empty() {
                 return true;
             }
@@ -986,7 +1014,7 @@ impl World {
     /// that dies then, and an agent that loses its memory before it tells again, leave nobody who knows.
     fn may_tell(&self, told: &Outcome, now: &Outcome) -> bool {
         let is_lost = matches!(now.ending, Ending::Lost(_));
-        told == now || (is_lost && told.is_agents_own() && self.was_forgotten)
+        told == now || (is_lost && told.is_agents_own() && (self.was_forgotten || self.is_deleted))
     }
 
     /// What is stored at the end is what was told, and true.
@@ -1003,17 +1031,23 @@ impl World {
             Ending::Exited(code) => {
                 assert_eq!((*code, self.starts), (STATUS, 1));
                 // What the master had not synced is gone with an agent's memory, and what a backup does not hold with the
-                // agent's copy; the log shows that as a gap.
-                let has_lost = self.was_forgotten || self.was_restored;
+                // agent's copy or its key; the log shows that as a gap.
+                let has_lost = self.was_forgotten || self.was_restored || self.is_deleted;
                 assert!(self.log == whole || has_lost, "every byte, once: {:?}", self.log);
             }
             Ending::Cancelled { proof: Some(_), .. } => assert_eq!(self.starts, 1),
-            Ending::Cancelled { proof: None, .. } | Ending::Undeliverable(_) => {
+            Ending::Cancelled { proof: None, .. } | Ending::Undeliverable(_) | Ending::Skipped(_) => {
                 // A restored store has lost what it knew; then facts come later, and stand beside the outcome.
                 assert!(self.starts == 0 || self.was_restored, "it never started: {outcome}");
             }
-            Ending::Lost(_) => assert!(self.was_forgotten, "nobody had forgotten anything: {outcome}"),
-            Ending::Refused(_) => assert!(self.was_restored && self.starts == 0, "{outcome}"),
+            Ending::Lost(_) => {
+                assert!(self.was_forgotten || self.is_deleted, "nobody had forgotten anything: {outcome}");
+            }
+            Ending::Refused(_) => {
+                let may_have_run = self.was_restored && self.is_drained;
+                assert!(self.was_restored || self.is_drained, "{outcome}");
+                assert!(self.starts == 0 || may_have_run, "it never started: {outcome}");
+            }
             other => panic!("{other:?}"),
         }
         assert_eq!(self.log, whole[..self.log.len()], "no byte is doubled");

@@ -29,7 +29,7 @@ use self::{
     enrolling::WaitingKey,
     refusals::Refusals,
     registry::Registry,
-    runs::{LiveRun, PendingCancel},
+    runs::{LiveRun, PendingOrder},
     watched::PastRuns,
 };
 use crate::domain::{
@@ -156,8 +156,8 @@ enum Parked {
     Outcome(TaskId),
     /// Nothing: it has happened, and nobody waits until it is written.
     Started,
-    /// Answer an operator who cancelled tasks.
-    Cancelled(Box<PendingCancel>),
+    /// Answer an operator whose order was to stop tasks, once it holds.
+    Ordered(Box<PendingOrder>),
     /// Tell watchers that a run is gone, and answer.
     Deleted(RunId, ReplyTo),
     /// Nothing, but it is to be written.
@@ -171,7 +171,7 @@ impl Parked {
     fn keeping(&self) -> Keeping {
         match self {
             Self::StartRun(..) | Self::Deleted(..) => Keeping::Asked,
-            Self::Reply(..) | Self::Dispatch(_) | Self::Cancelled(_) | Self::Kept => Keeping::Kept,
+            Self::Reply(..) | Self::Dispatch(_) | Self::Ordered(_) | Self::Kept => Keeping::Kept,
             // Until it is stored, the agent has it, or nobody was told.
             Self::Outcome(_) | Self::Started => Keeping::AtLeisure,
             Self::Nothing => Keeping::Passing,
@@ -202,7 +202,7 @@ pub struct Core {
     /// Counts the Attach calls for tasks that are not live any more.
     facts_attempts: u64,
     /// Orders to cancel that are written down and wait for agents' words.
-    cancels: Vec<PendingCancel>,
+    orders: Vec<PendingOrder>,
     /// Why the store does not take new runs at the moment.
     store_trouble: Option<String>,
     /// Why there is no room for the output of new runs.
@@ -233,7 +233,7 @@ impl Core {
             first_revision: remembered.revision,
             term: remembered.term,
             facts_attempts: 0,
-            cancels: Vec::new(),
+            orders: Vec::new(),
             store_trouble: remembered.trouble,
             room_trouble: None,
             refused_strangers: 0,
@@ -263,7 +263,7 @@ impl Core {
         if let Some(input) = self.unless_in_trouble(input) {
             self.take(input, now);
         }
-        self.answer_cancels(now);
+        self.answer_orders(now);
         self.mark_watched();
         std::mem::take(&mut self.effects)
     }
@@ -417,7 +417,7 @@ impl Core {
                 self.dispatch(id, now);
             }
             Some(Parked::Outcome(id)) => self.outcome_stored(id),
-            Some(Parked::Cancelled(cancel)) => self.cancels.push(*cancel),
+            Some(Parked::Ordered(cancel)) => self.orders.push(*cancel),
             Some(Parked::Deleted(id, to)) => {
                 self.mark_deleted(id);
                 self.reply(to, Reply::Count(1));
@@ -434,7 +434,7 @@ impl Core {
         let Some(parked) = self.parked.get_mut(&token) else { return };
         let to = match parked {
             Parked::Reply(to, _) => *to,
-            Parked::Cancelled(cancel) => cancel.reply,
+            Parked::Ordered(cancel) => cancel.reply,
             Parked::Outcome(id) => {
                 let id = *id;
                 return self.outcome_delayed(id);
@@ -462,7 +462,7 @@ impl Core {
             Some(
                 Parked::Dispatch(_)
                 | Parked::Outcome(_)
-                | Parked::Cancelled(_)
+                | Parked::Ordered(_)
                 | Parked::Started
                 | Parked::Kept,
             ) => self.store_trouble = Some(reason),

@@ -1,11 +1,11 @@
-//! Cancelling: orders to tasks, and when an operator may be told that they hold.
+//! Cancelling, and when an operator may be told that an order to stop tasks holds.
 //!
-//! A task whose start may be on its way to its agent is not cancelled by a word of the master's: the agent has to answer,
-//! or the permission to start has to expire. Only then is the operator answered, so that nothing starts after the answer.
+//! A task whose start may be on its way to its agent is not ended by a word of the master's: the agent has to answer, or
+//! the permission to start has to expire. Only then is the operator answered, so that nothing starts after the answer.
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::LiveRun;
+use super::{LiveRun, Slot};
 use crate::{
     domain::{
         agent::START_PERMISSION,
@@ -22,17 +22,55 @@ use crate::{
 
 /// An operator who waits until tasks cannot start any more.
 #[derive(Debug)]
-pub(in crate::master::core) struct PendingCancel {
+pub(in crate::master::core) struct PendingOrder {
     /// Who waits.
     pub(in crate::master::core) reply: ReplyTo,
     answer: Reply,
-    /// Tasks whose start may be on its way.
+    /// Tasks whose start may be on its way, or whose end is not on the disk.
     waits_for: BTreeSet<TaskId>,
     /// When no such start can arrive any more.
     until: Duration,
+    /// One of the agents was deleted: of what is on its way to it only time tells.
+    nobody_answers: bool,
+}
+
+impl PendingOrder {
+    pub(super) fn new(reply: ReplyTo, answer: Reply, waits_for: BTreeSet<TaskId>, now: Now) -> Self {
+        let until = now.monotonic + START_PERMISSION;
+        Self { reply, answer, waits_for, until, nobody_answers: false }
+    }
 }
 
 impl Core {
+    /// Ends a task that this master has not sent, and never will. Just after the master's start an earlier one's
+    /// permission may be on its way, of which a store that was restored from a backup knows nothing: then it is ended
+    /// when that has expired, unless its agent tells of it before. False when it has to wait for that.
+    pub(super) fn end_unstarted(&mut self, id: TaskId, ending: Ending, now: Now) -> bool {
+        let Some(slot) = self.slot_mut(id).filter(|slot| slot.is_open()) else { return true };
+        if now.monotonic < slot.unsure_until {
+            slot.withheld.get_or_insert(ending);
+            return false;
+        }
+        self.end_task(id, ending.into(), now);
+        true
+    }
+
+    /// Ends the tasks that waited until no earlier master's permission can arrive any more.
+    pub(super) fn end_withheld(&mut self, now: Now) {
+        let is_due =
+            |slot: &&Slot| slot.is_open() && slot.withheld.is_some() && now.monotonic >= slot.unsure_until;
+        let due = |run: &LiveRun| -> Vec<TaskId> {
+            let slots = run.slots.iter().filter(is_due);
+            slots.map(|slot| TaskId { run: run.run.id, index: slot.task.index }).collect()
+        };
+        let due: Vec<TaskId> = self.runs.values().flat_map(due).collect();
+        for id in due {
+            if let Some(ending) = self.slot_mut(id).and_then(|slot| slot.withheld.take()) {
+                self.end_task(id, ending.into(), now);
+            }
+        }
+    }
+
     pub(in crate::master::core) fn on_cancel(
         &mut self,
         run: RunReference,
@@ -46,8 +84,7 @@ impl Core {
             return self.reply(reply, Reply::NotFound(text));
         };
         let (id, number, grace_ms) = (found.run.id, found.run.number, found.kill_grace_ms());
-        let wanted =
-            |slot: &&super::Slot| slot.is_open() && (tasks.is_empty() || tasks.contains(&slot.task.index));
+        let wanted = |slot: &&Slot| slot.is_open() && (tasks.is_empty() || tasks.contains(&slot.task.index));
         let open: Vec<u32> = found.slots.iter().filter(wanted).map(|slot| slot.task.index).collect();
         let (mut told, mut stored) = (0, 0);
         let mut waits_for = BTreeSet::new();
@@ -82,8 +119,7 @@ impl Core {
             }
         }
         let answer = Reply::Cancelled { told, stored, number };
-        let until = now.monotonic + START_PERMISSION;
-        self.persist(writes, Parked::Cancelled(Box::new(PendingCancel { reply, answer, waits_for, until })));
+        self.persist(writes, Parked::Ordered(Box::new(PendingOrder::new(reply, answer, waits_for, now))));
         if let Some(run) = self.runs.get_mut(&id) {
             run.opening = false;
         }
@@ -116,29 +152,37 @@ impl Core {
         }
     }
 
-    /// Answers the operators whose orders nothing can run away from any more.
-    pub(in crate::master::core) fn answer_cancels(&mut self, now: Now) {
-        if self.cancels.is_empty() {
+    /// Answers the operators whose orders hold: no task can start any more, and what the master decided is on the disk.
+    pub(in crate::master::core) fn answer_orders(&mut self, now: Now) {
+        if self.orders.is_empty() {
             return;
         }
-        let may_start = |runs: &std::collections::BTreeMap<_, LiveRun>, id: &TaskId| {
-            let slot = runs.get(&id.run).and_then(|run| run.slot(id.index));
-            slot.is_some_and(|slot| {
-                slot.is_open() && !slot.cancel_heard && slot.task.state != TaskState::Running
-            })
-        };
-        let mut waiting = std::mem::take(&mut self.cancels);
-        for cancel in &mut waiting {
-            cancel.waits_for.retain(|id| may_start(&self.runs, id));
-            if now.monotonic >= cancel.until {
-                self.end_unsent(&cancel.waits_for, now);
+        let mut waiting = std::mem::take(&mut self.orders);
+        for order in &mut waiting {
+            let is_late = now.monotonic >= order.until;
+            if is_late {
+                self.end_unsent(&order.waits_for, now);
             }
+            let runs = &self.runs;
+            let slot = |id: &TaskId| runs.get(&id.run).and_then(|run| run.slot(id.index));
+            let may_start = |slot: &Slot| !slot.cancel_heard && slot.task.state != TaskState::Running;
+            let is_lost = |slot: &Slot| {
+                slot.settling.as_ref().is_some_and(|outcome| matches!(outcome.ending, Ending::Lost(_)))
+            };
+            order.nobody_answers |=
+                order.waits_for.iter().filter_map(slot).any(|slot| may_start(slot) && is_lost(slot));
+            order.waits_for.retain(|id| {
+                slot(id).is_some_and(|slot| {
+                    slot.settling.is_some() || (slot.is_open() && may_start(slot) && !is_late)
+                })
+            });
         }
-        let is_over =
-            |cancel: &mut PendingCancel| cancel.waits_for.is_empty() || now.monotonic >= cancel.until;
-        for cancel in waiting.extract_if(.., is_over) {
-            self.reply(cancel.reply, cancel.answer);
+        let is_over = |order: &mut PendingOrder| {
+            order.waits_for.is_empty() && (now.monotonic >= order.until || !order.nobody_answers)
+        };
+        for order in waiting.extract_if(.., is_over) {
+            self.reply(order.reply, order.answer);
         }
-        self.cancels = waiting;
+        self.orders = waiting;
     }
 }

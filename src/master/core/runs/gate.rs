@@ -3,9 +3,9 @@
 //! A task is opened with its batch, taken when it is its turn, and sent when its agent is there. Only what was taken
 //! counts as under way, so an agent that is offline keeps nobody waiting.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use super::{LiveRun, Slot};
+use super::{LiveRun, PendingOrder, Slot};
 use crate::{
     domain::{
         ids::{RunId, RunReference, TaskId},
@@ -96,14 +96,6 @@ impl LiveRun {
         self.in_flight -= usize::from(in_flight);
         self.failed += u32::from(failed);
     }
-
-    /// Notes that a task that was taken, but not sent, has to wait for its agent again.
-    pub(super) fn give_back(&mut self, index: u32) {
-        if let Some(slot) = self.slot_mut(index).filter(|slot| slot.in_flight && !slot.sent) {
-            slot.in_flight = false;
-            self.in_flight -= 1;
-        }
-    }
 }
 
 impl Slot {
@@ -129,7 +121,8 @@ impl Core {
             }
             run.check_counters();
             if let Some(reason) = run.too_many_failures() {
-                return self.stop_rest(id, reason, now);
+                self.stop_rest(id, reason, now);
+                return;
             }
             if let Some(reason) = run.hold() {
                 run.gate.state = GateState::Held(reason);
@@ -192,7 +185,7 @@ impl Core {
                 slot.queued_at = now.monotonic;
                 run.queue.push_back(index);
             } else if deadline <= now.monotonic {
-                self.end_task(task, Ending::Undeliverable(text).into(), now);
+                self.end_unstarted(task, Ending::Undeliverable(text), now);
             } else {
                 slot.wait_for_agent(now);
                 self.publish(task);
@@ -219,7 +212,8 @@ impl Core {
                 return false;
             };
             let crowded_since = run.crowded_since;
-            let is_due = |slot: &&Slot| slot.is_open() && slot.opened && !slot.in_flight;
+            let is_due =
+                |slot: &&Slot| slot.is_open() && slot.opened && !slot.in_flight && slot.withheld.is_none();
             let Some(agent) = run.slot(index).filter(is_due).map(|slot| slot.task.agent.clone()) else {
                 continue;
             };
@@ -234,7 +228,7 @@ impl Core {
             if let Some(reason) = refusal {
                 // Refused since the run began. Whoever calls this looks at the run anew.
                 run.opening = true;
-                self.end_task(TaskId { run: id, index }, Ending::Refused(reason).into(), now);
+                self.end_unstarted(TaskId { run: id, index }, Ending::Refused(reason), now);
                 if let Some(run) = self.runs.get_mut(&id) {
                     run.opening = false;
                 }
@@ -254,16 +248,28 @@ impl Core {
         }
     }
 
-    /// Ends all that was not started.
-    fn stop_rest(&mut self, id: RunId, reason: String, now: Now) {
-        let Some(run) = self.runs.get_mut(&id) else { return };
+    /// A task that was taken, but not sent, has to wait for its agent again; not in a run that was stopped meanwhile.
+    pub(super) fn give_back(&mut self, id: TaskId, now: Now) {
+        let Some(run) = self.runs.get_mut(&id.run) else { return };
+        let Some(slot) = run.slot_mut(id.index).filter(|slot| slot.in_flight && !slot.sent) else { return };
+        slot.in_flight = false;
+        run.in_flight -= 1;
+        if let GateState::Stopped(reason) = &run.gate.state {
+            let skipped = Ending::Skipped(reason.clone());
+            self.end_unstarted(id, skipped, now);
+        }
+    }
+
+    /// Ends all that was not started. What cannot be ended yet, since an earlier master may have permitted its start.
+    fn stop_rest(&mut self, id: RunId, reason: String, now: Now) -> BTreeSet<TaskId> {
+        let Some(run) = self.runs.get_mut(&id) else { return BTreeSet::new() };
         run.gate.state = GateState::Stopped(reason.clone());
         let unstarted = |slot: &&Slot| slot.is_open() && !slot.in_flight;
         let indices: Vec<u32> = run.slots.iter().filter(unstarted).map(|slot| slot.task.index).collect();
         self.gate_changed(id);
-        for index in indices {
-            self.end_task(TaskId { run: id, index }, Ending::Skipped(reason.clone()).into(), now);
-        }
+        let mut ids = indices.into_iter().map(|index| TaskId { run: id, index }).collect::<BTreeSet<_>>();
+        ids.retain(|id| !self.end_unstarted(*id, Ending::Skipped(reason.clone()), now));
+        ids
     }
 
     /// Looks whether a task's output is the canary's, where the run asks for that.
@@ -361,9 +367,11 @@ impl Core {
             Err(answer) => return self.reply(reply, answer),
         };
         let skipped = u32::try_from(unstarted).unwrap_or(u32::MAX);
+        // The stopped gate is written first: the operator is answered when that is on the disk.
+        let waits_for = self.stop_rest(id, format!("{by} stopped the run"), now);
         let writes = vec![audit(now, by, "stop run", &format!("run {number}"), format!("{skipped} skipped"))];
-        self.persist(writes, Parked::Reply(reply, Box::new(Reply::RunStopped { number, skipped })));
-        self.stop_rest(id, format!("{by} stopped the run"), now);
+        let answer = Reply::RunStopped { number, skipped };
+        self.persist(writes, Parked::Ordered(Box::new(PendingOrder::new(reply, answer, waits_for, now))));
     }
 
     /// Looks at pauses that are over, and, after the master's start, at how each run goes on: what has ended is compared
@@ -385,6 +393,7 @@ impl Core {
 
 impl Core {
     fn resume_run(&mut self, id: RunId, now: Now) {
+        self.lose_tasks_of_unknown(id, now);
         let Some(run) = self.runs.get(&id) else { return };
         if let GateState::Stopped(reason) = &run.gate.state {
             let reason = reason.clone();

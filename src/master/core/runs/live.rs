@@ -11,7 +11,7 @@ use crate::{
         command::{KILL_GRACE_MS, TaskSpec},
         ids::Incarnation,
         name::AgentName,
-        outcome::Outcome,
+        outcome::{Ending, Outcome},
         plan::Gate,
         run::{Run, RunOptions, Task, TaskState, place_of},
     },
@@ -100,6 +100,8 @@ pub(super) struct Slot {
     /// Until when it may have been sent without that being known here: a store that was restored from a backup does not
     /// tell of the last permissions.
     pub(super) unsure_until: Duration,
+    /// How it ends then: it is not to be started any more.
+    pub(super) withheld: Option<Ending>,
     pub(super) failures: u32,
     /// Its outcome is on the disk.
     pub(super) stored: bool,
@@ -124,6 +126,7 @@ impl Slot {
             in_flight: false,
             sent: false,
             unsure_until: Duration::ZERO,
+            withheld: None,
             failures: 0,
             stored: false,
         }
@@ -255,6 +258,7 @@ impl LiveRun {
                 in_flight: sent && is_open,
                 sent,
                 unsure_until: now.monotonic + START_PERMISSION,
+                withheld: None,
                 failures: 0,
                 stored: !is_open,
             }

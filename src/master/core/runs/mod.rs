@@ -9,7 +9,7 @@ mod live;
 mod returning;
 mod starting;
 
-pub(in crate::master::core) use self::{cancelling::PendingCancel, live::LiveRun};
+pub(in crate::master::core) use self::{cancelling::PendingOrder, live::LiveRun};
 use self::{live::Slot, returning::AGAIN_AFTER};
 use super::{
     Core, Parked, audit,
@@ -65,7 +65,8 @@ impl Core {
         let is_fed = run.options.input.is_fed();
         let Some(place) = run.place(id.index) else { return };
         let slot = &mut run.slots[place];
-        if !slot.is_open() || slot.attached.is_some() || slot.recording || !run.begun {
+        let is_busy = slot.attached.is_some() || slot.recording;
+        if !slot.is_open() || is_busy || slot.withheld.is_some() || !run.begun {
             return;
         }
         let row = self.agents.get(&slot.task.agent);
@@ -392,9 +393,7 @@ impl Core {
                 slot.task.no_contact_since_ms = Some(heard_ms);
             } else if slot.opened {
                 slot.wait_for_agent(now);
-                if let Some(run) = self.runs.get_mut(&id.run) {
-                    run.give_back(id.index);
-                }
+                self.give_back(id, now);
             }
             self.publish(id);
         }
@@ -402,22 +401,38 @@ impl Core {
 
     /// Ends all open tasks of an agent that will not come back; how many had started as far as anyone knows.
     pub(in crate::master::core) fn lose_tasks_of(&mut self, name: &AgentName, reason: &str, now: Now) -> u32 {
-        let mut lost = 0;
-        for id in self.open_tasks_of(name) {
-            let sent = self.slot_mut(id).is_some_and(|slot| slot.sent);
-            let ending = if sent {
-                lost += 1;
-                Ending::Lost(reason.to_owned())
-            } else {
-                Ending::Undeliverable(reason.to_owned())
-            };
-            self.end_task(id, ending.into(), now);
+        let open = self.open_tasks_of(name);
+        let lost = open.into_iter().filter(|id| self.lose_task(*id, reason, now)).count();
+        u32::try_from(lost).unwrap_or(u32::MAX)
+    }
+
+    /// Ends an open task of an agent that will not come back; true when it had started as far as anyone knows.
+    fn lose_task(&mut self, id: TaskId, reason: &str, now: Now) -> bool {
+        let sent = self.slot_mut(id).is_some_and(|slot| slot.sent);
+        if sent {
+            self.end_task(id, Ending::Lost(reason.to_owned()).into(), now);
+        } else {
+            self.end_unstarted(id, Ending::Undeliverable(reason.to_owned()), now);
         }
-        lost
+        sent
+    }
+
+    /// Ends the tasks of agents that were deleted when an earlier master could not end them yet.
+    fn lose_tasks_of_unknown(&mut self, run: RunId, now: Now) {
+        let Some(live) = self.runs.get(&run) else { return };
+        let is_unknown = |slot: &&Slot| {
+            let row = self.agents.get(&slot.task.agent);
+            slot.is_open() && row.is_none_or(|row| row.stored.fingerprint != slot.fingerprint)
+        };
+        let unknown = live.slots.iter().filter(is_unknown).map(|slot| TaskId { run, index: slot.task.index });
+        for id in unknown.collect::<Vec<_>>() {
+            self.lose_task(id, "the agent was deleted, or has another key", now);
+        }
     }
 
     pub(in crate::master::core) fn tick_runs(&mut self, now: Now) {
         self.tick_gates(now);
+        self.end_withheld(now);
         // Only who is not there is waited for in vain; others wait for their turn.
         let overdue = |slot: &&Slot| {
             let waits = slot.is_open() && slot.opened && !slot.in_flight && now.monotonic >= slot.start_by;
@@ -432,7 +447,7 @@ impl Core {
         }
         for (id, agent) in due {
             let text = self.offline_text(&agent, now);
-            self.end_task(id, Ending::Undeliverable(text).into(), now);
+            self.end_unstarted(id, Ending::Undeliverable(text), now);
         }
     }
 }

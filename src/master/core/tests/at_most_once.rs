@@ -281,17 +281,46 @@ fn a_run_is_written_together_with_who_started_it() {
     assert!(together.iter().any(is_audit), "{together:?}");
 }
 
-#[test]
-fn a_master_that_has_just_started_settles_no_cancel_before_an_earlier_ones_permissions_expire() {
+/// A master that was started a second after it had asked for a run on an agent that is not there, and what it is told.
+fn just_started_and_told(order: Input) -> World {
     let mut world = World::with_agent("web-1", "boot");
     world.put(Input::SessionClosed(1));
     world.run(1, "web-1");
     let mut again = world.started_anew(Duration::from_secs(1), 0);
-    again.cancel(7);
-    assert!(!again.answered(7), "the store may be a backup, from before the task was sent");
-    again.pass(9);
-    assert!(!again.answered(7));
-    again.pass(1);
-    assert!(again.answered(7));
-    assert!(again.core.runs.is_empty(), "cancelled, though its agent has never come back");
+    again.put(order);
+    again
+}
+
+#[test]
+fn a_master_that_has_just_started_settles_no_order_before_an_earlier_ones_permissions_expire() {
+    let run = RunReference::Number(1);
+    let cancel = Input::Cancel { run, tasks: vec![], by: "ana".into(), reply: 7 };
+    let stop = Input::StopRun { run, by: "ana".into(), reply: 7 };
+    for (order, word) in [(cancel, "cancelled"), (stop, "skipped")] {
+        let mut again = just_started_and_told(order);
+        assert!(!again.answered(7), "the store may be a backup, from before the task was sent");
+        again.pass(9);
+        assert!(!again.answered(7) && !again.core.runs.is_empty());
+        again.pass(1);
+        assert!(again.answered(7));
+        assert!(again.core.runs.is_empty(), "{word}, though its agent has never come back");
+        assert_eq!(again.outcomes(), [word]);
+    }
+}
+
+#[test]
+fn a_task_of_an_agent_that_was_deleted_ends_when_no_earlier_permission_can_arrive_any_more() {
+    let (name, by) = ("web-1".parse().unwrap(), "ana".into());
+    let mut again = just_started_and_told(Input::Delete { name, by, reply: 7 });
+    assert!(again.answered(7), "the agent is gone");
+    // Not even a master that dies before that time leaves it open for ever.
+    let mut third = again.started_anew(Duration::from_secs(1), 0);
+    for master in [&mut again, &mut third] {
+        assert!(!master.core.runs.is_empty());
+        master.pass(9);
+        assert!(!master.core.runs.is_empty());
+        master.pass(1);
+        assert!(master.core.runs.is_empty());
+        assert_eq!(master.outcomes(), ["undeliverable"]);
+    }
 }

@@ -53,7 +53,7 @@ impl World {
         self.ask(|reply| Input::Promote { run: RunReference::Number(1), by: "ana".into(), reply })
     }
 
-    fn outcomes(&self) -> Vec<&'static str> {
+    pub(super) fn outcomes(&self) -> Vec<&'static str> {
         let mut words: Vec<(u32, &'static str)> = Vec::new();
         for effect in &self.out {
             if let Effect::Publish(_, task) = effect {
