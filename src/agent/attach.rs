@@ -26,6 +26,7 @@ use crate::{
     },
     sys::{
         clock::{boottime_ms, boottime_ns},
+        disk::Disk,
         process::boot_id,
     },
     wire::{
@@ -273,7 +274,7 @@ impl Attach {
         let layout = Arc::clone(&self.agent.layout);
         let task = layout.task(id);
         let mut untold = Some(Untold::new(hold.elapsed_ns));
-        let reader = SpoolReader::new(task.spool(), open.from_offset);
+        let reader = SpoolReader::new(Disk::default(), task.spool(), open.from_offset);
         let mut streaming = SpoolStream {
             process: hold.process,
             reader: if hold.is_of_other_boot { reader.checked() } else { reader },
@@ -524,7 +525,7 @@ impl SpoolStream {
             let _ = process.say(&TaskRequest::Acknowledge { offset }).await;
             Ok(())
         } else if self.ending.is_some() {
-            spool::drop_before(&self.task.spool(), offset)
+            spool::drop_before(&Disk::default(), &self.task.spool(), offset)
         } else {
             // Its process may live, and counts on what it has written.
             Ok(())

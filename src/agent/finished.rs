@@ -6,18 +6,17 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    fs::{File, OpenOptions},
-    io::{self, BufRead as _, BufReader},
-    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
+    io::{self, IoSlice},
     path::{Path, PathBuf},
 };
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::keeper::protocol::TaskEnding;
 use crate::{
     domain::ids::{Incarnation, TaskId},
-    sys::paths::write_private,
+    sys::disk::{Disk, File, Open},
 };
 
 /// Days for which ids are kept.
@@ -28,6 +27,8 @@ const KEPT_ALWAYS: usize = 10_000;
 const LONGEST_LINE: usize = 16 * 1024;
 /// Bytes of dropped lines from which on the file is rewritten, where they are more than half of it.
 const REWRITE_FROM: u64 = 1024 * 1024;
+/// Bytes that are read at once when the file is opened.
+const READ: usize = 64 * 1024;
 
 /// What the agent remembers of such a task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,8 +51,13 @@ struct Entry {
 /// The file and its index.
 #[derive(Debug)]
 pub struct Finished {
+    disk: Disk,
     path: PathBuf,
     file: File,
+    /// So many of the newest ids are kept, whatever the clock says.
+    kept_always: usize,
+    /// Bytes of dropped lines from which on the file is rewritten.
+    rewrite_from: u64,
     /// Where the next line goes.
     size: u64,
     /// Bytes of lines whose tasks were dropped from the index.
@@ -73,23 +79,39 @@ impl Finished {
     ///
     /// # Errors
     /// When it cannot be read, or not be made.
-    pub fn open(path: &Path, today: u64) -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let file = options.open(path)?;
+    pub fn open(disk: &Disk, path: &Path, today: u64) -> io::Result<Self> {
+        Self::open_with(disk, path, today, KEPT_ALWAYS, REWRITE_FROM)
+    }
+
+    fn open_with(
+        disk: &Disk,
+        path: &Path,
+        today: u64,
+        kept_always: usize,
+        rewrite_from: u64,
+    ) -> io::Result<Self> {
         let mut finished = Self {
+            disk: disk.clone(),
             path: path.to_owned(),
-            file: file.try_clone()?,
+            file: disk.open(path, Open::OrNew)?,
+            kept_always,
+            rewrite_from,
             size: 0,
             dropped: 0,
             index: HashMap::new(),
             order: VecDeque::new(),
         };
-        let mut reader = BufReader::new(file);
-        let mut line = Vec::new();
-        while reader.read_until(b'\n', &mut line)? > 0 {
+        let (mut read, mut position) = (Bytes::new(), 0);
+        loop {
+            let before = read.len();
+            read = finished.file.read_more(position, &read, READ)?;
+            position += (read.len() - before) as u64;
+            if read.len() == before {
+                break;
+            }
             // What is behind the last whole line was not written to its end, and is written over.
-            if line.last() == Some(&b'\n') {
+            while let Some(end) = read.iter().position(|byte| *byte == b'\n') {
+                let line = read.split_to(end + 1);
                 let length = line.len() as u64;
                 match serde_json::from_slice::<Entry>(&line) {
                     Ok(entry) => finished.note(entry.id, length, entry.day),
@@ -97,7 +119,6 @@ impl Finished {
                 }
                 finished.size += length;
             }
-            line.clear();
         }
         finished.drop_old(today);
         Ok(finished)
@@ -111,7 +132,7 @@ impl Finished {
     /// Forgets what is too old, and rewrites the file when most of it was forgotten. A disk that does not take the new
     /// file keeps the old one.
     fn drop_old(&mut self, today: u64) {
-        while self.order.len() > KEPT_ALWAYS
+        while self.order.len() > self.kept_always
             && let Some(line) = self.order.front().and_then(|oldest| self.index.get(oldest))
             && line.day + KEPT_DAYS < today
         {
@@ -120,7 +141,7 @@ impl Finished {
                 self.index.remove(&oldest);
             }
         }
-        if self.dropped >= REWRITE_FROM
+        if self.dropped >= self.rewrite_from
             && self.dropped * 2 > self.size
             && let Err(error) = self.rewrite()
         {
@@ -135,11 +156,15 @@ impl Finished {
             let Some(line) = self.index.get(id) else { continue };
             let at = kept.len();
             kept.resize(at + usize::try_from(line.length).unwrap_or(LONGEST_LINE), 0);
-            self.file.read_exact_at(&mut kept[at..], line.at)?;
+            self.file.read_exact_at(line.at, &mut kept[at..])?;
             index.insert(*id, Line { at: at as u64, ..*line });
         }
-        write_private(&self.path, &kept, false)?;
-        self.file = OpenOptions::new().read(true).write(true).open(&self.path)?;
+        // Opened before it gets its name: from then on nothing may go into the old file.
+        let temporary = self.path.with_extension("new");
+        let file = self.disk.open(&temporary, Open::Empty)?;
+        file.write_at(0, &mut [IoSlice::new(&kept)])?;
+        self.disk.rename(&temporary, &self.path)?;
+        self.file = file;
         (self.size, self.dropped, self.index) = (kept.len() as u64, 0, index);
         Ok(())
     }
@@ -157,7 +182,7 @@ impl Finished {
     pub fn get(&self, id: TaskId) -> io::Result<Option<Memory>> {
         let Some(line) = self.index.get(&id) else { return Ok(None) };
         let mut text = vec![0; usize::try_from(line.length).unwrap_or(LONGEST_LINE)];
-        self.file.read_exact_at(&mut text, line.at)?;
+        self.file.read_exact_at(line.at, &mut text)?;
         let entry: Entry = serde_json::from_slice(&text)?;
         Ok(Some(entry.memory))
     }
@@ -173,7 +198,7 @@ impl Finished {
         let mut line = serde_json::to_vec(&Entry { id, day, memory })?;
         line.push(b'\n');
         // A part of it that stays behind the end is written over by the next line.
-        self.file.write_all_at(&line, self.size)?;
+        self.file.write_at(self.size, &mut [IoSlice::new(&line)])?;
         self.note(id, line.len() as u64, day);
         self.size += line.len() as u64;
         if self.order.front().and_then(|oldest| self.index.get(oldest)).is_some_and(|line| line.day < day) {
@@ -186,7 +211,10 @@ impl Finished {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{ids::RunId, outcome::Ending};
+    use crate::{
+        domain::{ids::RunId, outcome::Ending},
+        sys::disk::model::Model,
+    };
 
     fn id(n: u128) -> TaskId {
         TaskId { run: RunId::from_parts(1, n), index: 0 }
@@ -205,16 +233,16 @@ mod tests {
     #[test]
     fn ids_survive_a_restart_and_a_torn_line() {
         let (_dir, path) = file();
-        let mut finished = Finished::open(&path, 100).unwrap();
+        let mut finished = Finished::open(&Disk::default(), &path, 100).unwrap();
         finished.insert(id(1), 100, ending(1)).unwrap();
         let promise = Memory::NeverStarted(Incarnation::new("dir", "boot"));
         finished.insert(id(2), 100, promise.clone()).unwrap();
         let torn = b"{\"id\":\"a line that was not written to its end, and is longer than what follows it";
-        finished.file.write_all_at(torn, finished.size).unwrap();
-        let mut again = Finished::open(&path, 100).unwrap();
+        finished.file.write_at(finished.size, &mut [IoSlice::new(torn)]).unwrap();
+        let mut again = Finished::open(&Disk::default(), &path, 100).unwrap();
         assert_eq!(again.get(id(2)).unwrap(), Some(promise));
         again.insert(id(3), 100, ending(3)).unwrap();
-        let again = Finished::open(&path, 100).unwrap();
+        let again = Finished::open(&Disk::default(), &path, 100).unwrap();
         assert_eq!(again.get(id(3)).unwrap(), Some(ending(3)));
         assert_eq!(again.get(id(1)).unwrap(), Some(ending(1)));
         assert_eq!(again.get(id(9)).unwrap(), None);
@@ -228,20 +256,23 @@ mod tests {
             id(1).run
         );
         std::fs::write(&path, line).unwrap();
-        assert_eq!(Finished::open(&path, 100).unwrap().get(id(1)).unwrap(), Some(ending(1)));
+        assert_eq!(
+            Finished::open(&Disk::default(), &path, 100).unwrap().get(id(1)).unwrap(),
+            Some(ending(1))
+        );
     }
 
     #[test]
     fn a_jump_of_the_clock_forgets_nothing_recent() {
         let (_dir, path) = file();
-        Finished::open(&path, 100).unwrap().insert(id(1), 100, ending(0)).unwrap();
-        assert!(Finished::open(&path, 100_000).unwrap().contains(id(1)));
+        Finished::open(&Disk::default(), &path, 100).unwrap().insert(id(1), 100, ending(0)).unwrap();
+        assert!(Finished::open(&Disk::default(), &path, 100_000).unwrap().contains(id(1)));
     }
 
     #[test]
     fn what_is_old_is_forgotten_and_the_file_shortened() {
         let (_dir, path) = file();
-        let mut finished = Finished::open(&path, 100).unwrap();
+        let mut finished = Finished::open(&Disk::default(), &path, 100).unwrap();
         let count = KEPT_ALWAYS as u128 + 12_000;
         (0..count).for_each(|n| finished.insert(id(n), 100, ending(0)).unwrap());
         assert!(finished.contains(id(0)), "nothing is dropped on the same day");
@@ -252,7 +283,50 @@ mod tests {
         let (kept, size) = (finished.order.len(), finished.size);
         assert_eq!(kept, KEPT_ALWAYS);
         assert!(size < before, "{size} of {before} bytes");
-        let again = Finished::open(&path, 200).unwrap();
+        let again = Finished::open(&Disk::default(), &path, 200).unwrap();
         assert_eq!((again.order.len(), again.get(id(count)).unwrap()), (KEPT_ALWAYS, Some(ending(9))));
+    }
+
+    #[test]
+    fn what_was_taken_is_remembered_by_every_process_after_it_whatever_the_disk_does() {
+        let mut rewritten = 0;
+        for seed in 0..1_000 {
+            let model = Model::new(seed);
+            let disk = Disk::model(model.clone());
+            disk.make_directory(Path::new("/tasks")).unwrap();
+            disk.sync_names(Path::new("/")).unwrap();
+            let path = Path::new("/tasks/finished.log");
+            let open = |day| Finished::open_with(&disk, path, day, 8, 900).unwrap();
+            let (mut day, mut finished) = (100, open(100));
+            let mut taken: Vec<(TaskId, u64, Memory)> = Vec::new();
+            for n in 0..u128::from(model.roll(60)) {
+                model.fail([0, 0, 3, 9][usize::try_from(model.roll(4)).unwrap()]);
+                let memory = ending(u8::try_from(n).unwrap());
+                if finished.insert(id(n), day, memory.clone()).is_ok() {
+                    taken.push((id(n), day, memory));
+                }
+                model.fail(0);
+                match model.roll(12) {
+                    0 => day += 40,
+                    1 | 2 => {
+                        model.restart();
+                        let size = finished.size;
+                        finished = open(day);
+                        rewritten += u32::from(finished.size < size);
+                    }
+                    _ => {}
+                }
+                for (id, _, memory) in taken.iter().filter(|(_, of, _)| of + KEPT_DAYS >= day) {
+                    assert_eq!(finished.get(*id).unwrap().as_ref(), Some(memory), "seed {seed}");
+                }
+            }
+            model.crash();
+            // The machine begins another incarnation then, and what is still there is true.
+            let finished = open(day);
+            for (id, _, memory) in &taken {
+                assert!(finished.get(*id).unwrap().is_none_or(|found| found == *memory), "seed {seed}");
+            }
+        }
+        assert!(rewritten > 100, "the file was shortened");
     }
 }

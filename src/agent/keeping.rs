@@ -34,7 +34,7 @@ use crate::{
         ids::TaskId,
         outcome::{Ending, Outcome},
     },
-    sys::{paths::read_optional, process::boot_id, socket},
+    sys::{disk::Disk, paths::read_optional, process::boot_id, socket},
 };
 
 /// Orders to the keeper that may wait at once.
@@ -400,7 +400,7 @@ pub fn ending_of(layout: &Layout, id: TaskId) -> io::Result<Option<TaskEnding>> 
         Some(_) => "its process on the agent was killed",
         None => "its record on the agent did not survive",
     };
-    let end_offset = spool::whole_end(&task.spool())?;
+    let end_offset = spool::whole_end(&Disk::default(), &task.spool())?;
     let outcome = Outcome::from(Ending::Lost(reason.to_owned()));
     Ok(Some(TaskEnding { outcome, end_offset, duration_ns: 0 }))
 }

@@ -7,16 +7,19 @@
 
 use std::{
     collections::VecDeque,
-    fs::{self, DirBuilder, File, OpenOptions},
     io::{self, IoSlice},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
 use bytes::Bytes;
 
-use crate::domain::frame::{Frame, HEADER, HEADERS, Header, MAX_PAYLOAD, Stream, UNBOUND, take_frame};
-use crate::sys::file::{numbered, numbers, read_more, write_pieces_at};
+use crate::{
+    domain::frame::{Frame, HEADER, HEADERS, Header, MAX_PAYLOAD, Stream, UNBOUND, take_frame},
+    sys::{
+        disk::{Disk, File, Open},
+        file::numbered,
+    },
+};
 
 /// A segment is closed when so many bytes were written to it.
 pub const SEGMENT: u64 = 4 * 1024 * 1024;
@@ -32,19 +35,19 @@ fn segment_path(directory: &Path, first_offset: u64) -> PathBuf {
 }
 
 /// The first offsets of a spool's segments; none before the first byte, since many commands print nothing.
-fn segments(directory: &Path) -> io::Result<VecDeque<u64>> {
-    numbers(directory, ENDING)
+fn segments(disk: &Disk, directory: &Path) -> io::Result<Vec<u64>> {
+    disk.numbers(directory, ENDING)
 }
 
 /// Unlinks the segments that hold nothing at or behind `offset`. The newest one stays.
 ///
 /// # Errors
 /// When the directory cannot be read or a file not be unlinked.
-pub fn drop_before(directory: &Path, offset: u64) -> io::Result<()> {
-    let all = segments(directory)?;
+pub fn drop_before(disk: &Disk, directory: &Path, offset: u64) -> io::Result<()> {
+    let all = segments(disk, directory)?;
     for (first, next) in all.iter().zip(all.iter().skip(1)) {
         if *next <= offset {
-            fs::remove_file(segment_path(directory, *first))?;
+            disk.remove(&segment_path(directory, *first))?;
         }
     }
     Ok(())
@@ -53,7 +56,10 @@ pub fn drop_before(directory: &Path, offset: u64) -> io::Result<()> {
 /// The writing side; one a task.
 #[derive(Debug)]
 pub struct SpoolWriter {
+    disk: Disk,
     directory: PathBuf,
+    /// A segment is closed when so many bytes were written to it.
+    segment_size: u64,
     /// The newest segment, where it begins, and the bytes written to it.
     segment: Option<(File, u64, u64)>,
     /// Where the segments before it begin, ascending.
@@ -65,8 +71,16 @@ pub struct SpoolWriter {
 impl SpoolWriter {
     /// A new, empty spool; its directory is made with the first byte.
     #[must_use]
-    pub fn new(directory: PathBuf) -> Self {
-        Self { directory, segment: None, older: VecDeque::new(), end: 0, acknowledged: 0 }
+    pub fn new(disk: Disk, directory: PathBuf) -> Self {
+        Self {
+            disk,
+            directory,
+            segment_size: SEGMENT,
+            segment: None,
+            older: VecDeque::new(),
+            end: 0,
+            acknowledged: 0,
+        }
     }
 
     /// Payload bytes that were appended.
@@ -87,7 +101,7 @@ impl SpoolWriter {
     /// When the disk does not take it; nothing of it counts then, and the same call may be made again.
     pub fn append(&mut self, stream: Stream, time_ns: u64, payload: &[u8]) -> io::Result<()> {
         let (file, first, size) = match self.segment.take() {
-            Some((file, first, size)) if size < SEGMENT => (file, first, size),
+            Some((file, first, size)) if size < self.segment_size => (file, first, size),
             full => {
                 self.older.extend(full.map(|(_, first, _)| first));
                 (self.next_segment()?, self.end, 0)
@@ -96,7 +110,7 @@ impl SpoolWriter {
         let header = Header::new(0, stream, self.end, time_ns, payload, UNBOUND);
         // A part that is written counts for nothing: the next frame is written over it.
         let head = header.to_bytes();
-        let written = write_pieces_at(&file, size, &mut [IoSlice::new(&head), IoSlice::new(payload)]);
+        let written = file.write_at(size, &mut [IoSlice::new(&head), IoSlice::new(payload)]);
         let size = if written.is_ok() { size + header.size() } else { size };
         self.segment = Some((file, first, size));
         written?;
@@ -106,23 +120,21 @@ impl SpoolWriter {
 
     fn next_segment(&mut self) -> io::Result<File> {
         let path = segment_path(&self.directory, self.end);
-        let mut options = OpenOptions::new();
-        options.write(true).mode(0o600);
         if self.is_older_spare(0) {
-            match fs::rename(segment_path(&self.directory, self.older[0]), &path) {
+            match self.disk.rename(&segment_path(&self.directory, self.older[0]), &path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 renamed => {
                     self.older.pop_front();
                     if renamed.is_ok() {
-                        return options.open(path);
+                        return self.disk.open(&path, Open::Existing);
                     }
                 }
             }
         }
         if self.end == 0 {
-            DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
+            self.disk.make_directory(&self.directory)?;
         }
-        options.create(true).truncate(true).open(path)
+        self.disk.open(&path, Open::Empty)
     }
 
     /// Whether the master has all of an older segment.
@@ -141,7 +153,7 @@ impl SpoolWriter {
         self.acknowledged = self.acknowledged.max(offset.min(self.end));
         let kept = if is_tight { 0 } else { KEPT };
         while self.is_older_spare(kept) {
-            match fs::remove_file(segment_path(&self.directory, self.older[0])) {
+            match self.disk.remove(&segment_path(&self.directory, self.older[0])) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {
                     self.older.pop_front();
@@ -155,6 +167,7 @@ impl SpoolWriter {
 /// The reading side, from any offset that is still there.
 #[derive(Debug)]
 pub struct SpoolReader {
+    disk: Disk,
     directory: PathBuf,
     /// The segment that is read, and where it begins.
     segment: Option<(File, u64)>,
@@ -189,8 +202,9 @@ pub enum Read {
 impl SpoolReader {
     /// A reader of what comes at and behind `offset`.
     #[must_use]
-    pub fn new(directory: PathBuf, offset: u64) -> Self {
+    pub fn new(disk: Disk, directory: PathBuf, offset: u64) -> Self {
         Self {
+            disk,
             directory,
             segment: None,
             position: 0,
@@ -298,7 +312,7 @@ impl SpoolReader {
         let announced = usize::try_from(until - self.offset).unwrap_or(MAX_PAYLOAD);
         let room = announced.min(MAX_PAYLOAD) + HEADERS;
         let before = self.buffer.len();
-        self.buffer = read_more(file, self.position, &self.buffer, room)?;
+        self.buffer = file.read_more(self.position, &self.buffer, room)?;
         let count = self.buffer.len() - before;
         self.position += count as u64;
         Ok(count > 0)
@@ -306,15 +320,15 @@ impl SpoolReader {
 
     /// Goes on with the segment that holds the offset, or with the first one behind it. False when that is the same.
     fn open_next(&mut self) -> io::Result<bool> {
-        let all = segments(&self.directory)?;
+        let all = segments(&self.disk, &self.directory)?;
         let holding = all.iter().rposition(|first| *first <= self.offset);
-        let Some(first) = holding.map_or_else(|| all.front(), |index| all.get(index)).copied() else {
+        let Some(first) = holding.map_or_else(|| all.first(), |index| all.get(index)).copied() else {
             return Ok(false);
         };
         if self.segment.as_ref().is_some_and(|(_, open)| *open == first) {
             return Ok(false);
         }
-        self.segment = Some((File::open(segment_path(&self.directory, first))?, first));
+        self.segment = Some((self.disk.read(&segment_path(&self.directory, first))?, first));
         self.position = 0;
         self.buffer = Bytes::new();
         self.next = first;
@@ -326,14 +340,14 @@ impl SpoolReader {
 ///
 /// # Errors
 /// When the disk does not give it.
-pub fn whole_end(directory: &Path) -> io::Result<u64> {
+pub fn whole_end(disk: &Disk, directory: &Path) -> io::Result<u64> {
     let mut whole = None;
-    for first in segments(directory)? {
+    for first in segments(disk, directory)? {
         if whole.is_some_and(|end| end != first) {
             break;
         }
         let mut end = first;
-        let mut content = Bytes::from(fs::read(segment_path(directory, first))?);
+        let mut content = Bytes::from(disk.contents(&segment_path(directory, first))?.unwrap_or_default());
         while let Some(head) = content.first_chunk::<HEADER>() {
             if !Header::parse(head).is_ok_and(|header| header.offset == end) {
                 break;

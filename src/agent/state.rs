@@ -34,7 +34,7 @@ use crate::{
         ids::{Incarnation, TaskId},
         name::{AgentName, Labels},
     },
-    sys::{clock, paths::make_private},
+    sys::{clock, disk::Disk, paths::make_private},
     trust::fingerprint::Fingerprint,
 };
 
@@ -217,7 +217,7 @@ impl Agent {
         let inner = Inner {
             core: Core::new(directory.incarnation()?, seen),
             directory,
-            finished: Finished::open(&layout.finished(), today())?,
+            finished: Finished::open(&Disk::default(), &layout.finished(), today())?,
             master_clock: None,
             holders: HashMap::new(),
             starting: HashSet::new(),
@@ -390,7 +390,7 @@ impl Agent {
     fn renew_memory(&self, inner: &mut Inner) -> io::Result<()> {
         make_private(&self.layout.tasks()).map_err(io::Error::other)?;
         inner.directory = DirectoryId::open(&self.layout, false)?;
-        inner.finished = Finished::open(&self.layout.finished(), today())?;
+        inner.finished = Finished::open(&Disk::default(), &self.layout.finished(), today())?;
         inner.core.renew(inner.directory.incarnation()?);
         tracing::error!(
             directory = %self.layout.tasks().display(),

@@ -1,8 +1,7 @@
 //! Reading and writing files in pieces, and files named by where they begin. Knows nothing of what is in them.
 
 use std::{
-    collections::VecDeque,
-    fs::{self, File},
+    fs::File,
     io::{self, IoSlice, Write as _},
     path::{Path, PathBuf},
 };
@@ -13,26 +12,6 @@ use bytes::Bytes;
 #[must_use]
 pub fn numbered(directory: &Path, first: u64, ending: &str) -> PathBuf {
     directory.join(format!("{first:020}.{ending}"))
-}
-
-/// Where the files of a sequence begin, ascending; nothing where there is no directory.
-///
-/// # Errors
-/// When the directory cannot be read.
-pub fn numbers(directory: &Path, ending: &str) -> io::Result<VecDeque<u64>> {
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(VecDeque::new()),
-        Err(error) => return Err(error),
-    };
-    let mut found = Vec::new();
-    for entry in entries {
-        let name = entry?.file_name();
-        let first = name.to_str().and_then(|name| name.strip_suffix(ending)?.strip_suffix('.'));
-        found.extend(first.and_then(|first| first.parse::<u64>().ok()));
-    }
-    found.sort_unstable();
-    Ok(found.into())
 }
 
 /// What `before` holds and what comes at `position`, at most `room` bytes more. Nothing is cleared before it is read

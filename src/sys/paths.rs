@@ -9,7 +9,7 @@ use std::{
 
 use directories::ProjectDirs;
 
-use super::file::sync_directory;
+use super::disk::Disk;
 
 /// The directories of one daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,19 +152,7 @@ pub fn make_owners(path: &Path) -> io::Result<()> {
 /// # Errors
 /// When it cannot be written.
 pub fn write_private(path: &Path, content: &[u8], durable: bool) -> io::Result<()> {
-    use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
-    let temporary = path.with_extension("new");
-    let mut file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    file.write_all(content)?;
-    if durable {
-        file.sync_all()?;
-    }
-    fs::rename(&temporary, path)?;
-    if let (true, Some(parent)) = (durable, path.parent()) {
-        sync_directory(parent)?;
-    }
-    Ok(())
+    Disk::default().replace(path, content, durable)
 }
 
 /// What a file holds; `None` when there is none.
@@ -172,11 +160,7 @@ pub fn write_private(path: &Path, content: &[u8], durable: bool) -> io::Result<(
 /// # Errors
 /// When it is there and cannot be read.
 pub fn read_optional(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    match fs::read(path) {
-        Ok(content) => Ok(Some(content)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
+    Disk::default().contents(path)
 }
 
 #[cfg(test)]

@@ -33,6 +33,7 @@ use crate::{
         outcome::{Ending, KillProof, Outcome},
     },
     sys::{
+        disk::Disk,
         file::volume_used_percent,
         process::{ChildEnd, descendants, reap},
     },
@@ -149,7 +150,7 @@ impl<'a> Supervisor<'a> {
         let Beginning { record, layout, place, mut client } = beginning;
         client.follow();
         Self {
-            spool: spool::SpoolWriter::new(layout.spool()),
+            spool: spool::SpoolWriter::new(Disk::default(), layout.spool()),
             layout,
             spec: record.spec,
             place,

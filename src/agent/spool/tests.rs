@@ -1,8 +1,11 @@
 //! What is spooled is read as it was written, whatever is written over, cut or damaged.
 
+use std::fs::{self, OpenOptions};
+
 use proptest::prelude::*;
 
 use super::*;
+use crate::sys::{disk::model::Model, file::write_pieces_at};
 
 fn read_all(reader: &mut SpoolReader, until: u64) -> Vec<u8> {
     let mut all = Vec::new();
@@ -21,7 +24,7 @@ proptest! {
         sizes in proptest::collection::vec(1usize..MAX_PAYLOAD, 1..90), from_share in 0.0..1.0f64,
     ) {
         let dir = tempfile::tempdir().unwrap();
-        let mut writer = SpoolWriter::new(dir.path().to_owned());
+        let mut writer = SpoolWriter::new(Disk::default(), dir.path().to_owned());
         let mut all = Vec::new();
         for (index, size) in sizes.iter().enumerate() {
             let payload = vec![u8::try_from(index % 251).unwrap(); *size];
@@ -30,9 +33,9 @@ proptest! {
         }
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a test's share")]
         let from = (all.len() as f64 * from_share) as usize;
-        let mut reader = SpoolReader::new(dir.path().to_owned(), from as u64);
+        let mut reader = SpoolReader::new(Disk::default(), dir.path().to_owned(), from as u64);
         prop_assert!(read_all(&mut reader, writer.end()) == all[from..]);
-        prop_assert_eq!(whole_end(dir.path()).unwrap(), all.len() as u64);
+        prop_assert_eq!(whole_end(&Disk::default(), dir.path()).unwrap(), all.len() as u64);
     }
 }
 
@@ -43,8 +46,8 @@ proptest! {
         steps in proptest::collection::vec((1usize..MAX_PAYLOAD, 0usize..4, any::<bool>()), 60..120),
     ) {
         let dir = tempfile::tempdir().unwrap();
-        let mut writer = SpoolWriter::new(dir.path().to_owned());
-        let mut reader = SpoolReader::new(dir.path().to_owned(), 0);
+        let mut writer = SpoolWriter::new(Disk::default(), dir.path().to_owned());
+        let mut reader = SpoolReader::new(Disk::default(), dir.path().to_owned(), 0);
         let (mut written, mut read) = (0u64, 0u64);
         // Each byte tells its offset, modulo a prime.
         let byte = |offset: u64| u8::try_from(offset % 251).unwrap();
@@ -61,19 +64,19 @@ proptest! {
                 writer.acknowledge(read.saturating_sub(behind as u64 * 1_000_000), is_tight).unwrap();
             }
             if is_tight {
-                prop_assert_eq!(whole_end(dir.path()).unwrap(), written);
+                prop_assert_eq!(whole_end(&Disk::default(), dir.path()).unwrap(), written);
             }
         }
         let unacknowledged = written - writer.acknowledged();
         let bound = unacknowledged / SEGMENT + 2 + KEPT as u64 + 1;
-        prop_assert!(segments(dir.path()).unwrap().len() as u64 <= bound);
+        prop_assert!(segments(&Disk::default(), dir.path()).unwrap().len() as u64 <= bound);
     }
 }
 
 #[test]
 fn bytes_read_before_they_were_announced_are_read_again() {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = SpoolWriter::new(dir.path().to_owned());
+    let mut writer = SpoolWriter::new(Disk::default(), dir.path().to_owned());
     writer.append(Stream::Stdout, 0, b"announced").unwrap();
     let announced = writer.end();
     // Half of what is being written shows already.
@@ -83,7 +86,7 @@ fn bytes_read_before_they_were_announced_are_read_again() {
     let file = OpenOptions::new().write(true).open(&path).unwrap();
     let head = header.to_bytes();
     write_pieces_at(&file, size, &mut [IoSlice::new(&head), IoSlice::new(b"late?")]).unwrap();
-    let mut reader = SpoolReader::new(dir.path().to_owned(), 0);
+    let mut reader = SpoolReader::new(Disk::default(), dir.path().to_owned(), 0);
     assert_eq!(read_all(&mut reader, announced), b"announced");
     writer.append(Stream::Stdout, 0, b"later").unwrap();
     assert_eq!(read_all(&mut reader, writer.end()), b"later");
@@ -92,8 +95,8 @@ fn bytes_read_before_they_were_announced_are_read_again() {
 #[test]
 fn a_reader_follows_a_writer_over_segments() {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = SpoolWriter::new(dir.path().to_owned());
-    let mut reader = SpoolReader::new(dir.path().to_owned(), 0);
+    let mut writer = SpoolWriter::new(Disk::default(), dir.path().to_owned());
+    let mut reader = SpoolReader::new(Disk::default(), dir.path().to_owned(), 0);
     assert_eq!(reader.read(0).unwrap(), Read::Nothing);
     let chunk = vec![7; MAX_PAYLOAD];
     for round in 1..=100u64 {
@@ -106,9 +109,9 @@ fn a_reader_follows_a_writer_over_segments() {
 #[test]
 fn a_limit_inside_a_frame_is_kept() {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = SpoolWriter::new(dir.path().to_owned());
+    let mut writer = SpoolWriter::new(Disk::default(), dir.path().to_owned());
     writer.append(Stream::Stdout, 0, b"abcdef").unwrap();
-    let mut reader = SpoolReader::new(dir.path().to_owned(), 1);
+    let mut reader = SpoolReader::new(Disk::default(), dir.path().to_owned(), 1);
     for (until, part) in [(3, "bc"), (3, ""), (5, "de"), (6, "f")] {
         assert_eq!(read_all(&mut reader, until), part.as_bytes(), "until {until}");
         assert_eq!(reader.offset(), until);
@@ -118,15 +121,15 @@ fn a_limit_inside_a_frame_is_kept() {
 #[test]
 fn what_was_dropped_shows_as_a_gap() {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = SpoolWriter::new(dir.path().to_owned());
+    let mut writer = SpoolWriter::new(Disk::default(), dir.path().to_owned());
     let chunk = vec![1; MAX_PAYLOAD];
     for _ in 0..70 {
         writer.append(Stream::Stdout, 0, &chunk).unwrap();
     }
-    drop_before(dir.path(), 10 * 1024 * 1024).unwrap();
-    let first = *segments(dir.path()).unwrap().front().unwrap();
+    drop_before(&Disk::default(), dir.path(), 10 * 1024 * 1024).unwrap();
+    let first = *segments(&Disk::default(), dir.path()).unwrap().first().unwrap();
     assert!(first > 0 && first <= 10 * 1024 * 1024);
-    let mut reader = SpoolReader::new(dir.path().to_owned(), 0);
+    let mut reader = SpoolReader::new(Disk::default(), dir.path().to_owned(), 0);
     assert_eq!(reader.read(writer.end()).unwrap(), Read::Gap { from: 0, to: first });
     assert_eq!(read_all(&mut reader, writer.end()).len() as u64, writer.end() - first);
 }
@@ -134,19 +137,19 @@ fn what_was_dropped_shows_as_a_gap() {
 #[test]
 fn a_torn_end_is_not_read() {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = SpoolWriter::new(dir.path().to_owned());
+    let mut writer = SpoolWriter::new(Disk::default(), dir.path().to_owned());
     writer.append(Stream::Stdout, 0, b"whole").unwrap();
     writer.append(Stream::Stdout, 0, b"torn").unwrap();
     let path = segment_path(dir.path(), 0);
     let file = OpenOptions::new().write(true).open(&path).unwrap();
     file.set_len(file.metadata().unwrap().len() - 1).unwrap();
-    assert_eq!(whole_end(dir.path()).unwrap(), 5);
+    assert_eq!(whole_end(&Disk::default(), dir.path()).unwrap(), 5);
 }
 
 #[test]
 fn a_damaged_frame_ends_a_spool() {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = SpoolWriter::new(dir.path().to_owned());
+    let mut writer = SpoolWriter::new(Disk::default(), dir.path().to_owned());
     for text in [b"whole", b"wrong", b"later"] {
         writer.append(Stream::Stdout, 0, text).unwrap();
     }
@@ -155,9 +158,123 @@ fn a_damaged_frame_ends_a_spool() {
     let at = bytes.windows(5).position(|window| window == b"wrong").unwrap();
     bytes[at] ^= 1;
     fs::write(&path, bytes).unwrap();
-    let mut reader = SpoolReader::new(dir.path().to_owned(), 0).checked();
+    let mut reader = SpoolReader::new(Disk::default(), dir.path().to_owned(), 0).checked();
     assert_eq!(read_all(&mut reader, writer.end()), b"whole");
     assert_eq!(reader.read(writer.end()).unwrap(), Read::Nothing);
     assert_eq!(reader.offset(), 5);
-    assert_eq!(whole_end(dir.path()).unwrap(), 5);
+    assert_eq!(whole_end(&Disk::default(), dir.path()).unwrap(), 5);
+}
+
+/// A spool on a disk that fails at any call.
+struct History {
+    model: Model,
+    disk: Disk,
+    directory: PathBuf,
+    writer: SpoolWriter,
+    reader: SpoolReader,
+    written: u64,
+    /// Where the reader is, and before which offset the master has everything.
+    read: u64,
+    acknowledged: u64,
+}
+
+impl History {
+    fn new(seed: u64) -> Self {
+        let model = Model::new(seed);
+        let disk = Disk::model(model.clone());
+        disk.make_directory(Path::new("/tasks/task")).unwrap();
+        let directory = PathBuf::from("/tasks/task/spool");
+        // Small, so that a history has many segments.
+        let writer = SpoolWriter { segment_size: 700, ..SpoolWriter::new(disk.clone(), directory.clone()) };
+        let reader = SpoolReader::new(disk.clone(), directory.clone(), 0);
+        Self { model, disk, directory, writer, reader, written: 0, read: 0, acknowledged: 0 }
+    }
+
+    fn byte(offset: u64) -> u8 {
+        (offset + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()[0]
+    }
+
+    /// Reads what there is before `until`: every byte is what was printed there, and only what the master has is missing.
+    fn read_on(&mut self, until: u64) -> io::Result<()> {
+        loop {
+            match self.reader.read(until)? {
+                Read::Nothing => return Ok(()),
+                Read::Gap { from, to } => {
+                    assert_eq!(from, self.read);
+                    assert!(to <= self.acknowledged, "{from} to {to} is missing, and not acknowledged");
+                    self.read = to;
+                }
+                Read::Frames(frames) => {
+                    for frame in frames {
+                        assert_eq!(frame.offset, self.read);
+                        let expected: Vec<u8> = (frame.offset..frame.end()).map(Self::byte).collect();
+                        assert_eq!(frame.data, expected, "at {}", self.read);
+                        self.read = frame.end();
+                    }
+                }
+            }
+        }
+    }
+
+    fn step(&mut self) {
+        match self.model.roll(10) {
+            0..=5 => {
+                let size = [1, 40, 170, 170][usize::try_from(self.model.roll(4)).unwrap()];
+                let payload: Vec<u8> = (self.written..self.written + size).map(Self::byte).collect();
+                if self.writer.append(Stream::Stdout, 0, &payload).is_ok() {
+                    self.written += size;
+                }
+                assert_eq!(self.writer.end(), self.written);
+            }
+            6 => {
+                let offset = self.model.roll(self.read + 1);
+                self.acknowledged = self.acknowledged.max(offset);
+                let is_tight = self.model.roll(4) == 0;
+                // What could not be unlinked is with the next call.
+                let _ = self.writer.acknowledge(offset, is_tight);
+            }
+            7 => {
+                let _ = drop_before(&self.disk, &self.directory, self.acknowledged);
+            }
+            8 => self.model.fail([0, 0, 4, 12][usize::try_from(self.model.roll(4)).unwrap()]),
+            _ => {
+                let _ = self.read_on(self.written);
+            }
+        }
+    }
+
+    fn start_reading_anew(&mut self, is_checked: bool) {
+        self.model.fail(0);
+        let reader = SpoolReader::new(self.disk.clone(), self.directory.clone(), self.acknowledged);
+        self.reader = if is_checked { reader.checked() } else { reader };
+        self.read = self.acknowledged;
+    }
+}
+
+#[test]
+fn a_spool_on_a_failing_disk_loses_nothing_with_its_processes_and_invents_nothing_with_the_power() {
+    let mut shortened = 0;
+    for seed in 0..2_000 {
+        let mut history = History::new(seed);
+        (0..history.model.roll(120)).for_each(|_| history.step());
+        if seed % 2 == 0 {
+            history.model.restart();
+            history.start_reading_anew(false);
+            let whole = whole_end(&history.disk, &history.directory).unwrap();
+            // The last write may have failed with all of it written.
+            assert!(whole >= history.written, "seed {seed}");
+            history.read_on(whole).unwrap();
+            assert_eq!(history.read, whole, "seed {seed}");
+        } else {
+            history.model.crash();
+            history.start_reading_anew(true);
+            let whole = whole_end(&history.disk, &history.directory).unwrap();
+            assert!(whole <= history.written, "seed {seed}");
+            shortened += u32::from(whole < history.written);
+            // Of what is missing, all is behind what is given: nobody acknowledged it.
+            history.acknowledged = history.written;
+            history.read_on(history.written).unwrap();
+        }
+    }
+    assert!(shortened > 100, "the power took something");
 }

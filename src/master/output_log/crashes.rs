@@ -23,7 +23,6 @@ fn printed(task: u32, offset: u64) -> u8 {
 }
 
 struct History {
-    random: u64,
     model: Model,
     log: Option<RunLog>,
     /// Positions, tasks and offsets that are safe once the log is on the disk up to there.
@@ -44,7 +43,6 @@ impl History {
         disk.make_directory(Path::new("/runs")).unwrap();
         disk.sync_names(Path::new("/")).unwrap();
         Self {
-            random: seed ^ 0x5bd1_e995,
             model,
             log: None,
             waiting: Vec::new(),
@@ -56,10 +54,8 @@ impl History {
         }
     }
 
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.random =
-            self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.random >> 33) % sides
+    fn roll(&self, sides: u64) -> u64 {
+        self.model.roll(sides)
     }
 
     fn directory() -> PathBuf {

@@ -17,6 +17,9 @@ use rustix::fs::Advice;
 
 use super::file::{read_more, sync_directory, write_pieces_at};
 
+/// Bytes that are asked for at least: a file may be longer than it says, and where it says nothing.
+const LEAST_READ: usize = 4096;
+
 /// Where files lie. Cloning gives another handle to the same.
 #[derive(Clone, Debug, Default)]
 pub struct Disk(Kind);
@@ -154,6 +157,46 @@ impl Disk {
             #[cfg(test)]
             Kind::Model(model) => model.remove(path),
         }
+    }
+
+    /// What a file holds; `None` when there is none.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read.
+    pub fn contents(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+        let file = match self.read(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        let length = usize::try_from(file.length()?).map_err(io::Error::other)?;
+        let mut contents = Bytes::new();
+        loop {
+            let before = contents.len();
+            let room = length.saturating_sub(before).max(LEAST_READ);
+            contents = file.read_more(before as u64, &contents, room)?;
+            if contents.len() == before {
+                return Ok(Some(contents.into()));
+            }
+        }
+    }
+
+    /// Writes a small file so that whoever reads it, now or after a crash of the program, sees the old contents or the new
+    /// ones. With `durable` that holds for a crash of the machine too, and what is there when this returns stays.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn replace(&self, path: &Path, contents: &[u8], durable: bool) -> io::Result<()> {
+        let temporary = path.with_extension("new");
+        let file = self.open(&temporary, Open::Empty)?;
+        file.write_at(0, &mut [IoSlice::new(contents)])?;
+        if durable {
+            file.sync()?;
+        }
+        self.rename(&temporary, path)?;
+        if let (true, Some(parent)) = (durable, path.parent()) {
+            self.sync_names(parent)?;
+        }
+        Ok(())
     }
 
     /// Brings the names in a directory to the disk.

@@ -123,6 +123,12 @@ impl Model {
         })))
     }
 
+    /// The next number that the seed decides, below `sides`: for what a test does with the disk.
+    #[must_use]
+    pub fn roll(&self, sides: u64) -> u64 {
+        self.state().roll(sides)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -366,6 +372,40 @@ mod tests {
             }
         }
         assert!([without_name, short, torn, whole].iter().all(|count| *count > 0));
+    }
+
+    #[test]
+    fn what_replaces_a_file_is_there_whole_or_not_at_all() {
+        let path = Path::new("/identity/key");
+        let (mut old, mut new) = (0, 0);
+        for seed in 0..1_000 {
+            let model = Model::new(seed);
+            let disk = Disk::model(model.clone());
+            disk.make_directory(Path::new("/identity")).unwrap();
+            disk.sync_names(Path::new("/")).unwrap();
+            // What may be found: what was there for sure, and what was begun since.
+            let mut may_be = vec![None];
+            for version in 1..=3_u8 {
+                let contents = vec![version; 3 * SECTOR + usize::from(version)];
+                model.fail([0, 3, 9][usize::from(version) % 3]);
+                let is_done = disk.replace(path, &contents, true).is_ok();
+                model.fail(0);
+                if is_done {
+                    may_be.clear();
+                }
+                may_be.push(Some(contents));
+                if model.roll(2) == 0 {
+                    model.crash();
+                } else {
+                    model.restart();
+                }
+                let found = disk.contents(path).unwrap();
+                assert!(may_be.contains(&found), "seed {seed}: {found:?}");
+                old += u32::from(may_be.last() != Some(&found));
+                new += u32::from(may_be.last() == Some(&found));
+            }
+        }
+        assert!(old > 100 && new > 100);
     }
 
     #[test]
