@@ -1,13 +1,7 @@
 //! The master's two doors: the port, where TLS and ALPN say what a connection is, and the machine's own socket.
 
-use std::{
-    net::TcpListener,
-    os::unix::net::UnixListener,
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::{net::TcpListener, os::unix::net::UnixListener, sync::Arc, time::Duration};
 
-use nix::unistd::{Uid, User};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{UnixStream, unix::UCred},
@@ -206,7 +200,6 @@ pub async fn accept_local(master: Master, routes: Routes, listener: UnixListener
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "cannot listen on the socket"),
     };
-    let names = Arc::<UserNames>::default();
     let strangers = Arc::new(Semaphore::new(STRANGERS));
     loop {
         let accepted = tokio::select! {
@@ -219,11 +212,11 @@ pub async fn accept_local(master: Master, routes: Routes, listener: UnixListener
         };
         let Ok(peer) = stream.peer_cred() else { continue };
         let (master, routes, shutdown) = (master.clone(), routes.clone(), shutdown.clone());
-        let (names, strangers) = (Arc::clone(&names), Arc::clone(&strangers));
+        let strangers = Arc::clone(&strangers);
         let tracker = shutdown.tracker.clone();
         tracker.spawn(async move {
             tokio::select! {
-                () = serve_local(&master, routes, stream, peer, &names, &strangers) => {}
+                () = serve_local(&master, routes, stream, peer, &strangers) => {}
                 () = shutdown.now.cancelled() => {}
             }
         });
@@ -236,18 +229,17 @@ async fn serve_local(
     routes: Routes,
     stream: UnixStream,
     peer: UCred,
-    names: &UserNames,
     strangers: &Semaphore,
 ) {
     let (uid, address): (u32, Arc<str>) = (peer.uid(), "local".into());
     if uid == 0 || uid == nix::unistd::geteuid().as_raw() {
-        let caller =
-            Caller::Operator { name: names.of(login_of(uid, peer.pid())), role: Role::Admin, local: true };
+        let name = master.users.name(login_of(uid, peer.pid())).await;
+        let caller = Caller::Operator { name, role: Role::Admin, local: true };
         let connected = Connected { caller, address, uid: Some(uid), refusals: None };
         let _ = serve::serve(stream, routes, connected, master.shutdown.stop.clone()).await;
         return;
     }
-    let user = names.of(uid);
+    let user = master.users.name(uid).await;
     let shown = format!("the user {user}");
     let visit = Visit { who: Who::UnixUser(user), shown, address, uid: Some(uid) };
     serve_operator(master, routes, stream, visit, strangers).await;
@@ -261,30 +253,4 @@ fn login_of(uid: u32, pid: Option<i32>) -> u32 {
         .and_then(|text| text.trim().parse().ok())
         .filter(|login| *login != UNSET)
         .unwrap_or(uid)
-}
-
-/// The names that the system knows users by. The last answer is good for a moment: commands come in bursts of one user,
-/// and asking the name service takes longer than most that is done for one.
-#[derive(Debug, Default)]
-struct UserNames {
-    last: Mutex<Option<(u32, String, Instant)>>,
-}
-
-impl UserNames {
-    fn of(&self, uid: u32) -> String {
-        /// How long an answer is good.
-        const GOOD: Duration = Duration::from_secs(5);
-        let last = || self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, name, at)) = &*last()
-            && *known == uid
-            && at.elapsed() < GOOD
-        {
-            return name.clone();
-        }
-        // Not under the lock: a name service that is slow for one user must not keep the others waiting.
-        let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
-        let name = user.map_or_else(|| format!("uid {uid}"), |user| user.name);
-        *last() = Some((uid, name.clone(), Instant::now()));
-        name
-    }
 }

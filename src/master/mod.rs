@@ -22,3 +22,4 @@ pub mod service;
 pub mod session;
 pub mod signal;
 pub mod store;
+pub mod users;

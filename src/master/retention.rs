@@ -3,8 +3,14 @@
 //! Never a run that is not finished, and nothing because a clock jumped: time goes on here no faster than it was
 //! witnessed, at twice the pace where it has to catch up; a clock that fell behind is believed after a day; and no run is
 //! older than the time since it was seen not to have ended.
+//!
+//! Output that belongs to no run, as after a store was lost or restored, is kept and deleted as that of a run which ended
+//! when it was written to last.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -40,6 +46,9 @@ impl Default for Retention {
         Self { age: Duration::from_hours(30 * 24), bytes: 10 * 1024 * 1024 * 1024 }
     }
 }
+
+/// Output that the store does not know is nobody's when it was not written to for so long.
+const SETTLED_AFTER_MS: u64 = 3_600_000;
 
 /// How long a clock is behind the time that was judged by before it is believed.
 const BELIEVED_AFTER: Duration = Duration::from_hours(24);
@@ -131,19 +140,11 @@ async fn look(
     logs: &OutputLogs,
     (watch, witnessed): (&mut Watch, Duration),
 ) -> Result<(), StoreError> {
-    let (reading, sizes) = (store.clone(), logs.clone());
-    let read = tokio::task::spawn_blocking(move || {
-        let (ended, clock_ms) = reading.ended()?;
-        // What was deleted before its files could be.
-        for run in reading.gone()? {
-            sizes.remove(run).ok();
-        }
-        let with_sizes = ended.into_iter().map(|run| (run, sizes.size(run.id))).collect::<Vec<_>>();
-        Ok::<_, StoreError>((with_sizes, clock_ms))
-    });
-    let Ok(read) = read.await else { return Ok(()) };
-    let (ended, clock_ms) = read?;
     let wall_ms = unix_ms();
+    let (reading, sizes) = (store.clone(), logs.clone());
+    let read = tokio::task::spawn_blocking(move || found(&reading, &sizes, wall_ms));
+    let Ok(read) = read.await else { return Ok(()) };
+    let Found { ended, unknown, clock_ms } = read?;
     let now_ms = match clock_ms {
         0 => Some(wall_ms),
         last_ms => watch.judged_now(last_ms, witnessed, wall_ms),
@@ -155,15 +156,56 @@ async fn look(
     for (run, reason) in due(retention, &ended, now_ms, &at_most) {
         let by = "retention".to_owned();
         let (id, said) = (run.id, reason.clone());
-        if let Ok(Reply::Count(_)) =
+        let is_unknown = unknown.contains(&id);
+        if is_unknown {
+            tracing::info!(run = %id, reason = said, "the output of an unknown run is gone");
+        } else if let Ok(Reply::Count(_)) =
             handle.ask(move |reply| Input::DeleteRun { run: id, reason, by, reply }).await
         {
             tracing::info!(run = run.number, reason = said, "a run is gone");
-            let logs = logs.clone();
-            let _ = tokio::task::spawn_blocking(move || logs.remove(run.id)).await;
+        } else {
+            continue;
         }
+        let logs = logs.clone();
+        let _ = tokio::task::spawn_blocking(move || logs.remove(id)).await;
     }
     Ok(())
+}
+
+/// What there is to judge.
+struct Found {
+    /// With the bytes of each, oldest end first.
+    ended: Vec<(Ended, u64)>,
+    /// Those of them that the store does not know.
+    unknown: HashSet<RunId>,
+    /// The time by which ages were judged last; 0 for never.
+    clock_ms: u64,
+}
+
+/// Looks what there is, and removes what was deleted before its files could be.
+fn found(store: &Store, logs: &OutputLogs, now_ms: u64) -> Result<Found, StoreError> {
+    let (mut ended, clock_ms) = store.ended()?;
+    let on_disk = logs.runs().unwrap_or_else(|error| {
+        tracing::warn!(%error, "cannot look which output there is");
+        Vec::new()
+    });
+    let (gone, unknown) = store.gone_and_unknown(&on_disk)?;
+    for run in gone {
+        logs.remove(run).ok();
+    }
+    let last_write = |id: RunId| {
+        let ended_ms = logs.last_change_ms(id)?;
+        // A run's log is made while the run is being stored.
+        let is_settled = now_ms.saturating_sub(ended_ms) >= SETTLED_AFTER_MS;
+        is_settled.then_some(Ended { id, number: 0, ended_ms })
+    };
+    let unknown: Vec<Ended> = unknown.into_iter().filter_map(last_write).collect();
+    let ids = unknown.iter().map(|run| run.id).collect();
+    ended.extend(unknown);
+    ended.sort_by_key(|run| run.ended_ms);
+    let on_disk: HashSet<RunId> = on_disk.into_iter().collect();
+    let size = |run: Ended| (run, if on_disk.contains(&run.id) { logs.size(run.id) } else { 0 });
+    Ok(Found { ended: ended.into_iter().map(size).collect(), unknown: ids, clock_ms })
 }
 
 #[cfg(test)]
@@ -223,5 +265,24 @@ mod tests {
         };
         assert_eq!(due(&ended), [1, 2]);
         assert!(due(&ended[2..]).is_empty());
+    }
+
+    #[test]
+    fn output_without_a_run_is_counted_and_what_was_deleted_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _connection) = Store::open(dir.path()).unwrap();
+        let logs = OutputLogs::new(dir.path().join("runs"));
+        let run = RunId::from_parts(1, 7);
+        let log = logs.root().join(run.to_string());
+        std::fs::create_dir_all(&log).unwrap();
+        std::fs::create_dir(logs.root().join("lost+found")).unwrap();
+        std::fs::write(log.join("00000000000000000000.log"), [0; 100]).unwrap();
+        let now_ms = unix_ms();
+        let early = found(&store, &logs, now_ms).unwrap();
+        assert!(early.ended.is_empty(), "a run may be being stored");
+        let later = found(&store, &logs, now_ms + 2 * HOUR).unwrap();
+        let [(ended, bytes)] = later.ended[..] else { panic!("{:?}", later.ended) };
+        assert_eq!((ended.id, bytes), (run, 100));
+        assert!(later.unknown.contains(&run) && now_ms.abs_diff(ended.ended_ms) < HOUR);
     }
 }

@@ -21,9 +21,10 @@ use super::{
     listen::{Port, accept_local},
     output_log::OutputLogs,
     retention::{self, Retention},
-    service::{Master, routes},
+    service::{Master, routes, watch::Watched},
     session::Sessions,
     store::{Store, StoreError, StoreWriter},
+    users::Users,
 };
 use crate::{
     sys::clock::unix_ms,
@@ -231,6 +232,8 @@ impl Server {
             handle: handle.clone(),
             store: self.store,
             logs: self.logs,
+            users: Users::default(),
+            watched: Watched::default(),
             inputs,
             authority: Arc::clone(&self.authority),
             shutdown: shutdown.clone(),

@@ -6,7 +6,7 @@ use regex::bytes::{NoExpand, Regex};
 use serde::{Deserialize, Serialize};
 
 /// Which masks are on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Masks {
     /// The agent's own names and addresses.

@@ -167,6 +167,25 @@ impl OutputLogs {
         Ok(contents)
     }
 
+    /// The runs that have a log on the disk.
+    ///
+    /// # Errors
+    /// When the disk does not tell.
+    pub fn runs(&self) -> io::Result<Vec<RunId>> {
+        let names = self.disk.names(&self.root)?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    /// When a run's log was written to last, in milliseconds since the Unix epoch; `None` when the disk does not tell.
+    #[must_use]
+    pub fn last_change_ms(&self, run: RunId) -> Option<u64> {
+        let directory = self.directory(run);
+        let files = fs::read_dir(&directory).ok()?.flatten().map(|entry| entry.path());
+        let changes = files.chain([directory]).filter_map(|path| fs::metadata(path).ok()?.modified().ok());
+        let since = changes.max()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+        u64::try_from(since.as_millis()).ok()
+    }
+
     /// Bytes that a run's log takes on the disk.
     #[must_use]
     pub fn size(&self, run: RunId) -> u64 {

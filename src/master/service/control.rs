@@ -14,7 +14,7 @@ use super::{
     input,
     invitations::hostname,
     news, refusal,
-    watch::{self, Watch},
+    watch::Watch,
 };
 use crate::{
     domain::{groups::mask::Masks, ids::RunReference, name::AgentName, target::selection::Selection},
@@ -393,8 +393,9 @@ impl ControlService for Master {
         let (run, live) = self.find(reference(request.run)?).await?;
         let maskers = maskers(&self.handle, &run, masks).await;
         let (digests, stream) = mpsc::channel(1);
-        let watch = Watch { run, live, maskers, follow: request.follow, stop: self.shutdown.stop.clone() };
-        self.shutdown.tracker.spawn(watch::serve(watch, self.logs.clone(), digests));
+        let watch = Watch { run, live, masks, maskers, follow: request.follow };
+        let watching = self.watched.clone().serve(watch, self.logs.clone(), self.shutdown.clone(), digests);
+        self.shutdown.tracker.spawn(watching);
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 

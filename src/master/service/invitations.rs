@@ -2,7 +2,6 @@
 //!
 //! Secrets are made here and told once; the core, and so the store, know their hashes only.
 
-use nix::unistd::User;
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -13,9 +12,12 @@ use super::{
 };
 use crate::{
     domain::name::AgentName,
-    master::core::{
-        messages::{Input, Invitation, Reply},
-        stored::{StoredOperator, StoredToken},
+    master::{
+        core::{
+            messages::{Input, Invitation, Reply},
+            stored::{StoredOperator, StoredToken},
+        },
+        users::Users,
     },
     sys::socket::shown_address,
     trust::{
@@ -115,7 +117,7 @@ impl Master {
             check_ttl(request.ttl_ms)?;
             Some(Token::generate(self.authority.fingerprint()))
         } else {
-            check_user(&unix_user)?;
+            check_user(&self.users, &unix_user).await?;
             None
         };
         let login = token.as_ref().map(|token| (hash_secret(&token.secret), request.ttl_ms));
@@ -174,9 +176,9 @@ impl Master {
 }
 
 /// A user of this machine that can be made an operator.
-fn check_user(name: &str) -> Result<(), Status> {
-    let user = User::from_name(name).map_err(|error| Status::internal(error.to_string()))?;
-    let Some(user) = user else {
+async fn check_user(users: &Users, name: &str) -> Result<(), Status> {
+    let found = users.named(name).await.map_err(|error| Status::unavailable(error.to_string()))?;
+    let Some(user) = found else {
         return Err(invalid(format!("there is no user {name} on the master's machine")));
     };
     if user.uid.is_root() || user.uid == nix::unistd::geteuid() {

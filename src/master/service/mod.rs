@@ -2,13 +2,14 @@
 
 pub mod begin;
 mod control;
+mod digest;
 pub mod enrollment;
 mod follow;
 mod history;
 mod input;
 mod invitations;
 mod news;
-mod watch;
+pub mod watch;
 
 use std::{pin::Pin, sync::Arc};
 
@@ -22,6 +23,7 @@ use super::{
     input::Inputs,
     output_log::OutputLogs,
     store::Store,
+    users::Users,
 };
 use crate::{
     sys::shutdown::Shutdown,
@@ -37,6 +39,7 @@ use crate::{
     },
 };
 use control::Answers;
+use watch::Watched;
 
 /// Bytes of the longest message that strangers are heard with: a certificate request and a name, with room.
 const STRANGERS_MESSAGE: usize = 16 * 1024;
@@ -50,6 +53,10 @@ pub struct Master {
     pub store: Store,
     /// Output.
     pub logs: OutputLogs,
+    /// The machine's users.
+    pub users: Users,
+    /// Live runs that are watched.
+    pub watched: Watched,
     /// What commands are fed.
     pub inputs: Inputs,
     /// Who signs.

@@ -1,44 +1,41 @@
 //! Watching a run: states, counts and groups as digests, worked out on demand from the output log, live or later.
 //!
-//! It costs nothing when nobody watches, and a watcher that is slow gets fewer digests, not older ones.
+//! It costs nothing when nobody watches; whoever watches a live run in the same way shares one computation; and a watcher
+//! that is slow gets fewer digests, not older ones.
 
 use std::{
+    collections::HashMap,
     io,
-    sync::Arc,
-    time::{Duration, Instant},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+use super::{
+    digest::{Digest, Digester, QUIET_AFTER_MS},
+    follow::{LOG_AGAIN, MASTER_ENDS, has_failed},
+};
 use crate::{
     domain::{
-        frame::Frame,
-        groups::{Group, Grouping, mask::Masker},
-        outcome::Outcome,
-        run::{Run, Task, TaskState},
+        groups::mask::{Masker, Masks},
+        ids::RunId,
+        run::Run,
     },
     master::{
         journal::{Changes, Journal},
-        output_log::{LogReader, OutputLogs},
+        output_log::{OutputLogs, RunLog},
     },
-    sys::clock::unix_ms,
+    sys::shutdown::Shutdown,
     wire::proto,
 };
-
-use super::follow::{LOG_AGAIN, MASTER_ENDS, has_failed};
 
 /// Digests come at most so often …
 const EVERY: Duration = Duration::from_millis(100);
 /// … and working them out takes at most this share of the time: one part of so many.
 const SHARE: u32 = 10;
-/// Groups in a digest.
-const GROUPS: usize = 200;
-/// A task is quiet when it has printed nothing for so long; digests tell of it though nothing changed.
-const QUIET_AFTER_MS: u64 = 5_000;
-/// Reading the log holds a digest back for so long at most.
-const LONGEST_FEED: Duration = Duration::from_millis(200);
 
 type Digests = mpsc::Sender<Result<proto::RunDigest, Status>>;
 
@@ -47,234 +44,435 @@ pub(super) struct Watch {
     pub run: Run,
     /// `None` for a run that is over and stored.
     pub live: Option<Arc<Journal>>,
+    pub masks: Masks,
     pub maskers: Vec<Masker>,
     pub follow: bool,
-    pub stop: CancellationToken,
 }
 
-struct Watcher {
+/// The live runs that are watched, and how.
+#[derive(Clone, Debug, Default)]
+pub struct Watched(Arc<Mutex<All>>);
+
+type All = HashMap<(RunId, Masks), Arc<Standing>>;
+
+/// How a run stands, for everybody who watches it in the same way.
+#[derive(Debug)]
+struct Standing {
+    state: Mutex<State>,
+    /// Counts the digests.
+    digests: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct State {
     run: Run,
-    grouping: Grouping,
-    reader: LogReader,
-    /// Tasks to be told with the next digest.
-    changed: Vec<Task>,
-    first: bool,
-    /// Tasks that have ended, and where the log ended then: they are compared as such once all of it was read.
-    ending: Vec<(u32, Outcome, u64)>,
-    /// How long the last digest took to work out.
-    cost: Duration,
+    /// The digest with which each task changed last.
+    changed: HashMap<u32, u64>,
+    groups: Vec<proto::Group>,
+    more_groups: u32,
+    /// When the run ended. Everything that was printed is in the groups then.
+    ended_ms: Option<u64>,
+    /// What the log holds before this is in them.
+    read: u64,
+    /// Why there is no further one.
+    failed: Option<String>,
 }
 
-impl Watcher {
-    /// When a frame was printed, on the master's clock.
-    fn time_of(&self, task: u32, frame: &Frame) -> u64 {
-        let started_ms = self.run.task(task).and_then(|task| task.started_ms);
-        started_ms.unwrap_or(self.run.created_ms) + frame.time_ns / 1_000_000
-    }
-
-    /// Reads the log up to `end`, but for so long only: states are told while a flood is still being compared. True
-    /// when all there is was read. Only where a thread may wait for a disk.
-    fn feed(&mut self, end: u64, longest: Duration) -> io::Result<bool> {
-        let begun = Instant::now();
-        let mut has_read = false;
-        while !has_read && begun.elapsed() < longest {
-            let frames = self.reader.read(end)?;
-            has_read = frames.is_empty();
-            for (task, frame) in frames {
-                let at_ms = self.time_of(task, &frame);
-                self.grouping.feed(task, frame.stream, &frame.data, at_ms);
-            }
-        }
-        let position = self.reader.position();
-        for (task, outcome, at) in std::mem::take(&mut self.ending) {
-            if has_read || at <= position {
-                self.grouping.end(task, outcome);
-            } else {
-                self.ending.push((task, outcome, at));
-            }
-        }
-        Ok(has_read)
-    }
-
-    /// Reads as much as there is time for, and works out a digest, on a thread that may take its time over both. With
-    /// `all` there is none before everything is read, which the last value says.
-    async fn work(mut self, end: u64, all: bool) -> io::Result<(Self, Option<proto::RunDigest>, bool)> {
-        let work = move || {
-            let has_read = self.feed(end, LONGEST_FEED)?;
-            let digest = (has_read || !all).then(|| self.digest());
-            Ok((self, digest, has_read))
-        };
-        tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
-    }
-
-    /// Takes tasks' states; `until` is where the log ends, which holds what they printed before them.
-    fn take(&mut self, news: Changes, until: u64) {
-        for task in news.tasks {
-            if let Some(outcome) = task.state.outcome() {
-                self.ending.push((task.index, outcome.clone(), until));
-            }
-            if let Some(known) = self.run.task_mut(task.index) {
-                known.clone_from(&task);
-            }
-            self.changed.push(task);
-        }
-        if let Some(gate) = news.gate {
-            self.run.gate = gate;
-        }
-        self.run.ended_ms = news.ended_ms.or(self.run.ended_ms);
-    }
-
-    fn digest(&mut self) -> proto::RunDigest {
-        let begun = Instant::now();
-        let now_ms = unix_ms();
-        let mut groups = self.grouping.groups();
-        for group in &mut groups {
-            // A run that was taken back from its agents has holes between its tasks.
-            group.tasks.retain(|task| self.run.task(*task).is_some());
-        }
-        groups.retain(|group| !group.tasks.is_empty());
-        let more_groups = u32::try_from(groups.len().saturating_sub(GROUPS)).unwrap_or(u32::MAX);
-        let groups = groups.into_iter().take(GROUPS).map(|group| self.group_out(group, now_ms)).collect();
-        let run = std::mem::take(&mut self.first).then(|| self.run.clone().into());
-        let tasks = std::mem::take(&mut self.changed);
-        self.cost = begun.elapsed();
-        proto::RunDigest {
-            tasks: if run.is_some() { Vec::new() } else { tasks.into_iter().map(Into::into).collect() },
+impl Standing {
+    fn new(run: Run) -> Self {
+        let state = State {
             run,
-            groups,
-            more_groups,
-            gate: Some(self.run.gate.clone().into()),
-            // The last digest has all that was printed.
-            ended_ms: if self.ending.is_empty() { self.run.ended_ms.unwrap_or(0) } else { 0 },
-            closing: None,
-        }
-    }
-
-    /// Those of these tasks that run and have been silent for a while.
-    fn quiet(&self, tasks: &[u32], now_ms: u64) -> Vec<proto::QuietTask> {
-        let quiet = |index: &u32| {
-            let task = self.run.task(*index)?;
-            let is_running = task.state == TaskState::Running;
-            let since_ms = self.grouping.last_output_ms(*index).max(task.started_ms)?;
-            let is_quiet = now_ms.saturating_sub(since_ms) >= QUIET_AFTER_MS;
-            (is_running && is_quiet).then_some(proto::QuietTask { index: *index, since_ms })
+            changed: HashMap::new(),
+            groups: Vec::new(),
+            more_groups: 0,
+            ended_ms: None,
+            read: 0,
+            failed: None,
         };
-        tasks.iter().filter_map(quiet).collect()
+        Self { state: Mutex::new(state), digests: watch::Sender::new(0) }
     }
 
-    fn has_running(&self) -> bool {
-        self.run.tasks.iter().any(|task| task.state == TaskState::Running)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn group_out(&self, group: Group, now_ms: u64) -> proto::Group {
-        let last = group.tasks.iter().filter_map(|task| self.grouping.last_output_ms(*task)).max();
-        let first = self.grouping.first_line(group.example);
-        let stream_out = |stream| proto::Stream::from(stream).into();
-        proto::Group {
-            outcome: group.outcome.map(Into::into),
-            example: group.example,
-            stdout_lines: group.lines[0],
-            stderr_lines: group.lines[1],
-            parting: group
-                .parted
-                .map(|parting| proto::Parting { stream: stream_out(parting.stream), line: parting.line }),
-            long: group.long,
-            last_output_ms: last.unwrap_or(0),
-            first_line: first.map_or_else(Vec::new, |(_, line)| line.to_vec()).into(),
-            first_line_stream: first.map_or(0, |(stream, _)| stream_out(stream)),
-            last_line: self.grouping.last_line(group.example).unwrap_or_default().to_vec().into(),
-            quiet: self.quiet(&group.tasks, now_ms),
-            tasks: group.tasks,
-        }
-    }
-}
-
-/// Watches a run until its end, the client's, or the master's.
-pub(super) async fn serve(watch: Watch, logs: OutputLogs, digests: Digests) {
-    if let Err(error) = run(watch, logs, &digests).await {
-        // A client that is gone needs no reason.
-        let _ = digests.send(Err(Status::data_loss(error.to_string()))).await;
-    }
-}
-
-async fn run(watch: Watch, logs: OutputLogs, digests: &Digests) -> io::Result<()> {
-    let id = watch.run.id;
-    let mut watcher = Watcher {
-        grouping: Grouping::new(watch.maskers),
-        reader: logs.reader(id, 0),
-        changed: Vec::new(),
-        first: true,
-        ending: Vec::new(),
-        cost: Duration::ZERO,
-        run: watch.run,
-    };
-    let Some(journal) = watch.live else {
-        let end = logs.end(id).await?;
-        for task in &watcher.run.tasks {
-            watcher
-                .ending
-                .extend(task.state.outcome().map(|outcome| (task.index, outcome.clone(), u64::MAX)));
-        }
-        while !digests.is_closed() {
-            let (next, digest, _) = watcher.work(end, true).await?;
-            watcher = next;
-            if let Some(digest) = digest {
-                let _ = digests.send(Ok(digest)).await;
-                break;
+    /// Takes the next digest.
+    fn put(&self, digest: Digest) {
+        let next = *self.digests.borrow() + 1;
+        let mut state = self.state();
+        let State { run, changed, .. } = &mut *state;
+        for task in digest.changed {
+            changed.insert(task.index, next);
+            if let Some(known) = run.task_mut(task.index) {
+                *known = task;
             }
         }
-        return Ok(());
-    };
-    let log = logs.open(id).await?;
-    let (mut appended, mut changed, mut trouble) = (log.appended(), journal.subscribe(), log.trouble());
-    // The tasks as they were found are news too: some may have ended already.
-    let mut found = watcher.run.tasks.clone();
-    let mut seen = 0;
-    loop {
-        // States first, output second: what a task printed is in the log before its end is in the journal.
-        changed.borrow_and_update();
-        let mut news = journal.since(seen);
-        seen = news.seen;
-        news.tasks.splice(..0, std::mem::take(&mut found));
-        let until = *appended.borrow_and_update();
-        watcher.take(news, until);
+        run.gate = digest.gate;
+        run.ended_ms = digest.ended_ms.or(run.ended_ms);
+        state.groups = digest.groups;
+        state.more_groups = digest.more_groups;
+        state.ended_ms = digest.ended_ms;
+        state.read = digest.read;
+        drop(state);
+        self.digests.send_replace(next);
+    }
+
+    fn fail(&self, error: &io::Error) {
+        self.state().failed = Some(error.to_string());
+        self.digests.send_modify(|digests| *digests += 1);
+    }
+}
+
+/// How a digest is told to somebody who has heard the one with this number, 0 for none.
+fn message(state: &State, heard: u64) -> proto::RunDigest {
+    let is_first = heard == 0;
+    let is_news = |index: &u32| state.changed.get(index).is_some_and(|changed| *changed > heard);
+    let news = state.run.tasks.iter().filter(|task| !is_first && is_news(&task.index));
+    proto::RunDigest {
+        tasks: news.map(|task| task.clone().into()).collect(),
+        run: is_first.then(|| state.run.clone().into()),
+        groups: state.groups.clone(),
+        more_groups: state.more_groups,
+        gate: Some(state.run.gate.clone().into()),
+        ended_ms: state.ended_ms.unwrap_or(0),
+        closing: None,
+    }
+}
+
+impl Watched {
+    fn all(&self) -> MutexGuard<'_, All> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Watches a run until its end, the client's, or the master's.
+    pub(super) async fn serve(self, watch: Watch, logs: OutputLogs, shutdown: Shutdown, digests: Digests) {
+        let served = match watch.live.clone() {
+            None => stored(watch, &logs, &digests).await,
+            Some(journal) => self.live(watch, journal, &logs, &shutdown, &digests).await,
+        };
+        if let Err(error) = served {
+            // A client that is gone needs no reason.
+            let _ = digests.send(Err(Status::data_loss(error.to_string()))).await;
+        }
+    }
+
+    async fn live(
+        &self,
+        watch: Watch,
+        journal: Arc<Journal>,
+        logs: &OutputLogs,
+        shutdown: &Shutdown,
+        digests: &Digests,
+    ) -> io::Result<()> {
+        let follow = watch.follow;
+        let log = logs.open(watch.run.id).await?;
         // Who wants a single digest wants all of it.
-        let (next, digest, has_read) = watcher.work(until, !watch.follow).await?;
-        watcher = next;
-        let Some(digest) = digest else {
-            if digests.is_closed() {
-                return Ok(());
-            }
-            continue;
-        };
-        let is_over = has_read && (watcher.run.ended_ms.is_some() || !watch.follow);
-        if digests.send(Ok(digest)).await.is_err() || is_over {
-            return Ok(());
-        }
-        let pause = EVERY.max(watcher.cost * SHARE);
-        let closing = tokio::select! {
-            () = tokio::time::sleep(pause) => false,
-            () = digests.closed() => return Ok(()),
-            () = watch.stop.cancelled() => true,
-            () = has_failed(&mut trouble) => true,
-        };
-        if !closing && !has_read {
-            continue;
-        }
-        let closing = closing
-            || tokio::select! {
-                () = tokio::time::sleep(Duration::from_millis(QUIET_AFTER_MS)), if watcher.has_running() => false,
-                _ = changed.changed() => false,
-                _ = appended.changed() => false,
+        let wanted = if follow { 0 } else { *log.appended().borrow() };
+        let (standing, mut news) = self.join(watch, journal, &log, logs, shutdown);
+        let mut trouble = log.trouble();
+        let mut heard = 0;
+        loop {
+            let closing = tokio::select! {
+                changed = news.changed() => changed.is_err(),
                 () = digests.closed() => return Ok(()),
-                () = watch.stop.cancelled() => true,
+                () = shutdown.stop.cancelled() => true,
                 () = has_failed(&mut trouble) => true,
             };
-        if closing {
-            let reason = if log.is_failed() { LOG_AGAIN } else { MASTER_ENDS }.to_owned();
-            let closing = Some(proto::FollowClosing { reason, retry_after_ms: 1_000 });
-            let _ = digests.send(Ok(proto::RunDigest { closing, ..proto::RunDigest::default() })).await;
-            return Ok(());
+            if closing {
+                return close(&log, digests).await;
+            }
+            let newest = *news.borrow_and_update();
+            let (message, is_last) = {
+                let state = standing.state();
+                if let Some(failed) = &state.failed {
+                    return Err(io::Error::other(failed.clone()));
+                }
+                if state.read < wanted && state.ended_ms.is_none() {
+                    continue;
+                }
+                (message(&state, heard), state.ended_ms.is_some() || !follow)
+            };
+            heard = newest;
+            if digests.send(Ok(message)).await.is_err() || is_last {
+                return Ok(());
+            }
         }
+    }
+
+    /// What others work out already, or from now on a task of the master's.
+    fn join(
+        &self,
+        watch: Watch,
+        journal: Arc<Journal>,
+        log: &Arc<RunLog>,
+        logs: &OutputLogs,
+        shutdown: &Shutdown,
+    ) -> (Arc<Standing>, watch::Receiver<u64>) {
+        let key = (watch.run.id, watch.masks);
+        let mut all = self.all();
+        if let Some(standing) = all.get(&key) {
+            let mut news = standing.digests.subscribe();
+            if *news.borrow() > 0 {
+                news.mark_changed();
+            }
+            return (Arc::clone(standing), news);
+        }
+        let standing = Arc::new(Standing::new(watch.run.clone()));
+        let news = standing.digests.subscribe();
+        all.insert(key, Arc::clone(&standing));
+        drop(all);
+        let digester = Digester::new(watch.run.clone(), watch.maskers, logs.reader(watch.run.id, 0));
+        let work = Work {
+            watched: self.clone(),
+            key,
+            standing: Arc::clone(&standing),
+            journal,
+            log: Arc::clone(log),
+            stop: shutdown.stop.clone(),
+        };
+        shutdown.tracker.spawn(work.run(digester, watch.run));
+        (standing, news)
+    }
+}
+
+/// Tells a client why there is nothing more, and when to ask again.
+async fn close(log: &RunLog, digests: &Digests) -> io::Result<()> {
+    let reason = if log.is_failed() { LOG_AGAIN } else { MASTER_ENDS }.to_owned();
+    let closing = Some(proto::FollowClosing { reason, retry_after_ms: 1_000 });
+    let _ = digests.send(Ok(proto::RunDigest { closing, ..proto::RunDigest::default() })).await;
+    Ok(())
+}
+
+/// Works out the one digest of a run that is over and stored.
+async fn stored(watch: Watch, logs: &OutputLogs, digests: &Digests) -> io::Result<()> {
+    let id = watch.run.id;
+    let end = logs.end(id).await?;
+    let standing = Standing::new(watch.run.clone());
+    let mut digester = Digester::new(watch.run.clone(), watch.maskers, logs.reader(id, 0));
+    digester.take(as_found(watch.run), u64::MAX);
+    while !digests.is_closed() {
+        let (next, digest, has_read) = digester.work(end).await?;
+        digester = next;
+        if has_read {
+            standing.put(digest);
+            let message = message(&standing.state(), 0);
+            let _ = digests.send(Ok(message)).await;
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The tasks of a run as they were found are news too: some may have ended.
+fn as_found(run: Run) -> Changes {
+    Changes { seen: 0, tasks: run.tasks, gate: None, ended_ms: run.ended_ms }
+}
+
+/// What works out the digests of a live run while somebody watches it.
+struct Work {
+    watched: Watched,
+    key: (RunId, Masks),
+    standing: Arc<Standing>,
+    journal: Arc<Journal>,
+    log: Arc<RunLog>,
+    stop: CancellationToken,
+}
+
+impl Work {
+    async fn run(self, digester: Digester, found: Run) {
+        tokio::select! {
+            worked = self.work(digester, found) => {
+                if let Err(error) = worked {
+                    self.standing.fail(&error);
+                }
+            }
+            () = self.stop.cancelled() => {}
+        }
+        let mut all = self.watched.all();
+        if all.get(&self.key).is_some_and(|standing| Arc::ptr_eq(standing, &self.standing)) {
+            all.remove(&self.key);
+        }
+    }
+
+    async fn work(&self, mut digester: Digester, found: Run) -> io::Result<()> {
+        let (mut appended, mut changed) = (self.log.appended(), self.journal.subscribe());
+        let mut trouble = self.log.trouble();
+        let mut found = as_found(found).tasks;
+        let mut seen = 0;
+        loop {
+            // States first, output second: what a task printed is in the log before its end is in the journal.
+            changed.borrow_and_update();
+            let mut news = self.journal.since(seen);
+            seen = news.seen;
+            news.tasks.splice(..0, std::mem::take(&mut found));
+            let until = *appended.borrow_and_update();
+            digester.take(news, until);
+            let (next, digest, has_read) = digester.work(until).await?;
+            digester = next;
+            let (has_ended, cost) = (digest.ended_ms.is_some(), digest.cost);
+            self.standing.put(digest);
+            if has_ended || self.is_unwatched() {
+                return Ok(());
+            }
+            tokio::time::sleep(EVERY.max(cost * SHARE)).await;
+            if !has_read {
+                continue;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(QUIET_AFTER_MS)), if digester.has_running() => {}
+                _ = changed.changed() => {}
+                _ = appended.changed() => {}
+                () = self.standing.digests.closed() => {}
+                () = has_failed(&mut trouble) => return Ok(()),
+            }
+        }
+    }
+
+    /// Whether nobody watches any more. Nobody can join then either.
+    fn is_unwatched(&self) -> bool {
+        let mut all = self.watched.all();
+        let is_unwatched = self.standing.digests.receiver_count() == 0;
+        if is_unwatched {
+            all.remove(&self.key);
+        }
+        is_unwatched
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{
+        command::Command,
+        frame::{Frame, Stream},
+        outcome::Ending,
+        plan::Gate,
+        run::{Task, TaskState},
+    };
+
+    fn run() -> Run {
+        let task = |index: u32| Task {
+            state: TaskState::Running,
+            ..Task::queued(index, format!("web-{index}").parse().unwrap())
+        };
+        Run {
+            id: RunId::from_parts(1, 1),
+            number: 1,
+            operator: "ana".into(),
+            plain_name: false,
+            target: "web-[0-1]".into(),
+            command: Command::new(vec![b"true".to_vec()]).unwrap(),
+            created_ms: 1,
+            ended_ms: None,
+            tasks: vec![task(0), task(1)],
+            task_count: 2,
+            succeeded: 0,
+            unfinished: 2,
+            left_out: Vec::new(),
+            gate: Gate::default(),
+            masks: Masks::default(),
+            command_left_out: 0,
+        }
+    }
+
+    struct World {
+        watched: Watched,
+        journal: Arc<Journal>,
+        logs: OutputLogs,
+        shutdown: Shutdown,
+        _directory: tempfile::TempDir,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            Self {
+                watched: Watched::default(),
+                journal: Arc::default(),
+                logs: OutputLogs::new(directory.path().to_owned()),
+                shutdown: Shutdown::default(),
+                _directory: directory,
+            }
+        }
+
+        fn watch(&self, masks: Masks, follow: bool) -> mpsc::Receiver<Result<proto::RunDigest, Status>> {
+            let (digests, heard) = mpsc::channel(1);
+            let maskers = vec![Masker::default(); 2];
+            let watch = Watch { run: run(), live: Some(Arc::clone(&self.journal)), masks, maskers, follow };
+            let (logs, shutdown) = (self.logs.clone(), self.shutdown.clone());
+            tokio::spawn(self.watched.clone().serve(watch, logs, shutdown, digests));
+            heard
+        }
+
+        async fn print(&self, task: u32, text: &'static str) {
+            let log = self.logs.open(run().id).await.unwrap();
+            let offset = log.task_end(task);
+            let frame = Frame { stream: Stream::Stdout, offset, time_ns: 0, data: text.into() };
+            log.append(task, &[frame]).await.unwrap();
+        }
+
+        fn end(&self, index: u32) {
+            let state = TaskState::Ended(Ending::Exited(0).into());
+            self.journal.put(Task { state, ..run().tasks[index as usize].clone() });
+        }
+    }
+
+    async fn next(heard: &mut mpsc::Receiver<Result<proto::RunDigest, Status>>) -> proto::RunDigest {
+        heard.recv().await.unwrap().unwrap()
+    }
+
+    #[tokio::test]
+    async fn whoever_watches_a_run_alike_shares_one_computation_and_hears_all_of_it() {
+        let world = World::new();
+        world.print(0, "one\n").await;
+        let mut first = world.watch(Masks::default(), true);
+        let begun = next(&mut first).await;
+        assert_eq!(begun.run.unwrap().tasks.len(), 2);
+        let mut second = world.watch(Masks::default(), true);
+        let mut other = world.watch(Masks { numbers: true, ..Masks::default() }, true);
+        let joined = next(&mut second).await;
+        assert_eq!(joined.run.unwrap().tasks.len(), 2, "all of it is new to whoever comes later");
+        next(&mut other).await;
+        assert_eq!(world.watched.all().len(), 2, "one computation for each way to look");
+
+        world.print(1, "one\n").await;
+        (0..2).for_each(|index| world.end(index));
+        world.journal.end(5);
+        for heard in [&mut first, &mut second, &mut other] {
+            let (mut changed, mut last) = (Vec::new(), None);
+            while let Some(digest) = heard.recv().await {
+                let digest = digest.unwrap();
+                changed.extend(digest.tasks.iter().map(|task| task.index));
+                last = Some(digest);
+            }
+            let last = last.unwrap();
+            assert_eq!((last.ended_ms, last.groups.len(), &last.groups[0].tasks), (5, 1, &vec![0, 1]));
+            assert!(changed.contains(&0) && changed.contains(&1), "{changed:?}");
+        }
+        world.shutdown.finish(Duration::from_secs(5)).await;
+        assert!(world.watched.all().is_empty());
+    }
+
+    #[tokio::test]
+    async fn nothing_is_worked_out_when_nobody_watches_any_more() {
+        let world = World::new();
+        let mut heard = world.watch(Masks::default(), true);
+        next(&mut heard).await;
+        drop(heard);
+        world.shutdown.tracker.close();
+        world.shutdown.tracker.wait().await;
+        assert!(world.watched.all().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_single_digest_has_everything_that_was_printed_before_it_was_asked_for() {
+        let world = World::new();
+        let mut first = world.watch(Masks::default(), true);
+        next(&mut first).await;
+        world.print(0, "one\ntwo\n").await;
+        let mut single = world.watch(Masks::default(), false);
+        let digest = next(&mut single).await;
+        assert_eq!(digest.groups.iter().map(|group| group.stdout_lines).max(), Some(2));
+        assert!(single.recv().await.is_none(), "one, and no more");
     }
 }

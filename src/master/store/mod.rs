@@ -357,15 +357,23 @@ impl Store {
         read().map_err(|source| self.error(source))
     }
 
-    /// Runs that are gone.
+    /// Those of these runs that are gone, and those that the store does not know.
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn gone(&self) -> Result<Vec<RunId>, StoreError> {
+    pub fn gone_and_unknown(&self, runs: &[RunId]) -> Result<(Vec<RunId>, Vec<RunId>), StoreError> {
         let read = || {
             let connection = self.connect()?;
-            let mut statement = connection.prepare("SELECT id FROM runs WHERE gone IS NOT NULL")?;
-            statement.query_map([], |row| parsed::<RunId>(row, 0))?.collect::<rusqlite::Result<Vec<RunId>>>()
+            let mut statement = connection.prepare("SELECT gone IS NOT NULL FROM runs WHERE id = ?1")?;
+            let (mut gone, mut unknown) = (Vec::new(), Vec::new());
+            for run in runs {
+                match statement.query_row([run.to_string()], |row| row.get(0)).optional()? {
+                    Some(true) => gone.push(*run),
+                    Some(false) => {}
+                    None => unknown.push(*run),
+                }
+            }
+            Ok((gone, unknown))
         };
         read().map_err(|source| self.error(source))
     }

@@ -1,0 +1,187 @@
+//! Working out the digest of a run: who printed the same, who is quiet, from the run's output log and its tasks' states.
+//!
+//! Knows nothing of who wants it, or of how often.
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    domain::{
+        frame::Frame,
+        groups::{Group, Grouping, mask::Masker},
+        outcome::Outcome,
+        plan::Gate,
+        run::{Run, Task, TaskState},
+    },
+    master::{journal::Changes, output_log::LogReader},
+    sys::clock::unix_ms,
+    wire::proto,
+};
+
+/// Groups in a digest.
+const GROUPS: usize = 200;
+/// A task is quiet when it has printed nothing for so long; digests tell of it though nothing changed.
+pub(super) const QUIET_AFTER_MS: u64 = 5_000;
+/// Reading the log holds a digest back for so long at most.
+const LONGEST_FEED: Duration = Duration::from_millis(200);
+
+/// Works out digests of one run, each from the one before.
+pub(super) struct Digester {
+    run: Run,
+    grouping: Grouping,
+    reader: LogReader,
+    /// Tasks that have changed since the last digest.
+    changed: Vec<Task>,
+    /// Tasks that have ended, and where the log ended then: they are compared as such once all of it was read.
+    ending: Vec<(u32, Outcome, u64)>,
+}
+
+/// How a run stands.
+#[derive(Debug)]
+pub(super) struct Digest {
+    /// Tasks that have changed since the digest before.
+    pub changed: Vec<Task>,
+    /// Groups of tasks that printed the same, largest first, as far as they are told.
+    pub groups: Vec<proto::Group>,
+    /// How many more there are.
+    pub more_groups: u32,
+    /// The run's gate.
+    pub gate: Gate,
+    /// When the run ended. Everything that was printed is in the digest then.
+    pub ended_ms: Option<u64>,
+    /// Everything that the log holds before this is in it.
+    pub read: u64,
+    /// How long this took to work out.
+    pub cost: Duration,
+}
+
+impl Digester {
+    pub(super) fn new(run: Run, maskers: Vec<Masker>, reader: LogReader) -> Self {
+        Self { run, grouping: Grouping::new(maskers), reader, changed: Vec::new(), ending: Vec::new() }
+    }
+
+    /// When a frame was printed, on the master's clock.
+    fn time_of(&self, task: u32, frame: &Frame) -> u64 {
+        let started_ms = self.run.task(task).and_then(|task| task.started_ms);
+        started_ms.unwrap_or(self.run.created_ms) + frame.time_ns / 1_000_000
+    }
+
+    /// Reads the log up to `end`, but for so long only: states are told while a flood is still being compared. True
+    /// when all there is was read. Only where a thread may wait for a disk.
+    fn feed(&mut self, end: u64, longest: Duration) -> io::Result<bool> {
+        let begun = Instant::now();
+        let mut has_read = false;
+        while !has_read && begun.elapsed() < longest {
+            let frames = self.reader.read(end)?;
+            has_read = frames.is_empty();
+            for (task, frame) in frames {
+                let at_ms = self.time_of(task, &frame);
+                self.grouping.feed(task, frame.stream, &frame.data, at_ms);
+            }
+        }
+        let position = self.reader.position();
+        for (task, outcome, at) in std::mem::take(&mut self.ending) {
+            if has_read || at <= position {
+                self.grouping.end(task, outcome);
+            } else {
+                self.ending.push((task, outcome, at));
+            }
+        }
+        Ok(has_read)
+    }
+
+    /// Reads as much as there is time for, and works out a digest, on a thread that may take its time over both. The last
+    /// value says whether everything up to `end` is in it.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub(super) async fn work(mut self, end: u64) -> io::Result<(Self, Digest, bool)> {
+        let work = move || {
+            let has_read = self.feed(end, LONGEST_FEED)?;
+            let digest = self.digest(has_read.then_some(end));
+            Ok((self, digest, has_read))
+        };
+        tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+    }
+
+    /// Takes tasks' states; `until` is where the log ends, which holds what they printed before them.
+    pub(super) fn take(&mut self, news: Changes, until: u64) {
+        for task in news.tasks {
+            if let Some(outcome) = task.state.outcome() {
+                self.ending.push((task.index, outcome.clone(), until));
+            }
+            if let Some(known) = self.run.task_mut(task.index) {
+                known.clone_from(&task);
+            }
+            self.changed.push(task);
+        }
+        if let Some(gate) = news.gate {
+            self.run.gate = gate;
+        }
+        self.run.ended_ms = news.ended_ms.or(self.run.ended_ms);
+    }
+
+    /// `end` is where the log ended when all before it was read.
+    fn digest(&mut self, end: Option<u64>) -> Digest {
+        let begun = Instant::now();
+        let now_ms = unix_ms();
+        let mut groups = self.grouping.groups();
+        for group in &mut groups {
+            // A run that was taken back from its agents has holes between its tasks.
+            group.tasks.retain(|task| self.run.task(*task).is_some());
+        }
+        groups.retain(|group| !group.tasks.is_empty());
+        let more_groups = u32::try_from(groups.len().saturating_sub(GROUPS)).unwrap_or(u32::MAX);
+        let groups = groups.into_iter().take(GROUPS).map(|group| self.group_out(group, now_ms)).collect();
+        Digest {
+            changed: std::mem::take(&mut self.changed),
+            groups,
+            more_groups,
+            gate: self.run.gate.clone(),
+            ended_ms: self.run.ended_ms.filter(|_| end.is_some()),
+            read: end.unwrap_or(self.reader.position()),
+            cost: begun.elapsed(),
+        }
+    }
+
+    /// Those of these tasks that run and have been silent for a while.
+    fn quiet(&self, tasks: &[u32], now_ms: u64) -> Vec<proto::QuietTask> {
+        let quiet = |index: &u32| {
+            let task = self.run.task(*index)?;
+            let is_running = task.state == TaskState::Running;
+            let since_ms = self.grouping.last_output_ms(*index).max(task.started_ms)?;
+            let is_quiet = now_ms.saturating_sub(since_ms) >= QUIET_AFTER_MS;
+            (is_running && is_quiet).then_some(proto::QuietTask { index: *index, since_ms })
+        };
+        tasks.iter().filter_map(quiet).collect()
+    }
+
+    /// Whether a digest changes with time alone.
+    pub(super) fn has_running(&self) -> bool {
+        self.run.tasks.iter().any(|task| task.state == TaskState::Running)
+    }
+
+    fn group_out(&self, group: Group, now_ms: u64) -> proto::Group {
+        let last = group.tasks.iter().filter_map(|task| self.grouping.last_output_ms(*task)).max();
+        let first = self.grouping.first_line(group.example);
+        let stream_out = |stream| proto::Stream::from(stream).into();
+        proto::Group {
+            outcome: group.outcome.map(Into::into),
+            example: group.example,
+            stdout_lines: group.lines[0],
+            stderr_lines: group.lines[1],
+            parting: group
+                .parted
+                .map(|parting| proto::Parting { stream: stream_out(parting.stream), line: parting.line }),
+            long: group.long,
+            last_output_ms: last.unwrap_or(0),
+            first_line: first.map_or_else(Vec::new, |(_, line)| line.to_vec()).into(),
+            first_line_stream: first.map_or(0, |(stream, _)| stream_out(stream)),
+            last_line: self.grouping.last_line(group.example).unwrap_or_default().to_vec().into(),
+            quiet: self.quiet(&group.tasks, now_ms),
+            tasks: group.tasks,
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What the system calls its users. Its name service may ask the network, so whoever asks waits on a thread of its own and
+//! for a bounded time, and few ask at once. Knows nothing of operators.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use nix::unistd::{Uid, User};
+use tokio::sync::Semaphore;
+
+/// How long an answer is good.
+const GOOD: Duration = Duration::from_secs(5);
+/// How long an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Questions that are asked at once. A service that hangs holds no more threads than this.
+const AT_ONCE: usize = 4;
+
+/// The names of users. The last answer is good for a moment: commands come in bursts of one user, and asking the name
+/// service takes longer than most that is done for one.
+#[derive(Clone, Debug)]
+pub struct Users {
+    last: Arc<Mutex<Option<(u32, String, Instant)>>>,
+    places: Arc<Semaphore>,
+    patience: Duration,
+}
+
+impl Default for Users {
+    fn default() -> Self {
+        Self { last: Arc::default(), places: Arc::new(Semaphore::new(AT_ONCE)), patience: PATIENCE }
+    }
+}
+
+/// The name service does not answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the machine's name service does not answer; look at its nsswitch.conf and at what that names")]
+pub struct NoAnswer;
+
+impl Users {
+    /// A user's name; `uid N` where the system knows none, or does not say. Root is `root` without a question: it has to
+    /// get in when the name service hangs.
+    pub async fn name(&self, uid: u32) -> String {
+        let unnamed = format!("uid {uid}");
+        if uid == 0 {
+            return "root".to_owned();
+        }
+        let last = || self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, name, at)) = &*last()
+            && *known == uid
+            && at.elapsed() < GOOD
+        {
+            return name.clone();
+        }
+        let Ok(found) = self.ask(move || User::from_uid(Uid::from_raw(uid)).ok().flatten()).await else {
+            tracing::warn!(uid, "the machine's name service does not answer");
+            return unnamed;
+        };
+        let name = found.map_or(unnamed, |user| user.name);
+        *last() = Some((uid, name.clone(), Instant::now()));
+        name
+    }
+
+    /// The user of this name; `None` where the system knows none.
+    ///
+    /// # Errors
+    /// When the name service does not answer.
+    pub async fn named(&self, name: &str) -> Result<Option<User>, NoAnswer> {
+        let name = name.to_owned();
+        self.ask(move || User::from_name(&name)).await?.map_err(|_| NoAnswer)
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, NoAnswer> {
+        let asked = async {
+            let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| NoAnswer)?;
+            let answer = tokio::task::spawn_blocking(move || {
+                let _place = place;
+                question()
+            });
+            answer.await.map_err(|_| NoAnswer)
+        };
+        tokio::time::timeout(self.patience, asked).await.map_err(|_| NoAnswer)?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_service_that_hangs_is_not_waited_for_and_holds_few_threads() {
+        let users = Users { patience: Duration::from_millis(10), ..Users::default() };
+        let (release, hangs) = mpsc::channel::<()>();
+        let hangs = Arc::new(Mutex::new(hangs));
+        for _ in 0..2 * AT_ONCE {
+            let hangs = Arc::clone(&hangs);
+            let question = move || drop(hangs.lock().map(|hangs| hangs.recv()));
+            assert!(users.ask(question).await.is_err());
+        }
+        assert_eq!(users.places.available_permits(), 0, "the threads that hang are all there are");
+        assert_eq!(users.name(4_294_967_000).await, "uid 4294967000");
+        assert_eq!(users.name(0).await, "root");
+        drop(release);
+        let answers = Users { patience: PATIENCE, ..users };
+        assert!(answers.ask(|| ()).await.is_ok(), "it answers again");
+    }
+
+    #[tokio::test]
+    async fn users_are_known_by_number_and_by_name() {
+        let users = Users::default();
+        let daemon = users.named("daemon").await.unwrap().unwrap();
+        assert_eq!(users.name(daemon.uid.as_raw()).await, "daemon");
+        assert!(users.named("no such user").await.unwrap().is_none());
+    }
+}
