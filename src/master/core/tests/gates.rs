@@ -34,7 +34,7 @@ impl World {
         self.attaches()
     }
 
-    fn end(&mut self, order: &AttachOrder, status: u8) -> Vec<AttachOrder> {
+    pub(super) fn end(&mut self, order: &AttachOrder, status: u8) -> Vec<AttachOrder> {
         self.put(Input::TaskStarted { id: order.id, attempt: order.attempt, elapsed_ms: 0 });
         let outcome = Ending::Exited(status).into();
         self.put(Input::TaskEnded { id: order.id, outcome, end_offset: 0, duration_ns: 1 });
@@ -279,4 +279,57 @@ fn what_a_promotion_lets_go_waits_for_its_record() {
     assert!(world.attaches().is_empty(), "what cannot be audited is not started");
     world.make_room();
     assert_eq!(indices(&world.attaches()), [1]);
+}
+
+#[test]
+fn an_agent_that_is_drained_before_its_turn_is_refused_and_keeps_nobody_waiting() {
+    let mut world = World::fleet(3);
+    let first = world.planned(Plan { fanout: Some(1), ..Plan::default() });
+    let drain = |world: &mut World, reason: Option<&str>| {
+        let selection = Box::new("web-2".parse::<Target>().unwrap().into());
+        let (reason, by) = (reason.map(str::to_owned), "ana".to_owned());
+        world.ask(|reply| Input::Drain { selection, now: true, reason, by, reply })
+    };
+    assert!(matches!(drain(&mut world, Some("disk swap")), Reply::Drained { .. }));
+    let next = world.end(&first[0], 0);
+    assert_eq!(indices(&next), [2], "the one after it");
+    assert_eq!(world.outcomes()[..2], ["exited", "refused"]);
+    world.end(&next[0], 0);
+    assert!(world.core.runs.is_empty());
+
+    let named = world.run(2, "web-2");
+    let outcome = named.tasks[0].state.outcome().unwrap().to_string();
+    assert!(outcome.starts_with("refused: draining, by ana: disk swap"), "{outcome}");
+    let Reply::Live(run) = world.run_with(3, "@all", RunOptions::default()) else { panic!() };
+    assert_eq!((run.tasks.len(), run.left_out[0].agent.as_str()), (2, "web-2"));
+    drain(&mut world, None);
+    assert_eq!(world.run(4, "web-2").tasks[0].state.outcome(), None);
+}
+
+#[test]
+fn a_task_that_was_about_to_be_sent_when_its_run_was_stopped_ends_when_its_agent_leaves() {
+    for is_stopped in [true, false] {
+        let mut world = World::fleet(1);
+        world.put(Input::SessionClosed(1));
+        world.run(1, "web-1");
+        // The life to which it is to be sent is not on the disk yet.
+        let now = world.now();
+        let newcomer = World::newcomer(2, "web-1", "boot");
+        let effects = world.core.step(Input::SessionOpened(newcomer, 900), now);
+        let is_record = |effect: &Effect| matches!(effect, Effect::Persist(_, writes, _) if matches!(writes[..], [Write::PutTask(..)]));
+        assert!(effects.iter().any(is_record), "{effects:?}");
+        if is_stopped {
+            let run = RunReference::Number(1);
+            let stopped = world.ask(|reply| Input::StopRun { run, by: "ana".into(), reply });
+            assert!(matches!(stopped, Reply::RunStopped { skipped: 0, .. }), "it was its turn: {stopped:?}");
+        }
+        world.put(Input::SessionClosed(2));
+        if is_stopped {
+            assert_eq!(world.outcomes(), ["skipped"]);
+            assert!(world.core.runs.is_empty());
+        } else {
+            let run = world.core.runs.values().next().unwrap();
+            assert_eq!(run.view().tasks[0].waiting, "offline; waited for up to 1 min 0 s");
+        }
+    }
 }

@@ -2,7 +2,9 @@
 
 mod at_most_once;
 mod gates;
+mod operators;
 mod recording;
+mod returning;
 mod selecting;
 mod watching;
 
@@ -468,4 +470,88 @@ fn deleting_an_agent_loses_what_runs_there_and_says_so() {
     assert!(matches!(world.state(task(1, 0)).outcome().unwrap().ending, Ending::Lost(_)));
     let reply = world.ask(|to| Input::SessionOpened(World::newcomer(2, "web-1", "boot"), to));
     assert!(matches!(reply, Reply::SessionRefused(SessionRefusal::UnknownKey, _)));
+}
+
+#[test]
+fn an_operator_who_cancels_is_told_how_many_were_told_and_how_many_will_be() {
+    let mut world = World::with_agent("web-1", "boot");
+    for name in ["web-2", "web-3", "web-4"] {
+        world.agent(name);
+    }
+    world.connect(2, "web-2", "boot");
+    world.connect(4, "web-4", "boot");
+    let options =
+        RunOptions { start_within_ms: Some(60_000), kill_grace_ms: Some(700), ..RunOptions::default() };
+    assert!(matches!(world.run_with(1, "web-[1-4]", options), Reply::Live(_)));
+    world.put(Input::SessionClosed(2));
+    world.attaches();
+    // One is there, one has left, and one never came: that one ends at once.
+    let cancel = |tasks: Vec<u32>| {
+        let (run, by) = (RunReference::Last, "ana".to_owned());
+        Input::Cancel { run, tasks, by, reply: 900 }
+    };
+    world.put(cancel(vec![0, 1, 2]));
+    let signals: Vec<_> = world.out.iter().filter(|effect| matches!(effect, Effect::Signal { .. })).collect();
+    let to = |session| Effect::Signal { session, id: task(1, 0), by: "ana".into(), grace_ms: 700 };
+    assert_eq!(signals, [&to(1)]);
+    assert_eq!(world.state(task(1, 2)).word(), "cancelled");
+    world.pass(10);
+    let answer = Effect::Reply(900, Box::new(Reply::Cancelled { told: 2, stored: 1, number: 1 }));
+    assert!(world.out.contains(&answer), "{:?}", world.out);
+    assert_eq!(world.state(task(1, 3)), TaskState::Dispatched, "nobody asked for that one");
+    assert!(matches!(
+        world.ask(|reply| Input::Cancel {
+            run: RunReference::Number(2),
+            tasks: vec![],
+            by: "ana".into(),
+            reply
+        }),
+        Reply::NotFound(_)
+    ));
+}
+
+#[test]
+fn what_a_task_waits_for_is_told_once_and_until_it_ends() {
+    let mut world = World::with_agent("web-1", "boot");
+    world.run(1, "web-1");
+    let order = world.attaches().pop().unwrap();
+    let told = |world: &mut World, text: &str| {
+        world.out.clear();
+        world.put(Input::TaskWaits(order.id, text.into()));
+        world.out.iter().any(|effect| matches!(effect, Effect::Publish(_, task) if task.waiting == text))
+    };
+    assert!(told(&mut world, "the disk is full"));
+    assert!(!told(&mut world, "the disk is full"), "that was told");
+    assert!(told(&mut world, ""));
+    world.end(&order, 0);
+    assert!(!told(&mut world, "too late"));
+}
+
+#[test]
+fn an_agent_that_is_stopped_says_how_many_tasks_run_there() {
+    let mut world = World::with_agent("web-1", "boot");
+    let stop = |world: &mut World| {
+        let (name, by) = ("web-1".parse().unwrap(), "ana".to_owned());
+        world.ask(|reply| Input::Stop { name, grace_ms: 1, by, reply })
+    };
+    assert_eq!(stop(&mut world), Reply::Count(0));
+    (1..=3).for_each(|number| drop(world.run(number, "web-1")));
+    assert_eq!(stop(&mut world), Reply::Count(3));
+}
+
+#[test]
+fn a_task_whose_agent_is_not_there_says_since_when_or_that_it_never_was() {
+    let mut world = World::with_agent("web-1", "boot");
+    world.agent("web-2");
+    world.put(Input::SessionClosed(1));
+    world.pass(50);
+    let options = || RunOptions { start_within_ms: Some(0), ..RunOptions::default() };
+    for (number, name, text) in [
+        (1, "web-1", "offline for 50.0 s (last seen at 10.0.0.1:1)"),
+        (2, "web-2", "it was let in, but never connected"),
+    ] {
+        let Reply::Live(run) = world.run_with(number, name, options()) else { panic!() };
+        let outcome = run.tasks[0].state.outcome().unwrap().to_string();
+        assert!(outcome.contains(text), "{outcome}");
+    }
 }

@@ -1,0 +1,114 @@
+//! Who may talk to the master, from the invitation to the revocation.
+
+use super::*;
+use crate::{
+    master::core::{messages::Who, operators::Invitation},
+    trust::access::Role,
+};
+
+fn key(text: &str) -> Fingerprint {
+    Fingerprint::of(text.as_bytes())
+}
+
+impl World {
+    fn invite(&mut self, name: &str, role: Option<Role>, unix_user: &str) -> Reply {
+        let login = unix_user.is_empty().then(|| (format!("secret of {name}"), 60_000));
+        let invitation =
+            Box::new(Invitation { name: name.parse().unwrap(), role, unix_user: unix_user.into(), login });
+        self.ask(|reply| Input::Invite { invitation, by: "root".into(), reply })
+    }
+
+    fn log_in(&mut self, hash: &str, with: &str) -> Reply {
+        let (hash, key) = (hash.to_owned(), key(with));
+        self.ask(|reply| Input::LogIn { hash, key, reply })
+    }
+
+    fn is(&mut self, who: Who) -> Option<(String, Role)> {
+        match self.ask(|reply| Input::Identify(who, reply)) {
+            Reply::Identified(found) => found,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn by_key(&mut self, name: &str, with: &str) -> Option<Role> {
+        self.is(Who::Key(name.parse().unwrap(), key(with))).map(|(_, role)| role)
+    }
+}
+
+fn refused(reply: &Reply, text: &str) -> bool {
+    matches!(reply, Reply::Refused(reason) | Reply::NotFound(reason) if reason.contains(text))
+}
+
+#[test]
+fn a_login_is_good_once_for_a_time_and_for_the_key_that_used_it() {
+    let mut world = World::new();
+    let invited = world.invite("ana", Some(Role::Operator), "");
+    assert!(matches!(invited, Reply::Invited { expires_ms } if expires_ms == world.now().unix_ms + 60_000));
+    assert_eq!(world.by_key("ana", "laptop"), None, "nobody has logged in yet");
+    assert!(refused(&world.log_in("another secret", "laptop"), "not known here"));
+    let logged_in = world.log_in("secret of ana", "laptop");
+    assert!(matches!(&logged_in, Reply::LoggedIn { name, role: Role::Operator } if name.as_str() == "ana"));
+    assert_eq!(world.by_key("ana", "laptop"), Some(Role::Operator));
+    assert_eq!(world.by_key("ana", "another key"), None);
+    assert_eq!(world.by_key("eve", "laptop"), None, "a key is good under its operator's name");
+    assert!(matches!(world.log_in("secret of ana", "laptop"), Reply::LoggedIn { .. }), "a lost answer");
+    assert!(refused(&world.log_in("secret of ana", "desktop"), "was used already"));
+
+    world.invite("bob", Some(Role::Viewer), "");
+    world.now += Duration::from_mins(1);
+    assert!(refused(&world.log_in("secret of bob", "laptop"), "has expired"));
+}
+
+#[test]
+fn an_operator_is_invited_once_and_gets_logins_for_some_machines() {
+    let mut world = World::new();
+    assert!(refused(&world.invite("ana", None, ""), "there is no operator ana"));
+    world.invite("ana", Some(Role::Viewer), "");
+    assert!(refused(&world.invite("ana", Some(Role::Admin), ""), "is an operator already (viewer)"));
+    assert!(refused(&world.invite("anna", None, ""), "did you mean ana?"));
+    for machine in 0..20 {
+        assert!(matches!(world.log_in("secret of ana", &format!("key {machine}")), Reply::LoggedIn { .. }));
+        assert!(matches!(world.invite("ana", None, ""), Reply::Invited { .. }));
+    }
+    assert!(refused(&world.log_in("secret of ana", "one too many"), "has logged in on 20 machines"));
+    assert_eq!(world.by_key("ana", "key 0"), Some(Role::Viewer), "another login takes nothing away");
+}
+
+#[test]
+fn a_user_of_the_machine_is_one_operator_and_needs_no_login() {
+    let mut world = World::new();
+    assert!(matches!(world.invite("ana", Some(Role::Operator), "ana"), Reply::Invited { expires_ms: 0 }));
+    assert_eq!(world.is(Who::UnixUser("ana".into())), Some(("ana".to_owned(), Role::Operator)));
+    assert_eq!(world.is(Who::UnixUser("bob".into())), None);
+    assert!(refused(&world.invite("ana", None, ""), "needs no login"));
+    assert!(refused(&world.invite("anna", Some(Role::Viewer), "ana"), "is the operator ana already"));
+    let audit = world.written.iter().flatten().any(|write| {
+        matches!(write, Write::Audit { actor, action: "invite operator", detail, .. }
+            if actor == "root" && detail == "operator, user ana")
+    });
+    assert!(audit, "{:?}", world.written);
+}
+
+#[test]
+fn whoever_is_revoked_is_nobody_at_once_and_may_be_invited_again() {
+    let mut world = World::new();
+    world.invite("ana", Some(Role::Admin), "");
+    world.log_in("secret of ana", "laptop");
+    world.invite("bob", Some(Role::Viewer), "bob");
+    let revoke = |world: &mut World, name: &str| {
+        let name = name.parse().unwrap();
+        world.ask(|reply| Input::Revoke { name, by: "root".into(), reply })
+    };
+    world.out.clear();
+    assert_eq!(revoke(&mut world, "ana"), Reply::Count(1));
+    assert!(world.out.contains(&Effect::OperatorsChanged), "open connections ask who they are");
+    revoke(&mut world, "bob");
+    assert_eq!((world.by_key("ana", "laptop"), world.is(Who::UnixUser("bob".into()))), (None, None));
+    assert!(refused(&world.log_in("secret of ana", "laptop"), "not known here"));
+    assert!(refused(&revoke(&mut world, "ana"), "was revoked"));
+    assert!(refused(&world.invite("ana", None, ""), "was revoked"));
+    assert!(matches!(world.invite("ana", Some(Role::Viewer), ""), Reply::Invited { .. }));
+    assert_eq!(world.by_key("ana", "laptop"), None, "an old key is no key");
+    assert!(matches!(world.invite("bert", Some(Role::Operator), "bob"), Reply::Invited { .. }));
+    assert_eq!(world.is(Who::UnixUser("bob".into())), Some(("bert".to_owned(), Role::Operator)));
+}

@@ -1,0 +1,129 @@
+//! What returning agents bring back to a master whose store was restored.
+
+use super::*;
+use crate::{
+    domain::{
+        command::{Bytes, TaskSpec, Variable},
+        input::StandardInput,
+    },
+    master::core::stored::{InStore, KnownTask, StoredRun},
+};
+
+fn known(run: u128, index: u32, run_number: u64) -> KnownTask {
+    let spec = TaskSpec {
+        run_number,
+        operator: "ana".into(),
+        target: "@all".into(),
+        command: Command::new(vec![b"true".to_vec()]).unwrap(),
+        environment: vec![Variable::new(b"A".to_vec(), b"b".to_vec()).unwrap()],
+        working_directory: Some(Bytes(b"/srv".to_vec())),
+        timeout_ms: Some(60_000),
+        kill_grace_ms: 700,
+        input: StandardInput::Nothing,
+    };
+    KnownTask { id: task(run, index), spec, started_ms: 5 }
+}
+
+impl World {
+    fn two_agents() -> Self {
+        let mut world = Self::with_agent("web-1", "boot");
+        world.agent("web-2");
+        world.connect(2, "web-2", "boot");
+        world
+    }
+
+    fn tells(&mut self, session: SessionId, known: KnownTask, number_taken: bool) -> Vec<AttachOrder> {
+        self.put(Input::LookedUp(session, vec![(known, InStore::Nothing { number_taken })]));
+        self.attaches()
+    }
+
+    fn taken_back(&self) -> Vec<&StoredRun> {
+        let taken_back = |write: &'_ Write| matches!(write, Write::TakeBack(_));
+        let writes = self.written.iter().flatten().filter(|write| taken_back(write));
+        writes
+            .filter_map(|write| if let Write::TakeBack(run) = write { Some(&**run) } else { None })
+            .collect()
+    }
+
+    fn found(&mut self, number: u64) -> Option<Run> {
+        match self.ask(|reply| Input::FindRun(RunReference::Number(number), reply)) {
+            Reply::Live(run) => Some(*run),
+            _ => None,
+        }
+    }
+}
+
+#[test]
+fn a_run_is_taken_back_from_each_agent_that_tells_of_it_and_ends_with_the_last() {
+    let mut world = World::two_agents();
+    let mut orders = world.tells(2, known(9, 3, 7), false);
+    orders.extend(world.tells(1, known(9, 0, 7), false));
+    assert!(world.tells(1, known(9, 0, 7), false).is_empty(), "it is here already");
+    assert_eq!(orders.iter().map(|order| order.id).collect::<Vec<_>>(), [task(9, 3), task(9, 0)]);
+    assert!(orders.iter().all(|order| order.start.is_none()));
+
+    let run = world.found(7).unwrap();
+    assert_eq!(run.tasks.iter().map(|task| task.index).collect::<Vec<_>>(), [0, 3]);
+    assert_eq!((run.task_count, run.unfinished, run.created_ms), (2, 2, 5));
+    assert_eq!(run.operator, "ana (told by web-2)");
+    let stored = world.taken_back();
+    assert_eq!(stored.len(), 2);
+    for run in stored {
+        let options = &run.options;
+        assert!(options.taken_back);
+        let asked = known(9, 0, 7).spec;
+        assert_eq!(options.environment, asked.environment);
+        assert_eq!(options.working_directory, asked.working_directory);
+        assert_eq!((options.timeout_ms, options.kill_grace_ms), (Some(60_000), Some(700)));
+        let [task] = &run.tasks[..] else { panic!("{:?}", run.tasks) };
+        assert_eq!(task.task.state, TaskState::Dispatched);
+        assert!(task.incarnation.is_some());
+    }
+
+    world.put(Input::SessionClosed(1));
+    world.connect(3, "web-1", "boot");
+    let again = world.attaches();
+    assert_eq!(again.iter().map(|order| order.id).collect::<Vec<_>>(), [task(9, 0)]);
+    world.end(&again[0], 0);
+    let run = world.found(7).expect("one of its tasks goes on");
+    assert_eq!((run.succeeded, run.unfinished), (1, 1));
+    world.end(&orders[0], 0);
+    assert!(world.core.runs.is_empty());
+}
+
+#[test]
+fn a_run_that_comes_back_keeps_its_number_unless_that_cannot_be_true() {
+    let last = 41;
+    for (told, taken, number) in [
+        (7, false, 7),
+        (7, true, 42),
+        (42, false, 42),
+        (last + 1_000_000, false, last + 1_000_000),
+        (last + 1_000_001, false, 42),
+        (u64::MAX, false, 42),
+    ] {
+        let mut world = World::two_agents();
+        world.core.last_number = last;
+        world.tells(1, known(9, 0, told), taken);
+        assert_eq!(world.taken_back()[0].run.number, number, "{told}");
+        let next = world.run(1, "web-2").number;
+        assert_eq!(next, number.max(last) + 1, "{told}: later ones count on");
+    }
+    let mut world = World::two_agents();
+    world.tells(1, known(9, 0, 7), false);
+    world.tells(2, known(10, 0, 7), false);
+    assert_eq!(world.taken_back()[1].run.number, 8, "another run is called that");
+}
+
+#[test]
+fn each_question_for_facts_has_a_higher_attempt_than_all_before() {
+    let mut world = World::two_agents();
+    let mut last = 0;
+    for _ in 0..3 {
+        world.put(Input::LookedUp(1, vec![(known(9, 0, 7), InStore::Ended)]));
+        let order = world.attaches().pop().unwrap();
+        assert!(order.attempt > last && order.attempt > world.core.first_attempt() + 1_000_000);
+        assert!(order.attempt < world.core.first_attempt() + (1 << 24), "within this master's term");
+        last = order.attempt;
+    }
+}
