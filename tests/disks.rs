@@ -137,17 +137,9 @@ fn a_full_agent_says_so_refuses_what_is_new_and_goes_on_where_it_stopped() {
     drop(volume);
 }
 
-/// Lets the master's syncs fail of files whose names begin so, for as long as the file exists that this returns. Compiled
-/// here: whoever builds this program has a C compiler.
+/// Lets the master's syncs fail of files whose names begin so, for as long as the file exists that this returns.
 fn failing_syncs(rig: &mut Rig, files: &str) -> PathBuf {
-    let library = rig.path("failing_disk.so");
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/failing_disk.c");
-    let compiled = std::process::Command::new("cc")
-        .args(["-shared", "-fPIC", "-o"])
-        .args([&library, Path::new(source)])
-        .arg("-ldl")
-        .status();
-    assert!(compiled.unwrap().success());
+    let library = rig.shim("failing_disk.c");
     let failing = rig.path("failing");
     rig.kill_master();
     rig.master_env = vec![

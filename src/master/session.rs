@@ -385,3 +385,37 @@ impl Pump {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::*;
+
+    /// What an agent of version 0.1.0 says first: `web`, with a direct address, which has seen revision 4711.
+    const HELLO_OF_0_1_0: &str = "0a630a0208011205302e312e302235303132333435363738396162636465662f36653962316335322d\
+        386133652d346636662d396430612d3161326233633464356536662a0b0a04726f6c6512037765623204108387033801400148e7245205\
+        746f6b656e";
+
+    #[test]
+    fn an_agent_of_0_1_0_is_understood() {
+        let digits: Vec<char> = HELLO_OF_0_1_0.chars().collect();
+        let byte = |pair: &[char]| u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap();
+        let bytes: Vec<u8> = digits.chunks(2).map(byte).collect();
+        let response = proto::SessionResponse::decode(&bytes[..]).unwrap();
+        let Some(session_response::Kind::Hello(hello)) = response.kind else { panic!("{response:?}") };
+        assert_eq!(hello.protocol.map(|protocol| protocol.major), Some(PROTOCOL.major));
+        assert!(Heard::now(hello.at_ms).is_none(), "it does not tell its clock");
+        let name: AgentName = "web-1".parse().unwrap();
+        let address = "10.0.0.1:40000".parse().unwrap();
+        let direct = direct_address(&hello, address, LinkPreference::from(hello.link()));
+        let told = newcomer(7, &name, Fingerprint::of(b"key"), address, hello, direct.as_ref());
+        assert_eq!(told.incarnation.to_string(), "0123456789abcdef/6e9b1c52-8a3e-4f6f-9d0a-1a2b3c4d5e6f");
+        assert_eq!((told.version.as_str(), told.seen, told.trust.as_str()), ("0.1.0", (1, 4711), "token"));
+        assert_eq!(
+            told.labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>(),
+            ["role=web"]
+        );
+        assert_eq!(told.direct_address.as_deref(), Some("10.0.0.1:50051"));
+    }
+}

@@ -314,6 +314,26 @@ impl Rig {
         });
     }
 
+    /// A library of this directory that is preloaded into processes. Compiled here: whoever builds this program has a C
+    /// compiler.
+    pub fn shim(&self, source: &str) -> PathBuf {
+        let library = self.path(source).with_extension("so");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(source);
+        let compiled = Command::new("cc")
+            .args(["-shared", "-fPIC", "-o"])
+            .args([&library, &source])
+            .arg("-ldl")
+            .status();
+        assert!(compiled.unwrap().success());
+        library
+    }
+
+    /// The machine's time of day, in seconds since the Unix epoch.
+    pub fn now(&self) -> i64 {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        i64::try_from(now.unwrap().as_secs()).unwrap()
+    }
+
     /// A file of these bytes.
     pub fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let path = self.path(name);
