@@ -199,6 +199,19 @@ fn a_wiped_spool_is_lost_and_never_started_again() {
 }
 
 #[test]
+fn an_agent_whose_memory_was_removed_takes_commands_again() {
+    let rig = Rig::with_agents(&["a"]);
+    // Workers that are ready have their places in what is removed.
+    (0..3).for_each(|_| assert_eq!(rig.on("a", "true").status, 0));
+    rig.wipe_agent("a");
+    until("it takes commands", || {
+        let printed = rig.on("a", "echo back");
+        assert!(!printed.err.contains("refused"), "{printed:?}");
+        printed.out == "back\n"
+    });
+}
+
+#[test]
 fn a_wiped_spool_is_lost_though_the_master_was_restarted() {
     wipe_the_spool(true);
 }

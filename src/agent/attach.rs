@@ -100,6 +100,11 @@ fn expired() -> End {
     End::Failed(Status::unavailable("the permission to start the task came too late"))
 }
 
+/// The error for a start that found the agent's memory removed. The master asks again.
+fn memory_gone() -> End {
+    End::Failed(Status::unavailable("the agent's memory of tasks was removed"))
+}
+
 /// When the master sent a message.
 #[must_use]
 pub fn sent_in(sent: &proto::SentAt) -> Sent {
@@ -178,6 +183,8 @@ impl Attach {
                     }
                     Ok(StartResult::Known) => self.resume(id, &open).await,
                     Ok(StartResult::Expired) => Err(expired()),
+                    // Decided on anew, by what is remembered now.
+                    Ok(StartResult::MemoryGone) => Err(memory_gone()),
                     Err(reason) => {
                         let reason = format!("the agent cannot start it: {reason}");
                         self.end_unstarted(id, Ending::Refused(reason)).await

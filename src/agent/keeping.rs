@@ -176,6 +176,8 @@ pub enum StartResult {
     Known,
     /// The permission expired before a process could begin, and nothing was started.
     Expired,
+    /// The agent's memory of tasks was removed before a process could begin, and nothing was started.
+    MemoryGone,
 }
 
 /// Lets nobody wait for workers when this is gone.

@@ -184,7 +184,14 @@ impl Starting {
         let start_until_ns = Some(self.start_until.saturating_mul(1_000_000));
         let agent = self.agent.description.name.to_string();
         let start = StartTask { id: self.id, spec, agent, start_until_ns };
-        let starting = async move { self.agent.keeper.start(start).await };
+        let starting = async move {
+            let started = self.agent.keeper.start(start).await;
+            let is_in_place = || self.agent.inner().directory.is_in_place(&self.agent.layout);
+            if started.is_err() && matches!(is_in_place(), Ok(false)) {
+                return Ok(StartResult::MemoryGone);
+            }
+            started
+        };
         tokio::spawn(starting).await.unwrap_or_else(|error| Err(error.to_string()))
     }
 }

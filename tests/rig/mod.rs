@@ -287,9 +287,14 @@ impl Rig {
 
     /// The first task of a run, as JSON.
     pub fn task(&self, run: &str) -> Value {
+        self.task_if_known(run).unwrap_or_else(|printed| panic!("{printed:?}"))
+    }
+
+    /// The same of a run that the master may not know yet, as when it was restored.
+    pub fn task_if_known(&self, run: &str) -> Result<Value, Printed> {
         let printed = self.run(&["job", "show", run, "-o", "json"]);
-        let value: Value = serde_json::from_str(&printed.out).unwrap_or_else(|_| panic!("{printed:?}"));
-        value["tasks"][0].clone()
+        let value: Option<Value> = serde_json::from_str(&printed.out).ok();
+        value.map(|value| value["tasks"][0].clone()).ok_or(printed)
     }
 
     /// Waits until the first task of a run is in a state.
@@ -311,6 +316,17 @@ impl Rig {
     pub fn wait_state(&self, name: &str, state: &str) {
         until(&format!("{name} is {state}"), || {
             self.agent(name).is_some_and(|agent| agent["state"] == state)
+        });
+    }
+
+    /// Removes an agent's memory of tasks while it runs.
+    pub fn wipe_agent(&self, name: &str) {
+        // Moved away first: files are made in it while it is removed.
+        let wiped = self.path("wiped");
+        fs::rename(self.agent_dir(name).join("tasks"), &wiped).unwrap();
+        until("its files are gone", || {
+            let _ = fs::remove_dir_all(&wiped);
+            !wiped.exists()
         });
     }
 

@@ -88,6 +88,11 @@ impl Place {
         }
     }
 
+    /// Whether somebody has removed it.
+    pub(super) fn is_gone(&self) -> bool {
+        matches!(self.layout.root().try_exists(), Ok(false))
+    }
+
     /// Removes it, before it has become a task's.
     pub(super) fn remove(self) {
         // What stays is removed by the next keeper.

@@ -131,6 +131,8 @@ impl Worker<'_> {
         let reply = match place.become_task(&layout, &line(&record)) {
             Ok(true) => return Some(Beginning { record, layout, place, client }),
             Ok(false) => TaskReply::Known,
+            // The tasks directory was removed, and this worker's place with it: another worker is asked.
+            Err(_) if place.is_gone() => return None,
             Err(error) => TaskReply::Failed { reason: error.to_string() },
         };
         place.remove();
