@@ -1,10 +1,9 @@
-//! The network half's one state, behind a handle: decisions, what ended, and who holds which task.
+//! The network half's one state, behind a handle: decisions, and who holds which task. What the disk remembers of tasks is
+//! `task_memory`'s.
 
 use std::{
     collections::{HashMap, HashSet},
-    fs::{self, File, OpenOptions},
-    io,
-    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
+    fs, io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -17,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     core::{Asked, Boottime, Core, Decision, Knowledge, Revision},
-    finished::{Finished, Memory},
     incarnation::DirectoryId,
     keeper::{
         protocol::{StartTask, TaskEnding},
@@ -26,6 +24,8 @@ use super::{
     keeping::{Keeper, StartResult},
     layout::Layout,
     master_clock::{Echo, MasterClock, Sent},
+    seen::SeenRevision,
+    task_memory::TaskMemory,
 };
 use crate::{
     domain::{
@@ -34,7 +34,7 @@ use crate::{
         ids::{Incarnation, TaskId},
         name::{AgentName, Labels},
     },
-    sys::{clock, disk::Disk, paths::make_private},
+    sys::clock,
     trust::fingerprint::Fingerprint,
 };
 
@@ -73,8 +73,8 @@ pub enum Standing {
 
 struct Inner {
     core: Core,
-    directory: DirectoryId,
-    finished: Finished,
+    memory: TaskMemory,
+    seen: SeenRevision,
     /// Of the master that the agent is connected to; `None` before its first word.
     master_clock: Option<MasterClock>,
     holders: HashMap<TaskId, (u64, CancellationToken)>,
@@ -82,16 +82,12 @@ struct Inner {
     starting: HashSet<TaskId>,
     /// Finished tasks whose directories are still there.
     left_over: Vec<TaskId>,
-    seen_saved: Revision,
-    /// The CA of the master whose store that is.
-    seen_of: Option<String>,
-    seen_file: File,
 }
 
 impl Inner {
     /// Writes down that a task was not started in this incarnation, and never will be.
     fn promise(&mut self, id: TaskId) -> io::Result<()> {
-        self.finished.insert(id, today(), Memory::NeverStarted(self.core.incarnation().clone()))
+        self.memory.promise(id, self.core.incarnation().clone())
     }
 }
 
@@ -186,8 +182,7 @@ impl Starting {
         let start = StartTask { id: self.id, spec, agent, start_until_ns };
         let starting = async move {
             let started = self.agent.keeper.start(start).await;
-            let is_in_place = || self.agent.inner().directory.is_in_place(&self.agent.layout);
-            if started.is_err() && matches!(is_in_place(), Ok(false)) {
+            if started.is_err() && matches!(self.agent.inner().memory.is_in_place(), Ok(false)) {
                 return Ok(StartResult::MemoryGone);
             }
             started
@@ -203,11 +198,6 @@ impl Drop for Starting {
     }
 }
 
-/// Days since the Unix epoch.
-fn today() -> u64 {
-    clock::unix_ms() / 86_400_000
-}
-
 impl Agent {
     /// Reads what the disk remembers.
     ///
@@ -220,23 +210,16 @@ impl Agent {
         directory: DirectoryId,
         stop_orders: tokio::sync::mpsc::Sender<u32>,
     ) -> io::Result<Self> {
-        let (seen, seen_of) = read_seen(&layout)?;
+        let (seen, highest) = SeenRevision::open(&layout)?;
+        let memory = TaskMemory::open(layout.clone(), directory)?;
         let inner = Inner {
-            core: Core::new(directory.incarnation()?, seen),
-            directory,
-            finished: Finished::open(&Disk::default(), &layout.finished(), today())?,
+            core: Core::new(memory.incarnation()?, highest),
+            memory,
+            seen,
             master_clock: None,
             holders: HashMap::new(),
             starting: HashSet::new(),
             left_over: Vec::new(),
-            seen_saved: seen,
-            seen_of,
-            seen_file: OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .open(layout.seen_revision())?,
         };
         Ok(Self {
             description: Arc::new(description),
@@ -276,31 +259,17 @@ impl Agent {
 
     /// Notes which CA the agent believes in: what it saw of another master's store says nothing about this one's.
     pub fn belong_to(&self, ca: &Fingerprint) {
-        let ca = ca.to_string();
         let mut inner = self.inner();
-        if inner.seen_of.as_ref() != Some(&ca) {
-            if inner.seen_of.is_some() {
-                inner.core.forget_seen();
-            }
-            inner.seen_of = Some(ca);
-            // Whatever is seen next is written down, with the new CA.
-            inner.seen_saved = Revision::default();
+        if inner.seen.belong_to(ca) {
+            inner.core.forget_seen();
         }
     }
 
-    /// Remembers the highest revision over restarts. Not synced: a machine that crashes starts a new incarnation.
+    /// Remembers the highest revision over restarts.
     pub fn save_seen(&self) {
         let mut inner = self.inner();
         let seen = inner.core.seen();
-        if seen > inner.seen_saved {
-            // In place and always as long: making a file anew takes longer than a short command.
-            let of = inner.seen_of.as_deref().unwrap_or_default();
-            let text = format!("{:>20} {:>20} {of:>80}\n", seen.epoch, seen.revision);
-            match inner.seen_file.write_all_at(text.as_bytes(), 0) {
-                Ok(()) => inner.seen_saved = seen,
-                Err(error) => tracing::error!(%error, "cannot remember the master's revision"),
-            }
-        }
+        inner.seen.save(seen);
     }
 
     /// Whether the agent is ending.
@@ -347,7 +316,7 @@ impl Agent {
         if inner.starting.contains(&open.id) {
             return Ok(None);
         }
-        let knowledge = self.knowledge(&inner, open.id)?;
+        let knowledge = inner.memory.knowledge(open.id)?;
         let start_until = match (open.start_within, knowledge) {
             (Some(within), Knowledge::Nothing) => {
                 let sent = match open.sent {
@@ -364,8 +333,8 @@ impl Agent {
             }
             _ => None,
         };
-        if knowledge == Knowledge::Nothing && !inner.directory.is_in_place(&self.layout)? {
-            self.renew_memory(&mut inner)?;
+        if knowledge == Knowledge::Nothing {
+            self.look_at_memory(&mut inner)?;
         }
         let incarnation = open.incarnation.clone();
         let asked = Asked { id: open.id, attempt: open.attempt, start_until, incarnation };
@@ -384,26 +353,13 @@ impl Agent {
         Ok(Some(Opened { decision, superseded: token, starting }))
     }
 
-    fn knowledge(&self, inner: &Inner, id: TaskId) -> io::Result<Knowledge> {
-        Ok(match inner.finished.get(id)? {
-            Some(Memory::Ending(_)) => Knowledge::Finished,
-            Some(Memory::NeverStarted(_)) => Knowledge::NeverStarted,
-            None if self.layout.task(id).root().try_exists()? => Knowledge::Spooled,
-            None => Knowledge::Nothing,
-        })
-    }
-
-    /// Begins another incarnation: the directory that this one remembered tasks in is gone.
-    fn renew_memory(&self, inner: &mut Inner) -> io::Result<()> {
-        make_private(&self.layout.tasks()).map_err(io::Error::other)?;
-        inner.directory = DirectoryId::open(&self.layout, false)?;
-        inner.finished = Finished::open(&Disk::default(), &self.layout.finished(), today())?;
-        inner.core.renew(inner.directory.incarnation()?);
-        tracing::error!(
-            directory = %self.layout.tasks().display(),
-            "the directory with the agent's memory of tasks was removed; what ran there is lost to the master"
-        );
-        self.renewed.notify_one();
+    /// Begins another incarnation when the directory that this one remembered tasks in is gone.
+    fn look_at_memory(&self, inner: &mut Inner) -> io::Result<()> {
+        if !inner.memory.is_in_place()? {
+            let incarnation = inner.memory.begin_anew()?;
+            inner.core.renew(incarnation);
+            self.renewed.notify_one();
+        }
         Ok(())
     }
 
@@ -415,7 +371,7 @@ impl Agent {
     pub fn promise(&self, id: TaskId, attempt: u64) -> io::Result<bool> {
         let mut inner = self.inner();
         let is_holder = inner.holders.get(&id).is_some_and(|(holder, _)| *holder == attempt);
-        if !is_holder || inner.starting.contains(&id) || self.knowledge(&inner, id)? == Knowledge::Spooled {
+        if !is_holder || inner.starting.contains(&id) || inner.memory.knowledge(id)? == Knowledge::Spooled {
             return Ok(false);
         }
         inner.promise(id)?;
@@ -428,10 +384,7 @@ impl Agent {
     /// # Errors
     /// When the disk cannot be read.
     pub fn promised_in(&self, id: TaskId) -> io::Result<Incarnation> {
-        match self.inner().finished.get(id)? {
-            Some(Memory::NeverStarted(incarnation)) => Ok(incarnation),
-            Some(Memory::Ending(_)) | None => Err(io::Error::other("a promise that was not written down")),
-        }
+        self.inner().memory.promised_in(id)
     }
 
     /// Cancels a task: waits for a start that is under way, and promises never to start one that is not known here.
@@ -444,14 +397,12 @@ impl Agent {
             {
                 let mut inner = self.inner();
                 if !inner.starting.contains(&id) {
-                    return Ok(match self.knowledge(&inner, id)? {
+                    return Ok(match inner.memory.knowledge(id)? {
                         Knowledge::Spooled => Cancelled::Spooled,
                         Knowledge::Finished => Cancelled::Finished,
                         Knowledge::NeverStarted => Cancelled::NeverStarted,
                         Knowledge::Nothing => {
-                            if !inner.directory.is_in_place(&self.layout)? {
-                                self.renew_memory(&mut inner)?;
-                            }
+                            self.look_at_memory(&mut inner)?;
                             inner.promise(id)?;
                             Cancelled::NeverStarted
                         }
@@ -475,10 +426,7 @@ impl Agent {
     /// # Errors
     /// When the disk cannot be read.
     pub fn recall(&self, id: TaskId) -> io::Result<Option<TaskEnding>> {
-        Ok(match self.inner().finished.get(id)? {
-            Some(Memory::Ending(ending)) => Some(ending),
-            Some(Memory::NeverStarted(_)) | None => None,
-        })
+        self.inner().memory.recall(id)
     }
 
     /// Keeps a task's id and ending for good; everything else of it is dropped when there is time for that.
@@ -487,7 +435,7 @@ impl Agent {
     /// When the disk does not take it; the task stays as it is then.
     pub fn finish(&self, id: TaskId, ending: TaskEnding) -> io::Result<()> {
         let mut inner = self.inner();
-        inner.finished.insert(id, today(), Memory::Ending(ending))?;
+        inner.memory.finish(id, ending)?;
         inner.core.forget(id);
         inner.left_over.push(id);
         let is_full = inner.left_over.len() >= MOST_LEFT_OVER;
@@ -506,7 +454,8 @@ impl Agent {
         let known = known_tasks(&self.layout).unwrap_or_default();
         {
             let mut inner = self.inner();
-            let finished: Vec<TaskId> = known.into_iter().filter(|id| inner.finished.contains(*id)).collect();
+            let finished: Vec<TaskId> =
+                known.into_iter().filter(|id| inner.memory.is_finished(*id)).collect();
             inner.left_over.extend(finished);
         }
         loop {
@@ -538,7 +487,7 @@ impl Agent {
     pub fn unfinished(&self) -> io::Result<Vec<TaskId>> {
         let known = known_tasks(&self.layout)?;
         let inner = self.inner();
-        Ok(known.into_iter().filter(|id| !inner.finished.contains(*id)).collect())
+        Ok(known.into_iter().filter(|id| !inner.memory.is_finished(*id)).collect())
     }
 
     /// Tasks whose process lives, or that are being given to one.
@@ -562,20 +511,13 @@ impl Agent {
     }
 }
 
-/// The highest revision that was seen, and the CA of the master whose it is.
-fn read_seen(layout: &Layout) -> io::Result<(Revision, Option<String>)> {
-    let text = crate::sys::paths::read_optional(&layout.seen_revision())?.unwrap_or_default();
-    let text = String::from_utf8_lossy(&text).into_owned();
-    let mut words = text.split_whitespace();
-    let mut number = || words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
-    let (epoch, revision) = (number(), number());
-    Ok((Revision { epoch, revision }, words.next().map(str::to_owned)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{ids::RunId, outcome::Ending};
+    use crate::{
+        domain::{ids::RunId, outcome::Ending},
+        sys::paths::make_private,
+    };
 
     fn agent(root: &std::path::Path) -> Agent {
         let layout = Layout::new(root);

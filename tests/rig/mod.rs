@@ -344,12 +344,6 @@ impl Rig {
         library
     }
 
-    /// The machine's time of day, in seconds since the Unix epoch.
-    pub fn now(&self) -> i64 {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        i64::try_from(now.unwrap().as_secs()).unwrap()
-    }
-
     /// A file of these bytes.
     pub fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let path = self.path(name);
@@ -392,6 +386,12 @@ impl Drop for Rig {
             }
         }
     }
+}
+
+/// The machine's time of day, in seconds since the Unix epoch.
+pub fn unix_seconds() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    i64::try_from(now.unwrap().as_secs()).unwrap()
 }
 
 /// Whether a process is there.

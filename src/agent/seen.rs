@@ -1,0 +1,92 @@
+//! The highest revision of its master's store that the agent has seen, kept over restarts. By it a master learns that its
+//! store was restored from a backup.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
+};
+
+use super::{core::Revision, layout::Layout};
+use crate::{sys::paths::read_optional, trust::fingerprint::Fingerprint};
+
+/// The file, and what is in it.
+#[derive(Debug)]
+pub struct SeenRevision {
+    file: File,
+    saved: Revision,
+    /// The CA of the master whose store that is.
+    of: Option<String>,
+}
+
+impl SeenRevision {
+    /// Opens the file, with the revision that was written down.
+    ///
+    /// # Errors
+    /// When it cannot be read or made.
+    pub fn open(layout: &Layout) -> io::Result<(Self, Revision)> {
+        let path = layout.seen_revision();
+        let text = read_optional(&path)?.unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let mut words = text.split_whitespace();
+        let mut number = || words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
+        let saved = Revision { epoch: number(), revision: number() };
+        let of = words.next().map(str::to_owned);
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        Ok((Self { file, saved, of }, saved))
+    }
+
+    /// Notes which CA the agent believes in. True when what was seen before is another master's and says nothing about
+    /// this one's store.
+    pub fn belong_to(&mut self, ca: &Fingerprint) -> bool {
+        let ca = Some(ca.to_string());
+        if self.of == ca {
+            return false;
+        }
+        let is_anothers = self.of.is_some();
+        self.of = ca;
+        // Whatever is seen next is written down, with the new CA.
+        self.saved = Revision::default();
+        is_anothers
+    }
+
+    /// Writes down what was seen. Not synced: a machine that crashes starts a new incarnation.
+    pub fn save(&mut self, seen: Revision) {
+        if seen <= self.saved {
+            return;
+        }
+        // In place and always as long: making a file anew takes longer than a short command.
+        let of = self.of.as_deref().unwrap_or_default();
+        let text = format!("{:>20} {:>20} {of:>80}\n", seen.epoch, seen.revision);
+        match self.file.write_all_at(text.as_bytes(), 0) {
+            Ok(()) => self.saved = seen,
+            Err(error) => tracing::error!(%error, "cannot remember the master's revision"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_seen_of_one_master_is_remembered_and_forgotten_for_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        let open = || SeenRevision::open(&layout).unwrap();
+        let (first, second) = (Fingerprint::of(b"first"), Fingerprint::of(b"second"));
+        let seen = Revision { epoch: 2, revision: 40 };
+        let (mut file, before) = open();
+        assert_eq!(before, Revision::default());
+        assert!(!file.belong_to(&first), "nothing was seen yet");
+        file.save(seen);
+        file.save(Revision { epoch: 1, revision: 90 });
+        let (mut file, before) = open();
+        assert_eq!(before, seen, "the highest one");
+        assert!(!file.belong_to(&first));
+        assert!(file.belong_to(&second));
+        file.save(Revision { epoch: 1, revision: 3 });
+        assert_eq!(open().1, Revision { epoch: 1, revision: 3 });
+    }
+}
