@@ -1,0 +1,361 @@
+//! One Attach, seen from the master: bytes go from the link into the output log (`taking`), facts to the core.
+//!
+//! Decides nothing: whether a task may start, and what follows when a link breaks, is the core's business.
+
+mod taking;
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use taking::{Progress, Taking};
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    actor::Handle,
+    ahead::Ahead,
+    cap::Cap,
+    clock::SendClock,
+    core::messages::{AttachOrder, Input},
+    input::{InputRoad, Inputs},
+    links::{ANSWER_WITHIN, AttachStream, Links},
+    output_log::{OutputLogs, budget::Budget},
+};
+use crate::{
+    domain::{
+        agent::START_PERMISSION,
+        ids::{Incarnation, RunReference, TaskId},
+        outcome::Outcome,
+        text::{clipped, plain},
+    },
+    wire::{
+        InvalidMessage,
+        command::task_spec_out,
+        proto::{self, attach_request, attach_response},
+        streaming::Messages,
+    },
+};
+
+/// How often it is looked whether a command is still fed.
+const LOOK_FOR_FEEDER: Duration = Duration::from_secs(5);
+/// An offset that no output reaches: an agent that is asked for what follows it sends nothing.
+const BEYOND: u64 = 1 << 62;
+/// How often a log that cannot be written is tried again.
+const DISK_RETRY: Duration = Duration::from_secs(1);
+/// Cells of what an agent says of its disk.
+const LONGEST_REASON: usize = 200;
+
+/// What an Attach works with.
+pub struct Context {
+    /// The core.
+    pub handle: Handle,
+    /// The agent's links.
+    pub links: Arc<Links>,
+    /// Opens Attaches for later tasks.
+    pub ahead: Ahead,
+    /// The output logs.
+    pub logs: OutputLogs,
+    /// How far agents may send ahead of the disk.
+    pub budget: Budget,
+    /// What commands are fed.
+    pub inputs: Inputs,
+    /// What is told while the Attach is under way.
+    pub signals: Arc<AttachSignals>,
+    /// When the core's clock began.
+    pub started: tokio::time::Instant,
+    /// By which the agent tells how long a permission was on its way.
+    pub clock: SendClock,
+    /// Ends with the agent's connection.
+    pub close: CancellationToken,
+    /// Ends with the master.
+    pub now: CancellationToken,
+}
+
+/// What an Attach is told while it is under way.
+#[derive(Debug, Default)]
+pub struct AttachSignals {
+    /// Notified when the task's outcome is on the disk.
+    pub stored: Notify,
+    /// The task was cancelled: an Attach that has not been opened yet starts nothing any more.
+    cancelled: AtomicBool,
+}
+
+impl AttachSignals {
+    /// The task was cancelled.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::SeqCst);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::SeqCst)
+    }
+}
+
+/// Why an Attach ended before the task was handed over.
+enum Lost {
+    /// The link or the agent.
+    Broken(String),
+    /// An Attach with this attempt took its place.
+    Superseded(u64),
+    /// Nothing more is to be done.
+    Done,
+}
+
+impl From<tonic::Status> for Lost {
+    fn from(status: tonic::Status) -> Self {
+        Self::Broken(status.message().to_owned())
+    }
+}
+
+impl From<InvalidMessage> for Lost {
+    fn from(invalid: InvalidMessage) -> Self {
+        Self::Broken(invalid.to_string())
+    }
+}
+
+impl From<io::Error> for Lost {
+    fn from(error: io::Error) -> Self {
+        Self::Broken(format!("the output log: {error}"))
+    }
+}
+
+/// Attaches a task and stays until it is handed over, or the link is lost.
+pub async fn attach(context: Context, order: AttachOrder) {
+    let (id, session, attempt, handle) = (order.id, order.session, order.attempt, context.handle.clone());
+    let (close, now) = (context.close.clone(), context.now.clone());
+    let (links, ahead) = (Arc::clone(&context.links), context.ahead.clone());
+    ahead.begins();
+    let lost = tokio::select! {
+        lost = follow(context, order) => lost,
+        // The core knows that the session is over.
+        () = close.cancelled() => return,
+        () = now.cancelled() => return,
+    };
+    let superseded_by = match lost {
+        Lost::Done => return ahead.ended(&links),
+        Lost::Superseded(by) => Some(by),
+        Lost::Broken(reason) => {
+            tracing::debug!(task = %id, attempt, reason, "lost an Attach");
+            None
+        }
+    };
+    handle.tell(Input::AttachLost { id, session, attempt, superseded_by }).await;
+}
+
+async fn follow(context: Context, order: AttachOrder) -> Lost {
+    if !order.delay.is_zero() {
+        // A sleep of nothing takes the timer's whole millisecond.
+        tokio::time::sleep(order.delay).await;
+    }
+    let log = match context.logs.open(order.id.run).await {
+        Ok(log) => log,
+        Err(error) => {
+            tracing::error!(%error, run = %order.id.run, "cannot open an output log");
+            let text = format!("the master cannot open its output log: {error}; trying again");
+            context.handle.tell(Input::TaskWaits(order.id, text)).await;
+            tokio::time::sleep(DISK_RETRY).await;
+            return error.into();
+        }
+    };
+    let from = if order.discard { BEYOND } else { log.task_end(order.id.index) };
+    let cap = Cap::new(order.output_cap, order.overflow);
+    let taking = Taking::new(order.id, context.handle.clone(), log, from, cap, &context.budget);
+    let mut attached = Attached {
+        id: order.id,
+        attempt: order.attempt,
+        taking,
+        input: order.is_fed.then(|| context.inputs.of(order.id)),
+        has_input_word: false,
+        context,
+    };
+    match attached.run(order).await {
+        Ok(never) => match never {},
+        Err(lost) => lost,
+    }
+}
+
+struct Attached {
+    id: TaskId,
+    attempt: u64,
+    context: Context,
+    /// Takes what the task prints.
+    taking: Taking,
+    /// Where what an operator feeds the command comes from.
+    input: Option<Arc<InputRoad>>,
+    /// The agent has said how far the command has read.
+    has_input_word: bool,
+}
+
+impl Attached {
+    async fn run(&mut self, order: AttachOrder) -> Result<std::convert::Infallible, Lost> {
+        let first =
+            || proto::AttachRequest { kind: Some(attach_request::Kind::Open(self.open_message(&order))) };
+        let AttachStream { requests, mut answers } = self.context.links.attach(first).await?;
+        let answer_by = tokio::time::Instant::now() + ANSWER_WITHIN;
+        let mut has_answered = false;
+        let mut looks = tokio::time::interval(LOOK_FOR_FEEDER);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                answer = answers.message() => {
+                    let Some(answer) = answer? else { return Err(Lost::Broken("the stream ended".into())) };
+                    has_answered = true;
+                    self.context.links.spoke();
+                    let kind = answer.kind.ok_or_else(|| InvalidMessage::missing("an answer"))?;
+                    self.heard(kind, &requests, &mut answers).await?;
+                }
+                () = tokio::time::sleep_until(answer_by), if !has_answered => {
+                    return Err(Lost::Broken("the agent does not answer".into()));
+                }
+                change = self.taking.changed() => {
+                    let progress = self.taking.take_note(change).await?;
+                    say_progress(&requests, progress).await?;
+                }
+                _ = looks.tick(), if self.input.is_some() => self.look_for_feeder().await,
+            }
+        }
+    }
+
+    /// The first message, as of now: what may be started, and for how long that is good.
+    fn open_message(&self, order: &AttachOrder) -> proto::Open {
+        let start = order.start.as_ref().filter(|_| !self.context.signals.is_cancelled());
+        let start = start.and_then(|(spec, until)| {
+            let left = until.saturating_sub(self.context.started.elapsed()).min(START_PERMISSION);
+            let left_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
+            (left_ms > 0).then_some((spec, left_ms))
+        });
+        let (epoch, revision) = order.revision;
+        proto::Open {
+            run_id: self.id.run.to_bytes().to_vec().into(),
+            task_index: self.id.index,
+            attempt: order.attempt,
+            spec: start.map(|(spec, _)| task_spec_out(self.id, spec.clone())),
+            from_offset: self.taking.end(),
+            may_start: start.is_some(),
+            incarnation: order.incarnation.to_string(),
+            grant_to: self.taking.granted(),
+            epoch,
+            revision,
+            start_within_ms: start.map_or(0, |(_, left_ms)| left_ms),
+            sent: Some(self.context.clock.now()),
+        }
+    }
+
+    /// Hangs up on a command that waits for input which nobody sends any more.
+    async fn look_for_feeder(&mut self) {
+        if !self.input.as_ref().is_some_and(|input| input.is_abandoned()) {
+            return;
+        }
+        self.input = None;
+        tracing::info!(task = %self.id, "hung up: nobody feeds the command any more");
+        let (run, tasks) = (RunReference::Id(self.id.run), vec![self.id.index]);
+        let by = "hang-up: nobody fed its input for a minute".to_owned();
+        let _ = self.context.handle.ask(move |reply| Input::Cancel { run, tasks, by, reply }).await;
+    }
+
+    async fn heard(
+        &mut self,
+        kind: attach_response::Kind,
+        requests: &Requests,
+        answers: &mut Messages<proto::AttachResponse>,
+    ) -> Result<(), Lost> {
+        match kind {
+            attach_response::Kind::Started(started) => {
+                let elapsed_ms = started.elapsed_ns / 1_000_000;
+                let (id, attempt) = (self.id, self.attempt);
+                self.context.handle.tell(Input::TaskStarted { id, attempt, elapsed_ms }).await;
+                Ok(())
+            }
+            attach_response::Kind::InputTaken(taken) => {
+                if let Some(input) = &self.input {
+                    let is_first = !std::mem::replace(&mut self.has_input_word, true);
+                    if is_first {
+                        input.attach(requests.clone());
+                    }
+                    input.taken(&taken, is_first);
+                }
+                Ok(())
+            }
+            attach_response::Kind::Held(held) => {
+                let text = clipped(&plain(&held.reason), LONGEST_REASON, "…");
+                self.context.handle.tell(Input::TaskWaits(self.id, text)).await;
+                Ok(())
+            }
+            attach_response::Kind::Output(output) => {
+                self.taking.append(output).await?;
+                if self.taking.holds_newest() {
+                    say_progress(requests, self.taking.progress()).await?;
+                }
+                Ok(())
+            }
+            attach_response::Kind::Ended(ended) => self.hand_over(ended, requests, answers).await,
+            attach_response::Kind::Unknown(unknown) => {
+                let incarnation = Incarnation(unknown.incarnation);
+                let (id, attempt) = (self.id, self.attempt);
+                self.context.handle.tell(Input::TaskUnknown { id, attempt, incarnation }).await;
+                Err(Lost::Done)
+            }
+            attach_response::Kind::Superseded(by) => Err(Lost::Superseded(by.by_attempt)),
+            attach_response::Kind::Closing(closing) => Err(Lost::Broken(closing.reason)),
+            attach_response::Kind::Gap(gap) => {
+                tracing::warn!(task = %self.id, from = gap.from, to = gap.to, reason = gap.reason, "output is missing");
+                say_progress(requests, self.taking.skip_to(gap.to).await?).await
+            }
+        }
+    }
+
+    /// The core hears the outcome at once; the agent hears that it is safe when it and all output are on the disk.
+    async fn hand_over(
+        &mut self,
+        ended: proto::TaskEnded,
+        requests: &Requests,
+        answers: &mut Messages<proto::AttachResponse>,
+    ) -> Result<(), Lost> {
+        let outcome = ended.outcome.ok_or_else(|| InvalidMessage::missing("an outcome"))?;
+        within(ended.end_offset, "an end")?;
+        within(ended.duration_ns, "a duration")?;
+        let input = Input::TaskEnded {
+            id: self.id,
+            outcome: Outcome::try_from(outcome)?,
+            // What the agent no longer has either shows as a gap, and not as a shorter output.
+            end_offset: ended.end_offset.max(self.taking.end()),
+            duration_ns: ended.duration_ns,
+        };
+        self.taking.finish().await?;
+        self.context.handle.tell(input).await;
+        self.taking.wait_until_safe().await?;
+        self.context.signals.stored.notified().await;
+        say(requests, attach_request::Kind::OutcomeStored(proto::OutcomeStored {})).await?;
+        // The stream's end says that the agent has taken it.
+        while let Ok(Some(_)) = answers.message().await {}
+        Err(Lost::Done)
+    }
+}
+
+/// Refuses numbers that no true agent tells, and that the store could not hold.
+fn within(number: u64, what: &str) -> Result<(), InvalidMessage> {
+    if number < BEYOND { Ok(()) } else { Err(InvalidMessage(format!("{what} beyond all bounds"))) }
+}
+
+type Requests = mpsc::Sender<proto::AttachRequest>;
+
+async fn say_progress(requests: &Requests, progress: Progress) -> Result<(), Lost> {
+    if let Some(offset) = progress.acknowledged {
+        say(requests, attach_request::Kind::Acknowledge(proto::Acknowledge { offset })).await?;
+    }
+    if let Some(to_offset) = progress.granted {
+        say(requests, attach_request::Kind::Grant(proto::Grant { to_offset })).await?;
+    }
+    Ok(())
+}
+
+async fn say(requests: &Requests, kind: attach_request::Kind) -> Result<(), Lost> {
+    let request = proto::AttachRequest { kind: Some(kind) };
+    requests.send(request).await.map_err(|_| Lost::Broken("the stream ended".to_owned()))
+}
