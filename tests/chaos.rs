@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails in a test's helpers fails the test")]
 
+mod dice;
 mod rig;
 
 use std::{
@@ -20,6 +21,7 @@ use std::{
     time::Duration,
 };
 
+use dice::Dice;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -43,18 +45,6 @@ enum Forgotten {
     Agents,
     /// The master's data are restored from a backup of before the run.
     Masters,
-}
-
-/// `SplitMix64`: a seed decides what happens.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % sides
-    }
 }
 
 /// The network between agent and master: every connection passes it, and it can be cut.

@@ -11,11 +11,14 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails in a test's helpers fails the test")]
 
+mod dice;
+
 use std::{
     collections::{HashMap, VecDeque},
     time::Duration,
 };
 
+use dice::Dice;
 use sloth_runner::{
     agent::{
         core::{Asked, Core as Agent, Decision, Knowledge, Revision},
@@ -54,20 +57,9 @@ fn task() -> TaskId {
     TaskId { run: RunId::from_parts(1, 1), index: 0 }
 }
 
-/// `SplitMix64`: a seed decides everything.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % sides
-    }
-
-    fn pick(&mut self, count: usize) -> Option<usize> {
-        (count > 0).then(|| usize::try_from(self.roll(count as u64)).unwrap())
-    }
+/// One of so many; `None` of none.
+fn pick(dice: &mut Dice, count: usize) -> Option<usize> {
+    (count > 0).then(|| usize::try_from(dice.roll(count as u64)).unwrap())
 }
 
 enum ToAgent {
@@ -241,7 +233,7 @@ impl World {
             ahead: None,
         };
         let mut dice = Dice(seed);
-        let within = [5_000, 30_000, 3_600_000][dice.pick(3).unwrap()];
+        let within = [5_000, 30_000, 3_600_000][pick(&mut dice, 3).unwrap()];
         let incarnation = Self::incarnation(1, 1);
         let mut world = Self {
             dice,
@@ -507,7 +499,7 @@ impl World {
         let unix_before = self.now().unix_ms;
         self.time += self.dice.roll(20_000);
         if self.dice.roll(8) == 0 {
-            self.wall += [-86_400_000, 86_400_000, -3_000][self.dice.pick(3).unwrap()];
+            self.wall += [-86_400_000, 86_400_000, -3_000][pick(&mut self.dice, 3).unwrap()];
             self.clock_jumped = true;
         }
         self.put_deadline_off(self.clock_jumped || self.now().unix_ms < unix_before);
@@ -850,7 +842,7 @@ impl World {
     }
 
     fn signal_moves(&mut self) {
-        let Some(at) = self.dice.pick(self.signals.len()) else { return };
+        let Some(at) = pick(&mut self.dice, self.signals.len()) else { return };
         match &self.signals[at] {
             Signal::Order(_) if self.frozen || self.silent => {}
             Signal::Order(_) => {
@@ -918,7 +910,7 @@ impl World {
 
     fn act(&mut self) {
         let newest = self.streams.len().checked_sub(1);
-        let any = self.dice.pick(self.streams.len());
+        let any = pick(&mut self.dice, self.streams.len());
         match (self.dice.roll(274), any, newest) {
             (0..=39, _, Some(at)) | (120..=139, Some(at), _) => self.agent_hears(at),
             (40..=74, _, Some(at)) => self.agent_sends(at),
@@ -965,7 +957,7 @@ impl World {
                 self.step(Input::Delete { name, by, reply: 10 });
             }
             (248..=252, ..) => {
-                let long = [3_000, 12_000, 40_000, 90_000][self.dice.pick(4).unwrap()];
+                let long = [3_000, 12_000, 40_000, 90_000][pick(&mut self.dice, 4).unwrap()];
                 self.passes(long);
             }
             _ => {
