@@ -229,4 +229,20 @@ mod tests {
         assert!(core.see(Revision { epoch: 1, revision: 1 }));
         assert_eq!(core.seen(), Revision { epoch: 1, revision: 1 });
     }
+
+    #[test]
+    fn what_is_forgotten_may_be_asked_anew_and_another_master_counts_from_the_beginning() {
+        let mut core = core();
+        assert!(!core.is_stopping());
+        core.see(Revision { epoch: 3, revision: 9 });
+        core.forget_seen();
+        assert_eq!(core.seen(), Revision::default());
+        core.open(&asked(5, false, "boot"), Knowledge::Nothing, NOW);
+        core.forget(asked(5, false, "boot").id);
+        // The disk knows it by now, so that a lower attempt is answered and starts nothing.
+        let answer = core.open(&asked(1, true, "boot"), Knowledge::NeverStarted, NOW);
+        assert_eq!(answer, Decision::Promised);
+        core.stop();
+        assert!(core.is_stopping());
+    }
 }

@@ -324,3 +324,17 @@ fn a_task_of_an_agent_that_was_deleted_ends_when_no_earlier_permission_can_arriv
         assert_eq!(master.outcomes(), ["undeliverable"]);
     }
 }
+
+#[test]
+fn a_cancel_of_a_task_whose_agent_is_deleted_holds_when_no_permission_can_arrive_any_more() {
+    let (mut world, _) = World::with_task(None);
+    world.cancel(7);
+    let (name, by) = ("web-1".parse().unwrap(), "ana".into());
+    world.put(Input::Delete { name, by, reply: 8 });
+    assert_eq!(world.outcomes(), ["lost"]);
+    assert!(!world.answered(7), "it may be starting there at this moment");
+    world.pass(9);
+    assert!(!world.answered(7));
+    world.pass(1);
+    assert!(world.answered(7));
+}

@@ -1,6 +1,7 @@
 //! The core's laws, step by step, without a disk or a network.
 
 mod at_most_once;
+mod enrolling;
 mod gates;
 mod operators;
 mod recording;
@@ -378,78 +379,6 @@ fn a_clone_is_refused_while_the_first_answers_and_replaces_it_when_it_is_silent(
 }
 
 #[test]
-fn a_new_key_under_a_known_name_waits_and_never_replaces_the_old_one() {
-    let mut world = World::new();
-    world.agent("web-1");
-    assert_eq!(world.enroll("web-1", "web-1", None), Reply::Enrolled, "the known key stays known");
-    assert_eq!(world.enroll("web-1", "other", None), Reply::EnrollPending { key_changed: true });
-    world.connect(1, "web-1", "boot");
-    let name: AgentName = "web-1".parse().unwrap();
-    let wrong = ("00000000".to_owned(), "ana".to_owned());
-    let reply = world.ask(|reply| Input::Approve { name: name.clone(), digits: wrong.0, by: wrong.1, reply });
-    assert!(matches!(reply, Reply::Refused(_)));
-    let digits = Fingerprint::of(b"other").short();
-    let reply = world.ask(|reply| Input::Approve { name, digits, by: "ana".into(), reply });
-    assert!(matches!(reply, Reply::Approved { replaced: true, .. }));
-    assert!(world.out.contains(&Effect::CloseSession(1)));
-    assert_eq!(world.enroll("web-1", "other", None), Reply::Enrolled);
-}
-
-#[test]
-fn tokens_end_by_use_and_by_time() {
-    let mut world = World::new();
-    let make = |world: &mut World, hash: &str, uses| {
-        let (hash, by) = (hash.to_owned(), "ana".to_owned());
-        world.ask(|reply| Input::CreateToken { hash, ttl_ms: 60_000, uses, by, reply })
-    };
-    make(&mut world, "one", 1);
-    assert_eq!(world.enroll("a", "a", Some("one")), Reply::Enrolled);
-    assert_eq!(world.enroll("a", "a", Some("one")), Reply::Enrolled, "idempotent for a known key");
-    assert!(matches!(world.enroll("b", "b", Some("one")), Reply::EnrollRefused { retry: false, .. }));
-    make(&mut world, "two", 9);
-    world.pass(61);
-    assert!(matches!(world.enroll("c", "c", Some("two")), Reply::EnrollRefused { .. }));
-    assert!(matches!(world.enroll("c", "c", Some("none")), Reply::EnrollRefused { .. }));
-}
-
-#[test]
-fn a_token_that_was_taken_back_lets_nobody_in() {
-    let mut world = World::new();
-    for (hash, uses) in [("AAAAAAAA11", 9), ("BBBBBBBB22", 9), ("CCCCCCCC33", 1)] {
-        let (hash, by) = (hash.to_owned(), "ana".to_owned());
-        world.ask(|reply| Input::CreateToken { hash, ttl_ms: 60_000, uses, by, reply });
-    }
-    assert_eq!(world.enroll("a", "a", Some("AAAAAAAA11")), Reply::Enrolled);
-    assert_eq!(world.enroll("c", "c", Some("CCCCCCCC33")), Reply::Enrolled);
-    let revoke = |world: &mut World, id: &str| {
-        let (id, by) = (id.to_owned(), "ana".to_owned());
-        world.ask(|reply| Input::RevokeToken { id, by, reply })
-    };
-    assert_eq!(revoke(&mut world, "AAAAAAAA"), Reply::Count(8));
-    assert!(matches!(world.enroll("b", "b", Some("AAAAAAAA11")), Reply::EnrollRefused { retry: false, .. }));
-    for id in ["AAAAAAAA", "BBBB", "", "CCCCCCCC"] {
-        assert!(matches!(revoke(&mut world, id), Reply::NotFound(_)), "{id}");
-    }
-    let Reply::Tokens(left) = world.ask(Input::ListTokens) else { panic!("no tokens") };
-    assert_eq!(left.iter().map(|token| (token.id(), token.uses_left)).collect::<Vec<_>>(), [("BBBBBBBB", 9)]);
-    assert_eq!(left[0].made_by, "ana");
-    world.pass(61);
-    assert_eq!(world.ask(Input::ListTokens), Reply::Tokens(Vec::new()));
-}
-
-#[test]
-fn the_waiting_list_is_short_and_shared_fairly() {
-    let mut world = World::new();
-    for n in 0..10 {
-        let reply = world.enroll(&format!("a-{n}"), &format!("{n}"), None);
-        assert_eq!(reply, Reply::EnrollPending { key_changed: false });
-    }
-    assert!(matches!(world.enroll("a-10", "10", None), Reply::EnrollRefused { retry: true, .. }));
-    world.pass(24 * 60 * 60);
-    assert_eq!(world.enroll("a-10", "10", None), Reply::EnrollPending { key_changed: false });
-}
-
-#[test]
 fn a_restored_master_only_resumes() {
     let mut world = World::new();
     world.agent("web-1");
@@ -554,4 +483,112 @@ fn a_task_whose_agent_is_not_there_says_since_when_or_that_it_never_was() {
         let outcome = run.tasks[0].state.outcome().unwrap().to_string();
         assert!(outcome.contains(text), "{outcome}");
     }
+}
+
+#[test]
+fn a_word_of_an_earlier_attempt_changes_nothing() {
+    let mut world = World::with_agent("web-1", "boot");
+    world.run(1, "web-1");
+    let order = world.attaches().pop().unwrap();
+    let (id, stale) = (order.id, order.attempt - 1);
+    let life = Incarnation::new("dir", "boot");
+    world.put(Input::TaskStarted { id, attempt: stale, elapsed_ms: 0 });
+    world.put(Input::TaskUnknown { id, attempt: stale, incarnation: life });
+    assert_eq!(world.state(id), TaskState::Dispatched);
+    world.put(Input::AttachLost { id, session: 1, attempt: stale, superseded_by: None });
+    assert!(world.attaches().is_empty());
+}
+
+#[test]
+fn a_task_that_ended_at_once_tells_when_it_started_and_each_later_word_stands_beside_its_outcome() {
+    let mut world = World::with_agent("web-1", "boot");
+    world.agent("web-2");
+    world.connect(2, "web-2", "boot");
+    world.run(1, "web-[1-2]");
+    world.attaches();
+    let end = |code: u8| Input::TaskEnded {
+        id: task(1, 0),
+        outcome: Ending::Exited(code).into(),
+        end_offset: 0,
+        duration_ns: 2_000_000_000,
+    };
+    world.put(end(3));
+    let ended = world.now().unix_ms;
+    let Reply::Live(run) = world.ask(|reply| Input::FindRun(RunReference::Last, reply)) else { panic!() };
+    assert_eq!(run.tasks[0].started_ms, Some(ended - 2_000), "two seconds before");
+    assert_eq!((run.succeeded, run.unfinished), (0, 1));
+    let later = |world: &World| {
+        world.written.iter().flatten().filter(|write| matches!(write, Write::PutLater(..))).count()
+    };
+    world.put(end(3));
+    assert_eq!(later(&world), 0, "that is known");
+    world.put(end(4));
+    assert_eq!(later(&world), 1);
+    assert_eq!(world.state(task(1, 0)), TaskState::Ended(Ending::Exited(3).into()), "it is final");
+}
+
+#[test]
+fn an_agent_is_written_down_when_something_of_it_is_new() {
+    // How often it is written when it comes back with a change.
+    let count = |change: &dyn Fn(&mut Newcomer)| {
+        let mut world = World::with_agent("web-1", "boot");
+        world.put(Input::SessionClosed(1));
+        let mut newcomer = World::newcomer(1, "web-1", "boot");
+        newcomer.session = 2;
+        change(&mut newcomer);
+        let from = world.written.len();
+        world.ask(|to| Input::SessionOpened(newcomer, to));
+        world.written[from..].iter().flatten().filter(|write| matches!(write, Write::PutAgent(_))).count()
+    };
+    assert_eq!(count(&|_| {}), 0, "nothing is new");
+    assert_eq!(count(&|newcomer| newcomer.version = "2".into()), 1);
+    assert_eq!(count(&|newcomer| newcomer.address = "10.9.9.9:1".into()), 1);
+    assert_eq!(count(&|newcomer| newcomer.trust = "token".into()), 1);
+    assert_eq!(count(&|newcomer| newcomer.seen = (1, 900)), 1, "it is ahead of the store");
+    let label = |text: &str| text.to_owned().try_into().unwrap();
+    assert_eq!(count(&|newcomer| drop(newcomer.labels.insert(label("role"), label("db")))), 1);
+}
+
+#[test]
+fn an_agent_is_shown_with_a_hint_of_what_is_wrong() {
+    let mut world = World::with_agent("web-1", "boot");
+    world.agent("web-2");
+    let hint = |world: &mut World, name: &str| {
+        let Reply::Agents(agents) = world.ask(|to| Input::ListAgents(None, to)) else { panic!() };
+        agents.into_iter().find(|agent| agent.name.as_str() == name).unwrap().hint
+    };
+    assert_eq!(hint(&mut world, "web-1"), "");
+    assert_eq!(hint(&mut world, "web-2"), "let in, but never connected yet");
+    let selection = || Box::new("web-1".parse::<Target>().unwrap().into());
+    let (reason, by) = (Some("disk swap".to_owned()), "ana".to_owned());
+    world.ask(|reply| Input::Drain { selection: selection(), now: true, reason, by, reply });
+    assert_eq!(hint(&mut world, "web-1"), "draining, by ana: disk swap");
+    world.put(Input::SessionClosed(1));
+    let gone = "not connected; is it running, and does it reach this master?; draining, by ana: disk swap";
+    assert_eq!(hint(&mut world, "web-1"), gone);
+
+    // A master that has just started has not heard of anybody yet.
+    let agents = world.core.agents.values().map(|row| row.stored.clone()).collect();
+    let now = Now { monotonic: Duration::ZERO, unix_ms: 2_000_000 };
+    world.core = Core::new(Policy::default(), Remembered { agents, epoch: 1, ..Remembered::default() }, now);
+    world.now = Duration::from_secs(59);
+    assert!(hint(&mut world, "web-1").starts_with("not back yet since the master's start"));
+    assert_eq!(hint(&mut world, "web-2"), "let in, but never connected yet");
+    world.now = Duration::from_mins(1);
+    assert!(hint(&mut world, "web-1").starts_with("not connected"));
+}
+
+#[test]
+fn a_second_connection_that_leaves_before_it_is_answered_is_the_only_one_that_is_told() {
+    let mut world = World::with_agent("web-1", "boot");
+    world.agent("web-2");
+    world.connect(2, "web-2", "boot");
+    for (session, name, reply) in [(11, "web-1", 901), (12, "web-2", 902)] {
+        world.put(Input::SessionOpened(World::newcomer(session, name, "boot"), reply));
+    }
+    world.put(Input::SessionClosed(11));
+    let answered = |world: &World, to| {
+        world.out.iter().any(|effect| matches!(effect, Effect::Reply(who, _) if *who == to))
+    };
+    assert!(answered(&world, 901) && !answered(&world, 902));
 }

@@ -1,0 +1,142 @@
+//! Who is let in, and who has to wait for an operator.
+
+use super::*;
+
+#[test]
+fn a_new_key_under_a_known_name_waits_and_never_replaces_the_old_one() {
+    let mut world = World::new();
+    world.agent("web-1");
+    assert_eq!(world.enroll("web-1", "web-1", None), Reply::Enrolled, "the known key stays known");
+    assert_eq!(world.enroll("web-1", "other", None), Reply::EnrollPending { key_changed: true });
+    world.connect(1, "web-1", "boot");
+    let name: AgentName = "web-1".parse().unwrap();
+    let wrong = ("00000000".to_owned(), "ana".to_owned());
+    let reply = world.ask(|reply| Input::Approve { name: name.clone(), digits: wrong.0, by: wrong.1, reply });
+    assert!(matches!(reply, Reply::Refused(_)));
+    let digits = Fingerprint::of(b"other").short();
+    let reply = world.ask(|reply| Input::Approve { name, digits, by: "ana".into(), reply });
+    assert!(matches!(reply, Reply::Approved { replaced: true, .. }));
+    assert!(world.out.contains(&Effect::CloseSession(1)));
+    assert_eq!(world.enroll("web-1", "other", None), Reply::Enrolled);
+}
+
+#[test]
+fn tokens_end_by_use_and_by_time() {
+    let mut world = World::new();
+    let make = |world: &mut World, hash: &str, uses| {
+        let (hash, by) = (hash.to_owned(), "ana".to_owned());
+        world.ask(|reply| Input::CreateToken { hash, ttl_ms: 60_000, uses, by, reply })
+    };
+    make(&mut world, "one", 1);
+    assert_eq!(world.enroll("a", "a", Some("one")), Reply::Enrolled);
+    assert_eq!(world.enroll("a", "a", Some("one")), Reply::Enrolled, "idempotent for a known key");
+    assert!(matches!(world.enroll("b", "b", Some("one")), Reply::EnrollRefused { retry: false, .. }));
+    make(&mut world, "two", 9);
+    world.pass(61);
+    assert!(matches!(world.enroll("c", "c", Some("two")), Reply::EnrollRefused { .. }));
+    assert!(matches!(world.enroll("c", "c", Some("none")), Reply::EnrollRefused { .. }));
+}
+
+#[test]
+fn a_token_that_was_taken_back_lets_nobody_in() {
+    let mut world = World::new();
+    for (hash, uses) in [("AAAAAAAA11", 9), ("BBBBBBBB22", 9), ("CCCCCCCC33", 1)] {
+        let (hash, by) = (hash.to_owned(), "ana".to_owned());
+        world.ask(|reply| Input::CreateToken { hash, ttl_ms: 60_000, uses, by, reply });
+    }
+    assert_eq!(world.enroll("a", "a", Some("AAAAAAAA11")), Reply::Enrolled);
+    assert_eq!(world.enroll("c", "c", Some("CCCCCCCC33")), Reply::Enrolled);
+    let revoke = |world: &mut World, id: &str| {
+        let (id, by) = (id.to_owned(), "ana".to_owned());
+        world.ask(|reply| Input::RevokeToken { id, by, reply })
+    };
+    assert_eq!(revoke(&mut world, "AAAAAAAA"), Reply::Count(8));
+    assert!(matches!(world.enroll("b", "b", Some("AAAAAAAA11")), Reply::EnrollRefused { retry: false, .. }));
+    for id in ["AAAAAAAA", "BBBB", "", "CCCCCCCC"] {
+        assert!(matches!(revoke(&mut world, id), Reply::NotFound(_)), "{id}");
+    }
+    let Reply::Tokens(left) = world.ask(Input::ListTokens) else { panic!("no tokens") };
+    assert_eq!(left.iter().map(|token| (token.id(), token.uses_left)).collect::<Vec<_>>(), [("BBBBBBBB", 9)]);
+    assert_eq!(left[0].made_by, "ana");
+    world.pass(61);
+    assert_eq!(world.ask(Input::ListTokens), Reply::Tokens(Vec::new()));
+}
+
+#[test]
+fn the_waiting_list_is_short_and_shared_fairly() {
+    let mut world = World::new();
+    for n in 0..10 {
+        let reply = world.enroll(&format!("a-{n}"), &format!("{n}"), None);
+        assert_eq!(reply, Reply::EnrollPending { key_changed: false });
+    }
+    assert!(matches!(world.enroll("a-10", "10", None), Reply::EnrollRefused { retry: true, .. }));
+    world.pass(24 * 60 * 60);
+    assert_eq!(world.enroll("a-10", "10", None), Reply::EnrollPending { key_changed: false });
+}
+
+/// Names, and how many seconds ago each key asked last.
+fn waiting(world: &mut World) -> Vec<(String, u64)> {
+    let now_ms = world.now().unix_ms;
+    let Reply::Agents(agents) = world.ask(|to| Input::ListAgents(None, to)) else { panic!() };
+    let pending = agents.into_iter().filter(|agent| agent.state == AgentState::Pending);
+    pending.map(|agent| (agent.name.to_string(), (now_ms - agent.last_seen_ms) / 1_000)).collect()
+}
+
+#[test]
+fn an_operator_approves_or_rejects_the_key_that_was_compared_and_no_other() {
+    let mut world = World::new();
+    let name: AgentName = "web-1".parse().unwrap();
+    for (asked, key) in [("web-1", "first"), ("web-1", "second"), ("web-2", "first")] {
+        world.enroll(asked, key, None);
+    }
+    let digits = |key: &str| Fingerprint::of(key.as_bytes()).short();
+    let short: String = digits("first").chars().filter(char::is_ascii_hexdigit).take(7).collect();
+    let approve = |world: &mut World, digits: String| {
+        let (name, by) = (name.clone(), "ana".to_owned());
+        world.ask(|reply| Input::Approve { name, digits, by, reply })
+    };
+    assert!(
+        matches!(approve(&mut world, short), Reply::Refused(text) if text.starts_with("give at least 8"))
+    );
+    let reject = |world: &mut World, digits: &str| {
+        let (name, digits, by) = (name.clone(), digits.to_owned(), "ana".to_owned());
+        world.ask(|reply| Input::Reject { name, digits, by, reply })
+    };
+    assert!(matches!(reject(&mut world, "0000000000"), Reply::NotFound(_)));
+    assert_eq!(reject(&mut world, &digits("second")), Reply::Count(1));
+    let names = |world: &mut World| waiting(world).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    assert_eq!(names(&mut world), ["web-1", "web-2"], "the others wait on");
+    let eight: String = digits("first").chars().filter(char::is_ascii_hexdigit).take(8).collect();
+    assert!(matches!(approve(&mut world, eight), Reply::Approved { replaced: false, .. }));
+    assert_eq!(names(&mut world), ["web-2"], "the same key under another name is another wish");
+    let (name, by) = ("web-2".parse().unwrap(), "ana".to_owned());
+    assert_eq!(world.ask(|reply| Input::Reject { name, digits: String::new(), by, reply }), Reply::Count(1));
+    assert!(names(&mut world).is_empty());
+}
+
+#[test]
+fn a_key_waits_for_a_day_after_it_asked_last() {
+    let mut world = World::new();
+    world.enroll("a", "a", None);
+    world.enroll("b", "b", None);
+    world.pass(60);
+    assert_eq!(world.enroll("b", "b", None), Reply::EnrollPending { key_changed: false });
+    assert_eq!(waiting(&mut world), [("a".to_owned(), 60), ("b".to_owned(), 0)]);
+    let revision = |world: &mut World| world.core.agents.next_revision();
+    let before = revision(&mut world);
+    world.pass(24 * 60 * 60 - 61);
+    assert_eq!(revision(&mut world), before + 1, "nothing has changed for those who watch");
+    world.pass(1);
+    assert_eq!(waiting(&mut world).len(), 1);
+    assert!(revision(&mut world) > before + 2, "they are told");
+}
+
+#[test]
+fn whoever_is_refused_is_counted() {
+    let mut world = World::new();
+    for _ in 0..3 {
+        world.enroll("a", "a", Some("no such token"));
+    }
+    let Reply::Status(status) = world.ask(Input::Status) else { panic!() };
+    assert_eq!(status.refused_strangers, 3);
+}
