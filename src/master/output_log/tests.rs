@@ -181,3 +181,88 @@ async fn tasks_that_append_at_once_lose_nothing_and_share_no_place() {
     }
     assert_eq!(known, [1_500; 8]);
 }
+
+#[tokio::test]
+async fn logs_are_listed_sized_and_removed() {
+    let (_dir, logs, run) = logs();
+    let other = RunId::from_parts(1, 2);
+    for id in [run, other] {
+        let log = logs.open(id).await.unwrap();
+        let end = log.append(0, &[frame(0, b"hello")]).await.unwrap();
+        assert!(Arc::ptr_eq(&log, &logs.open(id).await.unwrap()), "one log a run");
+        close(log).await;
+        assert_eq!(logs.end(id).await.unwrap(), end);
+    }
+    let mut listed = logs.runs().unwrap();
+    listed.sort();
+    assert_eq!(listed, [run, other]);
+    assert!((1..100_000).contains(&logs.size(run)));
+    logs.remove(run).unwrap();
+    logs.remove(run).unwrap();
+    assert_eq!((logs.runs().unwrap(), logs.size(run)), (vec![other], 0));
+    fs::write(logs.directory(run), "no directory").unwrap();
+    assert!(logs.remove(run).is_err(), "what cannot be removed is said");
+}
+
+#[tokio::test]
+async fn a_follower_that_keeps_up_is_fed_from_memory() {
+    let (_dir, logs, run) = logs();
+    let log = logs.open(run).await.unwrap();
+    let before = log.append(0, &[frame(0, b"nobody follows")]).await.unwrap();
+    assert_eq!(log.recent(0), None, "kept for nobody");
+    let _follower = log.appended();
+    let _another = log.appended();
+    log.append(0, &[frame(14, b"one")]).await.unwrap();
+    let end = log.append(1, &[frame(0, b"two")]).await.unwrap();
+    let (frames, to) = log.recent(before).unwrap();
+    let texts: Vec<_> = frames.iter().map(|(task, frame)| (*task, &frame.data[..])).collect();
+    assert_eq!((texts, to), (vec![(0, &b"one"[..]), (1, b"two")], end));
+    assert_eq!(log.recent_from(), Some(before));
+    assert_eq!(log.recent(before + 1), None, "no frame begins there");
+}
+
+#[tokio::test]
+async fn the_slowest_of_those_who_are_waited_for_is_told() {
+    let (_dir, logs, run) = logs();
+    let log = logs.open(run).await.unwrap();
+    let slowest = log.slowest();
+    assert_eq!(*slowest.borrow(), None);
+    let (first, second) = (log.pace(10), log.pace(20));
+    assert_eq!(*slowest.borrow(), Some(10));
+    first.moved(30);
+    assert_eq!(*slowest.borrow(), Some(20));
+    drop(second);
+    assert_eq!(*slowest.borrow(), Some(30));
+    drop(first);
+    assert_eq!(*slowest.borrow(), None);
+}
+
+#[tokio::test]
+async fn files_that_nobody_needs_are_dropped_and_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Arc::new(opening::open(&Disk::default(), dir.path().to_owned(), 700).unwrap());
+    tokio::spawn(syncing::keep_synced(&log));
+    let mut firsts = vec![0];
+    for n in 0..12u64 {
+        let end = log.append(0, &[frame(n * 300, &[7; 300])]).await.unwrap();
+        log.flush();
+        log.synced().wait_for(|synced| *synced >= end).await.unwrap();
+        let newest = *log.state().contents.files.keys().next_back().unwrap();
+        if firsts.last() != Some(&newest) {
+            firsts.push(newest);
+        }
+    }
+    assert!(firsts.len() >= 4, "{firsts:?}");
+    let there = || Disk::default().numbers(dir.path(), ENDING).unwrap();
+    // Only closed files that are on the disk, with an index, may go.
+    let is_indexed = |count: usize| Disk::default().numbers(dir.path(), INDEX).unwrap().len() >= count;
+    while !is_indexed(firsts.len() - 1) {
+        tokio::task::yield_now().await;
+    }
+    log.drop_spare(firsts[2], |_, _| false).unwrap();
+    assert_eq!(there(), firsts, "somebody needs all of them");
+    log.drop_spare(firsts[2], |(_, to), end| to + 300 <= end).unwrap();
+    assert_eq!(there(), firsts[2..], "what lies before the position");
+    log.drop_spare(u64::MAX, |_, _| true).unwrap();
+    assert_eq!(there(), firsts[firsts.len() - 1..], "never the one that is written");
+}
