@@ -35,8 +35,11 @@ struct Waiting {
     done: oneshot::Sender<io::Result<u64>>,
 }
 
-/// About so many bytes are written at once.
+/// About so many bytes are taken to be written as one.
 const BATCH: usize = 4 * 1024 * 1024;
+
+/// About so many of them are written with one call: what their checksums have just read is in the processor's cache then.
+const PIECE: usize = 128 * 1024;
 
 /// Output of fewer bytes is written where it came: a short command's is all there is.
 pub const SHORT: usize = 32 * 1024;
@@ -146,6 +149,35 @@ impl Drop for Pacer {
         self.log.paced().remove(&self.id);
         self.log.tell_slowest();
     }
+}
+
+/// Writes frames one behind the other.
+fn write_frames(file: &LogFile, begin: u64, frames: &[(u32, Frame)]) -> io::Result<()> {
+    let mut at = begin;
+    let mut rest = frames;
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let count = rest.iter().take_while(|(_, frame)| {
+            let takes = bytes < PIECE;
+            bytes += frame.data.len();
+            takes
+        });
+        let (piece, behind) = rest.split_at(count.count());
+        let first = at;
+        let head = |(task, frame): &(u32, Frame)| {
+            let Frame { stream, offset, time_ns, ref data } = *frame;
+            let head = Header::new(*task, stream, offset, time_ns, data, file.seed(at));
+            at += head.size();
+            head.to_bytes()
+        };
+        let heads: Vec<_> = piece.iter().map(head).collect();
+        let slices = heads.iter().zip(piece);
+        let mut slices: Vec<_> =
+            slices.flat_map(|(head, (_, frame))| [IoSlice::new(head), IoSlice::new(&frame.data)]).collect();
+        file.write(first, &mut slices)?;
+        rest = behind;
+    }
+    Ok(())
 }
 
 impl RunLog {
@@ -309,20 +341,7 @@ impl RunLog {
         }
         let file = file.map_or_else(|| self.next_file(position), Ok)?;
         let begin = position.max(file.frames_from());
-        let mut at = begin;
-        let heads: Vec<_> = frames
-            .iter()
-            .map(|(task, frame)| {
-                let Frame { stream, offset, time_ns, ref data } = *frame;
-                let head = Header::new(*task, stream, offset, time_ns, data, file.seed(at));
-                at += head.size();
-                head.to_bytes()
-            })
-            .collect();
-        let pieces = heads.iter().zip(&frames);
-        let mut pieces: Vec<_> =
-            pieces.flat_map(|(head, (_, frame))| [IoSlice::new(head), IoSlice::new(&frame.data)]).collect();
-        if let Err(error) = file.write(begin, &mut pieces) {
+        if let Err(error) = write_frames(&file, begin, &frames) {
             // What was written of it counts for nothing: cutting it merely gives the room back.
             let _ = file.cut(begin);
             let mut state = self.state();
