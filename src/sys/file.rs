@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, IoSlice, Write as _},
+    io::{self, IoSlice},
     path::{Path, PathBuf},
 };
 
@@ -52,30 +52,16 @@ pub fn widen_pipe(pipe: &File, bytes: usize) {
     }
 }
 
-/// Writes pieces as one at the file's end, all of them whole.
+/// Writes pieces as one at a position, all of them whole.
 ///
 /// # Errors
 /// When the disk does not take them; a part of them may be there then.
-pub fn write_pieces(mut file: &File, pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
-    write_whole(pieces, |rest, _| file.write_vectored(rest))
-}
-
-/// The same at a position.
-///
-/// # Errors
-/// As there.
 pub fn write_pieces_at(file: &File, position: u64, pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
-    write_whole(pieces, |rest, written| Ok(rustix::io::pwritev(file, rest, position + written)?))
-}
-
-/// Calls `write` with what is left and how much was written until nothing is left.
-fn write_whole(
-    mut rest: &mut [IoSlice<'_>],
-    mut write: impl FnMut(&[IoSlice<'_>], u64) -> io::Result<usize>,
-) -> io::Result<()> {
-    let mut written = 0;
+    let (mut rest, mut written) = (pieces, 0);
+    // Empty pieces in front would look like a file that takes nothing.
+    IoSlice::advance_slices(&mut rest, 0);
     while !rest.is_empty() {
-        match write(rest, written) {
+        match rustix::io::pwritev(file, rest, position + written).map_err(io::Error::from) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(count) => {
                 written += count as u64;

@@ -198,6 +198,8 @@ mod tests {
         write_private(&path, b"one", true).unwrap();
         write_private(&path, b"two", false).unwrap();
         assert_eq!(read_optional(&path).unwrap().unwrap(), b"two");
+        write_private(&path, b"", true).unwrap();
+        assert_eq!(read_optional(&path).unwrap().unwrap(), b"");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(read_optional(&dir.path().join("none")).unwrap().is_none());
     }

@@ -4,7 +4,7 @@ use std::{fs, sync::mpsc};
 
 use super::*;
 use crate::{
-    domain::{agent::Drain, groups::mask::Masks, outcome::Ending, plan::Gate},
+    domain::{agent::Drain, groups::mask::Masks, ids::TaskId, outcome::Ending, plan::Gate},
     master::core::{messages::Keeping, stored::Write},
 };
 
@@ -36,6 +36,22 @@ fn stored_run(number: u64) -> StoredRun {
         command_left_out: 0,
     };
     StoredRun { run, options: RunOptions::default(), tasks: vec![task] }
+}
+
+fn stored_agent(name: &str) -> StoredAgent {
+    StoredAgent {
+        name: name.parse().unwrap(),
+        fingerprint: Fingerprint::of(name.as_bytes()),
+        enrolled_ms: 1,
+        last_seen_ms: 2,
+        labels: Labels::new(),
+        set_labels: Labels::new(),
+        version: "1".into(),
+        address: "10.0.0.1:1".into(),
+        trust: "token".into(),
+        drain: None,
+        ahead: None,
+    }
 }
 
 fn write(store: (Store, Connection), jobs: Vec<Vec<Write>>) -> (Store, Vec<Written>) {
@@ -87,17 +103,11 @@ fn agents_come_back_with_their_labels() {
         Labels::from([(label.key, label.value)])
     };
     let agent = StoredAgent {
-        name: "web-1".parse().unwrap(),
-        fingerprint: Fingerprint::of(b"key"),
-        enrolled_ms: 1,
-        last_seen_ms: 2,
         labels: label("role=web"),
         set_labels: label("role=db"),
-        version: "1".into(),
-        address: "10.0.0.1:1".into(),
-        trust: "token".into(),
         drain: Some(Drain { reason: "a new disk".into(), by: "ana".into(), since_ms: 3 }),
         ahead: Some((3, 9)),
+        ..stored_agent("web-1")
     };
     let jobs = vec![vec![Write::PutAgent(agent.clone())]];
     let _ = write(Store::open(dir.path()).unwrap(), jobs);
@@ -386,4 +396,72 @@ fn a_database_of_0_1_0_is_copied_and_then_converted_with_all_that_is_in_it() {
     assert_eq!(schema::format(&copy).unwrap(), 5, "an older version of the program can read it");
     let kept: u64 = copy.query_row("SELECT count(*) FROM tasks", [], |row| row.get(0)).unwrap();
     assert_eq!(kept, 3);
+}
+
+#[test]
+fn every_start_has_a_term_of_its_own_and_an_epoch_lasts() {
+    let dir = tempfile::tempdir().unwrap();
+    let ahead = Write::PutAgent(StoredAgent { ahead: Some((1, 9)), ..stored_agent("web-1") });
+    let _ = write(Store::open(dir.path()).unwrap(), vec![vec![ahead]]);
+    for term in 1..4 {
+        let (store, connection) = Store::open(dir.path()).unwrap();
+        assert_eq!(store.begin_term(&connection).unwrap(), term);
+    }
+    // One that could not be written when its master started is written when the disk takes it.
+    let (store, _) = write(Store::open(dir.path()).unwrap(), vec![vec![Write::PutTerm(9)]]);
+    let connection = store.connect().unwrap();
+    assert_eq!(store.begin_term(&connection).unwrap(), 10);
+    store.set_epoch(&connection, 7).unwrap();
+    let remembered = store.remembered(&connection).unwrap();
+    assert_eq!((remembered.epoch, remembered.agents[0].ahead), (7, None), "agents are believed again");
+}
+
+#[test]
+fn a_task_is_remembered_as_far_as_it_had_come() {
+    let dir = tempfile::tempdir().unwrap();
+    let sent = |number: u64| {
+        let mut run = stored_run(number);
+        run.tasks[0].incarnation = Some(Incarnation::new("dir", "boot"));
+        run
+    };
+    let mut ended = sent(4);
+    ended.tasks[0].task.state = TaskState::Ended(Ending::Exited(3).into());
+    let started = TaskId { run: sent(3).run.id, index: 0 };
+    let put = |run: StoredRun| vec![Write::PutRun(Box::new(run))];
+    let agent = vec![Write::PutAgent(stored_agent("web-1"))];
+    let begun = vec![Write::StartTask(started, 5)];
+    let jobs = vec![agent, put(stored_run(1)), put(sent(2)), put(sent(3)), begun, put(ended)];
+    let (store, _) = write(Store::open(dir.path()).unwrap(), jobs);
+    let state =
+        |number| store.stored_run(RunReference::Number(number)).unwrap().unwrap().tasks[0].task.state.clone();
+    let words: Vec<_> = (1..=4).map(|number| state(number).word()).collect();
+    assert_eq!(words, ["queued", "dispatched", "running", "exited"]);
+    let remembered = store.remembered(&store.connect().unwrap()).unwrap();
+    let [(name, last)] = &remembered.last_runs[..] else { panic!("{:?}", remembered.last_runs) };
+    assert_eq!((name.as_str(), last.number, last.operator.as_str()), ("web-1", 4, "ana"));
+}
+
+#[test]
+fn what_is_gone_says_why_and_is_no_run_any_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let runs = [stored_run(1), stored_run(2), stored_run(3)];
+    let mut jobs: Vec<_> = runs.iter().map(|run| vec![Write::PutRun(Box::new(run.clone()))]).collect();
+    jobs.push(vec![
+        Write::EndRun(runs[1].run.id, 50),
+        Write::EndRun(runs[0].run.id, 90),
+        Write::PutClock(77),
+    ]);
+    jobs.push(vec![Write::EndRun(runs[2].run.id, 10), Write::DeleteRun(runs[2].run.id, "it was old".into())]);
+    let (store, _) = write(Store::open(dir.path()).unwrap(), jobs);
+    let (ended, clock_ms) = store.ended().unwrap();
+    let ended: Vec<_> = ended.iter().map(|run| (run.number, run.ended_ms)).collect();
+    assert_eq!((ended, clock_ms), (vec![(2, 50), (1, 90)], 77), "oldest end first");
+    for reference in [RunReference::Number(3), RunReference::Id(runs[2].run.id)] {
+        assert_eq!(store.why_gone(reference).unwrap().as_deref(), Some("it was old"));
+        assert!(store.run(reference).unwrap().is_none());
+    }
+    assert_eq!(store.why_gone(RunReference::Number(1)).unwrap(), None);
+    let stranger = RunId::from_parts(9, 9);
+    let ids = [runs[0].run.id, runs[2].run.id, stranger];
+    assert_eq!(store.gone_and_unknown(&ids).unwrap(), (vec![runs[2].run.id], vec![stranger]));
 }
