@@ -12,6 +12,7 @@ mod rig;
 use std::{
     io::{ErrorKind, Read as _, Write as _},
     net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
         Arc, Condvar, Mutex,
@@ -128,6 +129,8 @@ impl Network {
 
 struct Chaos {
     rig: Rig,
+    /// Where the command that is played with says which part it has begun. Of its own: that of a lost one goes on.
+    part: PathBuf,
     dice: Dice,
     network: Network,
     agent: Child,
@@ -157,7 +160,7 @@ impl Chaos {
 
     /// The last part that the command has begun; 0 before its first.
     fn part(&self) -> u64 {
-        let text = std::fs::read_to_string(self.rig.path("part")).unwrap_or_default();
+        let text = std::fs::read_to_string(&self.part).unwrap_or_default();
         text.trim().parse().unwrap_or(0)
     }
 
@@ -180,7 +183,7 @@ impl Chaos {
     }
 
     /// The whole data directory of a master that does not run.
-    fn copy(from: &std::path::Path, to: &std::path::Path) {
+    fn copy(from: &Path, to: &Path) {
         let _ = std::fs::remove_dir_all(to);
         assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
     }
@@ -298,7 +301,8 @@ fn nothing_is_lost_or_doubled_and_every_outcome_is_true() {
     let agent = Chaos::agent(&rig, &network, Some(&rig.token()));
     rig.wait_state("a", "active");
     let client = Chaos::client(&rig, "last");
-    let mut chaos = Chaos { rig, dice: Dice(seed), network, agent, client };
+    let part = rig.path("part");
+    let mut chaos = Chaos { rig, part, dice: Dice(seed), network, agent, client };
     let expected = numbers(LINES);
     let marks = chaos.rig.path("marks");
     let mut done = 0;
@@ -306,6 +310,7 @@ fn nothing_is_lost_or_doubled_and_every_outcome_is_true() {
     let mut lost_memories = 0;
     while done < faults {
         runs += 1;
+        chaos.part = chaos.rig.path(&format!("part-{runs}"));
         let status = u8::try_from(chaos.dice.roll(100)).unwrap();
         // Slow enough that faults fall into it, and it notes that it was started.
         let command = format!(
@@ -314,9 +319,8 @@ fn nothing_is_lost_or_doubled_and_every_outcome_is_true() {
              exit {status}",
             marks.display(),
             hold = chaos.rig.path("hold").display(),
-            part = chaos.rig.path("part").display()
+            part = chaos.part.display()
         );
-        let _ = std::fs::remove_file(chaos.rig.path("part"));
         let forgotten = match chaos.dice.roll(2 * FORGETTING) {
             0 => Forgotten::Agents,
             1 => Forgotten::Masters,
