@@ -54,7 +54,7 @@ pub struct Finished {
     disk: Disk,
     path: PathBuf,
     file: File,
-    /// So many of the newest ids are kept, whatever the clock says.
+    /// The number of newest ids that are kept whatever the clock says.
     kept_always: usize,
     /// Bytes of dropped lines from which on the file is rewritten.
     rewrite_from: u64,

@@ -58,7 +58,7 @@ pub fn drop_before(disk: &Disk, directory: &Path, offset: u64) -> io::Result<()>
 pub struct SpoolWriter {
     disk: Disk,
     directory: PathBuf,
-    /// A segment is closed when so many bytes were written to it.
+    /// The number of bytes after which a segment is closed.
     segment_size: u64,
     /// The newest segment, where it begins, and the bytes written to it.
     segment: Option<(File, u64, u64)>,
