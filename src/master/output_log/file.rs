@@ -72,6 +72,11 @@ impl Head {
 impl LogFile {
     /// Makes an empty file behind another one.
     pub(super) fn create(disk: &Disk, path: &Path, first: u64, previous: Option<u64>) -> io::Result<Self> {
+        // One that is there is of a write that has failed. A sync may still have it, and must not write into this one.
+        match disk.remove(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         let head = Head { salt: u64::from_le_bytes(random::bytes()), previous };
         let file = disk.open(path, Open::Empty)?;
         file.write_at(0, &mut [IoSlice::new(&head.to_bytes(first))])?;

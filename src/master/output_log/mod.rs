@@ -74,6 +74,12 @@ impl OutputLogs {
         Self { root, disk: Disk::default(), open: Arc::default(), remembered: Arc::default() }
     }
 
+    /// The same on a disk of a test's.
+    #[cfg(test)]
+    pub(super) fn on(disk: Disk, root: PathBuf) -> Self {
+        Self { disk, ..Self::new(root) }
+    }
+
     /// Makes the directory that they lie in. Its name is on the disk before any output is.
     ///
     /// # Errors
@@ -99,14 +105,7 @@ impl OutputLogs {
     /// # Errors
     /// When the disk does not give it.
     pub async fn open(&self, run: RunId) -> io::Result<Arc<RunLog>> {
-        let opened = {
-            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-            if !open.contains_key(&run) {
-                let is_held = |opened: &Opened| opened.try_lock().map_or(true, |log| log.strong_count() > 0);
-                open.retain(|_, opened| Arc::strong_count(opened) > 1 || is_held(opened));
-            }
-            Arc::clone(open.entry(run).or_default())
-        };
+        let opened = self.opened(run);
         let mut known = opened.lock().await;
         if let Some(log) = known.upgrade().filter(|log| !log.is_failed()) {
             return Ok(log);
@@ -118,6 +117,15 @@ impl OutputLogs {
         // Ends with the last handle to the log.
         tokio::spawn(syncing::keep_synced(&log));
         Ok(log)
+    }
+
+    fn opened(&self, run: RunId) -> Opened {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if !open.contains_key(&run) {
+            let is_held = |opened: &Opened| opened.try_lock().map_or(true, |log| log.strong_count() > 0);
+            open.retain(|_, opened| Arc::strong_count(opened) > 1 || is_held(opened));
+        }
+        Arc::clone(open.entry(run).or_default())
     }
 
     /// Opens the log of a run that is about to begin, while the run is being stored: who appends to it finds it open.
@@ -202,6 +210,20 @@ impl OutputLogs {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             done => done,
         }
+    }
+
+    /// Deletes a run's log unless somebody has it open; true when it is gone. Waits for whoever is opening it: call it where
+    /// blocking is allowed.
+    ///
+    /// # Errors
+    /// As [`Self::remove`].
+    pub fn remove_unused(&self, run: RunId) -> io::Result<bool> {
+        let opened = self.opened(run);
+        let known = opened.blocking_lock();
+        if known.strong_count() > 0 {
+            return Ok(false);
+        }
+        self.remove(run).map(|()| true)
     }
 
     /// The end of a run's log on the disk, for one that nobody appends to.

@@ -1,8 +1,7 @@
 //! Opening a log that somebody has written to before: a crash may have kept any part of what was not on the disk yet.
 //!
 //! A file that has an index was on the disk, and so was every file before it. The files behind the last such one are
-//! believed as far as they go on without a gap: each is read, cut behind its last whole frame, and counts only when the
-//! file before it is whole. What is believed is written again before it is synced, since an earlier sync may have failed:
+//! read: each is cut behind its last whole frame, and counts only when it begins where the file before it ended. What is believed is written again before it is synced, since an earlier sync may have failed:
 //! the system takes such bytes for written then, and they are in its memory alone.
 //!
 //! What is cut was never acknowledged. Agents still have it.
@@ -35,11 +34,13 @@ pub(super) fn open(disk: &Disk, directory: PathBuf, file_size: u64) -> io::Resul
     opening.believe(&files)?;
     let (contents, indexed, end) = (opening.contents, opening.indexed, opening.end);
     let log = RunLog::new(disk.clone(), directory, file_size, contents, indexed, end);
-    if !files.is_empty() {
-        disk.sync_names(log.directory())?;
-        log.directory().parent().map_or(Ok(()), |parent| disk.sync_names(parent))?;
-        log.write_indices(end);
+    match disk.sync_names(log.directory()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(log),
+        synced => synced?,
     }
+    // Who made the directory may not have come to bring its name to the disk.
+    log.directory().parent().map_or(Ok(()), |parent| disk.sync_names(parent))?;
+    log.write_indices(end);
     Ok(log)
 }
 

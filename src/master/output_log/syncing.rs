@@ -107,13 +107,20 @@ impl Unsynced {
 impl RunLog {
     /// Brings what was appended to the disk, and tells so. Returns the files that it was in.
     pub(super) fn sync_once(&self) -> io::Result<LogFiles> {
+        let (end, unsynced) = self.begin_sync();
+        self.finish_sync(end, unsynced)
+    }
+
+    /// What is to be brought to the disk, and up to which position. More may be appended from then on.
+    pub(super) fn begin_sync(&self) -> (u64, Unsynced) {
+        let mut state = self.state();
+        let mut unsynced = std::mem::take(&mut state.unsynced);
+        unsynced.files.extend(state.file.iter().map(|file| (file.first, Arc::clone(file))));
+        (*self.appended().borrow(), unsynced)
+    }
+
+    pub(super) fn finish_sync(&self, end: u64, unsynced: Unsynced) -> io::Result<LogFiles> {
         let behind = *self.synced().borrow();
-        let (end, unsynced) = {
-            let mut state = self.state();
-            let mut unsynced = std::mem::take(&mut state.unsynced);
-            unsynced.files.extend(state.file.iter().map(|file| (file.first, Arc::clone(file))));
-            (*self.appended().borrow(), unsynced)
-        };
         let written = if unsynced.has_failed { unsynced.write_again(self, behind, end) } else { Ok(()) };
         match written.and_then(|()| unsynced.sync(self.disk())) {
             Ok(()) => {
@@ -142,21 +149,31 @@ impl RunLog {
             let state = self.state();
             let closed = state.contents.files.iter().rev().skip(1);
             let closed = closed.filter(|(first, file)| file.end <= end && !state.indexed.contains(first));
-            closed.map(|(first, file)| (*first, file.clone())).collect()
+            closed.map(|(first, _)| *first).collect()
         };
-        if missing.is_empty() {
-            return;
+        if let Err(error) = self.seal(&missing) {
+            tracing::warn!(%error, log = %self.directory().display(), "cannot write an output log's index");
         }
-        let written = missing
-            .iter()
-            .try_for_each(|(first, file)| file.write(self.disk(), self.directory(), *first))
-            .and_then(|()| self.disk().sync_names(self.directory()));
-        match written {
-            Ok(()) => self.state().indexed.extend(missing.into_iter().map(|(first, _)| first)),
-            Err(error) => {
-                tracing::warn!(%error, log = %self.directory().display(), "cannot write an output log's index");
-            }
+    }
+
+    /// Brings the indices of closed files to the disk that are not known to be there.
+    pub(super) fn seal(&self, firsts: &[u64]) -> io::Result<()> {
+        let unsealed: Vec<_> = {
+            let state = self.state();
+            let unsealed = firsts.iter().filter(|first| !state.sealed.contains(first));
+            unsealed.map(|first| (*first, state.contents.files[first].clone())).collect()
+        };
+        if unsealed.is_empty() {
+            return Ok(());
         }
+        unsealed.iter().try_for_each(|(first, file)| file.write(self.disk(), self.directory(), *first))?;
+        self.disk().sync_names(self.directory())?;
+        let mut state = self.state();
+        for (first, _) in unsealed {
+            state.indexed.insert(first);
+            state.sealed.insert(first);
+        }
+        Ok(())
     }
 }
 

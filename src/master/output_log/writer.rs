@@ -62,8 +62,10 @@ pub(super) struct State {
     pub(super) contents: Contents,
     /// A write has failed, and what is left of it may look like frames: the next ones go into a new file.
     rolls: bool,
-    /// Files that have an index beside them: they are on the disk, and everything before them.
+    /// Files that have an index beside them: they are closed and on the disk, and so is everything before them.
     pub(super) indexed: BTreeSet<u64>,
+    /// Those whose index this process has brought to the disk. Of one that was found it may be in the system's memory alone.
+    pub(super) sealed: BTreeSet<u64>,
     /// Files that were unlinked.
     dropped: BTreeSet<u64>,
     tail: VecDeque<Recent>,
@@ -196,6 +198,7 @@ impl RunLog {
             contents,
             rolls: false,
             indexed,
+            sealed: BTreeSet::new(),
             dropped: BTreeSet::new(),
             tail: VecDeque::new(),
         };
@@ -358,17 +361,19 @@ impl RunLog {
         Ok(end)
     }
 
-    /// The file that `position` belongs into: the last one again where it is not full, else a new one.
+    /// The file that `position` belongs into: the last one again where it is neither full nor closed, else a new one.
     fn next_file(&self, position: u64) -> io::Result<Arc<LogFile>> {
         let mut names = BTreeSet::new();
         if self.disk.make_directory(&self.directory)? {
             names.extend(self.directory.parent().map(Path::to_owned));
         }
-        let (last, rolls) = {
+        let (last, is_closed) = {
             let state = self.state();
-            (state.contents.files.keys().next_back().copied(), state.rolls)
+            let last = state.contents.files.keys().next_back().copied();
+            // What follows a closed file's last frame is not looked for when the log is opened.
+            (last, state.rolls || last.is_some_and(|first| state.indexed.contains(&first)))
         };
-        let reopened = match last.filter(|first| !rolls && position - first < self.file_size) {
+        let reopened = match last.filter(|first| !is_closed && position - first < self.file_size) {
             Some(first) => Some(LogFile::open(&self.disk, &file_path(&self.directory, first), first)?),
             None => None,
         };
@@ -504,6 +509,8 @@ impl RunLog {
             let is_there = |first: &u64| state.indexed.contains(first) && !state.dropped.contains(first);
             behind.filter(|first| is_there(first) && is_all_spare(*first)).collect()
         };
+        // Soon nothing but its index tells of such a file.
+        self.seal(&spare)?;
         for first in spare {
             match self.disk.remove(&file_path(&self.directory, first)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
