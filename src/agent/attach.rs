@@ -11,7 +11,7 @@ use tonic::{Status, Streaming};
 use super::{
     core::{Decision, Revision},
     keeper::protocol::{TaskEnding, TaskReply, TaskRequest},
-    keeping::{StartResult, TaskProcess, ending_of, record_of},
+    keeping::{Found, StartResult, TaskProcess, ending_of_lost, find, record_of},
     layout::TaskLayout,
     master_clock::Sent,
     spool::{self, Read, SpoolReader},
@@ -271,6 +271,18 @@ impl Attach {
         self.stream(id, open, hold).await
     }
 
+    /// How a lost task ended. All of its output is read for that, and the master told so first: an agent that says nothing for
+    /// long is asked anew.
+    async fn lost(&self, id: TaskId, reason: &'static str) -> Result<TaskEnding, End> {
+        let held = "the agent looks how much of its output there is".to_owned();
+        self.send(Kind::Held(proto::Held { reason: held })).await?;
+        let layout = Arc::clone(&self.agent.layout);
+        let read = tokio::task::spawn_blocking(move || ending_of_lost(&layout, id, reason));
+        let ending = read.await.unwrap_or_else(|error| Err(io::Error::other(error)))?;
+        self.send(Kind::Held(proto::Held { reason: String::new() })).await?;
+        Ok(ending)
+    }
+
     /// Tells that the task was started, unless that was told.
     async fn tell_started(&self, untold: &mut Option<Untold>) -> Result<(), End> {
         let Some(untold) = untold.take() else { return Ok(()) };
@@ -298,8 +310,10 @@ impl Attach {
         self.agent.save_seen();
         let ending = loop {
             if streaming.ending.is_none() && streaming.process.is_none() {
-                streaming.ending = match ending_of(&layout, id) {
-                    Ok(ending) => ending,
+                streaming.ending = match find(&layout, id) {
+                    Ok(Found::Live) => None,
+                    Ok(Found::Ended(ending)) => Some(ending),
+                    Ok(Found::Lost(reason)) => Some(self.lost(id, reason).await?),
                     Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                         // Known to a version that comes back; nothing is guessed meanwhile.
                         self.send(Kind::Held(proto::Held { reason: error.to_string() })).await?;

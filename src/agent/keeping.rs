@@ -372,39 +372,69 @@ impl TaskProcess {
 }
 
 /// What the disk says of a task whose process does not answer.
+#[derive(Debug)]
+pub enum Found {
+    /// Its process lives.
+    Live,
+    /// How it ended.
+    Ended(TaskEnding),
+    /// It ended and nobody wrote down how, for this reason. [`ending_of_lost`] tells how much of its output there is.
+    Lost(&'static str),
+}
+
+/// What the disk says of a task whose process does not answer.
 ///
 /// # Errors
-/// When the disk cannot be read.
-pub fn ending_of(layout: &Layout, id: TaskId) -> io::Result<Option<TaskEnding>> {
+/// When the disk cannot be read, or what is there was written by another version (`InvalidData`).
+pub fn find(layout: &Layout, id: TaskId) -> io::Result<Found> {
     let task = layout.task(id);
-    let read = || -> io::Result<Option<TaskEnding>> {
-        // It is renamed into place when it is whole: what cannot be read is from a newer version, not from a crash.
-        let unreadable = |error: serde_json::Error| {
-            let text = format!("how the task ended was written by another version of the agent: {error}");
-            io::Error::new(io::ErrorKind::InvalidData, text)
-        };
-        read_optional(&task.ending())?
-            .map(|json| serde_json::from_slice(&json).map_err(unreadable))
-            .transpose()
-    };
-    if let Some(ending) = read()? {
-        return Ok(Some(ending));
+    if let Some(ending) = read_ending(&task)? {
+        return Ok(Found::Ended(ending));
     }
     if is_live(layout, id)? {
-        return Ok(None);
+        return Ok(Found::Live);
     }
     // It may have written its ending between the two looks.
-    if let Some(ending) = read()? {
-        return Ok(Some(ending));
+    if let Some(ending) = read_ending(&task)? {
+        return Ok(Found::Ended(ending));
     }
-    let reason = match record_of(&task)? {
+    Ok(Found::Lost(match record_of(&task)? {
         Some(record) if record.boot != boot_id()? => "the machine was rebooted while it ran",
         Some(_) => "its process on the agent was killed",
         None => "its record on the agent did not survive",
-    };
-    let end_offset = spool::whole_end(&Disk::default(), &task.spool())?;
+    }))
+}
+
+/// How a task ended, where that was written down.
+fn read_ending(task: &TaskLayout) -> io::Result<Option<TaskEnding>> {
+    let Some(json) = read_optional(&task.ending())? else { return Ok(None) };
+    match serde_json::from_slice(&json) {
+        Ok(ending) => Ok(Some(ending)),
+        // It is renamed into place when it is whole, but not brought to the disk before: a machine that loses its power
+        // just then may keep the name alone.
+        Err(error) if !error.is_data() && !is_of_this_boot(task)? => Ok(None),
+        Err(error) => {
+            let text = format!("how the task ended was written by another version of the agent: {error}");
+            Err(io::Error::new(io::ErrorKind::InvalidData, text))
+        }
+    }
+}
+
+fn is_of_this_boot(task: &TaskLayout) -> io::Result<bool> {
+    Ok(match record_of(task)? {
+        Some(record) => record.boot == boot_id()?,
+        None => false,
+    })
+}
+
+/// How a lost task ended: with the output that survived. Reads all of that.
+///
+/// # Errors
+/// When the disk cannot be read.
+pub fn ending_of_lost(layout: &Layout, id: TaskId, reason: &str) -> io::Result<TaskEnding> {
+    let end_offset = spool::whole_end(&Disk::default(), &layout.task(id).spool())?;
     let outcome = Outcome::from(Ending::Lost(reason.to_owned()));
-    Ok(Some(TaskEnding { outcome, end_offset, duration_ns: 0 }))
+    Ok(TaskEnding { outcome, end_offset, duration_ns: 0 })
 }
 
 /// What a task's directory says about it.
@@ -415,10 +445,17 @@ pub fn record_of(task: &TaskLayout) -> io::Result<Option<TaskRecord>> {
     Ok(read_optional(&task.record())?.and_then(|json| serde_json::from_slice(&json).ok()))
 }
 
-/// Tells a task's process to kill its tree. False when there is no such process.
-pub async fn kill(layout: &Arc<Layout>, id: TaskId, by: String, grace_ms: u32) -> bool {
-    match TaskProcess::connect(&layout.task(id)) {
+/// Tells a task's process to kill its tree, where there is one.
+///
+/// # Errors
+/// When it lives and could not be told: it has to be told again.
+pub async fn kill(layout: &Layout, id: TaskId, by: String, grace_ms: u32) -> io::Result<()> {
+    let is_told = match TaskProcess::connect(&layout.task(id)) {
         Some(mut process) => process.say(&TaskRequest::Kill { by, grace_ms }).await.is_ok(),
         None => false,
+    };
+    if !is_told && is_live(layout, id)? {
+        return Err(io::Error::other("the task's process takes no connection just now"));
     }
+    Ok(())
 }

@@ -252,7 +252,10 @@ async fn stop_tasks(agent: &Agent, grace: Duration, orders: &mut mpsc::Receiver<
     if !left.is_empty() {
         tracing::warn!(killed = left.len(), "kills what has not ended");
         for id in left {
-            keeping::kill(&agent.layout, id, "agent stop".to_owned(), STOP_KILL_GRACE_MS).await;
+            let by = "agent stop".to_owned();
+            if let Err(error) = keeping::kill(&agent.layout, id, by, STOP_KILL_GRACE_MS).await {
+                tracing::error!(task = %id, %error, "cannot kill a task");
+            }
         }
         let given_up = Duration::from_millis(u64::from(STOP_KILL_GRACE_MS)) + Duration::from_secs(5);
         let _ = tokio::time::timeout(given_up, until(is_idle)).await;

@@ -1,6 +1,6 @@
 //! `AgentService`: what the agent serves to its master, on either link. Decides nothing itself.
 
-use std::{pin::Pin, sync::Arc};
+use std::pin::Pin;
 
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -87,8 +87,9 @@ impl AgentService for Service {
         let disk = |error: std::io::Error| Status::unavailable(format!("the agent's disk: {error}"));
         let cancelled = self.agent.cancel(id).await.map_err(disk)?;
         if cancelled == Cancelled::Spooled {
-            let layout = Arc::clone(&self.agent.layout);
-            keeping::kill(&layout, id, request.by, request.grace_ms).await;
+            let killed = keeping::kill(&self.agent.layout, id, request.by, request.grace_ms).await;
+            // The master gives the order again.
+            killed.map_err(|error| Status::unavailable(error.to_string()))?;
         }
         let incarnation = match cancelled {
             Cancelled::NeverStarted => self.agent.promised_in(id).map_err(disk)?,

@@ -238,8 +238,8 @@ impl<'a> Supervisor<'a> {
         }
         if let Some(timeout) = self.spec.timeout_ms
             && matches!(self.killing, Killing::No)
-            && self.child_end.is_none()
             && now >= self.started + Duration::from_millis(timeout)
+            && !self.has_command_ended()
         {
             let grace = Duration::from_millis(self.spec.kill_grace_ms.into());
             self.killing = Killing::Begun(Kill::begin(grace, now), Cause::Timeout);
@@ -333,8 +333,9 @@ impl<'a> Supervisor<'a> {
             at_most(DISK_RETRY);
         }
         if let Some(gone) = &self.child_end {
-            // What is owed wakes this by being there.
-            if self.ending.is_none() && !self.is_owed() {
+            // What is owed wakes this by being there; a kill and a full disk are looked at in steps of their own.
+            let is_held_up = self.is_owed() || self.is_killing() || self.unwritten.is_some();
+            if self.ending.is_none() && !is_held_up {
                 at_most((gone.at + LINGER).saturating_duration_since(now));
             }
         } else if let (Some(timeout), Killing::No) = (self.spec.timeout_ms, &self.killing) {
@@ -399,15 +400,22 @@ impl<'a> Supervisor<'a> {
         }
         if signalled {
             while let Ok(Some(_)) = self.signals.read_signal() {}
-            for (pid, end) in reap() {
-                if pid == self.child {
-                    let by_itself = matches!(self.killing, Killing::No);
-                    self.child_end = Some(ChildGone { end, at: Instant::now(), by_itself });
-                    self.owed = [self.stdout.as_ref(), self.stderr.as_ref()].map(bytes_in);
-                }
-            }
+            self.has_command_ended();
         }
         Ok(())
+    }
+
+    /// Whether the command itself has ended. Asked before anything is done to it: an order that comes when it has ended by
+    /// itself does not change how it did.
+    fn has_command_ended(&mut self) -> bool {
+        for (pid, end) in reap() {
+            if pid == self.child {
+                let by_itself = matches!(self.killing, Killing::No);
+                self.child_end = Some(ChildGone { end, at: Instant::now(), by_itself });
+                self.owed = [self.stdout.as_ref(), self.stderr.as_ref()].map(bytes_in);
+            }
+        }
+        self.child_end.is_some()
     }
 
     /// Reads once from a pipe that has something to say, over what is in the buffer.
@@ -485,6 +493,7 @@ impl<'a> Supervisor<'a> {
             TaskRequest::Resize { rows, columns } => self.input.resize(rows, columns),
             TaskRequest::WatchInput => self.clients[index].watches_input = true,
             TaskRequest::Kill { by, grace_ms } => {
+                self.has_command_ended();
                 self.killing.order(by, Duration::from_millis(grace_ms.into()), Instant::now());
             }
         }

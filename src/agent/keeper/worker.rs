@@ -23,7 +23,7 @@ use nix::{
 use super::{
     command::{Account, rehearse},
     listener::Client,
-    place::Place,
+    place::{self, Place},
     protocol::{Lines, StartTask, TaskRecord, TaskReply, TaskRequest, WorkerOrder, WorkerReport, line},
     task::{self, Beginning, Tools},
 };
@@ -114,7 +114,8 @@ impl Worker<'_> {
     /// Makes the task known by giving its name to the directory; `None`, said to the client, where nothing came of it.
     fn begin(&self, mut place: Place, start: StartTask, client: Client) -> Option<Beginning> {
         let StartTask { id, spec, agent, start_until_ns } = start;
-        if start_until_ns.is_some_and(|until| boottime_ns() > until) {
+        let is_too_late = || start_until_ns.is_some_and(|until| boottime_ns() > until);
+        if is_too_late() {
             place.remove();
             client.answer(&TaskReply::Expired);
             return None;
@@ -129,6 +130,11 @@ impl Worker<'_> {
             started_boottime_ns: boottime_ns(),
         };
         let reply = match place.become_task(&layout, &line(&record)) {
+            // The disk took its time. Nothing has started, and without its directory the task is one that never did.
+            Ok(true) if is_too_late() => {
+                let _ = place::remove(&layout);
+                TaskReply::Expired
+            }
             Ok(true) => return Some(Beginning { record, layout, place, client }),
             Ok(false) => TaskReply::Known,
             // The tasks directory was removed, and this worker's place with it: another worker is asked.
