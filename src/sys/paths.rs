@@ -9,7 +9,7 @@ use std::{
 
 use directories::ProjectDirs;
 
-use super::disk::Disk;
+use super::{disk::Disk, file::sync_directory};
 
 /// The directories of one daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,7 +117,12 @@ pub fn make_run_directory(path: &Path) -> Result<(), UnusableDirectory> {
 /// When it cannot be made, is somebody else's, or cannot be written to.
 pub fn make_private(path: &Path) -> Result<(), UnusableDirectory> {
     let usable = || {
+        // What is going to lie in it must not vanish with its name.
+        let missing: Vec<&Path> = path.ancestors().take_while(|above| !above.exists()).collect();
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        for above in missing.into_iter().filter_map(Path::parent) {
+            sync_directory(if above.as_os_str().is_empty() { Path::new(".") } else { above })?;
+        }
         let metadata = fs::metadata(path)?;
         let me = nix::unistd::geteuid().as_raw();
         if metadata.uid() != me {

@@ -4,7 +4,7 @@
 //! pages is lost. The damaged files are kept beside the new one.
 
 use std::{
-    io,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -69,45 +69,76 @@ pub fn salvage(directory: &Path) -> Result<Salvaged, StoreError> {
     let damaged = directory.join(format!("{}.damaged-{}", super::FILE, unix_ms() / 1_000));
     let fresh = directory.join(format!("{}.salvaged", super::FILE));
     let files = |source: io::Error| StoreError::File { path: fresh.display().to_string(), source };
-    match std::fs::remove_file(&fresh) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(files(error)),
-        _ => {}
-    }
+    remove(&fresh).map_err(files)?;
     let store = Store { path: fresh.clone() };
     crate::sys::paths::make_owners(&fresh).map_err(files)?;
     let connection = store.connect().map_err(|source| store.error(source))?;
     let made = || {
-        schema::migrate(&connection, 0)?;
-        connection.pragma_update(None, "foreign_keys", false)?;
         let source = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE);
+        // Copied as it is, and converted then as any other one: an older format lacks what is worked out on the way.
+        let found = source.as_ref().ok().and_then(|source| schema::format(source).ok()).unwrap_or(0);
+        let format = if (1..schema::VERSION).contains(&found) { found } else { schema::VERSION };
+        schema::convert(&connection, 0, format)?;
+        connection.pragma_update(None, "foreign_keys", false)?;
         connection.execute_batch("BEGIN")?;
         let mut tables = Vec::new();
         for (table, order) in TABLES {
+            if columns(&connection, table)?.is_empty() {
+                continue;
+            }
             let (rows, trouble) = match &source {
                 Ok(source) => copy(source, &connection, table, order)?,
                 Err(error) => (0, Some(error.to_string())),
             };
             tables.push((table, rows, trouble));
         }
-        // Tasks without their run mean nothing, and the texts are indexed anew.
-        connection.execute_batch(
-            "DELETE FROM tasks WHERE run NOT IN (SELECT id FROM runs); UPDATE meta SET indexed = 0; COMMIT;",
-        )?;
+        // Tasks without their run mean nothing.
+        connection.execute_batch("DELETE FROM tasks WHERE run NOT IN (SELECT id FROM runs); COMMIT;")?;
+        schema::migrate(&connection, format)?;
+        // The texts are indexed anew.
+        connection.execute("UPDATE meta SET indexed = 0", [])?;
         // All of it is in the one file that gets the other name.
         connection.pragma_update(None, "journal_mode", "DELETE")?;
         Ok(tables)
     };
     let tables = made().map_err(|source| store.error(source))?;
     drop(connection);
-    for ending in ["-wal", "-shm", ""] {
-        let with = |path: &Path| PathBuf::from(format!("{}{ending}", path.display()));
-        match std::fs::rename(with(&path), with(&damaged)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(files(error)),
-            _ => {}
+    take_place(&path, &fresh, &damaged).map_err(files)?;
+    Ok(Salvaged { damaged, tables })
+}
+
+/// Gives a database the place of another one, whose files get another name. At every moment there is a database, and the
+/// other one whole under one of its names.
+fn take_place(path: &Path, fresh: &Path, damaged: &Path) -> io::Result<()> {
+    let with = |path: &Path, ending: &str| PathBuf::from(format!("{}{ending}", path.display()));
+    let link =
+        |from: &Path, to: &Path, ending: &str| match fs::hard_link(with(from, ending), with(to, ending)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
+    let logs = ["-wal", "-shm"];
+    logs.into_iter().chain([""]).try_for_each(|ending| link(path, damaged, ending))?;
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    sync_directory(directory)?;
+    // To the new one they would be a log of its own.
+    let replaced = logs
+        .into_iter()
+        .try_for_each(|ending| remove(&with(path, ending)))
+        .and_then(|()| fs::rename(fresh, path))
+        .and_then(|()| sync_directory(directory));
+    if replaced.is_err() {
+        for ending in logs {
+            let _ = link(damaged, path, ending);
         }
     }
-    std::fs::rename(&fresh, &path).and_then(|()| sync_directory(directory)).map_err(files)?;
-    Ok(Salvaged { damaged, tables })
+    replaced
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Copies the rows of a table that can be read. Returns how many there are, and why they are not all.
@@ -117,7 +148,7 @@ fn copy(
     table: &str,
     order: &str,
 ) -> rusqlite::Result<(u64, Option<String>)> {
-    // An older format has fewer columns, and what is damaged may have none.
+    // What is damaged may have no columns.
     let known = columns(fresh, table)?;
     let columns: Vec<String> = columns(source, table)
         .unwrap_or_default()
@@ -206,18 +237,18 @@ mod tests {
         filled(dir.path(), 5_000);
         assert_eq!(check(dir.path()).unwrap(), Vec::<String>::new());
         let path = dir.path().join(crate::master::store::FILE);
-        let before = std::fs::read(&path).unwrap();
+        let before = fs::read(&path).unwrap();
         // Some pages in the middle of the table of runs.
-        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        let file = fs::File::options().write(true).open(&path).unwrap();
         let text = b"ana";
         let places: Vec<usize> =
             before.windows(3).enumerate().filter(|(_, bytes)| bytes == text).map(|(at, _)| at).collect();
         let page = places[places.len() / 2] / 4096 * 4096;
         file.write_all_at(&[0xff; 4096], page as u64).unwrap();
         assert!(!check(dir.path()).unwrap_or_else(|error| vec![error.to_string()]).is_empty());
-        let damaged = std::fs::read(&path).unwrap();
+        let damaged = fs::read(&path).unwrap();
         let salvaged = salvage(dir.path()).unwrap();
-        assert_eq!(std::fs::read(&salvaged.damaged).unwrap(), damaged);
+        assert_eq!(fs::read(&salvaged.damaged).unwrap(), damaged);
         assert_eq!(check(dir.path()).unwrap(), Vec::<String>::new());
         let runs = listed(dir.path());
         assert!(runs.contains(&1) && runs.contains(&5_000), "both ends are there");
@@ -230,10 +261,33 @@ mod tests {
     }
 
     #[test]
+    fn an_older_database_is_converted_when_it_is_saved() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(crate::master::store::FILE);
+        let old = Connection::open(&path).unwrap();
+        schema::convert(&old, 0, 2).unwrap();
+        let outcome = r#"{"ending":{"lost":"rebooted"},"background":0}"#;
+        old.execute_batch(&format!(
+            "INSERT INTO runs VALUES ('r', 7, 'ana', 'web', 1, '[]', '{{}}', 1, 2, '[]', 1, '{{}}', NULL, 0);
+             INSERT INTO tasks VALUES ('r', 0, 'web', 'key', NULL, '{outcome}', 0, 1, 1, 1, 0, 1, NULL, NULL);"
+        ))
+        .unwrap();
+        drop(old);
+        let salvaged = salvage(dir.path()).unwrap();
+        assert!(salvaged.tables.iter().all(|(_, _, trouble)| trouble.is_none()), "{:?}", salvaged.tables);
+        let (_, connection) = Store::open(dir.path()).unwrap();
+        let number: u64 = connection.query_row("SELECT number FROM tasks", [], |row| row.get(0)).unwrap();
+        let kind: (String, u64) = connection
+            .query_row("SELECT kind, number FROM outcomes", [], |row| Ok((row.get(0)?, row.get(1)?)))
+            .unwrap();
+        assert_eq!((number, kind), (7, ("lost".to_owned(), 7)));
+    }
+
+    #[test]
     fn of_what_is_no_database_any_more_an_empty_one_is_made() {
         let dir = tempfile::tempdir().unwrap();
         filled(dir.path(), 10);
-        std::fs::write(dir.path().join(crate::master::store::FILE), "this is nothing").unwrap();
+        fs::write(dir.path().join(crate::master::store::FILE), "this is nothing").unwrap();
         let salvaged = salvage(dir.path()).unwrap();
         assert!(salvaged.tables.iter().all(|(_, _, trouble)| trouble.is_some()));
         assert_eq!(listed(dir.path()), [0u64; 0]);

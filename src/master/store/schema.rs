@@ -88,8 +88,14 @@ pub(super) fn format(connection: &Connection) -> rusqlite::Result<i64> {
 
 /// Brings a database from the format that was found to this version's.
 pub(super) fn migrate(connection: &Connection, found: i64) -> rusqlite::Result<()> {
-    for (index, script) in (1i64..).zip(MIGRATIONS).filter(|(index, _)| *index > found) {
+    convert(connection, found, VERSION)?;
+    connection.pragma_update(None, "foreign_keys", true)
+}
+
+/// Brings a database from one format to a later one.
+pub(super) fn convert(connection: &Connection, from: i64, to: i64) -> rusqlite::Result<()> {
+    for (index, script) in (1..=to).zip(MIGRATIONS).filter(|(index, _)| *index > from) {
         connection.execute_batch(&format!("BEGIN; {script} PRAGMA user_version = {index}; COMMIT;"))?;
     }
-    connection.pragma_update(None, "foreign_keys", true)
+    Ok(())
 }
