@@ -25,7 +25,7 @@ use sloth_runner::{
         master_clock::{Echo, MasterClock, Sent},
     },
     domain::{
-        agent::{LinkPreference, START_WITHIN},
+        agent::LinkPreference,
         command::{Command, TaskSpec},
         ids::{Incarnation, RunId, RunReference, TaskId},
         name::Labels,
@@ -49,6 +49,10 @@ const WINDOW: u64 = 4;
 const LENGTH: u64 = 9;
 const STATUS: u8 = 7;
 
+/// What answers the operator who deletes the agent; those who drain it have numbers from there on.
+const DELETING: u64 = 10;
+const DRAINING: u64 = 100;
+
 fn byte(offset: u64) -> u8 {
     u8::try_from(offset * 31 % 251).unwrap()
 }
@@ -63,7 +67,18 @@ fn pick(dice: &mut Dice, count: usize) -> Option<usize> {
 }
 
 enum ToAgent {
-    Open { order: Box<AttachOrder>, from: u64, grant: u64, start_within: Option<u64>, sent: Sent },
+    /// An Open that the master has not sent yet: its link is being looked for, or the log has not come to the disk.
+    Unsent {
+        order: Box<AttachOrder>,
+        from: u64,
+    },
+    Open {
+        order: Box<AttachOrder>,
+        from: u64,
+        grant: u64,
+        start_within: Option<u64>,
+        sent: Sent,
+    },
     Grant(u64),
     Acknowledge(u64),
     OutcomeStored,
@@ -92,6 +107,8 @@ struct Stream {
     said_end: bool,
     /// The master has what comes before this by way of this stream, or had it when the stream began.
     received: u64,
+    /// What has not been sent yet gives no permission to start.
+    is_withdrawn: bool,
     /// The master's side waits until the outcome is stored.
     handing_over: bool,
     outcome_stored: bool,
@@ -161,7 +178,10 @@ struct World {
     process: u64,
     disk: Disk,
     backup: Option<(Disk, Vec<u8>)>,
-    writes: VecDeque<(WriteToken, Vec<Write>)>,
+    /// With whether they are kept when the disk does not take them.
+    writes: VecDeque<(WriteToken, Vec<Write>, bool)>,
+    /// The newest write of which it was told that the disk does not take it.
+    delayed: WriteToken,
     log: Vec<u8>,
     synced: usize,
     session: SessionId,
@@ -187,12 +207,18 @@ struct World {
     /// Until when it may be started, by the true time.
     deadline: u64,
     within: u64,
-    /// An operator was told that it is cancelled, or that it is skipped.
+    /// An operator was told that nothing of the run can start any more, or that the agent is deleted.
     is_stopped: bool,
+    /// The same, and that the master cannot record it yet: it holds as long as that master lives.
+    is_stopped_unrecorded: bool,
     /// An operator has deleted the agent.
     is_deleted: bool,
-    /// An operator wants nothing to be started on the agent.
+    /// An operator once wanted nothing to be started on the agent.
+    was_drained: bool,
+    /// The operator who last drained the agent, or put it back to work, was answered that it is drained.
     is_drained: bool,
+    /// What answers that operator.
+    drain_reply: u64,
     /// The outcome that was told.
     told: Option<Outcome>,
     /// Somebody's memory of the task was destroyed.
@@ -250,6 +276,7 @@ impl World {
             disk: Disk { agents: vec![agent], ..Disk::default() },
             backup: None,
             writes: VecDeque::new(),
+            delayed: 0,
             log: Vec::new(),
             synced: 0,
             session: 0,
@@ -277,8 +304,11 @@ impl World {
             deadline: 0,
             within,
             is_stopped: false,
+            is_stopped_unrecorded: false,
             is_deleted: false,
+            was_drained: false,
             is_drained: false,
+            drain_reply: 100,
             told: None,
             was_forgotten: false,
             was_restored: false,
@@ -323,26 +353,29 @@ impl World {
         for effect in self.master.step(input, now) {
             self.tell(|| format!("    {effect:?}"));
             match effect {
-                Effect::Persist(token, writes, _) => self.writes.push_back((token, writes)),
+                Effect::Persist(token, writes, keeping) => {
+                    self.writes.push_back((token, writes, keeping.is_kept()));
+                }
                 Effect::Reply(to, reply) => {
-                    self.is_stopped |= match *reply {
-                        Reply::Cancelled { told, stored, .. } => told + stored > 0,
-                        Reply::RunStopped { skipped, .. } => skipped > 0,
-                        _ => false,
-                    };
+                    match *reply {
+                        Reply::Cancelled { told, stored, .. } => self.is_stopped |= told + stored > 0,
+                        Reply::RunStopped { .. } => self.is_stopped = true,
+                        Reply::Count(_) if to == DELETING => self.is_stopped = true,
+                        Reply::Drained { .. } if to == self.drain_reply => self.is_drained = true,
+                        Reply::Refused(ref text) if text.starts_with("it is done") && to < DRAINING => {
+                            self.is_stopped_unrecorded = true;
+                        }
+                        _ => {}
+                    }
                     self.replies.insert(to, *reply);
                 }
                 Effect::Attach(order) if order.session == self.session => self.attach(*order),
                 Effect::Signal { session, .. } => {
-                    for stream in self.streams.iter_mut().filter(|stream| stream.master_alive) {
-                        // An Open that is not under way yet is under way with no permission.
-                        if let Some(ToAgent::Open { start_within, .. }) = stream.to_agent.front_mut()
-                            && self.dice.roll(2) == 0
-                        {
-                            *start_within = None;
-                        }
-                    }
+                    self.streams.iter_mut().for_each(|stream| stream.is_withdrawn = true);
                     self.signals.push(Signal::Order(session));
+                }
+                Effect::WithdrawStart(_) => {
+                    self.streams.iter_mut().for_each(|stream| stream.is_withdrawn = true);
                 }
                 Effect::LookUp(session, _, known) => {
                     let stored = self.disk.run.as_ref().map(|stored| &stored.tasks[0]);
@@ -382,14 +415,8 @@ impl World {
 
     fn attach(&mut self, order: AttachOrder) {
         let from = self.log.len() as u64;
-        // As the master's half of an Attach judges it when it sends it.
-        let left = |until: Duration| {
-            let left = until.saturating_sub(self.now().monotonic).min(Duration::from_secs(10));
-            u64::try_from(left.as_millis()).ok().filter(|left| *left > 0)
-        };
-        let start_within = order.start.as_ref().and_then(|(_, until)| left(*until));
-        let (session, attempt, sent) = (order.session, order.attempt, self.sent());
-        let open = ToAgent::Open { order: Box::new(order), from, grant: from + WINDOW, start_within, sent };
+        let (session, attempt) = (order.session, order.attempt);
+        let open = ToAgent::Unsent { order: Box::new(order), from };
         self.streams.push(Stream {
             session,
             attempt,
@@ -398,11 +425,30 @@ impl World {
             sending: None,
             said_end: false,
             received: from,
+            is_withdrawn: false,
             handing_over: false,
             outcome_stored: false,
             agent_alive: true,
             master_alive: true,
         });
+    }
+
+    /// The master sends the first message of an Attach.
+    fn send_open(&mut self, at: usize) {
+        let Some(ToAgent::Unsent { order, from }) = self.streams[at].to_agent.front() else { return };
+        // What lies before is acknowledged by it.
+        if !self.streams[at].master_alive || *from > self.synced as u64 {
+            return;
+        }
+        let (order, from) = (order.clone(), *from);
+        let left = |until: Duration| {
+            let left = until.saturating_sub(self.now().monotonic).min(Duration::from_secs(10));
+            u64::try_from(left.as_millis()).ok().filter(|left| *left > 0)
+        };
+        let start = order.start.as_ref().filter(|_| !self.streams[at].is_withdrawn);
+        let start_within = start.and_then(|(_, until)| left(*until));
+        let open = ToAgent::Open { order, from, grant: from + WINDOW, start_within, sent: self.sent() };
+        self.streams[at].to_agent[0] = open;
     }
 
     fn start_master(&mut self) {
@@ -502,20 +548,16 @@ impl World {
             self.wall += [-86_400_000, 86_400_000, -3_000][pick(&mut self.dice, 3).unwrap()];
             self.clock_jumped = true;
         }
+        self.is_stopped_unrecorded = false;
         self.put_deadline_off(self.clock_jumped || self.now().unix_ms < unix_before);
         self.start_master();
     }
 
-    /// A master that is started anew may give more time: by its wall clock it cannot tell how much is left, and gives no more than was
-    /// asked for; and an agent that was not reached yet gets a minute to come back.
+    /// A master that is started anew may give more time where the wall clock was set: it cannot tell how much is left then, and
+    /// gives no more than was asked for.
     fn put_deadline_off(&mut self, clock_jumped: bool) {
-        let is_unsent = self.disk.run.as_ref().is_some_and(|stored| stored.tasks[0].incarnation.is_none());
         if clock_jumped {
             self.deadline = self.deadline.max(self.time + self.within);
-        }
-        if is_unsent {
-            let minute = u64::try_from(START_WITHIN.as_millis()).unwrap();
-            self.deadline = self.deadline.max(self.time + minute.max(self.within));
         }
     }
 
@@ -583,13 +625,14 @@ impl World {
         (self.disk, self.log) = (disk, log);
         self.synced = self.log.len();
         // What was told by what is lost cannot be held against the store that lost it.
-        (self.told, self.is_stopped, self.was_restored) = (None, false, true);
+        (self.told, self.is_stopped, self.is_drained, self.was_restored) = (None, false, false, true);
+        self.is_stopped_unrecorded = false;
         self.put_deadline_off(self.clock_jumped);
         self.start_master();
     }
 
     fn persist_one(&mut self) {
-        let Some((token, writes)) = self.writes.pop_front() else { return };
+        let Some((token, writes, _)) = self.writes.pop_front() else { return };
         for write in writes {
             match write {
                 Write::PutRun(stored) | Write::TakeBack(stored) => self.disk.run = Some(*stored),
@@ -613,6 +656,16 @@ impl World {
         self.step(Input::Persisted(token, revision));
         if self.backup.is_none() && self.dice.roll(6) == 0 {
             self.backup = Some((self.disk.clone(), self.log[..self.synced].to_vec()));
+        }
+    }
+
+    /// The disk takes nothing now.
+    fn delay_writes(&mut self) {
+        let last = self.delayed;
+        let delayed = self.writes.iter().filter(|(token, _, is_kept)| *is_kept && *token > last);
+        for token in delayed.map(|(token, ..)| *token).collect::<Vec<_>>() {
+            self.delayed = token;
+            self.step(Input::PersistDelayed(token, "no space".to_owned()));
         }
     }
 
@@ -667,6 +720,9 @@ impl World {
         if self.frozen || !self.streams[at].agent_alive {
             return;
         }
+        if matches!(self.streams[at].to_agent.front(), Some(ToAgent::Unsent { .. })) {
+            return self.send_open(at);
+        }
         match self.streams[at].to_agent.pop_front() {
             Some(ToAgent::Open { order, from, grant, start_within, sent }) => {
                 self.open(at, *order, from, grant, start_within, sent);
@@ -689,7 +745,7 @@ impl World {
                     self.agent.core.forget(task());
                 }
             }
-            Some(ToAgent::Acknowledge(_)) | None => {}
+            Some(ToAgent::Acknowledge(_) | ToAgent::Unsent { .. }) | None => {}
         }
     }
 
@@ -708,7 +764,8 @@ impl World {
         if knowledge == Knowledge::Nothing {
             self.look_at_directory();
         }
-        let earliest = self.agent.clock.and_then(|clock| clock.sent_at(sent));
+        let arrived = self.boottime();
+        let earliest = self.agent.clock.and_then(|clock| clock.sent_at(sent, arrived));
         let start_until = start_within.map(|within| earliest.map_or(0, |sent| sent + within));
         let asked = Asked { id: task(), attempt: order.attempt, start_until, incarnation: order.incarnation };
         let now = self.boottime();
@@ -723,7 +780,8 @@ impl World {
                     "started {} ms after its deadline",
                     self.time - self.deadline
                 );
-                assert!(!self.is_stopped, "started after it was cancelled or skipped");
+                let is_stopped = self.is_stopped || self.is_stopped_unrecorded || self.is_drained;
+                assert!(!is_stopped, "started after an operator was told that it cannot");
                 // Of what is lost nobody says that it never started.
                 let told = self.told.as_ref().filter(|told| !matches!(told.ending, Ending::Lost(_)));
                 assert!(told.is_none(), "started after its outcome was told: {told:?}");
@@ -760,6 +818,7 @@ impl World {
                 stream.agent_alive &= other == at || stream.sending.is_none();
             }
             self.streams[at].sending = Some((from, grant));
+            self.spool_from = self.spool_from.max(from);
         }
     }
 
@@ -911,7 +970,7 @@ impl World {
     fn act(&mut self) {
         let newest = self.streams.len().checked_sub(1);
         let any = pick(&mut self.dice, self.streams.len());
-        match (self.dice.roll(274), any, newest) {
+        match (self.dice.roll(276), any, newest) {
             (0..=39, _, Some(at)) | (120..=139, Some(at), _) => self.agent_hears(at),
             (40..=74, _, Some(at)) => self.agent_sends(at),
             (80..=119, _, Some(at)) | (140..=154, Some(at), _) => self.master_hears(at),
@@ -948,14 +1007,19 @@ impl World {
             (272, ..) => {
                 let (selection, by) = (Box::new("a".parse::<Target>().unwrap().into()), "ana".to_owned());
                 let reason = (self.dice.roll(3) > 0).then(|| "disk swap".to_owned());
-                self.is_drained = true;
-                self.step(Input::Drain { selection, now: true, reason, by, reply: 9 });
+                self.was_drained |= reason.is_some();
+                self.is_drained = false;
+                // Of one who puts it back to work the answer says nothing.
+                self.drain_reply += if reason.is_some() { 1 } else { 2 };
+                let reply = self.drain_reply - u64::from(reason.is_none());
+                self.step(Input::Drain { selection, now: true, reason, by, reply });
             }
             (273, ..) if self.dice.roll(2) == 0 => {
                 self.is_deleted = true;
                 let (name, by) = ("a".parse().unwrap(), "ana".to_owned());
-                self.step(Input::Delete { name, by, reply: 10 });
+                self.step(Input::Delete { name, by, reply: DELETING });
             }
+            (274..=275, ..) => self.delay_writes(),
             (248..=252, ..) => {
                 let long = [3_000, 12_000, 40_000, 90_000][pick(&mut self.dice, 4).unwrap()];
                 self.passes(long);
@@ -1036,8 +1100,8 @@ impl World {
                 assert!(self.was_forgotten || self.is_deleted, "nobody had forgotten anything: {outcome}");
             }
             Ending::Refused(_) => {
-                let may_have_run = self.was_restored && self.is_drained;
-                assert!(self.was_restored || self.is_drained, "{outcome}");
+                let may_have_run = self.was_restored && self.was_drained;
+                assert!(self.was_restored || self.was_drained, "{outcome}");
                 assert!(self.starts == 0 || may_have_run, "it never started: {outcome}");
             }
             other => panic!("{other:?}"),

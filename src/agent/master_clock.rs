@@ -3,7 +3,11 @@
 //! Nobody sets that clock by this machine's. But a message that answers one of the agent's was not sent before that one, and
 //! so shows how far the two clocks are apart at least. By the best such answer every message is judged: it is taken for a
 //! little older than it is, by what the agent's quickest message needs on its way, and never for younger. So it does not
-//! matter where a message waited: in a network, in a socket, or for a process that was frozen. Knows no messages.
+//! matter where a message waited: in a network, in a socket, or for a process that was frozen.
+//!
+//! A virtual machine may be stopped together with its clock. That shows as soon as something comes that was sent meanwhile,
+//! since it seems to come before it was sent: then nothing is believed that was known before. Of a message that was sent
+//! before the stop nobody on this machine can tell that it is old. Knows no messages.
 
 use std::time::Duration;
 
@@ -11,6 +15,10 @@ use super::core::Boottime;
 
 /// The clocks of two machines drift apart, so that an answer from long ago says nothing about a message of today.
 const WINDOW: Duration = Duration::from_mins(5);
+
+/// Messages may seem to come so many milliseconds before they were sent: clocks are read in milliseconds, and drift between
+/// two messages.
+const SLACK_MS: u64 = 20;
 
 /// When a message was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,17 +58,18 @@ impl MasterClock {
     pub fn note(known: Option<Self>, sent: Sent, echo: Option<Echo>, received: Boottime) -> Self {
         let fresh = Self { clock: sent.clock, offsets: [None, None], since: received };
         let mut clock = known.filter(|known| known.clock == sent.clock).unwrap_or(fresh);
-        if clock.offset().is_some_and(|offset| offset > difference(received, sent.at_ms)) {
-            // It would have come before it was sent: a machine was stopped, and its clock with it.
+        // By a larger one this message would have come before it was sent: the machine was stopped, and its clock with it.
+        let largest = difference(received, sent.at_ms);
+        if clock.offset().is_some_and(|offset| offset > largest) {
             clock.offsets = [None, None];
         }
         if u128::from(received.saturating_sub(clock.since)) >= WINDOW.as_millis() {
             clock.offsets = [None, clock.offsets[0]];
             clock.since = received;
         }
-        if let Some(echo) = echo {
-            let offset = difference(echo.at, sent.at_ms.saturating_sub(echo.age_ms));
-            clock.offsets[0] = clock.offsets[0].max(Some(offset));
+        let offset = echo.map(|echo| difference(echo.at, sent.at_ms.saturating_sub(echo.age_ms)));
+        if offset.is_some_and(|offset| offset <= largest) {
+            clock.offsets[0] = clock.offsets[0].max(offset);
         }
         clock
     }
@@ -69,12 +78,13 @@ impl MasterClock {
         self.offsets[0].max(self.offsets[1])
     }
 
-    /// The earliest moment, on this machine's clock, at which a message can have been sent; `None` where nothing is known
-    /// of the clock that it was sent by.
+    /// The earliest moment, on this machine's clock, at which a message can have been sent that came at another one; `None`
+    /// where nothing is known of the clock that it was sent by, or what was known is wrong by now.
     #[must_use]
-    pub fn sent_at(&self, sent: Sent) -> Option<Boottime> {
+    pub fn sent_at(&self, sent: Sent, arrived: Boottime) -> Option<Boottime> {
         let offset = self.offset().filter(|_| sent.clock == self.clock)?;
-        Some(sent.at_ms.saturating_add_signed(offset))
+        let earliest = sent.at_ms.saturating_add_signed(offset);
+        (earliest <= arrived.saturating_add(SLACK_MS)).then_some(earliest.min(arrived))
     }
 }
 
@@ -107,7 +117,7 @@ mod tests {
                 quickest = quickest.min(way_there);
                 now = answers + way_back;
             }
-            let believed = clock.unwrap().sent_at(sent(now + last - apart)).unwrap();
+            let believed = clock.unwrap().sent_at(sent(now + last - apart), now + last).unwrap();
             prop_assert!(believed <= now + last, "never younger");
             if now < 3_000_000 + 300_000 {
                 prop_assert_eq!(now + last - believed, quickest, "and older by the quickest way only");
@@ -120,18 +130,28 @@ mod tests {
         let echo = |at| Some(Echo { at, age_ms: 0 });
         let clock = MasterClock::note(None, sent(90_000_000), echo(1_000), 1_001);
         let other = Sent { clock: 8, at_ms: 5 };
-        assert_eq!(clock.sent_at(other), None);
+        assert_eq!(clock.sent_at(other, 2_000), None);
         let clock = MasterClock::note(Some(clock), other, echo(2_000), 2_001);
-        assert_eq!(clock.sent_at(Sent { clock: 8, at_ms: 10 }), Some(2_005));
-        assert_eq!(clock.sent_at(sent(90_000_000)), None);
+        assert_eq!(clock.sent_at(Sent { clock: 8, at_ms: 10 }, 2_006), Some(2_005));
+        assert_eq!(clock.sent_at(sent(90_000_000), 90_000_000), None);
     }
 
     #[test]
     fn a_machine_whose_clock_was_stopped_believes_nothing_that_it_knew_before() {
         let clock = MasterClock::note(None, sent(1_000), Some(Echo { at: 501_000, age_ms: 0 }), 501_001);
-        // For a minute the agent's machine did not run, and its clock neither.
-        let clock = MasterClock::note(Some(clock), sent(65_000), None, 505_001);
-        assert_eq!(clock.sent_at(sent(65_000)), None);
+        assert_eq!(clock.sent_at(sent(5_000), 505_000), Some(505_000));
+        assert_eq!(clock.sent_at(sent(5_010), 505_000), Some(505_000), "it was not sent after it came");
+        // For a minute the agent's machine did not run, and its clock neither: what was sent meanwhile shows it, and so
+        // does what is sent later.
+        assert_eq!(clock.sent_at(sent(30_000), 505_001), None);
+        assert_eq!(clock.sent_at(sent(65_000), 505_001), None);
+        // What the master echoes is from before the stop.
+        let echo = Some(Echo { at: 504_000, age_ms: 60_000 });
+        let clock = MasterClock::note(Some(clock), sent(64_000), echo, 505_001);
+        assert_eq!(clock.sent_at(sent(65_000), 505_001), None);
+        let echo = Some(Echo { at: 505_100, age_ms: 10 });
+        let clock = MasterClock::note(Some(clock), sent(65_111), echo, 505_112);
+        assert_eq!(clock.sent_at(sent(65_200), 505_205), Some(505_199));
     }
 
     #[test]
@@ -142,7 +162,11 @@ mod tests {
             let (own, masters) = (600_000 + minute * 59_000, minute * 60_000);
             clock = Some(MasterClock::note(clock, sent(masters), Some(Echo { at: own, age_ms: 0 }), own));
         }
-        let error = clock.unwrap().sent_at(sent(3_600_000)).unwrap().abs_diff(600_000 + 60 * 59_000);
+        let error = clock
+            .unwrap()
+            .sent_at(sent(3_600_000), 600_000 + 60 * 59_000 + 11_000)
+            .unwrap()
+            .abs_diff(600_000 + 60 * 59_000);
         assert!(error <= 11_000, "{error} ms");
     }
 }

@@ -321,12 +321,11 @@ impl Agent {
             (Some(within), Knowledge::Nothing) => {
                 let sent = match open.sent {
                     None => Some(open.arrived),
-                    Some(sent) => inner.master_clock.and_then(|clock| clock.sent_at(sent)),
+                    Some(sent) => inner.master_clock.and_then(|clock| clock.sent_at(sent, open.arrived)),
                 };
                 let within = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
                 match sent {
-                    // However the clocks stand, it was not sent after it came.
-                    Some(sent) => Some(sent.min(open.arrived).saturating_add(within)),
+                    Some(sent) => Some(sent.saturating_add(within)),
                     None if is_late => Some(0),
                     None => return Ok(None),
                 }

@@ -6,10 +6,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::{mpsc, oneshot, watch},
-    time::Instant,
-};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -34,7 +31,10 @@ use crate::{
         ids::{RunId, TaskId},
         name::AgentName,
     },
-    sys::{clock, shutdown::Shutdown},
+    sys::{
+        clock::{self, BootInstant},
+        shutdown::Shutdown,
+    },
     wire::proto::{self, session_request},
 };
 
@@ -82,6 +82,14 @@ impl std::fmt::Debug for Message {
 pub struct Ending;
 
 impl Handle {
+    /// A handle to an actor that is gone.
+    #[cfg(test)]
+    pub(super) fn of_nobody() -> Self {
+        let ((inbox, _), (_, watched), (_, operators)) =
+            (mpsc::channel(1), watch::channel(0), watch::channel(0));
+        Self { inbox, watched, operators }
+    }
+
     /// Tells the core something.
     pub async fn tell(&self, input: Input) {
         // An actor that is gone needs to know nothing.
@@ -145,7 +153,7 @@ impl Handle {
 /// The actor's own state: what the core's effects refer to by number.
 pub struct Actor {
     core: Core,
-    started: Instant,
+    started: BootInstant,
     inbox: mpsc::Receiver<Message>,
     handle: Handle,
     watched: watch::Sender<u64>,
@@ -172,7 +180,7 @@ pub struct Actor {
 
 /// The clock of a core that begins now.
 #[must_use]
-pub fn now_since(started: Instant) -> Now {
+pub fn now_since(started: BootInstant) -> Now {
     Now { monotonic: started.elapsed(), unix_ms: clock::unix_ms() }
 }
 
@@ -183,7 +191,7 @@ impl Actor {
     /// When the store's thread cannot be started.
     pub fn new(
         core: Core,
-        (started, clock): (Instant, SendClock),
+        (started, clock): (BootInstant, SendClock),
         store: impl FnOnce(Box<dyn Fn(Written) + Send>) -> std::io::Result<StoreWriter>,
         history: Store,
         logs: OutputLogs,
@@ -318,10 +326,15 @@ impl Actor {
                     signals.stored.notify_one();
                 }
             }
+            Effect::WithdrawStart(id) => {
+                if let Some(signals) = self.attached.get(&id).and_then(Weak::upgrade) {
+                    signals.withdraw();
+                }
+            }
             Effect::Signal { session, id, by, grace_ms } => {
                 let signals = self.attached.get(&id).and_then(Weak::upgrade);
                 if let Some(signals) = &signals {
-                    signals.cancel();
+                    signals.withdraw();
                 }
                 if let Some(session) = self.sessions.get(&session) {
                     let (handle, links) = (self.handle.clone(), Arc::clone(&session.links));

@@ -157,9 +157,9 @@ mod tests {
         assert_eq!(count(), 1, "wanted twice, and opened once");
 
         let first = || AttachRequest { kind: None };
-        let _taken = links.attach(first).await.unwrap();
+        let _taken = links.attach(false, first).await.unwrap();
         assert_eq!(count(), 1, "the next task has it");
-        let _own = links.attach(first).await.unwrap();
+        let _own = links.attach(false, first).await.unwrap();
         assert_eq!(count(), 2, "and the one after that its own");
     }
 }

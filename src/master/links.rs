@@ -88,20 +88,18 @@ impl Links {
         }
     }
 
-    /// The link to use now: direct where there is one, else the tunnel. Waits where only a direct one may be used.
-    async fn pick(&self) -> Channel {
+    /// The link to use now: direct where there is one, else the tunnel. Waits a while where only a direct one may be used,
+    /// unless any will do.
+    async fn pick(&self, any: bool) -> Result<Channel, Status> {
+        if any || self.preference != LinkPreference::Direct {
+            return Ok(self.usable_direct().unwrap_or_else(|| self.tunnel.clone()));
+        }
         let is_usable =
             |direct: &Option<Channel>| direct.as_ref().is_some_and(|channel| !channel.is_closed());
-        if self.preference == LinkPreference::Direct {
-            let mut direct = self.direct.subscribe();
-            // The sender is in `self`, so this only ends with a link.
-            if let Ok(found) = direct.wait_for(is_usable).await
-                && let Some(channel) = found.clone()
-            {
-                return channel;
-            }
-        }
-        self.usable_direct().unwrap_or_else(|| self.tunnel.clone())
+        let mut direct = self.direct.subscribe();
+        let found = timeout(ANSWER_WITHIN, direct.wait_for(is_usable)).await;
+        let channel = found.ok().and_then(Result::ok).and_then(|found| found.clone());
+        channel.ok_or_else(|| Status::unavailable("its agent wants a direct link, and there is none"))
     }
 
     /// Gives an order to stop a task over every link that there is; the first answer, or `None` when none comes in time.
@@ -123,12 +121,13 @@ impl Links {
         self.direct.borrow().clone().filter(|channel| !channel.is_closed())
     }
 
-    /// Opens an Attach, on the one that was opened ahead where there is one. What it begins with is made when there is a
-    /// link to send it on: it may be waited for, and what was true before need not be true then.
+    /// Opens an Attach, on the one that was opened ahead where there is one, and on `any` link where a task is only asked
+    /// about. What it begins with is made when there is a link to send it on: it may be waited for, and what was true before
+    /// need not be true then.
     ///
     /// # Errors
-    /// When the link breaks, or nobody answers.
-    pub async fn attach(&self, first: impl Fn() -> AttachRequest) -> Result<AttachStream, Status> {
+    /// When there is no link, it breaks, or nobody answers.
+    pub async fn attach(&self, any: bool, first: impl Fn() -> AttachRequest) -> Result<AttachStream, Status> {
         // One whose link broke meanwhile takes nothing.
         if let Some(stream) = self.take_ahead()
             && stream.requests.try_send(first()).is_ok()
@@ -136,7 +135,7 @@ impl Links {
             return Ok(*stream);
         }
         let (requests, outgoing) = mpsc::channel(REQUESTS);
-        let channel = self.pick().await;
+        let channel = self.pick(any).await?;
         // On its way with the call: the queue is empty.
         let _ = requests.try_send(first());
         let call = ATTACH.call(channel, ReceiverStream::new(outgoing));

@@ -1,8 +1,8 @@
 //! Retention: which ended runs are deleted because they are old, or because all output together is too much.
 //!
 //! Never a run that is not finished, and nothing because a clock jumped: time goes on here no faster than it was
-//! witnessed, at twice the pace where it has to catch up; a clock that fell behind is believed after a day; and no run is
-//! older than the time since it was seen not to have ended.
+//! witnessed, at twice the pace where it has to catch up; a clock that fell behind is believed after a day; one that stands
+//! before this program was written tells nothing; and no run is older than the time since it was seen not to have ended.
 //!
 //! Output that belongs to no run, as after a store was lost or restored, is kept and deleted as that of a run which ended
 //! when it was written to last.
@@ -50,6 +50,9 @@ impl Default for Retention {
 /// Output that the store does not know is nobody's when it was not written to for so long.
 const SETTLED_AFTER_MS: u64 = 3_600_000;
 
+/// Clocks that stand before this (2025-01-01) were never set, as on a machine that has just been switched on.
+const NEVER_SET_MS: u64 = 1_735_689_600_000;
+
 /// How long a clock is behind the time that was judged by before it is believed.
 const BELIEVED_AFTER: Duration = Duration::from_hours(24);
 
@@ -67,6 +70,12 @@ impl Watch {
     /// The time by which age is judged now: the wall's, but no more than twice the witnessed time after the last judgement.
     /// `None` when the wall's clock tells nothing.
     fn judged_now(&mut self, last_ms: u64, witnessed: Duration, wall_ms: u64) -> Option<u64> {
+        if wall_ms < NEVER_SET_MS {
+            return None;
+        }
+        if last_ms < NEVER_SET_MS {
+            return Some(wall_ms);
+        }
         if wall_ms < last_ms {
             self.behind += witnessed;
             if self.behind < BELIEVED_AFTER {
@@ -99,7 +108,8 @@ fn due(
     let mut left: u64 = ended.iter().map(|(_, bytes)| bytes).sum();
     let mut going = Vec::new();
     for (run, bytes) in ended {
-        let may_be_old = at_most.get(&run.id).is_none_or(|age| *age > retention.age);
+        let has_end = run.ended_ms >= NEVER_SET_MS;
+        let may_be_old = at_most.get(&run.id).map_or(has_end, |age| *age > retention.age);
         let is_old = now_ms.is_some_and(|now_ms| now_ms.saturating_sub(run.ended_ms) > age_ms);
         let reason = if is_old && may_be_old {
             format!("it ended over {} ago", spoken(retention.age))
@@ -145,10 +155,7 @@ async fn look(
     let read = tokio::task::spawn_blocking(move || found(&reading, &sizes, wall_ms));
     let Ok(read) = read.await else { return Ok(()) };
     let Found { ended, unknown, clock_ms } = read?;
-    let now_ms = match clock_ms {
-        0 => Some(wall_ms),
-        last_ms => watch.judged_now(last_ms, witnessed, wall_ms),
-    };
+    let now_ms = watch.judged_now(clock_ms, witnessed, wall_ms);
     if let Some(now_ms) = now_ms {
         let _ = handle.ask(move |reply| Input::JudgedAt(now_ms, reply)).await;
     }
@@ -156,10 +163,16 @@ async fn look(
     for (run, reason) in due(retention, &ended, now_ms, &at_most) {
         let by = "retention".to_owned();
         let (id, said) = (run.id, reason.clone());
-        let is_unknown = unknown.contains(&id);
-        if is_unknown {
-            tracing::info!(run = %id, reason = said, "the output of an unknown run is gone");
-        } else if let Ok(Reply::Count(_)) =
+        if unknown.contains(&id) {
+            let logs = logs.clone();
+            // An agent may have told of the run meanwhile.
+            let removed = tokio::task::spawn_blocking(move || logs.remove_unused(id)).await;
+            if let Ok(Ok(true)) = removed {
+                tracing::info!(run = %id, reason = said, "the output of an unknown run is gone");
+            }
+            continue;
+        }
+        if let Ok(Reply::Count(_)) =
             handle.ask(move |reply| Input::DeleteRun { run: id, reason, by, reply }).await
         {
             tracing::info!(run = run.number, reason = said, "a run is gone");
@@ -213,22 +226,29 @@ mod tests {
     use super::*;
 
     const HOUR: u64 = 3_600_000;
+    /// Some time on a clock that was set.
+    const START: u64 = 500_000 * HOUR;
 
     #[test]
     fn time_that_was_not_witnessed_does_not_count() {
         let hour = Duration::from_hours(1);
         for (last, wall, judged) in [
-            (10 * HOUR, 11 * HOUR, Some(11 * HOUR)),
-            (10 * HOUR, 10_000 * HOUR, Some(12 * HOUR)),
-            (10 * HOUR, 5 * HOUR, None),
+            (START + 10 * HOUR, START + 11 * HOUR, Some(START + 11 * HOUR)),
+            (START + 10 * HOUR, START + 10_000 * HOUR, Some(START + 12 * HOUR)),
+            (START + 10 * HOUR, START + 5 * HOUR, None),
+            (0, START, Some(START)),
+            // Switched on, and not set yet: nothing is judged by that, now or later.
+            (0, HOUR, None),
+            (HOUR, START, Some(START)),
         ] {
             assert_eq!(Watch::default().judged_now(last, hour, wall), judged, "{last} {wall}");
         }
         let mut watch = Watch::default();
         for _ in 0..23 {
-            assert_eq!(watch.judged_now(10 * HOUR, hour, 5 * HOUR), None);
+            assert_eq!(watch.judged_now(START + 10 * HOUR, hour, START + 5 * HOUR), None);
         }
-        assert_eq!(watch.judged_now(10 * HOUR, hour, 5 * HOUR), Some(5 * HOUR), "believed after a day");
+        let judged = watch.judged_now(START + 10 * HOUR, hour, START + 5 * HOUR);
+        assert_eq!(judged, Some(START + 5 * HOUR), "believed after a day");
     }
 
     #[test]
@@ -238,12 +258,12 @@ mod tests {
         let (mut watch, start) = (Watch::default(), Instant::now());
         let going = |watch: &mut Watch, ended: &[(Ended, u64)], hours: u64| -> Vec<u64> {
             let at_most = watch.see(ended, start + Duration::from_hours(hours));
-            let going = due(retention, ended, Some(60 * HOUR), &at_most);
+            let going = due(retention, ended, Some(START + 60 * HOUR), &at_most);
             going.iter().map(|(run, _)| run.number).collect()
         };
-        assert_eq!(going(&mut watch, &[(run(1, 50 * HOUR), 1)], 0), [0u64; 0]);
+        assert_eq!(going(&mut watch, &[(run(1, START + 50 * HOUR), 1)], 0), [0u64; 0]);
         // The clock was wrong when the second one ended.
-        let both = [(run(2, 0), 1), (run(1, 50 * HOUR), 1)];
+        let both = [(run(2, START), 1), (run(1, START + 50 * HOUR), 1)];
         assert_eq!(going(&mut watch, &both, 1), [0u64; 0]);
         assert_eq!(going(&mut watch, &both, 26), [2]);
         assert_eq!(
@@ -251,16 +271,19 @@ mod tests {
             [2],
             "who has witnessed nothing believes the clock"
         );
+        let mut watch = Watch::default();
+        let unset = [(run(3, 30), 1)];
+        assert_eq!(going(&mut watch, &unset, 0), [0u64; 0], "but not one that was never set");
     }
 
     #[test]
     fn the_oldest_go_first_and_only_as_many_as_needed() {
         let run = |number: u64, ended_ms| Ended { id: RunId::from_parts(1, number.into()), number, ended_ms };
-        let ended =
-            [(run(1, 0), 10), (run(2, 50 * HOUR), 10), (run(3, 51 * HOUR), 10), (run(4, 52 * HOUR), 10)];
+        let ended = [(1, 0), (2, 50), (3, 51), (4, 52)]
+            .map(|(number, hours)| (run(number, START + hours * HOUR), 10));
         let retention = Retention { age: Duration::from_hours(24), bytes: 20 };
         let due = |ended: &[(Ended, u64)]| -> Vec<u64> {
-            let going = due(retention, ended, Some(60 * HOUR), &HashMap::new());
+            let going = due(retention, ended, Some(START + 60 * HOUR), &HashMap::new());
             going.iter().map(|(run, _)| run.number).collect()
         };
         assert_eq!(due(&ended), [1, 2]);

@@ -10,7 +10,6 @@ use std::{
 };
 
 use rusqlite::Connection;
-use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use super::{
@@ -27,8 +26,8 @@ use super::{
     users::Users,
 };
 use crate::{
-    sys::clock::unix_ms,
     sys::{
+        clock::{BootInstant, unix_ms},
         file::volume_used_percent,
         lock::Lock,
         paths::{Directories, UnusableDirectory, make_private, make_run_directory, master_socket},
@@ -205,7 +204,7 @@ impl Server {
     /// When TLS or a thread cannot be set up.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), StartError> {
         let internal = |error: &dyn std::fmt::Display| StartError::Internal(error.to_string());
-        let started = Instant::now();
+        let started = BootInstant::now();
         let policy = Policy { enroll_any: self.config.enroll_any, output_cap: self.config.output_cap };
         let core = Core::new(policy, self.remembered, now_since(started));
         let connection = self.connection;

@@ -1,5 +1,5 @@
-//! The wall clock, for what people read, and the clock that counts suspension. Liveness and deadlines within one process use
-//! monotonic instants and never come here.
+//! The wall clock, for what people read, and the clock that counts suspension, by which commands may start. What only waits
+//! within one process uses monotonic instants and never comes here.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -24,6 +24,24 @@ pub fn boottime_ns() -> u64 {
 #[must_use]
 pub fn boottime_ms() -> u64 {
     boottime_ns() / 1_000_000
+}
+
+/// A moment on the clock that counts suspension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BootInstant(u64);
+
+impl BootInstant {
+    /// This moment.
+    #[must_use]
+    pub fn now() -> Self {
+        Self(boottime_ns())
+    }
+
+    /// The time since, with that during which the machine was suspended.
+    #[must_use]
+    pub fn elapsed(self) -> Duration {
+        Duration::from_nanos(boottime_ns().saturating_sub(self.0))
+    }
 }
 
 fn utc(ms: u64) -> DateTime<Utc> {

@@ -97,6 +97,17 @@ impl From<RunOptions> for proto::RunOptions {
     }
 }
 
+/// The longest time that anything waits, in milliseconds: a hundred years. Times that it is added to can still be stored.
+const LONGEST_MS: u64 = 100 * 365 * 24 * 3_600_000;
+
+/// A time that can be waited for.
+pub(super) fn within(ms: u64, what: &str) -> Result<u64, InvalidMessage> {
+    if ms > LONGEST_MS {
+        return Err(InvalidMessage(format!("{what} of over a hundred years")));
+    }
+    Ok(ms)
+}
+
 impl TryFrom<proto::RunOptions> for RunOptions {
     type Error = InvalidMessage;
 
@@ -112,8 +123,8 @@ impl TryFrom<proto::RunOptions> for RunOptions {
             output_cap: some(options.output_cap),
             environment: variables_in(options.environment)?,
             working_directory: optional_bytes(options.working_directory),
-            timeout_ms: some(options.timeout_ms),
-            start_within_ms: some(options.start_within_ms),
+            timeout_ms: some(within(options.timeout_ms, "a time limit")?),
+            start_within_ms: some(within(options.start_within_ms, "a start deadline")?),
             kill_grace_ms: (options.kill_grace_ms > 0).then_some(options.kill_grace_ms),
             now: options.now,
             plan: options.plan.unwrap_or_default().try_into()?,

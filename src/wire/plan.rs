@@ -1,6 +1,6 @@
 //! Plans and gates of runs on the wire.
 
-use super::{InvalidMessage, proto};
+use super::{InvalidMessage, command::within, proto};
 use crate::domain::plan::{Gate, GateState, Plan, StopIf};
 
 impl From<Plan> for proto::Plan {
@@ -32,7 +32,7 @@ impl TryFrom<proto::Plan> for Plan {
             canary: some(plan.canary),
             batch: share(&plan.batch)?,
             max_failures: share(&plan.max_failures)?,
-            pause_ms: (plan.pause_ms > 0).then_some(plan.pause_ms),
+            pause_ms: Some(within(plan.pause_ms, "a pause")?).filter(|ms| *ms > 0),
             stop_if: StopIf { failures: plan.stop_if_failures, differs: plan.stop_if_differs },
             masks: plan.masks.parse().map_err(InvalidMessage::because)?,
         })

@@ -319,6 +319,15 @@ impl Rig {
         });
     }
 
+    /// Waits until an agent has spoken with its master so often: whatever it was told before, it has done by then.
+    pub fn wait_heartbeats(&self, name: &str, count: u32) {
+        for _ in 0..count {
+            let heard = || self.agent(name).and_then(|agent| agent["last_seen_ms"].as_u64());
+            let before = heard();
+            until("a heartbeat", || heard() > before);
+        }
+    }
+
     /// Removes an agent's memory of tasks while it runs.
     pub fn wipe_agent(&self, name: &str) {
         // Moved away first: files are made in it while it is removed.

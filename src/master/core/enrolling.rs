@@ -7,6 +7,7 @@ use std::{net::IpAddr, time::Duration};
 use super::{
     AgentRow, Core, Parked, audit,
     messages::{Effect, EnrollAsked, Now, Reply, ReplyTo},
+    runs::PendingOrder,
     stored::{StoredAgent, Write},
 };
 use crate::{
@@ -211,13 +212,15 @@ impl Core {
             let text = self.no_such_agent(name);
             return self.reply(reply, Reply::NotFound(text));
         }
+        let waits_for = self.starting_on(name, now);
         let lost = self.close_agent(name, "the agent was deleted", now);
         self.agents.remove(name);
         let writes = vec![
             Write::DeleteAgent(name.clone()),
             audit(now, by, "delete", name.as_str(), format!("{lost} tasks lost")),
         ];
-        self.persist(writes, Parked::Reply(reply, Box::new(Reply::Count(lost))));
+        let order = PendingOrder::new(reply, Reply::Count(lost), waits_for, now).of_deleted_agent();
+        self.persist(writes, Parked::Ordered(Box::new(order)));
     }
 
     /// Closes an agent's connections and ends its tasks; how many were ended.

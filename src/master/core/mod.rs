@@ -78,6 +78,8 @@ pub struct Remembered {
     pub revision: u64,
     /// Counts the starts of masters on this store. Attempts of a later start are higher than those of an earlier one.
     pub term: u64,
+    /// The time by which ages were judged last, in milliseconds since the Unix epoch; 0 for never.
+    pub judged_ms: u64,
     /// Why the term could not be written; nothing new begins before it is.
     pub trouble: Option<String>,
 }
@@ -199,6 +201,8 @@ pub struct Core {
     /// or the store was restored; what this master has written meanwhile proves nothing.
     first_revision: u64,
     term: u64,
+    /// The time by which ages were judged last. No run ends before it, whatever the clock says.
+    judged_ms: u64,
     /// Counts the Attach calls for tasks that are not live any more.
     facts_attempts: u64,
     /// Orders to cancel that are written down and wait for agents' words.
@@ -232,6 +236,7 @@ impl Core {
             revision: remembered.revision,
             first_revision: remembered.revision,
             term: remembered.term,
+            judged_ms: remembered.judged_ms,
             facts_attempts: 0,
             orders: Vec::new(),
             store_trouble: remembered.trouble,
@@ -366,6 +371,7 @@ impl Core {
             Input::DeleteRun { run, reason, by, reply } => self.on_delete_run(run, reason, &by, reply, now),
             Input::Room(trouble) => self.room_trouble = trouble,
             Input::JudgedAt(ms, reply) => {
+                self.judged_ms = ms;
                 let answer = Parked::Reply(reply, Box::new(Reply::Count(0)));
                 self.persist(vec![Write::PutClock(ms)], answer);
             }
@@ -417,7 +423,7 @@ impl Core {
                 self.dispatch(id, now);
             }
             Some(Parked::Outcome(id)) => self.outcome_stored(id),
-            Some(Parked::Ordered(cancel)) => self.orders.push(*cancel),
+            Some(Parked::Ordered(order)) => self.orders.push(*order),
             Some(Parked::Deleted(id, to)) => {
                 self.mark_deleted(id);
                 self.reply(to, Reply::Count(1));
@@ -432,17 +438,19 @@ impl Core {
         );
         self.store_trouble = Some(reason);
         let Some(parked) = self.parked.get_mut(&token) else { return };
-        let to = match parked {
-            Parked::Reply(to, _) => *to,
-            Parked::Ordered(cancel) => cancel.reply,
+        match parked {
             Parked::Outcome(id) => {
                 let id = *id;
-                return self.outcome_delayed(id);
+                self.outcome_delayed(id);
             }
-            _ => return,
-        };
-        *parked = Parked::Kept;
-        self.reply(to, Reply::Refused(said));
+            Parked::Reply(..) | Parked::Ordered(_) => match std::mem::replace(parked, Parked::Kept) {
+                Parked::Reply(to, _) => self.reply(to, Reply::Refused(said)),
+                // It is done when nothing can start any more.
+                Parked::Ordered(order) => self.orders.push(order.unrecorded(Reply::Refused(said))),
+                _ => {}
+            },
+            _ => {}
+        }
     }
 
     fn on_persist_failed(&mut self, token: WriteToken, reason: String) {

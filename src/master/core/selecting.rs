@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use super::{
     AgentRow, Core, Parked, audit,
-    messages::{Now, Reply, ReplyTo},
+    messages::{Effect, Now, Reply, ReplyTo},
     registry::Marked,
+    runs::PendingOrder,
     stored::Write,
 };
 use crate::domain::{
@@ -134,8 +135,12 @@ impl Core {
         };
         let drain = reason.map(|reason| Drain { reason, by: by.to_owned(), since_ms: now.unix_ms });
         let (mut agents, mut unchanged, mut writes, mut running) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        let mut waits_for = BTreeSet::new();
         for name in names {
-            running += if drain.is_some() { self.tasks_on(&name) } else { 0 };
+            if drain.is_some() {
+                running += self.tasks_on(&name);
+                waits_for.append(&mut self.starting_on(&name, now));
+            }
             if self.agents.get(&name).is_some_and(|row| row.stored.drain.is_some() == drain.is_some()) {
                 unchanged.push(name);
                 continue;
@@ -150,8 +155,10 @@ impl Core {
             None => ("resume", String::new()),
         };
         writes.push(audit(now, by, action, &fold(agents.iter().map(AgentName::as_str)), said));
+        self.effects.extend(waits_for.iter().map(|id| Effect::WithdrawStart(*id)));
         let answer = Reply::Drained { agents, unchanged, running };
-        self.persist(writes, Parked::Reply(reply, Box::new(answer)));
+        let order = PendingOrder::new(reply, answer, waits_for, now);
+        self.persist(writes, Parked::Ordered(Box::new(order)));
     }
 
     pub(super) fn on_label(

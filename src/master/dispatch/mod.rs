@@ -34,6 +34,7 @@ use crate::{
         outcome::Outcome,
         text::{clipped, plain},
     },
+    sys::clock::BootInstant,
     wire::{
         InvalidMessage,
         command::task_spec_out,
@@ -68,7 +69,7 @@ pub struct Context {
     /// What is told while the Attach is under way.
     pub signals: Arc<AttachSignals>,
     /// When the core's clock began.
-    pub started: tokio::time::Instant,
+    pub started: BootInstant,
     /// By which the agent tells how long a permission was on its way.
     pub clock: SendClock,
     /// Ends with the agent's connection.
@@ -82,18 +83,18 @@ pub struct Context {
 pub struct AttachSignals {
     /// Notified when the task's outcome is on the disk.
     pub stored: Notify,
-    /// The task was cancelled: an Attach that has not been opened yet starts nothing any more.
-    cancelled: AtomicBool,
+    /// The task is not to be started any more: an Attach that has not been opened yet gives no permission.
+    is_withdrawn: AtomicBool,
 }
 
 impl AttachSignals {
-    /// The task was cancelled.
-    pub fn cancel(&self) {
-        self.cancelled.store(true, Ordering::SeqCst);
+    /// The task is not to be started any more.
+    pub fn withdraw(&self) {
+        self.is_withdrawn.store(true, Ordering::SeqCst);
     }
 
-    fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::SeqCst)
+    fn is_withdrawn(&self) -> bool {
+        self.is_withdrawn.load(Ordering::SeqCst)
     }
 }
 
@@ -165,7 +166,11 @@ async fn follow(context: Context, order: AttachOrder) -> Lost {
     };
     let from = if order.discard { BEYOND } else { log.task_end(order.id.index) };
     let cap = Cap::new(order.output_cap, order.overflow);
-    let taking = Taking::new(order.id, context.handle.clone(), log, from, cap, &context.budget);
+    let mut taking = Taking::new(order.id, context.handle.clone(), log, from, cap, &context.budget);
+    // The agent lets go of what comes before that.
+    if let Err(lost) = taking.wait_until_begin_is_safe().await {
+        return lost;
+    }
     let mut attached = Attached {
         id: order.id,
         attempt: order.attempt,
@@ -196,7 +201,16 @@ impl Attached {
     async fn run(&mut self, order: AttachOrder) -> Result<std::convert::Infallible, Lost> {
         let first =
             || proto::AttachRequest { kind: Some(attach_request::Kind::Open(self.open_message(&order))) };
-        let AttachStream { requests, mut answers } = self.context.links.attach(first).await?;
+        // A task that printed nothing and is not to be started any more is only asked about.
+        let any_link = order.start.is_none() && self.taking.end() == 0;
+        let AttachStream { requests, mut answers } = match self.context.links.attach(any_link, first).await {
+            Ok(stream) => stream,
+            Err(status) => {
+                let text = clipped(&plain(status.message()), LONGEST_REASON, "…");
+                self.context.handle.tell(Input::TaskWaits(self.id, text)).await;
+                return Err(status.into());
+            }
+        };
         let answer_by = tokio::time::Instant::now() + ANSWER_WITHIN;
         let mut has_answered = false;
         let mut looks = tokio::time::interval(LOOK_FOR_FEEDER);
@@ -224,7 +238,7 @@ impl Attached {
 
     /// The first message, as of now: what may be started, and for how long that is good.
     fn open_message(&self, order: &AttachOrder) -> proto::Open {
-        let start = order.start.as_ref().filter(|_| !self.context.signals.is_cancelled());
+        let start = order.start.as_ref().filter(|_| !self.context.signals.is_withdrawn());
         let start = start.and_then(|(spec, until)| {
             let left = until.saturating_sub(self.context.started.elapsed()).min(START_PERMISSION);
             let left_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);

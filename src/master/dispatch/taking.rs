@@ -199,6 +199,20 @@ impl Taking {
         self.write_out().await
     }
 
+    /// Waits until everything is on the disk that the log had of the task before: an agent that is asked for what follows
+    /// takes that for acknowledged.
+    ///
+    /// # Errors
+    /// When the log has failed.
+    pub(super) async fn wait_until_begin_is_safe(&mut self) -> Result<(), Lost> {
+        let appended = *self.log.appended().borrow();
+        if self.end == 0 || *self.log.synced().borrow() >= appended {
+            return Ok(());
+        }
+        self.log.flush();
+        self.wait_synced(appended).await
+    }
+
     /// Waits until everything that was taken is on the disk.
     ///
     /// # Errors
@@ -417,4 +431,41 @@ async fn write_all(log: Arc<RunLog>, handle: Handle, id: TaskId, frames: Vec<Fra
         handle.tell(Input::TaskWaits(id, String::new())).await;
     }
     Some((position, end))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::{
+        domain::{frame::Stream, ids::RunId},
+        master::output_log::OutputLogs,
+        sys::disk::{Disk, model::Model},
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_is_not_asked_for_what_follows_before_what_lies_before_is_on_the_disk() {
+        let model = Model::new(1);
+        let logs = OutputLogs::on(Disk::model(model.clone()), PathBuf::from("/runs"));
+        let run = RunId::from_parts(1, 1);
+        let log = logs.open(run).await.unwrap();
+        let frame = Frame { stream: Stream::Stdout, offset: 0, time_ns: 0, data: vec![7; 1000].into() };
+        log.append(0, &[frame]).await.unwrap();
+        // Every call fails, so no sync succeeds.
+        model.fail(1);
+        let taking = |index, from| {
+            let cap = Cap::new(1 << 30, Overflow::Gap);
+            let id = TaskId { run, index };
+            Taking::new(id, Handle::of_nobody(), Arc::clone(&log), from, cap, &Budget::default())
+        };
+        taking(1, 0).wait_until_begin_is_safe().await.ok().expect("it has nothing to let go of");
+        let mut again = taking(0, 1000);
+        let patience = std::time::Duration::from_mins(1);
+        let waited = tokio::time::timeout(patience, again.wait_until_begin_is_safe()).await;
+        assert!(waited.is_err(), "the log may be lost, and then nobody has it");
+        model.fail(0);
+        again.wait_until_begin_is_safe().await.ok().expect("it is on the disk now");
+        assert_eq!(*log.synced().borrow(), *log.appended().borrow());
+    }
 }

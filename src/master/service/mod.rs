@@ -14,7 +14,6 @@ pub mod watch;
 use std::{pin::Pin, sync::Arc};
 
 use prost::Message;
-use tokio::time::Instant;
 use tonic::{Request, Response, Status, service::Routes};
 
 use super::{
@@ -26,7 +25,7 @@ use super::{
     users::Users,
 };
 use crate::{
-    sys::shutdown::Shutdown,
+    sys::{clock::BootInstant, shutdown::Shutdown},
     trust::authority::Authority,
     wire::{
         proto::{
@@ -64,7 +63,7 @@ pub struct Master {
     /// When to end.
     pub shutdown: Shutdown,
     /// When the master started.
-    pub started: Instant,
+    pub started: BootInstant,
     /// The same, in milliseconds since the Unix epoch; with the process id it names this process.
     pub started_ms: u64,
     /// Where it listens, for people.

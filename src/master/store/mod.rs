@@ -29,7 +29,7 @@ use crate::{
         outcome::Outcome,
         run::{LastRun, Run, RunOptions, Task, TaskState},
     },
-    sys::paths::make_owners,
+    sys::{file::sync_directory, paths::make_owners},
     trust::fingerprint::Fingerprint,
 };
 
@@ -57,7 +57,8 @@ pub enum StoreError {
     },
     /// It could not be copied before its format is changed.
     #[error(
-        "the database {path} is of an older format, and cannot be copied to {copy} before it is converted: {source}; make room, or move the copy that is there"
+        "the database {path} is of an older format, and cannot be copied to {copy} before it is converted: {source}{}",
+        no_copy(source)
     )]
     Backup {
         /// Which file.
@@ -88,6 +89,14 @@ fn way_out(error: &rusqlite::Error) -> &'static str {
             "; `sloth-runner master salvage` saves what can be read of it"
         }
         _ => "",
+    }
+}
+
+/// What to do about a database that cannot be copied.
+fn no_copy(error: &rusqlite::Error) -> &'static str {
+    match way_out(error) {
+        "" => "; make room, or move the copy that is there",
+        way_out => way_out,
     }
 }
 
@@ -149,7 +158,10 @@ impl Store {
         }
         let copied = connection.execute("VACUUM INTO ?1", [part.display().to_string()]);
         copied.map_err(|source| StoreError::Backup { path, copy: shown.clone(), source })?;
+        // Converting may outlive a power failure, and then the copy has to.
+        std::fs::File::open(&part).and_then(|part| part.sync_all()).map_err(file)?;
         std::fs::rename(&part, &copy).map_err(file)?;
+        copy.parent().map_or(Ok(()), sync_directory).map_err(file)?;
         tracing::info!(copy = shown, "copied the database before it is converted");
         Ok(())
     }
@@ -204,9 +216,9 @@ impl Store {
             }
             let last_number =
                 connection.query_row("SELECT coalesce(max(number), 0) FROM runs", [], |row| row.get(0))?;
-            let meta = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
-            let (epoch, revision, term) =
-                connection.query_row("SELECT epoch, revision, term FROM meta", [], meta)?;
+            let meta = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
+            let (epoch, revision, term, judged_ms) =
+                connection.query_row("SELECT epoch, revision, term, clock_ms FROM meta", [], meta)?;
             let last_runs = last_runs(connection, &agents)?;
             Ok(Remembered {
                 agents,
@@ -218,6 +230,7 @@ impl Store {
                 epoch,
                 revision,
                 term,
+                judged_ms,
                 trouble: None,
             })
         };
@@ -236,13 +249,14 @@ impl Store {
         written.map(drop).map_err(|source| self.error(source))
     }
 
-    /// Counts a start of a master, and returns its term.
+    /// Counts a start of a master, and returns its term. What was read before is on the disk then.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn begin_term(&self, connection: &Connection) -> Result<u64, StoreError> {
-        let begun =
-            connection.query_row("UPDATE meta SET term = term + 1 RETURNING term", [], |row| row.get(0));
+        let begun = writer::empty_log(connection).and_then(|()| {
+            connection.query_row("UPDATE meta SET term = term + 1 RETURNING term", [], |row| row.get(0))
+        });
         begun.map_err(|source| self.error(source))
     }
 

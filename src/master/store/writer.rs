@@ -112,8 +112,10 @@ impl StoreWriter {
         written: impl Fn(Written) + Send + 'static,
     ) -> std::io::Result<Self> {
         let (jobs, inbox) = channel();
-        let body =
-            move || Thread { connection, inbox, written, kept: VecDeque::new(), has_texts: true }.run();
+        let body = move || {
+            let kept = VecDeque::new();
+            Thread { connection, inbox, written, kept, has_texts: true, is_log_sound: false }.run();
+        };
         let thread = std::thread::Builder::new().name("store".to_owned()).spawn(body)?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread), waiting: Vec::new(), due: None })
     }
@@ -167,6 +169,8 @@ struct Thread<F> {
     kept: VecDeque<Job>,
     /// There may be runs whose texts are not indexed.
     has_texts: bool,
+    /// All that an earlier process left in the write-ahead log is on the disk.
+    is_log_sound: bool,
 }
 
 impl<F: Fn(Written)> Thread<F> {
@@ -207,8 +211,22 @@ impl<F: Fn(Written)> Thread<F> {
         });
     }
 
+    fn commit(&mut self, batch: &[Job]) -> rusqlite::Result<u64> {
+        if !self.is_log_sound {
+            empty_log(&self.connection)?;
+            self.is_log_sound = true;
+        }
+        commit(&mut self.connection, batch)
+    }
+
+    /// Of a commit that failed the log may hold everything, so that another process would find it there. Writes another one
+    /// over it, which has to change something.
+    fn overwrite_failed(&self) -> rusqlite::Result<()> {
+        self.connection.execute("UPDATE meta SET revision = revision + 1", []).map(drop)
+    }
+
     fn write(&mut self, batch: Vec<Job>) {
-        let error = match commit(&mut self.connection, &batch) {
+        let error = match self.commit(&batch) {
             Ok(revision) => {
                 return batch.iter().for_each(|job| (self.written)(Written::Done(job.token, revision)));
             }
@@ -222,15 +240,18 @@ impl<F: Fn(Written)> Thread<F> {
                 self.set_aside(job, reason);
                 continue;
             }
-            let result =
-                alone.take().unwrap_or_else(|| commit(&mut self.connection, std::slice::from_ref(&job)));
+            let result = alone.take().unwrap_or_else(|| self.commit(std::slice::from_ref(&job)));
             match result {
                 Ok(revision) => (self.written)(Written::Done(job.token, revision)),
                 Err(error) if job.keeping == Keeping::Asked && is_conflict(&error) => {
                     (self.written)(Written::Conflict(job.token));
                 }
                 Err(error) => {
-                    let reason = explain(&error);
+                    let mut reason = explain(&error);
+                    if job.keeping == Keeping::Asked && is_of_disk(&error) && self.overwrite_failed().is_err()
+                    {
+                        reason += "; a master that is started before the disk works again may find it there all the same";
+                    }
                     let is_kept = job.keeping.is_kept();
                     self.set_aside(job, &reason);
                     // Nothing may be written before what is kept.
@@ -254,6 +275,17 @@ impl<F: Fn(Written)> Thread<F> {
         }
         self.kept.push_back(job);
     }
+}
+
+/// Brings everything that the write-ahead log holds into the database itself, so that nothing is read from the log any more:
+/// a sync of it may have failed, and then it is in the system's memory alone, and looks as if it were on the disk.
+pub(super) fn empty_log(connection: &Connection) -> rusqlite::Result<()> {
+    let counts = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
+    let (frames, moved) = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], counts)?;
+    // Somebody reads an older state: it is tried again.
+    let is_busy =
+        || rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY), None);
+    if frames == moved { Ok(()) } else { Err(is_busy()) }
 }
 
 /// Leaves the database at the master's end, with everything in its own file and an empty write-ahead log beside it. Closed,

@@ -59,6 +59,8 @@ pub enum Effect {
         /// TERM to KILL.
         grace_ms: u32,
     },
+    /// A task is not to be started any more: an Attach of it that was not opened yet gives no permission.
+    WithdrawStart(TaskId),
     /// Look up in the store what an agent has and what is not live; answer with `LookedUp`.
     LookUp(SessionId, AgentName, Vec<KnownTask>),
     /// Ask an agent for a sign of life.

@@ -10,6 +10,7 @@ use crate::{
     domain::{
         agent::START_PERMISSION,
         ids::{Incarnation, RunReference, TaskId},
+        name::AgentName,
         outcome::Ending,
         run::TaskState,
     },
@@ -24,7 +25,7 @@ use crate::{
 #[derive(Debug)]
 pub(in crate::master::core) struct PendingOrder {
     /// Who waits.
-    pub(in crate::master::core) reply: ReplyTo,
+    reply: ReplyTo,
     answer: Reply,
     /// Tasks whose start may be on its way, or whose end is not on the disk.
     waits_for: BTreeSet<TaskId>,
@@ -32,16 +33,40 @@ pub(in crate::master::core) struct PendingOrder {
     until: Duration,
     /// One of the agents was deleted: of what is on its way to it only time tells.
     nobody_answers: bool,
+    /// The disk does not take it, which the answer says: nothing of it is waited for but that no task can start.
+    is_unrecorded: bool,
 }
 
 impl PendingOrder {
-    pub(super) fn new(reply: ReplyTo, answer: Reply, waits_for: BTreeSet<TaskId>, now: Now) -> Self {
+    pub(in crate::master::core) fn new(
+        reply: ReplyTo,
+        answer: Reply,
+        waits_for: BTreeSet<TaskId>,
+        now: Now,
+    ) -> Self {
         let until = now.monotonic + START_PERMISSION;
-        Self { reply, answer, waits_for, until, nobody_answers: false }
+        Self { reply, answer, waits_for, until, nobody_answers: false, is_unrecorded: false }
+    }
+
+    /// The same where the agent of these tasks is deleted.
+    pub(in crate::master::core) fn of_deleted_agent(self) -> Self {
+        Self { nobody_answers: !self.waits_for.is_empty(), ..self }
+    }
+
+    /// The same where the disk does not take the order, and what the operator is told then.
+    pub(in crate::master::core) fn unrecorded(self, answer: Reply) -> Self {
+        Self { answer, is_unrecorded: true, ..self }
     }
 }
 
 impl Core {
+    /// Tasks of an agent whose permission to start may be on its way.
+    pub(in crate::master::core) fn starting_on(&self, name: &AgentName, now: Now) -> BTreeSet<TaskId> {
+        let starts =
+            |id: &TaskId| self.runs[&id.run].slot(id.index).is_some_and(|slot| slot.may_be_starting(now));
+        self.open_tasks_of(name).into_iter().filter(starts).collect()
+    }
+
     /// Ends a task that this master has not sent, and never will. Just after the master's start an earlier one's
     /// permission may be on its way, of which a store that was restored from a backup knows nothing: then it is ended
     /// when that has expired, unless its agent tells of it before. False when it has to wait for that.
@@ -166,6 +191,7 @@ impl Core {
             let runs = &self.runs;
             let slot = |id: &TaskId| runs.get(&id.run).and_then(|run| run.slot(id.index));
             let may_start = |slot: &Slot| !slot.cancel_heard && slot.task.state != TaskState::Running;
+            let is_unrecorded = order.is_unrecorded;
             let is_lost = |slot: &Slot| {
                 slot.settling.as_ref().is_some_and(|outcome| matches!(outcome.ending, Ending::Lost(_)))
             };
@@ -173,7 +199,8 @@ impl Core {
                 order.waits_for.iter().filter_map(slot).any(|slot| may_start(slot) && is_lost(slot));
             order.waits_for.retain(|id| {
                 slot(id).is_some_and(|slot| {
-                    slot.settling.is_some() || (slot.is_open() && may_start(slot) && !is_late)
+                    (slot.settling.is_some() && !is_unrecorded)
+                        || (slot.is_open() && may_start(slot) && !is_late)
                 })
             });
         }

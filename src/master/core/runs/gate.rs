@@ -29,6 +29,21 @@ impl LiveRun {
         self.open > self.in_flight
     }
 
+    /// Gives an opened task whose agent is there a place in the queue, unless it has one.
+    pub(super) fn enqueue(&mut self, index: u32, now: Now) {
+        let Some(slot) = self.slot_mut(index) else { return };
+        if slot.queued_at.replace(now.monotonic).is_none() {
+            self.queue.push_back(index);
+        }
+    }
+
+    /// Takes the first task from the queue; also how long it has waited for its turn since its agent is there.
+    fn next_in_queue(&mut self, now: Now) -> Option<(u32, Duration)> {
+        let index = self.queue.pop_front()?;
+        let queued_at = self.slot_mut(index).and_then(|slot| slot.queued_at.take());
+        Some((index, now.monotonic.saturating_sub(queued_at.unwrap_or(now.monotonic))))
+    }
+
     pub(super) fn batches(&self) -> u32 {
         self.slots.last().map_or(0, |slot| slot.task.batch + 1)
     }
@@ -182,8 +197,7 @@ impl Core {
             slot.opened = true;
             slot.set_deadline(deadline, now);
             if is_there {
-                slot.queued_at = now.monotonic;
-                run.queue.push_back(index);
+                run.enqueue(index, now);
             } else if deadline <= now.monotonic {
                 self.end_unstarted(task, Ending::Undeliverable(text), now);
             } else {
@@ -202,16 +216,9 @@ impl Core {
         loop {
             let Some(run) = self.runs.get_mut(&id) else { return false };
             if run.in_flight >= run.options.plan.most_at_once() {
-                if !run.queue.is_empty() {
-                    run.crowded_since.get_or_insert(now.monotonic);
-                }
                 return false;
             }
-            let Some(index) = run.queue.pop_front() else {
-                run.crowded_since = None;
-                return false;
-            };
-            let crowded_since = run.crowded_since;
+            let Some((index, waited)) = run.next_in_queue(now) else { return false };
             let is_due =
                 |slot: &&Slot| slot.is_open() && slot.opened && !slot.in_flight && slot.withheld.is_none();
             let Some(agent) = run.slot(index).filter(is_due).map(|slot| slot.task.agent.clone()) else {
@@ -236,8 +243,7 @@ impl Core {
             }
             let Some(slot) = run.slot_mut(index) else { continue };
             slot.in_flight = true;
-            let waited = crowded_since.map(|since| now.monotonic.saturating_sub(since.max(slot.queued_at)));
-            if let Some(waited) = waited.filter(|waited| *waited >= WORTH_RECORDING) {
+            if waited >= WORTH_RECORDING {
                 // It waited for its turn, and that was not its agent's fault. Its incarnation is recorded anew, and
                 // with it the new deadline.
                 slot.set_deadline(slot.start_by + waited, now);
@@ -260,12 +266,15 @@ impl Core {
         }
     }
 
-    /// Ends all that was not started. What cannot be ended yet, since an earlier master may have permitted its start.
+    /// Ends all tasks that were not sent, and returns those of them that cannot be ended yet: an earlier master may have
+    /// sent them. Those that were sent get no further permission to start.
     fn stop_rest(&mut self, id: RunId, reason: String, now: Now) -> BTreeSet<TaskId> {
         let Some(run) = self.runs.get_mut(&id) else { return BTreeSet::new() };
         run.gate.state = GateState::Stopped(reason.clone());
-        let unstarted = |slot: &&Slot| slot.is_open() && !slot.in_flight;
+        let unstarted = |slot: &&Slot| slot.is_open() && !slot.sent;
         let indices: Vec<u32> = run.slots.iter().filter(unstarted).map(|slot| slot.task.index).collect();
+        let starting = run.slots.iter().filter(|slot| slot.may_be_starting(now)).map(|slot| slot.task.index);
+        self.effects.extend(starting.map(|index| Effect::WithdrawStart(TaskId { run: id, index })));
         self.gate_changed(id);
         let mut ids = indices.into_iter().map(|index| TaskId { run: id, index }).collect::<BTreeSet<_>>();
         ids.retain(|id| !self.end_unstarted(*id, Ending::Skipped(reason.clone()), now));
@@ -362,13 +371,18 @@ impl Core {
         reply: ReplyTo,
         now: Now,
     ) {
-        let (id, number, unstarted) = match self.gate_of(run) {
-            Ok(found) => (found.run.id, found.run.number, found.open - found.in_flight),
+        let found = match self.gate_of(run) {
+            Ok(found) => found,
             Err(answer) => return self.reply(reply, answer),
         };
-        let skipped = u32::try_from(unstarted).unwrap_or(u32::MAX);
+        let (id, number) = (found.run.id, found.run.number);
+        let unsent = found.slots.iter().filter(|slot| slot.is_open() && !slot.sent).count();
+        let skipped = u32::try_from(unsent).unwrap_or(u32::MAX);
+        let on_their_way = found.slots.iter().filter(|slot| slot.may_be_starting(now));
+        let mut waits_for: BTreeSet<TaskId> =
+            on_their_way.map(|slot| TaskId { run: id, index: slot.task.index }).collect();
         // The stopped gate is written first: the operator is answered when that is on the disk.
-        let waits_for = self.stop_rest(id, format!("{by} stopped the run"), now);
+        waits_for.extend(self.stop_rest(id, format!("{by} stopped the run"), now));
         let writes = vec![audit(now, by, "stop run", &format!("run {number}"), format!("{skipped} skipped"))];
         let answer = Reply::RunStopped { number, skipped };
         self.persist(writes, Parked::Ordered(Box::new(PendingOrder::new(reply, answer, waits_for, now))));
@@ -394,6 +408,11 @@ impl Core {
 impl Core {
     fn resume_run(&mut self, id: RunId, now: Now) {
         self.lose_tasks_of_unknown(id, now);
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        // Until now nobody looked whose turn it is, which puts no deadline off.
+        for slot in run.slots.iter_mut().filter(|slot| slot.queued_at.is_some()) {
+            slot.queued_at = Some(now.monotonic);
+        }
         let Some(run) = self.runs.get(&id) else { return };
         if let GateState::Stopped(reason) = &run.gate.state {
             let reason = reason.clone();

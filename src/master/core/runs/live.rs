@@ -12,7 +12,7 @@ use crate::{
         ids::Incarnation,
         name::AgentName,
         outcome::{Ending, Outcome},
-        plan::Gate,
+        plan::{Gate, GateState},
         run::{Run, RunOptions, Task, TaskState, place_of},
     },
     master::core::{
@@ -38,8 +38,6 @@ pub(in crate::master::core) struct LiveRun {
     pub(super) gate: Gate,
     /// Opened tasks whose agents are there, in the order of their turns.
     pub(super) queue: VecDeque<u32>,
-    /// Since when the fan-out keeps tasks of the queue waiting.
-    pub(super) crowded_since: Option<Duration>,
     /// Until when the next batch waits.
     pub(super) pause_until: Option<Duration>,
     /// Comparisons that are under way.
@@ -91,8 +89,8 @@ pub(super) struct Slot {
     pub(super) attached: Option<SessionId>,
     /// Its batch is open.
     pub(super) opened: bool,
-    /// Since when it waits for its turn.
-    pub(super) queued_at: Duration,
+    /// Since when it is in the queue, and its agent there.
+    pub(super) queued_at: Option<Duration>,
     /// It was its turn.
     pub(super) in_flight: bool,
     /// It may have reached its agent with the permission to start.
@@ -122,7 +120,7 @@ impl Slot {
             attempt,
             attached: None,
             opened: false,
-            queued_at: Duration::ZERO,
+            queued_at: None,
             in_flight: false,
             sent: false,
             unsure_until: Duration::ZERO,
@@ -135,6 +133,12 @@ impl Slot {
     /// Whether it has not ended, as far as the master has decided.
     pub(super) fn is_open(&self) -> bool {
         self.outcome().is_none()
+    }
+
+    /// Whether a permission to start may be on its way, this master's or an earlier one's.
+    pub(super) fn may_be_starting(&self, now: Now) -> bool {
+        let is_sent = self.sent || now.monotonic < self.unsure_until;
+        self.is_open() && is_sent && self.task.state != TaskState::Running && !self.cancel_heard
     }
 
     /// How it ended, told or not.
@@ -183,7 +187,6 @@ impl LiveRun {
             begun: false,
             changed: 0,
             queue: VecDeque::new(),
-            crowded_since: None,
             pause_until: None,
             checking: 0,
             differing: None,
@@ -228,12 +231,27 @@ impl LiveRun {
 
     pub(in crate::master::core) fn from_store(stored: StoredRun, first_attempt: u64, now: Now) -> Self {
         let open_batch = stored.run.gate.open_batch;
+        let within = stored.options.start_within_ms.map(Duration::from_millis);
         // A clock that was set back gives nobody more time than was asked for.
-        let longest = stored.options.start_within_ms.map_or(START_WITHIN, Duration::from_millis);
+        let longest = within.unwrap_or(START_WITHIN);
+        let grace_ms = u64::try_from(START_WITHIN.as_millis()).unwrap_or(u64::MAX);
+        let is_under_way =
+            |stored: &&StoredTask| stored.incarnation.is_some() && stored.task.state.outcome().is_none();
+        let under_way = stored.tasks.iter().filter(is_under_way).count();
+        let waits_for_turn = under_way >= stored.options.plan.most_at_once()
+            || matches!(stored.run.gate.state, GateState::Held(_));
         let slot = |stored: StoredTask| {
-            let remaining =
-                Duration::from_millis(stored.start_by_ms.saturating_sub(now.unix_ms)).min(longest);
             let sent = stored.incarnation.is_some();
+            let left = |start_by_ms: u64| Duration::from_millis(start_by_ms.saturating_sub(now.unix_ms));
+            let remaining = left(stored.start_by_ms).min(longest);
+            let remaining = match within {
+                _ if sent => remaining,
+                // That it waits for its turn is not its agent's fault, and its deadline is put off by that later.
+                _ if waits_for_turn => remaining.max(START_WITHIN),
+                Some(_) => remaining,
+                // Unless somebody said for how long, an agent is given time to come back to a master as well.
+                None => left(stored.start_by_ms.saturating_add(grace_ms)).min(longest),
+            };
             let opened = stored.task.batch <= open_batch;
             let is_open = stored.task.state.outcome().is_none();
             let mut task = stored.task;
@@ -245,8 +263,7 @@ impl LiveRun {
                 fingerprint: stored.fingerprint,
                 incarnation: stored.incarnation,
                 recording: false,
-                // Agents need a minute to come back, and that is not their fault.
-                start_by: now.monotonic + if sent { remaining } else { remaining.max(START_WITHIN) },
+                start_by: now.monotonic + remaining,
                 start_by_ms: stored.start_by_ms,
                 cancelled_by: stored.cancelled_by,
                 cancel_heard: false,
@@ -254,7 +271,7 @@ impl LiveRun {
                 attempt: first_attempt,
                 attached: None,
                 opened,
-                queued_at: now.monotonic,
+                queued_at: None,
                 in_flight: sent && is_open,
                 sent,
                 unsure_until: now.monotonic + START_PERMISSION,

@@ -20,6 +20,7 @@ use crate::domain::{
     ids::{Incarnation, RunId, RunReference, TaskId},
     name::AgentName,
     outcome::{Ending, Outcome},
+    plan::GateState,
     run::TaskState,
 };
 
@@ -63,10 +64,11 @@ impl Core {
         let output_cap = run.options.output_cap.map_or(most, |asked| asked.min(most));
         let overflow = run.options.overflow;
         let is_fed = run.options.input.is_fed();
+        let is_stopped = matches!(run.gate.state, GateState::Stopped(_));
         let Some(place) = run.place(id.index) else { return };
         let slot = &mut run.slots[place];
         let is_busy = slot.attached.is_some() || slot.recording;
-        if !slot.is_open() || is_busy || slot.withheld.is_some() || !run.begun {
+        if !slot.is_open() || is_busy || !slot.in_flight || slot.withheld.is_some() || !run.begun {
             return;
         }
         let row = self.agents.get(&slot.task.agent);
@@ -83,6 +85,8 @@ impl Core {
         }
         let Some(incarnation) = slot.incarnation.clone() else { return };
         let may_start = row.stored.ahead.is_none()
+            && row.stored.drain.is_none()
+            && !is_stopped
             && slot.cancelled_by.is_none()
             && slot.task.state != TaskState::Running
             && session.incarnation == incarnation
@@ -186,17 +190,25 @@ impl Core {
 
     /// Ends an open task that its agent does not know, and has promised never to start.
     fn end_unknown(&mut self, id: TaskId, now_life: &Incarnation, now: Now) {
-        let agent = self.runs.get(&id.run).and_then(|run| run.slot(id.index)).map(|slot| &slot.task.agent);
-        let refusal = agent.and_then(|agent| self.refusal_of_ahead(agent));
+        let Some(run) = self.runs.get(&id.run) else { return };
+        let stop = match &run.gate.state {
+            GateState::Stopped(reason) => Some(Ending::Skipped(reason.clone())),
+            _ => None,
+        };
+        let agent = run.slot(id.index).map(|slot| &slot.task.agent);
+        let refusal = agent.and_then(|agent| {
+            self.refusal_of_ahead(agent).or_else(|| self.drain_of(agent).map(ToString::to_string))
+        });
         let Some(slot) = self.slot_mut(id).filter(|slot| slot.is_open()) else { return };
         let same_life = slot.incarnation.as_ref() == Some(now_life);
         let ending = match (&slot.incarnation, same_life, &slot.task.state) {
             (Some(before), false, _) => Ending::Lost(before.loss_seen_by(now_life).to_owned()),
             (_, _, TaskState::Running) => Ending::Lost("the agent no longer knows it".to_owned()),
-            _ => match (slot.cancelled_by.clone(), refusal) {
-                (Some(by), _) => Ending::Cancelled { proof: None, by },
-                (None, Some(reason)) => Ending::Refused(reason),
-                (None, None) => Ending::Undeliverable(
+            _ => match (slot.cancelled_by.clone(), stop, refusal) {
+                (Some(by), ..) => Ending::Cancelled { proof: None, by },
+                (None, Some(skipped), _) => skipped,
+                (None, None, Some(reason)) => Ending::Refused(reason),
+                (None, None, None) => Ending::Undeliverable(
                     "the agent was not reached before the start deadline; it never started".to_owned(),
                 ),
             },
@@ -254,12 +266,13 @@ impl Core {
             slot.settling = Some(outcome);
         }
         let mut writes = vec![Write::PutTask(id.run, slot.to_store())];
+        let end_ms = now.unix_ms.max(self.judged_ms);
         if let Some(run) = self.runs.get_mut(&id.run) {
             run.note_end(id.index);
             run.settling += usize::from(!is_told);
             if run.open == 0 && run.end_ms.is_none() {
-                run.end_ms = Some(now.unix_ms);
-                writes.push(Write::EndRun(id.run, now.unix_ms));
+                run.end_ms = Some(end_ms);
+                writes.push(Write::EndRun(id.run, end_ms));
             }
         }
         if is_told {
@@ -288,12 +301,13 @@ impl Core {
 
     /// Ends a run all of whose outcomes were on the disk before anybody looked whether it is over.
     fn end_run_if_over(&mut self, id: RunId, now: Now) {
+        let end_ms = now.unix_ms.max(self.judged_ms);
         let Some(run) = self.runs.get_mut(&id) else { return };
         if run.end_ms.is_some() || run.is_active() {
             return;
         }
-        run.end_ms = Some(now.unix_ms);
-        self.persist(vec![Write::EndRun(id, now.unix_ms)], Parked::Kept);
+        run.end_ms = Some(end_ms);
+        self.persist(vec![Write::EndRun(id, end_ms)], Parked::Kept);
         self.tell_end_if_over(id);
         self.forget_if_stored(id);
     }
@@ -378,8 +392,7 @@ impl Core {
                 self.dispatch(id, now);
             } else if slot.opened {
                 slot.task.waiting.clear();
-                slot.queued_at = now.monotonic;
-                run.queue.push_back(id.index);
+                run.enqueue(id.index, now);
                 self.go_on(id.run, now);
             }
         }
@@ -394,6 +407,8 @@ impl Core {
             } else if slot.opened {
                 slot.wait_for_agent(now);
                 self.give_back(id, now);
+                // Its turn is another one's now.
+                self.go_on(id.run, now);
             }
             self.publish(id);
         }

@@ -43,10 +43,35 @@ impl Core {
             let run = self.runs.get(&id.run);
             run.and_then(|run| run.slot(id.index)).is_some_and(Slot::is_open)
         };
-        let unknown: Vec<KnownTask> = known.into_iter().filter(|known| !is_live(known.id)).collect();
+        let (live, unknown): (Vec<_>, Vec<_>) = known.into_iter().partition(|known| is_live(known.id));
+        for known in live {
+            self.take_as_sent(&name, known.id, now);
+        }
         if !unknown.is_empty() {
             self.effects.push(Effect::LookUp(session, name, unknown));
         }
+    }
+
+    /// Takes note that an agent has a task which this master believes it never sent: the store was restored from a backup.
+    /// Whatever was to become of the task, it has started, and it is attached like any other one.
+    fn take_as_sent(&mut self, name: &AgentName, id: TaskId, now: Now) {
+        let Some(row) = self.agents.get(name) else { return };
+        let Some(open) = &row.session else { return };
+        let (incarnation, fingerprint) = (open.incarnation.clone(), row.stored.fingerprint);
+        let Some(run) = self.runs.get_mut(&id.run) else { return };
+        let Some(slot) = run.slot_mut(id.index) else { return };
+        let is_its_own = slot.task.agent == *name && slot.fingerprint == fingerprint;
+        if !is_its_own || slot.sent || slot.recording {
+            return;
+        }
+        slot.incarnation = Some(incarnation);
+        slot.withheld = None;
+        slot.task.waiting.clear();
+        (slot.sent, slot.opened, slot.in_flight) = (true, true, true);
+        let stored = slot.to_store();
+        run.count_anew();
+        self.persist(vec![Write::PutTask(id.run, stored)], Parked::Kept);
+        self.dispatch(id, now);
     }
 
     pub(in crate::master::core) fn on_looked_up(

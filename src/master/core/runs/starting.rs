@@ -250,8 +250,10 @@ impl Core {
             run.note_stored(index);
         }
         let opened = |slot: &&Slot| slot.is_open() && slot.opened && slot.task.waiting.is_empty();
-        run.queue = run.slots.iter().filter(opened).map(|slot| slot.task.index).collect();
-        run.slots.iter_mut().for_each(|slot| slot.queued_at = now.monotonic);
+        let ready: Vec<u32> = run.slots.iter().filter(opened).map(|slot| slot.task.index).collect();
+        for index in ready {
+            run.enqueue(index, now);
+        }
         let (view, also_asked) = (run.view(), std::mem::take(&mut run.also_asked));
         for to in also_asked.into_iter().chain([reply]) {
             self.reply(to, Reply::Live(Box::new(view.clone())));

@@ -1,11 +1,14 @@
 //! What keeps a task from being started twice, too late, or after it was cancelled, and what keeps an outcome true.
 
 use super::*;
-use crate::master::core::stored::{InStore, KnownTask, StoredRun, Write};
+use crate::{
+    domain::plan::Plan,
+    master::core::stored::{InStore, KnownTask, StoredRun, Write},
+};
 
 impl World {
     /// The run as it lies in the store, and a world whose master was started anew on it `passed` later.
-    fn started_anew(&self, passed: Duration, clock_ms: i64) -> Self {
+    pub(super) fn started_anew(&self, passed: Duration, clock_ms: i64) -> Self {
         let live = self.core.runs.values().next().unwrap();
         let stored =
             StoredRun { run: live.summary(), options: live.options().clone(), tasks: live.stored_tasks() };
@@ -21,7 +24,7 @@ impl World {
     }
 
     /// A world in which a task was sent, with the attempt.
-    fn with_task(start_within_ms: Option<u64>) -> (Self, u64) {
+    pub(super) fn with_task(start_within_ms: Option<u64>) -> (Self, u64) {
         let mut world = Self::with_agent("web-1", "boot");
         let options = RunOptions { start_within_ms, ..RunOptions::default() };
         assert!(matches!(world.run_with(1, "web-1", options), Reply::Live(_)));
@@ -29,12 +32,12 @@ impl World {
         (world, attempt)
     }
 
-    fn cancel(&mut self, reply: ReplyTo) {
+    pub(super) fn cancel(&mut self, reply: ReplyTo) {
         let (run, tasks, by) = (RunReference::Number(1), Vec::new(), "ana".to_owned());
         self.put(Input::Cancel { run, tasks, by, reply });
     }
 
-    fn answered(&self, to: ReplyTo) -> bool {
+    pub(super) fn answered(&self, to: ReplyTo) -> bool {
         self.out.iter().any(|effect| matches!(effect, Effect::Reply(who, _) if *who == to))
     }
 }
@@ -312,7 +315,7 @@ fn a_master_that_has_just_started_settles_no_order_before_an_earlier_ones_permis
 fn a_task_of_an_agent_that_was_deleted_ends_when_no_earlier_permission_can_arrive_any_more() {
     let (name, by) = ("web-1".parse().unwrap(), "ana".into());
     let mut again = just_started_and_told(Input::Delete { name, by, reply: 7 });
-    assert!(again.answered(7), "the agent is gone");
+    assert!(!again.answered(7), "an earlier master's permission may be on its way");
     // Not even a master that dies before that time leaves it open for ever.
     let mut third = again.started_anew(Duration::from_secs(1), 0);
     for master in [&mut again, &mut third] {
@@ -323,6 +326,102 @@ fn a_task_of_an_agent_that_was_deleted_ends_when_no_earlier_permission_can_arriv
         assert!(master.core.runs.is_empty());
         assert_eq!(master.outcomes(), ["undeliverable"]);
     }
+    assert!(again.answered(7));
+}
+
+/// What an operator orders so that nothing more starts, and how a task ends then that its agent never had.
+fn orders() -> [(Input, &'static str); 3] {
+    let run = RunReference::Number(1);
+    let selection = Box::new("web-1".parse::<Target>().unwrap().into());
+    let reason = Some("disk swap".into());
+    [
+        (Input::Cancel { run, tasks: vec![], by: "ana".into(), reply: 7 }, "cancelled"),
+        (Input::StopRun { run, by: "ana".into(), reply: 7 }, "skipped"),
+        (Input::Drain { selection, now: true, reason, by: "ana".into(), reply: 7 }, "refused"),
+    ]
+}
+
+#[test]
+fn whatever_forbids_a_task_that_was_sent_is_answered_when_it_cannot_start_and_nothing_permits_it_again() {
+    for (order, word) in orders() {
+        let (mut world, _) = World::with_task(Some(3_600_000));
+        world.put(Input::SessionClosed(1));
+        world.put(order);
+        assert!(!world.answered(7), "{word}: its start is on its way");
+        world.pass(9);
+        assert!(!world.answered(7), "{word}");
+        world.pass(1);
+        assert!(world.answered(7), "{word}: the permission has expired");
+        world.connect(2, "web-1", "boot");
+        let again = world.attaches().pop().unwrap();
+        assert_eq!(again.start, None, "{word}");
+        world.put(Input::TaskUnknown { id: task(1, 0), attempt: again.attempt, incarnation: life() });
+        assert_eq!(world.outcomes(), [word]);
+    }
+}
+
+#[test]
+fn an_attach_that_was_not_opened_yet_gives_no_permission_after_an_order() {
+    for (order, word) in orders() {
+        let (mut world, _) = World::with_task(None);
+        world.put(order);
+        let withdraws = |effect: &Effect| match effect {
+            Effect::WithdrawStart(id) | Effect::Signal { id, .. } => *id == task(1, 0),
+            _ => false,
+        };
+        assert!(world.out.iter().any(withdraws), "{word}");
+    }
+}
+
+#[test]
+fn what_an_agent_has_of_a_restored_store_is_running_whatever_the_store_believes() {
+    // The backup is from before the second batch; the master that was lost has started it.
+    let mut world = World::new();
+    for (session, name) in [(1, "web-1"), (2, "web-2")] {
+        world.agent(name);
+        world.connect(session, name, "boot");
+    }
+    let plan = Plan { canary: Some(1), ..Plan::default() };
+    assert!(matches!(
+        world.run_with(1, "web-[1-2]", RunOptions { plan, ..RunOptions::default() }),
+        Reply::Live(_)
+    ));
+    for order in orders().map(|(order, _)| order) {
+        let mut again = world.started_anew(Duration::from_secs(1), 0);
+        again.connect(2, "web-2", "boot");
+        again.attaches();
+        again.put(order);
+        let spec = again.core.runs.values().next().unwrap().spec_for_test();
+        let known = KnownTask { id: task(1, 1), spec, started_ms: 1 };
+        again.put(Input::InventoryTold(2, vec![known]));
+        let attach = again.attaches().pop().expect("it is asked how it goes on");
+        assert_eq!((attach.id, &attach.start), (task(1, 1), &None));
+        again.put(Input::TaskStarted { id: task(1, 1), attempt: attach.attempt, elapsed_ms: 0 });
+        again.pass(20);
+        let run = again.core.runs.values().next().expect("it goes on");
+        assert_eq!(run.view().tasks[1].state, TaskState::Running);
+    }
+}
+
+#[test]
+fn a_deadline_that_was_asked_for_holds_over_a_masters_absence() {
+    let offline = |start_within_ms| {
+        let mut world = World::with_agent("web-1", "boot");
+        world.put(Input::SessionClosed(1));
+        let options = RunOptions { start_within_ms, ..RunOptions::default() };
+        assert!(matches!(world.run_with(1, "web-1", options), Reply::Live(_)));
+        world
+    };
+    let is_started = |world: &World, passed: u64| {
+        let mut again = world.started_anew(Duration::from_secs(passed), 0);
+        again.pass(1);
+        again.connect(2, "web-1", "boot");
+        again.attaches().iter().any(|order| order.start.is_some())
+    };
+    assert!(is_started(&offline(Some(5_000)), 3));
+    assert!(!is_started(&offline(Some(5_000)), 5), "a minute to come back is not what was asked for");
+    assert!(is_started(&offline(None), 80), "agents get time to come back to a master");
+    assert!(!is_started(&offline(None), 12 * 3_600), "but no more than a minute");
 }
 
 #[test]

@@ -307,7 +307,7 @@ fn an_agent_that_is_drained_before_its_turn_is_refused_and_keeps_nobody_waiting(
 }
 
 #[test]
-fn a_task_that_was_about_to_be_sent_when_its_run_was_stopped_ends_when_its_agent_leaves() {
+fn a_task_that_is_about_to_be_sent_ends_with_its_run_and_waits_again_when_its_agent_leaves() {
     for is_stopped in [true, false] {
         let mut world = World::fleet(1);
         world.put(Input::SessionClosed(1));
@@ -321,15 +321,45 @@ fn a_task_that_was_about_to_be_sent_when_its_run_was_stopped_ends_when_its_agent
         if is_stopped {
             let run = RunReference::Number(1);
             let stopped = world.ask(|reply| Input::StopRun { run, by: "ana".into(), reply });
-            assert!(matches!(stopped, Reply::RunStopped { skipped: 0, .. }), "it was its turn: {stopped:?}");
-        }
-        world.put(Input::SessionClosed(2));
-        if is_stopped {
+            assert!(matches!(stopped, Reply::RunStopped { skipped: 1, .. }), "it was not sent: {stopped:?}");
             assert_eq!(world.outcomes(), ["skipped"]);
             assert!(world.core.runs.is_empty());
-        } else {
+        }
+        world.put(Input::SessionClosed(2));
+        if !is_stopped {
             let run = world.core.runs.values().next().unwrap();
             assert_eq!(run.view().tasks[0].waiting, "offline; waited for up to 1 min 0 s");
         }
     }
+}
+
+#[test]
+fn a_task_whose_agent_leaves_before_it_was_sent_loses_its_turn_to_another() {
+    let mut world = World::fleet(3);
+    let first = world.planned(Plan { fanout: Some(1), ..Plan::default() });
+    assert_eq!(indices(&first), [0]);
+    world.put(Input::SessionClosed(2));
+    // Before the turn of web-2 comes its life changes, and the disk does not take that.
+    world.connect(4, "web-2", "boot2");
+    world.disk_full = true;
+    world.put(Input::TaskEnded {
+        id: first[0].id,
+        outcome: Ending::Exited(0).into(),
+        end_offset: 0,
+        duration_ns: 1,
+    });
+    let second = world.attaches();
+    world.put(Input::SessionClosed(4));
+    let third = world.attaches();
+    world.connect(5, "web-2", "boot2");
+    world.make_room();
+    let sent = [second, third, world.attaches()].concat();
+    assert_eq!(sent.len(), 1, "one at a time: {sent:?}");
+    // Whatever was sent is under way, and is not said to have been skipped.
+    let (run, by) = (RunReference::Number(1), "ana".to_owned());
+    world.put(Input::StopRun { run, by, reply: 77 });
+    world.end(&sent[0], 0);
+    let words = world.outcomes();
+    assert_eq!(words[usize::try_from(sent[0].id.index).unwrap()], "exited", "{words:?}");
+    assert_eq!(words.iter().filter(|word| **word == "skipped").count(), 1, "{words:?}");
 }

@@ -393,6 +393,8 @@ fn a_restored_master_only_resumes() {
 fn deleting_an_agent_loses_what_runs_there_and_says_so() {
     let mut world = World::with_agent("web-1", "boot");
     world.run(1, "web-1");
+    let attempt = world.attaches().pop().unwrap().attempt;
+    world.put(Input::TaskStarted { id: task(1, 0), attempt, elapsed_ms: 0 });
     let (name, by) = ("web-1".parse().unwrap(), "ana".to_owned());
     let reply = world.ask(|reply| Input::Delete { name, by, reply });
     assert_eq!(reply, Reply::Count(1));

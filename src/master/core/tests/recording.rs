@@ -48,10 +48,16 @@ fn what_an_operator_did_is_said_truly_when_it_cannot_be_recorded() {
     let mut world = World::with_agent("web-1", "boot");
     world.run(1, "web-1");
     world.disk_full = true;
-    let run = RunReference::Number(1);
-    let reply = world.ask(|reply| Input::Cancel { run, tasks: Vec::new(), by: "ana".into(), reply });
-    assert!(matches!(&reply, Reply::Refused(text) if text.starts_with("it is done, but")), "{reply:?}");
-    assert!(world.out.iter().any(|effect| matches!(effect, Effect::Signal { .. })), "and it is done");
+    world.cancel(77);
+    assert!(world.out.iter().any(|effect| matches!(effect, Effect::Signal { .. })));
+    assert!(!world.answered(77), "it may be starting at this moment");
+    world.put(Input::SignalAnswered {
+        id: task(1, 0),
+        known: true,
+        incarnation: Incarnation::new("dir", "boot"),
+    });
+    let is_said = |effect: &Effect| matches!(effect, Effect::Reply(77, reply) if matches!(&**reply, Reply::Refused(text) if text.starts_with("it is done, but")));
+    assert!(world.out.iter().any(is_said), "{:?}", world.out);
     let reply = world.ask(|reply| Input::CreateToken {
         hash: "hash".into(),
         ttl_ms: 1,
