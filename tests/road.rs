@@ -202,6 +202,52 @@ fn a_closed_pipe_cancels_one_agent() {
 }
 
 #[test]
+fn a_pipe_that_closes_when_the_command_has_ended_changes_nothing() {
+    let rig = Rig::with_agents(&["a"]);
+    // Much more than a pipe takes, and less than the command may be ahead of its reader.
+    let mut client = rig
+        .program()
+        .args(["run", "a", "seq 1 400000; exit 3"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    until("the run is known", || rig.task_if_known("last").is_ok());
+    rig.wait_task("last", "exited");
+    drop(client.stdout.take());
+    let output = client.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(141), "{output:?}");
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("not running"), "{output:?}");
+    assert_eq!(rig.wait_task("last", "exited")["status"], 3);
+}
+
+#[test]
+fn a_run_whose_beginning_was_not_answered_begins_once() {
+    let mut rig = Rig::with_agents(&["a"]);
+    let marks = rig.path("marks");
+    let master = nix::unistd::Pid::from_raw(rig.master_pid());
+    nix::sys::signal::kill(master, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    let client = rig
+        .program()
+        .args(["run", "a", &format!("echo mark | tee -a {}", marks.display())])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let written = format!("/proc/{}/io", client.id());
+    until("the client has sent something", || {
+        let written = std::fs::read_to_string(&written).unwrap_or_default();
+        written.lines().any(|line| line.strip_prefix("wchar: ").is_some_and(|bytes| bytes != "0"))
+    });
+    rig.kill_master();
+    rig.start_master(&[]);
+    let output = client.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(output.stdout, b"mark\n", "{output:?}");
+    assert_eq!(std::fs::read_to_string(&marks).unwrap(), "mark\n");
+}
+
+#[test]
 fn agents_behind_nothing_use_the_tunnel_and_the_list_says_why() {
     let mut rig = Rig::with_agents(&["plain"]);
     assert_eq!(rig.agent("plain").unwrap()["link"], "tunnel");

@@ -36,7 +36,7 @@ use sloth_runner::{
     master::core::{
         Core as Master, Policy, Remembered,
         messages::{AttachOrder, Effect, Input, Newcomer, Now, Reply, RunAsked, SessionId, WriteToken},
-        stored::{InStore, KnownTask, StoredAgent, StoredRun, Write},
+        stored::{InStore, KnownNumber, KnownTask, StoredAgent, StoredRun, Write},
     },
     trust::fingerprint::Fingerprint,
 };
@@ -382,7 +382,7 @@ impl World {
                     let found = match stored {
                         Some(stored) if stored.task.state.outcome().is_some() => InStore::Ended,
                         Some(_) => InStore::Open,
-                        None => InStore::Nothing { number_taken: false },
+                        None => InStore::Nothing { number: KnownNumber::Free },
                     };
                     let found = known.into_iter().map(|known| (known, found)).collect();
                     looked_up = Some(Input::LookedUp(session, found));

@@ -18,7 +18,7 @@ use sloth_runner::{
         verify::Trust,
     },
     wire::{
-        channel::Channel,
+        channel::{Channel, KeepAlive},
         connect::dial,
         login::{LoginString, log_in},
         proto,
@@ -65,7 +65,8 @@ async fn call(port: u16, own: Option<Credentials>, ca: &Trust, method: &str) -> 
     let Ok(dialled) = dial("127.0.0.1", port, Arc::new(config), tls::server_name("x")).await else {
         return Verdict::NoConnection;
     };
-    let Ok((channel, connection)) = Channel::handshake(dialled.stream).await else {
+    let Ok((channel, connection)) = Channel::handshake_kept_alive(dialled.stream, KeepAlive::QUICK).await
+    else {
         return Verdict::NoConnection;
     };
     tokio::spawn(connection);
@@ -327,7 +328,8 @@ fn a_thousand_strangers_do_not_disturb_the_agents() {
             calls.spawn(async move {
                 let config = Arc::new(tls::client(None, Trust::FirstUse, ALPN_H2).ok()?);
                 let dialled = dial("127.0.0.1", port, config, tls::server_name("m")).await.ok()?;
-                let (channel, connection) = Channel::handshake(dialled.stream).await.ok()?;
+                let (channel, connection) =
+                    Channel::handshake_kept_alive(dialled.stream, KeepAlive::QUICK).await.ok()?;
                 tokio::spawn(connection);
                 let key = Key::generate().ok()?;
                 let request = proto::EnrollRequest {

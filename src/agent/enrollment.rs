@@ -24,7 +24,7 @@ use crate::{
     },
     wire::{
         PROTOCOL, SOFTWARE_VERSION,
-        channel::Channel,
+        channel::{Channel, KeepAlive},
         connect::DialError,
         proto::{
             self, control_service_client::ControlServiceClient, enroll_response::Kind,
@@ -288,7 +288,8 @@ impl Enrollment {
         for path in known_master_sockets() {
             let Ok(stream) = socket::connect(&path) else { continue };
             stream.set_nonblocking(true).ok()?;
-            let (channel, connection) = Channel::handshake(UnixStream::from_std(stream).ok()?).await.ok()?;
+            let stream = UnixStream::from_std(stream).ok()?;
+            let (channel, connection) = Channel::handshake_kept_alive(stream, KeepAlive::QUICK).await.ok()?;
             tokio::spawn(connection);
             let mut control = ControlServiceClient::with_origin(channel.clone(), Channel::origin());
             let Ok(status) = control.get_status(proto::GetStatusRequest {}).await else { continue };

@@ -171,8 +171,9 @@ pub struct Actor {
     next_reply: ReplyTo,
     sessions: HashMap<SessionId, SessionHandle>,
     journals: HashMap<RunId, Weak<Journal>>,
-    /// What the Attach of a task is told, while there is one.
-    attached: HashMap<TaskId, Weak<AttachSignals>>,
+    /// What the Attaches of a task are told, while there are any: a later one takes an earlier one's place on the agent, and
+    /// here each ends by itself.
+    attached: HashMap<TaskId, Vec<Weak<AttachSignals>>>,
     clock: SendClock,
     // Unbounded, but each task of a run is asked about once.
     comparing: HashMap<RunId, mpsc::UnboundedSender<Question>>,
@@ -301,9 +302,12 @@ impl Actor {
                 let Some(session) = self.sessions.get(&order.session) else { return };
                 let signals = Arc::<AttachSignals>::default();
                 if self.attached.len() == self.attached.capacity() {
-                    self.attached.retain(|_, signals| signals.strong_count() > 0);
+                    self.attached
+                        .retain(|_, attached| attached.iter().any(|signals| signals.strong_count() > 0));
                 }
-                self.attached.insert(order.id, Arc::downgrade(&signals));
+                let attached = self.attached.entry(order.id).or_default();
+                attached.retain(|signals| signals.strong_count() > 0);
+                attached.push(Arc::downgrade(&signals));
                 self.shutdown.tracker.spawn(dispatch::attach(
                     dispatch::Context {
                         handle: self.handle.clone(),
@@ -322,20 +326,13 @@ impl Actor {
                 ));
             }
             Effect::OutcomeStored(id) => {
-                if let Some(signals) = self.attached.remove(&id).and_then(|signals| signals.upgrade()) {
+                for signals in self.attached.remove(&id).iter().flatten().filter_map(Weak::upgrade) {
                     signals.stored.notify_one();
                 }
             }
-            Effect::WithdrawStart(id) => {
-                if let Some(signals) = self.attached.get(&id).and_then(Weak::upgrade) {
-                    signals.withdraw();
-                }
-            }
+            Effect::WithdrawStart(id) => self.withdraw_start(id),
             Effect::Signal { session, id, by, grace_ms } => {
-                let signals = self.attached.get(&id).and_then(Weak::upgrade);
-                if let Some(signals) = &signals {
-                    signals.withdraw();
-                }
+                self.withdraw_start(id);
                 if let Some(session) = self.sessions.get(&session) {
                     let (handle, links) = (self.handle.clone(), Arc::clone(&session.links));
                     let close = session.close.clone();
@@ -387,6 +384,12 @@ impl Actor {
                 self.journals.remove(&run);
                 self.comparing.remove(&run);
             }
+        }
+    }
+
+    fn withdraw_start(&self, id: TaskId) {
+        for signals in self.attached.get(&id).iter().copied().flatten().filter_map(Weak::upgrade) {
+            signals.withdraw();
         }
     }
 

@@ -112,8 +112,9 @@ impl ControlClient {
         stream.set_nonblocking(true).map_err(io)?;
         // The protocol's greeting and settings are two small writes; each would wake the master.
         let stream = BufWriter::new(UnixStream::from_std(stream).map_err(io)?);
-        let (channel, connection) =
-            Channel::handshake(stream).await.map_err(|error| io(io::Error::other(error)))?;
+        // A master of this machine falls silent too: it may be stopped, or wait for a disk.
+        let shaken = Channel::handshake_kept_alive(stream, KeepAlive::PATIENT).await;
+        let (channel, connection) = shaken.map_err(|error| io(io::Error::other(error)))?;
         // Ends with the last client; its error reaches the calls that it breaks.
         tokio::spawn(connection);
         Ok(Self { channel })

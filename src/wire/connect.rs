@@ -1,13 +1,18 @@
 //! Dialling: TCP with a deadline, `TCP_NODELAY`, TLS, and who answered.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use rustls::{
     ClientConfig,
     pki_types::{CertificateDer, ServerName},
 };
 use socket2::{SockRef, TcpKeepalive};
-use tokio::{io::BufReader, net::TcpStream, time::timeout};
+use tokio::{
+    io::BufReader,
+    net::{TcpStream, lookup_host},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
@@ -21,6 +26,9 @@ use crate::{
 
 /// Deadline of connecting and of shaking hands, each.
 pub const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long an address may take before the name's next one is tried beside it (RFC 8305).
+const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
 /// Bytes that one read of a socket may bring: rustls by itself asks for 4 KiB at a time, a quarter of a record. What is
 /// never used of it never becomes resident.
@@ -139,10 +147,8 @@ pub async fn dial(
     let address = shown_address(host, port);
     let late = || io::Error::new(io::ErrorKind::TimedOut, "no answer within 10 s");
     let connect = |source| DialError::Connect { address: address.clone(), source };
-    let stream = timeout(DEADLINE, TcpStream::connect((host, port)))
-        .await
-        .map_err(|_| connect(late()))?
-        .map_err(connect)?;
+    let stream =
+        timeout(DEADLINE, connect_to(host, port)).await.map_err(|_| connect(late()))?.map_err(connect)?;
     set_up(&stream).map_err(connect)?;
     let handshake =
         |error: io::Error| DialError::Handshake { address: address.clone(), reason: explain(&error) };
@@ -153,6 +159,31 @@ pub async fn dial(
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
     Ok(Dialled { stream, chain, address })
+}
+
+async fn connect_to(host: &str, port: u16) -> io::Result<TcpStream> {
+    connect_to_any(lookup_host((host, port)).await?.collect()).await
+}
+
+/// Connects to whichever address answers first. They are tried in their order, each a moment after the one before: a name
+/// may have an address that nothing comes back from.
+async fn connect_to_any(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    let mut attempts = JoinSet::new();
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let mut left = addresses.into_iter();
+    loop {
+        if let Some(address) = left.next() {
+            attempts.spawn(TcpStream::connect(address));
+        }
+        tokio::select! {
+            Some(attempt) = attempts.join_next() => match attempt.unwrap_or_else(|error| Err(io::Error::other(error))) {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            },
+            () = sleep(NEXT_ADDRESS), if left.len() > 0 => {}
+            else => return Err(last),
+        }
+    }
 }
 
 /// The system's errors, in words for people: without their numbers.
@@ -182,5 +213,32 @@ fn explain(error: &io::Error) -> String {
             "it closed the connection during the handshake".to_owned()
         }
         None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_silent_address_keeps_nobody_from_the_next_one() {
+        // Whoever comes when its queue is full gets no answer.
+        let silent = TcpSocket::new_v4().unwrap();
+        silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let silent = silent.listen(0).unwrap();
+        let full = silent.local_addr().unwrap();
+        let _first = TcpStream::connect(full).await.unwrap();
+        let answers = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let good = answers.local_addr().unwrap();
+        for addresses in [vec![full, good], vec![closed, full, good], vec![good, full]] {
+            let found = timeout(DEADLINE, connect_to_any(addresses)).await.unwrap().unwrap();
+            assert_eq!(found.peer_addr().unwrap(), good);
+        }
+        let refused = connect_to_any(vec![closed, closed]).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(connect_to_any(Vec::new()).await.unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

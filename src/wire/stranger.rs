@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rustls::pki_types::CertificateDer;
 
 use super::{
-    channel::Channel,
+    channel::{Channel, KeepAlive},
     connect::{DialError, dial},
 };
 use crate::trust::{tls, verify::Trust};
@@ -30,8 +30,8 @@ pub async fn introduce(host: &str, port: u16, trust: Trust) -> Result<Introduced
     let dialled = dial(host, port, Arc::new(config), tls::server_name("master")).await?;
     dialled.expect_master()?;
     let ca = dialled.chain.last().cloned().ok_or_else(|| handshake("no CA came along".into()))?;
-    let (channel, connection) =
-        Channel::handshake(dialled.stream).await.map_err(|error| handshake(error.to_string()))?;
+    let shaken = Channel::handshake_kept_alive(dialled.stream, KeepAlive::QUICK).await;
+    let (channel, connection) = shaken.map_err(|error| handshake(error.to_string()))?;
     // Ends with the channel.
     tokio::spawn(connection);
     Ok(Introduced { channel, ca })

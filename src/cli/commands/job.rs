@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{
     connect,
-    following::{self, Feeds, Following},
+    following::{self, Begun, Feeds, Following},
     on_one_thread,
     run::begin,
     shown::{run_json, state_text},
@@ -181,7 +181,7 @@ async fn attach(args: &JobAttachArgs) -> Result<Status, Failure> {
     };
     let client = connect(&args.to).await?;
     let events = client.follow_run(following.request(args.run, [])).await?;
-    following::follow(following, client, events).await
+    following::follow(following, client, Begun::of(events).await?).await
 }
 
 async fn logs(args: &JobLogsArgs) -> Result<Status, Failure> {
@@ -203,7 +203,7 @@ async fn logs(args: &JobLogsArgs) -> Result<Status, Failure> {
     };
     let client = connect(&args.to).await?;
     let events = client.follow_run(following.request(args.run, [])).await?;
-    following::follow(following, client, events).await?;
+    following::follow(following, client, Begun::of(events).await?).await?;
     // The output is what was asked for; how the run ended is `job show`'s to tell.
     Ok(exit::OK)
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    following::{self, Feeds, Following},
+    following::{self, Begun, Feeds, Following, find_again},
     on_one_thread,
 };
 use crate::{
@@ -173,12 +173,28 @@ pub(super) fn begin(
     };
     on_one_thread(async {
         let client = ControlClient::connect(&following.address).await?;
-        let mut events = call(&client, id, !detach && !following.print.is_grouped()).await?;
+        let follows = !detach && !following.print.is_grouped();
+        let ask = async |client: &ControlClient| Begun::of(call(client, id, follows).await?).await;
+        let (client, begun) = match ask(&client).await {
+            Err(error) if error.is_broken_connection() => {
+                let say = |_: &str| {
+                    note("~ the connection broke before the master answered; asking again for the same run");
+                };
+                match Box::pin(find_again(&following, say, ask)).await {
+                    Ok(found) => found,
+                    Err(status) => {
+                        note(&format!("whether it has begun is not known: sloth-runner job show {id}"));
+                        return Ok(status);
+                    }
+                }
+            }
+            answer => (client, answer?),
+        };
         if !detach {
             // Large, and not to be carried about on the stack.
-            return Box::pin(following::follow(following, client, events)).await;
+            return Box::pin(following::follow(following, client, begun)).await;
         }
-        match events.message().await.map_err(CallError::from)?.and_then(|event| event.kind) {
+        match begun.first {
             Some(Kind::Run(run)) => {
                 say(&format!("{}\n", run.number));
                 note(&format!("run {} ({id}) goes on: sloth-runner job attach {}", run.number, run.number));

@@ -48,7 +48,8 @@ impl Core {
         let state = (self.epoch, revision);
         // Kept until an operator says what happened: this store may have caught up when the agent comes the next time.
         let ahead = row.stored.ahead.or((newcomer.seen > state).then_some(newcomer.seen));
-        let is_new = row.stored.ahead != ahead
+        let is_ahead_news = row.stored.ahead != ahead;
+        let is_new = is_ahead_news
             || row.stored.labels != newcomer.labels
             || row.stored.version != newcomer.version
             || row.stored.address != newcomer.address
@@ -75,7 +76,9 @@ impl Core {
         self.sessions.insert(newcomer.session, name.clone());
         self.reply(reply, Reply::Welcome(self.epoch, self.revision));
         if is_new {
-            self.persist(vec![Write::PutAgent(stored)], Parked::Nothing);
+            // That it is ahead must not be forgotten: the store may have caught up when a master looks the next time.
+            let parked = if is_ahead_news { Parked::Kept } else { Parked::Nothing };
+            self.persist(vec![Write::PutAgent(stored)], parked);
         }
         self.agent_is_back(&name, now);
     }

@@ -194,7 +194,10 @@ pub struct Core {
     past: PastRuns,
     parked: HashMap<WriteToken, Parked>,
     next_write: WriteToken,
+    /// The highest number that a run has got.
     last_number: u64,
+    /// The highest of those that have begun.
+    last_begun: u64,
     epoch: u64,
     revision: u64,
     /// The store's revision when this master began. An agent that is here for the first time since has seen no later one,
@@ -232,6 +235,7 @@ impl Core {
             parked: HashMap::new(),
             next_write: 0,
             last_number: remembered.last_number,
+            last_begun: remembered.last_number,
             epoch: remembered.epoch,
             revision: remembered.revision,
             first_revision: remembered.revision,

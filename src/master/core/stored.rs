@@ -205,9 +205,20 @@ pub enum InStore {
     Foreign,
     /// Its run was deleted, by a person or because it was old.
     Deleted,
-    /// Nothing at all: the store was restored from a backup, or belongs to another master.
+    /// Nothing of the task: the store was restored from a backup, or belongs to another master.
     Nothing {
-        /// The run's number is taken by another run.
-        number_taken: bool,
+        /// What it knows of the run's number.
+        number: KnownNumber,
     },
+}
+
+/// What the store knows of the number that an agent tells of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KnownNumber {
+    /// No run has it.
+    Free,
+    /// Another run has it.
+    Taken,
+    /// Other agents have told of this run before, and it got this number.
+    Is(u64),
 }

@@ -43,7 +43,7 @@ impl Master {
         asked: RunAsked,
         follows: bool,
     ) -> Result<Response<Answers<proto::RunEvent>>, Status> {
-        let id = asked.id;
+        let (id, operator) = (asked.id, asked.operator.clone());
         self.logs.open_ahead(id);
         // Asked for before the run begins, so that nothing of it is missed.
         let (journal, reply) = tokio::join!(
@@ -60,7 +60,8 @@ impl Master {
             Reply::Live(run) if follows => Ok(self.follow(Follow {
                 live: Some(journal),
                 follow: true,
-                attached: true,
+                // Whoever knows another operator's id of a run slows it down no more than anybody who follows it.
+                attached: run.operator == operator,
                 ..Follow::new(*run, self.shutdown.stop.clone())
             })),
             Reply::Live(run) => one(Kind::Run((*run).into())),

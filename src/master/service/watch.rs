@@ -76,6 +76,8 @@ struct State {
     read: u64,
     /// Why there is no further one.
     failed: Option<String>,
+    /// Nobody works out further ones: whoever watches has to ask anew.
+    is_left: bool,
 }
 
 impl Standing {
@@ -88,6 +90,7 @@ impl Standing {
             ended_ms: None,
             read: 0,
             failed: None,
+            is_left: false,
         };
         Self { state: Mutex::new(state), digests: watch::Sender::new(0) }
     }
@@ -119,6 +122,12 @@ impl Standing {
 
     fn fail(&self, error: &io::Error) {
         self.state().failed = Some(error.to_string());
+        self.digests.send_modify(|digests| *digests += 1);
+    }
+
+    /// Sends away whoever joined while its work came to its end.
+    fn leave(&self) {
+        self.state().is_left = true;
         self.digests.send_modify(|digests| *digests += 1);
     }
 }
@@ -179,19 +188,24 @@ impl Watched {
                 () = has_failed(&mut trouble) => true,
             };
             if closing {
-                return close(&log, digests).await;
+                return close(if log.is_failed() { LOG_AGAIN } else { MASTER_ENDS }, digests).await;
             }
             let newest = *news.borrow_and_update();
-            let (message, is_last) = {
+            let next = {
                 let state = standing.state();
                 if let Some(failed) = &state.failed {
                     return Err(io::Error::other(failed.clone()));
                 }
-                if state.read < wanted && state.ended_ms.is_none() {
+                let is_over = state.ended_ms.is_some();
+                if state.is_left && !is_over {
+                    None
+                } else if state.read < wanted && !is_over {
                     continue;
+                } else {
+                    Some((message(&state, heard), is_over || !follow))
                 }
-                (message(&state, heard), state.ended_ms.is_some() || !follow)
             };
+            let Some((message, is_last)) = next else { return close(LOG_AGAIN, digests).await };
             heard = newest;
             if digests.send(Ok(message)).await.is_err() || is_last {
                 return Ok(());
@@ -236,9 +250,8 @@ impl Watched {
 }
 
 /// Tells a client why there is nothing more, and when to ask again.
-async fn close(log: &RunLog, digests: &Digests) -> io::Result<()> {
-    let reason = if log.is_failed() { LOG_AGAIN } else { MASTER_ENDS }.to_owned();
-    let closing = Some(proto::FollowClosing { reason, retry_after_ms: 1_000 });
+async fn close(reason: &str, digests: &Digests) -> io::Result<()> {
+    let closing = Some(proto::FollowClosing { reason: reason.to_owned(), retry_after_ms: 1_000 });
     let _ = digests.send(Ok(proto::RunDigest { closing, ..proto::RunDigest::default() })).await;
     Ok(())
 }
@@ -292,6 +305,8 @@ impl Work {
         if all.get(&self.key).is_some_and(|standing| Arc::ptr_eq(standing, &self.standing)) {
             all.remove(&self.key);
         }
+        drop(all);
+        self.standing.leave();
     }
 
     async fn work(&self, mut digester: Digester, found: Run) -> io::Result<()> {
@@ -462,6 +477,24 @@ mod tests {
         world.shutdown.tracker.close();
         world.shutdown.tracker.wait().await;
         assert!(world.watched.all().is_empty());
+    }
+
+    #[tokio::test]
+    async fn whoever_joins_while_the_work_comes_to_its_end_is_sent_away() {
+        let world = World::new();
+        let mut first = world.watch(Masks::default(), true);
+        next(&mut first).await;
+        let standing = Arc::clone(world.watched.all().values().next().unwrap());
+        let mut second = world.watch(Masks::default(), true);
+        next(&mut second).await;
+        standing.leave();
+        while let Some(digest) = second.recv().await {
+            if let Some(closing) = digest.unwrap().closing {
+                assert_eq!(closing.reason, LOG_AGAIN);
+                return;
+            }
+        }
+        panic!("it was not told to ask anew");
     }
 
     #[tokio::test]

@@ -19,7 +19,9 @@ pub use writer::{StoreWriter, Written};
 
 use super::core::{
     Remembered,
-    stored::{InStore, KnownTask, StoredAgent, StoredOperator, StoredRun, StoredTask, StoredToken},
+    stored::{
+        InStore, KnownNumber, KnownTask, StoredAgent, StoredOperator, StoredRun, StoredTask, StoredToken,
+    },
 };
 use crate::{
     domain::{
@@ -283,10 +285,12 @@ impl Store {
         let read = || {
             let connection = self.connect()?;
             let id = known.id.run.to_string();
-            let query = "SELECT gone, options FROM runs WHERE id = ?1";
-            let run = |row: &Row<'_>| Ok((row.get::<_, Option<String>>(0)?, json::<RunOptions>(row, 1)?));
+            let query = "SELECT gone, options, number FROM runs WHERE id = ?1";
+            let run = |row: &Row<'_>| {
+                Ok((row.get::<_, Option<String>>(0)?, json::<RunOptions>(row, 1)?, row.get::<_, u64>(2)?))
+            };
             let run = connection.query_row(query, [&id], run).optional()?;
-            if matches!(run, Some((Some(_), _))) {
+            if matches!(run, Some((Some(_), ..))) {
                 return Ok(InStore::Deleted);
             }
             let query = "SELECT agent, outcome IS NOT NULL FROM tasks WHERE run = ?1 AND position = ?2";
@@ -298,12 +302,16 @@ impl Store {
                 }
                 (Some(_), _) => return Ok(InStore::Foreign),
                 // Of a run that the store knows, it knows all tasks, unless agents told of them.
-                (None, Some((_, options))) if !options.taken_back => return Ok(InStore::Foreign),
-                (None, _) => {}
+                (None, Some((_, options, _))) if !options.taken_back => return Ok(InStore::Foreign),
+                (None, Some((.., number))) => {
+                    return Ok(InStore::Nothing { number: KnownNumber::Is(number) });
+                }
+                (None, None) => {}
             }
-            let number = "SELECT 1 FROM runs WHERE number = ?1 AND id <> ?2";
-            let taken = connection.query_row(number, params![known.spec.run_number, id], |_| Ok(()));
-            Ok(InStore::Nothing { number_taken: taken.optional()?.is_some() })
+            let query = "SELECT 1 FROM runs WHERE number = ?1";
+            let taken = connection.query_row(query, [known.spec.run_number], |_| Ok(())).optional()?;
+            let number = if taken.is_some() { KnownNumber::Taken } else { KnownNumber::Free };
+            Ok(InStore::Nothing { number })
         };
         read().map_err(|source| self.error(source))
     }

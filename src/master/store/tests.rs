@@ -172,8 +172,20 @@ fn what_an_agent_tells_of_others_tasks_is_not_believed() {
     assert_eq!(find("web-1", 4, 0), InStore::Ended);
     assert_eq!(find("web-2", 1, 0), InStore::Foreign, "another agent's task");
     assert_eq!(find("web-2", 1, 5), InStore::Foreign, "a task that the run never had");
-    assert_eq!(find("web-2", 2, 5), InStore::Nothing { number_taken: true }, "a run that agents told of");
-    assert_eq!(find("web-2", 3, 0), InStore::Nothing { number_taken: true });
+    let number = KnownNumber::Is(2);
+    assert_eq!(
+        find("web-2", 2, 5),
+        InStore::Nothing { number },
+        "a run that agents told of, by another number"
+    );
+    assert_eq!(find("web-2", 3, 0), InStore::Nothing { number: KnownNumber::Taken });
+    let known = KnownTask {
+        id: TaskId { run: RunId::from_parts(1, 9), index: 0 },
+        spec: TaskSpec { run_number: 77, ..spec.clone() },
+        started_ms: 1,
+    };
+    let found = store.find(&"web-2".parse().unwrap(), &known).unwrap();
+    assert_eq!(found, InStore::Nothing { number: KnownNumber::Free });
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod terminal;
 use std::{path::PathBuf, pin::pin, time::Duration};
 
 use tokio::time::Instant;
+use tonic::Code;
 
 use self::{asking::Wish, attention::Attention};
 use super::shown::outcome_line;
@@ -117,13 +118,26 @@ enum End {
     Detached(Status),
 }
 
+/// The events of one run, and the first of them.
+pub(super) struct Begun {
+    pub(super) events: RunEvents,
+    pub(super) first: Option<Kind>,
+}
+
+impl Begun {
+    /// Waits for the first one.
+    pub(super) async fn of(mut events: RunEvents) -> Result<Self, CallError> {
+        let first = events.message().await?.and_then(|event| event.kind);
+        Ok(Self { events, first })
+    }
+}
+
 /// Follows the events of one run. The first one has to be the run.
 pub(super) async fn follow(
     following: Following,
     client: ControlClient,
-    mut events: RunEvents,
+    Begun { events, first }: Begun,
 ) -> Result<Status, Failure> {
-    let first = events.message().await.map_err(CallError::from)?.and_then(|event| event.kind);
     let run = match first {
         Some(Kind::Run(run)) => Run::try_from(run).map_err(Failure::new)?,
         Some(Kind::Refused(refused)) => return Err(Failure::new(refused.reason).with(exit::NO_STATUS)),
@@ -152,7 +166,7 @@ pub(super) async fn follow(
 
 /// Makes a call again and again on new connections, after the one there was broke. Otherwise the status to leave with:
 /// when that takes too long, or the master will not have it any more.
-async fn find_again<T>(
+pub(super) async fn find_again<T>(
     following: &Following,
     say: impl Fn(&str),
     again: impl AsyncFn(&ControlClient) -> Result<T, CallError>,
@@ -215,16 +229,20 @@ async fn cancel(
 ) -> Result<Option<End>, Failure> {
     let mut calls = client.calls();
     let told = tokio::select! {
-        told = calls.cancel_run(Following::cancel_request(run)) => told.map_err(CallError::from),
+        told = calls.cancel_run(Following::cancel_request(run)) => told,
         _ = attention.signals.next() => return Ok(Some(End::Detached(exit::INTERRUPTED))),
     };
     match told {
         Ok(_) => Ok(None),
-        Err(CallError::Disconnected(_)) => {
-            attention.asking.unheard();
-            Ok(None)
-        }
-        Err(error) => Err(error.into()),
+        // It is over, and how it ended is among what is still to be shown.
+        Err(status) if status.code() == Code::NotFound => Ok(None),
+        Err(status) => match CallError::from(status) {
+            CallError::Disconnected(_) => {
+                attention.asking.unheard();
+                Ok(None)
+            }
+            error => Err(error.into()),
+        },
     }
 }
 

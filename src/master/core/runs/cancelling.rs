@@ -115,6 +115,11 @@ impl Core {
         let mut waits_for = BTreeSet::new();
         let mut writes =
             vec![audit(now, by, "cancel", &format!("run {number}"), format!("{} tasks", open.len()))];
+        if open.is_empty() {
+            // All of it has ended, and nothing is done.
+            self.persist(writes, Parked::Nothing);
+            return self.reply(reply, Reply::Cancelled { told, stored, number });
+        }
         // Nobody goes on with the run, or ends it for its failures, while it is being cancelled.
         if let Some(run) = self.runs.get_mut(&id) {
             run.opening = true;

@@ -42,7 +42,7 @@ impl Core {
         match reference {
             RunReference::Id(id) => self.runs.get(&id),
             RunReference::Number(number) => self.runs.values().find(|run| run.run.number == number),
-            RunReference::Last => self.runs.values().find(|run| run.run.number == self.last_number),
+            RunReference::Last => self.runs.values().find(|run| run.run.number == self.last_begun),
         }
         .filter(|run| run.begun)
     }

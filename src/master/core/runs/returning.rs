@@ -15,7 +15,7 @@ use crate::{
     master::core::{
         Core, Parked, audit,
         messages::{AttachOrder, Effect, Now, SessionId},
-        stored::{InStore, KnownTask, StoredRun, Write},
+        stored::{InStore, KnownNumber, KnownTask, StoredRun, Write},
     },
 };
 
@@ -89,7 +89,7 @@ impl Core {
                 InStore::Open => self.take_facts(&name, session, known.id, AGAIN_AFTER, false),
                 // Whoever looked it up has said so.
                 InStore::Foreign => {}
-                InStore::Nothing { number_taken } => self.take_back(&name, known, number_taken, now),
+                InStore::Nothing { number } => self.take_back(&name, known, number, now),
             }
         }
     }
@@ -127,7 +127,7 @@ impl Core {
     }
 
     /// Makes a run anew from what an agent tells of it; other agents' tasks are added as they return.
-    fn take_back(&mut self, name: &AgentName, known: KnownTask, number_taken: bool, now: Now) {
+    fn take_back(&mut self, name: &AgentName, known: KnownTask, in_store: KnownNumber, now: Now) {
         let Some(row) = self.agents.get(name) else { return };
         let Some(open) = &row.session else { return };
         let KnownTask { id, spec, started_ms } = known;
@@ -149,10 +149,14 @@ impl Core {
         } else {
             // Nobody but the agent vouches for the number either: a large one would leave none for later runs.
             let is_new = spec.run_number > self.last_number + FORGOTTEN;
-            let taken =
-                number_taken || is_new || self.runs.values().any(|run| run.run.number == spec.run_number);
-            let number = if taken { self.last_number + 1 } else { spec.run_number };
+            let is_taken = || self.runs.values().any(|run| run.run.number == spec.run_number);
+            let number = match in_store {
+                KnownNumber::Is(number) => number,
+                KnownNumber::Free if !is_new && !is_taken() => spec.run_number,
+                KnownNumber::Free | KnownNumber::Taken => self.last_number + 1,
+            };
             self.last_number = self.last_number.max(number);
+            self.last_begun = self.last_begun.max(number);
             let run = Run {
                 id: id.run,
                 number,

@@ -244,6 +244,7 @@ impl Core {
     pub(in crate::master::core) fn begin_run(&mut self, id: RunId, reply: ReplyTo, now: Now) {
         let Some(run) = self.runs.get_mut(&id) else { return };
         run.begun = true;
+        self.last_begun = self.last_begun.max(run.run.number);
         let ended: Vec<u32> =
             run.slots.iter().filter(|slot| !slot.is_open()).map(|slot| slot.task.index).collect();
         for index in ended {

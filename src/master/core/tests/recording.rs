@@ -5,10 +5,17 @@ use super::*;
 #[test]
 fn what_cannot_be_recorded_is_not_started() {
     let mut world = World::with_agent("web-1", "boot");
+    let begun = world.run(9, "web-1").number;
+    world.attaches();
     world.disk_full = true;
     let reply = world.run_with(1, "web-1", RunOptions::default());
     assert!(matches!(reply, Reply::Refused(reason) if reason.contains("disk full")));
     assert!(world.attaches().is_empty());
+    let last = world.ask(|reply| Input::FindRun(RunReference::Last, reply));
+    assert!(
+        matches!(last, Reply::Live(run) if run.number == begun),
+        "the last one that has begun is the last one"
+    );
     world.disk_full = false;
     let reply = world.run_with(2, "web-1", RunOptions::default());
     assert!(matches!(reply, Reply::Refused(_)), "the trouble is not known to be over");

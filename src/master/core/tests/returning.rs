@@ -6,7 +6,7 @@ use crate::{
         command::{Bytes, TaskSpec, Variable},
         input::StandardInput,
     },
-    master::core::stored::{InStore, KnownTask, StoredRun},
+    master::core::stored::{InStore, KnownNumber, KnownTask, StoredRun},
 };
 
 fn known(run: u128, index: u32, run_number: u64) -> KnownTask {
@@ -32,8 +32,8 @@ impl World {
         world
     }
 
-    fn tells(&mut self, session: SessionId, known: KnownTask, number_taken: bool) -> Vec<AttachOrder> {
-        self.put(Input::LookedUp(session, vec![(known, InStore::Nothing { number_taken })]));
+    fn tells(&mut self, session: SessionId, known: KnownTask, number: KnownNumber) -> Vec<AttachOrder> {
+        self.put(Input::LookedUp(session, vec![(known, InStore::Nothing { number })]));
         self.attaches()
     }
 
@@ -56,9 +56,9 @@ impl World {
 #[test]
 fn a_run_is_taken_back_from_each_agent_that_tells_of_it_and_ends_with_the_last() {
     let mut world = World::two_agents();
-    let mut orders = world.tells(2, known(9, 3, 7), false);
-    orders.extend(world.tells(1, known(9, 0, 7), false));
-    assert!(world.tells(1, known(9, 0, 7), false).is_empty(), "it is here already");
+    let mut orders = world.tells(2, known(9, 3, 7), KnownNumber::Free);
+    orders.extend(world.tells(1, known(9, 0, 7), KnownNumber::Free));
+    assert!(world.tells(1, known(9, 0, 7), KnownNumber::Free).is_empty(), "it is here already");
     assert_eq!(orders.iter().map(|order| order.id).collect::<Vec<_>>(), [task(9, 3), task(9, 0)]);
     assert!(orders.iter().all(|order| order.start.is_none()));
 
@@ -94,24 +94,25 @@ fn a_run_is_taken_back_from_each_agent_that_tells_of_it_and_ends_with_the_last()
 #[test]
 fn a_run_that_comes_back_keeps_its_number_unless_that_cannot_be_true() {
     let last = 41;
-    for (told, taken, number) in [
-        (7, false, 7),
-        (7, true, 42),
-        (42, false, 42),
-        (last + 1_000_000, false, last + 1_000_000),
-        (last + 1_000_001, false, 42),
-        (u64::MAX, false, 42),
+    for (told, in_store, number) in [
+        (7, KnownNumber::Free, 7),
+        (7, KnownNumber::Taken, 42),
+        (7, KnownNumber::Is(12), 12),
+        (42, KnownNumber::Free, 42),
+        (last + 1_000_000, KnownNumber::Free, last + 1_000_000),
+        (last + 1_000_001, KnownNumber::Free, 42),
+        (u64::MAX, KnownNumber::Free, 42),
     ] {
         let mut world = World::two_agents();
         world.core.last_number = last;
-        world.tells(1, known(9, 0, told), taken);
+        world.tells(1, known(9, 0, told), in_store);
         assert_eq!(world.taken_back()[0].run.number, number, "{told}");
         let next = world.run(1, "web-2").number;
         assert_eq!(next, number.max(last) + 1, "{told}: later ones count on");
     }
     let mut world = World::two_agents();
-    world.tells(1, known(9, 0, 7), false);
-    world.tells(2, known(10, 0, 7), false);
+    world.tells(1, known(9, 0, 7), KnownNumber::Free);
+    world.tells(2, known(10, 0, 7), KnownNumber::Free);
     assert_eq!(world.taken_back()[1].run.number, 8, "another run is called that");
 }
 

@@ -78,7 +78,7 @@ fn names_that_nobody_has_start_nothing() {
 fn what_a_returning_agent_has_is_taken_back_or_taken_over() {
     use crate::{
         domain::command::TaskSpec,
-        master::core::stored::{InStore, KnownTask},
+        master::core::stored::{InStore, KnownNumber, KnownTask},
     };
     let mut world = World::with_agent("web-1", "boot");
     world.run(1, "web-1");
@@ -102,7 +102,7 @@ fn what_a_returning_agent_has_is_taken_back_or_taken_over() {
         _ => None,
     });
     assert_eq!(asked, Some(vec![task(2, 3), task(3, 0)]));
-    let nothing = InStore::Nothing { number_taken: false };
+    let nothing = InStore::Nothing { number: KnownNumber::Free };
     world.put(Input::LookedUp(1, vec![(known(2, 3), nothing), (known(3, 0), InStore::Ended)]));
     let orders = world.attaches();
     assert_eq!(orders.iter().map(|order| order.id).collect::<Vec<_>>(), [task(2, 3), task(3, 0)]);
