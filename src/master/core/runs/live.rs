@@ -244,13 +244,14 @@ impl LiveRun {
             let sent = stored.incarnation.is_some();
             let left = |start_by_ms: u64| Duration::from_millis(start_by_ms.saturating_sub(now.unix_ms));
             let remaining = left(stored.start_by_ms).min(longest);
-            let remaining = match within {
-                _ if sent => remaining,
+            let remaining = if !sent && waits_for_turn {
                 // That it waits for its turn is not its agent's fault, and its deadline is put off by that later.
-                _ if waits_for_turn => remaining.max(START_WITHIN),
-                Some(_) => remaining,
+                remaining.max(START_WITHIN)
+            } else if !sent && within.is_none() {
                 // Unless somebody said for how long, an agent is given time to come back to a master as well.
-                None => left(stored.start_by_ms.saturating_add(grace_ms)).min(longest),
+                left(stored.start_by_ms.saturating_add(grace_ms)).min(longest)
+            } else {
+                remaining
             };
             let opened = stored.task.batch <= open_batch;
             let is_open = stored.task.state.outcome().is_none();
