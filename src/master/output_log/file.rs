@@ -239,3 +239,77 @@ impl Frames {
         Ok(self.buffer.len() > before)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::domain::frame::{Header, Stream};
+
+    fn frame(offset: u64) -> Frame {
+        Frame { stream: Stream::Stdout, offset, time_ns: 1, data: vec![7; 100].into() }
+    }
+
+    /// Writes a frame where one may lie.
+    fn write(file: &LogFile, position: u64, frame: &Frame) -> u64 {
+        let Frame { stream, offset, time_ns, ref data } = *frame;
+        let head = Header::new(0, stream, offset, time_ns, data, file.seed(position));
+        file.write(position, &mut [IoSlice::new(&head.to_bytes()), IoSlice::new(data)]).unwrap();
+        position + head.size()
+    }
+
+    #[test]
+    fn a_frame_is_believed_in_its_own_place_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let make = |name: &str| LogFile::create(&Disk::default(), &path(name), 0, None).unwrap();
+        let (here, elsewhere) = (make("here"), make("elsewhere"));
+        let begin = here.frames_from();
+        let end = write(&here, begin, &frame(0));
+        let bytes = fs::read(path("here")).unwrap();
+        let moved = &bytes[HEAD..];
+        here.write(end, &mut [IoSlice::new(moved)]).unwrap();
+        elsewhere.write(begin, &mut [IoSlice::new(moved)]).unwrap();
+        let mut frames = Frames::new(here, 0);
+        assert!(matches!(frames.next(u64::MAX).unwrap(), Next::Frame(0, _)));
+        assert!(matches!(frames.next(u64::MAX).unwrap(), Next::Damaged), "the same frame, further on");
+        let mut frames = Frames::new(elsewhere, 0);
+        assert!(matches!(frames.next(u64::MAX).unwrap(), Next::Damaged), "the same place of another file");
+    }
+
+    #[test]
+    fn a_file_that_is_made_anew_is_none_of_whoever_has_the_old_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let old = LogFile::create(&Disk::default(), &path, 0, None).unwrap();
+        let new = LogFile::create(&Disk::default(), &path, 0, Some(7)).unwrap();
+        let end = write(&new, new.frames_from(), &frame(0));
+        old.write_again(0, 0).unwrap();
+        old.cut(0).unwrap();
+        let file = LogFile::open(&Disk::default(), &path, 0).unwrap();
+        assert_eq!((file.previous(), file.end().unwrap()), (Some(7), end));
+        assert!(matches!(Frames::new(file, 0).next(u64::MAX).unwrap(), Next::Frame(0, _)));
+    }
+
+    #[test]
+    fn a_file_of_0_1_0_is_read_and_not_written_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = crate::master::output_log::file_path(dir.path(), 0);
+        fs::write(&path, []).unwrap();
+        let old = LogFile::open(&Disk::default(), &path, 0).unwrap();
+        assert!(!old.takes_frames());
+        let end = write(&old, 0, &frame(0));
+        let size = crate::master::output_log::FILE_SIZE;
+        let log =
+            crate::master::output_log::opening::open(&Disk::default(), dir.path().to_owned(), size).unwrap();
+        assert_eq!((log.task_end(0), *log.appended().borrow()), (100, end));
+        log.append_here(0, &[frame(100)]).unwrap();
+        assert_eq!(
+            fs::metadata(&path).unwrap().len(),
+            end,
+            "what follows is in a file that tells where it belongs"
+        );
+        assert_eq!(Disk::default().numbers(dir.path(), "log").unwrap(), [0, end]);
+    }
+}

@@ -81,7 +81,7 @@ async fn a_log_rolls_and_is_found_again_by_offset() {
         let task = u32::from(n % 2 == 1);
         log.append(task, &[frame(n / 2 * chunk.len() as u64, &chunk)]).await.unwrap();
     }
-    assert!(logs.disk.numbers(&logs.directory(run), ENDING).unwrap().len() >= 2);
+    assert_eq!(logs.disk.numbers(&logs.directory(run), ENDING).unwrap().len(), 3, "150 MB in files of 64");
     close(log).await;
     let log = logs.open(run).await.unwrap();
     let wanted = 70 * 1024 * 1024;
@@ -255,8 +255,7 @@ async fn files_that_nobody_needs_are_dropped_and_no_other() {
     assert!(firsts.len() >= 4, "{firsts:?}");
     let there = || Disk::default().numbers(dir.path(), ENDING).unwrap();
     // Only closed files that are on the disk, with an index, may go.
-    let is_indexed = |count: usize| Disk::default().numbers(dir.path(), INDEX).unwrap().len() >= count;
-    while !is_indexed(firsts.len() - 1) {
+    while log.state().indexed.len() < firsts.len() - 1 {
         tokio::task::yield_now().await;
     }
     log.drop_spare(firsts[2], |_, _| false).unwrap();
@@ -265,4 +264,134 @@ async fn files_that_nobody_needs_are_dropped_and_no_other() {
     assert_eq!(there(), firsts[2..], "what lies before the position");
     log.drop_spare(u64::MAX, |_, _| true).unwrap();
     assert_eq!(there(), firsts[firsts.len() - 1..], "never the one that is written");
+}
+
+#[tokio::test]
+async fn a_file_that_is_gone_already_keeps_nobody_from_dropping_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = opening::open(&Disk::default(), dir.path().to_owned(), 700).unwrap();
+    let log = Arc::new(log);
+    tokio::spawn(syncing::keep_synced(&log));
+    let mut end = 0;
+    for n in 0..12u64 {
+        end = log.append(0, &[frame(n * 300, &[7; 300])]).await.unwrap();
+    }
+    log.flush();
+    log.synced().wait_for(|synced| *synced >= end).await.unwrap();
+    let firsts = Disk::default().numbers(dir.path(), ENDING).unwrap();
+    while log.state().indexed.len() < firsts.len() - 1 {
+        tokio::task::yield_now().await;
+    }
+    // Somebody reads along, and has looked which files there are.
+    let mut reader = LogReader::new(Disk::default(), dir.path().to_owned(), 0);
+    let first = reader.read(firsts[1]).unwrap();
+    assert!(!first.is_empty());
+    fs::remove_file(file_path(dir.path(), firsts[1])).unwrap();
+    log.drop_spare(firsts[3], |_, _| true).unwrap();
+    assert_eq!(Disk::default().numbers(dir.path(), ENDING).unwrap(), firsts[3..]);
+    let rest = read_all(reader, end).await;
+    assert!(rest.first().unwrap().1.offset >= first.last().unwrap().1.end());
+    assert_eq!(rest.last().unwrap().1.end(), 3_600);
+}
+
+#[test]
+fn what_the_disk_does_not_give_is_not_taken_for_dropped() {
+    let model = crate::sys::disk::model::Model::new(1);
+    let disk = Disk::model(model.clone());
+    disk.make_directory(std::path::Path::new("/runs")).unwrap();
+    let directory = PathBuf::from("/runs/run");
+    let log = opening::open(&disk, directory.clone(), FILE_SIZE).unwrap();
+    let end = log.append_here(0, &[frame(0, b"hello")]).unwrap();
+    let mut reader = LogReader::new(disk, directory, 0);
+    model.fail(1);
+    assert!(reader.read(end).is_err());
+    model.fail(0);
+    assert_eq!(reader.read(end).unwrap().len(), 1);
+}
+
+#[test]
+fn all_of_a_long_file_is_written_again_after_a_failed_sync() {
+    let model = crate::sys::disk::model::Model::new(1);
+    let disk = Disk::model(model.clone());
+    disk.make_directory(std::path::Path::new("/runs")).unwrap();
+    disk.sync_names(std::path::Path::new("/")).unwrap();
+    let directory = PathBuf::from("/runs/run");
+    let log = opening::open(&disk, directory.clone(), FILE_SIZE).unwrap();
+    let piece = vec![7; 200_000];
+    let mut end = 0;
+    for n in 0..20u64 {
+        end = log.append_here(0, &[frame(n * 200_000, &piece)]).unwrap();
+    }
+    model.fail(1);
+    assert!(log.sync_once().is_err());
+    model.fail(0);
+    log.sync_once().unwrap();
+    assert_eq!(*log.synced().borrow(), end);
+    drop(log);
+    model.crash();
+    let log = opening::open(&disk, directory, FILE_SIZE).unwrap();
+    assert_eq!((*log.appended().borrow(), log.task_end(0)), (end, 4_000_000));
+}
+
+#[tokio::test]
+async fn what_is_kept_in_memory_for_followers_is_bounded() {
+    let (_dir, logs, run) = logs();
+    let log = logs.open(run).await.unwrap();
+    let (_follower, _another) = (log.appended(), log.appended());
+    let piece = vec![7; 100_000];
+    let mut end = 0;
+    for n in 0..100u64 {
+        end = log.append(0, &[frame(n * 100_000, &piece)]).await.unwrap();
+    }
+    let kept = end - log.recent_from().unwrap();
+    assert!((5_500_000..6_500_000).contains(&kept), "{kept} bytes");
+}
+
+#[tokio::test]
+async fn logs_that_nobody_has_are_forgotten() {
+    let (_dir, logs, run) = logs();
+    let held = logs.open(run).await.unwrap();
+    for number in 2..30 {
+        close(logs.open(RunId::from_parts(1, number)).await.unwrap()).await;
+    }
+    assert!(logs.open.lock().unwrap().len() <= 3);
+    assert!(Arc::ptr_eq(&held, &logs.open(run).await.unwrap()), "one log a run");
+}
+
+#[tokio::test]
+async fn what_lies_where_is_remembered_of_few_runs_and_of_the_right_one() {
+    let (_dir, logs, _) = logs();
+    let runs: Vec<RunId> = (1..=12).map(|number| RunId::from_parts(1, number)).collect();
+    for (at, run) in runs.iter().enumerate() {
+        let log = logs.open(*run).await.unwrap();
+        log.append(0, &[frame(0, &vec![7; 10 + at])]).await.unwrap();
+        close(log).await;
+    }
+    for _ in 0..2 {
+        for run in &runs {
+            let end = logs.end(*run).await.unwrap();
+            assert_eq!(
+                logs.position_behind(*run, vec![(0, 1_000)]).await.unwrap(),
+                end,
+                "all of it is known"
+            );
+        }
+    }
+    assert_eq!(logs.remembered.lock().unwrap().len(), REMEMBERED);
+}
+
+#[tokio::test]
+async fn a_log_that_somebody_has_is_not_removed_with_those_that_nobody_knows() {
+    let (_dir, logs, run) = logs();
+    let log = logs.open(run).await.unwrap();
+    log.append(0, &[frame(0, b"hello")]).await.unwrap();
+    let remove = || {
+        let logs = logs.clone();
+        tokio::task::spawn_blocking(move || logs.remove_unused(run).unwrap())
+    };
+    assert!(!remove().await.unwrap());
+    assert!(logs.size(run) > 0);
+    close(log).await;
+    assert!(remove().await.unwrap());
+    assert_eq!(logs.size(run), 0);
 }
