@@ -459,3 +459,98 @@ pub async fn kill(layout: &Layout, id: TaskId, by: String, grace_ms: u32) -> io:
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::{
+        domain::{
+            command::{Command, TaskSpec},
+            ids::RunId,
+            input::StandardInput,
+        },
+        sys::lock::Lock,
+    };
+
+    fn task() -> (tempfile::TempDir, Layout, TaskId) {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        let id = TaskId { run: RunId::from_parts(1, 1), index: 0 };
+        fs::create_dir_all(layout.task(id).root()).unwrap();
+        (dir, layout, id)
+    }
+
+    fn write_record(layout: &Layout, id: TaskId, boot: &str) {
+        let spec = TaskSpec {
+            run_number: 1,
+            operator: "ana".into(),
+            target: "web".into(),
+            command: Command::new(vec![b"true".to_vec()]).unwrap(),
+            environment: Vec::new(),
+            working_directory: None,
+            timeout_ms: None,
+            kill_grace_ms: 1,
+            input: StandardInput::Nothing,
+        };
+        let record = TaskRecord {
+            id,
+            spec,
+            agent: "web-1".into(),
+            boot: boot.into(),
+            started_unix_ms: 1,
+            started_boottime_ns: 1,
+        };
+        fs::write(layout.task(id).record(), line(&record)).unwrap();
+    }
+
+    #[test]
+    fn an_ending_of_which_a_power_failure_kept_the_name_alone_is_none() {
+        let (_dir, layout, id) = task();
+        let ending = TaskEnding { outcome: Ending::Exited(3).into(), end_offset: 5, duration_ns: 1 };
+        let whole = line(&ending);
+        let unknown =
+            br#"{"outcome":{"ending":{"vanished":1},"background":0},"end_offset":5,"duration_ns":1}"#;
+        let this_boot = boot_id().unwrap();
+        for (boot, written, is_lost) in [
+            ("another", &b""[..], true),
+            ("another", &[0; 40], true),
+            ("another", &whole[..whole.len() - 10], true),
+            // Renamed into place when it is whole: nobody has written a part of it in this boot.
+            (&this_boot, &b""[..], false),
+            // A later version's.
+            ("another", &unknown[..], false),
+        ] {
+            write_record(&layout, id, boot);
+            fs::write(layout.task(id).ending(), written).unwrap();
+            let text = String::from_utf8_lossy(written);
+            match find(&layout, id) {
+                Ok(Found::Lost(reason)) => {
+                    assert!(is_lost, "{text}");
+                    assert_eq!(reason, "the machine was rebooted while it ran");
+                    let ending = ending_of_lost(&layout, id, reason).unwrap();
+                    assert!(matches!(ending.outcome.ending, Ending::Lost(_)) && ending.end_offset == 0);
+                }
+                Err(error) => {
+                    assert!(!is_lost && error.kind() == io::ErrorKind::InvalidData, "{text}: {error}")
+                }
+                other => panic!("{text}: {other:?}"),
+            }
+        }
+        fs::write(layout.task(id).ending(), whole).unwrap();
+        assert!(matches!(find(&layout, id), Ok(Found::Ended(found)) if found == ending));
+    }
+
+    #[tokio::test]
+    async fn a_task_that_lives_and_cannot_be_told_to_stop_is_told_again() {
+        let (_dir, layout, id) = task();
+        kill(&layout, id, "ana".into(), 1).await.expect("there is nothing to kill");
+        let lock = Lock::try_take(&layout.task(id).lock()).unwrap().unwrap();
+        assert!(matches!(find(&layout, id), Ok(Found::Live)));
+        assert!(kill(&layout, id, "ana".into(), 1).await.is_err(), "it lives, and was not told");
+        let socket = socket::listen(&layout.task(id).socket(), 0o600).unwrap();
+        kill(&layout, id, "ana".into(), 1).await.expect("it was told");
+        drop((lock, socket));
+    }
+}

@@ -477,3 +477,66 @@ fn what_is_gone_says_why_and_is_no_run_any_more() {
     let ids = [runs[0].run.id, runs[2].run.id, stranger];
     assert_eq!(store.gone_and_unknown(&ids).unwrap(), (vec![runs[2].run.id], vec![stranger]));
 }
+
+#[test]
+fn a_list_is_no_longer_than_asked_for_wherever_its_runs_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |number| {
+        let stored = stored_run(number);
+        let command = Command::new(vec![b"uptime".to_vec()]).unwrap();
+        Write::PutRun(Box::new(StoredRun { run: Run { command, ..stored.run }, ..stored }))
+    };
+    let (store, _) = write(Store::open(dir.path()).unwrap(), vec![(1..=6).map(run).collect()]);
+    // Half of them are in the index of texts.
+    let connection = store.connect().unwrap();
+    connection
+        .execute_batch(
+            "DELETE FROM texts; UPDATE meta SET indexed = 3;
+             INSERT INTO texts (rowid, command, target) SELECT number, command, target FROM runs WHERE number <= 3;",
+        )
+        .unwrap();
+    assert!(!store.is_indexed().unwrap());
+    for (limit, numbers) in [(2, vec![6, 5]), (4, vec![6, 5, 4, 3]), (9, vec![6, 5, 4, 3, 2, 1])] {
+        let wanted = Wanted { text: "uptime".into(), limit, ..Wanted::default() };
+        let found: Vec<u64> = store.runs(&wanted).unwrap().iter().map(|run| run.number).collect();
+        assert_eq!(found, numbers, "{limit}");
+    }
+    connection.execute("UPDATE meta SET indexed = 6", []).unwrap();
+    assert!(store.is_indexed().unwrap());
+}
+
+#[test]
+fn a_database_that_is_damaged_says_what_saves_it() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(!salvage::is_there(dir.path()));
+    fs::write(dir.path().join(FILE), [7; 8192]).unwrap();
+    assert!(salvage::is_there(dir.path()));
+    let error = Store::open(dir.path()).err().unwrap().to_string();
+    assert!(error.ends_with("; `sloth-runner master salvage` saves what can be read of it"), "{error}");
+    // One that cannot be copied for its damage says the same, and not that there is no room.
+    let damaged =
+        rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT), None);
+    assert!(no_copy(&damaged).contains("salvage"));
+    let full = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL), None);
+    assert!(no_copy(&full).contains("make room"));
+}
+
+#[test]
+fn what_an_earlier_process_left_in_the_log_is_in_the_database_before_a_term_begins() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, connection) = Store::open(dir.path()).unwrap();
+    connection.execute("UPDATE meta SET revision = 7", []).unwrap();
+    std::mem::forget(connection);
+    // A process that was killed: what it committed lies in the log alone.
+    let there = dir.path().join("copy");
+    let read = |name: &str| {
+        fs::create_dir_all(&there).unwrap();
+        fs::copy(dir.path().join(FILE), there.join(name)).unwrap();
+        let copy = Connection::open(there.join(name)).unwrap();
+        copy.query_row("SELECT revision FROM meta", [], |row| row.get::<_, u64>(0)).unwrap_or(0)
+    };
+    assert_eq!(read("before.db"), 0);
+    let connection = store.connect().unwrap();
+    store.begin_term(&connection).unwrap();
+    assert_eq!(read("after.db"), 7);
+}
