@@ -533,7 +533,7 @@ mod tests {
                     assert!(matches!(ending.outcome.ending, Ending::Lost(_)) && ending.end_offset == 0);
                 }
                 Err(error) => {
-                    assert!(!is_lost && error.kind() == io::ErrorKind::InvalidData, "{text}: {error}")
+                    assert!(!is_lost && error.kind() == io::ErrorKind::InvalidData, "{text}: {error}");
                 }
                 other => panic!("{text}: {other:?}"),
             }
