@@ -6,9 +6,11 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     io,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::Duration,
 };
+
+use tokio::task::JoinHandle;
 
 use super::{
     RunLog,
@@ -111,6 +113,13 @@ impl RunLog {
         self.finish_sync(end, unsynced)
     }
 
+    /// Whether a file is closed and on the disk, which it is up to `end`, and has no index.
+    fn wants_index(&self, end: u64) -> bool {
+        let state = self.state();
+        let mut closed = state.contents.files.iter().rev().skip(1);
+        closed.any(|(first, file)| file.end <= end && !state.indexed.contains(first))
+    }
+
     /// What is to be brought to the disk, and up to which position. More may be appended from then on.
     pub(super) fn begin_sync(&self) -> (u64, Unsynced) {
         let mut state = self.state();
@@ -126,7 +135,6 @@ impl RunLog {
             Ok(()) => {
                 self.tell_synced(end);
                 self.tell_trouble(None);
-                self.write_indices(end);
                 Ok(unsynced.files)
             }
             Err(error) => {
@@ -158,6 +166,8 @@ impl RunLog {
 
     /// Brings the indices of closed files to the disk that are not known to be there.
     pub(super) fn seal(&self, firsts: &[u64]) -> io::Result<()> {
+        // One at a time: an index is made anew, and must not be while another call takes it for written.
+        let _sealing = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
         let unsealed: Vec<_> = {
             let state = self.state();
             let unsealed = firsts.iter().filter(|first| !state.sealed.contains(first));
@@ -213,6 +223,8 @@ pub(super) fn keep_synced(log: &Arc<RunLog>) -> impl Future<Output = ()> + Send 
     let (mut appended, synced, flush) = (log.appended(), log.synced(), log.flushes());
     let log = Arc::downgrade(log);
     let mut cached = Cached::default();
+    // Beside the syncs, which agents wait for.
+    let mut indexing: Option<JoinHandle<()>> = None;
     async move {
         loop {
             let behind = *synced.borrow();
@@ -245,6 +257,11 @@ pub(super) fn keep_synced(log: &Arc<RunLog>) -> impl Future<Output = ()> + Send 
                     return log.tell_trouble(Some(Trouble::Failed(text)));
                 }
             };
+            let end = *synced.borrow();
+            if indexing.as_ref().is_none_or(JoinHandle::is_finished) && log.wants_index(end) {
+                let log = Arc::clone(&log);
+                indexing = Some(tokio::task::spawn_blocking(move || log.write_indices(end)));
+            }
             if let Err(error) = result {
                 tracing::error!(%error, log = %log.directory().display(), "cannot bring output to the disk; trying again");
                 if log.is_failed() {

@@ -125,6 +125,8 @@ pub struct RunLog {
     synced: watch::Sender<u64>,
     trouble: watch::Sender<Option<Trouble>>,
     flush: Arc<Notify>,
+    /// Held by whoever writes indices.
+    pub(super) sealing: Mutex<()>,
     /// Positions of followers at whose pace commands may go.
     paced: Mutex<HashMap<u64, u64>>,
     /// The position of the slowest of them; `None` when there are none.
@@ -213,6 +215,7 @@ impl RunLog {
             synced: watch::Sender::new(end),
             trouble: watch::Sender::new(None),
             flush: Arc::default(),
+            sealing: Mutex::default(),
             paced: Mutex::default(),
             slowest: watch::Sender::new(None),
         }
