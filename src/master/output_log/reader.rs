@@ -72,6 +72,14 @@ impl LogReader {
             (self.files, self.listed) = (self.disk.numbers(&self.directory, ENDING)?, until);
         }
         let mut read = Vec::new();
+        match self.read_more(until, &mut read) {
+            // What was read before comes first; the error comes again.
+            Err(error) if read.is_empty() => Err(error),
+            _ => Ok(read),
+        }
+    }
+
+    fn read_more(&mut self, until: u64, read: &mut Vec<(u32, Frame)>) -> io::Result<()> {
         let mut bytes = 0;
         while self.position < until && bytes < MAX_PAYLOAD {
             let next = match &mut self.frames {
@@ -99,7 +107,7 @@ impl LogReader {
                 }
             }
         }
-        Ok(read)
+        Ok(())
     }
 
     /// Goes on with the file that holds the position, or with the first one behind it: what lies between was dropped, or
