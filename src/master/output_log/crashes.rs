@@ -121,7 +121,7 @@ impl History {
         }
         let synced = *self.log().synced().borrow();
         if self.roll(2) == 0 {
-            self.log().write_indices(synced);
+            let _ = self.log().write_indices(synced);
         }
         for (_, task, end) in self.waiting.iter().filter(|(position, ..)| *position <= synced) {
             let acknowledged = self.acknowledged.entry(*task).or_default();

@@ -150,18 +150,19 @@ impl RunLog {
         }
     }
 
-    /// Writes the indices of files that are closed and on the disk, which it is up to `end`. One that fails is written with
-    /// the next.
-    pub(super) fn write_indices(&self, end: u64) {
+    /// Writes the indices of files that are closed and on the disk, which it is up to `end`. False when one fails, which is
+    /// written with the next.
+    pub(super) fn write_indices(&self, end: u64) -> bool {
         let missing: Vec<_> = {
             let state = self.state();
             let closed = state.contents.files.iter().rev().skip(1);
             let closed = closed.filter(|(first, file)| file.end <= end && !state.indexed.contains(first));
             closed.map(|(first, _)| *first).collect()
         };
-        if let Err(error) = self.seal(&missing) {
+        let sealed = self.seal(&missing).inspect_err(|error| {
             tracing::warn!(%error, log = %self.directory().display(), "cannot write an output log's index");
-        }
+        });
+        sealed.is_ok()
     }
 
     /// Brings the indices of closed files to the disk that are not known to be there.
@@ -218,18 +219,39 @@ impl Cached {
     }
 }
 
+/// Begins to write the indices that are missing, which is true when they are written.
+fn begin_indexing(log: &Arc<RunLog>, end: u64) -> Option<JoinHandle<bool>> {
+    log.wants_index(end).then(|| {
+        let log = Arc::clone(log);
+        tokio::task::spawn_blocking(move || log.write_indices(end))
+    })
+}
+
+/// Waits until the indices are written that are being written; true when they are. May be given up and called again.
+async fn indexed(indexing: &mut Option<JoinHandle<bool>>) -> bool {
+    let Some(task) = indexing else { return std::future::pending().await };
+    let is_written = task.await.unwrap_or(false);
+    *indexing = None;
+    is_written
+}
+
 /// Syncs a log, one sync at a time, until nobody appends to it any more.
 pub(super) fn keep_synced(log: &Arc<RunLog>) -> impl Future<Output = ()> + Send + use<> {
     let (mut appended, synced, flush) = (log.appended(), log.synced(), log.flushes());
     let log = Arc::downgrade(log);
     let mut cached = Cached::default();
     // Beside the syncs, which agents wait for.
-    let mut indexing: Option<JoinHandle<()>> = None;
+    let mut indexing = None;
     async move {
         loop {
             let behind = *synced.borrow();
-            if appended.wait_for(|end| *end > behind).await.is_err() {
-                return;
+            tokio::select! {
+                grown = appended.wait_for(|end| *end > behind) => if grown.is_err() { return },
+                is_written = indexed(&mut indexing) => {
+                    // Others may have been closed meanwhile.
+                    indexing = log.upgrade().filter(|_| is_written).and_then(|log| begin_indexing(&log, behind));
+                    continue;
+                }
             }
             tokio::select! {
                 () = tokio::time::sleep(SYNC_AFTER) => {}
@@ -257,10 +279,8 @@ pub(super) fn keep_synced(log: &Arc<RunLog>) -> impl Future<Output = ()> + Send 
                     return log.tell_trouble(Some(Trouble::Failed(text)));
                 }
             };
-            let end = *synced.borrow();
-            if indexing.as_ref().is_none_or(JoinHandle::is_finished) && log.wants_index(end) {
-                let log = Arc::clone(&log);
-                indexing = Some(tokio::task::spawn_blocking(move || log.write_indices(end)));
+            if indexing.is_none() {
+                indexing = begin_indexing(&log, *synced.borrow());
             }
             if let Err(error) = result {
                 tracing::error!(%error, log = %log.directory().display(), "cannot bring output to the disk; trying again");

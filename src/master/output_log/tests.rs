@@ -271,10 +271,10 @@ fn half_read(disk: &Disk, directory: &std::path::Path) -> (RunLog, LogReader, Ve
     let log = opening::open(disk, directory.to_owned(), 70_000).unwrap();
     let mut end = 0;
     for n in 0..24u64 {
-        end = log.append_here(0, &[frame(n * 40_000, &[7; 40_000])]).unwrap();
+        end = log.append_here(0, &[frame(n * 40_000, &vec![7; 40_000])]).unwrap();
     }
     log.sync_once().unwrap();
-    log.write_indices(end);
+    assert!(log.write_indices(end));
     let firsts: Vec<u64> = log.state().contents.files.keys().copied().collect();
     let mut reader = LogReader::new(disk.clone(), directory.to_owned(), 0);
     let read = reader.read(end).unwrap().last().unwrap().1.end();
