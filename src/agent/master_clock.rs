@@ -16,7 +16,7 @@ use super::core::Boottime;
 /// The clocks of two machines drift apart, so that an answer from long ago says nothing about a message of today.
 const WINDOW: Duration = Duration::from_mins(5);
 
-/// Messages may seem to come so many milliseconds before they were sent: clocks are read in milliseconds, and drift between
+/// How many milliseconds before its sending a message may seem to arrive: clocks are read in milliseconds, and drift between
 /// two messages.
 const SLACK_MS: u64 = 20;
 
@@ -78,8 +78,8 @@ impl MasterClock {
         self.offsets[0].max(self.offsets[1])
     }
 
-    /// The earliest moment, on this machine's clock, at which a message can have been sent that came at another one; `None`
-    /// where nothing is known of the clock that it was sent by, or what was known is wrong by now.
+    /// The earliest moment, on this machine's clock, at which a message that `arrived` then can have been sent. `None` when
+    /// nothing is known of the sender's clock, or the message shows that what was known is no longer true.
     #[must_use]
     pub fn sent_at(&self, sent: Sent, arrived: Boottime) -> Option<Boottime> {
         let offset = self.offset().filter(|_| sent.clock == self.clock)?;

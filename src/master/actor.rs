@@ -171,8 +171,7 @@ pub struct Actor {
     next_reply: ReplyTo,
     sessions: HashMap<SessionId, SessionHandle>,
     journals: HashMap<RunId, Weak<Journal>>,
-    /// What the Attaches of a task are told, while there are any: a later one takes an earlier one's place on the agent, and
-    /// here each ends by itself.
+    /// Signals to the Attaches of each task. A newer Attach replaces an older one on the agent; here each ends on its own.
     attached: HashMap<TaskId, Vec<Weak<AttachSignals>>>,
     clock: SendClock,
     // Unbounded, but each task of a run is asked about once.

@@ -72,7 +72,7 @@ impl Head {
 impl LogFile {
     /// Makes an empty file behind another one.
     pub(super) fn create(disk: &Disk, path: &Path, first: u64, previous: Option<u64>) -> io::Result<Self> {
-        // One that is there is of a write that has failed. A sync may still have it, and must not write into this one.
+        // A file of this name is left from a write that failed. A sync may still hold it, and must not write to the new one.
         match disk.remove(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

@@ -212,8 +212,8 @@ impl OutputLogs {
         }
     }
 
-    /// Deletes a run's log unless somebody has it open; true when it is gone. Waits for whoever is opening it: call it where
-    /// blocking is allowed.
+    /// Deletes a run's log unless it is open; returns true when it is deleted. Waits while the log is being opened, so call it
+    /// where blocking is allowed.
     ///
     /// # Errors
     /// As [`Self::remove`].

@@ -125,7 +125,7 @@ pub struct RunLog {
     synced: watch::Sender<u64>,
     trouble: watch::Sender<Option<Trouble>>,
     flush: Arc<Notify>,
-    /// Held by whoever writes indices.
+    /// Held while indices are written.
     pub(super) sealing: Mutex<()>,
     /// Positions of followers at whose pace commands may go.
     paced: Mutex<HashMap<u64, u64>>,

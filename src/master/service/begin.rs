@@ -60,7 +60,7 @@ impl Master {
             Reply::Live(run) if follows => Ok(self.follow(Follow {
                 live: Some(journal),
                 follow: true,
-                // Whoever knows another operator's id of a run slows it down no more than anybody who follows it.
+                // Only a client of the operator who started the run may slow it down.
                 attached: run.operator == operator,
                 ..Follow::new(*run, self.shutdown.stop.clone())
             })),

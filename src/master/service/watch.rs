@@ -76,7 +76,7 @@ struct State {
     read: u64,
     /// Why there is no further one.
     failed: Option<String>,
-    /// Nobody works out further ones: whoever watches has to ask anew.
+    /// No further digests are computed: clients have to ask again.
     is_left: bool,
 }
 
@@ -125,7 +125,7 @@ impl Standing {
         self.digests.send_modify(|digests| *digests += 1);
     }
 
-    /// Sends away whoever joined while its work came to its end.
+    /// Has clients ask again that joined while the computation was ending.
     fn leave(&self) {
         self.state().is_left = true;
         self.digests.send_modify(|digests| *digests += 1);

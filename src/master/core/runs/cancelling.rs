@@ -33,7 +33,7 @@ pub(in crate::master::core) struct PendingOrder {
     until: Duration,
     /// One of the agents was deleted: of what is on its way to it only time tells.
     nobody_answers: bool,
-    /// The disk does not take it, which the answer says: nothing of it is waited for but that no task can start.
+    /// It cannot be recorded yet, and the answer says so: it waits only until no task can start.
     is_unrecorded: bool,
 }
 
@@ -48,12 +48,12 @@ impl PendingOrder {
         Self { reply, answer, waits_for, until, nobody_answers: false, is_unrecorded: false }
     }
 
-    /// The same where the agent of these tasks is deleted.
+    /// The same order when the agent of its tasks is deleted, so that no answer of that agent ends the wait.
     pub(in crate::master::core) fn of_deleted_agent(self) -> Self {
         Self { nobody_answers: !self.waits_for.is_empty(), ..self }
     }
 
-    /// The same where the disk does not take the order, and what the operator is told then.
+    /// The same order when it cannot be recorded yet, with the answer for that case.
     pub(in crate::master::core) fn unrecorded(self, answer: Reply) -> Self {
         Self { answer, is_unrecorded: true, ..self }
     }
@@ -116,7 +116,7 @@ impl Core {
         let mut writes =
             vec![audit(now, by, "cancel", &format!("run {number}"), format!("{} tasks", open.len()))];
         if open.is_empty() {
-            // All of it has ended, and nothing is done.
+            // Every task has ended: there is nothing to cancel.
             self.persist(writes, Parked::Nothing);
             return self.reply(reply, Reply::Cancelled { told, stored, number });
         }

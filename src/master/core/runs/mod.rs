@@ -407,7 +407,7 @@ impl Core {
             } else if slot.opened {
                 slot.wait_for_agent(now);
                 self.give_back(id, now);
-                // Its turn is another one's now.
+                // Another task can start in its place.
                 self.go_on(id.run, now);
             }
             self.publish(id);
