@@ -175,6 +175,7 @@ fn output_that_the_masters_disk_does_not_take_stays_with_its_agent_and_shows() {
         let tasks = fs::read_dir(rig.agent_dir("a").join("tasks")).unwrap().flatten();
         tasks.filter(|entry| entry.path().join("spool").exists()).count()
     };
+    rig.wait_heartbeats("a", 2);
     assert!(spools(&rig) > 0, "the agent keeps what is not on the master's disk");
 
     // Asked anew, it does not take for acknowledged what the log has, and has not brought to the disk.
