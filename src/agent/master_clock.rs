@@ -149,6 +149,11 @@ mod tests {
         let echo = Some(Echo { at: 504_000, age_ms: 60_000 });
         let clock = MasterClock::note(Some(clock), sent(64_000), echo, 505_001);
         assert_eq!(clock.sent_at(sent(65_000), 505_001), None);
+        assert_eq!(
+            clock.sent_at(sent(65_000), 575_000),
+            None,
+            "nor is what waited longer than the stop lasted"
+        );
         let echo = Some(Echo { at: 505_100, age_ms: 10 });
         let clock = MasterClock::note(Some(clock), sent(65_111), echo, 505_112);
         assert_eq!(clock.sent_at(sent(65_200), 505_205), Some(505_199));
