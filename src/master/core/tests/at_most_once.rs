@@ -404,6 +404,28 @@ fn what_an_agent_has_of_a_restored_store_is_running_whatever_the_store_believes(
 }
 
 #[test]
+fn an_agent_tells_nothing_of_other_agents_tasks_and_nothing_new_of_its_own() {
+    let mut world = World::new();
+    for (session, name) in [(1, "web-1"), (2, "web-2")] {
+        world.agent(name);
+        world.connect(session, name, "boot");
+    }
+    let plan = Plan { canary: Some(1), ..Plan::default() };
+    let options = RunOptions { plan, ..RunOptions::default() };
+    assert!(matches!(world.run_with(1, "web-[1-2]", options), Reply::Live(_)));
+    assert_eq!(world.attaches().len(), 1, "the canary");
+    let spec = world.core.runs.values().next().unwrap().spec_for_test();
+    let known = |index| KnownTask { id: task(1, index), spec: spec.clone(), started_ms: 1 };
+    // The second one's task is not sent yet, and is none of the first one's.
+    world.put(Input::InventoryTold(1, vec![known(1)]));
+    // The first one's is under way.
+    world.put(Input::InventoryTold(1, vec![known(0)]));
+    assert!(world.attaches().is_empty());
+    let run = world.core.runs.values().next().unwrap();
+    assert_eq!(run.view().tasks[1].state, TaskState::Queued);
+}
+
+#[test]
 fn a_deadline_that_was_asked_for_holds_over_a_masters_absence() {
     let offline = |start_within_ms| {
         let mut world = World::with_agent("web-1", "boot");

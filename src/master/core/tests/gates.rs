@@ -354,7 +354,7 @@ fn a_task_whose_agent_leaves_before_it_was_sent_loses_its_turn_to_another() {
     world.connect(5, "web-2", "boot2");
     world.make_room();
     let sent = [second, third, world.attaches()].concat();
-    assert_eq!(sent.len(), 1, "one at a time: {sent:?}");
+    assert_eq!(indices(&sent), [2], "one at a time, and one that was there: {sent:?}");
     // Whatever was sent is under way, and is not said to have been skipped.
     let (run, by) = (RunReference::Number(1), "ana".to_owned());
     world.put(Input::StopRun { run, by, reply: 77 });
