@@ -274,7 +274,13 @@ fn a_master_restored_from_a_backup_runs_nothing_twice_and_says_what_it_is() {
 #[test]
 fn output_that_the_masters_disk_lost_shows_as_a_gap() {
     let mut rig = Rig::with_agents(&["a"]);
-    assert_eq!(rig.on("a", "echo one; sleep 0.2; echo two").out, "one\ntwo\n");
+    let gate = rig.path("gate");
+    let command = format!("echo one; until [ -e {} ]; do sleep 0.05; done; echo two", gate.display());
+    let run = rig.detached("a", &command);
+    // In a frame of its own.
+    until("the first line is there", || rig.run(&["job", "logs", &run]).out == "one\n");
+    fs::write(&gate, "").unwrap();
+    until("the second one is there", || rig.run(&["job", "logs", &run]).out == "one\ntwo\n");
     until("the run is stored", || rig.run(&["job", "list"]).out.contains("1 of 1"));
     rig.kill_master();
     let run = fs::read_dir(rig.master_dir().join("runs")).unwrap().next().unwrap().unwrap();
