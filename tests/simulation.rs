@@ -180,7 +180,7 @@ struct World {
     backup: Option<(Disk, Vec<u8>)>,
     /// With whether they are kept when the disk does not take them.
     writes: VecDeque<(WriteToken, Vec<Write>, bool)>,
-    /// The newest write of which it was told that the disk does not take it.
+    /// The newest write that was reported as delayed by the disk.
     delayed: WriteToken,
     log: Vec<u8>,
     synced: usize,
@@ -207,7 +207,7 @@ struct World {
     /// Until when it may be started, by the true time.
     deadline: u64,
     within: u64,
-    /// An operator was told that nothing of the run can start any more, or that the agent is deleted.
+    /// An operator got the answer that nothing of the run can start any more, or that the agent is deleted.
     is_stopped: bool,
     /// The same, and that the master cannot record it yet: it holds as long as that master lives.
     is_stopped_unrecorded: bool,

@@ -31,7 +31,7 @@ pub fn boottime_ms() -> u64 {
 pub struct BootInstant(u64);
 
 impl BootInstant {
-    /// This moment.
+    /// The current time.
     #[must_use]
     pub fn now() -> Self {
         Self(boottime_ns())

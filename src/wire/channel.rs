@@ -65,7 +65,7 @@ impl Channel {
     /// The authority that requests carry; it names nothing, since a channel has one peer.
     pub const ORIGIN: &str = "http://sloth-runner";
 
-    /// Begins HTTP/2 as its client, with whoever never falls silent, as within one process.
+    /// Begins HTTP/2 as its client, without keep-alive: for a peer in the same process.
     ///
     /// # Errors
     /// When the preface cannot be written.
@@ -76,7 +76,7 @@ impl Channel {
         Self::begin(io, builder()).await
     }
 
-    /// Begins HTTP/2 as its client. Whoever is at the other end may fall silent, on a network and on this machine.
+    /// Begins HTTP/2 as its client, with keep-alive: a peer may fall silent, on a network and on this machine.
     ///
     /// # Errors
     /// When the preface cannot be written.

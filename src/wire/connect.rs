@@ -224,7 +224,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_silent_address_keeps_nobody_from_the_next_one() {
-        // Whoever comes when its queue is full gets no answer.
+        // A listener whose queue is full does not answer.
         let silent = TcpSocket::new_v4().unwrap();
         silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let silent = silent.listen(0).unwrap();

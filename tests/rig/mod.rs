@@ -319,7 +319,7 @@ impl Rig {
         });
     }
 
-    /// Waits until an agent has spoken with its master so often: whatever it was told before, it has done by then.
+    /// Waits for `count` heartbeats of an agent, by which time it has done what the master asked for before.
     pub fn wait_heartbeats(&self, name: &str, count: u32) {
         for _ in 0..count {
             let heard = || self.agent(name).and_then(|agent| agent["last_seen_ms"].as_u64());

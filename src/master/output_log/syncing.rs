@@ -113,11 +113,12 @@ impl RunLog {
         self.finish_sync(end, unsynced)
     }
 
-    /// Whether a file is closed and on the disk, which it is up to `end`, and has no index.
-    fn wants_index(&self, end: u64) -> bool {
+    /// The files without an index that are closed and on the disk, which the log is up to `end`.
+    fn unindexed(&self, end: u64) -> Vec<u64> {
         let state = self.state();
-        let mut closed = state.contents.files.iter().rev().skip(1);
-        closed.any(|(first, file)| file.end <= end && !state.indexed.contains(first))
+        let closed = state.contents.files.iter().rev().skip(1);
+        let closed = closed.filter(|(first, file)| file.end <= end && !state.indexed.contains(first));
+        closed.map(|(first, _)| *first).collect()
     }
 
     /// What is to be brought to the disk, and up to which position. More may be appended from then on.
@@ -153,13 +154,7 @@ impl RunLog {
     /// Writes the indices of files that are closed and on the disk, which it is up to `end`. False when one fails, which is
     /// written with the next.
     pub(super) fn write_indices(&self, end: u64) -> bool {
-        let missing: Vec<_> = {
-            let state = self.state();
-            let closed = state.contents.files.iter().rev().skip(1);
-            let closed = closed.filter(|(first, file)| file.end <= end && !state.indexed.contains(first));
-            closed.map(|(first, _)| *first).collect()
-        };
-        let sealed = self.seal(&missing).inspect_err(|error| {
+        let sealed = self.seal(&self.unindexed(end)).inspect_err(|error| {
             tracing::warn!(%error, log = %self.directory().display(), "cannot write an output log's index");
         });
         sealed.is_ok()
@@ -221,7 +216,7 @@ impl Cached {
 
 /// Begins to write the indices that are missing, which is true when they are written.
 fn begin_indexing(log: &Arc<RunLog>, end: u64) -> Option<JoinHandle<bool>> {
-    log.wants_index(end).then(|| {
+    (!log.unindexed(end).is_empty()).then(|| {
         let log = Arc::clone(log);
         tokio::task::spawn_blocking(move || log.write_indices(end))
     })

@@ -107,8 +107,8 @@ pub fn salvage(directory: &Path) -> Result<Salvaged, StoreError> {
     Ok(Salvaged { damaged, tables })
 }
 
-/// Gives a database the place of another one, whose files get another name. At every moment there is a database, and the
-/// other one whole under one of its names.
+/// Puts the `fresh` database in the place of the damaged one, whose files stay under another name. There is a database at
+/// every moment, and all files of the damaged one under at least one name.
 fn take_place(path: &Path, fresh: &Path, damaged: &Path) -> io::Result<()> {
     let with = |path: &Path, ending: &str| PathBuf::from(format!("{}{ending}", path.display()));
     let link =

@@ -219,8 +219,8 @@ impl<F: Fn(Written)> Thread<F> {
         commit(&mut self.connection, batch)
     }
 
-    /// Of a commit that failed the log may hold everything, so that another process would find it there. Writes another one
-    /// over it, which has to change something.
+    /// Overwrites a failed commit in the write-ahead log, which may hold all of it: another process would find it there.
+    /// `SQLite` writes nothing for a commit that changes nothing.
     fn overwrite_failed(&self) -> rusqlite::Result<()> {
         self.connection.execute("UPDATE meta SET revision = revision + 1", []).map(drop)
     }

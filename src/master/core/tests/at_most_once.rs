@@ -376,11 +376,7 @@ fn an_attach_that_was_not_opened_yet_gives_no_permission_after_an_order() {
 #[test]
 fn what_an_agent_has_of_a_restored_store_is_running_whatever_the_store_believes() {
     // The backup is from before the second batch; the master that was lost has started it.
-    let mut world = World::new();
-    for (session, name) in [(1, "web-1"), (2, "web-2")] {
-        world.agent(name);
-        world.connect(session, name, "boot");
-    }
+    let mut world = World::two_agents();
     let plan = Plan { canary: Some(1), ..Plan::default() };
     assert!(matches!(
         world.run_with(1, "web-[1-2]", RunOptions { plan, ..RunOptions::default() }),
@@ -405,11 +401,7 @@ fn what_an_agent_has_of_a_restored_store_is_running_whatever_the_store_believes(
 
 #[test]
 fn an_agent_tells_nothing_of_other_agents_tasks_and_nothing_new_of_its_own() {
-    let mut world = World::new();
-    for (session, name) in [(1, "web-1"), (2, "web-2")] {
-        world.agent(name);
-        world.connect(session, name, "boot");
-    }
+    let mut world = World::two_agents();
     let plan = Plan { canary: Some(1), ..Plan::default() };
     let options = RunOptions { plan, ..RunOptions::default() };
     assert!(matches!(world.run_with(1, "web-[1-2]", options), Reply::Live(_)));

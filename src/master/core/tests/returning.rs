@@ -25,7 +25,8 @@ fn known(run: u128, index: u32, run_number: u64) -> KnownTask {
 }
 
 impl World {
-    fn two_agents() -> Self {
+    /// Two agents that are connected, in sessions 1 and 2.
+    pub(super) fn two_agents() -> Self {
         let mut world = Self::with_agent("web-1", "boot");
         world.agent("web-2");
         world.connect(2, "web-2", "boot");
