@@ -72,13 +72,15 @@ impl Head {
 impl LogFile {
     /// Makes an empty file behind another one.
     pub(super) fn create(disk: &Disk, path: &Path, first: u64, previous: Option<u64>) -> io::Result<Self> {
-        // A file of this name is left from a write that failed. A sync may still hold it, and must not write to the new one.
-        match disk.remove(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        let file = match disk.open(path, Open::New) {
+            // It is left from a write that failed. A sync may still hold it, and must not write to the new one.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                disk.remove(path)?;
+                disk.open(path, Open::New)?
+            }
+            opened => opened?,
+        };
         let head = Head { salt: u64::from_le_bytes(random::bytes()), previous };
-        let file = disk.open(path, Open::Empty)?;
         file.write_at(0, &mut [IoSlice::new(&head.to_bytes(first))])?;
         Ok(Self { first, file, head: Some(head) })
     }

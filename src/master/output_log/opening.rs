@@ -1,8 +1,9 @@
 //! Opening a log that somebody has written to before: a crash may have kept any part of what was not on the disk yet.
 //!
 //! A file that has an index was on the disk, and so was every file before it. The files behind the last such one are
-//! read: each is cut behind its last whole frame, and counts only when it begins where the file before it ended. What is believed is written again before it is synced, since an earlier sync may have failed:
-//! the system takes such bytes for written then, and they are in its memory alone.
+//! read: each is cut behind its last whole frame, and counts only when it begins where the file before it ended. What is
+//! believed is written again before it is synced, since an earlier sync may have failed: the system takes such bytes for
+//! written then, and they are in its memory alone.
 //!
 //! What is cut was never acknowledged. Agents still have it.
 

@@ -52,6 +52,8 @@ pub enum Open {
     OrNew,
     /// An empty one, whether it was there or not.
     Empty,
+    /// One that was not there.
+    New,
 }
 
 impl Disk {
@@ -71,7 +73,12 @@ impl Disk {
             Kind::System => {
                 let mut options = OpenOptions::new();
                 options.read(true).write(true).mode(0o600);
-                options.create(how != Open::Existing).truncate(how == Open::Empty);
+                match how {
+                    Open::Existing => &mut options,
+                    Open::OrNew => options.create(true),
+                    Open::Empty => options.create(true).truncate(true),
+                    Open::New => options.create_new(true),
+                };
                 options.open(path).map(Handle::System).map(File)
             }
             #[cfg(test)]

@@ -205,9 +205,10 @@ impl Model {
         }
         let known = state.names.get(path).copied().flatten();
         let file = match (known, how) {
+            (Some(_), Open::New) => return Err(io::ErrorKind::AlreadyExists.into()),
             (Some(file), _) => file,
             (None, Open::Existing) => return Err(io::ErrorKind::NotFound.into()),
-            (None, Open::OrNew | Open::Empty) => {
+            (None, Open::OrNew | Open::Empty | Open::New) => {
                 state.next += 1;
                 let file = state.next;
                 state.files.insert(file, Content::default());
