@@ -8,6 +8,7 @@ pub mod command;
 mod input;
 pub mod kill;
 mod listener;
+mod output;
 mod place;
 mod pool;
 pub mod protocol;

@@ -4,7 +4,6 @@
 //! the network half.
 
 use std::{
-    fs::File,
     io,
     os::fd::{AsFd, BorrowedFd},
     time::{Duration, Instant},
@@ -14,13 +13,13 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::signalfd::SignalFd,
 };
-use rustix::io::Errno;
 
 use super::{
     command::{Account, Started, start_command},
     input::Input,
     kill::{Cause, Kill, Killing, STEP},
     listener::Client,
+    output::{Output, Piece},
     place::Place,
     protocol::{TaskEnding, TaskRecord, TaskReply, TaskRequest, line},
     worker::LASTING,
@@ -113,11 +112,6 @@ struct ChildGone {
     by_itself: bool,
 }
 
-/// Bytes that can be read from a pipe now.
-fn bytes_in(pipe: Option<&File>) -> u64 {
-    pipe.map_or(0, |pipe| rustix::io::ioctl_fionread(pipe).unwrap_or(0))
-}
-
 /// The process's state.
 struct Supervisor<'a> {
     layout: TaskLayout,
@@ -125,9 +119,8 @@ struct Supervisor<'a> {
     place: Place,
     signals: &'a SignalFd,
     child: i32,
-    /// Its standard output, or its terminal.
-    stdout: Option<File>,
-    stderr: Option<File>,
+    /// Its standard output, or its terminal, and its standard error: those that may still say something.
+    outputs: Vec<Output>,
     input: Input,
     started: Instant,
     spool: spool::SpoolWriter,
@@ -138,9 +131,6 @@ struct Supervisor<'a> {
     clients: Vec<Client>,
     killing: Killing,
     child_end: Option<ChildGone>,
-    /// Bytes of standard output and error that were in their pipes when the command ended, and were not read yet. They
-    /// may be its own; what comes later is printed by what it left behind.
-    owed: [u64; 2],
     ending: Option<TaskEnding>,
     is_ending_written: bool,
 }
@@ -149,6 +139,8 @@ impl<'a> Supervisor<'a> {
     fn new(beginning: Beginning, command: Started, signals: &'a SignalFd, started: Instant) -> Self {
         let Beginning { record, layout, place, mut client } = beginning;
         client.follow();
+        let stderr = command.stderr.map(|pipe| Output::new(Stream::Stderr, pipe));
+        let outputs = [Output::new(Stream::Stdout, command.stdout)].into_iter().chain(stderr).collect();
         Self {
             spool: spool::SpoolWriter::new(Disk::default(), layout.spool()),
             layout,
@@ -156,8 +148,7 @@ impl<'a> Supervisor<'a> {
             place,
             signals,
             child: command.pid,
-            stdout: Some(command.stdout),
-            stderr: command.stderr,
+            outputs,
             input: command.input,
             started,
             unwritten: None,
@@ -165,7 +156,6 @@ impl<'a> Supervisor<'a> {
             clients: vec![client],
             killing: Killing::No,
             child_end: None,
-            owed: [0; 2],
             ending: None,
             is_ending_written: false,
         }
@@ -176,8 +166,7 @@ impl<'a> Supervisor<'a> {
         loop {
             let now = Instant::now();
             self.advance(now);
-            let has_pipes = self.stdout.is_some() || self.stderr.is_some();
-            if self.is_ending_written && !has_pipes && !self.is_killing() {
+            if self.is_ending_written && self.outputs.is_empty() && !self.is_killing() {
                 return Ok(());
             }
             let until_it_lasts = (self.started + LASTING).saturating_duration_since(now);
@@ -277,13 +266,12 @@ impl<'a> Supervisor<'a> {
             return false;
         }
         let Some(gone) = &self.child_end else { return killed };
-        let pipes_ended = self.stdout.is_none() && self.stderr.is_none();
-        pipes_ended || (!self.is_owed() && now >= gone.at + LINGER)
+        self.outputs.is_empty() || (!self.is_owed() && now >= gone.at + LINGER)
     }
 
     /// Whether something is left to read that the command may have printed itself.
     fn is_owed(&self) -> bool {
-        self.owed.iter().any(|bytes| *bytes > 0)
+        self.outputs.iter().any(Output::is_owed)
     }
 
     fn end(&mut self, now: Instant) {
@@ -300,8 +288,7 @@ impl<'a> Supervisor<'a> {
             (Killing::Done(proof, Cause::Cancel(by)), _) => Ending::Cancelled { proof: Some(proof), by },
             (Killing::No | Killing::Begun(..), _) => return,
         };
-        let holds_pipes = self.stdout.is_some() || self.stderr.is_some();
-        let background = if holds_pipes { descendants().len() } else { 0 };
+        let background = if self.outputs.is_empty() { 0 } else { descendants().len() };
         let until = self.child_end.as_ref().map_or(now, |gone| gone.at);
         let ending = TaskEnding {
             outcome: Outcome { ending, background: u32::try_from(background).unwrap_or(u32::MAX) },
@@ -355,10 +342,8 @@ impl<'a> Supervisor<'a> {
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.place.listener.as_fd(), PollFlags::POLLIN),
         ];
-        let out = self.stdout.as_ref().filter(|_| read).map(AsFd::as_fd);
-        let err = self.stderr.as_ref().filter(|_| read).map(AsFd::as_fd);
-        let pipes = [out.map(fd), err.map(fd)];
-        fds.extend([out, err].into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        let outputs = self.outputs.iter().filter(|_| read);
+        fds.extend(outputs.map(|output| PollFd::new(output.as_fd(), PollFlags::POLLIN)));
         let input = self.input.writable();
         let input_fd = input.map(fd);
         fds.extend(input.map(|fd| PollFd::new(fd, PollFlags::POLLOUT)));
@@ -377,16 +362,16 @@ impl<'a> Supervisor<'a> {
         let connecting = is_ready(self.place.listener.as_fd());
         let readable: Vec<usize> =
             (0..self.clients.len()).filter(|index| is_ready(self.clients[*index].socket.as_fd())).collect();
-        let [out_ready, err_ready] = pipes.map(|pipe| pipe.is_some_and(|fd| ready.contains(&fd)));
+        let printed = self.outputs.iter().filter(|output| is_ready(output.as_fd()));
+        let printed: Vec<Stream> = printed.map(|output| output.stream).collect();
 
         if input_fd.is_some_and(|fd| ready.contains(&fd)) {
             self.input.write();
         }
-        if out_ready {
-            self.read_pipe(Stream::Stdout, buffer);
-        }
-        if err_ready && self.may_read() {
-            self.read_pipe(Stream::Stderr, buffer);
+        for stream in printed {
+            if self.may_read() {
+                self.read(stream, buffer);
+            }
         }
         // Last but the exit: a client that is told of new output finds it in the spool.
         for index in readable.into_iter().rev() {
@@ -412,33 +397,21 @@ impl<'a> Supervisor<'a> {
             if pid == self.child {
                 let by_itself = matches!(self.killing, Killing::No);
                 self.child_end = Some(ChildGone { end, at: Instant::now(), by_itself });
-                self.owed = [self.stdout.as_ref(), self.stderr.as_ref()].map(bytes_in);
+                self.outputs.iter_mut().for_each(Output::note_command_end);
             }
         }
         self.child_end.is_some()
     }
 
     /// Reads once from a pipe that has something to say, over what is in the buffer.
-    fn read_pipe(&mut self, stream: Stream, buffer: &mut Vec<u8>) {
-        buffer.clear();
-        let room = rustix::buffer::spare_capacity(buffer);
-        let result = match stream {
-            Stream::Stdout => self.stdout.as_ref().map(|pipe| rustix::io::read(pipe, room)),
-            Stream::Stderr => self.stderr.as_ref().map(|pipe| rustix::io::read(pipe, room)),
-        };
-        match result {
-            // A terminal is read without waiting, and may have been told of too early.
-            Some(Err(Errno::AGAIN | Errno::INTR)) | None => {}
-            // A terminal that nobody has any more says EIO.
-            Some(Ok(0) | Err(_)) => match stream {
-                Stream::Stdout => (self.stdout, self.owed[0]) = (None, 0),
-                Stream::Stderr => (self.stderr, self.owed[1]) = (None, 0),
-            },
+    fn read(&mut self, stream: Stream, buffer: &mut Vec<u8>) {
+        let Some(index) = self.outputs.iter().position(|output| output.stream == stream) else { return };
+        match self.outputs[index].read(buffer) {
+            Piece::Nothing => {}
+            Piece::End => drop(self.outputs.remove(index)),
             // Printed by background processes after the end was reported.
-            Some(Ok(_)) if self.ending.is_some() => {}
-            Some(Ok(count)) => {
-                let owed = &mut self.owed[usize::from(stream == Stream::Stderr)];
-                *owed = owed.saturating_sub(count as u64);
+            Piece::Bytes if self.ending.is_some() => {}
+            Piece::Bytes => {
                 let time_ns = nanoseconds(self.started.elapsed());
                 if let Err(error) = self.spool.append(stream, time_ns, buffer) {
                     let (payload, error) = (buffer.clone(), error.to_string());

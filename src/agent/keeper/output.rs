@@ -1,0 +1,170 @@
+//! What a command prints, read from one of its pipes or from its terminal.
+//!
+//! A command that floods is let fill its pipe: read at once, it would be read in the small pieces that it writes, and each
+//! piece costs all that is done with a frame on its way. Knows nothing of spools.
+
+use std::{
+    fs::File,
+    os::fd::{AsFd, BorrowedFd},
+    time::{Duration, Instant},
+};
+
+use rustix::io::Errno;
+
+use crate::domain::frame::Stream;
+
+/// A command floods that has printed so many bytes …
+const FLOOD: usize = 16 * 1024;
+/// … so shortly after the ones before.
+const AT_ONCE: Duration = Duration::from_millis(1);
+/// How much the pipe of such a command holds: its writing and the reading need not take turns. Fits a processor's cache.
+const WIDE: usize = 256 * 1024;
+/// With fewer bytes in it such a pipe is given time …
+const LARGE: u64 = 48 * 1024;
+/// … in which a fast command prints about so many. Nobody notices it in what a screen shows.
+const TIME: Duration = Duration::from_micros(80);
+
+/// One of the ends that a command prints to.
+#[derive(Debug)]
+pub(super) struct Output {
+    pub(super) stream: Stream,
+    pipe: File,
+    /// Bytes that were in it when the command ended, and were not read yet. They may be the command's own; what comes later
+    /// is printed by what it left behind.
+    owed: u64,
+    /// When something was read last, and how much.
+    last: Option<(Instant, usize)>,
+    /// It was made to hold more. `None` before that was tried: a user's pipes may only hold so much together.
+    is_wide: Option<bool>,
+}
+
+/// What a read gave.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// It was told of too early.
+    Nothing,
+    /// Something, in the buffer.
+    Bytes,
+    /// Nobody has the other end any more.
+    End,
+}
+
+impl Output {
+    pub(super) fn new(stream: Stream, pipe: File) -> Self {
+        Self { stream, pipe, owed: 0, last: None, is_wide: None }
+    }
+
+    /// Bytes that can be read now.
+    fn waiting(&self) -> u64 {
+        rustix::io::ioctl_fionread(&self.pipe).unwrap_or(0)
+    }
+
+    /// The command has ended: what it printed itself is in the pipe by now.
+    pub(super) fn note_command_end(&mut self) {
+        self.owed = self.waiting();
+    }
+
+    /// Whether something is left to read that the command may have printed itself.
+    pub(super) fn is_owed(&self) -> bool {
+        self.owed > 0
+    }
+
+    /// Reads once what there is, over what is in the buffer.
+    pub(super) fn read(&mut self, buffer: &mut Vec<u8>) -> Piece {
+        self.let_fill();
+        buffer.clear();
+        match rustix::io::read(&self.pipe, rustix::buffer::spare_capacity(buffer)) {
+            // A terminal is read without waiting, and may have been told of too early.
+            Err(Errno::AGAIN | Errno::INTR) => Piece::Nothing,
+            // A terminal that nobody has any more says EIO.
+            Ok(0) | Err(_) => Piece::End,
+            Ok(count) => {
+                self.owed = self.owed.saturating_sub(count as u64);
+                self.last = Some((Instant::now(), count));
+                Piece::Bytes
+            }
+        }
+    }
+
+    /// Gives a command that floods the time for a piece that is worth reading.
+    fn let_fill(&mut self) {
+        if !self.last.is_some_and(|(at, count)| count >= FLOOD && at.elapsed() < AT_ONCE) {
+            return;
+        }
+        let pipe = &self.pipe;
+        let is_wide =
+            self.is_wide.get_or_insert_with(|| rustix::pipe::fcntl_setpipe_size(pipe, WIDE).is_ok());
+        // One that holds little would make the command wait instead.
+        if *is_wide && self.waiting() < LARGE {
+            std::thread::sleep(TIME);
+        }
+    }
+}
+
+impl AsFd for Output {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pipe.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn pipe() -> (std::io::PipeWriter, Output) {
+        let (read, write) = std::io::pipe().unwrap();
+        (write, Output::new(Stream::Stdout, std::os::fd::OwnedFd::from(read).into()))
+    }
+
+    fn holds(output: &Output) -> usize {
+        rustix::pipe::fcntl_getpipe_size(&output.pipe).unwrap()
+    }
+
+    #[test]
+    fn a_flood_gets_a_wide_pipe_and_comes_whole() {
+        let (mut write, mut output) = pipe();
+        let narrow = holds(&output);
+        let printed: Vec<u8> = (0..8 * 1024 * 1024).map(|index: u32| (index % 251) as u8).collect();
+        let expected = printed.clone();
+        let printing =
+            std::thread::spawn(move || printed.chunks(4096).try_for_each(|chunk| write.write_all(chunk)));
+        let (mut read, mut buffer) = (Vec::new(), Vec::with_capacity(WIDE));
+        while output.read(&mut buffer) != Piece::End {
+            read.extend_from_slice(&buffer);
+        }
+        printing.join().unwrap().unwrap();
+        assert!(read == expected);
+        // Whatever else the machine does, some of 8 MiB comes at once.
+        assert_eq!(holds(&output), WIDE);
+        assert!(narrow < WIDE);
+    }
+
+    #[test]
+    fn little_is_read_as_it_comes() {
+        let (mut write, mut output) = pipe();
+        let (narrow, mut buffer) = (holds(&output), Vec::with_capacity(WIDE));
+        for _ in 0..100 {
+            write.write_all(b"a line\n").unwrap();
+            assert_eq!((output.read(&mut buffer), buffer.as_slice()), (Piece::Bytes, &b"a line\n"[..]));
+        }
+        assert_eq!(holds(&output), narrow);
+        drop(write);
+        assert_eq!(output.read(&mut buffer), Piece::End);
+    }
+
+    #[test]
+    fn what_is_in_the_pipe_when_the_command_ends_is_owed_until_it_is_read() {
+        let (mut write, mut output) = pipe();
+        write.write_all(&[7; 3000]).unwrap();
+        output.note_command_end();
+        write.write_all(&[8; 1000]).unwrap();
+        let mut buffer = Vec::with_capacity(2000);
+        assert!(output.is_owed());
+        assert_eq!(output.read(&mut buffer), Piece::Bytes);
+        assert!(output.is_owed(), "1000 bytes of the command's own are left");
+        assert_eq!(output.read(&mut buffer), Piece::Bytes);
+        assert!(!output.is_owed());
+    }
+}
