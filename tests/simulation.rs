@@ -394,6 +394,7 @@ impl World {
                         self.told = Some(outcome.clone());
                     }
                 }
+                Effect::RunEnded(..) => assert!(self.told.is_some(), "it is over, and its task is not"),
                 Effect::OutcomeStored(_) => {
                     for stream in &mut self.streams {
                         stream.outcome_stored |= stream.master_alive;

@@ -69,15 +69,14 @@ impl Core {
 
     /// Ends a task that this master has not sent, and never will. Just after the master's start an earlier one's
     /// permission may be on its way, of which a store that was restored from a backup knows nothing: then it is ended
-    /// when that has expired, unless its agent tells of it before. False when it has to wait for that.
-    pub(super) fn end_unstarted(&mut self, id: TaskId, ending: Ending, now: Now) -> bool {
-        let Some(slot) = self.slot_mut(id).filter(|slot| slot.is_open()) else { return true };
+    /// when that has expired, unless its agent tells of it before.
+    pub(super) fn end_unstarted(&mut self, id: TaskId, ending: Ending, now: Now) {
+        let Some(slot) = self.slot_mut(id).filter(|slot| slot.is_open()) else { return };
         if now.monotonic < slot.unsure_until {
             slot.withheld.get_or_insert(ending);
-            return false;
+        } else {
+            self.end_task(id, ending.into(), now);
         }
-        self.end_task(id, ending.into(), now);
-        true
     }
 
     /// Ends the tasks that waited until no earlier master's permission can arrive any more.

@@ -136,8 +136,7 @@ impl Core {
             }
             run.check_counters();
             if let Some(reason) = run.too_many_failures() {
-                self.stop_rest(id, reason, now);
-                return;
+                return self.stop_rest(id, &reason, now);
             }
             if let Some(reason) = run.hold() {
                 run.gate.state = GateState::Held(reason);
@@ -266,19 +265,19 @@ impl Core {
         }
     }
 
-    /// Ends all tasks that were not sent, and returns those of them that cannot be ended yet: an earlier master may have
-    /// sent them. Those that were sent get no further permission to start.
-    fn stop_rest(&mut self, id: RunId, reason: String, now: Now) -> BTreeSet<TaskId> {
-        let Some(run) = self.runs.get_mut(&id) else { return BTreeSet::new() };
-        run.gate.state = GateState::Stopped(reason.clone());
+    /// Ends all tasks that were not sent, as soon as no earlier master can have sent them. Those that were sent get no
+    /// further permission to start.
+    fn stop_rest(&mut self, id: RunId, reason: &str, now: Now) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        run.gate.state = GateState::Stopped(reason.to_owned());
         let unstarted = |slot: &&Slot| slot.is_open() && !slot.sent;
         let indices: Vec<u32> = run.slots.iter().filter(unstarted).map(|slot| slot.task.index).collect();
         let starting = run.slots.iter().filter(|slot| slot.may_be_starting(now)).map(|slot| slot.task.index);
         self.effects.extend(starting.map(|index| Effect::WithdrawStart(TaskId { run: id, index })));
         self.gate_changed(id);
-        let mut ids = indices.into_iter().map(|index| TaskId { run: id, index }).collect::<BTreeSet<_>>();
-        ids.retain(|id| !self.end_unstarted(*id, Ending::Skipped(reason.clone()), now));
-        ids
+        for index in indices {
+            self.end_unstarted(TaskId { run: id, index }, Ending::Skipped(reason.to_owned()), now);
+        }
     }
 
     /// Looks whether a task's output is the canary's, where the run asks for that.
@@ -379,10 +378,10 @@ impl Core {
         let unsent = found.slots.iter().filter(|slot| slot.is_open() && !slot.sent).count();
         let skipped = u32::try_from(unsent).unwrap_or(u32::MAX);
         let on_their_way = found.slots.iter().filter(|slot| slot.may_be_starting(now));
-        let mut waits_for: BTreeSet<TaskId> =
+        let waits_for: BTreeSet<TaskId> =
             on_their_way.map(|slot| TaskId { run: id, index: slot.task.index }).collect();
         // The stopped gate is written first: the operator is answered when that is on the disk.
-        waits_for.extend(self.stop_rest(id, format!("{by} stopped the run"), now));
+        self.stop_rest(id, &format!("{by} stopped the run"), now);
         let writes = vec![audit(now, by, "stop run", &format!("run {number}"), format!("{skipped} skipped"))];
         let answer = Reply::RunStopped { number, skipped };
         self.persist(writes, Parked::Ordered(Box::new(PendingOrder::new(reply, answer, waits_for, now))));
@@ -416,7 +415,7 @@ impl Core {
         let Some(run) = self.runs.get(&id) else { return };
         if let GateState::Stopped(reason) = &run.gate.state {
             let reason = reason.clone();
-            self.stop_rest(id, reason, now);
+            self.stop_rest(id, &reason, now);
         } else if run.options.plan.stop_if.differs {
             let is_uncompared = |slot: &&Slot| !run.gate.accepted.contains(&slot.task.index);
             let indices: Vec<u32> =

@@ -418,6 +418,82 @@ fn an_agent_tells_nothing_of_other_agents_tasks_and_nothing_new_of_its_own() {
 }
 
 #[test]
+fn a_cancel_is_answered_when_its_outcome_is_on_the_disk() {
+    let (mut world, _) = World::with_task(None);
+    world.cancel(900);
+    world.disk_full = true;
+    world.put(Input::SignalAnswered { id: task(1, 0), known: false, incarnation: life() });
+    assert!(!world.answered(900), "a master that dies now knows nothing of the agent's word");
+    world.make_room();
+    assert!(world.answered(900));
+}
+
+#[test]
+fn a_task_that_is_told_of_again_or_by_another_key_is_not_taken_for_sent() {
+    // It is sent, and told of again: nothing is new.
+    let mut world = World::with_agent("web-1", "boot");
+    world.run(1, "web-1");
+    assert_eq!(world.attaches().len(), 1);
+    let spec = world.core.runs.values().next().unwrap().spec_for_test();
+    let known = || KnownTask { id: task(1, 0), spec: spec.clone(), started_ms: 1 };
+    let before = world.written.len();
+    world.put(Input::InventoryTold(1, vec![known()]));
+    assert_eq!((world.attaches().len(), world.written.len()), (0, before));
+
+    // The life to which it is to be sent is being written down.
+    let mut world = World::with_agent("web-1", "boot");
+    world.put(Input::SessionClosed(1));
+    world.run(1, "web-1");
+    world.disk_full = true;
+    world.connect(2, "web-1", "boot");
+    let before = world.written.len();
+    world.put(Input::InventoryTold(2, vec![known()]));
+    assert_eq!((world.attaches().len(), world.written.len()), (0, before));
+
+    // Another machine has the name now.
+    let mut world = World::with_agent("web-1", "boot");
+    world.put(Input::SessionClosed(1));
+    let options = RunOptions { start_within_ms: Some(3_600_000), ..RunOptions::default() };
+    assert!(matches!(world.run_with(1, "web-1", options), Reply::Live(_)));
+    world.enroll("web-1", "other", None);
+    let (name, digits) = ("web-1".parse().unwrap(), Fingerprint::of(b"other").to_string());
+    world.ask(|reply| Input::Approve { name, digits, by: "ana".into(), reply });
+    let mut newcomer = World::newcomer(2, "web-1", "boot");
+    newcomer.fingerprint = Fingerprint::of(b"other");
+    world.ask(|to| Input::SessionOpened(newcomer, to));
+    world.put(Input::InventoryTold(2, vec![known()]));
+    assert!(world.attaches().is_empty());
+}
+
+#[test]
+fn a_task_that_waits_for_its_turn_does_not_wait_in_vain_because_the_master_was_restarted() {
+    // How the second task of two stands 30 s after a restart, when 20 s were asked for.
+    let second = |first_has_ended: bool, plan: Plan, code: u8| {
+        let mut world = World::two_agents();
+        let options = RunOptions { plan, start_within_ms: Some(20_000), ..RunOptions::default() };
+        assert!(matches!(world.run_with(1, "web-[1-2]", options), Reply::Live(_)));
+        let first = world.attaches();
+        assert_eq!(first.len(), 1);
+        world.put(Input::SessionClosed(2));
+        if first_has_ended {
+            world.end(&first[0], code);
+        } else {
+            world.put(Input::TaskStarted { id: task(1, 0), attempt: first[0].attempt, elapsed_ms: 0 });
+        }
+        let mut again = world.started_anew(Duration::from_secs(1), 0);
+        again.pass(1);
+        again.pass(29);
+        let run = again.core.runs.values().next();
+        run.map_or("over", |run| run.view().tasks[1].state.word())
+    };
+    let one = || Plan { fanout: Some(1), ..Plan::default() };
+    assert_eq!(second(false, one(), 0), "queued", "it is not its agent's fault");
+    assert_eq!(second(true, one(), 0), "over", "its agent did not come");
+    let stop_if = crate::domain::plan::StopIf { failures: true, differs: false };
+    assert_eq!(second(true, Plan { stop_if, ..one() }, 1), "queued", "an operator is waited for");
+}
+
+#[test]
 fn a_deadline_that_was_asked_for_holds_over_a_masters_absence() {
     let offline = |start_within_ms| {
         let mut world = World::with_agent("web-1", "boot");

@@ -115,6 +115,27 @@ fn an_operator_approves_or_rejects_the_key_that_was_compared_and_no_other() {
 }
 
 #[test]
+fn a_key_that_is_let_in_waits_no_more_and_others_do() {
+    let mut world = World::new();
+    for name in ["a", "b"] {
+        world.enroll(name, name, None);
+    }
+    let by = "ana".to_owned();
+    world.ask(|reply| Input::CreateToken { hash: "one".into(), ttl_ms: 60_000, uses: 1, by, reply });
+    assert_eq!(world.enroll("a", "a", Some("one")), Reply::Enrolled);
+    assert_eq!(waiting(&mut world), [("b".to_owned(), 0)]);
+}
+
+#[test]
+fn an_agent_that_was_just_let_in_is_waited_for() {
+    let mut world = World::new();
+    world.agent("a");
+    assert_eq!(world.run(1, "a").tasks[0].state, TaskState::Queued);
+    world.pass(61);
+    assert!(matches!(world.state(task(1, 0)).outcome().unwrap().ending, Ending::Undeliverable(_)));
+}
+
+#[test]
 fn a_key_waits_for_a_day_after_it_asked_last() {
     let mut world = World::new();
     world.enroll("a", "a", None);

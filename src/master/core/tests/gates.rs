@@ -5,7 +5,7 @@ use crate::domain::plan::{GateState, Plan, StopIf};
 
 impl World {
     /// Agents `web-1` to `web-N`, connected.
-    fn fleet(agents: u64) -> Self {
+    pub(super) fn fleet(agents: u64) -> Self {
         let mut world = Self::new();
         for number in 1..=agents {
             world.agent(&format!("web-{number}"));
@@ -15,10 +15,11 @@ impl World {
     }
 
     /// The world of a master that was started anew, with what the store remembers of its only run.
-    fn restarted(&self) -> Self {
+    pub(super) fn restarted(&self) -> Self {
         let live = self.core.runs.values().next().unwrap();
-        let stored =
-            StoredRun { run: live.view(), options: live.options().clone(), tasks: live.stored_tasks() };
+        // The store remembers none that is over.
+        let run = Run { ended_ms: None, ..live.view() };
+        let stored = StoredRun { run, options: live.options().clone(), tasks: live.stored_tasks() };
         let agents = self.core.agents.values().map(|row| row.stored.clone()).collect();
         let now = Now { monotonic: Duration::ZERO, unix_ms: 9_000_000 };
         let remembered =
@@ -28,7 +29,7 @@ impl World {
         world
     }
 
-    fn planned(&mut self, plan: Plan) -> Vec<AttachOrder> {
+    pub(super) fn planned(&mut self, plan: Plan) -> Vec<AttachOrder> {
         let reply = self.run_with(1, "@all", RunOptions { plan, ..RunOptions::default() });
         assert!(matches!(reply, Reply::Live(_)), "{reply:?}");
         self.attaches()
@@ -175,6 +176,54 @@ fn a_failing_canary_holds_the_run_until_it_is_promoted_or_stopped() {
 }
 
 #[test]
+fn a_canary_that_does_well_lets_the_others_go() {
+    let mut world = World::fleet(3);
+    let stop_if = StopIf { failures: true, differs: false };
+    let first = world.planned(Plan { canary: Some(1), stop_if, ..Plan::default() });
+    assert_eq!(indices(&world.end(&first[0], 0)), [1, 2]);
+}
+
+#[test]
+fn a_task_that_is_cancelled_before_its_turn_takes_nobody_elses() {
+    let mut world = World::fleet(3);
+    let first = world.planned(Plan { fanout: Some(1), ..Plan::default() });
+    assert_eq!(indices(&first), [0]);
+    let run = RunReference::Number(1);
+    world.put(Input::Cancel { run, tasks: vec![1], by: "ana".into(), reply: 900 });
+    let next = world.end(&first[0], 0);
+    assert_eq!(indices(&next), [2]);
+    world.end(&next[0], 0);
+    assert_eq!(world.outcomes(), ["exited", "cancelled", "exited"]);
+    assert!(world.core.runs.is_empty());
+}
+
+#[test]
+fn whoever_stops_a_run_hears_how_many_of_its_tasks_will_not_start() {
+    let mut world = World::fleet(4);
+    let first = world.planned(Plan { fanout: Some(1), ..Plan::default() });
+    world.end(&first[0], 0);
+    let run = RunReference::Number(1);
+    world.put(Input::StopRun { run, by: "ana".into(), reply: 900 });
+    world.pass(10);
+    let answer = Effect::Reply(900, Box::new(Reply::RunStopped { number: 1, skipped: 2 }));
+    assert!(world.out.contains(&answer), "one has ended, and one is under way: {:?}", world.out);
+}
+
+#[test]
+fn an_agent_of_a_later_batch_that_has_left_is_waited_for_as_long_as_was_asked() {
+    for (within_ms, word) in [(3_600_000, "queued"), (0, "undeliverable")] {
+        let mut world = World::fleet(2);
+        let plan = Plan { canary: Some(1), ..Plan::default() };
+        let options = RunOptions { plan, start_within_ms: Some(within_ms), ..RunOptions::default() };
+        assert!(matches!(world.run_with(1, "@all", options), Reply::Live(_)));
+        let first = world.attaches();
+        world.put(Input::SessionClosed(2));
+        world.end(&first[0], 0);
+        assert_eq!(world.outcomes(), ["exited", word]);
+    }
+}
+
+#[test]
 fn too_many_failures_end_a_run() {
     let mut world = World::fleet(6);
     let plan = Plan { fanout: Some(2), max_failures: Some("1".parse().unwrap()), ..Plan::default() };
@@ -214,6 +263,93 @@ fn output_that_is_not_the_canarys_holds_a_run() {
     world.end(&last[0], 0);
     let compared = world.out.iter().filter(|effect| matches!(effect, Effect::Compare { .. })).count();
     assert_eq!(compared, 2, "the last one has nothing left to hold back");
+}
+
+#[test]
+fn what_an_operator_lets_pass_is_what_others_may_print_too() {
+    let mut world = World::fleet(5);
+    let plan = Plan {
+        canary: Some(1),
+        batch: Some("1".parse().unwrap()),
+        stop_if: StopIf { failures: false, differs: true },
+        ..Plan::default()
+    };
+    let first = world.planned(plan);
+    let second = world.end(&first[0], 0);
+    world.end(&second[0], 0);
+    world.put(Input::Compared { id: second[0].id, agrees: false });
+    assert!(matches!(world.gate(), GateState::Held(_)));
+    world.promote();
+    let third = world.attaches();
+    world.end(&third[0], 0);
+    let accepted = world.out.iter().rev().find_map(|effect| match effect {
+        Effect::Compare { id, accepted, .. } if *id == third[0].id => Some(accepted),
+        _ => None,
+    });
+    let accepted: Vec<u32> = accepted.expect("it is compared").iter().map(|(index, _)| *index).collect();
+    assert_eq!(accepted, [0, 1]);
+}
+
+#[test]
+fn without_a_canary_to_compare_with_an_operator_decides_once() {
+    let mut world = World::fleet(3);
+    world.put(Input::SessionClosed(1));
+    let plan =
+        Plan { canary: Some(1), stop_if: StopIf { failures: false, differs: true }, ..Plan::default() };
+    let options = RunOptions { plan, start_within_ms: Some(0), ..RunOptions::default() };
+    assert!(matches!(world.run_with(1, "@all", options), Reply::Live(_)));
+    let GateState::Held(reason) = world.gate() else { panic!("{:?}", world.gate()) };
+    assert!(reason.starts_with("no canary came to an end"), "{reason}");
+    assert!(matches!(world.promote(), Reply::Promoted { .. }));
+    assert_eq!(indices(&world.attaches()), [1, 2]);
+}
+
+#[test]
+fn what_ended_while_no_master_looked_is_compared_after_a_restart() {
+    let mut world = World::fleet(3);
+    let plan = Plan {
+        canary: Some(1),
+        batch: Some("1".parse().unwrap()),
+        stop_if: StopIf { failures: false, differs: true },
+        ..Plan::default()
+    };
+    let first = world.planned(plan);
+    let second = world.end(&first[0], 0);
+    // The master dies while it compares.
+    world.end(&second[0], 0);
+    let mut world = world.restarted();
+    world.connect(3, "web-3", "boot");
+    world.pass(1);
+    assert!(world.attaches().is_empty());
+    let compared = world.out.iter().filter_map(|effect| match effect {
+        Effect::Compare { id, .. } => Some(id.index),
+        _ => None,
+    });
+    assert_eq!(compared.collect::<Vec<_>>(), [1]);
+    world.put(Input::Compared { id: second[0].id, agrees: true });
+    assert_eq!(indices(&world.attaches()), [2]);
+}
+
+#[test]
+fn nothing_of_a_run_goes_on_before_a_restarted_master_has_looked_at_all_of_it() {
+    let mut world = World::fleet(2);
+    world.planned(Plan { fanout: Some(1), ..Plan::default() });
+    let mut world = world.restarted();
+    world.put(Input::Cancel { run: RunReference::Number(1), tasks: vec![0], by: "ana".into(), reply: 900 });
+    world.connect(2, "web-2", "boot");
+    assert!(world.attaches().is_empty());
+}
+
+#[test]
+fn a_held_run_says_so_once() {
+    let mut world = World::fleet(4);
+    let stop_if = StopIf { failures: true, differs: false };
+    let first = world.planned(Plan { canary: Some(3), stop_if, ..Plan::default() });
+    for order in &first {
+        assert!(world.end(order, 1).is_empty());
+    }
+    let told = world.out.iter().filter(|effect| matches!(effect, Effect::PublishGate(..))).count();
+    assert_eq!(told, 1, "{:?}", world.gate());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The core's laws, step by step, without a disk or a network.
 
 mod at_most_once;
+mod ending;
 mod enrolling;
 mod gates;
 mod operators;
@@ -17,6 +18,7 @@ use crate::{
         agent::{AgentState, LinkPreference},
         command::Command,
         ids::RunReference,
+        input::StandardInput,
         outcome::{Ending, Outcome},
         run::{Run, RunOptions, TaskState},
         target::Target,
@@ -343,6 +345,47 @@ fn a_lost_attach_is_tried_again_and_a_higher_one_is_outdone() {
 }
 
 #[test]
+fn an_attach_that_is_lost_again_and_again_is_tried_ever_later_but_not_for_ever() {
+    let mut world = World::with_agent("web-1", "boot");
+    world.run(1, "web-1");
+    let mut delays = Vec::new();
+    for _ in 0..20 {
+        let AttachOrder { id, attempt, delay, .. } = world.attaches().pop().unwrap();
+        delays.push(delay);
+        world.put(Input::AttachLost { id, session: 1, attempt, superseded_by: None });
+    }
+    let ms: Vec<u128> = delays.iter().map(Duration::as_millis).collect();
+    assert_eq!(ms[..5], [0, 100, 200, 400, 800]);
+    assert!(ms.iter().all(|delay| *delay <= 5_000), "{ms:?}");
+}
+
+#[test]
+fn a_command_that_is_fed_runs_on_one_agent_that_was_named() {
+    let mut world = World::two_agents();
+    let options = || RunOptions { input: StandardInput::Stream, ..RunOptions::default() };
+    for (number, target) in [(1, "web-[1-2]"), (2, "@all!web-2")] {
+        let reply = world.run_with(number, target, options());
+        assert!(
+            matches!(&reply, Reply::Refused(text) if text.contains("more than one plain name")),
+            "{reply:?}"
+        );
+    }
+    assert!(matches!(world.run_with(3, "web-1", options()), Reply::Live(_)));
+}
+
+#[test]
+fn a_run_has_only_so_many_tasks() {
+    let mut world = World::with_agent("a", "boot");
+    let stored = world.core.agents.values().next().unwrap().stored.clone();
+    for number in 1..=crate::domain::run::MOST_TASKS {
+        let name = format!("b-{number}").parse().unwrap();
+        world.core.agents.insert(AgentRow::new(StoredAgent { name, ..stored.clone() }));
+    }
+    let reply = world.run_with(1, "@all", RunOptions::default());
+    assert!(matches!(&reply, Reply::Refused(text) if text.contains("100001 agents")), "{reply:?}");
+}
+
+#[test]
 fn agents_become_late_and_then_offline() {
     let mut world = World::new();
     world.agent("web-1");
@@ -372,7 +415,9 @@ fn a_clone_is_refused_while_the_first_answers_and_replaces_it_when_it_is_silent(
     assert!(world.out.iter().any(refused), "both addresses are named");
 
     world.put(Input::SessionOpened(World::newcomer(3, "web-1", "boot"), 902));
-    world.pass(2);
+    world.pass(1);
+    assert!(!world.out.contains(&Effect::CloseSession(1)), "it has two seconds to answer");
+    world.pass(1);
     assert!(world.out.contains(&Effect::CloseSession(1)));
     let welcome = |effect: &Effect| matches!(effect, Effect::Reply(902, reply) if matches!(**reply, Reply::Welcome(..)));
     assert!(world.out.iter().any(welcome));

@@ -57,6 +57,8 @@ fn a_login_is_good_once_for_a_time_and_for_the_key_that_used_it() {
     world.invite("bob", Some(Role::Viewer), "");
     world.now += Duration::from_mins(1);
     assert!(refused(&world.log_in("secret of bob", "laptop"), "has expired"));
+    let Reply::Status(status) = world.ask(Input::Status) else { panic!() };
+    assert_eq!(status.refused_strangers, 3);
 }
 
 #[test]
@@ -102,6 +104,12 @@ fn whoever_is_revoked_is_nobody_at_once_and_may_be_invited_again() {
     world.out.clear();
     assert_eq!(revoke(&mut world, "ana"), Reply::Count(1));
     assert!(world.out.contains(&Effect::OperatorsChanged), "open connections ask who they are");
+    let stored = world.written.iter().flatten().rev().find_map(|write| match write {
+        Write::PutOperator(operator) => Some(operator),
+        _ => None,
+    });
+    let stored = stored.unwrap();
+    assert!(stored.is_revoked && stored.keys.is_empty() && stored.login.is_none(), "{stored:?}");
     revoke(&mut world, "bob");
     assert_eq!((world.by_key("ana", "laptop"), world.is(Who::UnixUser("bob".into()))), (None, None));
     assert!(refused(&world.log_in("secret of ana", "laptop"), "not known here"));

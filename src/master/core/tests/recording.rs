@@ -65,6 +65,15 @@ fn what_an_operator_did_is_said_truly_when_it_cannot_be_recorded() {
     });
     let is_said = |effect: &Effect| matches!(effect, Effect::Reply(77, reply) if matches!(&**reply, Reply::Refused(text) if text.starts_with("it is done, but")));
     assert!(world.out.iter().any(is_said), "{:?}", world.out);
+    // The same when the agent promises not to start it: the outcome is not on the disk either.
+    let mut other = World::with_agent("web-1", "boot");
+    other.run(1, "web-1");
+    other.disk_full = true;
+    other.cancel(77);
+    let incarnation = Incarnation::new("dir", "boot");
+    other.put(Input::SignalAnswered { id: task(1, 0), known: false, incarnation });
+    assert!(other.out.iter().any(is_said), "{:?}", other.out);
+
     let reply = world.ask(|reply| Input::CreateToken {
         hash: "hash".into(),
         ttl_ms: 1,

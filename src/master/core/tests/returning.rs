@@ -118,6 +118,30 @@ fn a_run_that_comes_back_keeps_its_number_unless_that_cannot_be_true() {
 }
 
 #[test]
+fn tasks_that_are_told_of_in_any_order_are_each_found() {
+    let mut world = World::two_agents();
+    for index in [5, 2, 7, 0, 6] {
+        world.tells(1, known(9, index, 7), KnownNumber::Free);
+    }
+    let run = world.found(7).unwrap();
+    assert_eq!(run.tasks.iter().map(|task| task.index).collect::<Vec<_>>(), [0, 2, 5, 6, 7]);
+    for index in [7, 5, 0, 2, 6] {
+        let outcome = Ending::Exited(0).into();
+        world.put(Input::TaskEnded { id: task(9, index), outcome, end_offset: 0, duration_ns: 1 });
+    }
+    assert!(world.core.runs.is_empty());
+}
+
+#[test]
+fn a_command_that_was_fed_is_told_as_one_that_was() {
+    let mut world = World::two_agents();
+    let mut fed = known(9, 0, 7);
+    fed.spec.input = StandardInput::Stream;
+    assert!(world.tells(1, fed, KnownNumber::Free)[0].is_fed);
+    assert_eq!(world.taken_back()[0].options.input, StandardInput::Stream);
+}
+
+#[test]
 fn each_question_for_facts_has_a_higher_attempt_than_all_before() {
     let mut world = World::two_agents();
     let mut last = 0;

@@ -1,7 +1,10 @@
 //! What watchers are told: everything once, then what changed, and nothing when nothing did.
 
 use super::*;
-use crate::master::core::views::{FleetNews, RunsNews};
+use crate::{
+    domain::plan::Plan,
+    master::core::views::{FleetNews, RunsNews},
+};
 
 fn fleet(world: &mut World, seen: u64, numbers_seen: u64) -> FleetNews {
     match world.ask(|reply| Input::WatchFleet { seen, numbers_seen, reply }) {
@@ -41,6 +44,84 @@ fn a_watcher_is_told_everything_once_and_then_what_changed() {
     assert_eq!(names(&fleet(&mut world, first.revision, first.revision)), ["b"]);
     world.put(Input::SessionClosed(1));
     assert_eq!(names(&fleet(&mut world, first.revision, u64::MAX)), ["a"]);
+}
+
+#[test]
+fn whoever_has_seen_all_is_told_nothing() {
+    let mut world = World::two_agents();
+    world.put(Input::FactsTold(2, Facts::default()));
+    let seen = fleet(&mut world, 0, 0).revision;
+    assert_eq!(world.core.watched_revision(), seen);
+    assert_eq!(names(&fleet(&mut world, seen, seen)), Vec::<&str>::new());
+    let name = "web-2".parse().unwrap();
+    world.ask(|reply| Input::Delete { name, by: "ana".into(), reply });
+    let gone = fleet(&mut world, seen, seen);
+    assert_eq!(gone.gone.len(), 1);
+    assert!(world.core.watched_revision() > seen);
+    assert_eq!(fleet(&mut world, gone.revision, gone.revision).gone, []);
+
+    world.run(1, "web-1");
+    let begun = runs(&mut world, 0);
+    assert_eq!(begun.runs.len(), 1);
+    assert_eq!(runs(&mut world, begun.revision).runs, []);
+    let order = world.attaches().pop().unwrap();
+    world.end(&order, 0);
+    let (run, reason, by) = (RunId::from_parts(1, 1), "deleted by ana".to_owned(), "ana".to_owned());
+    world.ask(|reply| Input::DeleteRun { run, reason, by, reply });
+    let deleted = runs(&mut world, begun.revision);
+    assert_eq!(deleted.deleted, [run]);
+    assert_eq!(runs(&mut world, deleted.revision).deleted, []);
+}
+
+#[test]
+fn a_run_is_told_of_when_it_is_on_the_disk_and_when_its_gate_changes() {
+    let mut world = World::fleet(2);
+    let seen = runs(&mut world, 0).revision;
+    let asked = RunAsked {
+        id: RunId::from_parts(1, 1),
+        operator: "ana".into(),
+        selection: "@all".parse::<Target>().unwrap().into(),
+        command: Command::new(vec![b"true".to_vec()]).unwrap(),
+        options: RunOptions {
+            plan: Plan { canary: Some(1), pause_ms: Some(5_000), ..Plan::default() },
+            ..RunOptions::default()
+        },
+        shown: Vec::new(),
+    };
+    let now = world.now();
+    let effects = world.core.step(Input::StartRun(Box::new(asked), 900), now);
+    assert_eq!(runs(&mut world, seen).runs, [], "it may come to nothing");
+    let token = effects.iter().find_map(|effect| match effect {
+        Effect::Persist(token, ..) => Some(*token),
+        _ => None,
+    });
+    world.put(Input::Persisted(token.unwrap(), 1));
+    assert_eq!(runs(&mut world, seen).runs.len(), 1);
+
+    let order = world.attaches().pop().unwrap();
+    world.end(&order, 0);
+    let pausing = runs(&mut world, 0).revision;
+    let now = world.now();
+    let later = Now { monotonic: now.monotonic + Duration::from_secs(6), ..now };
+    let effects = world.core.step(Input::Tick, later);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::PublishGate(..))), "{effects:?}");
+    assert_eq!(runs(&mut world, pausing).runs[0].gate.open_batch, 1);
+}
+
+#[test]
+fn what_an_agent_does_last_is_of_the_newest_run_that_has_begun() {
+    let mut world = World::with_agent("a", "life");
+    let last = |world: &mut World| fleet(world, 0, 0).agents[0].last_run.clone().unwrap();
+    world.run(1, "a");
+    let first = world.attaches().pop().unwrap();
+    world.run(2, "a");
+    assert_eq!(last(&mut world).number, 2);
+    world.end(&first, 0);
+    assert_eq!(last(&mut world).number, 2, "the older one ended later");
+    world.put(Input::SessionClosed(1));
+    let options = RunOptions { start_within_ms: Some(3_600_000), ..RunOptions::default() };
+    assert!(matches!(world.run_with(3, "a", options), Reply::Live(_)));
+    assert_eq!((last(&mut world).number, last(&mut world).state), (3, TaskState::Queued));
 }
 
 #[test]
