@@ -119,6 +119,56 @@ fn a_limit_inside_a_frame_is_kept() {
 }
 
 #[test]
+fn a_spool_whose_master_keeps_up_takes_a_few_segments_and_one_on_a_tight_volume_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = SpoolWriter::new(Disk::default(), dir.path().to_owned());
+    let there = || segments(&Disk::default(), dir.path()).unwrap().len();
+    let chunk = vec![7; MAX_PAYLOAD];
+    for _ in 0..2 {
+        for _ in 0..70 {
+            writer.append(Stream::Stdout, 0, &chunk).unwrap();
+        }
+        assert!(there() > KEPT + 1);
+        writer.acknowledge(writer.end(), false).unwrap();
+        assert_eq!((writer.acknowledged(), there()), (writer.end(), KEPT + 1));
+    }
+    writer.acknowledge(writer.end(), true).unwrap();
+    assert_eq!(there(), 1);
+}
+
+#[test]
+fn segments_that_somebody_else_removed_hold_nothing_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = SpoolWriter::new(Disk::default(), dir.path().to_owned());
+    let chunk = vec![7; MAX_PAYLOAD];
+    for is_tight in [false, true] {
+        for _ in 0..60 {
+            writer.append(Stream::Stdout, 0, &chunk).unwrap();
+        }
+        let all = segments(&Disk::default(), dir.path()).unwrap();
+        for first in &all[..all.len() - 1] {
+            fs::remove_file(segment_path(dir.path(), *first)).unwrap();
+        }
+        writer.acknowledge(writer.end(), is_tight).unwrap();
+    }
+    let mut reader = SpoolReader::new(Disk::default(), dir.path().to_owned(), writer.end());
+    writer.append(Stream::Stdout, 0, b"on it goes").unwrap();
+    assert_eq!(read_all(&mut reader, writer.end()), b"on it goes");
+}
+
+#[test]
+fn a_reader_gives_up_what_it_is_told_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = SpoolWriter::new(Disk::default(), dir.path().to_owned());
+    writer.append(Stream::Stdout, 0, b"abcdef").unwrap();
+    let mut reader = SpoolReader::new(Disk::default(), dir.path().to_owned(), 0);
+    reader.skip_to(4);
+    reader.skip_to(2);
+    assert_eq!(reader.offset(), 4);
+    assert_eq!(read_all(&mut reader, writer.end()), b"ef");
+}
+
+#[test]
 fn what_was_dropped_shows_as_a_gap() {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = SpoolWriter::new(Disk::default(), dir.path().to_owned());

@@ -195,6 +195,27 @@ mod tests {
     use crate::domain::frame::Stream;
 
     #[test]
+    fn places_of_a_task_are_a_step_apart_and_begin_where_its_part_does() {
+        let mut contents = Contents::default();
+        let frame = |offset| Frame {
+            stream: Stream::Stdout,
+            offset,
+            time_ns: 0,
+            data: Bytes::from_static(&[0; 1024]),
+        };
+        // Ten steps of frames of 1 KiB each, behind another file.
+        let from = 7 * STEP;
+        for n in 0..10 * 1024 {
+            contents.note(1_000, 1_000 + n * 2_000, 1_000 + (n + 1) * 2_000, 3, &frame(from + n * 1024));
+        }
+        let part = &contents.files[&1_000].parts[&3];
+        assert_eq!((part.from, part.to), (from, 17 * STEP));
+        let places = (0..10).map(|n| (from + n * STEP, 1_000 + n * 1024 * 2_000));
+        assert_eq!(part.places, places.collect::<Vec<_>>());
+        assert_eq!(contents.position_of(3, from + 5 * STEP + 77), Some(1_000 + 5 * 1024 * 2_000));
+    }
+
+    #[test]
     fn an_index_comes_back_whole_or_not_at_all() {
         let mut contents = FileContents::default();
         for (n, task) in [(0, 0), (1, 7), (2, 0)] {

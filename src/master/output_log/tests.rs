@@ -182,6 +182,25 @@ async fn tasks_that_append_at_once_lose_nothing_and_share_no_place() {
     assert_eq!(known, [1_500; 8]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whoever_appends_while_another_one_writes_is_not_forgotten() {
+    let (_dir, logs, run) = logs();
+    let log = logs.open(run).await.unwrap();
+    for n in 0..1_000 {
+        // Nobody comes after these who would write what they leave.
+        let appending: Vec<_> = (0..4)
+            .map(|task| {
+                let log = Arc::clone(&log);
+                tokio::spawn(async move { log.append(task, &[frame(n * 3, b"abc")]).await.unwrap() })
+            })
+            .collect();
+        for task in appending {
+            let patience = std::time::Duration::from_mins(1);
+            tokio::time::timeout(patience, task).await.expect("it is written").unwrap();
+        }
+    }
+}
+
 #[tokio::test]
 async fn logs_are_listed_sized_and_removed() {
     let (_dir, logs, run) = logs();
@@ -300,6 +319,70 @@ fn a_reader_goes_on_behind_files_that_were_dropped_since_it_looked() {
     }
     assert!(offsets.iter().all(|offset| *offset >= read));
     assert_eq!(offsets.last(), Some(&920_000), "{offsets:?}");
+}
+
+#[test]
+fn a_reader_goes_on_behind_what_was_read_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_log, mut reader, _, _, end) = half_read(&Disk::default(), dir.path());
+    let mut elsewhere = LogReader::new(Disk::default(), dir.path().to_owned(), 0);
+    for _ in 0..2 {
+        let read = elsewhere.read(end).unwrap().last().unwrap().1.end();
+        reader.skip_to(elsewhere.position());
+        assert_eq!(reader.position(), elsewhere.position());
+        let next = elsewhere.read(end).unwrap();
+        assert_eq!(next[0].1.offset, read);
+        assert_eq!(reader.read(end).unwrap(), next);
+    }
+}
+
+#[test]
+fn what_is_damaged_is_left_out_and_all_that_is_whole_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _, firsts, _, end) = half_read(&Disk::default(), dir.path());
+    // The second frame of a file in the middle, and of the last one.
+    let last = firsts[firsts.len() - 1];
+    for first in [firsts[4], last] {
+        let file = fs::OpenOptions::new().write(true).open(file_path(dir.path(), first)).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, b"damage", 60_000).unwrap();
+    }
+    drop(log);
+    let mut reader = LogReader::new(Disk::default(), dir.path().to_owned(), 0);
+    let mut offsets = Vec::new();
+    for _ in 0..100 {
+        offsets.extend(reader.read(end).unwrap().iter().map(|(_, frame)| frame.offset));
+    }
+    let damaged = [4, firsts.len() as u64 - 1].map(|file| file * 80_000 + 40_000);
+    let whole: Vec<u64> = (0..24).map(|n| n * 40_000).filter(|offset| !damaged.contains(offset)).collect();
+    assert_eq!(offsets, whole);
+}
+
+#[test]
+fn an_index_that_the_disk_does_not_give_is_not_taken_for_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _, firsts, _, end) = half_read(&Disk::default(), dir.path());
+    log.drop_spare(firsts[8], |_, _| true).unwrap();
+    drop(log);
+    // A directory gives no bytes either.
+    let path = index_path(dir.path(), firsts[3]);
+    fs::rename(&path, dir.path().join("aside")).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert!(opening::open(&Disk::default(), dir.path().to_owned(), 70_000).is_err());
+    fs::remove_dir(&path).unwrap();
+    fs::rename(dir.path().join("aside"), &path).unwrap();
+    let log = opening::open(&Disk::default(), dir.path().to_owned(), 70_000).unwrap();
+    assert_eq!((*log.appended().borrow(), log.task_end(0)), (end, 960_000));
+}
+
+#[test]
+fn a_log_that_is_deleted_while_it_is_open_needs_no_sync() {
+    let dir = tempfile::tempdir().unwrap();
+    let directory = dir.path().join("run");
+    let log = opening::open(&Disk::default(), directory.clone(), FILE_SIZE).unwrap();
+    log.append_here(0, &[frame(0, b"abc")]).unwrap();
+    fs::remove_dir_all(directory).unwrap();
+    log.sync_once().unwrap();
+    assert_eq!(*log.trouble().borrow(), None);
 }
 
 #[test]
