@@ -178,7 +178,8 @@ fn a_process_that_waits_for_a_task_takes_none_with_it_and_ends_with_its_keeper()
 fn a_killed_task_process_is_lost_and_never_started_again() {
     let rig = Rig::with_agents(&["a"]);
     let marks = rig.path("marks");
-    let command = format!("echo mark >> {}; sleep 86405.5; true", marks.display());
+    let sleeps = rig::long(5);
+    let command = format!("echo mark >> {}; sleep {sleeps}; true", marks.display());
     let run = rig.detached("a", &command);
     until("it runs", || marks.exists());
     let shell = rig::processes_with(&command);
@@ -187,7 +188,7 @@ fn a_killed_task_process_is_lost_and_never_started_again() {
     Rig::kill(parent);
     let task = rig.wait_task(&run, "lost");
     assert!(task["outcome"].to_string().contains("was killed"), "{task}");
-    for pid in rig::processes_with("86405.5").into_iter().chain(shell) {
+    for pid in rig::processes_with(&sleeps).into_iter().chain(shell) {
         Rig::kill(pid);
     }
     assert_eq!(fs::read_to_string(&marks).unwrap(), "mark\n");
@@ -220,7 +221,8 @@ fn a_wiped_spool_is_lost_though_the_master_was_restarted() {
 fn wipe_the_spool(master_restarts: bool) {
     let mut rig = Rig::with_agents(&["a"]);
     let marks = rig.path("marks");
-    let command = format!("echo mark >> {}; sleep 86406.5", marks.display());
+    let sleeps = rig::long(6);
+    let command = format!("echo mark >> {}; sleep {sleeps}", marks.display());
     let run = rig.detached("a", &command);
     until("it runs", || marks.exists());
     let keeper = rig.pid_in("a", "keeper.lock");
@@ -235,7 +237,7 @@ fn wipe_the_spool(master_restarts: bool) {
     let task = rig.wait_task(&run, "lost");
     assert!(task["outcome"].to_string().contains("another one"), "{task}");
     assert_eq!(fs::read_to_string(&marks).ok().as_deref(), Some("mark\n"));
-    for pid in rig::processes_with("86406.5").into_iter().chain(rig::processes_with(&command)) {
+    for pid in rig::processes_with(&sleeps).into_iter().chain(rig::processes_with(&command)) {
         Rig::kill(pid);
     }
 }
@@ -398,11 +400,12 @@ fn an_agent_that_was_given_up_tells_its_facts_later() {
 #[test]
 fn a_background_child_that_floods_holds_no_end_off() {
     let rig = Rig::with_agents(&["a"]);
-    let run = rig.detached("a", "echo own; yes flood86407 & exit 3");
+    let flood = format!("flood{}", rig::long(7));
+    let run = rig.detached("a", &format!("echo own; yes {flood} & exit 3"));
     let task = rig.wait_task(&run, "exited");
     assert_eq!(task["status"], 3, "{task}");
     assert!(rig.run(&["job", "logs", &run]).out.contains("own\n"));
-    for pid in rig::processes_with("flood86407") {
+    for pid in rig::processes_with(&flood) {
         Rig::kill(pid);
     }
 }
@@ -413,9 +416,10 @@ fn what_a_command_printed_last_is_read_however_long_that_has_to_wait() {
     let (gate, printed, lingered) = (rig.path("gate"), rig.path("printed"), rig.path("lingered"));
     // A little more than an agent keeps for a master that takes nothing, and less than fits into a pipe beyond that.
     let bytes = 32 * 1024 * 1024 + 40 * 1024;
+    let sleeps = rig::long(8);
     let command = format!(
         "echo; while [ ! -e {} ]; do sleep 0.05; done; head -c {bytes} /dev/zero; \
-         {{ sleep 3; echo > {}; sleep 86408.5; }} & echo > {}; exit 3",
+         {{ sleep 3; echo > {}; sleep {sleeps}; }} & echo > {}; exit 3",
         gate.display(),
         lingered.display(),
         printed.display()
@@ -437,7 +441,7 @@ fn what_a_command_printed_last_is_read_however_long_that_has_to_wait() {
     let task = rig.wait_task(&run, "exited");
     assert_eq!(task["status"], 3, "{task}");
     assert_eq!(rig.run(&["job", "logs", &run]).out.len(), bytes + 1);
-    for pid in rig::processes_with("86408.5") {
+    for pid in rig::processes_with(&sleeps) {
         Rig::kill(pid);
     }
 }

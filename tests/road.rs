@@ -11,7 +11,7 @@ use std::{
     thread,
 };
 
-use rig::{Rig, numbers, processes_with, until};
+use rig::{Rig, long, numbers, processes_with, until};
 
 #[test]
 fn output_and_status_come_back_as_the_command_gave_them() {
@@ -126,7 +126,7 @@ fn a_command_inherits_nothing_from_whoever_started_its_agent() {
 #[test]
 fn cancelling_leaves_nothing_and_proves_it() {
     let rig = Rig::with_agents(&["a"]);
-    let (one, two) = ("86401.5", "86402.5");
+    let (one, two) = (&long(1), &long(2));
     let mut client = rig
         .program()
         .args(["run", "a", &format!("sleep {one} & (setsid sleep {two} &) ; wait")])
@@ -146,16 +146,18 @@ fn cancelling_leaves_nothing_and_proves_it() {
 #[test]
 fn timeouts_end_the_tree_and_background_children_live_on() {
     let rig = Rig::with_agents(&["a"]);
-    let printed = rig.run(&["run", "--timeout", "300ms", "a", "sleep 86403.5 & sleep 86403.5"]);
+    let sleeps = long(3);
+    let printed = rig.run(&["run", "--timeout", "300ms", "a", &format!("sleep {sleeps} & sleep {sleeps}")]);
     assert_eq!(printed.status, 124);
     assert!(printed.err.contains("timed out, 3 processes ended, 0 left"), "{}", printed.err);
 
-    let printed = rig.run(&["run", "-o", "json", "a", "sleep 86404.5 & echo started"]);
+    let sleeps = long(4);
+    let printed = rig.run(&["run", "-o", "json", "a", &format!("sleep {sleeps} & echo started")]);
     let run: serde_json::Value = serde_json::from_str(&printed.out).unwrap();
     assert_eq!(run["tasks"][0]["stdout"], "started\n");
     assert_eq!(run["tasks"][0]["outcome"]["background"], 1);
     assert_eq!(printed.status, 0);
-    let sleeping = processes_with("86404.5");
+    let sleeping = processes_with(&sleeps);
     assert_eq!(sleeping.len(), 1, "a background child lives on");
     Rig::kill(sleeping[0]);
 }

@@ -408,6 +408,12 @@ pub fn is_alive(pid: i32) -> bool {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None).is_ok()
 }
 
+/// Seconds that a command sleeps which is to be found by them: longer than any test lasts, and others wherever the same test
+/// runs at the same time.
+pub fn long(which: u32) -> String {
+    format!("{}.{}", 86_400 + which, std::process::id())
+}
+
 /// Processes whose command line has this text.
 pub fn processes_with(text: &str) -> Vec<i32> {
     let mut found = Vec::new();
