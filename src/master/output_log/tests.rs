@@ -202,6 +202,19 @@ async fn whoever_appends_while_another_one_writes_is_not_forgotten() {
 }
 
 #[tokio::test]
+async fn a_log_tells_when_it_was_written_to_last() {
+    let (_dir, logs, run) = logs();
+    assert_eq!(logs.last_change_ms(run), None);
+    let now = || u64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap();
+    let before = now();
+    let log = logs.open(run).await.unwrap();
+    log.append(0, &[frame(0, b"abc")]).await.unwrap();
+    let changed = logs.last_change_ms(run).unwrap();
+    // A file system's clock may be a tick behind.
+    assert!((before - 1_000..=now()).contains(&changed), "{changed} since {before}");
+}
+
+#[tokio::test]
 async fn logs_are_listed_sized_and_removed() {
     let (_dir, logs, run) = logs();
     let other = RunId::from_parts(1, 2);
@@ -324,7 +337,13 @@ fn a_reader_goes_on_behind_files_that_were_dropped_since_it_looked() {
 #[test]
 fn a_reader_goes_on_behind_what_was_read_elsewhere() {
     let dir = tempfile::tempdir().unwrap();
-    let (_log, mut reader, _, _, end) = half_read(&Disk::default(), dir.path());
+    let (_log, mut reader, firsts, read, end) = half_read(&Disk::default(), dir.path());
+    // What is left of the file that it reads is left out too.
+    assert!(read < 320_000);
+    reader.skip_to(firsts[4]);
+    assert_eq!(reader.read(end).unwrap()[0].1.offset, 320_000);
+    let mut reader = LogReader::new(Disk::default(), dir.path().to_owned(), 0);
+    reader.read(end).unwrap();
     let mut elsewhere = LogReader::new(Disk::default(), dir.path().to_owned(), 0);
     for _ in 0..2 {
         let read = elsewhere.read(end).unwrap().last().unwrap().1.end();
@@ -363,12 +382,12 @@ fn an_index_that_the_disk_does_not_give_is_not_taken_for_missing() {
     let (log, _, firsts, _, end) = half_read(&Disk::default(), dir.path());
     log.drop_spare(firsts[8], |_, _| true).unwrap();
     drop(log);
-    // A directory gives no bytes either.
+    // A name that leads to itself cannot be opened.
     let path = index_path(dir.path(), firsts[3]);
     fs::rename(&path, dir.path().join("aside")).unwrap();
-    fs::create_dir(&path).unwrap();
+    std::os::unix::fs::symlink(&path, &path).unwrap();
     assert!(opening::open(&Disk::default(), dir.path().to_owned(), 70_000).is_err());
-    fs::remove_dir(&path).unwrap();
+    fs::remove_file(&path).unwrap();
     fs::rename(dir.path().join("aside"), &path).unwrap();
     let log = opening::open(&Disk::default(), dir.path().to_owned(), 70_000).unwrap();
     assert_eq!((*log.appended().borrow(), log.task_end(0)), (end, 960_000));
@@ -422,11 +441,17 @@ fn all_of_a_long_file_is_written_again_after_a_failed_sync() {
     for n in 0..20u64 {
         end = log.append_here(0, &[frame(n * 200_000, &piece)]).unwrap();
     }
+    let mut trouble = log.trouble();
     model.fail(1);
     assert!(log.sync_once().is_err());
+    assert!(trouble.has_changed().unwrap());
+    let told = trouble.borrow_and_update().clone().unwrap();
+    assert!(!told.is_failure() && told.text().starts_with("the master's disk does not take its output"));
     model.fail(0);
+    assert_eq!(log.append_here(1, &[frame(0, b"meanwhile")]).unwrap(), *log.appended().borrow());
+    let end = (*log.appended().borrow()).max(end);
     log.sync_once().unwrap();
-    assert_eq!(*log.synced().borrow(), end);
+    assert_eq!((*log.synced().borrow(), log.trouble().borrow().clone()), (end, None));
     drop(log);
     model.crash();
     let log = opening::open(&disk, directory, FILE_SIZE).unwrap();

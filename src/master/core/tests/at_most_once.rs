@@ -461,8 +461,28 @@ fn a_task_that_is_told_of_again_or_by_another_key_is_not_taken_for_sent() {
     let mut newcomer = World::newcomer(2, "web-1", "boot");
     newcomer.fingerprint = Fingerprint::of(b"other");
     world.ask(|to| Input::SessionOpened(newcomer, to));
+    let before = world.written.len();
     world.put(Input::InventoryTold(2, vec![known()]));
-    assert!(world.attaches().is_empty());
+    assert_eq!((world.attaches().len(), world.written.len()), (0, before));
+}
+
+#[test]
+fn what_an_earlier_master_may_have_sent_is_skipped_when_that_can_start_nothing_any_more() {
+    let mut world = World::two_agents();
+    let plan = Plan { fanout: Some(1), ..Plan::default() };
+    let options = RunOptions { plan, ..RunOptions::default() };
+    assert!(matches!(world.run_with(1, "web-[1-2]", options), Reply::Live(_)));
+    let mut again = world.started_anew(Duration::from_secs(1), 0);
+    again.pass(1);
+    let (run, by) = (RunReference::Number(1), "ana".to_owned());
+    again.put(Input::StopRun { run, by, reply: 900 });
+    let second = |world: &World| world.core.runs.values().next().map(|run| run.view().tasks[1].state.word());
+    again.pass(8);
+    assert_eq!((second(&again), again.answered(900)), (Some("queued"), false));
+    again.pass(1);
+    assert_eq!((second(&again), again.answered(900)), (Some("skipped"), false), "the first may be starting");
+    again.pass(1);
+    assert!(again.answered(900));
 }
 
 #[test]

@@ -610,6 +610,7 @@ fn an_agent_is_shown_with_a_hint_of_what_is_wrong() {
     let (reason, by) = (Some("disk swap".to_owned()), "ana".to_owned());
     world.ask(|reply| Input::Drain { selection: selection(), now: true, reason, by, reply });
     assert_eq!(hint(&mut world, "web-1"), "draining, by ana: disk swap");
+    assert_eq!(world.agent_state("web-1"), Some(AgentState::Draining));
     world.put(Input::SessionClosed(1));
     let gone = "not connected; is it running, and does it reach this master?; draining, by ana: disk swap";
     assert_eq!(hint(&mut world, "web-1"), gone);

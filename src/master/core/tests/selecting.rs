@@ -51,6 +51,45 @@ fn labels_that_operators_set_win_and_stay_with_the_name() {
 }
 
 #[test]
+fn whoever_asks_for_what_is_not_there_is_told_what_is() {
+    let mut world = World::two_agents();
+    world.enroll("new-1", "new", None);
+    let mut said = |target: &str| match world.run_with(1, target, RunOptions::default()) {
+        Reply::NotFound(text) => text,
+        other => panic!("{other:?}"),
+    };
+    assert!(said("new-1").starts_with("new-1 is pending: its key waits for"));
+    assert!(said("web-3").contains("did you mean"), "{}", said("web-3"));
+    assert!(said("new-1,old-2").starts_with("there are no agents new-1,old-2;"), "{}", said("new-1,old-2"));
+    assert_eq!(said("@role:db"), "no agent matches @role:db; `sloth-runner agent list` shows all 2");
+    for (count, more) in [(8, false), (9, true)] {
+        let changes = (1..=count).map(|n| format!("key{n}=v").parse().unwrap()).collect();
+        let selection = Box::new("web-1".parse::<Target>().unwrap().into());
+        world.ask(|reply| Input::Label { selection, now: false, changes, by: "ana".into(), reply });
+        let reply = world.run_with(1, "@place:elsewhere", RunOptions::default());
+        let Reply::NotFound(text) = reply else { panic!("{reply:?}") };
+        assert_eq!((text.contains("key8=v"), text.ends_with(", …")), (true, more), "{text}");
+        let reply = world.run_with(1, "x-*", RunOptions::default());
+        assert!(matches!(&reply, Reply::NotFound(text) if text.contains("shows all 2")), "{reply:?}");
+    }
+}
+
+#[test]
+fn whoever_drains_agents_hears_how_many_tasks_go_on_there() {
+    let mut world = World::two_agents();
+    for (number, target) in [(1, "web-1"), (2, "web-[1-2]")] {
+        world.run(number, target);
+    }
+    for order in world.attaches() {
+        world.put(Input::TaskStarted { id: order.id, attempt: order.attempt, elapsed_ms: 0 });
+    }
+    let selection = Box::new("@all".parse::<Target>().unwrap().into());
+    let (reason, by) = (Some("disk swap".to_owned()), "ana".to_owned());
+    let reply = world.ask(|reply| Input::Drain { selection, now: true, reason, by, reply });
+    assert!(matches!(reply, Reply::Drained { running: 3, .. }), "{reply:?}");
+}
+
+#[test]
 fn targets_by_state_wait_a_minute_after_a_start() {
     let mut world = World::with_agent("web-1", "boot");
     world.now = Duration::from_secs(20);
