@@ -215,3 +215,112 @@ impl Pool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, io::Read as _};
+
+    use super::*;
+    use Standing::{Busy, Free, Preparing, Ready};
+
+    /// Workers with process ids from 1 on that do this, and their ends of the lines. A task came lately, or none ever.
+    fn pool(standings: &[Standing], expects_more: bool) -> (Pool, Vec<UnixStream>) {
+        let mut pool = Pool::new(Layout::new(std::path::Path::new("/nowhere")));
+        pool.last_task = expects_more.then(Instant::now);
+        let mut ends = Vec::new();
+        for (pid, standing) in (1..).zip(standings) {
+            let (socket, end) = UnixStream::pair().unwrap();
+            pool.workers.push(Worker { pid, socket, lines: Lines::default(), standing: *standing });
+            ends.push(end);
+        }
+        (pool, ends)
+    }
+
+    fn standings(pool: &Pool) -> Vec<(i32, Standing)> {
+        pool.workers.iter().map(|worker| (worker.pid, worker.standing)).collect()
+    }
+
+    #[test]
+    fn workers_are_looked_at_soon_where_one_is_short_later_where_one_is_too_many_and_else_not() {
+        for (doing, expects_more, after) in [
+            (&[][..], false, None),
+            (&[Busy], false, None),
+            (&[], true, Some(PREPARE_SOON)),
+            (&[Busy, Busy], true, Some(PREPARE_SOON)),
+            (&[Free], true, Some(PREPARE_SOON)),
+            (&[Ready], true, Some(PREPARE_AFTER)),
+            (&[Preparing, Busy], true, Some(PREPARE_AFTER)),
+            (&[Ready, Preparing], true, Some(EXPECT_MORE)),
+            (&[Ready, Ready, Ready], true, Some(PREPARE_AFTER)),
+            (&[Ready, Ready, Free], true, Some(PREPARE_AFTER)),
+            (&[Ready, Ready], false, Some(PREPARE_AFTER)),
+            (&[Free], false, Some(PREPARE_AFTER)),
+        ] {
+            assert_eq!(pool(doing, expects_more).0.settles_after(), after, "{doing:?} {expects_more}");
+        }
+        let (mut pool, _) = pool(&[], true);
+        pool.can_make = false;
+        assert_eq!(pool.settles_after(), None, "the machine gives none");
+    }
+
+    #[test]
+    fn workers_that_are_not_wanted_go_and_none_that_has_something_to_do() {
+        let doing = [Ready, Busy, Preparing, Free, Ready];
+        let (mut idle, _ends) = pool(&doing, false);
+        assert!(idle.settle().is_none());
+        assert_eq!(standings(&idle), [(2, Busy), (3, Preparing)]);
+
+        let (mut expecting, _ends) = pool(&[Ready, Busy, Ready, Ready, Ready], true);
+        assert!(expecting.settle().is_none());
+        assert_eq!(standings(&expecting), [(2, Busy), (4, Ready), (5, Ready)]);
+        assert!(expecting.settle().is_none());
+        assert_eq!(standings(&expecting).len(), 3);
+    }
+
+    #[test]
+    fn one_that_is_free_is_told_to_make_ready_before_a_new_one_is_made() {
+        let (mut pool, mut ends) = pool(&[Busy, Ready, Free], true);
+        assert!(pool.settle().is_none());
+        assert_eq!(standings(&pool), [(1, Busy), (2, Ready), (3, Preparing)]);
+        let order = line(&WorkerOrder::Prepare);
+        let mut heard = vec![0; order.len()];
+        ends[2].read_exact(&mut heard).unwrap();
+        assert_eq!(heard, order);
+    }
+
+    #[test]
+    fn workers_are_believed_what_they_say_of_themselves() {
+        let (mut pool, mut ends) = pool(&[Preparing, Preparing, Ready, Busy, Preparing], false);
+        let failed = WorkerReport::Failed { reason: "no room".into() };
+        let reports = [WorkerReport::Ready, failed, WorkerReport::Busy, WorkerReport::Free];
+        for (end, report) in ends.iter_mut().zip(&reports) {
+            end.write_all(&line(report)).unwrap();
+        }
+        // The last one is gone.
+        ends.pop();
+        assert_eq!(pool.ready().collect::<Vec<_>>(), [3]);
+        let news = pool.hear(&[true, true, true, true, true]);
+        assert_eq!(news, [News::Ready(1), News::Failed("no room".into())]);
+        assert_eq!(standings(&pool), [(1, Ready), (2, Busy), (3, Busy), (4, Free), (5, Busy)]);
+        assert_eq!(pool.ready().collect::<Vec<_>>(), [1]);
+        assert!(pool.expects_more() && !pool.can_make);
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_worker_that_has_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut pool, _ends) = pool(&[Ready, Busy], false);
+        pool.layout = Layout::new(dir.path());
+        for pid in [1, 2, 3] {
+            fs::create_dir_all(pool.layout.spare(pid).root()).unwrap();
+        }
+        pool.ended(2);
+        pool.ended(3);
+        assert_eq!(standings(&pool), [(1, Ready)]);
+        assert!(!pool.is_empty());
+        let is_there = [1, 2, 3].map(|pid| pool.layout.spare(pid).root().exists());
+        assert_eq!(is_there, [true, false, true], "the third is none of its workers");
+        pool.ended(1);
+        assert!(pool.is_empty());
+    }
+}

@@ -280,6 +280,8 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     #[test]
@@ -295,5 +297,20 @@ mod tests {
         assert_eq!(read, messages);
         lines.push(b"{\"unheard_of\":1}\n").unwrap();
         assert!(lines.take::<TaskRequest>().is_err());
+    }
+
+    #[test]
+    fn a_socket_that_says_nothing_is_none_that_has_ended_and_a_line_has_an_end() {
+        let (here, mut there) = UnixStream::pair().unwrap();
+        here.set_nonblocking(true).unwrap();
+        let mut lines = Lines::default();
+        assert!(lines.read_from(&here).unwrap(), "nothing yet");
+        there.write_all(&line(&TaskRequest::WatchInput)).unwrap();
+        assert!(lines.read_from(&here).unwrap());
+        assert_eq!(lines.take().unwrap(), Some(TaskRequest::WatchInput));
+        drop(there);
+        assert!(!lines.read_from(&here).unwrap());
+        lines.push(&vec![b' '; LONGEST_LINE]).unwrap();
+        assert!(lines.push(b" ").is_err());
     }
 }

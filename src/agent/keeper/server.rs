@@ -391,6 +391,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn nothing_happens_when_nobody_says_anything() {
+        let nothing =
+            || Ready { signalled: false, connecting: false, clients: vec![], workers: vec![false, false] };
+        assert!(nothing().is_nothing());
+        for something in [
+            Ready { signalled: true, ..nothing() },
+            Ready { connecting: true, ..nothing() },
+            Ready { clients: vec![0], ..nothing() },
+            Ready { workers: vec![false, true], ..nothing() },
+        ] {
+            assert!(!something.is_nothing());
+        }
+    }
+
+    #[test]
     fn only_directories_of_workers_that_are_gone_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path());
