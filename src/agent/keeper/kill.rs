@@ -106,6 +106,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_kill_comes_when_the_grace_is_over_and_an_order_can_only_bring_it_forward() {
+        let now = Instant::now();
+        let seconds = Duration::from_secs;
+        let mut kill = Kill::begin(seconds(10), now);
+        assert_eq!(kill.kill_at, now + seconds(10));
+        kill.hurry(seconds(20), now);
+        assert_eq!(kill.kill_at, now + seconds(10));
+        kill.hurry(seconds(3), now);
+        assert_eq!(kill.kill_at, now + seconds(3));
+    }
+
+    #[test]
+    fn what_withstood_a_kill_is_killed_again_when_that_is_asked_for() {
+        let left = vec![Survivor { pid: 7, state: "in a system call".into() }];
+        let mut killing = Killing::Done(KillProof { ended: 3, left }, Cause::Cancel("ana".into()));
+        killing.order("bob".into(), Duration::ZERO, Instant::now());
+        assert!(matches!(killing, Killing::Begun(_, Cause::Cancel(by)) if by == "bob"));
+    }
+
+    #[test]
     fn an_order_that_comes_again_does_not_take_the_proof_from_the_first() {
         let proof = KillProof { ended: 3, left: Vec::new() };
         let mut killing = Killing::Done(proof.clone(), Cause::Cancel("ana".to_owned()));

@@ -135,4 +135,33 @@ mod tests {
         assert!(!layout.spare(2).root().exists());
         socket::connect(&task.socket()).unwrap();
     }
+
+    #[test]
+    fn an_ending_is_there_whole_or_not_at_all_and_a_task_that_the_master_has_needs_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        fs::create_dir(layout.tasks()).unwrap();
+        let task = layout.task(TaskId { run: RunId::from_parts(1, 1), index: 0 });
+        let mut place = Place::make(layout.spare(1)).unwrap();
+        assert!(!place.is_gone());
+        assert!(place.become_task(&task, b"record\n").unwrap());
+        assert!(place.is_gone(), "it is the task's now");
+        fs::create_dir(task.ending()).unwrap();
+        assert!(place.write_ending(&task, b"ended\n").is_err(), "something is in its place");
+        fs::remove_dir(task.ending()).unwrap();
+        place.write_ending(&task, b"ended\n").unwrap();
+        assert_eq!(fs::read(task.ending()).unwrap(), b"ended\n");
+        fs::remove_dir_all(task.root()).unwrap();
+        place.write_ending(&task, b"ended\n").unwrap();
+    }
+
+    #[test]
+    fn what_is_not_there_is_removed_and_what_cannot_be_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        remove(&layout.spare(1)).unwrap();
+        fs::create_dir(layout.tasks()).unwrap();
+        fs::write(layout.spare(1).root(), "no directory").unwrap();
+        assert!(remove(&layout.spare(1)).is_err());
+    }
 }
