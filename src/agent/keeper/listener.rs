@@ -82,3 +82,73 @@ impl Client {
         self.answer(&TaskReply::InputTaken { offset: taken.offset, over: taken.is_over })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+    use crate::domain::outcome::Ending;
+
+    fn client() -> (Client, UnixStream) {
+        let (socket, end) = UnixStream::pair().unwrap();
+        end.set_nonblocking(true).unwrap();
+        (Client::new(socket), end)
+    }
+
+    /// What it was told since this was asked last.
+    fn told(end: &mut UnixStream) -> Vec<u8> {
+        let mut bytes = vec![0; 4096];
+        let count = end.read(&mut bytes).unwrap_or(0);
+        bytes.truncate(count);
+        bytes
+    }
+
+    #[test]
+    fn whoever_waits_for_output_is_told_once_that_there_is_more_or_no_more() {
+        let (mut client, mut end) = client();
+        assert!(client.answer_wait(None, 7));
+        assert_eq!(told(&mut end), b"", "it did not ask");
+        client.waits_past = Some(5);
+        assert!(client.answer_wait(None, 5));
+        assert_eq!(told(&mut end), b"", "it knows that");
+        assert!(client.answer_wait(None, 6));
+        assert!(client.answer_wait(None, 7));
+        assert_eq!(told(&mut end), line(&TaskReply::Spooled { end: 6 }));
+        client.follow();
+        let ending = TaskEnding { outcome: Ending::Exited(3).into(), end_offset: 0, duration_ns: 1 };
+        assert!(client.answer_wait(Some(&ending), 0));
+        assert_eq!(told(&mut end), line(&TaskReply::Ended { ending: ending.clone() }));
+        drop(end);
+        client.waits_past = Some(0);
+        assert!(!client.answer_wait(Some(&ending), 0), "it is gone");
+    }
+
+    #[test]
+    fn whoever_reads_is_told_what_holds_the_command_back_and_that_nothing_does() {
+        let (mut client, mut end) = client();
+        assert!(client.tell_held("the disk is full"));
+        assert_eq!(told(&mut end), b"", "it does not read");
+        client.follow();
+        for reason in ["", "the disk is full", "the disk is full", ""] {
+            assert!(client.tell_held(reason));
+        }
+        let held = |reason: &str| line(&TaskReply::Held { reason: reason.into() });
+        assert_eq!(told(&mut end), [held("the disk is full"), held("")].concat());
+    }
+
+    #[test]
+    fn whoever_watches_the_input_is_told_once_a_question_how_it_stands() {
+        let (mut client, mut end) = client();
+        let taken = |offset| Taken { offset, is_over: false };
+        let answer = |offset| line(&TaskReply::InputTaken { offset, over: false });
+        assert!(client.answer_input(taken(0)));
+        assert_eq!(told(&mut end), b"");
+        client.watches_input = true;
+        assert!(client.answer_input(taken(0)) && client.answer_input(taken(1)));
+        assert_eq!(told(&mut end), answer(0));
+        client.watches_input = true;
+        assert!(client.answer_input(taken(0)) && client.answer_input(taken(2)));
+        assert_eq!(told(&mut end), answer(2), "what it knows is no answer");
+    }
+}

@@ -406,6 +406,27 @@ mod tests {
     }
 
     #[test]
+    fn a_task_lives_while_its_lock_is_held() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        assert_eq!(known_tasks(&layout).unwrap(), []);
+        fs::write(layout.tasks(), "no directory").unwrap();
+        assert!(known_tasks(&layout).is_err(), "nobody knows");
+        fs::remove_file(layout.tasks()).unwrap();
+        let [lives, ended, unlocked] =
+            [1, 2, 3].map(|index| TaskId { run: crate::domain::ids::RunId::from_parts(1, 1), index });
+        for id in [lives, ended, unlocked] {
+            fs::create_dir_all(layout.task(id).root()).unwrap();
+        }
+        fs::write(layout.task(ended).lock(), "1\n").unwrap();
+        let _lock = Lock::try_take(&layout.task(lives).lock()).unwrap().unwrap();
+        let mut known = known_tasks(&layout).unwrap();
+        known.sort_unstable();
+        assert_eq!(known, [lives, ended, unlocked]);
+        assert_eq!(live_tasks(&layout).unwrap(), [lives]);
+    }
+
+    #[test]
     fn only_directories_of_workers_that_are_gone_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path());
