@@ -261,6 +261,41 @@ mod tests {
     }
 
     #[test]
+    fn a_new_database_gets_no_log_of_the_old_one_which_keeps_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, fresh, damaged) =
+            (dir.path().join("db"), dir.path().join("fresh"), dir.path().join("damaged"));
+        let beside = |path: &Path, ending: &str| PathBuf::from(format!("{}{ending}", path.display()));
+        for ending in ["", "-wal", "-shm"] {
+            fs::write(beside(&path, ending), format!("old{ending}")).unwrap();
+        }
+        // Nothing to put there: all is as it was.
+        assert!(take_place(&path, &fresh, &damaged).is_err());
+        let is_old = |path: &Path| {
+            for ending in ["", "-wal", "-shm"] {
+                assert_eq!(fs::read_to_string(beside(path, ending)).unwrap(), format!("old{ending}"));
+            }
+        };
+        is_old(&path);
+        is_old(&damaged);
+        for ending in ["", "-wal", "-shm"] {
+            fs::remove_file(beside(&damaged, ending)).unwrap();
+        }
+        fs::write(&fresh, "new").unwrap();
+        take_place(&path, &fresh, &damaged).unwrap();
+        is_old(&damaged);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        assert!(!beside(&path, "-wal").exists() && !beside(&path, "-shm").exists());
+
+        // A log that cannot be taken away keeps the old database in its place.
+        fs::create_dir(beside(&path, "-wal")).unwrap();
+        fs::write(&fresh, "newer").unwrap();
+        assert!(take_place(&path, &fresh, &dir.path().join("other")).is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        assert!(remove(&beside(&path, "-wal")).is_err());
+    }
+
+    #[test]
     fn an_older_database_is_converted_when_it_is_saved() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(crate::master::store::FILE);

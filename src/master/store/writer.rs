@@ -521,3 +521,30 @@ fn put_run(transaction: &Transaction<'_>, insert: &str, stored: &StoredRun) -> r
         ])?;
     stored.tasks.iter().try_for_each(|task| put_task(transaction, run.id, task))
 }
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::{Error, ffi};
+
+    use super::*;
+
+    fn failure(code: i32) -> Error {
+        Error::SqliteFailure(ffi::Error::new(code), None)
+    }
+
+    #[test]
+    fn what_goes_by_itself_is_told_from_what_needs_somebody() {
+        let disk = [ffi::SQLITE_FULL, ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_READONLY, ffi::SQLITE_BUSY];
+        for code in disk {
+            assert!(is_of_disk(&failure(code)) && !is_conflict(&failure(code)), "{code}");
+            assert!(!explain(&failure(code)).contains("salvage"), "{code}");
+        }
+        for code in [ffi::SQLITE_CORRUPT, ffi::SQLITE_NOTADB, ffi::SQLITE_CONSTRAINT_NOTNULL] {
+            assert!(!is_of_disk(&failure(code)) && !is_conflict(&failure(code)), "{code}");
+            assert!(explain(&failure(code)).contains("`sloth-runner master salvage`"), "{code}");
+        }
+        for code in [ffi::SQLITE_CONSTRAINT_PRIMARYKEY, ffi::SQLITE_CONSTRAINT_UNIQUE] {
+            assert!(is_conflict(&failure(code)) && !is_of_disk(&failure(code)), "{code}");
+        }
+    }
+}
