@@ -9,6 +9,7 @@ use nix::{
     unistd::Pid,
 };
 use rig::{Rig, numbers, until};
+use sloth_runner::{agent::spool::whole_end, sys::disk::Disk};
 
 /// A command that prints numbers before and after a gate file appears, and what it prints.
 fn gated(rig: &Rig) -> (String, String) {
@@ -413,14 +414,17 @@ fn a_background_child_that_floods_holds_no_end_off() {
 #[test]
 fn what_a_command_printed_last_is_read_however_long_that_has_to_wait() {
     let rig = Rig::with_agents(&["a"]);
-    let (gate, printed, lingered) = (rig.path("gate"), rig.path("printed"), rig.path("lingered"));
-    // A little more than an agent keeps for a master that takes nothing, and less than fits into a pipe beyond that.
-    let bytes = 32 * 1024 * 1024 + 40 * 1024;
+    let (gate, full) = (rig.path("gate"), rig.path("full"));
+    let (printed, lingered) = (rig.path("printed"), rig.path("lingered"));
+    // As much as an agent keeps for a master that takes nothing, and then what fits into a pipe.
+    let (kept, more) = (32 * 1024 * 1024, 40 * 1024);
     let sleeps = rig::long(8);
     let command = format!(
-        "echo; while [ ! -e {} ]; do sleep 0.05; done; head -c {bytes} /dev/zero; \
+        "wait_for() {{ while [ ! -e $1 ]; do sleep 0.05; done; }}; echo; \
+         wait_for {}; head -c {kept} /dev/zero; wait_for {}; head -c {more} /dev/zero; \
          {{ sleep 3; echo > {}; sleep {sleeps}; }} & echo > {}; exit 3",
         gate.display(),
+        full.display(),
         lingered.display(),
         printed.display()
     );
@@ -434,13 +438,19 @@ fn what_a_command_printed_last_is_read_however_long_that_has_to_wait() {
     let master = Pid::from_raw(rig.master_pid());
     kill(master, Signal::SIGSTOP).unwrap();
     rig.file("gate", b"");
-    until("all of it is in the pipe", || printed.exists());
+    let spooled = |task: &fs::DirEntry| whole_end(&Disk::default(), &task.path().join("spool"));
+    until("the agent keeps all that it may", || {
+        let mut tasks = fs::read_dir(rig.path("agent-a").join("tasks")).unwrap().flatten();
+        tasks.any(|task| spooled(&task).is_ok_and(|end| end == kept + 1))
+    });
+    rig.file("full", b"");
+    until("the rest is in the pipe", || printed.exists());
     // Where something else has the output open, the end is told two seconds after the command, and no sooner than all is read.
     until("what it left behind has run for longer than that", || lingered.exists());
     kill(master, Signal::SIGCONT).unwrap();
     let task = rig.wait_task(&run, "exited");
     assert_eq!(task["status"], 3, "{task}");
-    assert_eq!(rig.run(&["job", "logs", &run]).out.len(), bytes + 1);
+    assert_eq!(rig.run(&["job", "logs", &run]).out.len() as u64, kept + 1 + more);
     for pid in rig::processes_with(&sleeps) {
         Rig::kill(pid);
     }

@@ -150,6 +150,8 @@ fn timeouts_end_the_tree_and_background_children_live_on() {
     let printed = rig.run(&["run", "--timeout", "300ms", "a", &format!("sleep {sleeps} & sleep {sleeps}")]);
     assert_eq!(printed.status, 124);
     assert!(printed.err.contains("timed out, 3 processes ended, 0 left"), "{}", printed.err);
+    let in_time = rig.run(&["run", "--timeout", "1h", "a", "sleep 0.1; exit 5"]);
+    assert_eq!(in_time.status, 5, "{}", in_time.err);
 
     let sleeps = long(4);
     let printed = rig.run(&["run", "-o", "json", "a", &format!("sleep {sleeps} & echo started")]);
