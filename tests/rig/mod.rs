@@ -408,8 +408,8 @@ pub fn is_alive(pid: i32) -> bool {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None).is_ok()
 }
 
-/// Seconds that a command sleeps which is to be found by them: longer than any test lasts, and others wherever the same test
-/// runs at the same time.
+/// For how many seconds a command sleeps that a test finds by this number: longer than any test lasts, and unique to this
+/// process, so that two runs of the tests do not find each other's commands.
 pub fn long(which: u32) -> String {
     format!("{}.{}", 86_400 + which, std::process::id())
 }

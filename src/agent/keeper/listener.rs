@@ -96,7 +96,7 @@ mod tests {
         (Client::new(socket), end)
     }
 
-    /// What it was told since this was asked last.
+    /// What the client received since the last call.
     fn told(end: &mut UnixStream) -> Vec<u8> {
         let mut bytes = vec![0; 4096];
         let count = end.read(&mut bytes).unwrap_or(0);

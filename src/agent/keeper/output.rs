@@ -1,7 +1,7 @@
 //! What a command prints, read from one of its pipes or from its terminal.
 //!
-//! A command that floods is let fill its pipe: read at once, it would be read in the small pieces that it writes, and each
-//! piece costs all that is done with a frame on its way. Knows nothing of spools.
+//! A command that floods is given time to fill its pipe. Otherwise its output would be read in the small pieces that it
+//! writes, and each piece becomes a frame that has to be stored, sent and stored again. Knows nothing of spools.
 
 use std::{
     fs::File,
@@ -13,18 +13,19 @@ use rustix::io::Errno;
 
 use crate::domain::frame::Stream;
 
-/// A command floods that has printed so many bytes …
-const FLOOD: usize = 16 * 1024;
-/// … so shortly after the ones before.
-const AT_ONCE: Duration = Duration::from_millis(1);
-/// How much the pipe of such a command holds: its writing and the reading need not take turns. Fits a processor's cache.
+/// A command floods when the last read returned at least this many bytes, less than [`FLOOD_WITHIN`] ago.
+const FLOOD_BYTES: usize = 16 * 1024;
+/// See [`FLOOD_BYTES`].
+const FLOOD_WITHIN: Duration = Duration::from_millis(1);
+/// The capacity of the pipe of such a command, so that it can write while its output is stored. Fits into a processor's
+/// cache.
 const WIDE: usize = 256 * 1024;
-/// With fewer bytes in it such a pipe is given time …
-const LARGE: u64 = 48 * 1024;
-/// … in which a fast command prints about so many. Nobody notices it in what a screen shows.
-const TIME: Duration = Duration::from_micros(80);
+/// The pipe of such a command is read at once when it holds this many bytes, and after [`FILL_TIME`] when it holds fewer.
+const WORTH_READING: u64 = 48 * 1024;
+/// A fast command writes about [`WORTH_READING`] bytes in this time. It is too short to be seen on a screen.
+const FILL_TIME: Duration = Duration::from_micros(80);
 
-/// One of the ends that a command prints to.
+/// A pipe or a terminal that a command prints to.
 #[derive(Debug)]
 pub(super) struct Output {
     pub(super) stream: Stream,
@@ -34,18 +35,19 @@ pub(super) struct Output {
     owed: u64,
     /// When something was read last, and how much.
     last: Option<(Instant, usize)>,
-    /// It was made to hold more. `None` before that was tried: a user's pipes may only hold so much together.
+    /// Whether its capacity could be raised: the system limits the capacity of all pipes of a user. `None` before that was
+    /// tried.
     is_wide: Option<bool>,
 }
 
 /// What a read gave.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Piece {
-    /// It was told of too early.
+    /// There was nothing to read.
     Nothing,
-    /// Something, in the buffer.
+    /// The buffer has what was read.
     Bytes,
-    /// Nobody has the other end any more.
+    /// Every process has closed its end.
     End,
 }
 
@@ -59,7 +61,7 @@ impl Output {
         rustix::io::ioctl_fionread(&self.pipe).unwrap_or(0)
     }
 
-    /// The command has ended: what it printed itself is in the pipe by now.
+    /// Notes that the command has ended: everything that it printed itself is in the pipe now.
     pub(super) fn note_command_end(&mut self) {
         self.owed = self.waiting();
     }
@@ -69,12 +71,12 @@ impl Output {
         self.owed > 0
     }
 
-    /// Reads once what there is, over what is in the buffer.
+    /// Reads once, and replaces what is in the buffer.
     pub(super) fn read(&mut self, buffer: &mut Vec<u8>) -> Piece {
         self.let_fill();
         buffer.clear();
         match rustix::io::read(&self.pipe, rustix::buffer::spare_capacity(buffer)) {
-            // A terminal is read without waiting, and may have been told of too early.
+            // A terminal is read without waiting, and may be reported as readable too early.
             Err(Errno::AGAIN | Errno::INTR) => Piece::Nothing,
             // A terminal that nobody has any more says EIO.
             Ok(0) | Err(_) => Piece::End,
@@ -86,17 +88,17 @@ impl Output {
         }
     }
 
-    /// Gives a command that floods the time for a piece that is worth reading.
+    /// Gives a command that floods the time to write a piece that is worth reading.
     fn let_fill(&mut self) {
-        if !self.last.is_some_and(|(at, count)| count >= FLOOD && at.elapsed() < AT_ONCE) {
+        if !self.last.is_some_and(|(at, count)| count >= FLOOD_BYTES && at.elapsed() < FLOOD_WITHIN) {
             return;
         }
         let pipe = &self.pipe;
         let is_wide =
             self.is_wide.get_or_insert_with(|| rustix::pipe::fcntl_setpipe_size(pipe, WIDE).is_ok());
-        // One that holds little would make the command wait instead.
-        if *is_wide && self.waiting() < LARGE {
-            std::thread::sleep(TIME);
+        // With a small pipe the command would wait instead.
+        if *is_wide && self.waiting() < WORTH_READING {
+            std::thread::sleep(FILL_TIME);
         }
     }
 }

@@ -67,6 +67,16 @@ impl World {
     }
 }
 
+/// A canary, and then one after the other, each compared with what was accepted before.
+fn one_by_one_compared() -> Plan {
+    Plan {
+        canary: Some(1),
+        batch: Some("1".parse().unwrap()),
+        stop_if: StopIf { failures: false, differs: true },
+        ..Plan::default()
+    }
+}
+
 fn indices(orders: &[AttachOrder]) -> Vec<u32> {
     orders.iter().map(|order| order.id.index).collect()
 }
@@ -240,13 +250,7 @@ fn too_many_failures_end_a_run() {
 #[test]
 fn output_that_is_not_the_canarys_holds_a_run() {
     let mut world = World::fleet(4);
-    let plan = Plan {
-        canary: Some(1),
-        batch: Some("1".parse().unwrap()),
-        stop_if: StopIf { failures: false, differs: true },
-        ..Plan::default()
-    };
-    let first = world.planned(plan);
+    let first = world.planned(one_by_one_compared());
     let second = world.end(&first[0], 0);
     assert_eq!(indices(&second), [1], "the canary is what others are compared with");
     assert!(world.end(&second[0], 0).is_empty(), "compared first");
@@ -268,13 +272,7 @@ fn output_that_is_not_the_canarys_holds_a_run() {
 #[test]
 fn what_an_operator_lets_pass_is_what_others_may_print_too() {
     let mut world = World::fleet(5);
-    let plan = Plan {
-        canary: Some(1),
-        batch: Some("1".parse().unwrap()),
-        stop_if: StopIf { failures: false, differs: true },
-        ..Plan::default()
-    };
-    let first = world.planned(plan);
+    let first = world.planned(one_by_one_compared());
     let second = world.end(&first[0], 0);
     world.end(&second[0], 0);
     world.put(Input::Compared { id: second[0].id, agrees: false });
@@ -307,13 +305,7 @@ fn without_a_canary_to_compare_with_an_operator_decides_once() {
 #[test]
 fn what_ended_while_no_master_looked_is_compared_after_a_restart() {
     let mut world = World::fleet(3);
-    let plan = Plan {
-        canary: Some(1),
-        batch: Some("1".parse().unwrap()),
-        stop_if: StopIf { failures: false, differs: true },
-        ..Plan::default()
-    };
-    let first = world.planned(plan);
+    let first = world.planned(one_by_one_compared());
     let second = world.end(&first[0], 0);
     // The master dies while it compares.
     world.end(&second[0], 0);
