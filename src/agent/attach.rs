@@ -2,20 +2,24 @@
 //!
 //! Dropping it means nothing to the task.
 
+mod streaming;
+
 use std::{io, sync::Arc, time::Duration};
 
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
+use streaming::{Feeding, Hold, SpoolStream};
+
 use super::{
     core::{Decision, Revision},
     keeper::protocol::{TaskEnding, TaskReply, TaskRequest},
-    keeping::{Found, StartResult, TaskProcess, ending_of_lost, find, record_of},
-    layout::TaskLayout,
+    keeping::StartResult,
     master_clock::Sent,
-    spool::{self, Read, SpoolReader},
+    spool::{Read, SpoolReader},
     state::{Agent, Opened, ReceivedOpen, Starting},
+    task_process::{Found, TaskProcess, ending_of_lost, find},
 };
 use crate::{
     domain::{
@@ -24,11 +28,7 @@ use crate::{
         ids::{Incarnation, TaskId},
         outcome::Ending,
     },
-    sys::{
-        clock::{boottime_ms, boottime_ns},
-        disk::Disk,
-        process::boot_id,
-    },
+    sys::{clock::boottime_ms, disk::Disk},
     wire::{
         InvalidMessage,
         command::{task_id, window_size},
@@ -438,118 +438,5 @@ async fn next_of(process: &mut Option<TaskProcess>) -> Option<TaskReply> {
     match process {
         Some(process) => process.next().await,
         None => None,
-    }
-}
-
-/// What an Attach that begins to stream knows of its task.
-struct Hold {
-    process: Option<TaskProcess>,
-    /// The process was asked to say when there is output.
-    waits: bool,
-    /// The command reads what an operator sends.
-    is_fed: bool,
-    /// Since the task's start.
-    elapsed_ns: u64,
-    /// The machine was started anew since.
-    is_of_other_boot: bool,
-}
-
-impl Hold {
-    /// Of a task that was started on this connection to its process.
-    fn fresh(process: TaskProcess, is_fed: bool) -> Self {
-        Self { process: Some(process), waits: true, is_fed, elapsed_ns: 0, is_of_other_boot: false }
-    }
-
-    /// Of a task that has a directory.
-    fn found(task: &TaskLayout) -> io::Result<Self> {
-        let record = record_of(task)?;
-        let is_fed = record.as_ref().is_some_and(|record| record.spec.input.is_fed());
-        let boot = boot_id()?;
-        let is_of_other_boot = record.as_ref().is_none_or(|record| record.boot != boot);
-        let started = record.map_or(0, |record| record.started_boottime_ns);
-        let elapsed_ns = boottime_ns().saturating_sub(started);
-        Ok(Self { process: TaskProcess::connect(task), waits: false, is_fed, elapsed_ns, is_of_other_boot })
-    }
-}
-
-/// Where an Attach stands in its task's spool.
-struct SpoolStream {
-    task: TaskLayout,
-    process: Option<TaskProcess>,
-    reader: SpoolReader,
-    /// The master takes bytes before this offset.
-    grant: u64,
-    /// The spool holds bytes before this offset.
-    spooled: u64,
-    ending: Option<TaskEnding>,
-    /// An answer of the process is due.
-    waits: bool,
-    feeding: Feeding,
-}
-
-/// What an Attach has to do with its command's input.
-#[derive(Clone, Copy, Debug, Default)]
-struct Feeding {
-    /// The command reads what an operator sends.
-    is_wanted: bool,
-    /// The process was asked to say how far it has read.
-    is_asked: bool,
-    /// Input was given to the process on this connection.
-    has_begun: bool,
-}
-
-impl SpoolStream {
-    fn may_read(&self) -> bool {
-        self.reader.offset() < self.spooled.min(self.grant)
-    }
-
-    /// Asks the process to say when there is more than was read, once.
-    async fn ask(&mut self) {
-        if let (true, false, Some(process)) =
-            (self.feeding.is_wanted, self.feeding.is_asked, &mut self.process)
-        {
-            let _ = process.say(&TaskRequest::WatchInput).await;
-            self.feeding.is_asked = true;
-        }
-        if self.waits || self.ending.is_some() || self.spooled > self.reader.offset() {
-            return;
-        }
-        if let Some(process) = &mut self.process {
-            let wait = TaskRequest::Wait { past: self.spooled };
-            // A process that is gone says so with the end of the connection.
-            let _ = process.say(&wait).await;
-            self.waits = true;
-        }
-    }
-
-    fn heard(&mut self, reply: Option<TaskReply>) {
-        match reply {
-            Some(TaskReply::InputTaken { .. } | TaskReply::Held { .. }) => return,
-            Some(TaskReply::Spooled { end }) => self.spooled = end,
-            Some(TaskReply::Ended { ending }) => {
-                self.process = None;
-                self.feeding.is_asked = false;
-                self.spooled = ending.end_offset;
-                self.ending = Some(ending);
-            }
-            // The disk tells how it ended, or that it goes on.
-            _ => {
-                self.process = None;
-                self.feeding.is_asked = false;
-            }
-        }
-        self.waits = false;
-    }
-
-    async fn acknowledge(&mut self, offset: u64) -> io::Result<()> {
-        if let Some(process) = &mut self.process {
-            let _ = process.say(&TaskRequest::Acknowledge { offset }).await;
-            Ok(())
-        } else if self.ending.is_some() {
-            spool::drop_before(&Disk::default(), &self.task.spool(), offset)
-        } else {
-            // Its process may live, and counts on what it has written.
-            Ok(())
-        }
     }
 }

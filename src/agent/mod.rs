@@ -22,3 +22,4 @@ pub mod session;
 pub mod spool;
 pub mod state;
 pub mod task_memory;
+pub mod task_process;

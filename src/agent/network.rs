@@ -14,11 +14,12 @@ use tokio_util::sync::CancellationToken;
 use super::{
     enrollment::{Enrollment, Introduction},
     incarnation::DirectoryId,
-    keeping::{self, Keeper},
+    keeping::Keeper,
     layout::Layout,
     link, listen,
     metrics::metrics,
     state::{Agent, Description, Standing},
+    task_process,
 };
 use crate::{
     sys::{
@@ -253,7 +254,7 @@ async fn stop_tasks(agent: &Agent, grace: Duration, orders: &mut mpsc::Receiver<
         tracing::warn!(killed = left.len(), "kills what has not ended");
         for id in left {
             let by = "agent stop".to_owned();
-            if let Err(error) = keeping::kill(&agent.layout, id, by, STOP_KILL_GRACE_MS).await {
+            if let Err(error) = task_process::kill(&agent.layout, id, by, STOP_KILL_GRACE_MS).await {
                 tracing::error!(task = %id, %error, "cannot kill a task");
             }
         }

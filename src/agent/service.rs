@@ -7,8 +7,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming, service::Routes};
 
 use super::{
-    attach, keeping, session,
+    attach, session,
     state::{Agent, Cancelled},
+    task_process,
 };
 use crate::{
     sys::shutdown::Shutdown,
@@ -87,7 +88,7 @@ impl AgentService for Service {
         let disk = |error: std::io::Error| Status::unavailable(format!("the agent's disk: {error}"));
         let cancelled = self.agent.cancel(id).await.map_err(disk)?;
         if cancelled == Cancelled::Spooled {
-            let killed = keeping::kill(&self.agent.layout, id, request.by, request.grace_ms).await;
+            let killed = task_process::kill(&self.agent.layout, id, request.by, request.grace_ms).await;
             // The master gives the order again.
             killed.map_err(|error| Status::unavailable(error.to_string()))?;
         }

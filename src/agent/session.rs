@@ -11,9 +11,9 @@ use super::{
     attach::sent_in,
     core::Revision,
     facts::FactsReader,
-    keeping::record_of,
     master_clock::Echo,
     state::{Agent, Standing},
+    task_process::record_of,
 };
 use crate::{
     domain::{agent::HEARTBEAT, ids::TaskId},

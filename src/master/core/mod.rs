@@ -7,6 +7,7 @@ mod agents;
 mod enrolling;
 pub mod messages;
 mod operators;
+mod persisting;
 mod refusals;
 mod registry;
 mod runs;
@@ -21,12 +22,13 @@ use std::{
     time::Duration,
 };
 
-use messages::{Effect, Input, Keeping, Newcomer, Now, Reply, ReplyTo, SessionId, WriteToken};
+use messages::{Effect, Input, Newcomer, Now, Reply, ReplyTo, SessionId, WriteToken};
 use stored::{StoredAgent, StoredOperator, StoredRun, StoredToken, Write};
 use views::StatusView;
 
 use self::{
     enrolling::WaitingKey,
+    persisting::Parked,
     refusals::Refusals,
     registry::Registry,
     runs::{LiveRun, PendingOrder},
@@ -34,7 +36,7 @@ use self::{
 };
 use crate::domain::{
     agent::{AgentState, Facts},
-    ids::{Incarnation, RunId, TaskId},
+    ids::{Incarnation, RunId},
     name::{AgentName, Labels},
     run::LastRun,
 };
@@ -142,42 +144,6 @@ impl AgentRow {
     fn merge_labels(&mut self) {
         self.labels = self.stored.labels.clone();
         self.labels.extend(self.stored.set_labels.clone());
-    }
-}
-
-/// What is to be done when a write is on the disk, or is not.
-#[derive(Debug)]
-enum Parked {
-    /// Answer.
-    Reply(ReplyTo, Box<Reply>),
-    /// Begin a run.
-    StartRun(RunId, ReplyTo),
-    /// Send a task whose incarnation is recorded now.
-    Dispatch(TaskId),
-    /// Tell the agent that it may forget the task.
-    Outcome(TaskId),
-    /// Nothing: it has happened, and nobody waits until it is written.
-    Started,
-    /// Answer an operator whose order was to stop tasks, once it holds.
-    Ordered(Box<PendingOrder>),
-    /// Tell watchers that a run is gone, and answer.
-    Deleted(RunId, ReplyTo),
-    /// Nothing, but it is to be written.
-    Kept,
-    /// Nothing: the registry's small print.
-    Nothing,
-}
-
-impl Parked {
-    /// What becomes of such a write that the disk does not take. Memory is ahead of the disk in all but what is `Asked`.
-    fn keeping(&self) -> Keeping {
-        match self {
-            Self::StartRun(..) | Self::Deleted(..) => Keeping::Asked,
-            Self::Reply(..) | Self::Dispatch(_) | Self::Ordered(_) | Self::Kept => Keeping::Kept,
-            // Until it is stored, the agent has it, or nobody was told.
-            Self::Outcome(_) | Self::Started => Keeping::AtLeisure,
-            Self::Nothing => Keeping::Passing,
-        }
     }
 }
 
@@ -408,98 +374,6 @@ impl Core {
 
     fn reply(&mut self, to: ReplyTo, reply: Reply) {
         self.effects.push(Effect::Reply(to, Box::new(reply)));
-    }
-
-    fn persist(&mut self, writes: Vec<Write>, parked: Parked) {
-        self.next_write += 1;
-        self.effects.push(Effect::Persist(self.next_write, writes, parked.keeping()));
-        self.parked.insert(self.next_write, parked);
-    }
-
-    fn on_persisted(&mut self, token: WriteToken, revision: u64, now: Now) {
-        self.revision = self.revision.max(revision);
-        self.store_trouble = None;
-        match self.parked.remove(&token) {
-            Some(Parked::Reply(to, reply)) => self.effects.push(Effect::Reply(to, reply)),
-            Some(Parked::StartRun(id, reply)) => self.begin_run(id, reply, now),
-            Some(Parked::Dispatch(id)) => {
-                self.incarnation_stored(id);
-                self.dispatch(id, now);
-            }
-            Some(Parked::Outcome(id)) => self.outcome_stored(id),
-            Some(Parked::Ordered(order)) => self.orders.push(*order),
-            Some(Parked::Deleted(id, to)) => {
-                self.mark_deleted(id);
-                self.reply(to, Reply::Count(1));
-            }
-            Some(Parked::Started | Parked::Kept | Parked::Nothing) | None => {}
-        }
-    }
-
-    fn on_persist_delayed(&mut self, token: WriteToken, reason: String) {
-        let said = format!(
-            "it is done, but the master cannot record it yet: {reason}; it is recorded as soon as the disk takes it"
-        );
-        self.store_trouble = Some(reason);
-        let Some(parked) = self.parked.get_mut(&token) else { return };
-        match parked {
-            Parked::Outcome(id) => {
-                let id = *id;
-                self.outcome_delayed(id);
-            }
-            Parked::Reply(..) | Parked::Ordered(_) => match std::mem::replace(parked, Parked::Kept) {
-                Parked::Reply(to, _) => self.reply(to, Reply::Refused(said)),
-                // It is done when nothing can start any more.
-                Parked::Ordered(order) => self.orders.push(order.unrecorded(Reply::Refused(said))),
-                _ => {}
-            },
-            _ => {}
-        }
-    }
-
-    fn on_persist_failed(&mut self, token: WriteToken, reason: String) {
-        let said = format!("the master cannot record it: {reason}");
-        match self.parked.remove(&token) {
-            Some(Parked::Reply(to, _)) => self.reply(to, Reply::Refused(said)),
-            Some(Parked::Deleted(_, to)) => {
-                self.store_trouble = Some(reason);
-                self.reply(to, Reply::Refused(said));
-            }
-            Some(Parked::StartRun(id, reply)) => {
-                self.store_trouble = Some(reason);
-                self.give_up_run(id, reply, &Reply::Refused(said));
-            }
-            Some(Parked::Nothing) | None => {}
-            // The store keeps these until it has written them.
-            Some(
-                Parked::Dispatch(_)
-                | Parked::Outcome(_)
-                | Parked::Ordered(_)
-                | Parked::Started
-                | Parked::Kept,
-            ) => self.store_trouble = Some(reason),
-        }
-    }
-
-    /// Forgets a run whose beginning is not on the disk, and answers everybody who asked for it.
-    fn give_up_run(&mut self, id: RunId, reply: ReplyTo, answer: &Reply) {
-        let also = self.runs.remove(&id).map(|run| run.also_asked).unwrap_or_default();
-        for to in also.into_iter().chain([reply]) {
-            self.reply(to, answer.clone());
-        }
-    }
-
-    /// Only a run can be there already: the same wish again, after it has ended.
-    fn on_persist_conflict(&mut self, token: WriteToken) {
-        match self.parked.remove(&token) {
-            Some(Parked::StartRun(id, reply)) => self.give_up_run(id, reply, &Reply::NotLive),
-            Some(parked) => {
-                // Nothing but a run's beginning is answered so.
-                self.parked.insert(token, parked);
-                self.on_persist_failed(token, "it is recorded already".to_owned());
-            }
-            None => {}
-        }
     }
 
     fn on_tick(&mut self, now: Now) {

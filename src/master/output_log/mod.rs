@@ -6,6 +6,7 @@ pub mod budget;
 mod contents;
 mod file;
 mod opening;
+mod pacing;
 pub mod reader;
 mod syncing;
 pub mod writer;
@@ -18,17 +19,15 @@ use std::{
     time::Duration,
 };
 
+pub use pacing::Pacer;
 pub use reader::LogReader;
 pub use syncing::Trouble;
-pub use writer::{Pacer, RunLog};
+pub use writer::RunLog;
 
 use self::contents::Contents;
 use crate::{
     domain::ids::RunId,
-    sys::{
-        disk::Disk,
-        file::{numbered, sync_directory},
-    },
+    sys::{disk::Disk, file::numbered},
 };
 
 /// A file is closed when it has grown to this many bytes.
@@ -85,8 +84,8 @@ impl OutputLogs {
     /// # Errors
     /// When the disk does not take it.
     pub fn make_root(&self) -> io::Result<()> {
-        fs::create_dir_all(&self.root)?;
-        self.root.parent().map_or(Ok(()), sync_directory)
+        self.disk.make_directory(&self.root)?;
+        self.root.parent().map_or(Ok(()), |parent| self.disk.sync_names(parent))
     }
 
     /// The directory that they lie in.

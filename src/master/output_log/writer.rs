@@ -128,31 +128,9 @@ pub struct RunLog {
     /// Held while indices are written.
     pub(super) sealing: Mutex<()>,
     /// Positions of followers at whose pace commands may go.
-    paced: Mutex<HashMap<u64, u64>>,
+    pub(super) paced: Mutex<HashMap<u64, u64>>,
     /// The position of the slowest of them; `None` when there are none.
-    slowest: watch::Sender<Option<u64>>,
-}
-
-/// A follower at whose pace commands may go, until it is dropped.
-#[derive(Debug)]
-pub struct Pacer {
-    log: Arc<RunLog>,
-    id: u64,
-}
-
-impl Pacer {
-    /// Notes how far the follower has read.
-    pub fn moved(&self, position: u64) {
-        self.log.paced().insert(self.id, position);
-        self.log.tell_slowest();
-    }
-}
-
-impl Drop for Pacer {
-    fn drop(&mut self) {
-        self.log.paced().remove(&self.id);
-        self.log.tell_slowest();
-    }
+    pub(super) slowest: watch::Sender<Option<u64>>,
 }
 
 /// Writes frames one behind the other.
@@ -463,34 +441,6 @@ impl RunLog {
             frames.push((recent.task, recent.frame.clone()));
         }
         Some((frames, end))
-    }
-
-    fn paced(&self) -> MutexGuard<'_, HashMap<u64, u64>> {
-        self.paced.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn tell_slowest(&self) {
-        let paced = self.paced();
-        self.slowest.send_replace(paced.values().min().copied());
-    }
-
-    /// Makes a follower one at whose pace commands may go.
-    #[must_use]
-    pub fn pace(self: &Arc<Self>, position: u64) -> Pacer {
-        let id = {
-            let mut paced = self.paced();
-            let id = paced.keys().max().map_or(0, |last| last + 1);
-            paced.insert(id, position);
-            id
-        };
-        self.tell_slowest();
-        Pacer { log: Arc::clone(self), id }
-    }
-
-    /// The position of the slowest of those followers, as it changes; `None` when there are none.
-    #[must_use]
-    pub fn slowest(&self) -> watch::Receiver<Option<u64>> {
-        self.slowest.subscribe()
     }
 
     /// Unlinks closed files before `position` in which there is nothing but what `is_spare` lets go, given for each task

@@ -3,7 +3,7 @@
 
 use rusqlite::{Connection, Row, types::Value};
 
-use super::{COLUMNS, run};
+use super::rows::{COLUMNS, run};
 use crate::domain::run::Run;
 
 /// Which runs are asked for. Empty texts and zeros ask for any.

@@ -3,6 +3,7 @@
 //! One thread writes, and takes all that waits into one transaction; readers open their own connections.
 
 mod listing;
+mod rows;
 pub mod salvage;
 mod schema;
 mod writer;
@@ -14,25 +15,22 @@ use std::{
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
+use rows::{COLUMNS, agent, json, last_runs, load_run, operator, parsed};
+
 pub use listing::Wanted;
 pub use writer::{StoreWriter, Written};
 
 use super::core::{
     Remembered,
-    stored::{
-        InStore, KnownNumber, KnownTask, StoredAgent, StoredOperator, StoredRun, StoredTask, StoredToken,
-    },
+    stored::{InStore, KnownNumber, KnownTask, StoredAgent, StoredRun, StoredToken},
 };
 use crate::{
     domain::{
-        command::Command,
-        ids::{Incarnation, RunId, RunReference},
-        name::{AgentName, Labels},
-        outcome::Outcome,
-        run::{LastRun, Run, RunOptions, Task, TaskState},
+        ids::{RunId, RunReference},
+        name::AgentName,
+        run::{Run, RunOptions},
     },
     sys::{file::sync_directory, paths::make_owners},
-    trust::fingerprint::Fingerprint,
 };
 
 /// The database's name in the data directory.
@@ -401,12 +399,6 @@ impl Store {
     }
 }
 
-const COLUMNS: &str = "runs.id, runs.number, operator, runs.target, plain_name, runs.command, options, created_ms, ended_ms, \
-    left_out, task_count, \
-    coalesce(runs.succeeded, (SELECT count(*) FROM tasks WHERE run = runs.id AND succeeded)), \
-    CASE WHEN ended_ms IS NULL THEN (SELECT count(*) FROM tasks WHERE run = runs.id AND outcome IS NULL) ELSE 0 END, \
-    gate";
-
 /// A run that is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {
@@ -416,179 +408,6 @@ pub struct Ended {
     pub number: u64,
     /// When, in milliseconds since the Unix epoch.
     pub ended_ms: u64,
-}
-
-/// A column that holds something's text.
-fn parsed<T: std::str::FromStr>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
-    let text: String = row.get(column)?;
-    text.parse().map_err(|_| bad_column(column, format!("{text:?} is not valid")))
-}
-
-/// A column that holds JSON.
-fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
-    let text: String = row.get(column)?;
-    serde_json::from_str(&text).map_err(|error| bad_column(column, error.to_string()))
-}
-
-/// A column that holds JSON, or nothing.
-fn optional_json<T: serde::de::DeserializeOwned>(
-    row: &Row<'_>,
-    column: usize,
-) -> rusqlite::Result<Option<T>> {
-    let text: Option<String> = row.get(column)?;
-    let read = |text: String| serde_json::from_str(&text);
-    text.map(read).transpose().map_err(|error| bad_column(column, error.to_string()))
-}
-
-fn bad_column(column: usize, text: String) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, text.into())
-}
-
-fn agent(row: &Row<'_>) -> rusqlite::Result<StoredAgent> {
-    Ok(StoredAgent {
-        name: parsed(row, 0)?,
-        fingerprint: parsed(row, 1)?,
-        enrolled_ms: row.get(2)?,
-        last_seen_ms: row.get(3)?,
-        labels: json::<Labels>(row, 4)?,
-        version: row.get(5)?,
-        address: row.get(6)?,
-        trust: row.get(7)?,
-        set_labels: json::<Labels>(row, 8)?,
-        drain: optional_json(row, 9)?,
-        ahead: optional_json(row, 10)?,
-    })
-}
-
-fn operator(row: &Row<'_>) -> rusqlite::Result<StoredOperator> {
-    Ok(StoredOperator {
-        name: parsed(row, 0)?,
-        role: parsed(row, 1)?,
-        unix_user: row.get(2)?,
-        keys: json::<Vec<Fingerprint>>(row, 3)?,
-        login: optional_json(row, 4)?,
-        added_ms: row.get(5)?,
-        added_by: row.get(6)?,
-        logged_in_ms: row.get(7)?,
-        is_revoked: row.get(8)?,
-    })
-}
-
-fn run(row: &Row<'_>) -> rusqlite::Result<StoredRun> {
-    let options: RunOptions = json(row, 6)?;
-    let run = Run {
-        id: parsed(row, 0)?,
-        number: row.get(1)?,
-        operator: row.get(2)?,
-        target: row.get(3)?,
-        plain_name: row.get(4)?,
-        command: json::<Command>(row, 5)?,
-        created_ms: row.get(7)?,
-        ended_ms: row.get(8)?,
-        tasks: Vec::new(),
-        task_count: row.get(10)?,
-        succeeded: row.get(11)?,
-        unfinished: row.get(12)?,
-        left_out: json(row, 9)?,
-        gate: json(row, 13)?,
-        masks: options.plan.masks,
-        command_left_out: 0,
-    };
-    Ok(StoredRun { run, options, tasks: Vec::new() })
-}
-
-fn task(row: &Row<'_>) -> rusqlite::Result<StoredTask> {
-    let incarnation: Option<String> = row.get(3)?;
-    let state = task_state(row, 4, 3, 5)?;
-    let task = Task {
-        index: row.get(0)?,
-        agent: parsed(row, 1)?,
-        state,
-        no_contact_since_ms: None,
-        started_ms: row.get(5)?,
-        duration_ns: row.get(6)?,
-        end_offset: row.get(7)?,
-        batch: row.get(8)?,
-        waiting: String::new(),
-        later: row.get::<_, Option<String>>(11)?.map(|_| json(row, 11)).transpose()?,
-    };
-    Ok(StoredTask {
-        task,
-        fingerprint: parsed(row, 2)?,
-        incarnation: incarnation.map(Incarnation),
-        start_by_ms: row.get(9)?,
-        cancelled_by: row.get(10)?,
-    })
-}
-
-/// What each agent did last: one look into an index for each, however many tasks there are.
-fn last_runs(connection: &Connection, agents: &[StoredAgent]) -> rusqlite::Result<Vec<(AgentName, LastRun)>> {
-    let mut statement = connection.prepare(
-        "SELECT number, (SELECT operator FROM runs WHERE runs.number = tasks.number), outcome, incarnation, started_ms \
-         FROM tasks WHERE agent = ?1 ORDER BY number DESC LIMIT 1",
-    )?;
-    let last = |row: &Row<'_>| {
-        let state = task_state(row, 2, 3, 4)?;
-        Ok(LastRun { number: row.get(0)?, operator: row.get(1)?, state, no_contact: false })
-    };
-    let mut found = Vec::new();
-    for agent in agents {
-        let last = statement.query_row([agent.name.as_str()], last).optional()?;
-        found.extend(last.map(|last| (agent.name.clone(), last)));
-    }
-    Ok(found)
-}
-
-/// Where a task is, by the columns of its outcome, of its agent's incarnation, and of its start.
-fn task_state(
-    row: &Row<'_>,
-    outcome: usize,
-    incarnation: usize,
-    started: usize,
-) -> rusqlite::Result<TaskState> {
-    if let Some(outcome) = optional_json::<Outcome>(row, outcome)? {
-        return Ok(TaskState::Ended(outcome));
-    }
-    let is_sent = row.get::<_, Option<String>>(incarnation)?.is_some();
-    Ok(match row.get::<_, Option<u64>>(started)? {
-        Some(_) => TaskState::Running,
-        None if is_sent => TaskState::Dispatched,
-        None => TaskState::Queued,
-    })
-}
-
-fn load_run(connection: &Connection, reference: RunReference) -> rusqlite::Result<Option<StoredRun>> {
-    let found = match reference {
-        RunReference::Id(id) => connection
-            .query_row(
-                &format!("SELECT {COLUMNS} FROM runs WHERE id = ?1 AND gone IS NULL"),
-                [id.to_string()],
-                run,
-            )
-            .optional()?,
-        RunReference::Number(number) => connection
-            .query_row(
-                &format!("SELECT {COLUMNS} FROM runs WHERE number = ?1 AND gone IS NULL"),
-                [number],
-                run,
-            )
-            .optional()?,
-        RunReference::Last => connection
-            .query_row(
-                &format!("SELECT {COLUMNS} FROM runs WHERE gone IS NULL ORDER BY number DESC LIMIT 1"),
-                [],
-                run,
-            )
-            .optional()?,
-    };
-    let Some(mut found) = found else { return Ok(None) };
-    let mut statement = connection.prepare(
-        "SELECT position, agent, fingerprint, incarnation, outcome, started_ms, duration_ns, end_offset, batch, \
-         start_by_ms, cancelled_by, later FROM tasks WHERE run = ?1 ORDER BY position",
-    )?;
-    let tasks = statement.query_map([found.run.id.to_string()], task)?;
-    found.tasks = tasks.collect::<rusqlite::Result<_>>()?;
-    Ok(Some(found))
 }
 
 #[cfg(test)]

@@ -4,8 +4,21 @@ use std::{fs, sync::mpsc};
 
 use super::*;
 use crate::{
-    domain::{agent::Drain, groups::mask::Masks, ids::TaskId, outcome::Ending, plan::Gate},
-    master::core::{messages::Keeping, stored::Write},
+    domain::{
+        agent::Drain,
+        command::Command,
+        groups::mask::Masks,
+        ids::{Incarnation, TaskId},
+        name::Labels,
+        outcome::{Ending, Outcome},
+        plan::Gate,
+        run::{Task, TaskState},
+    },
+    master::core::{
+        messages::Keeping,
+        stored::{StoredTask, Write},
+    },
+    trust::fingerprint::Fingerprint,
 };
 
 fn stored_run(number: u64) -> StoredRun {

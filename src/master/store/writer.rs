@@ -12,14 +12,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, ErrorCode, Transaction, params};
+use rusqlite::{Connection, ErrorCode};
 
-use crate::{
-    domain::{ids::RunId, outcome::Outcome},
-    master::core::{
-        messages::{Keeping, WriteToken},
-        stored::{StoredRun, StoredTask, Write},
-    },
+use super::rows::apply;
+use crate::master::core::{
+    messages::{Keeping, WriteToken},
+    stored::Write,
 };
 
 /// How a write went.
@@ -308,173 +306,6 @@ fn commit(connection: &mut Connection, batch: &[Job]) -> rusqlite::Result<u64> {
     Ok(revision)
 }
 
-fn to_json<T: serde::Serialize>(value: &T) -> rusqlite::Result<String> {
-    serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
-}
-
-fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::Result<()> {
-    match write {
-        Write::PutAgent(agent) => {
-            transaction
-                .prepare_cached(
-                    "INSERT OR REPLACE INTO agents VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-                )?
-                .execute(params![
-                    agent.name.as_str(),
-                    agent.fingerprint.to_string(),
-                    agent.enrolled_ms,
-                    agent.last_seen_ms,
-                    to_json(&agent.labels)?,
-                    agent.version,
-                    agent.address,
-                    agent.trust,
-                    to_json(&agent.set_labels)?,
-                    agent.drain.as_ref().map(to_json).transpose()?,
-                    agent.ahead.as_ref().map(to_json).transpose()?
-                ])?;
-        }
-        Write::DeleteAgent(name) => {
-            transaction.prepare_cached("DELETE FROM agents WHERE name = ?1")?.execute([name.as_str()])?;
-        }
-        Write::PutToken(token) => {
-            transaction
-                .prepare_cached("INSERT OR REPLACE INTO tokens VALUES (?1, ?2, ?3, ?4, ?5)")?
-                .execute(params![
-                    token.hash,
-                    token.expires_ms,
-                    token.uses_left,
-                    token.made_ms,
-                    token.made_by
-                ])?;
-        }
-        Write::DeleteToken(hash) => {
-            transaction.prepare_cached("DELETE FROM tokens WHERE hash = ?1")?.execute([hash])?;
-        }
-        Write::PutOperator(operator) => {
-            transaction
-                .prepare_cached(
-                    "INSERT OR REPLACE INTO operators VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-                )?
-                .execute(params![
-                    operator.name.as_str(),
-                    operator.role.word(),
-                    operator.unix_user,
-                    to_json(&operator.keys)?,
-                    operator.login.as_ref().map(to_json).transpose()?,
-                    operator.added_ms,
-                    operator.added_by,
-                    operator.logged_in_ms,
-                    operator.is_revoked
-                ])?;
-        }
-        Write::PutRun(stored) => put_run(transaction, "INSERT", stored)?,
-        Write::TakeBack(stored) => {
-            put_run(transaction, "INSERT OR IGNORE", stored)?;
-            transaction
-                .prepare_cached(
-                    "UPDATE runs SET ended_ms = NULL, \
-                     task_count = (SELECT count(*) FROM tasks WHERE run = runs.id) WHERE id = ?1",
-                )?
-                .execute([stored.run.id.to_string()])?;
-        }
-        Write::PutTask(run, task) => put_task(transaction, *run, task)?,
-        Write::StartTask(id, started_ms) => {
-            transaction
-                .prepare_cached(
-                    "UPDATE tasks SET started_ms = coalesce(started_ms, ?3) WHERE run = ?1 AND position = ?2",
-                )?
-                .execute(params![id.run.to_string(), id.index, started_ms])?;
-        }
-        Write::DeleteRun(run, reason) => {
-            let run = run.to_string();
-            transaction.prepare_cached("DELETE FROM tasks WHERE run = ?1")?.execute([&run])?;
-            let number = "(SELECT number FROM runs WHERE id = ?1)";
-            transaction
-                .prepare_cached(&format!("DELETE FROM texts WHERE rowid = {number}"))?
-                .execute([&run])?;
-            transaction
-                .prepare_cached(&format!(
-                    "DELETE FROM outcomes WHERE number = {number} AND kind IN \
-                     ('signaled', 'timed_out', 'cancelled', 'refused', 'undeliverable', 'lost', 'skipped')"
-                ))?
-                .execute([&run])?;
-            transaction
-                .prepare_cached("UPDATE runs SET gone = ?2 WHERE id = ?1 AND ended_ms IS NOT NULL")?
-                .execute(params![run, reason])?;
-        }
-        Write::PutTerm(term) => {
-            transaction.prepare_cached("UPDATE meta SET term = max(term, ?1)")?.execute([term])?;
-        }
-        Write::PutClock(ms) => {
-            transaction.prepare_cached("UPDATE meta SET clock_ms = ?1")?.execute([ms])?;
-        }
-        Write::PutLater(id, outcome) => {
-            let outcome = to_json(outcome)?;
-            transaction
-                .prepare_cached(
-                    "UPDATE tasks SET later = ?3 \
-                     WHERE run = ?1 AND position = ?2 AND outcome IS NOT NULL AND outcome <> ?3",
-                )?
-                .execute(params![id.run.to_string(), id.index, outcome])?;
-        }
-        Write::PutGate(run, gate) => {
-            transaction
-                .prepare_cached("UPDATE runs SET gate = ?2 WHERE id = ?1")?
-                .execute(params![run.to_string(), to_json(gate)?])?;
-        }
-        Write::EndRun(run, ended_ms) => {
-            transaction
-                .prepare_cached(
-                    "UPDATE runs SET ended_ms = ?2, \
-                     succeeded = (SELECT count(*) FROM tasks WHERE run = runs.id AND succeeded) WHERE id = ?1",
-                )?
-                .execute(params![run.to_string(), ended_ms])?;
-        }
-        Write::Audit { at_ms, actor, action, subject, detail } => {
-            transaction
-                .prepare_cached(
-                    "INSERT INTO audit (at_ms, actor, action, subject, detail) VALUES (?1, ?2, ?3, ?4, ?5)",
-                )?
-                .execute(params![at_ms, actor, action, subject, detail])?;
-        }
-    }
-    Ok(())
-}
-
-fn put_task(transaction: &Transaction<'_>, run: RunId, stored: &StoredTask) -> rusqlite::Result<()> {
-    let task = &stored.task;
-    let outcome = task.state.outcome();
-    transaction
-        .prepare_cached(
-            "INSERT OR REPLACE INTO tasks (run, position, agent, fingerprint, incarnation, outcome, succeeded, \
-             started_ms, duration_ns, end_offset, batch, start_by_ms, cancelled_by, number) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, \
-             coalesce((SELECT number FROM runs WHERE id = ?1), 0))",
-        )?
-        .execute(params![
-            run.to_string(),
-            task.index,
-            task.agent.as_str(),
-            stored.fingerprint.to_string(),
-            stored.incarnation.as_ref().map(ToString::to_string),
-            outcome.map(to_json).transpose()?,
-            outcome.is_some_and(Outcome::is_success),
-            task.started_ms,
-            task.duration_ns,
-            task.end_offset,
-            task.batch,
-            stored.start_by_ms,
-            stored.cancelled_by
-        ])?;
-    // Nearly every run has a task that exited: those are found without an entry.
-    if let Some((kind, _)) = outcome.map(Outcome::kind).filter(|(kind, _)| *kind != "exited") {
-        transaction
-            .prepare_cached("INSERT OR IGNORE INTO outcomes SELECT ?2, number FROM runs WHERE id = ?1")?
-            .execute(params![run.to_string(), kind])?;
-    }
-    Ok(())
-}
-
 /// Runs whose texts are indexed at once.
 const INDEXED_AT_ONCE: u64 = 1_000;
 
@@ -497,29 +328,6 @@ pub(super) fn index_texts(connection: &mut Connection) -> rusqlite::Result<bool>
     transaction.prepare_cached("UPDATE meta SET indexed = ?1")?.execute([to])?;
     transaction.commit()?;
     Ok(true)
-}
-
-fn put_run(transaction: &Transaction<'_>, insert: &str, stored: &StoredRun) -> rusqlite::Result<()> {
-    let run = &stored.run;
-    transaction
-        .prepare_cached(&format!(
-            "{insert} INTO runs (id, number, operator, target, plain_name, command, options, created_ms, ended_ms, \
-             left_out, task_count) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
-        ))?
-        .execute(params![
-            run.id.to_string(),
-            run.number,
-            run.operator,
-            run.target,
-            run.plain_name,
-            to_json(&run.command)?,
-            to_json(&stored.options)?,
-            run.created_ms,
-            run.ended_ms,
-            to_json(&run.left_out)?,
-            run.task_count
-        ])?;
-    stored.tasks.iter().try_for_each(|task| put_task(transaction, run.id, task))
 }
 
 #[cfg(test)]

@@ -1,13 +1,16 @@
 //! The core's laws, step by step, without a disk or a network.
 
+mod agents;
 mod at_most_once;
 mod ending;
 mod enrolling;
 mod gates;
 mod operators;
 mod recording;
+mod restarting;
 mod returning;
 mod selecting;
+mod starting;
 mod watching;
 
 use std::time::Duration;
@@ -17,8 +20,7 @@ use crate::{
     domain::{
         agent::{AgentState, LinkPreference},
         command::Command,
-        ids::RunReference,
-        input::StandardInput,
+        ids::{RunReference, TaskId},
         outcome::{Ending, Outcome},
         run::{Run, RunOptions, TaskState},
         target::Target,
@@ -240,25 +242,6 @@ fn a_run_goes_from_wish_to_outcome() {
 }
 
 #[test]
-fn the_same_wish_twice_is_one_run() {
-    let mut world = World::with_agent("web-1", "boot");
-    let first = world.run(7, "web-1");
-    let again = world.run(7, "web-1");
-    assert_eq!(first.number, again.number);
-    assert_eq!(world.attaches().len(), 1);
-}
-
-#[test]
-fn the_same_wish_after_its_run_has_ended_starts_nothing() {
-    let mut world = World::with_agent("web-1", "boot");
-    world.in_store = true;
-    assert_eq!(world.run_with(7, "web-1", RunOptions::default()), Reply::NotLive);
-    assert!(world.attaches().is_empty());
-    world.in_store = false;
-    world.run(8, "web-1");
-}
-
-#[test]
 fn only_the_recorded_life_may_start_a_task_and_only_in_time() {
     let mut world = World::with_agent("web-1", "boot1");
     world.run(1, "web-1");
@@ -285,28 +268,6 @@ fn only_the_recorded_life_may_start_a_task_and_only_in_time() {
     world.put(Input::TaskUnknown { id: task(2, 0), attempt: late.attempt, incarnation });
     let state = world.state(task(2, 0));
     assert!(matches!(state.outcome().unwrap().ending, Ending::Undeliverable(_)), "{state:?}");
-}
-
-#[test]
-fn an_offline_agent_is_waited_for_and_then_not() {
-    let mut world = World::with_agent("web-1", "boot");
-    world.put(Input::SessionClosed(1));
-    world.pass(30);
-    let run = world.run(1, "web-1");
-    assert_eq!(run.tasks[0].state, TaskState::Queued);
-    world.pass(31);
-    assert!(matches!(world.state(task(1, 0)).outcome().unwrap().ending, Ending::Undeliverable(_)));
-    let run = world.run(2, "web-1");
-    let outcome = run.tasks[0].state.outcome().expect("at once");
-    assert!(matches!(outcome.ending, Ending::Undeliverable(_)));
-
-    let options = RunOptions { start_within_ms: Some(3_600_000), ..RunOptions::default() };
-    world.run_with(3, "web-1", options);
-    world.pass(3_000);
-    world.connect(2, "web-1", "boot2");
-    let order = world.attaches().pop().expect("it is sent when it comes back");
-    assert!(order.start.is_some());
-    assert_eq!(order.incarnation, Incarnation::new("dir", "boot2"));
 }
 
 #[test]
@@ -357,95 +318,6 @@ fn an_attach_that_is_lost_again_and_again_is_tried_ever_later_but_not_for_ever()
     let ms: Vec<u128> = delays.iter().map(Duration::as_millis).collect();
     assert_eq!(ms[..5], [0, 100, 200, 400, 800]);
     assert!(ms.iter().all(|delay| *delay <= 5_000), "{ms:?}");
-}
-
-#[test]
-fn a_command_that_is_fed_runs_on_one_agent_that_was_named() {
-    let mut world = World::two_agents();
-    let options = || RunOptions { input: StandardInput::Stream, ..RunOptions::default() };
-    for (number, target) in [(1, "web-[1-2]"), (2, "@all!web-2")] {
-        let reply = world.run_with(number, target, options());
-        assert!(
-            matches!(&reply, Reply::Refused(text) if text.contains("more than one plain name")),
-            "{reply:?}"
-        );
-    }
-    assert!(matches!(world.run_with(3, "web-1", options()), Reply::Live(_)));
-}
-
-#[test]
-fn a_run_has_only_so_many_tasks() {
-    let mut world = World::with_agent("a", "boot");
-    let stored = world.core.agents.values().next().unwrap().stored.clone();
-    for number in 1..=crate::domain::run::MOST_TASKS {
-        let name = format!("b-{number}").parse().unwrap();
-        world.core.agents.insert(AgentRow::new(StoredAgent { name, ..stored.clone() }));
-    }
-    let reply = world.run_with(1, "@all", RunOptions::default());
-    assert!(matches!(&reply, Reply::Refused(text) if text.contains("100001 agents")), "{reply:?}");
-}
-
-#[test]
-fn agents_become_late_and_then_offline() {
-    let mut world = World::new();
-    world.agent("web-1");
-    assert_eq!(world.agent_state("web-1"), Some(AgentState::Offline));
-    world.connect(1, "web-1", "boot");
-    assert_eq!(world.agent_state("web-1"), Some(AgentState::Active));
-    world.pass(13);
-    assert_eq!(world.agent_state("web-1"), Some(AgentState::Late));
-    world.put(Input::Heard(1));
-    assert_eq!(world.agent_state("web-1"), Some(AgentState::Active));
-    world.pass(30);
-    assert_eq!(world.agent_state("web-1"), Some(AgentState::Offline));
-    assert!(world.out.contains(&Effect::CloseSession(1)));
-}
-
-#[test]
-fn a_clone_is_refused_while_the_first_answers_and_replaces_it_when_it_is_silent() {
-    let mut world = World::with_agent("web-1", "boot");
-    world.put(Input::SessionOpened(World::newcomer(2, "web-1", "boot"), 901));
-    assert!(world.out.contains(&Effect::Ping(1)));
-    world.put(Input::Heard(1));
-    let refused = |effect: &Effect| {
-        matches!(effect, Effect::Reply(901, reply)
-            if matches!(&**reply, Reply::SessionRefused(SessionRefusal::Duplicate, text)
-                if text.contains("10.0.0.1") && text.contains("10.0.0.2")))
-    };
-    assert!(world.out.iter().any(refused), "both addresses are named");
-
-    world.put(Input::SessionOpened(World::newcomer(3, "web-1", "boot"), 902));
-    world.pass(1);
-    assert!(!world.out.contains(&Effect::CloseSession(1)), "it has two seconds to answer");
-    world.pass(1);
-    assert!(world.out.contains(&Effect::CloseSession(1)));
-    let welcome = |effect: &Effect| matches!(effect, Effect::Reply(902, reply) if matches!(**reply, Reply::Welcome(..)));
-    assert!(world.out.iter().any(welcome));
-}
-
-#[test]
-fn a_restored_master_only_resumes() {
-    let mut world = World::new();
-    world.agent("web-1");
-    let mut newcomer = World::newcomer(1, "web-1", "boot");
-    newcomer.seen = (1, 1_000_000);
-    world.ask(|to| Input::SessionOpened(newcomer, to));
-    let reply = world.run_with(1, "web-1", RunOptions::default());
-    assert!(matches!(reply, Reply::Refused(reason) if reason.contains("--restored")));
-}
-
-#[test]
-fn deleting_an_agent_loses_what_runs_there_and_says_so() {
-    let mut world = World::with_agent("web-1", "boot");
-    world.run(1, "web-1");
-    let attempt = world.attaches().pop().unwrap().attempt;
-    world.put(Input::TaskStarted { id: task(1, 0), attempt, elapsed_ms: 0 });
-    let (name, by) = ("web-1".parse().unwrap(), "ana".to_owned());
-    let reply = world.ask(|reply| Input::Delete { name, by, reply });
-    assert_eq!(reply, Reply::Count(1));
-    assert!(matches!(world.state(task(1, 0)).outcome().unwrap().ending, Ending::Lost(_)));
-    let reply = world.ask(|to| Input::SessionOpened(World::newcomer(2, "web-1", "boot"), to));
-    assert!(matches!(reply, Reply::SessionRefused(SessionRefusal::UnknownKey, _)));
 }
 
 #[test]
@@ -504,35 +376,6 @@ fn what_a_task_waits_for_is_told_once_and_until_it_ends() {
 }
 
 #[test]
-fn an_agent_that_is_stopped_says_how_many_tasks_run_there() {
-    let mut world = World::with_agent("web-1", "boot");
-    let stop = |world: &mut World| {
-        let (name, by) = ("web-1".parse().unwrap(), "ana".to_owned());
-        world.ask(|reply| Input::Stop { name, grace_ms: 1, by, reply })
-    };
-    assert_eq!(stop(&mut world), Reply::Count(0));
-    (1..=3).for_each(|number| drop(world.run(number, "web-1")));
-    assert_eq!(stop(&mut world), Reply::Count(3));
-}
-
-#[test]
-fn a_task_whose_agent_is_not_there_says_since_when_or_that_it_never_was() {
-    let mut world = World::with_agent("web-1", "boot");
-    world.agent("web-2");
-    world.put(Input::SessionClosed(1));
-    world.pass(50);
-    let options = || RunOptions { start_within_ms: Some(0), ..RunOptions::default() };
-    for (number, name, text) in [
-        (1, "web-1", "offline for 50.0 s (last seen at 10.0.0.1:1)"),
-        (2, "web-2", "it was let in, but never connected"),
-    ] {
-        let Reply::Live(run) = world.run_with(number, name, options()) else { panic!() };
-        let outcome = run.tasks[0].state.outcome().unwrap().to_string();
-        assert!(outcome.contains(text), "{outcome}");
-    }
-}
-
-#[test]
 fn a_word_of_an_earlier_attempt_changes_nothing() {
     let mut world = World::with_agent("web-1", "boot");
     world.run(1, "web-1");
@@ -572,71 +415,4 @@ fn a_task_that_ended_at_once_tells_when_it_started_and_each_later_word_stands_be
     world.put(end(4));
     assert_eq!(later(&world), 1);
     assert_eq!(world.state(task(1, 0)), TaskState::Ended(Ending::Exited(3).into()), "it is final");
-}
-
-#[test]
-fn an_agent_is_written_down_when_something_of_it_is_new() {
-    // How often it is written when it comes back with a change.
-    let count = |change: &dyn Fn(&mut Newcomer)| {
-        let mut world = World::with_agent("web-1", "boot");
-        world.put(Input::SessionClosed(1));
-        let mut newcomer = World::newcomer(1, "web-1", "boot");
-        newcomer.session = 2;
-        change(&mut newcomer);
-        let from = world.written.len();
-        world.ask(|to| Input::SessionOpened(newcomer, to));
-        world.written[from..].iter().flatten().filter(|write| matches!(write, Write::PutAgent(_))).count()
-    };
-    assert_eq!(count(&|_| {}), 0, "nothing is new");
-    assert_eq!(count(&|newcomer| newcomer.version = "2".into()), 1);
-    assert_eq!(count(&|newcomer| newcomer.address = "10.9.9.9:1".into()), 1);
-    assert_eq!(count(&|newcomer| newcomer.trust = "token".into()), 1);
-    assert_eq!(count(&|newcomer| newcomer.seen = (1, 900)), 1, "it is ahead of the store");
-    let label = |text: &str| text.to_owned().try_into().unwrap();
-    assert_eq!(count(&|newcomer| drop(newcomer.labels.insert(label("role"), label("db")))), 1);
-}
-
-#[test]
-fn an_agent_is_shown_with_a_hint_of_what_is_wrong() {
-    let mut world = World::with_agent("web-1", "boot");
-    world.agent("web-2");
-    let hint = |world: &mut World, name: &str| {
-        let Reply::Agents(agents) = world.ask(|to| Input::ListAgents(None, to)) else { panic!() };
-        agents.into_iter().find(|agent| agent.name.as_str() == name).unwrap().hint
-    };
-    assert_eq!(hint(&mut world, "web-1"), "");
-    assert_eq!(hint(&mut world, "web-2"), "let in, but never connected yet");
-    let selection = || Box::new("web-1".parse::<Target>().unwrap().into());
-    let (reason, by) = (Some("disk swap".to_owned()), "ana".to_owned());
-    world.ask(|reply| Input::Drain { selection: selection(), now: true, reason, by, reply });
-    assert_eq!(hint(&mut world, "web-1"), "draining, by ana: disk swap");
-    assert_eq!(world.agent_state("web-1"), Some(AgentState::Draining));
-    world.put(Input::SessionClosed(1));
-    let gone = "not connected; is it running, and does it reach this master?; draining, by ana: disk swap";
-    assert_eq!(hint(&mut world, "web-1"), gone);
-
-    // A master that has just started has not heard of anybody yet.
-    let agents = world.core.agents.values().map(|row| row.stored.clone()).collect();
-    let now = Now { monotonic: Duration::ZERO, unix_ms: 2_000_000 };
-    world.core = Core::new(Policy::default(), Remembered { agents, epoch: 1, ..Remembered::default() }, now);
-    world.now = Duration::from_secs(59);
-    assert!(hint(&mut world, "web-1").starts_with("not back yet since the master's start"));
-    assert_eq!(hint(&mut world, "web-2"), "let in, but never connected yet");
-    world.now = Duration::from_mins(1);
-    assert!(hint(&mut world, "web-1").starts_with("not connected"));
-}
-
-#[test]
-fn a_second_connection_that_leaves_before_it_is_answered_is_the_only_one_that_is_told() {
-    let mut world = World::with_agent("web-1", "boot");
-    world.agent("web-2");
-    world.connect(2, "web-2", "boot");
-    for (session, name, reply) in [(11, "web-1", 901), (12, "web-2", 902)] {
-        world.put(Input::SessionOpened(World::newcomer(session, name, "boot"), reply));
-    }
-    world.put(Input::SessionClosed(11));
-    let answered = |world: &World, to| {
-        world.out.iter().any(|effect| matches!(effect, Effect::Reply(who, _) if *who == to))
-    };
-    assert!(answered(&world, 901) && !answered(&world, 902));
 }

@@ -1,0 +1,86 @@
+//! What a master that was started anew makes of the deadlines and the runs in its store.
+
+use super::*;
+use crate::domain::plan::{Plan, StopIf};
+
+#[test]
+fn a_clock_that_was_set_back_gives_nobody_more_time_than_was_asked_for() {
+    let day = -86_400_000;
+    let (world, _) = World::with_task(Some(20_000));
+    let mut again = world.started_anew(Duration::from_secs(1), day);
+    again.now = Duration::from_secs(19);
+    again.connect(2, "web-1", "boot");
+    assert!(again.attaches().pop().unwrap().start.is_some());
+    let mut again = world.started_anew(Duration::from_secs(1), day);
+    again.now = Duration::from_secs(21);
+    again.connect(2, "web-1", "boot");
+    assert_eq!(again.attaches().pop().unwrap().start, None);
+}
+
+#[test]
+fn what_an_earlier_master_may_have_sent_is_skipped_when_that_can_start_nothing_any_more() {
+    let mut world = World::two_agents();
+    let plan = Plan { fanout: Some(1), ..Plan::default() };
+    let options = RunOptions { plan, ..RunOptions::default() };
+    assert!(matches!(world.run_with(1, "web-[1-2]", options), Reply::Live(_)));
+    let mut again = world.started_anew(Duration::from_secs(1), 0);
+    again.pass(1);
+    let (run, by) = (RunReference::Number(1), "ana".to_owned());
+    again.put(Input::StopRun { run, by, reply: 900 });
+    let second = |world: &World| world.core.runs.values().next().map(|run| run.view().tasks[1].state.word());
+    again.pass(8);
+    assert_eq!((second(&again), again.answered(900)), (Some("queued"), false));
+    again.pass(1);
+    assert_eq!((second(&again), again.answered(900)), (Some("skipped"), false), "the first may be starting");
+    again.pass(1);
+    assert!(again.answered(900));
+}
+
+#[test]
+fn a_task_that_waits_for_its_turn_does_not_wait_in_vain_because_the_master_was_restarted() {
+    // How the second task of two stands 30 s after a restart, when 20 s were asked for.
+    let second = |first_has_ended: bool, plan: Plan, code: u8| {
+        let mut world = World::two_agents();
+        let options = RunOptions { plan, start_within_ms: Some(20_000), ..RunOptions::default() };
+        assert!(matches!(world.run_with(1, "web-[1-2]", options), Reply::Live(_)));
+        let first = world.attaches();
+        assert_eq!(first.len(), 1);
+        world.put(Input::SessionClosed(2));
+        if first_has_ended {
+            world.end(&first[0], code);
+        } else {
+            world.put(Input::TaskStarted { id: task(1, 0), attempt: first[0].attempt, elapsed_ms: 0 });
+        }
+        let mut again = world.started_anew(Duration::from_secs(1), 0);
+        again.pass(1);
+        again.pass(29);
+        let run = again.core.runs.values().next();
+        run.map_or("over", |run| run.view().tasks[1].state.word())
+    };
+    let one = || Plan { fanout: Some(1), ..Plan::default() };
+    assert_eq!(second(false, one(), 0), "queued", "it is not its agent's fault");
+    assert_eq!(second(true, one(), 0), "over", "its agent did not come");
+    let stop_if = StopIf { failures: true, differs: false };
+    assert_eq!(second(true, Plan { stop_if, ..one() }, 1), "queued", "an operator is waited for");
+}
+
+#[test]
+fn a_deadline_that_was_asked_for_holds_over_a_masters_absence() {
+    let offline = |start_within_ms| {
+        let mut world = World::with_agent("web-1", "boot");
+        world.put(Input::SessionClosed(1));
+        let options = RunOptions { start_within_ms, ..RunOptions::default() };
+        assert!(matches!(world.run_with(1, "web-1", options), Reply::Live(_)));
+        world
+    };
+    let is_started = |world: &World, passed: u64| {
+        let mut again = world.started_anew(Duration::from_secs(passed), 0);
+        again.pass(1);
+        again.connect(2, "web-1", "boot");
+        again.attaches().iter().any(|order| order.start.is_some())
+    };
+    assert!(is_started(&offline(Some(5_000)), 3));
+    assert!(!is_started(&offline(Some(5_000)), 5), "a minute to come back is not what was asked for");
+    assert!(is_started(&offline(None), 80), "agents get time to come back to a master");
+    assert!(!is_started(&offline(None), 12 * 3_600), "but no more than a minute");
+}

@@ -1,0 +1,99 @@
+//! Which runs begin, and for whom they wait.
+
+use super::*;
+use crate::domain::input::StandardInput;
+
+#[test]
+fn the_same_wish_twice_is_one_run() {
+    let mut world = World::with_agent("web-1", "boot");
+    let first = world.run(7, "web-1");
+    let again = world.run(7, "web-1");
+    assert_eq!(first.number, again.number);
+    assert_eq!(world.attaches().len(), 1);
+}
+
+#[test]
+fn the_same_wish_after_its_run_has_ended_starts_nothing() {
+    let mut world = World::with_agent("web-1", "boot");
+    world.in_store = true;
+    assert_eq!(world.run_with(7, "web-1", RunOptions::default()), Reply::NotLive);
+    assert!(world.attaches().is_empty());
+    world.in_store = false;
+    world.run(8, "web-1");
+}
+
+#[test]
+fn an_offline_agent_is_waited_for_and_then_not() {
+    let mut world = World::with_agent("web-1", "boot");
+    world.put(Input::SessionClosed(1));
+    world.pass(30);
+    let run = world.run(1, "web-1");
+    assert_eq!(run.tasks[0].state, TaskState::Queued);
+    world.pass(31);
+    assert!(matches!(world.state(task(1, 0)).outcome().unwrap().ending, Ending::Undeliverable(_)));
+    let run = world.run(2, "web-1");
+    let outcome = run.tasks[0].state.outcome().expect("at once");
+    assert!(matches!(outcome.ending, Ending::Undeliverable(_)));
+
+    let options = RunOptions { start_within_ms: Some(3_600_000), ..RunOptions::default() };
+    world.run_with(3, "web-1", options);
+    world.pass(3_000);
+    world.connect(2, "web-1", "boot2");
+    let order = world.attaches().pop().expect("it is sent when it comes back");
+    assert!(order.start.is_some());
+    assert_eq!(order.incarnation, Incarnation::new("dir", "boot2"));
+}
+
+#[test]
+fn a_command_that_is_fed_runs_on_one_agent_that_was_named() {
+    let mut world = World::two_agents();
+    let options = || RunOptions { input: StandardInput::Stream, ..RunOptions::default() };
+    for (number, target) in [(1, "web-[1-2]"), (2, "@all!web-2")] {
+        let reply = world.run_with(number, target, options());
+        assert!(
+            matches!(&reply, Reply::Refused(text) if text.contains("more than one plain name")),
+            "{reply:?}"
+        );
+    }
+    assert!(matches!(world.run_with(3, "web-1", options()), Reply::Live(_)));
+}
+
+#[test]
+fn a_run_has_only_so_many_tasks() {
+    let mut world = World::with_agent("a", "boot");
+    let stored = world.core.agents.values().next().unwrap().stored.clone();
+    for number in 1..=crate::domain::run::MOST_TASKS {
+        let name = format!("b-{number}").parse().unwrap();
+        world.core.agents.insert(AgentRow::new(StoredAgent { name, ..stored.clone() }));
+    }
+    let reply = world.run_with(1, "@all", RunOptions::default());
+    assert!(matches!(&reply, Reply::Refused(text) if text.contains("100001 agents")), "{reply:?}");
+}
+
+#[test]
+fn a_restored_master_only_resumes() {
+    let mut world = World::new();
+    world.agent("web-1");
+    let mut newcomer = World::newcomer(1, "web-1", "boot");
+    newcomer.seen = (1, 1_000_000);
+    world.ask(|to| Input::SessionOpened(newcomer, to));
+    let reply = world.run_with(1, "web-1", RunOptions::default());
+    assert!(matches!(reply, Reply::Refused(reason) if reason.contains("--restored")));
+}
+
+#[test]
+fn a_task_whose_agent_is_not_there_says_since_when_or_that_it_never_was() {
+    let mut world = World::with_agent("web-1", "boot");
+    world.agent("web-2");
+    world.put(Input::SessionClosed(1));
+    world.pass(50);
+    let options = || RunOptions { start_within_ms: Some(0), ..RunOptions::default() };
+    for (number, name, text) in [
+        (1, "web-1", "offline for 50.0 s (last seen at 10.0.0.1:1)"),
+        (2, "web-2", "it was let in, but never connected"),
+    ] {
+        let Reply::Live(run) = world.run_with(number, name, options()) else { panic!() };
+        let outcome = run.tasks[0].state.outcome().unwrap().to_string();
+        assert!(outcome.contains(text), "{outcome}");
+    }
+}

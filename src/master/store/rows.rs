@@ -1,0 +1,393 @@
+//! How what is stored lies in rows of the database: each write in, and what is remembered out. Knows nothing of transactions
+//! and of when they are made.
+
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
+
+use crate::{
+    domain::{
+        command::Command,
+        ids::{Incarnation, RunId, RunReference},
+        name::{AgentName, Labels},
+        outcome::Outcome,
+        run::{LastRun, Run, RunOptions, Task, TaskState},
+    },
+    master::core::stored::{StoredAgent, StoredOperator, StoredRun, StoredTask, Write},
+    trust::fingerprint::Fingerprint,
+};
+
+/// The columns of a run, in the order in which [`run`] reads them.
+pub(super) const COLUMNS: &str = "runs.id, runs.number, operator, runs.target, plain_name, runs.command, options, created_ms, ended_ms, \
+    left_out, task_count, \
+    coalesce(runs.succeeded, (SELECT count(*) FROM tasks WHERE run = runs.id AND succeeded)), \
+    CASE WHEN ended_ms IS NULL THEN (SELECT count(*) FROM tasks WHERE run = runs.id AND outcome IS NULL) ELSE 0 END, \
+    gate";
+
+fn to_json<T: serde::Serialize>(value: &T) -> rusqlite::Result<String> {
+    serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}
+
+/// Does what a write asks for, within a transaction.
+pub(super) fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::Result<()> {
+    match write {
+        Write::PutAgent(agent) => {
+            transaction
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO agents VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                )?
+                .execute(params![
+                    agent.name.as_str(),
+                    agent.fingerprint.to_string(),
+                    agent.enrolled_ms,
+                    agent.last_seen_ms,
+                    to_json(&agent.labels)?,
+                    agent.version,
+                    agent.address,
+                    agent.trust,
+                    to_json(&agent.set_labels)?,
+                    agent.drain.as_ref().map(to_json).transpose()?,
+                    agent.ahead.as_ref().map(to_json).transpose()?
+                ])?;
+        }
+        Write::DeleteAgent(name) => {
+            transaction.prepare_cached("DELETE FROM agents WHERE name = ?1")?.execute([name.as_str()])?;
+        }
+        Write::PutToken(token) => {
+            transaction
+                .prepare_cached("INSERT OR REPLACE INTO tokens VALUES (?1, ?2, ?3, ?4, ?5)")?
+                .execute(params![
+                    token.hash,
+                    token.expires_ms,
+                    token.uses_left,
+                    token.made_ms,
+                    token.made_by
+                ])?;
+        }
+        Write::DeleteToken(hash) => {
+            transaction.prepare_cached("DELETE FROM tokens WHERE hash = ?1")?.execute([hash])?;
+        }
+        Write::PutOperator(operator) => {
+            transaction
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO operators VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                )?
+                .execute(params![
+                    operator.name.as_str(),
+                    operator.role.word(),
+                    operator.unix_user,
+                    to_json(&operator.keys)?,
+                    operator.login.as_ref().map(to_json).transpose()?,
+                    operator.added_ms,
+                    operator.added_by,
+                    operator.logged_in_ms,
+                    operator.is_revoked
+                ])?;
+        }
+        Write::PutRun(stored) => put_run(transaction, "INSERT", stored)?,
+        Write::TakeBack(stored) => {
+            put_run(transaction, "INSERT OR IGNORE", stored)?;
+            transaction
+                .prepare_cached(
+                    "UPDATE runs SET ended_ms = NULL, \
+                     task_count = (SELECT count(*) FROM tasks WHERE run = runs.id) WHERE id = ?1",
+                )?
+                .execute([stored.run.id.to_string()])?;
+        }
+        Write::PutTask(run, task) => put_task(transaction, *run, task)?,
+        Write::StartTask(id, started_ms) => {
+            transaction
+                .prepare_cached(
+                    "UPDATE tasks SET started_ms = coalesce(started_ms, ?3) WHERE run = ?1 AND position = ?2",
+                )?
+                .execute(params![id.run.to_string(), id.index, started_ms])?;
+        }
+        Write::DeleteRun(run, reason) => {
+            let run = run.to_string();
+            transaction.prepare_cached("DELETE FROM tasks WHERE run = ?1")?.execute([&run])?;
+            let number = "(SELECT number FROM runs WHERE id = ?1)";
+            transaction
+                .prepare_cached(&format!("DELETE FROM texts WHERE rowid = {number}"))?
+                .execute([&run])?;
+            transaction
+                .prepare_cached(&format!(
+                    "DELETE FROM outcomes WHERE number = {number} AND kind IN \
+                     ('signaled', 'timed_out', 'cancelled', 'refused', 'undeliverable', 'lost', 'skipped')"
+                ))?
+                .execute([&run])?;
+            transaction
+                .prepare_cached("UPDATE runs SET gone = ?2 WHERE id = ?1 AND ended_ms IS NOT NULL")?
+                .execute(params![run, reason])?;
+        }
+        Write::PutTerm(term) => {
+            transaction.prepare_cached("UPDATE meta SET term = max(term, ?1)")?.execute([term])?;
+        }
+        Write::PutClock(ms) => {
+            transaction.prepare_cached("UPDATE meta SET clock_ms = ?1")?.execute([ms])?;
+        }
+        Write::PutLater(id, outcome) => {
+            let outcome = to_json(outcome)?;
+            transaction
+                .prepare_cached(
+                    "UPDATE tasks SET later = ?3 \
+                     WHERE run = ?1 AND position = ?2 AND outcome IS NOT NULL AND outcome <> ?3",
+                )?
+                .execute(params![id.run.to_string(), id.index, outcome])?;
+        }
+        Write::PutGate(run, gate) => {
+            transaction
+                .prepare_cached("UPDATE runs SET gate = ?2 WHERE id = ?1")?
+                .execute(params![run.to_string(), to_json(gate)?])?;
+        }
+        Write::EndRun(run, ended_ms) => {
+            transaction
+                .prepare_cached(
+                    "UPDATE runs SET ended_ms = ?2, \
+                     succeeded = (SELECT count(*) FROM tasks WHERE run = runs.id AND succeeded) WHERE id = ?1",
+                )?
+                .execute(params![run.to_string(), ended_ms])?;
+        }
+        Write::Audit { at_ms, actor, action, subject, detail } => {
+            transaction
+                .prepare_cached(
+                    "INSERT INTO audit (at_ms, actor, action, subject, detail) VALUES (?1, ?2, ?3, ?4, ?5)",
+                )?
+                .execute(params![at_ms, actor, action, subject, detail])?;
+        }
+    }
+    Ok(())
+}
+
+fn put_task(transaction: &Transaction<'_>, run: RunId, stored: &StoredTask) -> rusqlite::Result<()> {
+    let task = &stored.task;
+    let outcome = task.state.outcome();
+    transaction
+        .prepare_cached(
+            "INSERT OR REPLACE INTO tasks (run, position, agent, fingerprint, incarnation, outcome, succeeded, \
+             started_ms, duration_ns, end_offset, batch, start_by_ms, cancelled_by, number) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, \
+             coalesce((SELECT number FROM runs WHERE id = ?1), 0))",
+        )?
+        .execute(params![
+            run.to_string(),
+            task.index,
+            task.agent.as_str(),
+            stored.fingerprint.to_string(),
+            stored.incarnation.as_ref().map(ToString::to_string),
+            outcome.map(to_json).transpose()?,
+            outcome.is_some_and(Outcome::is_success),
+            task.started_ms,
+            task.duration_ns,
+            task.end_offset,
+            task.batch,
+            stored.start_by_ms,
+            stored.cancelled_by
+        ])?;
+    // Nearly every run has a task that exited: those are found without an entry.
+    if let Some((kind, _)) = outcome.map(Outcome::kind).filter(|(kind, _)| *kind != "exited") {
+        transaction
+            .prepare_cached("INSERT OR IGNORE INTO outcomes SELECT ?2, number FROM runs WHERE id = ?1")?
+            .execute(params![run.to_string(), kind])?;
+    }
+    Ok(())
+}
+
+fn put_run(transaction: &Transaction<'_>, insert: &str, stored: &StoredRun) -> rusqlite::Result<()> {
+    let run = &stored.run;
+    transaction
+        .prepare_cached(&format!(
+            "{insert} INTO runs (id, number, operator, target, plain_name, command, options, created_ms, ended_ms, \
+             left_out, task_count) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
+        ))?
+        .execute(params![
+            run.id.to_string(),
+            run.number,
+            run.operator,
+            run.target,
+            run.plain_name,
+            to_json(&run.command)?,
+            to_json(&stored.options)?,
+            run.created_ms,
+            run.ended_ms,
+            to_json(&run.left_out)?,
+            run.task_count
+        ])?;
+    stored.tasks.iter().try_for_each(|task| put_task(transaction, run.id, task))
+}
+
+/// A column that holds something's text.
+pub(super) fn parsed<T: std::str::FromStr>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    text.parse().map_err(|_| bad_column(column, format!("{text:?} is not valid")))
+}
+
+/// A column that holds JSON.
+pub(super) fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    serde_json::from_str(&text).map_err(|error| bad_column(column, error.to_string()))
+}
+
+/// A column that holds JSON, or nothing.
+pub(super) fn optional_json<T: serde::de::DeserializeOwned>(
+    row: &Row<'_>,
+    column: usize,
+) -> rusqlite::Result<Option<T>> {
+    let text: Option<String> = row.get(column)?;
+    let read = |text: String| serde_json::from_str(&text);
+    text.map(read).transpose().map_err(|error| bad_column(column, error.to_string()))
+}
+
+pub(super) fn bad_column(column: usize, text: String) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, text.into())
+}
+
+pub(super) fn agent(row: &Row<'_>) -> rusqlite::Result<StoredAgent> {
+    Ok(StoredAgent {
+        name: parsed(row, 0)?,
+        fingerprint: parsed(row, 1)?,
+        enrolled_ms: row.get(2)?,
+        last_seen_ms: row.get(3)?,
+        labels: json::<Labels>(row, 4)?,
+        version: row.get(5)?,
+        address: row.get(6)?,
+        trust: row.get(7)?,
+        set_labels: json::<Labels>(row, 8)?,
+        drain: optional_json(row, 9)?,
+        ahead: optional_json(row, 10)?,
+    })
+}
+
+pub(super) fn operator(row: &Row<'_>) -> rusqlite::Result<StoredOperator> {
+    Ok(StoredOperator {
+        name: parsed(row, 0)?,
+        role: parsed(row, 1)?,
+        unix_user: row.get(2)?,
+        keys: json::<Vec<Fingerprint>>(row, 3)?,
+        login: optional_json(row, 4)?,
+        added_ms: row.get(5)?,
+        added_by: row.get(6)?,
+        logged_in_ms: row.get(7)?,
+        is_revoked: row.get(8)?,
+    })
+}
+
+pub(super) fn run(row: &Row<'_>) -> rusqlite::Result<StoredRun> {
+    let options: RunOptions = json(row, 6)?;
+    let run = Run {
+        id: parsed(row, 0)?,
+        number: row.get(1)?,
+        operator: row.get(2)?,
+        target: row.get(3)?,
+        plain_name: row.get(4)?,
+        command: json::<Command>(row, 5)?,
+        created_ms: row.get(7)?,
+        ended_ms: row.get(8)?,
+        tasks: Vec::new(),
+        task_count: row.get(10)?,
+        succeeded: row.get(11)?,
+        unfinished: row.get(12)?,
+        left_out: json(row, 9)?,
+        gate: json(row, 13)?,
+        masks: options.plan.masks,
+        command_left_out: 0,
+    };
+    Ok(StoredRun { run, options, tasks: Vec::new() })
+}
+
+pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<StoredTask> {
+    let incarnation: Option<String> = row.get(3)?;
+    let state = task_state(row, 4, 3, 5)?;
+    let task = Task {
+        index: row.get(0)?,
+        agent: parsed(row, 1)?,
+        state,
+        no_contact_since_ms: None,
+        started_ms: row.get(5)?,
+        duration_ns: row.get(6)?,
+        end_offset: row.get(7)?,
+        batch: row.get(8)?,
+        waiting: String::new(),
+        later: row.get::<_, Option<String>>(11)?.map(|_| json(row, 11)).transpose()?,
+    };
+    Ok(StoredTask {
+        task,
+        fingerprint: parsed(row, 2)?,
+        incarnation: incarnation.map(Incarnation),
+        start_by_ms: row.get(9)?,
+        cancelled_by: row.get(10)?,
+    })
+}
+
+/// What each agent did last: one look into an index for each, however many tasks there are.
+pub(super) fn last_runs(
+    connection: &Connection,
+    agents: &[StoredAgent],
+) -> rusqlite::Result<Vec<(AgentName, LastRun)>> {
+    let mut statement = connection.prepare(
+        "SELECT number, (SELECT operator FROM runs WHERE runs.number = tasks.number), outcome, incarnation, started_ms \
+         FROM tasks WHERE agent = ?1 ORDER BY number DESC LIMIT 1",
+    )?;
+    let last = |row: &Row<'_>| {
+        let state = task_state(row, 2, 3, 4)?;
+        Ok(LastRun { number: row.get(0)?, operator: row.get(1)?, state, no_contact: false })
+    };
+    let mut found = Vec::new();
+    for agent in agents {
+        let last = statement.query_row([agent.name.as_str()], last).optional()?;
+        found.extend(last.map(|last| (agent.name.clone(), last)));
+    }
+    Ok(found)
+}
+
+/// Where a task is, by the columns of its outcome, of its agent's incarnation, and of its start.
+pub(super) fn task_state(
+    row: &Row<'_>,
+    outcome: usize,
+    incarnation: usize,
+    started: usize,
+) -> rusqlite::Result<TaskState> {
+    if let Some(outcome) = optional_json::<Outcome>(row, outcome)? {
+        return Ok(TaskState::Ended(outcome));
+    }
+    let is_sent = row.get::<_, Option<String>>(incarnation)?.is_some();
+    Ok(match row.get::<_, Option<u64>>(started)? {
+        Some(_) => TaskState::Running,
+        None if is_sent => TaskState::Dispatched,
+        None => TaskState::Queued,
+    })
+}
+
+pub(super) fn load_run(
+    connection: &Connection,
+    reference: RunReference,
+) -> rusqlite::Result<Option<StoredRun>> {
+    let found = match reference {
+        RunReference::Id(id) => connection
+            .query_row(
+                &format!("SELECT {COLUMNS} FROM runs WHERE id = ?1 AND gone IS NULL"),
+                [id.to_string()],
+                run,
+            )
+            .optional()?,
+        RunReference::Number(number) => connection
+            .query_row(
+                &format!("SELECT {COLUMNS} FROM runs WHERE number = ?1 AND gone IS NULL"),
+                [number],
+                run,
+            )
+            .optional()?,
+        RunReference::Last => connection
+            .query_row(
+                &format!("SELECT {COLUMNS} FROM runs WHERE gone IS NULL ORDER BY number DESC LIMIT 1"),
+                [],
+                run,
+            )
+            .optional()?,
+    };
+    let Some(mut found) = found else { return Ok(None) };
+    let mut statement = connection.prepare(
+        "SELECT position, agent, fingerprint, incarnation, outcome, started_ms, duration_ns, end_offset, batch, \
+         start_by_ms, cancelled_by, later FROM tasks WHERE run = ?1 ORDER BY position",
+    )?;
+    let tasks = statement.query_map([found.run.id.to_string()], task)?;
+    found.tasks = tasks.collect::<rusqlite::Result<_>>()?;
+    Ok(Some(found))
+}
