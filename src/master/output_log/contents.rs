@@ -103,11 +103,15 @@ impl FileContents {
         Some(contents)
     }
 
-    /// Writes the index of a file, and brings it to the disk but for its name.
+    /// Writes the index of a file, and brings it to the disk but for its name. One that was there is whole until this one
+    /// is: emptied, it would be taken for none, its file would be written to, and a power failure could bring it back.
     pub(super) fn write(&self, disk: &Disk, directory: &Path, first: u64) -> io::Result<()> {
-        let file = disk.open(&index_path(directory, first), Open::Empty)?;
+        let path = index_path(directory, first);
+        let temporary = path.with_extension("new");
+        let file = disk.open(&temporary, Open::Empty)?;
         file.write_at(0, &mut [IoSlice::new(&self.to_bytes())])?;
-        file.sync()
+        file.sync()?;
+        disk.rename(&temporary, &path)
     }
 
     /// Reads the index of a file; `None` when there is no whole one.
@@ -192,7 +196,31 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::domain::frame::Stream;
+    use crate::{domain::frame::Stream, sys::disk::model::Model};
+
+    #[test]
+    fn an_index_that_is_there_is_whole_whatever_becomes_of_the_next_one() {
+        let directory = Path::new("/run");
+        let contents = FileContents { end: 1_000, ..FileContents::default() };
+        let mut failed = 0;
+        for seed in 0..300 {
+            let model = Model::new(seed);
+            let disk = Disk::model(model.clone());
+            disk.make_directory(directory).unwrap();
+            contents.write(&disk, directory, 0).unwrap();
+            disk.sync_names(directory).unwrap();
+            disk.sync_names(Path::new("/")).unwrap();
+            model.fail(2);
+            failed += u32::from(contents.write(&disk, directory, 0).is_err());
+            model.fail(0);
+            for end in [Model::restart, Model::crash] {
+                end(&model);
+                let found = FileContents::read(&disk, directory, 0).unwrap();
+                assert_eq!(found.as_ref(), Some(&contents), "seed {seed}");
+            }
+        }
+        assert!(failed > 100);
+    }
 
     #[test]
     fn places_of_a_task_are_a_step_apart_and_begin_where_its_part_does() {

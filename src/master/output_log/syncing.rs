@@ -70,9 +70,11 @@ pub(super) struct Unsynced {
 }
 
 impl Unsynced {
-    /// Adds what has not come to the disk after all.
+    /// Adds what has not come to the disk after all. A file that was made anew meanwhile is the one that counts.
     fn put_back(&mut self, other: Self) {
-        self.files.extend(other.files);
+        for (first, file) in other.files {
+            self.files.entry(first).or_insert(file);
+        }
         self.directories.extend(other.directories);
         self.has_failed = true;
     }
@@ -342,6 +344,19 @@ mod tests {
             assert_eq!((unsynced.files.len(), unsynced.directories.len()), (1, 2));
             state.unsynced.put_back(unsynced);
         }
+    }
+
+    #[test]
+    fn a_file_that_was_made_anew_while_the_old_one_could_not_be_synced_is_synced_in_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let make = || Arc::new(LogFile::create(&Disk::default(), &dir.path().join("file"), 0, None).unwrap());
+        let (old, new) = (make(), make());
+        let unsynced =
+            |file: &Arc<LogFile>| Unsynced { files: [(0, Arc::clone(file))].into(), ..Unsynced::default() };
+        let mut waiting = unsynced(&new);
+        waiting.put_back(unsynced(&old));
+        assert!(Arc::ptr_eq(&waiting.files[&0], &new));
+        assert!(waiting.has_failed);
     }
 
     #[test]
