@@ -23,15 +23,15 @@ pub const STEP: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub struct Kill {
     kill_at: Instant,
+    /// What was found below this process: ids, and when each started.
     seen: HashSet<(i32, u64)>,
-    told: HashSet<(i32, u64)>,
 }
 
 impl Kill {
     /// Begins a kill. The first [`Self::step`] sends TERM.
     #[must_use]
     pub fn begin(grace: Duration, now: Instant) -> Self {
-        Self { kill_at: now + grace, seen: HashSet::new(), told: HashSet::new() }
+        Self { kill_at: now + grace, seen: HashSet::new() }
     }
 
     /// Brings the KILL forward.
@@ -43,36 +43,48 @@ impl Kill {
     pub fn step(&mut self, now: Instant) -> Option<KillProof> {
         let alive = descendants();
         for process in &alive {
-            let key = (process.pid, process.started);
-            self.seen.insert(key);
-            if now >= self.kill_at {
-                process.signal(&[Signal::SIGKILL]);
-            } else if self.told.insert(key) {
-                // A stopped process would sit on its TERM for ever.
-                process.signal(&[Signal::SIGTERM, Signal::SIGCONT]);
-            }
+            process.signal(self.signals((process.pid, process.started), now));
         }
+        let ended = self.seen.len().saturating_sub(alive.len());
+        let mut left: Vec<Survivor> =
+            alive.iter().map(|process| survivor(process.pid, process.state_word())).collect();
         // A walk may miss some: it is no snapshot, and `/proc` may hide other users' processes. That nothing is left is
         // believed of the kernel alone, which knows what this subreaper has below it.
-        let is_over = alive.is_empty() && !has_children();
-        if !is_over && now < self.kill_at + GIVE_UP_AFTER {
-            return None;
+        if left.is_empty() && has_children() {
+            left = hidden(children());
         }
-        let mut left: Vec<Survivor> = alive
-            .iter()
-            .map(|process| Survivor {
-                pid: process.pid.unsigned_abs(),
-                state: process.state_word().to_owned(),
-            })
-            .collect();
-        if !is_over && left.is_empty() {
-            let hidden =
-                |pid: i32| Survivor { pid: pid.unsigned_abs(), state: "hidden from the agent".to_owned() };
-            left.extend(children().into_iter().map(hidden));
-        }
-        let ended = self.seen.len().saturating_sub(left.len());
-        Some(KillProof { ended: u32::try_from(ended).unwrap_or(u32::MAX), left })
+        (left.is_empty() || self.gives_up(now))
+            .then(|| KillProof { ended: u32::try_from(ended).unwrap_or(u32::MAX), left })
     }
+
+    fn gives_up(&self, now: Instant) -> bool {
+        now >= self.kill_at + GIVE_UP_AFTER
+    }
+
+    /// What is sent to a process that was found: TERM once, and KILL from the end of the grace on.
+    fn signals(&mut self, process: (i32, u64), now: Instant) -> &'static [Signal] {
+        let is_new = self.seen.insert(process);
+        if now >= self.kill_at {
+            &[Signal::SIGKILL]
+        } else if is_new {
+            // A stopped process would sit on its TERM for ever.
+            &[Signal::SIGTERM, Signal::SIGCONT]
+        } else {
+            &[]
+        }
+    }
+}
+
+fn survivor(pid: i32, state: &str) -> Survivor {
+    Survivor { pid: pid.unsigned_abs(), state: state.to_owned() }
+}
+
+/// Children that `/proc` does not show; the kernel may not tell their ids either.
+fn hidden(mut pids: Vec<i32>) -> Vec<Survivor> {
+    if pids.is_empty() {
+        pids.push(0);
+    }
+    pids.into_iter().map(|pid| survivor(pid, "hidden from the agent")).collect()
 }
 
 /// Why the tree is being killed.
@@ -115,6 +127,33 @@ mod tests {
         assert_eq!(kill.kill_at, now + seconds(10));
         kill.hurry(seconds(3), now);
         assert_eq!(kill.kill_at, now + seconds(3));
+    }
+
+    #[test]
+    fn a_process_gets_term_once_and_kill_again_and_again_until_that_is_given_up() {
+        let now = Instant::now();
+        let mut kill = Kill::begin(Duration::from_secs(1), now);
+        let term: &[Signal] = &[Signal::SIGTERM, Signal::SIGCONT];
+        let almost = now + Duration::from_millis(999);
+        assert_eq!(kill.signals((7, 1), now), term);
+        assert_eq!(kill.signals((7, 1), almost), []);
+        assert_eq!(kill.signals((7, 2), almost), term, "the id has a new process");
+        let late = now + Duration::from_secs(1);
+        for _ in 0..2 {
+            assert_eq!(kill.signals((7, 1), late), [Signal::SIGKILL]);
+        }
+        assert_eq!(kill.signals((8, 3), late), [Signal::SIGKILL]);
+        assert_eq!(kill.seen.len(), 3);
+        assert!(!kill.gives_up(late));
+        assert!(!kill.gives_up(late + GIVE_UP_AFTER * 99 / 100));
+        assert!(kill.gives_up(late + GIVE_UP_AFTER));
+    }
+
+    #[test]
+    fn children_of_which_nobody_tells_the_ids_are_left_all_the_same() {
+        let pids = |survivors: Vec<Survivor>| survivors.iter().map(|left| left.pid).collect::<Vec<_>>();
+        assert_eq!(pids(hidden(vec![7, 8])), [7, 8]);
+        assert_eq!(pids(hidden(Vec::new())), [0]);
     }
 
     #[test]

@@ -25,6 +25,7 @@ use nix::{
 
 use super::{
     command::Account,
+    lifetime::Lifetime,
     place,
     pool::{News, Pool},
     protocol::{KeeperReply, KeeperRequest, Lines, TaskRequest, line},
@@ -40,12 +41,10 @@ use crate::{
     },
 };
 
-/// A keeper with no tasks and no network half ends after this.
-const IDLE: Duration = Duration::from_mins(1);
 /// How long it is waited for an earlier keeper to be gone.
 const LAST_ONE_ENDS: Duration = Duration::from_secs(1);
-/// How often a keeper that ends the agent by itself looks whether tasks are left.
-const STOPPING_STEP: Duration = Duration::from_millis(200);
+/// What a task's processes have between TERM and KILL when the grace of the stop is over.
+const KILL_GRACE_MS: u32 = 1_000;
 
 /// Runs a keeper until it has nothing left to keep. In a forked worker this works instead.
 ///
@@ -68,8 +67,7 @@ pub fn run(layout: &Layout, ready: impl FnOnce()) -> io::Result<()> {
         listener,
         signals,
         clients: Vec::new(),
-        alone_since: Some(Instant::now()),
-        stopping: None,
+        lifetime: Lifetime::begin(Instant::now()),
         pool: Pool::new(layout.clone()),
     };
     let (account, boot) = (Account::look_up(), boot_id()?);
@@ -120,10 +118,7 @@ struct Keeper {
     listener: UnixListener,
     signals: SignalFd,
     clients: Vec<Client>,
-    /// Since when there is no network half.
-    alone_since: Option<Instant>,
-    /// When the tasks are killed, where no network half sees to it.
-    stopping: Option<Instant>,
+    lifetime: Lifetime,
     pool: Pool,
 }
 
@@ -132,7 +127,7 @@ impl Keeper {
         loop {
             let ready = self.wait()?;
             if ready.is_nothing()
-                && self.may_come()
+                && self.lifetime.may_come()
                 && let Some(line) = self.settle()
             {
                 return Ok(Role::Worker(line));
@@ -166,9 +161,8 @@ impl Keeper {
                     Ok(Heard::End) => return self.end(),
                     Ok(Heard::Gone) | Err(_) => {
                         self.clients.swap_remove(index);
-                        if !self.clients.iter().any(|client| client.is_network_half) {
-                            self.alone_since.get_or_insert_with(Instant::now);
-                        }
+                        let is_there = self.network_half().is_some();
+                        self.lifetime.note_network_half(is_there, Instant::now());
                     }
                 }
             }
@@ -189,11 +183,6 @@ impl Keeper {
         Ok(Role::Keeper)
     }
 
-    /// Whether tasks may come.
-    fn may_come(&self) -> bool {
-        self.stopping.is_none() && self.alone_since.is_none()
-    }
-
     /// Has the workers settled, and gives back the memory that they needed when they are gone.
     fn settle(&mut self) -> Option<UnixStream> {
         let had_workers = !self.pool.is_empty();
@@ -211,13 +200,8 @@ impl Keeper {
         ];
         fds.extend(self.clients.iter().map(|client| PollFd::new(client.socket.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.pool.sockets().map(|socket| PollFd::new(socket, PollFlags::POLLIN)));
-        let timeout = match (self.stopping, self.alone_since) {
-            (Some(_), _) => Some(STOPPING_STEP),
-            (None, Some(since)) => {
-                Some((since + IDLE).saturating_duration_since(Instant::now()) + STOPPING_STEP)
-            }
-            (None, None) => self.pool.settles_after(),
-        };
+        let timeout = self.lifetime.next_look(Instant::now());
+        let timeout = timeout.or_else(|| self.pool.settles_after());
         let timeout =
             timeout.map_or(PollTimeout::NONE, |wait| PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX));
         match poll(&mut fds, timeout) {
@@ -244,7 +228,7 @@ impl Keeper {
                 }
                 KeeperRequest::NetworkHalf { .. } => {
                     self.clients[index].is_network_half = true;
-                    self.alone_since = None;
+                    self.lifetime.note_network_half(true, Instant::now());
                     let ready: Vec<i32> = self.pool.ready().collect();
                     for worker in ready {
                         self.reply(index, &KeeperReply::Ready { worker })?;
@@ -268,9 +252,13 @@ impl Keeper {
 
     /// A network half that does not listen is about to be gone.
     fn tell_network_half(&mut self, reply: &KeeperReply) {
-        if let Some(index) = self.clients.iter().position(|client| client.is_network_half) {
+        if let Some(index) = self.network_half() {
             let _ = self.reply(index, reply);
         }
+    }
+
+    fn network_half(&self) -> Option<usize> {
+        self.clients.iter().position(|client| client.is_network_half)
     }
 
     fn stop(&mut self, person: usize, grace_ms: u32) -> io::Result<()> {
@@ -278,32 +266,32 @@ impl Keeper {
         let running = u32::try_from(running).unwrap_or(u32::MAX);
         self.clients[person].waits_for_end = true;
         self.reply(person, &KeeperReply::Stopping { running })?;
-        if let Some(index) = self.clients.iter().position(|client| client.is_network_half) {
-            self.reply(index, &KeeperReply::StopOrdered { grace_ms })
-        } else {
-            self.stopping = Some(Instant::now() + Duration::from_millis(grace_ms.into()));
-            Ok(())
+        if let Some(index) = self.network_half() {
+            return self.reply(index, &KeeperReply::StopOrdered { grace_ms });
         }
+        self.lifetime.stop(Duration::from_millis(grace_ms.into()), Instant::now());
+        Ok(())
     }
 
     fn is_done(&mut self) -> io::Result<bool> {
-        if let Some(kill_at) = self.stopping {
-            let live = live_tasks(&self.layout)?;
-            if Instant::now() >= kill_at {
-                for id in &live {
-                    let kill = TaskRequest::Kill { by: "agent stop".into(), grace_ms: 1_000 };
-                    if let Ok(mut task) = socket::connect(&self.layout.task(*id).socket()) {
-                        let _ = task.write_all(&line(&kill));
-                    }
-                }
-                // The next order would cut the grace of this one short.
-                self.stopping = Some(Instant::now() + Duration::from_secs(5));
-            }
-            return Ok(live.is_empty());
+        let now = Instant::now();
+        if !self.lifetime.may_end(now) {
+            return Ok(false);
         }
-        match self.alone_since {
-            Some(since) if since.elapsed() >= IDLE => Ok(live_tasks(&self.layout)?.is_empty()),
-            _ => Ok(false),
+        let live = live_tasks(&self.layout)?;
+        if self.lifetime.kills(now) {
+            for id in &live {
+                self.kill(*id);
+            }
+        }
+        Ok(live.is_empty())
+    }
+
+    /// Has a task killed, if it can be reached.
+    fn kill(&self, id: TaskId) {
+        let kill = TaskRequest::Kill { by: "agent stop".into(), grace_ms: KILL_GRACE_MS };
+        if let Ok(mut task) = socket::connect(&self.layout.task(id).socket()) {
+            let _ = task.write_all(&line(&kill));
         }
     }
 }

@@ -17,11 +17,13 @@ use nix::{
 use super::{
     command::{Account, Started, start_command},
     input::Input,
-    kill::{Cause, Kill, Killing, STEP},
+    kill::{Cause, Kill, Killing},
     listener::Client,
     output::{Output, Piece},
     place::Place,
+    progress::{ChildGone, Pipes, Progress, Report},
     protocol::{TaskEnding, TaskRecord, TaskReply, TaskRequest, line},
+    room::{DISK_RETRY, Room, VOLUME_CAP},
     worker::LASTING,
 };
 use crate::{
@@ -29,26 +31,14 @@ use crate::{
     domain::{
         command::TaskSpec,
         frame::Stream,
-        outcome::{Ending, KillProof, Outcome},
+        outcome::{Ending, Outcome},
     },
     sys::{
         disk::Disk,
         file::volume_used_percent,
-        process::{ChildEnd, descendants, reap},
+        process::{descendants, reap},
     },
 };
-
-/// How long after the command's exit its background children may hold the pipes before the end is reported.
-const LINGER: Duration = Duration::from_secs(2);
-/// Unacknowledged bytes at which the command waits while somebody reads: the road is slower than the command.
-const CAP_ATTACHED: u64 = 32 * 1024 * 1024;
-/// The same while nobody reads: the network is away, and the command should go on as long as it can.
-const CAP_DETACHED: u64 = 1024 * 1024 * 1024;
-/// Per cent of the volume above which no task's unacknowledged output grows over a segment, whoever reads: the machine
-/// needs the rest, and all tasks together must not take it.
-const VOLUME_CAP: u8 = 90;
-/// How often a full disk is tried again.
-const DISK_RETRY: Duration = Duration::from_secs(1);
 
 /// A task that begins.
 pub(super) struct Beginning {
@@ -104,14 +94,6 @@ struct Unwritten {
     error: String,
 }
 
-/// How the command's own process ended.
-struct ChildGone {
-    end: ChildEnd,
-    at: Instant,
-    /// Nothing was being killed then.
-    by_itself: bool,
-}
-
 /// The process's state.
 struct Supervisor<'a> {
     layout: TaskLayout,
@@ -126,8 +108,7 @@ struct Supervisor<'a> {
     spool: spool::SpoolWriter,
     /// Read from a pipe, but not yet taken by the disk.
     unwritten: Option<Unwritten>,
-    /// The volume is nearly full, as it was found when this much was spooled, and when.
-    room: (bool, u64, Instant),
+    room: Room,
     clients: Vec<Client>,
     killing: Killing,
     child_end: Option<ChildGone>,
@@ -152,7 +133,7 @@ impl<'a> Supervisor<'a> {
             input: command.input,
             started,
             unwritten: None,
-            room: (false, 0, started),
+            room: Room::new(started),
             clients: vec![client],
             killing: Killing::No,
             child_end: None,
@@ -166,7 +147,7 @@ impl<'a> Supervisor<'a> {
         loop {
             let now = Instant::now();
             self.advance(now);
-            if self.is_ending_written && self.outputs.is_empty() && !self.is_killing() {
+            if self.progress().is_done() {
                 return Ok(());
             }
             let until_it_lasts = (self.started + LASTING).saturating_duration_since(now);
@@ -179,23 +160,44 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    fn is_killing(&self) -> bool {
-        matches!(self.killing, Killing::Begun(..))
+    fn progress(&self) -> Progress<'_> {
+        Progress {
+            limit: self.spec.timeout_ms.map(|timeout| self.started + Duration::from_millis(timeout)),
+            killing: &self.killing,
+            child: self.child_end,
+            pipes: self.pipes(),
+            has_unwritten: self.unwritten.is_some(),
+            is_tight: self.room.is_tight,
+            report: match (&self.ending, self.is_ending_written) {
+                (None, _) => Report::NotYet,
+                (Some(_), false) => Report::Unwritten,
+                (Some(_), true) => Report::Written,
+            },
+        }
     }
 
-    /// Whether there is room for more output.
+    fn pipes(&self) -> Pipes {
+        if self.outputs.is_empty() {
+            Pipes::Closed
+        } else if self.outputs.iter().any(Output::is_owed) {
+            Pipes::Owed
+        } else {
+            Pipes::Open
+        }
+    }
+
+    /// Whether there is room for more output. What comes after the end was found is for nobody, and needs none.
     fn may_read(&self) -> bool {
-        let cap = if self.clients.iter().any(|client| client.reads) { CAP_ATTACHED } else { CAP_DETACHED };
-        let cap = if self.room.0 { cap.min(spool::SEGMENT) } else { cap };
-        self.ending.is_some()
-            || (self.unwritten.is_none() && self.spool.end() - self.spool.acknowledged() < cap)
+        let is_read = self.clients.iter().any(|client| client.reads);
+        let waiting = self.spool.end() - self.spool.acknowledged();
+        self.ending.is_some() || (self.unwritten.is_none() && waiting < self.room.cap(is_read))
     }
 
     /// Why the command is held back, where that is the disk's fault.
     fn held_by_disk(&self) -> String {
         match &self.unwritten {
             Some(unwritten) => format!("the agent's disk does not take its output: {}", unwritten.error),
-            None if self.room.0 && !self.may_read() => {
+            None if self.room.is_tight && !self.may_read() => {
                 format!(
                     "the agent's volume is over {VOLUME_CAP} % full: its output waits until the master has it"
                 )
@@ -204,15 +206,11 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Looks how full the volume is, once a segment, and once a second while it is nearly full.
     fn look_at_room(&mut self, now: Instant) {
-        let (is_tight, at, when) = self.room;
-        let is_due =
-            if is_tight { now >= when + DISK_RETRY } else { self.spool.end() >= at + spool::SEGMENT };
-        if is_due {
+        if self.room.is_due(self.spool.end(), now) {
             // A volume that does not tell is one that has room.
             let used = volume_used_percent(self.layout.root()).unwrap_or(0);
-            self.room = (used > VOLUME_CAP, self.spool.end(), now);
+            self.room.note(used, self.spool.end(), now);
         }
     }
 
@@ -225,23 +223,16 @@ impl<'a> Supervisor<'a> {
             unwritten.error = error.to_string();
             self.unwritten = Some(unwritten);
         }
-        if let Some(timeout) = self.spec.timeout_ms
-            && matches!(self.killing, Killing::No)
-            && now >= self.started + Duration::from_millis(timeout)
-            && !self.has_command_ended()
-        {
+        // One that has ended meanwhile is no longer killed.
+        if self.progress().has_run_too_long(now) && !self.has_command_ended() {
             let grace = Duration::from_millis(self.spec.kill_grace_ms.into());
             self.killing = Killing::Begun(Kill::begin(grace, now), Cause::Timeout);
         }
         self.step_kill(now);
-        match &self.ending {
-            None if self.is_over(now) => self.end(now),
-            // A disk that does not take it must not turn a known end into a lost one.
-            Some(ending) if !self.is_ending_written => {
-                self.is_ending_written = self.place.write_ending(&self.layout, &line(ending)).is_ok();
-            }
-            None | Some(_) => {}
+        if self.progress().is_over(now) {
+            self.end(now);
         }
+        self.write_ending();
         self.answer_waiting();
     }
 
@@ -255,48 +246,26 @@ impl<'a> Supervisor<'a> {
         };
     }
 
-    fn is_over(&self, now: Instant) -> bool {
-        let killed = match &self.killing {
-            Killing::Begun(..) => return false,
-            // What survived KILL may hold the pipes for ever.
-            Killing::Done(proof, _) => !proof.left.is_empty(),
-            Killing::No => false,
-        };
-        if self.unwritten.is_some() {
-            return false;
-        }
-        let Some(gone) = &self.child_end else { return killed };
-        self.outputs.is_empty() || (!self.is_owed() && now >= gone.at + LINGER)
-    }
-
-    /// Whether something is left to read that the command may have printed itself.
-    fn is_owed(&self) -> bool {
-        self.outputs.iter().any(Output::is_owed)
-    }
-
     fn end(&mut self, now: Instant) {
-        let is_own = self.child_end.as_ref().is_some_and(|gone| gone.by_itself);
-        let own_end = self.child_end.as_ref().map(|gone| match gone.end {
-            ChildEnd::Exited(code) => Ending::Exited(code),
-            ChildEnd::Signaled(signal) => Ending::Signaled(signal),
-        });
-        let ending = match (std::mem::replace(&mut self.killing, Killing::No), own_end) {
-            // The order came when the command had ended by itself, and concerned what it left behind.
-            (Killing::Done(..), Some(own)) if is_own => own,
-            (Killing::Done(KillProof { ended: 0, .. }, _) | Killing::No, Some(own)) => own,
-            (Killing::Done(proof, Cause::Timeout), _) => Ending::TimedOut(proof),
-            (Killing::Done(proof, Cause::Cancel(by)), _) => Ending::Cancelled { proof: Some(proof), by },
-            (Killing::No | Killing::Begun(..), _) => return,
-        };
+        let Some(ending) = self.progress().ending() else { return };
+        // An order that comes from now on concerns what the command has left behind.
+        self.killing = Killing::No;
         let background = if self.outputs.is_empty() { 0 } else { descendants().len() };
-        let until = self.child_end.as_ref().map_or(now, |gone| gone.at);
-        let ending = TaskEnding {
+        let until = self.child_end.map_or(now, |gone| gone.at);
+        self.ending = Some(TaskEnding {
             outcome: Outcome { ending, background: u32::try_from(background).unwrap_or(u32::MAX) },
             end_offset: self.spool.end(),
             duration_ns: nanoseconds(until.duration_since(self.started)),
-        };
-        self.is_ending_written = self.place.write_ending(&self.layout, &line(&ending)).is_ok();
-        self.ending = Some(ending);
+        });
+    }
+
+    /// Tries until the disk has it: a disk that does not take it must not turn a known end into a lost one.
+    fn write_ending(&mut self) {
+        if let Some(ending) = &self.ending
+            && !self.is_ending_written
+        {
+            self.is_ending_written = self.place.write_ending(&self.layout, &line(ending)).is_ok();
+        }
     }
 
     fn answer_waiting(&mut self) {
@@ -308,27 +277,7 @@ impl<'a> Supervisor<'a> {
     }
 
     fn timeout(&self, now: Instant, longest: Option<Duration>) -> PollTimeout {
-        let mut wait = longest;
-        let mut at_most = |duration: Duration| {
-            wait = Some(wait.map_or(duration, |wait| wait.min(duration)));
-        };
-        if self.is_killing() {
-            at_most(STEP);
-        }
-        let is_ending_unwritten = self.ending.is_some() && !self.is_ending_written;
-        if self.unwritten.is_some() || self.room.0 || is_ending_unwritten {
-            at_most(DISK_RETRY);
-        }
-        if let Some(gone) = &self.child_end {
-            // What is owed wakes this by being there; a kill and a full disk are looked at in steps of their own.
-            let is_held_up = self.is_owed() || self.is_killing() || self.unwritten.is_some();
-            if self.ending.is_none() && !is_held_up {
-                at_most((gone.at + LINGER).saturating_duration_since(now));
-            }
-        } else if let (Some(timeout), Killing::No) = (self.spec.timeout_ms, &self.killing) {
-            let due = self.started + Duration::from_millis(timeout);
-            at_most(due.saturating_duration_since(now));
-        }
+        let wait = [longest, self.progress().next_look(now)].into_iter().flatten().min();
         // Rounded up, or the loop would spin through the last millisecond.
         wait.map_or(PollTimeout::NONE, |wait| {
             PollTimeout::try_from(wait + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
@@ -458,7 +407,7 @@ impl<'a> Supervisor<'a> {
             TaskRequest::Acknowledge { offset } => {
                 self.clients[index].reads = true;
                 // What cannot be unlinked now is unlinked with the next acknowledgement.
-                let _ = self.spool.acknowledge(offset, self.room.0);
+                let _ = self.spool.acknowledge(offset, self.room.is_tight);
             }
             TaskRequest::Input { offset, length, is_last } => {
                 self.clients[index].input_due = Some((offset, length, is_last));

@@ -1,0 +1,112 @@
+//! How long the keeper lives: while there is a network half or a task, and until an order to stop has been carried out.
+//! Pure.
+//!
+//! Must not know which tasks there are, nor ask a clock.
+
+use std::time::{Duration, Instant};
+
+/// A keeper with no tasks and no network half ends after this.
+const IDLE: Duration = Duration::from_mins(1);
+/// How often a keeper that ends the agent by itself looks whether tasks are left.
+const STOPPING_STEP: Duration = Duration::from_millis(200);
+/// How long a task that was told to end has for it before it is told again: longer than the grace of that order and what
+/// its killing takes, which another order would cut short.
+const KILL_AGAIN: Duration = Duration::from_secs(5);
+
+/// Whether tasks may come, and when the keeper ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lifetime {
+    /// Since when there is no network half.
+    alone_since: Option<Instant>,
+    /// When the tasks are killed, where no network half sees to it.
+    kill_at: Option<Instant>,
+}
+
+impl Lifetime {
+    pub(super) fn begin(now: Instant) -> Self {
+        Self { alone_since: Some(now), kill_at: None }
+    }
+
+    /// A network half has come, or the last one has gone.
+    pub(super) fn note_network_half(&mut self, is_there: bool, now: Instant) {
+        if is_there {
+            self.alone_since = None;
+        } else {
+            self.alone_since.get_or_insert(now);
+        }
+    }
+
+    /// The agent is to end, and there is no network half that would see to it.
+    pub(super) fn stop(&mut self, grace: Duration, now: Instant) {
+        self.kill_at = Some(now + grace);
+    }
+
+    /// Whether tasks may come.
+    pub(super) fn may_come(&self) -> bool {
+        self.kill_at.is_none() && self.alone_since.is_none()
+    }
+
+    /// Whether the tasks that are left are killed now. They are given time for it then.
+    pub(super) fn kills(&mut self, now: Instant) -> bool {
+        let is_due = self.kill_at.is_some_and(|kill_at| now >= kill_at);
+        if is_due {
+            self.kill_at = Some(now + KILL_AGAIN);
+        }
+        is_due
+    }
+
+    /// Whether the keeper ends if no task is left.
+    pub(super) fn may_end(&self, now: Instant) -> bool {
+        self.kill_at.is_some() || self.alone_since.is_some_and(|since| now >= since + IDLE)
+    }
+
+    /// After what time that is asked again though nothing has happened; `None` when it need not be.
+    pub(super) fn next_look(&self, now: Instant) -> Option<Duration> {
+        if self.kill_at.is_some() {
+            return Some(STOPPING_STEP);
+        }
+        self.alone_since.map(|since| (since + IDLE).saturating_duration_since(now) + STOPPING_STEP)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keeper_that_nobody_wants_ends_in_the_end_and_one_with_a_network_half_never() {
+        let now = Instant::now();
+        let mut lifetime = Lifetime::begin(now);
+        let almost = now + IDLE * 99 / 100;
+        assert!(!lifetime.may_come());
+        assert!(!lifetime.may_end(almost));
+        assert!(lifetime.may_end(now + IDLE));
+        assert_eq!(lifetime.next_look(now), Some(IDLE + STOPPING_STEP));
+        assert_eq!(lifetime.next_look(now + 2 * IDLE), Some(STOPPING_STEP));
+        lifetime.note_network_half(true, now);
+        assert!(lifetime.may_come());
+        assert!(!lifetime.may_end(now + 9 * IDLE));
+        assert_eq!(lifetime.next_look(now), None);
+        lifetime.note_network_half(false, now + IDLE);
+        lifetime.note_network_half(false, now + IDLE + IDLE / 2);
+        assert!(!lifetime.may_end(almost + IDLE), "since the last one has gone");
+        assert!(lifetime.may_end(now + 2 * IDLE), "counted from the first time that there was none");
+        assert!(!lifetime.kills(now + 9 * IDLE), "tasks live without a network half");
+    }
+
+    #[test]
+    fn tasks_get_their_grace_and_then_the_time_to_end_before_they_are_told_again() {
+        let now = Instant::now();
+        let grace = Duration::from_secs(3);
+        let mut lifetime = Lifetime::begin(now);
+        lifetime.note_network_half(true, now);
+        lifetime.stop(grace, now);
+        assert!(!lifetime.may_come());
+        assert!(lifetime.may_end(now), "as soon as no task is left");
+        assert_eq!(lifetime.next_look(now), Some(STOPPING_STEP));
+        assert!(!lifetime.kills(now + grace * 99 / 100));
+        assert!(lifetime.kills(now + grace));
+        assert!(!lifetime.kills(now + grace + KILL_AGAIN * 99 / 100));
+        assert!(lifetime.kills(now + grace + KILL_AGAIN));
+    }
+}

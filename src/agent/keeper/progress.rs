@@ -1,0 +1,286 @@
+//! How far a task is, and what follows from that: whether it has run too long, is over, and how it ended. Pure.
+//!
+//! Must not know where any of it was learned: it reads no pipe, no clock and no disk.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    kill::{Cause, Killing, STEP},
+    room::DISK_RETRY,
+};
+use crate::{domain::outcome::Ending, sys::process::ChildEnd};
+
+/// How long after the command's exit its background children may hold the pipes before the end is reported.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// How the command's own process ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ChildGone {
+    pub(super) end: ChildEnd,
+    pub(super) at: Instant,
+    /// Nothing was being killed then.
+    pub(super) by_itself: bool,
+}
+
+/// Whether anything is still to come from the command's pipes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pipes {
+    /// The command holds them, or something that it has started does.
+    Open,
+    /// The command has ended, and something is left in one that it may have printed itself.
+    Owed,
+    Closed,
+}
+
+/// Whether the task's end was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Report {
+    NotYet,
+    /// The disk has not taken it.
+    Unwritten,
+    Written,
+}
+
+/// What is known of a task that runs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Progress<'a> {
+    /// When it has run too long.
+    pub(super) limit: Option<Instant>,
+    pub(super) killing: &'a Killing,
+    pub(super) child: Option<ChildGone>,
+    pub(super) pipes: Pipes,
+    /// The disk does not take what was printed.
+    pub(super) has_unwritten: bool,
+    /// The volume is nearly full.
+    pub(super) is_tight: bool,
+    pub(super) report: Report,
+}
+
+impl Progress<'_> {
+    fn is_killing(&self) -> bool {
+        matches!(self.killing, Killing::Begun(..))
+    }
+
+    /// Whether the command is to be killed for the time that it took.
+    pub(super) fn has_run_too_long(&self, now: Instant) -> bool {
+        self.report == Report::NotYet
+            && self.child.is_none()
+            && matches!(self.killing, Killing::No)
+            && self.limit.is_some_and(|limit| now >= limit)
+    }
+
+    /// Whether its end can be told.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        if self.report != Report::NotYet || self.has_unwritten || self.is_killing() {
+            return false;
+        }
+        let Some(gone) = self.child else {
+            // What survived KILL may live for ever.
+            return matches!(self.killing, Killing::Done(proof, _) if !proof.left.is_empty());
+        };
+        match self.pipes {
+            Pipes::Open => now >= gone.at + LINGER,
+            Pipes::Owed => false,
+            Pipes::Closed => true,
+        }
+    }
+
+    /// How it ended; `None` while nothing of it has.
+    pub(super) fn ending(&self) -> Option<Ending> {
+        let own = self.child.map(|gone| match gone.end {
+            ChildEnd::Exited(code) => Ending::Exited(code),
+            ChildEnd::Signaled(signal) => Ending::Signaled(signal),
+        });
+        let Killing::Done(proof, cause) = self.killing else { return own };
+        // Where the command had ended by itself, the order concerned what it left behind.
+        if own.is_some() && (proof.ended == 0 || self.child.is_some_and(|gone| gone.by_itself)) {
+            return own;
+        }
+        Some(match cause {
+            Cause::Timeout => Ending::TimedOut(proof.clone()),
+            Cause::Cancel(by) => Ending::Cancelled { proof: Some(proof.clone()), by: by.clone() },
+        })
+    }
+
+    /// Whether nothing is left to do for it.
+    pub(super) fn is_done(&self) -> bool {
+        self.report == Report::Written && self.pipes == Pipes::Closed && !self.is_killing()
+    }
+
+    /// After what time something may be due though nothing has happened.
+    pub(super) fn next_look(&self, now: Instant) -> Option<Duration> {
+        let is_written = !self.has_unwritten && self.report != Report::Unwritten;
+        let disk = (!is_written || self.is_tight).then_some(DISK_RETRY);
+        let kill = self.is_killing().then_some(STEP);
+        // What is owed wakes whoever waits by being there; a kill and a full disk are looked at in steps of their own.
+        let is_held_up = self.pipes == Pipes::Owed || self.is_killing() || self.has_unwritten;
+        let due = match (self.report, self.child, self.killing) {
+            (Report::NotYet, Some(gone), _) => (!is_held_up).then_some(gone.at + LINGER),
+            (Report::NotYet, None, Killing::No) => self.limit,
+            _ => None,
+        };
+        [disk, kill, due.map(|due| due.saturating_duration_since(now))].into_iter().flatten().min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        agent::keeper::kill::Kill,
+        domain::outcome::{KillProof, Survivor},
+    };
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn runs() -> Progress<'static> {
+        Progress {
+            limit: None,
+            killing: &Killing::No,
+            child: None,
+            pipes: Pipes::Open,
+            has_unwritten: false,
+            is_tight: false,
+            report: Report::NotYet,
+        }
+    }
+
+    fn exited(at: Instant) -> ChildGone {
+        ChildGone { end: ChildEnd::Exited(3), at, by_itself: true }
+    }
+
+    fn killed(at: Instant) -> ChildGone {
+        ChildGone { end: ChildEnd::Signaled(15), at, by_itself: false }
+    }
+
+    fn begun(now: Instant) -> Killing {
+        Killing::Begun(Kill::begin(SECOND, now), Cause::Timeout)
+    }
+
+    fn proof(ended: u32, left: u32) -> KillProof {
+        let left = (0..left).map(|pid| Survivor { pid, state: "in a system call".into() }).collect();
+        KillProof { ended, left }
+    }
+
+    fn cancelled(ended: u32, left: u32) -> Killing {
+        Killing::Done(proof(ended, left), Cause::Cancel("ana".into()))
+    }
+
+    #[test]
+    fn a_command_has_run_too_long_from_its_limit_on_unless_it_has_ended_or_is_killed_already() {
+        let now = Instant::now();
+        let limited = Progress { limit: Some(now + SECOND), ..runs() };
+        assert!(!limited.has_run_too_long(now));
+        assert!(limited.has_run_too_long(now + SECOND));
+        assert!(!runs().has_run_too_long(now + SECOND));
+        let late = now + 5 * SECOND;
+        assert!(!Progress { child: Some(exited(now)), ..limited }.has_run_too_long(late));
+        assert!(!Progress { killing: &begun(now), ..limited }.has_run_too_long(late));
+        assert!(!Progress { killing: &cancelled(1, 1), ..limited }.has_run_too_long(late));
+        let told = Progress { report: Report::Written, ..limited };
+        assert!(!told.has_run_too_long(late), "what withstood KILL is not killed again");
+        assert_eq!(told.next_look(late), None);
+    }
+
+    #[test]
+    fn it_is_over_when_its_pipes_are_closed_or_only_its_children_hold_them_for_long_enough() {
+        let now = Instant::now();
+        let over = |progress: Progress<'_>, at| progress.is_over(now + at);
+        let gone = Progress { child: Some(exited(now)), ..runs() };
+        let closed = Progress { pipes: Pipes::Closed, ..gone };
+        let owed = Progress { pipes: Pipes::Owed, ..gone };
+        assert!(!over(runs(), 9 * SECOND), "it runs");
+        assert!(
+            !over(Progress { pipes: Pipes::Closed, ..runs() }, 9 * SECOND),
+            "it has closed its pipes itself"
+        );
+        assert!(over(closed, Duration::ZERO));
+        assert!(!over(gone, Duration::ZERO));
+        assert!(!over(gone, LINGER * 99 / 100));
+        assert!(over(gone, LINGER));
+        assert!(!over(owed, 2 * LINGER), "what it printed itself comes first");
+        assert!(!over(Progress { has_unwritten: true, ..closed }, 2 * LINGER), "the disk does not take it");
+        assert!(!over(Progress { killing: &begun(now), ..closed }, 2 * LINGER), "the proof is not there yet");
+        assert!(!over(Progress { report: Report::Unwritten, ..closed }, 2 * LINGER), "only once");
+        assert!(!over(Progress { report: Report::Written, ..closed }, 2 * LINGER), "only once");
+        assert!(
+            !over(Progress { killing: &cancelled(1, 0), ..runs() }, SECOND),
+            "its exit is about to be seen"
+        );
+        assert!(over(Progress { killing: &cancelled(1, 1), ..runs() }, SECOND), "KILL does not help");
+        assert!(!over(Progress { killing: &cancelled(1, 1), ..owed }, 2 * LINGER));
+    }
+
+    #[test]
+    fn an_order_is_how_it_ended_only_where_it_ended_anything_of_the_command() {
+        let now = Instant::now();
+        let ending = |killing: &Killing, child| Progress { killing, child, ..runs() }.ending();
+        let own = Some(Ending::Exited(3));
+        let cancel =
+            |ended, left| Some(Ending::Cancelled { proof: Some(proof(ended, left)), by: "ana".into() });
+        assert_eq!(ending(&Killing::No, None), None);
+        assert_eq!(ending(&Killing::No, Some(exited(now))), own);
+        assert_eq!(
+            ending(&Killing::No, Some(killed(now))),
+            Some(Ending::Signaled(15)),
+            "somebody else killed it"
+        );
+        assert_eq!(ending(&cancelled(2, 0), Some(killed(now))), cancel(2, 0));
+        assert_eq!(ending(&cancelled(0, 1), None), cancel(0, 1));
+        assert_eq!(ending(&cancelled(2, 0), Some(exited(now))), own, "its children were killed");
+        assert_eq!(
+            ending(&cancelled(0, 0), Some(killed(now))),
+            Some(Ending::Signaled(15)),
+            "nothing was left to kill"
+        );
+        let late = Killing::Done(proof(2, 0), Cause::Timeout);
+        assert_eq!(ending(&late, Some(killed(now))), Some(Ending::TimedOut(proof(2, 0))));
+        assert_eq!(ending(&late, Some(exited(now))), own);
+    }
+
+    #[test]
+    fn it_is_done_when_its_end_is_on_the_disk_and_nobody_of_it_is_left() {
+        let now = Instant::now();
+        let done =
+            Progress { report: Report::Written, pipes: Pipes::Closed, child: Some(exited(now)), ..runs() };
+        assert!(done.is_done());
+        assert!(!Progress { report: Report::NotYet, ..done }.is_done());
+        assert!(!Progress { report: Report::Unwritten, ..done }.is_done());
+        assert!(!Progress { pipes: Pipes::Open, ..done }.is_done(), "its children may be cancelled");
+        assert!(!Progress { killing: &begun(now), ..done }.is_done());
+    }
+
+    #[test]
+    fn it_is_looked_at_when_something_is_due_and_not_before() {
+        let now = Instant::now();
+        let look = |progress: Progress<'_>| progress.next_look(now);
+        let (gone, limited) = (
+            Progress { child: Some(exited(now)), ..runs() },
+            Progress { limit: Some(now + SECOND / 2), ..runs() },
+        );
+        assert_eq!(look(runs()), None);
+        assert_eq!(look(limited), Some(SECOND / 2));
+        assert_eq!(limited.next_look(now + SECOND), Some(Duration::ZERO));
+        assert_eq!(look(Progress { child: Some(exited(now)), ..limited }), Some(LINGER), "no limit any more");
+        assert_eq!(look(Progress { killing: &begun(now), ..limited }), Some(STEP));
+        assert_eq!(look(Progress { killing: &cancelled(1, 1), ..limited }), None);
+        assert_eq!(look(gone), Some(LINGER));
+        assert_eq!(look(Progress { pipes: Pipes::Owed, ..gone }), None, "what is owed wakes by being there");
+        assert_eq!(look(Progress { report: Report::Written, ..gone }), None);
+        assert_eq!(look(Progress { killing: &begun(now), ..gone }), Some(STEP));
+        assert_eq!(gone.next_look(now + LINGER), Some(Duration::ZERO));
+        let killing = Progress { killing: &begun(now), ..gone };
+        assert_eq!(
+            killing.next_look(now + LINGER),
+            Some(STEP),
+            "no wake-up after the other while it is killed"
+        );
+        for held in [
+            Progress { has_unwritten: true, ..gone },
+            Progress { report: Report::Unwritten, ..gone },
+            Progress { is_tight: true, ..runs() },
+        ] {
+            assert_eq!(held.next_look(now + LINGER), Some(DISK_RETRY));
+        }
+    }
+}

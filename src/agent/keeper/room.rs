@@ -1,0 +1,80 @@
+//! How much of a task's output may wait on the machine before the command waits instead. Pure.
+//!
+//! Must not know how full a volume is; it is told.
+
+use std::time::{Duration, Instant};
+
+use crate::agent::spool::SEGMENT;
+
+/// Unacknowledged bytes at which the command waits while somebody reads: the network is slower than the command.
+const CAP_ATTACHED: u64 = 32 * 1024 * 1024;
+/// The same while nobody reads: the network is away, and the command should go on as long as it can.
+const CAP_DETACHED: u64 = 1024 * 1024 * 1024;
+/// Per cent of the volume above which no task's unacknowledged output grows over a segment, whoever reads: the machine
+/// needs the rest, and all tasks together must not take it.
+pub(super) const VOLUME_CAP: u8 = 90;
+/// How often a full disk is tried again.
+pub(super) const DISK_RETRY: Duration = Duration::from_secs(1);
+
+/// How full the volume was found, and when.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// It was nearly full.
+    pub(super) is_tight: bool,
+    /// How much the task had spooled by then.
+    spooled: u64,
+    when: Instant,
+}
+
+impl Room {
+    /// For a task that begins.
+    pub(super) fn new(now: Instant) -> Self {
+        Self { is_tight: false, spooled: 0, when: now }
+    }
+
+    /// Whether the volume is to be looked at: once a segment, and once a second while it is nearly full.
+    pub(super) fn is_due(&self, spooled: u64, now: Instant) -> bool {
+        if self.is_tight { now >= self.when + DISK_RETRY } else { spooled >= self.spooled + SEGMENT }
+    }
+
+    /// Notes how full it is.
+    pub(super) fn note(&mut self, used_percent: u8, spooled: u64, now: Instant) {
+        *self = Self { is_tight: used_percent > VOLUME_CAP, spooled, when: now };
+    }
+
+    /// Unacknowledged bytes at which the command waits.
+    pub(super) fn cap(&self, is_read: bool) -> u64 {
+        let cap = if is_read { CAP_ATTACHED } else { CAP_DETACHED };
+        if self.is_tight { cap.min(SEGMENT) } else { cap }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_is_looked_at_once_a_segment_and_once_a_second_while_it_is_nearly_full() {
+        let now = Instant::now();
+        let mut room = Room::new(now);
+        let long = now + 60 * DISK_RETRY;
+        assert!(!room.is_due(SEGMENT - 1, long));
+        assert!(room.is_due(SEGMENT, now));
+        room.note(VOLUME_CAP, SEGMENT, now);
+        assert!(!room.is_tight);
+        assert!(!room.is_due(2 * SEGMENT - 1, long));
+        assert!(room.is_due(2 * SEGMENT, now));
+        room.note(VOLUME_CAP + 1, 2 * SEGMENT, now);
+        assert!(room.is_tight);
+        assert!(!room.is_due(9 * SEGMENT, now + DISK_RETRY / 2));
+        assert!(room.is_due(2 * SEGMENT, now + DISK_RETRY));
+    }
+
+    #[test]
+    fn a_command_that_nobody_reads_goes_on_for_longer_but_not_on_a_volume_that_is_nearly_full() {
+        let mut room = Room::new(Instant::now());
+        assert_eq!((room.cap(true), room.cap(false)), (CAP_ATTACHED, CAP_DETACHED));
+        room.note(100, 0, Instant::now());
+        assert_eq!((room.cap(true), room.cap(false)), (SEGMENT, SEGMENT));
+    }
+}
