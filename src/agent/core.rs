@@ -117,11 +117,9 @@ impl Core {
         self.seen = Revision::default();
     }
 
-    /// Notes a revision; true when it is higher than any before, and has to be remembered.
-    pub fn see(&mut self, revision: Revision) -> bool {
-        let higher = revision > self.seen;
+    /// Notes a revision; the highest counts.
+    pub fn see(&mut self, revision: Revision) {
         self.seen = self.seen.max(revision);
-        higher
     }
 
     /// Decides on an Attach and remembers its attempt.
@@ -224,9 +222,10 @@ mod tests {
     #[test]
     fn only_higher_revisions_are_remembered_and_a_new_epoch_is_higher() {
         let mut core = core();
-        assert!(core.see(Revision { epoch: 0, revision: 9 }));
-        assert!(!core.see(Revision { epoch: 0, revision: 3 }));
-        assert!(core.see(Revision { epoch: 1, revision: 1 }));
+        core.see(Revision { epoch: 0, revision: 9 });
+        core.see(Revision { epoch: 0, revision: 3 });
+        assert_eq!(core.seen(), Revision { epoch: 0, revision: 9 });
+        core.see(Revision { epoch: 1, revision: 1 });
         assert_eq!(core.seen(), Revision { epoch: 1, revision: 1 });
     }
 

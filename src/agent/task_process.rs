@@ -173,11 +173,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::{
-            command::{Command, TaskSpec},
-            ids::RunId,
-            input::StandardInput,
-        },
+        domain::{command::TaskSpec, ids::RunId},
         sys::lock::Lock,
     };
 
@@ -190,20 +186,9 @@ mod tests {
     }
 
     fn write_record(layout: &Layout, id: TaskId, boot: &str) {
-        let spec = TaskSpec {
-            run_number: 1,
-            operator: "ana".into(),
-            target: "web".into(),
-            command: Command::new(vec![b"true".to_vec()]).unwrap(),
-            environment: Vec::new(),
-            working_directory: None,
-            timeout_ms: None,
-            kill_grace_ms: 1,
-            input: StandardInput::Nothing,
-        };
         let record = TaskRecord {
             id,
-            spec,
+            spec: TaskSpec::example(),
             agent: "web-1".into(),
             boot: boot.into(),
             started_unix_ms: 1,

@@ -224,6 +224,24 @@ pub struct TaskSpec {
 pub const KILL_GRACE_MS: u32 = 5_000;
 
 #[cfg(test)]
+impl TaskSpec {
+    /// One that runs `true`.
+    pub(crate) fn example() -> Self {
+        Self {
+            run_number: 1,
+            operator: "ana".into(),
+            target: "web".into(),
+            command: Command::new(vec![b"true".to_vec()]).unwrap(),
+            environment: Vec::new(),
+            working_directory: None,
+            timeout_ms: None,
+            kill_grace_ms: 1,
+            input: StandardInput::Nothing,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

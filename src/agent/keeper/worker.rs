@@ -88,7 +88,7 @@ impl Worker<'_> {
                 place.remove();
                 return Ok(());
             };
-            let Some(beginning) = self.begin(place, start, client) else { continue };
+            let Some(beginning) = self.begin(place, start, client, boottime_ns) else { continue };
             let is_alone = beginning.record.spec.target == beginning.record.agent;
             let tools = Tools { account: self.account, signals: &signals, buffer: &mut buffer };
             task::run(beginning, tools, || self.report(&WorkerReport::Busy))?;
@@ -111,10 +111,17 @@ impl Worker<'_> {
         let _ = (&self.keeper).write_all(&line(report));
     }
 
-    /// Makes the task known by giving its name to the directory; `None`, said to the client, where nothing came of it.
-    fn begin(&self, mut place: Place, start: StartTask, client: Client) -> Option<Beginning> {
+    /// Makes the task known by giving its name to the directory; `None`, said to the client, where nothing came of it. `now`
+    /// tells nanoseconds since boot.
+    fn begin(
+        &self,
+        mut place: Place,
+        start: StartTask,
+        client: Client,
+        now: impl Fn() -> u64,
+    ) -> Option<Beginning> {
         let StartTask { id, spec, agent, start_until_ns } = start;
-        let is_too_late = || start_until_ns.is_some_and(|until| boottime_ns() > until);
+        let is_too_late = || start_until_ns.is_some_and(|until| now() > until);
         if is_too_late() {
             place.remove();
             client.answer(&TaskReply::Expired);
@@ -209,5 +216,91 @@ fn start_of(client: &mut Client) -> io::Result<Option<StartTask>> {
         Some(TaskRequest::Start(start)) => Ok(Some(*start)),
         Some(_) => Err(io::ErrorKind::InvalidData.into()),
         None => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, fs};
+
+    use super::*;
+    use crate::domain::{
+        command::TaskSpec,
+        ids::{RunId, TaskId},
+    };
+
+    fn id() -> TaskId {
+        TaskId { run: RunId::from_parts(1, 1), index: 0 }
+    }
+
+    /// Has a worker begin a task that may start until the moment 100, with clocks that show these moments one after the
+    /// other. Whether it began, and what its client was told.
+    fn begin(layout: &Layout, moments: &[u64], before: impl FnOnce()) -> (bool, Option<TaskReply>) {
+        let account = Account::look_up();
+        let worker =
+            Worker { layout, account: &account, boot: "boot", keeper: UnixStream::pair().unwrap().0 };
+        let place = Place::make(layout.spare(1)).unwrap();
+        let start =
+            StartTask { id: id(), spec: TaskSpec::example(), agent: "a".into(), start_until_ns: Some(100) };
+        let (socket, network_half) = UnixStream::pair().unwrap();
+        let looks = Cell::new(0);
+        let now = || {
+            looks.set(looks.get() + 1);
+            moments[looks.get() - 1]
+        };
+        before();
+        let has_begun = worker.begin(place, start, Client::new(socket), now).is_some();
+        let mut lines = Lines::default();
+        let is_told = lines.read_from(&network_half).unwrap();
+        (has_begun, is_told.then(|| lines.take().unwrap().unwrap()))
+    }
+
+    fn layout() -> (tempfile::TempDir, Layout) {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        fs::create_dir(layout.tasks()).unwrap();
+        (dir, layout)
+    }
+
+    #[test]
+    fn a_task_begins_until_its_permission_expires_and_not_after_a_slow_disk() {
+        for (moments, begins) in [(&[99, 100][..], true), (&[101], false), (&[100, 101], false)] {
+            let (_dir, layout) = layout();
+            let (has_begun, told) = begin(&layout, moments, || {});
+            assert_eq!(has_begun, begins, "{moments:?}");
+            assert_eq!(layout.task(id()).root().exists(), begins, "{moments:?}");
+            assert!(!layout.spare(1).root().exists());
+            assert_eq!(matches!(told, Some(TaskReply::Expired)), !begins, "{moments:?}: {told:?}");
+        }
+    }
+
+    #[test]
+    fn a_worker_whose_place_was_removed_says_nothing_so_that_another_one_is_asked() {
+        let (_dir, layout) = layout();
+        let (has_begun, told) = begin(&layout, &[0, 0], || fs::remove_dir_all(layout.tasks()).unwrap());
+        assert!(!has_begun);
+        assert!(told.is_none(), "{told:?}");
+    }
+
+    #[test]
+    fn a_task_that_has_a_directory_is_known_and_begins_no_second_time() {
+        let (_dir, layout) = layout();
+        assert!(begin(&layout, &[0, 0], || {}).0);
+        let (has_begun, told) = begin(&layout, &[0, 0], || {});
+        assert!(!has_begun);
+        assert!(matches!(told, Some(TaskReply::Known)), "{told:?}");
+    }
+
+    #[test]
+    fn a_worker_goes_on_when_its_keeper_wants_it_to_and_ends_with_it() {
+        let (keeper, end) = UnixStream::pair().unwrap();
+        let (_dir, layout) = layout();
+        let account = Account::look_up();
+        let worker = Worker { layout: &layout, account: &account, boot: "boot", keeper };
+        let mut orders = Lines::default();
+        (&end).write_all(&line(&WorkerOrder::Prepare)).unwrap();
+        assert!(worker.wait_for_order(&mut orders).unwrap());
+        drop(end);
+        assert!(!worker.wait_for_order(&mut orders).unwrap());
     }
 }

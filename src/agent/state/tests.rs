@@ -3,7 +3,7 @@ use super::{
     *,
 };
 use crate::{
-    domain::{ids::RunId, outcome::Ending},
+    domain::{command::TaskSpec, ids::RunId, outcome::Ending},
     sys::paths::make_private,
 };
 
@@ -74,6 +74,40 @@ fn memory_that_is_removed_begins_another_incarnation() {
     assert_ne!(incarnation(&agent), life);
 }
 
+#[tokio::test]
+async fn only_a_start_that_finds_no_memory_says_that_it_was_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let agent = agent(dir.path());
+    let life = incarnation(&agent);
+    let first = agent.open(&permission(&agent, 1, life.clone())).await.unwrap();
+    // No keeper gives it a process.
+    let fails = first.starting.unwrap().start(TaskSpec::example()).await;
+    assert_eq!(fails.unwrap_err(), "the agent is ending");
+    let second = agent.open(&permission(&agent, 2, life)).await.unwrap();
+    std::fs::remove_dir_all(agent.layout.tasks()).unwrap();
+    let is_gone = second.starting.unwrap().start(TaskSpec::example()).await;
+    assert!(matches!(is_gone, Ok(StartResult::MemoryGone)), "{is_gone:?}");
+}
+
+#[test]
+fn an_ending_is_written_down_with_the_day() {
+    let dir = tempfile::tempdir().unwrap();
+    let agent = agent(dir.path());
+    let today = || {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        since.as_secs() / (24 * 60 * 60)
+    };
+    let id = TaskId { run: RunId::from_parts(1, 1), index: 0 };
+    let before = today();
+    agent
+        .finish(id, TaskEnding { outcome: Ending::Exited(3).into(), end_offset: 0, duration_ns: 0 })
+        .unwrap();
+    let file = std::fs::read_to_string(agent.layout.finished()).unwrap();
+    let entry: serde_json::Value = serde_json::from_str(file.lines().last().unwrap()).unwrap();
+    let day = entry["day"].as_u64().unwrap();
+    assert!((before..=today()).contains(&day), "{day}");
+}
+
 #[test]
 fn what_was_seen_of_a_masters_store_outlives_the_agent_and_says_nothing_of_another_master() {
     let dir = tempfile::tempdir().unwrap();
@@ -126,6 +160,7 @@ async fn nothing_is_decided_on_a_task_that_is_being_started() {
     let agent = agent(dir.path());
     let open = permission(&agent, 1, incarnation(&agent));
     let id = open.id;
+    assert_eq!(agent.running_count(), 0);
     let starting = agent.open(&open).await.unwrap().starting.unwrap();
     assert_eq!((agent.running().unwrap(), agent.running_count()), (vec![id], 1));
     assert!(!agent.promise(id, 1).unwrap(), "it may be running in a moment");
