@@ -189,9 +189,7 @@ fn a_killed_task_process_is_lost_and_never_started_again() {
     Rig::kill(parent);
     let task = rig.wait_task(&run, "lost");
     assert!(task["outcome"].to_string().contains("was killed"), "{task}");
-    for pid in rig::processes_with(&sleeps).into_iter().chain(shell) {
-        Rig::kill(pid);
-    }
+    Rig::kill_all(rig::processes_with(&sleeps).into_iter().chain(shell));
     assert_eq!(fs::read_to_string(&marks).unwrap(), "mark\n");
 }
 
@@ -238,9 +236,7 @@ fn wipe_the_spool(master_restarts: bool) {
     let task = rig.wait_task(&run, "lost");
     assert!(task["outcome"].to_string().contains("another one"), "{task}");
     assert_eq!(fs::read_to_string(&marks).ok().as_deref(), Some("mark\n"));
-    for pid in rig::processes_with(&sleeps).into_iter().chain(rig::processes_with(&command)) {
-        Rig::kill(pid);
-    }
+    Rig::kill_all(rig::processes_with(&sleeps).into_iter().chain(rig::processes_with(&command)));
 }
 
 #[test]
@@ -406,9 +402,7 @@ fn a_background_child_that_floods_holds_no_end_off() {
     let task = rig.wait_task(&run, "exited");
     assert_eq!(task["status"], 3, "{task}");
     assert!(rig.run(&["job", "logs", &run]).out.contains("own\n"));
-    for pid in rig::processes_with(&flood) {
-        Rig::kill(pid);
-    }
+    Rig::kill_all(rig::processes_with(&flood));
 }
 
 #[test]
@@ -451,9 +445,7 @@ fn what_a_command_printed_last_is_read_however_long_that_has_to_wait() {
     let task = rig.wait_task(&run, "exited");
     assert_eq!(task["status"], 3, "{task}");
     assert_eq!(rig.run(&["job", "logs", &run]).out.len() as u64, kept + 1 + more);
-    for pid in rig::processes_with(&sleeps) {
-        Rig::kill(pid);
-    }
+    Rig::kill_all(rig::processes_with(&sleeps));
 }
 
 #[test]

@@ -268,6 +268,17 @@ impl Rig {
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
     }
 
+    /// Kills processes, of which some may end with others.
+    pub fn kill_all(pids: impl IntoIterator<Item = i32>) {
+        use nix::{errno::Errno, sys::signal};
+        for pid in pids {
+            match signal::kill(nix::unistd::Pid::from_raw(pid), signal::Signal::SIGKILL) {
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(errno) => panic!("{pid}: {errno}"),
+            }
+        }
+    }
+
     /// Runs the program to its end.
     pub fn run(&self, arguments: &[&str]) -> Printed {
         self.program().args(arguments).output().unwrap().into()
