@@ -293,6 +293,11 @@ mod tests {
         assert!(take_place(&path, &fresh, &dir.path().join("other")).is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), "new");
         assert!(remove(&beside(&path, "-wal")).is_err());
+
+        // So does a name that is taken: the old one has no other.
+        fs::remove_dir(beside(&path, "-wal")).unwrap();
+        assert!(take_place(&path, &fresh, &damaged).is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
     }
 
     #[test]

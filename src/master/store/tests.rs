@@ -553,3 +553,22 @@ fn what_an_earlier_process_left_in_the_log_is_in_the_database_before_a_term_begi
     store.begin_term(&connection).unwrap();
     assert_eq!(read("after.db"), 7);
 }
+
+#[test]
+fn texts_are_indexed_when_there_is_nothing_else_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, connection) = Store::open(dir.path()).unwrap();
+    let (told, written) = mpsc::channel();
+    let mut writer = StoreWriter::start(connection, move |written| told.send(written).unwrap()).unwrap();
+    let looking = store.connect().unwrap();
+    let indexed = || looking.query_row("SELECT indexed FROM meta", [], |row| row.get::<_, u64>(0)).unwrap();
+    for number in 1..=2 {
+        writer.write(number, vec![Write::PutRun(Box::new(stored_run(number)))], Keeping::Asked);
+        assert!(matches!(written.recv().unwrap(), Written::Done(..)));
+        let began = std::time::Instant::now();
+        while indexed() < number {
+            assert!(began.elapsed() < std::time::Duration::from_secs(60), "it is never indexed");
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
+}
