@@ -12,7 +12,7 @@ const CAP_ATTACHED: u64 = 32 * 1024 * 1024;
 const CAP_DETACHED: u64 = 1024 * 1024 * 1024;
 /// Per cent of the volume above which no task's unacknowledged output grows over a segment, whoever reads: the machine
 /// needs the rest, and all tasks together must not take it.
-pub(super) const VOLUME_CAP: u8 = 90;
+const VOLUME_CAP: u8 = 90;
 /// How often a full disk is tried again.
 pub(super) const DISK_RETRY: Duration = Duration::from_secs(1);
 
@@ -47,6 +47,20 @@ impl Room {
         let cap = if is_read { CAP_ATTACHED } else { CAP_DETACHED };
         if self.is_tight { cap.min(SEGMENT) } else { cap }
     }
+
+    /// Why the command is held back, for operators, where that is the disk's fault: `refused` is why it does not take the
+    /// output. Empty when it is not held back by that.
+    pub(super) fn held(&self, refused: Option<&str>, may_read: bool) -> String {
+        match refused {
+            Some(error) => format!("the agent's disk does not take its output: {error}"),
+            None if self.is_tight && !may_read => {
+                format!(
+                    "the agent's volume is over {VOLUME_CAP} % full: its output waits until the master has it"
+                )
+            }
+            None => String::new(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -76,5 +90,16 @@ mod tests {
         assert_eq!((room.cap(true), room.cap(false)), (CAP_ATTACHED, CAP_DETACHED));
         room.note(100, 0, Instant::now());
         assert_eq!((room.cap(true), room.cap(false)), (SEGMENT, SEGMENT));
+    }
+
+    #[test]
+    fn a_command_that_the_disk_holds_back_is_told_so() {
+        let mut room = Room::new(Instant::now());
+        assert_eq!(room.held(None, true), "");
+        assert_eq!(room.held(None, false), "", "the network is slower than the command");
+        assert!(room.held(Some("no space"), false).ends_with("does not take its output: no space"));
+        room.note(VOLUME_CAP + 1, 0, Instant::now());
+        assert_eq!(room.held(None, true), "");
+        assert!(room.held(None, false).contains("over 90 % full"));
     }
 }

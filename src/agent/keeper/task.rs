@@ -23,7 +23,7 @@ use super::{
     place::Place,
     progress::{ChildGone, Pipes, Progress, Report},
     protocol::{TaskEnding, TaskRecord, TaskReply, TaskRequest, line},
-    room::{DISK_RETRY, Room, VOLUME_CAP},
+    room::{DISK_RETRY, Room},
     worker::LASTING,
 };
 use crate::{
@@ -193,19 +193,6 @@ impl<'a> Supervisor<'a> {
         self.ending.is_some() || (self.unwritten.is_none() && waiting < self.room.cap(is_read))
     }
 
-    /// Why the command is held back, where that is the disk's fault.
-    fn held_by_disk(&self) -> String {
-        match &self.unwritten {
-            Some(unwritten) => format!("the agent's disk does not take its output: {}", unwritten.error),
-            None if self.room.is_tight && !self.may_read() => {
-                format!(
-                    "the agent's volume is over {VOLUME_CAP} % full: its output waits until the master has it"
-                )
-            }
-            None => String::new(),
-        }
-    }
-
     fn look_at_room(&mut self, now: Instant) {
         if self.room.is_due(self.spool.end(), now) {
             // A volume that does not tell is one that has room.
@@ -270,7 +257,8 @@ impl<'a> Supervisor<'a> {
 
     fn answer_waiting(&mut self) {
         let (ending, end, taken) = (self.ending.as_ref(), self.spool.end(), self.input.taken());
-        let held = self.held_by_disk();
+        let refused = self.unwritten.as_ref().map(|unwritten| unwritten.error.as_str());
+        let held = self.room.held(refused, self.may_read());
         self.clients.retain_mut(|client| {
             client.tell_held(&held) && client.answer_input(taken) && client.answer_wait(ending, end)
         });
@@ -425,4 +413,15 @@ impl<'a> Supervisor<'a> {
 
 fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_told_in_nanoseconds_as_far_as_they_go() {
+        assert_eq!(nanoseconds(Duration::new(1, 2)), 1_000_000_002);
+        assert_eq!(nanoseconds(Duration::MAX), u64::MAX);
+    }
 }

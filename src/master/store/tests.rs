@@ -1,6 +1,10 @@
 //! What is written comes back, whatever else is in the same transaction.
 
-use std::{fs, sync::mpsc};
+use std::{
+    fs,
+    sync::mpsc,
+    time::{Duration, Instant},
+};
 
 use super::*;
 use crate::{
@@ -565,10 +569,10 @@ fn texts_are_indexed_when_there_is_nothing_else_to_do() {
     for number in 1..=2 {
         writer.write(number, vec![Write::PutRun(Box::new(stored_run(number)))], Keeping::Asked);
         assert!(matches!(written.recv().unwrap(), Written::Done(..)));
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         while indexed() < number {
-            assert!(began.elapsed() < std::time::Duration::from_secs(60), "it is never indexed");
-            std::thread::sleep(std::time::Duration::from_millis(1));
+            assert!(began.elapsed() < Duration::from_mins(1), "it is never indexed");
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 }
