@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    path::Path,
     sync::mpsc,
     time::{Duration, Instant},
 };
@@ -538,24 +539,41 @@ fn a_database_that_is_damaged_says_what_saves_it() {
     assert!(no_copy(&full).contains("make room"));
 }
 
+/// The revision that the database's own file holds, without what lies in its log.
+fn revision_in_file(directory: &Path) -> u64 {
+    let alone = tempfile::tempdir().unwrap();
+    fs::copy(directory.join(FILE), alone.path().join(FILE)).unwrap();
+    let copy = Connection::open(alone.path().join(FILE)).unwrap();
+    copy.query_row("SELECT revision FROM meta", [], |row| row.get(0)).unwrap_or(0)
+}
+
+/// A database of which a process that was killed has left its last commit in the log alone.
+fn left_in_log(directory: &Path) -> (Store, Connection) {
+    let (store, connection) = Store::open(directory).unwrap();
+    connection.execute("UPDATE meta SET revision = 7", []).unwrap();
+    std::mem::forget(connection);
+    assert_eq!(revision_in_file(directory), 0);
+    let connection = store.connect().unwrap();
+    (store, connection)
+}
+
 #[test]
 fn what_an_earlier_process_left_in_the_log_is_in_the_database_before_a_term_begins() {
     let dir = tempfile::tempdir().unwrap();
-    let (store, connection) = Store::open(dir.path()).unwrap();
-    connection.execute("UPDATE meta SET revision = 7", []).unwrap();
-    std::mem::forget(connection);
-    // A process that was killed: what it committed lies in the log alone.
-    let there = dir.path().join("copy");
-    let read = |name: &str| {
-        fs::create_dir_all(&there).unwrap();
-        fs::copy(dir.path().join(FILE), there.join(name)).unwrap();
-        let copy = Connection::open(there.join(name)).unwrap();
-        copy.query_row("SELECT revision FROM meta", [], |row| row.get::<_, u64>(0)).unwrap_or(0)
-    };
-    assert_eq!(read("before.db"), 0);
-    let connection = store.connect().unwrap();
+    let (store, connection) = left_in_log(dir.path());
     store.begin_term(&connection).unwrap();
-    assert_eq!(read("after.db"), 7);
+    assert_eq!(revision_in_file(dir.path()), 7);
+}
+
+#[test]
+fn what_no_start_could_move_out_of_the_log_is_moved_before_anything_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, connection) = left_in_log(dir.path());
+    let (told, written) = mpsc::channel();
+    let mut writer = StoreWriter::start(connection, move |written| told.send(written).unwrap()).unwrap();
+    writer.write(1, vec![Write::PutRun(Box::new(stored_run(1)))], Keeping::Asked);
+    assert!(matches!(written.recv().unwrap(), Written::Done(..)));
+    assert_eq!(revision_in_file(dir.path()), 7, "what came after it is in the log");
 }
 
 #[test]
@@ -575,4 +593,20 @@ fn texts_are_indexed_when_there_is_nothing_else_to_do() {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
+}
+
+#[test]
+fn at_the_end_what_waits_is_written_and_the_next_start_needs_no_new_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, connection) = Store::open(dir.path()).unwrap();
+    let mut writer = StoreWriter::start(connection, |_| {}).unwrap();
+    writer.write(1, vec![Write::PutRun(Box::new(stored_run(1)))], Keeping::AtLeisure);
+    assert!(writer.due().is_some(), "it waits for company");
+    drop(writer);
+    assert!(dir.path().join(format!("{FILE}-wal")).exists(), "a full disk gives no other one");
+    // All of it is in the database's own file.
+    let alone = tempfile::tempdir().unwrap();
+    fs::copy(dir.path().join(FILE), alone.path().join(FILE)).unwrap();
+    let (store, _) = Store::open(alone.path()).unwrap();
+    assert_eq!(store.run(RunReference::Last).unwrap().unwrap().number, 1);
 }
