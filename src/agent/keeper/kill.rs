@@ -45,7 +45,6 @@ impl Kill {
         for process in &alive {
             process.signal(self.signals((process.pid, process.started), now));
         }
-        let ended = self.seen.len().saturating_sub(alive.len());
         let mut left: Vec<Survivor> =
             alive.iter().map(|process| survivor(process.pid, process.state_word())).collect();
         // A walk may miss some: it is no snapshot, and `/proc` may hide other users' processes. That nothing is left is
@@ -53,12 +52,14 @@ impl Kill {
         if left.is_empty() && has_children() {
             left = hidden(children());
         }
-        (left.is_empty() || self.gives_up(now))
-            .then(|| KillProof { ended: u32::try_from(ended).unwrap_or(u32::MAX), left })
+        self.proof(alive.len(), left, now)
     }
 
-    fn gives_up(&self, now: Instant) -> bool {
-        now >= self.kill_at + GIVE_UP_AFTER
+    /// The proof, when it is time for it: `alive` of what was found is alive, and `left` is all that is there.
+    fn proof(&self, alive: usize, left: Vec<Survivor>, now: Instant) -> Option<KillProof> {
+        let ended = self.seen.len().saturating_sub(alive);
+        let is_over = left.is_empty() || now >= self.kill_at + GIVE_UP_AFTER;
+        is_over.then(|| KillProof { ended: u32::try_from(ended).unwrap_or(u32::MAX), left })
     }
 
     /// What is sent to a process that was found: TERM once, and KILL from the end of the grace on.
@@ -130,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_gets_term_once_and_kill_again_and_again_until_that_is_given_up() {
+    fn a_process_gets_term_once_and_kill_again_and_again() {
         let now = Instant::now();
         let mut kill = Kill::begin(Duration::from_secs(1), now);
         let term: &[Signal] = &[Signal::SIGTERM, Signal::SIGCONT];
@@ -144,9 +145,24 @@ mod tests {
         }
         assert_eq!(kill.signals((8, 3), late), [Signal::SIGKILL]);
         assert_eq!(kill.seen.len(), 3);
-        assert!(!kill.gives_up(late));
-        assert!(!kill.gives_up(late + GIVE_UP_AFTER * 99 / 100));
-        assert!(kill.gives_up(late + GIVE_UP_AFTER));
+    }
+
+    #[test]
+    fn the_proof_comes_when_nothing_is_left_or_when_kill_has_not_helped_for_long() {
+        let now = Instant::now();
+        let mut kill = Kill::begin(Duration::from_secs(1), now);
+        for pid in [7, 8, 9] {
+            kill.signals((pid, 1), now);
+        }
+        assert_eq!(kill.proof(0, vec![], now), Some(KillProof { ended: 3, left: vec![] }));
+        let left = || vec![survivor(7, "disk wait")];
+        let given_up = now + Duration::from_secs(1) + GIVE_UP_AFTER;
+        assert_eq!(kill.proof(1, left(), now), None);
+        assert_eq!(kill.proof(1, left(), now + Duration::from_secs(1) + GIVE_UP_AFTER * 99 / 100), None);
+        assert_eq!(kill.proof(1, left(), given_up), Some(KillProof { ended: 2, left: left() }));
+        let hidden = hidden(vec![4]);
+        let proof = kill.proof(0, hidden.clone(), given_up);
+        assert_eq!(proof, Some(KillProof { ended: 3, left: hidden }), "it was never found");
     }
 
     #[test]
