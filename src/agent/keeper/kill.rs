@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 
 use crate::{
     domain::outcome::{KillProof, Survivor},
-    sys::process::{children, descendants, has_children},
+    sys::process::{ProcessEntry, children, descendants, has_children},
 };
 
 /// How long KILL is repeated before what still lives is named as left over.
@@ -45,13 +45,9 @@ impl Kill {
         for process in &alive {
             process.signal(self.signals((process.pid, process.started), now));
         }
-        let mut left: Vec<Survivor> =
-            alive.iter().map(|process| survivor(process.pid, process.state_word())).collect();
         // A walk may miss some: it is no snapshot, and `/proc` may hide other users' processes. That nothing is left is
         // believed of the kernel alone, which knows what this subreaper has below it.
-        if left.is_empty() && has_children() {
-            left = hidden(children());
-        }
+        let left = left(&alive, || has_children().then(children));
         self.proof(alive.len(), left, now)
     }
 
@@ -80,8 +76,13 @@ fn survivor(pid: i32, state: &str) -> Survivor {
     Survivor { pid: pid.unsigned_abs(), state: state.to_owned() }
 }
 
-/// Children that `/proc` does not show; the kernel may not tell their ids either.
-fn hidden(mut pids: Vec<i32>) -> Vec<Survivor> {
+/// What is left: those that a walk has found alive, else the children that the kernel has and `/proc` does not show. It may
+/// not tell their ids either.
+fn left(alive: &[ProcessEntry], hidden: impl FnOnce() -> Option<Vec<i32>>) -> Vec<Survivor> {
+    if !alive.is_empty() {
+        return alive.iter().map(|process| survivor(process.pid, process.state_word())).collect();
+    }
+    let Some(mut pids) = hidden() else { return Vec::new() };
     if pids.is_empty() {
         pids.push(0);
     }
@@ -155,21 +156,23 @@ mod tests {
             kill.signals((pid, 1), now);
         }
         assert_eq!(kill.proof(0, vec![], now), Some(KillProof { ended: 3, left: vec![] }));
-        let left = || vec![survivor(7, "disk wait")];
+        let slow = || vec![survivor(7, "disk wait")];
         let given_up = now + Duration::from_secs(1) + GIVE_UP_AFTER;
-        assert_eq!(kill.proof(1, left(), now), None);
-        assert_eq!(kill.proof(1, left(), now + Duration::from_secs(1) + GIVE_UP_AFTER * 99 / 100), None);
-        assert_eq!(kill.proof(1, left(), given_up), Some(KillProof { ended: 2, left: left() }));
-        let hidden = hidden(vec![4]);
-        let proof = kill.proof(0, hidden.clone(), given_up);
-        assert_eq!(proof, Some(KillProof { ended: 3, left: hidden }), "it was never found");
+        assert_eq!(kill.proof(1, slow(), now), None);
+        assert_eq!(kill.proof(1, slow(), now + Duration::from_secs(1) + GIVE_UP_AFTER * 99 / 100), None);
+        assert_eq!(kill.proof(1, slow(), given_up), Some(KillProof { ended: 2, left: slow() }));
+        let proof = kill.proof(0, slow(), given_up);
+        assert_eq!(proof, Some(KillProof { ended: 3, left: slow() }), "it was never found");
     }
 
     #[test]
-    fn children_of_which_nobody_tells_the_ids_are_left_all_the_same() {
-        let pids = |survivors: Vec<Survivor>| survivors.iter().map(|left| left.pid).collect::<Vec<_>>();
-        assert_eq!(pids(hidden(vec![7, 8])), [7, 8]);
-        assert_eq!(pids(hidden(Vec::new())), [0]);
+    fn what_is_left_was_found_or_is_hidden_whether_its_ids_are_told_or_not() {
+        let found = [ProcessEntry { pid: 7, state: 'D', started: 1 }];
+        assert_eq!(left(&found, || Some(vec![8])), [survivor(7, "disk wait")]);
+        assert_eq!(left(&[], || None), []);
+        let pids = |pids| left(&[], || Some(pids)).iter().map(|left| left.pid).collect::<Vec<_>>();
+        assert_eq!(pids(vec![7, 8]), [7, 8]);
+        assert_eq!(pids(vec![]), [0]);
     }
 
     #[test]

@@ -374,6 +374,18 @@ async fn what_is_kept_in_memory_for_followers_is_bounded() {
     assert!((5_500_000..6_500_000).contains(&kept), "{kept} bytes");
 }
 
+#[test]
+fn two_who_are_about_to_open_a_log_wait_for_each_other_whatever_is_forgotten_meanwhile() {
+    let (_dir, logs, run) = logs();
+    let other = |number| RunId::from_parts(1, number);
+    let first = logs.opened(run);
+    logs.opened(other(2));
+    assert!(Arc::ptr_eq(&logs.opened(run), &first), "opened twice, it would be written to from two sides");
+    drop(first);
+    logs.opened(other(3));
+    assert!(!logs.open.lock().unwrap().contains_key(&run), "nobody opens it any more");
+}
+
 #[tokio::test]
 async fn logs_that_nobody_has_are_forgotten() {
     let (_dir, logs, run) = logs();
