@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 /// A keeper with no tasks and no network half ends after this.
 const IDLE: Duration = Duration::from_mins(1);
-/// How often a keeper that ends the agent by itself looks whether tasks are left.
+/// How often a keeper that stops the agent without a network half checks whether tasks are left.
 const STOPPING_STEP: Duration = Duration::from_millis(200);
-/// How long a task that was told to end has for it before it is told again: longer than the grace of that order and what
-/// its killing takes, which another order would cut short.
+/// How long the keeper waits before it sends the kill order again. Longer than the order's grace plus the time that killing
+/// takes, because a second order would shorten the grace of the first.
 const KILL_AGAIN: Duration = Duration::from_secs(5);
 
 /// Whether tasks may come, and when the keeper ends.

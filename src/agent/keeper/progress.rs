@@ -92,7 +92,7 @@ impl Progress<'_> {
             ChildEnd::Signaled(signal) => Ending::Signaled(signal),
         });
         let Killing::Done(proof, cause) = self.killing else { return own };
-        // Where the command had ended by itself, the order concerned what it left behind.
+        // The command exited before the order came: the order only killed its background processes.
         if own.is_some() && (proof.ended == 0 || self.child.is_some_and(|gone| gone.by_itself)) {
             return own;
         }
@@ -112,7 +112,7 @@ impl Progress<'_> {
         let is_written = !self.has_unwritten && self.report != Report::Unwritten;
         let disk = (!is_written || self.is_tight).then_some(DISK_RETRY);
         let kill = self.is_killing().then_some(STEP);
-        // What is owed wakes whoever waits by being there; a kill and a full disk are looked at in steps of their own.
+        // Unread output wakes the poll without a timeout; a kill and a full disk have timeouts of their own.
         let is_held_up = self.pipes == Pipes::Owed || self.is_killing() || self.has_unwritten;
         let due = match (self.report, self.child, self.killing) {
             (Report::NotYet, Some(gone), _) => (!is_held_up).then_some(gone.at + LINGER),

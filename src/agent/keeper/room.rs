@@ -1,6 +1,6 @@
 //! How much of a task's output may wait on the machine before the command waits instead. Pure.
 //!
-//! Must not know how full a volume is; it is told.
+//! Must not measure the volume: the caller passes in how full it is.
 
 use std::time::{Duration, Instant};
 
@@ -10,8 +10,8 @@ use crate::agent::spool::SEGMENT;
 const CAP_ATTACHED: u64 = 32 * 1024 * 1024;
 /// The same while nobody reads: the network is away, and the command should go on as long as it can.
 const CAP_DETACHED: u64 = 1024 * 1024 * 1024;
-/// Per cent of the volume above which no task's unacknowledged output grows over a segment, whoever reads: the machine
-/// needs the rest, and all tasks together must not take it.
+/// Per cent of the volume above which a task's unacknowledged output may not exceed one segment, even while a client reads
+/// it: the rest of the volume belongs to the machine, and all tasks together must not fill it.
 const VOLUME_CAP: u8 = 90;
 /// How often a full disk is tried again.
 pub(super) const DISK_RETRY: Duration = Duration::from_secs(1);

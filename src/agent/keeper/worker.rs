@@ -111,8 +111,8 @@ impl Worker<'_> {
         let _ = (&self.keeper).write_all(&line(report));
     }
 
-    /// Makes the task known by giving its name to the directory; `None`, said to the client, where nothing came of it. `now`
-    /// tells nanoseconds since boot.
+    /// Begins the task by renaming the directory to its id. Returns `None` when it did not begin; the client is told why,
+    /// unless the directory is gone and another worker has to be asked. `now` returns nanoseconds since boot.
     fn begin(
         &self,
         mut place: Place,
@@ -233,8 +233,8 @@ mod tests {
         TaskId { run: RunId::from_parts(1, 1), index: 0 }
     }
 
-    /// Has a worker begin a task that may start until the moment 100, with clocks that show these moments one after the
-    /// other. Whether it began, and what its client was told.
+    /// Lets a worker begin a task whose permission expires at 100 ns, with a clock that returns `moments` in order. Returns
+    /// whether it began, and the reply that the client got.
     fn begin(layout: &Layout, moments: &[u64], before: impl FnOnce()) -> (bool, Option<TaskReply>) {
         let account = Account::look_up();
         let worker =
