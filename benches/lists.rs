@@ -55,8 +55,8 @@ fn stored(number: u64) -> StoredRun {
     let run = Run {
         id: RunId::from_parts(number, number.into()),
         number,
-        operator: ["ana", "ben", "cleo"][usize::try_from(number % 3).unwrap_or(0)].to_owned(),
-        target: "@role:web".to_owned(),
+        operator: ["ana", "ben", "cleo"][usize::try_from(number % 3).unwrap_or(0)].into(),
+        target: "@role:web".into(),
         plain_name: false,
         command: Command::new(vec![command.into_bytes()]).expect("a command"),
         created_ms: number * 1_000,
@@ -87,9 +87,9 @@ fn fill(directory: &std::path::Path) -> Store {
             last_seen_ms: 1,
             labels: Labels::new(),
             set_labels: Labels::new(),
-            version: String::new(),
+            version: String::new().into(),
             address: String::new(),
-            trust: String::new(),
+            trust: String::new().into(),
             drain: None,
             ahead: None,
         })

@@ -88,8 +88,8 @@ fn run() -> Run {
     Run {
         id: RunId::from_parts(BEGIN_MS, 1),
         number: 412,
-        operator: "ana".to_owned(),
-        target: "web-[1-100]".to_owned(),
+        operator: "ana".into(),
+        target: "web-[1-100]".into(),
         plain_name: false,
         command: Command::new(vec![b"make".to_vec()]).unwrap(),
         created_ms: BEGIN_MS,

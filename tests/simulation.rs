@@ -252,9 +252,9 @@ impl World {
             last_seen_ms: 1,
             labels: Labels::new(),
             set_labels: Labels::new(),
-            version: String::new(),
+            version: String::new().into(),
             address: String::new(),
-            trust: String::new(),
+            trust: String::new().into(),
             drain: None,
             ahead: None,
         };
@@ -485,12 +485,12 @@ impl World {
             fingerprint: Fingerprint::of(b"a"),
             incarnation: self.agent.core.incarnation().clone(),
             labels: Labels::new(),
-            version: String::new(),
+            version: String::new().into(),
             address: String::new(),
             link: LinkPreference::Auto,
             direct_address: None,
             seen: (seen.epoch, seen.revision),
-            trust: String::new(),
+            trust: String::new().into(),
         };
         let hello = self.boottime();
         self.time += self.dice.roll(3);
@@ -915,7 +915,7 @@ impl World {
                 if let (Knowledge::Spooled, Some(command)) = (knowledge, &mut self.command)
                     && command.boot == self.boot
                 {
-                    let proof = Some(KillProof { ended: 1, left: Vec::new() });
+                    let proof = Some(KillProof::new(1, Vec::new(), 0));
                     let cancelled = Ending::Cancelled { proof, by: "ana".into() };
                     command.ending.get_or_insert(cancelled);
                 }
@@ -997,7 +997,7 @@ impl World {
             (236..=238, ..) => self.frozen = !self.frozen,
             (239..=241, ..) => self.silent = !self.silent,
             (242..=243, ..) => {
-                let (run, tasks, by) = (RunReference::Id(task().run), Vec::new(), "ana".to_owned());
+                let (run, tasks, by) = (RunReference::Id(task().run), [].into(), "ana".to_owned());
                 self.step(Input::Cancel { run, tasks, by, reply: 7 });
             }
             (244..=247, ..) => self.session_ends(),

@@ -142,7 +142,7 @@ impl Attach {
         let received = ReceivedOpen {
             id,
             attempt: open.attempt,
-            incarnation: Incarnation(open.incarnation.clone()),
+            incarnation: Incarnation::from(open.incarnation.clone()),
             start_within: open.may_start.then(|| match open.start_within_ms {
                 0 => START_PERMISSION,
                 ms => Duration::from_millis(ms.into()).min(START_PERMISSION),
@@ -187,7 +187,7 @@ impl Attach {
                     Ok(StartResult::MemoryGone) => Err(memory_gone()),
                     Err(reason) => {
                         let reason = format!("the agent cannot start it: {reason}");
-                        self.end_unstarted(id, Ending::Refused(reason)).await
+                        self.end_unstarted(id, Ending::Refused(reason.into())).await
                     }
                 }
             }
@@ -196,7 +196,7 @@ impl Attach {
                 Some(ending) => self.hand_over(id, ending).await,
                 None => Err(io::Error::other("a finished task without an ending").into()),
             },
-            Decision::Refuse(reason) => self.end_unstarted(id, Ending::Refused(reason)).await,
+            Decision::Refuse(reason) => self.end_unstarted(id, Ending::Refused(reason.into())).await,
             Decision::OtherIncarnation(reason) => {
                 let incarnation = self.agent.incarnation();
                 self.answer_unknown(&incarnation, reason).await

@@ -61,9 +61,9 @@ impl FactsReader {
         let first = |text: String| text.split_whitespace().next().unwrap_or_default().to_owned();
         let uptime = first(read("/proc/uptime"));
         Facts {
-            os: os_name(&read("/etc/os-release")),
-            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-            architecture: std::env::consts::ARCH.to_owned(),
+            os: os_name(&read("/etc/os-release")).into(),
+            kernel: read("/proc/sys/kernel/osrelease").trim().into(),
+            architecture: std::env::consts::ARCH.into(),
             cpus: std::thread::available_parallelism()
                 .map_or(0, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX)),
             cpu_percent,
@@ -74,7 +74,8 @@ impl FactsReader {
             hostname: nix::unistd::gethostname()
                 .ok()
                 .and_then(|name| name.into_string().ok())
-                .unwrap_or_default(),
+                .unwrap_or_default()
+                .into(),
             running_tasks,
         }
     }

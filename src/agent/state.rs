@@ -4,7 +4,7 @@
 use std::{
     collections::{HashMap, HashSet},
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -34,7 +34,7 @@ use crate::{
         ids::{Incarnation, TaskId},
         name::{AgentName, Labels},
     },
-    sys::clock,
+    sys::{clock, vital::end_after_panic},
     trust::fingerprint::Fingerprint,
 };
 
@@ -234,7 +234,8 @@ impl Agent {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        // What a panic left behind could start a task twice.
+        self.inner.lock().unwrap_or_else(|_| end_after_panic("the agent's state"))
     }
 
     /// This life of the agent's memory.

@@ -140,7 +140,7 @@ fn is_of_this_boot(task: &TaskLayout) -> io::Result<bool> {
 /// When the disk cannot be read.
 pub fn ending_of_lost(layout: &Layout, id: TaskId, reason: &str) -> io::Result<TaskEnding> {
     let end_offset = spool::whole_end(&Disk::default(), &layout.task(id).spool())?;
-    let outcome = Outcome::from(Ending::Lost(reason.to_owned()));
+    let outcome = Outcome::from(Ending::Lost(reason.into()));
     Ok(TaskEnding { outcome, end_offset, duration_ns: 0 })
 }
 

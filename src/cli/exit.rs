@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn a_missing_status_outweighs_a_timeout_outweighs_the_largest() {
         use Ending as E;
-        let (timeout, lost) = (E::TimedOut(KillProof::default()), E::Lost(String::new()));
+        let (timeout, lost) = (E::TimedOut(KillProof::default()), E::Lost(String::new().into()));
         for (endings, status) in [
             (vec![E::Exited(0)], 0),
             (vec![E::Exited(3), E::Exited(1)], 3),

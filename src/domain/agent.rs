@@ -4,6 +4,8 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use super::bounded::{Reason, Word};
+
 /// How often an agent speaks at least.
 pub const HEARTBEAT: Duration = Duration::from_secs(5);
 /// An agent is late after two missed heartbeats. Half of one more is allowed for jitter and the road.
@@ -69,9 +71,9 @@ impl AgentState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drain {
     /// In an operator's words; may be empty.
-    pub reason: String,
+    pub reason: Reason,
     /// Who wanted it.
-    pub by: String,
+    pub by: Word,
     /// Since when, in milliseconds since the Unix epoch.
     pub since_ms: u64,
 }
@@ -99,11 +101,11 @@ pub enum LinkPreference {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Facts {
     /// Operating system as its os-release calls it.
-    pub os: String,
+    pub os: Word,
     /// Kernel release.
-    pub kernel: String,
+    pub kernel: Word,
     /// Machine architecture.
-    pub architecture: String,
+    pub architecture: Word,
     /// Processors that are online.
     pub cpus: u32,
     /// Busy share of all processors since the last facts, in per cent.
@@ -117,7 +119,7 @@ pub struct Facts {
     /// Seconds since the machine was started.
     pub uptime_s: u64,
     /// Host name.
-    pub hostname: String,
+    pub hostname: Word,
     /// Tasks that run now.
     pub running_tasks: u32,
 }

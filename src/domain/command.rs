@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::input::StandardInput;
+use super::{
+    bounded::{Expression, Word},
+    input::StandardInput,
+};
 
 /// Linux' limit for one argument of a new process, in bytes, with its terminating NUL (`MAX_ARG_STRLEN`).
 pub const MAX_ARGUMENT: usize = 128 * 1024;
@@ -202,9 +205,9 @@ pub struct TaskSpec {
     /// The run's number, for people.
     pub run_number: u64,
     /// Who started it.
-    pub operator: String,
+    pub operator: Word,
     /// The target as typed.
-    pub target: String,
+    pub target: Expression,
     /// What to run.
     pub command: Command,
     /// Added to the clean environment.

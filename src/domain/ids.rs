@@ -5,6 +5,8 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
+use super::bounded::Word;
+
 /// A run's ULID, made by the client that starts it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
@@ -101,13 +103,13 @@ impl FromStr for TaskId {
 ///
 /// The master only compares it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Incarnation(pub String);
+pub struct Incarnation(Word);
 
 impl Incarnation {
     /// From the id of the data directory and the kernel's boot id.
     #[must_use]
     pub fn new(directory: &str, boot: &str) -> Self {
-        Self(format!("{directory}/{boot}"))
+        Self(format!("{directory}/{boot}").into())
     }
 
     /// Why another incarnation no longer knows what this one started.
@@ -119,6 +121,13 @@ impl Incarnation {
         } else {
             "the agent's data directory is another one"
         }
+    }
+}
+
+/// Reads what its text says. No incarnation is longer than a [`Word`], so that what is cut is equal to none.
+impl From<String> for Incarnation {
+    fn from(text: String) -> Self {
+        Self(text.into())
     }
 }
 

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::bounded::Word;
+
 /// Bytes of input that may be on their way to a command: whoever sends them keeps what is not taken yet, to send it
 /// again on another connection, and nobody on the road holds more.
 pub const WINDOW: u64 = 1024 * 1024;
@@ -34,7 +36,7 @@ impl StandardInput {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terminal {
     /// Its kind, for `TERM`.
-    pub kind: String,
+    pub kind: Word,
     /// Rows of cells.
     pub rows: u16,
     /// Columns of cells.

@@ -6,6 +6,7 @@
 pub const SOFTWARE_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 pub mod agent;
+pub mod bounded;
 pub mod command;
 pub mod digest;
 pub mod frame;

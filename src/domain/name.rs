@@ -110,6 +110,9 @@ fn split_digits(bytes: &[u8]) -> (&[u8], &[u8]) {
     (&bytes[zeros..end], &bytes[end..])
 }
 
+/// Labels that one agent may have of each kind: those that it brings, and those that operators set.
+pub const MAX_LABELS: usize = 64;
+
 /// Labels of an agent, by key.
 pub type Labels = BTreeMap<LabelWord, LabelWord>;
 

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::bounded::{Reason, Word};
+
 /// How a task ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
@@ -29,16 +31,16 @@ pub enum Ending {
         /// What the kill did; `None` when it had not started.
         proof: Option<KillProof>,
         /// Who cancelled.
-        by: String,
+        by: Word,
     },
     /// The agent or the master would not start it.
-    Refused(String),
+    Refused(Reason),
     /// It never started.
-    Undeliverable(String),
+    Undeliverable(Reason),
     /// It started, and there is evidence that its end cannot be known.
-    Lost(String),
+    Lost(Reason),
     /// A batch stopped before its turn.
-    Skipped(String),
+    Skipped(Reason),
 }
 
 /// What a kill did to a process tree.
@@ -46,8 +48,36 @@ pub enum Ending {
 pub struct KillProof {
     /// Processes that ended.
     pub ended: u32,
-    /// Processes that are still there.
+    /// Processes that are still there: the first [`MAX_SURVIVORS`] of them.
     pub left: Vec<Survivor>,
+    /// How many more are still there.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more_left: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+/// Processes that a proof names one by one.
+pub const MAX_SURVIVORS: usize = 32;
+
+impl KillProof {
+    /// A proof that names as many survivors as it may, and counts the rest.
+    #[must_use]
+    pub fn new(ended: u32, mut left: Vec<Survivor>, more_left: u32) -> Self {
+        let rest = left.len().saturating_sub(MAX_SURVIVORS);
+        left.truncate(MAX_SURVIVORS);
+        let rest = u32::try_from(rest).unwrap_or(u32::MAX);
+        Self { ended, left, more_left: more_left.saturating_add(rest) }
+    }
+
+    /// How many processes are still there.
+    #[must_use]
+    pub fn left_count(&self) -> u64 {
+        self.left.len() as u64 + u64::from(self.more_left)
+    }
 }
 
 /// A process that outlived SIGKILL.
@@ -56,7 +86,7 @@ pub struct Survivor {
     /// Its process id.
     pub pid: u32,
     /// Its state in words.
-    pub state: String,
+    pub state: Word,
 }
 
 impl From<Ending> for Outcome {
@@ -128,13 +158,26 @@ impl Outcome {
         (self.word(), self.status())
     }
 
+    /// The outcome with the master's own record of who cancelled, whatever its agent says: `by`, or where there is none
+    /// the agent itself, which ended the task on nobody's order here.
+    #[must_use]
+    pub fn cancelled_on_record(self, by: Option<Word>, agent: &str) -> Self {
+        let ending = match self.ending {
+            Ending::Cancelled { proof, .. } => {
+                Ending::Cancelled { proof, by: by.unwrap_or_else(|| format!("agent {agent}").into()) }
+            }
+            other => other,
+        };
+        Self { ending, ..self }
+    }
+
     /// The task's own exit status as a shell would give it, where the end is the command's own.
     #[must_use]
     pub fn status(&self) -> Option<u8> {
         match self.ending {
             Ending::Exited(code) => Some(code),
             // Signals end at 64, so 128 + n always fits.
-            Ending::Signaled(signal) => u8::try_from(128 + signal).ok(),
+            Ending::Signaled(signal) => signal.checked_add(128).and_then(|status| u8::try_from(status).ok()),
             _ => None,
         }
     }
@@ -168,7 +211,7 @@ impl fmt::Display for Outcome {
 impl fmt::Display for KillProof {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let noun = if self.ended == 1 { "process" } else { "processes" };
-        write!(f, "{} {noun} ended, {} left", self.ended, self.left.len())?;
+        write!(f, "{} {noun} ended, {} left", self.ended, self.left_count())?;
         for (index, survivor) in self.left.iter().take(3).enumerate() {
             let before = if index == 0 { ": " } else { ", " };
             write!(f, "{before}pid {} ({})", survivor.pid, survivor.state)?;
@@ -197,7 +240,7 @@ mod tests {
 
     #[test]
     fn outcomes_read_like_sentences() {
-        let proof = KillProof { ended: 7, left: vec![Survivor { pid: 4242, state: "disk wait".into() }] };
+        let proof = KillProof::new(7, vec![Survivor { pid: 4242, state: "disk wait".into() }], 0);
         let table = [
             (Outcome::from(Ending::Exited(0)), "exited 0"),
             (Outcome { ending: Ending::Exited(3), background: 2 }, "exited 3, 2 background processes go on"),
@@ -218,7 +261,7 @@ mod tests {
     fn only_the_commands_own_end_has_a_status() {
         assert_eq!(Outcome::from(Ending::Exited(3)).status(), Some(3));
         assert_eq!(Outcome::from(Ending::Signaled(15)).status(), Some(143));
-        assert_eq!(Outcome::from(Ending::Lost(String::new())).status(), None);
+        assert_eq!(Outcome::from(Ending::Lost(Reason::default())).status(), None);
         assert_eq!(Outcome::from(Ending::TimedOut(KillProof::default())).status(), None);
     }
 }

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{groups::mask::Masks, share::Share};
+use super::{bounded::Reason, groups::mask::Masks, share::Share};
 
 /// Tasks of one run that are under way at once, unless an operator says otherwise.
 pub const FANOUT: u32 = 512;
@@ -105,9 +105,9 @@ pub enum GateState {
     #[default]
     Open,
     /// Nothing more is started until an operator says so, for this reason.
-    Held(String),
+    Held(Reason),
     /// Nothing more is started ever, for this reason.
-    Stopped(String),
+    Stopped(Reason),
 }
 
 impl fmt::Display for GateState {

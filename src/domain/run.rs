@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
+    bounded::{Expression, Reason, Word},
     command::{Command, Variable},
     groups::mask::Masks,
     ids::RunId,
@@ -79,7 +80,7 @@ pub struct Task {
     /// Its batch, from 0.
     pub batch: u32,
     /// What is waited for, in words.
-    pub waiting: String,
+    pub waiting: Reason,
     /// Facts that came after the outcome, where they differ from it.
     pub later: Option<Outcome>,
 }
@@ -103,7 +104,7 @@ impl Task {
             duration_ns: 0,
             end_offset: 0,
             batch: 0,
-            waiting: String::new(),
+            waiting: Reason::default(),
             later: None,
         }
     }
@@ -149,7 +150,7 @@ pub struct LastRun {
     /// The run's number.
     pub number: u64,
     /// Who started it.
-    pub operator: String,
+    pub operator: Word,
     /// Where its task is.
     pub state: TaskState,
     /// Whether the task is without contact.
@@ -161,7 +162,7 @@ impl LastRun {
     #[must_use]
     pub fn new(task: &Task) -> Self {
         let no_contact = task.no_contact_since_ms.is_some();
-        Self { number: 0, operator: String::new(), state: task.state.clone(), no_contact }
+        Self { number: 0, operator: Word::default(), state: task.state.clone(), no_contact }
     }
 }
 
@@ -173,9 +174,9 @@ pub struct Run {
     /// Its number, for people.
     pub number: u64,
     /// Who started it.
-    pub operator: String,
+    pub operator: Word,
     /// The target as typed.
-    pub target: String,
+    pub target: Expression,
     /// Whether that was one plain name.
     pub plain_name: bool,
     /// What was run.
@@ -229,8 +230,8 @@ impl Run {
         Self {
             id: RunId::from_parts(1, 1),
             number: 1,
-            operator: "ana".to_owned(),
-            target: "@all".to_owned(),
+            operator: "ana".into(),
+            target: "@all".into(),
             plain_name: false,
             command: Command::new(vec![b"true".to_vec()]).unwrap(),
             created_ms: 1,
@@ -253,7 +254,7 @@ pub struct LeftOut {
     /// The agent.
     pub agent: String,
     /// Why, in words.
-    pub reason: String,
+    pub reason: Reason,
 }
 
 /// What comes with a run beside its command.

@@ -2,17 +2,22 @@
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-/// Whether a character would change the order or the look of what stands around it: controls, and marks of direction.
+/// Whether a character would change the order or the look of what stands around it: controls, line separators, marks of
+/// direction (Unicode's `Bidi_Control`), and the invisible tags.
 #[must_use]
 pub fn is_harmful(sign: char) -> bool {
     sign.is_control()
-        || matches!(sign, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(
+            sign,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+                | '\u{e0000}'..='\u{e007f}'
+        )
 }
 
-/// A text without anything but printable characters: for names and reasons from elsewhere.
+/// A text with a space in place of every harmful character: for names and reasons from elsewhere.
 #[must_use]
 pub fn plain(text: &str) -> String {
-    text.chars().map(|sign| if sign.is_control() { ' ' } else { sign }).collect()
+    text.chars().map(|sign| if is_harmful(sign) { ' ' } else { sign }).collect()
 }
 
 /// How many cells a text takes.

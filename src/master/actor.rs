@@ -34,6 +34,7 @@ use crate::{
     sys::{
         clock::{self, BootInstant},
         shutdown::Shutdown,
+        vital::{Pulse, Vital},
     },
     wire::proto::{self, session_request},
 };
@@ -230,11 +231,13 @@ impl Actor {
         Ok((actor, handle))
     }
 
-    /// Runs until the master has no more time.
-    pub async fn run(mut self) {
+    /// Runs until the master has no more time. `pulse` beats with each input, and with each tick.
+    pub async fn run(mut self, pulse: Pulse) {
+        let _vital = Vital::new("the master's core");
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            pulse.beat();
             tokio::select! {
                 message = self.inbox.recv() => match message {
                     Some(message) => self.take(message),

@@ -33,6 +33,7 @@ use crate::{
         paths::{Directories, UnusableDirectory, make_private, make_run_directory, master_socket},
         shutdown::Shutdown,
         socket::{listen, listen_tcp, shown_address},
+        vital::Pulse,
     },
     trust::{
         authority::Authority,
@@ -114,6 +115,7 @@ pub struct Server {
     socket: UnixListener,
     address: std::net::SocketAddr,
     metrics: Option<TcpListener>,
+    pulse: Pulse,
     _lock: Lock,
 }
 
@@ -175,6 +177,7 @@ impl Server {
             socket,
             address,
             metrics,
+            pulse: Pulse::default(),
             config,
             _lock: lock,
         })
@@ -184,6 +187,12 @@ impl Server {
     #[must_use]
     pub fn address(&self) -> std::net::SocketAddr {
         self.address
+    }
+
+    /// Beats as long as the master's core takes its inputs, twice a second at least.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 
     /// The CA's fingerprint.
@@ -219,7 +228,7 @@ impl Server {
             shutdown.clone(),
         )
         .map_err(|error| internal(&error))?;
-        let acting = tokio::spawn(actor.run());
+        let acting = tokio::spawn(actor.run(self.pulse));
 
         let cluster: Arc<str> = self.authority.cluster().into();
         let credentials = || own_credentials(&self.authority);

@@ -280,13 +280,13 @@ fn newcomer(
         name: name.clone(),
         fingerprint,
         link: LinkPreference::from(hello.link()),
-        incarnation: Incarnation(hello.incarnation),
+        incarnation: Incarnation::from(hello.incarnation),
         labels: labels_in(hello.labels),
-        version: hello.software_version,
+        version: hello.software_version.into(),
         address: SocketAddr::new(address.ip().to_canonical(), address.port()).to_string(),
         direct_address: direct.map(|(host, port)| shown_address(host, *port)),
         seen: (hello.seen_epoch, hello.seen_revision),
-        trust: hello.trust,
+        trust: hello.trust.into(),
     }
 }
 

@@ -42,6 +42,6 @@ pub async fn signal(
         answer = answered => answer,
         () = close.cancelled() => return,
     };
-    let (known, incarnation) = (answer.known, Incarnation(answer.incarnation));
+    let (known, incarnation) = (answer.known, Incarnation::from(answer.incarnation));
     handle.tell(Input::SignalAnswered { id, known, incarnation }).await;
 }

@@ -16,3 +16,4 @@ pub mod socket;
 pub mod spawn;
 pub mod systemd;
 pub mod terminal;
+pub mod vital;

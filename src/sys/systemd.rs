@@ -4,6 +4,8 @@ use std::{fs, io, path::Path, process::Command, time::Duration};
 
 use sd_notify::NotifyState;
 
+use super::vital::Pulse;
+
 /// Whether this machine runs under systemd.
 #[must_use]
 pub fn is_here() -> bool {
@@ -30,13 +32,19 @@ pub fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// Tells the manager's watchdog, where it has one, that this thread still turns; never returns.
-pub async fn keep_watchdog() -> std::convert::Infallible {
+/// Tells the manager's watchdog, where it has one, that the daemon still works; never returns.
+///
+/// Where a loop's pulse is given, nothing is told while that loop stands still, even if this thread turns.
+pub async fn keep_watchdog(pulse: Option<Pulse>) -> std::convert::Infallible {
     let Some(within) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
     let mut step = tokio::time::interval(within / 2);
+    let mut seen = None;
     loop {
         step.tick().await;
-        tell(&[NotifyState::Watchdog]);
+        let count = pulse.as_ref().map(Pulse::count);
+        if count.is_none() || std::mem::replace(&mut seen, count) != count {
+            tell(&[NotifyState::Watchdog]);
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{InvalidMessage, proto};
 use crate::domain::{
     agent::{AgentState, Drain, Facts, LinkPreference},
-    name::{LabelWord, Labels},
+    name::{LabelWord, Labels, MAX_LABELS},
     roster::AgentEntry,
 };
 
@@ -54,16 +54,16 @@ pub fn state_in(state: proto::AgentState) -> AgentState {
 impl From<Facts> for proto::Facts {
     fn from(facts: Facts) -> Self {
         Self {
-            os: facts.os,
-            kernel: facts.kernel,
-            architecture: facts.architecture,
+            os: facts.os.into(),
+            kernel: facts.kernel.into(),
+            architecture: facts.architecture.into(),
             cpus: facts.cpus,
             cpu_percent: facts.cpu_percent,
             memory_total: facts.memory_total,
             memory_available: facts.memory_available,
             load1: facts.load1,
             uptime_s: facts.uptime_s,
-            hostname: facts.hostname,
+            hostname: facts.hostname.into(),
             running_tasks: facts.running_tasks,
         }
     }
@@ -72,30 +72,42 @@ impl From<Facts> for proto::Facts {
 impl From<proto::Facts> for Facts {
     fn from(facts: proto::Facts) -> Self {
         Self {
-            os: facts.os,
-            kernel: facts.kernel,
-            architecture: facts.architecture,
+            os: facts.os.into(),
+            kernel: facts.kernel.into(),
+            architecture: facts.architecture.into(),
             cpus: facts.cpus,
-            cpu_percent: facts.cpu_percent,
-            memory_total: facts.memory_total,
-            memory_available: facts.memory_available,
-            load1: facts.load1,
-            uptime_s: facts.uptime_s,
-            hostname: facts.hostname,
+            cpu_percent: share_in(facts.cpu_percent, 100.0),
+            memory_total: facts.memory_total.min(MAX_BYTES),
+            memory_available: facts.memory_available.min(MAX_BYTES),
+            load1: share_in(facts.load1, MAX_LOAD),
+            uptime_s: facts.uptime_s.min(MAX_UPTIME_S),
+            hostname: facts.hostname.into(),
             running_tasks: facts.running_tasks,
         }
     }
 }
 
+/// More memory than any machine has: an exbibyte.
+const MAX_BYTES: u64 = 1 << 60;
+/// A higher load than any machine has.
+const MAX_LOAD: f32 = 1e6;
+/// A longer time than any machine was up: a thousand years.
+const MAX_UPTIME_S: u64 = 1_000 * 366 * 86_400;
+
+/// A number between 0 and a limit; 0 for what is no number.
+fn share_in(number: f32, limit: f32) -> f32 {
+    if number.is_nan() { 0.0 } else { number.clamp(0.0, limit) }
+}
+
 impl From<Drain> for proto::Drain {
     fn from(drain: Drain) -> Self {
-        Self { reason: drain.reason, by: drain.by, since_ms: drain.since_ms }
+        Self { reason: drain.reason.into(), by: drain.by.into(), since_ms: drain.since_ms }
     }
 }
 
 impl From<proto::Drain> for Drain {
     fn from(drain: proto::Drain) -> Self {
-        Self { reason: drain.reason, by: drain.by, since_ms: drain.since_ms }
+        Self { reason: drain.reason.into(), by: drain.by.into(), since_ms: drain.since_ms }
     }
 }
 
@@ -130,12 +142,16 @@ impl TryFrom<proto::Agent> for AgentEntry {
     }
 }
 
-/// Labels that are well formed; a peer's others are dropped, since no target could name them.
+/// Labels that are well formed, the first [`MAX_LABELS`] by key; a peer's others are dropped, since no target could name
+/// them, or nobody has so many.
 pub fn labels_in(labels: impl IntoIterator<Item = (String, String)>) -> Labels {
+    let word = |text: String| LabelWord::try_from(text).ok();
+    let mut labels: Labels =
+        labels.into_iter().filter_map(|(key, value)| Some((word(key)?, word(value)?))).collect();
+    while labels.len() > MAX_LABELS {
+        labels.pop_last();
+    }
     labels
-        .into_iter()
-        .filter_map(|(key, value)| Some((LabelWord::try_from(key).ok()?, LabelWord::try_from(value).ok()?)))
-        .collect()
 }
 
 /// Labels as text.

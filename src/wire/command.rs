@@ -2,6 +2,7 @@
 
 use super::{
     InvalidMessage,
+    bounds::{run_number, wait_ms},
     proto::{self, standard_input},
 };
 use crate::domain::{
@@ -42,8 +43,15 @@ fn variables_in(variables: Vec<proto::EnvironmentVariable>) -> Result<Vec<Variab
     variables.and_then(bounded).map_err(InvalidMessage)
 }
 
-fn optional_bytes(bytes: bytes::Bytes) -> Option<Bytes> {
-    (!bytes.is_empty()).then(|| Bytes(bytes.into()))
+/// The longest path that Linux takes, with its terminating NUL (`PATH_MAX`).
+const MAX_PATH: usize = 4096;
+
+fn directory_in(path: bytes::Bytes) -> Result<Option<Bytes>, InvalidMessage> {
+    if path.len() >= MAX_PATH || path.contains(&0) {
+        let text = format!("a working directory of {} bytes, or with a NUL byte", path.len());
+        return Err(InvalidMessage(text));
+    }
+    Ok((!path.is_empty()).then(|| Bytes(path.into())))
 }
 
 fn input_out(input: StandardInput) -> Option<proto::StandardInput> {
@@ -52,7 +60,7 @@ fn input_out(input: StandardInput) -> Option<proto::StandardInput> {
         StandardInput::Stream => standard_input::Kind::Stream(proto::InputStream {}),
         StandardInput::Terminal(Terminal { kind, rows, columns }) => {
             let size = proto::WindowSize { rows: rows.into(), columns: columns.into() };
-            standard_input::Kind::Terminal(proto::Terminal { kind, size: Some(size) })
+            standard_input::Kind::Terminal(proto::Terminal { kind: kind.into(), size: Some(size) })
         }
     };
     Some(proto::StandardInput { kind: Some(kind) })
@@ -64,7 +72,7 @@ fn input_in(input: Option<proto::StandardInput>) -> StandardInput {
         Some(standard_input::Kind::Stream(_)) => StandardInput::Stream,
         Some(standard_input::Kind::Terminal(terminal)) => {
             let (rows, columns) = terminal.size.as_ref().map_or((24, 80), window_size);
-            StandardInput::Terminal(Terminal { kind: terminal.kind, rows, columns })
+            StandardInput::Terminal(Terminal { kind: terminal.kind.into(), rows, columns })
         }
     }
 }
@@ -97,17 +105,6 @@ impl From<RunOptions> for proto::RunOptions {
     }
 }
 
-/// The longest time that anything waits, in milliseconds: a hundred years. Times that it is added to can still be stored.
-const LONGEST_MS: u64 = 100 * 365 * 24 * 3_600_000;
-
-/// A time that can be waited for.
-pub(super) fn within(ms: u64, what: &str) -> Result<u64, InvalidMessage> {
-    if ms > LONGEST_MS {
-        return Err(InvalidMessage(format!("{what} of over a hundred years")));
-    }
-    Ok(ms)
-}
-
 impl TryFrom<proto::RunOptions> for RunOptions {
     type Error = InvalidMessage;
 
@@ -122,9 +119,9 @@ impl TryFrom<proto::RunOptions> for RunOptions {
             taken_back: false,
             output_cap: some(options.output_cap),
             environment: variables_in(options.environment)?,
-            working_directory: optional_bytes(options.working_directory),
-            timeout_ms: some(within(options.timeout_ms, "a time limit")?),
-            start_within_ms: some(within(options.start_within_ms, "a start deadline")?),
+            working_directory: directory_in(options.working_directory)?,
+            timeout_ms: some(wait_ms(options.timeout_ms, "a time limit")?),
+            start_within_ms: some(wait_ms(options.start_within_ms, "a start deadline")?),
             kill_grace_ms: (options.kill_grace_ms > 0).then_some(options.kill_grace_ms),
             now: options.now,
             plan: options.plan.unwrap_or_default().try_into()?,
@@ -140,8 +137,8 @@ pub fn task_spec_out(id: TaskId, spec: TaskSpec) -> proto::TaskSpec {
         run_id: id.run.to_bytes().to_vec().into(),
         run_number: spec.run_number,
         task_index: id.index,
-        operator: spec.operator,
-        target: spec.target,
+        operator: spec.operator.into(),
+        target: spec.target.into(),
         command: Some(spec.command.into()),
         environment: variables_out(spec.environment),
         working_directory: spec.working_directory.map(|bytes| bytes.0).unwrap_or_default().into(),
@@ -157,13 +154,13 @@ impl TryFrom<proto::TaskSpec> for TaskSpec {
     fn try_from(spec: proto::TaskSpec) -> Result<Self, InvalidMessage> {
         let command = spec.command.ok_or_else(|| InvalidMessage::missing("a task's command"))?;
         Ok(Self {
-            run_number: spec.run_number,
-            operator: spec.operator,
-            target: spec.target,
+            run_number: run_number(spec.run_number)?,
+            operator: spec.operator.into(),
+            target: spec.target.into(),
             command: command.try_into()?,
             environment: variables_in(spec.environment)?,
-            working_directory: optional_bytes(spec.working_directory),
-            timeout_ms: (spec.timeout_ms > 0).then_some(spec.timeout_ms),
+            working_directory: directory_in(spec.working_directory)?,
+            timeout_ms: Some(wait_ms(spec.timeout_ms, "a time limit")?).filter(|ms| *ms > 0),
             kill_grace_ms: spec.kill_grace_ms,
             input: input_in(spec.input),
         })
@@ -200,7 +197,7 @@ impl TryFrom<proto::RunReference> for RunReference {
         use proto::run_reference::Kind;
         match reference.kind {
             Some(Kind::RunId(id)) => RunId::from_bytes(&id).map(Self::Id).map_err(InvalidMessage::because),
-            Some(Kind::Number(number)) => Ok(Self::Number(number)),
+            Some(Kind::Number(number)) => run_number(number).map(Self::Number),
             Some(Kind::Last(_)) => Ok(Self::Last),
             None => Err(InvalidMessage::missing("the run")),
         }

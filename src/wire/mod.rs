@@ -4,6 +4,7 @@
 
 pub mod accept;
 pub mod agent;
+pub mod bounds;
 pub mod channel;
 pub mod client;
 pub mod codec;

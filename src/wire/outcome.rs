@@ -3,17 +3,21 @@
 use super::{InvalidMessage, proto};
 use crate::domain::outcome::{Ending, KillProof, Outcome, Survivor};
 
+/// The highest number of a signal on Linux (`SIGRTMAX`).
+const MAX_SIGNAL: u32 = 64;
+
 impl From<KillProof> for proto::KillProof {
     fn from(proof: KillProof) -> Self {
-        let survivor = |left: Survivor| proto::Survivor { pid: left.pid, state: left.state };
-        Self { ended: proof.ended, left: proof.left.into_iter().map(survivor).collect() }
+        let survivor = |left: Survivor| proto::Survivor { pid: left.pid, state: left.state.into() };
+        let left = proof.left.into_iter().map(survivor).collect();
+        Self { ended: proof.ended, left, more_left: proof.more_left }
     }
 }
 
 impl From<proto::KillProof> for KillProof {
     fn from(proof: proto::KillProof) -> Self {
-        let survivor = |left: proto::Survivor| Survivor { pid: left.pid, state: left.state };
-        Self { ended: proof.ended, left: proof.left.into_iter().map(survivor).collect() }
+        let survivor = |left: proto::Survivor| Survivor { pid: left.pid, state: left.state.into() };
+        Self::new(proof.ended, proof.left.into_iter().map(survivor).collect(), proof.more_left)
     }
 }
 
@@ -25,12 +29,14 @@ impl From<Outcome> for proto::Outcome {
             Ending::Signaled(signal) => Kind::Signaled(proto::Signaled { signal: signal.unsigned_abs() }),
             Ending::TimedOut(proof) => Kind::TimedOut(proto::TimedOut { proof: Some(proof.into()) }),
             Ending::Cancelled { proof, by } => {
-                Kind::Cancelled(proto::Cancelled { proof: proof.map(Into::into), by })
+                Kind::Cancelled(proto::Cancelled { proof: proof.map(Into::into), by: by.into() })
             }
-            Ending::Refused(reason) => Kind::Refused(proto::Refused { reason }),
-            Ending::Undeliverable(reason) => Kind::Undeliverable(proto::Undeliverable { reason }),
-            Ending::Lost(reason) => Kind::Lost(proto::Lost { reason }),
-            Ending::Skipped(reason) => Kind::Skipped(proto::Skipped { reason }),
+            Ending::Refused(reason) => Kind::Refused(proto::Refused { reason: reason.into() }),
+            Ending::Undeliverable(reason) => {
+                Kind::Undeliverable(proto::Undeliverable { reason: reason.into() })
+            }
+            Ending::Lost(reason) => Kind::Lost(proto::Lost { reason: reason.into() }),
+            Ending::Skipped(reason) => Kind::Skipped(proto::Skipped { reason: reason.into() }),
         };
         Self { kind: Some(kind), background: outcome.background }
     }
@@ -46,14 +52,20 @@ impl TryFrom<proto::Outcome> for Outcome {
                 Ending::Exited(u8::try_from(exited.code).map_err(InvalidMessage::because)?)
             }
             Kind::Signaled(signaled) => {
-                Ending::Signaled(i32::try_from(signaled.signal).map_err(InvalidMessage::because)?)
+                let signal = Some(signaled.signal).filter(|signal| (1..=MAX_SIGNAL).contains(signal));
+                let signal = signal.and_then(|signal| i32::try_from(signal).ok());
+                Ending::Signaled(signal.ok_or_else(|| {
+                    InvalidMessage(format!("signal {}, where the last is {MAX_SIGNAL}", signaled.signal))
+                })?)
             }
             Kind::TimedOut(ended) => Ending::TimedOut(ended.proof.unwrap_or_default().into()),
-            Kind::Cancelled(ended) => Ending::Cancelled { proof: ended.proof.map(Into::into), by: ended.by },
-            Kind::Refused(ended) => Ending::Refused(ended.reason),
-            Kind::Undeliverable(ended) => Ending::Undeliverable(ended.reason),
-            Kind::Lost(ended) => Ending::Lost(ended.reason),
-            Kind::Skipped(ended) => Ending::Skipped(ended.reason),
+            Kind::Cancelled(ended) => {
+                Ending::Cancelled { proof: ended.proof.map(Into::into), by: ended.by.into() }
+            }
+            Kind::Refused(ended) => Ending::Refused(ended.reason.into()),
+            Kind::Undeliverable(ended) => Ending::Undeliverable(ended.reason.into()),
+            Kind::Lost(ended) => Ending::Lost(ended.reason.into()),
+            Kind::Skipped(ended) => Ending::Skipped(ended.reason.into()),
         };
         Ok(Self { ending, background: outcome.background })
     }
@@ -65,7 +77,7 @@ mod tests {
 
     #[test]
     fn every_outcome_survives_the_wire() {
-        let proof = KillProof { ended: 2, left: vec![Survivor { pid: 7, state: "x".into() }] };
+        let proof = KillProof::new(2, vec![Survivor { pid: 7, state: "x".into() }], 5);
         for ending in [
             Ending::Exited(255),
             Ending::Signaled(9),

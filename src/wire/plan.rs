@@ -1,6 +1,6 @@
 //! Plans and gates of runs on the wire.
 
-use super::{InvalidMessage, command::within, proto};
+use super::{InvalidMessage, bounds::wait_ms, proto};
 use crate::domain::plan::{Gate, GateState, Plan, StopIf};
 
 impl From<Plan> for proto::Plan {
@@ -32,7 +32,7 @@ impl TryFrom<proto::Plan> for Plan {
             canary: some(plan.canary),
             batch: share(&plan.batch)?,
             max_failures: share(&plan.max_failures)?,
-            pause_ms: Some(within(plan.pause_ms, "a pause")?).filter(|ms| *ms > 0),
+            pause_ms: Some(wait_ms(plan.pause_ms, "a pause")?).filter(|ms| *ms > 0),
             stop_if: StopIf { failures: plan.stop_if_failures, differs: plan.stop_if_differs },
             masks: plan.masks.parse().map_err(InvalidMessage::because)?,
         })
@@ -43,8 +43,8 @@ impl From<Gate> for proto::Gate {
     fn from(gate: Gate) -> Self {
         let (state, reason) = match gate.state {
             GateState::Open => (proto::GateState::Open, String::new()),
-            GateState::Held(reason) => (proto::GateState::Held, reason),
-            GateState::Stopped(reason) => (proto::GateState::Stopped, reason),
+            GateState::Held(reason) => (proto::GateState::Held, reason.into()),
+            GateState::Stopped(reason) => (proto::GateState::Stopped, reason.into()),
         };
         Self { state: state.into(), reason, open_batch: gate.open_batch }
     }
@@ -55,8 +55,8 @@ impl From<proto::Gate> for Gate {
     fn from(gate: proto::Gate) -> Self {
         let state = match gate.state() {
             proto::GateState::Unspecified | proto::GateState::Open => GateState::Open,
-            proto::GateState::Held => GateState::Held(gate.reason),
-            proto::GateState::Stopped => GateState::Stopped(gate.reason),
+            proto::GateState::Held => GateState::Held(gate.reason.into()),
+            proto::GateState::Stopped => GateState::Stopped(gate.reason.into()),
         };
         Self { open_batch: gate.open_batch, state, ..Self::default() }
     }

@@ -42,7 +42,7 @@ impl From<Task> for proto::Task {
             duration_ns: task.duration_ns,
             end_offset: task.end_offset,
             batch: task.batch,
-            waiting: task.waiting,
+            waiting: task.waiting.into(),
             later: task.later.map(Into::into),
         }
     }
@@ -66,7 +66,7 @@ impl TryFrom<proto::Task> for Task {
             duration_ns: task.duration_ns,
             end_offset: task.end_offset,
             batch: task.batch,
-            waiting: task.waiting,
+            waiting: task.waiting.into(),
             later: task.later.map(TryInto::try_into).transpose()?,
         })
     }
@@ -76,7 +76,7 @@ impl From<LastRun> for proto::LastRun {
     fn from(last: LastRun) -> Self {
         let LastRun { number, operator, state, no_contact } = last;
         let (state, outcome) = state_out(state);
-        Self { number, operator, state: state.into(), outcome, no_contact }
+        Self { number, operator: operator.into(), state: state.into(), outcome, no_contact }
     }
 }
 
@@ -85,19 +85,19 @@ impl TryFrom<proto::LastRun> for LastRun {
 
     fn try_from(last: proto::LastRun) -> Result<Self, InvalidMessage> {
         let state = state_in(last.state(), last.outcome)?;
-        Ok(Self { number: last.number, operator: last.operator, state, no_contact: last.no_contact })
+        Ok(Self { number: last.number, operator: last.operator.into(), state, no_contact: last.no_contact })
     }
 }
 
 impl From<LeftOut> for proto::LeftOut {
     fn from(left: LeftOut) -> Self {
-        Self { name: left.agent, reason: left.reason }
+        Self { name: left.agent, reason: left.reason.into() }
     }
 }
 
 impl From<proto::LeftOut> for LeftOut {
     fn from(left: proto::LeftOut) -> Self {
-        Self { agent: left.name, reason: left.reason }
+        Self { agent: left.name, reason: left.reason.into() }
     }
 }
 
@@ -106,8 +106,8 @@ impl From<Run> for proto::Run {
         Self {
             run_id: run.id.to_bytes().to_vec().into(),
             number: run.number,
-            operator: run.operator,
-            target: run.target,
+            operator: run.operator.into(),
+            target: run.target.into(),
             command: Some(run.command.into()),
             created_ms: run.created_ms,
             ended_ms: run.ended_ms.unwrap_or(0),
@@ -132,8 +132,8 @@ impl TryFrom<proto::Run> for Run {
         Ok(Self {
             id: RunId::from_bytes(&run.run_id).map_err(InvalidMessage::because)?,
             number: run.number,
-            operator: run.operator,
-            target: run.target,
+            operator: run.operator.into(),
+            target: run.target.into(),
             plain_name: run.plain_name,
             command: command.try_into()?,
             created_ms: run.created_ms,

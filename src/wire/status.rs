@@ -42,8 +42,21 @@ impl CallError {
     }
 }
 
+/// Bytes of a refusal's text: more would not fit into the headers that carry it.
+const MAX_REFUSAL: usize = 2 * 1024;
+
+/// A refusal, with as much of its text as a status carries. Its lines stay lines.
+pub fn refusal(code: Code, text: impl std::fmt::Display) -> Status {
+    let mut text = text.to_string();
+    if text.len() > MAX_REFUSAL {
+        text.truncate(text.floor_char_boundary(MAX_REFUSAL));
+        text.push('…');
+    }
+    Status::new(code, text)
+}
+
 impl From<super::InvalidMessage> for Status {
     fn from(invalid: super::InvalidMessage) -> Self {
-        Self::invalid_argument(invalid.0)
+        refusal(Code::InvalidArgument, invalid.0)
     }
 }

@@ -101,8 +101,8 @@ pub(super) fn rehearse(account: &Account) {
     let Ok(command) = Command::new(vec![b"true".to_vec()]) else { return };
     let spec = TaskSpec {
         run_number: 0,
-        operator: "rehearsal".to_owned(),
-        target: "rehearsal".to_owned(),
+        operator: "rehearsal".into(),
+        target: "rehearsal".into(),
         command,
         environment: Vec::new(),
         working_directory: None,

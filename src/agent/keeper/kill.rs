@@ -55,7 +55,7 @@ impl Kill {
     fn proof(&self, alive: usize, left: Vec<Survivor>, now: Instant) -> Option<KillProof> {
         let ended = self.seen.len().saturating_sub(alive);
         let is_over = left.is_empty() || now >= self.kill_at + GIVE_UP_AFTER;
-        is_over.then(|| KillProof { ended: u32::try_from(ended).unwrap_or(u32::MAX), left })
+        is_over.then(|| KillProof::new(u32::try_from(ended).unwrap_or(u32::MAX), left, 0))
     }
 
     /// What is sent to a process that was found: TERM once, and KILL from the end of the grace on.
@@ -73,7 +73,7 @@ impl Kill {
 }
 
 fn survivor(pid: i32, state: &str) -> Survivor {
-    Survivor { pid: pid.unsigned_abs(), state: state.to_owned() }
+    Survivor { pid: pid.unsigned_abs(), state: state.into() }
 }
 
 /// What is left: those that a walk has found alive, else the children that the kernel has and `/proc` does not show. It may
@@ -155,14 +155,14 @@ mod tests {
         for pid in [7, 8, 9] {
             kill.signals((pid, 1), now);
         }
-        assert_eq!(kill.proof(0, vec![], now), Some(KillProof { ended: 3, left: vec![] }));
+        assert_eq!(kill.proof(0, vec![], now), Some(KillProof::new(3, vec![], 0)));
         let slow = || vec![survivor(7, "disk wait")];
         let given_up = now + Duration::from_secs(1) + GIVE_UP_AFTER;
         assert_eq!(kill.proof(1, slow(), now), None);
         assert_eq!(kill.proof(1, slow(), now + Duration::from_secs(1) + GIVE_UP_AFTER * 99 / 100), None);
-        assert_eq!(kill.proof(1, slow(), given_up), Some(KillProof { ended: 2, left: slow() }));
+        assert_eq!(kill.proof(1, slow(), given_up), Some(KillProof::new(2, slow(), 0)));
         let proof = kill.proof(0, slow(), given_up);
-        assert_eq!(proof, Some(KillProof { ended: 3, left: slow() }), "it was never found");
+        assert_eq!(proof, Some(KillProof::new(3, slow(), 0)), "it was never found");
     }
 
     #[test]
@@ -178,14 +178,14 @@ mod tests {
     #[test]
     fn what_withstood_a_kill_is_killed_again_when_that_is_asked_for() {
         let left = vec![Survivor { pid: 7, state: "in a system call".into() }];
-        let mut killing = Killing::Done(KillProof { ended: 3, left }, Cause::Cancel("ana".into()));
+        let mut killing = Killing::Done(KillProof::new(3, left, 0), Cause::Cancel("ana".into()));
         killing.order("bob".into(), Duration::ZERO, Instant::now());
         assert!(matches!(killing, Killing::Begun(_, Cause::Cancel(by)) if by == "bob"));
     }
 
     #[test]
     fn an_order_that_comes_again_does_not_take_the_proof_from_the_first() {
-        let proof = KillProof { ended: 3, left: Vec::new() };
+        let proof = KillProof::new(3, Vec::new(), 0);
         let mut killing = Killing::Done(proof.clone(), Cause::Cancel("ana".to_owned()));
         killing.order("ana".to_owned(), Duration::from_secs(5), Instant::now());
         assert!(matches!(killing, Killing::Done(kept, _) if kept == proof));

@@ -98,7 +98,7 @@ impl Progress<'_> {
         }
         Some(match cause {
             Cause::Timeout => Ending::TimedOut(proof.clone()),
-            Cause::Cancel(by) => Ending::Cancelled { proof: Some(proof.clone()), by: by.clone() },
+            Cause::Cancel(by) => Ending::Cancelled { proof: Some(proof.clone()), by: by.clone().into() },
         })
     }
 
@@ -159,7 +159,7 @@ mod tests {
 
     fn proof(ended: u32, left: u32) -> KillProof {
         let left = (0..left).map(|pid| Survivor { pid, state: "in a system call".into() }).collect();
-        KillProof { ended, left }
+        KillProof::new(ended, left, 0)
     }
 
     fn cancelled(ended: u32, left: u32) -> Killing {

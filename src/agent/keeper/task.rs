@@ -74,7 +74,7 @@ pub(super) fn run(beginning: Beginning, tools: Tools<'_>, lasts: impl FnOnce()) 
             Supervisor::new(beginning, command, tools.signals, started).run(tools.buffer, lasts)?;
         }
         Err(reason) => {
-            let outcome = Outcome::from(Ending::Refused(reason));
+            let outcome = Outcome::from(Ending::Refused(reason.into()));
             let ending = TaskEnding { outcome, end_offset: 0, duration_ns: 0 };
             beginning.client.answer(&TaskReply::Ended { ending: ending.clone() });
             while beginning.place.write_ending(&beginning.layout, &line(&ending)).is_err() {

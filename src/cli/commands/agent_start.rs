@@ -173,7 +173,7 @@ fn serve(args: &AgentStartArgs, config: Config, directories: &Directories) -> Re
         systemd::ready("connecting");
         let telling = tell_manager(watched, name.clone(), master.clone());
         let mut telling = std::pin::pin!(telling);
-        let watchdog = systemd::keep_watchdog();
+        let watchdog = systemd::keep_watchdog(None);
         let mut watchdog = std::pin::pin!(watchdog);
         let is_idle = network.is_idle();
         let mut idle_looks = tokio::time::interval(GIVE_BACK_EVERY);

@@ -210,7 +210,7 @@ fn details(agent: &proto::Agent) -> String {
     if let Some(facts) = agent.facts.clone().map(Facts::from) {
         let gib = |bytes: u64| format!("{}.{} GiB", bytes >> 30, (bytes >> 20) % 1024 * 10 / 1024);
         rows.extend([
-            ("host", facts.hostname),
+            ("host", facts.hostname.into()),
             ("system", format!("{}, Linux {} {}", facts.os, facts.kernel, facts.architecture)),
             (
                 "processors",

@@ -93,7 +93,7 @@ fn serve(args: &MasterStartArgs) -> Result<Status, Failure> {
             daemon::report(&Report::Ready(text))?;
         }
         systemd::ready(&format!("serves agents on {address}"));
-        let watchdog = systemd::keep_watchdog();
+        let watchdog = systemd::keep_watchdog(Some(server.pulse()));
         let mut watchdog = std::pin::pin!(watchdog);
         let serving = server.run(shutdown.clone());
         let mut serving = std::pin::pin!(serving);

@@ -79,7 +79,7 @@ fn own_terminal() -> Result<Terminal, Failure> {
         ));
     }
     let (rows, columns) = terminal::size()?;
-    Ok(Terminal { kind: std::env::var("TERM").unwrap_or_default(), rows, columns })
+    Ok(Terminal { kind: std::env::var("TERM").unwrap_or_default().into(), rows, columns })
 }
 
 /// The user's own shell as a login shell, where it is there.

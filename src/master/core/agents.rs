@@ -10,6 +10,7 @@ use super::{
 };
 use crate::domain::{
     agent::{AgentState, OFFLINE_AFTER, START_WITHIN},
+    bounded::Word,
     name::{AgentName, Labels, nearest},
     target::fold::fold,
 };
@@ -282,7 +283,7 @@ impl Core {
                 fingerprint: key.fingerprint,
                 hint,
                 enrolled_ms: key.since_ms,
-                trust: String::new(),
+                trust: Word::default(),
                 facts: None,
                 key_changed,
                 offline_since_ms: None,

@@ -11,7 +11,10 @@ use super::{
     stored::{StoredAgent, Write},
 };
 use crate::{
-    domain::name::{AgentName, Labels},
+    domain::{
+        bounded::Word,
+        name::{AgentName, Labels},
+    },
     trust::fingerprint::{FEWEST_DIGITS, Fingerprint, plain_digits},
 };
 
@@ -28,7 +31,7 @@ pub(super) struct WaitingKey {
     pub(super) name: AgentName,
     pub(super) fingerprint: Fingerprint,
     pub(super) source: Option<IpAddr>,
-    pub(super) version: String,
+    pub(super) version: Word,
     pub(super) since_ms: u64,
     asked: Duration,
     asked_ms: u64,
@@ -248,13 +251,7 @@ impl Core {
     }
 
     /// A new key's row; labels that operators set belong to the name and stay.
-    fn new_agent(
-        &self,
-        name: &AgentName,
-        fingerprint: Fingerprint,
-        version: String,
-        now: Now,
-    ) -> StoredAgent {
+    fn new_agent(&self, name: &AgentName, fingerprint: Fingerprint, version: Word, now: Now) -> StoredAgent {
         let known = self.agents.get(name);
         StoredAgent {
             name: name.clone(),
@@ -265,7 +262,7 @@ impl Core {
             set_labels: known.map(|row| row.stored.set_labels.clone()).unwrap_or_default(),
             version,
             address: String::new(),
-            trust: String::new(),
+            trust: Word::default(),
             drain: known.and_then(|row| row.stored.drain.clone()),
             ahead: None,
         }

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::domain::{
     agent::{AgentState, Drain},
+    bounded::Reason,
     name::{AgentName, LabelChange, nearest},
     target::{Candidate, fold::fold, selection::Selection},
 };
@@ -133,7 +134,8 @@ impl Core {
             Ok(names) => names,
             Err(answer) => return self.reply(reply, answer),
         };
-        let drain = reason.map(|reason| Drain { reason, by: by.to_owned(), since_ms: now.unix_ms });
+        let drain =
+            reason.map(|reason| Drain { reason: reason.into(), by: by.into(), since_ms: now.unix_ms });
         let (mut agents, mut unchanged, mut writes, mut running) = (Vec::new(), Vec::new(), Vec::new(), 0);
         let mut waits_for = BTreeSet::new();
         for name in names {
@@ -152,7 +154,7 @@ impl Core {
         }
         let (action, said) = match drain {
             Some(drain) => ("drain", drain.reason),
-            None => ("resume", String::new()),
+            None => ("resume", Reason::default()),
         };
         writes.push(audit(now, by, action, &fold(agents.iter().map(AgentName::as_str)), said));
         self.effects.extend(waits_for.iter().map(|id| Effect::WithdrawStart(*id)));

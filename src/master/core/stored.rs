@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     domain::{
         agent::Drain,
+        bounded::Word,
         command::TaskSpec,
         ids::{Incarnation, RunId, TaskId},
         name::{AgentName, Labels},
@@ -36,7 +37,8 @@ pub enum Write {
     PutTask(RunId, StoredTask),
     /// A task was started at this time, in milliseconds since the Unix epoch. No restart may forget that.
     StartTask(TaskId, u64),
-    /// Facts that came after a task's outcome, which stays; they are shown beside it where they differ.
+    /// Facts that came after a task's outcome, which stays; they are shown beside it where they differ. Who cancelled is
+    /// taken from the task's own record.
     PutLater(TaskId, Outcome),
     /// A run's gate as it is now.
     PutGate(RunId, Gate),
@@ -79,11 +81,11 @@ pub struct StoredAgent {
     /// The labels that operators set; they win.
     pub set_labels: Labels,
     /// Its version.
-    pub version: String,
+    pub version: Word,
     /// Its last address.
     pub address: String,
     /// How it came to believe in the CA.
-    pub trust: String,
+    pub trust: Word,
     /// It takes no new tasks.
     pub drain: Option<Drain>,
     /// It has seen a later state of the store than there was: epoch and revision. Nothing is started there until an
@@ -180,7 +182,7 @@ pub struct StoredTask {
     /// Until when it may be started.
     pub start_by_ms: u64,
     /// Who cancelled it.
-    pub cancelled_by: Option<String>,
+    pub cancelled_by: Option<Word>,
 }
 
 /// A task that an agent still has.

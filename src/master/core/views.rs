@@ -3,6 +3,7 @@
 use crate::{
     domain::{
         agent::{AgentState, Drain, Facts},
+        bounded::Word,
         ids::RunId,
         name::{AgentName, Labels},
         run::{LastRun, Run},
@@ -26,7 +27,7 @@ pub struct AgentView {
     /// Where a direct link would go.
     pub direct_address: Option<String>,
     /// Its version.
-    pub version: String,
+    pub version: Word,
     /// Its labels.
     pub labels: Labels,
     /// Those that operators set.
@@ -42,7 +43,7 @@ pub struct AgentView {
     /// When it was let in.
     pub enrolled_ms: u64,
     /// How it came to believe in the CA.
-    pub trust: String,
+    pub trust: Word,
     /// Its machine.
     pub facts: Option<Facts>,
     /// For a waiting key: another one is known under its name.

@@ -98,7 +98,7 @@ impl Core {
             return;
         }
         if let Some(row) = self.agents.change(agent) {
-            row.last_run = Some(LastRun { number, operator, ..last });
+            row.last_run = Some(LastRun { number, operator: operator.into(), ..last });
         }
     }
 

@@ -5,6 +5,7 @@
 mod taking;
 
 use std::{
+    collections::BTreeSet,
     io,
     sync::{
         Arc,
@@ -159,7 +160,7 @@ async fn follow(context: Context, order: AttachOrder) -> Lost {
         Err(error) => {
             tracing::error!(%error, run = %order.id.run, "cannot open an output log");
             let text = format!("the master cannot open its output log: {error}; trying again");
-            context.handle.tell(Input::TaskWaits(order.id, text)).await;
+            context.handle.tell(Input::TaskWaits(order.id, text.into())).await;
             tokio::time::sleep(DISK_RETRY).await;
             return error.into();
         }
@@ -207,7 +208,7 @@ impl Attached {
             Ok(stream) => stream,
             Err(status) => {
                 let text = clipped(&plain(status.message()), LONGEST_REASON, "…");
-                self.context.handle.tell(Input::TaskWaits(self.id, text)).await;
+                self.context.handle.tell(Input::TaskWaits(self.id, text.into())).await;
                 return Err(status.into());
             }
         };
@@ -268,7 +269,7 @@ impl Attached {
         }
         self.input = None;
         tracing::info!(task = %self.id, "hung up: nobody feeds the command any more");
-        let (run, tasks) = (RunReference::Id(self.id.run), vec![self.id.index]);
+        let (run, tasks) = (RunReference::Id(self.id.run), BTreeSet::from([self.id.index]));
         let by = "hang-up: nobody fed its input for a minute".to_owned();
         let _ = self.context.handle.ask(move |reply| Input::Cancel { run, tasks, by, reply }).await;
     }
@@ -298,7 +299,7 @@ impl Attached {
             }
             attach_response::Kind::Held(held) => {
                 let text = clipped(&plain(&held.reason), LONGEST_REASON, "…");
-                self.context.handle.tell(Input::TaskWaits(self.id, text)).await;
+                self.context.handle.tell(Input::TaskWaits(self.id, text.into())).await;
                 Ok(())
             }
             attach_response::Kind::Output(output) => {
@@ -310,7 +311,7 @@ impl Attached {
             }
             attach_response::Kind::Ended(ended) => self.hand_over(ended, requests, answers).await,
             attach_response::Kind::Unknown(unknown) => {
-                let incarnation = Incarnation(unknown.incarnation);
+                let incarnation = Incarnation::from(unknown.incarnation);
                 let (id, attempt) = (self.id, self.attempt);
                 self.context.handle.tell(Input::TaskUnknown { id, attempt, incarnation }).await;
                 Err(Lost::Done)

@@ -341,7 +341,7 @@ impl Taking {
                 "its output is over the cap of {} bytes: its beginning and its end are kept",
                 self.cap.bytes
             );
-            self.handle.tell(Input::TaskWaits(self.id, text)).await;
+            self.handle.tell(Input::TaskWaits(self.id, text.into())).await;
         }
         if let Some(gone) = self.newest.push(frame) {
             let position = *self.log.appended().borrow();
@@ -402,7 +402,7 @@ impl Taking {
         let trouble = self.trouble.borrow_and_update().clone();
         let text = trouble.as_ref().map_or_else(String::new, |trouble| trouble.text().to_owned());
         let has_failed = trouble.is_some_and(|trouble| trouble.is_failure());
-        self.handle.tell(Input::TaskWaits(self.id, text.clone())).await;
+        self.handle.tell(Input::TaskWaits(self.id, text.clone().into())).await;
         if has_failed { Err(Lost::Broken(text)) } else { Ok(()) }
     }
 }
@@ -421,14 +421,14 @@ async fn write_all(log: Arc<RunLog>, handle: Handle, id: TaskId, frames: Vec<Fra
                 if !std::mem::replace(&mut said, true) {
                     tracing::error!(%error, task = %id, "cannot write output; trying again");
                     let text = format!("the master cannot write its output: {error}; trying again");
-                    handle.tell(Input::TaskWaits(id, text)).await;
+                    handle.tell(Input::TaskWaits(id, text.into())).await;
                 }
                 tokio::time::sleep(DISK_RETRY).await;
             }
         }
     };
     if said {
-        handle.tell(Input::TaskWaits(id, String::new())).await;
+        handle.tell(Input::TaskWaits(id, String::new().into())).await;
     }
     Some((position, end))
 }

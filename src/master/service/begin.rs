@@ -19,6 +19,7 @@ use crate::{
     master::core::messages::{Input, Reply, RunAsked},
     wire::{
         InvalidMessage,
+        bounds::per_task,
         proto::{self, run_event::Kind},
     },
 };
@@ -32,7 +33,10 @@ pub(super) fn run_asked(request: proto::StartRunRequest, operator: String) -> Re
         selection: selection(request.selection)?,
         command: command.try_into()?,
         options: RunOptions::try_from(request.options.unwrap_or_default())?,
-        shown: request.shown.into_iter().map(|shown| (shown.name, shown.fingerprint)).collect(),
+        shown: per_task(request.shown, "agents")?
+            .into_iter()
+            .map(|shown| (shown.name, shown.fingerprint))
+            .collect(),
     })
 }
 
@@ -106,8 +110,11 @@ impl Master {
         if names.is_empty() {
             return Err(Status::failed_precondition(format!("run {number} exited 0 everywhere")));
         }
-        let target =
-            if request.failed || !stored.run.plain_name { fold(names) } else { stored.run.target.clone() };
+        let target = if request.failed || !stored.run.plain_name {
+            fold(names)
+        } else {
+            stored.run.target.clone().into()
+        };
         let overflow = if request.follow { Overflow::Block } else { Overflow::Gap };
         let asked = RunAsked {
             id: RunId::from_bytes(&request.run_id).map_err(invalid)?,

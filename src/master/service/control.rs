@@ -1,10 +1,10 @@
 //! `ControlService`: what operators ask of the master.
 
-use std::pin::Pin;
+use std::{collections::HashSet, pin::Pin};
 
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{
     Master,
@@ -17,7 +17,12 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    domain::{groups::mask::Masks, ids::RunReference, name::AgentName, target::selection::Selection},
+    domain::{
+        groups::mask::Masks,
+        ids::RunReference,
+        name::{AgentName, MAX_LABELS},
+        target::selection::Selection,
+    },
     master::{
         compare::maskers,
         core::{
@@ -30,7 +35,9 @@ use crate::{
     wire::{
         InvalidMessage, SOFTWARE_VERSION,
         agent::labels_out,
+        bounds::{MAX_STORED, list_of, per_task, short_text},
         proto::{self, control_service_server::ControlService},
+        status,
     },
 };
 
@@ -42,7 +49,7 @@ const RUNS: (u32, u32) = (50, 1_000);
 pub(super) type Answers<T> = Pin<Box<ReceiverStream<Result<T, Status>>>>;
 
 pub(super) fn invalid(error: impl std::fmt::Display) -> Status {
-    Status::invalid_argument(error.to_string())
+    status::refusal(Code::InvalidArgument, error)
 }
 
 pub(super) fn name(text: &str) -> Result<AgentName, Status> {
@@ -72,13 +79,13 @@ pub(super) fn agent_out(view: AgentView) -> proto::Agent {
         link_reason: view.link_reason,
         address: view.address,
         direct_address: view.direct_address.unwrap_or_default(),
-        version: view.version,
+        version: view.version.into(),
         labels: labels_out(view.labels),
         last_seen_ms: view.last_seen_ms,
         fingerprint: view.fingerprint.to_string(),
         hint: view.hint,
         enrolled_ms: view.enrolled_ms,
-        trust: view.trust,
+        trust: view.trust.into(),
         facts: view.facts.map(Into::into),
         key_changed: view.key_changed,
         offline_since_ms: view.offline_since_ms.unwrap_or(0),
@@ -189,7 +196,7 @@ impl ControlService for Master {
     ) -> Result<Response<proto::ApproveAgentResponse>, Status> {
         let by = operator(&request)?;
         let request = request.into_inner();
-        let (name, digits) = (name(&request.name)?, request.fingerprint);
+        let (name, digits) = (name(&request.name)?, short_text(request.fingerprint, "a fingerprint")?);
         match self.handle.ask(move |reply| Input::Approve { name, digits, by, reply }).await? {
             Reply::Approved { fingerprint, replaced } => Ok(Response::new(proto::ApproveAgentResponse {
                 fingerprint: fingerprint.to_string(),
@@ -205,7 +212,7 @@ impl ControlService for Master {
     ) -> Result<Response<proto::RejectAgentResponse>, Status> {
         let by = operator(&request)?;
         let request = request.into_inner();
-        let (name, digits) = (name(&request.name)?, request.fingerprint);
+        let (name, digits) = (name(&request.name)?, short_text(request.fingerprint, "a fingerprint")?);
         let rejected = self.count(move |reply| Input::Reject { name, digits, by, reply }).await?;
         Ok(Response::new(proto::RejectAgentResponse { rejected }))
     }
@@ -227,7 +234,8 @@ impl ControlService for Master {
         let by = operator(&request)?;
         let request = request.into_inner();
         let selection = Box::new(selection(request.selection)?);
-        let changes = request.changes.iter().map(|text| text.parse().map_err(invalid));
+        let changes = list_of(request.changes, 2 * MAX_LABELS, "changes of labels")?;
+        let changes = changes.iter().map(|text| text.parse().map_err(invalid));
         let (changes, now) = (changes.collect::<Result<_, Status>>()?, request.now);
         match self.handle.ask(move |reply| Input::Label { selection, now, changes, by, reply }).await? {
             Reply::Labelled { agents, still_brought } => Ok(Response::new(proto::LabelAgentsResponse {
@@ -270,7 +278,7 @@ impl ControlService for Master {
         request: Request<proto::RevokeTokenRequest>,
     ) -> Result<Response<proto::RevokeTokenResponse>, Status> {
         let by = operator(&request)?;
-        let id = plain_digits(&request.into_inner().id);
+        let id = plain_digits(&short_text(request.into_inner().id, "a token's id")?);
         let uses_left = self.count(move |reply| Input::RevokeToken { id, by, reply }).await?;
         Ok(Response::new(proto::RevokeTokenResponse { uses_left }))
     }
@@ -363,18 +371,19 @@ impl ControlService for Master {
         let request = request.into_inner();
         let (run, live) = self.find(reference(request.run)?).await?;
         // Nobody else's reading may hold a command back.
-        let attached = request.attached && by == run.operator;
-        for agent in &request.agents {
-            if !run.tasks.iter().any(|task| task.agent.as_str() == agent) {
-                let text = format!("{agent} has no task in run {}", run.number);
-                return Err(Status::not_found(text));
-            }
+        let attached = request.attached && run.operator == by;
+        let agents = per_task(request.agents, "agents")?.into_iter().collect::<HashSet<String>>();
+        let has_task: HashSet<&str> = run.tasks.iter().map(|task| task.agent.as_str()).collect();
+        if let Some(agent) = agents.iter().find(|agent| !has_task.contains(agent.as_str())) {
+            let agent = name(agent)?;
+            return Err(Status::not_found(format!("{agent} has no task in run {}", run.number)));
         }
+        let seen = per_task(request.seen, "places in output")?;
         Ok(self.follow(Follow {
             live,
-            seen: request.seen.iter().map(|seen| (seen.task_index, seen.offset)).collect(),
+            seen: seen.iter().map(|seen| (seen.task_index, seen.offset)).collect(),
             from_offset: request.from_offset,
-            agents: request.agents,
+            agents,
             follow: request.follow,
             without_output: request.without_output,
             attached,
@@ -389,7 +398,7 @@ impl ControlService for Master {
         request: Request<proto::WatchRunRequest>,
     ) -> Result<Response<Self::WatchRunStream>, Status> {
         let request = request.into_inner();
-        let masks: Masks = request.masks.parse().map_err(invalid)?;
+        let masks: Masks = short_text(request.masks, "masks")?.parse().map_err(invalid)?;
         let (run, live) = self.find(reference(request.run)?).await?;
         let maskers = maskers(&self.handle, &run, masks).await;
         let (digests, stream) = mpsc::channel(1);
@@ -420,13 +429,13 @@ impl ControlService for Master {
         let request = request.into_inner();
         let limit = if request.limit == 0 { RUNS.0 } else { request.limit.min(RUNS.1) };
         let wanted = Wanted {
-            before_number: request.before_number,
+            before_number: request.before_number.min(MAX_STORED),
             limit,
-            since_ms: request.since_ms,
-            operator: request.operator,
-            agent: request.agent,
-            text: request.text,
-            outcome: request.outcome,
+            since_ms: request.since_ms.min(MAX_STORED),
+            operator: short_text(request.operator, "an operator")?,
+            agent: short_text(request.agent, "an agent")?,
+            text: short_text(request.text, "a text")?,
+            outcome: short_text(request.outcome, "an outcome")?,
         };
         let runs = self.read_store(move |store| store.runs(&wanted)).await?;
         let runs = runs.into_iter().map(|run| run.listed().into()).collect();
@@ -481,7 +490,7 @@ impl ControlService for Master {
         let by = operator(&request)?;
         let request = request.into_inner();
         let run = reference(request.run)?;
-        let tasks = request.task_indices;
+        let tasks = per_task(request.task_indices, "tasks")?.into_iter().collect();
         match self.handle.ask(move |reply| Input::Cancel { run, tasks, by, reply }).await? {
             Reply::Cancelled { told, stored, number } => {
                 Ok(Response::new(proto::CancelRunResponse { told, stored, number }))

@@ -18,8 +18,6 @@ use crate::{
 const ASK_AGAIN_MS: u32 = 2_000;
 /// When a key asks again that had no room on the list.
 const NO_ROOM_MS: u32 = 60_000;
-/// Longest version text that is kept of a stranger.
-const LONGEST_VERSION: usize = 32;
 
 fn refused(reason: String, retry_after_ms: u32) -> Kind {
     Kind::Refused(proto::EnrollmentRefused { reason, retry_after_ms })
@@ -64,7 +62,7 @@ impl Master {
                 .map(|source| source_of(source.ip())),
             trusted_locally: connected.uid.is_some_and(|uid| uid == own_uid || uid == 0),
             token: (!request.token.is_empty()).then(|| hash_secret(&request.token)),
-            version: request.software_version.chars().take(LONGEST_VERSION).collect(),
+            version: request.software_version.into(),
         };
         match self.handle.ask(move |reply| Input::Enroll(asked, reply)).await? {
             Reply::Enrolled => {

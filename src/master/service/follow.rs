@@ -35,7 +35,8 @@ pub(super) struct Follow {
     /// Up to where the client has seen tasks' output before.
     pub seen: Vec<(u32, u64)>,
     pub from_offset: u64,
-    pub agents: Vec<String>,
+    /// Only the tasks of these agents; empty for all.
+    pub agents: HashSet<String>,
     pub follow: bool,
     pub without_output: bool,
     /// Commands may go at its pace.
@@ -55,7 +56,7 @@ impl Follow {
             live: None,
             seen: Vec::new(),
             from_offset: 0,
-            agents: Vec::new(),
+            agents: HashSet::new(),
             follow: false,
             without_output: false,
             attached: false,
@@ -263,7 +264,7 @@ async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gon
     let wanted = (!follow.agents.is_empty()).then(|| {
         let tasks = follow.run.tasks.iter();
         tasks
-            .filter(|task| follow.agents.iter().any(|agent| agent == task.agent.as_str()))
+            .filter(|task| follow.agents.contains(task.agent.as_str()))
             .map(|task| task.index)
             .collect::<HashSet<u32>>()
     });

@@ -27,6 +27,7 @@ use crate::{
     },
     wire::{
         InvalidMessage,
+        bounds::short_text,
         proto::{self, log_in_response::Kind},
     },
 };
@@ -110,9 +111,9 @@ impl Master {
         by: String,
     ) -> Result<Response<proto::InviteOperatorResponse>, Status> {
         let name: AgentName = name(&request.name)?;
-        let role = Some(request.role).filter(|role| !role.is_empty());
+        let role = Some(short_text(request.role, "a role")?).filter(|role| !role.is_empty());
         let role = role.map(|role| role.parse()).transpose().map_err(invalid)?;
-        let unix_user = request.unix_user;
+        let unix_user = short_text(request.unix_user, "a user")?;
         let token = if unix_user.is_empty() {
             check_ttl(request.ttl_ms)?;
             Some(Token::generate(self.authority.fingerprint()))

@@ -14,7 +14,7 @@ pub mod watch;
 use std::{pin::Pin, sync::Arc};
 
 use prost::Message;
-use tonic::{Request, Response, Status, service::Routes};
+use tonic::{Code, Request, Response, Status, service::Routes};
 
 use super::{
     actor::{Ending, Handle},
@@ -34,6 +34,7 @@ use crate::{
             enrollment_service_server::EnrollmentServiceServer,
         },
         serve::Connected,
+        status,
         streaming::{FOLLOW_RUN, Method, RERUN_RUN, START_RUN, only},
     },
 };
@@ -133,8 +134,8 @@ impl From<Ending> for Status {
 /// The status for an answer that is not the one that was hoped for.
 fn refusal(reply: Reply) -> Status {
     match reply {
-        Reply::NotFound(text) => Status::not_found(text),
-        Reply::Refused(text) => Status::failed_precondition(text),
+        Reply::NotFound(text) => status::refusal(Code::NotFound, text),
+        Reply::Refused(text) => status::refusal(Code::FailedPrecondition, text),
         other => Status::internal(format!("an answer to another question: {other:?}")),
     }
 }

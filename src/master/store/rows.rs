@@ -5,8 +5,9 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
 use crate::{
     domain::{
+        bounded::{Line, Reason},
         command::Command,
-        ids::{Incarnation, RunId, RunReference},
+        ids::{RunId, RunReference},
         name::{AgentName, Labels},
         outcome::Outcome,
         run::{LastRun, Run, RunOptions, Task, TaskState},
@@ -40,9 +41,9 @@ pub(super) fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::R
                     agent.enrolled_ms,
                     agent.last_seen_ms,
                     to_json(&agent.labels)?,
-                    agent.version,
+                    agent.version.as_str(),
                     agent.address,
-                    agent.trust,
+                    agent.trust.as_str(),
                     to_json(&agent.set_labels)?,
                     agent.drain.as_ref().map(to_json).transpose()?,
                     agent.ahead.as_ref().map(to_json).transpose()?
@@ -124,7 +125,14 @@ pub(super) fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::R
             transaction.prepare_cached("UPDATE meta SET clock_ms = ?1")?.execute([ms])?;
         }
         Write::PutLater(id, outcome) => {
-            let outcome = to_json(outcome)?;
+            let record = transaction
+                .prepare_cached("SELECT cancelled_by, agent FROM tasks WHERE run = ?1 AND position = ?2")?
+                .query_row(params![id.run.to_string(), id.index], |row| {
+                    Ok((row.get::<_, Option<String>>(0)?, row.get::<_, String>(1)?))
+                })
+                .optional()?;
+            let Some((by, agent)) = record else { return Ok(()) };
+            let outcome = to_json(&outcome.clone().cancelled_on_record(by.map(Into::into), &agent))?;
             transaction
                 .prepare_cached(
                     "UPDATE tasks SET later = ?3 \
@@ -179,7 +187,7 @@ fn put_task(transaction: &Transaction<'_>, run: RunId, stored: &StoredTask) -> r
             task.end_offset,
             task.batch,
             stored.start_by_ms,
-            stored.cancelled_by
+            stored.cancelled_by.as_deref()
         ])?;
     // Nearly every run has a task that exited: those are found without an entry.
     if let Some((kind, _)) = outcome.map(Outcome::kind).filter(|(kind, _)| *kind != "exited") {
@@ -200,8 +208,8 @@ fn put_run(transaction: &Transaction<'_>, insert: &str, stored: &StoredRun) -> r
         .execute(params![
             run.id.to_string(),
             run.number,
-            run.operator,
-            run.target,
+            run.operator.as_str(),
+            run.target.as_str(),
             run.plain_name,
             to_json(&run.command)?,
             to_json(&stored.options)?,
@@ -217,6 +225,11 @@ fn put_run(transaction: &Transaction<'_>, insert: &str, stored: &StoredRun) -> r
 pub(super) fn parsed<T: std::str::FromStr>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
     let text: String = row.get(column)?;
     text.parse().map_err(|_| bad_column(column, format!("{text:?} is not valid")))
+}
+
+/// A column that holds one line of text.
+fn line<const MAX: usize>(row: &Row<'_>, column: usize) -> rusqlite::Result<Line<MAX>> {
+    row.get::<_, String>(column).map(Into::into)
 }
 
 /// A column that holds JSON.
@@ -246,9 +259,9 @@ pub(super) fn agent(row: &Row<'_>) -> rusqlite::Result<StoredAgent> {
         enrolled_ms: row.get(2)?,
         last_seen_ms: row.get(3)?,
         labels: json::<Labels>(row, 4)?,
-        version: row.get(5)?,
+        version: line(row, 5)?,
         address: row.get(6)?,
-        trust: row.get(7)?,
+        trust: line(row, 7)?,
         set_labels: json::<Labels>(row, 8)?,
         drain: optional_json(row, 9)?,
         ahead: optional_json(row, 10)?,
@@ -274,8 +287,8 @@ pub(super) fn run(row: &Row<'_>) -> rusqlite::Result<StoredRun> {
     let run = Run {
         id: parsed(row, 0)?,
         number: row.get(1)?,
-        operator: row.get(2)?,
-        target: row.get(3)?,
+        operator: line(row, 2)?,
+        target: line(row, 3)?,
         plain_name: row.get(4)?,
         command: json::<Command>(row, 5)?,
         created_ms: row.get(7)?,
@@ -294,6 +307,7 @@ pub(super) fn run(row: &Row<'_>) -> rusqlite::Result<StoredRun> {
 
 pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<StoredTask> {
     let incarnation: Option<String> = row.get(3)?;
+    let cancelled_by: Option<String> = row.get(10)?;
     let state = task_state(row, 4, 3, 5)?;
     let task = Task {
         index: row.get(0)?,
@@ -304,15 +318,15 @@ pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<StoredTask> {
         duration_ns: row.get(6)?,
         end_offset: row.get(7)?,
         batch: row.get(8)?,
-        waiting: String::new(),
+        waiting: Reason::default(),
         later: row.get::<_, Option<String>>(11)?.map(|_| json(row, 11)).transpose()?,
     };
     Ok(StoredTask {
         task,
         fingerprint: parsed(row, 2)?,
-        incarnation: incarnation.map(Incarnation),
+        incarnation: incarnation.map(Into::into),
         start_by_ms: row.get(9)?,
-        cancelled_by: row.get(10)?,
+        cancelled_by: cancelled_by.map(Into::into),
     })
 }
 
@@ -327,7 +341,7 @@ pub(super) fn last_runs(
     )?;
     let last = |row: &Row<'_>| {
         let state = task_state(row, 2, 3, 4)?;
-        Ok(LastRun { number: row.get(0)?, operator: row.get(1)?, state, no_contact: false })
+        Ok(LastRun { number: row.get(0)?, operator: line(row, 1)?, state, no_contact: false })
     };
     let mut found = Vec::new();
     for agent in agents {

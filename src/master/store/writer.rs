@@ -15,9 +15,12 @@ use std::{
 use rusqlite::{Connection, ErrorCode};
 
 use super::rows::apply;
-use crate::master::core::{
-    messages::{Keeping, WriteToken},
-    stored::Write,
+use crate::{
+    master::core::{
+        messages::{Keeping, WriteToken},
+        stored::Write,
+    },
+    sys::vital::Vital,
 };
 
 /// How a write went.
@@ -111,6 +114,7 @@ impl StoreWriter {
     ) -> std::io::Result<Self> {
         let (jobs, inbox) = channel();
         let body = move || {
+            let _vital = Vital::new("the store's thread");
             let kept = VecDeque::new();
             Thread { connection, inbox, written, kept, has_texts: true, is_log_sound: false }.run();
         };

@@ -139,7 +139,7 @@ fn a_run_that_waits_at_a_gate() {
     at_every_size("gate", |size| {
         let mut world = sketch(size);
         let mut run = world.model.open.as_ref().unwrap().run.clone();
-        run.gate = Gate { state: GateState::Held("the canary web-1 is well".to_owned()), ..run.gate };
+        run.gate = Gate { state: GateState::Held("the canary web-1 is well".into()), ..run.gate };
         let groups = world.model.open.as_ref().unwrap().groups.clone();
         world.digest(&run, groups);
         world.press("2");

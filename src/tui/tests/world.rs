@@ -222,8 +222,8 @@ pub(super) fn run(number: u64, tasks: u32, command: &str) -> Run {
     Run {
         id: RunId::from_parts(BEGIN_MS, u128::from(number)),
         number,
-        operator: "ana".to_owned(),
-        target: "@role:web".to_owned(),
+        operator: "ana".into(),
+        target: "@role:web".into(),
         command: Command::new(vec![command.as_bytes().to_vec()]).unwrap(),
         created_ms: BEGIN_MS - 72_000,
         unfinished: tasks,
@@ -304,7 +304,7 @@ pub(super) fn sketch_with(size: (u16, u16), settings: Settings) -> World {
     agents.extend(["db-1", "db-2"].map(agent));
     for (entry, task) in agents.iter_mut().zip(&run.tasks) {
         let last = LastRun::new(task);
-        entry.last_run = Some(LastRun { number: 412, operator: "ana".to_owned(), ..last });
+        entry.last_run = Some(LastRun { number: 412, operator: "ana".into(), ..last });
     }
     agents[2].state = AgentState::Offline;
     agents[2].facts = None;

@@ -330,11 +330,12 @@ fn forget_runs(model: &mut Model, deleted: &[RunId]) {
 /// What a kill did: `3 cancelled, 7 processes ended, 1 left: pid 4242 in disk wait`.
 fn say_proof(model: &mut Model, number: u64, tasks: &[Task]) {
     use crate::domain::outcome::Ending;
-    let (mut ended, mut left, mut unstarted) = (0, Vec::new(), 0);
+    let (mut ended, mut left, mut left_count, mut unstarted) = (0u64, Vec::new(), 0, 0);
     for task in tasks {
         match task.state.outcome().map(|outcome| &outcome.ending) {
             Some(Ending::Cancelled { proof: Some(proof), .. } | Ending::TimedOut(proof)) => {
-                ended += proof.ended;
+                ended += u64::from(proof.ended);
+                left_count += proof.left_count();
                 left.extend(
                     proof.left.iter().map(|one| format!("{}: pid {} in {}", task.agent, one.pid, one.state)),
                 );
@@ -350,9 +351,8 @@ fn say_proof(model: &mut Model, number: u64, tasks: &[Task]) {
     let word = if tasks.len() == 1 { tasks[0].agent.to_string() } else { format!("{} tasks", tasks.len()) };
     let rest = if left.is_empty() { String::new() } else { format!(": {}", left.join(", ")) };
     let text = format!(
-        "run {number}: {word} cancelled, {ended} {} ended, {} left{rest}{not_begun}",
+        "run {number}: {word} cancelled, {ended} {} ended, {left_count} left{rest}{not_begun}",
         if ended == 1 { "process" } else { "processes" },
-        left.len(),
     );
     if left.is_empty() { model.say(text) } else { model.complain(text) }
 }

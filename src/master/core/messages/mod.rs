@@ -3,7 +3,7 @@
 mod effect;
 mod reply;
 
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 pub use self::{
     effect::{AttachOrder, Effect, Keeping},
@@ -14,6 +14,7 @@ use super::stored::{InStore, KnownTask};
 use crate::{
     domain::{
         agent::{Facts, LinkPreference},
+        bounded::{Reason, Word},
         command::Command,
         ids::{Incarnation, RunId, RunReference, TaskId},
         name::{AgentName, LabelChange, Labels},
@@ -54,7 +55,7 @@ pub struct Newcomer {
     /// Its labels.
     pub labels: Labels,
     /// Its software version.
-    pub version: String,
+    pub version: Word,
     /// Its address as the master sees it.
     pub address: String,
     /// Which link it wants.
@@ -64,7 +65,7 @@ pub struct Newcomer {
     /// The highest epoch and revision of the store that it has seen.
     pub seen: (u64, u64),
     /// How it came to believe in the CA.
-    pub trust: String,
+    pub trust: Word,
 }
 
 /// A request to be let in.
@@ -81,7 +82,7 @@ pub struct EnrollAsked {
     /// The hash of the token's secret.
     pub token: Option<String>,
     /// The caller's software version.
-    pub version: String,
+    pub version: Word,
 }
 
 /// A wish to start a run.
@@ -297,7 +298,7 @@ pub enum Input {
         /// Which run.
         run: RunReference,
         /// Which tasks.
-        tasks: Vec<u32>,
+        tasks: BTreeSet<u32>,
         /// Who.
         by: String,
         /// Who waits.
@@ -395,7 +396,7 @@ pub enum Input {
         incarnation: Incarnation,
     },
     /// What a task's output waits for, or what becomes of it; nothing when all is well.
-    TaskWaits(TaskId, String),
+    TaskWaits(TaskId, Reason),
     /// A write is on the disk; the store has this revision now.
     Persisted(WriteToken, u64),
     /// A write is not on the disk yet; it is tried again until it is.

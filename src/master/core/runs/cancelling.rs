@@ -98,7 +98,7 @@ impl Core {
     pub(in crate::master::core) fn on_cancel(
         &mut self,
         run: RunReference,
-        tasks: &[u32],
+        tasks: &BTreeSet<u32>,
         by: &str,
         reply: ReplyTo,
         now: Now,
@@ -128,10 +128,10 @@ impl Core {
             let Some(slot) = self.slot_mut(task) else { continue };
             if !slot.sent && now.monotonic >= slot.unsure_until {
                 told += 1;
-                self.end_task(task, Ending::Cancelled { proof: None, by: by.to_owned() }.into(), now);
+                self.end_task(task, Ending::Cancelled { proof: None, by: by.into() }.into(), now);
                 continue;
             }
-            slot.cancelled_by.get_or_insert_with(|| by.to_owned());
+            slot.cancelled_by.get_or_insert_with(|| by.into());
             slot.cancel_heard = false;
             if slot.task.state != TaskState::Running {
                 waits_for.insert(task);

@@ -139,7 +139,7 @@ impl Core {
                 return self.stop_rest(id, &reason, now);
             }
             if let Some(reason) = run.hold() {
-                run.gate.state = GateState::Held(reason);
+                run.gate.state = GateState::Held(reason.into());
                 return self.gate_changed(id);
             }
             if run.checking > 0 {
@@ -198,7 +198,7 @@ impl Core {
             if is_there {
                 run.enqueue(index, now);
             } else if deadline <= now.monotonic {
-                self.end_unstarted(task, Ending::Undeliverable(text), now);
+                self.end_unstarted(task, Ending::Undeliverable(text.into()), now);
             } else {
                 slot.wait_for_agent(now);
                 self.publish(task);
@@ -234,7 +234,7 @@ impl Core {
             if let Some(reason) = refusal {
                 // Refused since the run began. Whoever calls this looks at the run anew.
                 run.opening = true;
-                self.end_unstarted(TaskId { run: id, index }, Ending::Refused(reason), now);
+                self.end_unstarted(TaskId { run: id, index }, Ending::Refused(reason.into()), now);
                 if let Some(run) = self.runs.get_mut(&id) {
                     run.opening = false;
                 }
@@ -269,14 +269,14 @@ impl Core {
     /// further permission to start.
     fn stop_rest(&mut self, id: RunId, reason: &str, now: Now) {
         let Some(run) = self.runs.get_mut(&id) else { return };
-        run.gate.state = GateState::Stopped(reason.to_owned());
+        run.gate.state = GateState::Stopped(reason.into());
         let unstarted = |slot: &&Slot| slot.is_open() && !slot.sent;
         let indices: Vec<u32> = run.slots.iter().filter(unstarted).map(|slot| slot.task.index).collect();
         let starting = run.slots.iter().filter(|slot| slot.may_be_starting(now)).map(|slot| slot.task.index);
         self.effects.extend(starting.map(|index| Effect::WithdrawStart(TaskId { run: id, index })));
         self.gate_changed(id);
         for index in indices {
-            self.end_unstarted(TaskId { run: id, index }, Ending::Skipped(reason.to_owned()), now);
+            self.end_unstarted(TaskId { run: id, index }, Ending::Skipped(reason.into()), now);
         }
     }
 
@@ -438,6 +438,6 @@ impl Slot {
 
     pub(super) fn wait_for_agent(&mut self, now: Now) {
         let left = self.start_by.saturating_sub(now.monotonic);
-        self.task.waiting = format!("offline; waited for up to {}", spoken(left));
+        self.task.waiting = format!("offline; waited for up to {}", spoken(left)).into();
     }
 }

@@ -8,6 +8,7 @@ use std::{
 use crate::{
     domain::{
         agent::{START_PERMISSION, START_WITHIN},
+        bounded::Word,
         command::{KILL_GRACE_MS, TaskSpec},
         ids::Incarnation,
         name::AgentName,
@@ -79,7 +80,7 @@ pub(super) struct Slot {
     pub(super) recording: bool,
     pub(super) start_by: Duration,
     pub(super) start_by_ms: u64,
-    pub(super) cancelled_by: Option<String>,
+    pub(super) cancelled_by: Option<Word>,
     /// The agent has answered the order to cancel: it knows the task, and stops it.
     pub(super) cancel_heard: bool,
     /// The outcome that the master has decided on and that is being written. Nobody is told before it is on the disk:
@@ -304,7 +305,7 @@ impl LiveRun {
 
     #[cfg(test)]
     pub(in crate::master::core) fn stop_for_test(&mut self, reason: &str) {
-        self.gate.state = crate::domain::plan::GateState::Stopped(reason.to_owned());
+        self.gate.state = crate::domain::plan::GateState::Stopped(reason.into());
     }
 
     #[cfg(test)]

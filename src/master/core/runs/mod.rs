@@ -17,6 +17,7 @@ use super::{
     stored::Write,
 };
 use crate::domain::{
+    bounded::Reason,
     ids::{Incarnation, RunId, RunReference, TaskId},
     name::AgentName,
     outcome::{Ending, Outcome},
@@ -26,6 +27,8 @@ use crate::domain::{
 
 /// Bits of an attempt that count within one term.
 const ATTEMPT_BITS: u32 = 24;
+/// An attempt that no master counts up to. Whoever tells of a higher one tells nothing true.
+const MAX_ATTEMPT: u64 = 1 << 62;
 
 impl Core {
     /// The attempt below all of this master's: it has the term in its upper bits, so that a master that was started
@@ -138,7 +141,7 @@ impl Core {
         let started_ms = *slot.task.started_ms.get_or_insert(now.unix_ms.saturating_sub(elapsed_ms));
         let order = slot.cancelled_by.clone().zip(slot.attached);
         if let Some((by, session)) = order {
-            self.effects.push(Effect::Signal { session, id, by, grace_ms });
+            self.effects.push(Effect::Signal { session, id, by: by.into(), grace_ms });
         }
         if is_new {
             // A master that was started anew must not let it be started again, whatever its agent has forgotten.
@@ -159,6 +162,7 @@ impl Core {
             // All of that run is on the disk long since. An outcome is final; facts that come later stand beside it.
             return self.persist(vec![Write::PutLater(id, outcome)], Parked::Outcome(id));
         };
+        let outcome = outcome.cancelled_on_record(slot.cancelled_by.clone(), slot.task.agent.as_str());
         slot.task.end_offset = slot.task.end_offset.max(end_offset);
         if slot.is_open() {
             slot.task.duration_ns = duration_ns;
@@ -202,14 +206,14 @@ impl Core {
         let Some(slot) = self.slot_mut(id).filter(|slot| slot.is_open()) else { return };
         let same_life = slot.incarnation.as_ref() == Some(now_life);
         let ending = match (&slot.incarnation, same_life, &slot.task.state) {
-            (Some(before), false, _) => Ending::Lost(before.loss_seen_by(now_life).to_owned()),
-            (_, _, TaskState::Running) => Ending::Lost("the agent no longer knows it".to_owned()),
+            (Some(before), false, _) => Ending::Lost(before.loss_seen_by(now_life).into()),
+            (_, _, TaskState::Running) => Ending::Lost("the agent no longer knows it".into()),
             _ => match (slot.cancelled_by.clone(), stop, refusal) {
                 (Some(by), ..) => Ending::Cancelled { proof: None, by },
                 (None, Some(skipped), _) => skipped,
-                (None, None, Some(reason)) => Ending::Refused(reason),
+                (None, None, Some(reason)) => Ending::Refused(reason.into()),
                 (None, None, None) => Ending::Undeliverable(
-                    "the agent was not reached before the start deadline; it never started".to_owned(),
+                    "the agent was not reached before the start deadline; it never started".into(),
                 ),
             },
         };
@@ -238,14 +242,14 @@ impl Core {
         }
         slot.attached = None;
         slot.failures = slot.failures.saturating_add(1);
-        if let Some(by) = superseded_by {
+        if let Some(by) = superseded_by.filter(|by| *by < MAX_ATTEMPT) {
             // Another master's: this store was restored from a backup, and its terms are counted again.
             slot.attempt = slot.attempt.max(by);
         }
         self.dispatch(id, now);
     }
 
-    pub(in crate::master::core) fn on_task_waits(&mut self, id: TaskId, waiting: String) {
+    pub(in crate::master::core) fn on_task_waits(&mut self, id: TaskId, waiting: Reason) {
         let Some(slot) = self.slot_mut(id).filter(|slot| slot.is_open() && slot.task.waiting != waiting)
         else {
             return;
@@ -343,7 +347,7 @@ impl Core {
     /// An outcome is not on the disk yet, and nobody is told of it before: what is waited for is shown.
     pub(in crate::master::core) fn outcome_delayed(&mut self, id: TaskId) {
         if let Some(slot) = self.slot_mut(id).filter(|slot| slot.settling.is_some()) {
-            "its end is known, and waits for the master's disk".clone_into(&mut slot.task.waiting);
+            slot.task.waiting = "its end is known, and waits for the master's disk".into();
             self.publish(id);
         }
     }
@@ -425,9 +429,9 @@ impl Core {
     fn lose_task(&mut self, id: TaskId, reason: &str, now: Now) -> bool {
         let sent = self.slot_mut(id).is_some_and(|slot| slot.sent);
         if sent {
-            self.end_task(id, Ending::Lost(reason.to_owned()).into(), now);
+            self.end_task(id, Ending::Lost(reason.into()).into(), now);
         } else {
-            self.end_unstarted(id, Ending::Undeliverable(reason.to_owned()), now);
+            self.end_unstarted(id, Ending::Undeliverable(reason.into()), now);
         }
         sent
     }
@@ -462,7 +466,7 @@ impl Core {
         }
         for (id, agent) in due {
             let text = self.offline_text(&agent, now);
-            self.end_unstarted(id, Ending::Undeliverable(text), now);
+            self.end_unstarted(id, Ending::Undeliverable(text.into()), now);
         }
     }
 }

@@ -161,7 +161,7 @@ impl Core {
                 id: id.run,
                 number,
                 // Nobody but the agent vouches for who it was.
-                operator: format!("{} (told by {name})", spec.operator),
+                operator: format!("{} (told by {name})", spec.operator).into(),
                 plain_name: false,
                 target: spec.target,
                 command: spec.command,

@@ -95,7 +95,7 @@ impl Core {
             .filter(|(name, key)| !is_same(name, key))
             .map(|(name, _)| LeftOut {
                 agent: name.clone(),
-                reason: "it is gone, or has a new key, since it was shown".to_owned(),
+                reason: "it is gone, or has a new key, since it was shown".into(),
             })
             .collect();
         let shown: HashSet<&str> = asked.shown.iter().map(|(name, _)| name.as_str()).collect();
@@ -105,7 +105,7 @@ impl Core {
             return Err(Reply::TargetChanged { gone, more: more.map(ToString::to_string).collect() });
         }
         let reason = "it matches only since the agents were shown";
-        let left_out = more.map(|name| LeftOut { agent: name.to_string(), reason: reason.to_owned() });
+        let left_out = more.map(|name| LeftOut { agent: name.to_string(), reason: reason.into() });
         let names = self.agents.keys().filter(|name| was_shown(name)).cloned().collect();
         self.without_draining(names, left_out.collect(), asked)
     }
@@ -131,8 +131,9 @@ impl Core {
             return Err(Reply::Refused(text));
         }
         let reason = |name: &AgentName| self.drain_of(name).map(ToString::to_string).unwrap_or_default();
-        left_out
-            .extend(draining.iter().map(|name| LeftOut { agent: name.to_string(), reason: reason(name) }));
+        left_out.extend(
+            draining.iter().map(|name| LeftOut { agent: name.to_string(), reason: reason(name).into() }),
+        );
         Ok((names, left_out))
     }
 
@@ -169,9 +170,9 @@ impl Core {
         let run = Run {
             id: asked.id,
             number: self.last_number,
-            operator: asked.operator,
+            operator: asked.operator.into(),
             plain_name: asked.selection.plain_name().is_some(),
-            target: asked.selection.to_string(),
+            target: asked.selection.to_string().into(),
             command: asked.command,
             created_ms: now.unix_ms,
             ended_ms: None,
@@ -211,7 +212,7 @@ impl Core {
         let agent = &slot.task.agent;
         let drained = || self.drain_of(agent).map(ToString::to_string);
         if let Some(reason) = self.refusal_of_ahead(agent).or_else(drained) {
-            slot.task.state = TaskState::Ended(Ending::Refused(reason).into());
+            slot.task.state = TaskState::Ended(Ending::Refused(reason.into()).into());
             return;
         }
         let session = self.agents[&slot.task.agent].session.as_ref();
@@ -222,7 +223,7 @@ impl Core {
         }
         if slot.start_by <= now.monotonic {
             let text = self.offline_text(&slot.task.agent, now);
-            slot.task.state = TaskState::Ended(Ending::Undeliverable(text).into());
+            slot.task.state = TaskState::Ended(Ending::Undeliverable(text.into()).into());
         } else {
             slot.wait_for_agent(now);
         }

@@ -33,7 +33,7 @@ impl World {
     }
 
     pub(super) fn cancel(&mut self, reply: ReplyTo) {
-        let (run, tasks, by) = (RunReference::Number(1), Vec::new(), "ana".to_owned());
+        let (run, tasks, by) = (RunReference::Number(1), [].into(), "ana".to_owned());
         self.put(Input::Cancel { run, tasks, by, reply });
     }
 
@@ -62,7 +62,7 @@ fn a_task_that_is_known_to_run_is_not_started_again_by_a_restarted_master() {
     assert_eq!(order.start, None);
     again.put(Input::TaskUnknown { id: task(1, 0), attempt: order.attempt, incarnation: life() });
     let reason = "the agent no longer knows it".to_owned();
-    assert_eq!(again.state(task(1, 0)), TaskState::Ended(Ending::Lost(reason).into()));
+    assert_eq!(again.state(task(1, 0)), TaskState::Ended(Ending::Lost(reason.into()).into()));
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn an_operator_is_told_of_a_cancel_when_nothing_can_start_any_more() {
     assert!(!world.answered(900), "its start may be on its way");
     world.put(Input::SignalAnswered { id: task(1, 0), known: false, incarnation: life() });
     assert!(world.answered(900));
-    let cancelled = Ending::Cancelled { proof: None, by: "ana".to_owned() };
+    let cancelled = Ending::Cancelled { proof: None, by: "ana".into() };
     assert_eq!(world.state(task(1, 0)), TaskState::Ended(cancelled.into()));
 
     // It answers that it knows the task.
@@ -283,7 +283,7 @@ fn just_started_and_told(order: Input) -> World {
 #[test]
 fn a_master_that_has_just_started_settles_no_order_before_an_earlier_ones_permissions_expire() {
     let run = RunReference::Number(1);
-    let cancel = Input::Cancel { run, tasks: vec![], by: "ana".into(), reply: 7 };
+    let cancel = Input::Cancel { run, tasks: [].into(), by: "ana".into(), reply: 7 };
     let stop = Input::StopRun { run, by: "ana".into(), reply: 7 };
     for (order, word) in [(cancel, "cancelled"), (stop, "skipped")] {
         let mut again = just_started_and_told(order);
@@ -321,7 +321,7 @@ fn orders() -> [(Input, &'static str); 3] {
     let selection = Box::new("web-1".parse::<Target>().unwrap().into());
     let reason = Some("disk swap".into());
     [
-        (Input::Cancel { run, tasks: vec![], by: "ana".into(), reply: 7 }, "cancelled"),
+        (Input::Cancel { run, tasks: [].into(), by: "ana".into(), reply: 7 }, "cancelled"),
         (Input::StopRun { run, by: "ana".into(), reply: 7 }, "skipped"),
         (Input::Drain { selection, now: true, reason, by: "ana".into(), reply: 7 }, "refused"),
     ]

@@ -161,7 +161,7 @@ impl World {
             link: LinkPreference::Auto,
             direct_address: None,
             seen: (0, 0),
-            trust: String::new(),
+            trust: String::new().into(),
         })
     }
 
@@ -254,7 +254,7 @@ fn only_the_recorded_life_may_start_a_task_and_only_in_time() {
     let incarnation = Incarnation::new("dir", "boot2");
     world.put(Input::TaskUnknown { id: task(1, 0), attempt: again.attempt, incarnation });
     let reason = "the machine was rebooted".to_owned();
-    assert_eq!(world.state(task(1, 0)), TaskState::Ended(Ending::Lost(reason).into()));
+    assert_eq!(world.state(task(1, 0)), TaskState::Ended(Ending::Lost(reason.into()).into()));
 
     world.run(2, "web-1");
     let _ = world.attaches();
@@ -277,7 +277,7 @@ fn a_cancel_reaches_a_task_whenever_its_agent_returns() {
     let attempt = world.attaches().pop().unwrap().attempt;
     world.put(Input::TaskStarted { id: task(1, 0), attempt, elapsed_ms: 0 });
     world.put(Input::SessionClosed(1));
-    let (run, tasks, by) = (RunReference::Number(1), Vec::new(), "ana".to_owned());
+    let (run, tasks, by) = (RunReference::Number(1), [].into(), "ana".to_owned());
     let reply = world.ask(|reply| Input::Cancel { run, tasks, by, reply });
     assert_eq!(reply, Reply::Cancelled { told: 0, stored: 1, number: 1 });
     world.connect(2, "web-1", "boot");
@@ -336,7 +336,7 @@ fn an_operator_who_cancels_is_told_how_many_were_told_and_how_many_will_be() {
     // One is there, one has left, and one never came: that one ends at once.
     let cancel = |tasks: Vec<u32>| {
         let (run, by) = (RunReference::Last, "ana".to_owned());
-        Input::Cancel { run, tasks, by, reply: 900 }
+        Input::Cancel { run, tasks: tasks.into_iter().collect(), by, reply: 900 }
     };
     world.put(cancel(vec![0, 1, 2]));
     let signals: Vec<_> = world.out.iter().filter(|effect| matches!(effect, Effect::Signal { .. })).collect();
@@ -350,7 +350,7 @@ fn an_operator_who_cancels_is_told_how_many_were_told_and_how_many_will_be() {
     assert!(matches!(
         world.ask(|reply| Input::Cancel {
             run: RunReference::Number(2),
-            tasks: vec![],
+            tasks: [].into(),
             by: "ana".into(),
             reply
         }),

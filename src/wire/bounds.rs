@@ -1,0 +1,63 @@
+//! Bounds on what a message carries. No honest peer exceeds them; what does is refused where it is converted.
+
+use super::InvalidMessage;
+use crate::domain::run::MOST_TASKS;
+
+/// The longest time that anything waits, in milliseconds: a hundred years. Times that it is added to can still be stored.
+const MAX_WAIT_MS: u64 = 100 * 365 * 24 * 3_600_000;
+/// The highest number that the store can hold.
+pub const MAX_STORED: u64 = i64::MAX.unsigned_abs();
+/// Bytes of a text that is looked for, or that names something: names, digits of fingerprints, masks.
+const MAX_TEXT: usize = 1024;
+
+/// Checks a time that is waited for, in milliseconds.
+///
+/// # Errors
+/// When it is over a hundred years.
+pub fn wait_ms(ms: u64, what: &str) -> Result<u64, InvalidMessage> {
+    if ms > MAX_WAIT_MS {
+        return Err(InvalidMessage(format!("{what} of over a hundred years")));
+    }
+    Ok(ms)
+}
+
+/// Checks the number of a run.
+///
+/// # Errors
+/// When the store could not hold it.
+pub fn run_number(number: u64) -> Result<u64, InvalidMessage> {
+    if number > MAX_STORED {
+        return Err(InvalidMessage(format!("there is no run {number}: numbers end at {MAX_STORED}")));
+    }
+    Ok(number)
+}
+
+/// Checks a text that is looked for, or that names something.
+///
+/// # Errors
+/// When it has more than 1 KiB.
+pub fn short_text(text: String, what: &str) -> Result<String, InvalidMessage> {
+    if text.len() > MAX_TEXT {
+        return Err(InvalidMessage(format!("{what} of {} bytes; at most {MAX_TEXT} are taken", text.len())));
+    }
+    Ok(text)
+}
+
+/// Checks a list with an entry for each task of a run, or fewer.
+///
+/// # Errors
+/// When it has more entries than a run has tasks.
+pub fn per_task<T>(list: Vec<T>, what: &str) -> Result<Vec<T>, InvalidMessage> {
+    list_of(list, MOST_TASKS as usize, what)
+}
+
+/// Checks the length of a list.
+///
+/// # Errors
+/// When it has more than `max` entries.
+pub fn list_of<T>(list: Vec<T>, max: usize, what: &str) -> Result<Vec<T>, InvalidMessage> {
+    if list.len() > max {
+        return Err(InvalidMessage(format!("{} {what}; at most {max} are taken", list.len())));
+    }
+    Ok(list)
+}
