@@ -131,7 +131,7 @@ fn expressions_mean_what_they_mean_in_clustershell() {
     // reported beside it.
     let ours = |text: &str| {
         let target: Target = text.parse().ok()?;
-        let matched = target.evaluate(&candidates);
+        let matched = target.evaluate_with(&candidates, usize::MAX);
         Some((matched.agents, matched.unknown))
     };
     let folded: Vec<String> = lines

@@ -35,7 +35,9 @@ use sloth_runner::{
     },
     master::core::{
         Core as Master, Policy, Remembered,
-        messages::{AttachOrder, Effect, Input, Newcomer, Now, Reply, RunAsked, SessionId, WriteToken},
+        messages::{
+            AttachOrder, Choice, Effect, Input, Newcomer, Now, Reply, RunAsked, SessionId, WriteToken,
+        },
         stored::{InStore, KnownNumber, KnownTask, StoredAgent, StoredRun, Write},
     },
     trust::fingerprint::Fingerprint,
@@ -55,6 +57,11 @@ const DRAINING: u64 = 100;
 
 fn byte(offset: u64) -> u8 {
     u8::try_from(offset * 31 % 251).unwrap()
+}
+
+/// The one agent, by its name.
+fn choice() -> Choice {
+    Choice::plain(&"a".parse::<Target>().unwrap().into()).unwrap()
 }
 
 fn task() -> TaskId {
@@ -319,7 +326,7 @@ impl World {
         let asked = RunAsked {
             id: task().run,
             operator: "ana".into(),
-            selection: "a".parse::<Target>().unwrap().into(),
+            choice: choice(),
             command: Command::new(vec![b"true".to_vec()]).unwrap(),
             options: RunOptions { start_within_ms: Some(within), ..RunOptions::default() },
             shown: Vec::new(),
@@ -1006,14 +1013,14 @@ impl World {
                 self.step(Input::StopRun { run, by, reply: 8 });
             }
             (272, ..) => {
-                let (selection, by) = (Box::new("a".parse::<Target>().unwrap().into()), "ana".to_owned());
+                let (choice, by) = (Box::new(choice()), "ana".to_owned());
                 let reason = (self.dice.roll(3) > 0).then(|| "disk swap".to_owned());
                 self.was_drained |= reason.is_some();
                 self.is_drained = false;
                 // Of one who puts it back to work the answer says nothing.
                 self.drain_reply += if reason.is_some() { 1 } else { 2 };
                 let reply = self.drain_reply - u64::from(reason.is_none());
-                self.step(Input::Drain { selection, now: true, reason, by, reply });
+                self.step(Input::Drain { choice, reason, by, reply });
             }
             (273, ..) if self.dice.roll(2) == 0 => {
                 self.is_deleted = true;

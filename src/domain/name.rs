@@ -1,16 +1,17 @@
 //! Names and labels: what they may be made of, how they sort, and which known one was probably meant.
 
-use std::{borrow::Borrow, cmp::Ordering, collections::BTreeMap, fmt, str::FromStr};
+use std::{borrow::Borrow, cmp::Ordering, collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
 /// Most characters that a name or one side of a label may have.
 pub const MAX_LENGTH: usize = 63;
 
-/// An agent's name: `[A-Za-z0-9][A-Za-z0-9._-]{0,62}`. Sorts naturally: `web-2` before `web-10`.
+/// An agent's name: `[A-Za-z0-9][A-Za-z0-9._-]{0,62}`. Sorts naturally: `web-2` before `web-10`. Cheap to
+/// clone.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
-pub struct AgentName(String);
+pub struct AgentName(Arc<str>);
 
 /// Text that cannot be an agent's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -46,13 +47,13 @@ impl TryFrom<String> for AgentName {
     type Error = InvalidName;
 
     fn try_from(text: String) -> Result<Self, InvalidName> {
-        if is_word(&text, b"._-") { Ok(Self(text)) } else { Err(InvalidName(text)) }
+        if is_word(&text, b"._-") { Ok(Self(text.into())) } else { Err(InvalidName(text)) }
     }
 }
 
 impl From<AgentName> for String {
     fn from(name: AgentName) -> Self {
-        name.0
+        name.as_str().to_owned()
     }
 }
 

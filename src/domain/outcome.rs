@@ -43,6 +43,10 @@ pub enum Ending {
     Skipped(Reason),
 }
 
+/// Who cancelled a task, where neither the master has a record of it nor the agent a proof: the agent itself was stopped
+/// on its machine, or the store was restored from a backup.
+const UNRECORDED: &str = "an order of which the master has no record";
+
 /// What a kill did to a process tree.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KillProof {
@@ -158,17 +162,24 @@ impl Outcome {
         (self.word(), self.status())
     }
 
-    /// The outcome with the master's own record of who cancelled, whatever its agent says: `by`, or where there is none
-    /// the agent itself, which ended the task on nobody's order here.
+    /// The outcome without a word about who cancelled, which an agent has not proved.
     #[must_use]
-    pub fn cancelled_on_record(self, by: Option<Word>, agent: &str) -> Self {
-        let ending = match self.ending {
-            Ending::Cancelled { proof, .. } => {
-                Ending::Cancelled { proof, by: by.unwrap_or_else(|| format!("agent {agent}").into()) }
-            }
-            other => other,
-        };
-        Self { ending, ..self }
+    pub fn without_canceller(mut self) -> Self {
+        if let Ending::Cancelled { by, .. } = &mut self.ending {
+            by.clear();
+        }
+        self
+    }
+
+    /// The outcome with the master's own record of who cancelled, where the agent has proved nothing about that.
+    #[must_use]
+    pub fn cancelled_on_record(mut self, record: Option<Word>) -> Self {
+        if let Ending::Cancelled { by, .. } = &mut self.ending
+            && by.is_empty()
+        {
+            *by = record.unwrap_or_else(|| UNRECORDED.into());
+        }
+        self
     }
 
     /// The task's own exit status as a shell would give it, where the end is the command's own.

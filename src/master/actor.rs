@@ -15,8 +15,9 @@ use super::{
     compare::{self, Question},
     core::{
         Core,
-        messages::{Effect, Input, Now, Reply, ReplyTo, SessionId},
+        messages::{Effect, Input, Now, Reply, ReplyTo, SessionId, Snapshot},
         stored::{InStore, KnownTask},
+        views::AgentView,
     },
     dispatch::{self, AttachSignals},
     input::Inputs,
@@ -41,6 +42,8 @@ use crate::{
 
 /// Messages that may wait for the actor.
 const INBOX: usize = 4_096;
+/// Agents that the core shows in one step.
+const SHOWN_AT_ONCE: usize = 200;
 /// How often the core is told that time passes.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -105,6 +108,34 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         self.inbox.send(Message::Ask(Box::new(input), reply)).await.map_err(|_| Ending)?;
         answer.await.map_err(|_| Ending)
+    }
+
+    /// The registry at this moment.
+    ///
+    /// # Errors
+    /// When the master is ending.
+    pub async fn snapshot(&self) -> Result<Snapshot, Ending> {
+        match self.ask(Input::Snapshot).await? {
+            Reply::Snapshot(snapshot) => Ok(snapshot),
+            _ => Err(Ending),
+        }
+    }
+
+    /// These agents as they are shown, as far as they are there; asked for in parts, so that the core does other things
+    /// between them.
+    ///
+    /// # Errors
+    /// When the master is ending.
+    pub async fn agents(&self, names: &[AgentName]) -> Result<Vec<AgentView>, Ending> {
+        let mut views = Vec::with_capacity(names.len());
+        for part in names.chunks(SHOWN_AT_ONCE) {
+            let part = part.to_vec();
+            match self.ask(move |reply| Input::ShowAgents(part, reply)).await? {
+                Reply::Agents(more) => views.extend(more),
+                _ => return Err(Ending),
+            }
+        }
+        Ok(views)
     }
 
     /// Makes a connection known, before the core hears of it.

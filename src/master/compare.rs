@@ -35,10 +35,9 @@ pub struct Question {
 
 /// The masks for a run's tasks: each agent is known by its name, its host's name and its address.
 pub async fn maskers(handle: &Handle, run: &Run, masks: Masks) -> Vec<Masker> {
-    let agents = match handle.ask(|reply| Input::ListAgents(None, reply)).await {
-        Ok(Reply::Agents(agents)) if masks.names => agents,
-        _ => Vec::new(),
-    };
+    let names: Vec<AgentName> =
+        run.tasks.iter().filter(|_| masks.names).map(|task| task.agent.clone()).collect();
+    let agents = handle.agents(&names).await.unwrap_or_default();
     let agents: HashMap<&AgentName, _> = agents.iter().map(|agent| (&agent.name, agent)).collect();
     let known = |name: &AgentName| agents.get(name);
     let masker = |name: &AgentName| {

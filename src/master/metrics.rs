@@ -20,10 +20,9 @@ impl Master {
     pub async fn metrics(self) -> String {
         let mut registry = Registry::with_prefix("sloth_runner");
         registry.register("build", "The software", Info::new(vec![("version", SOFTWARE_VERSION)]));
-        let (Ok(Reply::Status(status)), Ok(Reply::Agents(agents))) = (
-            self.handle.ask(Input::Status).await,
-            self.handle.ask(|reply| Input::ListAgents(None, reply)).await,
-        ) else {
+        let (Ok(Reply::Status(status)), Ok(snapshot)) =
+            (self.handle.ask(Input::Status).await, self.handle.snapshot().await)
+        else {
             return String::new();
         };
         let by_state = Family::<Vec<(&'static str, &'static str)>, Gauge>::default();
@@ -34,13 +33,16 @@ impl Master {
             AgentState::Draining,
             AgentState::Pending,
         ] {
-            let count = agents.iter().filter(|agent| agent.state == state).count();
+            let count = match state {
+                AgentState::Pending => status.pending as usize,
+                known => snapshot.states().filter(|(state, _)| *state == known).count(),
+            };
             by_state
                 .get_or_create(&vec![("state", state.word())])
                 .set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         registry.register("agents", "Agents, and keys that wait, by state", by_state);
-        let direct = agents.iter().filter(|agent| agent.direct == Some(true)).count();
+        let direct = snapshot.states().filter(|(_, direct)| *direct == Some(true)).count();
         gauge(&mut registry, "agents_direct", "Agents that are reached by a direct link", direct);
         gauge(&mut registry, "runs_active", "Runs that have not ended", status.active_runs);
         let takes_runs = u32::from(status.refusing_runs.is_empty());

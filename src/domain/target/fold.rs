@@ -1,7 +1,11 @@
 //! Sets of names the short way: `web-[1,4-8],db-1`. What is folded can be read back as a target.
 
-use std::{cmp::Ordering, collections::BTreeMap};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, HashSet},
+};
 
+use super::UNKNOWN_SHOWN;
 use crate::domain::name::natural_order;
 
 /// A name taken apart: the texts around its numbers, and the numbers as they are written.
@@ -76,56 +80,58 @@ fn merged(mut boxes: Vec<Box<'_>>, numbers: usize) -> Vec<Box<'_>> {
 
 /// By value, then by width: `8`, `08`, `9`.
 fn by_value(a: &str, b: &str) -> Ordering {
-    let value = |text: &str| text.trim_start_matches('0').to_owned();
-    let (left, right) = (value(a), value(b));
-    left.len().cmp(&right.len()).then_with(|| left.cmp(&right)).then_with(|| a.len().cmp(&b.len()))
+    let (left, right) = (a.trim_start_matches('0'), b.trim_start_matches('0'));
+    left.len().cmp(&right.len()).then_with(|| left.cmp(right)).then_with(|| a.len().cmp(&b.len()))
 }
 
-/// Whether `next` follows `last` in a range that begins with `first`, written with or without padding as that one is.
-fn follows(first: &str, last: &str, next: &str) -> bool {
-    let is_padded = |text: &str| text.len() > 1 && text.starts_with('0');
-    let same_width = if is_padded(first) { next.len() == first.len() } else { !is_padded(next) };
-    let value = |text: &str| text.parse::<u64>().ok();
-    same_width
-        && value(last).and_then(|last| last.checked_add(1)) == value(next)
-        && value(next).is_some_and(|next| next < 10u64.pow(18))
+/// Most digits of a number that is part of a range.
+const MOST_DIGITS: usize = 18;
+
+fn is_padded(text: &str) -> bool {
+    text.len() > 1 && text.starts_with('0')
 }
 
-/// One number's values, sorted: `7`, or `[1-3,7]`.
+/// The number after a text's number, padded to the same width; `None` where a range cannot go on there.
+fn next_of(text: &str, width: usize) -> Option<String> {
+    let next = text.parse::<u64>().ok().filter(|_| text.len() <= MOST_DIGITS)?.checked_add(1)?;
+    let next = format!("{next:0width$}");
+    (next.len() <= MOST_DIGITS && (width == 0 || next.len() == width)).then_some(next)
+}
+
+/// One number's values, sorted by value and width: `7`, or `[1-3,7]`.
 fn ranges(values: &[&str]) -> String {
-    let mut runs: Vec<Vec<&str>> = Vec::new();
-    // Padded and plain numbers are told apart before they are joined, or `8,08,9,09` would never be ranges.
-    let (padded, plain): (Vec<&str>, Vec<&str>) =
-        values.iter().partition(|text| text.len() > 1 && text.starts_with('0'));
-    let mut left: Vec<&str> = plain;
-    for first in padded {
-        match runs.last_mut() {
-            Some(run) if run.last().is_some_and(|last| follows(run[0], last, first)) => run.push(first),
-            _ => runs.push(vec![first]),
+    // Values that no range has yet. Padded ranges come first and go on with numbers that fill their width: 08, 09, 10.
+    let mut left: HashSet<&str> = values.iter().copied().collect();
+    let mut found: Vec<(&str, String)> = Vec::new();
+    let (padded, plain): (Vec<&str>, Vec<&str>) = values.iter().partition(|text| is_padded(text));
+    for first in padded.into_iter().chain(plain) {
+        if !left.remove(first) {
+            continue;
         }
-    }
-    for run in &mut runs {
-        // A padded run goes on with numbers that fill its width: 08, 09, 10.
-        while let Some(at) = left.iter().position(|next| follows(run[0], run[run.len() - 1], next)) {
-            run.push(left.remove(at));
+        let width = if is_padded(first) { first.len() } else { 0 };
+        let mut last = first.to_owned();
+        while let Some(next) = next_of(&last, width).filter(|next| left.remove(next.as_str())) {
+            last = next;
         }
+        found.push((first, last));
     }
-    let mut plain_runs: Vec<Vec<&str>> = Vec::new();
-    for first in left {
-        match plain_runs.last_mut() {
-            Some(run) if run.last().is_some_and(|last| follows(run[0], last, first)) => run.push(first),
-            _ => plain_runs.push(vec![first]),
-        }
-    }
-    runs.extend(plain_runs);
-    runs.sort_by(|a, b| by_value(a[0], b[0]));
-    let shown = runs.iter().map(|run| match run.as_slice() {
-        [one] => (*one).to_owned(),
-        [first, .., last] => format!("{first}-{last}"),
-        [] => String::new(),
-    });
+    found.sort_by(|a, b| by_value(a.0, b.0));
+    let shown = found
+        .iter()
+        .map(|(first, last)| if first == last { last.clone() } else { format!("{first}-{last}") });
     let shown = shown.collect::<Vec<_>>().join(",");
     if values.len() == 1 { shown } else { format!("[{shown}]") }
+}
+
+/// Folds some names for a message: the first dozen, and how many more there are.
+#[must_use]
+pub fn fold_some<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let mut names = names.into_iter();
+    let first: Vec<&str> = names.by_ref().take(UNKNOWN_SHOWN).collect();
+    match names.count() {
+        0 => fold(first),
+        more => format!("{} and {more} more", fold(first)),
+    }
 }
 
 #[cfg(test)]
@@ -160,7 +166,7 @@ mod tests {
             let folded = fold(names.iter().map(String::as_str));
             if !names.is_empty() {
                 let target: Target = folded.parse().unwrap();
-                let read = target.evaluate(&[]).unknown;
+                let read = target.evaluate_with(&[], usize::MAX).unknown;
                 let expected = names.iter().map(|name| name.parse().unwrap()).collect();
                 prop_assert_eq!(read, expected, "{}", folded);
             }

@@ -11,22 +11,55 @@ mod pattern;
 pub mod selection;
 pub mod selector;
 
-use std::{collections::BTreeSet, fmt};
+use std::{
+    collections::{BTreeSet, HashSet},
+    fmt,
+};
+
+use pattern::Pattern;
 
 use super::{
     agent::AgentState,
     name::{AgentName, Labels},
 };
 
-/// Most names that one expression may spell out.
-pub const MOST_NAMES: usize = 100_000;
+/// Most names that one expression may spell out, ranges counted by what they stand for.
+pub const MOST_NAMES: u64 = 100_000;
+/// Most bytes of an expression: Linux' limit for one argument.
+pub const MOST_TEXT: usize = 128 * 1024;
+/// Most globs, groups, ranges and operators of an expression: each agent is compared with each of them.
+pub const MOST_WEIGHT: u64 = 1_000;
+/// Most names that are spelled out, times what each is compared with.
+const MOST_COMPARISONS: u64 = 2_000_000;
+/// Unknown names that are told, at most: enough to see what was mistyped.
+pub const UNKNOWN_SHOWN: usize = 12;
 
 /// A target expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     text: String,
-    operands: Vec<(Operator, Operand)>,
+    /// Joined strictly from left to right.
+    steps: Vec<Step>,
     plain_name: Option<AgentName>,
+}
+
+/// Operands in a row that are joined in the same way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Step {
+    operator: Operator,
+    operands: Operands,
+}
+
+/// What any of these mean.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Operands {
+    /// Names without ranges.
+    names: HashSet<AgentName>,
+    /// Names with ranges.
+    patterns: Vec<Pattern>,
+    /// Globs against the registry.
+    globs: Vec<String>,
+    groups: Vec<Group>,
 }
 
 /// How an operand is joined to what stands before it.
@@ -36,15 +69,6 @@ enum Operator {
     Difference,
     Intersection,
     SymmetricDifference,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Operand {
-    /// Names that are spelled out, ranges expanded.
-    Names(Vec<AgentName>),
-    /// Globs against the registry.
-    Globs(Vec<String>),
-    Groups(Vec<Group>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,9 +92,18 @@ pub struct InvalidTarget {
     pub problem: String,
 }
 
+/// Characters of an expression that are shown before the one at fault.
+const SHOWN_BEFORE: usize = 100;
+
 impl fmt::Display for InvalidTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\n{}\n{}^", self.problem, self.text, " ".repeat(self.at))
+        // Of a long expression what stands around the fault.
+        let from = self.at.saturating_sub(SHOWN_BEFORE);
+        let before = if from > 0 { "…" } else { "" };
+        let around: String = self.text.chars().skip(from).take(2 * SHOWN_BEFORE).collect();
+        let behind = if self.text.chars().nth(from + 2 * SHOWN_BEFORE).is_some() { "…" } else { "" };
+        let at = self.at - from + before.chars().count();
+        write!(f, "{}\n{before}{around}{behind}\n{}^", self.problem, " ".repeat(at))
     }
 }
 
@@ -94,8 +127,8 @@ pub struct Candidate<'a> {
 pub struct Matched {
     /// Those that there are.
     pub agents: BTreeSet<AgentName>,
-    /// Names that were spelled out and that no agent has: what is left of them at the end, and all that were to be
-    /// left out, since a mistyped exception runs where it must not.
+    /// Names that were spelled out and that no agent has, some of them where they are many: what is left of them at the
+    /// end, and all that were to be left out, since a mistyped exception runs where it must not.
     pub unknown: BTreeSet<AgentName>,
 }
 
@@ -112,79 +145,87 @@ impl Target {
         self.plain_name.as_ref()
     }
 
+    fn groups(&self) -> impl Iterator<Item = &Group> {
+        self.steps.iter().flat_map(|step| &step.operands.groups)
+    }
+
     /// Whether it asks for agents' states or links, which are not known just after a master's start.
     #[must_use]
     pub fn asks_for_state(&self) -> bool {
-        self.operands.iter().any(|(_, operand)| match operand {
-            Operand::Names(_) | Operand::Globs(_) => false,
-            Operand::Groups(groups) => groups.iter().any(|group| match group {
-                Group::All | Group::Label(..) => false,
-                Group::State(_) | Group::Link(_) => true,
-            }),
+        self.groups().any(|group| match group {
+            Group::All | Group::Label(..) => false,
+            Group::State(_) | Group::Link(_) => true,
         })
     }
 
     /// The labels that it asks for, as `KEY:VALUE`.
     pub fn labels(&self) -> impl Iterator<Item = String> {
-        self.operands.iter().flat_map(|(_, operand)| match operand {
-            Operand::Names(_) | Operand::Globs(_) => Vec::new(),
-            Operand::Groups(groups) => groups
-                .iter()
-                .filter_map(|group| match group {
-                    Group::Label(key, value) => Some(format!("{key}:{value}")),
-                    Group::All | Group::State(_) | Group::Link(_) => None,
-                })
-                .collect(),
+        self.groups().filter_map(|group| match group {
+            Group::Label(key, value) => Some(format!("{key}:{value}")),
+            Group::All | Group::State(_) | Group::Link(_) => None,
         })
     }
 
-    /// The agents that are meant, among those there are.
+    /// The agents that are meant, among those there are. Of unknown names [`UNKNOWN_SHOWN`] are told.
     #[must_use]
     pub fn evaluate(&self, candidates: &[Candidate<'_>]) -> Matched {
-        let known: BTreeSet<&AgentName> = candidates.iter().map(|candidate| candidate.name).collect();
-        let mut set: BTreeSet<AgentName> = BTreeSet::new();
-        let mut unknown: BTreeSet<AgentName> = BTreeSet::new();
-        for (operator, operand) in &self.operands {
-            let named = operand.names(candidates);
-            match operator {
-                Operator::Union => set.extend(named),
-                Operator::Difference => {
-                    for name in named {
-                        set.remove(&name);
-                        if !known.contains(&name) {
-                            unknown.insert(name);
-                        }
-                    }
+        self.evaluate_with(candidates, UNKNOWN_SHOWN)
+    }
+
+    /// The same, with as many unknown names as are asked for.
+    #[must_use]
+    pub fn evaluate_with(&self, candidates: &[Candidate<'_>], most_unknown: usize) -> Matched {
+        let means = |candidate: &&Candidate<'_>| self.means(|operands| operands.mean(candidate));
+        let agents = candidates.iter().filter(means).map(|candidate| candidate.name.clone()).collect();
+        Matched { agents, unknown: self.unknown(candidates, most_unknown) }
+    }
+
+    /// Goes through the steps for one name, of which it is known what operands mean it.
+    fn means(&self, mean: impl Fn(&Operands) -> bool) -> bool {
+        self.steps.iter().fold(false, |is_in, step| match step.operator {
+            Operator::Union => is_in || mean(&step.operands),
+            Operator::Difference => is_in && !mean(&step.operands),
+            Operator::Intersection => is_in && mean(&step.operands),
+            Operator::SymmetricDifference => is_in != mean(&step.operands),
+        })
+    }
+
+    fn unknown(&self, candidates: &[Candidate<'_>], most: usize) -> BTreeSet<AgentName> {
+        let known: HashSet<&AgentName> = candidates.iter().map(|candidate| candidate.name).collect();
+        let mut unknown = BTreeSet::new();
+        for step in &self.steps {
+            for name in step.operands.spelled_out().filter(|name| !known.contains(name)) {
+                if unknown.len() >= most {
+                    return unknown;
                 }
-                Operator::Intersection => set.retain(|name| named.contains(name)),
-                Operator::SymmetricDifference => {
-                    for name in named {
-                        if !set.remove(&name) {
-                            set.insert(name);
-                        }
-                    }
+                let is_left_out = step.operator == Operator::Difference;
+                if is_left_out || self.means(|operands| operands.spell(&name)) {
+                    unknown.insert(name);
                 }
             }
         }
-        let (agents, missing): (BTreeSet<_>, BTreeSet<_>) =
-            set.into_iter().partition(|name| known.contains(name));
-        unknown.extend(missing);
-        Matched { agents, unknown }
+        unknown
     }
 }
 
-impl Operand {
-    fn names(&self, candidates: &[Candidate<'_>]) -> BTreeSet<AgentName> {
-        let matching = |wanted: &dyn Fn(&Candidate<'_>) -> bool| {
-            candidates.iter().filter(|candidate| wanted(candidate)).map(|one| one.name.clone()).collect()
-        };
-        match self {
-            Self::Names(names) => names.iter().cloned().collect(),
-            Self::Globs(globs) => {
-                matching(&|candidate| globs.iter().any(|pattern| glob(pattern, candidate.name.as_str())))
-            }
-            Self::Groups(groups) => matching(&|candidate| groups.iter().any(|group| group.has(candidate))),
-        }
+impl Operands {
+    /// Whether they mean an agent.
+    fn mean(&self, candidate: &Candidate<'_>) -> bool {
+        self.spell(candidate.name)
+            || self.globs.iter().any(|pattern| glob(pattern, candidate.name.as_str()))
+            || self.groups.iter().any(|group| group.has(candidate))
+    }
+
+    /// Whether they spell a name out.
+    fn spell(&self, name: &AgentName) -> bool {
+        self.names.contains(name) || self.patterns.iter().any(|pattern| pattern.matches(name.as_str()))
+    }
+
+    /// The names that they spell out: those with ranges as they are written, then the others.
+    fn spelled_out(&self) -> impl Iterator<Item = AgentName> {
+        let words = self.patterns.iter().flat_map(Pattern::words);
+        // The longest of them is a name, so all are.
+        words.filter_map(|word| AgentName::try_from(word).ok()).chain(self.names.iter().cloned())
     }
 }
 
@@ -206,8 +247,11 @@ impl Group {
 /// # Errors
 /// When it is anything else.
 pub fn spelled_out(text: &str) -> Result<Vec<AgentName>, InvalidTarget> {
-    if let [(_, Operand::Names(names))] = text.parse::<Target>()?.operands.as_slice() {
-        return Ok(names.clone());
+    if let [Step { operator: Operator::Union, operands }] = text.parse::<Target>()?.steps.as_slice()
+        && operands.globs.is_empty()
+        && operands.groups.is_empty()
+    {
+        return Ok(operands.spelled_out().collect());
     }
     let problem = "only names and ranges can stand here".to_owned();
     Err(InvalidTarget { text: text.to_owned(), at: 0, problem })

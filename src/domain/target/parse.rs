@@ -3,7 +3,8 @@
 use std::str::FromStr;
 
 use super::{
-    Group, InvalidTarget, MOST_NAMES, Operand, Operator, Target,
+    Group, InvalidTarget, MOST_COMPARISONS, MOST_NAMES, MOST_TEXT, MOST_WEIGHT, Operands, Operator, Step,
+    Target,
     pattern::{Pattern, Wrong},
 };
 use crate::domain::{
@@ -19,35 +20,87 @@ struct Piece<'a> {
     word: &'a str,
 }
 
+/// What an expression may still use up: it is counted before anything is spelled out or compared.
+struct Budget {
+    names: u64,
+    weight: u64,
+}
+
+impl Budget {
+    /// Whether what was taken may be compared with each other.
+    fn check(&self) -> Result<(), Wrong> {
+        let (names, weight) = (MOST_NAMES - self.names, MOST_WEIGHT - self.weight);
+        if names * weight > MOST_COMPARISONS {
+            return Err(Wrong::new(
+                0,
+                format!(
+                    "the target has {names} names and {weight} globs, groups and ranges, which are too many together; a label means any number of agents"
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Takes names that are spelled out.
+    fn take_names(&mut self, count: u64) -> Result<(), Wrong> {
+        self.names = self.names.checked_sub(count).ok_or_else(|| {
+            Wrong::new(
+                0,
+                format!("the target spells out over {MOST_NAMES} names; a label or a glob means any number"),
+            )
+        })?;
+        Ok(())
+    }
+
+    /// Takes what each agent is compared with.
+    fn take_weight(&mut self, weight: u64) -> Result<(), Wrong> {
+        self.weight = self.weight.checked_sub(weight).ok_or_else(|| {
+            Wrong::new(
+                0,
+                format!("the target has over {MOST_WEIGHT} globs, groups and ranges; a label means any number of agents"),
+            )
+        })?;
+        Ok(())
+    }
+}
+
 impl FromStr for Target {
     type Err = InvalidTarget;
 
     fn from_str(text: &str) -> Result<Self, InvalidTarget> {
-        let mut operands = Vec::new();
+        let fail = |at: usize, problem: String| InvalidTarget { text: text.to_owned(), at, problem };
+        if text.len() > MOST_TEXT {
+            let problem = format!("the target has {} bytes; at most {MOST_TEXT} are taken", text.len());
+            return Err(fail(0, problem));
+        }
+        let mut budget = Budget { names: MOST_NAMES, weight: MOST_WEIGHT };
+        let mut steps: Vec<Step> = Vec::new();
         let mut plain_name = None;
-        let mut spelled_out = 0;
         let pieces = split(text);
         let is_alone = pieces.len() == 1;
         for piece in pieces {
-            let fail = |wrong: Wrong| InvalidTarget {
-                text: text.to_owned(),
-                at: piece.at + wrong.at,
-                problem: format!("the target makes no sense: {}", wrong.problem),
+            let fail = |wrong: Wrong| {
+                fail(piece.at + wrong.at, format!("the target makes no sense: {}", wrong.problem))
             };
             let pattern = Pattern::parse(piece.word).map_err(fail)?;
-            let operand = operand(piece.word, &pattern).map_err(fail)?;
-            if let Operand::Names(names) = &operand {
-                spelled_out += names.len();
-                if spelled_out > MOST_NAMES {
-                    return Err(fail(Wrong::new(0, format!("these are over {MOST_NAMES} names"))));
+            let is_first_name = steps.is_empty() && is_alone && pattern.is_plain();
+            let may_join = matches!(piece.operator, Operator::Union | Operator::Difference);
+            let step = match steps.last_mut() {
+                Some(last) if may_join && last.operator == piece.operator => last,
+                _ => {
+                    budget.take_weight(1).map_err(fail)?;
+                    steps.push(Step { operator: piece.operator, operands: Operands::default() });
+                    let last = steps.len() - 1;
+                    &mut steps[last]
                 }
-                if is_alone && pattern.is_plain() {
-                    plain_name = names.first().cloned();
-                }
+            };
+            read_operand(piece.word, pattern, &mut step.operands, &mut budget).map_err(fail)?;
+            if is_first_name {
+                plain_name = step.operands.names.iter().next().cloned();
             }
-            operands.push((piece.operator, operand));
         }
-        Ok(Self { text: text.trim().to_owned(), operands, plain_name })
+        budget.check().map_err(|wrong| fail(wrong.at, wrong.problem))?;
+        Ok(Self { text: text.trim().to_owned(), steps, plain_name })
     }
 }
 
@@ -81,7 +134,12 @@ fn piece(operator: Operator, at: usize, word: &str) -> Piece<'_> {
     Piece { operator, at: at + lead, word: word.trim() }
 }
 
-fn operand(word: &str, pattern: &Pattern) -> Result<Operand, Wrong> {
+fn read_operand(
+    word: &str,
+    pattern: Pattern,
+    operands: &mut Operands,
+    budget: &mut Budget,
+) -> Result<(), Wrong> {
     if word.is_empty() {
         return Err(Wrong::new(
             0,
@@ -89,18 +147,27 @@ fn operand(word: &str, pattern: &Pattern) -> Result<Operand, Wrong> {
         ));
     }
     if word.starts_with('@') {
-        let groups = pattern.words()?.iter().map(|word| group(word)).collect::<Result<_, _>>()?;
-        return Ok(Operand::Groups(groups));
-    }
-    let words = pattern.words()?;
-    if word.contains(['*', '?']) {
-        for glob in &words {
-            // Checked as a name with its wild cards filled in, so that typing errors show.
-            name(word, &glob.replace(['*', '?'], "x"))?;
+        budget.take_weight(pattern.count())?;
+        for word in pattern.words() {
+            operands.groups.push(group(&word)?);
         }
-        return Ok(Operand::Globs(words));
+        return Ok(());
     }
-    words.iter().map(|expanded| name(word, expanded)).collect::<Result<_, _>>().map(Operand::Names)
+    // Checked with the wild cards filled in, so that typing errors show.
+    let longest = name(word, &pattern.longest().replace(['*', '?'], "x"))?;
+    if word.contains(['*', '?']) {
+        budget.take_weight(pattern.count())?;
+        operands.globs.extend(pattern.words());
+        return Ok(());
+    }
+    budget.take_names(pattern.count())?;
+    if pattern.is_plain() {
+        operands.names.insert(longest);
+    } else {
+        budget.take_weight(pattern.weight())?;
+        operands.patterns.push(pattern);
+    }
+    Ok(())
 }
 
 fn name(word: &str, expanded: &str) -> Result<AgentName, Wrong> {

@@ -26,20 +26,33 @@ enum Test {
     NotIn(Vec<String>),
 }
 
+/// Most bytes of a selector. Each agent's labels are compared with all of it.
+const MOST_TEXT: usize = 4 * 1024;
+
 /// Text that is no selector.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the selector {0:?} makes no sense at {1:?}: write -l role=web,env!=test, -l 'dc in (ams,fra)', -l key or -l '!key'"
-)]
-pub struct InvalidSelector(String, String);
+pub enum InvalidSelector {
+    /// One of its parts is wrong.
+    #[error(
+        "the selector {0:?} makes no sense at {1:?}: write -l role=web,env!=test, -l 'dc in (ams,fra)', -l key or -l '!key'"
+    )]
+    At(String, String),
+    /// It is too long.
+    #[error("the selector has {0} bytes; at most {MOST_TEXT} are taken")]
+    TooLong(usize),
+}
 
 impl FromStr for Selector {
     type Err = InvalidSelector;
 
     fn from_str(text: &str) -> Result<Self, InvalidSelector> {
+        if text.len() > MOST_TEXT {
+            return Err(InvalidSelector::TooLong(text.len()));
+        }
         let parts = split(text);
         let parse = |part: &&str| {
-            requirement(part.trim()).ok_or_else(|| InvalidSelector(text.to_owned(), part.trim().to_owned()))
+            requirement(part.trim())
+                .ok_or_else(|| InvalidSelector::At(text.to_owned(), part.trim().to_owned()))
         };
         Ok(Self { text: text.to_owned(), requirements: parts.iter().map(parse).collect::<Result<_, _>>()? })
     }

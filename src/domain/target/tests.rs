@@ -132,6 +132,36 @@ fn errors_point_at_the_character() {
 }
 
 #[test]
+fn what_costs_too_much_is_refused_before_anything_is_spelled_out() {
+    let many = |part: &str, count: usize| vec![part; count].join(",");
+    let groups: Vec<String> = (0..20).map(|n| format!("@a:x{n}[1-100000]")).collect();
+    let steps = "n[1-40000]^".repeat(2) + &"a[1-2]^".repeat(300) + "web-1";
+    for target in [
+        "n[1-100001]".to_owned(),
+        "n[000001-099000/2],n[1-99000/2],m[1-2000]".to_owned(),
+        "n[1-999999999999999999/999999999999999999][1-999999]".to_owned(),
+        "r[1-1000]n[1-1000]".to_owned(),
+        many("a[1-1000]b[1-100]", 2),
+        groups.join(","),
+        "@a:x[1-100000]".to_owned(),
+        "n[1-100000]*".to_owned(),
+        many("w*", 1_001),
+        many("@all", 1_001),
+        "web-1!web-2&".repeat(600) + "web-1",
+        steps,
+        format!("n{}", "[1]".repeat(40)),
+        "x".repeat(MOST_TEXT + 1),
+    ] {
+        let error = target.parse::<Target>().unwrap_err();
+        assert!(error.to_string().len() < 1_000, "{error}");
+    }
+    // Long lists of names, as scripts make them, cost little.
+    let listed = (0..10_000).map(|n| format!("host-{n}.example")).collect::<Vec<_>>().join(",");
+    assert_eq!(Registry::new().matched(&listed[..100_000]).unknown.len(), UNKNOWN_SHOWN);
+    assert!("n[1-100000]".parse::<Target>().is_ok());
+}
+
+#[test]
 fn states_and_links_are_told_from_what_is_always_known() {
     let asks = |text: &str| text.parse::<Target>().unwrap().asks_for_state();
     assert!(asks("@all!@state:offline") && asks("@link:direct"));

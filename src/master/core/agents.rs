@@ -1,18 +1,19 @@
 //! The registry's living part: sessions, who is late, who is who, and how agents are shown.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use super::{
     AgentRow, Core, Parked, Session, audit,
     messages::{Effect, Newcomer, Now, Reply, ReplyTo, SessionId, SessionRefusal},
+    snapshot::no_such_agent,
     stored::Write,
     views::AgentView,
 };
 use crate::domain::{
     agent::{AgentState, OFFLINE_AFTER, START_WITHIN},
     bounded::Word,
-    name::{AgentName, Labels, nearest},
-    target::fold::fold,
+    name::{AgentName, Labels},
+    target::fold::fold_some,
 };
 
 /// What an operator does about a store that was restored.
@@ -182,17 +183,13 @@ impl Core {
         }
         format!(
             "{} has seen a later state of this master's store: the store was restored from a backup. {SAY_RESTORED}",
-            fold(ahead)
+            fold_some(ahead)
         )
     }
 
     pub(super) fn no_such_agent(&self, name: &AgentName) -> String {
-        let near = nearest(name.as_str(), self.agents.keys().map(AgentName::as_str));
-        if near.is_empty() {
-            format!("there is no agent {name}; `sloth-runner agent list` shows all")
-        } else {
-            format!("there is no agent {name}; did you mean {}?", near.join(" or "))
-        }
+        let is_waiting = self.waiting.iter().any(|key| key.name == *name);
+        no_such_agent(name, is_waiting, self.agents.keys())
     }
 
     /// Whether the master has only just started, so that agents may not be back yet.
@@ -200,18 +197,10 @@ impl Core {
         now.monotonic < START_WITHIN
     }
 
-    /// Agents as they are shown: those that are wanted, or all, and the waiting ones with them.
-    pub(super) fn agent_views(&self, wanted: Option<&BTreeSet<AgentName>>, now: Now) -> Vec<AgentView> {
-        let is_wanted = |name: &AgentName| wanted.is_none_or(|wanted| wanted.contains(name));
-        let mut views: Vec<AgentView> = Vec::new();
-        for (name, row) in self.agents.iter().filter(|(name, _)| is_wanted(name)) {
-            views.push(Self::agent_view(name, row, now));
-        }
-        if wanted.is_none() {
-            views.extend(self.waiting_views());
-            views.sort_by(|a, b| a.name.cmp(&b.name));
-        }
-        views
+    /// Agents as they are shown, as far as they are still there.
+    pub(super) fn agent_views(&self, wanted: &[AgentName], now: Now) -> Vec<AgentView> {
+        let view = |name: &AgentName| Some(Self::agent_view(name, self.agents.get(name)?, now));
+        wanted.iter().filter_map(view).collect()
     }
 
     /// An agent as it is shown.
@@ -243,7 +232,7 @@ impl Core {
             address: stored.address.clone(),
             direct_address: row.session.as_ref().and_then(|session| session.direct_address.clone()),
             version: stored.version.clone(),
-            labels: row.labels.clone(),
+            labels: Labels::clone(&row.labels),
             set_labels: stored.set_labels.clone(),
             brought_labels: stored.labels.clone(),
             last_seen_ms: row.session.as_ref().map_or(stored.last_seen_ms, |session| session.heard_ms),

@@ -12,6 +12,7 @@ mod refusals;
 mod registry;
 mod runs;
 mod selecting;
+pub mod snapshot;
 pub mod stored;
 mod tokens;
 pub mod views;
@@ -19,6 +20,7 @@ mod watched;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    sync::Arc,
     time::Duration,
 };
 
@@ -104,7 +106,7 @@ struct Session {
 struct AgentRow {
     stored: StoredAgent,
     /// What it brings, and what operators set over that.
-    labels: Labels,
+    labels: Arc<Labels>,
     session: Option<Session>,
     /// Since when it is offline on the monotonic clock; only known for what this master saw.
     offline_since: Option<Duration>,
@@ -120,7 +122,7 @@ impl AgentRow {
     fn new(stored: StoredAgent) -> Self {
         let mut row = Self {
             stored,
-            labels: Labels::new(),
+            labels: Arc::default(),
             session: None,
             offline_since: None,
             newcomer: None,
@@ -142,8 +144,9 @@ impl AgentRow {
     }
 
     fn merge_labels(&mut self) {
-        self.labels = self.stored.labels.clone();
-        self.labels.extend(self.stored.set_labels.clone());
+        let mut labels = self.stored.labels.clone();
+        labels.extend(self.stored.set_labels.clone());
+        self.labels = Arc::new(labels);
     }
 }
 
@@ -269,8 +272,8 @@ impl Core {
             Input::Approve { name, digits, by, reply } => self.on_approve(&name, &digits, &by, reply, now),
             Input::Reject { name, digits, by, reply } => self.on_reject(&name, &digits, &by, reply, now),
             Input::Delete { name, by, reply } => self.on_delete(&name, &by, reply, now),
-            Input::Label { selection, now: at_once, changes, by, reply } => {
-                self.on_label(&selection, at_once, &changes, &by, reply, now);
+            Input::Label { choice, changes, by, reply } => {
+                self.on_label(&choice, &changes, &by, reply, now);
             }
             Input::Stop { name, grace_ms, by, reply } => self.on_stop(&name, grace_ms, &by, reply, now),
             Input::CreateToken { hash, ttl_ms, uses, by, reply } => {
@@ -281,8 +284,8 @@ impl Core {
                 self.reply(reply, Reply::Tokens(good));
             }
             Input::RevokeToken { id, by, reply } => self.on_revoke_token(&id, &by, reply, now),
-            Input::Drain { selection, now: at_once, reason, by, reply } => {
-                self.on_drain(&selection, at_once, reason, &by, reply, now);
+            Input::Drain { choice, reason, by, reply } => {
+                self.on_drain(&choice, reason, &by, reply, now);
             }
             Input::Invite { invitation, by, reply } => self.on_invite(*invitation, &by, reply, now),
             Input::Revoke { name, by, reply } => self.on_revoke(&name, &by, reply, now),
@@ -296,9 +299,17 @@ impl Core {
                 let found = self.identify(&who);
                 self.reply(reply, Reply::Identified(found));
             }
-            Input::ListAgents(selection, reply) => {
-                let answer = self.list_agents(selection.as_deref(), now);
-                self.reply(reply, answer);
+            Input::Snapshot(reply) => {
+                let snapshot = self.snapshot(now);
+                self.reply(reply, Reply::Snapshot(snapshot));
+            }
+            Input::ShowAgents(names, reply) => {
+                let views = self.agent_views(&names, now);
+                self.reply(reply, Reply::Agents(views));
+            }
+            Input::ShowWaiting(reply) => {
+                let views = self.waiting_views().collect();
+                self.reply(reply, Reply::Agents(views));
             }
             Input::WatchFleet { seen, numbers_seen, reply } => {
                 let news = self.fleet_since(seen, numbers_seen, now);

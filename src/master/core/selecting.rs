@@ -1,23 +1,19 @@
-//! Whom a selection means, what is wrong with it, and the labels that operators set.
+//! Commands for the agents of a choice: drains, and the labels that operators set.
 
 use std::collections::BTreeSet;
 
 use super::{
     AgentRow, Core, Parked, audit,
-    messages::{Effect, Now, Reply, ReplyTo},
-    registry::Marked,
+    messages::{Choice, Effect, NotChosen, Now, Reply, ReplyTo},
     runs::PendingOrder,
     stored::Write,
 };
 use crate::domain::{
     agent::{AgentState, Drain},
     bounded::Reason,
-    name::{AgentName, LabelChange, nearest},
-    target::{Candidate, fold::fold, selection::Selection},
+    name::{AgentName, LabelChange},
+    target::fold::fold,
 };
-
-/// Labels that a message names at most.
-const LABELS_SHOWN: usize = 8;
 
 impl AgentRow {
     /// Its state. A machine that is drained and well is draining; what is wrong with one is said first.
@@ -31,106 +27,37 @@ impl AgentRow {
 }
 
 impl Core {
-    /// The agents that a selection means; at least one.
+    /// The agents that were chosen and are still there; at least one.
     ///
     /// # Errors
     /// The answer that the caller gets instead.
-    pub(super) fn select(
-        &self,
-        selection: &Selection,
-        at_once: bool,
-        now: Now,
-    ) -> Result<BTreeSet<AgentName>, Reply> {
-        if selection.asks_for_state() && Self::is_fresh(now) && !at_once {
-            let text = format!(
-                "the master started {} s ago, and agents are still coming back: targets by state or link are taken after a minute, or with --now",
-                now.monotonic.as_secs()
-            );
-            return Err(Reply::Refused(text));
-        }
-        let agents = self.matching(selection, now)?;
-        if agents.is_empty() {
-            return Err(Reply::NotFound(self.nothing_matches(selection)));
-        }
-        Ok(agents)
-    }
-
-    /// The agents that a selection means, none perhaps.
-    fn matching(&self, selection: &Selection, now: Now) -> Result<BTreeSet<AgentName>, Reply> {
-        let candidate = |(name, row): (&AgentName, &Marked)| (name.clone(), row.state(now));
-        let states: Vec<(AgentName, AgentState)> = self.agents.iter().map(candidate).collect();
-        let candidates: Vec<Candidate<'_>> = self
-            .agents
-            .values()
-            .zip(&states)
-            .map(|(row, (name, state))| Candidate {
-                name,
-                labels: &row.labels,
-                state: *state,
-                direct: row.session.as_ref().map(|session| session.direct),
-            })
-            .collect();
-        let matched = selection.evaluate(&candidates);
-        match matched.unknown.first() {
-            None => Ok(matched.agents),
-            Some(_) => Err(Reply::NotFound(self.unknown_agents(&matched.unknown))),
-        }
-    }
-
-    fn unknown_agents(&self, unknown: &BTreeSet<AgentName>) -> String {
-        if let ([name], _) | ([name, ..], true) =
-            (unknown.iter().collect::<Vec<_>>().as_slice(), unknown.len() == 1)
-        {
-            return if self.waiting.iter().any(|key| key.name == **name) {
-                format!("{name} is pending: its key waits for `sloth-runner agent approve {name}`")
-            } else {
-                self.no_such_agent(name)
-            };
-        }
-        let folded = fold(unknown.iter().map(AgentName::as_str));
-        format!("there are no agents {folded}; `sloth-runner agent list` shows all")
-    }
-
-    fn nothing_matches(&self, selection: &Selection) -> String {
-        let labels: BTreeSet<String> = self
-            .agents
-            .values()
-            .flat_map(|row| row.labels.iter().map(|(key, value)| format!("{key}={value}")))
-            .collect();
-        let asks_for_labels = selection.selector.is_some() || selection.target.labels().next().is_some();
-        if !asks_for_labels || labels.is_empty() {
-            let count = self.agents.len();
-            return format!("no agent matches {selection}; `sloth-runner agent list` shows all {count}");
-        }
-        let wanted = selection.target.labels().next().unwrap_or_default().replacen(':', "=", 1);
-        let near = nearest(&wanted, labels.iter().map(String::as_str));
-        if !near.is_empty() {
-            return format!("no agent matches {selection}; did you mean the label {}?", near.join(" or "));
-        }
-        let shown: Vec<&str> = labels.iter().map(String::as_str).take(LABELS_SHOWN).collect();
-        let more = if labels.len() > LABELS_SHOWN { ", …" } else { "" };
-        format!("no agent matches {selection}; labels are {}{more}", shown.join(", "))
-    }
-
-    pub(super) fn list_agents(&self, selection: Option<&Selection>, now: Now) -> Reply {
-        // A list shows what is known, just after a start too: its states say that agents are not back yet.
-        match selection.map(|selection| self.select(selection, true, now)).transpose() {
-            Ok(wanted) => Reply::Agents(self.agent_views(wanted.as_ref(), now)),
-            Err(answer) => answer,
+    pub(super) fn chosen(&self, choice: &Choice) -> Result<BTreeSet<AgentName>, Reply> {
+        let names = match &choice.agents {
+            Ok(names) => names,
+            Err(NotChosen::Refused(text)) => return Err(Reply::Refused(text.clone())),
+            Err(NotChosen::NotFound(text)) => return Err(Reply::NotFound(text.clone())),
+        };
+        let there: BTreeSet<AgentName> =
+            names.iter().filter(|name| self.agents.contains_key(name)).cloned().collect();
+        match (&choice.plain_name, there.is_empty()) {
+            (_, false) => Ok(there),
+            (Some(name), true) => Err(Reply::NotFound(self.no_such_agent(name))),
+            (None, true) => {
+                Err(Reply::NotFound(format!("no agent that matches {} is still there", choice.target)))
+            }
         }
     }
 
     /// Lets agents take no new tasks, for a reason, or take them again.
     pub(super) fn on_drain(
         &mut self,
-        selection: &Selection,
-        at_once: bool,
+        choice: &Choice,
         reason: Option<String>,
         by: &str,
         reply: ReplyTo,
         now: Now,
     ) {
-        let names = match self.select(selection, at_once, now) {
+        let names = match self.chosen(choice) {
             Ok(names) => names,
             Err(answer) => return self.reply(reply, answer),
         };
@@ -165,14 +92,13 @@ impl Core {
 
     pub(super) fn on_label(
         &mut self,
-        selection: &Selection,
-        at_once: bool,
+        choice: &Choice,
         changes: &[LabelChange],
         by: &str,
         reply: ReplyTo,
         now: Now,
     ) {
-        let names = match self.select(selection, at_once, now) {
+        let names = match self.chosen(choice) {
             Ok(names) => names,
             Err(answer) => return self.reply(reply, answer),
         };

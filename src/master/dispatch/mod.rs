@@ -337,7 +337,7 @@ impl Attached {
         within(ended.duration_ns, "a duration")?;
         let input = Input::TaskEnded {
             id: self.id,
-            outcome: Outcome::try_from(outcome)?,
+            outcome: Outcome::try_from(outcome)?.without_canceller(),
             // What the agent no longer has either shows as a gap, and not as a shorter output.
             end_offset: ended.end_offset.max(self.taking.end()),
             duration_ns: ended.duration_ns,

@@ -24,30 +24,33 @@ use crate::{
     },
 };
 
-/// Reads a wish to start a run.
-pub(super) fn run_asked(request: proto::StartRunRequest, operator: String) -> Result<RunAsked, Status> {
-    let command = request.command.ok_or_else(|| InvalidMessage::missing("the command"))?;
-    Ok(RunAsked {
-        id: RunId::from_bytes(&request.run_id).map_err(invalid)?,
-        operator,
-        selection: selection(request.selection)?,
-        command: command.try_into()?,
-        options: RunOptions::try_from(request.options.unwrap_or_default())?,
-        shown: per_task(request.shown, "agents")?
-            .into_iter()
-            .map(|shown| (shown.name, shown.fingerprint))
-            .collect(),
-    })
-}
-
 impl Master {
+    /// Reads a wish to start a run.
+    pub(super) async fn run_asked(
+        &self,
+        request: proto::StartRunRequest,
+        operator: String,
+    ) -> Result<RunAsked, Status> {
+        let command = request.command.ok_or_else(|| InvalidMessage::missing("the command"))?;
+        let options = RunOptions::try_from(request.options.unwrap_or_default())?;
+        let shown = per_task(request.shown, "agents")?.into_iter();
+        Ok(RunAsked {
+            id: RunId::from_bytes(&request.run_id).map_err(invalid)?,
+            operator,
+            command: command.try_into()?,
+            choice: self.choose(selection(request.selection)?, options.now).await?,
+            options,
+            shown: shown.map(|shown| (shown.name, shown.fingerprint)).collect(),
+        })
+    }
+
     /// Starts a run, and follows it where that is wanted.
     pub(super) async fn begin(
         &self,
         asked: RunAsked,
         follows: bool,
     ) -> Result<Response<Answers<proto::RunEvent>>, Status> {
-        let (id, operator) = (asked.id, asked.operator.clone());
+        let (id, again) = (asked.id, asked.clone());
         self.logs.open_ahead(id);
         // Asked for before the run begins, so that nothing of it is missed.
         let (journal, reply) = tokio::join!(
@@ -65,12 +68,15 @@ impl Master {
                 live: Some(journal),
                 follow: true,
                 // Only a client of the operator who started the run may slow it down.
-                attached: run.operator == operator,
+                attached: run.operator == again.operator,
                 ..Follow::new(*run, self.shutdown.stop.clone())
             })),
             Reply::Live(run) => one(Kind::Run((*run).into())),
             Reply::NotLive => {
                 let run = self.stored_run(RunReference::Id(id)).await?;
+                if !again.is_for(&run) {
+                    return one(Kind::Refused(proto::StartRefused { reason: again.foreign_id() }));
+                }
                 let stop = self.shutdown.stop.clone();
                 Ok(self.follow(Follow {
                     follow: follows,
@@ -119,7 +125,9 @@ impl Master {
         let asked = RunAsked {
             id: RunId::from_bytes(&request.run_id).map_err(invalid)?,
             operator: by,
-            selection: target.parse::<Target>().map_err(invalid)?.into(),
+            choice: self
+                .choose(target.parse::<Target>().map_err(invalid)?.into(), stored.options.now)
+                .await?,
             command: stored.run.command,
             options: RunOptions { overflow, taken_back: false, ..stored.options },
             shown: Vec::new(),

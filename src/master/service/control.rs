@@ -2,14 +2,13 @@
 
 use std::{collections::HashSet, pin::Pin};
 
+use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{
-    Master,
-    begin::run_asked,
-    connected,
+    Master, connected,
     follow::{self, EVENTS, Follow},
     input,
     invitations::hostname,
@@ -26,7 +25,8 @@ use crate::{
     master::{
         compare::maskers,
         core::{
-            messages::{Input, Reply},
+            messages::{Input, NotChosen, Reply},
+            snapshot::{Choice, Snapshot},
             views::AgentView,
         },
         store::Wanted,
@@ -41,10 +41,27 @@ use crate::{
     },
 };
 
-/// Agents in one chunk of a list.
-pub(super) const CHUNK: usize = 200;
+/// Agents in one message of a list, and bytes after which no more are added to it.
+const CHUNK: (usize, usize) = (200, 256 * 1024);
+/// Agents and characters up to which a selection is evaluated where it is asked for, and no thread is woken for it.
+const CHEAP: usize = 2_000;
 /// Runs in one answer, unless asked otherwise, and at most.
 const RUNS: (u32, u32) = (50, 1_000);
+
+/// The next agents of a list that go into one message: it stays far below what a client takes, whatever agents say of
+/// themselves.
+pub(super) fn chunk(agents: &mut impl Iterator<Item = proto::Agent>) -> Vec<proto::Agent> {
+    let (most, bytes) = CHUNK;
+    let (mut chunk, mut size) = (Vec::new(), 0);
+    while chunk.len() < most
+        && size < bytes
+        && let Some(agent) = agents.next()
+    {
+        size += agent.encoded_len();
+        chunk.push(agent);
+    }
+    chunk
+}
 
 pub(super) type Answers<T> = Pin<Box<ReceiverStream<Result<T, Status>>>>;
 
@@ -106,6 +123,19 @@ pub(super) fn selection(selection: Option<proto::Selection>) -> Result<Selection
     Ok(Selection::try_from(selection)?)
 }
 
+/// Evaluates a selection, beside the connections where that costs much.
+async fn evaluate<T: Send + 'static>(
+    snapshot: Snapshot,
+    selection: Selection,
+    evaluate: impl FnOnce(&Snapshot, &Selection) -> T + Send + 'static,
+) -> Result<T, Status> {
+    if snapshot.cost_of(&selection) < CHEAP {
+        return Ok(evaluate(&snapshot, &selection));
+    }
+    let evaluating = tokio::task::spawn_blocking(move || evaluate(&snapshot, &selection));
+    evaluating.await.map_err(|error| Status::internal(error.to_string()))
+}
+
 impl Master {
     pub(super) fn follow(&self, follow: Follow) -> Response<Answers<proto::RunEvent>> {
         let (events, stream) = mpsc::channel(EVENTS);
@@ -121,6 +151,40 @@ impl Master {
         let (answers, stream) = mpsc::channel(1);
         self.shutdown.tracker.spawn(watch(self.clone(), answers));
         Response::new(Box::pin(ReceiverStream::new(stream)))
+    }
+
+    /// Whom a selection means. It is evaluated here, and not in the core.
+    ///
+    /// # Errors
+    /// When the master is ending.
+    pub(super) async fn choose(&self, selection: Selection, at_once: bool) -> Result<Choice, Status> {
+        if let Some(choice) = Choice::plain(&selection) {
+            return Ok(choice);
+        }
+        let snapshot = self.handle.snapshot().await?;
+        evaluate(snapshot, selection, move |snapshot, selection| snapshot.choose(selection, at_once)).await
+    }
+
+    /// Agents for a list: those that are meant, or all and the keys that wait, in order.
+    async fn listed(&self, selection: Option<Selection>) -> Result<Vec<AgentView>, Status> {
+        let snapshot = self.handle.snapshot().await?;
+        if let Some(selection) = selection {
+            // A list shows what is known, just after a start too: its states say that agents are not back yet.
+            let names =
+                evaluate(snapshot, selection, |snapshot, selection| snapshot.matching(selection, true));
+            return match names.await? {
+                Ok(names) => Ok(self.handle.agents(&names).await?),
+                Err(NotChosen::Refused(text)) => Err(refusal(Reply::Refused(text))),
+                Err(NotChosen::NotFound(text)) => Err(refusal(Reply::NotFound(text))),
+            };
+        }
+        let names: Vec<AgentName> = snapshot.names().cloned().collect();
+        let mut views = self.handle.agents(&names).await?;
+        if let Reply::Agents(waiting) = self.handle.ask(Input::ShowWaiting).await? {
+            views.extend(waiting);
+        }
+        views.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(views)
     }
 
     async fn count(&self, input: impl FnOnce(u64) -> Input + Send + 'static) -> Result<u32, Status> {
@@ -174,14 +238,13 @@ impl ControlService for Master {
         &self,
         request: Request<proto::ListAgentsRequest>,
     ) -> Result<Response<Self::ListAgentsStream>, Status> {
-        let selection = request.into_inner().selection.map(Selection::try_from).transpose()?.map(Box::new);
-        let asked = self.handle.ask(move |reply| Input::ListAgents(selection, reply)).await?;
-        let Reply::Agents(agents) = asked else { return Err(refusal(asked)) };
+        let selection = request.into_inner().selection.map(Selection::try_from).transpose()?;
+        let agents = self.listed(selection).await?;
         let (chunks, stream) = mpsc::channel(1);
         self.shutdown.tracker.spawn(async move {
             let mut agents = agents.into_iter().map(agent_out).peekable();
             while agents.peek().is_some() {
-                let agents = agents.by_ref().take(CHUNK).collect();
+                let agents = chunk(&mut agents);
                 if chunks.send(Ok(proto::ListAgentsResponse { agents })).await.is_err() {
                     return;
                 }
@@ -233,11 +296,11 @@ impl ControlService for Master {
     ) -> Result<Response<proto::LabelAgentsResponse>, Status> {
         let by = operator(&request)?;
         let request = request.into_inner();
-        let selection = Box::new(selection(request.selection)?);
+        let choice = Box::new(self.choose(selection(request.selection)?, request.now).await?);
         let changes = list_of(request.changes, 2 * MAX_LABELS, "changes of labels")?;
         let changes = changes.iter().map(|text| text.parse().map_err(invalid));
-        let (changes, now) = (changes.collect::<Result<_, Status>>()?, request.now);
-        match self.handle.ask(move |reply| Input::Label { selection, now, changes, by, reply }).await? {
+        let changes = changes.collect::<Result<_, Status>>()?;
+        match self.handle.ask(move |reply| Input::Label { choice, changes, by, reply }).await? {
             Reply::Labelled { agents, still_brought } => Ok(Response::new(proto::LabelAgentsResponse {
                 agents: agents.into_iter().map(Into::into).collect(),
                 still_brought: still_brought.into_iter().map(Into::into).collect(),
@@ -289,9 +352,9 @@ impl ControlService for Master {
     ) -> Result<Response<proto::DrainAgentsResponse>, Status> {
         let by = operator(&request)?;
         let request = request.into_inner();
-        let selection = Box::new(selection(request.selection)?);
-        let (now, reason) = (request.now, (!request.resume).then_some(request.reason));
-        match self.handle.ask(move |reply| Input::Drain { selection, now, reason, by, reply }).await? {
+        let choice = Box::new(self.choose(selection(request.selection)?, request.now).await?);
+        let reason = (!request.resume).then_some(request.reason);
+        match self.handle.ask(move |reply| Input::Drain { choice, reason, by, reply }).await? {
             Reply::Drained { agents, unchanged, running } => Ok(Response::new(proto::DrainAgentsResponse {
                 agents: agents.into_iter().map(Into::into).collect(),
                 unchanged: unchanged.into_iter().map(Into::into).collect(),
@@ -333,7 +396,7 @@ impl ControlService for Master {
         let by = operator(&request)?;
         let request = request.into_inner();
         let follows = request.follow;
-        self.begin(run_asked(request, by)?, follows).await
+        self.begin(self.run_asked(request, by).await?, follows).await
     }
 
     async fn rerun_run(

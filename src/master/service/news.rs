@@ -9,7 +9,7 @@ use tonic::Status;
 
 use super::{
     Master,
-    control::{CHUNK, agent_out},
+    control::{agent_out, chunk},
 };
 use crate::{
     domain::run::Run,
@@ -104,7 +104,7 @@ async fn watch_agents(
             };
             let mut agents = agents.into_iter().map(agent_out).peekable();
             loop {
-                response.agents = agents.by_ref().take(CHUNK).collect();
+                response.agents = chunk(&mut agents);
                 response.complete = agents.peek().is_none();
                 response.revision = if response.complete { revision } else { 0 };
                 let is_last = response.complete;

@@ -126,13 +126,11 @@ pub(super) fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::R
         }
         Write::PutLater(id, outcome) => {
             let record = transaction
-                .prepare_cached("SELECT cancelled_by, agent FROM tasks WHERE run = ?1 AND position = ?2")?
-                .query_row(params![id.run.to_string(), id.index], |row| {
-                    Ok((row.get::<_, Option<String>>(0)?, row.get::<_, String>(1)?))
-                })
+                .prepare_cached("SELECT cancelled_by FROM tasks WHERE run = ?1 AND position = ?2")?
+                .query_row(params![id.run.to_string(), id.index], |row| row.get::<_, Option<String>>(0))
                 .optional()?;
-            let Some((by, agent)) = record else { return Ok(()) };
-            let outcome = to_json(&outcome.clone().cancelled_on_record(by.map(Into::into), &agent))?;
+            let Some(by) = record else { return Ok(()) };
+            let outcome = to_json(&outcome.clone().cancelled_on_record(by.map(Into::into)))?;
             transaction
                 .prepare_cached(
                     "UPDATE tasks SET later = ?3 \

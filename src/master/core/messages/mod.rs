@@ -10,6 +10,7 @@ pub use self::{
     reply::{Reply, SessionRefusal},
 };
 pub use super::operators::Invitation;
+pub use super::snapshot::{Choice, NotChosen, Snapshot};
 use super::stored::{InStore, KnownTask};
 use crate::{
     domain::{
@@ -19,8 +20,7 @@ use crate::{
         ids::{Incarnation, RunId, RunReference, TaskId},
         name::{AgentName, LabelChange, Labels},
         outcome::Outcome,
-        run::RunOptions,
-        target::selection::Selection,
+        run::{Run, RunOptions},
     },
     trust::fingerprint::Fingerprint,
 };
@@ -92,14 +92,31 @@ pub struct RunAsked {
     pub id: RunId,
     /// Who wants it.
     pub operator: String,
-    /// Whom it means.
-    pub selection: Selection,
+    /// Whom it is for.
+    pub choice: Choice,
     /// What to run.
     pub command: Command,
     /// The rest.
     pub options: RunOptions,
     /// What a person was shown: names and fingerprints; empty when nobody was shown anything.
     pub shown: Vec<(String, String)>,
+}
+
+impl RunAsked {
+    /// Whether a run is the one that is asked for: the same operator's, with the same command and target.
+    #[must_use]
+    pub fn is_for(&self, run: &Run) -> bool {
+        run.id == self.id
+            && run.operator == self.operator
+            && run.command == self.command
+            && run.target == self.choice.target
+    }
+
+    /// What to say where another run has its id.
+    #[must_use]
+    pub fn foreign_id(&self) -> String {
+        format!("another run has the id {} already: make a new one", self.id)
+    }
 }
 
 /// Who a connection says it is, as certificate or socket prove it.
@@ -152,9 +169,7 @@ pub enum Input {
     /// An operator changes labels.
     Label {
         /// Whose.
-        selection: Box<Selection>,
-        /// Taken even just after the master's start.
-        now: bool,
+        choice: Box<Choice>,
         /// The changes, in order.
         changes: Vec<LabelChange>,
         /// Who.
@@ -176,9 +191,7 @@ pub enum Input {
     /// An operator lets agents take no new tasks, or take them again.
     Drain {
         /// Whose.
-        selection: Box<Selection>,
-        /// Taken even just after the master's start.
-        now: bool,
+        choice: Box<Choice>,
         /// Why, in words; `None` lets them take tasks again.
         reason: Option<String>,
         /// Who.
@@ -250,8 +263,12 @@ pub enum Input {
         /// Who waits.
         reply: ReplyTo,
     },
-    /// Somebody wants to see the agents.
-    ListAgents(Option<Box<Selection>>, ReplyTo),
+    /// Somebody wants to know whom a selection means.
+    Snapshot(ReplyTo),
+    /// Somebody wants to see these agents.
+    ShowAgents(Vec<AgentName>, ReplyTo),
+    /// Somebody wants to see the keys that wait.
+    ShowWaiting(ReplyTo),
     /// Somebody watches the registry.
     WatchFleet {
         /// The revision that it has seen; 0 for none.

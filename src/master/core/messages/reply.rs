@@ -6,6 +6,7 @@ use crate::{
         run::{LeftOut, Run},
     },
     master::core::{
+        snapshot::Snapshot,
         stored::{StoredOperator, StoredToken},
         views::{AgentView, FleetNews, RunsNews, StatusView},
     },
@@ -79,7 +80,9 @@ pub enum Reply {
     },
     /// To `Identify`: name and role of an operator.
     Identified(Option<(String, Role)>),
-    /// To `ListAgents`.
+    /// To `Snapshot`.
+    Snapshot(Snapshot),
+    /// To `ShowAgents` and `ShowWaiting`.
     Agents(Vec<AgentView>),
     /// To `WatchFleet`.
     Fleet(Box<FleetNews>),

@@ -162,7 +162,7 @@ impl Core {
             // All of that run is on the disk long since. An outcome is final; facts that come later stand beside it.
             return self.persist(vec![Write::PutLater(id, outcome)], Parked::Outcome(id));
         };
-        let outcome = outcome.cancelled_on_record(slot.cancelled_by.clone(), slot.task.agent.as_str());
+        let outcome = outcome.cancelled_on_record(slot.cancelled_by.clone());
         slot.task.end_offset = slot.task.end_offset.max(end_offset);
         if slot.is_open() {
             slot.task.duration_ns = duration_ns;

@@ -11,11 +11,11 @@ use crate::{
         outcome::Ending,
         plan::Gate,
         run::{LeftOut, MOST_TASKS, Run, Task, TaskState},
-        target::fold::fold,
     },
     master::core::{
         Core, Parked, audit,
         messages::{Now, Reply, ReplyTo, RunAsked},
+        snapshot::all_draining,
         stored::{StoredRun, Write},
     },
     sys::clock::spoken,
@@ -24,6 +24,9 @@ use crate::{
 impl Core {
     pub(in crate::master::core) fn on_start_run(&mut self, asked: RunAsked, reply: ReplyTo, now: Now) {
         if let Some(known) = self.runs.get_mut(&asked.id) {
+            if !asked.is_for(&known.run) {
+                return self.reply(reply, Reply::Refused(asked.foreign_id()));
+            }
             // The same wish again, after a lost answer: the run that there is, once it is on the disk.
             if !known.begun {
                 known.also_asked.push(reply);
@@ -36,22 +39,22 @@ impl Core {
         if !refusal.is_empty() {
             return self.reply(reply, Reply::Refused(refusal));
         }
-        let (names, left_out) = match self.resolve(&asked, now) {
+        let (names, left_out) = match self.resolve(&asked) {
             Ok(resolved) => resolved,
             Err(answer) => return self.reply(reply, answer),
         };
         if names.len() > MOST_TASKS as usize {
             let text = format!(
                 "{} means {} agents, and a run has at most {MOST_TASKS} tasks: start several",
-                asked.selection,
+                asked.choice.target,
                 names.len()
             );
             return self.reply(reply, Reply::Refused(text));
         }
-        if asked.options.input.is_fed() && (names.len() != 1 || asked.selection.plain_name().is_none()) {
+        if asked.options.input.is_fed() && (names.len() != 1 || asked.choice.plain_name.is_none()) {
             let text = format!(
                 "{} is more than one plain name: a command that is fed runs on one agent",
-                asked.selection
+                asked.choice.target
             );
             return self.reply(reply, Reply::Refused(text));
         }
@@ -77,8 +80,8 @@ impl Core {
     }
 
     /// The agents that a wish means, or the answer that it gets instead.
-    fn resolve(&self, asked: &RunAsked, now: Now) -> Result<(Vec<AgentName>, Vec<LeftOut>), Reply> {
-        let matching = self.select(&asked.selection, asked.options.now, now);
+    fn resolve(&self, asked: &RunAsked) -> Result<(Vec<AgentName>, Vec<LeftOut>), Reply> {
+        let matching = self.chosen(&asked.choice);
         if asked.shown.is_empty() {
             let matching: Vec<AgentName> = matching?.into_iter().collect();
             return self.without_draining(matching, Vec::new(), asked);
@@ -118,17 +121,13 @@ impl Core {
         mut left_out: Vec<LeftOut>,
         asked: &RunAsked,
     ) -> Result<(Vec<AgentName>, Vec<LeftOut>), Reply> {
-        if asked.selection.plain_name().is_some() {
+        if asked.choice.plain_name.is_some() {
             return Ok((names, left_out));
         }
         let (draining, names): (Vec<AgentName>, Vec<AgentName>) =
             names.into_iter().partition(|name| self.drain_of(name).is_some());
         if names.is_empty() {
-            let text = format!(
-                "all agents that match are draining: {}; `sloth-runner agent resume` ends that",
-                fold(draining.iter().map(AgentName::as_str))
-            );
-            return Err(Reply::Refused(text));
+            return Err(Reply::Refused(all_draining(&draining)));
         }
         let reason = |name: &AgentName| self.drain_of(name).map(ToString::to_string).unwrap_or_default();
         left_out.extend(
@@ -171,8 +170,8 @@ impl Core {
             id: asked.id,
             number: self.last_number,
             operator: asked.operator.into(),
-            plain_name: asked.selection.plain_name().is_some(),
-            target: asked.selection.to_string().into(),
+            plain_name: asked.choice.plain_name.is_some(),
+            target: asked.choice.target,
             command: asked.command,
             created_ms: now.unix_ms,
             ended_ms: None,

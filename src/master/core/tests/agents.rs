@@ -93,14 +93,13 @@ fn an_agent_is_shown_with_a_hint_of_what_is_wrong() {
     let mut world = World::with_agent("web-1", "boot");
     world.agent("web-2");
     let hint = |world: &mut World, name: &str| {
-        let Reply::Agents(agents) = world.ask(|to| Input::ListAgents(None, to)) else { panic!() };
-        agents.into_iter().find(|agent| agent.name.as_str() == name).unwrap().hint
+        world.listed().into_iter().find(|agent| agent.name.as_str() == name).unwrap().hint
     };
     assert_eq!(hint(&mut world, "web-1"), "");
     assert_eq!(hint(&mut world, "web-2"), "let in, but never connected yet");
-    let selection = || Box::new("web-1".parse::<Target>().unwrap().into());
+    let choice = Box::new(world.choose("web-1", true));
     let (reason, by) = (Some("disk swap".to_owned()), "ana".to_owned());
-    world.ask(|reply| Input::Drain { selection: selection(), now: true, reason, by, reply });
+    world.ask(|reply| Input::Drain { choice: choice.clone(), reason, by, reply });
     assert_eq!(hint(&mut world, "web-1"), "draining, by ana: disk swap");
     assert_eq!(world.agent_state("web-1"), Some(AgentState::Draining));
     world.put(Input::SessionClosed(1));

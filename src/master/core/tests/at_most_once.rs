@@ -204,11 +204,12 @@ fn a_task_whose_outcome_is_being_written_is_not_taken_for_one_that_is_over() {
 #[test]
 fn whoever_asks_for_the_same_run_before_it_is_stored_gets_the_same_answer() {
     let mut world = World::with_agent("web-1", "boot");
+    let choice = world.choose("web-1", false);
     let asked = || {
         Box::new(RunAsked {
             id: RunId::from_parts(1, 1),
             operator: "ana".into(),
-            selection: "web-1".parse::<Target>().unwrap().into(),
+            choice: choice.clone(),
             command: Command::new(vec![b"true".to_vec()]).unwrap(),
             options: RunOptions::default(),
             shown: Vec::new(),
@@ -318,12 +319,12 @@ fn a_task_of_an_agent_that_was_deleted_ends_when_no_earlier_permission_can_arriv
 /// What an operator orders so that nothing more starts, and how a task ends then that its agent never had.
 fn orders() -> [(Input, &'static str); 3] {
     let run = RunReference::Number(1);
-    let selection = Box::new("web-1".parse::<Target>().unwrap().into());
+    let choice = Box::new(World::new().choose("web-1", true));
     let reason = Some("disk swap".into());
     [
         (Input::Cancel { run, tasks: [].into(), by: "ana".into(), reply: 7 }, "cancelled"),
         (Input::StopRun { run, by: "ana".into(), reply: 7 }, "skipped"),
-        (Input::Drain { selection, now: true, reason, by: "ana".into(), reply: 7 }, "refused"),
+        (Input::Drain { choice, reason, by: "ana".into(), reply: 7 }, "refused"),
     ]
 }
 

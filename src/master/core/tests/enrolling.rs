@@ -77,8 +77,7 @@ fn the_waiting_list_is_short_and_shared_fairly() {
 /// Names, and how many seconds ago each key asked last.
 fn waiting(world: &mut World) -> Vec<(String, u64)> {
     let now_ms = world.now().unix_ms;
-    let Reply::Agents(agents) = world.ask(|to| Input::ListAgents(None, to)) else { panic!() };
-    let pending = agents.into_iter().filter(|agent| agent.state == AgentState::Pending);
+    let pending = world.listed().into_iter().filter(|agent| agent.state == AgentState::Pending);
     pending.map(|agent| (agent.name.to_string(), (now_ms - agent.last_seen_ms) / 1_000)).collect()
 }
 

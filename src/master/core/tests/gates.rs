@@ -419,9 +419,9 @@ fn an_agent_that_is_drained_before_its_turn_is_refused_and_keeps_nobody_waiting(
     let mut world = World::fleet(3);
     let first = world.planned(Plan { fanout: Some(1), ..Plan::default() });
     let drain = |world: &mut World, reason: Option<&str>| {
-        let selection = Box::new("web-2".parse::<Target>().unwrap().into());
+        let choice = Box::new(world.choose("web-2", true));
         let (reason, by) = (reason.map(str::to_owned), "ana".to_owned());
-        world.ask(|reply| Input::Drain { selection, now: true, reason, by, reply })
+        world.ask(|reply| Input::Drain { choice, reason, by, reply })
     };
     assert!(matches!(drain(&mut world, Some("disk swap")), Reply::Drained { .. }));
     let next = world.end(&first[0], 0);

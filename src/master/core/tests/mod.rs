@@ -26,8 +26,9 @@ use crate::{
         target::Target,
     },
     master::core::{
-        messages::{AttachOrder, EnrollAsked, RunAsked, SessionRefusal},
+        messages::{AttachOrder, Choice, EnrollAsked, RunAsked, SessionRefusal},
         stored::Write,
+        views::AgentView,
     },
     trust::fingerprint::Fingerprint,
 };
@@ -170,11 +171,25 @@ impl World {
         assert!(matches!(reply, Reply::Welcome(..)), "{reply:?}");
     }
 
+    /// All agents, and the keys that wait.
+    fn listed(&mut self) -> Vec<AgentView> {
+        let names = self.core.agents.keys().cloned().collect();
+        let Reply::Agents(mut listed) = self.ask(|reply| Input::ShowAgents(names, reply)) else { panic!() };
+        let Reply::Agents(waiting) = self.ask(Input::ShowWaiting) else { panic!() };
+        listed.extend(waiting);
+        listed
+    }
+
+    /// Whom a target means now.
+    fn choose(&self, target: &str, at_once: bool) -> Choice {
+        self.core.snapshot(self.now()).choose(&target.parse::<Target>().unwrap().into(), at_once)
+    }
+
     fn run_with(&mut self, number: u128, target: &str, options: RunOptions) -> Reply {
         let asked = RunAsked {
             id: RunId::from_parts(1, number),
             operator: "ana".into(),
-            selection: target.parse::<Target>().unwrap().into(),
+            choice: self.choose(target, options.now),
             command: Command::new(vec![b"true".to_vec()]).unwrap(),
             options,
             shown: Vec::new(),
@@ -213,8 +228,7 @@ impl World {
     }
 
     fn agent_state(&mut self, name: &str) -> Option<AgentState> {
-        let Reply::Agents(agents) = self.ask(|to| Input::ListAgents(None, to)) else { panic!() };
-        agents.into_iter().find(|agent| agent.name.as_str() == name).map(|agent| agent.state)
+        self.listed().into_iter().find(|agent| agent.name.as_str() == name).map(|agent| agent.state)
     }
 }
 

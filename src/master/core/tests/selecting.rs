@@ -7,10 +7,11 @@ fn what_was_shown_is_what_runs() {
     let mut world = World::new();
     world.agent("web-1");
     world.agent("web-2");
+    let choice = world.choose("web-*", false);
     let asked = |shown: &[(&str, &str)]| RunAsked {
         id: RunId::from_parts(1, 5),
         operator: "ana".into(),
-        selection: "web-*".parse::<Target>().unwrap().into(),
+        choice: choice.clone(),
         command: Command::new(vec![b"true".to_vec()]).unwrap(),
         options: RunOptions::default(),
         shown: shown
@@ -30,9 +31,9 @@ fn what_was_shown_is_what_runs() {
 fn labels_that_operators_set_win_and_stay_with_the_name() {
     let mut world = World::with_agent("web-1", "boot");
     let change = |world: &mut World, changes: &[&str]| {
-        let selection = Box::new("web-1".parse::<Target>().unwrap().into());
+        let choice = Box::new(world.choose("web-1", false));
         let changes = changes.iter().map(|text| text.parse().unwrap()).collect();
-        world.ask(|reply| Input::Label { selection, now: false, changes, by: "ana".into(), reply })
+        world.ask(|reply| Input::Label { choice, changes, by: "ana".into(), reply })
     };
     assert!(matches!(change(&mut world, &["role=web", "dc=ams"]), Reply::Labelled { .. }));
     assert_eq!(world.run(1, "@role:web&@dc:ams").task_count, 1);
@@ -64,8 +65,8 @@ fn whoever_asks_for_what_is_not_there_is_told_what_is() {
     assert_eq!(said("@role:db"), "no agent matches @role:db; `sloth-runner agent list` shows all 2");
     for (count, more) in [(8, false), (9, true)] {
         let changes = (1..=count).map(|n| format!("key{n}=v").parse().unwrap()).collect();
-        let selection = Box::new("web-1".parse::<Target>().unwrap().into());
-        world.ask(|reply| Input::Label { selection, now: false, changes, by: "ana".into(), reply });
+        let choice = Box::new(world.choose("web-1", false));
+        world.ask(|reply| Input::Label { choice, changes, by: "ana".into(), reply });
         let reply = world.run_with(1, "@place:elsewhere", RunOptions::default());
         let Reply::NotFound(text) = reply else { panic!("{reply:?}") };
         assert_eq!((text.contains("key8=v"), text.ends_with(", …")), (true, more), "{text}");
@@ -83,10 +84,45 @@ fn whoever_drains_agents_hears_how_many_tasks_go_on_there() {
     for order in world.attaches() {
         world.put(Input::TaskStarted { id: order.id, attempt: order.attempt, elapsed_ms: 0 });
     }
-    let selection = Box::new("@all".parse::<Target>().unwrap().into());
+    let choice = Box::new(world.choose("@all", true));
     let (reason, by) = (Some("disk swap".to_owned()), "ana".to_owned());
-    let reply = world.ask(|reply| Input::Drain { selection, now: true, reason, by, reply });
+    let reply = world.ask(|reply| Input::Drain { choice, reason, by, reply });
     assert!(matches!(reply, Reply::Drained { running: 3, .. }), "{reply:?}");
+}
+
+#[test]
+fn whoever_was_chosen_and_is_gone_by_then_is_left_out() {
+    let mut world = World::two_agents();
+    let choice = world.choose("web-*", false);
+    let drain = |world: &mut World, choice: &Choice| {
+        let (choice, by) = (Box::new(choice.clone()), "ana".to_owned());
+        world.ask(|reply| Input::Drain { choice, reason: Some(String::new()), by, reply })
+    };
+    let (name, by) = ("web-1".parse().unwrap(), "ana".to_owned());
+    world.ask(|reply| Input::Delete { name, by, reply });
+    let reply = drain(&mut world, &choice);
+    assert!(matches!(&reply, Reply::Drained { agents, .. } if agents.len() == 1), "{reply:?}");
+    let (name, by) = ("web-2".parse().unwrap(), "ana".to_owned());
+    world.ask(|reply| Input::Delete { name, by, reply });
+    let reply = drain(&mut world, &choice);
+    assert!(matches!(&reply, Reply::NotFound(text) if text.contains("web-* is still there")), "{reply:?}");
+}
+
+#[test]
+fn an_error_names_a_dozen_agents_and_counts_the_others() {
+    let mut world = World::new();
+    for n in 1..=20 {
+        world.agent(&format!("web-{}", 2 * n));
+    }
+    let all = Box::new(world.choose("@all", true));
+    let (reason, by) = (Some("move".to_owned()), "ana".to_owned());
+    world.ask(|reply| Input::Drain { choice: all, reason, by, reply });
+    let Reply::Refused(text) = world.run_with(1, "@all", RunOptions::default()) else { panic!() };
+    assert!(text.contains("web-[2,4,6,8,10,12,14,16,18,20,22,24] and 8 more"), "{text}");
+    let Reply::NotFound(text) = world.run_with(2, "new-[1-90000],@all", RunOptions::default()) else {
+        panic!()
+    };
+    assert!(text.starts_with("there are no agents new-[1-12];"), "{text}");
 }
 
 #[test]
@@ -170,7 +206,7 @@ fn those_who_were_shown_are_known_by_name_whatever_their_order() {
     let asked = RunAsked {
         id: RunId::from_parts(1, 9),
         operator: "ana".into(),
-        selection: "@all".parse::<Target>().unwrap().into(),
+        choice: world.choose("@all", false),
         command: Command::new(vec![b"true".to_vec()]).unwrap(),
         options: RunOptions::default(),
         shown: shown.to_vec(),

@@ -97,3 +97,27 @@ fn a_task_whose_agent_is_not_there_says_since_when_or_that_it_never_was() {
         assert!(outcome.contains(text), "{outcome}");
     }
 }
+
+#[test]
+fn the_same_id_is_the_same_wish_or_it_is_refused() {
+    let mut world = World::with_agent("web-1", "boot");
+    let choice = world.choose("web-1", false);
+    let asked = |operator: &str, command: &str| RunAsked {
+        id: RunId::from_parts(1, 1),
+        operator: operator.into(),
+        choice: choice.clone(),
+        command: Command::new(vec![command.into()]).unwrap(),
+        options: RunOptions::default(),
+        shown: Vec::new(),
+    };
+    let mut ask = |operator: &str, command: &str| {
+        let asked = Box::new(asked(operator, command));
+        world.ask(|to| Input::StartRun(asked, to))
+    };
+    assert!(matches!(ask("ana", "true"), Reply::Live(_)));
+    assert!(matches!(ask("ana", "true"), Reply::Live(run) if run.number == 1));
+    for (operator, command) in [("bob", "true"), ("ana", "false")] {
+        let reply = ask(operator, command);
+        assert!(matches!(&reply, Reply::Refused(text) if text.contains("another run")), "{reply:?}");
+    }
+}

@@ -80,7 +80,7 @@ fn a_run_is_told_of_when_it_is_on_the_disk_and_when_its_gate_changes() {
     let asked = RunAsked {
         id: RunId::from_parts(1, 1),
         operator: "ana".into(),
-        selection: "@all".parse::<Target>().unwrap().into(),
+        choice: world.choose("@all", false),
         command: Command::new(vec![b"true".to_vec()]).unwrap(),
         options: RunOptions {
             plan: Plan { canary: Some(1), pause_ms: Some(5_000), ..Plan::default() },

@@ -1,0 +1,199 @@
+//! The agents at one moment, as far as selections ask for them: cheap to make in the core, and evaluated by whoever asks,
+//! so that no expression keeps the core from its work.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use super::{AgentRow, Core, messages::Now, registry::Marked};
+use crate::domain::{
+    agent::{AgentState, START_WITHIN},
+    bounded::Expression,
+    name::{AgentName, Labels, nearest},
+    target::{
+        Candidate,
+        fold::{fold, fold_some},
+        selection::Selection,
+    },
+};
+
+/// Labels that a message names at most.
+const LABELS_SHOWN: usize = 8;
+/// Labels among which the one is looked for that was probably meant.
+const LABELS_COMPARED: usize = 1_000;
+
+/// Whom a command is for, as it was found out from a [`Snapshot`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The selection as it was typed.
+    pub target: Expression,
+    /// The agent that it means where it is one plain name; the registry is asked for it when the command begins.
+    pub plain_name: Option<AgentName>,
+    /// The agents that it means, at least one.
+    pub agents: Result<Vec<AgentName>, NotChosen>,
+}
+
+/// Why a selection means nobody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotChosen {
+    /// It cannot be told now; in words.
+    Refused(String),
+    /// There are no such agents; in words.
+    NotFound(String),
+}
+
+/// The registry at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    agents: Vec<Known>,
+    /// Names under which keys wait.
+    waiting: BTreeSet<AgentName>,
+    /// Since the master's start.
+    age: Duration,
+}
+
+/// An agent of the registry.
+#[derive(Clone, Debug, PartialEq)]
+struct Known {
+    name: AgentName,
+    labels: Arc<Labels>,
+    state: AgentState,
+    direct: Option<bool>,
+}
+
+impl Known {
+    fn candidate(&self) -> Candidate<'_> {
+        let Self { name, labels, state, direct } = self;
+        Candidate { name, labels, state: *state, direct: *direct }
+    }
+}
+
+impl Choice {
+    /// The choice of a selection that is one plain name, which needs no snapshot.
+    #[must_use]
+    pub fn plain(selection: &Selection) -> Option<Self> {
+        let name = selection.plain_name()?;
+        Some(Self {
+            target: selection.to_string().into(),
+            plain_name: Some(name.clone()),
+            agents: Ok(vec![name.clone()]),
+        })
+    }
+}
+
+impl Core {
+    pub(super) fn snapshot(&self, now: Now) -> Snapshot {
+        let known = |(name, row): (&AgentName, &Marked)| {
+            let row: &AgentRow = row;
+            Known {
+                name: name.clone(),
+                labels: Arc::clone(&row.labels),
+                state: row.state(now),
+                direct: row.session.as_ref().map(|session| session.direct),
+            }
+        };
+        Snapshot {
+            agents: self.agents.iter().map(known).collect(),
+            waiting: self.waiting.iter().map(|key| key.name.clone()).collect(),
+            age: now.monotonic,
+        }
+    }
+}
+
+impl Snapshot {
+    /// What evaluating a selection costs about, in comparisons.
+    #[must_use]
+    pub fn cost_of(&self, selection: &Selection) -> usize {
+        self.agents.len() + selection.to_string().len()
+    }
+
+    /// The state of each agent, and its link: true for direct, `None` where it is not connected.
+    pub fn states(&self) -> impl Iterator<Item = (AgentState, Option<bool>)> {
+        self.agents.iter().map(|agent| (agent.state, agent.direct))
+    }
+
+    /// The names of all agents, in order.
+    pub fn names(&self) -> impl Iterator<Item = &AgentName> {
+        self.agents.iter().map(|agent| &agent.name)
+    }
+
+    /// Whom a selection means. `at_once` takes states and links for what they are just after the master's start.
+    #[must_use]
+    pub fn choose(&self, selection: &Selection, at_once: bool) -> Choice {
+        Choice::plain(selection).unwrap_or_else(|| Choice {
+            target: selection.to_string().into(),
+            plain_name: None,
+            agents: self.matching(selection, at_once),
+        })
+    }
+
+    /// The agents that a selection means, at least one, a plain name among them.
+    ///
+    /// # Errors
+    /// See [`NotChosen`].
+    pub fn matching(&self, selection: &Selection, at_once: bool) -> Result<Vec<AgentName>, NotChosen> {
+        if selection.asks_for_state() && self.age < START_WITHIN && !at_once {
+            return Err(NotChosen::Refused(format!(
+                "the master started {} s ago, and agents are still coming back: targets by state or link are taken after a minute, or with --now",
+                self.age.as_secs()
+            )));
+        }
+        let candidates: Vec<Candidate<'_>> = self.agents.iter().map(Known::candidate).collect();
+        let matched = selection.evaluate(&candidates);
+        if !matched.unknown.is_empty() {
+            return Err(NotChosen::NotFound(self.unknown(&matched.unknown)));
+        }
+        if matched.agents.is_empty() {
+            return Err(NotChosen::NotFound(self.nothing_matches(selection)));
+        }
+        Ok(matched.agents.into_iter().collect())
+    }
+
+    fn unknown(&self, unknown: &BTreeSet<AgentName>) -> String {
+        if let (Some(name), 1) = (unknown.first(), unknown.len()) {
+            return no_such_agent(name, self.waiting.contains(name), self.names());
+        }
+        let folded = fold(unknown.iter().map(AgentName::as_str));
+        format!("there are no agents {folded}; `sloth-runner agent list` shows all")
+    }
+
+    fn nothing_matches(&self, selection: &Selection) -> String {
+        let labels = self.agents.iter().flat_map(|agent| agent.labels.iter());
+        let labels: BTreeSet<String> =
+            labels.map(|(key, value)| format!("{key}={value}")).take(LABELS_COMPARED).collect();
+        let asks_for_labels = selection.selector.is_some() || selection.target.labels().next().is_some();
+        if !asks_for_labels || labels.is_empty() {
+            let count = self.agents.len();
+            return format!("no agent matches {selection}; `sloth-runner agent list` shows all {count}");
+        }
+        let wanted = selection.target.labels().next().unwrap_or_default().replacen(':', "=", 1);
+        let near = nearest(&wanted, labels.iter().map(String::as_str));
+        if !near.is_empty() {
+            return format!("no agent matches {selection}; did you mean the label {}?", near.join(" or "));
+        }
+        let shown: Vec<&str> = labels.iter().map(String::as_str).take(LABELS_SHOWN).collect();
+        let more = if labels.len() > LABELS_SHOWN { ", …" } else { "" };
+        format!("no agent matches {selection}; labels are {}{more}", shown.join(", "))
+    }
+}
+
+/// What to say of a name that no agent has.
+pub(super) fn no_such_agent<'a>(
+    name: &AgentName,
+    is_waiting: bool,
+    known: impl Iterator<Item = &'a AgentName>,
+) -> String {
+    if is_waiting {
+        return format!("{name} is pending: its key waits for `sloth-runner agent approve {name}`");
+    }
+    match nearest(name.as_str(), known.map(AgentName::as_str)).as_slice() {
+        [] => format!("there is no agent {name}; `sloth-runner agent list` shows all"),
+        near => format!("there is no agent {name}; did you mean {}?", near.join(" or ")),
+    }
+}
+
+/// What to say where all agents that were chosen take no new tasks.
+pub(super) fn all_draining(names: &[AgentName]) -> String {
+    format!(
+        "all agents that match are draining: {}; `sloth-runner agent resume` ends that",
+        fold_some(names.iter().map(AgentName::as_str))
+    )
+}
