@@ -497,6 +497,7 @@ impl World {
             link: LinkPreference::Auto,
             direct_address: None,
             seen: (seen.epoch, seen.revision),
+            unproved: None,
             trust: String::new().into(),
         };
         let hello = self.boottime();
@@ -515,8 +516,9 @@ impl World {
                 timeout_ms: None,
                 kill_grace_ms: 1,
                 input: sloth_runner::domain::input::StandardInput::Nothing,
+                seal: None,
             };
-            let known = KnownTask { id: task(), spec, started_ms: 1 };
+            let known = KnownTask { id: task(), spec, started_ms: 1, is_proved: true };
             self.step(Input::InventoryTold(self.session, vec![known]));
         }
     }
@@ -767,7 +769,7 @@ impl World {
         sent: Sent,
     ) {
         let (epoch, revision) = order.revision;
-        self.agent.core.see(Revision { epoch, revision });
+        self.agent.core.see(Revision { epoch, revision, seal: None });
         let knowledge = self.knowledge();
         if knowledge == Knowledge::Nothing {
             self.look_at_directory();
@@ -923,7 +925,7 @@ impl World {
                     && command.boot == self.boot
                 {
                     let proof = Some(KillProof::new(1, Vec::new(), 0));
-                    let cancelled = Ending::Cancelled { proof, by: "ana".into() };
+                    let cancelled = Ending::Cancelled { proof, by: "ana".into(), seal: None };
                     command.ending.get_or_insert(cancelled);
                 }
                 let incarnation = match &self.finished {

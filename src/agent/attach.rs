@@ -31,7 +31,7 @@ use crate::{
     sys::{clock::boottime_ms, disk::Disk},
     wire::{
         InvalidMessage,
-        command::{task_id, window_size},
+        command::{seal_in, task_id, window_size},
         proto::{self, attach_request, attach_response::Kind},
     },
 };
@@ -105,6 +105,12 @@ fn memory_gone() -> End {
     End::Failed(Status::unavailable("the agent's memory of tasks was removed"))
 }
 
+/// A state of the master's store, with the master's proof of it.
+#[must_use]
+pub fn revision_in(epoch: u64, revision: u64, seal: &[u8]) -> Revision {
+    Revision { epoch, revision, seal: seal_in(seal) }
+}
+
 /// When the master sent a message.
 #[must_use]
 pub fn sent_in(sent: &proto::SentAt) -> Sent {
@@ -150,7 +156,7 @@ impl Attach {
             sent: open.sent.as_ref().map(sent_in),
             arrived: boottime_ms(),
         };
-        self.agent.see(Revision { epoch: open.epoch, revision: open.revision });
+        self.agent.see(revision_in(open.epoch, open.revision, &open.seal));
         let Opened { decision, superseded, starting } = self.agent.open(&received).await?;
         let (agent, attempt) = (self.agent.clone(), received.attempt);
         let result = tokio::select! {

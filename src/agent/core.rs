@@ -5,7 +5,10 @@
 
 use std::collections::HashMap;
 
-use crate::domain::ids::{Incarnation, TaskId};
+use crate::domain::{
+    ids::{Incarnation, TaskId},
+    seal::Seal,
+};
 
 /// What a master asks for in the first message of an Attach.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +78,8 @@ pub struct Revision {
     pub epoch: u64,
     /// Counted by the store's commits.
     pub revision: u64,
+    /// The master's proof of both. Of two that are else the same, the one with a proof counts.
+    pub seal: Option<Seal>,
 }
 
 impl Core {
@@ -167,6 +172,10 @@ mod tests {
         }
     }
 
+    fn seen(epoch: u64, revision: u64) -> Revision {
+        Revision { epoch, revision, seal: None }
+    }
+
     fn core() -> Core {
         Core::new(Incarnation::new("dir", "boot"), Revision::default())
     }
@@ -222,18 +231,22 @@ mod tests {
     #[test]
     fn only_higher_revisions_are_remembered_and_a_new_epoch_is_higher() {
         let mut core = core();
-        core.see(Revision { epoch: 0, revision: 9 });
-        core.see(Revision { epoch: 0, revision: 3 });
-        assert_eq!(core.seen(), Revision { epoch: 0, revision: 9 });
-        core.see(Revision { epoch: 1, revision: 1 });
-        assert_eq!(core.seen(), Revision { epoch: 1, revision: 1 });
+        core.see(seen(0, 9));
+        core.see(seen(0, 3));
+        assert_eq!(core.seen(), seen(0, 9));
+        core.see(seen(1, 1));
+        assert_eq!(core.seen(), seen(1, 1));
+        let proved = Revision { seal: Some([7; 32].into()), ..seen(1, 1) };
+        core.see(proved);
+        core.see(seen(1, 1));
+        assert_eq!(core.seen(), proved, "a proof that comes later is kept");
     }
 
     #[test]
     fn what_is_forgotten_may_be_asked_anew_and_another_master_counts_from_the_beginning() {
         let mut core = core();
         assert!(!core.is_stopping());
-        core.see(Revision { epoch: 3, revision: 9 });
+        core.see(seen(3, 9));
         core.forget_seen();
         assert_eq!(core.seen(), Revision::default());
         core.open(&asked(5, false, "boot"), Knowledge::Nothing, NOW);

@@ -22,6 +22,7 @@ use super::{
     task_process,
 };
 use crate::{
+    domain::outcome::AGENT_STOP,
     sys::{
         clock::unix_ms,
         lock::Lock,
@@ -253,8 +254,8 @@ async fn stop_tasks(agent: &Agent, grace: Duration, orders: &mut mpsc::Receiver<
     if !left.is_empty() {
         tracing::warn!(killed = left.len(), "kills what has not ended");
         for id in left {
-            let by = "agent stop".to_owned();
-            if let Err(error) = task_process::kill(&agent.layout, id, by, STOP_KILL_GRACE_MS).await {
+            let by = AGENT_STOP.to_owned();
+            if let Err(error) = task_process::kill(&agent.layout, id, by, None, STOP_KILL_GRACE_MS).await {
                 tracing::error!(task = %id, %error, "cannot kill a task");
             }
         }

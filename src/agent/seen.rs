@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{core::Revision, layout::Layout};
-use crate::{sys::paths::read_optional, trust::fingerprint::Fingerprint};
+use crate::{domain::seal::Seal, sys::paths::read_optional, trust::fingerprint::Fingerprint};
 
 /// The file, and what is in it.
 #[derive(Debug)]
@@ -30,8 +30,10 @@ impl SeenRevision {
         let text = String::from_utf8_lossy(&text);
         let mut words = text.split_whitespace();
         let mut number = || words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
-        let saved = Revision { epoch: number(), revision: number() };
+        let (epoch, revision) = (number(), number());
         let of = words.next().map(str::to_owned);
+        let seal = words.next().and_then(|word| Seal::try_from(word.to_owned()).ok());
+        let saved = Revision { epoch, revision, seal };
         let mut options = OpenOptions::new();
         let file = options.write(true).create(true).truncate(false).mode(0o600).open(path)?;
         Ok((Self { file, saved, of }, saved))
@@ -58,7 +60,8 @@ impl SeenRevision {
         }
         // In place and always as long: making a file anew takes longer than a short command.
         let of = self.of.as_deref().unwrap_or_default();
-        let text = format!("{:>20} {:>20} {of:>80}\n", seen.epoch, seen.revision);
+        let seal = seen.seal.map(String::from).unwrap_or_default();
+        let text = format!("{:>20} {:>20} {of:>80} {seal:>64}\n", seen.epoch, seen.revision);
         match self.file.write_all_at(text.as_bytes(), 0) {
             Ok(()) => self.saved = seen,
             Err(error) => tracing::error!(%error, "cannot remember the master's revision"),
@@ -76,17 +79,18 @@ mod tests {
         let layout = Layout::new(dir.path());
         let open = || SeenRevision::open(&layout).unwrap();
         let (first, second) = (Fingerprint::of(b"first"), Fingerprint::of(b"second"));
-        let seen = Revision { epoch: 2, revision: 40 };
+        let seal = Some([7; 32].into());
+        let seen = Revision { epoch: 2, revision: 40, seal };
         let (mut file, before) = open();
         assert_eq!(before, Revision::default());
         assert!(!file.belong_to(&first), "nothing was seen yet");
         file.save(seen);
-        file.save(Revision { epoch: 1, revision: 90 });
+        file.save(Revision { epoch: 1, revision: 90, seal });
         let (mut file, before) = open();
         assert_eq!(before, seen, "the highest one");
         assert!(!file.belong_to(&first));
         assert!(file.belong_to(&second));
-        file.save(Revision { epoch: 1, revision: 3 });
-        assert_eq!(open().1, Revision { epoch: 1, revision: 3 });
+        file.save(Revision { epoch: 1, revision: 3, seal: None });
+        assert_eq!(open().1, Revision { epoch: 1, revision: 3, seal: None });
     }
 }

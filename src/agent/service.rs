@@ -14,7 +14,7 @@ use super::{
 use crate::{
     sys::shutdown::Shutdown,
     wire::{
-        command::task_id,
+        command::{seal_in, task_id},
         proto::{
             self,
             agent_service_server::{AgentService, AgentServiceServer},
@@ -88,7 +88,8 @@ impl AgentService for Service {
         let disk = |error: std::io::Error| Status::unavailable(format!("the agent's disk: {error}"));
         let cancelled = self.agent.cancel(id).await.map_err(disk)?;
         if cancelled == Cancelled::Spooled {
-            let killed = task_process::kill(&self.agent.layout, id, request.by, request.grace_ms).await;
+            let seal = seal_in(&request.seal);
+            let killed = task_process::kill(&self.agent.layout, id, request.by, seal, request.grace_ms).await;
             // The master gives the order again.
             killed.map_err(|error| Status::unavailable(error.to_string()))?;
         }

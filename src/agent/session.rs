@@ -8,8 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use super::{
-    attach::sent_in,
-    core::Revision,
+    attach::{revision_in, sent_in},
     facts::FactsReader,
     master_clock::Echo,
     state::{Agent, Standing},
@@ -20,7 +19,7 @@ use crate::{
     sys::{clock::boottime_ms, random},
     wire::{
         PROTOCOL, SOFTWARE_VERSION,
-        command::task_spec_out,
+        command::{seal_out, task_spec_out},
         proto::{self, RefusalReason, session_request, session_response::Kind},
     },
 };
@@ -83,6 +82,7 @@ fn hello(agent: &Agent) -> proto::Hello {
         link: proto::LinkPreference::from(description.link).into(),
         seen_epoch: seen.epoch,
         seen_revision: seen.revision,
+        seen_seal: seal_out(seen.seal),
         trust: agent.trust.borrow().clone(),
         stopping: agent.is_stopping(),
         at_ms: boottime_ms(),
@@ -200,7 +200,7 @@ fn note_clock(agent: &Agent, sent: Option<&proto::SentAt>, echo: Option<&proto::
 async fn take(agent: &Agent, kind: session_request::Kind) -> Option<Heard> {
     match kind {
         session_request::Kind::Welcome(welcome) => {
-            agent.see(Revision { epoch: welcome.epoch, revision: welcome.revision });
+            agent.see(revision_in(welcome.epoch, welcome.revision, &welcome.seal));
             note_clock(agent, welcome.sent.as_ref(), welcome.echo.as_ref());
             agent.save_seen();
             agent.standing.send_replace(Standing::Active);
@@ -213,6 +213,10 @@ async fn take(agent: &Agent, kind: session_request::Kind) -> Option<Heard> {
         }),
         session_request::Kind::Ping(ping) => {
             note_clock(agent, ping.sent.as_ref(), ping.echo.as_ref());
+            if let Some(state) = ping.state {
+                agent.see(revision_in(state.epoch, state.revision, &state.seal));
+                agent.save_seen();
+            }
             Some(Heard::Alive)
         }
         session_request::Kind::Inventory(_) => Some(Heard::Alive),

@@ -23,6 +23,7 @@ use crate::{
     domain::{
         ids::TaskId,
         outcome::{Ending, Outcome},
+        seal::Seal,
     },
     sys::{disk::Disk, paths::read_optional, process::boot_id, socket},
 };
@@ -156,9 +157,15 @@ pub fn record_of(task: &TaskLayout) -> io::Result<Option<TaskRecord>> {
 ///
 /// # Errors
 /// When it lives and could not be told: it has to be told again.
-pub async fn kill(layout: &Layout, id: TaskId, by: String, grace_ms: u32) -> io::Result<()> {
+pub async fn kill(
+    layout: &Layout,
+    id: TaskId,
+    by: String,
+    seal: Option<Seal>,
+    grace_ms: u32,
+) -> io::Result<()> {
     let is_told = match TaskProcess::connect(&layout.task(id)) {
-        Some(mut process) => process.say(&TaskRequest::Kill { by, grace_ms }).await.is_ok(),
+        Some(mut process) => process.say(&TaskRequest::Kill { by, seal, grace_ms }).await.is_ok(),
         None => false,
     };
     if !is_told && is_live(layout, id)? {
@@ -237,12 +244,12 @@ mod tests {
     #[tokio::test]
     async fn a_task_that_lives_and_cannot_be_told_to_stop_is_told_again() {
         let (_dir, layout, id) = task();
-        kill(&layout, id, "ana".into(), 1).await.expect("there is nothing to kill");
+        kill(&layout, id, "ana".into(), None, 1).await.expect("there is nothing to kill");
         let lock = Lock::try_take(&layout.task(id).lock()).unwrap().unwrap();
         assert!(matches!(find(&layout, id), Ok(Found::Live)));
-        assert!(kill(&layout, id, "ana".into(), 1).await.is_err(), "it lives, and was not told");
+        assert!(kill(&layout, id, "ana".into(), None, 1).await.is_err(), "it lives, and was not told");
         let socket = socket::listen(&layout.task(id).socket(), 0o600).unwrap();
-        kill(&layout, id, "ana".into(), 1).await.expect("it was told");
+        kill(&layout, id, "ana".into(), None, 1).await.expect("it was told");
         drop((lock, socket));
     }
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     bounded::{Expression, Word},
     input::StandardInput,
+    seal::Seal,
 };
 
 /// Linux' limit for one argument of a new process, in bytes, with its terminating NUL (`MAX_ARG_STRLEN`).
@@ -221,6 +222,9 @@ pub struct TaskSpec {
     /// What it reads.
     #[serde(default)]
     pub input: StandardInput,
+    /// The master's seal on all of this, with the task's id and its agent's key.
+    #[serde(default)]
+    pub seal: Option<Seal>,
 }
 
 /// Time between TERM and KILL unless an operator says otherwise.
@@ -240,6 +244,7 @@ impl TaskSpec {
             timeout_ms: None,
             kill_grace_ms: 1,
             input: StandardInput::Nothing,
+            seal: None,
         }
     }
 }

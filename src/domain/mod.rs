@@ -18,6 +18,7 @@ pub mod outcome;
 pub mod plan;
 pub mod roster;
 pub mod run;
+pub mod seal;
 pub mod share;
 pub mod target;
 pub mod text;

@@ -4,7 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::bounded::{Reason, Word};
+use super::{
+    bounded::{Reason, Word},
+    seal::Seal,
+};
 
 /// How a task ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +35,9 @@ pub enum Ending {
         proof: Option<KillProof>,
         /// Who cancelled.
         by: Word,
+        /// The master's seal on that order, which its agent hands back. The master itself keeps none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seal: Option<Seal>,
     },
     /// The agent or the master would not start it.
     Refused(Reason),
@@ -43,8 +49,10 @@ pub enum Ending {
     Skipped(Reason),
 }
 
-/// Who cancelled a task, where neither the master has a record of it nor the agent a proof: the agent itself was stopped
-/// on its machine, or the store was restored from a backup.
+/// What cancels a task when its agent is stopped on its own machine: nobody's order, so that it needs no proof.
+pub const AGENT_STOP: &str = "agent stop";
+
+/// Who cancelled a task, where neither the master has a record of it nor the agent a proof.
 const UNRECORDED: &str = "an order of which the master has no record";
 
 /// What a kill did to a process tree.
@@ -162,10 +170,13 @@ impl Outcome {
         (self.word(), self.status())
     }
 
-    /// The outcome without a word about who cancelled, which an agent has not proved.
+    /// The outcome with who cancelled only where the agent's seal proves it, and without the seal.
     #[must_use]
-    pub fn without_canceller(mut self) -> Self {
-        if let Ending::Cancelled { by, .. } = &mut self.ending {
+    pub fn cancelled_as_proved(mut self, is_proved: impl FnOnce(&str, Option<Seal>) -> bool) -> Self {
+        if let Ending::Cancelled { by, seal, .. } = &mut self.ending
+            && !is_proved(by, seal.take())
+            && *by != AGENT_STOP
+        {
             by.clear();
         }
         self
@@ -200,10 +211,10 @@ impl fmt::Display for Outcome {
             Ending::Exited(code) => write!(f, "exited {code}")?,
             Ending::Signaled(signal) => write!(f, "killed by {}", signal_name(*signal))?,
             Ending::TimedOut(proof) => write!(f, "timed out, {proof}")?,
-            Ending::Cancelled { proof: Some(proof), by } => {
+            Ending::Cancelled { proof: Some(proof), by, .. } => {
                 write!(f, "cancelled by {by}, {proof}")?;
             }
-            Ending::Cancelled { proof: None, by } => {
+            Ending::Cancelled { proof: None, by, .. } => {
                 write!(f, "cancelled by {by} before it started")?;
             }
             Ending::Refused(reason) => write!(f, "refused: {reason}")?,
@@ -258,7 +269,7 @@ mod tests {
             (Ending::Signaled(9).into(), "killed by SIGKILL"),
             (Ending::Signaled(40).into(), "killed by signal 40"),
             (
-                Ending::Cancelled { proof: Some(proof), by: "ana".into() }.into(),
+                Ending::Cancelled { proof: Some(proof), by: "ana".into(), seal: None }.into(),
                 "cancelled by ana, 7 processes ended, 1 left: pid 4242 (disk wait)",
             ),
             (Ending::Lost("machine rebooted".into()).into(), "lost: machine rebooted"),

@@ -25,7 +25,7 @@ use super::{
     links::Links,
     output_log::{OutputLogs, budget::Budget},
     signal,
-    store::{Store, StoreError, StoreWriter, Written},
+    store::{Store, StoreWriter, Written},
 };
 use crate::{
     domain::{
@@ -37,6 +37,7 @@ use crate::{
         shutdown::Shutdown,
         vital::{Pulse, Vital},
     },
+    trust::sealer::Sealer,
     wire::proto::{self, session_request},
 };
 
@@ -72,6 +73,7 @@ pub struct Handle {
     inbox: mpsc::Sender<Message>,
     watched: watch::Receiver<u64>,
     operators: watch::Receiver<u64>,
+    remembered: watch::Receiver<(u64, u64)>,
 }
 
 impl std::fmt::Debug for Message {
@@ -89,9 +91,9 @@ impl Handle {
     /// A handle to an actor that is gone.
     #[cfg(test)]
     pub(super) fn of_nobody() -> Self {
-        let ((inbox, _), (_, watched), (_, operators)) =
-            (mpsc::channel(1), watch::channel(0), watch::channel(0));
-        Self { inbox, watched, operators }
+        let ((inbox, _), (_, watched), (_, operators), (_, remembered)) =
+            (mpsc::channel(1), watch::channel(0), watch::channel(0), watch::channel((0, 0)));
+        Self { inbox, watched, operators, remembered }
     }
 
     /// Tells the core something.
@@ -170,6 +172,12 @@ impl Handle {
         self.operators.clone()
     }
 
+    /// Wakes when agents are to remember another epoch and revision of the store.
+    #[must_use]
+    pub fn remembered(&self) -> watch::Receiver<(u64, u64)> {
+        self.remembered.clone()
+    }
+
     /// Tells the core how a write went; called from the store's thread.
     fn written(&self, written: Written) {
         let input = match written {
@@ -206,6 +214,9 @@ pub struct Actor {
     /// Signals to the Attaches of each task. A newer Attach replaces an older one on the agent; here each ends on its own.
     attached: HashMap<TaskId, Vec<Weak<AttachSignals>>>,
     clock: SendClock,
+    sealer: Arc<Sealer>,
+    /// The epoch and revision that agents are to remember.
+    remembered: watch::Sender<(u64, u64)>,
     // Unbounded, but each task of a run is asked about once.
     comparing: HashMap<RunId, mpsc::UnboundedSender<Question>>,
 }
@@ -223,7 +234,7 @@ impl Actor {
     /// When the store's thread cannot be started.
     pub fn new(
         core: Core,
-        (started, clock): (BootInstant, SendClock),
+        (started, clock, sealer): (BootInstant, SendClock, Arc<Sealer>),
         store: impl FnOnce(Box<dyn Fn(Written) + Send>) -> std::io::Result<StoreWriter>,
         history: Store,
         logs: OutputLogs,
@@ -233,8 +244,13 @@ impl Actor {
         let (sender, inbox) = mpsc::channel(INBOX);
         let watched = watch::Sender::new(core.watched_revision());
         let operators = watch::Sender::new(0);
-        let (watching, knowing) = (watched.subscribe(), operators.subscribe());
-        let handle = Handle { inbox: sender, watched: watching, operators: knowing };
+        let remembered = watch::Sender::new((0, 0));
+        let handle = Handle {
+            inbox: sender,
+            watched: watched.subscribe(),
+            operators: operators.subscribe(),
+            remembered: remembered.subscribe(),
+        };
         let told = handle.clone();
         let writer = store(Box::new(move |written| told.written(written)))?;
         let actor = Self {
@@ -257,6 +273,8 @@ impl Actor {
             journals: HashMap::new(),
             attached: HashMap::new(),
             clock,
+            sealer,
+            remembered,
             comparing: HashMap::new(),
         };
         Ok((actor, handle))
@@ -352,6 +370,7 @@ impl Actor {
                         signals,
                         started: self.started,
                         clock: self.clock,
+                        sealer: Arc::clone(&self.sealer),
                         close: session.close.clone(),
                         now: self.shutdown.now.clone(),
                     },
@@ -369,13 +388,18 @@ impl Actor {
                 if let Some(session) = self.sessions.get(&session) {
                     let (handle, links) = (self.handle.clone(), Arc::clone(&session.links));
                     let close = session.close.clone();
-                    let signalling = signal::signal(handle, links, close, id, by, grace_ms);
-                    self.shutdown.tracker.spawn(signalling);
+                    let sealer = Arc::clone(&self.sealer);
+                    self.shutdown.tracker.spawn(async move {
+                        signal::signal(handle, links, close, &sealer, (id, by), grace_ms).await;
+                    });
                 }
             }
             Effect::LookUp(session, name, known) => {
                 let (handle, store) = (self.handle.clone(), self.store.clone());
                 self.shutdown.tracker.spawn(look_up(handle, store, session, name, known));
+            }
+            Effect::Remember(epoch, revision) => {
+                self.remembered.send_replace((epoch, revision));
             }
             Effect::Ping(session) => self.order(session, session_request::Kind::Ping(self.clock.ping(None))),
             Effect::StopAgent { session, grace_ms } => {
@@ -442,22 +466,37 @@ async fn until(due: Option<std::time::Instant>) {
     }
 }
 
+/// Tasks of one agent that the core takes in one step: each may make a run anew.
+const TAKEN_AT_ONCE: usize = 64;
+
 /// Asks the store about tasks that an agent has. When it cannot be read they stay where they are, until the agent
-/// returns the next time.
+/// returns the next time. What the agent has no proof of is told once, however much of it there is.
 async fn look_up(handle: Handle, store: Store, session: SessionId, name: AgentName, known: Vec<KnownTask>) {
-    let looked = tokio::task::spawn_blocking(move || {
-        let find = |known: KnownTask| {
-            let found = store.find(&name, &known)?;
-            if found == InStore::Foreign {
-                tracing::warn!(agent = %name, task = %known.id, "an agent tells of a task that is not its own");
-            }
-            Ok((known, found))
-        };
-        known.into_iter().map(find).collect::<Result<Vec<_>, StoreError>>()
-    });
-    match looked.await {
-        Ok(Ok(found)) => handle.tell(Input::LookedUp(session, found)).await,
-        Ok(Err(error)) => tracing::error!(%error, "cannot look up what an agent has"),
-        Err(_) => {}
+    let agent = name.clone();
+    let looked = tokio::task::spawn_blocking(move || store.find(&agent, known));
+    let found = match looked.await {
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) => return tracing::error!(%error, "cannot look up what an agent has"),
+        Err(_) => return,
+    };
+    let count = |wanted: InStore| found.iter().filter(|(_, found)| *found == wanted).count();
+    for (count, what, why) in [
+        (count(InStore::Foreign), "tasks of others", "they are not its own"),
+        (count(InStore::Unproved), "unknown tasks", "it has no proof of them"),
+    ] {
+        if count > 0 {
+            let (who, reason) = (format!("agent {name}"), format!("{count} tasks are ignored: {why}"));
+            tracing::warn!(agent = %name, reason, "an agent tells of {what}");
+            handle.tell(Input::Refused { who, what: what.to_owned(), reason }).await;
+        }
+    }
+    let mut found =
+        found.into_iter().filter(|(_, found)| !matches!(found, InStore::Foreign | InStore::Unproved));
+    loop {
+        let part: Vec<(KnownTask, InStore)> = found.by_ref().take(TAKEN_AT_ONCE).collect();
+        if part.is_empty() {
+            return;
+        }
+        handle.tell(Input::LookedUp(session, part)).await;
     }
 }

@@ -28,7 +28,7 @@ impl SendClock {
     /// A message that asks for a sign of life.
     #[must_use]
     pub fn ping(self, heard: Option<Heard>) -> proto::Ping {
-        proto::Ping { sent: Some(self.now()), echo: heard.map(Heard::echo) }
+        proto::Ping { sent: Some(self.now()), echo: heard.map(Heard::echo), state: None }
     }
 }
 

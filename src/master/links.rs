@@ -10,7 +10,7 @@ use std::{
 
 use rustls::ClientConfig;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Semaphore, SemaphorePermit, mpsc, watch},
     time::timeout,
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -36,6 +36,9 @@ const TRY_AGAIN: Duration = Duration::from_mins(5);
 
 /// How long an agent may take for its first word on a call.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+
+/// Attaches of one agent at once that ask for what has ended. It may tell of thousands of tasks when it returns.
+const MAX_RECALLS: usize = 64;
 
 /// Requests of one Attach that may wait for the link.
 const REQUESTS: usize = 8;
@@ -67,6 +70,8 @@ pub struct Links {
     preference: LinkPreference,
     spoke: AtomicBool,
     ahead: Mutex<Prepared>,
+    /// Turns of Attaches that ask for what has ended.
+    recalls: Semaphore,
 }
 
 /// A client on one link.
@@ -85,7 +90,13 @@ impl Links {
             preference,
             spoke: AtomicBool::new(false),
             ahead: Mutex::new(Prepared::None),
+            recalls: Semaphore::new(MAX_RECALLS),
         }
+    }
+
+    /// A turn to ask the agent for a task that has ended.
+    pub async fn recall(&self) -> Option<SemaphorePermit<'_>> {
+        self.recalls.acquire().await.ok()
     }
 
     /// The link to use now: direct where there is one, else the tunnel. Waits a while where only a direct one may be used,

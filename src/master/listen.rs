@@ -170,7 +170,8 @@ where
         return;
     };
     let tell = async |Refusal { method, reason }| {
-        master.handle.tell(Input::CallRefused { who: name.clone(), method, reason }).await;
+        let what = method.rsplit('/').next().unwrap_or_default().to_owned();
+        master.handle.tell(Input::Refused { who: name.clone(), what, reason }).await;
     };
     let mut serving = std::pin::pin!(serving);
     loop {

@@ -40,6 +40,7 @@ use crate::{
         fingerprint::Fingerprint,
         identity::Identity,
         key::{Key, KeyError},
+        sealer::Sealer,
         tls::{self, ALPN_H2, ALPN_TUNNEL, Credentials},
         verify::Trust,
     },
@@ -107,6 +108,7 @@ pub enum StartError {
 pub struct Server {
     config: Config,
     authority: Arc<Authority>,
+    sealer: Arc<Sealer>,
     store: Store,
     logs: OutputLogs,
     connection: Connection,
@@ -144,6 +146,7 @@ impl Server {
         let identity = directories.data.join("identity");
         make_private(&identity)?;
         let authority = Authority::load_or_create(&identity)?;
+        let sealer = Sealer::load_or_create(&identity)?;
         let logs = OutputLogs::new(directories.data.join("runs"));
         let unmade = |error| StartError::Files(logs.root().display().to_string(), error);
         logs.make_root().map_err(unmade)?;
@@ -169,6 +172,7 @@ impl Server {
             listen(&path, 0o666).map_err(|error| StartError::Files(path.display().to_string(), error))?;
         Ok(Self {
             authority: Arc::new(authority),
+            sealer: Arc::new(sealer),
             store,
             logs,
             connection,
@@ -220,7 +224,7 @@ impl Server {
         let (inputs, clock) = (Inputs::default(), SendClock::new());
         let (actor, handle) = Actor::new(
             core,
-            (started, clock),
+            (started, clock, Arc::clone(&self.sealer)),
             move |written| StoreWriter::start(connection, written),
             self.store.clone(),
             self.logs.clone(),
@@ -258,6 +262,7 @@ impl Server {
             shutdown: shutdown.clone(),
             next: Arc::new(AtomicU64::new(1)),
             clock,
+            sealer: self.sealer,
         };
         let port = Port {
             routes: routes(&master, false).await.map_err(|error| internal(&error))?,

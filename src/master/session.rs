@@ -27,20 +27,22 @@ use super::{
 use crate::{
     domain::{
         agent::{HEARTBEAT, LinkPreference},
+        command::TaskSpec,
         ids::Incarnation,
         name::AgentName,
     },
     sys::{
+        rate::Rate,
         shutdown::Shutdown,
         socket::{parse_address, shown_address},
     },
-    trust::fingerprint::Fingerprint,
+    trust::{fingerprint::Fingerprint, sealer::Sealer},
     wire::{
         PROTOCOL, SOFTWARE_VERSION,
         accept::Accepted,
         agent::labels_in,
         channel::{Channel, KeepAlive},
-        command::task_id,
+        command::{seal_in, seal_out, task_id},
         proto::{self, RefusalReason, session_request, session_response},
     },
 };
@@ -51,6 +53,12 @@ const HELLO: Duration = Duration::from_secs(10);
 const REFUSAL: Duration = Duration::from_secs(2);
 /// Messages that may wait for a session.
 const ORDERS: usize = 16;
+/// Tasks of which an agent may tell on one connection. Those that it has and no master has taken are some hundreds.
+const MAX_INVENTORY: usize = 4_096;
+/// Messages of an agent that are taken: it sends one every few seconds, and a few more when it comes.
+const MESSAGES_A_SECOND: u32 = 20;
+/// The same, at once.
+const MESSAGES_AT_ONCE: u32 = 200;
 /// When a refused agent may come back.
 const RETRY_AFTER_MS: u32 = 10_000;
 
@@ -69,6 +77,8 @@ pub struct Sessions {
     pub next: Arc<AtomicU64>,
     /// By which agents tell how long messages were on their way.
     pub clock: SendClock,
+    /// Knows what this master has sealed.
+    pub sealer: Arc<Sealer>,
 }
 
 type Orders = mpsc::Sender<proto::SessionRequest>;
@@ -141,7 +151,7 @@ impl Sessions {
         let session = SessionHandle { orders, links: Arc::clone(&links), close: close.clone() };
         self.handle.register(id, session).await;
         let direct = direct_address(&hello, address, preference);
-        let newcomer = newcomer(id, &name, key, address, hello, direct.as_ref());
+        let newcomer = newcomer(id, (&name, key), address, hello, direct.as_ref(), &self.sealer);
         let asked = self.handle.ask(move |reply| Input::SessionOpened(Box::new(newcomer), reply));
         let answer = tokio::select! {
             answer = asked => answer,
@@ -160,6 +170,7 @@ impl Sessions {
                     heartbeat_ms: u32::try_from(HEARTBEAT.as_millis()).unwrap_or(5_000),
                     epoch,
                     revision,
+                    seal: seal_out(Some(self.sealer.seal_state(epoch, revision))),
                     observed_address: address.to_string(),
                     sent: Some(self.clock.now()),
                     echo: heard.map(Heard::echo),
@@ -179,6 +190,11 @@ impl Sessions {
                     direct: false,
                     clock: self.clock,
                     heard,
+                    sealer: Arc::clone(&self.sealer),
+                    name: name.clone(),
+                    key,
+                    may_tell: MAX_INVENTORY,
+                    rate: Rate::new(MESSAGES_A_SECOND, MESSAGES_AT_ONCE),
                 };
                 pump.run(answers, ordered, told, &close, &self.shutdown.stop).await;
                 tracing::info!(%name, %address, "agent disconnected");
@@ -269,12 +285,14 @@ fn direct_address(
 
 fn newcomer(
     session: SessionId,
-    name: &AgentName,
-    fingerprint: Fingerprint,
+    (name, fingerprint): (&AgentName, Fingerprint),
     address: SocketAddr,
     hello: proto::Hello,
     direct: Option<&(String, u16)>,
+    sealer: &Sealer,
 ) -> Newcomer {
+    let claim = (hello.seen_epoch, hello.seen_revision);
+    let is_proved = sealer.is_state(claim.0, claim.1, seal_in(&hello.seen_seal));
     Newcomer {
         session,
         name: name.clone(),
@@ -285,16 +303,19 @@ fn newcomer(
         version: hello.software_version.into(),
         address: SocketAddr::new(address.ip().to_canonical(), address.port()).to_string(),
         direct_address: direct.map(|(host, port)| shown_address(host, *port)),
-        seen: (hello.seen_epoch, hello.seen_revision),
+        seen: if is_proved { claim } else { (0, 0) },
+        unproved: (!is_proved).then_some(claim),
         trust: hello.trust.into(),
     }
 }
 
 /// A task of an inventory; what makes no sense is left where it is.
-fn known_task(known: proto::KnownTask) -> Option<KnownTask> {
+fn known_task(known: proto::KnownTask, key: Fingerprint, sealer: &Sealer) -> Option<KnownTask> {
     let spec = known.spec?;
     let id = task_id(&spec.run_id, spec.task_index).ok()?;
-    Some(KnownTask { id, spec: spec.try_into().ok()?, started_ms: known.started_ms })
+    let spec = TaskSpec::try_from(spec).ok()?;
+    let is_proved = sealer.is_task(key, id, &spec);
+    Some(KnownTask { id, spec, started_ms: known.started_ms, is_proved })
 }
 
 struct Pump {
@@ -307,6 +328,13 @@ struct Pump {
     clock: SendClock,
     /// The agent's newest message that said when it was sent.
     heard: Option<Heard>,
+    sealer: Arc<Sealer>,
+    name: AgentName,
+    key: Fingerprint,
+    /// Tasks of which the agent may still tell.
+    may_tell: usize,
+    /// How fast its messages are taken.
+    rate: Rate,
 }
 
 impl Pump {
@@ -319,10 +347,23 @@ impl Pump {
         stop: &CancellationToken,
     ) {
         let mut beat = tokio::time::interval(HEARTBEAT);
+        let mut remembered = self.handle.remembered();
+        remembered.mark_unchanged();
         loop {
             tokio::select! {
-                answer = answers.message() => match answer {
+                () = self.rate.ready(), if !self.rate.is_ready() => {}
+                changed = remembered.changed() => {
+                    let (epoch, revision) = *remembered.borrow_and_update();
+                    if changed.is_ok() {
+                        let seal = seal_out(Some(self.sealer.seal_state(epoch, revision)));
+                        let state = Some(proto::StoreState { epoch, revision, seal });
+                        let ping = proto::Ping { state, ..self.clock.ping(self.heard) };
+                        let _ = self.requests.try_send(request(session_request::Kind::Ping(ping)));
+                    }
+                }
+                answer = answers.message(), if self.rate.is_ready() => match answer {
                     Ok(Some(proto::SessionResponse { kind: Some(kind) })) => {
+                        self.rate.take();
                         if !self.heard(kind).await {
                             return;
                         }
@@ -362,6 +403,23 @@ impl Pump {
         self.handle.tell(Input::LinkChanged { session: self.id, direct, reason }).await;
     }
 
+    /// Takes the tasks that the agent tells of: as many as it may, and those that make sense.
+    async fn inventory(&mut self, inventory: proto::Inventory) -> Input {
+        let told = inventory.tasks.len();
+        let taken = told.min(self.may_tell);
+        self.may_tell -= taken;
+        let tasks = inventory.tasks.into_iter().take(taken);
+        let known: Vec<KnownTask> =
+            tasks.filter_map(|known| known_task(known, self.key, &self.sealer)).collect();
+        if known.len() < told {
+            let ignored = told - known.len();
+            let reason = format!("{ignored} tasks are ignored: over {MAX_INVENTORY}, or no tasks of any run");
+            let who = format!("agent {}", self.name);
+            self.handle.tell(Input::Refused { who, what: "impossible tasks".to_owned(), reason }).await;
+        }
+        Input::InventoryTold(self.id, known)
+    }
+
     /// False when the agent goes away.
     async fn heard(&mut self, kind: session_response::Kind) -> bool {
         if let session_response::Kind::Heartbeat(beat) = &kind {
@@ -373,10 +431,7 @@ impl Pump {
                 tracing::info!(reason = closing.reason, "an agent goes away");
                 return false;
             }
-            session_response::Kind::Inventory(inventory) => {
-                let known = inventory.tasks.into_iter().filter_map(known_task).collect();
-                Input::InventoryTold(self.id, known)
-            }
+            session_response::Kind::Inventory(inventory) => self.inventory(inventory).await,
             session_response::Kind::Hello(_)
             | session_response::Kind::Heartbeat(_)
             | session_response::Kind::Stopping(_) => Input::Heard(self.id),
@@ -409,9 +464,12 @@ mod tests {
         let name: AgentName = "web-1".parse().unwrap();
         let address = "10.0.0.1:40000".parse().unwrap();
         let direct = direct_address(&hello, address, LinkPreference::from(hello.link()));
-        let told = newcomer(7, &name, Fingerprint::of(b"key"), address, hello, direct.as_ref());
+        let sealer = Sealer::load_or_create(tempfile::tempdir().unwrap().path()).unwrap();
+        let who = (&name, Fingerprint::of(b"key"));
+        let told = newcomer(7, who, address, hello, direct.as_ref(), &sealer);
         assert_eq!(told.incarnation.to_string(), "0123456789abcdef/6e9b1c52-8a3e-4f6f-9d0a-1a2b3c4d5e6f");
-        assert_eq!((told.version.as_str(), told.seen, told.trust.as_str()), ("0.1.0", (1, 4711), "token"));
+        assert_eq!((told.version.as_str(), told.trust.as_str()), ("0.1.0", "token"));
+        assert_eq!((told.seen, told.unproved), ((0, 0), Some((1, 4711))), "it has no proof");
         assert_eq!(
             told.labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>(),
             ["role=web"]

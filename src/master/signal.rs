@@ -7,7 +7,8 @@ use tokio_util::sync::CancellationToken;
 use super::{actor::Handle, core::messages::Input, links::Links};
 use crate::{
     domain::ids::{Incarnation, TaskId},
-    wire::proto,
+    trust::sealer::Sealer,
+    wire::{command::seal_out, proto},
 };
 
 /// How long to wait before an order that was not answered is given again.
@@ -19,13 +20,14 @@ pub async fn signal(
     handle: Handle,
     links: Arc<Links>,
     close: CancellationToken,
-    id: TaskId,
-    by: String,
+    sealer: &Sealer,
+    (id, by): (TaskId, String),
     grace_ms: u32,
 ) {
     let request = proto::SignalRequest {
         run_id: id.run.to_bytes().to_vec().into(),
         task_index: id.index,
+        seal: seal_out(Some(sealer.seal_cancel(id, &by))),
         by,
         grace_ms,
     };

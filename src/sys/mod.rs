@@ -11,6 +11,7 @@ pub mod logging;
 pub mod paths;
 pub mod process;
 pub mod random;
+pub mod rate;
 pub mod shutdown;
 pub mod socket;
 pub mod spawn;

@@ -7,6 +7,7 @@ pub mod authority;
 pub mod fingerprint;
 pub mod identity;
 pub mod key;
+pub mod sealer;
 pub mod tls;
 pub mod token;
 pub mod verify;

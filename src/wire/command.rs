@@ -10,6 +10,7 @@ use crate::domain::{
     ids::{RunId, RunReference, TaskId},
     input::{StandardInput, Terminal},
     run::{MOST_TASKS, Overflow, RunOptions},
+    seal::Seal,
 };
 
 impl From<Command> for proto::Command {
@@ -130,6 +131,18 @@ impl TryFrom<proto::RunOptions> for RunOptions {
     }
 }
 
+/// A seal on the wire: 32 bytes, or none.
+#[must_use]
+pub fn seal_out(seal: Option<Seal>) -> bytes::Bytes {
+    seal.map_or_else(bytes::Bytes::new, |seal| bytes::Bytes::copy_from_slice(seal.as_bytes()))
+}
+
+/// A seal; `None` for bytes that are none.
+#[must_use]
+pub fn seal_in(bytes: &[u8]) -> Option<Seal> {
+    Seal::try_from(bytes).ok()
+}
+
 /// A task's specification, with the id that travels in it.
 #[must_use]
 pub fn task_spec_out(id: TaskId, spec: TaskSpec) -> proto::TaskSpec {
@@ -145,6 +158,7 @@ pub fn task_spec_out(id: TaskId, spec: TaskSpec) -> proto::TaskSpec {
         timeout_ms: spec.timeout_ms.unwrap_or(0),
         kill_grace_ms: spec.kill_grace_ms,
         input: input_out(spec.input),
+        seal: seal_out(spec.seal),
     }
 }
 
@@ -163,6 +177,7 @@ impl TryFrom<proto::TaskSpec> for TaskSpec {
             timeout_ms: Some(wait_ms(spec.timeout_ms, "a time limit")?).filter(|ms| *ms > 0),
             kill_grace_ms: spec.kill_grace_ms,
             input: input_in(spec.input),
+            seal: seal_in(&spec.seal),
         })
     }
 }

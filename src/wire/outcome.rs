@@ -1,6 +1,10 @@
 //! Outcomes on the wire.
 
-use super::{InvalidMessage, proto};
+use super::{
+    InvalidMessage,
+    command::{seal_in, seal_out},
+    proto,
+};
 use crate::domain::outcome::{Ending, KillProof, Outcome, Survivor};
 
 /// The highest number of a signal on Linux (`SIGRTMAX`).
@@ -28,8 +32,9 @@ impl From<Outcome> for proto::Outcome {
             Ending::Exited(code) => Kind::Exited(proto::Exited { code: code.into() }),
             Ending::Signaled(signal) => Kind::Signaled(proto::Signaled { signal: signal.unsigned_abs() }),
             Ending::TimedOut(proof) => Kind::TimedOut(proto::TimedOut { proof: Some(proof.into()) }),
-            Ending::Cancelled { proof, by } => {
-                Kind::Cancelled(proto::Cancelled { proof: proof.map(Into::into), by: by.into() })
+            Ending::Cancelled { proof, by, seal } => {
+                let seal = seal_out(seal);
+                Kind::Cancelled(proto::Cancelled { proof: proof.map(Into::into), by: by.into(), seal })
             }
             Ending::Refused(reason) => Kind::Refused(proto::Refused { reason: reason.into() }),
             Ending::Undeliverable(reason) => {
@@ -60,7 +65,8 @@ impl TryFrom<proto::Outcome> for Outcome {
             }
             Kind::TimedOut(ended) => Ending::TimedOut(ended.proof.unwrap_or_default().into()),
             Kind::Cancelled(ended) => {
-                Ending::Cancelled { proof: ended.proof.map(Into::into), by: ended.by.into() }
+                let seal = seal_in(&ended.seal);
+                Ending::Cancelled { proof: ended.proof.map(Into::into), by: ended.by.into(), seal }
             }
             Kind::Refused(ended) => Ending::Refused(ended.reason.into()),
             Kind::Undeliverable(ended) => Ending::Undeliverable(ended.reason.into()),
@@ -82,8 +88,8 @@ mod tests {
             Ending::Exited(255),
             Ending::Signaled(9),
             Ending::TimedOut(proof.clone()),
-            Ending::Cancelled { proof: Some(proof), by: "ana".into() },
-            Ending::Cancelled { proof: None, by: "ana".into() },
+            Ending::Cancelled { proof: Some(proof), by: "ana".into(), seal: Some([7; 32].into()) },
+            Ending::Cancelled { proof: None, by: "ana".into(), seal: None },
             Ending::Refused("r".into()),
             Ending::Undeliverable("u".into()),
             Ending::Lost("l".into()),

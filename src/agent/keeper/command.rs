@@ -109,6 +109,7 @@ pub(super) fn rehearse(account: &Account) {
         timeout_ms: None,
         kill_grace_ms: KILL_GRACE_MS,
         input: StandardInput::Nothing,
+        seal: None,
     };
     let record = TaskRecord {
         id: TaskId { run: RunId::from_parts(0, 0), index: 0 },

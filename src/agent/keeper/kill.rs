@@ -10,7 +10,11 @@ use std::{
 use nix::sys::signal::Signal;
 
 use crate::{
-    domain::outcome::{KillProof, Survivor},
+    domain::{
+        bounded::Word,
+        outcome::{KillProof, Survivor},
+        seal::Seal,
+    },
     sys::process::{ProcessEntry, children, descendants, has_children},
 };
 
@@ -89,11 +93,18 @@ fn left(alive: &[ProcessEntry], hidden: impl FnOnce() -> Option<Vec<i32>>) -> Ve
     pids.into_iter().map(|pid| survivor(pid, "hidden from the agent")).collect()
 }
 
+/// Who ordered a kill, and the master's seal on that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Order {
+    pub(super) by: Word,
+    pub(super) seal: Option<Seal>,
+}
+
 /// Why the tree is being killed.
 #[derive(Debug)]
 pub(super) enum Cause {
     Timeout,
-    Cancel(String),
+    Cancel(Order),
 }
 
 /// How far the killing of a task's tree is.
@@ -106,11 +117,11 @@ pub(super) enum Killing {
 
 impl Killing {
     /// Takes an order, which may come twice: what it has ended stays ended by it.
-    pub(super) fn order(&mut self, by: String, grace: Duration, now: Instant) {
+    pub(super) fn order(&mut self, order: Order, grace: Duration, now: Instant) {
         match self {
             Self::Begun(kill, _) => kill.hurry(grace, now),
             Self::Done(proof, _) if proof.left.is_empty() => {}
-            Self::No | Self::Done(..) => *self = Self::Begun(Kill::begin(grace, now), Cause::Cancel(by)),
+            Self::No | Self::Done(..) => *self = Self::Begun(Kill::begin(grace, now), Cause::Cancel(order)),
         }
     }
 }
@@ -118,6 +129,10 @@ impl Killing {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn order(by: &str) -> Order {
+        Order { by: by.into(), seal: None }
+    }
 
     #[test]
     fn a_kill_comes_when_the_grace_is_over_and_an_order_can_only_bring_it_forward() {
@@ -178,16 +193,16 @@ mod tests {
     #[test]
     fn what_withstood_a_kill_is_killed_again_when_that_is_asked_for() {
         let left = vec![Survivor { pid: 7, state: "in a system call".into() }];
-        let mut killing = Killing::Done(KillProof::new(3, left, 0), Cause::Cancel("ana".into()));
-        killing.order("bob".into(), Duration::ZERO, Instant::now());
-        assert!(matches!(killing, Killing::Begun(_, Cause::Cancel(by)) if by == "bob"));
+        let mut killing = Killing::Done(KillProof::new(3, left, 0), Cause::Cancel(order("ana")));
+        killing.order(order("bob"), Duration::ZERO, Instant::now());
+        assert!(matches!(killing, Killing::Begun(_, Cause::Cancel(by)) if by == order("bob")));
     }
 
     #[test]
     fn an_order_that_comes_again_does_not_take_the_proof_from_the_first() {
         let proof = KillProof::new(3, Vec::new(), 0);
-        let mut killing = Killing::Done(proof.clone(), Cause::Cancel("ana".to_owned()));
-        killing.order("ana".to_owned(), Duration::from_secs(5), Instant::now());
+        let mut killing = Killing::Done(proof.clone(), Cause::Cancel(order("ana")));
+        killing.order(order("ana"), Duration::from_secs(5), Instant::now());
         assert!(matches!(killing, Killing::Done(kept, _) if kept == proof));
     }
 }

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    kill::{Cause, Killing, STEP},
+    kill::{Cause, Killing, Order, STEP},
     room::DISK_RETRY,
 };
 use crate::{domain::outcome::Ending, sys::process::ChildEnd};
@@ -98,7 +98,9 @@ impl Progress<'_> {
         }
         Some(match cause {
             Cause::Timeout => Ending::TimedOut(proof.clone()),
-            Cause::Cancel(by) => Ending::Cancelled { proof: Some(proof.clone()), by: by.clone().into() },
+            Cause::Cancel(Order { by, seal }) => {
+                Ending::Cancelled { proof: Some(proof.clone()), by: by.clone(), seal: *seal }
+            }
         })
     }
 
@@ -163,7 +165,10 @@ mod tests {
     }
 
     fn cancelled(ended: u32, left: u32) -> Killing {
-        Killing::Done(proof(ended, left), Cause::Cancel("ana".into()))
+        Killing::Done(
+            proof(ended, left),
+            Cause::Cancel(Order { by: "ana".into(), seal: Some([7; 32].into()) }),
+        )
     }
 
     #[test]
@@ -216,8 +221,13 @@ mod tests {
         let now = Instant::now();
         let ending = |killing: &Killing, child| Progress { killing, child, ..runs() }.ending();
         let own = Some(Ending::Exited(3));
-        let cancel =
-            |ended, left| Some(Ending::Cancelled { proof: Some(proof(ended, left)), by: "ana".into() });
+        let cancel = |ended, left| {
+            Some(Ending::Cancelled {
+                proof: Some(proof(ended, left)),
+                by: "ana".into(),
+                seal: Some([7; 32].into()),
+            })
+        };
         assert_eq!(ending(&Killing::No, None), None);
         assert_eq!(ending(&Killing::No, Some(exited(now))), own);
         assert_eq!(

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::domain::{command::TaskSpec, ids::TaskId, outcome::Outcome};
+use crate::domain::{command::TaskSpec, ids::TaskId, outcome::Outcome, seal::Seal};
 
 /// Longest line that is taken: a command and an environment of 1 MiB each fit, though each byte is written as six.
 pub const LONGEST_LINE: usize = 16 * 1024 * 1024;
@@ -171,6 +171,9 @@ pub enum TaskRequest {
     Kill {
         /// Who wants it.
         by: String,
+        /// The master's seal on that.
+        #[serde(default)]
+        seal: Option<Seal>,
         /// Time between TERM and KILL.
         grace_ms: u32,
     },

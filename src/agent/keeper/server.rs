@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     agent::layout::Layout,
-    domain::{SOFTWARE_VERSION, ids::TaskId},
+    domain::{SOFTWARE_VERSION, ids::TaskId, outcome::AGENT_STOP},
     sys::{
         lock::{self, Lock},
         process::{boot_id, give_back_memory, reap},
@@ -289,7 +289,7 @@ impl Keeper {
 
     /// Has a task killed, if it can be reached.
     fn kill(&self, id: TaskId) {
-        let kill = TaskRequest::Kill { by: "agent stop".into(), grace_ms: KILL_GRACE_MS };
+        let kill = TaskRequest::Kill { by: AGENT_STOP.into(), seal: None, grace_ms: KILL_GRACE_MS };
         if let Ok(mut task) = socket::connect(&self.layout.task(id).socket()) {
             let _ = task.write_all(&line(&kill));
         }
@@ -461,7 +461,10 @@ mod tests {
         let mut lines = Lines::default();
         lines.read_from(&listener.accept().unwrap().0).unwrap();
         let order = lines.take::<TaskRequest>().unwrap();
-        assert_eq!(order, Some(TaskRequest::Kill { by: "agent stop".into(), grace_ms: KILL_GRACE_MS }));
+        assert_eq!(
+            order,
+            Some(TaskRequest::Kill { by: AGENT_STOP.into(), seal: None, grace_ms: KILL_GRACE_MS })
+        );
         drop(lock);
         assert!(keeper.is_done().unwrap());
     }

@@ -17,7 +17,7 @@ use nix::{
 use super::{
     command::{Account, Started, start_command},
     input::Input,
-    kill::{Cause, Kill, Killing},
+    kill::{Cause, Kill, Killing, Order},
     listener::Client,
     output::{Output, Piece},
     place::Place,
@@ -402,9 +402,10 @@ impl<'a> Supervisor<'a> {
             }
             TaskRequest::Resize { rows, columns } => self.input.resize(rows, columns),
             TaskRequest::WatchInput => self.clients[index].watches_input = true,
-            TaskRequest::Kill { by, grace_ms } => {
+            TaskRequest::Kill { by, seal, grace_ms } => {
                 self.has_command_ended();
-                self.killing.order(by, Duration::from_millis(grace_ms.into()), Instant::now());
+                let order = Order { by: by.into(), seal };
+                self.killing.order(order, Duration::from_millis(grace_ms.into()), Instant::now());
             }
         }
         true

@@ -112,7 +112,7 @@ fn an_ending_is_written_down_with_the_day() {
 fn what_was_seen_of_a_masters_store_outlives_the_agent_and_says_nothing_of_another_master() {
     let dir = tempfile::tempdir().unwrap();
     let ca = |name: &str| Fingerprint::of(name.as_bytes());
-    let seen = Revision { epoch: 2, revision: 40 };
+    let seen = Revision { epoch: 2, revision: 40, seal: Some([7; 32].into()) };
     let first = agent(dir.path());
     first.belong_to(&ca("first"));
     first.see(seen);

@@ -50,6 +50,7 @@ impl Core {
         let state = (self.epoch, revision);
         // Kept until an operator says what happened: this store may have caught up when the agent comes the next time.
         let ahead = row.stored.ahead.or((newcomer.seen > state).then_some(newcomer.seen));
+        let unproved = newcomer.unproved.filter(|claim| *claim > state);
         let is_ahead_news = row.stored.ahead != ahead;
         let is_new = is_ahead_news
             || row.stored.labels != newcomer.labels
@@ -81,6 +82,11 @@ impl Core {
             // That it is ahead must not be forgotten: the store may have caught up when a master looks the next time.
             let parked = if is_ahead_news { Parked::Kept } else { Parked::Nothing };
             self.persist(vec![Write::PutAgent(stored)], parked);
+        }
+        if let Some((epoch, revision)) = unproved {
+            let reason =
+                format!("it has no proof that the store was in epoch {epoch}, revision {revision}: ignored");
+            self.on_refused(format!("agent {name}"), "a later state of the store".to_owned(), reason, now);
         }
         self.agent_is_back(&name, now);
     }

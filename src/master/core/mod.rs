@@ -19,7 +19,7 @@ pub mod views;
 mod watched;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -33,12 +33,12 @@ use self::{
     persisting::Parked,
     refusals::Refusals,
     registry::Registry,
-    runs::{LiveRun, PendingOrder},
+    runs::{LiveRun, LiveRuns, PendingOrder},
     watched::PastRuns,
 };
 use crate::domain::{
     agent::{AgentState, Facts},
-    ids::{Incarnation, RunId},
+    ids::Incarnation,
     name::{AgentName, Labels},
     run::LastRun,
 };
@@ -159,9 +159,12 @@ pub struct Core {
     waiting: Vec<WaitingKey>,
     tokens: HashMap<String, StoredToken>,
     operators: BTreeMap<AgentName, StoredOperator>,
-    runs: BTreeMap<RunId, LiveRun>,
+    runs: LiveRuns,
     past: PastRuns,
     parked: HashMap<WriteToken, Parked>,
+    /// Writes after which somebody has fewer rights: agents are to remember the store's state then, so that a backup from
+    /// before is noticed.
+    ending_rights: HashSet<WriteToken>,
     next_write: WriteToken,
     /// The highest number that a run has got.
     last_number: u64,
@@ -199,9 +202,10 @@ impl Core {
             waiting: Vec::new(),
             tokens: remembered.tokens.into_iter().map(|token| (token.hash.clone(), token)).collect(),
             operators: remembered.operators.into_iter().map(|known| (known.name.clone(), known)).collect(),
-            runs: BTreeMap::new(),
+            runs: LiveRuns::default(),
             past: PastRuns::default(),
             parked: HashMap::new(),
+            ending_rights: HashSet::new(),
             next_write: 0,
             last_number: remembered.last_number,
             last_begun: remembered.last_number,
@@ -229,7 +233,7 @@ impl Core {
         }
         for stored in remembered.runs {
             let id = stored.run.id;
-            core.runs.insert(id, LiveRun::from_store(stored, core.first_attempt(), now));
+            core.runs.insert(LiveRun::from_store(stored, core.first_attempt(), now));
             core.mark_run(id);
         }
         core
@@ -294,7 +298,7 @@ impl Core {
                 let all = self.operators.values().cloned().collect();
                 self.reply(reply, Reply::Operators(all));
             }
-            Input::CallRefused { who, method, reason } => self.on_call_refused(who, &method, reason, now),
+            Input::Refused { who, what, reason } => self.on_refused(who, what, reason, now),
             Input::Identify(who, reply) => {
                 let found = self.identify(&who);
                 self.reply(reply, Reply::Identified(found));

@@ -47,6 +47,9 @@ impl Parked {
 impl Core {
     pub(super) fn persist(&mut self, writes: Vec<Write>, parked: Parked) {
         self.next_write += 1;
+        if writes.iter().any(Write::ends_rights) {
+            self.ending_rights.insert(self.next_write);
+        }
         self.effects.push(Effect::Persist(self.next_write, writes, parked.keeping()));
         self.parked.insert(self.next_write, parked);
     }
@@ -54,6 +57,9 @@ impl Core {
     pub(super) fn on_persisted(&mut self, token: WriteToken, revision: u64, now: Now) {
         self.revision = self.revision.max(revision);
         self.store_trouble = None;
+        if self.ending_rights.remove(&token) {
+            self.effects.push(Effect::Remember(self.epoch, revision));
+        }
         match self.parked.remove(&token) {
             Some(Parked::Reply(to, reply)) => self.effects.push(Effect::Reply(to, reply)),
             Some(Parked::StartRun(id, reply)) => self.begin_run(id, reply, now),
@@ -94,6 +100,7 @@ impl Core {
 
     pub(super) fn on_persist_failed(&mut self, token: WriteToken, reason: String) {
         let said = format!("the master cannot record it: {reason}");
+        self.ending_rights.remove(&token);
         match self.parked.remove(&token) {
             Some(Parked::Reply(to, _)) => self.reply(to, Reply::Refused(said)),
             Some(Parked::Deleted(_, to)) => {

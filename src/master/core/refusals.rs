@@ -1,4 +1,4 @@
-//! Calls that operators may not make, for the audit table: each kind at once, and then how often within the minute, so
+//! What operators may not do, and what agents tell that is not believed, for the audit table: each kind at once, and then how often within the minute, so
 //! that nobody can fill a disk by being refused.
 
 use std::{collections::HashMap, time::Duration};
@@ -23,9 +23,8 @@ pub(super) struct Again {
 }
 
 impl Core {
-    pub(super) fn on_call_refused(&mut self, who: String, method: &str, reason: String, now: Now) {
-        let name = method.rsplit('/').next().unwrap_or(method).to_owned();
-        let kind = (who, name);
+    pub(super) fn on_refused(&mut self, who: String, what: String, reason: String, now: Now) {
+        let kind = (who, what);
         if let Some(again) = self.refusals.get_mut(&kind) {
             again.count = again.count.saturating_add(1);
             return;
@@ -82,9 +81,9 @@ mod tests {
     fn each_kind_is_recorded_at_once_and_then_counted_by_the_minute() {
         let now = Now { monotonic: Duration::ZERO, unix_ms: 0 };
         let mut core = Core::new(Policy::default(), Remembered { epoch: 1, ..Remembered::default() }, now);
-        let refused = |who: &str, method: &str| Input::CallRefused {
+        let refused = |who: &str, what: &str| Input::Refused {
             who: who.to_owned(),
-            method: format!("/sloth.v1.ControlService/{method}"),
+            what: what.to_owned(),
             reason: "it needs the role admin".to_owned(),
         };
         let record = |kind: &str, detail: &str| vec![(kind.to_owned(), detail.to_owned())];

@@ -65,6 +65,30 @@ pub enum Write {
     },
 }
 
+impl Write {
+    /// Whether somebody may do less once it is written.
+    #[must_use]
+    pub fn ends_rights(&self) -> bool {
+        match self {
+            Self::DeleteAgent(_) | Self::DeleteToken(_) => true,
+            Self::PutOperator(operator) => operator.is_revoked,
+            Self::PutAgent(_)
+            | Self::PutToken(_)
+            | Self::PutRun(_)
+            | Self::TakeBack(_)
+            | Self::PutTask(..)
+            | Self::StartTask(..)
+            | Self::PutLater(..)
+            | Self::PutGate(..)
+            | Self::EndRun(..)
+            | Self::DeleteRun(..)
+            | Self::PutTerm(_)
+            | Self::PutClock(_)
+            | Self::Audit { .. } => false,
+        }
+    }
+}
+
 /// An agent in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredAgent {
@@ -194,6 +218,8 @@ pub struct KnownTask {
     pub spec: TaskSpec,
     /// When it was started, in milliseconds since the Unix epoch on the agent's clock.
     pub started_ms: u64,
+    /// Whether the agent has this master's proof of it.
+    pub is_proved: bool,
 }
 
 /// What the store knows of a task.
@@ -207,7 +233,9 @@ pub enum InStore {
     Foreign,
     /// Its run was deleted, by a person or because it was old.
     Deleted,
-    /// Nothing of the task: the store was restored from a backup, or belongs to another master.
+    /// Nothing of the task, and its agent has no proof of it.
+    Unproved,
+    /// Nothing of the task, of which its agent has a proof: the store was restored from a backup.
     Nothing {
         /// What it knows of the run's number.
         number: KnownNumber,

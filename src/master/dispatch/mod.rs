@@ -31,14 +31,16 @@ use super::{
 use crate::{
     domain::{
         agent::START_PERMISSION,
+        command::TaskSpec,
         ids::{Incarnation, RunReference, TaskId},
         outcome::Outcome,
         text::{clipped, plain},
     },
     sys::clock::BootInstant,
+    trust::sealer::Sealer,
     wire::{
         InvalidMessage,
-        command::task_spec_out,
+        command::{seal_out, task_spec_out},
         proto::{self, attach_request, attach_response},
         streaming::Messages,
     },
@@ -73,6 +75,8 @@ pub struct Context {
     pub started: BootInstant,
     /// By which the agent tells how long a permission was on its way.
     pub clock: SendClock,
+    /// Seals what agents hand back.
+    pub sealer: Arc<Sealer>,
     /// Ends with the agent's connection.
     pub close: CancellationToken,
     /// Ends with the master.
@@ -133,8 +137,13 @@ pub async fn attach(context: Context, order: AttachOrder) {
     let (close, now) = (context.close.clone(), context.now.clone());
     let (links, ahead) = (Arc::clone(&context.links), context.ahead.clone());
     ahead.begins();
+    let recalled = Arc::clone(&links);
+    let following = async {
+        let _turn = if order.is_recall { recalled.recall().await } else { None };
+        follow(context, order).await
+    };
     let lost = tokio::select! {
-        lost = follow(context, order) => lost,
+        lost = following => lost,
         // The core knows that the session is over.
         () = close.cancelled() => return,
         () = now.cancelled() => return,
@@ -246,17 +255,22 @@ impl Attached {
             (left_ms > 0).then_some((spec, left_ms))
         });
         let (epoch, revision) = order.revision;
+        let sealer = &self.context.sealer;
         proto::Open {
             run_id: self.id.run.to_bytes().to_vec().into(),
             task_index: self.id.index,
             attempt: order.attempt,
-            spec: start.map(|(spec, _)| task_spec_out(self.id, spec.clone())),
+            spec: start.map(|(spec, _)| {
+                let seal = Some(sealer.seal_task(order.fingerprint, self.id, spec));
+                task_spec_out(self.id, TaskSpec { seal, ..spec.clone() })
+            }),
             from_offset: self.taking.end(),
             may_start: start.is_some(),
             incarnation: order.incarnation.to_string(),
             grant_to: self.taking.granted(),
             epoch,
             revision,
+            seal: seal_out(Some(sealer.seal_state(epoch, revision))),
             start_within_ms: start.map_or(0, |(_, left_ms)| left_ms),
             sent: Some(self.context.clock.now()),
         }
@@ -337,7 +351,8 @@ impl Attached {
         within(ended.duration_ns, "a duration")?;
         let input = Input::TaskEnded {
             id: self.id,
-            outcome: Outcome::try_from(outcome)?.without_canceller(),
+            outcome: Outcome::try_from(outcome)?
+                .cancelled_as_proved(|by, seal| self.context.sealer.is_cancel(self.id, by, seal)),
             // What the agent no longer has either shows as a gap, and not as a shorter output.
             end_offset: ended.end_offset.max(self.taking.end()),
             duration_ns: ended.duration_ns,

@@ -275,41 +275,21 @@ impl Store {
         read().map_err(|source| self.error(source))
     }
 
-    /// What there is to know of a task that an agent still has.
+    /// What there is to know of tasks that an agent still has.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn find(&self, agent: &AgentName, known: &KnownTask) -> Result<InStore, StoreError> {
+    pub fn find(
+        &self,
+        agent: &AgentName,
+        known: Vec<KnownTask>,
+    ) -> Result<Vec<(KnownTask, InStore)>, StoreError> {
         let read = || {
             let connection = self.connect()?;
-            let id = known.id.run.to_string();
-            let query = "SELECT gone, options, number FROM runs WHERE id = ?1";
-            let run = |row: &Row<'_>| {
-                Ok((row.get::<_, Option<String>>(0)?, json::<RunOptions>(row, 1)?, row.get::<_, u64>(2)?))
-            };
-            let run = connection.query_row(query, [&id], run).optional()?;
-            if matches!(run, Some((Some(_), ..))) {
-                return Ok(InStore::Deleted);
-            }
-            let query = "SELECT agent, outcome IS NOT NULL FROM tasks WHERE run = ?1 AND position = ?2";
-            let task = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, bool>(1)?));
-            let task = connection.query_row(query, params![id, known.id.index], task);
-            match (task.optional()?, run) {
-                (Some((owner, has_ended)), _) if owner == agent.as_str() => {
-                    return Ok(if has_ended { InStore::Ended } else { InStore::Open });
-                }
-                (Some(_), _) => return Ok(InStore::Foreign),
-                // Of a run that the store knows, it knows all tasks, unless agents told of them.
-                (None, Some((_, options, _))) if !options.taken_back => return Ok(InStore::Foreign),
-                (None, Some((.., number))) => {
-                    return Ok(InStore::Nothing { number: KnownNumber::Is(number) });
-                }
-                (None, None) => {}
-            }
-            let query = "SELECT 1 FROM runs WHERE number = ?1";
-            let taken = connection.query_row(query, [known.spec.run_number], |_| Ok(())).optional()?;
-            let number = if taken.is_some() { KnownNumber::Taken } else { KnownNumber::Free };
-            Ok(InStore::Nothing { number })
+            known
+                .into_iter()
+                .map(|known| find(&connection, agent, &known).map(|found| (known, found)))
+                .collect::<rusqlite::Result<_>>()
         };
         read().map_err(|source| self.error(source))
     }
@@ -397,6 +377,42 @@ impl Store {
         };
         read().map_err(|source| self.error(source))
     }
+}
+
+fn find(connection: &Connection, agent: &AgentName, known: &KnownTask) -> rusqlite::Result<InStore> {
+    let id = known.id.run.to_string();
+    let run = |row: &Row<'_>| {
+        Ok((row.get::<_, Option<String>>(0)?, json::<RunOptions>(row, 1)?, row.get::<_, u64>(2)?))
+    };
+    let run = connection
+        .prepare_cached("SELECT gone, options, number FROM runs WHERE id = ?1")?
+        .query_row([&id], run)
+        .optional()?;
+    if matches!(&run, Some((Some(_), ..))) {
+        return Ok(InStore::Deleted);
+    }
+    let task = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, bool>(1)?));
+    let task = connection
+        .prepare_cached("SELECT agent, outcome IS NOT NULL FROM tasks WHERE run = ?1 AND position = ?2")?
+        .query_row(params![id, known.id.index], task)
+        .optional()?;
+    match (task, run) {
+        (Some((owner, has_ended)), _) if owner == agent.as_str() => {
+            return Ok(if has_ended { InStore::Ended } else { InStore::Open });
+        }
+        (Some(_), _) => return Ok(InStore::Foreign),
+        (None, _) if !known.is_proved => return Ok(InStore::Unproved),
+        // Of a run that the store knows, it knows all tasks, unless agents told of them.
+        (None, Some((_, options, _))) if !options.taken_back => return Ok(InStore::Foreign),
+        (None, Some((.., number))) => return Ok(InStore::Nothing { number: KnownNumber::Is(number) }),
+        (None, None) => {}
+    }
+    let taken = connection
+        .prepare_cached("SELECT 1 FROM runs WHERE number = ?1")?
+        .query_row([known.spec.run_number], |_| Ok(()))
+        .optional()?;
+    let number = if taken.is_some() { KnownNumber::Taken } else { KnownNumber::Free };
+    Ok(InStore::Nothing { number })
 }
 
 /// A run that is over.

@@ -180,12 +180,19 @@ fn what_an_agent_tells_of_others_tasks_is_not_believed() {
         timeout_ms: None,
         kill_grace_ms: 1,
         input: crate::domain::input::StandardInput::Nothing,
+        seal: None,
     };
-    let find = |agent: &str, run: u64, index| {
+    let look_up = |agent: &str, known: KnownTask| {
+        let found = store.find(&agent.parse().unwrap(), vec![known.clone()]).unwrap();
+        let [(of, found)] = found.as_slice() else { panic!("{found:?}") };
+        assert_eq!(*of, known);
+        *found
+    };
+    let known = |run: u64, index| {
         let id = TaskId { run: RunId::from_parts(1, run.into()), index };
-        let known = KnownTask { id, spec: spec.clone(), started_ms: 1 };
-        store.find(&agent.parse().unwrap(), &known).unwrap()
+        KnownTask { id, spec: spec.clone(), started_ms: 1, is_proved: true }
     };
+    let find = |agent: &str, run: u64, index| look_up(agent, known(run, index));
     assert_eq!(find("web-1", 1, 0), InStore::Open, "a task that has a row need not have ended");
     assert_eq!(find("web-1", 4, 0), InStore::Ended);
     assert_eq!(find("web-2", 1, 0), InStore::Foreign, "another agent's task");
@@ -197,13 +204,14 @@ fn what_an_agent_tells_of_others_tasks_is_not_believed() {
         "a run that agents told of, by another number"
     );
     assert_eq!(find("web-2", 3, 0), InStore::Nothing { number: KnownNumber::Taken });
-    let known = KnownTask {
-        id: TaskId { run: RunId::from_parts(1, 9), index: 0 },
-        spec: TaskSpec { run_number: 77, ..spec.clone() },
-        started_ms: 1,
-    };
-    let found = store.find(&"web-2".parse().unwrap(), &known).unwrap();
-    assert_eq!(found, InStore::Nothing { number: KnownNumber::Free });
+    let free = KnownTask { spec: TaskSpec { run_number: 77, ..spec.clone() }, ..known(9, 0) };
+    assert_eq!(look_up("web-2", free), InStore::Nothing { number: KnownNumber::Free });
+    // What no proof says is only believed where the store says it too.
+    let unproved = |run, index| KnownTask { is_proved: false, ..known(run, index) };
+    assert_eq!(look_up("web-1", unproved(4, 0)), InStore::Ended);
+    for (run, index) in [(9, 0), (2, 5), (1, 5)] {
+        assert_eq!(look_up("web-2", unproved(run, index)), InStore::Unproved);
+    }
 }
 
 #[test]

@@ -267,7 +267,11 @@ fn cancelling_says_what_it_did() {
     assert_eq!(cancelled, Some(vec![8]));
     let mut run = world.model.open.as_ref().unwrap().run.clone();
     let left = vec![Survivor { pid: 4242, state: "disk wait".into() }];
-    end(&mut run, 8, Ending::Cancelled { proof: Some(KillProof::new(7, left, 0)), by: "ana".into() });
+    end(
+        &mut run,
+        8,
+        Ending::Cancelled { proof: Some(KillProof::new(7, left, 0)), by: "ana".into(), seal: None },
+    );
     let changed = run.tasks[8].clone();
     let digest = crate::tui::msg::Digest {
         id: run.id,

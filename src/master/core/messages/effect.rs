@@ -13,6 +13,7 @@ use crate::{
         run::{Overflow, Task},
     },
     master::core::stored::{KnownTask, Write},
+    trust::fingerprint::Fingerprint,
 };
 
 /// What becomes of a write that the disk does not take.
@@ -65,6 +66,8 @@ pub enum Effect {
     LookUp(SessionId, AgentName, Vec<KnownTask>),
     /// Ask an agent for a sign of life.
     Ping(SessionId),
+    /// Let all agents remember this epoch and revision of the store: somebody's rights ended with it.
+    Remember(u64, u64),
     /// End an agent.
     StopAgent {
         /// On which connection.
@@ -100,6 +103,8 @@ pub enum Effect {
 pub struct AttachOrder {
     /// Which task.
     pub id: TaskId,
+    /// The key of the agent that it is for.
+    pub fingerprint: Fingerprint,
     /// On which connection.
     pub session: SessionId,
     /// Counts up.
@@ -116,6 +121,8 @@ pub struct AttachOrder {
     pub output_cap: u64,
     /// What happens to more.
     pub overflow: Overflow,
+    /// The task has ended, and is attached for what its agent still has of it.
+    pub is_recall: bool,
     /// Nothing of its output is wanted.
     pub discard: bool,
     /// An operator feeds its command.

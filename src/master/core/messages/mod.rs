@@ -62,8 +62,10 @@ pub struct Newcomer {
     pub link: LinkPreference,
     /// Where a direct link would go, in words, or nothing.
     pub direct_address: Option<String>,
-    /// The highest epoch and revision of the store that it has seen.
+    /// The highest epoch and revision of the store that it has seen, and proved; zeros for none.
     pub seen: (u64, u64),
+    /// What it says that it has seen, without a proof.
+    pub unproved: Option<(u64, u64)>,
     /// How it came to believe in the CA.
     pub trust: Word,
 }
@@ -230,12 +232,12 @@ pub enum Input {
     },
     /// A connection says who it is.
     Identify(Who, ReplyTo),
-    /// An operator made a call that is not its to make.
-    CallRefused {
+    /// Somebody wanted, or told, what is not its to want or to tell.
+    Refused {
         /// Who.
         who: String,
-        /// The method's path.
-        method: String,
+        /// What, in a word or a few: each kind is recorded at once, and then counted.
+        what: String,
         /// Why not.
         reason: String,
     },

@@ -128,7 +128,7 @@ impl Core {
             let Some(slot) = self.slot_mut(task) else { continue };
             if !slot.sent && now.monotonic >= slot.unsure_until {
                 told += 1;
-                self.end_task(task, Ending::Cancelled { proof: None, by: by.into() }.into(), now);
+                self.end_task(task, Ending::Cancelled { proof: None, by: by.into(), seal: None }.into(), now);
                 continue;
             }
             slot.cancelled_by.get_or_insert_with(|| by.into());
@@ -176,7 +176,7 @@ impl Core {
         for id in tasks {
             let slot = self.slot_mut(*id).filter(|slot| slot.is_open() && !slot.sent);
             if let Some(by) = slot.and_then(|slot| slot.cancelled_by.clone()) {
-                self.end_task(*id, Ending::Cancelled { proof: None, by }.into(), now);
+                self.end_task(*id, Ending::Cancelled { proof: None, by, seal: None }.into(), now);
             }
         }
     }

@@ -390,8 +390,10 @@ impl Core {
     /// Looks at pauses that are over, and, after the master's start, at how each run goes on: what has ended is compared
     /// again, what was being stopped is stopped, and a batch that was over is followed by the next one.
     pub(super) fn tick_gates(&mut self, now: Now) {
-        let was_resumed = |run: &mut LiveRun| std::mem::take(&mut run.is_resumed);
-        let resumed = self.runs.iter_mut().filter_map(|(id, run)| was_resumed(run).then_some(*id));
+        let resumed = self
+            .runs
+            .values_mut()
+            .filter_map(|run| std::mem::take(&mut run.is_resumed).then_some(run.run.id));
         let resumed: Vec<RunId> = resumed.collect();
         for id in resumed {
             self.resume_run(id, now);

@@ -3,13 +3,14 @@
 //! At most once is kept here and on the agent: a task may only be started by the life of the agent that was recorded
 //! before it was first sent, before its deadline, and not after somebody cancelled it.
 
+mod alive;
 mod cancelling;
 mod gate;
 mod live;
 mod returning;
 mod starting;
 
-pub(in crate::master::core) use self::{cancelling::PendingOrder, live::LiveRun};
+pub(in crate::master::core) use self::{alive::LiveRuns, cancelling::PendingOrder, live::LiveRun};
 use self::{live::Slot, returning::AGAIN_AFTER};
 use super::{
     Core, Parked, audit,
@@ -44,8 +45,8 @@ impl Core {
     pub(in crate::master::core) fn find_run(&self, reference: RunReference) -> Option<&LiveRun> {
         match reference {
             RunReference::Id(id) => self.runs.get(&id),
-            RunReference::Number(number) => self.runs.values().find(|run| run.run.number == number),
-            RunReference::Last => self.runs.values().find(|run| run.run.number == self.last_begun),
+            RunReference::Number(number) => self.runs.numbered(number),
+            RunReference::Last => self.runs.numbered(self.last_begun),
         }
         .filter(|run| run.begun)
     }
@@ -102,6 +103,7 @@ impl Core {
         slot.become_state(TaskState::Dispatched);
         let order = AttachOrder {
             id,
+            fingerprint: slot.fingerprint,
             session: session.id,
             attempt: slot.attempt,
             start: may_start.then_some((spec, slot.start_by)),
@@ -110,6 +112,7 @@ impl Core {
             delay: slot.delay(),
             output_cap,
             overflow,
+            is_recall: false,
             discard: false,
             is_fed,
         };
@@ -209,7 +212,7 @@ impl Core {
             (Some(before), false, _) => Ending::Lost(before.loss_seen_by(now_life).into()),
             (_, _, TaskState::Running) => Ending::Lost("the agent no longer knows it".into()),
             _ => match (slot.cancelled_by.clone(), stop, refusal) {
-                (Some(by), ..) => Ending::Cancelled { proof: None, by },
+                (Some(by), ..) => Ending::Cancelled { proof: None, by, seal: None },
                 (None, Some(skipped), _) => skipped,
                 (None, None, Some(reason)) => Ending::Refused(reason.into()),
                 (None, None, None) => Ending::Undeliverable(

@@ -26,10 +26,6 @@ const FACTS_ATTEMPTS: u64 = 1 << 23;
 /// How long to wait before an agent is asked again for what it has of a task that has ended.
 pub(super) const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// So many runs may have begun between a backup and the moment at which it was restored: by so much agents may tell of
-/// higher numbers than this master's last one.
-const FORGOTTEN: u64 = 1_000_000;
-
 impl Core {
     pub(in crate::master::core) fn on_inventory(
         &mut self,
@@ -44,7 +40,7 @@ impl Core {
             run.and_then(|run| run.slot(id.index)).is_some_and(Slot::is_open)
         };
         let (live, unknown): (Vec<_>, Vec<_>) = known.into_iter().partition(|known| is_live(known.id));
-        for known in live {
+        for known in live.into_iter().filter(|known| known.is_proved) {
             self.take_as_sent(&name, known.id, now);
         }
         if !unknown.is_empty() {
@@ -88,7 +84,7 @@ impl Core {
                 // Its outcome is decided, and not on the disk yet: then the agent is asked again.
                 InStore::Open => self.take_facts(&name, session, known.id, AGAIN_AFTER, false),
                 // Whoever looked it up has said so.
-                InStore::Foreign => {}
+                InStore::Foreign | InStore::Unproved => {}
                 InStore::Nothing { number } => self.take_back(&name, known, number, now),
             }
         }
@@ -105,13 +101,12 @@ impl Core {
     ) {
         self.facts_attempts += 1;
         let attempt = self.first_attempt() + FACTS_ATTEMPTS + self.facts_attempts;
-        let Some(incarnation) =
-            self.agents.get(name).and_then(|row| row.session.as_ref()).map(|open| open.incarnation.clone())
-        else {
-            return;
-        };
+        let Some(row) = self.agents.get(name) else { return };
+        let Some(open) = &row.session else { return };
+        let (incarnation, fingerprint) = (open.incarnation.clone(), row.stored.fingerprint);
         let order = AttachOrder {
             id,
+            fingerprint,
             session,
             attempt,
             start: None,
@@ -120,17 +115,18 @@ impl Core {
             delay,
             output_cap: self.policy.output_cap,
             overflow: Overflow::Gap,
+            is_recall: true,
             discard,
             is_fed: false,
         };
         self.effects.push(Effect::Attach(Box::new(order)));
     }
 
-    /// Makes a run anew from what an agent tells of it; other agents' tasks are added as they return.
+    /// Makes a run anew from what an agent proves of it; other agents' tasks are added as they return.
     fn take_back(&mut self, name: &AgentName, known: KnownTask, in_store: KnownNumber, now: Now) {
         let Some(row) = self.agents.get(name) else { return };
         let Some(open) = &row.session else { return };
-        let KnownTask { id, spec, started_ms } = known;
+        let KnownTask { id, spec, started_ms, is_proved: _ } = known;
         let task = Task { state: TaskState::Dispatched, ..Task::queued(id.index, name.clone()) };
         if self.runs.get(&id.run).is_some_and(|run| run.slot(id.index).is_some()) {
             // It has ended, and that is not on the disk yet.
@@ -147,12 +143,10 @@ impl Core {
         if let Some(run) = self.runs.get_mut(&id.run) {
             run.add(slot);
         } else {
-            // Nobody but the agent vouches for the number either: a large one would leave none for later runs.
-            let is_new = spec.run_number > self.last_number + FORGOTTEN;
-            let is_taken = || self.runs.values().any(|run| run.run.number == spec.run_number);
             let number = match in_store {
                 KnownNumber::Is(number) => number,
-                KnownNumber::Free if !is_new && !is_taken() => spec.run_number,
+                KnownNumber::Free if self.runs.numbered(spec.run_number).is_none() => spec.run_number,
+                // Since it was restored this master has given the number to another run.
                 KnownNumber::Free | KnownNumber::Taken => self.last_number + 1,
             };
             self.last_number = self.last_number.max(number);
@@ -160,8 +154,7 @@ impl Core {
             let run = Run {
                 id: id.run,
                 number,
-                // Nobody but the agent vouches for who it was.
-                operator: format!("{} (told by {name})", spec.operator).into(),
+                operator: spec.operator,
                 plain_name: false,
                 target: spec.target,
                 command: spec.command,
@@ -187,7 +180,7 @@ impl Core {
             };
             let mut live = LiveRun::new(run, options, vec![slot]);
             live.begun = true;
-            self.runs.insert(id.run, live);
+            self.runs.insert(live);
             self.mark_begun(id.run);
         }
         let Some(run) = self.runs.get(&id.run) else { return };

@@ -74,7 +74,7 @@ impl Core {
             tasks: run.slots.iter().map(Slot::to_store).collect(),
         };
         let target = run.run.target.clone();
-        self.runs.insert(id, run);
+        self.runs.insert(run);
         let writes = vec![Write::PutRun(Box::new(stored)), audit(now, &operator, "run", &target, detail)];
         self.persist(writes, Parked::StartRun(id, reply));
     }

@@ -88,7 +88,7 @@ fn an_operator_is_told_of_a_cancel_when_nothing_can_start_any_more() {
     assert!(!world.answered(900), "its start may be on its way");
     world.put(Input::SignalAnswered { id: task(1, 0), known: false, incarnation: life() });
     assert!(world.answered(900));
-    let cancelled = Ending::Cancelled { proof: None, by: "ana".into() };
+    let cancelled = Ending::Cancelled { proof: None, by: "ana".into(), seal: None };
     assert_eq!(world.state(task(1, 0)), TaskState::Ended(cancelled.into()));
 
     // It answers that it knows the task.
@@ -194,6 +194,7 @@ fn a_task_whose_outcome_is_being_written_is_not_taken_for_one_that_is_over() {
         id: task(1, 0),
         spec: world.core.runs.values().next().unwrap().spec_for_test(),
         started_ms: 1,
+        is_proved: true,
     };
     let _ = attempt;
     world.put(Input::LookedUp(1, vec![(known, InStore::Open)]));
@@ -375,7 +376,7 @@ fn what_an_agent_has_of_a_restored_store_is_running_whatever_the_store_believes(
         again.attaches();
         again.put(order);
         let spec = again.core.runs.values().next().unwrap().spec_for_test();
-        let known = KnownTask { id: task(1, 1), spec, started_ms: 1 };
+        let known = KnownTask { id: task(1, 1), spec, started_ms: 1, is_proved: true };
         again.put(Input::InventoryTold(2, vec![known]));
         let attach = again.attaches().pop().expect("it is asked how it goes on");
         assert_eq!((attach.id, &attach.start), (task(1, 1), &None));
@@ -394,7 +395,7 @@ fn an_agent_tells_nothing_of_other_agents_tasks_and_nothing_new_of_its_own() {
     assert!(matches!(world.run_with(1, "web-[1-2]", options), Reply::Live(_)));
     assert_eq!(world.attaches().len(), 1, "the canary");
     let spec = world.core.runs.values().next().unwrap().spec_for_test();
-    let known = |index| KnownTask { id: task(1, index), spec: spec.clone(), started_ms: 1 };
+    let known = |index| KnownTask { id: task(1, index), spec: spec.clone(), started_ms: 1, is_proved: true };
     // The second one's task is not sent yet, and is none of the first one's.
     world.put(Input::InventoryTold(1, vec![known(1)]));
     // The first one's is under way.
@@ -422,7 +423,7 @@ fn a_task_that_is_told_of_again_or_by_another_key_is_not_taken_for_sent() {
     world.run(1, "web-1");
     assert_eq!(world.attaches().len(), 1);
     let spec = world.core.runs.values().next().unwrap().spec_for_test();
-    let known = || KnownTask { id: task(1, 0), spec: spec.clone(), started_ms: 1 };
+    let known = || KnownTask { id: task(1, 0), spec: spec.clone(), started_ms: 1, is_proved: true };
     let before = world.written.len();
     world.put(Input::InventoryTold(1, vec![known()]));
     assert_eq!((world.attaches().len(), world.written.len()), (0, before));
@@ -465,4 +466,59 @@ fn a_cancel_of_a_task_whose_agent_is_deleted_holds_when_no_permission_can_arrive
     assert!(!world.answered(7));
     world.pass(1);
     assert!(world.answered(7));
+}
+
+#[test]
+fn a_later_state_of_the_store_without_a_proof_is_recorded_once_and_hinders_nobody() {
+    let mut world = World::two_agents();
+    world.put(Input::SessionClosed(2));
+    for session in 3..9 {
+        let unproved = Some((u64::MAX, u64::MAX));
+        let newcomer = Box::new(Newcomer { unproved, ..*World::newcomer(session, "web-2", "boot") });
+        let reply = world.ask(|to| Input::SessionOpened(newcomer, to));
+        assert!(matches!(reply, Reply::Welcome(..)), "{reply:?}");
+        world.put(Input::SessionClosed(session));
+    }
+    let is_record = |write: &&Write| matches!(write, Write::Audit { actor, action: "refused", .. } if actor == "agent web-2");
+    assert_eq!(world.written.iter().flatten().filter(is_record).count(), 1);
+    assert_eq!(world.core.warning_of_restore(), "");
+    assert!(matches!(world.run_with(1, "web-1", RunOptions::default()), Reply::Live(_)));
+    // What is no later than what the master knows is nothing to speak of: agents of earlier versions have no proofs.
+    let newcomer = Box::new(Newcomer { unproved: Some((0, 0)), ..*World::newcomer(20, "web-2", "boot") });
+    world.pass(100);
+    world.written.clear();
+    world.ask(|to| Input::SessionOpened(newcomer, to));
+    assert_eq!(world.written.iter().flatten().filter(is_record).count(), 0);
+}
+
+#[test]
+fn a_task_that_was_never_sent_is_not_running_because_its_agent_says_so() {
+    let mut world = World::fleet(2);
+    let mut options = RunOptions::default();
+    options.plan.fanout = Some(1);
+    assert!(matches!(world.run_with(1, "@all", options), Reply::Live(_)));
+    let spec = world.core.runs.values().next().unwrap().spec_for_test();
+    let known = KnownTask { id: task(1, 1), spec, started_ms: 1, is_proved: false };
+    world.attaches();
+    world.put(Input::InventoryTold(2, vec![known.clone()]));
+    assert!(world.attaches().is_empty());
+    world.put(Input::InventoryTold(2, vec![KnownTask { is_proved: true, ..known }]));
+    assert_eq!(world.attaches().len(), 1);
+}
+
+#[test]
+fn agents_are_told_to_remember_when_somebodys_rights_have_ended() {
+    let mut world = World::two_agents();
+    let remembered = |world: &mut World| {
+        let of = |effect: &Effect| matches!(effect, Effect::Remember(..));
+        let count = world.out.iter().filter(|effect| of(effect)).count();
+        world.out.retain(|effect| !of(effect));
+        count
+    };
+    assert_eq!(remembered(&mut world), 0);
+    world.run(1, "web-1");
+    assert_eq!(remembered(&mut world), 0, "that nobody's rights have ended");
+    let (name, by) = ("web-2".parse().unwrap(), "ana".to_owned());
+    world.ask(|reply| Input::Delete { name, by, reply });
+    assert_eq!(remembered(&mut world), 1);
 }

@@ -20,7 +20,7 @@ use crate::{
     domain::{
         agent::{AgentState, LinkPreference},
         command::Command,
-        ids::{RunReference, TaskId},
+        ids::{RunId, RunReference, TaskId},
         outcome::{Ending, Outcome},
         run::{Run, RunOptions, TaskState},
         target::Target,
@@ -162,6 +162,7 @@ impl World {
             link: LinkPreference::Auto,
             direct_address: None,
             seen: (0, 0),
+            unproved: None,
             trust: String::new().into(),
         })
     }

@@ -167,8 +167,10 @@ fn what_a_returning_agent_has_is_taken_back_or_taken_over() {
         timeout_ms: None,
         kill_grace_ms: 1,
         input: crate::domain::input::StandardInput::Nothing,
+        seal: None,
     };
-    let known = |run, index| KnownTask { id: task(run, index), spec: spec.clone(), started_ms: 5 };
+    let known =
+        |run, index| KnownTask { id: task(run, index), spec: spec.clone(), started_ms: 5, is_proved: true };
     world.attaches();
     // A live task needs no looking up; others do.
     world.put(Input::InventoryTold(1, vec![known(1, 0), known(2, 3), known(3, 0)]));

@@ -1,0 +1,73 @@
+//! A rate that is kept: so much at once, and so much a second after that. Knows not of what.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A token bucket: it fills at a rate, and holds no more than a burst.
+#[derive(Debug, Clone)]
+pub struct Rate {
+    /// The time that one takes.
+    each: Duration,
+    /// The time that a burst takes.
+    burst: Duration,
+    /// Until when everything that was taken is paid for.
+    paid_until: Instant,
+}
+
+impl Rate {
+    /// A full bucket.
+    #[must_use]
+    pub fn new(a_second: u32, at_once: u32) -> Self {
+        let each = Duration::from_secs(1) / a_second.max(1);
+        Self { each, burst: each * at_once, paid_until: Instant::now() }
+    }
+
+    /// Whether one more may be taken now.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.paid_until <= Instant::now() + self.burst
+    }
+
+    /// Waits until one more may be taken.
+    pub async fn ready(&self) {
+        tokio::time::sleep_until(self.paid_until.checked_sub(self.burst).unwrap_or(self.paid_until)).await;
+    }
+
+    /// Takes one, whether the rate is kept or not.
+    pub fn take(&mut self) {
+        self.take_of(1.0);
+    }
+
+    /// Takes as much as so many.
+    pub fn take_of(&mut self, count: f64) {
+        self.paid_until = self.paid_until.max(Instant::now()) + self.each.mul_f64(count.max(0.0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_is_taken_at_once_and_then_the_rate_is_kept() {
+        let begun = Instant::now();
+        let mut rate = Rate::new(10, 5);
+        let mut taken = 0;
+        while rate.is_ready() {
+            rate.take();
+            taken += 1;
+        }
+        assert_eq!(taken, 6, "five, and the one that makes it wait");
+        for _ in 0..20 {
+            rate.ready().await;
+            assert!(rate.is_ready());
+            rate.take();
+        }
+        let took = begun.elapsed();
+        assert!((Duration::from_millis(1_900)..Duration::from_millis(2_200)).contains(&took), "{took:?}");
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        let free = std::iter::from_fn(|| rate.is_ready().then(|| rate.take())).count();
+        assert_eq!(free, 6, "what was not used does not add up");
+    }
+}

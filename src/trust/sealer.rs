@@ -1,0 +1,221 @@
+//! The master's seals: what it gives out, and agents hand back, carries a MAC under a key that only the master has, so
+//! that nobody can make up what the master said.
+//!
+//! The key lies beside the CA's, and is restored with it. A master without it makes a new one, and believes nothing that was
+//! sealed with the old one. What is sealed, and in which order, is fixed for ever: agents keep seals for months.
+
+use std::path::Path;
+
+use ring::hmac;
+
+use super::{fingerprint::Fingerprint, key::KeyError};
+use crate::{
+    domain::{
+        command::TaskSpec,
+        ids::TaskId,
+        input::{StandardInput, Terminal},
+        seal::Seal,
+    },
+    sys::{
+        paths::{read_optional, write_private},
+        random,
+    },
+};
+
+/// The key's file in the directory of the master's identity.
+const FILE: &str = "seal.key";
+/// Bytes of the key: as many as SHA-256 gives.
+const KEY: usize = 32;
+
+/// Makes seals, and knows its own.
+#[derive(Debug)]
+pub struct Sealer(hmac::Key);
+
+/// What is sealed: a kind, and parts in their order, each with its length before it.
+struct Statement(Vec<u8>);
+
+impl Statement {
+    fn new(kind: &str) -> Self {
+        Self(Vec::new()).bytes(kind.as_bytes())
+    }
+
+    fn bytes(mut self, part: &[u8]) -> Self {
+        self.0.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        self.0.extend_from_slice(part);
+        self
+    }
+
+    fn number(self, part: u64) -> Self {
+        self.bytes(&part.to_be_bytes())
+    }
+
+    fn task(self, id: TaskId) -> Self {
+        self.bytes(&id.run.to_bytes()).number(id.index.into())
+    }
+}
+
+impl Sealer {
+    /// Reads the key of a master's identity, or makes it there.
+    ///
+    /// # Errors
+    /// When its file cannot be read or written.
+    pub fn load_or_create(directory: &Path) -> Result<Self, KeyError> {
+        let path = directory.join(FILE);
+        let file = |source| KeyError::File { path: path.display().to_string(), source };
+        let stored = read_optional(&path).map_err(file)?.filter(|key| key.len() == KEY);
+        let key = if let Some(key) = stored {
+            key
+        } else {
+            let key = random::bytes::<KEY>().to_vec();
+            write_private(&path, &key, true).map_err(file)?;
+            key
+        };
+        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &key)))
+    }
+
+    fn seal(&self, statement: &Statement) -> Seal {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(hmac::sign(&self.0, &statement.0).as_ref());
+        bytes.into()
+    }
+
+    fn is_true(&self, statement: &Statement, seal: Option<Seal>) -> bool {
+        seal.is_some_and(|seal| hmac::verify(&self.0, &statement.0, seal.as_bytes()).is_ok())
+    }
+
+    /// Seals that the store has been in this state.
+    #[must_use]
+    pub fn seal_state(&self, epoch: u64, revision: u64) -> Seal {
+        self.seal(&state(epoch, revision))
+    }
+
+    /// Whether the store has been in this state.
+    #[must_use]
+    pub fn is_state(&self, epoch: u64, revision: u64, seal: Option<Seal>) -> bool {
+        self.is_true(&state(epoch, revision), seal)
+    }
+
+    /// Seals that a task was given to the agent with this key.
+    #[must_use]
+    pub fn seal_task(&self, agent: Fingerprint, id: TaskId, spec: &TaskSpec) -> Seal {
+        self.seal(&task(agent, id, spec))
+    }
+
+    /// Whether a task, with the seal in its specification, was given to the agent with this key.
+    #[must_use]
+    pub fn is_task(&self, agent: Fingerprint, id: TaskId, spec: &TaskSpec) -> bool {
+        self.is_true(&task(agent, id, spec), spec.seal)
+    }
+
+    /// Seals that somebody ordered to end a task.
+    #[must_use]
+    pub fn seal_cancel(&self, id: TaskId, by: &str) -> Seal {
+        self.seal(&cancel(id, by))
+    }
+
+    /// Whether that person ordered to end that task.
+    #[must_use]
+    pub fn is_cancel(&self, id: TaskId, by: &str, seal: Option<Seal>) -> bool {
+        self.is_true(&cancel(id, by), seal)
+    }
+}
+
+fn state(epoch: u64, revision: u64) -> Statement {
+    Statement::new("state").number(epoch).number(revision)
+}
+
+fn cancel(id: TaskId, by: &str) -> Statement {
+    Statement::new("cancel").task(id).bytes(by.as_bytes())
+}
+
+fn task(agent: Fingerprint, id: TaskId, spec: &TaskSpec) -> Statement {
+    let TaskSpec {
+        run_number,
+        operator,
+        target,
+        command,
+        environment,
+        working_directory,
+        timeout_ms,
+        kill_grace_ms,
+        input,
+        seal: _,
+    } = spec;
+    let mut statement = Statement::new("task")
+        .bytes(agent.to_string().as_bytes())
+        .task(id)
+        .number(*run_number)
+        .bytes(operator.as_bytes())
+        .bytes(target.as_bytes())
+        .number(command.words().len() as u64);
+    for word in command.words() {
+        statement = statement.bytes(&word.0);
+    }
+    statement = statement.number(environment.len() as u64);
+    for variable in environment {
+        statement = statement.bytes(&variable.name.0).bytes(&variable.value.0);
+    }
+    statement = statement
+        .bytes(working_directory.as_ref().map_or(&[], |path| path.0.as_slice()))
+        .number(timeout_ms.unwrap_or(0))
+        .number((*kill_grace_ms).into());
+    match input {
+        StandardInput::Nothing => statement.number(0),
+        StandardInput::Stream => statement.number(1),
+        StandardInput::Terminal(Terminal { kind, rows, columns }) => {
+            statement.number(2).bytes(kind.as_bytes()).number((*rows).into()).number((*columns).into())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{command::Command, ids::RunId};
+
+    fn id(index: u32) -> TaskId {
+        TaskId { run: RunId::from_parts(1, 1), index }
+    }
+
+    #[test]
+    fn a_seal_holds_for_what_it_was_made_for_and_for_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let sealer = Sealer::load_or_create(directory.path()).unwrap();
+        let (key, other) = (Fingerprint::of(b"web-1"), Fingerprint::of(b"web-2"));
+        let mut spec = TaskSpec::example();
+        spec.seal = Some(sealer.seal_task(key, id(0), &spec));
+        assert!(sealer.is_task(key, id(0), &spec));
+        assert!(!sealer.is_task(other, id(0), &spec) && !sealer.is_task(key, id(1), &spec));
+        let words = |words: &[&str]| Command::new(words.iter().map(|word| (*word).into()).collect()).unwrap();
+        for changed in [
+            TaskSpec { run_number: 2, ..spec.clone() },
+            TaskSpec { operator: "root".into(), ..spec.clone() },
+            TaskSpec { target: "@all".into(), ..spec.clone() },
+            TaskSpec { command: words(&["true", ""]), ..spec.clone() },
+            TaskSpec { timeout_ms: Some(1), ..spec.clone() },
+            TaskSpec { input: StandardInput::Stream, ..spec.clone() },
+            TaskSpec { seal: None, ..spec.clone() },
+            TaskSpec { seal: Some(sealer.seal_state(1, 1)), ..spec.clone() },
+        ] {
+            assert!(!sealer.is_task(key, id(0), &changed), "{changed:?}");
+        }
+        let seal = sealer.seal_state(3, 4711);
+        assert!(sealer.is_state(3, 4711, Some(seal)));
+        assert!(!sealer.is_state(3, 4712, Some(seal)) && !sealer.is_state(4, 4711, Some(seal)));
+        assert!(!sealer.is_state(3, 4711, None));
+        let seal = sealer.seal_cancel(id(0), "ana");
+        assert!(sealer.is_cancel(id(0), "ana", Some(seal)));
+        assert!(!sealer.is_cancel(id(0), "root", Some(seal)) && !sealer.is_cancel(id(1), "ana", Some(seal)));
+    }
+
+    #[test]
+    fn a_sealer_knows_its_seals_after_a_restart_and_another_one_does_not() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let seal = Sealer::load_or_create(one.path()).unwrap().seal_state(1, 1);
+        assert!(Sealer::load_or_create(one.path()).unwrap().is_state(1, 1, Some(seal)));
+        assert!(!Sealer::load_or_create(two.path()).unwrap().is_state(1, 1, Some(seal)));
+        // What is no key is replaced.
+        std::fs::write(one.path().join(FILE), b"short").unwrap();
+        assert!(!Sealer::load_or_create(one.path()).unwrap().is_state(1, 1, Some(seal)));
+    }
+}
