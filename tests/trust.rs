@@ -184,8 +184,9 @@ fn every_method_is_open_to_those_it_is_for_and_to_nobody_else() {
             table.entry(format!("agent's side {method}")).or_default().push(format!("{caller}: {verdict:?}"));
             let expected = match *caller {
                 "another master" if method.contains("AgentService") => Verdict::Served,
-                "stranger" | "other CA" => Verdict::NoConnection,
-                _ => Verdict::Refused,
+                "another master" => Verdict::Refused,
+                // Whoever is no master is not listened to.
+                _ => Verdict::NoConnection,
             };
             assert_eq!(verdict, expected, "on the agent: {caller} {method}");
         }

@@ -22,6 +22,7 @@ use crate::{
         verify::Trust,
     },
     wire::{
+        budget::{Budget, Principal},
         connect::{DialError, dial},
         proto::RefusalReason,
         serve::{self, Connected},
@@ -189,7 +190,14 @@ async fn connect(
     let (heard, mut news) = mpsc::channel(8);
     // The service's senders are gone with the connection, so this one must not stay.
     let routes = routes(agent, shutdown, heard);
-    let connected = Connected { caller, address: dialled.address.clone().into(), uid: None, refusals: None };
+    let connected = Connected {
+        caller,
+        address: dialled.address.clone().into(),
+        uid: None,
+        budget: Budget::unlimited(Principal::Master),
+        refusals: None,
+        over: None,
+    };
     let serving = serve::serve(dialled.stream, routes, connected, shutdown.stop.clone());
     let mut serving = std::pin::pin!(serving);
     let mut deadline = Instant::now() + FIRST_WORD;

@@ -19,9 +19,14 @@ use crate::{
     },
     wire::{
         accept::{Accepted, Door},
+        budget::{Budget, Principal},
+        crowd::Crowd,
         serve::{self, Connected},
     },
 };
+
+/// Connections of masters at once. There is one master, and at times a second connection while the first one breaks.
+const MAX_MASTERS: usize = 8;
 
 /// Accepts the master's connections until the agent ends.
 ///
@@ -35,6 +40,7 @@ pub async fn accept(agent: Agent, enrollment: Arc<Enrollment>, listener: TcpList
         }
     };
     let door = Arc::new(Door::default());
+    let masters = Arc::new(Crowd::new(MAX_MASTERS, MAX_MASTERS));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -46,6 +52,7 @@ pub async fn accept(agent: Agent, enrollment: Arc<Enrollment>, listener: TcpList
             continue;
         };
         let (agent, enrollment, door) = (agent.clone(), Arc::clone(&enrollment), Arc::clone(&door));
+        let masters = Arc::clone(&masters);
         let shutdown = shutdown.clone();
         let tracker = shutdown.tracker.clone();
         tracker.spawn(async move {
@@ -56,7 +63,12 @@ pub async fn accept(agent: Agent, enrollment: Arc<Enrollment>, listener: TcpList
                 () = shutdown.stop.cancelled() => None,
             };
             if let Some(accepted) = admitted {
-                serve_master(agent, enrolled, accepted, shutdown).await;
+                // The oldest may be one that a master lost without a word.
+                let member = masters.join(accepted.address.ip());
+                tokio::select! {
+                    () = serve_master(agent, enrolled, accepted, shutdown) => {}
+                    () = member.sent_away() => {}
+                }
             }
         });
     }
@@ -71,14 +83,25 @@ fn acceptor(enrollment: &Enrollment, enrolled: &Enrolled) -> Result<TlsAcceptor,
 async fn serve_master(agent: Agent, enrolled: Enrolled, accepted: Accepted, shutdown: Shutdown) {
     let identity = accepted.chain.first().and_then(|leaf| Identity::of(leaf).ok());
     let caller = match identity {
-        Some((cluster, identity)) if cluster == enrolled.cluster => Caller::Peer(identity),
-        _ => return,
+        Some((cluster, identity @ Identity::Master(_))) if cluster == enrolled.cluster => {
+            Caller::Peer(identity)
+        }
+        found => {
+            // Nobody else has anything to say here.
+            let found = found.map_or_else(|| "nobody".to_owned(), |(_, identity)| identity.to_string());
+            tracing::debug!(address = %accepted.address, found, "closed a connection: it is not the master's");
+            return;
+        }
     };
-    if !matches!(caller, Caller::Peer(Identity::Master(_))) {
-        tracing::warn!(address = %accepted.address, ?caller, "somebody else plays master here; every call is refused");
-    }
     let address = accepted.address.to_string();
-    let connected = Connected { caller, address: address.into(), uid: None, refusals: None };
+    let connected = Connected {
+        caller,
+        address: address.into(),
+        uid: None,
+        budget: Budget::unlimited(Principal::Master),
+        refusals: None,
+        over: None,
+    };
     let routes = service::routes(&agent, &shutdown, link::no_news());
     let serving = serve::serve(accepted.stream, routes, connected, shutdown.stop.clone());
     tokio::select! {

@@ -1,11 +1,17 @@
 //! The master's two doors: the port, where TLS and ALPN say what a connection is, and the machine's own socket.
 
-use std::{net::TcpListener, os::unix::net::UnixListener, sync::Arc, time::Duration};
+use std::{
+    hash::Hash,
+    net::{IpAddr, TcpListener},
+    os::unix::net::UnixListener,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{UnixStream, unix::UCred},
-    sync::{Semaphore, mpsc},
+    sync::mpsc,
 };
 use tokio_rustls::TlsAcceptor;
 use tonic::service::Routes;
@@ -16,20 +22,27 @@ use super::{
     session::Sessions,
 };
 use crate::{
+    domain::name::AgentName,
+    sys::socket::source_of,
     trust::{
         access::{Caller, Role},
+        fingerprint::Fingerprint,
         identity::Identity,
         key::key_fingerprint,
         tls::ALPN_TUNNEL,
     },
     wire::{
         accept::{Accepted, Door},
+        budget::{Budget, Principal},
+        crowd::{Crowd, Member},
         serve::{self, Connected, Refusal},
     },
 };
 
-/// Connections of strangers at once; each is closed after [`STRANGER_TIME`].
+/// Connections at once of those who are nobody here; each is closed after [`STRANGER_TIME`].
 const STRANGERS: usize = 256;
+/// The same, of one source.
+const STRANGERS_OF_ONE: usize = 8;
 /// How long a stranger may stay: enrolling takes one call.
 const STRANGER_TIME: Duration = Duration::from_secs(15);
 
@@ -49,6 +62,14 @@ pub struct Port {
     pub tls: TlsAcceptor,
     /// The cluster's name.
     pub cluster: Arc<str>,
+    /// Those who are nobody here.
+    pub strangers: Arc<Crowd<IpAddr>>,
+}
+
+/// A place for a crowd of strangers.
+#[must_use]
+pub fn strangers<K: Eq + Hash + Copy>() -> Arc<Crowd<K>> {
+    Arc::new(Crowd::new(STRANGERS, STRANGERS_OF_ONE))
 }
 
 impl Port {
@@ -60,7 +81,6 @@ impl Port {
             Err(error) => return tracing::error!(%error, "cannot listen"),
         };
         let door = Arc::new(Door::default());
-        let strangers = Arc::new(Semaphore::new(STRANGERS));
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -71,7 +91,7 @@ impl Port {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
-            let (port, door, strangers) = (self.clone(), Arc::clone(&door), Arc::clone(&strangers));
+            let (port, door) = (self.clone(), Arc::clone(&door));
             let now = shutdown.now.clone();
             shutdown.tracker.spawn(async move {
                 let admitted = tokio::select! {
@@ -80,48 +100,80 @@ impl Port {
                 };
                 let Some(accepted) = admitted else { return };
                 tokio::select! {
-                    () = port.serve(accepted, strangers) => {}
+                    () = port.serve(accepted) => {}
                     () = now.cancelled() => {}
                 }
             });
         }
     }
 
-    async fn serve(self, accepted: Accepted, strangers: Arc<Semaphore>) {
+    async fn serve(self, accepted: Accepted) {
+        let source = accepted.address.ip();
         let Some(certificate) = accepted.chain.first() else {
             if accepted.alpn == ALPN_TUNNEL {
                 return;
             }
-            return self.serve_nobody(accepted, Caller::Stranger, &strangers).await;
+            return self.serve_nobody(accepted, Caller::Stranger).await;
         };
         let identity = Identity::of(certificate).ok().filter(|(cluster, _)| **cluster == *self.cluster);
         let key = key_fingerprint(certificate);
         match (identity, key, accepted.alpn == ALPN_TUNNEL) {
             (Some((_, Identity::Agent(name))), Some(key), true) => {
-                self.sessions.clone().run(accepted, name, key).await;
+                self.serve_agent(accepted, name, key).await;
             }
             (Some((_, Identity::Operator(name))), Some(key), false) => {
-                let address = accepted.address.to_string().into();
-                let visit = Visit { shown: name.to_string(), who: Who::Key(name, key), address, uid: None };
-                serve_operator(&self.master, self.routes, accepted.stream, visit, &strangers).await;
+                let visit = Visit {
+                    shown: name.to_string(),
+                    who: Who::Key(name, key),
+                    address: accepted.address.to_string().into(),
+                    uid: None,
+                    stranger: self.master.budgets.of(Principal::Source(source_of(source))),
+                };
+                let join = || self.strangers.join(source);
+                serve_operator(&self.master, self.routes, accepted.stream, visit, join).await;
             }
             // Its certificate says who it is, and nobody has asked the registry whether it still is that.
             (Some((_, identity)), _, false) => {
-                self.serve_nobody(accepted, Caller::Peer(identity), &strangers).await;
+                self.serve_nobody(accepted, Caller::Peer(identity)).await;
             }
             _ => {}
         }
     }
 
-    /// Serves somebody who is nobody here, in a stranger's place and time. Whoever finds no room is dropped, and asks again.
-    async fn serve_nobody(&self, accepted: Accepted, caller: Caller, strangers: &Semaphore) {
-        let Ok(_place) = strangers.try_acquire() else { return };
+    /// Serves an agent whose key the registry knows. One that was deleted is told so, in a stranger's place and time.
+    async fn serve_agent(&self, accepted: Accepted, name: AgentName, key: Fingerprint) {
+        let asked = name.clone();
+        let known = self.master.handle.ask(move |reply| Input::IsEnrolled(asked, key, reply)).await;
+        let source = accepted.address.ip();
+        if matches!(known, Ok(Reply::Count(1))) {
+            let budget = self.master.budgets.of(Principal::Agent(name.clone()));
+            // Its other connections are answering, or are about to be closed: it comes again.
+            let Ok(_place) = budget.connection() else { return };
+            return Box::pin(self.sessions.clone().run(accepted, name, key, budget)).await;
+        }
+        let stranger = self.strangers.join(source);
+        let budget = self.master.budgets.of(Principal::Source(source_of(source)));
+        let session = Box::pin(self.sessions.clone().run(accepted, name, key, budget));
+        tokio::select! {
+            _ = tokio::time::timeout(STRANGER_TIME, session) => {}
+            () = stranger.sent_away() => {}
+        }
+    }
+
+    /// Serves somebody who is nobody here, in a stranger's place and time.
+    async fn serve_nobody(&self, accepted: Accepted, caller: Caller) {
+        let source = accepted.address.ip();
+        let stranger = self.strangers.join(source);
+        let budget = self.master.budgets.of(Principal::Source(source_of(source)));
         let address = accepted.address.to_string().into();
-        let connected = Connected { caller, address, uid: None, refusals: None };
+        let connected = Connected { caller, address, uid: None, budget, refusals: None, over: None };
         let stop = self.master.shutdown.stop.clone();
         // How a caller's connection ends is the caller's business.
         let call = serve::serve(accepted.stream, self.routes.clone(), connected, stop);
-        let _ = tokio::time::timeout(STRANGER_TIME, call).await;
+        tokio::select! {
+            _ = tokio::time::timeout(STRANGER_TIME, call) => {}
+            () = stranger.sent_away() => {}
+        }
     }
 }
 
@@ -133,6 +185,8 @@ struct Visit {
     address: Arc<str>,
     /// The user behind a Unix socket.
     uid: Option<u32>,
+    /// The budget that it has where nobody knows it.
+    stranger: Arc<Budget>,
 }
 
 impl Visit {
@@ -148,36 +202,65 @@ impl Visit {
 }
 
 /// Serves an operator for as long as it has the rights that it came with. Whom nobody knows is told so, in the time and
-/// the places of strangers.
-async fn serve_operator<S>(master: &Master, routes: Routes, stream: S, visit: Visit, strangers: &Semaphore)
-where
+/// the places of strangers, and so is whoever has too many connections.
+async fn serve_operator<S, K>(
+    master: &Master,
+    routes: Routes,
+    stream: S,
+    visit: Visit,
+    join: impl Fn() -> Member<K>,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    K: Eq + Hash + Copy,
 {
     // Held before the first question, so that no change falls between the two.
     let mut rights = master.handle.operators();
     let caller = visit.caller(master).await;
+    let budget = match &caller {
+        Caller::Operator { name, .. } => master.budgets.of(Principal::Operator(name.clone())),
+        Caller::Stranger | Caller::Peer(_) | Caller::Unknown(_) => Arc::clone(&visit.stranger),
+    };
+    let (place, over) = match budget.connection() {
+        Ok(place) => (Some(place), None),
+        Err(met) => (None, Some(met)),
+    };
     let (refusals, mut refused) = mpsc::channel(REFUSALS);
     let connected = Connected {
         caller: caller.clone(),
         address: Arc::clone(&visit.address),
         uid: visit.uid,
+        budget,
         refusals: Some(refusals),
+        over,
     };
     let serving = serve::serve(stream, routes, connected, master.shutdown.stop.clone());
+    let mut serving = std::pin::pin!(serving);
     let Caller::Operator { name, .. } = &caller else {
-        let Ok(_place) = strangers.try_acquire() else { return };
-        let _ = tokio::time::timeout(STRANGER_TIME, serving).await;
+        let stranger = join();
+        tokio::select! {
+            _ = tokio::time::timeout(STRANGER_TIME, serving) => {}
+            () = stranger.sent_away() => {}
+        }
         return;
     };
-    let tell = async |Refusal { method, reason }| {
-        let what = method.rsplit('/').next().unwrap_or_default().to_owned();
+    let stranger = place.is_none().then(&join);
+    let too_long = async {
+        match &stranger {
+            Some(stranger) => {
+                let _ = tokio::time::timeout(STRANGER_TIME, stranger.sent_away()).await;
+            }
+            None => std::future::pending().await,
+        }
+    };
+    let mut too_long = std::pin::pin!(too_long);
+    let tell = async |Refusal { what, reason }| {
         master.handle.tell(Input::Refused { who: name.clone(), what, reason }).await;
     };
-    let mut serving = std::pin::pin!(serving);
     loop {
         tokio::select! {
             // How a caller's connection ends is the caller's business.
             _ = &mut serving => break,
+            () = &mut too_long => break,
             Some(refusal) = refused.recv() => tell(refusal).await,
             changed = rights.changed() => {
                 if changed.is_err() || visit.caller(master).await != caller {
@@ -201,7 +284,7 @@ pub async fn accept_local(master: Master, routes: Routes, listener: UnixListener
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "cannot listen on the socket"),
     };
-    let strangers = Arc::new(Semaphore::new(STRANGERS));
+    let strangers = strangers::<u32>();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -224,27 +307,43 @@ pub async fn accept_local(master: Master, routes: Routes, listener: UnixListener
     }
 }
 
-/// The master's own user and root are admins; of everybody else on the machine the list of operators decides.
+/// The master's own user and root are admins, without limits; of everybody else on the machine the list of operators decides.
 async fn serve_local(
     master: &Master,
     routes: Routes,
     stream: UnixStream,
     peer: UCred,
-    strangers: &Semaphore,
+    strangers: &Crowd<u32>,
 ) {
     let (uid, address): (u32, Arc<str>) = (peer.uid(), "local".into());
     if uid == 0 || uid == nix::unistd::geteuid().as_raw() {
-        let name = master.users.name(login_of(uid, peer.pid())).await;
+        let name = format!("{LOCAL}{}", master.users.name(login_of(uid, peer.pid())).await);
+        let budget = Budget::unlimited(Principal::Operator(name.clone()));
         let caller = Caller::Operator { name, role: Role::Admin, local: true };
-        let connected = Connected { caller, address, uid: Some(uid), refusals: None };
+        let connected = Connected { caller, address, uid: Some(uid), budget, refusals: None, over: None };
         let _ = serve::serve(stream, routes, connected, master.shutdown.stop.clone()).await;
         return;
     }
-    let user = master.users.name(uid).await;
-    let shown = format!("the user {user}");
-    let visit = Visit { who: Who::UnixUser(user), shown, address, uid: Some(uid) };
-    serve_operator(master, routes, stream, visit, strangers).await;
+    // While its name is looked up it is nobody.
+    let stranger = strangers.join(uid);
+    let user = tokio::select! {
+        user = master.users.name(uid) => user,
+        () = stranger.sent_away() => return,
+    };
+    drop(stranger);
+    let visit = Visit {
+        shown: format!("the user {user}"),
+        who: Who::UnixUser(user),
+        address,
+        uid: Some(uid),
+        stranger: master.budgets.of(Principal::User(uid)),
+    };
+    serve_operator(master, routes, stream, visit, || strangers.join(uid)).await;
 }
+
+/// What stands before the name of a user who is an admin by the machine's own socket: no operator of the registry can be
+/// called that.
+const LOCAL: &str = "local:";
 
 /// Whom the audit table names: the login user behind sudo where the kernel knows one, else the user.
 fn login_of(uid: u32, pid: Option<i32>) -> u32 {

@@ -51,6 +51,15 @@ impl Master {
         refused.inc_by(status.refused_strangers);
         let help = "Enrollments and logins that were refused since the start";
         registry.register("strangers_refused", help, refused);
+        let exceeded = Family::<Vec<(&'static str, &'static str)>, Counter>::default();
+        for (limit, count) in self.budgets.counts() {
+            exceeded.get_or_create(&vec![("limit", limit.word())]).inc_by(count);
+        }
+        registry.register(
+            "limits_exceeded",
+            "Calls and connections that met a limit of their caller",
+            exceeded,
+        );
         let start = Gauge::<i64>::default();
         start.set(i64::try_from(self.started_ms / 1000).unwrap_or(i64::MAX));
         registry.register_with_unit("start_time", "When the master started", Unit::Seconds, start);

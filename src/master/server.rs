@@ -17,7 +17,7 @@ use super::{
     clock::SendClock,
     core::{Core, Policy, Remembered, messages::Input},
     input::Inputs,
-    listen::{Port, accept_local},
+    listen::{Port, accept_local, strangers},
     output_log::OutputLogs,
     retention::{self, Retention},
     service::{Master, routes, watch::Watched},
@@ -44,7 +44,10 @@ use crate::{
         tls::{self, ALPN_H2, ALPN_TUNNEL, Credentials},
         verify::Trust,
     },
-    wire::scraped,
+    wire::{
+        budget::{Budgets, Limits},
+        scraped,
+    },
 };
 
 /// How long calls and sessions may take to end.
@@ -71,6 +74,8 @@ pub struct Config {
     pub restored: bool,
     /// Where metrics are served.
     pub metrics: Option<(String, u16)>,
+    /// What one operator may use.
+    pub limits: Limits,
 }
 
 /// Why a master cannot start.
@@ -248,6 +253,7 @@ impl Server {
             watched: Watched::default(),
             inputs,
             authority: Arc::clone(&self.authority),
+            budgets: Budgets::new(self.config.limits),
             shutdown: shutdown.clone(),
             started,
             started_ms: unix_ms(),
@@ -270,6 +276,7 @@ impl Server {
             sessions,
             tls: TlsAcceptor::from(Arc::new(server)),
             cluster,
+            strangers: strangers(),
         };
         let room = watch_room(
             self.config.directories.data.clone(),

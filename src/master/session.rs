@@ -41,8 +41,10 @@ use crate::{
         PROTOCOL, SOFTWARE_VERSION,
         accept::Accepted,
         agent::labels_in,
+        budget::Budget,
         channel::{Channel, KeepAlive},
         command::{seal_in, seal_out, task_id},
+        metered::Metered,
         proto::{self, RefusalReason, session_request, session_response},
     },
 };
@@ -89,10 +91,11 @@ fn request(kind: session_request::Kind) -> proto::SessionRequest {
 
 impl Sessions {
     /// Serves an agent's connection to its end.
-    pub async fn run(self, accepted: Accepted, name: AgentName, key: Fingerprint) {
+    pub async fn run(self, accepted: Accepted, name: AgentName, key: Fingerprint, budget: Arc<Budget>) {
         let address = accepted.address;
         // Heartbeats keep it alive in both directions; only a connection on which not even they come is asked.
-        let handshake = Channel::handshake_kept_alive(accepted.stream, KeepAlive::PATIENT);
+        let handshake =
+            Channel::handshake_kept_alive(Metered::server(accepted.stream, budget), KeepAlive::PATIENT);
         let (channel, connection) = match handshake.await {
             Ok(opened) => opened,
             Err(error) => return tracing::debug!(%error, %name, "no HTTP/2 on a tunnel"),

@@ -294,6 +294,13 @@ fn unwritten_mappings(maps: &str) -> Vec<(usize, usize)> {
     found
 }
 
+/// How many files and connections this process may have open.
+#[must_use]
+pub fn file_limit() -> Option<usize> {
+    use nix::sys::resource::{Resource, getrlimit};
+    getrlimit(Resource::RLIMIT_NOFILE).ok().and_then(|(limit, _)| usize::try_from(limit).ok())
+}
+
 /// Lets this process open as many files as the system allows it.
 pub fn raise_file_limit() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};

@@ -29,6 +29,12 @@ impl Rate {
         self.paid_until <= Instant::now() + self.burst
     }
 
+    /// Whether everything that may be taken at once is there.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.paid_until <= Instant::now()
+    }
+
     /// Waits until one more may be taken.
     pub async fn ready(&self) {
         tokio::time::sleep_until(self.paid_until.checked_sub(self.burst).unwrap_or(self.paid_until)).await;

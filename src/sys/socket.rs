@@ -106,6 +106,21 @@ pub fn source_of(address: IpAddr) -> IpAddr {
     }
 }
 
+/// Whom an address may share its owner with: a /24 of IPv4, a /48 of IPv6.
+#[must_use]
+pub fn neighbourhood_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, ..] = address.segments();
+            std::net::Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0).into()
+        }
+        IpAddr::V4(address) => {
+            let [a, b, c, _] = address.octets();
+            std::net::Ipv4Addr::new(a, b, c, 0).into()
+        }
+    }
+}
+
 /// `host:port`, `[v6]:port`, or either without a port where one is given as the default.
 ///
 /// # Errors

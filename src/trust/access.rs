@@ -145,6 +145,15 @@ pub fn has_row(path: &str) -> bool {
     TABLE.iter().any(|(known, _)| *known == path)
 }
 
+/// Whether a method changes something, for which its caller may have to wait until it is recorded.
+#[must_use]
+pub fn changes(path: &str) -> bool {
+    let looks = ["ListTokens", "ListOperators", "SendInput"];
+    let is_look = looks.iter().any(|name| path.rsplit('/').next() == Some(name));
+    let need = TABLE.iter().find(|(known, _)| *known == path).map(|(_, need)| need);
+    !is_look && matches!(need, Some(Need::Nothing | Need::Role(Role::Operator | Role::Admin)))
+}
+
 /// Decides on one call.
 ///
 /// # Errors

@@ -11,8 +11,11 @@ use rustls::pki_types::CertificateDer;
 use tokio::{io::BufReader, net::TcpStream, sync::Semaphore, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use super::connect::{DEADLINE, buffered, set_up};
-use crate::sys::socket::source_of;
+use super::{
+    connect::{DEADLINE, buffered, set_up},
+    crowd::Crowd,
+};
+use crate::sys::{process::file_limit, socket::source_of};
 
 /// Handshakes at once.
 const HANDSHAKES: usize = 64;
@@ -46,51 +49,41 @@ pub struct Accepted {
 #[derive(Debug)]
 pub struct Door {
     handshakes: Semaphore,
+    silent: Crowd<IpAddr>,
     sources: Mutex<HashMap<IpAddr, Source>>,
 }
 
-impl Default for Door {
-    fn default() -> Self {
-        Self { handshakes: Semaphore::new(HANDSHAKES), sources: Mutex::default() }
-    }
-}
-
-/// What is under way of one source.
+/// What of one source has said hello and is not in yet.
 #[derive(Debug)]
 struct Source {
-    silent: usize,
     waiting: usize,
     turns: Arc<Semaphore>,
 }
 
 impl Default for Source {
     fn default() -> Self {
-        Self { silent: 0, waiting: 0, turns: Arc::new(Semaphore::new(HANDSHAKES_OF_ONE)) }
+        Self { waiting: 0, turns: Arc::new(Semaphore::new(HANDSHAKES_OF_ONE)) }
     }
 }
 
-/// A connection's place at the door, given back when it is dropped.
+/// A connection that waits for its turn, or has it, until this is dropped.
 struct Place<'a> {
     door: &'a Door,
     source: IpAddr,
-    is_silent: bool,
     /// The turns of its source.
     turns: Arc<Semaphore>,
 }
 
-impl Place<'_> {
-    /// It has said hello. None when too many of its source have.
-    fn wait(mut self) -> Option<Self> {
-        let mut sources = self.door.sources();
-        let source = sources.get_mut(&self.source)?;
-        if source.waiting >= WAITING_OF_ONE {
-            return None;
+impl Default for Door {
+    fn default() -> Self {
+        // Connections that say nothing leave most of the process's descriptors to others.
+        let silent =
+            file_limit().map_or(SILENT_OF_ALL, |limit| (limit / 8).clamp(SILENT_OF_ONE, SILENT_OF_ALL));
+        Self {
+            handshakes: Semaphore::new(HANDSHAKES),
+            silent: Crowd::new(silent, SILENT_OF_ONE),
+            sources: Mutex::default(),
         }
-        source.silent -= 1;
-        source.waiting += 1;
-        drop(sources);
-        self.is_silent = false;
-        Some(self)
     }
 }
 
@@ -99,18 +92,18 @@ impl Door {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn place(&self, address: IpAddr) -> Option<Place<'_>> {
+    /// A place for a connection that has said hello; `None` when too many of its source wait.
+    fn wait(&self, address: IpAddr) -> Option<Place<'_>> {
+        let source = source_of(address);
         let mut sources = self.sources();
-        if sources.values().map(|source| source.silent).sum::<usize>() >= SILENT_OF_ALL {
+        let known = sources.entry(source).or_default();
+        if known.waiting >= WAITING_OF_ONE {
             return None;
         }
-        let key = source_of(address);
-        let source = sources.entry(key).or_default();
-        if source.silent >= SILENT_OF_ONE {
-            return None;
-        }
-        source.silent += 1;
-        Some(Place { door: self, source: key, is_silent: true, turns: Arc::clone(&source.turns) })
+        known.waiting += 1;
+        let turns = Arc::clone(&known.turns);
+        drop(sources);
+        Some(Place { door: self, source, turns })
     }
 
     /// Lets a connection in, or drops it: when it says nothing, no TLS, or shows a certificate of another CA.
@@ -121,9 +114,13 @@ impl Door {
         tls: TlsAcceptor,
     ) -> Option<Accepted> {
         set_up(&stream).ok()?;
-        let place = self.place(address.ip())?;
-        timeout(SILENCE, hello(&stream)).await.ok()??;
-        let place = place.wait()?;
+        let silent = self.silent.join(address.ip());
+        tokio::select! {
+            heard = timeout(SILENCE, hello(&stream)) => heard.ok()??,
+            () = silent.sent_away() => return None,
+        }
+        drop(silent);
+        let place = self.wait(address.ip())?;
         let shaking = async {
             let _own_turn = place.turns.acquire().await.ok()?;
             let _turn = self.handshakes.acquire().await.ok()?;
@@ -151,8 +148,8 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut sources = self.door.sources();
         if let Some(source) = sources.get_mut(&self.source) {
-            *if self.is_silent { &mut source.silent } else { &mut source.waiting } -= 1;
-            if source.silent == 0 && source.waiting == 0 {
+            source.waiting -= 1;
+            if source.waiting == 0 {
                 sources.remove(&self.source);
             }
         }
@@ -190,15 +187,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn silent_connections_are_capped_by_source_and_in_all() {
+    fn connections_that_wait_for_their_turn_are_capped_by_source_and_counted_until_they_are_in() {
         let door = Door::default();
-        let places: Vec<_> = (0..SILENT_OF_ONE).map(|_| door.place([10, 0, 0, 1].into()).unwrap()).collect();
-        assert!(door.place([10, 0, 0, 1].into()).is_none());
-        assert!(door.place([10, 0, 0, 2].into()).is_some());
-        drop(places);
-        let waiting = door.place([10, 0, 0, 1].into()).unwrap().wait().unwrap();
-        let others: Vec<_> = (0..SILENT_OF_ONE).map(|_| door.place([10, 0, 0, 1].into()).unwrap()).collect();
-        drop((waiting, others));
+        let address = || IpAddr::from([10, 0, 0, 1]);
+        let waiting: Vec<_> = (0..WAITING_OF_ONE).map(|_| door.wait(address()).unwrap()).collect();
+        assert!(door.wait(address()).is_none());
+        assert!(door.wait([10, 0, 0, 2].into()).is_some());
+        drop(waiting);
+        assert!(door.wait(address()).is_some());
         assert!(door.sources().is_empty());
     }
 }

@@ -5,14 +5,17 @@
 pub mod accept;
 pub mod agent;
 pub mod bounds;
+pub mod budget;
 pub mod channel;
 pub mod client;
 pub mod codec;
 pub mod command;
 pub mod connect;
+pub mod crowd;
 pub mod digest;
 pub mod frame;
 pub mod login;
+pub mod metered;
 pub mod outcome;
 pub mod pieces;
 pub mod plan;

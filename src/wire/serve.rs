@@ -1,9 +1,19 @@
 //! Serving gRPC on one connection, behind the access table. Knows not what is served.
 
-use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc};
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use http::{Request, Response};
-use hyper::{body::Incoming, server::conn::http2, service::Service};
+use hyper::{
+    body::{Frame, Incoming, SizeHint},
+    server::conn::http2,
+    service::Service,
+};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -13,13 +23,25 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, body::Body, service::Routes};
 use tower::ServiceExt as _;
 
-use super::channel::{CONNECTION_WINDOW, KeepAlive, STREAM_WINDOW};
+use super::{
+    budget::{Budget, Exceeded, Place},
+    channel::{CONNECTION_WINDOW, KeepAlive, STREAM_WINDOW},
+    metered::Metered,
+};
 use crate::trust::access::{self, Caller, Denied};
 
-/// Calls at once on one connection; more are refused, not queued silently.
+/// Calls at once of a master on an agent's connection: a task is one.
 const MAX_STREAMS: u32 = 16_384;
+/// Calls at once on one connection of an operator. More are refused, not queued silently.
+const MAX_OPERATOR_STREAMS: u32 = 256;
 /// Calls at once of a stranger, who needs one.
 const MAX_STRANGER_STREAMS: u32 = 4;
+/// Bytes that an operator may have under way in one call: as much as a command is fed ahead.
+const OPERATOR_STREAM_WINDOW: u32 = 512 * 1024;
+/// The same in all calls of one connection. What nobody reads lies in the master's memory.
+const OPERATOR_WINDOW: u32 = 1024 * 1024;
+/// Bytes of one call that wait to be sent to an operator.
+const OPERATOR_SEND_BUFFER: usize = 96 * 1024;
 
 /// What every call on a connection knows about its caller; lies in the request's extensions.
 #[derive(Clone, Debug)]
@@ -30,16 +52,20 @@ pub struct Connected {
     pub address: Arc<str>,
     /// The user behind a Unix socket.
     pub uid: Option<u32>,
-    /// Who hears of calls that are not an operator's to make; as long as there is room, since nobody waits for it.
+    /// What the caller may use.
+    pub budget: Arc<Budget>,
+    /// Who hears of what is refused to an operator; as long as there is room, since nobody waits for it.
     pub refusals: Option<mpsc::Sender<Refusal>>,
+    /// The limit that the connection itself is over: each of its calls is answered with that.
+    pub over: Option<Exceeded>,
 }
 
-/// A call that an operator may not make.
+/// What was refused to an operator.
 #[derive(Clone, Debug)]
 pub struct Refusal {
-    /// The method's path, one of the access table.
-    pub method: String,
-    /// Why not.
+    /// The call's name, one of the access table, or the limit that was met.
+    pub what: String,
+    /// Why.
     pub reason: String,
 }
 
@@ -58,25 +84,97 @@ impl Service<Request<Incoming>> for Guarded {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        if let Err(denied) = access::check(&self.connected.caller, request.uri().path()) {
-            let method = request.uri().path();
-            if let Caller::Operator { name, .. } = &self.connected.caller {
-                tracing::warn!(operator = %name, method, "refused a call: {denied}");
-                if let (Denied::NotAllowed { .. }, Some(refusals)) = (&denied, &self.connected.refusals) {
-                    let _ =
-                        refusals.try_send(Refusal { method: method.to_owned(), reason: denied.to_string() });
+        let places = match self.admit(request.uri().path()) {
+            Ok(places) => places,
+            Err(status) => return Box::pin(async move { Ok(status.into_http()) }),
+        };
+        request.extensions_mut().insert(self.connected.clone());
+        let routes = self.routes.clone();
+        Box::pin(async move {
+            let (call, write) = places;
+            let response = routes.oneshot(request).await?;
+            // Its answer has begun, so what it changes is recorded.
+            drop(write);
+            Ok(response.map(|body| Body::new(Counted { body, _call: call })))
+        })
+    }
+}
+
+impl Guarded {
+    /// Whether the caller may make a call, and has places left for it: for the call itself, and for the change that it is.
+    fn admit(&self, path: &str) -> Result<(Place, Option<Place>), Status> {
+        let Connected { caller, budget, over, .. } = &self.connected;
+        if let Some(met) = over {
+            return Err(self.connected.refuse(met));
+        }
+        // Counted first: being refused costs something too.
+        let call = budget.call().map_err(|met| self.connected.refuse(&met))?;
+        if let Err(denied) = access::check(caller, path) {
+            let is_known = matches!(denied, Denied::NotAllowed { .. });
+            if let Caller::Operator { name, .. } = caller {
+                if budget.may_log() {
+                    let method = path.get(..LOGGED_PATH).unwrap_or(path);
+                    tracing::warn!(operator = %name, method, "refused a call: {denied}");
+                }
+                if is_known {
+                    self.connected.tell(path.rsplit('/').next().unwrap_or(path), &denied);
                 }
             }
-            let status = match denied {
+            return Err(match denied {
                 Denied::NoIdentity | Denied::Unknown(_) => Status::unauthenticated(denied.to_string()),
                 Denied::NotAllowed { .. } => Status::permission_denied(denied.to_string()),
                 Denied::NoSuchMethod => Status::unimplemented(denied.to_string()),
-            };
-            return Box::pin(async move { Ok(status.into_http()) });
+            });
         }
-        request.extensions_mut().insert(self.connected.clone());
-        let routes = self.routes.clone();
-        Box::pin(async move { routes.oneshot(request).await })
+        let write = access::changes(path).then(|| budget.write()).transpose();
+        Ok((call, write.map_err(|met| self.connected.refuse(&met))?))
+    }
+}
+
+impl Connected {
+    /// Refuses a call because a limit was met: it is counted, recorded, and said.
+    #[must_use]
+    pub fn refuse(&self, met: &Exceeded) -> Status {
+        if self.budget.may_log() {
+            tracing::warn!("refused a call: {met}");
+        }
+        self.tell(met.limit.word(), met);
+        Status::resource_exhausted(met.to_string())
+    }
+
+    fn tell(&self, what: &str, reason: &dyn std::fmt::Display) {
+        if let Some(refusals) = &self.refusals {
+            let _ = refusals.try_send(Refusal { what: what.to_owned(), reason: reason.to_string() });
+        }
+    }
+}
+
+/// Bytes of a path that go into the log.
+const LOGGED_PATH: usize = 100;
+
+/// An answer that holds its call's place until it is over.
+struct Counted {
+    body: Body,
+    _call: Place,
+}
+
+impl hyper::body::Body for Counted {
+    type Data = bytes::Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Status>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -96,17 +194,23 @@ where
     // Who may say little is given room for little.
     let (streams, stream_window, window) = match connected.caller {
         Caller::Stranger | Caller::Unknown(_) => (MAX_STRANGER_STREAMS, STRANGERS_WINDOW, STRANGERS_WINDOW),
-        Caller::Peer(_) | Caller::Operator { .. } => (MAX_STREAMS, STREAM_WINDOW, CONNECTION_WINDOW),
+        Caller::Operator { .. } => (MAX_OPERATOR_STREAMS, OPERATOR_STREAM_WINDOW, OPERATOR_WINDOW),
+        Caller::Peer(_) => (MAX_STREAMS, STREAM_WINDOW, CONNECTION_WINDOW),
     };
-    let connection = http2::Builder::new(TokioExecutor::new())
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
         .timer(TokioTimer::new())
         .keep_alive_interval(KeepAlive::PATIENT.after)
         .keep_alive_timeout(KeepAlive::PATIENT.within)
         .initial_stream_window_size(stream_window)
         .initial_connection_window_size(window)
         .max_concurrent_streams(streams)
-        .max_header_list_size(16 * 1024)
-        .serve_connection(TokioIo::new(io), Guarded { connected, routes });
+        .max_header_list_size(16 * 1024);
+    if !matches!(connected.caller, Caller::Peer(_)) {
+        builder.max_send_buf_size(OPERATOR_SEND_BUFFER);
+    }
+    let io = Metered::client(io, Arc::clone(&connected.budget));
+    let connection = builder.serve_connection(TokioIo::new(io), Guarded { connected, routes });
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         result = connection.as_mut() => return result,

@@ -10,6 +10,7 @@ use super::{
         MasterAddArgs, MasterListArgs, MasterRemoveArgs, MasterSelectArgs, MasterShowArgs, OperatorVerb,
     },
 };
+use crate::wire::budget::Limits;
 
 /// `master …`
 #[derive(Debug, Args)]
@@ -95,6 +96,9 @@ pub struct MasterStartArgs {
     /// Serve metrics for Prometheus at http://HOST:PORT/metrics, to whoever reaches it; a port alone means loopback
     #[arg(long, value_name = "[HOST:]PORT", env = "SLOTH_RUNNER_MASTER_METRICS")]
     pub metrics: Option<MetricsAddress>,
+    /// What one operator may use.
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// The data directory was restored from a backup: take new runs again
     #[arg(long)]
     pub restored: bool,
@@ -181,4 +185,47 @@ pub struct TokenRevokeArgs {
     /// Which tokens, as `token list` calls them
     #[arg(value_name = "ID", required = true)]
     pub ids: Vec<String>,
+}
+
+/// What one operator may use of a master at once, and how fast. Administrators on the machine's own socket have no limits.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Limits of one operator")]
+pub struct LimitArgs {
+    /// Connections at once
+    #[arg(long, value_name = "NUMBER", default_value_t = Limits::OPERATOR.connections, env = "SLOTH_RUNNER_MASTER_MAX_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections: u32,
+    /// Calls at once, over all connections
+    #[arg(long, value_name = "NUMBER", default_value_t = Limits::OPERATOR.calls, env = "SLOTH_RUNNER_MASTER_MAX_CALLS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_calls: u32,
+    /// Calls a second; five times as many at once
+    #[arg(long, value_name = "NUMBER", default_value_t = Limits::OPERATOR.calls_a_second, env = "SLOTH_RUNNER_MASTER_MAX_CALL_RATE", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_call_rate: u32,
+    /// Changes at once that the master has not recorded yet
+    #[arg(long, value_name = "NUMBER", default_value_t = Limits::OPERATOR.writes, env = "SLOTH_RUNNER_MASTER_MAX_PENDING_CHANGES", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_pending_changes: u32,
+    /// Part of one processor that evaluates targets
+    #[arg(long, value_name = "PERCENT", default_value_t = Limits::OPERATOR.selecting_percent, env = "SLOTH_RUNNER_MASTER_MAX_TARGET_SHARE", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub max_target_share: u32,
+    /// Bytes of output that wait because they are not read
+    #[arg(long, value_name = "SIZE", default_value = "64M", env = "SLOTH_RUNNER_MASTER_MAX_UNREAD")]
+    pub max_unread: Size,
+    /// HTTP/2 frames a second that carry no data; five times as many at once
+    #[arg(long, value_name = "NUMBER", default_value_t = Limits::OPERATOR.frames_a_second, env = "SLOTH_RUNNER_MASTER_MAX_FRAME_RATE", value_parser = clap::value_parser!(u32).range(100..))]
+    pub max_frame_rate: u32,
+}
+
+impl LimitArgs {
+    /// The limits that they say.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        Limits {
+            connections: self.max_connections,
+            calls: self.max_calls,
+            calls_a_second: self.max_call_rate,
+            writes: self.max_pending_changes,
+            selecting_percent: self.max_target_share,
+            buffered_bytes: u32::try_from(self.max_unread.0).unwrap_or(u32::MAX),
+            frames_a_second: self.max_frame_rate,
+        }
+    }
 }

@@ -41,6 +41,7 @@ use crate::{
     },
     wire::{
         agent::state_in,
+        budget::Limits,
         client::{ControlClient, MasterAddress},
         proto,
         status::CallError,
@@ -145,6 +146,7 @@ pub(super) fn demo(args: &DemoArgs) -> Result<Status, Failure> {
             output_cap: OUTPUT_CAP,
             disk_cap: 100,
             metrics: None,
+            limits: Limits::OPERATOR,
             retention: Retention::default(),
             restored: false,
         })

@@ -70,6 +70,7 @@ fn serve(args: &MasterStartArgs) -> Result<Status, Failure> {
         retention: Retention { age: args.retention_age.0, bytes: args.retention_size.0 },
         restored: args.restored,
         metrics: args.metrics.as_ref().map(|at| (at.host.clone(), at.port)),
+        limits: args.limits.limits(),
     };
     let server = Server::set_up(config).map_err(Failure::new)?;
     let (address, ca) = (server.address(), server.ca_fingerprint());

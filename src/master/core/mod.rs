@@ -303,6 +303,10 @@ impl Core {
                 let found = self.identify(&who);
                 self.reply(reply, Reply::Identified(found));
             }
+            Input::IsEnrolled(name, key, reply) => {
+                let is_known = self.agents.get(&name).is_some_and(|row| row.stored.fingerprint == key);
+                self.reply(reply, Reply::Count(u32::from(is_known)));
+            }
             Input::Snapshot(reply) => {
                 let snapshot = self.snapshot(now);
                 self.reply(reply, Reply::Snapshot(snapshot));
@@ -315,8 +319,8 @@ impl Core {
                 let views = self.waiting_views().collect();
                 self.reply(reply, Reply::Agents(views));
             }
-            Input::WatchFleet { seen, numbers_seen, reply } => {
-                let news = self.fleet_since(seen, numbers_seen, now);
+            Input::WatchFleet { seen, numbers_seen, behind, reply } => {
+                let news = self.fleet_since(seen, numbers_seen, behind.as_ref(), now);
                 self.reply(reply, Reply::Fleet(Box::new(news)));
             }
             Input::WatchRuns { seen, reply } => {

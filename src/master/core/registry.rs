@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    ops::Deref,
+    ops::{Bound, Deref},
 };
 
 use super::AgentRow;
@@ -100,14 +100,17 @@ impl Registry {
         }
     }
 
-    /// Rows that changed after one revision, or told their numbers after another.
+    /// Rows behind a name that changed after one revision, or told their numbers after another.
     pub(super) fn changed_since(
         &self,
         seen: u64,
         numbers_seen: u64,
+        behind: Option<&AgentName>,
     ) -> impl Iterator<Item = (&AgentName, &AgentRow)> {
         let is_new = move |marked: &Marked| marked.changed > seen || marked.told > numbers_seen;
-        self.rows.iter().filter(move |(_, marked)| is_new(marked)).map(|(name, marked)| (name, &marked.row))
+        let from = behind.map_or(Bound::Unbounded, Bound::Excluded);
+        let rows = self.rows.range::<AgentName, _>((from, Bound::Unbounded));
+        rows.filter(move |(_, marked)| is_new(marked)).map(|(name, marked)| (name, &marked.row))
     }
 
     /// Agents that went after a revision; `None` where that is no longer known.

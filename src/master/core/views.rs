@@ -63,8 +63,10 @@ pub struct FleetNews {
     pub revision: u64,
     /// It is all there is, not only what changed.
     pub is_whole: bool,
-    /// Agents that changed.
+    /// Agents that changed, some of them where they are many.
     pub agents: Vec<AgentView>,
+    /// Behind this name there are more.
+    pub more_behind: Option<AgentName>,
     /// Agents that are gone.
     pub gone: Vec<AgentName>,
     /// All keys that wait for an operator.

@@ -6,7 +6,7 @@ use super::{
     Core,
     messages::{Effect, Now},
     runs::LiveRun,
-    views::{FleetNews, RunsNews},
+    views::{AgentView, FleetNews, RunsNews},
 };
 use crate::domain::{
     agent::AgentState,
@@ -41,6 +41,9 @@ impl PastRuns {
         }
     }
 }
+
+/// Agents that watchers are told of in one step.
+const TOLD_AT_ONCE: usize = 200;
 
 impl Core {
     /// Counts changes of all that is watched.
@@ -126,16 +129,28 @@ impl Core {
     }
 
     /// What changed in the registry since a revision; everything for 0, or where that is no longer known.
-    pub(super) fn fleet_since(&self, seen: u64, numbers_seen: u64, now: Now) -> FleetNews {
+    ///
+    /// Told in parts by name: where there is more, ask again with the same revisions and the last name.
+    pub(super) fn fleet_since(
+        &self,
+        seen: u64,
+        numbers_seen: u64,
+        behind: Option<&AgentName>,
+        now: Now,
+    ) -> FleetNews {
         let gone = if seen == 0 { None } else { self.agents.gone_since(seen) };
         let (seen, numbers_seen) = if gone.is_some() { (seen, numbers_seen) } else { (0, 0) };
-        let changed = self.agents.changed_since(seen, numbers_seen);
+        let mut changed = self.agents.changed_since(seen, numbers_seen, behind).peekable();
+        let part = changed.by_ref().take(TOLD_AT_ONCE);
+        let agents: Vec<AgentView> = part.map(|(name, row)| Self::agent_view(name, row, now)).collect();
+        let goes_on = changed.peek().is_some();
         FleetNews {
             revision: self.agents.revision(),
             is_whole: gone.is_none(),
-            agents: changed.map(|(name, row)| Self::agent_view(name, row, now)).collect(),
-            gone: gone.unwrap_or_default(),
-            waiting: self.waiting_views().collect(),
+            more_behind: agents.last().filter(|_| goes_on).map(|last| last.name.clone()),
+            agents,
+            gone: gone.filter(|_| behind.is_none()).unwrap_or_default(),
+            waiting: if behind.is_none() { self.waiting_views().collect() } else { Vec::new() },
         }
     }
 

@@ -1,13 +1,14 @@
 //! Beginning a run, or one that is like another, and following it where that is wanted.
 
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use std::sync::Arc;
+
 use tonic::{Response, Status};
 
 use super::{
     Master,
-    control::{Answers, invalid, reference, selection},
-    follow::{Follow, event},
+    control::{invalid, reference, selection},
+    follow::Follow,
+    outbox::{Answers, Outbox},
     refusal,
 };
 use crate::{
@@ -20,7 +21,9 @@ use crate::{
     wire::{
         InvalidMessage,
         bounds::per_task,
+        budget::Budget,
         proto::{self, run_event::Kind},
+        serve::Connected,
     },
 };
 
@@ -28,6 +31,7 @@ impl Master {
     /// Reads a wish to start a run.
     pub(super) async fn run_asked(
         &self,
+        caller: &Connected,
         request: proto::StartRunRequest,
         operator: String,
     ) -> Result<RunAsked, Status> {
@@ -38,7 +42,7 @@ impl Master {
             id: RunId::from_bytes(&request.run_id).map_err(invalid)?,
             operator,
             command: command.try_into()?,
-            choice: self.choose(selection(request.selection)?, options.now).await?,
+            choice: self.choose(caller, selection(request.selection)?, options.now).await?,
             options,
             shown: shown.map(|shown| (shown.name, shown.fingerprint)).collect(),
         })
@@ -49,6 +53,7 @@ impl Master {
         &self,
         asked: RunAsked,
         follows: bool,
+        budget: Arc<Budget>,
     ) -> Result<Response<Answers<proto::RunEvent>>, Status> {
         let (id, again) = (asked.id, asked.clone());
         self.logs.open_ahead(id);
@@ -58,19 +63,18 @@ impl Master {
             self.handle.ask(move |reply| Input::StartRun(Box::new(asked), reply))
         );
         let journal = journal?;
-        let one = |kind: Kind| {
-            let (events, stream) = mpsc::channel(1);
-            let _ = events.try_send(event(kind));
-            Ok(Response::new(Box::pin(ReceiverStream::new(stream)) as Answers<proto::RunEvent>))
-        };
+        let one = |kind: Kind| Ok(Response::new(Outbox::only(proto::RunEvent { kind: Some(kind) })));
         match reply? {
-            Reply::Live(run) if follows => Ok(self.follow(Follow {
-                live: Some(journal),
-                follow: true,
-                // Only a client of the operator who started the run may slow it down.
-                attached: run.operator == again.operator,
-                ..Follow::new(*run, self.shutdown.stop.clone())
-            })),
+            Reply::Live(run) if follows => {
+                let follow = Follow {
+                    live: Some(journal),
+                    follow: true,
+                    // Only a client of the operator who started the run may slow it down.
+                    attached: run.operator == again.operator,
+                    ..Follow::new(*run, self.shutdown.stop.clone())
+                };
+                Ok(self.follow(follow, budget))
+            }
             Reply::Live(run) => one(Kind::Run((*run).into())),
             Reply::NotLive => {
                 let run = self.stored_run(RunReference::Id(id)).await?;
@@ -78,11 +82,8 @@ impl Master {
                     return one(Kind::Refused(proto::StartRefused { reason: again.foreign_id() }));
                 }
                 let stop = self.shutdown.stop.clone();
-                Ok(self.follow(Follow {
-                    follow: follows,
-                    without_output: !follows,
-                    ..Follow::new(run, stop)
-                }))
+                let follow = Follow { follow: follows, without_output: !follows, ..Follow::new(run, stop) };
+                Ok(self.follow(follow, budget))
             }
             Reply::TargetChanged { gone, more } => {
                 let gone = gone.into_iter().map(Into::into).collect();
@@ -98,13 +99,16 @@ impl Master {
     /// Runs what another run ran, on its agents or on those where it failed.
     pub(super) async fn begin_again(
         &self,
+        caller: &Connected,
         request: proto::RerunRunRequest,
         by: String,
     ) -> Result<Response<Answers<proto::RunEvent>>, Status> {
         let of = reference(request.run)?;
+        let turn = caller.budget.turn().await;
         let Some(stored) = self.read_store(move |store| store.stored_run(of)).await? else {
             return Err(self.no_such_run(of).await?);
         };
+        drop(turn);
         let number = stored.run.number;
         let wanted = |task: &&Task| !(request.failed && task.has_succeeded());
         let tasks = stored.tasks.iter().map(|stored| &stored.task);
@@ -126,12 +130,12 @@ impl Master {
             id: RunId::from_bytes(&request.run_id).map_err(invalid)?,
             operator: by,
             choice: self
-                .choose(target.parse::<Target>().map_err(invalid)?.into(), stored.options.now)
+                .choose(caller, target.parse::<Target>().map_err(invalid)?.into(), stored.options.now)
                 .await?,
             command: stored.run.command,
             options: RunOptions { overflow, taken_back: false, ..stored.options },
             shown: Vec::new(),
         };
-        self.begin(asked, request.follow).await
+        self.begin(asked, request.follow, Arc::clone(&caller.budget)).await
     }
 }

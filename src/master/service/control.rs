@@ -1,10 +1,7 @@
 //! `ControlService`: what operators ask of the master.
 
-use std::{collections::HashSet, pin::Pin};
+use std::{collections::HashSet, sync::Arc};
 
-use prost::Message as _;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{
@@ -12,7 +9,9 @@ use super::{
     follow::{self, EVENTS, Follow},
     input,
     invitations::hostname,
-    news, refusal,
+    news,
+    outbox::{Answers, Outbox},
+    refusal,
     watch::Watch,
 };
 use crate::{
@@ -24,46 +23,21 @@ use crate::{
     },
     master::{
         compare::maskers,
-        core::{
-            messages::{Input, NotChosen, Reply},
-            snapshot::{Choice, Snapshot},
-            views::AgentView,
-        },
+        core::messages::{Input, Reply},
         store::Wanted,
     },
     trust::{access::Caller, fingerprint::plain_digits},
     wire::{
         InvalidMessage, SOFTWARE_VERSION,
-        agent::labels_out,
         bounds::{MAX_STORED, list_of, per_task, short_text},
+        budget::Budget,
         proto::{self, control_service_server::ControlService},
         status,
     },
 };
 
-/// Agents in one message of a list, and bytes after which no more are added to it.
-const CHUNK: (usize, usize) = (200, 256 * 1024);
-/// Agents and characters up to which a selection is evaluated where it is asked for, and no thread is woken for it.
-const CHEAP: usize = 2_000;
 /// Runs in one answer, unless asked otherwise, and at most.
 const RUNS: (u32, u32) = (50, 1_000);
-
-/// The next agents of a list that go into one message: it stays far below what a client takes, whatever agents say of
-/// themselves.
-pub(super) fn chunk(agents: &mut impl Iterator<Item = proto::Agent>) -> Vec<proto::Agent> {
-    let (most, bytes) = CHUNK;
-    let (mut chunk, mut size) = (Vec::new(), 0);
-    while chunk.len() < most
-        && size < bytes
-        && let Some(agent) = agents.next()
-    {
-        size += agent.encoded_len();
-        chunk.push(agent);
-    }
-    chunk
-}
-
-pub(super) type Answers<T> = Pin<Box<ReceiverStream<Result<T, Status>>>>;
 
 pub(super) fn invalid(error: impl std::fmt::Display) -> Status {
     status::refusal(Code::InvalidArgument, error)
@@ -83,36 +57,6 @@ fn operator<T>(request: &Request<T>) -> Result<String, Status> {
     }
 }
 
-pub(super) fn agent_out(view: AgentView) -> proto::Agent {
-    let link = match view.direct {
-        Some(true) => "direct",
-        Some(false) => "tunnel",
-        None => "",
-    };
-    proto::Agent {
-        name: view.name.into(),
-        state: proto::AgentState::from(view.state).into(),
-        link: link.to_owned(),
-        link_reason: view.link_reason,
-        address: view.address,
-        direct_address: view.direct_address.unwrap_or_default(),
-        version: view.version.into(),
-        labels: labels_out(view.labels),
-        last_seen_ms: view.last_seen_ms,
-        fingerprint: view.fingerprint.to_string(),
-        hint: view.hint,
-        enrolled_ms: view.enrolled_ms,
-        trust: view.trust.into(),
-        facts: view.facts.map(Into::into),
-        key_changed: view.key_changed,
-        offline_since_ms: view.offline_since_ms.unwrap_or(0),
-        last_run: view.last_run.map(Into::into),
-        drain: view.drain.map(Into::into),
-        set_labels: labels_out(view.set_labels),
-        brought_labels: labels_out(view.brought_labels),
-    }
-}
-
 pub(super) fn reference(run: Option<proto::RunReference>) -> Result<RunReference, Status> {
     let run = run.ok_or_else(|| InvalidMessage::missing("the run"))?;
     Ok(RunReference::try_from(run)?)
@@ -123,68 +67,22 @@ pub(super) fn selection(selection: Option<proto::Selection>) -> Result<Selection
     Ok(Selection::try_from(selection)?)
 }
 
-/// Evaluates a selection, beside the connections where that costs much.
-async fn evaluate<T: Send + 'static>(
-    snapshot: Snapshot,
-    selection: Selection,
-    evaluate: impl FnOnce(&Snapshot, &Selection) -> T + Send + 'static,
-) -> Result<T, Status> {
-    if snapshot.cost_of(&selection) < CHEAP {
-        return Ok(evaluate(&snapshot, &selection));
-    }
-    let evaluating = tokio::task::spawn_blocking(move || evaluate(&snapshot, &selection));
-    evaluating.await.map_err(|error| Status::internal(error.to_string()))
-}
-
 impl Master {
-    pub(super) fn follow(&self, follow: Follow) -> Response<Answers<proto::RunEvent>> {
-        let (events, stream) = mpsc::channel(EVENTS);
+    pub(super) fn follow(&self, follow: Follow, budget: Arc<Budget>) -> Response<Answers<proto::RunEvent>> {
+        let (events, stream) = Outbox::new(budget, EVENTS);
         self.shutdown.tracker.spawn(follow::serve(follow, self.logs.clone(), events));
-        Response::new(Box::pin(ReceiverStream::new(stream)))
+        Response::new(stream)
     }
 
     /// A stream of what a watcher is told.
-    fn news<T: Send + 'static, W: Future<Output = ()> + Send + 'static>(
+    fn news<T: prost::Message + 'static, W: Future<Output = ()> + Send + 'static>(
         &self,
-        watch: impl FnOnce(Self, mpsc::Sender<Result<T, Status>>) -> W,
+        budget: Arc<Budget>,
+        watch: impl FnOnce(Self, Outbox<T>) -> W,
     ) -> Response<Answers<T>> {
-        let (answers, stream) = mpsc::channel(1);
+        let (answers, stream) = Outbox::new(budget, 1);
         self.shutdown.tracker.spawn(watch(self.clone(), answers));
-        Response::new(Box::pin(ReceiverStream::new(stream)))
-    }
-
-    /// Whom a selection means. It is evaluated here, and not in the core.
-    ///
-    /// # Errors
-    /// When the master is ending.
-    pub(super) async fn choose(&self, selection: Selection, at_once: bool) -> Result<Choice, Status> {
-        if let Some(choice) = Choice::plain(&selection) {
-            return Ok(choice);
-        }
-        let snapshot = self.handle.snapshot().await?;
-        evaluate(snapshot, selection, move |snapshot, selection| snapshot.choose(selection, at_once)).await
-    }
-
-    /// Agents for a list: those that are meant, or all and the keys that wait, in order.
-    async fn listed(&self, selection: Option<Selection>) -> Result<Vec<AgentView>, Status> {
-        let snapshot = self.handle.snapshot().await?;
-        if let Some(selection) = selection {
-            // A list shows what is known, just after a start too: its states say that agents are not back yet.
-            let names =
-                evaluate(snapshot, selection, |snapshot, selection| snapshot.matching(selection, true));
-            return match names.await? {
-                Ok(names) => Ok(self.handle.agents(&names).await?),
-                Err(NotChosen::Refused(text)) => Err(refusal(Reply::Refused(text))),
-                Err(NotChosen::NotFound(text)) => Err(refusal(Reply::NotFound(text))),
-            };
-        }
-        let names: Vec<AgentName> = snapshot.names().cloned().collect();
-        let mut views = self.handle.agents(&names).await?;
-        if let Reply::Agents(waiting) = self.handle.ask(Input::ShowWaiting).await? {
-            views.extend(waiting);
-        }
-        views.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(views)
+        Response::new(stream)
     }
 
     async fn count(&self, input: impl FnOnce(u64) -> Input + Send + 'static) -> Result<u32, Status> {
@@ -238,19 +136,20 @@ impl ControlService for Master {
         &self,
         request: Request<proto::ListAgentsRequest>,
     ) -> Result<Response<Self::ListAgentsStream>, Status> {
+        let caller = connected(&request)?;
         let selection = request.into_inner().selection.map(Selection::try_from).transpose()?;
-        let agents = self.listed(selection).await?;
-        let (chunks, stream) = mpsc::channel(1);
+        let is_all = selection.is_none();
+        let names = self.listed(&caller, selection).await?;
+        let waiting = match self.handle.ask(Input::ShowWaiting).await? {
+            Reply::Agents(waiting) if is_all => waiting,
+            _ => Vec::new(),
+        };
+        let (answers, stream) = Outbox::new(caller.budget, 1);
+        let master = self.clone();
         self.shutdown.tracker.spawn(async move {
-            let mut agents = agents.into_iter().map(agent_out).peekable();
-            while agents.peek().is_some() {
-                let agents = chunk(&mut agents);
-                if chunks.send(Ok(proto::ListAgentsResponse { agents })).await.is_err() {
-                    return;
-                }
-            }
+            let _ = master.send_listed(names, waiting, answers).await;
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+        Ok(Response::new(stream))
     }
 
     async fn approve_agent(
@@ -294,9 +193,9 @@ impl ControlService for Master {
         &self,
         request: Request<proto::LabelAgentsRequest>,
     ) -> Result<Response<proto::LabelAgentsResponse>, Status> {
-        let by = operator(&request)?;
+        let (by, caller) = (operator(&request)?, connected(&request)?);
         let request = request.into_inner();
-        let choice = Box::new(self.choose(selection(request.selection)?, request.now).await?);
+        let choice = Box::new(self.choose(&caller, selection(request.selection)?, request.now).await?);
         let changes = list_of(request.changes, 2 * MAX_LABELS, "changes of labels")?;
         let changes = changes.iter().map(|text| text.parse().map_err(invalid));
         let changes = changes.collect::<Result<_, Status>>()?;
@@ -350,9 +249,9 @@ impl ControlService for Master {
         &self,
         request: Request<proto::DrainAgentsRequest>,
     ) -> Result<Response<proto::DrainAgentsResponse>, Status> {
-        let by = operator(&request)?;
+        let (by, caller) = (operator(&request)?, connected(&request)?);
         let request = request.into_inner();
-        let choice = Box::new(self.choose(selection(request.selection)?, request.now).await?);
+        let choice = Box::new(self.choose(&caller, selection(request.selection)?, request.now).await?);
         let reason = (!request.resume).then_some(request.reason);
         match self.handle.ask(move |reply| Input::Drain { choice, reason, by, reply }).await? {
             Reply::Drained { agents, unchanged, running } => Ok(Response::new(proto::DrainAgentsResponse {
@@ -393,19 +292,19 @@ impl ControlService for Master {
         &self,
         request: Request<proto::StartRunRequest>,
     ) -> Result<Response<Self::StartRunStream>, Status> {
-        let by = operator(&request)?;
+        let (by, caller) = (operator(&request)?, connected(&request)?);
         let request = request.into_inner();
         let follows = request.follow;
-        self.begin(self.run_asked(request, by).await?, follows).await
+        self.begin(self.run_asked(&caller, request, by).await?, follows, caller.budget).await
     }
 
     async fn rerun_run(
         &self,
         request: Request<proto::RerunRunRequest>,
     ) -> Result<Response<Self::RerunRunStream>, Status> {
-        let by = operator(&request)?;
+        let (by, caller) = (operator(&request)?, connected(&request)?);
         let request = request.into_inner();
-        self.begin_again(request, by).await
+        self.begin_again(&caller, request, by).await
     }
 
     async fn delete_run(
@@ -413,7 +312,8 @@ impl ControlService for Master {
         request: Request<proto::DeleteRunRequest>,
     ) -> Result<Response<proto::DeleteRunResponse>, Status> {
         let by = operator(&request)?;
-        let (run, _) = self.find(reference(request.into_inner().run)?).await?;
+        let budget = connected(&request)?.budget;
+        let (run, _) = self.find(reference(request.into_inner().run)?, &budget).await?;
         let (id, number) = (run.id, run.number);
         let reason = format!("deleted by {by}");
         self.count(move |reply| Input::DeleteRun { run: id, reason, by, reply }).await?;
@@ -430,9 +330,9 @@ impl ControlService for Master {
         &self,
         request: Request<proto::FollowRunRequest>,
     ) -> Result<Response<Self::FollowRunStream>, Status> {
-        let by = operator(&request)?;
+        let (by, budget) = (operator(&request)?, connected(&request)?.budget);
         let request = request.into_inner();
-        let (run, live) = self.find(reference(request.run)?).await?;
+        let (run, live) = self.find(reference(request.run)?, &budget).await?;
         // Nobody else's reading may hold a command back.
         let attached = request.attached && run.operator == by;
         let agents = per_task(request.agents, "agents")?.into_iter().collect::<HashSet<String>>();
@@ -442,7 +342,7 @@ impl ControlService for Master {
             return Err(Status::not_found(format!("{agent} has no task in run {}", run.number)));
         }
         let seen = per_task(request.seen, "places in output")?;
-        Ok(self.follow(Follow {
+        let follow = Follow {
             live,
             seen: seen.iter().map(|seen| (seen.task_index, seen.offset)).collect(),
             from_offset: request.from_offset,
@@ -453,42 +353,47 @@ impl ControlService for Master {
             until_offset: Some(request.until_offset).filter(|until| *until > 0),
             most_behind: Some(request.most_behind).filter(|most| *most > 0),
             ..Follow::new(run, self.shutdown.stop.clone())
-        }))
+        };
+        Ok(self.follow(follow, budget))
     }
 
     async fn watch_run(
         &self,
         request: Request<proto::WatchRunRequest>,
     ) -> Result<Response<Self::WatchRunStream>, Status> {
+        let budget = connected(&request)?.budget;
         let request = request.into_inner();
         let masks: Masks = short_text(request.masks, "masks")?.parse().map_err(invalid)?;
-        let (run, live) = self.find(reference(request.run)?).await?;
+        let (run, live) = self.find(reference(request.run)?, &budget).await?;
         let maskers = maskers(&self.handle, &run, masks).await;
-        let (digests, stream) = mpsc::channel(1);
+        let (digests, stream) = Outbox::new(budget, 1);
         let watch = Watch { run, live, masks, maskers, follow: request.follow };
         let watching = self.watched.clone().serve(watch, self.logs.clone(), self.shutdown.clone(), digests);
         self.shutdown.tracker.spawn(watching);
-        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+        Ok(Response::new(stream))
     }
 
     async fn watch_agents(
         &self,
         request: Request<proto::WatchAgentsRequest>,
     ) -> Result<Response<Self::WatchAgentsStream>, Status> {
-        Ok(self.news(|master, answers| news::agents(master, request.into_inner(), answers)))
+        let budget = connected(&request)?.budget;
+        Ok(self.news(budget, |master, answers| news::agents(master, request.into_inner(), answers)))
     }
 
     async fn watch_runs(
         &self,
         request: Request<proto::WatchRunsRequest>,
     ) -> Result<Response<Self::WatchRunsStream>, Status> {
-        Ok(self.news(|master, answers| news::runs(master, request.into_inner(), answers)))
+        let budget = connected(&request)?.budget;
+        Ok(self.news(budget, |master, answers| news::runs(master, request.into_inner(), answers)))
     }
 
     async fn list_runs(
         &self,
         request: Request<proto::ListRunsRequest>,
     ) -> Result<Response<proto::ListRunsResponse>, Status> {
+        let budget = connected(&request)?.budget;
         let request = request.into_inner();
         let limit = if request.limit == 0 { RUNS.0 } else { request.limit.min(RUNS.1) };
         let wanted = Wanted {
@@ -500,6 +405,7 @@ impl ControlService for Master {
             text: short_text(request.text, "a text")?,
             outcome: short_text(request.outcome, "an outcome")?,
         };
+        let _turn = budget.turn().await;
         let runs = self.read_store(move |store| store.runs(&wanted)).await?;
         let runs = runs.into_iter().map(|run| run.listed().into()).collect();
         Ok(Response::new(proto::ListRunsResponse { runs }))
@@ -509,13 +415,13 @@ impl ControlService for Master {
         &self,
         request: Request<Streaming<proto::SendInputRequest>>,
     ) -> Result<Response<Self::SendInputStream>, Status> {
-        let by = operator(&request)?;
+        let (by, budget) = (operator(&request)?, connected(&request)?.budget);
         let mut requests = request.into_inner();
         let run = input::opened(&mut requests).await?;
-        let task = self.task_to_feed(run, &by).await?;
-        let (answers, stream) = mpsc::channel(1);
+        let task = self.task_to_feed(run, &by, &budget).await?;
+        let (answers, stream) = Outbox::new(budget, 1);
         self.shutdown.tracker.spawn(input::serve(self.clone(), task, requests, answers));
-        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+        Ok(Response::new(stream))
     }
 
     async fn promote_run(

@@ -6,9 +6,10 @@ use std::{
     sync::Arc,
 };
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tonic::Status;
 
+use super::outbox::{Gone, Outbox};
 use crate::{
     domain::{
         frame::Frame,
@@ -25,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 /// Events that may wait for a client. A slow one costs this much and no more.
 pub(super) const EVENTS: usize = 8;
 
-pub(super) type Events = mpsc::Sender<Result<proto::RunEvent, Status>>;
+pub(super) type Events = Outbox<proto::RunEvent>;
 
 /// What to follow, and how.
 pub(super) struct Follow {
@@ -84,8 +85,22 @@ pub(super) async fn has_failed(trouble: &mut watch::Receiver<Option<Trouble>>) {
     }
 }
 
-/// The client is gone, or the log cannot be read, which was said.
-struct Gone;
+/// Bytes that a stream holds for each task of its run.
+const HELD_OF_TASK: usize = 64;
+
+/// Where a task's output ends.
+#[derive(Clone, Copy)]
+struct TaskEnd {
+    index: u32,
+    end_offset: u64,
+    has_ended: bool,
+}
+
+impl TaskEnd {
+    fn of(task: &Task) -> Self {
+        Self { index: task.index, end_offset: task.end_offset, has_ended: task.state.outcome().is_some() }
+    }
+}
 
 struct Follower {
     events: Events,
@@ -105,7 +120,7 @@ struct Follower {
 
 impl Follower {
     async fn send(&self, kind: Kind) -> Result<(), Gone> {
-        self.events.send(event(kind)).await.map_err(|_| Gone)
+        self.events.send(event(kind)).await
     }
 
     /// Asks the client to come back.
@@ -231,9 +246,9 @@ impl Follower {
     }
 
     /// Tells what is missing at the end of tasks that have ended, after all that there is was sent.
-    async fn send_missing_ends(&mut self, tasks: &[Task]) -> Result<(), Gone> {
+    async fn send_missing_ends(&mut self, tasks: &[TaskEnd]) -> Result<(), Gone> {
         for task in tasks {
-            let is_over = task.state.outcome().is_some() && self.wants(task.index);
+            let is_over = task.has_ended && self.wants(task.index);
             let end = self.until_offset.map_or(task.end_offset, |until| until.min(task.end_offset));
             if is_over && let Some(gap) = self.gap_before(task.index, end) {
                 self.ends.insert(task.index, task.end_offset);
@@ -268,7 +283,9 @@ async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gon
             .map(|task| task.index)
             .collect::<HashSet<u32>>()
     });
-    let tasks = follow.run.tasks.clone();
+    // Held for as long as the stream lasts; of runs with many tasks that is worth counting.
+    let _room = events.hold(follow.run.tasks.len() * HELD_OF_TASK).await?;
+    let tasks: Vec<TaskEnd> = follow.run.tasks.iter().map(TaskEnd::of).collect();
     let mut ends: HashMap<u32, u64> = tasks.iter().map(|task| (task.index, follow.from_offset)).collect();
     for (task, seen) in follow.seen {
         ends.entry(task).and_modify(|end| *end = seen.max(*end));
@@ -331,7 +348,8 @@ async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gon
             let until = *appended.borrow_and_update();
             follower.send_output(until).await?;
             follower.send_missing_ends(&std::mem::take(&mut found)).await?;
-            follower.send_missing_ends(&news.tasks).await?;
+            let news: Vec<TaskEnd> = news.tasks.iter().map(TaskEnd::of).collect();
+            follower.send_missing_ends(&news).await?;
         }
         follower.send_tasks(news.tasks).await?;
         if let Some(gate) = news.gate {

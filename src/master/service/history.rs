@@ -12,7 +12,11 @@ use crate::{
         journal::Journal,
         store::{Store, StoreError},
     },
+    wire::budget::Budget,
 };
+
+/// Tasks of a run that count as one call more.
+const TASKS_OF_A_CALL: usize = 200;
 
 impl Master {
     /// Reads history where blocking is allowed.
@@ -45,7 +49,20 @@ impl Master {
     }
 
     /// A run as it is now, and its journal while it is live.
-    pub(super) async fn find(&self, reference: RunReference) -> Result<(Run, Option<Arc<Journal>>), Status> {
+    ///
+    /// A run with many tasks is much work for everybody: it counts as many calls.
+    pub(super) async fn find(
+        &self,
+        reference: RunReference,
+        budget: &Budget,
+    ) -> Result<(Run, Option<Arc<Journal>>), Status> {
+        let _turn = budget.turn().await;
+        let found = self.find_free(reference).await?;
+        budget.charge_calls(found.0.tasks.len() / TASKS_OF_A_CALL);
+        Ok(found)
+    }
+
+    async fn find_free(&self, reference: RunReference) -> Result<(Run, Option<Arc<Journal>>), Status> {
         let Reply::Live(found) = self.handle.ask(move |reply| Input::FindRun(reference, reply)).await? else {
             return Ok((self.stored_run(reference).await?, None));
         };

@@ -1,9 +1,8 @@
 //! Feeding a command: an operator's bytes and terminal sizes go to the agent, what was taken comes back.
 
-use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
-use super::{Master, control::reference};
+use super::{Master, control::reference, outbox::Outbox};
 use crate::{
     domain::{
         ids::{RunReference, TaskId},
@@ -13,16 +12,22 @@ use crate::{
     master::input::Feeder,
     wire::{
         InvalidMessage,
+        budget::Budget,
         proto::{self, attach_request, send_input_request, send_input_response::Kind},
     },
 };
 
-type Answers = mpsc::Sender<Result<proto::SendInputResponse, Status>>;
+type Answers = Outbox<proto::SendInputResponse>;
 
 impl Master {
     /// The task that an operator may feed.
-    pub(super) async fn task_to_feed(&self, run: RunReference, by: &str) -> Result<TaskId, Status> {
-        let (run, _): (Run, _) = self.find(run).await?;
+    pub(super) async fn task_to_feed(
+        &self,
+        run: RunReference,
+        by: &str,
+        budget: &Budget,
+    ) -> Result<TaskId, Status> {
+        let (run, _): (Run, _) = self.find(run, budget).await?;
         if run.operator != by {
             let text = format!("run {} is {}'s: only who started a run feeds it", run.number, run.operator);
             return Err(Status::permission_denied(text));

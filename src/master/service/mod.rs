@@ -1,6 +1,7 @@
 //! What the master serves: `EnrollmentService` to anybody, `ControlService` to operators. Translates, decides nothing.
 
 pub mod begin;
+mod choosing;
 mod control;
 mod digest;
 pub mod enrollment;
@@ -9,6 +10,7 @@ mod history;
 mod input;
 mod invitations;
 mod news;
+mod outbox;
 pub mod watch;
 
 use std::{pin::Pin, sync::Arc};
@@ -28,6 +30,7 @@ use crate::{
     sys::{clock::BootInstant, shutdown::Shutdown},
     trust::authority::Authority,
     wire::{
+        budget::Budgets,
         proto::{
             self,
             control_service_server::{ControlService as _, ControlServiceServer},
@@ -38,7 +41,7 @@ use crate::{
         streaming::{FOLLOW_RUN, Method, RERUN_RUN, START_RUN, only},
     },
 };
-use control::Answers;
+use outbox::Answers;
 use watch::Watched;
 
 /// Bytes of the longest message that strangers are heard with: a certificate request and a name, with room.
@@ -61,6 +64,8 @@ pub struct Master {
     pub inputs: Inputs,
     /// Who signs.
     pub authority: Arc<Authority>,
+    /// What everybody may use.
+    pub budgets: Budgets,
     /// When to end.
     pub shutdown: Shutdown,
     /// When the master started.

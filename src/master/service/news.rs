@@ -4,15 +4,15 @@
 
 use std::time::Duration;
 
-use tokio::{sync::mpsc, time::Instant};
-use tonic::Status;
+use tokio::time::Instant;
 
 use super::{
     Master,
-    control::{agent_out, chunk},
+    choosing::{agent_out, chunk},
+    outbox::Outbox,
 };
 use crate::{
-    domain::run::Run,
+    domain::{name::AgentName, run::Run},
     master::{
         core::{
             messages::{Input, Reply},
@@ -32,13 +32,13 @@ const RUNS_CHUNK: usize = 8;
 /// Runs that come first, unless asked otherwise, and at most.
 const NEWEST: (u32, u32) = (100, 1_000);
 
-type Answers<T> = mpsc::Sender<Result<T, Status>>;
+type Answers<T> = Outbox<T>;
 
 /// Nobody listens any more, or there is nothing more to say.
 struct Over;
 
 /// Waits for something new, and no shorter than [`EVERY`].
-async fn wait<T>(
+async fn wait<T: prost::Message>(
     master: &Master,
     watched: &mut tokio::sync::watch::Receiver<u64>,
     answers: &Answers<T>,
@@ -80,39 +80,43 @@ async fn watch_agents(
         watched.borrow_and_update();
         let with_numbers = numbers_at.elapsed() >= NUMBERS_EVERY;
         let numbers = if with_numbers { numbers_seen } else { u64::MAX };
-        let ask = move |reply| Input::WatchFleet { seen, numbers_seen: numbers, reply };
-        let Ok(Reply::Fleet(news)) = master.handle.ask(ask).await else { return Err(Over) };
-        if with_numbers || news.is_whole {
-            (numbers_seen, numbers_at) = (news.revision, Instant::now());
+        let since = (seen, numbers);
+        let mut part = fleet_part(master, since, None).await?;
+        if with_numbers || part.is_whole {
+            (numbers_seen, numbers_at) = (part.revision, Instant::now());
         }
-        let begins = news.is_whole;
+        let (begins, revision) = (part.is_whole, part.revision);
         let is_first = seen == 0 || begins;
-        seen = news.revision;
-        let FleetNews { revision, agents, gone, waiting: keys, .. } = *news;
-        let keys: Vec<proto::Agent> = keys.into_iter().map(agent_out).collect();
+        seen = revision;
+        let keys: Vec<proto::Agent> = std::mem::take(&mut part.waiting).into_iter().map(agent_out).collect();
         let keys = (waiting.as_ref() != Some(&keys)).then(|| {
             waiting = Some(keys.clone());
             proto::Waiting { keys }
         });
-        if is_first || keys.is_some() || !agents.is_empty() || !gone.is_empty() {
+        if is_first || keys.is_some() || !part.agents.is_empty() || !part.gone.is_empty() {
             let mut response = WatchAgentsResponse {
                 begins,
                 instance,
-                gone: gone.into_iter().map(Into::into).collect(),
+                gone: std::mem::take(&mut part.gone).into_iter().map(Into::into).collect(),
                 waiting: keys,
                 ..WatchAgentsResponse::default()
             };
-            let mut agents = agents.into_iter().map(agent_out).peekable();
             loop {
-                response.agents = chunk(&mut agents);
-                response.complete = agents.peek().is_none();
-                response.revision = if response.complete { revision } else { 0 };
-                let is_last = response.complete;
-                answers.send(Ok(std::mem::take(&mut response))).await.map_err(|_| Over)?;
-                if is_last {
-                    break;
+                let mut agents = part.agents.into_iter().map(agent_out).peekable();
+                loop {
+                    response.agents = chunk(&mut agents);
+                    let ends_part = agents.peek().is_none();
+                    response.complete = ends_part && part.more_behind.is_none();
+                    response.revision = if response.complete { revision } else { 0 };
+                    answers.send(Ok(std::mem::take(&mut response))).await.map_err(|_| Over)?;
+                    response.instance = instance;
+                    if ends_part {
+                        break;
+                    }
                 }
-                response.instance = instance;
+                // What changes meanwhile has a later revision, and is told the next time.
+                let Some(behind) = part.more_behind else { break };
+                part = fleet_part(master, since, Some(behind)).await?;
             }
         }
         if numbers_seen < seen && !with_numbers {
@@ -124,6 +128,18 @@ async fn watch_agents(
         } else {
             wait(master, &mut watched, answers).await?;
         }
+    }
+}
+
+async fn fleet_part(
+    master: &Master,
+    (seen, numbers_seen): (u64, u64),
+    behind: Option<AgentName>,
+) -> Result<FleetNews, Over> {
+    let ask = move |reply| Input::WatchFleet { seen, numbers_seen, behind, reply };
+    match master.handle.ask(ask).await {
+        Ok(Reply::Fleet(news)) => Ok(*news),
+        _ => Err(Over),
     }
 }
 

@@ -10,13 +10,14 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::{
     digest::{Digest, Digester, QUIET_AFTER_MS},
     follow::{LOG_AGAIN, MASTER_ENDS, has_failed},
+    outbox::Outbox,
 };
 use crate::{
     domain::{
@@ -37,7 +38,7 @@ const EVERY: Duration = Duration::from_millis(100);
 /// … and working them out takes at most this share of the time: one part of so many.
 const SHARE: u32 = 10;
 
-type Digests = mpsc::Sender<Result<proto::RunDigest, Status>>;
+type Digests = Outbox<proto::RunDigest>;
 
 /// What to watch.
 pub(super) struct Watch {
@@ -355,157 +356,4 @@ impl Work {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::{
-        command::Command,
-        frame::{Frame, Stream},
-        outcome::Ending,
-        plan::Gate,
-        run::{Task, TaskState},
-    };
-
-    fn run() -> Run {
-        let task = |index: u32| Task {
-            state: TaskState::Running,
-            ..Task::queued(index, format!("web-{index}").parse().unwrap())
-        };
-        Run {
-            id: RunId::from_parts(1, 1),
-            number: 1,
-            operator: "ana".into(),
-            plain_name: false,
-            target: "web-[0-1]".into(),
-            command: Command::new(vec![b"true".to_vec()]).unwrap(),
-            created_ms: 1,
-            ended_ms: None,
-            tasks: vec![task(0), task(1)],
-            task_count: 2,
-            succeeded: 0,
-            unfinished: 2,
-            left_out: Vec::new(),
-            gate: Gate::default(),
-            masks: Masks::default(),
-            command_left_out: 0,
-        }
-    }
-
-    struct World {
-        watched: Watched,
-        journal: Arc<Journal>,
-        logs: OutputLogs,
-        shutdown: Shutdown,
-        _directory: tempfile::TempDir,
-    }
-
-    impl World {
-        fn new() -> Self {
-            let directory = tempfile::tempdir().unwrap();
-            Self {
-                watched: Watched::default(),
-                journal: Arc::default(),
-                logs: OutputLogs::new(directory.path().to_owned()),
-                shutdown: Shutdown::default(),
-                _directory: directory,
-            }
-        }
-
-        fn watch(&self, masks: Masks, follow: bool) -> mpsc::Receiver<Result<proto::RunDigest, Status>> {
-            let (digests, heard) = mpsc::channel(1);
-            let maskers = vec![Masker::default(); 2];
-            let watch = Watch { run: run(), live: Some(Arc::clone(&self.journal)), masks, maskers, follow };
-            let (logs, shutdown) = (self.logs.clone(), self.shutdown.clone());
-            tokio::spawn(self.watched.clone().serve(watch, logs, shutdown, digests));
-            heard
-        }
-
-        async fn print(&self, task: u32, text: &'static str) {
-            let log = self.logs.open(run().id).await.unwrap();
-            let offset = log.task_end(task);
-            let frame = Frame { stream: Stream::Stdout, offset, time_ns: 0, data: text.into() };
-            log.append(task, &[frame]).await.unwrap();
-        }
-
-        fn end(&self, index: u32) {
-            let state = TaskState::Ended(Ending::Exited(0).into());
-            self.journal.put(Task { state, ..run().tasks[index as usize].clone() });
-        }
-    }
-
-    async fn next(heard: &mut mpsc::Receiver<Result<proto::RunDigest, Status>>) -> proto::RunDigest {
-        heard.recv().await.unwrap().unwrap()
-    }
-
-    #[tokio::test]
-    async fn whoever_watches_a_run_alike_shares_one_computation_and_hears_all_of_it() {
-        let world = World::new();
-        world.print(0, "one\n").await;
-        let mut first = world.watch(Masks::default(), true);
-        let begun = next(&mut first).await;
-        assert_eq!(begun.run.unwrap().tasks.len(), 2);
-        let mut second = world.watch(Masks::default(), true);
-        let mut other = world.watch(Masks { numbers: true, ..Masks::default() }, true);
-        let joined = next(&mut second).await;
-        assert_eq!(joined.run.unwrap().tasks.len(), 2, "all of it is new to whoever comes later");
-        next(&mut other).await;
-        assert_eq!(world.watched.all().len(), 2, "one computation for each way to look");
-
-        world.print(1, "one\n").await;
-        (0..2).for_each(|index| world.end(index));
-        world.journal.end(5);
-        for heard in [&mut first, &mut second, &mut other] {
-            let (mut changed, mut last) = (Vec::new(), None);
-            while let Some(digest) = heard.recv().await {
-                let digest = digest.unwrap();
-                changed.extend(digest.tasks.iter().map(|task| task.index));
-                last = Some(digest);
-            }
-            let last = last.unwrap();
-            assert_eq!((last.ended_ms, last.groups.len(), &last.groups[0].tasks), (5, 1, &vec![0, 1]));
-            assert!(changed.contains(&0) && changed.contains(&1), "{changed:?}");
-        }
-        world.shutdown.finish(Duration::from_secs(5)).await;
-        assert!(world.watched.all().is_empty());
-    }
-
-    #[tokio::test]
-    async fn nothing_is_worked_out_when_nobody_watches_any_more() {
-        let world = World::new();
-        let mut heard = world.watch(Masks::default(), true);
-        next(&mut heard).await;
-        drop(heard);
-        world.shutdown.tracker.close();
-        world.shutdown.tracker.wait().await;
-        assert!(world.watched.all().is_empty());
-    }
-
-    #[tokio::test]
-    async fn whoever_joins_while_the_work_comes_to_its_end_is_sent_away() {
-        let world = World::new();
-        let mut first = world.watch(Masks::default(), true);
-        next(&mut first).await;
-        let standing = Arc::clone(world.watched.all().values().next().unwrap());
-        let mut second = world.watch(Masks::default(), true);
-        next(&mut second).await;
-        standing.leave();
-        while let Some(digest) = second.recv().await {
-            if let Some(closing) = digest.unwrap().closing {
-                assert_eq!(closing.reason, LOG_AGAIN);
-                return;
-            }
-        }
-        panic!("it was not told to ask anew");
-    }
-
-    #[tokio::test]
-    async fn a_single_digest_has_everything_that_was_printed_before_it_was_asked_for() {
-        let world = World::new();
-        let mut first = world.watch(Masks::default(), true);
-        next(&mut first).await;
-        world.print(0, "one\ntwo\n").await;
-        let mut single = world.watch(Masks::default(), false);
-        let digest = next(&mut single).await;
-        assert_eq!(digest.groups.iter().map(|group| group.stdout_lines).max(), Some(2));
-        assert!(single.recv().await.is_none(), "one, and no more");
-    }
-}
+mod tests;

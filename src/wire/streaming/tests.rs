@@ -8,6 +8,7 @@ use super::*;
 use crate::{
     trust::{access::Caller, identity::Identity},
     wire::{
+        budget::{Budget, Principal},
         pieces::HANDED_ON,
         proto::{
             AttachRequest, AttachResponse, Held, Output,
@@ -49,7 +50,14 @@ async fn served(routes: Routes) -> Channel {
 async fn served_until_aborted(routes: Routes) -> (Channel, tokio::task::JoinHandle<hyper::Result<()>>) {
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
     let caller = Caller::Peer(Identity::Master("m".parse().unwrap()));
-    let connected = Connected { caller, address: "test".into(), uid: None, refusals: None };
+    let connected = Connected {
+        caller,
+        address: "test".into(),
+        uid: None,
+        budget: Budget::unlimited(Principal::Master),
+        refusals: None,
+        over: None,
+    };
     let serving = tokio::spawn(serve::serve(theirs, routes, connected, CancellationToken::new()));
     let (channel, connection) = Channel::handshake(ours).await.unwrap();
     tokio::spawn(connection);

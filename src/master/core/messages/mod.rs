@@ -232,6 +232,8 @@ pub enum Input {
     },
     /// A connection says who it is.
     Identify(Who, ReplyTo),
+    /// Whether an agent of this name has this key: answered with a count.
+    IsEnrolled(AgentName, Fingerprint, ReplyTo),
     /// Somebody wanted, or told, what is not its to want or to tell.
     Refused {
         /// Who.
@@ -277,6 +279,8 @@ pub enum Input {
         seen: u64,
         /// The revision up to which it has seen the numbers of machines.
         numbers_seen: u64,
+        /// The last name of the part that it was told before; `None` for the first part.
+        behind: Option<AgentName>,
         /// Who waits.
         reply: ReplyTo,
     },

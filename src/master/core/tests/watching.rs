@@ -7,7 +7,7 @@ use crate::{
 };
 
 fn fleet(world: &mut World, seen: u64, numbers_seen: u64) -> FleetNews {
-    match world.ask(|reply| Input::WatchFleet { seen, numbers_seen, reply }) {
+    match world.ask(|reply| Input::WatchFleet { seen, numbers_seen, behind: None, reply }) {
         Reply::Fleet(news) => *news,
         other => panic!("{other:?}"),
     }

@@ -1,0 +1,161 @@
+//! Whom a selection means, evaluated at the caller's expense and outside of the core, and agents as lists of them.
+
+use std::time::Instant;
+
+use prost::Message as _;
+use tonic::Status;
+
+use super::{
+    Master,
+    outbox::{Gone, Outbox},
+    refusal,
+};
+use crate::{
+    domain::{name::AgentName, target::selection::Selection},
+    master::core::{
+        messages::{NotChosen, Reply},
+        snapshot::{Choice, Snapshot},
+        views::AgentView,
+    },
+    wire::{agent::labels_out, proto, serve::Connected},
+};
+
+/// Agents in one message of a list, and bytes after which no more are added to it.
+const CHUNK: (usize, usize) = (200, 256 * 1024);
+/// Agents that are shown in one step while they are listed.
+const LISTED_AT_ONCE: usize = 200;
+/// Agents and characters up to which a selection is evaluated where it is asked for, and no thread is woken for it.
+const CHEAP: usize = 2_000;
+pub(super) fn agent_out(view: AgentView) -> proto::Agent {
+    let link = match view.direct {
+        Some(true) => "direct",
+        Some(false) => "tunnel",
+        None => "",
+    };
+    proto::Agent {
+        name: view.name.into(),
+        state: proto::AgentState::from(view.state).into(),
+        link: link.to_owned(),
+        link_reason: view.link_reason,
+        address: view.address,
+        direct_address: view.direct_address.unwrap_or_default(),
+        version: view.version.into(),
+        labels: labels_out(view.labels),
+        last_seen_ms: view.last_seen_ms,
+        fingerprint: view.fingerprint.to_string(),
+        hint: view.hint,
+        enrolled_ms: view.enrolled_ms,
+        trust: view.trust.into(),
+        facts: view.facts.map(Into::into),
+        key_changed: view.key_changed,
+        offline_since_ms: view.offline_since_ms.unwrap_or(0),
+        last_run: view.last_run.map(Into::into),
+        drain: view.drain.map(Into::into),
+        set_labels: labels_out(view.set_labels),
+        brought_labels: labels_out(view.brought_labels),
+    }
+}
+
+/// The next agents of a list that go into one message: it stays far below what a client takes, whatever agents say of
+/// themselves.
+pub(super) fn chunk(agents: &mut impl Iterator<Item = proto::Agent>) -> Vec<proto::Agent> {
+    let (most, bytes) = CHUNK;
+    let (mut chunk, mut size) = (Vec::new(), 0);
+    while chunk.len() < most
+        && size < bytes
+        && let Some(agent) = agents.next()
+    {
+        size += agent.encoded_len();
+        chunk.push(agent);
+    }
+    chunk
+}
+
+impl Master {
+    /// Whom a selection means. It is evaluated here, and not in the core.
+    ///
+    /// # Errors
+    /// When the master is ending.
+    pub(super) async fn choose(
+        &self,
+        caller: &Connected,
+        selection: Selection,
+        at_once: bool,
+    ) -> Result<Choice, Status> {
+        if let Some(choice) = Choice::plain(&selection) {
+            return Ok(choice);
+        }
+        let choose = move |snapshot: &Snapshot, selection: &Selection| snapshot.choose(selection, at_once);
+        self.evaluate(caller, selection, choose).await
+    }
+
+    /// Evaluates a selection on the registry as it is now, at the caller's expense, and beside the connections where it costs
+    /// much.
+    async fn evaluate<T: Send + 'static>(
+        &self,
+        caller: &Connected,
+        selection: Selection,
+        evaluate: impl FnOnce(&Snapshot, &Selection) -> T + Send + 'static,
+    ) -> Result<T, Status> {
+        let budget = &caller.budget;
+        let _turn = budget.turn().await;
+        budget.selecting().map_err(|met| caller.refuse(&met))?;
+        let snapshot = self.handle.snapshot().await?;
+        let begun = Instant::now();
+        let evaluated = if snapshot.cost_of(&selection) < CHEAP {
+            evaluate(&snapshot, &selection)
+        } else {
+            let evaluating = tokio::task::spawn_blocking(move || evaluate(&snapshot, &selection));
+            evaluating.await.map_err(|error| Status::internal(error.to_string()))?
+        };
+        budget.charge_selecting(begun.elapsed());
+        Ok(evaluated)
+    }
+
+    /// The names for a list: those that are meant, or all.
+    pub(super) async fn listed(
+        &self,
+        caller: &Connected,
+        selection: Option<Selection>,
+    ) -> Result<Vec<AgentName>, Status> {
+        let Some(selection) = selection else {
+            return Ok(self.handle.snapshot().await?.names().cloned().collect());
+        };
+        // A list shows what is known, just after a start too: its states say that agents are not back yet.
+        let matching = |snapshot: &Snapshot, selection: &Selection| snapshot.matching(selection, true);
+        match self.evaluate(caller, selection, matching).await? {
+            Ok(names) => Ok(names),
+            Err(NotChosen::Refused(text)) => Err(refusal(Reply::Refused(text))),
+            Err(NotChosen::NotFound(text)) => Err(refusal(Reply::NotFound(text))),
+        }
+    }
+
+    /// Sends agents in parts: the core shows the next ones when the last ones were taken.
+    pub(super) async fn send_listed(
+        self,
+        names: Vec<AgentName>,
+        waiting: Vec<AgentView>,
+        answers: Outbox<proto::ListAgentsResponse>,
+    ) -> Result<(), Gone> {
+        let _room = answers.hold(names.len() * size_of::<AgentName>()).await?;
+        let mut waiting = waiting.into_iter().peekable();
+        let mut parts = names.chunks(LISTED_AT_ONCE).peekable();
+        while parts.peek().is_some() || waiting.peek().is_some() {
+            let part = parts.next().unwrap_or_default();
+            let is_last = parts.peek().is_none();
+            let Ok(mut views) = self.handle.agents(part).await else { return Err(Gone) };
+            // Keys that wait stand among the agents, by name.
+            let last = part.last();
+            while let Some(key) = waiting.next_if(|key| is_last || last.is_some_and(|last| key.name <= *last))
+            {
+                views.push(key);
+            }
+            views.sort_by(|a, b| a.name.cmp(&b.name));
+            let mut agents = views.into_iter().map(agent_out).peekable();
+            while agents.peek().is_some() {
+                answers.send(Ok(proto::ListAgentsResponse { agents: chunk(&mut agents) })).await?;
+            }
+        }
+        Ok(())
+    }
+}

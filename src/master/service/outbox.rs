@@ -1,0 +1,125 @@
+//! Answers that wait for their caller: their bytes count against the caller's budget until they are on their way, so that
+//! whoever does not read holds up nobody else, and no more memory than is its own.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use prost::Message;
+use tokio::sync::mpsc;
+use tokio_stream::Stream;
+use tonic::Status;
+
+use crate::wire::budget::{Budget, Place};
+
+/// A stream of answers.
+pub(super) type Answers<T> = Pin<Box<Queue<T>>>;
+
+/// Where answers to one call are put.
+#[derive(Debug)]
+pub(super) struct Outbox<T> {
+    queue: mpsc::Sender<Queued<T>>,
+    budget: Arc<Budget>,
+}
+
+/// Answers in their order.
+#[derive(Debug)]
+pub struct Queue<T>(mpsc::Receiver<Queued<T>>);
+
+#[derive(Debug)]
+struct Queued<T> {
+    answer: Result<T, Status>,
+    /// Given back when the answer is taken.
+    _room: Option<Place>,
+}
+
+/// The caller is gone.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Gone;
+
+impl<T: Message> Outbox<T> {
+    /// A box in which so many answers may wait, and the stream that takes them out.
+    pub(super) fn new(budget: Arc<Budget>, answers: usize) -> (Self, Answers<T>) {
+        let (queue, stream) = mpsc::channel(answers);
+        (Self { queue, budget }, Box::pin(Queue(stream)))
+    }
+
+    /// A stream of one answer.
+    pub(super) fn only(answer: T) -> Answers<T> {
+        let (queue, stream) = mpsc::channel(1);
+        let _ = queue.try_send(Queued { answer: Ok(answer), _room: None });
+        Box::pin(Queue(stream))
+    }
+
+    /// Puts an answer into the box, as soon as there is room for it.
+    pub(super) async fn send(&self, answer: Result<T, Status>) -> Result<(), Gone> {
+        let bytes = answer.as_ref().map_or(0, Message::encoded_len);
+        let room = tokio::select! {
+            room = self.budget.buffer(bytes) => room,
+            () = self.queue.closed() => return Err(Gone),
+        };
+        self.queue.send(Queued { answer, _room: Some(room) }).await.map_err(|_| Gone)
+    }
+
+    /// Room for what a stream itself holds in memory while it lasts.
+    pub(super) async fn hold(&self, bytes: usize) -> Result<Place, Gone> {
+        tokio::select! {
+            room = self.budget.buffer(bytes) => Ok(room),
+            () = self.queue.closed() => Err(Gone),
+        }
+    }
+
+    /// Whether nobody takes answers any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.queue.is_closed()
+    }
+
+    /// Returns when nobody takes answers any more.
+    pub(super) async fn closed(&self) {
+        self.queue.closed().await;
+    }
+}
+
+impl<T> Stream for Queue<T> {
+    type Item = Result<T, Status>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().0.poll_recv(cx).map(|queued| queued.map(|queued| queued.answer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio_stream::StreamExt as _;
+
+    use super::*;
+    use crate::wire::{
+        budget::{Budgets, Limits, Principal},
+        proto::Gap,
+    };
+
+    fn answer(bytes: usize) -> Gap {
+        Gap { reason: "x".repeat(bytes), ..Gap::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn unread_answers_of_all_streams_of_a_caller_have_one_budget() {
+        let budgets = Budgets::new(Limits { buffered_bytes: 1_000, ..Limits::OPERATOR });
+        let of = |name: &str| budgets.of(Principal::Operator(name.to_owned()));
+        let (one, mut stream) = Outbox::new(of("ada"), 8);
+        let (two, unread) = Outbox::new(of("ada"), 8);
+        one.send(Ok(answer(600))).await.unwrap();
+        let wait = Duration::from_mins(1);
+        assert!(tokio::time::timeout(wait, two.send(Ok(answer(600)))).await.is_err(), "there is no room");
+        let (others, _stream) = Outbox::new(of("bob"), 8);
+        others.send(Ok(answer(600))).await.unwrap();
+        assert_eq!(stream.next().await.unwrap().unwrap().reason.len(), 600);
+        two.send(Ok(answer(600))).await.unwrap();
+        drop(unread);
+        assert!(two.send(Ok(answer(1))).await.is_err(), "nobody takes it");
+    }
+}

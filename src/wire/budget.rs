@@ -1,0 +1,445 @@
+//! Budgets: how much of a daemon one principal may use at once, and how fast, so that it can hurt nobody but itself.
+//!
+//! A principal is an operator, an agent or the source of connections that nobody knows. The administrators of a machine's own
+//! socket have no limits: root can always get in. Knows not what calls do.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::{domain::name::AgentName, sys::rate::Rate};
+
+/// Who uses a daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Principal {
+    /// An operator, by name, or a user of the machine's own socket.
+    Operator(String),
+    /// An agent.
+    Agent(AgentName),
+    /// Somebody who is nobody here, by address.
+    Source(IpAddr),
+    /// A user of this machine who is nobody here.
+    User(u32),
+    /// The master of an agent, which may do all that it wants there.
+    Master,
+}
+
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Operator(name) => f.write_str(name),
+            Self::Agent(name) => write!(f, "agent {name}"),
+            Self::Source(address) => address.fmt(f),
+            Self::Master => f.write_str("the master"),
+            Self::User(uid) => write!(f, "the user with the id {uid}"),
+        }
+    }
+}
+
+/// What one principal may use. No honest one meets these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at once.
+    pub connections: u32,
+    /// Calls at once, over all of them.
+    pub calls: u32,
+    /// Calls a second.
+    pub calls_a_second: u32,
+    /// Calls at once that change something and were not answered yet.
+    pub writes: u32,
+    /// Share of one processor for evaluating selections, in per cent.
+    pub selecting_percent: u32,
+    /// Bytes of output that wait for it.
+    pub buffered_bytes: u32,
+    /// HTTP/2 frames a second that carry no data.
+    pub frames_a_second: u32,
+}
+
+impl Limits {
+    /// Of an operator.
+    pub const OPERATOR: Self = Self {
+        connections: 128,
+        calls: 1_024,
+        calls_a_second: 200,
+        writes: 64,
+        selecting_percent: 25,
+        buffered_bytes: 64 * 1024 * 1024,
+        frames_a_second: 10_000,
+    };
+    /// Of an agent, which the master calls: it makes no calls itself.
+    pub const AGENT: Self = Self {
+        connections: 4,
+        calls: 4,
+        calls_a_second: 10,
+        writes: 1,
+        selecting_percent: 1,
+        buffered_bytes: 1024 * 1024,
+        frames_a_second: 20_000,
+    };
+    /// Of an address from which somebody comes who is nobody here.
+    pub const SOURCE: Self = Self {
+        connections: 16,
+        calls: 32,
+        calls_a_second: 50,
+        writes: 16,
+        selecting_percent: 1,
+        buffered_bytes: 1024 * 1024,
+        frames_a_second: 500,
+    };
+    /// Of the administrators of the machine's own socket: none.
+    const NONE: Self = Self {
+        connections: u32::MAX,
+        calls: u32::MAX,
+        calls_a_second: u32::MAX,
+        writes: u32::MAX,
+        selecting_percent: u32::MAX,
+        buffered_bytes: u32::MAX,
+        frames_a_second: u32::MAX,
+    };
+}
+
+/// Which limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Limit {
+    /// [`Limits::connections`].
+    Connections,
+    /// [`Limits::calls`].
+    Calls,
+    /// [`Limits::calls_a_second`].
+    CallRate,
+    /// [`Limits::writes`].
+    Writes,
+    /// [`Limits::selecting_percent`].
+    Selecting,
+    /// [`Limits::frames_a_second`].
+    Frames,
+}
+
+impl Limit {
+    const ALL: [Self; 6] =
+        [Self::Connections, Self::Calls, Self::CallRate, Self::Writes, Self::Selecting, Self::Frames];
+
+    /// Its word, for metrics and records.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::Calls => "calls",
+            Self::CallRate => "calls a second",
+            Self::Writes => "pending changes",
+            Self::Selecting => "selections",
+            Self::Frames => "frames a second",
+        }
+    }
+}
+
+/// A limit that was met.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{who} has met a limit of this master: {}", self.what())]
+pub struct Exceeded {
+    /// Who.
+    pub who: String,
+    /// Which.
+    pub limit: Limit,
+    /// How much it allows.
+    pub most: u32,
+}
+
+impl Exceeded {
+    fn what(&self) -> String {
+        let most = self.most;
+        match self.limit {
+            Limit::Connections => format!("{most} connections at once; close some"),
+            Limit::Calls => format!("{most} calls at once; end some"),
+            Limit::CallRate => format!("{most} calls a second; go slower"),
+            Limit::Writes => format!("{most} changes that are not recorded yet; wait for some"),
+            Limit::Selecting => {
+                format!("{most} % of a processor for evaluating targets; use labels, or go slower")
+            }
+            Limit::Frames => format!("{most} HTTP/2 frames a second without data"),
+        }
+    }
+}
+
+/// What takes a thread or much memory for a moment, at once: reading the store, evaluating a selection.
+const TURNS: u32 = 4;
+/// How many seconds' worth of a rate may be used at once.
+const BURST_SECONDS: u32 = 5;
+/// Lines a second that one principal may cause in the log.
+const LOG_LINES_A_SECOND: u32 = 2;
+/// The same, at once.
+const LOG_LINES_AT_ONCE: u32 = 20;
+
+/// What one principal uses. Shared by all of its connections.
+#[derive(Debug)]
+pub struct Budget {
+    who: Principal,
+    limits: Limits,
+    connections: Arc<Semaphore>,
+    calls: Arc<Semaphore>,
+    writes: Arc<Semaphore>,
+    buffered: Arc<Semaphore>,
+    /// Turns of work that takes a thread or much memory for a moment.
+    turns: Arc<Semaphore>,
+    rates: Mutex<Rates>,
+    exceeded: Arc<Counts>,
+}
+
+#[derive(Debug)]
+struct Rates {
+    calls: Rate,
+    /// In milliseconds.
+    selecting: Rate,
+    log: Rate,
+    frames: Rate,
+}
+
+/// A place in a budget, given back when it is dropped.
+#[derive(Debug)]
+pub struct Place {
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+/// How often each limit was met.
+#[derive(Debug, Default)]
+struct Counts([AtomicU64; Limit::ALL.len()]);
+
+fn places(count: u32) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new((count as usize).min(Semaphore::MAX_PERMITS)))
+}
+
+impl Budget {
+    fn new(who: Principal, limits: Limits, exceeded: Arc<Counts>) -> Self {
+        let rate = |a_second: u32| Rate::new(a_second, a_second.saturating_mul(BURST_SECONDS));
+        let rates = Rates {
+            calls: rate(limits.calls_a_second),
+            selecting: rate(limits.selecting_percent.saturating_mul(10)),
+            log: Rate::new(LOG_LINES_A_SECOND, LOG_LINES_AT_ONCE),
+            frames: rate(limits.frames_a_second),
+        };
+        Self {
+            who,
+            limits,
+            connections: places(limits.connections),
+            calls: places(limits.calls),
+            writes: places(limits.writes),
+            buffered: places(limits.buffered_bytes),
+            turns: places(TURNS),
+            rates: Mutex::new(rates),
+            exceeded,
+        }
+    }
+
+    /// A budget without limits: of a machine's own administrators, and of an agent's master.
+    #[must_use]
+    pub fn unlimited(who: Principal) -> Arc<Self> {
+        Arc::new(Self::new(who, Limits::NONE, Arc::default()))
+    }
+
+    fn is_unlimited(&self) -> bool {
+        self.limits == Limits::NONE
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn who(&self) -> &Principal {
+        &self.who
+    }
+
+    /// What it allows.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    fn rates(&self) -> MutexGuard<'_, Rates> {
+        self.rates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts that a limit was met, and says so.
+    #[must_use]
+    pub fn exceeded(&self, limit: Limit) -> Exceeded {
+        self.exceeded.0[limit as usize].fetch_add(1, Ordering::Relaxed);
+        let most = match limit {
+            Limit::Connections => self.limits.connections,
+            Limit::Calls => self.limits.calls,
+            Limit::CallRate => self.limits.calls_a_second,
+            Limit::Writes => self.limits.writes,
+            Limit::Selecting => self.limits.selecting_percent,
+            Limit::Frames => self.limits.frames_a_second,
+        };
+        Exceeded { who: self.who.to_string(), limit, most }
+    }
+
+    fn take(&self, places: &Arc<Semaphore>, limit: Limit) -> Result<Place, Exceeded> {
+        if self.is_unlimited() {
+            return Ok(Place { _permit: None });
+        }
+        let permit = Arc::clone(places).try_acquire_owned().map_err(|_| self.exceeded(limit))?;
+        Ok(Place { _permit: Some(permit) })
+    }
+
+    /// A place for one more connection.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn connection(&self) -> Result<Place, Exceeded> {
+        self.take(&self.connections, Limit::Connections)
+    }
+
+    /// A place for one more call, until it is over.
+    ///
+    /// # Errors
+    /// When there is none, or calls come too fast.
+    pub fn call(&self) -> Result<Place, Exceeded> {
+        let place = self.take(&self.calls, Limit::Calls)?;
+        if !self.is_unlimited() {
+            let mut rates = self.rates();
+            if !rates.calls.is_ready() {
+                return Err(self.exceeded(Limit::CallRate));
+            }
+            rates.calls.take();
+        }
+        Ok(place)
+    }
+
+    /// A place for one more change, until it is answered.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn write(&self) -> Result<Place, Exceeded> {
+        self.take(&self.writes, Limit::Writes)
+    }
+
+    /// Whether a selection may be evaluated now. What it took is charged with [`Self::charge_selecting`].
+    ///
+    /// # Errors
+    /// When the evaluations before it took too much.
+    pub fn selecting(&self) -> Result<(), Exceeded> {
+        if self.is_unlimited() || self.rates().selecting.is_ready() {
+            return Ok(());
+        }
+        Err(self.exceeded(Limit::Selecting))
+    }
+
+    /// Charges the time that an evaluation took.
+    pub fn charge_selecting(&self, took: Duration) {
+        if !self.is_unlimited() {
+            self.rates().selecting.take_of(took.as_secs_f64() * 1_000.0);
+        }
+    }
+
+    /// Counts HTTP/2 frames without data, of all connections together.
+    ///
+    /// # Errors
+    /// When they come too fast.
+    pub fn frames(&self, count: u32) -> Result<(), Exceeded> {
+        if self.is_unlimited() {
+            return Ok(());
+        }
+        let mut rates = self.rates();
+        let is_in_time = rates.frames.is_ready();
+        rates.frames.take_of(count.into());
+        if is_in_time { Ok(()) } else { Err(self.exceeded(Limit::Frames)) }
+    }
+
+    /// Room for bytes that will wait for the principal. Waits until there is: whoever does not read, waits.
+    pub async fn buffer(&self, bytes: usize) -> Place {
+        if self.is_unlimited() {
+            return Place { _permit: None };
+        }
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.limits.buffered_bytes);
+        let permit = Arc::clone(&self.buffered).acquire_many_owned(bytes).await;
+        Place { _permit: permit.ok() }
+    }
+
+    /// A turn to do what takes a thread or much memory for a moment. Waits until it comes.
+    pub async fn turn(&self) -> Place {
+        if self.is_unlimited() {
+            return Place { _permit: None };
+        }
+        Place { _permit: Arc::clone(&self.turns).acquire_owned().await.ok() }
+    }
+
+    /// Charges a call that turned out to be as much work as so many.
+    pub fn charge_calls(&self, count: usize) {
+        if !self.is_unlimited() && count > 0 {
+            self.rates().calls.take_of(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
+        }
+    }
+
+    /// Whether the principal may cause one more line in the log.
+    pub fn may_log(&self) -> bool {
+        let mut rates = self.rates();
+        let may = self.is_unlimited() || rates.log.is_ready();
+        if may && !self.is_unlimited() {
+            rates.log.take();
+        }
+        may
+    }
+}
+
+/// The budgets of all who use a daemon.
+#[derive(Clone, Debug)]
+pub struct Budgets {
+    operators: Limits,
+    known: Arc<Mutex<HashMap<Principal, Arc<Budget>>>>,
+    exceeded: Arc<Counts>,
+}
+
+/// Budgets of principals that are not there any more are forgotten when so many are known.
+const KNOWN: usize = 1_024;
+
+impl Budgets {
+    /// Budgets, with the limits of operators.
+    #[must_use]
+    pub fn new(operators: Limits) -> Self {
+        Self { operators, known: Arc::default(), exceeded: Arc::default() }
+    }
+
+    /// A principal's budget: the same for all of its connections.
+    #[must_use]
+    pub fn of(&self, who: Principal) -> Arc<Budget> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(budget) = known.get(&who) {
+            return Arc::clone(budget);
+        }
+        if known.len() >= KNOWN && known.len() == known.capacity() {
+            known.retain(|_, budget| Arc::strong_count(budget) > 1 || !budget.is_fresh());
+        }
+        let limits = match who {
+            Principal::Operator(_) => self.operators,
+            Principal::Agent(_) => Limits::AGENT,
+            Principal::Source(_) | Principal::User(_) => Limits::SOURCE,
+            Principal::Master => Limits::NONE,
+        };
+        let budget = Arc::new(Budget::new(who.clone(), limits, Arc::clone(&self.exceeded)));
+        known.insert(who, Arc::clone(&budget));
+        budget
+    }
+
+    /// How often each limit was met since the start.
+    pub fn counts(&self) -> impl Iterator<Item = (Limit, u64)> {
+        Limit::ALL.into_iter().zip(self.exceeded.0.iter().map(|count| count.load(Ordering::Relaxed)))
+    }
+}
+
+impl Budget {
+    /// Whether all of its rates are as they were at the beginning: then a new budget is no gift.
+    fn is_fresh(&self) -> bool {
+        let rates = self.rates();
+        rates.calls.is_full() && rates.selecting.is_full() && rates.log.is_full() && rates.frames.is_full()
+    }
+}
+
+#[cfg(test)]
+mod tests;
