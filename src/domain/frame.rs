@@ -2,7 +2,7 @@
 //!
 //! The agent's spool and the master's output log share this format; files and offsets in them are theirs.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 /// One of a command's two pipes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,6 +57,50 @@ impl Frame {
 
 /// Bytes before the payload of each frame on disk.
 pub const HEADER: usize = 32;
+
+/// A frame with fewer bytes is small: its header is worth saving.
+const SMALL: usize = 1024;
+/// Small frames are joined until they have so many bytes.
+const JOINED: usize = 16 * 1024;
+/// The time between two frames that are joined, at most, in nanoseconds: what a person sees as one.
+const JOINED_NS: u64 = 20_000_000;
+
+/// Joins small frames that follow each other at once in one stream: of a command that prints byte by byte each byte is one.
+#[must_use]
+pub fn joined(frames: Vec<Frame>) -> Vec<Frame> {
+    let follows = |last: &Frame, next: &Frame| {
+        last.stream == next.stream
+            && last.end() == next.offset
+            && last.data.len().max(next.data.len()) < SMALL
+            && next.time_ns.saturating_sub(last.time_ns) < JOINED_NS
+    };
+    if !frames.windows(2).any(|pair| follows(&pair[0], &pair[1])) {
+        return frames;
+    }
+    let mut joined: Vec<Frame> = Vec::new();
+    let mut bytes = BytesMut::new();
+    // The last frame as it came: whether the next one follows is asked of that.
+    let mut last: Option<Frame> = None;
+    for frame in frames {
+        let is_joined = last.as_ref().is_some_and(|last| follows(last, &frame)) && bytes.len() < JOINED;
+        if let Some(whole) = joined.last().filter(|_| is_joined) {
+            if bytes.is_empty() {
+                bytes.extend_from_slice(&whole.data);
+            }
+            bytes.extend_from_slice(&frame.data);
+        } else {
+            if let Some(whole) = joined.last_mut().filter(|_| !bytes.is_empty()) {
+                whole.data = bytes.split().freeze();
+            }
+            joined.push(frame.clone());
+        }
+        last = Some(frame);
+    }
+    if let Some(whole) = joined.last_mut().filter(|_| !bytes.is_empty()) {
+        whole.data = bytes.freeze();
+    }
+    joined
+}
 
 /// Most payload bytes of one frame: one read of a pipe.
 pub const MAX_PAYLOAD: usize = 256 * 1024;
@@ -213,7 +257,64 @@ mod tests {
         [&header.to_bytes()[..], payload].concat()
     }
 
+    fn frame(stream: Stream, offset: u64, time_ns: u64, data: &[u8]) -> Frame {
+        Frame { stream, offset, time_ns, data: Bytes::copy_from_slice(data) }
+    }
+
+    #[test]
+    fn only_small_frames_that_follow_at_once_in_one_stream_are_joined() {
+        use Stream::{Stderr, Stdout};
+        let long = vec![b'x'; SMALL];
+        for (frames, expected) in [
+            (vec![frame(Stdout, 0, 1, b"a"), frame(Stdout, 1, 2, b"b")], vec![frame(Stdout, 0, 1, b"ab")]),
+            (
+                vec![frame(Stdout, 0, 1, b"a"), frame(Stderr, 1, 2, b"b"), frame(Stderr, 2, 3, b"c")],
+                vec![frame(Stdout, 0, 1, b"a"), frame(Stderr, 1, 2, b"bc")],
+            ),
+            (
+                vec![frame(Stdout, 0, 1, b"a"), frame(Stdout, 5, 2, b"b"), frame(Stdout, 6, 2, b"c")],
+                vec![frame(Stdout, 0, 1, b"a"), frame(Stdout, 5, 2, b"bc")],
+            ),
+        ] {
+            assert_eq!(joined(frames), expected);
+        }
+        for apart in [
+            vec![frame(Stdout, 0, 1, b"a"), frame(Stdout, 1, 1 + JOINED_NS, b"b")],
+            vec![frame(Stdout, 0, 1, b"a"), frame(Stdout, 1, 2, &long)],
+            vec![frame(Stdout, 0, 1, &long), frame(Stdout, SMALL as u64, 2, b"a")],
+        ] {
+            assert_eq!(joined(apart.clone()), apart);
+        }
+        let bytes: Vec<Frame> = (0..100_000).map(|n| frame(Stdout, n, n, b"x")).collect();
+        let joined = joined(bytes);
+        assert!(joined.len() < 10 && joined.iter().all(|frame| frame.data.len() <= JOINED + SMALL));
+        assert_eq!(joined.iter().map(|frame| frame.data.len()).sum::<usize>(), 100_000);
+    }
+
     proptest! {
+        #[test]
+        fn joining_changes_no_byte_and_no_offset(
+            frames in proptest::collection::vec((any::<bool>(), 1usize..2_000, 0u64..30_000_000, 0u64..3), 0..40),
+        ) {
+            let (mut offset, mut time_ns) = (0, 0);
+            let mut all = Vec::new();
+            for (is_error, length, pause, hole) in frames {
+                offset += hole;
+                time_ns += pause;
+                let stream = if is_error { Stream::Stderr } else { Stream::Stdout };
+                let data: Vec<u8> = (0..length).map(|n| u8::try_from((offset + n as u64) % 251).unwrap()).collect();
+                all.push(frame(stream, offset, time_ns, &data));
+                offset += length as u64;
+            }
+            let bytes = |frames: &[Frame]| -> Vec<(u64, Stream, u8)> {
+                frames
+                    .iter()
+                    .flat_map(|frame| (frame.offset..).zip(frame.data.iter()).map(|(at, byte)| (at, frame.stream, *byte)))
+                    .collect()
+            };
+            prop_assert_eq!(bytes(&joined(all.clone())), bytes(&all));
+        }
+
         #[test]
         fn frames_come_back_and_any_flipped_bit_is_noticed(
             payload in proptest::collection::vec(any::<u8>(), 1..200),

@@ -13,6 +13,9 @@ pub struct Cap {
     pub overflow: Overflow,
     /// Everything before this offset is kept.
     pub beginning: u64,
+    /// Nothing more is kept, whatever its offset, once the log has so many bytes of the task: many small frames take more
+    /// room with their headers than what they hold.
+    pub most_written: u64,
 }
 
 impl Cap {
@@ -23,7 +26,8 @@ impl Cap {
             Overflow::Block => bytes / 2,
             Overflow::Gap => NEWEST.min(bytes / 2),
         };
-        Self { bytes, overflow, beginning: bytes - newest }
+        let beginning = bytes - newest;
+        Self { bytes, overflow, beginning, most_written: beginning.saturating_add(beginning / 8) }
     }
 }
 
@@ -40,6 +44,11 @@ pub struct Newest {
     pub bytes: u64,
 }
 
+/// What a frame takes in memory, about.
+fn held(frame: &Frame) -> u64 {
+    frame.data.len() as u64 + size_of::<Frame>() as u64
+}
+
 impl Newest {
     /// None yet, of a task with this cap.
     #[must_use]
@@ -49,12 +58,12 @@ impl Newest {
 
     /// Holds a frame; the end of what had to go for it.
     pub fn push(&mut self, frame: Frame) -> Option<u64> {
-        self.bytes += frame.data.len() as u64;
+        self.bytes += held(&frame);
         self.frames.push_back(frame);
         let mut gone = None;
         while self.bytes > self.most && self.frames.len() > 1 {
             let frame = self.frames.pop_front()?;
-            self.bytes -= frame.data.len() as u64;
+            self.bytes -= held(&frame);
             gone = Some(frame.end());
         }
         gone

@@ -15,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use super::{
     actor::{Actor, Handle, now_since},
     clock::SendClock,
-    core::{Core, Policy, Remembered, messages::Input},
+    core::{Core, Enroll, Policy, Remembered, messages::Input},
     input::Inputs,
     listen::{Port, accept_local, strangers},
     output_log::OutputLogs,
@@ -62,8 +62,8 @@ pub struct Config {
     pub host: Option<String>,
     /// Port; 0 for any free one.
     pub port: u16,
-    /// Whoever reaches the port is let in.
-    pub enroll_any: bool,
+    /// What becomes of keys without a token.
+    pub enroll: Enroll,
     /// Most bytes of a task's output that are kept.
     pub output_cap: u64,
     /// Per cent of the volume that may be used; above it no new run begins.
@@ -223,7 +223,7 @@ impl Server {
     pub async fn run(self, shutdown: Shutdown) -> Result<(), StartError> {
         let internal = |error: &dyn std::fmt::Display| StartError::Internal(error.to_string());
         let started = BootInstant::now();
-        let policy = Policy { enroll_any: self.config.enroll_any, output_cap: self.config.output_cap };
+        let policy = Policy { enroll: self.config.enroll, output_cap: self.config.output_cap };
         let core = Core::new(policy, self.remembered, now_since(started));
         let connection = self.connection;
         let (inputs, clock) = (Inputs::default(), SendClock::new());
@@ -259,7 +259,7 @@ impl Server {
             started_ms: unix_ms(),
             address: self.address.to_string().into(),
             port: self.address.port(),
-            enroll_any: self.config.enroll_any,
+            enroll_any: self.config.enroll == Enroll::Any,
         };
         let sessions = Sessions {
             handle,

@@ -180,11 +180,14 @@ pub struct RejectArgs {
     #[command(flatten)]
     pub to: ToMaster,
     /// Under which name the key waits
-    #[arg(add = completing::agent())]
-    pub name: AgentName,
+    #[arg(required_unless_present = "all", add = completing::agent())]
+    pub name: Option<AgentName>,
     /// The first digits of its fingerprint; all keys under the name by default
-    #[arg(long, value_name = "DIGITS", default_value = "")]
+    #[arg(long, value_name = "DIGITS", default_value = "", conflicts_with = "all")]
     pub fingerprint: String,
+    /// All keys that wait, under whatever name
+    #[arg(long, conflicts_with = "name")]
+    pub all: bool,
 }
 
 /// `agent delete`

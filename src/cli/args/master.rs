@@ -61,6 +61,8 @@ pub enum Enroll {
     Approve,
     /// Whoever reaches the port, for a lab.
     Any,
+    /// Nobody, and keys do not wait either: agents join by token.
+    Token,
 }
 
 /// `master start`

@@ -264,10 +264,12 @@ pub(super) fn approve(args: &ApproveArgs) -> Result<Status, Failure> {
 pub(super) fn reject(args: &RejectArgs) -> Result<Status, Failure> {
     on_one_thread(async {
         let client = connect(&args.to).await?;
+        let name = args.name.as_ref().map(ToString::to_string).unwrap_or_default();
+        let of = if args.all { String::new() } else { format!(" of {name}") };
         let request =
-            proto::RejectAgentRequest { name: args.name.to_string(), fingerprint: args.fingerprint.clone() };
+            proto::RejectAgentRequest { name, fingerprint: args.fingerprint.clone(), all: args.all };
         let rejected = client.calls().reject_agent(request).await.map_err(CallError::from)?.into_inner();
-        say(&format!("{} waiting keys of {} are forgotten\n", rejected.rejected, args.name));
+        say(&format!("{} waiting keys{of} are forgotten\n", rejected.rejected));
         Ok(exit::OK)
     })
 }

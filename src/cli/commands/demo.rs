@@ -28,7 +28,7 @@ use crate::{
         target::{Target, selection::Selection},
     },
     master::{
-        core::OUTPUT_CAP,
+        core::{Enroll, OUTPUT_CAP},
         retention::Retention,
         server::{Config, Server},
     },
@@ -142,7 +142,7 @@ pub(super) fn demo(args: &DemoArgs) -> Result<Status, Failure> {
             },
             host: Some("127.0.0.1".to_owned()),
             port: 0,
-            enroll_any: false,
+            enroll: Enroll::Approve,
             output_cap: OUTPUT_CAP,
             disk_cap: 100,
             metrics: None,

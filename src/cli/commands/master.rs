@@ -16,6 +16,7 @@ use crate::{
     },
     domain::text::plain,
     master::{
+        core,
         retention::Retention,
         server::{Config, Server},
         store,
@@ -64,7 +65,11 @@ fn serve(args: &MasterStartArgs) -> Result<Status, Failure> {
         directories,
         host: args.bind_address.clone(),
         port: args.port,
-        enroll_any: args.enroll == Enroll::Any,
+        enroll: match args.enroll {
+            Enroll::Approve => core::Enroll::Approve,
+            Enroll::Any => core::Enroll::Any,
+            Enroll::Token => core::Enroll::Token,
+        },
         output_cap: args.output_cap.0,
         disk_cap: args.disk_cap,
         retention: Retention { age: args.retention_age.0, bytes: args.retention_size.0 },

@@ -2,10 +2,14 @@
 //!
 //! The list is written by strangers, so it is short, in memory and forgetful.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    time::Duration,
+};
 
 use super::{
-    AgentRow, Core, Parked, audit,
+    AgentRow, Core, Enroll, Parked, audit,
     messages::{Effect, EnrollAsked, Now, Reply, ReplyTo},
     runs::PendingOrder,
     stored::{StoredAgent, Write},
@@ -15,6 +19,7 @@ use crate::{
         bounded::Word,
         name::{AgentName, Labels},
     },
+    sys::socket::neighbourhood_of,
     trust::fingerprint::{FEWEST_DIGITS, Fingerprint, plain_digits},
 };
 
@@ -55,8 +60,18 @@ impl Core {
         if known.is_none() && asked.trusted_locally {
             return self.admit(&asked, "the master's own socket", reply, Vec::new(), now);
         }
-        if known.is_none() && self.policy.enroll_any {
-            return self.admit(&asked, "--enroll any", reply, Vec::new(), now);
+        match self.policy.enroll {
+            Enroll::Any if known.is_none() => {
+                return self.admit(&asked, "--enroll any", reply, Vec::new(), now);
+            }
+            Enroll::Token => {
+                return self.refuse_stranger(
+                    reply,
+                    "this master lets agents in by token only; `sloth-runner master token create` makes one",
+                    true,
+                );
+            }
+            Enroll::Any | Enroll::Approve => {}
         }
         self.enroll_waiting(asked, known.is_some(), reply, now);
     }
@@ -111,7 +126,7 @@ impl Core {
         if of_source >= MOST_OF_ONE_SOURCE {
             return self.refuse_stranger(reply, "too many keys from this address wait for an operator; approve or reject some, or join by token", true);
         }
-        if self.waiting.len() >= MOST_WAITING {
+        if self.waiting.len() >= MOST_WAITING && !self.make_room_for(asked.source) {
             return self.refuse_stranger(
                 reply,
                 "too many keys wait for an operator; approve or reject some, or join by token",
@@ -129,6 +144,25 @@ impl Core {
             asked_ms: now.unix_ms,
         });
         self.reply(reply, Reply::EnrollPending { key_changed });
+    }
+
+    /// Forgets the oldest key of the neighbourhood that has most of the waiting ones, unless that is the newcomer's own.
+    fn make_room_for(&mut self, source: Option<IpAddr>) -> bool {
+        let neighbourhood = |source: Option<IpAddr>| source.map(neighbourhood_of);
+        let mut counts: HashMap<Option<IpAddr>, usize> = HashMap::new();
+        for key in &self.waiting {
+            *counts.entry(neighbourhood(key.source)).or_default() += 1;
+        }
+        let Some((busiest, most)) = counts.iter().max_by_key(|(_, count)| **count) else { return false };
+        if counts.get(&neighbourhood(source)).is_some_and(|own| own >= most) {
+            return false;
+        }
+        // Keys stand in the order in which they came.
+        let oldest = self.waiting.iter().position(|key| neighbourhood(key.source) == *busiest);
+        if let Some(oldest) = oldest {
+            self.waiting.remove(oldest);
+        }
+        oldest.is_some()
     }
 
     /// Lets a key in; it is told so once that is on the disk.
@@ -195,17 +229,27 @@ impl Core {
         self.persist(writes, Parked::Reply(reply, Box::new(approved)));
     }
 
-    pub(super) fn on_reject(&mut self, name: &AgentName, digits: &str, by: &str, reply: ReplyTo, now: Now) {
-        let rejected = self.waiting_under(name, digits);
+    pub(super) fn on_reject(
+        &mut self,
+        name: Option<&AgentName>,
+        digits: &str,
+        by: &str,
+        reply: ReplyTo,
+        now: Now,
+    ) {
+        let rejected = match name {
+            Some(name) => self.waiting_under(name, digits),
+            None => self.waiting.clone(),
+        };
+        let shown = name.map_or("all names", AgentName::as_str);
         if rejected.is_empty() {
-            return self.reply(reply, Reply::NotFound(format!("no such key waits under the name {name}")));
+            return self.reply(reply, Reply::NotFound(format!("no such key waits under {shown}")));
         }
         self.agents.next_revision();
-        self.waiting.retain(|key| {
-            !rejected.iter().any(|gone| gone.name == key.name && gone.fingerprint == key.fingerprint)
-        });
+        let gone: HashSet<_> = rejected.iter().map(|key| (&key.name, key.fingerprint)).collect();
+        self.waiting.retain(|key| !gone.contains(&(&key.name, key.fingerprint)));
         let count = u32::try_from(rejected.len()).unwrap_or(u32::MAX);
-        let writes = vec![audit(now, by, "reject", name.as_str(), format!("{count} keys"))];
+        let writes = vec![audit(now, by, "reject", shown, format!("{count} keys"))];
         self.persist(writes, Parked::Reply(reply, Box::new(Reply::Count(count))));
     }
 

@@ -43,11 +43,23 @@ use crate::domain::{
     run::LastRun,
 };
 
+/// What becomes of a key that asks to be let in without a token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Enroll {
+    /// It waits for an operator.
+    #[default]
+    Approve,
+    /// It is let in: for a lab.
+    Any,
+    /// It is refused.
+    Token,
+}
+
 /// How a master was started.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
-    /// Whoever reaches the port is let in.
-    pub enroll_any: bool,
+    /// What becomes of keys without a token.
+    pub enroll: Enroll,
     /// Most bytes of a task's output that are kept.
     pub output_cap: u64,
 }
@@ -57,7 +69,7 @@ pub const OUTPUT_CAP: u64 = 1024 * 1024 * 1024;
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { enroll_any: false, output_cap: OUTPUT_CAP }
+        Self { enroll: Enroll::Approve, output_cap: OUTPUT_CAP }
     }
 }
 
@@ -274,7 +286,9 @@ impl Core {
             Input::Tick => self.on_tick(now),
             Input::Enroll(asked, reply) => self.on_enroll(asked, reply, now),
             Input::Approve { name, digits, by, reply } => self.on_approve(&name, &digits, &by, reply, now),
-            Input::Reject { name, digits, by, reply } => self.on_reject(&name, &digits, &by, reply, now),
+            Input::Reject { name, digits, by, reply } => {
+                self.on_reject(name.as_ref(), &digits, &by, reply, now);
+            }
             Input::Delete { name, by, reply } => self.on_delete(&name, &by, reply, now),
             Input::Label { choice, changes, by, reply } => {
                 self.on_label(&choice, &changes, &by, reply, now);

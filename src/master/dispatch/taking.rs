@@ -10,7 +10,11 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{DISK_RETRY, Lost, within};
 use crate::{
-    domain::{frame::Frame, ids::TaskId, run::Overflow},
+    domain::{
+        frame::{Frame, HEADER, joined},
+        ids::TaskId,
+        run::Overflow,
+    },
     master::{
         actor::Handle,
         cap::{Cap, Newest},
@@ -43,6 +47,8 @@ pub(super) struct Taking {
     /// The agent may send bytes before this.
     granted: u64,
     cap: Cap,
+    /// Bytes that the log has, or will have, of the task.
+    written: u64,
     /// The newest output over the cap, which is only written when the task ends.
     newest: Newest,
     /// Where the client is at whose pace the command goes.
@@ -107,6 +113,7 @@ impl Taking {
             end: from,
             granted: from + share.bytes(),
             cap,
+            written: log.written(id.index),
             newest: Newest::new(cap),
             unwritten: Vec::new(),
             writing: None,
@@ -231,12 +238,14 @@ impl Taking {
     /// When it is not what it may be, or the log has failed.
     pub(super) async fn append(&mut self, output: proto::Output) -> Result<(), Lost> {
         let mut kept = Vec::with_capacity(output.frames.len());
-        for frame in output.frames {
-            let frame = Frame::try_from(frame)?;
+        let frames = output.frames.into_iter().map(Frame::try_from).collect::<Result<_, _>>()?;
+        for frame in joined(frames) {
             if frame.end() > self.granted {
                 return Err(InvalidMessage("an agent sent more than it was granted".into()).into());
             }
-            if frame.offset >= self.cap.beginning && !self.is_paced() {
+            self.written += (HEADER + frame.data.len()) as u64;
+            let is_over = frame.offset >= self.cap.beginning || self.written > self.cap.most_written;
+            if is_over && !self.is_paced() {
                 self.write(std::mem::take(&mut kept)).await?;
                 // What is told as gone is told with what lies before it.
                 self.write_out().await?;
@@ -467,5 +476,31 @@ mod tests {
         model.fail(0);
         again.wait_until_begin_is_safe().await.ok().expect("it is on the disk now");
         assert_eq!(*log.synced().borrow(), *log.appended().borrow());
+    }
+
+    #[tokio::test]
+    async fn frames_that_are_small_on_purpose_do_not_make_the_log_larger_than_the_cap() {
+        const CAP: u64 = 1 << 20;
+        let logs = OutputLogs::on(Disk::model(Model::new(1)), PathBuf::from("/runs"));
+        let run = RunId::from_parts(1, 1);
+        let log = logs.open(run).await.unwrap();
+        let id = TaskId { run, index: 0 };
+        let cap = Cap::new(CAP, Overflow::Gap);
+        let mut taking = Taking::new(id, Handle::of_nobody(), Arc::clone(&log), 0, cap, &Budget::default());
+        taking.granted = u64::MAX;
+        // Bytes of turning streams, which cannot be joined.
+        for offset in 0..100_000u64 {
+            let frame = proto::Frame {
+                stream: 1 + i32::try_from(offset % 2).unwrap(),
+                offset,
+                time_ns: 0,
+                data: b"x".to_vec().into(),
+            };
+            taking.append(proto::Output { frames: vec![frame] }).await.ok().expect("it is taken");
+        }
+        taking.finish().await.ok().expect("it is written");
+        let written = *log.appended().borrow();
+        assert!((CAP / 2..CAP * 5 / 4).contains(&written), "{written} bytes");
+        assert_eq!(log.task_end(0), 100_000, "its end is there");
     }
 }

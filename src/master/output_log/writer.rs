@@ -60,6 +60,8 @@ pub(super) struct State {
     /// Closed files that are not synced yet, and directories in which names were made.
     pub(super) unsynced: Unsynced,
     pub(super) contents: Contents,
+    /// Bytes that were written of each task since the log was opened, headers among them.
+    written: HashMap<u32, u64>,
     /// A write has failed, and what is left of it may look like frames: the next ones go into a new file.
     rolls: bool,
     /// Files that have an index beside them: they are closed and on the disk, and so is everything before them.
@@ -94,6 +96,7 @@ impl State {
         let (mut position, mut begin) = (position, begin);
         for (task, frame) in frames {
             let end = begin + (HEADER + frame.data.len()) as u64;
+            *self.written.entry(task).or_default() += end - begin;
             self.contents.note(first, position, end, task, &frame);
             if keeps {
                 self.tail.push_back(Recent { position, end, task, frame });
@@ -176,6 +179,7 @@ impl RunLog {
             file: None,
             unsynced: Unsynced::default(),
             contents,
+            written: HashMap::new(),
             rolls: false,
             indexed,
             sealed: BTreeSet::new(),
@@ -211,6 +215,13 @@ impl RunLog {
     #[must_use]
     pub fn task_end(&self, task: u32) -> u64 {
         self.state().contents.task_end(task)
+    }
+
+    /// Bytes that a task takes in the log, headers among them, as far as it was written since the log was opened.
+    #[must_use]
+    pub fn written(&self, task: u32) -> u64 {
+        let state = self.state();
+        state.written.get(&task).copied().unwrap_or(0).max(state.contents.task_end(task))
     }
 
     /// Where to begin to read what tasks have printed behind these offsets, and are going to.

@@ -174,7 +174,8 @@ impl ControlService for Master {
     ) -> Result<Response<proto::RejectAgentResponse>, Status> {
         let by = operator(&request)?;
         let request = request.into_inner();
-        let (name, digits) = (name(&request.name)?, short_text(request.fingerprint, "a fingerprint")?);
+        let name = (!request.all).then(|| name(&request.name)).transpose()?;
+        let digits = short_text(request.fingerprint, "a fingerprint")?;
         let rejected = self.count(move |reply| Input::Reject { name, digits, by, reply }).await?;
         Ok(Response::new(proto::RejectAgentResponse { rejected }))
     }

@@ -183,7 +183,7 @@ async fn once(client: &ControlClient, cmd: Cmd) -> Option<Msg> {
             }
         }
         Cmd::Reject(name, fingerprint) => {
-            let request = proto::RejectAgentRequest { name: name.to_string(), fingerprint };
+            let request = proto::RejectAgentRequest { name: name.to_string(), fingerprint, all: false };
             match client.calls().reject_agent(request).await {
                 Ok(_) => Some(Msg::Done(format!("the key that waited as {name} is forgotten"))),
                 Err(status) => failed("not rejected", status.into()),

@@ -150,8 +150,8 @@ pub enum Input {
     },
     /// An operator forgets waiting keys.
     Reject {
-        /// Under which name.
-        name: AgentName,
+        /// Under which name; `None` for all keys that wait.
+        name: Option<AgentName>,
         /// The first digits of one, or nothing for all.
         digits: String,
         /// Who.

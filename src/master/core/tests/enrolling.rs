@@ -63,6 +63,58 @@ fn a_token_that_was_taken_back_lets_nobody_in() {
 }
 
 #[test]
+fn a_flood_of_keys_gives_way_to_a_key_from_elsewhere() {
+    let mut world = World::new();
+    let from = |world: &mut World, source: [u8; 4], key: &str| {
+        let asked = EnrollAsked {
+            name: "a".parse().unwrap(),
+            fingerprint: Fingerprint::of(key.as_bytes()),
+            source: Some(source.into()),
+            trusted_locally: false,
+            token: None,
+            version: "1".into(),
+        };
+        world.ask(|reply| Input::Enroll(asked, reply))
+    };
+    let pending = Reply::EnrollPending { key_changed: false };
+    assert_eq!(from(&mut world, [192, 0, 2, 1], "honest"), pending);
+    for n in 0..999u16 {
+        let source = [10, 0, 0, u8::try_from(n / 10).unwrap()];
+        assert_eq!(from(&mut world, source, &format!("flood {n}")), pending);
+    }
+    // The list is full: neighbours of the flood are refused, and others take the place of its oldest key.
+    assert!(matches!(
+        from(&mut world, [10, 0, 0, 200], "neighbour"),
+        Reply::EnrollRefused { retry: true, .. }
+    ));
+    for n in 1..=20 {
+        assert_eq!(from(&mut world, [198, 51, 100, n], "late"), pending);
+        assert_eq!(world.core.waiting.len(), 1_000);
+    }
+    assert!(world.core.waiting.iter().any(|key| key.fingerprint == Fingerprint::of(b"honest")));
+    assert!(world.core.waiting.iter().all(|key| key.fingerprint != Fingerprint::of(b"flood 0")));
+    let by = "ana".to_owned();
+    let reply = world.ask(|reply| Input::Reject { name: None, digits: String::new(), by, reply });
+    assert_eq!((reply, world.core.waiting.len()), (Reply::Count(1_000), 0));
+}
+
+#[test]
+fn a_master_that_takes_agents_by_token_only_has_no_waiting_list() {
+    let mut world = World::new();
+    world.core.policy.enroll = Enroll::Token;
+    let (hash, by) = ("one".to_owned(), "ana".to_owned());
+    world.ask(|reply| Input::CreateToken { hash, ttl_ms: 60_000, uses: 1, by, reply });
+    let reply = world.enroll("a", "a", None);
+    assert!(
+        matches!(&reply, Reply::EnrollRefused { reason, .. } if reason.contains("by token only")),
+        "{reply:?}"
+    );
+    assert_eq!(world.enroll("a", "a", Some("one")), Reply::Enrolled);
+    assert_eq!(world.enroll("a", "a", None), Reply::Enrolled, "a key that is known needs none");
+    assert!(world.core.waiting.is_empty());
+}
+
+#[test]
 fn the_waiting_list_is_short_and_shared_fairly() {
     let mut world = World::new();
     for n in 0..10 {
@@ -98,7 +150,7 @@ fn an_operator_approves_or_rejects_the_key_that_was_compared_and_no_other() {
         matches!(approve(&mut world, short), Reply::Refused(text) if text.starts_with("give at least 8"))
     );
     let reject = |world: &mut World, digits: &str| {
-        let (name, digits, by) = (name.clone(), digits.to_owned(), "ana".to_owned());
+        let (name, digits, by) = (Some(name.clone()), digits.to_owned(), "ana".to_owned());
         world.ask(|reply| Input::Reject { name, digits, by, reply })
     };
     assert!(matches!(reject(&mut world, "0000000000"), Reply::NotFound(_)));
@@ -108,7 +160,7 @@ fn an_operator_approves_or_rejects_the_key_that_was_compared_and_no_other() {
     let eight: String = digits("first").chars().filter(char::is_ascii_hexdigit).take(8).collect();
     assert!(matches!(approve(&mut world, eight), Reply::Approved { replaced: false, .. }));
     assert_eq!(names(&mut world), ["web-2"], "the same key under another name is another wish");
-    let (name, by) = ("web-2".parse().unwrap(), "ana".to_owned());
+    let (name, by) = (Some("web-2".parse().unwrap()), "ana".to_owned());
     assert_eq!(world.ask(|reply| Input::Reject { name, digits: String::new(), by, reply }), Reply::Count(1));
     assert!(names(&mut world).is_empty());
 }
