@@ -50,6 +50,15 @@ const PURE: [&str; 12] = [
     "tui/settings.rs",
 ];
 
+/// What writes to a terminal without asking anybody.
+const ROADS: [&str; 9] =
+    ["println!", "print!", "eprintln!", "eprint!", "dbg!", "stdout()", "stderr()", "/dev/tty", "/dev/stdout"];
+
+/// The doors to standard output and error, and what goes through each: all that is said, what commands printed, a live region
+/// of what is said, the control center's frames, a daemon's first word to whoever started it, and the log.
+const DOORS: [&str; 6] =
+    ["cli/output.rs", "cli/stdio.rs", "cli/region.rs", "tui/terminal.rs", "sys/daemon.rs", "sys/logging.rs"];
+
 fn sources(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).unwrap() {
@@ -150,4 +159,37 @@ fn unsafe_code_is_in_two_files() {
 fn imports_are_read_as_they_are_written() {
     let code = "use crate::{\n domain::x,\n trust::{a, agent},\n};\nuse crate::sys::y; crate::wire::z()";
     assert_eq!(imported(code), ["domain", "trust", "sys", "wire"]);
+}
+
+#[test]
+fn nothing_reaches_a_terminal_but_through_a_door() {
+    for (name, code) in all() {
+        // Modules of tests alone print what they found.
+        let is_test = name.contains("tests") || name.ends_with("crashes.rs");
+        if is_test || DOORS.contains(&name.as_str()) {
+            continue;
+        }
+        // Other functions may have a name that ends like one of these.
+        let code = code.replace("Stdio::out()", "").replace("stdout_is_terminal()", "");
+        let code = code.replace("stderr_is_terminal()", "");
+        for road in ROADS {
+            let is_road = |at: usize| {
+                let before = code[..at].chars().next_back();
+                !before.is_some_and(|sign| sign.is_alphanumeric() || "_.".contains(sign))
+            };
+            let found = code.match_indices(road).find(|(at, _)| is_road(*at));
+            assert!(found.is_none(), "{name} has its own road to a terminal: {road}");
+        }
+    }
+}
+
+#[test]
+fn all_that_is_said_is_made_harmless() {
+    let door = code(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli/output.rs"));
+    for write in ["write_all(", "writeln!("] {
+        for (at, _) in door.match_indices(write) {
+            let call = &door[at..at + 80.min(door.len() - at)];
+            assert!(call.contains("harmless") || call.contains("bytes.as_bytes()"), "{call}");
+        }
+    }
 }

@@ -1,11 +1,19 @@
-//! Tables, colours and complaints on a terminal or in a pipe. Knows no commands.
+//! Tables, colours and complaints on a terminal or in a pipe: the one door to standard output and error for all that is said.
+//! What commands printed goes through [`super::stdio`], cleaned by [`super::sanitize`]. Knows no commands.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::{
+    borrow::Cow,
+    fmt::Write as _,
+    io::{self, IsTerminal as _, Write as _},
+};
 
 use unicode_width::UnicodeWidthStr as _;
 
-use super::args::Colour;
-use crate::domain::text::plain;
+use super::{args::Colour, sanitize::Clean};
+use crate::domain::{
+    frame::Stream,
+    text::{is_harmful, plain},
+};
 
 /// SGR sequences, or nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +52,6 @@ impl Paint {
     /// Text in a tone.
     #[must_use]
     pub fn paint(self, tone: Tone, text: &str) -> String {
-        /// Colours that are readable on dark and on light.
-        const NAMES: [&str; 6] = ["36", "33", "35", "32", "34", "96"];
         let code = match tone {
             Tone::Good => "32",
             Tone::Bad => "31",
@@ -57,32 +63,117 @@ impl Paint {
     }
 }
 
+/// Colours that are readable on dark and on light.
+const NAMES: [&str; 6] = ["36", "33", "35", "32", "34", "96"];
+
+/// What may stand in a colour sequence of this program.
+fn is_own_code(code: &str) -> bool {
+    ["0", "2", "31", "32", "33"].contains(&code) || NAMES.contains(&code)
+}
+
+/// A text as it may reach a terminal: lines, tabs and this program's own colours. Whatever else of it would be an order to a
+/// terminal, or turn around what follows, is a space. All that is said goes through here, wherever its parts come from.
+#[must_use]
+pub fn harmless(text: &str) -> Cow<'_, str> {
+    if !text.contains(|sign| is_harmful(sign) && sign != '\n') {
+        return Cow::Borrowed(text);
+    }
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(sign) = rest.chars().next() {
+        let own = rest.strip_prefix("\x1b[").and_then(|behind| behind.split_once('m'));
+        if let Some((code, behind)) = own.filter(|(code, _)| is_own_code(code)) {
+            clean.push_str(&rest[..rest.len() - behind.len()]);
+            debug_assert!(clean.ends_with(&format!("{code}m")));
+            rest = behind;
+            continue;
+        }
+        clean.push(if is_harmful(sign) && !matches!(sign, '\n' | '\t') { ' ' } else { sign });
+        rest = &rest[sign.len_utf8()..];
+    }
+    Cow::Owned(clean)
+}
+
+/// JSON as it may reach a terminal: what would be an order to one is written as an escape, which means the same.
+#[must_use]
+pub fn harmless_json(json: &str) -> Cow<'_, str> {
+    if !json.contains(|sign| is_harmful(sign) && sign != '\n') {
+        return Cow::Borrowed(json);
+    }
+    let mut clean = String::with_capacity(json.len());
+    for sign in json.chars() {
+        if !is_harmful(sign) || sign == '\n' {
+            clean.push(sign);
+            continue;
+        }
+        // Outside of strings there is nothing of the kind.
+        for unit in sign.encode_utf16(&mut [0; 2]) {
+            // Writing to a string cannot fail.
+            let _ = write!(clean, "\\u{unit:04x}");
+        }
+    }
+    Cow::Owned(clean)
+}
+
+/// Whether standard output is a terminal.
+#[must_use]
+pub fn stdout_is_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// Whether standard error is a terminal.
+#[must_use]
+pub fn stderr_is_terminal() -> bool {
+    io::stderr().is_terminal()
+}
+
 /// Says what went wrong, on standard error.
 pub fn complain(message: &str) {
-    let paint = Paint::new(Colour::Auto, io::stderr().is_terminal());
+    let paint = Paint::new(Colour::Auto, stderr_is_terminal());
     let mut lines = message.lines();
     let first = plain(lines.next().unwrap_or_default());
-    // Nothing is left to say when standard error is gone.
-    let _ = writeln!(io::stderr(), "{} {first}", paint.paint(Tone::Bad, "sloth-runner:"));
+    note(&format!("{} {first}", paint.paint(Tone::Bad, "sloth-runner:")));
     for line in lines {
-        let _ = writeln!(io::stderr(), "  {}", plain(line));
+        note(&format!("  {}", plain(line)));
     }
 }
 
 /// Says something beside the output, on standard error.
 pub fn note(message: &str) {
-    let _ = writeln!(io::stderr(), "{message}");
+    // Nothing is left to say when standard error is gone.
+    let _ = writeln!(io::stderr(), "{}", harmless(message));
 }
 
 /// Prints to standard output; a reader that is gone is no error.
 pub fn say(text: &str) {
     let mut stdout = io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    let _ = stdout.write_all(harmless(text).as_bytes()).and_then(|()| stdout.flush());
+}
+
+/// Prints a line to standard output.
+///
+/// # Errors
+/// When its reader is gone, or the disk does not take it.
+pub fn say_line(line: &str) -> io::Result<()> {
+    io::stdout().lock().write_all(format!("{}\n", harmless(line)).as_bytes())
 }
 
 /// Prints one JSON object.
 pub fn say_json(value: &serde_json::Value) {
-    say(&format!("{value:#}\n"));
+    let mut stdout = io::stdout().lock();
+    let json = format!("{value:#}\n");
+    let _ = stdout.write_all(harmless_json(&json).as_bytes()).and_then(|()| stdout.flush());
+}
+
+/// Prints what a command printed, as it was cleaned, or as it is where somebody wants that.
+///
+/// # Errors
+/// When its reader is gone, or the disk does not take it.
+pub fn pass_on(stream: Stream, bytes: &Clean) -> io::Result<()> {
+    match stream {
+        Stream::Stdout => io::stdout().write_all(bytes.as_bytes()),
+        Stream::Stderr => io::stderr().write_all(bytes.as_bytes()),
+    }
 }
 
 /// A cell: its text, and how it is painted.
@@ -146,5 +237,27 @@ mod tests {
         let rows = vec![vec!["a".into(), "x".into()], vec!["漢字".into(), "y\x1b[2J".into()]];
         let text = table(&["N", "V"], &rows, Paint { on: false });
         assert_eq!(text, "N     V\na     x\n漢字  y [2J\n");
+    }
+
+    #[test]
+    fn only_own_colours_and_lines_get_through() {
+        for (dirty, clean) in [
+            ("plain\tand\nlines\n", "plain\tand\nlines\n"),
+            ("\x1b[31mred\x1b[0m", "\x1b[31mred\x1b[0m"),
+            ("\x1b[8mhidden", " [8mhidden"),
+            ("\x1b[31;8mhidden", " [31;8mhidden"),
+            ("\x1b]0;title\x07x", " ]0;title x"),
+            ("\x1b]52;c;aGk=\x1b\\x", " ]52;c;aGk= \\x"),
+            ("\x1b[2Jx\r", " [2Jx "),
+            ("\u{9b}2J\u{202e}x", " 2J x"),
+            ("\x1b", " "),
+            ("\x1b[m", " [m"),
+        ] {
+            assert_eq!(harmless(dirty), clean, "{dirty:?}");
+        }
+        let json = serde_json::json!({ "reason": "a\u{202e}b\u{9b}c\u{e0041}d\x1be" });
+        let shown = harmless_json(&json.to_string()).into_owned();
+        assert!(!shown.contains(is_harmful), "{shown}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), json, "it means the same");
     }
 }

@@ -1,6 +1,7 @@
 //! A few lines at the bottom of a terminal that are drawn again and again, and erased in the end. On standard error.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use crate::cli::output::{harmless, stderr_is_terminal};
+use std::io::{self, Write as _};
 
 use unicode_width::UnicodeWidthChar as _;
 
@@ -28,7 +29,7 @@ impl Region {
     #[must_use]
     pub fn new() -> Option<Self> {
         let is_dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
-        (io::stderr().is_terminal() && !is_dumb).then(Self::default)
+        (stderr_is_terminal() && !is_dumb).then(Self::default)
     }
 
     /// Draws lines in place of those that were there. What does not fit is clipped.
@@ -43,7 +44,7 @@ impl Region {
                 out.push_str("\r\n");
             }
             // A full last column would wrap on some terminals.
-            out.push_str(&clip(line, columns.saturating_sub(1)));
+            out.push_str(&clip(&harmless(line), columns.saturating_sub(1)));
         }
         self.height = lines.len();
         let _ = io::stderr().write_all(out.as_bytes());

@@ -6,6 +6,24 @@ use vte::{Params, Parser, Perform};
 
 use crate::domain::text::is_harmful;
 
+/// What a command printed, fit for where it goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Clean(Vec<u8>);
+
+impl Clean {
+    /// What is to be passed on as it is: into a pipe or file, or because somebody said `--raw`.
+    #[must_use]
+    pub fn raw(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// A stateful filter for one stream; sequences may be cut anywhere between two calls.
 #[derive(Default)]
 pub struct Sanitizer {
@@ -56,6 +74,11 @@ impl Sanitizer {
         let mut output = Output { clean: &mut clean, coloured: &mut self.coloured };
         self.parser.advance(&mut output, bytes);
         clean
+    }
+
+    /// The harmless part of `bytes`, to be passed on.
+    pub fn cleaned(&mut self, bytes: &[u8]) -> Clean {
+        Clean(self.clean(bytes))
     }
 
     /// What ends a colour that the command left on.

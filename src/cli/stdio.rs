@@ -49,6 +49,22 @@ pub struct Stdio {
 }
 
 impl Stdio {
+    /// Takes standard output over.
+    ///
+    /// # Errors
+    /// When there is no room for another descriptor.
+    pub fn out() -> io::Result<Self> {
+        Self::new(&io::stdout())
+    }
+
+    /// Takes standard error over.
+    ///
+    /// # Errors
+    /// When there is no room for another descriptor.
+    pub fn err() -> io::Result<Self> {
+        Self::new(&io::stderr())
+    }
+
     /// Takes a stream over.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! `agent list|get|approve|reject|delete`.
 
-use std::{io::IsTerminal as _, time::Duration};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ use crate::{
             agent::{AgentsArgs, ApproveArgs, DeleteArgs, GetArgs, LabelArgs, ListArgs, RejectArgs},
         },
         exit::{self, Failure, Status},
-        output::{Cell, Paint, Tone, complain, note, say, say_json, table},
+        output::{Cell, Paint, Tone, complain, note, say, say_json, stdout_is_terminal, table},
     },
     domain::{
         agent::{AgentState, Facts},
@@ -151,7 +151,7 @@ pub(super) fn list(args: &ListArgs) -> Result<Status, Failure> {
                 say("no agents yet; `sloth-runner master token create` prints the line that starts one\n");
             }
             Format::Text => {
-                let paint = Paint::new(Colour::Auto, std::io::stdout().is_terminal());
+                let paint = Paint::new(Colour::Auto, stdout_is_terminal());
                 say(&agents_table(&agents, paint));
                 if is_preview {
                     let folded = fold(agents.iter().map(|agent| agent.name.as_str()));

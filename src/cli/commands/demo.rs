@@ -18,7 +18,7 @@ use crate::{
     cli::{
         args::{Colour, DemoArgs, MasterName, ToMaster, tui::TuiArgs},
         exit::{self, Failure, Status},
-        output::{Paint, Tone, say},
+        output::{Paint, Tone, say, stdout_is_terminal},
     },
     domain::{
         agent::AgentState,
@@ -127,7 +127,7 @@ impl Drop for Fleet {
 }
 
 pub(super) fn demo(args: &DemoArgs) -> Result<Status, Failure> {
-    let on_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let on_terminal = std::io::stdin().is_terminal() && stdout_is_terminal();
     let is_tour = args.tour || !on_terminal;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -178,7 +178,7 @@ pub(super) fn demo(args: &DemoArgs) -> Result<Status, Failure> {
 }
 
 async fn tour(fleet: &mut Fleet, port: u16, socket: &Path) -> Result<Status, Failure> {
-    let paint = Paint::new(Colour::Auto, std::io::stdout().is_terminal());
+    let paint = Paint::new(Colour::Auto, stdout_is_terminal());
     let chapter = |text: &str| say(&format!("\n{}\n", paint.paint(Tone::Dim, &format!("── {text}"))));
     say("sloth-runner demo: a private master and five agents on this machine, gone at the end\n");
     let (_, agents) = join(fleet, port, socket).await?;

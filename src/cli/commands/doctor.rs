@@ -20,7 +20,7 @@ use crate::{
         config::Settings,
         exit::{self, Failure, Status},
         masters::resolve,
-        output::{Paint, Tone, say, say_json},
+        output::{Paint, Tone, say, say_json, stdout_is_terminal},
         units,
     },
     domain::{agent::AgentState, text::plain},
@@ -124,7 +124,7 @@ fn print(findings: &Findings, output: Format) {
         });
         return say_json(&Value::Array(shown.collect()));
     }
-    let paint = Paint::new(Colour::Auto, io::IsTerminal::is_terminal(&io::stdout()));
+    let paint = Paint::new(Colour::Auto, stdout_is_terminal());
     for finding in &findings.0 {
         let (glyph, tone) = match finding.grade {
             Grade::Well => ("✓", Tone::Good),

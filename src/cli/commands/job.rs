@@ -1,7 +1,5 @@
 //! `job list|show|attach|logs|cancel`.
 
-use std::io::IsTerminal as _;
-
 use serde_json::json;
 
 use super::{
@@ -23,7 +21,7 @@ use crate::{
         },
         exit::{self, Failure, Status},
         masters::resolve,
-        output::{Cell, Paint, Tone, say, say_json, table},
+        output::{Cell, Paint, Tone, say, say_json, stdout_is_terminal, table},
     },
     domain::{
         frame::Stream,
@@ -54,7 +52,7 @@ pub(super) fn perform(job: &JobCommand) -> Result<Status, Failure> {
 }
 
 fn paint() -> Paint {
-    Paint::new(Colour::Auto, std::io::stdout().is_terminal())
+    Paint::new(Colour::Auto, stdout_is_terminal())
 }
 
 /// A run's state in words and tone: how many of its tasks went well.

@@ -15,7 +15,7 @@ use crate::{
         },
         exit::{self, Failure, Status},
         masters::{KnownMaster, Masters},
-        output::{Cell, Paint, Tone, note, say, say_json, table},
+        output::{Cell, Paint, Tone, note, say, say_json, stdout_is_terminal, table},
     },
     sys::{
         paths::known_master_sockets,
@@ -134,7 +134,7 @@ pub(super) fn list(args: &MasterListArgs) -> Result<Status, Failure> {
             Cell::from(or_dash(&known.role)),
         ]
     }));
-    let paint = Paint::new(Colour::Auto, io::stdout().is_terminal());
+    let paint = Paint::new(Colour::Auto, stdout_is_terminal());
     say(&table(&["", "NAME", "ADDRESS", "OPERATOR", "ROLE"], &rows, paint));
     Ok(exit::OK)
 }

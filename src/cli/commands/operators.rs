@@ -1,6 +1,6 @@
 //! `master operator add|login|list|revoke`.
 
-use std::{io::IsTerminal as _, time::Duration};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ use crate::{
             masters::{LoginStringArgs, OperatorListArgs, OperatorRevokeArgs, OperatorVerb},
         },
         exit::{self, Failure, Status},
-        output::{Cell, Paint, Tone, note, say, say_json, table},
+        output::{Cell, Paint, Tone, note, say, say_json, stdout_is_terminal, table},
     },
     sys::{
         clock::{local_time, spoken, unix_ms},
@@ -145,7 +145,7 @@ async fn list(args: &OperatorListArgs) -> Result<Status, Failure> {
         })
         .collect();
     let heading = ["NAME", "ROLE", "STATE", "KNOWN BY", "LOGGED IN", "ADDED", "BY"];
-    let paint = Paint::new(Colour::Auto, std::io::stdout().is_terminal());
+    let paint = Paint::new(Colour::Auto, stdout_is_terminal());
     say(&table(&heading, &rows, paint));
     Ok(exit::OK)
 }

@@ -17,7 +17,7 @@ use crate::{
         },
         exit::{self, Failure, Status},
         masters::resolve,
-        output::{note, say},
+        output::{note, say, stdout_is_terminal},
     },
     domain::{
         command::{Bytes, Command, Variable, bounded},
@@ -73,7 +73,7 @@ fn feeds(args: &RunArgs) -> Feeds {
 
 /// The terminal that this client stands on.
 fn own_terminal() -> Result<Terminal, Failure> {
-    if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
+    if !io::stdin().is_terminal() || !stdout_is_terminal() {
         return Err(Failure::usage(
             "a terminal elsewhere needs one here; `agent run -i` gives a command standard input without one",
         ));

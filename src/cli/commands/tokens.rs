@@ -1,6 +1,6 @@
 //! `master token create|list|revoke`.
 
-use std::{io::IsTerminal as _, time::Duration};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ use crate::{
             master::{TokenCreateArgs, TokenListArgs, TokenRevokeArgs, TokenVerb},
         },
         exit::{self, Failure, Status},
-        output::{Cell, Paint, note, say, say_json, table},
+        output::{Cell, Paint, note, say, say_json, stdout_is_terminal, table},
     },
     sys::{
         clock::{local_time, spoken, unix_ms},
@@ -98,7 +98,7 @@ async fn list(args: &TokenListArgs) -> Result<Status, Failure> {
             ]
         })
         .collect();
-    let paint = Paint::new(Colour::Auto, std::io::stdout().is_terminal());
+    let paint = Paint::new(Colour::Auto, stdout_is_terminal());
     say(&table(&["ID", "AGENTS", "ENDS", "MADE", "BY"], &rows, paint));
     Ok(exit::OK)
 }

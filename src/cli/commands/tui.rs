@@ -11,7 +11,7 @@ use crate::{
         config::Settings as Config,
         exit::{self, Failure, Status},
         masters::resolve,
-        output::note,
+        output::{note, stdout_is_terminal},
     },
     sys::{
         logging::{self, LogFormat},
@@ -30,7 +30,7 @@ pub(super) fn tui(args: &TuiArgs) -> Result<Status, Failure> {
 
 /// Opens the control center.
 pub(super) async fn open(args: &TuiArgs) -> Result<Status, Failure> {
-    if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
+    if !std::io::stdin().is_terminal() || !stdout_is_terminal() {
         return Err(Failure::usage(
             "the control center needs a terminal; `sloth-runner agent list` and `agent run` work without one",
         ));

@@ -4,7 +4,7 @@ use ratatui::{buffer::Buffer, layout::Rect, style::Style};
 use unicode_width::UnicodeWidthStr as _;
 
 use crate::{
-    domain::text::{clipped, fitted},
+    domain::text::{clipped, fitted, plain},
     tui::{
         model::Area,
         output::line::{Line, Source},
@@ -49,7 +49,7 @@ impl Painter<'_> {
         if y >= area.bottom() || x >= area.right() || width == 0 {
             return;
         }
-        let text = self.theme.text(text);
+        let text = plain(&self.theme.text(text));
         let room = usize::from(width.min(area.right() - x));
         let text = clipped(&text, room, self.theme.mark());
         // Nothing of what stood there shines through.

@@ -11,6 +11,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 use super::super::shown::{run_json, task_json};
+use crate::cli::output::harmless_json;
 use crate::{
     cli::stdio::Stdio,
     domain::{
@@ -48,7 +49,7 @@ fn word(stream: Stream) -> &'static str {
 impl Events {
     pub(super) fn new(run: &Run) -> io::Result<Self> {
         let agents = run.tasks.iter().map(|task| (task.index, task.agent.to_string()));
-        let out = Stdio::new(&io::stdout())?;
+        let out = Stdio::out()?;
         let mut events = Self { out, agents: agents.collect(), pending: HashMap::new() };
         events.say(run_json(run, None), "run")?;
         Ok(events)
@@ -59,9 +60,8 @@ impl Events {
             fields.insert("schema_version".to_owned(), 1.into());
             fields.insert("event".to_owned(), kind.into());
         }
-        let mut line = event.to_string();
-        line.push('\n');
-        self.out.write(line.as_bytes())
+        let line = event.to_string() + "\n";
+        self.out.write(harmless_json(&line).as_bytes())
     }
 
     /// Whether the reader has not taken what was printed.

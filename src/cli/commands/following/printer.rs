@@ -7,7 +7,7 @@ use unicode_width::UnicodeWidthStr as _;
 use crate::{
     cli::{
         args::run::PrintArgs,
-        output::{Paint, Tone},
+        output::{Paint, Tone, stderr_is_terminal, stdout_is_terminal},
         sanitize::Sanitizer,
         stdio::Stdio,
     },
@@ -69,15 +69,14 @@ struct Sink {
 }
 
 impl Sink {
-    fn new(stream: &(impl io::IsTerminal + std::os::fd::AsFd), args: &PrintArgs) -> io::Result<Self> {
-        let is_terminal = stream.is_terminal();
-        Ok(Self {
-            out: Stdio::new(stream)?,
+    fn new(out: Stdio, is_terminal: bool, args: &PrintArgs) -> Self {
+        Self {
+            out,
             was_widened: false,
             is_terminal,
             sanitize: is_terminal && !args.raw,
             paint: Paint::new(args.color, is_terminal),
-        })
+        }
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -92,7 +91,8 @@ impl Sink {
 impl Printer {
     /// A printer for a run.
     pub(super) fn new(run: &Run, args: &PrintArgs, timestamps: bool) -> io::Result<Self> {
-        let (stdout, stderr) = (Sink::new(&io::stdout(), args)?, Sink::new(&io::stderr(), args)?);
+        let stdout = Sink::new(Stdio::out()?, stdout_is_terminal(), args);
+        let stderr = Sink::new(Stdio::err()?, stderr_is_terminal(), args);
         let width = run.tasks.iter().map(|task| task.agent.as_str().width()).max().unwrap_or(0);
         let no_prefix = args.no_prefix || run.plain_name;
         let lines = |place: usize, task: &Task| TaskLines {

@@ -65,7 +65,7 @@ pub(super) async fn follow(
         end: 0,
         task: 0,
         is_hanging_up: false,
-        screen: Stdio::new(&io::stdout())?,
+        screen: Stdio::out()?,
     };
     shown.say_waiting();
     let mut typed = read_standard_input();

@@ -1,8 +1,6 @@
 //! `-b`: who printed the same, live on a terminal and in full at the end. The master works out the groups; this fetches
 //! one task's output for each of them.
 
-use std::io::{self, IsTerminal as _};
-
 use tokio::time::Instant;
 use tonic::Streaming;
 
@@ -16,7 +14,7 @@ use super::{
 use crate::{
     cli::{
         exit::{self, Failure, Status},
-        output::{Paint, note},
+        output::{Paint, note, stderr_is_terminal},
         region::{Region, terminal_size},
     },
     domain::{
@@ -56,7 +54,7 @@ struct Watcher {
 
 /// Watches a run to its end, then prints its groups.
 pub(super) async fn watch(following: Following, client: ControlClient, run: Run) -> Result<Status, Failure> {
-    let has_person = io::stderr().is_terminal();
+    let has_person = stderr_is_terminal();
     let quiet = following.print.quiet || !following.is_text();
     let mut watcher = Watcher {
         attention: Attention::new(Asking::new(following.owns, run.plain_name, has_person))?,

@@ -1,6 +1,6 @@
 //! The groups' outputs in full, each once, or as differences from the largest group's.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self};
 
 use super::{
     super::{
@@ -14,8 +14,8 @@ use crate::{
         args::Format,
         commands::shown::{run_json, summary},
         exit::{self, Failure, Status},
-        output::{Paint, Tone, note, say, say_json},
-        sanitize::Sanitizer,
+        output::{Paint, Tone, note, pass_on, say, say_json, say_line, stdout_is_terminal},
+        sanitize::{Clean, Sanitizer},
     },
     domain::{
         digest::{GroupDigest, detail},
@@ -67,7 +67,7 @@ impl Watcher {
         }
         let printed = if self.following.print.diff {
             self.print_diff().await
-        } else if io::stdout().is_terminal() {
+        } else if stdout_is_terminal() {
             self.print_rows().await
         } else {
             self.print_blocks().await
@@ -132,10 +132,10 @@ impl Watcher {
         let rows = self.rows(usize::MAX - 1);
         let skip = rows.len() - self.ordered().len();
         for row in &rows[..skip] {
-            println_out(row)?;
+            say_line(row)?;
         }
         for (group, row) in self.ordered().into_iter().zip(&rows[skip..]) {
-            println_out(row)?;
+            say_line(row)?;
             // A line that may be longer than its row shows does not stand there in full.
             if group.line_count() > 1 || group.first_line.len() >= PREVIEW {
                 self.stream_output(group, true).await?;
@@ -151,7 +151,7 @@ impl Watcher {
             let count = group.tasks.len();
             let folded = names(group.tasks_of(&self.run));
             let counted = if count > 1 { format!(" ({count})") } else { String::new() };
-            println_out(&format!("{line}\n{folded}{counted}\n{line}"))?;
+            say_line(&format!("{line}\n{folded}{counted}\n{line}"))?;
             self.stream_output(group, false).await?;
         }
         Ok(())
@@ -174,19 +174,16 @@ impl Watcher {
             };
             for frame in output.frames.into_iter().filter_map(|frame| Frame::try_from(frame).ok()) {
                 let at = usize::from(frame.stream == Stream::Stderr);
-                let bytes = if raw { frame.data.to_vec() } else { cleaners[at].clean(&frame.data) };
-                ends[at] = bytes.last().is_none_or(|byte| *byte == b'\n');
-                match frame.stream {
-                    Stream::Stdout => io::stdout().write_all(&bytes)?,
-                    Stream::Stderr => io::stderr().write_all(&bytes)?,
-                }
+                let bytes =
+                    if raw { Clean::raw(frame.data.to_vec()) } else { cleaners[at].cleaned(&frame.data) };
+                ends[at] = bytes.as_bytes().last().is_none_or(|byte| *byte == b'\n');
+                pass_on(frame.stream, &bytes)?;
             }
         }
-        if !ends[0] {
-            io::stdout().write_all(b"\n")?;
-        }
-        if !ends[1] {
-            io::stderr().write_all(b"\n")?;
+        for (stream, has_end) in [Stream::Stdout, Stream::Stderr].into_iter().zip(ends) {
+            if !has_end {
+                pass_on(stream, &Clean::raw(b"\n".to_vec()))?;
+            }
         }
         Ok(())
     }
@@ -238,22 +235,22 @@ impl Watcher {
     async fn print_diff(&self) -> Result<(), Unprinted> {
         let Some(largest) = self.groups.first() else { return Ok(()) };
         let (base, is_base_whole) = self.lines_of(largest).await?;
-        println_out(&self.title(largest))?;
+        say_line(&self.title(largest))?;
         for line in &base {
-            println_out(line)?;
+            say_line(line)?;
         }
         for group in self.ordered().into_iter().filter(|group| group.tasks != largest.tasks) {
-            println_out(&format!("\n{}", self.title(group)))?;
+            say_line(&format!("\n{}", self.title(group)))?;
             let (lines, is_whole) = self.lines_of(group).await?;
             let (old, new) = (base.join("\n") + "\n", lines.join("\n") + "\n");
             let diff = similar::TextDiff::from_lines(&old, &new);
             if !(is_whole && is_base_whole) {
                 let text =
                     format!("  compared in the first {} of each stream", spoken_bytes(DIFF_BYTES as u64));
-                println_out(&self.paint_out(Tone::Dim, &text))?;
+                say_line(&self.paint_out(Tone::Dim, &text))?;
             }
             if diff.ratio() >= 1.0 {
-                println_out(&self.paint_out(Tone::Dim, "  the same output"))?;
+                say_line(&self.paint_out(Tone::Dim, "  the same output"))?;
             }
             let unified = diff.unified_diff().context_radius(2).to_string();
             for line in unified.lines() {
@@ -264,14 +261,14 @@ impl Watcher {
                     _ => None,
                 };
                 let shown = tone.map_or_else(|| line.to_owned(), |tone| self.paint_out(tone, line));
-                println_out(&shown)?;
+                say_line(&shown)?;
             }
         }
         Ok(())
     }
 
     fn paint_out(&self, tone: Tone, text: &str) -> String {
-        Paint::new(self.following.print.color, io::stdout().is_terminal()).paint(tone, text)
+        Paint::new(self.following.print.color, stdout_is_terminal()).paint(tone, text)
     }
 
     fn title(&self, group: &GroupDigest) -> String {
@@ -288,8 +285,4 @@ fn missing(gap: proto::TaskGap) -> String {
     let gap = gap.gap.unwrap_or_default();
     let bytes = gap.to.saturating_sub(gap.from);
     format!("{bytes} bytes of output are missing at offset {}: {}", gap.from, plain(&gap.reason))
-}
-
-fn println_out(line: &str) -> io::Result<()> {
-    io::stdout().lock().write_all(format!("{line}\n").as_bytes())
 }
