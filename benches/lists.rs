@@ -92,6 +92,7 @@ fn fill(directory: &std::path::Path) -> Store {
             trust: String::new().into(),
             drain: None,
             ahead: None,
+            proof: None,
         })
     });
     writer.write(0, agents.collect(), Keeping::Kept);

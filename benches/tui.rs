@@ -73,6 +73,7 @@ fn agent(n: u32) -> AgentEntry {
         trust: String::new(),
         facts: Some(Facts { cpu_percent: 12.0, memory_total: 8, memory_available: 5, ..Facts::default() }),
         key_changed: false,
+        has_code: false,
         offline_since_ms: None,
         last_run: None,
         drain: None,

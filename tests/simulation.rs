@@ -264,6 +264,7 @@ impl World {
             trust: String::new().into(),
             drain: None,
             ahead: None,
+            proof: None,
         };
         let mut dice = Dice(seed);
         let within = [5_000, 30_000, 3_600_000][pick(&mut dice, 3).unwrap()];

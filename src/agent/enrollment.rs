@@ -15,6 +15,7 @@ use crate::{
     },
     trust::{
         authority::cluster_of,
+        code::Code,
         fingerprint::Fingerprint,
         identity::Identity,
         key::{Key, KeyError, key_fingerprint},
@@ -25,6 +26,7 @@ use crate::{
     wire::{
         PROTOCOL, SOFTWARE_VERSION,
         channel::{Channel, KeepAlive},
+        command::{seal_in, seal_out},
         connect::DialError,
         proto::{
             self, control_service_client::ControlServiceClient, enroll_response::Kind,
@@ -43,6 +45,9 @@ pub struct Introduction {
     /// The fingerprint of the CA.
     pub ca_fingerprint: Option<Fingerprint>,
 }
+
+/// How agents of 0.1.0 came to believe in a CA where nobody had said which: whoever answered first was believed.
+const FIRST_USE: &str = "first use";
 
 /// An agent's identity.
 #[derive(Debug)]
@@ -66,6 +71,8 @@ pub enum Asked {
         fingerprint: Fingerprint,
         /// Whether another key is known under this name.
         key_changed: bool,
+        /// What the operator has to type, where nobody has said which CA to believe in. It goes to nobody else.
+        code: Option<Code>,
         /// When to ask again.
         retry_after: Duration,
     },
@@ -87,6 +94,11 @@ pub enum EnrollmentError {
     /// The call failed.
     #[error(transparent)]
     Call(#[from] CallError),
+    /// Somebody let the agent in who does not know its code.
+    #[error(
+        "whoever answers there (CA {0}) lets this agent in without its code, so it may not be your master: nothing is started for it. Give the master's own fingerprint, --master HOST:PORT#FINGERPRINT, or a token"
+    )]
+    Unproved(Fingerprint),
     /// Key, certificate or TLS are not usable.
     #[error("{0}")]
     Unusable(String),
@@ -196,24 +208,43 @@ impl Enrollment {
             return Ok(asked);
         }
         let (trust, how) = match (self.introduced_ca(), self.pinned()?) {
-            (_, Some(ca)) => (Trust::Pinned(ca), None),
-            (Some(wanted), None) => {
+            (_, Some(ca)) if self.introduced_ca().is_some() || self.trust() != FIRST_USE => {
+                (Trust::Pinned(ca), None)
+            }
+            (Some(wanted), _) => {
                 let how = if self.introduction.token.is_some() { "token" } else { "fingerprint" };
                 (Trust::Fingerprint(wanted), Some(how))
             }
-            (None, None) => (Trust::FirstUse, Some("first use")),
+            // Whoever answers may be anybody, until it has proved that an operator told it the code.
+            (None, _) => (Trust::FirstUse, None),
         };
+        let code = matches!(trust, Trust::FirstUse).then(|| self.code()).transpose()?;
         let token = self.unspent_token()?;
         let (host, port) = &self.master;
         let Introduced { channel, ca } = introduce(host, *port, trust).await?;
         if let Some(how) = how {
             self.pin(&ca, how)?;
         }
-        let asked = self.enroll(channel, &ca, token).await?;
+        let asked = self.enroll(channel, &ca, token, code).await?;
         if let (Asked::Enrolled(_), Some(token)) = (&asked, token) {
             write_private(&self.spent_token_file(), hash_secret(&token.secret).as_bytes(), true)?;
         }
         Ok(asked)
+    }
+
+    fn code_file(&self) -> PathBuf {
+        self.directory.join("code")
+    }
+
+    /// The code that an operator has to type: the same until the agent is let in, so that it may be started anew meanwhile.
+    fn code(&self) -> io::Result<Code> {
+        let stored = read_optional(&self.code_file())?;
+        if let Some(code) = stored.and_then(|text| String::from_utf8_lossy(&text).trim().parse().ok()) {
+            return Ok(code);
+        }
+        let code = Code::generate();
+        write_private(&self.code_file(), code.to_string().as_bytes(), true)?;
+        Ok(code)
     }
 
     fn spent_token_file(&self) -> PathBuf {
@@ -237,13 +268,16 @@ impl Enrollment {
         channel: Channel,
         ca: &CertificateDer<'_>,
         token: Option<&Token>,
+        code: Option<Code>,
     ) -> Result<Asked, EnrollmentError> {
+        let (key, shown_ca) = (self.key.fingerprint(), Fingerprint::of(ca));
         let request = proto::EnrollRequest {
             protocol: Some(PROTOCOL),
             name: self.name.to_string(),
             certificate_request: self.key.certificate_request()?.into(),
             token: token.map_or_else(String::new, |token| token.secret.clone()),
             software_version: SOFTWARE_VERSION.to_owned(),
+            code_proof: seal_out(code.as_ref().map(|code| code.prove_agent(key, shown_ca))),
         };
         let mut client = EnrollmentServiceClient::with_origin(channel, Channel::origin());
         let call = tokio::time::timeout(crate::wire::connect::DEADLINE, client.enroll(request));
@@ -253,10 +287,23 @@ impl Enrollment {
             .map_err(CallError::from)?
             .into_inner();
         match answer.kind {
-            Some(Kind::Enrolled(enrolled)) => self.accept(&enrolled, ca),
+            Some(Kind::Enrolled(enrolled)) => {
+                if let Some(code) = code {
+                    let proof = seal_in(&enrolled.code_proof);
+                    if !proof.is_some_and(|proof| code.is_master(key, shown_ca, proof)) {
+                        return Err(EnrollmentError::Unproved(shown_ca));
+                    }
+                    self.pin(ca, "code")?;
+                }
+                let asked = self.accept(&enrolled, ca)?;
+                // It was good for once.
+                let _ = std::fs::remove_file(self.code_file());
+                Ok(asked)
+            }
             Some(Kind::Pending(pending)) => Ok(Asked::Pending {
-                fingerprint: self.key.fingerprint(),
+                fingerprint: key,
                 key_changed: pending.key_changed,
+                code,
                 retry_after: Duration::from_millis(pending.retry_after_ms.max(500).into()),
             }),
             Some(Kind::Refused(refused)) => Ok(Asked::Refused {
@@ -300,7 +347,7 @@ impl Enrollment {
             let (host, port) = &self.master;
             let Ok(there) = introduce(host, *port, Trust::Fingerprint(ca)).await else { continue };
             self.pin(&there.ca, "local").ok()?;
-            return self.enroll(channel, &there.ca, None).await.ok();
+            return self.enroll(channel, &there.ca, None, None).await.ok();
         }
         None
     }

@@ -12,7 +12,7 @@ use super::{
     state::{Agent, Standing},
 };
 use crate::{
-    domain::agent::OFFLINE_AFTER,
+    domain::{agent::OFFLINE_AFTER, name::AgentName},
     sys::{random, shutdown::Shutdown},
     trust::{
         access::Caller,
@@ -114,6 +114,15 @@ pub async fn keep(agent: Agent, enrollment: Arc<Enrollment>, master: (String, u1
     }
 }
 
+/// What an operator types to let a waiting agent in.
+#[must_use]
+pub fn approval(name: &AgentName, fingerprint: &str, code: Option<&str>) -> String {
+    match code {
+        Some(code) => format!("sloth-runner agent approve {name} {code}"),
+        None => format!("sloth-runner agent approve {name} --fingerprint {}", &fingerprint[..16]),
+    }
+}
+
 /// Asks until there is an identity.
 async fn enroll(agent: &Agent, enrollment: &Enrollment, back_off: &mut BackOff) -> Enrolled {
     let mut said: Option<Standing> = None;
@@ -130,8 +139,9 @@ async fn enroll(agent: &Agent, enrollment: &Enrollment, back_off: &mut BackOff) 
                 tracing::info!(ca = %crate::trust::fingerprint::Fingerprint::of(&enrolled.ca), "enrolled");
                 return enrolled;
             }
-            Ok(Asked::Pending { fingerprint, key_changed, retry_after }) => {
-                (Standing::Pending { fingerprint: fingerprint.to_string(), key_changed }, retry_after)
+            Ok(Asked::Pending { fingerprint, key_changed, code, retry_after }) => {
+                let code = code.map(|code| code.to_string());
+                (Standing::Pending { fingerprint: fingerprint.to_string(), key_changed, code }, retry_after)
             }
             Ok(Asked::Refused { reason, retry_after: Some(pause) }) => (Standing::Unreachable(reason), pause),
             Ok(Asked::Refused { reason, retry_after: None }) => (Standing::Refused(reason), LONGEST_PAUSE),
@@ -139,12 +149,10 @@ async fn enroll(agent: &Agent, enrollment: &Enrollment, back_off: &mut BackOff) 
         };
         if said.as_ref() != Some(&standing) {
             match &standing {
-                Standing::Pending { fingerprint, .. } => tracing::info!(
-                    fingerprint,
-                    "waits for an operator: sloth-runner agent approve {} --fingerprint {}",
-                    agent.description.name,
-                    &fingerprint[..16],
-                ),
+                Standing::Pending { fingerprint, code, .. } => {
+                    let approve = approval(&agent.description.name, fingerprint, code.as_deref());
+                    tracing::info!(fingerprint, "waits for an operator: {approve}");
+                }
                 Standing::Unreachable(reason) | Standing::Refused(reason) => {
                     tracing::warn!(reason, "not enrolled; keeps trying");
                 }

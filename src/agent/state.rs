@@ -66,6 +66,8 @@ pub enum Standing {
         fingerprint: String,
         /// Whether another key is known under this name.
         key_changed: bool,
+        /// The code that the operator has to type, where there is one.
+        code: Option<String>,
     },
     /// The master does not answer, or not as it should.
     Unreachable(String),

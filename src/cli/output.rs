@@ -1,5 +1,5 @@
 //! Tables, colours and complaints on a terminal or in a pipe: the one door to standard output and error for all that is said.
-//! What commands printed goes through [`super::stdio`], cleaned by [`super::sanitize`]. Knows no commands.
+//! What commands printed goes through `stdio`, cleaned by `sanitize`. Knows no commands.
 
 use std::{
     borrow::Cow,

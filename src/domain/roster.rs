@@ -40,6 +40,8 @@ pub struct AgentEntry {
     pub facts: Option<Facts>,
     /// For a waiting key: another one is known under its name.
     pub key_changed: bool,
+    /// For a waiting key: it is approved by the code that its agent printed.
+    pub has_code: bool,
     /// Since when it is offline, in milliseconds since the Unix epoch.
     pub offline_since_ms: Option<u64>,
     /// What it did last.

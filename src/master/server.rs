@@ -223,7 +223,11 @@ impl Server {
     pub async fn run(self, shutdown: Shutdown) -> Result<(), StartError> {
         let internal = |error: &dyn std::fmt::Display| StartError::Internal(error.to_string());
         let started = BootInstant::now();
-        let policy = Policy { enroll: self.config.enroll, output_cap: self.config.output_cap };
+        let policy = Policy {
+            enroll: self.config.enroll,
+            output_cap: self.config.output_cap,
+            ca: self.authority.fingerprint(),
+        };
         let core = Core::new(policy, self.remembered, now_since(started));
         let connection = self.connection;
         let (inputs, clock) = (Inputs::default(), SendClock::new());

@@ -4,6 +4,7 @@
 
 pub mod access;
 pub mod authority;
+pub mod code;
 pub mod fingerprint;
 pub mod identity;
 pub mod key;

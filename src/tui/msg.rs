@@ -18,7 +18,7 @@ use crate::domain::{
     roster::AgentEntry,
     run::{Run, RunOptions, Task},
 };
-use crate::tui::keymap::Key;
+use crate::{trust::code::Code, tui::keymap::Key};
 
 /// What comes.
 #[derive(Debug)]
@@ -147,6 +147,15 @@ pub struct Digest {
     pub ended_ms: Option<u64>,
 }
 
+/// By what a waiting key is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyMark {
+    /// Its fingerprint.
+    Digits(String),
+    /// The code that its agent has printed.
+    Code(Code),
+}
+
 /// What is ordered.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cmd {
@@ -215,7 +224,7 @@ pub enum Cmd {
     /// Read runs of one agent.
     Recent(AgentName),
     /// Let a key in.
-    Approve(AgentName, String),
+    Approve(AgentName, KeyMark),
     /// Forget a key.
     Reject(AgentName, String),
     /// Set and remove labels.

@@ -14,7 +14,7 @@ use crate::{
         agent::LinkPreference,
         name::{AgentName, Label, LabelChange},
     },
-    trust::{fingerprint::Fingerprint, token::Token},
+    trust::{code::Code, fingerprint::Fingerprint, token::Token},
 };
 
 /// The verbs of `agent`.
@@ -59,8 +59,8 @@ pub struct AgentStartArgs {
     /// The agent's name; the host name by default
     #[arg(long, env = "SLOTH_RUNNER_AGENT_NAME")]
     pub name: Option<String>,
-    /// The master: HOST:PORT
-    #[arg(long, value_name = "HOST:PORT", env = "SLOTH_RUNNER_AGENT_MASTER")]
+    /// The master: HOST:PORT, or HOST:PORT#FINGERPRINT with the fingerprint of its CA
+    #[arg(long, value_name = "HOST:PORT[#FINGERPRINT]", env = "SLOTH_RUNNER_AGENT_MASTER")]
     pub master: String,
     /// Port for a direct link [default: 50051 with --bind-address or --report-address, else none]
     #[arg(long, env = "SLOTH_RUNNER_AGENT_PORT")]
@@ -168,7 +168,10 @@ pub struct ApproveArgs {
     /// Under which name the key waits
     #[arg(add = completing::agent())]
     pub name: AgentName,
-    /// The fingerprint that the agent shows, at least its first 8 digits
+    /// The one-time code that the agent printed on its machine
+    #[arg(conflicts_with = "fingerprint")]
+    pub code: Option<Code>,
+    /// The fingerprint that the agent shows, at least its first 8 digits; for a key without a code
     #[arg(long, value_name = "DIGITS")]
     pub fingerprint: Option<String>,
 }
@@ -266,8 +269,8 @@ pub struct SimulateArgs {
     /// How many
     #[arg(long, value_name = "N")]
     pub count: usize,
-    /// The master: HOST:PORT
-    #[arg(long, value_name = "HOST:PORT", env = "SLOTH_RUNNER_AGENT_MASTER")]
+    /// The master: HOST:PORT, or HOST:PORT#FINGERPRINT with the fingerprint of its CA
+    #[arg(long, value_name = "HOST:PORT[#FINGERPRINT]", env = "SLOTH_RUNNER_AGENT_MASTER")]
     pub master: String,
     /// A label of all of them, KEY=VALUE; may be given several times
     #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',')]

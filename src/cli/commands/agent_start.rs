@@ -10,6 +10,7 @@ use crate::{
         enrollment::Introduction,
         keeper::{client, server},
         layout::Layout,
+        link::approval,
         network::{Config, Ended, Network},
         state::{Description, Standing},
     },
@@ -32,7 +33,7 @@ use crate::{
         socket::parse_address,
         systemd,
     },
-    trust::token::Token,
+    trust::{fingerprint::Fingerprint, token::Token},
     wire::{proto, status::CallError},
 };
 
@@ -71,7 +72,7 @@ pub(super) fn agent_directories(
     directories(args_dir, &agent_role(name)).map_err(Failure::new)
 }
 
-fn introduction(args: &AgentStartArgs) -> Result<Introduction, Failure> {
+fn introduction(args: &AgentStartArgs, of_master: Option<Fingerprint>) -> Result<Introduction, Failure> {
     let token = match (&args.token, &args.token_file) {
         (Some(token), _) => Some(token.clone()),
         (None, Some(file)) => {
@@ -85,7 +86,12 @@ fn introduction(args: &AgentStartArgs) -> Result<Introduction, Failure> {
         }
         (None, None) => None,
     };
-    Ok(Introduction { token, ca_fingerprint: args.ca_fingerprint })
+    if let (Some(one), Some(other)) = (of_master, args.ca_fingerprint)
+        && one != other
+    {
+        return Err(Failure::usage("--master and --ca-fingerprint name two CAs; give one of them"));
+    }
+    Ok(Introduction { token, ca_fingerprint: of_master.or(args.ca_fingerprint) })
 }
 
 /// Where the agent listens, and what it reports.
@@ -117,8 +123,15 @@ fn listening(args: &AgentStartArgs) -> Result<Listening, Failure> {
 }
 
 fn config(args: &AgentStartArgs, name: AgentName, directories: &Directories) -> Result<Config, Failure> {
-    let master = parse_address(&args.master, Some(50053))
-        .map_err(|error| Failure::usage(format!("{error} (--master)")))?;
+    let (address, fingerprint) = match args.master.split_once('#') {
+        Some((address, digits)) => {
+            let wrong = |error| Failure::usage(format!("{error} (--master HOST:PORT#FINGERPRINT)"));
+            (address, Some(digits.parse::<Fingerprint>().map_err(wrong)?))
+        }
+        None => (args.master.as_str(), None),
+    };
+    let master =
+        parse_address(address, Some(50053)).map_err(|error| Failure::usage(format!("{error} (--master)")))?;
     let (listen, direct) = listening(args)?;
     let labels: Labels = args.label.iter().map(|label| (label.key.clone(), label.value.clone())).collect();
     Ok(Config {
@@ -127,7 +140,7 @@ fn config(args: &AgentStartArgs, name: AgentName, directories: &Directories) -> 
         description: Description { name, labels, link: args.link, direct },
         listen,
         metrics: args.metrics.as_ref().map(|at| (at.host.clone(), at.port)),
-        introduction: introduction(args)?,
+        introduction: introduction(args, fingerprint)?,
     })
 }
 
@@ -160,7 +173,7 @@ fn serve(args: &AgentStartArgs, config: Config, directories: &Directories) -> Re
         logging::to_stderr(&args.log.log_level, args.log.log_format).map_err(Failure::usage)?;
     }
     let name = config.description.name.clone();
-    let master = args.master.clone();
+    let master = args.master.split('#').next().unwrap_or_default().to_owned();
     let daemonized = args.daemonized;
     on_one_thread(async move {
         let network = Network::set_up(config).map_err(Failure::new)?;
@@ -266,11 +279,12 @@ async fn tell_manager(mut standing: watch::Receiver<Standing>, name: AgentName, 
             Standing::Connecting => format!("connecting to {master}"),
             Standing::Unreachable(reason) => format!("{reason}; keeps trying"),
             Standing::Refused(reason) => format!("refused: {reason}"),
-            Standing::Pending { fingerprint, .. } => {
-                let digits = &fingerprint[..16];
-                format!(
-                    "pending on {master}; there: sloth-runner agent approve {name} --fingerprint {digits}"
-                )
+            // Every user of the machine sees this: the code is for those who may read the log.
+            Standing::Pending { code: Some(_), .. } => {
+                format!("pending on {master}; the log has the code for `sloth-runner agent approve {name}`")
+            }
+            Standing::Pending { fingerprint, code: None, .. } => {
+                format!("pending on {master}; there: {}", approval(&name, fingerprint, None))
             }
         };
         systemd::status(&text);
@@ -299,11 +313,15 @@ async fn first_word(
     let pid = std::process::id();
     match &*standing.borrow() {
         Standing::Active => Report::Ready(format!("{name} is active on {master} (pid {pid})")),
-        Standing::Pending { fingerprint, key_changed } => {
+        Standing::Pending { fingerprint, key_changed, code } => {
             let why = if *key_changed { "; another key is known under this name" } else { "" };
+            let shown = match code {
+                Some(code) => format!("Its one-time code, for the operator alone, is\n{code}"),
+                None => format!("Its key's fingerprint is\n{fingerprint}"),
+            };
+            let approve = approval(name, fingerprint, code.as_deref());
             Report::Ready(format!(
-                "{name} is pending on {master} (pid {pid}){why}. Its key's fingerprint is\n{fingerprint}\nOn the master: sloth-runner agent approve {name} --fingerprint {}",
-                &fingerprint[..16]
+                "{name} is pending on {master} (pid {pid}){why}. {shown}\nOn the master: {approve}"
             ))
         }
         Standing::Refused(reason) => Report::Failed(format!("{master} refuses {name}: {reason}")),

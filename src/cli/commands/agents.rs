@@ -225,35 +225,44 @@ fn details(agent: &proto::Agent) -> String {
     shown.map(|(key, value)| format!("{key:<17} {}", plain(&value))).collect::<Vec<_>>().join("\n") + "\n"
 }
 
+/// Shows the keys that wait under a name, and what it takes to let one in.
+fn show_waiting(args: &ApproveArgs, waiting: &[&proto::Agent]) -> Result<Status, Failure> {
+    let name = &args.name;
+    let [first, rest @ ..] = waiting else {
+        return Err(Failure::new(format!("no key waits under the name {name}")));
+    };
+    for agent in waiting {
+        let seen = last_seen(agent, unix_ms());
+        say(&format!("{}  from {}  {seen}\n", agent.fingerprint, agent.address));
+    }
+    complain(&if waiting.iter().any(|agent| agent.has_code) {
+        format!(
+            "type the code that {name} printed when it started, or wrote to its log there: sloth-runner agent approve {name} CODE"
+        )
+    } else {
+        let digits = if rest.is_empty() { first.fingerprint.get(..16).unwrap_or("DIGITS") } else { "DIGITS" };
+        format!(
+            "compare with what the agent shows, then: sloth-runner agent approve {name} --fingerprint {digits}"
+        )
+    });
+    Ok(exit::USAGE)
+}
+
 pub(super) fn approve(args: &ApproveArgs) -> Result<Status, Failure> {
     on_one_thread(async {
         let client = connect(&args.to).await?;
-        let Some(fingerprint) = args.fingerprint.clone() else {
-            let all = client.agents(None).await?;
-            let waiting: Vec<_> = all
-                .iter()
-                .filter(|agent| agent.name == args.name.as_str())
-                .filter(|agent| state_in(agent.state()) == AgentState::Pending)
-                .collect();
-            if waiting.is_empty() {
-                return Err(Failure::new(format!("no key waits under the name {}", args.name)));
+        let (code, fingerprint) = match (&args.code, &args.fingerprint) {
+            (Some(code), _) => (code.to_string(), String::new()),
+            (None, Some(digits)) => (String::new(), digits.clone()),
+            (None, None) => {
+                let all = client.agents(None).await?;
+                let is_meant = |agent: &&proto::Agent| {
+                    agent.name == args.name.as_str() && state_in(agent.state()) == AgentState::Pending
+                };
+                return show_waiting(args, &all.iter().filter(is_meant).collect::<Vec<_>>());
             }
-            for agent in &waiting {
-                say(&format!(
-                    "{}  from {}  {}\n",
-                    agent.fingerprint,
-                    agent.address,
-                    last_seen(agent, unix_ms())
-                ));
-            }
-            complain(&format!(
-                "compare with what the agent shows, then: sloth-runner agent approve {} --fingerprint {}",
-                args.name,
-                if waiting.len() == 1 { &waiting[0].fingerprint[..16] } else { "DIGITS" }
-            ));
-            return Ok(exit::USAGE);
         };
-        let request = proto::ApproveAgentRequest { name: args.name.to_string(), fingerprint };
+        let request = proto::ApproveAgentRequest { name: args.name.to_string(), fingerprint, code };
         let approved = client.calls().approve_agent(request).await.map_err(CallError::from)?.into_inner();
         let replaced = if approved.replaced_key { "; its old key is forgotten" } else { "" };
         say(&format!("{} may join with key {}{replaced}\n", args.name, approved.fingerprint));

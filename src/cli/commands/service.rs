@@ -253,6 +253,9 @@ impl Service {
             let is_settled =
                 ["active", "pending", "refused", "serves"].iter().any(|word| text.starts_with(word));
             if is_settled || Instant::now() > deadline {
+                if let Some(approve) = approval_in_log(&self.unit).filter(|_| text.starts_with("pending")) {
+                    return format!("pending; on the master: {approve}");
+                }
                 return if text.is_empty() { "it has not said how it stands".to_owned() } else { text };
             }
             thread::sleep(systemd::LOOK);
@@ -289,11 +292,23 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-/// What a service that did not start said last.
-fn last_words(unit: &str) -> String {
+/// The newest lines of a unit's log.
+fn journal(unit: &str) -> String {
     let words: [OsString; 7] = ["-u", unit, "-n", "20", "-o", "cat", "--no-pager"].map(Into::into);
     let said = std::process::Command::new("journalctl").args(words).output();
-    let said = said.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    said.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
+}
+
+/// What an operator types for a waiting agent, with its code, which stands in the log alone.
+fn approval_in_log(unit: &str) -> Option<String> {
+    let said = journal(unit);
+    let (_, approve) = said.lines().rev().find_map(|line| line.split_once("waits for an operator: "))?;
+    Some(approve.split_whitespace().take(5).collect::<Vec<_>>().join(" "))
+}
+
+/// What a service that did not start said last.
+fn last_words(unit: &str) -> String {
+    let said = journal(unit);
     let own = said.lines().rev().find_map(|line| line.strip_prefix("sloth-runner: "));
     own.map_or_else(|| format!("`journalctl -u {unit}` says why"), str::to_owned)
 }

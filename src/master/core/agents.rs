@@ -248,6 +248,7 @@ impl Core {
             trust: stored.trust.clone(),
             facts: row.session.as_ref().and_then(|session| session.facts.clone()),
             key_changed: false,
+            has_code: false,
             offline_since_ms: row.session.is_none().then_some(stored.last_seen_ms),
             last_run: row.last_run.clone(),
             drain: stored.drain.clone(),
@@ -257,7 +258,10 @@ impl Core {
     pub(super) fn waiting_views(&self) -> impl Iterator<Item = AgentView> {
         self.waiting.iter().map(|key| {
             let key_changed = self.agents.contains_key(&key.name);
-            let approve = format!("agent approve {} --fingerprint {}", key.name, key.fingerprint.short());
+            let approve = match key.proof {
+                Some(_) => format!("agent approve {} CODE, with the code that it printed", key.name),
+                None => format!("agent approve {} --fingerprint {}", key.name, key.fingerprint.short()),
+            };
             let hint = if key_changed {
                 format!("another key claims this name. A new machine: give it its own --name. Reinstalled: {approve}")
             } else {
@@ -281,6 +285,7 @@ impl Core {
                 trust: Word::default(),
                 facts: None,
                 key_changed,
+                has_code: key.proof.is_some(),
                 offline_since_ms: None,
                 last_run: None,
                 drain: None,

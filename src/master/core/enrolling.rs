@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     AgentRow, Core, Enroll, Parked, audit,
-    messages::{Effect, EnrollAsked, Now, Reply, ReplyTo},
+    messages::{Effect, EnrollAsked, KeyMark, Now, Reply, ReplyTo},
     runs::PendingOrder,
     stored::{StoredAgent, Write},
 };
@@ -18,6 +18,7 @@ use crate::{
     domain::{
         bounded::Word,
         name::{AgentName, Labels},
+        seal::Seal,
     },
     sys::socket::neighbourhood_of,
     trust::fingerprint::{FEWEST_DIGITS, Fingerprint, plain_digits},
@@ -37,6 +38,8 @@ pub(super) struct WaitingKey {
     pub(super) fingerprint: Fingerprint,
     pub(super) source: Option<IpAddr>,
     pub(super) version: Word,
+    /// Its proof by a one-time code.
+    pub(super) proof: Option<Seal>,
     pub(super) since_ms: u64,
     asked: Duration,
     asked_ms: u64,
@@ -50,9 +53,11 @@ impl WaitingKey {
 
 impl Core {
     pub(super) fn on_enroll(&mut self, asked: EnrollAsked, reply: ReplyTo, now: Now) {
-        let known = self.agents.get(&asked.name).map(|row| row.stored.fingerprint);
-        if known == Some(asked.fingerprint) {
-            return self.reply(reply, Reply::Enrolled);
+        let row = self.agents.get(&asked.name);
+        let known = row.map(|row| row.stored.fingerprint);
+        if let Some(row) = row.filter(|row| row.stored.fingerprint == asked.fingerprint) {
+            let proof = row.stored.proof;
+            return self.reply(reply, Reply::Enrolled(proof));
         }
         if let Some(hash) = &asked.token {
             return self.enroll_by_token(&asked, hash, known, reply, now);
@@ -120,6 +125,8 @@ impl Core {
         if let Some(key) = self.waiting.iter_mut().find(same) {
             key.asked = now.monotonic;
             key.asked_ms = now.unix_ms;
+            // An agent that was started anew has made another code.
+            key.proof = asked.proof;
             return self.reply(reply, Reply::EnrollPending { key_changed });
         }
         let of_source = self.waiting.iter().filter(|key| key.source == asked.source).count();
@@ -139,6 +146,7 @@ impl Core {
             fingerprint: asked.fingerprint,
             source: asked.source,
             version: asked.version,
+            proof: asked.proof,
             since_ms: now.unix_ms,
             asked: now.monotonic,
             asked_ms: now.unix_ms,
@@ -178,7 +186,7 @@ impl Core {
             format!("{how}, key {}", asked.fingerprint),
         ));
         self.put_agent(stored, now);
-        self.persist(writes, Parked::Reply(reply, Box::new(Reply::Enrolled)));
+        self.persist(writes, Parked::Reply(reply, Box::new(Reply::Enrolled(None))));
     }
 
     fn put_agent(&mut self, stored: StoredAgent, now: Now) {
@@ -194,36 +202,77 @@ impl Core {
             .collect()
     }
 
-    pub(super) fn on_approve(&mut self, name: &AgentName, digits: &str, by: &str, reply: ReplyTo, now: Now) {
-        if plain_digits(digits).len() < FEWEST_DIGITS {
-            let reason = format!("give at least {FEWEST_DIGITS} digits of the fingerprint that you compared");
-            return self.reply(reply, Reply::Refused(reason));
+    /// The one waiting key that an operator means.
+    ///
+    /// # Errors
+    /// The answer that the operator gets instead.
+    fn meant(&self, name: &AgentName, mark: &KeyMark) -> Result<WaitingKey, Reply> {
+        let all = self.waiting_under(name, "");
+        if all.is_empty() {
+            return Err(Reply::NotFound(format!("no key waits under the name {name}")));
         }
-        let matching = self.waiting_under(name, digits);
-        let [key] = matching.as_slice() else {
-            let all = self.waiting_under(name, "");
-            let reply_with = if all.is_empty() {
-                Reply::NotFound(format!("no key waits under the name {name}"))
-            } else if matching.is_empty() {
-                let shown: Vec<_> = all.iter().map(|key| key.fingerprint.short()).collect();
-                Reply::Refused(format!(
-                    "no key of {name} begins with {digits}; waiting: {}",
-                    shown.join(", ")
-                ))
-            } else {
-                Reply::Refused(format!("several keys of {name} begin with {digits}; give more digits"))
-            };
-            return self.reply(reply, reply_with);
+        let matching: Vec<&WaitingKey> = match mark {
+            KeyMark::Code(code) => {
+                let ca = self.policy.ca;
+                let fits = |key: &&WaitingKey| {
+                    key.proof.is_some_and(|proof| code.is_agent(key.fingerprint, ca, proof))
+                };
+                all.iter().filter(fits).collect()
+            }
+            KeyMark::Digits(digits) if plain_digits(digits).len() < FEWEST_DIGITS => {
+                let text =
+                    format!("give at least {FEWEST_DIGITS} digits of the fingerprint that you compared");
+                return Err(Reply::Refused(text));
+            }
+            KeyMark::Digits(digits) => all.iter().filter(|key| key.fingerprint.begins_with(digits)).collect(),
         };
-        let key = key.clone();
+        match (matching.as_slice(), mark) {
+            ([key], KeyMark::Digits(_)) if key.proof.is_some() => Err(Reply::Refused(format!(
+                "{name} printed a code when it started: approve it with that, `sloth-runner agent approve {name} CODE`"
+            ))),
+            ([key], _) => Ok((*key).clone()),
+            ([], KeyMark::Code(_)) => Err(Reply::Refused(format!(
+                "that code is not the one of {name}: look for typing errors. If there is none, {name} does not talk to this master, or somebody stands between the two"
+            ))),
+            ([], KeyMark::Digits(digits)) => {
+                let shown: Vec<_> = all.iter().map(|key| key.fingerprint.short()).collect();
+                let shown = shown.join(", ");
+                Err(Reply::Refused(format!("no key of {name} begins with {digits}; waiting: {shown}")))
+            }
+            (_, KeyMark::Code(_)) => Err(Reply::Refused(format!("several keys of {name} have that code"))),
+            (_, KeyMark::Digits(digits)) => {
+                Err(Reply::Refused(format!("several keys of {name} begin with {digits}; give more digits")))
+            }
+        }
+    }
+
+    pub(super) fn on_approve(
+        &mut self,
+        name: &AgentName,
+        mark: &KeyMark,
+        by: &str,
+        reply: ReplyTo,
+        now: Now,
+    ) {
+        let key = match self.meant(name, mark) {
+            Ok(key) => key,
+            Err(answer) => return self.reply(reply, answer),
+        };
         self.waiting.retain(|waiting| waiting.fingerprint != key.fingerprint || waiting.name != *name);
         let replaced = self.agents.contains_key(name);
         if replaced {
             self.close_agent(name, "the agent's key was replaced", now);
         }
-        let stored = self.new_agent(name, key.fingerprint, key.version, now);
+        let mut stored = self.new_agent(name, key.fingerprint, key.version, now);
+        let how = match mark {
+            KeyMark::Code(code) => {
+                stored.proof = Some(code.prove_master(key.fingerprint, self.policy.ca));
+                "by its code"
+            }
+            KeyMark::Digits(_) => "by its fingerprint",
+        };
         let mut writes = vec![Write::PutAgent(stored.clone())];
-        writes.push(audit(now, by, "approve", name.as_str(), format!("key {}", key.fingerprint)));
+        writes.push(audit(now, by, "approve", name.as_str(), format!("key {}, {how}", key.fingerprint)));
         self.put_agent(stored, now);
         let approved = Reply::Approved { fingerprint: key.fingerprint, replaced };
         self.persist(writes, Parked::Reply(reply, Box::new(approved)));
@@ -308,6 +357,7 @@ impl Core {
             address: String::new(),
             trust: Word::default(),
             drain: known.and_then(|row| row.stored.drain.clone()),
+            proof: None,
             ahead: None,
         }
     }

@@ -42,6 +42,7 @@ use crate::domain::{
     name::{AgentName, Labels},
     run::LastRun,
 };
+use crate::trust::fingerprint::Fingerprint;
 
 /// What becomes of a key that asks to be let in without a token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,6 +63,8 @@ pub struct Policy {
     pub enroll: Enroll,
     /// Most bytes of a task's output that are kept.
     pub output_cap: u64,
+    /// The fingerprint of the master's CA, which agents and operators mean by their codes.
+    pub ca: Fingerprint,
 }
 
 /// Most bytes of a task's output that are kept, unless somebody says otherwise: 1 GiB.
@@ -69,7 +72,7 @@ pub const OUTPUT_CAP: u64 = 1024 * 1024 * 1024;
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { enroll: Enroll::Approve, output_cap: OUTPUT_CAP }
+        Self { enroll: Enroll::Approve, output_cap: OUTPUT_CAP, ca: Fingerprint::of(&[]) }
     }
 }
 
@@ -285,7 +288,7 @@ impl Core {
         match input {
             Input::Tick => self.on_tick(now),
             Input::Enroll(asked, reply) => self.on_enroll(asked, reply, now),
-            Input::Approve { name, digits, by, reply } => self.on_approve(&name, &digits, &by, reply, now),
+            Input::Approve { name, mark, by, reply } => self.on_approve(&name, &mark, &by, reply, now),
             Input::Reject { name, digits, by, reply } => {
                 self.on_reject(name.as_ref(), &digits, &by, reply, now);
             }

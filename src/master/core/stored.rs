@@ -12,6 +12,7 @@ use crate::{
         outcome::Outcome,
         plan::Gate,
         run::{Run, RunOptions, Task},
+        seal::Seal,
     },
     trust::{access::Role, fingerprint::Fingerprint},
 };
@@ -112,6 +113,8 @@ pub struct StoredAgent {
     pub trust: Word,
     /// It takes no new tasks.
     pub drain: Option<Drain>,
+    /// The master's proof by the code that an operator typed when it was let in. The agent asks for it until it has it.
+    pub proof: Option<Seal>,
     /// It has seen a later state of the store than there was: epoch and revision. Nothing is started there until an
     /// operator says that the store was restored from a backup.
     pub ahead: Option<(u64, u64)>,

@@ -48,6 +48,8 @@ pub struct AgentView {
     pub facts: Option<Facts>,
     /// For a waiting key: another one is known under its name.
     pub key_changed: bool,
+    /// For a waiting key: it is approved by a code.
+    pub has_code: bool,
     /// Since when it is offline.
     pub offline_since_ms: Option<u64>,
     /// It takes no new tasks.

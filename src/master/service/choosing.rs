@@ -48,6 +48,7 @@ pub(super) fn agent_out(view: AgentView) -> proto::Agent {
         trust: view.trust.into(),
         facts: view.facts.map(Into::into),
         key_changed: view.key_changed,
+        has_code: view.has_code,
         offline_since_ms: view.offline_since_ms.unwrap_or(0),
         last_run: view.last_run.map(Into::into),
         drain: view.drain.map(Into::into),

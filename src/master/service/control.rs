@@ -23,7 +23,7 @@ use crate::{
     },
     master::{
         compare::maskers,
-        core::messages::{Input, Reply},
+        core::messages::{Input, KeyMark, Reply},
         store::Wanted,
     },
     trust::{access::Caller, fingerprint::plain_digits},
@@ -158,8 +158,13 @@ impl ControlService for Master {
     ) -> Result<Response<proto::ApproveAgentResponse>, Status> {
         let by = operator(&request)?;
         let request = request.into_inner();
-        let (name, digits) = (name(&request.name)?, short_text(request.fingerprint, "a fingerprint")?);
-        match self.handle.ask(move |reply| Input::Approve { name, digits, by, reply }).await? {
+        let name = name(&request.name)?;
+        let mark = if request.code.is_empty() {
+            KeyMark::Digits(short_text(request.fingerprint, "a fingerprint")?)
+        } else {
+            KeyMark::Code(request.code.parse().map_err(invalid)?)
+        };
+        match self.handle.ask(move |reply| Input::Approve { name, mark, by, reply }).await? {
             Reply::Approved { fingerprint, replaced } => Ok(Response::new(proto::ApproveAgentResponse {
                 fingerprint: fingerprint.to_string(),
                 replaced_key: replaced,

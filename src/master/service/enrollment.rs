@@ -10,6 +10,7 @@ use crate::{
     trust::{identity::Identity, key::CheckedRequest, token::hash_secret},
     wire::{
         InvalidMessage, PROTOCOL, SOFTWARE_VERSION,
+        command::{seal_in, seal_out},
         proto::{self, enroll_response::Kind, enrollment_service_server::EnrollmentService},
     },
 };
@@ -63,9 +64,10 @@ impl Master {
             trusted_locally: connected.uid.is_some_and(|uid| uid == own_uid || uid == 0),
             token: (!request.token.is_empty()).then(|| hash_secret(&request.token)),
             version: request.software_version.into(),
+            proof: seal_in(&request.code_proof),
         };
         match self.handle.ask(move |reply| Input::Enroll(asked, reply)).await? {
-            Reply::Enrolled => {
+            Reply::Enrolled(proof) => {
                 let certificate = self
                     .authority
                     .sign(checked, &Identity::Agent(name))
@@ -74,6 +76,7 @@ impl Master {
                     certificate: certificate.to_vec().into(),
                     ca_certificate: self.authority.certificate().to_vec().into(),
                     cluster: self.authority.cluster().to_owned(),
+                    code_proof: seal_out(proof),
                 }))
             }
             Reply::EnrollPending { key_changed } => Ok(Kind::Pending(proto::EnrollmentPending {

@@ -185,7 +185,7 @@ impl Store {
     pub fn remembered(&self, connection: &Connection) -> Result<Remembered, StoreError> {
         let read = || {
             let mut statement = connection.prepare(
-                "SELECT name, fingerprint, enrolled_ms, last_seen_ms, labels, version, address, trust, set_labels, drain, ahead FROM agents",
+                "SELECT name, fingerprint, enrolled_ms, last_seen_ms, labels, version, address, trust, set_labels, drain, ahead, proof FROM agents",
             )?;
             let agents: Vec<StoredAgent> =
                 statement.query_map([], agent)?.collect::<rusqlite::Result<_>>()?;

@@ -11,6 +11,7 @@ use crate::{
         name::{AgentName, Labels},
         outcome::Outcome,
         run::{LastRun, Run, RunOptions, Task, TaskState},
+        seal::Seal,
     },
     master::core::stored::{StoredAgent, StoredOperator, StoredRun, StoredTask, Write},
     trust::fingerprint::Fingerprint,
@@ -33,7 +34,7 @@ pub(super) fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::R
         Write::PutAgent(agent) => {
             transaction
                 .prepare_cached(
-                    "INSERT OR REPLACE INTO agents VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                    "INSERT OR REPLACE INTO agents VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
                 )?
                 .execute(params![
                     agent.name.as_str(),
@@ -46,7 +47,8 @@ pub(super) fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::R
                     agent.trust.as_str(),
                     to_json(&agent.set_labels)?,
                     agent.drain.as_ref().map(to_json).transpose()?,
-                    agent.ahead.as_ref().map(to_json).transpose()?
+                    agent.ahead.as_ref().map(to_json).transpose()?,
+                    agent.proof.map(String::from)
                 ])?;
         }
         Write::DeleteAgent(name) => {
@@ -263,6 +265,7 @@ pub(super) fn agent(row: &Row<'_>) -> rusqlite::Result<StoredAgent> {
         set_labels: json::<Labels>(row, 8)?,
         drain: optional_json(row, 9)?,
         ahead: optional_json(row, 10)?,
+        proof: row.get::<_, Option<String>>(11)?.and_then(|seal| Seal::try_from(seal).ok()),
     })
 }
 

@@ -3,10 +3,10 @@
 use rusqlite::Connection;
 
 /// The format that this version writes, in `user_version`.
-pub(super) const VERSION: i64 = 6;
+pub(super) const VERSION: i64 = 7;
 
 /// One script a version, applied in order.
-pub(super) const MIGRATIONS: [&str; 6] = [
+pub(super) const MIGRATIONS: [&str; 7] = [
     "
     CREATE TABLE meta (only INTEGER PRIMARY KEY CHECK (only = 1), epoch INTEGER NOT NULL, revision INTEGER NOT NULL) STRICT;
     INSERT INTO meta VALUES (1, 1, 0);
@@ -79,6 +79,7 @@ pub(super) const MIGRATIONS: [&str; 6] = [
     CREATE VIRTUAL TABLE texts USING fts5 (command, target, content = '', contentless_delete = 1, tokenize = 'trigram', detail = none);
     ALTER TABLE meta ADD COLUMN indexed INTEGER NOT NULL DEFAULT 0;
 ",
+    "ALTER TABLE agents ADD COLUMN proof TEXT;",
 ];
 
 /// The format of a database; 0 for a new one.

@@ -69,6 +69,7 @@ fn stored_agent(name: &str) -> StoredAgent {
         trust: "token".into(),
         drain: None,
         ahead: None,
+        proof: Some([7; 32].into()),
     }
 }
 

@@ -135,6 +135,8 @@ pub enum PromptKind {
     Label,
     /// Why the picked agents are to take no new tasks.
     DrainReason,
+    /// The code that a waiting agent has printed.
+    Code,
 }
 
 /// A line of text that is asked for.

@@ -23,7 +23,7 @@ use crate::{
     },
     tui::{
         model::command::Whom,
-        msg::{Cmd, Msg},
+        msg::{Cmd, KeyMark, Msg},
     },
     wire::{
         client::ControlClient,
@@ -175,8 +175,12 @@ async fn once(client: &ControlClient, cmd: Cmd) -> Option<Msg> {
                 Err(status) => failed("cannot read its runs", status.into()),
             }
         }
-        Cmd::Approve(name, fingerprint) => {
-            let request = proto::ApproveAgentRequest { name: name.to_string(), fingerprint };
+        Cmd::Approve(name, mark) => {
+            let (fingerprint, code) = match mark {
+                KeyMark::Digits(digits) => (digits, String::new()),
+                KeyMark::Code(code) => (String::new(), code.to_string()),
+            };
+            let request = proto::ApproveAgentRequest { name: name.to_string(), fingerprint, code };
             match client.calls().approve_agent(request).await {
                 Ok(_) => Some(Msg::Done(format!("{name} is let in"))),
                 Err(status) => failed("not approved", status.into()),

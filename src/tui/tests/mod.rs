@@ -44,6 +44,7 @@ pub(in crate::tui) fn agent(name: &str) -> AgentEntry {
             running_tasks: 0,
         }),
         key_changed: false,
+        has_code: false,
         offline_since_ms: None,
         last_run: None,
         drain: None,

@@ -392,6 +392,9 @@ fn ask_about_key(model: &mut Model, approves: bool) {
     let (name, digits) = (agent.name.clone(), agent.fingerprint.clone());
     let row = super::super::model::fleet::RowKey { name: name.clone(), waiting: Some(digits.clone()) };
     let changed = agent.key_changed;
+    if approves && agent.has_code {
+        return prompts::open(model, PromptKind::Code);
+    }
     let (text, asked) = if approves {
         let warning = if changed { " It replaces the key that is known under this name." } else { "" };
         (format!("Let {name} in with the key {digits}?{warning}"), Asked::Approve(row))

@@ -4,11 +4,11 @@ use super::{
     super::{
         keymap::Key,
         model::{Choice, Model, Overlay, PromptKind, command::text_area},
-        msg::Cmd,
+        msg::{Cmd, KeyMark},
     },
     act, editing, moving,
 };
-use crate::domain::target::Target;
+use crate::{domain::target::Target, trust::code::Code};
 
 /// Asks for a text.
 pub(super) fn open(model: &mut Model, kind: PromptKind) {
@@ -21,7 +21,11 @@ pub(super) fn open(model: &mut Model, kind: PromptKind) {
             Some(Overlay::History { filter, .. }) => filter.clone(),
             _ => String::new(),
         },
-        PromptKind::Palette | PromptKind::Past | PromptKind::Label | PromptKind::DrainReason => String::new(),
+        PromptKind::Palette
+        | PromptKind::Past
+        | PromptKind::Label
+        | PromptKind::DrainReason
+        | PromptKind::Code => String::new(),
     };
     act::prompt(model, kind, &text);
 }
@@ -66,7 +70,8 @@ pub(super) fn changed(model: &mut Model) {
         | PromptKind::Palette
         | PromptKind::Past
         | PromptKind::Label
-        | PromptKind::DrainReason => {}
+        | PromptKind::DrainReason
+        | PromptKind::Code => {}
     }
 }
 
@@ -136,6 +141,7 @@ pub(super) fn accept(model: &mut Model, cmds: &mut Vec<Cmd>) {
             model.overlays.pop();
             act::drain(model, &text, cmds);
         }
+        PromptKind::Code => take_code(model, &text, cmds),
         PromptKind::Label => {
             model.overlays.pop();
             let changes: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
@@ -143,6 +149,20 @@ pub(super) fn accept(model: &mut Model, cmds: &mut Vec<Cmd>) {
                 cmds.push(Cmd::Label(act::shown(model), changes));
             }
         }
+    }
+}
+
+/// Lets the waiting key in that was looked at, by its code.
+fn take_code(model: &mut Model, text: &str, cmds: &mut Vec<Cmd>) {
+    match text.parse::<Code>() {
+        Ok(code) => {
+            model.overlays.pop();
+            if let Some(agent) = model.subject() {
+                cmds.push(Cmd::Approve(agent.name.clone(), KeyMark::Code(code)));
+                model.overlays.clear();
+            }
+        }
+        Err(error) => model.complain(error.to_string()),
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
     super::{
         keymap::Key,
         model::{Asked, Model, Overlay, Question},
-        msg::Cmd,
+        msg::{Cmd, KeyMark},
     },
     starting,
 };
@@ -79,7 +79,7 @@ fn answered(model: &mut Model, asked: Asked, cmds: &mut Vec<Cmd>) {
         Asked::Quit => super::act::quit(model, cmds),
         Asked::Approve(row) => {
             if let Some(digits) = row.waiting {
-                cmds.push(Cmd::Approve(row.name, digits));
+                cmds.push(Cmd::Approve(row.name, KeyMark::Digits(digits)));
                 model.overlays.clear();
             }
         }

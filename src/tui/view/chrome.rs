@@ -213,6 +213,7 @@ pub(super) fn prompt(
         PromptKind::Past => ("Commands of before", ""),
         PromptKind::HistoryFilter => ("Filter the history: command, target, operator, number", "/"),
         PromptKind::DrainReason => ("Drain the picked agents; why?", ""),
+        PromptKind::Code => ("The code that the agent printed on its machine", ""),
         PromptKind::Label => ("Labels: role=web dc=ams old-", ""),
     };
     let mut right = Vec::new();

@@ -21,8 +21,9 @@ use crate::{
         name::{AgentName, LabelChange, Labels},
         outcome::Outcome,
         run::{Run, RunOptions},
+        seal::Seal,
     },
-    trust::fingerprint::Fingerprint,
+    trust::{code::Code, fingerprint::Fingerprint},
 };
 
 /// The moment of a step: monotonic for every judgement, Unix time for what people read.
@@ -85,6 +86,17 @@ pub struct EnrollAsked {
     pub token: Option<String>,
     /// The caller's software version.
     pub version: Word,
+    /// Its proof by a one-time code that an operator is to type.
+    pub proof: Option<Seal>,
+}
+
+/// By what an operator tells which key it means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyMark {
+    /// The first digits of its fingerprint.
+    Digits(String),
+    /// The code that its agent printed.
+    Code(Code),
 }
 
 /// A wish to start a run.
@@ -141,8 +153,8 @@ pub enum Input {
     Approve {
         /// Under which name.
         name: AgentName,
-        /// The first digits of its fingerprint.
-        digits: String,
+        /// Which of the keys under that name.
+        mark: KeyMark,
         /// Who.
         by: String,
         /// Who waits.

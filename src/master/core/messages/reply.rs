@@ -4,6 +4,7 @@ use crate::{
     domain::{
         name::AgentName,
         run::{LeftOut, Run},
+        seal::Seal,
     },
     master::core::{
         snapshot::Snapshot,
@@ -16,8 +17,8 @@ use crate::{
 /// Answers.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reply {
-    /// To `Enroll`: the key is known.
-    Enrolled,
+    /// To `Enroll`: the key is known; with the master's proof by the code that an operator typed.
+    Enrolled(Option<Seal>),
     /// To `Enroll`: the key waits.
     EnrollPending {
         /// Whether another key is known under the name.

@@ -445,7 +445,7 @@ fn a_task_that_is_told_of_again_or_by_another_key_is_not_taken_for_sent() {
     assert!(matches!(world.run_with(1, "web-1", options), Reply::Live(_)));
     world.enroll("web-1", "other", None);
     let (name, digits) = ("web-1".parse().unwrap(), Fingerprint::of(b"other").to_string());
-    world.ask(|reply| Input::Approve { name, digits, by: "ana".into(), reply });
+    world.ask(|reply| Input::Approve { name, mark: KeyMark::Digits(digits), by: "ana".into(), reply });
     let mut newcomer = World::newcomer(2, "web-1", "boot");
     newcomer.fingerprint = Fingerprint::of(b"other");
     world.ask(|to| Input::SessionOpened(newcomer, to));

@@ -1,23 +1,30 @@
 //! Who is let in, and who has to wait for an operator.
 
 use super::*;
+use crate::{domain::seal::Seal, trust::code::Code};
 
 #[test]
 fn a_new_key_under_a_known_name_waits_and_never_replaces_the_old_one() {
     let mut world = World::new();
     world.agent("web-1");
-    assert_eq!(world.enroll("web-1", "web-1", None), Reply::Enrolled, "the known key stays known");
+    assert_eq!(world.enroll("web-1", "web-1", None), Reply::Enrolled(None), "the known key stays known");
     assert_eq!(world.enroll("web-1", "other", None), Reply::EnrollPending { key_changed: true });
     world.connect(1, "web-1", "boot");
     let name: AgentName = "web-1".parse().unwrap();
     let wrong = ("00000000".to_owned(), "ana".to_owned());
-    let reply = world.ask(|reply| Input::Approve { name: name.clone(), digits: wrong.0, by: wrong.1, reply });
+    let reply = world.ask(|reply| Input::Approve {
+        name: name.clone(),
+        mark: KeyMark::Digits(wrong.0),
+        by: wrong.1,
+        reply,
+    });
     assert!(matches!(reply, Reply::Refused(_)));
     let digits = Fingerprint::of(b"other").short();
-    let reply = world.ask(|reply| Input::Approve { name, digits, by: "ana".into(), reply });
+    let reply =
+        world.ask(|reply| Input::Approve { name, mark: KeyMark::Digits(digits), by: "ana".into(), reply });
     assert!(matches!(reply, Reply::Approved { replaced: true, .. }));
     assert!(world.out.contains(&Effect::CloseSession(1)));
-    assert_eq!(world.enroll("web-1", "other", None), Reply::Enrolled);
+    assert_eq!(world.enroll("web-1", "other", None), Reply::Enrolled(None));
 }
 
 #[test]
@@ -28,8 +35,8 @@ fn tokens_end_by_use_and_by_time() {
         world.ask(|reply| Input::CreateToken { hash, ttl_ms: 60_000, uses, by, reply })
     };
     make(&mut world, "one", 1);
-    assert_eq!(world.enroll("a", "a", Some("one")), Reply::Enrolled);
-    assert_eq!(world.enroll("a", "a", Some("one")), Reply::Enrolled, "idempotent for a known key");
+    assert_eq!(world.enroll("a", "a", Some("one")), Reply::Enrolled(None));
+    assert_eq!(world.enroll("a", "a", Some("one")), Reply::Enrolled(None), "idempotent for a known key");
     assert!(matches!(world.enroll("b", "b", Some("one")), Reply::EnrollRefused { retry: false, .. }));
     make(&mut world, "two", 9);
     world.pass(61);
@@ -44,8 +51,8 @@ fn a_token_that_was_taken_back_lets_nobody_in() {
         let (hash, by) = (hash.to_owned(), "ana".to_owned());
         world.ask(|reply| Input::CreateToken { hash, ttl_ms: 60_000, uses, by, reply });
     }
-    assert_eq!(world.enroll("a", "a", Some("AAAAAAAA11")), Reply::Enrolled);
-    assert_eq!(world.enroll("c", "c", Some("CCCCCCCC33")), Reply::Enrolled);
+    assert_eq!(world.enroll("a", "a", Some("AAAAAAAA11")), Reply::Enrolled(None));
+    assert_eq!(world.enroll("c", "c", Some("CCCCCCCC33")), Reply::Enrolled(None));
     let revoke = |world: &mut World, id: &str| {
         let (id, by) = (id.to_owned(), "ana".to_owned());
         world.ask(|reply| Input::RevokeToken { id, by, reply })
@@ -73,6 +80,7 @@ fn a_flood_of_keys_gives_way_to_a_key_from_elsewhere() {
             trusted_locally: false,
             token: None,
             version: "1".into(),
+            proof: None,
         };
         world.ask(|reply| Input::Enroll(asked, reply))
     };
@@ -109,8 +117,8 @@ fn a_master_that_takes_agents_by_token_only_has_no_waiting_list() {
         matches!(&reply, Reply::EnrollRefused { reason, .. } if reason.contains("by token only")),
         "{reply:?}"
     );
-    assert_eq!(world.enroll("a", "a", Some("one")), Reply::Enrolled);
-    assert_eq!(world.enroll("a", "a", None), Reply::Enrolled, "a key that is known needs none");
+    assert_eq!(world.enroll("a", "a", Some("one")), Reply::Enrolled(None));
+    assert_eq!(world.enroll("a", "a", None), Reply::Enrolled(None), "a key that is known needs none");
     assert!(world.core.waiting.is_empty());
 }
 
@@ -144,7 +152,7 @@ fn an_operator_approves_or_rejects_the_key_that_was_compared_and_no_other() {
     let short: String = digits("first").chars().filter(char::is_ascii_hexdigit).take(7).collect();
     let approve = |world: &mut World, digits: String| {
         let (name, by) = (name.clone(), "ana".to_owned());
-        world.ask(|reply| Input::Approve { name, digits, by, reply })
+        world.ask(|reply| Input::Approve { name, mark: KeyMark::Digits(digits), by, reply })
     };
     assert!(
         matches!(approve(&mut world, short), Reply::Refused(text) if text.starts_with("give at least 8"))
@@ -173,7 +181,7 @@ fn a_key_that_is_let_in_waits_no_more_and_others_do() {
     }
     let by = "ana".to_owned();
     world.ask(|reply| Input::CreateToken { hash: "one".into(), ttl_ms: 60_000, uses: 1, by, reply });
-    assert_eq!(world.enroll("a", "a", Some("one")), Reply::Enrolled);
+    assert_eq!(world.enroll("a", "a", Some("one")), Reply::Enrolled(None));
     assert_eq!(waiting(&mut world), [("b".to_owned(), 0)]);
 }
 
@@ -211,4 +219,46 @@ fn whoever_is_refused_is_counted() {
     }
     let Reply::Status(status) = world.ask(Input::Status) else { panic!() };
     assert_eq!(status.refused_strangers, 3);
+}
+
+#[test]
+fn a_key_with_a_code_is_let_in_by_that_code_and_by_nothing_else() {
+    let mut world = World::new();
+    let ca = world.core.policy.ca;
+    let code = Code::generate();
+    let name: AgentName = "a".parse().unwrap();
+    let asked = |key: &str, proof: Seal| EnrollAsked {
+        name: "a".parse().unwrap(),
+        fingerprint: Fingerprint::of(key.as_bytes()),
+        source: Some([10, 0, 0, 1].into()),
+        trusted_locally: false,
+        token: None,
+        version: "1".into(),
+        proof: Some(proof),
+    };
+    let key = Fingerprint::of(b"agent");
+    let honest = asked("agent", code.prove_agent(key, ca));
+    world.ask(|reply| Input::Enroll(honest.clone(), reply));
+    // Somebody in between passes the agent's proof on with a key of his own, or an agent saw the CA of somebody in between.
+    let thief = asked("thief", code.prove_agent(key, ca));
+    world.ask(|reply| Input::Enroll(thief, reply));
+    let deceived =
+        asked("deceived", code.prove_agent(Fingerprint::of(b"deceived"), Fingerprint::of(b"false")));
+    world.ask(|reply| Input::Enroll(deceived, reply));
+    let approve = |world: &mut World, mark: KeyMark| {
+        let (name, by) = (name.clone(), "ana".to_owned());
+        world.ask(|reply| Input::Approve { name, mark, by, reply })
+    };
+    for (mark, why) in [
+        (KeyMark::Digits(key.to_string()), "printed a code"),
+        (KeyMark::Code(Code::generate()), "somebody stands between the two"),
+    ] {
+        let reply = approve(&mut world, mark);
+        assert!(matches!(&reply, Reply::Refused(text) if text.contains(why)), "{reply:?}");
+    }
+    let reply = approve(&mut world, KeyMark::Code(code.clone()));
+    assert!(matches!(reply, Reply::Approved { fingerprint, .. } if fingerprint == key), "{reply:?}");
+    let Reply::Enrolled(Some(proof)) = world.ask(|reply| Input::Enroll(honest, reply)) else { panic!() };
+    assert!(code.is_master(key, ca, proof));
+    assert_eq!(world.listed().iter().filter(|agent| agent.has_code).count(), 2, "the others wait on");
 }

@@ -26,7 +26,7 @@ use crate::{
         target::Target,
     },
     master::core::{
-        messages::{AttachOrder, Choice, EnrollAsked, RunAsked, SessionRefusal},
+        messages::{AttachOrder, Choice, EnrollAsked, KeyMark, RunAsked, SessionRefusal},
         stored::Write,
         views::AgentView,
     },
@@ -137,6 +137,7 @@ impl World {
             trusted_locally: false,
             token: token.map(str::to_owned),
             version: "1".into(),
+            proof: None,
         };
         self.ask(|to| Input::Enroll(asked, to))
     }
@@ -146,7 +147,7 @@ impl World {
         self.enroll(name, name, None);
         let name = name.parse().unwrap();
         let by = "ana".to_owned();
-        let reply = self.ask(|reply| Input::Approve { name, digits, by, reply });
+        let reply = self.ask(|reply| Input::Approve { name, mark: KeyMark::Digits(digits), by, reply });
         assert!(matches!(reply, Reply::Approved { .. }));
     }
 
