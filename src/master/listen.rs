@@ -317,7 +317,7 @@ async fn serve_local(
 ) {
     let (uid, address): (u32, Arc<str>) = (peer.uid(), "local".into());
     if uid == 0 || uid == nix::unistd::geteuid().as_raw() {
-        let name = format!("{LOCAL}{}", master.users.name(login_of(uid, peer.pid())).await);
+        let name = format!("{LOCAL}{}", master.users.name_of_admin(login_of(uid, peer.pid())).await);
         let budget = Budget::unlimited(Principal::Operator(name.clone()));
         let caller = Caller::Operator { name, role: Role::Admin, local: true };
         let connected = Connected { caller, address, uid: Some(uid), budget, refusals: None, over: None };

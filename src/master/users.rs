@@ -2,6 +2,7 @@
 //! for a bounded time, and few ask at once. Knows nothing of operators.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -13,60 +14,34 @@ use tokio::sync::Semaphore;
 const GOOD: Duration = Duration::from_secs(5);
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long an administrator waits to be called by the name of the user who logged in.
+const PATIENCE_OF_ADMINS: Duration = Duration::from_millis(500);
 /// Questions that are asked at once. A service that hangs holds no more threads than this.
 const AT_ONCE: usize = 4;
+/// Those about administrators: they never wait behind other people's.
+const AT_ONCE_OF_ADMINS: usize = 2;
+/// Answers that are kept.
+const MOST_ANSWERS: usize = 256;
 
-/// The names of users. The last answer is good for a moment: commands come in bursts of one user, and asking the name
-/// service takes longer than most that is done for one.
+/// The names of users. An answer is good for a moment: commands come in bursts of one user, and asking the name service
+/// takes longer than most that is done for one.
 #[derive(Clone, Debug)]
 pub struct Users {
-    last: Arc<Mutex<Option<(u32, String, Instant)>>>,
+    answers: Arc<Mutex<HashMap<u32, (String, Instant)>>>,
+    everybody: Lane,
+    admins: Lane,
+}
+
+/// Room for questions.
+#[derive(Clone, Debug)]
+struct Lane {
     places: Arc<Semaphore>,
     patience: Duration,
 }
 
-impl Default for Users {
-    fn default() -> Self {
-        Self { last: Arc::default(), places: Arc::new(Semaphore::new(AT_ONCE)), patience: PATIENCE }
-    }
-}
-
-/// The name service does not answer.
-#[derive(Debug, thiserror::Error)]
-#[error("the machine's name service does not answer; look at its nsswitch.conf and at what that names")]
-pub struct NoAnswer;
-
-impl Users {
-    /// A user's name; `uid N` where the system knows none, or does not say. Root is `root` without a question: it has to
-    /// get in when the name service hangs.
-    pub async fn name(&self, uid: u32) -> String {
-        let unnamed = format!("uid {uid}");
-        if uid == 0 {
-            return "root".to_owned();
-        }
-        let last = || self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, name, at)) = &*last()
-            && *known == uid
-            && at.elapsed() < GOOD
-        {
-            return name.clone();
-        }
-        let Ok(found) = self.ask(move || User::from_uid(Uid::from_raw(uid)).ok().flatten()).await else {
-            tracing::warn!(uid, "the machine's name service does not answer");
-            return unnamed;
-        };
-        let name = found.map_or(unnamed, |user| user.name);
-        *last() = Some((uid, name.clone(), Instant::now()));
-        name
-    }
-
-    /// The user of this name; `None` where the system knows none.
-    ///
-    /// # Errors
-    /// When the name service does not answer.
-    pub async fn named(&self, name: &str) -> Result<Option<User>, NoAnswer> {
-        let name = name.to_owned();
-        self.ask(move || User::from_name(&name)).await?.map_err(|_| NoAnswer)
+impl Lane {
+    fn new(at_once: usize, patience: Duration) -> Self {
+        Self { places: Arc::new(Semaphore::new(at_once)), patience }
     }
 
     async fn ask<T: Send + 'static>(
@@ -85,6 +60,68 @@ impl Users {
     }
 }
 
+impl Default for Users {
+    fn default() -> Self {
+        Self {
+            answers: Arc::default(),
+            everybody: Lane::new(AT_ONCE, PATIENCE),
+            admins: Lane::new(AT_ONCE_OF_ADMINS, PATIENCE_OF_ADMINS),
+        }
+    }
+}
+
+/// The name service does not answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the machine's name service does not answer; look at its nsswitch.conf and at what that names")]
+pub struct NoAnswer;
+
+impl Users {
+    /// A user's name; `uid N` where the system knows none, or does not say.
+    pub async fn name(&self, uid: u32) -> String {
+        self.name_by(&self.everybody, uid).await
+    }
+
+    /// The name of an administrator, who has to get in when the name service hangs, whoever else waits for it.
+    pub async fn name_of_admin(&self, uid: u32) -> String {
+        self.name_by(&self.admins, uid).await
+    }
+
+    async fn name_by(&self, lane: &Lane, uid: u32) -> String {
+        let unnamed = format!("uid {uid}");
+        if uid == 0 {
+            return "root".to_owned();
+        }
+        let answers = || self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((name, at)) = answers().get(&uid)
+            && at.elapsed() < GOOD
+        {
+            return name.clone();
+        }
+        let Ok(found) = lane.ask(move || User::from_uid(Uid::from_raw(uid)).ok().flatten()).await else {
+            tracing::warn!(uid, "the machine's name service does not answer");
+            return unnamed;
+        };
+        let name = found.map_or(unnamed, |user| user.name);
+        let mut answers = answers();
+        if answers.len() >= MOST_ANSWERS {
+            answers.retain(|_, (_, at)| at.elapsed() < GOOD);
+        }
+        if answers.len() < MOST_ANSWERS {
+            answers.insert(uid, (name.clone(), Instant::now()));
+        }
+        name
+    }
+
+    /// The user of this name; `None` where the system knows none.
+    ///
+    /// # Errors
+    /// When the name service does not answer.
+    pub async fn named(&self, name: &str) -> Result<Option<User>, NoAnswer> {
+        let name = name.to_owned();
+        self.everybody.ask(move || User::from_name(&name)).await?.map_err(|_| NoAnswer)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
@@ -93,20 +130,21 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_service_that_hangs_is_not_waited_for_and_holds_few_threads() {
-        let users = Users { patience: Duration::from_millis(10), ..Users::default() };
+        let users = Users { everybody: Lane::new(AT_ONCE, Duration::from_millis(10)), ..Users::default() };
         let (release, hangs) = mpsc::channel::<()>();
         let hangs = Arc::new(Mutex::new(hangs));
         for _ in 0..2 * AT_ONCE {
             let hangs = Arc::clone(&hangs);
             let question = move || drop(hangs.lock().map(|hangs| hangs.recv()));
-            assert!(users.ask(question).await.is_err());
+            assert!(users.everybody.ask(question).await.is_err());
         }
-        assert_eq!(users.places.available_permits(), 0, "the threads that hang are all there are");
+        assert_eq!(users.everybody.places.available_permits(), 0, "the threads that hang are all there are");
         assert_eq!(users.name(4_294_967_000).await, "uid 4294967000");
-        assert_eq!(users.name(0).await, "root");
+        let daemon = User::from_name("daemon").unwrap().unwrap().uid.as_raw();
+        assert_eq!(users.name_of_admin(daemon).await, "daemon", "administrators do not wait behind others");
         drop(release);
-        let answers = Users { patience: PATIENCE, ..users };
-        assert!(answers.ask(|| ()).await.is_ok(), "it answers again");
+        let again = Lane { patience: PATIENCE, ..users.everybody };
+        assert!(again.ask(|| ()).await.is_ok(), "it answers again");
     }
 
     #[tokio::test]

@@ -111,7 +111,7 @@ pub fn make_run_directory(path: &Path) -> Result<(), UnusableDirectory> {
     usable().map_err(|source| UnusableDirectory { path: path.display().to_string(), source })
 }
 
-/// Makes a directory that only its owner can look into.
+/// Makes a directory that only its owner can look into; takes that from others where they may.
 ///
 /// # Errors
 /// When it cannot be made, is somebody else's, or cannot be written to.
@@ -131,6 +131,10 @@ pub fn make_private(path: &Path) -> Result<(), UnusableDirectory> {
         }
         if metadata.permissions().mode() & 0o022 != 0 {
             return Err(io::Error::other("others may write to it; chmod go-w mends that"));
+        }
+        if metadata.permissions().mode() & 0o044 != 0 {
+            let mode = metadata.permissions().mode() & !0o044;
+            fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
         }
         nix::unistd::access(path, nix::unistd::AccessFlags::W_OK).map_err(io::Error::from)
     };
@@ -207,6 +211,14 @@ mod tests {
         assert_eq!(read_optional(&path).unwrap().unwrap(), b"");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(read_optional(&dir.path().join("none")).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_private_directory_can_be_listed_by_its_owner_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        make_private(dir.path()).unwrap();
+        assert_eq!(fs::metadata(dir.path()).unwrap().permissions().mode() & 0o777, 0o711);
     }
 
     #[test]
