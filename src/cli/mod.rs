@@ -9,6 +9,7 @@ pub mod masters;
 pub mod output;
 pub mod region;
 mod sanitize;
+pub mod secrets;
 mod stdio;
 pub mod units;
 

@@ -203,6 +203,10 @@ StateDirectoryMode=0700
     }
     text += "RestartPreventExitStatus=2
 UMask=0077
+LimitCORE=0
+# What it may take of the machine's memory at most; it is started again then, and the commands run on.
+MemoryMax=75%
+# No ProtectProc=: /proc tells which user is behind sudo, and the audit records name that one.
 NoNewPrivileges=true
 PrivateTmp=true
 PrivateDevices=true

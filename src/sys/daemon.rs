@@ -11,7 +11,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::process::{in_new_session, own_program};
+use super::{
+    arguments::given,
+    process::{in_new_session, own_program},
+};
 
 /// The hidden flag that tells the new process what it is.
 pub const FLAG: &str = "--daemonized";
@@ -26,13 +29,14 @@ pub enum Report {
     Failed(String),
 }
 
-/// Starts this program again with the same arguments, and returns what the new process reports.
+/// Starts this program again with the same arguments and this on its standard input, and returns what the new process
+/// reports.
 ///
 /// # Errors
 /// When it cannot be started.
-pub fn start() -> io::Result<Report> {
-    let arguments: Vec<OsString> =
-        std::env::args_os().skip(1).filter(|argument| argument != "--daemon").collect();
+pub fn start(input: &str) -> io::Result<Report> {
+    let arguments: Vec<&OsString> =
+        given().iter().skip(1).filter(|argument| *argument != "--daemon").collect();
     // The flag goes right behind the command's words, where it cannot be taken for a value.
     let words = arguments.iter().take_while(|argument| !argument.to_string_lossy().starts_with('-')).count();
     let mut command = own_program();
@@ -40,10 +44,14 @@ pub fn start() -> io::Result<Report> {
         .args(&arguments[..words])
         .arg(FLAG)
         .args(&arguments[words..])
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
     let mut child = in_new_session(&mut command).spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that ended without reading it says why below.
+        let _ = stdin.write_all(input.as_bytes());
+    }
     let mut line = String::new();
     if let Some(stdout) = child.stdout.take() {
         BufReader::new(stdout).read_line(&mut line)?;
@@ -61,16 +69,17 @@ pub fn leave_directory() -> io::Result<()> {
     std::env::set_current_dir("/")
 }
 
-/// In the new process: reports, and lets go of the pipe.
+/// In the new process: reports, and lets go of the pipes.
 ///
 /// # Errors
-/// When standard output cannot be replaced.
+/// When standard input or output cannot be replaced.
 pub fn report(report: &Report) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     // Whoever started the daemon may be gone by now; it goes on all the same.
     let _ = serde_json::to_writer(&mut stdout, report);
     let _ = stdout.write_all(b"\n").and_then(|()| stdout.flush());
-    let null = File::options().write(true).open("/dev/null")?;
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    nix::unistd::dup2_stdin(&null)?;
     nix::unistd::dup2_stdout(&null)?;
     Ok(())
 }

@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of agents, masters or the wire. Its unsafe code is in [`process`].
 
+pub mod arguments;
 pub mod clock;
 pub mod daemon;
 pub mod disk;

@@ -29,6 +29,12 @@ pub fn show_name() {
     let _ = nix::sys::prctl::set_name(c"sloth-runner");
 }
 
+/// Keeps this process's memory, which holds keys, out of core dumps and from other processes of its user. Programs that it
+/// starts are not bound by that.
+pub fn keep_memory_private() {
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+}
+
 /// Closes every descriptor but the standard three: a daemon's parent may have left others open, and commands would
 /// inherit them. Must come before the process opens any of its own.
 pub fn close_inherited() {

@@ -19,7 +19,8 @@ pub struct Token {
 #[error("that is not a join token; `sloth-runner master token create` on the master's machine prints one")]
 pub struct InvalidToken;
 
-const PREFIX: &str = "sloth1";
+/// What every token begins with.
+pub const PREFIX: &str = "sloth1";
 
 impl Token {
     /// A new token with a secret of 128 bits.

@@ -180,10 +180,14 @@ impl Rig {
 
     /// A join token.
     pub fn token(&self) -> String {
-        let printed = self.run(&["master", "token", "create", "--address", &self.address()]);
-        let words: Vec<&str> = printed.out.split_whitespace().collect();
-        let at = words.iter().position(|word| *word == "--token").expect("a token");
-        words[at + 1].to_owned()
+        self.token_for(1)
+    }
+
+    fn token_for(&self, agents: u32) -> String {
+        let uses = agents.to_string();
+        let printed = self.run(&["master", "token", "create", "--uses", &uses, "--address", &self.address()]);
+        let token = printed.out.split_whitespace().find(|word| word.starts_with("sloth1-"));
+        token.expect("a token").to_owned()
     }
 
     /// Ends an agent that the rig did not start: its keeper and what runs there.
@@ -219,15 +223,13 @@ impl Rig {
 
     /// Starts many agents in one process, and waits until they are active.
     pub fn simulate(&mut self, names: &str, count: usize, labels: &str) {
-        let token = self.run(&["master", "token", "create", "--uses", "1000", "--address", &self.address()]);
-        let words: Vec<&str> = token.out.split_whitespace().collect();
-        let at = words.iter().position(|word| *word == "--token").expect("a token");
+        let token = self.token_for(1000);
         let child = self
             .program()
             .args(["agent", "simulate", "--name", names, "--count", &count.to_string(), "--label", labels])
             .args(["--master", &self.address(), "--log-level", "warn", "--data-dir"])
             .arg(self.path("fleet"))
-            .env("SLOTH_RUNNER_TOKEN", words[at + 1])
+            .env("SLOTH_RUNNER_TOKEN", token)
             .stderr(self.log("simulate.log"))
             .spawn()
             .unwrap();

@@ -80,7 +80,7 @@ pub struct AgentStartArgs {
     /// A join token
     #[arg(long, env = "SLOTH_RUNNER_TOKEN", hide_env_values = true, conflicts_with = "token_file")]
     pub token: Option<Token>,
-    /// A file that holds a join token
+    /// A file that holds a join token; - is standard input
     #[arg(long, value_name = "FILE", env = "SLOTH_RUNNER_TOKEN_FILE")]
     pub token_file: Option<PathBuf>,
     /// Fingerprint of the CA to believe in

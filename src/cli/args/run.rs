@@ -182,8 +182,8 @@ pub struct RunArgs {
     /// Write what each task prints into DIRECTORY/NAME.log, and the names of those that did not exit 0 into failed
     #[arg(long, value_name = "DIRECTORY", conflicts_with_all = ["detach", "group", "diff"])]
     pub outdir: Option<PathBuf>,
-    /// Add a variable to the command's environment; may be given several times
-    #[arg(short, long = "env", value_name = "NAME=VALUE")]
+    /// Add a variable to the command's environment; without a value it is the one set here. May be given several times
+    #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
     pub environment: Vec<OsString>,
     /// Directory to run in; the user's home by default
     #[arg(long, value_name = "DIRECTORY")]

@@ -1,6 +1,11 @@
 //! `agent start`, its keeper, and `agent stop`.
 
-use std::{fs, time::Duration};
+use std::{
+    fs::File,
+    io::{self, BufRead as _, IsTerminal as _, Read as _},
+    path::Path,
+    time::Duration,
+};
 
 use tokio::sync::watch;
 
@@ -28,7 +33,7 @@ use crate::{
         daemon::{self, Report},
         logging,
         paths::{Directories, directories, make_private},
-        process::{close_inherited, give_back_memory},
+        process::{close_inherited, give_back_memory, keep_memory_private},
         shutdown::{EndSignal, EndSignals, Shutdown},
         socket::parse_address,
         systemd,
@@ -72,18 +77,31 @@ pub(super) fn agent_directories(
     directories(args_dir, &agent_role(name)).map_err(Failure::new)
 }
 
+/// Longest token file that is read.
+const LONGEST_TOKEN: u64 = 1_024;
+/// The file name that means standard input.
+pub(super) const STANDARD_INPUT: &str = "-";
+
+pub(super) fn read_token(file: &Path) -> Result<Token, Failure> {
+    let mut text = String::new();
+    let is_input = file == Path::new(STANDARD_INPUT);
+    let read = if is_input {
+        if io::stdin().is_terminal() {
+            note("The join token, as `master token create` printed it:");
+        }
+        io::stdin().lock().take(LONGEST_TOKEN).read_line(&mut text)
+    } else {
+        File::open(file).and_then(|file| file.take(LONGEST_TOKEN).read_to_string(&mut text))
+    };
+    let shown = if is_input { "standard input".into() } else { file.to_string_lossy() };
+    read.map_err(|error| Failure::usage(format!("cannot read the token from {shown}: {error}")))?;
+    text.parse().map_err(|error| Failure::usage(format!("{shown}: {error}")))
+}
+
 fn introduction(args: &AgentStartArgs, of_master: Option<Fingerprint>) -> Result<Introduction, Failure> {
     let token = match (&args.token, &args.token_file) {
         (Some(token), _) => Some(token.clone()),
-        (None, Some(file)) => {
-            let text = fs::read_to_string(file).map_err(|error| {
-                Failure::usage(format!("cannot read the token file {}: {error}", file.display()))
-            })?;
-            Some(
-                text.parse::<Token>()
-                    .map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?,
-            )
-        }
+        (None, Some(file)) => Some(read_token(file)?),
         (None, None) => None,
     };
     if let (Some(one), Some(other)) = (of_master, args.ca_fingerprint)
@@ -152,8 +170,11 @@ pub(super) fn start(args: &AgentStartArgs) -> Result<Status, Failure> {
     let directories = agent_directories(args.data_dir.as_deref(), &name)?;
     let config = config(args, name, &directories)?;
     if args.daemon && !args.daemonized {
-        return start_daemon();
+        let token =
+            config.introduction.token.filter(|_| args.token_file.as_deref() == Some(STANDARD_INPUT.as_ref()));
+        return start_daemon(&token.map(|token| format!("{token}\n")).unwrap_or_default());
     }
+    keep_memory_private();
     let result = serve(args, config, &directories);
     if let (true, Err(failure)) = (args.daemonized, &result) {
         daemon::report(&Report::Failed(failure.message.clone()))?;
@@ -336,6 +357,7 @@ async fn first_word(
 
 pub(super) fn keeper(args: &KeeperArgs) -> Result<Status, Failure> {
     close_inherited();
+    keep_memory_private();
     let layout = Layout::new(&args.data_dir);
     let mut is_ready = false;
     let result = server::run(&layout, || {

@@ -26,7 +26,7 @@ use crate::{
         daemon::{self, Report},
         lock, logging,
         paths::{directories, make_private},
-        process::{close_inherited, raise_file_limit, signal},
+        process::{close_inherited, keep_memory_private, raise_file_limit, signal},
         shutdown::{EndSignals, Shutdown},
         systemd,
     },
@@ -38,11 +38,12 @@ const STOP_WITHIN: Duration = Duration::from_secs(15);
 
 pub(super) fn start(args: &MasterStartArgs) -> Result<Status, Failure> {
     if args.daemon && !args.daemonized {
-        return start_daemon();
+        return start_daemon("");
     }
     if args.daemonized {
         close_inherited();
     }
+    keep_memory_private();
     let result = serve(args);
     if let (true, Err(failure)) = (args.daemonized, &result) {
         daemon::report(&Report::Failed(failure.message.clone()))?;

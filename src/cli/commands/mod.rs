@@ -80,9 +80,9 @@ pub fn perform(cli: Cli) -> Result<Status, Failure> {
     }
 }
 
-/// Starts this program again as a daemon, and says what that one reports.
-fn start_daemon() -> Result<Status, Failure> {
-    match daemon::start()? {
+/// Starts this program again as a daemon with this on its standard input, and says what that one reports.
+fn start_daemon(input: &str) -> Result<Status, Failure> {
+    match daemon::start(input)? {
         Report::Ready(text) => {
             say(&format!("{text}\n"));
             Ok(exit::OK)

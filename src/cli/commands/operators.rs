@@ -70,7 +70,7 @@ async fn invite(
     let (host, port) = given.or(guess).unwrap_or_else(|| ("MASTER".to_owned(), port));
     let shown = LoginString { token, host, port };
     note(&format!("{name} logs in once within {}, on its own machine:", spoken(login.ttl.0)));
-    say(&format!("sloth-runner login {shown}\n"));
+    say(&format!("echo {shown} | sloth-runner login\n"));
     if is_guess {
         note(&format!(
             "{}:{} is a guess at what that machine reaches; --address HOST:PORT says it.",

@@ -1,6 +1,8 @@
 //! `agent run`.
 
 use std::{
+    env,
+    ffi::OsString,
     io::{self, IsTerminal as _},
     os::unix::ffi::{OsStrExt as _, OsStringExt as _},
 };
@@ -35,13 +37,16 @@ use crate::{
 };
 
 fn options(args: &RunArgs) -> Result<RunOptions, Failure> {
-    let variable = |text: &std::ffi::OsString| {
+    let variable = |text: &OsString| {
         let bytes = text.as_bytes();
         let at = bytes.iter().position(|byte| *byte == b'=');
-        let (name, value) = at.map_or((bytes, None), |at| (&bytes[..at], Some(&bytes[at + 1..])));
-        let value =
-            value.ok_or_else(|| format!("{} has no value: write --env NAME=VALUE", text.display()))?;
-        Variable::new(name.to_vec(), value.to_vec())
+        let value = match at {
+            Some(at) => bytes[at + 1..].to_vec(),
+            None => env::var_os(text).map(OsString::into_vec).ok_or_else(|| {
+                format!("{} is not set here: set it, or write --env NAME=VALUE", text.display())
+            })?,
+        };
+        Variable::new(bytes[..at.unwrap_or(bytes.len())].to_vec(), value)
     };
     let environment: Result<_, String> = args.environment.iter().map(variable).collect();
     Ok(RunOptions {

@@ -13,7 +13,7 @@ use std::{
 use clap::{ArgAction, ArgMatches, Args as _, CommandFactory as _, parser::ValueSource};
 use nix::unistd::User;
 
-use super::agent_start::{agent_directories, agent_name, agent_role};
+use super::agent_start::{STANDARD_INPUT, agent_directories, agent_name, agent_role, read_token};
 use crate::{
     agent::{keeper::client, layout::Layout},
     cli::{
@@ -29,6 +29,7 @@ use crate::{
     },
     domain::name::AgentName,
     sys::{
+        arguments,
         paths::{read_optional, service_data, write_private},
         systemd,
     },
@@ -86,6 +87,9 @@ fn given_words(start: &clap::Command, matches: &ArgMatches) -> Vec<String> {
         }
         let is_path = ["data_dir", "token_file"].contains(&id);
         for value in matches.get_raw(id).into_iter().flatten() {
+            if id == "token_file" && value == STANDARD_INPUT {
+                continue;
+            }
             let value = if is_path {
                 std::path::absolute(value).map_or_else(|_| value.to_owned(), PathBuf::into_os_string)
             } else {
@@ -99,7 +103,7 @@ fn given_words(start: &clap::Command, matches: &ArgMatches) -> Vec<String> {
 
 /// What this command line says behind `service VERB ROLE`.
 fn own_matches() -> Result<ArgMatches, Failure> {
-    let mut matches = Cli::command().try_get_matches_from(env::args_os()).map_err(Failure::usage)?;
+    let mut matches = Cli::command().try_get_matches_from(arguments::given()).map_err(Failure::usage)?;
     while let Some((_, inner)) = matches.remove_subcommand() {
         matches = inner;
     }
@@ -143,10 +147,11 @@ impl Service {
             command.extend(["--name".to_owned(), name.to_string()]);
         }
         command.extend(given);
-        let token = args
-            .start
-            .token
-            .as_ref()
+        let token = match (&args.start.token, &args.start.token_file) {
+            (None, Some(file)) if file == Path::new(STANDARD_INPUT) => Some(read_token(file)?),
+            (token, _) => token.clone(),
+        };
+        let token = token
             .map(|token| (Path::new(SETTINGS).join(format!("agent-{name}.token")), format!("{token}\n")));
         if let Some((path, _)) = &token {
             command.extend(["--token-file".to_owned(), path.display().to_string()]);

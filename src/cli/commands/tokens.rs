@@ -53,7 +53,10 @@ async fn create(args: &TokenCreateArgs) -> Result<Status, Failure> {
             created.address_guess.clone()
         }
     });
-    say(&format!("sloth-runner agent start --master {address} --token {} --daemon\n", created.token));
+    say(&format!(
+        "echo {} | sloth-runner agent start --master {address} --token-file - --daemon\n",
+        created.token
+    ));
     if is_guess {
         note(&format!("{address} is a guess at what agents reach; --address HOST:PORT says it."));
     }

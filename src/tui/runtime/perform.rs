@@ -371,7 +371,10 @@ async fn join_line(client: &ControlClient) -> Result<Vec<String>, CallError> {
     Ok(vec![
         "On the other machine, within an hour, once:".to_owned(),
         String::new(),
-        format!("  sloth-runner agent start --master {address} --token {} --daemon", made.token),
+        format!(
+            "  echo {} | sloth-runner agent start --master {address} --token-file - --daemon",
+            made.token
+        ),
         String::new(),
         format!("{address} is a guess at what agents reach of this master. y copies the line."),
     ])
