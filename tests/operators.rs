@@ -11,7 +11,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use rig::{Printed, Rig, until};
+use rig::{Printed, Rig, secret, until};
 
 /// A person on another machine: a home of its own, and no socket of the master.
 struct Elsewhere {
@@ -48,17 +48,12 @@ impl Elsewhere {
     }
 }
 
-/// The login string that was printed.
-fn login_string(printed: &str) -> &str {
-    printed.split_whitespace().find(|word| word.starts_with("sloth1-")).expect("a login string")
-}
-
 /// The login string for a new operator.
 fn invite(rig: &Rig, name: &str, role: &str) -> String {
     let add = ["master", "operator", "add", name, "--role", role, "--address", &rig.address()];
     let printed = rig.run(&add);
     assert_eq!(printed.status, 0, "{printed:?}");
-    login_string(&printed.out).to_owned()
+    secret(&printed.out).to_owned()
 }
 
 #[test]
@@ -144,7 +139,7 @@ fn a_login_string_is_good_for_one_key_and_leaves_nothing_when_it_fails() {
 
     // Another machine of the same person gets another login; a key is its owner's alone.
     let printed = rig.run(&["master", "operator", "login", "ana", "--address", &rig.address()]);
-    let again = login_string(&printed.out);
+    let again = secret(&printed.out);
     assert_eq!(second.run(&["login", again, "--name", "prod"]).status, 0);
     for person in [&first, &second] {
         assert_eq!(person.run(&["agent", "list"]).status, 0);
@@ -165,7 +160,7 @@ fn a_login_string_is_good_for_one_key_and_leaves_nothing_when_it_fails() {
         "--address",
         &rig.address(),
     ]);
-    let login = login_string(&expired.out).to_owned();
+    let login = secret(&expired.out).to_owned();
     until("the login has expired", || {
         rig.run(&["master", "operator", "list"]).out.contains("its login has expired")
     });

@@ -5,10 +5,11 @@ mod rig;
 use std::{
     fs,
     io::Write as _,
+    path::{Path, PathBuf},
     process::{Child, Stdio},
 };
 
-use rig::{Rig, processes_with};
+use rig::{Rig, processes_with, until};
 
 /// What everybody on the machine sees of a process's words.
 fn shown(pid: i32) -> String {
@@ -51,6 +52,52 @@ fn a_join_token_is_seen_by_nobody_however_it_is_given() {
         assert!(!seen.is_empty() && !seen.iter().any(|words| words.contains(&secret(&token))), "{seen:?}");
         rig.stop_agent(name);
     }
+}
+
+/// The files below a directory in which a text stands.
+fn files_with(directory: &Path, text: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(files_with(&path, text));
+        } else if fs::read(&path).unwrap_or_default().windows(text.len()).any(|part| part == text.as_bytes())
+        {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn the_master_keeps_no_value_of_a_variable_and_nothing_of_a_run_that_is_deleted() {
+    let mut rig = Rig::with_agents(&["a"]);
+    let begun = |rig: &Rig| files_with(&rig.master_dir(), "hunter2");
+    let options = ["run", "--detach", "--start-within", "1h", "--env", "DBPASS=hunter2"];
+    rig.kill_network_half("a");
+    rig.wait_state("a", "offline");
+    let waiting =
+        rig.run(&[&options[..], &["a", "true other-secret; sleep 0.1; [ ${#DBPASS} = 7 ]"]].concat());
+    assert!(waiting.status == 0, "{waiting:?}");
+    assert!(!begun(&rig).is_empty(), "the agent is not there yet");
+    rig.kill_master();
+    rig.start_master(&[]);
+    rig.restart_agent("a");
+    let run = "1";
+    let task = rig.wait_task(run, "exited");
+    assert_eq!(task["status"], 0, "{task}");
+    until("the value has left the store", || begun(&rig).is_empty());
+
+    let again = rig.run(&["job", "rerun", run]);
+    assert!(again.status == 125 && again.err.contains("was given DBPASS, and values"), "{again:?}");
+    assert!(!files_with(&rig.master_dir(), "other-secret").is_empty(), "the run is still there");
+    let digest = "777ef30599e9d1fbe47bfe7b9bc4051001bed9e0412e0c5e0c232c6d167cf056";
+    assert_eq!(rig.run(&["job", "delete", run]).status, 0);
+    until("the command has left the store", || files_with(&rig.master_dir(), "other-secret").is_empty());
+    let database = rusqlite::Connection::open(rig.master_dir().join("sloth-runner.db")).unwrap();
+    let kept: String =
+        database.query_row("SELECT detail FROM audit WHERE action = 'run'", [], |row| row.get(0)).unwrap();
+    assert_eq!(kept, format!("run 1, command sha256 {digest}"));
 }
 
 #[test]

@@ -26,7 +26,7 @@ use sloth_runner::{
     },
     domain::{
         agent::LinkPreference,
-        command::{Command, TaskSpec},
+        command::{Bytes, Command, TaskSpec, Variable},
         ids::{Incarnation, RunId, RunReference, TaskId},
         name::Labels,
         outcome::{Ending, KillProof, Outcome},
@@ -66,6 +66,11 @@ fn choice() -> Choice {
 
 fn task() -> TaskId {
     TaskId { run: RunId::from_parts(1, 1), index: 0 }
+}
+
+/// What the command is given and the store must not keep.
+fn secret() -> Variable {
+    Variable { name: Bytes(b"PASSWORD".to_vec()), value: Bytes(b"hunter2".to_vec()) }
 }
 
 /// One of so many; `None` of none.
@@ -329,7 +334,11 @@ impl World {
             operator: "ana".into(),
             choice: choice(),
             command: Command::new(vec![b"true".to_vec()]).unwrap(),
-            options: RunOptions { start_within_ms: Some(within), ..RunOptions::default() },
+            options: RunOptions {
+                start_within_ms: Some(within),
+                environment: vec![secret()],
+                ..RunOptions::default()
+            },
             shown: Vec::new(),
         };
         if world.dice.roll(4) == 0 {
@@ -655,6 +664,7 @@ impl World {
                         stored.task.state = TaskState::Running;
                     }
                 }
+                Write::PutOptions(_, options) => self.disk.run.as_mut().unwrap().options = *options,
                 Write::EndRun(_, ms) => self.disk.run.as_mut().unwrap().run.ended_ms = Some(ms),
                 Write::PutAgent(agent) => self.disk.agents = vec![agent],
                 Write::DeleteAgent(_) => self.disk.agents.clear(),
@@ -797,6 +807,12 @@ impl World {
                 let told = self.told.as_ref().filter(|told| !matches!(told.ending, Ending::Lost(_)));
                 assert!(told.is_none(), "started after its outcome was told: {told:?}");
                 assert_eq!(self.starts, 0, "started again");
+                let environment = order.start.map(|(spec, _)| spec.environment);
+                assert_eq!(
+                    environment,
+                    Some(vec![secret()]),
+                    "its variables were forgotten before it was started"
+                );
                 self.starts += 1;
                 self.spool = true;
                 self.command = Some(Running { printed: 0, ending: None, boot: self.boot });
@@ -1090,6 +1106,7 @@ impl World {
             return assert!(self.was_restored, "only a backup from before the run does not know it");
         };
         let TaskState::Ended(outcome) = &stored.tasks[0].task.state else { panic!("no outcome") };
+        assert_eq!(stored.options.environment, [], "what was for the command alone is kept behind its end");
         if let Some(told) = &self.told {
             assert!(self.may_tell(told, outcome), "told {told}, and stored {outcome}");
         }

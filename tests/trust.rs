@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fs, net::TcpListener, sync::Arc};
 
 use http::{Request, StatusCode};
 use prost::Message as _;
-use rig::{Rig, until};
+use rig::{Rig, secret, until};
 use sloth_runner::{
     trust::{
         authority::Authority,
@@ -97,7 +97,7 @@ fn credentials(authority: &Authority, identity: &Identity) -> Credentials {
 fn log_in_as(rig: &Rig, name: &str, role: &str) -> Credentials {
     let address = format!("127.0.0.1:{}", rig.port());
     let line = rig.run(&["master", "operator", "add", name, "--role", role, "--address", &address]);
-    let login: LoginString = line.out.trim().rsplit(' ').next().unwrap().parse().unwrap();
+    let login: LoginString = secret(&line.out).parse().unwrap();
     let key = Key::generate().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let logged_in = runtime.block_on(log_in(&login, &key)).unwrap();
@@ -275,7 +275,7 @@ fn tokens_are_good_for_what_they_were_made_for() {
 fn a_token_that_is_taken_back_lets_nobody_in_and_puts_nobody_out() {
     let mut rig = Rig::new();
     let made = rig.run(&["master", "token", "create", "--uses", "5"]);
-    let token = made.out.split_whitespace().find(|word| word.starts_with("sloth1-")).unwrap().to_owned();
+    let token = secret(&made.out).to_owned();
     let join = |rig: &mut Rig, name: &str| {
         let mut command = rig.agent_command(name, &["--daemon"]);
         command.env("SLOTH_RUNNER_TOKEN", &token).stdout(std::process::Stdio::piped());

@@ -262,6 +262,9 @@ pub struct LeftOut {
 pub struct RunOptions {
     /// Added to the clean environment.
     pub environment: Vec<Variable>,
+    /// Names of variables that were added, and whose values are not kept: every task that needs them has been given them.
+    #[serde(default)]
+    pub forgotten: Vec<super::command::Bytes>,
     /// Where to run; `None` means the user's home.
     pub working_directory: Option<super::command::Bytes>,
     /// Longest running time of each task.
@@ -287,6 +290,13 @@ pub struct RunOptions {
     /// What the command reads; only a run on one plain name is fed.
     #[serde(default)]
     pub input: StandardInput,
+}
+
+impl RunOptions {
+    /// Forgets the values of variables, which may be secrets.
+    pub fn forget_values(&mut self) {
+        self.forgotten.extend(self.environment.drain(..).map(|variable| variable.name));
+    }
 }
 
 /// What happens when a task prints more than is kept of it. Its beginning and its newest part always are.

@@ -120,6 +120,7 @@ impl TryFrom<proto::RunOptions> for RunOptions {
             taken_back: false,
             output_cap: some(options.output_cap),
             environment: variables_in(options.environment)?,
+            forgotten: Vec::new(),
             working_directory: directory_in(options.working_directory)?,
             timeout_ms: some(wait_ms(options.timeout_ms, "a time limit")?),
             start_within_ms: some(wait_ms(options.start_within_ms, "a start deadline")?),

@@ -186,8 +186,7 @@ impl Rig {
     fn token_for(&self, agents: u32) -> String {
         let uses = agents.to_string();
         let printed = self.run(&["master", "token", "create", "--uses", &uses, "--address", &self.address()]);
-        let token = printed.out.split_whitespace().find(|word| word.starts_with("sloth1-"));
-        token.expect("a token").to_owned()
+        secret(&printed.out).to_owned()
     }
 
     /// Ends an agent that the rig did not start: its keeper and what runs there.
@@ -425,6 +424,11 @@ pub fn is_alive(pid: i32) -> bool {
 /// process, so that two runs of the tests do not find each other's commands.
 pub fn long(which: u32) -> String {
     format!("{}.{}", 86_400 + which, std::process::id())
+}
+
+/// The join token or login string in what was printed.
+pub fn secret(printed: &str) -> &str {
+    printed.split_whitespace().find(|word| word.starts_with("sloth1-")).expect("a token or login string")
 }
 
 /// Processes whose command line has this text.

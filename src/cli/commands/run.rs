@@ -51,6 +51,7 @@ fn options(args: &RunArgs) -> Result<RunOptions, Failure> {
     let environment: Result<_, String> = args.environment.iter().map(variable).collect();
     Ok(RunOptions {
         environment: environment.and_then(bounded).map_err(Failure::usage)?,
+        forgotten: Vec::new(),
         working_directory: args.cwd.as_ref().map(|cwd| Bytes(cwd.as_bytes().to_vec())),
         timeout_ms: args.timeout.map(crate::cli::args::Span::ms),
         start_within_ms: args.start_within.map(crate::cli::args::Span::ms),

@@ -43,6 +43,8 @@ pub enum Write {
     PutLater(TaskId, Outcome),
     /// A run's gate as it is now.
     PutGate(RunId, Gate),
+    /// What came with a run, as it is now.
+    PutOptions(RunId, Box<RunOptions>),
     /// A run has ended at this time.
     EndRun(RunId, u64),
     /// A run is gone, for this reason.
@@ -81,6 +83,7 @@ impl Write {
             | Self::StartTask(..)
             | Self::PutLater(..)
             | Self::PutGate(..)
+            | Self::PutOptions(..)
             | Self::EndRun(..)
             | Self::DeleteRun(..)
             | Self::PutTerm(_)
@@ -254,4 +257,12 @@ pub enum KnownNumber {
     Taken,
     /// Other agents have told of this run before, and it got this number.
     Is(u64),
+}
+
+/// What the audit records keep of a run that was started. The command itself may hold secrets: it is in the run, for as long as
+/// that is kept, and here there is its digest: `printf %s COMMAND | sha256sum`.
+#[must_use]
+pub fn run_detail(number: u64, command: &str) -> String {
+    let digest = Fingerprint::of(command.as_bytes()).to_string();
+    format!("run {number}, command sha256 {}", digest.to_lowercase())
 }

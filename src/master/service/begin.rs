@@ -110,6 +110,15 @@ impl Master {
         };
         drop(turn);
         let number = stored.run.number;
+        if !stored.options.forgotten.is_empty() {
+            let names: Vec<_> =
+                stored.options.forgotten.iter().map(|name| String::from_utf8_lossy(&name.0)).collect();
+            return Err(Status::failed_precondition(format!(
+                "run {number} was given {}, and values of variables are not kept once its commands have started: start it with \
+                 `sloth-runner agent run --env …`",
+                names.join(", ")
+            )));
+        }
         let wanted = |task: &&Task| !(request.failed && task.has_succeeded());
         let tasks = stored.tasks.iter().map(|stored| &stored.task);
         if request.failed && tasks.clone().any(|task| task.state.outcome().is_none()) {

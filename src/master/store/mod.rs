@@ -11,6 +11,7 @@ mod writer;
 use std::{
     io::Read as _,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
@@ -35,6 +36,8 @@ use crate::{
 
 /// The database's name in the data directory.
 const FILE: &str = "sloth-runner.db";
+/// How long another connection is waited for.
+const BUSY: Duration = Duration::from_secs(5);
 
 /// What the store cannot do.
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +106,13 @@ fn no_copy(error: &rusqlite::Error) -> &'static str {
 /// Bytes of the write-ahead log at which `SQLite` begins to write it over: 1,000 pages, each with its header.
 const LOG: u64 = 1_000 * (4_096 + 24) + 32;
 
+/// The write-ahead log of a database.
+fn log_of(database: &Path) -> PathBuf {
+    let mut path = database.as_os_str().to_owned();
+    path.push("-wal");
+    path.into()
+}
+
 /// Fills a write-ahead log that is not as long yet with zeros, in which `SQLite` finds nothing: a commit into a file that
 /// grows has the disk write the file's new size too, and every run begins with one.
 fn make_room_in_log(path: &Path) -> std::io::Result<()> {
@@ -139,7 +149,7 @@ impl Store {
         }
         schema::migrate(&connection, found).map_err(|source| store.error(source))?;
         // Only now: of a new database SQLite makes the log anew.
-        if let Err(error) = make_room_in_log(&directory.join("sloth-runner.db-wal")) {
+        if let Err(error) = make_room_in_log(&log_of(&directory.join(FILE))) {
             tracing::warn!(%error, "the database's log has no room in it; each run begins a little later");
         }
         Ok((store, connection))
@@ -174,7 +184,9 @@ impl Store {
         let connection = Connection::open(&self.path)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        // What is deleted may have been a secret.
+        connection.pragma_update(None, "secure_delete", true)?;
+        connection.busy_timeout(BUSY)?;
         Ok(connection)
     }
 

@@ -117,8 +117,11 @@ pub(super) fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::R
                 ))?
                 .execute([&run])?;
             transaction
-                .prepare_cached("UPDATE runs SET gone = ?2 WHERE id = ?1 AND ended_ms IS NOT NULL")?
-                .execute(params![run, reason])?;
+                .prepare_cached(
+                    "UPDATE runs SET gone = ?2, command = ?3, options = ?4 \
+                     WHERE id = ?1 AND ended_ms IS NOT NULL",
+                )?
+                .execute(params![run, reason, ERASED_COMMAND, to_json(&RunOptions::default())?])?;
         }
         Write::PutTerm(term) => {
             transaction.prepare_cached("UPDATE meta SET term = max(term, ?1)")?.execute([term])?;
@@ -145,6 +148,11 @@ pub(super) fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::R
                 .prepare_cached("UPDATE runs SET gate = ?2 WHERE id = ?1")?
                 .execute(params![run.to_string(), to_json(gate)?])?;
         }
+        Write::PutOptions(run, options) => {
+            transaction
+                .prepare_cached("UPDATE runs SET options = ?2 WHERE id = ?1")?
+                .execute(params![run.to_string(), to_json(options.as_ref())?])?;
+        }
         Write::EndRun(run, ended_ms) => {
             transaction
                 .prepare_cached(
@@ -163,6 +171,9 @@ pub(super) fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::R
     }
     Ok(())
 }
+
+/// The command of a run that is gone: nobody is shown it, and the real one may hold secrets.
+pub(super) const ERASED_COMMAND: &str = r#"["erased"]"#;
 
 fn put_task(transaction: &Transaction<'_>, run: RunId, stored: &StoredTask) -> rusqlite::Result<()> {
     let task = &stored.task;

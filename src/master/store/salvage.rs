@@ -240,9 +240,13 @@ mod tests {
         let before = fs::read(&path).unwrap();
         // Some pages in the middle of the table of runs.
         let file = fs::File::options().write(true).open(&path).unwrap();
-        let text = b"ana";
-        let places: Vec<usize> =
-            before.windows(3).enumerate().filter(|(_, bytes)| bytes == text).map(|(at, _)| at).collect();
+        let text = br#"["true"]"#;
+        let places: Vec<usize> = before
+            .windows(text.len())
+            .enumerate()
+            .filter(|(_, bytes)| bytes == text)
+            .map(|(at, _)| at)
+            .collect();
         let page = places[places.len() / 2] / 4096 * 4096;
         file.write_all_at(&[0xff; 4096], page as u64).unwrap();
         assert!(!check(dir.path()).unwrap_or_else(|error| vec![error.to_string()]).is_empty());

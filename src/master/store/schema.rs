@@ -2,11 +2,13 @@
 
 use rusqlite::Connection;
 
+use crate::master::core::stored::run_detail;
+
 /// The format that this version writes, in `user_version`.
-pub(super) const VERSION: i64 = 7;
+pub(super) const VERSION: i64 = 8;
 
 /// One script a version, applied in order.
-pub(super) const MIGRATIONS: [&str; 7] = [
+pub(super) const MIGRATIONS: [&str; 8] = [
     "
     CREATE TABLE meta (only INTEGER PRIMARY KEY CHECK (only = 1), epoch INTEGER NOT NULL, revision INTEGER NOT NULL) STRICT;
     INSERT INTO meta VALUES (1, 1, 0);
@@ -80,7 +82,46 @@ pub(super) const MIGRATIONS: [&str; 7] = [
     ALTER TABLE meta ADD COLUMN indexed INTEGER NOT NULL DEFAULT 0;
 ",
     "ALTER TABLE agents ADD COLUMN proof TEXT;",
+    // Secrets leave the store: values of variables of runs that are over, commands of runs that are gone.
+    r#"
+    UPDATE runs SET options = json_set(options, '$.environment', json('[]'), '$.forgotten',
+        json((SELECT json_group_array(json_extract(value, '$.name')) FROM json_each(options, '$.environment'))))
+        WHERE ended_ms IS NOT NULL AND options NOT LIKE '{"environment":[]%';
+    UPDATE runs SET command = '["erased"]' WHERE gone IS NOT NULL;
+"#,
 ];
+
+/// The format with which audit records no longer hold commands.
+const WITHOUT_COMMANDS: i64 = 8;
+/// Records that are converted at once.
+const AT_ONCE: usize = 1_000;
+
+/// Puts digests in the place of commands in audit records, which nothing else than a new database gets rid of.
+fn digest_commands(connection: &Connection) -> rusqlite::Result<()> {
+    let mut from = 0;
+    loop {
+        let records: Vec<(i64, String)> = connection
+            .prepare_cached(
+                "SELECT id, detail FROM audit WHERE action = 'run' AND id > ?1 ORDER BY id LIMIT ?2",
+            )?
+            .query_map((from, AT_ONCE), |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<rusqlite::Result<_>>()?;
+        for (id, detail) in &records {
+            let number = |text: &str| text.strip_prefix("run ")?.parse::<u64>().ok();
+            if let Some((run, command)) = detail.split_once(": ")
+                && let Some(number) = number(run)
+            {
+                connection
+                    .prepare_cached("UPDATE audit SET detail = ?2 WHERE id = ?1")?
+                    .execute((id, run_detail(number, command)))?;
+            }
+        }
+        match records.last() {
+            Some((last, _)) => from = *last,
+            None => return Ok(()),
+        }
+    }
+}
 
 /// The format of a database; 0 for a new one.
 pub(super) fn format(connection: &Connection) -> rusqlite::Result<i64> {
@@ -96,7 +137,13 @@ pub(super) fn migrate(connection: &Connection, found: i64) -> rusqlite::Result<(
 /// Brings a database from one format to a later one.
 pub(super) fn convert(connection: &Connection, from: i64, to: i64) -> rusqlite::Result<()> {
     for (index, script) in (1..=to).zip(MIGRATIONS).filter(|(index, _)| *index > from) {
-        connection.execute_batch(&format!("BEGIN; {script} PRAGMA user_version = {index}; COMMIT;"))?;
+        let transaction = connection.unchecked_transaction()?;
+        transaction.execute_batch(script)?;
+        if index == WITHOUT_COMMANDS {
+            digest_commands(&transaction)?;
+        }
+        transaction.pragma_update(None, "user_version", index)?;
+        transaction.commit()?;
     }
     Ok(())
 }

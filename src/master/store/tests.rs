@@ -11,13 +11,13 @@ use super::*;
 use crate::{
     domain::{
         agent::Drain,
-        command::Command,
+        command::{Bytes, Command},
         groups::mask::Masks,
         ids::{Incarnation, TaskId},
         name::Labels,
         outcome::{Ending, Outcome},
         plan::Gate,
-        run::{Task, TaskState},
+        run::{Overflow, Task, TaskState},
     },
     master::core::{
         messages::Keeping,
@@ -412,7 +412,12 @@ fn a_database_of_0_1_0_is_copied_and_then_converted_with_all_that_is_in_it() {
                 value * 1000, value * 1000 + 1, '[]', 1, value % 2 FROM json_each('[1,2,3]');
         INSERT INTO tasks (run, position, agent, fingerprint, incarnation, outcome, succeeded, started_ms, duration_ns, end_offset, batch, start_by_ms)
             SELECT id, 0, 'web-1', 'AB', 'x/y', CASE number WHEN 2 THEN '{"ending":{"lost":"gone"},"background":0}'
-                ELSE '{"ending":{"exited":0},"background":0}' END, number % 2, 1, 1, 1, 0, 1 FROM runs;"#,
+                ELSE '{"ending":{"exited":0},"background":0}' END, number % 2, 1, 1, 1, 0, 1 FROM runs;
+        UPDATE runs SET options = replace(options, '"environment":[]', '"environment":[{"name":"A","value":"secret"}]') WHERE number = 2;
+        INSERT INTO runs SELECT '00000000000000000000000004', 4, operator, target, plain_name, '["secret"]', options, created_ms, ended_ms,
+            left_out, task_count, gate, 'deleted by ana', succeeded FROM runs WHERE number = 1;
+        INSERT INTO audit (at_ms, actor, action, subject, detail)
+            VALUES (1, 'ana', 'run', 'web-1', 'run 4: secret: x'), (2, 'ana', 'cancel', 'run 4', '1 tasks');"#,
     )
     .unwrap();
     drop(old);
@@ -431,6 +436,21 @@ fn a_database_of_0_1_0_is_copied_and_then_converted_with_all_that_is_in_it() {
     assert_eq!(numbers(Wanted { agent: "web-1".into(), ..Wanted::default() }), [3, 2, 1]);
     assert_eq!(numbers(Wanted { outcome: "lost".into(), ..Wanted::default() }), [2]);
     assert_eq!(numbers(Wanted { text: "nginx".into(), outcome: "ok".into(), ..Wanted::default() }), [3, 1]);
+    let options = |number: u64| -> RunOptions {
+        connection
+            .query_row("SELECT options FROM runs WHERE number = ?1", [number], |row| json(row, 0))
+            .unwrap()
+    };
+    assert_eq!((options(2).environment, options(2).forgotten), (vec![], vec![Bytes(b"A".to_vec())]));
+    assert_eq!(options(1), RunOptions { overflow: Overflow::Block, ..RunOptions::default() });
+    let audit: String =
+        connection.query_row("SELECT group_concat(detail, '; ') FROM audit", [], |row| row.get(0)).unwrap();
+    let digest = "a6544c333bd718e83c46d6e283f0d4f2e9338d2287657cce6bf8ad2cf7e8cdfd";
+    assert_eq!(audit, format!("run 4, command sha256 {digest}; 1 tasks"));
+    let gone: String = connection
+        .query_row("SELECT command FROM runs WHERE gone IS NOT NULL", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(gone, rows::ERASED_COMMAND);
     let copy = Connection::open(dir.path().join(format!("{FILE}.format-5"))).unwrap();
     assert_eq!(schema::format(&copy).unwrap(), 5, "an older version of the program can read it");
     let kept: u64 = copy.query_row("SELECT count(*) FROM tasks", [], |row| row.get(0)).unwrap();

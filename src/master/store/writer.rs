@@ -7,6 +7,7 @@
 use std::{
     collections::VecDeque,
     mem,
+    path::Path,
     sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -14,7 +15,7 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode};
 
-use super::rows::apply;
+use super::{BUSY, log_of, make_room_in_log, rows::apply};
 use crate::{
     master::core::{
         messages::{Keeping, WriteToken},
@@ -72,6 +73,11 @@ fn explain(error: &rusqlite::Error) -> String {
     }
 }
 
+/// Whether what the database no longer holds after this may be a secret.
+fn erases(write: &Write) -> bool {
+    matches!(write, Write::DeleteRun(..) | Write::PutOptions(..))
+}
+
 /// What is to be written together.
 #[derive(Debug)]
 struct Job {
@@ -116,7 +122,16 @@ impl StoreWriter {
         let body = move || {
             let _vital = Vital::new("the store's thread");
             let kept = VecDeque::new();
-            Thread { connection, inbox, written, kept, has_texts: true, is_log_sound: false }.run();
+            Thread {
+                connection,
+                inbox,
+                written,
+                kept,
+                has_texts: true,
+                has_erased: true,
+                is_log_sound: false,
+            }
+            .run();
         };
         let thread = std::thread::Builder::new().name("store".to_owned()).spawn(body)?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread), waiting: Vec::new(), due: None })
@@ -171,6 +186,8 @@ struct Thread<F> {
     kept: VecDeque<Job>,
     /// There may be runs whose texts are not indexed.
     has_texts: bool,
+    /// The write-ahead log may still hold what was erased.
+    has_erased: bool,
     /// All that an earlier process left in the write-ahead log is on the disk.
     is_log_sound: bool,
 }
@@ -178,7 +195,7 @@ struct Thread<F> {
 impl<F: Fn(Written)> Thread<F> {
     fn run(mut self) {
         loop {
-            let first = if self.kept.is_empty() && !self.has_texts {
+            let first = if self.kept.is_empty() && !self.has_texts && !self.has_erased {
                 self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else if self.kept.is_empty() {
                 self.inbox.recv_timeout(INDEX_AFTER)
@@ -186,7 +203,7 @@ impl<F: Fn(Written)> Thread<F> {
                 self.inbox.recv_timeout(RETRY)
             };
             if matches!(first, Err(RecvTimeoutError::Timeout)) && self.kept.is_empty() {
-                self.index();
+                self.tidy();
                 continue;
             }
             self.has_texts = true;
@@ -205,8 +222,16 @@ impl<F: Fn(Written)> Thread<F> {
         }
     }
 
-    /// Indexes texts, while there is nothing else to do: nobody waits for that.
-    fn index(&mut self) {
+    /// While there is nothing else to do, for nobody waits for it: indexes texts, and takes what was erased out of the
+    /// write-ahead log.
+    fn tidy(&mut self) {
+        if self.has_erased {
+            // Not while somebody reads an older state.
+            self.has_erased = !clear_log(&self.connection).unwrap_or_else(|error| {
+                tracing::warn!(%error, "what was erased is still in the write-ahead log");
+                true
+            });
+        }
         self.has_texts = index_texts(&mut self.connection).unwrap_or_else(|error| {
             tracing::warn!(%error, "cannot index what runs were; they are found more slowly");
             false
@@ -230,6 +255,7 @@ impl<F: Fn(Written)> Thread<F> {
     fn write(&mut self, batch: Vec<Job>) {
         let error = match self.commit(&batch) {
             Ok(revision) => {
+                self.has_erased |= batch.iter().flat_map(|job| &job.writes).any(erases);
                 return batch.iter().for_each(|job| (self.written)(Written::Done(job.token, revision)));
             }
             Err(error) => error,
@@ -244,7 +270,10 @@ impl<F: Fn(Written)> Thread<F> {
             }
             let result = alone.take().unwrap_or_else(|| self.commit(std::slice::from_ref(&job)));
             match result {
-                Ok(revision) => (self.written)(Written::Done(job.token, revision)),
+                Ok(revision) => {
+                    self.has_erased |= job.writes.iter().any(erases);
+                    (self.written)(Written::Done(job.token, revision));
+                }
                 Err(error) if job.keeping == Keeping::Asked && is_conflict(&error) => {
                     (self.written)(Written::Conflict(job.token));
                 }
@@ -288,6 +317,20 @@ pub(super) fn empty_log(connection: &Connection) -> rusqlite::Result<()> {
     let is_busy =
         || rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY), None);
     if frames == moved { Ok(()) } else { Err(is_busy()) }
+}
+
+/// Empties the write-ahead log's file too, where nobody reads from it just now, and fills it with zeros: a log that cannot
+/// grow again on a full disk takes nothing.
+fn clear_log(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.busy_timeout(Duration::ZERO)?;
+    let is_busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+    connection.busy_timeout(BUSY)?;
+    let is_cleared = !is_busy?;
+    if is_cleared && let Some(path) = connection.path() {
+        // What it lacks of its room it takes when it is needed.
+        let _ = make_room_in_log(&log_of(Path::new(path)));
+    }
+    Ok(is_cleared)
 }
 
 /// Leaves the database at the master's end, with everything in its own file and an empty write-ahead log beside it. Closed,

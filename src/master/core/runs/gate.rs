@@ -76,25 +76,26 @@ impl LiveRun {
         self.differing.clone()
     }
 
-    /// The counters, from scratch: (open, opened and open, in flight, failed).
-    fn counted(&self) -> (usize, usize, usize, u32) {
+    /// The counters, from scratch: (open, opened and open, in flight, to be started, failed).
+    fn counted(&self) -> (usize, usize, usize, usize, u32) {
         let count = |wanted: fn(&Slot) -> bool| self.slots.iter().filter(|slot| wanted(slot)).count();
         let failed = count(Slot::has_failed);
         (
             count(Slot::is_open),
             count(|slot| slot.is_open() && slot.opened),
             count(|slot| slot.is_open() && slot.in_flight),
+            count(|slot| slot.to_start),
             u32::try_from(failed).unwrap_or(u32::MAX),
         )
     }
 
     pub(super) fn count_anew(&mut self) {
-        (self.open, self.opened_open, self.in_flight, self.failed) = self.counted();
+        (self.open, self.opened_open, self.in_flight, self.unstarted, self.failed) = self.counted();
     }
 
     fn check_counters(&self) {
         debug_assert_eq!(
-            (self.open, self.opened_open, self.in_flight, self.failed),
+            (self.open, self.opened_open, self.in_flight, self.unstarted, self.failed),
             self.counted(),
             "run {}",
             self.run.number

@@ -18,7 +18,7 @@ use crate::{
     },
     master::core::{
         messages::{Now, ReplyTo, SessionId},
-        stored::{StoredRun, StoredTask},
+        stored::{StoredRun, StoredTask, Write},
     },
     trust::fingerprint::Fingerprint,
 };
@@ -55,6 +55,8 @@ pub(in crate::master::core) struct LiveRun {
     pub(super) opened_open: usize,
     /// Those of them that were taken, and sent or about to be.
     pub(super) in_flight: usize,
+    /// Tasks that may still have to be started: the values of variables are kept for them.
+    pub(super) unstarted: usize,
     /// Tasks that ended badly.
     pub(super) failed: u32,
     /// Tasks whose outcome is not on the disk.
@@ -104,6 +106,8 @@ pub(super) struct Slot {
     pub(super) failures: u32,
     /// Its outcome is on the disk.
     pub(super) stored: bool,
+    /// It may still have to be started.
+    pub(super) to_start: bool,
 }
 
 impl Slot {
@@ -128,6 +132,7 @@ impl Slot {
             withheld: None,
             failures: 0,
             stored: false,
+            to_start: true,
         }
     }
 
@@ -196,6 +201,7 @@ impl LiveRun {
             open: 0,
             opened_open: 0,
             in_flight: 0,
+            unstarted: 0,
             failed: 0,
             unstored: 0,
             settling: 0,
@@ -218,7 +224,20 @@ impl LiveRun {
         self.open += 1;
         self.opened_open += 1;
         self.in_flight += 1;
+        self.unstarted += 1;
         self.unstored += 1;
+    }
+
+    /// Notes that a task does not have to be started any more. What is then to be written of the run, where that was the last
+    /// one: values of variables leave the store as soon as nobody needs them.
+    pub(super) fn note_no_start(&mut self, index: u32) -> Option<Write> {
+        let slot = self.slot_mut(index)?;
+        self.unstarted -= usize::from(std::mem::take(&mut slot.to_start));
+        if self.unstarted > 0 || self.options.environment.is_empty() {
+            return None;
+        }
+        self.options.forget_values();
+        Some(Write::PutOptions(self.run.id, Box::new(self.options.clone())))
     }
 
     /// Notes that a task's outcome is on the disk.
@@ -256,6 +275,7 @@ impl LiveRun {
             };
             let opened = stored.task.batch <= open_batch;
             let is_open = stored.task.state.outcome().is_none();
+            let is_running = stored.task.state == TaskState::Running;
             let mut task = stored.task;
             if sent && is_open {
                 task.no_contact_since_ms = Some(now.unix_ms);
@@ -280,6 +300,7 @@ impl LiveRun {
                 withheld: None,
                 failures: 0,
                 stored: !is_open,
+                to_start: is_open && !is_running,
             }
         };
         let slots = stored.tasks.into_iter().map(slot).collect();

@@ -148,7 +148,9 @@ impl Core {
         }
         if is_new {
             // A master that was started anew must not let it be started again, whatever its agent has forgotten.
-            self.persist(vec![Write::StartTask(id, started_ms)], Parked::Started);
+            let mut writes = vec![Write::StartTask(id, started_ms)];
+            writes.extend(self.runs.get_mut(&id.run).and_then(|run| run.note_no_start(id.index)));
+            self.persist(writes, Parked::Started);
         }
         self.publish(id);
     }
@@ -276,6 +278,7 @@ impl Core {
         let end_ms = now.unix_ms.max(self.judged_ms);
         if let Some(run) = self.runs.get_mut(&id.run) {
             run.note_end(id.index);
+            writes.extend(run.note_no_start(id.index));
             run.settling += usize::from(!is_told);
             if run.open == 0 && run.end_ms.is_none() {
                 run.end_ms = Some(end_ms);

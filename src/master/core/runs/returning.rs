@@ -171,7 +171,8 @@ impl Core {
             };
             let options = RunOptions {
                 taken_back: true,
-                environment: spec.environment,
+                // It was started: nobody needs the values any more.
+                forgotten: spec.environment.into_iter().map(|variable| variable.name).collect(),
                 working_directory: spec.working_directory,
                 timeout_ms: spec.timeout_ms,
                 kill_grace_ms: Some(spec.kill_grace_ms),

@@ -16,7 +16,7 @@ use crate::{
         Core, Parked, audit,
         messages::{Now, Reply, ReplyTo, RunAsked},
         snapshot::all_draining,
-        stored::{StoredRun, Write},
+        stored::{StoredRun, Write, run_detail},
     },
     sys::clock::spoken,
 };
@@ -67,7 +67,7 @@ impl Core {
         let id = asked.id;
         let operator = asked.operator.clone();
         let run = self.new_run(asked, names, left_out, now);
-        let detail = format!("run {}: {}", run.run.number, run.run.command.shown());
+        let detail = run_detail(run.run.number, &run.run.command.shown());
         let stored = StoredRun {
             run: run.view(),
             options: run.options.clone(),

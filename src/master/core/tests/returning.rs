@@ -74,7 +74,9 @@ fn a_run_is_taken_back_from_each_agent_that_tells_of_it_and_ends_with_the_last()
         let options = &run.options;
         assert!(options.taken_back);
         let asked = known(9, 0, 7).spec;
-        assert_eq!(options.environment, asked.environment);
+        assert_eq!(options.environment, []);
+        let names: Vec<_> = asked.environment.into_iter().map(|variable| variable.name).collect();
+        assert_eq!(options.forgotten, names, "the task has its variables, and nobody else needs them");
         assert_eq!(options.working_directory, asked.working_directory);
         assert_eq!((options.timeout_ms, options.kill_grace_ms), (Some(60_000), Some(700)));
         let [task] = &run.tasks[..] else { panic!("{:?}", run.tasks) };

@@ -1,7 +1,7 @@
 //! Which runs begin, and for whom they wait.
 
 use super::*;
-use crate::domain::input::StandardInput;
+use crate::domain::{command::Variable, input::StandardInput};
 
 #[test]
 fn the_same_wish_twice_is_one_run() {
@@ -120,4 +120,39 @@ fn the_same_id_is_the_same_wish_or_it_is_refused() {
         let reply = ask(operator, command);
         assert!(matches!(&reply, Reply::Refused(text) if text.contains("another run")), "{reply:?}");
     }
+}
+
+#[test]
+fn values_of_variables_are_kept_until_the_last_task_that_needs_them_has_started_or_ended() {
+    let mut world = World::two_agents();
+    world.agent("web-3");
+    world.connect(3, "web-3", "boot");
+    let variable = Variable::new(b"A".to_vec(), b"secret".to_vec()).unwrap();
+    let options = RunOptions { environment: vec![variable.clone()], ..RunOptions::default() };
+    assert!(matches!(world.run_with(1, "web-[1-3]", options), Reply::Live(_)));
+    let orders = world.attaches();
+    assert!(
+        orders.len() == 3
+            && orders.iter().all(|order| {
+                order.start.as_ref().is_some_and(|(spec, _)| spec.environment == [variable.clone()])
+            })
+    );
+    let written = |world: &World| {
+        let options = |write: &Write| match write {
+            Write::PutOptions(_, options) => Some((**options).clone()),
+            _ => None,
+        };
+        world.written.iter().flatten().filter_map(options).collect::<Vec<_>>()
+    };
+    let ended =
+        |id| Input::TaskEnded { id, outcome: Ending::Exited(0).into(), end_offset: 0, duration_ns: 0 };
+    let [first, second, third] = &orders[..] else { panic!("three tasks") };
+    world.end(first, 0);
+    world.put(ended(second.id));
+    assert_eq!(written(&world), [], "one has not started");
+    world.put(Input::TaskStarted { id: third.id, attempt: third.attempt, elapsed_ms: 0 });
+    let [options] = &written(&world)[..] else { panic!("written once") };
+    assert_eq!((&options.environment[..], &options.forgotten[..]), (&[][..], &[variable.name][..]));
+    world.put(ended(third.id));
+    assert_eq!(written(&world).len(), 1);
 }
