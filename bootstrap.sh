@@ -10,6 +10,10 @@ set -euo pipefail
 
 # Empty when it is read from a pipe; inside a function it would not be.
 script=${BASH_SOURCE[0]:-}
+# What releases are signed with, and which one this script belongs to: filled in when a release is made
+# (assets/released-bootstrap). Without a key nothing is downloaded.
+RELEASE_KEY=''
+RELEASE_VERSION=''
 RELEASES=${SLOTH_RUNNER_RELEASES:-https://github.com/chalkan3-sloth/sloth-runner/releases}
 
 usage() {
@@ -32,7 +36,7 @@ usage: bootstrap.sh [--role agent] --master HOST:PORT [--name NAME] [options]
   --label KEY=VALUE           a label; may be given several times
   --user USER                 the user that the service runs as [root]
   --install-dir DIRECTORY     where the program goes [/usr/local/bin; ~/.local/bin without root]
-  --version VERSION           the release to install [the newest]
+  --version VERSION           the release to install [the one that this script belongs to]
   --from FILE|URL|source      a program or an archive of it; or build it from the clone that this script lies in
   --no-systemd                no service: a daemon that does not outlive a reboot
   --no-sudo                   never become root
@@ -131,6 +135,24 @@ check() {
   done
 }
 
+# Whether the program comes from elsewhere, and not from a file or the clone that this script lies in.
+is_download() {
+  case $from in
+    '') [ -n "$version" ] || ! clone >/dev/null || ! have cargo ;;
+    http://* | https://*) ;;
+    *) return 1 ;;
+  esac
+}
+
+# Nothing is downloaded that cannot be verified.
+can_verify() {
+  [ -n "$RELEASE_KEY" ] ||
+    die "there is no release key in this script, so it can verify no download: take the bootstrap.sh of a release ($RELEASES), or install a program that is here with --from FILE (--from source in a clone)"
+  have ssh-keygen ||
+    die "ssh-keygen, which verifies downloads, is not there: install openssh-client, or a program that is here with --from FILE"
+  have curl || die "curl is not there to download the program: install it, or a program that is here with --from FILE"
+}
+
 # Who does what needs root: this user, or sudo.
 privileges() {
   as_root=()
@@ -162,18 +184,22 @@ download() {
     http://*) die "$1 could be changed by anybody on the way; give an https address, or a file" ;;
   esac
   say "downloading $1"
-  have curl || die "curl is not there to download $1; --from FILE installs a program that is here"
   curl -fsSL --proto "=$protocols" --proto-redir "=$protocols" --retry 2 --connect-timeout 20 -o "$2" -- "$1"
 }
 
-# An archive and its checksum; nothing is unpacked that does not match.
+# An archive, its checksum, and the signature of that; nothing is unpacked that does not match.
 fetch_archive() {
-  local url=$1 archive=$work/archive.tar.gz wanted found
+  local url=$1 name=${1##*/} archive=$work/archive.tar.gz wanted named found
   download "$url" "$archive" || die "cannot download $url; is there such a release? --from FILE installs a program that is here"
   download "$url.sha256" "$archive.sha256" || die "cannot download $url.sha256, without which nothing is installed"
-  wanted=$(awk '{ print $1; exit }' "$archive.sha256")
+  download "$url.sha256.sig" "$archive.sig" || die "cannot download $url.sha256.sig, without which nothing is installed"
+  printf 'release@sloth-runner namespaces="sloth-runner" %s\n' "$RELEASE_KEY" >"$work/signers"
+  ssh-keygen -Y verify -f "$work/signers" -I release@sloth-runner -n sloth-runner -s "$archive.sig" \
+    <"$archive.sha256" >/dev/null 2>&1 ||
+    die "$url.sha256 is not signed with the release key: it may come from somebody else; nothing was installed"
+  read -r wanted named <"$archive.sha256" || true
+  [ "$named" = "$name" ] || die "$url.sha256 is signed for $named, not for $name; nothing was installed"
   found=$(sha256sum "$archive" | awk '{ print $1 }')
-  [[ $wanted =~ ^[0-9a-f]{64}$ ]] || die "$url.sha256 holds no checksum; nothing was installed"
   [ "$wanted" = "$found" ] || die "$url is not what its checksum says ($found, not $wanted): broken; nothing was installed"
   unpack "$archive"
 }
@@ -209,12 +235,11 @@ get_program() {
   machine=$(uname -m)
   case $from in
     '')
-      if [ -z "$version" ] && clone >/dev/null && have cargo; then
-        build
-      elif [ -n "$version" ]; then
-        fetch_archive "$RELEASES/download/v$version/sloth-runner-$machine-linux.tar.gz"
+      if is_download; then
+        version=${version:-$RELEASE_VERSION}
+        fetch_archive "$RELEASES/download/v$version/sloth-runner-$version-$machine-linux.tar.gz"
       else
-        fetch_archive "$RELEASES/latest/download/sloth-runner-$machine-linux.tar.gz"
+        build
       fi
       ;;
     source) build ;;
@@ -375,6 +400,7 @@ do_uninstall() {
 main() {
   parse "$@"
   check
+  [ "$action" = uninstall ] || ! is_download || can_verify
   privileges
   work=$(mktemp -d)
   trap finish EXIT

@@ -4,8 +4,9 @@
 
 use std::{
     fs,
-    io::Write as _,
-    path::Path,
+    io::{BufRead as _, BufReader, Write as _},
+    net::TcpListener,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -13,15 +14,19 @@ fn script() -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("bootstrap.sh")).unwrap()
 }
 
-/// Runs the script as `curl | bash -s -- WORDS` does, with a home and temporary files of its own.
 fn piped(script: &str, words: &[&str]) -> (i32, String, Vec<String>) {
+    piped_from("http://127.0.0.1:9/none", script, words)
+}
+
+/// Runs the script as `curl | bash -s -- WORDS` does, with a home and temporary files of its own, and releases from there.
+fn piped_from(releases: &str, script: &str, words: &[&str]) -> (i32, String, Vec<String>) {
     let home = tempfile::tempdir().unwrap();
     let mut child = Command::new("bash")
         .args(["-s", "--"])
         .args(words)
         .env_remove("SLOTH_RUNNER_TOKEN")
         .envs([("HOME", home.path()), ("TMPDIR", home.path())])
-        .env("SLOTH_RUNNER_RELEASES", "http://127.0.0.1:9/none")
+        .env("SLOTH_RUNNER_RELEASES", releases)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -62,7 +67,12 @@ fn bad_options_are_refused_before_anything_is_changed() {
         (with(&["--version", "newest"]), 2, "is no version"),
         (with(&["--from", "/nonexistent"]), 1, "there is no such file"),
         (with(&["--from", "/etc/passwd"]), 1, "no program that runs on this machine"),
-        (with(&[]), 1, "cannot download http://127.0.0.1:9/none/latest"),
+        (with(&[]), 1, "there is no release key in this script"),
+        (
+            with(&["--from", "https://127.0.0.1:9/sloth-runner.tar.gz"]),
+            1,
+            "there is no release key in this script",
+        ),
     ];
     for (words, status, text) in table {
         let (found, said, left) = piped(&script(), &words);
@@ -71,6 +81,107 @@ fn bad_options_are_refused_before_anything_is_changed() {
         assert_eq!(left, Vec::<String>::new(), "{words:?}");
     }
     assert!(!place.exists());
+}
+
+/// A host of releases: files of a directory over HTTP.
+fn host(directory: PathBuf) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut request = String::new();
+            let mut lines = BufReader::new(stream.try_clone().unwrap());
+            while lines.read_line(&mut request).is_ok_and(|length| length > 2) {}
+            let path = request.split(' ').nth(1).unwrap_or_default().trim_start_matches('/');
+            let (status, body) =
+                fs::read(directory.join(path)).map_or(("404 Not Found", vec![]), |body| ("200 OK", body));
+            let head =
+                format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            let _ = stream.write_all(&[head.as_bytes(), &body].concat());
+        }
+    });
+    address
+}
+
+fn shell(directory: &Path, script: &str) {
+    let output = Command::new("bash").args(["-euc", script]).current_dir(directory).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn nothing_is_installed_from_a_download_that_the_release_key_did_not_sign() {
+    let home = tempfile::tempdir().unwrap();
+    let at = home.path();
+    // Two releases of a program that says its version and does all that it is told, and a key of somebody else.
+    let made = r#"
+        machine=$(uname -m)
+        for key in release other; do ssh-keygen -q -t ed25519 -N '' -C "$key" -f $key; done
+        for version in 1.2.2 1.2.3; do
+            mkdir -p stage v$version
+            printf '#!/bin/sh\necho "sloth-runner %s"\n' $version >stage/sloth-runner
+            chmod +x stage/sloth-runner
+            name=sloth-runner-$version-$machine-linux.tar.gz
+            tar -czf v$version/$name stage
+            (cd v$version && sha256sum $name >$name.sha256)
+            ssh-keygen -q -Y sign -f release -n sloth-runner v$version/$name.sha256
+        done
+        mkdir -p releases/download
+        cp -r v1.2.2 v1.2.3 releases/download/
+        ln -s releases/download/v1.2.3/sloth-runner-1.2.3-$machine-linux.tar.gz archive
+    "#;
+    shell(at, made);
+    let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/released-bootstrap");
+    let filled = Command::new(assets).arg(at.join("release.pub")).arg("1.2.3").output().unwrap();
+    let script = String::from_utf8(filled.stdout).unwrap();
+    let releases = host(at.join("releases"));
+    let place = at.join("bin");
+    let install = |more: &[&str]| {
+        let _ = fs::remove_dir_all(&place);
+        let fixed = [
+            "--master",
+            "127.0.0.1:1",
+            "--no-systemd",
+            "--no-sudo",
+            "--install-dir",
+            place.to_str().unwrap(),
+        ];
+        let (status, said, left) = piped_from(&releases, &script, &[&fixed[..], more].concat());
+        assert_eq!(left, Vec::<String>::new());
+        let program = Command::new(place.join("sloth-runner")).output();
+        let version = program.map(|output| String::from_utf8(output.stdout).unwrap().trim().to_owned()).ok();
+        (status, said, version)
+    };
+    let is_installed = |(status, said, version): (i32, String, Option<String>), wanted: &str| {
+        assert!(status == 0 && version.as_deref() == Some(wanted), "{said}");
+    };
+    is_installed(install(&[]), "sloth-runner 1.2.3");
+    is_installed(install(&["--version", "1.2.2"]), "sloth-runner 1.2.2");
+    let machine = String::from_utf8(Command::new("uname").arg("-m").output().unwrap().stdout).unwrap();
+    let url = format!("{releases}/download/v1.2.2/sloth-runner-1.2.2-{}-linux.tar.gz", machine.trim());
+    is_installed(install(&["--from", &url]), "sloth-runner 1.2.2");
+
+    let forged = r"printf x >>$archive";
+    let and_its_checksum = r"printf x >>$archive; (cd $(dirname $archive) && sha256sum $(basename $archive) >$(basename $archive).sha256)";
+    let by_another_key =
+        r"rm $archive.sha256.sig; ssh-keygen -q -Y sign -f other -n sloth-runner $archive.sha256";
+    let for_something_else =
+        r"rm $archive.sha256.sig; ssh-keygen -q -Y sign -f release -n git $archive.sha256";
+    let older = r"for end in '' .sha256 .sha256.sig; do cp ${archive//1.2.3/1.2.2}$end $archive$end; done";
+    for (attack, text) in [
+        (forged, "is not what its checksum says"),
+        (and_its_checksum, "is not signed with the release key"),
+        (by_another_key, "is not signed with the release key"),
+        (for_something_else, "is not signed with the release key"),
+        (older, "is signed for sloth-runner-1.2.2-"),
+        ("rm $archive.sha256.sig", "sig, without which nothing is installed"),
+        (": >$archive.sha256.sig", "is not signed with the release key"),
+    ] {
+        shell(at, &format!("archive=$(readlink archive); {attack}"));
+        let (status, said, version) = install(&[]);
+        assert!(status == 1 && said.contains(text) && version.is_none(), "{attack}: {said}");
+        shell(at, "rm -r releases/download/v1.2.3 && cp -r v1.2.3 releases/download/");
+    }
+    is_installed(install(&[]), "sloth-runner 1.2.3");
 }
 
 #[test]
