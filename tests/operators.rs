@@ -58,7 +58,9 @@ fn invite(rig: &Rig, name: &str, role: &str) -> String {
 
 #[test]
 fn a_viewer_looks_an_operator_runs_and_a_revoked_one_does_neither() {
-    let rig = Rig::with_agents(&["a"]);
+    let mut rig = Rig::with_agents(&["cautious"]);
+    rig.start_agent("a", &["--trust-operators"]);
+    rig.wait_state("a", "active");
     let (ana, eve) = (Elsewhere::new(), Elsewhere::new());
     let printed = ana.run(&["login", &invite(&rig, "ana", "operator"), "--name", "prod"]);
     assert_eq!(printed.status, 0, "{printed:?}");
@@ -68,6 +70,14 @@ fn a_viewer_looks_an_operator_runs_and_a_revoked_one_does_neither() {
     // Nothing is named: the login has selected it.
     let printed = ana.run(&["run", "a", "echo out; echo err >&2; exit 3"]);
     assert_eq!((printed.status, printed.out.as_str(), printed.err.as_str()), (3, "out\n", "err\n"));
+    // Root's commands on the master's machine could take the CA's key, so they are administrators' alone by default.
+    let refused = ana.run(&["run", "cautious", "id"]);
+    assert!(refused.status == 125 && refused.err.contains("with --trust-operators"), "{refused:?}");
+    assert_eq!(rig.run(&["run", "cautious", "true"]).status, 0);
+    let again = ana.run(&["job", "rerun", "last"]);
+    assert!(again.status == 125 && again.err.contains("with --trust-operators"), "{again:?}");
+    let printed = ana.run(&["run", "a", "true"]);
+    assert_eq!(printed.status, 0, "{printed:?}");
     let shown: serde_json::Value =
         serde_json::from_str(&eve.run(&["job", "show", "last", "-o", "json"]).out).unwrap();
     assert_eq!(shown["operator"], "ana", "who it was comes from the certificate");

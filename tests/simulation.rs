@@ -526,6 +526,7 @@ impl World {
                 timeout_ms: None,
                 kill_grace_ms: 1,
                 input: sloth_runner::domain::input::StandardInput::Nothing,
+                by_admin: true,
                 seal: None,
             };
             let known = KnownTask { id: task(), spec, started_ms: 1, is_proved: true };
@@ -788,7 +789,13 @@ impl World {
         let arrived = self.boottime();
         let earliest = self.agent.clock.and_then(|clock| clock.sent_at(sent, arrived));
         let start_until = start_within.map(|within| earliest.map_or(0, |sent| sent + within));
-        let asked = Asked { id: task(), attempt: order.attempt, start_until, incarnation: order.incarnation };
+        let asked = Asked {
+            id: task(),
+            attempt: order.attempt,
+            start_until,
+            incarnation: order.incarnation,
+            by_admin: true,
+        };
         let now = self.boottime();
         let decision = self.agent.core.open(&asked, knowledge, now);
         self.tell(|| {

@@ -155,6 +155,7 @@ impl Attach {
             }),
             sent: open.sent.as_ref().map(sent_in),
             arrived: boottime_ms(),
+            by_admin: open.spec.as_ref().is_some_and(|spec| spec.by_admin),
         };
         self.agent.see(revision_in(open.epoch, open.revision, &open.seal));
         let Opened { decision, superseded, starting } = self.agent.open(&received).await?;

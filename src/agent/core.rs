@@ -21,7 +21,13 @@ pub struct Asked {
     pub start_until: Option<Boottime>,
     /// The incarnation for which that holds.
     pub incarnation: Incarnation,
+    /// Whether an administrator started it.
+    pub by_admin: bool,
 }
+
+/// Why an agent on its master's machine does not run an operator's command.
+const FOR_ADMINS_ONLY: &str = "this agent is on the master's machine, where a command could make its operator an administrator: \
+                               it runs those of administrators only, unless it was started with --trust-operators";
 
 /// A moment on `CLOCK_BOOTTIME`, which counts the time that the machine was suspended, in milliseconds.
 pub type Boottime = u64;
@@ -68,6 +74,8 @@ pub struct Core {
     incarnation: Incarnation,
     attempts: HashMap<TaskId, u64>,
     stopping: bool,
+    /// Whoever runs commands here can become administrator of the master.
+    guards_master: bool,
     seen: Revision,
 }
 
@@ -86,7 +94,7 @@ impl Core {
     /// A fresh state of mind, which has seen this much of the master's store.
     #[must_use]
     pub fn new(incarnation: Incarnation, seen: Revision) -> Self {
-        Self { incarnation, attempts: HashMap::new(), stopping: false, seen }
+        Self { incarnation, attempts: HashMap::new(), stopping: false, guards_master: false, seen }
     }
 
     /// The agent has lost its memory of tasks, and begins another incarnation.
@@ -109,6 +117,11 @@ impl Core {
     /// From now on nothing new is started.
     pub fn stop(&mut self) {
         self.stopping = true;
+    }
+
+    /// Says whether only administrators may run commands here.
+    pub fn guard_master(&mut self, guards_master: bool) {
+        self.guards_master = guards_master;
     }
 
     /// The highest revision of the master's store that was seen.
@@ -144,6 +157,9 @@ impl Core {
                 None => Decision::Promise,
                 Some(until) if now > until => Decision::Expired,
                 Some(_) if self.stopping => Decision::Refuse("the agent is stopping".to_owned()),
+                Some(_) if self.guards_master && !asked.by_admin => {
+                    Decision::Refuse(FOR_ADMINS_ONLY.to_owned())
+                }
                 Some(_) => Decision::Start,
             },
         }
@@ -169,6 +185,7 @@ mod tests {
             attempt,
             start_until: may_start.then_some(NOW),
             incarnation: Incarnation::new("dir", boot),
+            by_admin: false,
         }
     }
 
@@ -226,6 +243,22 @@ mod tests {
         assert_eq!(core.open(&asked(1, true, "boot"), Knowledge::Spooled, NOW), Decision::Resume);
         let refused = core.open(&asked(2, true, "boot"), Knowledge::Nothing, NOW);
         assert!(matches!(refused, Decision::Refuse(_)));
+    }
+
+    #[test]
+    fn on_the_masters_machine_operators_who_are_no_administrators_start_nothing() {
+        let mut core = core();
+        core.guard_master(true);
+        let by = |by_admin, attempt| Asked { by_admin, ..asked(attempt, true, "boot") };
+        assert_eq!(core.open(&by(true, 1), Knowledge::Nothing, NOW), Decision::Start);
+        assert!(matches!(core.open(&by(false, 2), Knowledge::Nothing, NOW), Decision::Refuse(_)));
+        assert_eq!(
+            core.open(&by(false, 3), Knowledge::Spooled, NOW),
+            Decision::Resume,
+            "it was started before"
+        );
+        core.guard_master(false);
+        assert_eq!(core.open(&by(false, 4), Knowledge::Nothing, NOW), Decision::Start);
     }
 
     #[test]

@@ -55,6 +55,8 @@ pub struct Config {
     pub metrics: Option<(String, u16)>,
     /// What it believes in a master by.
     pub introduction: Introduction,
+    /// Commands of operators are run on the master's machine too.
+    pub trusts_operators: bool,
 }
 
 /// Why an agent cannot start.
@@ -144,7 +146,9 @@ impl Network {
             config.master.clone(),
             config.introduction,
         )?;
-        let agent = Agent::new(config.description, layout, keeper, directory, stop_orders).map_err(files)?;
+        let agent =
+            Agent::new(config.description, layout, keeper, directory, stop_orders, config.trusts_operators)
+                .map_err(files)?;
         Ok(Self {
             agent,
             enrollment: Arc::new(enrollment),

@@ -19,6 +19,7 @@ use crate::{
     sys::{clock::boottime_ms, random},
     wire::{
         PROTOCOL, SOFTWARE_VERSION,
+        agent::this_machine,
         command::{seal_out, task_spec_out},
         proto::{self, RefusalReason, session_request, session_response::Kind},
     },
@@ -196,11 +197,24 @@ fn note_clock(agent: &Agent, sent: Option<&proto::SentAt>, echo: Option<&proto::
     }
 }
 
+/// Who runs commands as root, or as the master's user, on the master's machine, can take its keys.
+fn guard_master(agent: &Agent, welcome: &proto::Welcome) {
+    let me = nix::unistd::geteuid().as_raw();
+    let could_be_master = me == 0 || me == welcome.user_id;
+    let is_there = could_be_master && !welcome.machine.is_empty() && welcome.machine == this_machine();
+    if is_there && !agent.trusts_operators {
+        tracing::info!("on the master's machine: runs commands of administrators only (--trust-operators)");
+    }
+    agent.guard_master(is_there && !agent.trusts_operators);
+}
+
 /// Takes what the master says; what the connection's owner has to know comes back.
 async fn take(agent: &Agent, kind: session_request::Kind) -> Option<Heard> {
     match kind {
         session_request::Kind::Welcome(welcome) => {
             agent.see(revision_in(welcome.epoch, welcome.revision, &welcome.seal));
+            // Before its clock is known: nothing is started before that.
+            guard_master(agent, &welcome);
             note_clock(agent, welcome.sent.as_ref(), welcome.echo.as_ref());
             agent.save_seen();
             agent.standing.send_replace(Standing::Active);

@@ -104,6 +104,8 @@ pub struct Agent {
     pub layout: Arc<Layout>,
     /// The keeper.
     pub keeper: Keeper,
+    /// Commands of operators are run on the master's machine too.
+    pub trusts_operators: bool,
     /// Where it stands.
     pub standing: watch::Sender<Standing>,
     /// How it came to believe in the CA.
@@ -140,6 +142,8 @@ pub struct ReceivedOpen {
     pub sent: Option<Sent>,
     /// When it was read from the connection.
     pub arrived: Boottime,
+    /// Whether an administrator started it.
+    pub by_admin: bool,
 }
 
 /// What was decided on an Attach.
@@ -208,6 +212,7 @@ impl Agent {
         keeper: Keeper,
         directory: DirectoryId,
         stop_orders: tokio::sync::mpsc::Sender<u32>,
+        trusts_operators: bool,
     ) -> io::Result<Self> {
         let (seen, highest) = SeenRevision::open(&layout)?;
         let memory = TaskMemory::open(layout.clone(), directory)?;
@@ -224,6 +229,7 @@ impl Agent {
             description: Arc::new(description),
             layout: Arc::new(layout),
             keeper,
+            trusts_operators,
             standing: watch::Sender::new(Standing::Connecting),
             trust: watch::Sender::new(String::new()),
             stopping: Arc::new(Notify::new()),
@@ -270,6 +276,11 @@ impl Agent {
         let mut inner = self.inner();
         let seen = inner.core.seen();
         inner.seen.save(seen);
+    }
+
+    /// Says whether only administrators may run commands here.
+    pub fn guard_master(&self, guards_master: bool) {
+        self.inner().core.guard_master(guards_master);
     }
 
     /// Whether the agent is ending.
@@ -336,7 +347,8 @@ impl Agent {
             self.look_at_memory(&mut inner)?;
         }
         let incarnation = open.incarnation.clone();
-        let asked = Asked { id: open.id, attempt: open.attempt, start_until, incarnation };
+        let (id, attempt, by_admin) = (open.id, open.attempt, open.by_admin);
+        let asked = Asked { id, attempt, start_until, incarnation, by_admin };
         let decision = inner.core.open(&asked, knowledge, clock::boottime_ms());
         let token = CancellationToken::new();
         if !matches!(decision, Decision::Superseded(_))

@@ -222,6 +222,9 @@ pub struct TaskSpec {
     /// What it reads.
     #[serde(default)]
     pub input: StandardInput,
+    /// An administrator started it.
+    #[serde(default)]
+    pub by_admin: bool,
     /// The master's seal on all of this, with the task's id and its agent's key.
     #[serde(default)]
     pub seal: Option<Seal>,
@@ -244,6 +247,7 @@ impl TaskSpec {
             timeout_ms: None,
             kill_grace_ms: 1,
             input: StandardInput::Nothing,
+            by_admin: true,
             seal: None,
         }
     }

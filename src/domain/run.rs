@@ -290,6 +290,9 @@ pub struct RunOptions {
     /// What the command reads; only a run on one plain name is fed.
     #[serde(default)]
     pub input: StandardInput,
+    /// An administrator started it: agents on the master's machine take no one else's.
+    #[serde(default)]
+    pub by_admin: bool,
 }
 
 impl RunOptions {

@@ -40,7 +40,7 @@ use crate::{
     wire::{
         PROTOCOL, SOFTWARE_VERSION,
         accept::Accepted,
-        agent::labels_in,
+        agent::{labels_in, this_machine},
         budget::Budget,
         channel::{Channel, KeepAlive},
         command::{seal_in, seal_out, task_id},
@@ -175,6 +175,8 @@ impl Sessions {
                     revision,
                     seal: seal_out(Some(self.sealer.seal_state(epoch, revision))),
                     observed_address: address.to_string(),
+                    machine: this_machine(),
+                    user_id: nix::unistd::geteuid().as_raw(),
                     sent: Some(self.clock.now()),
                     echo: heard.map(Heard::echo),
                 };

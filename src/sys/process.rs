@@ -244,6 +244,16 @@ pub fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
+/// What tells this machine, or container, from others while it runs.
+///
+/// # Errors
+/// When `/proc` is not there.
+pub fn machine_id() -> io::Result<String> {
+    // A container has its host's boot, and its own file; clones of one image have one file, and boots of their own.
+    let of_image = fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    Ok(format!("{} {}", boot_id()?, of_image.trim()))
+}
+
 /// Lets this process keep a few megabytes that it freed: what a flood is read into would be asked of the kernel and given
 /// back to it for every piece. [`give_back_memory`] gives it back.
 #[expect(unsafe_code, reason = "the allocator's settings have no safe form")]

@@ -61,6 +61,14 @@ pub enum Caller {
     },
 }
 
+impl Caller {
+    /// Whether it is an administrator.
+    #[must_use]
+    pub fn is_admin(&self) -> bool {
+        matches!(self, Self::Operator { role: Role::Admin, .. })
+    }
+}
+
 /// Who may call a method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Need {

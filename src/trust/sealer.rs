@@ -139,6 +139,7 @@ fn task(agent: Fingerprint, id: TaskId, spec: &TaskSpec) -> Statement {
         timeout_ms,
         kill_grace_ms,
         input,
+        by_admin,
         seal: _,
     } = spec;
     let mut statement = Statement::new("task")
@@ -158,7 +159,8 @@ fn task(agent: Fingerprint, id: TaskId, spec: &TaskSpec) -> Statement {
     statement = statement
         .bytes(working_directory.as_ref().map_or(&[], |path| path.0.as_slice()))
         .number(timeout_ms.unwrap_or(0))
-        .number((*kill_grace_ms).into());
+        .number((*kill_grace_ms).into())
+        .number((*by_admin).into());
     match input {
         StandardInput::Nothing => statement.number(0),
         StandardInput::Stream => statement.number(1),
@@ -194,6 +196,7 @@ mod tests {
             TaskSpec { command: words(&["true", ""]), ..spec.clone() },
             TaskSpec { timeout_ms: Some(1), ..spec.clone() },
             TaskSpec { input: StandardInput::Stream, ..spec.clone() },
+            TaskSpec { by_admin: false, ..spec.clone() },
             TaskSpec { seal: None, ..spec.clone() },
             TaskSpec { seal: Some(sealer.seal_state(1, 1)), ..spec.clone() },
         ] {

@@ -1,10 +1,14 @@
 //! Facts, link preferences and states of agents on the wire.
 
 use super::{InvalidMessage, proto};
-use crate::domain::{
-    agent::{AgentState, Drain, Facts, LinkPreference},
-    name::{LabelWord, Labels, MAX_LABELS},
-    roster::AgentEntry,
+use crate::{
+    domain::{
+        agent::{AgentState, Drain, Facts, LinkPreference},
+        name::{LabelWord, Labels, MAX_LABELS},
+        roster::AgentEntry,
+    },
+    sys::process::machine_id,
+    trust::fingerprint::Fingerprint,
 };
 
 impl From<LinkPreference> for proto::LinkPreference {
@@ -159,4 +163,10 @@ pub fn labels_in(labels: impl IntoIterator<Item = (String, String)>) -> Labels {
 #[must_use]
 pub fn labels_out(labels: Labels) -> std::collections::HashMap<String, String> {
     labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect()
+}
+
+/// The machine that this process runs on, as it is told to others: a digest, and empty where the machine does not say.
+#[must_use]
+pub fn this_machine() -> String {
+    machine_id().map_or_else(|_| String::new(), |id| Fingerprint::of(id.as_bytes()).to_string())
 }

@@ -128,6 +128,8 @@ impl TryFrom<proto::RunOptions> for RunOptions {
             now: options.now,
             plan: options.plan.unwrap_or_default().try_into()?,
             input: input_in(options.input),
+            // Not what a client says: the master knows who it is.
+            by_admin: false,
         })
     }
 }
@@ -159,6 +161,7 @@ pub fn task_spec_out(id: TaskId, spec: TaskSpec) -> proto::TaskSpec {
         timeout_ms: spec.timeout_ms.unwrap_or(0),
         kill_grace_ms: spec.kill_grace_ms,
         input: input_out(spec.input),
+        by_admin: spec.by_admin,
         seal: seal_out(spec.seal),
     }
 }
@@ -178,6 +181,7 @@ impl TryFrom<proto::TaskSpec> for TaskSpec {
             timeout_ms: Some(wait_ms(spec.timeout_ms, "a time limit")?).filter(|ms| *ms > 0),
             kill_grace_ms: spec.kill_grace_ms,
             input: input_in(spec.input),
+            by_admin: spec.by_admin,
             seal: seal_in(&spec.seal),
         })
     }

@@ -109,6 +109,7 @@ pub(super) fn rehearse(account: &Account) {
         timeout_ms: None,
         kill_grace_ms: KILL_GRACE_MS,
         input: StandardInput::Nothing,
+        by_admin: false,
         seal: None,
     };
     let record = TaskRecord {

@@ -18,7 +18,7 @@ fn agent(root: &std::path::Path) -> Agent {
         direct: None,
     };
     let (orders, _) = tokio::sync::mpsc::channel(1);
-    Agent::new(description, layout.clone(), Keeper::nobody(&layout), directory, orders).unwrap()
+    Agent::new(description, layout.clone(), Keeper::nobody(&layout), directory, orders, false).unwrap()
 }
 
 fn permission(agent: &Agent, attempt: u64, incarnation: Incarnation) -> ReceivedOpen {
@@ -26,7 +26,7 @@ fn permission(agent: &Agent, attempt: u64, incarnation: Incarnation) -> Received
     let arrived = clock::boottime_ms();
     let start_within = Some(Duration::from_secs(10));
     assert!(!agent.layout.task(id).root().exists());
-    ReceivedOpen { id, attempt, incarnation, start_within, sent: None, arrived }
+    ReceivedOpen { id, attempt, incarnation, start_within, sent: None, arrived, by_admin: false }
 }
 
 fn incarnation(agent: &Agent) -> Incarnation {

@@ -159,6 +159,7 @@ fn config(args: &AgentStartArgs, name: AgentName, directories: &Directories) -> 
         listen,
         metrics: args.metrics.as_ref().map(|at| (at.host.clone(), at.port)),
         introduction: introduction(args, fingerprint)?,
+        trusts_operators: args.trust_operators,
     })
 }
 

@@ -99,7 +99,7 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<Status, Failure> {
     }
     let names = fs::read_dir(&agents).into_iter().flatten().flatten();
     for directory in names.map(|entry| entry.path()).filter(|path| path.is_dir()) {
-        agent(&mut findings, &directory);
+        agent(&mut findings, &directory, &master.data);
     }
     services(&mut findings);
     let address = resolve(&args.to)?;
@@ -232,7 +232,7 @@ fn flag_of(pid: i32, flag: &str) -> Option<String> {
 }
 
 /// An agent of this machine: its directory, its identity, its process, and its way to the master.
-fn agent(findings: &mut Findings, directory: &Path) {
+fn agent(findings: &mut Findings, directory: &Path, master: &Path) {
     let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
     private(findings, &format!("agent {name}'s directory"), directory);
     private_file(findings, &format!("agent {name}'s key"), &directory.join("identity/agent.key"));
@@ -265,6 +265,16 @@ fn agent(findings: &mut Findings, directory: &Path) {
         );
     };
     findings.well(format!("agent {name} runs (pid {pid})"));
+    let owner = |path: &Path| fs::metadata(path).map(|metadata| metadata.uid()).ok();
+    let user = owner(directory);
+    let is_masters =
+        read("ca.der").is_some_and(|ca| fs::read(master.join("identity/ca.der")).is_ok_and(|own| own == ca));
+    if is_masters && (user == Some(0) || user == owner(master)) {
+        findings.note(
+            format!("agent {name} is on its master's machine: a command there can take the master's keys"),
+            "it runs commands of administrators only, unless it is started with --trust-operators; a master is safest alone",
+        );
+    }
     let configured = || Settings::load().ok().and_then(|settings| settings.agents_master());
     if let Some(master) = flag_of(pid, "--master").or_else(configured) {
         let pinned = read("ca.der").map(CertificateDer::from);

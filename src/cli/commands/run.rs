@@ -66,6 +66,7 @@ fn options(args: &RunArgs) -> Result<RunOptions, Failure> {
             Feeds::Stream => StandardInput::Stream,
             Feeds::Terminal => StandardInput::Terminal(own_terminal()?),
         },
+        by_admin: false,
     })
 }
 

@@ -42,6 +42,7 @@ fn config(args: &SimulateArgs, name: AgentName, data: &Path) -> Result<Config, F
         listen: None,
         metrics: None,
         introduction: Introduction { token: args.token.clone(), ca_fingerprint: None },
+        trusts_operators: false,
     })
 }
 

@@ -36,7 +36,10 @@ impl Master {
         operator: String,
     ) -> Result<RunAsked, Status> {
         let command = request.command.ok_or_else(|| InvalidMessage::missing("the command"))?;
-        let options = RunOptions::try_from(request.options.unwrap_or_default())?;
+        let options = RunOptions {
+            by_admin: caller.caller.is_admin(),
+            ..RunOptions::try_from(request.options.unwrap_or_default())?
+        };
         let shown = per_task(request.shown, "agents")?.into_iter();
         Ok(RunAsked {
             id: RunId::from_bytes(&request.run_id).map_err(invalid)?,
@@ -142,7 +145,12 @@ impl Master {
                 .choose(caller, target.parse::<Target>().map_err(invalid)?.into(), stored.options.now)
                 .await?,
             command: stored.run.command,
-            options: RunOptions { overflow, taken_back: false, ..stored.options },
+            options: RunOptions {
+                overflow,
+                taken_back: false,
+                by_admin: caller.caller.is_admin(),
+                ..stored.options
+            },
             shown: Vec::new(),
         };
         self.begin(asked, request.follow, Arc::clone(&caller.budget)).await

@@ -181,6 +181,7 @@ fn what_an_agent_tells_of_others_tasks_is_not_believed() {
         timeout_ms: None,
         kill_grace_ms: 1,
         input: crate::domain::input::StandardInput::Nothing,
+        by_admin: false,
         seal: None,
     };
     let look_up = |agent: &str, known: KnownTask| {

@@ -391,6 +391,7 @@ impl LiveRun {
             timeout_ms: self.options.timeout_ms,
             kill_grace_ms: self.kill_grace_ms(),
             input: self.options.input.clone(),
+            by_admin: self.options.by_admin,
             seal: None,
         }
     }

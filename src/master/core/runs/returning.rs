@@ -177,6 +177,7 @@ impl Core {
                 timeout_ms: spec.timeout_ms,
                 kill_grace_ms: Some(spec.kill_grace_ms),
                 input: spec.input,
+                by_admin: spec.by_admin,
                 ..RunOptions::default()
             };
             let mut live = LiveRun::new(run, options, vec![slot]);

@@ -20,6 +20,7 @@ fn known(run: u128, index: u32, run_number: u64) -> KnownTask {
         timeout_ms: Some(60_000),
         kill_grace_ms: 700,
         input: StandardInput::Nothing,
+        by_admin: false,
         seal: None,
     };
     KnownTask { id: task(run, index), spec, started_ms: 5, is_proved: true }

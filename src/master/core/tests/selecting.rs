@@ -167,6 +167,7 @@ fn what_a_returning_agent_has_is_taken_back_or_taken_over() {
         timeout_ms: None,
         kill_grace_ms: 1,
         input: crate::domain::input::StandardInput::Nothing,
+        by_admin: false,
         seal: None,
     };
     let known =
