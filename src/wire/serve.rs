@@ -6,6 +6,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use http::{Request, Response};
@@ -17,7 +18,7 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::mpsc,
+    sync::{mpsc, watch},
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, body::Body, service::Routes};
@@ -42,6 +43,9 @@ const OPERATOR_STREAM_WINDOW: u32 = 512 * 1024;
 const OPERATOR_WINDOW: u32 = 1024 * 1024;
 /// Bytes of one call that wait to be sent to an operator.
 const OPERATOR_SEND_BUFFER: usize = 96 * 1024;
+
+/// How long an operator's connection is kept without a call on it.
+const IDLE: Duration = Duration::from_mins(5);
 
 /// What every call on a connection knows about its caller; lies in the request's extensions.
 #[derive(Clone, Debug)]
@@ -76,6 +80,37 @@ const STRANGERS_WINDOW: u32 = 64 * 1024;
 struct Guarded {
     connected: Connected,
     routes: Routes,
+    /// Calls that are open on the connection.
+    open: watch::Sender<usize>,
+}
+
+/// A call that is open; counted until this is dropped.
+struct Open(watch::Sender<usize>);
+
+impl Open {
+    fn new(open: &watch::Sender<usize>) -> Self {
+        open.send_modify(|open| *open += 1);
+        Self(open.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.send_modify(|open| *open -= 1);
+    }
+}
+
+/// Returns when no call was open for [`IDLE`].
+async fn idle(mut open: watch::Receiver<usize>) {
+    loop {
+        // The sender lives as long as the connection, which is longer than this.
+        let _ = open.wait_for(|open| *open == 0).await;
+        tokio::select! {
+            // A call may have begun and ended since.
+            _ = open.changed() => {}
+            () = tokio::time::sleep(IDLE) => return,
+        }
+    }
 }
 
 impl Service<Request<Incoming>> for Guarded {
@@ -84,6 +119,7 @@ impl Service<Request<Incoming>> for Guarded {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        let open = Open::new(&self.open);
         let places = match self.admit(request.uri().path()) {
             Ok(places) => places,
             Err(status) => return Box::pin(async move { Ok(status.into_http()) }),
@@ -95,7 +131,7 @@ impl Service<Request<Incoming>> for Guarded {
             let response = routes.oneshot(request).await?;
             // Its answer has begun, so what it changes is recorded.
             drop(write);
-            Ok(response.map(|body| Body::new(Counted { body, _call: call })))
+            Ok(response.map(|body| Body::new(Counted { body, _call: call, _open: open })))
         })
     }
 }
@@ -156,6 +192,7 @@ const LOGGED_PATH: usize = 100;
 struct Counted {
     body: Body,
     _call: Place,
+    _open: Open,
 }
 
 impl hyper::body::Body for Counted {
@@ -209,12 +246,68 @@ where
     if !matches!(connected.caller, Caller::Peer(_)) {
         builder.max_send_buf_size(OPERATOR_SEND_BUFFER);
     }
+    // Peers keep a connection for what is still to come.
+    let may_be_idle = matches!(connected.caller, Caller::Peer(_));
     let io = Metered::client(io, Arc::clone(&connected.budget));
-    let connection = builder.serve_connection(TokioIo::new(io), Guarded { connected, routes });
+    let (open, is_open) = watch::channel(0);
+    let connection = builder.serve_connection(TokioIo::new(io), Guarded { connected, routes, open });
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         result = connection.as_mut() => return result,
-        () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+        () = stop.cancelled() => {}
+        () = idle(is_open), if !may_be_idle => {}
     }
+    connection.as_mut().graceful_shutdown();
     connection.await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use hyper::client::conn::http2;
+    use tokio::time::{Instant, timeout};
+
+    use super::*;
+    use crate::{trust::access::Role, wire::budget::Principal};
+
+    #[tokio::test(start_paused = true)]
+    async fn an_operators_connection_ends_when_nothing_was_called_for_long_and_not_before() {
+        let (client, server) = tokio::io::duplex(64 * 1024);
+        let name = "ana".to_owned();
+        let connected = Connected {
+            budget: Budget::unlimited(Principal::Operator(name.clone())),
+            caller: Caller::Operator { name, role: Role::Viewer, local: false },
+            address: "local".into(),
+            uid: None,
+            refusals: None,
+            over: None,
+        };
+        let ended = tokio::spawn(serve(server, Routes::default(), connected, CancellationToken::new()));
+        let (mut calls, connection) =
+            http2::handshake(TokioExecutor::new(), TokioIo::new(client)).await.unwrap();
+        tokio::spawn(connection);
+        let begun = Instant::now();
+        for _ in 0..3 {
+            tokio::time::sleep(IDLE * 9 / 10).await;
+            let request = Request::builder().uri("http://master/no/such").body(Body::empty()).unwrap();
+            calls.ready().await.expect("it is there");
+            calls.send_request(request).await.expect("it is used");
+        }
+        let _ = timeout(IDLE * 2, ended).await.expect("it ends").unwrap();
+        let took = begun.elapsed();
+        assert!(took >= IDLE * 36 / 10 && took < IDLE * 4, "{took:?}");
+        assert!(calls.ready().await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_open_keeps_the_connection() {
+        let (open, is_open) = watch::channel(0);
+        let call = Open::new(&open);
+        let ends = tokio::spawn(idle(is_open));
+        tokio::time::sleep(IDLE * 3).await;
+        assert!(!ends.is_finished());
+        drop(call);
+        timeout(IDLE + Duration::from_secs(1), ends).await.expect("it ends").unwrap();
+    }
 }
