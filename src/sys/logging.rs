@@ -1,9 +1,12 @@
-//! Where a daemon's log goes: standard error in the foreground, a daily file for `--daemon`.
+//! Where a daemon's log goes: standard error in the foreground, a daily file for `--daemon`. However much there is to say, it
+//! does not fill the disk.
 
 use std::{io, path::Path};
 
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
-use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt::MakeWriter};
+
+use super::log_volume::Bounded;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -34,11 +37,12 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let filter = EnvFilter::try_new(level).map_err(|_| LoggingError::Level(level.to_owned()))?;
+    let is_detailed = filter.max_level_hint().is_none_or(|level| level > LevelFilter::INFO);
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
         .with_ansi(colour)
-        .with_writer(writer);
+        .with_writer(Bounded::new(writer, format, is_detailed));
     // A second daemon in one process (the demo's) keeps the first one's log.
     let _ = match format {
         LogFormat::Text => builder.try_init(),

@@ -8,6 +8,7 @@ pub mod daemon;
 pub mod disk;
 pub mod file;
 pub mod lock;
+mod log_volume;
 pub mod logging;
 pub mod paths;
 pub mod process;
