@@ -36,7 +36,7 @@ use crate::{
         outcome::Outcome,
         text::{clipped, plain},
     },
-    sys::clock::BootInstant,
+    sys::{clock::BootInstant, rate::Rate},
     trust::sealer::Sealer,
     wire::{
         InvalidMessage,
@@ -52,6 +52,10 @@ const LOOK_FOR_FEEDER: Duration = Duration::from_secs(5);
 const BEYOND: u64 = 1 << 62;
 /// How often a log that cannot be written is tried again.
 const DISK_RETRY: Duration = Duration::from_secs(1);
+/// What an agent says beside output of one task, of its disk and of what it no longer has: so much a second …
+const WORDS_A_SECOND: u32 = 20;
+/// … and so much at once. True agents say such things once in a while.
+const WORDS_AT_ONCE: u32 = 100;
 /// Cells of what an agent says of its disk.
 const LONGEST_REASON: usize = 200;
 
@@ -187,6 +191,8 @@ async fn follow(context: Context, order: AttachOrder) -> Lost {
         taking,
         input: order.is_fed.then(|| context.inputs.of(order.id)),
         has_input_word: false,
+        has_started: false,
+        words: Rate::new(WORDS_A_SECOND, WORDS_AT_ONCE),
         context,
     };
     match attached.run(order).await {
@@ -205,6 +211,10 @@ struct Attached {
     input: Option<Arc<InputRoad>>,
     /// The agent has said how far the command has read.
     has_input_word: bool,
+    /// The agent has said that the task was started.
+    has_started: bool,
+    /// How fast is taken what the agent says of the task beside its output.
+    words: Rate,
 }
 
 impl Attached {
@@ -295,7 +305,10 @@ impl Attached {
         answers: &mut Messages<proto::AttachResponse>,
     ) -> Result<(), Lost> {
         match kind {
+            // Every follower of the run is told, so it is heard once.
+            attach_response::Kind::Started(_) if self.has_started => Ok(()),
             attach_response::Kind::Started(started) => {
+                self.has_started = true;
                 let elapsed_ms = started.elapsed_ns / 1_000_000;
                 let (id, attempt) = (self.id, self.attempt);
                 self.context.handle.tell(Input::TaskStarted { id, attempt, elapsed_ms }).await;
@@ -312,6 +325,7 @@ impl Attached {
                 Ok(())
             }
             attach_response::Kind::Held(held) => {
+                self.in_time().await;
                 let text = clipped(&plain(&held.reason), LONGEST_REASON, "…");
                 self.context.handle.tell(Input::TaskWaits(self.id, text.into())).await;
                 Ok(())
@@ -333,10 +347,17 @@ impl Attached {
             attach_response::Kind::Superseded(by) => Err(Lost::Superseded(by.by_attempt)),
             attach_response::Kind::Closing(closing) => Err(Lost::Broken(closing.reason)),
             attach_response::Kind::Gap(gap) => {
+                self.in_time().await;
                 tracing::warn!(task = %self.id, from = gap.from, to = gap.to, reason = gap.reason, "output is missing");
                 say_progress(requests, self.taking.skip_to(gap.to).await?).await
             }
         }
+    }
+
+    /// Waits where an agent says more than one has to say: only its own output of this task waits with that.
+    async fn in_time(&mut self) {
+        self.words.ready().await;
+        self.words.take();
     }
 
     /// The core hears the outcome at once; the agent hears that it is safe when it and all output are on the disk.
