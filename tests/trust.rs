@@ -2,17 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails in a test's helpers fails the test")]
 
+mod peers;
 mod rig;
 
 use std::{collections::BTreeMap, fs, net::TcpListener, sync::Arc};
 
 use http::{Request, StatusCode};
-use prost::Message as _;
+use peers::{credentials, identity_of, log_in_as, methods};
 use rig::{Rig, secret, until};
 use sloth_runner::{
     trust::{
         authority::Authority,
-        identity::Identity,
         key::Key,
         tls::{self, ALPN_H2, ALPN_TUNNEL, Credentials},
         verify::Trust,
@@ -20,27 +20,11 @@ use sloth_runner::{
     wire::{
         channel::{Channel, KeepAlive},
         connect::dial,
-        login::{LoginString, log_in},
         proto,
     },
 };
 use tonic::{Code, body::Body};
 use tower::ServiceExt as _;
-
-/// Every method in the compiled proto files.
-fn methods() -> Vec<String> {
-    let set = prost_types::FileDescriptorSet::decode(proto::DESCRIPTORS).unwrap();
-    let mut methods = Vec::new();
-    for file in &set.file {
-        for service in &file.service {
-            for method in &service.method {
-                methods.push(format!("/{}.{}/{}", file.package(), service.name(), method.name()));
-            }
-        }
-    }
-    assert!(methods.len() >= 15);
-    methods
-}
 
 #[test]
 fn every_method_has_a_row_in_the_access_table() {
@@ -87,34 +71,8 @@ async fn call(port: u16, own: Option<Credentials>, ca: &Trust, method: &str) -> 
     }
 }
 
-fn credentials(authority: &Authority, identity: &Identity) -> Credentials {
-    let key = Key::generate().unwrap();
-    let certificate = authority.issue(&key, identity).unwrap();
-    Credentials { chain: vec![certificate, authority.certificate().clone()], key: key.to_der() }
-}
-
-/// An operator that has logged in, as a client's credentials.
-fn log_in_as(rig: &Rig, name: &str, role: &str) -> Credentials {
-    let address = format!("127.0.0.1:{}", rig.port());
-    let line = rig.run(&["master", "operator", "add", name, "--role", role, "--address", &address]);
-    let login: LoginString = secret(&line.out).parse().unwrap();
-    let key = Key::generate().unwrap();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let logged_in = runtime.block_on(log_in(&login, &key)).unwrap();
-    assert_eq!((logged_in.operator.as_str(), logged_in.role.as_str()), (name, role));
-    Credentials { chain: vec![logged_in.certificate, logged_in.ca], key: key.to_der() }
-}
-
 /// What a caller presents, made anew for each call.
 type Present = Box<dyn Fn() -> Option<Credentials>>;
-
-fn identity_of(kind: &str, name: &str) -> Identity {
-    match kind {
-        "agent" => Identity::Agent(name.parse().unwrap()),
-        "operator" => Identity::Operator(name.parse().unwrap()),
-        _ => Identity::Master(name.to_owned()),
-    }
-}
 
 fn expected_on_master(caller: &str, method: &str) -> Verdict {
     let looks = ["GetStatus", "ListAgents", "FollowRun", "ListRuns", "WatchRun", "WatchAgents", "WatchRuns"];

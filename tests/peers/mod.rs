@@ -1,0 +1,184 @@
+//! Other ends of the wire for tests: identities of all kinds, and an agent that says whatever it likes.
+
+#![allow(dead_code, reason = "not every test needs all of it")]
+
+use std::{fs, sync::Arc, time::Duration};
+
+use prost::Message as _;
+use sloth_runner::{
+    trust::{
+        access::Caller,
+        authority::Authority,
+        identity::Identity,
+        key::Key,
+        tls::{self, ALPN_TUNNEL, Credentials},
+        verify::Trust,
+    },
+    wire::{
+        budget::{Budget, Principal},
+        connect::dial,
+        login::{LoginString, log_in},
+        proto::{
+            self,
+            agent_service_server::{AgentService, AgentServiceServer},
+            attach_request, attach_response, session_response,
+        },
+        serve::{self, Connected},
+    },
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming, service::Routes};
+
+use super::rig::{Rig, secret};
+
+/// Every method in the compiled proto files.
+pub fn methods() -> Vec<String> {
+    let set = prost_types::FileDescriptorSet::decode(proto::DESCRIPTORS).unwrap();
+    let mut methods = Vec::new();
+    for file in &set.file {
+        for service in &file.service {
+            for method in &service.method {
+                methods.push(format!("/{}.{}/{}", file.package(), service.name(), method.name()));
+            }
+        }
+    }
+    assert!(methods.len() >= 15);
+    methods
+}
+
+/// Credentials of an identity of this CA.
+pub fn credentials(authority: &Authority, identity: &Identity) -> Credentials {
+    let key = Key::generate().unwrap();
+    let certificate = authority.issue(&key, identity).unwrap();
+    Credentials { chain: vec![certificate, authority.certificate().clone()], key: key.to_der() }
+}
+
+/// An operator that has logged in, as a client's credentials.
+pub fn log_in_as(rig: &Rig, name: &str, role: &str) -> Credentials {
+    let address = format!("127.0.0.1:{}", rig.port());
+    let line = rig.run(&["master", "operator", "add", name, "--role", role, "--address", &address]);
+    let login: LoginString = secret(&line.out).parse().unwrap();
+    let key = Key::generate().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let logged_in = runtime.block_on(log_in(&login, &key)).unwrap();
+    assert_eq!((logged_in.operator.as_str(), logged_in.role.as_str()), (name, role));
+    Credentials { chain: vec![logged_in.certificate, logged_in.ca], key: key.to_der() }
+}
+
+/// The identity that is called that.
+pub fn identity_of(kind: &str, name: &str) -> Identity {
+    match kind {
+        "agent" => Identity::Agent(name.parse().unwrap()),
+        "operator" => Identity::Operator(name.parse().unwrap()),
+        _ => Identity::Master(name.to_owned()),
+    }
+}
+
+/// What it says at the beginning of each session.
+pub type Says = Arc<dyn Fn() -> Vec<session_response::Kind> + Send + Sync>;
+/// What it says of a task that it is given.
+pub type Answers = Arc<dyn Fn(proto::Open) -> Vec<attach_response::Kind> + Send + Sync>;
+
+/// An agent that keeps to nothing but the wire.
+#[derive(Clone)]
+pub struct Rogue {
+    pub says: Says,
+    pub answers: Answers,
+}
+
+type Stream<T> = ReceiverStream<Result<T, Status>>;
+
+#[tonic::async_trait]
+impl AgentService for Rogue {
+    type SessionStream = Stream<proto::SessionResponse>;
+    type AttachStream = Stream<proto::AttachResponse>;
+
+    async fn session(
+        &self,
+        _: Request<Streaming<proto::SessionRequest>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let (said, stream) = mpsc::channel(64);
+        let says = Arc::clone(&self.says);
+        tokio::spawn(async move {
+            for kind in says() {
+                if said.send(Ok(proto::SessionResponse { kind: Some(kind) })).await.is_err() {
+                    return;
+                }
+            }
+            said.closed().await;
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<proto::AttachRequest>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        let mut requests = request.into_inner();
+        let (said, stream) = mpsc::channel(64);
+        let answers = Arc::clone(&self.answers);
+        tokio::spawn(async move {
+            let Ok(Some(first)) = requests.message().await else { return };
+            let Some(attach_request::Kind::Open(open)) = first.kind else { return };
+            for kind in answers(open) {
+                if said.send(Ok(proto::AttachResponse { kind: Some(kind) })).await.is_err() {
+                    return;
+                }
+            }
+            while let Ok(Some(_)) = requests.message().await {}
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn signal(
+        &self,
+        _: Request<proto::SignalRequest>,
+    ) -> Result<Response<proto::SignalResponse>, Status> {
+        Ok(Response::new(proto::SignalResponse { known: true, incarnation: "x/y".into() }))
+    }
+}
+
+/// Steals a real agent's identity: it is let in, ends, and its keys are somebody else's from then on.
+pub fn stolen(rig: &mut Rig, name: &str) -> (Credentials, Trust) {
+    rig.start_agent(name, &[]);
+    rig.wait_state(name, "active");
+    rig.stop_agent(name);
+    rig.wait_state(name, "offline");
+    let identity = rig.agent_dir(name).join("identity");
+    let file = |name: &str| fs::read(identity.join(name)).unwrap();
+    let (ca, key) = (file("ca.der"), Key::load_or_generate(&identity.join("agent.key")).unwrap());
+    let chain = vec![file("agent.der").into(), ca.clone().into()];
+    (Credentials { chain, key: key.to_der() }, Trust::Pinned(ca.into()))
+}
+
+impl Rogue {
+    /// Dials the master as the agent whose identity this is, again and again.
+    pub fn set_loose(self, rig: &Rig, (own, ca): (Credentials, Trust)) -> tokio::runtime::Runtime {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let port = rig.port();
+        runtime.spawn(async move {
+            let config = Arc::new(tls::client(Some(own), ca, ALPN_TUNNEL).unwrap());
+            loop {
+                if let Ok(dialled) =
+                    dial("127.0.0.1", port, Arc::clone(&config), tls::server_name("master")).await
+                {
+                    let connected = Connected {
+                        caller: Caller::Peer(Identity::Master("m".parse().unwrap())),
+                        address: "master".into(),
+                        uid: None,
+                        budget: Budget::unlimited(Principal::Master),
+                        refusals: None,
+                        over: None,
+                    };
+                    let routes = Routes::new(AgentServiceServer::new(self.clone()));
+                    let _ = serve::serve(dialled.stream, routes, connected, CancellationToken::new()).await;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        });
+        runtime
+    }
+}

@@ -1,0 +1,173 @@
+//! A stolen agent: one with the identity of a real one that says whatever it likes. What happens to it, and to everybody else.
+
+#![expect(clippy::unwrap_used, reason = "what fails in a test's helpers fails the test")]
+
+mod peers;
+mod rig;
+
+use std::sync::Arc;
+
+use peers::{Rogue, stolen};
+use rig::{Rig, until};
+use sloth_runner::{
+    domain::ids::RunId,
+    wire::proto::{self, attach_response, outcome, session_response},
+};
+
+fn hello() -> proto::Hello {
+    proto::Hello {
+        protocol: Some(sloth_runner::wire::PROTOCOL),
+        software_version: "0.1.0".into(),
+        incarnation: "dir/boot".into(),
+        ..proto::Hello::default()
+    }
+}
+
+fn started() -> attach_response::Kind {
+    attach_response::Kind::Started(proto::TaskStarted { elapsed_ns: 1 })
+}
+
+fn ended(kind: outcome::Kind, end_offset: u64) -> attach_response::Kind {
+    let outcome = proto::Outcome { kind: Some(kind), background: u32::MAX };
+    attach_response::Kind::Ended(proto::TaskEnded { outcome: Some(outcome), end_offset, duration_ns: 1 })
+}
+
+fn count(rig: &Rig, sql: &str) -> u64 {
+    let database = rusqlite::Connection::open(rig.master_dir().join("sloth-runner.db")).unwrap();
+    database.query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+/// What every honest agent and operator still gets.
+fn others_work(rig: &Rig) {
+    for _ in 0..5 {
+        let printed = rig.run(&["run", "honest", "echo works"]);
+        assert_eq!((printed.status, printed.out.as_str()), (0, "works\n"), "{printed:?}");
+    }
+}
+
+#[test]
+fn a_stolen_agent_that_lies_about_the_past_hurts_nobody_and_goes_with_its_deletion() {
+    let mut rig = Rig::with_agents(&["honest"]);
+    let identity = stolen(&mut rig, "stolen");
+    others_work(&rig);
+    let runs = count(&rig, "SELECT count(*) FROM runs");
+    let tasks = |batch: u64| {
+        let task = move |number: u64| proto::KnownTask {
+            spec: Some(proto::TaskSpec {
+                run_id: RunId::from_parts(1, u128::from(number)).to_bytes().to_vec().into(),
+                run_number: 1_000_000 + number,
+                task_index: if number.is_multiple_of(2) { u32::MAX - 1 } else { u32::MAX },
+                operator: "root\u{202e}\u{1b}[2J".repeat(100),
+                target: "@all".into(),
+                command: Some(proto::Command { words: vec![vec![b'x'; 100].into()] }),
+                timeout_ms: u64::MAX,
+                kill_grace_ms: u32::MAX,
+                seal: vec![7; 32].into(),
+                by_admin: true,
+                ..proto::TaskSpec::default()
+            }),
+            started_ms: u64::MAX,
+        };
+        session_response::Kind::Inventory(proto::Inventory {
+            tasks: (batch * 200..(batch + 1) * 200).map(task).collect(),
+        })
+    };
+    let says = move || {
+        let labels = (0..5_000).map(|n| (format!("key{n}"), "v".repeat(60))).collect();
+        let lies = proto::Hello {
+            software_version: "\u{1b}[31m9".repeat(10_000),
+            seen_epoch: u64::MAX,
+            seen_revision: u64::MAX,
+            seen_seal: vec![9; 32].into(),
+            trust: "\u{202e}".repeat(10_000),
+            at_ms: u64::MAX,
+            labels,
+            ..hello()
+        };
+        let plain = proto::Hello { seen_epoch: u64::MAX, seen_revision: u64::MAX, ..hello() };
+        let first = if rand() { lies } else { plain };
+        // 20,000 of them.
+        std::iter::once(session_response::Kind::Hello(first)).chain((0..100).map(tasks)).collect()
+    };
+    let rogue = Rogue { says: Arc::new(says), answers: Arc::new(|_| Vec::new()) };
+    let loose = rogue.set_loose(&rig, identity);
+    until("the lies were heard", || {
+        count(&rig, "SELECT count(*) FROM audit WHERE actor = 'agent stolen'") >= 2
+    });
+    let before = rig.master_resident();
+    others_work(&rig);
+    assert!(rig.run(&["run", "@all!stolen", "true"]).status == 0);
+    let listed = rig.run(&["agent", "list"]);
+    assert!(listed.status == 0 && !listed.out.contains(['\u{1b}', '\u{202e}']), "{listed:?}");
+    assert_eq!(count(&rig, "SELECT count(*) FROM runs"), runs + 6, "none of what it told of");
+    let recorded = count(&rig, "SELECT count(*) FROM audit WHERE actor = 'agent stolen'");
+    assert!(recorded <= 4, "{recorded} records: each kind once, and how often within the minute");
+    assert!(rig.master_resident() < before + 64 * 1024 * 1024, "{before} and then {}", rig.master_resident());
+
+    assert_eq!(rig.run(&["agent", "delete", "stolen"]).status, 0);
+    assert!(rig.agent("stolen").is_none());
+    others_work(&rig);
+    drop(loose);
+}
+
+/// One or the other, in turns.
+fn rand() -> bool {
+    static TURN: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(true);
+    TURN.fetch_xor(true, std::sync::atomic::Ordering::SeqCst)
+}
+
+#[test]
+fn a_stolen_agent_that_floods_the_master_about_its_own_task_holds_up_only_itself() {
+    let mut rig = Rig::with_agents(&["honest"]);
+    let identity = stolen(&mut rig, "stolen");
+    let answers = |_: proto::Open| {
+        let held =
+            |n: u64| attach_response::Kind::Held(proto::Held { reason: format!("\u{1b}[2J{n}").repeat(500) });
+        let frame =
+            |offset: u64| proto::Frame { offset, data: vec![b'x'].into(), stream: 1, time_ns: offset };
+        let output = |at: u64| attach_response::Kind::Output(proto::Output { frames: vec![frame(at)] });
+        let floods = (0..20_000).flat_map(|n| [started(), held(n), output(n)]);
+        floods.collect()
+    };
+    let says = || vec![session_response::Kind::Hello(hello())];
+    let rogue = Rogue { says: Arc::new(says), answers: Arc::new(answers) };
+    let loose = rogue.set_loose(&rig, identity);
+    rig.wait_state("stolen", "active");
+    let run = rig.detached("stolen", "true");
+    rig.wait_task(&run, "running");
+    let before = rig.master_resident();
+    for _ in 0..5 {
+        others_work(&rig);
+    }
+    let shown = rig.run(&["job", "show", &run]);
+    assert!(shown.status == 0 && !shown.out.contains('\u{1b}') && shown.out.len() < 4_096, "{shown:?}");
+    assert!(rig.master_resident() < before + 64 * 1024 * 1024);
+    assert_eq!(rig.run(&["agent", "delete", "stolen"]).status, 0);
+    others_work(&rig);
+    drop(loose);
+}
+
+#[test]
+fn a_stolen_agent_cannot_say_who_cancelled_its_task_or_anything_that_is_beyond_bounds() {
+    let mut rig = Rig::with_agents(&["honest"]);
+    let identity = stolen(&mut rig, "stolen");
+    let cancelled = |open: proto::Open| {
+        let by = "root, at 04:00 by ticket 77\u{202e}\u{1b}[2J".to_owned();
+        let true_looking =
+            outcome::Kind::Cancelled(proto::Cancelled { by, proof: None, seal: vec![1; 32].into() });
+        // In the first run an impossible end; the connection of the task is left for that, and tried again.
+        let end = if open.attempt.is_multiple_of(2) { u64::MAX } else { 0 };
+        vec![started(), ended(true_looking, end)]
+    };
+    let says = || vec![session_response::Kind::Hello(hello())];
+    let rogue = Rogue { says: Arc::new(says), answers: Arc::new(cancelled) };
+    let loose = rogue.set_loose(&rig, identity);
+    rig.wait_state("stolen", "active");
+    for _ in 0..2 {
+        let printed = rig.run(&["run", "stolen", "true"]);
+        assert!(printed.status != 0 && !printed.err.contains("root"), "{printed:?}");
+        assert!(!printed.err.contains(['\u{1b}', '\u{202e}']), "{printed:?}");
+    }
+    others_work(&rig);
+    drop(loose);
+}
