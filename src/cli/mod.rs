@@ -8,7 +8,7 @@ pub mod exit;
 pub mod masters;
 pub mod output;
 pub mod region;
-mod sanitize;
+pub mod sanitize;
 pub mod secrets;
 mod stdio;
 pub mod units;

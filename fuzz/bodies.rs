@@ -1,0 +1,321 @@
+//! What is held against bytes that anybody may have made: by `cargo fuzz`, and on a stable compiler by `tests/fuzzed.rs`.
+//!
+//! Each body takes any bytes and panics when a law is broken. A law is more than that nothing panics: what was taken in once
+//! comes back the same, and what may reach a terminal holds nothing but text and colours.
+
+#![allow(dead_code, reason = "each target has one of them")]
+
+use std::{
+    fmt::{Debug, Display},
+    str::FromStr,
+};
+
+use bytes::Bytes;
+use prost::Message;
+use sloth_runner::{
+    agent::keeper::protocol::{KeeperRequest, Lines, StartTask, TaskReply, TaskRequest, line},
+    cli::{output, sanitize::Sanitizer, secrets},
+    domain::{
+        agent::{Drain, Facts},
+        bounded::Line,
+        command::{Command, TaskSpec},
+        digest::GroupDigest,
+        frame::{Frame, Stream, take_frame},
+        ids::{RunId, RunReference, TaskId},
+        name::{AgentName, Label, LabelChange},
+        outcome::{KillProof, Outcome},
+        plan::{Gate, Plan},
+        roster::AgentEntry,
+        run::{Run, RunOptions, Task},
+        target::{Target, selection::Selection, selector::Selector},
+        text::is_harmful,
+    },
+    sys::socket::parse_address,
+    trust::{code::Code, fingerprint::Fingerprint, token::Token},
+    tui::output::maker::LineMaker,
+    wire::{
+        command::{task_id, task_spec_out},
+        login::LoginString,
+        proto,
+    },
+};
+
+/// A body, what it is called, and bytes to begin with.
+pub struct Body {
+    /// Its target's name.
+    pub name: &'static str,
+    /// Takes any bytes.
+    pub run: fn(&[u8]),
+    /// Bytes that lead it deep.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+}
+
+/// All of them.
+pub const BODIES: [Body; 6] = [
+    Body { name: "messages", run: messages, seeds: message_seeds },
+    Body { name: "targets", run: targets, seeds: target_seeds },
+    Body { name: "words", run: words, seeds: word_seeds },
+    Body { name: "frames", run: frames, seeds: frame_seeds },
+    Body { name: "keeper", run: keeper, seeds: keeper_seeds },
+    Body { name: "terminal", run: terminal, seeds: terminal_seeds },
+];
+
+/// What is taken in, given out and taken in again is the same.
+fn settles<P, D>(bytes: &[u8])
+where
+    P: Message + Default,
+    D: TryFrom<P> + Into<P> + Clone + PartialEq + Debug,
+    D::Error: Debug,
+{
+    let Ok(message) = P::decode(bytes) else { return };
+    let Ok(once) = D::try_from(message) else { return };
+    let twice = D::try_from(once.clone().into());
+    assert_eq!(twice.expect("what was taken in can be given out"), once);
+}
+
+/// What only comes in does so without a panic.
+fn comes_in<P: Message + Default, D: TryFrom<P>>(bytes: &[u8]) {
+    let _ = P::decode(bytes).map(D::try_from);
+}
+
+/// Conversions of the wire: the first byte says which.
+pub fn messages(data: &[u8]) {
+    let Some((which, bytes)) = data.split_first() else { return };
+    match which % 15 {
+        0 => settles::<proto::Command, Command>(bytes),
+        1 => settles::<proto::Outcome, Outcome>(bytes),
+        2 => settles::<proto::Plan, Plan>(bytes),
+        3 => settles::<proto::Selection, Selection>(bytes),
+        4 => settles::<proto::RunOptions, RunOptions>(bytes),
+        5 => settles::<proto::RunReference, RunReference>(bytes),
+        6 => settles::<proto::Facts, Facts>(bytes),
+        7 => settles::<proto::Gate, Gate>(bytes),
+        8 => settles::<proto::KillProof, KillProof>(bytes),
+        9 => settles::<proto::Drain, Drain>(bytes),
+        10 => settles::<proto::Frame, Frame>(bytes),
+        11 => comes_in::<proto::Run, Run>(bytes),
+        12 => comes_in::<proto::Task, Task>(bytes),
+        13 => {
+            comes_in::<proto::Agent, AgentEntry>(bytes);
+            comes_in::<proto::Group, GroupDigest>(bytes);
+        }
+        _ => task(bytes),
+    }
+}
+
+fn task(bytes: &[u8]) {
+    let Ok(message) = proto::TaskSpec::decode(bytes) else { return };
+    let Ok(id) = task_id(&message.run_id, message.task_index) else { return };
+    let Ok(once) = TaskSpec::try_from(message) else { return };
+    let out = task_spec_out(id, once.clone());
+    assert_eq!(task_id(&out.run_id, out.task_index).ok(), Some(id));
+    assert_eq!(TaskSpec::try_from(out).ok(), Some(once));
+}
+
+fn message_seeds() -> Vec<Vec<u8>> {
+    let words = vec![Bytes::from_static(b"echo $A"), Bytes::from_static(b"b")];
+    let command = proto::Command { words };
+    let spec = proto::TaskSpec {
+        run_id: vec![1; 16].into(),
+        run_number: 7,
+        task_index: 1,
+        operator: "ana".into(),
+        target: "web[1-3]".into(),
+        command: Some(command.clone()),
+        environment: vec![proto::EnvironmentVariable { name: "A".into(), value: "b".into() }],
+        working_directory: "/tmp".into(),
+        timeout_ms: 9,
+        kill_grace_ms: 5_000,
+        seal: vec![2; 32].into(),
+        ..proto::TaskSpec::default()
+    };
+    let proof = proto::KillProof::default();
+    let cancelled = proto::Cancelled { proof: Some(proof), by: "ana".into(), seal: vec![3; 32].into() };
+    let outcome = proto::Outcome { kind: Some(proto::outcome::Kind::Cancelled(cancelled)), background: 1 };
+    let selection = proto::Selection { target: "@all".into(), selector: "a=b".into(), ..Default::default() };
+    let frame = proto::Frame { stream: 1, offset: 3, time_ns: 4, data: "text".into() };
+    let with = |which: u8, bytes: Vec<u8>| [vec![which], bytes].concat();
+    vec![
+        with(0, command.encode_to_vec()),
+        with(1, outcome.encode_to_vec()),
+        with(2, proto::Plan::default().encode_to_vec()),
+        with(3, selection.encode_to_vec()),
+        with(4, proto::RunOptions { timeout_ms: 3, ..Default::default() }.encode_to_vec()),
+        with(5, vec![0x10, 7]),
+        with(6, proto::Facts::default().encode_to_vec()),
+        with(7, proto::Gate::default().encode_to_vec()),
+        with(8, vec![8, 1]),
+        with(9, proto::Drain::default().encode_to_vec()),
+        with(10, frame.encode_to_vec()),
+        with(14, spec.encode_to_vec()),
+    ]
+}
+
+fn text(data: &[u8]) -> Option<&str> {
+    std::str::from_utf8(data).ok()
+}
+
+/// Target expressions and label selectors: what is shown of one means the same.
+pub fn targets(data: &[u8]) {
+    let Some(text) = text(data) else { return };
+    if let Ok(target) = text.parse::<Target>() {
+        let shown = target.to_string();
+        assert!(shown.parse::<Target>().is_ok(), "{text:?} is shown as {shown:?}, which means nothing");
+    }
+    if let Ok(selector) = text.parse::<Selector>() {
+        let shown = selector.to_string();
+        assert_eq!(shown.parse::<Selector>().map(|again| again.to_string()).ok(), Some(shown), "{text:?}");
+    }
+}
+
+fn target_seeds() -> Vec<Vec<u8>> {
+    [
+        "web[01-20/2,30]!web-3",
+        "@role:web&@dc:(a,b)^db*",
+        "@all,@state:active",
+        "role=web,env!=test,dc in (a,b),!x",
+        "[1-4294967295]",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .to_vec()
+}
+
+/// What is written is read as the same.
+fn reads_back<T: FromStr + Display + PartialEq + Debug>(text: &str) {
+    if let Ok(value) = text.parse::<T>() {
+        let again = value.to_string().parse::<T>().ok();
+        assert_eq!(again, Some(value), "from {text:?}");
+    }
+}
+
+/// Words that people and machines hand over: names, numbers of runs, tokens, codes, addresses.
+pub fn words(data: &[u8]) {
+    let Some(text) = text(data) else { return };
+    reads_back::<AgentName>(text);
+    reads_back::<LabelChange>(text);
+    reads_back::<RunId>(text);
+    reads_back::<TaskId>(text);
+    reads_back::<RunReference>(text);
+    reads_back::<Token>(text);
+    reads_back::<Code>(text);
+    reads_back::<Fingerprint>(text);
+    reads_back::<LoginString>(text);
+    let _ = text.parse::<Label>();
+    let _ = parse_address(text, Some(1));
+    let line: Line<100> = text.into();
+    assert!(line.len() <= 100 && !line.chars().any(is_harmful), "{line:?}");
+    let given: Vec<std::ffi::OsString> = text.split(' ').map(Into::into).collect();
+    for (word, part) in secrets::find(&given) {
+        assert!(part.start < part.end && part.end <= given[word].len());
+    }
+}
+
+fn word_seeds() -> Vec<Vec<u8>> {
+    let token = format!("sloth1-{}-{}", "ab".repeat(16), "CD".repeat(32));
+    [
+        "web-1",
+        "role=web",
+        "role-",
+        "01ARZ3NDEKTSV4RRFFQ69G5FAV",
+        "01ARZ3NDEKTSV4RRFFQ69G5FAV/7",
+        "last",
+        "7K2M-QX4P-9D3A-WZ8T",
+        &token,
+        &format!("{token}@[::1]:50053"),
+        "s run -e A=b --env=C=d sloth1-x",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .to_vec()
+}
+
+/// Frames as they lie in a log: every one that is taken is taken off, and what is left is left.
+pub fn frames(data: &[u8]) {
+    for seed in [None, Some(7)] {
+        let mut buffer = Bytes::copy_from_slice(data);
+        loop {
+            let before = buffer.len();
+            match take_frame(&mut buffer, seed) {
+                Ok(Some((_, frame))) => assert!(buffer.len() + frame.data.len() < before),
+                Ok(None) | Err(_) => break assert_eq!(buffer.len(), before),
+            }
+        }
+    }
+    let mut maker = LineMaker::new(Stream::Stdout);
+    let (first, second) = data.split_at(data.len() / 2);
+    maker.feed(first, 0, 0, |_| {});
+    maker.feed(second, first.len() as u64, 1, |_| {});
+    let _ = maker.pending();
+}
+
+fn frame_seeds() -> Vec<Vec<u8>> {
+    use sloth_runner::domain::frame::Header;
+    let payload = b"a line\n";
+    let header = Header::new(1, Stream::Stderr, 5, 6, payload, 7);
+    let frame = [&header.to_bytes()[..], payload].concat();
+    vec![frame.clone(), frame.repeat(3), b"\x1b[31mred\rblue\x1b[0m\n".to_vec()]
+}
+
+/// Lines between the processes of an agent.
+pub fn keeper(data: &[u8]) {
+    fn read<T: serde::de::DeserializeOwned>(data: &[u8]) {
+        let mut lines = Lines::default();
+        for piece in data.chunks(7) {
+            if lines.push(piece).is_err() {
+                return;
+            }
+            while let Ok(Some(_)) = lines.take::<T>() {}
+        }
+    }
+    read::<KeeperRequest>(data);
+    read::<TaskRequest>(data);
+    read::<TaskReply>(data);
+    read::<StartTask>(data);
+}
+
+fn keeper_seeds() -> Vec<Vec<u8>> {
+    vec![
+        line(&TaskRequest::Wait { past: 7 }),
+        line(&TaskRequest::Acknowledge { offset: u64::MAX }),
+        line(&KeeperRequest::Stop { grace_ms: 1 }),
+        b"{\"kill\":{}}\n\n{".to_vec(),
+    ]
+}
+
+/// What may reach a terminal holds text, line ends, tabs and colours.
+pub fn terminal(data: &[u8]) {
+    let (first, second) = data.split_at(data.len() / 3);
+    let mut sanitizer = Sanitizer::default();
+    let mut clean = sanitizer.clean(first);
+    clean.extend(sanitizer.clean(second));
+    clean.extend(sanitizer.reset());
+    let clean = String::from_utf8(clean).expect("whole characters");
+    assert_harmless(&clean);
+    if let Some(text) = text(data) {
+        assert_harmless(&output::harmless(text));
+        let json = serde_json::to_string(text).expect("a text");
+        let shown = output::harmless_json(&json);
+        assert!(!shown.chars().any(|sign| is_harmful(sign) && sign != '\n'));
+        assert_eq!(serde_json::from_str::<String>(&shown).ok().as_deref(), Some(text), "it means the same");
+    }
+}
+
+fn assert_harmless(text: &str) {
+    let mut rest = text;
+    while let Some(at) = rest.find(|sign| is_harmful(sign) && !matches!(sign, '\n' | '\r' | '\t')) {
+        let colour = rest[at..].strip_prefix("\x1b[").and_then(|behind| behind.split_once('m'));
+        let behind =
+            colour.filter(|(code, _)| code.chars().all(|sign| sign.is_ascii_digit() || ";:".contains(sign)));
+        rest = behind.unwrap_or_else(|| panic!("{text:?} is not harmless")).1;
+    }
+}
+
+fn terminal_seeds() -> Vec<Vec<u8>> {
+    [
+        "\x1b[1;38:5:3mred\x1b[0m\r\n",
+        "\x1b]0;title\x07\x1b[2J\x1b[6n",
+        "\u{202e}\u{9b}31mé\u{10ffff}",
+        "\x1bP1$r\x1b\\a\x1b[31",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .to_vec()
+}
