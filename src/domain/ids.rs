@@ -56,7 +56,10 @@ impl FromStr for RunId {
     type Err = InvalidRunId;
 
     fn from_str(text: &str) -> Result<Self, InvalidRunId> {
-        Ulid::from_string(text).map(Self).map_err(|_| InvalidRunId(text.to_owned()))
+        // 26 digits of base 32 have 130 bits: what does not fit into 128 would be cut off.
+        let fits = text.as_bytes().first().is_some_and(|digit| *digit <= b'7');
+        let id = Ulid::from_string(text).ok().filter(|_| fits);
+        id.map(Self).ok_or_else(|| InvalidRunId(text.to_owned()))
     }
 }
 
@@ -155,7 +158,10 @@ impl FromStr for RunReference {
         if text == "last" {
             return Ok(Self::Last);
         }
-        if let Ok(number) = text.parse() {
+        // A ULID may consist of digits alone; no number is written as long.
+        if text.len() < ulid::ULID_LEN
+            && let Ok(number) = text.parse()
+        {
             return Ok(Self::Number(number));
         }
         text.parse()
@@ -204,5 +210,16 @@ mod tests {
         assert_eq!("412".parse(), Ok(RunReference::Number(412)));
         assert_eq!("last".parse(), Ok(RunReference::Last));
         assert!("four".parse::<RunReference>().is_err());
+    }
+
+    #[test]
+    fn digits_that_are_as_long_as_an_id_are_one_and_one_that_does_not_fit_is_none() {
+        let digits = "00000000000000000907916162";
+        let id: RunId = digits.parse().unwrap();
+        assert_eq!(id.to_string(), digits);
+        assert_eq!(digits.parse(), Ok(RunReference::Id(id)));
+        assert_eq!("907916162".parse(), Ok(RunReference::Number(907_916_162)));
+        assert!("80000000000000000907916162".parse::<RunId>().is_err());
+        assert!("80000000000000000907916162".parse::<RunReference>().is_err());
     }
 }
