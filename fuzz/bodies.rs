@@ -229,7 +229,7 @@ fn word_seeds() -> Vec<Vec<u8>> {
     .to_vec()
 }
 
-/// Frames as they lie in a log: every one that is taken is taken off, and what is left is left.
+/// Frames as they lie in a log: a whole frame is removed from the front of the buffer, and anything else leaves it as it is.
 pub fn frames(data: &[u8]) {
     for seed in [None, Some(7)] {
         let mut buffer = Bytes::copy_from_slice(data);

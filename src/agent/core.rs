@@ -74,7 +74,7 @@ pub struct Core {
     incarnation: Incarnation,
     attempts: HashMap<TaskId, u64>,
     stopping: bool,
-    /// Whoever runs commands here can become administrator of the master.
+    /// The agent is on the master's machine and could read its keys: only administrators may run commands here.
     guards_master: bool,
     seen: Revision,
 }

@@ -1,7 +1,7 @@
-//! The words that this process was started with, and how parts of them are taken out of everybody's sight.
+//! The arguments of this process, and how secrets among them are overwritten.
 //!
-//! Every user of a machine can read every process's words, by `ps` and in `/proc/PID/cmdline`. Which of them are secrets this
-//! module does not know.
+//! Every user of a machine can read the arguments of every process, by `ps` and in `/proc/PID/cmdline`. Which of them are
+//! secrets this module does not know.
 
 use std::{
     ffi::{OsStr, OsString},

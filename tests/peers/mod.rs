@@ -176,6 +176,7 @@ impl Rogue {
                     let routes = Routes::new(AgentServiceServer::new(self.clone()));
                     let _ = serve::serve(dialled.stream, routes, connected, CancellationToken::new()).await;
                 }
+                // As an agent pauses before it dials again.
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         });

@@ -92,7 +92,7 @@ pub struct AgentStartArgs {
     /// Directory for everything that the agent keeps
     #[arg(long, value_name = "DIRECTORY", env = "SLOTH_RUNNER_AGENT_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
-    /// On the master's machine, run commands of operators too: whoever runs some there can become administrator
+    /// On the master's machine, run commands of operators too: anyone who runs commands there can become administrator
     #[arg(long, env = "SLOTH_RUNNER_AGENT_TRUST_OPERATORS")]
     pub trust_operators: bool,
     /// Go on in the background; returns once it is active, or says why not

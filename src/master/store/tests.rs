@@ -1,5 +1,7 @@
 //! What is written comes back, whatever else is in the same transaction.
 
+mod formats;
+
 use std::{
     fs,
     path::Path,
@@ -146,14 +148,6 @@ fn one_impossible_write_does_not_hurt_its_neighbours() {
     let failed: Vec<_> = written.iter().filter(|written| matches!(written, Written::Conflict(2))).collect();
     assert_eq!(failed.len(), 1, "{written:?}");
     assert_eq!(store.runs(&Wanted { limit: 10, ..Wanted::default() }).unwrap().len(), 2);
-}
-
-#[test]
-fn a_newer_database_is_left_alone() {
-    let dir = tempfile::tempdir().unwrap();
-    let (_, connection) = Store::open(dir.path()).unwrap();
-    connection.pragma_update(None, "user_version", 99).unwrap();
-    assert!(matches!(Store::open(dir.path()), Err(StoreError::TooNew { found: 99, .. })));
 }
 
 #[test]
@@ -392,73 +386,6 @@ fn every_filter_finds_what_looking_at_every_run_finds() {
 }
 
 #[test]
-fn a_database_of_0_1_0_is_copied_and_then_converted_with_all_that_is_in_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join(FILE);
-    // As version 0.1.0 wrote it: format 5.
-    let old = Connection::open(&path).unwrap();
-    for script in &schema::MIGRATIONS[..5] {
-        old.execute_batch(script).unwrap();
-    }
-    old.execute_batch(
-        r#"PRAGMA user_version = 5;
-        UPDATE meta SET revision = 41;
-        INSERT INTO agents VALUES ('web-1', 'AB', 1, 2, '{}', '0.1.0', '', '', '{}', NULL);
-        INSERT INTO runs (id, number, operator, target, plain_name, command, options, created_ms, ended_ms, left_out, task_count, succeeded)
-            SELECT '0000000000000000000000000' || value, value, 'ana', 'web-1', 1, '["systemctl restart nginx"]',
-                '{"environment":[],"working_directory":null,"timeout_ms":null,"start_within_ms":null,"kill_grace_ms":null,
-                  "now":false,"plan":{"fanout":null,"canary":null,"batch":null,"max_failures":null,"pause_ms":null,
-                  "stop_if":{"failures":false,"differs":false},"masks":""},"overflow":"block","taken_back":false,
-                  "output_cap":null,"input":"nothing"}',
-                value * 1000, value * 1000 + 1, '[]', 1, value % 2 FROM json_each('[1,2,3]');
-        INSERT INTO tasks (run, position, agent, fingerprint, incarnation, outcome, succeeded, started_ms, duration_ns, end_offset, batch, start_by_ms)
-            SELECT id, 0, 'web-1', 'AB', 'x/y', CASE number WHEN 2 THEN '{"ending":{"lost":"gone"},"background":0}'
-                ELSE '{"ending":{"exited":0},"background":0}' END, number % 2, 1, 1, 1, 0, 1 FROM runs;
-        UPDATE runs SET options = replace(options, '"environment":[]', '"environment":[{"name":"A","value":"secret"}]') WHERE number = 2;
-        INSERT INTO runs SELECT '00000000000000000000000004', 4, operator, target, plain_name, '["secret"]', options, created_ms, ended_ms,
-            left_out, task_count, gate, 'deleted by ana', succeeded FROM runs WHERE number = 1;
-        INSERT INTO audit (at_ms, actor, action, subject, detail)
-            VALUES (1, 'ana', 'run', 'web-1', 'run 4: secret: x'), (2, 'ana', 'cancel', 'run 4', '1 tasks');"#,
-    )
-    .unwrap();
-    drop(old);
-    let (store, mut connection) = Store::open(dir.path()).unwrap();
-    assert_eq!(schema::format(&connection).unwrap(), schema::VERSION);
-    let meta: (u64, u64) = connection
-        .query_row("SELECT revision, term FROM meta", [], |row| Ok((row.get(0)?, row.get(1)?)))
-        .unwrap();
-    assert_eq!(meta, (41, 0));
-    let numbers = |wanted: Wanted| -> Vec<u64> {
-        let wanted = Wanted { limit: 9, ..wanted };
-        let query = store.runs(&wanted);
-        query.unwrap().into_iter().map(|run| run.number).collect()
-    };
-    while writer::index_texts(&mut connection).unwrap() {}
-    assert_eq!(numbers(Wanted { agent: "web-1".into(), ..Wanted::default() }), [3, 2, 1]);
-    assert_eq!(numbers(Wanted { outcome: "lost".into(), ..Wanted::default() }), [2]);
-    assert_eq!(numbers(Wanted { text: "nginx".into(), outcome: "ok".into(), ..Wanted::default() }), [3, 1]);
-    let options = |number: u64| -> RunOptions {
-        connection
-            .query_row("SELECT options FROM runs WHERE number = ?1", [number], |row| json(row, 0))
-            .unwrap()
-    };
-    assert_eq!((options(2).environment, options(2).forgotten), (vec![], vec![Bytes(b"A".to_vec())]));
-    assert_eq!(options(1), RunOptions { overflow: Overflow::Block, ..RunOptions::default() });
-    let audit: String =
-        connection.query_row("SELECT group_concat(detail, '; ') FROM audit", [], |row| row.get(0)).unwrap();
-    let digest = "a6544c333bd718e83c46d6e283f0d4f2e9338d2287657cce6bf8ad2cf7e8cdfd";
-    assert_eq!(audit, format!("run 4, command sha256 {digest}; 1 tasks"));
-    let gone: String = connection
-        .query_row("SELECT command FROM runs WHERE gone IS NOT NULL", [], |row| row.get(0))
-        .unwrap();
-    assert_eq!(gone, rows::ERASED_COMMAND);
-    let copy = Connection::open(dir.path().join(format!("{FILE}.format-5"))).unwrap();
-    assert_eq!(schema::format(&copy).unwrap(), 5, "an older version of the program can read it");
-    let kept: u64 = copy.query_row("SELECT count(*) FROM tasks", [], |row| row.get(0)).unwrap();
-    assert_eq!(kept, 3);
-}
-
-#[test]
 fn every_start_has_a_term_of_its_own_and_an_epoch_lasts() {
     let dir = tempfile::tempdir().unwrap();
     let ahead = Write::PutAgent(StoredAgent { ahead: Some((1, 9)), ..stored_agent("web-1") });
@@ -551,22 +478,6 @@ fn a_list_is_no_longer_than_asked_for_wherever_its_runs_are_found() {
     }
     connection.execute("UPDATE meta SET indexed = 6", []).unwrap();
     assert!(store.is_indexed().unwrap());
-}
-
-#[test]
-fn a_database_that_is_damaged_says_what_saves_it() {
-    let dir = tempfile::tempdir().unwrap();
-    assert!(!salvage::is_there(dir.path()));
-    fs::write(dir.path().join(FILE), [7; 8192]).unwrap();
-    assert!(salvage::is_there(dir.path()));
-    let error = Store::open(dir.path()).err().unwrap().to_string();
-    assert!(error.ends_with("; `sloth-runner master salvage` saves what can be read of it"), "{error}");
-    // One that cannot be copied for its damage says the same, and not that there is no room.
-    let damaged =
-        rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT), None);
-    assert!(no_copy(&damaged).contains("salvage"));
-    let full = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL), None);
-    assert!(no_copy(&full).contains("make room"));
 }
 
 /// The revision that the database's own file holds, without what lies in its log.
