@@ -33,7 +33,7 @@ usage: bootstrap.sh [--role agent] --master HOST:PORT [--name NAME] [options]
   --token TOKEN               a join token (better in SLOTH_RUNNER_TOKEN or a file: other users can read command lines)
   --token-file FILE           a file that holds one
   --ca-fingerprint DIGITS     the fingerprint of the master's CA
-  --label KEY=VALUE           a label; may be given several times
+  --label KEY=VALUE           a label to propose; may be given several times
   --user USER                 the user that the service runs as [root]
   --install-dir DIRECTORY     where the program goes [/usr/local/bin; ~/.local/bin without root]
   --version VERSION           the release to install [the one that this script belongs to]

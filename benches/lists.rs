@@ -14,6 +14,7 @@ use sloth_runner::{
         name::Labels,
         outcome::{Ending, Outcome},
         plan::Gate,
+        proposal::Accepted,
         run::{Run, RunOptions, Task, TaskState},
     },
     master::{
@@ -87,6 +88,7 @@ fn fill(directory: &std::path::Path) -> Store {
             last_seen_ms: 1,
             labels: Labels::new(),
             set_labels: Labels::new(),
+            accepted: Accepted::default(),
             version: String::new().into(),
             address: String::new(),
             trust: String::new().into(),

@@ -27,7 +27,8 @@ use sloth_runner::{
         plan::{Gate, Plan},
         roster::AgentEntry,
         run::{Run, RunOptions, Task},
-        target::{Target, selection::Selection, selector::Selector},
+        target::{Target, names::Names, selection::Selection, selector::Selector},
+        terms::{Hosts, Network, Terms},
         text::is_harmful,
     },
     sys::socket::parse_address,
@@ -36,6 +37,7 @@ use sloth_runner::{
     wire::{
         command::{task_id, task_spec_out},
         login::LoginString,
+        proposal::{shown_in, shown_out},
         proto,
     },
 };
@@ -81,7 +83,7 @@ fn comes_in<P: Message + Default, D: TryFrom<P>>(bytes: &[u8]) {
 /// Conversions of the wire: the first byte says which.
 pub fn messages(data: &[u8]) {
     let Some((which, bytes)) = data.split_first() else { return };
-    match which % 15 {
+    match which % 17 {
         0 => settles::<proto::Command, Command>(bytes),
         1 => settles::<proto::Outcome, Outcome>(bytes),
         2 => settles::<proto::Plan, Plan>(bytes),
@@ -99,8 +101,18 @@ pub fn messages(data: &[u8]) {
             comes_in::<proto::Agent, AgentEntry>(bytes);
             comes_in::<proto::Group, GroupDigest>(bytes);
         }
-        _ => task(bytes),
+        14 => task(bytes),
+        15 => settles::<proto::TokenTerms, Terms>(bytes),
+        _ => shown_key(bytes),
     }
+}
+
+/// What was shown of a key is what is accepted of it.
+fn shown_key(bytes: &[u8]) {
+    let Ok(shown) = proto::ShownKey::decode(bytes) else { return };
+    let Ok(once) = shown_in(vec![shown]) else { return };
+    let out = once.iter().map(|(key, proposal)| shown_out(key.to_string(), proposal.clone()));
+    assert_eq!(shown_in(out.collect()).ok(), Some(once));
 }
 
 fn task(bytes: &[u8]) {
@@ -134,6 +146,15 @@ fn message_seeds() -> Vec<Vec<u8>> {
     let outcome = proto::Outcome { kind: Some(proto::outcome::Kind::Cancelled(cancelled)), background: 1 };
     let selection = proto::Selection { target: "@all".into(), selector: "a=b".into(), ..Default::default() };
     let frame = proto::Frame { stream: 1, offset: 3, time_ns: 4, data: "text".into() };
+    let labels = [("role".to_owned(), "db".to_owned())];
+    let terms = proto::TokenTerms {
+        labels: labels.clone().into(),
+        names: "db-*".into(),
+        from: vec!["10.0.0.0/8".into()],
+        direct: vec!["gateway".into(), "2001:db8::/32".into()],
+    };
+    let fingerprint = Fingerprint::of(b"key").to_string();
+    let shown = proto::ShownKey { fingerprint, labels: labels.into(), address: "[::1]:50051".into() };
     let with = |which: u8, bytes: Vec<u8>| [vec![which], bytes].concat();
     vec![
         with(0, command.encode_to_vec()),
@@ -148,6 +169,8 @@ fn message_seeds() -> Vec<Vec<u8>> {
         with(9, proto::Drain::default().encode_to_vec()),
         with(10, frame.encode_to_vec()),
         with(14, spec.encode_to_vec()),
+        with(15, terms.encode_to_vec()),
+        with(16, shown.encode_to_vec()),
     ]
 }
 
@@ -193,6 +216,9 @@ pub fn words(data: &[u8]) {
     let Some(text) = text(data) else { return };
     reads_back::<AgentName>(text);
     reads_back::<LabelChange>(text);
+    reads_back::<Names>(text);
+    reads_back::<Network>(text);
+    reads_back::<Hosts>(text);
     reads_back::<RunId>(text);
     reads_back::<TaskId>(text);
     reads_back::<RunReference>(text);

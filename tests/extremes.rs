@@ -231,9 +231,13 @@ fn sensible(name: &str, number: u64) -> Vec<u8> {
         ("RerunRunRequest", _) => {
             proto::RerunRunRequest { run: last, run_id, ..Default::default() }.encode_to_vec()
         }
-        ("ListAgentsRequest", _) => proto::ListAgentsRequest { selection }.encode_to_vec(),
+        ("ListAgentsRequest", _) => {
+            proto::ListAgentsRequest { selection, ..Default::default() }.encode_to_vec()
+        }
         ("ListRunsRequest", _) => proto::ListRunsRequest { limit: 3, ..Default::default() }.encode_to_vec(),
-        ("CreateTokenRequest", _) => proto::CreateTokenRequest { ttl_ms: 1, uses: 1 }.encode_to_vec(),
+        ("CreateTokenRequest", _) => {
+            proto::CreateTokenRequest { ttl_ms: 1, uses: 1, terms: None }.encode_to_vec()
+        }
         ("InviteOperatorRequest", _) => proto::InviteOperatorRequest {
             name: format!("o{}", number % 100),
             role: "viewer".into(),
@@ -396,7 +400,7 @@ fn whatever_an_agent_says_the_master_goes_on() {
             kinds
         }
     };
-    let rogue = Rogue { says: Arc::new(says), answers: Arc::new(answers) };
+    let rogue = Rogue { says: Arc::new(says), answers: Arc::new(answers), heard: Arc::default() };
     let loose = rogue.set_loose(&rig, identity);
     let enough = 10 * messages();
     until("enough was said", || {

@@ -89,7 +89,7 @@ fn a_stolen_agent_that_lies_about_the_past_hurts_nobody_and_goes_with_its_deleti
         // 20,000 of them.
         std::iter::once(session_response::Kind::Hello(first)).chain((0..100).map(tasks)).collect()
     };
-    let rogue = Rogue { says: Arc::new(says), answers: Arc::new(|_| Vec::new()) };
+    let rogue = Rogue { says: Arc::new(says), answers: Arc::new(|_| Vec::new()), heard: Arc::default() };
     let loose = rogue.set_loose(&rig, identity);
     until("the lies were heard", || {
         count(&rig, "SELECT count(*) FROM audit WHERE actor = 'agent stolen'") >= 2
@@ -130,7 +130,7 @@ fn a_stolen_agent_that_floods_the_master_about_its_own_task_holds_up_only_itself
         floods.collect()
     };
     let says = || vec![session_response::Kind::Hello(hello())];
-    let rogue = Rogue { says: Arc::new(says), answers: Arc::new(answers) };
+    let rogue = Rogue { says: Arc::new(says), answers: Arc::new(answers), heard: Arc::default() };
     let loose = rogue.set_loose(&rig, identity);
     rig.wait_state("stolen", "active");
     let run = rig.detached("stolen", "true");
@@ -160,7 +160,7 @@ fn a_stolen_agent_cannot_say_who_cancelled_its_task_or_anything_that_is_beyond_b
         vec![started(), ended(true_looking, end)]
     };
     let says = || vec![session_response::Kind::Hello(hello())];
-    let rogue = Rogue { says: Arc::new(says), answers: Arc::new(cancelled) };
+    let rogue = Rogue { says: Arc::new(says), answers: Arc::new(cancelled), heard: Arc::default() };
     let loose = rogue.set_loose(&rig, identity);
     rig.wait_state("stolen", "active");
     for _ in 0..2 {

@@ -7,8 +7,8 @@ use std::{io, path::PathBuf, time::Duration};
 use rustls::pki_types::CertificateDer;
 use tokio::net::UnixStream;
 
+use super::state::Description;
 use crate::{
-    domain::name::AgentName,
     sys::{
         paths::{known_master_sockets, read_optional, write_private},
         socket,
@@ -25,6 +25,7 @@ use crate::{
     },
     wire::{
         PROTOCOL, SOFTWARE_VERSION,
+        agent::labels_out,
         channel::{Channel, KeepAlive},
         command::{seal_in, seal_out},
         connect::DialError,
@@ -118,7 +119,7 @@ impl From<KeyError> for EnrollmentError {
 pub struct Enrollment {
     directory: PathBuf,
     key: Key,
-    name: AgentName,
+    description: Description,
     master: (String, u16),
     introduction: Introduction,
 }
@@ -130,12 +131,12 @@ impl Enrollment {
     /// When the directory cannot be used.
     pub fn new(
         directory: PathBuf,
-        name: AgentName,
+        description: Description,
         master: (String, u16),
         introduction: Introduction,
     ) -> Result<Self, KeyError> {
         let key = Key::load_or_generate(&directory.join("agent.key"))?;
-        Ok(Self { directory, key, name, master, introduction })
+        Ok(Self { directory, key, description, master, introduction })
     }
 
     fn ca_file(&self) -> PathBuf {
@@ -175,7 +176,8 @@ impl Enrollment {
         let certificate = CertificateDer::from(certificate);
         let cluster = cluster_of(&ca)?;
         let is_ours = key_fingerprint(&certificate) == Some(self.key.fingerprint())
-            && Identity::of(&certificate) == Ok((cluster.clone(), Identity::Agent(self.name.clone())));
+            && Identity::of(&certificate)
+                == Ok((cluster.clone(), Identity::Agent(self.description.name.clone())));
         Ok(is_ours.then_some(Enrolled { certificate, ca, cluster }))
     }
 
@@ -273,11 +275,13 @@ impl Enrollment {
         let (key, shown_ca) = (self.key.fingerprint(), Fingerprint::of(ca));
         let request = proto::EnrollRequest {
             protocol: Some(PROTOCOL),
-            name: self.name.to_string(),
+            name: self.description.name.to_string(),
             certificate_request: self.key.certificate_request()?.into(),
             token: token.map_or_else(String::new, |token| token.secret.clone()),
             software_version: SOFTWARE_VERSION.to_owned(),
             code_proof: seal_out(code.as_ref().map(|code| code.prove_agent(key, shown_ca))),
+            labels: labels_out(self.description.labels.clone()),
+            direct: self.description.direct_out(),
         };
         let mut client = EnrollmentServiceClient::with_origin(channel, Channel::origin());
         let call = tokio::time::timeout(crate::wire::connect::DEADLINE, client.enroll(request));

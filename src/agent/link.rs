@@ -156,7 +156,7 @@ async fn enroll(agent: &Agent, enrollment: &Enrollment, back_off: &mut BackOff) 
                 Standing::Unreachable(reason) | Standing::Refused(reason) => {
                     tracing::warn!(reason, "not enrolled; keeps trying");
                 }
-                Standing::Connecting | Standing::Active => {}
+                Standing::Connecting | Standing::Active(_) => {}
             }
             said = Some(standing.clone());
         }

@@ -14,7 +14,7 @@ use crate::wire::SOFTWARE_VERSION;
 pub fn metrics(agent: &Agent, started_s: u64) -> String {
     let mut registry = Registry::with_prefix("sloth_runner_agent");
     registry.register("build", "The software", Info::new(vec![("version", SOFTWARE_VERSION)]));
-    let is_connected = matches!(*agent.standing.borrow(), Standing::Active);
+    let is_connected = matches!(*agent.standing.borrow(), Standing::Active(_));
     let connected = Gauge::<i64>::default();
     connected.set(i64::from(is_connected));
     registry.register("connected", "1 while the master has this agent", connected);

@@ -142,7 +142,7 @@ impl Network {
         let (keeper, keeping) = Keeper::connect(&layout, stop_orders.clone()).map_err(files)?;
         let enrollment = Enrollment::new(
             layout.identity(),
-            config.description.name.clone(),
+            config.description.clone(),
             config.master.clone(),
             config.introduction,
         )?;
@@ -266,7 +266,7 @@ async fn stop_tasks(agent: &Agent, grace: Duration, orders: &mut mpsc::Receiver<
         let given_up = Duration::from_millis(u64::from(STOP_KILL_GRACE_MS)) + Duration::from_secs(5);
         let _ = tokio::time::timeout(given_up, until(is_idle)).await;
     }
-    let connected = matches!(*agent.standing.borrow(), Standing::Active);
+    let connected = matches!(*agent.standing.borrow(), Standing::Active(_));
     if connected {
         let handed_over = until(|| agent.unfinished().is_ok_and(|tasks| tasks.is_empty()));
         let _ = tokio::time::timeout(HAND_OVER, handed_over).await;

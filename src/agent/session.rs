@@ -15,11 +15,15 @@ use super::{
     task_process::record_of,
 };
 use crate::{
-    domain::{agent::HEARTBEAT, ids::TaskId},
+    domain::{
+        agent::HEARTBEAT,
+        ids::TaskId,
+        proposal::{Proposal, acceptance},
+    },
     sys::{clock::boottime_ms, random},
     wire::{
         PROTOCOL, SOFTWARE_VERSION,
-        agent::this_machine,
+        agent::{labels_out, this_machine},
         command::{seal_out, task_spec_out},
         proto::{self, RefusalReason, session_request, session_response::Kind},
     },
@@ -69,17 +73,13 @@ fn heartbeat() -> Kind {
 fn hello(agent: &Agent) -> proto::Hello {
     let description = &agent.description;
     let seen = agent.seen();
-    let labels = description.labels.iter();
     proto::Hello {
         protocol: Some(PROTOCOL),
         software_version: SOFTWARE_VERSION.to_owned(),
         capabilities: Vec::new(),
         incarnation: agent.incarnation().to_string(),
-        labels: labels.map(|(key, value)| (key.to_string(), value.to_string())).collect(),
-        direct: description
-            .direct
-            .clone()
-            .map(|(host, port)| proto::DirectAddress { host, port: port.into() }),
+        labels: labels_out(description.labels.clone()),
+        direct: description.direct_out(),
         link: proto::LinkPreference::from(description.link).into(),
         seen_epoch: seen.epoch,
         seen_revision: seen.revision,
@@ -217,7 +217,12 @@ async fn take(agent: &Agent, kind: session_request::Kind) -> Option<Heard> {
             guard_master(agent, &welcome);
             note_clock(agent, welcome.sent.as_ref(), welcome.echo.as_ref());
             agent.save_seen();
-            agent.standing.send_replace(Standing::Active);
+            let proposed = Proposal::from(&welcome);
+            if !proposed.is_empty() {
+                let accept = acceptance(&agent.description.name);
+                tracing::warn!(%proposed, "does not count yet; on the master: {accept}");
+            }
+            agent.standing.send_replace(Standing::Active(proposed));
             Some(Heard::Welcome)
         }
         session_request::Kind::Refused(refused) => Some(Heard::Refused {
@@ -235,7 +240,7 @@ async fn take(agent: &Agent, kind: session_request::Kind) -> Option<Heard> {
         }
         session_request::Kind::Inventory(_) => Some(Heard::Alive),
         session_request::Kind::Link(report) => {
-            tracing::info!(link = report.link, reason = report.reason, "the master uses this link");
+            tracing::info!(link = report.link, direct = report.reason, "the master uses this link");
             Some(Heard::Alive)
         }
         session_request::Kind::Stop(stop) => {

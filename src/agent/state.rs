@@ -33,9 +33,11 @@ use crate::{
         command::TaskSpec,
         ids::{Incarnation, TaskId},
         name::{AgentName, Labels},
+        proposal::Proposal,
     },
     sys::{clock, vital::end_after_panic},
     trust::fingerprint::Fingerprint,
+    wire::proto,
 };
 
 mod finishing;
@@ -53,13 +55,21 @@ pub struct Description {
     pub direct: Option<(String, u16)>,
 }
 
+impl Description {
+    /// Where the master may dial it, on the wire.
+    #[must_use]
+    pub fn direct_out(&self) -> Option<proto::DirectAddress> {
+        self.direct.clone().map(|(host, port)| proto::DirectAddress { host, port: port.into() })
+    }
+}
+
 /// Where the agent stands with its master.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// On the way.
     Connecting,
-    /// Accepted.
-    Active,
+    /// Let in; of what it says of itself, this does not count before an operator has accepted it.
+    Active(Proposal),
     /// An operator has to approve the key with this fingerprint.
     Pending {
         /// The key's fingerprint.

@@ -3,6 +3,7 @@
 use super::{
     agent::{AgentState, Drain, Facts},
     name::{AgentName, Labels},
+    proposal::Proposal,
     run::LastRun,
     target::Candidate,
 };
@@ -28,6 +29,8 @@ pub struct AgentEntry {
     pub labels: Labels,
     /// Those that operators set.
     pub set_labels: Labels,
+    /// What it says of itself and what does not count, or not yet.
+    pub proposed: Proposal,
     /// When it was last heard of, in milliseconds since the Unix epoch; 0 for never.
     pub last_seen_ms: u64,
     /// Its key.

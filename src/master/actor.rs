@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -55,6 +55,8 @@ pub struct SessionHandle {
     pub orders: mpsc::Sender<session_request::Kind>,
     /// Its links.
     pub links: Arc<Links>,
+    /// Woken when the agent's direct address is accepted.
+    pub accepted: Arc<Notify>,
     /// Closes the connection.
     pub close: CancellationToken,
 }
@@ -404,6 +406,11 @@ impl Actor {
             Effect::Ping(session) => self.order(session, session_request::Kind::Ping(self.clock.ping(None))),
             Effect::StopAgent { session, grace_ms } => {
                 self.order(session, session_request::Kind::Stop(proto::StopAgent { grace_ms }));
+            }
+            Effect::DialDirect(session) => {
+                if let Some(session) = self.sessions.get(&session) {
+                    session.accepted.notify_one();
+                }
             }
             Effect::CloseSession(session) => {
                 if let Some(session) = self.sessions.get(&session) {

@@ -1,28 +1,24 @@
-//! An agent's links: the tunnel that it dialled, and the direct link that the master keeps beside it where it can.
+//! An agent's links: the tunnel that it dialled, and the direct link that `direct` keeps beside it where it can.
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
-use rustls::ClientConfig;
 use tokio::{
     sync::{Semaphore, SemaphorePermit, mpsc, watch},
     time::timeout,
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::{
-    domain::{agent::LinkPreference, name::AgentName},
-    trust::{fingerprint::Fingerprint, identity::Identity, tls},
+    domain::agent::LinkPreference,
     wire::{
-        channel::{Channel, KeepAlive},
-        connect::{DialError, dial},
+        channel::Channel,
         proto::{
             AttachRequest, AttachResponse, SignalRequest, SignalResponse,
             agent_service_client::AgentServiceClient,
@@ -30,9 +26,6 @@ use crate::{
         streaming::{ATTACH, Messages},
     },
 };
-
-/// How often a direct link that does not come about is tried again.
-const TRY_AGAIN: Duration = Duration::from_mins(5);
 
 /// How long an agent may take for its first word on a call.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(15);
@@ -212,7 +205,7 @@ impl Links {
     }
 
     /// Uses another direct link from now on, or none.
-    fn change_direct(&self, channel: Option<Channel>) {
+    pub(super) fn change_direct(&self, channel: Option<Channel>) {
         self.direct.send_replace(channel);
         let mut ahead = self.ahead();
         if matches!(*ahead, Prepared::Opening | Prepared::Ready(_)) {
@@ -229,97 +222,4 @@ impl Links {
     pub fn take_spoke(&self) -> bool {
         self.spoke.swap(false, Ordering::Relaxed)
     }
-}
-
-/// What keeping a direct link has to tell.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LinkNews {
-    /// True when the direct link is used now.
-    pub direct: bool,
-    /// Why, in words.
-    pub reason: String,
-}
-
-/// Where a direct link goes.
-#[derive(Clone, Debug)]
-pub struct DirectTarget {
-    /// Whose certificate has to answer.
-    pub name: AgentName,
-    /// The key that it must have: certificates do not end, and an earlier key of that name may be somebody else's.
-    pub key: Fingerprint,
-    /// The cluster that it must be of.
-    pub cluster: String,
-    /// Host name or address.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-    /// The master's side of TLS.
-    pub config: Arc<ClientConfig>,
-}
-
-impl DirectTarget {
-    /// Only a finished handshake with this agent's certificate counts: a proxy accepts for anyone.
-    async fn dial(&self) -> Result<(Channel, crate::wire::channel::Connection), DialError> {
-        let server = tls::server_name(self.name.as_str());
-        let dialled = dial(&self.host, self.port, Arc::clone(&self.config), server).await?;
-        let wanted = (self.cluster.clone(), Identity::Agent(self.name.clone()));
-        let found = dialled.peer();
-        let has_key = dialled.key() == Some(self.key);
-        if found.as_ref() == Ok(&wanted) && !has_key {
-            return Err(DialError::WrongPeer {
-                address: dialled.address,
-                found: format!("an earlier key of {}", self.name),
-                wanted: wanted.1.to_string(),
-            });
-        }
-        if found.as_ref() != Ok(&wanted) {
-            return Err(DialError::WrongPeer {
-                address: dialled.address,
-                found: found.map_or_else(|error| error.to_string(), |(_, found)| found.to_string()),
-                wanted: wanted.1.to_string(),
-            });
-        }
-        let address = dialled.address;
-        // Idle whenever nothing runs, so nothing else would tell that it has gone silent.
-        Channel::handshake_kept_alive(dialled.stream, KeepAlive::QUICK)
-            .await
-            .map_err(|error| DialError::Handshake { address, reason: error.to_string() })
-    }
-}
-
-/// Keeps a direct link for as long as the session lasts.
-pub async fn keep_direct(
-    links: Arc<Links>,
-    target: DirectTarget,
-    news: tokio::sync::mpsc::Sender<LinkNews>,
-    close: CancellationToken,
-) {
-    let keep = async {
-        loop {
-            let pause = match target.dial().await {
-                Ok((channel, connection)) => {
-                    links.change_direct(Some(channel));
-                    let reason = format!("{}:{} answers", target.host, target.port);
-                    let _ = news.send(LinkNews { direct: true, reason }).await;
-                    let ended = connection.await;
-                    links.change_direct(None);
-                    let why = ended.map_or_else(|error| error.to_string(), |()| "closed".to_owned());
-                    let reason = format!("the direct link broke ({why}); using the tunnel");
-                    let _ = news.send(LinkNews { direct: false, reason }).await;
-                    Duration::from_secs(1)
-                }
-                Err(error) => {
-                    let reason = format!("{error}; using the tunnel");
-                    let _ = news.send(LinkNews { direct: false, reason }).await;
-                    TRY_AGAIN
-                }
-            };
-            tokio::time::sleep(pause).await;
-        }
-    };
-    tokio::select! {
-        () = keep => {}
-        () = close.cancelled() => {}
-    }
-    links.change_direct(None);
 }

@@ -8,6 +8,7 @@ mod cap;
 mod clock;
 pub mod compare;
 pub mod core;
+mod direct;
 pub mod dispatch;
 pub mod input;
 pub mod journal;

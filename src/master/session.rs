@@ -10,7 +10,10 @@ use std::{
 };
 
 use rustls::ClientConfig;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::timeout,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
@@ -22,7 +25,8 @@ use super::{
         messages::{Input, Newcomer, Reply, SessionId, SessionRefusal},
         stored::KnownTask,
     },
-    links::{self, DirectTarget, LinkNews, Links},
+    direct::{self, LinkNews, Target, Wanted},
+    links::{self, Links},
 };
 use crate::{
     domain::{
@@ -30,21 +34,19 @@ use crate::{
         command::TaskSpec,
         ids::Incarnation,
         name::AgentName,
+        proposal::DirectAddress,
     },
-    sys::{
-        rate::Rate,
-        shutdown::Shutdown,
-        socket::{parse_address, shown_address},
-    },
+    sys::{rate::Rate, shutdown::Shutdown},
     trust::{fingerprint::Fingerprint, sealer::Sealer},
     wire::{
         PROTOCOL, SOFTWARE_VERSION,
         accept::Accepted,
-        agent::{labels_in, this_machine},
+        agent::{labels_in, labels_out, this_machine},
         budget::Budget,
         channel::{Channel, KeepAlive},
         command::{seal_in, seal_out, task_id},
         metered::Metered,
+        proposal::{address_out, direct_in},
         proto::{self, RefusalReason, session_request, session_response},
     },
 };
@@ -151,10 +153,16 @@ impl Sessions {
         let preference = LinkPreference::from(hello.link());
         let links = Arc::new(Links::new(channel, preference));
         let (orders, ordered) = mpsc::channel(ORDERS);
-        let session = SessionHandle { orders, links: Arc::clone(&links), close: close.clone() };
+        let accepted = Arc::new(Notify::new());
+        let session = SessionHandle {
+            orders,
+            links: Arc::clone(&links),
+            accepted: Arc::clone(&accepted),
+            close: close.clone(),
+        };
         self.handle.register(id, session).await;
         let direct = direct_address(&hello, address, preference);
-        let newcomer = newcomer(id, (&name, key), address, hello, direct.as_ref(), &self.sealer);
+        let newcomer = newcomer(id, (&name, key), address, hello, direct.clone(), &self.sealer);
         let asked = self.handle.ask(move |reply| Input::SessionOpened(Box::new(newcomer), reply));
         let answer = tokio::select! {
             answer = asked => answer,
@@ -164,8 +172,9 @@ impl Sessions {
             }
         };
         match answer {
-            Ok(Reply::Welcome(epoch, revision)) => {
+            Ok(Reply::Welcome { epoch, revision, proposed }) => {
                 tracing::info!(%name, %address, "agent connected");
+                let is_accepted = proposed.direct.is_none();
                 let welcome = proto::Welcome {
                     protocol: Some(PROTOCOL),
                     software_version: SOFTWARE_VERSION.to_owned(),
@@ -177,6 +186,8 @@ impl Sessions {
                     observed_address: address.to_string(),
                     machine: this_machine(),
                     user_id: nix::unistd::geteuid().as_raw(),
+                    proposed_address: address_out(&proposed),
+                    proposed_labels: labels_out(proposed.labels),
                     sent: Some(self.clock.now()),
                     echo: heard.map(Heard::echo),
                 };
@@ -185,14 +196,26 @@ impl Sessions {
                 let _ = requests.send(request(ask)).await;
                 let (news, told) = mpsc::channel(4);
                 let _ends_direct = close.clone().drop_guard();
-                self.find_link(&links, (&name, key), direct, preference, news, &close).await;
+                let wanted = Wanted { preference, direct, is_accepted, accepted };
+                let target = Target {
+                    name: name.clone(),
+                    key,
+                    cluster: self.cluster.to_string(),
+                    config: Arc::clone(&self.direct),
+                };
+                self.shutdown.tracker.spawn(direct::keep(
+                    Arc::clone(&links),
+                    wanted,
+                    target,
+                    news,
+                    close.clone(),
+                ));
                 let pump = Pump {
                     handle: self.handle.clone(),
                     id,
                     requests,
                     links,
-                    last_said: String::new(),
-                    direct: false,
+                    last_said: None,
                     clock: self.clock,
                     heard,
                     sealer: Arc::clone(&self.sealer),
@@ -221,39 +244,6 @@ impl Sessions {
         self.handle.tell(Input::SessionClosed(id)).await;
         self.handle.unregister(id).await;
     }
-
-    /// Says which link is used; where a direct one is wanted, keeps it in the background.
-    async fn find_link(
-        &self,
-        links: &Arc<Links>,
-        (name, key): (&AgentName, Fingerprint),
-        direct: Option<(String, u16)>,
-        preference: LinkPreference,
-        news: mpsc::Sender<LinkNews>,
-        close: &CancellationToken,
-    ) {
-        let Some((host, port)) = direct else {
-            let reason = match preference {
-                LinkPreference::Tunnel => "the agent was started with --link tunnel",
-                LinkPreference::Direct => "the agent wants a direct link, but listens on nothing",
-                LinkPreference::Auto => {
-                    "the agent listens on nothing (no --port, --bind-address or --report-address)"
-                }
-            };
-            let _ = news.send(LinkNews { direct: false, reason: reason.to_owned() }).await;
-            return;
-        };
-        let target = DirectTarget {
-            name: name.clone(),
-            key,
-            cluster: self.cluster.to_string(),
-            host,
-            port,
-            config: Arc::clone(&self.direct),
-        };
-        let keeping = links::keep_direct(Arc::clone(links), target, news, close.clone());
-        self.shutdown.tracker.spawn(keeping);
-    }
 }
 
 /// Refuses an agent and waits until it has heard that and closes: a stream that ends at once could overtake its words.
@@ -275,17 +265,9 @@ fn direct_address(
     hello: &proto::Hello,
     seen: SocketAddr,
     preference: LinkPreference,
-) -> Option<(String, u16)> {
-    if preference == LinkPreference::Tunnel {
-        return None;
-    }
-    let direct = hello.direct.as_ref()?;
-    let port = u16::try_from(direct.port).ok().filter(|port| *port > 0)?;
-    if direct.host.is_empty() {
-        return Some((seen.ip().to_canonical().to_string(), port));
-    }
-    // An agent may say anything; what is no address is not dialled, and not shown either.
-    parse_address(&shown_address(&direct.host, port), None).ok()
+) -> Option<DirectAddress> {
+    let wants = preference != LinkPreference::Tunnel;
+    direct_in(hello.direct.as_ref().filter(|_| wants), Some(seen.ip()))
 }
 
 fn newcomer(
@@ -293,7 +275,7 @@ fn newcomer(
     (name, fingerprint): (&AgentName, Fingerprint),
     address: SocketAddr,
     hello: proto::Hello,
-    direct: Option<&(String, u16)>,
+    direct: Option<DirectAddress>,
     sealer: &Sealer,
 ) -> Newcomer {
     let claim = (hello.seen_epoch, hello.seen_revision);
@@ -307,7 +289,7 @@ fn newcomer(
         labels: labels_in(hello.labels),
         version: hello.software_version.into(),
         address: SocketAddr::new(address.ip().to_canonical(), address.port()).to_string(),
-        direct_address: direct.map(|(host, port)| shown_address(host, *port)),
+        direct_address: direct,
         seen: if is_proved { claim } else { (0, 0) },
         unproved: (!is_proved).then_some(claim),
         trust: hello.trust.into(),
@@ -328,8 +310,7 @@ struct Pump {
     id: SessionId,
     requests: Orders,
     links: Arc<Links>,
-    last_said: String,
-    direct: bool,
+    last_said: Option<LinkNews>,
     clock: SendClock,
     /// The agent's newest message that said when it was sent.
     heard: Option<Heard>,
@@ -397,15 +378,15 @@ impl Pump {
     }
 
     async fn link_changed(&mut self, news: LinkNews) {
-        if news.reason != self.last_said || news.direct != self.direct {
-            self.last_said.clone_from(&news.reason);
-            self.direct = news.direct;
-            let link = if news.direct { "direct" } else { "tunnel" };
-            let report = proto::LinkReport { link: link.to_owned(), reason: news.reason.clone() };
+        if self.last_said.as_ref() != Some(&news) {
+            let link = if news.state.is_direct() { "direct" } else { "tunnel" };
+            // Why it is so would tell the agent what answers at an address of its choice.
+            let report = proto::LinkReport { link: link.to_owned(), reason: news.state.word().to_owned() };
             let _ = self.requests.try_send(request(session_request::Kind::Link(report)));
+            self.last_said = Some(news.clone());
         }
-        let LinkNews { direct, reason } = news;
-        self.handle.tell(Input::LinkChanged { session: self.id, direct, reason }).await;
+        let LinkNews { state, reason } = news;
+        self.handle.tell(Input::LinkChanged { session: self.id, direct: state.is_direct(), reason }).await;
     }
 
     /// Takes the tasks that the agent tells of: as many as it may, and those that make sense.
@@ -471,7 +452,7 @@ mod tests {
         let direct = direct_address(&hello, address, LinkPreference::from(hello.link()));
         let sealer = Sealer::load_or_create(tempfile::tempdir().unwrap().path()).unwrap();
         let who = (&name, Fingerprint::of(b"key"));
-        let told = newcomer(7, who, address, hello, direct.as_ref(), &sealer);
+        let told = newcomer(7, who, address, hello, direct, &sealer);
         assert_eq!(told.incarnation.to_string(), "0123456789abcdef/6e9b1c52-8a3e-4f6f-9d0a-1a2b3c4d5e6f");
         assert_eq!((told.version.as_str(), told.trust.as_str()), ("0.1.0", "token"));
         assert_eq!((told.seen, told.unproved), ((0, 0), Some((1, 4711))), "it has no proof");
@@ -479,6 +460,6 @@ mod tests {
             told.labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>(),
             ["role=web"]
         );
-        assert_eq!(told.direct_address.as_deref(), Some("10.0.0.1:50051"));
+        assert_eq!(told.direct_address.map(|direct| direct.to_string()).as_deref(), Some("10.0.0.1:50051"));
     }
 }

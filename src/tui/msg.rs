@@ -15,6 +15,7 @@ use crate::domain::{
     ids::RunId,
     name::AgentName,
     plan::Gate,
+    proposal::Proposal,
     roster::AgentEntry,
     run::{Run, RunOptions, Task},
 };
@@ -223,12 +224,14 @@ pub enum Cmd {
     FindRun(u64),
     /// Read runs of one agent.
     Recent(AgentName),
-    /// Let a key in.
-    Approve(AgentName, KeyMark),
+    /// Let a key in, with what the operator was shown of it: its fingerprint, and what it proposes.
+    Approve(AgentName, KeyMark, (String, Proposal)),
     /// Forget a key.
     Reject(AgentName, String),
     /// Set and remove labels.
     Label(String, Vec<String>),
+    /// Accept what agents propose.
+    Accept(String),
     /// End agents on their machines.
     StopAgents(Vec<String>),
     /// Let the agents of a target take no new tasks, for a reason, or take them again.

@@ -1,6 +1,6 @@
 //! Facts, link preferences and states of agents on the wire.
 
-use super::{InvalidMessage, proto};
+use super::{InvalidMessage, proposal::proposal_in, proto};
 use crate::{
     domain::{
         agent::{AgentState, Drain, Facts, LinkPreference},
@@ -133,6 +133,7 @@ impl TryFrom<proto::Agent> for AgentEntry {
             version: agent.version,
             labels: labels_in(agent.labels),
             set_labels: labels_in(agent.set_labels),
+            proposed: proposal_in(agent.proposed_labels, &agent.proposed_address),
             last_seen_ms: agent.last_seen_ms,
             fingerprint: agent.fingerprint,
             hint: agent.hint,

@@ -144,7 +144,21 @@ impl ControlClient {
     /// # Errors
     /// When the call fails.
     pub async fn agents(&self, selection: Option<Selection>) -> Result<Vec<proto::Agent>, CallError> {
-        let request = proto::ListAgentsRequest { selection: selection.map(Into::into) };
+        let selection = selection.map(Into::into);
+        self.listed(proto::ListAgentsRequest { selection, pending_only: false }).await
+    }
+
+    /// The keys that wait for an operator.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn waiting_keys(&self) -> Result<Vec<proto::Agent>, CallError> {
+        let all = self.listed(proto::ListAgentsRequest { selection: None, pending_only: true }).await?;
+        // A master of 0.1.0 lists all.
+        Ok(all.into_iter().filter(|agent| agent.state() == proto::AgentState::Pending).collect())
+    }
+
+    async fn listed(&self, request: proto::ListAgentsRequest) -> Result<Vec<proto::Agent>, CallError> {
         let mut stream = self.calls().list_agents(request).await?.into_inner();
         let mut agents = Vec::new();
         while let Some(chunk) = stream.message().await? {

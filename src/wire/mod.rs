@@ -19,6 +19,7 @@ pub mod metered;
 pub mod outcome;
 pub mod pieces;
 pub mod plan;
+pub mod proposal;
 pub mod run;
 pub mod scraped;
 pub mod selection;

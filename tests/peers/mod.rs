@@ -2,7 +2,11 @@
 
 #![allow(dead_code, reason = "not every test needs all of it")]
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{
+    fs,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use prost::Message as _;
 use sloth_runner::{
@@ -21,7 +25,7 @@ use sloth_runner::{
         proto::{
             self,
             agent_service_server::{AgentService, AgentServiceServer},
-            attach_request, attach_response, session_response,
+            attach_request, attach_response, session_request, session_response,
         },
         serve::{self, Connected},
     },
@@ -86,6 +90,8 @@ pub type Answers = Arc<dyn Fn(proto::Open) -> Vec<attach_response::Kind> + Send 
 pub struct Rogue {
     pub says: Says,
     pub answers: Answers,
+    /// What the master said in its sessions.
+    pub heard: Arc<Mutex<Vec<session_request::Kind>>>,
 }
 
 type Stream<T> = ReceiverStream<Result<T, Status>>;
@@ -97,8 +103,14 @@ impl AgentService for Rogue {
 
     async fn session(
         &self,
-        _: Request<Streaming<proto::SessionRequest>>,
+        request: Request<Streaming<proto::SessionRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
+        let (mut requests, heard) = (request.into_inner(), Arc::clone(&self.heard));
+        tokio::spawn(async move {
+            while let Ok(Some(request)) = requests.message().await {
+                heard.lock().unwrap().extend(request.kind);
+            }
+        });
         let (said, stream) = mpsc::channel(64);
         let says = Arc::clone(&self.says);
         tokio::spawn(async move {

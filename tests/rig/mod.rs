@@ -180,13 +180,16 @@ impl Rig {
 
     /// A join token.
     pub fn token(&self) -> String {
-        self.token_for(1)
+        self.token_for(1, "")
     }
 
-    fn token_for(&self, agents: u32) -> String {
-        let uses = agents.to_string();
-        let printed = self.run(&["master", "token", "create", "--uses", &uses, "--address", &self.address()]);
-        secret(&printed.out).to_owned()
+    fn token_for(&self, agents: u32, labels: &str) -> String {
+        let (uses, address) = (agents.to_string(), self.address());
+        let mut create = vec!["master", "token", "create", "--uses", &uses, "--address", &address];
+        if !labels.is_empty() {
+            create.extend(["--label", labels]);
+        }
+        secret(&self.run(&create).out).to_owned()
     }
 
     /// Ends an agent that the rig did not start: its keeper and what runs there.
@@ -222,10 +225,10 @@ impl Rig {
 
     /// Starts many agents in one process, and waits until they are active.
     pub fn simulate(&mut self, names: &str, count: usize, labels: &str) {
-        let token = self.token_for(1000);
+        let token = self.token_for(1000, labels);
         let child = self
             .program()
-            .args(["agent", "simulate", "--name", names, "--count", &count.to_string(), "--label", labels])
+            .args(["agent", "simulate", "--name", names, "--count", &count.to_string()])
             .args(["--master", &self.address(), "--log-level", "warn", "--data-dir"])
             .arg(self.path("fleet"))
             .env("SLOTH_RUNNER_TOKEN", token)

@@ -31,7 +31,7 @@ pub enum AgentCommand {
     Run(RunArgs),
     /// Open a shell in a terminal on an agent; ~. at the beginning of a line hangs up
     Shell(ShellArgs),
-    /// Set and remove labels on the master's side
+    /// Set and remove labels on the master's side, or accept those that agents propose
     Label(LabelArgs),
     /// Let agents take no new tasks; what runs there goes on
     Drain(DrainArgs),
@@ -74,7 +74,7 @@ pub struct AgentStartArgs {
     /// Which link to use
     #[arg(long, value_name = "LINK", default_value = "auto", env = "SLOTH_RUNNER_AGENT_LINK")]
     pub link: LinkPreference,
-    /// A label, KEY=VALUE; may be given several times
+    /// Propose a label, KEY=VALUE; may be given several times
     #[arg(long, value_name = "KEY=VALUE", env = "SLOTH_RUNNER_AGENT_LABELS", value_delimiter = ',')]
     pub label: Vec<Label>,
     /// A join token
@@ -177,6 +177,9 @@ pub struct ApproveArgs {
     /// The fingerprint that the agent shows, at least its first 8 digits; for a key without a code
     #[arg(long, value_name = "DIGITS")]
     pub fingerprint: Option<String>,
+    /// Let it in, and leave the labels and the address that it proposes without effect
+    #[arg(long)]
+    pub accept_nothing: bool,
 }
 
 /// `agent reject`
@@ -213,9 +216,12 @@ pub struct LabelArgs {
     /// Which agents.
     #[command(flatten)]
     pub of: AgentsArgs,
-    /// KEY=VALUE sets a label, KEY- removes the one that was set here
-    #[arg(value_name = "KEY=VALUE|KEY-", required = true)]
+    /// KEY=VALUE sets a label, KEY- removes one
+    #[arg(value_name = "KEY=VALUE|KEY-", required_unless_present = "accept")]
     pub changes: Vec<LabelChange>,
+    /// Accept the labels and the addresses for direct links that the agents propose: from now on they count
+    #[arg(long, conflicts_with = "changes")]
+    pub accept: bool,
 }
 
 /// `agent shell`

@@ -10,7 +10,14 @@ use super::{
         MasterAddArgs, MasterListArgs, MasterRemoveArgs, MasterSelectArgs, MasterShowArgs, OperatorVerb,
     },
 };
-use crate::wire::budget::Limits;
+use crate::{
+    domain::{
+        name::Label,
+        target::names::Names,
+        terms::{Hosts, Network, Terms},
+    },
+    wire::budget::Limits,
+};
 
 /// `master …`
 #[derive(Debug, Args)]
@@ -165,6 +172,31 @@ pub struct TokenCreateArgs {
     /// The address at which agents reach this master, for the printed line
     #[arg(long, value_name = "HOST:PORT")]
     pub address: Option<String>,
+    /// Give whoever joins with it this label; may be given several times
+    #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',')]
+    pub label: Vec<Label>,
+    /// Only agents of these names may join: db-[1-9],cache-*
+    #[arg(long, value_name = "NAMES")]
+    pub names: Option<Names>,
+    /// Only agents that come from this network or address may join; may be given several times
+    #[arg(long, value_name = "NETWORK", value_delimiter = ',')]
+    pub from: Vec<Network>,
+    /// Accept these --report-address of agents that join: a host or a network; may be given several times
+    #[arg(long, value_name = "HOST|NETWORK", value_delimiter = ',')]
+    pub report_address: Vec<Hosts>,
+}
+
+impl TokenCreateArgs {
+    /// Who may join with the token, and what counts of those who do.
+    #[must_use]
+    pub fn terms(&self) -> Terms {
+        Terms {
+            labels: self.label.iter().map(|label| (label.key.clone(), label.value.clone())).collect(),
+            names: self.names.clone(),
+            from: self.from.clone(),
+            direct: self.report_address.clone(),
+        }
+    }
 }
 
 /// `master token list`

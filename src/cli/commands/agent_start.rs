@@ -28,6 +28,7 @@ use crate::{
     domain::{
         agent::LinkPreference,
         name::{AgentName, Labels},
+        proposal::acceptance,
     },
     sys::{
         daemon::{self, Report},
@@ -297,7 +298,7 @@ async fn warn_of_unit() {
 async fn tell_manager(mut standing: watch::Receiver<Standing>, name: AgentName, master: String) {
     loop {
         let text = match &*standing.borrow_and_update() {
-            Standing::Active => format!("active on {master}"),
+            Standing::Active(_) => format!("active on {master}"),
             Standing::Connecting => format!("connecting to {master}"),
             Standing::Unreachable(reason) => format!("{reason}; keeps trying"),
             Standing::Refused(reason) => format!("refused: {reason}"),
@@ -327,14 +328,24 @@ async fn first_word(
         return std::future::pending().await;
     }
     let settled = |standing: &Standing| match standing {
-        Standing::Active | Standing::Pending { .. } | Standing::Refused(_) => true,
+        Standing::Active(_) | Standing::Pending { .. } | Standing::Refused(_) => true,
         Standing::Connecting | Standing::Unreachable(_) => false,
     };
     let word = tokio::time::timeout(WORD_WITHIN, standing.wait_for(settled)).await;
     drop(word);
     let pid = std::process::id();
     match &*standing.borrow() {
-        Standing::Active => Report::Ready(format!("{name} is active on {master} (pid {pid})")),
+        Standing::Active(proposed) => {
+            let active = format!("{name} is active on {master} (pid {pid})");
+            Report::Ready(if proposed.is_empty() {
+                active
+            } else {
+                let accept = acceptance(name);
+                format!(
+                    "{active}. Proposed, and without effect until it is accepted: {proposed}\nOn the master: {accept}"
+                )
+            })
+        }
         Standing::Pending { fingerprint, key_changed, code } => {
             let why = if *key_changed { "; another key is known under this name" } else { "" };
             let shown = match code {

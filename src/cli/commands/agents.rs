@@ -1,6 +1,6 @@
 //! `agent list|get|approve|reject|delete`.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -16,6 +16,8 @@ use crate::{
     },
     domain::{
         agent::{AgentState, Facts},
+        proposal::{Proposal, acceptance},
+        roster::AgentEntry,
         target::{fold::fold, selection::Selection},
         text::{plain, plural},
     },
@@ -31,18 +33,23 @@ fn state_tone(state: AgentState) -> Tone {
     }
 }
 
+/// Labels that count, then those that are proposed.
 fn labels(agent: &proto::Agent) -> String {
     let mut labels: Vec<_> = agent.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     labels.sort();
+    let proposed = agent.proposed_labels.iter().map(|(key, value)| format!("{key}={value} (proposed)"));
+    let mut proposed: Vec<_> = proposed.collect();
+    proposed.sort();
+    labels.append(&mut proposed);
     if labels.is_empty() { "-".to_owned() } else { labels.join(",") }
 }
 
-/// Labels, and where each comes from.
+/// Labels that count, and where each comes from.
 fn labels_with_origin(agent: &proto::Agent) -> String {
     let shown = |(key, value): (&String, &String)| {
         let brought = agent.brought_labels.get(key);
         match (agent.set_labels.contains_key(key), brought) {
-            (false, _) => format!("{key}={value} (the agent's)"),
+            (false, _) => format!("{key}={value} (the agent's, accepted)"),
             (true, None) => format!("{key}={value} (set here)"),
             (true, Some(brought)) if brought == value => format!("{key}={value} (set here and the agent's)"),
             (true, Some(brought)) => format!("{key}={value} (set here, over the agent's {brought})"),
@@ -51,6 +58,31 @@ fn labels_with_origin(agent: &proto::Agent) -> String {
     let mut labels: Vec<_> = agent.labels.iter().map(shown).collect();
     labels.sort();
     labels.join(", ")
+}
+
+/// What an agent proposes, and how it is accepted; nothing for one that proposes nothing.
+fn proposed(agent: &proto::Agent) -> String {
+    let proposed = AgentEntry::try_from(agent.clone()).map(|entry| entry.proposed).unwrap_or_default();
+    match (proposed.is_empty(), state_in(agent.state())) {
+        (true, _) => String::new(),
+        (false, AgentState::Pending) => format!("{proposed}; counts when it is approved"),
+        (false, _) => format!("{proposed}; `{}` accepts it", acceptance(&agent.name)),
+    }
+}
+
+/// Which agents propose what does not count yet; `None` where none does.
+fn footer(agents: &[proto::Agent]) -> Option<String> {
+    let is_proposing = |agent: &&proto::Agent| {
+        let proposes = !agent.proposed_labels.is_empty() || !agent.proposed_address.is_empty();
+        proposes && state_in(agent.state()) != AgentState::Pending
+    };
+    let names: Vec<&str> = agents.iter().filter(is_proposing).map(|agent| agent.name.as_str()).collect();
+    let count = names.len();
+    (count > 0).then(|| {
+        let propose = if count == 1 { "agent proposes" } else { "agents propose" };
+        let accept = acceptance(fold(names));
+        format!("{count} {propose} labels or addresses that do not count before they are accepted: {accept}")
+    })
 }
 
 fn or_dash(text: &str) -> String {
@@ -113,6 +145,8 @@ fn agent_json(agent: &proto::Agent) -> Value {
         "labels": agent.labels,
         "set_labels": agent.set_labels,
         "brought_labels": agent.brought_labels,
+        "proposed_labels": agent.proposed_labels,
+        "proposed_address": agent.proposed_address,
         "last_seen_ms": agent.last_seen_ms,
         "fingerprint": agent.fingerprint,
         "hint": hint(agent),
@@ -153,6 +187,9 @@ pub(super) fn list(args: &ListArgs) -> Result<Status, Failure> {
             Format::Text => {
                 let paint = Paint::new(Colour::Auto, stdout_is_terminal());
                 say(&agents_table(&agents, paint));
+                if let Some(footer) = footer(&agents) {
+                    note(&footer);
+                }
                 if is_preview {
                     let folded = fold(agents.iter().map(|agent| agent.name.as_str()));
                     say(&format!("{} {}: {folded}\n", agents.len(), plural("agent", agents.len())));
@@ -202,6 +239,7 @@ fn details(agent: &proto::Agent) -> String {
         ("direct address", agent.direct_address.clone()),
         ("version", agent.version.clone()),
         ("labels", labels_with_origin(agent)),
+        ("proposed", proposed(agent)),
         ("last seen", last_seen(agent, now_ms)),
         ("fingerprint", agent.fingerprint.clone()),
         ("trusts the CA by", agent.trust.clone()),
@@ -226,7 +264,7 @@ fn details(agent: &proto::Agent) -> String {
 }
 
 /// Shows the keys that wait under a name, and what it takes to let one in.
-fn show_waiting(args: &ApproveArgs, waiting: &[&proto::Agent]) -> Result<Status, Failure> {
+fn show_waiting(args: &ApproveArgs, waiting: &[proto::Agent]) -> Result<Status, Failure> {
     let name = &args.name;
     let [first, rest @ ..] = waiting else {
         return Err(Failure::new(format!("no key waits under the name {name}")));
@@ -234,6 +272,10 @@ fn show_waiting(args: &ApproveArgs, waiting: &[&proto::Agent]) -> Result<Status,
     for agent in waiting {
         let seen = last_seen(agent, unix_ms());
         say(&format!("{}  from {}  {seen}\n", agent.fingerprint, agent.address));
+        let proposed = proposed(agent);
+        if !proposed.is_empty() {
+            say(&format!("  proposes {proposed}\n"));
+        }
     }
     complain(&if waiting.iter().any(|agent| agent.has_code) {
         format!(
@@ -251,21 +293,26 @@ fn show_waiting(args: &ApproveArgs, waiting: &[&proto::Agent]) -> Result<Status,
 pub(super) fn approve(args: &ApproveArgs) -> Result<Status, Failure> {
     on_one_thread(async {
         let client = connect(&args.to).await?;
+        let mut waiting = client.waiting_keys().await?;
+        waiting.retain(|agent| agent.name == args.name.as_str());
         let (code, fingerprint) = match (&args.code, &args.fingerprint) {
             (Some(code), _) => (code.to_string(), String::new()),
             (None, Some(digits)) => (String::new(), digits.clone()),
-            (None, None) => {
-                let all = client.agents(None).await?;
-                let is_meant = |agent: &&proto::Agent| {
-                    agent.name == args.name.as_str() && state_in(agent.state()) == AgentState::Pending
-                };
-                return show_waiting(args, &all.iter().filter(is_meant).collect::<Vec<_>>());
-            }
+            (None, None) => return show_waiting(args, &waiting),
         };
-        let request = proto::ApproveAgentRequest { name: args.name.to_string(), fingerprint, code };
+        let shown = |agent: proto::Agent| proto::ShownKey {
+            fingerprint: agent.fingerprint,
+            labels: agent.proposed_labels,
+            address: agent.proposed_address,
+        };
+        let shown = if args.accept_nothing { Vec::new() } else { waiting.into_iter().map(shown).collect() };
+        let name = args.name.to_string();
+        let request = proto::ApproveAgentRequest { name, fingerprint, code, shown };
         let approved = client.calls().approve_agent(request).await.map_err(CallError::from)?.into_inner();
         let replaced = if approved.replaced_key { "; its old key is forgotten" } else { "" };
-        say(&format!("{} may join with key {}{replaced}\n", args.name, approved.fingerprint));
+        let accepted = Proposal::from(approved.accepted.unwrap_or_default());
+        let with = if accepted.is_empty() { String::new() } else { format!(", with {accepted}") };
+        say(&format!("{} may join with key {}{with}{replaced}\n", args.name, approved.fingerprint));
         Ok(exit::OK)
     })
 }
@@ -305,19 +352,39 @@ pub(super) fn label(args: &LabelArgs) -> Result<Status, Failure> {
             selection: Some(selection.into()),
             changes: args.changes.iter().map(ToString::to_string).collect(),
             now: args.of.now,
+            accept: args.accept,
         };
         let labelled = client.calls().label_agents(request).await.map_err(CallError::from)?.into_inner();
+        if args.accept {
+            say_accepted(labelled);
+            return Ok(exit::OK);
+        }
         let folded = fold(labelled.agents.iter().map(String::as_str));
         let count = labelled.agents.len();
         say(&format!("labels of {count} {} are set: {folded}\n", plural("agent", count)));
         if !labelled.still_brought.is_empty() {
             let folded = fold(labelled.still_brought.iter().map(String::as_str));
             complain(&format!(
-                "{folded}: a removed key is still there, because the agent brings it; set another value, or start the agent without it"
+                "{folded}: a removed key is still there: the agent brings it, and what it brings counts, since it joined through the master's own socket; set another value, or start it without that label"
             ));
         }
         Ok(exit::OK)
     })
+}
+
+/// Says what was accepted: the same of many agents in one line.
+fn say_accepted(labelled: proto::LabelAgentsResponse) {
+    let mut agents_of: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for accepted in labelled.accepted {
+        let name = accepted.name.clone();
+        agents_of.entry(Proposal::from(accepted).to_string()).or_default().push(name);
+    }
+    for (proposal, names) in &agents_of {
+        say(&format!("{}: {proposal} counts now\n", fold(names.iter().map(String::as_str))));
+    }
+    if agents_of.is_empty() {
+        note(&format!("nothing is proposed by {}", fold(labelled.agents.iter().map(String::as_str))));
+    }
 }
 
 /// Lets agents take no new tasks, for a reason, or take them again.

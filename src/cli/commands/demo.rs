@@ -93,14 +93,22 @@ impl Fleet {
         self.root.join(name)
     }
 
-    fn start_agents(&mut self, port: u16, token: &str) -> Result<(), Failure> {
+    async fn start_agents(&mut self, port: u16, client: &ControlClient) -> Result<(), Failure> {
         for (name, labels) in AGENTS {
+            let labels = labels.split(',').filter_map(|label| label.split_once('='));
+            let terms = Some(proto::TokenTerms {
+                labels: labels.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+                names: name.to_owned(),
+                ..proto::TokenTerms::default()
+            });
+            let request = proto::CreateTokenRequest { ttl_ms: 60_000, uses: 1, terms };
+            let token = client.calls().create_token(request).await.map_err(CallError::from)?.into_inner();
             let child = own_program()
-                .args(["agent", "start", "--name", name, "--label", labels])
+                .args(["agent", "start", "--name", name])
                 .args(["--master", &format!("127.0.0.1:{port}"), "--log-level", "error"])
                 .arg("--data-dir")
                 .arg(self.agent(name))
-                .env("SLOTH_RUNNER_TOKEN", token)
+                .env("SLOTH_RUNNER_TOKEN", token.token)
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
                 .spawn()?;
@@ -214,9 +222,7 @@ async fn join(
 ) -> Result<(ControlClient, Vec<proto::Agent>), Failure> {
     let address = MasterAddress::Socket(socket.to_owned());
     let client = ControlClient::connect(&address).await?;
-    let request = proto::CreateTokenRequest { ttl_ms: 60_000, uses: 5 };
-    let token = client.calls().create_token(request).await.map_err(CallError::from)?.into_inner();
-    fleet.start_agents(port, &token.token)?;
+    fleet.start_agents(port, &client).await?;
     let agents = wait_active(&client).await?;
     Ok((client, agents))
 }

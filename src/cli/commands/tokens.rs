@@ -14,6 +14,7 @@ use crate::{
         exit::{self, Failure, Status},
         output::{Cell, Paint, note, say, say_json, stdout_is_terminal, table},
     },
+    domain::terms::Terms,
     sys::{
         clock::{local_time, spoken, unix_ms},
         socket::{parse_address, shown_address},
@@ -41,10 +42,17 @@ async fn create(args: &TokenCreateArgs) -> Result<Status, Failure> {
         None => None,
     };
     let client = connect(&args.to).await?;
-    let request = proto::CreateTokenRequest { ttl_ms: args.ttl.ms(), uses: args.uses };
+    let terms = args.terms();
+    let request = proto::CreateTokenRequest {
+        ttl_ms: args.ttl.ms(),
+        uses: args.uses,
+        terms: Some(terms.clone().into()),
+    };
     let created = client.calls().create_token(request).await.map_err(CallError::from)?.into_inner();
     let uses = if args.uses == 1 { "once".to_owned() } else { format!("{} times", args.uses) };
-    note(&format!("A join token, good {uses} within {}. On the agent's machine:", spoken(args.ttl.0)));
+    let shown = terms.to_string();
+    let only = if shown.is_empty() { String::new() } else { format!(" ({shown})") };
+    note(&format!("A join token, good {uses} within {}{only}. On the agent's machine:", spoken(args.ttl.0)));
     let is_guess = address.is_none();
     let address = address.unwrap_or_else(|| {
         if created.address_guess.is_empty() {
@@ -76,6 +84,7 @@ async fn list(args: &TokenListArgs) -> Result<Status, Failure> {
                 "expires_ms": token.expires_ms,
                 "made_ms": token.made_ms,
                 "made_by": token.made_by,
+                "terms": terms_json(token.terms.as_ref()),
             })
         });
         say_json(&Value::Array(shown.collect()));
@@ -98,12 +107,29 @@ async fn list(args: &TokenListArgs) -> Result<Status, Failure> {
                 Cell::from(format!("in {}", spoken(left))),
                 Cell::from(made),
                 Cell::from(by),
+                Cell::from(terms_text(token.terms.clone())),
             ]
         })
         .collect();
     let paint = Paint::new(Colour::Auto, stdout_is_terminal());
-    say(&table(&["ID", "AGENTS", "ENDS", "MADE", "BY"], &rows, paint));
+    say(&table(&["ID", "AGENTS", "ENDS", "MADE", "BY", "TERMS"], &rows, paint));
     Ok(exit::OK)
+}
+
+/// A token's terms in words; a dash for none.
+fn terms_text(terms: Option<proto::TokenTerms>) -> String {
+    let terms = terms.and_then(|terms| Terms::try_from(terms).ok()).unwrap_or_default().to_string();
+    if terms.is_empty() { "-".to_owned() } else { terms }
+}
+
+fn terms_json(terms: Option<&proto::TokenTerms>) -> Value {
+    let terms = terms.cloned().unwrap_or_default();
+    json!({
+        "labels": terms.labels,
+        "names": terms.names,
+        "from": terms.from,
+        "report_address": terms.direct,
+    })
 }
 
 async fn revoke(args: &TokenRevokeArgs) -> Result<Status, Failure> {

@@ -6,6 +6,7 @@
 //! `@all`, `@KEY:VALUE` for labels, `@state:WORD`, `@link:WORD`.
 
 pub mod fold;
+pub mod names;
 mod parse;
 mod pattern;
 pub mod selection;

@@ -75,9 +75,9 @@ impl Core {
             direct_address: newcomer.direct_address,
             facts: None,
         });
-        let stored = row.stored.clone();
+        let (stored, proposed) = (row.stored.clone(), row.proposal());
         self.sessions.insert(newcomer.session, name.clone());
-        self.reply(reply, Reply::Welcome(self.epoch, self.revision));
+        self.reply(reply, Reply::Welcome { epoch: self.epoch, revision: self.revision, proposed });
         if is_new {
             // That it is ahead must not be forgotten: the store may have caught up when a master looks the next time.
             let parked = if is_ahead_news { Parked::Kept } else { Parked::Nothing };
@@ -104,6 +104,13 @@ impl Core {
                 row.stored.address, newcomer.address
             );
             self.reply(reply, Reply::SessionRefused(SessionRefusal::Duplicate, text));
+            let reason = format!("from {}: a cloned machine, or a copied key", newcomer.address);
+            self.on_refused(
+                format!("agent {name}"),
+                "a second connection with its key".to_owned(),
+                reason,
+                now,
+            );
         }
     }
 
@@ -241,6 +248,7 @@ impl Core {
             labels: Labels::clone(&row.labels),
             set_labels: stored.set_labels.clone(),
             brought_labels: stored.labels.clone(),
+            proposed: row.proposal(),
             last_seen_ms: row.session.as_ref().map_or(stored.last_seen_ms, |session| session.heard_ms),
             fingerprint: stored.fingerprint,
             hint,
@@ -272,12 +280,13 @@ impl Core {
                 state: AgentState::Pending,
                 direct: None,
                 link_reason: String::new(),
-                address: key.source.map_or_else(|| "this machine".to_owned(), |source| source.to_canonical().to_string()),
+                address: key.from.map_or_else(|| "this machine".to_owned(), |from| from.to_string()),
                 direct_address: None,
                 version: key.version.clone(),
                 labels: Labels::new(),
                 set_labels: Labels::new(),
-                brought_labels: Labels::new(),
+                brought_labels: key.proposal.labels.clone(),
+                proposed: key.proposal.clone(),
                 last_seen_ms: key.asked_ms(),
                 fingerprint: key.fingerprint,
                 hint,

@@ -18,9 +18,10 @@ use crate::{
     domain::{
         bounded::Word,
         name::{AgentName, Labels},
+        proposal::{Accepted, Proposal},
         seal::Seal,
     },
-    sys::socket::neighbourhood_of,
+    sys::socket::{neighbourhood_of, source_of},
     trust::fingerprint::{FEWEST_DIGITS, Fingerprint, plain_digits},
 };
 
@@ -36,8 +37,11 @@ const FORGOTTEN_AFTER: Duration = Duration::from_hours(24);
 pub(super) struct WaitingKey {
     pub(super) name: AgentName,
     pub(super) fingerprint: Fingerprint,
-    pub(super) source: Option<IpAddr>,
+    /// Where it asked from; `None` for the master's own socket.
+    pub(super) from: Option<IpAddr>,
     pub(super) version: Word,
+    /// What it says of itself.
+    pub(super) proposal: Proposal,
     /// Its proof by a one-time code.
     pub(super) proof: Option<Seal>,
     pub(super) since_ms: u64,
@@ -46,6 +50,11 @@ pub(super) struct WaitingKey {
 }
 
 impl WaitingKey {
+    /// Who it counts for.
+    fn source(&self) -> Option<IpAddr> {
+        self.from.map(source_of)
+    }
+
     pub(super) fn asked_ms(&self) -> u64 {
         self.asked_ms
     }
@@ -63,11 +72,15 @@ impl Core {
             return self.enroll_by_token(&asked, hash, known, reply, now);
         }
         if known.is_none() && asked.trusted_locally {
-            return self.admit(&asked, "the master's own socket", reply, Vec::new(), now);
+            let admitted = self.new_agent(&asked, Accepted::all(), now);
+            return self.admit(admitted, "the master's own socket", reply, Vec::new(), now);
         }
         match self.policy.enroll {
             Enroll::Any if known.is_none() => {
-                return self.admit(&asked, "--enroll any", reply, Vec::new(), now);
+                let mut accepted = Accepted::default();
+                accepted.accept(asked.proposal.clone());
+                let admitted = self.new_agent(&asked, accepted, now);
+                return self.admit(admitted, "--enroll any", reply, Vec::new(), now);
             }
             Enroll::Token => {
                 return self.refuse_stranger(
@@ -111,13 +124,20 @@ impl Core {
                 false,
             );
         }
+        if let Err(unmet) = token.terms.check(&asked.name, asked.from) {
+            return self.refuse_stranger(reply, unmet.to_string(), false);
+        }
         if known.is_some() {
             // A token lets new names in; whether a known name gets a new key is a person's decision.
             return self.enroll_waiting(asked.clone(), true, reply, now);
         }
         token.uses_left -= 1;
-        let write = Write::PutToken(token.clone());
-        self.admit(asked, "token", reply, vec![write], now);
+        let token = token.clone();
+        let mut accepted = Accepted::default();
+        accepted.accept(token.terms.accept(&asked.proposal));
+        let mut admitted = self.new_agent(asked, accepted, now);
+        admitted.set_labels.extend(token.terms.labels.clone());
+        self.admit(admitted, "token", reply, vec![Write::PutToken(token)], now);
     }
 
     fn enroll_waiting(&mut self, asked: EnrollAsked, key_changed: bool, reply: ReplyTo, now: Now) {
@@ -127,13 +147,18 @@ impl Core {
             key.asked_ms = now.unix_ms;
             // An agent that was started anew has made another code.
             key.proof = asked.proof;
+            if key.proposal != asked.proposal {
+                key.proposal = asked.proposal;
+                self.agents.next_revision();
+            }
             return self.reply(reply, Reply::EnrollPending { key_changed });
         }
-        let of_source = self.waiting.iter().filter(|key| key.source == asked.source).count();
+        let source = asked.from.map(source_of);
+        let of_source = self.waiting.iter().filter(|key| key.source() == source).count();
         if of_source >= MOST_OF_ONE_SOURCE {
             return self.refuse_stranger(reply, "too many keys from this address wait for an operator; approve or reject some, or join by token", true);
         }
-        if self.waiting.len() >= MOST_WAITING && !self.make_room_for(asked.source) {
+        if self.waiting.len() >= MOST_WAITING && !self.make_room_for(source) {
             return self.refuse_stranger(
                 reply,
                 "too many keys wait for an operator; approve or reject some, or join by token",
@@ -144,8 +169,9 @@ impl Core {
         self.waiting.push(WaitingKey {
             name: asked.name,
             fingerprint: asked.fingerprint,
-            source: asked.source,
+            from: asked.from,
             version: asked.version,
+            proposal: asked.proposal,
             proof: asked.proof,
             since_ms: now.unix_ms,
             asked: now.monotonic,
@@ -159,14 +185,14 @@ impl Core {
         let neighbourhood = |source: Option<IpAddr>| source.map(neighbourhood_of);
         let mut counts: HashMap<Option<IpAddr>, usize> = HashMap::new();
         for key in &self.waiting {
-            *counts.entry(neighbourhood(key.source)).or_default() += 1;
+            *counts.entry(neighbourhood(key.source())).or_default() += 1;
         }
         let Some((busiest, most)) = counts.iter().max_by_key(|(_, count)| **count) else { return false };
         if counts.get(&neighbourhood(source)).is_some_and(|own| own >= most) {
             return false;
         }
         // Keys stand in the order in which they came.
-        let oldest = self.waiting.iter().position(|key| neighbourhood(key.source) == *busiest);
+        let oldest = self.waiting.iter().position(|key| neighbourhood(key.source()) == *busiest);
         if let Some(oldest) = oldest {
             self.waiting.remove(oldest);
         }
@@ -174,17 +200,11 @@ impl Core {
     }
 
     /// Lets a key in; it is told so once that is on the disk.
-    fn admit(&mut self, asked: &EnrollAsked, how: &str, reply: ReplyTo, mut writes: Vec<Write>, now: Now) {
-        let stored = self.new_agent(&asked.name, asked.fingerprint, asked.version.clone(), now);
-        self.waiting.retain(|key| key.fingerprint != asked.fingerprint);
+    fn admit(&mut self, stored: StoredAgent, how: &str, reply: ReplyTo, mut writes: Vec<Write>, now: Now) {
+        self.waiting.retain(|key| key.fingerprint != stored.fingerprint);
         writes.push(Write::PutAgent(stored.clone()));
-        writes.push(audit(
-            now,
-            "enrollment",
-            "enroll",
-            asked.name.as_str(),
-            format!("{how}, key {}", asked.fingerprint),
-        ));
+        let detail = format!("{how}, key {}", stored.fingerprint);
+        writes.push(audit(now, "enrollment", "enroll", stored.name.as_str(), detail));
         self.put_agent(stored, now);
         self.persist(writes, Parked::Reply(reply, Box::new(Reply::Enrolled(None))));
     }
@@ -250,6 +270,7 @@ impl Core {
         &mut self,
         name: &AgentName,
         mark: &KeyMark,
+        shown: &[(Fingerprint, Proposal)],
         by: &str,
         reply: ReplyTo,
         now: Now,
@@ -258,23 +279,37 @@ impl Core {
             Ok(key) => key,
             Err(answer) => return self.reply(reply, answer),
         };
+        let seen = shown.iter().find(|(fingerprint, _)| *fingerprint == key.fingerprint);
+        if !shown.is_empty() && seen.is_none_or(|(_, proposal)| *proposal != key.proposal) {
+            let text = match seen {
+                Some(_) => format!("{name} proposes other labels, or another address, than you were shown"),
+                None => format!("that is another key of {name} than you were shown"),
+            };
+            return self.reply(reply, Reply::Refused(format!("{text}: look again before you approve it")));
+        }
+        let proposal = seen.map(|(_, proposal)| proposal.clone()).unwrap_or_default();
         self.waiting.retain(|waiting| waiting.fingerprint != key.fingerprint || waiting.name != *name);
         let replaced = self.agents.contains_key(name);
         if replaced {
             self.close_agent(name, "the agent's key was replaced", now);
         }
-        let mut stored = self.new_agent(name, key.fingerprint, key.version, now);
+        let fingerprint = key.fingerprint;
+        let mut accepted = Accepted::default();
+        accepted.accept(proposal.clone());
+        let mut stored = self.new_row(name, fingerprint, key.version, now);
+        (stored.labels, stored.accepted) = (key.proposal.labels, accepted);
         let how = match mark {
             KeyMark::Code(code) => {
-                stored.proof = Some(code.prove_master(key.fingerprint, self.policy.ca));
+                stored.proof = Some(code.prove_master(fingerprint, self.policy.ca));
                 "by its code"
             }
             KeyMark::Digits(_) => "by its fingerprint",
         };
         let mut writes = vec![Write::PutAgent(stored.clone())];
-        writes.push(audit(now, by, "approve", name.as_str(), format!("key {}, {how}", key.fingerprint)));
+        let with = if proposal.is_empty() { String::new() } else { format!(", with {proposal}") };
+        writes.push(audit(now, by, "approve", name.as_str(), format!("key {fingerprint}, {how}{with}")));
         self.put_agent(stored, now);
-        let approved = Reply::Approved { fingerprint: key.fingerprint, replaced };
+        let approved = Reply::Approved { fingerprint, replaced, accepted: proposal };
         self.persist(writes, Parked::Reply(reply, Box::new(approved)));
     }
 
@@ -343,8 +378,14 @@ impl Core {
         }
     }
 
+    /// The row of somebody who is let in, with what counts of what it says.
+    fn new_agent(&self, asked: &EnrollAsked, accepted: Accepted, now: Now) -> StoredAgent {
+        let row = self.new_row(&asked.name, asked.fingerprint, asked.version.clone(), now);
+        StoredAgent { labels: asked.proposal.labels.clone(), accepted, ..row }
+    }
+
     /// A new key's row; labels that operators set belong to the name and stay.
-    fn new_agent(&self, name: &AgentName, fingerprint: Fingerprint, version: Word, now: Now) -> StoredAgent {
+    fn new_row(&self, name: &AgentName, fingerprint: Fingerprint, version: Word, now: Now) -> StoredAgent {
         let known = self.agents.get(name);
         StoredAgent {
             name: name.clone(),
@@ -353,6 +394,7 @@ impl Core {
             last_seen_ms: 0,
             labels: Labels::new(),
             set_labels: known.map(|row| row.stored.set_labels.clone()).unwrap_or_default(),
+            accepted: Accepted::default(),
             version,
             address: String::new(),
             trust: Word::default(),

@@ -40,6 +40,7 @@ use crate::domain::{
     agent::{AgentState, Facts},
     ids::Incarnation,
     name::{AgentName, Labels},
+    proposal::{DirectAddress, Proposal},
     run::LastRun,
 };
 use crate::trust::fingerprint::Fingerprint;
@@ -112,7 +113,7 @@ struct Session {
     heard_ms: u64,
     direct: bool,
     link_reason: String,
-    direct_address: Option<String>,
+    direct_address: Option<DirectAddress>,
     facts: Option<Facts>,
 }
 
@@ -120,8 +121,10 @@ struct Session {
 #[derive(Debug)]
 struct AgentRow {
     stored: StoredAgent,
-    /// What it brings, and what operators set over that.
+    /// What counts of what it brings, and what operators set over that.
     labels: Arc<Labels>,
+    /// What it brings and what does not count; `None` where all counts.
+    proposed: Option<Arc<Labels>>,
     session: Option<Session>,
     /// Since when it is offline on the monotonic clock; only known for what this master saw.
     offline_since: Option<Duration>,
@@ -138,6 +141,7 @@ impl AgentRow {
         let mut row = Self {
             stored,
             labels: Arc::default(),
+            proposed: None,
             session: None,
             offline_since: None,
             newcomer: None,
@@ -159,9 +163,21 @@ impl AgentRow {
     }
 
     fn merge_labels(&mut self) {
-        let mut labels = self.stored.labels.clone();
-        labels.extend(self.stored.set_labels.clone());
+        let StoredAgent { labels: brought, set_labels: set, accepted, .. } = &self.stored;
+        let mut labels = accepted.counting(brought);
+        labels.extend(set.clone());
         self.labels = Arc::new(labels);
+        let proposed = accepted.proposed(brought, set);
+        self.proposed = (!proposed.is_empty()).then(|| Arc::new(proposed));
+    }
+
+    /// What it says of itself and what does not count, or not yet.
+    fn proposal(&self) -> Proposal {
+        let direct = self.session.as_ref().and_then(|session| session.direct_address.as_ref());
+        Proposal {
+            labels: self.proposed.as_deref().cloned().unwrap_or_default(),
+            direct: direct.filter(|direct| !self.stored.accepted.may_dial(direct)).cloned(),
+        }
     }
 }
 
@@ -272,6 +288,7 @@ impl Core {
         let (Input::Enroll(_, reply)
         | Input::Approve { reply, .. }
         | Input::Label { reply, .. }
+        | Input::Accept { reply, .. }
         | Input::CreateToken { reply, .. }
         | Input::Invite { reply, .. }
         | Input::LogIn { reply, .. }
@@ -288,7 +305,9 @@ impl Core {
         match input {
             Input::Tick => self.on_tick(now),
             Input::Enroll(asked, reply) => self.on_enroll(asked, reply, now),
-            Input::Approve { name, mark, by, reply } => self.on_approve(&name, &mark, &by, reply, now),
+            Input::Approve { name, mark, shown, by, reply } => {
+                self.on_approve(&name, &mark, &shown, &by, reply, now);
+            }
             Input::Reject { name, digits, by, reply } => {
                 self.on_reject(name.as_ref(), &digits, &by, reply, now);
             }
@@ -296,9 +315,10 @@ impl Core {
             Input::Label { choice, changes, by, reply } => {
                 self.on_label(&choice, &changes, &by, reply, now);
             }
+            Input::Accept { choice, by, reply } => self.on_accept(&choice, &by, reply, now),
             Input::Stop { name, grace_ms, by, reply } => self.on_stop(&name, grace_ms, &by, reply, now),
-            Input::CreateToken { hash, ttl_ms, uses, by, reply } => {
-                self.on_create_token(hash, ttl_ms, uses, &by, reply, now);
+            Input::CreateToken { hash, ttl_ms, uses, terms, by, reply } => {
+                self.on_create_token(hash, (ttl_ms, uses, *terms), &by, reply, now);
             }
             Input::ListTokens(reply) => {
                 let good = self.good_tokens(now);

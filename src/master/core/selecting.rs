@@ -108,6 +108,9 @@ impl Core {
             let Some(row) = self.agents.change(name) else { continue };
             for change in changes {
                 change.apply(&mut row.stored.set_labels);
+                if let LabelChange::Remove(key) = change {
+                    row.stored.accepted.forget_label(key.as_str());
+                }
             }
             row.merge_labels();
             let is_brought = |change: &LabelChange| match change {
@@ -123,5 +126,30 @@ impl Core {
         writes.push(audit(now, by, "label", &fold(names.iter().map(AgentName::as_str)), said));
         let answer = Reply::Labelled { agents: names.into_iter().collect(), still_brought };
         self.persist(writes, Parked::Reply(reply, Box::new(answer)));
+    }
+
+    /// Accepts what agents propose: from now on it counts.
+    pub(super) fn on_accept(&mut self, choice: &Choice, by: &str, reply: ReplyTo, now: Now) {
+        let names = match self.chosen(choice) {
+            Ok(names) => names,
+            Err(answer) => return self.reply(reply, answer),
+        };
+        let (mut accepted, mut writes) = (Vec::new(), Vec::new());
+        for name in names {
+            let Some(proposal) = self.agents.get(&name).map(|row| row.proposal()) else { continue };
+            if !proposal.is_empty()
+                && let Some(row) = self.agents.change(&name)
+            {
+                row.stored.accepted.accept(proposal.clone());
+                row.merge_labels();
+                writes.push(Write::PutAgent(row.stored.clone()));
+                writes.push(audit(now, by, "accept", name.as_str(), proposal.to_string()));
+                if let (Some(session), true) = (&row.session, proposal.direct.is_some()) {
+                    self.effects.push(Effect::DialDirect(session.id));
+                }
+            }
+            accepted.push((name, proposal));
+        }
+        self.persist(writes, Parked::Reply(reply, Box::new(Reply::Accepted(accepted))));
     }
 }

@@ -8,6 +8,7 @@ use crate::domain::{
     agent::{AgentState, START_WITHIN},
     bounded::Expression,
     name::{AgentName, Labels, nearest},
+    proposal::acceptance,
     target::{
         Candidate,
         fold::{fold, fold_some},
@@ -55,13 +56,15 @@ pub struct Snapshot {
 struct Known {
     name: AgentName,
     labels: Arc<Labels>,
+    /// Those that do not count.
+    proposed: Option<Arc<Labels>>,
     state: AgentState,
     direct: Option<bool>,
 }
 
 impl Known {
     fn candidate(&self) -> Candidate<'_> {
-        let Self { name, labels, state, direct } = self;
+        let Self { name, labels, state, direct, .. } = self;
         Candidate { name, labels, state: *state, direct: *direct }
     }
 }
@@ -86,6 +89,7 @@ impl Core {
             Known {
                 name: name.clone(),
                 labels: Arc::clone(&row.labels),
+                proposed: row.proposed.clone(),
                 state: row.state(now),
                 direct: row.session.as_ref().map(|session| session.direct),
             }
@@ -160,6 +164,9 @@ impl Snapshot {
         let labels: BTreeSet<String> =
             labels.map(|(key, value)| format!("{key}={value}")).take(LABELS_COMPARED).collect();
         let asks_for_labels = selection.selector.is_some() || selection.target.labels().next().is_some();
+        if asks_for_labels && let Some(proposing) = self.proposing(selection) {
+            return proposing;
+        }
         if !asks_for_labels || labels.is_empty() {
             let count = self.agents.len();
             return format!("no agent matches {selection}; `sloth-runner agent list` shows all {count}");
@@ -172,6 +179,38 @@ impl Snapshot {
         let shown: Vec<&str> = labels.iter().map(String::as_str).take(LABELS_SHOWN).collect();
         let more = if labels.len() > LABELS_SHOWN { ", …" } else { "" };
         format!("no agent matches {selection}; labels are {}{more}", shown.join(", "))
+    }
+
+    /// What to say where a selection would mean agents if what they propose counted.
+    fn proposing(&self, selection: &Selection) -> Option<String> {
+        let with_proposed = |agent: &Known| {
+            let mut labels = Labels::clone(&agent.labels);
+            labels.extend(agent.proposed.as_deref().cloned().unwrap_or_default());
+            labels
+        };
+        let believed: Vec<Labels> = self.agents.iter().map(with_proposed).collect();
+        let agents = self.agents.iter().zip(&believed);
+        let candidates: Vec<Candidate<'_>> =
+            agents.map(|(agent, labels)| Candidate { labels, ..agent.candidate() }).collect();
+        let names = selection.evaluate(&candidates).agents;
+        if names.is_empty() {
+            return None;
+        }
+        let asked = selection.to_string();
+        let agents = self.agents.iter().filter(|agent| names.contains(&agent.name));
+        let proposed = agents.filter_map(|agent| agent.proposed.as_deref()).flatten();
+        let wanted = proposed.filter(|(key, _)| asked.contains(key.as_str()));
+        let labels: BTreeSet<String> = wanted.map(|(key, value)| format!("{key}={value}")).collect();
+        let labels: Vec<&str> = labels.iter().map(String::as_str).take(LABELS_SHOWN).collect();
+        let (labels, shown) = (labels.join(", "), fold_some(names.iter().map(AgentName::as_str)));
+        let propose = if names.len() == 1 { "proposes" } else { "propose" };
+        // Folded names are a target, as long as they are all there.
+        let whole = fold(names.iter().map(AgentName::as_str));
+        let target = if shown == whole { whole.as_str() } else { "TARGET" };
+        Some(format!(
+            "no agent matches {selection}: {shown} {propose} {labels}, which does not count before it is accepted: `{}`",
+            acceptance(target)
+        ))
     }
 }
 

@@ -11,8 +11,10 @@ use crate::{
         name::{AgentName, Labels},
         outcome::Outcome,
         plan::Gate,
+        proposal::Accepted,
         run::{Run, RunOptions, Task},
         seal::Seal,
+        terms::Terms,
     },
     trust::{access::Role, fingerprint::Fingerprint},
 };
@@ -108,6 +110,8 @@ pub struct StoredAgent {
     pub labels: Labels,
     /// The labels that operators set; they win.
     pub set_labels: Labels,
+    /// What counts of what it says of itself.
+    pub accepted: Accepted,
     /// Its version.
     pub version: Word,
     /// Its last address.
@@ -173,6 +177,8 @@ pub struct StoredToken {
     pub made_ms: u64,
     /// By whom.
     pub made_by: String,
+    /// Who may join with it, and what counts of those who do.
+    pub terms: Terms,
 }
 
 impl StoredToken {

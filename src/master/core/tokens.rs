@@ -5,13 +5,13 @@ use super::{
     messages::{Now, Reply, ReplyTo},
     stored::{StoredToken, Write},
 };
+use crate::domain::terms::Terms;
 
 impl Core {
     pub(super) fn on_create_token(
         &mut self,
         hash: String,
-        ttl_ms: u64,
-        uses: u32,
+        (ttl_ms, uses, terms): (u64, u32, Terms),
         by: &str,
         reply: ReplyTo,
         now: Now,
@@ -22,11 +22,17 @@ impl Core {
             uses_left: uses,
             made_ms: now.unix_ms,
             made_by: by.to_owned(),
+            terms,
         };
         let answer = Reply::TokenCreated { id: token.id().to_owned(), expires_ms: token.expires_ms };
         let gone = self.tokens.extract_if(|_, token| !token.is_good(now.unix_ms));
         let mut writes: Vec<Write> = gone.map(|(hash, _)| Write::DeleteToken(hash)).collect();
-        let detail = format!("{uses} uses, {} s", ttl_ms / 1000);
+        let mut detail = format!("{uses} uses, {} s", ttl_ms / 1000);
+        let terms = token.terms.to_string();
+        if !terms.is_empty() {
+            detail.push_str("; ");
+            detail.push_str(&terms);
+        }
         writes.push(audit(now, by, "create token", token.id(), detail));
         writes.push(Write::PutToken(token.clone()));
         self.tokens.insert(token.hash.clone(), token);

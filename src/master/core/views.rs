@@ -6,6 +6,7 @@ use crate::{
         bounded::Word,
         ids::RunId,
         name::{AgentName, Labels},
+        proposal::{DirectAddress, Proposal},
         run::{LastRun, Run},
     },
     trust::fingerprint::Fingerprint,
@@ -25,15 +26,17 @@ pub struct AgentView {
     /// Its address.
     pub address: String,
     /// Where a direct link would go.
-    pub direct_address: Option<String>,
+    pub direct_address: Option<DirectAddress>,
     /// Its version.
     pub version: Word,
-    /// Its labels.
+    /// Its labels, as they count.
     pub labels: Labels,
     /// Those that operators set.
     pub set_labels: Labels,
     /// Those that it brings.
     pub brought_labels: Labels,
+    /// What it says of itself and what does not count, or not yet.
+    pub proposed: Proposal,
     /// When it was last heard of.
     pub last_seen_ms: u64,
     /// Its key.

@@ -17,7 +17,7 @@ use crate::{
         snapshot::{Choice, Snapshot},
         views::AgentView,
     },
-    wire::{agent::labels_out, proto, serve::Connected},
+    wire::{agent::labels_out, proposal::address_out, proto, serve::Connected},
 };
 
 /// Agents in one message of a list, and bytes after which no more are added to it.
@@ -38,7 +38,7 @@ pub(super) fn agent_out(view: AgentView) -> proto::Agent {
         link: link.to_owned(),
         link_reason: view.link_reason,
         address: view.address,
-        direct_address: view.direct_address.unwrap_or_default(),
+        direct_address: view.direct_address.map_or_else(String::new, |direct| direct.to_string()),
         version: view.version.into(),
         labels: labels_out(view.labels),
         last_seen_ms: view.last_seen_ms,
@@ -54,6 +54,8 @@ pub(super) fn agent_out(view: AgentView) -> proto::Agent {
         drain: view.drain.map(Into::into),
         set_labels: labels_out(view.set_labels),
         brought_labels: labels_out(view.brought_labels),
+        proposed_address: address_out(&view.proposed),
+        proposed_labels: labels_out(view.proposed.labels),
     }
 }
 

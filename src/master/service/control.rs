@@ -23,7 +23,7 @@ use crate::{
     },
     master::{
         compare::maskers,
-        core::messages::{Input, KeyMark, Reply},
+        core::messages::{Choice, Input, KeyMark, Reply},
         store::Wanted,
     },
     trust::{access::Caller, fingerprint::plain_digits},
@@ -31,6 +31,7 @@ use crate::{
         InvalidMessage, SOFTWARE_VERSION,
         bounds::{MAX_STORED, list_of, per_task, short_text},
         budget::Budget,
+        proposal::{proposal_out, shown_in},
         proto::{self, control_service_server::ControlService},
         status,
     },
@@ -85,6 +86,23 @@ impl Master {
         Response::new(stream)
     }
 
+    /// Accepts what agents propose.
+    async fn accept_proposals(
+        &self,
+        choice: Box<Choice>,
+        by: String,
+    ) -> Result<Response<proto::LabelAgentsResponse>, Status> {
+        match self.handle.ask(move |reply| Input::Accept { choice, by, reply }).await? {
+            Reply::Accepted(all) => {
+                let agents = all.iter().map(|(name, _)| name.to_string()).collect();
+                let accepted = all.into_iter().filter(|(_, proposal)| !proposal.is_empty());
+                let accepted = accepted.map(|(name, proposal)| proposal_out(&name, proposal)).collect();
+                Ok(Response::new(proto::LabelAgentsResponse { agents, still_brought: Vec::new(), accepted }))
+            }
+            other => Err(refusal(other)),
+        }
+    }
+
     async fn count(&self, input: impl FnOnce(u64) -> Input + Send + 'static) -> Result<u32, Status> {
         match self.handle.ask(input).await? {
             Reply::Count(count) => Ok(count),
@@ -137,11 +155,12 @@ impl ControlService for Master {
         request: Request<proto::ListAgentsRequest>,
     ) -> Result<Response<Self::ListAgentsStream>, Status> {
         let caller = connected(&request)?;
-        let selection = request.into_inner().selection.map(Selection::try_from).transpose()?;
+        let request = request.into_inner();
+        let selection = request.selection.map(Selection::try_from).transpose()?;
         let is_all = selection.is_none();
-        let names = self.listed(&caller, selection).await?;
+        let names = if request.pending_only { Vec::new() } else { self.listed(&caller, selection).await? };
         let waiting = match self.handle.ask(Input::ShowWaiting).await? {
-            Reply::Agents(waiting) if is_all => waiting,
+            Reply::Agents(waiting) if is_all || request.pending_only => waiting,
             _ => Vec::new(),
         };
         let (answers, stream) = Outbox::new(caller.budget, 1);
@@ -164,11 +183,16 @@ impl ControlService for Master {
         } else {
             KeyMark::Code(request.code.parse().map_err(invalid)?)
         };
-        match self.handle.ask(move |reply| Input::Approve { name, mark, by, reply }).await? {
-            Reply::Approved { fingerprint, replaced } => Ok(Response::new(proto::ApproveAgentResponse {
-                fingerprint: fingerprint.to_string(),
-                replaced_key: replaced,
-            })),
+        let shown = shown_in(request.shown)?;
+        let approved = name.clone();
+        match self.handle.ask(move |reply| Input::Approve { name, mark, shown, by, reply }).await? {
+            Reply::Approved { fingerprint, replaced, accepted } => {
+                Ok(Response::new(proto::ApproveAgentResponse {
+                    fingerprint: fingerprint.to_string(),
+                    replaced_key: replaced,
+                    accepted: Some(proposal_out(&approved, accepted)),
+                }))
+            }
             other => Err(refusal(other)),
         }
     }
@@ -202,6 +226,9 @@ impl ControlService for Master {
         let (by, caller) = (operator(&request)?, connected(&request)?);
         let request = request.into_inner();
         let choice = Box::new(self.choose(&caller, selection(request.selection)?, request.now).await?);
+        if request.accept {
+            return self.accept_proposals(choice, by).await;
+        }
         let changes = list_of(request.changes, 2 * MAX_LABELS, "changes of labels")?;
         let changes = changes.iter().map(|text| text.parse().map_err(invalid));
         let changes = changes.collect::<Result<_, Status>>()?;
@@ -209,6 +236,7 @@ impl ControlService for Master {
             Reply::Labelled { agents, still_brought } => Ok(Response::new(proto::LabelAgentsResponse {
                 agents: agents.into_iter().map(Into::into).collect(),
                 still_brought: still_brought.into_iter().map(Into::into).collect(),
+                accepted: Vec::new(),
             })),
             other => Err(refusal(other)),
         }

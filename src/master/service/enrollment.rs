@@ -1,16 +1,19 @@
 //! `EnrollmentService`: the calls that strangers may make.
 
+use std::net::SocketAddr;
+
 use tonic::{Request, Response, Status};
 
 use super::{Master, connected};
 use crate::{
-    domain::name::AgentName,
+    domain::{name::AgentName, proposal::Proposal},
     master::core::messages::{EnrollAsked, Input, Reply},
-    sys::socket::source_of,
     trust::{identity::Identity, key::CheckedRequest, token::hash_secret},
     wire::{
         InvalidMessage, PROTOCOL, SOFTWARE_VERSION,
+        agent::labels_in,
         command::{seal_in, seal_out},
+        proposal::direct_in,
         proto::{self, enroll_response::Kind, enrollment_service_server::EnrollmentService},
     },
 };
@@ -53,18 +56,16 @@ impl Master {
         let checked = CheckedRequest::check(&request.certificate_request).map_err(InvalidMessage::because)?;
         let fingerprint = checked.fingerprint;
         let own_uid = nix::unistd::geteuid().as_raw();
+        let from = connected.address.parse::<SocketAddr>().ok().map(|from| from.ip().to_canonical());
         let asked = EnrollAsked {
             name: name.clone(),
             fingerprint,
-            source: connected
-                .address
-                .parse::<std::net::SocketAddr>()
-                .ok()
-                .map(|source| source_of(source.ip())),
+            from,
             trusted_locally: connected.uid.is_some_and(|uid| uid == own_uid || uid == 0),
             token: (!request.token.is_empty()).then(|| hash_secret(&request.token)),
             version: request.software_version.into(),
             proof: seal_in(&request.code_proof),
+            proposal: Proposal::new(labels_in(request.labels), direct_in(request.direct.as_ref(), from)),
         };
         match self.handle.ask(move |reply| Input::Enroll(asked, reply)).await? {
             Reply::Enrolled(proof) => {

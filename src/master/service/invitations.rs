@@ -11,7 +11,7 @@ use super::{
     refusal,
 };
 use crate::{
-    domain::name::AgentName,
+    domain::{name::AgentName, terms::Terms},
     master::{
         core::{
             messages::{Input, Invitation, Reply},
@@ -50,6 +50,7 @@ impl From<StoredToken> for proto::Token {
             uses_left: token.uses_left,
             made_ms: token.made_ms,
             made_by: token.made_by,
+            terms: Some(token.terms.into()),
         }
     }
 }
@@ -81,9 +82,11 @@ impl Master {
         if request.uses == 0 {
             return Err(invalid("a token needs at least one use"));
         }
+        let terms = Box::new(Terms::try_from(request.terms.unwrap_or_default())?);
         let token = Token::generate(self.authority.fingerprint());
         let (hash, ttl_ms, uses) = (hash_secret(&token.secret), request.ttl_ms, request.uses);
-        match self.handle.ask(move |reply| Input::CreateToken { hash, ttl_ms, uses, by, reply }).await? {
+        let asked = move |reply| Input::CreateToken { hash, ttl_ms, uses, terms, by, reply };
+        match self.handle.ask(asked).await? {
             Reply::TokenCreated { id, expires_ms } => Ok(Response::new(proto::CreateTokenResponse {
                 token: token.to_string(),
                 expires_ms,

@@ -197,12 +197,12 @@ impl Store {
     pub fn remembered(&self, connection: &Connection) -> Result<Remembered, StoreError> {
         let read = || {
             let mut statement = connection.prepare(
-                "SELECT name, fingerprint, enrolled_ms, last_seen_ms, labels, version, address, trust, set_labels, drain, ahead, proof FROM agents",
+                "SELECT name, fingerprint, enrolled_ms, last_seen_ms, labels, version, address, trust, set_labels, drain, ahead, proof, accepted FROM agents",
             )?;
             let agents: Vec<StoredAgent> =
                 statement.query_map([], agent)?.collect::<rusqlite::Result<_>>()?;
-            let mut statement =
-                connection.prepare("SELECT hash, expires_ms, uses_left, made_ms, made_by FROM tokens")?;
+            let mut statement = connection
+                .prepare("SELECT hash, expires_ms, uses_left, made_ms, made_by, terms FROM tokens")?;
             let token = |row: &Row<'_>| {
                 Ok(StoredToken {
                     hash: row.get(0)?,
@@ -210,6 +210,7 @@ impl Store {
                     uses_left: row.get(2)?,
                     made_ms: row.get(3)?,
                     made_by: row.get(4)?,
+                    terms: json(row, 5)?,
                 })
             };
             let tokens = statement.query_map([], token)?.collect::<rusqlite::Result<_>>()?;

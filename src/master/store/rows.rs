@@ -34,7 +34,7 @@ pub(super) fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::R
         Write::PutAgent(agent) => {
             transaction
                 .prepare_cached(
-                    "INSERT OR REPLACE INTO agents VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                    "INSERT OR REPLACE INTO agents VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
                 )?
                 .execute(params![
                     agent.name.as_str(),
@@ -48,7 +48,8 @@ pub(super) fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::R
                     to_json(&agent.set_labels)?,
                     agent.drain.as_ref().map(to_json).transpose()?,
                     agent.ahead.as_ref().map(to_json).transpose()?,
-                    agent.proof.map(String::from)
+                    agent.proof.map(String::from),
+                    to_json(&agent.accepted)?
                 ])?;
         }
         Write::DeleteAgent(name) => {
@@ -56,13 +57,14 @@ pub(super) fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::R
         }
         Write::PutToken(token) => {
             transaction
-                .prepare_cached("INSERT OR REPLACE INTO tokens VALUES (?1, ?2, ?3, ?4, ?5)")?
+                .prepare_cached("INSERT OR REPLACE INTO tokens VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
                 .execute(params![
                     token.hash,
                     token.expires_ms,
                     token.uses_left,
                     token.made_ms,
-                    token.made_by
+                    token.made_by,
+                    to_json(&token.terms)?
                 ])?;
         }
         Write::DeleteToken(hash) => {
@@ -277,6 +279,7 @@ pub(super) fn agent(row: &Row<'_>) -> rusqlite::Result<StoredAgent> {
         drain: optional_json(row, 9)?,
         ahead: optional_json(row, 10)?,
         proof: row.get::<_, Option<String>>(11)?.and_then(|seal| Seal::try_from(seal).ok()),
+        accepted: json(row, 12)?,
     })
 }
 

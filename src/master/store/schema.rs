@@ -5,10 +5,10 @@ use rusqlite::Connection;
 use crate::master::core::stored::run_detail;
 
 /// The format that this version writes, in `user_version`.
-pub(super) const VERSION: i64 = 8;
+pub(super) const VERSION: i64 = 9;
 
 /// One script a version, applied in order.
-pub(super) const MIGRATIONS: [&str; 8] = [
+pub(super) const MIGRATIONS: [&str; 9] = [
     "
     CREATE TABLE meta (only INTEGER PRIMARY KEY CHECK (only = 1), epoch INTEGER NOT NULL, revision INTEGER NOT NULL) STRICT;
     INSERT INTO meta VALUES (1, 1, 0);
@@ -89,6 +89,12 @@ pub(super) const MIGRATIONS: [&str; 8] = [
         WHERE ended_ms IS NOT NULL AND options NOT LIKE '{"environment":[]%';
     UPDATE runs SET command = '["erased"]' WHERE gone IS NOT NULL;
 "#,
+    // What agents brought before had counted, and goes on to.
+    "
+    ALTER TABLE agents ADD COLUMN accepted TEXT NOT NULL DEFAULT '{}';
+    UPDATE agents SET accepted = json_object('labels', json(labels));
+    ALTER TABLE tokens ADD COLUMN terms TEXT NOT NULL DEFAULT '{}';
+",
 ];
 
 /// The format with which audit records no longer hold commands.

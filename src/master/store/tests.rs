@@ -19,7 +19,9 @@ use crate::{
         name::Labels,
         outcome::{Ending, Outcome},
         plan::Gate,
+        proposal::{Accepted, DirectAddress, Proposal},
         run::{Overflow, Task, TaskState},
+        terms::Terms,
     },
     master::core::{
         messages::Keeping,
@@ -66,6 +68,7 @@ fn stored_agent(name: &str) -> StoredAgent {
         last_seen_ms: 2,
         labels: Labels::new(),
         set_labels: Labels::new(),
+        accepted: Accepted::default(),
         version: "1".into(),
         address: "10.0.0.1:1".into(),
         trust: "token".into(),
@@ -126,14 +129,34 @@ fn agents_come_back_with_their_labels() {
     let agent = StoredAgent {
         labels: label("role=web"),
         set_labels: label("role=db"),
+        accepted: {
+            let mut accepted = Accepted::default();
+            let direct = DirectAddress::new("gateway", 50051, None);
+            accepted.accept(Proposal::new(label("role=web"), direct));
+            accepted
+        },
         drain: Some(Drain { reason: "a new disk".into(), by: "ana".into(), since_ms: 3 }),
         ahead: Some((3, 9)),
         ..stored_agent("web-1")
     };
-    let jobs = vec![vec![Write::PutAgent(agent.clone())]];
+    let token = StoredToken {
+        hash: "AB".to_owned(),
+        expires_ms: 9,
+        uses_left: 1,
+        made_ms: 2,
+        made_by: "ana".to_owned(),
+        terms: Terms {
+            labels: label("role=web"),
+            names: "web-*".parse().ok(),
+            from: vec!["10.0.0.0/8".parse().unwrap()],
+            direct: vec!["gateway".parse().unwrap()],
+        },
+    };
+    let jobs = vec![vec![Write::PutAgent(agent.clone()), Write::PutToken(token.clone())]];
     let _ = write(Store::open(dir.path()).unwrap(), jobs);
     let (store, connection) = Store::open(dir.path()).unwrap();
-    assert_eq!(store.remembered(&connection).unwrap().agents, [agent]);
+    let remembered = store.remembered(&connection).unwrap();
+    assert_eq!((remembered.agents, remembered.tokens), (vec![agent], vec![token]));
 }
 
 #[test]

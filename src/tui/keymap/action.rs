@@ -156,7 +156,7 @@ impl Action {
             Self::Redraw => "draw anew",
             Self::Suspend => "suspend",
             Self::Interrupt => "say how to quit and to cancel",
-            Self::Approve => "approve the waiting key",
+            Self::Approve => "approve the key, or what it proposes",
             Self::Reject => "reject the waiting key",
             Self::Execute => "run",
             Self::NewLine => "new line",

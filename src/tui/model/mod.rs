@@ -22,7 +22,7 @@ use self::{
     run::{FollowKey, Look, RunScreen},
 };
 use super::{keymap::Action, settings::Settings};
-use crate::domain::{ids::RunId, run::Run, target::fold::fold};
+use crate::domain::{ids::RunId, name::AgentName, proposal::Proposal, run::Run, target::fold::fold};
 
 /// A moment, as the runtime tells it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -183,8 +183,10 @@ pub enum Asked {
     Cancel(RunId, Vec<u32>),
     /// The program ends.
     Quit,
-    /// A key is let in.
-    Approve(RowKey),
+    /// A key is let in, with what it proposes.
+    Approve(RowKey, Proposal),
+    /// What an agent proposes is accepted.
+    Accept(AgentName),
     /// A key is forgotten.
     Reject(RowKey),
     /// Agents are ended on their machines.

@@ -17,6 +17,7 @@ use crate::{
         command::Command,
         ids::{RunId, RunReference},
         name::AgentName,
+        proposal::Proposal,
         run::{Run, RunOptions},
         target::Target,
         text::plural,
@@ -27,6 +28,7 @@ use crate::{
     },
     wire::{
         client::ControlClient,
+        proposal::shown_out,
         proto::{self, run_event::Kind},
         status::CallError,
     },
@@ -175,14 +177,19 @@ async fn once(client: &ControlClient, cmd: Cmd) -> Option<Msg> {
                 Err(status) => failed("cannot read its runs", status.into()),
             }
         }
-        Cmd::Approve(name, mark) => {
+        Cmd::Approve(name, mark, shown) => {
             let (fingerprint, code) = match mark {
                 KeyMark::Digits(digits) => (digits, String::new()),
                 KeyMark::Code(code) => (String::new(), code.to_string()),
             };
-            let request = proto::ApproveAgentRequest { name: name.to_string(), fingerprint, code };
+            let shown = vec![shown_out(shown.0, shown.1)];
+            let request = proto::ApproveAgentRequest { name: name.to_string(), fingerprint, code, shown };
             match client.calls().approve_agent(request).await {
-                Ok(_) => Some(Msg::Done(format!("{name} is let in"))),
+                Ok(approved) => {
+                    let accepted = Proposal::from(approved.into_inner().accepted.unwrap_or_default());
+                    let with = if accepted.is_empty() { String::new() } else { format!(", with {accepted}") };
+                    Some(Msg::Done(format!("{name} is let in{with}")))
+                }
                 Err(status) => failed("not approved", status.into()),
             }
         }
@@ -194,6 +201,7 @@ async fn once(client: &ControlClient, cmd: Cmd) -> Option<Msg> {
             }
         }
         Cmd::Label(target, changes) => Some(label(client, target, changes).await),
+        Cmd::Accept(target) => Some(accept(client, target).await),
         Cmd::DrainAgents(target, reason) => Some(drain(client, target, reason).await),
         Cmd::StopAgents(names) => Some(
             each(names, "stopped", "stop", async |name| {
@@ -345,7 +353,7 @@ async fn drain(client: &ControlClient, target: String, reason: Option<String>) -
 
 async fn label(client: &ControlClient, target: String, changes: Vec<String>) -> Msg {
     let selection = proto::Selection { target, ..proto::Selection::default() };
-    let request = proto::LabelAgentsRequest { selection: Some(selection), changes, now: true };
+    let request = proto::LabelAgentsRequest { selection: Some(selection), changes, now: true, accept: false };
     match client.calls().label_agents(request).await {
         Ok(answer) => {
             let answer = answer.into_inner();
@@ -362,9 +370,22 @@ async fn label(client: &ControlClient, target: String, changes: Vec<String>) -> 
     }
 }
 
+/// Accepts what the agents of a target propose.
+async fn accept(client: &ControlClient, target: String) -> Msg {
+    let selection = Some(proto::Selection { target, ..proto::Selection::default() });
+    let request = proto::LabelAgentsRequest { selection, now: true, accept: true, ..Default::default() };
+    match client.calls().label_agents(request).await {
+        Ok(answer) => {
+            let count = answer.into_inner().accepted.len();
+            Msg::Done(format!("what {count} {} proposed counts now", plural("agent", count)))
+        }
+        Err(status) => Msg::Failed(format!("nothing was accepted: {}", CallError::from(status))),
+    }
+}
+
 async fn join_line(client: &ControlClient) -> Result<Vec<String>, CallError> {
     let ttl_ms = u64::try_from(JOIN_WITHIN.as_millis()).unwrap_or(u64::MAX);
-    let request = proto::CreateTokenRequest { ttl_ms, uses: 1 };
+    let request = proto::CreateTokenRequest { ttl_ms, uses: 1, terms: None };
     let made = client.calls().create_token(request).await?.into_inner();
     let address =
         if made.address_guess.is_empty() { format!("MASTER:{}", made.port) } else { made.address_guess };

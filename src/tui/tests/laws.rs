@@ -17,7 +17,7 @@ use crate::{
             Connection, Focus, Overlay,
             run::{FollowKey, Followed, View},
         },
-        msg::{Cmd, Msg},
+        msg::{Cmd, KeyMark, Msg},
         settings::Settings,
         view::chrome::hints,
     },
@@ -465,4 +465,35 @@ fn a_disconnect_loses_neither_text_nor_picks_nor_the_open_run() {
     assert!(world.model.fleet.agent(&"db-1".parse().unwrap()).is_none(), "who was not told again is gone");
     assert_eq!(world.model.open.as_ref().map(|open| (open.run.number, open.view)), Some((412, View::Grid)));
     assert!(world.now.unix_ms >= BEGIN_MS);
+}
+
+#[test]
+fn a_waiting_key_is_let_in_with_what_was_shown_of_it() {
+    let mut world = sketch((120, 40));
+    world.press("1 g Enter");
+    assert!(world.says("proposes") && world.says("role=web"), "{}", world.screen());
+    world.press("A");
+    world.write("7K2MQX4P9D3AWZ8T");
+    world.press("Enter");
+    let approved = |cmd: &Cmd| match cmd {
+        Cmd::Approve(name, KeyMark::Code(_), (_, proposed)) => Some((name.to_string(), proposed.to_string())),
+        _ => None,
+    };
+    let ordered = world.ordered();
+    let approved: Vec<_> = ordered.iter().filter_map(approved).collect();
+    assert_eq!(approved, [("web-15".to_owned(), "role=web".to_owned())], "{ordered:?}");
+}
+
+#[test]
+fn what_an_agent_proposes_is_accepted_after_a_question() {
+    let mut world = sketch((120, 40));
+    world.press("1 g j j Enter A");
+    assert!(world.says("Let what web-7 proposes count: rack=3?"), "{}", world.screen());
+    world.pass(1_000);
+    world.write("web-7");
+    world.press("Enter");
+    assert!(world.ordered().contains(&Cmd::Accept("web-7".to_owned())));
+    let mut world = sketch((120, 40));
+    world.press("1 g j Enter A");
+    assert!(world.says("no waiting key is under the cursor"), "web-3 proposes nothing");
 }

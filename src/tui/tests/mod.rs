@@ -9,6 +9,7 @@ mod world;
 use crate::domain::{
     agent::{AgentState, Facts},
     name::Labels,
+    proposal::Proposal,
     roster::AgentEntry,
 };
 
@@ -26,6 +27,7 @@ pub(in crate::tui) fn agent(name: &str) -> AgentEntry {
         version: "0.1.0".to_owned(),
         labels: Labels::from([label("role", "web"), label("dc", "ams")]),
         set_labels: Labels::new(),
+        proposed: Proposal::default(),
         last_seen_ms: 1_795_442_530_000,
         fingerprint: "4F2A9C0D".repeat(8),
         hint: String::new(),

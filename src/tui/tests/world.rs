@@ -18,6 +18,7 @@ use crate::{
             mask::{Masker, Masks},
         },
         ids::RunId,
+        name::LabelWord,
         outcome::{Ending, Outcome},
         roster::AgentEntry,
         run::{LastRun, Run, Task, TaskState},
@@ -291,6 +292,10 @@ pub(super) fn sketch(size: (u16, u16)) -> World {
     sketch_with(size, Settings { confirm_over: 10, ..Settings::default() })
 }
 
+fn word(key: &str, value: &str) -> (LabelWord, LabelWord) {
+    (key.to_owned().try_into().unwrap(), value.to_owned().try_into().unwrap())
+}
+
 pub(super) fn sketch_with(size: (u16, u16), settings: Settings) -> World {
     let mut world = World::with(size, settings);
     world.connect();
@@ -315,11 +320,14 @@ pub(super) fn sketch_with(size: (u16, u16), settings: Settings) -> World {
     agents[6].direct_address = "192.168.1.17:50052".to_owned();
     agents[6].link_reason =
         "192.168.1.17:50052 does not answer: connection refused; using the tunnel".to_owned();
+    agents[6].proposed.labels = [word("rack", "3")].into();
     let mut waiting = agent("web-15");
     waiting.state = AgentState::Pending;
     waiting.direct = None;
     waiting.last_seen_ms = BEGIN_MS - 30_000;
     waiting.labels.clear();
+    waiting.has_code = true;
+    waiting.proposed.labels = [word("role", "web")].into();
     world.put(Msg::Agents { agents, gone: Vec::new(), waiting: Some(vec![waiting]), is_complete: true });
     let summary = Run { tasks: Vec::new(), ..run.clone() };
     world.put(Msg::Runs { begins: true, runs: vec![summary], deleted: Vec::new(), is_complete: true });

@@ -13,7 +13,8 @@ use super::{
     editing, loading, moving, picking, prompts, questions, starting,
 };
 use crate::domain::{
-    groups::mask::Masks, name::AgentName, plan::GateState, target::fold::fold, text::plural,
+    agent::AgentState, groups::mask::Masks, name::AgentName, plan::GateState, target::fold::fold,
+    text::plural,
 };
 
 /// Does it. Whether it may be done was asked before.
@@ -391,13 +392,18 @@ fn ask_about_key(model: &mut Model, approves: bool) {
     let Some(agent) = model.subject() else { return };
     let (name, digits) = (agent.name.clone(), agent.fingerprint.clone());
     let row = super::super::model::fleet::RowKey { name: name.clone(), waiting: Some(digits.clone()) };
-    let changed = agent.key_changed;
+    let (changed, proposed) = (agent.key_changed, agent.proposed.clone());
+    if approves && agent.state != AgentState::Pending {
+        let text = format!("Let what {name} proposes count: {proposed}?");
+        return questions::ask(model, text, name.to_string(), Asked::Accept(name));
+    }
     if approves && agent.has_code {
         return prompts::open(model, PromptKind::Code);
     }
     let (text, asked) = if approves {
         let warning = if changed { " It replaces the key that is known under this name." } else { "" };
-        (format!("Let {name} in with the key {digits}?{warning}"), Asked::Approve(row))
+        let with = if proposed.is_empty() { String::new() } else { format!(" It counts then: {proposed}.") };
+        (format!("Let {name} in with the key {digits}?{with}{warning}"), Asked::Approve(row, proposed))
     } else {
         (format!("Forget the key {digits} that waits as {name}?"), Asked::Reject(row))
     };

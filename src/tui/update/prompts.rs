@@ -158,7 +158,8 @@ fn take_code(model: &mut Model, text: &str, cmds: &mut Vec<Cmd>) {
         Ok(code) => {
             model.overlays.pop();
             if let Some(agent) = model.subject() {
-                cmds.push(Cmd::Approve(agent.name.clone(), KeyMark::Code(code)));
+                let shown = (agent.fingerprint.clone(), agent.proposed.clone());
+                cmds.push(Cmd::Approve(agent.name.clone(), KeyMark::Code(code), shown));
                 model.overlays.clear();
             }
         }

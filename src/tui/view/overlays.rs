@@ -145,6 +145,9 @@ fn waiting(agent: &AgentEntry, model: &Model) -> Vec<Vec<Piece>> {
         field("from", agent.address.as_str(), Tone::Plain),
         field("asked", format!("{since}, version {}", agent.version), Tone::Plain),
     ];
+    if !agent.proposed.is_empty() {
+        all.push(field("proposes", agent.proposed.to_string(), Tone::Strong));
+    }
     all.extend(fingerprint("fingerprint", &agent.fingerprint, Tone::Strong));
     all.push(Vec::new());
     if agent.key_changed {
@@ -158,16 +161,21 @@ fn waiting(agent: &AgentEntry, model: &Model) -> Vec<Vec<Piece>> {
         )]);
         all.push(Vec::new());
     }
-    all.push(vec![piece(
-        "Compare it with what the agent printed when it started, on its own machine.",
-        Tone::Plain,
-    )]);
+    let (what, asks) = if agent.has_code {
+        ("It printed a one-time code when it started, on its own machine.", " lets it in, by that code; ")
+    } else {
+        ("Compare the key with what the agent printed when it started, on its own machine.", " lets it in; ")
+    };
+    all.push(vec![piece(what, Tone::Plain)]);
+    if !agent.proposed.is_empty() {
+        all.push(vec![piece("What it proposes counts once it is let in.", Tone::Plain)]);
+    }
     if !model.settings.read_only {
         all.push(vec![
             piece("A", Tone::Key),
-            piece(" lets it in; ", Tone::Plain),
+            piece(asks, Tone::Plain),
             piece("D", Tone::Key),
-            piece(" forgets it. Both ask for its name first.", Tone::Plain),
+            piece(" forgets it.", Tone::Plain),
         ]);
     }
     all
@@ -208,6 +216,11 @@ fn facts(agent: &AgentEntry, model: &Model) -> Vec<Vec<Piece>> {
     all.push(field("labels", labels_text(&agent.labels), Tone::Plain));
     if !agent.set_labels.is_empty() {
         all.push(field("of them set", labels_text(&agent.set_labels), Tone::Plain));
+    }
+    if !agent.proposed.is_empty() {
+        all.push(field("proposed", agent.proposed.to_string(), Tone::Waiting));
+        let how = if model.settings.read_only { "" } else { "; A accepts it" };
+        all.push(field("", format!("does not count before it is accepted{how}"), Tone::Dim));
     }
     if let Some(facts) = &agent.facts {
         all.push(Vec::new());

@@ -75,6 +75,8 @@ pub enum Effect {
         /// How long its tasks may go on.
         grace_ms: u32,
     },
+    /// The direct address of the agent on this connection is accepted: try it.
+    DialDirect(SessionId),
     /// Close a connection.
     CloseSession(SessionId),
     /// Tell followers that a task is like this now.

@@ -20,8 +20,10 @@ use crate::{
         ids::{Incarnation, RunId, RunReference, TaskId},
         name::{AgentName, LabelChange, Labels},
         outcome::Outcome,
+        proposal::{DirectAddress, Proposal},
         run::{Run, RunOptions},
         seal::Seal,
+        terms::Terms,
     },
     trust::{code::Code, fingerprint::Fingerprint},
 };
@@ -61,8 +63,8 @@ pub struct Newcomer {
     pub address: String,
     /// Which link it wants.
     pub link: LinkPreference,
-    /// Where a direct link would go, in words, or nothing.
-    pub direct_address: Option<String>,
+    /// Where a direct link would go, or nothing.
+    pub direct_address: Option<DirectAddress>,
     /// The highest epoch and revision of the store that it has seen, and proved; zeros for none.
     pub seen: (u64, u64),
     /// What it says that it has seen, without a proof.
@@ -79,7 +81,7 @@ pub struct EnrollAsked {
     /// The key.
     pub fingerprint: Fingerprint,
     /// Where it came from; `None` over the master's own socket.
-    pub source: Option<IpAddr>,
+    pub from: Option<IpAddr>,
     /// True for the master's own user, or root, on the master's own socket.
     pub trusted_locally: bool,
     /// The hash of the token's secret.
@@ -88,6 +90,8 @@ pub struct EnrollAsked {
     pub version: Word,
     /// Its proof by a one-time code that an operator is to type.
     pub proof: Option<Seal>,
+    /// What it says of itself.
+    pub proposal: Proposal,
 }
 
 /// By what an operator tells which key it means.
@@ -155,6 +159,8 @@ pub enum Input {
         name: AgentName,
         /// Which of the keys under that name.
         mark: KeyMark,
+        /// What the operator was shown of those keys; what the meant one proposes there counts from now on.
+        shown: Vec<(Fingerprint, Proposal)>,
         /// Who.
         by: String,
         /// Who waits.
@@ -186,6 +192,15 @@ pub enum Input {
         choice: Box<Choice>,
         /// The changes, in order.
         changes: Vec<LabelChange>,
+        /// Who.
+        by: String,
+        /// Who waits.
+        reply: ReplyTo,
+    },
+    /// An operator accepts what agents propose.
+    Accept {
+        /// Whose.
+        choice: Box<Choice>,
         /// Who.
         by: String,
         /// Who waits.
@@ -263,6 +278,8 @@ pub enum Input {
         ttl_ms: u64,
         /// For how many agents.
         uses: u32,
+        /// Who may join with it, and what counts of those who do.
+        terms: Box<Terms>,
         /// Who.
         by: String,
         /// Who waits.

@@ -3,6 +3,7 @@
 use crate::{
     domain::{
         name::AgentName,
+        proposal::Proposal,
         run::{LeftOut, Run},
         seal::Seal,
     },
@@ -37,6 +38,8 @@ pub enum Reply {
         fingerprint: Fingerprint,
         /// Whether another key was replaced.
         replaced: bool,
+        /// What was accepted of what it proposes.
+        accepted: Proposal,
     },
     /// To `Reject`, `Delete`, `Stop`, `RevokeToken`: how many.
     Count(u32),
@@ -44,9 +47,11 @@ pub enum Reply {
     Labelled {
         /// Whose labels were set.
         agents: Vec<AgentName>,
-        /// Those that still have a removed key, since they bring it themselves.
+        /// Those that still have a removed key, since everything that they bring counts.
         still_brought: Vec<AgentName>,
     },
+    /// To `Accept`: what was accepted of each agent; those without a proposal among them.
+    Accepted(Vec<(AgentName, Proposal)>),
     /// To `CreateToken`.
     TokenCreated {
         /// What it is called.
@@ -91,8 +96,15 @@ pub enum Reply {
     Runs(RunsNews),
     /// To `Status`.
     Status(StatusView),
-    /// To `SessionOpened`: yes; the store's epoch and revision.
-    Welcome(u64, u64),
+    /// To `SessionOpened`: yes.
+    Welcome {
+        /// The store's epoch.
+        epoch: u64,
+        /// The store's revision.
+        revision: u64,
+        /// What the agent says of itself and what does not count, or not yet.
+        proposed: Proposal,
+    },
     /// To `SessionOpened`: no.
     SessionRefused(SessionRefusal, String),
     /// To `StartRun` and `FindRun`: a run that is live.

@@ -30,13 +30,18 @@ fn a_clone_is_refused_while_the_first_answers_and_replaces_it_when_it_is_silent(
                 if text.contains("10.0.0.1") && text.contains("10.0.0.2")))
     };
     assert!(world.out.iter().any(refused), "both addresses are named");
+    let recorded = |write: &Write| {
+        matches!(write, Write::Audit { actor, subject, .. }
+            if actor == "agent web-1" && subject == "a second connection with its key")
+    };
+    assert!(world.written.iter().flatten().any(recorded), "{:?}", world.written);
 
     world.put(Input::SessionOpened(World::newcomer(3, "web-1", "boot"), 902));
     world.pass(1);
     assert!(!world.out.contains(&Effect::CloseSession(1)), "it has two seconds to answer");
     world.pass(1);
     assert!(world.out.contains(&Effect::CloseSession(1)));
-    let welcome = |effect: &Effect| matches!(effect, Effect::Reply(902, reply) if matches!(**reply, Reply::Welcome(..)));
+    let welcome = |effect: &Effect| matches!(effect, Effect::Reply(902, reply) if matches!(**reply, Reply::Welcome { .. }));
     assert!(world.out.iter().any(welcome));
 }
 

@@ -445,7 +445,13 @@ fn a_task_that_is_told_of_again_or_by_another_key_is_not_taken_for_sent() {
     assert!(matches!(world.run_with(1, "web-1", options), Reply::Live(_)));
     world.enroll("web-1", "other", None);
     let (name, digits) = ("web-1".parse().unwrap(), Fingerprint::of(b"other").to_string());
-    world.ask(|reply| Input::Approve { name, mark: KeyMark::Digits(digits), by: "ana".into(), reply });
+    world.ask(|reply| Input::Approve {
+        name,
+        mark: KeyMark::Digits(digits),
+        shown: Vec::new(),
+        by: "ana".into(),
+        reply,
+    });
     let mut newcomer = World::newcomer(2, "web-1", "boot");
     newcomer.fingerprint = Fingerprint::of(b"other");
     world.ask(|to| Input::SessionOpened(newcomer, to));
@@ -476,7 +482,7 @@ fn a_later_state_of_the_store_without_a_proof_is_recorded_once_and_hinders_nobod
         let unproved = Some((u64::MAX, u64::MAX));
         let newcomer = Box::new(Newcomer { unproved, ..*World::newcomer(session, "web-2", "boot") });
         let reply = world.ask(|to| Input::SessionOpened(newcomer, to));
-        assert!(matches!(reply, Reply::Welcome(..)), "{reply:?}");
+        assert!(matches!(reply, Reply::Welcome { .. }), "{reply:?}");
         world.put(Input::SessionClosed(session));
     }
     let is_record = |write: &&Write| matches!(write, Write::Audit { actor, action: "refused", .. } if actor == "agent web-2");

@@ -15,13 +15,19 @@ fn a_new_key_under_a_known_name_waits_and_never_replaces_the_old_one() {
     let reply = world.ask(|reply| Input::Approve {
         name: name.clone(),
         mark: KeyMark::Digits(wrong.0),
+        shown: Vec::new(),
         by: wrong.1,
         reply,
     });
     assert!(matches!(reply, Reply::Refused(_)));
     let digits = Fingerprint::of(b"other").short();
-    let reply =
-        world.ask(|reply| Input::Approve { name, mark: KeyMark::Digits(digits), by: "ana".into(), reply });
+    let reply = world.ask(|reply| Input::Approve {
+        name,
+        mark: KeyMark::Digits(digits),
+        shown: Vec::new(),
+        by: "ana".into(),
+        reply,
+    });
     assert!(matches!(reply, Reply::Approved { replaced: true, .. }));
     assert!(world.out.contains(&Effect::CloseSession(1)));
     assert_eq!(world.enroll("web-1", "other", None), Reply::Enrolled(None));
@@ -32,7 +38,7 @@ fn tokens_end_by_use_and_by_time() {
     let mut world = World::new();
     let make = |world: &mut World, hash: &str, uses| {
         let (hash, by) = (hash.to_owned(), "ana".to_owned());
-        world.ask(|reply| Input::CreateToken { hash, ttl_ms: 60_000, uses, by, reply })
+        world.ask(|reply| Input::CreateToken { hash, ttl_ms: 60_000, uses, terms: Box::default(), by, reply })
     };
     make(&mut world, "one", 1);
     assert_eq!(world.enroll("a", "a", Some("one")), Reply::Enrolled(None));
@@ -49,7 +55,14 @@ fn a_token_that_was_taken_back_lets_nobody_in() {
     let mut world = World::new();
     for (hash, uses) in [("AAAAAAAA11", 9), ("BBBBBBBB22", 9), ("CCCCCCCC33", 1)] {
         let (hash, by) = (hash.to_owned(), "ana".to_owned());
-        world.ask(|reply| Input::CreateToken { hash, ttl_ms: 60_000, uses, by, reply });
+        world.ask(|reply| Input::CreateToken {
+            hash,
+            ttl_ms: 60_000,
+            uses,
+            terms: Box::default(),
+            by,
+            reply,
+        });
     }
     assert_eq!(world.enroll("a", "a", Some("AAAAAAAA11")), Reply::Enrolled(None));
     assert_eq!(world.enroll("c", "c", Some("CCCCCCCC33")), Reply::Enrolled(None));
@@ -73,15 +86,7 @@ fn a_token_that_was_taken_back_lets_nobody_in() {
 fn a_flood_of_keys_gives_way_to_a_key_from_elsewhere() {
     let mut world = World::new();
     let from = |world: &mut World, source: [u8; 4], key: &str| {
-        let asked = EnrollAsked {
-            name: "a".parse().unwrap(),
-            fingerprint: Fingerprint::of(key.as_bytes()),
-            source: Some(source.into()),
-            trusted_locally: false,
-            token: None,
-            version: "1".into(),
-            proof: None,
-        };
+        let asked = EnrollAsked { from: Some(source.into()), ..World::asked("a", key) };
         world.ask(|reply| Input::Enroll(asked, reply))
     };
     let pending = Reply::EnrollPending { key_changed: false };
@@ -111,7 +116,7 @@ fn a_master_that_takes_agents_by_token_only_has_no_waiting_list() {
     let mut world = World::new();
     world.core.policy.enroll = Enroll::Token;
     let (hash, by) = ("one".to_owned(), "ana".to_owned());
-    world.ask(|reply| Input::CreateToken { hash, ttl_ms: 60_000, uses: 1, by, reply });
+    world.ask(|reply| Input::CreateToken { hash, ttl_ms: 60_000, uses: 1, terms: Box::default(), by, reply });
     let reply = world.enroll("a", "a", None);
     assert!(
         matches!(&reply, Reply::EnrollRefused { reason, .. } if reason.contains("by token only")),
@@ -152,7 +157,13 @@ fn an_operator_approves_or_rejects_the_key_that_was_compared_and_no_other() {
     let short: String = digits("first").chars().filter(char::is_ascii_hexdigit).take(7).collect();
     let approve = |world: &mut World, digits: String| {
         let (name, by) = (name.clone(), "ana".to_owned());
-        world.ask(|reply| Input::Approve { name, mark: KeyMark::Digits(digits), by, reply })
+        world.ask(|reply| Input::Approve {
+            name,
+            mark: KeyMark::Digits(digits),
+            shown: Vec::new(),
+            by,
+            reply,
+        })
     };
     assert!(
         matches!(approve(&mut world, short), Reply::Refused(text) if text.starts_with("give at least 8"))
@@ -180,7 +191,14 @@ fn a_key_that_is_let_in_waits_no_more_and_others_do() {
         world.enroll(name, name, None);
     }
     let by = "ana".to_owned();
-    world.ask(|reply| Input::CreateToken { hash: "one".into(), ttl_ms: 60_000, uses: 1, by, reply });
+    world.ask(|reply| Input::CreateToken {
+        hash: "one".into(),
+        ttl_ms: 60_000,
+        uses: 1,
+        terms: Box::default(),
+        by,
+        reply,
+    });
     assert_eq!(world.enroll("a", "a", Some("one")), Reply::Enrolled(None));
     assert_eq!(waiting(&mut world), [("b".to_owned(), 0)]);
 }
@@ -227,15 +245,7 @@ fn a_key_with_a_code_is_let_in_by_that_code_and_by_nothing_else() {
     let ca = world.core.policy.ca;
     let code = Code::generate();
     let name: AgentName = "a".parse().unwrap();
-    let asked = |key: &str, proof: Seal| EnrollAsked {
-        name: "a".parse().unwrap(),
-        fingerprint: Fingerprint::of(key.as_bytes()),
-        source: Some([10, 0, 0, 1].into()),
-        trusted_locally: false,
-        token: None,
-        version: "1".into(),
-        proof: Some(proof),
-    };
+    let asked = |key: &str, proof: Seal| EnrollAsked { proof: Some(proof), ..World::asked("a", key) };
     let key = Fingerprint::of(b"agent");
     let honest = asked("agent", code.prove_agent(key, ca));
     world.ask(|reply| Input::Enroll(honest.clone(), reply));
@@ -247,7 +257,7 @@ fn a_key_with_a_code_is_let_in_by_that_code_and_by_nothing_else() {
     world.ask(|reply| Input::Enroll(deceived, reply));
     let approve = |world: &mut World, mark: KeyMark| {
         let (name, by) = (name.clone(), "ana".to_owned());
-        world.ask(|reply| Input::Approve { name, mark, by, reply })
+        world.ask(|reply| Input::Approve { name, mark, shown: Vec::new(), by, reply })
     };
     for (mark, why) in [
         (KeyMark::Digits(key.to_string()), "printed a code"),

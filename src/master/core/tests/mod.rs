@@ -1,5 +1,6 @@
 //! The core's laws, step by step, without a disk or a network.
 
+mod accepting;
 mod agents;
 mod at_most_once;
 mod ending;
@@ -22,11 +23,12 @@ use crate::{
         command::Command,
         ids::{RunId, RunReference, TaskId},
         outcome::{Ending, Outcome},
+        proposal::Proposal,
         run::{Run, RunOptions, TaskState},
         target::Target,
     },
     master::core::{
-        messages::{AttachOrder, Choice, EnrollAsked, KeyMark, RunAsked, SessionRefusal},
+        messages::{AttachOrder, Choice, EnrollAsked, KeyMark, NotChosen, RunAsked, SessionRefusal},
         stored::Write,
         views::AgentView,
     },
@@ -129,16 +131,22 @@ impl World {
         }
     }
 
-    fn enroll(&mut self, name: &str, key: &str, token: Option<&str>) -> Reply {
-        let asked = EnrollAsked {
+    /// What a stranger asks for.
+    fn asked(name: &str, key: &str) -> EnrollAsked {
+        EnrollAsked {
             name: name.parse().unwrap(),
             fingerprint: Fingerprint::of(key.as_bytes()),
-            source: Some([10, 0, 0, 1].into()),
+            from: Some([10, 0, 0, 1].into()),
             trusted_locally: false,
-            token: token.map(str::to_owned),
+            token: None,
             version: "1".into(),
             proof: None,
-        };
+            proposal: Proposal::default(),
+        }
+    }
+
+    fn enroll(&mut self, name: &str, key: &str, token: Option<&str>) -> Reply {
+        let asked = EnrollAsked { token: token.map(str::to_owned), ..Self::asked(name, key) };
         self.ask(|to| Input::Enroll(asked, to))
     }
 
@@ -147,7 +155,13 @@ impl World {
         self.enroll(name, name, None);
         let name = name.parse().unwrap();
         let by = "ana".to_owned();
-        let reply = self.ask(|reply| Input::Approve { name, mark: KeyMark::Digits(digits), by, reply });
+        let reply = self.ask(|reply| Input::Approve {
+            name,
+            mark: KeyMark::Digits(digits),
+            shown: Vec::new(),
+            by,
+            reply,
+        });
         assert!(matches!(reply, Reply::Approved { .. }));
     }
 
@@ -170,7 +184,7 @@ impl World {
 
     fn connect(&mut self, session: SessionId, name: &str, life: &str) {
         let reply = self.ask(|to| Input::SessionOpened(Self::newcomer(session, name, life), to));
-        assert!(matches!(reply, Reply::Welcome(..)), "{reply:?}");
+        assert!(matches!(reply, Reply::Welcome { .. }), "{reply:?}");
     }
 
     /// All agents, and the keys that wait.

@@ -78,6 +78,7 @@ fn what_an_operator_did_is_said_truly_when_it_cannot_be_recorded() {
         hash: "hash".into(),
         ttl_ms: 1,
         uses: 1,
+        terms: Box::default(),
         by: "ana".into(),
         reply,
     });

@@ -47,7 +47,13 @@ fn labels_that_operators_set_win_and_stay_with_the_name() {
     // The machine is installed anew: another key, the same name.
     world.enroll("web-1", "new key", None);
     let (name, digits) = ("web-1".parse().unwrap(), Fingerprint::of(b"new key").to_string());
-    world.ask(|reply| Input::Approve { name, mark: KeyMark::Digits(digits), by: "ana".into(), reply });
+    world.ask(|reply| Input::Approve {
+        name,
+        mark: KeyMark::Digits(digits),
+        shown: Vec::new(),
+        by: "ana".into(),
+        reply,
+    });
     assert_eq!(world.run(3, "@role:web").task_count, 1);
 }
 

@@ -20,9 +20,9 @@ fn a_database_of_0_1_0_is_copied_and_then_converted_with_all_that_is_in_it() {
         old.execute_batch(script).unwrap();
     }
     old.execute_batch(
-        r#"PRAGMA user_version = 5;
+        &r#"PRAGMA user_version = 5;
         UPDATE meta SET revision = 41;
-        INSERT INTO agents VALUES ('web-1', 'AB', 1, 2, '{}', '0.1.0', '', '', '{}', NULL);
+        INSERT INTO agents VALUES ('web-1', '{KEY}', 1, 2, '{"role":"web"}', '0.1.0', '', '', '{}', NULL);
         INSERT INTO runs (id, number, operator, target, plain_name, command, options, created_ms, ended_ms, left_out, task_count, succeeded)
             SELECT '0000000000000000000000000' || value, value, 'ana', 'web-1', 1, '["systemctl restart nginx"]',
                 '{"environment":[],"working_directory":null,"timeout_ms":null,"start_within_ms":null,"kill_grace_ms":null,
@@ -37,12 +37,17 @@ fn a_database_of_0_1_0_is_copied_and_then_converted_with_all_that_is_in_it() {
         INSERT INTO runs SELECT '00000000000000000000000004', 4, operator, target, plain_name, '["secret"]', options, created_ms, ended_ms,
             left_out, task_count, gate, 'deleted by ana', succeeded FROM runs WHERE number = 1;
         INSERT INTO audit (at_ms, actor, action, subject, detail)
-            VALUES (1, 'ana', 'run', 'web-1', 'run 4: secret: x'), (2, 'ana', 'cancel', 'run 4', '1 tasks');"#,
+            VALUES (1, 'ana', 'run', 'web-1', 'run 4: secret: x'), (2, 'ana', 'cancel', 'run 4', '1 tasks');"#
+            .replace("{KEY}", &Fingerprint::of(b"key").to_string()),
     )
     .unwrap();
     drop(old);
     let (store, mut connection) = Store::open(dir.path()).unwrap();
     assert_eq!(schema::format(&connection).unwrap(), schema::VERSION);
+    let agents = store.remembered(&connection).unwrap().agents;
+    let [agent] = agents.as_slice() else { panic!("{agents:?}") };
+    assert_eq!(agent.accepted.counting(&agent.labels), agent.labels, "what it brought before still counts");
+    assert_eq!(agent.labels.len(), 1);
     let meta: (u64, u64) = connection
         .query_row("SELECT revision, term FROM meta", [], |row| Ok((row.get(0)?, row.get(1)?)))
         .unwrap();

@@ -1,0 +1,233 @@
+//! What a machine says of itself: its labels, and where a direct link would reach it. None of that counts before somebody
+//! who may decide has accepted it. Knows no agent and no store.
+
+use std::{fmt, net::IpAddr};
+
+use serde::{Deserialize, Serialize};
+
+use super::name::Labels;
+
+/// Longest host of an address, in bytes: that of a DNS name.
+const MAX_HOST: usize = 253;
+
+/// A host as it is compared: an address in its canonical form, and a name in lower case.
+fn canonical(host: &str) -> String {
+    match host.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().to_string(),
+        Err(_) => host.to_ascii_lowercase(),
+    }
+}
+
+/// Where a direct link would go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectAddress {
+    host: String,
+    port: u16,
+    is_observed: bool,
+}
+
+impl DirectAddress {
+    /// An agent's address: the host that it reports, or the one that it was `observed` at where it reports none. `None` for
+    /// what cannot be an address.
+    #[must_use]
+    pub fn new(reported: &str, port: u16, observed: Option<IpAddr>) -> Option<Self> {
+        let observed = observed.map(|address| address.to_canonical().to_string());
+        let host = if reported.is_empty() { observed.clone()? } else { canonical(reported) };
+        let plain = |sign: char| sign.is_ascii_alphanumeric() || "-._:%".contains(sign);
+        let is_observed = observed.is_some_and(|observed| observed == host);
+        let is_address = port > 0 && host.len() <= MAX_HOST && host.chars().all(plain);
+        is_address.then_some(Self { host, port, is_observed })
+    }
+
+    /// The host: an address, or a name in lower case.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl fmt::Display for DirectAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port, .. } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
+}
+
+/// What a machine says of itself and what does not count, or not yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Proposal {
+    /// Labels.
+    pub labels: Labels,
+    /// Where a direct link would go, if not to the address that the machine was observed at.
+    pub direct: Option<DirectAddress>,
+}
+
+impl Proposal {
+    /// What a machine that nothing is known of says of itself.
+    #[must_use]
+    pub fn new(labels: Labels, direct: Option<DirectAddress>) -> Self {
+        Self { labels, direct: direct.filter(|direct| !direct.is_observed) }
+    }
+
+    /// Whether it proposes nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty() && self.direct.is_none()
+    }
+}
+
+impl fmt::Display for Proposal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut between = "";
+        for (key, value) in &self.labels {
+            write!(f, "{between}{key}={value}")?;
+            between = " ";
+        }
+        if let Some(direct) = &self.direct {
+            let between = if between.is_empty() { "" } else { ", " };
+            write!(f, "{between}direct address {direct}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What an operator types so that what agents propose counts.
+#[must_use]
+pub fn acceptance(target: impl fmt::Display) -> String {
+    format!("sloth-runner agent label --accept {target}")
+}
+
+/// What of an agent's words was accepted. It counts as long as the agent goes on saying it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Accepted {
+    /// Everything that it says: it was let in through the master's own socket.
+    all: bool,
+    labels: Labels,
+    /// The host of a direct link.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<String>,
+}
+
+impl Accepted {
+    /// Everything that the agent says, now and later.
+    #[must_use]
+    pub fn all() -> Self {
+        Self { all: true, ..Self::default() }
+    }
+
+    /// Accepts what is proposed.
+    pub fn accept(&mut self, proposal: Proposal) {
+        self.labels.extend(proposal.labels);
+        if let Some(direct) = proposal.direct {
+            self.host = Some(direct.host);
+        }
+    }
+
+    /// Accepts a label no more; false where everything counts.
+    pub fn forget_label(&mut self, key: &str) -> bool {
+        self.labels.remove(key);
+        !self.all
+    }
+
+    /// The labels that count, of those that the agent brings.
+    #[must_use]
+    pub fn counting(&self, brought: &Labels) -> Labels {
+        let counts = |(key, value): &(&_, &_)| self.all || self.labels.get(*key) == Some(*value);
+        brought.iter().filter(counts).map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    /// The labels that the agent brings and that do not count. What operators `set` for a key counts in any case.
+    #[must_use]
+    pub fn proposed(&self, brought: &Labels, set: &Labels) -> Labels {
+        let counts = |key: &_, value: &_| self.all || self.labels.get(key) == Some(value);
+        let is_proposed = |(key, value): &(&_, &_)| !counts(*key, *value) && !set.contains_key(*key);
+        brought.iter().filter(is_proposed).map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    /// Whether a direct link may be tried there.
+    #[must_use]
+    pub fn may_dial(&self, direct: &DirectAddress) -> bool {
+        self.all || direct.is_observed || self.host.as_ref() == Some(&direct.host)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(words: &[&str]) -> Labels {
+        let label = |word: &&str| {
+            let (key, value) = word.split_once('=').unwrap();
+            (key.to_owned().try_into().unwrap(), value.to_owned().try_into().unwrap())
+        };
+        words.iter().map(label).collect()
+    }
+
+    fn at(host: &str) -> DirectAddress {
+        DirectAddress::new(host, 50051, "10.0.0.1".parse().ok()).unwrap()
+    }
+
+    #[test]
+    fn only_accepted_labels_count_and_only_while_they_are_brought() {
+        let mut accepted = Accepted::default();
+        let brought = labels(&["role=web", "rack=3"]);
+        assert_eq!(accepted.counting(&brought), Labels::new());
+        accepted.accept(Proposal::new(labels(&["role=web"]), None));
+        assert_eq!(accepted.counting(&brought), labels(&["role=web"]));
+        assert_eq!(accepted.proposed(&brought, &Labels::new()), labels(&["rack=3"]));
+        assert_eq!(accepted.proposed(&brought, &labels(&["rack=4"])), Labels::new(), "what is set counts");
+        let other = labels(&["role=db"]);
+        assert_eq!(accepted.counting(&other), Labels::new(), "another value was not accepted");
+        assert_eq!(accepted.proposed(&other, &Labels::new()), other);
+        assert!(accepted.forget_label("role"));
+        assert_eq!(accepted.counting(&brought), Labels::new());
+    }
+
+    #[test]
+    fn everything_counts_of_an_agent_of_the_masters_own_socket() {
+        let mut accepted = Accepted::all();
+        let brought = labels(&["role=web"]);
+        assert_eq!(accepted.counting(&brought), brought);
+        assert_eq!(accepted.proposed(&brought, &Labels::new()), Labels::new());
+        assert!(accepted.may_dial(&at("192.168.1.1")));
+        assert!(!accepted.forget_label("role"));
+    }
+
+    #[test]
+    fn a_direct_link_goes_to_the_observed_or_an_accepted_host() {
+        let mut accepted = Accepted::default();
+        assert!(accepted.may_dial(&at("")));
+        assert!(accepted.may_dial(&at("10.0.0.1")));
+        assert!(accepted.may_dial(&at("::ffff:10.0.0.1")), "the same in another form");
+        assert!(!accepted.may_dial(&at("127.0.0.1")));
+        accepted.accept(Proposal::new(Labels::new(), Some(at("GATEWAY.example.org"))));
+        assert!(accepted.may_dial(&at("gateway.EXAMPLE.org")));
+        assert!(!accepted.may_dial(&at("127.0.0.1")));
+        assert_eq!(Proposal::new(Labels::new(), Some(at(""))), Proposal::default(), "nothing to accept");
+    }
+
+    #[test]
+    fn what_is_no_address_is_none() {
+        let address = |host: &str, port| DirectAddress::new(host, port, "::1".parse().ok());
+        for (host, port) in [("a b", 1), ("host\n", 1), ("host", 0), (&"a".repeat(254), 1), ("h#", 1)] {
+            assert_eq!(address(host, port), None, "{host:?} {port}");
+        }
+        assert_eq!(DirectAddress::new("", 1, None), None);
+        assert_eq!(address("", 7).unwrap().to_string(), "[::1]:7");
+        assert_eq!(address("Host", 7).unwrap().to_string(), "host:7");
+    }
+
+    #[test]
+    fn a_proposal_is_shown_in_words() {
+        let proposal = Proposal::new(labels(&["role=web", "rack=3"]), Some(at("192.0.2.1")));
+        assert_eq!(proposal.to_string(), "rack=3 role=web, direct address 192.0.2.1:50051");
+        assert_eq!(Proposal::new(Labels::new(), Some(at("gw"))).to_string(), "direct address gw:50051");
+    }
+}

@@ -1,0 +1,220 @@
+//! What machines say of themselves, and when it counts.
+
+use super::*;
+use crate::domain::{
+    name::{Label, Labels},
+    proposal::{Accepted, DirectAddress},
+    terms::Terms,
+};
+
+fn labels(words: &[&str]) -> Labels {
+    let label = |word: &&str| word.parse::<Label>().map(|label| (label.key, label.value)).unwrap();
+    words.iter().map(label).collect()
+}
+
+fn direct(host: &str) -> Option<DirectAddress> {
+    DirectAddress::new(host, 50051, "10.0.0.1".parse().ok())
+}
+
+fn proposal(words: &[&str], host: &str) -> Proposal {
+    Proposal::new(labels(words), direct(host))
+}
+
+impl World {
+    fn enroll_with(&mut self, name: &str, token: Option<&str>, proposal: Proposal) -> Reply {
+        let token = token.map(str::to_owned);
+        let asked = EnrollAsked { token, proposal, ..Self::asked(name, name) };
+        self.ask(|to| Input::Enroll(asked, to))
+    }
+
+    /// Connects an agent that says this of itself; what of it does not count.
+    fn connect_with(&mut self, session: SessionId, name: &str, words: &[&str], host: &str) -> Proposal {
+        let mut newcomer = Self::newcomer(session, name, "boot");
+        (newcomer.labels, newcomer.direct_address) = (labels(words), direct(host));
+        match self.ask(|to| Input::SessionOpened(newcomer, to)) {
+            Reply::Welcome { proposed, .. } => proposed,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn approve(&mut self, name: &str, shown: Vec<(Fingerprint, Proposal)>) -> Reply {
+        let mark = KeyMark::Digits(Fingerprint::of(name.as_bytes()).to_string());
+        let (name, by) = (name.parse().unwrap(), "ana".to_owned());
+        self.ask(|reply| Input::Approve { name, mark, shown, by, reply })
+    }
+
+    fn accept(&mut self, target: &str) -> Vec<(String, String)> {
+        let (choice, by) = (Box::new(self.choose(target, true)), "ana".to_owned());
+        match self.ask(|reply| Input::Accept { choice, by, reply }) {
+            Reply::Accepted(all) => {
+                all.into_iter().map(|(name, proposal)| (name.to_string(), proposal.to_string())).collect()
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn make_token(&mut self, hash: &str, terms: Terms) {
+        let (hash, by) = (hash.to_owned(), "ana".to_owned());
+        let terms = Box::new(terms);
+        let reply = self.ask(|reply| Input::CreateToken { hash, ttl_ms: 60_000, uses: 9, terms, by, reply });
+        assert!(matches!(reply, Reply::TokenCreated { .. }), "{reply:?}");
+    }
+
+    fn matching(&mut self, target: &str) -> Result<Vec<String>, String> {
+        match self.choose(target, true).agents {
+            Ok(names) => Ok(names.iter().map(ToString::to_string).collect()),
+            Err(NotChosen::NotFound(text) | NotChosen::Refused(text)) => Err(text),
+        }
+    }
+}
+
+#[test]
+fn what_an_agent_brings_is_proposed_until_it_is_accepted() {
+    let mut world = World::new();
+    world.agent("web-1");
+    let said = world.connect_with(1, "web-1", &["role=web", "rack=3"], "192.168.1.17");
+    assert_eq!(said.to_string(), "rack=3 role=web, direct address 192.168.1.17:50051");
+    assert_eq!(
+        world.matching("@role:web"),
+        Err("no agent matches @role:web: web-1 proposes role=web, which does not count before it is accepted: \
+             `sloth-runner agent label --accept web-1`"
+            .to_owned())
+    );
+    assert!(world.matching("@role:db").unwrap_err().ends_with("shows all 1"), "nobody proposes that");
+    let all = [("web-1".to_owned(), said.to_string())];
+    assert_eq!(world.accept("@all"), all);
+    assert!(world.out.contains(&Effect::DialDirect(1)));
+    assert_eq!(world.matching("@role:web&@rack:3"), Ok(vec!["web-1".to_owned()]));
+    assert_eq!(world.accept("@all"), [("web-1".to_owned(), String::new())], "nothing is proposed any more");
+
+    world.put(Input::SessionClosed(1));
+    let said = world.connect_with(2, "web-1", &["role=db", "rack=3"], "192.168.1.18");
+    assert_eq!(
+        said.to_string(),
+        "role=db, direct address 192.168.1.18:50051",
+        "another word is another matter"
+    );
+    assert_eq!(world.matching("@rack:3"), Ok(vec!["web-1".to_owned()]));
+    assert!(world.matching("@role:web").is_err() && world.matching("@role:db").is_err());
+
+    // An operator takes it back.
+    let (choice, by) = (Box::new(world.choose("web-1", true)), "ana".to_owned());
+    let changes = vec!["rack-".parse().unwrap()];
+    let reply = world.ask(|reply| Input::Label { choice, changes, by, reply });
+    assert!(matches!(&reply, Reply::Labelled { still_brought, .. } if still_brought.is_empty()), "{reply:?}");
+    assert!(world.matching("@rack:3").is_err());
+    // What an operator sets counts, and nothing more of that key is proposed.
+    let (choice, by) = (Box::new(world.choose("web-1", true)), "ana".to_owned());
+    let changes = vec!["role=web".parse().unwrap()];
+    world.ask(|reply| Input::Label { choice, changes, by, reply });
+    assert_eq!(world.matching("@role:web"), Ok(vec!["web-1".to_owned()]));
+    assert_eq!(world.listed()[0].proposed.labels, labels(&["rack=3"]));
+}
+
+#[test]
+fn the_address_that_the_master_sees_needs_nobody_to_accept_it() {
+    let mut world = World::new();
+    world.agent("web-1");
+    assert!(world.connect_with(1, "web-1", &[], "10.0.0.1").is_empty());
+    world.put(Input::SessionClosed(1));
+    assert!(world.connect_with(2, "web-1", &[], "").is_empty());
+    world.put(Input::SessionClosed(2));
+    let said = world.connect_with(3, "web-1", &[], "127.0.0.1");
+    assert_eq!(said.to_string(), "direct address 127.0.0.1:50051");
+}
+
+#[test]
+fn an_approval_accepts_what_was_shown_and_nothing_else() {
+    let mut world = World::new();
+    let honest = proposal(&["role=web"], "gateway");
+    world.enroll_with("web-1", None, honest.clone());
+    let key = Fingerprint::of(b"web-1");
+    let shown = |proposal: &Proposal| vec![(key, proposal.clone())];
+    assert_eq!(world.listed()[0].proposed, honest);
+    // It says something else just before somebody decides.
+    let other = proposal(&["role=db"], "gateway");
+    world.enroll_with("web-1", None, other.clone());
+    let Reply::Refused(text) = world.approve("web-1", shown(&honest)) else { panic!() };
+    assert!(text.contains("other labels, or another address, than you were shown"), "{text}");
+    let another = vec![(Fingerprint::of(b"x"), other.clone())];
+    let Reply::Refused(text) = world.approve("web-1", another) else { panic!() };
+    assert!(text.contains("another key of web-1"), "{text}");
+    let reply = world.approve("web-1", shown(&other));
+    assert!(matches!(&reply, Reply::Approved { accepted, .. } if *accepted == other), "{reply:?}");
+    assert_eq!(world.matching("@role:db"), Ok(vec!["web-1".to_owned()]), "before it is connected, too");
+    assert!(world.connect_with(1, "web-1", &["role=db"], "gateway").is_empty());
+
+    world.enroll_with("web-2", None, proposal(&["role=db"], ""));
+    world.approve("web-2", Vec::new());
+    assert_eq!(world.connect_with(2, "web-2", &["role=db"], ""), proposal(&["role=db"], ""));
+    assert_eq!(world.matching("@role:db"), Ok(vec!["web-1".to_owned()]));
+}
+
+#[test]
+fn a_token_fixes_labels_names_sources_and_addresses() {
+    let mut world = World::new();
+    let terms = Terms {
+        labels: labels(&["role=db"]),
+        names: Some("db-*".parse().unwrap()),
+        from: vec!["10.0.0.0/8".parse().unwrap()],
+        direct: vec!["192.168.1.0/24".parse().unwrap()],
+    };
+    world.make_token("one", terms);
+    let reply = world.enroll_with("web-1", Some("one"), Proposal::default());
+    assert!(
+        matches!(&reply, Reply::EnrollRefused { reason, .. } if reason.contains("for db-*")),
+        "{reply:?}"
+    );
+    let from = Some([172, 16, 0, 1].into());
+    let asked = EnrollAsked { token: Some("one".into()), from, ..World::asked("db-1", "db-1") };
+    let reply = world.ask(|to| Input::Enroll(asked, to));
+    let is_told = |reason: &str| reason.contains("10.0.0.0/8, and this one comes from 172.16.0.1");
+    assert!(matches!(&reply, Reply::EnrollRefused { reason, .. } if is_told(reason)), "{reply:?}");
+    let wanted = proposal(&["role=web", "rack=3"], "192.168.1.17");
+    assert_eq!(world.enroll_with("db-1", Some("one"), wanted), Reply::Enrolled(None));
+    assert_eq!(world.matching("@role:db"), Ok(vec!["db-1".to_owned()]));
+    let said = world.connect_with(1, "db-1", &["role=web", "rack=3"], "192.168.1.17");
+    assert_eq!(
+        said,
+        proposal(&["rack=3"], ""),
+        "the token's role stands over its own, and its address is accepted"
+    );
+    world.enroll_with("db-2", Some("one"), proposal(&[], "192.168.2.17"));
+    assert_eq!(world.connect_with(2, "db-2", &[], "192.168.2.17"), proposal(&[], "192.168.2.17"));
+    let Reply::Tokens(left) = world.ask(Input::ListTokens) else { panic!() };
+    assert_eq!(left[0].uses_left, 7, "who is refused uses nothing up");
+}
+
+#[test]
+fn everything_counts_that_an_agent_of_the_masters_own_socket_says() {
+    let mut world = World::new();
+    let asked = EnrollAsked {
+        from: None,
+        trusted_locally: true,
+        proposal: proposal(&["role=web"], "192.168.1.17"),
+        ..World::asked("web-1", "web-1")
+    };
+    assert_eq!(world.ask(|to| Input::Enroll(asked, to)), Reply::Enrolled(None));
+    assert!(world.connect_with(1, "web-1", &["role=db"], "192.168.1.18").is_empty(), "later, too");
+    assert_eq!(world.matching("@role:db"), Ok(vec!["web-1".to_owned()]));
+    let (choice, by) = (Box::new(world.choose("web-1", true)), "ana".to_owned());
+    let changes = vec!["role-".parse().unwrap()];
+    let reply = world.ask(|reply| Input::Label { choice, changes, by, reply });
+    assert!(matches!(&reply, Reply::Labelled { still_brought, .. } if still_brought.len() == 1), "{reply:?}");
+}
+
+#[test]
+fn a_new_key_brings_nothing_that_counted_of_the_old_one() {
+    let mut world = World::new();
+    world.agent("web-1");
+    world.connect_with(1, "web-1", &["role=web"], "gateway");
+    world.accept("web-1");
+    let asked = EnrollAsked { proposal: proposal(&["role=web"], "gateway"), ..World::asked("web-1", "new") };
+    world.ask(|to| Input::Enroll(asked, to));
+    let mark = KeyMark::Digits(Fingerprint::of(b"new").to_string());
+    let (name, by) = ("web-1".parse().unwrap(), "ana".to_owned());
+    world.ask(|reply| Input::Approve { name, mark, shown: Vec::new(), by, reply });
+    assert!(world.matching("@role:web").is_err());
+    let stored = world.core.agents.get(&"web-1".parse().unwrap()).map(|row| row.stored.accepted.clone());
+    assert_eq!(stored, Some(Accepted::default()));
+}

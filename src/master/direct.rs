@@ -1,0 +1,180 @@
+//! The direct link to an agent: whether and where it may go, and keeping it.
+
+use std::{sync::Arc, time::Duration};
+
+use rustls::ClientConfig;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::links::Links;
+use crate::{
+    domain::{
+        agent::LinkPreference,
+        name::AgentName,
+        proposal::{DirectAddress, acceptance},
+    },
+    trust::{fingerprint::Fingerprint, identity::Identity, tls},
+    wire::{
+        channel::{Channel, Connection, KeepAlive},
+        connect::{DialError, dial},
+    },
+};
+
+/// How often a direct link that does not come about is tried again.
+const TRY_AGAIN: Duration = Duration::from_mins(5);
+
+/// What keeping a direct link has to tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkNews {
+    /// How it stands.
+    pub state: LinkState,
+    /// Why, in words for operators.
+    pub reason: String,
+}
+
+/// How a direct link stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkState {
+    /// It is used.
+    Connected,
+    /// It does not come about, or broke.
+    Unreachable,
+    /// Nobody has accepted the address yet.
+    Proposed,
+    /// The agent wants none, or listens on nothing.
+    Unwanted,
+}
+
+impl LinkState {
+    /// The one word that its agent hears.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Connected => "connected",
+            Self::Unreachable => "unreachable",
+            Self::Proposed => "proposed",
+            Self::Unwanted => "unwanted",
+        }
+    }
+
+    /// Whether the direct link is used.
+    #[must_use]
+    pub fn is_direct(self) -> bool {
+        self == Self::Connected
+    }
+}
+
+/// What an agent wants of a direct link.
+#[derive(Debug)]
+pub struct Wanted {
+    /// Which link it wants.
+    pub preference: LinkPreference,
+    /// Where a direct one would go; `None` for nowhere.
+    pub direct: Option<DirectAddress>,
+    /// Whether it may go there from the beginning.
+    pub is_accepted: bool,
+    /// Woken when it may.
+    pub accepted: Arc<Notify>,
+}
+
+/// Who has to answer on a direct link.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Whose certificate has to answer.
+    pub name: AgentName,
+    /// The key that it must have: certificates do not end, and an earlier key of that name may be somebody else's.
+    pub key: Fingerprint,
+    /// The cluster that it must be of.
+    pub cluster: String,
+    /// The master's side of TLS.
+    pub config: Arc<ClientConfig>,
+}
+
+impl Target {
+    /// Only a finished handshake with this agent's certificate counts: a proxy accepts for anyone.
+    async fn dial(&self, direct: &DirectAddress) -> Result<(Channel, Connection), DialError> {
+        let server = tls::server_name(self.name.as_str());
+        let dialled = dial(direct.host(), direct.port(), Arc::clone(&self.config), server).await?;
+        let wanted = (self.cluster.clone(), Identity::Agent(self.name.clone()));
+        let found = dialled.peer();
+        let has_key = dialled.key() == Some(self.key);
+        if found.as_ref() == Ok(&wanted) && !has_key {
+            return Err(DialError::WrongPeer {
+                address: dialled.address,
+                found: format!("an earlier key of {}", self.name),
+                wanted: wanted.1.to_string(),
+            });
+        }
+        if found.as_ref() != Ok(&wanted) {
+            return Err(DialError::WrongPeer {
+                address: dialled.address,
+                found: found.map_or_else(|error| error.to_string(), |(_, found)| found.to_string()),
+                wanted: wanted.1.to_string(),
+            });
+        }
+        let address = dialled.address;
+        // Idle whenever nothing runs, so nothing else would tell that it has gone silent.
+        Channel::handshake_kept_alive(dialled.stream, KeepAlive::QUICK)
+            .await
+            .map_err(|error| DialError::Handshake { address, reason: error.to_string() })
+    }
+}
+
+/// Says which link is used; where a direct one is wanted, keeps it for as long as the session lasts, from when its address is
+/// accepted.
+pub async fn keep(
+    links: Arc<Links>,
+    wanted: Wanted,
+    target: Target,
+    news: mpsc::Sender<LinkNews>,
+    close: CancellationToken,
+) {
+    let Wanted { preference, direct, is_accepted, accepted } = wanted;
+    let Some(direct) = direct else {
+        let reason = match preference {
+            LinkPreference::Tunnel => "the agent was started with --link tunnel",
+            LinkPreference::Direct => "the agent wants a direct link, but listens on nothing",
+            LinkPreference::Auto => {
+                "the agent listens on nothing (no --port, --bind-address or --report-address)"
+            }
+        };
+        let _ = news.send(LinkNews { state: LinkState::Unwanted, reason: reason.to_owned() }).await;
+        return;
+    };
+    let keep = async {
+        if !is_accepted {
+            let reason = format!(
+                "the agent reports {direct}, which is tried once it is accepted: `{}`",
+                acceptance(&target.name)
+            );
+            let _ = news.send(LinkNews { state: LinkState::Proposed, reason }).await;
+            accepted.notified().await;
+        }
+        loop {
+            let pause = match target.dial(&direct).await {
+                Ok((channel, connection)) => {
+                    links.change_direct(Some(channel));
+                    let reason = format!("{direct} answers");
+                    let _ = news.send(LinkNews { state: LinkState::Connected, reason }).await;
+                    let ended = connection.await;
+                    links.change_direct(None);
+                    let why = ended.map_or_else(|error| error.to_string(), |()| "closed".to_owned());
+                    let reason = format!("the direct link broke ({why}); using the tunnel");
+                    let _ = news.send(LinkNews { state: LinkState::Unreachable, reason }).await;
+                    Duration::from_secs(1)
+                }
+                Err(error) => {
+                    let reason = format!("{error}; using the tunnel");
+                    let _ = news.send(LinkNews { state: LinkState::Unreachable, reason }).await;
+                    TRY_AGAIN
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
+    };
+    tokio::select! {
+        () = keep => {}
+        () = close.cancelled() => {}
+    }
+    links.change_direct(None);
+}
