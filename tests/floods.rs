@@ -18,12 +18,12 @@ use std::{
 };
 
 use http::Request;
-use peers::{log_in_as, stolen};
+use peers::{Operator, stolen};
 use rig::{Rig, until};
 use sloth_runner::{
     trust::{
         key::Key,
-        tls::{self, ALPN_H2, ALPN_TUNNEL, Credentials},
+        tls::{self, ALPN_H2, ALPN_TUNNEL},
         verify::Trust,
     },
     wire::{
@@ -114,31 +114,6 @@ fn meanwhile(rig: &Rig, what: &str, idle: Duration, before: &Held, most: u64) {
     assert!(now.memory < before.memory + most * MIB, "{what}: {} MiB", now.memory / MIB);
     assert!(now.descriptors < before.descriptors + 400, "{what}: {} descriptors", now.descriptors);
     assert!(now.log < before.log + 20 * MIB, "{what}: {} bytes of log", now.log);
-}
-
-/// An operator who keeps to nothing but the wire.
-struct Operator {
-    own: Credentials,
-    port: u16,
-}
-
-impl Operator {
-    fn log_in(rig: &Rig, name: &str, role: &str) -> Arc<Self> {
-        Arc::new(Self { own: log_in_as(rig, name, role), port: rig.port() })
-    }
-
-    fn tls(&self) -> Arc<rustls::ClientConfig> {
-        let own = Credentials { chain: self.own.chain.clone(), key: self.own.key.clone_key() };
-        Arc::new(tls::client(Some(own), Trust::Pinned(self.own.chain[1].clone()), ALPN_H2).unwrap())
-    }
-
-    async fn connect(&self) -> Option<Channel> {
-        let dialled = dial("127.0.0.1", self.port, self.tls(), tls::server_name("master")).await.ok()?;
-        let (channel, connection) =
-            Channel::handshake_kept_alive(dialled.stream, KeepAlive::QUICK).await.ok()?;
-        tokio::spawn(connection);
-        Some(channel)
-    }
 }
 
 fn control(channel: Channel) -> ControlServiceClient<Channel> {

@@ -7,8 +7,8 @@ use std::{collections::HashMap, io, sync::Arc};
 use tokio::sync::mpsc;
 
 use super::{
-    actor::Handle,
     core::messages::{Input, Reply},
+    handle::Handle,
     output_log::{LogReader, OutputLogs, RunLog},
 };
 use crate::domain::{

@@ -10,6 +10,7 @@ pub mod compare;
 pub mod core;
 mod direct;
 pub mod dispatch;
+pub mod handle;
 pub mod input;
 pub mod journal;
 pub mod links;

@@ -15,8 +15,8 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    actor::Handle,
     core::messages::{Input, Reply},
+    handle::Handle,
     output_log::OutputLogs,
     store::{Ended, Store, StoreError},
 };

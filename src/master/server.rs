@@ -13,9 +13,10 @@ use rusqlite::Connection;
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    actor::{Actor, Handle, now_since},
+    actor::{Actor, now_since},
     clock::SendClock,
     core::{Core, Enroll, Policy, Remembered, messages::Input},
+    handle::Handle,
     input::Inputs,
     listen::{Port, accept_local, strangers},
     output_log::OutputLogs,

@@ -19,13 +19,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
 use super::{
-    actor::{Handle, SessionHandle},
     clock::{Heard, SendClock},
     core::{
         messages::{Input, Newcomer, Reply, SessionId, SessionRefusal},
         stored::KnownTask,
     },
     direct::{self, LinkNews, Target, Wanted},
+    handle::{Handle, SessionHandle},
     links::{self, Links},
 };
 use crate::{

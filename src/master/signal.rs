@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{actor::Handle, core::messages::Input, links::Links};
+use super::{core::messages::Input, handle::Handle, links::Links};
 use crate::{
     domain::ids::{Incarnation, TaskId},
     trust::sealer::Sealer,

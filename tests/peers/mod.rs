@@ -15,11 +15,12 @@ use sloth_runner::{
         authority::Authority,
         identity::Identity,
         key::Key,
-        tls::{self, ALPN_TUNNEL, Credentials},
+        tls::{self, ALPN_H2, ALPN_TUNNEL, Credentials},
         verify::Trust,
     },
     wire::{
         budget::{Budget, Principal},
+        channel::{Channel, KeepAlive},
         connect::dial,
         login::{LoginString, log_in},
         proto::{
@@ -69,6 +70,33 @@ pub fn log_in_as(rig: &Rig, name: &str, role: &str) -> Credentials {
     let logged_in = runtime.block_on(log_in(&login, &key)).unwrap();
     assert_eq!((logged_in.operator.as_str(), logged_in.role.as_str()), (name, role));
     Credentials { chain: vec![logged_in.certificate, logged_in.ca], key: key.to_der() }
+}
+
+/// An operator who keeps to nothing but the wire.
+pub struct Operator {
+    own: Credentials,
+    pub port: u16,
+}
+
+impl Operator {
+    pub fn log_in(rig: &Rig, name: &str, role: &str) -> Arc<Self> {
+        Arc::new(Self { own: log_in_as(rig, name, role), port: rig.port() })
+    }
+
+    /// Its side of TLS.
+    pub fn tls(&self) -> Arc<rustls::ClientConfig> {
+        let own = Credentials { chain: self.own.chain.clone(), key: self.own.key.clone_key() };
+        Arc::new(tls::client(Some(own), Trust::Pinned(self.own.chain[1].clone()), ALPN_H2).unwrap())
+    }
+
+    /// A connection, if it gets one.
+    pub async fn connect(&self) -> Option<Channel> {
+        let dialled = dial("127.0.0.1", self.port, self.tls(), tls::server_name("master")).await.ok()?;
+        let (channel, connection) =
+            Channel::handshake_kept_alive(dialled.stream, KeepAlive::QUICK).await.ok()?;
+        tokio::spawn(connection);
+        Some(channel)
+    }
 }
 
 /// The identity that is called that.

@@ -19,11 +19,11 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    actor::Handle,
     ahead::Ahead,
     cap::Cap,
     clock::SendClock,
     core::messages::{AttachOrder, Input},
+    handle::Handle,
     input::{InputRoad, Inputs},
     links::{ANSWER_WITHIN, AttachStream, Links},
     output_log::{OutputLogs, budget::Budget},

@@ -16,9 +16,9 @@ use crate::{
         run::Overflow,
     },
     master::{
-        actor::Handle,
         cap::{Cap, Newest},
         core::messages::Input,
+        handle::Handle,
         output_log::{
             FILE_SIZE, RunLog, Trouble,
             budget::{Budget, NARROW, Share},
@@ -443,64 +443,4 @@ async fn write_all(log: Arc<RunLog>, handle: Handle, id: TaskId, frames: Vec<Fra
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::PathBuf;
-
-    use super::*;
-    use crate::{
-        domain::{frame::Stream, ids::RunId},
-        master::output_log::OutputLogs,
-        sys::disk::{Disk, model::Model},
-    };
-
-    #[tokio::test(start_paused = true)]
-    async fn an_agent_is_not_asked_for_what_follows_before_what_lies_before_is_on_the_disk() {
-        let model = Model::new(1);
-        let logs = OutputLogs::on(Disk::model(model.clone()), PathBuf::from("/runs"));
-        let run = RunId::from_parts(1, 1);
-        let log = logs.open(run).await.unwrap();
-        let frame = Frame { stream: Stream::Stdout, offset: 0, time_ns: 0, data: vec![7; 1000].into() };
-        log.append(0, &[frame]).await.unwrap();
-        // Every call fails, so no sync succeeds.
-        model.fail(1);
-        let taking = |index, from| {
-            let cap = Cap::new(1 << 30, Overflow::Gap);
-            let id = TaskId { run, index };
-            Taking::new(id, Handle::of_nobody(), Arc::clone(&log), from, cap, &Budget::default())
-        };
-        taking(1, 0).wait_until_begin_is_safe().await.ok().expect("it has nothing to let go of");
-        let mut again = taking(0, 1000);
-        let patience = std::time::Duration::from_mins(1);
-        let waited = tokio::time::timeout(patience, again.wait_until_begin_is_safe()).await;
-        assert!(waited.is_err(), "the log may be lost, and then nobody has it");
-        model.fail(0);
-        again.wait_until_begin_is_safe().await.ok().expect("it is on the disk now");
-        assert_eq!(*log.synced().borrow(), *log.appended().borrow());
-    }
-
-    #[tokio::test]
-    async fn frames_that_are_small_on_purpose_do_not_make_the_log_larger_than_the_cap() {
-        const CAP: u64 = 1 << 20;
-        let logs = OutputLogs::on(Disk::model(Model::new(1)), PathBuf::from("/runs"));
-        let run = RunId::from_parts(1, 1);
-        let log = logs.open(run).await.unwrap();
-        let id = TaskId { run, index: 0 };
-        let cap = Cap::new(CAP, Overflow::Gap);
-        let mut taking = Taking::new(id, Handle::of_nobody(), Arc::clone(&log), 0, cap, &Budget::default());
-        taking.granted = u64::MAX;
-        // Bytes of turning streams, which cannot be joined.
-        for offset in 0..100_000u64 {
-            let frame = proto::Frame {
-                stream: 1 + i32::try_from(offset % 2).unwrap(),
-                offset,
-                time_ns: 0,
-                data: b"x".to_vec().into(),
-            };
-            taking.append(proto::Output { frames: vec![frame] }).await.ok().expect("it is taken");
-        }
-        taking.finish().await.ok().expect("it is written");
-        let written = *log.appended().borrow();
-        assert!((CAP / 2..CAP * 5 / 4).contains(&written), "{written} bytes");
-        assert_eq!(log.task_end(0), 100_000, "its end is there");
-    }
-}
+mod tests;

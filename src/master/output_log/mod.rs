@@ -8,6 +8,7 @@ mod file;
 mod opening;
 mod pacing;
 pub mod reader;
+mod state;
 mod syncing;
 pub mod writer;
 

@@ -19,21 +19,11 @@ use super::{
     contents::Contents,
     file::LogFile,
     file_path,
+    state::{State, Waiting},
     syncing::{Trouble, Unsynced},
 };
-use crate::domain::frame::{Frame, HEADER, Header, MAX_PAYLOAD};
+use crate::domain::frame::{Frame, Header};
 use crate::sys::disk::Disk;
-
-/// The newest frames are kept in memory for followers that keep pace, up to so many bytes of the log.
-const TAIL: u64 = 6 * 1024 * 1024;
-
-/// Frames that somebody appends.
-#[derive(Debug)]
-struct Waiting {
-    task: u32,
-    frames: Vec<Frame>,
-    done: oneshot::Sender<io::Result<u64>>,
-}
 
 /// About so many bytes are taken to be written as one.
 const BATCH: usize = 4 * 1024 * 1024;
@@ -43,74 +33,6 @@ const PIECE: usize = 128 * 1024;
 
 /// Output of fewer bytes is written where it came: a short command's is all there is.
 pub const SHORT: usize = 32 * 1024;
-
-/// A frame that is still in memory.
-#[derive(Debug)]
-struct Recent {
-    position: u64,
-    end: u64,
-    task: u32,
-    frame: Frame,
-}
-
-#[derive(Debug)]
-pub(super) struct State {
-    /// The file that is written to.
-    pub(super) file: Option<Arc<LogFile>>,
-    /// Closed files that are not synced yet, and directories in which names were made.
-    pub(super) unsynced: Unsynced,
-    pub(super) contents: Contents,
-    /// Bytes that were written of each task since the log was opened, headers among them.
-    written: HashMap<u32, u64>,
-    /// A write has failed, and what is left of it may look like frames: the next ones go into a new file.
-    rolls: bool,
-    /// Files that have an index beside them: they are closed and on the disk, and so is everything before them.
-    pub(super) indexed: BTreeSet<u64>,
-    /// Those whose index this process has brought to the disk. Of one that was found it may be in the system's memory alone.
-    pub(super) sealed: BTreeSet<u64>,
-    /// Files that were unlinked.
-    dropped: BTreeSet<u64>,
-    tail: VecDeque<Recent>,
-}
-
-impl State {
-    /// What of some frames the log does not have, with their tasks.
-    fn fresh(&self, batch: &[Waiting]) -> Vec<(u32, Frame)> {
-        let mut known: HashMap<u32, u64> = HashMap::new();
-        let mut fresh = Vec::new();
-        for Waiting { task, frames, .. } in batch {
-            let known = known.entry(*task).or_insert_with(|| self.contents.task_end(*task));
-            for frame in frames {
-                if let Some(frame) = frame.clone().from_offset(*known) {
-                    *known = frame.end();
-                    fresh.push((*task, frame));
-                }
-            }
-        }
-        fresh
-    }
-
-    /// Notes frames that were written one after the other from `begin` on, the first of them behind `position`. Returns
-    /// the position behind them.
-    fn note(&mut self, position: u64, first: u64, begin: u64, frames: Vec<(u32, Frame)>, keeps: bool) -> u64 {
-        let (mut position, mut begin) = (position, begin);
-        for (task, frame) in frames {
-            let end = begin + (HEADER + frame.data.len()) as u64;
-            *self.written.entry(task).or_default() += end - begin;
-            self.contents.note(first, position, end, task, &frame);
-            if keeps {
-                self.tail.push_back(Recent { position, end, task, frame });
-            } else {
-                self.tail.clear();
-            }
-            (position, begin) = (end, end);
-        }
-        while self.tail.front().is_some_and(|oldest| position - oldest.position > TAIL) {
-            self.tail.pop_front();
-        }
-        position
-    }
-}
 
 /// A run's log, open for appending.
 #[derive(Debug)]
@@ -434,24 +356,13 @@ impl RunLog {
     /// Where the frames begin that are still in memory.
     #[must_use]
     pub fn recent_from(&self) -> Option<u64> {
-        self.state().tail.front().map(|oldest| oldest.position)
+        self.state().recent_from()
     }
 
     /// Frames from exactly this position on, as far as they are still in memory, and where they end.
     #[must_use]
     pub fn recent(&self, position: u64) -> Option<(Vec<(u32, Frame)>, u64)> {
-        let state = self.state();
-        let at = state.tail.binary_search_by_key(&position, |recent| recent.position).ok()?;
-        let mut end = position;
-        let mut frames = Vec::new();
-        for recent in state.tail.range(at..) {
-            if recent.position - position >= MAX_PAYLOAD as u64 {
-                break;
-            }
-            end = recent.end;
-            frames.push((recent.task, recent.frame.clone()));
-        }
-        Some((frames, end))
+        self.state().recent(position)
     }
 
     /// Unlinks closed files before `position` in which there is nothing but what `is_spare` lets go, given for each task

@@ -15,23 +15,17 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    domain::{
-        groups::mask::Masks,
-        ids::RunReference,
-        name::{AgentName, MAX_LABELS},
-        target::selection::Selection,
-    },
+    domain::{groups::mask::Masks, ids::RunReference, name::AgentName, target::selection::Selection},
     master::{
         compare::maskers,
-        core::messages::{Choice, Input, KeyMark, Reply},
+        core::messages::{Input, Reply},
         store::Wanted,
     },
     trust::{access::Caller, fingerprint::plain_digits},
     wire::{
         InvalidMessage, SOFTWARE_VERSION,
-        bounds::{MAX_STORED, list_of, per_task, short_text},
+        bounds::{MAX_STORED, per_task, short_text},
         budget::Budget,
-        proposal::{proposal_out, shown_in},
         proto::{self, control_service_server::ControlService},
         status,
     },
@@ -84,23 +78,6 @@ impl Master {
         let (answers, stream) = Outbox::new(budget, 1);
         self.shutdown.tracker.spawn(watch(self.clone(), answers));
         Response::new(stream)
-    }
-
-    /// Accepts what agents propose.
-    async fn accept_proposals(
-        &self,
-        choice: Box<Choice>,
-        by: String,
-    ) -> Result<Response<proto::LabelAgentsResponse>, Status> {
-        match self.handle.ask(move |reply| Input::Accept { choice, by, reply }).await? {
-            Reply::Accepted(all) => {
-                let agents = all.iter().map(|(name, _)| name.to_string()).collect();
-                let accepted = all.into_iter().filter(|(_, proposal)| !proposal.is_empty());
-                let accepted = accepted.map(|(name, proposal)| proposal_out(&name, proposal)).collect();
-                Ok(Response::new(proto::LabelAgentsResponse { agents, still_brought: Vec::new(), accepted }))
-            }
-            other => Err(refusal(other)),
-        }
     }
 
     async fn count(&self, input: impl FnOnce(u64) -> Input + Send + 'static) -> Result<u32, Status> {
@@ -177,24 +154,7 @@ impl ControlService for Master {
     ) -> Result<Response<proto::ApproveAgentResponse>, Status> {
         let by = operator(&request)?;
         let request = request.into_inner();
-        let name = name(&request.name)?;
-        let mark = if request.code.is_empty() {
-            KeyMark::Digits(short_text(request.fingerprint, "a fingerprint")?)
-        } else {
-            KeyMark::Code(request.code.parse().map_err(invalid)?)
-        };
-        let shown = shown_in(request.shown)?;
-        let approved = name.clone();
-        match self.handle.ask(move |reply| Input::Approve { name, mark, shown, by, reply }).await? {
-            Reply::Approved { fingerprint, replaced, accepted } => {
-                Ok(Response::new(proto::ApproveAgentResponse {
-                    fingerprint: fingerprint.to_string(),
-                    replaced_key: replaced,
-                    accepted: Some(proposal_out(&approved, accepted)),
-                }))
-            }
-            other => Err(refusal(other)),
-        }
+        self.approve(request, by).await
     }
 
     async fn reject_agent(
@@ -229,17 +189,7 @@ impl ControlService for Master {
         if request.accept {
             return self.accept_proposals(choice, by).await;
         }
-        let changes = list_of(request.changes, 2 * MAX_LABELS, "changes of labels")?;
-        let changes = changes.iter().map(|text| text.parse().map_err(invalid));
-        let changes = changes.collect::<Result<_, Status>>()?;
-        match self.handle.ask(move |reply| Input::Label { choice, changes, by, reply }).await? {
-            Reply::Labelled { agents, still_brought } => Ok(Response::new(proto::LabelAgentsResponse {
-                agents: agents.into_iter().map(Into::into).collect(),
-                still_brought: still_brought.into_iter().map(Into::into).collect(),
-                accepted: Vec::new(),
-            })),
-            other => Err(refusal(other)),
-        }
+        self.label(choice, request.changes, by).await
     }
 
     async fn stop_agent(
@@ -286,15 +236,7 @@ impl ControlService for Master {
         let (by, caller) = (operator(&request)?, connected(&request)?);
         let request = request.into_inner();
         let choice = Box::new(self.choose(&caller, selection(request.selection)?, request.now).await?);
-        let reason = (!request.resume).then_some(request.reason);
-        match self.handle.ask(move |reply| Input::Drain { choice, reason, by, reply }).await? {
-            Reply::Drained { agents, unchanged, running } => Ok(Response::new(proto::DrainAgentsResponse {
-                agents: agents.into_iter().map(Into::into).collect(),
-                unchanged: unchanged.into_iter().map(Into::into).collect(),
-                running,
-            })),
-            other => Err(refusal(other)),
-        }
+        self.drain(choice, (!request.resume).then_some(request.reason), by).await
     }
 
     async fn invite_operator(

@@ -1,5 +1,6 @@
 //! What the master serves: `EnrollmentService` to anybody, `ControlService` to operators. Translates, decides nothing.
 
+mod agents;
 pub mod begin;
 mod choosing;
 mod control;
@@ -19,8 +20,8 @@ use prost::Message;
 use tonic::{Code, Request, Response, Status, service::Routes};
 
 use super::{
-    actor::{Ending, Handle},
     core::messages::Reply,
+    handle::{Ending, Handle},
     input::Inputs,
     output_log::OutputLogs,
     store::Store,

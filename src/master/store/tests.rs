@@ -1,6 +1,7 @@
 //! What is written comes back, whatever else is in the same transaction.
 
 mod formats;
+mod lists;
 
 use std::{
     fs,
@@ -303,111 +304,6 @@ fn a_log_with_room_in_it_keeps_what_a_crash_left_in_it() {
     assert_eq!(fs::metadata(log(copy.path())).unwrap().len(), LOG);
 }
 
-/// The same list by looking at every run.
-fn looked_at(all: &[StoredRun], wanted: &Wanted) -> Vec<u64> {
-    let fits = |stored: &&StoredRun| {
-        let run = &stored.run;
-        let has = |kind: &str| {
-            let outcomes = stored.tasks.iter().filter_map(|task| task.task.state.outcome());
-            outcomes.clone().any(|outcome| outcome.word() == kind)
-        };
-        let succeeded =
-            stored.tasks.iter().all(|task| task.task.state.outcome().is_some_and(Outcome::is_success));
-        let text = (serde_json::to_string(&run.command).unwrap() + "\n" + &run.target).to_lowercase();
-        (wanted.before_number == 0 || run.number < wanted.before_number)
-            && run.created_ms >= wanted.since_ms
-            && (wanted.operator.is_empty() || run.operator == wanted.operator)
-            && (wanted.agent.is_empty()
-                || stored.tasks.iter().any(|task| task.task.agent.as_str() == wanted.agent))
-            && (wanted.text.is_empty() || text.contains(&wanted.text.to_lowercase()))
-            && match wanted.outcome.as_str() {
-                "" => true,
-                "running" => run.ended_ms.is_none(),
-                "ok" => run.ended_ms.is_some() && succeeded,
-                "failed" => run.ended_ms.is_some() && !succeeded,
-                kind => has(kind),
-            }
-    };
-    let mut found: Vec<u64> = all.iter().filter(fits).map(|stored| stored.run.number).collect();
-    found.sort_unstable_by_key(|number| std::cmp::Reverse(*number));
-    found.truncate(wanted.limit as usize);
-    found
-}
-
-#[test]
-fn every_filter_finds_what_looking_at_every_run_finds() {
-    let dir = tempfile::tempdir().unwrap();
-    let endings = [
-        Some(Ending::Exited(0)),
-        Some(Ending::Exited(3)),
-        Some(Ending::Lost("gone".into())),
-        Some(Ending::Signaled(9)),
-        None,
-    ];
-    let commands = ["systemctl restart nginx", "echo \"quoted\" 100%", "uptime", "Ünïcode ßtraße"];
-    let mut all = Vec::new();
-    let mut writes = Vec::new();
-    for number in 1..=60u64 {
-        let place = usize::try_from(number).unwrap();
-        let mut stored = stored_run(number);
-        stored.run.operator = ["ana", "ben"][place / 2 % 2].into();
-        stored.run.target = ["web-1", "@site:here"][place / 3 % 2].into();
-        stored.run.created_ms = 1_000 + number;
-        stored.run.command = Command::new(vec![commands[place % 4].as_bytes().to_vec()]).unwrap();
-        stored.tasks[0].task.agent = ["web-1", "web-2", "db"][place % 3].parse().unwrap();
-        writes.push(vec![Write::PutRun(Box::new(stored.clone()))]);
-        if let Some(ending) = &endings[place % 5] {
-            stored.tasks[0].task.state = TaskState::Ended(ending.clone().into());
-            stored.run.ended_ms = Some(2_000 + number);
-            let task = stored.tasks[0].clone();
-            writes.push(vec![
-                Write::PutTask(stored.run.id, task),
-                Write::EndRun(stored.run.id, 2_000 + number),
-            ]);
-        }
-        if number % 7 == 0 && stored.run.ended_ms.is_some() {
-            writes.push(vec![Write::DeleteRun(stored.run.id, "old".into())]);
-        } else {
-            all.push(stored);
-        }
-    }
-    let (store, _) = write(Store::open(dir.path()).unwrap(), writes);
-    let check = |indexed: &str| {
-        for before_number in [0, 31] {
-            for since_ms in [0, 1_040, 9_000] {
-                for operator in ["", "ben", "nobody"] {
-                    for agent in ["", "web-2", "none"] {
-                        for text in ["", "NGINX", "\"quoted", "ng", "site", "ßtr", "absent"] {
-                            for outcome in
-                                ["", "running", "ok", "failed", "exited", "lost", "signaled", "skipped"]
-                            {
-                                let [operator, agent, text, outcome] =
-                                    [operator, agent, text, outcome].map(str::to_owned);
-                                let wanted = Wanted {
-                                    before_number,
-                                    limit: 5,
-                                    since_ms,
-                                    operator,
-                                    agent,
-                                    text,
-                                    outcome,
-                                };
-                                let found: Vec<u64> =
-                                    store.runs(&wanted).unwrap().into_iter().map(|run| run.number).collect();
-                                assert_eq!(found, looked_at(&all, &wanted), "{indexed}: {wanted:?}");
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    };
-    let mut connection = store.connect().unwrap();
-    check("some texts are indexed, or none");
-    while writer::index_texts(&mut connection).unwrap() {}
-    check("all texts are indexed");
-}
-
 #[test]
 fn every_start_has_a_term_of_its_own_and_an_epoch_lasts() {
     let dir = tempfile::tempdir().unwrap();
@@ -474,33 +370,6 @@ fn what_is_gone_says_why_and_is_no_run_any_more() {
     let stranger = RunId::from_parts(9, 9);
     let ids = [runs[0].run.id, runs[2].run.id, stranger];
     assert_eq!(store.gone_and_unknown(&ids).unwrap(), (vec![runs[2].run.id], vec![stranger]));
-}
-
-#[test]
-fn a_list_is_no_longer_than_asked_for_wherever_its_runs_are_found() {
-    let dir = tempfile::tempdir().unwrap();
-    let run = |number| {
-        let stored = stored_run(number);
-        let command = Command::new(vec![b"uptime".to_vec()]).unwrap();
-        Write::PutRun(Box::new(StoredRun { run: Run { command, ..stored.run }, ..stored }))
-    };
-    let (store, _) = write(Store::open(dir.path()).unwrap(), vec![(1..=6).map(run).collect()]);
-    // Half of them are in the index of texts.
-    let connection = store.connect().unwrap();
-    connection
-        .execute_batch(
-            "DELETE FROM texts; UPDATE meta SET indexed = 3;
-             INSERT INTO texts (rowid, command, target) SELECT number, command, target FROM runs WHERE number <= 3;",
-        )
-        .unwrap();
-    assert!(!store.is_indexed().unwrap());
-    for (limit, numbers) in [(2, vec![6, 5]), (4, vec![6, 5, 4, 3]), (9, vec![6, 5, 4, 3, 2, 1])] {
-        let wanted = Wanted { text: "uptime".into(), limit, ..Wanted::default() };
-        let found: Vec<u64> = store.runs(&wanted).unwrap().iter().map(|run| run.number).collect();
-        assert_eq!(found, numbers, "{limit}");
-    }
-    connection.execute("UPDATE meta SET indexed = 6", []).unwrap();
-    assert!(store.is_indexed().unwrap());
 }
 
 /// The revision that the database's own file holds, without what lies in its log.

@@ -42,7 +42,7 @@ impl World {
     }
 }
 
-fn life() -> Incarnation {
+pub(super) fn life() -> Incarnation {
     Incarnation::new("dir", "boot")
 }
 
@@ -270,121 +270,6 @@ fn a_run_is_written_together_with_who_started_it() {
     let together = world.written.iter().find(|writes| writes.iter().any(is_run)).unwrap();
     let is_audit = |write: &Write| matches!(write, Write::Audit { actor, action: "run", detail, .. } if actor == "ana" && detail.contains("run 1"));
     assert!(together.iter().any(is_audit), "{together:?}");
-}
-
-/// A master that was started a second after it had asked for a run on an agent that is not there, and what it is told.
-fn just_started_and_told(order: Input) -> World {
-    let mut world = World::with_agent("web-1", "boot");
-    world.put(Input::SessionClosed(1));
-    world.run(1, "web-1");
-    let mut again = world.started_anew(Duration::from_secs(1), 0);
-    again.put(order);
-    again
-}
-
-#[test]
-fn a_master_that_has_just_started_settles_no_order_before_an_earlier_ones_permissions_expire() {
-    let run = RunReference::Number(1);
-    let cancel = Input::Cancel { run, tasks: [].into(), by: "ana".into(), reply: 7 };
-    let stop = Input::StopRun { run, by: "ana".into(), reply: 7 };
-    for (order, word) in [(cancel, "cancelled"), (stop, "skipped")] {
-        let mut again = just_started_and_told(order);
-        assert!(!again.answered(7), "the store may be a backup, from before the task was sent");
-        again.pass(9);
-        assert!(!again.answered(7) && !again.core.runs.is_empty());
-        again.pass(1);
-        assert!(again.answered(7));
-        assert!(again.core.runs.is_empty(), "{word}, though its agent has never come back");
-        assert_eq!(again.outcomes(), [word]);
-    }
-}
-
-#[test]
-fn a_task_of_an_agent_that_was_deleted_ends_when_no_earlier_permission_can_arrive_any_more() {
-    let (name, by) = ("web-1".parse().unwrap(), "ana".into());
-    let mut again = just_started_and_told(Input::Delete { name, by, reply: 7 });
-    assert!(!again.answered(7), "an earlier master's permission may be on its way");
-    // Not even a master that dies before that time leaves it open for ever.
-    let mut third = again.started_anew(Duration::from_secs(1), 0);
-    for master in [&mut again, &mut third] {
-        assert!(!master.core.runs.is_empty());
-        master.pass(9);
-        assert!(!master.core.runs.is_empty());
-        master.pass(1);
-        assert!(master.core.runs.is_empty());
-        assert_eq!(master.outcomes(), ["undeliverable"]);
-    }
-    assert!(again.answered(7));
-}
-
-/// What an operator orders so that nothing more starts, and how a task ends then that its agent never had.
-fn orders() -> [(Input, &'static str); 3] {
-    let run = RunReference::Number(1);
-    let choice = Box::new(World::new().choose("web-1", true));
-    let reason = Some("disk swap".into());
-    [
-        (Input::Cancel { run, tasks: [].into(), by: "ana".into(), reply: 7 }, "cancelled"),
-        (Input::StopRun { run, by: "ana".into(), reply: 7 }, "skipped"),
-        (Input::Drain { choice, reason, by: "ana".into(), reply: 7 }, "refused"),
-    ]
-}
-
-#[test]
-fn whatever_forbids_a_task_that_was_sent_is_answered_when_it_cannot_start_and_nothing_permits_it_again() {
-    for (order, word) in orders() {
-        let (mut world, _) = World::with_task(Some(3_600_000));
-        world.put(Input::SessionClosed(1));
-        world.put(order);
-        assert!(!world.answered(7), "{word}: its start is on its way");
-        world.pass(9);
-        assert!(!world.answered(7), "{word}");
-        world.pass(1);
-        assert!(world.answered(7), "{word}: the permission has expired");
-        world.connect(2, "web-1", "boot");
-        let again = world.attaches().pop().unwrap();
-        assert_eq!(again.start, None, "{word}");
-        world.put(Input::TaskUnknown { id: task(1, 0), attempt: again.attempt, incarnation: life() });
-        assert_eq!(world.outcomes(), [word]);
-    }
-}
-
-#[test]
-fn an_attach_that_was_not_opened_yet_gives_no_permission_after_an_order() {
-    for (order, word) in orders() {
-        let (mut world, _) = World::with_task(None);
-        world.put(order);
-        let withdraws = |effect: &Effect| match effect {
-            Effect::WithdrawStart(id) | Effect::Signal { id, .. } => *id == task(1, 0),
-            _ => false,
-        };
-        assert!(world.out.iter().any(withdraws), "{word}");
-    }
-}
-
-#[test]
-fn what_an_agent_has_of_a_restored_store_is_running_whatever_the_store_believes() {
-    // The backup is from before the second batch; the master that was lost has started it.
-    let mut world = World::two_agents();
-    let plan = Plan { canary: Some(1), ..Plan::default() };
-    assert!(matches!(
-        world.run_with(1, "web-[1-2]", RunOptions { plan, ..RunOptions::default() }),
-        Reply::Live(_)
-    ));
-    for order in orders().map(|(order, _)| order) {
-        let mut again = world.started_anew(Duration::from_secs(1), 0);
-        again.connect(2, "web-2", "boot");
-        again.attaches();
-        again.put(order);
-        let spec = again.core.runs.values().next().unwrap().spec_for_test();
-        let known = KnownTask { id: task(1, 1), spec, started_ms: 1, is_proved: true };
-        again.put(Input::InventoryTold(2, vec![known]));
-        let attach = again.attaches().pop().expect("it is asked how it goes on");
-        assert_eq!((attach.id, &attach.start), (task(1, 1), &None));
-        again.put(Input::TaskStarted { id: task(1, 1), attempt: attach.attempt, elapsed_ms: 0 });
-        again.pass(20);
-        let run = again.core.runs.values().next().expect("it goes on");
-        assert_eq!(run.view().tasks[1].state, TaskState::Running);
-    }
 }
 
 #[test]

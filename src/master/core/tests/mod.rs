@@ -7,6 +7,7 @@ mod ending;
 mod enrolling;
 mod gates;
 mod operators;
+mod orders;
 mod recording;
 mod restarting;
 mod returning;

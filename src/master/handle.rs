@@ -1,0 +1,168 @@
+//! How everything else reaches the actor: what it is told and asked. Whoever asks waits for the answer, and the actor does not.
+
+use std::sync::Arc;
+
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    core::{
+        messages::{Input, Reply, ReplyTo, SessionId, Snapshot},
+        views::AgentView,
+    },
+    journal::Journal,
+    links::Links,
+    store::Written,
+};
+use crate::{
+    domain::{ids::RunId, name::AgentName},
+    wire::proto::session_request,
+};
+
+/// Agents that the core shows in one step.
+const SHOWN_AT_ONCE: usize = 200;
+
+/// What the actor needs to reach a connected agent.
+#[derive(Clone, Debug)]
+pub struct SessionHandle {
+    /// Messages into the session.
+    pub orders: mpsc::Sender<session_request::Kind>,
+    /// Its links.
+    pub links: Arc<Links>,
+    /// Woken when the agent's direct address is accepted.
+    pub accepted: Arc<Notify>,
+    /// Closes the connection.
+    pub close: CancellationToken,
+}
+
+/// What comes to the actor.
+pub(super) enum Message {
+    Tell(Input),
+    Ask(Box<dyn FnOnce(ReplyTo) -> Input + Send>, oneshot::Sender<Reply>),
+    Register(SessionId, SessionHandle),
+    Unregister(SessionId),
+    Follow(RunId, oneshot::Sender<Arc<Journal>>),
+}
+
+/// A handle to the actor.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    pub(super) inbox: mpsc::Sender<Message>,
+    pub(super) watched: watch::Receiver<u64>,
+    pub(super) operators: watch::Receiver<u64>,
+    pub(super) remembered: watch::Receiver<(u64, u64)>,
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Message")
+    }
+}
+
+/// The master is ending, so nobody answers any more.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the master is ending")]
+pub struct Ending;
+
+impl Handle {
+    /// A handle to an actor that is gone.
+    #[cfg(test)]
+    pub(super) fn of_nobody() -> Self {
+        let ((inbox, _), (_, watched), (_, operators), (_, remembered)) =
+            (mpsc::channel(1), watch::channel(0), watch::channel(0), watch::channel((0, 0)));
+        Self { inbox, watched, operators, remembered }
+    }
+
+    /// Tells the core something.
+    pub async fn tell(&self, input: Input) {
+        // An actor that is gone needs to know nothing.
+        let _ = self.inbox.send(Message::Tell(input)).await;
+    }
+
+    /// Asks the core something.
+    ///
+    /// # Errors
+    /// When the master is ending.
+    pub async fn ask(&self, input: impl FnOnce(ReplyTo) -> Input + Send + 'static) -> Result<Reply, Ending> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(Message::Ask(Box::new(input), reply)).await.map_err(|_| Ending)?;
+        answer.await.map_err(|_| Ending)
+    }
+
+    /// The registry at this moment.
+    ///
+    /// # Errors
+    /// When the master is ending.
+    pub async fn snapshot(&self) -> Result<Snapshot, Ending> {
+        match self.ask(Input::Snapshot).await? {
+            Reply::Snapshot(snapshot) => Ok(snapshot),
+            _ => Err(Ending),
+        }
+    }
+
+    /// These agents as they are shown, as far as they are there; asked for in parts, so that the core does other things
+    /// between them.
+    ///
+    /// # Errors
+    /// When the master is ending.
+    pub async fn agents(&self, names: &[AgentName]) -> Result<Vec<AgentView>, Ending> {
+        let mut views = Vec::with_capacity(names.len());
+        for part in names.chunks(SHOWN_AT_ONCE) {
+            let part = part.to_vec();
+            match self.ask(move |reply| Input::ShowAgents(part, reply)).await? {
+                Reply::Agents(more) => views.extend(more),
+                _ => return Err(Ending),
+            }
+        }
+        Ok(views)
+    }
+
+    /// Makes a connection known, before the core hears of it.
+    pub async fn register(&self, id: SessionId, session: SessionHandle) {
+        let _ = self.inbox.send(Message::Register(id, session)).await;
+    }
+
+    /// Forgets a connection, after the core was told of its end.
+    pub async fn unregister(&self, id: SessionId) {
+        let _ = self.inbox.send(Message::Unregister(id)).await;
+    }
+
+    /// The journal of a run, whether it has begun or not. It is written as long as somebody holds it.
+    ///
+    /// # Errors
+    /// When the master is ending.
+    pub async fn follow(&self, run: RunId) -> Result<Arc<Journal>, Ending> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(Message::Follow(run, reply)).await.map_err(|_| Ending)?;
+        answer.await.map_err(|_| Ending)
+    }
+
+    /// Wakes when something of the registry or of the runs changes that watchers are told.
+    #[must_use]
+    pub fn watched(&self) -> watch::Receiver<u64> {
+        self.watched.clone()
+    }
+
+    /// Wakes when somebody's rights may be others.
+    #[must_use]
+    pub fn operators(&self) -> watch::Receiver<u64> {
+        self.operators.clone()
+    }
+
+    /// Wakes when agents are to remember another epoch and revision of the store.
+    #[must_use]
+    pub fn remembered(&self) -> watch::Receiver<(u64, u64)> {
+        self.remembered.clone()
+    }
+
+    /// Tells the core how a write went; called from the store's thread.
+    pub(super) fn written(&self, written: Written) {
+        let input = match written {
+            Written::Done(token, revision) => Input::Persisted(token, revision),
+            Written::Delayed(token, reason) => Input::PersistDelayed(token, reason),
+            Written::Failed(token, reason) => Input::PersistFailed(token, reason),
+            Written::Conflict(token) => Input::PersistConflict(token),
+        };
+        let _ = self.inbox.blocking_send(Message::Tell(input));
+    }
+}
