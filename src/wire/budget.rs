@@ -203,10 +203,18 @@ struct Rates {
     frames: Rate,
 }
 
-/// A place in a budget, given back when it is dropped.
-#[derive(Debug)]
+/// A place in a budget, given back when it is dropped. The default is none.
+#[derive(Debug, Default)]
 pub struct Place {
-    _permit: Option<OwnedSemaphorePermit>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Place {
+    /// So much of it as a place of its own; `None` where it is not that large.
+    pub fn split(&mut self, size: usize) -> Option<Self> {
+        let permit = self.permit.as_mut()?.split(size)?;
+        Some(Self { permit: Some(permit) })
+    }
 }
 
 /// How often each limit was met.
@@ -282,10 +290,10 @@ impl Budget {
 
     fn take(&self, places: &Arc<Semaphore>, limit: Limit) -> Result<Place, Exceeded> {
         if self.is_unlimited() {
-            return Ok(Place { _permit: None });
+            return Ok(Place { permit: None });
         }
         let permit = Arc::clone(places).try_acquire_owned().map_err(|_| self.exceeded(limit))?;
-        Ok(Place { _permit: Some(permit) })
+        Ok(Place { permit: Some(permit) })
     }
 
     /// A place for one more connection.
@@ -355,19 +363,19 @@ impl Budget {
     /// Room for bytes that will wait for the principal. Waits until there is: whoever does not read, waits.
     pub async fn buffer(&self, bytes: usize) -> Place {
         if self.is_unlimited() {
-            return Place { _permit: None };
+            return Place { permit: None };
         }
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.limits.buffered_bytes);
         let permit = Arc::clone(&self.buffered).acquire_many_owned(bytes).await;
-        Place { _permit: permit.ok() }
+        Place { permit: permit.ok() }
     }
 
     /// A turn to do what takes a thread or much memory for a moment. Waits until it comes.
     pub async fn turn(&self) -> Place {
         if self.is_unlimited() {
-            return Place { _permit: None };
+            return Place { permit: None };
         }
-        Place { _permit: Arc::clone(&self.turns).acquire_owned().await.ok() }
+        Place { permit: Arc::clone(&self.turns).acquire_owned().await.ok() }
     }
 
     /// Charges a call that turned out to be as much work as so many.

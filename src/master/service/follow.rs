@@ -12,14 +12,17 @@ use tonic::Status;
 use super::outbox::{Gone, Outbox};
 use crate::{
     domain::{
-        frame::Frame,
+        frame::{Frame, HEADERS, MAX_PAYLOAD},
         run::{Run, Task},
     },
     master::{
         journal::Journal,
         output_log::{LogReader, OutputLogs, Pacer, RunLog, Trouble},
     },
-    wire::proto::{self, run_event::Kind},
+    wire::{
+        budget::Place,
+        proto::{self, run_event::Kind},
+    },
 };
 use tokio_util::sync::CancellationToken;
 
@@ -123,6 +126,11 @@ impl Follower {
         self.events.send(event(kind)).await
     }
 
+    /// Sends something for which there is room already.
+    async fn send_within(&self, held: &mut Place, kind: Kind) -> Result<(), Gone> {
+        self.events.send_within(held, event(kind)).await
+    }
+
     /// Asks the client to come back.
     async fn close(&self, reason: &str) -> Result<(), Gone> {
         let closing = proto::FollowClosing { reason: reason.to_owned(), retry_after_ms: 1_000 };
@@ -164,6 +172,8 @@ impl Follower {
             if self.is_satisfied() {
                 return Ok(());
             }
+            // Before it is read: what waits for room would be in memory all the same.
+            let mut held = self.events.hold(MAX_PAYLOAD + HEADERS).await?;
             let frames = match self.next_frames(until).await {
                 Ok(frames) if frames.is_empty() => return Ok(()),
                 Ok(frames) => frames,
@@ -175,7 +185,7 @@ impl Follower {
                     // What the log does not have before the end is missing all the same.
                     let until = self.until_offset.unwrap_or(frame.offset);
                     if let Some(gap) = self.gap_before(task_index, until) {
-                        self.send(gap).await?;
+                        self.send_within(&mut held, gap).await?;
                     }
                     self.ends.insert(task_index, until);
                     continue;
@@ -183,9 +193,9 @@ impl Follower {
                 let Some(frame) = self.rest_of(task_index, frame) else { continue };
                 if let Some(gap) = self.gap_before(task_index, frame.offset) {
                     if let Some(done) = output.take() {
-                        self.send(Kind::Output(done)).await?;
+                        self.send_within(&mut held, Kind::Output(done)).await?;
                     }
-                    self.send(gap).await?;
+                    self.send_within(&mut held, gap).await?;
                 }
                 self.ends.insert(task_index, frame.end());
                 let frame = proto::Frame::from(frame);
@@ -194,13 +204,13 @@ impl Follower {
                     other => {
                         let next = proto::TaskOutput { task_index, frames: vec![frame] };
                         if let Some(done) = other.replace(next) {
-                            self.send(Kind::Output(done)).await?;
+                            self.send_within(&mut held, Kind::Output(done)).await?;
                         }
                     }
                 }
             }
             if let Some(last) = output {
-                self.send(Kind::Output(last)).await?;
+                self.send_within(&mut held, Kind::Output(last)).await?;
             }
             if let Some(pacer) = &self.pacer {
                 pacer.moved(self.reader.position());

@@ -55,15 +55,23 @@ impl<T: Message> Outbox<T> {
 
     /// Puts an answer into the box, as soon as there is room for it.
     pub(super) async fn send(&self, answer: Result<T, Status>) -> Result<(), Gone> {
+        self.send_within(&mut Place::default(), answer).await
+    }
+
+    /// The same, in room that is held already, as far as that goes.
+    pub(super) async fn send_within(&self, held: &mut Place, answer: Result<T, Status>) -> Result<(), Gone> {
         let bytes = answer.as_ref().map_or(0, Message::encoded_len);
-        let room = tokio::select! {
-            room = self.budget.buffer(bytes) => room,
-            () = self.queue.closed() => return Err(Gone),
+        let room = if let Some(room) = held.split(bytes) {
+            room
+        } else {
+            // Given back first: those who wait for more while they hold some could wait for each other.
+            *held = Place::default();
+            self.hold(bytes).await?
         };
         self.queue.send(Queued { answer, _room: Some(room) }).await.map_err(|_| Gone)
     }
 
-    /// Room for what a stream itself holds in memory while it lasts.
+    /// Room for what a stream itself holds in memory.
     pub(super) async fn hold(&self, bytes: usize) -> Result<Place, Gone> {
         tokio::select! {
             room = self.budget.buffer(bytes) => Ok(room),
@@ -121,5 +129,24 @@ mod tests {
         two.send(Ok(answer(600))).await.unwrap();
         drop(unread);
         assert!(two.send(Ok(answer(1))).await.is_err(), "nobody takes it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_go_into_room_that_is_held_and_give_it_back_where_it_is_too_small() {
+        let budgets = Budgets::new(Limits { buffered_bytes: 1_000, ..Limits::OPERATOR });
+        let budget = budgets.of(Principal::Operator("ada".to_owned()));
+        let (outbox, mut stream) = Outbox::new(Arc::clone(&budget), 8);
+        let mut held = outbox.hold(1_000).await.unwrap();
+        for _ in 0..2 {
+            outbox.send_within(&mut held, Ok(answer(300))).await.unwrap();
+        }
+        drop(stream.next().await);
+        // There is room for it only without what is held.
+        outbox.send_within(&mut held, Ok(answer(600))).await.unwrap();
+        drop(held);
+        let wait = Duration::from_mins(1);
+        assert!(tokio::time::timeout(wait, budget.buffer(200)).await.is_err(), "900 and more are taken");
+        while let Ok(Some(_)) = tokio::time::timeout(wait, stream.next()).await {}
+        let _all = tokio::time::timeout(wait, budget.buffer(1_000)).await.expect("all is given back");
     }
 }
