@@ -180,7 +180,7 @@ async fn deceive(listener: tokio::net::TcpListener, relay: Relay) {
     let config = tls::server(credentials, trust, false, &[ALPN_H2, ALPN_TUNNEL]).unwrap();
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let routes = Routes::new(EnrollmentServiceServer::new(relay)).prepare();
-    let door = Arc::new(Door::default());
+    let door = Arc::new(Door::of_master());
     loop {
         let (stream, address) = listener.accept().await.unwrap();
         let (door, acceptor, routes) = (Arc::clone(&door), acceptor.clone(), routes.clone());

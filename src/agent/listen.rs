@@ -39,7 +39,7 @@ pub async fn accept(agent: Agent, enrollment: Arc<Enrollment>, listener: TcpList
             return;
         }
     };
-    let door = Arc::new(Door::default());
+    let door = Arc::new(Door::of_agent());
     let masters = Arc::new(Crowd::new(MAX_MASTERS, MAX_MASTERS));
     loop {
         let accepted = tokio::select! {

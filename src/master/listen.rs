@@ -80,7 +80,7 @@ impl Port {
             Ok(listener) => listener,
             Err(error) => return tracing::error!(%error, "cannot listen"),
         };
-        let door = Arc::new(Door::default());
+        let door = Arc::new(Door::of_master());
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod daemon;
 pub mod disk;
 pub mod file;
+pub mod giving_way;
 pub mod lock;
 mod log_volume;
 pub mod logging;

@@ -1,21 +1,24 @@
-//! Accepting TLS connections from anyone, with bounded work: silent ones wait outside, handshakes take turns.
+//! Accepting TLS connections from anyone, with bounded work: silent ones wait outside, handshakes take turns and give way to
+//! everything else.
 
 use std::{
     collections::HashMap,
+    io,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use rustls::pki_types::CertificateDer;
-use tokio::{io::BufReader, net::TcpStream, sync::Semaphore, time::timeout};
+use tokio::{io::BufReader, net::TcpStream, runtime::Handle, sync::Semaphore, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     connect::{DEADLINE, buffered, set_up},
     crowd::Crowd,
 };
-use crate::sys::{process::file_limit, socket::source_of};
+use crate::sys::{giving_way::giving_way, process::file_limit, socket::source_of};
 
 /// Handshakes at once.
 const HANDSHAKES: usize = 64;
@@ -29,8 +32,10 @@ const PIECES: Duration = Duration::from_millis(20);
 const SILENT_OF_ONE: usize = 64;
 /// The same in all.
 const SILENT_OF_ALL: usize = 2_048;
-/// Connections at once of one source that wait for their turn, or have it.
+/// Connections at once of one source that wait for their turn, or have it: a whole fleet may stand behind one address.
 const WAITING_OF_ONE: usize = 4_096;
+/// The same at an agent's door, to which its master comes alone.
+const WAITING_AT_AGENT: usize = 32;
 
 /// A connection whose handshake is done.
 #[derive(Debug)]
@@ -49,7 +54,11 @@ pub struct Accepted {
 #[derive(Debug)]
 pub struct Door {
     handshakes: Semaphore,
+    /// Where handshakes are made.
+    threads: Option<&'static Handle>,
     silent: Crowd<IpAddr>,
+    /// Connections at once of one source that wait for their turn, or have it.
+    waiting_of_one: usize,
     sources: Mutex<HashMap<IpAddr, Source>>,
 }
 
@@ -74,20 +83,32 @@ struct Place<'a> {
     turns: Arc<Semaphore>,
 }
 
-impl Default for Door {
-    fn default() -> Self {
+impl Door {
+    /// A master's door.
+    #[must_use]
+    pub fn of_master() -> Self {
+        Self::new(WAITING_OF_ONE)
+    }
+
+    /// An agent's door.
+    #[must_use]
+    pub fn of_agent() -> Self {
+        Self::new(WAITING_AT_AGENT)
+    }
+
+    fn new(waiting_of_one: usize) -> Self {
         // Connections that say nothing leave most of the process's descriptors to others.
         let silent =
             file_limit().map_or(SILENT_OF_ALL, |limit| (limit / 8).clamp(SILENT_OF_ONE, SILENT_OF_ALL));
         Self {
             handshakes: Semaphore::new(HANDSHAKES),
+            threads: giving_way(),
             silent: Crowd::new(silent, SILENT_OF_ONE),
+            waiting_of_one,
             sources: Mutex::default(),
         }
     }
-}
 
-impl Door {
     fn sources(&self) -> MutexGuard<'_, HashMap<IpAddr, Source>> {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -97,13 +118,26 @@ impl Door {
         let source = source_of(address);
         let mut sources = self.sources();
         let known = sources.entry(source).or_default();
-        if known.waiting >= WAITING_OF_ONE {
+        if known.waiting >= self.waiting_of_one {
             return None;
         }
         known.waiting += 1;
         let turns = Arc::clone(&known.turns);
         drop(sources);
         Some(Place { door: self, source, turns })
+    }
+
+    /// Makes the handshake, which costs more than all else that a stranger can ask for.
+    async fn shake_hands(
+        &self,
+        stream: TcpStream,
+        tls: TlsAcceptor,
+    ) -> io::Result<TlsStream<BufReader<TcpStream>>> {
+        let handshake = tls.accept(buffered(stream));
+        match self.threads {
+            Some(threads) => AbortOnDropHandle::new(threads.spawn(handshake)).await?,
+            None => handshake.await,
+        }
     }
 
     /// Lets a connection in, or drops it: when it says nothing, no TLS, or shows a certificate of another CA.
@@ -124,7 +158,7 @@ impl Door {
         let shaking = async {
             let _own_turn = place.turns.acquire().await.ok()?;
             let _turn = self.handshakes.acquire().await.ok()?;
-            match timeout(DEADLINE, tls.accept(buffered(stream))).await {
+            match timeout(DEADLINE, self.shake_hands(stream, tls)).await {
                 Ok(Ok(stream)) => Some(stream),
                 Ok(Err(error)) => {
                     tracing::debug!(%address, %error, "no TLS handshake");
@@ -188,7 +222,7 @@ mod tests {
 
     #[test]
     fn connections_that_wait_for_their_turn_are_capped_by_source_and_counted_until_they_are_in() {
-        let door = Door::default();
+        let door = Door::of_master();
         let address = || IpAddr::from([10, 0, 0, 1]);
         let waiting: Vec<_> = (0..WAITING_OF_ONE).map(|_| door.wait(address()).unwrap()).collect();
         assert!(door.wait(address()).is_none());
