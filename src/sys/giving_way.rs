@@ -37,6 +37,7 @@ mod tests {
         let nice = || rustix::process::nice(0).unwrap();
         let own = nice();
         let theirs = giving_way().unwrap().spawn(async move { nice() }).await.unwrap();
-        assert_eq!((theirs, nice()), (own + NICE, own));
+        // 19 is as far as one can give way.
+        assert_eq!((theirs, nice()), ((own + NICE).min(19), own));
     }
 }
