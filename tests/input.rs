@@ -1,23 +1,10 @@
 //! What a command reads: standard input byte for byte whatever breaks, and terminals with keys, sizes and signals.
 
-#![expect(clippy::unwrap_used, reason = "what fails in a test's helpers fails the test")]
-
 mod rig;
 
-use std::{
-    fs::File,
-    io::{Read as _, Write as _},
-    os::fd::{AsFd as _, OwnedFd},
-    process::{Child, Stdio},
-    sync::{Arc, Mutex},
-    thread,
-};
+use std::{fs::File, io::Write as _, process::Stdio, thread};
 
-use nix::{
-    fcntl::{FcntlArg, FdFlag, fcntl},
-    pty::{Winsize, openpty},
-};
-use rig::{Rig, until};
+use rig::{Rig, screen::Screen, until};
 
 /// Bytes that no text is.
 fn noise(count: usize) -> Vec<u8> {
@@ -93,60 +80,6 @@ fn input_survives_the_master_and_the_network_half() {
     writing.join().unwrap();
     assert_eq!(String::from_utf8(ended.stdout).unwrap(), numbers);
     assert_eq!(ended.status.code(), Some(0));
-}
-
-/// A client in a terminal, and what it shows there.
-struct Screen {
-    terminal: File,
-    shown: Arc<Mutex<Vec<u8>>>,
-    client: Child,
-}
-
-impl Screen {
-    fn open(rig: &Rig, arguments: &[&str]) -> Self {
-        let size = Winsize { ws_row: 30, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
-        let pair = openpty(&size, None).unwrap();
-        fcntl(&pair.master, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
-        let given: OwnedFd = pair.slave;
-        let mut command = rig.program();
-        command.args(arguments).env("TERM", "xterm-256color");
-        command.stdin(given.try_clone().unwrap()).stdout(given.try_clone().unwrap()).stderr(given);
-        let client = command.spawn().unwrap();
-        drop(command);
-        let terminal = File::from(pair.master);
-        let shown = Arc::new(Mutex::new(Vec::new()));
-        let (mut reading, writing) = (terminal.try_clone().unwrap(), Arc::clone(&shown));
-        thread::spawn(move || {
-            let mut chunk = [0; 4096];
-            while let Ok(count @ 1..) = reading.read(&mut chunk) {
-                writing.lock().unwrap().extend_from_slice(&chunk[..count]);
-            }
-        });
-        Self { terminal, shown, client }
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.shown.lock().unwrap()).into_owned()
-    }
-
-    fn wait(&self, text: &str) {
-        until(&format!("{text:?} on the screen"), || self.text().contains(text));
-    }
-
-    fn wait_for_prompt(&self) {
-        until("a prompt", || self.text().trim_end().ends_with(['$', '#', '%']));
-    }
-
-    fn keys(&mut self, keys: &str) {
-        self.terminal.write_all(keys.as_bytes()).unwrap();
-    }
-
-    fn resize(&self, rows: u16, columns: u16) {
-        sloth_runner::sys::terminal::resize(self.terminal.as_fd(), rows, columns).unwrap();
-        // A terminal tells its foreground processes; this one has no session, so the test does.
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.client.id()).unwrap());
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGWINCH).unwrap();
-    }
 }
 
 #[test]

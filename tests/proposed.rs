@@ -13,7 +13,7 @@ use std::{
 };
 
 use peers::{Rogue, stolen};
-use rig::{Rig, secret, until};
+use rig::{Rig, screen::Screen, secret, until};
 use sloth_runner::wire::proto::{self, session_request, session_response};
 
 /// Starts an agent in the background, and returns what that printed.
@@ -32,14 +32,26 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
+/// Starts an agent that reports this host, which is not the address that it comes from, and another's port never: what it
+/// printed, and what it reports.
+fn start_reporting(rig: &Rig, name: &str, token: &str, label: &str) -> (String, String) {
+    loop {
+        let port = free_port().to_string();
+        let direct = format!("localhost:{port}");
+        let flags = ["--label", label, "--port", &port, "--report-address", &direct];
+        let started = start(rig, name, Some(token), &flags);
+        // A port that was free a moment ago may be somebody's by now.
+        if !text(&started.stderr).contains("cannot listen") {
+            assert!(started.status.success(), "{started:?}");
+            return (text(&started.stdout), direct);
+        }
+    }
+}
+
 #[test]
 fn labels_and_addresses_count_once_they_are_accepted() {
     let rig = Rig::new();
-    let token = rig.token();
-    let direct = format!("localhost:{}", free_port());
-    let port = direct.rsplit(':').next().unwrap();
-    let flags = ["--label", "role=web", "--port", port, "--report-address", &direct];
-    let said = text(&start(&rig, "web-1", Some(&token), &flags).stdout);
+    let (said, direct) = start_reporting(&rig, "web-1", &rig.token(), "role=web");
     let proposed = format!("role=web, direct address {direct}");
     assert!(said.contains(&format!("without effect until it is accepted: {proposed}")), "{said}");
     assert!(said.contains("sloth-runner agent label --accept web-1"), "{said}");
@@ -102,10 +114,7 @@ fn a_token_says_who_may_join_and_what_counts() {
     let refused = start(&rig, "web-1", Some(&token), &[]);
     assert!(text(&refused.stderr).contains("for other names than web-1: for db-*"), "{refused:?}");
 
-    let port = free_port().to_string();
-    let direct = format!("localhost:{port}");
-    let flags = ["--label", "rack=3", "--port", &port, "--report-address", &direct];
-    let said = text(&start(&rig, "db-1", Some(&token), &flags).stdout);
+    let (said, _) = start_reporting(&rig, "db-1", &token, "rack=3");
     assert!(said.contains("until it is accepted: rack=3\n"), "its address needs no more: {said}");
     until("a direct link", || rig.agent("db-1").is_some_and(|agent| agent["link"] == "direct"));
     assert_eq!(rig.on("@role:db", "echo here").out, "db-1: here\n");
@@ -118,26 +127,54 @@ fn a_token_says_who_may_join_and_what_counts() {
     }
 }
 
+/// Starts an agent that proposes a label, and returns its one-time code.
+fn start_waiting(rig: &Rig, name: &str) -> String {
+    let said = text(&start(rig, name, None, &["--label", "role=web"]).stdout);
+    let code = said.lines().find(|line| line.len() == 19 && line.matches('-').count() == 3);
+    code.unwrap_or_else(|| panic!("no code in {said}")).to_owned()
+}
+
 #[test]
-fn an_approval_accepts_what_it_shows() {
+fn an_approval_accepts_what_is_asked_for() {
     let rig = Rig::new();
     let approve = |name: &str, flags: &[&str]| {
-        let said = text(&start(&rig, name, None, &["--label", "role=web"]).stdout);
-        let code = said.lines().find(|line| line.len() == 19 && line.matches('-').count() == 3);
-        let code = code.unwrap_or_else(|| panic!("no code in {said}"));
+        let code = start_waiting(&rig, name);
         let shown = rig.run(&["agent", "approve", name]);
-        assert!(shown.out.contains("proposes role=web; counts when it is approved"), "{shown:?}");
-        let approved = rig.run(&[&["agent", "approve", name, code], flags].concat());
+        assert!(shown.out.contains("proposes role=web; can be accepted with its approval"), "{shown:?}");
+        let approved = rig.run(&[&["agent", "approve", name, &code], flags].concat());
         rig.wait_state(name, "active");
         approved
     };
-    let approved = approve("web-1", &[]);
+    let approved = approve("web-1", &["--accept"]);
     assert!(approved.out.contains(", with role=web\n"), "{approved:?}");
     let approved = approve("web-2", &["--accept-nothing"]);
-    assert!(!approved.out.contains("role=web"), "{approved:?}");
+    assert!(!approved.out.contains("role=web") && approved.err.is_empty(), "{approved:?}");
+    let approved = approve("web-3", &[]);
+    assert!(!approved.out.contains("role=web"), "nobody was there to be asked: {approved:?}");
+    assert!(approved.err.contains("web-3 proposes role=web: it has no effect"), "{approved:?}");
     assert_eq!(rig.on("@role:web", "echo here").out, "web-1: here\n");
-    for name in ["web-1", "web-2"] {
-        rig.stop_agent(name);
+
+    // On a terminal it is shown, and asked.
+    for (name, answer, is_accepted) in [("web-4", "yes\r", true), ("web-5", "\r", false)] {
+        let code = start_waiting(&rig, name);
+        let mut screen = Screen::open(&rig, &["agent", "approve", name, &code]);
+        screen.wait(&format!("{name} proposes role=web. Is that to count?"));
+        screen.keys(answer);
+        screen.wait("may join with key");
+        assert!(screen.client.wait().unwrap().success());
+        rig.wait_state(name, "active");
+        let counts = rig.agent(name).unwrap()["labels"]["role"] == "web";
+        assert_eq!(counts, is_accepted, "{}", screen.text());
+    }
+    let mut screen = Screen::open(&rig, &["agent", "label", "--accept", "web-*"]);
+    screen.wait("web-[2-3,5]: role=web");
+    screen.keys("no\r");
+    screen.wait("nothing was accepted");
+    assert!(screen.client.wait().unwrap().success());
+    let accepted = rig.run(&["agent", "label", "--accept", "--yes", "web-*"]);
+    assert_eq!(accepted.out, "web-[2-3,5]: role=web counts now\n", "{accepted:?}");
+    for n in 1..=5 {
+        rig.stop_agent(&format!("web-{n}"));
     }
 }
 

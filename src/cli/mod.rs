@@ -1,6 +1,7 @@
 //! The command line: parses, calls, prints, and says how it went. The top of the house.
 
 pub mod args;
+mod asking;
 pub mod commands;
 mod completing;
 mod config;

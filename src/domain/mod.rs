@@ -14,6 +14,7 @@ pub mod groups;
 pub mod ids;
 pub mod input;
 pub mod name;
+pub mod network;
 pub mod outcome;
 pub mod plan;
 pub mod proposal;

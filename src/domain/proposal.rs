@@ -5,18 +5,10 @@ use std::{fmt, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::name::Labels;
-
-/// Longest host of an address, in bytes: that of a DNS name.
-const MAX_HOST: usize = 253;
-
-/// A host as it is compared: an address in its canonical form, and a name in lower case.
-fn canonical(host: &str) -> String {
-    match host.parse::<IpAddr>() {
-        Ok(address) => address.to_canonical().to_string(),
-        Err(_) => host.to_ascii_lowercase(),
-    }
-}
+use super::{
+    name::Labels,
+    network::{Hosts, canonical},
+};
 
 /// Where a direct link would go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,11 +24,9 @@ impl DirectAddress {
     #[must_use]
     pub fn new(reported: &str, port: u16, observed: Option<IpAddr>) -> Option<Self> {
         let observed = observed.map(|address| address.to_canonical().to_string());
-        let host = if reported.is_empty() { observed.clone()? } else { canonical(reported) };
-        let plain = |sign: char| sign.is_ascii_alphanumeric() || "-._:%".contains(sign);
+        let host = if reported.is_empty() { observed.clone()? } else { canonical(reported)? };
         let is_observed = observed.is_some_and(|observed| observed == host);
-        let is_address = port > 0 && host.len() <= MAX_HOST && host.chars().all(plain);
-        is_address.then_some(Self { host, port, is_observed })
+        (port > 0).then_some(Self { host, port, is_observed })
     }
 
     /// The host: an address, or a name in lower case.
@@ -59,6 +49,9 @@ impl fmt::Display for DirectAddress {
     }
 }
 
+/// Bytes of a stranger's labels.
+const BRIEF: usize = 1024;
+
 /// What a machine says of itself and what does not count, or not yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Proposal {
@@ -73,6 +66,19 @@ impl Proposal {
     #[must_use]
     pub fn new(labels: Labels, direct: Option<DirectAddress>) -> Self {
         Self { labels, direct: direct.filter(|direct| !direct.is_observed) }
+    }
+
+    /// As much of it as a stranger's may be: what so many keys propose that wait is in memory, and told to many.
+    #[must_use]
+    pub fn brief(mut self) -> Self {
+        let mut left = BRIEF;
+        self.labels.retain(|key, value| {
+            let size = key.as_str().len() + value.as_str().len();
+            let fits = size <= left;
+            left = left.saturating_sub(size);
+            fits
+        });
+        self
     }
 
     /// Whether it proposes nothing.
@@ -103,16 +109,19 @@ pub fn acceptance(target: impl fmt::Display) -> String {
     format!("sloth-runner agent label --accept {target}")
 }
 
-/// What of an agent's words was accepted. It counts as long as the agent goes on saying it.
+/// What of an agent's words was accepted. It counts as long as the agent goes on saying it, and is forgotten then.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Accepted {
-    /// Everything that it says: it was let in through the master's own socket.
+    /// Everything that it says.
     all: bool,
     labels: Labels,
-    /// The host of a direct link.
+    /// Where a direct link may go, host and port.
     #[serde(skip_serializing_if = "Option::is_none")]
-    host: Option<String>,
+    direct: Option<String>,
+    /// Hosts to which it may go besides, by the terms of its token.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    hosts: Vec<Hosts>,
 }
 
 impl Accepted {
@@ -122,18 +131,28 @@ impl Accepted {
         Self { all: true, ..Self::default() }
     }
 
+    /// Direct links to these hosts.
+    #[must_use]
+    pub fn hosts(hosts: Vec<Hosts>) -> Self {
+        Self { hosts, ..Self::default() }
+    }
+
     /// Accepts what is proposed.
     pub fn accept(&mut self, proposal: Proposal) {
         self.labels.extend(proposal.labels);
-        if let Some(direct) = proposal.direct {
-            self.host = Some(direct.host);
-        }
+        self.direct = proposal.direct.map(|direct| direct.to_string()).or(self.direct.take());
     }
 
-    /// Accepts a label no more; false where everything counts.
-    pub fn forget_label(&mut self, key: &str) -> bool {
+    /// Takes what the agent says now: what it does not say any more would have to be accepted again.
+    pub fn heard(&mut self, brought: &Labels, direct: Option<&DirectAddress>) {
+        self.labels.retain(|key, value| brought.get(key) == Some(value));
+        let said = direct.map(DirectAddress::to_string);
+        self.direct = self.direct.take().filter(|accepted| said.as_ref() == Some(accepted));
+    }
+
+    /// Accepts a label no more. Where everything counts it goes on to.
+    pub fn forget_label(&mut self, key: &str) {
         self.labels.remove(key);
-        !self.all
     }
 
     /// The labels that count, of those that the agent brings.
@@ -154,7 +173,10 @@ impl Accepted {
     /// Whether a direct link may be tried there.
     #[must_use]
     pub fn may_dial(&self, direct: &DirectAddress) -> bool {
-        self.all || direct.is_observed || self.host.as_ref() == Some(&direct.host)
+        self.all
+            || direct.is_observed
+            || self.hosts.iter().any(|hosts| hosts.mean(&direct.host))
+            || self.direct.as_ref().is_some_and(|accepted| *accepted == direct.to_string())
     }
 }
 
@@ -186,8 +208,11 @@ mod tests {
         let other = labels(&["role=db"]);
         assert_eq!(accepted.counting(&other), Labels::new(), "another value was not accepted");
         assert_eq!(accepted.proposed(&other, &Labels::new()), other);
-        assert!(accepted.forget_label("role"));
+        accepted.forget_label("role");
         assert_eq!(accepted.counting(&brought), Labels::new());
+        accepted.accept(Proposal::new(labels(&["role=web"]), None));
+        accepted.heard(&other, None);
+        assert_eq!(accepted.counting(&brought), Labels::new(), "it had said something else meanwhile");
     }
 
     #[test]
@@ -197,7 +222,8 @@ mod tests {
         assert_eq!(accepted.counting(&brought), brought);
         assert_eq!(accepted.proposed(&brought, &Labels::new()), Labels::new());
         assert!(accepted.may_dial(&at("192.168.1.1")));
-        assert!(!accepted.forget_label("role"));
+        accepted.forget_label("role");
+        assert_eq!(accepted.counting(&brought), brought);
     }
 
     #[test]
@@ -210,6 +236,12 @@ mod tests {
         accepted.accept(Proposal::new(Labels::new(), Some(at("GATEWAY.example.org"))));
         assert!(accepted.may_dial(&at("gateway.EXAMPLE.org")));
         assert!(!accepted.may_dial(&at("127.0.0.1")));
+        let ssh = DirectAddress::new("gateway.example.org", 22, None).unwrap();
+        assert!(!accepted.may_dial(&ssh), "another port was not accepted");
+        accepted.heard(&Labels::new(), Some(&at("")));
+        assert!(!accepted.may_dial(&at("gateway.example.org")), "it had said something else meanwhile");
+        let of_token = Accepted::hosts(vec!["192.168.1.0/24".parse().unwrap()]);
+        assert!(of_token.may_dial(&at("192.168.1.17")) && !of_token.may_dial(&at("192.168.2.17")));
         assert_eq!(Proposal::new(Labels::new(), Some(at(""))), Proposal::default(), "nothing to accept");
     }
 
@@ -222,6 +254,16 @@ mod tests {
         assert_eq!(DirectAddress::new("", 1, None), None);
         assert_eq!(address("", 7).unwrap().to_string(), "[::1]:7");
         assert_eq!(address("Host", 7).unwrap().to_string(), "host:7");
+    }
+
+    #[test]
+    fn a_strangers_labels_have_a_kilobyte() {
+        let long = "v".repeat(60);
+        let many: Vec<String> = (10..60).map(|n| format!("key{n}={long}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let brief = Proposal::new(labels(&many), None).brief();
+        assert_eq!(brief.labels.len(), BRIEF / 65);
+        assert_eq!(brief.clone().brief(), brief);
     }
 
     #[test]

@@ -1,125 +1,17 @@
 //! The terms of a join token: who may join with it, and what counts of those who do. Knows no secret and no store.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{fmt, net::IpAddr};
 
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{
     name::{AgentName, Labels},
-    proposal::{DirectAddress, Proposal},
+    network::{Hosts, Network},
     target::names::Names,
 };
 
 /// Networks, hosts and labels that one token may name of each kind.
 pub const MAX_TERMS: usize = 64;
-
-/// The addresses of a network, as `10.0.0.0/8`; one without a length is an address alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
-pub struct Network(IpNet);
-
-/// Text that is no network.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no network: write 10.0.0.0/8, 2001:db8::/32, or one address")]
-pub struct InvalidNetwork(String);
-
-impl FromStr for Network {
-    type Err = InvalidNetwork;
-
-    fn from_str(text: &str) -> Result<Self, InvalidNetwork> {
-        let net = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-        net.map(|net| Self(net.trunc())).map_err(|_| InvalidNetwork(text.to_owned()))
-    }
-}
-
-impl TryFrom<String> for Network {
-    type Error = InvalidNetwork;
-
-    fn try_from(text: String) -> Result<Self, InvalidNetwork> {
-        text.parse()
-    }
-}
-
-impl From<Network> for String {
-    fn from(network: Network) -> Self {
-        network.to_string()
-    }
-}
-
-impl Network {
-    fn contains(self, address: IpAddr) -> bool {
-        self.0.contains(&address.to_canonical())
-    }
-}
-
-impl fmt::Display for Network {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.prefix_len() == self.0.max_prefix_len() { self.0.addr().fmt(f) } else { self.0.fmt(f) }
-    }
-}
-
-/// Hosts that agents may report for direct links.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
-pub enum Hosts {
-    /// The addresses of a network.
-    Network(Network),
-    /// One name, in lower case.
-    Name(String),
-}
-
-/// Text that is neither a network nor a host's name.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is neither a host nor a network: write gateway.example.org, 192.0.2.1 or 10.0.0.0/8")]
-pub struct InvalidHosts(String);
-
-impl FromStr for Hosts {
-    type Err = InvalidHosts;
-
-    fn from_str(text: &str) -> Result<Self, InvalidHosts> {
-        if let Ok(network) = text.parse() {
-            return Ok(Self::Network(network));
-        }
-        // An address that is wrong in part is no name.
-        let is_name = text.contains(|sign: char| sign.is_ascii_alphabetic()) && !text.contains([':', '%']);
-        let host = DirectAddress::new(text, 1, None).filter(|_| is_name);
-        host.map(|host| Self::Name(host.host().to_owned())).ok_or_else(|| InvalidHosts(text.to_owned()))
-    }
-}
-
-impl TryFrom<String> for Hosts {
-    type Error = InvalidHosts;
-
-    fn try_from(text: String) -> Result<Self, InvalidHosts> {
-        text.parse()
-    }
-}
-
-impl From<Hosts> for String {
-    fn from(hosts: Hosts) -> Self {
-        hosts.to_string()
-    }
-}
-
-impl fmt::Display for Hosts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Network(network) => network.fmt(f),
-            Self::Name(name) => name.fmt(f),
-        }
-    }
-}
-
-impl Hosts {
-    fn mean(&self, direct: &DirectAddress) -> bool {
-        match (self, direct.host().parse::<IpAddr>()) {
-            (Self::Network(network), Ok(address)) => network.contains(address),
-            (Self::Name(name), Err(_)) => name == direct.host(),
-            (Self::Network(_), Err(_)) | (Self::Name(_), Ok(_)) => false,
-        }
-    }
-}
 
 /// On which terms a token lets agents in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -181,13 +73,6 @@ impl Terms {
         }
         Ok(())
     }
-
-    /// What they accept of a proposal. Labels are the token's own, whatever the agent says.
-    #[must_use]
-    pub fn accept(&self, proposal: &Proposal) -> Proposal {
-        let is_meant = |direct: &DirectAddress| self.direct.iter().any(|hosts| hosts.mean(direct));
-        Proposal { labels: Labels::new(), direct: proposal.direct.clone().filter(is_meant) }
-    }
 }
 
 impl fmt::Display for Terms {
@@ -248,38 +133,6 @@ mod tests {
             unmet.to_string(),
             "the join token is for machines of 10.0.0.0/8, 2001:db8::/32, 192.0.2.7, and this one comes from 192.0.2.8"
         );
-    }
-
-    #[test]
-    fn networks_and_hosts_are_read() {
-        assert_eq!("10.1.2.3/8".parse::<Network>().unwrap().to_string(), "10.0.0.0/8");
-        for bad in ["", "10.0.0.0/33", "host", "10.0.0"] {
-            assert!(bad.parse::<Network>().is_err(), "{bad}");
-        }
-        let read = |text: &str| text.parse::<Hosts>().map(|hosts| hosts.to_string());
-        assert_eq!(read("Gateway.example.org"), Ok("gateway.example.org".to_owned()));
-        assert_eq!(read("192.168.1.0/24"), Ok("192.168.1.0/24".to_owned()));
-        for bad in ["", "10.0.0", "a b", "10.0.0.0/40", "host:1", "[::1]"] {
-            assert!(read(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_token_accepts_the_addresses_that_it_names_and_no_labels() {
-        let direct = |host: &str| DirectAddress::new(host, 1, None);
-        let labels: Labels =
-            [("role".to_owned().try_into().unwrap(), "db".to_owned().try_into().unwrap())].into();
-        let terms = Terms {
-            direct: vec!["192.168.1.0/24".parse().unwrap(), "gw".parse().unwrap()],
-            ..Terms::default()
-        };
-        let accepts = |host: &str| {
-            let accepted = terms.accept(&Proposal::new(labels.clone(), direct(host)));
-            assert!(accepted.labels.is_empty());
-            accepted.direct.is_some()
-        };
-        assert!(accepts("192.168.1.17") && accepts("GW"));
-        assert!(!accepts("192.168.2.17") && !accepts("gw2") && !accepts("127.0.0.1"));
     }
 
     #[test]

@@ -24,7 +24,7 @@ use super::{
         messages::{Input, Newcomer, Reply, SessionId, SessionRefusal},
         stored::KnownTask,
     },
-    direct::{self, LinkNews, Target, Wanted},
+    direct::{self, LinkNews, LinkState, Target, Wanted},
     handle::{Handle, SessionHandle},
     links::{self, Links},
 };
@@ -310,7 +310,7 @@ struct Pump {
     id: SessionId,
     requests: Orders,
     links: Arc<Links>,
-    last_said: Option<LinkNews>,
+    last_said: Option<LinkState>,
     clock: SendClock,
     /// The agent's newest message that said when it was sent.
     heard: Option<Heard>,
@@ -378,12 +378,11 @@ impl Pump {
     }
 
     async fn link_changed(&mut self, news: LinkNews) {
-        if self.last_said.as_ref() != Some(&news) {
+        if self.last_said.replace(news.state) != Some(news.state) {
             let link = if news.state.is_direct() { "direct" } else { "tunnel" };
             // Why it is so would tell the agent what answers at an address of its choice.
             let report = proto::LinkReport { link: link.to_owned(), reason: news.state.word().to_owned() };
             let _ = self.requests.try_send(request(session_request::Kind::Link(report)));
-            self.last_said = Some(news.clone());
         }
         let LinkNews { state, reason } = news;
         self.handle.tell(Input::LinkChanged { session: self.id, direct: state.is_direct(), reason }).await;

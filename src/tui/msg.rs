@@ -230,8 +230,8 @@ pub enum Cmd {
     Reject(AgentName, String),
     /// Set and remove labels.
     Label(String, Vec<String>),
-    /// Accept what agents propose.
-    Accept(String),
+    /// Accept what an agent proposes, as it was shown.
+    Accept(AgentName, Proposal),
     /// End agents on their machines.
     StopAgents(Vec<String>),
     /// Let the agents of a target take no new tasks, for a reason, or take them again.

@@ -6,6 +6,8 @@
     reason = "each test file uses its part of the rig, and what fails in it fails the test"
 )]
 
+pub mod screen;
+
 use std::{
     fs::{self, File},
     io::Write as _,

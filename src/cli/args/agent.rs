@@ -177,7 +177,10 @@ pub struct ApproveArgs {
     /// The fingerprint that the agent shows, at least its first 8 digits; for a key without a code
     #[arg(long, value_name = "DIGITS")]
     pub fingerprint: Option<String>,
-    /// Let it in, and leave the labels and the address that it proposes without effect
+    /// Accept the labels and the address that it proposes, without a question
+    #[arg(long, conflicts_with = "accept_nothing")]
+    pub accept: bool,
+    /// Leave what it proposes without effect, without a question; so it is where there is no terminal
     #[arg(long)]
     pub accept_nothing: bool,
 }
@@ -222,6 +225,9 @@ pub struct LabelArgs {
     /// Accept the labels and the addresses for direct links that the agents propose: from now on they count
     #[arg(long, conflicts_with = "changes")]
     pub accept: bool,
+    /// Ask no question
+    #[arg(long, requires = "accept")]
+    pub yes: bool,
 }
 
 /// `agent shell`

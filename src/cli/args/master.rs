@@ -13,8 +13,9 @@ use super::{
 use crate::{
     domain::{
         name::Label,
+        network::{Hosts, Network},
         target::names::Names,
-        terms::{Hosts, Network, Terms},
+        terms::Terms,
     },
     wire::budget::Limits,
 };
@@ -221,6 +222,14 @@ pub struct TokenRevokeArgs {
     pub ids: Vec<String>,
 }
 
+/// Least bytes that wait for an operator: what one stream holds, of the largest run, has to find room.
+const LEAST_UNREAD: u64 = 16 * 1024 * 1024;
+
+fn unread(text: &str) -> Result<Size, String> {
+    let size: Size = text.parse()?;
+    if size.0 < LEAST_UNREAD { Err("give it at least 16M".to_owned()) } else { Ok(size) }
+}
+
 /// What one operator may use of a master at once, and how fast. Administrators on the machine's own socket have no limits.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Limits of one operator")]
@@ -240,8 +249,8 @@ pub struct LimitArgs {
     /// Part of one processor that evaluates targets
     #[arg(long, value_name = "PERCENT", default_value_t = Limits::OPERATOR.selecting_percent, env = "SLOTH_RUNNER_MASTER_MAX_TARGET_SHARE", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub max_target_share: u32,
-    /// Bytes of output that wait because they are not read
-    #[arg(long, value_name = "SIZE", default_value = "64M", env = "SLOTH_RUNNER_MASTER_MAX_UNREAD")]
+    /// Bytes of output that wait because they are not read; at least 16M
+    #[arg(long, value_name = "SIZE", default_value = "64M", env = "SLOTH_RUNNER_MASTER_MAX_UNREAD", value_parser = unread)]
     pub max_unread: Size,
     /// HTTP/2 frames a second that carry no data; five times as many at once
     #[arg(long, value_name = "NUMBER", default_value_t = Limits::OPERATOR.frames_a_second, env = "SLOTH_RUNNER_MASTER_MAX_FRAME_RATE", value_parser = clap::value_parser!(u32).range(100..))]

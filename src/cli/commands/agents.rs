@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use prost::Message as _;
 use serde_json::{Value, json};
 
 use super::{connect, on_one_thread};
@@ -11,6 +12,7 @@ use crate::{
             Colour, Format,
             agent::{AgentsArgs, ApproveArgs, DeleteArgs, GetArgs, LabelArgs, ListArgs, RejectArgs},
         },
+        asking::{agrees, may_ask},
         exit::{self, Failure, Status},
         output::{Cell, Paint, Tone, complain, note, say, say_json, stdout_is_terminal, table},
     },
@@ -22,7 +24,7 @@ use crate::{
         text::{plain, plural},
     },
     sys::clock::{local_time, spoken, unix_ms},
-    wire::{agent::state_in, proto, status::CallError},
+    wire::{agent::state_in, client::ControlClient, proto, status::CallError},
 };
 
 fn state_tone(state: AgentState) -> Tone {
@@ -49,7 +51,7 @@ fn labels_with_origin(agent: &proto::Agent) -> String {
     let shown = |(key, value): (&String, &String)| {
         let brought = agent.brought_labels.get(key);
         match (agent.set_labels.contains_key(key), brought) {
-            (false, _) => format!("{key}={value} (the agent's, accepted)"),
+            (false, _) => format!("{key}={value} (the agent's)"),
             (true, None) => format!("{key}={value} (set here)"),
             (true, Some(brought)) if brought == value => format!("{key}={value} (set here and the agent's)"),
             (true, Some(brought)) => format!("{key}={value} (set here, over the agent's {brought})"),
@@ -62,12 +64,17 @@ fn labels_with_origin(agent: &proto::Agent) -> String {
 
 /// What an agent proposes, and how it is accepted; nothing for one that proposes nothing.
 fn proposed(agent: &proto::Agent) -> String {
-    let proposed = AgentEntry::try_from(agent.clone()).map(|entry| entry.proposed).unwrap_or_default();
+    let proposed = proposed_words(agent);
     match (proposed.is_empty(), state_in(agent.state())) {
         (true, _) => String::new(),
-        (false, AgentState::Pending) => format!("{proposed}; counts when it is approved"),
+        (false, AgentState::Pending) => format!("{proposed}; can be accepted with its approval"),
         (false, _) => format!("{proposed}; `{}` accepts it", acceptance(&agent.name)),
     }
+}
+
+/// What an agent proposes, in words.
+fn proposed_words(agent: &proto::Agent) -> String {
+    AgentEntry::try_from(agent.clone()).map(|entry| entry.proposed.to_string()).unwrap_or_default()
 }
 
 /// Which agents propose what does not count yet; `None` where none does.
@@ -263,6 +270,33 @@ fn details(agent: &proto::Agent) -> String {
     shown.map(|(key, value)| format!("{key:<17} {}", plain(&value))).collect::<Vec<_>>().join("\n") + "\n"
 }
 
+/// A waiting key as it was shown.
+fn shown_key(agent: proto::Agent) -> proto::ShownKey {
+    proto::ShownKey {
+        fingerprint: agent.fingerprint,
+        labels: agent.proposed_labels,
+        address: agent.proposed_address,
+    }
+}
+
+/// Whether what a waiting key proposes is to count. Whoever is there is shown it, and asked.
+fn accepts_proposals(args: &ApproveArgs, waiting: &[proto::Agent]) -> Result<bool, Failure> {
+    let proposing: Vec<String> =
+        waiting.iter().map(proposed_words).filter(|words| !words.is_empty()).collect();
+    if args.accept || args.accept_nothing || proposing.is_empty() {
+        return Ok(args.accept);
+    }
+    let (name, words) = (&args.name, proposing.join("; or, with another key, "));
+    if may_ask() {
+        return Ok(agrees(&format!("{name} proposes {words}. Is that to count?"))?);
+    }
+    note(&format!(
+        "{name} proposes {words}: it has no effect. --accept accepts it, or later `{}`",
+        acceptance(name)
+    ));
+    Ok(false)
+}
+
 /// Shows the keys that wait under a name, and what it takes to let one in.
 fn show_waiting(args: &ApproveArgs, waiting: &[proto::Agent]) -> Result<Status, Failure> {
     let name = &args.name;
@@ -300,12 +334,11 @@ pub(super) fn approve(args: &ApproveArgs) -> Result<Status, Failure> {
             (None, Some(digits)) => (String::new(), digits.clone()),
             (None, None) => return show_waiting(args, &waiting),
         };
-        let shown = |agent: proto::Agent| proto::ShownKey {
-            fingerprint: agent.fingerprint,
-            labels: agent.proposed_labels,
-            address: agent.proposed_address,
+        let shown = if accepts_proposals(args, &waiting)? {
+            waiting.into_iter().map(shown_key).collect()
+        } else {
+            Vec::new()
         };
-        let shown = if args.accept_nothing { Vec::new() } else { waiting.into_iter().map(shown).collect() };
         let name = args.name.to_string();
         let request = proto::ApproveAgentRequest { name, fingerprint, code, shown };
         let approved = client.calls().approve_agent(request).await.map_err(CallError::from)?.into_inner();
@@ -348,43 +381,101 @@ pub(super) fn label(args: &LabelArgs) -> Result<Status, Failure> {
     let selection = args.of.whom.selection(&args.of.agents).map_err(Failure::usage)?;
     on_one_thread(async {
         let client = connect(&args.of.to).await?;
+        if args.accept {
+            return accept(&client, selection, args.yes).await;
+        }
         let request = proto::LabelAgentsRequest {
             selection: Some(selection.into()),
             changes: args.changes.iter().map(ToString::to_string).collect(),
             now: args.of.now,
-            accept: args.accept,
+            ..proto::LabelAgentsRequest::default()
         };
         let labelled = client.calls().label_agents(request).await.map_err(CallError::from)?.into_inner();
-        if args.accept {
-            say_accepted(labelled);
-            return Ok(exit::OK);
-        }
         let folded = fold(labelled.agents.iter().map(String::as_str));
         let count = labelled.agents.len();
         say(&format!("labels of {count} {} are set: {folded}\n", plural("agent", count)));
         if !labelled.still_brought.is_empty() {
             let folded = fold(labelled.still_brought.iter().map(String::as_str));
             complain(&format!(
-                "{folded}: a removed key is still there: the agent brings it, and what it brings counts, since it joined through the master's own socket; set another value, or start it without that label"
+                "{folded}: a removed key is still there: the agent brings it, and what it brings counts; set another value, or start it without that label"
             ));
         }
         Ok(exit::OK)
     })
 }
 
-/// Says what was accepted: the same of many agents in one line.
-fn say_accepted(labelled: proto::LabelAgentsResponse) {
-    let mut agents_of: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for accepted in labelled.accepted {
-        let name = accepted.name.clone();
-        agents_of.entry(Proposal::from(accepted).to_string()).or_default().push(name);
+/// Bytes of proposals that are sent at once.
+const PROPOSALS: usize = 1024 * 1024;
+
+/// Accepts what agents propose, as it is shown here and not otherwise.
+async fn accept(
+    client: &ControlClient,
+    selection: Selection,
+    without_question: bool,
+) -> Result<Status, Failure> {
+    let agents = client.agents(Some(selection)).await?;
+    let names = fold(agents.iter().map(|agent| agent.name.as_str()));
+    let proposal = |agent: proto::Agent| proto::Proposal {
+        name: agent.name,
+        labels: agent.proposed_labels,
+        address: agent.proposed_address,
+    };
+    let mut proposals: Vec<proto::Proposal> = agents.into_iter().map(proposal).collect();
+    proposals.retain(|proposal| !Proposal::from(proposal.clone()).is_empty());
+    if proposals.is_empty() {
+        note(&format!("nothing is proposed by {names}"));
+        return Ok(exit::OK);
     }
-    for (proposal, names) in &agents_of {
-        say(&format!("{}: {proposal} counts now\n", fold(names.iter().map(String::as_str))));
+    if may_ask() && !without_question {
+        for (words, names) in by_words(&proposals) {
+            say(&format!("{names}: {words}\n"));
+        }
+        if !agrees("Is that to count?")? {
+            note("nothing was accepted");
+            return Ok(exit::OK);
+        }
     }
-    if agents_of.is_empty() {
-        note(&format!("nothing is proposed by {}", fold(labelled.agents.iter().map(String::as_str))));
+    let (mut accepted, mut changed) = (Vec::new(), Vec::new());
+    while !proposals.is_empty() {
+        let mut size = 0;
+        let mut fits = |proposal: &proto::Proposal| {
+            size += proposal.encoded_len();
+            size <= PROPOSALS
+        };
+        let count = proposals.iter().take_while(|proposal| fits(proposal)).count().max(1);
+        let shown: Vec<proto::Proposal> = proposals.drain(..count).collect();
+        let target = fold(shown.iter().map(|proposal| proposal.name.as_str()));
+        let selection = Some(proto::Selection { target, ..proto::Selection::default() });
+        let request = proto::LabelAgentsRequest {
+            selection,
+            accept: true,
+            shown,
+            ..proto::LabelAgentsRequest::default()
+        };
+        let answer = client.calls().label_agents(request).await.map_err(CallError::from)?.into_inner();
+        accepted.extend(answer.accepted);
+        changed.extend(answer.changed);
     }
+    for (words, names) in by_words(&accepted) {
+        say(&format!("{names}: {words} counts now\n"));
+    }
+    if changed.is_empty() {
+        return Ok(exit::OK);
+    }
+    let changed = fold(changed.iter().map(String::as_str));
+    Err(Failure::new(format!(
+        "{changed}: something else is proposed by now than was shown, and was not accepted; look again"
+    )))
+}
+
+/// Proposals in words, and who makes each, folded.
+fn by_words(proposals: &[proto::Proposal]) -> BTreeMap<String, String> {
+    let mut agents_of: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for proposal in proposals {
+        let words = Proposal::from(proposal.clone()).to_string();
+        agents_of.entry(words).or_default().push(&proposal.name);
+    }
+    agents_of.into_iter().map(|(words, names)| (words, fold(names))).collect()
 }
 
 /// Lets agents take no new tasks, for a reason, or take them again.

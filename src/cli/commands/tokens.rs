@@ -49,6 +49,15 @@ async fn create(args: &TokenCreateArgs) -> Result<Status, Failure> {
         terms: Some(terms.clone().into()),
     };
     let created = client.calls().create_token(request).await.map_err(CallError::from)?.into_inner();
+    let known =
+        created.terms.clone().map(Terms::try_from).transpose().unwrap_or_default().unwrap_or_default();
+    if known != terms {
+        let id = created.id;
+        client.calls().revoke_token(proto::RevokeTokenRequest { id }).await.map_err(CallError::from)?;
+        return Err(Failure::new(
+            "this master is of a version that knows no terms of tokens; the token was taken back. Upgrade the master, or leave out --label, --names, --from and --report-address",
+        ));
+    }
     let uses = if args.uses == 1 { "once".to_owned() } else { format!("{} times", args.uses) };
     let shown = terms.to_string();
     let only = if shown.is_empty() { String::new() } else { format!(" ({shown})") };

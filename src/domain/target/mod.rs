@@ -167,6 +167,14 @@ impl Target {
         })
     }
 
+    /// The keys of the labels that it asks for.
+    pub fn label_keys(&self) -> impl Iterator<Item = &str> {
+        self.groups().filter_map(|group| match group {
+            Group::Label(key, _) => Some(key.as_str()),
+            Group::All | Group::State(_) | Group::Link(_) => None,
+        })
+    }
+
     /// The agents that are meant, among those there are. Of unknown names [`UNKNOWN_SHOWN`] are told.
     #[must_use]
     pub fn evaluate(&self, candidates: &[Candidate<'_>]) -> Matched {

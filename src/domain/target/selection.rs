@@ -66,6 +66,11 @@ impl Selection {
         }
         matched
     }
+
+    /// The keys of the labels that it asks for.
+    pub fn label_keys(&self) -> impl Iterator<Item = &str> {
+        self.target.label_keys().chain(self.selector.iter().flat_map(Selector::keys))
+    }
 }
 
 impl Sample {

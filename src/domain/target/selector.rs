@@ -102,6 +102,11 @@ fn requirement(part: &str) -> Option<Requirement> {
 }
 
 impl Selector {
+    /// The keys of the labels that it asks for.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.requirements.iter().map(|requirement| requirement.key.as_str())
+    }
+
     /// Whether labels pass it.
     #[must_use]
     pub fn matches(&self, labels: &Labels) -> bool {

@@ -52,12 +52,16 @@ impl Core {
         let ahead = row.stored.ahead.or((newcomer.seen > state).then_some(newcomer.seen));
         let unproved = newcomer.unproved.filter(|claim| *claim > state);
         let is_ahead_news = row.stored.ahead != ahead;
+        let mut accepted = row.stored.accepted.clone();
+        accepted.heard(&newcomer.labels, newcomer.direct_address.as_ref());
         let is_new = is_ahead_news
+            || row.stored.accepted != accepted
             || row.stored.labels != newcomer.labels
             || row.stored.version != newcomer.version
             || row.stored.address != newcomer.address
             || row.stored.trust != newcomer.trust;
         row.stored.labels = newcomer.labels;
+        row.stored.accepted = accepted;
         row.merge_labels();
         row.stored.version = newcomer.version;
         row.stored.address = newcomer.address;
@@ -285,7 +289,8 @@ impl Core {
                 version: key.version.clone(),
                 labels: Labels::new(),
                 set_labels: Labels::new(),
-                brought_labels: key.proposal.labels.clone(),
+                // They are what it proposes.
+                brought_labels: Labels::new(),
                 proposed: key.proposal.clone(),
                 last_seen_ms: key.asked_ms(),
                 fingerprint: key.fingerprint,

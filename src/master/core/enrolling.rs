@@ -32,6 +32,9 @@ const MOST_OF_ONE_SOURCE: usize = 10;
 /// A key that has not asked for so long is forgotten.
 const FORGOTTEN_AFTER: Duration = Duration::from_hours(24);
 
+/// How often watchers are told that waiting keys propose something else.
+const TOLD_EVERY: Duration = Duration::from_secs(5);
+
 /// A key that waits.
 #[derive(Clone, Debug)]
 pub(super) struct WaitingKey {
@@ -77,9 +80,7 @@ impl Core {
         }
         match self.policy.enroll {
             Enroll::Any if known.is_none() => {
-                let mut accepted = Accepted::default();
-                accepted.accept(asked.proposal.clone());
-                let admitted = self.new_agent(&asked, accepted, now);
+                let admitted = self.new_agent(&asked, Accepted::all(), now);
                 return self.admit(admitted, "--enroll any", reply, Vec::new(), now);
             }
             Enroll::Token => {
@@ -92,6 +93,13 @@ impl Core {
             Enroll::Any | Enroll::Approve => {}
         }
         self.enroll_waiting(asked, known.is_some(), reply, now);
+    }
+
+    /// Has watchers told of the keys that wait.
+    fn waiting_change(&mut self) {
+        self.agents.next_revision();
+        self.waiting_changed = self.agents.revision();
+        self.is_waiting_stale = false;
     }
 
     fn refuse_stranger(&mut self, reply: ReplyTo, reason: impl Into<String>, retry: bool) {
@@ -133,8 +141,7 @@ impl Core {
         }
         token.uses_left -= 1;
         let token = token.clone();
-        let mut accepted = Accepted::default();
-        accepted.accept(token.terms.accept(&asked.proposal));
+        let accepted = Accepted::hosts(token.terms.direct.clone());
         let mut admitted = self.new_agent(asked, accepted, now);
         admitted.set_labels.extend(token.terms.labels.clone());
         self.admit(admitted, "token", reply, vec![Write::PutToken(token)], now);
@@ -149,7 +156,8 @@ impl Core {
             key.proof = asked.proof;
             if key.proposal != asked.proposal {
                 key.proposal = asked.proposal;
-                self.agents.next_revision();
+                // Told with the next tick, not at once: whoever changes its words often wakes watchers seldom.
+                self.is_waiting_stale = true;
             }
             return self.reply(reply, Reply::EnrollPending { key_changed });
         }
@@ -165,7 +173,7 @@ impl Core {
                 true,
             );
         }
-        self.agents.next_revision();
+        self.waiting_change();
         self.waiting.push(WaitingKey {
             name: asked.name,
             fingerprint: asked.fingerprint,
@@ -201,7 +209,11 @@ impl Core {
 
     /// Lets a key in; it is told so once that is on the disk.
     fn admit(&mut self, stored: StoredAgent, how: &str, reply: ReplyTo, mut writes: Vec<Write>, now: Now) {
+        let before = self.waiting.len();
         self.waiting.retain(|key| key.fingerprint != stored.fingerprint);
+        if self.waiting.len() != before {
+            self.waiting_change();
+        }
         writes.push(Write::PutAgent(stored.clone()));
         let detail = format!("{how}, key {}", stored.fingerprint);
         writes.push(audit(now, "enrollment", "enroll", stored.name.as_str(), detail));
@@ -289,6 +301,7 @@ impl Core {
         }
         let proposal = seen.map(|(_, proposal)| proposal.clone()).unwrap_or_default();
         self.waiting.retain(|waiting| waiting.fingerprint != key.fingerprint || waiting.name != *name);
+        self.waiting_change();
         let replaced = self.agents.contains_key(name);
         if replaced {
             self.close_agent(name, "the agent's key was replaced", now);
@@ -329,7 +342,7 @@ impl Core {
         if rejected.is_empty() {
             return self.reply(reply, Reply::NotFound(format!("no such key waits under {shown}")));
         }
-        self.agents.next_revision();
+        self.waiting_change();
         let gone: HashSet<_> = rejected.iter().map(|key| (&key.name, key.fingerprint)).collect();
         self.waiting.retain(|key| !gone.contains(&(&key.name, key.fingerprint)));
         let count = u32::try_from(rejected.len()).unwrap_or(u32::MAX);
@@ -373,8 +386,10 @@ impl Core {
     pub(super) fn tick_waiting(&mut self, now: Now) {
         let before = self.waiting.len();
         self.waiting.retain(|key| now.monotonic.saturating_sub(key.asked) < FORGOTTEN_AFTER);
-        if self.waiting.len() != before {
-            self.agents.next_revision();
+        let is_due = now.monotonic.saturating_sub(self.waiting_told) >= TOLD_EVERY;
+        if self.waiting.len() != before || (self.is_waiting_stale && is_due) {
+            self.waiting_told = now.monotonic;
+            self.waiting_change();
         }
     }
 

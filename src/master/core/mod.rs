@@ -188,6 +188,11 @@ pub struct Core {
     agents: Registry,
     sessions: HashMap<SessionId, AgentName>,
     waiting: Vec<WaitingKey>,
+    /// The registry's revision when keys came to wait, or went.
+    waiting_changed: u64,
+    /// Some of them propose something else since, and when that was told last.
+    is_waiting_stale: bool,
+    waiting_told: Duration,
     tokens: HashMap<String, StoredToken>,
     operators: BTreeMap<AgentName, StoredOperator>,
     runs: LiveRuns,
@@ -231,6 +236,9 @@ impl Core {
             agents: Registry::new(remembered.agents.into_iter().map(AgentRow::new)),
             sessions: HashMap::new(),
             waiting: Vec::new(),
+            waiting_changed: 0,
+            is_waiting_stale: false,
+            waiting_told: Duration::ZERO,
             tokens: remembered.tokens.into_iter().map(|token| (token.hash.clone(), token)).collect(),
             operators: remembered.operators.into_iter().map(|known| (known.name.clone(), known)).collect(),
             runs: LiveRuns::default(),
@@ -315,7 +323,7 @@ impl Core {
             Input::Label { choice, changes, by, reply } => {
                 self.on_label(&choice, &changes, &by, reply, now);
             }
-            Input::Accept { choice, by, reply } => self.on_accept(&choice, &by, reply, now),
+            Input::Accept { choice, shown, by, reply } => self.on_accept(&choice, &shown, &by, reply, now),
             Input::Stop { name, grace_ms, by, reply } => self.on_stop(&name, grace_ms, &by, reply, now),
             Input::CreateToken { hash, ttl_ms, uses, terms, by, reply } => {
                 self.on_create_token(hash, (ttl_ms, uses, *terms), &by, reply, now);

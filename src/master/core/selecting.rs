@@ -1,6 +1,6 @@
 //! Commands for the agents of a choice: drains, and the labels that operators set.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     AgentRow, Core, Parked, audit,
@@ -12,6 +12,7 @@ use crate::domain::{
     agent::{AgentState, Drain},
     bounded::Reason,
     name::{AgentName, LabelChange},
+    proposal::Proposal,
     target::fold::fold,
 };
 
@@ -107,10 +108,13 @@ impl Core {
         for name in &names {
             let Some(row) = self.agents.change(name) else { continue };
             for change in changes {
-                change.apply(&mut row.stored.set_labels);
-                if let LabelChange::Remove(key) = change {
+                // A label that was set goes first; then what the agent brings is seen again, and can be removed as well.
+                if let LabelChange::Remove(key) = change
+                    && !row.stored.set_labels.contains_key(key)
+                {
                     row.stored.accepted.forget_label(key.as_str());
                 }
+                change.apply(&mut row.stored.set_labels);
             }
             row.merge_labels();
             let is_brought = |change: &LabelChange| match change {
@@ -129,14 +133,25 @@ impl Core {
     }
 
     /// Accepts what agents propose: from now on it counts.
-    pub(super) fn on_accept(&mut self, choice: &Choice, by: &str, reply: ReplyTo, now: Now) {
+    pub(super) fn on_accept(
+        &mut self,
+        choice: &Choice,
+        shown: &BTreeMap<AgentName, Proposal>,
+        by: &str,
+        reply: ReplyTo,
+        now: Now,
+    ) {
         let names = match self.chosen(choice) {
             Ok(names) => names,
             Err(answer) => return self.reply(reply, answer),
         };
-        let (mut accepted, mut writes) = (Vec::new(), Vec::new());
+        let (mut accepted, mut changed, mut writes) = (Vec::new(), Vec::new(), Vec::new());
         for name in names {
             let Some(proposal) = self.agents.get(&name).map(|row| row.proposal()) else { continue };
+            if !shown.is_empty() && shown.get(&name).is_none_or(|shown| *shown != proposal) {
+                changed.push(name);
+                continue;
+            }
             if !proposal.is_empty()
                 && let Some(row) = self.agents.change(&name)
             {
@@ -150,6 +165,6 @@ impl Core {
             }
             accepted.push((name, proposal));
         }
-        self.persist(writes, Parked::Reply(reply, Box::new(Reply::Accepted(accepted))));
+        self.persist(writes, Parked::Reply(reply, Box::new(Reply::Accepted { accepted, changed })));
     }
 }

@@ -1,7 +1,11 @@
 //! The agents at one moment, as far as selections ask for them: cheap to make in the core, and evaluated by whoever asks,
 //! so that no expression keeps the core from its work.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{AgentRow, Core, messages::Now, registry::Marked};
 use crate::domain::{
@@ -196,7 +200,7 @@ impl Snapshot {
         if names.is_empty() {
             return None;
         }
-        let asked = selection.to_string();
+        let asked: HashSet<&str> = selection.label_keys().collect();
         let agents = self.agents.iter().filter(|agent| names.contains(&agent.name));
         let proposed = agents.filter_map(|agent| agent.proposed.as_deref()).flatten();
         let wanted = proposed.filter(|(key, _)| asked.contains(key.as_str()));

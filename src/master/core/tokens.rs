@@ -24,7 +24,11 @@ impl Core {
             made_by: by.to_owned(),
             terms,
         };
-        let answer = Reply::TokenCreated { id: token.id().to_owned(), expires_ms: token.expires_ms };
+        let answer = Reply::TokenCreated {
+            id: token.id().to_owned(),
+            expires_ms: token.expires_ms,
+            terms: Box::new(token.terms.clone()),
+        };
         let gone = self.tokens.extract_if(|_, token| !token.is_good(now.unix_ms));
         let mut writes: Vec<Write> = gone.map(|(hash, _)| Write::DeleteToken(hash)).collect();
         let mut detail = format!("{uses} uses, {} s", ttl_ms / 1000);

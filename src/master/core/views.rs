@@ -74,8 +74,8 @@ pub struct FleetNews {
     pub more_behind: Option<AgentName>,
     /// Agents that are gone.
     pub gone: Vec<AgentName>,
-    /// All keys that wait for an operator.
-    pub waiting: Vec<AgentView>,
+    /// All keys that wait for an operator; `None` where nothing new is to be told of them.
+    pub waiting: Option<Vec<AgentView>>,
 }
 
 /// What changed in the runs; without their tasks.

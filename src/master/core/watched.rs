@@ -138,6 +138,9 @@ impl Core {
         behind: Option<&AgentName>,
         now: Now,
     ) -> FleetNews {
+        // When they asked last is a number, too.
+        let is_due = self.waiting_changed > seen || numbers_seen != u64::MAX;
+        let tells_waiting = behind.is_none() && (seen == 0 || is_due);
         let gone = if seen == 0 { None } else { self.agents.gone_since(seen) };
         let (seen, numbers_seen) = if gone.is_some() { (seen, numbers_seen) } else { (0, 0) };
         let mut changed = self.agents.changed_since(seen, numbers_seen, behind).peekable();
@@ -150,7 +153,7 @@ impl Core {
             more_behind: agents.last().filter(|_| goes_on).map(|last| last.name.clone()),
             agents,
             gone: gone.filter(|_| behind.is_none()).unwrap_or_default(),
-            waiting: if behind.is_none() { self.waiting_views().collect() } else { Vec::new() },
+            waiting: tells_waiting.then(|| self.waiting_views().collect()),
         }
     }
 

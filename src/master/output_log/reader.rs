@@ -8,7 +8,7 @@ use super::{
     file_path,
 };
 use crate::{
-    domain::frame::{Frame, MAX_PAYLOAD},
+    domain::frame::{Frame, HEADER, MAX_PAYLOAD},
     sys::disk::Disk,
 };
 
@@ -93,7 +93,8 @@ impl LogReader {
             match next {
                 Next::Frame(task, frame) => {
                     self.position = self.frames.as_ref().map_or(self.position, Frames::position);
-                    bytes += frame.data.len();
+                    // Of many small frames it is the headers that count.
+                    bytes += HEADER + frame.data.len();
                     read.push((task, frame));
                 }
                 Next::Unfinished if self.open_next(until)? => {}

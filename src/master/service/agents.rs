@@ -8,10 +8,13 @@ use super::{
     refusal,
 };
 use crate::{
-    domain::name::{AgentName, MAX_LABELS},
+    domain::{
+        name::{AgentName, MAX_LABELS},
+        proposal::Proposal,
+    },
     master::core::messages::{Choice, Input, KeyMark, Reply},
     wire::{
-        bounds::{list_of, short_text},
+        bounds::{list_of, per_task, short_text},
         proposal::{proposal_out, shown_in},
         proto,
     },
@@ -62,6 +65,7 @@ impl Master {
                 agents: texts(agents),
                 still_brought: texts(still_brought),
                 accepted: Vec::new(),
+                changed: Vec::new(),
             })),
             other => Err(refusal(other)),
         }
@@ -71,14 +75,22 @@ impl Master {
     pub(super) async fn accept_proposals(
         &self,
         choice: Box<Choice>,
+        shown: Vec<proto::Proposal>,
         by: String,
     ) -> Result<Response<proto::LabelAgentsResponse>, Status> {
-        match self.handle.ask(move |reply| Input::Accept { choice, by, reply }).await? {
-            Reply::Accepted(all) => {
+        let seen = |shown: proto::Proposal| Ok((name(&shown.name)?, Proposal::from(shown)));
+        let shown = per_task(shown, "proposals")?.into_iter().map(seen).collect::<Result<_, Status>>()?;
+        match self.handle.ask(move |reply| Input::Accept { choice, shown, by, reply }).await? {
+            Reply::Accepted { accepted: all, changed } => {
                 let agents = all.iter().map(|(name, _)| name.to_string()).collect();
                 let accepted = all.into_iter().filter(|(_, proposal)| !proposal.is_empty());
                 let accepted = accepted.map(|(name, proposal)| proposal_out(&name, proposal)).collect();
-                Ok(Response::new(proto::LabelAgentsResponse { agents, still_brought: Vec::new(), accepted }))
+                Ok(Response::new(proto::LabelAgentsResponse {
+                    agents,
+                    still_brought: Vec::new(),
+                    accepted,
+                    changed: texts(changed),
+                }))
             }
             other => Err(refusal(other)),
         }

@@ -24,6 +24,8 @@ use crate::{
 const CHUNK: (usize, usize) = (200, 256 * 1024);
 /// Agents that are shown in one step while they are listed.
 const LISTED_AT_ONCE: usize = 200;
+/// Bytes that a waiting key takes in memory, about.
+const WAITING: usize = 2 * 1024;
 /// Agents and characters up to which a selection is evaluated where it is asked for, and no thread is woken for it.
 const CHEAP: usize = 2_000;
 pub(super) fn agent_out(view: AgentView) -> proto::Agent {
@@ -140,7 +142,8 @@ impl Master {
         waiting: Vec<AgentView>,
         answers: Outbox<proto::ListAgentsResponse>,
     ) -> Result<(), Gone> {
-        let _room = answers.hold(names.len() * size_of::<AgentName>()).await?;
+        let held = names.len() * size_of::<AgentName>() + waiting.len() * WAITING;
+        let _room = answers.hold(held).await?;
         let mut waiting = waiting.into_iter().peekable();
         let mut parts = names.chunks(LISTED_AT_ONCE).peekable();
         while parts.peek().is_some() || waiting.peek().is_some() {

@@ -136,10 +136,10 @@ impl ControlService for Master {
         let selection = request.selection.map(Selection::try_from).transpose()?;
         let is_all = selection.is_none();
         let names = if request.pending_only { Vec::new() } else { self.listed(&caller, selection).await? };
-        let waiting = match self.handle.ask(Input::ShowWaiting).await? {
-            Reply::Agents(waiting) if is_all || request.pending_only => waiting,
-            _ => Vec::new(),
-        };
+        let with_waiting = is_all || request.pending_only;
+        let waiting =
+            if with_waiting { self.handle.ask(Input::ShowWaiting).await? } else { Reply::Agents(Vec::new()) };
+        let Reply::Agents(waiting) = waiting else { return Err(refusal(waiting)) };
         let (answers, stream) = Outbox::new(caller.budget, 1);
         let master = self.clone();
         self.shutdown.tracker.spawn(async move {
@@ -187,7 +187,10 @@ impl ControlService for Master {
         let request = request.into_inner();
         let choice = Box::new(self.choose(&caller, selection(request.selection)?, request.now).await?);
         if request.accept {
-            return self.accept_proposals(choice, by).await;
+            if !request.changes.is_empty() {
+                return Err(invalid("either changes labels, or accepts those that are proposed"));
+            }
+            return self.accept_proposals(choice, request.shown, by).await;
         }
         self.label(choice, request.changes, by).await
     }

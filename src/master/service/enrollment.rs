@@ -65,7 +65,8 @@ impl Master {
             token: (!request.token.is_empty()).then(|| hash_secret(&request.token)),
             version: request.software_version.into(),
             proof: seal_in(&request.code_proof),
-            proposal: Proposal::new(labels_in(request.labels), direct_in(request.direct.as_ref(), from)),
+            proposal: Proposal::new(labels_in(request.labels), direct_in(request.direct.as_ref(), from))
+                .brief(),
         };
         match self.handle.ask(move |reply| Input::Enroll(asked, reply)).await? {
             Reply::Enrolled(proof) => {

@@ -88,6 +88,9 @@ pub(super) async fn has_failed(trouble: &mut watch::Receiver<Option<Trouble>>) {
     }
 }
 
+/// Bytes that are read at once: frames of at most a payload are added until there is one, with their headers.
+const READ: usize = 2 * MAX_PAYLOAD + HEADERS;
+
 /// Bytes that a stream holds for each task of its run.
 const HELD_OF_TASK: usize = 64;
 
@@ -172,8 +175,11 @@ impl Follower {
             if self.is_satisfied() {
                 return Ok(());
             }
+            if self.reader.position() >= until {
+                return Ok(());
+            }
             // Before it is read: what waits for room would be in memory all the same.
-            let mut held = self.events.hold(MAX_PAYLOAD + HEADERS).await?;
+            let mut held = self.events.hold(READ).await?;
             let frames = match self.next_frames(until).await {
                 Ok(frames) if frames.is_empty() => return Ok(()),
                 Ok(frames) => frames,

@@ -87,12 +87,13 @@ impl Master {
         let (hash, ttl_ms, uses) = (hash_secret(&token.secret), request.ttl_ms, request.uses);
         let asked = move |reply| Input::CreateToken { hash, ttl_ms, uses, terms, by, reply };
         match self.handle.ask(asked).await? {
-            Reply::TokenCreated { id, expires_ms } => Ok(Response::new(proto::CreateTokenResponse {
+            Reply::TokenCreated { id, expires_ms, terms } => Ok(Response::new(proto::CreateTokenResponse {
                 token: token.to_string(),
                 expires_ms,
                 port: self.port.into(),
                 address_guess: address_guess(self.port),
                 id,
+                terms: Some((*terms).into()),
             })),
             other => Err(refusal(other)),
         }

@@ -74,7 +74,7 @@ async fn watch_agents(
     let mut seen = if request.instance == instance { request.seen } else { 0 };
     let mut numbers_seen = seen;
     let mut numbers_at = Instant::now();
-    let mut waiting: Option<Vec<proto::Agent>> = None;
+    let mut told_of_keys = true;
     let mut watched = master.handle.watched();
     loop {
         watched.borrow_and_update();
@@ -88,10 +88,11 @@ async fn watch_agents(
         let (begins, revision) = (part.is_whole, part.revision);
         let is_first = seen == 0 || begins;
         seen = revision;
-        let keys: Vec<proto::Agent> = std::mem::take(&mut part.waiting).into_iter().map(agent_out).collect();
-        let keys = (waiting.as_ref() != Some(&keys)).then(|| {
-            waiting = Some(keys.clone());
-            proto::Waiting { keys }
+        // That nobody waits is told once.
+        let keys = part.waiting.take().filter(|keys| is_first || told_of_keys || !keys.is_empty());
+        let keys = keys.map(|keys| {
+            told_of_keys = !keys.is_empty();
+            proto::Waiting { keys: keys.into_iter().map(agent_out).collect() }
         });
         if is_first || keys.is_some() || !part.agents.is_empty() || !part.gone.is_empty() {
             let mut response = WatchAgentsResponse {

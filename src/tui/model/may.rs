@@ -115,6 +115,7 @@ impl Model {
             A::Approve | A::Reject => match self.subject() {
                 Some(agent) if agent.state == AgentState::Pending => Ok(()),
                 Some(agent) if action == A::Approve && !agent.proposed.is_empty() => Ok(()),
+                Some(_) if action == A::Approve => no("it proposes nothing that does not count"),
                 _ => no("no waiting key is under the cursor"),
             },
             A::DrainAgents | A::ResumeAgents | A::StopAgents | A::DeleteAgents | A::Label

@@ -152,6 +152,8 @@ pub struct Prompt {
     pub before: String,
     /// What is wrong with the text.
     pub problem: String,
+    /// The waiting key that it is about: its name, its fingerprint, and what it proposes, as that was shown.
+    pub key: Option<(AgentName, String, Proposal)>,
 }
 
 impl Prompt {
@@ -164,6 +166,7 @@ impl Prompt {
             choice: 0,
             before: text.to_owned(),
             problem: String::new(),
+            key: None,
         }
     }
 
@@ -186,7 +189,7 @@ pub enum Asked {
     /// A key is let in, with what it proposes.
     Approve(RowKey, Proposal),
     /// What an agent proposes is accepted.
-    Accept(AgentName),
+    Accept(AgentName, Proposal),
     /// A key is forgotten.
     Reject(RowKey),
     /// Agents are ended on their machines.

@@ -28,7 +28,7 @@ use crate::{
     },
     wire::{
         client::ControlClient,
-        proposal::shown_out,
+        proposal::{proposal_out, shown_out},
         proto::{self, run_event::Kind},
         status::CallError,
     },
@@ -201,7 +201,7 @@ async fn once(client: &ControlClient, cmd: Cmd) -> Option<Msg> {
             }
         }
         Cmd::Label(target, changes) => Some(label(client, target, changes).await),
-        Cmd::Accept(target) => Some(accept(client, target).await),
+        Cmd::Accept(name, proposed) => Some(accept(client, &name, proposed).await),
         Cmd::DrainAgents(target, reason) => Some(drain(client, target, reason).await),
         Cmd::StopAgents(names) => Some(
             each(names, "stopped", "stop", async |name| {
@@ -353,7 +353,8 @@ async fn drain(client: &ControlClient, target: String, reason: Option<String>) -
 
 async fn label(client: &ControlClient, target: String, changes: Vec<String>) -> Msg {
     let selection = proto::Selection { target, ..proto::Selection::default() };
-    let request = proto::LabelAgentsRequest { selection: Some(selection), changes, now: true, accept: false };
+    let selection = Some(selection);
+    let request = proto::LabelAgentsRequest { selection, changes, now: true, ..Default::default() };
     match client.calls().label_agents(request).await {
         Ok(answer) => {
             let answer = answer.into_inner();
@@ -370,15 +371,17 @@ async fn label(client: &ControlClient, target: String, changes: Vec<String>) -> 
     }
 }
 
-/// Accepts what the agents of a target propose.
-async fn accept(client: &ControlClient, target: String) -> Msg {
-    let selection = Some(proto::Selection { target, ..proto::Selection::default() });
-    let request = proto::LabelAgentsRequest { selection, now: true, accept: true, ..Default::default() };
+/// Accepts what an agent proposes, as it was shown.
+async fn accept(client: &ControlClient, name: &AgentName, proposed: Proposal) -> Msg {
+    let selection = Some(proto::Selection { target: name.to_string(), ..proto::Selection::default() });
+    let shown = vec![proposal_out(name, proposed.clone())];
+    let request =
+        proto::LabelAgentsRequest { selection, now: true, accept: true, shown, ..Default::default() };
     match client.calls().label_agents(request).await {
-        Ok(answer) => {
-            let count = answer.into_inner().accepted.len();
-            Msg::Done(format!("what {count} {} proposed counts now", plural("agent", count)))
+        Ok(answer) if answer.get_ref().changed.is_empty() => {
+            Msg::Done(format!("{proposed} of {name} counts now"))
         }
+        Ok(_) => Msg::Failed(format!("{name} proposes something else by now; nothing was accepted")),
         Err(status) => Msg::Failed(format!("nothing was accepted: {}", CallError::from(status))),
     }
 }

@@ -395,10 +395,14 @@ fn ask_about_key(model: &mut Model, approves: bool) {
     let (changed, proposed) = (agent.key_changed, agent.proposed.clone());
     if approves && agent.state != AgentState::Pending {
         let text = format!("Let what {name} proposes count: {proposed}?");
-        return questions::ask(model, text, name.to_string(), Asked::Accept(name));
+        return questions::ask(model, text, name.to_string(), Asked::Accept(name, proposed));
     }
     if approves && agent.has_code {
-        return prompts::open(model, PromptKind::Code);
+        prompts::open(model, PromptKind::Code);
+        if let Some(Overlay::Prompt(prompt)) = model.overlays.last_mut() {
+            prompt.key = Some((name, digits, proposed));
+        }
+        return;
     }
     let (text, asked) = if approves {
         let warning = if changed { " It replaces the key that is known under this name." } else { "" };

@@ -156,10 +156,10 @@ pub(super) fn accept(model: &mut Model, cmds: &mut Vec<Cmd>) {
 fn take_code(model: &mut Model, text: &str, cmds: &mut Vec<Cmd>) {
     match text.parse::<Code>() {
         Ok(code) => {
-            model.overlays.pop();
-            if let Some(agent) = model.subject() {
-                let shown = (agent.fingerprint.clone(), agent.proposed.clone());
-                cmds.push(Cmd::Approve(agent.name.clone(), KeyMark::Code(code), shown));
+            if let Some(Overlay::Prompt(prompt)) = model.overlays.pop()
+                && let Some((name, fingerprint, proposed)) = prompt.key
+            {
+                cmds.push(Cmd::Approve(name, KeyMark::Code(code), (fingerprint, proposed)));
                 model.overlays.clear();
             }
         }

@@ -77,7 +77,7 @@ fn answered(model: &mut Model, asked: Asked, cmds: &mut Vec<Cmd>) {
         Asked::Run => starting::send(model, cmds),
         Asked::Cancel(run, tasks) => cmds.push(Cmd::Cancel(run, tasks)),
         Asked::Quit => super::act::quit(model, cmds),
-        Asked::Accept(name) => cmds.push(Cmd::Accept(name.to_string())),
+        Asked::Accept(name, proposed) => cmds.push(Cmd::Accept(name, proposed)),
         Asked::Approve(row, proposed) => {
             if let Some(digits) = row.waiting {
                 cmds.push(Cmd::Approve(row.name, KeyMark::Digits(digits.clone()), (digits, proposed)));

@@ -3,7 +3,11 @@
 mod effect;
 mod reply;
 
-use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
 
 pub use self::{
     effect::{AttachOrder, Effect, Keeping},
@@ -201,6 +205,8 @@ pub enum Input {
     Accept {
         /// Whose.
         choice: Box<Choice>,
+        /// What the operator was shown; whatever they propose where nothing was.
+        shown: BTreeMap<AgentName, Proposal>,
         /// Who.
         by: String,
         /// Who waits.

@@ -6,6 +6,7 @@ use crate::{
         proposal::Proposal,
         run::{LeftOut, Run},
         seal::Seal,
+        terms::Terms,
     },
     master::core::{
         snapshot::Snapshot,
@@ -50,14 +51,21 @@ pub enum Reply {
         /// Those that still have a removed key, since everything that they bring counts.
         still_brought: Vec<AgentName>,
     },
-    /// To `Accept`: what was accepted of each agent; those without a proposal among them.
-    Accepted(Vec<(AgentName, Proposal)>),
+    /// To `Accept`.
+    Accepted {
+        /// What was accepted of each agent; those without a proposal among them.
+        accepted: Vec<(AgentName, Proposal)>,
+        /// Those that propose something else than was shown.
+        changed: Vec<AgentName>,
+    },
     /// To `CreateToken`.
     TokenCreated {
         /// What it is called.
         id: String,
         /// When it ends, in milliseconds since the Unix epoch.
         expires_ms: u64,
+        /// Its terms.
+        terms: Box<Terms>,
     },
     /// To `ListTokens`.
     Tokens(Vec<StoredToken>),

@@ -44,11 +44,33 @@ impl World {
     }
 
     fn accept(&mut self, target: &str) -> Vec<(String, String)> {
+        self.accept_shown(target, &[]).0
+    }
+
+    /// What was accepted, and of whom nothing was since they propose something else than was shown.
+    fn accept_shown(
+        &mut self,
+        target: &str,
+        shown: &[(&str, Proposal)],
+    ) -> (Vec<(String, String)>, Vec<String>) {
         let (choice, by) = (Box::new(self.choose(target, true)), "ana".to_owned());
-        match self.ask(|reply| Input::Accept { choice, by, reply }) {
-            Reply::Accepted(all) => {
-                all.into_iter().map(|(name, proposal)| (name.to_string(), proposal.to_string())).collect()
+        let shown = shown.iter().map(|(name, proposal)| (name.parse().unwrap(), proposal.clone())).collect();
+        match self.ask(|reply| Input::Accept { choice, shown, by, reply }) {
+            Reply::Accepted { accepted, changed } => {
+                let words =
+                    |(name, proposal): (AgentName, Proposal)| (name.to_string(), proposal.to_string());
+                let changed = changed.iter().map(ToString::to_string).collect();
+                (accepted.into_iter().map(words).collect(), changed)
             }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn change_labels(&mut self, changes: &[&str]) -> Vec<AgentName> {
+        let (choice, by) = (Box::new(self.choose("web-1", true)), "ana".to_owned());
+        let changes = changes.iter().map(|change| change.parse().unwrap()).collect();
+        match self.ask(|reply| Input::Label { choice, changes, by, reply }) {
+            Reply::Labelled { still_brought, .. } => still_brought,
             other => panic!("{other:?}"),
         }
     }
@@ -98,15 +120,10 @@ fn what_an_agent_brings_is_proposed_until_it_is_accepted() {
     assert!(world.matching("@role:web").is_err() && world.matching("@role:db").is_err());
 
     // An operator takes it back.
-    let (choice, by) = (Box::new(world.choose("web-1", true)), "ana".to_owned());
-    let changes = vec!["rack-".parse().unwrap()];
-    let reply = world.ask(|reply| Input::Label { choice, changes, by, reply });
-    assert!(matches!(&reply, Reply::Labelled { still_brought, .. } if still_brought.is_empty()), "{reply:?}");
+    assert!(world.change_labels(&["rack-"]).is_empty());
     assert!(world.matching("@rack:3").is_err());
     // What an operator sets counts, and nothing more of that key is proposed.
-    let (choice, by) = (Box::new(world.choose("web-1", true)), "ana".to_owned());
-    let changes = vec!["role=web".parse().unwrap()];
-    world.ask(|reply| Input::Label { choice, changes, by, reply });
+    world.change_labels(&["role=web"]);
     assert_eq!(world.matching("@role:web"), Ok(vec!["web-1".to_owned()]));
     assert_eq!(world.listed()[0].proposed.labels, labels(&["rack=3"]));
 }
@@ -179,6 +196,8 @@ fn a_token_fixes_labels_names_sources_and_addresses() {
         proposal(&["rack=3"], ""),
         "the token's role stands over its own, and its address is accepted"
     );
+    world.put(Input::SessionClosed(1));
+    assert!(world.connect_with(3, "db-1", &[], "192.168.1.99").is_empty(), "its network is what counts");
     world.enroll_with("db-2", Some("one"), proposal(&[], "192.168.2.17"));
     assert_eq!(world.connect_with(2, "db-2", &[], "192.168.2.17"), proposal(&[], "192.168.2.17"));
     let Reply::Tokens(left) = world.ask(Input::ListTokens) else { panic!() };
@@ -197,10 +216,7 @@ fn everything_counts_that_an_agent_of_the_masters_own_socket_says() {
     assert_eq!(world.ask(|to| Input::Enroll(asked, to)), Reply::Enrolled(None));
     assert!(world.connect_with(1, "web-1", &["role=db"], "192.168.1.18").is_empty(), "later, too");
     assert_eq!(world.matching("@role:db"), Ok(vec!["web-1".to_owned()]));
-    let (choice, by) = (Box::new(world.choose("web-1", true)), "ana".to_owned());
-    let changes = vec!["role-".parse().unwrap()];
-    let reply = world.ask(|reply| Input::Label { choice, changes, by, reply });
-    assert!(matches!(&reply, Reply::Labelled { still_brought, .. } if still_brought.len() == 1), "{reply:?}");
+    assert_eq!(world.change_labels(&["role-"]).len(), 1, "it still counts");
 }
 
 #[test]
@@ -217,4 +233,77 @@ fn a_new_key_brings_nothing_that_counted_of_the_old_one() {
     assert!(world.matching("@role:web").is_err());
     let stored = world.core.agents.get(&"web-1".parse().unwrap()).map(|row| row.stored.accepted.clone());
     assert_eq!(stored, Some(Accepted::default()));
+}
+
+#[test]
+fn what_is_accepted_is_what_was_shown() {
+    let mut world = World::new();
+    for (session, name) in [(1, "web-1"), (2, "web-2")] {
+        world.agent(name);
+        world.connect_with(session, name, &["role=web"], "");
+    }
+    let shown = proposal(&["role=web"], "");
+    world.put(Input::SessionClosed(2));
+    world.connect_with(3, "web-2", &["role=db"], "");
+    let told = world.accept_shown("web-*", &[("web-1", shown.clone()), ("web-2", shown)]);
+    assert_eq!(told, (vec![("web-1".to_owned(), "role=web".to_owned())], vec!["web-2".to_owned()]));
+    assert!(world.matching("@role:db").is_err());
+}
+
+#[test]
+fn what_an_agent_does_not_say_any_more_has_to_be_accepted_again() {
+    let mut world = World::new();
+    world.agent("web-1");
+    world.connect_with(1, "web-1", &["role=web"], "gateway");
+    world.accept("web-1");
+    world.put(Input::SessionClosed(1));
+    assert!(world.connect_with(2, "web-1", &[], "").is_empty());
+    world.put(Input::SessionClosed(2));
+    let said = world.connect_with(3, "web-1", &["role=web"], "gateway");
+    assert_eq!(said, proposal(&["role=web"], "gateway"));
+    let kept =
+        |writes: &Write| matches!(writes, Write::PutAgent(agent) if agent.accepted == Accepted::default());
+    assert!(world.written.iter().flatten().any(kept), "that is remembered over a restart, too");
+}
+
+#[test]
+fn a_label_that_was_set_is_removed_before_the_agents_own() {
+    let mut world = World::new();
+    world.agent("web-1");
+    world.connect_with(1, "web-1", &["role=web"], "");
+    world.accept("web-1");
+    world.change_labels(&["role=db"]);
+    world.change_labels(&["role-"]);
+    assert_eq!(world.matching("@role:web"), Ok(vec!["web-1".to_owned()]), "its own is seen again");
+    world.change_labels(&["role-"]);
+    assert!(world.matching("@role:web").is_err());
+}
+
+#[test]
+fn watchers_hear_of_waiting_keys_when_they_change_and_seldom_of_their_words() {
+    let mut world = World::new();
+    let news = |world: &mut World, seen: u64| {
+        let ask = |reply| Input::WatchFleet { seen, numbers_seen: u64::MAX, behind: None, reply };
+        match world.ask(ask) {
+            Reply::Fleet(news) => (news.revision, news.waiting.map(|keys| keys[0].proposed.to_string())),
+            other => panic!("{other:?}"),
+        }
+    };
+    world.pass(60);
+    world.enroll_with("web-1", None, proposal(&["role=web"], ""));
+    let (seen, waiting) = news(&mut world, 0);
+    assert_eq!(waiting.as_deref(), Some("role=web"));
+    assert_eq!(news(&mut world, seen), (seen, None), "nothing is new");
+    for value in ["db", "cache", "lb"] {
+        world.enroll_with("web-1", None, proposal(&[&format!("role={value}")], ""));
+        assert_eq!(
+            news(&mut world, seen),
+            (seen, None),
+            "whoever changes its words often wakes nobody often"
+        );
+    }
+    world.pass(5);
+    let (later, waiting) = news(&mut world, seen);
+    assert!(later > seen);
+    assert_eq!(waiting.as_deref(), Some("role=lb"));
 }

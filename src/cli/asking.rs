@@ -1,0 +1,25 @@
+//! Questions on a terminal. Without one nobody can be asked, and whoever wants to know decides what that means.
+
+use std::io::{self, BufRead as _, IsTerminal as _};
+
+use super::output::note;
+
+/// Longest answer that is read.
+const LONGEST: u64 = 64;
+
+/// Whether somebody is there to be asked.
+#[must_use]
+pub fn may_ask() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Asks somebody, for whom anything but yes is no.
+///
+/// # Errors
+/// When the answer cannot be read.
+pub fn agrees(question: &str) -> io::Result<bool> {
+    note(&format!("{question} Type yes, or anything else for no:"));
+    let mut answer = String::new();
+    io::Read::take(io::stdin().lock(), LONGEST).read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}

@@ -1,0 +1,160 @@
+//! Hosts and networks, as tokens and addresses name them. Knows no socket.
+
+use std::{fmt, net::IpAddr, str::FromStr};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// Longest host, in bytes: a DNS name's.
+const MAX_HOST: usize = 253;
+
+/// A host as it is compared: an address in its canonical form, and a name in lower case. `None` for what can be neither.
+#[must_use]
+pub fn canonical(host: &str) -> Option<String> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Some(address.to_canonical().to_string());
+    }
+    let plain = |sign: char| sign.is_ascii_alphanumeric() || "-._:%".contains(sign);
+    let is_host = !host.is_empty() && host.len() <= MAX_HOST && host.chars().all(plain);
+    is_host.then(|| host.to_ascii_lowercase())
+}
+
+/// The addresses of a network, as `10.0.0.0/8`; one without a length is an address alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Network(IpNet);
+
+/// Text that is no network.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no network: write 10.0.0.0/8, 2001:db8::/32, or one address")]
+pub struct InvalidNetwork(String);
+
+impl FromStr for Network {
+    type Err = InvalidNetwork;
+
+    fn from_str(text: &str) -> Result<Self, InvalidNetwork> {
+        let net = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        net.map(|net| Self(net.trunc())).map_err(|_| InvalidNetwork(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for Network {
+    type Error = InvalidNetwork;
+
+    fn try_from(text: String) -> Result<Self, InvalidNetwork> {
+        text.parse()
+    }
+}
+
+impl From<Network> for String {
+    fn from(network: Network) -> Self {
+        network.to_string()
+    }
+}
+
+impl Network {
+    /// Whether an address is one of them.
+    #[must_use]
+    pub fn contains(self, address: IpAddr) -> bool {
+        self.0.contains(&address.to_canonical())
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.prefix_len() == self.0.max_prefix_len() { self.0.addr().fmt(f) } else { self.0.fmt(f) }
+    }
+}
+
+/// Hosts that agents may report for direct links.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum Hosts {
+    /// The addresses of a network.
+    Network(Network),
+    /// One name, in lower case.
+    Name(String),
+}
+
+/// Text that is neither a network nor a host's name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is neither a host nor a network: write gateway.example.org, 192.0.2.1 or 10.0.0.0/8")]
+pub struct InvalidHosts(String);
+
+impl FromStr for Hosts {
+    type Err = InvalidHosts;
+
+    fn from_str(text: &str) -> Result<Self, InvalidHosts> {
+        if let Ok(network) = text.parse() {
+            return Ok(Self::Network(network));
+        }
+        // An address that is wrong in part is no name.
+        let is_name = text.contains(|sign: char| sign.is_ascii_alphabetic()) && !text.contains([':', '%']);
+        let name = canonical(text).filter(|_| is_name);
+        name.map(Self::Name).ok_or_else(|| InvalidHosts(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for Hosts {
+    type Error = InvalidHosts;
+
+    fn try_from(text: String) -> Result<Self, InvalidHosts> {
+        text.parse()
+    }
+}
+
+impl From<Hosts> for String {
+    fn from(hosts: Hosts) -> Self {
+        hosts.to_string()
+    }
+}
+
+impl fmt::Display for Hosts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network(network) => network.fmt(f),
+            Self::Name(name) => name.fmt(f),
+        }
+    }
+}
+
+impl Hosts {
+    /// Whether a canonical host is one of them.
+    #[must_use]
+    pub fn mean(&self, host: &str) -> bool {
+        match (self, host.parse::<IpAddr>()) {
+            (Self::Network(network), Ok(address)) => network.contains(address),
+            (Self::Name(name), Err(_)) => name == host,
+            (Self::Network(_), Err(_)) | (Self::Name(_), Ok(_)) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_and_hosts_are_read() {
+        assert_eq!("10.1.2.3/8".parse::<Network>().unwrap().to_string(), "10.0.0.0/8");
+        for bad in ["", "10.0.0.0/33", "host", "10.0.0"] {
+            assert!(bad.parse::<Network>().is_err(), "{bad}");
+        }
+        let read = |text: &str| text.parse::<Hosts>().map(|hosts| hosts.to_string());
+        assert_eq!(read("Gateway.example.org"), Ok("gateway.example.org".to_owned()));
+        assert_eq!(read("192.168.1.0/24"), Ok("192.168.1.0/24".to_owned()));
+        for bad in ["", "10.0.0", "a b", "10.0.0.0/40", "host:1", "[::1]"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn hosts_mean_addresses_of_their_network_or_their_name() {
+        let mean =
+            |hosts: &str, host: &str| hosts.parse::<Hosts>().unwrap().mean(&canonical(host).expect("a host"));
+        assert!(mean("192.168.1.0/24", "192.168.1.17") && mean("192.168.1.0/24", "::ffff:192.168.1.17"));
+        assert!(mean("gw", "GW"));
+        assert!(!mean("192.168.1.0/24", "192.168.2.17") && !mean("gw", "gw2") && !mean("gw", "127.0.0.1"));
+        assert_eq!((canonical("a b"), canonical(""), canonical(&"a".repeat(254))), (None, None, None));
+    }
+}
