@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead as _, IsTerminal as _};
 
-use super::output::note;
+use super::output::{note, stderr_is_terminal};
 
 /// Longest answer that is read.
 const LONGEST: u64 = 64;
@@ -10,7 +10,7 @@ const LONGEST: u64 = 64;
 /// Whether somebody is there to be asked.
 #[must_use]
 pub fn may_ask() -> bool {
-    io::stdin().is_terminal() && io::stderr().is_terminal()
+    io::stdin().is_terminal() && stderr_is_terminal()
 }
 
 /// Asks somebody, for whom anything but yes is no.
