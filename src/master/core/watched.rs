@@ -138,10 +138,10 @@ impl Core {
         behind: Option<&AgentName>,
         now: Now,
     ) -> FleetNews {
-        // When they asked last is a number, too.
-        let is_due = self.waiting_changed > seen || numbers_seen != u64::MAX;
-        let tells_waiting = behind.is_none() && (seen == 0 || is_due);
         let gone = if seen == 0 { None } else { self.agents.gone_since(seen) };
+        // When they asked last is a number, too.
+        let is_due = gone.is_none() || self.waiting_changed > seen || numbers_seen != u64::MAX;
+        let tells_waiting = behind.is_none() && is_due;
         let (seen, numbers_seen) = if gone.is_some() { (seen, numbers_seen) } else { (0, 0) };
         let mut changed = self.agents.changed_since(seen, numbers_seen, behind).peekable();
         let part = changed.by_ref().take(TOLD_AT_ONCE);
