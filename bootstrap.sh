@@ -148,9 +148,39 @@ is_download() {
 can_verify() {
   [ -n "$RELEASE_KEY" ] ||
     die "there is no release key in this script, so it can verify no download: take the bootstrap.sh of a release ($RELEASES), or install a program that is here with --from FILE (--from source in a clone)"
-  have ssh-keygen ||
-    die "ssh-keygen, which verifies downloads, is not there: install openssh-client, or a program that is here with --from FILE"
+  have ssh-keygen || openssl_verifies ||
+    die "neither ssh-keygen nor an openssl of version 3, which verify downloads, is there: install openssh-client, or a program that is here with --from FILE"
   have curl || die "curl is not there to download the program: install it, or a program that is here with --from FILE"
+}
+
+# Whether openssl can verify an Ed25519 signature.
+openssl_verifies() {
+  have openssl && openssl pkeyutl -help 2>&1 | grep -q -- -rawin
+}
+
+# Whether the release key has signed a file, for sloth-runner and nothing else. Where ssh-keygen is not there, as in many
+# containers, openssl verifies the same: an Ed25519 signature over a short record (OpenSSH, PROTOCOL.sshsig).
+is_signed() {
+  local file=$1 signature=$2
+  if have ssh-keygen; then
+    printf 'release@sloth-runner namespaces="sloth-runner" %s\n' "$RELEASE_KEY" >"$work/signers"
+    ssh-keygen -Y verify -f "$work/signers" -I release@sloth-runner -n sloth-runner -s "$signature" <"$file" >/dev/null 2>&1
+    return
+  fi
+  # The key behind the head that openssl expects (RFC 8410); it is the last 32 bytes of its line, as the signature is the
+  # last 64 of its file.
+  {
+    printf '\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00'
+    awk '{ print $2 }' <<<"$RELEASE_KEY" | base64 -d | tail -c 32
+  } >"$work/key.der"
+  sed '/^-----/d' "$signature" | base64 -d 2>/dev/null | tail -c 64 >"$work/signature" || return 1
+  # What is signed: for whom, nothing, the digest's name, and the digest, each behind its length.
+  {
+    printf 'SSHSIG\0\0\0\x0csloth-runner\0\0\0\0\0\0\0\x06sha512\0\0\0\x40'
+    openssl dgst -sha512 -binary "$file"
+  } >"$work/signed"
+  openssl pkeyutl -verify -pubin -keyform DER -inkey "$work/key.der" -rawin -in "$work/signed" \
+    -sigfile "$work/signature" >/dev/null 2>&1
 }
 
 # Who does what needs root: this user, or sudo.
@@ -193,9 +223,7 @@ fetch_archive() {
   download "$url" "$archive" || die "cannot download $url; is there such a release? --from FILE installs a program that is here"
   download "$url.sha256" "$archive.sha256" || die "cannot download $url.sha256, without which nothing is installed"
   download "$url.sha256.sig" "$archive.sig" || die "cannot download $url.sha256.sig, without which nothing is installed"
-  printf 'release@sloth-runner namespaces="sloth-runner" %s\n' "$RELEASE_KEY" >"$work/signers"
-  ssh-keygen -Y verify -f "$work/signers" -I release@sloth-runner -n sloth-runner -s "$archive.sig" \
-    <"$archive.sha256" >/dev/null 2>&1 ||
+  is_signed "$archive.sha256" "$archive.sig" ||
     die "$url.sha256 is not signed with the release key: it may come from somebody else; nothing was installed"
   read -r wanted named <"$archive.sha256" || true
   [ "$named" = "$name" ] || die "$url.sha256 is signed for $named, not for $name; nothing was installed"

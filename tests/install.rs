@@ -15,13 +15,20 @@ fn script() -> String {
 }
 
 fn piped(script: &str, words: &[&str]) -> (i32, String, Vec<String>) {
-    piped_from("http://127.0.0.1:9/none", script, words)
+    piped_from("http://127.0.0.1:9/none", None, script, words)
 }
 
-/// Runs the script as `curl | bash -s -- WORDS` does, with a home and temporary files of its own, and releases from there.
-fn piped_from(releases: &str, script: &str, words: &[&str]) -> (i32, String, Vec<String>) {
+/// Runs the script as `curl | bash -s -- WORDS` does, with a home and temporary files of its own, releases from there, and
+/// programs of this directory alone.
+fn piped_from(
+    releases: &str,
+    programs: Option<&Path>,
+    script: &str,
+    words: &[&str],
+) -> (i32, String, Vec<String>) {
     let home = tempfile::tempdir().unwrap();
-    let mut child = Command::new("bash")
+    let mut child = Command::new("/bin/bash")
+        .envs(programs.map(|programs| ("PATH", programs)))
         .args(["-s", "--"])
         .args(words)
         .env_remove("SLOTH_RUNNER_TOKEN")
@@ -108,8 +115,42 @@ fn shell(directory: &Path, script: &str) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// A directory with every program of this machine but these.
+fn programs_without(left_out: &[&str]) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    for programs in std::env::split_paths(&std::env::var_os("PATH").unwrap()) {
+        for program in fs::read_dir(programs).into_iter().flatten().flatten() {
+            let name = program.file_name();
+            if !left_out.iter().any(|left_out| name == *left_out) {
+                // Of two of one name the first one counts, as in PATH.
+                let _ = std::os::unix::fs::symlink(program.path(), directory.path().join(name));
+            }
+        }
+    }
+    directory
+}
+
+#[test]
+fn a_download_that_nothing_here_can_verify_is_refused() {
+    let programs = programs_without(&["ssh-keygen", "openssl"]);
+    let script = script().replace("RELEASE_KEY=''", "RELEASE_KEY='ssh-ed25519 AAAA'");
+    let script = script.replace("RELEASE_VERSION=''", "RELEASE_VERSION='1.2.3'");
+    let words = ["--master", "127.0.0.1:1", "--no-systemd", "--no-sudo"];
+    let (status, said, _) = piped_from("http://127.0.0.1:9/none", Some(programs.path()), &script, &words);
+    assert!(status == 1 && said.contains("neither ssh-keygen nor an openssl"), "{said}");
+}
+
 #[test]
 fn nothing_is_installed_from_a_download_that_the_release_key_did_not_sign() {
+    refuses_what_is_not_signed(None);
+}
+
+#[test]
+fn where_there_is_no_ssh_keygen_openssl_verifies_the_same() {
+    refuses_what_is_not_signed(Some(programs_without(&["ssh-keygen"]).path()));
+}
+
+fn refuses_what_is_not_signed(programs: Option<&Path>) {
     let home = tempfile::tempdir().unwrap();
     let at = home.path();
     // Two releases of a program that says its version and does all that it is told, and a key of somebody else.
@@ -145,7 +186,8 @@ fn nothing_is_installed_from_a_download_that_the_release_key_did_not_sign() {
             "--install-dir",
             place.to_str().unwrap(),
         ];
-        let (status, said, left) = piped_from(&releases, &script, &[&fixed[..], more].concat());
+        let words = [&fixed[..], more].concat();
+        let (status, said, left) = piped_from(&releases, programs, &script, &words);
         assert_eq!(left, Vec::<String>::new());
         let program = Command::new(place.join("sloth-runner")).output();
         let version = program.map(|output| String::from_utf8(output.stdout).unwrap().trim().to_owned()).ok();
