@@ -9,7 +9,6 @@ mod rig;
 
 use std::{
     collections::BTreeMap,
-    net::TcpListener,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -20,7 +19,7 @@ use std::{
 use bytes::{BufMut as _, Bytes, BytesMut};
 use dice::Dice;
 use http::Request;
-use peers::{Rogue, credentials, identity_of, log_in_as, methods, stolen};
+use peers::{Junction, Rogue, log_in_as, methods, stolen};
 use prost::{
     Message as _,
     encoding::{WireType, encode_key, encode_varint},
@@ -33,7 +32,6 @@ use rig::{Rig, until};
 use sloth_runner::{
     domain::ids::RunId,
     trust::{
-        authority::Authority,
         tls::{self, ALPN_H2, Credentials},
         verify::Trust,
     },
@@ -418,23 +416,26 @@ fn whatever_an_agent_says_the_master_goes_on() {
 #[test]
 fn whatever_its_master_sends_an_agent_goes_on() {
     let mut rig = Rig::new();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    rig.start_agent("honest", &["--port", &port.to_string(), "--bind-address", "127.0.0.1"]);
-    until("a direct link", || rig.agent("honest").is_some_and(|agent| agent["link"] == "direct"));
-    let authority = Authority::load_or_create(&rig.master_dir().join("identity")).unwrap();
-    let ca = Trust::Pinned(authority.certificate().clone());
     let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut junction = runtime.block_on(Junction::new(&rig));
+    let token = rig.token();
+    let mut agent = rig.program();
+    agent.args(["agent", "start", "--name", "honest", "--master", &format!("127.0.0.1:{}", junction.port)]);
+    agent.arg("--data-dir").arg(rig.agent_dir("honest")).env("SLOTH_RUNNER_TOKEN", token);
+    agent.stdout(std::process::Stdio::null()).stderr(rig.log("agent-honest.log"));
+    let agent = agent.spawn().unwrap();
+    rig.adopt("honest", agent);
+    rig.wait_state("honest", "active");
     let mut maker = Maker::new(9);
     let (mut sent, mut refused) = (0, 0);
     for method in methods().iter().filter(|method| method.contains("AgentService")) {
         let input = maker.inputs[method].clone();
+        junction.keep(true);
         runtime.block_on(async {
-            let mut channel =
-                connect(port, Some(credentials(&authority, &identity_of("master", "2"))), &ca).await;
-            for number in 0..5 * messages() {
-                if number.is_multiple_of(50) {
-                    let own = credentials(&authority, &identity_of("master", "2"));
-                    channel = connect(port, Some(own), &ca).await;
+            let mut channel = junction.next().await;
+            for _ in 0..5 * messages() {
+                if channel.is_closed() {
+                    channel = junction.next().await;
                 }
                 let mut message = maker.extreme(&input);
                 // An order to stop would be obeyed.
@@ -448,6 +449,8 @@ fn whatever_its_master_sends_an_agent_goes_on() {
                 sent += 1;
             }
         });
+        junction.keep(false);
+        until("the agent is back", || rig.agent("honest").is_some_and(|agent| agent["state"] == "active"));
         others_work(&rig);
     }
     println!("{sent} messages to an agent, {refused} refused at once");

@@ -169,6 +169,15 @@ fn tunnel_config(enrollment: &Enrollment, enrolled: &Enrolled) -> Result<ClientC
     tls::client(Some(enrollment.credentials(enrolled)), Trust::Pinned(enrolled.ca.clone()), ALPN_TUNNEL)
 }
 
+/// The master that the agent was connected to is nobody in particular any more when this is dropped.
+struct Gone<'a>(&'a Agent);
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        self.0.master_key.send_replace(None);
+    }
+}
+
 /// Dials the master and serves it until the connection ends.
 async fn connect(
     agent: &Agent,
@@ -195,6 +204,8 @@ async fn connect(
             return Ended::Broken(DialError::WrongPeer { address, found, wanted }.to_string());
         }
     };
+    agent.master_key.send_replace(dialled.key());
+    let _gone = Gone(agent);
     let (heard, mut news) = mpsc::channel(8);
     // The service's senders are gone with the connection, so this one must not stay.
     let routes = routes(agent, shutdown, heard);

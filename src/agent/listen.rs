@@ -1,4 +1,4 @@
-//! The direct link's listener: only a master of the agent's own cluster gets in.
+//! The direct link's listener: only the master gets in that the agent is connected to itself.
 
 use std::{net::TcpListener, sync::Arc};
 
@@ -14,6 +14,7 @@ use crate::{
     trust::{
         access::Caller,
         identity::Identity,
+        key::key_fingerprint,
         tls::{self, ALPN_H2},
         verify::Trust,
     },
@@ -81,9 +82,12 @@ fn acceptor(enrollment: &Enrollment, enrolled: &Enrolled) -> Result<TlsAcceptor,
 }
 
 async fn serve_master(agent: Agent, enrolled: Enrolled, accepted: Accepted, shutdown: Shutdown) {
-    let identity = accepted.chain.first().and_then(|leaf| Identity::of(leaf).ok());
+    let leaf = accepted.chain.first();
+    let identity = leaf.and_then(|leaf| Identity::of(leaf).ok());
+    let key = leaf.and_then(key_fingerprint);
+    let is_the_masters = key.is_some() && key == *agent.master_key.borrow();
     let caller = match identity {
-        Some((cluster, identity @ Identity::Master(_))) if cluster == enrolled.cluster => {
+        Some((cluster, identity @ Identity::Master(_))) if cluster == enrolled.cluster && is_the_masters => {
             Caller::Peer(identity)
         }
         found => {

@@ -120,6 +120,9 @@ pub struct Agent {
     pub standing: watch::Sender<Standing>,
     /// How it came to believe in the CA.
     pub trust: watch::Sender<String>,
+    /// The key of the master that the agent is connected to. A direct link is that master's alone: a certificate of the CA is
+    /// not enough, since whoever has an old copy of the CA's key can make one.
+    pub master_key: watch::Sender<Option<Fingerprint>>,
     /// Woken when the agent begins to stop.
     pub stopping: Arc<Notify>,
     /// The grace, in milliseconds, that came with an order to end the agent.
@@ -242,6 +245,7 @@ impl Agent {
             trusts_operators,
             standing: watch::Sender::new(Standing::Connecting),
             trust: watch::Sender::new(String::new()),
+            master_key: watch::Sender::new(None),
             stopping: Arc::new(Notify::new()),
             settled: Arc::default(),
             renewed: Arc::default(),

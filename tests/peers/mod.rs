@@ -31,7 +31,12 @@ use sloth_runner::{
         serve::{self, Connected},
     },
 };
-use tokio::sync::mpsc;
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+    sync::{mpsc, watch},
+};
+use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, service::Routes};
@@ -221,5 +226,64 @@ impl Rogue {
             }
         });
         runtime
+    }
+}
+
+/// A place on the way of an agent to its master, where the agent's connections are passed on, or kept.
+pub struct Junction {
+    pub port: u16,
+    keeps: watch::Sender<bool>,
+    kept: mpsc::Receiver<TcpStream>,
+    authority: Arc<Authority>,
+}
+
+impl Junction {
+    /// A junction before the rig's master, of somebody who has a copy of its CA's key.
+    pub async fn new(rig: &Rig) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (port, master) = (listener.local_addr().unwrap().port(), rig.port());
+        let (keeps, kept_here) = watch::channel(false);
+        let (keep, kept) = mpsc::channel(16);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let (mut keeps, keep) = (kept_here.clone(), keep.clone());
+                if *keeps.borrow_and_update() {
+                    let _ = keep.send(stream).await;
+                    continue;
+                }
+                tokio::spawn(async move {
+                    let Ok(mut master) = TcpStream::connect(("127.0.0.1", master)).await else { return };
+                    tokio::select! {
+                        _ = copy_bidirectional(&mut stream, &mut master) => {}
+                        _ = keeps.changed() => {}
+                    }
+                });
+            }
+        });
+        let authority = Arc::new(Authority::load_or_create(&rig.master_dir().join("identity")).unwrap());
+        Self { port, keeps, kept, authority }
+    }
+
+    /// Keeps the agent's connections from now on, or passes them on. Those that there are end.
+    pub fn keep(&self, keeps: bool) {
+        self.keeps.send_replace(keeps);
+    }
+
+    /// The next connection of the agent, taken as its master would: with a certificate of its CA.
+    pub async fn next(&mut self) -> Channel {
+        loop {
+            let kept = tokio::time::timeout(super::rig::PATIENCE, self.kept.recv());
+            let stream = kept.await.expect("the agent comes again").unwrap();
+            let own = credentials(&self.authority, &Identity::Master("1".to_owned()));
+            let ca = Trust::Pinned(self.authority.certificate().clone());
+            let config = tls::server(own, ca, true, &[ALPN_TUNNEL]).unwrap();
+            let Ok(stream) = TlsAcceptor::from(Arc::new(config)).accept(stream).await else { continue };
+            let Ok((channel, connection)) = Channel::handshake_kept_alive(stream, KeepAlive::PATIENT).await
+            else {
+                continue;
+            };
+            tokio::spawn(connection);
+            return channel;
+        }
     }
 }
