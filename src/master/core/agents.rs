@@ -198,8 +198,9 @@ impl Core {
         if ahead.is_empty() {
             return String::new();
         }
+        let have = if ahead.len() == 1 { "has" } else { "have" };
         format!(
-            "{} has seen a later state of this master's store: the store was restored from a backup. {SAY_RESTORED}",
+            "{} {have} seen a later state of this master's store: the store was restored from a backup. {SAY_RESTORED}",
             fold_some(ahead)
         )
     }
