@@ -477,6 +477,9 @@ fn a_stolen_agent_takes_no_places_at_other_agents() {
     meanwhile(&rig, "an agent's port, by another agent", idle, &before, 64);
     println!("descriptors of the agent: {held} -> {}", descriptors());
     assert!(descriptors() < held + 128, "{held} -> {}", descriptors());
-    assert_eq!(rig.agent("honest").unwrap()["link"], "direct");
+    let agent = rig.agent("honest").unwrap();
+    assert_eq!(agent["link"], "direct", "{agent}");
+    let said = fs::read_to_string(rig.path("agent-honest.log")).unwrap();
+    assert!(!said.contains("unreachable"), "the link never broke: {said}");
     drop(runtime);
 }

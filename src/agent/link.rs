@@ -9,7 +9,7 @@ use super::{
     enrollment::{Asked, Enrolled, Enrollment},
     service::routes,
     session::Heard,
-    state::{Agent, Standing},
+    state::{Agent, DirectFrom, Standing},
 };
 use crate::{
     domain::{agent::OFFLINE_AFTER, name::AgentName},
@@ -174,7 +174,7 @@ struct Gone<'a>(&'a Agent);
 
 impl Drop for Gone<'_> {
     fn drop(&mut self) {
-        self.0.master_key.send_replace(None);
+        self.0.direct_from.send_replace(DirectFrom::Nobody);
     }
 }
 
@@ -204,7 +204,7 @@ async fn connect(
             return Ended::Broken(DialError::WrongPeer { address, found, wanted }.to_string());
         }
     };
-    agent.master_key.send_replace(dialled.key());
+    agent.direct_from.send_replace(dialled.key().map_or(DirectFrom::Nobody, DirectFrom::Key));
     let _gone = Gone(agent);
     let (heard, mut news) = mpsc::channel(8);
     // The service's senders are gone with the connection, so this one must not stay.
@@ -226,7 +226,10 @@ async fn connect(
             // What the master said last comes before the end of the connection that it closed.
             biased;
             Some(heard) = news.recv() => match heard {
-                Heard::Welcome => {
+                Heard::Welcome { has_one_key } => {
+                    if !has_one_key {
+                        agent.direct_from.send_replace(DirectFrom::AnyMaster);
+                    }
                     tracing::info!(master = dialled.address, "connected");
                     deadline = Instant::now() + OFFLINE_AFTER;
                 }

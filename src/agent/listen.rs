@@ -1,13 +1,16 @@
 //! The direct link's listener: only the master gets in that the agent is connected to itself.
 
-use std::{net::TcpListener, sync::Arc};
+use std::{
+    net::TcpListener,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    enrollment::{Enrolled, Enrollment},
+    enrollment::Enrollment,
     link, service,
-    state::Agent,
+    state::{Agent, DirectFrom},
 };
 use crate::{
     sys::shutdown::Shutdown,
@@ -19,7 +22,7 @@ use crate::{
         verify::Trust,
     },
     wire::{
-        accept::{Accepted, Door},
+        accept::{self, Accepted},
         budget::{Budget, Principal},
         crowd::Crowd,
         serve::{self, Connected},
@@ -29,9 +32,42 @@ use crate::{
 /// Connections of masters at once. There is one master, and at times a second connection while the first one breaks.
 const MAX_MASTERS: usize = 8;
 
+/// What connections are taken with while the agent is connected to one master.
+struct Ready {
+    from: DirectFrom,
+    cluster: String,
+    tls: TlsAcceptor,
+}
+
+/// Makes that once for each master, since the listener is there before the agent is enrolled, and whoever connects is to cost
+/// no more than has to be.
+#[derive(Clone)]
+struct Door {
+    agent: Agent,
+    enrollment: Arc<Enrollment>,
+    ready: Arc<Mutex<Option<Arc<Ready>>>>,
+}
+
+impl Door {
+    /// `None` while the agent is connected to no master: there is nobody then who could come.
+    fn ready(&self) -> Option<Arc<Ready>> {
+        let from = *self.agent.direct_from.borrow();
+        if from == DirectFrom::Nobody {
+            return None;
+        }
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ready) = ready.as_ref().filter(|ready| ready.from == from) {
+            return Some(Arc::clone(ready));
+        }
+        let enrolled = self.enrollment.stored().ok()??;
+        let trust = Trust::Pinned(enrolled.ca.clone());
+        let config = tls::server(self.enrollment.credentials(&enrolled), trust, true, &[ALPN_H2]).ok()?;
+        let made = Ready { from, cluster: enrolled.cluster, tls: TlsAcceptor::from(Arc::new(config)) };
+        Some(Arc::clone(ready.insert(Arc::new(made))))
+    }
+}
+
 /// Accepts the master's connections until the agent ends.
-///
-/// The identity is read anew for each connection, since the listener is there before the agent is enrolled.
 pub async fn accept(agent: Agent, enrollment: Arc<Enrollment>, listener: TcpListener, shutdown: Shutdown) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
@@ -40,7 +76,8 @@ pub async fn accept(agent: Agent, enrollment: Arc<Enrollment>, listener: TcpList
             return;
         }
     };
-    let door = Arc::new(Door::of_agent());
+    let crowd = Arc::new(accept::Door::of_agent());
+    let door = Door { agent, enrollment, ready: Arc::default() };
     let masters = Arc::new(Crowd::new(MAX_MASTERS, MAX_MASTERS));
     loop {
         let accepted = tokio::select! {
@@ -52,51 +89,50 @@ pub async fn accept(agent: Agent, enrollment: Arc<Enrollment>, listener: TcpList
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             continue;
         };
-        let (agent, enrollment, door) = (agent.clone(), Arc::clone(&enrollment), Arc::clone(&door));
-        let masters = Arc::clone(&masters);
+        let (door, crowd, masters) = (door.clone(), Arc::clone(&crowd), Arc::clone(&masters));
         let shutdown = shutdown.clone();
         let tracker = shutdown.tracker.clone();
         tracker.spawn(async move {
-            let Ok(Some(enrolled)) = enrollment.stored() else { return };
-            let Ok(tls) = acceptor(&enrollment, &enrolled) else { return };
+            let Some(ready) = door.ready() else { return };
             let admitted = tokio::select! {
-                admitted = door.admit(stream, address, tls) => admitted,
+                admitted = crowd.admit(stream, address, ready.tls.clone()) => admitted,
                 () = shutdown.stop.cancelled() => None,
             };
-            if let Some(accepted) = admitted {
-                // The oldest may be one that a master lost without a word.
-                let member = masters.join(accepted.address.ip());
-                tokio::select! {
-                    () = serve_master(agent, enrolled, accepted, shutdown) => {}
-                    () = member.sent_away() => {}
-                }
+            let Some(accepted) = admitted else { return };
+            // Nobody else takes a master's place.
+            let Some(caller) = master_of(&ready, &accepted) else { return };
+            // The oldest may be one that the master lost without a word.
+            let member = masters.join(accepted.address.ip());
+            tokio::select! {
+                () = serve_master(door.agent, caller, accepted, shutdown) => {}
+                () = member.sent_away() => {}
             }
         });
     }
 }
 
-fn acceptor(enrollment: &Enrollment, enrolled: &Enrolled) -> Result<TlsAcceptor, rustls::Error> {
-    let trust = Trust::Pinned(enrolled.ca.clone());
-    let config = tls::server(enrollment.credentials(enrolled), trust, true, &[ALPN_H2])?;
-    Ok(TlsAcceptor::from(Arc::new(config)))
-}
-
-async fn serve_master(agent: Agent, enrolled: Enrolled, accepted: Accepted, shutdown: Shutdown) {
+/// The master behind a connection, if it is the one that the agent is connected to.
+fn master_of(ready: &Ready, accepted: &Accepted) -> Option<Caller> {
     let leaf = accepted.chain.first();
     let identity = leaf.and_then(|leaf| Identity::of(leaf).ok());
-    let key = leaf.and_then(key_fingerprint);
-    let is_the_masters = key.is_some() && key == *agent.master_key.borrow();
-    let caller = match identity {
-        Some((cluster, identity @ Identity::Master(_))) if cluster == enrolled.cluster && is_the_masters => {
-            Caller::Peer(identity)
+    let is_the_masters = match ready.from {
+        DirectFrom::Key(key) => leaf.and_then(key_fingerprint) == Some(key),
+        DirectFrom::AnyMaster => true,
+        DirectFrom::Nobody => false,
+    };
+    match identity {
+        Some((cluster, identity @ Identity::Master(_))) if cluster == ready.cluster && is_the_masters => {
+            Some(Caller::Peer(identity))
         }
         found => {
-            // Nobody else has anything to say here.
             let found = found.map_or_else(|| "nobody".to_owned(), |(_, identity)| identity.to_string());
             tracing::debug!(address = %accepted.address, found, "closed a connection: it is not the master's");
-            return;
+            None
         }
-    };
+    }
+}
+
+async fn serve_master(agent: Agent, caller: Caller, accepted: Accepted, shutdown: Shutdown) {
     let address = accepted.address.to_string();
     let connected = Connected {
         caller,

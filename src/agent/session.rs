@@ -40,7 +40,10 @@ const FACTS_EVERY: u32 = 6;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
     /// The master accepts the agent.
-    Welcome,
+    Welcome {
+        /// It has the same key on direct links as here; one of 0.1.0 has not.
+        has_one_key: bool,
+    },
     /// Any sign of life.
     Alive,
     /// The master does not accept the agent.
@@ -223,7 +226,8 @@ async fn take(agent: &Agent, kind: session_request::Kind) -> Option<Heard> {
                 tracing::warn!(%proposed, "does not count yet; on the master: {accept}");
             }
             agent.standing.send_replace(Standing::Active(proposed));
-            Some(Heard::Welcome)
+            // What a master seals came with that.
+            Some(Heard::Welcome { has_one_key: !welcome.seal.is_empty() })
         }
         session_request::Kind::Refused(refused) => Some(Heard::Refused {
             reason: refused.reason(),

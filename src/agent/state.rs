@@ -85,6 +85,18 @@ pub enum Standing {
     Refused(String),
 }
 
+/// Whom a direct link may come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DirectFrom {
+    /// Nobody: the agent is connected to no master.
+    Nobody,
+    /// Whoever has the key of the master that the agent is connected to. A certificate of the CA is not enough: whoever has an
+    /// old copy of the CA's key can make one.
+    Key(Fingerprint),
+    /// Any master that the CA knows: one of 0.1.0 has another key for direct links.
+    AnyMaster,
+}
+
 struct Inner {
     core: Core,
     memory: TaskMemory,
@@ -120,9 +132,8 @@ pub struct Agent {
     pub standing: watch::Sender<Standing>,
     /// How it came to believe in the CA.
     pub trust: watch::Sender<String>,
-    /// The key of the master that the agent is connected to. A direct link is that master's alone: a certificate of the CA is
-    /// not enough, since whoever has an old copy of the CA's key can make one.
-    pub master_key: watch::Sender<Option<Fingerprint>>,
+    /// Whom a direct link may come from.
+    pub direct_from: watch::Sender<DirectFrom>,
     /// Woken when the agent begins to stop.
     pub stopping: Arc<Notify>,
     /// The grace, in milliseconds, that came with an order to end the agent.
@@ -245,7 +256,7 @@ impl Agent {
             trusts_operators,
             standing: watch::Sender::new(Standing::Connecting),
             trust: watch::Sender::new(String::new()),
-            master_key: watch::Sender::new(None),
+            direct_from: watch::Sender::new(DirectFrom::Nobody),
             stopping: Arc::new(Notify::new()),
             settled: Arc::default(),
             renewed: Arc::default(),

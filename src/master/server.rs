@@ -245,11 +245,12 @@ impl Server {
         let acting = tokio::spawn(actor.run(self.pulse));
 
         let cluster: Arc<str> = self.authority.cluster().into();
-        let credentials = || own_credentials(&self.authority);
+        // One key for both sides: agents know by it that a direct link is from the master that they are connected to.
+        let own = own_credentials(&self.authority)?;
         let trust = || Trust::Pinned(self.authority.certificate().clone());
-        let server = tls::server(credentials()?, trust(), false, &[ALPN_H2, ALPN_TUNNEL])
+        let server = tls::server(own.copy(), trust(), false, &[ALPN_H2, ALPN_TUNNEL])
             .map_err(|error| internal(&error))?;
-        let direct = tls::client(Some(credentials()?), trust(), ALPN_H2).map_err(|error| internal(&error))?;
+        let direct = tls::client(Some(own), trust(), ALPN_H2).map_err(|error| internal(&error))?;
         let master = Master {
             handle: handle.clone(),
             store: self.store,

@@ -24,6 +24,14 @@ pub struct Credentials {
     pub key: PrivateKeyDer<'static>,
 }
 
+impl Credentials {
+    /// The same once more.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        Self { chain: self.chain.clone(), key: self.key.clone_key() }
+    }
+}
+
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
