@@ -39,8 +39,7 @@ struct Ready {
     tls: TlsAcceptor,
 }
 
-/// Makes that once for each master, since the listener is there before the agent is enrolled, and whoever connects is to cost
-/// no more than has to be.
+/// Makes that once for each master: the listener is there before the agent is enrolled, and a connection has to cost little.
 #[derive(Clone)]
 struct Door {
     agent: Agent,

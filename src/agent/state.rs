@@ -85,12 +85,12 @@ pub enum Standing {
     Refused(String),
 }
 
-/// Whom a direct link may come from.
+/// Who may open a direct link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DirectFrom {
     /// Nobody: the agent is connected to no master.
     Nobody,
-    /// Whoever has the key of the master that the agent is connected to. A certificate of the CA is not enough: whoever has an
+    /// The owner of the key of the master that the agent is connected to. A certificate of the CA is not enough: anyone with an
     /// old copy of the CA's key can make one.
     Key(Fingerprint),
     /// Any master that the CA knows: one of 0.1.0 has another key for direct links.
@@ -132,7 +132,7 @@ pub struct Agent {
     pub standing: watch::Sender<Standing>,
     /// How it came to believe in the CA.
     pub trust: watch::Sender<String>,
-    /// Whom a direct link may come from.
+    /// Who may open a direct link.
     pub direct_from: watch::Sender<DirectFrom>,
     /// Woken when the agent begins to stop.
     pub stopping: Arc<Notify>,

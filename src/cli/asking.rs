@@ -1,4 +1,4 @@
-//! Questions on a terminal. Without one nobody can be asked, and whoever wants to know decides what that means.
+//! Questions on a terminal. Without one nobody can be asked; callers decide what that means.
 
 use std::io::{self, BufRead as _, IsTerminal as _};
 
@@ -13,7 +13,7 @@ pub fn may_ask() -> bool {
     io::stdin().is_terminal() && stderr_is_terminal()
 }
 
-/// Asks somebody, for whom anything but yes is no.
+/// Asks a question. Anything but yes is no.
 ///
 /// # Errors
 /// When the answer cannot be read.

@@ -17,7 +17,7 @@ pub const MAX_TERMS: usize = 64;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Terms {
-    /// Labels of whoever joins with it.
+    /// Labels that each agent gets that joins with it.
     #[serde(skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
     /// Names that may join with it; any where there are none.

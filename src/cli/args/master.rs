@@ -173,7 +173,7 @@ pub struct TokenCreateArgs {
     /// The address at which agents reach this master, for the printed line
     #[arg(long, value_name = "HOST:PORT")]
     pub address: Option<String>,
-    /// Give whoever joins with it this label; may be given several times
+    /// Give each agent that joins with it this label; may be given several times
     #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',')]
     pub label: Vec<Label>,
     /// Only agents of these names may join: db-[1-9],cache-*

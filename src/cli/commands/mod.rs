@@ -10,6 +10,7 @@ mod master;
 mod masters;
 pub mod neighbours;
 mod operators;
+mod proposals;
 mod run;
 mod service;
 mod settings;
