@@ -174,7 +174,7 @@ is_signed() {
     awk '{ print $2 }' <<<"$RELEASE_KEY" | base64 -d | tail -c 32
   } >"$work/key.der"
   sed '/^-----/d' "$signature" | base64 -d 2>/dev/null | tail -c 64 >"$work/signature" || return 1
-  # What is signed: for whom, nothing, the digest's name, and the digest, each behind its length.
+  # The signed record: the namespace, an empty reserved field, the digest's name and the digest, each after its length.
   {
     printf 'SSHSIG\0\0\0\x0csloth-runner\0\0\0\0\0\0\0\x06sha512\0\0\0\x40'
     openssl dgst -sha512 -binary "$file"

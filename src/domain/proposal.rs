@@ -68,7 +68,7 @@ impl Proposal {
         Self { labels, direct: direct.filter(|direct| !direct.is_observed) }
     }
 
-    /// As much of it as a stranger's may be: what so many keys propose that wait is in memory, and told to many.
+    /// The part of it that is kept of a stranger: its labels up to 1 KiB. A thousand keys may wait, all of them in memory.
     #[must_use]
     pub fn brief(mut self) -> Self {
         let mut left = BRIEF;

@@ -34,7 +34,7 @@ pub struct Terms {
 /// What somebody who wants to join does not fulfil.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unmet {
-    /// The name.
+    /// The token is for other names.
     #[error("the join token is for other names than {name}: for {names}")]
     Name {
         /// The name that was asked for.
@@ -42,7 +42,7 @@ pub enum Unmet {
         /// Those that may join.
         names: Names,
     },
-    /// The address.
+    /// The token is for machines of other networks.
     #[error("the join token is for machines of {}, and this one comes from {from}", joined(networks))]
     From {
         /// Where it comes from.

@@ -59,7 +59,7 @@ pub(super) fn shown_key(agent: proto::Agent) -> proto::ShownKey {
     }
 }
 
-/// Whether what a waiting key proposes is to count. Whoever is there is shown it, and asked.
+/// Whether what a waiting key proposes is accepted. On a terminal the operator is shown it, and asked.
 pub(super) fn accepts_proposals(args: &ApproveArgs, waiting: &[proto::Agent]) -> Result<bool, Failure> {
     let proposing: Vec<String> =
         waiting.iter().map(proposed_words).filter(|words| !words.is_empty()).collect();

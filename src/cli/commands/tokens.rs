@@ -55,7 +55,7 @@ async fn create(args: &TokenCreateArgs) -> Result<Status, Failure> {
         let id = created.id;
         client.calls().revoke_token(proto::RevokeTokenRequest { id }).await.map_err(CallError::from)?;
         return Err(Failure::new(
-            "this master is of a version that knows no terms of tokens; the token was taken back. Upgrade the master, or leave out --label, --names, --from and --report-address",
+            "this master is older than terms of tokens: it would let anyone in with this token, which is revoked again. Upgrade the master, or leave out --label, --names, --from and --report-address",
         ));
     }
     let uses = if args.uses == 1 { "once".to_owned() } else { format!("{} times", args.uses) };

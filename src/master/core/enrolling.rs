@@ -32,7 +32,7 @@ const MOST_OF_ONE_SOURCE: usize = 10;
 /// A key that has not asked for so long is forgotten.
 const FORGOTTEN_AFTER: Duration = Duration::from_hours(24);
 
-/// How often watchers are told that waiting keys propose something else.
+/// Shortest time between two messages to watchers that the proposals of waiting keys changed.
 const TOLD_EVERY: Duration = Duration::from_secs(5);
 
 /// A key that waits.
@@ -156,7 +156,8 @@ impl Core {
             key.proof = asked.proof;
             if key.proposal != asked.proposal {
                 key.proposal = asked.proposal;
-                // Told with the next tick, not at once: whoever changes its words often wakes watchers seldom.
+                // Watchers hear of it by a tick, once in [`TOLD_EVERY`] at most: a key that changes its proposal again and
+                // again must not keep them busy.
                 self.is_waiting_stale = true;
             }
             return self.reply(reply, Reply::EnrollPending { key_changed });
