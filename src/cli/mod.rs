@@ -34,22 +34,26 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     clap_complete::CompleteEnv::with_factory(Cli::command).var(commands::neighbours::VARIABLE).complete();
     let settings = match Settings::load() {
         Ok(settings) => settings,
-        Err(Failure { message, status }) => {
-            output::complain(&message);
-            return status.into();
-        }
+        Err(failure) => return end(Err(failure)),
     };
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let cli = match parse_run(&settings, &arguments).map_or_else(|| parse(&settings, &arguments), Ok) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no errors and go to standard output; the rest is usage.
-            let status = if error.use_stderr() { exit::USAGE } else { exit::OK };
-            let _ = error.print();
-            return status.into();
+            if error.use_stderr() {
+                let _ = error.print();
+                return exit::USAGE.into();
+            }
+            return end(output::say_help(&error.render()).map(|()| exit::OK).map_err(Failure::from));
         }
     };
-    match commands::perform(cli) {
+    end(commands::perform(cli))
+}
+
+/// Says what failed, where something did.
+fn end(result: Result<exit::Status, Failure>) -> ExitCode {
+    match result {
         Ok(status) => status.into(),
         Err(Failure { message, status }) => {
             if !message.is_empty() {

@@ -9,7 +9,7 @@ use std::{
 
 use unicode_width::UnicodeWidthStr as _;
 
-use super::{args::Colour, sanitize::Clean};
+use super::{args::Colour, sanitize::Clean, stdio::write_fully};
 use crate::domain::{
     frame::Stream,
     text::{is_harmful, plain},
@@ -144,10 +144,12 @@ pub fn note(message: &str) {
     let _ = writeln!(io::stderr(), "{}", harmless(message));
 }
 
-/// Prints to standard output; a reader that is gone is no error.
-pub fn say(text: &str) {
-    let mut stdout = io::stdout().lock();
-    let _ = stdout.write_all(harmless(text).as_bytes()).and_then(|()| stdout.flush());
+/// Prints to standard output.
+///
+/// # Errors
+/// When the disk does not take it. A reader that is gone is no error: it has seen what it wanted.
+pub fn say(text: &str) -> io::Result<()> {
+    unless_closed(write_fully(Stream::Stdout, harmless(text).as_bytes()))
 }
 
 /// Prints a line to standard output.
@@ -155,14 +157,41 @@ pub fn say(text: &str) {
 /// # Errors
 /// When its reader is gone, or the disk does not take it.
 pub fn say_line(line: &str) -> io::Result<()> {
-    io::stdout().lock().write_all(format!("{}\n", harmless(line)).as_bytes())
+    write_fully(Stream::Stdout, format!("{}\n", harmless(line)).as_bytes())
 }
 
 /// Prints one JSON object.
-pub fn say_json(value: &serde_json::Value) {
-    let mut stdout = io::stdout().lock();
+///
+/// # Errors
+/// As [`say`].
+pub fn say_json(value: &serde_json::Value) -> io::Result<()> {
     let json = format!("{value:#}\n");
-    let _ = stdout.write_all(harmless_json(&json).as_bytes()).and_then(|()| stdout.flush());
+    unless_closed(write_fully(Stream::Stdout, harmless_json(&json).as_bytes()))
+}
+
+/// Prints a help text of the parser of the command line, in its own colours on a terminal.
+///
+/// # Errors
+/// As [`say`].
+pub fn say_help(help: &clap::builder::StyledStr) -> io::Result<()> {
+    let paint = Paint::new(Colour::Auto, stdout_is_terminal());
+    let text = if paint.on { help.ansi().to_string() } else { help.to_string() };
+    unless_closed(write_fully(Stream::Stdout, text.as_bytes()))
+}
+
+/// Prints one JSON object in a line of its own.
+///
+/// # Errors
+/// As [`say`].
+pub fn say_json_line(value: &serde_json::Value) -> io::Result<()> {
+    unless_closed(write_fully(Stream::Stdout, harmless_json(&format!("{value}\n")).as_bytes()))
+}
+
+fn unless_closed(written: io::Result<()>) -> io::Result<()> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
 }
 
 /// Prints what a command printed, as it was cleaned, or as it is where somebody wants that.
@@ -170,10 +199,7 @@ pub fn say_json(value: &serde_json::Value) {
 /// # Errors
 /// When its reader is gone, or the disk does not take it.
 pub fn pass_on(stream: Stream, bytes: &Clean) -> io::Result<()> {
-    match stream {
-        Stream::Stdout => io::stdout().write_all(bytes.as_bytes()),
-        Stream::Stderr => io::stderr().write_all(bytes.as_bytes()),
-    }
+    write_fully(stream, bytes.as_bytes())
 }
 
 /// A cell: its text, and how it is painted.

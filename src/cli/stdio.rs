@@ -12,6 +12,7 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
     fcntl::OFlag,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
@@ -19,6 +20,8 @@ use nix::{
         stat::{SFlag, fstat},
     },
 };
+
+use crate::domain::frame::Stream;
 
 /// How long a reader is waited for at once, before what it does not take is kept until it does. Shorter waits would copy what
 /// a slow reader takes a moment later.
@@ -39,9 +42,44 @@ enum Waiting {
     Socket,
 }
 
+/// Says which stream did not take what was printed. The kind of the error stays.
+fn named(stream: Stream, error: &io::Error) -> io::Error {
+    let name = match stream {
+        Stream::Stdout => "output",
+        Stream::Stderr => "error",
+    };
+    io::Error::new(error.kind(), format!("cannot write to standard {name}: {error}"))
+}
+
+/// Writes everything to standard output or error, and waits for a reader as long as it takes: also where another program has
+/// made the stream one that does not wait.
+///
+/// # Errors
+/// When the reader is gone, or the disk does not take it; the text says which stream it was.
+pub fn write_fully(stream: Stream, bytes: &[u8]) -> io::Result<()> {
+    let (stdout, stderr) = (io::stdout(), io::stderr());
+    let file = match stream {
+        Stream::Stdout => stdout.as_fd(),
+        Stream::Stderr => stderr.as_fd(),
+    };
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        match nix::unistd::write(file, rest) {
+            Ok(0) => return Err(named(stream, &io::ErrorKind::WriteZero.into())),
+            Ok(count) => rest = &rest[count..],
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => wait_until_writable(file, LOOK_UP),
+            Err(error) => return Err(named(stream, &error.into())),
+        }
+    }
+    Ok(())
+}
+
 /// Standard output or error.
 #[derive(Debug)]
 pub struct Stdio {
+    /// Which it is, for messages.
+    stream: Stream,
     file: File,
     waiting: Waiting,
     /// What the reader has not taken, from this offset on.
@@ -54,7 +92,7 @@ impl Stdio {
     /// # Errors
     /// When there is no room for another descriptor.
     pub fn out() -> io::Result<Self> {
-        Self::new(&io::stdout())
+        Self::new(Stream::Stdout, &io::stdout())
     }
 
     /// Takes standard error over.
@@ -62,37 +100,37 @@ impl Stdio {
     /// # Errors
     /// When there is no room for another descriptor.
     pub fn err() -> io::Result<Self> {
-        Self::new(&io::stderr())
+        Self::new(Stream::Stderr, &io::stderr())
     }
 
-    /// Takes a stream over.
+    /// Takes a file over, as one of these streams.
     ///
     /// # Errors
     /// When there is no room for another descriptor.
-    pub fn new(stream: &impl AsFd) -> io::Result<Self> {
-        let stream = stream.as_fd();
-        let (file, waiting) = match Self::reopened(stream) {
+    pub fn new(stream: Stream, file: &impl AsFd) -> io::Result<Self> {
+        let file = file.as_fd();
+        let (file, waiting) = match Self::reopened(file) {
             Some(file) => (file, Waiting::Nonblocking),
-            None => (File::from(stream.try_clone_to_owned()?), Self::waiting_of(stream)),
+            None => (File::from(file.try_clone_to_owned()?), Self::waiting_of(file)),
         };
-        Ok(Self { file, waiting, backlog: (Vec::new(), 0) })
+        Ok(Self { stream, file, waiting, backlog: (Vec::new(), 0) })
     }
 
     /// The same pipe or terminal, opened anew. Not everybody may, and then it is written to as it is.
-    fn reopened(stream: BorrowedFd<'_>) -> Option<File> {
-        let is_pipe = fstat(stream).is_ok_and(|stat| {
+    fn reopened(file: BorrowedFd<'_>) -> Option<File> {
+        let is_pipe = fstat(file).is_ok_and(|stat| {
             SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFIFO
         });
-        if !is_pipe && !nix::unistd::isatty(stream).unwrap_or(false) {
+        if !is_pipe && !nix::unistd::isatty(file).unwrap_or(false) {
             return None;
         }
         let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-        let path = format!("/proc/self/fd/{}", stream.as_raw_fd());
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         OpenOptions::new().write(true).custom_flags(flags.bits()).open(path).ok()
     }
 
-    fn waiting_of(stream: BorrowedFd<'_>) -> Waiting {
-        let is_socket = fstat(stream).is_ok_and(|stat| {
+    fn waiting_of(file: BorrowedFd<'_>) -> Waiting {
+        let is_socket = fstat(file).is_ok_and(|stat| {
             SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFSOCK
         });
         if is_socket { Waiting::Socket } else { Waiting::Blocking }
@@ -135,7 +173,7 @@ impl Stdio {
             if self.has_backlog() {
                 let file = self.file.try_clone()?;
                 // On a thread that may wait. It looks up now and then, so that it ends where nobody waits any more.
-                let waited = tokio::task::spawn_blocking(move || wait_until_writable(&file, LOOK_UP));
+                let waited = tokio::task::spawn_blocking(move || wait_until_writable(file.as_fd(), LOOK_UP));
                 waited.await.map_err(io::Error::other)?;
             }
         }
@@ -157,7 +195,7 @@ impl Stdio {
                 }
             };
             match result {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(0) => return Err(named(self.stream, &io::ErrorKind::WriteZero.into())),
                 Ok(count) => (written, until) = (written + count, None),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -166,9 +204,9 @@ impl Stdio {
                     if left.is_zero() {
                         break;
                     }
-                    wait_until_writable(&self.file, left);
+                    wait_until_writable(self.file.as_fd(), left);
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(named(self.stream, &error)),
             }
         }
         Ok(written)
@@ -176,8 +214,8 @@ impl Stdio {
 }
 
 /// Waits until a reader takes more, or is gone, up to a time. Whatever it was, the next write tells.
-fn wait_until_writable(file: &File, longest: Duration) {
-    let mut ready = [PollFd::new(file.as_fd(), PollFlags::POLLOUT)];
+fn wait_until_writable(file: BorrowedFd<'_>, longest: Duration) {
+    let mut ready = [PollFd::new(file, PollFlags::POLLOUT)];
     let _ = poll(&mut ready, PollTimeout::try_from(longest).unwrap_or(PollTimeout::ZERO));
 }
 
@@ -188,7 +226,7 @@ mod tests {
     use super::*;
 
     async fn keeps_all(mut reader: impl io::Read + Send + 'static, writer: OwnedFd) {
-        let mut stdio = Stdio::new(&writer).unwrap();
+        let mut stdio = Stdio::new(Stream::Stdout, &writer).unwrap();
         drop(writer);
         let data: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251).to_le_bytes()[0]).collect();
         for piece in data.chunks(1_000_000) {
@@ -219,11 +257,11 @@ mod tests {
     #[tokio::test]
     async fn a_file_takes_everything_at_once_and_a_reader_that_is_gone_is_an_error() {
         let mut file = tempfile::tempfile().unwrap();
-        Stdio::new(&file).unwrap().write(&vec![b'x'; 1_000_000]).unwrap();
+        Stdio::new(Stream::Stdout, &file).unwrap().write(&vec![b'x'; 1_000_000]).unwrap();
         io::Seek::rewind(&mut file).unwrap();
         assert_eq!(io::copy(&mut file, &mut io::sink()).unwrap(), 1_000_000);
         let (reader, writer) = io::pipe().unwrap();
-        let mut stdio = Stdio::new(&writer).unwrap();
+        let mut stdio = Stdio::new(Stream::Stdout, &writer).unwrap();
         drop(reader);
         assert_eq!(stdio.write(b"x").unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     }

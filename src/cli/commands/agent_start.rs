@@ -410,7 +410,7 @@ pub(super) fn stop(args: &AgentStopArgs) -> Result<Status, Failure> {
     };
     match stopped {
         Ok(Some(0)) => {
-            say(&format!("{which} stopped\n"));
+            say(&format!("{which} stopped\n"))?;
             Ok(exit::OK)
         }
         Ok(Some(left)) => Err(Failure::new(format!(
@@ -428,7 +428,7 @@ pub(super) fn stop(args: &AgentStopArgs) -> Result<Status, Failure> {
             let client = connect(&args.to).await?;
             let request = proto::StopAgentRequest { name: name.to_string(), grace_ms: args.grace.ms_u32() };
             let stopped = client.calls().stop_agent(request).await.map_err(CallError::from)?.into_inner();
-            say(&format!("{name} was told to end; {} tasks run there\n", stopped.running));
+            say(&format!("{name} was told to end; {} tasks run there\n", stopped.running))?;
             Ok(exit::OK)
         }),
     }

@@ -156,20 +156,20 @@ pub(super) fn list(args: &ListArgs) -> Result<Status, Failure> {
         match args.output {
             Format::Json | Format::Ndjson => {
                 let agents: Vec<_> = agents.iter().map(agent_json).collect();
-                say_json(&json!({ "schema_version": 1, "agents": agents }));
+                say_json(&json!({ "schema_version": 1, "agents": agents }))?;
             }
             Format::Text if agents.is_empty() => {
-                say("no agents yet; `sloth-runner master token create` prints the line that starts one\n");
+                say("no agents yet; `sloth-runner master token create` prints the line that starts one\n")?;
             }
             Format::Text => {
                 let paint = Paint::new(Colour::Auto, stdout_is_terminal());
-                say(&agents_table(&agents, paint));
+                say(&agents_table(&agents, paint))?;
                 if let Some(footer) = footer(&agents) {
                     note(&footer);
                 }
                 if is_preview {
                     let folded = fold(agents.iter().map(|agent| agent.name.as_str()));
-                    say(&format!("{} {}: {folded}\n", agents.len(), plural("agent", agents.len())));
+                    say(&format!("{} {}: {folded}\n", agents.len(), plural("agent", agents.len())))?;
                 }
             }
         }
@@ -195,9 +195,9 @@ pub(super) fn get(args: &GetArgs) -> Result<Status, Failure> {
         match args.output {
             Format::Json | Format::Ndjson => {
                 let agents: Vec<_> = found.map(agent_json).collect();
-                say_json(&json!({ "schema_version": 1, "agents": agents }));
+                say_json(&json!({ "schema_version": 1, "agents": agents }))?;
             }
-            Format::Text => found.for_each(|agent| say(&details(agent))),
+            Format::Text => found.try_for_each(|agent| say(&details(agent)))?,
         }
         Ok(exit::OK)
     })
@@ -248,10 +248,10 @@ fn show_waiting(args: &ApproveArgs, waiting: &[proto::Agent]) -> Result<Status, 
     };
     for agent in waiting {
         let seen = last_seen(agent, unix_ms());
-        say(&format!("{}  from {}  {seen}\n", agent.fingerprint, agent.address));
+        say(&format!("{}  from {}  {seen}\n", agent.fingerprint, agent.address))?;
         let proposed = proposed(agent);
         if !proposed.is_empty() {
-            say(&format!("  proposes {proposed}\n"));
+            say(&format!("  proposes {proposed}\n"))?;
         }
     }
     complain(&if waiting.iter().any(|agent| agent.has_code) {
@@ -288,7 +288,7 @@ pub(super) fn approve(args: &ApproveArgs) -> Result<Status, Failure> {
         let replaced = if approved.replaced_key { "; its old key is forgotten" } else { "" };
         let accepted = Proposal::from(approved.accepted.unwrap_or_default());
         let with = if accepted.is_empty() { String::new() } else { format!(", with {accepted}") };
-        say(&format!("{} may join with key {}{with}{replaced}\n", args.name, approved.fingerprint));
+        say(&format!("{} may join with key {}{with}{replaced}\n", args.name, approved.fingerprint))?;
         Ok(exit::OK)
     })
 }
@@ -301,7 +301,7 @@ pub(super) fn reject(args: &RejectArgs) -> Result<Status, Failure> {
         let request =
             proto::RejectAgentRequest { name, fingerprint: args.fingerprint.clone(), all: args.all };
         let rejected = client.calls().reject_agent(request).await.map_err(CallError::from)?.into_inner();
-        say(&format!("{} waiting keys{of} are forgotten\n", rejected.rejected));
+        say(&format!("{} waiting keys{of} are forgotten\n", rejected.rejected))?;
         Ok(exit::OK)
     })
 }
@@ -315,7 +315,7 @@ pub(super) fn delete(args: &DeleteArgs) -> Result<Status, Failure> {
             0 => String::new(),
             n => format!("; {n} of its tasks are lost"),
         };
-        say(&format!("{} is forgotten; it may ask again, and waits then{lost}\n", args.name));
+        say(&format!("{} is forgotten; it may ask again, and waits then{lost}\n", args.name))?;
         Ok(exit::OK)
     })
 }
@@ -336,7 +336,7 @@ pub(super) fn label(args: &LabelArgs) -> Result<Status, Failure> {
         let labelled = client.calls().label_agents(request).await.map_err(CallError::from)?.into_inner();
         let folded = fold(labelled.agents.iter().map(String::as_str));
         let count = labelled.agents.len();
-        say(&format!("labels of {count} {} are set: {folded}\n", plural("agent", count)));
+        say(&format!("labels of {count} {} are set: {folded}\n", plural("agent", count)))?;
         if !labelled.still_brought.is_empty() {
             let folded = fold(labelled.still_brought.iter().map(String::as_str));
             complain(&format!(
@@ -370,7 +370,7 @@ pub(super) fn drain(args: &AgentsArgs, reason: Option<&str>) -> Result<Status, F
                 1 => "; 1 task still runs".to_owned(),
                 running => format!("; {running} tasks still run"),
             };
-            say(&format!("{} {does}{running}\n", folded(&changed.agents)));
+            say(&format!("{} {does}{running}\n", folded(&changed.agents)))?;
         }
         if !changed.unchanged.is_empty() {
             note(&format!("{} {did}", folded(&changed.unchanged)));

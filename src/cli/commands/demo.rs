@@ -165,7 +165,7 @@ pub(super) fn demo(args: &DemoArgs) -> Result<Status, Failure> {
             if is_tour {
                 return tour(&mut fleet, port, &socket).await;
             }
-            say("starting a private master and five agents …\n");
+            say("starting a private master and five agents …\n")?;
             let client = join(&mut fleet, port, &socket).await?.0;
             begin_runs(&client).await?;
             let to = ToMaster { master: Some(MasterName::Socket(socket.clone())) };
@@ -188,29 +188,29 @@ pub(super) fn demo(args: &DemoArgs) -> Result<Status, Failure> {
 async fn tour(fleet: &mut Fleet, port: u16, socket: &Path) -> Result<Status, Failure> {
     let paint = Paint::new(Colour::Auto, stdout_is_terminal());
     let chapter = |text: &str| say(&format!("\n{}\n", paint.paint(Tone::Dim, &format!("── {text}"))));
-    say("sloth-runner demo: a private master and five agents on this machine, gone at the end\n");
+    say("sloth-runner demo: a private master and five agents on this machine, gone at the end\n")?;
     let (_, agents) = join(fleet, port, socket).await?;
-    chapter("sloth-runner agent list");
-    say(&agents_table(&agents, paint));
+    chapter("sloth-runner agent list")?;
+    say(&agents_table(&agents, paint))?;
 
     let master = format!("unix:{}", socket.display());
-    chapter(&format!("sloth-runner agent run @all '{GREET}'"));
+    chapter(&format!("sloth-runner agent run @all '{GREET}'"))?;
     run(&master, &["@all", GREET]).await?;
 
-    chapter("sloth-runner agent run 'web-*,db-*' CHECK     (it fails on one of them)");
+    chapter("sloth-runner agent run 'web-*,db-*' CHECK     (it fails on one of them)")?;
     let status = run(&master, &["web-*,db-*", CHECK]).await?;
-    say(&format!("exit status {status}: the largest of the five\n"));
+    say(&format!("exit status {status}: the largest of the five\n"))?;
 
-    chapter("sloth-runner agent run -b @all VERSION     (who differs?)");
+    chapter("sloth-runner agent run -b @all VERSION     (who differs?)")?;
     run(&master, &["-b", "@all", VERSION]).await?;
 
-    chapter("sloth-runner job list");
+    chapter("sloth-runner job list")?;
     program(&master, &["job", "list"]).await?;
-    chapter("sloth-runner job show last");
+    chapter("sloth-runner job show last")?;
     program(&master, &["job", "show", "last"]).await?;
     say(
         "\nYours: `sloth-runner master --daemon`, then `sloth-runner master token create` prints the line for each machine.\n",
-    );
+    )?;
     Ok(exit::OK)
 }
 

@@ -108,11 +108,11 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<Status, Failure> {
         Ok(())
     })?;
     let is_bad = findings.0.iter().any(|finding| finding.grade == Grade::Bad);
-    print(&findings, args.output);
+    print(&findings, args.output)?;
     Ok(if is_bad { exit::FAILED } else { exit::OK })
 }
 
-fn print(findings: &Findings, output: Format) {
+fn print(findings: &Findings, output: Format) -> io::Result<()> {
     if output != Format::Text {
         let shown = findings.0.iter().map(|finding| {
             let grade = match finding.grade {
@@ -132,11 +132,12 @@ fn print(findings: &Findings, output: Format) {
             Grade::Bad => ("✗", Tone::Bad),
         };
         // Agents have a say in some of these, and may say anything.
-        say(&format!("{} {}\n", paint.paint(tone, glyph), plain(&finding.what)));
+        say(&format!("{} {}\n", paint.paint(tone, glyph), plain(&finding.what)))?;
         if !finding.mend.is_empty() {
-            say(&format!("    {}\n", plain(&finding.mend)));
+            say(&format!("    {}\n", plain(&finding.mend)))?;
         }
     }
+    Ok(())
 }
 
 /// Whether the master's database is sound. A directory without one is that of a master that was never started.

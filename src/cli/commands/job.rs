@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{
     connect,
-    following::{self, Begun, Feeds, Following},
+    following::{self, Begun, Feeds, Following, Purpose},
     on_one_thread,
     run::begin,
     shown::{run_json, state_text},
@@ -82,9 +82,9 @@ async fn list(args: &JobListArgs) -> Result<Status, Failure> {
     match args.output {
         Format::Json | Format::Ndjson => {
             let runs: Vec<_> = runs.iter().map(|run| run_json(run, None)).collect();
-            say_json(&json!({ "schema_version": 1, "runs": runs }));
+            say_json(&json!({ "schema_version": 1, "runs": runs }))?;
         }
-        Format::Text if runs.is_empty() => say("no such runs\n"),
+        Format::Text if runs.is_empty() => say("no such runs\n")?,
         Format::Text => {
             let now = unix_ms();
             let rows: Vec<Vec<Cell>> = runs
@@ -100,7 +100,7 @@ async fn list(args: &JobListArgs) -> Result<Status, Failure> {
                     ]
                 })
                 .collect();
-            say(&table(&["RUN", "WHEN", "WHO", "WHERE", "HOW", "WHAT"], &rows, paint()));
+            say(&table(&["RUN", "WHEN", "WHO", "WHERE", "HOW", "WHAT"], &rows, paint()))?;
         }
     }
     Ok(exit::OK)
@@ -118,8 +118,8 @@ async fn show(args: &JobShowArgs) -> Result<Status, Failure> {
     let Some(Kind::Run(run)) = first else { return Err(Failure::new("the master shows no run")) };
     let run = Run::try_from(run).map_err(Failure::new)?;
     match args.output {
-        Format::Json | Format::Ndjson => say_json(&run_json(&run, None)),
-        Format::Text => say(&shown(&run)),
+        Format::Json | Format::Ndjson => say_json(&run_json(&run, None))?,
+        Format::Text => say(&shown(&run))?,
     }
     Ok(exit::OK)
 }
@@ -171,7 +171,7 @@ async fn attach(args: &JobAttachArgs) -> Result<Status, Failure> {
         from_offset: args.from,
         agents: Vec::new(),
         follow: true,
-        owns: false,
+        purpose: Purpose::Attached,
         outdir: None,
         timestamps: false,
         only: None,
@@ -190,7 +190,7 @@ async fn logs(args: &JobLogsArgs) -> Result<Status, Failure> {
         from_offset: args.from,
         agents: args.agent.iter().map(ToString::to_string).collect(),
         follow: args.follow,
-        owns: false,
+        purpose: Purpose::Read,
         outdir: None,
         timestamps: args.timestamps,
         only: args.stream.map(|stream| match stream {
@@ -201,9 +201,9 @@ async fn logs(args: &JobLogsArgs) -> Result<Status, Failure> {
     };
     let client = connect(&args.to).await?;
     let events = client.follow_run(following.request(args.run, [])).await?;
-    following::follow(following, client, Begun::of(events).await?).await?;
     // The output is what was asked for; how the run ended is `job show`'s to tell.
-    Ok(exit::OK)
+    let status = following::follow(following, client, Begun::of(events).await?).await?;
+    Ok(if status == exit::NO_STATUS { exit::FAILED } else { status })
 }
 
 async fn cancel(args: &JobArgs) -> Result<Status, Failure> {
@@ -215,7 +215,7 @@ async fn cancel(args: &JobArgs) -> Result<Status, Failure> {
         0 => String::new(),
         n => format!("; stored for {n} without contact, given when they return"),
     };
-    say(&format!("run {}: {} tasks were told to end{stored}\n", cancelled.number, cancelled.told));
+    say(&format!("run {}: {} tasks were told to end{stored}\n", cancelled.number, cancelled.told))?;
     Ok(exit::OK)
 }
 
@@ -223,7 +223,7 @@ async fn promote(args: &JobArgs) -> Result<Status, Failure> {
     let client = connect(&args.to).await?;
     let request = proto::PromoteRunRequest { run: Some(args.run.into()) };
     let promoted = client.calls().promote_run(request).await.map_err(CallError::from)?.into_inner();
-    say(&format!("run {} goes on with batch {}\n", promoted.number, promoted.batch));
+    say(&format!("run {} goes on with batch {}\n", promoted.number, promoted.batch))?;
     Ok(exit::OK)
 }
 
@@ -232,7 +232,7 @@ async fn stop(args: &JobArgs) -> Result<Status, Failure> {
     let request = proto::StopRunRequest { run: Some(args.run.into()) };
     let stopped = client.calls().stop_run(request).await.map_err(CallError::from)?.into_inner();
     let count = stopped.skipped as usize;
-    say(&format!("run {}: {count} {} skipped; what runs goes on\n", stopped.number, plural("task", count)));
+    say(&format!("run {}: {count} {} skipped; what runs goes on\n", stopped.number, plural("task", count)))?;
     Ok(exit::OK)
 }
 
@@ -244,7 +244,7 @@ fn rerun(args: &JobRerunArgs) -> Result<Status, Failure> {
         from_offset: 0,
         agents: Vec::new(),
         follow: true,
-        owns: true,
+        purpose: Purpose::Started,
         outdir: None,
         timestamps: false,
         only: None,
@@ -265,6 +265,6 @@ async fn delete(args: &JobArgs) -> Result<Status, Failure> {
     let client = connect(&args.to).await?;
     let request = proto::DeleteRunRequest { run: Some(args.run.into()) };
     let deleted = client.calls().delete_run(request).await.map_err(CallError::from)?.into_inner();
-    say(&format!("run {} and its output are gone\n", deleted.number));
+    say(&format!("run {} and its output are gone\n", deleted.number))?;
     Ok(exit::OK)
 }

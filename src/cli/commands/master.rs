@@ -140,7 +140,7 @@ pub(super) fn stop(args: &MasterStopArgs) -> Result<Status, Failure> {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    say(&format!("master stopped (pid {pid}); runs go on on their machines\n"));
+    say(&format!("master stopped (pid {pid}); runs go on on their machines\n"))?;
     Ok(exit::OK)
 }
 
@@ -161,13 +161,13 @@ pub(super) fn salvage(args: &MasterSalvageArgs) -> Result<Status, Failure> {
     for (table, rows, trouble) in &salvaged.tables {
         let rest = trouble.as_ref().map_or_else(String::new, |trouble| format!(", and not all: {trouble}"));
         is_whole &= trouble.is_none();
-        say(&format!("{table:10} {rows} rows{rest}\n"));
+        say(&format!("{table:10} {rows} rows{rest}\n"))?;
     }
-    say(&format!("the damaged database is kept as {}\n", salvaged.damaged.display()));
+    say(&format!("the damaged database is kept as {}\n", salvaged.damaged.display()))?;
     if !is_whole {
         say(
             "What runs on agents is taken back when they connect. Agents that are missing have to join again.\n",
-        );
+        )?;
     }
     Ok(exit::OK)
 }
@@ -193,7 +193,7 @@ pub(super) fn status(args: &StatusArgs) -> Result<Status, Failure> {
                 "ahead": status.ahead,
                 "enroll_any": status.enroll_any,
                 "refused_strangers": status.refused_strangers,
-            })),
+            }))?,
             Format::Text => {
                 let uptime = spoken(Duration::from_secs(status.uptime_s));
                 say(&format!(
@@ -207,18 +207,18 @@ pub(super) fn status(args: &StatusArgs) -> Result<Status, Failure> {
                     status.connected,
                     status.pending,
                     status.active_runs,
-                ));
+                ))?;
                 if status.enroll_any {
-                    say("! --enroll any: whoever reaches the port is let in\n");
+                    say("! --enroll any: whoever reaches the port is let in\n")?;
                 }
                 if status.refused_strangers > 0 {
-                    say(&format!("{} strangers were refused\n", status.refused_strangers));
+                    say(&format!("{} strangers were refused\n", status.refused_strangers))?;
                 }
                 if !status.refusing_runs.is_empty() {
-                    say(&format!("! takes no runs: {}\n", status.refusing_runs));
+                    say(&format!("! takes no runs: {}\n", status.refusing_runs))?;
                 }
                 if !status.ahead.is_empty() {
-                    say(&format!("! starts nothing there: {}\n", plain(&status.ahead)));
+                    say(&format!("! starts nothing there: {}\n", plain(&status.ahead)))?;
                 }
             }
         }

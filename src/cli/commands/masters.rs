@@ -68,7 +68,7 @@ pub(super) fn login(args: &LoginArgs) -> Result<Status, Failure> {
     } else {
         format!("`sloth-runner master select {name}` makes commands mean it")
     };
-    say(&format!("logged in to {name} ({address}) as {}, {}; {how}\n", known.operator, known.role));
+    say(&format!("logged in to {name} ({address}) as {}, {}; {how}\n", known.operator, known.role))?;
     Ok(exit::OK)
 }
 
@@ -90,7 +90,7 @@ pub(super) fn add(args: &MasterAddArgs) -> Result<Status, Failure> {
     say(&format!(
         "{} is {}; `sloth-runner master select {}` makes commands mean it\n",
         args.name, args.address, args.name
-    ));
+    ))?;
     Ok(exit::OK)
 }
 
@@ -111,7 +111,7 @@ pub(super) fn list(args: &MasterListArgs) -> Result<Status, Failure> {
     let (all, selected) = (masters.all()?, masters.selected()?);
     if args.output != Format::Text {
         let all = all.iter().map(|(name, known)| master_json(name, known, selected.as_deref()));
-        say_json(&Value::Array(all.collect()));
+        say_json(&Value::Array(all.collect()))?;
         return Ok(exit::OK);
     }
     let mark = |is_selected: bool| if is_selected { "*" } else { "" };
@@ -135,7 +135,7 @@ pub(super) fn list(args: &MasterListArgs) -> Result<Status, Failure> {
         ]
     }));
     let paint = Paint::new(Colour::Auto, stdout_is_terminal());
-    say(&table(&["", "NAME", "ADDRESS", "OPERATOR", "ROLE"], &rows, paint));
+    say(&table(&["", "NAME", "ADDRESS", "OPERATOR", "ROLE"], &rows, paint))?;
     Ok(exit::OK)
 }
 
@@ -143,12 +143,12 @@ pub(super) fn select(args: &MasterSelectArgs) -> Result<Status, Failure> {
     let masters = Masters::open()?;
     if args.name == "local" {
         masters.select(None)?;
-        say("commands mean the master of this machine\n");
+        say("commands mean the master of this machine\n")?;
         return Ok(exit::OK);
     }
     let Some(known) = masters.find(&args.name)? else { return Err(masters.unknown(&args.name)?) };
     masters.select(Some(&args.name))?;
-    say(&format!("commands mean {} ({})\n", args.name, known.address));
+    say(&format!("commands mean {} ({})\n", args.name, known.address))?;
     Ok(exit::OK)
 }
 
@@ -156,23 +156,23 @@ pub(super) fn show(args: &MasterShowArgs) -> Result<Status, Failure> {
     let masters = Masters::open()?;
     let selected = masters.selected()?;
     let Some(name) = args.name.clone().or_else(|| selected.clone()) else {
-        say("no master is selected: commands mean the one of this machine\n");
+        say("no master is selected: commands mean the one of this machine\n")?;
         return Ok(exit::OK);
     };
     let Some(known) = masters.find(&name)? else { return Err(masters.unknown(&name)?) };
     if args.output != Format::Text {
-        say_json(&master_json(&name, &known, selected.as_deref()));
+        say_json(&master_json(&name, &known, selected.as_deref()))?;
         return Ok(exit::OK);
     }
-    say(&format!("{name}  {}\n", known.address));
+    say(&format!("{name}  {}\n", known.address))?;
     if !known.operator.is_empty() {
         say(&format!(
             "operator {} ({})\nCA fingerprint {}\nkey fingerprint {}\n",
             known.operator, known.role, known.ca_fingerprint, known.key_fingerprint
-        ));
+        ))?;
     }
     if selected.as_deref() == Some(&name) {
-        say("selected: commands mean it\n");
+        say("selected: commands mean it\n")?;
     }
     Ok(exit::OK)
 }
@@ -182,6 +182,6 @@ pub(super) fn remove(args: &MasterRemoveArgs) -> Result<Status, Failure> {
     say(&format!(
         "{} is forgotten here, with its key; an admin there revokes it with `sloth-runner master operator revoke`\n",
         args.name
-    ));
+    ))?;
     Ok(exit::OK)
 }

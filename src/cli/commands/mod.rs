@@ -85,7 +85,7 @@ pub fn perform(cli: Cli) -> Result<Status, Failure> {
 fn start_daemon(input: &str) -> Result<Status, Failure> {
     match daemon::start(input)? {
         Report::Ready(text) => {
-            say(&format!("{text}\n"));
+            say(&format!("{text}\n"))?;
             Ok(exit::OK)
         }
         Report::Failed(text) => Err(Failure::new(text)),

@@ -32,7 +32,7 @@ pub(super) fn completions(args: &CompletionsArgs) -> Result<Status, Failure> {
     let mut script = Vec::new();
     let name = env!("CARGO_PKG_NAME");
     shell.write_registration(VARIABLE, name, name, name, &mut script)?;
-    say(&String::from_utf8_lossy(&script));
+    say(&String::from_utf8_lossy(&script))?;
     Ok(exit::OK)
 }
 
@@ -99,7 +99,7 @@ pub(super) fn inventory(args: &InventoryArgs) -> Result<Status, Failure> {
     let known = agents.iter().filter(|agent| state_in(agent.state()) != AgentState::Pending);
     if let Some(name) = &args.host {
         let found = known.clone().find(|agent| agent.name == *name);
-        say_json(&found.map_or_else(|| json!({}), host));
+        say_json(&found.map_or_else(|| json!({}), host))?;
         return Ok(exit::OK);
     }
     let mut groups: BTreeMap<String, Vec<&str>> = BTreeMap::new();
@@ -120,6 +120,6 @@ pub(super) fn inventory(args: &InventoryArgs) -> Result<Status, Failure> {
     for (name, hosts) in &groups {
         inventory[name.as_str()] = json!({ "hosts": hosts });
     }
-    say_json(&inventory);
+    say_json(&inventory)?;
     Ok(exit::OK)
 }

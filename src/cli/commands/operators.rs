@@ -60,7 +60,7 @@ async fn invite(
     let client = connect(to).await?;
     let invited = client.calls().invite_operator(request).await.map_err(CallError::from)?.into_inner();
     if invited.token.is_empty() {
-        say(&format!("{name} is the user {unix_user} of the master's machine; its socket needs no login\n"));
+        say(&format!("{name} is the user {unix_user} of the master's machine; its socket needs no login\n"))?;
         return Ok(exit::OK);
     }
     let token: Token = invited.token.parse().map_err(Failure::new)?;
@@ -70,7 +70,7 @@ async fn invite(
     let (host, port) = given.or(guess).unwrap_or_else(|| ("MASTER".to_owned(), port));
     let shown = LoginString { token, host, port };
     note(&format!("{name} logs in once within {}, on its own machine:", spoken(login.ttl.0)));
-    say(&format!("echo {shown} | sloth-runner login\n"));
+    say(&format!("echo {shown} | sloth-runner login\n"))?;
     if is_guess {
         note(&format!(
             "{}:{} is a guess at what that machine reaches; --address HOST:PORT says it.",
@@ -113,7 +113,7 @@ async fn list(args: &OperatorListArgs) -> Result<Status, Failure> {
                 "revoked": operator.revoked,
             })
         });
-        say_json(&Value::Array(shown.collect()));
+        say_json(&Value::Array(shown.collect()))?;
         return Ok(exit::OK);
     }
     if operators.is_empty() {
@@ -146,7 +146,7 @@ async fn list(args: &OperatorListArgs) -> Result<Status, Failure> {
         .collect();
     let heading = ["NAME", "ROLE", "STATE", "KNOWN BY", "LOGGED IN", "ADDED", "BY"];
     let paint = Paint::new(Colour::Auto, stdout_is_terminal());
-    say(&table(&heading, &rows, paint));
+    say(&table(&heading, &rows, paint))?;
     Ok(exit::OK)
 }
 
@@ -159,6 +159,6 @@ async fn revoke(args: &OperatorRevokeArgs) -> Result<Status, Failure> {
         1 => "its key is worth nothing any more".to_owned(),
         count => format!("its {count} keys are worth nothing any more"),
     };
-    say(&format!("{} is revoked: {keys}, and its connections are closed\n", args.name));
+    say(&format!("{} is revoked: {keys}, and its connections are closed\n", args.name))?;
     Ok(exit::OK)
 }

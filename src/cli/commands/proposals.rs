@@ -101,7 +101,7 @@ pub(super) async fn accept(
     }
     if may_ask() && !without_question {
         for (words, names) in by_words(&proposals) {
-            say(&format!("{names}: {words}\n"));
+            say(&format!("{names}: {words}\n"))?;
         }
         if !agrees("Is that to count?")? {
             note("nothing was accepted");
@@ -130,7 +130,7 @@ pub(super) async fn accept(
         changed.extend(answer.changed);
     }
     for (words, names) in by_words(&accepted) {
-        say(&format!("{names}: {words} counts now\n"));
+        say(&format!("{names}: {words} counts now\n"))?;
     }
     if changed.is_empty() {
         return Ok(exit::OK);

@@ -5,10 +5,11 @@ use std::{
     ffi::OsString,
     io::{self, IsTerminal as _},
     os::unix::ffi::{OsStrExt as _, OsStringExt as _},
+    sync::Arc,
 };
 
 use super::{
-    following::{self, Begun, Feeds, Following, find_again},
+    following::{self, Begun, Feeds, Following, OutDirectory, Purpose, find_again},
     on_one_thread,
 };
 use crate::{
@@ -25,7 +26,7 @@ use crate::{
         command::{Bytes, Command, Variable, bounded},
         ids::RunId,
         input::{StandardInput, Terminal},
-        run::{Overflow, RunOptions},
+        run::{Overflow, Run, RunOptions},
         target::{Target, selection::Selection},
     },
     sys::{clock::unix_ms, random, terminal},
@@ -108,7 +109,7 @@ pub(super) fn shell(args: &ShellArgs) -> Result<Status, Failure> {
         from_offset: 0,
         agents: Vec::new(),
         follow: true,
-        owns: true,
+        purpose: Purpose::Started,
         outdir: None,
         timestamps: false,
         only: None,
@@ -158,8 +159,8 @@ pub(super) fn run(args: RunArgs) -> Result<Status, Failure> {
         from_offset: 0,
         agents: Vec::new(),
         follow: true,
-        owns: true,
-        outdir: args.outdir,
+        purpose: Purpose::Started,
+        outdir: args.outdir.as_deref().map(OutDirectory::open).transpose()?.map(Arc::new),
         timestamps: false,
         only: None,
         feeds,
@@ -203,8 +204,10 @@ pub(super) fn begin(
         }
         match begun.first {
             Some(Kind::Run(run)) => {
-                say(&format!("{}\n", run.number));
-                note(&format!("run {} ({id}) goes on: sloth-runner job attach {}", run.number, run.number));
+                let run = Run::try_from(run).map_err(Failure::new)?;
+                let said = say(&format!("{}\n", run.number));
+                said.map_err(|error| following::left_behind(error.into(), &run))?;
+                note(&format!("run {0} ({id}) goes on: sloth-runner job attach {0}", run.number));
                 Ok(exit::OK)
             }
             Some(Kind::Refused(refused)) => Err(Failure::new(refused.reason)),

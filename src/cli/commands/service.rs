@@ -48,7 +48,7 @@ pub(super) fn perform(verb: &ServiceVerb) -> Result<Status, Failure> {
     match verb {
         ServiceVerb::Print(role) => {
             let service = Service::asked(role)?;
-            say(&service.text);
+            say(&service.text)?;
             Ok(exit::OK)
         }
         ServiceVerb::Install(role) => {
@@ -215,11 +215,11 @@ impl Service {
             return Err(failure);
         }
         if !self.starts {
-            say(&format!("wrote {}; `systemctl enable --now {}` starts it\n", path.display(), self.unit));
+            say(&format!("wrote {}; `systemctl enable --now {}` starts it\n", path.display(), self.unit))?;
             return Ok(exit::OK);
         }
         let standing = self.standing();
-        say(&format!("{} is enabled and runs: {standing}\n", self.unit));
+        say(&format!("{} is enabled and runs: {standing}\n", self.unit))?;
         Ok(exit::OK)
     }
 
@@ -344,7 +344,7 @@ fn remove(args: &RemoveArgs) -> Result<Status, Failure> {
     remove_if_there(&path)?;
     systemd::order(&["daemon-reload"])?;
     systemd::order(&["reset-failed", &unit]).ok();
-    say(&format!("{unit} is removed; its data stays\n"));
+    say(&format!("{unit} is removed; its data stays\n"))?;
     Ok(exit::OK)
 }
 

@@ -14,7 +14,7 @@ use crate::cli::{
 
 pub(super) fn perform(verb: &ConfigVerb) -> Result<Status, Failure> {
     match verb {
-        ConfigVerb::Example => say(EXAMPLE),
+        ConfigVerb::Example => say(EXAMPLE)?,
         ConfigVerb::Show(args) => show(args)?,
     }
     Ok(exit::OK)
@@ -27,14 +27,14 @@ fn show(args: &ConfigShowArgs) -> Result<(), Failure> {
             let value = shown.value.as_ref().and_then(|value| serde_json::to_value(value).ok());
             json!({ "section": shown.section, "key": shown.key, "value": value, "origin": shown.origin })
         });
-        say_json(&Value::Array(shown.collect()));
+        say_json(&Value::Array(shown.collect()))?;
         return Ok(());
     }
     let mut section = "";
     for shown in &all {
         if section != shown.section {
             let gap = if section.is_empty() { "" } else { "\n" };
-            say(&format!("{gap}[{}]\n", shown.section));
+            say(&format!("{gap}[{}]\n", shown.section))?;
             section = shown.section;
         }
         let line = match &shown.value {
@@ -42,7 +42,7 @@ fn show(args: &ConfigShowArgs) -> Result<(), Failure> {
             None => format!("#{} is not set", shown.key),
         };
         let origin = if args.origin { format!("  # {}", shown.origin) } else { String::new() };
-        say(&format!("{line}{origin}\n"));
+        say(&format!("{line}{origin}\n"))?;
     }
     Ok(())
 }

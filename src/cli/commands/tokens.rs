@@ -73,7 +73,7 @@ async fn create(args: &TokenCreateArgs) -> Result<Status, Failure> {
     say(&format!(
         "echo {} | sloth-runner agent start --master {address} --token-file - --daemon\n",
         created.token
-    ));
+    ))?;
     if is_guess {
         note(&format!("{address} is a guess at what agents reach; --address HOST:PORT says it."));
     }
@@ -96,7 +96,7 @@ async fn list(args: &TokenListArgs) -> Result<Status, Failure> {
                 "terms": terms_json(token.terms.as_ref()),
             })
         });
-        say_json(&Value::Array(shown.collect()));
+        say_json(&Value::Array(shown.collect()))?;
         return Ok(exit::OK);
     }
     if tokens.is_empty() {
@@ -121,7 +121,7 @@ async fn list(args: &TokenListArgs) -> Result<Status, Failure> {
         })
         .collect();
     let paint = Paint::new(Colour::Auto, stdout_is_terminal());
-    say(&table(&["ID", "AGENTS", "ENDS", "MADE", "BY", "TERMS"], &rows, paint));
+    say(&table(&["ID", "AGENTS", "ENDS", "MADE", "BY", "TERMS"], &rows, paint))?;
     Ok(exit::OK)
 }
 
@@ -153,7 +153,7 @@ async fn revoke(args: &TokenRevokeArgs) -> Result<Status, Failure> {
         say(&format!(
             "{} lets nobody in any more; it was good for {agents}. Who has joined with it stays\n",
             plain_digits(id)
-        ));
+        ))?;
     }
     Ok(exit::OK)
 }

@@ -12,6 +12,7 @@ use std::{
         unix::fs::{DirBuilderExt as _, MetadataExt as _},
     },
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rustix::{
@@ -21,13 +22,20 @@ use rustix::{
 
 use crate::{
     cli::exit::Failure,
-    domain::{frame::Frame, run::Run},
+    domain::{frame::Frame, outcome::Outcome, run::Run},
 };
+
+/// A directory that can be written to.
+#[derive(Debug)]
+pub(in crate::cli::commands) struct OutDirectory {
+    path: PathBuf,
+    directory: OwnedFd,
+}
 
 /// A directory with one file a task, `NAME.log`, and a list, `failed`.
 #[derive(Debug)]
 pub(super) struct Files {
-    directory: OwnedFd,
+    directory: Arc<OutDirectory>,
     files: HashMap<u32, Made>,
     /// Files that are open; they are closed all at once when there are many, and opened again as needed.
     open: HashMap<u32, File>,
@@ -46,47 +54,82 @@ const MOST_OPEN: usize = 256;
 /// The list of the agents whose task did not exit 0.
 const FAILED: &str = "failed";
 
-impl Files {
-    pub(super) fn new(directory: &Path, run: &Run) -> Result<Self, Failure> {
-        let names = run.tasks.iter().map(|task| (task.index, task.agent.as_str()));
-        Self::make(directory, names).map_err(|error| {
-            Failure::usage(format!("cannot write into {}: {error} (--outdir)", directory.display()))
+impl OutDirectory {
+    /// Opens a directory, and makes it where there is none. To be done before anything starts: what cannot be written to
+    /// is found out now. The list of an earlier run is removed.
+    ///
+    /// # Errors
+    /// When it cannot be written to.
+    pub(in crate::cli::commands) fn open(path: &Path) -> Result<Self, Failure> {
+        let opened = open_directory(path).and_then(|directory| {
+            make_file(&directory, FAILED)?;
+            unlinkat(&directory, FAILED, AtFlags::empty())?;
+            Ok(Self { path: path.to_owned(), directory })
+        });
+        opened.map_err(|error| {
+            Failure::usage(format!("cannot write into {}: {error} (--outdir)", path.display()))
         })
     }
 
-    fn make<'a>(directory: &Path, agents: impl Iterator<Item = (u32, &'a str)>) -> io::Result<Self> {
-        let directory = open_directory(directory)?;
+    /// Says which file could not be written.
+    fn named(&self, name: &str, error: &io::Error) -> io::Error {
+        io::Error::other(format!("cannot write {}: {error}", self.path.join(name).display()))
+    }
+}
+
+impl Files {
+    /// Makes a file for each task of a run.
+    pub(super) fn new(directory: &Arc<OutDirectory>, run: &Run) -> io::Result<Self> {
+        let names = run.tasks.iter().map(|task| (task.index, task.agent.as_str()));
+        Self::make(directory, names)
+    }
+
+    fn make<'a>(
+        directory: &Arc<OutDirectory>,
+        agents: impl Iterator<Item = (u32, &'a str)>,
+    ) -> io::Result<Self> {
         let mut files = HashMap::new();
         for (index, agent) in agents {
             // Names of agents have no slash, and with the ending none of them is the list or a dot.
             let name = format!("{agent}.log");
-            let metadata = make_file(&directory, &name)?.metadata()?;
+            let made = make_file(&directory.directory, &name).and_then(|file| file.metadata());
+            let metadata = made.map_err(|error| directory.named(&name, &error))?;
             files.insert(index, Made { name, device: metadata.dev(), inode: metadata.ino() });
         }
-        Ok(Self { directory, files, open: HashMap::new() })
+        Ok(Self { directory: Arc::clone(directory), files, open: HashMap::new() })
+    }
+
+    /// The directory, as it was named.
+    pub(super) fn path(&self) -> &Path {
+        &self.directory.path
     }
 
     /// Appends what a task printed, both streams in the order in which they were read.
     pub(super) fn frame(&mut self, task: u32, frame: &Frame) -> io::Result<()> {
         let Some(made) = self.files.get(&task) else { return Ok(()) };
+        let named = |error: io::Error| self.directory.named(&made.name, &error);
         if !self.open.contains_key(&task) {
             if self.open.len() >= MOST_OPEN {
                 self.open.clear();
             }
-            self.open.insert(task, made.open_again(&self.directory)?);
+            self.open.insert(task, made.open_again(&self.directory.directory).map_err(named)?);
         }
         match self.open.get_mut(&task) {
-            Some(file) => file.write_all(&frame.data),
+            Some(file) => file.write_all(&frame.data).map_err(named),
             None => Ok(()),
         }
     }
 
-    /// Writes the list.
+    /// Writes the list. Of a run that goes on without this client it has the tasks that have failed by now.
     pub(super) fn finish(&self, run: &Run) -> io::Result<()> {
-        let failed = run.tasks.iter().filter(|task| !task.has_succeeded());
+        let has_failed = |outcome: &Outcome| !outcome.is_success();
+        let failed = run.tasks.iter().filter(|task| task.state.outcome().is_some_and(has_failed));
         let names: Vec<&str> = failed.map(|task| task.agent.as_str()).collect();
         let end = if names.is_empty() { "" } else { "\n" };
-        make_file(&self.directory, FAILED)?.write_all((names.join("\n") + end).as_bytes())
+        let list = names.join("\n") + end;
+        let written =
+            make_file(&self.directory.directory, FAILED).and_then(|mut file| file.write_all(list.as_bytes()));
+        written.map_err(|error| self.directory.named(FAILED, &error))
     }
 }
 
@@ -157,7 +200,8 @@ mod tests {
         symlink(home.path().join("not there"), directory.join("d.log")).unwrap();
 
         let agents = ["a", "b", "c", "d"];
-        let mut files = Files::make(&directory, (0..).zip(agents)).unwrap();
+        let opened = Arc::new(OutDirectory::open(&directory).unwrap());
+        let mut files = Files::make(&opened, (0..).zip(agents)).unwrap();
         for (index, agent) in (0..).zip(agents) {
             files.frame(index, &printed("new")).unwrap();
             assert_eq!(fs::read_to_string(directory.join(format!("{agent}.log"))).unwrap(), "new");
@@ -172,7 +216,8 @@ mod tests {
         let victim = home.path().join("victim");
         fs::write(&victim, "precious").unwrap();
         let directory = home.path().join("new/out");
-        let mut files = Files::make(&directory, [(0, "a"), (1, "b")].into_iter()).unwrap();
+        let opened = Arc::new(OutDirectory::open(&directory).unwrap());
+        let mut files = Files::make(&opened, [(0, "a"), (1, "b")].into_iter()).unwrap();
         assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
         for name in ["a.log", "b.log"] {
             fs::remove_file(directory.join(name)).unwrap();
@@ -190,8 +235,8 @@ mod tests {
         let link = home.path().join("link");
         symlink(home.path(), &link).unwrap();
         for path in [link.clone(), link.join("")] {
-            let error = Files::make(&path, std::iter::empty()).unwrap_err();
-            assert!(error.to_string().contains("is a link"), "{error}");
+            let failure = OutDirectory::open(&path).unwrap_err();
+            assert!(failure.message.contains("is a link"), "{}", failure.message);
         }
     }
 }

@@ -66,58 +66,11 @@ pub(super) async fn follow(
     run: Run,
     events: RunEvents,
 ) -> Result<Status, Failure> {
-    let printer = Printer::new(&run, &following.print, following.timestamps)?;
-    let is_events = following.print.output == Format::Ndjson;
-    let files = following.outdir.as_deref().map(|directory| Files::new(directory, &run)).transpose()?;
-    let wants_region = following.is_text() && following.follow && !following.print.quiet && !run.plain_name;
-    let mut follower = Follower {
-        attention: Attention::new(Asking::new(following.owns, run.plain_name, printer.has_person()))?,
-        events: is_events.then(|| Events::new(&run)).transpose()?,
-        files,
-        region: wants_region.then(Region::new).flatten(),
-        stale: true,
-        following,
-        client,
-        printer,
-        run,
-        ends: HashMap::new(),
-        patience: Patience::default(),
-        collected: HashMap::new(),
-        began: Instant::now(),
-        mute: false,
-    };
-    follower.head();
-    let end = follower.run_to_end(events).await;
+    let made = Follower::new(following.clone(), client, run.clone());
+    let mut follower = made.map_err(|failure| following.failed(failure, &run))?;
+    let result = follower.follow(events).await;
     follower.erase();
-    let mut end = end?;
-    if !follower.mute {
-        // A reader that is gone now is gone for the end only.
-        let _ = follower.printer.finish();
-        if let Some(events) = &mut follower.events {
-            let _ = events.finish();
-        }
-        if let Some(left) = follower.drain_or_leave().await {
-            end = left;
-        }
-    }
-    if let Some(files) = &follower.files {
-        files.finish(&follower.run)?;
-    }
-    Ok(match end {
-        End::Shown => {
-            let status = follower.tail();
-            match follower.drain_or_leave().await {
-                Some(End::Detached(left)) => left,
-                Some(End::Shown) | None => status,
-            }
-        }
-        End::Detached(status) => {
-            if follower.following.is_text() {
-                say_attach(&follower.run);
-            }
-            status
-        }
-    })
+    result.map_err(|failure| following.failed(failure, &follower.run))
 }
 
 /// Waits until the readers have taken what was printed. May be dropped and called again.
@@ -129,7 +82,76 @@ async fn drain(printer: &mut Printer, events: Option<&mut Events>) -> io::Result
     }
 }
 
+/// What became of the last that there was to print. A reader that is gone now is gone for the end only.
+fn last(printed: io::Result<()>) -> io::Result<()> {
+    match printed {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
+}
+
 impl Follower {
+    fn new(following: Following, client: ControlClient, run: Run) -> Result<Self, Failure> {
+        let printer = Printer::new(&run, &following.print, following.timestamps)?;
+        let is_events = following.print.output == Format::Ndjson;
+        let files = following.outdir.as_ref().map(|directory| Files::new(directory, &run)).transpose()?;
+        let wants_region =
+            following.is_text() && following.follow && !following.print.quiet && !run.plain_name;
+        Ok(Self {
+            attention: Attention::new(Asking::new(following.owns(), run.plain_name, printer.has_person()))?,
+            events: is_events.then(|| Events::new(&run)).transpose()?,
+            files,
+            region: wants_region.then(Region::new).flatten(),
+            stale: true,
+            following,
+            client,
+            printer,
+            run,
+            ends: HashMap::new(),
+            patience: Patience::default(),
+            collected: HashMap::new(),
+            began: Instant::now(),
+            mute: false,
+        })
+    }
+
+    async fn follow(&mut self, events: RunEvents) -> Result<Status, Failure> {
+        self.head();
+        let mut end = self.run_to_end(events).await?;
+        self.erase();
+        if !self.mute {
+            last(self.printer.finish())?;
+            if let Some(events) = &mut self.events {
+                last(events.finish())?;
+            }
+            if let Some(left) = self.drain_or_leave().await? {
+                end = left;
+            }
+        }
+        let is_over = matches!(end, End::Shown);
+        if let Some(files) = &self.files {
+            files.finish(&self.run)?;
+            if !is_over {
+                note(&format!("{} holds what was printed so far", files.path().display()));
+            }
+        }
+        match end {
+            End::Shown => {
+                let status = self.tail()?;
+                Ok(match self.drain_or_leave().await? {
+                    Some(End::Detached(left)) => left,
+                    Some(End::Shown) | None => status,
+                })
+            }
+            End::Detached(status) => {
+                if self.following.is_text() {
+                    say_attach(&self.run);
+                }
+                Ok(status)
+            }
+        }
+    }
+
     fn wants_notes(&self) -> bool {
         self.following.is_text() && self.printer.has_person() && !self.following.print.quiet
     }
@@ -150,7 +172,7 @@ impl Follower {
         if self.attention.asking.is_asked() {
             return region.draw(&[question(&self.run)]);
         }
-        let keys = if self.following.owns { "Enter who   ^C stop" } else { "Enter who   ^C leave" };
+        let keys = if self.following.owns() { "Enter who   ^C stop" } else { "Enter who   ^C leave" };
         region.draw(&[tally::progress(&self.run, self.began.elapsed(), keys, paint)]);
     }
 
@@ -225,14 +247,13 @@ impl Follower {
     }
 
     /// Waits until everything that was printed was read; a signal ends that, and how the client ends then.
-    async fn drain_or_leave(&mut self) -> Option<End> {
+    async fn drain_or_leave(&mut self) -> io::Result<Option<End>> {
         if !self.is_held() {
-            return None;
+            return Ok(None);
         }
         tokio::select! {
-            // A reader that is gone now is gone for the end only.
-            _ = drain(&mut self.printer, self.events.as_mut()) => None,
-            _ = self.attention.signals.next() => Some(End::Detached(exit::INTERRUPTED)),
+            drained = drain(&mut self.printer, self.events.as_mut()) => last(drained).map(|()| None),
+            _ = self.attention.signals.next() => Ok(Some(End::Detached(exit::INTERRUPTED))),
         }
     }
 
@@ -398,7 +419,7 @@ impl Follower {
     /// A person may promote a held run from another terminal; a script must not wait for that.
     fn is_held_for_nobody(&self) -> bool {
         let is_held = matches!(self.run.gate.state, GateState::Held(_));
-        is_held && self.following.owns && !self.attention.asking.has_person()
+        is_held && self.following.owns() && !self.attention.asking.has_person()
     }
 
     fn say_waiting(&mut self) {
@@ -417,7 +438,11 @@ impl Follower {
 
     async fn reader_gone(&mut self) -> Result<Option<End>, Failure> {
         self.mute = true;
-        if !self.following.owns || !self.run.plain_name {
+        if self.files.is_some() && !self.run.plain_name {
+            // The files have another reader, and are written to the end.
+            return Ok(None);
+        }
+        if !self.following.owns() || !self.run.plain_name {
             return Ok(Some(End::Detached(READER_GONE)));
         }
         self.attention.asking.cancelled();
@@ -443,19 +468,18 @@ impl Follower {
     }
 
     /// What needs a person comes last, just above the prompt.
-    fn tail(&mut self) -> Status {
+    fn tail(&mut self) -> io::Result<Status> {
         let of_tasks = exit::of_tasks(&self.run.tasks);
         let status = match () {
             () if self.mute => READER_GONE,
             () if self.attention.asking.has_cancelled() => exit::INTERRUPTED,
-            () => of_tasks,
+            () if self.following.judges() => of_tasks,
+            () => exit::OK,
         };
         match &mut self.events {
-            Some(events) => {
-                // A reader that is gone was told before.
-                let _ = events.ended(&self.run, status.0);
-            }
-            None if !self.following.is_text() => say_json(&run_json(&self.run, Some(&self.collected))),
+            _ if self.mute => {}
+            Some(events) => last(events.ended(&self.run, status.0))?,
+            None if !self.following.is_text() => say_json(&run_json(&self.run, Some(&self.collected)))?,
             None => {}
         }
         let notes = self.wants_notes();
@@ -476,6 +500,6 @@ impl Follower {
         if notes && !self.run.plain_name {
             note(&summary(&self.run, self.began.elapsed(), None));
         }
-        status
+        Ok(status)
     }
 }

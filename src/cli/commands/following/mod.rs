@@ -14,11 +14,12 @@ mod printer;
 mod tally;
 mod terminal;
 
-use std::{path::PathBuf, pin::pin, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tonic::Code;
 
+pub(super) use self::files::OutDirectory;
 use self::{asking::Wish, attention::Attention};
 use super::shown::outcome_line;
 use crate::{
@@ -58,16 +59,26 @@ pub(super) struct Following {
     pub(super) agents: Vec<String>,
     /// Go on until the run ends.
     pub(super) follow: bool,
-    /// ^C concerns the run, not only this client.
-    pub(super) owns: bool,
+    pub(super) purpose: Purpose,
     /// Where each task's output goes too.
-    pub(super) outdir: Option<PathBuf>,
+    pub(super) outdir: Option<Arc<OutDirectory>>,
     /// Each line begins with its time.
     pub(super) timestamps: bool,
     /// Only this stream.
     pub(super) only: Option<Stream>,
     /// What the command reads comes from here.
     pub(super) feeds: Feeds,
+}
+
+/// Why somebody follows a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// It was started here: ^C concerns the run, not only this client.
+    Started,
+    /// It goes on without this client too.
+    Attached,
+    /// Its output is read: the exit status only tells whether what there is of it was shown.
+    Read,
 }
 
 /// What becomes of this client's standard input.
@@ -96,9 +107,24 @@ impl Following {
             from_offset: self.from_offset,
             follow: self.follow,
             without_output: self.print.is_grouped(),
-            attached: self.owns,
+            attached: self.owns(),
             ..proto::FollowRunRequest::default()
         }
+    }
+
+    /// Whether ^C concerns the run, not only this client.
+    fn owns(&self) -> bool {
+        self.purpose == Purpose::Started
+    }
+
+    /// Whether the exit status tells how the run ended.
+    fn judges(&self) -> bool {
+        self.purpose != Purpose::Read
+    }
+
+    /// What failed here, and what becomes of the run, of which there is no true status then.
+    fn failed(&self, failure: Failure, run: &Run) -> Failure {
+        if self.judges() { left_behind(failure, run) } else { failure.with(exit::FAILED) }
     }
 
     fn is_text(&self) -> bool {
@@ -301,7 +327,22 @@ fn question(run: &Run) -> String {
     format!("{}    ^C cancel   d Enter leave running   Enter wait", tally::who_runs(run))
 }
 
+/// Adds to what failed here what becomes of the run, of which there is no true status then.
+pub(super) fn left_behind(failure: Failure, run: &Run) -> Failure {
+    let number = run.number;
+    let then = if run.ended_ms.is_some() {
+        format!("run {number} is over: sloth-runner job logs {number}")
+    } else {
+        format!("run {number} goes on: sloth-runner job attach {number}")
+    };
+    Failure { message: format!("{}\n{then}", failure.message), status: exit::NO_STATUS }
+}
+
+/// Says how to come back to a run that goes on.
 fn say_attach(run: &Run) {
+    if run.ended_ms.is_some() {
+        return;
+    }
     note(&format!("run {} goes on: sloth-runner job attach {}", run.number, run.number));
 }
 

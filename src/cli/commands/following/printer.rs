@@ -285,7 +285,7 @@ mod tests {
 
     fn sink(stream: std::os::fd::OwnedFd) -> Sink {
         let paint = Paint::new(Colour::Never, false);
-        let out = Stdio::new(&stream).unwrap();
+        let out = Stdio::new(Stream::Stdout, &stream).unwrap();
         Sink { out, was_widened: false, is_terminal: false, sanitize: false, paint }
     }
 

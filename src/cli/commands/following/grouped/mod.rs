@@ -56,8 +56,10 @@ struct Watcher {
 pub(super) async fn watch(following: Following, client: ControlClient, run: Run) -> Result<Status, Failure> {
     let has_person = stderr_is_terminal();
     let quiet = following.print.quiet || !following.is_text();
+    let attention = Attention::new(Asking::new(following.owns(), run.plain_name, has_person))
+        .map_err(|error| following.failed(error.into(), &run))?;
     let mut watcher = Watcher {
-        attention: Attention::new(Asking::new(following.owns, run.plain_name, has_person))?,
+        attention,
         region: (!quiet && following.follow).then(Region::new).flatten(),
         paint: Paint::new(following.print.color, has_person),
         groups: Vec::new(),
@@ -70,30 +72,9 @@ pub(super) async fn watch(following: Following, client: ControlClient, run: Run)
         client,
         run,
     };
-    if watcher.has_person {
-        for line in head(&watcher.run, watcher.paint) {
-            note(&line);
-        }
-    }
-    let digests = watch_call(&watcher.client, watcher.request()).await?;
-    let end = watcher.run_to_end(digests).await;
-    if let Some(region) = &mut watcher.region {
-        region.erase();
-    }
-    match end? {
-        End::Shown => {
-            // All is over, so that there is nothing left to cancel but the printing.
-            let mut signals = EndSignals::new()?;
-            tokio::select! {
-                status = watcher.print() => status,
-                _ = signals.next() => Ok(exit::INTERRUPTED),
-            }
-        }
-        End::Detached(status) => {
-            say_attach(&watcher.run);
-            Ok(status)
-        }
-    }
+    let result = watcher.watch().await;
+    watcher.erase();
+    result.map_err(|failure| watcher.following.failed(failure, &watcher.run))
 }
 
 async fn watch_call(
@@ -104,6 +85,31 @@ async fn watch_call(
 }
 
 impl Watcher {
+    async fn watch(&mut self) -> Result<Status, Failure> {
+        if self.has_person {
+            for line in head(&self.run, self.paint) {
+                note(&line);
+            }
+        }
+        let digests = watch_call(&self.client, self.request()).await?;
+        let end = self.run_to_end(digests).await?;
+        self.erase();
+        match end {
+            End::Shown => {
+                // All is over, so that there is nothing left to cancel but the printing.
+                let mut signals = EndSignals::new()?;
+                tokio::select! {
+                    status = self.print() => status,
+                    _ = signals.next() => Ok(exit::INTERRUPTED),
+                }
+            }
+            End::Detached(status) => {
+                say_attach(&self.run);
+                Ok(status)
+            }
+        }
+    }
+
     fn request(&self) -> proto::WatchRunRequest {
         proto::WatchRunRequest {
             run: Some(RunReference::Id(self.run.id).into()),
@@ -176,7 +182,7 @@ impl Watcher {
             return Ok(Some(End::Shown));
         }
         let is_held = matches!(self.run.gate.state, GateState::Held(_));
-        let for_nobody = is_held && self.following.owns && !self.attention.asking.has_person();
+        let for_nobody = is_held && self.following.owns() && !self.attention.asking.has_person();
         Ok(for_nobody.then_some(End::Detached(exit::NO_STATUS)))
     }
 
@@ -236,7 +242,7 @@ impl Watcher {
         if self.attention.asking.is_asked() {
             lines.push(question(&self.run));
         } else {
-            let keys = if self.following.owns { "Enter who   ^C stop" } else { "Enter who   ^C leave" };
+            let keys = if self.following.owns() { "Enter who   ^C stop" } else { "Enter who   ^C leave" };
             lines.push(tally::progress(&self.run, self.began.elapsed(), keys, self.paint));
         }
         if let Some(region) = &mut self.region {

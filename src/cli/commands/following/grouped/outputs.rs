@@ -14,7 +14,7 @@ use crate::{
         args::Format,
         commands::shown::{run_json, summary},
         exit::{self, Failure, Status},
-        output::{Paint, Tone, note, pass_on, say, say_json, say_line, stdout_is_terminal},
+        output::{Paint, Tone, note, pass_on, say_json, say_json_line, say_line, stdout_is_terminal},
         sanitize::{Clean, Sanitizer},
     },
     domain::{
@@ -58,11 +58,13 @@ impl Watcher {
     pub(super) async fn print(&mut self) -> Result<Status, Failure> {
         let status = if self.attention.asking.has_cancelled() {
             exit::INTERRUPTED
-        } else {
+        } else if self.following.judges() {
             exit::of_tasks(&self.run.tasks)
+        } else {
+            exit::OK
         };
         if !self.following.is_text() {
-            self.print_json();
+            self.print_json()?;
             return Ok(status);
         }
         let printed = if self.following.print.diff {
@@ -103,7 +105,7 @@ impl Watcher {
         }
     }
 
-    fn print_json(&self) {
+    fn print_json(&self) -> io::Result<()> {
         let mut object = run_json(&self.run, None);
         let group_json = |group: &GroupDigest| {
             serde_json::json!({
@@ -120,11 +122,7 @@ impl Watcher {
             fields.insert("groups".to_owned(), self.groups.iter().map(group_json).collect());
             fields.insert("masks".to_owned(), self.following.print.mask.to_string().into());
         }
-        if self.following.print.output == Format::Ndjson {
-            say(&format!("{object}\n"));
-        } else {
-            say_json(&object);
-        }
+        if self.following.print.output == Format::Ndjson { say_json_line(&object) } else { say_json(&object) }
     }
 
     /// On a terminal: one row a group; longer outputs below their row.
