@@ -34,19 +34,19 @@ impl Cap {
 /// Most bytes of a task's newest output that are held in memory.
 const NEWEST: u64 = 256 * 1024;
 
+/// What a frame takes in memory, about.
+fn held(frame: &Frame) -> u64 {
+    (frame.data.len() + size_of::<Frame>()) as u64
+}
+
 /// The newest frames of a task that prints more than is kept.
 #[derive(Debug)]
 pub struct Newest {
     frames: VecDeque<Frame>,
-    /// Most bytes that are held.
+    /// Most bytes that are kept, and half of what they may take in memory with what belongs to each frame.
     most: u64,
-    /// Their bytes together.
-    pub bytes: u64,
-}
-
-/// What a frame takes in memory, about.
-fn held(frame: &Frame) -> u64 {
-    frame.data.len() as u64 + size_of::<Frame>() as u64
+    /// Bytes that are kept.
+    bytes: u64,
 }
 
 impl Newest {
@@ -56,15 +56,36 @@ impl Newest {
         Self { frames: VecDeque::new(), most: NEWEST.min(cap.bytes - cap.beginning), bytes: 0 }
     }
 
-    /// Holds a frame; the end of what had to go for it.
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// What they take in memory, about.
+    fn memory(&self) -> u64 {
+        self.bytes + (self.frames.len() * size_of::<Frame>()) as u64
+    }
+
+    /// Keeps a frame; the end of what had to go for it. Of equal outputs the same is kept, however they were cut into
+    /// frames, unless those are very small.
     pub fn push(&mut self, frame: Frame) -> Option<u64> {
-        self.bytes += held(&frame);
+        self.bytes += frame.data.len() as u64;
         self.frames.push_back(frame);
         let mut gone = None;
-        while self.bytes > self.most && self.frames.len() > 1 {
-            let frame = self.frames.pop_front()?;
-            self.bytes -= held(&frame);
-            gone = Some(frame.end());
+        while (self.bytes > self.most || self.memory() > 2 * self.most)
+            && let Some(oldest) = self.frames.pop_front()
+        {
+            self.bytes -= oldest.data.len() as u64;
+            let end = oldest.end();
+            let rest = oldest.from_offset(end.saturating_sub(self.most.saturating_sub(self.bytes)));
+            let fits = |rest: &Frame| self.memory() + held(rest) <= 2 * self.most;
+            let rest = rest.filter(fits);
+            gone = Some(rest.as_ref().map_or(end, |rest| rest.offset));
+            if let Some(rest) = rest {
+                self.bytes += rest.data.len() as u64;
+                self.frames.push_front(rest);
+            }
         }
         gone
     }
@@ -73,5 +94,39 @@ impl Newest {
     pub fn take(&mut self) -> VecDeque<Frame> {
         self.bytes = 0;
         std::mem::take(&mut self.frames)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::frame::Stream;
+
+    proptest! {
+        #[test]
+        fn the_newest_bytes_are_held_however_long_the_frames_are(
+            lengths in proptest::collection::vec(1usize..3_000, 1..40),
+            kept in 200u64..5_000,
+        ) {
+            let cap = Cap { bytes: 10_000, overflow: Overflow::Gap, beginning: 10_000 - kept, most_written: 0 };
+            let mut newest = Newest::new(cap);
+            let (mut end, mut gone) = (0u64, 0);
+            for length in lengths {
+                let data = Bytes::from(vec![b'x'; length]);
+                gone = newest.push(Frame { stream: Stream::Stdout, offset: end, time_ns: 0, data }).unwrap_or(gone);
+                end += length as u64;
+                prop_assert!(newest.bytes <= kept && newest.memory() <= 2 * kept, "{newest:?}");
+            }
+            let frames = newest.take();
+            let first = frames.front().map_or(end, |frame| frame.offset);
+            prop_assert_eq!(first, gone, "what is told as gone is all that is gone");
+            let pairs = frames.iter().zip(frames.iter().skip(1));
+            prop_assert!(pairs.clone().all(|(one, next)| one.end() == next.offset));
+            let is_full = end - first == kept || (frames.len() * size_of::<Frame>()) as u64 * 2 > kept;
+            prop_assert!(gone == 0 || is_full, "{gone} {first} {end}");
+        }
     }
 }

@@ -194,7 +194,7 @@ impl Taking {
 
     /// Whether output is held that is only written when the task ends, so that no sync will tell of what it pushes out.
     pub(super) fn holds_newest(&self) -> bool {
-        self.newest.bytes > 0
+        !self.newest.is_empty()
     }
 
     /// Gives the log everything that was taken. What followers hear of the task's end must be in it before.
@@ -243,16 +243,22 @@ impl Taking {
             if frame.end() > self.granted {
                 return Err(InvalidMessage("an agent sent more than it was granted".into()).into());
             }
+            let beginning = self.beginning();
             self.written += (HEADER + frame.data.len()) as u64;
-            let is_over = frame.offset >= self.cap.beginning || self.written > self.cap.most_written;
-            if is_over && !self.is_paced() {
+            if self.is_paced() {
+                self.write_newest().await?;
+                kept.push(frame);
+                continue;
+            }
+            // A frame that reaches over the end of the beginning is two.
+            if frame.offset < beginning {
+                kept.push(frame.clone().before_offset(beginning));
+            }
+            if let Some(frame) = frame.from_offset(beginning) {
                 self.write(std::mem::take(&mut kept)).await?;
                 // What is told as gone is told with what lies before it.
                 self.write_out().await?;
                 self.keep_newest(frame).await;
-            } else {
-                self.write_newest().await?;
-                kept.push(frame);
             }
         }
         self.write(kept).await?;
@@ -263,6 +269,11 @@ impl Taking {
             self.log.flush();
         }
         Ok(())
+    }
+
+    /// Up to which offset output belongs to the beginning, which is kept.
+    fn beginning(&self) -> u64 {
+        if self.written > self.cap.most_written { 0 } else { self.cap.beginning }
     }
 
     /// Takes frames for the log. Long ones are written beside the stream: while the disk takes some, the next are read.
@@ -345,7 +356,7 @@ impl Taking {
     /// Holds a frame over the cap; what it pushes out is gone, and counts as safe.
     async fn keep_newest(&mut self, frame: Frame) {
         self.end = self.end.max(frame.end());
-        if self.newest.bytes == 0 {
+        if self.newest.is_empty() {
             let text = format!(
                 "its output is over the cap of {} bytes: its beginning and its end are kept",
                 self.cap.bytes
@@ -379,7 +390,7 @@ impl Taking {
         let to_offset = match slowest.filter(|_| self.is_paced()) {
             // The client gets every byte, so the command goes no faster than it reads.
             Some(slowest) if self.is_over_cap() && ahead - slowest.min(ahead) >= PACE_WINDOW => self.granted,
-            _ if self.newest.bytes > 0 => self.end + self.share.bytes(),
+            _ if !self.newest.is_empty() => self.end + self.share.bytes(),
             Some(slowest) => {
                 let room = self.pace.room(ahead, slowest, Instant::now());
                 self.end.saturating_add(room).min(self.safe + self.share.bytes())

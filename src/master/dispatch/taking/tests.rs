@@ -59,3 +59,34 @@ async fn frames_that_are_small_on_purpose_do_not_make_the_log_larger_than_the_ca
     assert!((CAP / 2..CAP * 5 / 4).contains(&written), "{written} bytes");
     assert_eq!(log.task_end(0), 100_000, "its end is there");
 }
+
+#[tokio::test]
+async fn a_frame_that_reaches_over_the_cap_is_kept_as_far_as_the_beginning_goes() {
+    let logs = OutputLogs::on(Disk::model(Model::new(1)), PathBuf::from("/runs"));
+    let run = RunId::from_parts(1, 1);
+    let log = logs.open(run).await.unwrap();
+    let id = TaskId { run, index: 0 };
+    let cap = Cap::new(64 * 1024, Overflow::Gap);
+    let mut taking = Taking::new(id, Handle::of_nobody(), Arc::clone(&log), 0, cap, &Budget::default());
+    taking.granted = u64::MAX;
+    // As they come from an agent: much longer than what is kept.
+    for offset in (0..1_200_000u64).step_by(60_000) {
+        let frame = proto::Frame { stream: 1, offset, time_ns: 0, data: vec![b'x'; 60_000].into() };
+        taking.append(proto::Output { frames: vec![frame] }).await.ok().expect("it is taken");
+    }
+    taking.finish().await.ok().expect("it is written");
+    let mut reader = logs.reader(run, 0);
+    let mut kept = Vec::new();
+    let end = *log.appended().borrow();
+    loop {
+        let frames = reader.next(end).await.unwrap();
+        if frames.is_empty() {
+            break;
+        }
+        kept.extend(frames.into_iter().map(|(_, frame)| (frame.offset, frame.end())));
+    }
+    let before: u64 = kept.iter().filter(|(from, _)| *from < 32_768).map(|(from, to)| to - from).sum();
+    let behind: u64 = kept.iter().filter(|(from, _)| *from >= 32_768).map(|(from, to)| to - from).sum();
+    assert_eq!((before, kept.last().map(|(_, end)| *end)), (32_768, Some(1_200_000)), "{kept:?}");
+    assert_eq!(behind, 32_768, "the end");
+}
