@@ -13,6 +13,7 @@ use std::{
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use rig::{Printed, Rig, numbers, until};
+use serde_json::Value;
 
 /// A file that takes nothing, like one on a full disk.
 fn full() -> Stdio {
@@ -149,4 +150,111 @@ fn a_directory_for_output_is_looked_at_before_anything_starts() {
         assert!(fs::read_to_string(directory.join(name)).unwrap() == numbers(50_000), "{name} is whole");
     }
     assert_eq!(fs::read_to_string(directory.join("failed")).unwrap(), "");
+}
+
+/// A run of which the middle of the output is missing: the numbers to 200,000, in 64 KiB, cut in the middle of a line, on two agents.
+fn with_a_gap(rig: &Rig) -> String {
+    let run = rig.run(&["run", "-d", "--output-cap", "65540", "web-[1-2]", "seq 1 200000"]).out;
+    let run = run.trim().to_owned();
+    until("the run is over", || {
+        let shown: Value = serde_json::from_str(&rig.run(&["job", "show", &run, "-o", "json"]).out).unwrap();
+        !shown["ended_ms"].is_null()
+    });
+    run
+}
+
+#[test]
+fn where_output_is_missing_no_line_is_made_up() {
+    let rig = Rig::with_agents(&["web-1", "web-2"]);
+    let run = with_a_gap(&rig);
+    let is_number = |line: &str| line.parse::<u32>().is_ok_and(|number| (1..=200_000).contains(&number));
+    let whole = |lines: &[&str]| {
+        // Numbers that follow each other but for one jump, and what a jump has cut is no number.
+        let numbers: Vec<u32> = lines.iter().filter_map(|line| line.parse().ok()).collect();
+        let jumps = numbers.windows(2).filter(|pair| pair[0] + 1 != pair[1]).count();
+        let marked: Vec<&&str> = lines.iter().filter(|line| !is_number(line)).collect();
+        let ends = (numbers.first(), numbers.last());
+        assert_eq!((jumps, ends), (1, (Some(&1), Some(&200_000))), "{marked:?}");
+        assert!(marked.iter().all(|line| line.contains("(bytes missing)")), "{marked:?}");
+        assert!((1..=2).contains(&marked.len()), "{marked:?}");
+    };
+    let read = |flags: &[&str]| {
+        let printed = rig.run(&[&["job", "logs", &run], flags].concat());
+        assert!(printed.err.contains("bytes of output are missing"), "{flags:?}: {}", printed.err);
+        printed.out
+    };
+    let of_one = |text: &str, agent: &str| -> Vec<String> {
+        text.lines().filter_map(|line| line.strip_prefix(agent)).map(str::to_owned).collect()
+    };
+    let texts = |lines: &[String]| whole(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+    texts(&of_one(&read(&[]), "web-1: "));
+    let timed = read(&["-t", "--agent", "web-2"]);
+    let behind_time = |line: &str| line.split_once("web-2: ").map(|(_, text)| text.to_owned());
+    texts(&timed.lines().filter_map(behind_time).collect::<Vec<_>>());
+    let grouped = read(&["-b"]);
+    texts(&grouped.lines().skip(3).map(str::to_owned).collect::<Vec<_>>());
+
+    let printed = rig.run(&["job", "logs", &run, "-o", "json", "--agent", "web-1"]);
+    let shown: Value = serde_json::from_str(&printed.out).unwrap();
+    let task = &shown["tasks"][0];
+    assert_eq!(task["stdout_truncated"], true, "{}", task["gaps"]);
+    let gap = &task["gaps"][0];
+    let kept = usize::try_from(gap["stdout_at"].as_u64().unwrap()).unwrap();
+    let (before, _) = task["stdout"].as_str().unwrap().split_at(kept);
+    let (before, _cut) = before.trim_end().rsplit_once('\n').unwrap();
+    assert!(numbers(200_000).starts_with(before), "the beginning is whole");
+    let missing = gap["to"].as_u64().unwrap() - gap["from"].as_u64().unwrap();
+    let whole_length = task["end_offset"].as_u64().unwrap();
+    // A newline may have been added where a line was cut.
+    assert!(
+        [0, 1].contains(&(task["stdout"].as_str().unwrap().len() as u64 + missing - whole_length)),
+        "{gap}"
+    );
+
+    let printed = rig.run(&["job", "logs", &run, "-o", "ndjson", "--agent", "web-1"]);
+    let events: Vec<Value> = printed.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let at = events.iter().position(|event| event["event"] == "gap").unwrap();
+    let of = |event: &Value| event["agent"] == "web-1" && event["event"] == "line";
+    let before = events[..at].iter().rfind(|event| of(event)).unwrap();
+    let behind = events[at..].iter().find(|event| of(event)).unwrap();
+    assert_eq!(
+        (&before["newline"], &behind["after_gap"]),
+        (&false.into(), &true.into()),
+        "{before} {behind}"
+    );
+    let end = before["offset"].as_u64().unwrap() + before["text"].as_str().unwrap().len() as u64;
+    assert_eq!(events[at]["from"], end, "the gap begins where the line was cut");
+}
+
+#[test]
+fn a_last_line_without_an_end_comes_when_its_task_ends() {
+    let rig = Rig::with_agents(&["web-1", "web-2"]);
+    let go = rig.path("go");
+    let command = format!(
+        "if [ $SLOTH_AGENT = web-1 ]; then printf 'result 42'; else while [ ! -e {} ]; do sleep 0.05; done; echo slow; fi",
+        go.display()
+    );
+    let mut client = rig
+        .program()
+        .args(["run", "web-[1-2]", &command])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = [0; 17];
+    client.stdout.as_mut().unwrap().read_exact(&mut line).unwrap();
+    assert_eq!(line, *b"web-1: result 42\n", "while the other one still runs");
+    fs::write(&go, "").unwrap();
+    assert_eq!(client.wait_with_output().unwrap().stdout, b"web-2: slow\n");
+
+    let printed = rig.run(&["run", "-o", "json", "web-1", r"printf 'caf\351'"]);
+    let task = &serde_json::from_str::<Value>(&printed.out).unwrap()["tasks"][0];
+    assert_eq!((&task["stdout"], &task["stdout_base64"]), (&"caf\u{fffd}".into(), &"Y2Fm6Q==".into()));
+    // What is longer than a person would read is one line all the same.
+    let long = "head -c 3000000 /dev/zero | tr '\\0' x; echo";
+    for (target, prefix) in [("web-1*", "web-1: "), ("web-[1-2]", "web-2: ")] {
+        let printed = rig.on(target, long);
+        let line = printed.out.lines().find_map(|line| line.strip_prefix(prefix)).unwrap();
+        assert!(line.len() == 3_000_000 && line.bytes().all(|byte| byte == b'x'), "{}", line.len());
+    }
 }

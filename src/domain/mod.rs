@@ -21,6 +21,7 @@ pub mod proposal;
 pub mod roster;
 pub mod run;
 pub mod seal;
+pub mod seam;
 pub mod share;
 pub mod target;
 pub mod terms;

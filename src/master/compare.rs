@@ -119,7 +119,7 @@ impl Known {
                 break;
             }
             for (task, frame) in frames {
-                self.grouping.feed(task, frame.stream, &frame.data, 0);
+                self.grouping.take(task, &frame, 0);
             }
         }
         let this = (question.id.index, question.outcome.clone());

@@ -95,6 +95,8 @@ pub enum Msg {
         /// … to this one.
         to: u64,
     },
+    /// A task whose output is followed has ended, or all of them have, and what they printed was told before.
+    TaskEnded(FollowKey, Option<u32>),
     /// Earlier output of a task, as a window of its own.
     Earlier(RunId, u32, Box<Window>),
     /// Where a search found its text, or not.

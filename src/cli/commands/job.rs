@@ -81,7 +81,7 @@ async fn list(args: &JobListArgs) -> Result<Status, Failure> {
     let runs = runs.map_err(Failure::new)?;
     match args.output {
         Format::Json | Format::Ndjson => {
-            let runs: Vec<_> = runs.iter().map(|run| run_json(run, None)).collect();
+            let runs: Vec<_> = runs.iter().map(run_json).collect();
             say_json(&json!({ "schema_version": 1, "runs": runs }))?;
         }
         Format::Text if runs.is_empty() => say("no such runs\n")?,
@@ -118,7 +118,7 @@ async fn show(args: &JobShowArgs) -> Result<Status, Failure> {
     let Some(Kind::Run(run)) = first else { return Err(Failure::new("the master shows no run")) };
     let run = Run::try_from(run).map_err(Failure::new)?;
     match args.output {
-        Format::Json | Format::Ndjson => say_json(&run_json(&run, None))?,
+        Format::Json | Format::Ndjson => say_json(&run_json(&run))?,
         Format::Text => say(&shown(&run))?,
     }
     Ok(exit::OK)

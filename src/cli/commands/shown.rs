@@ -1,6 +1,6 @@
 //! Runs and tasks in words and in JSON, for every command that shows them.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -15,9 +15,6 @@ use crate::{
     },
     sys::clock::{local_time, spoken, unix_ms},
 };
-
-/// Most bytes of each stream in a JSON object.
-pub(super) const JSON_BYTES: usize = 16 * 1024 * 1024;
 
 /// Tasks that ended the same way, in a line: `✗ web-1 exited 3 in 12 ms`, or `✗ 12 web-[1-12] exited 3`.
 pub(super) fn outcome_line(tasks: &[&Task], paint: Paint) -> String {
@@ -73,21 +70,9 @@ pub(super) fn task_json(task: &Task) -> serde_json::Value {
     })
 }
 
-/// A run as one JSON object.
-pub(super) fn run_json(run: &Run, output: Option<&HashMap<u32, [Vec<u8>; 2]>>) -> serde_json::Value {
+/// A run as one JSON object, without what its tasks printed.
+pub(super) fn run_json(run: &Run) -> serde_json::Value {
     let id: RunId = run.id;
-    let with_output = |task: &Task| {
-        let mut object = task_json(task);
-        if let (Some(output), Some(fields)) = (output, object.as_object_mut()) {
-            let streams = output.get(&task.index);
-            for (index, stream) in ["stdout", "stderr"].into_iter().enumerate() {
-                let bytes = streams.map(|streams| streams[index].as_slice()).unwrap_or_default();
-                fields.insert(stream.to_owned(), String::from_utf8_lossy(bytes).into());
-                fields.insert(format!("{stream}_truncated"), (bytes.len() >= JSON_BYTES).into());
-            }
-        }
-        object
-    };
     json!({
         "schema_version": 1,
         "id": id.to_string(),
@@ -99,7 +84,7 @@ pub(super) fn run_json(run: &Run, output: Option<&HashMap<u32, [Vec<u8>; 2]>>) -
         "created_ms": run.created_ms,
         "ended_ms": run.ended_ms,
         "task_count": run.task_count,
-        "tasks": run.tasks.iter().map(with_output).collect::<Vec<_>>(),
+        "tasks": run.tasks.iter().map(task_json).collect::<Vec<_>>(),
     })
 }
 

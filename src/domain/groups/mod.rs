@@ -20,7 +20,10 @@ use self::{
     step::Standing,
     tree::{NodeId, ROOT, Tree},
 };
-use super::{frame::Stream, outcome::Outcome};
+use super::{
+    frame::{Frame, Stream},
+    outcome::Outcome,
+};
 
 /// Lines of all tasks together that are told apart; beyond its share of them a task is long.
 const LINES_IN_ALL: usize = 4_000_000;
@@ -38,7 +41,7 @@ struct Place {
     /// The beginning of a line that is not complete.
     pending: Vec<u8>,
     lines: u64,
-    /// Lines behind the limit, as one hash; 0 for none.
+    /// Lines behind the limit, and how much is missing, as one hash; 0 for none.
     beyond: u64,
     /// The first line, as it is shown.
     first: Vec<u8>,
@@ -52,6 +55,8 @@ struct TaskText {
     streams: [Place; 2],
     outcome: Option<Outcome>,
     last_output_ms: Option<u64>,
+    /// Where the next byte belongs.
+    next: u64,
 }
 
 /// All tasks of a run, by what they printed.
@@ -76,7 +81,7 @@ pub struct Group {
     pub lines: [u64; 2],
     /// Where they part from the largest group; `None` where they do not.
     pub parted: Option<Parting>,
-    /// Printed more than is compared: what lies beyond counts only at the end.
+    /// Printed more than is compared, or some of it is missing: that counts only at the end.
     pub long: bool,
 }
 
@@ -116,8 +121,13 @@ impl Grouping {
             first: Vec::new(),
             last: Vec::new(),
         };
-        let task =
-            |masker| TaskText { masker, streams: [place(), place()], outcome: None, last_output_ms: None };
+        let task = |masker| TaskText {
+            masker,
+            streams: [place(), place()],
+            outcome: None,
+            last_output_ms: None,
+            next: 0,
+        };
         Self {
             trees: [Tree::default(), Tree::default()],
             tasks: maskers.into_iter().map(task).collect(),
@@ -127,6 +137,34 @@ impl Grouping {
 
     fn task(&self, task: u32) -> Option<&TaskText> {
         self.tasks.get(usize::try_from(task).ok()?)
+    }
+
+    /// Takes a frame, and that what lies between it and the one before is missing.
+    pub fn take(&mut self, task: u32, frame: &Frame, now_ms: u64) {
+        self.miss(task, frame.offset);
+        if let Some(text) = usize::try_from(task).ok().and_then(|task| self.tasks.get_mut(task)) {
+            text.next = frame.end().max(text.next);
+        }
+        self.feed(task, frame.stream, &frame.data, now_ms);
+    }
+
+    /// Takes that what a task printed before this offset, and was not brought, is missing. A line that was begun ends here:
+    /// what comes later is another one. What is missing cannot be compared, but that it is can be.
+    pub fn miss(&mut self, task: u32, until: u64) {
+        let limit = self.limit;
+        let Some(text) = usize::try_from(task).ok().and_then(|task| self.tasks.get_mut(task)) else { return };
+        if text.next >= until {
+            return;
+        }
+        let missing = until - text.next;
+        text.next = until;
+        for (place, tree) in text.streams.iter_mut().zip(&mut self.trees) {
+            let line = std::mem::take(&mut place.pending);
+            if !line.is_empty() {
+                place.take(&line, &text.masker, tree, limit);
+            }
+            place.beyond = hash(place.beyond, &missing.to_le_bytes()) | 1;
+        }
     }
 
     /// Takes what a task printed next on one stream, at a time of the caller's clock.

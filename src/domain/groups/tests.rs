@@ -206,3 +206,32 @@ fn memory_stays_within_its_bound_whatever_is_printed() {
     (0..20).for_each(|task| grouping.end(task, exited(0)));
     assert_eq!(grouping.groups().len(), 20, "what lies beyond counts at the end");
 }
+
+#[test]
+fn what_is_missing_joins_no_lines_and_is_compared_as_missing() {
+    let frame = |offset, text: &'static str| Frame {
+        stream: Stream::Stdout,
+        offset,
+        time_ns: 0,
+        data: bytes::Bytes::from_static(text.as_bytes()),
+    };
+    let mut grouping = plain(4);
+    // Two of which the same is missing, one of which nothing is, and one of which less is.
+    for task in [0, 1] {
+        grouping.take(task, &frame(0, "1\n27"), 0);
+        grouping.take(task, &frame(1000, "95\n3\n"), 0);
+    }
+    grouping.take(2, &frame(0, "1\n27\n95\n3\n"), 0);
+    grouping.take(3, &frame(0, "1\n27"), 0);
+    grouping.take(3, &frame(999, "95\n3\n"), 0);
+    for task in 0..4 {
+        grouping.end(task, exited(0));
+    }
+    let groups = grouping.groups();
+    let tasks: Vec<_> = groups.iter().map(|group| (group.tasks.clone(), group.lines, group.long)).collect();
+    assert_eq!(tasks, [(vec![0, 1], [4, 0], true), (vec![2], [4, 0], false), (vec![3], [4, 0], true)]);
+    grouping.miss(2, 10);
+    assert!(!grouping.groups()[1].long, "nothing of it is missing");
+    grouping.miss(2, 20);
+    assert!(grouping.groups()[1].long, "its end is");
+}

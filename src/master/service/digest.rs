@@ -78,12 +78,14 @@ impl Digester {
             has_read = frames.is_empty();
             for (task, frame) in frames {
                 let at_ms = self.time_of(task, &frame);
-                self.grouping.feed(task, frame.stream, &frame.data, at_ms);
+                self.grouping.take(task, &frame, at_ms);
             }
         }
         let position = self.reader.position();
         for (task, outcome, at) in std::mem::take(&mut self.ending) {
             if has_read || at <= position {
+                let end_offset = self.run.task(task).map_or(0, |task| task.end_offset);
+                self.grouping.miss(task, end_offset);
                 self.grouping.end(task, outcome);
             } else {
                 self.ending.push((task, outcome, at));

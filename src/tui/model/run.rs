@@ -3,19 +3,12 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::{
-    domain::{
-        digest::GroupDigest,
-        frame::{Frame, Stream},
-        groups::mask::Masks,
-        ids::RunId,
-        name::AgentName,
-        run::Run,
-    },
+    domain::{digest::GroupDigest, frame::Frame, groups::mask::Masks, ids::RunId, name::AgentName, run::Run},
     tui::{
         model::rows::Rows,
         output::{
             line::{Line, Source},
-            maker::LineMaker,
+            maker::LineMakers,
             window::{FULL, Window},
         },
     },
@@ -138,7 +131,7 @@ impl Output {
 pub struct StreamLines {
     /// Lines and their tasks.
     pub lines: VecDeque<(u32, Line)>,
-    makers: HashMap<u32, [LineMaker; 2]>,
+    makers: HashMap<u32, LineMakers>,
     bytes: usize,
     /// Up to where each task's output was taken: there it goes on after a disconnect.
     pub seen: BTreeMap<u32, u64>,
@@ -158,33 +151,62 @@ impl StreamLines {
         let seen = self.seen.entry(task).or_default();
         let Some(frame) = frame.from_offset(*seen) else { return };
         *seen = frame.end();
-        let makers = self
-            .makers
-            .entry(task)
-            .or_insert_with(|| [LineMaker::new(Stream::Stdout), LineMaker::new(Stream::Stderr)]);
-        let maker = &mut makers[usize::from(frame.stream == Stream::Stderr)];
+        let makers = self.makers.entry(task).or_default();
         let (lines, bytes, above) = (&mut self.lines, &mut self.bytes, &mut self.above);
-        maker.feed(&frame.data, frame.offset, frame.time_ns, |line| {
+        makers.feed(&frame, |line| {
             *bytes += line.size();
             lines.push_back((task, line));
             if *above > 0 {
                 *above += 1;
             }
         });
+        self.make_room();
+    }
+
+    /// Takes that something is missing.
+    pub fn note_gap(&mut self, task: u32, from: u64, to: u64) {
+        let seen = self.seen.entry(task).or_default();
+        let from = from.max(*seen);
+        if from >= to {
+            return;
+        }
+        *seen = to;
+        self.skipped += to - from;
+        for line in self.makers.entry(task).or_default().miss(from, to) {
+            self.push(task, line);
+        }
+    }
+
+    /// Takes that a task has ended, or that all have: lines without an end are whole.
+    pub fn ended(&mut self, task: Option<u32>) {
+        let mut tasks: Vec<u32> = match task {
+            Some(task) => vec![task],
+            None => self.makers.keys().copied().collect(),
+        };
+        tasks.sort_unstable();
+        for task in tasks {
+            for line in self.makers.remove(&task).map(LineMakers::end).unwrap_or_default() {
+                self.push(task, line);
+            }
+        }
+    }
+
+    fn push(&mut self, task: u32, line: Line) {
+        self.bytes += line.size();
+        self.lines.push_back((task, line));
+        if self.above > 0 {
+            self.above += 1;
+        }
+        self.make_room();
+    }
+
+    fn make_room(&mut self) {
         while self.lines.len() > STREAM_LINES || self.bytes > STREAM_BYTES {
             let Some((_, line)) = self.lines.pop_front() else { break };
             self.bytes -= line.size();
             self.dropped += 1;
         }
         self.above = self.above.min(self.lines.len());
-    }
-
-    /// Takes that something is missing.
-    pub fn note_gap(&mut self, task: u32, from: u64, to: u64) {
-        self.skipped += to.saturating_sub(from);
-        self.makers.remove(&task);
-        let seen = self.seen.entry(task).or_default();
-        *seen = to.max(*seen);
     }
 
     /// The place of the line that was found last, while it is still there.

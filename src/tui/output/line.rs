@@ -2,6 +2,8 @@
 
 use ratatui::style::Style;
 
+use crate::domain::text::spoken_bytes;
+
 /// Where a line comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -37,9 +39,10 @@ impl Line {
         size_of::<Self>() + self.text.len() + self.styles.len() * size_of::<(usize, Style)>()
     }
 
-    /// Words about what is missing.
+    /// Says that what lies between two offsets is missing.
     #[must_use]
-    pub fn gap(offset: u64, time_ns: u64, text: String) -> Self {
-        Self { source: Source::Gap, time_ns, offset, text, styles: Vec::new(), continues: false }
+    pub fn missing(from: u64, to: u64, time_ns: u64) -> Self {
+        let text = format!("{} are not shown here", spoken_bytes(to - from));
+        Self { source: Source::Gap, time_ns, offset: from, text, styles: Vec::new(), continues: false }
     }
 }

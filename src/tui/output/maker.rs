@@ -8,7 +8,10 @@ use unicode_width::UnicodeWidthChar as _;
 use vte::{Params, Parser, Perform};
 
 use super::line::{Line, Source};
-use crate::domain::{frame::Stream, text::is_harmful};
+use crate::domain::{
+    frame::{Frame, Stream},
+    text::is_harmful,
+};
 
 /// A line that is longer is shown in pieces of so many characters.
 const LONGEST: usize = 4 * 1024;
@@ -167,6 +170,37 @@ fn indexed(index: u16) -> Color {
         14 => Color::LightCyan,
         15 => Color::White,
         other => Color::Indexed(u8::try_from(other).unwrap_or(u8::MAX)),
+    }
+}
+
+/// Makes lines of what one task prints.
+#[derive(Debug)]
+pub struct LineMakers([LineMaker; 2]);
+
+impl Default for LineMakers {
+    fn default() -> Self {
+        Self([LineMaker::new(Stream::Stdout), LineMaker::new(Stream::Stderr)])
+    }
+}
+
+impl LineMakers {
+    /// Takes a frame, and hands out each line that it completes.
+    pub fn feed(&mut self, frame: &Frame, done: impl FnMut(Line)) {
+        let maker = &mut self.0[usize::from(frame.stream == Stream::Stderr)];
+        maker.feed(&frame.data, frame.offset, frame.time_ns, done);
+    }
+
+    /// Takes that what lies between two offsets is missing. Lines that were begun are what there is of them.
+    pub fn miss(&mut self, from: u64, to: u64) -> Vec<Line> {
+        let mut lines = std::mem::take(self).end();
+        lines.push(Line::missing(from, to, 0));
+        lines
+    }
+
+    /// Lines without an end, when nothing more comes.
+    #[must_use]
+    pub fn end(self) -> Vec<Line> {
+        self.0.iter().filter_map(LineMaker::pending).collect()
     }
 }
 

@@ -4,10 +4,7 @@
 use std::collections::VecDeque;
 
 use super::{line::Line, maker::LineMaker};
-use crate::domain::{
-    frame::{Frame, Stream},
-    text::spoken_bytes,
-};
+use crate::domain::frame::{Frame, Stream};
 
 /// How much a window holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +97,6 @@ impl Window {
         if from >= to {
             return;
         }
-        let text = format!("{} are not shown here", spoken_bytes(to - from));
         self.skipped += to - from;
         for maker in &mut self.makers {
             if let Some(line) = maker.pending() {
@@ -109,7 +105,7 @@ impl Window {
             }
         }
         self.makers = [LineMaker::new(Stream::Stdout), LineMaker::new(Stream::Stderr)];
-        let line = Line::gap(from, time_ns, text);
+        let line = Line::missing(from, to, time_ns);
         self.bytes += line.size();
         self.lines.push_back(line);
         self.next = Some(to);

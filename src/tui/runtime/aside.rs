@@ -112,7 +112,7 @@ where
                 .spawn()
                 .map_err(|error| error.to_string())?;
             let mut stdin = child.stdin.take();
-            let read = reading::lines(&client, run, &agent, async |line| {
+            let read = reading::lines(&client, run, &agent, 0, async |line| {
                 if !look.streams.shows(line.source) {
                     return true;
                 }

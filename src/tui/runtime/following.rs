@@ -125,6 +125,10 @@ pub(super) async fn follow(
             Some(Kind::Gap(proto::TaskGap { task_index: task, gap: Some(gap) })) => {
                 tell(&news, Msg::Gap { key, task, from: gap.from, to: gap.to }).await;
             }
+            Some(Kind::Task(task)) if task.outcome.is_some() => {
+                tell(&news, Msg::TaskEnded(key, Some(task.index))).await;
+            }
+            Some(Kind::Ended(_)) => tell(&news, Msg::TaskEnded(key, None)).await,
             _ => {}
         }
     }

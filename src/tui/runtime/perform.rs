@@ -11,7 +11,12 @@ use crossterm::event::Event;
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 
-use super::{Runtime, connection::News, following, reading};
+use super::{
+    Runtime,
+    connection::News,
+    following,
+    reading::{self, Piece},
+};
 use crate::{
     domain::{
         command::Command,
@@ -19,8 +24,9 @@ use crate::{
         name::AgentName,
         proposal::Proposal,
         run::{Run, RunOptions},
+        seam::Seam,
         target::Target,
-        text::plural,
+        text::{plural, spoken_bytes},
     },
     tui::{
         model::command::Whom,
@@ -222,7 +228,7 @@ async fn once(client: &ControlClient, cmd: Cmd) -> Option<Msg> {
         },
         Cmd::CopyOutput(run, agent) => {
             let mut text = String::new();
-            let read = reading::lines(client, run, &agent, async |line| {
+            let read = reading::lines(client, run, &agent, 0, async |line| {
                 text.push_str(&line.text);
                 text.push('\n');
                 text.len() < COPIED
@@ -406,7 +412,7 @@ async fn join_line(client: &ControlClient) -> Result<Vec<String>, CallError> {
 
 /// Saves outputs byte for byte, never over a file.
 async fn save(client: &ControlClient, run: RunId, number: u64, agents: Vec<AgentName>) -> Msg {
-    let mut saved = Vec::new();
+    let (mut saved, mut missing) = (Vec::new(), 0);
     for agent in agents {
         let path = format!("run-{number}-{agent}.log");
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
@@ -414,9 +420,19 @@ async fn save(client: &ControlClient, run: RunId, number: u64, agents: Vec<Agent
             Ok(file) => file,
             Err(error) => return Msg::Failed(format!("{} saved; {path}: {error}", saved.len())),
         };
-        let mut problem = None;
-        let read = reading::frames(client, run, &agent, 0, 0, async |frame| {
-            problem = file.write_all(&frame.data).err();
+        let (mut problem, mut seam) = (None, Seam::default());
+        let read = reading::pieces(client, run, &agent, 0, 0, async |piece| {
+            let written = match piece {
+                Piece::Printed(frame) => {
+                    let mark = seam.next(&frame.data);
+                    file.write_all(mark.as_bytes()).and_then(|()| file.write_all(&frame.data))
+                }
+                Piece::Missing { from, to } => {
+                    missing += to - from;
+                    file.write_all(seam.gap().as_bytes())
+                }
+            };
+            problem = written.err();
             problem.is_none()
         });
         if let Err(error) = read.await {
@@ -428,8 +444,12 @@ async fn save(client: &ControlClient, run: RunId, number: u64, agents: Vec<Agent
         saved.push(path);
     }
     let here = std::env::current_dir().map(|path| path.display().to_string()).unwrap_or_default();
+    let less = match missing {
+        0 => String::new(),
+        missing => format!("; {} of output are missing", spoken_bytes(missing)),
+    };
     match saved.as_slice() {
-        [one] => Msg::Done(format!("saved {here}/{one}")),
-        all => Msg::Done(format!("saved {} files, run-{number}-*.log, in {here}", all.len())),
+        [one] => Msg::Done(format!("saved {here}/{one}{less}")),
+        all => Msg::Done(format!("saved {} files, run-{number}-*.log, in {here}{less}", all.len())),
     }
 }

@@ -2,13 +2,13 @@
 
 use crate::{
     domain::{
-        frame::{Frame, Stream},
+        frame::Frame,
         ids::{RunId, RunReference},
         name::AgentName,
     },
     tui::output::{
         line::Line,
-        maker::LineMaker,
+        maker::LineMakers,
         window::{FULL, Window},
     },
     wire::{
@@ -32,20 +32,34 @@ fn request(run: RunId, agent: &AgentName, from: u64, until: u64) -> proto::Follo
     }
 }
 
-/// Calls with each frame, as long as that wants more.
-pub(super) async fn frames(
+/// What comes next of a task's output.
+pub(super) enum Piece {
+    /// Bytes.
+    Printed(Frame),
+    /// None, where there were some.
+    Missing { from: u64, to: u64 },
+}
+
+/// Calls with each piece, as long as that wants more.
+pub(super) async fn pieces(
     client: &ControlClient,
     run: RunId,
     agent: &AgentName,
     from: u64,
     until: u64,
-    mut take: impl AsyncFnMut(Frame) -> bool,
+    mut take: impl AsyncFnMut(Piece) -> bool,
 ) -> Result<(), CallError> {
     let mut events = client.follow_run(request(run, agent, from, until)).await?;
     while let Some(event) = events.message().await? {
-        let Some(Kind::Output(output)) = event.kind else { continue };
-        for frame in output.frames.into_iter().filter_map(|frame| Frame::try_from(frame).ok()) {
-            if !take(frame).await {
+        let (frames, missing) = match event.kind {
+            Some(Kind::Output(output)) => (output.frames, None),
+            Some(Kind::Gap(gap)) => (Vec::new(), gap.gap),
+            _ => continue,
+        };
+        let frames = frames.into_iter().filter_map(|frame| Frame::try_from(frame).ok());
+        let missing = missing.map(|gap| Piece::Missing { from: gap.from, to: gap.to });
+        for piece in frames.map(Piece::Printed).chain(missing) {
+            if !take(piece).await {
                 return Ok(());
             }
         }
@@ -53,27 +67,29 @@ pub(super) async fn frames(
     Ok(())
 }
 
-/// Calls with each line, from the first one, as long as that wants more.
+/// Calls with each line between an offset and the end, as long as that wants more.
 pub(super) async fn lines(
     client: &ControlClient,
     run: RunId,
     agent: &AgentName,
+    from: u64,
     mut take: impl AsyncFnMut(Line) -> bool,
 ) -> Result<(), CallError> {
-    let mut makers = [LineMaker::new(Stream::Stdout), LineMaker::new(Stream::Stderr)];
+    let mut makers = LineMakers::default();
     let mut goes_on = true;
-    frames(client, run, agent, 0, 0, async |frame| {
+    pieces(client, run, agent, from, 0, async |piece| {
         let mut made = Vec::new();
-        let maker = &mut makers[usize::from(frame.stream == Stream::Stderr)];
-        maker.feed(&frame.data, frame.offset, frame.time_ns, |line| made.push(line));
+        match piece {
+            Piece::Printed(frame) => makers.feed(&frame, |line| made.push(line)),
+            Piece::Missing { from, to } => made = makers.miss(from, to),
+        }
         for line in made {
             goes_on = goes_on && take(line).await;
         }
         goes_on
     })
     .await?;
-    let rest: Vec<Line> = makers.iter().filter_map(LineMaker::pending).collect();
-    for line in rest {
+    for line in makers.end() {
         goes_on = goes_on && take(line).await;
     }
     Ok(())
@@ -88,8 +104,11 @@ pub(super) async fn window(
     until: u64,
 ) -> Result<Window, CallError> {
     let mut window = Window::new(FULL, from);
-    frames(client, run, agent, from, until, async |frame| {
-        window.feed(frame);
+    pieces(client, run, agent, from, until, async |piece| {
+        match piece {
+            Piece::Printed(frame) => window.feed(frame),
+            Piece::Missing { from, to } => window.note_gap(from, to, 0),
+        }
         true
     })
     .await?;
@@ -108,15 +127,11 @@ pub(super) async fn search(
     let text = text.to_lowercase();
     let has = |line: &Line| line.text.to_lowercase().contains(&text);
     if forwards {
-        let mut makers = [LineMaker::new(Stream::Stdout), LineMaker::new(Stream::Stderr)];
         let mut found = None;
-        frames(client, run, agent, from, 0, async |frame| {
-            let maker = &mut makers[usize::from(frame.stream == Stream::Stderr)];
-            maker.feed(&frame.data, frame.offset, frame.time_ns, |line| {
-                if found.is_none() && has(&line) {
-                    found = Some(line.offset);
-                }
-            });
+        lines(client, run, agent, from, async |line| {
+            if has(&line) {
+                found = Some(line.offset);
+            }
             found.is_none()
         })
         .await?;

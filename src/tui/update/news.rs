@@ -88,6 +88,12 @@ pub(super) fn take(model: &mut Model, msg: Msg, cmds: &mut Vec<Cmd>) {
                 }
             }
         }
+        Msg::TaskEnded(key, task) => {
+            let open = model.open.as_mut().filter(|open| open.run.id == key.run);
+            if let Some(open) = open.filter(|_| key.what == Followed::Stream) {
+                open.stream.ended(task);
+            }
+        }
         Msg::Earlier(run, task, window) => {
             let open = model.open.as_mut().filter(|open| open.run.id == run);
             let output = open.and_then(|open| open.output.as_mut());

@@ -2,10 +2,14 @@
 //!
 //! `run`: the run and its tasks, first. `task`: a task is in another state. `line`: a task printed a line, without its
 //! newline; `text` where it is UTF-8, else `base64`; `newline` is false for a piece of a line that goes on, or a last
-//! one without an end; `offset` counts the task's bytes before it. `gap`: bytes that are not there. `gate`: the run waits,
-//! goes on or was stopped. `ended`: all tasks have ended, last.
+//! one without an end; `offset` counts the task's bytes before it; `after_gap` is there, and true, where the line's
+//! beginning may be missing. `gap`: bytes that are not there; it ends the lines of its task. `gate`: the run waits, goes on
+//! or was stopped. `ended`: all tasks have ended, last.
 
-use std::{collections::HashMap, io};
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
@@ -29,6 +33,7 @@ const LONGEST_LINE: usize = 1024 * 1024;
 struct Pending {
     bytes: Vec<u8>,
     offset: u64,
+    is_after_gap: bool,
 }
 
 /// The events of one run.
@@ -37,6 +42,8 @@ pub(super) struct Events {
     out: Stdio,
     agents: HashMap<u32, String>,
     pending: HashMap<(u32, Stream), Pending>,
+    /// Streams that have printed nothing since bytes of their task were missing.
+    behind_gap: HashSet<(u32, Stream)>,
 }
 
 fn word(stream: Stream) -> &'static str {
@@ -50,8 +57,9 @@ impl Events {
     pub(super) fn new(run: &Run) -> io::Result<Self> {
         let agents = run.tasks.iter().map(|task| (task.index, task.agent.to_string()));
         let out = Stdio::out()?;
-        let mut events = Self { out, agents: agents.collect(), pending: HashMap::new() };
-        events.say(run_json(run, None), "run")?;
+        let mut events =
+            Self { out, agents: agents.collect(), pending: HashMap::new(), behind_gap: HashSet::new() };
+        events.say(run_json(run), "run")?;
         Ok(events)
     }
 
@@ -94,6 +102,10 @@ impl Events {
     }
 
     pub(super) fn gap(&mut self, task: u32, from: u64, to: u64, reason: &str) -> io::Result<()> {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            self.flush(task, stream, false)?;
+            self.behind_gap.insert((task, stream));
+        }
         let agent = self.agents.get(&task);
         let gap = json!({ "index": task, "agent": agent, "from": from, "to": to, "reason": reason });
         self.say(gap, "gap")
@@ -105,6 +117,7 @@ impl Events {
             let pending = self.pending.entry((task, frame.stream)).or_default();
             if pending.bytes.is_empty() {
                 pending.offset = offset;
+                pending.is_after_gap = self.behind_gap.remove(&(task, frame.stream));
             }
             offset += piece.len() as u64;
             pending.bytes.extend_from_slice(piece);
@@ -126,6 +139,9 @@ impl Events {
             "offset": pending.offset,
             "newline": newline,
         });
+        if pending.is_after_gap {
+            event["after_gap"] = true.into();
+        }
         if let Some(fields) = event.as_object_mut() {
             match std::str::from_utf8(bytes) {
                 Ok(text) => fields.insert("text".to_owned(), text.into()),

@@ -22,7 +22,7 @@ use rustix::{
 
 use crate::{
     cli::exit::Failure,
-    domain::{frame::Frame, outcome::Outcome, run::Run},
+    domain::{frame::Frame, outcome::Outcome, run::Run, seam::Seam},
 };
 
 /// A directory that can be written to.
@@ -39,6 +39,7 @@ pub(super) struct Files {
     files: HashMap<u32, Made>,
     /// Files that are open; they are closed all at once when there are many, and opened again as needed.
     open: HashMap<u32, File>,
+    seams: HashMap<u32, Seam>,
 }
 
 /// A file that was made here.
@@ -96,7 +97,7 @@ impl Files {
             let metadata = made.map_err(|error| directory.named(&name, &error))?;
             files.insert(index, Made { name, device: metadata.dev(), inode: metadata.ino() });
         }
-        Ok(Self { directory: Arc::clone(directory), files, open: HashMap::new() })
+        Ok(Self { directory: Arc::clone(directory), files, open: HashMap::new(), seams: HashMap::new() })
     }
 
     /// The directory, as it was named.
@@ -106,7 +107,13 @@ impl Files {
 
     /// Appends what a task printed, both streams in the order in which they were read.
     pub(super) fn frame(&mut self, task: u32, frame: &Frame) -> io::Result<()> {
-        let Some(made) = self.files.get(&task) else { return Ok(()) };
+        let mark = self.seams.entry(task).or_default().next(&frame.data);
+        self.append(task, mark.as_bytes())?;
+        self.append(task, &frame.data)
+    }
+
+    fn append(&mut self, task: u32, bytes: &[u8]) -> io::Result<()> {
+        let Some(made) = self.files.get(&task).filter(|_| !bytes.is_empty()) else { return Ok(()) };
         let named = |error: io::Error| self.directory.named(&made.name, &error);
         if !self.open.contains_key(&task) {
             if self.open.len() >= MOST_OPEN {
@@ -115,9 +122,15 @@ impl Files {
             self.open.insert(task, made.open_again(&self.directory.directory).map_err(named)?);
         }
         match self.open.get_mut(&task) {
-            Some(file) => file.write_all(&frame.data).map_err(named),
+            Some(file) => file.write_all(bytes).map_err(named),
             None => Ok(()),
         }
+    }
+
+    /// Takes that bytes of a task are missing here, so that no line in its file is one that it did not print.
+    pub(super) fn gap(&mut self, task: u32) -> io::Result<()> {
+        let end = self.seams.entry(task).or_default().gap();
+        self.append(task, end.as_bytes())
     }
 
     /// Writes the list. Of a run that goes on without this client it has the tasks that have failed by now.

@@ -12,19 +12,20 @@ use super::{
     events::Events,
     files::Files,
     given_up, head,
+    object::Outputs,
     printer::Printer,
     question, reconnect, say_attach, say_held, tally,
 };
 use crate::{
     cli::{
         args::Format,
-        commands::shown::{JSON_BYTES, run_json, summary},
+        commands::shown::summary,
         exit::{self, Failure, Status},
         output::{Tone, complain, note, say_json},
         region::Region,
     },
     domain::{
-        frame::{Frame, Stream},
+        frame::Frame,
         ids::RunReference,
         plan::{Gate, GateState},
         run::{Run, Task},
@@ -46,8 +47,8 @@ struct Follower {
     ends: HashMap<u32, u64>,
     attention: Attention,
     patience: Patience,
-    /// Streams of each task, for one JSON object.
-    collected: HashMap<u32, [Vec<u8>; 2]>,
+    /// What tasks printed, for one JSON object.
+    outputs: Outputs,
     events: Option<Events>,
     files: Option<Files>,
     began: Instant,
@@ -109,7 +110,7 @@ impl Follower {
             run,
             ends: HashMap::new(),
             patience: Patience::default(),
-            collected: HashMap::new(),
+            outputs: Outputs::default(),
             began: Instant::now(),
             mute: false,
         })
@@ -310,10 +311,7 @@ impl Follower {
             }
             Kind::Task(task) => {
                 if let Ok(task) = Task::try_from(task) {
-                    if let Some(events) = &mut self.events {
-                        events.task(&task)?;
-                    }
-                    self.task_changed(task);
+                    self.task_changed(task)?;
                 }
             }
             Kind::Output(output) => {
@@ -353,10 +351,7 @@ impl Follower {
             return if self.mute { Ok(()) } else { events.frame(task, &frame) };
         }
         if !self.following.is_text() {
-            let streams = self.collected.entry(task).or_default();
-            let kept = &mut streams[usize::from(frame.stream == Stream::Stderr)];
-            let room = JSON_BYTES.saturating_sub(kept.len());
-            kept.extend_from_slice(&frame.data[..frame.data.len().min(room)]);
+            self.outputs.frame(task, &frame);
             return Ok(());
         }
         if self.mute {
@@ -367,8 +362,17 @@ impl Follower {
     }
 
     fn gap(&mut self, task: u32, lost: &proto::Gap) -> io::Result<()> {
-        if let Some(events) = &mut self.events {
-            events.gap(task, lost.from, lost.to, &lost.reason)?;
+        if let Some(files) = &mut self.files {
+            files.gap(task)?;
+        }
+        match &mut self.events {
+            _ if self.mute => {}
+            Some(events) => events.gap(task, lost.from, lost.to, &lost.reason)?,
+            None if self.following.is_text() => {
+                self.erase();
+                self.printer.gap(task)?;
+            }
+            None => self.outputs.gap(task, lost),
         }
         let end = self.ends.entry(task).or_insert(lost.to);
         *end = (*end).max(lost.to);
@@ -384,17 +388,25 @@ impl Follower {
         Ok(())
     }
 
-    fn task_changed(&mut self, task: Task) {
+    fn task_changed(&mut self, task: Task) -> io::Result<()> {
         self.stale = true;
-        let Some(known) = self.run.tasks.iter_mut().find(|known| known.index == task.index) else {
-            return;
-        };
+        match &mut self.events {
+            _ if self.mute => {}
+            Some(events) => events.task(&task)?,
+            None if self.following.is_text() && task.state.outcome().is_some() => {
+                // A last line without an end is whole now.
+                self.erase();
+                self.printer.ended(task.index)?;
+            }
+            None => {}
+        }
+        let Some(known) = self.run.task_mut(task.index) else { return Ok(()) };
         let lost_contact = task.no_contact_since_ms.filter(|_| known.no_contact_since_ms.is_none());
         let waits = !task.waiting.is_empty() && task.waiting != known.waiting;
         let (agent, waiting) = (task.agent.clone(), task.waiting.clone());
         *known = task;
         if !self.wants_notes() {
-            return;
+            return Ok(());
         }
         let paint = self.printer.paint();
         if let Some(since) = lost_contact {
@@ -404,6 +416,7 @@ impl Follower {
         } else if waits {
             self.note(&paint.paint(Tone::Waiting, &format!("… {agent}: {}", plain(&waiting))));
         }
+        Ok(())
     }
 
     fn gate_changed(&mut self, gate: Gate) -> io::Result<Option<End>> {
@@ -479,7 +492,7 @@ impl Follower {
         match &mut self.events {
             _ if self.mute => {}
             Some(events) => last(events.ended(&self.run, status.0))?,
-            None if !self.following.is_text() => say_json(&run_json(&self.run, Some(&self.collected)))?,
+            None if !self.following.is_text() => say_json(&self.outputs.json(&self.run))?,
             None => {}
         }
         let notes = self.wants_notes();

@@ -10,6 +10,7 @@ mod feeding;
 mod files;
 mod grouped;
 mod lines;
+mod object;
 mod printer;
 mod tally;
 mod terminal;

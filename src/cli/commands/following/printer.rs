@@ -1,6 +1,6 @@
 //! Printing what tasks print: exact bytes for one plain name, whole lines with names for everything else.
 
-use std::{collections::HashMap, io};
+use std::{collections::BTreeMap, io};
 
 use unicode_width::UnicodeWidthStr as _;
 
@@ -14,12 +14,15 @@ use crate::{
     domain::{
         frame::{Frame, Stream},
         run::{Run, Task},
+        seam::{CUT_BEGIN, CUT_END, Seam},
     },
     sys::{clock::clock_time, file::widen_pipe},
 };
 
-/// A line without an end is printed in pieces of this many bytes.
+/// A line that is longer is printed in marked pieces where a person reads.
 const LONGEST_LINE: usize = 1024 * 1024;
+/// Elsewhere a line is held until it ends, unless those of all tasks together take more than this.
+const HELD_IN_ALL: usize = 256 * 1024 * 1024;
 /// Who prints so many bytes at once prints more of them …
 const FLOOD: usize = 32 * 1024;
 /// … and a pipe takes them better when all that a message brings has room in it: its reader and this program wake each
@@ -35,9 +38,16 @@ const PIECE: &str = " …(line goes on)";
 #[derive(Debug, Default)]
 struct Line {
     pending: Vec<u8>,
+    /// When that was printed, in nanoseconds since the task's start.
+    time_ns: u64,
     sanitizer: Sanitizer,
     /// The next byte begins a line on the terminal.
     mid_line: bool,
+    /// Its beginning is printed already, without an end.
+    is_open: bool,
+    /// Bytes before it are missing.
+    is_behind_gap: bool,
+    seam: Seam,
 }
 
 #[derive(Debug)]
@@ -45,17 +55,41 @@ struct TaskLines {
     prefix: String,
     /// When the task began, where lines begin with their times.
     began_ms: Option<u64>,
-    stdout: Line,
-    stderr: Line,
+    /// Standard output and error.
+    streams: [Line; 2],
+}
+
+impl TaskLines {
+    /// What stands before a line that was printed at this time.
+    fn prefix(&self, paint: Paint, time_ns: u64) -> String {
+        match self.began_ms {
+            Some(began_ms) => {
+                let at = clock_time(began_ms + time_ns / 1_000_000);
+                format!("{} {}", paint.paint(Tone::Dim, &at), self.prefix)
+            }
+            None => self.prefix.clone(),
+        }
+    }
 }
 
 /// Where output goes, and how it looks there.
 #[derive(Debug)]
 pub(super) struct Printer {
     bytes: bool,
-    stdout: Sink,
-    stderr: Sink,
-    tasks: HashMap<u32, TaskLines>,
+    /// Standard output and error.
+    sinks: [Sink; 2],
+    /// By index: what is left at the end is printed in this order.
+    tasks: BTreeMap<u32, TaskLines>,
+    waiting: Waiting,
+}
+
+/// Lines that wait for their end.
+#[derive(Debug)]
+struct Waiting {
+    /// Nobody else prints, so that a long line can be written as it comes.
+    is_alone: bool,
+    /// Bytes of all of them.
+    held: usize,
 }
 
 #[derive(Debug)]
@@ -108,17 +142,17 @@ impl Printer {
                     " ".repeat(padding)
                 )
             },
-            stdout: Line::default(),
-            stderr: Line::default(),
+            streams: Default::default(),
         };
         let named = run.tasks.iter().enumerate();
         let tasks = named.map(|(place, task)| (task.index, lines(place, task))).collect();
-        Ok(Self { bytes: run.plain_name && !timestamps, stdout, stderr, tasks })
+        let waiting = Waiting { is_alone: run.tasks.len() == 1, held: 0 };
+        Ok(Self { bytes: run.plain_name && !timestamps, sinks: [stdout, stderr], tasks, waiting })
     }
 
     /// Whether a reader has not taken what was printed.
     pub(super) fn is_held(&self) -> bool {
-        self.stdout.out.has_backlog() || self.stderr.out.has_backlog()
+        self.sinks.iter().any(|sink| sink.out.has_backlog())
     }
 
     /// Waits until the readers have taken what was printed. May be dropped and called again.
@@ -126,18 +160,20 @@ impl Printer {
     /// # Errors
     /// As [`Self::frame`].
     pub(super) async fn drain(&mut self) -> io::Result<()> {
-        self.stdout.out.drain().await?;
-        self.stderr.out.drain().await
+        for sink in &mut self.sinks {
+            sink.out.drain().await?;
+        }
+        Ok(())
     }
 
     /// Whether there is a person at standard error.
     pub(super) fn has_person(&self) -> bool {
-        self.stderr.is_terminal
+        self.sinks[1].is_terminal
     }
 
     /// How standard error is painted.
     pub(super) fn paint(&self) -> Paint {
-        self.stderr.paint
+        self.sinks[1].paint
     }
 
     /// Prints a frame.
@@ -146,19 +182,16 @@ impl Printer {
     /// When standard output or error does not take it, as when its reader is gone.
     pub(super) fn frame(&mut self, task: u32, frame: &Frame) -> io::Result<()> {
         let Some(lines) = self.tasks.get_mut(&task) else { return Ok(()) };
-        let (sink, line) = match frame.stream {
-            Stream::Stdout => (&mut self.stdout, &mut lines.stdout),
-            Stream::Stderr => (&mut self.stderr, &mut lines.stderr),
-        };
+        let at = usize::from(frame.stream == Stream::Stderr);
+        let sink = &mut self.sinks[at];
         if !self.bytes {
-            let prefix = match lines.began_ms {
-                Some(began_ms) => {
-                    let at = clock_time(began_ms + frame.time_ns / 1_000_000);
-                    format!("{} {}", sink.paint.paint(Tone::Dim, &at), lines.prefix)
-                }
-                None => lines.prefix.clone(),
-            };
-            return print_lines(sink, line, &prefix, frame);
+            let prefix = lines.prefix(sink.paint, frame.time_ns);
+            return print_lines(sink, &mut lines.streams[at], &prefix, frame, &mut self.waiting);
+        }
+        let line = &mut lines.streams[at];
+        let mark = line.seam.next(&frame.data);
+        if !mark.is_empty() {
+            sink.write(mark.as_bytes())?;
         }
         match (sink.sanitize, frame.stream) {
             (false, _) => sink.write(&frame.data),
@@ -171,20 +204,47 @@ impl Printer {
         }
     }
 
+    /// Takes that bytes of a task are missing here: of which stream is not known. The lines that they were part of end.
+    ///
+    /// # Errors
+    /// As [`Self::frame`].
+    pub(super) fn gap(&mut self, task: u32) -> io::Result<()> {
+        let Some(lines) = self.tasks.get_mut(&task) else { return Ok(()) };
+        for at in [0, 1] {
+            let sink = &mut self.sinks[at];
+            if self.bytes {
+                let line = &mut lines.streams[at];
+                line.mid_line = false;
+                sink.write(line.seam.gap().as_bytes())?;
+            } else {
+                flush_line(sink, lines, at, &mut self.waiting, CUT_END)?;
+                lines.streams[at].is_behind_gap = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes that a task has ended: a last line without an end is whole.
+    ///
+    /// # Errors
+    /// As [`Self::frame`].
+    pub(super) fn ended(&mut self, task: u32) -> io::Result<()> {
+        let Some(lines) = self.tasks.get_mut(&task).filter(|_| !self.bytes) else { return Ok(()) };
+        for at in [0, 1] {
+            flush_line(&mut self.sinks[at], lines, at, &mut self.waiting, "")?;
+        }
+        Ok(())
+    }
+
     /// Prints what is left of lines without an end, and ends colours that were left on.
     ///
     /// # Errors
     /// As [`Self::frame`].
     pub(super) fn finish(&mut self) -> io::Result<()> {
         for lines in self.tasks.values_mut() {
-            for (sink, line) in [(&mut self.stdout, &mut lines.stdout), (&mut self.stderr, &mut lines.stderr)]
-            {
-                if !line.pending.is_empty() {
-                    let rest = std::mem::take(&mut line.pending);
-                    let mut out = Vec::new();
-                    add_line(&mut out, sink, line, &lines.prefix, &rest, "");
-                    sink.write(&out)?;
-                }
+            for (at, sink) in self.sinks.iter_mut().enumerate() {
+                flush_line(sink, lines, at, &mut self.waiting, "")?;
+                let line = &mut lines.streams[at];
                 if sink.sanitize {
                     let reset = line.sanitizer.reset();
                     sink.write(reset)?;
@@ -198,6 +258,26 @@ impl Printer {
         }
         Ok(())
     }
+}
+
+/// Prints what there is of a line, as one.
+fn flush_line(
+    sink: &mut Sink,
+    lines: &mut TaskLines,
+    at: usize,
+    waiting: &mut Waiting,
+    end: &str,
+) -> io::Result<()> {
+    let prefix = lines.prefix(sink.paint, lines.streams[at].time_ns);
+    let line = &mut lines.streams[at];
+    if line.pending.is_empty() && !line.is_open {
+        return Ok(());
+    }
+    let rest = std::mem::take(&mut line.pending);
+    waiting.held -= rest.len();
+    let mut out = Vec::new();
+    add_line(&mut out, sink, line, &prefix, &rest, end);
+    sink.write(&out)
 }
 
 /// Standard error on a terminal: each line marked, so that it is told apart without colour too.
@@ -215,9 +295,17 @@ fn mark_errors(sink: &mut Sink, line: &mut Line, data: &[u8]) -> io::Result<()> 
     sink.write(&marked)
 }
 
-fn print_lines(sink: &mut Sink, line: &mut Line, prefix: &str, frame: &Frame) -> io::Result<()> {
+fn print_lines(
+    sink: &mut Sink,
+    line: &mut Line,
+    prefix: &str,
+    frame: &Frame,
+    waiting: &mut Waiting,
+) -> io::Result<()> {
     // Written together: a call of the system for each line would take longer than all else that is done with it.
     let mut out = Vec::new();
+    line.time_ns = frame.time_ns;
+    waiting.held -= line.pending.len();
     for piece in frame.data.split_inclusive(|byte| *byte == b'\n') {
         line.pending.extend_from_slice(piece);
         if piece.ends_with(b"\n") {
@@ -229,11 +317,20 @@ fn print_lines(sink: &mut Sink, line: &mut Line, prefix: &str, frame: &Frame) ->
             line.pending.clear();
         }
         while line.pending.len() >= LONGEST_LINE {
-            let rest = line.pending.split_off(LONGEST_LINE);
-            let piece = std::mem::replace(&mut line.pending, rest);
-            print_line(&mut out, sink, line, prefix, &piece, PIECE)?;
+            if sink.is_terminal || waiting.held + line.pending.len() > HELD_IN_ALL {
+                let rest = line.pending.split_off(LONGEST_LINE);
+                let piece = std::mem::replace(&mut line.pending, rest);
+                print_line(&mut out, sink, line, prefix, &piece, PIECE)?;
+            } else if waiting.is_alone {
+                begin_line(&mut out, line, prefix);
+                sink.write(&std::mem::take(&mut out))?;
+                sink.write(&std::mem::take(&mut line.pending))?;
+            } else {
+                break;
+            }
         }
     }
+    waiting.held += line.pending.len();
     sink.write(&out)
 }
 
@@ -262,8 +359,18 @@ fn print_line(
     Ok(())
 }
 
+fn begin_line(out: &mut Vec<u8>, line: &mut Line, prefix: &str) {
+    if !std::mem::replace(&mut line.is_open, true) {
+        out.extend_from_slice(prefix.as_bytes());
+    }
+    if std::mem::take(&mut line.is_behind_gap) {
+        out.extend_from_slice(CUT_BEGIN.as_bytes());
+    }
+}
+
 fn add_line(out: &mut Vec<u8>, sink: &Sink, line: &mut Line, prefix: &str, text: &[u8], end: &str) {
-    out.extend_from_slice(prefix.as_bytes());
+    begin_line(out, line, prefix);
+    line.is_open = false;
     if sink.sanitize {
         // As a terminal would show it in the end: a return to the line's beginning would write over the agent's name.
         out.extend_from_slice(&line.sanitizer.clean(last_written(text)));
@@ -277,85 +384,4 @@ fn add_line(out: &mut Vec<u8>, sink: &Sink, line: &mut Line, prefix: &str, text:
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-
-    use super::*;
-    use crate::cli::args::Colour;
-
-    fn sink(stream: std::os::fd::OwnedFd) -> Sink {
-        let paint = Paint::new(Colour::Never, false);
-        let out = Stdio::new(Stream::Stdout, &stream).unwrap();
-        Sink { out, was_widened: false, is_terminal: false, sanitize: false, paint }
-    }
-
-    #[test]
-    fn a_flood_widens_its_pipe_and_nothing_else_does() {
-        let (read, write) = io::pipe().unwrap();
-        let (other, _write) = io::pipe().unwrap();
-        let size = || rustix::pipe::fcntl_getpipe_size(&read).unwrap();
-        let before = size();
-        // As far as the system lets it.
-        let most = rustix::pipe::fcntl_setpipe_size(&other, PIPE).map_or(before, |_| PIPE);
-        let mut sink = sink(write.into());
-        sink.write(&vec![b'x'; FLOOD - 1]).unwrap();
-        assert_eq!(size(), before);
-        sink.write(&vec![b'x'; FLOOD]).unwrap();
-        assert_eq!(size(), most);
-    }
-
-    #[test]
-    fn lines_come_together_as_far_as_a_pipe_takes_them_as_one() {
-        let (reader, writer) = std::os::unix::net::UnixDatagram::pair().unwrap();
-        reader.set_nonblocking(true).unwrap();
-        let mut sink = sink(writer.into());
-        let mut line = Line::default();
-        let data = [b'x'; 7_920];
-        let data: Vec<u8> = data.chunks(97).flat_map(|line| [line, b"\n"].concat()).collect();
-        let long = [vec![b'z'; 5_000], b"\n".to_vec()].concat();
-        let data = Bytes::from([data, long, b"end\n".to_vec()].concat());
-        let frame = Frame { stream: Stream::Stdout, offset: 0, time_ns: 0, data: data.clone() };
-        print_lines(&mut sink, &mut line, "", &frame).unwrap();
-        let mut found = Vec::new();
-        let mut buffer = [0; 8192];
-        while let Ok(count) = reader.recv(&mut buffer) {
-            found.push(buffer[..count].to_vec());
-        }
-        assert_eq!(found.concat(), data);
-        for piece in &found {
-            let lines = piece.split_inclusive(|byte| *byte == b'\n').count();
-            assert!(piece.ends_with(b"\n") && (piece.len() <= TOGETHER || lines == 1), "{lines} lines");
-        }
-        assert_eq!(found.len(), 4, "two of many lines, the long one, and the last");
-    }
-
-    #[test]
-    fn lines_are_told_by_their_prefix_however_they_come() {
-        let (mut read, write) = io::pipe().unwrap();
-        let mut sink = sink(write.into());
-        let mut line = Line::default();
-        for data in ["one\ntw", "o\n\nthr", "", "ee"] {
-            let data = Bytes::from_static(data.as_bytes());
-            let frame = Frame { stream: Stream::Stdout, offset: 0, time_ns: 0, data };
-            print_lines(&mut sink, &mut line, "a: ", &frame).unwrap();
-        }
-        drop(sink);
-        let mut printed = String::new();
-        io::Read::read_to_string(&mut read, &mut printed).unwrap();
-        assert_eq!(printed, "a: one\na: two\na: \n");
-        assert_eq!(line.pending, b"three");
-    }
-
-    #[test]
-    fn no_line_writes_over_the_name_before_it() {
-        let table: [(&[u8], &[u8]); 4] = [
-            (b"plain", b"plain"),
-            (b"windows\r", b"windows"),
-            (b"10 %\r20 %\r30 %", b"30 %"),
-            (b"\rweb-2: backup ok", b"web-2: backup ok"),
-        ];
-        for (line, shown) in table {
-            assert_eq!(last_written(line), shown, "{line:?}");
-        }
-    }
-}
+mod tests;

@@ -23,6 +23,7 @@ use crate::{
         groups::{PREVIEW, line::shown_line},
         ids::RunReference,
         outcome::Outcome,
+        seam::Seam,
         text::{plain, spoken_bytes},
     },
     wire::{
@@ -106,7 +107,7 @@ impl Watcher {
     }
 
     fn print_json(&self) -> io::Result<()> {
-        let mut object = run_json(&self.run, None);
+        let mut object = run_json(&self.run);
         let group_json = |group: &GroupDigest| {
             serde_json::json!({
                 "agents": group.tasks_of(&self.run).map(|task| task.agent.as_str()).collect::<Vec<_>>(),
@@ -159,12 +160,17 @@ impl Watcher {
     async fn stream_output(&self, group: &GroupDigest, for_person: bool) -> Result<(), Unprinted> {
         let mut cleaners = [Sanitizer::default(), Sanitizer::default()];
         let mut ends = [true, true];
+        let mut seams = [Seam::default(); 2];
         let raw = self.following.print.raw || !for_person;
         let mut events = self.output_of(group).await?;
         while let Some(event) = events.message().await.map_err(CallError::from)? {
             let output = match event.kind {
                 Some(Kind::Output(output)) => output,
                 Some(Kind::Gap(gap)) => {
+                    for (at, stream) in [Stream::Stdout, Stream::Stderr].into_iter().enumerate() {
+                        pass_on(stream, &Clean::raw(seams[at].gap().into_bytes()))?;
+                        ends[at] = true;
+                    }
                     note(&missing(gap));
                     continue;
                 }
@@ -172,6 +178,7 @@ impl Watcher {
             };
             for frame in output.frames.into_iter().filter_map(|frame| Frame::try_from(frame).ok()) {
                 let at = usize::from(frame.stream == Stream::Stderr);
+                pass_on(frame.stream, &Clean::raw(seams[at].next(&frame.data).as_bytes().to_vec()))?;
                 let bytes =
                     if raw { Clean::raw(frame.data.to_vec()) } else { cleaners[at].cleaned(&frame.data) };
                 ends[at] = bytes.as_bytes().last().is_none_or(|byte| *byte == b'\n');
@@ -196,24 +203,33 @@ impl Watcher {
         self.client.follow_run(request).await
     }
 
-    /// A group's output as shown lines, stdout before stderr, as far as it is held; false when that is not all.
-    async fn lines_of(&self, group: &GroupDigest) -> Result<(Vec<String>, bool), CallError> {
+    /// A group's output as shown lines, stdout before stderr, as far as it is held; and what that is, where it is not all.
+    async fn lines_of(&self, group: &GroupDigest) -> Result<(Vec<String>, Option<String>), CallError> {
         let mut streams = [Vec::new(), Vec::new()];
-        let (mut is_whole, mut gaps) = (true, Vec::new());
+        let mut seams = [Seam::default(); 2];
+        let mut partly = None;
         let mut events = self.output_of(group).await?;
         while let Some(event) = events.message().await.map_err(CallError::from)? {
             let output = match event.kind {
                 Some(Kind::Output(output)) => output,
                 Some(Kind::Gap(gap)) => {
-                    gaps.push(missing(gap));
+                    for (kept, seam) in streams.iter_mut().zip(&mut seams) {
+                        kept.extend_from_slice(seam.gap().as_bytes());
+                    }
+                    note(&missing(gap));
+                    partly.get_or_insert_with(|| "what is there".to_owned());
                     continue;
                 }
                 _ => continue,
             };
             for frame in output.frames.into_iter().filter_map(|frame| Frame::try_from(frame).ok()) {
-                let kept: &mut Vec<u8> = &mut streams[usize::from(frame.stream == Stream::Stderr)];
+                let at = usize::from(frame.stream == Stream::Stderr);
+                let kept: &mut Vec<u8> = &mut streams[at];
+                kept.extend_from_slice(seams[at].next(&frame.data).as_bytes());
                 let room = DIFF_BYTES.saturating_sub(kept.len());
-                is_whole &= frame.data.len() <= room;
+                if frame.data.len() > room {
+                    partly = Some(format!("the first {} of each stream", spoken_bytes(DIFF_BYTES as u64)));
+                }
                 kept.extend_from_slice(&frame.data[..frame.data.len().min(room)]);
             }
         }
@@ -225,29 +241,26 @@ impl Watcher {
                 lines.extend(text.split(|byte| *byte == b'\n').map(|line| format!("{mark}{}", shown(line))));
             }
         }
-        lines.extend(gaps);
-        Ok((lines, is_whole))
+        Ok((lines, partly))
     }
 
     /// The largest group in full, every other one against it.
     async fn print_diff(&self) -> Result<(), Unprinted> {
         let Some(largest) = self.groups.first() else { return Ok(()) };
-        let (base, is_base_whole) = self.lines_of(largest).await?;
+        let (base, base_partly) = self.lines_of(largest).await?;
         say_line(&self.title(largest))?;
         for line in &base {
             say_line(line)?;
         }
         for group in self.ordered().into_iter().filter(|group| group.tasks != largest.tasks) {
             say_line(&format!("\n{}", self.title(group)))?;
-            let (lines, is_whole) = self.lines_of(group).await?;
+            let (lines, partly) = self.lines_of(group).await?;
             let (old, new) = (base.join("\n") + "\n", lines.join("\n") + "\n");
             let diff = similar::TextDiff::from_lines(&old, &new);
-            if !(is_whole && is_base_whole) {
-                let text =
-                    format!("  compared in the first {} of each stream", spoken_bytes(DIFF_BYTES as u64));
-                say_line(&self.paint_out(Tone::Dim, &text))?;
-            }
-            if diff.ratio() >= 1.0 {
+            let partly = base_partly.as_ref().or(partly.as_ref());
+            if let Some(partly) = partly {
+                say_line(&self.paint_out(Tone::Dim, &format!("  compared in {partly}")))?;
+            } else if diff.ratio() >= 1.0 {
                 say_line(&self.paint_out(Tone::Dim, "  the same output"))?;
             }
             let unified = diff.unified_diff().context_radius(2).to_string();

@@ -1,0 +1,152 @@
+//! A run as one JSON object with what its tasks printed, as far as there is room for it.
+
+use std::collections::HashMap;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::{Map, Value, json};
+
+use super::super::shown::run_json;
+use crate::{
+    domain::{
+        frame::{Frame, Stream},
+        run::Run,
+    },
+    wire::proto,
+};
+
+/// Most bytes of each stream of a task.
+const MOST: usize = 16 * 1024 * 1024;
+
+/// What one task printed on one stream.
+#[derive(Debug, Default)]
+struct Text {
+    bytes: Vec<u8>,
+    /// There was more.
+    is_cut: bool,
+}
+
+impl Text {
+    fn take(&mut self, data: &[u8]) {
+        let fits = data.len().min(MOST - self.bytes.len());
+        self.is_cut |= fits < data.len();
+        self.bytes.extend_from_slice(&data[..fits]);
+    }
+
+    /// A line that bytes are missing in is two: one that a gap has joined would be one that nobody printed.
+    fn gap(&mut self) {
+        if self.bytes.last().is_some_and(|byte| *byte != b'\n') {
+            self.take(b"\n");
+        }
+    }
+}
+
+/// What one task printed, and what of it is missing.
+#[derive(Debug, Default)]
+struct Printed {
+    streams: [Text; 2],
+    gaps: Vec<Value>,
+}
+
+impl Printed {
+    /// The fields of a task.
+    ///
+    /// `stdout`, `stderr`: the text. `stdout_base64`, `stderr_base64`: the exact bytes, where they are not UTF-8. `…_truncated`:
+    /// bytes may be missing. `gaps`: which; `stdout_at` and `stderr_at` tell where in the bytes of each stream.
+    fn fields(&self) -> Map<String, Value> {
+        let mut fields = Map::new();
+        for (text, name) in self.streams.iter().zip(["stdout", "stderr"]) {
+            fields.insert(name.to_owned(), String::from_utf8_lossy(&text.bytes).into());
+            if std::str::from_utf8(&text.bytes).is_err() {
+                fields.insert(format!("{name}_base64"), STANDARD.encode(&text.bytes).into());
+            }
+            let is_truncated = text.is_cut || !self.gaps.is_empty();
+            fields.insert(format!("{name}_truncated"), is_truncated.into());
+        }
+        fields.insert("gaps".to_owned(), self.gaps.clone().into());
+        fields
+    }
+}
+
+/// The outputs of all tasks.
+#[derive(Debug, Default)]
+pub(super) struct Outputs(HashMap<u32, Printed>);
+
+impl Outputs {
+    pub(super) fn frame(&mut self, task: u32, frame: &Frame) {
+        let printed = self.0.entry(task).or_default();
+        printed.streams[usize::from(frame.stream == Stream::Stderr)].take(&frame.data);
+    }
+
+    pub(super) fn gap(&mut self, task: u32, lost: &proto::Gap) {
+        let printed = self.0.entry(task).or_default();
+        printed.streams.iter_mut().for_each(Text::gap);
+        printed.gaps.push(json!({
+            "from": lost.from,
+            "to": lost.to,
+            "reason": lost.reason,
+            "stdout_at": printed.streams[0].bytes.len(),
+            "stderr_at": printed.streams[1].bytes.len(),
+        }));
+    }
+
+    /// The run, and with each task what it printed.
+    pub(super) fn json(&self, run: &Run) -> Value {
+        let mut object = run_json(run);
+        let nothing = Printed::default();
+        let tasks = object["tasks"].as_array_mut().into_iter().flatten();
+        for (shown, task) in tasks.zip(&run.tasks) {
+            let printed = self.0.get(&task.index).unwrap_or(&nothing);
+            if let Some(fields) = shown.as_object_mut() {
+                fields.extend(printed.fields());
+            }
+        }
+        object
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::domain::run::Task;
+
+    fn printed(pieces: &[(Stream, &'static [u8])], gap_behind: usize) -> Value {
+        let mut outputs = Outputs::default();
+        for (place, (stream, data)) in pieces.iter().enumerate() {
+            let data = Bytes::from_static(data);
+            outputs.frame(0, &Frame { stream: *stream, offset: 0, time_ns: 0, data });
+            if place + 1 == gap_behind {
+                outputs.gap(0, &proto::Gap { from: 9, to: 99, reason: "lost".into() });
+            }
+        }
+        let run = Run::for_tests(vec![Task::queued(0, "a".parse().unwrap())]);
+        outputs.json(&run)["tasks"][0].clone()
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_there_exactly() {
+        let task = printed(&[(Stream::Stdout, b"caf\xe9"), (Stream::Stderr, b"plain")], 0);
+        assert_eq!((&task["stdout"], &task["stdout_base64"]), (&"caf\u{fffd}".into(), &"Y2Fm6Q==".into()));
+        assert_eq!((&task["stderr"], task.get("stderr_base64")), (&"plain".into(), None));
+        assert_eq!((&task["stdout_truncated"], &task["gaps"]), (&false.into(), &json!([])));
+    }
+
+    #[test]
+    fn a_gap_is_told_and_joins_no_lines() {
+        let task = printed(&[(Stream::Stdout, b"1\n2"), (Stream::Stdout, b"7\n8\n")], 1);
+        assert_eq!(task["stdout"], "1\n2\n7\n8\n");
+        assert_eq!((&task["stdout_truncated"], &task["stderr_truncated"]), (&true.into(), &true.into()));
+        let gap = json!({ "from": 9, "to": 99, "reason": "lost", "stdout_at": 4, "stderr_at": 0 });
+        assert_eq!(task["gaps"], json!([gap]));
+    }
+
+    #[test]
+    fn what_fits_exactly_is_not_cut() {
+        let most: &'static [u8] = vec![b'x'; MOST].leak();
+        assert_eq!(printed(&[(Stream::Stdout, most)], 0)["stdout_truncated"], false);
+        let task = printed(&[(Stream::Stdout, most), (Stream::Stdout, b"y")], 0);
+        assert_eq!(task["stdout_truncated"], true);
+        assert_eq!(task["stdout"].as_str().unwrap().len(), MOST);
+    }
+}

@@ -1,0 +1,58 @@
+//! Lines that a gap has cut: what is left of one must not look like a line that a command has printed. Pure; knows not where
+//! lines go.
+
+/// Ends what there is of a line whose rest is missing.
+pub const CUT_END: &str = " …(bytes missing)";
+/// Begins the first line behind a gap: what there is of it may be its end only.
+pub const CUT_BEGIN: &str = "(bytes missing)… ";
+
+/// How a stream of bytes goes on over gaps.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seam {
+    is_mid_line: bool,
+    is_behind_gap: bool,
+}
+
+impl Seam {
+    /// Takes that bytes are missing here. Returns what ends the line that was begun.
+    #[must_use]
+    pub fn gap(&mut self) -> String {
+        self.is_behind_gap = true;
+        if std::mem::take(&mut self.is_mid_line) { format!("{CUT_END}\n") } else { String::new() }
+    }
+
+    /// Takes the bytes that come next. Returns what has to stand before them.
+    #[must_use]
+    pub fn next(&mut self, data: &[u8]) -> &'static str {
+        let Some(last) = data.last() else { return "" };
+        self.is_mid_line = *last != b'\n';
+        if std::mem::take(&mut self.is_behind_gap) { CUT_BEGIN } else { "" }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_ends_a_line_and_marks_the_next_one() {
+        for (pieces, printed) in [
+            (&["one\ntw", "GAP", "ee\nfour\n"][..], "one\ntw …(bytes missing)\n(bytes missing)… ee\nfour\n"),
+            (&["one\n", "GAP", "two\n"], "one\n(bytes missing)… two\n"),
+            (&["GAP", "two\n"], "(bytes missing)… two\n"),
+            (&["tw", "GAP"], "tw …(bytes missing)\n"),
+            (&["one\n", "GAP", "GAP", "", "x"], "one\n(bytes missing)… x"),
+            (&["o", "ne\n", "two"], "one\ntwo"),
+        ] {
+            let mut seam = Seam::default();
+            let text: String = pieces
+                .iter()
+                .map(|piece| match *piece {
+                    "GAP" => seam.gap(),
+                    piece => format!("{}{piece}", seam.next(piece.as_bytes())),
+                })
+                .collect();
+            assert_eq!(text, printed, "{pieces:?}");
+        }
+    }
+}
