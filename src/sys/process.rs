@@ -8,6 +8,7 @@ use std::{
     process::Command,
 };
 
+use super::clock::boottime_ns;
 use nix::{
     sys::{
         mman::{MmapAdvise, madvise},
@@ -102,6 +103,8 @@ pub struct ProcessEntry {
     pub pid: i32,
     /// Its state letter, `Z` for one that has ended and was not waited for.
     pub state: char,
+    /// The id of its process group.
+    pub group: i32,
     /// When it started, in clock ticks since boot: with the id it names a process for good.
     pub started: u64,
 }
@@ -128,9 +131,10 @@ fn parse_stat(pid: i32, stat: &str) -> Option<(i32, ProcessEntry)> {
     let fields: Vec<&str> = stat.get(stat.rfind(')')? + 2..)?.split(' ').collect();
     let state = fields.first()?.chars().next()?;
     let parent = fields.get(1)?.parse().ok()?;
+    let group = fields.get(2)?.parse().ok()?;
     // Field 22 of proc_pid_stat(5); the first after the name is field 3.
     let started = fields.get(19)?.parse().ok()?;
-    Some((parent, ProcessEntry { pid, state, started }))
+    Some((parent, ProcessEntry { pid, state, group, started }))
 }
 
 /// Every process below this one, children first. Ended ones that nobody waited for are not in it.
@@ -188,6 +192,28 @@ impl ProcessEntry {
             }
         }
     }
+}
+
+/// Sends signals to a process group that was just seen below this process, in this order. The kernel tells all of its members
+/// at once: none of them can start a process meanwhile that is not told. One that has no member any more is no error; its id
+/// is not another group's before it is used again.
+pub fn signal_group(group: i32, signals: &[Signal]) {
+    for signal in signals {
+        let _ = nix::sys::signal::killpg(Pid::from_raw(group), *signal);
+    }
+}
+
+/// The id of this process's own group.
+#[must_use]
+pub fn own_group() -> i32 {
+    nix::unistd::getpgrp().as_raw()
+}
+
+/// The present, as starts of processes are told: in clock ticks since boot.
+#[must_use]
+pub fn started_now() -> u64 {
+    let ticks = rustix::param::clock_ticks_per_second();
+    u64::try_from(u128::from(boottime_ns()) * u128::from(ticks) / 1_000_000_000).unwrap_or(u64::MAX)
 }
 
 /// Sends a signal to a process whose id is known to be its own still; one that has ended is no error.
@@ -353,7 +379,7 @@ mod tests {
         let stat = format!("42 (a) b (c) {rest}");
         let (parent, process) = parse_stat(42, &stat).unwrap();
         assert_eq!(parent, 17);
-        assert_eq!(process, ProcessEntry { pid: 42, state: 'S', started: 4711 });
+        assert_eq!(process, ProcessEntry { pid: 42, state: 'S', group: 1, started: 4711 });
         assert!(parse_stat(42, "42 (a").is_none());
     }
 }

@@ -15,7 +15,7 @@ use crate::{
         outcome::{KillProof, Survivor},
         seal::Seal,
     },
-    sys::process::{ProcessEntry, children, descendants, has_children},
+    sys::process::{ProcessEntry, children, descendants, has_children, own_group, signal_group, started_now},
 };
 
 /// How long KILL is repeated before what still lives is named as left over.
@@ -24,18 +24,39 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(3);
 pub const STEP: Duration = Duration::from_millis(10);
 
 /// A kill under way.
+///
+/// TERM is a notice, and given once: to what exists when the kill begins. What a command starts while it cleans up is left
+/// alone until the grace is over.
 #[derive(Debug)]
 pub struct Kill {
     kill_at: Instant,
+    /// When it began, in the ticks in which starts of processes are told.
+    began: u64,
     /// What was found below this process: ids, and when each started.
     seen: HashSet<(i32, u64)>,
+    /// Process groups that were told.
+    told: HashSet<i32>,
 }
 
+/// What is sent to a process that was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Notice {
+    None,
+    /// TERM, to all of its group.
+    TermGroup,
+    /// TERM, to itself.
+    Term,
+    Kill,
+}
+
+/// A stopped process would sit on its TERM for ever.
+const TERM: [Signal; 2] = [Signal::SIGTERM, Signal::SIGCONT];
+
 impl Kill {
-    /// Begins a kill. The first [`Self::step`] sends TERM.
+    /// Begins a kill, of processes that were started up to a time in ticks. The first [`Self::step`] sends TERM.
     #[must_use]
-    pub fn begin(grace: Duration, now: Instant) -> Self {
-        Self { kill_at: now + grace, seen: HashSet::new() }
+    pub fn begin(grace: Duration, now: Instant, ticks: u64) -> Self {
+        Self { kill_at: now + grace, began: ticks, seen: HashSet::new(), told: HashSet::new() }
     }
 
     /// Brings the KILL forward.
@@ -45,9 +66,15 @@ impl Kill {
 
     /// Walks the tree once; the proof when nothing is left of it, or when KILL does not help.
     pub fn step(&mut self, now: Instant) -> Option<KillProof> {
-        let alive = descendants();
+        let (alive, own_group) = (descendants(), own_group());
+        let is_first = self.seen.is_empty();
         for process in &alive {
-            process.signal(self.signals((process.pid, process.started), now));
+            match self.notice(process, own_group, is_first, now) {
+                Notice::None => {}
+                Notice::TermGroup => signal_group(process.group, &TERM),
+                Notice::Term => process.signal(&TERM),
+                Notice::Kill => process.signal(&[Signal::SIGKILL]),
+            }
         }
         // A walk may miss some: it is no snapshot, and `/proc` may hide other users' processes. That nothing is left is
         // believed of the kernel alone, which knows what this subreaper has below it.
@@ -55,24 +82,30 @@ impl Kill {
         self.proof(alive.len(), left, now)
     }
 
+    /// What a process gets that was found. The first walk finds what there was when the kill began; what a later one finds
+    /// was there too when it is older. A group is told as a whole, and of its members only those that were in it then.
+    fn notice(&mut self, process: &ProcessEntry, own_group: i32, is_first: bool, now: Instant) -> Notice {
+        let is_new = self.seen.insert((process.pid, process.started));
+        if now >= self.kill_at {
+            return Notice::Kill;
+        }
+        let was_there = is_first || process.started < self.began;
+        if !is_new || !was_there || self.told.contains(&process.group) {
+            return Notice::None;
+        }
+        // One that has just been started has no group of its own yet. 0 is a group outside of this container, 1 everybody.
+        if process.group == own_group || process.group <= 1 {
+            return Notice::Term;
+        }
+        self.told.insert(process.group);
+        Notice::TermGroup
+    }
+
     /// The proof, when it is time for it: `alive` of what was found is alive, and `left` is all that is there.
     fn proof(&self, alive: usize, left: Vec<Survivor>, now: Instant) -> Option<KillProof> {
         let ended = self.seen.len().saturating_sub(alive);
         let is_over = left.is_empty() || now >= self.kill_at + GIVE_UP_AFTER;
         is_over.then(|| KillProof::new(u32::try_from(ended).unwrap_or(u32::MAX), left, 0))
-    }
-
-    /// What is sent to a process that was found: TERM once, and KILL from the end of the grace on.
-    fn signals(&mut self, process: (i32, u64), now: Instant) -> &'static [Signal] {
-        let is_new = self.seen.insert(process);
-        if now >= self.kill_at {
-            &[Signal::SIGKILL]
-        } else if is_new {
-            // A stopped process would sit on its TERM for ever.
-            &[Signal::SIGTERM, Signal::SIGCONT]
-        } else {
-            &[]
-        }
     }
 }
 
@@ -121,7 +154,9 @@ impl Killing {
         match self {
             Self::Begun(kill, _) => kill.hurry(grace, now),
             Self::Done(proof, _) if proof.left.is_empty() => {}
-            Self::No | Self::Done(..) => *self = Self::Begun(Kill::begin(grace, now), Cause::Cancel(order)),
+            Self::No | Self::Done(..) => {
+                *self = Self::Begun(Kill::begin(grace, now, started_now()), Cause::Cancel(order));
+            }
         }
     }
 }
@@ -138,7 +173,7 @@ mod tests {
     fn a_kill_comes_when_the_grace_is_over_and_an_order_can_only_bring_it_forward() {
         let now = Instant::now();
         let seconds = Duration::from_secs;
-        let mut kill = Kill::begin(seconds(10), now);
+        let mut kill = Kill::begin(seconds(10), now, 1);
         assert_eq!(kill.kill_at, now + seconds(10));
         kill.hurry(seconds(20), now);
         assert_eq!(kill.kill_at, now + seconds(10));
@@ -146,29 +181,44 @@ mod tests {
         assert_eq!(kill.kill_at, now + seconds(3));
     }
 
+    const OWN: i32 = 5;
+
+    fn process(pid: i32, group: i32, started: u64) -> ProcessEntry {
+        ProcessEntry { pid, state: 'S', group, started }
+    }
+
     #[test]
-    fn a_process_gets_term_once_and_kill_again_and_again() {
+    fn term_is_told_once_to_what_was_there_and_kill_again_and_again_to_what_is_left() {
         let now = Instant::now();
-        let mut kill = Kill::begin(Duration::from_secs(1), now);
-        let term: &[Signal] = &[Signal::SIGTERM, Signal::SIGCONT];
+        let mut kill = Kill::begin(Duration::from_secs(1), now, 100);
+        let mut first = |pid, group, started| kill.notice(&process(pid, group, started), OWN, true, now);
+        assert_eq!(first(7, 7, 100), Notice::TermGroup, "started just before");
+        assert_eq!(first(8, 7, 20), Notice::None, "told with its group");
+        assert_eq!(first(9, 9, 20), Notice::TermGroup, "a group of its own");
+        assert_eq!(first(10, OWN, 100), Notice::Term, "not the whole group of what kills");
         let almost = now + Duration::from_millis(999);
-        assert_eq!(kill.signals((7, 1), now), term);
-        assert_eq!(kill.signals((7, 1), almost), []);
-        assert_eq!(kill.signals((7, 2), almost), term, "the id has a new process");
+        let mut later = |pid, group, started| kill.notice(&process(pid, group, started), OWN, false, almost);
+        assert_eq!(later(7, 7, 100), Notice::None);
+        assert_eq!(later(11, 7, 100), Notice::None, "a handler has started it");
+        assert_eq!(later(12, 12, 100), Notice::None, "in a group of its own, too");
+        assert_eq!(later(13, 13, 99), Notice::TermGroup, "the first walk has missed it");
+        assert_eq!(later(14, 13, 99), Notice::None);
         let late = now + Duration::from_secs(1);
         for _ in 0..2 {
-            assert_eq!(kill.signals((7, 1), late), [Signal::SIGKILL]);
+            for (pid, group, started) in [(7, 7, 100), (11, 7, 100), (12, 12, 100), (15, 15, 200)] {
+                let notice = kill.notice(&process(pid, group, started), OWN, false, late);
+                assert_eq!(notice, Notice::Kill, "{pid}");
+            }
         }
-        assert_eq!(kill.signals((8, 3), late), [Signal::SIGKILL]);
-        assert_eq!(kill.seen.len(), 3);
+        assert_eq!(kill.seen.len(), 9);
     }
 
     #[test]
     fn the_proof_comes_when_nothing_is_left_or_when_kill_has_not_helped_for_long() {
         let now = Instant::now();
-        let mut kill = Kill::begin(Duration::from_secs(1), now);
+        let mut kill = Kill::begin(Duration::from_secs(1), now, 1);
         for pid in [7, 8, 9] {
-            kill.signals((pid, 1), now);
+            kill.notice(&process(pid, 7, 1), OWN, true, now);
         }
         assert_eq!(kill.proof(0, vec![], now), Some(KillProof::new(3, vec![], 0)));
         let slow = || vec![survivor(7, "disk wait")];
@@ -182,7 +232,7 @@ mod tests {
 
     #[test]
     fn what_is_left_was_found_or_is_hidden_whether_its_ids_are_told_or_not() {
-        let found = [ProcessEntry { pid: 7, state: 'D', started: 1 }];
+        let found = [ProcessEntry { state: 'D', ..process(7, 7, 1) }];
         assert_eq!(left(&found, || Some(vec![8])), [survivor(7, "disk wait")]);
         assert_eq!(left(&[], || None), []);
         let pids = |pids| left(&[], || Some(pids)).iter().map(|left| left.pid).collect::<Vec<_>>();

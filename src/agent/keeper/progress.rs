@@ -156,7 +156,7 @@ mod tests {
     }
 
     fn begun(now: Instant) -> Killing {
-        Killing::Begun(Kill::begin(SECOND, now), Cause::Timeout)
+        Killing::Begun(Kill::begin(SECOND, now, 1), Cause::Timeout)
     }
 
     fn proof(ended: u32, left: u32) -> KillProof {

@@ -36,7 +36,7 @@ use crate::{
     sys::{
         disk::Disk,
         file::volume_used_percent,
-        process::{descendants, reap},
+        process::{descendants, reap, started_now},
     },
 };
 
@@ -213,7 +213,7 @@ impl<'a> Supervisor<'a> {
         // One that has ended meanwhile is no longer killed.
         if self.progress().has_run_too_long(now) && !self.has_command_ended() {
             let grace = Duration::from_millis(self.spec.kill_grace_ms.into());
-            self.killing = Killing::Begun(Kill::begin(grace, now), Cause::Timeout);
+            self.killing = Killing::Begun(Kill::begin(grace, now, started_now()), Cause::Timeout);
         }
         self.step_kill(now);
         if self.progress().is_over(now) {
