@@ -258,3 +258,36 @@ fn a_last_line_without_an_end_comes_when_its_task_ends() {
         assert!(line.len() == 3_000_000 && line.bytes().all(|byte| byte == b'x'), "{}", line.len());
     }
 }
+
+#[test]
+fn no_time_is_no_limit_and_a_configured_one_can_be_switched_off() {
+    let rig = Rig::with_agents(&["a"]);
+    let config = rig.file("sloth-runner.toml", b"[run]\ntimeout = \"200ms\"\ngrace = \"100ms\"\n");
+    let run = |words: &[&str]| -> Printed {
+        rig.program().env("SLOTH_RUNNER_CONFIG", &config).args(words).output().unwrap().into()
+    };
+    assert_eq!(run(&["run", "a", "sleep 5"]).status, 124);
+    for none in ["0", "0s", "none"] {
+        let printed = run(&["run", "--timeout", none, "a", "sleep 0.4; echo done"]);
+        assert_eq!((printed.status, printed.out.as_str()), (0, "done\n"), "{none}");
+    }
+    // The grace of the file, and of a flag: a handler that takes longer than the one and less than the other.
+    let clean = "trap 'sleep 0.5; echo clean; exit' TERM; sleep 9 & wait";
+    assert_eq!(run(&["run", "a", clean]).out, "");
+    assert_eq!(run(&["run", "--grace", "20s", "a", clean]).out, "clean\n");
+    let started = std::time::Instant::now();
+    let printed = run(&["run", "--grace", "0", "a", "trap '' TERM; sleep 60"]);
+    assert!(printed.status == 124 && started.elapsed().as_secs() < 30, "{printed:?}");
+
+    let printed = rig.run(&["run", "--start-within", "0", "--give-up", "0", "a", "echo here"]);
+    assert_eq!(printed.out, "here\n");
+    assert!(!rig.run(&["job", "list", "--since", "0"]).out.contains("no such runs"));
+    for words in [
+        &["master", "token", "create", "--ttl", "0"][..],
+        &["master", "operator", "login", "x", "--ttl", "0"],
+    ] {
+        let printed = rig.run(words);
+        assert_eq!(printed.status, 2, "{printed:?}");
+        assert!(printed.err.contains("it would end at once"), "{printed:?}");
+    }
+}

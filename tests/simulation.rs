@@ -1033,7 +1033,7 @@ impl World {
             (239..=241, ..) => self.silent = !self.silent,
             (242..=243, ..) => {
                 let (run, tasks, by) = (RunReference::Id(task().run), [].into(), "ana".to_owned());
-                self.step(Input::Cancel { run, tasks, by, reply: 7 });
+                self.step(Input::Cancel { run, tasks, by, grace_ms: None, reply: 7 });
             }
             (244..=247, ..) => self.session_ends(),
             (270..=271, ..) => {

@@ -29,7 +29,7 @@ const FILE: &str = "sloth-runner.toml";
 /// Flags that make sense once, and not for every start.
 const ONCE: [&str; 5] = ["daemon", "daemonized", "token", "restored", "help"];
 /// Flags of `agent run` that a person may want to be others every time.
-const OF_RUNS: [&str; 6] = ["fanout", "timeout", "start_within", "give_up", "output_cap", "color"];
+const OF_RUNS: [&str; 7] = ["fanout", "timeout", "grace", "start_within", "give_up", "output_cap", "color"];
 
 /// A section: its flags, and the commands that take them.
 struct Section {

@@ -83,7 +83,7 @@ fn parse_run(settings: &Settings, arguments: &[OsString]) -> Option<Cli> {
     }
     let command = RunArgs::augment_args(clap::Command::new("run"));
     let matches = command.try_get_matches_from(&arguments[at..]).ok()?;
-    Some(Cli { command: Command::Run(RunArgs::from_arg_matches(&matches).ok()?) })
+    Some(Cli { command: Command::Run(Box::new(RunArgs::from_arg_matches(&matches).ok()?)) })
 }
 
 #[cfg(test)]

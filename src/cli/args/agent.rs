@@ -28,7 +28,7 @@ pub enum AgentCommand {
     Get(GetArgs),
     /// Run a command on agents
     #[command(alias = "exec")]
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Open a shell in a terminal on an agent; ~. at the beginning of a line hangs up
     Shell(ShellArgs),
     /// Set and remove labels on the master's side, or accept those that agents propose
@@ -236,10 +236,10 @@ pub struct ShellArgs {
     /// Which master.
     #[command(flatten)]
     pub to: ToMaster,
-    /// How long an agent that is offline is waited for [default: until it was silent for a minute]
+    /// How long to wait for an agent that is offline; 0 for no limit [default: until it was silent for a minute]
     #[arg(long, value_name = "TIME")]
     pub start_within: Option<Span>,
-    /// How long a shell without contact is waited for
+    /// How long to wait for a shell that has lost contact; 0 for no limit
     #[arg(long, value_name = "TIME", default_value = "5min")]
     pub give_up: Span,
     /// On which agent

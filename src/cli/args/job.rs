@@ -26,7 +26,7 @@ pub enum JobCommand {
     /// Start nothing more of a run; what runs goes on
     Stop(JobArgs),
     /// Cancel a run
-    Cancel(JobArgs),
+    Cancel(JobCancelArgs),
 }
 
 /// `job list`
@@ -61,6 +61,20 @@ pub struct JobListArgs {
     pub output: Format,
 }
 
+/// `job cancel`
+#[derive(Debug, Args)]
+pub struct JobCancelArgs {
+    /// Which master.
+    #[command(flatten)]
+    pub to: ToMaster,
+    /// How long the commands may clean up: the time between TERM and KILL [default: what the run was started with]
+    #[arg(long, value_name = "TIME")]
+    pub grace: Option<Span>,
+    /// The run: its number, its ULID, or `last`
+    #[arg(add = completing::run())]
+    pub run: RunReference,
+}
+
 /// `job show`
 #[derive(Debug, Args)]
 pub struct JobShowArgs {
@@ -81,7 +95,7 @@ pub struct JobAttachArgs {
     /// Which master.
     #[command(flatten)]
     pub to: ToMaster,
-    /// How long a task without contact is waited for
+    /// How long to wait for a task that has lost contact; 0 for no limit
     #[arg(long, value_name = "TIME", default_value = "5min")]
     pub give_up: Span,
     /// Leave out each task's output before this offset, in bytes
@@ -156,7 +170,7 @@ pub struct JobRerunArgs {
     /// Print the run's number and do not wait
     #[arg(short, long)]
     pub detach: bool,
-    /// How long a task without contact is waited for
+    /// How long to wait for a task that has lost contact; 0 for no limit
     #[arg(long, value_name = "TIME", default_value = "5min")]
     pub give_up: Span,
     /// How output is printed.

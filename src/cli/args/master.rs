@@ -9,6 +9,7 @@ use super::{
     masters::{
         MasterAddArgs, MasterListArgs, MasterRemoveArgs, MasterSelectArgs, MasterShowArgs, OperatorVerb,
     },
+    some_time,
 };
 use crate::{
     domain::{
@@ -97,7 +98,7 @@ pub struct MasterStartArgs {
     /// Begin no new run while more than so many per cent of the volume are used
     #[arg(long, value_name = "PERCENT", default_value_t = 80, env = "SLOTH_RUNNER_MASTER_DISK_CAP", value_parser = clap::value_parser!(u8).range(1..=100))]
     pub disk_cap: u8,
-    /// Delete runs that ended longer ago
+    /// Delete runs that ended longer ago; 0 for none
     #[arg(long, value_name = "TIME", default_value = "30d", env = "SLOTH_RUNNER_MASTER_RETENTION_AGE")]
     pub retention_age: Span,
     /// Delete the oldest runs when all output together is more
@@ -165,7 +166,7 @@ pub struct TokenCreateArgs {
     #[command(flatten)]
     pub to: ToMaster,
     /// How long it is valid
-    #[arg(long, value_name = "TIME", default_value = "1h")]
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = some_time)]
     pub ttl: Span,
     /// How many agents may join with it
     #[arg(long, value_name = "N", default_value_t = 1)]

@@ -4,7 +4,7 @@ use std::{convert::Infallible, path::PathBuf, str::FromStr};
 
 use clap::{Args, Subcommand};
 
-use super::{Format, Span};
+use super::{Format, Span, some_time};
 use crate::{cli::completing, domain::name::AgentName, trust::access::Role};
 
 /// How a master is named on the command line.
@@ -142,7 +142,7 @@ pub struct OperatorLoginArgs {
 #[derive(Debug, Args)]
 pub struct LoginStringArgs {
     /// How long the login string is valid
-    #[arg(long, value_name = "TIME", default_value = "1h")]
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = some_time)]
     pub ttl: Span,
     /// The address at which the operator's machine reaches this master
     #[arg(long, value_name = "HOST:PORT")]

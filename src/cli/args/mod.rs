@@ -41,7 +41,7 @@ const EXIT_STATUSES: &str =
     "Exit statuses: 0 done, 1 failed, 2 the command line makes no sense; 3 the agent was stopped by order.
 `agent run` has its own: see `sloth-runner agent run --help`.";
 
-/// A length of time on the command line: `30s`, `5min`, `1h`.
+/// A length of time on the command line: `30s`, `5min`, `1h`; `0` or `none` for none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span(pub Duration);
 
@@ -49,7 +49,8 @@ impl FromStr for Span {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let parsed = text.parse::<u64>().map(Duration::from_secs).ok();
+        let none = (text == "none").then_some(Duration::ZERO);
+        let parsed = none.or_else(|| text.parse::<u64>().map(Duration::from_secs).ok());
         let parsed = parsed.or_else(|| humantime::parse_duration(text).ok());
         parsed.map(Self).ok_or_else(|| "write a time as 30s, 5min or 1h".to_owned())
     }
@@ -67,6 +68,33 @@ impl Span {
     pub fn ms_u32(self) -> u32 {
         u32::try_from(self.ms()).unwrap_or(u32::MAX)
     }
+
+    /// A limit; none for no time at all, as everywhere.
+    #[must_use]
+    pub fn limit(self) -> Option<Duration> {
+        Some(self.0).filter(|limit| !limit.is_zero())
+    }
+
+    /// The same in milliseconds.
+    #[must_use]
+    pub fn limit_ms(self) -> Option<u64> {
+        self.limit().map(|_| self.ms())
+    }
+
+    /// The same where nothing said means a usual time: no limit is longer than anybody lives.
+    #[must_use]
+    pub fn within_ms(self) -> u64 {
+        self.limit_ms().unwrap_or(WITHOUT_END_MS)
+    }
+}
+
+/// A hundred years, in milliseconds.
+const WITHOUT_END_MS: u64 = 100 * 365 * 24 * 60 * 60 * 1000;
+
+/// Reads a length of time that has to be one.
+fn some_time(text: &str) -> Result<Span, String> {
+    let span: Span = text.parse()?;
+    span.limit().map(Span).ok_or_else(|| "it would end at once: write a time as 30s, 5min or 1h".to_owned())
 }
 
 /// A number of bytes on the command line: `512`, `100K`, `1M`, `10G`, in powers of 1024.
@@ -125,7 +153,7 @@ pub enum Command {
     /// A private master and five agents: the control center on a terminal, a tour otherwise
     Demo(DemoArgs),
     /// The master: start, stop, look; who may talk to it; those that are known by name
-    Master(MasterCommand),
+    Master(Box<MasterCommand>),
     /// Log in to a master elsewhere, and store it by name
     Login(LoginArgs),
     /// Agents: start one, list them, run commands on them
@@ -134,7 +162,7 @@ pub enum Command {
     /// Short for `agent list`
     List(ListArgs),
     /// Short for `agent run`
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// systemd services: install, remove, print
     #[command(subcommand)]
     Service(ServiceVerb),

@@ -134,7 +134,7 @@ impl PlanArgs {
             canary: self.canary,
             batch: self.batch,
             max_failures: self.max_failures,
-            pause_ms: self.pause.map(Span::ms),
+            pause_ms: self.pause.and_then(Span::limit_ms),
             stop_if: if self.stop_if.is_empty() { default } else { asked },
             masks,
         }
@@ -158,13 +158,16 @@ pub struct RunArgs {
     /// Take targets by state or link even just after a master's start, when agents are not back yet
     #[arg(long)]
     pub now: bool,
-    /// How long each task may run
+    /// How long each task may run; 0 for no limit
     #[arg(long, value_name = "TIME")]
     pub timeout: Option<Span>,
-    /// How long an agent that is offline is waited for [default: until it was silent for a minute]
+    /// How long a command that is killed may clean up: the time between TERM and KILL [default: 5s]
+    #[arg(long, value_name = "TIME")]
+    pub grace: Option<Span>,
+    /// How long to wait for an agent that is offline; 0 for no limit [default: until it was silent for a minute]
     #[arg(long, value_name = "TIME")]
     pub start_within: Option<Span>,
-    /// How long a task without contact is waited for
+    /// How long to wait for a task that has lost contact; 0 for no limit
     #[arg(long, value_name = "TIME", default_value = "5min")]
     pub give_up: Span,
     /// Print the run's number and do not wait

@@ -54,10 +54,13 @@ struct LineOptions {
     /// Take targets by state or link just after a master's start
     #[arg(long)]
     now: bool,
-    /// How long each task may run
+    /// How long each task may run; 0 for no limit
     #[arg(long)]
     timeout: Option<Span>,
-    /// How long an agent that is offline is waited for
+    /// How long a command that is killed may clean up
+    #[arg(long)]
+    grace: Option<Span>,
+    /// How long to wait for an agent that is offline; 0 for no limit
     #[arg(long)]
     start_within: Option<Span>,
     /// Keep at most so much of each task's output
@@ -80,8 +83,9 @@ pub fn read_options(line: &str) -> Result<RunOptions, String> {
         first.strip_prefix("error: ").unwrap_or(first).to_owned()
     })?;
     Ok(RunOptions {
-        timeout_ms: options.timeout.map(Span::ms),
-        start_within_ms: options.start_within.map(Span::ms),
+        timeout_ms: options.timeout.and_then(Span::limit_ms),
+        kill_grace_ms: options.grace.map(Span::ms_u32),
+        start_within_ms: options.start_within.map(Span::within_ms),
         now: options.now,
         overflow: Overflow::Gap,
         output_cap: options.output_cap.map(|size| size.0),
@@ -100,6 +104,9 @@ mod tests {
         assert_eq!(options.timeout_ms, Some(30_000));
         assert!(options.plan.batch.is_some() && options.plan.stop_if.failures);
         assert_eq!(read_options("").unwrap().timeout_ms, None);
+        let options = read_options("--timeout 0 --grace 1min --start-within none").unwrap();
+        assert_eq!((options.timeout_ms, options.kill_grace_ms), (None, Some(60_000)));
+        assert!(options.start_within_ms > Some(u64::from(u32::MAX)));
         assert!(read_options("--batch").is_err());
         assert!(read_options("--what").unwrap_err().contains("--what"));
     }

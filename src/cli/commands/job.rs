@@ -12,10 +12,10 @@ use super::{
 use crate::{
     cli::{
         args::{
-            Colour, Format,
+            Colour, Format, Span,
             job::{
-                JobArgs, JobAttachArgs, JobCommand, JobListArgs, JobLogsArgs, JobRerunArgs, JobShowArgs,
-                OnlyStream,
+                JobArgs, JobAttachArgs, JobCancelArgs, JobCommand, JobListArgs, JobLogsArgs, JobRerunArgs,
+                JobShowArgs, OnlyStream,
             },
             run::PrintArgs,
         },
@@ -66,7 +66,7 @@ fn run_state(run: &Run) -> Cell {
 
 async fn list(args: &JobListArgs) -> Result<Status, Failure> {
     let client = connect(&args.to).await?;
-    let since = args.since.map(|since| unix_ms().saturating_sub(since.ms()));
+    let since = args.since.and_then(Span::limit_ms).map(|since| unix_ms().saturating_sub(since));
     let request = proto::ListRunsRequest {
         limit: args.limit,
         before_number: args.before,
@@ -167,7 +167,7 @@ async fn attach(args: &JobAttachArgs) -> Result<Status, Failure> {
     let following = Following {
         address: resolve(&args.to)?,
         print: args.print.clone(),
-        give_up: args.give_up.0,
+        give_up: args.give_up.limit(),
         from_offset: args.from,
         agents: Vec::new(),
         follow: true,
@@ -186,7 +186,7 @@ async fn logs(args: &JobLogsArgs) -> Result<Status, Failure> {
     let following = Following {
         address: resolve(&args.to)?,
         print: PrintArgs { quiet: true, ..args.print.clone() },
-        give_up: std::time::Duration::from_mins(5),
+        give_up: Some(std::time::Duration::from_mins(5)),
         from_offset: args.from,
         agents: args.agent.iter().map(ToString::to_string).collect(),
         follow: args.follow,
@@ -206,16 +206,21 @@ async fn logs(args: &JobLogsArgs) -> Result<Status, Failure> {
     Ok(if status == exit::NO_STATUS { exit::FAILED } else { status })
 }
 
-async fn cancel(args: &JobArgs) -> Result<Status, Failure> {
+async fn cancel(args: &JobCancelArgs) -> Result<Status, Failure> {
     let client = connect(&args.to).await?;
-    let request =
-        proto::CancelRunRequest { run: Some(RunReference::into(args.run)), task_indices: Vec::new() };
+    let request = proto::CancelRunRequest {
+        run: Some(RunReference::into(args.run)),
+        task_indices: Vec::new(),
+        grace_ms: args.grace.map_or(0, Span::ms_u32),
+    };
     let cancelled = client.calls().cancel_run(request).await.map_err(CallError::from)?.into_inner();
     let stored = match cancelled.stored {
         0 => String::new(),
         n => format!("; stored for {n} without contact, given when they return"),
     };
-    say(&format!("run {}: {} tasks were told to end{stored}\n", cancelled.number, cancelled.told))?;
+    let (number, told) = (cancelled.number, cancelled.told as usize);
+    let were = if told == 1 { "was" } else { "were" };
+    say(&format!("run {number}: {told} {} {were} told to end{stored}\n", plural("task", told)))?;
     Ok(exit::OK)
 }
 
@@ -240,7 +245,7 @@ fn rerun(args: &JobRerunArgs) -> Result<Status, Failure> {
     let following = Following {
         address: resolve(&args.to)?,
         print: args.print.clone(),
-        give_up: args.give_up.0,
+        give_up: args.give_up.limit(),
         from_offset: 0,
         agents: Vec::new(),
         follow: true,

@@ -73,7 +73,10 @@ fn serve(args: &MasterStartArgs) -> Result<Status, Failure> {
         },
         output_cap: args.output_cap.0,
         disk_cap: args.disk_cap,
-        retention: Retention { age: args.retention_age.0, bytes: args.retention_size.0 },
+        retention: Retention {
+            age: args.retention_age.limit().unwrap_or(Duration::MAX),
+            bytes: args.retention_size.0,
+        },
         restored: args.restored,
         metrics: args.metrics.as_ref().map(|at| (at.host.clone(), at.port)),
         limits: args.limits.limits(),

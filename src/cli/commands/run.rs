@@ -15,6 +15,7 @@ use super::{
 use crate::{
     cli::{
         args::{
+            Span,
             agent::ShellArgs,
             run::{PrintArgs, RunArgs},
         },
@@ -54,9 +55,9 @@ fn options(args: &RunArgs) -> Result<RunOptions, Failure> {
         environment: environment.and_then(bounded).map_err(Failure::usage)?,
         forgotten: Vec::new(),
         working_directory: args.cwd.as_ref().map(|cwd| Bytes(cwd.as_bytes().to_vec())),
-        timeout_ms: args.timeout.map(crate::cli::args::Span::ms),
-        start_within_ms: args.start_within.map(crate::cli::args::Span::ms),
-        kill_grace_ms: None,
+        timeout_ms: args.timeout.and_then(Span::limit_ms),
+        start_within_ms: args.start_within.map(Span::within_ms),
+        kill_grace_ms: args.grace.map(Span::ms_u32),
         now: args.now,
         overflow: if args.detach || args.print.is_grouped() { Overflow::Gap } else { Overflow::Block },
         taken_back: false,
@@ -95,7 +96,7 @@ const LOGIN_SHELL: &str = r#"[ -x "$SHELL" ] && exec "$SHELL" -l; exec sh -l"#;
 
 pub(super) fn shell(args: &ShellArgs) -> Result<Status, Failure> {
     let options = RunOptions {
-        start_within_ms: args.start_within.map(crate::cli::args::Span::ms),
+        start_within_ms: args.start_within.map(Span::within_ms),
         overflow: Overflow::Block,
         input: StandardInput::Terminal(own_terminal()?),
         ..RunOptions::default()
@@ -105,7 +106,7 @@ pub(super) fn shell(args: &ShellArgs) -> Result<Status, Failure> {
     let following = Following {
         address: resolve(&args.to)?,
         print: PrintArgs::default(),
-        give_up: args.give_up.0,
+        give_up: args.give_up.limit(),
         from_offset: 0,
         agents: Vec::new(),
         follow: true,
@@ -155,7 +156,7 @@ pub(super) fn run(args: RunArgs) -> Result<Status, Failure> {
     let following = Following {
         address: resolve(&args.to)?,
         print: args.print,
-        give_up: args.give_up.0,
+        give_up: args.give_up.limit(),
         from_offset: 0,
         agents: Vec::new(),
         follow: true,

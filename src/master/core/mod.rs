@@ -398,7 +398,9 @@ impl Core {
             }
             Input::SessionClosed(session) => self.on_session_closed(session, now),
             Input::StartRun(asked, reply) => self.on_start_run(*asked, reply, now),
-            Input::Cancel { run, tasks, by, reply } => self.on_cancel(run, &tasks, &by, reply, now),
+            Input::Cancel { run, tasks, grace_ms, by, reply } => {
+                self.on_cancel(run, &tasks, grace_ms, &by, reply, now);
+            }
             Input::Promote { run, by, reply } => self.on_promote(run, &by, reply, now),
             Input::StopRun { run, by, reply } => self.on_stop_run(run, &by, reply, now),
             Input::Compared { id, agrees } => self.on_compared(id, agrees, now),

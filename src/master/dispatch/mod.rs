@@ -295,7 +295,11 @@ impl Attached {
         tracing::info!(task = %self.id, "hung up: nobody feeds the command any more");
         let (run, tasks) = (RunReference::Id(self.id.run), BTreeSet::from([self.id.index]));
         let by = "hang-up: nobody fed its input for a minute".to_owned();
-        let _ = self.context.handle.ask(move |reply| Input::Cancel { run, tasks, by, reply }).await;
+        let _ = self
+            .context
+            .handle
+            .ask(move |reply| Input::Cancel { run, tasks, by, grace_ms: None, reply })
+            .await;
     }
 
     async fn heard(

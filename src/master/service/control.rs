@@ -439,7 +439,8 @@ impl ControlService for Master {
         let request = request.into_inner();
         let run = reference(request.run)?;
         let tasks = per_task(request.task_indices, "tasks")?.into_iter().collect();
-        match self.handle.ask(move |reply| Input::Cancel { run, tasks, by, reply }).await? {
+        let grace_ms = (request.grace_ms > 0).then_some(request.grace_ms);
+        match self.handle.ask(move |reply| Input::Cancel { run, tasks, grace_ms, by, reply }).await? {
             Reply::Cancelled { told, stored, number } => {
                 Ok(Response::new(proto::CancelRunResponse { told, stored, number }))
             }

@@ -113,7 +113,11 @@ async fn once(client: &ControlClient, cmd: Cmd) -> Option<Msg> {
     match cmd {
         Cmd::Start { id, text, whom, options } => Some(start(client, id, &text, &whom, *options).await),
         Cmd::Cancel(run, task_indices) => {
-            let request = proto::CancelRunRequest { run: Some(RunReference::Id(run).into()), task_indices };
+            let request = proto::CancelRunRequest {
+                run: Some(RunReference::Id(run).into()),
+                task_indices,
+                grace_ms: 0,
+            };
             match client.calls().cancel_run(request).await {
                 Ok(answer) => {
                     let answer = answer.into_inner();

@@ -55,7 +55,8 @@ const TRY_AGAIN: Duration = Duration::from_millis(500);
 pub(super) struct Following {
     pub(super) address: MasterAddress,
     pub(super) print: PrintArgs,
-    pub(super) give_up: Duration,
+    /// How long to wait for a master that does not answer, and for tasks without contact; `None` without end.
+    pub(super) give_up: Option<Duration>,
     pub(super) from_offset: u64,
     pub(super) agents: Vec<String>,
     /// Go on until the run ends.
@@ -133,7 +134,11 @@ impl Following {
     }
 
     fn cancel_request(run: &Run) -> proto::CancelRunRequest {
-        proto::CancelRunRequest { run: Some(RunReference::Id(run.id).into()), task_indices: Vec::new() }
+        proto::CancelRunRequest {
+            run: Some(RunReference::Id(run.id).into()),
+            task_indices: Vec::new(),
+            grace_ms: 0,
+        }
     }
 }
 
@@ -198,7 +203,7 @@ pub(super) async fn find_again<T>(
     say: impl Fn(&str),
     again: impl AsyncFn(&ControlClient) -> Result<T, CallError>,
 ) -> Result<(ControlClient, T), Status> {
-    let until = Instant::now() + following.give_up;
+    let until = following.give_up.map(|give_up| Instant::now() + give_up);
     let mut said = false;
     loop {
         if let Ok(client) = ControlClient::connect(&following.address).await {
@@ -214,8 +219,10 @@ pub(super) async fn find_again<T>(
         if !std::mem::replace(&mut said, true) {
             say("~ the master does not answer; the run goes on, trying again");
         }
-        if Instant::now() >= until {
-            complain(&format!("the master did not answer for {}", spoken(following.give_up)));
+        if let (Some(give_up), Some(until)) = (following.give_up, until)
+            && Instant::now() >= until
+        {
+            complain(&format!("the master did not answer for {}", spoken(give_up)));
             return Err(exit::NO_STATUS);
         }
         tokio::time::sleep(TRY_AGAIN).await;
@@ -289,13 +296,15 @@ impl Patience {
             self.since = None;
             return false;
         }
-        following.follow && self.since.get_or_insert_with(Instant::now).elapsed() >= following.give_up
+        let silent = self.since.get_or_insert_with(Instant::now).elapsed();
+        following.follow && following.give_up.is_some_and(|give_up| silent >= give_up)
     }
 }
 
 /// Says that it was too long, and leaves the run.
 fn given_up(following: &Following) -> End {
-    complain(&format!("no contact for {}; gave up waiting", spoken(following.give_up)));
+    let give_up = following.give_up.unwrap_or_default();
+    complain(&format!("no contact for {}; gave up waiting", spoken(give_up)));
     End::Detached(exit::NO_STATUS)
 }
 

@@ -357,6 +357,8 @@ pub enum Input {
         run: RunReference,
         /// Which tasks.
         tasks: BTreeSet<u32>,
+        /// Time between TERM and KILL, where it is not to be the run's own.
+        grace_ms: Option<u32>,
         /// Who.
         by: String,
         /// Who waits.

@@ -99,6 +99,7 @@ impl Core {
         &mut self,
         run: RunReference,
         tasks: &BTreeSet<u32>,
+        grace_ms: Option<u32>,
         by: &str,
         reply: ReplyTo,
         now: Now,
@@ -107,7 +108,8 @@ impl Core {
             let text = format!("run {run} is not running; `sloth-runner job show {run}` tells how it ended");
             return self.reply(reply, Reply::NotFound(text));
         };
-        let (id, number, grace_ms) = (found.run.id, found.run.number, found.kill_grace_ms());
+        let (id, number) = (found.run.id, found.run.number);
+        let grace_ms = grace_ms.unwrap_or(found.kill_grace_ms());
         let wanted = |slot: &&Slot| slot.is_open() && (tasks.is_empty() || tasks.contains(&slot.task.index));
         let open: Vec<u32> = found.slots.iter().filter(wanted).map(|slot| slot.task.index).collect();
         let (mut told, mut stored) = (0, 0);
@@ -122,6 +124,11 @@ impl Core {
         // Nobody goes on with the run, or ends it for its failures, while it is being cancelled.
         if let Some(run) = self.runs.get_mut(&id) {
             run.opening = true;
+            if run.kill_grace_ms() != grace_ms {
+                // For what is told later too: on a connection that comes back, or by the next master.
+                run.options.kill_grace_ms = Some(grace_ms);
+                writes.push(Write::PutOptions(id, Box::new(run.options.clone())));
+            }
         }
         for index in open {
             let task = TaskId { run: id, index };

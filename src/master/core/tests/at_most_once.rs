@@ -34,7 +34,7 @@ impl World {
 
     pub(super) fn cancel(&mut self, reply: ReplyTo) {
         let (run, tasks, by) = (RunReference::Number(1), [].into(), "ana".to_owned());
-        self.put(Input::Cancel { run, tasks, by, reply });
+        self.put(Input::Cancel { run, tasks, by, grace_ms: None, reply });
     }
 
     pub(super) fn answered(&self, to: ReplyTo) -> bool {

@@ -199,7 +199,7 @@ fn a_task_that_is_cancelled_before_its_turn_takes_nobody_elses() {
     let first = world.planned(Plan { fanout: Some(1), ..Plan::default() });
     assert_eq!(indices(&first), [0]);
     let run = RunReference::Number(1);
-    world.put(Input::Cancel { run, tasks: [1].into(), by: "ana".into(), reply: 900 });
+    world.put(Input::Cancel { run, tasks: [1].into(), by: "ana".into(), grace_ms: None, reply: 900 });
     let next = world.end(&first[0], 0);
     assert_eq!(indices(&next), [2]);
     world.end(&next[0], 0);
@@ -331,6 +331,7 @@ fn nothing_of_a_run_goes_on_before_a_restarted_master_has_looked_at_all_of_it() 
         run: RunReference::Number(1),
         tasks: [0].into(),
         by: "ana".into(),
+        grace_ms: None,
         reply: 900,
     });
     world.connect(2, "web-2", "boot");
@@ -396,7 +397,7 @@ fn a_run_that_is_cancelled_as_a_whole_gives_no_other_reason() {
     let plan = Plan { fanout: Some(1), max_failures: Some("0".parse().unwrap()), ..Plan::default() };
     assert_eq!(indices(&world.planned(plan)), [0]);
     let run = RunReference::Number(1);
-    world.put(Input::Cancel { run, tasks: [].into(), by: "ana".into(), reply: 900 });
+    world.put(Input::Cancel { run, tasks: [].into(), by: "ana".into(), grace_ms: None, reply: 900 });
     assert_eq!(world.outcomes()[1..], ["cancelled", "cancelled", "cancelled"]);
     assert_eq!(world.gate(), GateState::Open);
 }

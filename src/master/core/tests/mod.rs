@@ -309,7 +309,7 @@ fn a_cancel_reaches_a_task_whenever_its_agent_returns() {
     world.put(Input::TaskStarted { id: task(1, 0), attempt, elapsed_ms: 0 });
     world.put(Input::SessionClosed(1));
     let (run, tasks, by) = (RunReference::Number(1), [].into(), "ana".to_owned());
-    let reply = world.ask(|reply| Input::Cancel { run, tasks, by, reply });
+    let reply = world.ask(|reply| Input::Cancel { run, tasks, by, grace_ms: None, reply });
     assert_eq!(reply, Reply::Cancelled { told: 0, stored: 1, number: 1 });
     world.connect(2, "web-1", "boot");
     let attempt = world.attaches().pop().unwrap().attempt;
@@ -367,7 +367,7 @@ fn an_operator_who_cancels_is_told_how_many_were_told_and_how_many_will_be() {
     // One is there, one has left, and one never came: that one ends at once.
     let cancel = |tasks: Vec<u32>| {
         let (run, by) = (RunReference::Last, "ana".to_owned());
-        Input::Cancel { run, tasks: tasks.into_iter().collect(), by, reply: 900 }
+        Input::Cancel { run, tasks: tasks.into_iter().collect(), by, grace_ms: None, reply: 900 }
     };
     world.put(cancel(vec![0, 1, 2]));
     let signals: Vec<_> = world.out.iter().filter(|effect| matches!(effect, Effect::Signal { .. })).collect();
@@ -383,6 +383,7 @@ fn an_operator_who_cancels_is_told_how_many_were_told_and_how_many_will_be() {
             run: RunReference::Number(2),
             tasks: [].into(),
             by: "ana".into(),
+            grace_ms: None,
             reply
         }),
         Reply::NotFound(_)

@@ -16,7 +16,7 @@ fn just_started_and_told(order: Input) -> World {
 #[test]
 fn a_master_that_has_just_started_settles_no_order_before_an_earlier_ones_permissions_expire() {
     let run = RunReference::Number(1);
-    let cancel = Input::Cancel { run, tasks: [].into(), by: "ana".into(), reply: 7 };
+    let cancel = Input::Cancel { run, tasks: [].into(), by: "ana".into(), grace_ms: None, reply: 7 };
     let stop = Input::StopRun { run, by: "ana".into(), reply: 7 };
     for (order, word) in [(cancel, "cancelled"), (stop, "skipped")] {
         let mut again = just_started_and_told(order);
@@ -54,7 +54,7 @@ fn orders() -> [(Input, &'static str); 3] {
     let choice = Box::new(World::new().choose("web-1", true));
     let reason = Some("disk swap".into());
     [
-        (Input::Cancel { run, tasks: [].into(), by: "ana".into(), reply: 7 }, "cancelled"),
+        (Input::Cancel { run, tasks: [].into(), by: "ana".into(), grace_ms: None, reply: 7 }, "cancelled"),
         (Input::StopRun { run, by: "ana".into(), reply: 7 }, "skipped"),
         (Input::Drain { choice, reason, by: "ana".into(), reply: 7 }, "refused"),
     ]
@@ -116,4 +116,24 @@ fn what_an_agent_has_of_a_restored_store_is_running_whatever_the_store_believes(
         let run = again.core.runs.values().next().expect("it goes on");
         assert_eq!(run.view().tasks[1].state, TaskState::Running);
     }
+}
+
+#[test]
+fn the_grace_of_a_cancel_is_kept_for_agents_that_hear_of_it_later() {
+    let mut world = World::with_agent("web-1", "boot");
+    world.run(1, "web-1");
+    let order = world.attaches().pop().unwrap();
+    world.put(Input::SessionClosed(1));
+    let (run, by) = (RunReference::Last, "ana".to_owned());
+    world.put(Input::Cancel { run, tasks: [].into(), grace_ms: Some(60_000), by, reply: 7 });
+    let is_kept = |write: &Write| match write {
+        Write::PutOptions(_, options) => options.kill_grace_ms == Some(60_000),
+        _ => false,
+    };
+    assert!(world.written.iter().flatten().any(is_kept), "the next master tells it too");
+    world.connect(2, "web-1", "boot");
+    let again = world.attaches().pop().unwrap();
+    world.put(Input::TaskStarted { id: order.id, attempt: again.attempt, elapsed_ms: 0 });
+    let told = |effect: &Effect| matches!(effect, Effect::Signal { grace_ms: 60_000, .. });
+    assert!(world.out.iter().any(told), "{:?}", world.out);
 }
