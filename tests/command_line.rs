@@ -291,3 +291,77 @@ fn no_time_is_no_limit_and_a_configured_one_can_be_switched_off() {
         assert!(printed.err.contains("it would end at once"), "{printed:?}");
     }
 }
+
+fn draining(rig: &Rig, name: &str) {
+    assert_eq!(rig.run(&["agent", "drain", name, "--reason", "disk swap"]).status, 0);
+}
+
+#[test]
+fn who_is_left_out_is_said_in_every_format_and_has_no_status() {
+    let rig = Rig::with_agents(&["web-1", "web-2", "web-3"]);
+    draining(&rig, "web-3");
+    let said = "left out: web-3 (draining, by local:root: disk swap)\n";
+    // Spelled out, one by one or by a range, it was asked for; matched, it was not.
+    for (target, status) in [("web-1,web-3", 125), ("web-[1-3]", 125), ("web-*", 0), ("@all", 0)] {
+        for flags in [&[][..], &["-b"], &["--diff"], &["-q"], &["-N"]] {
+            let printed = rig.run(&[&["run"], flags, &[target, "true"]].concat());
+            assert_eq!(printed.status, status, "{target} {flags:?}: {printed:?}");
+            assert!(printed.err.starts_with(said), "{target} {flags:?}: {printed:?}");
+            assert!(!printed.out.contains("left out"), "{printed:?}");
+        }
+        let left = serde_json::json!([
+            { "agent": "web-3", "reason": "draining, by local:root: disk swap", "named": status == 125 }
+        ]);
+        for format in ["json", "ndjson"] {
+            for flags in [&[][..], &["-b"]] {
+                let printed = rig.run(&[&["run", "-o", format], flags, &[target, "true"]].concat());
+                assert_eq!(printed.status, status, "{target} {format}");
+                let first = match format {
+                    "ndjson" => printed.out.lines().next().unwrap(),
+                    _ => &printed.out,
+                };
+                let run: Value = serde_json::from_str(first).unwrap();
+                assert_eq!(run["left_out"], left, "{target} {format} {flags:?}");
+            }
+        }
+        let shown: Value =
+            serde_json::from_str(&rig.run(&["job", "show", "last", "-o", "json"]).out).unwrap();
+        assert_eq!(shown["left_out"], left);
+        let attached = rig.run(&["job", "attach", "last"]);
+        assert!(attached.status == status && attached.err.contains(said), "{attached:?}");
+        assert_eq!(rig.run(&["job", "logs", "last"]).status, 0);
+        let detached = rig.run(&["run", "-d", target, "true"]);
+        assert!(detached.status == 0 && detached.err.contains(said), "{detached:?}");
+        assert!(rig.run(&["job", "show", "last"]).out.contains(said));
+    }
+    let alone = rig.on("web-3", "true");
+    assert!(alone.status == 125 && alone.err.contains("draining, by local:root: disk swap"), "{alone:?}");
+    assert!(alone.err.contains("(run "), "{alone:?}");
+}
+
+#[test]
+fn without_a_terminal_a_failure_says_something_and_a_success_nothing() {
+    let rig = Rig::with_agents(&["web-1", "web-2", "web-3"]);
+    for flags in [&[][..], &["-b"], &["-N"]] {
+        let run = |command: &str| rig.run(&[&["run"], flags, &["web-[1-3]", command]].concat());
+        let well = run("echo well");
+        assert_eq!((well.status, well.err.as_str()), (0, ""), "{flags:?}");
+        let failed = run("test $SLOTH_AGENT = web-1");
+        assert_eq!(failed.status, 1);
+        let lines: Vec<&str> = failed.err.lines().collect();
+        assert_eq!(lines[0], "✗ 2 web-[2-3] exited 1", "{flags:?}: {failed:?}");
+        assert!(lines[1].contains("1 of 3 exited 0; 2 did not"), "{flags:?}: {failed:?}");
+        assert!(lines[1].contains("sloth-runner job show "), "{flags:?}: {failed:?}");
+    }
+    let one = rig.on("web-1", "echo out; exit 3");
+    assert_eq!((one.status, one.out.as_str()), (3, "out\n"));
+    assert!(one.err.starts_with("✗ web-1 exited 3 in ") && one.err.contains("(run "), "{one:?}");
+    assert_eq!(rig.on("web-1", "true").err, "");
+    assert_eq!(rig.run(&["run", "-q", "web-1", "exit 3"]).err, "");
+    // What keeps a run from going on is named too, and why.
+    let printed =
+        rig.run(&["run", "--batch", "1", "--max-failures", "0", "web-[1-3]", "test $SLOTH_AGENT != web-1"]);
+    assert_eq!(printed.status, 125);
+    assert!(printed.err.contains("✗ web-1 exited 1"), "{printed:?}");
+    assert!(printed.err.contains("web-[2-3] skipped"), "{printed:?}");
+}

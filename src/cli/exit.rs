@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use crate::{
     domain::{
         outcome::Ending,
-        run::{Task, TaskState},
+        run::{Run, Task, TaskState},
     },
     wire::{client::ConnectError, status::CallError},
 };
@@ -80,9 +80,14 @@ impl From<std::io::Error> for Failure {
     }
 }
 
-/// The status of a run: the command's own for one task; for several 125 before 124 before the largest.
+/// The status of a run: the command's own for one task; for several 125 before 124 before the largest. An agent that was
+/// asked for by its name and was left out has no status.
 #[must_use]
-pub fn of_tasks(tasks: &[Task]) -> Status {
+pub fn of_run(run: &Run) -> Status {
+    if run.left_out.iter().any(|left| left.named) { NO_STATUS } else { of_tasks(&run.tasks) }
+}
+
+fn of_tasks(tasks: &[Task]) -> Status {
     let status = |task: &Task| match &task.state {
         TaskState::Ended(outcome) => match (&outcome.ending, outcome.status()) {
             (_, Some(code)) => Status(code),
@@ -104,7 +109,7 @@ pub fn of_tasks(tasks: &[Task]) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::outcome::KillProof;
+    use crate::domain::{outcome::KillProof, run::LeftOut};
 
     fn tasks(endings: &[Ending]) -> Vec<Task> {
         let task = |ending: &Ending| Task {
@@ -112,6 +117,16 @@ mod tests {
             ..Task::queued(0, "a".parse().unwrap())
         };
         endings.iter().map(task).collect()
+    }
+
+    #[test]
+    fn who_was_asked_for_by_name_and_left_out_has_no_status() {
+        let mut run = Run::for_tests(tasks(&[Ending::Exited(0)]));
+        let left = |named| LeftOut { agent: "b".into(), reason: "draining".into(), named };
+        run.left_out.push(left(false));
+        assert_eq!(of_run(&run), OK, "an expression runs on those that take tasks");
+        run.left_out.push(left(true));
+        assert_eq!(of_run(&run), NO_STATUS);
     }
 
     #[test]

@@ -40,7 +40,7 @@ impl Paint {
     /// For a stream, as the flags and `NO_COLOR` say.
     #[must_use]
     pub fn new(colour: Colour, is_terminal: bool) -> Self {
-        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let refused = is_dumb() || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let on = match colour {
             Colour::Always => true,
             Colour::Never => false,
@@ -115,6 +115,12 @@ pub fn harmless_json(json: &str) -> Cow<'_, str> {
     Cow::Owned(clean)
 }
 
+/// Whether the terminal takes text only.
+#[must_use]
+pub fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb")
+}
+
 /// Whether standard output is a terminal.
 #[must_use]
 pub fn stdout_is_terminal() -> bool {
@@ -187,7 +193,11 @@ pub fn say_json_line(value: &serde_json::Value) -> io::Result<()> {
     unless_closed(write_fully(Stream::Stdout, harmless_json(&format!("{value}\n")).as_bytes()))
 }
 
-fn unless_closed(written: io::Result<()>) -> io::Result<()> {
+/// What became of what was printed, where a reader that is gone has seen what it wanted.
+///
+/// # Errors
+/// All others.
+pub fn unless_closed(written: io::Result<()>) -> io::Result<()> {
     match written {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written,

@@ -1,9 +1,14 @@
 //! A few lines at the bottom of a terminal that are drawn again and again, and erased in the end. On standard error.
 
-use crate::cli::output::{harmless, stderr_is_terminal};
 use std::io::{self, Write as _};
 
+use nix::unistd::{getpgrp, tcgetpgrp};
 use unicode_width::UnicodeWidthChar as _;
+
+use super::{
+    output::{harmless, is_dumb, stderr_is_terminal},
+    stdio::is_pipe,
+};
 
 /// The live region. It holds the bottom lines of the terminal; everything else is printed while it is erased.
 #[derive(Debug, Default)]
@@ -25,15 +30,19 @@ pub fn terminal_size() -> (usize, usize) {
 }
 
 impl Region {
-    /// A region, where standard error is a terminal that can be drawn on.
+    /// A region, where standard error is a terminal that can be drawn on. Not where standard output goes to another program:
+    /// a pager or `tee` writes to the same terminal.
     #[must_use]
     pub fn new() -> Option<Self> {
-        let is_dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
-        (stderr_is_terminal() && !is_dumb).then(Self::default)
+        (stderr_is_terminal() && !is_dumb() && !is_pipe(&io::stdout())).then(Self::default)
     }
 
     /// Draws lines in place of those that were there. What does not fit is clipped.
     pub fn draw(&mut self, lines: &[String]) {
+        // The terminal is another program's, while this one is in its background.
+        if tcgetpgrp(io::stderr()) != Ok(getpgrp()) {
+            return;
+        }
         let (columns, rows) = terminal_size();
         // The newest lines matter most, and one row stays for what is above.
         let fits = lines.len().min(rows.saturating_sub(1).max(1));

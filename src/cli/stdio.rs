@@ -42,6 +42,16 @@ enum Waiting {
     Socket,
 }
 
+fn is_of_kind(file: &impl AsFd, kind: SFlag) -> bool {
+    let kind_of = |mode| SFlag::from_bits_truncate(mode & SFlag::S_IFMT.bits());
+    fstat(file).is_ok_and(|stat| kind_of(stat.st_mode) == kind)
+}
+
+/// Whether a file is a pipe.
+pub fn is_pipe(file: &impl AsFd) -> bool {
+    is_of_kind(file, SFlag::S_IFIFO)
+}
+
 /// Says which stream did not take what was printed. The kind of the error stays.
 fn named(stream: Stream, error: &io::Error) -> io::Error {
     let name = match stream {
@@ -118,10 +128,7 @@ impl Stdio {
 
     /// The same pipe or terminal, opened anew. Not everybody may, and then it is written to as it is.
     fn reopened(file: BorrowedFd<'_>) -> Option<File> {
-        let is_pipe = fstat(file).is_ok_and(|stat| {
-            SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFIFO
-        });
-        if !is_pipe && !nix::unistd::isatty(file).unwrap_or(false) {
+        if !is_pipe(&file) && !nix::unistd::isatty(file).unwrap_or(false) {
             return None;
         }
         let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
@@ -130,10 +137,7 @@ impl Stdio {
     }
 
     fn waiting_of(file: BorrowedFd<'_>) -> Waiting {
-        let is_socket = fstat(file).is_ok_and(|stat| {
-            SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFSOCK
-        });
-        if is_socket { Waiting::Socket } else { Waiting::Blocking }
+        if is_of_kind(&file, SFlag::S_IFSOCK) { Waiting::Socket } else { Waiting::Blocking }
     }
 
     /// The file behind it.

@@ -255,6 +255,9 @@ pub struct LeftOut {
     pub agent: String,
     /// Why, in words.
     pub reason: Reason,
+    /// It was asked for by its name, and not only matched.
+    #[serde(default)]
+    pub named: bool,
 }
 
 /// What comes with a run beside its command.

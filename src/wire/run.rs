@@ -91,13 +91,13 @@ impl TryFrom<proto::LastRun> for LastRun {
 
 impl From<LeftOut> for proto::LeftOut {
     fn from(left: LeftOut) -> Self {
-        Self { name: left.agent, reason: left.reason.into() }
+        Self { name: left.agent, reason: left.reason.into(), named: left.named }
     }
 }
 
 impl From<proto::LeftOut> for LeftOut {
     fn from(left: proto::LeftOut) -> Self {
-        Self { agent: left.name, reason: left.reason.into() }
+        Self { agent: left.name, reason: left.reason.into(), named: left.named }
     }
 }
 

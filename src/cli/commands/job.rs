@@ -135,7 +135,7 @@ fn shown(run: &Run) -> String {
         run.target,
         crate::domain::text::plain(&run.command.shown()),
     );
-    text.extend(run.left_out.iter().map(|left| format!("left out: {} ({})\n", left.agent, left.reason)));
+    text.extend(following::left_out(run).iter().map(|line| format!("{line}\n")));
     let row = |task: &Task| {
         let tone = match task.state.outcome() {
             Some(outcome) if outcome.is_success() => Tone::Good,

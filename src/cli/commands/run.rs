@@ -208,6 +208,9 @@ pub(super) fn begin(
                 let run = Run::try_from(run).map_err(Failure::new)?;
                 let said = say(&format!("{}\n", run.number));
                 said.map_err(|error| following::left_behind(error.into(), &run))?;
+                for line in following::left_out(&run) {
+                    note(&line);
+                }
                 note(&format!("run {0} ({id}) goes on: sloth-runner job attach {0}", run.number));
                 Ok(exit::OK)
             }

@@ -40,6 +40,10 @@ pub(super) fn summary(run: &Run, took: Duration, outputs: Option<usize>) -> Stri
     let good = run.tasks.iter().filter(|task| task.state.outcome().is_some_and(Outcome::is_success));
     let (good, all) = (good.count(), run.tasks.len());
     let rest = if good == all { String::new() } else { format!("; {} did not", all - good) };
+    let rest = match run.left_out.len() {
+        0 => rest,
+        count => format!("{rest}; {count} left out"),
+    };
     let outputs = match outputs {
         Some(count) if count > 1 => format!(", in {count} outputs"),
         _ => String::new(),
@@ -73,6 +77,11 @@ pub(super) fn task_json(task: &Task) -> serde_json::Value {
 /// A run as one JSON object, without what its tasks printed.
 pub(super) fn run_json(run: &Run) -> serde_json::Value {
     let id: RunId = run.id;
+    let left_out = run
+        .left_out
+        .iter()
+        .map(|left| json!({ "agent": left.agent, "reason": left.reason.as_str(), "named": left.named }));
+    let left_out: Vec<_> = left_out.collect();
     json!({
         "schema_version": 1,
         "id": id.to_string(),
@@ -84,6 +93,7 @@ pub(super) fn run_json(run: &Run) -> serde_json::Value {
         "created_ms": run.created_ms,
         "ended_ms": run.ended_ms,
         "task_count": run.task_count,
+        "left_out": left_out,
         "tasks": run.tasks.iter().map(task_json).collect::<Vec<_>>(),
     })
 }

@@ -189,6 +189,13 @@ impl Target {
         Matched { agents, unknown: self.unknown(candidates, most_unknown) }
     }
 
+    /// Whether it spells a name out, and not only matches it.
+    #[must_use]
+    pub fn spells(&self, name: &AgentName) -> bool {
+        let is_asked_for = |step: &&Step| step.operator != Operator::Difference;
+        self.steps.iter().filter(is_asked_for).any(|step| step.operands.spell(name))
+    }
+
     /// Goes through the steps for one name, of which it is known what operands mean it.
     fn means(&self, mean: impl Fn(&Operands) -> bool) -> bool {
         self.steps.iter().fold(false, |is_in, step| match step.operator {

@@ -34,6 +34,8 @@ pub struct Choice {
     pub plain_name: Option<AgentName>,
     /// The agents that it means, at least one.
     pub agents: Result<Vec<AgentName>, NotChosen>,
+    /// The selection itself, where it is not one plain name.
+    pub selection: Option<Arc<Selection>>,
 }
 
 /// Why a selection means nobody.
@@ -82,7 +84,13 @@ impl Choice {
             target: selection.to_string().into(),
             plain_name: Some(name.clone()),
             agents: Ok(vec![name.clone()]),
+            selection: None,
         })
+    }
+    /// Whether the name of one of its agents was spelled out.
+    #[must_use]
+    pub fn spells(&self, name: &AgentName) -> bool {
+        self.selection.as_ref().is_none_or(|selection| selection.target.spells(name))
     }
 }
 
@@ -125,11 +133,12 @@ impl Snapshot {
 
     /// Whom a selection means. `at_once` takes states and links for what they are just after the master's start.
     #[must_use]
-    pub fn choose(&self, selection: &Selection, at_once: bool) -> Choice {
+    pub fn choose(&self, selection: &Arc<Selection>, at_once: bool) -> Choice {
         Choice::plain(selection).unwrap_or_else(|| Choice {
             target: selection.to_string().into(),
             plain_name: None,
             agents: self.matching(selection, at_once),
+            selection: Some(Arc::clone(selection)),
         })
     }
 

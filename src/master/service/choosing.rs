@@ -1,6 +1,6 @@
 //! Whom a selection means, evaluated at the caller's expense and outside of the core, and agents as lists of them.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use prost::Message as _;
 use tonic::Status;
@@ -90,8 +90,9 @@ impl Master {
         if let Some(choice) = Choice::plain(&selection) {
             return Ok(choice);
         }
-        let choose = move |snapshot: &Snapshot, selection: &Selection| snapshot.choose(selection, at_once);
-        self.evaluate(caller, selection, choose).await
+        let choose =
+            move |snapshot: &Snapshot, selection: &Arc<Selection>| snapshot.choose(selection, at_once);
+        self.evaluate(caller, Arc::new(selection), choose).await
     }
 
     /// Evaluates a selection on the registry as it is now, at the caller's expense, and beside the connections where it costs
@@ -99,8 +100,8 @@ impl Master {
     async fn evaluate<T: Send + 'static>(
         &self,
         caller: &Connected,
-        selection: Selection,
-        evaluate: impl FnOnce(&Snapshot, &Selection) -> T + Send + 'static,
+        selection: Arc<Selection>,
+        evaluate: impl FnOnce(&Snapshot, &Arc<Selection>) -> T + Send + 'static,
     ) -> Result<T, Status> {
         let budget = &caller.budget;
         let _turn = budget.turn().await;
@@ -127,8 +128,8 @@ impl Master {
             return Ok(self.handle.snapshot().await?.names().cloned().collect());
         };
         // A list shows what is known, just after a start too: its states say that agents are not back yet.
-        let matching = |snapshot: &Snapshot, selection: &Selection| snapshot.matching(selection, true);
-        match self.evaluate(caller, selection, matching).await? {
+        let matching = |snapshot: &Snapshot, selection: &Arc<Selection>| snapshot.matching(selection, true);
+        match self.evaluate(caller, Arc::new(selection), matching).await? {
             Ok(names) => Ok(names),
             Err(NotChosen::Refused(text)) => Err(refusal(Reply::Refused(text))),
             Err(NotChosen::NotFound(text)) => Err(refusal(Reply::NotFound(text))),

@@ -8,20 +8,20 @@ use super::{
     End, Following, Patience, READER_GONE,
     asking::{Asking, Wish},
     attention::{Attention, Happening},
-    cancel, endings,
+    cancel,
     events::Events,
     files::Files,
-    given_up, head,
+    given_up,
     object::Outputs,
     printer::Printer,
     question, reconnect, say_attach, say_held, tally,
+    telling::{Audience, say_end, say_head},
 };
 use crate::{
     cli::{
         args::Format,
-        commands::shown::summary,
         exit::{self, Failure, Status},
-        output::{Tone, complain, note, say_json},
+        output::{Tone, complain, note, say_json, unless_closed},
         region::Region,
     },
     domain::{
@@ -83,14 +83,6 @@ async fn drain(printer: &mut Printer, events: Option<&mut Events>) -> io::Result
     }
 }
 
-/// What became of the last that there was to print. A reader that is gone now is gone for the end only.
-fn last(printed: io::Result<()>) -> io::Result<()> {
-    match printed {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        printed => printed,
-    }
-}
-
 impl Follower {
     fn new(following: Following, client: ControlClient, run: Run) -> Result<Self, Failure> {
         let printer = Printer::new(&run, &following.print, following.timestamps)?;
@@ -117,13 +109,16 @@ impl Follower {
     }
 
     async fn follow(&mut self, events: RunEvents) -> Result<Status, Failure> {
-        self.head();
+        if self.following.is_text() {
+            say_head(&self.run, self.audience());
+        }
         let mut end = self.run_to_end(events).await?;
         self.erase();
         if !self.mute {
-            last(self.printer.finish())?;
+            // A reader that is gone now is gone for the end only.
+            unless_closed(self.printer.finish())?;
             if let Some(events) = &mut self.events {
-                last(events.finish())?;
+                unless_closed(events.finish())?;
             }
             if let Some(left) = self.drain_or_leave().await? {
                 end = left;
@@ -182,11 +177,11 @@ impl Follower {
         note(text);
     }
 
-    fn head(&self) {
-        if self.wants_notes() {
-            for line in head(&self.run, self.printer.paint()) {
-                note(&line);
-            }
+    fn audience(&self) -> Audience {
+        Audience {
+            has_person: self.printer.has_person(),
+            is_quiet: self.following.print.quiet,
+            paint: self.printer.paint(),
         }
     }
 
@@ -253,7 +248,7 @@ impl Follower {
             return Ok(None);
         }
         tokio::select! {
-            drained = drain(&mut self.printer, self.events.as_mut()) => last(drained).map(|()| None),
+            drained = drain(&mut self.printer, self.events.as_mut()) => unless_closed(drained).map(|()| None),
             _ = self.attention.signals.next() => Ok(Some(End::Detached(exit::INTERRUPTED))),
         }
     }
@@ -482,36 +477,20 @@ impl Follower {
 
     /// What needs a person comes last, just above the prompt.
     fn tail(&mut self) -> io::Result<Status> {
-        let of_tasks = exit::of_tasks(&self.run.tasks);
         let status = match () {
             () if self.mute => READER_GONE,
             () if self.attention.asking.has_cancelled() => exit::INTERRUPTED,
-            () if self.following.judges() => of_tasks,
+            () if self.following.judges() => exit::of_run(&self.run),
             () => exit::OK,
         };
         match &mut self.events {
             _ if self.mute => {}
-            Some(events) => last(events.ended(&self.run, status.0))?,
+            Some(events) => unless_closed(events.ended(&self.run, status.0))?,
             None if !self.following.is_text() => say_json(&self.outputs.json(&self.run))?,
             None => {}
         }
-        let notes = self.wants_notes();
         if self.following.is_text() {
-            let plain_name = self.run.plain_name;
-            let lines = endings(
-                &self.run,
-                |outcome| {
-                    let is_wanted = notes && (plain_name || !outcome.is_success());
-                    is_wanted || outcome.status().is_none()
-                },
-                self.printer.paint(),
-            );
-            for line in lines {
-                note(&line);
-            }
-        }
-        if notes && !self.run.plain_name {
-            note(&summary(&self.run, self.began.elapsed(), None));
+            say_end(&self.run, self.began.elapsed(), None, false, self.audience());
         }
         Ok(status)
     }

@@ -13,6 +13,7 @@ mod lines;
 mod object;
 mod printer;
 mod tally;
+mod telling;
 mod terminal;
 
 use std::{pin::pin, sync::Arc, time::Duration};
@@ -20,21 +21,19 @@ use std::{pin::pin, sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tonic::Code;
 
-pub(super) use self::files::OutDirectory;
 use self::{asking::Wish, attention::Attention};
-use super::shown::outcome_line;
+pub(super) use self::{files::OutDirectory, telling::left_out};
 use crate::{
     cli::{
         args::{Format, run::PrintArgs},
         exit::{self, Failure, Status},
-        output::{Paint, Tone, complain, note},
+        output::{complain, note},
     },
     domain::{
         frame::Stream,
         ids::RunReference,
-        outcome::Outcome,
         plan::{Gate, GateState},
-        run::{Run, Task},
+        run::Run,
         text::plain,
     },
     sys::clock::spoken,
@@ -308,19 +307,6 @@ fn given_up(following: &Following) -> End {
     End::Detached(exit::NO_STATUS)
 }
 
-/// The line at the head of a run, and whom it leaves out.
-fn head(run: &Run, paint: Paint) -> Vec<String> {
-    let whom = match run.tasks.as_slice() {
-        [task] => task.agent.to_string(),
-        tasks => format!("{} agents", tasks.len()),
-    };
-    let text = format!("{whom}  run {}  {}", run.number, plain(&run.command.shown()));
-    let left_out = |left: &crate::domain::run::LeftOut| {
-        format!("left out: {} ({})", plain(&left.agent), plain(&left.reason))
-    };
-    std::iter::once(paint.paint(Tone::Dim, &text)).chain(run.left_out.iter().map(left_out)).collect()
-}
-
 /// What to say when a run is held, and whether a person is there to wait for.
 fn say_held(run: &Run, gate: &Gate) {
     if let GateState::Held(reason) = &gate.state {
@@ -354,19 +340,4 @@ fn say_attach(run: &Run) {
         return;
     }
     note(&format!("run {} goes on: sloth-runner job attach {}", run.number, run.number));
-}
-
-/// Lines for the tasks whose ends a person should see, the same ends together; what needs a person most comes last.
-fn endings(run: &Run, is_shown: impl Fn(&Outcome) -> bool, paint: Paint) -> Vec<String> {
-    let mut groups: Vec<(String, Vec<&Task>)> = Vec::new();
-    for task in &run.tasks {
-        let Some(outcome) = task.state.outcome().filter(|outcome| is_shown(outcome)) else { continue };
-        let key = outcome.to_string();
-        match groups.iter_mut().find(|(known, _)| *known == key) {
-            Some((_, tasks)) => tasks.push(task),
-            None => groups.push((key, vec![task])),
-        }
-    }
-    groups.sort_by_key(|(_, tasks)| std::cmp::Reverse(tasks.len()));
-    groups.iter().map(|(_, tasks)| outcome_line(tasks, paint)).collect()
 }

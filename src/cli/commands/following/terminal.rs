@@ -282,6 +282,6 @@ impl Shown {
                 Some((_, outcome)) => complain(&format!("{} {}", task.agent, plain(&outcome.to_string()))),
             }
         }
-        exit::of_tasks(&self.run.tasks)
+        exit::of_run(&self.run)
     }
 }

@@ -99,6 +99,7 @@ impl Core {
             .map(|(name, _)| LeftOut {
                 agent: name.clone(),
                 reason: "it is gone, or has a new key, since it was shown".into(),
+                named: false,
             })
             .collect();
         let shown: HashSet<&str> = asked.shown.iter().map(|(name, _)| name.as_str()).collect();
@@ -108,7 +109,8 @@ impl Core {
             return Err(Reply::TargetChanged { gone, more: more.map(ToString::to_string).collect() });
         }
         let reason = "it matches only since the agents were shown";
-        let left_out = more.map(|name| LeftOut { agent: name.to_string(), reason: reason.into() });
+        let left_out =
+            more.map(|name| LeftOut { agent: name.to_string(), reason: reason.into(), named: false });
         let names = self.agents.keys().filter(|name| was_shown(name)).cloned().collect();
         self.without_draining(names, left_out.collect(), asked)
     }
@@ -130,9 +132,11 @@ impl Core {
             return Err(Reply::Refused(all_draining(&draining)));
         }
         let reason = |name: &AgentName| self.drain_of(name).map(ToString::to_string).unwrap_or_default();
-        left_out.extend(
-            draining.iter().map(|name| LeftOut { agent: name.to_string(), reason: reason(name).into() }),
-        );
+        left_out.extend(draining.iter().map(|name| LeftOut {
+            agent: name.to_string(),
+            reason: reason(name).into(),
+            named: asked.choice.spells(name),
+        }));
         Ok((names, left_out))
     }
 

@@ -199,7 +199,7 @@ impl World {
 
     /// Whom a target means now.
     fn choose(&self, target: &str, at_once: bool) -> Choice {
-        self.core.snapshot(self.now()).choose(&target.parse::<Target>().unwrap().into(), at_once)
+        self.core.snapshot(self.now()).choose(&Arc::new(target.parse::<Target>().unwrap().into()), at_once)
     }
 
     fn run_with(&mut self, number: u128, target: &str, options: RunOptions) -> Reply {

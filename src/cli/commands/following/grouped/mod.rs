@@ -8,8 +8,8 @@ use super::{
     End, Following, Patience,
     asking::{Asking, Wish},
     attention::{Attention, Happening},
-    cancel, given_up, head, question, reconnect, say_attach, say_held,
-    tally::{self},
+    cancel, given_up, question, reconnect, say_attach, say_held, tally,
+    telling::{Audience, say_head},
 };
 use crate::{
     cli::{
@@ -86,10 +86,8 @@ async fn watch_call(
 
 impl Watcher {
     async fn watch(&mut self) -> Result<Status, Failure> {
-        if self.has_person {
-            for line in head(&self.run, self.paint) {
-                note(&line);
-            }
+        if self.following.is_text() {
+            say_head(&self.run, self.audience());
         }
         let digests = watch_call(&self.client, self.request()).await?;
         let end = self.run_to_end(digests).await?;
@@ -108,6 +106,10 @@ impl Watcher {
                 Ok(status)
             }
         }
+    }
+
+    fn audience(&self) -> Audience {
+        Audience { has_person: self.has_person, is_quiet: self.following.print.quiet, paint: self.paint }
     }
 
     fn request(&self) -> proto::WatchRunRequest {

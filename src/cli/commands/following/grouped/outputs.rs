@@ -4,15 +4,16 @@ use std::io::{self};
 
 use super::{
     super::{
-        READER_GONE, endings,
+        READER_GONE,
         tally::{names, tone_of},
+        telling::say_end,
     },
     Watcher,
 };
 use crate::{
     cli::{
         args::Format,
-        commands::shown::{run_json, summary},
+        commands::shown::run_json,
         exit::{self, Failure, Status},
         output::{Paint, Tone, note, pass_on, say_json, say_json_line, say_line, stdout_is_terminal},
         sanitize::{Clean, Sanitizer},
@@ -60,7 +61,7 @@ impl Watcher {
         let status = if self.attention.asking.has_cancelled() {
             exit::INTERRUPTED
         } else if self.following.judges() {
-            exit::of_tasks(&self.run.tasks)
+            exit::of_run(&self.run)
         } else {
             exit::OK
         };
@@ -80,14 +81,16 @@ impl Watcher {
             Err(Unprinted::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(READER_GONE),
             Err(Unprinted::Io(error)) => return Err(error.into()),
             Err(Unprinted::Call(failure)) => return Err(failure),
-            Ok(()) if self.has_person => {
-                note(&summary(&self.run, self.began.elapsed(), Some(self.outputs())));
+            Ok(()) => {
+                // On a terminal, and before each difference, the rows say how their tasks ended.
+                let are_shown = self.following.print.diff || stdout_is_terminal();
+                let took = self.began.elapsed();
+                say_end(&self.run, took, Some(self.outputs()), are_shown, self.audience());
                 let masks = self.following.print.mask;
-                if masks.any() {
+                if masks.any() && self.has_person {
                     note(&self.paint.paint(Tone::Dim, &format!("compared without {masks}")));
                 }
             }
-            Ok(()) => self.say_missing_statuses(),
         }
         Ok(status)
     }
@@ -96,14 +99,6 @@ impl Watcher {
     fn outputs(&self) -> usize {
         let good = |group: &&GroupDigest| group.outcome.as_ref().is_some_and(Outcome::is_success);
         self.groups.iter().filter(good).count()
-    }
-
-    /// Without a person: why a status is missing is said all the same.
-    fn say_missing_statuses(&self) {
-        let lines = endings(&self.run, |outcome| outcome.status().is_none(), self.paint);
-        for line in lines {
-            note(&line);
-        }
     }
 
     fn print_json(&self) -> io::Result<()> {

@@ -97,11 +97,11 @@ fn lines_come_together_as_far_as_a_pipe_takes_them_as_one() {
 fn lines_are_told_by_their_prefix_however_they_come() {
     let (mut read, write) = io::pipe().unwrap();
     let mut sink = sink(write.into());
-    let mut line = Line::default();
+    let (mut line, mut waiting) = (Line::default(), alone());
     for data in ["one\ntw", "o\n\nthr", "", "ee"] {
         let data = Bytes::from_static(data.as_bytes());
         let frame = Frame { stream: Stream::Stdout, offset: 0, time_ns: 0, data };
-        print_lines(&mut sink, &mut line, "a: ", &frame, &mut alone()).unwrap();
+        print_lines(&mut sink, &mut line, "a: ", &frame, &mut waiting).unwrap();
     }
     drop(sink);
     let mut printed = String::new();

@@ -1,0 +1,102 @@
+//! What is said of a run beside its output, on standard error: who is left out, how tasks ended, and where to look.
+//!
+//! To a person more than to a log, but what did not happen is said to both.
+
+use std::time::Duration;
+
+use super::super::shown::{outcome_line, summary};
+use crate::{
+    cli::output::{Paint, Tone, note},
+    domain::{
+        outcome::Outcome,
+        run::{Run, Task},
+        target::fold::fold_some,
+        text::plain,
+    },
+};
+
+/// Who listens, and how much they want to hear.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Audience {
+    pub(super) has_person: bool,
+    /// `-q`: why a status is missing, and nothing else.
+    pub(super) is_quiet: bool,
+    pub(super) paint: Paint,
+}
+
+impl Audience {
+    fn is_told_all(self) -> bool {
+        self.has_person && !self.is_quiet
+    }
+}
+
+/// The line at the head of a run, for a person; and who is left out, for everybody.
+pub(super) fn say_head(run: &Run, audience: Audience) {
+    if audience.is_told_all() {
+        let whom = match run.tasks.as_slice() {
+            [task] => task.agent.to_string(),
+            tasks => format!("{} agents", tasks.len()),
+        };
+        let text = format!("{whom}  run {}  {}", run.number, plain(&run.command.shown()));
+        note(&audience.paint.paint(Tone::Dim, &text));
+    }
+    for line in left_out(run) {
+        note(&line);
+    }
+}
+
+/// Who is left out, those for the same reason together.
+pub(in crate::cli::commands) fn left_out(run: &Run) -> Vec<String> {
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for left in &run.left_out {
+        match reasons.iter_mut().find(|(reason, _)| *reason == left.reason.as_str()) {
+            Some((_, names)) => names.push(&left.agent),
+            None => reasons.push((&left.reason, vec![&left.agent])),
+        }
+    }
+    let line = |(reason, names): &(&str, Vec<&str>)| {
+        format!("left out: {} ({})", plain(&fold_some(names.iter().copied())), plain(reason))
+    };
+    reasons.iter().map(line).collect()
+}
+
+/// Says how tasks ended, where that was not what was wanted, and where to look. `outputs` is how many different ones there
+/// are, where that is known; `are_shown` where each task's end stands in the output already.
+pub(super) fn say_end(
+    run: &Run,
+    took: Duration,
+    outputs: Option<usize>,
+    are_shown: bool,
+    audience: Audience,
+) {
+    let is_told = |outcome: &Outcome| {
+        let is_wanted = !outcome.is_success() || (run.plain_name && audience.has_person);
+        outcome.status().is_none() || (is_wanted && !audience.is_quiet)
+    };
+    let mut lines = if are_shown { Vec::new() } else { endings(run, is_told, audience.paint) };
+    let is_worth_a_line = audience.has_person || !lines.is_empty() || !run.left_out.is_empty();
+    if !run.plain_name && !audience.is_quiet && is_worth_a_line {
+        lines.push(summary(run, took, outputs));
+    } else if let Some(last) = lines.last_mut().filter(|_| !audience.is_told_all()) {
+        // A log has no header that says which run this was.
+        *last = format!("{last} (run {})", run.number);
+    }
+    for line in lines {
+        note(&line);
+    }
+}
+
+/// Lines for the tasks whose ends are to be told, the same ends together; what needs a person most comes last.
+fn endings(run: &Run, is_told: impl Fn(&Outcome) -> bool, paint: Paint) -> Vec<String> {
+    let mut groups: Vec<(String, Vec<&Task>)> = Vec::new();
+    for task in &run.tasks {
+        let Some(outcome) = task.state.outcome().filter(|outcome| is_told(outcome)) else { continue };
+        let key = outcome.to_string();
+        match groups.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, tasks)) => tasks.push(task),
+            None => groups.push((key, vec![task])),
+        }
+    }
+    groups.sort_by_key(|(_, tasks)| std::cmp::Reverse(tasks.len()));
+    groups.iter().map(|(_, tasks)| outcome_line(tasks, paint)).collect()
+}
