@@ -365,3 +365,32 @@ fn without_a_terminal_a_failure_says_something_and_a_success_nothing() {
     assert!(printed.err.contains("✗ web-1 exited 1"), "{printed:?}");
     assert!(printed.err.contains("web-[2-3] skipped"), "{printed:?}");
 }
+
+#[test]
+fn what_was_told_is_true_for_the_next_command() {
+    let mut rig = Rig::new();
+    rig.simulate("sim[01-40]", 40, "");
+    let json = |words: &[&str]| -> Value { serde_json::from_str(&rig.run(words).out).unwrap() };
+    for _ in 0..12 {
+        let failed = rig.run(&["run", "-q", "sim[01-40]", "test $SLOTH_AGENT != sim07"]);
+        assert_eq!(failed.status, 1);
+        let again = rig.run(&["job", "rerun", "--failed", "last"]);
+        assert_eq!(again.status, 1, "{again:?}");
+        let newest = &json(&["job", "list", "-n", "1", "-o", "json"])["runs"][0];
+        assert!(newest["ended_ms"].is_u64() && newest["target"] == "sim07", "{newest}");
+        assert!(rig.run(&["job", "list", "-n", "1"]).out.contains("0 of 1 exited 0"));
+        assert!(json(&["job", "show", "last", "-o", "json"])["ended_ms"].is_u64());
+        for (outcome, is_in) in [("failed", true), ("exited", true), ("ok", false), ("running", false)] {
+            let listed = json(&["job", "list", "--outcome", outcome, "-n", "1", "-o", "json"]);
+            let found = listed["runs"][0]["number"] == newest["number"];
+            assert_eq!(found, is_in, "{outcome}: {listed}");
+        }
+        assert_eq!(rig.run(&["run", "sim[01-40]", "true"]).status, 0);
+        let rerun = rig.run(&["job", "rerun", "--failed", "last"]);
+        assert!(rerun.err.contains("exited 0 everywhere"), "{rerun:?}");
+        let deleted = rig.run(&["job", "delete", "last"]);
+        assert_eq!(deleted.status, 0, "{deleted:?}");
+        let newest_now = &json(&["job", "list", "-n", "1", "-o", "json"])["runs"][0];
+        assert_eq!(newest_now["number"], newest["number"], "the deleted one is gone");
+    }
+}

@@ -415,6 +415,16 @@ impl Core {
                 let found = self.find_run(run).map(|run| Reply::Live(Box::new(run.view())));
                 self.reply(reply, found.unwrap_or(Reply::NotLive));
             }
+            Input::FindRunToRepeat(run, reply) => {
+                let found = self.find_run(run);
+                let found =
+                    found.map(|run| Reply::ToRepeat(Box::new(run.view()), Box::new(run.options().clone())));
+                self.reply(reply, found.unwrap_or(Reply::NotLive));
+            }
+            Input::ListEnded { agent, outcome, reply } => {
+                let ended = self.ended_runs(agent.as_ref(), &outcome);
+                self.reply(reply, Reply::Ended(ended));
+            }
             Input::TaskStarted { id, attempt, elapsed_ms } => {
                 self.on_task_started(id, attempt, elapsed_ms, now);
             }

@@ -108,14 +108,14 @@ impl Master {
     ) -> Result<Response<Answers<proto::RunEvent>>, Status> {
         let of = reference(request.run)?;
         let turn = caller.budget.turn().await;
-        let Some(stored) = self.read_store(move |store| store.stored_run(of)).await? else {
+        let Some((run, run_options)) = self.run_to_repeat(of).await? else {
             return Err(self.no_such_run(of).await?);
         };
         drop(turn);
-        let number = stored.run.number;
-        if !stored.options.forgotten.is_empty() {
+        let number = run.number;
+        if !run_options.forgotten.is_empty() {
             let names: Vec<_> =
-                stored.options.forgotten.iter().map(|name| String::from_utf8_lossy(&name.0)).collect();
+                run_options.forgotten.iter().map(|name| String::from_utf8_lossy(&name.0)).collect();
             return Err(Status::failed_precondition(format!(
                 "run {number} was given {}, and values of variables are not kept once its commands have started: start it with \
                  `sloth-runner agent run --env …`",
@@ -123,33 +123,28 @@ impl Master {
             )));
         }
         let wanted = |task: &&Task| !(request.failed && task.has_succeeded());
-        let tasks = stored.tasks.iter().map(|stored| &stored.task);
-        if request.failed && tasks.clone().any(|task| task.state.outcome().is_none()) {
+        if request.failed && run.tasks.iter().any(|task| task.state.outcome().is_none()) {
             let text = format!("run {number} is not over, so it is not known where it failed");
             return Err(Status::failed_precondition(text));
         }
-        let names: Vec<&str> = tasks.filter(wanted).map(|task| task.agent.as_str()).collect();
+        let names: Vec<&str> = run.tasks.iter().filter(wanted).map(|task| task.agent.as_str()).collect();
         if names.is_empty() {
             return Err(Status::failed_precondition(format!("run {number} exited 0 everywhere")));
         }
-        let target = if request.failed || !stored.run.plain_name {
-            fold(names)
-        } else {
-            stored.run.target.clone().into()
-        };
+        let target = if request.failed || !run.plain_name { fold(names) } else { run.target.clone().into() };
         let overflow = if request.follow { Overflow::Block } else { Overflow::Gap };
         let asked = RunAsked {
             id: RunId::from_bytes(&request.run_id).map_err(invalid)?,
             operator: by,
             choice: self
-                .choose(caller, target.parse::<Target>().map_err(invalid)?.into(), stored.options.now)
+                .choose(caller, target.parse::<Target>().map_err(invalid)?.into(), run_options.now)
                 .await?,
-            command: stored.run.command,
+            command: run.command,
             options: RunOptions {
                 overflow,
                 taken_back: false,
                 by_admin: caller.caller.is_admin(),
-                ..stored.options
+                ..run_options
             },
             shown: Vec::new(),
         };

@@ -385,7 +385,7 @@ impl ControlService for Master {
             outcome: short_text(request.outcome, "an outcome")?,
         };
         let _turn = budget.turn().await;
-        let runs = self.read_store(move |store| store.runs(&wanted)).await?;
+        let runs = self.listed_runs(wanted).await?;
         let runs = runs.into_iter().map(|run| run.listed().into()).collect();
         Ok(Response::new(proto::ListRunsResponse { runs }))
     }

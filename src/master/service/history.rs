@@ -1,16 +1,19 @@
 //! Runs wherever they are: live in the core, or stored.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use tonic::Status;
 
 use super::Master;
 use crate::{
-    domain::{ids::RunReference, run::Run},
+    domain::{
+        ids::{RunId, RunReference},
+        run::{Run, RunOptions},
+    },
     master::{
         core::messages::{Input, Reply},
         journal::Journal,
-        store::{Store, StoreError},
+        store::{Store, StoreError, Wanted},
     },
     wire::budget::Budget,
 };
@@ -28,6 +31,44 @@ impl Master {
         let read = tokio::task::spawn_blocking(move || read(&store)).await;
         let internal = |error: &dyn std::fmt::Display| Status::internal(error.to_string());
         read.map_err(|error| internal(&error))?.map_err(|error| internal(&error))
+    }
+
+    /// The newest runs that are asked for. The store tells of most; of what it does not know to have ended yet, and somebody
+    /// was told of, the core does.
+    pub(super) async fn listed_runs(&self, mut wanted: Wanted) -> Result<Vec<Run>, Status> {
+        let (agent, outcome) = (wanted.agent.parse().ok(), wanted.outcome.clone());
+        // Asked before the store is read: what is stored between the two is in both.
+        let Reply::Ended(ended) =
+            self.handle.ask(move |reply| Input::ListEnded { agent, outcome, reply }).await?
+        else {
+            return Err(Status::internal("the core does not tell which runs have ended"));
+        };
+        let ids: HashSet<RunId> = ended.iter().map(|(run, _)| run.id).collect();
+        let fits = |(run, fits): (Run, bool)| (fits && wanted.fits(&run)).then_some(run);
+        let mut runs: Vec<Run> = ended.into_iter().filter_map(fits).collect();
+        let limit = wanted.limit;
+        wanted.limit = limit.saturating_add(u32::try_from(ids.len()).unwrap_or(u32::MAX));
+        let stored = self.read_store(move |store| store.runs(&wanted)).await?;
+        runs.extend(stored.into_iter().filter(|run| !ids.contains(&run.id)));
+        runs.sort_by_key(|run| std::cmp::Reverse(run.number));
+        runs.truncate(limit as usize);
+        Ok(runs)
+    }
+
+    /// A run as it is now, and what came with it; `None` where there is none.
+    pub(super) async fn run_to_repeat(
+        &self,
+        reference: RunReference,
+    ) -> Result<Option<(Run, RunOptions)>, Status> {
+        let found = self.handle.ask(move |reply| Input::FindRunToRepeat(reference, reply)).await?;
+        if let Reply::ToRepeat(run, options) = found {
+            return Ok(Some((*run, *options)));
+        }
+        let stored = self.read_store(move |store| store.stored_run(reference)).await?;
+        Ok(stored.map(|stored| {
+            let tasks = stored.tasks.into_iter().map(|stored| stored.task).collect();
+            (Run { tasks, ..stored.run }, stored.options)
+        }))
     }
 
     pub(super) async fn stored_run(&self, reference: RunReference) -> Result<Run, Status> {

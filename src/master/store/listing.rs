@@ -25,6 +25,21 @@ pub struct Wanted {
     pub outcome: String,
 }
 
+impl Wanted {
+    /// Whether a run is asked for, as far as its operator, its time and its texts tell.
+    #[must_use]
+    pub fn fits(&self, run: &Run) -> bool {
+        let text = self.text.to_ascii_lowercase();
+        let has_text = |text_of: &str| text_of.to_ascii_lowercase().contains(&text);
+        (self.before_number == 0 || run.number < self.before_number)
+            && run.created_ms >= self.since_ms
+            && (self.operator.is_empty() || run.operator == self.operator.as_str())
+            && (text.is_empty()
+                || has_text(&run.target)
+                || serde_json::to_string(&run.command).is_ok_and(|command| has_text(&command)))
+    }
+}
+
 /// So many runs since a time are few: all of them are looked at. Of more the newest come soon enough.
 const FEW: u64 = 5_000;
 

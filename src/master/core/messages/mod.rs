@@ -406,6 +406,18 @@ pub enum Input {
     JudgedAt(u64, ReplyTo),
     /// Somebody wants to look at a run.
     FindRun(RunReference, ReplyTo),
+    /// Asks for a live run and what came with it, to run the same again.
+    FindRunToRepeat(RunReference, ReplyTo),
+    /// Asks for the runs that have ended and are not on the disk as such yet; which of them have a task on an agent, where
+    /// one is named, and one that ended in a way, where that is.
+    ListEnded {
+        /// The agent.
+        agent: Option<AgentName>,
+        /// `ok`, `failed`, `running`, or the word of an outcome; empty for any.
+        outcome: String,
+        /// Who is answered.
+        reply: ReplyTo,
+    },
     /// An agent has a task.
     TaskStarted {
         /// Which.

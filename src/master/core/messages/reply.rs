@@ -4,7 +4,7 @@ use crate::{
     domain::{
         name::AgentName,
         proposal::Proposal,
-        run::{LeftOut, Run},
+        run::{LeftOut, Run, RunOptions},
         seal::Seal,
         terms::Terms,
     },
@@ -117,6 +117,10 @@ pub enum Reply {
     SessionRefused(SessionRefusal, String),
     /// To `StartRun` and `FindRun`: a run that is live.
     Live(Box<Run>),
+    /// To `FindRunToRepeat`: a run that is live, and what came with it.
+    ToRepeat(Box<Run>, Box<RunOptions>),
+    /// To `ListEnded`: the runs, without their tasks, and whether they are asked for.
+    Ended(Vec<(Run, bool)>),
     /// To `FindRun`: not in memory. To `StartRun`: it has ended long since.
     NotLive,
     /// To `StartRun`: what was shown is no longer true.

@@ -335,11 +335,6 @@ impl LiveRun {
     }
 
     #[cfg(test)]
-    pub(in crate::master::core) fn options(&self) -> &RunOptions {
-        &self.options
-    }
-
-    #[cfg(test)]
     pub(in crate::master::core) fn stored_tasks(&self) -> Vec<StoredTask> {
         self.slots.iter().map(Slot::to_store).collect()
     }
@@ -356,6 +351,10 @@ impl LiveRun {
 
     pub(in crate::master::core) fn number(&self) -> u64 {
         self.run.number
+    }
+
+    pub(in crate::master::core) fn options(&self) -> &RunOptions {
+        &self.options
     }
 
     pub(in crate::master::core) fn operator(&self) -> &str {
@@ -377,6 +376,20 @@ impl LiveRun {
             unfinished: count(|slot| slot.task.state.outcome().is_none()),
             gate: self.gate.clone(),
             ..self.run.clone()
+        }
+    }
+
+    /// Whether it has ended, and as that is asked for in a list.
+    pub(super) fn has_ended_as(&self, outcome: &str) -> bool {
+        let all_well = self.slots.iter().all(|slot| slot.task.has_succeeded());
+        match outcome {
+            "" => true,
+            "running" => false,
+            "ok" => all_well,
+            "failed" => !all_well,
+            word => {
+                self.slots.iter().any(|slot| slot.outcome().is_some_and(|outcome| outcome.word() == word))
+            }
         }
     }
 

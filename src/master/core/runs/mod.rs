@@ -23,7 +23,7 @@ use crate::domain::{
     name::AgentName,
     outcome::{Ending, Outcome},
     plan::GateState,
-    run::TaskState,
+    run::{Run, TaskState},
 };
 
 /// Bits of an attempt that count within one term.
@@ -49,6 +49,20 @@ impl Core {
             RunReference::Last => self.runs.numbered(self.last_begun),
         }
         .filter(|run| run.begun)
+    }
+
+    /// The runs that were told to have ended, and that the store does not have as ended yet: without their tasks, and
+    /// whether they have a task on an agent and one that ended in a way.
+    pub(in crate::master::core) fn ended_runs(
+        &self,
+        agent: Option<&AgentName>,
+        outcome: &str,
+    ) -> Vec<(Run, bool)> {
+        let ended = self.runs.values().filter(|run| run.run.ended_ms.is_some());
+        let fits = |run: &LiveRun| {
+            agent.is_none_or(|agent| run.indices.contains_key(agent)) && run.has_ended_as(outcome)
+        };
+        ended.map(|run| (run.summary(), fits(run))).collect()
     }
 
     /// Tells followers how a task is now.
@@ -366,7 +380,8 @@ impl Core {
         reply: ReplyTo,
         now: Now,
     ) {
-        if let Some(live) = self.runs.get(&run) {
+        // One that has ended may not be on the disk as such: what is written of that comes before this.
+        if let Some(live) = self.runs.get(&run).filter(|live| live.run.ended_ms.is_none()) {
             let number = live.run.number;
             let text = format!(
                 "run {number} is not over; `sloth-runner job cancel {number}` ends it, then it can be deleted"

@@ -67,3 +67,36 @@ fn a_run_of_which_a_part_has_ended_goes_on_after_a_restart_and_leaves_nothing_be
     }
     assert!(is_over(&world) && world.core.runs.is_empty());
 }
+
+#[test]
+fn what_has_ended_is_told_as_that_before_the_disk_has_it() {
+    let mut world = World::fleet(2);
+    world.run(1, "web-[1-2]");
+    let orders = world.attaches();
+    world.disk_full = true;
+    let listed = |world: &mut World, agent: &str, outcome: &str| {
+        let (agent, outcome) = (agent.parse().ok(), outcome.to_owned());
+        let Reply::Ended(runs) = world.ask(|reply| Input::ListEnded { agent, outcome, reply }) else {
+            panic!()
+        };
+        runs.into_iter().map(|(run, fits)| (run.number, run.succeeded, fits)).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(&mut world, "", ""), [], "it runs");
+    for (order, status) in orders.iter().zip([0, 3]) {
+        world.end(order, status);
+    }
+    for (agent, outcome, fits) in [
+        ("", "", true),
+        ("web-2", "failed", true),
+        ("web-2", "exited", true),
+        ("web-3", "", false),
+        ("", "ok", false),
+        ("", "running", false),
+        ("", "lost", false),
+    ] {
+        assert_eq!(listed(&mut world, agent, outcome), [(1, 1, fits)], "{agent} {outcome}");
+    }
+    let found = world.ask(|reply| Input::FindRunToRepeat(RunReference::Last, reply));
+    let Reply::ToRepeat(run, options) = found else { panic!("{found:?}") };
+    assert!(run.tasks.iter().all(|task| task.state.outcome().is_some()) && options.environment.is_empty());
+}
