@@ -106,7 +106,7 @@ fn a_full_agent_holds_its_command_back_and_loses_nothing() {
 }
 
 #[test]
-fn a_full_agent_says_so_refuses_what_is_new_and_goes_on_where_it_stopped() {
+fn a_full_agent_says_so_runs_what_is_new_in_memory_and_goes_on_where_it_stopped() {
     let mut rig = Rig::with_agents(&["b"]);
     let Some(volume) = Volume::at(&rig.agent_dir("a"), 16) else { return };
     rig.start_agent("a", &[]);
@@ -126,13 +126,59 @@ fn a_full_agent_says_so_refuses_what_is_new_and_goes_on_where_it_stopped() {
     until("the task says what it waits for", || {
         rig.task(&run)["waiting"].as_str().is_some_and(|text| text.contains("does not take its output"))
     });
-    let refused = rig.run(&["run", "a,b", "true"]);
-    assert_eq!(refused.status, 125, "{refused:?}");
-    assert!(refused.err.contains("No space left on device"), "{refused:?}");
-    fs::remove_file(&filler).unwrap();
+    // What is new runs in memory, so that the disk can be looked at and made free.
+    let printed = rig.on("a", "seq 1 20000; exit 3");
+    assert!(printed.status == 3 && printed.out == numbers(20_000), "{}", printed.err);
+    let long = rig.detached("a", "until [ -e /nowhere ]; do sleep 0.05; done");
+    rig.wait_task(&long, "running");
+    rig.kill_network_half("a");
+    rig.restart_agent("a");
+    rig.wait_task(&long, "running");
+    until("the list says so", || {
+        rig.agent("a").is_some_and(|agent| agent["hint"] == "its disk is full; commands run in memory")
+    });
+    assert_eq!(rig.run(&["job", "cancel", &long]).status, 0);
+    rig.wait_task(&long, "cancelled");
+    let printed = rig.on("a", &format!("rm {}", filler.display()));
+    assert_eq!(printed.status, 0, "{printed:?}");
     let task = rig.wait_task(&run, "exited");
     assert_eq!(task["status"], 8, "{task}");
     assert_eq!(rig.run(&["job", "logs", &run]).out, numbers(300_000));
+    rig.stop_agent("a");
+    drop(volume);
+}
+
+#[test]
+fn an_agent_whose_disk_is_read_only_runs_commands_and_starts_again() {
+    let mut rig = Rig::new();
+    let Some(volume) = Volume::at(&rig.agent_dir("a"), 16) else { return };
+    rig.start_agent("a", &[]);
+    rig.wait_state("a", "active");
+    assert_eq!(rig.on("a", "echo before").out, "before\n");
+    let path = rig.agent_dir("a");
+    let remount = |flags| mount(None::<&str>, &path, None::<&str>, MsFlags::MS_REMOUNT | flags, None::<&str>);
+    // The kernel does this to nobody who has files open for writing, but a disk that fails does.
+    rig.kill_network_half("a");
+    Rig::kill(rig.pid_in("a", "keeper.lock"));
+    until("nothing writes", || remount(MsFlags::MS_RDONLY).is_ok());
+    rig.restart_agent("a");
+    rig.wait_state("a", "active");
+    for _ in 0..3 {
+        let printed = rig.on("a", "echo during; exit 4");
+        assert_eq!((printed.status, printed.out.as_str()), (4, "during\n"), "{}", printed.err);
+    }
+    let run = rig.detached("a", "sleep 1; echo long; exit 5");
+    rig.wait_task(&run, "running");
+    rig.kill_network_half("a");
+    rig.restart_agent("a");
+    let task = rig.wait_task(&run, "exited");
+    assert_eq!((&task["status"], rig.run(&["job", "logs", &run]).out.as_str()), (&5.into(), "long\n"));
+    until("the list says so", || {
+        rig.agent("a").is_some_and(|agent| agent["hint"] == "its disk is read-only; commands run in memory")
+    });
+    remount(MsFlags::empty()).unwrap();
+    assert_eq!(rig.on("a", "echo after").out, "after\n");
+    until("the list says nothing more", || rig.agent("a").is_some_and(|agent| agent["hint"] == ""));
     rig.stop_agent("a");
     drop(volume);
 }
@@ -300,10 +346,13 @@ fn a_master_and_an_agent_start_with_a_full_disk_and_say_so() {
     rig.start_master(&["--disk-cap", "100"]);
     rig.restart_agent("a");
     rig.wait_state("a", "active");
+    // Where the master still has room for the run, its agent runs it, in memory. There is no room for output.
     let printed = rig.on("a", "true");
-    assert_eq!(printed.status, 125, "{printed:?}");
-    let says_so = ["No space left on device", "full"].iter().any(|text| printed.err.contains(text));
-    assert!(says_so, "{printed:?}");
+    let is_refused = ["No space left on device", "full"].iter().any(|text| printed.err.contains(text));
+    assert!(printed.status == 0 || (printed.status == 125 && is_refused), "{printed:?}");
+    until("the list says so", || {
+        rig.agent("a").is_some_and(|agent| agent["hint"] == "its disk is full; commands run in memory")
+    });
     for (_, filler) in &volumes {
         fs::remove_file(filler).unwrap();
     }

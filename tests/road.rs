@@ -459,6 +459,48 @@ fn daemons_say_why_they_cannot_start() {
 }
 
 #[test]
+fn an_agent_works_without_its_ports_and_takes_them_when_they_are_free() {
+    let mut rig = Rig::new();
+    let taken = [0, 0].map(|port| TcpListener::bind(("127.0.0.1", port)).unwrap());
+    let [port, metrics] = [0, 1].map(|which: usize| taken[which].local_addr().unwrap().port().to_string());
+    let flags = ["--bind-address", "127.0.0.1", "--port", &port, "--metrics", &metrics];
+    rig.start_agent("a", &flags);
+    rig.wait_state("a", "active");
+    assert_eq!(rig.on("a", "echo by tunnel").out, "by tunnel\n");
+    until("the list says why", || {
+        let hint = rig.agent("a").map(|agent| agent["hint"].as_str().unwrap_or_default().to_owned());
+        let hint = hint.unwrap_or_default();
+        [
+            format!("cannot listen on 127.0.0.1:{port}: "),
+            format!("cannot serve metrics on 127.0.0.1:{metrics}: "),
+        ]
+        .iter()
+        .all(|text| hint.contains(text))
+    });
+    drop(taken);
+    until("both are served", || {
+        let is_served = |port: &str| TcpStream::connect(("127.0.0.1", port.parse().unwrap())).is_ok();
+        is_served(&port) && is_served(&metrics)
+    });
+    until("the list says nothing more of that", || {
+        rig.agent("a").is_some_and(|agent| !agent["hint"].as_str().unwrap().contains("cannot "))
+    });
+
+    // An address that this machine does not have, for a starter that waits for a word.
+    let daemon = rig
+        .agent_command("b", &["--daemon", "--bind-address", "192.0.2.7", "--port", "50999"])
+        .env("SLOTH_RUNNER_TOKEN", rig.token())
+        .stdout(Stdio::piped())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&daemon.stdout).into_owned();
+    assert!(daemon.status.success() && said.contains("b is active on "), "{said}");
+    assert!(said.contains("\n! cannot listen on 192.0.2.7:50999: Cannot assign"), "{said}");
+    assert_eq!(rig.on("b", "echo here").out, "here\n");
+    rig.stop_agent("b");
+}
+
+#[test]
 fn garbage_on_the_port_hurts_nobody() {
     let rig = Rig::with_agents(&["a"]);
     for bytes in [&b"GET / HTTP/1.0\r\n\r\n"[..], &[0; 100], &[0x16, 3, 1, 255, 255, 0, 0]] {

@@ -48,7 +48,7 @@ fn processor_ticks(stat: &str) -> (u64, u64) {
 impl FactsReader {
     /// Reads them now.
     #[expect(clippy::cast_precision_loss, reason = "a share for people")]
-    pub fn read(&mut self, running_tasks: u32) -> Facts {
+    pub fn read(&mut self, running_tasks: u32, troubles: Vec<String>) -> Facts {
         let (busy, total) = processor_ticks(&read("/proc/stat"));
         let passed = total.saturating_sub(self.total);
         let cpu_percent = if self.total == 0 || passed == 0 {
@@ -77,6 +77,7 @@ impl FactsReader {
                 .unwrap_or_default()
                 .into(),
             running_tasks,
+            troubles: troubles.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -94,7 +95,7 @@ mod tests {
 
     #[test]
     fn this_machine_has_memory_and_a_kernel() {
-        let facts = FactsReader::default().read(0);
+        let facts = FactsReader::default().read(0, Vec::new());
         assert!(facts.memory_total > 0 && !facts.kernel.is_empty() && facts.uptime_s > 0);
     }
 }

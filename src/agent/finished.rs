@@ -67,6 +67,14 @@ pub struct Finished {
     order: VecDeque<TaskId>,
 }
 
+/// Opens the file, to be read alone where the disk is read-only.
+fn open(disk: &Disk, path: &Path) -> io::Result<File> {
+    match disk.open(path, Open::OrNew) {
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => disk.read(path).map_err(|_| error),
+        opened => opened,
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Line {
     at: u64,
@@ -93,7 +101,7 @@ impl Finished {
         let mut finished = Self {
             disk: disk.clone(),
             path: path.to_owned(),
-            file: disk.open(path, Open::OrNew)?,
+            file: open(disk, path)?,
             kept_always,
             rewrite_from,
             size: 0,

@@ -2,22 +2,61 @@
 
 use std::path::{Path, PathBuf};
 
+use super::emergency::Emergency;
 use crate::domain::ids::TaskId;
 
 /// How the names of directories begin that are no task's yet.
 const SPARE: &str = "spare-";
+/// The keeper's socket.
+pub const KEEPER_SOCKET: &str = "keeper.sock";
 
-/// An agent's data directory.
+/// An agent's data directory, and the directory that stands in for it while the disk takes nothing.
 #[derive(Clone, Debug)]
 pub struct Layout {
     root: PathBuf,
+    emergency: Emergency,
+}
+
+/// Where a task lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Area {
+    /// In the data directory.
+    Disk,
+    /// In the emergency directory.
+    Memory,
+}
+
+impl Area {
+    /// The other one.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Disk => Self::Memory,
+            Self::Memory => Self::Disk,
+        }
+    }
 }
 
 impl Layout {
     /// The layout below `root`.
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        let root = root.into();
+        Self { emergency: Emergency::of(&root), root }
+    }
+
+    /// The same with its emergency directory below another one.
+    #[cfg(test)]
+    #[must_use]
+    pub fn with_emergency(root: impl Into<PathBuf>, base: PathBuf) -> Self {
+        let root = root.into();
+        Self { emergency: Emergency::below(base, &root), root }
+    }
+
+    /// The directory that stands in for this one while the disk takes nothing.
+    #[must_use]
+    pub fn emergency(&self) -> &Emergency {
+        &self.emergency
     }
 
     /// The directory itself.
@@ -48,7 +87,13 @@ impl Layout {
     /// Where the keeper listens.
     #[must_use]
     pub fn keeper_socket(&self) -> PathBuf {
-        self.root.join("keeper.sock")
+        self.root.join(KEEPER_SOCKET)
+    }
+
+    /// Where it listens while the disk takes no socket.
+    #[must_use]
+    pub fn emergency_socket(&self) -> Option<PathBuf> {
+        self.emergency.path().map(|path| path.join(KEEPER_SOCKET))
     }
 
     /// Held by the network half as long as it lives; holds its process id.
@@ -62,6 +107,12 @@ impl Layout {
     #[must_use]
     pub fn finished(&self) -> PathBuf {
         self.tasks().join("finished.log")
+    }
+
+    /// The same for what was written down while the disk took nothing, where that was.
+    #[must_use]
+    pub fn emergency_finished(&self) -> Option<PathBuf> {
+        self.tasks_in(Area::Memory).map(|tasks| tasks.join("finished.log"))
     }
 
     /// Where version 0.1.0 had those ids.
@@ -88,10 +139,32 @@ impl Layout {
         self.root.join("tasks")
     }
 
+    /// The directory of tasks of an area; `None` where that area is not there.
+    #[must_use]
+    pub fn tasks_in(&self, area: Area) -> Option<PathBuf> {
+        match area {
+            Area::Disk => Some(self.tasks()),
+            Area::Memory => self.emergency.path().map(Path::to_owned),
+        }
+    }
+
+    /// What has a name in an area, where that is there; else what would have it on the disk.
+    fn found(&self, name: &str) -> TaskLayout {
+        let in_memory = self.tasks_in(Area::Memory).map(|tasks| tasks.join(name));
+        let in_memory = in_memory.filter(|root| root.symlink_metadata().is_ok());
+        TaskLayout { root: in_memory.unwrap_or_else(|| self.tasks().join(name)) }
+    }
+
     /// Where a worker waits for a task: this directory becomes the task's.
     #[must_use]
     pub fn spare(&self, worker: i32) -> TaskLayout {
-        TaskLayout { root: self.tasks().join(format!("{SPARE}{worker}")) }
+        self.found(&format!("{SPARE}{worker}"))
+    }
+
+    /// The same in an area.
+    #[must_use]
+    pub fn spare_in(&self, area: Area, worker: i32) -> Option<TaskLayout> {
+        Some(TaskLayout { root: self.tasks_in(area)?.join(format!("{SPARE}{worker}")) })
     }
 
     /// The worker whose directory below [`Self::tasks`] has this name.
@@ -103,7 +176,13 @@ impl Layout {
     /// One task.
     #[must_use]
     pub fn task(&self, id: TaskId) -> TaskLayout {
-        TaskLayout { root: self.tasks().join(id.to_string()) }
+        self.found(&id.to_string())
+    }
+
+    /// One task in an area.
+    #[must_use]
+    pub fn task_in(&self, area: Area, id: TaskId) -> Option<TaskLayout> {
+        Some(TaskLayout { root: self.tasks_in(area)?.join(id.to_string()) })
     }
 }
 

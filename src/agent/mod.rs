@@ -4,6 +4,7 @@
 
 pub mod attach;
 pub mod core;
+pub mod emergency;
 pub mod enrollment;
 pub mod facts;
 pub mod finished;
@@ -23,3 +24,4 @@ pub mod spool;
 pub mod state;
 pub mod task_memory;
 pub mod task_process;
+pub mod troubles;

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    emergency::is_of_disk,
     enrollment::{Enrollment, Introduction},
     incarnation::DirectoryId,
     keeping::Keeper,
@@ -20,19 +21,22 @@ use super::{
     metrics::metrics,
     state::{Agent, Description, Standing},
     task_process,
+    troubles::{Trouble, Troubles},
 };
 use crate::{
     domain::outcome::AGENT_STOP,
     sys::{
         clock::unix_ms,
         lock::Lock,
-        paths::make_private,
+        paths::{UnusableDirectory, make_private},
         shutdown::Shutdown,
         socket::{listen_tcp, shown_address},
     },
     wire::scraped,
 };
 
+/// How long it is waited before a port is tried again that cannot be listened on: at first, and at most.
+const LISTEN_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// How often an ending agent looks whether its tasks have ended.
 const STOPPING_STEP: Duration = Duration::from_millis(50);
 /// How long an ending agent waits until the master has taken the last outputs and outcomes.
@@ -64,18 +68,12 @@ pub struct Config {
 pub enum StartError {
     /// Its directory.
     #[error(transparent)]
-    Directory(#[from] crate::sys::paths::UnusableDirectory),
+    Directory(#[from] UnusableDirectory),
     /// Another one has its directory.
     #[error(
         "an agent already runs on {0} (pid {1}); give another --name or --data-dir, or stop it with `sloth-runner agent stop`"
     )]
     Running(String, String),
-    /// Its port.
-    #[error("cannot listen on {0}: {1}; give another --port or --bind-address")]
-    Listen(String, io::Error),
-    /// Where it serves metrics.
-    #[error("cannot serve metrics on {0}: {1}; give another --metrics")]
-    Metrics(String, io::Error),
     /// Its files.
     #[error("cannot use the agent's files in {0}: {1}")]
     Files(String, io::Error),
@@ -88,8 +86,8 @@ pub enum StartError {
 pub struct Network {
     agent: Agent,
     enrollment: Arc<Enrollment>,
-    listener: Option<TcpListener>,
-    metrics: Option<TcpListener>,
+    listener: Option<Listening>,
+    metrics: Option<Listening>,
     master: (String, u16),
     stop_orders: mpsc::Receiver<u32>,
     keeping: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -105,39 +103,95 @@ pub enum Ended {
     NetworkHalf(u32),
 }
 
+/// A port that is listened on, or will be: an agent works without it.
+struct Listening {
+    host: Option<String>,
+    port: u16,
+    trouble: Trouble,
+    listener: Option<TcpListener>,
+}
+
+impl Listening {
+    /// Listens, or notes why not.
+    fn begin(host: Option<String>, port: u16, trouble: Trouble, troubles: &Troubles) -> Self {
+        let mut listening = Self { host, port, trouble, listener: None };
+        listening.try_now(troubles);
+        listening
+    }
+
+    fn try_now(&mut self, troubles: &Troubles) {
+        let text = match listen_tcp(self.host.as_deref(), self.port) {
+            Ok(listener) => {
+                self.listener = Some(listener);
+                None
+            }
+            Err(error) => Some(self.text(&error)),
+        };
+        if troubles.note(self.trouble, text.clone()) {
+            if let Some(text) = text {
+                tracing::error!("{text}; it is tried again");
+            } else {
+                tracing::info!(port = self.port, "listens after all");
+            }
+        }
+    }
+
+    fn text(&self, error: &io::Error) -> String {
+        let at = match &self.host {
+            Some(host) => shown_address(host, self.port),
+            None => format!("port {}", self.port),
+        };
+        match self.trouble {
+            Trouble::Listen => format!("cannot listen on {at}: {error}; the link is a tunnel"),
+            Trouble::Metrics => format!("cannot serve metrics on {at}: {error}"),
+        }
+    }
+
+    /// Tries until it listens; `None` when the agent ends before.
+    async fn listener(mut self, troubles: &Troubles, stop: &CancellationToken) -> Option<TcpListener> {
+        let mut pause = LISTEN_AGAIN.0;
+        loop {
+            if let Some(listener) = self.listener.take() {
+                return Some(listener);
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stop.cancelled() => return None,
+            }
+            pause = (pause * 2).min(LISTEN_AGAIN.1);
+            self.try_now(troubles);
+        }
+    }
+}
+
+/// Makes a directory for this user alone. One that is there on a disk that is read-only is as good as it gets.
+fn make_usable(path: &Path) -> Result<(), UnusableDirectory> {
+    match make_private(path) {
+        Err(unusable) if is_of_disk(&unusable.source) && path.is_dir() => {
+            tracing::error!(%unusable, "commands run in memory");
+            Ok(())
+        }
+        made => made,
+    }
+}
+
 impl Network {
-    /// Takes the directory, starts the keeper, and binds the port.
+    /// Takes the directory, starts the keeper, and binds the port where that can be done now.
     ///
     /// # Errors
     /// See [`StartError`].
     pub fn set_up(config: Config) -> Result<Self, StartError> {
         let layout = Layout::new(&config.data);
-        make_private(layout.root())?;
-        make_private(&layout.identity())?;
+        make_usable(layout.root())?;
+        make_usable(&layout.identity())?;
         let had_tasks = layout.tasks().is_dir();
-        make_private(&layout.tasks())?;
+        make_usable(&layout.tasks())?;
         let shown = config.data.display().to_string();
         let files = |error| StartError::Files(shown.clone(), error);
         let lock = take_lock(&layout.network_lock()).map_err(files)?;
         let lock = lock.map_err(|holder| StartError::Running(shown.clone(), holder))?;
         // Before the keeper: a directory that is not known is not known to have run anything.
         let directory = DirectoryId::open(&layout, had_tasks).map_err(files)?;
-        let listener = match &config.listen {
-            Some((host, port)) => {
-                let host = host.as_deref();
-                Some(listen_tcp(host, *port).map_err(|error| {
-                    let shown =
-                        host.map_or_else(|| format!("port {port}"), |host| format!("{host} port {port}"));
-                    StartError::Listen(shown, error)
-                })?)
-            }
-            None => None,
-        };
-        let measured = config.metrics.as_ref().map(|(host, port)| {
-            let refused = |error| StartError::Metrics(shown_address(host, *port), error);
-            listen_tcp(Some(host), *port).map_err(refused)
-        });
-        let measured = measured.transpose()?;
         let (stop_orders, ordered) = mpsc::channel(4);
         let (keeper, keeping) = Keeper::connect(&layout, stop_orders.clone()).map_err(files)?;
         let enrollment = Enrollment::new(
@@ -149,11 +203,14 @@ impl Network {
         let agent =
             Agent::new(config.description, layout, keeper, directory, stop_orders, config.trusts_operators)
                 .map_err(files)?;
+        let listen = |(host, port), trouble| Listening::begin(host, port, trouble, &agent.troubles);
+        let listener = config.listen.map(|at| listen(at, Trouble::Listen));
+        let metrics = config.metrics.map(|(host, port)| listen((Some(host), port), Trouble::Metrics));
         Ok(Self {
-            agent,
             enrollment: Arc::new(enrollment),
             listener,
-            metrics: measured,
+            metrics,
+            agent,
             master: config.master,
             stop_orders: ordered,
             keeping: Box::pin(keeping),
@@ -165,6 +222,12 @@ impl Network {
     #[must_use]
     pub fn standing(&self) -> watch::Receiver<Standing> {
         self.agent.standing.subscribe()
+    }
+
+    /// What does not work on this machine.
+    #[must_use]
+    pub fn troubles(&self) -> Troubles {
+        self.agent.troubles.clone()
     }
 
     /// Tells whether no command runs.
@@ -188,15 +251,22 @@ impl Network {
                 () = keeping_ended.cancelled() => {}
             }
         });
-        if let Some(listener) = self.listener.take() {
-            let accepting =
-                listen::accept(agent.clone(), Arc::clone(&enrollment), listener, shutdown.clone());
-            shutdown.tracker.spawn(accepting);
+        if let Some(listening) = self.listener.take() {
+            let (agent, enrollment, shutdown) = (agent.clone(), Arc::clone(&enrollment), shutdown.clone());
+            shutdown.tracker.clone().spawn(async move {
+                if let Some(listener) = listening.listener(&agent.troubles, &shutdown.stop).await {
+                    listen::accept(agent, enrollment, listener, shutdown).await;
+                }
+            });
         }
-        if let Some(listener) = self.metrics.take() {
+        if let Some(listening) = self.metrics.take() {
             let (measured, started_s) = (agent.clone(), unix_ms() / 1000);
-            let render = move || std::future::ready(metrics(&measured, started_s));
-            shutdown.tracker.spawn(scraped::serve(listener, render, shutdown.stop.clone()));
+            let stop = shutdown.stop.clone();
+            shutdown.tracker.spawn(async move {
+                let Some(listener) = listening.listener(&measured.troubles, &stop).await else { return };
+                let render = move || std::future::ready(metrics(&measured, started_s));
+                scraped::serve(listener, render, stop).await;
+            });
         }
         let linked = link::keep(agent.clone(), enrollment, self.master, shutdown.clone());
         shutdown.tracker.spawn(linked);

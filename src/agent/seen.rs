@@ -35,7 +35,12 @@ impl SeenRevision {
         let seal = words.next().and_then(|word| Seal::try_from(word.to_owned()).ok());
         let saved = Revision { epoch, revision, seal };
         let mut options = OpenOptions::new();
-        let file = options.write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let file = match options.write(true).create(true).truncate(false).mode(0o600).open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                File::open(path).map_err(|_| error)?
+            }
+            file => file?,
+        };
         Ok((Self { file, saved, of }, saved))
     }
 

@@ -134,6 +134,7 @@ pub async fn serve(
     let mut facts = FactsReader::default();
     let mut interval = HEARTBEAT;
     let mut beats = 0;
+    let mut told = Vec::new();
     let mut next_beat = Instant::now() + interval;
     loop {
         tokio::select! {
@@ -165,8 +166,10 @@ pub async fn serve(
                 }
             }
             () = tokio::time::sleep_until(next_beat) => {
-                let kind = if beats % FACTS_EVERY == 0 {
-                    Kind::Facts(facts.read(agent.running_count()).into())
+                let troubles = agent.all_troubles();
+                let kind = if beats % FACTS_EVERY == 0 || troubles != told {
+                    told.clone_from(&troubles);
+                    Kind::Facts(facts.read(agent.running_count(), troubles).into())
                 } else {
                     heartbeat()
                 };

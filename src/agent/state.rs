@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     core::{Asked, Boottime, Core, Decision, Knowledge, Revision},
+    emergency::trouble_of,
     incarnation::DirectoryId,
     keeper::{
         protocol::{StartTask, TaskEnding},
@@ -26,6 +27,7 @@ use super::{
     master_clock::{Echo, MasterClock, Sent},
     seen::SeenRevision,
     task_memory::TaskMemory,
+    troubles::Troubles,
 };
 use crate::{
     domain::{
@@ -126,6 +128,8 @@ pub struct Agent {
     pub layout: Arc<Layout>,
     /// The keeper.
     pub keeper: Keeper,
+    /// What does not work here.
+    pub troubles: Troubles,
     /// Commands of operators are run on the master's machine too.
     pub trusts_operators: bool,
     /// Where it stands.
@@ -253,6 +257,7 @@ impl Agent {
             description: Arc::new(description),
             layout: Arc::new(layout),
             keeper,
+            troubles: Troubles::default(),
             trusts_operators,
             standing: watch::Sender::new(Standing::Connecting),
             trust: watch::Sender::new(String::new()),
@@ -486,6 +491,14 @@ impl Agent {
         running.sort_unstable();
         running.dedup();
         Ok(running)
+    }
+
+    /// What does not work on this machine now, in words.
+    #[must_use]
+    pub fn all_troubles(&self) -> Vec<String> {
+        let disk = trouble_of(&self.layout.tasks());
+        let disk = disk.map(|trouble| format!("its disk is {trouble}; commands run in memory"));
+        disk.into_iter().chain(self.troubles.all()).collect()
     }
 
     /// How many of them, where that is known, for those who only show it.

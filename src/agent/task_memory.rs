@@ -6,6 +6,7 @@ use std::io;
 
 use super::{
     core::Knowledge,
+    emergency::is_of_disk,
     finished::{Finished, Memory},
     incarnation::DirectoryId,
     keeper::protocol::TaskEnding,
@@ -22,6 +23,8 @@ pub struct TaskMemory {
     layout: Layout,
     directory: DirectoryId,
     finished: Finished,
+    /// What was written down in memory, while the disk took nothing.
+    emergency: Option<Finished>,
 }
 
 /// Days since the Unix epoch.
@@ -36,7 +39,9 @@ impl TaskMemory {
     /// When it cannot be read or written.
     pub fn open(layout: Layout, directory: DirectoryId) -> io::Result<Self> {
         let finished = Finished::open(&Disk::default(), &layout.finished(), today())?;
-        Ok(Self { layout, directory, finished })
+        let emergency = layout.emergency_finished().filter(|path| path.exists());
+        let open = |path: std::path::PathBuf| Finished::open(&Disk::default(), &path, today());
+        Ok(Self { emergency: emergency.map(open).transpose()?, layout, directory, finished })
     }
 
     /// The incarnation whose memory this is.
@@ -75,7 +80,7 @@ impl TaskMemory {
     /// # Errors
     /// When the disk cannot be read, which says nothing about the task.
     pub fn knowledge(&self, id: TaskId) -> io::Result<Knowledge> {
-        Ok(match self.finished.get(id)? {
+        Ok(match self.get(id)? {
             Some(Memory::Ending(_)) => Knowledge::Finished,
             Some(Memory::NeverStarted(_)) => Knowledge::NeverStarted,
             None if self.layout.task(id).root().try_exists()? => Knowledge::Spooled,
@@ -88,7 +93,7 @@ impl TaskMemory {
     /// # Errors
     /// When the disk does not take it.
     pub fn promise(&mut self, id: TaskId, incarnation: Incarnation) -> io::Result<()> {
-        self.finished.insert(id, today(), Memory::NeverStarted(incarnation))
+        self.insert(id, Memory::NeverStarted(incarnation))
     }
 
     /// The incarnation in which the agent promised never to start a task. Asked of a task of which that is known.
@@ -96,7 +101,7 @@ impl TaskMemory {
     /// # Errors
     /// When the disk cannot be read.
     pub fn promised_in(&self, id: TaskId) -> io::Result<Incarnation> {
-        match self.finished.get(id)? {
+        match self.get(id)? {
             Some(Memory::NeverStarted(incarnation)) => Ok(incarnation),
             Some(Memory::Ending(_)) | None => Err(io::Error::other("a promise that was not written down")),
         }
@@ -107,7 +112,7 @@ impl TaskMemory {
     /// # Errors
     /// When the disk does not take it.
     pub fn finish(&mut self, id: TaskId, ending: TaskEnding) -> io::Result<()> {
-        self.finished.insert(id, today(), Memory::Ending(ending))
+        self.insert(id, Memory::Ending(ending))
     }
 
     /// How a finished task ended.
@@ -115,7 +120,7 @@ impl TaskMemory {
     /// # Errors
     /// When the disk cannot be read.
     pub fn recall(&self, id: TaskId) -> io::Result<Option<TaskEnding>> {
-        Ok(match self.finished.get(id)? {
+        Ok(match self.get(id)? {
             Some(Memory::Ending(ending)) => Some(ending),
             Some(Memory::NeverStarted(_)) | None => None,
         })
@@ -124,6 +129,30 @@ impl TaskMemory {
     /// Whether nothing of the task is needed but what was written down.
     #[must_use]
     pub fn is_finished(&self, id: TaskId) -> bool {
-        self.finished.contains(id)
+        self.finished.contains(id) || self.emergency.as_ref().is_some_and(|emergency| emergency.contains(id))
+    }
+
+    fn get(&self, id: TaskId) -> io::Result<Option<Memory>> {
+        match (self.finished.get(id)?, &self.emergency) {
+            (None, Some(emergency)) => emergency.get(id),
+            (found, _) => Ok(found),
+        }
+    }
+
+    /// Writes something down, in memory where the disk does not take it.
+    fn insert(&mut self, id: TaskId, memory: Memory) -> io::Result<()> {
+        if self.is_finished(id) {
+            return Ok(());
+        }
+        match self.finished.insert(id, today(), memory.clone()) {
+            Err(error) if is_of_disk(&error) => {
+                if self.emergency.is_none() {
+                    let path = self.layout.emergency().make()?.join("finished.log");
+                    self.emergency = Some(Finished::open(&Disk::default(), &path, today())?);
+                }
+                self.emergency.as_mut().map_or(Err(error), |emergency| emergency.insert(id, today(), memory))
+            }
+            inserted => inserted,
+        }
     }
 }

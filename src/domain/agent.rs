@@ -122,7 +122,12 @@ pub struct Facts {
     pub hostname: Word,
     /// Tasks that run now.
     pub running_tasks: u32,
+    /// What does not work there, in words, while the agent does.
+    pub troubles: Vec<Reason>,
 }
+
+/// Most troubles of one agent.
+pub const MOST_TROUBLES: usize = 8;
 
 #[cfg(test)]
 mod tests {

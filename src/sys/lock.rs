@@ -12,7 +12,15 @@ use std::{
 pub struct Lock(File);
 
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+    let mut options = OpenOptions::new();
+    let opened = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+    match opened {
+        // One that is there can be locked all the same.
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+            File::open(path).map_err(|_| error)
+        }
+        opened => opened,
+    }
 }
 
 impl Lock {
@@ -43,6 +51,12 @@ impl Lock {
     /// # Errors
     /// When writing fails.
     pub fn write_pid(&mut self) -> io::Result<()> {
+        let is_read_only =
+            rustix::fs::fcntl_getfl(&self.0)? & rustix::fs::OFlags::RWMODE == rustix::fs::OFlags::RDONLY;
+        if is_read_only {
+            // On a disk that takes nothing.
+            return Ok(());
+        }
         self.0.write_all_at(format!("{:>10}\n", std::process::id()).as_bytes(), 0)
     }
 }

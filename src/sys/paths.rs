@@ -27,7 +27,8 @@ pub struct Directories {
 #[error("cannot use the directory {path}: {source}; give another one with --data-dir")]
 pub struct UnusableDirectory {
     path: String,
-    source: io::Error,
+    /// Why not.
+    pub source: io::Error,
 }
 
 /// There is no home directory to put anything into.

@@ -3,7 +3,7 @@
 use super::{InvalidMessage, proposal::proposal_in, proto};
 use crate::{
     domain::{
-        agent::{AgentState, Drain, Facts, LinkPreference},
+        agent::{AgentState, Drain, Facts, LinkPreference, MOST_TROUBLES},
         name::{LabelWord, Labels, MAX_LABELS},
         roster::AgentEntry,
     },
@@ -69,6 +69,7 @@ impl From<Facts> for proto::Facts {
             uptime_s: facts.uptime_s,
             hostname: facts.hostname.into(),
             running_tasks: facts.running_tasks,
+            troubles: facts.troubles.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -87,6 +88,7 @@ impl From<proto::Facts> for Facts {
             uptime_s: facts.uptime_s.min(MAX_UPTIME_S),
             hostname: facts.hostname.into(),
             running_tasks: facts.running_tasks,
+            troubles: facts.troubles.into_iter().take(MOST_TROUBLES).map(Into::into).collect(),
         }
     }
 }

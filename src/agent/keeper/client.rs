@@ -16,12 +16,20 @@ use crate::{
     },
 };
 
+/// Connects to the keeper, wherever it listens.
+fn connect(layout: &Layout) -> io::Result<UnixStream> {
+    socket::connect(&layout.keeper_socket()).or_else(|error| {
+        let emergency = layout.emergency_socket().ok_or(io::ErrorKind::NotFound)?;
+        socket::connect(&emergency).map_err(|_| error)
+    })
+}
+
 /// Connects to the keeper of a data directory, and starts one where there is none, which is this process's child then.
 ///
 /// # Errors
 /// When there is none and none can be started.
 pub fn connect_or_start(layout: &Layout) -> io::Result<(UnixStream, Option<Child>)> {
-    if let Ok(socket) = socket::connect(&layout.keeper_socket()) {
+    if let Ok(socket) = connect(layout) {
         return Ok((socket, None));
     }
     let mut command = own_program();
@@ -40,7 +48,7 @@ pub fn connect_or_start(layout: &Layout) -> io::Result<(UnixStream, Option<Child
         BufReader::new(stdout).read_line(&mut report)?;
     }
     let reason = match serde_json::from_str(&report) {
-        Ok(Report::Ready(_)) => return Ok((socket::connect(&layout.keeper_socket())?, Some(child))),
+        Ok(Report::Ready(_)) => return Ok((connect(layout)?, Some(child))),
         Ok(Report::Failed(reason)) => reason,
         Err(_) => "the keeper ended before it was ready".to_owned(),
     };
@@ -54,7 +62,7 @@ pub fn connect_or_start(layout: &Layout) -> io::Result<(UnixStream, Option<Child
 /// # Errors
 /// When no keeper listens there.
 pub fn stop(layout: &Layout, grace_ms: u32, stopping: impl FnOnce(u32)) -> io::Result<Option<u32>> {
-    let mut socket = socket::connect(&layout.keeper_socket())?;
+    let mut socket = connect(layout)?;
     socket.write_all(&line(&KeeperRequest::Stop { grace_ms }))?;
     let mut lines = BufReader::new(socket).lines();
     if let Some(first) = lines.next()

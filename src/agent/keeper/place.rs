@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Write as _},
+    io,
     os::unix::{
         fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
         net::UnixListener,
@@ -15,13 +15,18 @@ use rustix::{
 };
 
 use crate::{
-    agent::layout::TaskLayout,
+    agent::{
+        emergency::{is_of_disk, trouble_of},
+        layout::{Area, Layout, TaskLayout},
+    },
+    domain::ids::TaskId,
     sys::{lock::Lock, socket},
 };
 
 /// A directory with its lock taken and its socket bound; no task's yet.
 #[derive(Debug)]
 pub(super) struct Place {
+    area: Area,
     layout: TaskLayout,
     record: File,
     /// Written when the task ends.
@@ -33,19 +38,38 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Makes one, in place of whatever an earlier process of the same id left.
+    /// Makes one for a worker, in place of whatever an earlier process of the same id left: in memory while the disk takes
+    /// nothing.
     ///
     /// # Errors
-    /// When the disk does not give it; nothing of it stays then.
-    pub(super) fn make(layout: TaskLayout) -> io::Result<Self> {
-        remove(&layout)?;
-        DirBuilder::new().mode(0o700).create(layout.root())?;
-        Self::fill(&layout).inspect_err(|_| {
-            let _ = remove(&layout);
+    /// When neither gives it; nothing of it stays then.
+    pub(super) fn make(layout: &Layout, worker: i32) -> io::Result<Self> {
+        if trouble_of(&layout.tasks()).is_some()
+            && let Ok(place) = Self::make_in(layout, Area::Memory, worker)
+        {
+            return Ok(place);
+        }
+        Self::make_in(layout, Area::Disk, worker).or_else(|error| {
+            if !is_of_disk(&error) {
+                return Err(error);
+            }
+            Self::make_in(layout, Area::Memory, worker).map_err(|_| error)
         })
     }
 
-    fn fill(layout: &TaskLayout) -> io::Result<Self> {
+    fn make_in(layout: &Layout, area: Area, worker: i32) -> io::Result<Self> {
+        if area == Area::Memory {
+            layout.emergency().make()?;
+        }
+        let spare = layout.spare_in(area, worker).ok_or(io::ErrorKind::NotFound)?;
+        remove(&spare)?;
+        DirBuilder::new().mode(0o700).create(spare.root())?;
+        Self::fill(area, &spare).inspect_err(|_| {
+            let _ = remove(&spare);
+        })
+    }
+
+    fn fill(area: Area, layout: &TaskLayout) -> io::Result<Self> {
         let create = |path| OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
         let record = create(layout.record())?;
         let ending = create(layout.unfinished_ending())?;
@@ -53,15 +77,34 @@ impl Place {
         lock.write_pid()?;
         let listener = socket::listen(&layout.socket(), 0o600)?;
         listener.set_nonblocking(true)?;
-        Ok(Self { layout: layout.clone(), record, ending, _lock: lock, listener })
+        Ok(Self { area, layout: layout.clone(), record, ending, _lock: lock, listener })
     }
 
-    /// Makes it the directory of a task, at once and with its record in it. False when the task has one already.
+    /// Makes it the directory of a task, at once and with its record in it. `None` when the task has one already. A disk that
+    /// does not take it is left for the memory: this is another place then.
     ///
     /// # Errors
-    /// When the disk does not take it; there is no such task then.
-    pub(super) fn become_task(&mut self, task: &TaskLayout, record: &[u8]) -> io::Result<bool> {
-        self.record.write_all(record)?;
+    /// When neither takes it; there is no such task then.
+    pub(super) fn become_task(
+        &mut self,
+        layout: &Layout,
+        id: TaskId,
+        record: &[u8],
+    ) -> io::Result<Option<TaskLayout>> {
+        match self.claim(layout, id, record) {
+            Err(error) if self.area == Area::Disk && is_of_disk(&error) => {
+                let worker = i32::try_from(std::process::id()).unwrap_or(i32::MAX);
+                let Ok(place) = Self::make_in(layout, Area::Memory, worker) else { return Err(error) };
+                std::mem::replace(self, place).remove();
+                self.claim(layout, id, record)
+            }
+            claimed => claimed,
+        }
+    }
+
+    fn claim(&mut self, layout: &Layout, id: TaskId, record: &[u8]) -> io::Result<Option<TaskLayout>> {
+        let task = layout.task_in(self.area, id).ok_or(io::ErrorKind::NotFound)?;
+        self.record.write_all_at(record, 0)?;
         let renamed = match renameat_with(CWD, self.layout.root(), CWD, task.root(), RenameFlags::NOREPLACE) {
             // Not every file system knows the flag (NFS, 9p, OpenZFS before 2.2). Without it a directory can take
             // an empty one's place, and no task's directory is empty.
@@ -69,10 +112,23 @@ impl Place {
             renamed => renamed,
         };
         match renamed {
-            Ok(()) => Ok(true),
-            Err(Errno::EXIST | Errno::NOTEMPTY) => Ok(false),
-            Err(error) => Err(error.into()),
+            Ok(()) => {}
+            Err(Errno::EXIST | Errno::NOTEMPTY) => return Ok(None),
+            Err(error) => return Err(error.into()),
         }
+        // Looked at after the own name is there: of two workers that make the same task in two areas at least one sees the
+        // other, and that one takes its place back. Nothing has started in it.
+        let other = layout.task_in(self.area.other(), id);
+        if other.is_some_and(|other| other.root().symlink_metadata().is_ok()) {
+            remove(&task)?;
+            return Ok(None);
+        }
+        Ok(Some(task))
+    }
+
+    /// Whether it lies in memory.
+    pub(super) fn is_in_memory(&self) -> bool {
+        self.area == Area::Memory
     }
 
     /// Writes how the task ended, whole or not at all. May be tried again with the same bytes. Where the directory is gone
@@ -114,21 +170,26 @@ pub(super) fn remove(layout: &TaskLayout) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        agent::layout::Layout,
-        domain::ids::{RunId, TaskId},
-    };
+    use crate::domain::ids::RunId;
+
+    fn layout() -> (tempfile::TempDir, Layout) {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::with_emergency(dir.path(), dir.path().join("memory"));
+        fs::create_dir(layout.tasks()).unwrap();
+        (dir, layout)
+    }
+
+    fn id() -> TaskId {
+        TaskId { run: RunId::from_parts(1, 1), index: 0 }
+    }
 
     #[test]
     fn one_task_gets_one_place_and_its_record_is_there_with_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::new(dir.path());
-        fs::create_dir(layout.tasks()).unwrap();
-        let task = layout.task(TaskId { run: RunId::from_parts(1, 1), index: 0 });
-        let mut first = Place::make(layout.spare(1)).unwrap();
-        let mut second = Place::make(layout.spare(2)).unwrap();
-        assert!(first.become_task(&task, b"first\n").unwrap());
-        assert!(!second.become_task(&task, b"second\n").unwrap());
+        let (_dir, layout) = layout();
+        let mut first = Place::make(&layout, 1).unwrap();
+        let mut second = Place::make(&layout, 2).unwrap();
+        let task = first.become_task(&layout, id(), b"first\n").unwrap().unwrap();
+        assert!(second.become_task(&layout, id(), b"second\n").unwrap().is_none());
         assert_eq!(fs::read(task.record()).unwrap(), b"first\n");
         assert!(!layout.spare(1).root().exists() && layout.spare(2).root().exists());
         second.remove();
@@ -137,14 +198,25 @@ mod tests {
     }
 
     #[test]
+    fn a_task_that_lies_in_one_area_begins_in_no_other_one() {
+        for (first, second) in [(Area::Disk, Area::Memory), (Area::Memory, Area::Disk)] {
+            let (_dir, layout) = layout();
+            let mut has_it = Place::make_in(&layout, first, 1).unwrap();
+            let mut comes_late = Place::make_in(&layout, second, 2).unwrap();
+            let task = has_it.become_task(&layout, id(), b"first\n").unwrap().unwrap();
+            assert!(comes_late.become_task(&layout, id(), b"second\n").unwrap().is_none(), "{first:?}");
+            assert_eq!(layout.task(id()).root(), task.root(), "{first:?}: found where it lies");
+            assert!(!layout.task_in(second, id()).unwrap().root().exists(), "{first:?}");
+            assert_eq!((has_it.is_in_memory(), task.record().exists()), (first == Area::Memory, true));
+        }
+    }
+
+    #[test]
     fn an_ending_is_there_whole_or_not_at_all_and_a_task_that_the_master_has_needs_none() {
-        let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::new(dir.path());
-        fs::create_dir(layout.tasks()).unwrap();
-        let task = layout.task(TaskId { run: RunId::from_parts(1, 1), index: 0 });
-        let mut place = Place::make(layout.spare(1)).unwrap();
+        let (_dir, layout) = layout();
+        let mut place = Place::make(&layout, 1).unwrap();
         assert!(!place.is_gone());
-        assert!(place.become_task(&task, b"record\n").unwrap());
+        let task = place.become_task(&layout, id(), b"record\n").unwrap().unwrap();
         assert!(place.is_gone(), "it is the task's now");
         fs::create_dir(task.ending()).unwrap();
         assert!(place.write_ending(&task, b"ended\n").is_err(), "something is in its place");
@@ -157,10 +229,8 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_removed_and_what_cannot_be_is_told() {
-        let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::new(dir.path());
+        let (_dir, layout) = layout();
         remove(&layout.spare(1)).unwrap();
-        fs::create_dir(layout.tasks()).unwrap();
         fs::write(layout.spare(1).root(), "no directory").unwrap();
         assert!(remove(&layout.spare(1)).is_err());
     }

@@ -19,8 +19,10 @@ pub(super) const DISK_RETRY: Duration = Duration::from_secs(1);
 /// How full the volume was found, and when.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Room {
-    /// It was nearly full.
+    /// It was nearly full, or is memory.
     pub(super) is_tight: bool,
+    /// The task lies in memory: the disk takes nothing.
+    is_memory: bool,
     /// How much the task had spooled by then.
     spooled: u64,
     when: Instant,
@@ -28,8 +30,8 @@ pub(super) struct Room {
 
 impl Room {
     /// For a task that begins.
-    pub(super) fn new(now: Instant) -> Self {
-        Self { is_tight: false, spooled: 0, when: now }
+    pub(super) fn new(is_memory: bool, now: Instant) -> Self {
+        Self { is_tight: is_memory, is_memory, spooled: 0, when: now }
     }
 
     /// Whether the volume is to be looked at: once a segment, and once a second while it is nearly full.
@@ -39,7 +41,8 @@ impl Room {
 
     /// Notes how full it is.
     pub(super) fn note(&mut self, used_percent: u8, spooled: u64, now: Instant) {
-        *self = Self { is_tight: used_percent > VOLUME_CAP, spooled, when: now };
+        let is_tight = self.is_memory || used_percent > VOLUME_CAP;
+        *self = Self { is_tight, spooled, when: now, ..*self };
     }
 
     /// Unacknowledged bytes at which the command waits.
@@ -53,6 +56,10 @@ impl Room {
     pub(super) fn held(&self, refused: Option<&str>, may_read: bool) -> String {
         match refused {
             Some(error) => format!("the agent's disk does not take its output: {error}"),
+            None if self.is_memory && !may_read => {
+                "the agent's disk takes nothing: its output waits in memory until the master has it"
+                    .to_owned()
+            }
             None if self.is_tight && !may_read => {
                 format!(
                     "the agent's volume is over {VOLUME_CAP} % full: its output waits until the master has it"
@@ -70,7 +77,7 @@ mod tests {
     #[test]
     fn a_volume_is_looked_at_once_a_segment_and_once_a_second_while_it_is_nearly_full() {
         let now = Instant::now();
-        let mut room = Room::new(now);
+        let mut room = Room::new(false, now);
         let long = now + 60 * DISK_RETRY;
         assert!(!room.is_due(SEGMENT - 1, long));
         assert!(room.is_due(SEGMENT, now));
@@ -86,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_command_that_nobody_reads_goes_on_for_longer_but_not_on_a_volume_that_is_nearly_full() {
-        let mut room = Room::new(Instant::now());
+        let mut room = Room::new(false, Instant::now());
         assert_eq!((room.cap(true), room.cap(false)), (CAP_ATTACHED, CAP_DETACHED));
         room.note(100, 0, Instant::now());
         assert_eq!((room.cap(true), room.cap(false)), (SEGMENT, SEGMENT));
@@ -94,12 +101,21 @@ mod tests {
 
     #[test]
     fn a_command_that_the_disk_holds_back_is_told_so() {
-        let mut room = Room::new(Instant::now());
+        let mut room = Room::new(false, Instant::now());
         assert_eq!(room.held(None, true), "");
         assert_eq!(room.held(None, false), "", "the network is slower than the command");
         assert!(room.held(Some("no space"), false).ends_with("does not take its output: no space"));
         room.note(VOLUME_CAP + 1, 0, Instant::now());
         assert_eq!(room.held(None, true), "");
         assert!(room.held(None, false).contains("over 90 % full"));
+    }
+    #[test]
+    fn in_memory_there_is_room_for_one_segment_and_the_disk_is_named() {
+        let mut room = Room::new(true, Instant::now());
+        assert_eq!((room.cap(true), room.cap(false), room.is_tight), (SEGMENT, SEGMENT, true));
+        room.note(1, 0, Instant::now());
+        assert_eq!(room.cap(true), SEGMENT);
+        assert_eq!(room.held(None, true), "");
+        assert!(room.held(None, false).contains("takes nothing"));
     }
 }

@@ -32,7 +32,10 @@ use super::{
     worker::Worker,
 };
 use crate::{
-    agent::layout::Layout,
+    agent::{
+        emergency::is_of_disk,
+        layout::{Area, KEEPER_SOCKET, Layout},
+    },
     domain::{SOFTWARE_VERSION, ids::TaskId, outcome::AGENT_STOP},
     sys::{
         lock::{self, Lock},
@@ -55,7 +58,7 @@ pub fn run(layout: &Layout, ready: impl FnOnce()) -> io::Result<()> {
     lock.write_pid()?;
     DirBuilder::new().recursive(true).mode(0o700).create(layout.tasks())?;
     remove_left_over(layout)?;
-    let listener = socket::listen(&layout.keeper_socket(), 0o600)?;
+    let listener = listen(layout)?;
     listener.set_nonblocking(true)?;
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGCHLD);
@@ -80,6 +83,16 @@ pub fn run(layout: &Layout, ready: impl FnOnce()) -> io::Result<()> {
             Worker { layout, account: &account, boot: &boot, keeper }.run()
         }
         Err(error) => Err(error),
+    }
+}
+
+/// Listens for the network half, in the emergency directory where the disk takes no socket.
+fn listen(layout: &Layout) -> io::Result<UnixListener> {
+    match socket::listen(&layout.keeper_socket(), 0o600) {
+        Err(error) if is_of_disk(&error) => {
+            socket::listen(&layout.emergency().make()?.join(KEEPER_SOCKET), 0o600).map_err(|_| error)
+        }
+        listening => listening,
     }
 }
 
@@ -298,14 +311,26 @@ impl Keeper {
 
 /// Removes what workers of an earlier keeper left that were killed while they waited for a task.
 fn remove_left_over(layout: &Layout) -> io::Result<()> {
-    for entry in fs::read_dir(layout.tasks())? {
-        let Some(worker) = entry?.file_name().to_str().and_then(Layout::worker_of_spare) else { continue };
-        let spare = layout.spare(worker);
-        // One that lives is about to remove it by itself.
-        if spare.lock().try_exists().is_ok_and(|exists| !exists)
-            || !lock::is_held(&spare.lock()).unwrap_or(true)
-        {
-            place::remove(&spare)?;
+    for area in [Area::Disk, Area::Memory] {
+        let Some(tasks) = layout.tasks_in(area) else { continue };
+        for entry in fs::read_dir(tasks)? {
+            let name = entry?.file_name();
+            let Some(spare) = name
+                .to_str()
+                .and_then(Layout::worker_of_spare)
+                .and_then(|worker| layout.spare_in(area, worker))
+            else {
+                continue;
+            };
+            // One that lives is about to remove it by itself.
+            let is_unlocked = spare.lock().try_exists().is_ok_and(|exists| !exists);
+            if is_unlocked || !lock::is_held(&spare.lock()).unwrap_or(true) {
+                match place::remove(&spare) {
+                    // A disk that takes nothing keeps it until it does.
+                    Err(error) if !is_of_disk(&error) => return Err(error),
+                    _ => {}
+                }
+            }
         }
     }
     Ok(())
@@ -340,14 +365,16 @@ pub fn is_live(layout: &Layout, id: TaskId) -> io::Result<bool> {
 /// # Errors
 /// When it cannot be read.
 pub fn known_tasks(layout: &Layout) -> io::Result<Vec<TaskId>> {
-    let entries = match fs::read_dir(layout.tasks()) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
     let mut known = Vec::new();
-    for entry in entries {
-        known.extend(entry?.file_name().to_str().and_then(|name| name.parse::<TaskId>().ok()));
+    for tasks in [Area::Disk, Area::Memory].into_iter().filter_map(|area| layout.tasks_in(area)) {
+        let entries = match fs::read_dir(tasks) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        for entry in entries {
+            known.extend(entry?.file_name().to_str().and_then(|name| name.parse::<TaskId>().ok()));
+        }
     }
     Ok(known)
 }

@@ -122,6 +122,7 @@ impl<'a> Supervisor<'a> {
         client.follow();
         let stderr = command.stderr.map(|pipe| Output::new(Stream::Stderr, pipe));
         let outputs = [Output::new(Stream::Stdout, command.stdout)].into_iter().chain(stderr).collect();
+        let room = Room::new(place.is_in_memory(), started);
         Self {
             spool: spool::SpoolWriter::new(Disk::default(), layout.spool()),
             layout,
@@ -133,7 +134,7 @@ impl<'a> Supervisor<'a> {
             input: command.input,
             started,
             unwritten: None,
-            room: Room::new(started),
+            room,
             clients: vec![client],
             killing: Killing::No,
             child_end: None,

@@ -76,7 +76,7 @@ impl Worker<'_> {
         let mut buffer = Vec::with_capacity(MAX_PAYLOAD);
         rehearse(self.account);
         loop {
-            let place = match Place::make(self.layout.spare(getpid().as_raw())) {
+            let place = match Place::make(self.layout, getpid().as_raw()) {
                 Ok(place) => place,
                 Err(error) => {
                     self.report(&WorkerReport::Failed { reason: error.to_string() });
@@ -127,7 +127,6 @@ impl Worker<'_> {
             client.answer(&TaskReply::Expired);
             return None;
         }
-        let layout = self.layout.task(id);
         let record = TaskRecord {
             id,
             spec,
@@ -136,14 +135,14 @@ impl Worker<'_> {
             started_unix_ms: clock::unix_ms(),
             started_boottime_ns: boottime_ns(),
         };
-        let reply = match place.become_task(&layout, &line(&record)) {
+        let reply = match place.become_task(self.layout, id, &line(&record)) {
             // The disk took its time. Nothing has started, and without its directory the task is one that never did.
-            Ok(true) if is_too_late() => {
+            Ok(Some(layout)) if is_too_late() => {
                 let _ = place::remove(&layout);
                 TaskReply::Expired
             }
-            Ok(true) => return Some(Beginning { record, layout, place, client }),
-            Ok(false) => TaskReply::Known,
+            Ok(Some(layout)) => return Some(Beginning { record, layout, place, client }),
+            Ok(None) => TaskReply::Known,
             // The tasks directory was removed, and this worker's place with it: another worker is asked.
             Err(_) if place.is_gone() => return None,
             Err(error) => TaskReply::Failed { reason: error.to_string() },
@@ -239,7 +238,7 @@ mod tests {
         let account = Account::look_up();
         let worker =
             Worker { layout, account: &account, boot: "boot", keeper: UnixStream::pair().unwrap().0 };
-        let place = Place::make(layout.spare(1)).unwrap();
+        let place = Place::make(layout, 1).unwrap();
         let start =
             StartTask { id: id(), spec: TaskSpec::example(), agent: "a".into(), start_until_ns: Some(100) };
         let (socket, network_half) = UnixStream::pair().unwrap();
@@ -257,7 +256,7 @@ mod tests {
 
     fn layout() -> (tempfile::TempDir, Layout) {
         let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::new(dir.path());
+        let layout = Layout::with_emergency(dir.path(), dir.path().join("memory"));
         fs::create_dir(layout.tasks()).unwrap();
         (dir, layout)
     }

@@ -18,6 +18,7 @@ use crate::{
         link::approval,
         network::{Config, Ended, Network},
         state::{Description, Standing},
+        troubles::Troubles,
     },
     cli::{
         args::agent::{AgentStartArgs, AgentStopArgs, KeeperArgs},
@@ -27,7 +28,7 @@ use crate::{
     },
     domain::{
         agent::LinkPreference,
-        name::{AgentName, Labels},
+        name::{AgentName, Labels, MAX_LENGTH},
         proposal::acceptance,
     },
     sys::{
@@ -53,17 +54,26 @@ const GIVE_BACK_EVERY: Duration = Duration::from_mins(1);
 /// What commands get to end when a foreground agent is interrupted.
 const INTERRUPT_GRACE_MS: u32 = 10_000;
 
-fn host_name() -> Result<String, Failure> {
-    let name = nix::unistd::gethostname().map_err(|error| Failure::new(error.desc()))?;
-    Ok(name.to_string_lossy().into_owned())
+/// The agent's name: the one that is given, else the host's, shortened where it is too long for a name.
+pub(super) fn agent_name(given: Option<&str>) -> Result<AgentName, Failure> {
+    if let Some(name) = given {
+        return name.parse().map_err(|error| Failure::usage(format!("{error} (--name)")));
+    }
+    let host = nix::unistd::gethostname().map_err(|error| Failure::new(error.desc()))?;
+    name_of_host(&host.to_string_lossy())
 }
 
-pub(super) fn agent_name(given: Option<&str>) -> Result<AgentName, Failure> {
-    let name = match given {
-        Some(name) => name.to_owned(),
-        None => host_name()?,
+/// The name of an agent on a host. Linux lets a host's name be longer, and have domains.
+fn name_of_host(host: &str) -> Result<AgentName, Failure> {
+    let text = if host.len() > MAX_LENGTH {
+        // What tells two long names apart may be at their ends.
+        let hash = Fingerprint::of(host.as_bytes()).to_string();
+        let kept: String = host.chars().take(MAX_LENGTH - 9).collect();
+        format!("{kept}-{}", &hash[..8])
+    } else {
+        host.to_owned()
     };
-    name.parse().map_err(|error| Failure::usage(format!("{error} (--name)")))
+    text.parse().map_err(|error| Failure::usage(format!("the host's name: {error}; give the agent a --name")))
 }
 
 /// What an agent's directories are called, below those of the machine or of a user.
@@ -212,11 +222,12 @@ fn serve(args: &AgentStartArgs, config: Config, directories: &Directories) -> Re
         let watchdog = systemd::keep_watchdog(None);
         let mut watchdog = std::pin::pin!(watchdog);
         let is_idle = network.is_idle();
+        let network_troubles = network.troubles();
         let mut idle_looks = tokio::time::interval(GIVE_BACK_EVERY);
         idle_looks.reset_after(GIVE_BACK_FIRST);
         let running = network.run(shutdown.clone());
         let mut running = std::pin::pin!(running);
-        let reporting = first_word(standing, daemonized, &name, &master);
+        let reporting = first_word(standing, daemonized, &name, &master, network_troubles);
         let mut reporting = std::pin::pin!(reporting);
         let mut reported = !daemonized;
         loop {
@@ -323,6 +334,7 @@ async fn first_word(
     wanted: bool,
     name: &AgentName,
     master: &str,
+    troubles: Troubles,
 ) -> Report {
     if !wanted {
         return std::future::pending().await;
@@ -334,7 +346,7 @@ async fn first_word(
     let word = tokio::time::timeout(WORD_WITHIN, standing.wait_for(settled)).await;
     drop(word);
     let pid = std::process::id();
-    match &*standing.borrow() {
+    let report = match &*standing.borrow() {
         Standing::Active(proposed) => {
             let active = format!("{name} is active on {master} (pid {pid})");
             Report::Ready(if proposed.is_empty() {
@@ -364,6 +376,15 @@ async fn first_word(
         Standing::Unreachable(reason) => {
             Report::Ready(format!("{name} runs (pid {pid}); {reason}; keeps trying"))
         }
+    };
+    match report {
+        // It works, but not as it was asked to.
+        Report::Ready(text) => {
+            let troubles =
+                troubles.all().into_iter().map(|trouble| format!("\n! {trouble}; it is tried again"));
+            Report::Ready(troubles.fold(text, |text, trouble| text + &trouble))
+        }
+        failed @ Report::Failed(_) => failed,
     }
 }
 
@@ -431,5 +452,24 @@ pub(super) fn stop(args: &AgentStopArgs) -> Result<Status, Failure> {
             say(&format!("{name} was told to end; {} tasks run there\n", stopped.running))?;
             Ok(exit::OK)
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_whose_name_is_too_long_has_an_agent_all_the_same() {
+        assert_eq!(name_of_host("web-1").unwrap().as_str(), "web-1");
+        let domain = ".example".repeat(8);
+        let [one, two] = ["web-1", "web-2"].map(|host| name_of_host(&format!("{host}{domain}")).unwrap());
+        assert_eq!(one.as_str().len(), MAX_LENGTH);
+        assert!(one.as_str().starts_with("web-1.example.") && one != two);
+        let [one, two] = ["1", "2"].map(|end| name_of_host(&("h".repeat(63) + end)).unwrap());
+        assert_ne!(one, two, "they differ at their ends");
+        assert_eq!(name_of_host(&"h".repeat(63)).unwrap().as_str(), "h".repeat(63));
+        let failure = name_of_host("-").unwrap_err();
+        assert!(failure.message.contains("--name"), "{}", failure.message);
     }
 }

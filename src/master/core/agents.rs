@@ -11,7 +11,7 @@ use super::{
 };
 use crate::domain::{
     agent::{AgentState, OFFLINE_AFTER, START_WITHIN},
-    bounded::Word,
+    bounded::{Reason, Word},
     name::{AgentName, Labels},
     target::fold::fold_some,
 };
@@ -235,7 +235,10 @@ impl Core {
                 "not back yet since the master's start".to_owned()
             }
             (None, _) => "not connected; is it running, and does it reach this master?".to_owned(),
-            (Some(_), _) => String::new(),
+            (Some(session), _) => {
+                let troubles = session.facts.iter().flat_map(|facts| &facts.troubles);
+                troubles.map(Reason::as_str).collect::<Vec<_>>().join("; ")
+            }
         };
         let hint = match &stored.drain {
             Some(drain) if hint.is_empty() => drain.to_string(),

@@ -44,6 +44,7 @@ pub(in crate::tui) fn agent(name: &str) -> AgentEntry {
             uptime_s: 200_000,
             hostname: name.into(),
             running_tasks: 0,
+            troubles: Vec::new(),
         }),
         key_changed: false,
         has_code: false,

@@ -1,0 +1,58 @@
+//! What does not work on an agent's machine, while the agent does: told to the master, and shown in lists.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// Of what there is at most one at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Trouble {
+    /// It cannot listen for a direct link.
+    Listen,
+    /// It cannot serve metrics.
+    Metrics,
+}
+
+/// The troubles that there are now, in words.
+#[derive(Clone, Debug, Default)]
+pub struct Troubles(Arc<Mutex<BTreeMap<Trouble, String>>>);
+
+impl Troubles {
+    fn now(&self) -> MutexGuard<'_, BTreeMap<Trouble, String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes one, or that it is over. True when that is news.
+    #[must_use]
+    pub fn note(&self, trouble: Trouble, text: Option<String>) -> bool {
+        let mut now = self.now();
+        match text {
+            Some(text) => now.insert(trouble, text.clone()) != Some(text),
+            None => now.remove(&trouble).is_some(),
+        }
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> Vec<String> {
+        self.now().values().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trouble_is_news_once_and_its_end_too() {
+        let troubles = Troubles::default();
+        assert!(!troubles.note(Trouble::Listen, None));
+        assert!(troubles.note(Trouble::Metrics, Some("taken".into())));
+        assert!(!troubles.note(Trouble::Metrics, Some("taken".into())));
+        assert!(troubles.note(Trouble::Listen, Some("no address".into())));
+        assert_eq!(troubles.all(), ["no address", "taken"]);
+        assert!(troubles.note(Trouble::Listen, None));
+        assert_eq!(troubles.all(), ["taken"]);
+    }
+}
