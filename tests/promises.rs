@@ -473,3 +473,23 @@ fn an_agent_that_was_frozen_starts_nothing_late_or_after_a_cancel() {
     assert_eq!(rig.on("a", "true").status, 0, "the agent is well");
     assert!(!marks.exists(), "nothing was started");
 }
+
+#[test]
+fn an_agent_whose_directory_is_removed_is_the_same_agent_and_goes_on() {
+    let mut rig = Rig::with_agents(&["a"]);
+    assert_eq!(rig.on("a", "echo before").out, "before\n");
+    let keeper = rig.pid_in("a", "keeper.lock");
+    fs::remove_dir_all(rig.agent_dir("a")).unwrap();
+    // Nobody has to run anything for that.
+    until("there is another one", || {
+        let dir = rig.agent_dir("a");
+        dir.join("tasks/id").exists() && dir.join("identity/agent.der").exists()
+    });
+    rig.wait_state("a", "active");
+    until("it is connected again and runs commands", || rig.on("a", "echo after").out == "after\n");
+    rig.kill_network_half("a");
+    Rig::kill(keeper);
+    rig.restart_agent("a");
+    rig.wait_state("a", "active");
+    assert_eq!(rig.on("a", "echo again").out, "again\n");
+}

@@ -2,7 +2,12 @@
 //!
 //! Owns the files of the agent's identity. Knows no tasks.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use rustls::pki_types::CertificateDer;
 use tokio::net::UnixStream;
@@ -10,7 +15,7 @@ use tokio::net::UnixStream;
 use super::state::Description;
 use crate::{
     sys::{
-        paths::{known_master_sockets, read_optional, write_private},
+        paths::{known_master_sockets, make_private, read_optional, write_private},
         socket,
     },
     trust::{
@@ -51,7 +56,7 @@ pub struct Introduction {
 const FIRST_USE: &str = "first use";
 
 /// An agent's identity.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Enrolled {
     /// The agent's certificate.
     pub certificate: CertificateDer<'static>,
@@ -122,6 +127,8 @@ pub struct Enrollment {
     description: Description,
     master: (String, u16),
     introduction: Introduction,
+    /// What was read last, and by what the CA is believed in: an agent whose files are removed is the same agent.
+    known: Mutex<Option<(Enrolled, String)>>,
 }
 
 impl Enrollment {
@@ -136,7 +143,7 @@ impl Enrollment {
         introduction: Introduction,
     ) -> Result<Self, KeyError> {
         let key = Key::load_or_generate(&directory.join("agent.key"))?;
-        Ok(Self { directory, key, description, master, introduction })
+        Ok(Self { directory, key, description, master, introduction, known: Mutex::default() })
     }
 
     fn ca_file(&self) -> PathBuf {
@@ -165,11 +172,38 @@ impl Enrollment {
         self.introduction.token.as_ref().map(|token| token.ca).or(self.introduction.ca_fingerprint)
     }
 
-    /// The identity that is on disk already.
+    /// The identity that there is already. Where its directory was removed while this agent runs, it is written again.
     ///
     /// # Errors
     /// When the files cannot be read.
     pub fn stored(&self) -> Result<Option<Enrolled>, EnrollmentError> {
+        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.directory.exists()
+            && let Some((enrolled, trust)) = known().clone()
+        {
+            match self.write_again(&enrolled, &trust) {
+                Ok(()) => tracing::error!(
+                    directory = %self.directory.display(),
+                    "the directory with the agent's identity was removed; it is written again"
+                ),
+                Err(error) => tracing::error!(%error, "cannot write the agent's identity again"),
+            }
+            return Ok(Some(enrolled));
+        }
+        let stored = self.read()?;
+        *known() = stored.clone().map(|enrolled| (enrolled, self.trust()));
+        Ok(stored)
+    }
+
+    fn write_again(&self, enrolled: &Enrolled, trust: &str) -> io::Result<()> {
+        make_private(&self.directory).map_err(io::Error::other)?;
+        write_private(&self.directory.join("agent.key"), self.key.to_pem().as_bytes(), true)?;
+        write_private(&self.ca_file(), &enrolled.ca, true)?;
+        write_private(&self.directory.join("trust"), trust.as_bytes(), true)?;
+        write_private(&self.certificate_file(), &enrolled.certificate, true)
+    }
+
+    fn read(&self) -> Result<Option<Enrolled>, EnrollmentError> {
         let (Some(ca), Some(certificate)) = (self.pinned()?, read_optional(&self.certificate_file())?) else {
             return Ok(None);
         };

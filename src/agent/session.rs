@@ -166,6 +166,7 @@ pub async fn serve(
                 }
             }
             () = tokio::time::sleep_until(next_beat) => {
+                agent.look_at_directory();
                 let troubles = agent.all_troubles();
                 let kind = if beats % FACTS_EVERY == 0 || troubles != told {
                     told.clone_from(&troubles);

@@ -394,6 +394,14 @@ impl Agent {
         Ok(Some(Opened { decision, superseded: token, starting }))
     }
 
+    /// Looks now and then whether the directory is still there, so that a command does not have to find out.
+    pub fn look_at_directory(&self) {
+        let mut inner = self.inner();
+        if let Err(error) = self.look_at_memory(&mut inner) {
+            tracing::error!(%error, "cannot use the directory with the agent's memory of tasks");
+        }
+    }
+
     /// Begins another incarnation when the directory that this one remembered tasks in is gone.
     fn look_at_memory(&self, inner: &mut Inner) -> io::Result<()> {
         if !inner.memory.is_in_place()? {
