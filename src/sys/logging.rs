@@ -1,7 +1,11 @@
 //! Where a daemon's log goes: standard error in the foreground, a daily file for `--daemon`. However much there is to say, it
 //! does not fill the disk.
 
-use std::{io, path::Path};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+};
 
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt::MakeWriter};
@@ -61,17 +65,68 @@ pub fn to_stderr(level: &str, format: LogFormat) -> Result<(), LoggingError> {
     install(level, format, io::stderr, colour)
 }
 
+/// A log in files, which can be opened anew.
+#[derive(Clone, Debug)]
+struct Files {
+    directory: PathBuf,
+    name: String,
+    appender: Arc<Mutex<RollingFileAppender>>,
+}
+
+/// The one that this process writes.
+static FILES: OnceLock<Files> = OnceLock::new();
+
+impl Files {
+    fn appender(directory: &Path, name: &str) -> Result<RollingFileAppender, LoggingError> {
+        RollingFileAppender::builder()
+            .rotation(Rotation::DAILY)
+            .filename_prefix(name)
+            .filename_suffix("log")
+            .max_log_files(KEPT_FILES)
+            .build(directory)
+            .map_err(|error| LoggingError::File(directory.display().to_string(), error.to_string()))
+    }
+}
+
+/// A line on its way into the file.
+#[derive(Debug)]
+pub struct InFile<'a>(MutexGuard<'a, RollingFileAppender>);
+
+impl io::Write for InFile<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl<'a> MakeWriter<'a> for Files {
+    type Writer = InFile<'a>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        InFile(self.appender.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// Logs to `DIRECTORY/NAME.DATE.log`, a new file each day.
 ///
 /// # Errors
 /// When the level is not understood or the directory cannot be written to.
 pub fn to_files(level: &str, format: LogFormat, directory: &Path, name: &str) -> Result<(), LoggingError> {
-    let appender = RollingFileAppender::builder()
-        .rotation(Rotation::DAILY)
-        .filename_prefix(name)
-        .filename_suffix("log")
-        .max_log_files(KEPT_FILES)
-        .build(directory)
-        .map_err(|error| LoggingError::File(directory.display().to_string(), error.to_string()))?;
-    install(level, format, std::sync::Mutex::new(appender), false)
+    let appender = Arc::new(Mutex::new(Files::appender(directory, name)?));
+    let files = Files { directory: directory.to_owned(), name: name.to_owned(), appender };
+    install(level, format, files.clone(), false)?;
+    let _ = FILES.set(files);
+    Ok(())
+}
+
+/// Opens the log's file anew, after another program has moved it. Where that is not possible the old one stays.
+pub fn reopen() {
+    let Some(files) = FILES.get() else { return };
+    match Files::appender(&files.directory, &files.name) {
+        Ok(appender) => *files.appender.lock().unwrap_or_else(PoisonError::into_inner) = appender,
+        Err(error) => tracing::error!(%error, "cannot open the log anew"),
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Handles by which a daemon's tasks end. Cloning gives another handle to the same.
@@ -42,12 +42,22 @@ pub enum EndSignal {
     Hangup,
 }
 
-/// Waits for such signals, each as often as it comes.
+/// Whether this process ignores a signal. One that was started so, by `nohup` or by a script's `&`, has to stay like that:
+/// to be asked before a handler is installed.
+#[must_use]
+pub fn is_ignored(signal: SignalKind) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask & (1 << (signal.as_raw_value() - 1)) != 0
+}
+
+/// Waits for such signals, each as often as it comes. Those that this process ignores stay ignored.
 #[derive(Debug)]
 pub struct EndSignals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-    hangup: tokio::signal::unix::Signal,
+    interrupt: Option<Signal>,
+    terminate: Option<Signal>,
+    hangup: Option<Signal>,
 }
 
 impl EndSignals {
@@ -56,19 +66,27 @@ impl EndSignals {
     /// # Errors
     /// When the handlers cannot be installed.
     pub fn new() -> std::io::Result<Self> {
+        let caught = |kind| if is_ignored(kind) { Ok(None) } else { signal(kind).map(Some) };
         Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
+            interrupt: caught(SignalKind::interrupt())?,
+            terminate: caught(SignalKind::terminate())?,
+            hangup: caught(SignalKind::hangup())?,
         })
     }
 
-    /// The next one.
+    /// The next one. May be dropped and called again.
     pub async fn next(&mut self) -> EndSignal {
         tokio::select! {
-            _ = self.interrupt.recv() => EndSignal::Interrupt,
-            _ = self.terminate.recv() => EndSignal::Terminate,
-            _ = self.hangup.recv() => EndSignal::Hangup,
+            () = received(self.interrupt.as_mut()) => EndSignal::Interrupt,
+            () = received(self.terminate.as_mut()) => EndSignal::Terminate,
+            () = received(self.hangup.as_mut()) => EndSignal::Hangup,
         }
+    }
+}
+
+async fn received(signal: Option<&mut Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
     }
 }

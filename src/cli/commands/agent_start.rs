@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{connect, on_one_thread, start_daemon};
+use super::{connect, on_one_thread, reopen_log, start_daemon};
 use crate::{
     agent::{
         enrollment::Introduction,
@@ -23,7 +23,7 @@ use crate::{
     cli::{
         args::agent::{AgentStartArgs, AgentStopArgs, KeeperArgs},
         exit::{self, Failure, Status},
-        output::{note, say},
+        output::{note, say, stderr_is_terminal},
         units,
     },
     domain::{
@@ -213,6 +213,7 @@ fn serve(args: &AgentStartArgs, config: Config, directories: &Directories) -> Re
         let shutdown = Shutdown::default();
         let stop_orders = network.stop_orders();
         let mut signals = EndSignals::new()?;
+        let survives_hangup = !stderr_is_terminal();
         let standing = network.standing();
         let watched = network.standing();
         warn_of_unit().await;
@@ -255,6 +256,7 @@ fn serve(args: &AgentStartArgs, config: Config, directories: &Directories) -> Re
                     EndSignal::Interrupt => {
                         let _ = stop_orders.try_send(INTERRUPT_GRACE_MS);
                     }
+                    EndSignal::Hangup if survives_hangup => reopen_log(),
                     EndSignal::Terminate | EndSignal::Hangup => {
                         systemd::stopping();
                         if shutdown.stop.is_cancelled() {

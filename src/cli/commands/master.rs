@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{connect, on_one_thread, start_daemon};
+use super::{connect, on_one_thread, reopen_log, start_daemon};
 use crate::{
     cli::{
         args::{
@@ -12,7 +12,7 @@ use crate::{
             master::{Enroll, MasterSalvageArgs, MasterStartArgs, MasterStopArgs, StatusArgs},
         },
         exit::{self, Failure, Status},
-        output::{say, say_json},
+        output::{say, say_json, stderr_is_terminal},
     },
     domain::text::plain,
     master::{
@@ -27,7 +27,7 @@ use crate::{
         lock, logging,
         paths::{directories, make_private},
         process::{close_inherited, keep_memory_private, raise_file_limit, signal},
-        shutdown::{EndSignals, Shutdown},
+        shutdown::{EndSignal, EndSignals, Shutdown},
         systemd,
     },
     wire::{proto, status::CallError},
@@ -91,6 +91,7 @@ fn serve(args: &MasterStartArgs) -> Result<Status, Failure> {
     runtime.block_on(async {
         let shutdown = Shutdown::default();
         let mut signals = EndSignals::new()?;
+        let survives_hangup = !stderr_is_terminal();
         tracing::info!(%address, ca_fingerprint = %ca, socket = %server.socket_path().display(), "listening for agents");
         if args.enroll == Enroll::Any {
             tracing::warn!("--enroll any: whoever reaches {address} is let in; for a lab only");
@@ -112,6 +113,10 @@ fn serve(args: &MasterStartArgs) -> Result<Status, Failure> {
                 result = &mut serving => return result.map(|()| exit::OK).map_err(Failure::new),
                 never = &mut watchdog => match never {},
                 signal = signals.next() => {
+                    if signal == EndSignal::Hangup && survives_hangup {
+                        reopen_log();
+                        continue;
+                    }
                     systemd::stopping();
                     tracing::info!(?signal, "ends; runs go on on their machines");
                     if shutdown.stop.is_cancelled() {

@@ -26,7 +26,10 @@ use super::{
     output::say,
 };
 use crate::{
-    sys::daemon::{self, Report},
+    sys::{
+        daemon::{self, Report},
+        logging,
+    },
     wire::client::ControlClient,
 };
 
@@ -90,6 +93,12 @@ fn start_daemon(input: &str) -> Result<Status, Failure> {
         }
         Report::Failed(text) => Err(Failure::new(text)),
     }
+}
+
+/// What a daemon does when it is hung up on, which for one without a terminal means that its log was moved.
+fn reopen_log() {
+    logging::reopen();
+    tracing::info!("SIGHUP: the log was opened anew");
 }
 
 /// Runs a client's work on one thread: quicker to start, and enough for one stream.

@@ -34,7 +34,7 @@ use super::{
     update::update,
 };
 use crate::{
-    sys::clock,
+    sys::{clock, shutdown::is_ignored},
     wire::client::{ControlClient, MasterAddress},
 };
 
@@ -362,7 +362,10 @@ fn end_on_signals(news: mpsc::Sender<News>, is_over: Arc<AtomicBool>) -> io::Res
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     /// How long the screen may take to keep the line that is not finished.
     const GRACE: Duration = Duration::from_secs(1);
-    let mut signals = signal_hook::iterator::Signals::new([SIGHUP, SIGTERM, SIGINT])?;
+    let caught = [SIGHUP, SIGTERM, SIGINT]
+        .into_iter()
+        .filter(|signal| !is_ignored(tokio::signal::unix::SignalKind::from_raw(*signal)));
+    let mut signals = signal_hook::iterator::Signals::new(caught)?;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         if let Some(signal) = signals.forever().next() {
             let _ = news.try_send(News::Told(Msg::HangUp));

@@ -10,12 +10,15 @@ use std::{
 };
 
 use signal_hook::{consts::SIGINT, flag};
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::{
+    signal::unix::SignalKind,
+    time::{Interval, MissedTickBehavior, interval},
+};
 
 use super::asking::{Asking, Wish};
 use crate::{
     cli::exit,
-    sys::shutdown::{EndSignal, EndSignals},
+    sys::shutdown::{EndSignal, EndSignals, is_ignored},
 };
 
 /// How often what stands at the bottom of a terminal is drawn, when it has changed.
@@ -50,9 +53,11 @@ impl Attention {
         let mut frame = interval(DRAW_EVERY);
         frame.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let unheard = Arc::new(AtomicBool::new(false));
-        // In this order: the first ^C finds nothing unheard.
-        flag::register_conditional_shutdown(SIGINT, exit::INTERRUPTED.0.into(), Arc::clone(&unheard))?;
-        flag::register(SIGINT, Arc::clone(&unheard))?;
+        if !is_ignored(SignalKind::interrupt()) {
+            // In this order: the first ^C finds nothing unheard.
+            flag::register_conditional_shutdown(SIGINT, exit::INTERRUPTED.0.into(), Arc::clone(&unheard))?;
+            flag::register(SIGINT, Arc::clone(&unheard))?;
+        }
         let second = interval(Duration::from_secs(1));
         Ok(Self { asking, signals: EndSignals::new()?, second, frame, unheard })
     }
