@@ -145,27 +145,6 @@ fn cancelling_leaves_nothing_and_proves_it() {
 }
 
 #[test]
-fn a_handler_that_cleans_up_may_start_what_it_needs() {
-    let rig = Rig::with_agents(&["a"]);
-    let scratch = rig.path("scratch");
-    let clean = format!(
-        "mkdir {0}; trap 'cp -r /etc/ssl {0}/copy 2>/dev/null; sleep 0.3; echo helper: $?; rm -rf {0}; echo removed: $?; exit 7' \
-         TERM; echo ready; {1} & wait",
-        scratch.display(),
-        "sleep 99999"
-    );
-    let timed_out = rig.run(&["run", "--timeout", "500ms", "a", &clean]);
-    assert_eq!((timed_out.status, timed_out.out.as_str()), (124, "ready\nhelper: 0\nremoved: 0\n"));
-    assert!(!scratch.exists());
-    // A cancel is the same, and its grace is what was asked for.
-    let run = rig.detached("a", &clean);
-    until("it is ready", || rig.run(&["job", "logs", &run]).out == "ready\n");
-    assert_eq!(rig.run(&["job", "cancel", &run]).status, 0);
-    rig.wait_task(&run, "cancelled");
-    assert_eq!(rig.run(&["job", "logs", &run]).out, "ready\nhelper: 0\nremoved: 0\n");
-}
-
-#[test]
 fn timeouts_end_the_tree_and_background_children_live_on() {
     let rig = Rig::with_agents(&["a"]);
     let sleeps = long(3);
@@ -456,48 +435,6 @@ fn daemons_say_why_they_cannot_start() {
     rig.wait_state("a", "offline");
     rig.restart_agent("a");
     rig.wait_state("a", "active");
-}
-
-#[test]
-fn an_agent_works_without_its_ports_and_takes_them_when_they_are_free() {
-    let mut rig = Rig::new();
-    let taken = [0, 0].map(|port| TcpListener::bind(("127.0.0.1", port)).unwrap());
-    let [port, metrics] = [0, 1].map(|which: usize| taken[which].local_addr().unwrap().port().to_string());
-    let flags = ["--bind-address", "127.0.0.1", "--port", &port, "--metrics", &metrics];
-    rig.start_agent("a", &flags);
-    rig.wait_state("a", "active");
-    assert_eq!(rig.on("a", "echo by tunnel").out, "by tunnel\n");
-    until("the list says why", || {
-        let hint = rig.agent("a").map(|agent| agent["hint"].as_str().unwrap_or_default().to_owned());
-        let hint = hint.unwrap_or_default();
-        [
-            format!("cannot listen on 127.0.0.1:{port}: "),
-            format!("cannot serve metrics on 127.0.0.1:{metrics}: "),
-        ]
-        .iter()
-        .all(|text| hint.contains(text))
-    });
-    drop(taken);
-    until("both are served", || {
-        let is_served = |port: &str| TcpStream::connect(("127.0.0.1", port.parse().unwrap())).is_ok();
-        is_served(&port) && is_served(&metrics)
-    });
-    until("the list says nothing more of that", || {
-        rig.agent("a").is_some_and(|agent| !agent["hint"].as_str().unwrap().contains("cannot "))
-    });
-
-    // An address that this machine does not have, for a starter that waits for a word.
-    let daemon = rig
-        .agent_command("b", &["--daemon", "--bind-address", "192.0.2.7", "--port", "50999"])
-        .env("SLOTH_RUNNER_TOKEN", rig.token())
-        .stdout(Stdio::piped())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&daemon.stdout).into_owned();
-    assert!(daemon.status.success() && said.contains("b is active on "), "{said}");
-    assert!(said.contains("\n! cannot listen on 192.0.2.7:50999: Cannot assign"), "{said}");
-    assert_eq!(rig.on("b", "echo here").out, "here\n");
-    rig.stop_agent("b");
 }
 
 #[test]

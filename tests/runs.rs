@@ -153,3 +153,24 @@ fn history_is_found_run_again_and_deleted() {
     let held = rig.run(&["run", "--detach", "node01", "sleep 86407.5"]);
     assert!(rig.run(&["job", "delete", held.out.trim()]).err.contains("is not over"));
 }
+
+#[test]
+fn a_handler_that_cleans_up_may_start_what_it_needs() {
+    let rig = Rig::with_agents(&["a"]);
+    let scratch = rig.path("scratch");
+    let clean = format!(
+        "mkdir {0}; trap 'cp -r /etc/ssl {0}/copy 2>/dev/null; sleep 0.3; echo helper: $?; rm -rf {0}; echo removed: $?; exit 7' \
+         TERM; echo ready; {1} & wait",
+        scratch.display(),
+        "sleep 99999"
+    );
+    let timed_out = rig.run(&["run", "--timeout", "500ms", "a", &clean]);
+    assert_eq!((timed_out.status, timed_out.out.as_str()), (124, "ready\nhelper: 0\nremoved: 0\n"));
+    assert!(!scratch.exists());
+    // A cancel is the same, and its grace is what was asked for.
+    let run = rig.detached("a", &clean);
+    until("it is ready", || rig.run(&["job", "logs", &run]).out == "ready\n");
+    assert_eq!(rig.run(&["job", "cancel", &run]).status, 0);
+    rig.wait_task(&run, "cancelled");
+    assert_eq!(rig.run(&["job", "logs", &run]).out, "ready\nhelper: 0\nremoved: 0\n");
+}

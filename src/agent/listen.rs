@@ -3,6 +3,7 @@
 use std::{
     net::TcpListener,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use tokio_rustls::TlsAcceptor;
@@ -13,7 +14,7 @@ use super::{
     state::{Agent, DirectFrom},
 };
 use crate::{
-    sys::shutdown::Shutdown,
+    sys::{descriptors, shutdown::Shutdown},
     trust::{
         access::Caller,
         identity::Identity,
@@ -31,6 +32,9 @@ use crate::{
 
 /// Connections of masters at once. There is one master, and at times a second connection while the first one breaks.
 const MAX_MASTERS: usize = 8;
+
+/// How long it is waited before a connection is taken again, where none can be.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// What connections are taken with while the agent is connected to one master.
 struct Ready {
@@ -83,11 +87,22 @@ pub async fn accept(agent: Agent, enrollment: Arc<Enrollment>, listener: TcpList
             accepted = listener.accept() => accepted,
             () = shutdown.stop.cancelled() => return,
         };
-        let Ok((stream, address)) = accepted else {
-            // Out of descriptors: whoever waits outside is taken when some are free again.
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-            continue;
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors: whoever waits outside is taken when some are free again.
+                descriptors::complain(Some(&error));
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+                continue;
+            }
         };
+        if descriptors::is_scarce(&stream) {
+            // The tunnel is there already, and the last ones are for commands.
+            descriptors::complain(None);
+            drop(stream);
+            tokio::time::sleep(ACCEPT_AGAIN).await;
+            continue;
+        }
         let (door, crowd, masters) = (door.clone(), Arc::clone(&crowd), Arc::clone(&masters));
         let shutdown = shutdown.clone();
         let tracker = shutdown.tracker.clone();

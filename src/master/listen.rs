@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     domain::name::AgentName,
-    sys::socket::source_of,
+    sys::{descriptors, socket::source_of},
     trust::{
         access::{Caller, Role},
         fingerprint::Fingerprint,
@@ -46,6 +46,8 @@ const STRANGERS_OF_ONE: usize = 8;
 /// How long a stranger may stay: enrolling takes one call.
 const STRANGER_TIME: Duration = Duration::from_secs(15);
 
+/// How long it is waited before a connection is taken again, where none can be.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// Refused calls of one connection that may wait to be recorded.
 const REFUSALS: usize = 16;
 
@@ -86,11 +88,22 @@ impl Port {
                 accepted = listener.accept() => accepted,
                 () = shutdown.stop.cancelled() => return,
             };
-            let Ok((stream, address)) = accepted else {
-                // Out of descriptors: whoever waits outside is taken when some are free again.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
+            let (stream, address) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of descriptors: whoever waits outside is taken when some are free again.
+                    descriptors::complain(Some(&error));
+                    tokio::time::sleep(ACCEPT_AGAIN).await;
+                    continue;
+                }
             };
+            if descriptors::is_scarce(&stream) {
+                // The last ones are for this machine's operators, and for files. Agents come again.
+                descriptors::complain(None);
+                drop(stream);
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+                continue;
+            }
             let (port, door) = (self.clone(), Arc::clone(&door));
             let now = shutdown.now.clone();
             shutdown.tracker.spawn(async move {
@@ -290,9 +303,13 @@ pub async fn accept_local(master: Master, routes: Routes, listener: UnixListener
             accepted = listener.accept() => accepted,
             () = shutdown.stop.cancelled() => return,
         };
-        let Ok((stream, _)) = accepted else {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                descriptors::complain(Some(&error));
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+                continue;
+            }
         };
         let Ok(peer) = stream.peer_cred() else { continue };
         let (master, routes, shutdown) = (master.clone(), routes.clone(), shutdown.clone());

@@ -5,6 +5,7 @@
 pub mod arguments;
 pub mod clock;
 pub mod daemon;
+pub mod descriptors;
 pub mod disk;
 pub mod file;
 pub mod giving_way;

@@ -8,10 +8,11 @@ use std::{
     process::Command,
 };
 
-use super::clock::boottime_ns;
+use super::{clock::boottime_ns, descriptors};
 use nix::{
     sys::{
         mman::{MmapAdvise, madvise},
+        resource::{Resource, setrlimit},
         signal::{SigHandler, SigSet, SigmaskHow, Signal, kill, sigprocmask},
     },
     unistd::{ForkResult, Pid, getpid, setsid},
@@ -78,12 +79,17 @@ pub fn fork() -> io::Result<Forked> {
     }
 }
 
-/// Makes `command` start in a session of its own, with no signal blocked or ignored, whatever its parent does: a program
+/// Makes `command` start in a session of its own, with the limit of open files that this process was started with and with
+/// no signal blocked or ignored, whatever its parent does: a program
 /// that a script starts with `&` ignores SIGINT, and would hand that on.
 #[expect(unsafe_code, reason = "a hook between fork and exec has no safe form")]
 pub fn in_new_session(command: &mut Command) -> &mut Command {
-    let hook = || {
+    let limit = descriptors::limit_of_programs();
+    let hook = move || {
         setsid()?;
+        if let Some((limit, most)) = limit {
+            setrlimit(Resource::RLIMIT_NOFILE, limit, most)?;
+        }
         for signal in Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP))
         {
             // SAFETY: no handler is installed, so there is none that could run in the wrong place.
@@ -334,22 +340,6 @@ fn unwritten_mappings(maps: &str) -> Vec<(usize, usize)> {
         found.extend(ends.map(|(start, end)| (start, end - start)));
     }
     found
-}
-
-/// How many files and connections this process may have open.
-#[must_use]
-pub fn file_limit() -> Option<usize> {
-    use nix::sys::resource::{Resource, getrlimit};
-    getrlimit(Resource::RLIMIT_NOFILE).ok().and_then(|(limit, _)| usize::try_from(limit).ok())
-}
-
-/// Lets this process open as many files as the system allows it.
-pub fn raise_file_limit() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        // Without it there are fewer connections, which says so by itself.
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
-    }
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use super::{
     connect::{DEADLINE, buffered, set_up},
     crowd::Crowd,
 };
-use crate::sys::{giving_way::giving_way, process::file_limit, socket::source_of};
+use crate::sys::{descriptors, giving_way::giving_way, socket::source_of};
 
 /// Handshakes at once.
 const HANDSHAKES: usize = 64;
@@ -98,8 +98,8 @@ impl Door {
 
     fn new(waiting_of_one: usize) -> Self {
         // Connections that say nothing leave most of the process's descriptors to others.
-        let silent =
-            file_limit().map_or(SILENT_OF_ALL, |limit| (limit / 8).clamp(SILENT_OF_ONE, SILENT_OF_ALL));
+        let silent = descriptors::limit()
+            .map_or(SILENT_OF_ALL, |limit| (limit / 8).clamp(SILENT_OF_ONE, SILENT_OF_ALL));
         Self {
             handshakes: Semaphore::new(HANDSHAKES),
             threads: giving_way(),

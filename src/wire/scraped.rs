@@ -14,6 +14,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::sys::descriptors;
+
 /// The text format's version that is spoken.
 const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Connections at once; a scraper needs one.
@@ -37,9 +39,13 @@ where
             accepted = listener.accept() => accepted,
             () = stop.cancelled() => return,
         };
-        let Ok((stream, _)) = accepted else {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                descriptors::complain(Some(&error));
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
         };
         let Ok(place) = std::sync::Arc::clone(&places).try_acquire_owned() else { continue };
         let render = render.clone();

@@ -33,6 +33,7 @@ use crate::{
     },
     sys::{
         daemon::{self, Report},
+        descriptors::raise_limit,
         logging,
         paths::{Directories, directories, make_private},
         process::{close_inherited, give_back_memory, keep_memory_private},
@@ -209,6 +210,7 @@ fn serve(args: &AgentStartArgs, config: Config, directories: &Directories) -> Re
     let master = args.master.split('#').next().unwrap_or_default().to_owned();
     let daemonized = args.daemonized;
     on_one_thread(async move {
+        raise_limit();
         let network = Network::set_up(config).map_err(Failure::new)?;
         let shutdown = Shutdown::default();
         let stop_orders = network.stop_orders();

@@ -24,9 +24,10 @@ use crate::{
     sys::{
         clock::spoken,
         daemon::{self, Report},
+        descriptors::raise_limit,
         lock, logging,
         paths::{directories, make_private},
-        process::{close_inherited, keep_memory_private, raise_file_limit, signal},
+        process::{close_inherited, keep_memory_private, signal},
         shutdown::{EndSignal, EndSignals, Shutdown},
         systemd,
     },
@@ -83,7 +84,7 @@ fn serve(args: &MasterStartArgs) -> Result<Status, Failure> {
     };
     let server = Server::set_up(config).map_err(Failure::new)?;
     let (address, ca) = (server.address(), server.ca_fingerprint());
-    raise_file_limit();
+    raise_limit();
     // The store and whatever waits for the disk have threads of their own.
     let threads =
         std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1));

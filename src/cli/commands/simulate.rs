@@ -22,8 +22,8 @@ use crate::{
         target::{fold::fold, spelled_out},
     },
     sys::{
+        descriptors::raise_limit,
         logging,
-        process::raise_file_limit,
         shutdown::{EndSignals, Shutdown},
         socket::parse_address,
     },
@@ -55,7 +55,7 @@ pub(super) fn simulate(args: &SimulateArgs) -> Result<Status, Failure> {
         return Err(Failure::usage(text));
     }
     // A connection, a keeper's socket and a lock for each.
-    raise_file_limit();
+    raise_limit();
     // One thread, as each of them has alone.
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let mut signals = EndSignals::new()?;

@@ -1,0 +1,83 @@
+//! How many files and connections this process may have open, and what becomes of that when they run out: connections from
+//! elsewhere are turned away before the last ones are taken, so that operators on the machine and files still get theirs.
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd as _},
+    sync::{Mutex, OnceLock, PoisonError},
+    time::{Duration, Instant},
+};
+
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
+
+/// Descriptors that connections from elsewhere do not take, at most; of a small limit it is half.
+const RESERVED: usize = 64;
+/// How often it is said that there are none.
+const SAY_EVERY: Duration = Duration::from_mins(1);
+
+/// The limit that this process was started with.
+static STARTED_WITH: OnceLock<(rlim_t, rlim_t)> = OnceLock::new();
+
+/// How many there may be.
+#[must_use]
+pub fn limit() -> Option<usize> {
+    getrlimit(Resource::RLIMIT_NOFILE).ok().and_then(|(limit, _)| usize::try_from(limit).ok())
+}
+
+/// Lets this process have as many as the system allows it.
+pub fn raise_limit() {
+    if let Ok((limit, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = STARTED_WITH.set((limit, most));
+        // Without it there are fewer connections, which says so by itself.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
+}
+
+/// The limit that a program has to be given that this process starts: old ones cannot live with more than 1024.
+#[must_use]
+pub fn limit_of_programs() -> Option<(rlim_t, rlim_t)> {
+    STARTED_WITH.get().copied()
+}
+
+/// Whether a descriptor that was just opened is one of the last ones. The lowest that is free is always the next.
+#[must_use]
+pub fn is_scarce(descriptor: &impl AsFd) -> bool {
+    let number = usize::try_from(descriptor.as_fd().as_raw_fd()).unwrap_or(0);
+    limit().is_some_and(|limit| is_among_the_last(number, limit))
+}
+
+fn is_among_the_last(number: usize, limit: usize) -> bool {
+    number >= limit - RESERVED.min(limit / 2)
+}
+
+/// Says, once in a while, that connections cannot be taken.
+pub fn complain(error: Option<&io::Error>) {
+    static SAID: Mutex<Option<Instant>> = Mutex::new(None);
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    if said.is_some_and(|said| said.elapsed() < SAY_EVERY) {
+        return;
+    }
+    *said = Some(Instant::now());
+    let limit = limit().unwrap_or(0);
+    let hint = "raise LimitNOFILE= or ulimit -n";
+    match error {
+        Some(error) => tracing::error!(%error, limit, "cannot take a connection; {hint}"),
+        None => {
+            tracing::error!(limit, "nearly all descriptors are in use: connections are turned away; {hint}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_descriptors_are_kept_of_a_large_limit_and_of_a_small_one() {
+        for (number, limit, is_last) in
+            [(23, 48, false), (24, 48, true), (47, 48, true), (959, 1024, false), (960, 1024, true)]
+        {
+            assert_eq!(is_among_the_last(number, limit), is_last, "{number} of {limit}");
+        }
+    }
+}
