@@ -361,6 +361,9 @@ fn without_a_terminal_a_failure_says_something_and_a_success_nothing() {
     assert_eq!((one.status, one.out.as_str()), (3, "out\n"));
     assert!(one.err.starts_with("✗ web-1 exited 3 in ") && one.err.contains("(run "), "{one:?}");
     assert_eq!(rig.on("web-1", "true").err, "");
+    let cron: Printed =
+        rig.program().env("LC_ALL", "C").args(["run", "web-1", "exit 3"]).output().unwrap().into();
+    assert!(cron.err.starts_with("x web-1 exited 3 in "), "{cron:?}");
     assert_eq!(rig.run(&["run", "-q", "web-1", "exit 3"]).err, "");
     // What keeps a run from going on is named too, and why.
     let printed =

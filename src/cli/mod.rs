@@ -6,6 +6,7 @@ pub mod commands;
 mod completing;
 mod config;
 pub mod exit;
+mod hints;
 pub mod masters;
 pub mod output;
 pub mod region;
@@ -42,7 +43,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => {
             // Help and version are no errors and go to standard output; the rest is usage.
             if error.use_stderr() {
-                let _ = error.print();
+                match is_run(&arguments).then(|| hints::of_other_tools(&error)).flatten() {
+                    Some(hint) => output::complain(&hint),
+                    None => drop(error.print()),
+                }
                 return exit::USAGE.into();
             }
             return end(output::say_help(&error.render()).map(|()| exit::OK).map_err(Failure::from));
@@ -68,16 +72,25 @@ fn parse(settings: &Settings, arguments: &[OsString]) -> Result<Cli, clap::Error
     Cli::from_arg_matches(&settings.apply(Cli::command()).try_get_matches_from(arguments)?)
 }
 
+/// Where the word is that says that commands are run.
+fn place_of_run(arguments: &[OsString]) -> Option<usize> {
+    let word = |at: usize| arguments.get(at)?.to_str();
+    match (word(1)?, word(2)) {
+        ("run" | "exec", _) => Some(1),
+        ("agent", Some("run" | "exec")) => Some(2),
+        _ => None,
+    }
+}
+
+fn is_run(arguments: &[OsString]) -> bool {
+    place_of_run(arguments).is_some()
+}
+
 /// Reads `agent run …` by its own flags alone: the tree of all commands takes a tenth of a short command's time to build.
 /// `None` for whatever has to be read with all of it: other commands, settings from files, and mistakes, whose
 /// messages show where in the tree they were made.
 fn parse_run(settings: &Settings, arguments: &[OsString]) -> Option<Cli> {
-    let word = |at: usize| arguments.get(at)?.to_str();
-    let at = match (word(1)?, word(2)) {
-        ("run", _) => 1,
-        ("agent", Some("run" | "exec")) => 2,
-        _ => return None,
-    };
+    let at = place_of_run(arguments)?;
     if !settings.is_empty() {
         return None;
     }
@@ -99,6 +112,7 @@ mod tests {
         let settings = Settings::default();
         for line in [
             "sloth-runner run a true",
+            "sloth-runner exec a true",
             "sloth-runner agent run -b --timeout 5s @all ls -l --color",
             "sloth-runner agent exec -x b --fanout 3 a,b -- echo -n",
         ] {

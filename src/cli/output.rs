@@ -147,7 +147,43 @@ pub fn complain(message: &str) {
 /// Says something beside the output, on standard error.
 pub fn note(message: &str) {
     // Nothing is left to say when standard error is gone.
-    let _ = writeln!(io::stderr(), "{}", harmless(message));
+    let _ = writeln!(io::stderr(), "{}", in_locale(&harmless(message)));
+}
+
+/// Whether the locale has the signs that this program draws with, and shows each in one cell.
+#[must_use]
+pub fn has_signs() -> bool {
+    let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find(is_set);
+    let locale = locale.and_then(|name| std::env::var(name).ok()).unwrap_or_default().to_lowercase();
+    let is_wide = ["zh", "ja", "ko"].iter().any(|language| locale.starts_with(language));
+    (locale.contains("utf-8") || locale.contains("utf8")) && !is_wide
+}
+
+/// A text with this program's own signs as the locale has them: in cron's mail, or on an old terminal.
+#[must_use]
+pub fn in_locale(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() || has_signs() { Cow::Borrowed(text) } else { Cow::Owned(in_ascii(text)) }
+}
+
+fn in_ascii(text: &str) -> String {
+    let mut ascii = String::with_capacity(text.len());
+    for sign in text.chars() {
+        match sign {
+            '✓' => ascii.push_str("ok"),
+            '✗' => ascii.push('x'),
+            '⊘' => ascii.push('/'),
+            '▸' => ascii.push('>'),
+            '…' => ascii.push_str("..."),
+            '●' => ascii.push('*'),
+            '◐' => ascii.push('-'),
+            '○' => ascii.push('o'),
+            '◇' => ascii.push('+'),
+            '▽' => ascii.push('v'),
+            other => ascii.push(other),
+        }
+    }
+    ascii
 }
 
 /// Prints to standard output.
@@ -155,7 +191,10 @@ pub fn note(message: &str) {
 /// # Errors
 /// When the disk does not take it. A reader that is gone is no error: it has seen what it wanted.
 pub fn say(text: &str) -> io::Result<()> {
-    unless_closed(write_fully(Stream::Stdout, harmless(text).as_bytes()))
+    let text = harmless(text);
+    // What goes elsewhere is for a program, and stays as it is.
+    let text = if stdout_is_terminal() { in_locale(&text) } else { Cow::Borrowed(text.as_ref()) };
+    unless_closed(write_fully(Stream::Stdout, text.as_bytes()))
 }
 
 /// Prints a line to standard output.
@@ -163,7 +202,9 @@ pub fn say(text: &str) -> io::Result<()> {
 /// # Errors
 /// When its reader is gone, or the disk does not take it.
 pub fn say_line(line: &str) -> io::Result<()> {
-    write_fully(Stream::Stdout, format!("{}\n", harmless(line)).as_bytes())
+    let line = harmless(line);
+    let line = if stdout_is_terminal() { in_locale(&line) } else { Cow::Borrowed(line.as_ref()) };
+    write_fully(Stream::Stdout, format!("{line}\n").as_bytes())
 }
 
 /// Prints one JSON object.
@@ -273,6 +314,12 @@ mod tests {
         let rows = vec![vec!["a".into(), "x".into()], vec!["漢字".into(), "y\x1b[2J".into()]];
         let text = table(&["N", "V"], &rows, Paint { on: false });
         assert_eq!(text, "N     V\na     x\n漢字  y [2J\n");
+    }
+
+    #[test]
+    fn signs_have_a_form_in_ascii_and_nothing_else_changes() {
+        assert_eq!(in_ascii("✗ 2 web-[2-3] exited 1 … ✓ ⊘ ▸ ●"), "x 2 web-[2-3] exited 1 ... ok / > *");
+        assert_eq!(in_ascii("printf 'Grüße'"), "printf 'Grüße'");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use nix::unistd::{getpgrp, tcgetpgrp};
 use unicode_width::UnicodeWidthChar as _;
 
 use super::{
-    output::{harmless, is_dumb, stderr_is_terminal},
+    output::{harmless, in_locale, is_dumb, stderr_is_terminal},
     stdio::is_pipe,
 };
 
@@ -53,7 +53,7 @@ impl Region {
                 out.push_str("\r\n");
             }
             // A full last column would wrap on some terminals.
-            out.push_str(&clip(&harmless(line), columns.saturating_sub(1)));
+            out.push_str(&clip(&in_locale(&harmless(line)), columns.saturating_sub(1)));
         }
         self.height = lines.len();
         let _ = io::stderr().write_all(out.as_bytes());

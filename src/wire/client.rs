@@ -52,7 +52,7 @@ pub enum ConnectError {
     )]
     NoMaster(String),
     /// Nobody listens on the socket that was named.
-    #[error("no master answers on {path}: {source}; is it running (`sloth-runner master status`)?")]
+    #[error("no master answers on {path}: {source}; {}", hint(source))]
     Socket {
         /// Which socket.
         path: String,
@@ -67,6 +67,15 @@ pub enum ConnectError {
         /// Why.
         source: DialError,
     },
+}
+
+/// What to do about a socket that cannot be connected to.
+fn hint(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        "this user may not use it: `sudo`, or as root `sloth-runner master operator add NAME --role ROLE --unix-user USER`"
+    } else {
+        "is it running (`sloth-runner master status`)?"
+    }
 }
 
 /// What happens to a run, as a stream.

@@ -124,7 +124,7 @@ impl Rig {
     pub fn program(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sloth-runner"));
         command.env("SLOTH_RUNNER_MASTER", self.socket()).env("RUST_BACKTRACE", "0").stdin(Stdio::null());
-        command.env("SLOTH_RUNNER_CONFIG", "");
+        command.env("SLOTH_RUNNER_CONFIG", "").env("LC_ALL", "C.UTF-8");
         // How full this machine's disk is decides no test but those of full disks, which say so by a flag.
         command.env("SLOTH_RUNNER_MASTER_DISK_CAP", "100");
         command

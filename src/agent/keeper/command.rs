@@ -193,7 +193,12 @@ fn working_directory(spec: &TaskSpec, home: &Path, agent: &str) -> Result<PathBu
         // A user without a home directory can still run commands.
         return Ok(if home.is_dir() { home.to_owned() } else { PathBuf::from("/") });
     };
-    let path = home.join(std::ffi::OsStr::from_bytes(&wanted.0));
+    // No shell has seen it: a `~` at its beginning is the home, as it would be there.
+    let below_home = match wanted.0.strip_prefix(b"~") {
+        Some(rest) if rest.is_empty() || rest.starts_with(b"/") => rest.strip_prefix(b"/").unwrap_or(rest),
+        _ => &wanted.0,
+    };
+    let path = home.join(std::ffi::OsStr::from_bytes(below_home));
     match fs::metadata(&path) {
         Ok(metadata) if metadata.is_dir() => Ok(path),
         Ok(_) => Err(format!("{} on {agent} is not a directory (--cwd)", path.display())),

@@ -16,7 +16,7 @@ use std::{str::FromStr, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::sys::{logging::LogFormat, socket::parse_address};
-use agent::{AgentCommand, ListArgs};
+use agent::{AgentCommand, ListArgs, ShellArgs};
 use doctor::DoctorArgs;
 use job::JobCommand;
 use master::MasterCommand;
@@ -162,7 +162,11 @@ pub enum Command {
     /// Short for `agent list`
     List(ListArgs),
     /// Short for `agent run`
+    #[command(alias = "exec")]
     Run(Box<RunArgs>),
+    /// Short for `agent shell`
+    #[command(alias = "ssh")]
+    Shell(ShellArgs),
     /// systemd services: install, remove, print
     #[command(subcommand)]
     Service(ServiceVerb),

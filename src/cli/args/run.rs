@@ -17,16 +17,19 @@ use crate::domain::{
     },
 };
 
-const RUN_STATUSES: &str = "Flags stop at the target: everything behind it is the command. One word is a
-shell command, several words arrive as the same words. One plain name prints
-the command's bytes; any other target prints whole lines with agents' names.
+const RUN_STATUSES: &str = "Flags stop at the command's first word: everything behind that is the command's.
+One word is a shell command, several words arrive as the same words. One plain
+name prints the command's bytes; any other target prints whole lines with
+agents' names. When the reader of the output goes, as in `| head`, a command on
+one agent is cancelled, and commands on several go on.
 
 Exit status: for one agent the command's own, 128+n for signal n. For several
 the largest; but
   130  interrupted
   125  a task has no true status: lost, undeliverable, refused, skipped,
-       cancelled by somebody, or given up waiting; also when the run waits at
-       a gate and no person is there to promote it
+       cancelled by somebody, or given up waiting; also when an agent that was
+       named is left out, when the output could not be written, and when the run
+       waits at a gate and no person is there to promote it
   124  a task timed out
     2  the command line makes no sense";
 

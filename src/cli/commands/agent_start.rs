@@ -30,6 +30,7 @@ use crate::{
         agent::LinkPreference,
         name::{AgentName, Labels, MAX_LENGTH},
         proposal::acceptance,
+        text::plural,
     },
     sys::{
         daemon::{self, Report},
@@ -420,19 +421,19 @@ pub(super) fn stop(args: &AgentStopArgs) -> Result<Status, Failure> {
     };
     let directories = agent_directories(args.data_dir.as_deref(), &name)?;
     let layout = Layout::new(&directories.data);
-    let stopped = client::stop(&layout, args.grace.ms_u32(), |running| {
-        if running > 0 {
-            note(&format!(
-                "{name} takes no new tasks; what runs ({running}) may end within {}",
-                humantime::format_duration(args.grace.0)
-            ));
-        }
-    });
     let which = if args.name.is_some() || args.data_dir.is_none() {
         name.to_string()
     } else {
         format!("the agent on {}", directories.data.display())
     };
+    let stopped = client::stop(&layout, args.grace.ms_u32(), |running| {
+        if running > 0 {
+            note(&format!(
+                "{which} takes no new tasks; what runs ({running}) may end within {}",
+                humantime::format_duration(args.grace.0)
+            ));
+        }
+    });
     match stopped {
         Ok(Some(0)) => {
             say(&format!("{which} stopped\n"))?;
@@ -453,7 +454,8 @@ pub(super) fn stop(args: &AgentStopArgs) -> Result<Status, Failure> {
             let client = connect(&args.to).await?;
             let request = proto::StopAgentRequest { name: name.to_string(), grace_ms: args.grace.ms_u32() };
             let stopped = client.calls().stop_agent(request).await.map_err(CallError::from)?.into_inner();
-            say(&format!("{name} was told to end; {} tasks run there\n", stopped.running))?;
+            let running = stopped.running as usize;
+            say(&format!("{name} was told to end; {running} {} run there\n", plural("task", running)))?;
             Ok(exit::OK)
         }),
     }

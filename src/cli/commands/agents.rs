@@ -70,7 +70,9 @@ fn last_seen(agent: &proto::Agent, now_ms: u64) -> String {
     match agent.last_seen_ms {
         0 => "never".to_owned(),
         ms => {
-            let ago = Duration::from_millis(now_ms.saturating_sub(ms));
+            // By the master's clock, unless it is too old to say so.
+            let ago = agent.last_seen_ago_ms.unwrap_or(now_ms.saturating_sub(ms));
+            let ago = Duration::from_millis(ago);
             if ago < Duration::from_mins(1) {
                 format!("{} s ago", ago.as_secs())
             } else {
@@ -301,7 +303,9 @@ pub(super) fn reject(args: &RejectArgs) -> Result<Status, Failure> {
         let request =
             proto::RejectAgentRequest { name, fingerprint: args.fingerprint.clone(), all: args.all };
         let rejected = client.calls().reject_agent(request).await.map_err(CallError::from)?.into_inner();
-        say(&format!("{} waiting keys{of} are forgotten\n", rejected.rejected))?;
+        let count = rejected.rejected as usize;
+        let are = if count == 1 { "is" } else { "are" };
+        say(&format!("{count} waiting {}{of} {are} forgotten\n", plural("key", count)))?;
         Ok(exit::OK)
     })
 }

@@ -66,11 +66,13 @@ fn run_state(run: &Run) -> Cell {
 
 async fn list(args: &JobListArgs) -> Result<Status, Failure> {
     let client = connect(&args.to).await?;
-    let since = args.since.and_then(Span::limit_ms).map(|since| unix_ms().saturating_sub(since));
+    let within_ms = args.since.and_then(Span::limit_ms);
     let request = proto::ListRunsRequest {
         limit: args.limit,
         before_number: args.before,
-        since_ms: since.unwrap_or(0),
+        within_ms: within_ms.unwrap_or(0),
+        // For a master that does not know the other one.
+        since_ms: within_ms.map_or(0, |within| unix_ms().saturating_sub(within)),
         operator: args.operator.clone(),
         agent: args.agent.as_ref().map(ToString::to_string).unwrap_or_default(),
         text: args.text.clone(),

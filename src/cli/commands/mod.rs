@@ -74,6 +74,7 @@ pub fn perform(cli: Cli) -> Result<Status, Failure> {
         },
         Command::List(args) => agents::list(&args),
         Command::Run(args) => run::run(*args),
+        Command::Shell(args) => run::shell(&args),
         Command::Service(verb) => service::perform(&verb),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Config(verb) => settings::perform(&verb),

@@ -11,7 +11,7 @@ use crate::{
         config::Settings as Config,
         exit::{self, Failure, Status},
         masters::resolve,
-        output::{note, stdout_is_terminal},
+        output::{has_signs, note, stdout_is_terminal},
     },
     sys::{
         logging::{self, LogFormat},
@@ -62,7 +62,7 @@ pub(super) async fn open(args: &TuiArgs) -> Result<Status, Failure> {
     let settings = Settings {
         confirm_over: config.confirm_over,
         destructive: config.destructive.iter().map(pattern).collect::<Result<_, _>>()?,
-        ascii: args.ascii || config.ascii || !shows_glyphs(),
+        ascii: args.ascii || config.ascii || !has_signs(),
         depth: depth(),
         mouse: args.mouse || config.mouse,
         read_only: args.read_only,
@@ -112,14 +112,6 @@ fn depth() -> Depth {
     } else {
         Depth::Sixteen
     }
-}
-
-/// Whether the locale has the glyphs, and shows each in one cell.
-fn shows_glyphs() -> bool {
-    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find(|name| is_set(name));
-    let locale = locale.and_then(|name| env::var(name).ok()).unwrap_or_default().to_lowercase();
-    let is_wide = ["zh", "ja", "ko"].iter().any(|language| locale.starts_with(language));
-    (locale.contains("utf-8") || locale.contains("utf8")) && !is_wide
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use crate::{
         snapshot::{Choice, Snapshot},
         views::AgentView,
     },
+    sys::clock::unix_ms,
     wire::{agent::labels_out, proposal::address_out, proto, serve::Connected},
 };
 
@@ -44,6 +45,7 @@ pub(super) fn agent_out(view: AgentView) -> proto::Agent {
         version: view.version.into(),
         labels: labels_out(view.labels),
         last_seen_ms: view.last_seen_ms,
+        last_seen_ago_ms: Some(unix_ms().saturating_sub(view.last_seen_ms)),
         fingerprint: view.fingerprint.to_string(),
         hint: view.hint,
         enrolled_ms: view.enrolled_ms,

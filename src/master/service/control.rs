@@ -21,6 +21,7 @@ use crate::{
         core::messages::{Input, Reply},
         store::Wanted,
     },
+    sys::clock::unix_ms,
     trust::{access::Caller, fingerprint::plain_digits},
     wire::{
         InvalidMessage, SOFTWARE_VERSION,
@@ -375,10 +376,14 @@ impl ControlService for Master {
         let budget = connected(&request)?.budget;
         let request = request.into_inner();
         let limit = if request.limit == 0 { RUNS.0 } else { request.limit.min(RUNS.1) };
+        let since_ms = match request.within_ms {
+            0 => request.since_ms,
+            within => unix_ms().saturating_sub(within),
+        };
         let wanted = Wanted {
             before_number: request.before_number.min(MAX_STORED),
             limit,
-            since_ms: request.since_ms.min(MAX_STORED),
+            since_ms: since_ms.min(MAX_STORED),
             operator: short_text(request.operator, "an operator")?,
             agent: short_text(request.agent, "an agent")?,
             text: short_text(request.text, "a text")?,

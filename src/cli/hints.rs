@@ -1,0 +1,40 @@
+//! What to say of flags that other tools have: clush, pdsh, Ansible. Decides nothing.
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+/// What a flag of another tool is here, where a run was meant and the flag is none of this program's.
+#[must_use]
+pub fn of_other_tools(error: &clap::Error) -> Option<String> {
+    if error.kind() != ErrorKind::UnknownArgument {
+        return None;
+    }
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return None };
+    // `-w` and `-wTARGET` alike; of a long flag its name.
+    let name = match flag.strip_prefix("--") {
+        Some(long) => long.split('=').next().unwrap_or_default(),
+        None => flag.strip_prefix('-')?.get(..1)?,
+    };
+    let hint = match name {
+        "w" | "nodes" | "hosts" => "the target needs no flag: sloth-runner run web-[1-3] 'uname -r'",
+        "a" | "all" => "all agents are @all: sloth-runner run @all 'uname -r'",
+        "g" | "group" => "a group is a label: sloth-runner run @role:web 'uname -r'",
+        "f" | "forks" => {
+            "at most so many agents at once is --fanout: sloth-runner run --fanout 32 @all 'uname -r'"
+        }
+        "u" | "user" | "become" | "become-user" => {
+            "commands run as the agent's user, and another one is `sudo -u NAME COMMAND`; a limit of time is --timeout 30s"
+        }
+        "m" | "module-name" | "args" => {
+            "there are no modules, the command is what a shell takes: sloth-runner run @role:web 'systemctl restart nginx'"
+        }
+        "S" => "the exit status is the largest one of the commands without a flag",
+        "p" | "par" => {
+            "at most so many agents at once is --fanout, and a master that selects otherwise is --master"
+        }
+        "c" | "copy" => {
+            "files are sent through standard input, to one agent: sloth-runner run -i web-1 'cat > FILE' < FILE"
+        }
+        _ => return None,
+    };
+    Some(format!("{flag} is no flag of `sloth-runner run`: {hint}"))
+}

@@ -1,0 +1,65 @@
+//! Habits from other tools, and what is said of them: words and flags of ssh, clush, pdsh and Ansible.
+
+mod rig;
+
+use rig::Rig;
+
+#[test]
+fn words_that_others_use_mean_what_they_mean_there() {
+    let rig = Rig::with_agents(&["web-1"]);
+    assert_eq!(rig.run(&["exec", "web-1", "echo exec"]).out, "exec\n");
+    assert_eq!(rig.run(&["exec", "-N", "web-*", "echo exec"]).out, "exec\n");
+    // Without a terminal there is no shell; that is known before anything begins.
+    for word in ["shell", "ssh"] {
+        let printed = rig.run(&[word, "web-1"]);
+        assert_eq!(printed.status, 2, "{printed:?}");
+        assert!(printed.err.contains("a terminal elsewhere needs one here"), "{printed:?}");
+    }
+    let home = rig.on("web-1", "echo $HOME").out;
+    for directory in ["~", "~/"] {
+        assert_eq!(rig.run(&["run", "--cwd", directory, "web-1", "pwd"]).out, home);
+    }
+    let nowhere = rig.run(&["run", "--cwd", "~nobody", "web-1", "pwd"]);
+    assert!(nowhere.status == 125 && nowhere.err.contains("~nobody"), "{nowhere:?}");
+}
+
+#[test]
+fn flags_of_others_get_a_sentence_that_helps() {
+    let rig = Rig::new();
+    for (words, helps) in [
+        (&["run", "-w", "web-[1-3]", "uptime"][..], "the target needs no flag"),
+        (&["run", "-f", "32", "@all", "uptime"], "--fanout"),
+        (&["exec", "-f32", "@all", "uptime"], "--fanout"),
+        (&["agent", "run", "--forks=5", "@all", "uptime"], "--fanout"),
+        (&["run", "-u", "root", "@all", "uptime"], "sudo -u NAME"),
+        (&["agent", "exec", "-m", "shell", "@all"], "there are no modules"),
+        (&["run", "-a", "uptime"], "@all"),
+        (&["run", "-g", "web", "uptime"], "@role:web"),
+        (&["run", "-S", "@all", "uptime"], "the largest one"),
+    ] {
+        let printed = rig.run(words);
+        assert_eq!(printed.status, 2, "{words:?}: {printed:?}");
+        assert!(printed.err.contains(helps) && printed.err.lines().count() == 1, "{words:?}: {printed:?}");
+    }
+    // Elsewhere, and of what nobody has, the parser speaks.
+    for words in [&["job", "list", "-w", "x"][..], &["run", "--no-such-flag", "a", "true"]] {
+        let printed = rig.run(words);
+        assert!(printed.status == 2 && printed.err.contains("unexpected argument"), "{printed:?}");
+    }
+}
+
+#[test]
+fn what_is_asked_by_time_is_asked_by_the_masters_clock() {
+    let rig = Rig::with_agents(&["web-1"]);
+    assert_eq!(rig.on("web-1", "true").status, 0);
+    // A client whose clock is two hours ahead.
+    let ahead = rig.shim("other_clock.c");
+    let client = |words: &[&str]| {
+        let mut command = rig.program();
+        command.args(words).env("LD_PRELOAD", &ahead).env("SLOTH_CLOCK_SECONDS", "7200");
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    let listed = client(&["agent", "list"]);
+    assert!(listed.contains(" s ago") && !listed.contains(" h "), "{listed}");
+    assert!(client(&["job", "list", "--since", "1h"]).contains("1 of 1 exited 0"));
+}
