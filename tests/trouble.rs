@@ -8,6 +8,7 @@ mod rig;
 use std::{
     fs,
     net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
     process::Stdio,
 };
 
@@ -107,4 +108,90 @@ fn commands_have_the_limit_of_files_that_their_agent_was_started_with() {
     let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     let numbers: Vec<&str> = files.split_whitespace().filter(|word| word.parse::<u64>().is_ok()).collect();
     assert_eq!(numbers[0], numbers[1], "the agent itself takes all it may have");
+}
+
+#[test]
+fn an_agent_whose_descriptors_run_out_runs_commands_and_says_so() {
+    let rig = Rig::with_agents(&["a"]);
+    let pid = rig.pid_in("a", "agent.pid");
+    limit_files(pid, open_files(pid) + 12);
+    until("the list says so", || {
+        rig.agent("a").is_some_and(|agent| agent["hint"] == "nearly all of its descriptors are in use")
+    });
+    for _ in 0..10 {
+        assert_eq!(rig.on("a", "echo works").out, "works\n");
+    }
+}
+
+/// A group of processes that may have so many ids, until it is dropped.
+struct Group(PathBuf);
+
+impl Group {
+    fn new() -> Option<Self> {
+        for hierarchy in ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"] {
+            let path = Path::new(hierarchy).join(format!("sloth-runner-test-{}", std::process::id()));
+            if fs::create_dir(&path).is_ok() {
+                let group = Self(path);
+                if group.0.join("pids.max").exists() {
+                    return Some(group);
+                }
+            }
+        }
+        println!("skipped: no group of processes can be limited here; run the tests as root");
+        None
+    }
+
+    fn take(&self, pid: i32) {
+        fs::write(self.0.join("cgroup.procs"), pid.to_string()).unwrap();
+    }
+
+    fn count(&self) -> u64 {
+        fs::read_to_string(self.0.join("pids.current")).unwrap().trim().parse().unwrap()
+    }
+
+    fn limit(&self, ids: &str) {
+        fs::write(self.0.join("pids.max"), ids).unwrap();
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // What is still in it is about to end.
+        for _ in 0..100 {
+            if fs::remove_dir(&self.0).is_ok() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+}
+
+#[test]
+fn an_agent_without_free_process_ids_runs_commands_in_its_reserve() {
+    let Some(group) = Group::new() else { return };
+    let rig = Rig::with_agents(&["a"]);
+    // All of the agent: its network half, its keeper, and what that holds.
+    let keeper = rig.pid_in("a", "keeper.lock");
+    let children = || {
+        let text = fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children")).unwrap();
+        text.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<i32>>()
+    };
+    until("the reserve is there", || {
+        children()
+            .iter()
+            .any(|pid| fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|all| all.count() == 8))
+    });
+    for pid in [rig.pid_in("a", "agent.pid"), keeper].into_iter().chain(children()) {
+        group.take(pid);
+    }
+    group.limit(&group.count().to_string());
+    let printed = rig.on("a", "echo here; ls / | head -1; exit 3");
+    assert_eq!((printed.status, printed.out.lines().next()), (3, Some("here")), "{printed:?}");
+    assert_eq!(printed.out.lines().count(), 2, "the shell started others: {printed:?}");
+    until("the list says so", || {
+        rig.agent("a").is_some_and(|agent| agent["hint"].as_str().unwrap().contains("no further process"))
+    });
+    group.limit("max");
+    assert_eq!(rig.on("a", "echo again").out, "again\n");
+    drop(rig);
 }

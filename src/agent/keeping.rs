@@ -20,6 +20,7 @@ use super::{
     },
     layout::Layout,
     task_process::TaskProcess,
+    troubles::{Trouble, Troubles},
 };
 use crate::domain::SOFTWARE_VERSION;
 
@@ -27,6 +28,9 @@ use crate::domain::SOFTWARE_VERSION;
 const ORDERS: usize = 64;
 /// How many workers may be gone in the middle of a start before that is no accident any more.
 const TRIES: usize = 3;
+/// What is told where the machine has no further process ids.
+const NO_PROCESSES: &str =
+    "no further process could be started; commands run in the room that was reserved for them";
 /// How often it is tried to start another keeper.
 const KEEPER_RETRY: Duration = Duration::from_secs(1);
 
@@ -91,11 +95,13 @@ impl Keeper {
     pub fn connect(
         layout: &Layout,
         stop_ordered: mpsc::Sender<u32>,
+        troubles: Troubles,
     ) -> io::Result<(Self, impl Future<Output = ()> + Send + use<>)> {
         let keeper = client::connect_or_start(layout)?;
         let (orders, inbox) = mpsc::channel(ORDERS);
         let workers = Arc::new(Workers { ready: Mutex::default(), count: Semaphore::new(0) });
-        let pump = Pump { layout: layout.clone(), wanted: 0, workers: Arc::clone(&workers), stop_ordered };
+        let pump =
+            Pump { layout: layout.clone(), wanted: 0, workers: Arc::clone(&workers), stop_ordered, troubles };
         let pumping = async move {
             let _closed_at_the_end = ClosesWorkers(Arc::clone(&pump.workers));
             pump.run(keeper, inbox).await;
@@ -182,6 +188,7 @@ struct Pump {
     wanted: usize,
     workers: Arc<Workers>,
     stop_ordered: mpsc::Sender<u32>,
+    troubles: Troubles,
 }
 
 impl Pump {
@@ -294,6 +301,12 @@ impl Pump {
             }
             // Nobody waits for that one.
             KeeperReply::Failed { .. } | KeeperReply::Stopping { .. } | KeeperReply::Stopped { .. } => {}
+            KeeperReply::ProcessesShort { is_short } => {
+                let text = is_short.then(|| NO_PROCESSES.to_owned());
+                if self.troubles.note(Trouble::Processes, text) && is_short {
+                    tracing::error!("{NO_PROCESSES}");
+                }
+            }
             KeeperReply::StopOrdered { grace_ms } => {
                 let _ = self.stop_ordered.send(grace_ms).await;
             }

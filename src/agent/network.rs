@@ -143,7 +143,7 @@ impl Listening {
         };
         match self.trouble {
             Trouble::Listen => format!("cannot listen on {at}: {error}; the link is a tunnel"),
-            Trouble::Metrics => format!("cannot serve metrics on {at}: {error}"),
+            Trouble::Metrics | Trouble::Processes => format!("cannot serve metrics on {at}: {error}"),
         }
     }
 
@@ -193,16 +193,24 @@ impl Network {
         // Before the keeper: a directory that is not known is not known to have run anything.
         let directory = DirectoryId::open(&layout, had_tasks).map_err(files)?;
         let (stop_orders, ordered) = mpsc::channel(4);
-        let (keeper, keeping) = Keeper::connect(&layout, stop_orders.clone()).map_err(files)?;
+        let troubles = Troubles::default();
+        let connected = Keeper::connect(&layout, stop_orders.clone(), troubles.clone());
+        let (keeper, keeping) = connected.map_err(files)?;
         let enrollment = Enrollment::new(
             layout.identity(),
             config.description.clone(),
             config.master.clone(),
             config.introduction,
         )?;
-        let agent =
-            Agent::new(config.description, layout, keeper, directory, stop_orders, config.trusts_operators)
-                .map_err(files)?;
+        let agent = Agent::new(
+            config.description,
+            layout,
+            (keeper, troubles),
+            directory,
+            stop_orders,
+            config.trusts_operators,
+        )
+        .map_err(files)?;
         let listen = |(host, port), trouble| Listening::begin(host, port, trouble, &agent.troubles);
         let listener = config.listen.map(|at| listen(at, Trouble::Listen));
         let metrics = config.metrics.map(|(host, port)| listen((Some(host), port), Trouble::Metrics));

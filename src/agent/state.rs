@@ -37,7 +37,7 @@ use crate::{
         name::{AgentName, Labels},
         proposal::Proposal,
     },
-    sys::{clock, vital::end_after_panic},
+    sys::{clock, descriptors::are_scarce, vital::end_after_panic},
     trust::fingerprint::Fingerprint,
     wire::proto,
 };
@@ -237,7 +237,7 @@ impl Agent {
     pub fn new(
         description: Description,
         layout: Layout,
-        keeper: Keeper,
+        (keeper, troubles): (Keeper, Troubles),
         directory: DirectoryId,
         stop_orders: tokio::sync::mpsc::Sender<u32>,
         trusts_operators: bool,
@@ -257,7 +257,7 @@ impl Agent {
             description: Arc::new(description),
             layout: Arc::new(layout),
             keeper,
-            troubles: Troubles::default(),
+            troubles,
             trusts_operators,
             standing: watch::Sender::new(Standing::Connecting),
             trust: watch::Sender::new(String::new()),
@@ -506,7 +506,8 @@ impl Agent {
     pub fn all_troubles(&self) -> Vec<String> {
         let disk = trouble_of(&self.layout.tasks());
         let disk = disk.map(|trouble| format!("its disk is {trouble}; commands run in memory"));
-        disk.into_iter().chain(self.troubles.all()).collect()
+        let files = are_scarce().then(|| "nearly all of its descriptors are in use".to_owned());
+        disk.into_iter().chain(files).chain(self.troubles.all()).collect()
     }
 
     /// How many of them, where that is known, for those who only show it.

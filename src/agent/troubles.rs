@@ -12,6 +12,8 @@ pub enum Trouble {
     Listen,
     /// It cannot serve metrics.
     Metrics,
+    /// The machine has no further process ids.
+    Processes,
 }
 
 /// The troubles that there are now, in words.

@@ -46,6 +46,12 @@ pub fn is_scarce(descriptor: &impl AsFd) -> bool {
     limit().is_some_and(|limit| is_among_the_last(number, limit))
 }
 
+/// Whether nearly all are in use.
+#[must_use]
+pub fn are_scarce() -> bool {
+    std::fs::File::open("/dev/null").map_or(true, |file| is_scarce(&file))
+}
+
 fn is_among_the_last(number: usize, limit: usize) -> bool {
     number >= limit - RESERVED.min(limit / 2)
 }

@@ -9,6 +9,7 @@ use std::{
         unix::ffi::OsStrExt as _,
     },
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use nix::unistd::{User, getuid};
@@ -16,6 +17,7 @@ use nix::unistd::{User, getuid};
 use super::{
     input::Input,
     protocol::{TaskRecord, line},
+    reserve::is_short,
 };
 use crate::{
     domain::{
@@ -62,6 +64,10 @@ impl Account {
     }
 }
 
+/// How long it is tried to start a command where there are no further process ids, and how often.
+const START_TRIES: Duration = Duration::from_secs(1);
+const START_AGAIN: Duration = Duration::from_millis(10);
+
 /// A command that was started, and the ends of its pipes.
 #[derive(Debug)]
 pub(super) struct Started {
@@ -77,20 +83,35 @@ pub(super) struct Started {
 
 /// Starts a task's command with its pipes, or in its terminal.
 ///
+/// Where there are no further process ids it calls `no_process` once, and tries again for a while.
+///
 /// # Errors
 /// In words, when nothing was started.
-pub(super) fn start_command(record: &TaskRecord, account: &Account) -> Result<Started, String> {
+pub(super) fn start_command(
+    record: &TaskRecord,
+    account: &Account,
+    no_process: impl FnOnce(),
+) -> Result<Started, String> {
     let spec = &record.spec;
     let (shell, program) = program_of(record, account)?;
     let directory = working_directory(spec, &account.home, &record.agent)?;
     // The command begins where its parent is, which is nowhere else for longer than that.
     let in_directory = env::set_current_dir(&directory);
     in_directory.map_err(|error| cannot_run_in(&directory, &record.agent, &error))?;
-    let started = match &spec.input {
+    let start = || match &spec.input {
         StandardInput::Nothing => with_pipes(&program, false),
         StandardInput::Stream => with_pipes(&program, true),
         StandardInput::Terminal(terminal) => in_terminal(&program, terminal),
     };
+    let mut started = start();
+    if started.as_ref().is_err_and(is_short) {
+        no_process();
+        let until = Instant::now() + START_TRIES;
+        while started.as_ref().is_err_and(is_short) && Instant::now() < until {
+            std::thread::sleep(START_AGAIN);
+            started = start();
+        }
+    }
     let _ = env::set_current_dir("/");
     started.map_err(|error| format!("{shell} could not be started on {}: {error}", record.agent))
 }

@@ -14,6 +14,7 @@ mod place;
 mod pool;
 mod progress;
 pub mod protocol;
+mod reserve;
 mod room;
 pub mod server;
 mod task;

@@ -59,6 +59,8 @@ pub(super) enum News {
     Ready(i32),
     /// One that was to make ready could not.
     Failed(String),
+    /// One has no process for its command.
+    NoProcess,
 }
 
 /// The workers.
@@ -190,6 +192,10 @@ impl Pool {
                         self.can_make = false;
                         news.push(News::Failed(reason));
                         Standing::Busy
+                    }
+                    WorkerReport::NoProcess => {
+                        news.push(News::NoProcess);
+                        continue;
                     }
                     WorkerReport::Busy => {
                         self.last_task = Some(Instant::now());

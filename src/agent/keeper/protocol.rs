@@ -90,6 +90,11 @@ pub enum KeeperReply {
         /// Why.
         reason: String,
     },
+    /// To the network half: whether the machine has no further process ids, so that the reserve of them was given up.
+    ProcessesShort {
+        /// It has not.
+        is_short: bool,
+    },
     /// To the network half: somebody on the machine ordered the agent to end.
     StopOrdered {
         /// How long running tasks may go on.
@@ -126,6 +131,8 @@ pub enum WorkerReport {
         /// Why.
         reason: String,
     },
+    /// It cannot start its task's command: there are no further process ids.
+    NoProcess,
     /// It runs a task, and that lasts.
     Busy,
     /// Its task is over, and it can make ready for another.

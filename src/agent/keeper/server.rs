@@ -29,6 +29,7 @@ use super::{
     place,
     pool::{News, Pool},
     protocol::{KeeperReply, KeeperRequest, Lines, TaskRequest, line},
+    reserve::{Reserve, is_short},
     worker::Worker,
 };
 use crate::{
@@ -72,6 +73,7 @@ pub fn run(layout: &Layout, ready: impl FnOnce()) -> io::Result<()> {
         clients: Vec::new(),
         lifetime: Lifetime::begin(Instant::now()),
         pool: Pool::new(layout.clone()),
+        reserve: Reserve::new(Instant::now()),
     };
     let (account, boot) = (Account::look_up(), boot_id()?);
     give_back_memory();
@@ -133,11 +135,15 @@ struct Keeper {
     clients: Vec<Client>,
     lifetime: Lifetime,
     pool: Pool,
+    reserve: Reserve,
 }
 
 impl Keeper {
     fn serve(mut self) -> io::Result<Role> {
         loop {
+            if self.reserve.settle(Instant::now()) {
+                self.tell_network_half(&KeeperReply::ProcessesShort { is_short: false });
+            }
             let ready = self.wait()?;
             if ready.is_nothing()
                 && self.lifetime.may_come()
@@ -146,15 +152,21 @@ impl Keeper {
                 return Ok(Role::Worker(line));
             }
             for news in self.pool.hear(&ready.workers) {
-                self.tell_network_half(&match news {
+                let reply = match news {
                     News::Ready(worker) => KeeperReply::Ready { worker },
                     News::Failed(reason) => KeeperReply::Failed { reason },
-                });
+                    News::NoProcess => {
+                        self.give_up_reserve();
+                        continue;
+                    }
+                };
+                self.tell_network_half(&reply);
             }
             if ready.signalled {
                 while let Ok(Some(_)) = self.signals.read_signal() {}
                 for (pid, _) in reap() {
                     self.pool.ended(pid);
+                    self.reserve.ended(pid);
                 }
             }
             if ready.connecting
@@ -196,6 +208,20 @@ impl Keeper {
         Ok(Role::Keeper)
     }
 
+    /// Has a worker made ready, in the room of the reserve where there is no other.
+    fn want_worker(&mut self) -> io::Result<Option<UnixStream>> {
+        match self.pool.want() {
+            Err(error) if is_short(&error) && self.give_up_reserve() => self.pool.want(),
+            wanted => wanted,
+        }
+    }
+
+    fn give_up_reserve(&mut self) -> bool {
+        let was_held = self.reserve.give_up(Instant::now());
+        self.tell_network_half(&KeeperReply::ProcessesShort { is_short: true });
+        was_held
+    }
+
     /// Has the workers settled, and gives back the memory that they needed when they are gone.
     fn settle(&mut self) -> Option<UnixStream> {
         let had_workers = !self.pool.is_empty();
@@ -215,6 +241,7 @@ impl Keeper {
         fds.extend(self.pool.sockets().map(|socket| PollFd::new(socket, PollFlags::POLLIN)));
         let timeout = self.lifetime.next_look(Instant::now());
         let timeout = timeout.or_else(|| self.pool.settles_after());
+        let timeout = [timeout, self.reserve.next_look(Instant::now())].into_iter().flatten().min();
         let timeout =
             timeout.map_or(PollTimeout::NONE, |wait| PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX));
         match poll(&mut fds, timeout) {
@@ -247,7 +274,7 @@ impl Keeper {
                         self.reply(index, &KeeperReply::Ready { worker })?;
                     }
                 }
-                KeeperRequest::Prepare => match self.pool.want() {
+                KeeperRequest::Prepare => match self.want_worker() {
                     Ok(None) => {}
                     Ok(Some(line)) => return Ok(Heard::BecomeWorker(line)),
                     Err(error) => self.reply(index, &KeeperReply::Failed { reason: error.to_string() })?,

@@ -61,13 +61,19 @@ pub(super) struct Tools<'a> {
     pub(super) buffer: &'a mut Vec<u8>,
 }
 
-/// Runs a task until it has ended and its pipes are closed; calls `lasts` once when that takes longer than [`LASTING`].
+/// Runs a task until it has ended and its pipes are closed; calls `lasts` once when that takes longer than [`LASTING`], and
+/// `no_process` where the machine has no process for it.
 ///
 /// # Errors
 /// When the process cannot wait for anything any more; the task is lost then.
-pub(super) fn run(beginning: Beginning, tools: Tools<'_>, lasts: impl FnOnce()) -> io::Result<()> {
+pub(super) fn run(
+    beginning: Beginning,
+    tools: Tools<'_>,
+    lasts: impl FnOnce(),
+    no_process: impl FnOnce(),
+) -> io::Result<()> {
     let started = Instant::now();
-    let result = start_command(&beginning.record, tools.account);
+    let result = start_command(&beginning.record, tools.account, no_process);
     beginning.client.answer(&TaskReply::Started);
     match result {
         Ok(command) => {

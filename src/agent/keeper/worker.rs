@@ -91,7 +91,8 @@ impl Worker<'_> {
             let Some(beginning) = self.begin(place, start, client, boottime_ns) else { continue };
             let is_alone = beginning.record.spec.target == beginning.record.agent;
             let tools = Tools { account: self.account, signals: &signals, buffer: &mut buffer };
-            task::run(beginning, tools, || self.report(&WorkerReport::Busy))?;
+            let busy = || self.report(&WorkerReport::Busy);
+            task::run(beginning, tools, busy, || self.report(&WorkerReport::NoProcess))?;
             if has_children() {
                 // What runs on below this process is no other task's.
                 return Ok(());

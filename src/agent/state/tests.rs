@@ -18,7 +18,15 @@ fn agent(root: &std::path::Path) -> Agent {
         direct: None,
     };
     let (orders, _) = tokio::sync::mpsc::channel(1);
-    Agent::new(description, layout.clone(), Keeper::nobody(&layout), directory, orders, false).unwrap()
+    Agent::new(
+        description,
+        layout.clone(),
+        (Keeper::nobody(&layout), Troubles::default()),
+        directory,
+        orders,
+        false,
+    )
+    .unwrap()
 }
 
 fn permission(agent: &Agent, attempt: u64, incarnation: Incarnation) -> ReceivedOpen {
