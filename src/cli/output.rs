@@ -4,7 +4,7 @@
 use std::{
     borrow::Cow,
     fmt::Write as _,
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, IsTerminal as _},
 };
 
 use unicode_width::UnicodeWidthStr as _;
@@ -147,7 +147,7 @@ pub fn complain(message: &str) {
 /// Says something beside the output, on standard error.
 pub fn note(message: &str) {
     // Nothing is left to say when standard error is gone.
-    let _ = writeln!(io::stderr(), "{}", in_locale(&harmless(message)));
+    let _ = write_fully(Stream::Stderr, format!("{}\n", in_locale(&harmless(message))).as_bytes());
 }
 
 /// Whether the locale has the signs that this program draws with, and shows each in one cell.

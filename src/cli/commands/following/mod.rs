@@ -180,7 +180,10 @@ pub(super) async fn follow(
         _ => return Err(Failure::new("the master's answer does not begin with a run")),
     };
     match following.feeds {
-        Feeds::Terminal => return Box::pin(terminal::follow(following, client, run, events)).await,
+        Feeds::Terminal => {
+            let followed = Box::pin(terminal::follow(following, client, run.clone(), events)).await;
+            return followed.map_err(|failure| left_behind(failure, &run));
+        }
         Feeds::Stream => {
             let input = feeding::read_standard_input();
             tokio::spawn(feeding::feed(following.address.clone(), RunReference::Id(run.id), input));
