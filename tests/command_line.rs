@@ -154,6 +154,29 @@ fn a_directory_for_output_is_looked_at_before_anything_starts() {
         assert!(fs::read_to_string(directory.join(name)).unwrap() == numbers(50_000), "{name} is whole");
     }
     assert_eq!(fs::read_to_string(directory.join("failed")).unwrap(), "");
+
+    // Both streams in turns are many frames, and what fails is listed though nobody reads.
+    let command = "for n in $(seq 3000); do echo $n; echo e >&2; done; exit 3";
+    let mut client = rig
+        .program()
+        .args(["run", "--outdir", directory.to_str().unwrap(), "web-[1-2]", command])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    drop(client.stdout.take());
+    assert_eq!(client.wait().unwrap().code(), Some(141));
+    for name in ["web-1.log", "web-2.log"] {
+        let text = fs::read_to_string(directory.join(name)).unwrap();
+        let errors = text.lines().filter(|line| *line == "e").count();
+        let numbers: Vec<u32> = text.lines().filter_map(|line| line.parse().ok()).collect();
+        assert!(
+            errors == 3_000 && numbers == (1..=3_000).collect::<Vec<_>>(),
+            "{name}: {errors} {numbers:?}"
+        );
+    }
+    assert_eq!(fs::read_to_string(directory.join("failed")).unwrap(), "web-1\nweb-2\n");
 }
 
 /// A run of which the middle of the output is missing: the numbers to 200,000, in 64 KiB, cut in the middle of a line, on two agents.
@@ -271,7 +294,7 @@ fn no_time_is_no_limit_and_a_configured_one_can_be_switched_off() {
         rig.program().env("SLOTH_RUNNER_CONFIG", &config).args(words).output().unwrap().into()
     };
     assert_eq!(run(&["run", "a", "sleep 5"]).status, 124);
-    for none in ["0", "0s", "none"] {
+    for none in ["0", "0s", "0min"] {
         let printed = run(&["run", "--timeout", none, "a", "sleep 0.4; echo done"]);
         assert_eq!((printed.status, printed.out.as_str()), (0, "done\n"), "{none}");
     }

@@ -11,6 +11,7 @@ use std::{
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use rig::{Rig, numbers, until};
+use sloth_runner::{agent::layout::Layout, domain::ids::TaskId};
 
 /// A small volume in memory, until it is dropped.
 struct Volume(PathBuf);
@@ -170,7 +171,11 @@ fn an_agent_whose_disk_is_read_only_runs_commands_and_starts_again() {
     let run = rig.detached("a", "sleep 1; echo long; exit 5");
     rig.wait_task(&run, "running");
     rig.kill_network_half("a");
+    // Something that was never started can be cancelled, which the agent writes down.
+    let never = rig.run(&["run", "-d", "--start-within", "1h", "a", "true"]).out.trim().to_owned();
+    assert_eq!(rig.run(&["job", "cancel", &never]).status, 0);
     rig.restart_agent("a");
+    rig.wait_task(&never, "cancelled");
     let task = rig.wait_task(&run, "exited");
     assert_eq!((&task["status"], rig.run(&["job", "logs", &run]).out.as_str()), (&5.into(), "long\n"));
     until("the list says so", || {
@@ -179,6 +184,13 @@ fn an_agent_whose_disk_is_read_only_runs_commands_and_starts_again() {
     remount(MsFlags::empty()).unwrap();
     assert_eq!(rig.on("a", "echo after").out, "after\n");
     until("the list says nothing more", || rig.agent("a").is_some_and(|agent| agent["hint"] == ""));
+    let emergency = Layout::new(rig.agent_dir("a")).emergency().path().unwrap();
+    let names = || {
+        let entries = fs::read_dir(&emergency).unwrap().flatten().map(|entry| entry.file_name());
+        entries.filter(|name| name.to_string_lossy().parse::<TaskId>().is_ok()).collect::<Vec<_>>()
+    };
+    until("no task is left in memory", || names().is_empty());
+    assert!(rig.agent_dir("a").join("tasks/finished.log").exists());
     rig.stop_agent("a");
     drop(volume);
 }

@@ -1,5 +1,5 @@
 //! The emergency directory: where tasks begin while the agent's disk takes nothing, because it is full, read-only or broken.
-//! It lies on a memory file system, and lasts as long as the machine's boot.
+//! It lies on a memory file system. Its id is a part of the incarnation, so that its loss is one of the agent's memory.
 //!
 //! Knows nothing of what lies in it.
 
@@ -17,58 +17,96 @@ use crate::trust::fingerprint::Fingerprint;
 
 /// Free bytes and files below which nothing begins on a volume: room for a record, an ending and some output.
 const LEAST_ROOM: (u64, u64) = (8 * 1024 * 1024, 64);
+/// Users from this id on are people: what is theirs in `/dev/shm` is removed when they log out (logind's `RemoveIPC=`).
+const FIRST_PERSON: u32 = 1_000;
 
 /// Where the emergency directory of a data directory is, or would be.
 #[derive(Clone, Debug)]
 pub struct Emergency {
-    /// Of all agents of this user.
-    base: PathBuf,
-    root: PathBuf,
+    /// Holds the emergency directories of all agents of this user; `None` where there is no place that lasts.
+    base: Option<PathBuf>,
+    /// The directory's name there.
+    name: String,
 }
 
 impl Emergency {
-    /// The one of a data directory.
+    /// Returns the one of a data directory.
     #[must_use]
     pub fn of(data: &Path) -> Self {
-        // Root's own; others have no directory there that outlives their sessions.
-        let base = match geteuid().as_raw() {
-            0 => PathBuf::from("/run/sloth-runner-agent"),
-            user => PathBuf::from(format!("/dev/shm/sloth-runner-agent-{user}")),
-        };
-        Self::below(base, data)
+        // The agent's user, also for an administrator who looks at another user's agent.
+        let user = fs::metadata(data).map_or_else(|_| geteuid().as_raw(), |metadata| metadata.uid());
+        Self::below(base_of(user), data)
     }
 
-    /// The same, below another directory.
+    /// Returns the same, below another directory.
     #[must_use]
-    pub fn below(base: PathBuf, data: &Path) -> Self {
-        let data = absolute(data).unwrap_or_else(|_| data.to_owned());
-        let name = Fingerprint::of(data.as_os_str().as_encoded_bytes()).to_string();
-        let root = base.join(&name[..16]);
-        Self { base, root }
+    pub fn below(base: Option<PathBuf>, data: &Path) -> Self {
+        let name = Fingerprint::of(resolved(data).as_os_str().as_encoded_bytes()).to_string();
+        Self { base, name: name[..16].to_owned() }
     }
 
-    /// The directory, where it is there. One that another user has made in its place is not it.
+    /// Returns the directory, where it is there and this user's.
     #[must_use]
-    pub fn path(&self) -> Option<&Path> {
-        (is_own(&self.base) && is_own(&self.root)).then_some(&self.root)
+    pub fn path(&self) -> Option<PathBuf> {
+        let base = self.base.as_ref()?;
+        let path = base.join(&self.name);
+        (is_own(base) && is_own(&path)).then_some(path)
     }
 
-    /// The directory, made where it is not there.
+    /// Returns the directory, made where it is not there.
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn make(&self) -> io::Result<&Path> {
-        for directory in [&self.base, &self.root] {
+    pub fn make(&self) -> io::Result<PathBuf> {
+        let base = self.base.as_ref().ok_or_else(|| io::Error::other("this user has no place in memory"))?;
+        for directory in [base, &base.join(&self.name)] {
             match DirBuilder::new().mode(0o700).create(directory) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
                 _ => {}
             }
         }
-        self.path().ok_or_else(|| io::Error::other(format!("{} is another user's", self.base.display())))
+        self.path().ok_or_else(|| io::Error::other(format!("{} is another user's", base.display())))
     }
 }
 
-/// Whether a directory is this user's alone.
+impl Emergency {
+    /// Removes the directory of an agent that was stopped, unless a task or a memory of one lies in it.
+    pub fn leave(&self) {
+        let (Some(base), Some(path)) = (&self.base, self.path()) else { return };
+        let names = |entries: fs::ReadDir| entries.flatten().map(|entry| entry.file_name());
+        if fs::read_dir(&path).is_ok_and(|entries| names(entries).all(|name| name == "id")) {
+            // What is left after that belongs to another agent.
+            let _ = fs::remove_file(path.join("id"));
+            let _ = fs::remove_dir(&path).and_then(|()| fs::remove_dir(base));
+        }
+    }
+}
+
+fn base_of(user: u32) -> Option<PathBuf> {
+    match user {
+        0 => Some(PathBuf::from("/run/sloth-runner-agent")),
+        system if system < FIRST_PERSON => {
+            Some(PathBuf::from(format!("/dev/shm/sloth-runner-agent-{system}")))
+        }
+        _ => None,
+    }
+}
+
+/// Returns a path that is the same however it was written, whether its last parts are there yet or not.
+fn resolved(path: &Path) -> PathBuf {
+    let path = absolute(path).unwrap_or_else(|_| path.to_owned());
+    // Without a slash at its end.
+    let path: PathBuf = path.components().collect();
+    if let Ok(real) = fs::canonicalize(&path) {
+        return real;
+    }
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => resolved(parent).join(name),
+        _ => path,
+    }
+}
+
+/// Returns whether a directory is this user's alone.
 fn is_own(directory: &Path) -> bool {
     let is_own = |metadata: fs::Metadata| {
         metadata.is_dir() && metadata.uid() == geteuid().as_raw() && metadata.mode() & 0o777 == 0o700
@@ -76,14 +114,14 @@ fn is_own(directory: &Path) -> bool {
     fs::symlink_metadata(directory).is_ok_and(is_own)
 }
 
-/// Whether an error says that the disk takes nothing, rather than that something is not there.
+/// Returns whether an error says that the disk takes nothing, rather than that something is not there.
 #[must_use]
 pub fn is_of_disk(error: &io::Error) -> bool {
     let errors = [Errno::NOSPC, Errno::DQUOT, Errno::ROFS, Errno::IO];
     errors.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-/// Why nothing should begin on the volume of a directory, in words.
+/// Returns why nothing should begin on the volume of a directory, in words.
 #[must_use]
 pub fn trouble_of(directory: &Path) -> Option<&'static str> {
     let volume = rustix::fs::statvfs(directory).ok()?;
@@ -109,18 +147,59 @@ mod tests {
     fn it_is_made_for_its_user_alone_and_no_other_one_is_taken_for_it() {
         let dir = tempfile::tempdir().unwrap();
         let base = dir.path().join("base");
-        let emergency = Emergency::below(base.clone(), Path::new("/data/a"));
-        assert_eq!(emergency.path(), None, "nobody needs it yet");
-        let made = emergency.make().unwrap().to_owned();
-        assert_eq!(emergency.path(), Some(made.as_path()));
-        assert_ne!(Emergency::below(base.clone(), Path::new("/data/b")).make().unwrap(), made);
-        assert_eq!(emergency.make().unwrap(), made, "again");
+        let emergency = |data: &str| Emergency::below(Some(base.clone()), Path::new(data));
+        let of_a = emergency("/data/a");
+        assert_eq!(of_a.path(), None, "nobody needs it yet");
+        let made = of_a.make().unwrap();
+        assert_eq!(of_a.path(), Some(made.clone()));
+        assert_ne!(emergency("/data/b").make().unwrap(), made);
+        assert_eq!(of_a.make().unwrap(), made, "again");
         fs::set_permissions(&base, Permissions::from_mode(0o755)).unwrap();
-        assert!(emergency.path().is_none() && emergency.make().is_err(), "others may read it");
+        assert!(of_a.path().is_none() && of_a.make().is_err(), "others may read it");
         fs::rename(&base, dir.path().join("moved")).unwrap();
         std::os::unix::fs::symlink(dir.path().join("moved"), &base).unwrap();
         fs::set_permissions(dir.path().join("moved"), Permissions::from_mode(0o700)).unwrap();
-        assert!(emergency.path().is_none() && emergency.make().is_err(), "a link");
+        assert!(of_a.path().is_none() && of_a.make().is_err(), "a link");
+        assert!(Emergency::below(None, Path::new("/data/a")).make().is_err());
+    }
+
+    #[test]
+    fn nothing_is_left_of_it_but_what_tasks_need() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path().join("base");
+        let emergency = Emergency::below(Some(base.clone()), Path::new("/data/a"));
+        let path = emergency.make().unwrap();
+        fs::write(path.join("id"), "1").unwrap();
+        fs::write(path.join("finished.log"), "").unwrap();
+        emergency.leave();
+        assert!(path.join("id").exists());
+        fs::remove_file(path.join("finished.log")).unwrap();
+        emergency.leave();
+        assert!(!base.exists());
+    }
+
+    #[test]
+    fn it_is_the_same_however_the_data_directory_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        std::os::unix::fs::symlink(dir.path(), dir.path().join("link")).unwrap();
+        let spelled = || {
+            let data = data.display();
+            let through_link = dir.path().join("link/data");
+            [format!("{data}"), format!("{data}/"), format!("{data}/."), through_link.display().to_string()]
+        };
+        let names = || spelled().map(|text| Emergency::below(None, Path::new(&text)).name);
+        let before = names();
+        assert!(before.iter().all(|name| *name == before[0]), "{before:?}");
+        fs::create_dir(&data).unwrap();
+        assert_eq!(names(), before, "and when it is there");
+    }
+
+    #[test]
+    fn people_have_no_place_that_lasts() {
+        assert_eq!(base_of(0).unwrap(), Path::new("/run/sloth-runner-agent"));
+        assert_eq!(base_of(998).unwrap(), Path::new("/dev/shm/sloth-runner-agent-998"));
+        assert_eq!(base_of(1_000), None);
     }
 
     #[test]

@@ -54,6 +54,8 @@ pub struct Finished {
     disk: Disk,
     path: PathBuf,
     file: File,
+    /// It was opened on a disk that is read-only, and has to be opened again before it can be written to.
+    is_read_only: bool,
     /// The number of newest ids that are kept whatever the clock says.
     kept_always: usize,
     /// Bytes of dropped lines from which on the file is rewritten.
@@ -67,11 +69,13 @@ pub struct Finished {
     order: VecDeque<TaskId>,
 }
 
-/// Opens the file, to be read alone where the disk is read-only.
-fn open(disk: &Disk, path: &Path) -> io::Result<File> {
+/// Opens the file, to be read alone where the disk is read-only; whether it is.
+fn open(disk: &Disk, path: &Path) -> io::Result<(File, bool)> {
     match disk.open(path, Open::OrNew) {
-        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => disk.read(path).map_err(|_| error),
-        opened => opened,
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+            disk.read(path).map(|file| (file, true)).map_err(|_| error)
+        }
+        opened => opened.map(|file| (file, false)),
     }
 }
 
@@ -98,10 +102,12 @@ impl Finished {
         kept_always: usize,
         rewrite_from: u64,
     ) -> io::Result<Self> {
+        let (file, is_read_only) = open(disk, path)?;
         let mut finished = Self {
             disk: disk.clone(),
             path: path.to_owned(),
-            file: open(disk, path)?,
+            file,
+            is_read_only,
             kept_always,
             rewrite_from,
             size: 0,
@@ -205,6 +211,10 @@ impl Finished {
         }
         let mut line = serde_json::to_vec(&Entry { id, day, memory })?;
         line.push(b'\n');
+        if self.is_read_only {
+            self.file = self.disk.open(&self.path, Open::OrNew)?;
+            self.is_read_only = false;
+        }
         // A part of it that stays behind the end is written over by the next line.
         self.file.write_at(self.size, &mut [IoSlice::new(&line)])?;
         self.note(id, line.len() as u64, day);

@@ -1,11 +1,12 @@
-//! The incarnation of an agent's memory: the id of its tasks directory and the kernel's boot id.
+//! The incarnation of an agent's memory: the ids of its directories and the kernel's boot id.
 //!
-//! Must not know what is in the directory besides its id.
+//! Must not know what is in the directories besides their ids.
 
 use std::{
     fs::{self, File},
     io::{self, Read as _},
     os::unix::fs::MetadataExt as _,
+    path::Path,
 };
 
 use super::layout::Layout;
@@ -18,50 +19,25 @@ use crate::{
     },
 };
 
-/// The id of the tasks directory, and the file in which it was found.
+/// The id of a directory, and the file in which it was found.
 #[derive(Debug)]
-pub struct DirectoryId {
+struct Id {
     id: String,
     /// Held open, so that no other file gets its inode.
     file: File,
 }
 
-impl DirectoryId {
-    /// Reads the id of a tasks directory, and gives the directory one when it has none. `had_tasks` says whether the
-    /// directory was there before this start: the id of version 0.1.0 lay beside it, and says nothing about a new one.
-    ///
-    /// # Errors
-    /// When the id can neither be read nor written.
-    pub fn open(layout: &Layout, had_tasks: bool) -> io::Result<Self> {
-        let path = layout.directory_id();
-        if read_optional(&path)?.is_none() {
-            if had_tasks && layout.directory_id_of_0_1_0().try_exists()? {
-                adopt(layout)?;
-            } else {
-                write_private(&path, random::hex(&random::bytes::<8>()).as_bytes(), true)?;
-            }
-        }
-        let mut file = File::open(&path)?;
+impl Id {
+    fn read(path: &Path) -> io::Result<Self> {
+        let mut file = File::open(path)?;
         let mut id = String::new();
         file.read_to_string(&mut id)?;
         Ok(Self { id: id.trim().to_owned(), file })
     }
 
-    /// The incarnation in this boot of the machine.
-    ///
-    /// # Errors
-    /// When the kernel does not give its boot id.
-    pub fn incarnation(&self) -> io::Result<Incarnation> {
-        Ok(Incarnation::new(&self.id, &boot_id()?))
-    }
-
-    /// Whether the directory still is the one that was opened. Nothing may be started in another one: it does not know
-    /// what this one knew.
-    ///
-    /// # Errors
-    /// When the disk does not tell.
-    pub fn is_in_place(&self, layout: &Layout) -> io::Result<bool> {
-        match fs::metadata(layout.directory_id()) {
+    /// Whether it still is at this path.
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        match fs::metadata(path) {
             Ok(found) => {
                 let own = self.file.metadata()?;
                 Ok((found.dev(), found.ino()) == (own.dev(), own.ino()))
@@ -69,6 +45,76 @@ impl DirectoryId {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// The id of the tasks directory, and of the emergency directory where there is one: the agent remembers tasks in both.
+#[derive(Debug)]
+pub struct DirectoryId {
+    tasks: Id,
+    emergency: Option<Id>,
+}
+
+fn new_id(path: &Path) -> io::Result<()> {
+    write_private(path, random::hex(&random::bytes::<8>()).as_bytes(), true)
+}
+
+impl DirectoryId {
+    /// Reads the ids of the directories, and gives each one when it has none. `had_tasks` says whether the tasks
+    /// directory was there before this start: the id of version 0.1.0 lay beside it, and says nothing about a new one.
+    ///
+    /// # Errors
+    /// When the tasks directory's id can neither be read nor written.
+    pub fn open(layout: &Layout, had_tasks: bool) -> io::Result<Self> {
+        let path = layout.directory_id();
+        if read_optional(&path)?.is_none() {
+            if had_tasks && layout.directory_id_of_0_1_0().try_exists()? {
+                adopt(layout)?;
+            } else {
+                new_id(&path)?;
+            }
+        }
+        let emergency = Self::open_emergency(layout).inspect_err(|error| {
+            tracing::debug!(%error, "there is no emergency directory; on a full disk nothing begins");
+        });
+        Ok(Self { tasks: Id::read(&path)?, emergency: emergency.ok() })
+    }
+
+    /// Makes the emergency directory before anything needs it: one that is lost, as when a container starts again, has
+    /// another id then.
+    fn open_emergency(layout: &Layout) -> io::Result<Id> {
+        layout.emergency().make()?;
+        let path = layout.emergency_id().ok_or(io::ErrorKind::NotFound)?;
+        if read_optional(&path)?.is_none() {
+            new_id(&path)?;
+        }
+        Id::read(&path)
+    }
+
+    /// The incarnation in this boot of the machine.
+    ///
+    /// # Errors
+    /// When the kernel does not give its boot id.
+    pub fn incarnation(&self) -> io::Result<Incarnation> {
+        let directories = match &self.emergency {
+            Some(emergency) => format!("{}+{}", self.tasks.id, emergency.id),
+            None => self.tasks.id.clone(),
+        };
+        Ok(Incarnation::new(&directories, &boot_id()?))
+    }
+
+    /// Whether the directories still are the ones that were opened. Nothing may be started in others: they do not know
+    /// what these knew.
+    ///
+    /// # Errors
+    /// When the disk does not tell.
+    pub fn is_in_place(&self, layout: &Layout) -> io::Result<bool> {
+        let Some(emergency) = &self.emergency else { return self.tasks.is_at(&layout.directory_id()) };
+        let has_emergency = match layout.emergency_id() {
+            Some(path) => emergency.is_at(&path)?,
+            None => false,
+        };
+        Ok(has_emergency && self.tasks.is_at(&layout.directory_id())?)
     }
 }
 
@@ -87,7 +133,7 @@ mod tests {
 
     fn layout() -> (tempfile::TempDir, Layout) {
         let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::new(dir.path());
+        let layout = Layout::with_emergency(dir.path(), dir.path().join("memory"));
         fs::create_dir(layout.tasks()).unwrap();
         (dir, layout)
     }
@@ -96,14 +142,23 @@ mod tests {
     fn an_emptied_directory_has_another_id_and_is_noticed_at_once() {
         let (_dir, layout) = layout();
         let first = DirectoryId::open(&layout, false).unwrap();
-        assert_eq!(DirectoryId::open(&layout, true).unwrap().id, first.id);
+        assert_eq!(
+            DirectoryId::open(&layout, true).unwrap().incarnation().unwrap(),
+            first.incarnation().unwrap()
+        );
         assert!(first.is_in_place(&layout).unwrap());
         fs::remove_dir_all(layout.tasks()).unwrap();
         assert!(!first.is_in_place(&layout).unwrap());
         fs::create_dir(layout.tasks()).unwrap();
         let second = DirectoryId::open(&layout, true).unwrap();
-        assert_ne!(second.id, first.id);
+        assert_ne!(second.incarnation().unwrap(), first.incarnation().unwrap());
         assert!(!first.is_in_place(&layout).unwrap());
+        // The emergency directory is as much a part of what the agent remembers.
+        fs::remove_dir_all(layout.emergency().path().unwrap()).unwrap();
+        assert!(!second.is_in_place(&layout).unwrap());
+        let third = DirectoryId::open(&layout, true).unwrap();
+        assert_ne!(third.incarnation().unwrap(), second.incarnation().unwrap());
+        assert!(third.is_in_place(&layout).unwrap());
     }
 
     #[test]
@@ -113,7 +168,7 @@ mod tests {
             fs::write(layout.directory_id_of_0_1_0(), "0123456789abcdef").unwrap();
             fs::write(layout.finished_of_0_1_0(), "{}\n").unwrap();
             let opened = DirectoryId::open(&layout, had_tasks).unwrap();
-            assert_eq!(opened.id == "0123456789abcdef", had_tasks);
+            assert_eq!(opened.tasks.id == "0123456789abcdef", had_tasks);
             assert_eq!(layout.finished().exists(), had_tasks);
         }
     }

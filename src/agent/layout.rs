@@ -15,6 +15,7 @@ pub const KEEPER_SOCKET: &str = "keeper.sock";
 pub struct Layout {
     root: PathBuf,
     emergency: Emergency,
+    is_of_many: bool,
 }
 
 /// Where a task lies.
@@ -42,7 +43,20 @@ impl Layout {
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> Self {
         let root = root.into();
-        Self { emergency: Emergency::of(&root), root }
+        Self { emergency: Emergency::of(&root), root, is_of_many: false }
+    }
+
+    /// The layout of an agent of many on this machine, which together must not take what each would hold in reserve.
+    #[must_use]
+    pub fn of_many(root: impl Into<PathBuf>) -> Self {
+        let root = root.into();
+        Self { emergency: Emergency::below(None, &root), root, is_of_many: true }
+    }
+
+    /// Whether it is one of those.
+    #[must_use]
+    pub fn is_of_many(&self) -> bool {
+        self.is_of_many
     }
 
     /// The same with its emergency directory below another one.
@@ -50,7 +64,7 @@ impl Layout {
     #[must_use]
     pub fn with_emergency(root: impl Into<PathBuf>, base: PathBuf) -> Self {
         let root = root.into();
-        Self { emergency: Emergency::below(base, &root), root }
+        Self { emergency: Emergency::below(Some(base), &root), root, is_of_many: false }
     }
 
     /// The directory that stands in for this one while the disk takes nothing.
@@ -70,6 +84,12 @@ impl Layout {
     #[must_use]
     pub fn directory_id(&self) -> PathBuf {
         self.tasks().join("id")
+    }
+
+    /// The same of the emergency directory, where that is there.
+    #[must_use]
+    pub fn emergency_id(&self) -> Option<PathBuf> {
+        self.tasks_in(Area::Memory).map(|tasks| tasks.join("id"))
     }
 
     /// Where version 0.1.0 had that id.
@@ -144,7 +164,7 @@ impl Layout {
     pub fn tasks_in(&self, area: Area) -> Option<PathBuf> {
         match area {
             Area::Disk => Some(self.tasks()),
-            Area::Memory => self.emergency.path().map(Path::to_owned),
+            Area::Memory => self.emergency.path(),
         }
     }
 

@@ -3,7 +3,6 @@
 use std::{
     net::TcpListener,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use tokio_rustls::TlsAcceptor;
@@ -32,9 +31,6 @@ use crate::{
 
 /// Connections of masters at once. There is one master, and at times a second connection while the first one breaks.
 const MAX_MASTERS: usize = 8;
-
-/// How long it is waited before a connection is taken again, where none can be.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// What connections are taken with while the agent is connected to one master.
 struct Ready {
@@ -87,22 +83,8 @@ pub async fn accept(agent: Agent, enrollment: Arc<Enrollment>, listener: TcpList
             accepted = listener.accept() => accepted,
             () = shutdown.stop.cancelled() => return,
         };
-        let (stream, address) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of descriptors: whoever waits outside is taken when some are free again.
-                descriptors::complain(Some(&error));
-                tokio::time::sleep(ACCEPT_AGAIN).await;
-                continue;
-            }
-        };
-        if descriptors::is_scarce(&stream) {
-            // The tunnel is there already, and the last ones are for commands.
-            descriptors::complain(None);
-            drop(stream);
-            tokio::time::sleep(ACCEPT_AGAIN).await;
-            continue;
-        }
+        // The tunnel is there already, and the last descriptors are for commands.
+        let Some((stream, address)) = descriptors::admit(accepted, true).await else { continue };
         let (door, crowd, masters) = (door.clone(), Arc::clone(&crowd), Arc::clone(&masters));
         let shutdown = shutdown.clone();
         let tracker = shutdown.tracker.clone();

@@ -61,6 +61,8 @@ pub struct Config {
     pub introduction: Introduction,
     /// Commands of operators are run on the master's machine too.
     pub trusts_operators: bool,
+    /// It is one of many in one process.
+    pub is_of_many: bool,
 }
 
 /// Why an agent cannot start.
@@ -181,7 +183,8 @@ impl Network {
     /// # Errors
     /// See [`StartError`].
     pub fn set_up(config: Config) -> Result<Self, StartError> {
-        let layout = Layout::new(&config.data);
+        let layout =
+            if config.is_of_many { Layout::of_many(&config.data) } else { Layout::new(&config.data) };
         make_usable(layout.root())?;
         make_usable(&layout.identity())?;
         let had_tasks = layout.tasks().is_dir();
@@ -292,6 +295,7 @@ impl Network {
         shutdown.finish(Duration::from_secs(2)).await;
         if stopped {
             agent.keeper.end().await;
+            agent.layout.emergency().leave();
             Ended::Stopped
         } else {
             Ended::NetworkHalf(going_on)

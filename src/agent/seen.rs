@@ -5,15 +5,22 @@ use std::{
     fs::{File, OpenOptions},
     io,
     os::unix::fs::{FileExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
 };
 
 use super::{core::Revision, layout::Layout};
 use crate::{domain::seal::Seal, sys::paths::read_optional, trust::fingerprint::Fingerprint};
 
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
 /// The file, and what is in it.
 #[derive(Debug)]
 pub struct SeenRevision {
-    file: File,
+    path: PathBuf,
+    /// `None` while the disk is read-only.
+    file: Option<File>,
     saved: Revision,
     /// The CA of the master whose store that is.
     of: Option<String>,
@@ -34,14 +41,12 @@ impl SeenRevision {
         let of = words.next().map(str::to_owned);
         let seal = words.next().and_then(|word| Seal::try_from(word.to_owned()).ok());
         let saved = Revision { epoch, revision, seal };
-        let mut options = OpenOptions::new();
-        let file = match options.write(true).create(true).truncate(false).mode(0o600).open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
-                File::open(path).map_err(|_| error)?
-            }
-            file => file?,
+        let file = match open(&path) {
+            // Opened again when there is something to write.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => None,
+            file => Some(file?),
         };
-        Ok((Self { file, saved, of }, saved))
+        Ok((Self { path, file, saved, of }, saved))
     }
 
     /// Notes which CA the agent believes in. True when what was seen before is another master's and says nothing about
@@ -67,9 +72,14 @@ impl SeenRevision {
         let of = self.of.as_deref().unwrap_or_default();
         let seal = seen.seal.map(String::from).unwrap_or_default();
         let text = format!("{:>20} {:>20} {of:>80} {seal:>64}\n", seen.epoch, seen.revision);
-        match self.file.write_all_at(text.as_bytes(), 0) {
-            Ok(()) => self.saved = seen,
-            Err(error) => tracing::error!(%error, "cannot remember the master's revision"),
+        if self.file.is_none() {
+            self.file = open(&self.path).ok();
+        }
+        match self.file.as_ref().map(|file| file.write_all_at(text.as_bytes(), 0)) {
+            Some(Ok(())) => self.saved = seen,
+            Some(Err(error)) => tracing::error!(%error, "cannot remember the master's revision"),
+            // The disk is read-only, which is told once and not with each of these.
+            None => {}
         }
     }
 }

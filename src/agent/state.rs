@@ -16,12 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     core::{Asked, Boottime, Core, Decision, Knowledge, Revision},
-    emergency::trouble_of,
     incarnation::DirectoryId,
-    keeper::{
-        protocol::{StartTask, TaskEnding},
-        server::{known_tasks, live_tasks},
-    },
+    keeper::protocol::{StartTask, TaskEnding},
     keeping::{Keeper, StartResult},
     layout::Layout,
     master_clock::{Echo, MasterClock, Sent},
@@ -37,12 +33,13 @@ use crate::{
         name::{AgentName, Labels},
         proposal::Proposal,
     },
-    sys::{clock, descriptors::are_scarce, vital::end_after_panic},
+    sys::{clock, vital::end_after_panic},
     trust::fingerprint::Fingerprint,
     wire::proto,
 };
 
 mod finishing;
+mod looking;
 
 /// What an agent tells about itself, and which link it wants.
 #[derive(Clone, Debug)]
@@ -476,45 +473,6 @@ impl Agent {
     /// When the disk cannot be read.
     pub fn recall(&self, id: TaskId) -> io::Result<Option<TaskEnding>> {
         self.inner().memory.recall(id)
-    }
-
-    /// Tasks that have a directory and are not finished.
-    ///
-    /// # Errors
-    /// When the directory cannot be read.
-    pub fn unfinished(&self) -> io::Result<Vec<TaskId>> {
-        let known = known_tasks(&self.layout)?;
-        let inner = self.inner();
-        Ok(known.into_iter().filter(|id| !inner.memory.is_finished(*id)).collect())
-    }
-
-    /// Tasks whose process lives, or that are being given to one.
-    ///
-    /// # Errors
-    /// When the disk cannot be read, which says nothing of what runs.
-    pub fn running(&self) -> io::Result<Vec<TaskId>> {
-        let starting: Vec<TaskId> = self.inner().starting.iter().copied().collect();
-        let mut running = live_tasks(&self.layout)?;
-        running.extend(starting);
-        running.sort_unstable();
-        running.dedup();
-        Ok(running)
-    }
-
-    /// What does not work on this machine now, in words.
-    #[must_use]
-    pub fn all_troubles(&self) -> Vec<String> {
-        let disk = trouble_of(&self.layout.tasks());
-        let disk = disk.map(|trouble| format!("its disk is {trouble}; commands run in memory"));
-        let files = are_scarce().then(|| "nearly all of its descriptors are in use".to_owned());
-        disk.into_iter().chain(files).chain(self.troubles.all()).collect()
-    }
-
-    /// How many of them, where that is known, for those who only show it.
-    #[must_use]
-    pub fn running_count(&self) -> u32 {
-        let running = self.running().inspect_err(|error| tracing::error!(%error, "cannot look at the tasks"));
-        running.map_or(0, |running| u32::try_from(running.len()).unwrap_or(u32::MAX))
     }
 }
 

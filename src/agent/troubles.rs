@@ -1,11 +1,12 @@
-//! What does not work on an agent's machine, while the agent does: told to the master, and shown in lists.
+//! Troubles of an agent's machine that the agent works with: a port that is taken, no free process ids. The master is told of
+//! them, and lists show them.
 
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// Of what there is at most one at a time.
+/// A kind of trouble. There is at most one of each at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Trouble {
     /// It cannot listen for a direct link.
@@ -25,7 +26,7 @@ impl Troubles {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes one, or that it is over. True when that is news.
+    /// Notes a trouble, or that it is over. Returns whether that is news.
     #[must_use]
     pub fn note(&self, trouble: Trouble, text: Option<String>) -> bool {
         let mut now = self.now();
@@ -35,7 +36,7 @@ impl Troubles {
         }
     }
 
-    /// All of them.
+    /// Returns all of them.
     #[must_use]
     pub fn all(&self) -> Vec<String> {
         self.now().values().cloned().collect()

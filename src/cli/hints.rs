@@ -18,7 +18,7 @@ pub fn of_other_tools(error: &clap::Error) -> Option<String> {
         "w" | "nodes" | "hosts" => "the target needs no flag: sloth-runner run web-[1-3] 'uname -r'",
         "a" | "all" => "all agents are @all: sloth-runner run @all 'uname -r'",
         "g" | "group" => "a group is a label: sloth-runner run @role:web 'uname -r'",
-        "f" | "forks" => {
+        "f" | "forks" | "p" | "par" => {
             "at most so many agents at once is --fanout: sloth-runner run --fanout 32 @all 'uname -r'"
         }
         "u" | "user" | "become" | "become-user" => {
@@ -28,9 +28,6 @@ pub fn of_other_tools(error: &clap::Error) -> Option<String> {
             "there are no modules, the command is what a shell takes: sloth-runner run @role:web 'systemctl restart nginx'"
         }
         "S" => "the exit status is the largest one of the commands without a flag",
-        "p" | "par" => {
-            "at most so many agents at once is --fanout, and a master that selects otherwise is --master"
-        }
         "c" | "copy" => {
             "files are sent through standard input, to one agent: sloth-runner run -i web-1 'cat > FILE' < FILE"
         }

@@ -46,8 +46,6 @@ const STRANGERS_OF_ONE: usize = 8;
 /// How long a stranger may stay: enrolling takes one call.
 const STRANGER_TIME: Duration = Duration::from_secs(15);
 
-/// How long it is waited before a connection is taken again, where none can be.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// Refused calls of one connection that may wait to be recorded.
 const REFUSALS: usize = 16;
 
@@ -88,22 +86,7 @@ impl Port {
                 accepted = listener.accept() => accepted,
                 () = shutdown.stop.cancelled() => return,
             };
-            let (stream, address) = match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    // Out of descriptors: whoever waits outside is taken when some are free again.
-                    descriptors::complain(Some(&error));
-                    tokio::time::sleep(ACCEPT_AGAIN).await;
-                    continue;
-                }
-            };
-            if descriptors::is_scarce(&stream) {
-                // The last ones are for this machine's operators, and for files. Agents come again.
-                descriptors::complain(None);
-                drop(stream);
-                tokio::time::sleep(ACCEPT_AGAIN).await;
-                continue;
-            }
+            let Some((stream, address)) = descriptors::admit(accepted, true).await else { continue };
             let (port, door) = (self.clone(), Arc::clone(&door));
             let now = shutdown.now.clone();
             shutdown.tracker.spawn(async move {
@@ -303,14 +286,7 @@ pub async fn accept_local(master: Master, routes: Routes, listener: UnixListener
             accepted = listener.accept() => accepted,
             () = shutdown.stop.cancelled() => return,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                descriptors::complain(Some(&error));
-                tokio::time::sleep(ACCEPT_AGAIN).await;
-                continue;
-            }
-        };
+        let Some((stream, _)) = descriptors::admit(accepted, false).await else { continue };
         let Ok(peer) = stream.peer_cred() else { continue };
         let (master, routes, shutdown) = (master.clone(), routes.clone(), shutdown.clone());
         let strangers = Arc::clone(&strangers);

@@ -12,6 +12,8 @@ use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 
 /// Descriptors that connections from elsewhere do not take, at most; of a small limit it is half.
 const RESERVED: usize = 64;
+/// How long it is waited before a connection is taken again, where none can be.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// How often it is said that there are none.
 const SAY_EVERY: Duration = Duration::from_mins(1);
 
@@ -40,8 +42,7 @@ pub fn limit_of_programs() -> Option<(rlim_t, rlim_t)> {
 }
 
 /// Whether a descriptor that was just opened is one of the last ones. The lowest that is free is always the next.
-#[must_use]
-pub fn is_scarce(descriptor: &impl AsFd) -> bool {
+fn is_scarce(descriptor: &impl AsFd) -> bool {
     let number = usize::try_from(descriptor.as_fd().as_raw_fd()).unwrap_or(0);
     limit().is_some_and(|limit| is_among_the_last(number, limit))
 }
@@ -56,8 +57,20 @@ fn is_among_the_last(number: usize, limit: usize) -> bool {
     number >= limit - RESERVED.min(limit / 2)
 }
 
+/// A connection that a listener took, where it may stay. Else why not is said, and it is waited for a moment: whoever waits
+/// outside is taken when there are descriptors again. From `elsewhere` the last ones are not taken.
+pub async fn admit<S: AsFd, A>(accepted: io::Result<(S, A)>, elsewhere: bool) -> Option<(S, A)> {
+    match accepted {
+        Ok((stream, address)) if !(elsewhere && is_scarce(&stream)) => return Some((stream, address)),
+        Ok(_) => complain(None),
+        Err(error) => complain(Some(&error)),
+    }
+    tokio::time::sleep(ACCEPT_AGAIN).await;
+    None
+}
+
 /// Says, once in a while, that connections cannot be taken.
-pub fn complain(error: Option<&io::Error>) {
+fn complain(error: Option<&io::Error>) {
     static SAID: Mutex<Option<Instant>> = Mutex::new(None);
     let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
     if said.is_some_and(|said| said.elapsed() < SAY_EVERY) {

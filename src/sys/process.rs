@@ -201,8 +201,8 @@ impl ProcessEntry {
 }
 
 /// Sends signals to a process group that was just seen below this process, in this order. The kernel tells all of its members
-/// at once: none of them can start a process meanwhile that is not told. One that has no member any more is no error; its id
-/// is not another group's before it is used again.
+/// at once: none of them can start a process meanwhile that is not told. A group whose last member has ended since is no error,
+/// unless its id was given to another one in that moment, which takes all other ids to be used up first.
 pub fn signal_group(group: i32, signals: &[Signal]) {
     for signal in signals {
         let _ = nix::sys::signal::killpg(Pid::from_raw(group), *signal);

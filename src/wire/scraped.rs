@@ -39,14 +39,7 @@ where
             accepted = listener.accept() => accepted,
             () = stop.cancelled() => return,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                descriptors::complain(Some(&error));
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
+        let Some((stream, _)) = descriptors::admit(accepted, true).await else { continue };
         let Ok(place) = std::sync::Arc::clone(&places).try_acquire_owned() else { continue };
         let render = render.clone();
         tokio::spawn(async move {

@@ -59,7 +59,10 @@ impl Place {
 
     fn make_in(layout: &Layout, area: Area, worker: i32) -> io::Result<Self> {
         if area == Area::Memory {
-            layout.emergency().make()?;
+            // The machine needs what is left there.
+            if let Some(trouble) = trouble_of(&layout.emergency().make()?) {
+                return Err(io::Error::other(format!("the memory file system is {trouble}")));
+            }
         }
         let spare = layout.spare_in(area, worker).ok_or(io::ErrorKind::NotFound)?;
         remove(&spare)?;
@@ -118,12 +121,20 @@ impl Place {
         }
         // Looked at after the own name is there: of two workers that make the same task in two areas at least one sees the
         // other, and that one takes its place back. Nothing has started in it.
-        let other = layout.task_in(self.area.other(), id);
-        if other.is_some_and(|other| other.root().symlink_metadata().is_ok()) {
-            remove(&task)?;
-            return Ok(None);
+        // A disk that does not answer may hold it: only what is certainly not there lets this one begin.
+        let other = layout.task_in(self.area.other(), id).map(|other| other.root().symlink_metadata());
+        match other {
+            None => Ok(Some(task)),
+            Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => Ok(Some(task)),
+            Some(Err(error)) => {
+                remove(&task)?;
+                Err(io::Error::other(format!("whether it has begun already cannot be told: {error}")))
+            }
+            Some(Ok(_)) => {
+                remove(&task)?;
+                Ok(None)
+            }
         }
-        Ok(Some(task))
     }
 
     /// Whether it lies in memory.

@@ -32,17 +32,19 @@ pub(super) struct Reserve {
     child: Option<Pid>,
     /// When it is tried to take it, where it is not held.
     due: Instant,
+    /// It is never taken.
+    is_off: bool,
 }
 
 impl Reserve {
-    /// Nothing yet; due at once.
-    pub(super) fn new(now: Instant) -> Self {
-        Self { child: None, due: now }
+    /// Nothing yet; due at once, unless it `is_off`.
+    pub(super) fn new(now: Instant, is_off: bool) -> Self {
+        Self { child: None, due: now, is_off }
     }
 
     /// Takes it where it is due. True when it was not held and is now.
     pub(super) fn settle(&mut self, now: Instant) -> bool {
-        if self.child.is_some() || now < self.due {
+        if self.is_off || self.child.is_some() || now < self.due {
             return false;
         }
         self.due = now + TAKE_AGAIN;
@@ -74,7 +76,7 @@ impl Reserve {
 
     /// After what time [`Self::settle`] is due.
     pub(super) fn next_look(&self, now: Instant) -> Option<Duration> {
-        self.child.is_none().then(|| self.due.saturating_duration_since(now))
+        (self.child.is_none() && !self.is_off).then(|| self.due.saturating_duration_since(now))
     }
 }
 
@@ -111,7 +113,8 @@ mod tests {
     #[test]
     fn what_is_given_up_is_taken_again_after_a_while() {
         let now = Instant::now();
-        let mut reserve = Reserve::new(now);
+        assert_eq!(Reserve::new(now, true).next_look(now), None);
+        let mut reserve = Reserve::new(now, false);
         assert_eq!(reserve.next_look(now), Some(Duration::ZERO));
         assert!(!reserve.give_up(now), "nothing is held");
         assert!(!reserve.settle(now), "not at once");

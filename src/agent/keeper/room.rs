@@ -19,7 +19,7 @@ pub(super) const DISK_RETRY: Duration = Duration::from_secs(1);
 /// How full the volume was found, and when.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Room {
-    /// It was nearly full, or is memory.
+    /// Whether little may be held: the volume was nearly full, or is memory.
     pub(super) is_tight: bool,
     /// The task lies in memory: the disk takes nothing.
     is_memory: bool,

@@ -73,7 +73,7 @@ pub fn run(layout: &Layout, ready: impl FnOnce()) -> io::Result<()> {
         clients: Vec::new(),
         lifetime: Lifetime::begin(Instant::now()),
         pool: Pool::new(layout.clone()),
-        reserve: Reserve::new(Instant::now()),
+        reserve: Reserve::new(Instant::now(), layout.is_of_many()),
     };
     let (account, boot) = (Account::look_up(), boot_id()?);
     give_back_memory();

@@ -3,6 +3,7 @@ use super::{
     *,
 };
 use crate::{
+    agent::keeper::server::known_tasks,
     domain::{command::TaskSpec, ids::RunId, outcome::Ending},
     sys::paths::make_private,
 };

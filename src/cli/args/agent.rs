@@ -112,6 +112,9 @@ pub struct KeeperArgs {
     /// The agent's directory.
     #[arg(long)]
     pub data_dir: PathBuf,
+    /// The agent is one of many in one process: nothing is held in reserve.
+    #[arg(long)]
+    pub of_many: bool,
 }
 
 /// `agent list`

@@ -67,7 +67,7 @@ pub struct JobCancelArgs {
     /// Which master.
     #[command(flatten)]
     pub to: ToMaster,
-    /// How long the commands may clean up: the time between TERM and KILL [default: what the run was started with]
+    /// How long the commands may clean up: the time between TERM and KILL, 0 for none [default: what the run was started with]
     #[arg(long, value_name = "TIME")]
     pub grace: Option<Span>,
     /// The run: its number, its ULID, or `last`

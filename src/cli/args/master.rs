@@ -98,7 +98,7 @@ pub struct MasterStartArgs {
     /// Begin no new run while more than so many per cent of the volume are used
     #[arg(long, value_name = "PERCENT", default_value_t = 80, env = "SLOTH_RUNNER_MASTER_DISK_CAP", value_parser = clap::value_parser!(u8).range(1..=100))]
     pub disk_cap: u8,
-    /// Delete runs that ended longer ago; 0 for none
+    /// Delete runs that ended longer ago; 0 for no limit by age
     #[arg(long, value_name = "TIME", default_value = "30d", env = "SLOTH_RUNNER_MASTER_RETENTION_AGE")]
     pub retention_age: Span,
     /// Delete the oldest runs when all output together is more

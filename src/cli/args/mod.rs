@@ -41,7 +41,7 @@ const EXIT_STATUSES: &str =
     "Exit statuses: 0 done, 1 failed, 2 the command line makes no sense; 3 the agent was stopped by order.
 `agent run` has its own: see `sloth-runner agent run --help`.";
 
-/// A length of time on the command line: `30s`, `5min`, `1h`; `0` or `none` for none.
+/// A length of time on the command line: `30s`, `5min`, `1h`; for a limit `0` means that there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span(pub Duration);
 
@@ -49,8 +49,7 @@ impl FromStr for Span {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let none = (text == "none").then_some(Duration::ZERO);
-        let parsed = none.or_else(|| text.parse::<u64>().map(Duration::from_secs).ok());
+        let parsed = text.parse::<u64>().map(Duration::from_secs).ok();
         let parsed = parsed.or_else(|| humantime::parse_duration(text).ok());
         parsed.map(Self).ok_or_else(|| "write a time as 30s, 5min or 1h".to_owned())
     }

@@ -164,7 +164,7 @@ pub struct RunArgs {
     /// How long each task may run; 0 for no limit
     #[arg(long, value_name = "TIME")]
     pub timeout: Option<Span>,
-    /// How long a command that is killed may clean up: the time between TERM and KILL [default: 5s]
+    /// How long a command that is killed may clean up: the time between TERM and KILL, 0 for none [default: 5s]
     #[arg(long, value_name = "TIME")]
     pub grace: Option<Span>,
     /// How long to wait for an agent that is offline; 0 for no limit [default: until it was silent for a minute]

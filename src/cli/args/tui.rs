@@ -104,7 +104,7 @@ mod tests {
         assert_eq!(options.timeout_ms, Some(30_000));
         assert!(options.plan.batch.is_some() && options.plan.stop_if.failures);
         assert_eq!(read_options("").unwrap().timeout_ms, None);
-        let options = read_options("--timeout 0 --grace 1min --start-within none").unwrap();
+        let options = read_options("--timeout 0 --grace 1min --start-within 0").unwrap();
         assert_eq!((options.timeout_ms, options.kill_grace_ms), (None, Some(60_000)));
         assert!(options.start_within_ms > Some(u64::from(u32::MAX)));
         assert!(read_options("--batch").is_err());

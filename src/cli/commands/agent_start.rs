@@ -173,6 +173,7 @@ fn config(args: &AgentStartArgs, name: AgentName, directories: &Directories) -> 
         metrics: args.metrics.as_ref().map(|at| (at.host.clone(), at.port)),
         introduction: introduction(args, fingerprint)?,
         trusts_operators: args.trust_operators,
+        is_of_many: false,
     })
 }
 
@@ -396,7 +397,7 @@ async fn first_word(
 pub(super) fn keeper(args: &KeeperArgs) -> Result<Status, Failure> {
     close_inherited();
     keep_memory_private();
-    let layout = Layout::new(&args.data_dir);
+    let layout = if args.of_many { Layout::of_many(&args.data_dir) } else { Layout::new(&args.data_dir) };
     let mut is_ready = false;
     let result = server::run(&layout, || {
         is_ready = true;

@@ -21,7 +21,7 @@ use crate::{
         },
         exit::{self, Failure, Status},
         masters::resolve,
-        output::{Cell, Paint, Tone, say, say_json, stdout_is_terminal, table},
+        output::{Cell, Paint, Tone, note, say, say_json, stdout_is_terminal, table},
     },
     domain::{
         frame::Stream,
@@ -220,6 +220,9 @@ async fn cancel(args: &JobCancelArgs) -> Result<Status, Failure> {
         0 => String::new(),
         n => format!("; stored for {n} without contact, given when they return"),
     };
+    if args.grace.is_some() && cancelled.grace_ms == 0 {
+        note("! this master is too old for --grace: the run's own grace is kept");
+    }
     let (number, told) = (cancelled.number, cancelled.told as usize);
     let were = if told == 1 { "was" } else { "were" };
     say(&format!("run {number}: {told} {} {were} told to end{stored}\n", plural("task", told)))?;

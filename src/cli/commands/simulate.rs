@@ -43,6 +43,7 @@ fn config(args: &SimulateArgs, name: AgentName, data: &Path) -> Result<Config, F
         metrics: None,
         introduction: Introduction { token: args.token.clone(), ca_fingerprint: None },
         trusts_operators: false,
+        is_of_many: true,
     })
 }
 

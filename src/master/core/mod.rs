@@ -411,19 +411,10 @@ impl Core {
                 let answer = Parked::Reply(reply, Box::new(Reply::Count(0)));
                 self.persist(vec![Write::PutClock(ms)], answer);
             }
-            Input::FindRun(run, reply) => {
-                let found = self.find_run(run).map(|run| Reply::Live(Box::new(run.view())));
-                self.reply(reply, found.unwrap_or(Reply::NotLive));
-            }
-            Input::FindRunToRepeat(run, reply) => {
-                let found = self.find_run(run);
-                let found =
-                    found.map(|run| Reply::ToRepeat(Box::new(run.view()), Box::new(run.options().clone())));
-                self.reply(reply, found.unwrap_or(Reply::NotLive));
-            }
+            Input::FindRun(run, reply) => self.show_run(run, reply),
+            Input::FindRunToRepeat(run, reply) => self.show_run_to_repeat(run, reply),
             Input::ListEnded { agent, outcome, reply } => {
-                let ended = self.ended_runs(agent.as_ref(), &outcome);
-                self.reply(reply, Reply::Ended(ended));
+                self.reply(reply, Reply::Ended(self.ended_runs(agent.as_ref(), &outcome)));
             }
             Input::TaskStarted { id, attempt, elapsed_ms } => {
                 self.on_task_started(id, attempt, elapsed_ms, now);

@@ -446,8 +446,8 @@ impl ControlService for Master {
         let tasks = per_task(request.task_indices, "tasks")?.into_iter().collect();
         let grace_ms = (request.grace_ms > 0).then_some(request.grace_ms);
         match self.handle.ask(move |reply| Input::Cancel { run, tasks, grace_ms, by, reply }).await? {
-            Reply::Cancelled { told, stored, number } => {
-                Ok(Response::new(proto::CancelRunResponse { told, stored, number }))
+            Reply::Cancelled { told, stored, number, grace_ms } => {
+                Ok(Response::new(proto::CancelRunResponse { told, stored, number, grace_ms }))
             }
             other => Err(refusal(other)),
         }

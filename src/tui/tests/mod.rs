@@ -4,6 +4,7 @@ mod bytes;
 mod laws;
 mod properties;
 mod screens;
+mod streams;
 mod world;
 
 use crate::domain::{

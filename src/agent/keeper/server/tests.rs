@@ -12,7 +12,7 @@ fn keeper(layout: &Layout) -> Keeper {
         clients: Vec::new(),
         lifetime: Lifetime::begin(Instant::now()),
         pool: Pool::new(layout.clone()),
-        reserve: Reserve::new(Instant::now() + Duration::from_hours(1)),
+        reserve: Reserve::new(Instant::now(), true),
     }
 }
 

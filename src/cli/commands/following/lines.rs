@@ -310,11 +310,14 @@ impl Follower {
                 }
             }
             Kind::Output(output) => {
-                for frame in output.frames {
-                    if let Ok(frame) = Frame::try_from(frame) {
-                        self.frame(output.task_index, frame)?;
-                    }
+                let frames = output.frames.into_iter().filter_map(|frame| Frame::try_from(frame).ok());
+                let fresh: Vec<Frame> =
+                    frames.filter_map(|frame| self.fresh(output.task_index, frame)).collect();
+                // Files first: they are written to the end, whatever becomes of standard output in the middle.
+                if let Some(files) = &mut self.files {
+                    fresh.iter().try_for_each(|frame| files.frame(output.task_index, frame))?;
                 }
+                fresh.into_iter().try_for_each(|frame| self.print(output.task_index, &frame))?;
             }
             Kind::Gap(gap) => {
                 if let Some(lost) = gap.gap {
@@ -331,29 +334,27 @@ impl Follower {
         Ok(None)
     }
 
-    fn frame(&mut self, task: u32, frame: Frame) -> io::Result<()> {
-        // After a reconnect the last piece may come again.
+    /// What of a frame was not taken yet, and is wanted. After a reconnect the last piece may come again.
+    fn fresh(&mut self, task: u32, frame: Frame) -> Option<Frame> {
         let end = self.ends.entry(task).or_insert(self.following.from_offset);
-        let Some(frame) = frame.from_offset(*end) else { return Ok(()) };
+        let frame = frame.from_offset(*end)?;
         *end = frame.end();
-        if self.following.only.is_some_and(|only| only != frame.stream) {
-            return Ok(());
+        Some(frame).filter(|frame| self.following.only.is_none_or(|only| only == frame.stream))
+    }
+
+    fn print(&mut self, task: u32, frame: &Frame) -> io::Result<()> {
+        match &mut self.events {
+            _ if self.mute => Ok(()),
+            Some(events) => events.frame(task, frame),
+            None if self.following.is_text() => {
+                self.erase();
+                self.printer.frame(task, frame)
+            }
+            None => {
+                self.outputs.frame(task, frame);
+                Ok(())
+            }
         }
-        if let Some(files) = &mut self.files {
-            files.frame(task, &frame)?;
-        }
-        if let Some(events) = &mut self.events {
-            return if self.mute { Ok(()) } else { events.frame(task, &frame) };
-        }
-        if !self.following.is_text() {
-            self.outputs.frame(task, &frame);
-            return Ok(());
-        }
-        if self.mute {
-            return Ok(());
-        }
-        self.erase();
-        self.printer.frame(task, &frame)
     }
 
     fn gap(&mut self, task: u32, lost: &proto::Gap) -> io::Result<()> {
@@ -385,21 +386,23 @@ impl Follower {
 
     fn task_changed(&mut self, task: Task) -> io::Result<()> {
         self.stale = true;
+        let index = task.index;
+        let Some(known) = self.run.task_mut(index) else { return Ok(()) };
+        let lost_contact = task.no_contact_since_ms.filter(|_| known.no_contact_since_ms.is_none());
+        let waits = !task.waiting.is_empty() && task.waiting != known.waiting;
+        let (agent, waiting) = (task.agent.clone(), task.waiting.clone());
+        // Before anything is printed: nobody may read that any more, and it has happened all the same.
+        *known = task.clone();
         match &mut self.events {
             _ if self.mute => {}
             Some(events) => events.task(&task)?,
             None if self.following.is_text() && task.state.outcome().is_some() => {
                 // A last line without an end is whole now.
                 self.erase();
-                self.printer.ended(task.index)?;
+                self.printer.ended(index)?;
             }
             None => {}
         }
-        let Some(known) = self.run.task_mut(task.index) else { return Ok(()) };
-        let lost_contact = task.no_contact_since_ms.filter(|_| known.no_contact_since_ms.is_none());
-        let waits = !task.waiting.is_empty() && task.waiting != known.waiting;
-        let (agent, waiting) = (task.agent.clone(), task.waiting.clone());
-        *known = task;
         if !self.wants_notes() {
             return Ok(());
         }
@@ -415,12 +418,12 @@ impl Follower {
     }
 
     fn gate_changed(&mut self, gate: Gate) -> io::Result<Option<End>> {
-        if let Some(events) = &mut self.events {
-            events.gate(&gate)?;
-        }
         self.erase();
         say_held(&self.run, &gate);
         self.run.gate = gate;
+        if let Some(events) = self.events.as_mut().filter(|_| !self.mute) {
+            events.gate(&self.run.gate)?;
+        }
         Ok(self.is_held_for_nobody().then_some(End::Detached(exit::NO_STATUS)))
     }
 

@@ -21,6 +21,8 @@ const MOST: usize = 16 * 1024 * 1024;
 #[derive(Debug, Default)]
 struct Text {
     bytes: Vec<u8>,
+    /// Where a gap has cut a line.
+    cuts: Vec<usize>,
     /// There was more.
     is_cut: bool,
 }
@@ -32,11 +34,22 @@ impl Text {
         self.bytes.extend_from_slice(&data[..fits]);
     }
 
-    /// A line that bytes are missing in is two: one that a gap has joined would be one that nobody printed.
     fn gap(&mut self) {
         if self.bytes.last().is_some_and(|byte| *byte != b'\n') {
-            self.take(b"\n");
+            self.cuts.push(self.bytes.len());
         }
+    }
+
+    /// The text, as well as it can be told. A line that a gap has cut ends there: joined to what comes behind it, it would be
+    /// one that nobody printed.
+    fn text(&self) -> String {
+        let (mut text, mut from) = (String::new(), 0);
+        for cut in self.cuts.iter().copied() {
+            text += &String::from_utf8_lossy(&self.bytes[from..cut]);
+            text.push('\n');
+            from = cut;
+        }
+        text + &String::from_utf8_lossy(&self.bytes[from..])
     }
 }
 
@@ -51,11 +64,11 @@ impl Printed {
     /// The fields of a task.
     ///
     /// `stdout`, `stderr`: the text. `stdout_base64`, `stderr_base64`: the exact bytes, where they are not UTF-8. `…_truncated`:
-    /// bytes may be missing. `gaps`: which; `stdout_at` and `stderr_at` tell where in the bytes of each stream.
+    /// bytes may be missing. `gaps`: which; `stdout_at` and `stderr_at` tell where in the exact bytes of each stream.
     fn fields(&self) -> Map<String, Value> {
         let mut fields = Map::new();
         for (text, name) in self.streams.iter().zip(["stdout", "stderr"]) {
-            fields.insert(name.to_owned(), String::from_utf8_lossy(&text.bytes).into());
+            fields.insert(name.to_owned(), text.text().into());
             if std::str::from_utf8(&text.bytes).is_err() {
                 fields.insert(format!("{name}_base64"), STANDARD.encode(&text.bytes).into());
             }
@@ -137,7 +150,7 @@ mod tests {
         let task = printed(&[(Stream::Stdout, b"1\n2"), (Stream::Stdout, b"7\n8\n")], 1);
         assert_eq!(task["stdout"], "1\n2\n7\n8\n");
         assert_eq!((&task["stdout_truncated"], &task["stderr_truncated"]), (&true.into(), &true.into()));
-        let gap = json!({ "from": 9, "to": 99, "reason": "lost", "stdout_at": 4, "stderr_at": 0 });
+        let gap = json!({ "from": 9, "to": 99, "reason": "lost", "stdout_at": 3, "stderr_at": 0 });
         assert_eq!(task["gaps"], json!([gap]));
     }
 

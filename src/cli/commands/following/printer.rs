@@ -21,7 +21,8 @@ use crate::{
 
 /// A line that is longer is printed in marked pieces where a person reads.
 const LONGEST_LINE: usize = 1024 * 1024;
-/// Elsewhere a line is held until it ends, unless those of all tasks together take more than this.
+/// Elsewhere a line is held until it ends. When all lines that are held take more than this, those over [`LONGEST_LINE`] come in
+/// pieces there too.
 const HELD_IN_ALL: usize = 256 * 1024 * 1024;
 /// Who prints so many bytes at once prints more of them …
 const FLOOD: usize = 32 * 1024;

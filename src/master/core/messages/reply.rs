@@ -138,6 +138,8 @@ pub enum Reply {
         stored: u32,
         /// The run's number.
         number: u64,
+        /// The time between TERM and KILL, in milliseconds.
+        grace_ms: u32,
     },
     /// To `Promote`.
     Promoted {

@@ -113,13 +113,13 @@ impl Core {
         let wanted = |slot: &&Slot| slot.is_open() && (tasks.is_empty() || tasks.contains(&slot.task.index));
         let open: Vec<u32> = found.slots.iter().filter(wanted).map(|slot| slot.task.index).collect();
         let (mut told, mut stored) = (0, 0);
-        let mut waits_for = BTreeSet::new();
+        let (mut waits_for, mut is_other_grace) = (BTreeSet::new(), false);
         let mut writes =
             vec![audit(now, by, "cancel", &format!("run {number}"), format!("{} tasks", open.len()))];
         if open.is_empty() {
             // Every task has ended: there is nothing to cancel.
             self.persist(writes, Parked::Nothing);
-            return self.reply(reply, Reply::Cancelled { told, stored, number });
+            return self.reply(reply, Reply::Cancelled { told, stored, number, grace_ms });
         }
         // Nobody goes on with the run, or ends it for its failures, while it is being cancelled.
         if let Some(run) = self.runs.get_mut(&id) {
@@ -127,7 +127,7 @@ impl Core {
             if run.kill_grace_ms() != grace_ms {
                 // For what is told later too: on a connection that comes back, or by the next master.
                 run.options.kill_grace_ms = Some(grace_ms);
-                writes.push(Write::PutOptions(id, Box::new(run.options.clone())));
+                is_other_grace = true;
             }
         }
         for index in open {
@@ -154,7 +154,11 @@ impl Core {
                 None => stored += 1,
             }
         }
-        let answer = Reply::Cancelled { told, stored, number };
+        // As they are now: values of variables may have been forgotten meanwhile, and must not come back.
+        if is_other_grace && let Some(run) = self.runs.get(&id) {
+            writes.push(Write::PutOptions(id, Box::new(run.options.clone())));
+        }
+        let answer = Reply::Cancelled { told, stored, number, grace_ms };
         self.persist(writes, Parked::Ordered(Box::new(PendingOrder::new(reply, answer, waits_for, now))));
         if let Some(run) = self.runs.get_mut(&id) {
             run.opening = false;

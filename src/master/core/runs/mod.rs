@@ -51,6 +51,17 @@ impl Core {
         .filter(|run| run.begun)
     }
 
+    pub(in crate::master::core) fn show_run(&mut self, run: RunReference, reply: ReplyTo) {
+        let found = self.find_run(run).map(|run| Reply::Live(Box::new(run.view())));
+        self.reply(reply, found.unwrap_or(Reply::NotLive));
+    }
+
+    pub(in crate::master::core) fn show_run_to_repeat(&mut self, run: RunReference, reply: ReplyTo) {
+        let repeated = |run: &LiveRun| Reply::ToRepeat(Box::new(run.view()), Box::new(run.options().clone()));
+        let found = self.find_run(run).map(repeated);
+        self.reply(reply, found.unwrap_or(Reply::NotLive));
+    }
+
     /// The runs that were told to have ended, and that the store does not have as ended yet: without their tasks, and
     /// whether they have a task on an agent and one that ended in a way.
     pub(in crate::master::core) fn ended_runs(

@@ -310,7 +310,7 @@ fn a_cancel_reaches_a_task_whenever_its_agent_returns() {
     world.put(Input::SessionClosed(1));
     let (run, tasks, by) = (RunReference::Number(1), [].into(), "ana".to_owned());
     let reply = world.ask(|reply| Input::Cancel { run, tasks, by, grace_ms: None, reply });
-    assert_eq!(reply, Reply::Cancelled { told: 0, stored: 1, number: 1 });
+    assert_eq!(reply, Reply::Cancelled { told: 0, stored: 1, number: 1, grace_ms: 5_000 });
     world.connect(2, "web-1", "boot");
     let attempt = world.attaches().pop().unwrap().attempt;
     world.put(Input::TaskStarted { id: task(1, 0), attempt, elapsed_ms: 0 });
@@ -375,7 +375,8 @@ fn an_operator_who_cancels_is_told_how_many_were_told_and_how_many_will_be() {
     assert_eq!(signals, [&to(1)]);
     assert_eq!(world.state(task(1, 2)).word(), "cancelled");
     world.pass(10);
-    let answer = Effect::Reply(900, Box::new(Reply::Cancelled { told: 2, stored: 1, number: 1 }));
+    let answer =
+        Effect::Reply(900, Box::new(Reply::Cancelled { told: 2, stored: 1, number: 1, grace_ms: 700 }));
     assert!(world.out.contains(&answer), "{:?}", world.out);
     assert_eq!(world.state(task(1, 3)), TaskState::Dispatched, "nobody asked for that one");
     assert!(matches!(

@@ -1,7 +1,10 @@
 //! Orders after which nothing more may start, and when whoever gave one is answered.
 
 use super::{at_most_once::life, *};
-use crate::{domain::plan::Plan, master::core::stored::KnownTask};
+use crate::{
+    domain::{command::Variable, plan::Plan},
+    master::core::stored::KnownTask,
+};
 
 /// A master that was started a second after it had asked for a run on an agent that is not there, and what it is told.
 fn just_started_and_told(order: Input) -> World {
@@ -136,4 +139,29 @@ fn the_grace_of_a_cancel_is_kept_for_agents_that_hear_of_it_later() {
     world.put(Input::TaskStarted { id: order.id, attempt: again.attempt, elapsed_ms: 0 });
     let told = |effect: &Effect| matches!(effect, Effect::Signal { grace_ms: 60_000, .. });
     assert!(world.out.iter().any(told), "{:?}", world.out);
+}
+
+#[test]
+fn the_grace_of_a_cancel_brings_no_forgotten_values_back() {
+    let mut world = World::fleet(2);
+    let secret = Variable::new(b"PW".to_vec(), b"secret".to_vec()).unwrap();
+    let options = RunOptions {
+        environment: vec![secret],
+        plan: Plan { fanout: Some(1), ..Plan::default() },
+        ..RunOptions::default()
+    };
+    assert!(matches!(world.run_with(1, "web-[1-2]", options), Reply::Live(_)));
+    let order = world.attaches().pop().unwrap();
+    world.put(Input::TaskStarted { id: order.id, attempt: order.attempt, elapsed_ms: 0 });
+    world.pass(20);
+    // The last task that would need the values is ended by this, and they are forgotten.
+    let (run, by) = (RunReference::Last, "ana".to_owned());
+    world.put(Input::Cancel { run, tasks: [].into(), grace_ms: Some(60_000), by, reply: 7 });
+    let mut options = world.written.iter().flatten().filter_map(|write| match write {
+        Write::PutOptions(_, options) => Some(options),
+        _ => None,
+    });
+    let last = options.next_back().unwrap();
+    assert!(last.environment.is_empty() && last.forgotten.len() == 1, "{last:?}");
+    assert_eq!(last.kill_grace_ms, Some(60_000));
 }
