@@ -8,14 +8,10 @@ use std::{
     fs::{self, File},
     io::{self, Read as _},
     os::fd::OwnedFd,
-    process::{Child, Stdio},
+    process::Stdio,
 };
 
-use nix::{
-    fcntl::{FcntlArg, OFlag, fcntl},
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use rig::{Printed, Rig, numbers, until};
 use serde_json::Value;
 
@@ -319,6 +315,66 @@ fn no_time_is_no_limit_and_a_configured_one_can_be_switched_off() {
     }
 }
 
+#[test]
+fn a_reader_that_is_gone_ends_every_format_alike() {
+    let rig = Rig::with_agents(&["web-1", "web-2"]);
+    for format in [&[][..], &["-o", "ndjson"], &["-o", "json"], &["-b"], &["-b", "-o", "json"], &["-N"]] {
+        for target in ["web-1", "web-[1-2]"] {
+            // Gone before anything is printed, which the command waits for.
+            let go = rig.path(&format!("go-{target}-{}", format.join("")));
+            let command = format!("while [ ! -e {} ]; do sleep 0.02; done; seq 1 50000", go.display());
+            let words = [&["run"], format, &[target, &command]].concat();
+            let mut client = rig
+                .program()
+                .args(&words)
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            drop(client.stdout.take());
+            fs::write(&go, "").unwrap();
+            let left: Printed = client.wait_with_output().unwrap().into();
+            assert_eq!(left.status, 141, "{words:?}: {left:?}");
+            assert!(!left.err.contains("Broken pipe"), "{words:?}: {left:?}");
+        }
+    }
+}
+
+#[test]
+fn what_goes_on_in_the_background_and_holds_the_output_is_said() {
+    let rig = Rig::with_agents(&["web-1", "web-2"]);
+    let printed = rig.on("web-1", "echo started; (sleep 4; echo late) &");
+    assert_eq!((printed.status, printed.out.as_str()), (0, "started\n"));
+    assert!(printed.err.contains("exited 0, 2 background processes go on"), "{printed:?}");
+    // One that holds nothing is nobody's business.
+    let quiet = rig.on("web-1", "echo started; sleep 4 >/dev/null 2>&1 &");
+    assert_eq!((quiet.out.as_str(), quiet.err.as_str()), ("started\n", ""));
+    // Of several that were killed the processes are counted in all.
+    let command = "[ $SLOTH_AGENT = web-1 ] || sleep 60 & sleep 60";
+    let killed = rig.run(&["run", "--timeout", "500ms", "web-[1-2]", command]);
+    assert!(
+        killed.err.starts_with("✗ 2 web-[1-2] timed out, ") && killed.err.contains("0 left"),
+        "{killed:?}"
+    );
+}
+
+#[test]
+fn groups_name_whose_errors_are_where_they_go_elsewhere() {
+    let rig = Rig::with_agents(&["web-1", "web-2", "web-3"]);
+    let command = "echo same; [ $SLOTH_AGENT != web-2 ] || printf 'disk\\nfull' >&2";
+    let printed = rig.run(&["run", "-b", "web-[1-3]", command]);
+    assert_eq!(printed.err, "web-2: disk\nweb-2: full\n");
+    // Behind -- a command may begin with a dash; else that was meant as a flag, and reaches nobody.
+    let mistyped = rig.run(&["run", "web-1", "--timout", "5s", "echo hi"]);
+    assert_eq!(mistyped.status, 2, "{mistyped:?}");
+    assert!(
+        mistyped.err.contains("--timout is no flag") && mistyped.err.contains("-- --timout"),
+        "{mistyped:?}"
+    );
+    assert_eq!(rig.run(&["run", "web-1", "--", "-n"]).status, 127);
+}
+
 fn draining(rig: &Rig, name: &str) {
     assert_eq!(rig.run(&["agent", "drain", name, "--reason", "disk swap"]).status, 0);
 }
@@ -423,92 +479,4 @@ fn what_was_told_is_true_for_the_next_command() {
         let newest_now = &json(&["job", "list", "-n", "1", "-o", "json"])["runs"][0];
         assert_eq!(newest_now["number"], newest["number"], "the deleted one is gone");
     }
-}
-
-/// A command that a shell starts with signals ignored, as `nohup` and `&` do.
-fn ignoring(rig: &Rig, signals: &str, words: &[&str]) -> std::process::Command {
-    let program = rig.program();
-    let mut shell = std::process::Command::new("bash");
-    shell
-        .args(["-c", &format!("trap '' {signals}; exec \"$0\" \"$@\"")])
-        .arg(program.get_program())
-        .args(words);
-    for (name, value) in program.get_envs() {
-        shell.env(name, value.unwrap());
-    }
-    shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    shell
-}
-
-fn send(signal: Signal, child: &Child) {
-    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
-}
-
-#[test]
-fn signals_that_were_ignored_stay_ignored() {
-    let rig = Rig::with_agents(&["a"]);
-    for (name, signal) in [("HUP", Signal::SIGHUP), ("INT", Signal::SIGINT), ("TERM", Signal::SIGTERM)] {
-        for flags in [&[][..], &["-b"]] {
-            let go = rig.path(&format!("go-{name}-{}", flags.len()));
-            let command =
-                format!("echo begun; while [ ! -e {} ]; do sleep 0.02; done; echo ended", go.display());
-            let client = ignoring(&rig, name, &[&["run"], flags, &["a", &command]].concat()).spawn().unwrap();
-            until("it runs", || {
-                rig.task_if_known("last").is_ok_and(|task| task["state"] == "running")
-                    && rig.run(&["job", "logs", "last"]).out == "begun\n"
-            });
-            for _ in 0..2 {
-                send(signal, &client);
-            }
-            fs::write(&go, "").unwrap();
-            let left: Printed = client.wait_with_output().unwrap().into();
-            assert_eq!(left.status, 0, "{name} {flags:?}: {left:?}");
-            assert!(left.out.ends_with("begun\nended\n"), "{name} {flags:?}: {left:?}");
-        }
-    }
-}
-
-#[test]
-fn daemons_survive_a_hangup_and_open_their_logs_anew() {
-    let rig = Rig::new();
-    let other = rig.path("other");
-    let start = |words: &[&str]| {
-        let mut command = rig.program();
-        command
-            .args(words)
-            .args(["--daemon", "--data-dir"])
-            .arg(&other)
-            .env("SLOTH_RUNNER_TOKEN", rig.token());
-        let started: Printed = command.output().unwrap().into();
-        assert_eq!(started.status, 0, "{started:?}");
-    };
-    let pid_file = |name: &str| {
-        let text = fs::read_to_string(other.join(name)).unwrap();
-        Pid::from_raw(text.trim().parse().unwrap())
-    };
-    let log = || {
-        let entries = fs::read_dir(other.join("log")).unwrap().flatten().map(|entry| entry.path());
-        entries.filter(|path| path.extension().is_some_and(|end| end == "log")).collect::<Vec<_>>()
-    };
-    let is_reopened = |pid: Pid| {
-        for path in log() {
-            fs::rename(&path, path.with_extension("old")).unwrap();
-        }
-        kill(pid, Signal::SIGHUP).unwrap();
-        until("there is a new log", || {
-            log()
-                .iter()
-                .any(|path| fs::read_to_string(path).unwrap().contains("SIGHUP: the log was opened anew"))
-        });
-    };
-    start(&["master", "start", "--bind-address", "127.0.0.1", "--port", "0"]);
-    is_reopened(pid_file("master.pid"));
-    let stop = |words: &[&str]| rig.program().args(words).arg("--data-dir").arg(&other).output().unwrap();
-    assert!(stop(&["master", "stop"]).status.success(), "it lived");
-
-    start(&["agent", "start", "--name", "b", "--master", &rig.address()]);
-    is_reopened(pid_file("agent.pid"));
-    rig.wait_state("b", "active");
-    assert_eq!(rig.on("b", "echo well").out, "well\n");
-    assert!(stop(&["agent", "stop"]).status.success());
 }

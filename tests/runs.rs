@@ -68,7 +68,7 @@ fn what_is_the_same_is_printed_once() {
     let blocks = [("node[01-02,04,06-08] (6)", "one\ntwo"), ("node03", "one\nthree"), ("node05", "one")];
     let expected = blocks.map(|(names, text)| format!("{line}\n{names}\n{line}\n{text}\n"));
     assert_eq!(printed.out, expected.concat(), "clush's layout, what needs a person last");
-    assert!(printed.err.starts_with("five\n✗ node05 exited 5 in "), "{printed:?}");
+    assert!(printed.err.starts_with("node05: five\n✗ node05 exited 5 in "), "{printed:?}");
 
     let printed = rig.run(&["job", "logs", "last", "--diff"]);
     assert!(printed.out.contains("-two\n+three\n"), "{}", printed.out);

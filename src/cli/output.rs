@@ -212,8 +212,16 @@ pub fn say_line(line: &str) -> io::Result<()> {
 /// # Errors
 /// As [`say`].
 pub fn say_json(value: &serde_json::Value) -> io::Result<()> {
+    unless_closed(print_json(value))
+}
+
+/// The same for what a reader that is gone has to be told apart.
+///
+/// # Errors
+/// When its reader is gone, or the disk does not take it.
+pub fn print_json(value: &serde_json::Value) -> io::Result<()> {
     let json = format!("{value:#}\n");
-    unless_closed(write_fully(Stream::Stdout, harmless_json(&json).as_bytes()))
+    write_fully(Stream::Stdout, harmless_json(&json).as_bytes())
 }
 
 /// Prints a help text of the parser of the command line, in its own colours on a terminal.
@@ -229,9 +237,9 @@ pub fn say_help(help: &clap::builder::StyledStr) -> io::Result<()> {
 /// Prints one JSON object in a line of its own.
 ///
 /// # Errors
-/// As [`say`].
-pub fn say_json_line(value: &serde_json::Value) -> io::Result<()> {
-    unless_closed(write_fully(Stream::Stdout, harmless_json(&format!("{value}\n")).as_bytes()))
+/// As [`print_json`].
+pub fn print_json_line(value: &serde_json::Value) -> io::Result<()> {
+    write_fully(Stream::Stdout, harmless_json(&format!("{value}\n")).as_bytes())
 }
 
 /// What became of what was printed, where a reader that is gone has seen what it wanted.

@@ -52,6 +52,12 @@ pub fn is_pipe(file: &impl AsFd) -> bool {
     is_of_kind(file, SFlag::S_IFIFO)
 }
 
+/// Whether standard output and error go to the same place.
+pub fn is_one_place() -> bool {
+    let place = |file: BorrowedFd<'_>| fstat(file).map(|stat| (stat.st_dev, stat.st_ino));
+    place(io::stdout().as_fd()) == place(io::stderr().as_fd())
+}
+
 /// Says which stream did not take what was printed. The kind of the error stays.
 fn named(stream: Stream, error: &io::Error) -> io::Error {
     let name = match stream {

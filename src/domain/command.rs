@@ -127,6 +127,10 @@ impl Command {
     #[must_use]
     pub fn shell_arguments(&self, shell: &str) -> Vec<Vec<u8>> {
         match self.0.as_slice() {
+            // Shells would take it for more of their own flags; a space changes nothing of a command.
+            [line] if line.0.starts_with(b"-") || line.0.starts_with(b"+") => {
+                vec![b"-c".to_vec(), [b" ", line.0.as_slice()].concat()]
+            }
             [line] => vec![b"-c".to_vec(), line.0.clone()],
             words => [b"-c".to_vec(), br#""$@""#.to_vec(), shell.as_bytes().to_vec()]
                 .into_iter()
@@ -264,6 +268,7 @@ mod tests {
     #[test]
     fn one_word_is_a_line_and_several_arrive_as_they_are() {
         assert_eq!(command(&[b"echo $HOME"]).shell_arguments("bash"), [&b"-c"[..], b"echo $HOME"]);
+        assert_eq!(command(&[b"-n"]).shell_arguments("bash"), [&b"-c"[..], b" -n"]);
         assert_eq!(
             command(&[b"echo", b"$HOME  x"]).shell_arguments("bash"),
             [&b"-c"[..], br#""$@""#, b"bash", b"echo", b"$HOME  x"]

@@ -140,6 +140,16 @@ impl Outcome {
         }
     }
 
+    /// How its processes were ended, where they were.
+    #[must_use]
+    pub fn proof(&self) -> Option<&KillProof> {
+        match &self.ending {
+            Ending::TimedOut(proof) => Some(proof),
+            Ending::Cancelled { proof, .. } => proof.as_ref(),
+            _ => None,
+        }
+    }
+
     /// Whether the command ran to an end that is known.
     #[must_use]
     pub fn has_run(&self) -> bool {

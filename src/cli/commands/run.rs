@@ -30,7 +30,7 @@ use crate::{
         run::{Overflow, Run, RunOptions},
         target::{Target, selection::Selection},
     },
-    sys::{clock::unix_ms, random, terminal},
+    sys::{arguments::given, clock::unix_ms, random, terminal},
     wire::{
         client::{ControlClient, RunEvents},
         proto::{self, run_event::Kind},
@@ -141,6 +141,21 @@ fn start(
     })
 }
 
+/// A command that begins with a dash was meant as a flag, unless `--` stands before it: it would be sent to every agent.
+fn is_no_flag(command: &[OsString]) -> Result<(), Failure> {
+    let Some(first) = command.first().filter(|first| first.as_bytes().starts_with(b"-")) else {
+        return Ok(());
+    };
+    let is_meant = given().windows(2).any(|pair| pair[0] == "--" && pair[1] == *first);
+    if is_meant {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "{} is no flag of `sloth-runner run`; a command that begins with - stands behind --: run TARGET -- {0}",
+        first.display()
+    )))
+}
+
 pub(super) fn run(args: RunArgs) -> Result<Status, Failure> {
     // Checked here too, so that a typing error needs no master.
     let selection = args.whom.selection(&args.agents).map_err(Failure::usage)?;
@@ -151,6 +166,7 @@ pub(super) fn run(args: RunArgs) -> Result<Status, Failure> {
             "{selection} is more than one plain name: -i and -t are for one agent"
         )));
     }
+    is_no_flag(&args.command)?;
     let words = args.command.into_iter().map(std::ffi::OsString::into_vec).collect();
     let command = Command::new(words).map_err(Failure::usage)?;
     let following = Following {

@@ -24,6 +24,15 @@ pub(super) fn outcome_line(tasks: &[&Task], paint: Paint) -> String {
     let tone = if outcome.is_success() { Tone::Good } else { Tone::Bad };
     let text = plain(&outcome.to_string());
     if tasks.len() > 1 {
+        // What kills have ended, in all.
+        let proofs = tasks.iter().filter_map(|task| task.state.outcome()?.proof());
+        let ended: u32 = proofs.map(|proof| proof.ended).fold(0, u32::saturating_add);
+        let text = match outcome.proof() {
+            Some(proof) if proof.left.is_empty() => {
+                format!("{}, {ended} {} ended, 0 left", plain(&outcome.brief()), processes(ended))
+            }
+            _ => text,
+        };
         let folded = fold(tasks.iter().map(|task| task.agent.as_str()));
         return paint.paint(tone, &format!("{} {} {folded} {text}", outcome.glyph(), tasks.len()));
     }
@@ -33,6 +42,10 @@ pub(super) fn outcome_line(tasks: &[&Task], paint: Paint) -> String {
         (_, ns) => format!(" in {}", spoken(Duration::from_nanos(ns))),
     };
     paint.paint(tone, &format!("{} {} {text}{took}", outcome.glyph(), task.agent))
+}
+
+fn processes(count: u32) -> &'static str {
+    if count == 1 { "process" } else { "processes" }
 }
 
 /// A run's end in a line; `outputs` is how many different ones those that exited 0 printed, where that is known.

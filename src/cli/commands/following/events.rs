@@ -57,10 +57,12 @@ impl Events {
     pub(super) fn new(run: &Run) -> io::Result<Self> {
         let agents = run.tasks.iter().map(|task| (task.index, task.agent.to_string()));
         let out = Stdio::out()?;
-        let mut events =
-            Self { out, agents: agents.collect(), pending: HashMap::new(), behind_gap: HashSet::new() };
-        events.say(run_json(run), "run")?;
-        Ok(events)
+        Ok(Self { out, agents: agents.collect(), pending: HashMap::new(), behind_gap: HashSet::new() })
+    }
+
+    /// The run, which comes first.
+    pub(super) fn begin(&mut self, run: &Run) -> io::Result<()> {
+        self.say(run_json(run), "run")
     }
 
     fn say(&mut self, mut event: Value, kind: &str) -> io::Result<()> {

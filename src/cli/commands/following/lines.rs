@@ -15,13 +15,13 @@ use super::{
     object::Outputs,
     printer::Printer,
     question, reconnect, say_attach, say_held, tally,
-    telling::{Audience, say_end, say_head},
+    telling::{Audience, missing, say_end, say_head, waiting},
 };
 use crate::{
     cli::{
         args::Format,
         exit::{self, Failure, Status},
-        output::{Tone, complain, note, say_json, unless_closed},
+        output::{Tone, complain, note, print_json, unless_closed},
         region::Region,
     },
     domain::{
@@ -29,7 +29,6 @@ use crate::{
         ids::RunReference,
         plan::{Gate, GateState},
         run::{Run, Task},
-        text::plain,
     },
     sys::clock::{local_time, unix_ms},
     wire::{
@@ -112,7 +111,15 @@ impl Follower {
         if self.following.is_text() {
             say_head(&self.run, self.audience());
         }
-        let mut end = self.run_to_end(events).await?;
+        let begun = self.events.as_mut().map_or(Ok(()), |events| events.begin(&self.run));
+        let gone = match begun {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.reader_gone().await?,
+            begun => begun.map(|()| None)?,
+        };
+        let mut end = match gone {
+            Some(end) => end,
+            None => self.run_to_end(events).await?,
+        };
         self.erase();
         if !self.mute {
             // A reader that is gone now is gone for the end only.
@@ -372,15 +379,8 @@ impl Follower {
         }
         let end = self.ends.entry(task).or_insert(lost.to);
         *end = (*end).max(lost.to);
-        let agent = self.run.tasks.iter().find(|known| known.index == task);
-        let whose = agent.map_or_else(String::new, |task| format!("{}: ", task.agent));
         self.erase();
-        complain(&format!(
-            "{whose}{} bytes of output are missing at offset {}: {}",
-            lost.to.saturating_sub(lost.from),
-            lost.from,
-            plain(&lost.reason)
-        ));
+        complain(&missing(&self.run, task, lost));
         Ok(())
     }
 
@@ -390,7 +390,6 @@ impl Follower {
         let Some(known) = self.run.task_mut(index) else { return Ok(()) };
         let lost_contact = task.no_contact_since_ms.filter(|_| known.no_contact_since_ms.is_none());
         let waits = !task.waiting.is_empty() && task.waiting != known.waiting;
-        let (agent, waiting) = (task.agent.clone(), task.waiting.clone());
         // Before anything is printed: nobody may read that any more, and it has happened all the same.
         *known = task.clone();
         match &mut self.events {
@@ -409,10 +408,10 @@ impl Follower {
         let paint = self.printer.paint();
         if let Some(since) = lost_contact {
             let since = local_time(since, unix_ms());
-            let text = format!("~ {agent}: no contact since {since}; the command goes on");
+            let text = format!("~ {}: no contact since {since}; the command goes on", task.agent);
             self.note(&paint.paint(Tone::Waiting, &text));
         } else if waits {
-            self.note(&paint.paint(Tone::Waiting, &format!("… {agent}: {}", plain(&waiting))));
+            self.note(&waiting(&task, paint));
         }
         Ok(())
     }
@@ -438,10 +437,8 @@ impl Follower {
             return;
         }
         let paint = self.printer.paint();
-        let waiting = self.run.tasks.iter().filter(|task| !task.waiting.is_empty());
-        let lines: Vec<String> = waiting
-            .map(|task| paint.paint(Tone::Waiting, &format!("… {}: {}", task.agent, plain(&task.waiting))))
-            .collect();
+        let are_waiting = self.run.tasks.iter().filter(|task| !task.waiting.is_empty());
+        let lines: Vec<String> = are_waiting.map(|task| waiting(task, paint)).collect();
         for line in lines {
             self.note(&line);
         }
@@ -489,7 +486,10 @@ impl Follower {
         match &mut self.events {
             _ if self.mute => {}
             Some(events) => unless_closed(events.ended(&self.run, status.0))?,
-            None if !self.following.is_text() => say_json(&self.outputs.json(&self.run))?,
+            None if !self.following.is_text() => match print_json(&self.outputs.json(&self.run)) {
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(READER_GONE),
+                printed => printed?,
+            },
             None => {}
         }
         if self.following.is_text() {

@@ -13,6 +13,7 @@ use crate::{
         target::fold::fold_some,
         text::plain,
     },
+    wire::proto,
 };
 
 /// Who listens, and how much they want to hear.
@@ -60,6 +61,23 @@ pub(in crate::cli::commands) fn left_out(run: &Run) -> Vec<String> {
     reasons.iter().map(line).collect()
 }
 
+/// What a task waits for.
+pub(super) fn waiting(task: &Task, paint: Paint) -> String {
+    paint.paint(Tone::Waiting, &format!("… {}: {}", task.agent, plain(&task.waiting)))
+}
+
+/// That output of a task is missing, and why.
+pub(super) fn missing(run: &Run, task: u32, lost: &proto::Gap) -> String {
+    let agent = run.tasks.iter().find(|known| known.index == task);
+    let whose = agent.map_or_else(String::new, |task| format!("{}: ", task.agent));
+    format!(
+        "{whose}{} bytes of output are missing at offset {}: {}",
+        lost.to.saturating_sub(lost.from),
+        lost.from,
+        plain(&lost.reason)
+    )
+}
+
 /// Says how tasks ended, where that was not what was wanted, and where to look. `outputs` is how many different ones there
 /// are, where that is known; `are_shown` where each task's end stands in the output already.
 pub(super) fn say_end(
@@ -70,7 +88,9 @@ pub(super) fn say_end(
     audience: Audience,
 ) {
     let is_told = |outcome: &Outcome| {
-        let is_wanted = !outcome.is_success() || (run.plain_name && audience.has_person);
+        // What goes on in the background holds the output, and nobody gets what it prints.
+        let has_left = outcome.background > 0;
+        let is_wanted = !outcome.is_success() || has_left || (run.plain_name && audience.has_person);
         outcome.status().is_none() || (is_wanted && !audience.is_quiet)
     };
     let mut lines = if are_shown { Vec::new() } else { endings(run, is_told, audience.paint) };
@@ -91,7 +111,11 @@ fn endings(run: &Run, is_told: impl Fn(&Outcome) -> bool, paint: Paint) -> Vec<S
     let mut groups: Vec<(String, Vec<&Task>)> = Vec::new();
     for task in &run.tasks {
         let Some(outcome) = task.state.outcome().filter(|outcome| is_told(outcome)) else { continue };
-        let key = outcome.to_string();
+        // How many processes a kill has ended is another number on each machine.
+        let key = match outcome.proof() {
+            Some(proof) if proof.left.is_empty() => outcome.brief(),
+            _ => outcome.to_string(),
+        };
         match groups.iter_mut().find(|(known, _)| *known == key) {
             Some((_, tasks)) => tasks.push(task),
             None => groups.push((key, vec![task])),

@@ -15,8 +15,9 @@ use crate::{
         args::Format,
         commands::shown::run_json,
         exit::{self, Failure, Status},
-        output::{Paint, Tone, note, pass_on, say_json, say_json_line, say_line, stdout_is_terminal},
+        output::{Paint, Tone, note, pass_on, print_json, print_json_line, say_line, stdout_is_terminal},
         sanitize::{Clean, Sanitizer},
+        stdio::is_one_place,
     },
     domain::{
         digest::{GroupDigest, detail},
@@ -66,8 +67,10 @@ impl Watcher {
             exit::OK
         };
         if !self.following.is_text() {
-            self.print_json()?;
-            return Ok(status);
+            return match self.print_json() {
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(READER_GONE),
+                printed => printed.map(|()| status).map_err(Into::into),
+            };
         }
         let printed = if self.following.print.diff {
             self.print_diff().await
@@ -118,7 +121,8 @@ impl Watcher {
             fields.insert("groups".to_owned(), self.groups.iter().map(group_json).collect());
             fields.insert("masks".to_owned(), self.following.print.mask.to_string().into());
         }
-        if self.following.print.output == Format::Ndjson { say_json_line(&object) } else { say_json(&object) }
+        let is_line = self.following.print.output == Format::Ndjson;
+        if is_line { print_json_line(&object) } else { print_json(&object) }
     }
 
     /// On a terminal: one row a group; longer outputs below their row.
@@ -157,6 +161,8 @@ impl Watcher {
         let mut ends = [true, true];
         let mut seams = [Seam::default(); 2];
         let raw = self.following.print.raw || !for_person;
+        // Standard error has no headers: where it goes elsewhere, its lines say whose they are.
+        let whose = (!is_one_place()).then(|| format!("{}: ", names(group.tasks_of(&self.run))));
         let mut events = self.output_of(group).await?;
         while let Some(event) = events.message().await.map_err(CallError::from)? {
             let output = match event.kind {
@@ -173,11 +179,11 @@ impl Watcher {
             };
             for frame in output.frames.into_iter().filter_map(|frame| Frame::try_from(frame).ok()) {
                 let at = usize::from(frame.stream == Stream::Stderr);
-                pass_on(frame.stream, &Clean::raw(seams[at].next(&frame.data).as_bytes().to_vec()))?;
                 let bytes =
                     if raw { Clean::raw(frame.data.to_vec()) } else { cleaners[at].cleaned(&frame.data) };
-                ends[at] = bytes.as_bytes().last().is_none_or(|byte| *byte == b'\n');
-                pass_on(frame.stream, &bytes)?;
+                let mark = seams[at].next(&frame.data);
+                let whose = whose.as_deref().filter(|_| frame.stream == Stream::Stderr).unwrap_or_default();
+                ends[at] = print_named(frame.stream, &bytes, mark, whose, ends[at])?;
             }
         }
         for (stream, has_end) in [Stream::Stdout, Stream::Stderr].into_iter().zip(ends) {
@@ -284,6 +290,28 @@ impl Watcher {
         let detail = outcome.and_then(detail).map_or_else(String::new, |detail| format!("  {detail}"));
         format!("{}  {agents}  {state}{detail}", self.paint_out(tone, &count))
     }
+}
+
+/// Prints bytes of a stream, with a name before each line where there is one, and returns whether they end a line.
+fn print_named(
+    stream: Stream,
+    bytes: &Clean,
+    mark: &str,
+    whose: &str,
+    mut is_at_start: bool,
+) -> io::Result<bool> {
+    let mut named = Vec::with_capacity(bytes.as_bytes().len() + mark.len());
+    let mut mark = mark;
+    for line in bytes.as_bytes().split_inclusive(|byte| *byte == b'\n') {
+        if is_at_start {
+            named.extend_from_slice(whose.as_bytes());
+        }
+        named.extend_from_slice(std::mem::take(&mut mark).as_bytes());
+        named.extend_from_slice(line);
+        is_at_start = line.ends_with(b"\n");
+    }
+    pass_on(stream, &Clean::raw(named))?;
+    Ok(is_at_start)
 }
 
 /// That output is not there, in words.
