@@ -84,7 +84,7 @@ impl From<std::io::Error> for Failure {
 /// asked for by its name and was left out has no status.
 #[must_use]
 pub fn of_run(run: &Run) -> Status {
-    if run.left_out.iter().any(|left| left.named) { NO_STATUS } else { of_tasks(&run.tasks) }
+    if run.missed().next().is_some() { NO_STATUS } else { of_tasks(&run.tasks) }
 }
 
 fn of_tasks(tasks: &[Task]) -> Status {

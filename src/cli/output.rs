@@ -9,7 +9,11 @@ use std::{
 
 use unicode_width::UnicodeWidthStr as _;
 
-use super::{args::Colour, sanitize::Clean, stdio::write_fully};
+use super::{
+    args::{Colour, Format},
+    sanitize::Clean,
+    stdio::write_fully,
+};
 use crate::domain::{
     frame::Stream,
     text::{is_harmful, plain},
@@ -215,7 +219,18 @@ pub fn say_json(value: &serde_json::Value) -> io::Result<()> {
     unless_closed(print_json(value))
 }
 
-/// The same for what a reader that is gone has to be told apart.
+/// Prints one JSON object, on one line where a reader goes by lines.
+///
+/// # Errors
+/// As [`say`].
+pub fn say_json_as(format: Format, value: &serde_json::Value) -> io::Result<()> {
+    match format {
+        Format::Ndjson => unless_closed(print_json_line(value)),
+        Format::Json | Format::Text => say_json(value),
+    }
+}
+
+/// The same as [`say_json`] for what a reader that is gone has to be told apart.
 ///
 /// # Errors
 /// When its reader is gone, or the disk does not take it.

@@ -101,6 +101,23 @@ pub struct Survivor {
     pub state: Word,
 }
 
+/// What a list of runs can be asked for beside [`Outcome::WORDS`].
+const STATES: [&str; 3] = ["ok", "failed", "running"];
+
+/// What a list of runs is asked for: how they ended, or nothing. A hyphen is as good as an underscore.
+///
+/// # Errors
+/// When no run ends so: with the words that there are.
+pub fn asked_for(text: &str) -> Result<String, String> {
+    let word = text.replace('-', "_");
+    let mut known = STATES.iter().chain(&Outcome::WORDS);
+    if word.is_empty() || known.any(|known| *known == word) {
+        return Ok(word);
+    }
+    let words: Vec<&str> = STATES.iter().chain(&Outcome::WORDS).copied().collect();
+    Err(format!("no run is {text:?}: it is one of {}", words.join(", ")))
+}
+
 impl From<Ending> for Outcome {
     fn from(ending: Ending) -> Self {
         Self { ending, background: 0 }
@@ -124,6 +141,10 @@ impl Outcome {
             Ending::Lost(_) => '?',
         }
     }
+
+    /// Every [`Self::word`].
+    pub const WORDS: [&'static str; 8] =
+        ["exited", "signaled", "timed_out", "cancelled", "refused", "undeliverable", "lost", "skipped"];
 
     /// The word for programs, as it stands in DESIGN and in JSON.
     #[must_use]

@@ -137,6 +137,11 @@ impl Run {
         self.tasks.get_mut(place)
     }
 
+    /// Who was asked for by name and did not take part: the run has failed there.
+    pub fn missed(&self) -> impl Iterator<Item = &str> {
+        self.left_out.iter().filter(|left| left.named).map(|left| left.agent.as_str())
+    }
+
     /// One more than the highest index of its tasks, but no more than there can be.
     #[must_use]
     pub fn index_end(&self) -> usize {
@@ -248,7 +253,7 @@ impl Run {
     }
 }
 
-/// An agent that does not take part, and why.
+/// An agent that does not take part, and why. Stored as JSON, in which listings look for `"named":true`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOut {
     /// The agent.

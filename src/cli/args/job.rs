@@ -4,7 +4,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::{Format, Span, ToMaster, run::PrintArgs};
 use crate::cli::completing;
-use crate::domain::{ids::RunReference, name::AgentName};
+use crate::domain::{ids::RunReference, name::AgentName, outcome::asked_for};
 
 /// The verbs of `job`.
 #[derive(Debug, Subcommand)]
@@ -45,7 +45,7 @@ pub struct JobListArgs {
     #[arg(long, value_name = "TIME")]
     pub since: Option<Span>,
     /// Only runs that are ok, failed or running, or one of whose tasks ended so: lost, timed-out, cancelled, …
-    #[arg(long, value_name = "OUTCOME", default_value = "")]
+    #[arg(long, value_name = "OUTCOME", default_value = "", value_parser = asked_for)]
     pub outcome: String,
     /// Only runs whose command or target holds this text
     #[arg(long, value_name = "TEXT", default_value = "")]
@@ -54,7 +54,7 @@ pub struct JobListArgs {
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub before: u64,
     /// How many
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: u32,
     /// How to print them
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
@@ -99,7 +99,7 @@ pub struct JobAttachArgs {
     #[arg(long, value_name = "TIME", default_value = "5min")]
     pub give_up: Span,
     /// Leave out each task's output before this offset, in bytes
-    #[arg(long, value_name = "OFFSET", default_value_t = 0)]
+    #[arg(long, value_name = "OFFSET", default_value_t = 0, conflicts_with_all = ["group", "diff"])]
     pub from: u64,
     /// How output is printed.
     #[command(flatten)]
@@ -116,19 +116,19 @@ pub struct JobLogsArgs {
     #[command(flatten)]
     pub to: ToMaster,
     /// Only this agent; may be given several times
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["group", "diff"])]
     pub agent: Vec<AgentName>,
     /// Leave out each task's output before this offset, in bytes
-    #[arg(long, value_name = "OFFSET", default_value_t = 0)]
+    #[arg(long, value_name = "OFFSET", default_value_t = 0, conflicts_with_all = ["group", "diff"])]
     pub from: u64,
     /// Go on until the run ends
     #[arg(short, long)]
     pub follow: bool,
     /// Begin each line with the time at which it was printed
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with_all = ["group", "diff"])]
     pub timestamps: bool,
     /// Only one of the two streams
-    #[arg(long, value_name = "STREAM")]
+    #[arg(long, value_name = "STREAM", conflicts_with_all = ["group", "diff"])]
     pub stream: Option<OnlyStream>,
     /// How output is printed.
     #[command(flatten)]

@@ -9,7 +9,7 @@ use crate::cli::completing;
 use crate::domain::{
     groups::mask::Masks,
     plan::{Plan, StopIf},
-    share::Share,
+    share::{InvalidShare, Share},
     target::{
         InvalidTarget,
         selection::{Sample, Selection},
@@ -113,7 +113,7 @@ pub struct PlanArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub canary: Option<u32>,
     /// So many agents at a time, each batch after the one before it has ended
-    #[arg(long, value_name = "N|P%")]
+    #[arg(long, value_name = "N|P%", value_parser = some_share)]
     pub batch: Option<Share>,
     /// More failures than this end the run; what was not started is skipped
     #[arg(long, value_name = "N|P%")]
@@ -124,6 +124,14 @@ pub struct PlanArgs {
     /// Wait for `job promote` or `job stop` when this is so: 'fail>0', or 'differs' from what the canary printed
     #[arg(long, value_name = "CONDITION")]
     pub stop_if: Vec<StopIf>,
+}
+
+/// A share that is not nothing.
+fn some_share(text: &str) -> Result<Share, String> {
+    match text.parse().map_err(|error: InvalidShare| error.to_string())? {
+        Share::Count(0) | Share::Percent(0) => Err("a batch of none would never end the run".to_owned()),
+        share => Ok(share),
+    }
 }
 
 impl PlanArgs {

@@ -15,7 +15,7 @@ use crate::{
             agent::{AgentsArgs, ApproveArgs, DeleteArgs, GetArgs, LabelArgs, ListArgs, RejectArgs},
         },
         exit::{self, Failure, Status},
-        output::{Cell, Paint, Tone, complain, note, say, say_json, stdout_is_terminal, table},
+        output::{Cell, Paint, Tone, complain, note, say, say_json_as, stdout_is_terminal, table},
     },
     domain::{
         agent::{AgentState, Facts},
@@ -158,7 +158,7 @@ pub(super) fn list(args: &ListArgs) -> Result<Status, Failure> {
         match args.output {
             Format::Json | Format::Ndjson => {
                 let agents: Vec<_> = agents.iter().map(agent_json).collect();
-                say_json(&json!({ "schema_version": 1, "agents": agents }))?;
+                say_json_as(args.output, &json!({ "schema_version": 1, "agents": agents }))?;
             }
             Format::Text if agents.is_empty() => {
                 say("no agents yet; `sloth-runner master token create` prints the line that starts one\n")?;
@@ -197,7 +197,7 @@ pub(super) fn get(args: &GetArgs) -> Result<Status, Failure> {
         match args.output {
             Format::Json | Format::Ndjson => {
                 let agents: Vec<_> = found.map(agent_json).collect();
-                say_json(&json!({ "schema_version": 1, "agents": agents }))?;
+                say_json_as(args.output, &json!({ "schema_version": 1, "agents": agents }))?;
             }
             Format::Text => found.try_for_each(|agent| say(&details(agent)))?,
         }

@@ -21,7 +21,7 @@ use crate::{
         },
         exit::{self, Failure, Status},
         masters::resolve,
-        output::{Cell, Paint, Tone, note, say, say_json, stdout_is_terminal, table},
+        output::{Cell, Paint, Tone, note, say, say_json_as, stdout_is_terminal, table},
     },
     domain::{
         frame::Stream,
@@ -60,8 +60,13 @@ fn run_state(run: &Run) -> Cell {
     if run.unfinished > 0 {
         return Cell::toned(format!("{} of {} go on", run.unfinished, run.task_count), Tone::Waiting);
     }
-    let tone = if run.succeeded == run.task_count { Tone::Good } else { Tone::Bad };
-    Cell::toned(format!("{} of {} exited 0", run.succeeded, run.task_count), tone)
+    let is_well = run.succeeded == run.task_count && run.missed().next().is_none();
+    let tone = if is_well { Tone::Good } else { Tone::Bad };
+    let left_out = match run.left_out.len() {
+        0 => String::new(),
+        count => format!("; {count} left out"),
+    };
+    Cell::toned(format!("{} of {} exited 0{left_out}", run.succeeded, run.task_count), tone)
 }
 
 async fn list(args: &JobListArgs) -> Result<Status, Failure> {
@@ -76,7 +81,7 @@ async fn list(args: &JobListArgs) -> Result<Status, Failure> {
         operator: args.operator.clone(),
         agent: args.agent.as_ref().map(ToString::to_string).unwrap_or_default(),
         text: args.text.clone(),
-        outcome: args.outcome.replace('-', "_"),
+        outcome: args.outcome.clone(),
     };
     let listed = client.calls().list_runs(request).await.map_err(CallError::from)?.into_inner();
     let runs: Result<Vec<Run>, _> = listed.runs.into_iter().map(Run::try_from).collect();
@@ -84,7 +89,7 @@ async fn list(args: &JobListArgs) -> Result<Status, Failure> {
     match args.output {
         Format::Json | Format::Ndjson => {
             let runs: Vec<_> = runs.iter().map(run_json).collect();
-            say_json(&json!({ "schema_version": 1, "runs": runs }))?;
+            say_json_as(args.output, &json!({ "schema_version": 1, "runs": runs }))?;
         }
         Format::Text if runs.is_empty() => say("no such runs\n")?,
         Format::Text => {
@@ -120,7 +125,7 @@ async fn show(args: &JobShowArgs) -> Result<Status, Failure> {
     let Some(Kind::Run(run)) = first else { return Err(Failure::new("the master shows no run")) };
     let run = Run::try_from(run).map_err(Failure::new)?;
     match args.output {
-        Format::Json | Format::Ndjson => say_json(&run_json(&run))?,
+        Format::Json | Format::Ndjson => say_json_as(args.output, &run_json(&run))?,
         Format::Text => say(&shown(&run))?,
     }
     Ok(exit::OK)

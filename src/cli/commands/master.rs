@@ -12,7 +12,7 @@ use crate::{
             master::{Enroll, MasterSalvageArgs, MasterStartArgs, MasterStopArgs, StatusArgs},
         },
         exit::{self, Failure, Status},
-        output::{say, say_json, stderr_is_terminal},
+        output::{say, say_json_as, stderr_is_terminal},
     },
     domain::text::plain,
     master::{
@@ -187,22 +187,25 @@ pub(super) fn status(args: &StatusArgs) -> Result<Status, Failure> {
         let status = client.calls().get_status(proto::GetStatusRequest {}).await;
         let status = status.map_err(CallError::from)?.into_inner();
         match args.output {
-            Format::Json | Format::Ndjson => say_json(&json!({
-                "cluster": status.cluster,
-                "version": status.software_version,
-                "ca_fingerprint": status.ca_fingerprint,
-                "address": status.address,
-                "pid": status.pid,
-                "uptime_s": status.uptime_s,
-                "agents": status.agents,
-                "connected": status.connected,
-                "pending": status.pending,
-                "active_runs": status.active_runs,
-                "refusing_runs": status.refusing_runs,
-                "ahead": status.ahead,
-                "enroll_any": status.enroll_any,
-                "refused_strangers": status.refused_strangers,
-            }))?,
+            Format::Json | Format::Ndjson => say_json_as(
+                args.output,
+                &json!({
+                    "cluster": status.cluster,
+                    "version": status.software_version,
+                    "ca_fingerprint": status.ca_fingerprint,
+                    "address": status.address,
+                    "pid": status.pid,
+                    "uptime_s": status.uptime_s,
+                    "agents": status.agents,
+                    "connected": status.connected,
+                    "pending": status.pending,
+                    "active_runs": status.active_runs,
+                    "refusing_runs": status.refusing_runs,
+                    "ahead": status.ahead,
+                    "enroll_any": status.enroll_any,
+                    "refused_strangers": status.refused_strangers,
+                }),
+            )?,
             Format::Text => {
                 let uptime = spoken(Duration::from_secs(status.uptime_s));
                 say(&format!(

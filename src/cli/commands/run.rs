@@ -228,7 +228,7 @@ pub(super) fn begin(
                     note(&line);
                 }
                 note(&format!("run {0} ({id}) goes on: sloth-runner job attach {0}", run.number));
-                Ok(exit::OK)
+                Ok(if run.missed().next().is_some() { exit::NO_STATUS } else { exit::OK })
             }
             Some(Kind::Refused(refused)) => Err(Failure::new(refused.reason)),
             _ => Err(Failure::new("the master's answer does not begin with a run")),

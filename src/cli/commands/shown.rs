@@ -49,7 +49,10 @@ fn processes(count: u32) -> &'static str {
 }
 
 /// A run's end in a line; `outputs` is how many different ones those that exited 0 printed, where that is known.
-pub(super) fn summary(run: &Run, took: Duration, outputs: Option<usize>) -> String {
+pub(super) fn summary(run: &Run, outputs: Option<usize>) -> String {
+    // By the master's clock, so that it is the same whenever somebody looks.
+    let until = run.ended_ms.unwrap_or_else(unix_ms);
+    let took = Duration::from_millis(until.saturating_sub(run.created_ms));
     let good = run.tasks.iter().filter(|task| task.state.outcome().is_some_and(Outcome::is_success));
     let (good, all) = (good.count(), run.tasks.len());
     let rest = if good == all { String::new() } else { format!("; {} did not", all - good) };

@@ -41,7 +41,7 @@ struct Place {
     /// The beginning of a line that is not complete.
     pending: Vec<u8>,
     lines: u64,
-    /// Lines behind the limit, and how much is missing, as one hash; 0 for none.
+    /// Lines behind the limit, as one hash; 0 for none.
     beyond: u64,
     /// The first line, as it is shown.
     first: Vec<u8>,
@@ -57,6 +57,8 @@ struct TaskText {
     last_output_ms: Option<u64>,
     /// Where the next byte belongs.
     next: u64,
+    /// Some of it is missing, so that nobody knows whether it is the same as another's.
+    is_incomplete: bool,
 }
 
 /// All tasks of a run, by what they printed.
@@ -127,6 +129,7 @@ impl Grouping {
             outcome: None,
             last_output_ms: None,
             next: 0,
+            is_incomplete: false,
         };
         Self {
             trees: [Tree::default(), Tree::default()],
@@ -149,21 +152,20 @@ impl Grouping {
     }
 
     /// Takes that what a task printed before this offset, and was not brought, is missing. A line that was begun ends here:
-    /// what comes later is another one. What is missing cannot be compared, but that it is can be.
+    /// what comes later is another one. Nobody knows whether what is missing was the same: the task agrees with no other.
     pub fn miss(&mut self, task: u32, until: u64) {
         let limit = self.limit;
         let Some(text) = usize::try_from(task).ok().and_then(|task| self.tasks.get_mut(task)) else { return };
         if text.next >= until {
             return;
         }
-        let missing = until - text.next;
         text.next = until;
+        text.is_incomplete = true;
         for (place, tree) in text.streams.iter_mut().zip(&mut self.trees) {
             let line = std::mem::take(&mut place.pending);
             if !line.is_empty() {
                 place.take(&line, &text.masker, tree, limit);
             }
-            place.beyond = hash(place.beyond, &missing.to_le_bytes()) | 1;
         }
     }
 
@@ -233,10 +235,11 @@ impl Grouping {
         (longer.lines > 0).then_some(longer.last.as_slice())
     }
 
-    /// Whether two tasks printed the same and ended the same way.
+    /// Whether two tasks printed the same and ended the same way, as far as is known.
     #[must_use]
     pub fn agree(&self, left: u32, right: u32) -> bool {
-        let key = |task| self.task(task).map(|text| (text.key(), text.outcome.as_ref().map(Outcome::kind)));
+        let key =
+            |task| self.task(task).map(|text| (text.key(task), text.outcome.as_ref().map(Outcome::kind)));
         key(left).is_some() && key(left) == key(right)
     }
 
@@ -261,8 +264,8 @@ impl Grouping {
         let mut running: HashMap<Key, Vec<u32>> = HashMap::new();
         for (task, text) in (0u32..).zip(&self.tasks) {
             match &text.outcome {
-                Some(outcome) => ended.entry((text.key(), outcome.kind())).or_default().push(task),
-                None => running.entry(text.key().without_beyond()).or_default().push(task),
+                Some(outcome) => ended.entry((text.key(task), outcome.kind())).or_default().push(task),
+                None => running.entry(text.key(task).of_running()).or_default().push(task),
             }
         }
         let mut groups: Vec<Group> = ended.into_values().map(|tasks| self.group(tasks)).collect();
@@ -287,7 +290,8 @@ impl Grouping {
             example,
             lines: lines_of(example),
             parted: None,
-            long: text.is_some_and(|text| text.streams.iter().any(|place| place.beyond != 0)),
+            long: text
+                .is_some_and(|text| text.is_incomplete || text.streams.iter().any(|place| place.beyond != 0)),
             tasks,
         }
     }
@@ -319,8 +323,9 @@ impl Grouping {
             let common = tree.common(a.node, b.node);
             let is_step = |place: &Place| tree.depth(place.node) == common;
             let both_ended = left.outcome.is_some() && right.outcome.is_some();
+            let is_known = !left.is_incomplete && !right.is_incomplete;
             let differs = if is_step(a) || is_step(b) {
-                both_ended && (a.node, a.beyond) != (b.node, b.beyond)
+                both_ended && !(is_known && (a.node, a.beyond) == (b.node, b.beyond))
             } else {
                 true
             };
@@ -337,11 +342,14 @@ impl Grouping {
 struct Key {
     nodes: [NodeId; 2],
     beyond: [u64; 2],
+    /// The task itself, where it can be the same as no other.
+    alone: Option<u32>,
 }
 
 impl Key {
-    fn without_beyond(self) -> Self {
-        Self { beyond: [0, 0], ..self }
+    /// What does not count before the end is left out.
+    fn of_running(self) -> Self {
+        Self { beyond: [0, 0], alone: None, ..self }
     }
 }
 
@@ -349,9 +357,13 @@ impl Key {
 type Kind = (&'static str, Option<u8>);
 
 impl TaskText {
-    fn key(&self) -> Key {
+    fn key(&self, task: u32) -> Key {
         let [out, err] = &self.streams;
-        Key { nodes: [out.node, err.node], beyond: [out.beyond, err.beyond] }
+        Key {
+            nodes: [out.node, err.node],
+            beyond: [out.beyond, err.beyond],
+            alone: self.is_incomplete.then_some(task),
+        }
     }
 
     fn lines(&self) -> [u64; 2] {

@@ -127,7 +127,9 @@ impl Master {
             let text = format!("run {number} is not over, so it is not known where it failed");
             return Err(Status::failed_precondition(text));
         }
-        let names: Vec<&str> = run.tasks.iter().filter(wanted).map(|task| task.agent.as_str()).collect();
+        // Who was asked for by name did not take part then, and is asked for again.
+        let tasks = run.tasks.iter().filter(wanted).map(|task| task.agent.as_str());
+        let names: Vec<&str> = tasks.chain(run.missed()).collect();
         if names.is_empty() {
             return Err(Status::failed_precondition(format!("run {number} exited 0 everywhere")));
         }

@@ -15,7 +15,10 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    domain::{groups::mask::Masks, ids::RunReference, name::AgentName, target::selection::Selection},
+    domain::{
+        groups::mask::Masks, ids::RunReference, name::AgentName, outcome::asked_for,
+        target::selection::Selection,
+    },
     master::{
         compare::maskers,
         core::messages::{Input, Reply},
@@ -387,7 +390,7 @@ impl ControlService for Master {
             operator: short_text(request.operator, "an operator")?,
             agent: short_text(request.agent, "an agent")?,
             text: short_text(request.text, "a text")?,
-            outcome: short_text(request.outcome, "an outcome")?,
+            outcome: asked_for(&short_text(request.outcome, "an outcome")?).map_err(invalid)?,
         };
         let _turn = budget.turn().await;
         let runs = self.listed_runs(wanted).await?;
@@ -418,7 +421,7 @@ impl ControlService for Master {
             Reply::Promoted { number, batch } => {
                 Ok(Response::new(proto::PromoteRunResponse { number, batch }))
             }
-            other => Err(refusal(other)),
+            other => Err(self.refusal_of(run, other).await?),
         }
     }
 
@@ -432,7 +435,7 @@ impl ControlService for Master {
             Reply::RunStopped { number, skipped } => {
                 Ok(Response::new(proto::StopRunResponse { number, skipped }))
             }
-            other => Err(refusal(other)),
+            other => Err(self.refusal_of(run, other).await?),
         }
     }
 
@@ -449,7 +452,7 @@ impl ControlService for Master {
             Reply::Cancelled { told, stored, number, grace_ms } => {
                 Ok(Response::new(proto::CancelRunResponse { told, stored, number, grace_ms }))
             }
-            other => Err(refusal(other)),
+            other => Err(self.refusal_of(run, other).await?),
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use tonic::Status;
+use tonic::{Code, Status};
 
-use super::Master;
+use super::{Master, refusal};
 use crate::{
     domain::{
         ids::{RunId, RunReference},
@@ -15,7 +15,7 @@ use crate::{
         journal::Journal,
         store::{Store, StoreError, Wanted},
     },
-    wire::budget::Budget,
+    wire::{budget::Budget, status},
 };
 
 /// Tasks of a run that count as one call more.
@@ -87,6 +87,16 @@ impl Master {
             (RunReference::Last, None) => "there is no run yet".to_owned(),
             (other, None) => format!("there is no run {other}; `sloth-runner job list` shows the last ones"),
         }))
+    }
+
+    /// The refusal of what concerns a run that goes on, where that one does not.
+    pub(super) async fn refusal_of(&self, reference: RunReference, reply: Reply) -> Result<Status, Status> {
+        if !matches!(reply, Reply::NotRunning) {
+            return Ok(refusal(reply));
+        }
+        let number = self.stored_run(reference).await?.number;
+        let text = format!("run {number} is over; `sloth-runner job show {number}` tells how it ended");
+        Ok(status::refusal(Code::NotFound, text))
     }
 
     /// A run as it is now, and its journal while it is live.

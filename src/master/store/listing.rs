@@ -48,6 +48,10 @@ const TRIGRAM: usize = 3;
 /// So many of them narrow it down enough.
 const MOST_TRIGRAMS: usize = 24;
 
+/// So many successes are all, as it stands in the indices too. Where an agent was asked for by its name and did not take part,
+/// that is more than there can be.
+const ALL: &str = r#"task_count + instr(left_out, '"named":true')"#;
+
 /// A query in the making.
 #[derive(Debug, Default)]
 struct Query {
@@ -143,11 +147,11 @@ fn part_of(connection: &Connection, wanted: &Wanted, part: Part, indexed: u64) -
             walked.get_or_insert(("runs INDEXED BY runs_ended", "runs.number"));
         }
         "ok" => {
-            query.only("ended_ms IS NOT NULL AND runs.succeeded = task_count");
+            query.only(format!("ended_ms IS NOT NULL AND runs.succeeded = {ALL}"));
             walked.get_or_insert(("runs INDEXED BY runs_ok", "runs.number"));
         }
         "failed" => {
-            query.only("ended_ms IS NOT NULL AND runs.succeeded < task_count");
+            query.only(format!("ended_ms IS NOT NULL AND runs.succeeded < {ALL}"));
             walked.get_or_insert(("runs INDEXED BY runs_failed", "runs.number"));
         }
         "exited" => {

@@ -5,10 +5,10 @@ use rusqlite::Connection;
 use crate::master::core::stored::run_detail;
 
 /// The format that this version writes, in `user_version`.
-pub(super) const VERSION: i64 = 9;
+pub(super) const VERSION: i64 = 10;
 
 /// One script a version, applied in order.
-pub(super) const MIGRATIONS: [&str; 9] = [
+pub(super) const MIGRATIONS: [&str; 10] = [
     "
     CREATE TABLE meta (only INTEGER PRIMARY KEY CHECK (only = 1), epoch INTEGER NOT NULL, revision INTEGER NOT NULL) STRICT;
     INSERT INTO meta VALUES (1, 1, 0);
@@ -95,6 +95,15 @@ pub(super) const MIGRATIONS: [&str; 9] = [
     UPDATE agents SET accepted = json_object('labels', json(labels));
     ALTER TABLE tokens ADD COLUMN terms TEXT NOT NULL DEFAULT '{}';
 ",
+    // An agent that was asked for by its name and did not take part has failed.
+    r#"
+    DROP INDEX runs_ok;
+    DROP INDEX runs_failed;
+    CREATE INDEX runs_ok ON runs (number) WHERE gone IS NULL AND ended_ms IS NOT NULL
+        AND succeeded = task_count + instr(left_out, '"named":true');
+    CREATE INDEX runs_failed ON runs (number) WHERE gone IS NULL AND ended_ms IS NOT NULL
+        AND succeeded < task_count + instr(left_out, '"named":true');
+"#,
 ];
 
 /// The format with which audit records no longer hold commands.

@@ -21,7 +21,7 @@ use crate::{
         outcome::{Ending, Outcome},
         plan::Gate,
         proposal::{Accepted, DirectAddress, Proposal},
-        run::{Overflow, Task, TaskState},
+        run::{LeftOut, Overflow, Task, TaskState},
         terms::Terms,
     },
     master::core::{

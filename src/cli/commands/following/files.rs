@@ -137,7 +137,7 @@ impl Files {
     pub(super) fn finish(&self, run: &Run) -> io::Result<()> {
         let has_failed = |outcome: &Outcome| !outcome.is_success();
         let failed = run.tasks.iter().filter(|task| task.state.outcome().is_some_and(has_failed));
-        let names: Vec<&str> = failed.map(|task| task.agent.as_str()).collect();
+        let names: Vec<&str> = failed.map(|task| task.agent.as_str()).chain(run.missed()).collect();
         let end = if names.is_empty() { "" } else { "\n" };
         let list = names.join("\n") + end;
         let written =

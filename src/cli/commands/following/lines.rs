@@ -485,7 +485,7 @@ impl Follower {
         };
         match &mut self.events {
             _ if self.mute => {}
-            Some(events) => unless_closed(events.ended(&self.run, status.0))?,
+            Some(events) => unless_closed(events.ended(&self.run, exit::of_run(&self.run).0))?,
             None if !self.following.is_text() => match print_json(&self.outputs.json(&self.run)) {
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(READER_GONE),
                 printed => printed?,
@@ -493,7 +493,7 @@ impl Follower {
             None => {}
         }
         if self.following.is_text() {
-            say_end(&self.run, self.began.elapsed(), None, false, self.audience());
+            say_end(&self.run, None, false, self.audience());
         }
         Ok(status)
     }

@@ -2,8 +2,6 @@
 //!
 //! To a person more than to a log, but what did not happen is said to both.
 
-use std::time::Duration;
-
 use super::super::shown::{outcome_line, summary};
 use crate::{
     cli::output::{Paint, Tone, note},
@@ -80,13 +78,7 @@ pub(super) fn missing(run: &Run, task: u32, lost: &proto::Gap) -> String {
 
 /// Says how tasks ended, where that was not what was wanted, and where to look. `outputs` is how many different ones there
 /// are, where that is known; `are_shown` where each task's end stands in the output already.
-pub(super) fn say_end(
-    run: &Run,
-    took: Duration,
-    outputs: Option<usize>,
-    are_shown: bool,
-    audience: Audience,
-) {
+pub(super) fn say_end(run: &Run, outputs: Option<usize>, are_shown: bool, audience: Audience) {
     let is_told = |outcome: &Outcome| {
         // What goes on in the background holds the output, and nobody gets what it prints.
         let has_left = outcome.background > 0;
@@ -96,7 +88,7 @@ pub(super) fn say_end(
     let mut lines = if are_shown { Vec::new() } else { endings(run, is_told, audience.paint) };
     let is_worth_a_line = audience.has_person || !lines.is_empty() || !run.left_out.is_empty();
     if !run.plain_name && !audience.is_quiet && is_worth_a_line {
-        lines.push(summary(run, took, outputs));
+        lines.push(summary(run, outputs));
     } else if let Some(last) = lines.last_mut().filter(|_| !audience.is_told_all()) {
         // A log has no header that says which run this was.
         *last = format!("{last} (run {})", run.number);

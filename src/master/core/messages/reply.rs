@@ -159,6 +159,8 @@ pub enum Reply {
     Refused(String),
     /// To anything: there is no such thing.
     NotFound(String),
+    /// To what concerns a run that goes on: no such run does. The store tells whether it is over.
+    NotRunning,
 }
 
 /// Why a session is refused.

@@ -105,8 +105,7 @@ impl Core {
         now: Now,
     ) {
         let Some(found) = self.find_run(run) else {
-            let text = format!("run {run} is not running; `sloth-runner job show {run}` tells how it ended");
-            return self.reply(reply, Reply::NotFound(text));
+            return self.reply(reply, Reply::NotRunning);
         };
         let (id, number) = (found.run.id, found.run.number);
         let grace_ms = grace_ms.unwrap_or(found.kill_grace_ms());

@@ -315,8 +315,7 @@ impl Core {
     }
 
     fn gate_of(&self, run: RunReference) -> Result<&LiveRun, Reply> {
-        let text = || format!("run {run} is over; `sloth-runner job show {run}` tells how it ended");
-        self.find_run(run).filter(|run| run.is_active()).ok_or_else(|| Reply::NotFound(text()))
+        self.find_run(run).filter(|run| run.is_active()).ok_or(Reply::NotRunning)
     }
 
     /// An operator lets a run go on.

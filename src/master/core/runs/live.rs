@@ -381,7 +381,8 @@ impl LiveRun {
 
     /// Whether it has ended, and as that is asked for in a list.
     pub(super) fn has_ended_as(&self, outcome: &str) -> bool {
-        let all_well = self.slots.iter().all(|slot| slot.task.has_succeeded());
+        let all_well =
+            self.slots.iter().all(|slot| slot.task.has_succeeded()) && self.run.missed().next().is_none();
         match outcome {
             "" => true,
             "running" => false,

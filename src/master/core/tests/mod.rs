@@ -387,7 +387,7 @@ fn an_operator_who_cancels_is_told_how_many_were_told_and_how_many_will_be() {
             grace_ms: None,
             reply
         }),
-        Reply::NotFound(_)
+        Reply::NotRunning
     ));
 }
 

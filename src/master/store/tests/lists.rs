@@ -11,7 +11,8 @@ fn looked_at(all: &[StoredRun], wanted: &Wanted) -> Vec<u64> {
             outcomes.clone().any(|outcome| outcome.word() == kind)
         };
         let succeeded =
-            stored.tasks.iter().all(|task| task.task.state.outcome().is_some_and(Outcome::is_success));
+            stored.tasks.iter().all(|task| task.task.state.outcome().is_some_and(Outcome::is_success))
+                && run.missed().next().is_none();
         let text = (serde_json::to_string(&run.command).unwrap() + "\n" + &run.target).to_lowercase();
         (wanted.before_number == 0 || run.number < wanted.before_number)
             && run.created_ms >= wanted.since_ms
@@ -52,6 +53,12 @@ fn every_filter_finds_what_looking_at_every_run_finds() {
         stored.run.operator = ["ana", "ben"][place / 2 % 2].into();
         stored.run.target = ["web-1", "@site:here"][place / 3 % 2].into();
         stored.run.created_ms = 1_000 + number;
+        if number % 4 < 2 {
+            let named = number % 4 == 0;
+            // Words of an operator are not taken for the mark.
+            let reason = r#"draining: "named":true"#.into();
+            stored.run.left_out = vec![LeftOut { agent: "web-9".into(), reason, named }];
+        }
         stored.run.command = Command::new(vec![commands[place % 4].as_bytes().to_vec()]).unwrap();
         stored.tasks[0].task.agent = ["web-1", "web-2", "db"][place % 3].parse().unwrap();
         writes.push(vec![Write::PutRun(Box::new(stored.clone()))]);

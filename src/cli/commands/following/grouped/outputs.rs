@@ -87,8 +87,7 @@ impl Watcher {
             Ok(()) => {
                 // On a terminal, and before each difference, the rows say how their tasks ended.
                 let are_shown = self.following.print.diff || stdout_is_terminal();
-                let took = self.began.elapsed();
-                say_end(&self.run, took, Some(self.outputs()), are_shown, self.audience());
+                say_end(&self.run, Some(self.outputs()), are_shown, self.audience());
                 let masks = self.following.print.mask;
                 if masks.any() && self.has_person {
                     note(&self.paint.paint(Tone::Dim, &format!("compared without {masks}")));
