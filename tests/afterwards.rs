@@ -6,7 +6,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use self::rig::Rig;
+use self::rig::{Printed, Rig, numbers};
 
 fn drained(rig: &Rig, name: &str) {
     assert_eq!(rig.run(&["agent", "drain", name]).status, 0);
@@ -45,6 +45,23 @@ fn who_was_asked_for_by_name_and_left_out_has_failed_and_is_asked_again() {
     assert_eq!(rig.run(&["job", "rerun", "1"]).status, 0);
     let newest: Value = serde_json::from_str(&rig.run(&["job", "show", "last", "-o", "json"]).out).unwrap();
     assert_eq!(newest["tasks"].as_array().unwrap().len(), 2, "all who were asked for: {newest}");
+}
+
+#[test]
+fn files_are_written_to_the_end_whatever_becomes_of_standard_output() {
+    let rig = Rig::with_agents(&["web-1", "web-2"]);
+    let directory = rig.path("out");
+    let mut program = rig.program();
+    program.args(["run", "--outdir", directory.to_str().unwrap(), "web-[1-2]", "seq 1 50000; exit 3"]);
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let printed = Printed::from(program.stdout(full).output().unwrap());
+    assert_eq!(printed.status, 125);
+    assert!(printed.err.contains("cannot write to standard output: No space left on device"), "{printed:?}");
+    assert!(printed.err.contains("run 1 is over: sloth-runner job logs 1"), "{printed:?}");
+    for name in ["web-1.log", "web-2.log"] {
+        assert!(fs::read_to_string(directory.join(name)).unwrap() == numbers(50_000), "{name}");
+    }
+    assert_eq!(fs::read_to_string(directory.join("failed")).unwrap(), "web-1\nweb-2\n");
 }
 
 #[test]

@@ -7,9 +7,14 @@ mod rig;
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Stdio,
 };
 
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use rig::{Rig, numbers, until};
 use sloth_runner::{agent::layout::Layout, domain::ids::TaskId};
 
@@ -36,14 +41,13 @@ impl Drop for Volume {
     }
 }
 
-#[test]
-fn a_full_master_says_so_and_goes_on_where_it_stopped() {
-    let mut rig = Rig::with_agents(&["a", "b"]);
+/// Moves the master to a volume of which half is full, by the file that comes with it.
+fn on_a_small_volume(rig: &mut Rig) -> Option<(Volume, PathBuf)> {
     rig.kill_master();
     let data = rig.master_dir();
     let kept = rig.path("kept");
     fs::rename(&data, &kept).unwrap();
-    let Some(volume) = Volume::at(&data, 32) else { return };
+    let volume = Volume::at(&data, 32)?;
     let copied =
         std::process::Command::new("cp").arg("-a").arg(format!("{}/.", kept.display())).arg(&data).status();
     assert!(copied.unwrap().success());
@@ -51,6 +55,41 @@ fn a_full_master_says_so_and_goes_on_where_it_stopped() {
     fs::write(&filler, vec![0; 16 * 1024 * 1024]).unwrap();
     rig.start_master(&["--disk-cap", "100"]);
     rig.wait_state("a", "active");
+    Some((volume, filler))
+}
+
+#[test]
+fn who_waits_for_a_full_master_is_told_and_can_leave() {
+    let mut rig = Rig::with_agents(&["a"]);
+    let Some((volume, filler)) = on_a_small_volume(&mut rig) else { return };
+    let said = rig.path("said.log");
+    let mut client = rig
+        .program()
+        .args(["run", "a", "seq 1 3000000; sleep 300"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(&said).unwrap())
+        .spawn()
+        .unwrap();
+    let text = || fs::read_to_string(&said).unwrap();
+    until("the client says what it waits for", || {
+        text().contains("a waits: the master cannot write its output: No space left")
+    });
+    kill(Pid::from_raw(client.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+    let status = client.wait().unwrap();
+    assert_eq!(status.code(), Some(130), "{}", text());
+    assert!(text().contains("run 1 goes on: sloth-runner job attach 1"), "{}", text());
+    // It was told to end all the same, and that is known once there is room.
+    fs::remove_file(&filler).unwrap();
+    rig.wait_task("1", "cancelled");
+    rig.kill_master();
+    drop(volume);
+}
+
+#[test]
+fn a_full_master_says_so_and_goes_on_where_it_stopped() {
+    let mut rig = Rig::with_agents(&["a", "b"]);
+    let Some((volume, filler)) = on_a_small_volume(&mut rig) else { return };
     let run = rig.detached("a", "seq 1 3000000; exit 5");
     until("the task says what it waits for", || {
         rig.task(&run)["waiting"].as_str().is_some_and(|text| text.contains("cannot write its output"))

@@ -64,7 +64,17 @@ fn named(stream: Stream, error: &io::Error) -> io::Error {
         Stream::Stdout => "output",
         Stream::Stderr => "error",
     };
-    io::Error::new(error.kind(), format!("cannot write to standard {name}: {error}"))
+    io::Error::new(error.kind(), NotWritten(format!("cannot write to standard {name}: {error}")))
+}
+
+/// That a standard stream did not take something.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct NotWritten(String);
+
+/// Whether an error is one of a standard stream, and not of a file.
+pub fn is_of_stream(error: &io::Error) -> bool {
+    matches!(error.get_ref(), Some(source) if source.is::<NotWritten>())
 }
 
 /// Writes everything to standard output or error, and waits for a reader as long as it takes: also where another program has

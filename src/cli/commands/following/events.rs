@@ -14,7 +14,10 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-use super::super::shown::{run_json, task_json};
+use super::{
+    super::shown::{run_json, task_json},
+    printer::Printer,
+};
 use crate::cli::output::harmless_json;
 use crate::{
     cli::stdio::Stdio,
@@ -169,5 +172,14 @@ impl Events {
             "exit_status": status,
         });
         self.say(outcome, "ended")
+    }
+}
+
+/// Waits until the readers have taken what was printed. May be dropped and called again.
+pub(super) async fn drain(printer: &mut Printer, events: Option<&mut Events>) -> io::Result<()> {
+    printer.drain().await?;
+    match events {
+        Some(events) => events.drain().await,
+        None => Ok(()),
     }
 }

@@ -5,17 +5,17 @@ use std::{collections::HashMap, io};
 use tokio::time::Instant;
 
 use super::{
-    End, Following, Patience, READER_GONE,
+    End, Following, READER_GONE,
     asking::{Asking, Wish},
     attention::{Attention, Happening},
     cancel,
-    events::Events,
+    events::{Events, drain},
     files::Files,
-    given_up,
     object::Outputs,
+    patience::{Patience, given_up},
     printer::Printer,
     question, reconnect, say_attach, say_held, tally,
-    telling::{Audience, missing, say_end, say_head, waiting},
+    telling::{Audience, changed, missing, say_end, say_head, waiting},
 };
 use crate::{
     cli::{
@@ -23,6 +23,7 @@ use crate::{
         exit::{self, Failure, Status},
         output::{Tone, complain, note, print_json, unless_closed},
         region::Region,
+        stdio::is_of_stream,
     },
     domain::{
         frame::Frame,
@@ -30,7 +31,6 @@ use crate::{
         plan::{Gate, GateState},
         run::{Run, Task},
     },
-    sys::clock::{local_time, unix_ms},
     wire::{
         client::{ControlClient, RunEvents},
         proto::{self, run_event::Kind},
@@ -55,8 +55,10 @@ struct Follower {
     region: Option<Region>,
     /// The progress line is no longer true.
     stale: bool,
-    /// Standard output's reader is gone; nothing more is printed.
+    /// Standard output takes nothing more; nothing more is printed.
     mute: bool,
+    /// Why, where its reader is not just gone.
+    unprinted: Option<io::Error>,
 }
 
 /// Follows a run to its end, printing as it goes.
@@ -71,15 +73,6 @@ pub(super) async fn follow(
     let result = follower.follow(events).await;
     follower.erase();
     result.map_err(|failure| following.failed(failure, &follower.run))
-}
-
-/// Waits until the readers have taken what was printed. May be dropped and called again.
-async fn drain(printer: &mut Printer, events: Option<&mut Events>) -> io::Result<()> {
-    printer.drain().await?;
-    match events {
-        Some(events) => events.drain().await,
-        None => Ok(()),
-    }
 }
 
 impl Follower {
@@ -104,6 +97,7 @@ impl Follower {
             outputs: Outputs::default(),
             began: Instant::now(),
             mute: false,
+            unprinted: None,
         })
     }
 
@@ -113,8 +107,8 @@ impl Follower {
         }
         let begun = self.events.as_mut().map_or(Ok(()), |events| events.begin(&self.run));
         let gone = match begun {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.reader_gone().await?,
-            begun => begun.map(|()| None)?,
+            Err(error) => self.not_printed(error).await?,
+            Ok(()) => None,
         };
         let mut end = match gone {
             Some(end) => end,
@@ -137,6 +131,9 @@ impl Follower {
             if !is_over {
                 note(&format!("{} holds what was printed so far", files.path().display()));
             }
+        }
+        if let Some(error) = self.unprinted.take() {
+            return Err(error.into());
         }
         match end {
             End::Shown => {
@@ -201,24 +198,20 @@ impl Follower {
             let draws = self.region.is_some() && self.stale;
             let is_held = self.is_held();
             tokio::select! {
-                drained = drain(&mut self.printer, self.events.as_mut()), if is_held => match drained {
-                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                        if let Some(end) = self.reader_gone().await? {
-                            return Ok(end);
-                        }
+                drained = drain(&mut self.printer, self.events.as_mut()), if is_held => {
+                    if let Err(error) = drained && let Some(end) = self.not_printed(error).await? {
+                        return Ok(end);
                     }
-                    drained => drained?,
-                },
+                }
                 event = events.message(), if !is_held => match event {
                     Ok(Some(proto::RunEvent { kind: Some(kind) })) => match self.take(kind) {
                         Ok(Some(end)) => return Ok(end),
                         Ok(None) => {}
-                        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                            if let Some(end) = self.reader_gone().await? {
+                        Err(error) => {
+                            if let Some(end) = self.not_printed(error).await? {
                                 return Ok(end);
                             }
                         }
-                        Err(error) => return Err(error.into()),
                     },
                     Ok(_) if !self.following.follow => return Ok(End::Shown),
                     Err(status) if status.code() == tonic::Code::DataLoss => {
@@ -275,6 +268,15 @@ impl Follower {
                 if self.patience.is_over(&self.run, &self.following) {
                     self.erase();
                     return Ok(Some(given_up(&self.following)));
+                }
+                let held = self.patience.held_back(&self.run);
+                if !self.wants_notes() && !self.following.print.quiet {
+                    for line in held {
+                        self.note(&line);
+                    }
+                }
+                if self.attention.asking.has_cancelled() && self.patience.is_hopeless(&self.run) {
+                    return Ok(Some(End::Detached(exit::INTERRUPTED)));
                 }
             }
         }
@@ -386,10 +388,9 @@ impl Follower {
 
     fn task_changed(&mut self, task: Task) -> io::Result<()> {
         self.stale = true;
-        let index = task.index;
+        let (index, paint) = (task.index, self.printer.paint());
         let Some(known) = self.run.task_mut(index) else { return Ok(()) };
-        let lost_contact = task.no_contact_since_ms.filter(|_| known.no_contact_since_ms.is_none());
-        let waits = !task.waiting.is_empty() && task.waiting != known.waiting;
+        let news = changed(known, &task, paint);
         // Before anything is printed: nobody may read that any more, and it has happened all the same.
         *known = task.clone();
         match &mut self.events {
@@ -402,16 +403,8 @@ impl Follower {
             }
             None => {}
         }
-        if !self.wants_notes() {
-            return Ok(());
-        }
-        let paint = self.printer.paint();
-        if let Some(since) = lost_contact {
-            let since = local_time(since, unix_ms());
-            let text = format!("~ {}: no contact since {since}; the command goes on", task.agent);
-            self.note(&paint.paint(Tone::Waiting, &text));
-        } else if waits {
-            self.note(&waiting(&task, paint));
+        if let Some(news) = news.filter(|_| self.wants_notes()) {
+            self.note(&news);
         }
         Ok(())
     }
@@ -444,12 +437,19 @@ impl Follower {
         }
     }
 
-    async fn reader_gone(&mut self) -> Result<Option<End>, Failure> {
-        self.mute = true;
-        if self.files.is_some() && !self.run.plain_name {
+    /// What becomes of the run when standard output does not take what is printed.
+    async fn not_printed(&mut self, error: io::Error) -> Result<Option<End>, Failure> {
+        let is_gone = error.kind() == io::ErrorKind::BrokenPipe;
+        if self.files.is_some() && !self.run.plain_name && is_of_stream(&error) {
             // The files have another reader, and are written to the end.
+            self.mute = true;
+            self.unprinted = Some(error).filter(|_| !is_gone);
             return Ok(None);
         }
+        if !is_gone {
+            return Err(error.into());
+        }
+        self.mute = true;
         if !self.following.owns() || !self.run.plain_name {
             return Ok(Some(End::Detached(READER_GONE)));
         }

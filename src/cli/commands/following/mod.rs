@@ -11,6 +11,7 @@ mod files;
 mod grouped;
 mod lines;
 mod object;
+mod patience;
 mod printer;
 mod tally;
 mod telling;
@@ -280,34 +281,6 @@ async fn cancel(
             error => Err(error.into()),
         },
     }
-}
-
-/// How long everything of a run that is still open has been without contact, as this client has seen it: the master's
-/// clock may be another one.
-#[derive(Debug, Default)]
-struct Patience {
-    since: Option<Instant>,
-}
-
-impl Patience {
-    /// Whether that is too long. To be asked about once a second.
-    fn is_over(&mut self, run: &Run, following: &Following) -> bool {
-        let mut open = run.tasks.iter().filter(|task| task.state.outcome().is_none()).peekable();
-        let is_silent = open.peek().is_some() && open.all(|task| task.no_contact_since_ms.is_some());
-        if !is_silent {
-            self.since = None;
-            return false;
-        }
-        let silent = self.since.get_or_insert_with(Instant::now).elapsed();
-        following.follow && following.give_up.is_some_and(|give_up| silent >= give_up)
-    }
-}
-
-/// Says that it was too long, and leaves the run.
-fn given_up(following: &Following) -> End {
-    let give_up = following.give_up.unwrap_or_default();
-    complain(&format!("no contact for {}; gave up waiting", spoken(give_up)));
-    End::Detached(exit::NO_STATUS)
 }
 
 /// What to say when a run is held, and whether a person is there to wait for.

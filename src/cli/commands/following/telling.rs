@@ -11,6 +11,7 @@ use crate::{
         target::fold::fold_some,
         text::plain,
     },
+    sys::clock::{local_time, unix_ms},
     wire::proto,
 };
 
@@ -62,6 +63,17 @@ pub(in crate::cli::commands) fn left_out(run: &Run) -> Vec<String> {
 /// What a task waits for.
 pub(super) fn waiting(task: &Task, paint: Paint) -> String {
     paint.paint(Tone::Waiting, &format!("… {}: {}", task.agent, plain(&task.waiting)))
+}
+
+/// What a person wants to hear at once of how a task has changed.
+pub(super) fn changed(before: &Task, after: &Task, paint: Paint) -> Option<String> {
+    if let Some(since) = after.no_contact_since_ms.filter(|_| before.no_contact_since_ms.is_none()) {
+        let since = local_time(since, unix_ms());
+        let text = format!("~ {}: no contact since {since}; the command goes on", after.agent);
+        return Some(paint.paint(Tone::Waiting, &text));
+    }
+    let waits = !after.waiting.is_empty() && after.waiting != before.waiting;
+    waits.then(|| waiting(after, paint))
 }
 
 /// That output of a task is missing, and why.

@@ -10,10 +10,12 @@ use tokio::{
 };
 
 use super::{
-    End, Following, Patience,
+    End, Following,
     escapes::{Escapes, HELP, Typed},
     feeding::{Fed, feed, read_standard_input},
-    find_again, given_up, say_attach,
+    find_again,
+    patience::{Patience, given_up},
+    say_attach,
 };
 use crate::{
     cli::{

@@ -5,10 +5,12 @@ use tokio::time::Instant;
 use tonic::Streaming;
 
 use super::{
-    End, Following, Patience,
+    End, Following,
     asking::{Asking, Wish},
     attention::{Attention, Happening},
-    cancel, given_up, question, reconnect, say_attach, say_held, tally,
+    cancel,
+    patience::{Patience, given_up},
+    question, reconnect, say_attach, say_held, tally,
     telling::{Audience, say_head},
 };
 use crate::{
@@ -203,6 +205,16 @@ impl Watcher {
                 if self.patience.is_over(&self.run, &self.following) {
                     self.erase();
                     return Ok(Some(given_up(&self.following)));
+                }
+                let held = self.patience.held_back(&self.run);
+                if self.region.is_none() && !self.following.print.quiet {
+                    for line in held {
+                        note(&line);
+                    }
+                }
+                if self.attention.asking.has_cancelled() && self.patience.is_hopeless(&self.run) {
+                    self.erase();
+                    return Ok(Some(End::Detached(exit::INTERRUPTED)));
                 }
             }
         }
