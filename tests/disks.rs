@@ -16,7 +16,12 @@ use nix::{
     unistd::Pid,
 };
 use rig::{Rig, numbers, until};
-use sloth_runner::{agent::layout::Layout, domain::ids::TaskId};
+use sloth_runner::{
+    agent::{emergency::takes_nothing, layout::Layout},
+    domain::ids::TaskId,
+};
+
+const SHORT_OF_ROOM: &str = "its disk is short of room (less than 8 MiB free); commands run in memory";
 
 /// A small volume in memory, until it is dropped.
 struct Volume(PathBuf);
@@ -174,9 +179,7 @@ fn a_full_agent_says_so_runs_what_is_new_in_memory_and_goes_on_where_it_stopped(
     rig.kill_network_half("a");
     rig.restart_agent("a");
     rig.wait_task(&long, "running");
-    until("the list says so", || {
-        rig.agent("a").is_some_and(|agent| agent["hint"] == "its disk is full; commands run in memory")
-    });
+    until("the list says so", || rig.agent("a").is_some_and(|agent| agent["hint"] == SHORT_OF_ROOM));
     assert_eq!(rig.run(&["job", "cancel", &long]).status, 0);
     rig.wait_task(&long, "cancelled");
     let printed = rig.on("a", &format!("rm {}", filler.display()));
@@ -220,7 +223,9 @@ fn an_agent_whose_disk_is_read_only_runs_commands_and_starts_again() {
     until("the list says so", || {
         rig.agent("a").is_some_and(|agent| agent["hint"] == "its disk is read-only; commands run in memory")
     });
+    assert!(takes_nothing(&path), "as of one that failed");
     remount(MsFlags::empty()).unwrap();
+    assert!(!takes_nothing(&path));
     assert_eq!(rig.on("a", "echo after").out, "after\n");
     until("the list says nothing more", || rig.agent("a").is_some_and(|agent| agent["hint"] == ""));
     let emergency = Layout::new(rig.agent_dir("a")).emergency().path().unwrap();
@@ -401,9 +406,7 @@ fn a_master_and_an_agent_start_with_a_full_disk_and_say_so() {
     let printed = rig.on("a", "true");
     let is_refused = ["No space left on device", "full"].iter().any(|text| printed.err.contains(text));
     assert!(printed.status == 0 || (printed.status == 125 && is_refused), "{printed:?}");
-    until("the list says so", || {
-        rig.agent("a").is_some_and(|agent| agent["hint"] == "its disk is full; commands run in memory")
-    });
+    until("the list says so", || rig.agent("a").is_some_and(|agent| agent["hint"] == SHORT_OF_ROOM));
     for (_, filler) in &volumes {
         fs::remove_file(filler).unwrap();
     }

@@ -11,12 +11,17 @@ use std::{
 };
 
 use nix::unistd::geteuid;
-use rustix::io::Errno;
+use rustix::{
+    fs::{Mode, OFlags},
+    io::Errno,
+};
 
 use crate::trust::fingerprint::Fingerprint;
 
 /// Free bytes and files below which nothing begins on a volume: room for a record, an ending and some output.
 const LEAST_ROOM: (u64, u64) = (8 * 1024 * 1024, 64);
+/// Also said of a volume that is too small.
+const SHORT_OF_BYTES: &str = "short of room (less than 8 MiB free)";
 /// Users from this id on are people: what is theirs in `/dev/shm` is removed when they log out (logind's `RemoveIPC=`).
 const FIRST_PERSON: u32 = 1_000;
 
@@ -134,7 +139,20 @@ pub fn trouble_of(directory: &Path) -> Option<&'static str> {
     let (bytes, least_files) = LEAST_ROOM;
     // Not every file system counts files.
     let has_files = volume.f_files == 0 || files >= least_files;
-    (blocks.saturating_mul(volume.f_frsize) < bytes || !has_files).then_some("full")
+    if blocks.saturating_mul(volume.f_frsize) < bytes {
+        return Some(SHORT_OF_BYTES);
+    }
+    (!has_files).then_some("short of room (fewer than 64 files can be made)")
+}
+
+/// Returns whether the volume of a directory takes no file, although it looks as if it did: one that failed, or whose quota is
+/// used up.
+#[must_use]
+pub fn takes_nothing(directory: &Path) -> bool {
+    // A file without a name: nothing is left of it.
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(directory, flags, Mode::RUSR | Mode::WUSR);
+    opened.is_err_and(|errno| is_of_disk(&errno.into()))
 }
 
 #[cfg(test)]
@@ -210,5 +228,8 @@ mod tests {
             assert_eq!(is_of_disk(&io::Error::from(errno)), is_disk, "{errno:?}");
         }
         assert_eq!(trouble_of(Path::new("/nowhere")), None, "what does not tell has room");
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!takes_nothing(dir.path()) && !takes_nothing(Path::new("/nowhere")));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left");
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use super::Agent;
 use crate::{
     agent::{
-        emergency::trouble_of,
+        emergency::{takes_nothing, trouble_of},
         keeper::server::{known_tasks, live_tasks},
     },
     domain::ids::TaskId,
@@ -39,7 +39,12 @@ impl Agent {
     /// What does not work on this machine now, in words.
     #[must_use]
     pub fn all_troubles(&self) -> Vec<String> {
-        let disk = trouble_of(&self.layout.tasks());
+        let tasks = self.layout.tasks();
+        let disk = trouble_of(&tasks).or_else(|| {
+            // Looked at where something began in memory before.
+            let is_suspect = self.layout.emergency().path().is_some();
+            (is_suspect && takes_nothing(&tasks)).then_some("not taking anything")
+        });
         let disk = disk.map(|trouble| format!("its disk is {trouble}; commands run in memory"));
         let files = are_scarce().then(|| "nearly all of its descriptors are in use".to_owned());
         disk.into_iter().chain(files).chain(self.troubles.all()).collect()
