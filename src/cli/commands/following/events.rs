@@ -90,11 +90,14 @@ impl Events {
     /// A task's state; before its end, its last lines without an end.
     pub(super) fn task(&mut self, task: &Task) -> io::Result<()> {
         if task.state.outcome().is_some() {
-            for stream in [Stream::Stdout, Stream::Stderr] {
-                self.flush(task.index, stream, false)?;
-            }
+            self.last_lines(task.index)?;
         }
         self.say(task_json(task), "task")
+    }
+
+    /// A task's last lines without an end.
+    pub(super) fn last_lines(&mut self, task: u32) -> io::Result<()> {
+        [Stream::Stdout, Stream::Stderr].into_iter().try_for_each(|stream| self.flush(task, stream, false))
     }
 
     pub(super) fn gate(&mut self, gate: &Gate) -> io::Result<()> {

@@ -1,5 +1,7 @@
 //! Following with live lines, or with one JSON object, or with a stream of them.
 
+mod taking;
+
 use std::{collections::HashMap, io};
 
 use tokio::time::Instant;
@@ -14,26 +16,21 @@ use super::{
     object::Outputs,
     patience::{Patience, given_up},
     printer::Printer,
-    question, reconnect, say_attach, say_held, tally,
-    telling::{Audience, changed, missing, say_end, say_head, waiting},
+    question, reconnect, say_attach, tally,
+    telling::{Audience, say_end, say_head, waiting},
 };
 use crate::{
     cli::{
         args::Format,
         exit::{self, Failure, Status},
-        output::{Tone, complain, note, print_json, unless_closed},
+        output::{Tone, note, print_json, unless_closed},
         region::Region,
         stdio::is_of_stream,
     },
-    domain::{
-        frame::Frame,
-        ids::RunReference,
-        plan::{Gate, GateState},
-        run::{Run, Task},
-    },
+    domain::{ids::RunReference, plan::GateState, run::Run},
     wire::{
         client::{ControlClient, RunEvents},
-        proto::{self, run_event::Kind},
+        proto,
     },
 };
 
@@ -302,121 +299,6 @@ impl Follower {
         }
         self.stale = true;
         Ok(None)
-    }
-
-    /// Takes one event; the end when it is one.
-    fn take(&mut self, kind: Kind) -> io::Result<Option<End>> {
-        match kind {
-            Kind::Run(run) => {
-                // After a reconnect: the states as they are now.
-                if let Ok(run) = Run::try_from(run) {
-                    self.run = run;
-                }
-            }
-            Kind::Task(task) => {
-                if let Ok(task) = Task::try_from(task) {
-                    self.task_changed(task)?;
-                }
-            }
-            Kind::Output(output) => {
-                let frames = output.frames.into_iter().filter_map(|frame| Frame::try_from(frame).ok());
-                let fresh: Vec<Frame> =
-                    frames.filter_map(|frame| self.fresh(output.task_index, frame)).collect();
-                // Files first: they are written to the end, whatever becomes of standard output in the middle.
-                if let Some(files) = &mut self.files {
-                    fresh.iter().try_for_each(|frame| files.frame(output.task_index, frame))?;
-                }
-                fresh.into_iter().try_for_each(|frame| self.print(output.task_index, &frame))?;
-            }
-            Kind::Gap(gap) => {
-                if let Some(lost) = gap.gap {
-                    self.gap(gap.task_index, &lost)?;
-                }
-            }
-            Kind::Gate(gate) => return self.gate_changed(gate.into()),
-            Kind::Ended(ended) => {
-                self.run.ended_ms = Some(ended.ended_ms);
-                return Ok(Some(End::Shown));
-            }
-            Kind::Closing(_) | Kind::Refused(_) | Kind::TargetChanged(_) => {}
-        }
-        Ok(None)
-    }
-
-    /// What of a frame was not taken yet, and is wanted. After a reconnect the last piece may come again.
-    fn fresh(&mut self, task: u32, frame: Frame) -> Option<Frame> {
-        let end = self.ends.entry(task).or_insert(self.following.from_offset);
-        let frame = frame.from_offset(*end)?;
-        *end = frame.end();
-        Some(frame).filter(|frame| self.following.only.is_none_or(|only| only == frame.stream))
-    }
-
-    fn print(&mut self, task: u32, frame: &Frame) -> io::Result<()> {
-        match &mut self.events {
-            _ if self.mute => Ok(()),
-            Some(events) => events.frame(task, frame),
-            None if self.following.is_text() => {
-                self.erase();
-                self.printer.frame(task, frame)
-            }
-            None => {
-                self.outputs.frame(task, frame);
-                Ok(())
-            }
-        }
-    }
-
-    fn gap(&mut self, task: u32, lost: &proto::Gap) -> io::Result<()> {
-        if let Some(files) = &mut self.files {
-            files.gap(task)?;
-        }
-        match &mut self.events {
-            _ if self.mute => {}
-            Some(events) => events.gap(task, lost.from, lost.to, &lost.reason)?,
-            None if self.following.is_text() => {
-                self.erase();
-                self.printer.gap(task)?;
-            }
-            None => self.outputs.gap(task, lost),
-        }
-        let end = self.ends.entry(task).or_insert(lost.to);
-        *end = (*end).max(lost.to);
-        self.erase();
-        complain(&missing(&self.run, task, lost));
-        Ok(())
-    }
-
-    fn task_changed(&mut self, task: Task) -> io::Result<()> {
-        self.stale = true;
-        let (index, paint) = (task.index, self.printer.paint());
-        let Some(known) = self.run.task_mut(index) else { return Ok(()) };
-        let news = changed(known, &task, paint);
-        // Before anything is printed: nobody may read that any more, and it has happened all the same.
-        *known = task.clone();
-        match &mut self.events {
-            _ if self.mute => {}
-            Some(events) => events.task(&task)?,
-            None if self.following.is_text() && task.state.outcome().is_some() => {
-                // A last line without an end is whole now.
-                self.erase();
-                self.printer.ended(index)?;
-            }
-            None => {}
-        }
-        if let Some(news) = news.filter(|_| self.wants_notes()) {
-            self.note(&news);
-        }
-        Ok(())
-    }
-
-    fn gate_changed(&mut self, gate: Gate) -> io::Result<Option<End>> {
-        self.erase();
-        say_held(&self.run, &gate);
-        self.run.gate = gate;
-        if let Some(events) = self.events.as_mut().filter(|_| !self.mute) {
-            events.gate(&self.run.gate)?;
-        }
-        Ok(self.is_held_for_nobody().then_some(End::Detached(exit::NO_STATUS)))
     }
 
     /// A person may promote a held run from another terminal; a script must not wait for that.

@@ -1,0 +1,155 @@
+//! What the events of a run do to what a client shows of it.
+
+use std::io;
+
+use super::{
+    super::{
+        End, say_held,
+        telling::{changed, missing},
+    },
+    Follower,
+};
+use crate::{
+    cli::{exit, output::complain},
+    domain::{
+        frame::Frame,
+        plan::Gate,
+        run::{Run, Task},
+    },
+    wire::proto::{self, run_event::Kind},
+};
+
+impl Follower {
+    /// Takes one event; the end when it is one.
+    pub(super) fn take(&mut self, kind: Kind) -> io::Result<Option<End>> {
+        match kind {
+            Kind::Run(run) => {
+                // After a reconnect: the states as they are now.
+                if let Ok(run) = Run::try_from(run) {
+                    self.run = run;
+                }
+            }
+            Kind::Task(task) => {
+                if let Ok(task) = Task::try_from(task) {
+                    self.task_changed(task)?;
+                }
+            }
+            Kind::Output(output) => {
+                let frames = output.frames.into_iter().filter_map(|frame| Frame::try_from(frame).ok());
+                let fresh: Vec<Frame> =
+                    frames.filter_map(|frame| self.fresh(output.task_index, frame)).collect();
+                // Files first: they are written to the end, whatever becomes of standard output in the middle.
+                if let Some(files) = &mut self.files {
+                    fresh.iter().try_for_each(|frame| files.frame(output.task_index, frame))?;
+                }
+                fresh.into_iter().try_for_each(|frame| self.print(output.task_index, &frame))?;
+                if self.is_whole(output.task_index) {
+                    self.last_line(output.task_index)?;
+                }
+            }
+            Kind::Gap(gap) => {
+                if let Some(lost) = gap.gap {
+                    self.gap(gap.task_index, &lost)?;
+                }
+            }
+            Kind::Gate(gate) => return self.gate_changed(gate.into()),
+            Kind::Ended(ended) => {
+                self.run.ended_ms = Some(ended.ended_ms);
+                return Ok(Some(End::Shown));
+            }
+            Kind::Closing(_) | Kind::Refused(_) | Kind::TargetChanged(_) => {}
+        }
+        Ok(None)
+    }
+
+    /// What of a frame was not taken yet, and is wanted. After a reconnect the last piece may come again.
+    fn fresh(&mut self, task: u32, frame: Frame) -> Option<Frame> {
+        let end = self.ends.entry(task).or_insert(self.following.from_offset);
+        let frame = frame.from_offset(*end)?;
+        *end = frame.end();
+        Some(frame).filter(|frame| self.following.only.is_none_or(|only| only == frame.stream))
+    }
+
+    fn print(&mut self, task: u32, frame: &Frame) -> io::Result<()> {
+        match &mut self.events {
+            _ if self.mute => Ok(()),
+            Some(events) => events.frame(task, frame),
+            None if self.following.is_text() => {
+                self.erase();
+                self.printer.frame(task, frame)
+            }
+            None => {
+                self.outputs.frame(task, frame);
+                Ok(())
+            }
+        }
+    }
+
+    fn gap(&mut self, task: u32, lost: &proto::Gap) -> io::Result<()> {
+        if let Some(files) = &mut self.files {
+            files.gap(task)?;
+        }
+        match &mut self.events {
+            _ if self.mute => {}
+            Some(events) => events.gap(task, lost.from, lost.to, &lost.reason)?,
+            None if self.following.is_text() => {
+                self.erase();
+                self.printer.gap(task)?;
+            }
+            None => self.outputs.gap(task, lost),
+        }
+        let end = self.ends.entry(task).or_insert(lost.to);
+        *end = (*end).max(lost.to);
+        self.erase();
+        complain(&missing(&self.run, task, lost));
+        Ok(())
+    }
+
+    fn task_changed(&mut self, task: Task) -> io::Result<()> {
+        self.stale = true;
+        let (index, paint) = (task.index, self.printer.paint());
+        let Some(known) = self.run.task_mut(index) else { return Ok(()) };
+        let news = changed(known, &task, paint);
+        // Before anything is printed: nobody may read that any more, and it has happened all the same.
+        *known = task.clone();
+        match &mut self.events {
+            _ if self.mute => {}
+            Some(events) => events.task(&task)?,
+            None if task.state.outcome().is_some() => self.last_line(index)?,
+            None => {}
+        }
+        if let Some(news) = news.filter(|_| self.wants_notes()) {
+            self.note(&news);
+        }
+        Ok(())
+    }
+
+    fn gate_changed(&mut self, gate: Gate) -> io::Result<Option<End>> {
+        self.erase();
+        say_held(&self.run, &gate);
+        self.run.gate = gate;
+        if let Some(events) = self.events.as_mut().filter(|_| !self.mute) {
+            events.gate(&self.run.gate)?;
+        }
+        Ok(self.is_held_for_nobody().then_some(End::Detached(exit::NO_STATUS)))
+    }
+
+    /// Whether all that a task printed was taken. One that had ended before this client came has no change to tell it by.
+    fn is_whole(&self, task: u32) -> bool {
+        let end = self.ends.get(&task).copied().unwrap_or_default();
+        self.run.task(task).is_some_and(|task| task.state.outcome().is_some() && end >= task.end_offset)
+    }
+
+    /// A last line without an end is whole now.
+    fn last_line(&mut self, task: u32) -> io::Result<()> {
+        match &mut self.events {
+            _ if self.mute => Ok(()),
+            Some(events) => events.last_lines(task),
+            None if self.following.is_text() => {
+                self.erase();
+                self.printer.ended(task)
+            }
+            None => Ok(()),
+        }
+    }
+}
