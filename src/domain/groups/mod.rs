@@ -81,7 +81,7 @@ pub struct Group {
     pub example: u32,
     /// Its lines on stdout and on stderr.
     pub lines: [u64; 2],
-    /// Where they part from the largest group; `None` where they do not.
+    /// Where they part from the largest group; `None` where they do not, or nobody knows.
     pub parted: Option<Parting>,
     /// Printed more than is compared, or some of it is missing: that counts only at the end.
     pub long: bool,
@@ -325,7 +325,7 @@ impl Grouping {
             let both_ended = left.outcome.is_some() && right.outcome.is_some();
             let is_known = !left.is_incomplete && !right.is_incomplete;
             let differs = if is_step(a) || is_step(b) {
-                both_ended && !(is_known && (a.node, a.beyond) == (b.node, b.beyond))
+                both_ended && is_known && (a.node, a.beyond) != (b.node, b.beyond)
             } else {
                 true
             };
