@@ -28,7 +28,7 @@ use crate::domain::SOFTWARE_VERSION;
 const ORDERS: usize = 64;
 /// How many workers may be gone in the middle of a start before that is no accident any more.
 const TRIES: usize = 3;
-/// What is told where the machine has no further process ids.
+/// The trouble that lists show when the machine has no free process ids.
 const NO_PROCESSES: &str =
     "no further process could be started; commands run in the room that was reserved for them";
 /// How often it is tried to start another keeper.

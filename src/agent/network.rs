@@ -166,7 +166,7 @@ impl Listening {
     }
 }
 
-/// Makes a directory for this user alone. One that is there on a disk that is read-only is as good as it gets.
+/// Makes a directory that only this user can read. On a read-only disk an existing one is taken as it is.
 fn make_usable(path: &Path) -> Result<(), UnusableDirectory> {
     match make_private(path) {
         Err(unusable) if is_of_disk(&unusable.source) && path.is_dir() => {

@@ -30,7 +30,7 @@ pub const STEP: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub struct Kill {
     kill_at: Instant,
-    /// When it began, in the ticks in which starts of processes are told.
+    /// When it began, in clock ticks since boot, as in field 22 of `proc_pid_stat(5)`.
     began: u64,
     /// What was found below this process: ids, and when each started.
     seen: HashSet<(i32, u64)>,
@@ -82,8 +82,8 @@ impl Kill {
         self.proof(alive.len(), left, now)
     }
 
-    /// What a process gets that was found. The first walk finds what there was when the kill began; what a later one finds
-    /// was there too when it is older. A group is told as a whole, and of its members only those that were in it then.
+    /// What is sent to a process that was found. The first walk finds the processes that existed when the kill began. One that
+    /// a later walk finds existed then too if it is older. A group is signalled as a whole.
     fn notice(&mut self, process: &ProcessEntry, own_group: i32, is_first: bool, now: Instant) -> Notice {
         let is_new = self.seen.insert((process.pid, process.started));
         if now >= self.kill_at {

@@ -349,7 +349,7 @@ fn remove_left_over(layout: &Layout) -> io::Result<()> {
             else {
                 continue;
             };
-            // One that lives is about to remove it by itself.
+            // A worker that is alive is about to remove its own directory.
             let is_unlocked = spare.lock().try_exists().is_ok_and(|exists| !exists);
             if is_unlocked || !lock::is_held(&spare.lock()).unwrap_or(true) {
                 match place::remove(&spare) {

@@ -9,6 +9,7 @@ mod gate;
 mod live;
 mod returning;
 mod starting;
+mod waiting;
 
 pub(in crate::master::core) use self::{alive::LiveRuns, cancelling::PendingOrder, live::LiveRun};
 use self::{live::Slot, returning::AGAIN_AFTER};
@@ -18,7 +19,6 @@ use super::{
     stored::Write,
 };
 use crate::domain::{
-    bounded::Reason,
     ids::{Incarnation, RunId, RunReference, TaskId},
     name::AgentName,
     outcome::{Ending, Outcome},
@@ -279,15 +279,6 @@ impl Core {
         self.dispatch(id, now);
     }
 
-    pub(in crate::master::core) fn on_task_waits(&mut self, id: TaskId, waiting: Reason) {
-        let Some(slot) = self.slot_mut(id).filter(|slot| slot.is_open() && slot.task.waiting != waiting)
-        else {
-            return;
-        };
-        slot.task.waiting = waiting;
-        self.publish(id);
-    }
-
     /// Ends an open task. An outcome that its agent can tell again is told at once; any other one when it is on the disk.
     fn end_task(&mut self, id: TaskId, outcome: Outcome, now: Now) {
         let Some(slot) = self.slot_mut(id).filter(|slot| slot.is_open()) else { return };
@@ -373,14 +364,6 @@ impl Core {
             run.note_stored(id.index);
         }
         self.forget_if_stored(id.run);
-    }
-
-    /// An outcome is not on the disk yet, and nobody is told of it before: what is waited for is shown.
-    pub(in crate::master::core) fn outcome_delayed(&mut self, id: TaskId) {
-        if let Some(slot) = self.slot_mut(id).filter(|slot| slot.settling.is_some()) {
-            slot.task.waiting = "its end is known, and waits for the master's disk".into();
-            self.publish(id);
-        }
     }
 
     pub(in crate::master::core) fn on_delete_run(
