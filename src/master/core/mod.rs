@@ -431,7 +431,7 @@ impl Core {
             Input::SignalAnswered { id, known, incarnation } => {
                 self.on_signal_answered(id, known, &incarnation, now);
             }
-            Input::TaskWaits(id, waiting) => self.on_task_waits(id, waiting),
+            Input::TaskWaits(id, by, waiting) => self.on_task_waits(id, by, waiting),
             Input::Persisted(token, revision) => self.on_persisted(token, revision, now),
             Input::PersistDelayed(token, reason) => self.on_persist_delayed(token, reason),
             Input::PersistFailed(token, reason) => self.on_persist_failed(token, reason),

@@ -22,7 +22,7 @@ use super::{
     ahead::Ahead,
     cap::Cap,
     clock::SendClock,
-    core::messages::{AttachOrder, Input},
+    core::messages::{AttachOrder, HeldBy, Input},
     handle::Handle,
     input::{InputRoad, Inputs},
     links::{ANSWER_WITHIN, AttachStream, Links},
@@ -173,7 +173,7 @@ async fn follow(context: Context, order: AttachOrder) -> Lost {
         Err(error) => {
             tracing::error!(%error, run = %order.id.run, "cannot open an output log");
             let text = format!("the master cannot open its output log: {error}; trying again");
-            context.handle.tell(Input::TaskWaits(order.id, text.into())).await;
+            context.handle.tell(Input::TaskWaits(order.id, HeldBy::Master, text.into())).await;
             tokio::time::sleep(DISK_RETRY).await;
             return error.into();
         }
@@ -227,7 +227,7 @@ impl Attached {
             Ok(stream) => stream,
             Err(status) => {
                 let text = clipped(&plain(status.message()), LONGEST_REASON, "…");
-                self.context.handle.tell(Input::TaskWaits(self.id, text.into())).await;
+                self.context.handle.tell(Input::TaskWaits(self.id, HeldBy::Agent, text.into())).await;
                 return Err(status.into());
             }
         };
@@ -331,7 +331,7 @@ impl Attached {
             attach_response::Kind::Held(held) => {
                 self.in_time().await;
                 let text = clipped(&plain(&held.reason), LONGEST_REASON, "…");
-                self.context.handle.tell(Input::TaskWaits(self.id, text.into())).await;
+                self.context.handle.tell(Input::TaskWaits(self.id, HeldBy::Agent, text.into())).await;
                 Ok(())
             }
             attach_response::Kind::Output(output) => {

@@ -17,7 +17,7 @@ use crate::{
     },
     master::{
         cap::{Cap, Newest},
-        core::messages::Input,
+        core::messages::{HeldBy, Input},
         handle::Handle,
         output_log::{
             FILE_SIZE, RunLog, Trouble,
@@ -361,7 +361,7 @@ impl Taking {
                 "its output is over the cap of {} bytes: its beginning and its end are kept",
                 self.cap.bytes
             );
-            self.handle.tell(Input::TaskWaits(self.id, text.into())).await;
+            self.handle.tell(Input::TaskWaits(self.id, HeldBy::Master, text.into())).await;
         }
         if let Some(gone) = self.newest.push(frame) {
             let position = *self.log.appended().borrow();
@@ -422,7 +422,7 @@ impl Taking {
         let trouble = self.trouble.borrow_and_update().clone();
         let text = trouble.as_ref().map_or_else(String::new, |trouble| trouble.text().to_owned());
         let has_failed = trouble.is_some_and(|trouble| trouble.is_failure());
-        self.handle.tell(Input::TaskWaits(self.id, text.clone().into())).await;
+        self.handle.tell(Input::TaskWaits(self.id, HeldBy::Master, text.clone().into())).await;
         if has_failed { Err(Lost::Broken(text)) } else { Ok(()) }
     }
 }
@@ -441,14 +441,14 @@ async fn write_all(log: Arc<RunLog>, handle: Handle, id: TaskId, frames: Vec<Fra
                 if !std::mem::replace(&mut said, true) {
                     tracing::error!(%error, task = %id, "cannot write output; trying again");
                     let text = format!("the master cannot write its output: {error}; trying again");
-                    handle.tell(Input::TaskWaits(id, text.into())).await;
+                    handle.tell(Input::TaskWaits(id, HeldBy::Master, text.into())).await;
                 }
                 tokio::time::sleep(DISK_RETRY).await;
             }
         }
     };
     if said {
-        handle.tell(Input::TaskWaits(id, String::new().into())).await;
+        handle.tell(Input::TaskWaits(id, HeldBy::Master, String::new().into())).await;
     }
     Some((position, end))
 }

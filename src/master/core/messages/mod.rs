@@ -14,6 +14,7 @@ pub use self::{
     reply::{Reply, SessionRefusal},
 };
 pub use super::operators::Invitation;
+pub use super::runs::HeldBy;
 pub use super::snapshot::{Choice, NotChosen, Snapshot};
 use super::stored::{InStore, KnownTask};
 use crate::{
@@ -467,8 +468,8 @@ pub enum Input {
         /// The incarnation that answers. It never starts a task that it does not know.
         incarnation: Incarnation,
     },
-    /// What a task's output waits for, or what becomes of it; nothing when all is well.
-    TaskWaits(TaskId, Reason),
+    /// What the master or the agent holds a task back for, or what becomes of its output; nothing when all is well.
+    TaskWaits(TaskId, HeldBy, Reason),
     /// A write is on the disk; the store has this revision now.
     Persisted(WriteToken, u64),
     /// A write is not on the disk yet; it is tried again until it is.

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use super::waiting::Held;
 use crate::{
     domain::{
         agent::{START_PERMISSION, START_WITHIN},
@@ -92,6 +93,8 @@ pub(super) struct Slot {
     pub(super) attached: Option<SessionId>,
     /// Its batch is open.
     pub(super) opened: bool,
+    /// What it is held back for since it began.
+    pub(super) held: Held,
     /// Since when it is in the queue, and its agent there.
     pub(super) queued_at: Option<Duration>,
     /// It was its turn.
@@ -125,6 +128,7 @@ impl Slot {
             attempt,
             attached: None,
             opened: false,
+            held: Held::default(),
             queued_at: None,
             in_flight: false,
             sent: false,
@@ -293,6 +297,7 @@ impl LiveRun {
                 attempt: first_attempt,
                 attached: None,
                 opened,
+                held: Held::default(),
                 queued_at: None,
                 in_flight: sent && is_open,
                 sent,

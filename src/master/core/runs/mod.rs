@@ -11,6 +11,7 @@ mod returning;
 mod starting;
 mod waiting;
 
+pub use self::waiting::HeldBy;
 pub(in crate::master::core) use self::{alive::LiveRuns, cancelling::PendingOrder, live::LiveRun};
 use self::{live::Slot, returning::AGAIN_AFTER};
 use super::{
@@ -124,7 +125,7 @@ impl Core {
         slot.attached = Some(session.id);
         slot.sent = true;
         slot.task.no_contact_since_ms = None;
-        slot.task.waiting.clear();
+        slot.wait_for_nothing();
         slot.become_state(TaskState::Dispatched);
         let order = AttachOrder {
             id,
@@ -283,7 +284,7 @@ impl Core {
     fn end_task(&mut self, id: TaskId, outcome: Outcome, now: Now) {
         let Some(slot) = self.slot_mut(id).filter(|slot| slot.is_open()) else { return };
         let is_told = outcome.is_agents_own();
-        slot.task.waiting.clear();
+        slot.wait_for_nothing();
         if is_told {
             slot.task.no_contact_since_ms = None;
             slot.become_state(TaskState::Ended(outcome));
@@ -351,7 +352,7 @@ impl Core {
             && let Some(outcome) = slot.settling.take()
         {
             slot.task.no_contact_since_ms = None;
-            slot.task.waiting.clear();
+            slot.wait_for_nothing();
             slot.become_state(TaskState::Ended(outcome));
             if let Some(run) = self.runs.get_mut(&id.run) {
                 run.settling -= 1;
@@ -410,7 +411,7 @@ impl Core {
             if slot.in_flight {
                 self.dispatch(id, now);
             } else if slot.opened {
-                slot.task.waiting.clear();
+                slot.wait_for_nothing();
                 run.enqueue(id.index, now);
                 self.go_on(id.run, now);
             }

@@ -62,7 +62,7 @@ impl Core {
         }
         slot.incarnation = Some(incarnation);
         slot.withheld = None;
-        slot.task.waiting.clear();
+        slot.wait_for_nothing();
         (slot.sent, slot.opened, slot.in_flight) = (true, true, true);
         let stored = slot.to_store();
         run.count_anew();

@@ -1,17 +1,51 @@
 //! What open tasks wait for, as it is shown. Decides nothing.
 
-use super::super::Core;
+use super::{super::Core, Slot};
 use crate::domain::{bounded::Reason, ids::TaskId};
+
+/// Who holds back a task that has begun.
+#[derive(Clone, Copy, Debug)]
+pub enum HeldBy {
+    /// The master, which cannot write what the task prints.
+    Master,
+    /// The task's agent, or the way to it.
+    Agent,
+}
+
+/// What each of them holds a task back for; empty where it does not.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    master: Reason,
+    agent: Reason,
+}
+
+impl Held {
+    /// The master's reason goes first: an agent also holds a task back because its master takes nothing.
+    fn shown(&self) -> &Reason {
+        if self.master.is_empty() { &self.agent } else { &self.master }
+    }
+}
+
+impl Slot {
+    /// Nothing that was said of what it waits for is true any more.
+    pub(super) fn wait_for_nothing(&mut self) {
+        self.held = Held::default();
+        self.task.waiting.clear();
+    }
+}
 
 impl Core {
     /// Shows what a task that has begun waits for; nothing where it goes on.
-    pub(in crate::master::core) fn on_task_waits(&mut self, id: TaskId, waiting: Reason) {
-        let Some(slot) = self.slot_mut(id).filter(|slot| slot.is_open() && slot.task.waiting != waiting)
-        else {
-            return;
-        };
-        slot.task.waiting = waiting;
-        self.publish(id);
+    pub(in crate::master::core) fn on_task_waits(&mut self, id: TaskId, by: HeldBy, waiting: Reason) {
+        let Some(slot) = self.slot_mut(id).filter(|slot| slot.is_open()) else { return };
+        match by {
+            HeldBy::Master => slot.held.master = waiting,
+            HeldBy::Agent => slot.held.agent = waiting,
+        }
+        if slot.task.waiting != *slot.held.shown() {
+            slot.task.waiting = slot.held.shown().clone();
+            self.publish(id);
+        }
     }
 
     /// An outcome is not on the disk yet, and nobody is told of it before: what is waited for is shown.

@@ -29,7 +29,7 @@ use crate::{
         target::Target,
     },
     master::core::{
-        messages::{AttachOrder, Choice, EnrollAsked, KeyMark, NotChosen, RunAsked, SessionRefusal},
+        messages::{AttachOrder, Choice, EnrollAsked, HeldBy, KeyMark, NotChosen, RunAsked, SessionRefusal},
         stored::Write,
         views::AgentView,
     },
@@ -396,16 +396,26 @@ fn what_a_task_waits_for_is_told_once_and_until_it_ends() {
     let mut world = World::with_agent("web-1", "boot");
     world.run(1, "web-1");
     let order = world.attaches().pop().unwrap();
-    let told = |world: &mut World, text: &str| {
+    let mut told = |by: HeldBy, text: &str, shown: &str| {
         world.out.clear();
-        world.put(Input::TaskWaits(order.id, text.into()));
-        world.out.iter().any(|effect| matches!(effect, Effect::Publish(_, task) if task.waiting == text))
+        world.put(Input::TaskWaits(order.id, by, text.into()));
+        world.out.iter().any(|effect| matches!(effect, Effect::Publish(_, task) if task.waiting == shown))
     };
-    assert!(told(&mut world, "the disk is full"));
-    assert!(!told(&mut world, "the disk is full"), "that was told");
-    assert!(told(&mut world, ""));
+    assert!(told(HeldBy::Agent, "its disk is full", "its disk is full"));
+    assert!(!told(HeldBy::Agent, "its disk is full", "its disk is full"), "that was told");
+    // The agent may wait because the master does, and not the other way about.
+    assert!(told(HeldBy::Master, "the master's disk is full", "the master's disk is full"));
+    assert!(!told(HeldBy::Agent, "", ""), "the master still waits");
+    assert!(!told(HeldBy::Agent, "it is full again", "it is full again"), "the master still waits");
+    assert!(told(HeldBy::Master, "", "it is full again"));
+    assert!(told(HeldBy::Agent, "", ""));
     world.end(&order, 0);
-    assert!(!told(&mut world, "too late"));
+    let mut told = |text: &str| {
+        world.out.clear();
+        world.put(Input::TaskWaits(order.id, HeldBy::Master, text.into()));
+        world.out.iter().any(|effect| matches!(effect, Effect::Publish(..)))
+    };
+    assert!(!told("too late"));
 }
 
 #[test]
