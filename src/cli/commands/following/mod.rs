@@ -8,6 +8,7 @@ mod escapes;
 mod events;
 mod feeding;
 mod files;
+mod followed;
 mod grouped;
 mod lines;
 mod object;

@@ -1,28 +1,24 @@
 //! `-b`: who printed the same, live on a terminal and in full at the end. The master works out the groups; this fetches
 //! one task's output for each of them.
 
-use tokio::time::Instant;
 use tonic::Streaming;
 
 use super::{
     End, Following,
-    asking::{Asking, Wish},
-    attention::{Attention, Happening},
-    cancel,
-    patience::{Patience, given_up},
-    question, reconnect, say_attach, say_held, tally,
+    attention::Happening,
+    followed::Followed,
+    say_attach, say_held,
     telling::{Audience, say_head},
 };
 use crate::{
     cli::{
         exit::{self, Failure, Status},
-        output::{Paint, note, stderr_is_terminal},
-        region::{Region, terminal_size},
+        output::{Paint, Tone, note, stderr_is_terminal},
+        region::terminal_size,
     },
     domain::{
         digest::GroupDigest,
         ids::RunReference,
-        plan::GateState,
         run::{Run, Task},
     },
     sys::shutdown::EndSignals,
@@ -40,16 +36,9 @@ mod rows;
 const LIVE_ROWS: usize = 12;
 
 struct Watcher {
-    following: Following,
-    client: ControlClient,
-    run: Run,
+    followed: Followed,
     groups: Vec<GroupDigest>,
     more_groups: u32,
-    attention: Attention,
-    patience: Patience,
-    began: Instant,
-    region: Option<Region>,
-    stale: bool,
     paint: Paint,
     has_person: bool,
 }
@@ -58,25 +47,15 @@ struct Watcher {
 pub(super) async fn watch(following: Following, client: ControlClient, run: Run) -> Result<Status, Failure> {
     let has_person = stderr_is_terminal();
     let quiet = following.print.quiet || !following.is_text();
-    let attention = Attention::new(Asking::new(following.owns(), run.plain_name, has_person))
-        .map_err(|error| following.failed(error.into(), &run))?;
-    let mut watcher = Watcher {
-        attention,
-        region: (!quiet && following.follow).then(Region::new).flatten(),
-        paint: Paint::new(following.print.color, has_person),
-        groups: Vec::new(),
-        more_groups: 0,
-        patience: Patience::default(),
-        began: Instant::now(),
-        stale: true,
-        has_person: has_person && !quiet,
-        following,
-        client,
-        run,
-    };
+    let wants_region = !quiet && following.follow;
+    let paint = Paint::new(following.print.color, has_person);
+    let followed = Followed::new(following.clone(), client, run.clone(), has_person, wants_region)
+        .map_err(|failure| following.failed(failure, &run))?;
+    let has_person = has_person && !quiet;
+    let mut watcher = Watcher { followed, paint, groups: Vec::new(), more_groups: 0, has_person };
     let result = watcher.watch().await;
-    watcher.erase();
-    result.map_err(|failure| watcher.following.failed(failure, &watcher.run))
+    watcher.followed.erase();
+    result.map_err(|failure| following.failed(failure, &watcher.followed.run))
 }
 
 async fn watch_call(
@@ -88,12 +67,12 @@ async fn watch_call(
 
 impl Watcher {
     async fn watch(&mut self) -> Result<Status, Failure> {
-        if self.following.is_text() {
-            say_head(&self.run, self.audience());
+        if self.followed.following.is_text() {
+            say_head(&self.followed.run, self.audience());
         }
-        let digests = watch_call(&self.client, self.request()).await?;
+        let digests = watch_call(&self.followed.client, self.request()).await?;
         let end = self.run_to_end(digests).await?;
-        self.erase();
+        self.followed.erase();
         match end {
             End::Shown => {
                 // All is over, so that there is nothing left to cancel but the printing.
@@ -104,27 +83,31 @@ impl Watcher {
                 }
             }
             End::Detached(status) => {
-                say_attach(&self.run);
+                say_attach(&self.followed.run);
                 Ok(status)
             }
         }
     }
 
     fn audience(&self) -> Audience {
-        Audience { has_person: self.has_person, is_quiet: self.following.print.quiet, paint: self.paint }
+        Audience {
+            has_person: self.has_person,
+            is_quiet: self.followed.following.print.quiet,
+            paint: self.paint,
+        }
     }
 
     fn request(&self) -> proto::WatchRunRequest {
         proto::WatchRunRequest {
-            run: Some(RunReference::Id(self.run.id).into()),
-            masks: self.following.print.mask.to_string(),
-            follow: self.following.follow,
+            run: Some(RunReference::Id(self.followed.run.id).into()),
+            masks: self.followed.following.print.mask.to_string(),
+            follow: self.followed.following.follow,
         }
     }
 
     async fn run_to_end(&mut self, mut digests: Streaming<proto::RunDigest>) -> Result<End, Failure> {
         loop {
-            let draws = self.region.is_some() && self.stale;
+            let draws = self.followed.is_to_draw();
             tokio::select! {
                 digest = digests.message() => match digest {
                     Ok(Some(digest)) if digest.closing.is_none() => {
@@ -132,28 +115,32 @@ impl Watcher {
                             return Ok(end);
                         }
                     }
-                    Ok(_) if !self.following.follow => return Ok(End::Shown),
+                    Ok(_) if !self.followed.following.follow => return Ok(End::Shown),
                     Err(status) if status.code() == tonic::Code::DataLoss => {
                         return Err(Failure::new(status.message()).with(exit::NO_STATUS));
                     }
                     Ok(_) | Err(_) => {
-                        self.erase();
-                        let say = |text: &str| note(text);
+                        let (has_person, paint) = (self.has_person, self.paint);
+                        let say = |text: &str| {
+                            if has_person {
+                                note(&paint.paint(Tone::Waiting, text));
+                            }
+                        };
                         let request = self.request();
                         let again = async |client: &ControlClient| watch_call(client, request.clone()).await;
-                        let attention = &mut self.attention;
-                        match reconnect(&self.following, attention, say, again).await {
-                            Ok((client, again)) => (self.client, digests) = (client, again),
-                            Err(status) => return Ok(End::Detached(status)),
-                        }
-                        let owed = self.attention.asking.owed();
-                        if let Some(end) = self.perform(owed).await? {
-                            return Ok(end);
+                        match self.followed.reconnect(say, again).await? {
+                            Ok(again) => digests = again,
+                            Err(end) => return Ok(end),
                         }
                     }
                 },
-                happening = self.attention.next(draws) => {
-                    if let Some(end) = self.happened(happening).await? {
+                happening = self.followed.attention.next(draws) => {
+                    if matches!(happening, Happening::Draw) {
+                        let rows = self.rows(LIVE_ROWS.min(terminal_size().1.saturating_sub(3)));
+                        self.followed.draw(rows, self.paint);
+                    }
+                    let tells_held = !self.followed.has_region();
+                    if let Some(end) = self.followed.happened(happening, tells_held).await? {
                         return Ok(end);
                     }
                 }
@@ -163,104 +150,28 @@ impl Watcher {
 
     fn take(&mut self, digest: proto::RunDigest) -> Result<Option<End>, Failure> {
         if let Some(run) = digest.run {
-            self.run = Run::try_from(run).map_err(Failure::new)?;
+            self.followed.run = Run::try_from(run).map_err(Failure::new)?;
         }
         for task in digest.tasks {
             let task = Task::try_from(task).map_err(Failure::new)?;
-            if let Some(known) = self.run.task_mut(task.index) {
+            if let Some(known) = self.followed.run.task_mut(task.index) {
                 *known = task;
             }
         }
         let groups = digest.groups.into_iter().map(GroupDigest::try_from);
         self.groups = groups.collect::<Result<_, _>>().map_err(Failure::new)?;
         self.more_groups = digest.more_groups;
-        self.stale = true;
+        self.followed.outdated();
         let gate = digest.gate.unwrap_or_default().into();
-        if self.run.gate != gate {
-            self.erase();
-            say_held(&self.run, &gate);
-            self.run.gate = gate;
+        if self.followed.run.gate != gate {
+            self.followed.erase();
+            say_held(&self.followed.run, &gate);
+            self.followed.run.gate = gate;
         }
         if digest.ended_ms > 0 {
-            self.run.ended_ms = Some(digest.ended_ms);
+            self.followed.run.ended_ms = Some(digest.ended_ms);
             return Ok(Some(End::Shown));
         }
-        let is_held = matches!(self.run.gate.state, GateState::Held(_));
-        let for_nobody = is_held && self.following.owns() && !self.attention.asking.has_person();
-        Ok(for_nobody.then_some(End::Detached(exit::NO_STATUS)))
-    }
-
-    async fn happened(&mut self, happening: Happening) -> Result<Option<End>, Failure> {
-        match happening {
-            Happening::Signalled(wish) => return self.perform(wish).await,
-            Happening::Typed(wish) => {
-                if let Some(region) = &mut self.region {
-                    region.newline_typed();
-                }
-                return self.perform(wish).await;
-            }
-            Happening::Draw => self.draw(),
-            Happening::Second => {
-                self.stale = true;
-                if self.patience.is_over(&self.run, &self.following) {
-                    self.erase();
-                    return Ok(Some(given_up(&self.following)));
-                }
-                let held = self.patience.held_back(&self.run);
-                if self.region.is_none() && !self.following.print.quiet {
-                    for line in held {
-                        note(&line);
-                    }
-                }
-                if self.attention.asking.has_cancelled() && self.patience.is_hopeless(&self.run) {
-                    self.erase();
-                    return Ok(Some(End::Detached(exit::INTERRUPTED)));
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    async fn perform(&mut self, wish: Wish) -> Result<Option<End>, Failure> {
-        match wish {
-            Wish::Nothing => {}
-            Wish::Ask if self.region.is_some() => {}
-            Wish::Ask => note(&format!("\n{}", question(&self.run))),
-            Wish::ShowRunning => {
-                self.erase();
-                note(&tally::who_runs(&self.run));
-            }
-            Wish::Cancel => {
-                if let Some(end) = cancel(&self.client, &self.run, &mut self.attention).await? {
-                    return Ok(Some(end));
-                }
-            }
-            Wish::Detach(status) => return Ok(Some(End::Detached(status))),
-        }
-        self.stale = true;
-        Ok(None)
-    }
-
-    fn erase(&mut self) {
-        if let Some(region) = &mut self.region {
-            region.erase();
-        }
-        self.stale = true;
-    }
-
-    fn draw(&mut self) {
-        if !std::mem::take(&mut self.stale) {
-            return;
-        }
-        let mut lines = self.rows(LIVE_ROWS.min(terminal_size().1.saturating_sub(3)));
-        if self.attention.asking.is_asked() {
-            lines.push(question(&self.run));
-        } else {
-            let keys = if self.following.owns() { "Enter who   ^C stop" } else { "Enter who   ^C leave" };
-            lines.push(tally::progress(&self.run, self.began.elapsed(), keys, self.paint));
-        }
-        if let Some(region) = &mut self.region {
-            region.draw(&lines);
-        }
+        Ok(self.followed.is_held_for_nobody().then_some(End::Detached(exit::NO_STATUS)))
     }
 }

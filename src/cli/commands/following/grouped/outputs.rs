@@ -59,20 +59,20 @@ impl From<CallError> for Unprinted {
 impl Watcher {
     /// The end: groups in full, what needs a person last.
     pub(super) async fn print(&mut self) -> Result<Status, Failure> {
-        let status = if self.attention.asking.has_cancelled() {
+        let status = if self.followed.attention.asking.has_cancelled() {
             exit::INTERRUPTED
-        } else if self.following.judges() {
-            exit::of_run(&self.run)
+        } else if self.followed.following.judges() {
+            exit::of_run(&self.followed.run)
         } else {
             exit::OK
         };
-        if !self.following.is_text() {
+        if !self.followed.following.is_text() {
             return match self.print_json() {
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(READER_GONE),
                 printed => printed.map(|()| status).map_err(Into::into),
             };
         }
-        let printed = if self.following.print.diff {
+        let printed = if self.followed.following.print.diff {
             self.print_diff().await
         } else if stdout_is_terminal() {
             self.print_rows().await
@@ -86,9 +86,9 @@ impl Watcher {
             Err(Unprinted::Call(failure)) => return Err(failure),
             Ok(()) => {
                 // On a terminal, and before each difference, the rows say how their tasks ended.
-                let are_shown = self.following.print.diff || stdout_is_terminal();
-                say_end(&self.run, Some(self.outputs()), are_shown, self.audience());
-                let masks = self.following.print.mask;
+                let are_shown = self.followed.following.print.diff || stdout_is_terminal();
+                say_end(&self.followed.run, Some(self.outputs()), are_shown, self.audience());
+                let masks = self.followed.following.print.mask;
                 if masks.any() && self.has_person {
                     note(&self.paint.paint(Tone::Dim, &format!("compared without {masks}")));
                 }
@@ -104,11 +104,11 @@ impl Watcher {
     }
 
     fn print_json(&self) -> io::Result<()> {
-        let mut object = run_json(&self.run);
+        let mut object = run_json(&self.followed.run);
         let group_json = |group: &GroupDigest| {
             serde_json::json!({
-                "agents": group.tasks_of(&self.run).map(|task| task.agent.as_str()).collect::<Vec<_>>(),
-                "folded": names(group.tasks_of(&self.run)),
+                "agents": group.tasks_of(&self.followed.run).map(|task| task.agent.as_str()).collect::<Vec<_>>(),
+                "folded": names(group.tasks_of(&self.followed.run)),
                 "outcome": group.outcome.as_ref(),
                 "stdout_lines": group.lines[0],
                 "stderr_lines": group.lines[1],
@@ -118,9 +118,9 @@ impl Watcher {
         };
         if let Some(fields) = object.as_object_mut() {
             fields.insert("groups".to_owned(), self.groups.iter().map(group_json).collect());
-            fields.insert("masks".to_owned(), self.following.print.mask.to_string().into());
+            fields.insert("masks".to_owned(), self.followed.following.print.mask.to_string().into());
         }
-        let is_line = self.following.print.output == Format::Ndjson;
+        let is_line = self.followed.following.print.output == Format::Ndjson;
         if is_line { print_json_line(&object) } else { print_json(&object) }
     }
 
@@ -146,7 +146,7 @@ impl Watcher {
         let line = "-".repeat(15);
         for group in self.ordered() {
             let count = group.tasks.len();
-            let folded = names(group.tasks_of(&self.run));
+            let folded = names(group.tasks_of(&self.followed.run));
             let counted = if count > 1 { format!(" ({count})") } else { String::new() };
             say_line(&format!("{line}\n{folded}{counted}\n{line}"))?;
             self.stream_output(group, false).await?;
@@ -159,9 +159,9 @@ impl Watcher {
         let mut cleaners = [Sanitizer::default(), Sanitizer::default()];
         let mut ends = [true, true];
         let mut seams = [Seam::default(); 2];
-        let raw = self.following.print.raw || !for_person;
+        let raw = self.followed.following.print.raw || !for_person;
         // Standard error has no headers: where it goes elsewhere, its lines say whose they are.
-        let whose = (!is_one_place()).then(|| format!("{}: ", names(group.tasks_of(&self.run))));
+        let whose = (!is_one_place()).then(|| format!("{}: ", names(group.tasks_of(&self.followed.run))));
         let mut events = self.output_of(group).await?;
         while let Some(event) = events.message().await.map_err(CallError::from)? {
             let output = match event.kind {
@@ -194,13 +194,13 @@ impl Watcher {
     }
 
     async fn output_of(&self, group: &GroupDigest) -> Result<RunEvents, CallError> {
-        let agent = self.run.task(group.example).map(|task| task.agent.to_string());
+        let agent = self.followed.run.task(group.example).map(|task| task.agent.to_string());
         let request = proto::FollowRunRequest {
-            run: Some(RunReference::Id(self.run.id).into()),
+            run: Some(RunReference::Id(self.followed.run.id).into()),
             agents: agent.into_iter().collect(),
             ..proto::FollowRunRequest::default()
         };
-        self.client.follow_run(request).await
+        self.followed.client.follow_run(request).await
     }
 
     /// A group's output as shown lines, stdout before stderr, as far as it is held; and what that is, where it is not all.
@@ -279,7 +279,7 @@ impl Watcher {
     }
 
     fn paint_out(&self, tone: Tone, text: &str) -> String {
-        Paint::new(self.following.print.color, stdout_is_terminal()).paint(tone, text)
+        Paint::new(self.followed.following.print.color, stdout_is_terminal()).paint(tone, text)
     }
 
     fn title(&self, group: &GroupDigest) -> String {

@@ -26,7 +26,7 @@ impl Follower {
             Kind::Run(run) => {
                 // After a reconnect: the states as they are now.
                 if let Ok(run) = Run::try_from(run) {
-                    self.run = run;
+                    self.followed.run = run;
                 }
             }
             Kind::Task(task) => {
@@ -54,7 +54,7 @@ impl Follower {
             }
             Kind::Gate(gate) => return self.gate_changed(gate.into()),
             Kind::Ended(ended) => {
-                self.run.ended_ms = Some(ended.ended_ms);
+                self.followed.run.ended_ms = Some(ended.ended_ms);
                 return Ok(Some(End::Shown));
             }
             Kind::Closing(_) | Kind::Refused(_) | Kind::TargetChanged(_) => {}
@@ -64,18 +64,18 @@ impl Follower {
 
     /// What of a frame was not taken yet, and is wanted. After a reconnect the last piece may come again.
     fn fresh(&mut self, task: u32, frame: Frame) -> Option<Frame> {
-        let end = self.ends.entry(task).or_insert(self.following.from_offset);
+        let end = self.ends.entry(task).or_insert(self.followed.following.from_offset);
         let frame = frame.from_offset(*end)?;
         *end = frame.end();
-        Some(frame).filter(|frame| self.following.only.is_none_or(|only| only == frame.stream))
+        Some(frame).filter(|frame| self.followed.following.only.is_none_or(|only| only == frame.stream))
     }
 
     fn print(&mut self, task: u32, frame: &Frame) -> io::Result<()> {
         match &mut self.events {
             _ if self.mute => Ok(()),
             Some(events) => events.frame(task, frame),
-            None if self.following.is_text() => {
-                self.erase();
+            None if self.followed.following.is_text() => {
+                self.followed.erase();
                 self.printer.frame(task, frame)
             }
             None => {
@@ -92,23 +92,23 @@ impl Follower {
         match &mut self.events {
             _ if self.mute => {}
             Some(events) => events.gap(task, lost.from, lost.to, &lost.reason)?,
-            None if self.following.is_text() => {
-                self.erase();
+            None if self.followed.following.is_text() => {
+                self.followed.erase();
                 self.printer.gap(task)?;
             }
             None => self.outputs.gap(task, lost),
         }
         let end = self.ends.entry(task).or_insert(lost.to);
         *end = (*end).max(lost.to);
-        self.erase();
-        complain(&missing(&self.run, task, lost));
+        self.followed.erase();
+        complain(&missing(&self.followed.run, task, lost));
         Ok(())
     }
 
     fn task_changed(&mut self, task: Task) -> io::Result<()> {
-        self.stale = true;
+        self.followed.outdated();
         let (index, paint) = (task.index, self.printer.paint());
-        let Some(known) = self.run.task_mut(index) else { return Ok(()) };
+        let Some(known) = self.followed.run.task_mut(index) else { return Ok(()) };
         let news = changed(known, &task, paint);
         // Before anything is printed: nobody may read that any more, and it has happened all the same.
         *known = task.clone();
@@ -119,25 +119,28 @@ impl Follower {
             None => {}
         }
         if let Some(news) = news.filter(|_| self.wants_notes()) {
-            self.note(&news);
+            self.followed.note(&news);
         }
         Ok(())
     }
 
     fn gate_changed(&mut self, gate: Gate) -> io::Result<Option<End>> {
-        self.erase();
-        say_held(&self.run, &gate);
-        self.run.gate = gate;
+        self.followed.erase();
+        say_held(&self.followed.run, &gate);
+        self.followed.run.gate = gate;
         if let Some(events) = self.events.as_mut().filter(|_| !self.mute) {
-            events.gate(&self.run.gate)?;
+            events.gate(&self.followed.run.gate)?;
         }
-        Ok(self.is_held_for_nobody().then_some(End::Detached(exit::NO_STATUS)))
+        Ok(self.followed.is_held_for_nobody().then_some(End::Detached(exit::NO_STATUS)))
     }
 
     /// Whether all that a task printed was taken. One that had ended before this client came has no change to tell it by.
     fn is_whole(&self, task: u32) -> bool {
         let end = self.ends.get(&task).copied().unwrap_or_default();
-        self.run.task(task).is_some_and(|task| task.state.outcome().is_some() && end >= task.end_offset)
+        self.followed
+            .run
+            .task(task)
+            .is_some_and(|task| task.state.outcome().is_some() && end >= task.end_offset)
     }
 
     /// A last line without an end is whole now.
@@ -145,8 +148,8 @@ impl Follower {
         match &mut self.events {
             _ if self.mute => Ok(()),
             Some(events) => events.last_lines(task),
-            None if self.following.is_text() => {
-                self.erase();
+            None if self.followed.following.is_text() => {
+                self.followed.erase();
                 self.printer.ended(task)
             }
             None => Ok(()),
