@@ -80,6 +80,9 @@ fn who_waits_for_a_full_master_is_told_and_can_leave() {
     until("the client says what it waits for", || {
         text().contains("a waits: the master cannot write its output: No space left")
     });
+    let status = rig.run(&["master", "status"]);
+    let held = "! 1 running task is held back (a: the master cannot write its output: No space left";
+    assert!(status.out.contains(held), "{}", status.out);
     kill(Pid::from_raw(client.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
     let status = client.wait().unwrap();
     assert_eq!(status.code(), Some(130), "{}", text());
@@ -87,6 +90,8 @@ fn who_waits_for_a_full_master_is_told_and_can_leave() {
     // It was told to end all the same, and that is known once there is room.
     fs::remove_file(&filler).unwrap();
     rig.wait_task("1", "cancelled");
+    let status = rig.run(&["master", "status", "-o", "json"]);
+    assert!(status.out.contains("\"holding_back\": \"\""), "{}", status.out);
     rig.kill_master();
     drop(volume);
 }

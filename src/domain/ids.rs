@@ -122,7 +122,7 @@ impl Incarnation {
         if directory(&self.0) == directory(&now.0) {
             "the machine was rebooted"
         } else {
-            "the agent's data directory is another one"
+            "the agent's memory of its tasks was removed or replaced"
         }
     }
 }
@@ -201,7 +201,7 @@ mod tests {
         assert_eq!(first.loss_seen_by(&Incarnation::new("dir", "boot2")), "the machine was rebooted");
         assert_eq!(
             first.loss_seen_by(&Incarnation::new("other", "boot1")),
-            "the agent's data directory is another one"
+            "the agent's memory of its tasks was removed or replaced"
         );
     }
 

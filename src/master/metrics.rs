@@ -47,6 +47,13 @@ impl Master {
         gauge(&mut registry, "runs_active", "Runs that have not ended", status.active_runs);
         let takes_runs = u32::from(status.refusing_runs.is_empty());
         gauge(&mut registry, "takes_runs", "1 while new runs are taken", takes_runs);
+        let held_back = status.held_back.map_or(0, |(count, _)| count);
+        gauge(
+            &mut registry,
+            "tasks_held_back",
+            "Running tasks whose output the master cannot write",
+            held_back,
+        );
         let refused = Counter::<u64>::default();
         refused.inc_by(status.refused_strangers);
         let help = "Enrollments and logins that were refused since the start";

@@ -395,9 +395,15 @@ impl Drop for Rig {
             let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
             let _ = fleet.wait();
         }
-        for (_, child) in &mut self.agents {
+        for (name, child) in &mut self.agents {
             let _ = child.kill();
             let _ = child.wait();
+            // One that was killed leaves its directory in memory.
+            let layout =
+                sloth_runner::agent::layout::Layout::new(self.dir.path().join(format!("agent-{name}")));
+            if let Some(left) = layout.emergency().path() {
+                let _ = fs::remove_dir_all(left);
+            }
         }
         if let Some(master) = &mut self.master {
             let _ = master.kill();

@@ -365,6 +365,9 @@ async fn fleet(findings: &mut Findings, address: &MasterAddress, is_expected: bo
         findings
             .bad(format!("it takes no runs: {}", status.refusing_runs), "mend that, and it takes them again");
     }
+    if !status.holding_back.is_empty() {
+        findings.bad(status.holding_back, "mend that, and they go on");
+    }
     if !status.ahead.is_empty() {
         findings.bad(format!("it starts nothing on some agents: {}", status.ahead), "");
     }

@@ -201,6 +201,7 @@ pub(super) fn status(args: &StatusArgs) -> Result<Status, Failure> {
                     "pending": status.pending,
                     "active_runs": status.active_runs,
                     "refusing_runs": status.refusing_runs,
+                    "holding_back": status.holding_back,
                     "ahead": status.ahead,
                     "enroll_any": status.enroll_any,
                     "refused_strangers": status.refused_strangers,
@@ -228,6 +229,9 @@ pub(super) fn status(args: &StatusArgs) -> Result<Status, Failure> {
                 }
                 if !status.refusing_runs.is_empty() {
                     say(&format!("! takes no runs: {}\n", status.refusing_runs))?;
+                }
+                if !status.holding_back.is_empty() {
+                    say(&format!("! {}\n", plain(&status.holding_back)))?;
                 }
                 if !status.ahead.is_empty() {
                     say(&format!("! starts nothing there: {}\n", plain(&status.ahead)))?;

@@ -474,6 +474,7 @@ impl Core {
             pending: count(self.waiting.len()),
             active_runs: count(self.runs.values().filter(|run| run.is_active()).count()),
             refusing_runs: self.refusal_of_runs(),
+            held_back: self.held_back(),
             ahead: self.warning_of_restore(),
             refused_strangers: self.refused_strangers,
         }

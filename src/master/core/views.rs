@@ -104,6 +104,8 @@ pub struct StatusView {
     pub active_runs: u32,
     /// Why new runs are refused.
     pub refusing_runs: String,
+    /// How many running tasks the master holds back, and that and why in words; `None` when it holds none back.
+    pub held_back: Option<(u32, String)>,
     /// Which agents have seen a later state of the store than there is, and what to do; empty when none has.
     pub ahead: String,
     /// Strangers that were refused.

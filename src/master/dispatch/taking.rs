@@ -361,7 +361,7 @@ impl Taking {
                 "its output is over the cap of {} bytes: its beginning and its end are kept",
                 self.cap.bytes
             );
-            self.handle.tell(Input::TaskWaits(self.id, HeldBy::Master, text.into())).await;
+            self.handle.tell(Input::TaskWaits(self.id, HeldBy::Nobody, text.into())).await;
         }
         if let Some(gone) = self.newest.push(frame) {
             let position = *self.log.appended().borrow();

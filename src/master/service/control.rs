@@ -121,6 +121,7 @@ impl ControlService for Master {
             pending: status.pending,
             active_runs: status.active_runs,
             refusing_runs: status.refusing_runs,
+            holding_back: status.held_back.map(|(_, text)| text).unwrap_or_default(),
             ahead: status.ahead,
             enroll_any: self.enroll_any,
             refused_strangers: status.refused_strangers,

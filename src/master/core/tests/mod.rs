@@ -406,9 +406,11 @@ fn what_a_task_waits_for_is_told_once_and_until_it_ends() {
     // The agent may wait because the master does, and not the other way about.
     assert!(told(HeldBy::Master, "the master's disk is full", "the master's disk is full"));
     assert!(!told(HeldBy::Agent, "", ""), "the master still waits");
+    assert!(!told(HeldBy::Nobody, "over the cap", "over the cap"), "the master still waits");
     assert!(!told(HeldBy::Agent, "it is full again", "it is full again"), "the master still waits");
     assert!(told(HeldBy::Master, "", "it is full again"));
-    assert!(told(HeldBy::Agent, "", ""));
+    assert!(told(HeldBy::Agent, "", "over the cap"));
+    assert!(told(HeldBy::Nobody, "", ""));
     world.end(&order, 0);
     let mut told = |text: &str| {
         world.out.clear();
