@@ -182,7 +182,7 @@ fn a_process_that_waits_for_a_task_takes_none_with_it_and_ends_with_its_keeper()
 fn a_killed_task_process_is_lost_and_never_started_again() {
     let rig = Rig::with_agents(&["a"]);
     let marks = rig.path("marks");
-    let sleeps = rig::long(5);
+    let sleeps = rig::long();
     let command = format!("echo mark >> {}; sleep {sleeps}; true", marks.display());
     let run = rig.detached("a", &command);
     until("it runs", || marks.exists());
@@ -223,7 +223,7 @@ fn a_wiped_spool_is_lost_though_the_master_was_restarted() {
 fn wipe_the_spool(master_restarts: bool) {
     let mut rig = Rig::with_agents(&["a"]);
     let marks = rig.path("marks");
-    let sleeps = rig::long(6);
+    let sleeps = rig::long();
     let command = format!("echo mark >> {}; sleep {sleeps}", marks.display());
     let run = rig.detached("a", &command);
     until("it runs", || marks.exists());
@@ -402,7 +402,7 @@ fn an_agent_that_was_given_up_tells_its_facts_later() {
 #[test]
 fn a_background_child_that_floods_holds_no_end_off() {
     let rig = Rig::with_agents(&["a"]);
-    let flood = format!("flood{}", rig::long(7));
+    let flood = format!("flood{}", rig::long());
     let run = rig.detached("a", &format!("echo own; yes {flood} & exit 3"));
     let task = rig.wait_task(&run, "exited");
     assert_eq!(task["status"], 3, "{task}");
@@ -417,7 +417,7 @@ fn what_a_command_printed_last_is_read_however_long_that_has_to_wait() {
     let (printed, lingered) = (rig.path("printed"), rig.path("lingered"));
     // As much as an agent keeps for a master that takes nothing, and then what fits into a pipe.
     let (kept, more) = (32 * 1024 * 1024, 40 * 1024);
-    let sleeps = rig::long(8);
+    let sleeps = rig::long();
     let command = format!(
         "wait_for() {{ while [ ! -e $1 ]; do sleep 0.05; done; }}; echo; \
          wait_for {}; head -c {kept} /dev/zero; wait_for {}; head -c {more} /dev/zero; \

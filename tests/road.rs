@@ -127,7 +127,7 @@ fn a_command_inherits_nothing_from_whoever_started_its_agent() {
 #[test]
 fn cancelling_leaves_nothing_and_proves_it() {
     let rig = Rig::with_agents(&["a"]);
-    let (one, two) = (&long(1), &long(2));
+    let (one, two) = (&long(), &long());
     let mut client = rig
         .program()
         .args(["run", "a", &format!("sleep {one} & (setsid sleep {two} &) ; wait")])
@@ -147,14 +147,14 @@ fn cancelling_leaves_nothing_and_proves_it() {
 #[test]
 fn timeouts_end_the_tree_and_background_children_live_on() {
     let rig = Rig::with_agents(&["a"]);
-    let sleeps = long(3);
+    let sleeps = long();
     let printed = rig.run(&["run", "--timeout", "300ms", "a", &format!("sleep {sleeps} & sleep {sleeps}")]);
     assert_eq!(printed.status, 124);
     assert!(printed.err.contains("timed out, 3 processes ended, 0 left"), "{}", printed.err);
     let in_time = rig.run(&["run", "--timeout", "1h", "a", "sleep 0.1; exit 5"]);
     assert_eq!(in_time.status, 5, "{}", in_time.err);
 
-    let sleeps = long(4);
+    let sleeps = long();
     let printed = rig.run(&["run", "-o", "json", "a", &format!("sleep {sleeps} & echo started")]);
     let run: serde_json::Value = serde_json::from_str(&printed.out).unwrap();
     assert_eq!(run["tasks"][0]["stdout"], "started\n");

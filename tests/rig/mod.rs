@@ -13,6 +13,7 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -24,9 +25,17 @@ pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Waits until a condition holds. It is looked at again and again, since what other processes do wakes nobody here.
 pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    until_found(what, || if condition() { Ok(()) } else { Err("") });
+}
+
+/// Waits until something is found, and returns it. Tells what was there instead when that takes too long.
+pub fn until_found<T, E: std::fmt::Debug>(what: &str, mut find: impl FnMut() -> Result<T, E>) -> T {
     let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited in vain: {what}");
+    loop {
+        match find() {
+            Ok(found) => return found,
+            Err(other) => assert!(Instant::now() < deadline, "waited in vain: {what}; instead: {other:?}"),
+        }
         thread::sleep(Duration::from_millis(20));
     }
 }
@@ -316,12 +325,10 @@ impl Rig {
 
     /// Waits until the first task of a run is in a state.
     pub fn wait_task(&self, run: &str, state: &str) -> Value {
-        let mut task = Value::Null;
-        until(&format!("run {run} is {state}"), || {
-            task = self.task(run);
-            task["state"] == state
-        });
-        task
+        until_found(&format!("run {run} is {state}"), || {
+            let task = self.task(run);
+            if task["state"] == state { Ok(task) } else { Err(task) }
+        })
     }
 
     pub fn agent(&self, name: &str) -> Option<Value> {
@@ -431,10 +438,11 @@ pub fn is_alive(pid: i32) -> bool {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None).is_ok()
 }
 
-/// For how many seconds a command sleeps that a test finds by this number: longer than any test lasts, and unique to this
-/// process, so that two runs of the tests do not find each other's commands.
-pub fn long(which: u32) -> String {
-    format!("{}.{}", 86_400 + which, std::process::id())
+/// For how many seconds a command sleeps that a test finds by this number: longer than any test lasts, and another number
+/// for each call and each process, so that no test finds the commands of another one.
+pub fn long() -> String {
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    format!("{}.{}", 86_400 + CALLS.fetch_add(1, Ordering::Relaxed), std::process::id())
 }
 
 /// The join token or login string in what was printed.
