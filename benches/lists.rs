@@ -10,17 +10,17 @@ use sloth_runner::{
     domain::{
         command::Command,
         groups::mask::Masks,
-        ids::RunId,
+        ids::JobId,
+        job::{Job, JobOptions, Task, TaskState},
         name::Labels,
         outcome::{Ending, Outcome},
         plan::Gate,
         proposal::Accepted,
-        run::{Run, RunOptions, Task, TaskState},
     },
     master::{
         core::{
             messages::Keeping,
-            stored::{StoredAgent, StoredRun, StoredTask, Write},
+            stored::{StoredAgent, StoredJob, StoredTask, Write},
         },
         store::{Store, StoreWriter, Wanted},
     },
@@ -35,7 +35,7 @@ fn agent(number: u64) -> String {
     format!("web-{number}")
 }
 
-fn stored(number: u64) -> StoredRun {
+fn stored(number: u64) -> StoredJob {
     let outcome = |place: u64| -> Outcome {
         match number % 100 {
             7 => Ending::Exited(3).into(),
@@ -53,8 +53,8 @@ fn stored(number: u64) -> StoredRun {
         })
         .collect();
     let command = format!("systemctl restart service-{} && journalctl -n {}", number % 5_000, number % 37);
-    let run = Run {
-        id: RunId::from_parts(number, number.into()),
+    let job = Job {
+        id: JobId::from_parts(number, number.into()),
         number,
         operator: ["ana", "ben", "cleo"][usize::try_from(number % 3).unwrap_or(0)].into(),
         target: "@role:web".into(),
@@ -71,7 +71,7 @@ fn stored(number: u64) -> StoredRun {
         masks: Masks::default(),
         command_left_out: 0,
     };
-    StoredRun { run, options: RunOptions::default(), tasks }
+    StoredJob { job, options: JobOptions::default(), tasks }
 }
 
 fn fill(directory: &std::path::Path) -> Store {
@@ -100,9 +100,9 @@ fn fill(directory: &std::path::Path) -> Store {
     writer.write(0, agents.collect(), Keeping::Kept);
     for first in (1..=JOBS).step_by(1_000) {
         let jobs = (first..first + 1_000).flat_map(|number| {
-            let run = stored(number);
-            let (id, ended_ms) = (run.run.id, run.run.created_ms + 500);
-            [Write::PutRun(Box::new(run)), Write::EndRun(id, ended_ms)]
+            let job = stored(number);
+            let (id, ended_ms) = (job.job.id, job.job.created_ms + 500);
+            [Write::PutJob(Box::new(job)), Write::EndJob(id, ended_ms)]
         });
         writer.write(first, jobs.collect(), Keeping::Kept);
         let _ = news.recv();
@@ -140,7 +140,7 @@ fn main() {
     println!("a master remembers in {:.0} ms", start.as_secs_f64() * 1000.0);
     let list = |wanted: &Wanted| {
         let wanted = Wanted { limit: 50, ..wanted.clone() };
-        fastest(|| store.runs(&wanted).expect("a list").len())
+        fastest(|| store.jobs(&wanted).expect("a list").len())
     };
     let all = Wanted::default();
     let (floor, _) = list(&all);

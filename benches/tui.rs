@@ -22,18 +22,18 @@ use sloth_runner::{
         digest::GroupDigest,
         frame::{Frame, Stream},
         groups::mask::Masks,
-        ids::RunId,
+        ids::JobId,
+        job::{Job, Task, TaskState},
         name::Labels,
         plan::Gate,
         proposal::Proposal,
         roster::AgentEntry,
-        run::{Run, Task, TaskState},
     },
     tui::{
         keymap::Key,
         model::{
             Model, Now,
-            run::{FollowKey, Followed},
+            job::{FollowKey, Followed},
         },
         msg::{Digest, Msg},
         runtime::{Console, News, drive},
@@ -77,19 +77,19 @@ fn agent(n: u32) -> AgentEntry {
         key_changed: false,
         has_code: false,
         offline_since_ms: None,
-        last_run: None,
+        last_job: None,
         drain: None,
     }
 }
 
-fn run() -> Run {
+fn job() -> Job {
     let task = |n| Task {
         state: TaskState::Running,
         started_ms: Some(BEGIN_MS),
         ..Task::queued(n, format!("web-{}", n + 1).parse().unwrap())
     };
-    Run {
-        id: RunId::from_parts(BEGIN_MS, 1),
+    Job {
+        id: JobId::from_parts(BEGIN_MS, 1),
         number: 412,
         operator: "ana".into(),
         target: "web-[1-100]".into(),
@@ -108,13 +108,13 @@ fn run() -> Run {
     }
 }
 
-/// What tells a model of the fleet and of a run in the grid.
+/// What tells a model of the fleet and of a job in the grid.
 fn beginning() -> Vec<Msg> {
-    let run = run();
+    let job = job();
     let group = GroupDigest { tasks: (0..TASKS).collect(), lines: [1, 0], ..GroupDigest::default() };
     let digest = Digest {
-        id: run.id,
-        run: Some(run.clone()),
+        id: job.id,
+        job: Some(job.clone()),
         tasks: Vec::new(),
         groups: vec![group],
         more_groups: 0,
@@ -130,9 +130,9 @@ fn beginning() -> Vec<Msg> {
             waiting: None,
             is_complete: true,
         },
-        Msg::Runs {
+        Msg::Jobs {
             begins: true,
-            runs: vec![Run { tasks: Vec::new(), ..run }],
+            jobs: vec![Job { tasks: Vec::new(), ..job }],
             deleted: Vec::new(),
             is_complete: true,
         },
@@ -150,7 +150,7 @@ fn output(task: u32, offset: u64, lines: usize) -> (FollowKey, Frame) {
         text.push_str(if n % 7 == 0 { "\x1b[32mok\x1b[0m " } else { "" });
         text.push_str("Unpacking libc6 (2.36-9+deb12u10) over (2.36-9)\n");
     }
-    let key = FollowKey { run: RunId::from_parts(BEGIN_MS, 1), what: Followed::Pane(task) };
+    let key = FollowKey { job: JobId::from_parts(BEGIN_MS, 1), what: Followed::Pane(task) };
     (key, Frame { stream: Stream::Stdout, offset, time_ns: 0, data: Bytes::from(text) })
 }
 

@@ -21,13 +21,13 @@ use sloth_runner::{
         command::{Command, TaskSpec},
         digest::GroupDigest,
         frame::{Frame, Stream, take_frame},
-        ids::{RunId, RunReference, TaskId},
+        ids::{JobId, JobReference, TaskId},
+        job::{Job, JobOptions, Task},
         name::{AgentName, Label, LabelChange},
         network::{Hosts, Network},
         outcome::{KillProof, Outcome},
         plan::{Gate, Plan},
         roster::AgentEntry,
-        run::{Run, RunOptions, Task},
         target::{Target, names::Names, selection::Selection, selector::Selector},
         terms::Terms,
         text::is_harmful,
@@ -48,19 +48,19 @@ pub struct Body {
     /// Its target's name.
     pub name: &'static str,
     /// Takes any bytes.
-    pub run: fn(&[u8]),
+    pub job: fn(&[u8]),
     /// Bytes that lead it deep.
     pub seeds: fn() -> Vec<Vec<u8>>,
 }
 
 /// All of them.
 pub const BODIES: [Body; 6] = [
-    Body { name: "messages", run: messages, seeds: message_seeds },
-    Body { name: "targets", run: targets, seeds: target_seeds },
-    Body { name: "words", run: words, seeds: word_seeds },
-    Body { name: "frames", run: frames, seeds: frame_seeds },
-    Body { name: "keeper", run: keeper, seeds: keeper_seeds },
-    Body { name: "terminal", run: terminal, seeds: terminal_seeds },
+    Body { name: "messages", job: messages, seeds: message_seeds },
+    Body { name: "targets", job: targets, seeds: target_seeds },
+    Body { name: "words", job: words, seeds: word_seeds },
+    Body { name: "frames", job: frames, seeds: frame_seeds },
+    Body { name: "keeper", job: keeper, seeds: keeper_seeds },
+    Body { name: "terminal", job: terminal, seeds: terminal_seeds },
 ];
 
 /// What is taken in, given out and taken in again is the same.
@@ -89,14 +89,14 @@ pub fn messages(data: &[u8]) {
         1 => settles::<proto::Outcome, Outcome>(bytes),
         2 => settles::<proto::Plan, Plan>(bytes),
         3 => settles::<proto::Selection, Selection>(bytes),
-        4 => settles::<proto::RunOptions, RunOptions>(bytes),
-        5 => settles::<proto::RunReference, RunReference>(bytes),
+        4 => settles::<proto::JobOptions, JobOptions>(bytes),
+        5 => settles::<proto::JobReference, JobReference>(bytes),
         6 => settles::<proto::Facts, Facts>(bytes),
         7 => settles::<proto::Gate, Gate>(bytes),
         8 => settles::<proto::KillProof, KillProof>(bytes),
         9 => settles::<proto::Drain, Drain>(bytes),
         10 => settles::<proto::Frame, Frame>(bytes),
-        11 => comes_in::<proto::Run, Run>(bytes),
+        11 => comes_in::<proto::Job, Job>(bytes),
         12 => comes_in::<proto::Task, Task>(bytes),
         13 => {
             comes_in::<proto::Agent, AgentEntry>(bytes);
@@ -118,10 +118,10 @@ fn shown_key(bytes: &[u8]) {
 
 fn task(bytes: &[u8]) {
     let Ok(message) = proto::TaskSpec::decode(bytes) else { return };
-    let Ok(id) = task_id(&message.run_id, message.task_index) else { return };
+    let Ok(id) = task_id(&message.job_id, message.task_index) else { return };
     let Ok(once) = TaskSpec::try_from(message) else { return };
     let out = task_spec_out(id, once.clone());
-    assert_eq!(task_id(&out.run_id, out.task_index).ok(), Some(id));
+    assert_eq!(task_id(&out.job_id, out.task_index).ok(), Some(id));
     assert_eq!(TaskSpec::try_from(out).ok(), Some(once));
 }
 
@@ -129,8 +129,8 @@ fn message_seeds() -> Vec<Vec<u8>> {
     let words = vec![Bytes::from_static(b"echo $A"), Bytes::from_static(b"b")];
     let command = proto::Command { words };
     let spec = proto::TaskSpec {
-        run_id: vec![1; 16].into(),
-        run_number: 7,
+        job_id: vec![1; 16].into(),
+        job_number: 7,
         task_index: 1,
         operator: "ana".into(),
         target: "web[1-3]".into(),
@@ -162,7 +162,7 @@ fn message_seeds() -> Vec<Vec<u8>> {
         with(1, outcome.encode_to_vec()),
         with(2, proto::Plan::default().encode_to_vec()),
         with(3, selection.encode_to_vec()),
-        with(4, proto::RunOptions { timeout_ms: 3, ..Default::default() }.encode_to_vec()),
+        with(4, proto::JobOptions { timeout_ms: 3, ..Default::default() }.encode_to_vec()),
         with(5, vec![0x10, 7]),
         with(6, proto::Facts::default().encode_to_vec()),
         with(7, proto::Gate::default().encode_to_vec()),
@@ -212,7 +212,7 @@ fn reads_back<T: FromStr + Display + PartialEq + Debug>(text: &str) {
     }
 }
 
-/// Words that people and machines hand over: names, numbers of runs, tokens, codes, addresses.
+/// Words that people and machines hand over: names, numbers of jobs, tokens, codes, addresses.
 pub fn words(data: &[u8]) {
     let Some(text) = text(data) else { return };
     reads_back::<AgentName>(text);
@@ -220,9 +220,9 @@ pub fn words(data: &[u8]) {
     reads_back::<Names>(text);
     reads_back::<Network>(text);
     reads_back::<Hosts>(text);
-    reads_back::<RunId>(text);
+    reads_back::<JobId>(text);
     reads_back::<TaskId>(text);
-    reads_back::<RunReference>(text);
+    reads_back::<JobReference>(text);
     reads_back::<Token>(text);
     reads_back::<Code>(text);
     reads_back::<Fingerprint>(text);

@@ -1,4 +1,4 @@
-//! What is true of a run afterwards: in lists, in files, for a rerun, and in groups.
+//! What is true of a job afterwards: in lists, in files, for a rerun, and in groups.
 
 mod rig;
 
@@ -57,7 +57,7 @@ fn files_are_written_to_the_end_whatever_becomes_of_standard_output() {
     let printed = Printed::from(program.stdout(full).output().unwrap());
     assert_eq!(printed.status, 125);
     assert!(printed.err.contains("cannot write to standard output: No space left on device"), "{printed:?}");
-    assert!(printed.err.contains("run 1 is over: sloth-runner job logs 1"), "{printed:?}");
+    assert!(printed.err.contains("job 1 is over: sloth-runner job logs 1"), "{printed:?}");
     for name in ["web-1.log", "web-2.log"] {
         assert!(fs::read_to_string(directory.join(name)).unwrap() == numbers(50_000), "{name}");
     }
@@ -70,17 +70,17 @@ fn what_there_is_not_is_said_to_be_not_there() {
     assert_eq!(rig.on("web-1", "true").status, 0);
     for command in ["cancel", "promote", "stop"] {
         let never = rig.run(&["job", command, "99999"]);
-        assert!(never.status == 1 && never.err.contains("there is no run 99999"), "{command}: {never:?}");
-        for run in ["1", "last"] {
-            let over = rig.run(&["job", command, run]);
-            assert!(over.status == 1 && over.err.contains("run 1 is over"), "{command}: {over:?}");
+        assert!(never.status == 1 && never.err.contains("there is no job 99999"), "{command}: {never:?}");
+        for job in ["1", "last"] {
+            let over = rig.run(&["job", command, job]);
+            assert!(over.status == 1 && over.err.contains("job 1 is over"), "{command}: {over:?}");
         }
     }
     for outcome in ["bogus", "success", "fail"] {
         let listed = rig.run(&["job", "list", "--outcome", outcome]);
         assert!(listed.status == 2 && listed.err.contains("one of ok, failed, running"), "{listed:?}");
     }
-    assert_eq!(rig.run(&["job", "list", "--outcome", "timed-out"]).out, "no such runs\n");
+    assert_eq!(rig.run(&["job", "list", "--outcome", "timed-out"]).out, "no such jobs\n");
     // Flags that would change nothing, or stop everything.
     for none in [
         &["job", "list", "--limit", "0"][..],

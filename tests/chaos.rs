@@ -1,4 +1,4 @@
-//! Random kills, freezes, cuts, silences, wiped agents and restored masters over runs that print numbered lines: no line lost,
+//! Random kills, freezes, cuts, silences, wiped agents and restored masters over jobs that print numbered lines: no line lost,
 //! none doubled, nothing started twice, every outcome true.
 //!
 //! The suite runs a short one. `SLOTH_CHAOS_FAULTS=1000 SLOTH_CHAOS_SEED=7 cargo test --release --test chaos -- --nocapture`
@@ -31,20 +31,20 @@ use rig::{Rig, numbers, until};
 
 /// Faults in the suite.
 const FAULTS: u64 = 24;
-/// Lines of each run.
+/// Lines of each job.
 const LINES: u32 = 3_000;
 /// Parts in which they are printed.
 const PARTS: u64 = 6;
-/// One run in so many loses somebody's memory.
+/// One job in so many loses somebody's memory.
 const FORGETTING: u64 = 6;
 
-/// Whose memory a run's faults destroy, besides what else happens.
+/// Whose memory a job's faults destroy, besides what else happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Forgotten {
     Nobodys,
     /// The directory in which the agent remembers tasks is removed.
     Agents,
-    /// The master's data are restored from a backup of before the run.
+    /// The master's data are restored from a backup of before the job.
     Masters,
 }
 
@@ -152,9 +152,9 @@ impl Chaos {
         again.stdout(Stdio::null()).stderr(rig.log("agent-a.log")).spawn().unwrap()
     }
 
-    fn client(rig: &Rig, run: &str) -> Child {
+    fn client(rig: &Rig, job: &str) -> Child {
         let mut command = rig.program();
-        command.args(["job", "attach", run]).stdout(Stdio::null()).stderr(Stdio::null());
+        command.args(["job", "attach", job]).stdout(Stdio::null()).stderr(Stdio::null());
         command.spawn().unwrap()
     }
 
@@ -221,7 +221,7 @@ impl Chaos {
         self.rig.start_master(&["--restored"]);
     }
 
-    fn fault(&mut self, run: &str) -> &'static str {
+    fn fault(&mut self, job: &str) -> &'static str {
         let parts = self.dice.roll(3);
         match self.dice.roll(9) {
             0 => {
@@ -246,7 +246,7 @@ impl Chaos {
             3 => {
                 let _ = self.client.kill();
                 let _ = self.client.wait();
-                self.client = Self::client(&self.rig, run);
+                self.client = Self::client(&self.rig, job);
                 "client"
             }
             4 => {
@@ -306,15 +306,15 @@ fn nothing_is_lost_or_doubled_and_every_outcome_is_true() {
     let expected = numbers(LINES);
     let marks = chaos.rig.path("marks");
     let mut done = 0;
-    let mut runs = 0u32;
+    let mut jobs = 0u32;
     let mut lost_memories = 0;
     while done < faults {
-        runs += 1;
-        chaos.part = chaos.rig.path(&format!("part-{runs}"));
+        jobs += 1;
+        chaos.part = chaos.rig.path(&format!("part-{jobs}"));
         let status = u8::try_from(chaos.dice.roll(100)).unwrap();
         // Slow enough that faults fall into it, and it notes that it was started.
         let command = format!(
-            "echo {runs} >> {}; for part in 1 2 3 4 5 6; do echo $part > {part}.new; mv {part}.new {part}; \
+            "echo {jobs} >> {}; for part in 1 2 3 4 5 6; do echo $part > {part}.new; mv {part}.new {part}; \
              seq $((part * 500 - 499)) $((part * 500)); sleep 0.08; while [ -e {hold} ]; do sleep 0.02; done; done; \
              exit {status}",
             marks.display(),
@@ -331,7 +331,7 @@ fn nothing_is_lost_or_doubled_and_every_outcome_is_true() {
         }
         let started = chaos.rig.run(&["run", "--detach", "--start-within", "1min", "a", &command]);
         assert_eq!(started.status, 0, "{started:?}");
-        let run = started.out.trim().to_owned();
+        let job = started.out.trim().to_owned();
         let mut hit = Vec::new();
         let count = chaos.dice.roll(4);
         let forgotten_after = match forgotten {
@@ -345,24 +345,24 @@ fn nothing_is_lost_or_doubled_and_every_outcome_is_true() {
             }
             let parts = chaos.dice.roll(3);
             chaos.await_parts(parts);
-            hit.push(chaos.fault(&run));
+            hit.push(chaos.fault(&job));
             done += 1;
         }
         let mut task = serde_json::Value::Null;
-        until(&format!("run {run} has an outcome after {hit:?}"), || {
-            task = chaos.rig.task_if_known(&run).unwrap_or_default();
+        until(&format!("job {job} has an outcome after {hit:?}"), || {
+            task = chaos.rig.task_if_known(&job).unwrap_or_default();
             !task["outcome"].is_null()
         });
-        let logs = chaos.rig.run(&["job", "logs", &run]);
+        let logs = chaos.rig.run(&["job", "logs", &job]);
         // What a forgetful agent ran is lost; of what a restored master had acknowledged there may be a gap.
         if forgotten != Forgotten::Agents || task["state"] != "lost" {
-            assert_eq!(task["state"], "exited", "run {run} after {hit:?}: {task}");
-            assert_eq!(task["status"], u64::from(status), "run {run} after {hit:?}: {task}");
+            assert_eq!(task["state"], "exited", "job {job} after {hit:?}: {task}");
+            assert_eq!(task["status"], u64::from(status), "job {job} after {hit:?}: {task}");
         }
         if forgotten == Forgotten::Nobodys {
             assert!(
                 logs.out == expected,
-                "run {run} after {hit:?}: {} of {} bytes; {}",
+                "job {job} after {hit:?}: {} of {} bytes; {}",
                 logs.out.len(),
                 expected.len(),
                 logs.err
@@ -371,7 +371,7 @@ fn nothing_is_lost_or_doubled_and_every_outcome_is_true() {
             lost_memories += 1;
             let lines: Vec<&str> = logs.out.lines().collect();
             let numbers: Vec<u32> = lines.iter().filter_map(|line| line.parse().ok()).collect();
-            assert!(numbers.is_sorted_by(|a, b| a < b), "run {run} after {hit:?}: doubled lines");
+            assert!(numbers.is_sorted_by(|a, b| a < b), "job {job} after {hit:?}: doubled lines");
         }
         match forgotten {
             Forgotten::Nobodys => {}
@@ -387,10 +387,10 @@ fn nothing_is_lost_or_doubled_and_every_outcome_is_true() {
     let mut started: Vec<u32> = marks.lines().map(|line| line.parse().unwrap()).collect();
     started.sort_unstable();
     assert!(started.is_sorted_by(|a, b| a < b), "no command was started twice: {started:?}");
-    let unstarted = runs as usize - started.len();
+    let unstarted = jobs as usize - started.len();
     assert!(unstarted <= lost_memories, "{unstarted} commands were not started");
     println!(
-        "{done} faults over {runs} runs of {LINES} lines, {lost_memories} of them with a memory lost: 0 lines lost \
+        "{done} faults over {jobs} jobs of {LINES} lines, {lost_memories} of them with a memory lost: 0 lines lost \
          that anybody had, 0 doubled, 0 started twice, every outcome true"
     );
     let _ = chaos.agent.kill();

@@ -55,15 +55,15 @@ fn an_agent_whose_clock_is_wrong_runs_commands_in_time() {
         rig.adopt(name, agent);
         rig.wait_state(name, "active");
         let before = unix_seconds();
-        let run = rig.run(&["agent", "run", "--detach", "--start-within", "5s", name, "exit 3"]);
-        let run = run.out.trim().to_owned();
-        let task = rig.wait_task(&run, "exited");
+        let job = rig.run(&["agent", "run", "--detach", "--start-within", "5s", name, "exit 3"]);
+        let job = job.out.trim().to_owned();
+        let task = rig.wait_task(&job, "exited");
         assert_eq!(task["status"], 3, "{task}");
         let day = format!("\"day\":{}", (unix_seconds() + seconds) / DAY);
         let finished = rig.agent_dir(name).join("tasks/finished.log");
         let has_day = || std::fs::read_to_string(&finished).is_ok_and(|text| text.contains(&day));
         until("the agent remembers the task by its own clock", has_day);
-        let shown = rig.run(&["job", "show", &run, "-o", "json"]);
+        let shown = rig.run(&["job", "show", &job, "-o", "json"]);
         let shown: serde_json::Value = serde_json::from_str(&shown.out).unwrap();
         let ended = shown["ended_ms"].as_i64().unwrap_or_else(|| panic!("{shown}"));
         assert!(

@@ -79,12 +79,12 @@ fn output_that_is_not_taken_is_an_error_of_every_command() {
         );
         let number = rig.run(&["job", "show", "last", "-o", "json"]);
         let number = serde_json::from_str::<serde_json::Value>(&number.out).unwrap()["number"].to_string();
-        assert!(printed.err.contains(&format!("run {number} ")), "{line}: the run's number: {printed:?}");
+        assert!(printed.err.contains(&format!("job {number} ")), "{line}: the job's number: {printed:?}");
     }
     let printed = into_full(&rig, &["job", "logs", "last"]);
     assert_eq!(printed.status, 1, "{printed:?}");
     assert!(printed.err.contains("cannot write to standard output"), "{printed:?}");
-    // A reader that is gone has seen what it wanted, and the run is over.
+    // A reader that is gone has seen what it wanted, and the job is over.
     assert_eq!(rig.on("a,b", "seq 1 100000; exit 7").status, 7);
     let mut client = rig
         .program()
@@ -175,21 +175,21 @@ fn a_directory_for_output_is_looked_at_before_anything_starts() {
     assert_eq!(fs::read_to_string(directory.join("failed")).unwrap(), "web-1\nweb-2\n");
 }
 
-/// A run of which the middle of the output is missing: the numbers to 200,000, in 64 KiB, cut in the middle of a line, on two agents.
+/// A job of which the middle of the output is missing: the numbers to 200,000, in 64 KiB, cut in the middle of a line, on two agents.
 fn with_a_gap(rig: &Rig) -> String {
-    let run = rig.run(&["run", "-d", "--output-cap", "65540", "web-[1-2]", "seq 1 200000"]).out;
-    let run = run.trim().to_owned();
-    until("the run is over", || {
-        let shown: Value = serde_json::from_str(&rig.run(&["job", "show", &run, "-o", "json"]).out).unwrap();
+    let job = rig.run(&["run", "-d", "--output-cap", "65540", "web-[1-2]", "seq 1 200000"]).out;
+    let job = job.trim().to_owned();
+    until("the job is over", || {
+        let shown: Value = serde_json::from_str(&rig.run(&["job", "show", &job, "-o", "json"]).out).unwrap();
         !shown["ended_ms"].is_null()
     });
-    run
+    job
 }
 
 #[test]
 fn where_output_is_missing_no_line_is_made_up() {
     let rig = Rig::with_agents(&["web-1", "web-2"]);
-    let run = with_a_gap(&rig);
+    let job = with_a_gap(&rig);
     let is_number = |line: &str| line.parse::<u32>().is_ok_and(|number| (1..=200_000).contains(&number));
     let whole = |lines: &[&str]| {
         // Numbers that follow each other but for one jump, and what a jump has cut is no number.
@@ -202,7 +202,7 @@ fn where_output_is_missing_no_line_is_made_up() {
         assert!((1..=2).contains(&marked.len()), "{marked:?}");
     };
     let read = |flags: &[&str]| {
-        let printed = rig.run(&[&["job", "logs", &run], flags].concat());
+        let printed = rig.run(&[&["job", "logs", &job], flags].concat());
         assert!(printed.err.contains("bytes of output are missing"), "{flags:?}: {}", printed.err);
         printed.out
     };
@@ -219,7 +219,7 @@ fn where_output_is_missing_no_line_is_made_up() {
     let is_text = |line: &&str| !line.starts_with("---");
     texts(&grouped.lines().skip(3).take_while(is_text).map(str::to_owned).collect::<Vec<_>>());
 
-    let printed = rig.run(&["job", "logs", &run, "-o", "json", "--agent", "web-1"]);
+    let printed = rig.run(&["job", "logs", &job, "-o", "json", "--agent", "web-1"]);
     let shown: Value = serde_json::from_str(&printed.out).unwrap();
     let task = &shown["tasks"][0];
     assert_eq!(task["stdout_truncated"], true, "{}", task["gaps"]);
@@ -236,7 +236,7 @@ fn where_output_is_missing_no_line_is_made_up() {
         "{gap}"
     );
 
-    let printed = rig.run(&["job", "logs", &run, "-o", "ndjson", "--agent", "web-1"]);
+    let printed = rig.run(&["job", "logs", &job, "-o", "ndjson", "--agent", "web-1"]);
     let events: Vec<Value> = printed.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let at = events.iter().position(|event| event["event"] == "gap").unwrap();
     let of = |event: &Value| event["agent"] == "web-1" && event["event"] == "line";
@@ -291,25 +291,25 @@ fn a_last_line_without_an_end_comes_when_its_task_ends() {
 fn no_time_is_no_limit_and_a_configured_one_can_be_switched_off() {
     let rig = Rig::with_agents(&["a"]);
     let config = rig.file("sloth-runner.toml", b"[run]\ntimeout = \"200ms\"\ngrace = \"100ms\"\n");
-    let run = |words: &[&str]| -> Printed {
+    let job = |words: &[&str]| -> Printed {
         rig.program().env("SLOTH_RUNNER_CONFIG", &config).args(words).output().unwrap().into()
     };
-    assert_eq!(run(&["run", "a", "sleep 5"]).status, 124);
+    assert_eq!(job(&["run", "a", "sleep 5"]).status, 124);
     for none in ["0", "0s", "0min"] {
-        let printed = run(&["run", "--timeout", none, "a", "sleep 0.4; echo done"]);
+        let printed = job(&["run", "--timeout", none, "a", "sleep 0.4; echo done"]);
         assert_eq!((printed.status, printed.out.as_str()), (0, "done\n"), "{none}");
     }
     // The grace of the file, and of a flag: a handler that takes longer than the one and less than the other.
     let clean = "trap 'sleep 0.5; echo clean; exit' TERM; sleep 9 & wait";
-    assert_eq!(run(&["run", "a", clean]).out, "");
-    assert_eq!(run(&["run", "--grace", "20s", "a", clean]).out, "clean\n");
+    assert_eq!(job(&["run", "a", clean]).out, "");
+    assert_eq!(job(&["run", "--grace", "20s", "a", clean]).out, "clean\n");
     let started = std::time::Instant::now();
-    let printed = run(&["run", "--grace", "0", "a", "trap '' TERM; sleep 60"]);
+    let printed = job(&["run", "--grace", "0", "a", "trap '' TERM; sleep 60"]);
     assert!(printed.status == 124 && started.elapsed().as_secs() < 30, "{printed:?}");
 
     let printed = rig.run(&["run", "--start-within", "0", "--give-up", "0", "a", "echo here"]);
     assert_eq!(printed.out, "here\n");
-    assert!(!rig.run(&["job", "list", "--since", "0"]).out.contains("no such runs"));
+    assert!(!rig.run(&["job", "list", "--since", "0"]).out.contains("no such jobs"));
     for words in [
         &["master", "token", "create", "--ttl", "0"][..],
         &["master", "operator", "login", "x", "--ttl", "0"],
@@ -408,8 +408,8 @@ fn who_is_left_out_is_said_in_every_format_and_has_no_status() {
                     "ndjson" => printed.out.lines().next().unwrap(),
                     _ => &printed.out,
                 };
-                let run: Value = serde_json::from_str(first).unwrap();
-                assert_eq!(run["left_out"], left, "{target} {format} {flags:?}");
+                let job: Value = serde_json::from_str(first).unwrap();
+                assert_eq!(job["left_out"], left, "{target} {format} {flags:?}");
             }
         }
         let shown: Value =
@@ -424,17 +424,17 @@ fn who_is_left_out_is_said_in_every_format_and_has_no_status() {
     }
     let alone = rig.on("web-3", "true");
     assert!(alone.status == 125 && alone.err.contains("draining, by local:root: disk swap"), "{alone:?}");
-    assert!(alone.err.contains("(run "), "{alone:?}");
+    assert!(alone.err.contains("(job "), "{alone:?}");
 }
 
 #[test]
 fn without_a_terminal_a_failure_says_something_and_a_success_nothing() {
     let rig = Rig::with_agents(&["web-1", "web-2", "web-3"]);
     for flags in [&[][..], &["-b"], &["-N"]] {
-        let run = |command: &str| rig.run(&[&["run"], flags, &["web-[1-3]", command]].concat());
-        let well = run("echo well");
+        let job = |command: &str| rig.run(&[&["run"], flags, &["web-[1-3]", command]].concat());
+        let well = job("echo well");
         assert_eq!((well.status, well.err.as_str()), (0, ""), "{flags:?}");
-        let failed = run("test $SLOTH_AGENT = web-1");
+        let failed = job("test $SLOTH_AGENT = web-1");
         assert_eq!(failed.status, 1);
         let lines: Vec<&str> = failed.err.lines().collect();
         assert_eq!(lines[0], "✗ 2 web-[2-3] exited 1", "{flags:?}: {failed:?}");
@@ -443,13 +443,13 @@ fn without_a_terminal_a_failure_says_something_and_a_success_nothing() {
     }
     let one = rig.on("web-1", "echo out; exit 3");
     assert_eq!((one.status, one.out.as_str()), (3, "out\n"));
-    assert!(one.err.starts_with("✗ web-1 exited 3 in ") && one.err.contains("(run "), "{one:?}");
+    assert!(one.err.starts_with("✗ web-1 exited 3 in ") && one.err.contains("(job "), "{one:?}");
     assert_eq!(rig.on("web-1", "true").err, "");
     let cron: Printed =
         rig.program().env("LC_ALL", "C").args(["run", "web-1", "exit 3"]).output().unwrap().into();
     assert!(cron.err.starts_with("x web-1 exited 3 in "), "{cron:?}");
     assert_eq!(rig.run(&["run", "-q", "web-1", "exit 3"]).err, "");
-    // What keeps a run from going on is named too, and why.
+    // What keeps a job from going on is named too, and why.
     let printed =
         rig.run(&["run", "--batch", "1", "--max-failures", "0", "web-[1-3]", "test $SLOTH_AGENT != web-1"]);
     assert_eq!(printed.status, 125);
@@ -467,13 +467,13 @@ fn what_was_told_is_true_for_the_next_command() {
         assert_eq!(failed.status, 1);
         let again = rig.run(&["job", "rerun", "--failed", "last"]);
         assert_eq!(again.status, 1, "{again:?}");
-        let newest = &json(&["job", "list", "-n", "1", "-o", "json"])["runs"][0];
+        let newest = &json(&["job", "list", "-n", "1", "-o", "json"])["jobs"][0];
         assert!(newest["ended_ms"].is_u64() && newest["target"] == "sim07", "{newest}");
         assert!(rig.run(&["job", "list", "-n", "1"]).out.contains("0 of 1 exited 0"));
         assert!(json(&["job", "show", "last", "-o", "json"])["ended_ms"].is_u64());
         for (outcome, is_in) in [("failed", true), ("exited", true), ("ok", false), ("running", false)] {
             let listed = json(&["job", "list", "--outcome", outcome, "-n", "1", "-o", "json"]);
-            let found = listed["runs"][0]["number"] == newest["number"];
+            let found = listed["jobs"][0]["number"] == newest["number"];
             assert_eq!(found, is_in, "{outcome}: {listed}");
         }
         assert_eq!(rig.run(&["run", "sim[01-40]", "true"]).status, 0);
@@ -481,7 +481,7 @@ fn what_was_told_is_true_for_the_next_command() {
         assert!(rerun.err.contains("exited 0 everywhere"), "{rerun:?}");
         let deleted = rig.run(&["job", "delete", "last"]);
         assert_eq!(deleted.status, 0, "{deleted:?}");
-        let newest_now = &json(&["job", "list", "-n", "1", "-o", "json"])["runs"][0];
+        let newest_now = &json(&["job", "list", "-n", "1", "-o", "json"])["jobs"][0];
         assert_eq!(newest_now["number"], newest["number"], "the deleted one is gone");
     }
 }

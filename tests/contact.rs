@@ -126,8 +126,8 @@ fn a_false_master_that_approves_by_itself_is_not_believed() {
     // The false master takes the agent for its own, and can do nothing with it.
     rig.wait_state("web-1", "offline");
     let mark = rig.path("was-here");
-    let run = rig.run(&["run", "--start-within", "3s", "web-1", "touch", mark.to_str().unwrap()]);
-    assert!(run.status == 125 && !mark.exists(), "{run:?}");
+    let job = rig.run(&["run", "--start-within", "3s", "web-1", "touch", mark.to_str().unwrap()]);
+    assert!(job.status == 125 && !mark.exists(), "{job:?}");
     assert!(!rig.agent_dir("web-1").join("identity/agent.der").exists());
     assert!(!rig.agent_dir("web-1").join("identity/ca.der").exists(), "nor is its CA believed in");
     stop(&rig, "web-1");

@@ -86,7 +86,7 @@ fn who_waits_for_a_full_master_is_told_and_can_leave() {
     kill(Pid::from_raw(client.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
     let status = client.wait().unwrap();
     assert_eq!(status.code(), Some(130), "{}", text());
-    assert!(text().contains("run 1 goes on: sloth-runner job attach 1"), "{}", text());
+    assert!(text().contains("job 1 goes on: sloth-runner job attach 1"), "{}", text());
     // It was told to end all the same, and that is known once there is room.
     fs::remove_file(&filler).unwrap();
     rig.wait_task("1", "cancelled");
@@ -100,29 +100,29 @@ fn who_waits_for_a_full_master_is_told_and_can_leave() {
 fn a_full_master_says_so_and_goes_on_where_it_stopped() {
     let mut rig = Rig::with_agents(&["a", "b"]);
     let Some((volume, filler)) = on_a_small_volume(&mut rig) else { return };
-    let run = rig.detached("a", "seq 1 3000000; exit 5");
+    let job = rig.detached("a", "seq 1 3000000; exit 5");
     until("the task says what it waits for", || {
-        rig.task(&run)["waiting"].as_str().is_some_and(|text| text.contains("cannot write its output"))
+        rig.task(&job)["waiting"].as_str().is_some_and(|text| text.contains("cannot write its output"))
     });
     fs::remove_file(&filler).unwrap();
-    let task = rig.wait_task(&run, "exited");
+    let task = rig.wait_task(&job, "exited");
     assert_eq!(task["status"], 5);
-    let logs = rig.run(&["job", "logs", &run]);
+    let logs = rig.run(&["job", "logs", &job]);
     assert!(logs.out == numbers(3_000_000), "{} bytes, {}", logs.out.len(), logs.err);
     rig.kill_master();
     drop(volume);
 }
 
 #[test]
-fn no_run_begins_on_a_volume_that_is_nearly_full() {
+fn no_job_begins_on_a_volume_that_is_nearly_full() {
     let mut rig = Rig::with_agents(&["a"]);
-    let run = rig.detached("a", "until [ -e /nowhere ]; do sleep 0.1; done");
-    rig.wait_task(&run, "running");
+    let job = rig.detached("a", "until [ -e /nowhere ]; do sleep 0.1; done");
+    rig.wait_task(&job, "running");
     rig.kill_master();
     rig.start_master(&["--disk-cap", "1"]);
     rig.wait_state("a", "active");
-    until("runs are refused", || rig.on("a", "true").err.contains("over the cap of 1 %"));
-    rig.wait_task(&run, "running");
+    until("jobs are refused", || rig.on("a", "true").err.contains("over the cap of 1 %"));
+    rig.wait_task(&job, "running");
 }
 
 #[test]
@@ -135,8 +135,8 @@ fn a_full_agent_holds_its_command_back_and_loses_nothing() {
     rig.wait_state("a", "active");
     let gate = rig.path("gate");
     let command = format!("until [ -e {} ]; do sleep 0.05; done; seq 1 3000000; exit 6", gate.display());
-    let run = rig.detached("a", &command);
-    rig.wait_task(&run, "running");
+    let job = rig.detached("a", &command);
+    rig.wait_task(&job, "running");
     rig.kill_master();
     rig.file("gate", b"");
     let spool = || {
@@ -147,9 +147,9 @@ fn a_full_agent_holds_its_command_back_and_loses_nothing() {
     };
     until("the volume is nearly full", || spool() > 7 * 1024 * 1024);
     rig.start_master(&[]);
-    let task = rig.wait_task(&run, "exited");
+    let task = rig.wait_task(&job, "exited");
     assert_eq!(task["status"], 6, "{task}");
-    let logs = rig.run(&["job", "logs", &run]);
+    let logs = rig.run(&["job", "logs", &job]);
     assert!(logs.out == numbers(3_000_000), "{} bytes, {}", logs.out.len(), logs.err);
     rig.stop_agent("a");
     drop(volume);
@@ -163,8 +163,8 @@ fn a_full_agent_says_so_runs_what_is_new_in_memory_and_goes_on_where_it_stopped(
     rig.wait_state("a", "active");
     let gate = rig.path("gate");
     let command = format!("until [ -e {} ]; do sleep 0.05; done; seq 1 300000; exit 8", gate.display());
-    let run = rig.detached("a", &command);
-    rig.wait_task(&run, "running");
+    let job = rig.detached("a", &command);
+    rig.wait_task(&job, "running");
     until("workers are ready and done with the disk", || {
         let mut tasks = fs::read_dir(rig.agent_dir("a").join("tasks")).unwrap().flatten();
         tasks.any(|entry| entry.file_name().to_string_lossy().starts_with("spare-"))
@@ -174,7 +174,7 @@ fn a_full_agent_says_so_runs_what_is_new_in_memory_and_goes_on_where_it_stopped(
     assert!(full.is_err(), "the volume is full");
     rig.file("gate", b"");
     until("the task says what it waits for", || {
-        rig.task(&run)["waiting"].as_str().is_some_and(|text| text.contains("does not take its output"))
+        rig.task(&job)["waiting"].as_str().is_some_and(|text| text.contains("does not take its output"))
     });
     // What is new runs in memory, so that the disk can be looked at and made free.
     let printed = rig.on("a", "seq 1 20000; exit 3");
@@ -189,9 +189,9 @@ fn a_full_agent_says_so_runs_what_is_new_in_memory_and_goes_on_where_it_stopped(
     rig.wait_task(&long, "cancelled");
     let printed = rig.on("a", &format!("rm {}", filler.display()));
     assert_eq!(printed.status, 0, "{printed:?}");
-    let task = rig.wait_task(&run, "exited");
+    let task = rig.wait_task(&job, "exited");
     assert_eq!(task["status"], 8, "{task}");
-    assert_eq!(rig.run(&["job", "logs", &run]).out, numbers(300_000));
+    assert_eq!(rig.run(&["job", "logs", &job]).out, numbers(300_000));
     rig.stop_agent("a");
     drop(volume);
 }
@@ -215,16 +215,16 @@ fn an_agent_whose_disk_is_read_only_runs_commands_and_starts_again() {
         let printed = rig.on("a", "echo during; exit 4");
         assert_eq!((printed.status, printed.out.as_str()), (4, "during\n"), "{}", printed.err);
     }
-    let run = rig.detached("a", "sleep 1; echo long; exit 5");
-    rig.wait_task(&run, "running");
+    let job = rig.detached("a", "sleep 1; echo long; exit 5");
+    rig.wait_task(&job, "running");
     rig.kill_network_half("a");
     // Something that was never started can be cancelled, which the agent writes down.
     let never = rig.run(&["run", "-d", "--start-within", "1h", "a", "true"]).out.trim().to_owned();
     assert_eq!(rig.run(&["job", "cancel", &never]).status, 0);
     rig.restart_agent("a");
     rig.wait_task(&never, "cancelled");
-    let task = rig.wait_task(&run, "exited");
-    assert_eq!((&task["status"], rig.run(&["job", "logs", &run]).out.as_str()), (&5.into(), "long\n"));
+    let task = rig.wait_task(&job, "exited");
+    assert_eq!((&task["status"], rig.run(&["job", "logs", &job]).out.as_str()), (&5.into(), "long\n"));
     until("the list says so", || {
         rig.agent("a").is_some_and(|agent| agent["hint"] == "its disk is read-only; commands run in memory")
     });
@@ -261,7 +261,7 @@ fn failing_syncs(rig: &mut Rig, files: &str) -> PathBuf {
 #[test]
 fn output_that_the_masters_disk_does_not_take_stays_with_its_agent_and_shows() {
     let mut rig = Rig::with_agents(&["a", "b"]);
-    let failing = failing_syncs(&mut rig, "runs");
+    let failing = failing_syncs(&mut rig, "jobs");
     rig.wait_state("a", "active");
     rig.wait_state("b", "active");
     fs::write(&failing, "").unwrap();
@@ -270,13 +270,13 @@ fn output_that_the_masters_disk_does_not_take_stays_with_its_agent_and_shows() {
         "echo one; while [ ! -e {}.$SLOTH_AGENT ]; do sleep 0.05; done; echo two; exit 4",
         gate.display()
     );
-    // The log stays open for as long as one of both runs.
-    let run = rig.detached("a,b", &command);
+    // The log stays open for as long as one of both jobs.
+    let job = rig.detached("a,b", &command);
     until("the task says what its output waits for", || {
-        rig.task(&run)["waiting"].as_str().is_some_and(|text| text.contains("disk does not take its output"))
+        rig.task(&job)["waiting"].as_str().is_some_and(|text| text.contains("disk does not take its output"))
     });
     fs::write(rig.path("gate.a"), "").unwrap();
-    let task = rig.wait_task(&run, "exited");
+    let task = rig.wait_task(&job, "exited");
     assert_eq!(task["status"], 4, "its end is told all the same");
     let spools = |rig: &Rig| {
         let tasks = fs::read_dir(rig.agent_dir("a").join("tasks")).unwrap().flatten();
@@ -295,15 +295,15 @@ fn output_that_the_masters_disk_does_not_take_stays_with_its_agent_and_shows() {
 
     // What the disk did not take is gone with the machine's memory.
     rig.kill_master();
-    let mut logs = fs::read_dir(rig.master_dir().join("runs")).unwrap().flatten();
-    for entry in logs.by_ref().flat_map(|run| fs::read_dir(run.path()).unwrap().flatten()) {
+    let mut logs = fs::read_dir(rig.master_dir().join("jobs")).unwrap().flatten();
+    for entry in logs.by_ref().flat_map(|job| fs::read_dir(job.path()).unwrap().flatten()) {
         fs::File::options().write(true).open(entry.path()).unwrap().set_len(0).unwrap();
     }
     drop(logs);
     fs::remove_file(&failing).unwrap();
     rig.start_master(&[]);
     until("the agents have handed everything over", || {
-        let logs = rig.run(&["job", "logs", &run]).out;
+        let logs = rig.run(&["job", "logs", &job]).out;
         logs.matches("one").count() == 2 && logs.matches("two").count() == 2
     });
     until("they may forget it", || spools(&rig) == 0);
@@ -319,7 +319,7 @@ fn nothing_is_started_that_is_not_on_the_masters_disk() {
     let printed = rig.on("a", &format!("echo mark >> {}", marks.display()));
     assert_eq!(printed.status, 125, "{printed:?}");
     assert!(printed.err.contains("disk I/O error"), "{printed:?}");
-    // Its log may have the run all the same, and no other commit comes over it.
+    // Its log may have the job all the same, and no other commit comes over it.
     assert!(printed.err.contains("may find it there all the same"), "{printed:?}");
     assert!(!marks.exists());
     fs::remove_file(&failing).unwrap();
@@ -332,7 +332,7 @@ fn nothing_is_started_that_is_not_on_the_masters_disk() {
         0,
         "it was refused"
     );
-    until("the disk takes runs again", || {
+    until("the disk takes jobs again", || {
         rig.on("a", &format!("echo mark >> {}", marks.display())).status == 0
     });
     assert_eq!(fs::read_to_string(&marks).unwrap(), "mark\n");
@@ -349,17 +349,17 @@ fn an_end_that_is_not_on_the_masters_disk_stays_with_its_agent() {
         gate.display(),
         printed.display()
     );
-    let run = rig.detached("a", &command);
-    rig.wait_task(&run, "running");
+    let job = rig.detached("a", &command);
+    rig.wait_task(&job, "running");
     fs::write(&failing, "").unwrap();
     fs::write(&gate, "").unwrap();
     until("it has ended", || printed.exists());
-    until("its output is with the master", || rig.run(&["job", "logs", &run]).out == "over\n");
+    until("its output is with the master", || rig.run(&["job", "logs", &job]).out == "over\n");
     until("the master says what is kept back", || {
         let status = rig.run(&["master", "status"]);
         status.out.contains("disk I/O error")
     });
-    let id = rig.run(&["job", "show", &run, "-o", "json"]).out;
+    let id = rig.run(&["job", "show", &job, "-o", "json"]).out;
     let id = serde_json::from_str::<serde_json::Value>(&id).unwrap()["id"].as_str().unwrap().to_owned();
     let is_forgotten = || {
         let finished = fs::read_to_string(rig.agent_dir("a").join("tasks/finished.log")).unwrap_or_default();
@@ -368,7 +368,7 @@ fn an_end_that_is_not_on_the_masters_disk_stays_with_its_agent() {
     rig.wait_heartbeats("a", 2);
     assert!(!is_forgotten(), "the agent keeps what is not on the master's disk");
     fs::remove_file(&failing).unwrap();
-    assert_eq!(rig.wait_task(&run, "exited")["status"], 4);
+    assert_eq!(rig.wait_task(&job, "exited")["status"], 4);
     until("the agent has handed it over", is_forgotten);
 }
 
@@ -407,7 +407,7 @@ fn a_master_and_an_agent_start_with_a_full_disk_and_say_so() {
     rig.start_master(&["--disk-cap", "100"]);
     rig.restart_agent("a");
     rig.wait_state("a", "active");
-    // Where the master still has room for the run, its agent runs it, in memory. There is no room for output.
+    // Where the master still has room for the job, its agent runs it, in memory. There is no room for output.
     let printed = rig.on("a", "true");
     let is_refused = ["No space left on device", "full"].iter().any(|text| printed.err.contains(text));
     assert!(printed.status == 0 || (printed.status == 125 && is_refused), "{printed:?}");

@@ -30,7 +30,7 @@ use prost_types::{
 };
 use rig::{Rig, until};
 use sloth_runner::{
-    domain::ids::RunId,
+    domain::ids::JobId,
     trust::{
         tls::{self, ALPN_H2, Credentials},
         verify::Trust,
@@ -196,13 +196,13 @@ impl Maker {
 
 /// A message of this type that makes sense; empty where none is known that harms nobody.
 fn sensible(name: &str, number: u64) -> Vec<u8> {
-    let run_id: Bytes = RunId::from_parts(number % 1_000_000, number.into()).to_bytes().to_vec().into();
+    let job_id: Bytes = JobId::from_parts(number % 1_000_000, number.into()).to_bytes().to_vec().into();
     let command = Some(proto::Command { words: vec!["true".into()] });
-    let last = Some(proto::RunReference { kind: Some(proto::run_reference::Kind::Last(true)) });
+    let last = Some(proto::JobReference { kind: Some(proto::job_reference::Kind::Last(true)) });
     let selection = Some(proto::Selection { target: "@all".into(), ..proto::Selection::default() });
     let spec = Some(proto::TaskSpec {
-        run_id: run_id.clone(),
-        run_number: 1,
+        job_id: job_id.clone(),
+        job_number: 1,
         operator: "ana".into(),
         target: "@all".into(),
         command: command.clone(),
@@ -219,20 +219,20 @@ fn sensible(name: &str, number: u64) -> Vec<u8> {
     let said = |kind| proto::SessionResponse { kind: Some(kind) }.encode_to_vec();
     let answered = |kind| proto::AttachResponse { kind: Some(kind) }.encode_to_vec();
     match (name.rsplit('.').next().unwrap(), number % 3) {
-        ("StartRunRequest", _) => {
-            proto::StartRunRequest { run_id, selection, command, ..Default::default() }.encode_to_vec()
+        ("StartJobRequest", _) => {
+            proto::StartJobRequest { job_id, selection, command, ..Default::default() }.encode_to_vec()
         }
-        ("FollowRunRequest", _) => {
-            proto::FollowRunRequest { run: last, ..Default::default() }.encode_to_vec()
+        ("FollowJobRequest", _) => {
+            proto::FollowJobRequest { job: last, ..Default::default() }.encode_to_vec()
         }
-        ("WatchRunRequest", _) => proto::WatchRunRequest { run: last, ..Default::default() }.encode_to_vec(),
-        ("RerunRunRequest", _) => {
-            proto::RerunRunRequest { run: last, run_id, ..Default::default() }.encode_to_vec()
+        ("WatchJobRequest", _) => proto::WatchJobRequest { job: last, ..Default::default() }.encode_to_vec(),
+        ("RerunJobRequest", _) => {
+            proto::RerunJobRequest { job: last, job_id, ..Default::default() }.encode_to_vec()
         }
         ("ListAgentsRequest", _) => {
             proto::ListAgentsRequest { selection, ..Default::default() }.encode_to_vec()
         }
-        ("ListRunsRequest", _) => proto::ListRunsRequest { limit: 3, ..Default::default() }.encode_to_vec(),
+        ("ListJobsRequest", _) => proto::ListJobsRequest { limit: 3, ..Default::default() }.encode_to_vec(),
         ("CreateTokenRequest", _) => {
             proto::CreateTokenRequest { ttl_ms: 1, uses: 1, terms: None }.encode_to_vec()
         }
@@ -261,7 +261,7 @@ fn sensible(name: &str, number: u64) -> Vec<u8> {
         }
         ("AttachRequest", _) => proto::AttachRequest {
             kind: Some(attach_request::Kind::Open(proto::Open {
-                run_id,
+                job_id,
                 attempt: 1,
                 spec,
                 may_start: true,
@@ -271,7 +271,7 @@ fn sensible(name: &str, number: u64) -> Vec<u8> {
         }
         .encode_to_vec(),
         ("SignalRequest", _) => {
-            proto::SignalRequest { run_id, by: "ana".into(), grace_ms: 1, ..Default::default() }
+            proto::SignalRequest { job_id, by: "ana".into(), grace_ms: 1, ..Default::default() }
                 .encode_to_vec()
         }
         _ => Vec::new(),

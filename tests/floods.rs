@@ -63,7 +63,7 @@ fn elsewhere() -> Runtime {
 }
 
 /// Runs a command often enough, and says how long the one in the middle took.
-fn honest_run(rig: &Rig) -> Duration {
+fn honest_job(rig: &Rig) -> Duration {
     let mut took: Vec<Duration> = (0..9)
         .map(|_| {
             let begun = Instant::now();
@@ -96,7 +96,7 @@ const MIB: u64 = 1024 * 1024;
 /// Looks at what a flood does to others while it goes on, and prints it. Nobody is to be locked out, and root's word is done.
 fn meanwhile(rig: &Rig, what: &str, idle: Duration, before: &Held, most: u64) {
     static REVOKED: AtomicU64 = AtomicU64::new(0);
-    let honest = honest_run(rig);
+    let honest = honest_job(rig);
     let name = format!("other-{}", REVOKED.fetch_add(1, Ordering::Relaxed));
     assert_eq!(rig.run(&["master", "operator", "add", &name, "--role", "viewer"]).status, 0);
     let begun = Instant::now();
@@ -104,7 +104,7 @@ fn meanwhile(rig: &Rig, what: &str, idle: Duration, before: &Held, most: u64) {
     let revoked = begun.elapsed();
     let now = Held::by(rig);
     println!(
-        "{what:<34} honest run {honest:>9.1?} ({:.2} x idle), revoke {revoked:>9.1?}, memory +{} MiB, descriptors {} -> {}, log +{} KiB",
+        "{what:<34} honest job {honest:>9.1?} ({:.2} x idle), revoke {revoked:>9.1?}, memory +{} MiB, descriptors {} -> {}, log +{} KiB",
         honest.as_secs_f64() / idle.as_secs_f64(),
         now.memory.saturating_sub(before.memory) / MIB,
         before.descriptors,
@@ -148,7 +148,7 @@ fn hostile_targets() -> Vec<String> {
 fn hostile_targets_are_refused_at_once() {
     let rig = Rig::with_agents(&["honest"]);
     let viewer = Operator::log_in(&rig, "viewer", "viewer");
-    let idle = honest_run(&rig);
+    let idle = honest_job(&rig);
     let before = Held::by(&rig);
     let runtime = elsewhere();
     let slowest = runtime.block_on(async {
@@ -186,28 +186,28 @@ fn hostile_targets_are_refused_at_once() {
 #[test]
 fn one_viewer_cannot_take_connections_memory_or_the_log_from_others() {
     let rig = Rig::with_agents(&["honest"]);
-    let idle = honest_run(&rig);
+    let idle = honest_job(&rig);
     assert_eq!(rig.run(&["run", "-q", "honest", "seq 3000000"]).status, 0);
-    let run = rig.detached("honest", "seq 3000000");
-    rig.wait_task(&run, "exited");
+    let job = rig.detached("honest", "seq 3000000");
+    rig.wait_task(&job, "exited");
     let mut name = 0..;
     let mut viewer = || Operator::log_in(&rig, &format!("viewer-{}", name.next().unwrap()), "viewer");
 
     let (flood, before) = (viewer(), Held::by(&rig));
     let runtime = elsewhere();
-    let number: u64 = run.parse().unwrap();
+    let number: u64 = job.parse().unwrap();
     let followers = runtime.block_on(async {
         let mut held = Vec::new();
         for _ in 0..many().div_ceil(500) {
             let Some(channel) = flood.connect().await else { continue };
-            let request = proto::FollowRunRequest {
-                run: Some(proto::RunReference { kind: Some(proto::run_reference::Kind::Number(number)) }),
+            let request = proto::FollowJobRequest {
+                job: Some(proto::JobReference { kind: Some(proto::job_reference::Kind::Number(number)) }),
                 follow: true,
-                ..proto::FollowRunRequest::default()
+                ..proto::FollowJobRequest::default()
             };
             let calls = (0..500).map(|_| {
                 let (mut client, request) = (control(channel.clone()), request.clone());
-                async move { tokio::time::timeout(Duration::from_secs(2), client.follow_run(request)).await }
+                async move { tokio::time::timeout(Duration::from_secs(2), client.follow_job(request)).await }
             });
             let all: Vec<_> = calls.map(tokio::spawn).collect();
             for call in all {
@@ -372,7 +372,7 @@ fn send_keys(runtime: &Runtime, port: u16, sources: &[Ipv4Addr]) -> Arc<AtomicU6
 #[test]
 fn strangers_keep_nobody_out() {
     let mut rig = Rig::with_agents(&["honest"]);
-    let idle = honest_run(&rig);
+    let idle = honest_job(&rig);
     let one = [Ipv4Addr::new(127, 0, 0, 9)];
     let sources: Vec<Ipv4Addr> = (1..=32).map(|n| Ipv4Addr::new(127, 0, n, 9)).collect();
     let crowd: Vec<Ipv4Addr> = (1..=100).map(|n| Ipv4Addr::new(127, 1, n, 9)).collect();
@@ -422,7 +422,7 @@ fn strangers_keep_nobody_out() {
 fn a_stolen_agents_key_takes_no_more_places_when_it_was_deleted() {
     let mut rig = Rig::with_agents(&["honest"]);
     let (own, ca) = stolen(&mut rig, "stolen");
-    let idle = honest_run(&rig);
+    let idle = honest_job(&rig);
     assert_eq!(rig.run(&["agent", "delete", "stolen"]).status, 0);
     let before = Held::by(&rig);
     let runtime = elsewhere();
@@ -453,7 +453,7 @@ fn a_stolen_agent_takes_no_places_at_other_agents() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     rig.start_agent("honest", &["--port", &port.to_string(), "--bind-address", "127.0.0.1"]);
     until("a direct link", || rig.agent("honest").is_some_and(|agent| agent["link"] == "direct"));
-    let idle = honest_run(&rig);
+    let idle = honest_job(&rig);
     let pid = rig.pid_in("honest", "agent.pid");
     let descriptors = || fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
     let (before, held) = (Held::by(&rig), descriptors());

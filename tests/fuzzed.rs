@@ -43,7 +43,7 @@ fn every_body_keeps_its_laws_whatever_it_is_given() {
     for (number, body) in BODIES.iter().enumerate() {
         let seeds = (body.seeds)();
         for seed in &seeds {
-            (body.run)(seed);
+            (body.job)(seed);
         }
         let mut dice = Dice(number as u64);
         for _ in 0..inputs() {
@@ -56,7 +56,7 @@ fn every_body_keeps_its_laws_whatever_it_is_given() {
                 change(&mut bytes, &other, &mut dice);
             }
             let input = bytes.clone();
-            let result = std::panic::catch_unwind(|| (body.run)(&input));
+            let result = std::panic::catch_unwind(|| (body.job)(&input));
             assert!(result.is_ok(), "{} with {:?}", body.name, String::from_utf8_lossy(&bytes));
         }
     }

@@ -101,10 +101,10 @@ fn a_viewer_looks_an_operator_runs_and_a_revoked_one_does_neither() {
         let rows = audit.query_map([], |row| row.get::<_, String>(0)).unwrap();
         rows.collect::<Result<Vec<String>, _>>().unwrap()
     };
-    let expected = ["eve StartRun", "ana DeleteAgent", "ana CreateToken", "ana ListOperators"];
+    let expected = ["eve StartJob", "ana DeleteAgent", "ana CreateToken", "ana ListOperators"];
     until("what was refused is recorded", || recorded() == expected);
 
-    // Revoked in the middle of a run that is followed.
+    // Revoked in the middle of a job that is followed.
     let mut following = ana
         .program()
         .args(["run", "a", "echo begun; while [ ! -e go ]; do sleep 0.05; done; echo done"])
@@ -125,7 +125,7 @@ fn a_viewer_looks_an_operator_runs_and_a_revoked_one_does_neither() {
     let refused = ana.run(&["agent", "list"]);
     assert_eq!(refused.status, 1);
     assert!(refused.err.contains("no longer, an operator"), "{refused:?}");
-    // The run itself is the master's, and goes on.
+    // The job itself is the master's, and goes on.
     assert_eq!(rig.task("last")["state"], "running");
     rig.run(&["job", "cancel", "last"]);
     let listed = rig.run(&["master", "operator", "list"]).out;

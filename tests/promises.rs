@@ -21,14 +21,14 @@ fn gated(rig: &Rig) -> (String, String) {
 
 /// Waits for the only run there is, which a client has asked for.
 fn wait_until_it_runs(rig: &Rig) {
-    until("a run", || rig.run(&["job", "show", "last"]).status == 0);
+    until("a job", || rig.run(&["job", "show", "last"]).status == 0);
     rig.wait_task("last", "running");
 }
 
-fn assert_complete(rig: &Rig, run: &str, expected: &str) {
-    let task = rig.wait_task(run, "exited");
+fn assert_complete(rig: &Rig, job: &str, expected: &str) {
+    let task = rig.wait_task(job, "exited");
     assert_eq!(task["status"], 7, "{task}");
-    let printed = rig.run(&["job", "logs", run]);
+    let printed = rig.run(&["job", "logs", job]);
     assert!(printed.out == expected, "{} of {} bytes", printed.out.len(), expected.len());
 }
 
@@ -36,12 +36,12 @@ fn assert_complete(rig: &Rig, run: &str, expected: &str) {
 fn a_killed_master_loses_nothing() {
     let mut rig = Rig::with_agents(&["a"]);
     let (command, expected) = gated(&rig);
-    let run = rig.detached("a", &command);
-    rig.wait_task(&run, "running");
+    let job = rig.detached("a", &command);
+    rig.wait_task(&job, "running");
     rig.kill_master();
     rig.file("gate", b"");
     rig.start_master(&[]);
-    assert_complete(&rig, &run, &expected);
+    assert_complete(&rig, &job, &expected);
     assert_eq!(rig.on("a", "echo again").out, "again\n");
     assert_eq!(rig.run(&["job", "list"]).status, 0);
 }
@@ -69,7 +69,7 @@ fn a_client_need_not_wait_for_a_master_that_is_away() {
     wait_until_it_runs(&rig);
     let listed: serde_json::Value =
         serde_json::from_str(&rig.run(&["job", "list", "-o", "json"]).out).unwrap();
-    let run = listed["runs"][0]["number"].to_string();
+    let job = listed["jobs"][0]["number"].to_string();
     rig.kill_master();
     // Whether the first one comes before or after the client has noticed: cancelling is nothing that it could do.
     let pid = Pid::from_raw(i32::try_from(client.id()).unwrap());
@@ -81,7 +81,7 @@ fn a_client_need_not_wait_for_a_master_that_is_away() {
     rig.start_master(&[]);
     rig.wait_state("a", "active");
     rig.file("gate", b"");
-    assert_complete(&rig, &run, &expected);
+    assert_complete(&rig, &job, &expected);
 }
 
 #[test]
@@ -117,35 +117,35 @@ fn a_master_that_comes_back_is_told_of_the_cancelling_that_it_did_not_hear() {
 fn a_killed_network_half_loses_nothing() {
     let mut rig = Rig::with_agents(&["a"]);
     let (command, expected) = gated(&rig);
-    let run = rig.detached("a", &command);
-    rig.wait_task(&run, "running");
+    let job = rig.detached("a", &command);
+    rig.wait_task(&job, "running");
     rig.kill_network_half("a");
-    until("no contact is shown", || !rig.task(&run)["no_contact_since_ms"].is_null());
+    until("no contact is shown", || !rig.task(&job)["no_contact_since_ms"].is_null());
     rig.file("gate", b"");
     rig.restart_agent("a");
-    assert_complete(&rig, &run, &expected);
+    assert_complete(&rig, &job, &expected);
 }
 
 #[test]
 fn a_killed_keeper_loses_nothing() {
     let rig = Rig::with_agents(&["a"]);
     let (command, expected) = gated(&rig);
-    let run = rig.detached("a", &command);
-    rig.wait_task(&run, "running");
+    let job = rig.detached("a", &command);
+    rig.wait_task(&job, "running");
     let keeper = rig.pid_in("a", "keeper.lock");
     Rig::kill(keeper);
     until("a new keeper", || rig.pid_in("a", "keeper.lock") != keeper);
     assert_eq!(rig.on("a", "echo new keeper").out, "new keeper\n");
     rig.file("gate", b"");
-    assert_complete(&rig, &run, &expected);
+    assert_complete(&rig, &job, &expected);
 }
 
 #[test]
 fn a_command_runs_on_when_everything_of_sloth_runner_is_killed_at_once() {
     let mut rig = Rig::with_agents(&["a"]);
     let (command, expected) = gated(&rig);
-    let run = rig.detached("a", &command);
-    rig.wait_task(&run, "running");
+    let job = rig.detached("a", &command);
+    rig.wait_task(&job, "running");
     rig.kill_master();
     let keeper = rig.pid_in("a", "keeper.lock");
     rig.kill_network_half("a");
@@ -153,7 +153,7 @@ fn a_command_runs_on_when_everything_of_sloth_runner_is_killed_at_once() {
     rig.file("gate", b"");
     rig.restart_agent("a");
     rig.start_master(&[]);
-    assert_complete(&rig, &run, &expected);
+    assert_complete(&rig, &job, &expected);
 }
 
 #[test]
@@ -184,13 +184,13 @@ fn a_killed_task_process_is_lost_and_never_started_again() {
     let marks = rig.path("marks");
     let sleeps = rig::long();
     let command = format!("echo mark >> {}; sleep {sleeps}; true", marks.display());
-    let run = rig.detached("a", &command);
+    let job = rig.detached("a", &command);
     until("it runs", || marks.exists());
     let shell = rig::processes_with(&command);
     let stat = fs::read_to_string(format!("/proc/{}/stat", shell[0])).unwrap();
     let parent: i32 = stat.rsplit(')').next().unwrap().split_whitespace().nth(1).unwrap().parse().unwrap();
     Rig::kill(parent);
-    let task = rig.wait_task(&run, "lost");
+    let task = rig.wait_task(&job, "lost");
     assert!(task["outcome"].to_string().contains("was killed"), "{task}");
     Rig::kill_all(rig::processes_with(&sleeps).into_iter().chain(shell));
     assert_eq!(fs::read_to_string(&marks).unwrap(), "mark\n");
@@ -225,7 +225,7 @@ fn wipe_the_spool(master_restarts: bool) {
     let marks = rig.path("marks");
     let sleeps = rig::long();
     let command = format!("echo mark >> {}; sleep {sleeps}", marks.display());
-    let run = rig.detached("a", &command);
+    let job = rig.detached("a", &command);
     until("it runs", || marks.exists());
     let keeper = rig.pid_in("a", "keeper.lock");
     rig.kill_network_half("a");
@@ -236,7 +236,7 @@ fn wipe_the_spool(master_restarts: bool) {
         rig.start_master(&[]);
     }
     rig.restart_agent("a");
-    let task = rig.wait_task(&run, "lost");
+    let task = rig.wait_task(&job, "lost");
     assert!(task["outcome"].to_string().contains("memory of its tasks was removed"), "{task}");
     assert_eq!(fs::read_to_string(&marks).ok().as_deref(), Some("mark\n"));
     Rig::kill_all(rig::processes_with(&sleeps).into_iter().chain(rig::processes_with(&command)));
@@ -278,17 +278,17 @@ fn output_that_the_masters_disk_lost_shows_as_a_gap() {
     let mut rig = Rig::with_agents(&["a"]);
     let gate = rig.path("gate");
     let command = format!("echo one; until [ -e {} ]; do sleep 0.05; done; echo two", gate.display());
-    let run = rig.detached("a", &command);
+    let job = rig.detached("a", &command);
     // In a frame of its own.
-    until("the first line is there", || rig.run(&["job", "logs", &run]).out == "one\n");
+    until("the first line is there", || rig.run(&["job", "logs", &job]).out == "one\n");
     fs::write(&gate, "").unwrap();
-    until("the second one is there", || rig.run(&["job", "logs", &run]).out == "one\ntwo\n");
+    until("the second one is there", || rig.run(&["job", "logs", &job]).out == "one\ntwo\n");
     // Until then it would send again what is lost.
     let finished = rig.agent_dir("a").join("tasks/finished.log");
     until("the agent has let go of it", || fs::read_to_string(&finished).is_ok_and(|ids| !ids.is_empty()));
     rig.kill_master();
-    let run = fs::read_dir(rig.master_dir().join("runs")).unwrap().next().unwrap().unwrap();
-    let log = fs::read_dir(run.path()).unwrap().next().unwrap().unwrap().path();
+    let job = fs::read_dir(rig.master_dir().join("jobs")).unwrap().next().unwrap().unwrap();
+    let log = fs::read_dir(job.path()).unwrap().next().unwrap().unwrap().path();
     let file = fs::File::options().write(true).open(&log).unwrap();
     file.set_len(file.metadata().unwrap().len() - 1).unwrap();
     rig.start_master(&[]);
@@ -305,20 +305,20 @@ fn a_command_of_an_offline_agent_waits_as_long_as_it_was_told() {
     let printed = rig.run(&["run", "--start-within", "100ms", "a", "true"]);
     assert_eq!(printed.status, 125);
     assert!(printed.err.contains("undeliverable") && printed.err.contains("offline"), "{printed:?}");
-    let run = rig.detached("a", "echo late");
+    let job = rig.detached("a", "echo late");
     rig.restart_agent("a");
-    assert_eq!(rig.wait_task(&run, "exited")["status"], 0);
-    assert_eq!(rig.run(&["job", "logs", &run]).out, "late\n");
+    assert_eq!(rig.wait_task(&job, "exited")["status"], 0);
+    assert_eq!(rig.run(&["job", "logs", &job]).out, "late\n");
 }
 
 #[test]
 fn a_flood_is_kept_at_both_ends_and_its_gap_is_shown() {
     let rig = Rig::with_agents(&["a"]);
     let flood = "seq -w 1 3000000; exit 7";
-    let run = rig.run(&["run", "--detach", "--output-cap", "1M", "a", flood]).out.trim().to_owned();
-    let task = rig.wait_task(&run, "exited");
+    let job = rig.run(&["run", "--detach", "--output-cap", "1M", "a", flood]).out.trim().to_owned();
+    let task = rig.wait_task(&job, "exited");
     assert_eq!((&task["status"], &task["end_offset"]), (&7.into(), &24_000_000.into()), "{task}");
-    let printed = rig.run(&["job", "logs", &run]);
+    let printed = rig.run(&["job", "logs", &job]);
     assert!(printed.err.contains("bytes of output are missing at offset"), "{}", printed.err);
     assert!(printed.out.starts_with("0000001\n0000002\n") && printed.out.ends_with("\n3000000\n"));
     assert!(printed.out.len() < 2 * 1024 * 1024, "{}", printed.out.len());
@@ -333,16 +333,16 @@ fn a_flood_that_outlives_its_master_ends_with_its_end() {
     let gate = rig.path("gate");
     let command =
         format!("seq -w 1 1000000; until [ -e {} ]; do sleep 0.05; done; echo the end", gate.display());
-    let run = rig.run(&["run", "--detach", "--output-cap", "1M", "a", &command]).out.trim().to_owned();
+    let job = rig.run(&["run", "--detach", "--output-cap", "1M", "a", &command]).out.trim().to_owned();
     until("it is over the cap", || {
-        rig.task(&run)["waiting"].as_str().is_some_and(|text| text.contains("over the cap"))
+        rig.task(&job)["waiting"].as_str().is_some_and(|text| text.contains("over the cap"))
     });
     rig.kill_master();
     rig.start_master(&[]);
     rig.file("gate", b"");
-    let task = rig.wait_task(&run, "exited");
+    let task = rig.wait_task(&job, "exited");
     assert_eq!(task["end_offset"], 8_000_008, "{task}");
-    let printed = rig.run(&["job", "logs", &run]);
+    let printed = rig.run(&["job", "logs", &job]);
     assert!(printed.out.ends_with("\nthe end\n"), "{}", printed.out.len());
 }
 
@@ -358,17 +358,17 @@ fn a_restored_master_takes_back_what_its_store_lost() {
     for agent in ["a", "b"] {
         rig.wait_state(agent, "active");
     }
-    let run = rig.detached("a,b", &command);
-    until("both run", || rig.run(&["job", "show", &run]).out.matches("running").count() == 2);
+    let job = rig.detached("a,b", &command);
+    until("both job", || rig.run(&["job", "show", &job]).out.matches("running").count() == 2);
     rig.kill_master();
     fs::remove_dir_all(&data).unwrap();
     fs::rename(&copy, &data).unwrap();
     rig.start_master(&[]);
-    until("both tasks are back", || rig.run(&["job", "show", &run]).out.matches("running").count() == 2);
+    until("both tasks are back", || rig.run(&["job", "show", &job]).out.matches("running").count() == 2);
     rig.file("gate", b"");
-    until("both have ended", || rig.run(&["job", "show", &run]).out.matches("exited 7").count() == 2);
+    until("both have ended", || rig.run(&["job", "show", &job]).out.matches("exited 7").count() == 2);
     for agent in ["a", "b"] {
-        let printed = rig.run(&["job", "logs", "--agent", agent, "-N", &run]);
+        let printed = rig.run(&["job", "logs", "--agent", agent, "-N", &job]);
         assert!(printed.out == expected, "{agent}: {} of {} bytes", printed.out.len(), expected.len());
         until("the agent has forgotten it", || {
             let mut left = fs::read_dir(rig.agent_dir(agent).join("tasks")).unwrap().flatten();
@@ -385,28 +385,28 @@ fn a_restored_master_takes_back_what_its_store_lost() {
 fn an_agent_that_was_given_up_tells_its_facts_later() {
     let mut rig = Rig::with_agents(&["a"]);
     let (command, expected) = gated(&rig);
-    let run = rig.detached("a", &command);
-    rig.wait_task(&run, "running");
+    let job = rig.detached("a", &command);
+    rig.wait_task(&job, "running");
     rig.kill_network_half("a");
     rig.wait_state("a", "offline");
     assert_eq!(rig.run(&["agent", "delete", "a"]).status, 0);
-    rig.wait_task(&run, "lost");
+    rig.wait_task(&job, "lost");
     rig.file("gate", b"");
     rig.start_agent("a", &[]);
-    until("the facts are known", || rig.run(&["job", "show", &run]).out.contains("later that it exited 7"));
-    let task = rig.task(&run);
+    until("the facts are known", || rig.run(&["job", "show", &job]).out.contains("later that it exited 7"));
+    let task = rig.task(&job);
     assert_eq!(task["state"], "lost", "an outcome is final: {task}");
-    assert_eq!(rig.run(&["job", "logs", &run]).out, expected);
+    assert_eq!(rig.run(&["job", "logs", &job]).out, expected);
 }
 
 #[test]
 fn a_background_child_that_floods_holds_no_end_off() {
     let rig = Rig::with_agents(&["a"]);
     let flood = format!("flood{}", rig::long());
-    let run = rig.detached("a", &format!("echo own; yes {flood} & exit 3"));
-    let task = rig.wait_task(&run, "exited");
+    let job = rig.detached("a", &format!("echo own; yes {flood} & exit 3"));
+    let task = rig.wait_task(&job, "exited");
     assert_eq!(task["status"], 3, "{task}");
-    assert!(rig.run(&["job", "logs", &run]).out.contains("own\n"));
+    assert!(rig.run(&["job", "logs", &job]).out.contains("own\n"));
     Rig::kill_all(rig::processes_with(&flood));
 }
 
@@ -427,9 +427,9 @@ fn what_a_command_printed_last_is_read_however_long_that_has_to_wait() {
         lingered.display(),
         printed.display()
     );
-    let run = rig.detached("a", &command);
+    let job = rig.detached("a", &command);
     // The agent has heard that its output is taken: it keeps more for a master that was never there.
-    until("it has begun to print", || rig.run(&["job", "logs", &run]).out == "\n");
+    until("it has begun to print", || rig.run(&["job", "logs", &job]).out == "\n");
     for _ in 0..5 {
         // What is told after the ends of these was told before.
         assert_eq!(rig.on("a", "echo").status, 0);
@@ -447,9 +447,9 @@ fn what_a_command_printed_last_is_read_however_long_that_has_to_wait() {
     // Where something else has the output open, the end is told two seconds after the command, and no sooner than all is read.
     until("what it left behind has run for longer than that", || lingered.exists());
     kill(master, Signal::SIGCONT).unwrap();
-    let task = rig.wait_task(&run, "exited");
+    let task = rig.wait_task(&job, "exited");
     assert_eq!(task["status"], 3, "{task}");
-    assert_eq!(rig.run(&["job", "logs", &run]).out.len() as u64, kept + 1 + more);
+    assert_eq!(rig.run(&["job", "logs", &job]).out.len() as u64, kept + 1 + more);
     Rig::kill_all(rig::processes_with(&sleeps));
 }
 

@@ -95,7 +95,7 @@ fn a_command_has_a_clean_environment() {
     let rig = Rig::with_agents(&["a"]);
     let printed = rig.on("a", "env | cut -d= -f1 | sort | tr '\\n' ' '; umask; wc -c");
     assert!(!printed.out.contains("TOKEN") && !printed.out.contains("SLOTH_RUNNER"), "{}", printed.out);
-    for name in ["HOME", "LANG", "LOGNAME", "PATH", "SHELL", "SLOTH_RUN_ID", "SLOTH_TASK_ID", "USER"] {
+    for name in ["HOME", "LANG", "LOGNAME", "PATH", "SHELL", "SLOTH_JOB_ID", "SLOTH_TASK_ID", "USER"] {
         assert!(printed.out.contains(name), "{name} in {}", printed.out);
     }
     assert!(printed.out.ends_with("0022\n0\n"), "umask and an empty stdin: {}", printed.out);
@@ -156,9 +156,9 @@ fn timeouts_end_the_tree_and_background_children_live_on() {
 
     let sleeps = long();
     let printed = rig.run(&["run", "-o", "json", "a", &format!("sleep {sleeps} & echo started")]);
-    let run: serde_json::Value = serde_json::from_str(&printed.out).unwrap();
-    assert_eq!(run["tasks"][0]["stdout"], "started\n");
-    assert_eq!(run["tasks"][0]["outcome"]["background"], 1);
+    let job: serde_json::Value = serde_json::from_str(&printed.out).unwrap();
+    assert_eq!(job["tasks"][0]["stdout"], "started\n");
+    assert_eq!(job["tasks"][0]["outcome"]["background"], 1);
     assert_eq!(printed.status, 0);
     let sleeping = processes_with(&sleeps);
     assert_eq!(sleeping.len(), 1, "a background child lives on");
@@ -217,7 +217,7 @@ fn a_pipe_that_closes_when_the_command_has_ended_changes_nothing() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    until("the run is known", || rig.task_if_known("last").is_ok());
+    until("the job is known", || rig.task_if_known("last").is_ok());
     rig.wait_task("last", "exited");
     drop(client.stdout.take());
     let output = client.wait_with_output().unwrap();
@@ -227,7 +227,7 @@ fn a_pipe_that_closes_when_the_command_has_ended_changes_nothing() {
 }
 
 #[test]
-fn a_run_whose_beginning_was_not_answered_begins_once() {
+fn a_job_whose_beginning_was_not_answered_begins_once() {
     let mut rig = Rig::with_agents(&["a"]);
     let marks = rig.path("marks");
     let master = nix::unistd::Pid::from_raw(rig.master_pid());
@@ -308,7 +308,7 @@ fn forwarder(to: u16) -> (u16, std::sync::mpsc::Sender<()>) {
 }
 
 #[test]
-fn a_run_survives_the_end_of_its_direct_link() {
+fn a_job_survives_the_end_of_its_direct_link() {
     let mut rig = Rig::new();
     let port = free_port();
     let (reported, cut) = forwarder(port);
@@ -318,13 +318,13 @@ fn a_run_survives_the_end_of_its_direct_link() {
     until("a direct link", || rig.agent("box").is_some_and(|agent| agent["link"] == "direct"));
     let gate = rig.path("gate");
     let command = format!("seq 1 500; until [ -e {} ]; do sleep 0.05; done; seq 501 1000", gate.display());
-    let run = rig.detached("box", &command);
-    rig.wait_task(&run, "running");
+    let job = rig.detached("box", &command);
+    rig.wait_task(&job, "running");
     cut.send(()).unwrap();
     until("the tunnel", || rig.agent("box").is_some_and(|agent| agent["link"] == "tunnel"));
     rig.file("gate", b"");
-    rig.wait_task(&run, "exited");
-    assert_eq!(rig.run(&["job", "logs", &run]).out, numbers(1000));
+    rig.wait_task(&job, "exited");
+    assert_eq!(rig.run(&["job", "logs", &job]).out, numbers(1000));
 }
 
 #[test]
@@ -361,7 +361,7 @@ fn bad_input_gets_a_clear_answer_and_the_right_status() {
         (&["agent", "get", "web-2"], 1, "did you mean web-1?"),
         (&["agent", "approve", "web-9"], 1, "no key waits"),
         (&["agent", "delete", "web-9"], 1, "there is no agent web-9"),
-        (&["job", "show", "99"], 1, "there is no run 99"),
+        (&["job", "show", "99"], 1, "there is no job 99"),
         (
             &["run", "--master", "unix:/no/such.sock", "web-1", "true"],
             125,
@@ -482,8 +482,8 @@ fn metrics_are_served_where_they_are_wanted_and_nowhere_else() {
         assert!(of_master.contains(line), "{line}\n{of_master}");
     }
     assert!(of_master.trim_end().ends_with("# EOF"), "{of_master}");
-    let run = rig.detached("a", "sleep 600");
-    rig.wait_task(&run, "running");
+    let job = rig.detached("a", "sleep 600");
+    rig.wait_task(&job, "running");
     let of_agent = get(agents, "/metrics");
     for line in ["sloth_runner_agent_connected 1", "sloth_runner_agent_tasks_running 1"] {
         assert!(of_agent.contains(line), "{line}\n{of_agent}");

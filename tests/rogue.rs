@@ -10,7 +10,7 @@ use std::sync::Arc;
 use peers::{Rogue, stolen};
 use rig::{Rig, until};
 use sloth_runner::{
-    domain::ids::RunId,
+    domain::ids::JobId,
     wire::proto::{self, attach_response, outcome, session_response},
 };
 
@@ -50,12 +50,12 @@ fn a_stolen_agent_that_lies_about_the_past_hurts_nobody_and_goes_with_its_deleti
     let mut rig = Rig::with_agents(&["honest"]);
     let identity = stolen(&mut rig, "stolen");
     others_work(&rig);
-    let runs = count(&rig, "SELECT count(*) FROM runs");
+    let jobs = count(&rig, "SELECT count(*) FROM jobs");
     let tasks = |batch: u64| {
         let task = move |number: u64| proto::KnownTask {
             spec: Some(proto::TaskSpec {
-                run_id: RunId::from_parts(1, u128::from(number)).to_bytes().to_vec().into(),
-                run_number: 1_000_000 + number,
+                job_id: JobId::from_parts(1, u128::from(number)).to_bytes().to_vec().into(),
+                job_number: 1_000_000 + number,
                 task_index: if number.is_multiple_of(2) { u32::MAX - 1 } else { u32::MAX },
                 operator: "root\u{202e}\u{1b}[2J".repeat(100),
                 target: "@all".into(),
@@ -99,7 +99,7 @@ fn a_stolen_agent_that_lies_about_the_past_hurts_nobody_and_goes_with_its_deleti
     assert!(rig.run(&["run", "@all!stolen", "true"]).status == 0);
     let listed = rig.run(&["agent", "list"]);
     assert!(listed.status == 0 && !listed.out.contains(['\u{1b}', '\u{202e}']), "{listed:?}");
-    assert_eq!(count(&rig, "SELECT count(*) FROM runs"), runs + 6, "none of what it told of");
+    assert_eq!(count(&rig, "SELECT count(*) FROM jobs"), jobs + 6, "none of what it told of");
     let recorded = count(&rig, "SELECT count(*) FROM audit WHERE actor = 'agent stolen'");
     assert!(recorded <= 4, "{recorded} records: each kind once, and how often within the minute");
     assert!(rig.master_resident() < before + 64 * 1024 * 1024, "{before} and then {}", rig.master_resident());
@@ -133,13 +133,13 @@ fn a_stolen_agent_that_floods_the_master_about_its_own_task_holds_up_only_itself
     let rogue = Rogue { says: Arc::new(says), answers: Arc::new(answers), heard: Arc::default() };
     let loose = rogue.set_loose(&rig, identity);
     rig.wait_state("stolen", "active");
-    let run = rig.detached("stolen", "true");
-    rig.wait_task(&run, "running");
+    let job = rig.detached("stolen", "true");
+    rig.wait_task(&job, "running");
     let before = rig.master_resident();
     for _ in 0..5 {
         others_work(&rig);
     }
-    let shown = rig.run(&["job", "show", &run]);
+    let shown = rig.run(&["job", "show", &job]);
     assert!(shown.status == 0 && !shown.out.contains('\u{1b}') && shown.out.len() < 4_096, "{shown:?}");
     assert!(rig.master_resident() < before + 64 * 1024 * 1024);
     assert_eq!(rig.run(&["agent", "delete", "stolen"]).status, 0);
@@ -155,7 +155,7 @@ fn a_stolen_agent_cannot_say_who_cancelled_its_task_or_anything_that_is_beyond_b
         let by = "root, at 04:00 by ticket 77\u{202e}\u{1b}[2J".to_owned();
         let true_looking =
             outcome::Kind::Cancelled(proto::Cancelled { by, proof: None, seal: vec![1; 32].into() });
-        // In the first run an impossible end; the connection of the task is left for that, and tried again.
+        // In the first job an impossible end; the connection of the task is left for that, and tried again.
         let end = if open.attempt.is_multiple_of(2) { u64::MAX } else { 0 };
         vec![started(), ended(true_looking, end)]
     };

@@ -70,7 +70,7 @@ fn files_with(directory: &Path, text: &str) -> Vec<PathBuf> {
 }
 
 #[test]
-fn the_master_keeps_no_value_of_a_variable_and_nothing_of_a_run_that_is_deleted() {
+fn the_master_keeps_no_value_of_a_variable_and_nothing_of_a_job_that_is_deleted() {
     let mut rig = Rig::with_agents(&["a"]);
     let begun = |rig: &Rig| files_with(&rig.master_dir(), "hunter2");
     let options = ["run", "--detach", "--start-within", "1h", "--env", "DBPASS=hunter2"];
@@ -83,30 +83,30 @@ fn the_master_keeps_no_value_of_a_variable_and_nothing_of_a_run_that_is_deleted(
     rig.kill_master();
     rig.start_master(&[]);
     rig.restart_agent("a");
-    let run = "1";
-    let task = rig.wait_task(run, "exited");
+    let job = "1";
+    let task = rig.wait_task(job, "exited");
     assert_eq!(task["status"], 0, "{task}");
     until("the value has left the store", || begun(&rig).is_empty());
 
-    let again = rig.run(&["job", "rerun", run]);
+    let again = rig.run(&["job", "rerun", job]);
     assert!(again.status == 125 && again.err.contains("was given DBPASS, and values"), "{again:?}");
-    assert!(!files_with(&rig.master_dir(), "other-secret").is_empty(), "the run is still there");
+    assert!(!files_with(&rig.master_dir(), "other-secret").is_empty(), "the job is still there");
     let digest = "777ef30599e9d1fbe47bfe7b9bc4051001bed9e0412e0c5e0c232c6d167cf056";
-    assert_eq!(rig.run(&["job", "delete", run]).status, 0);
+    assert_eq!(rig.run(&["job", "delete", job]).status, 0);
     until("the command has left the store", || files_with(&rig.master_dir(), "other-secret").is_empty());
     let database = rusqlite::Connection::open(rig.master_dir().join("sloth-runner.db")).unwrap();
     let kept: String =
         database.query_row("SELECT detail FROM audit WHERE action = 'run'", [], |row| row.get(0)).unwrap();
-    assert_eq!(kept, format!("run 1, command sha256 {digest}"));
+    assert_eq!(kept, format!("job 1, command sha256 {digest}"));
 }
 
 #[test]
 fn the_values_of_variables_and_login_strings_are_seen_by_nobody() {
     let rig = Rig::with_agents(&["a"]);
     for words in [&["--env", "DBPASS=hunter2"][..], &["-eDBPASS=hunter2"], &["-qe", "DBPASS=hunter2"]] {
-        let mut run = rig.program();
-        run.arg("run").args(words).args(["a", "echo $DBPASS; sleep 60"]).stdout(Stdio::piped());
-        let mut child = run.spawn().unwrap();
+        let mut job = rig.program();
+        job.arg("run").args(words).args(["a", "echo $DBPASS; sleep 60"]).stdout(Stdio::piped());
+        let mut child = job.spawn().unwrap();
         let mut first = String::new();
         std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.as_mut().unwrap()), &mut first)
             .unwrap();

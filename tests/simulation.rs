@@ -27,19 +27,19 @@ use sloth_runner::{
     domain::{
         agent::LinkPreference,
         command::{Bytes, Command, TaskSpec, Variable},
-        ids::{Incarnation, RunId, RunReference, TaskId},
+        ids::{Incarnation, JobId, JobReference, TaskId},
+        job::{JobOptions, TaskState},
         name::Labels,
         outcome::{Ending, KillProof, Outcome},
         proposal::Accepted,
-        run::{RunOptions, TaskState},
         target::Target,
     },
     master::core::{
         Core as Master, Policy, Remembered,
         messages::{
-            AttachOrder, Choice, Effect, Input, Newcomer, Now, Reply, RunAsked, SessionId, WriteToken,
+            AttachOrder, Choice, Effect, Input, JobAsked, Newcomer, Now, Reply, SessionId, WriteToken,
         },
-        stored::{InStore, KnownNumber, KnownTask, StoredAgent, StoredRun, Write},
+        stored::{InStore, KnownNumber, KnownTask, StoredAgent, StoredJob, Write},
     },
     trust::fingerprint::Fingerprint,
 };
@@ -66,7 +66,7 @@ fn choice() -> Choice {
 }
 
 fn task() -> TaskId {
-    TaskId { run: RunId::from_parts(1, 1), index: 0 }
+    TaskId { job: JobId::from_parts(1, 1), index: 0 }
 }
 
 /// What the command is given and the store must not keep.
@@ -144,7 +144,7 @@ struct Ping {
 #[derive(Clone, Default)]
 struct Disk {
     agents: Vec<StoredAgent>,
-    run: Option<StoredRun>,
+    job: Option<StoredJob>,
     revision: u64,
     term: u64,
 }
@@ -220,7 +220,7 @@ struct World {
     /// Until when it may be started, by the true time.
     deadline: u64,
     within: u64,
-    /// An operator got the answer that nothing of the run can start any more, or that the agent is deleted.
+    /// An operator got the answer that nothing of the job can start any more, or that the agent is deleted.
     is_stopped: bool,
     /// The same, and that the master cannot record it yet: it holds as long as that master lives.
     is_stopped_unrecorded: bool,
@@ -331,15 +331,15 @@ impl World {
             is_traced,
         };
         world.start_master();
-        let asked = RunAsked {
-            id: task().run,
+        let asked = JobAsked {
+            id: task().job,
             operator: "ana".into(),
             choice: choice(),
             command: Command::new(vec![b"true".to_vec()]).unwrap(),
-            options: RunOptions {
+            options: JobOptions {
                 start_within_ms: Some(within),
                 environment: vec![secret()],
-                ..RunOptions::default()
+                ..JobOptions::default()
             },
             shown: Vec::new(),
         };
@@ -347,7 +347,7 @@ impl World {
             world.session_ends();
         }
         world.deadline = world.time + within;
-        world.step(Input::StartRun(Box::new(asked), 99));
+        world.step(Input::StartJob(Box::new(asked), 99));
         world.persist_all();
         assert!(matches!(world.replies.get(&99), Some(Reply::Live(_))));
         world
@@ -378,7 +378,7 @@ impl World {
                 Effect::Reply(to, reply) => {
                     match *reply {
                         Reply::Cancelled { told, stored, .. } => self.is_stopped |= told + stored > 0,
-                        Reply::RunStopped { .. } => self.is_stopped = true,
+                        Reply::JobStopped { .. } => self.is_stopped = true,
                         Reply::Count(_) if to == DELETING => self.is_stopped = true,
                         Reply::Drained { .. } if to == self.drain_reply => self.is_drained = true,
                         Reply::Refused(ref text) if text.starts_with("it is done") && to < DRAINING => {
@@ -397,7 +397,7 @@ impl World {
                     self.streams.iter_mut().for_each(|stream| stream.is_withdrawn = true);
                 }
                 Effect::LookUp(session, _, known) => {
-                    let stored = self.disk.run.as_ref().map(|stored| &stored.tasks[0]);
+                    let stored = self.disk.job.as_ref().map(|stored| &stored.tasks[0]);
                     let found = match stored {
                         Some(stored) if stored.task.state.outcome().is_some() => InStore::Ended,
                         Some(_) => InStore::Open,
@@ -413,7 +413,7 @@ impl World {
                         self.told = Some(outcome.clone());
                     }
                 }
-                Effect::RunEnded(..) => assert!(self.told.is_some(), "it is over, and its task is not"),
+                Effect::JobEnded(..) => assert!(self.told.is_some(), "it is over, and its task is not"),
                 Effect::OutcomeStored(_) => {
                     for stream in &mut self.streams {
                         stream.outcome_stored |= stream.master_alive;
@@ -478,8 +478,8 @@ impl World {
         self.heard = None;
         let remembered = Remembered {
             agents: self.disk.agents.clone(),
-            runs: self.disk.run.clone().filter(|stored| stored.run.ended_ms.is_none()).into_iter().collect(),
-            last_number: self.disk.run.as_ref().map_or(0, |stored| stored.run.number),
+            jobs: self.disk.job.clone().filter(|stored| stored.job.ended_ms.is_none()).into_iter().collect(),
+            last_number: self.disk.job.as_ref().map_or(0, |stored| stored.job.number),
             epoch: 1,
             revision: self.disk.revision,
             term: self.disk.term,
@@ -519,7 +519,7 @@ impl World {
         self.ping();
         if self.spool && self.finished.is_none() {
             let spec = TaskSpec {
-                run_number: 1,
+                job_number: 1,
                 operator: "ana".into(),
                 target: "a".into(),
                 command: Command::new(vec![b"true".to_vec()]).unwrap(),
@@ -658,20 +658,20 @@ impl World {
         let Some((token, writes, _)) = self.writes.pop_front() else { return };
         for write in writes {
             match write {
-                Write::PutRun(stored) | Write::TakeBack(stored) => self.disk.run = Some(*stored),
-                Write::PutTask(_, stored) => self.disk.run.as_mut().unwrap().tasks[0] = stored,
+                Write::PutJob(stored) | Write::TakeBack(stored) => self.disk.job = Some(*stored),
+                Write::PutTask(_, stored) => self.disk.job.as_mut().unwrap().tasks[0] = stored,
                 Write::StartTask(_, ms) => {
-                    let stored = &mut self.disk.run.as_mut().unwrap().tasks[0];
+                    let stored = &mut self.disk.job.as_mut().unwrap().tasks[0];
                     stored.task.started_ms.get_or_insert(ms);
                     if stored.task.state.outcome().is_none() {
                         stored.task.state = TaskState::Running;
                     }
                 }
-                Write::PutOptions(_, options) => self.disk.run.as_mut().unwrap().options = *options,
-                Write::EndRun(_, ms) => self.disk.run.as_mut().unwrap().run.ended_ms = Some(ms),
+                Write::PutOptions(_, options) => self.disk.job.as_mut().unwrap().options = *options,
+                Write::EndJob(_, ms) => self.disk.job.as_mut().unwrap().job.ended_ms = Some(ms),
                 Write::PutAgent(agent) => self.disk.agents = vec![agent],
                 Write::DeleteAgent(_) => self.disk.agents.clear(),
-                Write::PutGate(_, gate) => self.disk.run.as_mut().unwrap().run.gate = gate,
+                Write::PutGate(_, gate) => self.disk.job.as_mut().unwrap().job.gate = gate,
                 _ => {}
             }
         }
@@ -1032,13 +1032,13 @@ impl World {
             (236..=238, ..) => self.frozen = !self.frozen,
             (239..=241, ..) => self.silent = !self.silent,
             (242..=243, ..) => {
-                let (run, tasks, by) = (RunReference::Id(task().run), [].into(), "ana".to_owned());
-                self.step(Input::Cancel { run, tasks, by, grace_ms: None, reply: 7 });
+                let (job, tasks, by) = (JobReference::Id(task().job), [].into(), "ana".to_owned());
+                self.step(Input::Cancel { job, tasks, by, grace_ms: None, reply: 7 });
             }
             (244..=247, ..) => self.session_ends(),
             (270..=271, ..) => {
-                let (run, by) = (RunReference::Id(task().run), "ana".to_owned());
-                self.step(Input::StopRun { run, by, reply: 8 });
+                let (job, by) = (JobReference::Id(task().job), "ana".to_owned());
+                self.step(Input::StopJob { job, by, reply: 8 });
             }
             (272, ..) => {
                 let (choice, by) = (Box::new(choice()), "ana".to_owned());
@@ -1089,7 +1089,7 @@ impl World {
                 self.master_hears(at);
             }
             self.passes(200);
-            let is_live = self.disk.run.as_ref().is_some_and(|stored| stored.run.ended_ms.is_none());
+            let is_live = self.disk.job.as_ref().is_some_and(|stored| stored.job.ended_ms.is_none());
             let is_kept = self.spool && self.finished.is_none() && !self.is_deleted;
             if !is_live && !is_kept && self.writes.is_empty() {
                 return true;
@@ -1111,8 +1111,8 @@ impl World {
 
     /// What is stored at the end is what was told, and true.
     fn check(&self) {
-        let Some(stored) = &self.disk.run else {
-            return assert!(self.was_restored, "only a backup from before the run does not know it");
+        let Some(stored) = &self.disk.job else {
+            return assert!(self.was_restored, "only a backup from before the job does not know it");
         };
         let TaskState::Ended(outcome) = &stored.tasks[0].task.state else { panic!("no outcome") };
         assert_eq!(stored.options.environment, [], "what was for the command alone is kept behind its end");

@@ -75,8 +75,8 @@ async fn call(port: u16, own: Option<Credentials>, ca: &Trust, method: &str) -> 
 type Present = Box<dyn Fn() -> Option<Credentials>>;
 
 fn expected_on_master(caller: &str, method: &str) -> Verdict {
-    let looks = ["GetStatus", "ListAgents", "FollowRun", "ListRuns", "WatchRun", "WatchAgents", "WatchRuns"];
-    let works = ["StartRun", "CancelRun", "PromoteRun", "StopRun", "RerunRun", "DrainAgents", "SendInput"];
+    let looks = ["GetStatus", "ListAgents", "FollowJob", "ListJobs", "WatchJob", "WatchAgents", "WatchJobs"];
+    let works = ["StartJob", "CancelJob", "PromoteJob", "StopJob", "RerunJob", "DrainAgents", "SendInput"];
     let name = method.rsplit('/').next().unwrap();
     let is_control = method.contains("ControlService");
     let served = match caller {

@@ -232,7 +232,7 @@ fn without_a_terminal_it_says_what_works_without_one() {
     assert!(printed.err.contains("needs a terminal"), "{}", printed.err);
 }
 
-/// Not a test of its own: what the next one runs in a terminal.
+/// Not a test of its own: what the next one jobs in a terminal.
 #[test]
 #[ignore = "panics in a terminal that it took; run by the test below"]
 fn takes_the_terminal_and_panics() {

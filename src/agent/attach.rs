@@ -144,7 +144,7 @@ impl Attach {
         let attach_request::Kind::Open(open) = self.request().await? else {
             return Err(InvalidMessage("an Attach begins with Open".to_owned()).into());
         };
-        let id = task_id(&open.run_id, open.task_index)?;
+        let id = task_id(&open.job_id, open.task_index)?;
         let received = ReceivedOpen {
             id,
             attempt: open.attempt,

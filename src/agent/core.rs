@@ -174,14 +174,14 @@ impl Core {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::ids::RunId;
+    use crate::domain::ids::JobId;
 
     /// The clock in these tests.
     const NOW: Boottime = 1_000;
 
     fn asked(attempt: u64, may_start: bool, boot: &str) -> Asked {
         Asked {
-            id: TaskId { run: RunId::from_parts(1, 2), index: 0 },
+            id: TaskId { job: JobId::from_parts(1, 2), index: 0 },
             attempt,
             start_until: may_start.then_some(NOW),
             incarnation: Incarnation::new("dir", boot),

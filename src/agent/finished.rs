@@ -230,12 +230,12 @@ impl Finished {
 mod tests {
     use super::*;
     use crate::{
-        domain::{ids::RunId, outcome::Ending},
+        domain::{ids::JobId, outcome::Ending},
         sys::disk::model::Model,
     };
 
     fn id(n: u128) -> TaskId {
-        TaskId { run: RunId::from_parts(1, n), index: 0 }
+        TaskId { job: JobId::from_parts(1, n), index: 0 }
     }
 
     fn ending(code: u8) -> Memory {
@@ -271,7 +271,7 @@ mod tests {
         let (_dir, path) = file();
         let line = format!(
             "{{\"id\":{{\"run\":\"{}\",\"index\":0}},\"day\":100,\"ending\":{{\"outcome\":{{\"ending\":{{\"exited\":1}},\"background\":0}},\"end_offset\":5,\"duration_ns\":7}}}}\n",
-            id(1).run
+            id(1).job
         );
         std::fs::write(&path, line).unwrap();
         assert_eq!(

@@ -84,7 +84,7 @@ impl AgentService for Service {
         request: Request<proto::SignalRequest>,
     ) -> Result<Response<proto::SignalResponse>, Status> {
         let request = request.into_inner();
-        let id = task_id(&request.run_id, request.task_index)?;
+        let id = task_id(&request.job_id, request.task_index)?;
         let disk = |error: std::io::Error| Status::unavailable(format!("the agent's disk: {error}"));
         let cancelled = self.agent.cancel(id).await.map_err(disk)?;
         if cancelled == Cancelled::Spooled {

@@ -180,14 +180,14 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::{command::TaskSpec, ids::RunId},
+        domain::{command::TaskSpec, ids::JobId},
         sys::lock::Lock,
     };
 
     fn task() -> (tempfile::TempDir, Layout, TaskId) {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path());
-        let id = TaskId { run: RunId::from_parts(1, 1), index: 0 };
+        let id = TaskId { job: JobId::from_parts(1, 1), index: 0 };
         fs::create_dir_all(layout.task(id).root()).unwrap();
         (dir, layout, id)
     }

@@ -1,4 +1,4 @@
-//! What a shell offers while a command line is typed: agents, labels, runs and masters, from the live master. A master
+//! What a shell offers while a command line is typed: agents, labels, jobs and masters, from the live master. A master
 //! that does not answer at once offers nothing.
 
 use std::{ffi::OsStr, time::Duration};
@@ -10,14 +10,14 @@ use super::{
     masters::{Masters, resolve},
 };
 use crate::{
-    domain::run::Run,
+    domain::job::Job,
     wire::{client::ControlClient, proto},
 };
 
 /// A person waits for the key that was pressed.
 const WITHIN: Duration = Duration::from_millis(700);
-/// Runs that are offered.
-const RUNS: u32 = 20;
+/// Jobs that are offered.
+const JOBS: u32 = 20;
 /// What joins the parts of a target expression.
 const JOINS: [char; 4] = [',', '!', '&', '^'];
 
@@ -74,16 +74,16 @@ pub fn target() -> ArgValueCompleter {
     })
 }
 
-/// A run's number, with what it ran.
+/// A job's number, with what it ran.
 #[must_use]
-pub fn run() -> ArgValueCompleter {
+pub fn job() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
-        let request = proto::ListRunsRequest { limit: RUNS, ..proto::ListRunsRequest::default() };
-        let runs = ask(async |client| Some(client.calls().list_runs(request).await.ok()?.into_inner().runs));
-        let runs = runs.unwrap_or_default().into_iter().filter_map(|run| Run::try_from(run).ok());
+        let request = proto::ListJobsRequest { limit: JOBS, ..proto::ListJobsRequest::default() };
+        let jobs = ask(async |client| Some(client.calls().list_jobs(request).await.ok()?.into_inner().jobs));
+        let jobs = jobs.unwrap_or_default().into_iter().filter_map(|job| Job::try_from(job).ok());
         let shown =
-            runs.map(|run| (run.number.to_string(), format!("{}: {}", run.target, run.command.shown())));
-        std::iter::once(("last".to_owned(), "the newest run".to_owned()))
+            jobs.map(|job| (job.number.to_string(), format!("{}: {}", job.target, job.command.shown())));
+        std::iter::once(("last".to_owned(), "the newest job".to_owned()))
             .chain(shown)
             .filter(|(number, _)| begins(number, current))
             .map(|(number, help)| CompletionCandidate::new(number).help(Some(help.into())))

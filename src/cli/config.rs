@@ -418,9 +418,9 @@ mod tests {
             panic!()
         };
         assert_eq!((start.master.as_str(), start.port, start.label.len()), ("m:1", Some(8), 2));
-        let Verb::Run(run) = parsed(&settings, "sloth-runner run a true").command else { panic!() };
-        assert_eq!(run.plan.fanout, Some(9));
-        assert_eq!(run.to.master, Some("prod".parse().unwrap()));
+        let Verb::Run(job) = parsed(&settings, "sloth-runner run a true").command else { panic!() };
+        assert_eq!(job.plan.fanout, Some(9));
+        assert_eq!(job.to.master, Some("prod".parse().unwrap()));
         let Verb::List(list) = parsed(&settings, "sloth-runner list --master local").command else {
             panic!()
         };

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use crate::{
     domain::{
+        job::{Job, Task, TaskState},
         outcome::Ending,
-        run::{Run, Task, TaskState},
     },
     wire::{client::ConnectError, status::CallError},
 };
@@ -16,7 +16,7 @@ pub struct Status(pub u8);
 
 /// All went well.
 pub const OK: Status = Status(0);
-/// A command other than a run failed.
+/// A command other than a job failed.
 pub const FAILED: Status = Status(1);
 /// The command line makes no sense.
 pub const USAGE: Status = Status(2);
@@ -80,11 +80,11 @@ impl From<std::io::Error> for Failure {
     }
 }
 
-/// The status of a run: the command's own for one task; for several 125 before 124 before the largest. An agent that was
+/// The status of a job: the command's own for one task; for several 125 before 124 before the largest. An agent that was
 /// asked for by its name and was left out has no status.
 #[must_use]
-pub fn of_run(run: &Run) -> Status {
-    if run.missed().next().is_some() { NO_STATUS } else { of_tasks(&run.tasks) }
+pub fn of_job(job: &Job) -> Status {
+    if job.missed().next().is_some() { NO_STATUS } else { of_tasks(&job.tasks) }
 }
 
 fn of_tasks(tasks: &[Task]) -> Status {
@@ -109,7 +109,7 @@ fn of_tasks(tasks: &[Task]) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{outcome::KillProof, run::LeftOut};
+    use crate::domain::{job::LeftOut, outcome::KillProof};
 
     fn tasks(endings: &[Ending]) -> Vec<Task> {
         let task = |ending: &Ending| Task {
@@ -121,12 +121,12 @@ mod tests {
 
     #[test]
     fn who_was_asked_for_by_name_and_left_out_has_no_status() {
-        let mut run = Run::for_tests(tasks(&[Ending::Exited(0)]));
+        let mut job = Job::for_tests(tasks(&[Ending::Exited(0)]));
         let left = |named| LeftOut { agent: "b".into(), reason: "draining".into(), named };
-        run.left_out.push(left(false));
-        assert_eq!(of_run(&run), OK, "an expression runs on those that take tasks");
-        run.left_out.push(left(true));
-        assert_eq!(of_run(&run), NO_STATUS);
+        job.left_out.push(left(false));
+        assert_eq!(of_job(&job), OK, "an expression runs on those that take tasks");
+        job.left_out.push(left(true));
+        assert_eq!(of_job(&job), NO_STATUS);
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => {
             // Help and version are no errors and go to standard output; the rest is usage.
             if error.use_stderr() {
-                match is_run(&arguments).then(|| hints::of_other_tools(&error)).flatten() {
+                match is_job(&arguments).then(|| hints::of_other_tools(&error)).flatten() {
                     Some(hint) => output::complain(&hint),
                     None => drop(error.print()),
                 }
@@ -73,7 +73,7 @@ fn parse(settings: &Settings, arguments: &[OsString]) -> Result<Cli, clap::Error
 }
 
 /// Where the word is that says that commands are run.
-fn place_of_run(arguments: &[OsString]) -> Option<usize> {
+fn place_of_job(arguments: &[OsString]) -> Option<usize> {
     let word = |at: usize| arguments.get(at)?.to_str();
     match (word(1)?, word(2)) {
         ("run" | "exec", _) => Some(1),
@@ -82,15 +82,15 @@ fn place_of_run(arguments: &[OsString]) -> Option<usize> {
     }
 }
 
-fn is_run(arguments: &[OsString]) -> bool {
-    place_of_run(arguments).is_some()
+fn is_job(arguments: &[OsString]) -> bool {
+    place_of_job(arguments).is_some()
 }
 
 /// Reads `agent run …` by its own flags alone: the tree of all commands takes a tenth of a short command's time to build.
 /// `None` for whatever has to be read with all of it: other commands, settings from files, and mistakes, whose
 /// messages show where in the tree they were made.
 fn parse_run(settings: &Settings, arguments: &[OsString]) -> Option<Cli> {
-    let at = place_of_run(arguments)?;
+    let at = place_of_job(arguments)?;
     if !settings.is_empty() {
         return None;
     }
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_read_alike_by_its_own_flags_and_with_the_whole_tree() {
+    fn a_job_is_read_alike_by_its_own_flags_and_with_the_whole_tree() {
         let settings = Settings::default();
         for line in [
             "sloth-runner run a true",
@@ -117,18 +117,18 @@ mod tests {
             "sloth-runner agent exec -x b --fanout 3 a,b -- echo -n",
         ] {
             let line = words(line);
-            let own = parse_run(&settings, &line).expect("a run");
-            let whole = parse(&settings, &line).expect("a run");
+            let own = parse_run(&settings, &line).expect("a job");
+            let whole = parse(&settings, &line).expect("a job");
             let (Command::Run(whole) | Command::Agent(args::agent::AgentCommand::Run(whole))) = whole.command
             else {
-                panic!("{line:?} is no run");
+                panic!("{line:?} is no job");
             };
             assert_eq!(format!("{:?}", own.command), format!("{:?}", Command::Run(whole)));
         }
     }
 
     #[test]
-    fn what_is_no_plain_run_is_left_to_the_whole_tree() {
+    fn what_is_no_plain_job_is_left_to_the_whole_tree() {
         let settings = Settings::default();
         for line in [
             "sloth-runner",

@@ -207,8 +207,9 @@ pub fn bounded(variables: Vec<Variable>) -> Result<Vec<Variable>, String> {
 /// All that an agent needs to know to run a task, apart from the task's id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskSpec {
-    /// The run's number, for people.
-    pub run_number: u64,
+    /// The job's number, for people.
+    #[serde(alias = "run_number")]
+    pub job_number: u64,
     /// Who started it.
     pub operator: Word,
     /// The target as typed.
@@ -242,7 +243,7 @@ impl TaskSpec {
     /// One that runs `true`.
     pub(crate) fn example() -> Self {
         Self {
-            run_number: 1,
+            job_number: 1,
             operator: "ana".into(),
             target: "web".into(),
             command: Command::new(vec![b"true".to_vec()]).unwrap(),

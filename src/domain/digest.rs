@@ -1,10 +1,10 @@
-//! A run's groups as clients see them: who printed the same and is in the same state, and how that is said in a line.
+//! A job's groups as clients see them: who printed the same and is in the same state, and how that is said in a line.
 
 use super::{
     frame::Stream,
     groups::Parting,
+    job::{Job, Task, TaskState},
     outcome::{Ending, Outcome},
-    run::{Run, Task, TaskState},
     text::plain,
 };
 
@@ -39,9 +39,9 @@ pub struct GroupDigest {
 }
 
 impl GroupDigest {
-    /// The tasks of the group in their run.
-    pub fn tasks_of<'a>(&'a self, run: &'a Run) -> impl Iterator<Item = &'a Task> {
-        self.tasks.iter().filter_map(|index| run.task(*index))
+    /// The tasks of the group in their job.
+    pub fn tasks_of<'a>(&'a self, job: &'a Job) -> impl Iterator<Item = &'a Task> {
+        self.tasks.iter().filter_map(|index| job.task(*index))
     }
 
     /// Complete lines in both streams.
@@ -135,18 +135,18 @@ pub fn detail(outcome: &Outcome) -> Option<String> {
 
 /// How many tasks ran to an end that is known, and the median of what they took, in milliseconds.
 #[must_use]
-pub fn median_took_ms(run: &Run) -> Option<(usize, u64)> {
+pub fn median_took_ms(job: &Job) -> Option<(usize, u64)> {
     let ran = |task: &&Task| matches!(&task.state, TaskState::Ended(outcome) if outcome.has_run());
-    let mut took: Vec<u64> = run.tasks.iter().filter(ran).map(|task| task.duration_ns / 1_000_000).collect();
+    let mut took: Vec<u64> = job.tasks.iter().filter(ran).map(|task| task.duration_ns / 1_000_000).collect();
     took.sort_unstable();
     took.get(took.len() / 2).map(|median| (took.len(), *median))
 }
 
-/// From which silence on a running task of this run is called silent, in milliseconds: ten seconds, and three times
+/// From which silence on a running task of this job is called silent, in milliseconds: ten seconds, and three times
 /// the median of what those that ended took.
 #[must_use]
-pub fn silence_that_counts_ms(run: &Run) -> u64 {
-    let median = median_took_ms(run).map_or(0, |(_, median)| median);
+pub fn silence_that_counts_ms(job: &Job) -> u64 {
+    let median = median_took_ms(job).map_or(0, |(_, median)| median);
     SILENT_AFTER_MS.max(median.saturating_mul(SILENT_FACTOR))
 }
 
@@ -177,13 +177,13 @@ mod tests {
 
     #[test]
     fn silence_counts_from_ten_seconds_and_three_times_the_median() {
-        let mut run = Run::for_tests((0..3).map(|n| Task::queued(n, "a".parse().unwrap())).collect());
-        assert_eq!(silence_that_counts_ms(&run), 10_000);
-        for task in &mut run.tasks[..2] {
+        let mut job = Job::for_tests((0..3).map(|n| Task::queued(n, "a".parse().unwrap())).collect());
+        assert_eq!(silence_that_counts_ms(&job), 10_000);
+        for task in &mut job.tasks[..2] {
             task.state = TaskState::Ended(Ending::Exited(0).into());
             task.duration_ns = 20_000_000_000;
         }
-        assert_eq!(silence_that_counts_ms(&run), 60_000);
+        assert_eq!(silence_that_counts_ms(&job), 60_000);
     }
 
     #[test]

@@ -121,7 +121,7 @@ pub struct Header {
     crc: u32,
     /// Payload bytes.
     pub length: u32,
-    /// The task's index in its run; 0 in a spool, which holds one task.
+    /// The task's index in its job; 0 in a spool, which holds one task.
     pub task: u32,
     /// The pipe.
     pub stream: Stream,

@@ -1,4 +1,4 @@
-//! What names a run, a task and one life of an agent's memory. Knows nothing of what they refer to.
+//! What names a job, a task and one life of an agent's memory. Knows nothing of what they refer to.
 
 use std::{fmt, str::FromStr};
 
@@ -7,17 +7,17 @@ use ulid::Ulid;
 
 use super::bounded::Word;
 
-/// A run's ULID, made by the client that starts it.
+/// A job's ULID, made by the client that starts it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
-pub struct RunId(Ulid);
+pub struct JobId(Ulid);
 
 /// Bytes or text that are no ULID.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a run's ULID (26 letters and digits)")]
-pub struct InvalidRunId(String);
+#[error("{0:?} is not a job's ULID (26 letters and digits)")]
+pub struct InvalidJobId(String);
 
-impl RunId {
+impl JobId {
     /// A new id. The caller passes what time it is and where chance comes from.
     #[must_use]
     pub fn from_parts(milliseconds: u64, random: u128) -> Self {
@@ -34,71 +34,72 @@ impl RunId {
     ///
     /// # Errors
     /// When there are not exactly 16 bytes.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, InvalidRunId> {
-        let array: [u8; 16] = bytes.try_into().map_err(|_| InvalidRunId(format!("{} bytes", bytes.len())))?;
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, InvalidJobId> {
+        let array: [u8; 16] = bytes.try_into().map_err(|_| InvalidJobId(format!("{} bytes", bytes.len())))?;
         Ok(Self(Ulid::from_bytes(array)))
     }
 }
 
-impl fmt::Display for RunId {
+impl fmt::Display for JobId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
 
-impl fmt::Debug for RunId {
+impl fmt::Debug for JobId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
 
-impl FromStr for RunId {
-    type Err = InvalidRunId;
+impl FromStr for JobId {
+    type Err = InvalidJobId;
 
-    fn from_str(text: &str) -> Result<Self, InvalidRunId> {
+    fn from_str(text: &str) -> Result<Self, InvalidJobId> {
         // 26 digits of base 32 have 130 bits: what does not fit into 128 would be cut off.
         let fits = text.as_bytes().first().is_some_and(|digit| *digit <= b'7');
         let id = Ulid::from_string(text).ok().filter(|_| fits);
-        id.map(Self).ok_or_else(|| InvalidRunId(text.to_owned()))
+        id.map(Self).ok_or_else(|| InvalidJobId(text.to_owned()))
     }
 }
 
-impl From<RunId> for String {
-    fn from(id: RunId) -> Self {
+impl From<JobId> for String {
+    fn from(id: JobId) -> Self {
         id.to_string()
     }
 }
 
-impl TryFrom<String> for RunId {
-    type Error = InvalidRunId;
+impl TryFrom<String> for JobId {
+    type Error = InvalidJobId;
 
-    fn try_from(text: String) -> Result<Self, InvalidRunId> {
+    fn try_from(text: String) -> Result<Self, InvalidJobId> {
         text.parse()
     }
 }
 
-/// One run on one agent: the run and the task's place in it.
+/// One job on one agent: the job and the task's place in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TaskId {
-    /// The run.
-    pub run: RunId,
-    /// The task's place in the run, from 0.
+    /// The job.
+    #[serde(alias = "run")]
+    pub job: JobId,
+    /// The task's place in the job, from 0.
     pub index: u32,
 }
 
 impl fmt::Display for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.run, self.index)
+        write!(f, "{}-{}", self.job, self.index)
     }
 }
 
 impl FromStr for TaskId {
-    type Err = InvalidRunId;
+    type Err = InvalidJobId;
 
-    fn from_str(text: &str) -> Result<Self, InvalidRunId> {
-        let invalid = || InvalidRunId(text.to_owned());
-        let (run, index) = text.split_once('-').ok_or_else(invalid)?;
-        Ok(Self { run: run.parse()?, index: index.parse().map_err(|_| invalid())? })
+    fn from_str(text: &str) -> Result<Self, InvalidJobId> {
+        let invalid = || InvalidJobId(text.to_owned());
+        let (job, index) = text.split_once('-').ok_or_else(invalid)?;
+        Ok(Self { job: job.parse()?, index: index.parse().map_err(|_| invalid())? })
     }
 }
 
@@ -140,18 +141,18 @@ impl fmt::Display for Incarnation {
     }
 }
 
-/// How an operator names a run.
+/// How an operator names a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RunReference {
+pub enum JobReference {
     /// By its ULID.
-    Id(RunId),
+    Id(JobId),
     /// By the number that the master counted.
     Number(u64),
     /// The newest of all.
     Last,
 }
 
-impl FromStr for RunReference {
+impl FromStr for JobReference {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -166,11 +167,11 @@ impl FromStr for RunReference {
         }
         text.parse()
             .map(Self::Id)
-            .map_err(|_| format!("{text:?} names no run: give its number (412), its ULID, or `last`"))
+            .map_err(|_| format!("{text:?} names no job: give its number (412), its ULID, or `last`"))
     }
 }
 
-impl fmt::Display for RunReference {
+impl fmt::Display for JobReference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Id(id) => id.fmt(f),
@@ -186,12 +187,12 @@ mod tests {
 
     #[test]
     fn ids_survive_text_and_bytes() {
-        let run = RunId::from_parts(1_700_000_000_000, 42);
-        assert_eq!(RunId::from_bytes(&run.to_bytes()), Ok(run));
-        assert_eq!(run.to_string().parse(), Ok(run));
-        let task = TaskId { run, index: 7 };
+        let job = JobId::from_parts(1_700_000_000_000, 42);
+        assert_eq!(JobId::from_bytes(&job.to_bytes()), Ok(job));
+        assert_eq!(job.to_string().parse(), Ok(job));
+        let task = TaskId { job, index: 7 };
         assert_eq!(task.to_string().parse(), Ok(task));
-        assert!(RunId::from_bytes(&[0; 15]).is_err());
+        assert!(JobId::from_bytes(&[0; 15]).is_err());
         assert!("x-1".parse::<TaskId>().is_err());
     }
 
@@ -206,20 +207,20 @@ mod tests {
     }
 
     #[test]
-    fn runs_are_named_by_number_ulid_or_last() {
-        assert_eq!("412".parse(), Ok(RunReference::Number(412)));
-        assert_eq!("last".parse(), Ok(RunReference::Last));
-        assert!("four".parse::<RunReference>().is_err());
+    fn jobs_are_named_by_number_ulid_or_last() {
+        assert_eq!("412".parse(), Ok(JobReference::Number(412)));
+        assert_eq!("last".parse(), Ok(JobReference::Last));
+        assert!("four".parse::<JobReference>().is_err());
     }
 
     #[test]
     fn digits_that_are_as_long_as_an_id_are_one_and_one_that_does_not_fit_is_none() {
         let digits = "00000000000000000907916162";
-        let id: RunId = digits.parse().unwrap();
+        let id: JobId = digits.parse().unwrap();
         assert_eq!(id.to_string(), digits);
-        assert_eq!(digits.parse(), Ok(RunReference::Id(id)));
-        assert_eq!("907916162".parse(), Ok(RunReference::Number(907_916_162)));
-        assert!("80000000000000000907916162".parse::<RunId>().is_err());
-        assert!("80000000000000000907916162".parse::<RunReference>().is_err());
+        assert_eq!(digits.parse(), Ok(JobReference::Id(id)));
+        assert_eq!("907916162".parse(), Ok(JobReference::Number(907_916_162)));
+        assert!("80000000000000000907916162".parse::<JobId>().is_err());
+        assert!("80000000000000000907916162".parse::<JobReference>().is_err());
     }
 }

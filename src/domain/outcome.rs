@@ -101,13 +101,13 @@ pub struct Survivor {
     pub state: Word,
 }
 
-/// What a list of runs can be asked for beside [`Outcome::WORDS`].
+/// What a list of jobs can be asked for beside [`Outcome::WORDS`].
 const STATES: [&str; 3] = ["ok", "failed", "running"];
 
-/// What a list of runs is asked for: how they ended, or nothing. A hyphen is as good as an underscore.
+/// What a list of jobs is asked for: how they ended, or nothing. A hyphen is as good as an underscore.
 ///
 /// # Errors
-/// When no run ends so: with the words that there are.
+/// When no job ends so: with the words that there are.
 pub fn asked_for(text: &str) -> Result<String, String> {
     let word = text.replace('-', "_");
     let mut known = STATES.iter().chain(&Outcome::WORDS);
@@ -115,7 +115,7 @@ pub fn asked_for(text: &str) -> Result<String, String> {
         return Ok(word);
     }
     let words: Vec<&str> = STATES.iter().chain(&Outcome::WORDS).copied().collect();
-    Err(format!("no run is {text:?}: it is one of {}", words.join(", ")))
+    Err(format!("no job is {text:?}: it is one of {}", words.join(", ")))
 }
 
 impl From<Ending> for Outcome {

@@ -1,4 +1,4 @@
-//! How a run goes over its agents: how many at once, in which batches, and what stops it.
+//! How a job goes over its agents: how many at once, in which batches, and what stops it.
 
 use std::{fmt, str::FromStr};
 
@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{bounded::Reason, groups::mask::Masks, share::Share};
 
-/// Tasks of one run that are under way at once, unless an operator says otherwise.
+/// Tasks of one job that are under way at once, unless an operator says otherwise.
 pub const FANOUT: u32 = 512;
 
-/// A run's plan.
+/// A job's plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Plan {
@@ -19,17 +19,17 @@ pub struct Plan {
     pub canary: Option<u32>,
     /// The other batches have so many; one batch when not given.
     pub batch: Option<Share>,
-    /// More failures than this end the run: what was not started is skipped.
+    /// More failures than this end the job: what was not started is skipped.
     pub max_failures: Option<Share>,
     /// Pause between two batches, in milliseconds.
     pub pause_ms: Option<u64>,
-    /// What makes the run wait for an operator.
+    /// What makes the job wait for an operator.
     pub stop_if: StopIf,
     /// Masks for comparing output.
     pub masks: Masks,
 }
 
-/// Conditions at which a run waits for an operator before it starts anything more.
+/// Conditions at which a job waits for an operator before it starts anything more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StopIf {
@@ -83,7 +83,7 @@ impl Plan {
     }
 }
 
-/// Whether a run may start more of its tasks. It is stored, so that a restarted master holds what was held.
+/// Whether a job may start more of its tasks. It is stored, so that a restarted master holds what was held.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Gate {

@@ -2,9 +2,9 @@
 
 use super::{
     agent::{AgentState, Drain, Facts},
+    job::LastJob,
     name::{AgentName, Labels},
     proposal::Proposal,
-    run::LastRun,
     target::Candidate,
 };
 
@@ -48,7 +48,7 @@ pub struct AgentEntry {
     /// Since when it is offline, in milliseconds since the Unix epoch.
     pub offline_since_ms: Option<u64>,
     /// What it did last.
-    pub last_run: Option<LastRun>,
+    pub last_job: Option<LastJob>,
     /// It takes no new tasks.
     pub drain: Option<Drain>,
 }
@@ -73,8 +73,8 @@ impl AgentEntry {
 
     /// Whether its last task ended badly, or has no contact.
     #[must_use]
-    pub fn last_run_failed(&self) -> bool {
-        self.last_run.as_ref().is_some_and(|last| {
+    pub fn last_job_failed(&self) -> bool {
+        self.last_job.as_ref().is_some_and(|last| {
             last.no_contact || last.state.outcome().is_some_and(|outcome| !outcome.is_success())
         })
     }
@@ -82,6 +82,6 @@ impl AgentEntry {
     /// Whether a task is under way on it.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        self.last_run.as_ref().is_some_and(|last| last.state.outcome().is_none())
+        self.last_job.as_ref().is_some_and(|last| last.state.outcome().is_none())
     }
 }

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     domain::{
-        ids::{RunId, TaskId},
+        ids::{JobId, TaskId},
         name::AgentName,
     },
     sys::{
@@ -64,15 +64,15 @@ pub struct Actor {
     replies: HashMap<ReplyTo, oneshot::Sender<Reply>>,
     next_reply: ReplyTo,
     sessions: HashMap<SessionId, SessionHandle>,
-    journals: HashMap<RunId, Weak<Journal>>,
+    journals: HashMap<JobId, Weak<Journal>>,
     /// Signals to the Attaches of each task. A newer Attach replaces an older one on the agent; here each ends on its own.
     attached: HashMap<TaskId, Vec<Weak<AttachSignals>>>,
     clock: SendClock,
     sealer: Arc<Sealer>,
     /// The epoch and revision that agents are to remember.
     remembered: watch::Sender<(u64, u64)>,
-    // Unbounded, but each task of a run is asked about once.
-    comparing: HashMap<RunId, mpsc::UnboundedSender<Question>>,
+    // Unbounded, but each task of a job is asked about once.
+    comparing: HashMap<JobId, mpsc::UnboundedSender<Question>>,
 }
 
 /// The clock of a core that begins now.
@@ -172,12 +172,12 @@ impl Actor {
             Message::Unregister(id) => {
                 self.sessions.remove(&id);
             }
-            Message::Follow(run, reply) => {
-                let known = self.journals.get(&run).and_then(Weak::upgrade);
+            Message::Follow(job, reply) => {
+                let known = self.journals.get(&job).and_then(Weak::upgrade);
                 let journal = known.unwrap_or_else(|| {
                     self.journals.retain(|_, journal| journal.strong_count() > 0);
                     let journal = Arc::<Journal>::default();
-                    self.journals.insert(run, Arc::downgrade(&journal));
+                    self.journals.insert(job, Arc::downgrade(&journal));
                     journal
                 });
                 let _ = reply.send(journal);
@@ -269,36 +269,36 @@ impl Actor {
                     session.close.cancel();
                 }
             }
-            Effect::Publish(run, task) => {
-                if let Some(journal) = self.journals.get(&run).and_then(Weak::upgrade) {
+            Effect::Publish(job, task) => {
+                if let Some(journal) = self.journals.get(&job).and_then(Weak::upgrade) {
                     journal.put(*task);
                 }
             }
-            Effect::PublishGate(run, gate) => {
-                if let Some(journal) = self.journals.get(&run).and_then(Weak::upgrade) {
+            Effect::PublishGate(job, gate) => {
+                if let Some(journal) = self.journals.get(&job).and_then(Weak::upgrade) {
                     journal.put_gate(gate);
                 }
             }
             Effect::Compare { id, outcome, accepted } => {
                 let question = Question { id, outcome, accepted };
                 let (handle, logs) = (self.handle.clone(), self.logs.clone());
-                let questions = self.comparing.entry(id.run).or_insert_with(|| {
+                let questions = self.comparing.entry(id.job).or_insert_with(|| {
                     let (questions, inbox) = mpsc::unbounded_channel();
-                    self.shutdown.tracker.spawn(compare::answer(id.run, handle, logs, inbox));
+                    self.shutdown.tracker.spawn(compare::answer(id.job, handle, logs, inbox));
                     questions
                 });
-                // It ends with the run, after which nobody asks.
+                // It ends with the job, after which nobody asks.
                 let _ = questions.send(question);
             }
-            Effect::RunEnded(run, ended_ms) => {
-                if let Some(journal) = self.journals.get(&run).and_then(Weak::upgrade) {
+            Effect::JobEnded(job, ended_ms) => {
+                if let Some(journal) = self.journals.get(&job).and_then(Weak::upgrade) {
                     journal.end(ended_ms);
                 }
             }
             Effect::OperatorsChanged => self.operators.send_modify(|changes| *changes += 1),
-            Effect::RunStored(run) => {
-                self.journals.remove(&run);
-                self.comparing.remove(&run);
+            Effect::JobStored(job) => {
+                self.journals.remove(&job);
+                self.comparing.remove(&job);
             }
         }
     }
@@ -325,7 +325,7 @@ async fn until(due: Option<std::time::Instant>) {
     }
 }
 
-/// Tasks of one agent that the core takes in one step: each may make a run anew.
+/// Tasks of one agent that the core takes in one step: each may make a job anew.
 const TAKEN_AT_ONCE: usize = 64;
 
 /// Asks the store about tasks that an agent has. When it cannot be read they stay where they are, until the agent

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::domain::{frame::Frame, run::Overflow};
+use crate::domain::{frame::Frame, job::Overflow};
 
 /// What of a task's output is kept.
 #[derive(Clone, Copy, Debug)]

@@ -1,6 +1,6 @@
-//! Comparing what tasks of one run printed, for runs that stop when output differs from the canary's.
+//! Comparing what tasks of one job printed, for jobs that stop when output differs from the canary's.
 //!
-//! One task a run, which reads the run's log once, forwards. Decides nothing: the core hears whether outputs agree.
+//! One task a job, which reads the job's log once, forwards. Decides nothing: the core hears whether outputs agree.
 
 use std::{collections::HashMap, io, sync::Arc};
 
@@ -9,17 +9,17 @@ use tokio::sync::mpsc;
 use super::{
     core::messages::{Input, Reply},
     handle::Handle,
-    output_log::{LogReader, OutputLogs, RunLog},
+    output_log::{JobLog, LogReader, OutputLogs},
 };
 use crate::domain::{
     groups::{
         Grouping,
         mask::{Masker, Masks},
     },
-    ids::{RunId, RunReference, TaskId},
+    ids::{JobId, JobReference, TaskId},
+    job::Job,
     name::AgentName,
     outcome::Outcome,
-    run::Run,
 };
 
 /// One question: does this task agree with one of those?
@@ -33,10 +33,10 @@ pub struct Question {
     pub accepted: Vec<(u32, Outcome)>,
 }
 
-/// The masks for a run's tasks: each agent is known by its name, its host's name and its address.
-pub async fn maskers(handle: &Handle, run: &Run, masks: Masks) -> Vec<Masker> {
+/// The masks for a job's tasks: each agent is known by its name, its host's name and its address.
+pub async fn maskers(handle: &Handle, job: &Job, masks: Masks) -> Vec<Masker> {
     let names: Vec<AgentName> =
-        run.tasks.iter().filter(|_| masks.names).map(|task| task.agent.clone()).collect();
+        job.tasks.iter().filter(|_| masks.names).map(|task| task.agent.clone()).collect();
     let agents = handle.agents(&names).await.unwrap_or_default();
     let agents: HashMap<&AgentName, _> = agents.iter().map(|agent| (&agent.name, agent)).collect();
     let known = |name: &AgentName| agents.get(name);
@@ -47,8 +47,8 @@ pub async fn maskers(handle: &Handle, run: &Run, masks: Masks) -> Vec<Masker> {
         let own = [Some(name.as_str()), host, address.map(|host| host.trim_matches(['[', ']']))];
         Masker::new(masks, own.into_iter().flatten())
     };
-    let mut maskers = vec![Masker::default(); run.index_end()];
-    for task in &run.tasks {
+    let mut maskers = vec![Masker::default(); job.index_end()];
+    for task in &job.tasks {
         if let Some(place) = maskers.get_mut(task.index as usize) {
             *place = masker(&task.agent);
         }
@@ -56,17 +56,17 @@ pub async fn maskers(handle: &Handle, run: &Run, masks: Masks) -> Vec<Masker> {
     maskers
 }
 
-/// What was read of a run's log so far.
+/// What was read of a job's log so far.
 struct Known {
     grouping: Grouping,
     reader: LogReader,
     /// Opened anew it may be another one.
-    log: Arc<RunLog>,
+    log: Arc<JobLog>,
 }
 
-/// Answers questions about one run until nobody asks any more.
+/// Answers questions about one job until nobody asks any more.
 pub async fn answer(
-    run: RunId,
+    job: JobId,
     handle: Handle,
     logs: OutputLogs,
     mut questions: mpsc::UnboundedReceiver<Question>,
@@ -74,8 +74,8 @@ pub async fn answer(
     let mut known: Option<Known> = None;
     while let Some(question) = questions.recv().await {
         let id = question.id;
-        let agrees = look(run, &handle, &logs, &mut known, question).await.unwrap_or_else(|error| {
-            tracing::error!(%error, %run, "cannot compare output; the run is held");
+        let agrees = look(job, &handle, &logs, &mut known, question).await.unwrap_or_else(|error| {
+            tracing::error!(%error, %job, "cannot compare output; the job is held");
             false
         });
         handle.tell(Input::Compared { id, agrees }).await;
@@ -83,19 +83,19 @@ pub async fn answer(
 }
 
 async fn look(
-    run: RunId,
+    job: JobId,
     handle: &Handle,
     logs: &OutputLogs,
     known: &mut Option<Known>,
     question: Question,
 ) -> io::Result<bool> {
-    let log = logs.open(run).await?;
+    let log = logs.open(job).await?;
     if known.as_ref().is_none_or(|known| !Arc::ptr_eq(&known.log, &log)) {
-        let found = handle.ask(move |reply| Input::FindRun(RunReference::Id(run), reply)).await;
+        let found = handle.ask(move |reply| Input::FindJob(JobReference::Id(job), reply)).await;
         let Ok(Reply::Live(found)) = found else { return Ok(true) };
         let maskers = maskers(handle, &found, found.masks).await;
         let grouping = Grouping::new(maskers);
-        *known = Some(Known { grouping, reader: logs.reader(run, 0), log: Arc::clone(&log) });
+        *known = Some(Known { grouping, reader: logs.reader(job, 0), log: Arc::clone(&log) });
     }
     let Some(mut comparing) = known.take() else { return Ok(true) };
     // What a task printed is in the log before its end is told.

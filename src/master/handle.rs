@@ -15,7 +15,7 @@ use super::{
     store::Written,
 };
 use crate::{
-    domain::{ids::RunId, name::AgentName},
+    domain::{ids::JobId, name::AgentName},
     wire::proto::session_request,
 };
 
@@ -41,7 +41,7 @@ pub(super) enum Message {
     Ask(Box<dyn FnOnce(ReplyTo) -> Input + Send>, oneshot::Sender<Reply>),
     Register(SessionId, SessionHandle),
     Unregister(SessionId),
-    Follow(RunId, oneshot::Sender<Arc<Journal>>),
+    Follow(JobId, oneshot::Sender<Arc<Journal>>),
 }
 
 /// A handle to the actor.
@@ -127,17 +127,17 @@ impl Handle {
         let _ = self.inbox.send(Message::Unregister(id)).await;
     }
 
-    /// The journal of a run, whether it has begun or not. It is written as long as somebody holds it.
+    /// The journal of a job, whether it has begun or not. It is written as long as somebody holds it.
     ///
     /// # Errors
     /// When the master is ending.
-    pub async fn follow(&self, run: RunId) -> Result<Arc<Journal>, Ending> {
+    pub async fn follow(&self, job: JobId) -> Result<Arc<Journal>, Ending> {
         let (reply, answer) = oneshot::channel();
-        self.inbox.send(Message::Follow(run, reply)).await.map_err(|_| Ending)?;
+        self.inbox.send(Message::Follow(job, reply)).await.map_err(|_| Ending)?;
         answer.await.map_err(|_| Ending)
     }
 
-    /// Wakes when something of the registry or of the runs changes that watchers are told.
+    /// Wakes when something of the registry or of the jobs changes that watchers are told.
     #[must_use]
     pub fn watched(&self) -> watch::Receiver<u64> {
         self.watched.clone()

@@ -1,4 +1,4 @@
-//! What followers of a live run are told: the newest state of each task and of the gate, and that the run has ended.
+//! What followers of a live job are told: the newest state of each task and of the gate, and that the job has ended.
 //!
 //! Bounded by the number of tasks: who falls behind gets the newest state, not every state there was.
 
@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use crate::domain::{plan::Gate, run::Task};
+use crate::domain::{job::Task, plan::Gate};
 
 #[derive(Debug, Default)]
 struct Tasks {
@@ -19,7 +19,7 @@ struct Tasks {
     ended_ms: Option<u64>,
 }
 
-/// A run's journal: one writer, any number of readers.
+/// A job's journal: one writer, any number of readers.
 #[derive(Debug, Default)]
 pub struct Journal {
     tasks: Mutex<Tasks>,
@@ -33,9 +33,9 @@ pub struct Changes {
     pub seen: u64,
     /// Tasks that changed, in the order of their last change.
     pub tasks: Vec<Task>,
-    /// The run's gate, where that changed.
+    /// The job's gate, where that changed.
     pub gate: Option<Gate>,
-    /// When the run ended.
+    /// When the job ended.
     pub ended_ms: Option<u64>,
 }
 
@@ -57,12 +57,12 @@ impl Journal {
         });
     }
 
-    /// Notes how the run's gate is.
+    /// Notes how the job's gate is.
     pub fn put_gate(&self, gate: Gate) {
         self.change(|tasks, next| tasks.gate = Some((next, gate)));
     }
 
-    /// Notes the run's end.
+    /// Notes the job's end.
     pub fn end(&self, ended_ms: u64) {
         self.change(|tasks, _| tasks.ended_ms = Some(ended_ms));
     }

@@ -44,9 +44,9 @@ impl Master {
         registry.register("agents", "Agents, and keys that wait, by state", by_state);
         let direct = snapshot.states().filter(|(_, direct)| *direct == Some(true)).count();
         gauge(&mut registry, "agents_direct", "Agents that are reached by a direct link", direct);
-        gauge(&mut registry, "runs_active", "Runs that have not ended", status.active_runs);
-        let takes_runs = u32::from(status.refusing_runs.is_empty());
-        gauge(&mut registry, "takes_runs", "1 while new runs are taken", takes_runs);
+        gauge(&mut registry, "jobs_active", "Jobs that have not ended", status.active_jobs);
+        let takes_jobs = u32::from(status.refusing_jobs.is_empty());
+        gauge(&mut registry, "takes_jobs", "1 while new jobs are taken", takes_jobs);
         let held_back = status.held_back.map_or(0, |(count, _)| count);
         gauge(
             &mut registry,

@@ -1,4 +1,4 @@
-//! The master: knows the agents, owns the runs, stores their output.
+//! The master: knows the agents, owns the jobs, stores their output.
 //!
 //! Must not know an agent's insides, the terminal or the command line.
 

@@ -1,10 +1,10 @@
-//! Retention: which ended runs are deleted because they are old, or because all output together is too much.
+//! Retention: which ended jobs are deleted because they are old, or because all output together is too much.
 //!
-//! Never a run that is not finished, and nothing because a clock jumped: time goes on here no faster than it was
+//! Never a job that is not finished, and nothing because a clock jumped: time goes on here no faster than it was
 //! witnessed, at twice the pace where it has to catch up; a clock that fell behind is believed after a day; one that stands
-//! before this program was written tells nothing; and no run is older than the time since it was seen not to have ended.
+//! before this program was written tells nothing; and no job is older than the time since it was seen not to have ended.
 //!
-//! Output that belongs to no run, as after a store was lost or restored, is kept and deleted as that of a run which ended
+//! Output that belongs to no job, as after a store was lost or restored, is kept and deleted as that of a job which ended
 //! when it was written to last.
 
 use std::{
@@ -21,7 +21,7 @@ use super::{
     store::{Ended, Store, StoreError},
 };
 use crate::{
-    domain::ids::RunId,
+    domain::ids::JobId,
     sys::{
         clock::{spoken, unix_ms},
         shutdown::Shutdown,
@@ -35,9 +35,9 @@ const FIRST: Duration = Duration::from_mins(1);
 /// How much is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// Runs that ended longer ago are deleted.
+    /// Jobs that ended longer ago are deleted.
     pub age: Duration,
-    /// Bytes of output of all ended runs together; the oldest go first.
+    /// Bytes of output of all ended jobs together; the oldest go first.
     pub bytes: u64,
 }
 
@@ -61,8 +61,8 @@ const BELIEVED_AFTER: Duration = Duration::from_hours(24);
 struct Watch {
     /// How long the wall's clock has been behind.
     behind: Duration,
-    /// Runs that had ended, and when the look before the first one that found them was; `None` for the very first look.
-    seen: HashMap<RunId, Option<Instant>>,
+    /// Jobs that had ended, and when the look before the first one that found them was; `None` for the very first look.
+    seen: HashMap<JobId, Option<Instant>>,
     last_looked: Option<Instant>,
 }
 
@@ -87,30 +87,30 @@ impl Watch {
         Some(wall_ms.min(last_ms.saturating_add(witnessed.saturating_mul(2))))
     }
 
-    /// Takes note of the runs that have ended by now, and says how old each is at most.
-    fn see(&mut self, ended: &[(Ended, u64)], now: Instant) -> HashMap<RunId, Duration> {
+    /// Takes note of the jobs that have ended by now, and says how old each is at most.
+    fn see(&mut self, ended: &[(Ended, u64)], now: Instant) -> HashMap<JobId, Duration> {
         let before = self.last_looked.replace(now);
         self.seen =
-            ended.iter().map(|(run, _)| (run.id, *self.seen.get(&run.id).unwrap_or(&before))).collect();
-        let since = |(run, since): (&RunId, &Option<Instant>)| Some((*run, now.duration_since((*since)?)));
+            ended.iter().map(|(job, _)| (job.id, *self.seen.get(&job.id).unwrap_or(&before))).collect();
+        let since = |(job, since): (&JobId, &Option<Instant>)| Some((*job, now.duration_since((*since)?)));
         self.seen.iter().filter_map(since).collect()
     }
 }
 
-/// The runs that go, and why. `ended` is sorted by end, oldest first, with the bytes of each; without `now_ms` none is old.
+/// The jobs that go, and why. `ended` is sorted by end, oldest first, with the bytes of each; without `now_ms` none is old.
 fn due(
     retention: Retention,
     ended: &[(Ended, u64)],
     now_ms: Option<u64>,
-    at_most: &HashMap<RunId, Duration>,
+    at_most: &HashMap<JobId, Duration>,
 ) -> Vec<(Ended, String)> {
     let age_ms = u64::try_from(retention.age.as_millis()).unwrap_or(u64::MAX);
     let mut left: u64 = ended.iter().map(|(_, bytes)| bytes).sum();
     let mut going = Vec::new();
-    for (run, bytes) in ended {
-        let has_end = run.ended_ms >= NEVER_SET_MS;
-        let may_be_old = at_most.get(&run.id).map_or(has_end, |age| *age > retention.age);
-        let is_old = now_ms.is_some_and(|now_ms| now_ms.saturating_sub(run.ended_ms) > age_ms);
+    for (job, bytes) in ended {
+        let has_end = job.ended_ms >= NEVER_SET_MS;
+        let may_be_old = at_most.get(&job.id).map_or(has_end, |age| *age > retention.age);
+        let is_old = now_ms.is_some_and(|now_ms| now_ms.saturating_sub(job.ended_ms) > age_ms);
         let reason = if is_old && may_be_old {
             format!("it ended over {} ago", spoken(retention.age))
         } else if left > retention.bytes {
@@ -119,7 +119,7 @@ fn due(
             continue;
         };
         left = left.saturating_sub(*bytes);
-        going.push((*run, format!("deleted by retention: {reason}")));
+        going.push((*job, format!("deleted by retention: {reason}")));
     }
     going
 }
@@ -138,7 +138,7 @@ pub async fn keep(retention: Retention, handle: Handle, store: Store, logs: Outp
         let witnessed = last_looked.elapsed();
         last_looked = Instant::now();
         if let Err(error) = look(retention, &handle, &store, &logs, (&mut watch, witnessed)).await {
-            tracing::error!(%error, "cannot look which runs are old");
+            tracing::error!(%error, "cannot look which jobs are old");
         }
     }
 }
@@ -160,22 +160,22 @@ async fn look(
         let _ = handle.ask(move |reply| Input::JudgedAt(now_ms, reply)).await;
     }
     let at_most = watch.see(&ended, Instant::now());
-    for (run, reason) in due(retention, &ended, now_ms, &at_most) {
+    for (job, reason) in due(retention, &ended, now_ms, &at_most) {
         let by = "retention".to_owned();
-        let (id, said) = (run.id, reason.clone());
+        let (id, said) = (job.id, reason.clone());
         if unknown.contains(&id) {
             let logs = logs.clone();
-            // An agent may have told of the run meanwhile.
+            // An agent may have told of the job meanwhile.
             let removed = tokio::task::spawn_blocking(move || logs.remove_unused(id)).await;
             if let Ok(Ok(true)) = removed {
-                tracing::info!(run = %id, reason = said, "the output of an unknown run is gone");
+                tracing::info!(job = %id, reason = said, "the output of an unknown job is gone");
             }
             continue;
         }
         if let Ok(Reply::Count(_)) =
-            handle.ask(move |reply| Input::DeleteRun { run: id, reason, by, reply }).await
+            handle.ask(move |reply| Input::DeleteJob { job: id, reason, by, reply }).await
         {
-            tracing::info!(run = run.number, reason = said, "a run is gone");
+            tracing::info!(job = job.number, reason = said, "a job is gone");
         } else {
             continue;
         }
@@ -190,7 +190,7 @@ struct Found {
     /// With the bytes of each, oldest end first.
     ended: Vec<(Ended, u64)>,
     /// Those of them that the store does not know.
-    unknown: HashSet<RunId>,
+    unknown: HashSet<JobId>,
     /// The time by which ages were judged last; 0 for never.
     clock_ms: u64,
 }
@@ -198,26 +198,26 @@ struct Found {
 /// Looks what there is, and removes what was deleted before its files could be.
 fn found(store: &Store, logs: &OutputLogs, now_ms: u64) -> Result<Found, StoreError> {
     let (mut ended, clock_ms) = store.ended()?;
-    let on_disk = logs.runs().unwrap_or_else(|error| {
+    let on_disk = logs.jobs().unwrap_or_else(|error| {
         tracing::warn!(%error, "cannot look which output there is");
         Vec::new()
     });
     let (gone, unknown) = store.gone_and_unknown(&on_disk)?;
-    for run in gone {
-        logs.remove(run).ok();
+    for job in gone {
+        logs.remove(job).ok();
     }
-    let last_write = |id: RunId| {
+    let last_write = |id: JobId| {
         let ended_ms = logs.last_change_ms(id)?;
-        // A run's log is made while the run is being stored.
+        // A job's log is made while the job is being stored.
         let is_settled = now_ms.saturating_sub(ended_ms) >= SETTLED_AFTER_MS;
         is_settled.then_some(Ended { id, number: 0, ended_ms })
     };
     let unknown: Vec<Ended> = unknown.into_iter().filter_map(last_write).collect();
-    let ids = unknown.iter().map(|run| run.id).collect();
+    let ids = unknown.iter().map(|job| job.id).collect();
     ended.extend(unknown);
-    ended.sort_by_key(|run| run.ended_ms);
-    let on_disk: HashSet<RunId> = on_disk.into_iter().collect();
-    let size = |run: Ended| (run, if on_disk.contains(&run.id) { logs.size(run.id) } else { 0 });
+    ended.sort_by_key(|job| job.ended_ms);
+    let on_disk: HashSet<JobId> = on_disk.into_iter().collect();
+    let size = |job: Ended| (job, if on_disk.contains(&job.id) { logs.size(job.id) } else { 0 });
     Ok(Found { ended: ended.into_iter().map(size).collect(), unknown: ids, clock_ms })
 }
 
@@ -252,18 +252,18 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_no_older_than_what_was_witnessed_of_it() {
-        let run = |number: u64, ended_ms| Ended { id: RunId::from_parts(1, number.into()), number, ended_ms };
+    fn a_job_is_no_older_than_what_was_witnessed_of_it() {
+        let job = |number: u64, ended_ms| Ended { id: JobId::from_parts(1, number.into()), number, ended_ms };
         let retention = Retention { age: Duration::from_hours(24), bytes: u64::MAX };
         let (mut watch, start) = (Watch::default(), Instant::now());
         let going = |watch: &mut Watch, ended: &[(Ended, u64)], hours: u64| -> Vec<u64> {
             let at_most = watch.see(ended, start + Duration::from_hours(hours));
             let going = due(retention, ended, Some(START + 60 * HOUR), &at_most);
-            going.iter().map(|(run, _)| run.number).collect()
+            going.iter().map(|(job, _)| job.number).collect()
         };
-        assert_eq!(going(&mut watch, &[(run(1, START + 50 * HOUR), 1)], 0), [0u64; 0]);
+        assert_eq!(going(&mut watch, &[(job(1, START + 50 * HOUR), 1)], 0), [0u64; 0]);
         // The clock was wrong when the second one ended.
-        let both = [(run(2, START), 1), (run(1, START + 50 * HOUR), 1)];
+        let both = [(job(2, START), 1), (job(1, START + 50 * HOUR), 1)];
         assert_eq!(going(&mut watch, &both, 1), [0u64; 0]);
         assert_eq!(going(&mut watch, &both, 26), [2]);
         assert_eq!(
@@ -272,40 +272,40 @@ mod tests {
             "who has witnessed nothing believes the clock"
         );
         let mut watch = Watch::default();
-        let unset = [(run(3, 30), 1)];
+        let unset = [(job(3, 30), 1)];
         assert_eq!(going(&mut watch, &unset, 0), [0u64; 0], "but not one that was never set");
     }
 
     #[test]
     fn the_oldest_go_first_and_only_as_many_as_needed() {
-        let run = |number: u64, ended_ms| Ended { id: RunId::from_parts(1, number.into()), number, ended_ms };
+        let job = |number: u64, ended_ms| Ended { id: JobId::from_parts(1, number.into()), number, ended_ms };
         let ended = [(1, 0), (2, 50), (3, 51), (4, 52)]
-            .map(|(number, hours)| (run(number, START + hours * HOUR), 10));
+            .map(|(number, hours)| (job(number, START + hours * HOUR), 10));
         let retention = Retention { age: Duration::from_hours(24), bytes: 20 };
         let due = |ended: &[(Ended, u64)]| -> Vec<u64> {
             let going = due(retention, ended, Some(START + 60 * HOUR), &HashMap::new());
-            going.iter().map(|(run, _)| run.number).collect()
+            going.iter().map(|(job, _)| job.number).collect()
         };
         assert_eq!(due(&ended), [1, 2]);
         assert!(due(&ended[2..]).is_empty());
     }
 
     #[test]
-    fn output_without_a_run_is_counted_and_what_was_deleted_is_removed() {
+    fn output_without_a_job_is_counted_and_what_was_deleted_is_removed() {
         let dir = tempfile::tempdir().unwrap();
         let (store, _connection) = Store::open(dir.path()).unwrap();
-        let logs = OutputLogs::new(dir.path().join("runs"));
-        let run = RunId::from_parts(1, 7);
-        let log = logs.root().join(run.to_string());
+        let logs = OutputLogs::new(dir.path().join("jobs"));
+        let job = JobId::from_parts(1, 7);
+        let log = logs.root().join(job.to_string());
         std::fs::create_dir_all(&log).unwrap();
         std::fs::create_dir(logs.root().join("lost+found")).unwrap();
         std::fs::write(log.join("00000000000000000000.log"), [0; 100]).unwrap();
         let now_ms = unix_ms();
         let early = found(&store, &logs, now_ms).unwrap();
-        assert!(early.ended.is_empty(), "a run may be being stored");
+        assert!(early.ended.is_empty(), "a job may be being stored");
         let later = found(&store, &logs, now_ms + 2 * HOUR).unwrap();
         let [(ended, bytes)] = later.ended[..] else { panic!("{:?}", later.ended) };
-        assert_eq!((ended.id, bytes), (run, 100));
-        assert!(later.unknown.contains(&run) && now_ms.abs_diff(ended.ended_ms) < HOUR);
+        assert_eq!((ended.id, bytes), (job, 100));
+        assert!(later.unknown.contains(&job) && now_ms.abs_diff(ended.ended_ms) < HOUR);
     }
 }

@@ -31,7 +31,7 @@ use crate::{
         clock::{BootInstant, unix_ms},
         file::volume_used_percent,
         lock::Lock,
-        paths::{Directories, UnusableDirectory, make_private, make_run_directory, master_socket},
+        paths::{Directories, UnusableDirectory, make_private, make_runtime_directory, master_socket},
         shutdown::Shutdown,
         socket::{listen, listen_tcp, shown_address},
         vital::Pulse,
@@ -67,11 +67,11 @@ pub struct Config {
     pub enroll: Enroll,
     /// Most bytes of a task's output that are kept.
     pub output_cap: u64,
-    /// Per cent of the volume that may be used; above it no new run begins.
+    /// Per cent of the volume that may be used; above it no new job begins.
     pub disk_cap: u8,
     /// How long, and how much, is kept.
     pub retention: Retention,
-    /// An operator says that a backup was restored, and that runs may begin again.
+    /// An operator says that a backup was restored, and that jobs may begin again.
     pub restored: bool,
     /// Where metrics are served.
     pub metrics: Option<(String, u16)>,
@@ -135,8 +135,8 @@ impl Server {
     pub fn set_up(config: Config) -> Result<Self, StartError> {
         let directories = &config.directories;
         make_private(&directories.data)?;
-        if directories.run != directories.data {
-            make_run_directory(&directories.run)?;
+        if directories.runtime != directories.data {
+            make_runtime_directory(&directories.runtime)?;
         }
         let lock = take_lock(&directories.data.join("master.pid"))?;
         let shown =
@@ -153,9 +153,10 @@ impl Server {
         make_private(&identity)?;
         let authority = Authority::load_or_create(&identity)?;
         let sealer = Sealer::load_or_create(&identity)?;
-        let logs = OutputLogs::new(directories.data.join("runs"));
+        let logs = OutputLogs::new(directories.data.join("jobs"));
         let unmade = |error| StartError::Files(logs.root().display().to_string(), error);
         logs.make_root().map_err(unmade)?;
+        logs.take_over(&directories.data.join("runs")).map_err(unmade)?;
         let (store, connection) = Store::open(&directories.data)?;
         let mut remembered = store.remembered(&connection)?;
         // A full disk is no reason not to serve what runs: the term is counted in memory then, and written later.
@@ -172,7 +173,7 @@ impl Server {
             store.set_epoch(&connection, remembered.epoch)?;
             remembered.agents.iter_mut().for_each(|agent| agent.ahead = None);
         }
-        let path = master_socket(&directories.run);
+        let path = master_socket(&directories.runtime);
         // Open to every user of the machine: the peer's uid decides.
         let socket =
             listen(&path, 0o666).map_err(|error| StartError::Files(path.display().to_string(), error))?;
@@ -214,7 +215,7 @@ impl Server {
     /// Where its socket lies.
     #[must_use]
     pub fn socket_path(&self) -> PathBuf {
-        master_socket(&self.config.directories.run)
+        master_socket(&self.config.directories.runtime)
     }
 
     /// Serves until `shutdown.stop`.
@@ -331,7 +332,7 @@ async fn watch_room(data: PathBuf, cap: u8, handle: Handle, shutdown: Shutdown) 
             was_full = is_full;
             let text = format!("its volume is {used} % full, over the cap of {cap} %");
             if is_full {
-                tracing::warn!(used, cap, "the volume is nearly full; no new run begins");
+                tracing::warn!(used, cap, "the volume is nearly full; no new job begins");
             }
             handle.tell(Input::Room(is_full.then_some(text))).await;
         }

@@ -299,7 +299,7 @@ fn newcomer(
 /// A task of an inventory; what makes no sense is left where it is.
 fn known_task(known: proto::KnownTask, key: Fingerprint, sealer: &Sealer) -> Option<KnownTask> {
     let spec = known.spec?;
-    let id = task_id(&spec.run_id, spec.task_index).ok()?;
+    let id = task_id(&spec.job_id, spec.task_index).ok()?;
     let spec = TaskSpec::try_from(spec).ok()?;
     let is_proved = sealer.is_task(key, id, &spec);
     Some(KnownTask { id, spec, started_ms: known.started_ms, is_proved })
@@ -398,7 +398,7 @@ impl Pump {
             tasks.filter_map(|known| known_task(known, self.key, &self.sealer)).collect();
         if known.len() < told {
             let ignored = told - known.len();
-            let reason = format!("{ignored} tasks are ignored: over {MAX_INVENTORY}, or no tasks of any run");
+            let reason = format!("{ignored} tasks are ignored: over {MAX_INVENTORY}, or no tasks of any job");
             let who = format!("agent {}", self.name);
             self.handle.tell(Input::Refused { who, what: "impossible tasks".to_owned(), reason }).await;
         }

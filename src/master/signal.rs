@@ -25,7 +25,7 @@ pub async fn signal(
     grace_ms: u32,
 ) {
     let request = proto::SignalRequest {
-        run_id: id.run.to_bytes().to_vec().into(),
+        job_id: id.job.to_bytes().to_vec().into(),
         task_index: id.index,
         seal: seal_out(Some(sealer.seal_cancel(id, &by))),
         by,

@@ -17,7 +17,7 @@ pub struct Directories {
     /// What must not be lost.
     pub data: PathBuf,
     /// Sockets and pid files.
-    pub run: PathBuf,
+    pub runtime: PathBuf,
     /// Log files.
     pub log: PathBuf,
 }
@@ -51,18 +51,18 @@ fn project() -> Result<ProjectDirs, NoHome> {
 pub fn directories(given: Option<&Path>, role: &str) -> Result<Directories, NoHome> {
     if let Some(given) = given {
         let data = std::path::absolute(given).unwrap_or_else(|_| given.to_owned());
-        return Ok(Directories { run: data.clone(), log: data.join("log"), data });
+        return Ok(Directories { runtime: data.clone(), log: data.join("log"), data });
     }
     if is_root() {
         return Ok(Directories {
             data: Path::new("/var/lib/sloth-runner").join(role),
-            run: PathBuf::from("/run/sloth-runner"),
+            runtime: PathBuf::from("/run/sloth-runner"),
             log: PathBuf::from("/var/log/sloth-runner"),
         });
     }
     let project = project()?;
     let state = project.state_dir().unwrap_or_else(|| project.data_local_dir()).to_owned();
-    Ok(Directories { data: project.data_local_dir().join(role), log: state.join("log"), run: state })
+    Ok(Directories { data: project.data_local_dir().join(role), log: state.join("log"), runtime: state })
 }
 
 /// Where a role keeps its data as a service of a user that is not root: such a service knows its home and nothing else of
@@ -83,20 +83,20 @@ pub fn client_directories(given: Option<&Path>) -> Result<Directories, NoHome> {
     let project = project()?;
     let data = project.data_local_dir().join("client");
     let state = project.state_dir().unwrap_or_else(|| project.data_local_dir()).to_owned();
-    Ok(Directories { run: data.clone(), log: state.join("log"), data })
+    Ok(Directories { runtime: data.clone(), log: state.join("log"), data })
 }
 
-/// The socket of a master whose run directory this is.
+/// The socket of a master whose runtime directory this is.
 #[must_use]
-pub fn master_socket(run: &Path) -> PathBuf {
-    run.join("master.sock")
+pub fn master_socket(runtime: &Path) -> PathBuf {
+    runtime.join("master.sock")
 }
 
 /// Sockets on which a master of this machine may listen: the own user's, then root's.
 #[must_use]
 pub fn known_master_sockets() -> Vec<PathBuf> {
     let root = PathBuf::from("/run/sloth-runner/master.sock");
-    let own = directories(None, "master").ok().map(|dirs| master_socket(&dirs.run));
+    let own = directories(None, "master").ok().map(|dirs| master_socket(&dirs.runtime));
     own.into_iter().filter(|path| *path != root).chain([root.clone()]).collect()
 }
 
@@ -104,7 +104,7 @@ pub fn known_master_sockets() -> Vec<PathBuf> {
 ///
 /// # Errors
 /// When it cannot be made or written to.
-pub fn make_run_directory(path: &Path) -> Result<(), UnusableDirectory> {
+pub fn make_runtime_directory(path: &Path) -> Result<(), UnusableDirectory> {
     let usable = || {
         DirBuilder::new().recursive(true).mode(0o711).create(path)?;
         nix::unistd::access(path, nix::unistd::AccessFlags::W_OK).map_err(io::Error::from)
@@ -181,7 +181,7 @@ mod tests {
     fn everything_of_a_named_directory_lies_in_it() {
         let dirs = directories(Some(Path::new("/x/y")), "master").unwrap();
         assert_eq!(dirs.data, Path::new("/x/y"));
-        assert_eq!(dirs.run, Path::new("/x/y"));
+        assert_eq!(dirs.runtime, Path::new("/x/y"));
         assert_eq!(dirs.log, Path::new("/x/y/log"));
     }
 

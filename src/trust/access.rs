@@ -93,18 +93,18 @@ const TABLE: &[(&str, Need)] = &[
     ("/sloth.v1.AgentService/Signal", Need::Master),
     ("/sloth.v1.ControlService/GetStatus", Need::Role(Role::Viewer)),
     ("/sloth.v1.ControlService/ListAgents", Need::Role(Role::Viewer)),
-    ("/sloth.v1.ControlService/FollowRun", Need::Role(Role::Viewer)),
-    ("/sloth.v1.ControlService/WatchRun", Need::Role(Role::Viewer)),
+    ("/sloth.v1.ControlService/FollowJob", Need::Role(Role::Viewer)),
+    ("/sloth.v1.ControlService/WatchJob", Need::Role(Role::Viewer)),
     ("/sloth.v1.ControlService/WatchAgents", Need::Role(Role::Viewer)),
-    ("/sloth.v1.ControlService/WatchRuns", Need::Role(Role::Viewer)),
-    ("/sloth.v1.ControlService/ListRuns", Need::Role(Role::Viewer)),
-    ("/sloth.v1.ControlService/StartRun", Need::Role(Role::Operator)),
+    ("/sloth.v1.ControlService/WatchJobs", Need::Role(Role::Viewer)),
+    ("/sloth.v1.ControlService/ListJobs", Need::Role(Role::Viewer)),
+    ("/sloth.v1.ControlService/StartJob", Need::Role(Role::Operator)),
     ("/sloth.v1.ControlService/SendInput", Need::Role(Role::Operator)),
-    ("/sloth.v1.ControlService/CancelRun", Need::Role(Role::Operator)),
-    ("/sloth.v1.ControlService/RerunRun", Need::Role(Role::Operator)),
-    ("/sloth.v1.ControlService/DeleteRun", Need::Role(Role::Admin)),
-    ("/sloth.v1.ControlService/PromoteRun", Need::Role(Role::Operator)),
-    ("/sloth.v1.ControlService/StopRun", Need::Role(Role::Operator)),
+    ("/sloth.v1.ControlService/CancelJob", Need::Role(Role::Operator)),
+    ("/sloth.v1.ControlService/RerunJob", Need::Role(Role::Operator)),
+    ("/sloth.v1.ControlService/DeleteJob", Need::Role(Role::Admin)),
+    ("/sloth.v1.ControlService/PromoteJob", Need::Role(Role::Operator)),
+    ("/sloth.v1.ControlService/StopJob", Need::Role(Role::Operator)),
     ("/sloth.v1.ControlService/ApproveAgent", Need::Role(Role::Admin)),
     ("/sloth.v1.ControlService/RejectAgent", Need::Role(Role::Admin)),
     ("/sloth.v1.ControlService/DeleteAgent", Need::Role(Role::Admin)),
@@ -215,10 +215,10 @@ mod tests {
 
     #[test]
     fn roles_include_the_ones_below_them() {
-        let run = "/sloth.v1.ControlService/StartRun";
-        assert!(check(&operator(Role::Viewer), run).is_err());
-        assert!(check(&operator(Role::Operator), run).is_ok());
-        assert!(check(&operator(Role::Admin), run).is_ok());
-        assert_eq!(check(&Caller::Stranger, run), Err(Denied::NoIdentity));
+        let job = "/sloth.v1.ControlService/StartJob";
+        assert!(check(&operator(Role::Viewer), job).is_err());
+        assert!(check(&operator(Role::Operator), job).is_ok());
+        assert!(check(&operator(Role::Admin), job).is_ok());
+        assert_eq!(check(&Caller::Stranger, job), Err(Denied::NoIdentity));
     }
 }

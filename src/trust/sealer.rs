@@ -50,7 +50,7 @@ impl Statement {
     }
 
     fn task(self, id: TaskId) -> Self {
-        self.bytes(&id.run.to_bytes()).number(id.index.into())
+        self.bytes(&id.job.to_bytes()).number(id.index.into())
     }
 }
 
@@ -130,7 +130,7 @@ fn cancel(id: TaskId, by: &str) -> Statement {
 
 fn task(agent: Fingerprint, id: TaskId, spec: &TaskSpec) -> Statement {
     let TaskSpec {
-        run_number,
+        job_number,
         operator,
         target,
         command,
@@ -145,7 +145,7 @@ fn task(agent: Fingerprint, id: TaskId, spec: &TaskSpec) -> Statement {
     let mut statement = Statement::new("task")
         .bytes(agent.to_string().as_bytes())
         .task(id)
-        .number(*run_number)
+        .number(*job_number)
         .bytes(operator.as_bytes())
         .bytes(target.as_bytes())
         .number(command.words().len() as u64);
@@ -173,10 +173,10 @@ fn task(agent: Fingerprint, id: TaskId, spec: &TaskSpec) -> Statement {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{command::Command, ids::RunId};
+    use crate::domain::{command::Command, ids::JobId};
 
     fn id(index: u32) -> TaskId {
-        TaskId { run: RunId::from_parts(1, 1), index }
+        TaskId { job: JobId::from_parts(1, 1), index }
     }
 
     #[test]
@@ -190,7 +190,7 @@ mod tests {
         assert!(!sealer.is_task(other, id(0), &spec) && !sealer.is_task(key, id(1), &spec));
         let words = |words: &[&str]| Command::new(words.iter().map(|word| (*word).into()).collect()).unwrap();
         for changed in [
-            TaskSpec { run_number: 2, ..spec.clone() },
+            TaskSpec { job_number: 2, ..spec.clone() },
             TaskSpec { operator: "root".into(), ..spec.clone() },
             TaskSpec { target: "@all".into(), ..spec.clone() },
             TaskSpec { command: words(&["true", ""]), ..spec.clone() },

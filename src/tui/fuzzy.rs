@@ -35,7 +35,7 @@ mod tests {
 
     #[test]
     fn the_best_match_comes_first() {
-        let named = ["cancel the run", "quit", "copy"].map(|name| (name.to_owned(), name)).to_vec();
+        let named = ["cancel the job", "quit", "copy"].map(|name| (name.to_owned(), name)).to_vec();
         assert_eq!(best("q", named.clone()), ["quit"]);
         assert_eq!(best("", named.clone()).len(), 3);
         assert_eq!(best("cop", named), ["copy"]);

@@ -4,7 +4,7 @@ use super::{
     model::{
         MasterStatus,
         command::Whom,
-        run::{FollowKey, Look},
+        job::{FollowKey, Look},
     },
     output::window::Window,
 };
@@ -12,12 +12,12 @@ use crate::domain::{
     digest::GroupDigest,
     frame::Frame,
     groups::mask::Masks,
-    ids::RunId,
+    ids::JobId,
+    job::{Job, JobOptions, Task},
     name::AgentName,
     plan::Gate,
     proposal::Proposal,
     roster::AgentEntry,
-    run::{Run, RunOptions, Task},
 };
 use crate::{trust::code::Code, tui::keymap::Key};
 
@@ -61,20 +61,20 @@ pub enum Msg {
         is_complete: bool,
     },
     /// Runs as they are now, without their tasks.
-    Runs {
+    Jobs {
         /// The newest come anew: what was told before may be gone.
         begins: bool,
-        /// The runs.
-        runs: Vec<Run>,
+        /// The jobs.
+        jobs: Vec<Job>,
         /// Those that were deleted.
-        deleted: Vec<RunId>,
+        deleted: Vec<JobId>,
         /// All that is new was told.
         is_complete: bool,
     },
-    /// How the watched run is.
+    /// How the watched job is.
     Digest(Box<Digest>),
-    /// The watched run cannot be watched.
-    WatchFailed(RunId, String),
+    /// The watched job cannot be watched.
+    WatchFailed(JobId, String),
     /// Output that is followed.
     Output {
         /// For whom.
@@ -98,19 +98,19 @@ pub enum Msg {
     /// A task whose output is followed has ended, or all of them have, and what they printed was told before.
     TaskEnded(FollowKey, Option<u32>),
     /// Earlier output of a task, as a window of its own.
-    Earlier(RunId, u32, Box<Window>),
+    Earlier(JobId, u32, Box<Window>),
     /// Where a search found its text, or not.
-    Found(RunId, u32, Option<u64>),
-    /// A run was begun.
-    Started(Box<Run>),
-    /// A run was not begun, for this reason.
-    NotStarted(RunId, String),
+    Found(JobId, u32, Option<u64>),
+    /// A job was begun.
+    Started(Box<Job>),
+    /// A job was not begun, for this reason.
+    NotStarted(JobId, String),
     /// Nothing was begun: these are gone since they were shown.
-    TargetChanged(RunId, Vec<String>),
-    /// Whether a run was begun is not known: the connection broke.
-    StartUnknown(RunId),
-    /// Runs of one agent.
-    Recent(String, Vec<Run>),
+    TargetChanged(JobId, Vec<String>),
+    /// Whether a job was begun is not known: the connection broke.
+    StartUnknown(JobId),
+    /// Jobs of one agent.
+    Recent(String, Vec<Job>),
     /// The commands of before.
     Past(Vec<String>),
     /// A text comes back from the editor.
@@ -121,8 +121,8 @@ pub enum Msg {
     Copied(String, String),
     /// Something was done.
     Done(String),
-    /// The master knows no run of this number.
-    NoRun(u64),
+    /// The master knows no job of this number.
+    NoJob(u64),
     /// Something could not be done.
     Failed(String),
     /// A join line for another machine.
@@ -131,13 +131,13 @@ pub enum Msg {
     HangUp,
 }
 
-/// A run at one moment.
+/// A job at one moment.
 #[derive(Debug)]
 pub struct Digest {
-    /// Which run.
-    pub id: RunId,
-    /// The run with all its tasks, in the first one.
-    pub run: Option<Run>,
+    /// Which job.
+    pub id: JobId,
+    /// The job with all its tasks, in the first one.
+    pub job: Option<Job>,
     /// Tasks that changed.
     pub tasks: Vec<Task>,
     /// Who agrees.
@@ -162,25 +162,25 @@ pub enum KeyMark {
 /// What is ordered.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cmd {
-    /// Start a run.
+    /// Start a job.
     Start {
         /// Its id.
-        id: RunId,
+        id: JobId,
         /// The command.
         text: String,
         /// For whom, as it was shown.
         whom: Whom,
         /// The rest.
-        options: Box<RunOptions>,
+        options: Box<JobOptions>,
     },
     /// Cancel tasks; all when none are named.
-    Cancel(RunId, Vec<u32>),
-    /// Let a run go on.
-    Promote(RunId),
-    /// Start nothing more of a run.
-    Stop(RunId),
-    /// Watch a run, and no other.
-    Watch(RunId, Masks),
+    Cancel(JobId, Vec<u32>),
+    /// Let a job go on.
+    Promote(JobId),
+    /// Start nothing more of a job.
+    Stop(JobId),
+    /// Watch a job, and no other.
+    Watch(JobId, Masks),
     /// Follow output.
     Follow {
         /// What.
@@ -196,8 +196,8 @@ pub enum Cmd {
     Unfollow(FollowKey),
     /// Read output that lies before an offset.
     ReadEarlier {
-        /// Of which run.
-        run: RunId,
+        /// Of which job.
+        job: JobId,
         /// Whose.
         task: u32,
         /// The agent.
@@ -209,8 +209,8 @@ pub enum Cmd {
     },
     /// Look for a text in a task's output, outside of what the window holds.
     Search {
-        /// Of which run.
-        run: RunId,
+        /// Of which job.
+        job: JobId,
         /// Whose.
         task: u32,
         /// The agent.
@@ -222,9 +222,9 @@ pub enum Cmd {
         /// Towards the end.
         forwards: bool,
     },
-    /// Find the run of a number.
-    FindRun(u64),
-    /// Read runs of one agent.
+    /// Find the job of a number.
+    FindJob(u64),
+    /// Read jobs of one agent.
     Recent(AgentName),
     /// Let a key in, with what the operator was shown of it: its fingerprint, and what it proposes.
     Approve(AgentName, KeyMark, (String, Proposal)),
@@ -247,11 +247,11 @@ pub enum Cmd {
     /// Put text on the clipboard; say what it is.
     Copy(String, String),
     /// Put a task's output on the clipboard.
-    CopyOutput(RunId, AgentName),
+    CopyOutput(JobId, AgentName),
     /// Save tasks' output byte for byte into files of their own.
-    Save(RunId, u64, Vec<AgentName>),
+    Save(JobId, u64, Vec<AgentName>),
     /// Show a task's output in the pager.
-    Pager(RunId, AgentName, Look),
+    Pager(JobId, AgentName, Look),
     /// Edit a text in the editor.
     Edit(String),
     /// Keep a command in the history.

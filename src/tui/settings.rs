@@ -2,7 +2,7 @@
 
 use regex::Regex;
 
-use crate::domain::run::RunOptions;
+use crate::domain::job::JobOptions;
 
 /// How many colours may be used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub enum Depth {
 }
 
 /// Reads options in the words of the command line: `--batch 10 --timeout 30s`.
-pub type ReadOptions = fn(&str) -> Result<RunOptions, String>;
+pub type ReadOptions = fn(&str) -> Result<JobOptions, String>;
 
 /// The control center's settings.
 #[derive(Clone, Debug)]
@@ -41,7 +41,7 @@ pub struct Settings {
     pub is_named: bool,
     /// How another client of this program is told of the same master: its `--master`.
     pub master_argument: String,
-    /// The bell rings when a run of one's own ends that took long.
+    /// The bell rings when a job of one's own ends that took long.
     pub bell: bool,
     /// Reads the options line.
     pub read_options: ReadOptions,
@@ -61,7 +61,7 @@ impl Default for Settings {
             is_named: false,
             master_argument: "local".to_owned(),
             bell: true,
-            read_options: |_| Ok(RunOptions::default()),
+            read_options: |_| Ok(JobOptions::default()),
             log: String::new(),
         }
     }

@@ -144,7 +144,7 @@ impl TryFrom<proto::Agent> for AgentEntry {
             key_changed: agent.key_changed,
             has_code: agent.has_code,
             offline_since_ms: Some(agent.offline_since_ms).filter(|ms| *ms > 0),
-            last_run: agent.last_run.map(TryInto::try_into).transpose()?,
+            last_job: agent.last_job.map(TryInto::try_into).transpose()?,
             drain: agent.drain.map(Into::into),
         })
     }

@@ -1,7 +1,7 @@
 //! Bounds on what a message carries. No honest peer exceeds them; what does is refused where it is converted.
 
 use super::InvalidMessage;
-use crate::domain::run::MOST_TASKS;
+use crate::domain::job::MOST_TASKS;
 
 /// The longest time that anything waits, in milliseconds: a hundred years. Times that it is added to can still be stored.
 const MAX_WAIT_MS: u64 = 100 * 365 * 24 * 3_600_000;
@@ -21,13 +21,13 @@ pub fn wait_ms(ms: u64, what: &str) -> Result<u64, InvalidMessage> {
     Ok(ms)
 }
 
-/// Checks the number of a run.
+/// Checks the number of a job.
 ///
 /// # Errors
 /// When the store could not hold it.
-pub fn run_number(number: u64) -> Result<u64, InvalidMessage> {
+pub fn job_number(number: u64) -> Result<u64, InvalidMessage> {
     if number > MAX_STORED {
-        return Err(InvalidMessage(format!("there is no run {number}: numbers end at {MAX_STORED}")));
+        return Err(InvalidMessage(format!("there is no job {number}: numbers end at {MAX_STORED}")));
     }
     Ok(number)
 }
@@ -43,10 +43,10 @@ pub fn short_text(text: String, what: &str) -> Result<String, InvalidMessage> {
     Ok(text)
 }
 
-/// Checks a list with an entry for each task of a run, or fewer.
+/// Checks a list with an entry for each task of a job, or fewer.
 ///
 /// # Errors
-/// When it has more entries than a run has tasks.
+/// When it has more entries than a job has tasks.
 pub fn per_task<T>(list: Vec<T>, what: &str) -> Result<Vec<T>, InvalidMessage> {
     list_of(list, MOST_TASKS as usize, what)
 }

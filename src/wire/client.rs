@@ -11,7 +11,7 @@ use super::{
     connect::{DialError, dial},
     proto::{self, control_service_client::ControlServiceClient},
     status::CallError,
-    streaming::{FOLLOW_RUN, LONGEST_OF_MASTER, Messages, Method, RERUN_RUN, START_RUN},
+    streaming::{FOLLOW_JOB, LONGEST_OF_MASTER, Messages, Method, RERUN_JOB, START_JOB},
 };
 use crate::{
     domain::target::selection::Selection,
@@ -78,8 +78,8 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// What happens to a run, as a stream.
-pub type RunEvents = Messages<proto::RunEvent>;
+/// What happens to a job, as a stream.
+pub type JobEvents = Messages<proto::JobEvent>;
 
 /// A connection to a master, for operators.
 #[derive(Clone, Debug)]
@@ -176,35 +176,35 @@ impl ControlClient {
         Ok(agents)
     }
 
-    /// Starts a run.
+    /// Starts a job.
     ///
     /// # Errors
     /// When the call fails.
-    pub async fn start_run(&self, request: proto::StartRunRequest) -> Result<RunEvents, CallError> {
-        self.run_events(START_RUN, request).await
+    pub async fn start_job(&self, request: proto::StartJobRequest) -> Result<JobEvents, CallError> {
+        self.job_events(START_JOB, request).await
     }
 
-    /// Starts a run as an earlier one was started.
+    /// Starts a job as an earlier one was started.
     ///
     /// # Errors
     /// When the call fails.
-    pub async fn rerun_run(&self, request: proto::RerunRunRequest) -> Result<RunEvents, CallError> {
-        self.run_events(RERUN_RUN, request).await
+    pub async fn rerun_job(&self, request: proto::RerunJobRequest) -> Result<JobEvents, CallError> {
+        self.job_events(RERUN_JOB, request).await
     }
 
-    /// Follows a run.
+    /// Follows a job.
     ///
     /// # Errors
     /// When the call fails.
-    pub async fn follow_run(&self, request: proto::FollowRunRequest) -> Result<RunEvents, CallError> {
-        self.run_events(FOLLOW_RUN, request).await
+    pub async fn follow_job(&self, request: proto::FollowJobRequest) -> Result<JobEvents, CallError> {
+        self.job_events(FOLLOW_JOB, request).await
     }
 
-    async fn run_events<Q: Message + Default + 'static>(
+    async fn job_events<Q: Message + Default + 'static>(
         &self,
-        method: Method<Q, proto::RunEvent>,
+        method: Method<Q, proto::JobEvent>,
         request: Q,
-    ) -> Result<RunEvents, CallError> {
+    ) -> Result<JobEvents, CallError> {
         Ok(method.call(self.channel.clone(), tokio_stream::once(request)).await?)
     }
 }

@@ -2,14 +2,14 @@
 
 use super::{
     InvalidMessage,
-    bounds::{run_number, wait_ms},
+    bounds::{job_number, wait_ms},
     proto::{self, standard_input},
 };
 use crate::domain::{
     command::{Bytes, Command, TaskSpec, Variable, bounded},
-    ids::{RunId, RunReference, TaskId},
+    ids::{JobId, JobReference, TaskId},
     input::{StandardInput, Terminal},
-    run::{MOST_TASKS, Overflow, RunOptions},
+    job::{JobOptions, MOST_TASKS, Overflow},
     seal::Seal,
 };
 
@@ -85,8 +85,8 @@ pub fn window_size(size: &proto::WindowSize) -> (u16, u16) {
     (cells(size.rows), cells(size.columns))
 }
 
-impl From<RunOptions> for proto::RunOptions {
-    fn from(options: RunOptions) -> Self {
+impl From<JobOptions> for proto::JobOptions {
+    fn from(options: JobOptions) -> Self {
         Self {
             environment: variables_out(options.environment),
             working_directory: options.working_directory.map(|bytes| bytes.0).unwrap_or_default().into(),
@@ -106,10 +106,10 @@ impl From<RunOptions> for proto::RunOptions {
     }
 }
 
-impl TryFrom<proto::RunOptions> for RunOptions {
+impl TryFrom<proto::JobOptions> for JobOptions {
     type Error = InvalidMessage;
 
-    fn try_from(options: proto::RunOptions) -> Result<Self, InvalidMessage> {
+    fn try_from(options: proto::JobOptions) -> Result<Self, InvalidMessage> {
         let some = |value: u64| (value > 0).then_some(value);
         let overflow = match options.overflow() {
             proto::Overflow::Block => Overflow::Block,
@@ -150,8 +150,8 @@ pub fn seal_in(bytes: &[u8]) -> Option<Seal> {
 #[must_use]
 pub fn task_spec_out(id: TaskId, spec: TaskSpec) -> proto::TaskSpec {
     proto::TaskSpec {
-        run_id: id.run.to_bytes().to_vec().into(),
-        run_number: spec.run_number,
+        job_id: id.job.to_bytes().to_vec().into(),
+        job_number: spec.job_number,
         task_index: id.index,
         operator: spec.operator.into(),
         target: spec.target.into(),
@@ -172,7 +172,7 @@ impl TryFrom<proto::TaskSpec> for TaskSpec {
     fn try_from(spec: proto::TaskSpec) -> Result<Self, InvalidMessage> {
         let command = spec.command.ok_or_else(|| InvalidMessage::missing("a task's command"))?;
         Ok(Self {
-            run_number: run_number(spec.run_number)?,
+            job_number: job_number(spec.job_number)?,
             operator: spec.operator.into(),
             target: spec.target.into(),
             command: command.try_into()?,
@@ -190,36 +190,36 @@ impl TryFrom<proto::TaskSpec> for TaskSpec {
 /// A task's id from its two fields.
 ///
 /// # Errors
-/// When the run's id is none, or no run has so many tasks.
-pub fn task_id(run: &[u8], index: u32) -> Result<TaskId, InvalidMessage> {
+/// When the job's id is none, or no job has so many tasks.
+pub fn task_id(job: &[u8], index: u32) -> Result<TaskId, InvalidMessage> {
     if index >= MOST_TASKS {
-        return Err(InvalidMessage(format!("task {index}, where a run has at most {MOST_TASKS}")));
+        return Err(InvalidMessage(format!("task {index}, where a job has at most {MOST_TASKS}")));
     }
-    Ok(TaskId { run: RunId::from_bytes(run).map_err(InvalidMessage::because)?, index })
+    Ok(TaskId { job: JobId::from_bytes(job).map_err(InvalidMessage::because)?, index })
 }
 
-impl From<RunReference> for proto::RunReference {
-    fn from(reference: RunReference) -> Self {
-        use proto::run_reference::Kind;
+impl From<JobReference> for proto::JobReference {
+    fn from(reference: JobReference) -> Self {
+        use proto::job_reference::Kind;
         let kind = match reference {
-            RunReference::Id(id) => Kind::RunId(id.to_bytes().to_vec().into()),
-            RunReference::Number(number) => Kind::Number(number),
-            RunReference::Last => Kind::Last(true),
+            JobReference::Id(id) => Kind::JobId(id.to_bytes().to_vec().into()),
+            JobReference::Number(number) => Kind::Number(number),
+            JobReference::Last => Kind::Last(true),
         };
         Self { kind: Some(kind) }
     }
 }
 
-impl TryFrom<proto::RunReference> for RunReference {
+impl TryFrom<proto::JobReference> for JobReference {
     type Error = InvalidMessage;
 
-    fn try_from(reference: proto::RunReference) -> Result<Self, InvalidMessage> {
-        use proto::run_reference::Kind;
+    fn try_from(reference: proto::JobReference) -> Result<Self, InvalidMessage> {
+        use proto::job_reference::Kind;
         match reference.kind {
-            Some(Kind::RunId(id)) => RunId::from_bytes(&id).map(Self::Id).map_err(InvalidMessage::because),
-            Some(Kind::Number(number)) => run_number(number).map(Self::Number),
+            Some(Kind::JobId(id)) => JobId::from_bytes(&id).map(Self::Id).map_err(InvalidMessage::because),
+            Some(Kind::Number(number)) => job_number(number).map(Self::Number),
             Some(Kind::Last(_)) => Ok(Self::Last),
-            None => Err(InvalidMessage::missing("the run")),
+            None => Err(InvalidMessage::missing("the job")),
         }
     }
 }

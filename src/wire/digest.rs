@@ -1,4 +1,4 @@
-//! Groups of a run on the wire.
+//! Groups of a job on the wire.
 
 use super::{InvalidMessage, proto};
 use crate::domain::{digest::GroupDigest, frame::Stream, groups::Parting, outcome::Outcome};

@@ -51,21 +51,21 @@ impl<Q, A> Method<Q, A> {
 
 /// What an agent may say at once: as much as gRPC takes of anybody.
 const LONGEST_ANSWER: usize = 4 * 1024 * 1024;
-/// What a master may say at once: a run with all of its tasks.
+/// What a master may say at once: a job with all of its tasks.
 pub const LONGEST_OF_MASTER: usize = 16 * 1024 * 1024;
 
 /// `AgentService.Attach`.
 pub const ATTACH: Method<proto::AttachRequest, proto::AttachResponse> =
     Method::new("/sloth.v1.AgentService/Attach", LONGEST_ANSWER);
-/// `ControlService.StartRun`.
-pub const START_RUN: Method<proto::StartRunRequest, proto::RunEvent> =
-    Method::new("/sloth.v1.ControlService/StartRun", LONGEST_OF_MASTER);
-/// `ControlService.RerunRun`.
-pub const RERUN_RUN: Method<proto::RerunRunRequest, proto::RunEvent> =
-    Method::new("/sloth.v1.ControlService/RerunRun", LONGEST_OF_MASTER);
-/// `ControlService.FollowRun`.
-pub const FOLLOW_RUN: Method<proto::FollowRunRequest, proto::RunEvent> =
-    Method::new("/sloth.v1.ControlService/FollowRun", LONGEST_OF_MASTER);
+/// `ControlService.StartJob`.
+pub const START_JOB: Method<proto::StartJobRequest, proto::JobEvent> =
+    Method::new("/sloth.v1.ControlService/StartJob", LONGEST_OF_MASTER);
+/// `ControlService.RerunJob`.
+pub const RERUN_JOB: Method<proto::RerunJobRequest, proto::JobEvent> =
+    Method::new("/sloth.v1.ControlService/RerunJob", LONGEST_OF_MASTER);
+/// `ControlService.FollowJob`.
+pub const FOLLOW_JOB: Method<proto::FollowJobRequest, proto::JobEvent> =
+    Method::new("/sloth.v1.ControlService/FollowJob", LONGEST_OF_MASTER);
 
 /// A stream of messages, as it is received.
 #[derive(Debug)]

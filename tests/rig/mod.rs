@@ -304,29 +304,29 @@ impl Rig {
         self.run(&["agent", "run", target, command])
     }
 
-    /// Starts a run and returns its number.
+    /// Starts a job and returns its number.
     pub fn detached(&self, target: &str, command: &str) -> String {
         let printed = self.run(&["agent", "run", "--detach", target, command]);
         assert_eq!(printed.status, 0, "{printed:?}");
         printed.out.trim().to_owned()
     }
 
-    /// The first task of a run, as JSON.
-    pub fn task(&self, run: &str) -> Value {
-        self.task_if_known(run).unwrap_or_else(|printed| panic!("{printed:?}"))
+    /// The first task of a job, as JSON.
+    pub fn task(&self, job: &str) -> Value {
+        self.task_if_known(job).unwrap_or_else(|printed| panic!("{printed:?}"))
     }
 
-    /// The same of a run that the master may not know yet, as when it was restored.
-    pub fn task_if_known(&self, run: &str) -> Result<Value, Printed> {
-        let printed = self.run(&["job", "show", run, "-o", "json"]);
+    /// The same of a job that the master may not know yet, as when it was restored.
+    pub fn task_if_known(&self, job: &str) -> Result<Value, Printed> {
+        let printed = self.run(&["job", "show", job, "-o", "json"]);
         let value: Option<Value> = serde_json::from_str(&printed.out).ok();
         value.map(|value| value["tasks"][0].clone()).ok_or(printed)
     }
 
-    /// Waits until the first task of a run is in a state.
-    pub fn wait_task(&self, run: &str, state: &str) -> Value {
-        until_found(&format!("run {run} is {state}"), || {
-            let task = self.task(run);
+    /// Waits until the first task of a job is in a state.
+    pub fn wait_task(&self, job: &str, state: &str) -> Value {
+        until_found(&format!("job {job} is {state}"), || {
+            let task = self.task(job);
             if task["state"] == state { Ok(task) } else { Err(task) }
         })
     }

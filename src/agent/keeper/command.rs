@@ -22,7 +22,7 @@ use super::{
 use crate::{
     domain::{
         command::{Command, KILL_GRACE_MS, TaskSpec},
-        ids::{RunId, TaskId},
+        ids::{JobId, TaskId},
         input::{StandardInput, Terminal},
     },
     sys::{
@@ -121,7 +121,7 @@ pub(super) fn start_command(
 pub(super) fn rehearse(account: &Account) {
     let Ok(command) = Command::new(vec![b"true".to_vec()]) else { return };
     let spec = TaskSpec {
-        run_number: 0,
+        job_number: 0,
         operator: "rehearsal".into(),
         target: "rehearsal".into(),
         command,
@@ -134,7 +134,7 @@ pub(super) fn rehearse(account: &Account) {
         seal: None,
     };
     let record = TaskRecord {
-        id: TaskId { run: RunId::from_parts(0, 0), index: 0 },
+        id: TaskId { job: JobId::from_parts(0, 0), index: 0 },
         spec,
         agent: "rehearsal".to_owned(),
         boot: String::new(),
@@ -161,7 +161,7 @@ fn program_of(record: &TaskRecord, account: &Account) -> Result<(&'static str, P
         .variable("HOME", account.home.as_os_str().as_bytes())
         .variable("SHELL", account.login_shell.as_os_str().as_bytes())
         .variable("LANG", env::var_os("LANG").unwrap_or_else(|| "C.UTF-8".into()).as_bytes())
-        .variable("SLOTH_RUN_ID", record.id.run.to_string())
+        .variable("SLOTH_JOB_ID", record.id.job.to_string())
         .variable("SLOTH_TASK_ID", record.id.to_string())
         .variable("SLOTH_AGENT", record.agent.as_str());
     if let Some(name) = &account.name {

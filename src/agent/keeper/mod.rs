@@ -1,6 +1,6 @@
 //! The keeper: the small process beside the agent that owns the running commands.
 //!
-//! One thread, no tokio, nothing of the wire: it forks workers, which run one task each at a time, and little else, so
+//! One thread, no tokio, nothing of the wire: it forks workers, which job one task each at a time, and little else, so
 //! that there is nothing in it that could take the commands down. It survives the network half, and the tasks survive it.
 
 pub mod client;

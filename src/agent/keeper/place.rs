@@ -181,7 +181,7 @@ pub(super) fn remove(layout: &TaskLayout) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::ids::RunId;
+    use crate::domain::ids::JobId;
 
     fn layout() -> (tempfile::TempDir, Layout) {
         let dir = tempfile::tempdir().unwrap();
@@ -191,7 +191,7 @@ mod tests {
     }
 
     fn id() -> TaskId {
-        TaskId { run: RunId::from_parts(1, 1), index: 0 }
+        TaskId { job: JobId::from_parts(1, 1), index: 0 }
     }
 
     #[test]

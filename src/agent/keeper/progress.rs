@@ -135,7 +135,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn runs() -> Progress<'static> {
+    fn running() -> Progress<'static> {
         Progress {
             limit: None,
             killing: &Killing::No,
@@ -174,10 +174,10 @@ mod tests {
     #[test]
     fn a_command_has_run_too_long_from_its_limit_on_unless_it_has_ended_or_is_killed_already() {
         let now = Instant::now();
-        let limited = Progress { limit: Some(now + SECOND), ..runs() };
+        let limited = Progress { limit: Some(now + SECOND), ..running() };
         assert!(!limited.has_run_too_long(now));
         assert!(limited.has_run_too_long(now + SECOND));
-        assert!(!runs().has_run_too_long(now + SECOND));
+        assert!(!running().has_run_too_long(now + SECOND));
         let late = now + 5 * SECOND;
         assert!(!Progress { child: Some(exited(now)), ..limited }.has_run_too_long(late));
         assert!(!Progress { killing: &begun(now), ..limited }.has_run_too_long(late));
@@ -191,12 +191,12 @@ mod tests {
     fn it_is_over_when_its_pipes_are_closed_or_only_its_children_hold_them_for_long_enough() {
         let now = Instant::now();
         let over = |progress: Progress<'_>, at| progress.is_over(now + at);
-        let gone = Progress { child: Some(exited(now)), ..runs() };
+        let gone = Progress { child: Some(exited(now)), ..running() };
         let closed = Progress { pipes: Pipes::Closed, ..gone };
         let owed = Progress { pipes: Pipes::Owed, ..gone };
-        assert!(!over(runs(), 9 * SECOND), "it runs");
+        assert!(!over(running(), 9 * SECOND), "it runs");
         assert!(
-            !over(Progress { pipes: Pipes::Closed, ..runs() }, 9 * SECOND),
+            !over(Progress { pipes: Pipes::Closed, ..running() }, 9 * SECOND),
             "it has closed its pipes itself"
         );
         assert!(over(closed, Duration::ZERO));
@@ -209,17 +209,17 @@ mod tests {
         assert!(!over(Progress { report: Report::Unwritten, ..closed }, 2 * LINGER), "only once");
         assert!(!over(Progress { report: Report::Written, ..closed }, 2 * LINGER), "only once");
         assert!(
-            !over(Progress { killing: &cancelled(1, 0), ..runs() }, SECOND),
+            !over(Progress { killing: &cancelled(1, 0), ..running() }, SECOND),
             "its exit is about to be seen"
         );
-        assert!(over(Progress { killing: &cancelled(1, 1), ..runs() }, SECOND), "KILL does not help");
+        assert!(over(Progress { killing: &cancelled(1, 1), ..running() }, SECOND), "KILL does not help");
         assert!(!over(Progress { killing: &cancelled(1, 1), ..owed }, 2 * LINGER));
     }
 
     #[test]
     fn an_order_is_how_it_ended_only_where_it_ended_anything_of_the_command() {
         let now = Instant::now();
-        let ending = |killing: &Killing, child| Progress { killing, child, ..runs() }.ending();
+        let ending = |killing: &Killing, child| Progress { killing, child, ..running() }.ending();
         let own = Some(Ending::Exited(3));
         let cancel = |ended, left| {
             Some(Ending::Cancelled {
@@ -252,7 +252,7 @@ mod tests {
     fn it_is_done_when_its_end_is_on_the_disk_and_nobody_of_it_is_left() {
         let now = Instant::now();
         let done =
-            Progress { report: Report::Written, pipes: Pipes::Closed, child: Some(exited(now)), ..runs() };
+            Progress { report: Report::Written, pipes: Pipes::Closed, child: Some(exited(now)), ..running() };
         assert!(done.is_done());
         assert!(!Progress { report: Report::NotYet, ..done }.is_done());
         assert!(!Progress { report: Report::Unwritten, ..done }.is_done());
@@ -265,10 +265,10 @@ mod tests {
         let now = Instant::now();
         let look = |progress: Progress<'_>| progress.next_look(now);
         let (gone, limited) = (
-            Progress { child: Some(exited(now)), ..runs() },
-            Progress { limit: Some(now + SECOND / 2), ..runs() },
+            Progress { child: Some(exited(now)), ..running() },
+            Progress { limit: Some(now + SECOND / 2), ..running() },
         );
-        assert_eq!(look(runs()), None);
+        assert_eq!(look(running()), None);
         assert_eq!(look(limited), Some(SECOND / 2));
         assert_eq!(limited.next_look(now + SECOND), Some(Duration::ZERO));
         assert_eq!(look(Progress { child: Some(exited(now)), ..limited }), Some(LINGER), "no limit any more");
@@ -288,7 +288,7 @@ mod tests {
         for held in [
             Progress { has_unwritten: true, ..gone },
             Progress { report: Report::Unwritten, ..gone },
-            Progress { is_tight: true, ..runs() },
+            Progress { is_tight: true, ..running() },
         ] {
             assert_eq!(held.next_look(now + LINGER), Some(DISK_RETRY));
         }

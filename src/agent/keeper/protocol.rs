@@ -295,6 +295,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_record_of_a_task_that_0_1_0_started_is_read() {
+        let text = r#"{"id":{"run":"01M8PX70EMZ7PEKWE66K949V1Z","index":0},"spec":{"run_number":1,"operator":"root","target":"web-1","command":["echo hi; sleep 40"],"environment":[{"name":"A","value":"b"}],"working_directory":null,"timeout_ms":60000,"kill_grace_ms":5000,"input":"nothing"},"agent":"web-1","boot":"f86c46d5-4650-4aa9-b803-23dd26fbb731","started_unix_ms":1796065165783,"started_boottime_ns":73327661080478}"#;
+        let record: TaskRecord = serde_json::from_str(text).unwrap();
+        assert_eq!(
+            (record.id.to_string().as_str(), record.spec.job_number),
+            ("01M8PX70EMZ7PEKWE66K949V1Z-0", 1)
+        );
+        let written = serde_json::to_string(&record).unwrap();
+        assert!(written.contains("\"job_number\":1"), "{written}");
+        assert_eq!(serde_json::from_str::<TaskRecord>(&written).unwrap(), record);
+    }
+
+    #[test]
     fn lines_come_back_however_they_were_cut() {
         let messages = [TaskRequest::Wait { past: 7 }, TaskRequest::Acknowledge { offset: 9 }];
         let bytes: Vec<u8> = messages.iter().flat_map(line).collect();

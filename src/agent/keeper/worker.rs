@@ -39,7 +39,7 @@ use crate::{
 /// A task that runs for so long is told to the keeper, which makes another worker ready in the place of this one.
 pub(super) const LASTING: Duration = Duration::from_secs(1);
 
-/// How long a worker whose run is on other agents too waits before it says that it is free, which wakes its keeper: they
+/// How long a worker whose job is on other agents too waits before it says that it is free, which wakes its keeper: they
 /// may be on the same machine, where what they do for that run comes first.
 const OTHERS_FIRST: Duration = Duration::from_millis(300);
 
@@ -226,11 +226,11 @@ mod tests {
     use super::*;
     use crate::domain::{
         command::TaskSpec,
-        ids::{RunId, TaskId},
+        ids::{JobId, TaskId},
     };
 
     fn id() -> TaskId {
-        TaskId { run: RunId::from_parts(1, 1), index: 0 }
+        TaskId { job: JobId::from_parts(1, 1), index: 0 }
     }
 
     /// Lets a worker begin a task whose permission expires at 100 ns, with a clock that returns `moments` in order. Returns

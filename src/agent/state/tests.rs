@@ -4,7 +4,7 @@ use super::{
 };
 use crate::{
     agent::keeper::server::known_tasks,
-    domain::{command::TaskSpec, ids::RunId, outcome::Ending},
+    domain::{command::TaskSpec, ids::JobId, outcome::Ending},
     sys::paths::make_private,
 };
 
@@ -31,7 +31,7 @@ fn agent(root: &std::path::Path) -> Agent {
 }
 
 fn permission(agent: &Agent, attempt: u64, incarnation: Incarnation) -> ReceivedOpen {
-    let id = TaskId { run: RunId::from_parts(1, 1), index: 0 };
+    let id = TaskId { job: JobId::from_parts(1, 1), index: 0 };
     let arrived = clock::boottime_ms();
     let start_within = Some(Duration::from_secs(10));
     assert!(!agent.layout.task(id).root().exists());
@@ -60,7 +60,7 @@ fn what_has_ended_or_was_promised_is_not_started_by_any_later_permission_or_proc
     assert_eq!(incarnation(&again), life);
     assert_eq!(decision(&again, &permission(&again, 3, life.clone())), Decision::Recall);
     let other = ReceivedOpen {
-        id: TaskId { run: RunId::from_parts(1, 2), index: 0 },
+        id: TaskId { job: JobId::from_parts(1, 2), index: 0 },
         start_within: None,
         ..permission(&again, 1, life.clone())
     };
@@ -106,7 +106,7 @@ fn an_ending_is_written_down_with_the_day() {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         since.as_secs() / (24 * 60 * 60)
     };
-    let id = TaskId { run: RunId::from_parts(1, 1), index: 0 };
+    let id = TaskId { job: JobId::from_parts(1, 1), index: 0 };
     let before = today();
     agent
         .finish(id, TaskEnding { outcome: Ending::Exited(3).into(), end_offset: 0, duration_ns: 0 })
@@ -222,7 +222,7 @@ fn an_attach_that_has_ended_is_not_told_of_the_next() {
 async fn what_has_ended_is_remembered_and_its_directory_removed_in_a_quiet_moment_or_when_there_are_many() {
     let dir = tempfile::tempdir().unwrap();
     let first = agent(dir.path());
-    let id = |index| TaskId { run: RunId::from_parts(1, 1), index };
+    let id = |index| TaskId { job: JobId::from_parts(1, 1), index };
     let ending = || TaskEnding { outcome: Ending::Exited(3).into(), end_offset: 7, duration_ns: 0 };
     let most = u32::try_from(MOST_LEFT_OVER).unwrap();
     for index in 0..=most {

@@ -4,28 +4,28 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::{Format, Span, ToMaster, run::PrintArgs};
 use crate::cli::completing;
-use crate::domain::{ids::RunReference, name::AgentName, outcome::asked_for};
+use crate::domain::{ids::JobReference, name::AgentName, outcome::asked_for};
 
 /// The verbs of `job`.
 #[derive(Debug, Subcommand)]
 pub enum JobCommand {
-    /// List the last runs
+    /// List the last jobs
     List(JobListArgs),
-    /// Show a run and how its tasks ended
+    /// Show a job and how its tasks ended
     Show(JobShowArgs),
-    /// Follow a run from its beginning, or from an offset
+    /// Follow a job from its beginning, or from an offset
     Attach(JobAttachArgs),
-    /// Print what a run printed
+    /// Print what a job printed
     Logs(JobLogsArgs),
     /// Run a command again, on the same agents
     Rerun(JobRerunArgs),
-    /// Delete a run that is over, and its output
+    /// Delete a job that is over, and its output
     Delete(JobArgs),
-    /// Let a run that waits at a gate go on
+    /// Let a job that waits at a gate go on
     Promote(JobArgs),
-    /// Start nothing more of a run; what runs goes on
+    /// Start nothing more of a job; what runs goes on
     Stop(JobArgs),
-    /// Cancel a run
+    /// Cancel a job
     Cancel(JobCancelArgs),
 }
 
@@ -35,22 +35,22 @@ pub struct JobListArgs {
     /// Which master.
     #[command(flatten)]
     pub to: ToMaster,
-    /// Only runs with a task on this agent
+    /// Only jobs with a task on this agent
     #[arg(long, value_name = "NAME")]
     pub agent: Option<AgentName>,
-    /// Only runs of this operator
+    /// Only jobs of this operator
     #[arg(long, value_name = "NAME", default_value = "")]
     pub operator: String,
-    /// Only runs that began within the last so long
+    /// Only jobs that began within the last so long
     #[arg(long, value_name = "TIME")]
     pub since: Option<Span>,
-    /// Only runs that are ok, failed or running, or one of whose tasks ended so: lost, timed-out, cancelled, …
+    /// Only jobs that are ok, failed or running, or one of whose tasks ended so: lost, timed-out, cancelled, …
     #[arg(long, value_name = "OUTCOME", default_value = "", value_parser = asked_for)]
     pub outcome: String,
-    /// Only runs whose command or target holds this text
+    /// Only jobs whose command or target holds this text
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub text: String,
-    /// Only runs before this number, to page on
+    /// Only jobs before this number, to page on
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub before: u64,
     /// How many
@@ -67,12 +67,12 @@ pub struct JobCancelArgs {
     /// Which master.
     #[command(flatten)]
     pub to: ToMaster,
-    /// How long the commands may clean up: the time between TERM and KILL, 0 for none [default: what the run was started with]
+    /// How long the commands may clean up: the time between TERM and KILL, 0 for none [default: what the job was started with]
     #[arg(long, value_name = "TIME")]
     pub grace: Option<Span>,
-    /// The run: its number, its ULID, or `last`
-    #[arg(add = completing::run())]
-    pub run: RunReference,
+    /// The job: its number, its ULID, or `last`
+    #[arg(add = completing::job())]
+    pub job: JobReference,
 }
 
 /// `job show`
@@ -81,9 +81,9 @@ pub struct JobShowArgs {
     /// Which master.
     #[command(flatten)]
     pub to: ToMaster,
-    /// The run: its number, its ULID, or `last`
-    #[arg(add = completing::run())]
-    pub run: RunReference,
+    /// The job: its number, its ULID, or `last`
+    #[arg(add = completing::job())]
+    pub job: JobReference,
     /// How to print it
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub output: Format,
@@ -104,9 +104,9 @@ pub struct JobAttachArgs {
     /// How output is printed.
     #[command(flatten)]
     pub print: PrintArgs,
-    /// The run: its number, its ULID, or `last`
-    #[arg(add = completing::run())]
-    pub run: RunReference,
+    /// The job: its number, its ULID, or `last`
+    #[arg(add = completing::job())]
+    pub job: JobReference,
 }
 
 /// `job logs`
@@ -121,7 +121,7 @@ pub struct JobLogsArgs {
     /// Leave out each task's output before this offset, in bytes
     #[arg(long, value_name = "OFFSET", default_value_t = 0, conflicts_with_all = ["group", "diff"])]
     pub from: u64,
-    /// Go on until the run ends
+    /// Go on until the job ends
     #[arg(short, long)]
     pub follow: bool,
     /// Begin each line with the time at which it was printed
@@ -133,20 +133,20 @@ pub struct JobLogsArgs {
     /// How output is printed.
     #[command(flatten)]
     pub print: PrintArgs,
-    /// The run: its number, its ULID, or `last`
-    #[arg(add = completing::run())]
-    pub run: RunReference,
+    /// The job: its number, its ULID, or `last`
+    #[arg(add = completing::job())]
+    pub job: JobReference,
 }
 
-/// A verb of `job` that needs no more than the run.
+/// A verb of `job` that needs no more than the job.
 #[derive(Debug, Args)]
 pub struct JobArgs {
     /// Which master.
     #[command(flatten)]
     pub to: ToMaster,
-    /// The run: its number, its ULID, or `last`
-    #[arg(add = completing::run())]
-    pub run: RunReference,
+    /// The job: its number, its ULID, or `last`
+    #[arg(add = completing::job())]
+    pub job: JobReference,
 }
 
 /// One of a command's two streams.
@@ -167,7 +167,7 @@ pub struct JobRerunArgs {
     /// Only on the agents where it did not exit 0
     #[arg(long)]
     pub failed: bool,
-    /// Print the run's number and do not wait
+    /// Print the job's number and do not wait
     #[arg(short, long)]
     pub detach: bool,
     /// How long to wait for a task that has lost contact; 0 for no limit
@@ -176,7 +176,7 @@ pub struct JobRerunArgs {
     /// How output is printed.
     #[command(flatten)]
     pub print: PrintArgs,
-    /// The run: its number, its ULID, or `last`
-    #[arg(add = completing::run())]
-    pub run: RunReference,
+    /// The job: its number, its ULID, or `last`
+    #[arg(add = completing::job())]
+    pub job: JobReference,
 }

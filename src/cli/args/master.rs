@@ -38,7 +38,7 @@ pub struct MasterCommand {
 pub enum MasterVerb {
     /// Start the master
     Start(Box<MasterStartArgs>),
-    /// Stop the master; runs go on on their machines
+    /// Stop the master; jobs go on on their machines
     Stop(MasterStopArgs),
     /// Make a new database of what can be read of a damaged one
     Salvage(MasterSalvageArgs),
@@ -95,13 +95,13 @@ pub struct MasterStartArgs {
     /// Keep at most so much of each task's output: its beginning and its end
     #[arg(long, value_name = "SIZE", default_value = "1G", env = "SLOTH_RUNNER_MASTER_OUTPUT_CAP")]
     pub output_cap: Size,
-    /// Begin no new run while more than so many per cent of the volume are used
+    /// Begin no new job while more than so many per cent of the volume are used
     #[arg(long, value_name = "PERCENT", default_value_t = 80, env = "SLOTH_RUNNER_MASTER_DISK_CAP", value_parser = clap::value_parser!(u8).range(1..=100))]
     pub disk_cap: u8,
-    /// Delete runs that ended longer ago; 0 for no limit by age
+    /// Delete jobs that ended longer ago; 0 for no limit by age
     #[arg(long, value_name = "TIME", default_value = "30d", env = "SLOTH_RUNNER_MASTER_RETENTION_AGE")]
     pub retention_age: Span,
-    /// Delete the oldest runs when all output together is more
+    /// Delete the oldest jobs when all output together is more
     #[arg(long, value_name = "SIZE", default_value = "10G", env = "SLOTH_RUNNER_MASTER_RETENTION_SIZE")]
     pub retention_size: Size,
     /// Serve metrics for Prometheus at http://HOST:PORT/metrics, to whoever reaches it; a port alone means loopback
@@ -110,7 +110,7 @@ pub struct MasterStartArgs {
     /// What one operator may use.
     #[command(flatten)]
     pub limits: LimitArgs,
-    /// The data directory was restored from a backup: take new runs again
+    /// The data directory was restored from a backup: take new jobs again
     #[arg(long)]
     pub restored: bool,
     /// How it logs.
@@ -223,7 +223,7 @@ pub struct TokenRevokeArgs {
     pub ids: Vec<String>,
 }
 
-/// Least bytes that wait for an operator: what one stream holds, of the largest run, has to find room.
+/// Least bytes that wait for an operator: what one stream holds, of the largest job, has to find room.
 const LEAST_UNREAD: u64 = 16 * 1024 * 1024;
 
 fn unread(text: &str) -> Result<Size, String> {

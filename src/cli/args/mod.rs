@@ -174,13 +174,13 @@ pub enum Command {
     /// Settings: what is in force, and what there is
     #[command(subcommand)]
     Config(ConfigVerb),
-    /// Print completions for a shell: agents, labels and runs are completed from the live master
+    /// Print completions for a shell: agents, labels and jobs are completed from the live master
     Completions(CompletionsArgs),
     /// Write a man page for every command into a directory
     Man(ManArgs),
     /// Ansible's dynamic inventory: agents, with a group for each label and state
     Inventory(InventoryArgs),
-    /// Runs: past ones and those that go on
+    /// Jobs: list, show, attach, cancel and more
     #[command(subcommand)]
     Job(JobCommand),
 }
@@ -241,9 +241,9 @@ mod tests {
     #[test]
     fn flags_stop_at_the_target() {
         let line = "sloth-runner run -q web-1 ls -l --color";
-        let Command::Run(run) = Cli::try_parse_from(line.split(' ')).unwrap().command else { panic!() };
-        assert_eq!((run.agents.as_str(), run.command.len()), ("web-1", 3));
-        assert!(run.print.quiet);
+        let Command::Run(job) = Cli::try_parse_from(line.split(' ')).unwrap().command else { panic!() };
+        assert_eq!((job.agents.as_str(), job.command.len()), ("web-1", 3));
+        assert!(job.print.quiet);
         assert!(Cli::try_parse_from(["sloth-runner", "run", "web-1"]).is_err());
     }
 

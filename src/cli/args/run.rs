@@ -1,4 +1,4 @@
-//! `agent run`, and how runs are printed.
+//! `agent run`, and how jobs are printed.
 
 use std::{ffi::OsString, path::PathBuf};
 
@@ -17,7 +17,7 @@ use crate::domain::{
     },
 };
 
-const RUN_STATUSES: &str = "Flags stop at the command's first word: everything behind that is the command's.
+const JOB_STATUSES: &str = "Flags stop at the command's first word: everything behind that is the command's.
 One word is a shell command, several words arrive as the same words. One plain
 name prints the command's bytes; any other target prints whole lines with
 agents' names. When the reader of the output goes, as in `| head`, a command on
@@ -28,12 +28,12 @@ the largest; but
   130  interrupted
   125  a task has no true status: lost, undeliverable, refused, skipped,
        cancelled by somebody, or given up waiting; also when an agent that was
-       named is left out, when the output could not be written, and when the run
+       named is left out, when the output could not be written, and when the job
        waits at a gate and no person is there to promote it
   124  a task timed out
     2  the command line makes no sense";
 
-/// How a run's output is printed.
+/// How a job's output is printed.
 #[derive(Clone, Debug, Default, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "flags are what they are")]
 pub struct PrintArgs {
@@ -58,7 +58,7 @@ pub struct PrintArgs {
     /// Print output on a terminal as it is, control sequences too
     #[arg(long)]
     pub raw: bool,
-    /// How to print the run
+    /// How to print the job
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub output: Format,
 }
@@ -103,19 +103,19 @@ impl WhomArgs {
     }
 }
 
-/// How a run goes over its agents.
+/// How a job goes over its agents.
 #[derive(Clone, Debug, Default, Args)]
 pub struct PlanArgs {
     /// Most agents at once [default: 512]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub fanout: Option<u32>,
-    /// Begin with so many agents; a failure there makes the run wait, unless --stop-if says otherwise
+    /// Begin with so many agents; a failure there makes the job wait, unless --stop-if says otherwise
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub canary: Option<u32>,
     /// So many agents at a time, each batch after the one before it has ended
     #[arg(long, value_name = "N|P%", value_parser = some_share)]
     pub batch: Option<Share>,
-    /// More failures than this end the run; what was not started is skipped
+    /// More failures than this end the job; what was not started is skipped
     #[arg(long, value_name = "N|P%")]
     pub max_failures: Option<Share>,
     /// Wait so long between two batches
@@ -129,7 +129,7 @@ pub struct PlanArgs {
 /// A share that is not nothing.
 fn some_share(text: &str) -> Result<Share, String> {
     match text.parse().map_err(|error: InvalidShare| error.to_string())? {
-        Share::Count(0) | Share::Percent(0) => Err("a batch of none would never end the run".to_owned()),
+        Share::Count(0) | Share::Percent(0) => Err("a batch of none would never end the job".to_owned()),
         share => Ok(share),
     }
 }
@@ -154,7 +154,7 @@ impl PlanArgs {
 
 /// `agent run`
 #[derive(Debug, Args)]
-#[command(after_help = RUN_STATUSES)]
+#[command(after_help = JOB_STATUSES)]
 #[expect(clippy::struct_excessive_bools, reason = "flags are what they are")]
 pub struct RunArgs {
     /// Which master.
@@ -181,7 +181,7 @@ pub struct RunArgs {
     /// How long to wait for a task that has lost contact; 0 for no limit
     #[arg(long, value_name = "TIME", default_value = "5min")]
     pub give_up: Span,
-    /// Print the run's number and do not wait
+    /// Print the job's number and do not wait
     #[arg(short, long)]
     pub detach: bool,
     /// Give the command what comes on standard input; on one plain name

@@ -7,7 +7,7 @@ use clap::{Args, Parser};
 use super::{Size, Span, ToMaster, run::PlanArgs};
 use crate::domain::{
     groups::mask::Masks,
-    run::{Overflow, RunOptions},
+    job::{JobOptions, Overflow},
 };
 
 /// `tui`
@@ -28,20 +28,20 @@ pub struct TuiArgs {
     /// Keep commands of before, unfinished lines and the log here; the user's own directories by default
     #[arg(long, value_name = "DIRECTORY", env = "SLOTH_RUNNER_TUI_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Open this run: its number, or `last`
-    #[arg(value_name = "RUN", value_parser = run_number)]
-    pub run: Option<u64>,
+    /// Open this job: its number, or `last`
+    #[arg(value_name = "JOB", value_parser = job_number)]
+    pub job: Option<u64>,
 }
 
-fn run_number(text: &str) -> Result<u64, String> {
+fn job_number(text: &str) -> Result<u64, String> {
     match text {
-        // Numbers of runs begin with one.
+        // Numbers of jobs begin with one.
         "last" => Ok(0),
         number => number
             .parse()
             .ok()
             .filter(|number| *number > 0)
-            .ok_or_else(|| "write a run's number, or last".to_owned()),
+            .ok_or_else(|| "write a job's number, or last".to_owned()),
     }
 }
 
@@ -75,14 +75,14 @@ struct LineOptions {
 ///
 /// # Errors
 /// What is wrong with them, in one line.
-pub fn read_options(line: &str) -> Result<RunOptions, String> {
+pub fn read_options(line: &str) -> Result<JobOptions, String> {
     let words = shlex::split(line).ok_or_else(|| "a quote is not closed".to_owned())?;
     let options = LineOptions::try_parse_from(words).map_err(|error| {
         let text = error.to_string();
         let first = text.lines().next().unwrap_or_default();
         first.strip_prefix("error: ").unwrap_or(first).to_owned()
     })?;
-    Ok(RunOptions {
+    Ok(JobOptions {
         timeout_ms: options.timeout.and_then(Span::limit_ms),
         kill_grace_ms: options.grace.map(Span::ms_u32),
         start_within_ms: options.start_within.map(Span::within_ms),
@@ -90,7 +90,7 @@ pub fn read_options(line: &str) -> Result<RunOptions, String> {
         overflow: Overflow::Gap,
         output_cap: options.output_cap.map(|size| size.0),
         plan: options.plan.plan(options.mask),
-        ..RunOptions::default()
+        ..JobOptions::default()
     })
 }
 

@@ -23,8 +23,8 @@ use crate::{
     domain::{
         agent::AgentState,
         command::Command,
-        ids::RunId,
-        run::{Overflow, RunOptions},
+        ids::JobId,
+        job::{JobOptions, Overflow},
         target::{Target, selection::Selection},
     },
     master::{
@@ -145,7 +145,7 @@ pub(super) fn demo(args: &DemoArgs) -> Result<Status, Failure> {
         let server = Server::set_up(Config {
             directories: Directories {
                 data: fleet.master(),
-                run: fleet.master(),
+                runtime: fleet.master(),
                 log: fleet.master().join("log"),
             },
             host: Some("127.0.0.1".to_owned()),
@@ -167,10 +167,10 @@ pub(super) fn demo(args: &DemoArgs) -> Result<Status, Failure> {
             }
             say("starting a private master and five agents …\n")?;
             let client = join(&mut fleet, port, &socket).await?.0;
-            begin_runs(&client).await?;
+            begin_jobs(&client).await?;
             let to = ToMaster { master: Some(MasterName::Socket(socket.clone())) };
             let args =
-                TuiArgs { to, run: Some(0), data_dir: Some(fleet.root.join("client")), ..TuiArgs::default() };
+                TuiArgs { to, job: Some(0), data_dir: Some(fleet.root.join("client")), ..TuiArgs::default() };
             tui::open(&args).await
         };
         // The screen takes signals itself: it has a terminal to give back.
@@ -227,21 +227,21 @@ async fn join(
     Ok((client, agents))
 }
 
-/// A few runs to look at: one that all do alike, one that fails on one agent, and one whose output differs on two.
-async fn begin_runs(client: &ControlClient) -> Result<(), Failure> {
+/// A few jobs to look at: one that all do alike, one that fails on one agent, and one whose output differs on two.
+async fn begin_jobs(client: &ControlClient) -> Result<(), Failure> {
     for command in [GREET, CHECK, INSTALL, VERSION] {
-        let id = RunId::from_parts(unix_ms(), u128::from_le_bytes(random::bytes()));
+        let id = JobId::from_parts(unix_ms(), u128::from_le_bytes(random::bytes()));
         let command = Command::new(vec![command.as_bytes().to_vec()]).map_err(Failure::new)?;
         let target: Target = "@all".parse().map_err(Failure::new)?;
-        let request = proto::StartRunRequest {
-            run_id: id.to_bytes().to_vec().into(),
+        let request = proto::StartJobRequest {
+            job_id: id.to_bytes().to_vec().into(),
             selection: Some(Selection::from(target).into()),
             command: Some(command.into()),
-            options: Some(RunOptions { overflow: Overflow::Gap, ..RunOptions::default() }.into()),
+            options: Some(JobOptions { overflow: Overflow::Gap, ..JobOptions::default() }.into()),
             shown: Vec::new(),
             follow: true,
         };
-        let mut events = client.start_run(request).await?;
+        let mut events = client.start_job(request).await?;
         // Each is over before the next begins, so that their numbers tell their order.
         while events.message().await.map_err(CallError::from)?.is_some() {}
     }

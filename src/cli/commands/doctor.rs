@@ -212,11 +212,11 @@ fn volume(findings: &mut Findings, what: &str, path: &Path) {
     match volume_used_percent(path) {
         Ok(used) if used >= FULL.1 => findings.bad(
             format!("the volume of {what} is {used} % full"),
-            "make room: output is held back on the agents, and no new run begins",
+            "make room: output is held back on the agents, and no new job begins",
         ),
         Ok(used) if used >= FULL.0 => findings.note(
             format!("the volume of {what} is {used} % full"),
-            "at 90 % commands wait with their output; a master begins no run over its --disk-cap",
+            "at 90 % commands wait with their output; a master begins no job over its --disk-cap",
         ),
         Ok(used) => findings.well(format!("the volume of {what} is {used} % full")),
         Err(error) => findings.note(format!("the volume of {what}: {error}"), ""),
@@ -361,9 +361,9 @@ async fn fleet(findings: &mut Findings, address: &MasterAddress, is_expected: bo
         Err(status) => return findings.bad(status.message().to_owned(), ""),
     };
     findings.well(format!("the master {} answers, and listens on {}", status.cluster, status.address));
-    if !status.refusing_runs.is_empty() {
+    if !status.refusing_jobs.is_empty() {
         findings
-            .bad(format!("it takes no runs: {}", status.refusing_runs), "mend that, and it takes them again");
+            .bad(format!("it takes no jobs: {}", status.refusing_jobs), "mend that, and it takes them again");
     }
     if !status.holding_back.is_empty() {
         findings.bad(status.holding_back, "mend that, and they go on");

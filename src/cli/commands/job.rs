@@ -7,7 +7,7 @@ use super::{
     following::{self, Begun, Feeds, Following, Purpose},
     on_one_thread,
     run::begin,
-    shown::{run_json, state_text},
+    shown::{job_json, state_text},
 };
 use crate::{
     cli::{
@@ -25,14 +25,14 @@ use crate::{
     },
     domain::{
         frame::Stream,
-        ids::RunReference,
+        ids::JobReference,
+        job::{Job, Task},
         outcome::Outcome,
-        run::{Run, Task},
         text::plural,
     },
     sys::clock::{local_time, spoken, unix_ms},
     wire::{
-        proto::{self, run_event::Kind},
+        proto::{self, job_event::Kind},
         status::CallError,
     },
 };
@@ -55,24 +55,24 @@ fn paint() -> Paint {
     Paint::new(Colour::Auto, stdout_is_terminal())
 }
 
-/// A run's state in words and tone: how many of its tasks went well.
-fn run_state(run: &Run) -> Cell {
-    if run.unfinished > 0 {
-        return Cell::toned(format!("{} of {} go on", run.unfinished, run.task_count), Tone::Waiting);
+/// A job's state in words and tone: how many of its tasks went well.
+fn job_state(job: &Job) -> Cell {
+    if job.unfinished > 0 {
+        return Cell::toned(format!("{} of {} go on", job.unfinished, job.task_count), Tone::Waiting);
     }
-    let is_well = run.succeeded == run.task_count && run.missed().next().is_none();
+    let is_well = job.succeeded == job.task_count && job.missed().next().is_none();
     let tone = if is_well { Tone::Good } else { Tone::Bad };
-    let left_out = match run.left_out.len() {
+    let left_out = match job.left_out.len() {
         0 => String::new(),
         count => format!("; {count} left out"),
     };
-    Cell::toned(format!("{} of {} exited 0{left_out}", run.succeeded, run.task_count), tone)
+    Cell::toned(format!("{} of {} exited 0{left_out}", job.succeeded, job.task_count), tone)
 }
 
 async fn list(args: &JobListArgs) -> Result<Status, Failure> {
     let client = connect(&args.to).await?;
     let within_ms = args.since.and_then(Span::limit_ms);
-    let request = proto::ListRunsRequest {
+    let request = proto::ListJobsRequest {
         limit: args.limit,
         before_number: args.before,
         within_ms: within_ms.unwrap_or(0),
@@ -83,31 +83,31 @@ async fn list(args: &JobListArgs) -> Result<Status, Failure> {
         text: args.text.clone(),
         outcome: args.outcome.clone(),
     };
-    let listed = client.calls().list_runs(request).await.map_err(CallError::from)?.into_inner();
-    let runs: Result<Vec<Run>, _> = listed.runs.into_iter().map(Run::try_from).collect();
-    let runs = runs.map_err(Failure::new)?;
+    let listed = client.calls().list_jobs(request).await.map_err(CallError::from)?.into_inner();
+    let jobs: Result<Vec<Job>, _> = listed.jobs.into_iter().map(Job::try_from).collect();
+    let jobs = jobs.map_err(Failure::new)?;
     match args.output {
         Format::Json | Format::Ndjson => {
-            let runs: Vec<_> = runs.iter().map(run_json).collect();
-            say_json_as(args.output, &json!({ "schema_version": 1, "runs": runs }))?;
+            let jobs: Vec<_> = jobs.iter().map(job_json).collect();
+            say_json_as(args.output, &json!({ "schema_version": 1, "jobs": jobs }))?;
         }
-        Format::Text if runs.is_empty() => say("no such runs\n")?,
+        Format::Text if jobs.is_empty() => say("no such jobs\n")?,
         Format::Text => {
             let now = unix_ms();
-            let rows: Vec<Vec<Cell>> = runs
+            let rows: Vec<Vec<Cell>> = jobs
                 .iter()
-                .map(|run| {
+                .map(|job| {
                     vec![
-                        Cell::from(run.number.to_string()),
-                        Cell::from(local_time(run.created_ms, now)),
-                        Cell::from(run.operator.as_str()),
-                        Cell::from(run.target.as_str()),
-                        run_state(run),
-                        Cell::from(run.shown_command().chars().take(60).collect::<String>()),
+                        Cell::from(job.number.to_string()),
+                        Cell::from(local_time(job.created_ms, now)),
+                        Cell::from(job.operator.as_str()),
+                        Cell::from(job.target.as_str()),
+                        job_state(job),
+                        Cell::from(job.shown_command().chars().take(60).collect::<String>()),
                     ]
                 })
                 .collect();
-            say(&table(&["RUN", "WHEN", "WHO", "WHERE", "HOW", "WHAT"], &rows, paint()))?;
+            say(&table(&["JOB", "STARTED", "OPERATOR", "TARGET", "RESULT", "COMMAND"], &rows, paint()))?;
         }
     }
     Ok(exit::OK)
@@ -115,34 +115,34 @@ async fn list(args: &JobListArgs) -> Result<Status, Failure> {
 
 async fn show(args: &JobShowArgs) -> Result<Status, Failure> {
     let client = connect(&args.to).await?;
-    let request = proto::FollowRunRequest {
-        run: Some(args.run.into()),
+    let request = proto::FollowJobRequest {
+        job: Some(args.job.into()),
         without_output: true,
-        ..proto::FollowRunRequest::default()
+        ..proto::FollowJobRequest::default()
     };
-    let mut events = client.follow_run(request).await?;
+    let mut events = client.follow_job(request).await?;
     let first = events.message().await.map_err(CallError::from)?.and_then(|event| event.kind);
-    let Some(Kind::Run(run)) = first else { return Err(Failure::new("the master shows no run")) };
-    let run = Run::try_from(run).map_err(Failure::new)?;
+    let Some(Kind::Job(job)) = first else { return Err(Failure::new("the master shows no job")) };
+    let job = Job::try_from(job).map_err(Failure::new)?;
     match args.output {
-        Format::Json | Format::Ndjson => say_json_as(args.output, &run_json(&run))?,
-        Format::Text => say(&shown(&run))?,
+        Format::Json | Format::Ndjson => say_json_as(args.output, &job_json(&job))?,
+        Format::Text => say(&shown(&job))?,
     }
     Ok(exit::OK)
 }
 
-fn shown(run: &Run) -> String {
+fn shown(job: &Job) -> String {
     let now = unix_ms();
     let mut text = format!(
-        "run {}  {}\nby {} at {}, on {}\n{}\n",
-        run.number,
-        run.id,
-        run.operator,
-        local_time(run.created_ms, now),
-        run.target,
-        crate::domain::text::plain(&run.command.shown()),
+        "job {}  {}\nby {} at {}, on {}\n{}\n",
+        job.number,
+        job.id,
+        job.operator,
+        local_time(job.created_ms, now),
+        job.target,
+        crate::domain::text::plain(&job.command.shown()),
     );
-    text.extend(following::left_out(run).iter().map(|line| format!("{line}\n")));
+    text.extend(following::left_out(job).iter().map(|line| format!("{line}\n")));
     let row = |task: &Task| {
         let tone = match task.state.outcome() {
             Some(outcome) if outcome.is_success() => Tone::Good,
@@ -166,8 +166,8 @@ fn shown(run: &Run) -> String {
             }),
         ]
     };
-    let rows: Vec<Vec<Cell>> = run.tasks.iter().map(row).collect();
-    text + &table(&["", "AGENT", "HOW", "TOOK", "BYTES"], &rows, paint())
+    let rows: Vec<Vec<Cell>> = job.tasks.iter().map(row).collect();
+    text + &table(&["", "AGENT", "RESULT", "DURATION", "BYTES"], &rows, paint())
 }
 
 async fn attach(args: &JobAttachArgs) -> Result<Status, Failure> {
@@ -185,7 +185,7 @@ async fn attach(args: &JobAttachArgs) -> Result<Status, Failure> {
         feeds: Feeds::Nothing,
     };
     let client = connect(&args.to).await?;
-    let events = client.follow_run(following.request(args.run, [])).await?;
+    let events = client.follow_job(following.request(args.job, [])).await?;
     following::follow(following, client, Begun::of(events).await?).await
 }
 
@@ -207,47 +207,47 @@ async fn logs(args: &JobLogsArgs) -> Result<Status, Failure> {
         feeds: Feeds::Nothing,
     };
     let client = connect(&args.to).await?;
-    let events = client.follow_run(following.request(args.run, [])).await?;
-    // The output is what was asked for; how the run ended is `job show`'s to tell.
+    let events = client.follow_job(following.request(args.job, [])).await?;
+    // The output is what was asked for; how the job ended is `job show`'s to tell.
     let status = following::follow(following, client, Begun::of(events).await?).await?;
     Ok(if status == exit::NO_STATUS { exit::FAILED } else { status })
 }
 
 async fn cancel(args: &JobCancelArgs) -> Result<Status, Failure> {
     let client = connect(&args.to).await?;
-    let request = proto::CancelRunRequest {
-        run: Some(RunReference::into(args.run)),
+    let request = proto::CancelJobRequest {
+        job: Some(JobReference::into(args.job)),
         task_indices: Vec::new(),
         grace_ms: args.grace.map_or(0, Span::ms_u32),
     };
-    let cancelled = client.calls().cancel_run(request).await.map_err(CallError::from)?.into_inner();
+    let cancelled = client.calls().cancel_job(request).await.map_err(CallError::from)?.into_inner();
     let stored = match cancelled.stored {
         0 => String::new(),
         n => format!("; stored for {n} without contact, given when they return"),
     };
     if args.grace.is_some() && cancelled.grace_ms == 0 {
-        note("! this master is too old for --grace: the run's own grace is kept");
+        note("! this master is too old for --grace: the job's own grace is kept");
     }
     let (number, told) = (cancelled.number, cancelled.told as usize);
     let were = if told == 1 { "was" } else { "were" };
-    say(&format!("run {number}: {told} {} {were} told to end{stored}\n", plural("task", told)))?;
+    say(&format!("job {number}: {told} {} {were} told to end{stored}\n", plural("task", told)))?;
     Ok(exit::OK)
 }
 
 async fn promote(args: &JobArgs) -> Result<Status, Failure> {
     let client = connect(&args.to).await?;
-    let request = proto::PromoteRunRequest { run: Some(args.run.into()) };
-    let promoted = client.calls().promote_run(request).await.map_err(CallError::from)?.into_inner();
-    say(&format!("run {} goes on with batch {}\n", promoted.number, promoted.batch))?;
+    let request = proto::PromoteJobRequest { job: Some(args.job.into()) };
+    let promoted = client.calls().promote_job(request).await.map_err(CallError::from)?.into_inner();
+    say(&format!("job {} goes on with batch {}\n", promoted.number, promoted.batch))?;
     Ok(exit::OK)
 }
 
 async fn stop(args: &JobArgs) -> Result<Status, Failure> {
     let client = connect(&args.to).await?;
-    let request = proto::StopRunRequest { run: Some(args.run.into()) };
-    let stopped = client.calls().stop_run(request).await.map_err(CallError::from)?.into_inner();
+    let request = proto::StopJobRequest { job: Some(args.job.into()) };
+    let stopped = client.calls().stop_job(request).await.map_err(CallError::from)?.into_inner();
     let count = stopped.skipped as usize;
-    say(&format!("run {}: {count} {} skipped; what runs goes on\n", stopped.number, plural("task", count)))?;
+    say(&format!("job {}: {count} {} skipped; what runs goes on\n", stopped.number, plural("task", count)))?;
     Ok(exit::OK)
 }
 
@@ -266,20 +266,20 @@ fn rerun(args: &JobRerunArgs) -> Result<Status, Failure> {
         feeds: Feeds::Nothing,
     };
     begin(following, args.detach, async |client, id, follow| {
-        let request = proto::RerunRunRequest {
-            run: Some(args.run.into()),
-            run_id: id.to_bytes().to_vec().into(),
+        let request = proto::RerunJobRequest {
+            job: Some(args.job.into()),
+            job_id: id.to_bytes().to_vec().into(),
             failed: args.failed,
             follow,
         };
-        client.rerun_run(request).await
+        client.rerun_job(request).await
     })
 }
 
 async fn delete(args: &JobArgs) -> Result<Status, Failure> {
     let client = connect(&args.to).await?;
-    let request = proto::DeleteRunRequest { run: Some(args.run.into()) };
-    let deleted = client.calls().delete_run(request).await.map_err(CallError::from)?.into_inner();
-    say(&format!("run {} and its output are gone\n", deleted.number))?;
+    let request = proto::DeleteJobRequest { job: Some(args.job.into()) };
+    let deleted = client.calls().delete_job(request).await.map_err(CallError::from)?.into_inner();
+    say(&format!("job {} and its output are gone\n", deleted.number))?;
     Ok(exit::OK)
 }

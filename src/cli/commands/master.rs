@@ -119,7 +119,7 @@ fn serve(args: &MasterStartArgs) -> Result<Status, Failure> {
                         continue;
                     }
                     systemd::stopping();
-                    tracing::info!(?signal, "ends; runs go on on their machines");
+                    tracing::info!(?signal, "ends; jobs go on on their machines");
                     if shutdown.stop.is_cancelled() {
                         shutdown.now.cancel();
                     }
@@ -149,7 +149,7 @@ pub(super) fn stop(args: &MasterStopArgs) -> Result<Status, Failure> {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    say(&format!("master stopped (pid {pid}); runs go on on their machines\n"))?;
+    say(&format!("master stopped (pid {pid}); jobs go on on their machines\n"))?;
     Ok(exit::OK)
 }
 
@@ -199,8 +199,8 @@ pub(super) fn status(args: &StatusArgs) -> Result<Status, Failure> {
                     "agents": status.agents,
                     "connected": status.connected,
                     "pending": status.pending,
-                    "active_runs": status.active_runs,
-                    "refusing_runs": status.refusing_runs,
+                    "active_jobs": status.active_jobs,
+                    "refusing_jobs": status.refusing_jobs,
                     "holding_back": status.holding_back,
                     "ahead": status.ahead,
                     "enroll_any": status.enroll_any,
@@ -210,7 +210,7 @@ pub(super) fn status(args: &StatusArgs) -> Result<Status, Failure> {
             Format::Text => {
                 let uptime = spoken(Duration::from_secs(status.uptime_s));
                 say(&format!(
-                    "master {} (sloth-runner {}), up {uptime}, pid {}\nlistens on {}\nCA fingerprint {}\n{} agents, {} connected, {} pending; {} runs go on\n",
+                    "master {} (sloth-runner {}), up {uptime}, pid {}\nlistens on {}\nCA fingerprint {}\n{} agents, {} connected, {} pending; {} jobs go on\n",
                     status.cluster,
                     status.software_version,
                     status.pid,
@@ -219,7 +219,7 @@ pub(super) fn status(args: &StatusArgs) -> Result<Status, Failure> {
                     status.agents,
                     status.connected,
                     status.pending,
-                    status.active_runs,
+                    status.active_jobs,
                 ))?;
                 if status.enroll_any {
                     say("! --enroll any: whoever reaches the port is let in\n")?;
@@ -227,8 +227,8 @@ pub(super) fn status(args: &StatusArgs) -> Result<Status, Failure> {
                 if status.refused_strangers > 0 {
                     say(&format!("{} strangers were refused\n", status.refused_strangers))?;
                 }
-                if !status.refusing_runs.is_empty() {
-                    say(&format!("! takes no runs: {}\n", status.refusing_runs))?;
+                if !status.refusing_jobs.is_empty() {
+                    say(&format!("! takes no jobs: {}\n", status.refusing_jobs))?;
                 }
                 if !status.holding_back.is_empty() {
                     say(&format!("! {}\n", plain(&status.holding_back)))?;

@@ -144,7 +144,7 @@ async fn list(args: &OperatorListArgs) -> Result<Status, Failure> {
             ]
         })
         .collect();
-    let heading = ["NAME", "ROLE", "STATE", "KNOWN BY", "LOGGED IN", "ADDED", "BY"];
+    let heading = ["NAME", "ROLE", "STATE", "AUTHENTICATION", "LAST LOGIN", "ADDED", "ADDED BY"];
     let paint = Paint::new(Colour::Auto, stdout_is_terminal());
     say(&table(&heading, &rows, paint))?;
     Ok(exit::OK)

@@ -25,20 +25,20 @@ use crate::{
     },
     domain::{
         command::{Bytes, Command, Variable, bounded},
-        ids::RunId,
+        ids::JobId,
         input::{StandardInput, Terminal},
-        run::{Overflow, Run, RunOptions},
+        job::{Job, JobOptions, Overflow},
         target::{Target, selection::Selection},
     },
     sys::{arguments::given, clock::unix_ms, random, terminal},
     wire::{
-        client::{ControlClient, RunEvents},
-        proto::{self, run_event::Kind},
+        client::{ControlClient, JobEvents},
+        proto::{self, job_event::Kind},
         status::CallError,
     },
 };
 
-fn options(args: &RunArgs) -> Result<RunOptions, Failure> {
+fn options(args: &RunArgs) -> Result<JobOptions, Failure> {
     let variable = |text: &OsString| {
         let bytes = text.as_bytes();
         let at = bytes.iter().position(|byte| *byte == b'=');
@@ -51,7 +51,7 @@ fn options(args: &RunArgs) -> Result<RunOptions, Failure> {
         Variable::new(bytes[..at.unwrap_or(bytes.len())].to_vec(), value)
     };
     let environment: Result<_, String> = args.environment.iter().map(variable).collect();
-    Ok(RunOptions {
+    Ok(JobOptions {
         environment: environment.and_then(bounded).map_err(Failure::usage)?,
         forgotten: Vec::new(),
         working_directory: args.cwd.as_ref().map(|cwd| Bytes(cwd.as_bytes().to_vec())),
@@ -95,11 +95,11 @@ fn own_terminal() -> Result<Terminal, Failure> {
 const LOGIN_SHELL: &str = r#"[ -x "$SHELL" ] && exec "$SHELL" -l; exec sh -l"#;
 
 pub(super) fn shell(args: &ShellArgs) -> Result<Status, Failure> {
-    let options = RunOptions {
+    let options = JobOptions {
         start_within_ms: args.start_within.map(Span::within_ms),
         overflow: Overflow::Block,
         input: StandardInput::Terminal(own_terminal()?),
-        ..RunOptions::default()
+        ..JobOptions::default()
     };
     let command = Command::new(vec![LOGIN_SHELL.as_bytes().to_vec()]).map_err(Failure::usage)?;
     let target: Target = args.name.as_str().parse().map_err(Failure::usage)?;
@@ -119,25 +119,25 @@ pub(super) fn shell(args: &ShellArgs) -> Result<Status, Failure> {
     start(following, false, Selection::from(target), command, options)
 }
 
-/// Starts a run and follows it, or leaves it.
+/// Starts a job and follows it, or leaves it.
 fn start(
     following: Following,
     detach: bool,
     selection: Selection,
     command: Command,
-    options: RunOptions,
+    options: JobOptions,
 ) -> Result<Status, Failure> {
     let selection = proto::Selection::from(selection);
     begin(following, detach, async |client, id, follow| {
-        let request = proto::StartRunRequest {
-            run_id: id.to_bytes().to_vec().into(),
+        let request = proto::StartJobRequest {
+            job_id: id.to_bytes().to_vec().into(),
             selection: Some(selection.clone()),
             command: Some(command.clone().into()),
             options: Some(options.clone().into()),
             shown: Vec::new(),
             follow,
         };
-        client.start_run(request).await
+        client.start_job(request).await
     })
 }
 
@@ -185,13 +185,13 @@ pub(super) fn run(args: RunArgs) -> Result<Status, Failure> {
     start(following, args.detach, selection, command, options)
 }
 
-/// Begins a run by a call, then follows it or leaves it.
+/// Begins a job by a call, then follows it or leaves it.
 pub(super) fn begin(
     following: Following,
     detach: bool,
-    call: impl AsyncFn(&ControlClient, RunId, bool) -> Result<RunEvents, CallError>,
+    call: impl AsyncFn(&ControlClient, JobId, bool) -> Result<JobEvents, CallError>,
 ) -> Result<Status, Failure> {
-    let id = RunId::from_parts(unix_ms(), u128::from_le_bytes(random::bytes()));
+    let id = JobId::from_parts(unix_ms(), u128::from_le_bytes(random::bytes()));
     let no_status = |failure: Failure| match failure.status {
         exit::FAILED => failure.with(exit::NO_STATUS),
         _ => failure,
@@ -203,7 +203,7 @@ pub(super) fn begin(
         let (client, begun) = match ask(&client).await {
             Err(error) if error.is_broken_connection() => {
                 let say = |_: &str| {
-                    note("~ the connection broke before the master answered; asking again for the same run");
+                    note("~ the connection broke before the master answered; asking again for the same job");
                 };
                 match Box::pin(find_again(&following, say, ask)).await {
                     Ok(found) => found,
@@ -220,18 +220,18 @@ pub(super) fn begin(
             return Box::pin(following::follow(following, client, begun)).await;
         }
         match begun.first {
-            Some(Kind::Run(run)) => {
-                let run = Run::try_from(run).map_err(Failure::new)?;
-                let said = say(&format!("{}\n", run.number));
-                said.map_err(|error| following::left_behind(error.into(), &run))?;
-                for line in following::left_out(&run) {
+            Some(Kind::Job(job)) => {
+                let job = Job::try_from(job).map_err(Failure::new)?;
+                let said = say(&format!("{}\n", job.number));
+                said.map_err(|error| following::left_behind(error.into(), &job))?;
+                for line in following::left_out(&job) {
                     note(&line);
                 }
-                note(&format!("run {0} ({id}) goes on: sloth-runner job attach {0}", run.number));
-                Ok(if run.missed().next().is_some() { exit::NO_STATUS } else { exit::OK })
+                note(&format!("job {0} ({id}) goes on: sloth-runner job attach {0}", job.number));
+                Ok(if job.missed().next().is_some() { exit::NO_STATUS } else { exit::OK })
             }
             Some(Kind::Refused(refused)) => Err(Failure::new(refused.reason)),
-            _ => Err(Failure::new("the master's answer does not begin with a run")),
+            _ => Err(Failure::new("the master's answer does not begin with a job")),
         }
     })
     .map_err(no_status)

@@ -7,9 +7,9 @@ use serde_json::json;
 use crate::{
     cli::output::{Paint, Tone},
     domain::{
-        ids::RunId,
+        ids::JobId,
+        job::{Job, Task, TaskState},
         outcome::{Ending, Outcome},
-        run::{Run, Task, TaskState},
         target::fold::fold,
         text::plain,
     },
@@ -48,15 +48,15 @@ fn processes(count: u32) -> &'static str {
     if count == 1 { "process" } else { "processes" }
 }
 
-/// A run's end in a line; `outputs` is how many different ones those that exited 0 printed, where that is known.
-pub(super) fn summary(run: &Run, outputs: Option<usize>) -> String {
+/// A job's end in a line; `outputs` is how many different ones those that exited 0 printed, where that is known.
+pub(super) fn summary(job: &Job, outputs: Option<usize>) -> String {
     // By the master's clock, so that it is the same whenever somebody looks.
-    let until = run.ended_ms.unwrap_or_else(unix_ms);
-    let took = Duration::from_millis(until.saturating_sub(run.created_ms));
-    let good = run.tasks.iter().filter(|task| task.state.outcome().is_some_and(Outcome::is_success));
-    let (good, all) = (good.count(), run.tasks.len());
+    let until = job.ended_ms.unwrap_or_else(unix_ms);
+    let took = Duration::from_millis(until.saturating_sub(job.created_ms));
+    let good = job.tasks.iter().filter(|task| task.state.outcome().is_some_and(Outcome::is_success));
+    let (good, all) = (good.count(), job.tasks.len());
     let rest = if good == all { String::new() } else { format!("; {} did not", all - good) };
-    let rest = match run.left_out.len() {
+    let rest = match job.left_out.len() {
         0 => rest,
         count => format!("{rest}; {count} left out"),
     };
@@ -65,10 +65,10 @@ pub(super) fn summary(run: &Run, outputs: Option<usize>) -> String {
         _ => String::new(),
     };
     format!(
-        "run {}  {good} of {all} exited 0{outputs}{rest}  {}  sloth-runner job show {}",
-        run.number,
+        "job {}  {good} of {all} exited 0{outputs}{rest}  {}  sloth-runner job show {}",
+        job.number,
         spoken(took),
-        run.number
+        job.number
     )
 }
 
@@ -90,10 +90,10 @@ pub(super) fn task_json(task: &Task) -> serde_json::Value {
     })
 }
 
-/// A run as one JSON object, without what its tasks printed.
-pub(super) fn run_json(run: &Run) -> serde_json::Value {
-    let id: RunId = run.id;
-    let left_out = run
+/// A job as one JSON object, without what its tasks printed.
+pub(super) fn job_json(job: &Job) -> serde_json::Value {
+    let id: JobId = job.id;
+    let left_out = job
         .left_out
         .iter()
         .map(|left| json!({ "agent": left.agent, "reason": left.reason.as_str(), "named": left.named }));
@@ -101,16 +101,16 @@ pub(super) fn run_json(run: &Run) -> serde_json::Value {
     json!({
         "schema_version": 1,
         "id": id.to_string(),
-        "number": run.number,
-        "operator": run.operator,
-        "target": run.target,
-        "command": run.shown_command(),
-        "command_left_out": run.command_left_out,
-        "created_ms": run.created_ms,
-        "ended_ms": run.ended_ms,
-        "task_count": run.task_count,
+        "number": job.number,
+        "operator": job.operator,
+        "target": job.target,
+        "command": job.shown_command(),
+        "command_left_out": job.command_left_out,
+        "created_ms": job.created_ms,
+        "ended_ms": job.ended_ms,
+        "task_count": job.task_count,
         "left_out": left_out,
-        "tasks": run.tasks.iter().map(task_json).collect::<Vec<_>>(),
+        "tasks": job.tasks.iter().map(task_json).collect::<Vec<_>>(),
     })
 }
 

@@ -121,7 +121,7 @@ async fn list(args: &TokenListArgs) -> Result<Status, Failure> {
         })
         .collect();
     let paint = Paint::new(Colour::Auto, stdout_is_terminal());
-    say(&table(&["ID", "AGENTS", "ENDS", "MADE", "BY", "TERMS"], &rows, paint))?;
+    say(&table(&["ID", "AGENTS", "EXPIRES", "CREATED", "CREATED BY", "TERMS"], &rows, paint))?;
     Ok(exit::OK)
 }
 

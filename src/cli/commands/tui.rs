@@ -73,7 +73,7 @@ pub(super) async fn open(args: &TuiArgs) -> Result<Status, Failure> {
         log,
     };
     let state = directories.data.join("masters").join(file_name(&name));
-    let options = Options { master: address, name, settings, open: args.run, state: Some(state) };
+    let options = Options { master: address, name, settings, open: args.job, state: Some(state) };
     for line in runtime::run(options).await? {
         note(&line);
     }

@@ -1,4 +1,4 @@
-//! Groups while it streams: which tasks of a run agree so far, who parted and at which line, who is silent.
+//! Groups while it streams: which tasks of a job agree so far, who parted and at which line, who is silent.
 //!
 //! Lines are hashed into one prefix tree a stream, so a line costs one step and a comparison of two tasks a look at
 //! their common ancestor. Stdout and stderr are apart: interleaving must not make equal commands differ. Pure: the
@@ -61,7 +61,7 @@ struct TaskText {
     is_incomplete: bool,
 }
 
-/// All tasks of a run, by what they printed.
+/// All tasks of a job, by what they printed.
 #[derive(Debug)]
 pub struct Grouping {
     trees: [Tree; 2],
@@ -73,7 +73,7 @@ pub struct Grouping {
 /// Tasks that agree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
-    /// Their indices in the run, in order.
+    /// Their indices in the job, in order.
     pub tasks: Vec<u32>,
     /// How all of them ended; `None` while they run.
     pub outcome: Option<Outcome>,

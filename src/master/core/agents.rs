@@ -266,7 +266,7 @@ impl Core {
             key_changed: false,
             has_code: false,
             offline_since_ms: row.session.is_none().then_some(stored.last_seen_ms),
-            last_run: row.last_run.clone(),
+            last_job: row.last_job.clone(),
             drain: stored.drain.clone(),
         }
     }
@@ -305,7 +305,7 @@ impl Core {
                 key_changed,
                 has_code: key.proof.is_some(),
                 offline_since_ms: None,
-                last_run: None,
+                last_job: None,
                 drain: None,
             }
         })

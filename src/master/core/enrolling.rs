@@ -10,8 +10,8 @@ use std::{
 
 use super::{
     AgentRow, Core, Enroll, Parked, audit,
+    jobs::PendingOrder,
     messages::{Effect, EnrollAsked, KeyMark, Now, Reply, ReplyTo},
-    runs::PendingOrder,
     stored::{StoredAgent, Write},
 };
 use crate::{

@@ -5,12 +5,12 @@
 
 mod agents;
 mod enrolling;
+mod jobs;
 pub mod messages;
 mod operators;
 mod persisting;
 mod refusals;
 mod registry;
-mod runs;
 mod selecting;
 pub mod snapshot;
 pub mod stored;
@@ -25,23 +25,23 @@ use std::{
 };
 
 use messages::{Effect, Input, Newcomer, Now, Reply, ReplyTo, SessionId, WriteToken};
-use stored::{StoredAgent, StoredOperator, StoredRun, StoredToken, Write};
+use stored::{StoredAgent, StoredJob, StoredOperator, StoredToken, Write};
 use views::StatusView;
 
 use self::{
     enrolling::WaitingKey,
+    jobs::{LiveJob, LiveJobs, PendingOrder},
     persisting::Parked,
     refusals::Refusals,
     registry::Registry,
-    runs::{LiveRun, LiveRuns, PendingOrder},
-    watched::PastRuns,
+    watched::PastJobs,
 };
 use crate::domain::{
     agent::{AgentState, Facts},
     ids::Incarnation,
+    job::LastJob,
     name::{AgentName, Labels},
     proposal::{DirectAddress, Proposal},
-    run::LastRun,
 };
 use crate::trust::fingerprint::Fingerprint;
 
@@ -86,11 +86,11 @@ pub struct Remembered {
     pub tokens: Vec<StoredToken>,
     /// Operators.
     pub operators: Vec<StoredOperator>,
-    /// Runs that have not ended.
-    pub runs: Vec<StoredRun>,
+    /// Jobs that have not ended.
+    pub jobs: Vec<StoredJob>,
     /// What agents did last.
-    pub last_runs: Vec<(AgentName, LastRun)>,
-    /// The highest number of a run.
+    pub last_jobs: Vec<(AgentName, LastJob)>,
+    /// The highest number of a job.
     pub last_number: u64,
     /// The store's epoch.
     pub epoch: u64,
@@ -133,7 +133,7 @@ struct AgentRow {
     /// The state that watchers were told.
     shown: AgentState,
     /// What it did last.
-    last_run: Option<LastRun>,
+    last_job: Option<LastJob>,
 }
 
 impl AgentRow {
@@ -146,7 +146,7 @@ impl AgentRow {
             offline_since: None,
             newcomer: None,
             shown: watched::UNSEEN,
-            last_run: None,
+            last_job: None,
         };
         row.merge_labels();
         row
@@ -195,14 +195,14 @@ pub struct Core {
     waiting_told: Duration,
     tokens: HashMap<String, StoredToken>,
     operators: BTreeMap<AgentName, StoredOperator>,
-    runs: LiveRuns,
-    past: PastRuns,
+    jobs: LiveJobs,
+    past: PastJobs,
     parked: HashMap<WriteToken, Parked>,
     /// Writes after which somebody has fewer rights: agents are to remember the store's state then, so that a backup from
     /// before is noticed.
     ending_rights: HashSet<WriteToken>,
     next_write: WriteToken,
-    /// The highest number that a run has got.
+    /// The highest number that a job has got.
     last_number: u64,
     /// The highest of those that have begun.
     last_begun: u64,
@@ -212,15 +212,15 @@ pub struct Core {
     /// or the store was restored; what this master has written meanwhile proves nothing.
     first_revision: u64,
     term: u64,
-    /// The time by which ages were judged last. No run ends before it, whatever the clock says.
+    /// The time by which ages were judged last. No job ends before it, whatever the clock says.
     judged_ms: u64,
     /// Counts the Attach calls for tasks that are not live any more.
     facts_attempts: u64,
     /// Orders to cancel that are written down and wait for agents' words.
     orders: Vec<PendingOrder>,
-    /// Why the store does not take new runs at the moment.
+    /// Why the store does not take new jobs at the moment.
     store_trouble: Option<String>,
-    /// Why there is no room for the output of new runs.
+    /// Why there is no room for the output of new jobs.
     room_trouble: Option<String>,
     refused_strangers: u64,
     refusals: Refusals,
@@ -241,8 +241,8 @@ impl Core {
             waiting_told: Duration::ZERO,
             tokens: remembered.tokens.into_iter().map(|token| (token.hash.clone(), token)).collect(),
             operators: remembered.operators.into_iter().map(|known| (known.name.clone(), known)).collect(),
-            runs: LiveRuns::default(),
-            past: PastRuns::default(),
+            jobs: LiveJobs::default(),
+            past: PastJobs::default(),
             parked: HashMap::new(),
             ending_rights: HashSet::new(),
             next_write: 0,
@@ -265,15 +265,15 @@ impl Core {
             let term = Write::PutTerm(core.term);
             core.persist(vec![term], Parked::Kept);
         }
-        for (name, last) in remembered.last_runs {
+        for (name, last) in remembered.last_jobs {
             if let Some(row) = core.agents.change(&name) {
-                row.last_run = Some(last);
+                row.last_job = Some(last);
             }
         }
-        for stored in remembered.runs {
-            let id = stored.run.id;
-            core.runs.insert(LiveRun::from_store(stored, core.first_attempt(), now));
-            core.mark_run(id);
+        for stored in remembered.jobs {
+            let id = stored.job.id;
+            core.jobs.insert(LiveJob::from_store(stored, core.first_attempt(), now));
+            core.mark_job(id);
         }
         core
     }
@@ -368,9 +368,9 @@ impl Core {
                 let news = self.fleet_since(seen, numbers_seen, behind.as_ref(), now);
                 self.reply(reply, Reply::Fleet(Box::new(news)));
             }
-            Input::WatchRuns { seen, reply } => {
-                let news = self.runs_since(seen);
-                self.reply(reply, Reply::Runs(news));
+            Input::WatchJobs { seen, reply } => {
+                let news = self.jobs_since(seen);
+                self.reply(reply, Reply::Jobs(news));
             }
             Input::Status(reply) => {
                 let status = self.status();
@@ -397,24 +397,24 @@ impl Core {
                 }
             }
             Input::SessionClosed(session) => self.on_session_closed(session, now),
-            Input::StartRun(asked, reply) => self.on_start_run(*asked, reply, now),
-            Input::Cancel { run, tasks, grace_ms, by, reply } => {
-                self.on_cancel(run, &tasks, grace_ms, &by, reply, now);
+            Input::StartJob(asked, reply) => self.on_start_job(*asked, reply, now),
+            Input::Cancel { job, tasks, grace_ms, by, reply } => {
+                self.on_cancel(job, &tasks, grace_ms, &by, reply, now);
             }
-            Input::Promote { run, by, reply } => self.on_promote(run, &by, reply, now),
-            Input::StopRun { run, by, reply } => self.on_stop_run(run, &by, reply, now),
+            Input::Promote { job, by, reply } => self.on_promote(job, &by, reply, now),
+            Input::StopJob { job, by, reply } => self.on_stop_job(job, &by, reply, now),
             Input::Compared { id, agrees } => self.on_compared(id, agrees, now),
-            Input::DeleteRun { run, reason, by, reply } => self.on_delete_run(run, reason, &by, reply, now),
+            Input::DeleteJob { job, reason, by, reply } => self.on_delete_job(job, reason, &by, reply, now),
             Input::Room(trouble) => self.room_trouble = trouble,
             Input::JudgedAt(ms, reply) => {
                 self.judged_ms = ms;
                 let answer = Parked::Reply(reply, Box::new(Reply::Count(0)));
                 self.persist(vec![Write::PutClock(ms)], answer);
             }
-            Input::FindRun(run, reply) => self.show_run(run, reply),
-            Input::FindRunToRepeat(run, reply) => self.show_run_to_repeat(run, reply),
+            Input::FindJob(job, reply) => self.show_job(job, reply),
+            Input::FindJobToRepeat(job, reply) => self.show_job_to_repeat(job, reply),
             Input::ListEnded { agent, outcome, reply } => {
-                self.reply(reply, Reply::Ended(self.ended_runs(agent.as_ref(), &outcome)));
+                self.reply(reply, Reply::Ended(self.ended_jobs(agent.as_ref(), &outcome)));
             }
             Input::TaskStarted { id, attempt, elapsed_ms } => {
                 self.on_task_started(id, attempt, elapsed_ms, now);
@@ -451,14 +451,14 @@ impl Core {
         self.tick_agents(now);
         self.mark_late(now);
         self.tick_waiting(now);
-        self.tick_runs(now);
+        self.tick_jobs(now);
         self.tick_refusals(now);
     }
 
-    /// Why no new run may begin; empty when it may.
-    fn refusal_of_runs(&self) -> String {
+    /// Why no new job may begin; empty when it may.
+    fn refusal_of_jobs(&self) -> String {
         if let Some(trouble) = &self.store_trouble {
-            format!("the master cannot record runs: {trouble}")
+            format!("the master cannot record jobs: {trouble}")
         } else if let Some(trouble) = &self.room_trouble {
             format!("the master has no room for more output: {trouble}; running commands go on")
         } else {
@@ -472,8 +472,8 @@ impl Core {
             agents: count(self.agents.len()),
             connected: count(self.agents.values().filter(|row| row.session.is_some()).count()),
             pending: count(self.waiting.len()),
-            active_runs: count(self.runs.values().filter(|run| run.is_active()).count()),
-            refusing_runs: self.refusal_of_runs(),
+            active_jobs: count(self.jobs.values().filter(|job| job.is_active()).count()),
+            refusing_jobs: self.refusal_of_jobs(),
             held_back: self.held_back(),
             ahead: self.warning_of_restore(),
             refused_strangers: self.refused_strangers,

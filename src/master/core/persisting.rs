@@ -2,19 +2,19 @@
 
 use super::{
     Core,
+    jobs::PendingOrder,
     messages::{Effect, Keeping, Now, Reply, ReplyTo, WriteToken},
-    runs::PendingOrder,
     stored::Write,
 };
-use crate::domain::ids::{RunId, TaskId};
+use crate::domain::ids::{JobId, TaskId};
 
 /// What is to be done when a write is on the disk, or is not.
 #[derive(Debug)]
 pub(super) enum Parked {
     /// Answer.
     Reply(ReplyTo, Box<Reply>),
-    /// Begin a run.
-    StartRun(RunId, ReplyTo),
+    /// Begin a job.
+    StartJob(JobId, ReplyTo),
     /// Send a task whose incarnation is recorded now.
     Dispatch(TaskId),
     /// Tell the agent that it may forget the task.
@@ -23,8 +23,8 @@ pub(super) enum Parked {
     Started,
     /// Answer an operator whose order was to stop tasks, once it holds.
     Ordered(Box<PendingOrder>),
-    /// Tell watchers that a run is gone, and answer.
-    Deleted(RunId, ReplyTo),
+    /// Tell watchers that a job is gone, and answer.
+    Deleted(JobId, ReplyTo),
     /// Nothing, but it is to be written.
     Kept,
     /// Nothing: the registry's small print.
@@ -35,7 +35,7 @@ impl Parked {
     /// What becomes of such a write that the disk does not take. Memory is ahead of the disk in all but what is `Asked`.
     fn keeping(&self) -> Keeping {
         match self {
-            Self::StartRun(..) | Self::Deleted(..) => Keeping::Asked,
+            Self::StartJob(..) | Self::Deleted(..) => Keeping::Asked,
             Self::Reply(..) | Self::Dispatch(_) | Self::Ordered(_) | Self::Kept => Keeping::Kept,
             // Until it is stored, the agent has it, or nobody was told.
             Self::Outcome(_) | Self::Started => Keeping::AtLeisure,
@@ -62,7 +62,7 @@ impl Core {
         }
         match self.parked.remove(&token) {
             Some(Parked::Reply(to, reply)) => self.effects.push(Effect::Reply(to, reply)),
-            Some(Parked::StartRun(id, reply)) => self.begin_run(id, reply, now),
+            Some(Parked::StartJob(id, reply)) => self.begin_job(id, reply, now),
             Some(Parked::Dispatch(id)) => {
                 self.incarnation_stored(id);
                 self.dispatch(id, now);
@@ -107,9 +107,9 @@ impl Core {
                 self.store_trouble = Some(reason);
                 self.reply(to, Reply::Refused(said));
             }
-            Some(Parked::StartRun(id, reply)) => {
+            Some(Parked::StartJob(id, reply)) => {
                 self.store_trouble = Some(reason);
-                self.give_up_run(id, reply, &Reply::Refused(said));
+                self.give_up_job(id, reply, &Reply::Refused(said));
             }
             Some(Parked::Nothing) | None => {}
             // The store keeps these until it has written them.
@@ -123,20 +123,20 @@ impl Core {
         }
     }
 
-    /// Forgets a run whose beginning is not on the disk, and answers everybody who asked for it.
-    fn give_up_run(&mut self, id: RunId, reply: ReplyTo, answer: &Reply) {
-        let also = self.runs.remove(&id).map(|run| run.also_asked).unwrap_or_default();
+    /// Forgets a job whose beginning is not on the disk, and answers everybody who asked for it.
+    fn give_up_job(&mut self, id: JobId, reply: ReplyTo, answer: &Reply) {
+        let also = self.jobs.remove(&id).map(|job| job.also_asked).unwrap_or_default();
         for to in also.into_iter().chain([reply]) {
             self.reply(to, answer.clone());
         }
     }
 
-    /// Only a run can be there already: the same wish again, after it has ended.
+    /// Only a job can be there already: the same wish again, after it has ended.
     pub(super) fn on_persist_conflict(&mut self, token: WriteToken) {
         match self.parked.remove(&token) {
-            Some(Parked::StartRun(id, reply)) => self.give_up_run(id, reply, &Reply::NotLive),
+            Some(Parked::StartJob(id, reply)) => self.give_up_job(id, reply, &Reply::NotLive),
             Some(parked) => {
-                // Nothing but a run's beginning is answered so.
+                // Nothing but a job's beginning is answered so.
                 self.parked.insert(token, parked);
                 self.on_persist_failed(token, "it is recorded already".to_owned());
             }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     AgentRow, Core, Parked, audit,
+    jobs::PendingOrder,
     messages::{Choice, Effect, NotChosen, Now, Reply, ReplyTo},
-    runs::PendingOrder,
     stored::Write,
 };
 use crate::domain::{

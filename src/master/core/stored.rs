@@ -7,12 +7,12 @@ use crate::{
         agent::Drain,
         bounded::Word,
         command::TaskSpec,
-        ids::{Incarnation, RunId, TaskId},
+        ids::{Incarnation, JobId, TaskId},
+        job::{Job, JobOptions, Task},
         name::{AgentName, Labels},
         outcome::Outcome,
         plan::Gate,
         proposal::Accepted,
-        run::{Run, RunOptions, Task},
         seal::Seal,
         terms::Terms,
     },
@@ -32,28 +32,28 @@ pub enum Write {
     DeleteToken(String),
     /// An operator as it is now.
     PutOperator(StoredOperator),
-    /// A new run with its tasks.
-    PutRun(Box<StoredRun>),
-    /// A run that the store did not know, or some of whose tasks it did not know.
-    TakeBack(Box<StoredRun>),
+    /// A new job with its tasks.
+    PutJob(Box<StoredJob>),
+    /// A job that the store did not know, or some of whose tasks it did not know.
+    TakeBack(Box<StoredJob>),
     /// A task as it is now.
-    PutTask(RunId, StoredTask),
+    PutTask(JobId, StoredTask),
     /// A task was started at this time, in milliseconds since the Unix epoch. No restart may forget that.
     StartTask(TaskId, u64),
     /// Facts that came after a task's outcome, which stays; they are shown beside it where they differ. Who cancelled is
     /// taken from the task's own record.
     PutLater(TaskId, Outcome),
-    /// A run's gate as it is now.
-    PutGate(RunId, Gate),
-    /// What came with a run, as it is now.
-    PutOptions(RunId, Box<RunOptions>),
-    /// A run has ended at this time.
-    EndRun(RunId, u64),
-    /// A run is gone, for this reason.
-    DeleteRun(RunId, String),
+    /// A job's gate as it is now.
+    PutGate(JobId, Gate),
+    /// What came with a job, as it is now.
+    PutOptions(JobId, Box<JobOptions>),
+    /// A job has ended at this time.
+    EndJob(JobId, u64),
+    /// A job is gone, for this reason.
+    DeleteJob(JobId, String),
     /// A master was started in this term, which could not be written when it was.
     PutTerm(u64),
-    /// Ages of runs were judged by this time.
+    /// Ages of jobs were judged by this time.
     PutClock(u64),
     /// Somebody did something.
     Audit {
@@ -79,15 +79,15 @@ impl Write {
             Self::PutOperator(operator) => operator.is_revoked,
             Self::PutAgent(_)
             | Self::PutToken(_)
-            | Self::PutRun(_)
+            | Self::PutJob(_)
             | Self::TakeBack(_)
             | Self::PutTask(..)
             | Self::StartTask(..)
             | Self::PutLater(..)
             | Self::PutGate(..)
             | Self::PutOptions(..)
-            | Self::EndRun(..)
-            | Self::DeleteRun(..)
+            | Self::EndJob(..)
+            | Self::DeleteJob(..)
             | Self::PutTerm(_)
             | Self::PutClock(_)
             | Self::Audit { .. } => false,
@@ -195,13 +195,13 @@ impl StoredToken {
     }
 }
 
-/// A run in the store.
+/// A job in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredRun {
-    /// The run; its tasks are in their own table.
-    pub run: Run,
+pub struct StoredJob {
+    /// The job; its tasks are in their own table.
+    pub job: Job,
     /// The rest of what was asked for.
-    pub options: RunOptions,
+    pub options: JobOptions,
     /// Its tasks.
     pub tasks: Vec<StoredTask>,
 }
@@ -241,34 +241,34 @@ pub enum InStore {
     Ended,
     /// The task, without an outcome.
     Open,
-    /// Another agent's, or none of its run: what this agent tells of it is not to be believed.
+    /// Another agent's, or none of its job: what this agent tells of it is not to be believed.
     Foreign,
-    /// Its run was deleted, by a person or because it was old.
+    /// Its job was deleted, by a person or because it was old.
     Deleted,
     /// Nothing of the task, and its agent has no proof of it.
     Unproved,
     /// Nothing of the task, of which its agent has a proof: the store was restored from a backup.
     Nothing {
-        /// What it knows of the run's number.
+        /// What it knows of the job's number.
         number: KnownNumber,
     },
 }
 
-/// What the store knows of the number that an agent tells of a run.
+/// What the store knows of the number that an agent tells of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KnownNumber {
-    /// No run has it.
+    /// No job has it.
     Free,
-    /// Another run has it.
+    /// Another job has it.
     Taken,
-    /// Other agents have told of this run before, and it got this number.
+    /// Other agents have told of this job before, and it got this number.
     Is(u64),
 }
 
-/// What the audit records keep of a run that was started. The command itself may hold secrets: it is in the run, for as long as
+/// What the audit records keep of a job that was started. The command itself may hold secrets: it is in the job, for as long as
 /// that is kept, and here there is its digest: `printf %s COMMAND | sha256sum`.
 #[must_use]
-pub fn run_detail(number: u64, command: &str) -> String {
+pub fn job_detail(number: u64, command: &str) -> String {
     let digest = Fingerprint::of(command.as_bytes()).to_string();
-    format!("run {number}, command sha256 {}", digest.to_lowercase())
+    format!("job {number}, command sha256 {}", digest.to_lowercase())
 }

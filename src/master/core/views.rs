@@ -4,10 +4,10 @@ use crate::{
     domain::{
         agent::{AgentState, Drain, Facts},
         bounded::Word,
-        ids::RunId,
+        ids::JobId,
+        job::{Job, LastJob},
         name::{AgentName, Labels},
         proposal::{DirectAddress, Proposal},
-        run::{LastRun, Run},
     },
     trust::fingerprint::Fingerprint,
 };
@@ -58,7 +58,7 @@ pub struct AgentView {
     /// It takes no new tasks.
     pub drain: Option<Drain>,
     /// What it did last.
-    pub last_run: Option<LastRun>,
+    pub last_job: Option<LastJob>,
 }
 
 /// What changed in the registry.
@@ -78,17 +78,17 @@ pub struct FleetNews {
     pub waiting: Option<Vec<AgentView>>,
 }
 
-/// What changed in the runs; without their tasks.
+/// What changed in the jobs; without their tasks.
 #[derive(Clone, Debug, PartialEq)]
-pub struct RunsNews {
+pub struct JobsNews {
     /// Ask from here the next time.
     pub revision: u64,
-    /// False where runs may have ended that are no longer remembered: the store has them.
+    /// False where jobs may have ended that are no longer remembered: the store has them.
     pub is_complete: bool,
-    /// Runs that changed.
-    pub runs: Vec<Run>,
-    /// Runs that were deleted.
-    pub deleted: Vec<RunId>,
+    /// Jobs that changed.
+    pub jobs: Vec<Job>,
+    /// Jobs that were deleted.
+    pub deleted: Vec<JobId>,
 }
 
 /// How the master is.
@@ -100,10 +100,10 @@ pub struct StatusView {
     pub connected: u32,
     /// Keys that wait.
     pub pending: u32,
-    /// Runs that have not ended.
-    pub active_runs: u32,
-    /// Why new runs are refused.
-    pub refusing_runs: String,
+    /// Jobs that have not ended.
+    pub active_jobs: u32,
+    /// Why new jobs are refused.
+    pub refusing_jobs: String,
     /// How many running tasks the master holds back, and that and why in words; `None` when it holds none back.
     pub held_back: Option<(u32, String)>,
     /// Which agents have seen a later state of the store than there is, and what to do; empty when none has.

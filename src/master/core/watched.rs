@@ -1,43 +1,43 @@
-//! What watchers of the registry and of runs are told. Decides nothing.
+//! What watchers of the registry and of jobs are told. Decides nothing.
 
 use std::collections::VecDeque;
 
 use super::{
     Core,
+    jobs::LiveJob,
     messages::{Effect, Now},
-    runs::LiveRun,
-    views::{AgentView, FleetNews, RunsNews},
+    views::{AgentView, FleetNews, JobsNews},
 };
 use crate::domain::{
     agent::AgentState,
-    ids::RunId,
+    ids::JobId,
+    job::{Job, LastJob},
     name::AgentName,
-    run::{LastRun, Run},
 };
 
-/// Runs that have ended, or were deleted, are remembered for watchers, so many of them.
+/// Jobs that have ended, or were deleted, are remembered for watchers, so many of them.
 const REMEMBERED: usize = 256;
 
-/// What becomes of a run that is no longer live.
+/// What becomes of a job that is no longer live.
 #[derive(Debug)]
 enum Past {
-    Ended(Box<Run>),
-    Deleted(RunId),
+    Ended(Box<Job>),
+    Deleted(JobId),
 }
 
-/// Runs that have ended or were deleted, by the revision at which they did.
+/// Jobs that have ended or were deleted, by the revision at which they did.
 #[derive(Debug, Default)]
-pub(super) struct PastRuns {
-    runs: VecDeque<(u64, Past)>,
+pub(super) struct PastJobs {
+    jobs: VecDeque<(u64, Past)>,
     /// What happened before this revision is no longer remembered.
     remembers_since: u64,
 }
 
-impl PastRuns {
+impl PastJobs {
     fn push(&mut self, revision: u64, past: Past) {
-        self.runs.push_back((revision, past));
-        if self.runs.len() > REMEMBERED {
-            self.remembers_since = self.runs.pop_front().map_or(0, |(past, _)| past);
+        self.jobs.push_back((revision, past));
+        if self.jobs.len() > REMEMBERED {
+            self.remembers_since = self.jobs.pop_front().map_or(0, |(past, _)| past);
         }
     }
 }
@@ -52,67 +52,67 @@ impl Core {
         self.agents.revision()
     }
 
-    /// Marks the runs and agents that a step's effects tell of.
+    /// Marks the jobs and agents that a step's effects tell of.
     pub(super) fn mark_watched(&mut self) {
         let effects = std::mem::take(&mut self.effects);
         for effect in &effects {
             match effect {
                 Effect::Publish(id, task) => {
-                    self.mark_run(*id);
-                    self.mark_last_run(*id, &task.agent, LastRun::new(task));
+                    self.mark_job(*id);
+                    self.mark_last_job(*id, &task.agent, LastJob::new(task));
                 }
-                Effect::PublishGate(id, _) => self.mark_run(*id),
+                Effect::PublishGate(id, _) => self.mark_job(*id),
                 _ => {}
             }
         }
         self.effects = effects;
     }
 
-    /// Marks a run as changed.
-    pub(super) fn mark_run(&mut self, id: RunId) {
+    /// Marks a job as changed.
+    pub(super) fn mark_job(&mut self, id: JobId) {
         let revision = self.agents.next_revision();
-        if let Some(run) = self.runs.get_mut(&id) {
-            run.changed = revision;
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.changed = revision;
         }
     }
 
-    /// Remembers a run that has ended, for watchers that have not looked since.
-    pub(super) fn mark_ended(&mut self, id: RunId) {
+    /// Remembers a job that has ended, for watchers that have not looked since.
+    pub(super) fn mark_ended(&mut self, id: JobId) {
         let revision = self.agents.next_revision();
-        if let Some(run) = self.runs.get_mut(&id) {
-            run.changed = revision;
-            let summary = run.summary();
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.changed = revision;
+            let summary = job.summary();
             self.past.push(revision, Past::Ended(Box::new(summary)));
         }
     }
 
-    /// Remembers that a run was deleted, for watchers that still show it.
-    pub(super) fn mark_deleted(&mut self, id: RunId) {
+    /// Remembers that a job was deleted, for watchers that still show it.
+    pub(super) fn mark_deleted(&mut self, id: JobId) {
         let revision = self.agents.next_revision();
         self.past.push(revision, Past::Deleted(id));
     }
 
     /// Notes what an agent did last, unless it does something newer.
-    fn mark_last_run(&mut self, id: RunId, agent: &AgentName, last: LastRun) {
-        let Some(run) = self.runs.get(&id) else { return };
-        let (number, operator) = (run.number(), run.operator().to_owned());
-        let known = self.agents.get(agent).and_then(|row| row.last_run.as_ref());
+    fn mark_last_job(&mut self, id: JobId, agent: &AgentName, last: LastJob) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        let (number, operator) = (job.number(), job.operator().to_owned());
+        let known = self.agents.get(agent).and_then(|row| row.last_job.as_ref());
         if known.is_some_and(|known| known.number > number) {
             return;
         }
         if let Some(row) = self.agents.change(agent) {
-            row.last_run = Some(LastRun { number, operator: operator.into(), ..last });
+            row.last_job = Some(LastJob { number, operator: operator.into(), ..last });
         }
     }
 
-    /// Notes the last runs of all tasks of a run that has just begun.
-    pub(super) fn mark_begun(&mut self, id: RunId) {
-        self.mark_run(id);
-        let Some(run) = self.runs.get(&id) else { return };
-        let tasks: Vec<(AgentName, LastRun)> =
-            run.tasks().map(|task| (task.agent.clone(), LastRun::new(task))).collect();
+    /// Notes the last jobs of all tasks of a job that has just begun.
+    pub(super) fn mark_begun(&mut self, id: JobId) {
+        self.mark_job(id);
+        let Some(job) = self.jobs.get(&id) else { return };
+        let tasks: Vec<(AgentName, LastJob)> =
+            job.tasks().map(|task| (task.agent.clone(), LastJob::new(task))).collect();
         for (agent, last) in tasks {
-            self.mark_last_run(id, &agent, last);
+            self.mark_last_job(id, &agent, last);
         }
     }
 
@@ -157,20 +157,20 @@ impl Core {
         }
     }
 
-    /// Live runs that changed since a revision, and those that have ended or were deleted since then.
-    pub(super) fn runs_since(&self, seen: u64) -> RunsNews {
-        let live = self.runs.values().filter(|run| run.changed > seen && run.begun()).map(LiveRun::summary);
-        let mut runs: Vec<Run> = live.collect();
+    /// Live jobs that changed since a revision, and those that have ended or were deleted since then.
+    pub(super) fn jobs_since(&self, seen: u64) -> JobsNews {
+        let live = self.jobs.values().filter(|job| job.changed > seen && job.begun()).map(LiveJob::summary);
+        let mut jobs: Vec<Job> = live.collect();
         let mut deleted = Vec::new();
-        for (_, past) in self.past.runs.iter().filter(|(revision, _)| *revision > seen) {
+        for (_, past) in self.past.jobs.iter().filter(|(revision, _)| *revision > seen) {
             match past {
-                Past::Ended(run) => runs.push(Run::clone(run)),
+                Past::Ended(job) => jobs.push(Job::clone(job)),
                 Past::Deleted(id) => deleted.push(*id),
             }
         }
-        runs.retain(|run| !deleted.contains(&run.id));
+        jobs.retain(|job| !deleted.contains(&job.id));
         let is_complete = seen >= self.past.remembers_since;
-        RunsNews { revision: self.agents.revision(), is_complete, runs, deleted }
+        JobsNews { revision: self.agents.revision(), is_complete, jobs, deleted }
     }
 }
 

@@ -32,7 +32,7 @@ use crate::{
     domain::{
         agent::START_PERMISSION,
         command::TaskSpec,
-        ids::{Incarnation, RunReference, TaskId},
+        ids::{Incarnation, JobReference, TaskId},
         outcome::Outcome,
         text::{clipped, plain},
     },
@@ -168,10 +168,10 @@ async fn follow(context: Context, order: AttachOrder) -> Lost {
         // A sleep of nothing takes the timer's whole millisecond.
         tokio::time::sleep(order.delay).await;
     }
-    let log = match context.logs.open(order.id.run).await {
+    let log = match context.logs.open(order.id.job).await {
         Ok(log) => log,
         Err(error) => {
-            tracing::error!(%error, run = %order.id.run, "cannot open an output log");
+            tracing::error!(%error, job = %order.id.job, "cannot open an output log");
             let text = format!("the master cannot open its output log: {error}; trying again");
             context.handle.tell(Input::TaskWaits(order.id, HeldBy::Master, text.into())).await;
             tokio::time::sleep(DISK_RETRY).await;
@@ -267,7 +267,7 @@ impl Attached {
         let (epoch, revision) = order.revision;
         let sealer = &self.context.sealer;
         proto::Open {
-            run_id: self.id.run.to_bytes().to_vec().into(),
+            job_id: self.id.job.to_bytes().to_vec().into(),
             task_index: self.id.index,
             attempt: order.attempt,
             spec: start.map(|(spec, _)| {
@@ -293,12 +293,12 @@ impl Attached {
         }
         self.input = None;
         tracing::info!(task = %self.id, "hung up: nobody feeds the command any more");
-        let (run, tasks) = (RunReference::Id(self.id.run), BTreeSet::from([self.id.index]));
+        let (job, tasks) = (JobReference::Id(self.id.job), BTreeSet::from([self.id.index]));
         let by = "hang-up: nobody fed its input for a minute".to_owned();
         let _ = self
             .context
             .handle
-            .ask(move |reply| Input::Cancel { run, tasks, by, grace_ms: None, reply })
+            .ask(move |reply| Input::Cancel { job, tasks, by, grace_ms: None, reply })
             .await;
     }
 
@@ -309,7 +309,7 @@ impl Attached {
         answers: &mut Messages<proto::AttachResponse>,
     ) -> Result<(), Lost> {
         match kind {
-            // Every follower of the run is told, so it is heard once.
+            // Every follower of the job is told, so it is heard once.
             attach_response::Kind::Started(_) if self.has_started => Ok(()),
             attach_response::Kind::Started(started) => {
                 self.has_started = true;

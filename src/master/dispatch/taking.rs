@@ -1,4 +1,4 @@
-//! What a task prints, on its way into the run's log: what was taken, what the log has, what of it is safe on the disk, and
+//! What a task prints, on its way into the job's log: what was taken, what the log has, what of it is safe on the disk, and
 //! so how much further the agent may send.
 //!
 //! Knows the log, and nothing of the stream that the output comes by.
@@ -13,14 +13,14 @@ use crate::{
     domain::{
         frame::{Frame, HEADER, joined},
         ids::TaskId,
-        run::Overflow,
+        job::Overflow,
     },
     master::{
         cap::{Cap, Newest},
         core::messages::{HeldBy, Input},
         handle::Handle,
         output_log::{
-            FILE_SIZE, RunLog, Trouble,
+            FILE_SIZE, JobLog, Trouble,
             budget::{Budget, NARROW, Share},
             writer::SHORT,
         },
@@ -29,14 +29,14 @@ use crate::{
     wire::{InvalidMessage, proto},
 };
 
-/// How far the log of a run may be ahead of a client at whose pace its commands go; within what the log keeps cached.
+/// How far the log of a job may be ahead of a client at whose pace its commands go; within what the log keeps cached.
 const PACE_WINDOW: u64 = 16 * 1024 * 1024;
 
 /// The output of one task.
 pub(super) struct Taking {
     id: TaskId,
     handle: Handle,
-    log: Arc<RunLog>,
+    log: Arc<JobLog>,
     synced: watch::Receiver<u64>,
     trouble: watch::Receiver<Option<Trouble>>,
     share: Share,
@@ -91,7 +91,7 @@ impl Taking {
     pub(super) fn new(
         id: TaskId,
         handle: Handle,
-        log: Arc<RunLog>,
+        log: Arc<JobLog>,
         from: u64,
         cap: Cap,
         budget: &Budget,
@@ -337,7 +337,7 @@ impl Taking {
         self.passed = slowest / FILE_SIZE;
         let beginning = self.cap.beginning;
         let log = Arc::clone(&self.log);
-        // All tasks of a run have the same cap.
+        // All tasks of a job have the same cap.
         let is_spare = move |(from, to): (u64, u64), end: u64| from >= beginning && to + beginning <= end;
         let dropped = tokio::task::spawn_blocking(move || log.drop_spare(slowest, is_spare)).await;
         if let Err(error) = dropped.unwrap_or_else(|error| Err(io::Error::other(error))) {
@@ -429,7 +429,7 @@ impl Taking {
 
 /// Appends frames to a log, however long the disk takes for them. Where the last one ends, in the log and in the task's
 /// output; `None` when the log has failed.
-async fn write_all(log: Arc<RunLog>, handle: Handle, id: TaskId, frames: Vec<Frame>) -> Option<(u64, u64)> {
+async fn write_all(log: Arc<JobLog>, handle: Handle, id: TaskId, frames: Vec<Frame>) -> Option<(u64, u64)> {
     let end = frames.last().map(Frame::end)?;
     let mut said = false;
     let position = loop {

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{LogReader, RunLog, opening};
+use super::{JobLog, LogReader, opening};
 use crate::{
     domain::frame::{Frame, Stream},
     sys::disk::{Disk, model::Model},
@@ -24,7 +24,7 @@ fn printed(task: u32, offset: u64) -> u8 {
 
 struct History {
     model: Model,
-    log: Option<RunLog>,
+    log: Option<JobLog>,
     /// Positions, tasks and offsets that are safe once the log is on the disk up to there.
     waiting: Vec<(u64, u32, u64)>,
     acknowledged: HashMap<u32, u64>,
@@ -80,7 +80,7 @@ impl History {
         self.check();
     }
 
-    fn log(&self) -> &RunLog {
+    fn log(&self) -> &JobLog {
         self.log.as_ref().unwrap()
     }
 

@@ -1,4 +1,4 @@
-//! Output logs: one append-only log a run, rolled at 64 MiB, addressed by task offset and by position.
+//! Output logs: one append-only log a job, rolled at 64 MiB, addressed by task offset and by position.
 //!
 //! A position counts the log's bytes, headers included, over all its files. Knows nothing of agents or clients.
 
@@ -23,11 +23,11 @@ use std::{
 pub use pacing::Pacer;
 pub use reader::LogReader;
 pub use syncing::Trouble;
-pub use writer::RunLog;
+pub use writer::JobLog;
 
 use self::contents::Contents;
 use crate::{
-    domain::ids::RunId,
+    domain::ids::JobId,
     sys::{disk::Disk, file::numbered},
 };
 
@@ -36,7 +36,7 @@ pub const FILE_SIZE: u64 = 64 * 1024 * 1024;
 
 /// How long a log stays open that was opened ahead.
 const OPENED_AHEAD: Duration = Duration::from_secs(1);
-/// Runs that are over and whose contents are remembered.
+/// Jobs that are over and whose contents are remembered.
 const REMEMBERED: usize = 8;
 
 /// How log files' names end.
@@ -53,17 +53,17 @@ fn index_path(directory: &Path, first_position: u64) -> PathBuf {
 }
 
 /// A log that is open, or being opened by whoever holds the lock.
-type Opened = Arc<tokio::sync::Mutex<Weak<RunLog>>>;
+type Opened = Arc<tokio::sync::Mutex<Weak<JobLog>>>;
 
-type Remembered = VecDeque<(RunId, Arc<Contents>)>;
+type Remembered = VecDeque<(JobId, Arc<Contents>)>;
 
 /// All output logs of a master.
 #[derive(Clone, Debug)]
 pub struct OutputLogs {
     root: PathBuf,
     disk: Disk,
-    open: Arc<Mutex<HashMap<RunId, Opened>>>,
-    /// Of runs that are over and were read from the middle lately, newest last.
+    open: Arc<Mutex<HashMap<JobId, Opened>>>,
+    /// Of jobs that are over and were read from the middle lately, newest last.
     remembered: Arc<Mutex<Remembered>>,
 }
 
@@ -89,28 +89,45 @@ impl OutputLogs {
         self.root.parent().map_or(Ok(()), |parent| self.disk.sync_names(parent))
     }
 
+    /// Moves the logs here that an earlier version left in another directory, and removes that one.
+    ///
+    /// # Errors
+    /// When the disk does not take it. What was not moved yet is moved the next time.
+    pub fn take_over(&self, old: &Path) -> io::Result<()> {
+        let names = match fs::read_dir(old) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()?,
+        };
+        for name in names {
+            self.disk.rename(&old.join(&name), &self.root.join(&name))?;
+        }
+        // A log must not be missing at both places after a power failure.
+        self.disk.sync_names(&self.root)?;
+        fs::remove_dir(old)
+    }
+
     /// The directory that they lie in.
     #[must_use]
     pub fn root(&self) -> &std::path::Path {
         &self.root
     }
 
-    fn directory(&self, run: RunId) -> PathBuf {
-        self.root.join(run.to_string())
+    fn directory(&self, job: JobId) -> PathBuf {
+        self.root.join(job.to_string())
     }
 
-    /// The log of a run that is not over, for appending. It is opened once, however many tasks append, and synced
+    /// The log of a job that is not over, for appending. It is opened once, however many tasks append, and synced
     /// beside the stream for as long as anybody holds it. A long one takes its time, in which nobody else has to wait.
     ///
     /// # Errors
     /// When the disk does not give it.
-    pub async fn open(&self, run: RunId) -> io::Result<Arc<RunLog>> {
-        let opened = self.opened(run);
+    pub async fn open(&self, job: JobId) -> io::Result<Arc<JobLog>> {
+        let opened = self.opened(job);
         let mut known = opened.lock().await;
         if let Some(log) = known.upgrade().filter(|log| !log.is_failed()) {
             return Ok(log);
         }
-        let (disk, directory) = (self.disk.clone(), self.directory(run));
+        let (disk, directory) = (self.disk.clone(), self.directory(job));
         let open = move || opening::open(&disk, directory, FILE_SIZE);
         let log = Arc::new(tokio::task::spawn_blocking(open).await.map_err(io::Error::other)??);
         *known = Arc::downgrade(&log);
@@ -119,119 +136,119 @@ impl OutputLogs {
         Ok(log)
     }
 
-    fn opened(&self, run: RunId) -> Opened {
+    fn opened(&self, job: JobId) -> Opened {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if !open.contains_key(&run) {
+        if !open.contains_key(&job) {
             let is_held = |opened: &Opened| opened.try_lock().map_or(true, |log| log.strong_count() > 0);
             open.retain(|_, opened| Arc::strong_count(opened) > 1 || is_held(opened));
         }
-        Arc::clone(open.entry(run).or_default())
+        Arc::clone(open.entry(job).or_default())
     }
 
-    /// Opens the log of a run that is about to begin, while the run is being stored: who appends to it finds it open.
-    pub fn open_ahead(&self, run: RunId) {
+    /// Opens the log of a job that is about to begin, while the job is being stored: who appends to it finds it open.
+    pub fn open_ahead(&self, job: JobId) {
         let logs = self.clone();
         tokio::spawn(async move {
-            if let Ok(log) = logs.open(run).await {
+            if let Ok(log) = logs.open(job).await {
                 tokio::time::sleep(OPENED_AHEAD).await;
                 drop(log);
             }
         });
     }
 
-    /// A reader of a run's log from a position, live or later.
+    /// A reader of a job's log from a position, live or later.
     #[must_use]
-    pub fn reader(&self, run: RunId, position: u64) -> LogReader {
-        LogReader::new(self.disk.clone(), self.directory(run), position)
+    pub fn reader(&self, job: JobId, position: u64) -> LogReader {
+        LogReader::new(self.disk.clone(), self.directory(job), position)
     }
 
-    /// Where to begin to read what tasks have printed behind these offsets, in the log of a run that is over. Remembers
-    /// what lies where for a few runs.
+    /// Where to begin to read what tasks have printed behind these offsets, in the log of a job that is over. Remembers
+    /// what lies where for a few jobs.
     ///
     /// # Errors
     /// When the disk does not tell.
-    pub async fn position_behind(&self, run: RunId, seen: Vec<(u32, u64)>) -> io::Result<u64> {
+    pub async fn position_behind(&self, job: JobId, seen: Vec<(u32, u64)>) -> io::Result<u64> {
         let logs = self.clone();
         let find = move || {
-            let contents = logs.contents(run)?;
+            let contents = logs.contents(job)?;
             let places = seen.iter().filter_map(|(task, offset)| contents.position_of(*task, *offset));
             Ok(places.min().unwrap_or_else(|| contents.end()))
         };
         tokio::task::spawn_blocking(find).await.map_err(io::Error::other)?
     }
 
-    fn contents(&self, run: RunId) -> io::Result<Arc<Contents>> {
+    fn contents(&self, job: JobId) -> io::Result<Arc<Contents>> {
         let lock = || self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = lock().iter().find(|(id, _)| *id == run).map(|(_, contents)| Arc::clone(contents));
+        let known = lock().iter().find(|(id, _)| *id == job).map(|(_, contents)| Arc::clone(contents));
         if let Some(contents) = known {
             return Ok(contents);
         }
-        let contents = Arc::new(Contents::scan(&self.disk, &self.directory(run))?);
+        let contents = Arc::new(Contents::scan(&self.disk, &self.directory(job))?);
         let mut remembered = lock();
         if remembered.len() >= REMEMBERED {
             remembered.pop_front();
         }
-        remembered.push_back((run, Arc::clone(&contents)));
+        remembered.push_back((job, Arc::clone(&contents)));
         Ok(contents)
     }
 
-    /// The runs that have a log on the disk.
+    /// The jobs that have a log on the disk.
     ///
     /// # Errors
     /// When the disk does not tell.
-    pub fn runs(&self) -> io::Result<Vec<RunId>> {
+    pub fn jobs(&self) -> io::Result<Vec<JobId>> {
         let names = self.disk.names(&self.root)?;
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
-    /// When a run's log was written to last, in milliseconds since the Unix epoch; `None` when the disk does not tell.
+    /// When a job's log was written to last, in milliseconds since the Unix epoch; `None` when the disk does not tell.
     #[must_use]
-    pub fn last_change_ms(&self, run: RunId) -> Option<u64> {
-        let directory = self.directory(run);
+    pub fn last_change_ms(&self, job: JobId) -> Option<u64> {
+        let directory = self.directory(job);
         let files = fs::read_dir(&directory).ok()?.flatten().map(|entry| entry.path());
         let changes = files.chain([directory]).filter_map(|path| fs::metadata(path).ok()?.modified().ok());
         let since = changes.max()?.duration_since(std::time::UNIX_EPOCH).ok()?;
         u64::try_from(since.as_millis()).ok()
     }
 
-    /// Bytes that a run's log takes on the disk.
+    /// Bytes that a job's log takes on the disk.
     #[must_use]
-    pub fn size(&self, run: RunId) -> u64 {
-        let entries = fs::read_dir(self.directory(run)).into_iter().flatten().flatten();
+    pub fn size(&self, job: JobId) -> u64 {
+        let entries = fs::read_dir(self.directory(job)).into_iter().flatten().flatten();
         entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
     }
 
-    /// Deletes a run's log.
+    /// Deletes a job's log.
     ///
     /// # Errors
     /// When it cannot be deleted; one that is not there is no error.
-    pub fn remove(&self, run: RunId) -> io::Result<()> {
-        match fs::remove_dir_all(self.directory(run)) {
+    pub fn remove(&self, job: JobId) -> io::Result<()> {
+        match fs::remove_dir_all(self.directory(job)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             done => done,
         }
     }
 
-    /// Deletes a run's log unless it is open; returns true when it is deleted. Waits while the log is being opened, so call it
+    /// Deletes a job's log unless it is open; returns true when it is deleted. Waits while the log is being opened, so call it
     /// where blocking is allowed.
     ///
     /// # Errors
     /// As [`Self::remove`].
-    pub fn remove_unused(&self, run: RunId) -> io::Result<bool> {
-        let opened = self.opened(run);
+    pub fn remove_unused(&self, job: JobId) -> io::Result<bool> {
+        let opened = self.opened(job);
         let known = opened.blocking_lock();
         if known.strong_count() > 0 {
             return Ok(false);
         }
-        self.remove(run).map(|()| true)
+        self.remove(job).map(|()| true)
     }
 
-    /// The end of a run's log on the disk, for one that nobody appends to.
+    /// The end of a job's log on the disk, for one that nobody appends to.
     ///
     /// # Errors
     /// When the disk does not tell.
-    pub async fn end(&self, run: RunId) -> io::Result<u64> {
-        let (disk, directory) = (self.disk.clone(), self.directory(run));
+    pub async fn end(&self, job: JobId) -> io::Result<u64> {
+        let (disk, directory) = (self.disk.clone(), self.directory(job));
         let find = move || match disk.numbers(&directory, ENDING)?.last() {
             Some(first) => file::LogFile::read(&disk, &file_path(&directory, *first), *first)?.end(),
             None => Ok(0),

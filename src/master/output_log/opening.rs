@@ -14,7 +14,7 @@ use std::{
 };
 
 use super::{
-    ENDING, INDEX, RunLog,
+    ENDING, INDEX, JobLog,
     contents::{Contents, FileContents},
     file::LogFile,
     file_path,
@@ -22,7 +22,7 @@ use super::{
 use crate::sys::disk::Disk;
 
 /// Opens a log, and brings what is in it to the disk.
-pub(super) fn open(disk: &Disk, directory: PathBuf, file_size: u64) -> io::Result<RunLog> {
+pub(super) fn open(disk: &Disk, directory: PathBuf, file_size: u64) -> io::Result<JobLog> {
     let mut opening = Opening {
         disk,
         directory: &directory,
@@ -34,7 +34,7 @@ pub(super) fn open(disk: &Disk, directory: PathBuf, file_size: u64) -> io::Resul
     let files = disk.numbers(&directory, ENDING)?;
     opening.believe(&files)?;
     let (contents, indexed, end) = (opening.contents, opening.indexed, opening.end);
-    let log = RunLog::new(disk.clone(), directory, file_size, contents, indexed, end);
+    let log = JobLog::new(disk.clone(), directory, file_size, contents, indexed, end);
     match disk.sync_names(log.directory()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(log),
         synced => synced?,

@@ -7,12 +7,12 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::RunLog;
+use super::JobLog;
 
 /// A follower at whose pace commands may go, until it is dropped.
 #[derive(Debug)]
 pub struct Pacer {
-    log: Arc<RunLog>,
+    log: Arc<JobLog>,
     id: u64,
 }
 
@@ -31,7 +31,7 @@ impl Drop for Pacer {
     }
 }
 
-impl RunLog {
+impl JobLog {
     fn paced(&self) -> MutexGuard<'_, HashMap<u64, u64>> {
         self.paced.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,4 +1,4 @@
-//! The reading side of a run's log: frames in the order in which they were appended, from any position.
+//! The reading side of a job's log: frames in the order in which they were appended, from any position.
 
 use std::{io, path::PathBuf};
 

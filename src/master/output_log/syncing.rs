@@ -1,4 +1,4 @@
-//! Bringing a run's log to the disk beside the stream: what was written, and the names of what was made for it.
+//! Bringing a job's log to the disk beside the stream: what was written, and the names of what was made for it.
 //!
 //! All of it happens on threads that may wait for a disk. Whoever appends waits for no sync.
 
@@ -13,7 +13,7 @@ use std::{
 use tokio::task::JoinHandle;
 
 use super::{
-    RunLog,
+    JobLog,
     file::{Frames, LogFile, Next},
     file_path,
 };
@@ -82,14 +82,14 @@ impl Unsynced {
     fn sync(&self, disk: &Disk) -> io::Result<()> {
         self.files.values().try_for_each(|file| file.sync())?;
         self.directories.iter().try_for_each(|directory| match disk.sync_names(directory) {
-            // The run was deleted, and its names with it.
+            // The job was deleted, and its names with it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             synced => synced,
         })
     }
 
     /// Writes what lies between two positions again, as the machine still holds it, and holds it against its checksums.
-    fn write_again(&self, log: &RunLog, from: u64, end: u64) -> io::Result<()> {
+    fn write_again(&self, log: &JobLog, from: u64, end: u64) -> io::Result<()> {
         let nexts = self.files.keys().skip(1).copied().chain([u64::MAX]);
         for (file, next) in self.files.values().zip(nexts) {
             let (from, end) = (from.max(file.first), end.min(next).max(file.first));
@@ -108,7 +108,7 @@ impl Unsynced {
     }
 }
 
-impl RunLog {
+impl JobLog {
     /// Brings what was appended to the disk, and tells so. Returns the files that it was in.
     pub(super) fn sync_once(&self) -> io::Result<LogFiles> {
         let (end, unsynced) = self.begin_sync();
@@ -217,7 +217,7 @@ impl Cached {
 }
 
 /// Begins to write the indices that are missing, which is true when they are written.
-fn begin_indexing(log: &Arc<RunLog>, end: u64) -> Option<JoinHandle<bool>> {
+fn begin_indexing(log: &Arc<JobLog>, end: u64) -> Option<JoinHandle<bool>> {
     (!log.unindexed(end).is_empty()).then(|| {
         let log = Arc::clone(log);
         tokio::task::spawn_blocking(move || log.write_indices(end))
@@ -233,7 +233,7 @@ async fn indexed(indexing: &mut Option<JoinHandle<bool>>) -> bool {
 }
 
 /// Syncs a log, one sync at a time, until nobody appends to it any more.
-pub(super) fn keep_synced(log: &Arc<RunLog>) -> impl Future<Output = ()> + Send + use<> {
+pub(super) fn keep_synced(log: &Arc<JobLog>) -> impl Future<Output = ()> + Send + use<> {
     let (mut appended, synced, flush) = (log.appended(), log.synced(), log.flushes());
     let log = Arc::downgrade(log);
     let mut cached = Cached::default();
@@ -301,7 +301,7 @@ mod tests {
         master::output_log::{FILE_SIZE, opening},
     };
 
-    fn log() -> (tempfile::TempDir, RunLog) {
+    fn log() -> (tempfile::TempDir, JobLog) {
         let dir = tempfile::tempdir().unwrap();
         let log = opening::open(&Disk::default(), dir.path().join("run"), FILE_SIZE).unwrap();
         (dir, log)

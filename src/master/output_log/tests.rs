@@ -12,14 +12,14 @@ fn frame(offset: u64, data: &[u8]) -> Frame {
     Frame { stream: Stream::Stdout, offset, time_ns: 1, data: Bytes::copy_from_slice(data) }
 }
 
-fn logs() -> (tempfile::TempDir, OutputLogs, RunId) {
+fn logs() -> (tempfile::TempDir, OutputLogs, JobId) {
     let dir = tempfile::tempdir().unwrap();
     let logs = OutputLogs::new(dir.path().to_owned());
-    (dir, logs, RunId::from_parts(1, 1))
+    (dir, logs, JobId::from_parts(1, 1))
 }
 
 /// Lets go of a log, once nobody else has it.
-async fn close(log: Arc<RunLog>) {
+async fn close(log: Arc<JobLog>) {
     while Arc::strong_count(&log) > 1 {
         tokio::task::yield_now().await;
     }
@@ -38,15 +38,15 @@ async fn read_all(mut reader: LogReader, until: u64) -> Vec<(u32, Frame)> {
 
 #[tokio::test]
 async fn frames_that_come_twice_are_written_once() {
-    let (_dir, logs, run) = logs();
-    let log = logs.open(run).await.unwrap();
+    let (_dir, logs, job) = logs();
+    let log = logs.open(job).await.unwrap();
     log.append(0, &[frame(0, b"hello ")]).await.unwrap();
     log.append(0, &[frame(3, b"lo world")]).await.unwrap();
     log.append(0, &[frame(0, b"hello")]).await.unwrap();
     log.append(0, &[frame(6, b"world"), frame(9, b"ld!"), frame(12, b" Hello")]).await.unwrap();
     log.append(1, &[frame(0, b"other")]).await.unwrap();
     let end = *log.appended().borrow();
-    let all = read_all(logs.reader(run, 0), end).await;
+    let all = read_all(logs.reader(job, 0), end).await;
     let bytes = |task| -> Vec<u8> {
         let of_task = all.iter().filter(|(of, _)| *of == task);
         of_task.flat_map(|(_, frame)| frame.data.to_vec()).collect()
@@ -58,54 +58,54 @@ async fn frames_that_come_twice_are_written_once() {
 
 #[tokio::test]
 async fn a_torn_end_is_cut_and_appending_goes_on() {
-    let (dir, logs, run) = logs();
-    let log = logs.open(run).await.unwrap();
+    let (dir, logs, job) = logs();
+    let log = logs.open(job).await.unwrap();
     let whole = log.append(0, &[frame(0, b"whole")]).await.unwrap();
     log.append(0, &[frame(5, b"torn")]).await.unwrap();
     close(log).await;
-    let path = file_path(&dir.path().join(run.to_string()), 0);
+    let path = file_path(&dir.path().join(job.to_string()), 0);
     let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
     file.set_len(file.metadata().unwrap().len() - 1).unwrap();
-    let log = logs.open(run).await.unwrap();
+    let log = logs.open(job).await.unwrap();
     assert_eq!((log.task_end(0), *log.appended().borrow()), (5, whole));
     log.append(0, &[frame(5, b"again")]).await.unwrap();
-    let all = read_all(logs.reader(run, 0), logs.end(run).await.unwrap()).await;
+    let all = read_all(logs.reader(job, 0), logs.end(job).await.unwrap()).await;
     assert_eq!(all.len(), 2);
     assert_eq!(&all[1].1.data[..], b"again");
 }
 
 #[tokio::test]
 async fn a_log_rolls_and_is_found_again_by_offset() {
-    let (_dir, logs, run) = logs();
-    let log = logs.open(run).await.unwrap();
+    let (_dir, logs, job) = logs();
+    let log = logs.open(job).await.unwrap();
     let chunk = vec![7; 256 * 1024];
     for n in 0..600u64 {
         let task = u32::from(n % 2 == 1);
         log.append(task, &[frame(n / 2 * chunk.len() as u64, &chunk)]).await.unwrap();
     }
-    assert_eq!(logs.disk.numbers(&logs.directory(run), ENDING).unwrap().len(), 3, "150 MB in files of 64");
+    assert_eq!(logs.disk.numbers(&logs.directory(job), ENDING).unwrap().len(), 3, "150 MB in files of 64");
     close(log).await;
-    let log = logs.open(run).await.unwrap();
+    let log = logs.open(job).await.unwrap();
     let wanted = 70 * 1024 * 1024;
     let position = log.position_behind(&[(1, wanted)]);
     assert!(position > FILE_SIZE, "the index leads near the place");
-    assert_eq!(logs.position_behind(run, vec![(1, wanted)]).await.unwrap(), position);
-    let mut reader = logs.reader(run, position);
+    assert_eq!(logs.position_behind(job, vec![(1, wanted)]).await.unwrap(), position);
+    let mut reader = logs.reader(job, position);
     let (_, first) = reader
-        .next(logs.end(run).await.unwrap())
+        .next(logs.end(job).await.unwrap())
         .await
         .unwrap()
         .into_iter()
         .find(|(task, _)| *task == 1)
         .unwrap();
     assert!(first.offset <= wanted && first.offset + 2 * 1024 * 1024 > wanted);
-    assert_eq!(read_all(logs.reader(run, 0), logs.end(run).await.unwrap()).await.len(), 600);
+    assert_eq!(read_all(logs.reader(job, 0), logs.end(job).await.unwrap()).await.len(), 600);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_was_appended_is_soon_on_the_disk() {
-    let (_dir, logs, run) = logs();
-    let log = logs.open(run).await.unwrap();
+    let (_dir, logs, job) = logs();
+    let log = logs.open(job).await.unwrap();
     let end = log.append(0, &[frame(0, b"hello")]).await.unwrap();
     log.synced().wait_for(|synced| *synced >= end).await.unwrap();
 }
@@ -118,8 +118,8 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let _guard = runtime.enter();
-        let (dir, logs, run) = logs();
-        let log = runtime.block_on(logs.open(run)).unwrap();
+        let (dir, logs, job) = logs();
+        let log = runtime.block_on(logs.open(job)).unwrap();
         let mut sent: HashMap<u32, Vec<u8>> = HashMap::new();
         for (n, (task, size)) in sizes.iter().enumerate() {
             let bytes = sent.entry(*task).or_default();
@@ -128,12 +128,12 @@ proptest! {
             bytes.extend_from_slice(&data);
         }
         runtime.block_on(close(log));
-        let path = file_path(&dir.path().join(run.to_string()), 0);
+        let path = file_path(&dir.path().join(job.to_string()), 0);
         let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a test's share")]
         file.set_len((file.metadata().unwrap().len() as f64 * cut_share) as u64).unwrap();
         // The agents send everything from the end that the master tells.
-        let log = runtime.block_on(logs.open(run)).unwrap();
+        let log = runtime.block_on(logs.open(job)).unwrap();
         for (task, bytes) in &sent {
             let end = usize::try_from(log.task_end(*task)).unwrap();
             prop_assert!(end <= bytes.len());
@@ -143,8 +143,8 @@ proptest! {
             }
         }
         let mut read: HashMap<u32, Vec<u8>> = HashMap::new();
-        let end = runtime.block_on(logs.end(run)).unwrap();
-        for (task, frame) in runtime.block_on(read_all(logs.reader(run, 0), end)) {
+        let end = runtime.block_on(logs.end(job)).unwrap();
+        for (task, frame) in runtime.block_on(read_all(logs.reader(job, 0), end)) {
             let bytes = read.entry(task).or_default();
             prop_assert_eq!(bytes.len() as u64, frame.offset);
             bytes.extend_from_slice(&frame.data);
@@ -155,8 +155,8 @@ proptest! {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn tasks_that_append_at_once_lose_nothing_and_share_no_place() {
-    let (_dir, logs, run) = logs();
-    let log = logs.open(run).await.unwrap();
+    let (_dir, logs, job) = logs();
+    let log = logs.open(job).await.unwrap();
     let appending: Vec<_> = (0..8)
         .map(|task| {
             let log = Arc::clone(&log);
@@ -176,7 +176,7 @@ async fn tasks_that_append_at_once_lose_nothing_and_share_no_place() {
     let end = *log.appended().borrow();
     assert_eq!(ends.into_iter().max(), Some(end));
     let mut known = [0; 8];
-    for (task, frame) in read_all(logs.reader(run, 0), end).await {
+    for (task, frame) in read_all(logs.reader(job, 0), end).await {
         let known = &mut known[task as usize];
         assert_eq!((frame.offset, &frame.data[..]), (*known, &b"abc"[..]));
         *known = frame.end();
@@ -186,8 +186,8 @@ async fn tasks_that_append_at_once_lose_nothing_and_share_no_place() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn whoever_appends_while_another_one_writes_is_not_forgotten() {
-    let (_dir, logs, run) = logs();
-    let log = logs.open(run).await.unwrap();
+    let (_dir, logs, job) = logs();
+    let log = logs.open(job).await.unwrap();
     for n in 0..1_000 {
         // Nobody comes after these who would write what they leave.
         let appending: Vec<_> = (0..4)
@@ -205,13 +205,13 @@ async fn whoever_appends_while_another_one_writes_is_not_forgotten() {
 
 #[tokio::test]
 async fn a_log_tells_when_it_was_written_to_last() {
-    let (_dir, logs, run) = logs();
-    assert_eq!(logs.last_change_ms(run), None);
+    let (_dir, logs, job) = logs();
+    assert_eq!(logs.last_change_ms(job), None);
     let now = || u64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap();
     let before = now();
-    let log = logs.open(run).await.unwrap();
+    let log = logs.open(job).await.unwrap();
     log.append(0, &[frame(0, b"abc")]).await.unwrap();
-    let changed = logs.last_change_ms(run).unwrap();
+    let changed = logs.last_change_ms(job).unwrap();
     // A file system's clock may be a tick behind.
     assert!((before - 1_000..=now()).contains(&changed), "{changed} since {before}");
 }
@@ -225,7 +225,7 @@ fn the_directory_of_all_logs_outlives_a_power_failure_with_what_is_in_it() {
         disk.sync_names(std::path::Path::new("/")).unwrap();
         let logs = OutputLogs::on(disk.clone(), PathBuf::from("/data/runs"));
         logs.make_root().unwrap();
-        let directory = logs.directory(RunId::from_parts(1, 1));
+        let directory = logs.directory(JobId::from_parts(1, 1));
         let log = opening::open(&disk, directory.clone(), FILE_SIZE).unwrap();
         log.append_here(0, &[frame(0, b"abc")]).unwrap();
         log.sync_once().unwrap();
@@ -237,30 +237,45 @@ fn the_directory_of_all_logs_outlives_a_power_failure_with_what_is_in_it() {
 
 #[tokio::test]
 async fn logs_are_listed_sized_and_removed() {
-    let (_dir, logs, run) = logs();
-    let other = RunId::from_parts(1, 2);
-    for id in [run, other] {
+    let (_dir, logs, job) = logs();
+    let other = JobId::from_parts(1, 2);
+    for id in [job, other] {
         let log = logs.open(id).await.unwrap();
         let end = log.append(0, &[frame(0, b"hello")]).await.unwrap();
-        assert!(Arc::ptr_eq(&log, &logs.open(id).await.unwrap()), "one log a run");
+        assert!(Arc::ptr_eq(&log, &logs.open(id).await.unwrap()), "one log a job");
         close(log).await;
         assert_eq!(logs.end(id).await.unwrap(), end);
     }
-    let mut listed = logs.runs().unwrap();
+    let mut listed = logs.jobs().unwrap();
     listed.sort();
-    assert_eq!(listed, [run, other]);
-    assert!((1..100_000).contains(&logs.size(run)));
-    logs.remove(run).unwrap();
-    logs.remove(run).unwrap();
-    assert_eq!((logs.runs().unwrap(), logs.size(run)), (vec![other], 0));
-    fs::write(logs.directory(run), "no directory").unwrap();
-    assert!(logs.remove(run).is_err(), "what cannot be removed is said");
+    assert_eq!(listed, [job, other]);
+    assert!((1..100_000).contains(&logs.size(job)));
+    logs.remove(job).unwrap();
+    logs.remove(job).unwrap();
+    assert_eq!((logs.jobs().unwrap(), logs.size(job)), (vec![other], 0));
+    fs::write(logs.directory(job), "no directory").unwrap();
+    assert!(logs.remove(job).is_err(), "what cannot be removed is said");
+}
+
+#[tokio::test]
+async fn logs_of_an_earlier_version_move_to_their_new_directory() {
+    let (dir, job) = (tempfile::tempdir().unwrap(), JobId::from_parts(1, 1));
+    let old = OutputLogs::new(dir.path().join("old"));
+    let log = old.open(job).await.unwrap();
+    let end = log.append(0, &[frame(0, b"hello")]).await.unwrap();
+    close(log).await;
+    let new = OutputLogs::new(dir.path().join("new"));
+    new.make_root().unwrap();
+    new.take_over(old.root()).unwrap();
+    assert_eq!((new.jobs().unwrap(), new.end(job).await.unwrap()), (vec![job], end));
+    assert!(!old.root().exists());
+    new.take_over(old.root()).unwrap();
 }
 
 #[tokio::test]
 async fn a_follower_that_keeps_up_is_fed_from_memory() {
-    let (_dir, logs, run) = logs();
-    let log = logs.open(run).await.unwrap();
+    let (_dir, logs, job) = logs();
+    let log = logs.open(job).await.unwrap();
     let before = log.append(0, &[frame(0, b"nobody follows")]).await.unwrap();
     assert_eq!(log.recent(0), None, "kept for nobody");
     let _follower = log.appended();
@@ -276,8 +291,8 @@ async fn a_follower_that_keeps_up_is_fed_from_memory() {
 
 #[tokio::test]
 async fn the_slowest_of_those_who_are_waited_for_is_told() {
-    let (_dir, logs, run) = logs();
-    let log = logs.open(run).await.unwrap();
+    let (_dir, logs, job) = logs();
+    let log = logs.open(job).await.unwrap();
     let slowest = log.slowest();
     assert_eq!(*slowest.borrow(), None);
     let (first, second) = (log.pace(10), log.pace(20));
@@ -362,8 +377,8 @@ fn all_of_a_long_file_is_written_again_after_a_failed_sync() {
 
 #[tokio::test]
 async fn what_is_kept_in_memory_for_followers_is_bounded() {
-    let (_dir, logs, run) = logs();
-    let log = logs.open(run).await.unwrap();
+    let (_dir, logs, job) = logs();
+    let log = logs.open(job).await.unwrap();
     let (_follower, _another) = (log.appended(), log.appended());
     let piece = vec![7; 100_000];
     let mut end = 0;
@@ -376,41 +391,41 @@ async fn what_is_kept_in_memory_for_followers_is_bounded() {
 
 #[test]
 fn two_who_are_about_to_open_a_log_wait_for_each_other_whatever_is_forgotten_meanwhile() {
-    let (_dir, logs, run) = logs();
-    let other = |number| RunId::from_parts(1, number);
-    let first = logs.opened(run);
+    let (_dir, logs, job) = logs();
+    let other = |number| JobId::from_parts(1, number);
+    let first = logs.opened(job);
     logs.opened(other(2));
-    assert!(Arc::ptr_eq(&logs.opened(run), &first), "opened twice, it would be written to from two sides");
+    assert!(Arc::ptr_eq(&logs.opened(job), &first), "opened twice, it would be written to from two sides");
     drop(first);
     logs.opened(other(3));
-    assert!(!logs.open.lock().unwrap().contains_key(&run), "nobody opens it any more");
+    assert!(!logs.open.lock().unwrap().contains_key(&job), "nobody opens it any more");
 }
 
 #[tokio::test]
 async fn logs_that_nobody_has_are_forgotten() {
-    let (_dir, logs, run) = logs();
-    let held = logs.open(run).await.unwrap();
+    let (_dir, logs, job) = logs();
+    let held = logs.open(job).await.unwrap();
     for number in 2..30 {
-        close(logs.open(RunId::from_parts(1, number)).await.unwrap()).await;
+        close(logs.open(JobId::from_parts(1, number)).await.unwrap()).await;
     }
     assert!(logs.open.lock().unwrap().len() <= 3);
-    assert!(Arc::ptr_eq(&held, &logs.open(run).await.unwrap()), "one log a run");
+    assert!(Arc::ptr_eq(&held, &logs.open(job).await.unwrap()), "one log a job");
 }
 
 #[tokio::test]
-async fn what_lies_where_is_remembered_of_few_runs_and_of_the_right_one() {
+async fn what_lies_where_is_remembered_of_few_jobs_and_of_the_right_one() {
     let (_dir, logs, _) = logs();
-    let runs: Vec<RunId> = (1..=12).map(|number| RunId::from_parts(1, number)).collect();
-    for (at, run) in runs.iter().enumerate() {
-        let log = logs.open(*run).await.unwrap();
+    let jobs: Vec<JobId> = (1..=12).map(|number| JobId::from_parts(1, number)).collect();
+    for (at, job) in jobs.iter().enumerate() {
+        let log = logs.open(*job).await.unwrap();
         log.append(0, &[frame(0, &vec![7; 10 + at])]).await.unwrap();
         close(log).await;
     }
     for _ in 0..2 {
-        for run in &runs {
-            let end = logs.end(*run).await.unwrap();
+        for job in &jobs {
+            let end = logs.end(*job).await.unwrap();
             assert_eq!(
-                logs.position_behind(*run, vec![(0, 1_000)]).await.unwrap(),
+                logs.position_behind(*job, vec![(0, 1_000)]).await.unwrap(),
                 end,
                 "all of it is known"
             );
@@ -421,16 +436,16 @@ async fn what_lies_where_is_remembered_of_few_runs_and_of_the_right_one() {
 
 #[tokio::test]
 async fn a_log_that_somebody_has_is_not_removed_with_those_that_nobody_knows() {
-    let (_dir, logs, run) = logs();
-    let log = logs.open(run).await.unwrap();
+    let (_dir, logs, job) = logs();
+    let log = logs.open(job).await.unwrap();
     log.append(0, &[frame(0, b"hello")]).await.unwrap();
     let remove = || {
         let logs = logs.clone();
-        tokio::task::spawn_blocking(move || logs.remove_unused(run).unwrap())
+        tokio::task::spawn_blocking(move || logs.remove_unused(job).unwrap())
     };
     assert!(!remove().await.unwrap());
-    assert!(logs.size(run) > 0);
+    assert!(logs.size(job) > 0);
     close(log).await;
     assert!(remove().await.unwrap());
-    assert_eq!(logs.size(run), 0);
+    assert_eq!(logs.size(job), 0);
 }

@@ -1,4 +1,4 @@
-//! The appending side of one run's log: frames in, and who is told of them. What brings them to the disk is `syncing`.
+//! The appending side of one job's log: frames in, and who is told of them. What brings them to the disk is `syncing`.
 //!
 //! One writes at a time, all that is queued by then. It works out where the frames go, writes them there on a thread that may
 //! wait for a disk, and then lets them count. Who asks what there is waits for none of that.
@@ -34,9 +34,9 @@ const PIECE: usize = 128 * 1024;
 /// Output of fewer bytes is written where it came: a short command's is all there is.
 pub const SHORT: usize = 32 * 1024;
 
-/// A run's log, open for appending.
+/// A job's log, open for appending.
 #[derive(Debug)]
-pub struct RunLog {
+pub struct JobLog {
     disk: Disk,
     directory: PathBuf,
     /// A file is closed when it has grown to so many bytes.
@@ -87,7 +87,7 @@ fn write_frames(file: &LogFile, begin: u64, frames: &[(u32, Frame)]) -> io::Resu
     Ok(())
 }
 
-impl RunLog {
+impl JobLog {
     /// A log in which this lies, all of it on the disk up to `end`.
     pub(super) fn new(
         disk: Disk,

@@ -54,7 +54,7 @@ pub(super) fn agent_out(view: AgentView) -> proto::Agent {
         key_changed: view.key_changed,
         has_code: view.has_code,
         offline_since_ms: view.offline_since_ms.unwrap_or(0),
-        last_run: view.last_run.map(Into::into),
+        last_job: view.last_job.map(Into::into),
         drain: view.drain.map(Into::into),
         set_labels: labels_out(view.set_labels),
         brought_labels: labels_out(view.brought_labels),

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     domain::{
-        groups::mask::Masks, ids::RunReference, name::AgentName, outcome::asked_for,
+        groups::mask::Masks, ids::JobReference, name::AgentName, outcome::asked_for,
         target::selection::Selection,
     },
     master::{
@@ -35,8 +35,8 @@ use crate::{
     },
 };
 
-/// Runs in one answer, unless asked otherwise, and at most.
-const RUNS: (u32, u32) = (50, 1_000);
+/// Jobs in one answer, unless asked otherwise, and at most.
+const JOBS: (u32, u32) = (50, 1_000);
 
 pub(super) fn invalid(error: impl std::fmt::Display) -> Status {
     status::refusal(Code::InvalidArgument, error)
@@ -56,9 +56,9 @@ fn operator<T>(request: &Request<T>) -> Result<String, Status> {
     }
 }
 
-pub(super) fn reference(run: Option<proto::RunReference>) -> Result<RunReference, Status> {
-    let run = run.ok_or_else(|| InvalidMessage::missing("the run"))?;
-    Ok(RunReference::try_from(run)?)
+pub(super) fn reference(job: Option<proto::JobReference>) -> Result<JobReference, Status> {
+    let job = job.ok_or_else(|| InvalidMessage::missing("the job"))?;
+    Ok(JobReference::try_from(job)?)
 }
 
 pub(super) fn selection(selection: Option<proto::Selection>) -> Result<Selection, Status> {
@@ -67,7 +67,7 @@ pub(super) fn selection(selection: Option<proto::Selection>) -> Result<Selection
 }
 
 impl Master {
-    pub(super) fn follow(&self, follow: Follow, budget: Arc<Budget>) -> Response<Answers<proto::RunEvent>> {
+    pub(super) fn follow(&self, follow: Follow, budget: Arc<Budget>) -> Response<Answers<proto::JobEvent>> {
         let (events, stream) = Outbox::new(budget, EVENTS);
         self.shutdown.tracker.spawn(follow::serve(follow, self.logs.clone(), events));
         Response::new(stream)
@@ -95,13 +95,13 @@ impl Master {
 #[tonic::async_trait]
 impl ControlService for Master {
     type ListAgentsStream = Answers<proto::ListAgentsResponse>;
-    type StartRunStream = Answers<proto::RunEvent>;
-    type FollowRunStream = Answers<proto::RunEvent>;
-    type RerunRunStream = Answers<proto::RunEvent>;
+    type StartJobStream = Answers<proto::JobEvent>;
+    type FollowJobStream = Answers<proto::JobEvent>;
+    type RerunJobStream = Answers<proto::JobEvent>;
     type SendInputStream = Answers<proto::SendInputResponse>;
-    type WatchRunStream = Answers<proto::RunDigest>;
+    type WatchJobStream = Answers<proto::JobDigest>;
     type WatchAgentsStream = Answers<proto::WatchAgentsResponse>;
-    type WatchRunsStream = Answers<proto::WatchRunsResponse>;
+    type WatchJobsStream = Answers<proto::WatchJobsResponse>;
 
     async fn get_status(
         &self,
@@ -119,8 +119,8 @@ impl ControlService for Master {
             agents: status.agents,
             connected: status.connected,
             pending: status.pending,
-            active_runs: status.active_runs,
-            refusing_runs: status.refusing_runs,
+            active_jobs: status.active_jobs,
+            refusing_jobs: status.refusing_jobs,
             holding_back: status.held_back.map(|(_, text)| text).unwrap_or_default(),
             ahead: status.ahead,
             enroll_any: self.enroll_any,
@@ -272,58 +272,58 @@ impl ControlService for Master {
         Ok(Response::new(proto::RevokeOperatorResponse { keys }))
     }
 
-    async fn start_run(
+    async fn start_job(
         &self,
-        request: Request<proto::StartRunRequest>,
-    ) -> Result<Response<Self::StartRunStream>, Status> {
+        request: Request<proto::StartJobRequest>,
+    ) -> Result<Response<Self::StartJobStream>, Status> {
         let (by, caller) = (operator(&request)?, connected(&request)?);
         let request = request.into_inner();
         let follows = request.follow;
-        self.begin(self.run_asked(&caller, request, by).await?, follows, caller.budget).await
+        self.begin(self.job_asked(&caller, request, by).await?, follows, caller.budget).await
     }
 
-    async fn rerun_run(
+    async fn rerun_job(
         &self,
-        request: Request<proto::RerunRunRequest>,
-    ) -> Result<Response<Self::RerunRunStream>, Status> {
+        request: Request<proto::RerunJobRequest>,
+    ) -> Result<Response<Self::RerunJobStream>, Status> {
         let (by, caller) = (operator(&request)?, connected(&request)?);
         let request = request.into_inner();
         self.begin_again(&caller, request, by).await
     }
 
-    async fn delete_run(
+    async fn delete_job(
         &self,
-        request: Request<proto::DeleteRunRequest>,
-    ) -> Result<Response<proto::DeleteRunResponse>, Status> {
+        request: Request<proto::DeleteJobRequest>,
+    ) -> Result<Response<proto::DeleteJobResponse>, Status> {
         let by = operator(&request)?;
         let budget = connected(&request)?.budget;
-        let (run, _) = self.find(reference(request.into_inner().run)?, &budget).await?;
-        let (id, number) = (run.id, run.number);
+        let (job, _) = self.find(reference(request.into_inner().job)?, &budget).await?;
+        let (id, number) = (job.id, job.number);
         let reason = format!("deleted by {by}");
-        self.count(move |reply| Input::DeleteRun { run: id, reason, by, reply }).await?;
+        self.count(move |reply| Input::DeleteJob { job: id, reason, by, reply }).await?;
         let logs = self.logs.clone();
         let removed = tokio::task::spawn_blocking(move || logs.remove(id)).await;
         if let Ok(Err(error)) = removed {
             // Retention tries again.
-            tracing::warn!(%error, run = number, "cannot delete a run's output");
+            tracing::warn!(%error, job = number, "cannot delete a job's output");
         }
-        Ok(Response::new(proto::DeleteRunResponse { number }))
+        Ok(Response::new(proto::DeleteJobResponse { number }))
     }
 
-    async fn follow_run(
+    async fn follow_job(
         &self,
-        request: Request<proto::FollowRunRequest>,
-    ) -> Result<Response<Self::FollowRunStream>, Status> {
+        request: Request<proto::FollowJobRequest>,
+    ) -> Result<Response<Self::FollowJobStream>, Status> {
         let (by, budget) = (operator(&request)?, connected(&request)?.budget);
         let request = request.into_inner();
-        let (run, live) = self.find(reference(request.run)?, &budget).await?;
+        let (job, live) = self.find(reference(request.job)?, &budget).await?;
         // Nobody else's reading may hold a command back.
-        let attached = request.attached && run.operator == by;
+        let attached = request.attached && job.operator == by;
         let agents = per_task(request.agents, "agents")?.into_iter().collect::<HashSet<String>>();
-        let has_task: HashSet<&str> = run.tasks.iter().map(|task| task.agent.as_str()).collect();
+        let has_task: HashSet<&str> = job.tasks.iter().map(|task| task.agent.as_str()).collect();
         if let Some(agent) = agents.iter().find(|agent| !has_task.contains(agent.as_str())) {
             let agent = name(agent)?;
-            return Err(Status::not_found(format!("{agent} has no task in run {}", run.number)));
+            return Err(Status::not_found(format!("{agent} has no task in job {}", job.number)));
         }
         let seen = per_task(request.seen, "places in output")?;
         let follow = Follow {
@@ -336,22 +336,22 @@ impl ControlService for Master {
             attached,
             until_offset: Some(request.until_offset).filter(|until| *until > 0),
             most_behind: Some(request.most_behind).filter(|most| *most > 0),
-            ..Follow::new(run, self.shutdown.stop.clone())
+            ..Follow::new(job, self.shutdown.stop.clone())
         };
         Ok(self.follow(follow, budget))
     }
 
-    async fn watch_run(
+    async fn watch_job(
         &self,
-        request: Request<proto::WatchRunRequest>,
-    ) -> Result<Response<Self::WatchRunStream>, Status> {
+        request: Request<proto::WatchJobRequest>,
+    ) -> Result<Response<Self::WatchJobStream>, Status> {
         let budget = connected(&request)?.budget;
         let request = request.into_inner();
         let masks: Masks = short_text(request.masks, "masks")?.parse().map_err(invalid)?;
-        let (run, live) = self.find(reference(request.run)?, &budget).await?;
-        let maskers = maskers(&self.handle, &run, masks).await;
+        let (job, live) = self.find(reference(request.job)?, &budget).await?;
+        let maskers = maskers(&self.handle, &job, masks).await;
         let (digests, stream) = Outbox::new(budget, 1);
-        let watch = Watch { run, live, masks, maskers, follow: request.follow };
+        let watch = Watch { job, live, masks, maskers, follow: request.follow };
         let watching = self.watched.clone().serve(watch, self.logs.clone(), self.shutdown.clone(), digests);
         self.shutdown.tracker.spawn(watching);
         Ok(Response::new(stream))
@@ -365,21 +365,21 @@ impl ControlService for Master {
         Ok(self.news(budget, |master, answers| news::agents(master, request.into_inner(), answers)))
     }
 
-    async fn watch_runs(
+    async fn watch_jobs(
         &self,
-        request: Request<proto::WatchRunsRequest>,
-    ) -> Result<Response<Self::WatchRunsStream>, Status> {
+        request: Request<proto::WatchJobsRequest>,
+    ) -> Result<Response<Self::WatchJobsStream>, Status> {
         let budget = connected(&request)?.budget;
-        Ok(self.news(budget, |master, answers| news::runs(master, request.into_inner(), answers)))
+        Ok(self.news(budget, |master, answers| news::jobs(master, request.into_inner(), answers)))
     }
 
-    async fn list_runs(
+    async fn list_jobs(
         &self,
-        request: Request<proto::ListRunsRequest>,
-    ) -> Result<Response<proto::ListRunsResponse>, Status> {
+        request: Request<proto::ListJobsRequest>,
+    ) -> Result<Response<proto::ListJobsResponse>, Status> {
         let budget = connected(&request)?.budget;
         let request = request.into_inner();
-        let limit = if request.limit == 0 { RUNS.0 } else { request.limit.min(RUNS.1) };
+        let limit = if request.limit == 0 { JOBS.0 } else { request.limit.min(JOBS.1) };
         let since_ms = match request.within_ms {
             0 => request.since_ms,
             within => unix_ms().saturating_sub(within),
@@ -394,9 +394,9 @@ impl ControlService for Master {
             outcome: asked_for(&short_text(request.outcome, "an outcome")?).map_err(invalid)?,
         };
         let _turn = budget.turn().await;
-        let runs = self.listed_runs(wanted).await?;
-        let runs = runs.into_iter().map(|run| run.listed().into()).collect();
-        Ok(Response::new(proto::ListRunsResponse { runs }))
+        let jobs = self.listed_jobs(wanted).await?;
+        let jobs = jobs.into_iter().map(|job| job.listed().into()).collect();
+        Ok(Response::new(proto::ListJobsResponse { jobs }))
     }
 
     async fn send_input(
@@ -405,55 +405,55 @@ impl ControlService for Master {
     ) -> Result<Response<Self::SendInputStream>, Status> {
         let (by, budget) = (operator(&request)?, connected(&request)?.budget);
         let mut requests = request.into_inner();
-        let run = input::opened(&mut requests).await?;
-        let task = self.task_to_feed(run, &by, &budget).await?;
+        let job = input::opened(&mut requests).await?;
+        let task = self.task_to_feed(job, &by, &budget).await?;
         let (answers, stream) = Outbox::new(budget, 1);
         self.shutdown.tracker.spawn(input::serve(self.clone(), task, requests, answers));
         Ok(Response::new(stream))
     }
 
-    async fn promote_run(
+    async fn promote_job(
         &self,
-        request: Request<proto::PromoteRunRequest>,
-    ) -> Result<Response<proto::PromoteRunResponse>, Status> {
+        request: Request<proto::PromoteJobRequest>,
+    ) -> Result<Response<proto::PromoteJobResponse>, Status> {
         let by = operator(&request)?;
-        let run = reference(request.into_inner().run)?;
-        match self.handle.ask(move |reply| Input::Promote { run, by, reply }).await? {
+        let job = reference(request.into_inner().job)?;
+        match self.handle.ask(move |reply| Input::Promote { job, by, reply }).await? {
             Reply::Promoted { number, batch } => {
-                Ok(Response::new(proto::PromoteRunResponse { number, batch }))
+                Ok(Response::new(proto::PromoteJobResponse { number, batch }))
             }
-            other => Err(self.refusal_of(run, other).await?),
+            other => Err(self.refusal_of(job, other).await?),
         }
     }
 
-    async fn stop_run(
+    async fn stop_job(
         &self,
-        request: Request<proto::StopRunRequest>,
-    ) -> Result<Response<proto::StopRunResponse>, Status> {
+        request: Request<proto::StopJobRequest>,
+    ) -> Result<Response<proto::StopJobResponse>, Status> {
         let by = operator(&request)?;
-        let run = reference(request.into_inner().run)?;
-        match self.handle.ask(move |reply| Input::StopRun { run, by, reply }).await? {
-            Reply::RunStopped { number, skipped } => {
-                Ok(Response::new(proto::StopRunResponse { number, skipped }))
+        let job = reference(request.into_inner().job)?;
+        match self.handle.ask(move |reply| Input::StopJob { job, by, reply }).await? {
+            Reply::JobStopped { number, skipped } => {
+                Ok(Response::new(proto::StopJobResponse { number, skipped }))
             }
-            other => Err(self.refusal_of(run, other).await?),
+            other => Err(self.refusal_of(job, other).await?),
         }
     }
 
-    async fn cancel_run(
+    async fn cancel_job(
         &self,
-        request: Request<proto::CancelRunRequest>,
-    ) -> Result<Response<proto::CancelRunResponse>, Status> {
+        request: Request<proto::CancelJobRequest>,
+    ) -> Result<Response<proto::CancelJobResponse>, Status> {
         let by = operator(&request)?;
         let request = request.into_inner();
-        let run = reference(request.run)?;
+        let job = reference(request.job)?;
         let tasks = per_task(request.task_indices, "tasks")?.into_iter().collect();
         let grace_ms = (request.grace_ms > 0).then_some(request.grace_ms);
-        match self.handle.ask(move |reply| Input::Cancel { run, tasks, grace_ms, by, reply }).await? {
+        match self.handle.ask(move |reply| Input::Cancel { job, tasks, grace_ms, by, reply }).await? {
             Reply::Cancelled { told, stored, number, grace_ms } => {
-                Ok(Response::new(proto::CancelRunResponse { told, stored, number, grace_ms }))
+                Ok(Response::new(proto::CancelJobResponse { told, stored, number, grace_ms }))
             }
-            other => Err(self.refusal_of(run, other).await?),
+            other => Err(self.refusal_of(job, other).await?),
         }
     }
 }

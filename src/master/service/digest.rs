@@ -1,4 +1,4 @@
-//! Working out the digest of a run: who printed the same, who is quiet, from the run's output log and its tasks' states.
+//! Working out the digest of a job: who printed the same, who is quiet, from the job's output log and its tasks' states.
 //!
 //! Knows nothing of who wants it, or of how often.
 
@@ -11,9 +11,9 @@ use crate::{
     domain::{
         frame::Frame,
         groups::{Group, Grouping, mask::Masker},
+        job::{Job, Task, TaskState},
         outcome::Outcome,
         plan::Gate,
-        run::{Run, Task, TaskState},
     },
     master::{journal::Changes, output_log::LogReader},
     sys::clock::unix_ms,
@@ -27,9 +27,9 @@ pub(super) const QUIET_AFTER_MS: u64 = 5_000;
 /// Reading the log holds a digest back for so long at most.
 const LONGEST_FEED: Duration = Duration::from_millis(200);
 
-/// Works out digests of one run, each from the one before.
+/// Works out digests of one job, each from the one before.
 pub(super) struct Digester {
-    run: Run,
+    job: Job,
     grouping: Grouping,
     reader: LogReader,
     /// Tasks that have changed since the last digest.
@@ -38,7 +38,7 @@ pub(super) struct Digester {
     ending: Vec<(u32, Outcome, u64)>,
 }
 
-/// How a run stands.
+/// How a job stands.
 #[derive(Debug)]
 pub(super) struct Digest {
     /// Tasks that have changed since the digest before.
@@ -47,9 +47,9 @@ pub(super) struct Digest {
     pub groups: Vec<proto::Group>,
     /// How many more there are.
     pub more_groups: u32,
-    /// The run's gate.
+    /// The job's gate.
     pub gate: Gate,
-    /// When the run ended. Everything that was printed is in the digest then.
+    /// When the job ended. Everything that was printed is in the digest then.
     pub ended_ms: Option<u64>,
     /// Everything that the log holds before this is in it.
     pub read: u64,
@@ -58,14 +58,14 @@ pub(super) struct Digest {
 }
 
 impl Digester {
-    pub(super) fn new(run: Run, maskers: Vec<Masker>, reader: LogReader) -> Self {
-        Self { run, grouping: Grouping::new(maskers), reader, changed: Vec::new(), ending: Vec::new() }
+    pub(super) fn new(job: Job, maskers: Vec<Masker>, reader: LogReader) -> Self {
+        Self { job, grouping: Grouping::new(maskers), reader, changed: Vec::new(), ending: Vec::new() }
     }
 
     /// When a frame was printed, on the master's clock.
     fn time_of(&self, task: u32, frame: &Frame) -> u64 {
-        let started_ms = self.run.task(task).and_then(|task| task.started_ms);
-        started_ms.unwrap_or(self.run.created_ms) + frame.time_ns / 1_000_000
+        let started_ms = self.job.task(task).and_then(|task| task.started_ms);
+        started_ms.unwrap_or(self.job.created_ms) + frame.time_ns / 1_000_000
     }
 
     /// Reads the log up to `end`, but for so long only: states are told while a flood is still being compared. True
@@ -84,7 +84,7 @@ impl Digester {
         let position = self.reader.position();
         for (task, outcome, at) in std::mem::take(&mut self.ending) {
             if has_read || at <= position {
-                let end_offset = self.run.task(task).map_or(0, |task| task.end_offset);
+                let end_offset = self.job.task(task).map_or(0, |task| task.end_offset);
                 self.grouping.miss(task, end_offset);
                 self.grouping.end(task, outcome);
             } else {
@@ -114,15 +114,15 @@ impl Digester {
             if let Some(outcome) = task.state.outcome() {
                 self.ending.push((task.index, outcome.clone(), until));
             }
-            if let Some(known) = self.run.task_mut(task.index) {
+            if let Some(known) = self.job.task_mut(task.index) {
                 known.clone_from(&task);
             }
             self.changed.push(task);
         }
         if let Some(gate) = news.gate {
-            self.run.gate = gate;
+            self.job.gate = gate;
         }
-        self.run.ended_ms = news.ended_ms.or(self.run.ended_ms);
+        self.job.ended_ms = news.ended_ms.or(self.job.ended_ms);
     }
 
     /// `end` is where the log ended when all before it was read.
@@ -131,8 +131,8 @@ impl Digester {
         let now_ms = unix_ms();
         let mut groups = self.grouping.groups();
         for group in &mut groups {
-            // A run that was taken back from its agents has holes between its tasks.
-            group.tasks.retain(|task| self.run.task(*task).is_some());
+            // A job that was taken back from its agents has holes between its tasks.
+            group.tasks.retain(|task| self.job.task(*task).is_some());
         }
         groups.retain(|group| !group.tasks.is_empty());
         let more_groups = u32::try_from(groups.len().saturating_sub(GROUPS)).unwrap_or(u32::MAX);
@@ -141,8 +141,8 @@ impl Digester {
             changed: std::mem::take(&mut self.changed),
             groups,
             more_groups,
-            gate: self.run.gate.clone(),
-            ended_ms: self.run.ended_ms.filter(|_| end.is_some()),
+            gate: self.job.gate.clone(),
+            ended_ms: self.job.ended_ms.filter(|_| end.is_some()),
             read: end.unwrap_or(self.reader.position()),
             cost: begun.elapsed(),
         }
@@ -151,7 +151,7 @@ impl Digester {
     /// Those of these tasks that run and have been silent for a while.
     fn quiet(&self, tasks: &[u32], now_ms: u64) -> Vec<proto::QuietTask> {
         let quiet = |index: &u32| {
-            let task = self.run.task(*index)?;
+            let task = self.job.task(*index)?;
             let is_running = task.state == TaskState::Running;
             let since_ms = self.grouping.last_output_ms(*index).max(task.started_ms)?;
             let is_quiet = now_ms.saturating_sub(since_ms) >= QUIET_AFTER_MS;
@@ -162,7 +162,7 @@ impl Digester {
 
     /// Whether a digest changes with time alone.
     pub(super) fn has_running(&self) -> bool {
-        self.run.tasks.iter().any(|task| task.state == TaskState::Running)
+        self.job.tasks.iter().any(|task| task.state == TaskState::Running)
     }
 
     fn group_out(&self, group: Group, now_ms: u64) -> proto::Group {

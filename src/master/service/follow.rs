@@ -1,4 +1,4 @@
-//! Following a run: its output in the order of the log, then its tasks' states, live or later.
+//! Following a job: its output in the order of the log, then its tasks' states, live or later.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -13,15 +13,15 @@ use super::outbox::{Gone, Outbox};
 use crate::{
     domain::{
         frame::{Frame, HEADERS, MAX_PAYLOAD},
-        run::{Run, Task},
+        job::{Job, Task},
     },
     master::{
         journal::Journal,
-        output_log::{LogReader, OutputLogs, Pacer, RunLog, Trouble},
+        output_log::{JobLog, LogReader, OutputLogs, Pacer, Trouble},
     },
     wire::{
         budget::Place,
-        proto::{self, run_event::Kind},
+        proto::{self, job_event::Kind},
     },
 };
 use tokio_util::sync::CancellationToken;
@@ -29,12 +29,12 @@ use tokio_util::sync::CancellationToken;
 /// Events that may wait for a client. A slow one costs this much and no more.
 pub(super) const EVENTS: usize = 8;
 
-pub(super) type Events = Outbox<proto::RunEvent>;
+pub(super) type Events = Outbox<proto::JobEvent>;
 
 /// What to follow, and how.
 pub(super) struct Follow {
-    pub run: Run,
-    /// `None` for a run that is over and stored.
+    pub job: Job,
+    /// `None` for a job that is over and stored.
     pub live: Option<Arc<Journal>>,
     /// Up to where the client has seen tasks' output before.
     pub seen: Vec<(u32, u64)>,
@@ -53,10 +53,10 @@ pub(super) struct Follow {
 }
 
 impl Follow {
-    /// All that a run that is over and stored has printed.
-    pub(super) fn new(run: Run, stop: CancellationToken) -> Self {
+    /// All that a job that is over and stored has printed.
+    pub(super) fn new(job: Job, stop: CancellationToken) -> Self {
         Self {
-            run,
+            job,
             live: None,
             seen: Vec::new(),
             from_offset: 0,
@@ -72,13 +72,13 @@ impl Follow {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "streams carry results")]
-pub(super) fn event(kind: Kind) -> Result<proto::RunEvent, Status> {
-    Ok(proto::RunEvent { kind: Some(kind) })
+pub(super) fn event(kind: Kind) -> Result<proto::JobEvent, Status> {
+    Ok(proto::JobEvent { kind: Some(kind) })
 }
 
 /// Why a stream is closed, and its client asked to come back.
-pub(super) const MASTER_ENDS: &str = "the master ends; its runs go on";
-pub(super) const LOG_AGAIN: &str = "the run's output log has to be opened again";
+pub(super) const MASTER_ENDS: &str = "the master ends; its jobs go on";
+pub(super) const LOG_AGAIN: &str = "the job's output log has to be opened again";
 
 /// Returns when a log has failed. May be dropped and called again.
 pub(super) async fn has_failed(trouble: &mut watch::Receiver<Option<Trouble>>) {
@@ -91,7 +91,7 @@ pub(super) async fn has_failed(trouble: &mut watch::Receiver<Option<Trouble>>) {
 /// Bytes that are read at once: frames of at most a payload are added until there is one, with their headers.
 const READ: usize = 2 * MAX_PAYLOAD + HEADERS;
 
-/// Bytes that a stream holds for each task of its run.
+/// Bytes that a stream holds for each task of its job.
 const HELD_OF_TASK: usize = 64;
 
 /// Where a task's output ends.
@@ -112,7 +112,7 @@ struct Follower {
     events: Events,
     reader: LogReader,
     /// The log's writing side, while it is there: it still has what was appended last.
-    log: Option<Arc<RunLog>>,
+    log: Option<Arc<JobLog>>,
     /// Tells commands how far this follower is.
     pacer: Option<Pacer>,
     /// Tasks that are followed; `None` for all.
@@ -284,24 +284,24 @@ impl Follower {
     }
 }
 
-/// Follows a run until its end, the client's, or the master's.
+/// Follows a job until its end, the client's, or the master's.
 pub(super) async fn serve(follow: Follow, logs: OutputLogs, events: Events) {
     // Whoever is gone needs to hear nothing more.
     let _ = run(follow, logs, events).await;
 }
 
 async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gone> {
-    let id = follow.run.id;
+    let id = follow.job.id;
     let wanted = (!follow.agents.is_empty()).then(|| {
-        let tasks = follow.run.tasks.iter();
+        let tasks = follow.job.tasks.iter();
         tasks
             .filter(|task| follow.agents.contains(task.agent.as_str()))
             .map(|task| task.index)
             .collect::<HashSet<u32>>()
     });
-    // Held for as long as the stream lasts; of runs with many tasks that is worth counting.
-    let _room = events.hold(follow.run.tasks.len() * HELD_OF_TASK).await?;
-    let tasks: Vec<TaskEnd> = follow.run.tasks.iter().map(TaskEnd::of).collect();
+    // Held for as long as the stream lasts; of jobs with many tasks that is worth counting.
+    let _room = events.hold(follow.job.tasks.len() * HELD_OF_TASK).await?;
+    let tasks: Vec<TaskEnd> = follow.job.tasks.iter().map(TaskEnd::of).collect();
     let mut ends: HashMap<u32, u64> = tasks.iter().map(|task| (task.index, follow.from_offset)).collect();
     for (task, seen) in follow.seen {
         ends.entry(task).and_modify(|end| *end = seen.max(*end));
@@ -317,10 +317,10 @@ async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gon
         most_behind: follow.most_behind,
         ends,
     };
-    let ended_ms = follow.run.ended_ms;
+    let ended_ms = follow.job.ended_ms;
     let wanted = follower.ends.iter().filter(|(task, _)| follower.wants(**task));
     let behind: Vec<(u32, u64)> = wanted.map(|(task, end)| (*task, *end)).collect();
-    follower.send(Kind::Run(follow.run.into())).await?;
+    follower.send(Kind::Job(follow.job.into())).await?;
     let Some(journal) = follow.live else {
         if !follow.without_output {
             if behind.iter().any(|(_, end)| *end > 0) {
@@ -337,11 +337,11 @@ async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gon
             follower.send_missing_ends(&tasks).await?;
         }
         if let Some(ended_ms) = ended_ms {
-            follower.send(Kind::Ended(proto::RunEnded { ended_ms })).await?;
+            follower.send(Kind::Ended(proto::JobEnded { ended_ms })).await?;
         }
         return Ok(());
     };
-    let log: Arc<RunLog> = match logs.open(id).await {
+    let log: Arc<JobLog> = match logs.open(id).await {
         Ok(log) => log,
         Err(error) => return Err(follower.fail(error).await),
     };
@@ -353,7 +353,7 @@ async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gon
         (follow.attached && !follow.without_output).then(|| log.pace(follower.reader.position()));
     let (mut appended, mut changed, mut trouble) = (log.appended(), journal.subscribe(), log.trouble());
     let mut seen = 0;
-    // Tasks that had ended when the run was looked up are no news of the journal's.
+    // Tasks that had ended when the job was looked up are no news of the journal's.
     let mut found = tasks;
     loop {
         // States first, output second: what a task printed is in the log before its end is in the journal.
@@ -372,7 +372,7 @@ async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gon
             follower.send(Kind::Gate(gate.into())).await?;
         }
         if let Some(ended_ms) = news.ended_ms.or(ended_ms) {
-            return follower.send(Kind::Ended(proto::RunEnded { ended_ms })).await;
+            return follower.send(Kind::Ended(proto::JobEnded { ended_ms })).await;
         }
         if !follow.follow || follower.is_satisfied() {
             return Ok(());

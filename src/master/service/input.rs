@@ -5,9 +5,9 @@ use tonic::{Status, Streaming};
 use super::{Master, control::reference, outbox::Outbox};
 use crate::{
     domain::{
-        ids::{RunReference, TaskId},
+        ids::{JobReference, TaskId},
         input::{CHUNK, WINDOW},
-        run::Run,
+        job::Job,
     },
     master::input::Feeder,
     wire::{
@@ -23,29 +23,29 @@ impl Master {
     /// The task that an operator may feed.
     pub(super) async fn task_to_feed(
         &self,
-        run: RunReference,
+        job: JobReference,
         by: &str,
         budget: &Budget,
     ) -> Result<TaskId, Status> {
-        let (run, _): (Run, _) = self.find(run, budget).await?;
-        if run.operator != by {
-            let text = format!("run {} is {}'s: only who started a run feeds it", run.number, run.operator);
+        let (job, _): (Job, _) = self.find(job, budget).await?;
+        if job.operator != by {
+            let text = format!("job {} is {}'s: only who started a job feeds it", job.number, job.operator);
             return Err(Status::permission_denied(text));
         }
-        match run.tasks.as_slice() {
-            [task] => Ok(TaskId { run: run.id, index: task.index }),
-            _ => Err(Status::failed_precondition(format!("run {} has more than one task", run.number))),
+        match job.tasks.as_slice() {
+            [task] => Ok(TaskId { job: job.id, index: task.index }),
+            _ => Err(Status::failed_precondition(format!("job {} has more than one task", job.number))),
         }
     }
 }
 
-/// The run that the first message names.
+/// The job that the first message names.
 pub(super) async fn opened(
     requests: &mut Streaming<proto::SendInputRequest>,
-) -> Result<RunReference, Status> {
+) -> Result<JobReference, Status> {
     match requests.message().await?.and_then(|request| request.kind) {
-        Some(send_input_request::Kind::Run(run)) => reference(Some(run)),
-        _ => Err(InvalidMessage("feeding begins with a run".to_owned()).into()),
+        Some(send_input_request::Kind::Job(job)) => reference(Some(job)),
+        _ => Err(InvalidMessage("feeding begins with a job".to_owned()).into()),
     }
 }
 
@@ -93,7 +93,7 @@ pub(super) async fn serve(
                     match feed(&feeder, request, now.taken).await {
                         Ok(true) => {}
                         Ok(false) => {
-                            let text = "another client feeds this run now";
+                            let text = "another client feeds this job now";
                             let _ = answers.send(Err(Status::aborted(text))).await;
                             return;
                         }
@@ -123,6 +123,6 @@ async fn feed(feeder: &Feeder, request: proto::SendInputRequest, taken: u64) -> 
         Some(send_input_request::Kind::WindowSize(size)) => {
             Ok(feeder.send(attach_request::Kind::WindowSize(size)).await)
         }
-        Some(send_input_request::Kind::Run(_)) | None => Err(InvalidMessage::missing("input").into()),
+        Some(send_input_request::Kind::Job(_)) | None => Err(InvalidMessage::missing("input").into()),
     }
 }

@@ -39,7 +39,7 @@ use crate::{
         },
         serve::Connected,
         status,
-        streaming::{FOLLOW_RUN, Method, RERUN_RUN, START_RUN, only},
+        streaming::{FOLLOW_JOB, Method, RERUN_JOB, START_JOB, only},
     },
 };
 use outbox::Answers;
@@ -59,7 +59,7 @@ pub struct Master {
     pub logs: OutputLogs,
     /// The machine's users.
     pub users: Users,
-    /// Live runs that are watched.
+    /// Live jobs that are watched.
     pub watched: Watched,
     /// What commands are fed.
     pub inputs: Inputs,
@@ -99,9 +99,9 @@ pub async fn routes(master: &Master, local: bool) -> Result<Routes, tonic_reflec
             .build_v1()?;
         routes = routes.add_service(reflection);
     }
-    routes = streamed(routes, START_RUN, master, |master, request| master.start_run(request));
-    routes = streamed(routes, RERUN_RUN, master, |master, request| master.rerun_run(request));
-    routes = streamed(routes, FOLLOW_RUN, master, |master, request| master.follow_run(request));
+    routes = streamed(routes, START_JOB, master, |master, request| master.start_job(request));
+    routes = streamed(routes, RERUN_JOB, master, |master, request| master.rerun_job(request));
+    routes = streamed(routes, FOLLOW_JOB, master, |master, request| master.follow_job(request));
     Ok(routes.prepare())
 }
 

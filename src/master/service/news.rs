@@ -1,4 +1,4 @@
-//! Watching the registry and the runs: what there is, then what changes, at most a few times a second.
+//! Watching the registry and the jobs: what there is, then what changes, at most a few times a second.
 //!
 //! A watcher that is slow gets fewer answers, not older ones: it is asked for news only when it took the last.
 
@@ -12,24 +12,24 @@ use super::{
     outbox::Outbox,
 };
 use crate::{
-    domain::{name::AgentName, run::Run},
+    domain::{job::Job, name::AgentName},
     master::{
         core::{
             messages::{Input, Reply},
-            views::{FleetNews, RunsNews},
+            views::{FleetNews, JobsNews},
         },
         store::Wanted,
     },
-    wire::proto::{self, WatchAgentsResponse, WatchRunsResponse},
+    wire::proto::{self, WatchAgentsResponse, WatchJobsResponse},
 };
 
 /// News come at most so often.
 const EVERY: Duration = Duration::from_millis(200);
 /// Numbers of machines come at most so often: people read them, and thousands of agents tell them.
 const NUMBERS_EVERY: Duration = Duration::from_secs(5);
-/// Runs in one answer; their commands may be long.
-const RUNS_CHUNK: usize = 8;
-/// Runs that come first, unless asked otherwise, and at most.
+/// Jobs in one answer; their commands may be long.
+const JOBS_CHUNK: usize = 8;
+/// Jobs that come first, unless asked otherwise, and at most.
 const NEWEST: (u32, u32) = (100, 1_000);
 
 type Answers<T> = Outbox<T>;
@@ -144,19 +144,19 @@ async fn fleet_part(
     }
 }
 
-/// Watches the runs until the client, or the master, goes away.
-pub(super) async fn runs(
+/// Watches the jobs until the client, or the master, goes away.
+pub(super) async fn jobs(
     master: Master,
-    request: proto::WatchRunsRequest,
-    answers: Answers<WatchRunsResponse>,
+    request: proto::WatchJobsRequest,
+    answers: Answers<WatchJobsResponse>,
 ) {
-    let _ = watch_runs(&master, request, &answers).await;
+    let _ = watch_jobs(&master, request, &answers).await;
 }
 
-async fn watch_runs(
+async fn watch_jobs(
     master: &Master,
-    request: proto::WatchRunsRequest,
-    answers: &Answers<WatchRunsResponse>,
+    request: proto::WatchJobsRequest,
+    answers: &Answers<WatchJobsResponse>,
 ) -> Result<(), Over> {
     let newest = if request.newest == 0 { NEWEST.0 } else { request.newest.min(NEWEST.1) };
     let mut watched = master.handle.watched();
@@ -164,12 +164,12 @@ async fn watch_runs(
     let mut needs_store = true;
     loop {
         watched.borrow_and_update();
-        let ask = move |reply| Input::WatchRuns { seen, reply };
-        let Ok(Reply::Runs(news)) = master.handle.ask(ask).await else { return Err(Over) };
-        let RunsNews { revision, is_complete, runs, deleted } = news;
+        let ask = move |reply| Input::WatchJobs { seen, reply };
+        let Ok(Reply::Jobs(news)) = master.handle.ask(ask).await else { return Err(Over) };
+        let JobsNews { revision, is_complete, jobs, deleted } = news;
         if needs_store || !is_complete {
             let wanted = Wanted { limit: newest, ..Wanted::default() };
-            let stored = master.read_store(move |store| store.runs(&wanted)).await;
+            let stored = master.read_store(move |store| store.jobs(&wanted)).await;
             let stored = match stored {
                 Ok(stored) => stored,
                 Err(status) => {
@@ -178,12 +178,12 @@ async fn watch_runs(
                 }
             };
             // What is live is newer than what the store has of it, so it comes behind.
-            let first = WatchRunsResponse { begins: true, ..WatchRunsResponse::default() };
-            send_runs(first, stored.into_iter().chain(runs), answers).await?;
-        } else if !runs.is_empty() || !deleted.is_empty() {
+            let first = WatchJobsResponse { begins: true, ..WatchJobsResponse::default() };
+            send_jobs(first, stored.into_iter().chain(jobs), answers).await?;
+        } else if !jobs.is_empty() || !deleted.is_empty() {
             let deleted = deleted.iter().map(ToString::to_string).collect();
-            let first = WatchRunsResponse { deleted, ..WatchRunsResponse::default() };
-            send_runs(first, runs.into_iter(), answers).await?;
+            let first = WatchJobsResponse { deleted, ..WatchJobsResponse::default() };
+            send_jobs(first, jobs.into_iter(), answers).await?;
         }
         needs_store = false;
         seen = revision;
@@ -191,17 +191,17 @@ async fn watch_runs(
     }
 }
 
-/// Sends runs in answers of which the first says more.
-async fn send_runs(
-    first: WatchRunsResponse,
-    runs: impl Iterator<Item = Run>,
-    answers: &Answers<WatchRunsResponse>,
+/// Sends jobs in answers of which the first says more.
+async fn send_jobs(
+    first: WatchJobsResponse,
+    jobs: impl Iterator<Item = Job>,
+    answers: &Answers<WatchJobsResponse>,
 ) -> Result<(), Over> {
-    let mut runs = runs.map(|run| proto::Run::from(run.listed())).peekable();
+    let mut jobs = jobs.map(|job| proto::Job::from(job.listed())).peekable();
     let mut response = first;
     loop {
-        response.runs = runs.by_ref().take(RUNS_CHUNK).collect();
-        let is_last = runs.peek().is_none();
+        response.jobs = jobs.by_ref().take(JOBS_CHUNK).collect();
+        let is_last = jobs.peek().is_none();
         response.complete = is_last;
         answers.send(Ok(std::mem::take(&mut response))).await.map_err(|_| Over)?;
         if is_last {

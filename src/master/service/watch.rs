@@ -1,6 +1,6 @@
-//! Watching a run: states, counts and groups as digests, worked out on demand from the output log, live or later.
+//! Watching a job: states, counts and groups as digests, worked out on demand from the output log, live or later.
 //!
-//! It costs nothing when nobody watches; whoever watches a live run in the same way shares one computation; and a watcher
+//! It costs nothing when nobody watches; whoever watches a live job in the same way shares one computation; and a watcher
 //! that is slow gets fewer digests, not older ones.
 
 use std::{
@@ -22,12 +22,12 @@ use super::{
 use crate::{
     domain::{
         groups::mask::{Masker, Masks},
-        ids::RunId,
-        run::Run,
+        ids::JobId,
+        job::Job,
     },
     master::{
         journal::{Changes, Journal},
-        output_log::{OutputLogs, RunLog},
+        output_log::{JobLog, OutputLogs},
     },
     sys::shutdown::Shutdown,
     wire::proto,
@@ -38,25 +38,25 @@ const EVERY: Duration = Duration::from_millis(100);
 /// … and working them out takes at most this share of the time: one part of so many.
 const SHARE: u32 = 10;
 
-type Digests = Outbox<proto::RunDigest>;
+type Digests = Outbox<proto::JobDigest>;
 
 /// What to watch.
 pub(super) struct Watch {
-    pub run: Run,
-    /// `None` for a run that is over and stored.
+    pub job: Job,
+    /// `None` for a job that is over and stored.
     pub live: Option<Arc<Journal>>,
     pub masks: Masks,
     pub maskers: Vec<Masker>,
     pub follow: bool,
 }
 
-/// The live runs that are watched, and how.
+/// The live jobs that are watched, and how.
 #[derive(Clone, Debug, Default)]
 pub struct Watched(Arc<Mutex<All>>);
 
-type All = HashMap<(RunId, Masks), Arc<Standing>>;
+type All = HashMap<(JobId, Masks), Arc<Standing>>;
 
-/// How a run stands, for everybody who watches it in the same way.
+/// How a job stands, for everybody who watches it in the same way.
 #[derive(Debug)]
 struct Standing {
     state: Mutex<State>,
@@ -66,12 +66,12 @@ struct Standing {
 
 #[derive(Debug)]
 struct State {
-    run: Run,
+    job: Job,
     /// The digest with which each task changed last.
     changed: HashMap<u32, u64>,
     groups: Vec<proto::Group>,
     more_groups: u32,
-    /// When the run ended. Everything that was printed is in the groups then.
+    /// When the job ended. Everything that was printed is in the groups then.
     ended_ms: Option<u64>,
     /// What the log holds before this is in them.
     read: u64,
@@ -82,9 +82,9 @@ struct State {
 }
 
 impl Standing {
-    fn new(run: Run) -> Self {
+    fn new(job: Job) -> Self {
         let state = State {
-            run,
+            job,
             changed: HashMap::new(),
             groups: Vec::new(),
             more_groups: 0,
@@ -104,15 +104,15 @@ impl Standing {
     fn put(&self, digest: Digest) {
         let next = *self.digests.borrow() + 1;
         let mut state = self.state();
-        let State { run, changed, .. } = &mut *state;
+        let State { job, changed, .. } = &mut *state;
         for task in digest.changed {
             changed.insert(task.index, next);
-            if let Some(known) = run.task_mut(task.index) {
+            if let Some(known) = job.task_mut(task.index) {
                 *known = task;
             }
         }
-        run.gate = digest.gate;
-        run.ended_ms = digest.ended_ms.or(run.ended_ms);
+        job.gate = digest.gate;
+        job.ended_ms = digest.ended_ms.or(job.ended_ms);
         state.groups = digest.groups;
         state.more_groups = digest.more_groups;
         state.ended_ms = digest.ended_ms;
@@ -134,16 +134,16 @@ impl Standing {
 }
 
 /// How a digest is told to somebody who has heard the one with this number, 0 for none.
-fn message(state: &State, heard: u64) -> proto::RunDigest {
+fn message(state: &State, heard: u64) -> proto::JobDigest {
     let is_first = heard == 0;
     let is_news = |index: &u32| state.changed.get(index).is_some_and(|changed| *changed > heard);
-    let news = state.run.tasks.iter().filter(|task| !is_first && is_news(&task.index));
-    proto::RunDigest {
+    let news = state.job.tasks.iter().filter(|task| !is_first && is_news(&task.index));
+    proto::JobDigest {
         tasks: news.map(|task| task.clone().into()).collect(),
-        run: is_first.then(|| state.run.clone().into()),
+        job: is_first.then(|| state.job.clone().into()),
         groups: state.groups.clone(),
         more_groups: state.more_groups,
-        gate: Some(state.run.gate.clone().into()),
+        gate: Some(state.job.gate.clone().into()),
         ended_ms: state.ended_ms.unwrap_or(0),
         closing: None,
     }
@@ -154,7 +154,7 @@ impl Watched {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Watches a run until its end, the client's, or the master's.
+    /// Watches a job until its end, the client's, or the master's.
     pub(super) async fn serve(self, watch: Watch, logs: OutputLogs, shutdown: Shutdown, digests: Digests) {
         let served = match watch.live.clone() {
             None => stored(watch, &logs, &digests).await,
@@ -175,7 +175,7 @@ impl Watched {
         digests: &Digests,
     ) -> io::Result<()> {
         let follow = watch.follow;
-        let log = logs.open(watch.run.id).await?;
+        let log = logs.open(watch.job.id).await?;
         // Who wants a single digest wants all of it.
         let wanted = if follow { 0 } else { *log.appended().borrow() };
         let (standing, mut news) = self.join(watch, journal, &log, logs, shutdown);
@@ -219,11 +219,11 @@ impl Watched {
         &self,
         watch: Watch,
         journal: Arc<Journal>,
-        log: &Arc<RunLog>,
+        log: &Arc<JobLog>,
         logs: &OutputLogs,
         shutdown: &Shutdown,
     ) -> (Arc<Standing>, watch::Receiver<u64>) {
-        let key = (watch.run.id, watch.masks);
+        let key = (watch.job.id, watch.masks);
         let mut all = self.all();
         if let Some(standing) = all.get(&key) {
             let mut news = standing.digests.subscribe();
@@ -232,11 +232,11 @@ impl Watched {
             }
             return (Arc::clone(standing), news);
         }
-        let standing = Arc::new(Standing::new(watch.run.clone()));
+        let standing = Arc::new(Standing::new(watch.job.clone()));
         let news = standing.digests.subscribe();
         all.insert(key, Arc::clone(&standing));
         drop(all);
-        let digester = Digester::new(watch.run.clone(), watch.maskers, logs.reader(watch.run.id, 0));
+        let digester = Digester::new(watch.job.clone(), watch.maskers, logs.reader(watch.job.id, 0));
         let work = Work {
             watched: self.clone(),
             key,
@@ -245,7 +245,7 @@ impl Watched {
             log: Arc::clone(log),
             stop: shutdown.stop.clone(),
         };
-        shutdown.tracker.spawn(work.run(digester, watch.run));
+        shutdown.tracker.spawn(work.run(digester, watch.job));
         (standing, news)
     }
 }
@@ -253,17 +253,17 @@ impl Watched {
 /// Tells a client why there is nothing more, and when to ask again.
 async fn close(reason: &str, digests: &Digests) -> io::Result<()> {
     let closing = Some(proto::FollowClosing { reason: reason.to_owned(), retry_after_ms: 1_000 });
-    let _ = digests.send(Ok(proto::RunDigest { closing, ..proto::RunDigest::default() })).await;
+    let _ = digests.send(Ok(proto::JobDigest { closing, ..proto::JobDigest::default() })).await;
     Ok(())
 }
 
-/// Works out the one digest of a run that is over and stored.
+/// Works out the one digest of a job that is over and stored.
 async fn stored(watch: Watch, logs: &OutputLogs, digests: &Digests) -> io::Result<()> {
-    let id = watch.run.id;
+    let id = watch.job.id;
     let end = logs.end(id).await?;
-    let standing = Standing::new(watch.run.clone());
-    let mut digester = Digester::new(watch.run.clone(), watch.maskers, logs.reader(id, 0));
-    digester.take(as_found(watch.run), u64::MAX);
+    let standing = Standing::new(watch.job.clone());
+    let mut digester = Digester::new(watch.job.clone(), watch.maskers, logs.reader(id, 0));
+    digester.take(as_found(watch.job), u64::MAX);
     while !digests.is_closed() {
         let (next, digest, has_read) = digester.work(end).await?;
         digester = next;
@@ -277,23 +277,23 @@ async fn stored(watch: Watch, logs: &OutputLogs, digests: &Digests) -> io::Resul
     Ok(())
 }
 
-/// The tasks of a run as they were found are news too: some may have ended.
-fn as_found(run: Run) -> Changes {
-    Changes { seen: 0, tasks: run.tasks, gate: None, ended_ms: run.ended_ms }
+/// The tasks of a job as they were found are news too: some may have ended.
+fn as_found(job: Job) -> Changes {
+    Changes { seen: 0, tasks: job.tasks, gate: None, ended_ms: job.ended_ms }
 }
 
-/// What works out the digests of a live run while somebody watches it.
+/// What works out the digests of a live job while somebody watches it.
 struct Work {
     watched: Watched,
-    key: (RunId, Masks),
+    key: (JobId, Masks),
     standing: Arc<Standing>,
     journal: Arc<Journal>,
-    log: Arc<RunLog>,
+    log: Arc<JobLog>,
     stop: CancellationToken,
 }
 
 impl Work {
-    async fn run(self, digester: Digester, found: Run) {
+    async fn run(self, digester: Digester, found: Job) {
         tokio::select! {
             worked = self.work(digester, found) => {
                 if let Err(error) = worked {
@@ -310,7 +310,7 @@ impl Work {
         self.standing.leave();
     }
 
-    async fn work(&self, mut digester: Digester, found: Run) -> io::Result<()> {
+    async fn work(&self, mut digester: Digester, found: Job) -> io::Result<()> {
         let (mut appended, mut changed) = (self.log.appended(), self.journal.subscribe());
         let mut trouble = self.log.trouble();
         let mut found = as_found(found).tasks;

@@ -1,49 +1,49 @@
-//! Lists of runs: the newest that fit what is asked for. Each filter has an index that is walked from the newest run on, so
-//! that a list costs what it shows, however many runs there are.
+//! Lists of jobs: the newest that fit what is asked for. Each filter has an index that is walked from the newest job on, so
+//! that a list costs what it shows, however many jobs there are.
 
 use rusqlite::{Connection, Row, types::Value};
 
-use super::rows::{COLUMNS, run};
-use crate::domain::run::Run;
+use super::rows::{COLUMNS, job};
+use crate::domain::job::Job;
 
-/// Which runs are asked for. Empty texts and zeros ask for any.
+/// Which jobs are asked for. Empty texts and zeros ask for any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
-    /// Only runs with a number below this.
+    /// Only jobs with a number below this.
     pub before_number: u64,
     /// At most so many.
     pub limit: u32,
-    /// Only runs that began at or after this time, in milliseconds since the Unix epoch.
+    /// Only jobs that began at or after this time, in milliseconds since the Unix epoch.
     pub since_ms: u64,
-    /// Only runs of this operator.
+    /// Only jobs of this operator.
     pub operator: String,
-    /// Only runs with a task on this agent.
+    /// Only jobs with a task on this agent.
     pub agent: String,
-    /// Only runs whose command or target holds this text.
+    /// Only jobs whose command or target holds this text.
     pub text: String,
     /// `ok`, `failed`, `running`, or the word of an outcome that one of the tasks has.
     pub outcome: String,
 }
 
 impl Wanted {
-    /// Whether a run is asked for, as far as its operator, its time and its texts tell.
+    /// Whether a job is asked for, as far as its operator, its time and its texts tell.
     #[must_use]
-    pub fn fits(&self, run: &Run) -> bool {
+    pub fn fits(&self, job: &Job) -> bool {
         let text = self.text.to_ascii_lowercase();
         let has_text = |text_of: &str| text_of.to_ascii_lowercase().contains(&text);
-        (self.before_number == 0 || run.number < self.before_number)
-            && run.created_ms >= self.since_ms
-            && (self.operator.is_empty() || run.operator == self.operator.as_str())
+        (self.before_number == 0 || job.number < self.before_number)
+            && job.created_ms >= self.since_ms
+            && (self.operator.is_empty() || job.operator == self.operator.as_str())
             && (text.is_empty()
-                || has_text(&run.target)
-                || serde_json::to_string(&run.command).is_ok_and(|command| has_text(&command)))
+                || has_text(&job.target)
+                || serde_json::to_string(&job.command).is_ok_and(|command| has_text(&command)))
     }
 }
 
-/// So many runs since a time are few: all of them are looked at. Of more the newest come soon enough.
+/// So many jobs since a time are few: all of them are looked at. Of more the newest come soon enough.
 const FEW: u64 = 5_000;
 
-/// Characters that the index of texts is made of: shorter texts are looked for in every run, and found soon.
+/// Characters that the index of texts is made of: shorter texts are looked for in every job, and found soon.
 const TRIGRAM: usize = 3;
 /// So many of them narrow it down enough.
 const MOST_TRIGRAMS: usize = 24;
@@ -82,10 +82,10 @@ fn trigrams(text: &str) -> String {
     characters.windows(TRIGRAM).take(MOST_TRIGRAMS).map(quoted).collect::<Vec<_>>().join(" AND ")
 }
 
-/// The newest runs that are wanted, newest first.
-pub(super) fn runs(connection: &Connection, wanted: &Wanted) -> rusqlite::Result<Vec<Run>> {
+/// The newest jobs that are wanted, newest first.
+pub(super) fn jobs(connection: &Connection, wanted: &Wanted) -> rusqlite::Result<Vec<Job>> {
     let mut found = Vec::new();
-    // Runs that are too new to be in the index of texts come before those that are in it.
+    // Jobs that are too new to be in the index of texts come before those that are in it.
     let indexed: u64 = connection.query_row("SELECT indexed FROM meta", [], |row| row.get(0))?;
     let is_long = wanted.text.chars().count() >= TRIGRAM;
     let parts: &[Part] = if is_long { &[Part::NotIndexed, Part::Indexed] } else { &[Part::All] };
@@ -98,7 +98,7 @@ pub(super) fn runs(connection: &Connection, wanted: &Wanted) -> rusqlite::Result
     Ok(found)
 }
 
-/// Which of the runs are looked at.
+/// Which of the jobs are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     All,
@@ -107,9 +107,9 @@ enum Part {
     NotIndexed,
 }
 
-fn part_of(connection: &Connection, wanted: &Wanted, part: Part, indexed: u64) -> rusqlite::Result<Vec<Run>> {
+fn part_of(connection: &Connection, wanted: &Wanted, part: Part, indexed: u64) -> rusqlite::Result<Vec<Job>> {
     let mut query = Query::default();
-    // The first of these that applies decides which index is walked; the others are looked up for each run.
+    // The first of these that applies decides which index is walked; the others are looked up for each job.
     let mut walked = None;
     query.only("gone IS NULL");
     if !wanted.text.is_empty() {
@@ -117,55 +117,55 @@ fn part_of(connection: &Connection, wanted: &Wanted, part: Part, indexed: u64) -
             // The index knows which texts hold all of these, but not where.
             let trigrams = query.value(trigrams(&wanted.text));
             query.only(format!("texts MATCH {trigrams}"));
-            walked = Some(("texts CROSS JOIN runs ON runs.number = texts.rowid", "texts.rowid"));
+            walked = Some(("texts CROSS JOIN jobs ON jobs.number = texts.rowid", "texts.rowid"));
         }
         let text = query.value(wanted.text.clone());
         query.only(format!(
-            "(instr(lower(runs.command), lower({text})) OR instr(lower(runs.target), lower({text})))"
+            "(instr(lower(jobs.command), lower({text})) OR instr(lower(jobs.target), lower({text})))"
         ));
     }
     if part == Part::NotIndexed {
         let indexed = query.value(number(indexed));
-        query.only(format!("runs.number > {indexed}"));
-        walked.get_or_insert(("runs", "runs.number"));
+        query.only(format!("jobs.number > {indexed}"));
+        walked.get_or_insert(("jobs", "jobs.number"));
     }
     if !wanted.agent.is_empty() {
         let agent = query.value(wanted.agent.clone());
         if walked.is_none() {
             query.only(format!("listed.agent = {agent}"));
             walked =
-                Some(("tasks AS listed CROSS JOIN runs ON runs.number = listed.number", "listed.number"));
+                Some(("tasks AS listed CROSS JOIN jobs ON jobs.number = listed.number", "listed.number"));
         } else {
             query
-                .only(format!("EXISTS (SELECT 1 FROM tasks WHERE agent = {agent} AND number = runs.number)"));
+                .only(format!("EXISTS (SELECT 1 FROM tasks WHERE agent = {agent} AND number = jobs.number)"));
         }
     }
     match wanted.outcome.as_str() {
         "" => {}
         "running" => {
             query.only("ended_ms IS NULL");
-            walked.get_or_insert(("runs INDEXED BY runs_ended", "runs.number"));
+            walked.get_or_insert(("jobs INDEXED BY jobs_ended", "jobs.number"));
         }
         "ok" => {
-            query.only(format!("ended_ms IS NOT NULL AND runs.succeeded = {ALL}"));
-            walked.get_or_insert(("runs INDEXED BY runs_ok", "runs.number"));
+            query.only(format!("ended_ms IS NOT NULL AND jobs.succeeded = {ALL}"));
+            walked.get_or_insert(("jobs INDEXED BY jobs_ok", "jobs.number"));
         }
         "failed" => {
-            query.only(format!("ended_ms IS NOT NULL AND runs.succeeded < {ALL}"));
-            walked.get_or_insert(("runs INDEXED BY runs_failed", "runs.number"));
+            query.only(format!("ended_ms IS NOT NULL AND jobs.succeeded < {ALL}"));
+            walked.get_or_insert(("jobs INDEXED BY jobs_failed", "jobs.number"));
         }
         "exited" => {
-            query.only("EXISTS (SELECT 1 FROM tasks WHERE run = runs.id AND instr(outcome, '\"exited\"'))");
+            query.only("EXISTS (SELECT 1 FROM tasks WHERE job = jobs.id AND instr(outcome, '\"exited\"'))");
         }
         kind => {
             let kind = query.value(kind.to_owned());
             if walked.is_none() {
                 query.only(format!("kinds.kind = {kind}"));
                 walked =
-                    Some(("outcomes AS kinds CROSS JOIN runs ON runs.number = kinds.number", "kinds.number"));
+                    Some(("outcomes AS kinds CROSS JOIN jobs ON jobs.number = kinds.number", "kinds.number"));
             } else {
                 query.only(format!(
-                    "EXISTS (SELECT 1 FROM outcomes WHERE kind = {kind} AND number = runs.number)"
+                    "EXISTS (SELECT 1 FROM outcomes WHERE kind = {kind} AND number = jobs.number)"
                 ));
             }
         }
@@ -173,19 +173,19 @@ fn part_of(connection: &Connection, wanted: &Wanted, part: Part, indexed: u64) -
     if !wanted.operator.is_empty() {
         let operator = query.value(wanted.operator.clone());
         query.only(format!("operator = {operator}"));
-        walked.get_or_insert(("runs INDEXED BY runs_operator", "runs.number"));
+        walked.get_or_insert(("jobs INDEXED BY jobs_operator", "jobs.number"));
     }
     if wanted.since_ms > 0 {
         let since = query.value(number(wanted.since_ms));
         query.only(format!("created_ms >= {since}"));
         if walked.is_none() {
-            let few = "SELECT count(*) FROM (SELECT 1 FROM runs WHERE created_ms >= ?1 LIMIT ?2)";
+            let few = "SELECT count(*) FROM (SELECT 1 FROM jobs WHERE created_ms >= ?1 LIMIT ?2)";
             let few: u64 =
                 connection.query_row(few, [number(wanted.since_ms), number(FEW)], |row| row.get(0))?;
-            walked = (few < FEW).then_some(("runs INDEXED BY runs_created", "runs.number"));
+            walked = (few < FEW).then_some(("jobs INDEXED BY jobs_created", "jobs.number"));
         }
     }
-    let (from, order) = walked.unwrap_or(("runs", "runs.number"));
+    let (from, order) = walked.unwrap_or(("jobs", "jobs.number"));
     if wanted.before_number > 0 {
         let before = query.value(number(wanted.before_number));
         query.only(format!("{order} < {before}"));
@@ -196,6 +196,6 @@ fn part_of(connection: &Connection, wanted: &Wanted, part: Part, indexed: u64) -
         query.conditions.join(" AND ")
     );
     let mut statement = connection.prepare(&text)?;
-    let runs = statement.query_map(rusqlite::params_from_iter(query.values), |row: &Row<'_>| run(row))?;
-    runs.map(|stored| Ok(stored?.run)).collect()
+    let jobs = statement.query_map(rusqlite::params_from_iter(query.values), |row: &Row<'_>| job(row))?;
+    jobs.map(|stored| Ok(stored?.job)).collect()
 }

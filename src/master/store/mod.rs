@@ -1,4 +1,4 @@
-//! The store: agents, tokens, operators, runs, tasks and audit in `SQLite`. Output lies elsewhere.
+//! The store: agents, tokens, operators, jobs, tasks and audit in `SQLite`. Output lies elsewhere.
 //!
 //! One thread writes, and takes all that waits into one transaction; readers open their own connections.
 
@@ -16,20 +16,20 @@ use std::{
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use rows::{COLUMNS, agent, json, last_runs, load_run, operator, parsed};
+use rows::{COLUMNS, agent, json, last_jobs, load_job, operator, parsed};
 
 pub use listing::Wanted;
 pub use writer::{StoreWriter, Written};
 
 use super::core::{
     Remembered,
-    stored::{InStore, KnownNumber, KnownTask, StoredAgent, StoredRun, StoredToken},
+    stored::{InStore, KnownNumber, KnownTask, StoredAgent, StoredJob, StoredToken},
 };
 use crate::{
     domain::{
-        ids::{RunId, RunReference},
+        ids::{JobId, JobReference},
+        job::{Job, JobOptions},
         name::AgentName,
-        run::{Run, RunOptions},
     },
     sys::{file::sync_directory, paths::make_owners},
 };
@@ -114,7 +114,7 @@ fn log_of(database: &Path) -> PathBuf {
 }
 
 /// Fills a write-ahead log that is not as long yet with zeros, in which `SQLite` finds nothing: a commit into a file that
-/// grows has the disk write the file's new size too, and every run begins with one.
+/// grows has the disk write the file's new size too, and every job begins with one.
 fn make_room_in_log(path: &Path) -> std::io::Result<()> {
     let mut file = std::fs::OpenOptions::new().append(true).open(path)?;
     let missing = LOG.saturating_sub(file.metadata()?.len());
@@ -150,7 +150,7 @@ impl Store {
         schema::migrate(&connection, found).map_err(|source| store.error(source))?;
         // Only now: of a new database SQLite makes the log anew.
         if let Err(error) = make_room_in_log(&log_of(&directory.join(FILE))) {
-            tracing::warn!(%error, "the database's log has no room in it; each run begins a little later");
+            tracing::warn!(%error, "the database's log has no room in it; each job begins a little later");
         }
         Ok((store, connection))
     }
@@ -219,26 +219,26 @@ impl Store {
             )?;
             let operators = statement.query_map([], operator)?.collect::<rusqlite::Result<_>>()?;
             let mut statement = connection.prepare(&format!(
-                "SELECT {COLUMNS} FROM runs WHERE gone IS NULL AND ended_ms IS NULL ORDER BY number"
+                "SELECT {COLUMNS} FROM jobs WHERE gone IS NULL AND ended_ms IS NULL ORDER BY number"
             ))?;
-            let ids: Vec<RunId> =
-                statement.query_map([], |row| parsed::<RunId>(row, 0))?.collect::<rusqlite::Result<_>>()?;
-            let mut runs = Vec::new();
+            let ids: Vec<JobId> =
+                statement.query_map([], |row| parsed::<JobId>(row, 0))?.collect::<rusqlite::Result<_>>()?;
+            let mut jobs = Vec::new();
             for id in ids {
-                runs.extend(load_run(connection, RunReference::Id(id))?);
+                jobs.extend(load_job(connection, JobReference::Id(id))?);
             }
             let last_number =
-                connection.query_row("SELECT coalesce(max(number), 0) FROM runs", [], |row| row.get(0))?;
+                connection.query_row("SELECT coalesce(max(number), 0) FROM jobs", [], |row| row.get(0))?;
             let meta = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
             let (epoch, revision, term, judged_ms) =
                 connection.query_row("SELECT epoch, revision, term, clock_ms FROM meta", [], meta)?;
-            let last_runs = last_runs(connection, &agents)?;
+            let last_jobs = last_jobs(connection, &agents)?;
             Ok(Remembered {
                 agents,
                 tokens,
                 operators,
-                runs,
-                last_runs,
+                jobs,
+                last_jobs,
                 last_number,
                 epoch,
                 revision,
@@ -273,16 +273,16 @@ impl Store {
         begun.map_err(|source| self.error(source))
     }
 
-    /// A run with its tasks. Opens a connection of its own; call it where blocking is allowed.
+    /// A job with its tasks. Opens a connection of its own; call it where blocking is allowed.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn run(&self, reference: RunReference) -> Result<Option<Run>, StoreError> {
+    pub fn job(&self, reference: JobReference) -> Result<Option<Job>, StoreError> {
         let read = || {
-            let stored = load_run(&self.connect()?, reference)?;
+            let stored = load_job(&self.connect()?, reference)?;
             Ok(stored.map(|stored| {
                 let tasks = stored.tasks.into_iter().map(|stored| stored.task).collect();
-                Run { tasks, ..stored.run }
+                Job { tasks, ..stored.job }
             }))
         };
         read().map_err(|source| self.error(source))
@@ -307,52 +307,52 @@ impl Store {
         read().map_err(|source| self.error(source))
     }
 
-    /// Runs without their tasks, newest first.
+    /// Jobs without their tasks, newest first.
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn runs(&self, wanted: &Wanted) -> Result<Vec<Run>, StoreError> {
-        let read = || listing::runs(&self.connect()?, wanted);
+    pub fn jobs(&self, wanted: &Wanted) -> Result<Vec<Job>, StoreError> {
+        let read = || listing::jobs(&self.connect()?, wanted);
         read().map_err(|source| self.error(source))
     }
 
-    /// Whether the texts of all runs are in the index by which they are found.
+    /// Whether the texts of all jobs are in the index by which they are found.
     ///
     /// # Errors
     /// When it cannot be read.
     pub fn is_indexed(&self) -> Result<bool, StoreError> {
-        let query = "SELECT indexed >= (SELECT coalesce(max(number), 0) FROM runs) FROM meta";
+        let query = "SELECT indexed >= (SELECT coalesce(max(number), 0) FROM jobs) FROM meta";
         let read = || self.connect()?.query_row(query, [], |row| row.get(0));
         read().map_err(|source| self.error(source))
     }
 
-    /// A run with everything that was asked for.
+    /// A job with everything that was asked for.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn stored_run(&self, reference: RunReference) -> Result<Option<StoredRun>, StoreError> {
-        let read = || load_run(&self.connect()?, reference);
+    pub fn stored_job(&self, reference: JobReference) -> Result<Option<StoredJob>, StoreError> {
+        let read = || load_job(&self.connect()?, reference);
         read().map_err(|source| self.error(source))
     }
 
-    /// Why a run is gone, where it is.
+    /// Why a job is gone, where it is.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn why_gone(&self, reference: RunReference) -> Result<Option<String>, StoreError> {
+    pub fn why_gone(&self, reference: JobReference) -> Result<Option<String>, StoreError> {
         let (column, value) = match reference {
-            RunReference::Id(id) => ("id", id.to_string()),
-            RunReference::Number(number) => ("number", number.to_string()),
-            RunReference::Last => return Ok(None),
+            JobReference::Id(id) => ("id", id.to_string()),
+            JobReference::Number(number) => ("number", number.to_string()),
+            JobReference::Last => return Ok(None),
         };
         let read = || {
-            let query = format!("SELECT gone FROM runs WHERE {column} = ?1 AND gone IS NOT NULL");
+            let query = format!("SELECT gone FROM jobs WHERE {column} = ?1 AND gone IS NOT NULL");
             self.connect()?.query_row(&query, [value], |row| row.get(0)).optional()
         };
         read().map_err(|source| self.error(source))
     }
 
-    /// Runs that are over and not gone, oldest end first, and the time by which ages were judged last; 0 for never.
+    /// Jobs that are over and not gone, oldest end first, and the time by which ages were judged last; 0 for never.
     ///
     /// # Errors
     /// When they cannot be read.
@@ -361,7 +361,7 @@ impl Store {
             let connection = self.connect()?;
             let clock = connection.query_row("SELECT clock_ms FROM meta", [], |row| row.get(0))?;
             let mut statement = connection.prepare(
-                "SELECT id, number, ended_ms FROM runs WHERE gone IS NULL AND ended_ms IS NOT NULL ORDER BY ended_ms",
+                "SELECT id, number, ended_ms FROM jobs WHERE gone IS NULL AND ended_ms IS NOT NULL ORDER BY ended_ms",
             )?;
             let ended =
                 |row: &Row<'_>| Ok(Ended { id: parsed(row, 0)?, number: row.get(1)?, ended_ms: row.get(2)? });
@@ -370,20 +370,20 @@ impl Store {
         read().map_err(|source| self.error(source))
     }
 
-    /// Those of these runs that are gone, and those that the store does not know.
+    /// Those of these jobs that are gone, and those that the store does not know.
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn gone_and_unknown(&self, runs: &[RunId]) -> Result<(Vec<RunId>, Vec<RunId>), StoreError> {
+    pub fn gone_and_unknown(&self, jobs: &[JobId]) -> Result<(Vec<JobId>, Vec<JobId>), StoreError> {
         let read = || {
             let connection = self.connect()?;
-            let mut statement = connection.prepare("SELECT gone IS NOT NULL FROM runs WHERE id = ?1")?;
+            let mut statement = connection.prepare("SELECT gone IS NOT NULL FROM jobs WHERE id = ?1")?;
             let (mut gone, mut unknown) = (Vec::new(), Vec::new());
-            for run in runs {
-                match statement.query_row([run.to_string()], |row| row.get(0)).optional()? {
-                    Some(true) => gone.push(*run),
+            for job in jobs {
+                match statement.query_row([job.to_string()], |row| row.get(0)).optional()? {
+                    Some(true) => gone.push(*job),
                     Some(false) => {}
-                    None => unknown.push(*run),
+                    None => unknown.push(*job),
                 }
             }
             Ok((gone, unknown))
@@ -393,46 +393,46 @@ impl Store {
 }
 
 fn find(connection: &Connection, agent: &AgentName, known: &KnownTask) -> rusqlite::Result<InStore> {
-    let id = known.id.run.to_string();
-    let run = |row: &Row<'_>| {
-        Ok((row.get::<_, Option<String>>(0)?, json::<RunOptions>(row, 1)?, row.get::<_, u64>(2)?))
+    let id = known.id.job.to_string();
+    let job = |row: &Row<'_>| {
+        Ok((row.get::<_, Option<String>>(0)?, json::<JobOptions>(row, 1)?, row.get::<_, u64>(2)?))
     };
-    let run = connection
-        .prepare_cached("SELECT gone, options, number FROM runs WHERE id = ?1")?
-        .query_row([&id], run)
+    let job = connection
+        .prepare_cached("SELECT gone, options, number FROM jobs WHERE id = ?1")?
+        .query_row([&id], job)
         .optional()?;
-    if matches!(&run, Some((Some(_), ..))) {
+    if matches!(&job, Some((Some(_), ..))) {
         return Ok(InStore::Deleted);
     }
     let task = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, bool>(1)?));
     let task = connection
-        .prepare_cached("SELECT agent, outcome IS NOT NULL FROM tasks WHERE run = ?1 AND position = ?2")?
+        .prepare_cached("SELECT agent, outcome IS NOT NULL FROM tasks WHERE job = ?1 AND position = ?2")?
         .query_row(params![id, known.id.index], task)
         .optional()?;
-    match (task, run) {
+    match (task, job) {
         (Some((owner, has_ended)), _) if owner == agent.as_str() => {
             return Ok(if has_ended { InStore::Ended } else { InStore::Open });
         }
         (Some(_), _) => return Ok(InStore::Foreign),
         (None, _) if !known.is_proved => return Ok(InStore::Unproved),
-        // Of a run that the store knows, it knows all tasks, unless agents told of them.
+        // Of a job that the store knows, it knows all tasks, unless agents told of them.
         (None, Some((_, options, _))) if !options.taken_back => return Ok(InStore::Foreign),
         (None, Some((.., number))) => return Ok(InStore::Nothing { number: KnownNumber::Is(number) }),
         (None, None) => {}
     }
     let taken = connection
-        .prepare_cached("SELECT 1 FROM runs WHERE number = ?1")?
-        .query_row([known.spec.run_number], |_| Ok(()))
+        .prepare_cached("SELECT 1 FROM jobs WHERE number = ?1")?
+        .query_row([known.spec.job_number], |_| Ok(()))
         .optional()?;
     let number = if taken.is_some() { KnownNumber::Taken } else { KnownNumber::Free };
     Ok(InStore::Nothing { number })
 }
 
-/// A run that is over.
+/// A job that is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {
     /// Which.
-    pub id: RunId,
+    pub id: JobId,
     /// Its number.
     pub number: u64,
     /// When, in milliseconds since the Unix epoch.

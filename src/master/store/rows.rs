@@ -7,21 +7,21 @@ use crate::{
     domain::{
         bounded::{Line, Reason},
         command::Command,
-        ids::{RunId, RunReference},
+        ids::{JobId, JobReference},
+        job::{Job, JobOptions, LastJob, Task, TaskState},
         name::{AgentName, Labels},
         outcome::Outcome,
-        run::{LastRun, Run, RunOptions, Task, TaskState},
         seal::Seal,
     },
-    master::core::stored::{StoredAgent, StoredOperator, StoredRun, StoredTask, Write},
+    master::core::stored::{StoredAgent, StoredJob, StoredOperator, StoredTask, Write},
     trust::fingerprint::Fingerprint,
 };
 
-/// The columns of a run, in the order in which [`run`] reads them.
-pub(super) const COLUMNS: &str = "runs.id, runs.number, operator, runs.target, plain_name, runs.command, options, created_ms, ended_ms, \
+/// The columns of a job, in the order in which [`job`] reads them.
+pub(super) const COLUMNS: &str = "jobs.id, jobs.number, operator, jobs.target, plain_name, jobs.command, options, created_ms, ended_ms, \
     left_out, task_count, \
-    coalesce(runs.succeeded, (SELECT count(*) FROM tasks WHERE run = runs.id AND succeeded)), \
-    CASE WHEN ended_ms IS NULL THEN (SELECT count(*) FROM tasks WHERE run = runs.id AND outcome IS NULL) ELSE 0 END, \
+    coalesce(jobs.succeeded, (SELECT count(*) FROM tasks WHERE job = jobs.id AND succeeded)), \
+    CASE WHEN ended_ms IS NULL THEN (SELECT count(*) FROM tasks WHERE job = jobs.id AND outcome IS NULL) ELSE 0 END, \
     gate";
 
 fn to_json<T: serde::Serialize>(value: &T) -> rusqlite::Result<String> {
@@ -87,43 +87,43 @@ pub(super) fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::R
                     operator.is_revoked
                 ])?;
         }
-        Write::PutRun(stored) => put_run(transaction, "INSERT", stored)?,
+        Write::PutJob(stored) => put_job(transaction, "INSERT", stored)?,
         Write::TakeBack(stored) => {
-            put_run(transaction, "INSERT OR IGNORE", stored)?;
+            put_job(transaction, "INSERT OR IGNORE", stored)?;
             transaction
                 .prepare_cached(
-                    "UPDATE runs SET ended_ms = NULL, \
-                     task_count = (SELECT count(*) FROM tasks WHERE run = runs.id) WHERE id = ?1",
+                    "UPDATE jobs SET ended_ms = NULL, \
+                     task_count = (SELECT count(*) FROM tasks WHERE job = jobs.id) WHERE id = ?1",
                 )?
-                .execute([stored.run.id.to_string()])?;
+                .execute([stored.job.id.to_string()])?;
         }
-        Write::PutTask(run, task) => put_task(transaction, *run, task)?,
+        Write::PutTask(job, task) => put_task(transaction, *job, task)?,
         Write::StartTask(id, started_ms) => {
             transaction
                 .prepare_cached(
-                    "UPDATE tasks SET started_ms = coalesce(started_ms, ?3) WHERE run = ?1 AND position = ?2",
+                    "UPDATE tasks SET started_ms = coalesce(started_ms, ?3) WHERE job = ?1 AND position = ?2",
                 )?
-                .execute(params![id.run.to_string(), id.index, started_ms])?;
+                .execute(params![id.job.to_string(), id.index, started_ms])?;
         }
-        Write::DeleteRun(run, reason) => {
-            let run = run.to_string();
-            transaction.prepare_cached("DELETE FROM tasks WHERE run = ?1")?.execute([&run])?;
-            let number = "(SELECT number FROM runs WHERE id = ?1)";
+        Write::DeleteJob(job, reason) => {
+            let job = job.to_string();
+            transaction.prepare_cached("DELETE FROM tasks WHERE job = ?1")?.execute([&job])?;
+            let number = "(SELECT number FROM jobs WHERE id = ?1)";
             transaction
                 .prepare_cached(&format!("DELETE FROM texts WHERE rowid = {number}"))?
-                .execute([&run])?;
+                .execute([&job])?;
             transaction
                 .prepare_cached(&format!(
                     "DELETE FROM outcomes WHERE number = {number} AND kind IN \
                      ('signaled', 'timed_out', 'cancelled', 'refused', 'undeliverable', 'lost', 'skipped')"
                 ))?
-                .execute([&run])?;
+                .execute([&job])?;
             transaction
                 .prepare_cached(
-                    "UPDATE runs SET gone = ?2, command = ?3, options = ?4 \
+                    "UPDATE jobs SET gone = ?2, command = ?3, options = ?4 \
                      WHERE id = ?1 AND ended_ms IS NOT NULL",
                 )?
-                .execute(params![run, reason, ERASED_COMMAND, to_json(&RunOptions::default())?])?;
+                .execute(params![job, reason, ERASED_COMMAND, to_json(&JobOptions::default())?])?;
         }
         Write::PutTerm(term) => {
             transaction.prepare_cached("UPDATE meta SET term = max(term, ?1)")?.execute([term])?;
@@ -133,35 +133,35 @@ pub(super) fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::R
         }
         Write::PutLater(id, outcome) => {
             let record = transaction
-                .prepare_cached("SELECT cancelled_by FROM tasks WHERE run = ?1 AND position = ?2")?
-                .query_row(params![id.run.to_string(), id.index], |row| row.get::<_, Option<String>>(0))
+                .prepare_cached("SELECT cancelled_by FROM tasks WHERE job = ?1 AND position = ?2")?
+                .query_row(params![id.job.to_string(), id.index], |row| row.get::<_, Option<String>>(0))
                 .optional()?;
             let Some(by) = record else { return Ok(()) };
             let outcome = to_json(&outcome.clone().cancelled_on_record(by.map(Into::into)))?;
             transaction
                 .prepare_cached(
                     "UPDATE tasks SET later = ?3 \
-                     WHERE run = ?1 AND position = ?2 AND outcome IS NOT NULL AND outcome <> ?3",
+                     WHERE job = ?1 AND position = ?2 AND outcome IS NOT NULL AND outcome <> ?3",
                 )?
-                .execute(params![id.run.to_string(), id.index, outcome])?;
+                .execute(params![id.job.to_string(), id.index, outcome])?;
         }
-        Write::PutGate(run, gate) => {
+        Write::PutGate(job, gate) => {
             transaction
-                .prepare_cached("UPDATE runs SET gate = ?2 WHERE id = ?1")?
-                .execute(params![run.to_string(), to_json(gate)?])?;
+                .prepare_cached("UPDATE jobs SET gate = ?2 WHERE id = ?1")?
+                .execute(params![job.to_string(), to_json(gate)?])?;
         }
-        Write::PutOptions(run, options) => {
+        Write::PutOptions(job, options) => {
             transaction
-                .prepare_cached("UPDATE runs SET options = ?2 WHERE id = ?1")?
-                .execute(params![run.to_string(), to_json(options.as_ref())?])?;
+                .prepare_cached("UPDATE jobs SET options = ?2 WHERE id = ?1")?
+                .execute(params![job.to_string(), to_json(options.as_ref())?])?;
         }
-        Write::EndRun(run, ended_ms) => {
+        Write::EndJob(job, ended_ms) => {
             transaction
                 .prepare_cached(
-                    "UPDATE runs SET ended_ms = ?2, \
-                     succeeded = (SELECT count(*) FROM tasks WHERE run = runs.id AND succeeded) WHERE id = ?1",
+                    "UPDATE jobs SET ended_ms = ?2, \
+                     succeeded = (SELECT count(*) FROM tasks WHERE job = jobs.id AND succeeded) WHERE id = ?1",
                 )?
-                .execute(params![run.to_string(), ended_ms])?;
+                .execute(params![job.to_string(), ended_ms])?;
         }
         Write::Audit { at_ms, actor, action, subject, detail } => {
             transaction
@@ -174,21 +174,21 @@ pub(super) fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::R
     Ok(())
 }
 
-/// The command of a run that is gone: nobody is shown it, and the real one may hold secrets.
+/// The command of a job that is gone: nobody is shown it, and the real one may hold secrets.
 pub(super) const ERASED_COMMAND: &str = r#"["erased"]"#;
 
-fn put_task(transaction: &Transaction<'_>, run: RunId, stored: &StoredTask) -> rusqlite::Result<()> {
+fn put_task(transaction: &Transaction<'_>, job: JobId, stored: &StoredTask) -> rusqlite::Result<()> {
     let task = &stored.task;
     let outcome = task.state.outcome();
     transaction
         .prepare_cached(
-            "INSERT OR REPLACE INTO tasks (run, position, agent, fingerprint, incarnation, outcome, succeeded, \
+            "INSERT OR REPLACE INTO tasks (job, position, agent, fingerprint, incarnation, outcome, succeeded, \
              started_ms, duration_ns, end_offset, batch, start_by_ms, cancelled_by, number) \
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, \
-             coalesce((SELECT number FROM runs WHERE id = ?1), 0))",
+             coalesce((SELECT number FROM jobs WHERE id = ?1), 0))",
         )?
         .execute(params![
-            run.to_string(),
+            job.to_string(),
             task.index,
             task.agent.as_str(),
             stored.fingerprint.to_string(),
@@ -202,36 +202,36 @@ fn put_task(transaction: &Transaction<'_>, run: RunId, stored: &StoredTask) -> r
             stored.start_by_ms,
             stored.cancelled_by.as_deref()
         ])?;
-    // Nearly every run has a task that exited: those are found without an entry.
+    // Nearly every job has a task that exited: those are found without an entry.
     if let Some((kind, _)) = outcome.map(Outcome::kind).filter(|(kind, _)| *kind != "exited") {
         transaction
-            .prepare_cached("INSERT OR IGNORE INTO outcomes SELECT ?2, number FROM runs WHERE id = ?1")?
-            .execute(params![run.to_string(), kind])?;
+            .prepare_cached("INSERT OR IGNORE INTO outcomes SELECT ?2, number FROM jobs WHERE id = ?1")?
+            .execute(params![job.to_string(), kind])?;
     }
     Ok(())
 }
 
-fn put_run(transaction: &Transaction<'_>, insert: &str, stored: &StoredRun) -> rusqlite::Result<()> {
-    let run = &stored.run;
+fn put_job(transaction: &Transaction<'_>, insert: &str, stored: &StoredJob) -> rusqlite::Result<()> {
+    let job = &stored.job;
     transaction
         .prepare_cached(&format!(
-            "{insert} INTO runs (id, number, operator, target, plain_name, command, options, created_ms, ended_ms, \
+            "{insert} INTO jobs (id, number, operator, target, plain_name, command, options, created_ms, ended_ms, \
              left_out, task_count) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
         ))?
         .execute(params![
-            run.id.to_string(),
-            run.number,
-            run.operator.as_str(),
-            run.target.as_str(),
-            run.plain_name,
-            to_json(&run.command)?,
+            job.id.to_string(),
+            job.number,
+            job.operator.as_str(),
+            job.target.as_str(),
+            job.plain_name,
+            to_json(&job.command)?,
             to_json(&stored.options)?,
-            run.created_ms,
-            run.ended_ms,
-            to_json(&run.left_out)?,
-            run.task_count
+            job.created_ms,
+            job.ended_ms,
+            to_json(&job.left_out)?,
+            job.task_count
         ])?;
-    stored.tasks.iter().try_for_each(|task| put_task(transaction, run.id, task))
+    stored.tasks.iter().try_for_each(|task| put_task(transaction, job.id, task))
 }
 
 /// A column that holds something's text.
@@ -297,9 +297,9 @@ pub(super) fn operator(row: &Row<'_>) -> rusqlite::Result<StoredOperator> {
     })
 }
 
-pub(super) fn run(row: &Row<'_>) -> rusqlite::Result<StoredRun> {
-    let options: RunOptions = json(row, 6)?;
-    let run = Run {
+pub(super) fn job(row: &Row<'_>) -> rusqlite::Result<StoredJob> {
+    let options: JobOptions = json(row, 6)?;
+    let job = Job {
         id: parsed(row, 0)?,
         number: row.get(1)?,
         operator: line(row, 2)?,
@@ -317,7 +317,7 @@ pub(super) fn run(row: &Row<'_>) -> rusqlite::Result<StoredRun> {
         masks: options.plan.masks,
         command_left_out: 0,
     };
-    Ok(StoredRun { run, options, tasks: Vec::new() })
+    Ok(StoredJob { job, options, tasks: Vec::new() })
 }
 
 pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<StoredTask> {
@@ -346,17 +346,17 @@ pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<StoredTask> {
 }
 
 /// What each agent did last: one look into an index for each, however many tasks there are.
-pub(super) fn last_runs(
+pub(super) fn last_jobs(
     connection: &Connection,
     agents: &[StoredAgent],
-) -> rusqlite::Result<Vec<(AgentName, LastRun)>> {
+) -> rusqlite::Result<Vec<(AgentName, LastJob)>> {
     let mut statement = connection.prepare(
-        "SELECT number, (SELECT operator FROM runs WHERE runs.number = tasks.number), outcome, incarnation, started_ms \
+        "SELECT number, (SELECT operator FROM jobs WHERE jobs.number = tasks.number), outcome, incarnation, started_ms \
          FROM tasks WHERE agent = ?1 ORDER BY number DESC LIMIT 1",
     )?;
     let last = |row: &Row<'_>| {
         let state = task_state(row, 2, 3, 4)?;
-        Ok(LastRun { number: row.get(0)?, operator: line(row, 1)?, state, no_contact: false })
+        Ok(LastJob { number: row.get(0)?, operator: line(row, 1)?, state, no_contact: false })
     };
     let mut found = Vec::new();
     for agent in agents {
@@ -384,39 +384,39 @@ pub(super) fn task_state(
     })
 }
 
-pub(super) fn load_run(
+pub(super) fn load_job(
     connection: &Connection,
-    reference: RunReference,
-) -> rusqlite::Result<Option<StoredRun>> {
+    reference: JobReference,
+) -> rusqlite::Result<Option<StoredJob>> {
     let found = match reference {
-        RunReference::Id(id) => connection
+        JobReference::Id(id) => connection
             .query_row(
-                &format!("SELECT {COLUMNS} FROM runs WHERE id = ?1 AND gone IS NULL"),
+                &format!("SELECT {COLUMNS} FROM jobs WHERE id = ?1 AND gone IS NULL"),
                 [id.to_string()],
-                run,
+                job,
             )
             .optional()?,
-        RunReference::Number(number) => connection
+        JobReference::Number(number) => connection
             .query_row(
-                &format!("SELECT {COLUMNS} FROM runs WHERE number = ?1 AND gone IS NULL"),
+                &format!("SELECT {COLUMNS} FROM jobs WHERE number = ?1 AND gone IS NULL"),
                 [number],
-                run,
+                job,
             )
             .optional()?,
-        RunReference::Last => connection
+        JobReference::Last => connection
             .query_row(
-                &format!("SELECT {COLUMNS} FROM runs WHERE gone IS NULL ORDER BY number DESC LIMIT 1"),
+                &format!("SELECT {COLUMNS} FROM jobs WHERE gone IS NULL ORDER BY number DESC LIMIT 1"),
                 [],
-                run,
+                job,
             )
             .optional()?,
     };
     let Some(mut found) = found else { return Ok(None) };
     let mut statement = connection.prepare(
         "SELECT position, agent, fingerprint, incarnation, outcome, started_ms, duration_ns, end_offset, batch, \
-         start_by_ms, cancelled_by, later FROM tasks WHERE run = ?1 ORDER BY position",
+         start_by_ms, cancelled_by, later FROM tasks WHERE job = ?1 ORDER BY position",
     )?;
-    let tasks = statement.query_map([found.run.id.to_string()], task)?;
+    let tasks = statement.query_map([found.job.id.to_string()], task)?;
     found.tasks = tasks.collect::<rusqlite::Result<_>>()?;
     Ok(Some(found))
 }

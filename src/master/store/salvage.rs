@@ -13,17 +13,27 @@ use rusqlite::{Connection, OpenFlags, types::Value};
 use super::{Store, StoreError, schema};
 use crate::sys::{clock::unix_ms, file::sync_directory};
 
-/// Tables, and how their rows are ordered. What comes first is there before what belongs to it.
-const TABLES: [(&str, &str); 8] = [
-    ("meta", "only"),
-    ("agents", "name"),
-    ("operators", "name"),
-    ("tokens", "hash"),
-    ("runs", "number"),
-    ("tasks", "run, position"),
-    ("outcomes", "kind, number"),
-    ("audit", "id"),
-];
+/// The table of jobs in a format, and the column that names a task's job.
+fn names_of_jobs(format: i64) -> (&'static str, &'static str) {
+    if format < schema::WITH_JOBS { ("runs", "run") } else { ("jobs", "job") }
+}
+
+/// The tables of a format, and how their rows are ordered. What comes first is there before what belongs to it.
+fn tables_of(format: i64) -> [(&'static str, &'static str); 8] {
+    let jobs = (names_of_jobs(format).0, "number");
+    let tasks = ("tasks", if format < schema::WITH_JOBS { "run, position" } else { "job, position" });
+    let [outcomes, audit] = [("outcomes", "kind, number"), ("audit", "id")];
+    [
+        ("meta", "only"),
+        ("agents", "name"),
+        ("operators", "name"),
+        ("tokens", "hash"),
+        jobs,
+        tasks,
+        outcomes,
+        audit,
+    ]
+}
 
 /// Faults of a database that are told.
 const FAULTS: u32 = 5;
@@ -82,7 +92,7 @@ pub fn salvage(directory: &Path) -> Result<Salvaged, StoreError> {
         connection.pragma_update(None, "foreign_keys", false)?;
         connection.execute_batch("BEGIN")?;
         let mut tables = Vec::new();
-        for (table, order) in TABLES {
+        for (table, order) in tables_of(format) {
             if columns(&connection, table)?.is_empty() {
                 continue;
             }
@@ -92,8 +102,10 @@ pub fn salvage(directory: &Path) -> Result<Salvaged, StoreError> {
             };
             tables.push((table, rows, trouble));
         }
-        // Tasks without their run mean nothing.
-        connection.execute_batch("DELETE FROM tasks WHERE run NOT IN (SELECT id FROM runs); COMMIT;")?;
+        // Tasks without their job mean nothing.
+        let (jobs, job) = names_of_jobs(format);
+        let orphans = format!("DELETE FROM tasks WHERE {job} NOT IN (SELECT id FROM {jobs}); COMMIT;");
+        connection.execute_batch(&orphans)?;
         schema::migrate(&connection, format)?;
         // The texts are indexed anew.
         connection.execute("UPDATE meta SET indexed = 0", [])?;
@@ -208,14 +220,14 @@ mod tests {
 
     use super::*;
 
-    fn filled(directory: &Path, runs: u64) {
+    fn filled(directory: &Path, jobs: u64) {
         let (_, connection) = Store::open(directory).unwrap();
         connection.execute_batch("BEGIN").unwrap();
-        for number in 1..=runs {
+        for number in 1..=jobs {
             let (id, json) = (format!("{number:026}"), "{}");
             connection
                 .execute(
-                    "INSERT INTO runs (id, number, operator, target, plain_name, command, options, created_ms, ended_ms, \
+                    "INSERT INTO jobs (id, number, operator, target, plain_name, command, options, created_ms, ended_ms, \
                      left_out, task_count, succeeded) VALUES (?1, ?2, 'ana', 'web', 1, '[\"true\"]', ?3, 1, 2, '[]', 1, 1)",
                     (&id, number, json),
                 )
@@ -227,7 +239,7 @@ mod tests {
 
     fn listed(directory: &Path) -> Vec<u64> {
         let (_, connection) = Store::open(directory).unwrap();
-        let mut statement = connection.prepare("SELECT number FROM runs ORDER BY number").unwrap();
+        let mut statement = connection.prepare("SELECT number FROM jobs ORDER BY number").unwrap();
         statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
     }
 
@@ -238,7 +250,7 @@ mod tests {
         assert_eq!(check(dir.path()).unwrap(), Vec::<String>::new());
         let path = dir.path().join(crate::master::store::FILE);
         let before = fs::read(&path).unwrap();
-        // Some pages in the middle of the table of runs.
+        // Some pages in the middle of the table of jobs.
         let file = fs::File::options().write(true).open(&path).unwrap();
         let text = br#"["true"]"#;
         let places: Vec<usize> = before
@@ -254,9 +266,9 @@ mod tests {
         let salvaged = salvage(dir.path()).unwrap();
         assert_eq!(fs::read(&salvaged.damaged).unwrap(), damaged);
         assert_eq!(check(dir.path()).unwrap(), Vec::<String>::new());
-        let runs = listed(dir.path());
-        assert!(runs.contains(&1) && runs.contains(&5_000), "both ends are there");
-        assert!(runs.len() > 4_800 && runs.len() < 5_000, "{} of 5000", runs.len());
+        let jobs = listed(dir.path());
+        assert!(jobs.contains(&1) && jobs.contains(&5_000), "both ends are there");
+        assert!(jobs.len() > 4_800 && jobs.len() < 5_000, "{} of 5000", jobs.len());
         let (_, connection) = Store::open(dir.path()).unwrap();
         let meta: (u64, u64) = connection
             .query_row("SELECT epoch, revision FROM meta", [], |row| Ok((row.get(0)?, row.get(1)?)))
@@ -312,8 +324,10 @@ mod tests {
         schema::convert(&old, 0, 2).unwrap();
         let outcome = r#"{"ending":{"lost":"rebooted"},"background":0}"#;
         old.execute_batch(&format!(
-            "INSERT INTO runs VALUES ('r', 7, 'ana', 'web', 1, '[]', '{{}}', 1, 2, '[]', 1, '{{}}', NULL, 0);
-             INSERT INTO tasks VALUES ('r', 0, 'web', 'key', NULL, '{outcome}', 0, 1, 1, 1, 0, 1, NULL, NULL);"
+            "PRAGMA foreign_keys = OFF;
+             INSERT INTO runs VALUES ('r', 7, 'ana', 'web', 1, '[]', '{{}}', 1, 2, '[]', 1, '{{}}', NULL, 0);
+             INSERT INTO tasks VALUES ('r', 0, 'web', 'key', NULL, '{outcome}', 0, 1, 1, 1, 0, 1, NULL, NULL);
+             INSERT INTO tasks VALUES ('lost', 0, 'web', 'key', NULL, '{outcome}', 0, 1, 1, 1, 0, 1, NULL, NULL);"
         ))
         .unwrap();
         drop(old);

@@ -2,13 +2,13 @@
 
 use rusqlite::Connection;
 
-use crate::master::core::stored::run_detail;
+use crate::master::core::stored::job_detail;
 
 /// The format that this version writes, in `user_version`.
-pub(super) const VERSION: i64 = 10;
+pub(super) const VERSION: i64 = 11;
 
 /// One script a version, applied in order.
-pub(super) const MIGRATIONS: [&str; 10] = [
+pub(super) const MIGRATIONS: [&str; 11] = [
     "
     CREATE TABLE meta (only INTEGER PRIMARY KEY CHECK (only = 1), epoch INTEGER NOT NULL, revision INTEGER NOT NULL) STRICT;
     INSERT INTO meta VALUES (1, 1, 0);
@@ -104,8 +104,27 @@ pub(super) const MIGRATIONS: [&str; 10] = [
     CREATE INDEX runs_failed ON runs (number) WHERE gone IS NULL AND ended_ms IS NOT NULL
         AND succeeded < task_count + instr(left_out, '"named":true');
 "#,
+    // Runs are called jobs.
+    r#"
+    ALTER TABLE runs RENAME TO jobs;
+    ALTER TABLE tasks RENAME COLUMN run TO job;
+    DROP INDEX runs_ended;
+    DROP INDEX runs_operator;
+    DROP INDEX runs_created;
+    DROP INDEX runs_ok;
+    DROP INDEX runs_failed;
+    CREATE INDEX jobs_ended ON jobs (ended_ms) WHERE gone IS NULL;
+    CREATE INDEX jobs_operator ON jobs (operator, number) WHERE gone IS NULL;
+    CREATE INDEX jobs_created ON jobs (created_ms);
+    CREATE INDEX jobs_ok ON jobs (number) WHERE gone IS NULL AND ended_ms IS NOT NULL
+        AND succeeded = task_count + instr(left_out, '"named":true');
+    CREATE INDEX jobs_failed ON jobs (number) WHERE gone IS NULL AND ended_ms IS NOT NULL
+        AND succeeded < task_count + instr(left_out, '"named":true');
+"#,
 ];
 
+/// The format with which runs are called jobs.
+pub(super) const WITH_JOBS: i64 = 11;
 /// The format with which audit records no longer hold commands.
 const WITHOUT_COMMANDS: i64 = 8;
 /// Records that are converted at once.
@@ -128,7 +147,7 @@ fn digest_commands(connection: &Connection) -> rusqlite::Result<()> {
             {
                 connection
                     .prepare_cached("UPDATE audit SET detail = ?2 WHERE id = ?1")?
-                    .execute((id, run_detail(number, command)))?;
+                    .execute((id, job_detail(number, command)))?;
             }
         }
         match records.last() {

@@ -17,11 +17,11 @@ use crate::{
         command::{Bytes, Command},
         groups::mask::Masks,
         ids::{Incarnation, TaskId},
+        job::{LeftOut, Overflow, Task, TaskState},
         name::Labels,
         outcome::{Ending, Outcome},
         plan::Gate,
         proposal::{Accepted, DirectAddress, Proposal},
-        run::{LeftOut, Overflow, Task, TaskState},
         terms::Terms,
     },
     master::core::{
@@ -31,7 +31,7 @@ use crate::{
     trust::fingerprint::Fingerprint,
 };
 
-fn stored_run(number: u64) -> StoredRun {
+fn stored_job(number: u64) -> StoredJob {
     let task = Task::queued(0, "web-1".parse().unwrap());
     let task = StoredTask {
         task,
@@ -40,8 +40,8 @@ fn stored_run(number: u64) -> StoredRun {
         start_by_ms: 5,
         cancelled_by: None,
     };
-    let run = Run {
-        id: RunId::from_parts(1, number.into()),
+    let job = Job {
+        id: JobId::from_parts(1, number.into()),
         number,
         operator: "ana".into(),
         target: "web-1".into(),
@@ -58,7 +58,7 @@ fn stored_run(number: u64) -> StoredRun {
         masks: Masks::default(),
         command_left_out: 0,
     };
-    StoredRun { run, options: RunOptions::default(), tasks: vec![task] }
+    StoredJob { job, options: JobOptions::default(), tasks: vec![task] }
 }
 
 fn stored_agent(name: &str) -> StoredAgent {
@@ -79,11 +79,11 @@ fn stored_agent(name: &str) -> StoredAgent {
     }
 }
 
-fn write(store: (Store, Connection), jobs: Vec<Vec<Write>>) -> (Store, Vec<Written>) {
+fn write(store: (Store, Connection), batches: Vec<Vec<Write>>) -> (Store, Vec<Written>) {
     let (told, news) = mpsc::channel();
-    let count = jobs.len();
+    let count = batches.len();
     let mut writer = StoreWriter::start(store.1, move |written| told.send(written).unwrap()).unwrap();
-    for (token, writes) in (1..).zip(jobs) {
+    for (token, writes) in (1..).zip(batches) {
         writer.write(token, writes, Keeping::Asked);
     }
     drop(writer);
@@ -93,29 +93,29 @@ fn write(store: (Store, Connection), jobs: Vec<Vec<Write>>) -> (Store, Vec<Writt
 }
 
 #[test]
-fn runs_and_outcomes_come_back() {
+fn jobs_and_outcomes_come_back() {
     let dir = tempfile::tempdir().unwrap();
-    let first = stored_run(1);
+    let first = stored_job(1);
     let mut ended = first.tasks[0].clone();
     ended.task.state = TaskState::Ended(Ending::Exited(0).into());
     ended.task.end_offset = 9;
-    let jobs = vec![
-        vec![Write::PutRun(Box::new(first.clone()))],
-        vec![Write::PutRun(Box::new(stored_run(2)))],
-        vec![Write::PutTask(first.run.id, ended), Write::EndRun(first.run.id, 99)],
+    let batches = vec![
+        vec![Write::PutJob(Box::new(first.clone()))],
+        vec![Write::PutJob(Box::new(stored_job(2)))],
+        vec![Write::PutTask(first.job.id, ended), Write::EndJob(first.job.id, 99)],
     ];
-    let (store, written) = write(Store::open(dir.path()).unwrap(), jobs);
+    let (store, written) = write(Store::open(dir.path()).unwrap(), batches);
     assert!(written.iter().all(|written| matches!(written, Written::Done(..))), "{written:?}");
-    let run = store.run(RunReference::Number(1)).unwrap().unwrap();
-    assert_eq!((run.ended_ms, run.succeeded, run.unfinished), (Some(99), 1, 0));
-    assert_eq!((run.tasks[0].end_offset, &run.command), (9, &first.run.command));
-    assert_eq!(store.run(RunReference::Last).unwrap().unwrap().number, 2);
-    assert_eq!(store.runs(&Wanted { limit: 10, ..Wanted::default() }).unwrap().len(), 2);
-    assert!(store.run(RunReference::Number(3)).unwrap().is_none());
+    let job = store.job(JobReference::Number(1)).unwrap().unwrap();
+    assert_eq!((job.ended_ms, job.succeeded, job.unfinished), (Some(99), 1, 0));
+    assert_eq!((job.tasks[0].end_offset, &job.command), (9, &first.job.command));
+    assert_eq!(store.job(JobReference::Last).unwrap().unwrap().number, 2);
+    assert_eq!(store.jobs(&Wanted { limit: 10, ..Wanted::default() }).unwrap().len(), 2);
+    assert!(store.job(JobReference::Number(3)).unwrap().is_none());
 
     let (store, connection) = Store::open(dir.path()).unwrap();
     let remembered = store.remembered(&connection).unwrap();
-    assert_eq!(remembered.runs, [stored_run(2)], "only what has not ended");
+    assert_eq!(remembered.jobs, [stored_job(2)], "only what has not ended");
     assert_eq!(remembered.last_number, 2);
     assert!(remembered.revision >= 1);
 }
@@ -153,8 +153,8 @@ fn agents_come_back_with_their_labels() {
             direct: vec!["gateway".parse().unwrap()],
         },
     };
-    let jobs = vec![vec![Write::PutAgent(agent.clone()), Write::PutToken(token.clone())]];
-    let _ = write(Store::open(dir.path()).unwrap(), jobs);
+    let batches = vec![vec![Write::PutAgent(agent.clone()), Write::PutToken(token.clone())]];
+    let _ = write(Store::open(dir.path()).unwrap(), batches);
     let (store, connection) = Store::open(dir.path()).unwrap();
     let remembered = store.remembered(&connection).unwrap();
     assert_eq!((remembered.agents, remembered.tokens), (vec![agent], vec![token]));
@@ -163,37 +163,37 @@ fn agents_come_back_with_their_labels() {
 #[test]
 fn one_impossible_write_does_not_hurt_its_neighbours() {
     let dir = tempfile::tempdir().unwrap();
-    let jobs = vec![
-        vec![Write::PutRun(Box::new(stored_run(1)))],
-        vec![Write::PutRun(Box::new(stored_run(1)))],
-        vec![Write::PutRun(Box::new(stored_run(2)))],
+    let batches = vec![
+        vec![Write::PutJob(Box::new(stored_job(1)))],
+        vec![Write::PutJob(Box::new(stored_job(1)))],
+        vec![Write::PutJob(Box::new(stored_job(2)))],
     ];
-    let (store, written) = write(Store::open(dir.path()).unwrap(), jobs);
+    let (store, written) = write(Store::open(dir.path()).unwrap(), batches);
     let failed: Vec<_> = written.iter().filter(|written| matches!(written, Written::Conflict(2))).collect();
     assert_eq!(failed.len(), 1, "{written:?}");
-    assert_eq!(store.runs(&Wanted { limit: 10, ..Wanted::default() }).unwrap().len(), 2);
+    assert_eq!(store.jobs(&Wanted { limit: 10, ..Wanted::default() }).unwrap().len(), 2);
 }
 
 #[test]
 fn what_an_agent_tells_of_others_tasks_is_not_believed() {
     use crate::domain::{command::TaskSpec, ids::TaskId};
     let dir = tempfile::tempdir().unwrap();
-    let mut taken_back = stored_run(2);
+    let mut taken_back = stored_job(2);
     taken_back.options.taken_back = true;
-    let mut ended = stored_run(4);
+    let mut ended = stored_job(4);
     ended.tasks[0].task.state = TaskState::Ended(Ending::Exited(0).into());
-    let jobs = vec![
-        vec![Write::PutRun(Box::new(stored_run(1)))],
+    let batches = vec![
+        vec![Write::PutJob(Box::new(stored_job(1)))],
         vec![Write::TakeBack(Box::new(taken_back))],
-        vec![Write::EndRun(stored_run(1).run.id, 9)],
-        vec![Write::PutRun(Box::new(ended))],
+        vec![Write::EndJob(stored_job(1).job.id, 9)],
+        vec![Write::PutJob(Box::new(ended))],
     ];
-    let (store, _) = write(Store::open(dir.path()).unwrap(), jobs);
+    let (store, _) = write(Store::open(dir.path()).unwrap(), batches);
     let spec = TaskSpec {
-        run_number: 1,
+        job_number: 1,
         operator: "ana".into(),
         target: "@all".into(),
-        command: stored_run(1).run.command,
+        command: stored_job(1).job.command,
         environment: Vec::new(),
         working_directory: None,
         timeout_ms: None,
@@ -208,29 +208,29 @@ fn what_an_agent_tells_of_others_tasks_is_not_believed() {
         assert_eq!(*of, known);
         *found
     };
-    let known = |run: u64, index| {
-        let id = TaskId { run: RunId::from_parts(1, run.into()), index };
+    let known = |job: u64, index| {
+        let id = TaskId { job: JobId::from_parts(1, job.into()), index };
         KnownTask { id, spec: spec.clone(), started_ms: 1, is_proved: true }
     };
-    let find = |agent: &str, run: u64, index| look_up(agent, known(run, index));
+    let find = |agent: &str, job: u64, index| look_up(agent, known(job, index));
     assert_eq!(find("web-1", 1, 0), InStore::Open, "a task that has a row need not have ended");
     assert_eq!(find("web-1", 4, 0), InStore::Ended);
     assert_eq!(find("web-2", 1, 0), InStore::Foreign, "another agent's task");
-    assert_eq!(find("web-2", 1, 5), InStore::Foreign, "a task that the run never had");
+    assert_eq!(find("web-2", 1, 5), InStore::Foreign, "a task that the job never had");
     let number = KnownNumber::Is(2);
     assert_eq!(
         find("web-2", 2, 5),
         InStore::Nothing { number },
-        "a run that agents told of, by another number"
+        "a job that agents told of, by another number"
     );
     assert_eq!(find("web-2", 3, 0), InStore::Nothing { number: KnownNumber::Taken });
-    let free = KnownTask { spec: TaskSpec { run_number: 77, ..spec.clone() }, ..known(9, 0) };
+    let free = KnownTask { spec: TaskSpec { job_number: 77, ..spec.clone() }, ..known(9, 0) };
     assert_eq!(look_up("web-2", free), InStore::Nothing { number: KnownNumber::Free });
     // What no proof says is only believed where the store says it too.
-    let unproved = |run, index| KnownTask { is_proved: false, ..known(run, index) };
+    let unproved = |job, index| KnownTask { is_proved: false, ..known(job, index) };
     assert_eq!(look_up("web-1", unproved(4, 0)), InStore::Ended);
-    for (run, index) in [(9, 0), (2, 5), (1, 5)] {
-        assert_eq!(look_up("web-2", unproved(run, index)), InStore::Unproved);
+    for (job, index) in [(9, 0), (2, 5), (1, 5)] {
+        assert_eq!(look_up("web-2", unproved(job, index)), InStore::Unproved);
     }
 }
 
@@ -239,15 +239,15 @@ fn what_has_happened_is_kept_in_order_and_what_was_asked_for_fails() {
     let dir = tempfile::tempdir().unwrap();
     let (store, connection) = Store::open(dir.path()).unwrap();
     connection.busy_timeout(std::time::Duration::ZERO).unwrap();
-    let run = stored_run(1);
+    let job = stored_job(1);
     let ended = |status: u8| {
-        let mut task = run.tasks[0].clone();
+        let mut task = job.tasks[0].clone();
         task.task.state = TaskState::Ended(Ending::Exited(status).into());
-        vec![Write::PutTask(run.run.id, task)]
+        vec![Write::PutTask(job.job.id, task)]
     };
     let (told, news) = mpsc::channel();
     let mut writer = StoreWriter::start(connection, move |written| told.send(written).unwrap()).unwrap();
-    writer.write(1, vec![Write::PutRun(Box::new(run.clone()))], Keeping::Asked);
+    writer.write(1, vec![Write::PutJob(Box::new(job.clone()))], Keeping::Asked);
     assert!(matches!(news.recv().unwrap(), Written::Done(1, _)));
 
     // Somebody else holds the database, so that nothing can be written.
@@ -258,7 +258,7 @@ fn what_has_happened_is_kept_in_order_and_what_was_asked_for_fails() {
     writer.send();
     assert_eq!(writer.due(), None);
     assert!(matches!(news.recv().unwrap(), Written::Delayed(2, _)));
-    writer.write(3, vec![Write::PutRun(Box::new(stored_run(2)))], Keeping::Asked);
+    writer.write(3, vec![Write::PutJob(Box::new(stored_job(2)))], Keeping::Asked);
     writer.write(4, ended(4), Keeping::Kept);
     writer.write(5, Vec::new(), Keeping::Passing);
     let mut said: Vec<Written> = (0..3).map(|_| news.recv().unwrap()).collect();
@@ -277,7 +277,7 @@ fn what_has_happened_is_kept_in_order_and_what_was_asked_for_fails() {
     drop(writer);
     let said: Vec<Written> = news.iter().collect();
     assert!(matches!(said[..], [Written::Done(2, _), Written::Done(4, _)]), "{said:?}");
-    let stored = store.run(RunReference::Number(1)).unwrap().unwrap();
+    let stored = store.job(JobReference::Number(1)).unwrap().unwrap();
     assert_eq!(
         stored.tasks[0].state,
         TaskState::Ended(Ending::Exited(4).into()),
@@ -326,50 +326,51 @@ fn every_start_has_a_term_of_its_own_and_an_epoch_lasts() {
 fn a_task_is_remembered_as_far_as_it_had_come() {
     let dir = tempfile::tempdir().unwrap();
     let sent = |number: u64| {
-        let mut run = stored_run(number);
-        run.tasks[0].incarnation = Some(Incarnation::new("dir", "boot"));
-        run
+        let mut job = stored_job(number);
+        job.tasks[0].incarnation = Some(Incarnation::new("dir", "boot"));
+        job
     };
     let mut ended = sent(4);
     ended.tasks[0].task.state = TaskState::Ended(Ending::Exited(3).into());
-    let started = TaskId { run: sent(3).run.id, index: 0 };
-    let put = |run: StoredRun| vec![Write::PutRun(Box::new(run))];
+    let started = TaskId { job: sent(3).job.id, index: 0 };
+    let put = |job: StoredJob| vec![Write::PutJob(Box::new(job))];
     let agent = vec![Write::PutAgent(stored_agent("web-1"))];
     let begun = vec![Write::StartTask(started, 5)];
-    let jobs = vec![agent, put(stored_run(1)), put(sent(2)), put(sent(3)), begun, put(ended)];
-    let (store, _) = write(Store::open(dir.path()).unwrap(), jobs);
+    let batches = vec![agent, put(stored_job(1)), put(sent(2)), put(sent(3)), begun, put(ended)];
+    let (store, _) = write(Store::open(dir.path()).unwrap(), batches);
     let state =
-        |number| store.stored_run(RunReference::Number(number)).unwrap().unwrap().tasks[0].task.state.clone();
+        |number| store.stored_job(JobReference::Number(number)).unwrap().unwrap().tasks[0].task.state.clone();
     let words: Vec<_> = (1..=4).map(|number| state(number).word()).collect();
     assert_eq!(words, ["queued", "dispatched", "running", "exited"]);
     let remembered = store.remembered(&store.connect().unwrap()).unwrap();
-    let [(name, last)] = &remembered.last_runs[..] else { panic!("{:?}", remembered.last_runs) };
+    let [(name, last)] = &remembered.last_jobs[..] else { panic!("{:?}", remembered.last_jobs) };
     assert_eq!((name.as_str(), last.number, last.operator.as_str()), ("web-1", 4, "ana"));
 }
 
 #[test]
-fn what_is_gone_says_why_and_is_no_run_any_more() {
+fn what_is_gone_says_why_and_is_no_job_any_more() {
     let dir = tempfile::tempdir().unwrap();
-    let runs = [stored_run(1), stored_run(2), stored_run(3)];
-    let mut jobs: Vec<_> = runs.iter().map(|run| vec![Write::PutRun(Box::new(run.clone()))]).collect();
-    jobs.push(vec![
-        Write::EndRun(runs[1].run.id, 50),
-        Write::EndRun(runs[0].run.id, 90),
+    let jobs = [stored_job(1), stored_job(2), stored_job(3)];
+    let mut batches: Vec<_> = jobs.iter().map(|job| vec![Write::PutJob(Box::new(job.clone()))]).collect();
+    batches.push(vec![
+        Write::EndJob(jobs[1].job.id, 50),
+        Write::EndJob(jobs[0].job.id, 90),
         Write::PutClock(77),
     ]);
-    jobs.push(vec![Write::EndRun(runs[2].run.id, 10), Write::DeleteRun(runs[2].run.id, "it was old".into())]);
-    let (store, _) = write(Store::open(dir.path()).unwrap(), jobs);
+    batches
+        .push(vec![Write::EndJob(jobs[2].job.id, 10), Write::DeleteJob(jobs[2].job.id, "it was old".into())]);
+    let (store, _) = write(Store::open(dir.path()).unwrap(), batches);
     let (ended, clock_ms) = store.ended().unwrap();
-    let ended: Vec<_> = ended.iter().map(|run| (run.number, run.ended_ms)).collect();
+    let ended: Vec<_> = ended.iter().map(|job| (job.number, job.ended_ms)).collect();
     assert_eq!((ended, clock_ms), (vec![(2, 50), (1, 90)], 77), "oldest end first");
-    for reference in [RunReference::Number(3), RunReference::Id(runs[2].run.id)] {
+    for reference in [JobReference::Number(3), JobReference::Id(jobs[2].job.id)] {
         assert_eq!(store.why_gone(reference).unwrap().as_deref(), Some("it was old"));
-        assert!(store.run(reference).unwrap().is_none());
+        assert!(store.job(reference).unwrap().is_none());
     }
-    assert_eq!(store.why_gone(RunReference::Number(1)).unwrap(), None);
-    let stranger = RunId::from_parts(9, 9);
-    let ids = [runs[0].run.id, runs[2].run.id, stranger];
-    assert_eq!(store.gone_and_unknown(&ids).unwrap(), (vec![runs[2].run.id], vec![stranger]));
+    assert_eq!(store.why_gone(JobReference::Number(1)).unwrap(), None);
+    let stranger = JobId::from_parts(9, 9);
+    let ids = [jobs[0].job.id, jobs[2].job.id, stranger];
+    assert_eq!(store.gone_and_unknown(&ids).unwrap(), (vec![jobs[2].job.id], vec![stranger]));
 }
 
 /// The revision that the database's own file holds, without what lies in its log.
@@ -404,7 +405,7 @@ fn what_no_start_could_move_out_of_the_log_is_moved_before_anything_is_written()
     let (_, connection) = left_in_log(dir.path());
     let (told, written) = mpsc::channel();
     let mut writer = StoreWriter::start(connection, move |written| told.send(written).unwrap()).unwrap();
-    writer.write(1, vec![Write::PutRun(Box::new(stored_run(1)))], Keeping::Asked);
+    writer.write(1, vec![Write::PutJob(Box::new(stored_job(1)))], Keeping::Asked);
     assert!(matches!(written.recv().unwrap(), Written::Done(..)));
     assert_eq!(revision_in_file(dir.path()), 7, "what came after it is in the log");
 }
@@ -418,7 +419,7 @@ fn texts_are_indexed_when_there_is_nothing_else_to_do() {
     let looking = store.connect().unwrap();
     let indexed = || looking.query_row("SELECT indexed FROM meta", [], |row| row.get::<_, u64>(0)).unwrap();
     for number in 1..=2 {
-        writer.write(number, vec![Write::PutRun(Box::new(stored_run(number)))], Keeping::Asked);
+        writer.write(number, vec![Write::PutJob(Box::new(stored_job(number)))], Keeping::Asked);
         assert!(matches!(written.recv().unwrap(), Written::Done(..)));
         let began = Instant::now();
         while indexed() < number {
@@ -433,7 +434,7 @@ fn at_the_end_what_waits_is_written_and_the_next_start_needs_no_new_file() {
     let dir = tempfile::tempdir().unwrap();
     let (_, connection) = Store::open(dir.path()).unwrap();
     let mut writer = StoreWriter::start(connection, |_| {}).unwrap();
-    writer.write(1, vec![Write::PutRun(Box::new(stored_run(1)))], Keeping::AtLeisure);
+    writer.write(1, vec![Write::PutJob(Box::new(stored_job(1)))], Keeping::AtLeisure);
     assert!(writer.due().is_some(), "it waits for company");
     drop(writer);
     assert!(dir.path().join(format!("{FILE}-wal")).exists(), "a full disk gives no other one");
@@ -441,5 +442,5 @@ fn at_the_end_what_waits_is_written_and_the_next_start_needs_no_new_file() {
     let alone = tempfile::tempdir().unwrap();
     fs::copy(dir.path().join(FILE), alone.path().join(FILE)).unwrap();
     let (store, _) = Store::open(alone.path()).unwrap();
-    assert_eq!(store.run(RunReference::Last).unwrap().unwrap().number, 1);
+    assert_eq!(store.job(JobReference::Last).unwrap().unwrap().number, 1);
 }

@@ -75,12 +75,12 @@ fn explain(error: &rusqlite::Error) -> String {
 
 /// Whether what the database no longer holds after this may be a secret.
 fn erases(write: &Write) -> bool {
-    matches!(write, Write::DeleteRun(..) | Write::PutOptions(..))
+    matches!(write, Write::DeleteJob(..) | Write::PutOptions(..))
 }
 
 /// What is to be written together.
 #[derive(Debug)]
-struct Job {
+struct Transaction {
     token: WriteToken,
     writes: Vec<Write>,
     keeping: Keeping,
@@ -92,10 +92,10 @@ struct Job {
 #[derive(Debug)]
 pub struct StoreWriter {
     // Unbounded: the core must not wait, and whoever caused a write waits for its end before causing another.
-    jobs: Option<Sender<Vec<Job>>>,
+    transactions: Option<Sender<Vec<Transaction>>>,
     thread: Option<JoinHandle<()>>,
     /// What waits here for others that may go with it, so that the thread does not have to be woken for each.
-    waiting: Vec<Job>,
+    waiting: Vec<Transaction>,
     /// Until when.
     due: Option<Instant>,
 }
@@ -118,7 +118,7 @@ impl StoreWriter {
         connection: Connection,
         written: impl Fn(Written) + Send + 'static,
     ) -> std::io::Result<Self> {
-        let (jobs, inbox) = channel();
+        let (transactions, inbox) = channel();
         let body = move || {
             let _vital = Vital::new("the store's thread");
             let kept = VecDeque::new();
@@ -134,13 +134,13 @@ impl StoreWriter {
             .run();
         };
         let thread = std::thread::Builder::new().name("store".to_owned()).spawn(body)?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread), waiting: Vec::new(), due: None })
+        Ok(Self { transactions: Some(transactions), thread: Some(thread), waiting: Vec::new(), due: None })
     }
 
     /// Writes soon, after all that was to be written before. What is written at leisure waits until it is due, or
     /// something else comes.
     pub fn write(&mut self, token: WriteToken, writes: Vec<Write>, keeping: Keeping) {
-        self.waiting.push(Job { token, writes, keeping, is_told: false });
+        self.waiting.push(Transaction { token, writes, keeping, is_told: false });
         if keeping == Keeping::AtLeisure && self.waiting.len() < BATCH {
             self.due.get_or_insert_with(|| Instant::now() + COMPANY);
         } else {
@@ -158,11 +158,11 @@ impl StoreWriter {
     pub fn send(&mut self) {
         self.due = None;
         let waiting = mem::take(&mut self.waiting);
-        if let Some(jobs) = &self.jobs
+        if let Some(transactions) = &self.transactions
             && !waiting.is_empty()
         {
             // The thread only ends with this handle.
-            let _ = jobs.send(waiting);
+            let _ = transactions.send(waiting);
         }
     }
 }
@@ -170,7 +170,7 @@ impl StoreWriter {
 impl Drop for StoreWriter {
     fn drop(&mut self) {
         self.send();
-        self.jobs = None;
+        self.transactions = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -180,11 +180,11 @@ impl Drop for StoreWriter {
 /// The thread's own state.
 struct Thread<F> {
     connection: Connection,
-    inbox: Receiver<Vec<Job>>,
+    inbox: Receiver<Vec<Transaction>>,
     written: F,
     /// What the disk did not take, in order.
-    kept: VecDeque<Job>,
-    /// There may be runs whose texts are not indexed.
+    kept: VecDeque<Transaction>,
+    /// There may be jobs whose texts are not indexed.
     has_texts: bool,
     /// The write-ahead log may still hold what was erased.
     has_erased: bool,
@@ -208,7 +208,7 @@ impl<F: Fn(Written)> Thread<F> {
             }
             self.has_texts = true;
             let is_over = matches!(first, Err(RecvTimeoutError::Disconnected));
-            let mut batch: Vec<Job> = self.kept.drain(..).collect();
+            let mut batch: Vec<Transaction> = self.kept.drain(..).collect();
             batch.extend(first.into_iter().flatten());
             while batch.len() < BATCH
                 && let Ok(more) = self.inbox.try_recv()
@@ -233,12 +233,12 @@ impl<F: Fn(Written)> Thread<F> {
             });
         }
         self.has_texts = index_texts(&mut self.connection).unwrap_or_else(|error| {
-            tracing::warn!(%error, "cannot index what runs were; they are found more slowly");
+            tracing::warn!(%error, "cannot index what jobs were; they are found more slowly");
             false
         });
     }
 
-    fn commit(&mut self, batch: &[Job]) -> rusqlite::Result<u64> {
+    fn commit(&mut self, batch: &[Transaction]) -> rusqlite::Result<u64> {
         if !self.is_log_sound {
             empty_log(&self.connection)?;
             self.is_log_sound = true;
@@ -252,39 +252,43 @@ impl<F: Fn(Written)> Thread<F> {
         self.connection.execute("UPDATE meta SET revision = revision + 1", []).map(drop)
     }
 
-    fn write(&mut self, batch: Vec<Job>) {
+    fn write(&mut self, batch: Vec<Transaction>) {
         let error = match self.commit(&batch) {
             Ok(revision) => {
-                self.has_erased |= batch.iter().flat_map(|job| &job.writes).any(erases);
-                return batch.iter().for_each(|job| (self.written)(Written::Done(job.token, revision)));
+                self.has_erased |= batch.iter().flat_map(|transaction| &transaction.writes).any(erases);
+                return batch
+                    .iter()
+                    .for_each(|transaction| (self.written)(Written::Done(transaction.token, revision)));
             }
             Err(error) => error,
         };
         // One of them may be impossible by itself; the others must not suffer for it.
         let mut alone = (batch.len() == 1).then_some(Err(error));
         let mut trouble: Option<String> = None;
-        for job in batch {
+        for transaction in batch {
             if let Some(reason) = &trouble {
-                self.set_aside(job, reason);
+                self.set_aside(transaction, reason);
                 continue;
             }
-            let result = alone.take().unwrap_or_else(|| self.commit(std::slice::from_ref(&job)));
+            let result = alone.take().unwrap_or_else(|| self.commit(std::slice::from_ref(&transaction)));
             match result {
                 Ok(revision) => {
-                    self.has_erased |= job.writes.iter().any(erases);
-                    (self.written)(Written::Done(job.token, revision));
+                    self.has_erased |= transaction.writes.iter().any(erases);
+                    (self.written)(Written::Done(transaction.token, revision));
                 }
-                Err(error) if job.keeping == Keeping::Asked && is_conflict(&error) => {
-                    (self.written)(Written::Conflict(job.token));
+                Err(error) if transaction.keeping == Keeping::Asked && is_conflict(&error) => {
+                    (self.written)(Written::Conflict(transaction.token));
                 }
                 Err(error) => {
                     let mut reason = explain(&error);
-                    if job.keeping == Keeping::Asked && is_of_disk(&error) && self.overwrite_failed().is_err()
+                    if transaction.keeping == Keeping::Asked
+                        && is_of_disk(&error)
+                        && self.overwrite_failed().is_err()
                     {
                         reason += "; a master that is started before the disk works again may find it there all the same";
                     }
-                    let is_kept = job.keeping.is_kept();
-                    self.set_aside(job, &reason);
+                    let is_kept = transaction.keeping.is_kept();
+                    self.set_aside(transaction, &reason);
                     // Nothing may be written before what is kept.
                     trouble = is_kept.then_some(reason);
                 }
@@ -293,18 +297,18 @@ impl<F: Fn(Written)> Thread<F> {
     }
 
     /// Keeps what has happened, and gives up what has not.
-    fn set_aside(&mut self, mut job: Job, reason: &str) {
-        if !job.keeping.is_kept() {
-            return (self.written)(Written::Failed(job.token, reason.to_owned()));
+    fn set_aside(&mut self, mut transaction: Transaction, reason: &str) {
+        if !transaction.keeping.is_kept() {
+            return (self.written)(Written::Failed(transaction.token, reason.to_owned()));
         }
-        if !mem::replace(&mut job.is_told, true) {
+        if !mem::replace(&mut transaction.is_told, true) {
             tracing::error!(
                 reason,
                 "the database does not take what has happened; it is kept and tried again"
             );
-            (self.written)(Written::Delayed(job.token, reason.to_owned()));
+            (self.written)(Written::Delayed(transaction.token, reason.to_owned()));
         }
-        self.kept.push_back(job);
+        self.kept.push_back(transaction);
     }
 }
 
@@ -341,9 +345,9 @@ fn leave(connection: Connection) {
     mem::forget(connection);
 }
 
-fn commit(connection: &mut Connection, batch: &[Job]) -> rusqlite::Result<u64> {
+fn commit(connection: &mut Connection, batch: &[Transaction]) -> rusqlite::Result<u64> {
     let transaction = connection.transaction()?;
-    for write in batch.iter().flat_map(|job| &job.writes) {
+    for write in batch.iter().flat_map(|transaction| &transaction.writes) {
         apply(&transaction, write)?;
     }
     let revision = transaction
@@ -353,14 +357,14 @@ fn commit(connection: &mut Connection, batch: &[Job]) -> rusqlite::Result<u64> {
     Ok(revision)
 }
 
-/// Runs whose texts are indexed at once.
+/// Jobs whose texts are indexed at once.
 const INDEXED_AT_ONCE: u64 = 1_000;
 
-/// Indexes the texts of runs that are not indexed yet, some of the oldest of them. False when there are none.
+/// Indexes the texts of jobs that are not indexed yet, some of the oldest of them. False when there are none.
 pub(super) fn index_texts(connection: &mut Connection) -> rusqlite::Result<bool> {
     let transaction = connection.transaction()?;
     let (indexed, last): (u64, u64) = transaction
-        .prepare_cached("SELECT indexed, (SELECT coalesce(max(number), 0) FROM runs) FROM meta")?
+        .prepare_cached("SELECT indexed, (SELECT coalesce(max(number), 0) FROM jobs) FROM meta")?
         .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let to = last.min(indexed + INDEXED_AT_ONCE);
     if to <= indexed {
@@ -369,7 +373,7 @@ pub(super) fn index_texts(connection: &mut Connection) -> rusqlite::Result<bool>
     transaction
         .prepare_cached(
             "INSERT INTO texts (rowid, command, target) \
-             SELECT number, command, target FROM runs WHERE number > ?1 AND number <= ?2 AND gone IS NULL",
+             SELECT number, command, target FROM jobs WHERE number > ?1 AND number <= ?2 AND gone IS NULL",
         )?
         .execute([indexed, to])?;
     transaction.prepare_cached("UPDATE meta SET indexed = ?1")?.execute([to])?;

@@ -90,13 +90,13 @@ pub enum Context {
     Everywhere,
     /// In the fleet table.
     Fleet,
-    /// In a run, however it is looked at.
-    Run,
+    /// In a job, however it is looked at.
+    Job,
     /// In the output that is read in full.
     Output,
     /// In an agent's details.
     Details,
-    /// In the history of runs.
+    /// In the history of jobs.
     History,
     /// In text that is only read: help, notices.
     Reading,
@@ -110,7 +110,7 @@ impl Context {
     /// All, in the order in which help shows them.
     pub const ALL: [Self; 9] = [
         Self::Fleet,
-        Self::Run,
+        Self::Job,
         Self::Output,
         Self::Details,
         Self::History,
@@ -126,8 +126,8 @@ impl Context {
         match self {
             Self::Everywhere => &[Self::Everywhere],
             Self::Fleet => &[Self::Fleet, Self::Everywhere],
-            Self::Run => &[Self::Run, Self::Everywhere],
-            Self::Output => &[Self::Output, Self::Run, Self::Everywhere],
+            Self::Job => &[Self::Job, Self::Everywhere],
+            Self::Output => &[Self::Output, Self::Job, Self::Everywhere],
             Self::Details => &[Self::Details, Self::Everywhere],
             Self::History => &[Self::History, Self::Everywhere],
             Self::Reading => &[Self::Reading, Self::Everywhere],
@@ -142,7 +142,7 @@ impl Context {
         match self {
             Self::Everywhere => "everywhere outside text",
             Self::Fleet => "in the fleet",
-            Self::Run => "in a run",
+            Self::Job => "in a job",
             Self::Output => "in an output",
             Self::Details => "in an agent's details",
             Self::History => "in the history",
@@ -219,11 +219,11 @@ mod tests {
             !matches!(
                 action,
                 A::CancelRow
-                    | A::CancelRun
+                    | A::CancelJob
                     | A::LoadAgain
                     | A::LoadFailed
                     | A::Promote
-                    | A::StopRun
+                    | A::StopJob
                     | A::Save
                     | A::Pager
                     | A::Approve

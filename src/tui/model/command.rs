@@ -2,7 +2,7 @@
 
 use tui_textarea::{CursorMove, TextArea};
 
-use crate::domain::{name::AgentName, run::RunOptions};
+use crate::domain::{job::JobOptions, name::AgentName};
 
 /// Most commands of the history.
 pub const HISTORY: usize = 1_000;
@@ -28,7 +28,7 @@ pub struct CommandLine {
     /// Options as they were typed.
     pub options: String,
     /// The same, understood.
-    pub parsed: RunOptions,
+    pub parsed: JobOptions,
     /// The agent under the cursor when the line was entered without picks.
     pub frozen: Option<Whom>,
     /// Commands of before, oldest first.
@@ -56,7 +56,7 @@ impl Default for CommandLine {
         Self {
             text: text_area(""),
             options: String::new(),
-            parsed: RunOptions::default(),
+            parsed: JobOptions::default(),
             frozen: None,
             history: Vec::new(),
             browsing: None,

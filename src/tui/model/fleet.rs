@@ -34,14 +34,14 @@ pub enum SortBy {
     Load,
     /// Started last first.
     Uptime,
-    /// Newest run first.
-    LastRun,
+    /// Newest job first.
+    LastJob,
 }
 
 impl SortBy {
     /// All, in the order in which `o` goes through them.
     pub const ALL: [Self; 7] =
-        [Self::Attention, Self::Name, Self::Cpu, Self::Memory, Self::Load, Self::Uptime, Self::LastRun];
+        [Self::Attention, Self::Name, Self::Cpu, Self::Memory, Self::Load, Self::Uptime, Self::LastJob];
 
     /// The word for it.
     #[must_use]
@@ -53,7 +53,7 @@ impl SortBy {
             Self::Memory => "memory",
             Self::Load => "load",
             Self::Uptime => "uptime",
-            Self::LastRun => "last run",
+            Self::LastJob => "last job",
         }
     }
 }
@@ -129,7 +129,7 @@ fn attention(agent: &AgentEntry) -> u8 {
         AgentState::Pending => 0,
         AgentState::Offline => 1,
         AgentState::Late => 2,
-        AgentState::Draining | AgentState::Active if agent.last_run_failed() => 3,
+        AgentState::Draining | AgentState::Active if agent.last_job_failed() => 3,
         AgentState::Draining => WELL,
         AgentState::Active => WELL + 1,
     }
@@ -246,8 +246,8 @@ impl Fleet {
             SortBy::Uptime => {
                 rows.sort_by_key(|(_, agent)| agent.facts.as_ref().map_or(u64::MAX, |facts| facts.uptime_s));
             }
-            SortBy::LastRun => rows.sort_by_key(|(_, agent)| {
-                std::cmp::Reverse(agent.last_run.as_ref().map_or(0, |last| last.number))
+            SortBy::LastJob => rows.sort_by_key(|(_, agent)| {
+                std::cmp::Reverse(agent.last_job.as_ref().map_or(0, |last| last.number))
             }),
         }
         let shown: Vec<RowKey> = rows.into_iter().map(|(key, _)| key.clone()).collect();
@@ -396,7 +396,7 @@ fn contains(agent: &AgentEntry, text: &str) -> bool {
         || has(&agent.version)
         || agent.labels.iter().any(|(key, value)| has(&format!("{}={}", key.as_str(), value.as_str())))
         || agent
-            .last_run
+            .last_job
             .as_ref()
             .and_then(|last| last.state.outcome())
             .is_some_and(|outcome| has(&outcome.brief()))

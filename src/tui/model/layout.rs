@@ -7,8 +7,8 @@ pub struct Layout {
     pub size: (u16, u16),
     /// Rows of the fleet, and the first row of the screen with one.
     pub fleet: Area,
-    /// Rows of the run's groups, or lines of its stream or output.
-    pub run: Area,
+    /// Rows of the job's groups, or lines of its stream or output.
+    pub job: Area,
     /// Lines of the preview below the groups.
     pub preview: Area,
     /// Panes of the grid: tasks in the places where they are.
@@ -27,7 +27,7 @@ pub struct Layout {
     pub shows_both: bool,
     /// The first row of the fleet that is on the screen.
     pub fleet_top: usize,
-    /// The first row of the run.
+    /// The first row of the job.
     pub rows_top: usize,
     /// The first pane of the grid.
     pub first_pane: usize,

@@ -2,10 +2,10 @@
 
 use super::{Focus, Model, Overlay};
 use crate::{
-    domain::{agent::AgentState, plan::GateState, run::TaskState},
+    domain::{agent::AgentState, job::TaskState, plan::GateState},
     tui::{
         keymap::{Action, Context},
-        model::run::View,
+        model::job::View,
     },
 };
 
@@ -20,8 +20,8 @@ impl Model {
             Some(Overlay::Prompt(_)) => Context::Prompt,
             None => match self.focus {
                 Focus::Fleet => Context::Fleet,
-                Focus::Run if self.open.as_ref().is_some_and(|run| run.output.is_some()) => Context::Output,
-                Focus::Run => Context::Run,
+                Focus::Job if self.open.as_ref().is_some_and(|job| job.output.is_some()) => Context::Output,
+                Focus::Job => Context::Job,
                 Focus::Command => Context::Command,
             },
         }
@@ -37,9 +37,9 @@ impl Model {
         let changes = matches!(
             action,
             A::CancelRow
-                | A::CancelRun
+                | A::CancelJob
                 | A::Promote
-                | A::StopRun
+                | A::StopJob
                 | A::Approve
                 | A::Reject
                 | A::Execute
@@ -60,42 +60,42 @@ impl Model {
         let open = self.open.as_ref();
         match action {
             A::Execute if self.command.is_blank() => no("there is no command yet"),
-            A::GoRun | A::CopyReport | A::NextView | A::Masks | A::Unfold if open.is_none() => {
-                no("no run is open; H shows past ones")
+            A::GoJob | A::CopyReport | A::NextView | A::Masks | A::Unfold if open.is_none() => {
+                no("no job is open; H shows past ones")
             }
-            A::CancelRow | A::CancelRun => match open {
-                None => no("no run is open"),
-                Some(open) if open.run.ended_ms.is_some() => no("the run is over"),
+            A::CancelRow | A::CancelJob => match open {
+                None => no("no job is open"),
+                Some(open) if open.job.ended_ms.is_some() => no("the job is over"),
                 Some(open)
                     if action == A::CancelRow && open.view == View::Stream && open.output.is_none() =>
                 {
-                    no("the stream has no rows: v goes to them, X cancels the whole run")
+                    no("the stream has no rows: v goes to them, X cancels the whole job")
                 }
                 Some(open) if action == A::CancelRow => {
                     let tasks = open.current_tasks();
-                    let runs = |index: &u32| {
-                        open.run.task(*index).is_some_and(|task| task.state.outcome().is_none())
+                    let is_open = |index: &u32| {
+                        open.job.task(*index).is_some_and(|task| task.state.outcome().is_none())
                     };
-                    if tasks.iter().any(runs) { Ok(()) } else { no("nothing of this row runs any more") }
+                    if tasks.iter().any(is_open) { Ok(()) } else { no("nothing of this row runs any more") }
                 }
                 Some(_) => Ok(()),
             },
             A::LoadFailed => match open {
-                None => no("no run is open"),
-                Some(open) if open.run.tasks.iter().any(|task| has_failed(&task.state)) => Ok(()),
-                Some(_) => no("nothing of this run has failed"),
+                None => no("no job is open"),
+                Some(open) if open.job.tasks.iter().any(|task| has_failed(&task.state)) => Ok(()),
+                Some(_) => no("nothing of this job has failed"),
             },
             A::LoadAgain if self.history_cursor().is_some() => Ok(()),
-            A::LoadAgain | A::Save | A::Pager if open.is_none() => no("no run is open"),
+            A::LoadAgain | A::Save | A::Pager if open.is_none() => no("no job is open"),
             A::Save | A::Pager if open.is_some_and(|open| open.current_task().is_none()) => {
                 no("no task is under the cursor")
             }
-            A::Promote | A::StopRun => match open {
-                Some(open) if matches!(open.run.gate.state, GateState::Held(_)) => Ok(()),
-                _ => no("no run waits at a gate"),
+            A::Promote | A::StopJob => match open {
+                Some(open) if matches!(open.job.gate.state, GateState::Held(_)) => Ok(()),
+                _ => no("no job waits at a gate"),
             },
             A::Difference => match open {
-                None => no("no run is open"),
+                None => no("no job is open"),
                 Some(open) if open.groups.len() < 2 => no("there is one output, and nothing that differs"),
                 Some(_) => Ok(()),
             },
@@ -103,7 +103,7 @@ impl Model {
                 no("open an output first: Enter")
             }
             A::Search | A::SearchNext | A::SearchPrevious
-                if self.focus == Focus::Run && open.is_some_and(|open| !open.can_search()) =>
+                if self.focus == Focus::Job && open.is_some_and(|open| !open.can_search()) =>
             {
                 no("open an output first: Enter")
             }
@@ -123,7 +123,7 @@ impl Model {
             {
                 no("no agent is picked")
             }
-            A::NextRun | A::PreviousRun if self.runs.is_empty() => no("there is no run yet"),
+            A::NextJob | A::PreviousJob if self.jobs.is_empty() => no("there is no job yet"),
             A::Invert | A::PickShown | A::PickRange | A::Pick
                 if self.focus == Focus::Fleet && self.fleet.is_empty() =>
             {
@@ -148,16 +148,16 @@ impl Model {
     /// The agent that a shell would be opened on: that of the details, of the task, or of the fleet's row.
     #[must_use]
     pub fn shell_agent(&self) -> Option<crate::domain::name::AgentName> {
-        let is_run = self.overlays.is_empty() && self.focus == Focus::Run;
-        if let (true, Some(open)) = (is_run, &self.open) {
+        let is_job = self.overlays.is_empty() && self.focus == Focus::Job;
+        if let (true, Some(open)) = (is_job, &self.open) {
             return open.current_task().and_then(|task| open.agent(task).cloned());
         }
         self.subject().filter(|agent| agent.state != AgentState::Pending).map(|agent| agent.name.clone())
     }
 
-    /// The run under the cursor of the history, while that is shown.
+    /// The job under the cursor of the history, while that is shown.
     #[must_use]
-    pub fn history_cursor(&self) -> Option<&crate::domain::run::Run> {
+    pub fn history_cursor(&self) -> Option<&crate::domain::job::Job> {
         match self.overlays.last() {
             Some(Overlay::History { cursor, filter }) => self.history_rows(filter).get(*cursor).copied(),
             _ => None,

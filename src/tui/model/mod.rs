@@ -3,10 +3,10 @@
 
 pub mod command;
 pub mod fleet;
+pub mod job;
 mod layout;
 pub mod may;
 pub mod rows;
-pub mod run;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -19,10 +19,10 @@ pub use self::layout::{Area, Layout};
 use self::{
     command::{CommandLine, Whom},
     fleet::{Fleet, RowKey},
-    run::{FollowKey, Look, RunScreen},
+    job::{FollowKey, JobScreen, Look},
 };
 use super::{keymap::Action, settings::Settings};
-use crate::domain::{ids::RunId, name::AgentName, proposal::Proposal, run::Run, target::fold::fold};
+use crate::domain::{ids::JobId, job::Job, name::AgentName, proposal::Proposal, target::fold::fold};
 
 /// A moment, as the runtime tells it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,8 +41,8 @@ pub enum Focus {
     /// The fleet table.
     #[default]
     Fleet,
-    /// The run.
-    Run,
+    /// The job.
+    Job,
     /// The command line.
     Command,
 }
@@ -72,8 +72,8 @@ pub struct MasterStatus {
     pub hostname: String,
     /// Its version.
     pub version: String,
-    /// Why it takes no new runs; empty when it does.
-    pub refusing_runs: String,
+    /// Why it takes no new jobs; empty when it does.
+    pub refusing_jobs: String,
     /// Whoever reaches its port is let in.
     pub enroll_any: bool,
     /// Who the operator is there.
@@ -92,11 +92,11 @@ pub enum Overlay {
         /// Lines that are scrolled out above.
         top: usize,
     },
-    /// Past runs.
+    /// Past jobs.
     History {
-        /// The run under the cursor.
+        /// The job under the cursor.
         cursor: usize,
-        /// What the runs must contain.
+        /// What the jobs must contain.
         filter: String,
     },
     /// One line of text that is asked for.
@@ -129,7 +129,7 @@ pub enum PromptKind {
     Palette,
     /// A command of before.
     Past,
-    /// What the history of runs must contain.
+    /// What the history of jobs must contain.
     HistoryFilter,
     /// Labels for the picked agents.
     Label,
@@ -182,8 +182,8 @@ impl Prompt {
 pub enum Asked {
     /// A command is run.
     Run,
-    /// Tasks are cancelled; all of the run when none are named.
-    Cancel(RunId, Vec<u32>),
+    /// Tasks are cancelled; all of the job when none are named.
+    Cancel(JobId, Vec<u32>),
     /// The program ends.
     Quit,
     /// A key is let in, with what it proposes.
@@ -232,8 +232,8 @@ pub const TOAST: Duration = Duration::from_secs(10);
 /// A command that was sent, and of which nothing was heard yet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Starting {
-    /// The run's id, which makes sending twice harmless.
-    pub id: RunId,
+    /// The job's id, which makes sending twice harmless.
+    pub id: JobId,
     /// The text.
     pub text: String,
     /// Whom it was for.
@@ -257,17 +257,17 @@ pub struct Model {
     pub status: MasterStatus,
     /// The agents.
     pub fleet: Fleet,
-    /// Runs without their tasks, by number.
-    pub runs: BTreeMap<u64, Run>,
-    /// The run on the screen.
-    pub open: Option<RunScreen>,
+    /// Jobs without their tasks, by number.
+    pub jobs: BTreeMap<u64, Job>,
+    /// The job on the screen.
+    pub open: Option<JobScreen>,
     /// How output is shown.
     pub look: Look,
     /// The command line.
     pub command: CommandLine,
     /// Where the keys go.
     pub focus: Focus,
-    /// Which of fleet and run had the focus last: it gets the room.
+    /// Which of fleet and job had the focus last: it gets the room.
     pub room: Focus,
     /// The pane with the room has all of it.
     pub is_zoomed: bool,
@@ -276,24 +276,24 @@ pub struct Model {
     /// Messages, oldest first.
     pub toasts: VecDeque<Toast>,
     /// The command that is about to be sent, while it is asked about.
-    pub asked_run: Option<(String, Whom)>,
+    pub asked_job: Option<(String, Whom)>,
     /// The command that was sent.
     pub starting: Option<Starting>,
     /// What is followed.
     pub following: BTreeSet<FollowKey>,
-    /// The run that is watched, and how often it was begun to be.
-    pub watching: Option<RunId>,
-    /// Recent runs of the agent whose details are shown.
-    pub recent: (String, Vec<Run>),
-    /// Runs that this person started here.
-    pub own_runs: BTreeSet<RunId>,
-    /// A run was asked for by number before anything was heard of it.
-    pub wanted_run: Option<u64>,
+    /// The job that is watched, and how often it was begun to be.
+    pub watching: Option<JobId>,
+    /// Recent jobs of the agent whose details are shown.
+    pub recent: (String, Vec<Job>),
+    /// Jobs that this person started here.
+    pub own_jobs: BTreeSet<JobId>,
+    /// A job was asked for by number before anything was heard of it.
+    pub wanted_job: Option<u64>,
     /// Where things were drawn last.
     pub layout: Layout,
     /// Chance, which makes this program's runs its own.
     pub seed: u64,
-    /// Runs that were sent from here.
+    /// Jobs that were sent from here.
     pub sent: u16,
     /// The program is to end; what to print then.
     pub quits: Option<Vec<String>>,
@@ -310,7 +310,7 @@ impl Model {
             connection: Connection::Connecting,
             status: MasterStatus::default(),
             fleet: Fleet::default(),
-            runs: BTreeMap::new(),
+            jobs: BTreeMap::new(),
             open: None,
             look: Look::default(),
             command: CommandLine::default(),
@@ -319,13 +319,13 @@ impl Model {
             is_zoomed: false,
             overlays: Vec::new(),
             toasts: VecDeque::new(),
-            asked_run: None,
+            asked_job: None,
             starting: None,
             following: BTreeSet::new(),
             watching: None,
             recent: (String::new(), Vec::new()),
-            own_runs: BTreeSet::new(),
-            wanted_run: None,
+            own_jobs: BTreeSet::new(),
+            wanted_job: None,
             layout: Layout::default(),
             seed: 0,
             sent: 0,
@@ -421,23 +421,23 @@ impl Model {
         }
     }
 
-    /// Runs of the history that are shown, newest first.
+    /// Jobs of the history that are shown, newest first.
     #[must_use]
-    pub fn history_rows(&self, filter: &str) -> Vec<&Run> {
+    pub fn history_rows(&self, filter: &str) -> Vec<&Job> {
         let filter = filter.to_lowercase();
-        let has = |run: &&Run| {
+        let has = |job: &&Job| {
             filter.is_empty()
-                || run.command.shown().to_lowercase().contains(&filter)
-                || run.target.to_lowercase().contains(&filter)
-                || run.operator.to_lowercase().contains(&filter)
-                || run.number.to_string() == filter
+                || job.command.shown().to_lowercase().contains(&filter)
+                || job.target.to_lowercase().contains(&filter)
+                || job.operator.to_lowercase().contains(&filter)
+                || job.number.to_string() == filter
         };
-        self.runs.values().rev().filter(has).collect()
+        self.jobs.values().rev().filter(has).collect()
     }
 
-    /// Runs that have not ended.
-    pub fn active_runs(&self) -> impl Iterator<Item = &Run> {
-        self.runs.values().filter(|run| run.ended_ms.is_none())
+    /// Jobs that have not ended.
+    pub fn active_jobs(&self) -> impl Iterator<Item = &Job> {
+        self.jobs.values().filter(|job| job.ended_ms.is_none())
     }
 }
 

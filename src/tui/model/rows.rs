@@ -1,12 +1,12 @@
-//! A run in rows: each is one state and the same output, in the order in which they need a person. Knows no screen.
+//! A job in rows: each is one state and the same output, in the order in which they need a person. Knows no screen.
 
 use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
 use crate::domain::{
     digest::{GroupDigest, detail, median_took_ms, parting_text, short_duration, silence_that_counts_ms},
     groups::Parting,
+    job::{Job, Task, TaskState},
     outcome::Outcome,
-    run::{Run, Task, TaskState},
     text::plain,
 };
 
@@ -74,12 +74,12 @@ pub struct Rows {
 }
 
 /// What a row of running tasks says of its state.
-fn running_row(run: &Run, group: &GroupDigest, need: Need, tasks: Vec<u32>) -> Row {
-    let of = |pick: fn(&Task) -> Option<u64>| tasks.iter().filter_map(|index| pick(run.task(*index)?)).min();
+fn running_row(job: &Job, group: &GroupDigest, need: Need, tasks: Vec<u32>) -> Row {
+    let of = |pick: fn(&Task) -> Option<u64>| tasks.iter().filter_map(|index| pick(job.task(*index)?)).min();
     let example = if tasks.contains(&group.example) { group.example } else { tasks[0] };
     let is_alone = tasks.len() < group.tasks.len();
-    let waiting = run.task(example).map(|task| plain(&task.waiting)).unwrap_or_default();
-    let took = median_took_ms(run);
+    let waiting = job.task(example).map(|task| plain(&task.waiting)).unwrap_or_default();
+    let took = median_took_ms(job);
     let (state, since_ms, text) = match need {
         Need::NoContact => {
             let since = of(|task| task.no_contact_since_ms);
@@ -117,10 +117,10 @@ fn running_row(run: &Run, group: &GroupDigest, need: Need, tasks: Vec<u32>) -> R
     }
 }
 
-/// The rows of a run at a moment, in order.
+/// The rows of a job at a moment, in order.
 #[must_use]
-pub fn rows_of(run: &Run, groups: &[GroupDigest], now_ms: u64) -> Vec<Row> {
-    let silence = silence_that_counts_ms(run);
+pub fn rows_of(job: &Job, groups: &[GroupDigest], now_ms: u64) -> Vec<Row> {
+    let silence = silence_that_counts_ms(job);
     let largest_running =
         groups.iter().filter(|group| group.outcome.is_none()).max_by_key(|group| group.tasks.len());
     let largest_running = largest_running.map(|group| group.example);
@@ -144,7 +144,7 @@ pub fn rows_of(run: &Run, groups: &[GroupDigest], now_ms: u64) -> Vec<Row> {
         let mut parts: BTreeMap<Need, Vec<u32>> = BTreeMap::new();
         let mut just_ended: Vec<Row> = Vec::new();
         for index in &group.tasks {
-            let Some(task) = run.task(*index) else { continue };
+            let Some(task) = job.task(*index) else { continue };
             if let Some(outcome) = task.state.outcome() {
                 // It has ended; what it printed last is still being compared.
                 note_just_ended(&mut just_ended, *index, outcome);
@@ -165,7 +165,7 @@ pub fn rows_of(run: &Run, groups: &[GroupDigest], now_ms: u64) -> Vec<Row> {
         }
         rows.extend(just_ended);
         for (need, tasks) in parts {
-            rows.push(running_row(run, group, need, tasks));
+            rows.push(running_row(job, group, need, tasks));
         }
     }
     sort(&mut rows);
@@ -231,14 +231,14 @@ fn folded(rows: Vec<Row>) -> Vec<Row> {
 impl Rows {
     /// Takes the rows as they are now. They are put in order at most once a second; between, known rows keep their
     /// places, and new ones come behind.
-    pub fn update(&mut self, run: &Run, groups: &[GroupDigest], now: Duration, now_ms: u64) {
-        let mut rows = rows_of(run, groups, now_ms);
+    pub fn update(&mut self, job: &Job, groups: &[GroupDigest], now: Duration, now_ms: u64) {
+        let mut rows = rows_of(job, groups, now_ms);
         if rows.len() > MOST_ROWS && !self.is_unfolded {
             rows = folded(rows);
         }
         let screen_row = self.cursor().saturating_sub(self.top);
         let is_due = self.sorted_at.is_none_or(|at| now.saturating_sub(at) >= SORT_EVERY);
-        if is_due || run.ended_ms.is_some() {
+        if is_due || job.ended_ms.is_some() {
             self.sorted_at = Some(now);
         } else {
             let places: BTreeMap<u32, usize> = self
@@ -304,11 +304,11 @@ impl Rows {
     }
 }
 
-/// How a run's tasks are, counted by glyph in the order of attention.
+/// How a job's tasks are, counted by glyph in the order of attention.
 #[must_use]
-pub fn counts(run: &Run) -> [(char, usize); 6] {
+pub fn counts(job: &Job) -> [(char, usize); 6] {
     let mut counts = [('✗', 0), ('?', 0), ('⊘', 0), ('~', 0), ('▸', 0), ('✓', 0)];
-    for task in &run.tasks {
+    for task in &job.tasks {
         let glyph = task_glyph(task);
         if let Some(count) = counts.iter_mut().find(|(known, _)| *known == glyph) {
             count.1 += 1;
@@ -351,18 +351,18 @@ mod tests {
     use super::*;
     use crate::domain::{frame::Stream, outcome::Ending};
 
-    fn run(count: u32) -> Run {
+    fn job(count: u32) -> Job {
         let task = |n| Task {
             state: TaskState::Running,
             started_ms: Some(1),
             ..Task::queued(n, format!("web-{}", n + 1).parse().unwrap())
         };
-        Run::for_tests((0..count).map(task).collect())
+        Job::for_tests((0..count).map(task).collect())
     }
 
-    fn ended(run: &mut Run, index: u32, code: u8) -> Outcome {
+    fn ended(job: &mut Job, index: u32, code: u8) -> Outcome {
         let outcome = Outcome::from(Ending::Exited(code));
-        run.tasks[index as usize].state = TaskState::Ended(outcome.clone());
+        job.tasks[index as usize].state = TaskState::Ended(outcome.clone());
         outcome
     }
 
@@ -372,13 +372,13 @@ mod tests {
 
     #[test]
     fn rows_come_in_the_order_of_attention() {
-        let mut run = run(10);
-        let good = ended(&mut run, 0, 0);
-        ended(&mut run, 1, 0);
-        ended(&mut run, 2, 0);
-        let bad = ended(&mut run, 3, 3);
-        run.tasks[4].no_contact_since_ms = Some(5);
-        run.tasks[9].state = TaskState::Queued;
+        let mut job = job(10);
+        let good = ended(&mut job, 0, 0);
+        ended(&mut job, 1, 0);
+        ended(&mut job, 2, 0);
+        let bad = ended(&mut job, 3, 3);
+        job.tasks[4].no_contact_since_ms = Some(5);
+        job.tasks[9].state = TaskState::Queued;
         let mut running = group(&[4, 5, 6, 7], None);
         running.quiet = vec![(5, 1_000)];
         let mut parted = group(&[8], None);
@@ -391,7 +391,7 @@ mod tests {
             parted,
             group(&[9], None),
         ];
-        let rows = rows_of(&run, &groups, 60_000);
+        let rows = rows_of(&job, &groups, 60_000);
         let shown: Vec<_> = rows.iter().map(|row| (row.need, row.tasks.clone())).collect();
         assert_eq!(
             shown,
@@ -410,34 +410,34 @@ mod tests {
 
     #[test]
     fn many_rows_fold_by_outcome() {
-        let mut run = run(30);
+        let mut job = job(30);
         let groups: Vec<_> = (0..30)
             .map(|n| {
-                let outcome = ended(&mut run, n, u8::from(n == 7));
+                let outcome = ended(&mut job, n, u8::from(n == 7));
                 group(&[n], Some(outcome))
             })
             .collect();
         let mut rows = Rows::default();
-        rows.update(&run, &groups, Duration::ZERO, 1);
+        rows.update(&job, &groups, Duration::ZERO, 1);
         assert_eq!(rows.all().len(), 2);
         assert_eq!((rows.all()[1].tasks.len(), rows.all()[1].text.as_str()), (29, "29 outputs"));
     }
 
     #[test]
     fn the_row_under_the_cursor_does_not_move() {
-        let mut run = run(4);
-        let good = ended(&mut run, 0, 0);
+        let mut job = job(4);
+        let good = ended(&mut job, 0, 0);
         let groups = [group(&[0], Some(good.clone())), group(&[1, 2, 3], None)];
         let mut rows = Rows::default();
-        rows.update(&run, &groups, Duration::ZERO, 1);
+        rows.update(&job, &groups, Duration::ZERO, 1);
         rows.move_to_task(0);
         assert_eq!(rows.cursor(), 1);
-        let bad = ended(&mut run, 2, 1);
+        let bad = ended(&mut job, 2, 1);
         let groups = [group(&[0], Some(good)), group(&[1, 3], None), group(&[2], Some(bad))];
-        rows.update(&run, &groups, Duration::from_millis(100), 1);
+        rows.update(&job, &groups, Duration::from_millis(100), 1);
         assert_eq!(rows.all()[rows.cursor()].tasks, [0]);
         assert_eq!(rows.cursor() - rows.top, 1, "it stays on its line of the screen");
-        rows.update(&run, &groups, Duration::from_secs(2), 1);
+        rows.update(&job, &groups, Duration::from_secs(2), 1);
         assert_eq!(rows.all()[0].need, Need::Failed);
         assert_eq!(rows.cursor() - rows.top, 1);
     }

@@ -14,9 +14,9 @@ use tokio_stream::Stream;
 
 use super::{Runtime, reading};
 use crate::{
-    domain::{ids::RunId, name::AgentName},
+    domain::{ids::JobId, name::AgentName},
     sys::{process::own_program, random},
-    tui::{model::run::Look, msg::Msg, terminal},
+    tui::{model::job::Look, msg::Msg, terminal},
 };
 
 /// What `agent shell` exits with when there is no true status.
@@ -91,14 +91,14 @@ where
             Ok(status) if status.code().is_some_and(|code| code != NO_SHELL && code != USAGE) => {
                 Msg::Done(format!("the shell on {agent} has ended"))
             }
-            Ok(_) => Msg::Failed(format!("the shell on {agent} ended without a status; H shows its run")),
+            Ok(_) => Msg::Failed(format!("the shell on {agent} ended without a status; H shows its job")),
             Err(error) => Msg::Failed(format!("cannot open a shell: {error}")),
         };
         Box::pin(self.put(msg)).await
     }
 
     /// Shows a task's output in the pager, harmless as it is on the screen.
-    pub(super) async fn page(&mut self, run: RunId, agent: AgentName, look: Look) -> io::Result<()> {
+    pub(super) async fn page(&mut self, job: JobId, agent: AgentName, look: Look) -> io::Result<()> {
         let Some(client) = self.client.clone() else {
             return Box::pin(self.put(Msg::Failed("the master does not answer".to_owned()))).await;
         };
@@ -112,7 +112,7 @@ where
                 .spawn()
                 .map_err(|error| error.to_string())?;
             let mut stdin = child.stdin.take();
-            let read = reading::lines(&client, run, &agent, 0, async |line| {
+            let read = reading::lines(&client, job, &agent, 0, async |line| {
                 if !look.streams.shows(line.source) {
                     return true;
                 }

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::super::{model::MasterStatus, msg::Msg};
 use crate::{
-    domain::{name::AgentName, roster::AgentEntry, run::Run},
+    domain::{job::Job, name::AgentName, roster::AgentEntry},
     wire::{
         client::{ControlClient, MasterAddress},
         proto,
@@ -103,7 +103,7 @@ async fn status(client: &ControlClient) -> Result<MasterStatus, CallError> {
     Ok(MasterStatus {
         hostname: status.hostname,
         version: status.software_version,
-        refusing_runs: status.refusing_runs,
+        refusing_jobs: status.refusing_jobs,
         enroll_any: status.enroll_any,
         operator: status.operator,
     })
@@ -133,7 +133,7 @@ async fn serve(client: ControlClient, news: &mpsc::Sender<News>, seen: &mut Seen
     tokio::select! {
         end = asks => end,
         Err(end) = watch_agents(&client, news, seen) => end,
-        Err(end) = watch_runs(&client, news) => end,
+        Err(end) = watch_jobs(&client, news) => end,
     }
 }
 
@@ -171,16 +171,16 @@ async fn watch_agents(
     Err(End::Broken("it ends".to_owned()))
 }
 
-async fn watch_runs(
+async fn watch_jobs(
     client: &ControlClient,
     news: &mpsc::Sender<News>,
 ) -> Result<std::convert::Infallible, End> {
-    let mut answers = client.calls().watch_runs(proto::WatchRunsRequest { newest: 0 }).await?.into_inner();
+    let mut answers = client.calls().watch_jobs(proto::WatchJobsRequest { newest: 0 }).await?.into_inner();
     while let Some(answer) = answers.message().await? {
-        let runs = answer.runs.into_iter().filter_map(|run| Run::try_from(run).ok()).collect();
+        let jobs = answer.jobs.into_iter().filter_map(|job| Job::try_from(job).ok()).collect();
         let deleted = answer.deleted.iter().filter_map(|id| id.parse().ok()).collect();
         let (begins, is_complete) = (answer.begins, answer.complete);
-        tell(news, Msg::Runs { begins, runs, deleted, is_complete }).await?;
+        tell(news, Msg::Jobs { begins, jobs, deleted, is_complete }).await?;
     }
     Err(End::Broken("it ends".to_owned()))
 }

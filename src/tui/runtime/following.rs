@@ -1,4 +1,4 @@
-//! What is followed until it is not wanted any more: a run's groups, and outputs. Its end by a broken connection is told by
+//! What is followed until it is not wanted any more: a job's groups, and outputs. Its end by a broken connection is told by
 //! the connection.
 
 use super::perform::{Sender, tell};
@@ -7,17 +7,17 @@ use crate::{
         digest::GroupDigest,
         frame::Frame,
         groups::mask::Masks,
-        ids::{RunId, RunReference},
+        ids::{JobId, JobReference},
+        job::Job,
         name::AgentName,
-        run::Run,
     },
     tui::{
-        model::run::{FollowKey, Followed},
+        model::job::{FollowKey, Followed},
         msg::{Digest, Msg},
     },
     wire::{
         client::ControlClient,
-        proto::{self, run_event::Kind},
+        proto::{self, job_event::Kind},
         status::CallError,
     },
 };
@@ -25,14 +25,14 @@ use crate::{
 /// A live view leaves output out when it is more than so many bytes behind.
 const MOST_BEHIND: u64 = 1024 * 1024;
 
-/// Tells a run's tasks and groups as they change.
-pub(super) async fn watch(client: ControlClient, id: RunId, masks: Masks, news: Sender) {
-    let request = proto::WatchRunRequest {
-        run: Some(RunReference::Id(id).into()),
+/// Tells a job's tasks and groups as they change.
+pub(super) async fn watch(client: ControlClient, id: JobId, masks: Masks, news: Sender) {
+    let request = proto::WatchJobRequest {
+        job: Some(JobReference::Id(id).into()),
         masks: masks.to_string(),
         follow: true,
     };
-    let mut digests = match client.calls().watch_run(request).await {
+    let mut digests = match client.calls().watch_job(request).await {
         Ok(digests) => digests.into_inner(),
         Err(status) => {
             let error = CallError::from(status);
@@ -62,11 +62,11 @@ pub(super) async fn watch(client: ControlClient, id: RunId, masks: Masks, news: 
     }
 }
 
-fn digest_in(id: RunId, digest: proto::RunDigest) -> Result<Digest, String> {
+fn digest_in(id: JobId, digest: proto::JobDigest) -> Result<Digest, String> {
     let said = |error: crate::wire::InvalidMessage| error.to_string();
     Ok(Digest {
         id,
-        run: digest.run.map(Run::try_from).transpose().map_err(said)?,
+        job: digest.job.map(Job::try_from).transpose().map_err(said)?,
         tasks: digest.tasks.into_iter().map(TryInto::try_into).collect::<Result<_, _>>().map_err(said)?,
         groups: digest
             .groups
@@ -89,15 +89,15 @@ pub(super) async fn follow(
     seen: Vec<(u32, u64)>,
     news: Sender,
 ) {
-    let request = proto::FollowRunRequest {
-        run: Some(RunReference::Id(key.run).into()),
+    let request = proto::FollowJobRequest {
+        job: Some(JobReference::Id(key.job).into()),
         agents: agent.iter().map(ToString::to_string).collect(),
         seen: seen.into_iter().map(Into::into).collect(),
         from_offset,
         follow: true,
         // What is read in full leaves nothing out.
         most_behind: if matches!(key.what, Followed::Full(_)) { 0 } else { MOST_BEHIND },
-        ..proto::FollowRunRequest::default()
+        ..proto::FollowJobRequest::default()
     };
     let whose = agent.map_or_else(|| "the output".to_owned(), |agent| format!("the output of {agent}"));
     // A master that goes away is noticed, and come back to, by the connection.
@@ -106,7 +106,7 @@ pub(super) async fn follow(
             tell(&news, Msg::Failed(format!("cannot read {whose}: {error}"))).await;
         }
     };
-    let mut events = match client.follow_run(request).await {
+    let mut events = match client.follow_job(request).await {
         Ok(events) => events,
         Err(error) => return failed(error).await,
     };

@@ -28,7 +28,7 @@ use tokio_stream::Stream;
 pub use self::connection::News;
 use super::{
     keymap::Key,
-    model::{Model, Now, run::FollowKey},
+    model::{Model, Now, job::FollowKey},
     msg::{Cmd, Msg},
     terminal::{self, Screen},
     update::update,
@@ -58,7 +58,7 @@ pub struct Options {
     pub name: String,
     /// What a person set.
     pub settings: super::settings::Settings,
-    /// The run to open, by its number; 0 for the newest.
+    /// The job to open, by its number; 0 for the newest.
     pub open: Option<u64>,
     /// Where history and drafts are kept.
     pub state: Option<PathBuf>,
@@ -100,7 +100,7 @@ async fn run_here(options: Options) -> io::Result<Vec<String>> {
     terminal::take(mouse)?;
     let mut model = Model::new(options.settings, options.name);
     model.seed = u64::from_le_bytes(crate::sys::random::bytes());
-    model.wanted_run = options.open;
+    model.wanted_job = options.open;
     let connection = tokio::task::spawn_local(connection::keep(options.master, news.clone()));
     let console = Console {
         open: Box::new(EventStream::new),
@@ -317,7 +317,7 @@ where
             Cmd::Suspend => self.suspend()?,
             Cmd::Shell(agent) => self.shell(agent).await?,
             Cmd::Edit(text) => self.edit(text).await?,
-            Cmd::Pager(run, agent, look) => self.page(run, agent, look).await?,
+            Cmd::Pager(job, agent, look) => self.page(job, agent, look).await?,
             Cmd::Copy(text, what) => self.copy(&text, &what).await?,
             Cmd::Remember(command) => self.files.remember(&command),
             Cmd::KeepDraft(text) => self.files.keep_draft(&text),

@@ -20,10 +20,10 @@ use super::{
 use crate::{
     domain::{
         command::Command,
-        ids::{RunId, RunReference},
+        ids::{JobId, JobReference},
+        job::{Job, JobOptions},
         name::AgentName,
         proposal::Proposal,
-        run::{Run, RunOptions},
         seam::Seam,
         target::Target,
         text::{plural, spoken_bytes},
@@ -35,12 +35,12 @@ use crate::{
     wire::{
         client::ControlClient,
         proposal::{proposal_out, shown_out},
-        proto::{self, run_event::Kind},
+        proto::{self, job_event::Kind},
         status::CallError,
     },
 };
 
-/// Recent runs of an agent.
+/// Recent jobs of an agent.
 const RECENT: u32 = 10;
 /// A join token that the screen makes.
 const JOIN_WITHIN: Duration = Duration::from_hours(1);
@@ -72,9 +72,9 @@ where
             return;
         };
         match cmd {
-            Cmd::Watch(run, masks) => {
+            Cmd::Watch(job, masks) => {
                 let task =
-                    tokio::task::spawn_local(following::watch(client, run, masks, news)).abort_handle();
+                    tokio::task::spawn_local(following::watch(client, job, masks, news)).abort_handle();
                 if let Some(before) = self.watching.replace(task) {
                     before.abort();
                 }
@@ -112,19 +112,19 @@ async fn once(client: &ControlClient, cmd: Cmd) -> Option<Msg> {
     let failed = |what: &str, error: CallError| Some(Msg::Failed(format!("{what}: {error}")));
     match cmd {
         Cmd::Start { id, text, whom, options } => Some(start(client, id, &text, &whom, *options).await),
-        Cmd::Cancel(run, task_indices) => {
-            let request = proto::CancelRunRequest {
-                run: Some(RunReference::Id(run).into()),
+        Cmd::Cancel(job, task_indices) => {
+            let request = proto::CancelJobRequest {
+                job: Some(JobReference::Id(job).into()),
                 task_indices,
                 grace_ms: 0,
             };
-            match client.calls().cancel_run(request).await {
+            match client.calls().cancel_job(request).await {
                 Ok(answer) => {
                     let answer = answer.into_inner();
                     (answer.stored > 0).then(|| {
                         let agents = plural("agent", answer.stored as usize);
                         Msg::Done(format!(
-                            "run {}: the cancel is stored, and given when {} {agents} without contact return",
+                            "job {}: the cancel is stored, and given when {} {agents} without contact return",
                             answer.number, answer.stored
                         ))
                     })
@@ -132,59 +132,59 @@ async fn once(client: &ControlClient, cmd: Cmd) -> Option<Msg> {
                 Err(status) => failed("cannot cancel", status.into()),
             }
         }
-        Cmd::Promote(run) => {
-            let request = proto::PromoteRunRequest { run: Some(RunReference::Id(run).into()) };
-            match client.calls().promote_run(request).await {
+        Cmd::Promote(job) => {
+            let request = proto::PromoteJobRequest { job: Some(JobReference::Id(job).into()) };
+            match client.calls().promote_job(request).await {
                 Ok(answer) => {
                     let answer = answer.into_inner();
-                    Some(Msg::Done(format!("run {} goes on with batch {}", answer.number, answer.batch)))
+                    Some(Msg::Done(format!("job {} goes on with batch {}", answer.number, answer.batch)))
                 }
                 Err(status) => failed("cannot promote", status.into()),
             }
         }
-        Cmd::Stop(run) => {
-            let request = proto::StopRunRequest { run: Some(RunReference::Id(run).into()) };
-            match client.calls().stop_run(request).await {
+        Cmd::Stop(job) => {
+            let request = proto::StopJobRequest { job: Some(JobReference::Id(job).into()) };
+            match client.calls().stop_job(request).await {
                 Ok(answer) => {
                     let answer = answer.into_inner();
                     let tasks = plural("task", answer.skipped as usize);
                     Some(Msg::Done(format!(
-                        "run {}: {} {tasks} skipped; what runs goes on",
+                        "job {}: {} {tasks} skipped; what runs goes on",
                         answer.number, answer.skipped
                     )))
                 }
                 Err(status) => failed("cannot stop", status.into()),
             }
         }
-        Cmd::ReadEarlier { run, task, agent, from, until } => {
-            match reading::window(client, run, &agent, from, until).await {
-                Ok(window) => Some(Msg::Earlier(run, task, Box::new(window))),
+        Cmd::ReadEarlier { job, task, agent, from, until } => {
+            match reading::window(client, job, &agent, from, until).await {
+                Ok(window) => Some(Msg::Earlier(job, task, Box::new(window))),
                 Err(error) => failed("cannot read earlier output", error),
             }
         }
-        Cmd::Search { run, task, agent, text, from, forwards } => {
-            match reading::search(client, run, &agent, &text, from, forwards).await {
-                Ok(found) => Some(Msg::Found(run, task, found)),
+        Cmd::Search { job, task, agent, text, from, forwards } => {
+            match reading::search(client, job, &agent, &text, from, forwards).await {
+                Ok(found) => Some(Msg::Found(job, task, found)),
                 Err(error) => failed("cannot search", error),
             }
         }
-        Cmd::FindRun(number) => match find(client, number).await {
-            Ok(Some(run)) => {
-                Some(Msg::Runs { begins: false, runs: vec![run], deleted: Vec::new(), is_complete: false })
+        Cmd::FindJob(number) => match find(client, number).await {
+            Ok(Some(job)) => {
+                Some(Msg::Jobs { begins: false, jobs: vec![job], deleted: Vec::new(), is_complete: false })
             }
-            Ok(None) => Some(Msg::NoRun(number)),
+            Ok(None) => Some(Msg::NoJob(number)),
             Err(error) => failed("cannot open it", error),
         },
         Cmd::Recent(name) => {
             let request =
-                proto::ListRunsRequest { limit: RECENT, agent: name.to_string(), ..Default::default() };
-            match client.calls().list_runs(request).await {
+                proto::ListJobsRequest { limit: RECENT, agent: name.to_string(), ..Default::default() };
+            match client.calls().list_jobs(request).await {
                 Ok(answer) => {
-                    let runs = answer.into_inner().runs;
-                    let runs = runs.into_iter().filter_map(|run| Run::try_from(run).ok()).collect();
-                    Some(Msg::Recent(name.to_string(), runs))
+                    let jobs = answer.into_inner().jobs;
+                    let jobs = jobs.into_iter().filter_map(|job| Job::try_from(job).ok()).collect();
+                    Some(Msg::Recent(name.to_string(), jobs))
                 }
-                Err(status) => failed("cannot read its runs", status.into()),
+                Err(status) => failed("cannot read its jobs", status.into()),
             }
         }
         Cmd::Approve(name, mark, shown) => {
@@ -230,9 +230,9 @@ async fn once(client: &ControlClient, cmd: Cmd) -> Option<Msg> {
             Ok(lines) => Some(Msg::JoinLine(lines)),
             Err(error) => failed("no join token", error),
         },
-        Cmd::CopyOutput(run, agent) => {
+        Cmd::CopyOutput(job, agent) => {
             let mut text = String::new();
-            let read = reading::lines(client, run, &agent, 0, async |line| {
+            let read = reading::lines(client, job, &agent, 0, async |line| {
                 text.push_str(&line.text);
                 text.push('\n');
                 text.len() < COPIED
@@ -242,7 +242,7 @@ async fn once(client: &ControlClient, cmd: Cmd) -> Option<Msg> {
                 Err(error) => failed("nothing was copied", error),
             }
         }
-        Cmd::Save(run, number, agents) => Some(save(client, run, number, agents).await),
+        Cmd::Save(job, number, agents) => Some(save(client, job, number, agents).await),
         Cmd::Watch(..)
         | Cmd::Follow { .. }
         | Cmd::Unfollow(_)
@@ -279,7 +279,7 @@ async fn each(
     }
 }
 
-async fn start(client: &ControlClient, id: RunId, text: &str, whom: &Whom, options: RunOptions) -> Msg {
+async fn start(client: &ControlClient, id: JobId, text: &str, whom: &Whom, options: JobOptions) -> Msg {
     let command = match Command::new(vec![text.as_bytes().to_vec()]) {
         Ok(command) => command,
         Err(error) => return Msg::NotStarted(id, error.to_string()),
@@ -292,8 +292,8 @@ async fn start(client: &ControlClient, id: RunId, text: &str, whom: &Whom, optio
         name: name.to_string(),
         fingerprint: fingerprint.clone(),
     };
-    let request = proto::StartRunRequest {
-        run_id: id.to_bytes().to_vec().into(),
+    let request = proto::StartJobRequest {
+        job_id: id.to_bytes().to_vec().into(),
         selection: Some(crate::domain::target::selection::Selection::from(target).into()),
         command: Some(command.into()),
         options: Some(options.into()),
@@ -301,13 +301,13 @@ async fn start(client: &ControlClient, id: RunId, text: &str, whom: &Whom, optio
         follow: false,
     };
     let first = async {
-        let mut events = client.start_run(request).await?;
+        let mut events = client.start_job(request).await?;
         Ok::<_, CallError>(events.message().await?)
     };
     match first.await {
         Ok(Some(event)) => match event.kind {
-            Some(Kind::Run(run)) => match Run::try_from(run) {
-                Ok(run) => Msg::Started(Box::new(run)),
+            Some(Kind::Job(job)) => match Job::try_from(job) {
+                Ok(job) => Msg::Started(Box::new(job)),
                 Err(error) => Msg::NotStarted(id, error.to_string()),
             },
             Some(Kind::TargetChanged(changed)) => {
@@ -322,17 +322,17 @@ async fn start(client: &ControlClient, id: RunId, text: &str, whom: &Whom, optio
     }
 }
 
-async fn find(client: &ControlClient, number: u64) -> Result<Option<Run>, CallError> {
-    let reference = if number == 0 { RunReference::Last } else { RunReference::Number(number) };
-    let request = proto::FollowRunRequest {
-        run: Some(reference.into()),
+async fn find(client: &ControlClient, number: u64) -> Result<Option<Job>, CallError> {
+    let reference = if number == 0 { JobReference::Last } else { JobReference::Number(number) };
+    let request = proto::FollowJobRequest {
+        job: Some(reference.into()),
         without_output: true,
-        ..proto::FollowRunRequest::default()
+        ..proto::FollowJobRequest::default()
     };
-    let mut events = client.follow_run(request).await?;
+    let mut events = client.follow_job(request).await?;
     while let Some(event) = events.message().await? {
-        if let Some(Kind::Run(run)) = event.kind {
-            return Ok(Run::try_from(run).ok().map(|run| Run { tasks: Vec::new(), ..run }));
+        if let Some(Kind::Job(job)) = event.kind {
+            return Ok(Job::try_from(job).ok().map(|job| Job { tasks: Vec::new(), ..job }));
         }
     }
     Ok(None)
@@ -415,17 +415,17 @@ async fn join_line(client: &ControlClient) -> Result<Vec<String>, CallError> {
 }
 
 /// Saves outputs byte for byte, never over a file.
-async fn save(client: &ControlClient, run: RunId, number: u64, agents: Vec<AgentName>) -> Msg {
+async fn save(client: &ControlClient, job: JobId, number: u64, agents: Vec<AgentName>) -> Msg {
     let (mut saved, mut missing) = (Vec::new(), 0);
     for agent in agents {
-        let path = format!("run-{number}-{agent}.log");
+        let path = format!("job-{number}-{agent}.log");
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
         let mut file = match file {
             Ok(file) => file,
             Err(error) => return Msg::Failed(format!("{} saved; {path}: {error}", saved.len())),
         };
         let (mut problem, mut seam) = (None, Seam::default());
-        let read = reading::pieces(client, run, &agent, 0, 0, async |piece| {
+        let read = reading::pieces(client, job, &agent, 0, 0, async |piece| {
             let written = match piece {
                 Piece::Printed(frame) => {
                     let mark = seam.next(&frame.data);
@@ -454,6 +454,6 @@ async fn save(client: &ControlClient, run: RunId, number: u64, agents: Vec<Agent
     };
     match saved.as_slice() {
         [one] => Msg::Done(format!("saved {here}/{one}{less}")),
-        all => Msg::Done(format!("saved {} files, run-{number}-*.log, in {here}{less}", all.len())),
+        all => Msg::Done(format!("saved {} files, job-{number}-*.log, in {here}{less}", all.len())),
     }
 }

@@ -3,7 +3,7 @@
 use crate::{
     domain::{
         frame::Frame,
-        ids::{RunId, RunReference},
+        ids::{JobId, JobReference},
         name::AgentName,
     },
     tui::output::{
@@ -13,7 +13,7 @@ use crate::{
     },
     wire::{
         client::ControlClient,
-        proto::{self, run_event::Kind},
+        proto::{self, job_event::Kind},
         status::CallError,
     },
 };
@@ -22,13 +22,13 @@ use crate::{
 const PIECE: u64 = 1024 * 1024;
 
 /// A request for what there is of one task's output.
-fn request(run: RunId, agent: &AgentName, from: u64, until: u64) -> proto::FollowRunRequest {
-    proto::FollowRunRequest {
-        run: Some(RunReference::Id(run).into()),
+fn request(job: JobId, agent: &AgentName, from: u64, until: u64) -> proto::FollowJobRequest {
+    proto::FollowJobRequest {
+        job: Some(JobReference::Id(job).into()),
         agents: vec![agent.to_string()],
         from_offset: from,
         until_offset: until,
-        ..proto::FollowRunRequest::default()
+        ..proto::FollowJobRequest::default()
     }
 }
 
@@ -43,13 +43,13 @@ pub(super) enum Piece {
 /// Calls with each piece, as long as that wants more.
 pub(super) async fn pieces(
     client: &ControlClient,
-    run: RunId,
+    job: JobId,
     agent: &AgentName,
     from: u64,
     until: u64,
     mut take: impl AsyncFnMut(Piece) -> bool,
 ) -> Result<(), CallError> {
-    let mut events = client.follow_run(request(run, agent, from, until)).await?;
+    let mut events = client.follow_job(request(job, agent, from, until)).await?;
     while let Some(event) = events.message().await? {
         let (frames, missing) = match event.kind {
             Some(Kind::Output(output)) => (output.frames, None),
@@ -70,14 +70,14 @@ pub(super) async fn pieces(
 /// Calls with each line between an offset and the end, as long as that wants more.
 pub(super) async fn lines(
     client: &ControlClient,
-    run: RunId,
+    job: JobId,
     agent: &AgentName,
     from: u64,
     mut take: impl AsyncFnMut(Line) -> bool,
 ) -> Result<(), CallError> {
     let mut makers = LineMakers::default();
     let mut goes_on = true;
-    pieces(client, run, agent, from, 0, async |piece| {
+    pieces(client, job, agent, from, 0, async |piece| {
         let mut made = Vec::new();
         match piece {
             Piece::Printed(frame) => makers.feed(&frame, |line| made.push(line)),
@@ -98,13 +98,13 @@ pub(super) async fn lines(
 /// A window of what lies between two offsets.
 pub(super) async fn window(
     client: &ControlClient,
-    run: RunId,
+    job: JobId,
     agent: &AgentName,
     from: u64,
     until: u64,
 ) -> Result<Window, CallError> {
     let mut window = Window::new(FULL, from);
-    pieces(client, run, agent, from, until, async |piece| {
+    pieces(client, job, agent, from, until, async |piece| {
         match piece {
             Piece::Printed(frame) => window.feed(frame),
             Piece::Missing { from, to } => window.note_gap(from, to, 0),
@@ -118,7 +118,7 @@ pub(super) async fn window(
 /// Where the next line is that has a text, or the one before, seen from an offset.
 pub(super) async fn search(
     client: &ControlClient,
-    run: RunId,
+    job: JobId,
     agent: &AgentName,
     text: &str,
     from: u64,
@@ -128,7 +128,7 @@ pub(super) async fn search(
     let has = |line: &Line| line.text.to_lowercase().contains(&text);
     if forwards {
         let mut found = None;
-        lines(client, run, agent, from, async |line| {
+        lines(client, job, agent, from, async |line| {
             if has(&line) {
                 found = Some(line.offset);
             }
@@ -140,7 +140,7 @@ pub(super) async fn search(
     let mut until = from;
     while until > 0 {
         let begin = until.saturating_sub(PIECE);
-        let window = window(client, run, agent, begin, until).await?;
+        let window = window(client, job, agent, begin, until).await?;
         let found = window.lines(0, usize::MAX).filter(|line| has(line)).map(|line| line.offset).last();
         if found.is_some() {
             return Ok(found);

@@ -2,20 +2,20 @@
 
 use super::{
     agent,
-    world::{BEGIN_MS, World, end, frame, groups, is_start, key, run, sketch, uname},
+    world::{BEGIN_MS, World, end, frame, groups, is_start, job, key, sketch, uname},
 };
 use crate::{
     domain::{
         agent::AgentState,
+        job::Job,
         outcome::{Ending, KillProof, Survivor},
         roster::AgentEntry,
-        run::Run,
     },
     tui::{
         keymap::{self, BINDINGS},
         model::{
             Connection, Focus, Overlay,
-            run::{FollowKey, Followed, View},
+            job::{FollowKey, Followed, View},
         },
         msg::{Cmd, KeyMark, Msg},
         settings::Settings,
@@ -44,11 +44,11 @@ fn a_command_runs_on_who_was_shown_and_the_focus_stays_in_the_emptied_line() {
         panic!()
     };
     assert_eq!((text.as_str(), whom.target.as_str(), whom.agents.len()), ("uname -r", "web-[1-2]", 2));
-    let started = Run { id, ..run(7, 2, "uname -r") };
+    let started = Job { id, ..job(7, 2, "uname -r") };
     world.put(Msg::Started(Box::new(started)));
-    assert_eq!((world.model.focus, world.model.room), (Focus::Command, Focus::Run));
+    assert_eq!((world.model.focus, world.model.room), (Focus::Command, Focus::Job));
     assert_eq!(world.model.command.value(), "");
-    assert!(world.says("Run 7"));
+    assert!(world.says("Job 7"));
 }
 
 #[test]
@@ -147,9 +147,9 @@ fn a_start_whose_answer_was_lost_is_looked_for_and_never_sent_twice() {
         world.put(Msg::StartUnknown(id));
         world.put(Msg::Disconnected { reason: "it ends".to_owned(), retry_ms: 1_000 });
         world.connect();
-        let runs =
-            if begun { vec![Run { id, tasks: Vec::new(), ..run(9, 1, "uptime") }] } else { Vec::new() };
-        world.put(Msg::Runs { begins: true, runs, deleted: Vec::new(), is_complete: true });
+        let jobs =
+            if begun { vec![Job { id, tasks: Vec::new(), ..job(9, 1, "uptime") }] } else { Vec::new() };
+        world.put(Msg::Jobs { begins: true, jobs, deleted: Vec::new(), is_complete: true });
         assert!(!world.ordered().iter().any(is_start));
         assert_eq!(world.model.command.value(), if begun { "" } else { "uptime" });
         assert_eq!(world.model.open.is_some(), begun);
@@ -185,7 +185,7 @@ fn only_what_is_on_the_screen_is_followed_and_a_disconnect_goes_on_where_it_stop
     world.press("v v");
     assert_eq!(world.model.following.iter().next().map(|key| key.what), Some(Followed::Stream));
     world.press("v Enter");
-    let full = FollowKey { run: world.model.open.as_ref().unwrap().run.id, what: Followed::Full(1) };
+    let full = FollowKey { job: world.model.open.as_ref().unwrap().job.id, what: Followed::Full(1) };
     assert!(world.model.following.contains(&full));
     world.put(Msg::Output { key: full, task: 1, frames: vec![frame(0, "one\ntwo\n")] });
     world.put(Msg::Disconnected { reason: "it ends".to_owned(), retry_ms: 1 });
@@ -231,9 +231,9 @@ fn the_stream_is_searched_and_scrolled_sideways_and_a_new_line_loses_no_match() 
 fn the_preview_of_a_row_is_scrolled_sideways_and_stays_there_for_the_next_row() {
     let mut world = sketch((80, 24));
     world.press("2 g");
-    let (run, task) =
-        world.model.open.as_ref().map(|open| (open.run.id, open.current_task().unwrap())).unwrap();
-    let key = FollowKey { run, what: Followed::Pane(task) };
+    let (job, task) =
+        world.model.open.as_ref().map(|open| (open.job.id, open.current_task().unwrap())).unwrap();
+    let key = FollowKey { job, what: Followed::Pane(task) };
     let offset = world.model.open.as_ref().unwrap().windows[&task].next();
     let frames = vec![frame(offset, "0123456789abcdef0123456789 the end\nand more\n")];
     world.put(Msg::Output { key, task, frames });
@@ -246,13 +246,13 @@ fn the_preview_of_a_row_is_scrolled_sideways_and_stays_there_for_the_next_row() 
 }
 
 #[test]
-fn a_run_that_was_deleted_is_no_longer_offered_and_stays_readable_where_it_is_open() {
+fn a_job_that_was_deleted_is_no_longer_offered_and_stays_readable_where_it_is_open() {
     let mut world = sketch((120, 40));
-    let id = world.model.open.as_ref().unwrap().run.id;
+    let id = world.model.open.as_ref().unwrap().job.id;
     let deleted = vec![id];
-    world.put(Msg::Runs { begins: false, runs: Vec::new(), deleted, is_complete: true });
-    assert!(world.says("run 412 was deleted"), "{}", world.screen());
-    assert!(world.model.runs.is_empty());
+    world.put(Msg::Jobs { begins: false, jobs: Vec::new(), deleted, is_complete: true });
+    assert!(world.says("job 412 was deleted"), "{}", world.screen());
+    assert!(world.model.jobs.is_empty());
     assert!(world.says("5.15.0-91-generic"));
 }
 
@@ -265,21 +265,21 @@ fn cancelling_says_what_it_did() {
         _ => None,
     });
     assert_eq!(cancelled, Some(vec![8]));
-    let mut run = world.model.open.as_ref().unwrap().run.clone();
+    let mut job = world.model.open.as_ref().unwrap().job.clone();
     let left = vec![Survivor { pid: 4242, state: "disk wait".into() }];
     end(
-        &mut run,
+        &mut job,
         8,
         Ending::Cancelled { proof: Some(KillProof::new(7, left, 0)), by: "ana".into(), seal: None },
     );
-    let changed = run.tasks[8].clone();
+    let changed = job.tasks[8].clone();
     let digest = crate::tui::msg::Digest {
-        id: run.id,
-        run: None,
+        id: job.id,
+        job: None,
         tasks: vec![changed],
-        groups: groups(&run, uname),
+        groups: groups(&job, uname),
         more_groups: 0,
-        gate: run.gate.clone(),
+        gate: job.gate.clone(),
         ended_ms: None,
     };
     world.put(Msg::Digest(Box::new(digest)));
@@ -321,10 +321,10 @@ fn what_failed_is_loaded_into_the_line_and_the_old_line_comes_back() {
 }
 
 #[test]
-fn masks_are_asked_for_anew_also_when_the_run_is_over() {
+fn masks_are_asked_for_anew_also_when_the_job_is_over() {
     let mut world = sketch((120, 40));
     let open = world.model.open.as_mut().unwrap();
-    (open.is_over, open.run.ended_ms) = (true, Some(1));
+    (open.is_over, open.job.ended_ms) = (true, Some(1));
     world.ordered();
     world.press("2 m");
     let watched = world.ordered().into_iter().any(|cmd| matches!(cmd, Cmd::Watch(..)));
@@ -332,12 +332,12 @@ fn masks_are_asked_for_anew_also_when_the_run_is_over() {
 }
 
 #[test]
-fn a_run_none_of_whose_agents_is_here_is_not_loaded_for_another_one() {
+fn a_job_none_of_whose_agents_is_here_is_not_loaded_for_another_one() {
     let mut world = sketch((120, 40));
     world.press("1 a");
     let picked = world.model.whom().agents.len();
     let open = world.model.open.as_mut().unwrap();
-    for task in &mut open.run.tasks {
+    for task in &mut open.job.tasks {
         task.agent = format!("gone-{}", task.index).parse().unwrap();
     }
     world.press("2 r");
@@ -347,17 +347,17 @@ fn a_run_none_of_whose_agents_is_here_is_not_loaded_for_another_one() {
 }
 
 #[test]
-fn a_run_that_was_wanted_and_comes_late_takes_the_keys_from_nobody() {
+fn a_job_that_was_wanted_and_comes_late_takes_the_keys_from_nobody() {
     let mut world = World::with_agents((120, 40), 2);
-    world.model.wanted_run = Some(7);
+    world.model.wanted_job = Some(7);
     world.press("i");
     world.write("reb");
-    let runs = vec![run(7, 2, "true")];
-    world.put(Msg::Runs { begins: false, runs, deleted: Vec::new(), is_complete: false });
+    let jobs = vec![job(7, 2, "true")];
+    world.put(Msg::Jobs { begins: false, jobs, deleted: Vec::new(), is_complete: false });
     assert_eq!((world.model.focus, world.model.command.value().as_str()), (Focus::Command, "reb"));
-    world.model.wanted_run = Some(9);
-    world.put(Msg::NoRun(9));
-    assert_eq!(world.model.wanted_run, None);
+    world.model.wanted_job = Some(9);
+    world.put(Msg::NoJob(9));
+    assert_eq!(world.model.wanted_job, None);
 }
 
 #[test]
@@ -441,13 +441,13 @@ fn a_click_moves_the_cursor_and_the_wheel_scrolls() {
     assert_eq!((world.model.focus, world.model.fleet.cursor_place()), (Focus::Fleet, Some(3)));
     world.put(Msg::Wheel(fleet.x + 5, fleet.y, false));
     assert_eq!(world.model.fleet.cursor_place(), Some(6));
-    let rows = world.model.layout.run;
+    let rows = world.model.layout.job;
     world.put(Msg::Click(rows.x + 3, rows.y + 1));
     assert_eq!(world.model.open.as_ref().unwrap().rows.cursor(), 1);
 }
 
 #[test]
-fn a_disconnect_loses_neither_text_nor_picks_nor_the_open_run() {
+fn a_disconnect_loses_neither_text_nor_picks_nor_the_open_job() {
     let mut world = sketch((120, 40));
     world.press("1 j j j space k 2 v 3");
     let cursor = world.model.fleet.cursor.clone();
@@ -463,7 +463,7 @@ fn a_disconnect_loses_neither_text_nor_picks_nor_the_open_run() {
     assert_eq!(world.model.fleet.picks.agents.len(), 1);
     assert_eq!(world.model.fleet.cursor, cursor);
     assert!(world.model.fleet.agent(&"db-1".parse().unwrap()).is_none(), "who was not told again is gone");
-    assert_eq!(world.model.open.as_ref().map(|open| (open.run.number, open.view)), Some((412, View::Grid)));
+    assert_eq!(world.model.open.as_ref().map(|open| (open.job.number, open.view)), Some((412, View::Grid)));
     assert!(world.now.unix_ms >= BEGIN_MS);
 }
 

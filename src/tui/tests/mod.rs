@@ -50,7 +50,7 @@ pub(in crate::tui) fn agent(name: &str) -> AgentEntry {
         key_changed: false,
         has_code: false,
         offline_since_ms: None,
-        last_run: None,
+        last_job: None,
         drain: None,
     }
 }

@@ -5,15 +5,15 @@ use proptest::prelude::*;
 
 use super::{
     agent,
-    world::{frame, is_start, key, run, sketch},
+    world::{frame, is_start, job, key, sketch},
 };
 use crate::{
-    domain::{agent::AgentState, roster::AgentEntry, run::Run},
+    domain::{agent::AgentState, job::Job, roster::AgentEntry},
     tui::{
         keymap::BINDINGS,
         model::{
             Focus,
-            run::{FollowKey, Followed},
+            job::{FollowKey, Followed},
         },
         msg::Msg,
         output::window::{PANE, Window},
@@ -38,10 +38,10 @@ fn happening() -> impl Strategy<Value = Msg> {
             waiting: None,
             is_complete: true,
         }),
-        1 => (1u64..40).prop_map(|n| Msg::Runs {
+        1 => (1u64..40).prop_map(|n| Msg::Jobs {
             begins: n % 7 == 0,
-            deleted: vec![run(n + 1, 1, "x").id],
-            runs: vec![Run { tasks: Vec::new(), ..run(n, 3, "true") }],
+            deleted: vec![job(n + 1, 1, "x").id],
+            jobs: vec![Job { tasks: Vec::new(), ..job(n, 3, "true") }],
             is_complete: true,
         }),
     ]

@@ -135,13 +135,13 @@ fn the_command_line_and_the_question_before_it() {
 }
 
 #[test]
-fn a_run_that_waits_at_a_gate() {
+fn a_job_that_waits_at_a_gate() {
     at_every_size("gate", |size| {
         let mut world = sketch(size);
-        let mut run = world.model.open.as_ref().unwrap().run.clone();
-        run.gate = Gate { state: GateState::Held("the canary web-1 is well".into()), ..run.gate };
+        let mut job = world.model.open.as_ref().unwrap().job.clone();
+        job.gate = Gate { state: GateState::Held("the canary web-1 is well".into()), ..job.gate };
         let groups = world.model.open.as_ref().unwrap().groups.clone();
-        world.digest(&run, groups);
+        world.digest(&job, groups);
         world.press("2");
         world
     });

@@ -2,7 +2,7 @@
 
 use super::world::{World, frame, sketch};
 use crate::tui::{
-    model::run::{FollowKey, Followed},
+    model::job::{FollowKey, Followed},
     msg::Msg,
 };
 
@@ -10,8 +10,8 @@ use crate::tui::{
 fn the_stream_shows_what_is_missing_and_last_lines_without_an_end() {
     let mut world = sketch((120, 40));
     world.press("2 v v");
-    let run = world.model.open.as_ref().unwrap().run.id;
-    let key = FollowKey { run, what: Followed::Stream };
+    let job = world.model.open.as_ref().unwrap().job.id;
+    let key = FollowKey { job, what: Followed::Stream };
     world.put(Msg::Output { key, task: 3, frames: vec![frame(0, "whole\n277")] });
     world.put(Msg::Gap { key, task: 3, from: 9, to: 3_009 });
     world.put(Msg::Output { key, task: 3, frames: vec![frame(3_009, "95512\n")] });

@@ -17,17 +17,17 @@ use crate::{
             Grouping,
             mask::{Masker, Masks},
         },
-        ids::RunId,
+        ids::JobId,
+        job::{Job, LastJob, Task, TaskState},
         name::LabelWord,
         outcome::{Ending, Outcome},
         roster::AgentEntry,
-        run::{LastRun, Run, Task, TaskState},
     },
     tui::{
         keymap::Key,
         model::{
             MasterStatus, Model, Now,
-            run::{FollowKey, Followed},
+            job::{FollowKey, Followed},
         },
         msg::{Cmd, Digest, Msg},
         settings::Settings,
@@ -142,16 +142,16 @@ impl World {
         self.screen().contains(text)
     }
 
-    /// Tells how a run is: its tasks, and who printed the same.
-    pub(super) fn digest(&mut self, run: &Run, groups: Vec<GroupDigest>) {
+    /// Tells how a job is: its tasks, and who printed the same.
+    pub(super) fn digest(&mut self, job: &Job, groups: Vec<GroupDigest>) {
         let digest = Digest {
-            id: run.id,
-            run: Some(run.clone()),
+            id: job.id,
+            job: Some(job.clone()),
             tasks: Vec::new(),
             groups,
             more_groups: 0,
-            gate: run.gate.clone(),
-            ended_ms: run.ended_ms,
+            gate: job.gate.clone(),
+            ended_ms: job.ended_ms,
         };
         self.put(Msg::Digest(Box::new(digest)));
     }
@@ -166,7 +166,7 @@ impl World {
                     .model
                     .open
                     .as_ref()
-                    .map_or_else(Vec::new, |open| open.run.tasks.iter().map(|task| task.index).collect()),
+                    .map_or_else(Vec::new, |open| open.job.tasks.iter().map(|task| task.index).collect()),
             };
             for task in tasks {
                 let frames = vec![frame(0, printed(task))];
@@ -180,7 +180,7 @@ pub(super) fn frame(offset: u64, text: &str) -> Frame {
     Frame { stream: Stream::Stdout, offset, time_ns: 0, data: Bytes::copy_from_slice(text.as_bytes()) }
 }
 
-/// Whether a run is ordered.
+/// Whether a job is ordered.
 pub(super) fn is_start(cmd: &Cmd) -> bool {
     matches!(cmd, Cmd::Start { .. })
 }
@@ -213,41 +213,41 @@ pub(super) fn key(name: &str) -> Key {
     }
 }
 
-/// A run on web-1 to web-N of which all tasks run.
-pub(super) fn run(number: u64, tasks: u32, command: &str) -> Run {
+/// A job on web-1 to web-N of which all tasks run.
+pub(super) fn job(number: u64, tasks: u32, command: &str) -> Job {
     let task = |n: u32| Task {
         state: TaskState::Running,
         started_ms: Some(BEGIN_MS - 72_000),
         ..Task::queued(n, format!("web-{}", n + 1).parse().unwrap())
     };
-    Run {
-        id: RunId::from_parts(BEGIN_MS, u128::from(number)),
+    Job {
+        id: JobId::from_parts(BEGIN_MS, u128::from(number)),
         number,
         operator: "ana".into(),
         target: "@role:web".into(),
         command: Command::new(vec![command.as_bytes().to_vec()]).unwrap(),
         created_ms: BEGIN_MS - 72_000,
         unfinished: tasks,
-        ..Run::for_tests((0..tasks).map(task).collect())
+        ..Job::for_tests((0..tasks).map(task).collect())
     }
 }
 
 /// Ends a task.
-pub(super) fn end(run: &mut Run, index: u32, ending: Ending) -> Outcome {
+pub(super) fn end(job: &mut Job, index: u32, ending: Ending) -> Outcome {
     let outcome = Outcome::from(ending);
-    let task = &mut run.tasks[index as usize];
+    let task = &mut job.tasks[index as usize];
     task.state = TaskState::Ended(outcome.clone());
     task.duration_ns = 100_000_000;
-    run.unfinished -= 1;
-    run.succeeded += u32::from(outcome.is_success());
+    job.unfinished -= 1;
+    job.succeeded += u32::from(outcome.is_success());
     outcome
 }
 
-/// Groups of a run's tasks, by what they printed, as the master works them out.
-pub(super) fn groups(run: &Run, printed: impl Fn(u32) -> &'static str) -> Vec<GroupDigest> {
-    let maskers = run.tasks.iter().map(|_| Masker::new(Masks::default(), [])).collect();
+/// Groups of a job's tasks, by what they printed, as the master works them out.
+pub(super) fn groups(job: &Job, printed: impl Fn(u32) -> &'static str) -> Vec<GroupDigest> {
+    let maskers = job.tasks.iter().map(|_| Masker::new(Masks::default(), [])).collect();
     let mut grouping = Grouping::new(maskers);
-    for task in &run.tasks {
+    for task in &job.tasks {
         let text = printed(task.index);
         if !text.is_empty() {
             grouping.feed(task.index, Stream::Stdout, text.as_bytes(), BEGIN_MS - 60_000);
@@ -268,7 +268,7 @@ pub(super) fn groups(run: &Run, printed: impl Fn(u32) -> &'static str) -> Vec<Gr
         quiet: group
             .tasks
             .iter()
-            .filter(|index| run.tasks[**index as usize].state == TaskState::Running)
+            .filter(|index| job.tasks[**index as usize].state == TaskState::Running)
             .map(|index| (*index, grouping.last_output_ms(*index).unwrap_or(BEGIN_MS - 72_000)))
             .collect(),
         tasks: group.tasks,
@@ -286,7 +286,7 @@ pub(super) fn uname(task: u32) -> &'static str {
     }
 }
 
-/// The fleet and the run of the sketch: fourteen of seventeen, of which one failed, one has no contact, one is silent
+/// The fleet and the job of the sketch: fourteen of seventeen, of which one failed, one has no contact, one is silent
 /// and two differ.
 pub(super) fn sketch(size: (u16, u16)) -> World {
     sketch_with(size, Settings { confirm_over: 10, ..Settings::default() })
@@ -299,17 +299,17 @@ fn word(key: &str, value: &str) -> (LabelWord, LabelWord) {
 pub(super) fn sketch_with(size: (u16, u16), settings: Settings) -> World {
     let mut world = World::with(size, settings);
     world.connect();
-    let mut run = run(412, 14, "uname -r");
-    end(&mut run, 1, Ending::Exited(127));
-    run.tasks[2].no_contact_since_ms = Some(BEGIN_MS - 41_000);
+    let mut job = job(412, 14, "uname -r");
+    end(&mut job, 1, Ending::Exited(127));
+    job.tasks[2].no_contact_since_ms = Some(BEGIN_MS - 41_000);
     for index in (0..14).filter(|index| ![1, 2, 8].contains(index)) {
-        end(&mut run, index, Ending::Exited(0));
+        end(&mut job, index, Ending::Exited(0));
     }
     let mut agents: Vec<AgentEntry> = (1..=14).map(|n| agent(&format!("web-{n}"))).collect();
     agents.extend(["db-1", "db-2"].map(agent));
-    for (entry, task) in agents.iter_mut().zip(&run.tasks) {
-        let last = LastRun::new(task);
-        entry.last_run = Some(LastRun { number: 412, operator: "ana".into(), ..last });
+    for (entry, task) in agents.iter_mut().zip(&job.tasks) {
+        let last = LastJob::new(task);
+        entry.last_job = Some(LastJob { number: 412, operator: "ana".into(), ..last });
     }
     agents[2].state = AgentState::Offline;
     agents[2].facts = None;
@@ -329,11 +329,11 @@ pub(super) fn sketch_with(size: (u16, u16), settings: Settings) -> World {
     waiting.has_code = true;
     waiting.proposed.labels = [word("role", "web")].into();
     world.put(Msg::Agents { agents, gone: Vec::new(), waiting: Some(vec![waiting]), is_complete: true });
-    let summary = Run { tasks: Vec::new(), ..run.clone() };
-    world.put(Msg::Runs { begins: true, runs: vec![summary], deleted: Vec::new(), is_complete: true });
+    let summary = Job { tasks: Vec::new(), ..job.clone() };
+    world.put(Msg::Jobs { begins: true, jobs: vec![summary], deleted: Vec::new(), is_complete: true });
     world.press("[");
-    let groups = groups(&run, uname);
-    world.digest(&run, groups);
+    let groups = groups(&job, uname);
+    world.digest(&job, groups);
     world.print(uname);
     world
 }

@@ -6,7 +6,7 @@ use super::{
         model::{
             Asked, Focus, Model, Overlay, Prompt, PromptKind,
             fleet::SortBy,
-            run::{Output, View},
+            job::{Output, View},
         },
         msg::Cmd,
     },
@@ -24,7 +24,7 @@ pub(super) fn perform(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
         A::NextPane => next_pane(model, true),
         A::PreviousPane => next_pane(model, false),
         A::GoFleet => focus(model, Focus::Fleet),
-        A::GoRun => focus(model, Focus::Run),
+        A::GoJob => focus(model, Focus::Job),
         A::GoCommand => enter_command(model),
         A::Shell => cmds.extend(model.shell_agent().map(Cmd::Shell)),
         A::Down
@@ -37,8 +37,8 @@ pub(super) fn perform(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
         | A::PageUp
         | A::Left
         | A::Right => moving::go(model, action, cmds),
-        A::ScrollUp => moving::scroll_run(model, false, cmds),
-        A::ScrollDown => moving::scroll_run(model, true, cmds),
+        A::ScrollUp => moving::scroll_job(model, false, cmds),
+        A::ScrollDown => moving::scroll_job(model, true, cmds),
         A::Pick => picking::pick(model),
         A::PickRange => picking::range(model),
         A::PickShown => picking::shown(model),
@@ -64,8 +64,8 @@ pub(super) fn perform(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
             model.fleet.sort = SortBy::ALL[(at + 1) % SortBy::ALL.len()];
             model.fleet.is_stale = true;
         }
-        A::PreviousRun => loading::other_run(model, false),
-        A::NextRun => loading::other_run(model, true),
+        A::PreviousJob => loading::other_job(model, false),
+        A::NextJob => loading::other_job(model, true),
         A::Follow => moving::follow(model),
         A::Wrap => model.look.wraps = !model.look.wraps,
         A::Times => model.look.has_times = !model.look.has_times,
@@ -77,11 +77,11 @@ pub(super) fn perform(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
         A::Unfold => {
             if let Some(open) = &mut model.open {
                 open.rows.is_unfolded = !open.rows.is_unfolded;
-                open.rows.update(&open.run, &open.groups, model.now.monotonic, model.now.unix_ms);
+                open.rows.update(&open.job, &open.groups, model.now.monotonic, model.now.unix_ms);
             }
         }
         A::CancelRow => cancel(model, false, cmds),
-        A::CancelRun => cancel(model, true, cmds),
+        A::CancelJob => cancel(model, true, cmds),
         A::LoadAgain => loading::load(model, false),
         A::LoadFailed => loading::load(model, true),
         A::Difference => {
@@ -96,19 +96,19 @@ pub(super) fn perform(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
         A::CopyReport => {
             if let Some(open) = &model.open {
                 let text = loading::report(open, model.now.zone_s, model.now.unix_ms);
-                cmds.push(Cmd::Copy(text, format!("a report of run {}", open.run.number)));
+                cmds.push(Cmd::Copy(text, format!("a report of job {}", open.job.number)));
             }
         }
-        A::Promote => cmds.extend(model.open.as_ref().map(|open| Cmd::Promote(open.run.id))),
-        A::StopRun => cmds.extend(model.open.as_ref().map(|open| Cmd::Stop(open.run.id))),
+        A::Promote => cmds.extend(model.open.as_ref().map(|open| Cmd::Promote(open.job.id))),
+        A::StopJob => cmds.extend(model.open.as_ref().map(|open| Cmd::Stop(open.job.id))),
         A::History => model.overlays.push(Overlay::History { cursor: 0, filter: String::new() }),
         A::Palette => prompts::open(model, PromptKind::Palette),
         A::Help => model.overlays.push(Overlay::Help(0)),
         A::Redraw => cmds.push(Cmd::Redraw),
         A::Suspend => cmds.push(Cmd::Suspend),
         A::Interrupt => {
-            let run = model.open.as_ref().filter(|open| open.run.ended_ms.is_none());
-            let cancel = run.map_or_else(String::new, |open| format!(" · X cancels run {}", open.run.number));
+            let job = model.open.as_ref().filter(|open| open.job.ended_ms.is_none());
+            let cancel = job.map_or_else(String::new, |open| format!(" · X cancels job {}", open.job.number));
             model.say(format!("q quits{cancel}"));
         }
         A::Approve | A::Reject => ask_about_key(model, action == A::Approve),
@@ -167,7 +167,7 @@ pub(super) fn focus(model: &mut Model, focus: Focus) {
             model.room = Focus::Fleet;
             model.command.frozen = None;
         }
-        Focus::Run => model.room = Focus::Run,
+        Focus::Job => model.room = Focus::Job,
         Focus::Command => {}
     }
     model.overlays.retain(|overlay| matches!(overlay, Overlay::Question(_)));
@@ -175,7 +175,7 @@ pub(super) fn focus(model: &mut Model, focus: Focus) {
 
 /// Gives the keys to the command line. With nobody picked, it is for the agent under the cursor, from now on.
 pub(super) fn enter_command(model: &mut Model) {
-    let from_run = model.focus == Focus::Run;
+    let from_job = model.focus == Focus::Job;
     if model.focus != Focus::Command && model.fleet.picks.agents.is_empty() {
         let details = match model.overlays.last() {
             Some(Overlay::Details { row, .. }) => Some(row.clone()),
@@ -184,7 +184,7 @@ pub(super) fn enter_command(model: &mut Model) {
         if let Some(row) = details {
             model.fleet.cursor = Some(row);
         }
-        if model.command.frozen.is_none() || !from_run {
+        if model.command.frozen.is_none() || !from_job {
             model.command.frozen = Some(model.whom_at_cursor());
         }
     }
@@ -192,16 +192,16 @@ pub(super) fn enter_command(model: &mut Model) {
 }
 
 fn leave_command(model: &mut Model) {
-    let to = if model.room == Focus::Run && model.open.is_some() { Focus::Run } else { Focus::Fleet };
+    let to = if model.room == Focus::Job && model.open.is_some() { Focus::Job } else { Focus::Fleet };
     focus(model, to);
 }
 
 fn next_pane(model: &mut Model, forwards: bool) {
-    let all = [Focus::Fleet, Focus::Run, Focus::Command];
+    let all = [Focus::Fleet, Focus::Job, Focus::Command];
     let at = all.iter().position(|pane| *pane == model.focus).unwrap_or(0);
     let may = |pane: Focus, model: &Model| match pane {
         Focus::Fleet => true,
-        Focus::Run => model.open.is_some(),
+        Focus::Job => model.open.is_some(),
         Focus::Command => !model.settings.read_only,
     };
     let next = (1..=3)
@@ -225,7 +225,7 @@ fn next_view(model: &mut Model) {
         let current = open.rows.current().map(|row| row.example);
         open.pane = current.and_then(|task| open.places.iter().position(|place| *place == task)).unwrap_or(0);
     }
-    focus(model, Focus::Run);
+    focus(model, Focus::Job);
 }
 
 fn next_masks(model: &mut Model) {
@@ -251,7 +251,7 @@ fn close_layer(model: &mut Model) -> bool {
         return true;
     }
     if let Some(open) = &mut model.open
-        && model.focus == Focus::Run
+        && model.focus == Focus::Job
     {
         if open.output.take().is_some() {
             return true;
@@ -270,7 +270,7 @@ fn close_layer(model: &mut Model) -> bool {
         model.fleet.is_stale = true;
         return true;
     }
-    if model.focus == Focus::Run {
+    if model.focus == Focus::Job {
         focus(model, Focus::Fleet);
         return true;
     }
@@ -300,7 +300,7 @@ fn close_or_quit(model: &mut Model, cmds: &mut Vec<Cmd>) {
     if own > 0 {
         reasons.push(format!(
             "{own} {} of yours {} on",
-            plural("run", own),
+            plural("job", own),
             if own == 1 { "goes" } else { "go" }
         ));
     }
@@ -312,13 +312,13 @@ fn close_or_quit(model: &mut Model, cmds: &mut Vec<Cmd>) {
 }
 
 fn own_active(model: &Model) -> Vec<u64> {
-    let own = model.active_runs().filter(|run| model.own_runs.contains(&run.id));
-    own.map(|run| run.number).collect()
+    let own = model.active_jobs().filter(|job| model.own_jobs.contains(&job.id));
+    own.map(|job| job.number).collect()
 }
 
 /// Ends the program, and says how to come back to what goes on.
 pub(super) fn quit(model: &mut Model, cmds: &mut Vec<Cmd>) {
-    let line = |number: u64| format!("run {number} goes on: sloth-runner job attach {number}");
+    let line = |number: u64| format!("job {number} goes on: sloth-runner job attach {number}");
     model.quits = Some(own_active(model).into_iter().map(line).collect());
     if !model.command.is_blank() {
         cmds.push(Cmd::KeepDraft(model.command.value()));
@@ -328,10 +328,10 @@ pub(super) fn quit(model: &mut Model, cmds: &mut Vec<Cmd>) {
 
 /// Opens what the cursor is on.
 fn open(model: &mut Model, cmds: &mut Vec<Cmd>) {
-    if let Some(run) = model.history_cursor() {
-        let number = run.number;
+    if let Some(job) = model.history_cursor() {
+        let number = job.number;
         model.overlays.clear();
-        return loading::open_run(model, number, cmds);
+        return loading::open_job(model, number, cmds);
     }
     if model.focus == Focus::Fleet {
         if model.fleet.is_empty() {
@@ -361,7 +361,7 @@ fn open(model: &mut Model, cmds: &mut Vec<Cmd>) {
         return;
     }
     if let Some(task) = open.current_task() {
-        let end = open.run.task(task).map_or(0, |task| task.end_offset);
+        let end = open.job.task(task).map_or(0, |task| task.end_offset);
         open.output = Some(Output::new(task, loading::tail_of(end)));
     }
 }
@@ -369,11 +369,11 @@ fn open(model: &mut Model, cmds: &mut Vec<Cmd>) {
 fn cancel(model: &mut Model, whole: bool, cmds: &mut Vec<Cmd>) {
     let Some(open) = &model.open else { return };
     let tasks =
-        if whole { open.run.tasks.iter().map(|task| task.index).collect() } else { open.current_tasks() };
-    let is_open = |task: &u32| open.run.task(*task).is_some_and(|task| task.state.outcome().is_none());
+        if whole { open.job.tasks.iter().map(|task| task.index).collect() } else { open.current_tasks() };
+    let is_open = |task: &u32| open.job.task(*task).is_some_and(|task| task.state.outcome().is_none());
     let tasks: Vec<u32> = tasks.into_iter().filter(is_open).collect();
     let names: Vec<&str> = tasks.iter().filter_map(|task| open.agent(*task)).map(AgentName::as_str).collect();
-    let (id, number, count) = (open.run.id, open.run.number, tasks.len());
+    let (id, number, count) = (open.job.id, open.job.number, tasks.len());
     let indices = if whole { Vec::new() } else { tasks.clone() };
     if !model.is_up() {
         let text = starting::disconnected(model).replace("Your line is kept; nothing", "Nothing");
@@ -381,10 +381,10 @@ fn cancel(model: &mut Model, whole: bool, cmds: &mut Vec<Cmd>) {
     }
     if count > model.settings.confirm_over {
         let expects = questions::expected(&names);
-        let text = format!("Cancel {count} tasks of run {number}?");
+        let text = format!("Cancel {count} tasks of job {number}?");
         return questions::ask(model, text, expects, Asked::Cancel(id, indices));
     }
-    model.say(format!("cancelling {count} {} of run {number} …", plural("task", count)));
+    model.say(format!("cancelling {count} {} of job {number} …", plural("task", count)));
     cmds.push(Cmd::Cancel(id, indices));
 }
 
@@ -450,13 +450,13 @@ fn save(model: &mut Model, cmds: &mut Vec<Cmd>) {
     let tasks =
         if open.output.is_some() { open.current_task().into_iter().collect() } else { open.current_tasks() };
     let agents: Vec<AgentName> = tasks.iter().filter_map(|task| open.agent(*task).cloned()).collect();
-    cmds.push(Cmd::Save(open.run.id, open.run.number, agents));
+    cmds.push(Cmd::Save(open.job.id, open.job.number, agents));
 }
 
 fn pager(model: &mut Model, cmds: &mut Vec<Cmd>) {
     let Some(open) = &model.open else { return };
     let agent = open.current_task().and_then(|task| open.agent(task).cloned());
-    cmds.extend(agent.map(|agent| Cmd::Pager(open.run.id, agent, model.look)));
+    cmds.extend(agent.map(|agent| Cmd::Pager(open.job.id, agent, model.look)));
 }
 
 fn copy(model: &mut Model, cmds: &mut Vec<Cmd>) {
@@ -477,14 +477,14 @@ fn copy(model: &mut Model, cmds: &mut Vec<Cmd>) {
     }
     let Some(open) = &model.open else { return };
     if let Some(agent) = open.current_task().and_then(|task| open.agent(task).cloned()) {
-        cmds.push(Cmd::CopyOutput(open.run.id, agent));
+        cmds.push(Cmd::CopyOutput(open.job.id, agent));
     }
 }
 
-/// Whether the run on the screen waits for an operator.
+/// Whether the job on the screen waits for an operator.
 #[must_use]
 pub(super) fn is_held(model: &Model) -> bool {
-    model.open.as_ref().is_some_and(|open| matches!(open.run.gate.state, GateState::Held(_)))
+    model.open.as_ref().is_some_and(|open| matches!(open.job.gate.state, GateState::Held(_)))
 }
 
 /// Asks for a text.

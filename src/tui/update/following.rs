@@ -1,4 +1,4 @@
-//! What is read from the master at the moment: only the run that is open, and only the tasks that are on the screen.
+//! What is read from the master at the moment: only the job that is open, and only the tasks that are on the screen.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use super::{
     super::{
         model::{
             Focus, Model,
-            run::{FollowKey, Followed, RunScreen, View},
+            job::{FollowKey, Followed, JobScreen, View},
         },
         msg::Cmd,
         output::window::{PANE, Window},
@@ -14,7 +14,7 @@ use super::{
     loading::tail_of,
 };
 
-/// A run whose difference is looked at is read from its beginning, as far as a pane holds.
+/// A job whose difference is looked at is read from its beginning, as far as a pane holds.
 fn wanted(model: &Model) -> BTreeSet<Followed> {
     let mut wanted = BTreeSet::new();
     let Some(open) = &model.open else { return wanted };
@@ -48,10 +48,10 @@ fn wanted(model: &Model) -> BTreeSet<Followed> {
 }
 
 /// Where a task's window goes on, and the window, made where there is none.
-fn begin(open: &mut RunScreen, what: Followed) -> (u64, Vec<(u32, u64)>) {
+fn begin(open: &mut JobScreen, what: Followed) -> (u64, Vec<(u32, u64)>) {
     match what {
         Followed::Pane(task) => {
-            let end = open.run.task(task).map_or(0, |task| task.end_offset);
+            let end = open.job.task(task).map_or(0, |task| task.end_offset);
             let window = open.windows.entry(task).or_insert_with(|| Window::new(PANE, tail_of(end)));
             (window.next(), Vec::new())
         }
@@ -67,21 +67,21 @@ pub(super) fn reconcile(model: &mut Model, cmds: &mut Vec<Cmd>) {
         model.watching = None;
         return;
     }
-    let watched = model.open.as_ref().filter(|open| !open.is_over || model.watching == Some(open.run.id));
-    let watched = watched.map(|open| (open.run.id, open.masks));
-    if let Some((run, masks)) = watched.filter(|(run, _)| model.watching != Some(*run)) {
-        model.watching = Some(run);
-        cmds.push(Cmd::Watch(run, masks));
+    let watched = model.open.as_ref().filter(|open| !open.is_over || model.watching == Some(open.job.id));
+    let watched = watched.map(|open| (open.job.id, open.masks));
+    if let Some((job, masks)) = watched.filter(|(job, _)| model.watching != Some(*job)) {
+        model.watching = Some(job);
+        cmds.push(Cmd::Watch(job, masks));
     }
-    let Some(run) = model.open.as_ref().map(|open| open.run.id) else { return };
+    let Some(job) = model.open.as_ref().map(|open| open.job.id) else { return };
     let wanted = wanted(model);
-    let gone = |key: &FollowKey| key.run != run || !wanted.contains(&key.what);
+    let gone = |key: &FollowKey| key.job != job || !wanted.contains(&key.what);
     let left: Vec<FollowKey> = model.following.iter().filter(|key| gone(key)).copied().collect();
     for key in left {
         model.following.remove(&key);
         cmds.push(Cmd::Unfollow(key));
         if let (Followed::Pane(task), Some(open)) = (key.what, &mut model.open)
-            && key.run == run
+            && key.job == job
         {
             // What comes back to the screen begins at the end again.
             open.windows.remove(&task);
@@ -89,7 +89,7 @@ pub(super) fn reconcile(model: &mut Model, cmds: &mut Vec<Cmd>) {
     }
     let Some(open) = &mut model.open else { return };
     for what in wanted {
-        let key = FollowKey { run, what };
+        let key = FollowKey { job, what };
         if model.following.insert(key) {
             let agent = match what {
                 Followed::Pane(task) | Followed::Full(task) => open.agent(task).cloned(),

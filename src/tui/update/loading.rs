@@ -2,16 +2,16 @@
 
 use super::{
     super::{
-        model::{Focus, Model, may::has_failed, run::RunScreen},
+        model::{Focus, Model, job::JobScreen, may::has_failed},
         msg::Cmd,
     },
     act,
 };
 use crate::domain::{
     command::quoted,
+    job::Job,
     name::AgentName,
     outcome::Outcome,
-    run::Run,
     target::{Target, fold::fold},
 };
 
@@ -23,63 +23,63 @@ pub(super) fn tail_of(end: u64) -> u64 {
     if end > 2 * TAIL { end - TAIL } else { 0 }
 }
 
-/// Puts a run on the screen, by its number.
-pub(super) fn open_run(model: &mut Model, number: u64, cmds: &mut Vec<Cmd>) {
-    if let Some(run) = model.runs.get(&number) {
-        show(model, run.clone());
+/// Puts a job on the screen, by its number.
+pub(super) fn open_job(model: &mut Model, number: u64, cmds: &mut Vec<Cmd>) {
+    if let Some(job) = model.jobs.get(&number) {
+        show(model, job.clone());
     } else {
-        model.wanted_run = Some(number);
-        cmds.push(Cmd::FindRun(number));
+        model.wanted_job = Some(number);
+        cmds.push(Cmd::FindJob(number));
     }
 }
 
-/// Puts a run on the screen, and gives it the keys.
-pub(super) fn show(model: &mut Model, run: Run) {
-    if model.open.as_ref().is_none_or(|open| open.run.id != run.id) {
+/// Puts a job on the screen, and gives it the keys.
+pub(super) fn show(model: &mut Model, job: Job) {
+    if model.open.as_ref().is_none_or(|open| open.job.id != job.id) {
         let view = model.open.as_ref().map(|open| open.view).unwrap_or_default();
-        model.open = Some(RunScreen { view, ..RunScreen::new(run) });
+        model.open = Some(JobScreen { view, ..JobScreen::new(job) });
     }
-    act::focus(model, Focus::Run);
+    act::focus(model, Focus::Job);
 }
 
-/// Goes to the previous, or next, run there is.
-pub(super) fn other_run(model: &mut Model, next: bool) {
-    let open = model.open.as_ref().map(|open| open.run.number);
+/// Goes to the previous, or next, job there is.
+pub(super) fn other_job(model: &mut Model, next: bool) {
+    let open = model.open.as_ref().map(|open| open.job.number);
     let found = match (open, next) {
-        (Some(number), true) => model.runs.range(number + 1..).next(),
-        (Some(number), false) => model.runs.range(..number).next_back(),
-        (None, _) => model.runs.iter().next_back(),
+        (Some(number), true) => model.jobs.range(number + 1..).next(),
+        (Some(number), false) => model.jobs.range(..number).next_back(),
+        (None, _) => model.jobs.iter().next_back(),
     };
-    match found.map(|(_, run)| run.clone()) {
-        Some(run) => {
+    match found.map(|(_, job)| job.clone()) {
+        Some(job) => {
             let focus = model.focus;
-            show(model, run);
+            show(model, job);
             if focus == Focus::Fleet {
                 model.focus = Focus::Fleet;
             }
         }
         None => {
-            model.say(if next { "this is the newest run" } else { "this is the oldest run that is loaded" });
+            model.say(if next { "this is the newest job" } else { "this is the oldest job that is loaded" });
         }
     }
 }
 
-/// Loads a run's command and agents into the command line; only those that failed, if that is wanted.
+/// Loads a job's command and agents into the command line; only those that failed, if that is wanted.
 pub(super) fn load(model: &mut Model, failed: bool) {
     let now_ms = model.now.unix_ms;
     let from_history = model.history_cursor().cloned();
-    let (command, target, names) = if let Some(run) = from_history {
-        if run.command_left_out > 0 {
+    let (command, target, names) = if let Some(job) = from_history {
+        if job.command_left_out > 0 {
             return model.complain(format!(
-                "its command is too long for the list; open run {} and load it there",
-                run.number
+                "its command is too long for the list; open job {} and load it there",
+                job.number
             ));
         }
-        (run.command.shown(), run.target.clone(), None)
+        (job.command.shown(), job.target.clone(), None)
     } else if let Some(open) = &model.open {
-        let wanted = open.run.tasks.iter().filter(|task| !failed || has_failed(&task.state));
+        let wanted = open.job.tasks.iter().filter(|task| !failed || has_failed(&task.state));
         let names: Vec<AgentName> = wanted.map(|task| task.agent.clone()).collect();
-        (command_text(&open.run), open.run.target.clone(), Some(names))
+        (command_text(&open.job), open.job.target.clone(), Some(names))
     } else {
         return;
     };
@@ -104,28 +104,28 @@ pub(super) fn load(model: &mut Model, failed: bool) {
 }
 
 /// A command as it is typed: one word is shell text, several are quoted.
-fn command_text(run: &Run) -> String {
-    match run.command.words() {
+fn command_text(job: &Job) -> String {
+    match job.command.words() {
         [text] => String::from_utf8_lossy(&text.0).into_owned(),
         words => words.iter().map(|word| quoted(&word.0)).collect::<Vec<_>>().join(" "),
     }
 }
 
-/// A report of a run: how to repeat it, when it was, and who printed the same.
+/// A report of a job: how to repeat it, when it was, and who printed the same.
 #[must_use]
-pub(super) fn report(open: &RunScreen, zone_s: i32, now_ms: u64) -> String {
+pub(super) fn report(open: &JobScreen, zone_s: i32, now_ms: u64) -> String {
     use std::fmt::Write as _;
-    let run = &open.run;
+    let job = &open.job;
     let moment = |ms: u64| super::super::format::iso_time(ms, zone_s);
     let mut text = format!(
-        "run {}  {}  by {}\n  sloth-runner agent run {} {}\n  {} to {}\n",
-        run.number,
-        run.id,
-        run.operator,
-        quoted(run.target.as_bytes()),
-        quoted(command_text(run).as_bytes()),
-        moment(run.created_ms),
-        run.ended_ms.map_or_else(|| format!("(runs; {})", moment(now_ms)), moment),
+        "job {}  {}  by {}\n  sloth-runner agent job {} {}\n  {} to {}\n",
+        job.number,
+        job.id,
+        job.operator,
+        quoted(job.target.as_bytes()),
+        quoted(command_text(job).as_bytes()),
+        moment(job.created_ms),
+        job.ended_ms.map_or_else(|| format!("(runs; {})", moment(now_ms)), moment),
     );
     if open.masks.any() {
         // Writing to a string cannot fail.

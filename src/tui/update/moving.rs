@@ -5,7 +5,7 @@ use super::{
         keymap::Action,
         model::{
             Focus, Model, Overlay,
-            run::{Output, StreamLines, Streams, View},
+            job::{Output, StreamLines, Streams, View},
         },
         msg::Cmd,
     },
@@ -57,13 +57,13 @@ pub(super) fn go(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
     }
     match model.focus {
         Focus::Fleet => model.fleet.move_cursor(distance(action, model.layout.fleet.rows())),
-        Focus::Run => go_in_run(model, action, cmds),
+        Focus::Job => go_in_job(model, action, cmds),
         Focus::Command => {}
     }
 }
 
-fn go_in_run(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
-    let page = model.layout.run.rows();
+fn go_in_job(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
+    let page = model.layout.job.rows();
     let columns = model.layout.pane_columns.max(1);
     let panes_shown = model.layout.panes.len().max(1);
     let Some(open) = &mut model.open else { return };
@@ -80,7 +80,7 @@ fn go_in_run(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
     }
     match open.view {
         View::Groups => match action {
-            Action::PageDown | Action::PageUp => scroll_run(model, action == Action::PageDown, cmds),
+            Action::PageDown | Action::PageUp => scroll_job(model, action == Action::PageDown, cmds),
             _ => {
                 open.rows.move_cursor(by);
                 open.preview_top = None;
@@ -121,7 +121,7 @@ fn scroll_output(output: &mut Output, by: isize, page: usize) {
 fn read_earlier(model: &mut Model, cmds: &mut Vec<Cmd>) {
     let is_up = model.is_up();
     let Some(open) = &mut model.open else { return };
-    let run = open.run.id;
+    let job = open.job.id;
     let Some(output) = &mut open.output else { return };
     let from = output.window.from();
     let is_near = !output.follows && output.top < 20;
@@ -129,14 +129,14 @@ fn read_earlier(model: &mut Model, cmds: &mut Vec<Cmd>) {
         return;
     }
     let task = output.task;
-    let Some(agent) = open.run.task(task).map(|task| task.agent.clone()) else { return };
+    let Some(agent) = open.job.task(task).map(|task| task.agent.clone()) else { return };
     output.is_loading = true;
-    cmds.push(Cmd::ReadEarlier { run, task, agent, from: from.saturating_sub(PAGE), until: from });
+    cmds.push(Cmd::ReadEarlier { job, task, agent, from: from.saturating_sub(PAGE), until: from });
 }
 
-/// Scrolls what the run shows below its rows, or its stream, from wherever the keys are.
-pub(super) fn scroll_run(model: &mut Model, down: bool, cmds: &mut Vec<Cmd>) {
-    let page = model.layout.run.rows();
+/// Scrolls what the job shows below its rows, or its stream, from wherever the keys are.
+pub(super) fn scroll_job(model: &mut Model, down: bool, cmds: &mut Vec<Cmd>) {
+    let page = model.layout.job.rows();
     let preview = model.layout.preview.rows();
     let Some(open) = &mut model.open else { return };
     let step = |rows: usize| {
@@ -175,7 +175,7 @@ pub(super) fn attention(model: &mut Model, forwards: bool) {
     let Some(open) = &mut model.open else { return };
     open.preview_top = None;
     if !open.rows.move_to_attention(forwards) {
-        return model.say("nothing of this run needs you");
+        return model.say("nothing of this job needs you");
     }
     let task = open.rows.current().map(|row| row.example);
     if let Some(place) = task.and_then(|task| open.places.iter().position(|place| *place == task)) {
@@ -184,14 +184,14 @@ pub(super) fn attention(model: &mut Model, forwards: bool) {
     if let (Some(output), Some(task)) = (&open.output, task)
         && output.task != task
     {
-        let end = open.run.task(task).map_or(0, |task| task.end_offset);
+        let end = open.job.task(task).map_or(0, |task| task.end_offset);
         open.output = Some(Output::new(task, super::loading::tail_of(end)));
     }
 }
 
 /// Keeps the end on the screen, or no longer.
 pub(super) fn follow(model: &mut Model) {
-    let page = model.layout.run.rows();
+    let page = model.layout.job.rows();
     let Some(open) = &mut model.open else { return };
     if let Some(output) = &mut open.output {
         output.follows = !output.follows;
@@ -207,10 +207,10 @@ pub(super) fn next_match(model: &mut Model, forwards: bool, cmds: &mut Vec<Cmd>)
         model.fleet.move_cursor(if forwards { 1 } else { -1 });
         return;
     }
-    let page = model.layout.run.rows();
+    let page = model.layout.job.rows();
     let is_up = model.is_up();
     let Some(open) = &mut model.open else { return };
-    let run = open.run.id;
+    let job = open.job.id;
     if open.search.is_empty() {
         return model.say("/ searches");
     }
@@ -240,11 +240,11 @@ pub(super) fn next_match(model: &mut Model, forwards: bool, cmds: &mut Vec<Cmd>)
     let (from, search) =
         (if forwards { output.window.next() } else { output.window.from() }, open.search.clone());
     let has_more = if forwards { !output.follows } else { from > 0 };
-    let agent = open.run.task(task).map(|task| task.agent.clone());
+    let agent = open.job.task(task).map(|task| task.agent.clone());
     match agent.filter(|_| has_more && is_up) {
         Some(agent) => {
             model.say(format!("searching {search:?} further …"));
-            cmds.push(Cmd::Search { run, task, agent, text: search, from, forwards });
+            cmds.push(Cmd::Search { job, task, agent, text: search, from, forwards });
         }
         None => model.say(format!("{search:?} is not {} here", if forwards { "after" } else { "before" })),
     }
@@ -316,18 +316,18 @@ pub(super) fn click(model: &mut Model, x: u16, y: u16, cmds: &mut Vec<Cmd>) {
             }
         }
     } else if let Some((task, _)) = layout.panes.iter().find(|(_, area)| area.has(x, y)) {
-        act::focus(model, Focus::Run);
+        act::focus(model, Focus::Job);
         if let Some(open) = &mut model.open {
             open.rows.move_to_task(*task);
             open.pane = open.places.iter().position(|place| place == task).unwrap_or(open.pane);
         }
-    } else if layout.run.has(x, y) {
-        act::focus(model, Focus::Run);
+    } else if layout.job.has(x, y) {
+        act::focus(model, Focus::Job);
         if let Some(open) = &mut model.open
             && open.output.is_none()
             && open.view == View::Groups
         {
-            open.rows.move_to(open.rows.top + usize::from(y - layout.run.y));
+            open.rows.move_to(open.rows.top + usize::from(y - layout.job.y));
         }
     } else if layout.command.has(x, y) && !model.settings.read_only {
         act::enter_command(model);
@@ -341,7 +341,7 @@ pub(super) fn wheel(model: &mut Model, x: u16, y: u16, up: bool, cmds: &mut Vec<
     if !model.overlays.is_empty() {
         return go(model, action, cmds);
     }
-    let page = model.layout.run.rows();
+    let page = model.layout.job.rows();
     if model.layout.fleet.has(x, y) {
         model.fleet.move_cursor(by);
         return;

@@ -5,7 +5,7 @@ use super::{
         model::{
             Connection, Focus, Model, Overlay,
             command::HISTORY,
-            run::{FollowKey, Followed, RunScreen},
+            job::{FollowKey, Followed, JobScreen},
         },
         msg::{Cmd, Digest, Msg},
         output::window::Window,
@@ -14,15 +14,15 @@ use super::{
 };
 use crate::domain::{
     frame::Frame,
-    ids::RunId,
+    ids::JobId,
+    job::{Job, Task},
     plan::GateState,
-    run::{Run, Task},
     text::plural,
 };
 
-/// Runs that are kept for the history.
-const RUNS: usize = 1_000;
-/// The bell rings for runs that took longer, in milliseconds.
+/// Jobs that are kept for the history.
+const JOBS: usize = 1_000;
+/// The bell rings for jobs that took longer, in milliseconds.
 const BELL_AFTER_MS: u64 = 10_000;
 
 /// Takes news.
@@ -55,12 +55,12 @@ pub(super) fn take(model: &mut Model, msg: Msg, cmds: &mut Vec<Cmd>) {
                 model.fleet.complete();
             }
         }
-        Msg::Runs { begins, runs, deleted, is_complete } => {
+        Msg::Jobs { begins, jobs, deleted, is_complete } => {
             if begins {
-                model.runs.clear();
+                model.jobs.clear();
             }
-            forget_runs(model, &deleted);
-            take_runs(model, runs, cmds);
+            forget_jobs(model, &deleted);
+            take_jobs(model, jobs, cmds);
             let lost = model.starting.as_ref().filter(|starting| is_complete && starting.is_unknown);
             if let Some(id) = lost.map(|starting| starting.id) {
                 starting::not_started(model, id, "the connection broke before it reached the master");
@@ -69,7 +69,7 @@ pub(super) fn take(model: &mut Model, msg: Msg, cmds: &mut Vec<Cmd>) {
         Msg::Copied(text, what) => cmds.push(Cmd::Copy(text, what)),
         Msg::Digest(digest) => take_digest(model, *digest, cmds),
         Msg::WatchFailed(id, reason) => {
-            if let Some(open) = model.open.as_mut().filter(|open| open.run.id == id) {
+            if let Some(open) = model.open.as_mut().filter(|open| open.job.id == id) {
                 open.is_over = true;
                 open.is_loaded = true;
                 model.complain(reason);
@@ -77,7 +77,7 @@ pub(super) fn take(model: &mut Model, msg: Msg, cmds: &mut Vec<Cmd>) {
         }
         Msg::Output { key, task, frames } => take_output(model, key, task, frames),
         Msg::Gap { key, task, from, to } => {
-            if let Some(open) = model.open.as_mut().filter(|open| open.run.id == key.run) {
+            if let Some(open) = model.open.as_mut().filter(|open| open.job.id == key.job) {
                 match key.what {
                     Followed::Stream => open.stream.note_gap(task, from, to),
                     _ => {
@@ -89,37 +89,37 @@ pub(super) fn take(model: &mut Model, msg: Msg, cmds: &mut Vec<Cmd>) {
             }
         }
         Msg::TaskEnded(key, task) => {
-            let open = model.open.as_mut().filter(|open| open.run.id == key.run);
+            let open = model.open.as_mut().filter(|open| open.job.id == key.job);
             if let Some(open) = open.filter(|_| key.what == Followed::Stream) {
                 open.stream.ended(task);
             }
         }
-        Msg::Earlier(run, task, window) => {
-            let open = model.open.as_mut().filter(|open| open.run.id == run);
+        Msg::Earlier(job, task, window) => {
+            let open = model.open.as_mut().filter(|open| open.job.id == job);
             let output = open.and_then(|open| open.output.as_mut());
             if let Some(output) = output.filter(|output| output.task == task) {
                 output.is_loading = false;
                 output.top += output.window.prepend(*window);
             }
         }
-        Msg::Found(run, task, offset) => {
-            if model.open.as_ref().is_some_and(|open| open.run.id == run) {
-                model.following.remove(&FollowKey { run, what: Followed::Full(task) });
-                cmds.push(Cmd::Unfollow(FollowKey { run, what: Followed::Full(task) }));
+        Msg::Found(job, task, offset) => {
+            if model.open.as_ref().is_some_and(|open| open.job.id == job) {
+                model.following.remove(&FollowKey { job, what: Followed::Full(task) });
+                cmds.push(Cmd::Unfollow(FollowKey { job, what: Followed::Full(task) }));
                 moving::found(model, task, offset);
             }
         }
-        Msg::Started(run) => started(model, *run),
+        Msg::Started(job) => started(model, *job),
         Msg::NotStarted(id, reason) => starting::not_started(model, id, &reason),
         Msg::TargetChanged(id, gone) => starting::target_changed(model, id, &gone),
         Msg::StartUnknown(id) => {
-            // The run's id tells, once the master is there again, whether it was begun.
+            // The job's id tells, once the master is there again, whether it was begun.
             if let Some(starting) = model.starting.as_mut().filter(|starting| starting.id == id) {
                 starting.is_unknown = true;
-                model.complain("the connection broke while the command was sent; its run is looked for");
+                model.complain("the connection broke while the command was sent; its job is looked for");
             }
         }
-        Msg::Recent(name, runs) => model.recent = (name, runs),
+        Msg::Recent(name, jobs) => model.recent = (name, jobs),
         Msg::Past(past) => {
             let from = past.len().saturating_sub(HISTORY);
             model.command.history = past[from..].to_vec();
@@ -130,10 +130,10 @@ pub(super) fn take(model: &mut Model, msg: Msg, cmds: &mut Vec<Cmd>) {
             model.say("the line that was left behind is back in the command line; nothing was sent");
         }
         Msg::Done(text) => model.say(text),
-        Msg::NoRun(number) => {
+        Msg::NoJob(number) => {
             // One that begins later is not what was meant.
-            model.wanted_run.take_if(|wanted| *wanted == number);
-            model.complain(format!("there is no run {number}"));
+            model.wanted_job.take_if(|wanted| *wanted == number);
+            model.complain(format!("there is no job {number}"));
         }
         Msg::Failed(text) => model.complain(text),
         Msg::JoinLine(lines) => {
@@ -176,8 +176,8 @@ fn connected(model: &mut Model, status: super::super::model::MasterStatus, cmds:
         // Watched and followed anew, each where it stopped.
         open.is_over = false;
     }
-    if let Some(number) = model.wanted_run {
-        cmds.push(Cmd::FindRun(number));
+    if let Some(number) = model.wanted_job {
+        cmds.push(Cmd::FindJob(number));
     }
 }
 
@@ -194,56 +194,56 @@ fn disconnected(model: &mut Model, reason: String, retry_ms: u64) {
     }
 }
 
-fn take_runs(model: &mut Model, runs: Vec<Run>, cmds: &mut Vec<Cmd>) {
-    for run in runs {
-        let before = model.runs.get(&run.number).and_then(|known| known.ended_ms);
-        let is_own = model.own_runs.contains(&run.id);
-        let has_just_ended = before.is_none() && run.ended_ms.is_some() && is_own;
+fn take_jobs(model: &mut Model, jobs: Vec<Job>, cmds: &mut Vec<Cmd>) {
+    for job in jobs {
+        let before = model.jobs.get(&job.number).and_then(|known| known.ended_ms);
+        let is_own = model.own_jobs.contains(&job.id);
+        let has_just_ended = before.is_none() && job.ended_ms.is_some() && is_own;
         if has_just_ended {
-            let failed = run.task_count - run.succeeded;
-            let is_open = model.open.as_ref().is_some_and(|open| open.run.id == run.id);
+            let failed = job.task_count - job.succeeded;
+            let is_open = model.open.as_ref().is_some_and(|open| open.job.id == job.id);
             if !is_open {
                 let end =
                     if failed == 0 { "all exited 0".to_owned() } else { format!("{failed} did not exit 0") };
-                model.say(format!("run {} is over: {end}", run.number));
+                model.say(format!("job {} is over: {end}", job.number));
             }
         }
-        if model.starting.as_ref().is_some_and(|starting| starting.id == run.id) {
+        if model.starting.as_ref().is_some_and(|starting| starting.id == job.id) {
             // Its answer was lost, but it was begun.
-            started(model, run.clone());
+            started(model, job.clone());
         }
         if let Some(open) =
-            model.open.as_mut().filter(|open| open.run.id == run.id && open.run.ended_ms.is_none())
+            model.open.as_mut().filter(|open| open.job.id == job.id && open.job.ended_ms.is_none())
         {
-            open.run.number = run.number;
+            open.job.number = job.number;
         }
-        let (id, number) = (run.id, run.number);
-        model.runs.insert(number, run);
+        let (id, number) = (job.id, job.number);
+        model.jobs.insert(number, job);
         if has_just_ended && rings(model, id, number) {
             cmds.push(Cmd::Bell);
         }
     }
-    while model.runs.len() > RUNS {
-        model.runs.pop_first();
+    while model.jobs.len() > JOBS {
+        model.jobs.pop_first();
     }
     // Nought stands for the newest.
-    if let (Some(0), Some((newest, _))) = (model.wanted_run, model.runs.last_key_value()) {
-        model.wanted_run = Some(*newest);
+    if let (Some(0), Some((newest, _))) = (model.wanted_job, model.jobs.last_key_value()) {
+        model.wanted_job = Some(*newest);
     }
-    if let Some(number) = model.wanted_run.take_if(|number| model.runs.contains_key(number)) {
+    if let Some(number) = model.wanted_job.take_if(|number| model.jobs.contains_key(number)) {
         if model.focus == Focus::Fleet && model.overlays.is_empty() {
-            loading::open_run(model, number, cmds);
+            loading::open_job(model, number, cmds);
         } else {
             // Nothing from outside takes the keys from whoever types.
-            model.say(format!("run {number} is here: [ and ] go to it"));
+            model.say(format!("job {number} is here: [ and ] go to it"));
         }
     }
 }
 
-fn started(model: &mut Model, run: Run) {
-    model.starting.take_if(|starting| starting.id == run.id);
-    model.own_runs.insert(run.id);
-    let new: Vec<&str> = run
+fn started(model: &mut Model, job: Job) {
+    model.starting.take_if(|starting| starting.id == job.id);
+    model.own_jobs.insert(job.id);
+    let new: Vec<&str> = job
         .left_out
         .iter()
         .filter(|left| left.reason.contains("since the agents were shown"))
@@ -256,28 +256,28 @@ fn started(model: &mut Model, run: Run) {
             plural("match", count).replace("matchs", "matches")
         ));
     }
-    model.runs.insert(run.number, Run { tasks: Vec::new(), ..run.clone() });
+    model.jobs.insert(job.number, Job { tasks: Vec::new(), ..job.clone() });
     let focus = model.focus;
     let view = model.open.as_ref().map(|open| open.view).unwrap_or_default();
-    let mut screen = RunScreen { view, ..RunScreen::new(run) };
-    screen.is_loaded = !screen.run.tasks.is_empty();
+    let mut screen = JobScreen { view, ..JobScreen::new(job) };
+    screen.is_loaded = !screen.job.tasks.is_empty();
     model.open = Some(screen);
-    // The run gets the room; the keys stay where they are.
-    model.room = Focus::Run;
+    // The job gets the room; the keys stay where they are.
+    model.room = Focus::Job;
     model.focus = focus;
 }
 
 fn take_digest(model: &mut Model, digest: Digest, cmds: &mut Vec<Cmd>) {
-    let Digest { id, run, tasks, groups, more_groups, gate, ended_ms } = digest;
+    let Digest { id, job, tasks, groups, more_groups, gate, ended_ms } = digest;
     let now = model.now;
-    let Some(open) = model.open.as_mut().filter(|open| open.run.id == id) else { return };
-    let was_held = matches!(open.run.gate.state, GateState::Held(_));
+    let Some(open) = model.open.as_mut().filter(|open| open.job.id == id) else { return };
+    let was_held = matches!(open.job.gate.state, GateState::Held(_));
     let mut proofs = Vec::new();
-    if let Some(run) = run {
-        open.run = run;
+    if let Some(job) = job {
+        open.job = job;
     }
     for task in tasks {
-        if let Some(known) = open.run.task_mut(task.index) {
+        if let Some(known) = open.job.task_mut(task.index) {
             let was_open = known.state.outcome().is_none();
             if was_open && task.state.outcome().is_some_and(crate::domain::outcome::Outcome::killed_by_us) {
                 proofs.push(task.clone());
@@ -286,18 +286,18 @@ fn take_digest(model: &mut Model, digest: Digest, cmds: &mut Vec<Cmd>) {
         }
     }
     open.is_loaded = true;
-    (open.groups, open.more_groups, open.run.gate) = (groups, more_groups, gate);
-    open.run.ended_ms = ended_ms.or(open.run.ended_ms);
-    open.is_over = open.run.ended_ms.is_some();
-    open.rows.update(&open.run, &open.groups, now.monotonic, now.unix_ms);
+    (open.groups, open.more_groups, open.job.gate) = (groups, more_groups, gate);
+    open.job.ended_ms = ended_ms.or(open.job.ended_ms);
+    open.is_over = open.job.ended_ms.is_some();
+    open.rows.update(&open.job, &open.groups, now.monotonic, now.unix_ms);
     open.give_places();
-    let number = open.run.number;
+    let number = open.job.number;
     if open.is_over {
         model.watching = Some(id);
     }
-    // The list of runs is told apart, and a moment later.
-    let (ended_ms, tasks) = (open.run.ended_ms, &open.run.tasks);
-    if let Some(known) = model.runs.get_mut(&number) {
+    // The list of jobs is told apart, and a moment later.
+    let (ended_ms, tasks) = (open.job.ended_ms, &open.job.tasks);
+    if let Some(known) = model.jobs.get_mut(&number) {
         let count = |wanted: fn(&Task) -> bool| {
             u32::try_from(tasks.iter().filter(|task| wanted(task)).count()).unwrap_or(u32::MAX)
         };
@@ -315,21 +315,21 @@ fn take_digest(model: &mut Model, digest: Digest, cmds: &mut Vec<Cmd>) {
     }
 }
 
-/// Whether the bell rings for the end of a run: one's own, that took long.
-fn rings(model: &Model, id: RunId, number: u64) -> bool {
-    let run = model.runs.get(&number);
-    let took_ms = run.and_then(|run| Some(run.ended_ms?.saturating_sub(run.created_ms)));
+/// Whether the bell rings for the end of a job: one's own, that took long.
+fn rings(model: &Model, id: JobId, number: u64) -> bool {
+    let job = model.jobs.get(&number);
+    let took_ms = job.and_then(|job| Some(job.ended_ms?.saturating_sub(job.created_ms)));
     let is_long = took_ms.is_some_and(|ms| ms >= BELL_AFTER_MS);
-    model.settings.bell && is_long && model.own_runs.contains(&id)
+    model.settings.bell && is_long && model.own_jobs.contains(&id)
 }
 
-/// Runs that were deleted are no longer offered. One that is on the screen stays there, as far as it was read.
-fn forget_runs(model: &mut Model, deleted: &[RunId]) {
-    model.runs.retain(|_, run| !deleted.contains(&run.id));
-    if let Some(open) = model.open.as_mut().filter(|open| deleted.contains(&open.run.id)) {
+/// Jobs that were deleted are no longer offered. One that is on the screen stays there, as far as it was read.
+fn forget_jobs(model: &mut Model, deleted: &[JobId]) {
+    model.jobs.retain(|_, job| !deleted.contains(&job.id));
+    if let Some(open) = model.open.as_mut().filter(|open| deleted.contains(&open.job.id)) {
         open.is_over = true;
-        let number = open.run.number;
-        model.complain(format!("run {number} was deleted, with its output; what was read of it stays here"));
+        let number = open.job.number;
+        model.complain(format!("job {number} was deleted, with its output; what was read of it stays here"));
     }
 }
 
@@ -357,13 +357,13 @@ fn say_proof(model: &mut Model, number: u64, tasks: &[Task]) {
     let word = if tasks.len() == 1 { tasks[0].agent.to_string() } else { format!("{} tasks", tasks.len()) };
     let rest = if left.is_empty() { String::new() } else { format!(": {}", left.join(", ")) };
     let text = format!(
-        "run {number}: {word} cancelled, {ended} {} ended, {left_count} left{rest}{not_begun}",
+        "job {number}: {word} cancelled, {ended} {} ended, {left_count} left{rest}{not_begun}",
         if ended == 1 { "process" } else { "processes" },
     );
     if left.is_empty() { model.say(text) } else { model.complain(text) }
 }
 
-fn window(open: &mut RunScreen, what: Followed) -> Option<&mut Window> {
+fn window(open: &mut JobScreen, what: Followed) -> Option<&mut Window> {
     match what {
         Followed::Pane(task) => open.windows.get_mut(&task),
         Followed::Full(task) => {
@@ -377,8 +377,8 @@ fn take_output(model: &mut Model, key: FollowKey, task: u32, frames: Vec<Frame>)
     if !model.following.contains(&key) {
         return;
     }
-    let page = model.layout.run.rows();
-    let Some(open) = model.open.as_mut().filter(|open| open.run.id == key.run) else { return };
+    let page = model.layout.job.rows();
+    let Some(open) = model.open.as_mut().filter(|open| open.job.id == key.job) else { return };
     if key.what == Followed::Stream {
         for frame in frames {
             open.stream.feed(task, frame);

@@ -1,4 +1,4 @@
-//! Picking agents, in the fleet and from a run's rows.
+//! Picking agents, in the fleet and from a job's rows.
 
 use super::super::model::{Focus, Model};
 use crate::domain::{name::AgentName, text::plural};
@@ -6,7 +6,7 @@ use crate::domain::{name::AgentName, text::plural};
 /// Picks, or unpicks, what the cursor is on, and steps down.
 pub(super) fn pick(model: &mut Model) {
     let now_ms = model.now.unix_ms;
-    if model.focus == Focus::Run {
+    if model.focus == Focus::Job {
         let Some(open) = &model.open else { return };
         let names: Vec<AgentName> =
             open.current_tasks().iter().filter_map(|task| open.agent(*task).cloned()).collect();

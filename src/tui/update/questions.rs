@@ -60,7 +60,7 @@ pub(super) fn key(model: &mut Model, key: Key, cmds: &mut Vec<Cmd>) {
         _ => {
             let was_run = question.asked == Asked::Run;
             model.overlays.pop();
-            model.asked_run = None;
+            model.asked_job = None;
             if !is_quit {
                 model.say(if was_run {
                     "nothing was started; your line is kept"
@@ -75,7 +75,7 @@ pub(super) fn key(model: &mut Model, key: Key, cmds: &mut Vec<Cmd>) {
 fn answered(model: &mut Model, asked: Asked, cmds: &mut Vec<Cmd>) {
     match asked {
         Asked::Run => starting::send(model, cmds),
-        Asked::Cancel(run, tasks) => cmds.push(Cmd::Cancel(run, tasks)),
+        Asked::Cancel(job, tasks) => cmds.push(Cmd::Cancel(job, tasks)),
         Asked::Quit => super::act::quit(model, cmds),
         Asked::Accept(name, proposed) => cmds.push(Cmd::Accept(name, proposed)),
         Asked::Approve(row, proposed) => {

@@ -1,4 +1,4 @@
-//! From Enter in the command line to a run: what must be asked first, and what comes of it.
+//! From Enter in the command line to a job: what must be asked first, and what comes of it.
 
 use super::{
     super::{
@@ -8,9 +8,9 @@ use super::{
     questions,
 };
 use crate::domain::{
-    ids::RunId,
+    ids::JobId,
+    job::{JobOptions, Overflow},
     name::AgentName,
-    run::{Overflow, RunOptions},
     target::fold::fold,
     text::stopwatch,
 };
@@ -27,8 +27,8 @@ pub(super) fn execute(model: &mut Model, cmds: &mut Vec<Cmd>) {
         let text = disconnected(model);
         return model.complain(text);
     }
-    if !model.status.refusing_runs.is_empty() {
-        let text = format!("{}. Your line is kept", model.status.refusing_runs);
+    if !model.status.refusing_jobs.is_empty() {
+        let text = format!("{}. Your line is kept", model.status.refusing_jobs);
         return model.complain(text);
     }
     if model.starting.is_some() {
@@ -42,7 +42,7 @@ pub(super) fn execute(model: &mut Model, cmds: &mut Vec<Cmd>) {
     let question = reason_to_ask(model, &text, &whom);
     let names: Vec<&str> = whom.agents.iter().map(|(name, _)| name.as_str()).collect();
     let expects = questions::expected(&names);
-    model.asked_run = Some((text, whom));
+    model.asked_job = Some((text, whom));
     match question {
         Some(reason) => questions::ask(model, reason, expects, Asked::Run),
         None => send(model, cmds),
@@ -84,21 +84,21 @@ fn reason_to_ask(model: &Model, text: &str, whom: &Whom) -> Option<String> {
 }
 
 /// An id that nobody else makes: the time, this program's own chance, and a count.
-fn next_id(model: &mut Model) -> RunId {
+fn next_id(model: &mut Model) -> JobId {
     model.sent = model.sent.wrapping_add(1);
-    RunId::from_parts(model.now.unix_ms, u128::from(model.seed) << 16 | u128::from(model.sent))
+    JobId::from_parts(model.now.unix_ms, u128::from(model.seed) << 16 | u128::from(model.sent))
 }
 
 /// Sends the command that was asked about, or that needs no question.
 pub(super) fn send(model: &mut Model, cmds: &mut Vec<Cmd>) {
-    let Some((text, whom)) = model.asked_run.take() else { return };
+    let Some((text, whom)) = model.asked_job.take() else { return };
     if !model.is_up() {
         let text = disconnected(model);
         return model.complain(text);
     }
     let id = next_id(model);
     // Nobody waits for the command's every byte here: what is over the cap becomes a gap that every view shows.
-    let options = RunOptions { overflow: Overflow::Gap, ..model.command.parsed.clone() };
+    let options = JobOptions { overflow: Overflow::Gap, ..model.command.parsed.clone() };
     if let Some(kept) = model.command.remember(&text) {
         cmds.push(Cmd::Remember(kept));
     }
@@ -107,22 +107,22 @@ pub(super) fn send(model: &mut Model, cmds: &mut Vec<Cmd>) {
     cmds.push(Cmd::Start { id, text, whom, options: Box::new(options) });
 }
 
-/// Puts the text of a run that was not started back into the line.
-fn take_back(model: &mut Model, id: RunId) -> Option<Starting> {
+/// Puts the text of a job that was not started back into the line.
+fn take_back(model: &mut Model, id: JobId) -> Option<Starting> {
     let starting = model.starting.take_if(|starting| starting.id == id)?;
     model.command.replace(&starting.text);
     Some(starting)
 }
 
 /// The master did not start it.
-pub(super) fn not_started(model: &mut Model, id: RunId, reason: &str) {
+pub(super) fn not_started(model: &mut Model, id: JobId, reason: &str) {
     if take_back(model, id).is_some() {
         model.complain(format!("nothing was started: {reason}"));
     }
 }
 
 /// What was shown is no longer true: those that are gone are taken out of the picks, so that Enter runs on the others.
-pub(super) fn target_changed(model: &mut Model, id: RunId, gone: &[String]) {
+pub(super) fn target_changed(model: &mut Model, id: JobId, gone: &[String]) {
     let Some(starting) = take_back(model, id) else { return };
     let left: Vec<AgentName> = starting
         .whom

@@ -51,9 +51,9 @@ pub(super) fn header(painter: &mut Painter<'_>, model: &Model, area: Area) {
             right.push(piece(format!("{glyph} {count} {}  ", state.word()), tone_of_glyph(glyph)));
         }
     }
-    let runs = model.active_runs().count();
-    if runs > 0 {
-        right.push(piece(format!("{runs} {} ", plural("run", runs)), Tone::Running));
+    let jobs = model.active_jobs().count();
+    if jobs > 0 {
+        right.push(piece(format!("{jobs} {} ", plural("job", jobs)), Tone::Running));
     }
     let wide = painter.width_of(&right);
     let used = painter.pieces(area.x, area.y, area.width, &left);
@@ -114,9 +114,9 @@ pub(super) fn command(painter: &mut Painter<'_>, model: &Model, area: Area, layo
         }
     }
     let busy: Vec<_> = agents().filter(|agent| agent.is_busy()).collect();
-    if let Some(last) = busy.first().and_then(|agent| agent.last_run.as_ref()) {
+    if let Some(last) = busy.first().and_then(|agent| agent.last_job.as_ref()) {
         notes.push((
-            format!("{} busy: {}, run {}", busy.len(), plain(&last.operator), last.number),
+            format!("{} busy: {}, job {}", busy.len(), plain(&last.operator), last.number),
             Tone::Waiting,
         ));
     }
@@ -151,7 +151,7 @@ pub(super) fn command(painter: &mut Painter<'_>, model: &Model, area: Area, layo
         (cursor.0, cursor.1)
     };
     let lines = model.command.text.lines();
-    let top = super::run::scrolled(0, row, body.rows(), lines.len());
+    let top = super::job::scrolled(0, row, body.rows(), lines.len());
     for (y, (at, line)) in (body.y..body.y + body.height).zip(lines.iter().enumerate().skip(top)) {
         let sign = if at == 0 { " $ " } else { " > " };
         painter.text(body.x, y, 3, sign, Tone::Dim);
@@ -232,7 +232,7 @@ pub(super) fn prompt(
     painter.rule(area, &[piece(title, Tone::Strong)], &right, true);
     let choices = model.choices(prompt);
     let room = area.rows().saturating_sub(2);
-    let top = super::run::scrolled(0, prompt.choice, room, choices.len());
+    let top = super::job::scrolled(0, prompt.choice, room, choices.len());
     for (at, choice) in choices.iter().enumerate().skip(top).take(room) {
         let y = area.y + 1 + u16::try_from(at - top).unwrap_or(0);
         let is_chosen = at == prompt.choice;
@@ -309,8 +309,8 @@ pub(in crate::tui) fn hints(model: &Model) -> Vec<(&'static str, &'static str)> 
             }
             seen.extend(binding.keys);
             let is_useful = match binding.action {
-                Action::NextRun => model.runs.len() > 1,
-                Action::GoRun => model.open.is_some(),
+                Action::NextJob => model.jobs.len() > 1,
+                Action::GoJob => model.open.is_some(),
                 Action::CopyRow => !matches!(
                     model.overlays.last(),
                     Some(Overlay::Help(_) | Overlay::Notice { copy: None, .. })

@@ -1,8 +1,8 @@
 //! The fleet table.
 
 use super::{
+    job::scrolled,
     paint::{Painter, Piece, piece},
-    run::scrolled,
 };
 use crate::{
     domain::{agent::AgentState, digest::short_span, roster::AgentEntry, text::width},
@@ -28,14 +28,14 @@ enum Column {
     Uptime,
     Version,
     Labels,
-    LastRun,
+    LastJob,
 }
 
 /// Columns, in the order in which they give way when there is little room: the last one first.
 const WORTH: [Column; 10] = [
     Column::Name,
     Column::State,
-    Column::LastRun,
+    Column::LastJob,
     Column::Link,
     Column::Cpu,
     Column::Memory,
@@ -56,7 +56,7 @@ const ORDER: [Column; 10] = [
     Column::Uptime,
     Column::Version,
     Column::Labels,
-    Column::LastRun,
+    Column::LastJob,
 ];
 
 impl Column {
@@ -71,7 +71,7 @@ impl Column {
             Self::Uptime => "  UP",
             Self::Version => "VERSION",
             Self::Labels => "LABELS",
-            Self::LastRun => "LAST RUN",
+            Self::LastJob => "LAST RUN",
         }
     }
 
@@ -83,7 +83,7 @@ impl Column {
                 | (Self::Memory, SortBy::Memory)
                 | (Self::Load, SortBy::Load)
                 | (Self::Uptime, SortBy::Uptime)
-                | (Self::LastRun, SortBy::LastRun)
+                | (Self::LastJob, SortBy::LastJob)
         )
     }
 
@@ -95,7 +95,7 @@ impl Column {
             Self::Cpu | Self::Memory | Self::Uptime => 4,
             Self::Load => 5,
             Self::Labels => labels,
-            Self::LastRun => 17,
+            Self::LastJob => 17,
         }
     }
 
@@ -130,18 +130,18 @@ impl Column {
                 };
                 piece(agent.labels.iter().map(label).collect::<Vec<_>>().join(" "), Tone::Dim)
             }
-            Self::LastRun => last_run(agent, now_ms),
+            Self::LastJob => last_job(agent, now_ms),
         }
     }
 }
 
-fn last_run(agent: &AgentEntry, now_ms: u64) -> Piece {
+fn last_job(agent: &AgentEntry, now_ms: u64) -> Piece {
     if agent.state == AgentState::Pending {
         let waits = short_span(now_ms.saturating_sub(agent.last_seen_ms));
         let text = if agent.key_changed { "another key".to_owned() } else { format!("asked {waits} ago") };
         return piece(text, Tone::Waiting);
     }
-    let Some(last) = &agent.last_run else { return piece("", Tone::Plain) };
+    let Some(last) = &agent.last_job else { return piece("", Tone::Plain) };
     let (glyph, words) = match last.state.outcome() {
         Some(outcome) => (outcome.glyph(), outcome.brief()),
         None if last.no_contact => ('~', "no contact".to_owned()),

@@ -2,10 +2,10 @@
 
 pub(in crate::tui) mod chrome;
 mod fleet;
+mod job;
 mod overlays;
 mod paint;
 mod panes;
-mod run;
 
 use ratatui::{buffer::Buffer, layout::Rect};
 
@@ -15,9 +15,9 @@ use super::{
     theme::Theme,
 };
 
-/// From so many columns on fleet and run stand side by side.
+/// From so many columns on fleet and job stand side by side.
 const SIDE_BY_SIDE: u16 = 120;
-/// From so many the fleet has room for numbers beside the run.
+/// From so many the fleet has room for numbers beside the job.
 const ROOMY: u16 = 180;
 /// Below this size there is one pane.
 const SMALL: (u16, u16) = (60, 15);
@@ -95,17 +95,17 @@ pub fn view(model: &Model, buffer: &mut Buffer) -> Layout {
     layout
 }
 
-/// Fleet and run, as the room allows.
+/// Fleet and job, as the room allows.
 fn panes(painter: &mut Painter<'_>, model: &Model, main: Area, layout: &mut Layout) {
     let fleet = |painter: &mut Painter<'_>, area: Area, layout: &mut Layout| {
         layout.fleet = fleet::draw(painter, model, area);
         layout.fleet_top = fleet::top_of(model, layout.fleet.rows());
     };
     let Some(open) = &model.open else { return fleet(painter, main, layout) };
-    let run_has_room = model.room != Focus::Fleet;
+    let job_has_room = model.room != Focus::Fleet;
     if model.is_zoomed {
-        if run_has_room {
-            return run::draw(painter, model, main, layout);
+        if job_has_room {
+            return job::draw(painter, model, main, layout);
         }
         return fleet(painter, main, layout);
     }
@@ -116,17 +116,17 @@ fn panes(painter: &mut Painter<'_>, model: &Model, main: Area, layout: &mut Layo
             painter.text(main.x + wide, y, 1, if y == main.y { "┬" } else { "│" }, super::theme::Tone::Dim);
         }
         let x = main.x + wide + 1;
-        return run::draw(painter, model, Area { x, width: main.width - wide - 1, ..main }, layout);
+        return job::draw(painter, model, Area { x, width: main.width - wide - 1, ..main }, layout);
     }
     if main.height < 12 {
-        if run_has_room {
-            return run::draw(painter, model, main, layout);
+        if job_has_room {
+            return job::draw(painter, model, main, layout);
         }
         return fleet(painter, main, layout);
     }
     // One above the other: whichever has the room leaves the other a few rows.
     let other = 6;
-    let fleet_rows = if run_has_room {
+    let fleet_rows = if job_has_room {
         other
     } else {
         let rows = u16::try_from(open.rows.all().len()).unwrap_or(u16::MAX);
@@ -134,7 +134,7 @@ fn panes(painter: &mut Painter<'_>, model: &Model, main: Area, layout: &mut Layo
     };
     fleet(painter, Area { height: fleet_rows, ..main }, layout);
     let below = Area { y: main.y + fleet_rows, height: main.height - fleet_rows, ..main };
-    run::draw(painter, model, below, layout);
+    job::draw(painter, model, below, layout);
 }
 
 /// One pane, and a line for the command or what was said.
@@ -171,7 +171,7 @@ fn small(painter: &mut Painter<'_>, model: &Model, area: Area, layout: &mut Layo
         Some(Overlay::Notice { title, lines, .. }) => overlays::notice(painter, main, title, lines, layout),
         Some(Overlay::Prompt(_) | Overlay::Question(_)) | None => {
             if model.open.is_some() && model.room != Focus::Fleet {
-                run::draw(painter, model, main, layout);
+                job::draw(painter, model, main, layout);
             } else {
                 layout.fleet = fleet::draw(painter, model, main);
                 layout.fleet_top = fleet::top_of(model, layout.fleet.rows());

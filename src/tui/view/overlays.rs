@@ -1,16 +1,16 @@
-//! What lies over the panes: help, an agent's details, the history of runs, notices.
+//! What lies over the panes: help, an agent's details, the history of jobs, notices.
 
 use super::{
+    job::scrolled,
     paint::{Painter, Piece, piece},
-    run::scrolled,
 };
 use crate::{
     domain::{
         agent::AgentState,
         digest::{short_duration, short_span},
+        job::Job,
         name::Labels,
         roster::AgentEntry,
-        run::Run,
         text::{clipped, fitted, plain, spoken_bytes, width},
     },
     tui::{
@@ -87,8 +87,8 @@ fn under(model: &Model) -> Context {
     use crate::tui::model::Focus;
     match model.focus {
         Focus::Fleet => Context::Fleet,
-        Focus::Run if model.open.as_ref().is_some_and(|open| open.output.is_some()) => Context::Output,
-        Focus::Run => Context::Run,
+        Focus::Job if model.open.as_ref().is_some_and(|open| open.output.is_some()) => Context::Output,
+        Focus::Job => Context::Job,
         Focus::Command => Context::Command,
     }
 }
@@ -241,13 +241,13 @@ fn facts(agent: &AgentEntry, model: &Model) -> Vec<Vec<Piece>> {
     all.extend(fingerprint("key", &agent.fingerprint, Tone::Dim));
     all.push(field("trusts", agent.trust.as_str(), Tone::Dim));
     all.push(Vec::new());
-    all.push(vec![piece("Recent runs", Tone::Strong)]);
+    all.push(vec![piece("Recent jobs", Tone::Strong)]);
     if model.recent.0 == agent.name.as_str() {
         if model.recent.1.is_empty() {
             all.push(vec![piece("none yet", Tone::Dim)]);
         } else {
-            let runs: Vec<&Run> = model.recent.1.iter().collect();
-            all.extend(run_lines(&runs, model, usize::from(model.layout.size.0).saturating_sub(2)));
+            let jobs: Vec<&Job> = model.recent.1.iter().collect();
+            all.extend(job_lines(&jobs, model, usize::from(model.layout.size.0).saturating_sub(2)));
         }
     } else {
         all.push(vec![piece("loading …", Tone::Dim)]);
@@ -255,42 +255,42 @@ fn facts(agent: &AgentEntry, model: &Model) -> Vec<Vec<Piece>> {
     all
 }
 
-/// A run in cells: number, outcomes, when, how long, who, where, what; and the tone of its outcomes.
-fn run_cells(run: &Run, model: &Model) -> ([String; 7], Tone) {
-    let failed = run.task_count.saturating_sub(run.succeeded + run.unfinished);
-    let counted = [('✗', failed), ('▸', run.unfinished), ('✓', run.succeeded)];
+/// A job in cells: number, outcomes, start, duration, operator, target, command; and the tone of its outcomes.
+fn job_cells(job: &Job, model: &Model) -> ([String; 7], Tone) {
+    let failed = job.task_count.saturating_sub(job.succeeded + job.unfinished);
+    let counted = [('✗', failed), ('▸', job.unfinished), ('✓', job.succeeded)];
     let shown =
         counted.iter().filter(|(_, count)| *count > 0).map(|(glyph, count)| format!("{glyph} {count}"));
     let tone = if failed > 0 {
         Tone::Bad
-    } else if run.unfinished > 0 {
+    } else if job.unfinished > 0 {
         Tone::Running
     } else {
         Tone::Good
     };
-    let took = run
+    let took = job
         .ended_ms
-        .map_or_else(|| "runs".to_owned(), |ended| short_duration(ended.saturating_sub(run.created_ms)));
+        .map_or_else(|| "running".to_owned(), |ended| short_duration(ended.saturating_sub(job.created_ms)));
     let cells = [
-        run.number.to_string(),
+        job.number.to_string(),
         shown.collect::<Vec<_>>().join("  "),
-        local_time(run.created_ms, model.now.unix_ms, model.now.zone_s),
+        local_time(job.created_ms, model.now.unix_ms, model.now.zone_s),
         took,
-        plain(&run.operator),
-        plain(&run.target),
-        plain(&run.shown_command()),
+        plain(&job.operator),
+        plain(&job.target),
+        plain(&job.shown_command()),
     ];
     (cells, tone)
 }
 
 /// What stands above the cells.
-const HEADING: [&str; 7] = ["RUN", "OUTCOMES", "WHEN", "TOOK", "WHO", "WHERE", "WHAT"];
+const HEADING: [&str; 7] = ["JOB", "OUTCOMES", "STARTED", "DURATION", "OPERATOR", "TARGET", "COMMAND"];
 /// Columns get no wider than this; the last one gets what is left.
-const WIDEST: [usize; 7] = [6, 20, 16, 5, 10, 20, usize::MAX];
+const WIDEST: [usize; 7] = [6, 20, 16, 8, 10, 20, usize::MAX];
 
-/// Runs in lines, in columns as wide as they need to be, below their heading.
-fn run_lines(runs: &[&Run], model: &Model, room: usize) -> Vec<Vec<Piece>> {
-    let rows: Vec<([String; 7], Tone)> = runs.iter().map(|run| run_cells(run, model)).collect();
+/// Jobs in lines, in columns as wide as they need to be, below their heading.
+fn job_lines(jobs: &[&Job], model: &Model, room: usize) -> Vec<Vec<Piece>> {
+    let rows: Vec<([String; 7], Tone)> = jobs.iter().map(|job| job_cells(job, model)).collect();
     let wide = |column: usize| {
         let widest = rows.iter().map(|(cells, _)| width(&cells[column])).max().unwrap_or(0);
         widest.max(HEADING[column].len()).min(WIDEST[column])
@@ -317,7 +317,7 @@ fn run_lines(runs: &[&Run], model: &Model, room: usize) -> Vec<Vec<Piece>> {
     lines
 }
 
-/// Past runs of everyone, newest first.
+/// Past jobs of everyone, newest first.
 pub(super) fn history(
     painter: &mut Painter<'_>,
     model: &Model,
@@ -340,7 +340,7 @@ pub(super) fn history(
     layout.overlay = body;
     if rows.is_empty() {
         let text = if filter.is_empty() {
-            "There is no run yet: i goes to the command line."
+            "There is no job yet: i goes to the command line."
         } else {
             "nothing matches"
         };
@@ -350,7 +350,7 @@ pub(super) fn history(
     let top = scrolled(cursor.saturating_sub(body.rows() / 2), cursor, body.rows(), rows.len());
     let visible = &rows[top..(top + body.rows()).min(rows.len())];
     let room = body.width.saturating_sub(2);
-    for (y, (at, line)) in (heading.y..).zip(run_lines(visible, model, usize::from(room)).iter().enumerate())
+    for (y, (at, line)) in (heading.y..).zip(job_lines(visible, model, usize::from(room)).iter().enumerate())
     {
         painter.pieces(body.x + 1, y, room, line);
         if at > 0 && top + at - 1 == cursor {

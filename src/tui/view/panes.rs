@@ -4,20 +4,20 @@
 use std::time::Duration;
 
 use super::{
+    job,
     paint::{LineLook, Painter, Piece, piece},
-    run,
 };
 use crate::{
     domain::{
         digest::short_duration,
-        run::Task,
+        job::Task,
         text::{spoken_bytes, stopwatch},
     },
     tui::{
         model::{
             Area, Focus, Layout, Model,
+            job::{JobScreen, Output, Streams},
             rows::{task_glyph, task_words},
-            run::{Output, RunScreen, Streams},
         },
         output::{line::Line, window::Window},
         theme::{Tone, name_tone, tone_of_glyph},
@@ -39,7 +39,7 @@ fn height(line: &Line, room: usize, wraps: bool) -> usize {
 }
 
 /// What is said of output that is scrolled sideways.
-pub(super) fn sideways(model: &Model, open: &RunScreen) -> Option<Piece> {
+pub(super) fn sideways(model: &Model, open: &JobScreen) -> Option<Piece> {
     let text = format!("from column {}", open.left + 1);
     (open.left > 0 && !model.look.wraps).then(|| piece(text, Tone::Waiting))
 }
@@ -105,7 +105,7 @@ fn inside(area: Area) -> Area {
 pub(super) fn preview(
     painter: &mut Painter<'_>,
     model: &Model,
-    open: &RunScreen,
+    open: &JobScreen,
     area: Area,
     layout: &mut Layout,
 ) {
@@ -124,12 +124,12 @@ pub(super) fn preview(
             right.insert(0, piece(format!("{} left out  ", spoken_bytes(window.skipped())), Tone::Waiting));
         }
     }
-    painter.rule(area, &run::preview_title(model, open, row), &right, false);
+    painter.rule(area, &job::preview_title(model, open, row), &right, false);
     if open.is_diff {
         return difference(painter, open, row.example, body);
     }
     let Some(window) = window.filter(|window| !window.is_empty()) else {
-        let task = open.run.task(row.example);
+        let task = open.job.task(row.example);
         let text = match task {
             Some(task) if task.state.outcome().is_none() => {
                 "No output yet. x cancels it; Enter shows it in full."
@@ -152,7 +152,7 @@ pub(super) fn preview(
 }
 
 /// The lines in which a task's output differs from the largest group's.
-fn difference(painter: &mut Painter<'_>, open: &RunScreen, task: u32, area: Area) {
+fn difference(painter: &mut Painter<'_>, open: &JobScreen, task: u32, area: Area) {
     let Some((largest, _)) = open.largest() else { return };
     let texts = |task: u32| -> Option<Vec<String>> {
         let window = open.windows.get(&task)?;
@@ -226,14 +226,14 @@ fn missing(window: &Window) -> Vec<Piece> {
 pub(super) fn grid(
     painter: &mut Painter<'_>,
     model: &Model,
-    open: &RunScreen,
+    open: &JobScreen,
     area: Area,
     layout: &mut Layout,
 ) {
     let columns = (area.width / PANE.0).max(1);
     let rows = (area.height / PANE.1).max(1);
     let shown = usize::from(columns * rows);
-    let first = run::scrolled(
+    let first = job::scrolled(
         open.first_pane / usize::from(columns),
         open.pane / usize::from(columns),
         usize::from(rows),
@@ -245,7 +245,7 @@ pub(super) fn grid(
     let rows = rows.min(needed.div_ceil(columns)).max(1);
     let (wide, tall) = (area.width / columns, area.height / rows);
     for (at, task) in open.places.iter().skip(first).take(shown).enumerate() {
-        let Some(task) = open.run.task(*task) else { continue };
+        let Some(task) = open.job.task(*task) else { continue };
         let at = u16::try_from(at).unwrap_or(0);
         let (column, row) = (at % columns, at / columns);
         let is_last = column + 1 == columns;
@@ -255,7 +255,7 @@ pub(super) fn grid(
             width: if is_last { area.width - column * wide } else { wide },
             height: if row + 1 == rows { area.height - row * tall } else { tall },
         };
-        let is_focused = model.focus == Focus::Run && open.places.get(open.pane) == Some(&task.index);
+        let is_focused = model.focus == Focus::Job && open.places.get(open.pane) == Some(&task.index);
         let window = open.windows.get(&task.index);
         let mut right = window.map(missing).unwrap_or_default();
         right.push(piece(spoken_bytes(window.map_or(task.end_offset, Window::next)), Tone::Dim));
@@ -273,8 +273,8 @@ pub(super) fn grid(
         }
         layout.panes.push((task.index, pane));
     }
-    if layout.run.height == 0 {
-        layout.run = area;
+    if layout.job.height == 0 {
+        layout.job = area;
     }
 }
 
@@ -282,14 +282,14 @@ pub(super) fn grid(
 pub(super) fn stream(
     painter: &mut Painter<'_>,
     model: &Model,
-    open: &RunScreen,
+    open: &JobScreen,
     area: Area,
     layout: &mut Layout,
 ) {
-    layout.run = area;
+    layout.job = area;
     let lines = &open.stream.lines;
     let end = lines.len().saturating_sub(open.stream.above);
-    let names = open.run.tasks.iter().map(|task| task.agent.as_str().len()).max().unwrap_or(0).min(24);
+    let names = open.job.tasks.iter().map(|task| task.agent.as_str().len()).max().unwrap_or(0).min(24);
     let prefix = u16::try_from(names + 2).unwrap_or(2);
     let from = end.saturating_sub(area.rows());
     let shown = lines.iter().enumerate().skip(from).take(end - from);
@@ -325,14 +325,14 @@ pub(super) fn stream(
 pub(super) fn output(
     painter: &mut Painter<'_>,
     model: &Model,
-    open: &RunScreen,
+    open: &JobScreen,
     output: &Output,
     area: Area,
     layout: &mut Layout,
 ) {
-    let Some(task) = open.run.task(output.task) else { return };
-    let is_focused = model.focus == Focus::Run && model.overlays.is_empty();
-    let mut title = vec![piece(format!("Run {}  ", open.run.number), Tone::Plain)];
+    let Some(task) = open.job.task(output.task) else { return };
+    let is_focused = model.focus == Focus::Job && model.overlays.is_empty();
+    let mut title = vec![piece(format!("Job {}  ", open.job.number), Tone::Plain)];
     title.extend(task_title(model, task));
     let mut right = missing(&output.window);
     let mut say = |is_said: bool, text: &str| {
@@ -349,7 +349,7 @@ pub(super) fn output(
     right.push(piece(spoken_bytes(output.window.next().max(task.end_offset)), Tone::Dim));
     painter.rule(area, &title, &right, is_focused);
     let mut body = inside(area);
-    layout.run = body;
+    layout.job = body;
     if let Some(outcome) = task.state.outcome()
         && body.height > 2
     {
@@ -357,7 +357,7 @@ pub(super) fn output(
         let text = format!("{} {}", outcome.glyph(), crate::domain::text::plain(&outcome.to_string()));
         painter.text(body.x, y, body.width, &text, tone_of_glyph(outcome.glyph()));
         body.height -= 1;
-        layout.run.height -= 1;
+        layout.job.height -= 1;
     }
     if output.window.is_empty() {
         let text = if task.state.outcome().is_some() { "It printed nothing." } else { "No output yet." };

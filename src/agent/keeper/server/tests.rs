@@ -1,7 +1,7 @@
 //! The keeper's conversations and the end of its tasks, without a network half.
 
 use super::*;
-use crate::domain::ids::RunId;
+use crate::domain::ids::JobId;
 
 fn keeper(layout: &Layout) -> Keeper {
     fs::create_dir(layout.tasks()).unwrap();
@@ -72,7 +72,7 @@ fn without_a_network_half_tasks_are_killed_after_their_grace_and_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let layout = Layout::new(dir.path());
     let mut keeper = keeper(&layout);
-    let task = layout.task(TaskId { run: RunId::from_parts(1, 1), index: 0 });
+    let task = layout.task(TaskId { job: JobId::from_parts(1, 1), index: 0 });
     fs::create_dir(task.root()).unwrap();
     let lock = Lock::try_take(&task.lock()).unwrap().unwrap();
     let listener = socket::listen(&task.socket(), 0o600).unwrap();
@@ -114,7 +114,7 @@ fn a_task_lives_while_its_lock_is_held() {
     fs::write(layout.tasks(), "no directory").unwrap();
     assert!(known_tasks(&layout).is_err(), "nobody knows");
     fs::remove_file(layout.tasks()).unwrap();
-    let [lives, ended, unlocked] = [1, 2, 3].map(|index| TaskId { run: RunId::from_parts(1, 1), index });
+    let [lives, ended, unlocked] = [1, 2, 3].map(|index| TaskId { job: JobId::from_parts(1, 1), index });
     for id in [lives, ended, unlocked] {
         fs::create_dir_all(layout.task(id).root()).unwrap();
     }

@@ -1,4 +1,4 @@
-//! What a person, or whoever sends signals, wants of a run that is being followed. Decides; its callers perform.
+//! What a person, or whoever sends signals, wants of a job that is being followed. Decides; its callers perform.
 
 use std::{
     io::{self, IsTerminal as _},
@@ -31,7 +31,7 @@ pub(super) enum Wish {
     Ask,
     /// To see who still runs.
     ShowRunning,
-    /// To cancel the run and see the proof.
+    /// To cancel the job and see the proof.
     Cancel,
     /// To leave it.
     Detach(Status),
@@ -53,7 +53,7 @@ enum Interrupt {
 #[derive(Debug)]
 pub(super) struct Asking {
     interrupt: Interrupt,
-    /// ^C concerns the run, not only this client.
+    /// ^C concerns the job, not only this client.
     owns: bool,
     /// One agent: nothing is asked.
     plain_name: bool,
@@ -69,7 +69,7 @@ impl Asking {
         Self { interrupt: Interrupt::No, owns, plain_name, has_person, typed }
     }
 
-    /// Whether the run was cancelled from here.
+    /// Whether the job was cancelled from here.
     pub(super) fn has_cancelled(&self) -> bool {
         matches!(self.interrupt, Interrupt::Unheard | Interrupt::Cancelled)
     }
@@ -84,12 +84,12 @@ impl Asking {
         self.has_person
     }
 
-    /// Notes that the run is cancelled for another reason than a signal.
+    /// Notes that the job is cancelled for another reason than a signal.
     pub(super) fn cancelled(&mut self) {
         self.interrupt = Interrupt::Cancelled;
     }
 
-    /// Notes that the master has to be told again to cancel the run, once it is back.
+    /// Notes that the master has to be told again to cancel the job, once it is back.
     pub(super) fn unheard(&mut self) {
         self.interrupt = Interrupt::Unheard;
     }

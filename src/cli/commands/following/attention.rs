@@ -1,4 +1,4 @@
-//! Everything that a client which follows a run attends to beside the run itself: signals, what is typed, and the clock.
+//! Everything that a client which follows a job attends to beside the job itself: signals, what is typed, and the clock.
 
 use std::{
     io,

@@ -1,9 +1,9 @@
-//! A run as a stream of JSON objects, one a line: the schema that scripts may rely on, version 1.
+//! A job as a stream of JSON objects, one a line: the schema that scripts may rely on, version 1.
 //!
-//! `run`: the run and its tasks, first. `task`: a task is in another state. `line`: a task printed a line, without its
+//! `job`: the job and its tasks, first. `task`: a task is in another state. `line`: a task printed a line, without its
 //! newline; `text` where it is UTF-8, else `base64`; `newline` is false for a piece of a line that goes on, or a last
 //! one without an end; `offset` counts the task's bytes before it; `after_gap` is there, and true, where the line's
-//! beginning may be missing. `gap`: bytes that are not there; it ends the lines of its task. `gate`: the run waits, goes on
+//! beginning may be missing. `gap`: bytes that are not there; it ends the lines of its task. `gate`: the job waits, goes on
 //! or was stopped. `ended`: all tasks have ended, last.
 
 use std::{
@@ -15,7 +15,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 use super::{
-    super::shown::{run_json, task_json},
+    super::shown::{job_json, task_json},
     printer::Printer,
 };
 use crate::cli::output::harmless_json;
@@ -23,8 +23,8 @@ use crate::{
     cli::stdio::Stdio,
     domain::{
         frame::{Frame, Stream},
+        job::{Job, Task},
         plan::{Gate, GateState},
-        run::{Run, Task},
     },
 };
 
@@ -39,7 +39,7 @@ struct Pending {
     is_after_gap: bool,
 }
 
-/// The events of one run.
+/// The events of one job.
 #[derive(Debug)]
 pub(super) struct Events {
     out: Stdio,
@@ -57,15 +57,15 @@ fn word(stream: Stream) -> &'static str {
 }
 
 impl Events {
-    pub(super) fn new(run: &Run) -> io::Result<Self> {
-        let agents = run.tasks.iter().map(|task| (task.index, task.agent.to_string()));
+    pub(super) fn new(job: &Job) -> io::Result<Self> {
+        let agents = job.tasks.iter().map(|task| (task.index, task.agent.to_string()));
         let out = Stdio::out()?;
         Ok(Self { out, agents: agents.collect(), pending: HashMap::new(), behind_gap: HashSet::new() })
     }
 
-    /// The run, which comes first.
-    pub(super) fn begin(&mut self, run: &Run) -> io::Result<()> {
-        self.say(run_json(run), "run")
+    /// The job, which comes first.
+    pub(super) fn begin(&mut self, job: &Job) -> io::Result<()> {
+        self.say(job_json(job), "job")
     }
 
     fn say(&mut self, mut event: Value, kind: &str) -> io::Result<()> {
@@ -166,12 +166,12 @@ impl Events {
         left.into_iter().try_for_each(|(task, stream)| self.flush(task, stream, false))
     }
 
-    pub(super) fn ended(&mut self, run: &Run, status: u8) -> io::Result<()> {
+    pub(super) fn ended(&mut self, job: &Job, status: u8) -> io::Result<()> {
         let outcome = json!({
-            "number": run.number,
-            "ended_ms": run.ended_ms,
-            "succeeded": run.tasks.iter().filter(|task| task.has_succeeded()).count(),
-            "task_count": run.tasks.len(),
+            "number": job.number,
+            "ended_ms": job.ended_ms,
+            "succeeded": job.tasks.iter().filter(|task| task.has_succeeded()).count(),
+            "task_count": job.tasks.len(),
             "exit_status": status,
         });
         self.say(outcome, "ended")

@@ -16,7 +16,7 @@ use tonic::Streaming;
 use crate::{
     cli::output::complain,
     domain::{
-        ids::RunReference,
+        ids::JobReference,
         input::{CHUNK, WINDOW},
     },
     wire::{
@@ -140,13 +140,13 @@ impl From<CallError> for End {
     }
 }
 
-/// Feeds a run until its command wants nothing more. Meant to be dropped when the run is over.
-pub(super) async fn feed(address: MasterAddress, run: RunReference, mut input: mpsc::Receiver<Fed>) {
+/// Feeds a job until its command wants nothing more. Meant to be dropped when the job is over.
+pub(super) async fn feed(address: MasterAddress, job: JobReference, mut input: mpsc::Receiver<Fed>) {
     let mut kept = Kept::default();
     let mut size = None;
     loop {
         if let Ok(client) = ControlClient::connect(&address).await {
-            match feed_by(&client, run, &mut input, &mut kept, &mut size).await {
+            match feed_by(&client, job, &mut input, &mut kept, &mut size).await {
                 End::Over => return,
                 End::Refused(reason) => {
                     return complain(&format!("the command gets no more input: {reason}"));
@@ -160,14 +160,14 @@ pub(super) async fn feed(address: MasterAddress, run: RunReference, mut input: m
 
 async fn feed_by(
     client: &ControlClient,
-    run: RunReference,
+    job: JobReference,
     input: &mut mpsc::Receiver<Fed>,
     kept: &mut Kept,
     size: &mut Option<(u16, u16)>,
 ) -> End {
     let (requests, outgoing) = mpsc::channel(PIECES);
     let say = |kind| proto::SendInputRequest { kind: Some(kind) };
-    let _ = requests.try_send(say(send_input_request::Kind::Run(run.into())));
+    let _ = requests.try_send(say(send_input_request::Kind::Job(job.into())));
     let mut answers: Streaming<proto::SendInputResponse> =
         match client.calls().send_input(ReceiverStream::new(outgoing)).await {
             Ok(answers) => answers.into_inner(),

@@ -22,7 +22,7 @@ use rustix::{
 
 use crate::{
     cli::exit::Failure,
-    domain::{frame::Frame, outcome::Outcome, run::Run, seam::Seam},
+    domain::{frame::Frame, job::Job, outcome::Outcome, seam::Seam},
 };
 
 /// A directory that can be written to.
@@ -57,7 +57,7 @@ const FAILED: &str = "failed";
 
 impl OutDirectory {
     /// Opens a directory, and makes it where there is none. To be done before anything starts: what cannot be written to
-    /// is found out now. The list of an earlier run is removed.
+    /// is found out now. The list of an earlier job is removed.
     ///
     /// # Errors
     /// When it cannot be written to.
@@ -79,9 +79,9 @@ impl OutDirectory {
 }
 
 impl Files {
-    /// Makes a file for each task of a run.
-    pub(super) fn new(directory: &Arc<OutDirectory>, run: &Run) -> io::Result<Self> {
-        let names = run.tasks.iter().map(|task| (task.index, task.agent.as_str()));
+    /// Makes a file for each task of a job.
+    pub(super) fn new(directory: &Arc<OutDirectory>, job: &Job) -> io::Result<Self> {
+        let names = job.tasks.iter().map(|task| (task.index, task.agent.as_str()));
         Self::make(directory, names)
     }
 
@@ -133,11 +133,11 @@ impl Files {
         self.append(task, end.as_bytes())
     }
 
-    /// Writes the list. Of a run that goes on without this client it has the tasks that have failed by now.
-    pub(super) fn finish(&self, run: &Run) -> io::Result<()> {
+    /// Writes the list. Of a job that goes on without this client it has the tasks that have failed by now.
+    pub(super) fn finish(&self, job: &Job) -> io::Result<()> {
         let has_failed = |outcome: &Outcome| !outcome.is_success();
-        let failed = run.tasks.iter().filter(|task| task.state.outcome().is_some_and(has_failed));
-        let names: Vec<&str> = failed.map(|task| task.agent.as_str()).chain(run.missed()).collect();
+        let failed = job.tasks.iter().filter(|task| task.state.outcome().is_some_and(has_failed));
+        let names: Vec<&str> = failed.map(|task| task.agent.as_str()).chain(job.missed()).collect();
         let end = if names.is_empty() { "" } else { "\n" };
         let list = names.join("\n") + end;
         let written =
@@ -209,7 +209,7 @@ mod tests {
         fs::create_dir(&directory).unwrap();
         symlink(&victim, directory.join("a.log")).unwrap();
         fs::hard_link(&victim, directory.join("b.log")).unwrap();
-        fs::write(directory.join("c.log"), "of an earlier run").unwrap();
+        fs::write(directory.join("c.log"), "of an earlier job").unwrap();
         symlink(home.path().join("not there"), directory.join("d.log")).unwrap();
 
         let agents = ["a", "b", "c", "d"];

@@ -1,4 +1,4 @@
-//! A run that is followed, and what the person at this client does meanwhile. Knows nothing of how its output is shown.
+//! A job that is followed, and what the person at this client does meanwhile. Knows nothing of how its output is shown.
 
 use tokio::time::Instant;
 
@@ -16,15 +16,15 @@ use crate::{
         output::{Paint, note},
         region::Region,
     },
-    domain::{plan::GateState, run::Run},
+    domain::{job::Job, plan::GateState},
     wire::{client::ControlClient, status::CallError},
 };
 
-/// The run, and the client's side of it.
+/// The job, and the client's side of it.
 pub(super) struct Followed {
     pub(super) following: Following,
     pub(super) client: ControlClient,
-    pub(super) run: Run,
+    pub(super) job: Job,
     pub(super) attention: Attention,
     patience: Patience,
     began: Instant,
@@ -40,19 +40,19 @@ impl Followed {
     pub(super) fn new(
         following: Following,
         client: ControlClient,
-        run: Run,
+        job: Job,
         has_person: bool,
         wants_region: bool,
     ) -> Result<Self, Failure> {
         Ok(Self {
-            attention: Attention::new(Asking::new(following.owns(), run.plain_name, has_person))?,
+            attention: Attention::new(Asking::new(following.owns(), job.plain_name, has_person))?,
             region: wants_region.then(Region::new).flatten(),
             patience: Patience::default(),
             began: Instant::now(),
             is_stale: true,
             following,
             client,
-            run,
+            job,
         })
     }
 
@@ -77,15 +77,15 @@ impl Followed {
         self.is_stale = true;
     }
 
-    /// Draws these lines, and below them how far the run is, or what is asked.
+    /// Draws these lines, and below them how far the job is, or what is asked.
     pub(super) fn draw(&mut self, mut lines: Vec<String>, paint: Paint) {
         self.is_stale = false;
         let Some(region) = &mut self.region else { return };
         lines.push(if self.attention.asking.is_asked() {
-            question(&self.run)
+            question(&self.job)
         } else {
             let keys = if self.following.owns() { "Enter who   ^C stop" } else { "Enter who   ^C leave" };
-            tally::progress(&self.run, self.began.elapsed(), keys, paint)
+            tally::progress(&self.job, self.began.elapsed(), keys, paint)
         });
         region.draw(&lines);
     }
@@ -95,9 +95,9 @@ impl Followed {
         note(text);
     }
 
-    /// A person may promote a held run from another terminal; a script must not wait for that.
+    /// A person may promote a held job from another terminal; a script must not wait for that.
     pub(super) fn is_held_for_nobody(&self) -> bool {
-        let is_held = matches!(self.run.gate.state, GateState::Held(_));
+        let is_held = matches!(self.job.gate.state, GateState::Held(_));
         is_held && self.following.owns() && !self.attention.asking.has_person()
     }
 
@@ -119,16 +119,16 @@ impl Followed {
             Happening::Draw => {}
             Happening::Second => {
                 self.is_stale = true;
-                if self.patience.is_over(&self.run, &self.following) {
+                if self.patience.is_over(&self.job, &self.following) {
                     self.erase();
                     return Ok(Some(given_up(&self.following)));
                 }
-                for line in self.patience.held_back(&self.run) {
+                for line in self.patience.held_back(&self.job) {
                     if tells_held && !self.following.print.quiet {
                         self.note(&line);
                     }
                 }
-                if self.attention.asking.has_cancelled() && self.patience.is_hopeless(&self.run) {
+                if self.attention.asking.has_cancelled() && self.patience.is_hopeless(&self.job) {
                     return Ok(Some(End::Detached(exit::INTERRUPTED)));
                 }
             }
@@ -141,13 +141,13 @@ impl Followed {
             Wish::Nothing => {}
             Wish::Ask if self.region.is_some() => {}
             // The terminal has echoed ^C at the beginning of this line.
-            Wish::Ask => note(&format!("\n{}", question(&self.run))),
+            Wish::Ask => note(&format!("\n{}", question(&self.job))),
             Wish::ShowRunning => {
-                let text = tally::who_runs(&self.run);
+                let text = tally::who_runs(&self.job);
                 self.note(&text);
             }
             Wish::Cancel => {
-                if let Some(end) = cancel(&self.client, &self.run, &mut self.attention).await? {
+                if let Some(end) = cancel(&self.client, &self.job, &mut self.attention).await? {
                     return Ok(Some(end));
                 }
             }
@@ -157,7 +157,7 @@ impl Followed {
         Ok(None)
     }
 
-    /// Finds the run again after the connection broke, and asks for what was wanted meanwhile.
+    /// Finds the job again after the connection broke, and asks for what was wanted meanwhile.
     pub(super) async fn reconnect<T>(
         &mut self,
         say: impl Fn(&str),

@@ -1,6 +1,6 @@
-//! Following a run to its end, as `agent run`, `job attach` and `job logs` do: live lines, groups, JSON or files.
+//! Following a job to its end, as `agent run`, `job attach` and `job logs` do: live lines, groups, JSON or files.
 //!
-//! Losing the connection cancels nothing: the run goes on, and following resumes at the byte where it stopped.
+//! Losing the connection cancels nothing: the job goes on, and following resumes at the byte where it stopped.
 
 mod asking;
 mod attention;
@@ -33,15 +33,15 @@ use crate::{
     },
     domain::{
         frame::Stream,
-        ids::RunReference,
+        ids::JobReference,
+        job::Job,
         plan::{Gate, GateState},
-        run::Run,
         text::plain,
     },
     sys::clock::spoken,
     wire::{
-        client::{ControlClient, MasterAddress, RunEvents},
-        proto::{self, run_event::Kind},
+        client::{ControlClient, JobEvents, MasterAddress},
+        proto::{self, job_event::Kind},
         status::CallError,
     },
 };
@@ -60,7 +60,7 @@ pub(super) struct Following {
     pub(super) give_up: Option<Duration>,
     pub(super) from_offset: u64,
     pub(super) agents: Vec<String>,
-    /// Go on until the run ends.
+    /// Go on until the job ends.
     pub(super) follow: bool,
     pub(super) purpose: Purpose,
     /// Where each task's output goes too.
@@ -73,10 +73,10 @@ pub(super) struct Following {
     pub(super) feeds: Feeds,
 }
 
-/// Why somebody follows a run.
+/// Why somebody follows a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// It was started here: ^C concerns the run, not only this client.
+    /// It was started here: ^C concerns the job, not only this client.
     Started,
     /// It goes on without this client too.
     Attached,
@@ -97,46 +97,46 @@ pub(super) enum Feeds {
 }
 
 impl Following {
-    /// The call that follows a run, from where each task's output was seen up to.
+    /// The call that follows a job, from where each task's output was seen up to.
     pub(super) fn request(
         &self,
-        run: RunReference,
+        job: JobReference,
         seen: impl IntoIterator<Item = (u32, u64)>,
-    ) -> proto::FollowRunRequest {
-        proto::FollowRunRequest {
-            run: Some(run.into()),
+    ) -> proto::FollowJobRequest {
+        proto::FollowJobRequest {
+            job: Some(job.into()),
             seen: seen.into_iter().map(Into::into).collect(),
             agents: self.agents.clone(),
             from_offset: self.from_offset,
             follow: self.follow,
             without_output: self.print.is_grouped(),
             attached: self.owns(),
-            ..proto::FollowRunRequest::default()
+            ..proto::FollowJobRequest::default()
         }
     }
 
-    /// Whether ^C concerns the run, not only this client.
+    /// Whether ^C concerns the job, not only this client.
     fn owns(&self) -> bool {
         self.purpose == Purpose::Started
     }
 
-    /// Whether the exit status tells how the run ended.
+    /// Whether the exit status tells how the job ended.
     fn judges(&self) -> bool {
         self.purpose != Purpose::Read
     }
 
-    /// What failed here, and what becomes of the run, of which there is no true status then.
-    fn failed(&self, failure: Failure, run: &Run) -> Failure {
-        if self.judges() { left_behind(failure, run) } else { failure.with(exit::FAILED) }
+    /// What failed here, and what becomes of the job, of which there is no true status then.
+    fn failed(&self, failure: Failure, job: &Job) -> Failure {
+        if self.judges() { left_behind(failure, job) } else { failure.with(exit::FAILED) }
     }
 
     fn is_text(&self) -> bool {
         self.print.output == Format::Text
     }
 
-    fn cancel_request(run: &Run) -> proto::CancelRunRequest {
-        proto::CancelRunRequest {
-            run: Some(RunReference::Id(run.id).into()),
+    fn cancel_request(job: &Job) -> proto::CancelJobRequest {
+        proto::CancelJobRequest {
+            job: Some(JobReference::Id(job.id).into()),
             task_indices: Vec::new(),
             grace_ms: 0,
         }
@@ -145,58 +145,58 @@ impl Following {
 
 /// How following ended.
 enum End {
-    /// The run, or what there is of it, was shown.
+    /// The job, or what there is of it, was shown.
     Shown,
-    /// The run goes on without this client.
+    /// The job goes on without this client.
     Detached(Status),
 }
 
-/// The events of one run, and the first of them.
+/// The events of one job, and the first of them.
 pub(super) struct Begun {
-    pub(super) events: RunEvents,
+    pub(super) events: JobEvents,
     pub(super) first: Option<Kind>,
 }
 
 impl Begun {
     /// Waits for the first one.
-    pub(super) async fn of(mut events: RunEvents) -> Result<Self, CallError> {
+    pub(super) async fn of(mut events: JobEvents) -> Result<Self, CallError> {
         let first = events.message().await?.and_then(|event| event.kind);
         Ok(Self { events, first })
     }
 }
 
-/// Follows the events of one run. The first one has to be the run.
+/// Follows the events of one job. The first one has to be the job.
 pub(super) async fn follow(
     following: Following,
     client: ControlClient,
     Begun { events, first }: Begun,
 ) -> Result<Status, Failure> {
-    let run = match first {
-        Some(Kind::Run(run)) => Run::try_from(run).map_err(Failure::new)?,
+    let job = match first {
+        Some(Kind::Job(job)) => Job::try_from(job).map_err(Failure::new)?,
         Some(Kind::Refused(refused)) => return Err(Failure::new(refused.reason).with(exit::NO_STATUS)),
         Some(Kind::TargetChanged(changed)) => {
             let gone: Vec<_> = changed.gone.into_iter().map(|gone| gone.name).collect();
             let text = format!("{} changed since it was shown. Nothing started", gone.join(", "));
             return Err(Failure::new(text).with(exit::NO_STATUS));
         }
-        _ => return Err(Failure::new("the master's answer does not begin with a run")),
+        _ => return Err(Failure::new("the master's answer does not begin with a job")),
     };
     match following.feeds {
         Feeds::Terminal => {
-            let followed = Box::pin(terminal::follow(following, client, run.clone(), events)).await;
-            return followed.map_err(|failure| left_behind(failure, &run));
+            let followed = Box::pin(terminal::follow(following, client, job.clone(), events)).await;
+            return followed.map_err(|failure| left_behind(failure, &job));
         }
         Feeds::Stream => {
             let input = feeding::read_standard_input();
-            tokio::spawn(feeding::feed(following.address.clone(), RunReference::Id(run.id), input));
+            tokio::spawn(feeding::feed(following.address.clone(), JobReference::Id(job.id), input));
         }
         Feeds::Nothing => {}
     }
     if following.print.is_grouped() {
         drop(events);
-        Box::pin(grouped::watch(following, client, run)).await
+        Box::pin(grouped::watch(following, client, job)).await
     } else {
-        Box::pin(lines::follow(following, client, run, events)).await
+        Box::pin(lines::follow(following, client, job, events)).await
     }
 }
 
@@ -221,7 +221,7 @@ pub(super) async fn find_again<T>(
             }
         }
         if !std::mem::replace(&mut said, true) {
-            say("~ the master does not answer; the run goes on, trying again");
+            say("~ the master does not answer; the job goes on, trying again");
         }
         if let (Some(give_up), Some(until)) = (following.give_up, until)
             && Instant::now() >= until
@@ -249,7 +249,7 @@ async fn reconnect<T>(
         match wish {
             Wish::Cancel => {
                 attention.asking.unheard();
-                say("~ cancels the run when the master answers; once more leaves it to go on");
+                say("~ cancels the job when the master answers; once more leaves it to go on");
             }
             Wish::Detach(status) => return Err(status),
             // There is nothing to choose before the master is back.
@@ -259,15 +259,15 @@ async fn reconnect<T>(
     }
 }
 
-/// Cancels a run. Whoever interrupts once more does not want to wait for the master's answer.
+/// Cancels a job. Whoever interrupts once more does not want to wait for the master's answer.
 async fn cancel(
     client: &ControlClient,
-    run: &Run,
+    job: &Job,
     attention: &mut Attention,
 ) -> Result<Option<End>, Failure> {
     let mut calls = client.calls();
     let told = tokio::select! {
-        told = calls.cancel_run(Following::cancel_request(run)) => told,
+        told = calls.cancel_job(Following::cancel_request(job)) => told,
         _ = attention.signals.next() => return Ok(Some(End::Detached(exit::INTERRUPTED))),
     };
     match told {
@@ -284,37 +284,37 @@ async fn cancel(
     }
 }
 
-/// What to say when a run is held, and whether a person is there to wait for.
-fn say_held(run: &Run, gate: &Gate) {
+/// What to say when a job is held, and whether a person is there to wait for.
+fn say_held(job: &Job, gate: &Gate) {
     if let GateState::Held(reason) = &gate.state {
-        let number = run.number;
+        let number = job.number;
         complain(&format!(
-            "run {number} waits: {}\nsloth-runner job promote {number} goes on, sloth-runner job stop {number} ends it",
+            "job {number} waits: {}\nsloth-runner job promote {number} goes on, sloth-runner job stop {number} ends it",
             plain(reason)
         ));
     }
 }
 
 /// The question that ^C asks on several agents.
-fn question(run: &Run) -> String {
-    format!("{}    ^C cancel   d Enter leave running   Enter wait", tally::who_runs(run))
+fn question(job: &Job) -> String {
+    format!("{}    ^C cancel   d Enter leave running   Enter wait", tally::who_runs(job))
 }
 
-/// Adds to what failed here what becomes of the run, of which there is no true status then.
-pub(super) fn left_behind(failure: Failure, run: &Run) -> Failure {
-    let number = run.number;
-    let then = if run.ended_ms.is_some() {
-        format!("run {number} is over: sloth-runner job logs {number}")
+/// Adds to what failed here what becomes of the job, of which there is no true status then.
+pub(super) fn left_behind(failure: Failure, job: &Job) -> Failure {
+    let number = job.number;
+    let then = if job.ended_ms.is_some() {
+        format!("job {number} is over: sloth-runner job logs {number}")
     } else {
-        format!("run {number} goes on: sloth-runner job attach {number}")
+        format!("job {number} goes on: sloth-runner job attach {number}")
     };
     Failure { message: format!("{}\n{then}", failure.message), status: exit::NO_STATUS }
 }
 
-/// Says how to come back to a run that goes on.
-fn say_attach(run: &Run) {
-    if run.ended_ms.is_some() {
+/// Says how to come back to a job that goes on.
+fn say_attach(job: &Job) {
+    if job.ended_ms.is_some() {
         return;
     }
-    note(&format!("run {} goes on: sloth-runner job attach {}", run.number, run.number));
+    note(&format!("job {} goes on: sloth-runner job attach {}", job.number, job.number));
 }

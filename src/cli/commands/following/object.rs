@@ -1,15 +1,15 @@
-//! A run as one JSON object with what its tasks printed, as far as there is room for it.
+//! A job as one JSON object with what its tasks printed, as far as there is room for it.
 
 use std::collections::HashMap;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value, json};
 
-use super::super::shown::run_json;
+use super::super::shown::job_json;
 use crate::{
     domain::{
         frame::{Frame, Stream},
-        run::Run,
+        job::Job,
     },
     wire::proto,
 };
@@ -102,12 +102,12 @@ impl Outputs {
         }));
     }
 
-    /// The run, and with each task what it printed.
-    pub(super) fn json(&self, run: &Run) -> Value {
-        let mut object = run_json(run);
+    /// The job, and with each task what it printed.
+    pub(super) fn json(&self, job: &Job) -> Value {
+        let mut object = job_json(job);
         let nothing = Printed::default();
         let tasks = object["tasks"].as_array_mut().into_iter().flatten();
-        for (shown, task) in tasks.zip(&run.tasks) {
+        for (shown, task) in tasks.zip(&job.tasks) {
             let printed = self.0.get(&task.index).unwrap_or(&nothing);
             if let Some(fields) = shown.as_object_mut() {
                 fields.extend(printed.fields());
@@ -122,7 +122,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::domain::run::Task;
+    use crate::domain::job::Task;
 
     fn printed(pieces: &[(Stream, &'static [u8])], gap_behind: usize) -> Value {
         let mut outputs = Outputs::default();
@@ -133,8 +133,8 @@ mod tests {
                 outputs.gap(0, &proto::Gap { from: 9, to: 99, reason: "lost".into() });
             }
         }
-        let run = Run::for_tests(vec![Task::queued(0, "a".parse().unwrap())]);
-        outputs.json(&run)["tasks"][0].clone()
+        let job = Job::for_tests(vec![Task::queued(0, "a".parse().unwrap())]);
+        outputs.json(&job)["tasks"][0].clone()
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! How long a client waits for a run that does not get on, and when it says so.
+//! How long a client waits for a job that does not get on, and when it says so.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -8,7 +8,7 @@ use super::{End, Following};
 use crate::{
     cli::{exit, output::complain},
     domain::{
-        run::{Run, Task, TaskState},
+        job::{Job, Task, TaskState},
         text::plain,
     },
     sys::clock::spoken,
@@ -16,7 +16,7 @@ use crate::{
 
 /// A task that is held back for so long is told of where nobody sees what it waits for.
 const TELL_AFTER: Duration = Duration::from_secs(2);
-/// So long a client that has cancelled a run waits for tasks that are held back.
+/// So long a client that has cancelled a job waits for tasks that are held back.
 const WAIT_CANCELLED: Duration = Duration::from_secs(10);
 
 /// What is waited for, and since when, as this client has seen it: the master's clock may be another one.
@@ -35,8 +35,8 @@ fn is_held_back(task: &Task) -> bool {
 
 impl Patience {
     /// Whether all that is open has been without contact for too long. To be asked about once a second.
-    pub(super) fn is_over(&mut self, run: &Run, following: &Following) -> bool {
-        let mut open = run.tasks.iter().filter(|task| task.state.outcome().is_none()).peekable();
+    pub(super) fn is_over(&mut self, job: &Job, following: &Following) -> bool {
+        let mut open = job.tasks.iter().filter(|task| task.state.outcome().is_none()).peekable();
         let is_silent = open.peek().is_some() && open.all(|task| task.no_contact_since_ms.is_some());
         if !is_silent {
             self.silent = None;
@@ -47,28 +47,28 @@ impl Patience {
     }
 
     /// What is to be told of tasks that are held back, each once. To be asked about once a second.
-    pub(super) fn held_back(&mut self, run: &Run) -> Vec<String> {
-        self.held.retain(|index, _| run.task(*index).is_some_and(is_held_back));
+    pub(super) fn held_back(&mut self, job: &Job) -> Vec<String> {
+        self.held.retain(|index, _| job.task(*index).is_some_and(is_held_back));
         let mut told = Vec::new();
-        for task in run.tasks.iter().filter(|task| is_held_back(task)) {
+        for task in job.tasks.iter().filter(|task| is_held_back(task)) {
             let (since, is_told) = self.held.entry(task.index).or_insert_with(|| (Instant::now(), false));
             if since.elapsed() >= TELL_AFTER && !std::mem::replace(is_told, true) {
-                told.push(format!("{} waits: {} (run {})", task.agent, plain(&task.waiting), run.number));
+                told.push(format!("{} waits: {} (job {})", task.agent, plain(&task.waiting), job.number));
             }
         }
         told
     }
 
-    /// Whether a run that was cancelled cannot be waited for: all that is open has been held back for long.
-    pub(super) fn is_hopeless(&self, run: &Run) -> bool {
+    /// Whether a job that was cancelled cannot be waited for: all that is open has been held back for long.
+    pub(super) fn is_hopeless(&self, job: &Job) -> bool {
         let is_long = |task: &Task| {
             self.held.get(&task.index).is_some_and(|(since, _)| since.elapsed() >= WAIT_CANCELLED)
         };
-        run.ended_ms.is_none() && run.tasks.iter().filter(|task| task.state.outcome().is_none()).all(is_long)
+        job.ended_ms.is_none() && job.tasks.iter().filter(|task| task.state.outcome().is_none()).all(is_long)
     }
 }
 
-/// Says that it was too long, and leaves the run.
+/// Says that it was too long, and leaves the job.
 pub(super) fn given_up(following: &Following) -> End {
     let give_up = following.give_up.unwrap_or_default();
     complain(&format!("no contact for {}; gave up waiting", spoken(give_up)));

@@ -13,7 +13,7 @@ use crate::{
     },
     domain::{
         frame::{Frame, Stream},
-        run::{Run, Task},
+        job::{Job, Task},
         seam::{CUT_BEGIN, CUT_END, Seam},
     },
     sys::{clock::clock_time, file::widen_pipe},
@@ -124,14 +124,14 @@ impl Sink {
 }
 
 impl Printer {
-    /// A printer for a run.
-    pub(super) fn new(run: &Run, args: &PrintArgs, timestamps: bool) -> io::Result<Self> {
+    /// A printer for a job.
+    pub(super) fn new(job: &Job, args: &PrintArgs, timestamps: bool) -> io::Result<Self> {
         let stdout = Sink::new(Stdio::out()?, stdout_is_terminal(), args);
         let stderr = Sink::new(Stdio::err()?, stderr_is_terminal(), args);
-        let width = run.tasks.iter().map(|task| task.agent.as_str().width()).max().unwrap_or(0);
-        let no_prefix = args.no_prefix || run.plain_name;
+        let width = job.tasks.iter().map(|task| task.agent.as_str().width()).max().unwrap_or(0);
+        let no_prefix = args.no_prefix || job.plain_name;
         let lines = |place: usize, task: &Task| TaskLines {
-            began_ms: timestamps.then(|| task.started_ms.unwrap_or(run.created_ms)),
+            began_ms: timestamps.then(|| task.started_ms.unwrap_or(job.created_ms)),
             prefix: if no_prefix {
                 String::new()
             } else {
@@ -145,10 +145,10 @@ impl Printer {
             },
             streams: Default::default(),
         };
-        let named = run.tasks.iter().enumerate();
+        let named = job.tasks.iter().enumerate();
         let tasks = named.map(|(place, task)| (task.index, lines(place, task))).collect();
-        let waiting = Waiting { is_alone: run.tasks.len() == 1, held: 0 };
-        Ok(Self { bytes: run.plain_name && !timestamps, sinks: [stdout, stderr], tasks, waiting })
+        let waiting = Waiting { is_alone: job.tasks.len() == 1, held: 0 };
+        Ok(Self { bytes: job.plain_name && !timestamps, sinks: [stdout, stderr], tasks, waiting })
     }
 
     /// Whether a reader has not taken what was printed.

@@ -1,13 +1,13 @@
-//! How a run stands, in one line: how many ended how, who still runs, and since when.
+//! How a job stands, in one line: how many ended how, who still runs, and since when.
 
 use std::time::Duration;
 
 use crate::{
     cli::output::{Paint, Tone},
     domain::{
+        job::{Job, Task, TaskState},
         outcome::{Ending, Outcome},
         plan::GateState,
-        run::{Run, Task, TaskState},
         target::fold::fold,
         text::stopwatch,
     },
@@ -33,13 +33,13 @@ pub(super) fn names<'a>(tasks: impl IntoIterator<Item = &'a Task>) -> String {
     fold(tasks.into_iter().map(|task| task.agent.as_str()))
 }
 
-/// The line below a run's output while it goes on.
-pub(super) fn progress(run: &Run, elapsed: Duration, keys: &str, paint: Paint) -> String {
+/// The line below a job's output while it goes on.
+pub(super) fn progress(job: &Job, elapsed: Duration, keys: &str, paint: Paint) -> String {
     let signs = ['✓', '✗', '⊘', '?'];
     let mut counts = [0usize; 4];
     let (mut running, mut queued) = (0usize, 0usize);
     let mut oldest: Option<&Task> = None;
-    for task in &run.tasks {
+    for task in &job.tasks {
         match &task.state {
             TaskState::Ended(outcome) => {
                 let at = signs.iter().position(|sign| *sign == outcome.glyph()).unwrap_or(3);
@@ -68,12 +68,12 @@ pub(super) fn progress(run: &Run, elapsed: Duration, keys: &str, paint: Paint) -
     if queued > 0 {
         parts.push(paint.paint(Tone::Dim, &format!("… {queued}")));
     }
-    let mut line = format!("{}  of {}  {}", parts.join("  "), run.tasks.len(), stopwatch(elapsed));
-    if let Some(oldest) = oldest.filter(|_| running > 1 || run.tasks.len() > 1) {
+    let mut line = format!("{}  of {}  {}", parts.join("  "), job.tasks.len(), stopwatch(elapsed));
+    if let Some(oldest) = oldest.filter(|_| running > 1 || job.tasks.len() > 1) {
         line.push_str("  oldest ");
         line.push_str(oldest.agent.as_str());
     }
-    if let GateState::Held(_) = run.gate.state {
+    if let GateState::Held(_) = job.gate.state {
         line.push_str(&paint.paint(Tone::Waiting, "  held"));
     }
     line.push_str(&paint.paint(Tone::Dim, &format!("    {keys}")));
@@ -81,10 +81,10 @@ pub(super) fn progress(run: &Run, elapsed: Duration, keys: &str, paint: Paint) -
 }
 
 /// Who still runs, for a person who asks: `3 of 14 still run: web-[1-3]`.
-pub(super) fn who_runs(run: &Run) -> String {
-    let open: Vec<&Task> = run.tasks.iter().filter(|task| task.state.outcome().is_none()).collect();
+pub(super) fn who_runs(job: &Job) -> String {
+    let open: Vec<&Task> = job.tasks.iter().filter(|task| task.state.outcome().is_none()).collect();
     let verb = if open.len() == 1 { "still runs" } else { "still run" };
-    format!("{} of {} {verb}: {}", open.len(), run.tasks.len(), names(open.iter().copied()))
+    format!("{} of {} {verb}: {}", open.len(), job.tasks.len(), names(open.iter().copied()))
 }
 
 #[cfg(test)]
@@ -93,7 +93,7 @@ mod tests {
     use crate::cli::args::Colour;
 
     #[test]
-    fn a_run_stands_in_one_line() {
+    fn a_job_stands_in_one_line() {
         let mut tasks: Vec<Task> =
             (1..=5).map(|n| Task::queued(n - 1, format!("web-{n}").parse().unwrap())).collect();
         tasks[0].state = TaskState::Ended(Ending::Exited(0).into());
@@ -102,10 +102,10 @@ mod tests {
         tasks[2].started_ms = Some(9);
         tasks[3].state = TaskState::Running;
         tasks[3].started_ms = Some(5);
-        let run = Run::for_tests(tasks);
+        let job = Job::for_tests(tasks);
         let paint = Paint::new(Colour::Never, true);
-        let line = progress(&run, Duration::from_secs(72), "^C stop", paint);
+        let line = progress(&job, Duration::from_secs(72), "^C stop", paint);
         assert_eq!(line, "✓ 1  ✗ 1  ▸ 2  … 1  of 5  1:12  oldest web-4    ^C stop");
-        assert_eq!(who_runs(&run), "3 of 5 still run: web-[3-5]");
+        assert_eq!(who_runs(&job), "3 of 5 still run: web-[3-5]");
     }
 }

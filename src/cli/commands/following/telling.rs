@@ -1,4 +1,4 @@
-//! What is said of a run beside its output, on standard error: who is left out, how tasks ended, and where to look.
+//! What is said of a job beside its output, on standard error: who is left out, how tasks ended, and where to look.
 //!
 //! To a person more than to a log, but what did not happen is said to both.
 
@@ -6,8 +6,8 @@ use super::super::shown::{outcome_line, summary};
 use crate::{
     cli::output::{Paint, Tone, note},
     domain::{
+        job::{Job, Task},
         outcome::Outcome,
-        run::{Run, Task},
         target::fold::fold_some,
         text::plain,
     },
@@ -30,25 +30,25 @@ impl Audience {
     }
 }
 
-/// The line at the head of a run, for a person; and who is left out, for everybody.
-pub(super) fn say_head(run: &Run, audience: Audience) {
+/// The line at the head of a job, for a person; and who is left out, for everybody.
+pub(super) fn say_head(job: &Job, audience: Audience) {
     if audience.is_told_all() {
-        let whom = match run.tasks.as_slice() {
+        let whom = match job.tasks.as_slice() {
             [task] => task.agent.to_string(),
             tasks => format!("{} agents", tasks.len()),
         };
-        let text = format!("{whom}  run {}  {}", run.number, plain(&run.command.shown()));
+        let text = format!("{whom}  job {}  {}", job.number, plain(&job.command.shown()));
         note(&audience.paint.paint(Tone::Dim, &text));
     }
-    for line in left_out(run) {
+    for line in left_out(job) {
         note(&line);
     }
 }
 
 /// Who is left out, those for the same reason together.
-pub(in crate::cli::commands) fn left_out(run: &Run) -> Vec<String> {
+pub(in crate::cli::commands) fn left_out(job: &Job) -> Vec<String> {
     let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
-    for left in &run.left_out {
+    for left in &job.left_out {
         match reasons.iter_mut().find(|(reason, _)| *reason == left.reason.as_str()) {
             Some((_, names)) => names.push(&left.agent),
             None => reasons.push((&left.reason, vec![&left.agent])),
@@ -77,8 +77,8 @@ pub(super) fn changed(before: &Task, after: &Task, paint: Paint) -> Option<Strin
 }
 
 /// That output of a task is missing, and why.
-pub(super) fn missing(run: &Run, task: u32, lost: &proto::Gap) -> String {
-    let agent = run.tasks.iter().find(|known| known.index == task);
+pub(super) fn missing(job: &Job, task: u32, lost: &proto::Gap) -> String {
+    let agent = job.tasks.iter().find(|known| known.index == task);
     let whose = agent.map_or_else(String::new, |task| format!("{}: ", task.agent));
     format!(
         "{whose}{} bytes of output are missing at offset {}: {}",
@@ -90,20 +90,20 @@ pub(super) fn missing(run: &Run, task: u32, lost: &proto::Gap) -> String {
 
 /// Says how tasks ended, where that was not what was wanted, and where to look. `outputs` is how many different ones there
 /// are, where that is known; `are_shown` where each task's end stands in the output already.
-pub(super) fn say_end(run: &Run, outputs: Option<usize>, are_shown: bool, audience: Audience) {
+pub(super) fn say_end(job: &Job, outputs: Option<usize>, are_shown: bool, audience: Audience) {
     let is_told = |outcome: &Outcome| {
         // What goes on in the background holds the output, and nobody gets what it prints.
         let has_left = outcome.background > 0;
-        let is_wanted = !outcome.is_success() || has_left || (run.plain_name && audience.has_person);
+        let is_wanted = !outcome.is_success() || has_left || (job.plain_name && audience.has_person);
         outcome.status().is_none() || (is_wanted && !audience.is_quiet)
     };
-    let mut lines = if are_shown { Vec::new() } else { endings(run, is_told, audience.paint) };
-    let is_worth_a_line = audience.has_person || !lines.is_empty() || !run.left_out.is_empty();
-    if !run.plain_name && !audience.is_quiet && is_worth_a_line {
-        lines.push(summary(run, outputs));
+    let mut lines = if are_shown { Vec::new() } else { endings(job, is_told, audience.paint) };
+    let is_worth_a_line = audience.has_person || !lines.is_empty() || !job.left_out.is_empty();
+    if !job.plain_name && !audience.is_quiet && is_worth_a_line {
+        lines.push(summary(job, outputs));
     } else if let Some(last) = lines.last_mut().filter(|_| !audience.is_told_all()) {
-        // A log has no header that says which run this was.
-        *last = format!("{last} (run {})", run.number);
+        // A log has no header that says which job this was.
+        *last = format!("{last} (job {})", job.number);
     }
     for line in lines {
         note(&line);
@@ -111,9 +111,9 @@ pub(super) fn say_end(run: &Run, outputs: Option<usize>, are_shown: bool, audien
 }
 
 /// Lines for the tasks whose ends are to be told, the same ends together; what needs a person most comes last.
-fn endings(run: &Run, is_told: impl Fn(&Outcome) -> bool, paint: Paint) -> Vec<String> {
+fn endings(job: &Job, is_told: impl Fn(&Outcome) -> bool, paint: Paint) -> Vec<String> {
     let mut groups: Vec<(String, Vec<&Task>)> = Vec::new();
-    for task in &run.tasks {
+    for task in &job.tasks {
         let Some(outcome) = task.state.outcome().filter(|outcome| is_told(outcome)) else { continue };
         // How many processes a kill has ended is another number on each machine.
         let key = match outcome.proof() {

@@ -25,9 +25,9 @@ use crate::{
     },
     domain::{
         frame::Frame,
-        ids::RunReference,
+        ids::JobReference,
+        job::{Job, Task},
         outcome::Ending,
-        run::{Run, Task},
         text::plain,
     },
     sys::{
@@ -35,8 +35,8 @@ use crate::{
         terminal::{self, RawMode},
     },
     wire::{
-        client::{ControlClient, RunEvents},
-        proto::{self, run_event::Kind},
+        client::{ControlClient, JobEvents},
+        proto::{self, job_event::Kind},
         status::CallError,
     },
 };
@@ -46,23 +46,23 @@ const PIECES: usize = 16;
 /// … and bytes that wait here while there is no room for one more, before no more is read.
 const TYPED_AHEAD: usize = 64 * 1024;
 
-/// Shows a run on one agent until it ends, and gives it the keys.
+/// Shows a job on one agent until it ends, and gives it the keys.
 pub(super) async fn follow(
     following: Following,
     client: ControlClient,
-    run: Run,
-    events: RunEvents,
+    job: Job,
+    events: JobEvents,
 ) -> Result<Status, Failure> {
     let mut signals = EndSignals::new()?;
     let mut resized = signal(SignalKind::window_change())?;
     let (keys, fed) = mpsc::channel(PIECES);
-    let feeding = tokio::spawn(feed(following.address.clone(), RunReference::Id(run.id), fed));
+    let feeding = tokio::spawn(feed(following.address.clone(), JobReference::Id(job.id), fed));
     let mut raw = Some(RawMode::begin()?);
     let mut patience = Patience::default();
     let mut shown = Shown {
         following,
         client,
-        run,
+        job,
         source: Source::Events(Box::new(events)),
         end: 0,
         task: 0,
@@ -74,7 +74,7 @@ pub(super) async fn follow(
     let mut escapes = Escapes::default();
     let mut ahead = BytesMut::new();
     let mut second = tokio::time::interval(std::time::Duration::from_secs(1));
-    // The size may be another one since the run was asked for.
+    // The size may be another one since the job was asked for.
     if let Ok((rows, columns)) = terminal::size() {
         let _ = keys.try_send(Fed::Size(rows, columns));
     }
@@ -134,7 +134,7 @@ pub(super) async fn follow(
             }
             _ = signals.next() => break End::Detached(exit::NO_STATUS),
             _ = second.tick() => {
-                if patience.is_over(&shown.run, &shown.following) {
+                if patience.is_over(&shown.job, &shown.following) {
                     drop(raw.take());
                     break given_up(&shown.following);
                 }
@@ -151,19 +151,19 @@ pub(super) async fn follow(
     Ok(match end {
         End::Shown => shown.tail(),
         End::Detached(status) => {
-            say_attach(&shown.run);
+            say_attach(&shown.job);
             status
         }
     })
 }
 
-/// A connection to the run, found again after one broke.
-type Found = Result<(ControlClient, RunEvents), Status>;
+/// A connection to the job, found again after one broke.
+type Found = Result<(ControlClient, JobEvents), Status>;
 
-/// Where the run's events come from.
+/// Where the job's events come from.
 enum Source {
-    Events(Box<RunEvents>),
-    /// Nowhere, until this has found the run again.
+    Events(Box<JobEvents>),
+    /// Nowhere, until this has found the job again.
     Finding(Pin<Box<dyn Future<Output = Found>>>),
 }
 
@@ -182,7 +182,7 @@ impl Source {
     async fn next(&mut self) -> Came {
         match self {
             Self::Events(events) => match events.message().await {
-                Ok(Some(proto::RunEvent { kind: Some(kind) })) => Came::Event(kind),
+                Ok(Some(proto::JobEvent { kind: Some(kind) })) => Came::Event(kind),
                 Ok(_) | Err(_) => Came::Broken,
             },
             Self::Finding(finding) => Came::Found(finding.await),
@@ -198,7 +198,7 @@ fn say(text: &str) {
 struct Shown {
     following: Following,
     client: ControlClient,
-    run: Run,
+    job: Job,
     source: Source,
     /// Where what was shown so far ends, in the output of its task.
     end: u64,
@@ -211,7 +211,7 @@ struct Shown {
 impl Shown {
     /// Why it does not begin at once.
     fn say_waiting(&self) {
-        for task in self.run.tasks.iter().filter(|task| !task.waiting.is_empty()) {
+        for task in self.job.tasks.iter().filter(|task| !task.waiting.is_empty()) {
             say(&format!("{} is {}; ~. gives up", task.agent, plain(&task.waiting)));
         }
     }
@@ -219,14 +219,14 @@ impl Shown {
     /// Takes an event. True at the end.
     fn take(&mut self, kind: Kind) -> io::Result<bool> {
         match kind {
-            Kind::Run(run) => {
-                if let Ok(run) = Run::try_from(run) {
-                    self.run = run;
+            Kind::Job(job) => {
+                if let Ok(job) = Job::try_from(job) {
+                    self.job = job;
                 }
             }
             Kind::Task(task) => {
                 if let Ok(task) = Task::try_from(task)
-                    && let Some(known) = self.run.task_mut(task.index)
+                    && let Some(known) = self.job.task_mut(task.index)
                 {
                     *known = task;
                 }
@@ -256,34 +256,34 @@ impl Shown {
     /// Ends the command, as a line that breaks does, without waiting for the answer: the end comes with the events.
     fn hang_up(&mut self) {
         self.is_hanging_up = true;
-        let (mut calls, request) = (self.client.calls(), Following::cancel_request(&self.run));
+        let (mut calls, request) = (self.client.calls(), Following::cancel_request(&self.job));
         tokio::spawn(async move {
             // What does not arrive on this connection is asked for again on the next one.
-            if let Err(CallError::Refused(reason)) = calls.cancel_run(request).await.map_err(CallError::from)
+            if let Err(CallError::Refused(reason)) = calls.cancel_job(request).await.map_err(CallError::from)
             {
                 say(&reason);
             }
         });
     }
 
-    /// Begins to look for the run again, after the connection broke.
+    /// Begins to look for the job again, after the connection broke.
     fn find_again(&mut self) {
         let following = self.following.clone();
-        let request = following.request(RunReference::Id(self.run.id), [(self.task, self.end)]);
+        let request = following.request(JobReference::Id(self.job.id), [(self.task, self.end)]);
         self.source = Source::Finding(Box::pin(async move {
-            let again = async |client: &ControlClient| client.follow_run(request.clone()).await;
+            let again = async |client: &ControlClient| client.follow_job(request.clone()).await;
             find_again(&following, say, again).await
         }));
     }
 
     /// How it ended, unless it ended by itself.
     fn tail(&self) -> Status {
-        for task in &self.run.tasks {
+        for task in &self.job.tasks {
             match task.state.outcome().map(|outcome| (&outcome.ending, outcome)) {
                 Some((Ending::Exited(_), _)) | None => {}
                 Some((_, outcome)) => complain(&format!("{} {}", task.agent, plain(&outcome.to_string()))),
             }
         }
-        exit::of_run(&self.run)
+        exit::of_job(&self.job)
     }
 }

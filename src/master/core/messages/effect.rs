@@ -6,11 +6,11 @@ use super::{Reply, ReplyTo, SessionId, WriteToken};
 use crate::{
     domain::{
         command::TaskSpec,
-        ids::{Incarnation, RunId, TaskId},
+        ids::{Incarnation, JobId, TaskId},
+        job::{Overflow, Task},
         name::AgentName,
         outcome::Outcome,
         plan::Gate,
-        run::{Overflow, Task},
     },
     master::core::stored::{KnownTask, Write},
     trust::fingerprint::Fingerprint,
@@ -80,9 +80,9 @@ pub enum Effect {
     /// Close a connection.
     CloseSession(SessionId),
     /// Tell followers that a task is like this now.
-    Publish(RunId, Box<Task>),
-    /// Tell followers how a run's gate is now.
-    PublishGate(RunId, Gate),
+    Publish(JobId, Box<Task>),
+    /// Tell followers how a job's gate is now.
+    PublishGate(JobId, Gate),
     /// Compare what a task printed with what others did; answer with `Compared`.
     Compare {
         /// Which.
@@ -92,12 +92,12 @@ pub enum Effect {
         /// With which, and how they ended.
         accepted: Vec<(u32, Outcome)>,
     },
-    /// Tell followers that a run has ended; nothing more is appended to its log.
-    RunEnded(RunId, u64),
+    /// Tell followers that a job has ended; nothing more is appended to its log.
+    JobEnded(JobId, u64),
     /// Somebody's rights are others now: open connections ask again who they are.
     OperatorsChanged,
-    /// A run's outcomes are all on the disk: nothing of it is needed in memory.
-    RunStored(RunId),
+    /// A job's outcomes are all on the disk: nothing of it is needed in memory.
+    JobStored(JobId),
 }
 
 /// How to attach a task.

@@ -13,8 +13,8 @@ pub use self::{
     effect::{AttachOrder, Effect, Keeping},
     reply::{Reply, SessionRefusal},
 };
+pub use super::jobs::HeldBy;
 pub use super::operators::Invitation;
-pub use super::runs::HeldBy;
 pub use super::snapshot::{Choice, NotChosen, Snapshot};
 use super::stored::{InStore, KnownTask};
 use crate::{
@@ -22,11 +22,11 @@ use crate::{
         agent::{Facts, LinkPreference},
         bounded::{Reason, Word},
         command::Command,
-        ids::{Incarnation, RunId, RunReference, TaskId},
+        ids::{Incarnation, JobId, JobReference, TaskId},
+        job::{Job, JobOptions},
         name::{AgentName, LabelChange, Labels},
         outcome::Outcome,
         proposal::{DirectAddress, Proposal},
-        run::{Run, RunOptions},
         seal::Seal,
         terms::Terms,
     },
@@ -108,11 +108,11 @@ pub enum KeyMark {
     Code(Code),
 }
 
-/// A wish to start a run.
+/// A wish to start a job.
 #[derive(Clone, Debug)]
-pub struct RunAsked {
+pub struct JobAsked {
     /// The client's id for it.
-    pub id: RunId,
+    pub id: JobId,
     /// Who wants it.
     pub operator: String,
     /// Whom it is for.
@@ -120,25 +120,25 @@ pub struct RunAsked {
     /// What to run.
     pub command: Command,
     /// The rest.
-    pub options: RunOptions,
+    pub options: JobOptions,
     /// What a person was shown: names and fingerprints; empty when nobody was shown anything.
     pub shown: Vec<(String, String)>,
 }
 
-impl RunAsked {
-    /// Whether a run is the one that is asked for: the same operator's, with the same command and target.
+impl JobAsked {
+    /// Whether a job is the one that is asked for: the same operator's, with the same command and target.
     #[must_use]
-    pub fn is_for(&self, run: &Run) -> bool {
-        run.id == self.id
-            && run.operator == self.operator
-            && run.command == self.command
-            && run.target == self.choice.target
+    pub fn is_for(&self, job: &Job) -> bool {
+        job.id == self.id
+            && job.operator == self.operator
+            && job.command == self.command
+            && job.target == self.choice.target
     }
 
-    /// What to say where another run has its id.
+    /// What to say where another job has its id.
     #[must_use]
     pub fn foreign_id(&self) -> String {
-        format!("another run has the id {} already: make a new one", self.id)
+        format!("another job has the id {} already: make a new one", self.id)
     }
 }
 
@@ -320,8 +320,8 @@ pub enum Input {
         /// Who waits.
         reply: ReplyTo,
     },
-    /// Somebody watches the runs.
-    WatchRuns {
+    /// Somebody watches the jobs.
+    WatchJobs {
         /// The revision that it has seen; 0 for none.
         seen: u64,
         /// Who waits.
@@ -350,34 +350,34 @@ pub enum Input {
     },
     /// An agent's connection has ended.
     SessionClosed(SessionId),
-    /// Somebody wants to start a run.
-    StartRun(Box<RunAsked>, ReplyTo),
-    /// Somebody wants to cancel tasks; all of the run when none are named.
+    /// Somebody wants to start a job.
+    StartJob(Box<JobAsked>, ReplyTo),
+    /// Somebody wants to cancel tasks; all of the job when none are named.
     Cancel {
-        /// Which run.
-        run: RunReference,
+        /// Which job.
+        job: JobReference,
         /// Which tasks.
         tasks: BTreeSet<u32>,
-        /// Time between TERM and KILL, where it is not to be the run's own.
+        /// Time between TERM and KILL, where it is not to be the job's own.
         grace_ms: Option<u32>,
         /// Who.
         by: String,
         /// Who waits.
         reply: ReplyTo,
     },
-    /// An operator lets a run that waits at a gate go on.
+    /// An operator lets a job that waits at a gate go on.
     Promote {
         /// Which.
-        run: RunReference,
+        job: JobReference,
         /// Who.
         by: String,
         /// Who waits.
         reply: ReplyTo,
     },
-    /// An operator wants nothing more of a run to be started.
-    StopRun {
+    /// An operator wants nothing more of a job to be started.
+    StopJob {
         /// Which.
-        run: RunReference,
+        job: JobReference,
         /// Who.
         by: String,
         /// Who waits.
@@ -390,10 +390,10 @@ pub enum Input {
         /// Whether one of them is the same.
         agrees: bool,
     },
-    /// A run that is over is to be deleted.
-    DeleteRun {
+    /// A job that is over is to be deleted.
+    DeleteJob {
         /// Which.
-        run: RunId,
+        job: JobId,
         /// Why, for whoever asks for it later.
         reason: String,
         /// Who.
@@ -403,13 +403,13 @@ pub enum Input {
     },
     /// The volume has little room left, in words, or enough.
     Room(Option<String>),
-    /// Ages of runs were judged by this time.
+    /// Ages of jobs were judged by this time.
     JudgedAt(u64, ReplyTo),
-    /// Somebody wants to look at a run.
-    FindRun(RunReference, ReplyTo),
-    /// Asks for a live run and what came with it, to run the same again.
-    FindRunToRepeat(RunReference, ReplyTo),
-    /// Asks for the runs that have ended and are not on the disk as such yet; which of them have a task on an agent, where
+    /// Somebody wants to look at a job.
+    FindJob(JobReference, ReplyTo),
+    /// Asks for a live job and what came with it, to run the same again.
+    FindJobToRepeat(JobReference, ReplyTo),
+    /// Asks for the jobs that have ended and are not on the disk as such yet; which of them have a task on an agent, where
     /// one is named, and one that ended in a way, where that is.
     ListEnded {
         /// The agent.

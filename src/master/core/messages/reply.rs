@@ -2,16 +2,16 @@
 
 use crate::{
     domain::{
+        job::{Job, JobOptions, LeftOut},
         name::AgentName,
         proposal::Proposal,
-        run::{LeftOut, Run, RunOptions},
         seal::Seal,
         terms::Terms,
     },
     master::core::{
         snapshot::Snapshot,
         stored::{StoredOperator, StoredToken},
-        views::{AgentView, FleetNews, RunsNews, StatusView},
+        views::{AgentView, FleetNews, JobsNews, StatusView},
     },
     trust::{access::Role, fingerprint::Fingerprint},
 };
@@ -100,8 +100,8 @@ pub enum Reply {
     Agents(Vec<AgentView>),
     /// To `WatchFleet`.
     Fleet(Box<FleetNews>),
-    /// To `WatchRuns`.
-    Runs(RunsNews),
+    /// To `WatchJobs`.
+    Jobs(JobsNews),
     /// To `Status`.
     Status(StatusView),
     /// To `SessionOpened`: yes.
@@ -115,15 +115,15 @@ pub enum Reply {
     },
     /// To `SessionOpened`: no.
     SessionRefused(SessionRefusal, String),
-    /// To `StartRun` and `FindRun`: a run that is live.
-    Live(Box<Run>),
-    /// To `FindRunToRepeat`: a run that is live, and what came with it.
-    ToRepeat(Box<Run>, Box<RunOptions>),
-    /// To `ListEnded`: the runs, without their tasks, and whether they are asked for.
-    Ended(Vec<(Run, bool)>),
-    /// To `FindRun`: not in memory. To `StartRun`: it has ended long since.
+    /// To `StartJob` and `FindJob`: a job that is live.
+    Live(Box<Job>),
+    /// To `FindJobToRepeat`: a job that is live, and what came with it.
+    ToRepeat(Box<Job>, Box<JobOptions>),
+    /// To `ListEnded`: the jobs, without their tasks, and whether they are asked for.
+    Ended(Vec<(Job, bool)>),
+    /// To `FindJob`: not in memory. To `StartJob`: it has ended long since.
     NotLive,
-    /// To `StartRun`: what was shown is no longer true.
+    /// To `StartJob`: what was shown is no longer true.
     TargetChanged {
         /// Agents that are gone or have a new key.
         gone: Vec<LeftOut>,
@@ -136,21 +136,21 @@ pub enum Reply {
         told: u32,
         /// Tasks whose agent has no contact.
         stored: u32,
-        /// The run's number.
+        /// The job's number.
         number: u64,
         /// The time between TERM and KILL, in milliseconds.
         grace_ms: u32,
     },
     /// To `Promote`.
     Promoted {
-        /// The run's number.
+        /// The job's number.
         number: u64,
         /// The batch that is open, from 1.
         batch: u32,
     },
-    /// To `StopRun`.
-    RunStopped {
-        /// The run's number.
+    /// To `StopJob`.
+    JobStopped {
+        /// The job's number.
         number: u64,
         /// Tasks that were not started, and are not any more.
         skipped: u32,
@@ -159,7 +159,7 @@ pub enum Reply {
     Refused(String),
     /// To anything: there is no such thing.
     NotFound(String),
-    /// To what concerns a run that goes on: no such run does. The store tells whether it is over.
+    /// To what concerns a job that goes on: no such job does. The store tells whether it is over.
     NotRunning,
 }
 

@@ -3,20 +3,20 @@
 use super::*;
 use crate::{
     domain::plan::Plan,
-    master::core::stored::{InStore, KnownTask, StoredRun, Write},
+    master::core::stored::{InStore, KnownTask, StoredJob, Write},
 };
 
 impl World {
-    /// The run as it lies in the store, and a world whose master was started anew on it `passed` later.
+    /// The job as it lies in the store, and a world whose master was started anew on it `passed` later.
     pub(super) fn started_anew(&self, passed: Duration, clock_ms: i64) -> Self {
-        let live = self.core.runs.values().next().unwrap();
+        let live = self.core.jobs.values().next().unwrap();
         let stored =
-            StoredRun { run: live.summary(), options: live.options().clone(), tasks: live.stored_tasks() };
+            StoredJob { job: live.summary(), options: live.options().clone(), tasks: live.stored_tasks() };
         let agents = self.core.agents.values().map(|row| row.stored.clone()).collect();
         let unix_ms = self.now().unix_ms + u64::try_from(passed.as_millis()).unwrap();
         let now = Now { monotonic: Duration::ZERO, unix_ms: unix_ms.saturating_add_signed(clock_ms) };
         let remembered =
-            Remembered { agents, runs: vec![stored], epoch: 1, term: 1, ..Remembered::default() };
+            Remembered { agents, jobs: vec![stored], epoch: 1, term: 1, ..Remembered::default() };
         let mut world = Self::new();
         world.core = Core::new(Policy::default(), remembered, now);
         world.now = Duration::ZERO;
@@ -26,15 +26,15 @@ impl World {
     /// A world in which a task was sent, with the attempt.
     pub(super) fn with_task(start_within_ms: Option<u64>) -> (Self, u64) {
         let mut world = Self::with_agent("web-1", "boot");
-        let options = RunOptions { start_within_ms, ..RunOptions::default() };
+        let options = JobOptions { start_within_ms, ..JobOptions::default() };
         assert!(matches!(world.run_with(1, "web-1", options), Reply::Live(_)));
         let attempt = world.attaches().pop().unwrap().attempt;
         (world, attempt)
     }
 
     pub(super) fn cancel(&mut self, reply: ReplyTo) {
-        let (run, tasks, by) = (RunReference::Number(1), [].into(), "ana".to_owned());
-        self.put(Input::Cancel { run, tasks, by, grace_ms: None, reply });
+        let (job, tasks, by) = (JobReference::Number(1), [].into(), "ana".to_owned());
+        self.put(Input::Cancel { job, tasks, by, grace_ms: None, reply });
     }
 
     pub(super) fn answered(&self, to: ReplyTo) -> bool {
@@ -47,7 +47,7 @@ pub(super) fn life() -> Incarnation {
 }
 
 #[test]
-fn a_task_that_is_known_to_run_is_not_started_again_by_a_restarted_master() {
+fn a_task_that_is_known_to_job_is_not_started_again_by_a_restarted_master() {
     let (mut world, attempt) = World::with_task(Some(3_600_000));
     let mut again = world.started_anew(Duration::from_secs(1), 0);
     again.connect(2, "web-1", "boot");
@@ -134,17 +134,17 @@ fn what_the_master_concludes_is_told_when_it_is_on_the_disk() {
     let told = |world: &World| {
         world.out.iter().any(|effect| {
             matches!(effect, Effect::Publish(_, task) if task.state.outcome().is_some())
-                || matches!(effect, Effect::RunEnded(..))
+                || matches!(effect, Effect::JobEnded(..))
         })
     };
     assert!(!told(&world), "a master that dies now may conclude something else");
-    let Reply::Live(run) = world.ask(|to| Input::FindRun(RunReference::Number(1), to)) else { panic!() };
-    assert_eq!((run.tasks[0].state.outcome(), run.ended_ms, run.unfinished), (None, None, 1));
-    assert!(run.tasks[0].waiting.contains("disk"), "{:?}", run.tasks[0].waiting);
+    let Reply::Live(job) = world.ask(|to| Input::FindJob(JobReference::Number(1), to)) else { panic!() };
+    assert_eq!((job.tasks[0].state.outcome(), job.ended_ms, job.unfinished), (None, None, 1));
+    assert!(job.tasks[0].waiting.contains("disk"), "{:?}", job.tasks[0].waiting);
     world.make_room();
     assert!(told(&world));
-    assert!(world.out.iter().any(|effect| matches!(effect, Effect::RunEnded(..))));
-    assert!(world.core.runs.is_empty());
+    assert!(world.out.iter().any(|effect| matches!(effect, Effect::JobEnded(..))));
+    assert!(world.core.jobs.is_empty());
 }
 
 #[test]
@@ -155,11 +155,11 @@ fn an_agent_that_is_ahead_of_the_store_starts_nothing_and_hurts_no_other() {
     liar.seen = (u64::MAX, u64::MAX);
     world.ask(|to| Input::SessionOpened(liar, to));
     let status = world.core.status();
-    assert!(status.refusing_runs.is_empty() && status.ahead.starts_with("web-2 has seen"), "{status:?}");
+    assert!(status.refusing_jobs.is_empty() && status.ahead.starts_with("web-2 has seen"), "{status:?}");
     world.run(1, "web-1");
     assert!(world.attaches().pop().unwrap().start.is_some(), "web-1 is none of its business");
-    let run = world.run(2, "web-1,web-2");
-    let refused = run.tasks[1].state.outcome().unwrap().to_string();
+    let job = world.run(2, "web-1,web-2");
+    let refused = job.tasks[1].state.outcome().unwrap().to_string();
     assert!(refused.starts_with("refused: web-2 has seen") && refused.contains("--restored"), "{refused}");
 
     // It stays so however far the store has come when it connects again, and ends with the agent's deletion.
@@ -192,7 +192,7 @@ fn a_task_whose_outcome_is_being_written_is_not_taken_for_one_that_is_over() {
     let (mut world, attempt) = World::with_task(None);
     let known = KnownTask {
         id: task(1, 0),
-        spec: world.core.runs.values().next().unwrap().spec_for_test(),
+        spec: world.core.jobs.values().next().unwrap().spec_for_test(),
         started_ms: 1,
         is_proved: true,
     };
@@ -203,29 +203,29 @@ fn a_task_whose_outcome_is_being_written_is_not_taken_for_one_that_is_over() {
 }
 
 #[test]
-fn whoever_asks_for_the_same_run_before_it_is_stored_gets_the_same_answer() {
+fn whoever_asks_for_the_same_job_before_it_is_stored_gets_the_same_answer() {
     let mut world = World::with_agent("web-1", "boot");
     let choice = world.choose("web-1", false);
     let asked = || {
-        Box::new(RunAsked {
-            id: RunId::from_parts(1, 1),
+        Box::new(JobAsked {
+            id: JobId::from_parts(1, 1),
             operator: "ana".into(),
             choice: choice.clone(),
             command: Command::new(vec![b"true".to_vec()]).unwrap(),
-            options: RunOptions::default(),
+            options: JobOptions::default(),
             shown: Vec::new(),
         })
     };
     let now = world.now();
-    let effects = world.core.step(Input::StartRun(asked(), 900), now);
+    let effects = world.core.step(Input::StartJob(asked(), 900), now);
     let token = effects.iter().find_map(|effect| match effect {
         Effect::Persist(token, ..) => Some(*token),
         _ => None,
     });
-    assert_eq!(world.core.step(Input::StartRun(asked(), 901), now), [], "it is not on the disk yet");
+    assert_eq!(world.core.step(Input::StartJob(asked(), 901), now), [], "it is not on the disk yet");
     world.put(Input::PersistFailed(token.unwrap(), "disk full".into()));
     assert!(world.answered(900) && world.answered(901));
-    assert!(world.core.runs.is_empty());
+    assert!(world.core.jobs.is_empty());
 }
 
 #[test]
@@ -263,12 +263,12 @@ fn a_task_that_waited_for_an_agent_is_not_started_when_that_is_ahead_of_the_stor
 }
 
 #[test]
-fn a_run_is_written_together_with_who_started_it() {
+fn a_job_is_written_together_with_who_started_it() {
     let mut world = World::with_agent("web-1", "boot");
     world.run(1, "web-1");
-    let is_run = |write: &Write| matches!(write, Write::PutRun(_));
-    let together = world.written.iter().find(|writes| writes.iter().any(is_run)).unwrap();
-    let is_audit = |write: &Write| matches!(write, Write::Audit { actor, action: "run", detail, .. } if actor == "ana" && detail.contains("run 1"));
+    let is_job = |write: &Write| matches!(write, Write::PutJob(_));
+    let together = world.written.iter().find(|writes| writes.iter().any(is_job)).unwrap();
+    let is_audit = |write: &Write| matches!(write, Write::Audit { actor, action: "run", detail, .. } if actor == "ana" && detail.contains("job 1"));
     assert!(together.iter().any(is_audit), "{together:?}");
 }
 
@@ -276,18 +276,18 @@ fn a_run_is_written_together_with_who_started_it() {
 fn an_agent_tells_nothing_of_other_agents_tasks_and_nothing_new_of_its_own() {
     let mut world = World::two_agents();
     let plan = Plan { canary: Some(1), ..Plan::default() };
-    let options = RunOptions { plan, ..RunOptions::default() };
+    let options = JobOptions { plan, ..JobOptions::default() };
     assert!(matches!(world.run_with(1, "web-[1-2]", options), Reply::Live(_)));
     assert_eq!(world.attaches().len(), 1, "the canary");
-    let spec = world.core.runs.values().next().unwrap().spec_for_test();
+    let spec = world.core.jobs.values().next().unwrap().spec_for_test();
     let known = |index| KnownTask { id: task(1, index), spec: spec.clone(), started_ms: 1, is_proved: true };
     // The second one's task is not sent yet, and is none of the first one's.
     world.put(Input::InventoryTold(1, vec![known(1)]));
     // The first one's is under way.
     world.put(Input::InventoryTold(1, vec![known(0)]));
     assert!(world.attaches().is_empty());
-    let run = world.core.runs.values().next().unwrap();
-    assert_eq!(run.view().tasks[1].state, TaskState::Queued);
+    let job = world.core.jobs.values().next().unwrap();
+    assert_eq!(job.view().tasks[1].state, TaskState::Queued);
 }
 
 #[test]
@@ -307,7 +307,7 @@ fn a_task_that_is_told_of_again_or_by_another_key_is_not_taken_for_sent() {
     let mut world = World::with_agent("web-1", "boot");
     world.run(1, "web-1");
     assert_eq!(world.attaches().len(), 1);
-    let spec = world.core.runs.values().next().unwrap().spec_for_test();
+    let spec = world.core.jobs.values().next().unwrap().spec_for_test();
     let known = || KnownTask { id: task(1, 0), spec: spec.clone(), started_ms: 1, is_proved: true };
     let before = world.written.len();
     world.put(Input::InventoryTold(1, vec![known()]));
@@ -326,7 +326,7 @@ fn a_task_that_is_told_of_again_or_by_another_key_is_not_taken_for_sent() {
     // Another machine has the name now.
     let mut world = World::with_agent("web-1", "boot");
     world.put(Input::SessionClosed(1));
-    let options = RunOptions { start_within_ms: Some(3_600_000), ..RunOptions::default() };
+    let options = JobOptions { start_within_ms: Some(3_600_000), ..JobOptions::default() };
     assert!(matches!(world.run_with(1, "web-1", options), Reply::Live(_)));
     world.enroll("web-1", "other", None);
     let (name, digits) = ("web-1".parse().unwrap(), Fingerprint::of(b"other").to_string());
@@ -373,7 +373,7 @@ fn a_later_state_of_the_store_without_a_proof_is_recorded_once_and_hinders_nobod
     let is_record = |write: &&Write| matches!(write, Write::Audit { actor, action: "refused", .. } if actor == "agent web-2");
     assert_eq!(world.written.iter().flatten().filter(is_record).count(), 1);
     assert_eq!(world.core.warning_of_restore(), "");
-    assert!(matches!(world.run_with(1, "web-1", RunOptions::default()), Reply::Live(_)));
+    assert!(matches!(world.run_with(1, "web-1", JobOptions::default()), Reply::Live(_)));
     // What is no later than what the master knows is nothing to speak of: agents of earlier versions have no proofs.
     let newcomer = Box::new(Newcomer { unproved: Some((0, 0)), ..*World::newcomer(20, "web-2", "boot") });
     world.pass(100);
@@ -385,10 +385,10 @@ fn a_later_state_of_the_store_without_a_proof_is_recorded_once_and_hinders_nobod
 #[test]
 fn a_task_that_was_never_sent_is_not_running_because_its_agent_says_so() {
     let mut world = World::fleet(2);
-    let mut options = RunOptions::default();
+    let mut options = JobOptions::default();
     options.plan.fanout = Some(1);
     assert!(matches!(world.run_with(1, "@all", options), Reply::Live(_)));
-    let spec = world.core.runs.values().next().unwrap().spec_for_test();
+    let spec = world.core.jobs.values().next().unwrap().spec_for_test();
     let known = KnownTask { id: task(1, 1), spec, started_ms: 1, is_proved: false };
     world.attaches();
     world.put(Input::InventoryTold(2, vec![known.clone()]));

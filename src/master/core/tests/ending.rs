@@ -1,19 +1,19 @@
-//! When a run is over: with its last task, and not before.
+//! When a job is over: with its last task, and not before.
 
 use super::*;
 use crate::domain::plan::Plan;
 
 fn is_over(world: &World) -> bool {
-    world.out.iter().any(|effect| matches!(effect, Effect::RunEnded(..)))
+    world.out.iter().any(|effect| matches!(effect, Effect::JobEnded(..)))
 }
 
-/// How often the end of a run was written down.
+/// How often the end of a job was written down.
 fn ends_written(world: &World) -> usize {
-    world.written.iter().flatten().filter(|write| matches!(write, Write::EndRun(..))).count()
+    world.written.iter().flatten().filter(|write| matches!(write, Write::EndJob(..))).count()
 }
 
 #[test]
-fn a_run_is_over_with_its_last_task_and_not_before() {
+fn a_job_is_over_with_its_last_task_and_not_before() {
     let mut world = World::fleet(2);
     world.run(1, "@all");
     let orders = world.attaches();
@@ -21,43 +21,43 @@ fn a_run_is_over_with_its_last_task_and_not_before() {
     assert_eq!((is_over(&world), ends_written(&world)), (false, 0));
     world.end(&orders[1], 0);
     assert_eq!((is_over(&world), ends_written(&world)), (true, 1));
-    assert!(world.core.runs.is_empty());
+    assert!(world.core.jobs.is_empty());
 }
 
 #[test]
-fn a_run_that_nobody_can_take_part_in_is_over_as_it_begins() {
+fn a_job_that_nobody_can_take_part_in_is_over_as_it_begins() {
     let mut world = World::with_agent("web-1", "boot");
     world.put(Input::SessionClosed(1));
-    let options = RunOptions { start_within_ms: Some(0), ..RunOptions::default() };
+    let options = JobOptions { start_within_ms: Some(0), ..JobOptions::default() };
     assert!(matches!(world.run_with(1, "web-1", options), Reply::Live(_)));
     assert_eq!((is_over(&world), ends_written(&world)), (true, 1));
-    assert!(world.core.runs.is_empty());
+    assert!(world.core.jobs.is_empty());
 }
 
 #[test]
-fn a_run_whose_outcomes_are_all_there_is_over_after_a_restart() {
+fn a_job_whose_outcomes_are_all_there_is_over_after_a_restart() {
     let mut world = World::with_agent("web-1", "boot");
     world.run(1, "web-1");
     let order = world.attaches().pop().unwrap();
-    // The disk takes the outcome, and the master dies before it looks whether the run is over.
+    // The disk takes the outcome, and the master dies before it looks whether the job is over.
     world.disk_full = true;
     world.end(&order, 0);
     let mut world = world.restarted();
-    assert!(!world.core.runs.is_empty());
+    assert!(!world.core.jobs.is_empty());
     world.pass(1);
     assert_eq!((is_over(&world), ends_written(&world)), (true, 1));
-    assert!(world.core.runs.is_empty());
+    assert!(world.core.jobs.is_empty());
 }
 
 #[test]
-fn a_run_of_which_a_part_has_ended_goes_on_after_a_restart_and_leaves_nothing_behind() {
+fn a_job_of_which_a_part_has_ended_goes_on_after_a_restart_and_leaves_nothing_behind() {
     let mut world = World::fleet(3);
     let first = world.planned(Plan { fanout: Some(2), ..Plan::default() });
     world.end(&first[0], 0);
     world.attaches();
     let mut world = world.restarted();
-    let run = world.core.runs.values().next().unwrap().view();
-    let silent: Vec<bool> = run.tasks.iter().map(|task| task.no_contact_since_ms.is_some()).collect();
+    let job = world.core.jobs.values().next().unwrap().view();
+    let silent: Vec<bool> = job.tasks.iter().map(|task| task.no_contact_since_ms.is_some()).collect();
     assert_eq!(silent, [false, true, true], "those that are under way");
     (1..=3).for_each(|number| world.connect(number, &format!("web-{number}"), "boot"));
     world.pass(1);
@@ -65,7 +65,7 @@ fn a_run_of_which_a_part_has_ended_goes_on_after_a_restart_and_leaves_nothing_be
         assert!(!is_over(&world));
         world.end(&order, 0);
     }
-    assert!(is_over(&world) && world.core.runs.is_empty());
+    assert!(is_over(&world) && world.core.jobs.is_empty());
 }
 
 #[test]
@@ -76,10 +76,10 @@ fn what_has_ended_is_told_as_that_before_the_disk_has_it() {
     world.disk_full = true;
     let listed = |world: &mut World, agent: &str, outcome: &str| {
         let (agent, outcome) = (agent.parse().ok(), outcome.to_owned());
-        let Reply::Ended(runs) = world.ask(|reply| Input::ListEnded { agent, outcome, reply }) else {
+        let Reply::Ended(jobs) = world.ask(|reply| Input::ListEnded { agent, outcome, reply }) else {
             panic!()
         };
-        runs.into_iter().map(|(run, fits)| (run.number, run.succeeded, fits)).collect::<Vec<_>>()
+        jobs.into_iter().map(|(job, fits)| (job.number, job.succeeded, fits)).collect::<Vec<_>>()
     };
     assert_eq!(listed(&mut world, "", ""), [], "it runs");
     for (order, status) in orders.iter().zip([0, 3]) {
@@ -96,7 +96,7 @@ fn what_has_ended_is_told_as_that_before_the_disk_has_it() {
     ] {
         assert_eq!(listed(&mut world, agent, outcome), [(1, 1, fits)], "{agent} {outcome}");
     }
-    let found = world.ask(|reply| Input::FindRunToRepeat(RunReference::Last, reply));
-    let Reply::ToRepeat(run, options) = found else { panic!("{found:?}") };
-    assert!(run.tasks.iter().all(|task| task.state.outcome().is_some()) && options.environment.is_empty());
+    let found = world.ask(|reply| Input::FindJobToRepeat(JobReference::Last, reply));
+    let Reply::ToRepeat(job, options) = found else { panic!("{found:?}") };
+    assert!(job.tasks.iter().all(|task| task.state.outcome().is_some()) && options.environment.is_empty());
 }

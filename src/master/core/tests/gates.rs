@@ -14,23 +14,23 @@ impl World {
         world
     }
 
-    /// The world of a master that was started anew, with what the store remembers of its only run.
+    /// The world of a master that was started anew, with what the store remembers of its only job.
     pub(super) fn restarted(&self) -> Self {
-        let live = self.core.runs.values().next().unwrap();
+        let live = self.core.jobs.values().next().unwrap();
         // The store remembers none that is over.
-        let run = Run { ended_ms: None, ..live.view() };
-        let stored = StoredRun { run, options: live.options().clone(), tasks: live.stored_tasks() };
+        let job = Job { ended_ms: None, ..live.view() };
+        let stored = StoredJob { job, options: live.options().clone(), tasks: live.stored_tasks() };
         let agents = self.core.agents.values().map(|row| row.stored.clone()).collect();
         let now = Now { monotonic: Duration::ZERO, unix_ms: 9_000_000 };
         let remembered =
-            Remembered { agents, runs: vec![stored], last_number: 1, epoch: 1, ..Remembered::default() };
+            Remembered { agents, jobs: vec![stored], last_number: 1, epoch: 1, ..Remembered::default() };
         let mut world = Self::new();
         world.core = Core::new(Policy::default(), remembered, now);
         world
     }
 
     pub(super) fn planned(&mut self, plan: Plan) -> Vec<AttachOrder> {
-        let reply = self.run_with(1, "@all", RunOptions { plan, ..RunOptions::default() });
+        let reply = self.run_with(1, "@all", JobOptions { plan, ..JobOptions::default() });
         assert!(matches!(reply, Reply::Live(_)), "{reply:?}");
         self.attaches()
     }
@@ -51,7 +51,7 @@ impl World {
     }
 
     fn promote(&mut self) -> Reply {
-        self.ask(|reply| Input::Promote { run: RunReference::Number(1), by: "ana".into(), reply })
+        self.ask(|reply| Input::Promote { job: JobReference::Number(1), by: "ana".into(), reply })
     }
 
     pub(super) fn outcomes(&self) -> Vec<&'static str> {
@@ -127,7 +127,7 @@ fn a_deadline_counts_from_a_tasks_turn() {
         world.put(Input::Heard(2));
     }
     let next = world.end(&first[0], 0);
-    assert!(next[0].start.is_some(), "it may start, 200 s after the run was stored");
+    assert!(next[0].start.is_some(), "it may start, 200 s after the job was stored");
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn batches_follow_one_another_after_a_pause() {
 }
 
 #[test]
-fn a_failing_canary_holds_the_run_until_it_is_promoted_or_stopped() {
+fn a_failing_canary_holds_the_job_until_it_is_promoted_or_stopped() {
     for promoted in [true, false] {
         let mut world = World::fleet(3);
         let stop_if = StopIf { failures: true, differs: false };
@@ -176,12 +176,12 @@ fn a_failing_canary_holds_the_run_until_it_is_promoted_or_stopped() {
             world.end(&next[1], 0);
             assert_eq!(world.outcomes(), ["exited", "exited", "exited"]);
         } else {
-            let run = RunReference::Number(1);
-            let stopped = world.ask(|reply| Input::StopRun { run, by: "ana".into(), reply });
-            assert!(matches!(stopped, Reply::RunStopped { skipped: 2, .. }));
+            let job = JobReference::Number(1);
+            let stopped = world.ask(|reply| Input::StopJob { job, by: "ana".into(), reply });
+            assert!(matches!(stopped, Reply::JobStopped { skipped: 2, .. }));
             assert_eq!(world.outcomes(), ["exited", "skipped", "skipped"]);
         }
-        assert!(world.core.runs.is_empty());
+        assert!(world.core.jobs.is_empty());
     }
 }
 
@@ -198,24 +198,24 @@ fn a_task_that_is_cancelled_before_its_turn_takes_nobody_elses() {
     let mut world = World::fleet(3);
     let first = world.planned(Plan { fanout: Some(1), ..Plan::default() });
     assert_eq!(indices(&first), [0]);
-    let run = RunReference::Number(1);
-    world.put(Input::Cancel { run, tasks: [1].into(), by: "ana".into(), grace_ms: None, reply: 900 });
+    let job = JobReference::Number(1);
+    world.put(Input::Cancel { job, tasks: [1].into(), by: "ana".into(), grace_ms: None, reply: 900 });
     let next = world.end(&first[0], 0);
     assert_eq!(indices(&next), [2]);
     world.end(&next[0], 0);
     assert_eq!(world.outcomes(), ["exited", "cancelled", "exited"]);
-    assert!(world.core.runs.is_empty());
+    assert!(world.core.jobs.is_empty());
 }
 
 #[test]
-fn whoever_stops_a_run_hears_how_many_of_its_tasks_will_not_start() {
+fn whoever_stops_a_job_hears_how_many_of_its_tasks_will_not_start() {
     let mut world = World::fleet(4);
     let first = world.planned(Plan { fanout: Some(1), ..Plan::default() });
     world.end(&first[0], 0);
-    let run = RunReference::Number(1);
-    world.put(Input::StopRun { run, by: "ana".into(), reply: 900 });
+    let job = JobReference::Number(1);
+    world.put(Input::StopJob { job, by: "ana".into(), reply: 900 });
     world.pass(10);
-    let answer = Effect::Reply(900, Box::new(Reply::RunStopped { number: 1, skipped: 2 }));
+    let answer = Effect::Reply(900, Box::new(Reply::JobStopped { number: 1, skipped: 2 }));
     assert!(world.out.contains(&answer), "one has ended, and one is under way: {:?}", world.out);
 }
 
@@ -224,7 +224,7 @@ fn an_agent_of_a_later_batch_that_has_left_is_waited_for_as_long_as_was_asked() 
     for (within_ms, word) in [(3_600_000, "queued"), (0, "undeliverable")] {
         let mut world = World::fleet(2);
         let plan = Plan { canary: Some(1), ..Plan::default() };
-        let options = RunOptions { plan, start_within_ms: Some(within_ms), ..RunOptions::default() };
+        let options = JobOptions { plan, start_within_ms: Some(within_ms), ..JobOptions::default() };
         assert!(matches!(world.run_with(1, "@all", options), Reply::Live(_)));
         let first = world.attaches();
         world.put(Input::SessionClosed(2));
@@ -234,7 +234,7 @@ fn an_agent_of_a_later_batch_that_has_left_is_waited_for_as_long_as_was_asked() 
 }
 
 #[test]
-fn too_many_failures_end_a_run() {
+fn too_many_failures_end_a_job() {
     let mut world = World::fleet(6);
     let plan = Plan { fanout: Some(2), max_failures: Some("1".parse().unwrap()), ..Plan::default() };
     let first = world.planned(plan);
@@ -244,11 +244,11 @@ fn too_many_failures_end_a_run() {
     assert_eq!(world.outcomes()[3..], ["skipped", "skipped", "skipped"]);
     world.end(&next[0], 0);
     assert_eq!(world.outcomes(), ["exited", "exited", "exited", "skipped", "skipped", "skipped"]);
-    assert!(world.core.runs.is_empty());
+    assert!(world.core.jobs.is_empty());
 }
 
 #[test]
-fn output_that_is_not_the_canarys_holds_a_run() {
+fn output_that_is_not_the_canarys_holds_a_job() {
     let mut world = World::fleet(4);
     let first = world.planned(one_by_one_compared());
     let second = world.end(&first[0], 0);
@@ -294,7 +294,7 @@ fn without_a_canary_to_compare_with_an_operator_decides_once() {
     world.put(Input::SessionClosed(1));
     let plan =
         Plan { canary: Some(1), stop_if: StopIf { failures: false, differs: true }, ..Plan::default() };
-    let options = RunOptions { plan, start_within_ms: Some(0), ..RunOptions::default() };
+    let options = JobOptions { plan, start_within_ms: Some(0), ..JobOptions::default() };
     assert!(matches!(world.run_with(1, "@all", options), Reply::Live(_)));
     let GateState::Held(reason) = world.gate() else { panic!("{:?}", world.gate()) };
     assert!(reason.starts_with("no canary came to an end"), "{reason}");
@@ -323,12 +323,12 @@ fn what_ended_while_no_master_looked_is_compared_after_a_restart() {
 }
 
 #[test]
-fn nothing_of_a_run_goes_on_before_a_restarted_master_has_looked_at_all_of_it() {
+fn nothing_of_a_job_goes_on_before_a_restarted_master_has_looked_at_all_of_it() {
     let mut world = World::fleet(2);
     world.planned(Plan { fanout: Some(1), ..Plan::default() });
     let mut world = world.restarted();
     world.put(Input::Cancel {
-        run: RunReference::Number(1),
+        job: JobReference::Number(1),
         tasks: [0].into(),
         by: "ana".into(),
         grace_ms: None,
@@ -339,7 +339,7 @@ fn nothing_of_a_run_goes_on_before_a_restarted_master_has_looked_at_all_of_it() 
 }
 
 #[test]
-fn a_held_run_says_so_once() {
+fn a_held_job_says_so_once() {
     let mut world = World::fleet(4);
     let stop_if = StopIf { failures: true, differs: false };
     let first = world.planned(Plan { canary: Some(3), stop_if, ..Plan::default() });
@@ -351,7 +351,7 @@ fn a_held_run_says_so_once() {
 }
 
 #[test]
-fn a_run_that_was_held_is_held_after_a_restart() {
+fn a_job_that_was_held_is_held_after_a_restart() {
     let mut world = World::fleet(2);
     let stop_if = StopIf { failures: true, differs: false };
     let plan = Plan { canary: Some(1), stop_if, ..Plan::default() };
@@ -366,7 +366,7 @@ fn a_run_that_was_held_is_held_after_a_restart() {
 }
 
 #[test]
-fn a_run_goes_on_with_its_next_batch_after_a_restart_between_two() {
+fn a_job_goes_on_with_its_next_batch_after_a_restart_between_two() {
     let mut world = World::fleet(2);
     let plan = Plan { canary: Some(1), pause_ms: Some(5_000), ..Plan::default() };
     let first = world.planned(plan);
@@ -380,11 +380,11 @@ fn a_run_goes_on_with_its_next_batch_after_a_restart_between_two() {
 }
 
 #[test]
-fn a_run_that_was_being_stopped_is_stopped_after_a_restart() {
+fn a_job_that_was_being_stopped_is_stopped_after_a_restart() {
     let mut world = World::fleet(3);
     let first = world.planned(Plan { canary: Some(1), ..Plan::default() });
     assert_eq!(indices(&first), [0]);
-    let live = world.core.runs.values_mut().next().unwrap();
+    let live = world.core.jobs.values_mut().next().unwrap();
     live.stop_for_test("too much");
     let mut world = world.restarted();
     world.pass(1);
@@ -392,12 +392,12 @@ fn a_run_that_was_being_stopped_is_stopped_after_a_restart() {
 }
 
 #[test]
-fn a_run_that_is_cancelled_as_a_whole_gives_no_other_reason() {
+fn a_job_that_is_cancelled_as_a_whole_gives_no_other_reason() {
     let mut world = World::fleet(4);
     let plan = Plan { fanout: Some(1), max_failures: Some("0".parse().unwrap()), ..Plan::default() };
     assert_eq!(indices(&world.planned(plan)), [0]);
-    let run = RunReference::Number(1);
-    world.put(Input::Cancel { run, tasks: [].into(), by: "ana".into(), grace_ms: None, reply: 900 });
+    let job = JobReference::Number(1);
+    world.put(Input::Cancel { job, tasks: [].into(), by: "ana".into(), grace_ms: None, reply: 900 });
     assert_eq!(world.outcomes()[1..], ["cancelled", "cancelled", "cancelled"]);
     assert_eq!(world.gate(), GateState::Open);
 }
@@ -429,19 +429,19 @@ fn an_agent_that_is_drained_before_its_turn_is_refused_and_keeps_nobody_waiting(
     assert_eq!(indices(&next), [2], "the one after it");
     assert_eq!(world.outcomes()[..2], ["exited", "refused"]);
     world.end(&next[0], 0);
-    assert!(world.core.runs.is_empty());
+    assert!(world.core.jobs.is_empty());
 
     let named = world.run(2, "web-2");
     let outcome = named.tasks[0].state.outcome().unwrap().to_string();
     assert!(outcome.starts_with("refused: draining, by ana: disk swap"), "{outcome}");
-    let Reply::Live(run) = world.run_with(3, "@all", RunOptions::default()) else { panic!() };
-    assert_eq!((run.tasks.len(), run.left_out[0].agent.as_str()), (2, "web-2"));
+    let Reply::Live(job) = world.run_with(3, "@all", JobOptions::default()) else { panic!() };
+    assert_eq!((job.tasks.len(), job.left_out[0].agent.as_str()), (2, "web-2"));
     drain(&mut world, None);
     assert_eq!(world.run(4, "web-2").tasks[0].state.outcome(), None);
 }
 
 #[test]
-fn a_task_that_is_about_to_be_sent_ends_with_its_run_and_waits_again_when_its_agent_leaves() {
+fn a_task_that_is_about_to_be_sent_ends_with_its_job_and_waits_again_when_its_agent_leaves() {
     for is_stopped in [true, false] {
         let mut world = World::fleet(1);
         world.put(Input::SessionClosed(1));
@@ -453,16 +453,16 @@ fn a_task_that_is_about_to_be_sent_ends_with_its_run_and_waits_again_when_its_ag
         let is_record = |effect: &Effect| matches!(effect, Effect::Persist(_, writes, _) if matches!(writes[..], [Write::PutTask(..)]));
         assert!(effects.iter().any(is_record), "{effects:?}");
         if is_stopped {
-            let run = RunReference::Number(1);
-            let stopped = world.ask(|reply| Input::StopRun { run, by: "ana".into(), reply });
-            assert!(matches!(stopped, Reply::RunStopped { skipped: 1, .. }), "it was not sent: {stopped:?}");
+            let job = JobReference::Number(1);
+            let stopped = world.ask(|reply| Input::StopJob { job, by: "ana".into(), reply });
+            assert!(matches!(stopped, Reply::JobStopped { skipped: 1, .. }), "it was not sent: {stopped:?}");
             assert_eq!(world.outcomes(), ["skipped"]);
-            assert!(world.core.runs.is_empty());
+            assert!(world.core.jobs.is_empty());
         }
         world.put(Input::SessionClosed(2));
         if !is_stopped {
-            let run = world.core.runs.values().next().unwrap();
-            assert_eq!(run.view().tasks[0].waiting, "offline; waited for up to 1 min 0 s");
+            let job = world.core.jobs.values().next().unwrap();
+            assert_eq!(job.view().tasks[0].waiting, "offline; waited for up to 1 min 0 s");
         }
     }
 }
@@ -490,8 +490,8 @@ fn a_task_whose_agent_leaves_before_it_was_sent_loses_its_turn_to_another() {
     let sent = [second, third, world.attaches()].concat();
     assert_eq!(indices(&sent), [2], "one at a time, and one that was there: {sent:?}");
     // Whatever was sent is under way, and is not said to have been skipped.
-    let (run, by) = (RunReference::Number(1), "ana".to_owned());
-    world.put(Input::StopRun { run, by, reply: 77 });
+    let (job, by) = (JobReference::Number(1), "ana".to_owned());
+    world.put(Input::StopJob { job, by, reply: 77 });
     world.end(&sent[0], 0);
     let words = world.outcomes();
     assert_eq!(words[usize::try_from(sent[0].id.index).unwrap()], "exited", "{words:?}");

@@ -22,14 +22,14 @@ use crate::{
     domain::{
         agent::{AgentState, LinkPreference},
         command::Command,
-        ids::{RunId, RunReference, TaskId},
+        ids::{JobId, JobReference, TaskId},
+        job::{Job, JobOptions, TaskState},
         outcome::{Ending, Outcome},
         proposal::Proposal,
-        run::{Run, RunOptions, TaskState},
         target::Target,
     },
     master::core::{
-        messages::{AttachOrder, Choice, EnrollAsked, HeldBy, KeyMark, NotChosen, RunAsked, SessionRefusal},
+        messages::{AttachOrder, Choice, EnrollAsked, HeldBy, JobAsked, KeyMark, NotChosen, SessionRefusal},
         stored::Write,
         views::AgentView,
     },
@@ -202,21 +202,21 @@ impl World {
         self.core.snapshot(self.now()).choose(&Arc::new(target.parse::<Target>().unwrap().into()), at_once)
     }
 
-    fn run_with(&mut self, number: u128, target: &str, options: RunOptions) -> Reply {
-        let asked = RunAsked {
-            id: RunId::from_parts(1, number),
+    fn run_with(&mut self, number: u128, target: &str, options: JobOptions) -> Reply {
+        let asked = JobAsked {
+            id: JobId::from_parts(1, number),
             operator: "ana".into(),
             choice: self.choose(target, options.now),
             command: Command::new(vec![b"true".to_vec()]).unwrap(),
             options,
             shown: Vec::new(),
         };
-        self.ask(|to| Input::StartRun(Box::new(asked), to))
+        self.ask(|to| Input::StartJob(Box::new(asked), to))
     }
 
-    fn run(&mut self, number: u128, target: &str) -> Run {
-        match self.run_with(number, target, RunOptions::default()) {
-            Reply::Live(run) => *run,
+    fn run(&mut self, number: u128, target: &str) -> Job {
+        match self.run_with(number, target, JobOptions::default()) {
+            Reply::Live(job) => *job,
             other => panic!("{other:?}"),
         }
     }
@@ -238,7 +238,7 @@ impl World {
     /// The last published state of a task.
     fn state(&self, id: TaskId) -> TaskState {
         let published = self.out.iter().rev().find_map(|effect| match effect {
-            Effect::Publish(run, task) if *run == id.run && task.index == id.index => Some(task),
+            Effect::Publish(job, task) if *job == id.job && task.index == id.index => Some(task),
             _ => None,
         });
         published.expect("a published task").state.clone()
@@ -250,14 +250,14 @@ impl World {
 }
 
 fn task(number: u128, index: u32) -> TaskId {
-    TaskId { run: RunId::from_parts(1, number), index }
+    TaskId { job: JobId::from_parts(1, number), index }
 }
 
 #[test]
-fn a_run_goes_from_wish_to_outcome() {
+fn a_job_goes_from_wish_to_outcome() {
     let mut world = World::with_agent("web-1", "boot");
-    let run = world.run(1, "web-1");
-    assert_eq!((run.number, run.plain_name), (1, true));
+    let job = world.run(1, "web-1");
+    assert_eq!((job.number, job.plain_name), (1, true));
     let order = world.attaches().pop().unwrap();
     assert!(order.start.is_some());
     let id = task(1, 0);
@@ -266,10 +266,10 @@ fn a_run_goes_from_wish_to_outcome() {
     let outcome = Outcome::from(Ending::Exited(3));
     world.put(Input::TaskEnded { id, outcome: outcome.clone(), end_offset: 9, duration_ns: 1 });
     assert_eq!(world.state(id), TaskState::Ended(outcome));
-    for expected in [Effect::OutcomeStored(id), Effect::RunStored(id.run)] {
+    for expected in [Effect::OutcomeStored(id), Effect::JobStored(id.job)] {
         assert!(world.out.contains(&expected), "{expected:?}");
     }
-    assert!(world.core.runs.is_empty(), "nothing of an ended run stays in memory");
+    assert!(world.core.jobs.is_empty(), "nothing of an ended job stays in memory");
 }
 
 #[test]
@@ -308,8 +308,8 @@ fn a_cancel_reaches_a_task_whenever_its_agent_returns() {
     let attempt = world.attaches().pop().unwrap().attempt;
     world.put(Input::TaskStarted { id: task(1, 0), attempt, elapsed_ms: 0 });
     world.put(Input::SessionClosed(1));
-    let (run, tasks, by) = (RunReference::Number(1), [].into(), "ana".to_owned());
-    let reply = world.ask(|reply| Input::Cancel { run, tasks, by, grace_ms: None, reply });
+    let (job, tasks, by) = (JobReference::Number(1), [].into(), "ana".to_owned());
+    let reply = world.ask(|reply| Input::Cancel { job, tasks, by, grace_ms: None, reply });
     assert_eq!(reply, Reply::Cancelled { told: 0, stored: 1, number: 1, grace_ms: 5_000 });
     world.connect(2, "web-1", "boot");
     let attempt = world.attaches().pop().unwrap().attempt;
@@ -360,14 +360,14 @@ fn an_operator_who_cancels_is_told_how_many_were_told_and_how_many_will_be() {
     world.connect(2, "web-2", "boot");
     world.connect(4, "web-4", "boot");
     let options =
-        RunOptions { start_within_ms: Some(60_000), kill_grace_ms: Some(700), ..RunOptions::default() };
+        JobOptions { start_within_ms: Some(60_000), kill_grace_ms: Some(700), ..JobOptions::default() };
     assert!(matches!(world.run_with(1, "web-[1-4]", options), Reply::Live(_)));
     world.put(Input::SessionClosed(2));
     world.attaches();
     // One is there, one has left, and one never came: that one ends at once.
     let cancel = |tasks: Vec<u32>| {
-        let (run, by) = (RunReference::Last, "ana".to_owned());
-        Input::Cancel { run, tasks: tasks.into_iter().collect(), by, grace_ms: None, reply: 900 }
+        let (job, by) = (JobReference::Last, "ana".to_owned());
+        Input::Cancel { job, tasks: tasks.into_iter().collect(), by, grace_ms: None, reply: 900 }
     };
     world.put(cancel(vec![0, 1, 2]));
     let signals: Vec<_> = world.out.iter().filter(|effect| matches!(effect, Effect::Signal { .. })).collect();
@@ -381,7 +381,7 @@ fn an_operator_who_cancels_is_told_how_many_were_told_and_how_many_will_be() {
     assert_eq!(world.state(task(1, 3)), TaskState::Dispatched, "nobody asked for that one");
     assert!(matches!(
         world.ask(|reply| Input::Cancel {
-            run: RunReference::Number(2),
+            job: JobReference::Number(2),
             tasks: [].into(),
             by: "ana".into(),
             grace_ms: None,
@@ -449,9 +449,9 @@ fn a_task_that_ended_at_once_tells_when_it_started_and_each_later_word_stands_be
     };
     world.put(end(3));
     let ended = world.now().unix_ms;
-    let Reply::Live(run) = world.ask(|reply| Input::FindRun(RunReference::Last, reply)) else { panic!() };
-    assert_eq!(run.tasks[0].started_ms, Some(ended - 2_000), "two seconds before");
-    assert_eq!((run.succeeded, run.unfinished), (0, 1));
+    let Reply::Live(job) = world.ask(|reply| Input::FindJob(JobReference::Last, reply)) else { panic!() };
+    assert_eq!(job.tasks[0].started_ms, Some(ended - 2_000), "two seconds before");
+    assert_eq!((job.succeeded, job.unfinished), (0, 1));
     let later = |world: &World| {
         world.written.iter().flatten().filter(|write| matches!(write, Write::PutLater(..))).count()
     };

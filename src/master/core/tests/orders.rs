@@ -6,7 +6,7 @@ use crate::{
     master::core::stored::KnownTask,
 };
 
-/// A master that was started a second after it had asked for a run on an agent that is not there, and what it is told.
+/// A master that was started a second after it had asked for a job on an agent that is not there, and what it is told.
 fn just_started_and_told(order: Input) -> World {
     let mut world = World::with_agent("web-1", "boot");
     world.put(Input::SessionClosed(1));
@@ -18,17 +18,17 @@ fn just_started_and_told(order: Input) -> World {
 
 #[test]
 fn a_master_that_has_just_started_settles_no_order_before_an_earlier_ones_permissions_expire() {
-    let run = RunReference::Number(1);
-    let cancel = Input::Cancel { run, tasks: [].into(), by: "ana".into(), grace_ms: None, reply: 7 };
-    let stop = Input::StopRun { run, by: "ana".into(), reply: 7 };
+    let job = JobReference::Number(1);
+    let cancel = Input::Cancel { job, tasks: [].into(), by: "ana".into(), grace_ms: None, reply: 7 };
+    let stop = Input::StopJob { job, by: "ana".into(), reply: 7 };
     for (order, word) in [(cancel, "cancelled"), (stop, "skipped")] {
         let mut again = just_started_and_told(order);
         assert!(!again.answered(7), "the store may be a backup, from before the task was sent");
         again.pass(9);
-        assert!(!again.answered(7) && !again.core.runs.is_empty());
+        assert!(!again.answered(7) && !again.core.jobs.is_empty());
         again.pass(1);
         assert!(again.answered(7));
-        assert!(again.core.runs.is_empty(), "{word}, though its agent has never come back");
+        assert!(again.core.jobs.is_empty(), "{word}, though its agent has never come back");
         assert_eq!(again.outcomes(), [word]);
     }
 }
@@ -41,11 +41,11 @@ fn a_task_of_an_agent_that_was_deleted_ends_when_no_earlier_permission_can_arriv
     // Not even a master that dies before that time leaves it open for ever.
     let mut third = again.started_anew(Duration::from_secs(1), 0);
     for master in [&mut again, &mut third] {
-        assert!(!master.core.runs.is_empty());
+        assert!(!master.core.jobs.is_empty());
         master.pass(9);
-        assert!(!master.core.runs.is_empty());
+        assert!(!master.core.jobs.is_empty());
         master.pass(1);
-        assert!(master.core.runs.is_empty());
+        assert!(master.core.jobs.is_empty());
         assert_eq!(master.outcomes(), ["undeliverable"]);
     }
     assert!(again.answered(7));
@@ -53,12 +53,12 @@ fn a_task_of_an_agent_that_was_deleted_ends_when_no_earlier_permission_can_arriv
 
 /// What an operator orders so that nothing more starts, and how a task ends then that its agent never had.
 fn orders() -> [(Input, &'static str); 3] {
-    let run = RunReference::Number(1);
+    let job = JobReference::Number(1);
     let choice = Box::new(World::new().choose("web-1", true));
     let reason = Some("disk swap".into());
     [
-        (Input::Cancel { run, tasks: [].into(), by: "ana".into(), grace_ms: None, reply: 7 }, "cancelled"),
-        (Input::StopRun { run, by: "ana".into(), reply: 7 }, "skipped"),
+        (Input::Cancel { job, tasks: [].into(), by: "ana".into(), grace_ms: None, reply: 7 }, "cancelled"),
+        (Input::StopJob { job, by: "ana".into(), reply: 7 }, "skipped"),
         (Input::Drain { choice, reason, by: "ana".into(), reply: 7 }, "refused"),
     ]
 }
@@ -101,7 +101,7 @@ fn what_an_agent_has_of_a_restored_store_is_running_whatever_the_store_believes(
     let mut world = World::two_agents();
     let plan = Plan { canary: Some(1), ..Plan::default() };
     assert!(matches!(
-        world.run_with(1, "web-[1-2]", RunOptions { plan, ..RunOptions::default() }),
+        world.run_with(1, "web-[1-2]", JobOptions { plan, ..JobOptions::default() }),
         Reply::Live(_)
     ));
     for order in orders().map(|(order, _)| order) {
@@ -109,15 +109,15 @@ fn what_an_agent_has_of_a_restored_store_is_running_whatever_the_store_believes(
         again.connect(2, "web-2", "boot");
         again.attaches();
         again.put(order);
-        let spec = again.core.runs.values().next().unwrap().spec_for_test();
+        let spec = again.core.jobs.values().next().unwrap().spec_for_test();
         let known = KnownTask { id: task(1, 1), spec, started_ms: 1, is_proved: true };
         again.put(Input::InventoryTold(2, vec![known]));
         let attach = again.attaches().pop().expect("it is asked how it goes on");
         assert_eq!((attach.id, &attach.start), (task(1, 1), &None));
         again.put(Input::TaskStarted { id: task(1, 1), attempt: attach.attempt, elapsed_ms: 0 });
         again.pass(20);
-        let run = again.core.runs.values().next().expect("it goes on");
-        assert_eq!(run.view().tasks[1].state, TaskState::Running);
+        let job = again.core.jobs.values().next().expect("it goes on");
+        assert_eq!(job.view().tasks[1].state, TaskState::Running);
     }
 }
 
@@ -127,8 +127,8 @@ fn the_grace_of_a_cancel_is_kept_for_agents_that_hear_of_it_later() {
     world.run(1, "web-1");
     let order = world.attaches().pop().unwrap();
     world.put(Input::SessionClosed(1));
-    let (run, by) = (RunReference::Last, "ana".to_owned());
-    world.put(Input::Cancel { run, tasks: [].into(), grace_ms: Some(60_000), by, reply: 7 });
+    let (job, by) = (JobReference::Last, "ana".to_owned());
+    world.put(Input::Cancel { job, tasks: [].into(), grace_ms: Some(60_000), by, reply: 7 });
     let is_kept = |write: &Write| match write {
         Write::PutOptions(_, options) => options.kill_grace_ms == Some(60_000),
         _ => false,
@@ -145,18 +145,18 @@ fn the_grace_of_a_cancel_is_kept_for_agents_that_hear_of_it_later() {
 fn the_grace_of_a_cancel_brings_no_forgotten_values_back() {
     let mut world = World::fleet(2);
     let secret = Variable::new(b"PW".to_vec(), b"secret".to_vec()).unwrap();
-    let options = RunOptions {
+    let options = JobOptions {
         environment: vec![secret],
         plan: Plan { fanout: Some(1), ..Plan::default() },
-        ..RunOptions::default()
+        ..JobOptions::default()
     };
     assert!(matches!(world.run_with(1, "web-[1-2]", options), Reply::Live(_)));
     let order = world.attaches().pop().unwrap();
     world.put(Input::TaskStarted { id: order.id, attempt: order.attempt, elapsed_ms: 0 });
     world.pass(20);
     // The last task that would need the values is ended by this, and they are forgotten.
-    let (run, by) = (RunReference::Last, "ana".to_owned());
-    world.put(Input::Cancel { run, tasks: [].into(), grace_ms: Some(60_000), by, reply: 7 });
+    let (job, by) = (JobReference::Last, "ana".to_owned());
+    world.put(Input::Cancel { job, tasks: [].into(), grace_ms: Some(60_000), by, reply: 7 });
     let mut options = world.written.iter().flatten().filter_map(|write| match write {
         Write::PutOptions(_, options) => Some(options),
         _ => None,

@@ -8,16 +8,16 @@ fn what_cannot_be_recorded_is_not_started() {
     let begun = world.run(9, "web-1").number;
     world.attaches();
     world.disk_full = true;
-    let reply = world.run_with(1, "web-1", RunOptions::default());
+    let reply = world.run_with(1, "web-1", JobOptions::default());
     assert!(matches!(reply, Reply::Refused(reason) if reason.contains("disk full")));
     assert!(world.attaches().is_empty());
-    let last = world.ask(|reply| Input::FindRun(RunReference::Last, reply));
+    let last = world.ask(|reply| Input::FindJob(JobReference::Last, reply));
     assert!(
-        matches!(last, Reply::Live(run) if run.number == begun),
+        matches!(last, Reply::Live(job) if job.number == begun),
         "the last one that has begun is the last one"
     );
     world.disk_full = false;
-    let reply = world.run_with(2, "web-1", RunOptions::default());
+    let reply = world.run_with(2, "web-1", JobOptions::default());
     assert!(matches!(reply, Reply::Refused(_)), "the trouble is not known to be over");
     world.pass(1);
     world.run(3, "web-1");
@@ -39,7 +39,7 @@ fn an_outcome_that_cannot_be_written_is_written_later() {
 fn a_task_is_not_sent_before_its_life_is_recorded_however_often_the_agent_comes_back() {
     let mut world = World::with_agent("web-1", "boot1");
     world.put(Input::SessionClosed(1));
-    let options = RunOptions { start_within_ms: Some(600_000), ..RunOptions::default() };
+    let options = JobOptions { start_within_ms: Some(600_000), ..JobOptions::default() };
     assert!(matches!(world.run_with(1, "web-1", options), Reply::Live(_)));
     world.disk_full = true;
     world.connect(2, "web-1", "boot2");

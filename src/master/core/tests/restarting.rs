@@ -1,4 +1,4 @@
-//! What a master that was started anew makes of the deadlines and the runs in its store.
+//! What a master that was started anew makes of the deadlines and the jobs in its store.
 
 use super::*;
 use crate::domain::plan::{Plan, StopIf};
@@ -21,13 +21,13 @@ fn a_clock_that_was_set_back_gives_nobody_more_time_than_was_asked_for() {
 fn what_an_earlier_master_may_have_sent_is_skipped_when_that_can_start_nothing_any_more() {
     let mut world = World::two_agents();
     let plan = Plan { fanout: Some(1), ..Plan::default() };
-    let options = RunOptions { plan, ..RunOptions::default() };
+    let options = JobOptions { plan, ..JobOptions::default() };
     assert!(matches!(world.run_with(1, "web-[1-2]", options), Reply::Live(_)));
     let mut again = world.started_anew(Duration::from_secs(1), 0);
     again.pass(1);
-    let (run, by) = (RunReference::Number(1), "ana".to_owned());
-    again.put(Input::StopRun { run, by, reply: 900 });
-    let second = |world: &World| world.core.runs.values().next().map(|run| run.view().tasks[1].state.word());
+    let (job, by) = (JobReference::Number(1), "ana".to_owned());
+    again.put(Input::StopJob { job, by, reply: 900 });
+    let second = |world: &World| world.core.jobs.values().next().map(|job| job.view().tasks[1].state.word());
     again.pass(8);
     assert_eq!((second(&again), again.answered(900)), (Some("queued"), false));
     again.pass(1);
@@ -41,7 +41,7 @@ fn a_task_that_waits_for_its_turn_does_not_wait_in_vain_because_the_master_was_r
     // How the second task of two stands 30 s after a restart, when 20 s were asked for.
     let second = |first_has_ended: bool, plan: Plan, code: u8| {
         let mut world = World::two_agents();
-        let options = RunOptions { plan, start_within_ms: Some(20_000), ..RunOptions::default() };
+        let options = JobOptions { plan, start_within_ms: Some(20_000), ..JobOptions::default() };
         assert!(matches!(world.run_with(1, "web-[1-2]", options), Reply::Live(_)));
         let first = world.attaches();
         assert_eq!(first.len(), 1);
@@ -54,8 +54,8 @@ fn a_task_that_waits_for_its_turn_does_not_wait_in_vain_because_the_master_was_r
         let mut again = world.started_anew(Duration::from_secs(1), 0);
         again.pass(1);
         again.pass(29);
-        let run = again.core.runs.values().next();
-        run.map_or("over", |run| run.view().tasks[1].state.word())
+        let job = again.core.jobs.values().next();
+        job.map_or("over", |job| job.view().tasks[1].state.word())
     };
     let one = || Plan { fanout: Some(1), ..Plan::default() };
     assert_eq!(second(false, one(), 0), "queued", "it is not its agent's fault");
@@ -69,7 +69,7 @@ fn a_deadline_that_was_asked_for_holds_over_a_masters_absence() {
     let offline = |start_within_ms| {
         let mut world = World::with_agent("web-1", "boot");
         world.put(Input::SessionClosed(1));
-        let options = RunOptions { start_within_ms, ..RunOptions::default() };
+        let options = JobOptions { start_within_ms, ..JobOptions::default() };
         assert!(matches!(world.run_with(1, "web-1", options), Reply::Live(_)));
         world
     };

@@ -6,12 +6,12 @@ use crate::{
         command::{Bytes, TaskSpec, Variable},
         input::StandardInput,
     },
-    master::core::stored::{InStore, KnownNumber, KnownTask, StoredRun},
+    master::core::stored::{InStore, KnownNumber, KnownTask, StoredJob},
 };
 
-fn known(run: u128, index: u32, run_number: u64) -> KnownTask {
+fn known(job: u128, index: u32, job_number: u64) -> KnownTask {
     let spec = TaskSpec {
-        run_number,
+        job_number,
         operator: "ana".into(),
         target: "@all".into(),
         command: Command::new(vec![b"true".to_vec()]).unwrap(),
@@ -23,7 +23,7 @@ fn known(run: u128, index: u32, run_number: u64) -> KnownTask {
         by_admin: false,
         seal: None,
     };
-    KnownTask { id: task(run, index), spec, started_ms: 5, is_proved: true }
+    KnownTask { id: task(job, index), spec, started_ms: 5, is_proved: true }
 }
 
 impl World {
@@ -40,24 +40,24 @@ impl World {
         self.attaches()
     }
 
-    fn taken_back(&self) -> Vec<&StoredRun> {
+    fn taken_back(&self) -> Vec<&StoredJob> {
         let taken_back = |write: &'_ Write| matches!(write, Write::TakeBack(_));
         let writes = self.written.iter().flatten().filter(|write| taken_back(write));
         writes
-            .filter_map(|write| if let Write::TakeBack(run) = write { Some(&**run) } else { None })
+            .filter_map(|write| if let Write::TakeBack(job) = write { Some(&**job) } else { None })
             .collect()
     }
 
-    fn found(&mut self, number: u64) -> Option<Run> {
-        match self.ask(|reply| Input::FindRun(RunReference::Number(number), reply)) {
-            Reply::Live(run) => Some(*run),
+    fn found(&mut self, number: u64) -> Option<Job> {
+        match self.ask(|reply| Input::FindJob(JobReference::Number(number), reply)) {
+            Reply::Live(job) => Some(*job),
             _ => None,
         }
     }
 }
 
 #[test]
-fn a_run_is_taken_back_from_each_agent_that_tells_of_it_and_ends_with_the_last() {
+fn a_job_is_taken_back_from_each_agent_that_tells_of_it_and_ends_with_the_last() {
     let mut world = World::two_agents();
     let mut orders = world.tells(2, known(9, 3, 7), KnownNumber::Free);
     orders.extend(world.tells(1, known(9, 0, 7), KnownNumber::Free));
@@ -65,14 +65,14 @@ fn a_run_is_taken_back_from_each_agent_that_tells_of_it_and_ends_with_the_last()
     assert_eq!(orders.iter().map(|order| order.id).collect::<Vec<_>>(), [task(9, 3), task(9, 0)]);
     assert!(orders.iter().all(|order| order.start.is_none()));
 
-    let run = world.found(7).unwrap();
-    assert_eq!(run.tasks.iter().map(|task| task.index).collect::<Vec<_>>(), [0, 3]);
-    assert_eq!((run.task_count, run.unfinished, run.created_ms), (2, 2, 5));
-    assert_eq!(run.operator, "ana", "the master's own word, which the agent has proved");
+    let job = world.found(7).unwrap();
+    assert_eq!(job.tasks.iter().map(|task| task.index).collect::<Vec<_>>(), [0, 3]);
+    assert_eq!((job.task_count, job.unfinished, job.created_ms), (2, 2, 5));
+    assert_eq!(job.operator, "ana", "the master's own word, which the agent has proved");
     let stored = world.taken_back();
     assert_eq!(stored.len(), 2);
-    for run in stored {
-        let options = &run.options;
+    for job in stored {
+        let options = &job.options;
         assert!(options.taken_back);
         let asked = known(9, 0, 7).spec;
         assert_eq!(options.environment, []);
@@ -80,7 +80,7 @@ fn a_run_is_taken_back_from_each_agent_that_tells_of_it_and_ends_with_the_last()
         assert_eq!(options.forgotten, names, "the task has its variables, and nobody else needs them");
         assert_eq!(options.working_directory, asked.working_directory);
         assert_eq!((options.timeout_ms, options.kill_grace_ms), (Some(60_000), Some(700)));
-        let [task] = &run.tasks[..] else { panic!("{:?}", run.tasks) };
+        let [task] = &job.tasks[..] else { panic!("{:?}", job.tasks) };
         assert_eq!(task.task.state, TaskState::Dispatched);
         assert!(task.incarnation.is_some());
     }
@@ -90,14 +90,14 @@ fn a_run_is_taken_back_from_each_agent_that_tells_of_it_and_ends_with_the_last()
     let again = world.attaches();
     assert_eq!(again.iter().map(|order| order.id).collect::<Vec<_>>(), [task(9, 0)]);
     world.end(&again[0], 0);
-    let run = world.found(7).expect("one of its tasks goes on");
-    assert_eq!((run.succeeded, run.unfinished), (1, 1));
+    let job = world.found(7).expect("one of its tasks goes on");
+    assert_eq!((job.succeeded, job.unfinished), (1, 1));
     world.end(&orders[0], 0);
-    assert!(world.core.runs.is_empty());
+    assert!(world.core.jobs.is_empty());
 }
 
 #[test]
-fn a_run_that_comes_back_keeps_its_number_unless_another_run_has_it() {
+fn a_job_that_comes_back_keeps_its_number_unless_another_job_has_it() {
     let last = 41;
     for (told, in_store, number) in [
         (7, KnownNumber::Free, 7),
@@ -109,14 +109,14 @@ fn a_run_that_comes_back_keeps_its_number_unless_another_run_has_it() {
         let mut world = World::two_agents();
         world.core.last_number = last;
         world.tells(1, known(9, 0, told), in_store);
-        assert_eq!(world.taken_back()[0].run.number, number, "{told}");
+        assert_eq!(world.taken_back()[0].job.number, number, "{told}");
         let next = world.run(1, "web-2").number;
         assert_eq!(next, number.max(last) + 1, "{told}: later ones count on");
     }
     let mut world = World::two_agents();
     world.tells(1, known(9, 0, 7), KnownNumber::Free);
     world.tells(2, known(10, 0, 7), KnownNumber::Free);
-    assert_eq!(world.taken_back()[1].run.number, 8, "another run is called that");
+    assert_eq!(world.taken_back()[1].job.number, 8, "another job is called that");
 }
 
 #[test]
@@ -125,13 +125,13 @@ fn tasks_that_are_told_of_in_any_order_are_each_found() {
     for index in [5, 2, 7, 0, 6] {
         world.tells(1, known(9, index, 7), KnownNumber::Free);
     }
-    let run = world.found(7).unwrap();
-    assert_eq!(run.tasks.iter().map(|task| task.index).collect::<Vec<_>>(), [0, 2, 5, 6, 7]);
+    let job = world.found(7).unwrap();
+    assert_eq!(job.tasks.iter().map(|task| task.index).collect::<Vec<_>>(), [0, 2, 5, 6, 7]);
     for index in [7, 5, 0, 2, 6] {
         let outcome = Ending::Exited(0).into();
         world.put(Input::TaskEnded { id: task(9, index), outcome, end_offset: 0, duration_ns: 1 });
     }
-    assert!(world.core.runs.is_empty());
+    assert!(world.core.jobs.is_empty());
 }
 
 #[test]

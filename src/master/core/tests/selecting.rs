@@ -1,4 +1,4 @@
-//! Whom a run is for, labels, and what agents bring back.
+//! Whom a job is for, labels, and what agents bring back.
 
 use super::*;
 
@@ -8,23 +8,23 @@ fn what_was_shown_is_what_runs() {
     world.agent("web-1");
     world.agent("web-2");
     let choice = world.choose("web-*", false);
-    let asked = |shown: &[(&str, &str)]| RunAsked {
-        id: RunId::from_parts(1, 5),
+    let asked = |shown: &[(&str, &str)]| JobAsked {
+        id: JobId::from_parts(1, 5),
         operator: "ana".into(),
         choice: choice.clone(),
         command: Command::new(vec![b"true".to_vec()]).unwrap(),
-        options: RunOptions::default(),
+        options: JobOptions::default(),
         shown: shown
             .iter()
             .map(|(name, key)| ((*name).to_owned(), Fingerprint::of(key.as_bytes()).to_string()))
             .collect(),
     };
-    let reply = world.ask(|to| Input::StartRun(Box::new(asked(&[("web-1", "old"), ("web-9", "x")])), to));
+    let reply = world.ask(|to| Input::StartJob(Box::new(asked(&[("web-1", "old"), ("web-9", "x")])), to));
     let Reply::TargetChanged { gone, more } = reply else { panic!("{reply:?}") };
     assert_eq!((gone.len(), more), (2, vec!["web-2".to_owned()]));
-    let reply = world.ask(|to| Input::StartRun(Box::new(asked(&[("web-2", "web-2")])), to));
-    let Reply::Live(run) = reply else { panic!("{reply:?}") };
-    assert_eq!(run.tasks.len(), 1, "new matches are not included");
+    let reply = world.ask(|to| Input::StartJob(Box::new(asked(&[("web-2", "web-2")])), to));
+    let Reply::Live(job) = reply else { panic!("{reply:?}") };
+    assert_eq!(job.tasks.len(), 1, "new matches are not included");
 }
 
 #[test]
@@ -40,9 +40,9 @@ fn labels_that_operators_set_win_and_stay_with_the_name() {
     assert!(
         matches!(change(&mut world, &["dc-"]), Reply::Labelled { still_brought, .. } if still_brought.is_empty())
     );
-    let Reply::NotFound(text) = world.run_with(2, "@dc:ams", RunOptions::default()) else { panic!() };
+    let Reply::NotFound(text) = world.run_with(2, "@dc:ams", JobOptions::default()) else { panic!() };
     assert!(text.contains("labels are role=web"), "{text}");
-    let Reply::NotFound(text) = world.run_with(2, "@role:wbe", RunOptions::default()) else { panic!() };
+    let Reply::NotFound(text) = world.run_with(2, "@role:wbe", JobOptions::default()) else { panic!() };
     assert!(text.contains("did you mean the label role=web?"), "{text}");
     // The machine is installed anew: another key, the same name.
     world.enroll("web-1", "new key", None);
@@ -61,7 +61,7 @@ fn labels_that_operators_set_win_and_stay_with_the_name() {
 fn whoever_asks_for_what_is_not_there_is_told_what_is() {
     let mut world = World::two_agents();
     world.enroll("new-1", "new", None);
-    let mut said = |target: &str| match world.run_with(1, target, RunOptions::default()) {
+    let mut said = |target: &str| match world.run_with(1, target, JobOptions::default()) {
         Reply::NotFound(text) => text,
         other => panic!("{other:?}"),
     };
@@ -73,10 +73,10 @@ fn whoever_asks_for_what_is_not_there_is_told_what_is() {
         let changes = (1..=count).map(|n| format!("key{n}=v").parse().unwrap()).collect();
         let choice = Box::new(world.choose("web-1", false));
         world.ask(|reply| Input::Label { choice, changes, by: "ana".into(), reply });
-        let reply = world.run_with(1, "@place:elsewhere", RunOptions::default());
+        let reply = world.run_with(1, "@place:elsewhere", JobOptions::default());
         let Reply::NotFound(text) = reply else { panic!("{reply:?}") };
         assert_eq!((text.contains("key8=v"), text.ends_with(", …")), (true, more), "{text}");
-        let reply = world.run_with(1, "x-*", RunOptions::default());
+        let reply = world.run_with(1, "x-*", JobOptions::default());
         assert!(matches!(&reply, Reply::NotFound(text) if text.contains("shows all 2")), "{reply:?}");
     }
 }
@@ -123,9 +123,9 @@ fn an_error_names_a_dozen_agents_and_counts_the_others() {
     let all = Box::new(world.choose("@all", true));
     let (reason, by) = (Some("move".to_owned()), "ana".to_owned());
     world.ask(|reply| Input::Drain { choice: all, reason, by, reply });
-    let Reply::Refused(text) = world.run_with(1, "@all", RunOptions::default()) else { panic!() };
+    let Reply::Refused(text) = world.run_with(1, "@all", JobOptions::default()) else { panic!() };
     assert!(text.contains("web-[2,4,6,8,10,12,14,16,18,20,22,24] and 8 more"), "{text}");
-    let Reply::NotFound(text) = world.run_with(2, "new-[1-90000],@all", RunOptions::default()) else {
+    let Reply::NotFound(text) = world.run_with(2, "new-[1-90000],@all", JobOptions::default()) else {
         panic!()
     };
     assert!(text.starts_with("there are no agents new-[1-12];"), "{text}");
@@ -135,9 +135,9 @@ fn an_error_names_a_dozen_agents_and_counts_the_others() {
 fn targets_by_state_wait_a_minute_after_a_start() {
     let mut world = World::with_agent("web-1", "boot");
     world.now = Duration::from_secs(20);
-    let refused = world.run_with(1, "@state:active", RunOptions::default());
+    let refused = world.run_with(1, "@state:active", JobOptions::default());
     assert!(matches!(refused, Reply::Refused(text) if text.contains("--now")));
-    let at_once = RunOptions { now: true, ..RunOptions::default() };
+    let at_once = JobOptions { now: true, ..JobOptions::default() };
     assert!(matches!(world.run_with(2, "@state:active", at_once), Reply::Live(_)));
     world.now = Duration::from_secs(61);
     assert_eq!(world.run(3, "@state:active").task_count, 1);
@@ -149,7 +149,7 @@ fn names_that_nobody_has_start_nothing() {
     world.agent("web-1");
     world.agent("web-2");
     for target in ["web-[1-4]", "@all!wbe-1", "web-3"] {
-        let reply = world.run_with(1, target, RunOptions::default());
+        let reply = world.run_with(1, target, JobOptions::default());
         assert!(matches!(&reply, Reply::NotFound(text) if text.contains("no agent")), "{target}: {reply:?}");
     }
     assert_eq!(world.run(1, "web-[1-4]&@all").task_count, 2);
@@ -164,7 +164,7 @@ fn what_a_returning_agent_has_is_taken_back_or_taken_over() {
     let mut world = World::with_agent("web-1", "boot");
     world.run(1, "web-1");
     let spec = TaskSpec {
-        run_number: 7,
+        job_number: 7,
         operator: "ana".into(),
         target: "@all".into(),
         command: Command::new(vec![b"true".to_vec()]).unwrap(),
@@ -177,7 +177,7 @@ fn what_a_returning_agent_has_is_taken_back_or_taken_over() {
         seal: None,
     };
     let known =
-        |run, index| KnownTask { id: task(run, index), spec: spec.clone(), started_ms: 5, is_proved: true };
+        |job, index| KnownTask { id: task(job, index), spec: spec.clone(), started_ms: 5, is_proved: true };
     world.attaches();
     // A live task needs no looking up; others do.
     world.put(Input::InventoryTold(1, vec![known(1, 0), known(2, 3), known(3, 0)]));
@@ -191,16 +191,16 @@ fn what_a_returning_agent_has_is_taken_back_or_taken_over() {
     let orders = world.attaches();
     assert_eq!(orders.iter().map(|order| order.id).collect::<Vec<_>>(), [task(2, 3), task(3, 0)]);
     assert!(orders.iter().all(|order| order.start.is_none()), "nothing of it is started again");
-    let Reply::Live(run) = world.ask(|reply| Input::FindRun(RunReference::Number(7), reply)) else {
+    let Reply::Live(job) = world.ask(|reply| Input::FindJob(JobReference::Number(7), reply)) else {
         panic!()
     };
-    assert_eq!((run.tasks.len(), run.tasks[0].index, run.target.as_str()), (1, 3, "@all"));
+    assert_eq!((job.tasks.len(), job.tasks[0].index, job.target.as_str()), (1, 3, "@all"));
     for order in &orders {
         let outcome = Outcome::from(Ending::Exited(3));
         world.put(Input::TaskEnded { id: order.id, outcome, end_offset: 0, duration_ns: 1 });
         assert!(world.out.contains(&Effect::OutcomeStored(order.id)), "the agent may forget {}", order.id);
     }
-    assert!(world.core.runs.len() == 1, "only the first run is live");
+    assert!(world.core.jobs.len() == 1, "only the first job is live");
 }
 
 #[test]
@@ -212,16 +212,16 @@ fn those_who_were_shown_are_known_by_name_whatever_their_order() {
         world.connect(session, name, "life");
     }
     let shown = names.map(|name| (name.to_owned(), Fingerprint::of(name.as_bytes()).to_string()));
-    let asked = RunAsked {
-        id: RunId::from_parts(1, 9),
+    let asked = JobAsked {
+        id: JobId::from_parts(1, 9),
         operator: "ana".into(),
         choice: world.choose("@all", false),
         command: Command::new(vec![b"true".to_vec()]).unwrap(),
-        options: RunOptions::default(),
+        options: JobOptions::default(),
         shown: shown.to_vec(),
     };
-    match world.ask(|to| Input::StartRun(Box::new(asked), to)) {
-        Reply::Live(run) => assert_eq!(run.tasks.len(), names.len()),
+    match world.ask(|to| Input::StartJob(Box::new(asked), to)) {
+        Reply::Live(job) => assert_eq!(job.tasks.len(), names.len()),
         other => panic!("{other:?}"),
     }
 }

@@ -1,10 +1,10 @@
-//! Which runs begin, and for whom they wait.
+//! Which jobs begin, and for whom they wait.
 
 use super::*;
 use crate::domain::{command::Variable, input::StandardInput};
 
 #[test]
-fn the_same_wish_twice_is_one_run() {
+fn the_same_wish_twice_is_one_job() {
     let mut world = World::with_agent("web-1", "boot");
     let first = world.run(7, "web-1");
     let again = world.run(7, "web-1");
@@ -13,10 +13,10 @@ fn the_same_wish_twice_is_one_run() {
 }
 
 #[test]
-fn the_same_wish_after_its_run_has_ended_starts_nothing() {
+fn the_same_wish_after_its_job_has_ended_starts_nothing() {
     let mut world = World::with_agent("web-1", "boot");
     world.in_store = true;
-    assert_eq!(world.run_with(7, "web-1", RunOptions::default()), Reply::NotLive);
+    assert_eq!(world.run_with(7, "web-1", JobOptions::default()), Reply::NotLive);
     assert!(world.attaches().is_empty());
     world.in_store = false;
     world.run(8, "web-1");
@@ -27,15 +27,15 @@ fn an_offline_agent_is_waited_for_and_then_not() {
     let mut world = World::with_agent("web-1", "boot");
     world.put(Input::SessionClosed(1));
     world.pass(30);
-    let run = world.run(1, "web-1");
-    assert_eq!(run.tasks[0].state, TaskState::Queued);
+    let job = world.run(1, "web-1");
+    assert_eq!(job.tasks[0].state, TaskState::Queued);
     world.pass(31);
     assert!(matches!(world.state(task(1, 0)).outcome().unwrap().ending, Ending::Undeliverable(_)));
-    let run = world.run(2, "web-1");
-    let outcome = run.tasks[0].state.outcome().expect("at once");
+    let job = world.run(2, "web-1");
+    let outcome = job.tasks[0].state.outcome().expect("at once");
     assert!(matches!(outcome.ending, Ending::Undeliverable(_)));
 
-    let options = RunOptions { start_within_ms: Some(3_600_000), ..RunOptions::default() };
+    let options = JobOptions { start_within_ms: Some(3_600_000), ..JobOptions::default() };
     world.run_with(3, "web-1", options);
     world.pass(3_000);
     world.connect(2, "web-1", "boot2");
@@ -47,7 +47,7 @@ fn an_offline_agent_is_waited_for_and_then_not() {
 #[test]
 fn a_command_that_is_fed_runs_on_one_agent_that_was_named() {
     let mut world = World::two_agents();
-    let options = || RunOptions { input: StandardInput::Stream, ..RunOptions::default() };
+    let options = || JobOptions { input: StandardInput::Stream, ..JobOptions::default() };
     for (number, target) in [(1, "web-[1-2]"), (2, "@all!web-2")] {
         let reply = world.run_with(number, target, options());
         assert!(
@@ -59,14 +59,14 @@ fn a_command_that_is_fed_runs_on_one_agent_that_was_named() {
 }
 
 #[test]
-fn a_run_has_only_so_many_tasks() {
+fn a_job_has_only_so_many_tasks() {
     let mut world = World::with_agent("a", "boot");
     let stored = world.core.agents.values().next().unwrap().stored.clone();
-    for number in 1..=crate::domain::run::MOST_TASKS {
+    for number in 1..=crate::domain::job::MOST_TASKS {
         let name = format!("b-{number}").parse().unwrap();
         world.core.agents.insert(AgentRow::new(StoredAgent { name, ..stored.clone() }));
     }
-    let reply = world.run_with(1, "@all", RunOptions::default());
+    let reply = world.run_with(1, "@all", JobOptions::default());
     assert!(matches!(&reply, Reply::Refused(text) if text.contains("100001 agents")), "{reply:?}");
 }
 
@@ -77,7 +77,7 @@ fn a_restored_master_only_resumes() {
     let mut newcomer = World::newcomer(1, "web-1", "boot");
     newcomer.seen = (1, 1_000_000);
     world.ask(|to| Input::SessionOpened(newcomer, to));
-    let reply = world.run_with(1, "web-1", RunOptions::default());
+    let reply = world.run_with(1, "web-1", JobOptions::default());
     assert!(matches!(reply, Reply::Refused(reason) if reason.contains("--restored")));
 }
 
@@ -87,13 +87,13 @@ fn a_task_whose_agent_is_not_there_says_since_when_or_that_it_never_was() {
     world.agent("web-2");
     world.put(Input::SessionClosed(1));
     world.pass(50);
-    let options = || RunOptions { start_within_ms: Some(0), ..RunOptions::default() };
+    let options = || JobOptions { start_within_ms: Some(0), ..JobOptions::default() };
     for (number, name, text) in [
         (1, "web-1", "offline for 50.0 s (last seen at 10.0.0.1:1)"),
         (2, "web-2", "it was let in, but never connected"),
     ] {
-        let Reply::Live(run) = world.run_with(number, name, options()) else { panic!() };
-        let outcome = run.tasks[0].state.outcome().unwrap().to_string();
+        let Reply::Live(job) = world.run_with(number, name, options()) else { panic!() };
+        let outcome = job.tasks[0].state.outcome().unwrap().to_string();
         assert!(outcome.contains(text), "{outcome}");
     }
 }
@@ -102,23 +102,23 @@ fn a_task_whose_agent_is_not_there_says_since_when_or_that_it_never_was() {
 fn the_same_id_is_the_same_wish_or_it_is_refused() {
     let mut world = World::with_agent("web-1", "boot");
     let choice = world.choose("web-1", false);
-    let asked = |operator: &str, command: &str| RunAsked {
-        id: RunId::from_parts(1, 1),
+    let asked = |operator: &str, command: &str| JobAsked {
+        id: JobId::from_parts(1, 1),
         operator: operator.into(),
         choice: choice.clone(),
         command: Command::new(vec![command.into()]).unwrap(),
-        options: RunOptions::default(),
+        options: JobOptions::default(),
         shown: Vec::new(),
     };
     let mut ask = |operator: &str, command: &str| {
         let asked = Box::new(asked(operator, command));
-        world.ask(|to| Input::StartRun(asked, to))
+        world.ask(|to| Input::StartJob(asked, to))
     };
     assert!(matches!(ask("ana", "true"), Reply::Live(_)));
-    assert!(matches!(ask("ana", "true"), Reply::Live(run) if run.number == 1));
+    assert!(matches!(ask("ana", "true"), Reply::Live(job) if job.number == 1));
     for (operator, command) in [("bob", "true"), ("ana", "false")] {
         let reply = ask(operator, command);
-        assert!(matches!(&reply, Reply::Refused(text) if text.contains("another run")), "{reply:?}");
+        assert!(matches!(&reply, Reply::Refused(text) if text.contains("another job")), "{reply:?}");
     }
 }
 
@@ -128,7 +128,7 @@ fn values_of_variables_are_kept_until_the_last_task_that_needs_them_has_started_
     world.agent("web-3");
     world.connect(3, "web-3", "boot");
     let variable = Variable::new(b"A".to_vec(), b"secret".to_vec()).unwrap();
-    let options = RunOptions { environment: vec![variable.clone()], ..RunOptions::default() };
+    let options = JobOptions { environment: vec![variable.clone()], ..JobOptions::default() };
     assert!(matches!(world.run_with(1, "web-[1-3]", options), Reply::Live(_)));
     let orders = world.attaches();
     assert!(

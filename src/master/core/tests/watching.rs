@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     domain::plan::Plan,
-    master::core::views::{FleetNews, RunsNews},
+    master::core::views::{FleetNews, JobsNews},
 };
 
 fn fleet(world: &mut World, seen: u64, numbers_seen: u64) -> FleetNews {
@@ -13,9 +13,9 @@ fn fleet(world: &mut World, seen: u64, numbers_seen: u64) -> FleetNews {
     }
 }
 
-fn runs(world: &mut World, seen: u64) -> RunsNews {
-    match world.ask(|reply| Input::WatchRuns { seen, reply }) {
-        Reply::Runs(news) => news,
+fn jobs(world: &mut World, seen: u64) -> JobsNews {
+    match world.ask(|reply| Input::WatchJobs { seen, reply }) {
+        Reply::Jobs(news) => news,
         other => panic!("{other:?}"),
     }
 }
@@ -61,57 +61,57 @@ fn whoever_has_seen_all_is_told_nothing() {
     assert_eq!(fleet(&mut world, gone.revision, gone.revision).gone, []);
 
     world.run(1, "web-1");
-    let begun = runs(&mut world, 0);
-    assert_eq!(begun.runs.len(), 1);
-    assert_eq!(runs(&mut world, begun.revision).runs, []);
+    let begun = jobs(&mut world, 0);
+    assert_eq!(begun.jobs.len(), 1);
+    assert_eq!(jobs(&mut world, begun.revision).jobs, []);
     let order = world.attaches().pop().unwrap();
     world.end(&order, 0);
-    let (run, reason, by) = (RunId::from_parts(1, 1), "deleted by ana".to_owned(), "ana".to_owned());
-    world.ask(|reply| Input::DeleteRun { run, reason, by, reply });
-    let deleted = runs(&mut world, begun.revision);
-    assert_eq!(deleted.deleted, [run]);
-    assert_eq!(runs(&mut world, deleted.revision).deleted, []);
+    let (job, reason, by) = (JobId::from_parts(1, 1), "deleted by ana".to_owned(), "ana".to_owned());
+    world.ask(|reply| Input::DeleteJob { job, reason, by, reply });
+    let deleted = jobs(&mut world, begun.revision);
+    assert_eq!(deleted.deleted, [job]);
+    assert_eq!(jobs(&mut world, deleted.revision).deleted, []);
 }
 
 #[test]
-fn a_run_is_told_of_when_it_is_on_the_disk_and_when_its_gate_changes() {
+fn a_job_is_told_of_when_it_is_on_the_disk_and_when_its_gate_changes() {
     let mut world = World::fleet(2);
-    let seen = runs(&mut world, 0).revision;
-    let asked = RunAsked {
-        id: RunId::from_parts(1, 1),
+    let seen = jobs(&mut world, 0).revision;
+    let asked = JobAsked {
+        id: JobId::from_parts(1, 1),
         operator: "ana".into(),
         choice: world.choose("@all", false),
         command: Command::new(vec![b"true".to_vec()]).unwrap(),
-        options: RunOptions {
+        options: JobOptions {
             plan: Plan { canary: Some(1), pause_ms: Some(5_000), ..Plan::default() },
-            ..RunOptions::default()
+            ..JobOptions::default()
         },
         shown: Vec::new(),
     };
     let now = world.now();
-    let effects = world.core.step(Input::StartRun(Box::new(asked), 900), now);
-    assert_eq!(runs(&mut world, seen).runs, [], "it may come to nothing");
+    let effects = world.core.step(Input::StartJob(Box::new(asked), 900), now);
+    assert_eq!(jobs(&mut world, seen).jobs, [], "it may come to nothing");
     let token = effects.iter().find_map(|effect| match effect {
         Effect::Persist(token, ..) => Some(*token),
         _ => None,
     });
     world.put(Input::Persisted(token.unwrap(), 1));
-    assert_eq!(runs(&mut world, seen).runs.len(), 1);
+    assert_eq!(jobs(&mut world, seen).jobs.len(), 1);
 
     let order = world.attaches().pop().unwrap();
     world.end(&order, 0);
-    let pausing = runs(&mut world, 0).revision;
+    let pausing = jobs(&mut world, 0).revision;
     let now = world.now();
     let later = Now { monotonic: now.monotonic + Duration::from_secs(6), ..now };
     let effects = world.core.step(Input::Tick, later);
     assert!(effects.iter().any(|effect| matches!(effect, Effect::PublishGate(..))), "{effects:?}");
-    assert_eq!(runs(&mut world, pausing).runs[0].gate.open_batch, 1);
+    assert_eq!(jobs(&mut world, pausing).jobs[0].gate.open_batch, 1);
 }
 
 #[test]
-fn what_an_agent_does_last_is_of_the_newest_run_that_has_begun() {
+fn what_an_agent_does_last_is_of_the_newest_job_that_has_begun() {
     let mut world = World::with_agent("a", "life");
-    let last = |world: &mut World| fleet(world, 0, 0).agents[0].last_run.clone().unwrap();
+    let last = |world: &mut World| fleet(world, 0, 0).agents[0].last_job.clone().unwrap();
     world.run(1, "a");
     let first = world.attaches().pop().unwrap();
     world.run(2, "a");
@@ -119,7 +119,7 @@ fn what_an_agent_does_last_is_of_the_newest_run_that_has_begun() {
     world.end(&first, 0);
     assert_eq!(last(&mut world).number, 2, "the older one ended later");
     world.put(Input::SessionClosed(1));
-    let options = RunOptions { start_within_ms: Some(3_600_000), ..RunOptions::default() };
+    let options = JobOptions { start_within_ms: Some(3_600_000), ..JobOptions::default() };
     assert!(matches!(world.run_with(3, "a", options), Reply::Live(_)));
     assert_eq!((last(&mut world).number, last(&mut world).state), (3, TaskState::Queued));
 }
@@ -139,26 +139,26 @@ fn an_agent_that_only_goes_silent_is_told_as_late_and_one_that_is_deleted_as_gon
 }
 
 #[test]
-fn a_run_is_told_with_its_counts_and_its_agents_with_what_they_did_last() {
+fn a_job_is_told_with_its_counts_and_its_agents_with_what_they_did_last() {
     let mut world = World::with_agent("a", "life");
     let seen = fleet(&mut world, 0, 0).revision;
-    world.run_with(1, "a", RunOptions::default());
-    let begun = runs(&mut world, 0);
-    assert_eq!((begun.runs.len(), begun.runs[0].unfinished), (1, 1));
-    let id = TaskId { run: RunId::from_parts(1, 1), index: 0 };
+    world.run_with(1, "a", JobOptions::default());
+    let begun = jobs(&mut world, 0);
+    assert_eq!((begun.jobs.len(), begun.jobs[0].unfinished), (1, 1));
+    let id = TaskId { job: JobId::from_parts(1, 1), index: 0 };
     let outcome = Ending::Exited(3).into();
     world.put(Input::TaskEnded { id, outcome, end_offset: 0, duration_ns: 1 });
-    let ended = runs(&mut world, begun.revision);
+    let ended = jobs(&mut world, begun.revision);
     assert!(ended.is_complete);
-    assert_eq!((ended.runs[0].unfinished, ended.runs[0].ended_ms.is_some()), (0, true));
-    assert!(runs(&mut world, ended.revision).runs.is_empty());
-    let (run, reason, by) = (id.run, "deleted by ana".to_owned(), "ana".to_owned());
-    world.ask(|reply| Input::DeleteRun { run, reason, by, reply });
-    let deleted = runs(&mut world, ended.revision);
-    assert_eq!((deleted.runs.len(), deleted.deleted), (0, vec![id.run]));
-    assert!(runs(&mut world, begun.revision).runs.is_empty(), "whoever missed its end hears that it is gone");
+    assert_eq!((ended.jobs[0].unfinished, ended.jobs[0].ended_ms.is_some()), (0, true));
+    assert!(jobs(&mut world, ended.revision).jobs.is_empty());
+    let (job, reason, by) = (id.job, "deleted by ana".to_owned(), "ana".to_owned());
+    world.ask(|reply| Input::DeleteJob { job, reason, by, reply });
+    let deleted = jobs(&mut world, ended.revision);
+    assert_eq!((deleted.jobs.len(), deleted.deleted), (0, vec![id.job]));
+    assert!(jobs(&mut world, begun.revision).jobs.is_empty(), "whoever missed its end hears that it is gone");
     let news = fleet(&mut world, seen, u64::MAX);
-    let last = news.agents[0].last_run.clone().unwrap();
+    let last = news.agents[0].last_job.clone().unwrap();
     assert_eq!((last.number, last.operator.as_str()), (1, "ana"));
     assert_eq!(last.state, TaskState::Ended(Ending::Exited(3).into()));
 }

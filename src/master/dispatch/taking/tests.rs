@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::{
-    domain::{frame::Stream, ids::RunId},
+    domain::{frame::Stream, ids::JobId},
     master::output_log::OutputLogs,
     sys::disk::{Disk, model::Model},
 };
@@ -13,15 +13,15 @@ use crate::{
 async fn an_agent_is_not_asked_for_what_follows_before_what_lies_before_is_on_the_disk() {
     let model = Model::new(1);
     let logs = OutputLogs::on(Disk::model(model.clone()), PathBuf::from("/runs"));
-    let run = RunId::from_parts(1, 1);
-    let log = logs.open(run).await.unwrap();
+    let job = JobId::from_parts(1, 1);
+    let log = logs.open(job).await.unwrap();
     let frame = Frame { stream: Stream::Stdout, offset: 0, time_ns: 0, data: vec![7; 1000].into() };
     log.append(0, &[frame]).await.unwrap();
     // Every call fails, so no sync succeeds.
     model.fail(1);
     let taking = |index, from| {
         let cap = Cap::new(1 << 30, Overflow::Gap);
-        let id = TaskId { run, index };
+        let id = TaskId { job, index };
         Taking::new(id, Handle::of_nobody(), Arc::clone(&log), from, cap, &Budget::default())
     };
     taking(1, 0).wait_until_begin_is_safe().await.ok().expect("it has nothing to let go of");
@@ -38,9 +38,9 @@ async fn an_agent_is_not_asked_for_what_follows_before_what_lies_before_is_on_th
 async fn frames_that_are_small_on_purpose_do_not_make_the_log_larger_than_the_cap() {
     const CAP: u64 = 1 << 20;
     let logs = OutputLogs::on(Disk::model(Model::new(1)), PathBuf::from("/runs"));
-    let run = RunId::from_parts(1, 1);
-    let log = logs.open(run).await.unwrap();
-    let id = TaskId { run, index: 0 };
+    let job = JobId::from_parts(1, 1);
+    let log = logs.open(job).await.unwrap();
+    let id = TaskId { job, index: 0 };
     let cap = Cap::new(CAP, Overflow::Gap);
     let mut taking = Taking::new(id, Handle::of_nobody(), Arc::clone(&log), 0, cap, &Budget::default());
     taking.granted = u64::MAX;
@@ -63,9 +63,9 @@ async fn frames_that_are_small_on_purpose_do_not_make_the_log_larger_than_the_ca
 #[tokio::test]
 async fn a_frame_that_reaches_over_the_cap_is_kept_as_far_as_the_beginning_goes() {
     let logs = OutputLogs::on(Disk::model(Model::new(1)), PathBuf::from("/runs"));
-    let run = RunId::from_parts(1, 1);
-    let log = logs.open(run).await.unwrap();
-    let id = TaskId { run, index: 0 };
+    let job = JobId::from_parts(1, 1);
+    let log = logs.open(job).await.unwrap();
+    let id = TaskId { job, index: 0 };
     let cap = Cap::new(64 * 1024, Overflow::Gap);
     let mut taking = Taking::new(id, Handle::of_nobody(), Arc::clone(&log), 0, cap, &Budget::default());
     taking.granted = u64::MAX;
@@ -75,7 +75,7 @@ async fn a_frame_that_reaches_over_the_cap_is_kept_as_far_as_the_beginning_goes(
         taking.append(proto::Output { frames: vec![frame] }).await.ok().expect("it is taken");
     }
     taking.finish().await.ok().expect("it is written");
-    let mut reader = logs.reader(run, 0);
+    let mut reader = logs.reader(job, 0);
     let mut kept = Vec::new();
     let end = *log.appended().borrow();
     loop {

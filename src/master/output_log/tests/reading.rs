@@ -3,7 +3,7 @@
 use super::*;
 
 /// A log on a disk, with pieces of 40,000 bytes in files of two, and a reader that has read some of them and knows of all.
-fn half_read(disk: &Disk, directory: &std::path::Path) -> (RunLog, LogReader, Vec<u64>, u64, u64) {
+fn half_read(disk: &Disk, directory: &std::path::Path) -> (JobLog, LogReader, Vec<u64>, u64, u64) {
     let log = opening::open(disk, directory.to_owned(), 70_000).unwrap();
     let mut end = 0;
     for n in 0..24u64 {

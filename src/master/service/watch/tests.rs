@@ -1,4 +1,4 @@
-//! Digests of runs that are live, over, or lose their log.
+//! Digests of jobs that are live, over, or lose their log.
 
 use tokio_stream::StreamExt as _;
 
@@ -8,20 +8,20 @@ use crate::{
     domain::{
         command::Command,
         frame::{Frame, Stream},
+        job::{Task, TaskState},
         outcome::Ending,
         plan::Gate,
-        run::{Task, TaskState},
     },
     wire::budget::{Budget, Principal},
 };
 
-fn run() -> Run {
+fn job() -> Job {
     let task = |index: u32| Task {
         state: TaskState::Running,
         ..Task::queued(index, format!("web-{index}").parse().unwrap())
     };
-    Run {
-        id: RunId::from_parts(1, 1),
+    Job {
+        id: JobId::from_parts(1, 1),
         number: 1,
         operator: "ana".into(),
         plain_name: false,
@@ -60,18 +60,18 @@ impl World {
         }
     }
 
-    fn watch(&self, masks: Masks, follow: bool) -> Answers<proto::RunDigest> {
+    fn watch(&self, masks: Masks, follow: bool) -> Answers<proto::JobDigest> {
         let budget = Budget::unlimited(Principal::Operator("ana".into()));
         let (digests, heard) = Outbox::new(budget, 1);
         let maskers = vec![Masker::default(); 2];
-        let watch = Watch { run: run(), live: Some(Arc::clone(&self.journal)), masks, maskers, follow };
+        let watch = Watch { job: job(), live: Some(Arc::clone(&self.journal)), masks, maskers, follow };
         let (logs, shutdown) = (self.logs.clone(), self.shutdown.clone());
         tokio::spawn(self.watched.clone().serve(watch, logs, shutdown, digests));
         heard
     }
 
     async fn print(&self, task: u32, text: &'static str) {
-        let log = self.logs.open(run().id).await.unwrap();
+        let log = self.logs.open(job().id).await.unwrap();
         let offset = log.task_end(task);
         let frame = Frame { stream: Stream::Stdout, offset, time_ns: 0, data: text.into() };
         log.append(task, &[frame]).await.unwrap();
@@ -79,25 +79,25 @@ impl World {
 
     fn end(&self, index: u32) {
         let state = TaskState::Ended(Ending::Exited(0).into());
-        self.journal.put(Task { state, ..run().tasks[index as usize].clone() });
+        self.journal.put(Task { state, ..job().tasks[index as usize].clone() });
     }
 }
 
-async fn next(heard: &mut Answers<proto::RunDigest>) -> proto::RunDigest {
+async fn next(heard: &mut Answers<proto::JobDigest>) -> proto::JobDigest {
     heard.next().await.unwrap().unwrap()
 }
 
 #[tokio::test]
-async fn whoever_watches_a_run_alike_shares_one_computation_and_hears_all_of_it() {
+async fn whoever_watches_a_job_alike_shares_one_computation_and_hears_all_of_it() {
     let world = World::new();
     world.print(0, "one\n").await;
     let mut first = world.watch(Masks::default(), true);
     let begun = next(&mut first).await;
-    assert_eq!(begun.run.unwrap().tasks.len(), 2);
+    assert_eq!(begun.job.unwrap().tasks.len(), 2);
     let mut second = world.watch(Masks::default(), true);
     let mut other = world.watch(Masks { numbers: true, ..Masks::default() }, true);
     let joined = next(&mut second).await;
-    assert_eq!(joined.run.unwrap().tasks.len(), 2, "all of it is new to whoever comes later");
+    assert_eq!(joined.job.unwrap().tasks.len(), 2, "all of it is new to whoever comes later");
     next(&mut other).await;
     assert_eq!(world.watched.all().len(), 2, "one computation for each way to look");
 

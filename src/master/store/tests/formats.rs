@@ -54,26 +54,26 @@ fn a_database_of_0_1_0_is_copied_and_then_converted_with_all_that_is_in_it() {
     assert_eq!(meta, (41, 0));
     let numbers = |wanted: Wanted| -> Vec<u64> {
         let wanted = Wanted { limit: 9, ..wanted };
-        let query = store.runs(&wanted);
-        query.unwrap().into_iter().map(|run| run.number).collect()
+        let query = store.jobs(&wanted);
+        query.unwrap().into_iter().map(|job| job.number).collect()
     };
     while writer::index_texts(&mut connection).unwrap() {}
     assert_eq!(numbers(Wanted { agent: "web-1".into(), ..Wanted::default() }), [3, 2, 1]);
     assert_eq!(numbers(Wanted { outcome: "lost".into(), ..Wanted::default() }), [2]);
     assert_eq!(numbers(Wanted { text: "nginx".into(), outcome: "ok".into(), ..Wanted::default() }), [3, 1]);
-    let options = |number: u64| -> RunOptions {
+    let options = |number: u64| -> JobOptions {
         connection
-            .query_row("SELECT options FROM runs WHERE number = ?1", [number], |row| json(row, 0))
+            .query_row("SELECT options FROM jobs WHERE number = ?1", [number], |row| json(row, 0))
             .unwrap()
     };
     assert_eq!((options(2).environment, options(2).forgotten), (vec![], vec![Bytes(b"A".to_vec())]));
-    assert_eq!(options(1), RunOptions { overflow: Overflow::Block, ..RunOptions::default() });
+    assert_eq!(options(1), JobOptions { overflow: Overflow::Block, ..JobOptions::default() });
     let audit: String =
         connection.query_row("SELECT group_concat(detail, '; ') FROM audit", [], |row| row.get(0)).unwrap();
     let digest = "a6544c333bd718e83c46d6e283f0d4f2e9338d2287657cce6bf8ad2cf7e8cdfd";
-    assert_eq!(audit, format!("run 4, command sha256 {digest}; 1 tasks"));
+    assert_eq!(audit, format!("job 4, command sha256 {digest}; 1 tasks"));
     let gone: String = connection
-        .query_row("SELECT command FROM runs WHERE gone IS NOT NULL", [], |row| row.get(0))
+        .query_row("SELECT command FROM jobs WHERE gone IS NOT NULL", [], |row| row.get(0))
         .unwrap();
     assert_eq!(gone, rows::ERASED_COMMAND);
     let copy = Connection::open(dir.path().join(format!("{FILE}.format-5"))).unwrap();

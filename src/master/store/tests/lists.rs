@@ -1,41 +1,41 @@
-//! Lists of runs: each filter, and how long they are.
+//! Lists of jobs: each filter, and how long they are.
 
 use super::*;
 
-/// The same list by looking at every run.
-fn looked_at(all: &[StoredRun], wanted: &Wanted) -> Vec<u64> {
-    let fits = |stored: &&StoredRun| {
-        let run = &stored.run;
+/// The same list by looking at every job.
+fn looked_at(all: &[StoredJob], wanted: &Wanted) -> Vec<u64> {
+    let fits = |stored: &&StoredJob| {
+        let job = &stored.job;
         let has = |kind: &str| {
             let outcomes = stored.tasks.iter().filter_map(|task| task.task.state.outcome());
             outcomes.clone().any(|outcome| outcome.word() == kind)
         };
         let succeeded =
             stored.tasks.iter().all(|task| task.task.state.outcome().is_some_and(Outcome::is_success))
-                && run.missed().next().is_none();
-        let text = (serde_json::to_string(&run.command).unwrap() + "\n" + &run.target).to_lowercase();
-        (wanted.before_number == 0 || run.number < wanted.before_number)
-            && run.created_ms >= wanted.since_ms
-            && (wanted.operator.is_empty() || run.operator == wanted.operator)
+                && job.missed().next().is_none();
+        let text = (serde_json::to_string(&job.command).unwrap() + "\n" + &job.target).to_lowercase();
+        (wanted.before_number == 0 || job.number < wanted.before_number)
+            && job.created_ms >= wanted.since_ms
+            && (wanted.operator.is_empty() || job.operator == wanted.operator)
             && (wanted.agent.is_empty()
                 || stored.tasks.iter().any(|task| task.task.agent.as_str() == wanted.agent))
             && (wanted.text.is_empty() || text.contains(&wanted.text.to_lowercase()))
             && match wanted.outcome.as_str() {
                 "" => true,
-                "running" => run.ended_ms.is_none(),
-                "ok" => run.ended_ms.is_some() && succeeded,
-                "failed" => run.ended_ms.is_some() && !succeeded,
+                "running" => job.ended_ms.is_none(),
+                "ok" => job.ended_ms.is_some() && succeeded,
+                "failed" => job.ended_ms.is_some() && !succeeded,
                 kind => has(kind),
             }
     };
-    let mut found: Vec<u64> = all.iter().filter(fits).map(|stored| stored.run.number).collect();
+    let mut found: Vec<u64> = all.iter().filter(fits).map(|stored| stored.job.number).collect();
     found.sort_unstable_by_key(|number| std::cmp::Reverse(*number));
     found.truncate(wanted.limit as usize);
     found
 }
 
 #[test]
-fn every_filter_finds_what_looking_at_every_run_finds() {
+fn every_filter_finds_what_looking_at_every_job_finds() {
     let dir = tempfile::tempdir().unwrap();
     let endings = [
         Some(Ending::Exited(0)),
@@ -49,30 +49,30 @@ fn every_filter_finds_what_looking_at_every_run_finds() {
     let mut writes = Vec::new();
     for number in 1..=60u64 {
         let place = usize::try_from(number).unwrap();
-        let mut stored = stored_run(number);
-        stored.run.operator = ["ana", "ben"][place / 2 % 2].into();
-        stored.run.target = ["web-1", "@site:here"][place / 3 % 2].into();
-        stored.run.created_ms = 1_000 + number;
+        let mut stored = stored_job(number);
+        stored.job.operator = ["ana", "ben"][place / 2 % 2].into();
+        stored.job.target = ["web-1", "@site:here"][place / 3 % 2].into();
+        stored.job.created_ms = 1_000 + number;
         if number % 4 < 2 {
             let named = number % 4 == 0;
             // Words of an operator are not taken for the mark.
             let reason = r#"draining: "named":true"#.into();
-            stored.run.left_out = vec![LeftOut { agent: "web-9".into(), reason, named }];
+            stored.job.left_out = vec![LeftOut { agent: "web-9".into(), reason, named }];
         }
-        stored.run.command = Command::new(vec![commands[place % 4].as_bytes().to_vec()]).unwrap();
+        stored.job.command = Command::new(vec![commands[place % 4].as_bytes().to_vec()]).unwrap();
         stored.tasks[0].task.agent = ["web-1", "web-2", "db"][place % 3].parse().unwrap();
-        writes.push(vec![Write::PutRun(Box::new(stored.clone()))]);
+        writes.push(vec![Write::PutJob(Box::new(stored.clone()))]);
         if let Some(ending) = &endings[place % 5] {
             stored.tasks[0].task.state = TaskState::Ended(ending.clone().into());
-            stored.run.ended_ms = Some(2_000 + number);
+            stored.job.ended_ms = Some(2_000 + number);
             let task = stored.tasks[0].clone();
             writes.push(vec![
-                Write::PutTask(stored.run.id, task),
-                Write::EndRun(stored.run.id, 2_000 + number),
+                Write::PutTask(stored.job.id, task),
+                Write::EndJob(stored.job.id, 2_000 + number),
             ]);
         }
-        if number % 7 == 0 && stored.run.ended_ms.is_some() {
-            writes.push(vec![Write::DeleteRun(stored.run.id, "old".into())]);
+        if number % 7 == 0 && stored.job.ended_ms.is_some() {
+            writes.push(vec![Write::DeleteJob(stored.job.id, "old".into())]);
         } else {
             all.push(stored);
         }
@@ -99,7 +99,7 @@ fn every_filter_finds_what_looking_at_every_run_finds() {
                                     outcome,
                                 };
                                 let found: Vec<u64> =
-                                    store.runs(&wanted).unwrap().into_iter().map(|run| run.number).collect();
+                                    store.jobs(&wanted).unwrap().into_iter().map(|job| job.number).collect();
                                 assert_eq!(found, looked_at(&all, &wanted), "{indexed}: {wanted:?}");
                             }
                         }
@@ -115,26 +115,26 @@ fn every_filter_finds_what_looking_at_every_run_finds() {
 }
 
 #[test]
-fn a_list_is_no_longer_than_asked_for_wherever_its_runs_are_found() {
+fn a_list_is_no_longer_than_asked_for_wherever_its_jobs_are_found() {
     let dir = tempfile::tempdir().unwrap();
-    let run = |number| {
-        let stored = stored_run(number);
+    let job = |number| {
+        let stored = stored_job(number);
         let command = Command::new(vec![b"uptime".to_vec()]).unwrap();
-        Write::PutRun(Box::new(StoredRun { run: Run { command, ..stored.run }, ..stored }))
+        Write::PutJob(Box::new(StoredJob { job: Job { command, ..stored.job }, ..stored }))
     };
-    let (store, _) = write(Store::open(dir.path()).unwrap(), vec![(1..=6).map(run).collect()]);
+    let (store, _) = write(Store::open(dir.path()).unwrap(), vec![(1..=6).map(job).collect()]);
     // Half of them are in the index of texts.
     let connection = store.connect().unwrap();
     connection
         .execute_batch(
             "DELETE FROM texts; UPDATE meta SET indexed = 3;
-             INSERT INTO texts (rowid, command, target) SELECT number, command, target FROM runs WHERE number <= 3;",
+             INSERT INTO texts (rowid, command, target) SELECT number, command, target FROM jobs WHERE number <= 3;",
         )
         .unwrap();
     assert!(!store.is_indexed().unwrap());
     for (limit, numbers) in [(2, vec![6, 5]), (4, vec![6, 5, 4, 3]), (9, vec![6, 5, 4, 3, 2, 1])] {
         let wanted = Wanted { text: "uptime".into(), limit, ..Wanted::default() };
-        let found: Vec<u64> = store.runs(&wanted).unwrap().iter().map(|run| run.number).collect();
+        let found: Vec<u64> = store.jobs(&wanted).unwrap().iter().map(|job| job.number).collect();
         assert_eq!(found, numbers, "{limit}");
     }
     connection.execute("UPDATE meta SET indexed = 6", []).unwrap();

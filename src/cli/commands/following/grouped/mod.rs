@@ -18,8 +18,8 @@ use crate::{
     },
     domain::{
         digest::GroupDigest,
-        ids::RunReference,
-        run::{Run, Task},
+        ids::JobReference,
+        job::{Job, Task},
     },
     sys::shutdown::EndSignals,
     wire::{
@@ -32,7 +32,7 @@ use crate::{
 mod outputs;
 mod rows;
 
-/// Rows of groups that are shown while a run goes on.
+/// Rows of groups that are shown while a job goes on.
 const LIVE_ROWS: usize = 12;
 
 struct Watcher {
@@ -43,32 +43,32 @@ struct Watcher {
     has_person: bool,
 }
 
-/// Watches a run to its end, then prints its groups.
-pub(super) async fn watch(following: Following, client: ControlClient, run: Run) -> Result<Status, Failure> {
+/// Watches a job to its end, then prints its groups.
+pub(super) async fn watch(following: Following, client: ControlClient, job: Job) -> Result<Status, Failure> {
     let has_person = stderr_is_terminal();
     let quiet = following.print.quiet || !following.is_text();
     let wants_region = !quiet && following.follow;
     let paint = Paint::new(following.print.color, has_person);
-    let followed = Followed::new(following.clone(), client, run.clone(), has_person, wants_region)
-        .map_err(|failure| following.failed(failure, &run))?;
+    let followed = Followed::new(following.clone(), client, job.clone(), has_person, wants_region)
+        .map_err(|failure| following.failed(failure, &job))?;
     let has_person = has_person && !quiet;
     let mut watcher = Watcher { followed, paint, groups: Vec::new(), more_groups: 0, has_person };
     let result = watcher.watch().await;
     watcher.followed.erase();
-    result.map_err(|failure| following.failed(failure, &watcher.followed.run))
+    result.map_err(|failure| following.failed(failure, &watcher.followed.job))
 }
 
 async fn watch_call(
     client: &ControlClient,
-    request: proto::WatchRunRequest,
-) -> Result<Streaming<proto::RunDigest>, CallError> {
-    Ok(client.calls().watch_run(request).await?.into_inner())
+    request: proto::WatchJobRequest,
+) -> Result<Streaming<proto::JobDigest>, CallError> {
+    Ok(client.calls().watch_job(request).await?.into_inner())
 }
 
 impl Watcher {
     async fn watch(&mut self) -> Result<Status, Failure> {
         if self.followed.following.is_text() {
-            say_head(&self.followed.run, self.audience());
+            say_head(&self.followed.job, self.audience());
         }
         let digests = watch_call(&self.followed.client, self.request()).await?;
         let end = self.run_to_end(digests).await?;
@@ -83,7 +83,7 @@ impl Watcher {
                 }
             }
             End::Detached(status) => {
-                say_attach(&self.followed.run);
+                say_attach(&self.followed.job);
                 Ok(status)
             }
         }
@@ -97,15 +97,15 @@ impl Watcher {
         }
     }
 
-    fn request(&self) -> proto::WatchRunRequest {
-        proto::WatchRunRequest {
-            run: Some(RunReference::Id(self.followed.run.id).into()),
+    fn request(&self) -> proto::WatchJobRequest {
+        proto::WatchJobRequest {
+            job: Some(JobReference::Id(self.followed.job.id).into()),
             masks: self.followed.following.print.mask.to_string(),
             follow: self.followed.following.follow,
         }
     }
 
-    async fn run_to_end(&mut self, mut digests: Streaming<proto::RunDigest>) -> Result<End, Failure> {
+    async fn run_to_end(&mut self, mut digests: Streaming<proto::JobDigest>) -> Result<End, Failure> {
         loop {
             let draws = self.followed.is_to_draw();
             tokio::select! {
@@ -148,13 +148,13 @@ impl Watcher {
         }
     }
 
-    fn take(&mut self, digest: proto::RunDigest) -> Result<Option<End>, Failure> {
-        if let Some(run) = digest.run {
-            self.followed.run = Run::try_from(run).map_err(Failure::new)?;
+    fn take(&mut self, digest: proto::JobDigest) -> Result<Option<End>, Failure> {
+        if let Some(job) = digest.job {
+            self.followed.job = Job::try_from(job).map_err(Failure::new)?;
         }
         for task in digest.tasks {
             let task = Task::try_from(task).map_err(Failure::new)?;
-            if let Some(known) = self.followed.run.task_mut(task.index) {
+            if let Some(known) = self.followed.job.task_mut(task.index) {
                 *known = task;
             }
         }
@@ -163,13 +163,13 @@ impl Watcher {
         self.more_groups = digest.more_groups;
         self.followed.outdated();
         let gate = digest.gate.unwrap_or_default().into();
-        if self.followed.run.gate != gate {
+        if self.followed.job.gate != gate {
             self.followed.erase();
-            say_held(&self.followed.run, &gate);
-            self.followed.run.gate = gate;
+            say_held(&self.followed.job, &gate);
+            self.followed.job.gate = gate;
         }
         if digest.ended_ms > 0 {
-            self.followed.run.ended_ms = Some(digest.ended_ms);
+            self.followed.job.ended_ms = Some(digest.ended_ms);
             return Ok(Some(End::Shown));
         }
         Ok(self.followed.is_held_for_nobody().then_some(End::Detached(exit::NO_STATUS)))

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     cli::{
         args::Format,
-        commands::shown::run_json,
+        commands::shown::job_json,
         exit::{self, Failure, Status},
         output::{Paint, Tone, note, pass_on, print_json, print_json_line, say_line, stdout_is_terminal},
         sanitize::{Clean, Sanitizer},
@@ -23,14 +23,14 @@ use crate::{
         digest::{GroupDigest, detail},
         frame::{Frame, Stream},
         groups::{PREVIEW, line::shown_line},
-        ids::RunReference,
+        ids::JobReference,
         outcome::Outcome,
         seam::Seam,
         text::{plain, spoken_bytes},
     },
     wire::{
-        client::RunEvents,
-        proto::{self, run_event::Kind},
+        client::JobEvents,
+        proto::{self, job_event::Kind},
         status::CallError,
     },
 };
@@ -62,7 +62,7 @@ impl Watcher {
         let status = if self.followed.attention.asking.has_cancelled() {
             exit::INTERRUPTED
         } else if self.followed.following.judges() {
-            exit::of_run(&self.followed.run)
+            exit::of_job(&self.followed.job)
         } else {
             exit::OK
         };
@@ -87,7 +87,7 @@ impl Watcher {
             Ok(()) => {
                 // On a terminal, and before each difference, the rows say how their tasks ended.
                 let are_shown = self.followed.following.print.diff || stdout_is_terminal();
-                say_end(&self.followed.run, Some(self.outputs()), are_shown, self.audience());
+                say_end(&self.followed.job, Some(self.outputs()), are_shown, self.audience());
                 let masks = self.followed.following.print.mask;
                 if masks.any() && self.has_person {
                     note(&self.paint.paint(Tone::Dim, &format!("compared without {masks}")));
@@ -104,11 +104,11 @@ impl Watcher {
     }
 
     fn print_json(&self) -> io::Result<()> {
-        let mut object = run_json(&self.followed.run);
+        let mut object = job_json(&self.followed.job);
         let group_json = |group: &GroupDigest| {
             serde_json::json!({
-                "agents": group.tasks_of(&self.followed.run).map(|task| task.agent.as_str()).collect::<Vec<_>>(),
-                "folded": names(group.tasks_of(&self.followed.run)),
+                "agents": group.tasks_of(&self.followed.job).map(|task| task.agent.as_str()).collect::<Vec<_>>(),
+                "folded": names(group.tasks_of(&self.followed.job)),
                 "outcome": group.outcome.as_ref(),
                 "stdout_lines": group.lines[0],
                 "stderr_lines": group.lines[1],
@@ -146,7 +146,7 @@ impl Watcher {
         let line = "-".repeat(15);
         for group in self.ordered() {
             let count = group.tasks.len();
-            let folded = names(group.tasks_of(&self.followed.run));
+            let folded = names(group.tasks_of(&self.followed.job));
             let counted = if count > 1 { format!(" ({count})") } else { String::new() };
             say_line(&format!("{line}\n{folded}{counted}\n{line}"))?;
             self.stream_output(group, false).await?;
@@ -161,7 +161,7 @@ impl Watcher {
         let mut seams = [Seam::default(); 2];
         let raw = self.followed.following.print.raw || !for_person;
         // Standard error has no headers: where it goes elsewhere, its lines say whose they are.
-        let whose = (!is_one_place()).then(|| format!("{}: ", names(group.tasks_of(&self.followed.run))));
+        let whose = (!is_one_place()).then(|| format!("{}: ", names(group.tasks_of(&self.followed.job))));
         let mut events = self.output_of(group).await?;
         while let Some(event) = events.message().await.map_err(CallError::from)? {
             let output = match event.kind {
@@ -193,14 +193,14 @@ impl Watcher {
         Ok(())
     }
 
-    async fn output_of(&self, group: &GroupDigest) -> Result<RunEvents, CallError> {
-        let agent = self.followed.run.task(group.example).map(|task| task.agent.to_string());
-        let request = proto::FollowRunRequest {
-            run: Some(RunReference::Id(self.followed.run.id).into()),
+    async fn output_of(&self, group: &GroupDigest) -> Result<JobEvents, CallError> {
+        let agent = self.followed.job.task(group.example).map(|task| task.agent.to_string());
+        let request = proto::FollowJobRequest {
+            job: Some(JobReference::Id(self.followed.job.id).into()),
             agents: agent.into_iter().collect(),
-            ..proto::FollowRunRequest::default()
+            ..proto::FollowJobRequest::default()
         };
-        self.followed.client.follow_run(request).await
+        self.followed.client.follow_job(request).await
     }
 
     /// A group's output as shown lines, stdout before stderr, as far as it is held; and what that is, where it is not all.

@@ -8,8 +8,8 @@ use crate::{
     cli::output::Tone,
     domain::{
         digest::{GroupDigest, short_span, silence_that_counts_ms},
+        job::Task,
         outcome::Outcome,
-        run::Task,
         text::{fitted, plain, width},
     },
     sys::clock::unix_ms,
@@ -58,7 +58,7 @@ impl Watcher {
     /// A group's count, names, state, and what it printed in one line.
     pub(super) fn cells(&self, group: &GroupDigest) -> [String; 4] {
         let glyph = group.outcome.as_ref().map_or('▸', Outcome::glyph);
-        let agents = names(group.tasks_of(&self.followed.run));
+        let agents = names(group.tasks_of(&self.followed.job));
         let (state, what) = match &group.outcome {
             Some(outcome) => (outcome.brief(), group.ended_text(outcome)),
             None => (self.running_state(group), group.running_text()),
@@ -67,7 +67,7 @@ impl Watcher {
     }
 
     fn running_state(&self, group: &GroupDigest) -> String {
-        let tasks: Vec<&Task> = group.tasks_of(&self.followed.run).collect();
+        let tasks: Vec<&Task> = group.tasks_of(&self.followed.job).collect();
         if let Some(task) = tasks.iter().find(|task| !task.waiting.is_empty()) {
             return plain(&task.waiting);
         }
@@ -77,7 +77,7 @@ impl Watcher {
         let started = tasks.iter().filter_map(|task| task.started_ms).max();
         let Some(started) = started else { return "queued".to_owned() };
         let silent = unix_ms().saturating_sub(group.last_output_ms.unwrap_or(0).max(started));
-        if silent >= silence_that_counts_ms(&self.followed.run) {
+        if silent >= silence_that_counts_ms(&self.followed.job) {
             format!("silent {}", short_span(silent))
         } else {
             "running".to_owned()

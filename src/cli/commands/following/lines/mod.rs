@@ -23,9 +23,9 @@ use crate::{
         output::{Tone, note, print_json, unless_closed},
         stdio::is_of_stream,
     },
-    domain::{ids::RunReference, run::Run},
+    domain::{ids::JobReference, job::Job},
     wire::{
-        client::{ControlClient, RunEvents},
+        client::{ControlClient, JobEvents},
         proto,
     },
 };
@@ -45,31 +45,31 @@ struct Follower {
     unprinted: Option<io::Error>,
 }
 
-/// Follows a run to its end, printing as it goes.
+/// Follows a job to its end, printing as it goes.
 pub(super) async fn follow(
     following: Following,
     client: ControlClient,
-    run: Run,
-    events: RunEvents,
+    job: Job,
+    events: JobEvents,
 ) -> Result<Status, Failure> {
-    let made = Follower::new(following.clone(), client, run.clone());
-    let mut follower = made.map_err(|failure| following.failed(failure, &run))?;
+    let made = Follower::new(following.clone(), client, job.clone());
+    let mut follower = made.map_err(|failure| following.failed(failure, &job))?;
     let result = follower.follow(events).await;
     follower.followed.erase();
-    result.map_err(|failure| following.failed(failure, &follower.followed.run))
+    result.map_err(|failure| following.failed(failure, &follower.followed.job))
 }
 
 impl Follower {
-    fn new(following: Following, client: ControlClient, run: Run) -> Result<Self, Failure> {
-        let printer = Printer::new(&run, &following.print, following.timestamps)?;
+    fn new(following: Following, client: ControlClient, job: Job) -> Result<Self, Failure> {
+        let printer = Printer::new(&job, &following.print, following.timestamps)?;
         let is_events = following.print.output == Format::Ndjson;
-        let files = following.outdir.as_ref().map(|directory| Files::new(directory, &run)).transpose()?;
+        let files = following.outdir.as_ref().map(|directory| Files::new(directory, &job)).transpose()?;
         let wants_region =
-            following.is_text() && following.follow && !following.print.quiet && !run.plain_name;
+            following.is_text() && following.follow && !following.print.quiet && !job.plain_name;
         Ok(Self {
-            events: is_events.then(|| Events::new(&run)).transpose()?,
+            events: is_events.then(|| Events::new(&job)).transpose()?,
             files,
-            followed: Followed::new(following, client, run, printer.has_person(), wants_region)?,
+            followed: Followed::new(following, client, job, printer.has_person(), wants_region)?,
             printer,
             ends: HashMap::new(),
             outputs: Outputs::default(),
@@ -78,11 +78,11 @@ impl Follower {
         })
     }
 
-    async fn follow(&mut self, events: RunEvents) -> Result<Status, Failure> {
+    async fn follow(&mut self, events: JobEvents) -> Result<Status, Failure> {
         if self.followed.following.is_text() {
-            say_head(&self.followed.run, self.audience());
+            say_head(&self.followed.job, self.audience());
         }
-        let begun = self.events.as_mut().map_or(Ok(()), |events| events.begin(&self.followed.run));
+        let begun = self.events.as_mut().map_or(Ok(()), |events| events.begin(&self.followed.job));
         let gone = match begun {
             Err(error) => self.not_printed(error).await?,
             Ok(()) => None,
@@ -104,7 +104,7 @@ impl Follower {
         }
         let is_over = matches!(end, End::Shown);
         if let Some(files) = &self.files {
-            files.finish(&self.followed.run)?;
+            files.finish(&self.followed.job)?;
             if !is_over {
                 note(&format!("{} holds what was printed so far", files.path().display()));
             }
@@ -122,7 +122,7 @@ impl Follower {
             }
             End::Detached(status) => {
                 if self.followed.following.is_text() {
-                    say_attach(&self.followed.run);
+                    say_attach(&self.followed.job);
                 }
                 Ok(status)
             }
@@ -141,7 +141,7 @@ impl Follower {
         }
     }
 
-    async fn run_to_end(&mut self, mut events: RunEvents) -> Result<End, Failure> {
+    async fn run_to_end(&mut self, mut events: JobEvents) -> Result<End, Failure> {
         self.say_waiting();
         if self.followed.is_held_for_nobody() {
             return Ok(End::Detached(exit::NO_STATUS));
@@ -156,7 +156,7 @@ impl Follower {
                     }
                 }
                 event = events.message(), if !is_held => match event {
-                    Ok(Some(proto::RunEvent { kind: Some(kind) })) => match self.take(kind) {
+                    Ok(Some(proto::JobEvent { kind: Some(kind) })) => match self.take(kind) {
                         Ok(Some(end)) => return Ok(end),
                         Ok(None) => {}
                         Err(error) => {
@@ -208,17 +208,17 @@ impl Follower {
             return;
         }
         let paint = self.printer.paint();
-        let are_waiting = self.followed.run.tasks.iter().filter(|task| !task.waiting.is_empty());
+        let are_waiting = self.followed.job.tasks.iter().filter(|task| !task.waiting.is_empty());
         let lines: Vec<String> = are_waiting.map(|task| waiting(task, paint)).collect();
         for line in lines {
             self.followed.note(&line);
         }
     }
 
-    /// What becomes of the run when standard output does not take what is printed.
+    /// What becomes of the job when standard output does not take what is printed.
     async fn not_printed(&mut self, error: io::Error) -> Result<Option<End>, Failure> {
         let is_gone = error.kind() == io::ErrorKind::BrokenPipe;
-        if self.files.is_some() && !self.followed.run.plain_name && is_of_stream(&error) {
+        if self.files.is_some() && !self.followed.job.plain_name && is_of_stream(&error) {
             // The files have another reader, and are written to the end.
             self.mute = true;
             self.unprinted = Some(error).filter(|_| !is_gone);
@@ -228,15 +228,15 @@ impl Follower {
             return Err(error.into());
         }
         self.mute = true;
-        if !self.followed.following.owns() || !self.followed.run.plain_name {
+        if !self.followed.following.owns() || !self.followed.job.plain_name {
             return Ok(Some(End::Detached(READER_GONE)));
         }
         self.followed.attention.asking.cancelled();
         self.followed.perform(Wish::Cancel).await
     }
 
-    /// Finds the run again after the connection broke.
-    async fn reconnect(&mut self) -> Result<Result<RunEvents, End>, Failure> {
+    /// Finds the job again after the connection broke.
+    async fn reconnect(&mut self) -> Result<Result<JobEvents, End>, Failure> {
         let wants_notes = self.wants_notes();
         let paint = self.printer.paint();
         let say = |text: &str| {
@@ -245,8 +245,8 @@ impl Follower {
             }
         };
         let following = &self.followed.following;
-        let request = following.request(RunReference::Id(self.followed.run.id), self.ends.clone());
-        let again = async |client: &ControlClient| client.follow_run(request.clone()).await;
+        let request = following.request(JobReference::Id(self.followed.job.id), self.ends.clone());
+        let again = async |client: &ControlClient| client.follow_job(request.clone()).await;
         self.followed.reconnect(say, again).await
     }
 
@@ -255,16 +255,16 @@ impl Follower {
         let status = match () {
             () if self.mute => READER_GONE,
             () if self.followed.attention.asking.has_cancelled() => exit::INTERRUPTED,
-            () if self.followed.following.judges() => exit::of_run(&self.followed.run),
+            () if self.followed.following.judges() => exit::of_job(&self.followed.job),
             () => exit::OK,
         };
         match &mut self.events {
             _ if self.mute => {}
             Some(events) => {
-                unless_closed(events.ended(&self.followed.run, exit::of_run(&self.followed.run).0))?;
+                unless_closed(events.ended(&self.followed.job, exit::of_job(&self.followed.job).0))?;
             }
             None if !self.followed.following.is_text() => {
-                match print_json(&self.outputs.json(&self.followed.run)) {
+                match print_json(&self.outputs.json(&self.followed.job)) {
                     Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(READER_GONE),
                     printed => printed?,
                 }
@@ -272,7 +272,7 @@ impl Follower {
             None => {}
         }
         if self.followed.following.is_text() {
-            say_end(&self.followed.run, None, false, self.audience());
+            say_end(&self.followed.job, None, false, self.audience());
         }
         Ok(status)
     }

@@ -1,4 +1,4 @@
-//! What the events of a run do to what a client shows of it.
+//! What the events of a job do to what a client shows of it.
 
 use std::io;
 
@@ -13,20 +13,20 @@ use crate::{
     cli::{exit, output::complain},
     domain::{
         frame::Frame,
+        job::{Job, Task},
         plan::Gate,
-        run::{Run, Task},
     },
-    wire::proto::{self, run_event::Kind},
+    wire::proto::{self, job_event::Kind},
 };
 
 impl Follower {
     /// Takes one event; the end when it is one.
     pub(super) fn take(&mut self, kind: Kind) -> io::Result<Option<End>> {
         match kind {
-            Kind::Run(run) => {
+            Kind::Job(job) => {
                 // After a reconnect: the states as they are now.
-                if let Ok(run) = Run::try_from(run) {
-                    self.followed.run = run;
+                if let Ok(job) = Job::try_from(job) {
+                    self.followed.job = job;
                 }
             }
             Kind::Task(task) => {
@@ -54,7 +54,7 @@ impl Follower {
             }
             Kind::Gate(gate) => return self.gate_changed(gate.into()),
             Kind::Ended(ended) => {
-                self.followed.run.ended_ms = Some(ended.ended_ms);
+                self.followed.job.ended_ms = Some(ended.ended_ms);
                 return Ok(Some(End::Shown));
             }
             Kind::Closing(_) | Kind::Refused(_) | Kind::TargetChanged(_) => {}
@@ -101,14 +101,14 @@ impl Follower {
         let end = self.ends.entry(task).or_insert(lost.to);
         *end = (*end).max(lost.to);
         self.followed.erase();
-        complain(&missing(&self.followed.run, task, lost));
+        complain(&missing(&self.followed.job, task, lost));
         Ok(())
     }
 
     fn task_changed(&mut self, task: Task) -> io::Result<()> {
         self.followed.outdated();
         let (index, paint) = (task.index, self.printer.paint());
-        let Some(known) = self.followed.run.task_mut(index) else { return Ok(()) };
+        let Some(known) = self.followed.job.task_mut(index) else { return Ok(()) };
         let news = changed(known, &task, paint);
         // Before anything is printed: nobody may read that any more, and it has happened all the same.
         *known = task.clone();
@@ -126,10 +126,10 @@ impl Follower {
 
     fn gate_changed(&mut self, gate: Gate) -> io::Result<Option<End>> {
         self.followed.erase();
-        say_held(&self.followed.run, &gate);
-        self.followed.run.gate = gate;
+        say_held(&self.followed.job, &gate);
+        self.followed.job.gate = gate;
         if let Some(events) = self.events.as_mut().filter(|_| !self.mute) {
-            events.gate(&self.followed.run.gate)?;
+            events.gate(&self.followed.job.gate)?;
         }
         Ok(self.followed.is_held_for_nobody().then_some(End::Detached(exit::NO_STATUS)))
     }
@@ -138,7 +138,7 @@ impl Follower {
     fn is_whole(&self, task: u32) -> bool {
         let end = self.ends.get(&task).copied().unwrap_or_default();
         self.followed
-            .run
+            .job
             .task(task)
             .is_some_and(|task| task.state.outcome().is_some() && end >= task.end_offset)
     }

@@ -1,4 +1,4 @@
-//! Runs over many agents through real processes: batches and gates, groups, and what scripts read.
+//! Jobs over many agents through real processes: batches and gates, groups, and what scripts read.
 
 #![expect(clippy::unwrap_used, reason = "what fails in a test's helpers fails the test")]
 
@@ -21,15 +21,15 @@ fn events(rig: &Rig, arguments: &[&str]) -> Vec<Value> {
 }
 
 #[test]
-fn a_canary_run_stops_itself_and_an_operator_moves_or_ends_it() {
+fn a_canary_job_stops_itself_and_an_operator_moves_or_ends_it() {
     let rig = fleet(6);
     let command = "echo same; [ $SLOTH_AGENT != node02 ] || echo other";
     let flags = ["run", "--canary", "1", "--batch", "1", "--stop-if", "differs"];
     let printed = rig.run(&[&flags[..], &["@role:web", command]].concat());
     assert_eq!(printed.status, 125, "a script does not wait at a gate: {printed:?}");
-    assert!(printed.err.contains("run 1 waits: node02 did not print and end as node01 did"), "{printed:?}");
+    assert!(printed.err.contains("job 1 waits: node02 did not print and end as node01 did"), "{printed:?}");
     assert_eq!(printed.out.lines().filter(|line| line.contains("same")).count(), 2, "{printed:?}");
-    assert_eq!(rig.run(&["job", "promote", "1"]).out, "run 1 goes on with batch 3\n");
+    assert_eq!(rig.run(&["job", "promote", "1"]).out, "job 1 goes on with batch 3\n");
     let attached = rig.run(&["job", "attach", "1"]);
     assert_eq!(attached.status, 0, "{attached:?}");
     assert_eq!(attached.out.lines().filter(|line| line.ends_with("same")).count(), 6);
@@ -37,8 +37,8 @@ fn a_canary_run_stops_itself_and_an_operator_moves_or_ends_it() {
 
     rig.run(&[&flags[..], &["@role:web", command]].concat());
     let stopped = rig.run(&["job", "stop", "2"]);
-    assert_eq!(stopped.out, "run 2: 4 tasks skipped; what runs goes on\n");
-    until("run 2 is over", || rig.run(&["job", "stop", "2"]).status == 1);
+    assert_eq!(stopped.out, "job 2: 4 tasks skipped; what runs goes on\n");
+    until("job 2 is over", || rig.run(&["job", "stop", "2"]).status == 1);
     let printed = rig.run(&["job", "attach", "2"]);
     assert_eq!(printed.status, 125, "{printed:?}");
     assert!(printed.err.contains("4 node[03-06] skipped"), "{printed:?}");
@@ -87,7 +87,7 @@ fn scripts_read_events_with_a_schema() {
     let command = r"printf 'a\nb'; printf '\377' >&2; [ $SLOTH_AGENT != node02 ]";
     let all = events(&rig, &["run", "-o", "ndjson", "@all", command]);
     assert!(all.iter().all(|event| event["schema_version"] == 1));
-    assert_eq!((&all[0]["event"], &all[all.len() - 1]["event"]), (&"run".into(), &"ended".into()));
+    assert_eq!((&all[0]["event"], &all[all.len() - 1]["event"]), (&"job".into(), &"ended".into()));
     assert_eq!(all[all.len() - 1]["exit_status"], 1);
     let lines: Vec<&Value> =
         all.iter().filter(|event| event["event"] == "line" && event["agent"] == "node02").collect();
@@ -115,11 +115,11 @@ fn history_is_found_run_again_and_deleted() {
     let numbers = |flags: &[&str]| {
         let printed = rig.run(&[&["job", "list", "-o", "json"], flags].concat());
         let value: Value = serde_json::from_str(&printed.out).unwrap();
-        value["runs"]
+        value["jobs"]
             .as_array()
             .unwrap()
             .iter()
-            .map(|run| run["number"].as_u64().unwrap())
+            .map(|job| job["number"].as_u64().unwrap())
             .collect::<Vec<_>>()
     };
     until("both are stored", || numbers(&["--outcome", "running"]).is_empty());
@@ -143,12 +143,12 @@ fn history_is_found_run_again_and_deleted() {
     assert!(line.ends_with(" node01: first") && line.as_bytes()[2] == b':', "{line}");
     assert_eq!(rig.run(&["job", "logs", "--stream", "stderr", "1"]).out, "");
 
-    until("run 1 can be deleted", || rig.run(&["job", "delete", "1"]).status == 0);
+    until("job 1 can be deleted", || rig.run(&["job", "delete", "1"]).status == 0);
     let gone = rig.run(&["job", "show", "1"]);
-    assert!(gone.err.contains("run 1 is gone: deleted by"), "{gone:?}");
+    assert!(gone.err.contains("job 1 is gone: deleted by"), "{gone:?}");
     assert_eq!(rig.run(&["job", "logs", "1"]).status, 1);
     assert!(!numbers(&[]).contains(&1));
-    let left = fs::read_dir(rig.master_dir().join("runs")).unwrap().count();
+    let left = fs::read_dir(rig.master_dir().join("jobs")).unwrap().count();
     assert_eq!(left, numbers(&[]).len(), "its output is gone too");
     let held = rig.run(&["run", "--detach", "node01", "sleep 86407.5"]);
     assert!(rig.run(&["job", "delete", held.out.trim()]).err.contains("is not over"));
@@ -168,9 +168,9 @@ fn a_handler_that_cleans_up_may_start_what_it_needs() {
     assert_eq!((timed_out.status, timed_out.out.as_str()), (124, "ready\nhelper: 0\nremoved: 0\n"));
     assert!(!scratch.exists());
     // A cancel is the same, and its grace is what was asked for.
-    let run = rig.detached("a", &clean);
-    until("it is ready", || rig.run(&["job", "logs", &run]).out == "ready\n");
-    assert_eq!(rig.run(&["job", "cancel", &run]).status, 0);
-    rig.wait_task(&run, "cancelled");
-    assert_eq!(rig.run(&["job", "logs", &run]).out, "ready\nhelper: 0\nremoved: 0\n");
+    let job = rig.detached("a", &clean);
+    until("it is ready", || rig.run(&["job", "logs", &job]).out == "ready\n");
+    assert_eq!(rig.run(&["job", "cancel", &job]).status, 0);
+    rig.wait_task(&job, "cancelled");
+    assert_eq!(rig.run(&["job", "logs", &job]).out, "ready\nhelper: 0\nremoved: 0\n");
 }

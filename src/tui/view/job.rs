@@ -1,4 +1,4 @@
-//! The run: its title, its rows, its gate, and what lies below them.
+//! The job: its title, its rows, its gate, and what lies below them.
 
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ use crate::{
     tui::{
         model::{
             Area, Focus, Layout, Model,
+            job::{JobScreen, View},
             rows::{Need, Row, counts, parting_words},
-            run::{RunScreen, View},
         },
         theme::{Tone, tone_of_glyph},
     },
@@ -30,10 +30,10 @@ const WIDE: u16 = 80;
 /// From so many columns of the whole screen on, rows and grid stand together.
 const BOTH: u16 = 180;
 
-/// The run, below its rule.
+/// The job, below its rule.
 pub(super) fn draw(painter: &mut Painter<'_>, model: &Model, area: Area, layout: &mut Layout) {
     let Some(open) = &model.open else { return };
-    let is_focused = model.focus == Focus::Run && model.overlays.is_empty();
+    let is_focused = model.focus == Focus::Job && model.overlays.is_empty();
     if let Some(output) = &open.output {
         return panes::output(painter, model, open, output, area, layout);
     }
@@ -44,11 +44,11 @@ pub(super) fn draw(painter: &mut Painter<'_>, model: &Model, area: Area, layout:
         painter.text(body.x + 1, body.y, body.width.saturating_sub(2), &command, Tone::Dim);
         body = Area { y: body.y + 1, height: body.height - 1, ..body };
     }
-    if let GateState::Held(reason) = &open.run.gate.state
+    if let GateState::Held(reason) = &open.job.gate.state
         && body.height > 2
     {
         let y = body.y + body.height - 1;
-        let waits = open.run.tasks.iter().filter(|task| task.state.outcome().is_none()).count();
+        let waits = open.job.tasks.iter().filter(|task| task.state.outcome().is_none()).count();
         let gate = [
             piece(format!(" {}, {waits} wait", plain(reason)), Tone::Waiting),
             piece("  ·  ", Tone::Dim),
@@ -97,12 +97,12 @@ pub(super) fn draw(painter: &mut Painter<'_>, model: &Model, area: Area, layout:
     }
 }
 
-fn first_line(open: &RunScreen) -> String {
-    let shown = open.run.command.words().first().map(|word| String::from_utf8_lossy(&word.0).into_owned());
-    let shown = if open.run.command.words().len() == 1 {
+fn first_line(open: &JobScreen) -> String {
+    let shown = open.job.command.words().first().map(|word| String::from_utf8_lossy(&word.0).into_owned());
+    let shown = if open.job.command.words().len() == 1 {
         shown.unwrap_or_default()
     } else {
-        open.run.command.shown()
+        open.job.command.shown()
     };
     let mut lines = shown.lines();
     let first = plain(lines.next().unwrap_or_default());
@@ -110,23 +110,23 @@ fn first_line(open: &RunScreen) -> String {
     if more > 0 { format!("{first} … +{more} {}", plural("line", more)) } else { first }
 }
 
-fn title(painter: &mut Painter<'_>, model: &Model, open: &RunScreen, area: Area, is_focused: bool) {
-    let run = &open.run;
+fn title(painter: &mut Painter<'_>, model: &Model, open: &JobScreen, area: Area, is_focused: bool) {
+    let job = &open.job;
     let strong = if is_focused { Tone::Strong } else { Tone::Plain };
-    let mut left = vec![piece(format!("Run {}", run.number), strong)];
-    let is_own = model.own_runs.contains(&run.id) || run.operator == model.status.operator;
-    if !is_own && !run.operator.is_empty() {
-        left.push(piece(format!(" of {}", plain(&run.operator)), Tone::Waiting));
+    let mut left = vec![piece(format!("Job {}", job.number), strong)];
+    let is_own = model.own_jobs.contains(&job.id) || job.operator == model.status.operator;
+    if !is_own && !job.operator.is_empty() {
+        left.push(piece(format!(" of {}", plain(&job.operator)), Tone::Waiting));
     }
     let mut rest = vec![piece(
-        format!("  {} {}", run.task_count, plural("agent", run.task_count as usize)),
+        format!("  {} {}", job.task_count, plural("agent", job.task_count as usize)),
         Tone::Plain,
     )];
-    for (glyph, count) in counts(run).into_iter().filter(|(_, count)| *count > 0) {
+    for (glyph, count) in counts(job).into_iter().filter(|(_, count)| *count > 0) {
         rest.push(piece(format!("  {glyph} {count}"), tone_of_glyph(glyph)));
     }
-    let until = run.ended_ms.unwrap_or(model.now.unix_ms);
-    let took = stopwatch(Duration::from_millis(until.saturating_sub(run.created_ms)));
+    let until = job.ended_ms.unwrap_or(model.now.unix_ms);
+    let took = stopwatch(Duration::from_millis(until.saturating_sub(job.created_ms)));
     rest.push(piece(format!("  {took}"), Tone::Plain));
     if open.masks.any() {
         rest.push(piece(format!("  masked: {}", open.masks), Tone::Waiting));
@@ -163,12 +163,12 @@ fn title(painter: &mut Painter<'_>, model: &Model, open: &RunScreen, area: Area,
 fn rows(
     painter: &mut Painter<'_>,
     model: &Model,
-    open: &RunScreen,
+    open: &JobScreen,
     area: Area,
     is_focused: bool,
     layout: &mut Layout,
 ) {
-    layout.run = area;
+    layout.job = area;
     let all = open.rows.all();
     if all.is_empty() {
         painter.text(area.x + 1, area.y, area.width, "nothing has been printed yet", Tone::Dim);
@@ -239,7 +239,7 @@ pub(super) fn glyph(row: &Row) -> char {
 }
 
 /// The names of a row's agents, the short way.
-pub(super) fn names(open: &RunScreen, row: &Row) -> String {
+pub(super) fn names(open: &JobScreen, row: &Row) -> String {
     fold(row.tasks.iter().filter_map(|task| open.agent(*task)).map(AgentName::as_str))
 }
 
@@ -252,7 +252,7 @@ fn state(model: &Model, row: &Row) -> String {
 }
 
 /// The title of what lies below the rows.
-pub(super) fn preview_title(model: &Model, open: &RunScreen, row: &Row) -> Vec<Piece> {
+pub(super) fn preview_title(model: &Model, open: &JobScreen, row: &Row) -> Vec<Piece> {
     let mut title = vec![piece(names(open, row), Tone::Strong)];
     let outcome = row.outcome.as_ref().map(Outcome::brief);
     match (outcome, row.parting) {

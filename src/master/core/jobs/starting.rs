@@ -1,33 +1,33 @@
-//! How a run begins: whom it means, what it is made of, and when it is on the disk.
+//! How a job begins: whom it means, what it is made of, and when it is on the disk.
 
 use std::{collections::HashSet, time::Duration};
 
-use super::{LiveRun, Slot};
+use super::{LiveJob, Slot};
 use crate::{
     domain::{
         agent::{Drain, START_WITHIN},
-        ids::RunId,
+        ids::JobId,
+        job::{Job, LeftOut, MOST_TASKS, Task, TaskState},
         name::AgentName,
         outcome::Ending,
         plan::Gate,
-        run::{LeftOut, MOST_TASKS, Run, Task, TaskState},
     },
     master::core::{
         Core, Parked, audit,
-        messages::{Now, Reply, ReplyTo, RunAsked},
+        messages::{JobAsked, Now, Reply, ReplyTo},
         snapshot::all_draining,
-        stored::{StoredRun, Write, run_detail},
+        stored::{StoredJob, Write, job_detail},
     },
     sys::clock::spoken,
 };
 
 impl Core {
-    pub(in crate::master::core) fn on_start_run(&mut self, asked: RunAsked, reply: ReplyTo, now: Now) {
-        if let Some(known) = self.runs.get_mut(&asked.id) {
-            if !asked.is_for(&known.run) {
+    pub(in crate::master::core) fn on_start_job(&mut self, asked: JobAsked, reply: ReplyTo, now: Now) {
+        if let Some(known) = self.jobs.get_mut(&asked.id) {
+            if !asked.is_for(&known.job) {
                 return self.reply(reply, Reply::Refused(asked.foreign_id()));
             }
-            // The same wish again, after a lost answer: the run that there is, once it is on the disk.
+            // The same wish again, after a lost answer: the job that there is, once it is on the disk.
             if !known.begun {
                 known.also_asked.push(reply);
                 return;
@@ -35,7 +35,7 @@ impl Core {
             let view = known.view();
             return self.reply(reply, Reply::Live(Box::new(view)));
         }
-        let refusal = self.refusal_of_runs();
+        let refusal = self.refusal_of_jobs();
         if !refusal.is_empty() {
             return self.reply(reply, Reply::Refused(refusal));
         }
@@ -45,7 +45,7 @@ impl Core {
         };
         if names.len() > MOST_TASKS as usize {
             let text = format!(
-                "{} means {} agents, and a run has at most {MOST_TASKS} tasks: start several",
+                "{} means {} agents, and a job has at most {MOST_TASKS} tasks: start several",
                 asked.choice.target,
                 names.len()
             );
@@ -66,21 +66,21 @@ impl Core {
         }
         let id = asked.id;
         let operator = asked.operator.clone();
-        let run = self.new_run(asked, names, left_out, now);
-        let detail = run_detail(run.run.number, &run.run.command.shown());
-        let stored = StoredRun {
-            run: run.view(),
-            options: run.options.clone(),
-            tasks: run.slots.iter().map(Slot::to_store).collect(),
+        let job = self.new_job(asked, names, left_out, now);
+        let detail = job_detail(job.job.number, &job.job.command.shown());
+        let stored = StoredJob {
+            job: job.view(),
+            options: job.options.clone(),
+            tasks: job.slots.iter().map(Slot::to_store).collect(),
         };
-        let target = run.run.target.clone();
-        self.runs.insert(run);
-        let writes = vec![Write::PutRun(Box::new(stored)), audit(now, &operator, "run", &target, detail)];
-        self.persist(writes, Parked::StartRun(id, reply));
+        let target = job.job.target.clone();
+        self.jobs.insert(job);
+        let writes = vec![Write::PutJob(Box::new(stored)), audit(now, &operator, "run", &target, detail)];
+        self.persist(writes, Parked::StartJob(id, reply));
     }
 
     /// The agents that a wish means, or the answer that it gets instead.
-    fn resolve(&self, asked: &RunAsked) -> Result<(Vec<AgentName>, Vec<LeftOut>), Reply> {
+    fn resolve(&self, asked: &JobAsked) -> Result<(Vec<AgentName>, Vec<LeftOut>), Reply> {
         let matching = self.chosen(&asked.choice);
         if asked.shown.is_empty() {
             let matching: Vec<AgentName> = matching?.into_iter().collect();
@@ -121,7 +121,7 @@ impl Core {
         &self,
         names: Vec<AgentName>,
         mut left_out: Vec<LeftOut>,
-        asked: &RunAsked,
+        asked: &JobAsked,
     ) -> Result<(Vec<AgentName>, Vec<LeftOut>), Reply> {
         if asked.choice.plain_name.is_some() {
             return Ok((names, left_out));
@@ -145,13 +145,13 @@ impl Core {
         self.agents.get(name).and_then(|row| row.stored.drain.as_ref())
     }
 
-    fn new_run(
+    fn new_job(
         &mut self,
-        asked: RunAsked,
+        asked: JobAsked,
         names: Vec<AgentName>,
         left_out: Vec<LeftOut>,
         now: Now,
-    ) -> LiveRun {
+    ) -> LiveJob {
         self.last_number += 1;
         let batches = asked.options.plan.batches(names.len());
         let first_wave = asked.options.plan.most_at_once();
@@ -170,7 +170,7 @@ impl Core {
                 slot
             })
             .collect();
-        let run = Run {
+        let job = Job {
             id: asked.id,
             number: self.last_number,
             operator: asked.operator.into(),
@@ -188,7 +188,7 @@ impl Core {
             masks: asked.options.plan.masks,
             command_left_out: 0,
         };
-        LiveRun::new(run, asked.options, slots)
+        LiveJob::new(job, asked.options, slots)
     }
 
     /// Until when an agent is waited for.
@@ -209,7 +209,7 @@ impl Core {
         Slot::new(Task { batch, ..Task::queued(index, agent) }, fingerprint, self.first_attempt())
     }
 
-    /// Opens a task of a run that is not stored yet: what is decided here is in the run's first transaction.
+    /// Opens a task of a job that is not stored yet: what is decided here is in the job's first transaction.
     fn open_slot(&self, slot: &mut Slot, within_ms: Option<u64>, now: Now) {
         slot.opened = true;
         let agent = &slot.task.agent;
@@ -245,26 +245,26 @@ impl Core {
         )
     }
 
-    pub(in crate::master::core) fn begin_run(&mut self, id: RunId, reply: ReplyTo, now: Now) {
-        let Some(run) = self.runs.get_mut(&id) else { return };
-        run.begun = true;
-        self.last_begun = self.last_begun.max(run.run.number);
+    pub(in crate::master::core) fn begin_job(&mut self, id: JobId, reply: ReplyTo, now: Now) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        job.begun = true;
+        self.last_begun = self.last_begun.max(job.job.number);
         let ended: Vec<u32> =
-            run.slots.iter().filter(|slot| !slot.is_open()).map(|slot| slot.task.index).collect();
+            job.slots.iter().filter(|slot| !slot.is_open()).map(|slot| slot.task.index).collect();
         for index in ended {
-            run.note_stored(index);
+            job.note_stored(index);
         }
         let opened = |slot: &&Slot| slot.is_open() && slot.opened && slot.task.waiting.is_empty();
-        let ready: Vec<u32> = run.slots.iter().filter(opened).map(|slot| slot.task.index).collect();
+        let ready: Vec<u32> = job.slots.iter().filter(opened).map(|slot| slot.task.index).collect();
         for index in ready {
-            run.enqueue(index, now);
+            job.enqueue(index, now);
         }
-        let (view, also_asked) = (run.view(), std::mem::take(&mut run.also_asked));
+        let (view, also_asked) = (job.view(), std::mem::take(&mut job.also_asked));
         for to in also_asked.into_iter().chain([reply]) {
             self.reply(to, Reply::Live(Box::new(view.clone())));
         }
         self.mark_begun(id);
         self.go_on(id, now);
-        self.end_run_if_over(id, now);
+        self.end_job_if_over(id, now);
     }
 }

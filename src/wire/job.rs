@@ -2,9 +2,9 @@
 
 use super::{InvalidMessage, proto};
 use crate::domain::{
-    ids::RunId,
+    ids::JobId,
+    job::{Job, LastJob, LeftOut, Task, TaskState},
     outcome::Outcome,
-    run::{LastRun, LeftOut, Run, Task, TaskState},
 };
 
 fn state_out(state: TaskState) -> (proto::TaskState, Option<proto::Outcome>) {
@@ -72,18 +72,18 @@ impl TryFrom<proto::Task> for Task {
     }
 }
 
-impl From<LastRun> for proto::LastRun {
-    fn from(last: LastRun) -> Self {
-        let LastRun { number, operator, state, no_contact } = last;
+impl From<LastJob> for proto::LastJob {
+    fn from(last: LastJob) -> Self {
+        let LastJob { number, operator, state, no_contact } = last;
         let (state, outcome) = state_out(state);
         Self { number, operator: operator.into(), state: state.into(), outcome, no_contact }
     }
 }
 
-impl TryFrom<proto::LastRun> for LastRun {
+impl TryFrom<proto::LastJob> for LastJob {
     type Error = InvalidMessage;
 
-    fn try_from(last: proto::LastRun) -> Result<Self, InvalidMessage> {
+    fn try_from(last: proto::LastJob) -> Result<Self, InvalidMessage> {
         let state = state_in(last.state(), last.outcome)?;
         Ok(Self { number: last.number, operator: last.operator.into(), state, no_contact: last.no_contact })
     }
@@ -101,51 +101,51 @@ impl From<proto::LeftOut> for LeftOut {
     }
 }
 
-impl From<Run> for proto::Run {
-    fn from(run: Run) -> Self {
+impl From<Job> for proto::Job {
+    fn from(job: Job) -> Self {
         Self {
-            run_id: run.id.to_bytes().to_vec().into(),
-            number: run.number,
-            operator: run.operator.into(),
-            target: run.target.into(),
-            command: Some(run.command.into()),
-            created_ms: run.created_ms,
-            ended_ms: run.ended_ms.unwrap_or(0),
-            tasks: run.tasks.into_iter().map(Into::into).collect(),
-            task_count: run.task_count,
-            succeeded: run.succeeded,
-            unfinished: run.unfinished,
-            left_out: run.left_out.into_iter().map(Into::into).collect(),
-            plain_name: run.plain_name,
-            gate: Some(run.gate.into()),
-            masks: run.masks.to_string(),
-            command_left_out: run.command_left_out,
+            job_id: job.id.to_bytes().to_vec().into(),
+            number: job.number,
+            operator: job.operator.into(),
+            target: job.target.into(),
+            command: Some(job.command.into()),
+            created_ms: job.created_ms,
+            ended_ms: job.ended_ms.unwrap_or(0),
+            tasks: job.tasks.into_iter().map(Into::into).collect(),
+            task_count: job.task_count,
+            succeeded: job.succeeded,
+            unfinished: job.unfinished,
+            left_out: job.left_out.into_iter().map(Into::into).collect(),
+            plain_name: job.plain_name,
+            gate: Some(job.gate.into()),
+            masks: job.masks.to_string(),
+            command_left_out: job.command_left_out,
         }
     }
 }
 
-impl TryFrom<proto::Run> for Run {
+impl TryFrom<proto::Job> for Job {
     type Error = InvalidMessage;
 
-    fn try_from(run: proto::Run) -> Result<Self, InvalidMessage> {
-        let command = run.command.ok_or_else(|| InvalidMessage::missing("a run's command"))?;
+    fn try_from(job: proto::Job) -> Result<Self, InvalidMessage> {
+        let command = job.command.ok_or_else(|| InvalidMessage::missing("a job's command"))?;
         Ok(Self {
-            id: RunId::from_bytes(&run.run_id).map_err(InvalidMessage::because)?,
-            number: run.number,
-            operator: run.operator.into(),
-            target: run.target.into(),
-            plain_name: run.plain_name,
+            id: JobId::from_bytes(&job.job_id).map_err(InvalidMessage::because)?,
+            number: job.number,
+            operator: job.operator.into(),
+            target: job.target.into(),
+            plain_name: job.plain_name,
             command: command.try_into()?,
-            created_ms: run.created_ms,
-            ended_ms: some(run.ended_ms),
-            tasks: run.tasks.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
-            task_count: run.task_count,
-            succeeded: run.succeeded,
-            unfinished: run.unfinished,
-            left_out: run.left_out.into_iter().map(Into::into).collect(),
-            gate: run.gate.unwrap_or_default().into(),
-            masks: run.masks.parse().map_err(InvalidMessage::because)?,
-            command_left_out: run.command_left_out,
+            created_ms: job.created_ms,
+            ended_ms: some(job.ended_ms),
+            tasks: job.tasks.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            task_count: job.task_count,
+            succeeded: job.succeeded,
+            unfinished: job.unfinished,
+            left_out: job.left_out.into_iter().map(Into::into).collect(),
+            gate: job.gate.unwrap_or_default().into(),
+            masks: job.masks.parse().map_err(InvalidMessage::because)?,
+            command_left_out: job.command_left_out,
         })
     }
 }

@@ -55,7 +55,7 @@ impl Core {
 
     /// Returns how many running tasks the master holds back, and why, in words; nothing when it holds none back.
     pub(in crate::master::core) fn held_back(&self) -> Option<(u32, String)> {
-        let open = self.runs.values().filter(|run| run.in_flight > 0).flat_map(|run| &run.slots);
+        let open = self.jobs.values().filter(|job| job.in_flight > 0).flat_map(|job| &job.slots);
         let mut held = open.filter(|slot| slot.is_open() && !slot.held.master.is_empty());
         let first = held.next()?;
         let count = u32::try_from(held.count() + 1).unwrap_or(u32::MAX);

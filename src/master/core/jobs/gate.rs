@@ -1,14 +1,14 @@
-//! How a run goes over its agents: batches, the fan-out, the gate between them, and what operators say to it.
+//! How a job goes over its agents: batches, the fan-out, the gate between them, and what operators say to it.
 //!
 //! A task is opened with its batch, taken when it is its turn, and sent when its agent is there. Only what was taken
 //! counts as under way, so an agent that is offline keeps nobody waiting.
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{LiveRun, PendingOrder, Slot};
+use super::{LiveJob, PendingOrder, Slot};
 use crate::{
     domain::{
-        ids::{RunId, RunReference, TaskId},
+        ids::{JobId, JobReference, TaskId},
         outcome::{Ending, Outcome},
         plan::GateState,
     },
@@ -23,7 +23,7 @@ use crate::{
 /// How long a task waits for its turn before its deadline is put off by that, which is a write.
 const WORTH_RECORDING: Duration = Duration::from_secs(1);
 
-impl LiveRun {
+impl LiveJob {
     /// Tasks that are open and were not taken yet.
     fn has_unstarted(&self) -> bool {
         self.open > self.in_flight
@@ -48,7 +48,7 @@ impl LiveRun {
         self.slots.last().map_or(0, |slot| slot.task.batch + 1)
     }
 
-    /// Why the run has to end early.
+    /// Why the job has to end early.
     fn too_many_failures(&self) -> Option<String> {
         let share = self.options.plan.max_failures?;
         let most = share.of(self.slots.len());
@@ -57,7 +57,7 @@ impl LiveRun {
             .then(|| format!("{failed} of {} failed, over --max-failures {share}", self.slots.len()))
     }
 
-    /// Why the run has to wait for an operator.
+    /// Why the job has to wait for an operator.
     fn hold(&self) -> Option<String> {
         if self.options.plan.stop_if.failures && self.failed > self.gate.forgiven {
             let failed = |slot: &&Slot| slot.has_failed();
@@ -97,8 +97,8 @@ impl LiveRun {
         debug_assert_eq!(
             (self.open, self.opened_open, self.in_flight, self.unstarted, self.failed),
             self.counted(),
-            "run {}",
-            self.run.number
+            "job {}",
+            self.job.number
         );
     }
 
@@ -124,80 +124,80 @@ impl Slot {
 
 impl Core {
     /// Starts what may be started, opens the next batch when this one is over, or closes the gate.
-    pub(super) fn go_on(&mut self, id: RunId, now: Now) {
+    pub(super) fn go_on(&mut self, id: JobId, now: Now) {
         loop {
-            let Some(run) = self.runs.get_mut(&id) else { return };
-            if !run.begun
-                || run.opening
-                || run.is_resumed
-                || run.gate.state != GateState::Open
-                || !run.has_unstarted()
+            let Some(job) = self.jobs.get_mut(&id) else { return };
+            if !job.begun
+                || job.opening
+                || job.is_resumed
+                || job.gate.state != GateState::Open
+                || !job.has_unstarted()
             {
                 return;
             }
-            run.check_counters();
-            if let Some(reason) = run.too_many_failures() {
+            job.check_counters();
+            if let Some(reason) = job.too_many_failures() {
                 return self.stop_rest(id, &reason, now);
             }
-            if let Some(reason) = run.hold() {
-                run.gate.state = GateState::Held(reason.into());
+            if let Some(reason) = job.hold() {
+                job.gate.state = GateState::Held(reason.into());
                 return self.gate_changed(id);
             }
-            if run.checking > 0 {
+            if job.checking > 0 {
                 return;
             }
             if self.take_turns(id, now) {
                 continue;
             }
-            let Some(run) = self.runs.get_mut(&id) else { return };
-            if run.opened_open > 0 || run.gate.open_batch + 1 >= run.batches() {
+            let Some(job) = self.jobs.get_mut(&id) else { return };
+            if job.opened_open > 0 || job.gate.open_batch + 1 >= job.batches() {
                 return;
             }
-            if let Some(pause) = run.options.plan.pause_ms {
-                let until = *run.pause_until.get_or_insert(now.monotonic + Duration::from_millis(pause));
+            if let Some(pause) = job.options.plan.pause_ms {
+                let until = *job.pause_until.get_or_insert(now.monotonic + Duration::from_millis(pause));
                 if now.monotonic < until {
                     return;
                 }
-                run.pause_until = None;
+                job.pause_until = None;
             }
-            run.gate.open_batch += 1;
+            job.gate.open_batch += 1;
             self.gate_changed(id);
             self.open_batch(id, now);
         }
     }
 
-    /// Writes down how a run's gate is, and tells followers.
-    fn gate_changed(&mut self, id: RunId) {
-        let Some(run) = self.runs.get(&id) else { return };
-        let gate = run.gate.clone();
+    /// Writes down how a job's gate is, and tells followers.
+    fn gate_changed(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        let gate = job.gate.clone();
         self.effects.push(Effect::PublishGate(id, gate.clone()));
         self.persist(vec![Write::PutGate(id, gate)], Parked::Kept);
     }
 
     /// Gives the tasks of the batch that is open now their deadlines, and a place in the queue.
-    fn open_batch(&mut self, id: RunId, now: Now) {
-        let Some(run) = self.runs.get_mut(&id) else { return };
-        run.opening = true;
-        let (batch, within) = (run.gate.open_batch, run.options.start_within_ms);
-        let indices: Vec<u32> = run
+    fn open_batch(&mut self, id: JobId, now: Now) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        job.opening = true;
+        let (batch, within) = (job.gate.open_batch, job.options.start_within_ms);
+        let indices: Vec<u32> = job
             .slots
             .iter()
             .filter(|slot| slot.task.batch == batch && slot.is_open() && !slot.opened)
             .map(|slot| slot.task.index)
             .collect();
         for index in indices {
-            let task = TaskId { run: id, index };
+            let task = TaskId { job: id, index };
             let Some(agent) = self.slot_mut(task).map(|slot| slot.task.agent.clone()) else { continue };
             let deadline = self.deadline(&agent, within, now);
             let is_there = self.agents.get(&agent).is_some_and(|row| row.session.is_some());
             let text = self.offline_text(&agent, now);
-            let Some(run) = self.runs.get_mut(&id) else { return };
-            run.opened_open += 1;
-            let Some(slot) = run.slot_mut(index) else { continue };
+            let Some(job) = self.jobs.get_mut(&id) else { return };
+            job.opened_open += 1;
+            let Some(slot) = job.slot_mut(index) else { continue };
             slot.opened = true;
             slot.set_deadline(deadline, now);
             if is_there {
-                run.enqueue(index, now);
+                job.enqueue(index, now);
             } else if deadline <= now.monotonic {
                 self.end_unstarted(task, Ending::Undeliverable(text.into()), now);
             } else {
@@ -205,23 +205,23 @@ impl Core {
                 self.publish(task);
             }
         }
-        if let Some(run) = self.runs.get_mut(&id) {
-            run.opening = false;
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.opening = false;
         }
     }
 
-    /// Sends queued tasks as far as the fan-out allows. True when one was refused instead, which changes how the run
+    /// Sends queued tasks as far as the fan-out allows. True when one was refused instead, which changes how the job
     /// stands.
-    fn take_turns(&mut self, id: RunId, now: Now) -> bool {
+    fn take_turns(&mut self, id: JobId, now: Now) -> bool {
         loop {
-            let Some(run) = self.runs.get_mut(&id) else { return false };
-            if run.in_flight >= run.options.plan.most_at_once() {
+            let Some(job) = self.jobs.get_mut(&id) else { return false };
+            if job.in_flight >= job.options.plan.most_at_once() {
                 return false;
             }
-            let Some((index, waited)) = run.next_in_queue(now) else { return false };
+            let Some((index, waited)) = job.next_in_queue(now) else { return false };
             let is_due =
                 |slot: &&Slot| slot.is_open() && slot.opened && !slot.in_flight && slot.withheld.is_none();
-            let Some(agent) = run.slot(index).filter(is_due).map(|slot| slot.task.agent.clone()) else {
+            let Some(agent) = job.slot(index).filter(is_due).map(|slot| slot.task.agent.clone()) else {
                 continue;
             };
             // One whose agent has left meanwhile comes back with it.
@@ -231,17 +231,17 @@ impl Core {
             // An agent that has seen a later state of the store may have run it: it is asked, and starts nothing.
             let is_ahead = self.refusal_of_ahead(&agent).is_some();
             let refusal = self.drain_of(&agent).filter(|_| !is_ahead).map(ToString::to_string);
-            let Some(run) = self.runs.get_mut(&id) else { return false };
+            let Some(job) = self.jobs.get_mut(&id) else { return false };
             if let Some(reason) = refusal {
-                // Refused since the run began. Whoever calls this looks at the run anew.
-                run.opening = true;
-                self.end_unstarted(TaskId { run: id, index }, Ending::Refused(reason.into()), now);
-                if let Some(run) = self.runs.get_mut(&id) {
-                    run.opening = false;
+                // Refused since the job began. Whoever calls this looks at the job anew.
+                job.opening = true;
+                self.end_unstarted(TaskId { job: id, index }, Ending::Refused(reason.into()), now);
+                if let Some(job) = self.jobs.get_mut(&id) {
+                    job.opening = false;
                 }
                 return true;
             }
-            let Some(slot) = run.slot_mut(index) else { continue };
+            let Some(slot) = job.slot_mut(index) else { continue };
             slot.in_flight = true;
             if waited >= WORTH_RECORDING {
                 // It waited for its turn, and that was not its agent's fault. Its incarnation is recorded anew, and
@@ -249,18 +249,18 @@ impl Core {
                 slot.set_deadline(slot.start_by + waited, now);
                 slot.incarnation = None;
             }
-            run.in_flight += 1;
-            self.dispatch(TaskId { run: id, index }, now);
+            job.in_flight += 1;
+            self.dispatch(TaskId { job: id, index }, now);
         }
     }
 
-    /// A task that was taken, but not sent, has to wait for its agent again; not in a run that was stopped meanwhile.
+    /// A task that was taken, but not sent, has to wait for its agent again; not in a job that was stopped meanwhile.
     pub(super) fn give_back(&mut self, id: TaskId, now: Now) {
-        let Some(run) = self.runs.get_mut(&id.run) else { return };
-        let Some(slot) = run.slot_mut(id.index).filter(|slot| slot.in_flight && !slot.sent) else { return };
+        let Some(job) = self.jobs.get_mut(&id.job) else { return };
+        let Some(slot) = job.slot_mut(id.index).filter(|slot| slot.in_flight && !slot.sent) else { return };
         slot.in_flight = false;
-        run.in_flight -= 1;
-        if let GateState::Stopped(reason) = &run.gate.state {
+        job.in_flight -= 1;
+        if let GateState::Stopped(reason) = &job.gate.state {
             let skipped = Ending::Skipped(reason.clone());
             self.end_unstarted(id, skipped, now);
         }
@@ -268,138 +268,138 @@ impl Core {
 
     /// Ends all tasks that were not sent, as soon as no earlier master can have sent them. Those that were sent get no
     /// further permission to start.
-    fn stop_rest(&mut self, id: RunId, reason: &str, now: Now) {
-        let Some(run) = self.runs.get_mut(&id) else { return };
-        run.gate.state = GateState::Stopped(reason.into());
+    fn stop_rest(&mut self, id: JobId, reason: &str, now: Now) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        job.gate.state = GateState::Stopped(reason.into());
         let unstarted = |slot: &&Slot| slot.is_open() && !slot.sent;
-        let indices: Vec<u32> = run.slots.iter().filter(unstarted).map(|slot| slot.task.index).collect();
-        let starting = run.slots.iter().filter(|slot| slot.may_be_starting(now)).map(|slot| slot.task.index);
-        self.effects.extend(starting.map(|index| Effect::WithdrawStart(TaskId { run: id, index })));
+        let indices: Vec<u32> = job.slots.iter().filter(unstarted).map(|slot| slot.task.index).collect();
+        let starting = job.slots.iter().filter(|slot| slot.may_be_starting(now)).map(|slot| slot.task.index);
+        self.effects.extend(starting.map(|index| Effect::WithdrawStart(TaskId { job: id, index })));
         self.gate_changed(id);
         for index in indices {
-            self.end_unstarted(TaskId { run: id, index }, Ending::Skipped(reason.into()), now);
+            self.end_unstarted(TaskId { job: id, index }, Ending::Skipped(reason.into()), now);
         }
     }
 
-    /// Looks whether a task's output is the canary's, where the run asks for that.
+    /// Looks whether a task's output is the canary's, where the job asks for that.
     pub(super) fn compare(&mut self, id: TaskId) {
-        let wants = |run: &&mut LiveRun| run.options.plan.stop_if.differs && run.has_unstarted();
-        let Some(run) = self.runs.get_mut(&id.run).filter(wants) else { return };
+        let wants = |job: &&mut LiveJob| job.options.plan.stop_if.differs && job.has_unstarted();
+        let Some(job) = self.jobs.get_mut(&id.job).filter(wants) else { return };
         let ended = |index: u32| -> Option<(u32, Outcome)> {
-            let slot = run.slot(index)?;
+            let slot = job.slot(index)?;
             Some((index, slot.task.state.outcome()?.clone()))
         };
         let Some((_, outcome)) = ended(id.index).filter(|(_, outcome)| outcome.has_run()) else { return };
-        if run.gate.accepted.is_empty() {
-            run.gate.accepted.push(id.index);
-            return self.gate_changed(id.run);
+        if job.gate.accepted.is_empty() {
+            job.gate.accepted.push(id.index);
+            return self.gate_changed(id.job);
         }
-        let accepted = run.gate.accepted.iter().filter_map(|index| ended(*index)).collect();
-        run.checking += 1;
+        let accepted = job.gate.accepted.iter().filter_map(|index| ended(*index)).collect();
+        job.checking += 1;
         self.effects.push(Effect::Compare { id, outcome, accepted });
     }
 
     pub(in crate::master::core) fn on_compared(&mut self, id: TaskId, agrees: bool, now: Now) {
-        let Some(run) = self.runs.get_mut(&id.run) else { return };
-        run.checking = run.checking.saturating_sub(1);
-        if !agrees && !run.gate.accepted.contains(&id.index) {
-            let name = |index: u32| run.slot(index).map(|slot| slot.task.agent.to_string());
-            let (this, canary) = (name(id.index), run.gate.accepted.first().and_then(|index| name(*index)));
-            run.differing = Some(format!(
+        let Some(job) = self.jobs.get_mut(&id.job) else { return };
+        job.checking = job.checking.saturating_sub(1);
+        if !agrees && !job.gate.accepted.contains(&id.index) {
+            let name = |index: u32| job.slot(index).map(|slot| slot.task.agent.to_string());
+            let (this, canary) = (name(id.index), job.gate.accepted.first().and_then(|index| name(*index)));
+            job.differing = Some(format!(
                 "{} did not print and end as {} did",
                 this.unwrap_or_default(),
                 canary.unwrap_or_default()
             ));
         }
-        self.go_on(id.run, now);
+        self.go_on(id.job, now);
     }
 
-    fn gate_of(&self, run: RunReference) -> Result<&LiveRun, Reply> {
-        self.find_run(run).filter(|run| run.is_active()).ok_or(Reply::NotRunning)
+    fn gate_of(&self, job: JobReference) -> Result<&LiveJob, Reply> {
+        self.find_job(job).filter(|job| job.is_active()).ok_or(Reply::NotRunning)
     }
 
-    /// An operator lets a run go on.
+    /// An operator lets a job go on.
     pub(in crate::master::core) fn on_promote(
         &mut self,
-        run: RunReference,
+        job: JobReference,
         by: &str,
         reply: ReplyTo,
         now: Now,
     ) {
-        let (id, number) = match self.gate_of(run) {
-            Ok(found) => (found.run.id, found.run.number),
+        let (id, number) = match self.gate_of(job) {
+            Ok(found) => (found.job.id, found.job.number),
             Err(answer) => return self.reply(reply, answer),
         };
-        let Some(run) = self.runs.get_mut(&id) else { return };
-        let what = match (&run.gate.state, run.pause_until) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let what = match (&job.gate.state, job.pause_until) {
             (GateState::Held(reason), _) => format!("held: {reason}"),
             (GateState::Open, Some(_)) => "pausing".to_owned(),
             (GateState::Open | GateState::Stopped(_), _) => {
-                let text = format!("run {number} does not wait at a gate");
+                let text = format!("job {number} does not wait at a gate");
                 return self.reply(reply, Reply::Refused(text));
             }
         };
-        run.gate.state = GateState::Open;
-        run.gate.forgiven = run.failed;
-        run.differing = None;
-        run.pause_until = run.pause_until.map(|_| now.monotonic);
+        job.gate.state = GateState::Open;
+        job.gate.forgiven = job.failed;
+        job.differing = None;
+        job.pause_until = job.pause_until.map(|_| now.monotonic);
         let has_run = |slot: &&Slot| slot.task.state.outcome().is_some_and(Outcome::has_run);
-        if !run.gate.accepted.is_empty() {
-            run.gate.accepted = run.slots.iter().filter(has_run).map(|slot| slot.task.index).collect();
+        if !job.gate.accepted.is_empty() {
+            job.gate.accepted = job.slots.iter().filter(has_run).map(|slot| slot.task.index).collect();
         }
-        if run.opened_open == 0 && run.gate.accepted.is_empty() {
+        if job.opened_open == 0 && job.gate.accepted.is_empty() {
             // Nothing to compare with: an operator has seen that, and wants no gate.
-            run.options.plan.stop_if.differs = false;
+            job.options.plan.stop_if.differs = false;
         }
-        let is_over = u32::from(run.opened_open == 0);
-        let batch = (run.gate.open_batch + 1 + is_over).min(run.batches());
+        let is_over = u32::from(job.opened_open == 0);
+        let batch = (job.gate.open_batch + 1 + is_over).min(job.batches());
         let writes = vec![
-            Write::PutGate(id, run.gate.clone()),
-            audit(now, by, "promote", &format!("run {number}"), what),
+            Write::PutGate(id, job.gate.clone()),
+            audit(now, by, "promote", &format!("job {number}"), what),
         ];
-        self.effects.push(Effect::PublishGate(id, self.runs[&id].gate.clone()));
+        self.effects.push(Effect::PublishGate(id, self.jobs[&id].gate.clone()));
         self.persist(writes, Parked::Reply(reply, Box::new(Reply::Promoted { number, batch })));
         self.go_on(id, now);
     }
 
-    /// An operator wants nothing more of a run to be started.
-    pub(in crate::master::core) fn on_stop_run(
+    /// An operator wants nothing more of a job to be started.
+    pub(in crate::master::core) fn on_stop_job(
         &mut self,
-        run: RunReference,
+        job: JobReference,
         by: &str,
         reply: ReplyTo,
         now: Now,
     ) {
-        let found = match self.gate_of(run) {
+        let found = match self.gate_of(job) {
             Ok(found) => found,
             Err(answer) => return self.reply(reply, answer),
         };
-        let (id, number) = (found.run.id, found.run.number);
+        let (id, number) = (found.job.id, found.job.number);
         let unsent = found.slots.iter().filter(|slot| slot.is_open() && !slot.sent).count();
         let skipped = u32::try_from(unsent).unwrap_or(u32::MAX);
         let on_their_way = found.slots.iter().filter(|slot| slot.may_be_starting(now));
         let waits_for: BTreeSet<TaskId> =
-            on_their_way.map(|slot| TaskId { run: id, index: slot.task.index }).collect();
+            on_their_way.map(|slot| TaskId { job: id, index: slot.task.index }).collect();
         // The stopped gate is written first: the operator is answered when that is on the disk.
-        self.stop_rest(id, &format!("{by} stopped the run"), now);
-        let writes = vec![audit(now, by, "stop run", &format!("run {number}"), format!("{skipped} skipped"))];
-        let answer = Reply::RunStopped { number, skipped };
+        self.stop_rest(id, &format!("{by} stopped the job"), now);
+        let writes = vec![audit(now, by, "stop job", &format!("job {number}"), format!("{skipped} skipped"))];
+        let answer = Reply::JobStopped { number, skipped };
         self.persist(writes, Parked::Ordered(Box::new(PendingOrder::new(reply, answer, waits_for, now))));
     }
 
-    /// Looks at pauses that are over, and, after the master's start, at how each run goes on: what has ended is compared
+    /// Looks at pauses that are over, and, after the master's start, at how each job goes on: what has ended is compared
     /// again, what was being stopped is stopped, and a batch that was over is followed by the next one.
     pub(super) fn tick_gates(&mut self, now: Now) {
         let resumed = self
-            .runs
+            .jobs
             .values_mut()
-            .filter_map(|run| std::mem::take(&mut run.is_resumed).then_some(run.run.id));
-        let resumed: Vec<RunId> = resumed.collect();
+            .filter_map(|job| std::mem::take(&mut job.is_resumed).then_some(job.job.id));
+        let resumed: Vec<JobId> = resumed.collect();
         for id in resumed {
-            self.resume_run(id, now);
+            self.resume_job(id, now);
         }
-        let is_due = |run: &LiveRun| run.pause_until.is_some_and(|until| until <= now.monotonic);
-        let due: Vec<RunId> = self.runs.iter().filter(|(_, run)| is_due(run)).map(|(id, _)| *id).collect();
+        let is_due = |job: &LiveJob| job.pause_until.is_some_and(|until| until <= now.monotonic);
+        let due: Vec<JobId> = self.jobs.iter().filter(|(_, job)| is_due(job)).map(|(id, _)| *id).collect();
         for id in due {
             self.go_on(id, now);
         }
@@ -407,27 +407,27 @@ impl Core {
 }
 
 impl Core {
-    fn resume_run(&mut self, id: RunId, now: Now) {
+    fn resume_job(&mut self, id: JobId, now: Now) {
         self.lose_tasks_of_unknown(id, now);
-        let Some(run) = self.runs.get_mut(&id) else { return };
+        let Some(job) = self.jobs.get_mut(&id) else { return };
         // Until now nobody looked whose turn it is, which puts no deadline off.
-        for slot in run.slots.iter_mut().filter(|slot| slot.queued_at.is_some()) {
+        for slot in job.slots.iter_mut().filter(|slot| slot.queued_at.is_some()) {
             slot.queued_at = Some(now.monotonic);
         }
-        let Some(run) = self.runs.get(&id) else { return };
-        if let GateState::Stopped(reason) = &run.gate.state {
+        let Some(job) = self.jobs.get(&id) else { return };
+        if let GateState::Stopped(reason) = &job.gate.state {
             let reason = reason.clone();
             self.stop_rest(id, &reason, now);
-        } else if run.options.plan.stop_if.differs {
-            let is_uncompared = |slot: &&Slot| !run.gate.accepted.contains(&slot.task.index);
+        } else if job.options.plan.stop_if.differs {
+            let is_uncompared = |slot: &&Slot| !job.gate.accepted.contains(&slot.task.index);
             let indices: Vec<u32> =
-                run.slots.iter().filter(is_uncompared).map(|slot| slot.task.index).collect();
+                job.slots.iter().filter(is_uncompared).map(|slot| slot.task.index).collect();
             for index in indices {
-                self.compare(TaskId { run: id, index });
+                self.compare(TaskId { job: id, index });
             }
         }
         self.go_on(id, now);
-        self.end_run_if_over(id, now);
+        self.end_job_if_over(id, now);
     }
 }
 

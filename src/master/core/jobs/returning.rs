@@ -1,21 +1,21 @@
 //! What a returning agent has that is not live here: outcomes that were stored but never handed over, facts that come
-//! after an outcome, and runs that the store lost because it was restored from a backup.
+//! after an outcome, and jobs that the store lost because it was restored from a backup.
 
 use std::time::Duration;
 
-use super::{LiveRun, Slot};
+use super::{LiveJob, Slot};
 use crate::{
     domain::{
         groups::mask::Masks,
         ids::TaskId,
+        job::{Job, JobOptions, Overflow, Task, TaskState},
         name::AgentName,
         plan::Gate,
-        run::{Overflow, Run, RunOptions, Task, TaskState},
     },
     master::core::{
         Core, Parked, audit,
         messages::{AttachOrder, Effect, Now, SessionId},
-        stored::{InStore, KnownNumber, KnownTask, StoredRun, Write},
+        stored::{InStore, KnownNumber, KnownTask, StoredJob, Write},
     },
 };
 
@@ -36,8 +36,8 @@ impl Core {
         self.on_heard(session, now);
         let Some(name) = self.sessions.get(&session).cloned() else { return };
         let is_live = |id: TaskId| {
-            let run = self.runs.get(&id.run);
-            run.and_then(|run| run.slot(id.index)).is_some_and(Slot::is_open)
+            let job = self.jobs.get(&id.job);
+            job.and_then(|job| job.slot(id.index)).is_some_and(Slot::is_open)
         };
         let (live, unknown): (Vec<_>, Vec<_>) = known.into_iter().partition(|known| is_live(known.id));
         for known in live.into_iter().filter(|known| known.is_proved) {
@@ -54,8 +54,8 @@ impl Core {
         let Some(row) = self.agents.get(name) else { return };
         let Some(open) = &row.session else { return };
         let (incarnation, fingerprint) = (open.incarnation.clone(), row.stored.fingerprint);
-        let Some(run) = self.runs.get_mut(&id.run) else { return };
-        let Some(slot) = run.slot_mut(id.index) else { return };
+        let Some(job) = self.jobs.get_mut(&id.job) else { return };
+        let Some(slot) = job.slot_mut(id.index) else { return };
         let is_its_own = slot.task.agent == *name && slot.fingerprint == fingerprint;
         if !is_its_own || slot.sent || slot.recording {
             return;
@@ -65,8 +65,8 @@ impl Core {
         slot.wait_for_nothing();
         (slot.sent, slot.opened, slot.in_flight) = (true, true, true);
         let stored = slot.to_store();
-        run.count_anew();
-        self.persist(vec![Write::PutTask(id.run, stored)], Parked::Kept);
+        job.count_anew();
+        self.persist(vec![Write::PutTask(id.job, stored)], Parked::Kept);
         self.dispatch(id, now);
     }
 
@@ -122,13 +122,13 @@ impl Core {
         self.effects.push(Effect::Attach(Box::new(order)));
     }
 
-    /// Makes a run anew from what an agent proves of it; other agents' tasks are added as they return.
+    /// Makes a job anew from what an agent proves of it; other agents' tasks are added as they return.
     fn take_back(&mut self, name: &AgentName, known: KnownTask, in_store: KnownNumber, now: Now) {
         let Some(row) = self.agents.get(name) else { return };
         let Some(open) = &row.session else { return };
         let KnownTask { id, spec, started_ms, is_proved: _ } = known;
         let task = Task { state: TaskState::Dispatched, ..Task::queued(id.index, name.clone()) };
-        if self.runs.get(&id.run).is_some_and(|run| run.slot(id.index).is_some()) {
+        if self.jobs.get(&id.job).is_some_and(|job| job.slot(id.index).is_some()) {
             // It has ended, and that is not on the disk yet.
             return;
         }
@@ -140,19 +140,19 @@ impl Core {
             ..Slot::new(task, row.stored.fingerprint, self.first_attempt())
         };
         let task = slot.to_store();
-        if let Some(run) = self.runs.get_mut(&id.run) {
-            run.add(slot);
+        if let Some(job) = self.jobs.get_mut(&id.job) {
+            job.add(slot);
         } else {
             let number = match in_store {
                 KnownNumber::Is(number) => number,
-                KnownNumber::Free if self.runs.numbered(spec.run_number).is_none() => spec.run_number,
-                // Since it was restored this master has given the number to another run.
+                KnownNumber::Free if self.jobs.numbered(spec.job_number).is_none() => spec.job_number,
+                // Since it was restored this master has given the number to another job.
                 KnownNumber::Free | KnownNumber::Taken => self.last_number + 1,
             };
             self.last_number = self.last_number.max(number);
             self.last_begun = self.last_begun.max(number);
-            let run = Run {
-                id: id.run,
+            let job = Job {
+                id: id.job,
                 number,
                 operator: spec.operator,
                 plain_name: false,
@@ -169,7 +169,7 @@ impl Core {
                 masks: Masks::default(),
                 command_left_out: 0,
             };
-            let options = RunOptions {
+            let options = JobOptions {
                 taken_back: true,
                 // It was started: nobody needs the values any more.
                 forgotten: spec.environment.into_iter().map(|variable| variable.name).collect(),
@@ -178,16 +178,16 @@ impl Core {
                 kill_grace_ms: Some(spec.kill_grace_ms),
                 input: spec.input,
                 by_admin: spec.by_admin,
-                ..RunOptions::default()
+                ..JobOptions::default()
             };
-            let mut live = LiveRun::new(run, options, vec![slot]);
+            let mut live = LiveJob::new(job, options, vec![slot]);
             live.begun = true;
-            self.runs.insert(live);
-            self.mark_begun(id.run);
+            self.jobs.insert(live);
+            self.mark_begun(id.job);
         }
-        let Some(run) = self.runs.get(&id.run) else { return };
-        let stored = StoredRun { run: run.summary(), options: run.options.clone(), tasks: vec![task] };
-        let subject = format!("run {}", stored.run.number);
+        let Some(job) = self.jobs.get(&id.job) else { return };
+        let stored = StoredJob { job: job.summary(), options: job.options.clone(), tasks: vec![task] };
+        let subject = format!("job {}", stored.job.number);
         let detail = format!("from {name}: the store did not know it");
         let writes = vec![
             Write::TakeBack(Box::new(stored)),

@@ -1,9 +1,9 @@
-//! The run that is on the screen: its rows, its panes, and the one output that is read in full. Knows no screen.
+//! The job that is on the screen: its rows, its panes, and the one output that is read in full. Knows no screen.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::{
-    domain::{digest::GroupDigest, frame::Frame, groups::mask::Masks, ids::RunId, name::AgentName, run::Run},
+    domain::{digest::GroupDigest, frame::Frame, groups::mask::Masks, ids::JobId, job::Job, name::AgentName},
     tui::{
         model::rows::Rows,
         output::{
@@ -19,7 +19,7 @@ const STREAM_LINES: usize = 5_000;
 /// Most bytes of them.
 const STREAM_BYTES: usize = 4 * 1024 * 1024;
 
-/// How a run is looked at.
+/// How a job is looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum View {
     /// Who agrees, in rows.
@@ -222,7 +222,7 @@ impl StreamLines {
     }
 }
 
-/// What of a run's output is followed, and for whom.
+/// What of a job's output is followed, and for whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Followed {
     /// One task, for a pane among others.
@@ -236,17 +236,17 @@ pub enum Followed {
 /// One thing that is followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FollowKey {
-    /// Of which run.
-    pub run: RunId,
+    /// Of which job.
+    pub job: JobId,
     /// What of it.
     pub what: Followed,
 }
 
-/// The run on the screen.
+/// The job on the screen.
 #[derive(Debug)]
-pub struct RunScreen {
-    /// The run, as far as it is known.
-    pub run: Run,
+pub struct JobScreen {
+    /// The job, as far as it is known.
+    pub job: Job,
     /// It has been heard of: until then only its number is known.
     pub is_loaded: bool,
     /// Who printed the same.
@@ -283,13 +283,13 @@ pub struct RunScreen {
     pub search: String,
 }
 
-impl RunScreen {
-    /// A run of which nothing but its summary, or a guess, is known.
+impl JobScreen {
+    /// A job of which nothing but its summary, or a guess, is known.
     #[must_use]
-    pub fn new(run: Run) -> Self {
+    pub fn new(job: Job) -> Self {
         Self {
-            masks: run.masks,
-            run,
+            masks: job.masks,
+            job,
             is_loaded: false,
             groups: Vec::new(),
             more_groups: 0,
@@ -324,7 +324,7 @@ impl RunScreen {
     /// The agent of a task.
     #[must_use]
     pub fn agent(&self, task: u32) -> Option<&AgentName> {
-        self.run.task(task).map(|task| &task.agent)
+        self.job.task(task).map(|task| &task.agent)
     }
 
     /// The task under the cursor: the pane's, the row's example, or the one that is read in full.

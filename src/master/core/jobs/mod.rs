@@ -1,4 +1,4 @@
-//! Runs: from a wish to the last outcome on the disk.
+//! Jobs: from a wish to the last outcome on the disk.
 //!
 //! At most once is kept here and on the agent: a task may only be started by the life of the agent that was recorded
 //! before it was first sent, before its deadline, and not after somebody cancelled it.
@@ -12,7 +12,7 @@ mod starting;
 mod waiting;
 
 pub use self::waiting::HeldBy;
-pub(in crate::master::core) use self::{alive::LiveRuns, cancelling::PendingOrder, live::LiveRun};
+pub(in crate::master::core) use self::{alive::LiveJobs, cancelling::PendingOrder, live::LiveJob};
 use self::{live::Slot, returning::AGAIN_AFTER};
 use super::{
     Core, Parked, audit,
@@ -20,11 +20,11 @@ use super::{
     stored::Write,
 };
 use crate::domain::{
-    ids::{Incarnation, RunId, RunReference, TaskId},
+    ids::{Incarnation, JobId, JobReference, TaskId},
+    job::{Job, TaskState},
     name::AgentName,
     outcome::{Ending, Outcome},
     plan::GateState,
-    run::{Run, TaskState},
 };
 
 /// Bits of an attempt that count within one term.
@@ -40,65 +40,65 @@ impl Core {
     }
 
     fn slot_mut(&mut self, id: TaskId) -> Option<&mut Slot> {
-        self.runs.get_mut(&id.run)?.slot_mut(id.index)
+        self.jobs.get_mut(&id.job)?.slot_mut(id.index)
     }
 
-    pub(in crate::master::core) fn find_run(&self, reference: RunReference) -> Option<&LiveRun> {
+    pub(in crate::master::core) fn find_job(&self, reference: JobReference) -> Option<&LiveJob> {
         match reference {
-            RunReference::Id(id) => self.runs.get(&id),
-            RunReference::Number(number) => self.runs.numbered(number),
-            RunReference::Last => self.runs.numbered(self.last_begun),
+            JobReference::Id(id) => self.jobs.get(&id),
+            JobReference::Number(number) => self.jobs.numbered(number),
+            JobReference::Last => self.jobs.numbered(self.last_begun),
         }
-        .filter(|run| run.begun)
+        .filter(|job| job.begun)
     }
 
-    pub(in crate::master::core) fn show_run(&mut self, run: RunReference, reply: ReplyTo) {
-        let found = self.find_run(run).map(|run| Reply::Live(Box::new(run.view())));
+    pub(in crate::master::core) fn show_job(&mut self, job: JobReference, reply: ReplyTo) {
+        let found = self.find_job(job).map(|job| Reply::Live(Box::new(job.view())));
         self.reply(reply, found.unwrap_or(Reply::NotLive));
     }
 
-    pub(in crate::master::core) fn show_run_to_repeat(&mut self, run: RunReference, reply: ReplyTo) {
-        let repeated = |run: &LiveRun| Reply::ToRepeat(Box::new(run.view()), Box::new(run.options().clone()));
-        let found = self.find_run(run).map(repeated);
+    pub(in crate::master::core) fn show_job_to_repeat(&mut self, job: JobReference, reply: ReplyTo) {
+        let repeated = |job: &LiveJob| Reply::ToRepeat(Box::new(job.view()), Box::new(job.options().clone()));
+        let found = self.find_job(job).map(repeated);
         self.reply(reply, found.unwrap_or(Reply::NotLive));
     }
 
-    /// The runs that were told to have ended, and that the store does not have as ended yet: without their tasks, and
+    /// The jobs that were told to have ended, and that the store does not have as ended yet: without their tasks, and
     /// whether they have a task on an agent and one that ended in a way.
-    pub(in crate::master::core) fn ended_runs(
+    pub(in crate::master::core) fn ended_jobs(
         &self,
         agent: Option<&AgentName>,
         outcome: &str,
-    ) -> Vec<(Run, bool)> {
-        let ended = self.runs.values().filter(|run| run.run.ended_ms.is_some());
-        let fits = |run: &LiveRun| {
-            agent.is_none_or(|agent| run.indices.contains_key(agent)) && run.has_ended_as(outcome)
+    ) -> Vec<(Job, bool)> {
+        let ended = self.jobs.values().filter(|job| job.job.ended_ms.is_some());
+        let fits = |job: &LiveJob| {
+            agent.is_none_or(|agent| job.indices.contains_key(agent)) && job.has_ended_as(outcome)
         };
-        ended.map(|run| (run.summary(), fits(run))).collect()
+        ended.map(|job| (job.summary(), fits(job))).collect()
     }
 
     /// Tells followers how a task is now.
     fn publish(&mut self, id: TaskId) {
         if let Some(slot) = self.slot_mut(id) {
             let task = Box::new(slot.task.clone());
-            self.effects.push(Effect::Publish(id.run, task));
+            self.effects.push(Effect::Publish(id.job, task));
         }
     }
 
     /// Attaches a task, if its agent is there and it is not attached yet.
     pub(in crate::master::core) fn dispatch(&mut self, id: TaskId, now: Now) {
         let revision = (self.epoch, self.revision);
-        let Some(run) = self.runs.get_mut(&id.run) else { return };
-        let spec = run.spec();
+        let Some(job) = self.jobs.get_mut(&id.job) else { return };
+        let spec = job.spec();
         let most = self.policy.output_cap;
-        let output_cap = run.options.output_cap.map_or(most, |asked| asked.min(most));
-        let overflow = run.options.overflow;
-        let is_fed = run.options.input.is_fed();
-        let is_stopped = matches!(run.gate.state, GateState::Stopped(_));
-        let Some(place) = run.place(id.index) else { return };
-        let slot = &mut run.slots[place];
+        let output_cap = job.options.output_cap.map_or(most, |asked| asked.min(most));
+        let overflow = job.options.overflow;
+        let is_fed = job.options.input.is_fed();
+        let is_stopped = matches!(job.gate.state, GateState::Stopped(_));
+        let Some(place) = job.place(id.index) else { return };
+        let slot = &mut job.slots[place];
         let is_busy = slot.attached.is_some() || slot.recording;
-        if !slot.is_open() || is_busy || !slot.in_flight || slot.withheld.is_some() || !run.begun {
+        if !slot.is_open() || is_busy || !slot.in_flight || slot.withheld.is_some() || !job.begun {
             return;
         }
         let row = self.agents.get(&slot.task.agent);
@@ -110,7 +110,7 @@ impl Core {
             // The life to which it is sent first is on the disk before it is sent.
             slot.incarnation = Some(session.incarnation.clone());
             slot.recording = true;
-            let write = Write::PutTask(id.run, slot.to_store());
+            let write = Write::PutTask(id.job, slot.to_store());
             return self.persist(vec![write], Parked::Dispatch(id));
         }
         let Some(incarnation) = slot.incarnation.clone() else { return };
@@ -160,8 +160,8 @@ impl Core {
         elapsed_ms: u64,
         now: Now,
     ) {
-        let Some(run) = self.runs.get_mut(&id.run) else { return };
-        let grace_ms = run.kill_grace_ms();
+        let Some(job) = self.jobs.get_mut(&id.job) else { return };
+        let grace_ms = job.kill_grace_ms();
         let Some(slot) = self.slot_mut(id).filter(|slot| slot.attempt == attempt && slot.is_open()) else {
             return;
         };
@@ -175,7 +175,7 @@ impl Core {
         if is_new {
             // A master that was started anew must not let it be started again, whatever its agent has forgotten.
             let mut writes = vec![Write::StartTask(id, started_ms)];
-            writes.extend(self.runs.get_mut(&id.run).and_then(|run| run.note_no_start(id.index)));
+            writes.extend(self.jobs.get_mut(&id.job).and_then(|job| job.note_no_start(id.index)));
             self.persist(writes, Parked::Started);
         }
         self.publish(id);
@@ -190,7 +190,7 @@ impl Core {
         now: Now,
     ) {
         let Some(slot) = self.slot_mut(id) else {
-            // All of that run is on the disk long since. An outcome is final; facts that come later stand beside it.
+            // All of that job is on the disk long since. An outcome is final; facts that come later stand beside it.
             return self.persist(vec![Write::PutLater(id, outcome)], Parked::Outcome(id));
         };
         let outcome = outcome.cancelled_on_record(slot.cancelled_by.clone());
@@ -225,12 +225,12 @@ impl Core {
 
     /// Ends an open task that its agent does not know, and has promised never to start.
     fn end_unknown(&mut self, id: TaskId, now_life: &Incarnation, now: Now) {
-        let Some(run) = self.runs.get(&id.run) else { return };
-        let stop = match &run.gate.state {
+        let Some(job) = self.jobs.get(&id.job) else { return };
+        let stop = match &job.gate.state {
             GateState::Stopped(reason) => Some(Ending::Skipped(reason.clone())),
             _ => None,
         };
-        let agent = run.slot(id.index).map(|slot| &slot.task.agent);
+        let agent = job.slot(id.index).map(|slot| &slot.task.agent);
         let refusal = agent.and_then(|agent| {
             self.refusal_of_ahead(agent).or_else(|| self.drain_of(agent).map(ToString::to_string))
         });
@@ -291,59 +291,59 @@ impl Core {
         } else {
             slot.settling = Some(outcome);
         }
-        let mut writes = vec![Write::PutTask(id.run, slot.to_store())];
+        let mut writes = vec![Write::PutTask(id.job, slot.to_store())];
         let end_ms = now.unix_ms.max(self.judged_ms);
-        if let Some(run) = self.runs.get_mut(&id.run) {
-            run.note_end(id.index);
-            writes.extend(run.note_no_start(id.index));
-            run.settling += usize::from(!is_told);
-            if run.open == 0 && run.end_ms.is_none() {
-                run.end_ms = Some(end_ms);
-                writes.push(Write::EndRun(id.run, end_ms));
+        if let Some(job) = self.jobs.get_mut(&id.job) {
+            job.note_end(id.index);
+            writes.extend(job.note_no_start(id.index));
+            job.settling += usize::from(!is_told);
+            if job.open == 0 && job.end_ms.is_none() {
+                job.end_ms = Some(end_ms);
+                writes.push(Write::EndJob(id.job, end_ms));
             }
         }
         if is_told {
             self.publish(id);
-            self.tell_end_if_over(id.run);
+            self.tell_end_if_over(id.job);
         }
         self.persist(writes, Parked::Outcome(id));
         if is_told {
             self.compare(id);
         }
-        self.go_on(id.run, now);
+        self.go_on(id.job, now);
     }
 
-    /// Tells followers when nothing of a run is open any more and everything of it was told.
-    fn tell_end_if_over(&mut self, id: RunId) {
-        let Some(run) = self.runs.get_mut(&id) else { return };
-        if let Some(end_ms) = run.end_ms
-            && run.run.ended_ms.is_none()
-            && run.settling == 0
+    /// Tells followers when nothing of a job is open any more and everything of it was told.
+    fn tell_end_if_over(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        if let Some(end_ms) = job.end_ms
+            && job.job.ended_ms.is_none()
+            && job.settling == 0
         {
-            run.run.ended_ms = Some(end_ms);
-            self.effects.push(Effect::RunEnded(id, end_ms));
+            job.job.ended_ms = Some(end_ms);
+            self.effects.push(Effect::JobEnded(id, end_ms));
             self.mark_ended(id);
         }
     }
 
-    /// Ends a run all of whose outcomes were on the disk before anybody looked whether it is over.
-    fn end_run_if_over(&mut self, id: RunId, now: Now) {
+    /// Ends a job all of whose outcomes were on the disk before anybody looked whether it is over.
+    fn end_job_if_over(&mut self, id: JobId, now: Now) {
         let end_ms = now.unix_ms.max(self.judged_ms);
-        let Some(run) = self.runs.get_mut(&id) else { return };
-        if run.end_ms.is_some() || run.is_active() {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        if job.end_ms.is_some() || job.is_active() {
             return;
         }
-        run.end_ms = Some(end_ms);
-        self.persist(vec![Write::EndRun(id, end_ms)], Parked::Kept);
+        job.end_ms = Some(end_ms);
+        self.persist(vec![Write::EndJob(id, end_ms)], Parked::Kept);
         self.tell_end_if_over(id);
         self.forget_if_stored(id);
     }
 
-    fn forget_if_stored(&mut self, id: RunId) {
-        let is_stored = |run: &LiveRun| run.unstored == 0 && run.end_ms.is_some();
-        if self.runs.get(&id).is_some_and(is_stored) {
-            self.runs.remove(&id);
-            self.effects.push(Effect::RunStored(id));
+    fn forget_if_stored(&mut self, id: JobId) {
+        let is_stored = |job: &LiveJob| job.unstored == 0 && job.end_ms.is_some();
+        if self.jobs.get(&id).is_some_and(is_stored) {
+            self.jobs.remove(&id);
+            self.effects.push(Effect::JobStored(id));
         }
     }
 
@@ -354,66 +354,66 @@ impl Core {
             slot.task.no_contact_since_ms = None;
             slot.wait_for_nothing();
             slot.become_state(TaskState::Ended(outcome));
-            if let Some(run) = self.runs.get_mut(&id.run) {
-                run.settling -= 1;
+            if let Some(job) = self.jobs.get_mut(&id.job) {
+                job.settling -= 1;
             }
             self.publish(id);
-            self.tell_end_if_over(id.run);
+            self.tell_end_if_over(id.job);
         }
         self.effects.push(Effect::OutcomeStored(id));
-        if let Some(run) = self.runs.get_mut(&id.run) {
-            run.note_stored(id.index);
+        if let Some(job) = self.jobs.get_mut(&id.job) {
+            job.note_stored(id.index);
         }
-        self.forget_if_stored(id.run);
+        self.forget_if_stored(id.job);
     }
 
-    pub(in crate::master::core) fn on_delete_run(
+    pub(in crate::master::core) fn on_delete_job(
         &mut self,
-        run: RunId,
+        job: JobId,
         reason: String,
         by: &str,
         reply: ReplyTo,
         now: Now,
     ) {
         // One that has ended may not be on the disk as such: what is written of that comes before this.
-        if let Some(live) = self.runs.get(&run).filter(|live| live.run.ended_ms.is_none()) {
-            let number = live.run.number;
+        if let Some(live) = self.jobs.get(&job).filter(|live| live.job.ended_ms.is_none()) {
+            let number = live.job.number;
             let text = format!(
-                "run {number} is not over; `sloth-runner job cancel {number}` ends it, then it can be deleted"
+                "job {number} is not over; `sloth-runner job cancel {number}` ends it, then it can be deleted"
             );
             return self.reply(reply, Reply::Refused(text));
         }
         let writes = vec![
-            audit(now, by, "delete run", &run.to_string(), reason.clone()),
-            Write::DeleteRun(run, reason),
+            audit(now, by, "delete job", &job.to_string(), reason.clone()),
+            Write::DeleteJob(job, reason),
         ];
-        self.persist(writes, Parked::Deleted(run, reply));
+        self.persist(writes, Parked::Deleted(job, reply));
     }
 
     fn open_tasks_of(&self, name: &AgentName) -> Vec<TaskId> {
-        let of_agent = |(run, live): (&RunId, &LiveRun)| {
+        let of_agent = |(job, live): (&JobId, &LiveJob)| {
             let slot = live.slot(*live.indices.get(name)?).filter(|slot| slot.is_open())?;
-            Some(TaskId { run: *run, index: slot.task.index })
+            Some(TaskId { job: *job, index: slot.task.index })
         };
-        self.runs.iter().filter_map(of_agent).collect()
+        self.jobs.iter().filter_map(of_agent).collect()
     }
 
     pub(in crate::master::core) fn tasks_on(&self, name: &AgentName) -> u32 {
-        let running = |id: &&TaskId| self.runs[&id.run].slot(id.index).is_some_and(|slot| slot.sent);
+        let running = |id: &&TaskId| self.jobs[&id.job].slot(id.index).is_some_and(|slot| slot.sent);
         u32::try_from(self.open_tasks_of(name).iter().filter(running).count()).unwrap_or(u32::MAX)
     }
 
     pub(in crate::master::core) fn agent_is_back(&mut self, name: &AgentName, now: Now) {
         for id in self.open_tasks_of(name) {
-            let Some(run) = self.runs.get_mut(&id.run) else { continue };
-            let Some(slot) = run.slot_mut(id.index) else { continue };
+            let Some(job) = self.jobs.get_mut(&id.job) else { continue };
+            let Some(slot) = job.slot_mut(id.index) else { continue };
             slot.failures = 0;
             if slot.in_flight {
                 self.dispatch(id, now);
             } else if slot.opened {
                 slot.wait_for_nothing();
-                run.enqueue(id.index, now);
-                self.go_on(id.run, now);
+                job.enqueue(id.index, now);
+                self.go_on(id.job, now);
             }
         }
     }
@@ -428,7 +428,7 @@ impl Core {
                 slot.wait_for_agent(now);
                 self.give_back(id, now);
                 // Another task can start in its place.
-                self.go_on(id.run, now);
+                self.go_on(id.job, now);
             }
             self.publish(id);
         }
@@ -453,19 +453,19 @@ impl Core {
     }
 
     /// Ends the tasks of agents that were deleted when an earlier master could not end them yet.
-    fn lose_tasks_of_unknown(&mut self, run: RunId, now: Now) {
-        let Some(live) = self.runs.get(&run) else { return };
+    fn lose_tasks_of_unknown(&mut self, job: JobId, now: Now) {
+        let Some(live) = self.jobs.get(&job) else { return };
         let is_unknown = |slot: &&Slot| {
             let row = self.agents.get(&slot.task.agent);
             slot.is_open() && row.is_none_or(|row| row.stored.fingerprint != slot.fingerprint)
         };
-        let unknown = live.slots.iter().filter(is_unknown).map(|slot| TaskId { run, index: slot.task.index });
+        let unknown = live.slots.iter().filter(is_unknown).map(|slot| TaskId { job, index: slot.task.index });
         for id in unknown.collect::<Vec<_>>() {
             self.lose_task(id, "the agent was deleted, or has another key", now);
         }
     }
 
-    pub(in crate::master::core) fn tick_runs(&mut self, now: Now) {
+    pub(in crate::master::core) fn tick_jobs(&mut self, now: Now) {
         self.tick_gates(now);
         self.end_withheld(now);
         // Only who is not there is waited for in vain; others wait for their turn.
@@ -474,10 +474,10 @@ impl Core {
             waits && self.agents.get(&slot.task.agent).is_none_or(|row| row.session.is_none())
         };
         let mut due = Vec::new();
-        for (run, live) in self.runs.iter().filter(|(_, live)| live.begun) {
+        for (job, live) in self.jobs.iter().filter(|(_, live)| live.begun) {
             let slots = live.slots.iter().filter(overdue);
             due.extend(
-                slots.map(|slot| (TaskId { run: *run, index: slot.task.index }, slot.task.agent.clone())),
+                slots.map(|slot| (TaskId { job: *job, index: slot.task.index }, slot.task.agent.clone())),
             );
         }
         for (id, agent) in due {

@@ -1,4 +1,4 @@
-//! A run and its tasks in memory, and how they are shown and stored. Decides nothing.
+//! A job and its tasks in memory, and how they are shown and stored. Decides nothing.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -12,14 +12,14 @@ use crate::{
         bounded::Word,
         command::{KILL_GRACE_MS, TaskSpec},
         ids::Incarnation,
+        job::{Job, JobOptions, Task, TaskState, place_of},
         name::AgentName,
         outcome::{Ending, Outcome},
         plan::{Gate, GateState},
-        run::{Run, RunOptions, Task, TaskState, place_of},
     },
     master::core::{
         messages::{Now, ReplyTo, SessionId},
-        stored::{StoredRun, StoredTask, Write},
+        stored::{StoredJob, StoredTask, Write},
     },
     trust::fingerprint::Fingerprint,
 };
@@ -27,11 +27,11 @@ use crate::{
 /// The longest pause between two Attach calls that come to nothing.
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
 
-/// A run in memory: from its beginning until all its outcomes are on the disk.
+/// A job in memory: from its beginning until all its outcomes are on the disk.
 #[derive(Debug)]
-pub(in crate::master::core) struct LiveRun {
-    pub(super) run: Run,
-    pub(super) options: RunOptions,
+pub(in crate::master::core) struct LiveJob {
+    pub(super) job: Job,
+    pub(super) options: JobOptions,
     pub(super) slots: Vec<Slot>,
     /// Its beginning is on the disk.
     pub(super) begun: bool,
@@ -46,9 +46,9 @@ pub(in crate::master::core) struct LiveRun {
     pub(super) checking: u32,
     /// What made a comparison fail.
     pub(super) differing: Option<String>,
-    /// The run is being gone through: nobody else goes on with it until that is done.
+    /// The job is being gone through: nobody else goes on with it until that is done.
     pub(super) opening: bool,
-    /// The master was started anew, and has not looked yet how the run goes on.
+    /// The master was started anew, and has not looked yet how the job goes on.
     pub(super) is_resumed: bool,
     /// Tasks that have not ended.
     pub(super) open: usize,
@@ -66,7 +66,7 @@ pub(in crate::master::core) struct LiveRun {
     pub(super) settling: usize,
     /// When the last task ended, once that is being written.
     pub(super) end_ms: Option<u64>,
-    /// Who else asked for this run before its beginning was on the disk.
+    /// Who else asked for this job before its beginning was on the disk.
     pub(in crate::master::core) also_asked: Vec<ReplyTo>,
     /// The index of each agent's task.
     pub(super) indices: HashMap<AgentName, u32>,
@@ -187,11 +187,11 @@ impl Slot {
     }
 }
 
-impl LiveRun {
-    pub(super) fn new(run: Run, options: RunOptions, slots: Vec<Slot>) -> Self {
-        let mut run = Self {
-            gate: run.gate.clone(),
-            run,
+impl LiveJob {
+    pub(super) fn new(job: Job, options: JobOptions, slots: Vec<Slot>) -> Self {
+        let mut job = Self {
+            gate: job.gate.clone(),
+            job,
             options,
             slots,
             begun: false,
@@ -213,10 +213,10 @@ impl LiveRun {
             also_asked: Vec::new(),
             indices: HashMap::new(),
         };
-        run.unstored = run.slots.iter().filter(|slot| !slot.stored).count();
-        run.indices = run.slots.iter().map(|slot| (slot.task.agent.clone(), slot.task.index)).collect();
-        run.count_anew();
-        run
+        job.unstored = job.slots.iter().filter(|slot| !slot.stored).count();
+        job.indices = job.slots.iter().map(|slot| (slot.task.agent.clone(), slot.task.index)).collect();
+        job.count_anew();
+        job
     }
 
     /// Adds a task that is under way.
@@ -224,7 +224,7 @@ impl LiveRun {
         self.indices.insert(slot.task.agent.clone(), slot.task.index);
         let place = self.slots.partition_point(|other| other.task.index < slot.task.index);
         self.slots.insert(place, slot);
-        self.run.task_count += 1;
+        self.job.task_count += 1;
         self.open += 1;
         self.opened_open += 1;
         self.in_flight += 1;
@@ -232,7 +232,7 @@ impl LiveRun {
         self.unstored += 1;
     }
 
-    /// Notes that a task does not have to be started any more. What is then to be written of the run, where that was the last
+    /// Notes that a task does not have to be started any more. What is then to be written of the job, where that was the last
     /// one: values of variables leave the store as soon as nobody needs them.
     pub(super) fn note_no_start(&mut self, index: u32) -> Option<Write> {
         let slot = self.slot_mut(index)?;
@@ -241,7 +241,7 @@ impl LiveRun {
             return None;
         }
         self.options.forget_values();
-        Some(Write::PutOptions(self.run.id, Box::new(self.options.clone())))
+        Some(Write::PutOptions(self.job.id, Box::new(self.options.clone())))
     }
 
     /// Notes that a task's outcome is on the disk.
@@ -253,8 +253,8 @@ impl LiveRun {
         }
     }
 
-    pub(in crate::master::core) fn from_store(stored: StoredRun, first_attempt: u64, now: Now) -> Self {
-        let open_batch = stored.run.gate.open_batch;
+    pub(in crate::master::core) fn from_store(stored: StoredJob, first_attempt: u64, now: Now) -> Self {
+        let open_batch = stored.job.gate.open_batch;
         let within = stored.options.start_within_ms.map(Duration::from_millis);
         // A clock that was set back gives nobody more time than was asked for.
         let longest = within.unwrap_or(START_WITHIN);
@@ -263,7 +263,7 @@ impl LiveRun {
             |stored: &&StoredTask| stored.incarnation.is_some() && stored.task.state.outcome().is_none();
         let under_way = stored.tasks.iter().filter(is_under_way).count();
         let waits_for_turn = under_way >= stored.options.plan.most_at_once()
-            || matches!(stored.run.gate.state, GateState::Held(_));
+            || matches!(stored.job.gate.state, GateState::Held(_));
         let slot = |stored: StoredTask| {
             let sent = stored.incarnation.is_some();
             let left = |start_by_ms: u64| Duration::from_millis(start_by_ms.saturating_sub(now.unix_ms));
@@ -309,7 +309,7 @@ impl LiveRun {
             }
         };
         let slots = stored.tasks.into_iter().map(slot).collect();
-        Self { begun: true, is_resumed: true, ..Self::new(stored.run, stored.options, slots) }
+        Self { begun: true, is_resumed: true, ..Self::new(stored.job, stored.options, slots) }
     }
 
     pub(super) fn place(&self, index: u32) -> Option<usize> {
@@ -344,9 +344,9 @@ impl LiveRun {
         self.slots.iter().map(Slot::to_store).collect()
     }
 
-    /// The run as it is shown.
-    pub(in crate::master::core) fn view(&self) -> Run {
-        Run { tasks: self.tasks().cloned().collect(), ..self.summary() }
+    /// The job as it is shown.
+    pub(in crate::master::core) fn view(&self) -> Job {
+        Job { tasks: self.tasks().cloned().collect(), ..self.summary() }
     }
 
     /// Its tasks as they are shown.
@@ -355,39 +355,39 @@ impl LiveRun {
     }
 
     pub(in crate::master::core) fn number(&self) -> u64 {
-        self.run.number
+        self.job.number
     }
 
-    pub(in crate::master::core) fn options(&self) -> &RunOptions {
+    pub(in crate::master::core) fn options(&self) -> &JobOptions {
         &self.options
     }
 
     pub(in crate::master::core) fn operator(&self) -> &str {
-        &self.run.operator
+        &self.job.operator
     }
 
     pub(in crate::master::core) fn begun(&self) -> bool {
         self.begun
     }
 
-    /// The run without its tasks, as it is shown in lists.
-    pub(in crate::master::core) fn summary(&self) -> Run {
+    /// The job without its tasks, as it is shown in lists.
+    pub(in crate::master::core) fn summary(&self) -> Job {
         let count = |wanted: fn(&Slot) -> bool| {
             u32::try_from(self.slots.iter().filter(|slot| wanted(slot)).count()).unwrap_or(u32::MAX)
         };
         let succeeded = |slot: &Slot| slot.task.state.outcome().is_some_and(Outcome::is_success);
-        Run {
+        Job {
             succeeded: count(succeeded),
             unfinished: count(|slot| slot.task.state.outcome().is_none()),
             gate: self.gate.clone(),
-            ..self.run.clone()
+            ..self.job.clone()
         }
     }
 
     /// Whether it has ended, and as that is asked for in a list.
     pub(super) fn has_ended_as(&self, outcome: &str) -> bool {
         let all_well =
-            self.slots.iter().all(|slot| slot.task.has_succeeded()) && self.run.missed().next().is_none();
+            self.slots.iter().all(|slot| slot.task.has_succeeded()) && self.job.missed().next().is_none();
         match outcome {
             "" => true,
             "running" => false,
@@ -401,10 +401,10 @@ impl LiveRun {
 
     pub(super) fn spec(&self) -> TaskSpec {
         TaskSpec {
-            run_number: self.run.number,
-            operator: self.run.operator.clone(),
-            target: self.run.target.clone(),
-            command: self.run.command.clone(),
+            job_number: self.job.number,
+            operator: self.job.operator.clone(),
+            target: self.job.target.clone(),
+            command: self.job.command.clone(),
             environment: self.options.environment.clone(),
             working_directory: self.options.working_directory.clone(),
             timeout_ms: self.options.timeout_ms,

@@ -6,7 +6,7 @@ use super::{
     bounded::{Expression, Reason, Word},
     command::{Command, Variable},
     groups::mask::Masks,
-    ids::RunId,
+    ids::JobId,
     input::StandardInput,
     name::AgentName,
     outcome::Outcome,
@@ -60,10 +60,10 @@ impl TaskState {
     }
 }
 
-/// One run on one agent, as it is shown.
+/// One job on one agent, as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Task {
-    /// Its place in the run, from 0.
+    /// Its place in the job, from 0.
     pub index: u32,
     /// The agent.
     pub agent: AgentName,
@@ -110,7 +110,7 @@ impl Task {
     }
 }
 
-/// Where the task of this index stands in a list that is sorted by index. Mostly at that very place; but a run that a
+/// Where the task of this index stands in a list that is sorted by index. Mostly at that very place; but a job that a
 /// master took back from its agents has only the tasks that they told of.
 #[must_use]
 pub fn place_of<T>(tasks: &[T], index: u32, index_of: impl Fn(&T) -> u32) -> Option<usize> {
@@ -121,10 +121,10 @@ pub fn place_of<T>(tasks: &[T], index: u32, index_of: impl Fn(&T) -> u32) -> Opt
     }
 }
 
-/// Tasks of one run. Whoever tells of one with a higher index tells nothing true.
+/// Tasks of one job. Whoever tells of one with a higher index tells nothing true.
 pub const MOST_TASKS: u32 = 100_000;
 
-impl Run {
+impl Job {
     /// The task of this index.
     #[must_use]
     pub fn task(&self, index: u32) -> Option<&Task> {
@@ -137,7 +137,7 @@ impl Run {
         self.tasks.get_mut(place)
     }
 
-    /// Who was asked for by name and did not take part: the run has failed there.
+    /// Who was asked for by name and did not take part: the job has failed there.
     pub fn missed(&self) -> impl Iterator<Item = &str> {
         self.left_out.iter().filter(|left| left.named).map(|left| left.agent.as_str())
     }
@@ -151,8 +151,8 @@ impl Run {
 
 /// What an agent did last.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LastRun {
-    /// The run's number.
+pub struct LastJob {
+    /// The job's number.
     pub number: u64,
     /// Who started it.
     pub operator: Word,
@@ -162,8 +162,8 @@ pub struct LastRun {
     pub no_contact: bool,
 }
 
-impl LastRun {
-    /// A task as its agent's last run; number and operator are the run's, and to be set.
+impl LastJob {
+    /// A task as its agent's last job; number and operator are the job's, and to be set.
     #[must_use]
     pub fn new(task: &Task) -> Self {
         let no_contact = task.no_contact_since_ms.is_some();
@@ -173,9 +173,9 @@ impl LastRun {
 
 /// One command sent to a target, as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Run {
+pub struct Job {
     /// Its ULID.
-    pub id: RunId,
+    pub id: JobId,
     /// Its number, for people.
     pub number: u64,
     /// Who started it.
@@ -211,8 +211,8 @@ pub struct Run {
 /// Bytes of a command in a list.
 const LISTED_COMMAND: usize = 2_000;
 
-impl Run {
-    /// The run as it stands in a list: with no more of its command than can be shown there.
+impl Job {
+    /// The job as it stands in a list: with no more of its command than can be shown there.
     #[must_use]
     pub fn listed(mut self) -> Self {
         let (command, left_out) = self.command.shortened(LISTED_COMMAND);
@@ -229,11 +229,11 @@ impl Run {
 }
 
 #[cfg(test)]
-impl Run {
-    /// A run with these tasks, of which nothing else matters.
+impl Job {
+    /// A job with these tasks, of which nothing else matters.
     pub(crate) fn for_tests(tasks: Vec<Task>) -> Self {
         Self {
-            id: RunId::from_parts(1, 1),
+            id: JobId::from_parts(1, 1),
             number: 1,
             operator: "ana".into(),
             target: "@all".into(),
@@ -265,9 +265,9 @@ pub struct LeftOut {
     pub named: bool,
 }
 
-/// What comes with a run beside its command.
+/// What comes with a job beside its command.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunOptions {
+pub struct JobOptions {
     /// Added to the clean environment.
     pub environment: Vec<Variable>,
     /// Names of variables that were added, and whose values are not kept: every task that needs them has been given them.
@@ -289,13 +289,13 @@ pub struct RunOptions {
     /// What happens to output over the cap.
     #[serde(default)]
     pub overflow: Overflow,
-    /// The store had lost the run, and agents told of it.
+    /// The store had lost the job, and agents told of it.
     #[serde(default)]
     pub taken_back: bool,
     /// Most bytes of a task's output that are kept; the master's own limit where that is less, or nothing is said.
     #[serde(default)]
     pub output_cap: Option<u64>,
-    /// What the command reads; only a run on one plain name is fed.
+    /// What the command reads; only a job on one plain name is fed.
     #[serde(default)]
     pub input: StandardInput,
     /// An administrator started it: agents on the master's machine take no one else's.
@@ -303,7 +303,7 @@ pub struct RunOptions {
     pub by_admin: bool,
 }
 
-impl RunOptions {
+impl JobOptions {
     /// Forgets the values of variables, which may be secrets.
     pub fn forget_values(&mut self) {
         self.forgotten.extend(self.environment.drain(..).map(|variable| variable.name));
@@ -314,7 +314,7 @@ impl RunOptions {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Overflow {
-    /// While the client that started the run reads along, it gets every byte, and the command goes at its pace.
+    /// While the client that started the job reads along, it gets every byte, and the command goes at its pace.
     Block,
     /// What lies between is not kept, and every view shows the gap.
     #[default]

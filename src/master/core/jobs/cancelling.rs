@@ -5,14 +5,14 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{LiveRun, Slot};
+use super::{LiveJob, Slot};
 use crate::{
     domain::{
         agent::START_PERMISSION,
-        ids::{Incarnation, RunReference, TaskId},
+        ids::{Incarnation, JobReference, TaskId},
+        job::TaskState,
         name::AgentName,
         outcome::Ending,
-        run::TaskState,
     },
     master::core::{
         Core, Parked, audit,
@@ -63,7 +63,7 @@ impl Core {
     /// Tasks of an agent whose permission to start may be on its way.
     pub(in crate::master::core) fn starting_on(&self, name: &AgentName, now: Now) -> BTreeSet<TaskId> {
         let starts =
-            |id: &TaskId| self.runs[&id.run].slot(id.index).is_some_and(|slot| slot.may_be_starting(now));
+            |id: &TaskId| self.jobs[&id.job].slot(id.index).is_some_and(|slot| slot.may_be_starting(now));
         self.open_tasks_of(name).into_iter().filter(starts).collect()
     }
 
@@ -83,11 +83,11 @@ impl Core {
     pub(super) fn end_withheld(&mut self, now: Now) {
         let is_due =
             |slot: &&Slot| slot.is_open() && slot.withheld.is_some() && now.monotonic >= slot.unsure_until;
-        let due = |run: &LiveRun| -> Vec<TaskId> {
-            let slots = run.slots.iter().filter(is_due);
-            slots.map(|slot| TaskId { run: run.run.id, index: slot.task.index }).collect()
+        let due = |job: &LiveJob| -> Vec<TaskId> {
+            let slots = job.slots.iter().filter(is_due);
+            slots.map(|slot| TaskId { job: job.job.id, index: slot.task.index }).collect()
         };
-        let due: Vec<TaskId> = self.runs.values().flat_map(due).collect();
+        let due: Vec<TaskId> = self.jobs.values().flat_map(due).collect();
         for id in due {
             if let Some(ending) = self.slot_mut(id).and_then(|slot| slot.withheld.take()) {
                 self.end_task(id, ending.into(), now);
@@ -97,40 +97,40 @@ impl Core {
 
     pub(in crate::master::core) fn on_cancel(
         &mut self,
-        run: RunReference,
+        job: JobReference,
         tasks: &BTreeSet<u32>,
         grace_ms: Option<u32>,
         by: &str,
         reply: ReplyTo,
         now: Now,
     ) {
-        let Some(found) = self.find_run(run) else {
+        let Some(found) = self.find_job(job) else {
             return self.reply(reply, Reply::NotRunning);
         };
-        let (id, number) = (found.run.id, found.run.number);
+        let (id, number) = (found.job.id, found.job.number);
         let grace_ms = grace_ms.unwrap_or(found.kill_grace_ms());
         let wanted = |slot: &&Slot| slot.is_open() && (tasks.is_empty() || tasks.contains(&slot.task.index));
         let open: Vec<u32> = found.slots.iter().filter(wanted).map(|slot| slot.task.index).collect();
         let (mut told, mut stored) = (0, 0);
         let (mut waits_for, mut is_other_grace) = (BTreeSet::new(), false);
         let mut writes =
-            vec![audit(now, by, "cancel", &format!("run {number}"), format!("{} tasks", open.len()))];
+            vec![audit(now, by, "cancel", &format!("job {number}"), format!("{} tasks", open.len()))];
         if open.is_empty() {
             // Every task has ended: there is nothing to cancel.
             self.persist(writes, Parked::Nothing);
             return self.reply(reply, Reply::Cancelled { told, stored, number, grace_ms });
         }
-        // Nobody goes on with the run, or ends it for its failures, while it is being cancelled.
-        if let Some(run) = self.runs.get_mut(&id) {
-            run.opening = true;
-            if run.kill_grace_ms() != grace_ms {
+        // Nobody goes on with the job, or ends it for its failures, while it is being cancelled.
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.opening = true;
+            if job.kill_grace_ms() != grace_ms {
                 // For what is told later too: on a connection that comes back, or by the next master.
-                run.options.kill_grace_ms = Some(grace_ms);
+                job.options.kill_grace_ms = Some(grace_ms);
                 is_other_grace = true;
             }
         }
         for index in open {
-            let task = TaskId { run: id, index };
+            let task = TaskId { job: id, index };
             let Some(slot) = self.slot_mut(task) else { continue };
             if !slot.sent && now.monotonic >= slot.unsure_until {
                 told += 1;
@@ -154,13 +154,13 @@ impl Core {
             }
         }
         // As they are now: values of variables may have been forgotten meanwhile, and must not come back.
-        if is_other_grace && let Some(run) = self.runs.get(&id) {
-            writes.push(Write::PutOptions(id, Box::new(run.options.clone())));
+        if is_other_grace && let Some(job) = self.jobs.get(&id) {
+            writes.push(Write::PutOptions(id, Box::new(job.options.clone())));
         }
         let answer = Reply::Cancelled { told, stored, number, grace_ms };
         self.persist(writes, Parked::Ordered(Box::new(PendingOrder::new(reply, answer, waits_for, now))));
-        if let Some(run) = self.runs.get_mut(&id) {
-            run.opening = false;
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.opening = false;
         }
         self.go_on(id, now);
     }
@@ -202,8 +202,8 @@ impl Core {
             if is_late {
                 self.end_unsent(&order.waits_for, now);
             }
-            let runs = &self.runs;
-            let slot = |id: &TaskId| runs.get(&id.run).and_then(|run| run.slot(id.index));
+            let jobs = &self.jobs;
+            let slot = |id: &TaskId| jobs.get(&id.job).and_then(|job| job.slot(id.index));
             let may_start = |slot: &Slot| !slot.cancel_heard && slot.task.state != TaskState::Running;
             let is_unrecorded = order.is_unrecorded;
             let is_lost = |slot: &Slot| {
