@@ -230,7 +230,7 @@ fn wipe_the_spool(master_restarts: bool) {
     let keeper = rig.pid_in("a", "keeper.lock");
     rig.kill_network_half("a");
     Rig::kill(keeper);
-    fs::remove_dir_all(rig.agent_dir("a").join("tasks")).expect("the directory can be removed");
+    rig.wipe_agent("a");
     if master_restarts {
         rig.kill_master();
         rig.start_master(&[]);
@@ -482,7 +482,7 @@ fn an_agent_whose_directory_is_removed_is_the_same_agent_and_goes_on() {
     let mut rig = Rig::with_agents(&["a"]);
     assert_eq!(rig.on("a", "echo before").out, "before\n");
     let keeper = rig.pid_in("a", "keeper.lock");
-    fs::remove_dir_all(rig.agent_dir("a")).unwrap();
+    rig.wipe(&rig.agent_dir("a"));
     // Nobody has to run anything for that.
     until("there is another one", || {
         let dir = rig.agent_dir("a");

@@ -354,9 +354,14 @@ impl Rig {
 
     /// Removes an agent's memory of tasks while it runs.
     pub fn wipe_agent(&self, name: &str) {
+        self.wipe(&self.agent_dir(name).join("tasks"));
+    }
+
+    /// Removes a directory that is in use.
+    pub fn wipe(&self, directory: &Path) {
         // Moved away first: files are made in it while it is removed.
         let wiped = self.path("wiped");
-        fs::rename(self.agent_dir(name).join("tasks"), &wiped).unwrap();
+        fs::rename(directory, &wiped).unwrap();
         until("its files are gone", || {
             let _ = fs::remove_dir_all(&wiped);
             !wiped.exists()
