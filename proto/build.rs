@@ -1,4 +1,4 @@
-//! Generates the wire's types from `sloth/v1/*.proto`, and has the program linked so that it starts quickly.
+//! Generates the wire's types from `sloth/*/*.proto`, and has the program linked so that it starts quickly.
 //!
 //! protox compiles the files in Rust, so that no protoc has to be installed.
 
@@ -15,10 +15,10 @@ use prost::Message as _;
 /// The version of the GNU C library that knows packed relocations.
 const PACKED_SINCE: (u32, u32) = (2, 36);
 
-const FILES: [&str; 4] = ["common", "enrollment", "agent", "control"];
+const FILES: [&str; 5] = ["v2/common", "v2/enrollment", "v2/agent", "v2/control", "v1/agent"];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let files: Vec<String> = FILES.iter().map(|name| format!("proto/sloth/v1/{name}.proto")).collect();
+    let files: Vec<String> = FILES.iter().map(|name| format!("proto/sloth/{name}.proto")).collect();
     for file in &files {
         println!("cargo:rerun-if-changed={file}");
     }
@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
-        .bytes(".sloth.v1")
+        .bytes(".sloth.v2")
         .build_transport(false)
         .codec_path("crate::wire::codec::ExactCodec")
         .compile_fds(descriptors)?;

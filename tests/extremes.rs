@@ -376,7 +376,7 @@ fn whatever_an_agent_says_the_master_goes_on() {
             // Every other one begins as it should, so that the rest is heard.
             let first = turn.is_multiple_of(2).then_some(session_response::Kind::Hello(honest));
             let kinds = (0..100).filter_map(|_| {
-                let message = maker.extreme(".sloth.v1.SessionResponse");
+                let message = maker.extreme(".sloth.v2.SessionResponse");
                 proto::SessionResponse::decode(&message[..]).ok()?.kind
             });
             let kinds: Vec<_> = first.into_iter().chain(kinds).collect();
@@ -390,7 +390,7 @@ fn whatever_an_agent_says_the_master_goes_on() {
             let mut maker = Maker::new(seed.fetch_add(1, Ordering::SeqCst));
             let kinds: Vec<attach_response::Kind> = (0..20)
                 .filter_map(|_| {
-                    let message = maker.extreme(".sloth.v1.AttachResponse");
+                    let message = maker.extreme(".sloth.v2.AttachResponse");
                     proto::AttachResponse::decode(&message[..]).ok()?.kind
                 })
                 .collect();

@@ -19,6 +19,7 @@ use crate::{
             self,
             agent_service_server::{AgentService, AgentServiceServer},
         },
+        protocol_1,
         streaming::ATTACH,
     },
 };
@@ -37,8 +38,16 @@ pub struct Service {
 /// What an agent serves on a connection.
 #[must_use]
 pub fn routes(agent: &Agent, shutdown: &Shutdown, heard: mpsc::Sender<session::Heard>) -> Routes {
+    let refused = |message, retry_after| session::Heard::Refused {
+        reason: proto::RefusalReason::Protocol,
+        message,
+        retry_after,
+    };
+    let tracker = shutdown.tracker.clone();
+    let owner = heard.clone();
     let service = Service { agent: agent.clone(), shutdown: shutdown.clone(), heard };
     let routes = Routes::new(AgentServiceServer::new(service.clone()));
+    let routes = protocol_1::route(routes, tracker, owner, refused);
     let attach = move |request| {
         let service = service.clone();
         async move { service.attach(request).await }

@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::Streaming;
+use tonic::{Code, Status, Streaming};
 
 use super::{
     clock::{Heard, SendClock},
@@ -48,6 +48,7 @@ use crate::{
         metered::Metered,
         proposal::{address_out, direct_in},
         proto::{self, RefusalReason, session_request, session_response},
+        protocol_1,
     },
 };
 
@@ -130,22 +131,31 @@ impl Sessions {
         let (requests, outgoing) = mpsc::channel(ORDERS);
         let mut client = links::client(channel.clone());
         let begun = async {
-            let mut answers = client.session(ReceiverStream::new(outgoing)).await.ok()?.into_inner();
-            match answers.message().await {
-                Ok(Some(proto::SessionResponse { kind: Some(session_response::Kind::Hello(hello)) })) => {
-                    Some((answers, hello))
+            let mut answers = client.session(ReceiverStream::new(outgoing)).await?.into_inner();
+            match answers.message().await? {
+                Some(proto::SessionResponse { kind: Some(session_response::Kind::Hello(hello)) }) => {
+                    Ok((answers, hello))
                 }
-                _ => None,
+                _ => Err(Status::invalid_argument("the first message is no hello")),
             }
         };
-        let Ok(Some((mut answers, hello))) = timeout(HELLO, begun).await else { return };
+        let (mut answers, hello) = match timeout(HELLO, begun).await {
+            Ok(Ok(begun)) => begun,
+            Ok(Err(status)) if status.code() == Code::Unimplemented => {
+                match protocol_1::refuse(channel, name.as_str()).await {
+                    Ok(message) => tracing::warn!(%address, message, "refused an agent"),
+                    Err(error) => {
+                        tracing::debug!(%address, %error, %name, "an agent speaks no known protocol");
+                    }
+                }
+                return;
+            }
+            Ok(Err(_)) | Err(_) => return,
+        };
         let heard = Heard::now(hello.at_ms);
         let major = hello.protocol.map_or(0, |protocol| protocol.major);
         if major != PROTOCOL.major {
-            let message = format!(
-                "{name} runs sloth-runner {} and speaks protocol {major}; this master runs {SOFTWARE_VERSION} and speaks protocol {}: upgrade the older one",
-                hello.software_version, PROTOCOL.major
-            );
+            let message = protocol_1::other_protocol(name.as_str(), &hello.software_version, major);
             tracing::warn!(%address, message, "refused an agent");
             return refuse(&requests, &mut answers, RefusalReason::Protocol, message).await;
         }
@@ -428,23 +438,21 @@ impl Pump {
 
 #[cfg(test)]
 mod tests {
-    use prost::Message as _;
-
     use super::*;
 
-    /// What an agent of version 0.1.0 says first: `web`, with a direct address, which has seen revision 4711.
-    const HELLO_OF_0_1_0: &str = "0a630a0208011205302e312e302235303132333435363738396162636465662f36653962316335322d\
-        386133652d346636662d396430612d3161326233633464356536662a0b0a04726f6c6512037765623204108387033801400148e7245205\
-        746f6b656e";
-
     #[test]
-    fn an_agent_of_0_1_0_is_understood() {
-        let digits: Vec<char> = HELLO_OF_0_1_0.chars().collect();
-        let byte = |pair: &[char]| u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap();
-        let bytes: Vec<u8> = digits.chunks(2).map(byte).collect();
-        let response = proto::SessionResponse::decode(&bytes[..]).unwrap();
-        let Some(session_response::Kind::Hello(hello)) = response.kind else { panic!("{response:?}") };
-        assert_eq!(hello.protocol.map(|protocol| protocol.major), Some(PROTOCOL.major));
+    fn what_an_agent_says_of_itself_is_understood() {
+        let hello = proto::Hello {
+            incarnation: "0123456789abcdef/6e9b1c52-8a3e-4f6f-9d0a-1a2b3c4d5e6f".into(),
+            software_version: "0.2.0".into(),
+            labels: [("role".to_owned(), "web".to_owned())].into(),
+            direct: Some(proto::DirectAddress { host: String::new(), port: 50_051 }),
+            link: proto::LinkPreference::Auto.into(),
+            seen_epoch: 1,
+            seen_revision: 4711,
+            trust: "token".into(),
+            ..proto::Hello::default()
+        };
         assert!(Heard::now(hello.at_ms).is_none(), "it does not tell its clock");
         let name: AgentName = "web-1".parse().unwrap();
         let address = "10.0.0.1:40000".parse().unwrap();
@@ -453,7 +461,7 @@ mod tests {
         let who = (&name, Fingerprint::of(b"key"));
         let told = newcomer(7, who, address, hello, direct, &sealer);
         assert_eq!(told.incarnation.to_string(), "0123456789abcdef/6e9b1c52-8a3e-4f6f-9d0a-1a2b3c4d5e6f");
-        assert_eq!((told.version.as_str(), told.trust.as_str()), ("0.1.0", "token"));
+        assert_eq!((told.version.as_str(), told.trust.as_str()), ("0.2.0", "token"));
         assert_eq!((told.seen, told.unproved), ((0, 0), Some((1, 4711))), "it has no proof");
         assert_eq!(
             told.labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>(),

@@ -86,37 +86,38 @@ enum Need {
 
 /// One row a method: its path as in the HTTP/2 request.
 const TABLE: &[(&str, Need)] = &[
-    ("/sloth.v1.EnrollmentService/Enroll", Need::Nothing),
-    ("/sloth.v1.EnrollmentService/LogIn", Need::Nothing),
+    ("/sloth.v2.EnrollmentService/Enroll", Need::Nothing),
+    ("/sloth.v2.EnrollmentService/LogIn", Need::Nothing),
+    ("/sloth.v2.AgentService/Session", Need::Master),
+    ("/sloth.v2.AgentService/Attach", Need::Master),
+    ("/sloth.v2.AgentService/Signal", Need::Master),
     ("/sloth.v1.AgentService/Session", Need::Master),
-    ("/sloth.v1.AgentService/Attach", Need::Master),
-    ("/sloth.v1.AgentService/Signal", Need::Master),
-    ("/sloth.v1.ControlService/GetStatus", Need::Role(Role::Viewer)),
-    ("/sloth.v1.ControlService/ListAgents", Need::Role(Role::Viewer)),
-    ("/sloth.v1.ControlService/FollowJob", Need::Role(Role::Viewer)),
-    ("/sloth.v1.ControlService/WatchJob", Need::Role(Role::Viewer)),
-    ("/sloth.v1.ControlService/WatchAgents", Need::Role(Role::Viewer)),
-    ("/sloth.v1.ControlService/WatchJobs", Need::Role(Role::Viewer)),
-    ("/sloth.v1.ControlService/ListJobs", Need::Role(Role::Viewer)),
-    ("/sloth.v1.ControlService/StartJob", Need::Role(Role::Operator)),
-    ("/sloth.v1.ControlService/SendInput", Need::Role(Role::Operator)),
-    ("/sloth.v1.ControlService/CancelJob", Need::Role(Role::Operator)),
-    ("/sloth.v1.ControlService/RerunJob", Need::Role(Role::Operator)),
-    ("/sloth.v1.ControlService/DeleteJob", Need::Role(Role::Admin)),
-    ("/sloth.v1.ControlService/PromoteJob", Need::Role(Role::Operator)),
-    ("/sloth.v1.ControlService/StopJob", Need::Role(Role::Operator)),
-    ("/sloth.v1.ControlService/ApproveAgent", Need::Role(Role::Admin)),
-    ("/sloth.v1.ControlService/RejectAgent", Need::Role(Role::Admin)),
-    ("/sloth.v1.ControlService/DeleteAgent", Need::Role(Role::Admin)),
-    ("/sloth.v1.ControlService/LabelAgents", Need::Role(Role::Admin)),
-    ("/sloth.v1.ControlService/StopAgent", Need::Role(Role::Admin)),
-    ("/sloth.v1.ControlService/CreateToken", Need::Role(Role::Admin)),
-    ("/sloth.v1.ControlService/ListTokens", Need::Role(Role::Admin)),
-    ("/sloth.v1.ControlService/RevokeToken", Need::Role(Role::Admin)),
-    ("/sloth.v1.ControlService/DrainAgents", Need::Role(Role::Operator)),
-    ("/sloth.v1.ControlService/InviteOperator", Need::Role(Role::Admin)),
-    ("/sloth.v1.ControlService/ListOperators", Need::Role(Role::Admin)),
-    ("/sloth.v1.ControlService/RevokeOperator", Need::Role(Role::Admin)),
+    ("/sloth.v2.ControlService/GetStatus", Need::Role(Role::Viewer)),
+    ("/sloth.v2.ControlService/ListAgents", Need::Role(Role::Viewer)),
+    ("/sloth.v2.ControlService/FollowJob", Need::Role(Role::Viewer)),
+    ("/sloth.v2.ControlService/WatchJob", Need::Role(Role::Viewer)),
+    ("/sloth.v2.ControlService/WatchAgents", Need::Role(Role::Viewer)),
+    ("/sloth.v2.ControlService/WatchJobs", Need::Role(Role::Viewer)),
+    ("/sloth.v2.ControlService/ListJobs", Need::Role(Role::Viewer)),
+    ("/sloth.v2.ControlService/StartJob", Need::Role(Role::Operator)),
+    ("/sloth.v2.ControlService/SendInput", Need::Role(Role::Operator)),
+    ("/sloth.v2.ControlService/CancelJob", Need::Role(Role::Operator)),
+    ("/sloth.v2.ControlService/RerunJob", Need::Role(Role::Operator)),
+    ("/sloth.v2.ControlService/DeleteJob", Need::Role(Role::Admin)),
+    ("/sloth.v2.ControlService/PromoteJob", Need::Role(Role::Operator)),
+    ("/sloth.v2.ControlService/StopJob", Need::Role(Role::Operator)),
+    ("/sloth.v2.ControlService/ApproveAgent", Need::Role(Role::Admin)),
+    ("/sloth.v2.ControlService/RejectAgent", Need::Role(Role::Admin)),
+    ("/sloth.v2.ControlService/DeleteAgent", Need::Role(Role::Admin)),
+    ("/sloth.v2.ControlService/LabelAgents", Need::Role(Role::Admin)),
+    ("/sloth.v2.ControlService/StopAgent", Need::Role(Role::Admin)),
+    ("/sloth.v2.ControlService/CreateToken", Need::Role(Role::Admin)),
+    ("/sloth.v2.ControlService/ListTokens", Need::Role(Role::Admin)),
+    ("/sloth.v2.ControlService/RevokeToken", Need::Role(Role::Admin)),
+    ("/sloth.v2.ControlService/DrainAgents", Need::Role(Role::Operator)),
+    ("/sloth.v2.ControlService/InviteOperator", Need::Role(Role::Admin)),
+    ("/sloth.v2.ControlService/ListOperators", Need::Role(Role::Admin)),
+    ("/sloth.v2.ControlService/RevokeOperator", Need::Role(Role::Admin)),
     ("/grpc.health.v1.Health/Check", Need::Identity),
     ("/grpc.health.v1.Health/Watch", Need::Identity),
     ("/grpc.health.v1.Health/List", Need::Identity),
@@ -209,13 +210,13 @@ mod tests {
 
     #[test]
     fn what_is_not_in_the_table_is_denied() {
-        let path = "/sloth.v1.ControlService/Nothing";
+        let path = "/sloth.v2.ControlService/Nothing";
         assert_eq!(check(&operator(Role::Admin), path), Err(Denied::NoSuchMethod));
     }
 
     #[test]
     fn roles_include_the_ones_below_them() {
-        let job = "/sloth.v1.ControlService/StartJob";
+        let job = "/sloth.v2.ControlService/StartJob";
         assert!(check(&operator(Role::Viewer), job).is_err());
         assert!(check(&operator(Role::Operator), job).is_ok());
         assert!(check(&operator(Role::Admin), job).is_ok());

@@ -21,6 +21,7 @@ pub mod outcome;
 pub mod pieces;
 pub mod plan;
 pub mod proposal;
+pub mod protocol_1;
 pub mod scraped;
 pub mod selection;
 pub mod serve;
@@ -28,7 +29,7 @@ pub mod status;
 pub mod stranger;
 pub mod streaming;
 
-/// The generated types of `proto/sloth/v1`.
+/// The generated types of `proto/sloth/v2`.
 #[expect(
     clippy::pedantic,
     clippy::allow_attributes,
@@ -37,14 +38,14 @@ pub mod streaming;
     reason = "generated code"
 )]
 pub mod proto {
-    tonic::include_proto!("sloth.v1");
+    tonic::include_proto!("sloth.v2");
 
     /// The compiled proto files, for reflection and for the test that walks every method.
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 }
 
 /// The protocol that this version speaks.
-pub const PROTOCOL: proto::ProtocolVersion = proto::ProtocolVersion { major: 1, minor: 0 };
+pub const PROTOCOL: proto::ProtocolVersion = proto::ProtocolVersion { major: 2, minor: 0 };
 pub use crate::domain::SOFTWARE_VERSION;
 
 /// A message that cannot be what it should be.

@@ -28,6 +28,7 @@ use super::{
     budget::{Budget, Exceeded, Place},
     channel::{CONNECTION_WINDOW, KeepAlive, STREAM_WINDOW},
     metered::Metered,
+    protocol_1,
 };
 use crate::trust::access::{self, Caller, Denied};
 
@@ -159,7 +160,9 @@ impl Guarded {
             return Err(match denied {
                 Denied::NoIdentity | Denied::Unknown(_) => Status::unauthenticated(denied.to_string()),
                 Denied::NotAllowed { .. } => Status::permission_denied(denied.to_string()),
-                Denied::NoSuchMethod => Status::unimplemented(denied.to_string()),
+                Denied::NoSuchMethod => {
+                    protocol_1::refusal(path).unwrap_or_else(|| Status::unimplemented(denied.to_string()))
+                }
             });
         }
         let write = access::changes(path).then(|| budget.write()).transpose();

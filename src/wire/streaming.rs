@@ -44,7 +44,7 @@ pub struct Method<Q, A> {
 }
 
 impl<Q, A> Method<Q, A> {
-    const fn new(path: &'static str, longest: usize) -> Self {
+    pub(super) const fn new(path: &'static str, longest: usize) -> Self {
         Self { path, longest, messages: PhantomData }
     }
 }
@@ -56,16 +56,16 @@ pub const LONGEST_OF_MASTER: usize = 16 * 1024 * 1024;
 
 /// `AgentService.Attach`.
 pub const ATTACH: Method<proto::AttachRequest, proto::AttachResponse> =
-    Method::new("/sloth.v1.AgentService/Attach", LONGEST_ANSWER);
+    Method::new("/sloth.v2.AgentService/Attach", LONGEST_ANSWER);
 /// `ControlService.StartJob`.
 pub const START_JOB: Method<proto::StartJobRequest, proto::JobEvent> =
-    Method::new("/sloth.v1.ControlService/StartJob", LONGEST_OF_MASTER);
+    Method::new("/sloth.v2.ControlService/StartJob", LONGEST_OF_MASTER);
 /// `ControlService.RerunJob`.
 pub const RERUN_JOB: Method<proto::RerunJobRequest, proto::JobEvent> =
-    Method::new("/sloth.v1.ControlService/RerunJob", LONGEST_OF_MASTER);
+    Method::new("/sloth.v2.ControlService/RerunJob", LONGEST_OF_MASTER);
 /// `ControlService.FollowJob`.
 pub const FOLLOW_JOB: Method<proto::FollowJobRequest, proto::JobEvent> =
-    Method::new("/sloth.v1.ControlService/FollowJob", LONGEST_OF_MASTER);
+    Method::new("/sloth.v2.ControlService/FollowJob", LONGEST_OF_MASTER);
 
 /// A stream of messages, as it is received.
 #[derive(Debug)]
