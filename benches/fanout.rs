@@ -6,13 +6,13 @@ use std::{process::Command, time::Duration};
 
 use floor::{Fleet, Row, play_role, time_rows};
 
-/// Agents, all in one process, with real connections, keepers and commands.
+/// Agents, all in one process, with real connections, supervisors and commands.
 const AGENTS: u32 = 200;
 /// Commands of the floor that run at once.
 const AT_ONCE: u32 = 64;
 /// Rounds that are counted.
 const ROUNDS: usize = 15;
-/// Between two rows: keepers get ready for the next command when nothing has come for a while.
+/// Between two rows: supervisors get ready for the next command when nothing has come for a while.
 const SETTLE: Duration = Duration::from_millis(2_500);
 
 fn main() {

@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use prost::Message;
 use sloth_runner::{
-    agent::keeper::protocol::{KeeperRequest, Lines, StartTask, TaskReply, TaskRequest, line},
+    agent::supervisor::protocol::{Lines, StartTask, SupervisorRequest, TaskReply, TaskRequest, line},
     cli::{output, sanitize::Sanitizer, secrets},
     domain::{
         agent::{Drain, Facts},
@@ -59,7 +59,7 @@ pub const BODIES: [Body; 6] = [
     Body { name: "targets", job: targets, seeds: target_seeds },
     Body { name: "words", job: words, seeds: word_seeds },
     Body { name: "frames", job: frames, seeds: frame_seeds },
-    Body { name: "keeper", job: keeper, seeds: keeper_seeds },
+    Body { name: "supervisor", job: supervisor, seeds: supervisor_seeds },
     Body { name: "terminal", job: terminal, seeds: terminal_seeds },
 ];
 
@@ -284,7 +284,7 @@ fn frame_seeds() -> Vec<Vec<u8>> {
 }
 
 /// Lines between the processes of an agent.
-pub fn keeper(data: &[u8]) {
+pub fn supervisor(data: &[u8]) {
     fn read<T: serde::de::DeserializeOwned>(data: &[u8]) {
         let mut lines = Lines::default();
         for piece in data.chunks(7) {
@@ -294,17 +294,17 @@ pub fn keeper(data: &[u8]) {
             while let Ok(Some(_)) = lines.take::<T>() {}
         }
     }
-    read::<KeeperRequest>(data);
+    read::<SupervisorRequest>(data);
     read::<TaskRequest>(data);
     read::<TaskReply>(data);
     read::<StartTask>(data);
 }
 
-fn keeper_seeds() -> Vec<Vec<u8>> {
+fn supervisor_seeds() -> Vec<Vec<u8>> {
     vec![
         line(&TaskRequest::Wait { past: 7 }),
         line(&TaskRequest::Acknowledge { offset: u64::MAX }),
-        line(&KeeperRequest::Stop { grace_ms: 1 }),
+        line(&SupervisorRequest::Stop { grace_ms: 1 }),
         b"{\"kill\":{}}\n\n{".to_vec(),
     ]
 }

@@ -141,8 +141,8 @@ fn pure_files_touch_no_clock_no_io_and_no_tokio() {
 }
 
 #[test]
-fn the_keeper_knows_neither_tokio_nor_the_wire() {
-    for (file, code) in all().into_iter().filter(|(file, _)| file.starts_with("agent/keeper/")) {
+fn the_supervisor_knows_neither_tokio_nor_the_wire() {
+    for (file, code) in all().into_iter().filter(|(file, _)| file.starts_with("agent/supervisor/")) {
         assert!(!code.contains("tokio") && !imported(&code).contains(&"wire"), "{file}");
     }
 }

@@ -235,7 +235,7 @@ impl Chaos {
                 self.agent.wait().unwrap();
                 self.await_parts(parts);
                 self.agent = Self::agent(&self.rig, &self.network, None);
-                "network half"
+                "connector"
             }
             2 => {
                 self.network.cut();
@@ -255,14 +255,14 @@ impl Chaos {
             }
             5 => {
                 self.freeze(i32::try_from(self.agent.id()).unwrap(), parts);
-                "frozen network half"
+                "frozen connector"
             }
             6 => {
-                let keeper = self.rig.pid_in("a", "keeper.lock");
-                if rig::is_alive(keeper) {
-                    self.freeze(keeper, parts);
+                let supervisor = self.rig.pid_in("a", "keeper.lock");
+                if rig::is_alive(supervisor) {
+                    self.freeze(supervisor, parts);
                 }
-                "frozen keeper"
+                "frozen supervisor"
             }
             7 => {
                 self.network.silent.set(true);
@@ -271,11 +271,11 @@ impl Chaos {
                 "silent network"
             }
             _ => {
-                let keeper = self.rig.pid_in("a", "keeper.lock");
-                if rig::is_alive(keeper) {
-                    Rig::kill(keeper);
+                let supervisor = self.rig.pid_in("a", "keeper.lock");
+                if rig::is_alive(supervisor) {
+                    Rig::kill(supervisor);
                 }
-                "keeper"
+                "supervisor"
             }
         }
     }

@@ -13,17 +13,17 @@ const DAY: i64 = 86_400;
 #[test]
 fn a_master_whose_clock_is_set_back_at_its_start_gives_no_task_more_time() {
     let mut rig = Rig::with_agents(&["a", "b"]);
-    rig.kill_network_half("b");
+    rig.kill_connector("b");
     let started = rig.path("started");
-    let network_half = Pid::from_raw(rig.pid_in("a", "agent.pid"));
-    kill(network_half, Signal::SIGSTOP).unwrap();
+    let connector = Pid::from_raw(rig.pid_in("a", "agent.pid"));
+    kill(connector, Signal::SIGSTOP).unwrap();
     let command = format!("echo started >> {}", started.display());
     let late = rig.run(&["agent", "run", "--detach", "--start-within", "2s", "a", &command]);
     let late = late.out.trim().to_owned();
     rig.wait_task(&late, "dispatched");
 
     rig.kill_master();
-    let clock = rig.shim("other_clock.c");
+    let clock = rig.preloaded("other_clock.c");
     rig.master_env = vec![("LD_PRELOAD", clock), ("SLOTH_CLOCK_SECONDS", (-DAY).to_string().into())];
     rig.start_master(&[]);
     // By the end of this one, which nobody is there for, the other one's time is over too.
@@ -33,7 +33,7 @@ fn a_master_whose_clock_is_set_back_at_its_start_gives_no_task_more_time() {
     let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
     let created = shown["created_ms"].as_i64().unwrap_or_else(|| panic!("{shown}")) / 1000;
     assert!(created < unix_seconds() - DAY / 2, "the master's clock is another one: {created}");
-    kill(network_half, Signal::SIGCONT).unwrap();
+    kill(connector, Signal::SIGCONT).unwrap();
     rig.wait_task(&late, "undeliverable");
     rig.wait_state("a", "active");
     assert_eq!(rig.on("a", "echo on time").out, "on time\n");
@@ -43,7 +43,7 @@ fn a_master_whose_clock_is_set_back_at_its_start_gives_no_task_more_time() {
 #[test]
 fn an_agent_whose_clock_is_wrong_runs_commands_in_time() {
     let mut rig = Rig::new();
-    let clock = rig.shim("other_clock.c");
+    let clock = rig.preloaded("other_clock.c");
     for (name, seconds) in [("behind", -DAY), ("ahead", DAY)] {
         let agent = rig
             .agent_command(name, &[])

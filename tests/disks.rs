@@ -165,7 +165,7 @@ fn a_full_agent_says_so_runs_what_is_new_in_memory_and_goes_on_where_it_stopped(
     let command = format!("until [ -e {} ]; do sleep 0.05; done; seq 1 300000; exit 8", gate.display());
     let job = rig.detached("a", &command);
     rig.wait_task(&job, "running");
-    until("workers are ready and done with the disk", || {
+    until("shims are ready and done with the disk", || {
         let mut tasks = fs::read_dir(rig.agent_dir("a").join("tasks")).unwrap().flatten();
         tasks.any(|entry| entry.file_name().to_string_lossy().starts_with("spare-"))
     });
@@ -181,7 +181,7 @@ fn a_full_agent_says_so_runs_what_is_new_in_memory_and_goes_on_where_it_stopped(
     assert!(printed.status == 3 && printed.out == numbers(20_000), "{}", printed.err);
     let long = rig.detached("a", "until [ -e /nowhere ]; do sleep 0.05; done");
     rig.wait_task(&long, "running");
-    rig.kill_network_half("a");
+    rig.kill_connector("a");
     rig.restart_agent("a");
     rig.wait_task(&long, "running");
     until("the list says so", || rig.agent("a").is_some_and(|agent| agent["hint"] == SHORT_OF_ROOM));
@@ -206,7 +206,7 @@ fn an_agent_whose_disk_is_read_only_runs_commands_and_starts_again() {
     let path = rig.agent_dir("a");
     let remount = |flags| mount(None::<&str>, &path, None::<&str>, MsFlags::MS_REMOUNT | flags, None::<&str>);
     // The kernel does this to nobody who has files open for writing, but a disk that fails does.
-    rig.kill_network_half("a");
+    rig.kill_connector("a");
     Rig::kill(rig.pid_in("a", "keeper.lock"));
     until("nothing writes", || remount(MsFlags::MS_RDONLY).is_ok());
     rig.restart_agent("a");
@@ -217,7 +217,7 @@ fn an_agent_whose_disk_is_read_only_runs_commands_and_starts_again() {
     }
     let job = rig.detached("a", "sleep 1; echo long; exit 5");
     rig.wait_task(&job, "running");
-    rig.kill_network_half("a");
+    rig.kill_connector("a");
     // Something that was never started can be cancelled, which the agent writes down.
     let never = rig.run(&["run", "-d", "--start-within", "1h", "a", "true"]).out.trim().to_owned();
     assert_eq!(rig.run(&["job", "cancel", &never]).status, 0);
@@ -246,7 +246,7 @@ fn an_agent_whose_disk_is_read_only_runs_commands_and_starts_again() {
 
 /// Lets the master's syncs fail of files whose names begin so, for as long as the file exists that this returns.
 fn failing_syncs(rig: &mut Rig, files: &str) -> PathBuf {
-    let library = rig.shim("failing_disk.c");
+    let library = rig.preloaded("failing_disk.c");
     let failing = rig.path("failing");
     rig.kill_master();
     rig.master_env = vec![
@@ -286,7 +286,7 @@ fn output_that_the_masters_disk_does_not_take_stays_with_its_agent_and_shows() {
     assert!(spools(&rig) > 0, "the agent keeps what is not on the master's disk");
 
     // Asked anew, it does not take for acknowledged what the log has, and has not brought to the disk.
-    rig.kill_network_half("a");
+    rig.kill_connector("a");
     rig.restart_agent("a");
     rig.wait_state("a", "active");
     rig.wait_heartbeats("a", 2);
@@ -387,9 +387,9 @@ fn a_master_and_an_agent_start_with_a_full_disk_and_say_so() {
     let mut rig = Rig::with_agents(&["a"]);
     assert_eq!(rig.on("a", "true").status, 0);
     rig.kill_master();
-    rig.kill_network_half("a");
-    let keeper = rig.pid_in("a", "keeper.lock");
-    Rig::kill(keeper);
+    rig.kill_connector("a");
+    let supervisor = rig.pid_in("a", "keeper.lock");
+    Rig::kill(supervisor);
     let mut volumes = Vec::new();
     for directory in [rig.master_dir(), rig.agent_dir("a")] {
         let kept = rig.path("kept");

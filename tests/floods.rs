@@ -393,7 +393,7 @@ fn strangers_keep_nobody_out() {
         rig.wait_state(&name, "active");
         let joined = begun.elapsed();
         let begun = Instant::now();
-        rig.kill_network_half(&name);
+        rig.kill_connector(&name);
         rig.wait_state(&name, "offline");
         rig.restart_agent(&name);
         rig.wait_state(&name, "active");

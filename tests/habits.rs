@@ -53,7 +53,7 @@ fn what_is_asked_by_time_is_asked_by_the_masters_clock() {
     let rig = Rig::with_agents(&["web-1"]);
     assert_eq!(rig.on("web-1", "true").status, 0);
     // A client whose clock is two hours ahead.
-    let ahead = rig.shim("other_clock.c");
+    let ahead = rig.preloaded("other_clock.c");
     let client = |words: &[&str]| {
         let mut command = rig.program();
         command.args(words).env("LD_PRELOAD", &ahead).env("SLOTH_CLOCK_SECONDS", "7200");

@@ -48,7 +48,7 @@ fn standard_input_arrives_byte_for_byte_and_its_end_too() {
 }
 
 #[test]
-fn input_survives_the_master_and_the_network_half() {
+fn input_survives_the_master_and_the_connector() {
     let mut rig = Rig::with_agents(&["a"]);
     let part = rig.path("part");
     let command =
@@ -74,7 +74,7 @@ fn input_survives_the_master_and_the_network_half() {
     rig.kill_master();
     rig.start_master(&[]);
     until("it reads on", || reached(100));
-    rig.kill_network_half("a");
+    rig.kill_connector("a");
     rig.restart_agent("a");
     let ended = client.wait_with_output().unwrap();
     writing.join().unwrap();

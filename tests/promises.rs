@@ -114,12 +114,12 @@ fn a_master_that_comes_back_is_told_of_the_cancelling_that_it_did_not_hear() {
 }
 
 #[test]
-fn a_killed_network_half_loses_nothing() {
+fn a_killed_connector_loses_nothing() {
     let mut rig = Rig::with_agents(&["a"]);
     let (command, expected) = gated(&rig);
     let job = rig.detached("a", &command);
     rig.wait_task(&job, "running");
-    rig.kill_network_half("a");
+    rig.kill_connector("a");
     until("no contact is shown", || !rig.task(&job)["no_contact_since_ms"].is_null());
     rig.file("gate", b"");
     rig.restart_agent("a");
@@ -127,15 +127,15 @@ fn a_killed_network_half_loses_nothing() {
 }
 
 #[test]
-fn a_killed_keeper_loses_nothing() {
+fn a_killed_supervisor_loses_nothing() {
     let rig = Rig::with_agents(&["a"]);
     let (command, expected) = gated(&rig);
     let job = rig.detached("a", &command);
     rig.wait_task(&job, "running");
-    let keeper = rig.pid_in("a", "keeper.lock");
-    Rig::kill(keeper);
-    until("a new keeper", || rig.pid_in("a", "keeper.lock") != keeper);
-    assert_eq!(rig.on("a", "echo new keeper").out, "new keeper\n");
+    let supervisor = rig.pid_in("a", "keeper.lock");
+    Rig::kill(supervisor);
+    until("a new supervisor", || rig.pid_in("a", "keeper.lock") != supervisor);
+    assert_eq!(rig.on("a", "echo new supervisor").out, "new supervisor\n");
     rig.file("gate", b"");
     assert_complete(&rig, &job, &expected);
 }
@@ -147,9 +147,9 @@ fn a_command_runs_on_when_everything_of_sloth_runner_is_killed_at_once() {
     let job = rig.detached("a", &command);
     rig.wait_task(&job, "running");
     rig.kill_master();
-    let keeper = rig.pid_in("a", "keeper.lock");
-    rig.kill_network_half("a");
-    Rig::kill(keeper);
+    let supervisor = rig.pid_in("a", "keeper.lock");
+    rig.kill_connector("a");
+    Rig::kill(supervisor);
     rig.file("gate", b"");
     rig.restart_agent("a");
     rig.start_master(&[]);
@@ -157,11 +157,11 @@ fn a_command_runs_on_when_everything_of_sloth_runner_is_killed_at_once() {
 }
 
 #[test]
-fn a_process_that_waits_for_a_task_takes_none_with_it_and_ends_with_its_keeper() {
+fn a_process_that_waits_for_a_task_takes_none_with_it_and_ends_with_its_supervisor() {
     let rig = Rig::with_agents(&["a"]);
-    let keeper = rig.pid_in("a", "keeper.lock");
+    let supervisor = rig.pid_in("a", "keeper.lock");
     let children = || -> Vec<i32> {
-        let children = fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children")).unwrap();
+        let children = fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).unwrap();
         children.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
     };
     // Before the first command there is only the one that holds process ids in reserve.
@@ -174,7 +174,7 @@ fn a_process_that_waits_for_a_task_takes_none_with_it_and_ends_with_its_keeper()
     assert_eq!(rig.on("a", "echo second").out, "second\n");
     until("others wait", || waiting().len() == 2);
     let others = waiting();
-    Rig::kill(keeper);
+    Rig::kill(supervisor);
     until("they ended too", || !others.iter().any(|pid| rig::is_alive(*pid)));
 }
 
@@ -204,7 +204,7 @@ fn a_wiped_spool_is_lost_and_never_started_again() {
 #[test]
 fn an_agent_whose_memory_was_removed_takes_commands_again() {
     let rig = Rig::with_agents(&["a"]);
-    // Workers that are ready have their places in what is removed.
+    // Shims that are ready have their places in what is removed.
     (0..3).for_each(|_| assert_eq!(rig.on("a", "true").status, 0));
     rig.wipe_agent("a");
     until("it takes commands", || {
@@ -227,9 +227,9 @@ fn wipe_the_spool(master_restarts: bool) {
     let command = format!("echo mark >> {}; sleep {sleeps}", marks.display());
     let job = rig.detached("a", &command);
     until("it runs", || marks.exists());
-    let keeper = rig.pid_in("a", "keeper.lock");
-    rig.kill_network_half("a");
-    Rig::kill(keeper);
+    let supervisor = rig.pid_in("a", "keeper.lock");
+    rig.kill_connector("a");
+    Rig::kill(supervisor);
     rig.wipe_agent("a");
     if master_restarts {
         rig.kill_master();
@@ -300,7 +300,7 @@ fn output_that_the_masters_disk_lost_shows_as_a_gap() {
 #[test]
 fn a_command_of_an_offline_agent_waits_as_long_as_it_was_told() {
     let mut rig = Rig::with_agents(&["a"]);
-    rig.kill_network_half("a");
+    rig.kill_connector("a");
     rig.wait_state("a", "offline");
     let printed = rig.run(&["run", "--start-within", "100ms", "a", "true"]);
     assert_eq!(printed.status, 125);
@@ -387,7 +387,7 @@ fn an_agent_that_was_given_up_tells_its_facts_later() {
     let (command, expected) = gated(&rig);
     let job = rig.detached("a", &command);
     rig.wait_task(&job, "running");
-    rig.kill_network_half("a");
+    rig.kill_connector("a");
     rig.wait_state("a", "offline");
     assert_eq!(rig.run(&["agent", "delete", "a"]).status, 0);
     rig.wait_task(&job, "lost");
@@ -457,8 +457,8 @@ fn what_a_command_printed_last_is_read_however_long_that_has_to_wait() {
 fn an_agent_that_was_frozen_starts_nothing_late_or_after_a_cancel() {
     let rig = Rig::with_agents(&["a"]);
     let marks = rig.path("marks");
-    let network_half = Pid::from_raw(rig.pid_in("a", "agent.pid"));
-    kill(network_half, Signal::SIGSTOP).unwrap();
+    let connector = Pid::from_raw(rig.pid_in("a", "agent.pid"));
+    kill(connector, Signal::SIGSTOP).unwrap();
     let command = format!("echo mark >> {}", marks.display());
     let start = |within: &str| {
         let printed = rig.run(&["run", "--detach", "--start-within", within, "a", &command]);
@@ -469,7 +469,7 @@ fn an_agent_that_was_frozen_starts_nothing_late_or_after_a_cancel() {
     // Both are on their way to an agent that does not read them. The answer comes when neither can start any more.
     let answered = rig.run(&["job", "cancel", &cancelled]);
     assert_eq!(answered.status, 0, "{answered:?}");
-    kill(network_half, Signal::SIGCONT).unwrap();
+    kill(connector, Signal::SIGCONT).unwrap();
     let late = rig.wait_task(&late, "undeliverable");
     assert!(late["outcome"].to_string().contains("start"), "{late}");
     rig.wait_task(&cancelled, "cancelled");
@@ -481,7 +481,7 @@ fn an_agent_that_was_frozen_starts_nothing_late_or_after_a_cancel() {
 fn an_agent_whose_directory_is_removed_is_the_same_agent_and_goes_on() {
     let mut rig = Rig::with_agents(&["a"]);
     assert_eq!(rig.on("a", "echo before").out, "before\n");
-    let keeper = rig.pid_in("a", "keeper.lock");
+    let supervisor = rig.pid_in("a", "keeper.lock");
     rig.wipe(&rig.agent_dir("a"));
     // Nobody has to run anything for that.
     until("there is another one", || {
@@ -490,8 +490,8 @@ fn an_agent_whose_directory_is_removed_is_the_same_agent_and_goes_on() {
     });
     rig.wait_state("a", "active");
     until("it is connected again and runs commands", || rig.on("a", "echo after").out == "after\n");
-    rig.kill_network_half("a");
-    Rig::kill(keeper);
+    rig.kill_connector("a");
+    Rig::kill(supervisor);
     rig.restart_agent("a");
     rig.wait_state("a", "active");
     assert_eq!(rig.on("a", "echo again").out, "again\n");

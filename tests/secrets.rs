@@ -74,7 +74,7 @@ fn the_master_keeps_no_value_of_a_variable_and_nothing_of_a_job_that_is_deleted(
     let mut rig = Rig::with_agents(&["a"]);
     let begun = |rig: &Rig| files_with(&rig.master_dir(), "hunter2");
     let options = ["run", "--detach", "--start-within", "1h", "--env", "DBPASS=hunter2"];
-    rig.kill_network_half("a");
+    rig.kill_connector("a");
     rig.wait_state("a", "offline");
     let waiting =
         rig.run(&[&options[..], &["a", "true other-secret; sleep 0.1; [ ${#DBPASS} = 7 ]"]].concat());

@@ -372,8 +372,8 @@ impl World {
         for effect in self.master.step(input, now) {
             self.tell(|| format!("    {effect:?}"));
             match effect {
-                Effect::Persist(token, writes, keeping) => {
-                    self.writes.push_back((token, writes, keeping.is_kept()));
+                Effect::Persist(token, writes, durability) => {
+                    self.writes.push_back((token, writes, durability.is_retried()));
                 }
                 Effect::Reply(to, reply) => {
                     match *reply {

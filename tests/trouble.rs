@@ -170,10 +170,10 @@ impl Drop for Group {
 fn an_agent_without_free_process_ids_runs_commands_in_its_reserve() {
     let Some(group) = Group::new() else { return };
     let rig = Rig::with_agents(&["a"]);
-    // All of the agent: its network half, its keeper, and what that holds.
-    let keeper = rig.pid_in("a", "keeper.lock");
+    // All of the agent: its connector, its supervisor, and what that holds.
+    let supervisor = rig.pid_in("a", "keeper.lock");
     let children = || {
-        let text = fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children")).unwrap();
+        let text = fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).unwrap();
         text.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<i32>>()
     };
     until("the reserve is there", || {
@@ -181,7 +181,7 @@ fn an_agent_without_free_process_ids_runs_commands_in_its_reserve() {
             .iter()
             .any(|pid| fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|all| all.count() == 8))
     });
-    for pid in [rig.pid_in("a", "agent.pid"), keeper].into_iter().chain(children()) {
+    for pid in [rig.pid_in("a", "agent.pid"), supervisor].into_iter().chain(children()) {
         group.take(pid);
     }
     group.limit(&group.count().to_string());

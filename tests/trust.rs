@@ -191,7 +191,7 @@ fn a_changed_key_waits_and_a_deleted_agent_asks_again() {
 
     assert_eq!(rig.run(&["agent", "delete", "web-1"]).status, 0);
     rig.wait_state("web-1", "pending");
-    rig.kill_network_half("web-1");
+    rig.kill_connector("web-1");
 }
 
 #[test]

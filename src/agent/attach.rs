@@ -14,11 +14,11 @@ use streaming::{Feeding, Hold, SpoolStream};
 
 use super::{
     core::{Decision, Revision},
-    keeper::protocol::{TaskEnding, TaskReply, TaskRequest},
-    keeping::StartResult,
     master_clock::Sent,
     spool::{Read, SpoolReader},
     state::{Agent, Opened, ReceivedOpen, Starting},
+    supervisor::protocol::{TaskEnding, TaskReply, TaskRequest},
+    supervisor_client::StartResult,
     task_process::{Found, TaskProcess, ending_of_lost, find},
 };
 use crate::{
@@ -81,7 +81,7 @@ pub async fn serve(
     let end = tokio::select! {
         end = attach.run() => end,
         () = stop.cancelled() => {
-            let closing = proto::Closing { reason: "the agent's network half ends".into(), retry_after_ms: 0 };
+            let closing = proto::Closing { reason: "the agent's connector ends".into(), retry_after_ms: 0 };
             let _ = answers.try_send(Ok(answer(Kind::Closing(closing))));
             return;
         }

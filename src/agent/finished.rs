@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::keeper::protocol::TaskEnding;
+use super::supervisor::protocol::TaskEnding;
 use crate::{
     domain::ids::{Incarnation, TaskId},
     sys::disk::{Disk, File, Open},

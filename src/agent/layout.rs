@@ -7,8 +7,8 @@ use crate::domain::ids::TaskId;
 
 /// How the names of directories begin that are no task's yet.
 const SPARE: &str = "spare-";
-/// The keeper's socket.
-pub const KEEPER_SOCKET: &str = "keeper.sock";
+/// The supervisor's socket.
+pub const SUPERVISOR_SOCKET: &str = "keeper.sock";
 
 /// An agent's data directory, and the directory that stands in for it while the disk takes nothing.
 #[derive(Clone, Debug)]
@@ -98,25 +98,25 @@ impl Layout {
         self.root.join("id")
     }
 
-    /// Held by the keeper as long as it lives; holds its process id.
+    /// Held by the supervisor as long as it lives; holds its process id.
     #[must_use]
-    pub fn keeper_lock(&self) -> PathBuf {
+    pub fn supervisor_lock(&self) -> PathBuf {
         self.root.join("keeper.lock")
     }
 
-    /// Where the keeper listens.
+    /// Where the supervisor listens.
     #[must_use]
-    pub fn keeper_socket(&self) -> PathBuf {
-        self.root.join(KEEPER_SOCKET)
+    pub fn supervisor_socket(&self) -> PathBuf {
+        self.root.join(SUPERVISOR_SOCKET)
     }
 
     /// Where it listens while the disk takes no socket.
     #[must_use]
     pub fn emergency_socket(&self) -> Option<PathBuf> {
-        self.emergency.path().map(|path| path.join(KEEPER_SOCKET))
+        self.emergency.path().map(|path| path.join(SUPERVISOR_SOCKET))
     }
 
-    /// Held by the network half as long as it lives; holds its process id.
+    /// Held by the connector as long as it lives; holds its process id.
     #[must_use]
     pub fn network_lock(&self) -> PathBuf {
         self.root.join("agent.pid")
@@ -175,21 +175,21 @@ impl Layout {
         TaskLayout { root: in_memory.unwrap_or_else(|| self.tasks().join(name)) }
     }
 
-    /// Where a worker waits for a task: this directory becomes the task's.
+    /// Where a shim waits for a task: this directory becomes the task's.
     #[must_use]
-    pub fn spare(&self, worker: i32) -> TaskLayout {
-        self.found(&format!("{SPARE}{worker}"))
+    pub fn spare(&self, shim: i32) -> TaskLayout {
+        self.found(&format!("{SPARE}{shim}"))
     }
 
     /// The same in an area.
     #[must_use]
-    pub fn spare_in(&self, area: Area, worker: i32) -> Option<TaskLayout> {
-        Some(TaskLayout { root: self.tasks_in(area)?.join(format!("{SPARE}{worker}")) })
+    pub fn spare_in(&self, area: Area, shim: i32) -> Option<TaskLayout> {
+        Some(TaskLayout { root: self.tasks_in(area)?.join(format!("{SPARE}{shim}")) })
     }
 
-    /// The worker whose directory below [`Self::tasks`] has this name.
+    /// The shim whose directory below [`Self::tasks`] has this name.
     #[must_use]
-    pub fn worker_of_spare(name: &str) -> Option<i32> {
+    pub fn shim_of_spare(name: &str) -> Option<i32> {
         name.strip_prefix(SPARE)?.parse().ok()
     }
 

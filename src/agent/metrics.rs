@@ -23,7 +23,7 @@ pub fn metrics(agent: &Agent, started_s: u64) -> String {
     registry.register("tasks_running", "Commands that run now", running);
     let start = Gauge::<i64>::default();
     start.set(i64::try_from(started_s).unwrap_or(i64::MAX));
-    registry.register_with_unit("start_time", "When the agent's network half started", Unit::Seconds, start);
+    registry.register_with_unit("start_time", "When the agent's connector started", Unit::Seconds, start);
     let mut text = String::new();
     // Writing to a string cannot fail.
     let _ = encode(&mut text, &registry);

@@ -1,4 +1,4 @@
-//! The agent: a network half that talks to the master, and a keeper that owns the running commands.
+//! The agent: a connector that talks to the master, and a supervisor that owns the running commands.
 //!
 //! Must not know the master's insides, the terminal or the command line.
 
@@ -9,8 +9,6 @@ pub mod enrollment;
 pub mod facts;
 pub mod finished;
 pub mod incarnation;
-pub mod keeper;
-pub mod keeping;
 pub mod layout;
 pub mod link;
 pub mod listen;
@@ -22,6 +20,8 @@ pub mod service;
 pub mod session;
 pub mod spool;
 pub mod state;
+pub mod supervisor;
+pub mod supervisor_client;
 pub mod task_memory;
 pub mod task_process;
 pub mod troubles;

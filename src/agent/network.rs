@@ -1,4 +1,4 @@
-//! The network half's life: from its lock to its last word.
+//! The connector's life: from its lock to its last word.
 
 use std::{
     fs, io,
@@ -15,11 +15,11 @@ use super::{
     emergency::is_of_disk,
     enrollment::{Enrollment, Introduction},
     incarnation::DirectoryId,
-    keeping::Keeper,
     layout::Layout,
     link, listen,
     metrics::metrics,
     state::{Agent, Description, Standing},
+    supervisor_client::Supervisor,
     task_process,
     troubles::{Trouble, Troubles},
 };
@@ -96,13 +96,13 @@ pub struct Network {
     _lock: Lock,
 }
 
-/// How the network half ended.
+/// How the connector ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// The whole agent was ordered to end, and did.
     Stopped,
-    /// Only the network half ended; so many commands go on.
-    NetworkHalf(u32),
+    /// Only the connector ended; so many commands go on.
+    Connector(u32),
 }
 
 /// A port that is listened on, or will be: an agent works without it.
@@ -178,7 +178,7 @@ fn make_usable(path: &Path) -> Result<(), UnusableDirectory> {
 }
 
 impl Network {
-    /// Takes the directory, starts the keeper, and binds the port where that can be done now.
+    /// Takes the directory, starts the supervisor, and binds the port where that can be done now.
     ///
     /// # Errors
     /// See [`StartError`].
@@ -193,12 +193,12 @@ impl Network {
         let files = |error| StartError::Files(shown.clone(), error);
         let lock = take_lock(&layout.network_lock()).map_err(files)?;
         let lock = lock.map_err(|holder| StartError::Running(shown.clone(), holder))?;
-        // Before the keeper: a directory that is not known is not known to have run anything.
+        // Before the supervisor: a directory that is not known is not known to have run anything.
         let directory = DirectoryId::open(&layout, had_tasks).map_err(files)?;
         let (stop_orders, ordered) = mpsc::channel(4);
         let troubles = Troubles::default();
-        let connected = Keeper::connect(&layout, stop_orders.clone(), troubles.clone());
-        let (keeper, keeping) = connected.map_err(files)?;
+        let connected = Supervisor::connect(&layout, stop_orders.clone(), troubles.clone());
+        let (supervisor, keeping) = connected.map_err(files)?;
         let enrollment = Enrollment::new(
             layout.identity(),
             config.description.clone(),
@@ -208,7 +208,7 @@ impl Network {
         let agent = Agent::new(
             config.description,
             layout,
-            (keeper, troubles),
+            (supervisor, troubles),
             directory,
             stop_orders,
             config.trusts_operators,
@@ -247,14 +247,14 @@ impl Network {
         move || agent.running().is_ok_and(|running| running.is_empty())
     }
 
-    /// Runs until the agent is ordered to end, or `shutdown.stop` ends the network half.
+    /// Runs until the agent is ordered to end, or `shutdown.stop` ends the connector.
     pub async fn run(mut self, shutdown: Shutdown) -> Ended {
         let (agent, enrollment) = (self.agent, self.enrollment);
         let keeping_ended = CancellationToken::new();
         let _ends_keeping = keeping_ended.clone().drop_guard();
         let keeping = self.keeping;
         let tidying = agent.clone().keep_tidy();
-        // Not tracked: it ends last, when the agent's handles are gone or the keeper was told to end.
+        // Not tracked: it ends last, when the agent's handles are gone or the supervisor was told to end.
         tokio::spawn(async move {
             tokio::select! {
                 () = keeping => {}
@@ -282,7 +282,7 @@ impl Network {
         let linked = link::keep(agent.clone(), enrollment, self.master, shutdown.clone());
         shutdown.tracker.spawn(linked);
         let stopped = tokio::select! {
-            // An order to end wins over the end of the network half alone: the keeper would stay.
+            // An order to end wins over the end of the connector alone: the supervisor would stay.
             biased;
             Some(grace_ms) = self.stop_orders.recv() => {
                 stop_tasks(&agent, Duration::from_millis(grace_ms.into()), &mut self.stop_orders).await;
@@ -294,11 +294,11 @@ impl Network {
         agent.remove_left_over();
         shutdown.finish(Duration::from_secs(2)).await;
         if stopped {
-            agent.keeper.end().await;
+            agent.supervisor.end().await;
             agent.layout.emergency().leave();
             Ended::Stopped
         } else {
-            Ended::NetworkHalf(going_on)
+            Ended::Connector(going_on)
         }
     }
 

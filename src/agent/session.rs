@@ -188,7 +188,7 @@ pub async fn serve(
                 }
             }
             () = stop.cancelled() => {
-                let reason = if agent.is_stopping() { "the agent was stopped" } else { "the agent's network half ended" };
+                let reason = if agent.is_stopping() { "the agent was stopped" } else { "the agent's connector ended" };
                 let closing = proto::Closing { reason: reason.to_owned(), retry_after_ms: 0 };
                 let _ = answers.try_send(answer(Kind::Closing(closing)));
                 return;

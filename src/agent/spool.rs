@@ -1,6 +1,6 @@
 //! A task's output on the agent's disk, until the master has it: segments of frames, addressed by offset.
 //!
-//! The task's process appends; the network half reads. A segment that the master has is written over as a later one:
+//! The task's process appends; the connector reads. A segment that the master has is written over as a later one:
 //! for a flood, new files would cost more than all else that is done with its bytes. So what follows the last frame of a
 //! segment may be anything, and only a frame that begins where the one before it ended is one of the segment's. Knows
 //! nothing of processes or the wire.

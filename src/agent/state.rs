@@ -1,4 +1,4 @@
-//! The network half's one state, behind a handle: decisions, and who holds which task. What the disk remembers of tasks is
+//! The connector's one state, behind a handle: decisions, and who holds which task. What the disk remembers of tasks is
 //! `task_memory`'s.
 
 use std::{
@@ -17,11 +17,11 @@ use tokio_util::sync::CancellationToken;
 use super::{
     core::{Asked, Boottime, Core, Decision, Knowledge, Revision},
     incarnation::DirectoryId,
-    keeper::protocol::{StartTask, TaskEnding},
-    keeping::{Keeper, StartResult},
     layout::Layout,
     master_clock::{Echo, MasterClock, Sent},
     seen::SeenRevision,
+    supervisor::protocol::{StartTask, TaskEnding},
+    supervisor_client::{StartResult, Supervisor},
     task_memory::TaskMemory,
     troubles::Troubles,
 };
@@ -103,7 +103,7 @@ struct Inner {
     /// Of the master that the agent is connected to; `None` before its first word.
     master_clock: Option<MasterClock>,
     holders: HashMap<TaskId, (u64, CancellationToken)>,
-    /// Tasks that are being given to a worker.
+    /// Tasks that are being given to a shim.
     starting: HashSet<TaskId>,
     /// Finished tasks whose directories are still there.
     left_over: Vec<TaskId>,
@@ -123,8 +123,8 @@ pub struct Agent {
     pub description: Arc<Description>,
     /// Where its files lie.
     pub layout: Arc<Layout>,
-    /// The keeper.
-    pub keeper: Keeper,
+    /// The supervisor.
+    pub supervisor: Supervisor,
     /// What does not work here.
     pub troubles: Troubles,
     /// Commands of operators are run on the master's machine too.
@@ -209,7 +209,7 @@ impl Starting {
         let agent = self.agent.description.name.to_string();
         let start = StartTask { id: self.id, spec, agent, start_until_ns };
         let starting = async move {
-            let started = self.agent.keeper.start(start).await;
+            let started = self.agent.supervisor.start(start).await;
             if started.is_err() && matches!(self.agent.inner().memory.is_in_place(), Ok(false)) {
                 return Ok(StartResult::MemoryGone);
             }
@@ -234,7 +234,7 @@ impl Agent {
     pub fn new(
         description: Description,
         layout: Layout,
-        (keeper, troubles): (Keeper, Troubles),
+        (supervisor, troubles): (Supervisor, Troubles),
         directory: DirectoryId,
         stop_orders: tokio::sync::mpsc::Sender<u32>,
         trusts_operators: bool,
@@ -253,7 +253,7 @@ impl Agent {
         Ok(Self {
             description: Arc::new(description),
             layout: Arc::new(layout),
-            keeper,
+            supervisor,
             troubles,
             trusts_operators,
             standing: watch::Sender::new(Standing::Connecting),

@@ -9,8 +9,8 @@ use super::{
     emergency::is_of_disk,
     finished::{Finished, Memory},
     incarnation::DirectoryId,
-    keeper::protocol::TaskEnding,
     layout::Layout,
+    supervisor::protocol::TaskEnding,
 };
 use crate::{
     domain::ids::{Incarnation, TaskId},

@@ -1,5 +1,5 @@
 //! One task's process: a connection to it, and what the disk says of the task when it does not answer. Knows nothing of the
-//! keeper and of the master.
+//! supervisor and of the master.
 
 use std::io;
 
@@ -12,12 +12,12 @@ use tokio::{
 };
 
 use super::{
-    keeper::{
+    layout::{Layout, TaskLayout},
+    spool,
+    supervisor::{
         protocol::{Lines, TaskEnding, TaskRecord, TaskReply, TaskRequest, line},
         server::is_live,
     },
-    layout::{Layout, TaskLayout},
-    spool,
 };
 use crate::{
     domain::{
@@ -28,7 +28,7 @@ use crate::{
     sys::{disk::Disk, paths::read_optional, process::boot_id, socket},
 };
 
-/// A connection to the process of one task, or to a worker that waits for one.
+/// A connection to the process of one task, or to a shim that waits for one.
 #[derive(Debug)]
 pub struct TaskProcess {
     read: OwnedReadHalf,

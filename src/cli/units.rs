@@ -177,7 +177,7 @@ NoNewPrivileges=true
 PrivateTmp=true
 "
     } else {
-        "# The keeper and its commands outlive a restart of the agent. For that there is no PrivateTmp=, which would delete
+        "# The supervisor and its commands outlive a restart of the agent. For that there is no PrivateTmp=, which would delete
 # /tmp under them, no RuntimeDirectory=, and no NoNewPrivileges=, with which sudo fails in every command.
 KillMode=process
 OOMPolicy=continue

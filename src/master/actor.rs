@@ -196,7 +196,7 @@ impl Actor {
 
     fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Persist(token, writes, keeping) => self.writer.write(token, writes, keeping),
+            Effect::Persist(token, writes, durability) => self.writer.write(token, writes, durability),
             Effect::Reply(to, reply) => {
                 if let Some(waiting) = self.replies.remove(&to) {
                     // Whoever asked may have gone away.

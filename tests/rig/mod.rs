@@ -203,7 +203,7 @@ impl Rig {
         secret(&self.run(&create).out).to_owned()
     }
 
-    /// Ends an agent that the rig did not start: its keeper and what runs there.
+    /// Ends an agent that the rig did not start: its supervisor and what runs there.
     pub fn stop_agent(&self, name: &str) {
         let mut stop = self.program();
         stop.args(["agent", "stop", "--grace", "1ms", "--data-dir"]).arg(self.agent_dir(name));
@@ -265,8 +265,8 @@ impl Rig {
         self.agents.push((name.to_owned(), child));
     }
 
-    /// Kills an agent's network half as `kill -9` does.
-    pub fn kill_network_half(&mut self, name: &str) {
+    /// Kills an agent's connector as `kill -9` does.
+    pub fn kill_connector(&mut self, name: &str) {
         let at = self.agents.iter().position(|(known, _)| known == name).unwrap();
         let (_, mut child) = self.agents.remove(at);
         child.kill().unwrap();
@@ -370,7 +370,7 @@ impl Rig {
 
     /// A library of this directory that is preloaded into processes. Compiled here: whoever builds this program has a C
     /// compiler.
-    pub fn shim(&self, source: &str) -> PathBuf {
+    pub fn preloaded(&self, source: &str) -> PathBuf {
         let library = self.path(source).with_extension("so");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(source);
         let compiled = Command::new("cc")
@@ -403,7 +403,7 @@ impl Drop for Rig {
         }
         for fleet in &mut self.fleets {
             let pid = nix::unistd::Pid::from_raw(i32::try_from(fleet.id()).unwrap_or(i32::MAX));
-            // In order, so that its keepers end.
+            // In order, so that its supervisors end.
             let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
             let _ = fleet.wait();
         }

@@ -4,9 +4,9 @@ use std::io;
 
 use crate::{
     agent::{
-        keeper::protocol::{TaskEnding, TaskReply, TaskRequest},
         layout::TaskLayout,
         spool::{self, SpoolReader},
+        supervisor::protocol::{TaskEnding, TaskReply, TaskRequest},
         task_process::{TaskProcess, record_of},
     },
     sys::{clock::boottime_ns, disk::Disk, process::boot_id},

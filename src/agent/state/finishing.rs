@@ -5,7 +5,7 @@ use std::{fs, io, time::Duration};
 
 use super::Agent;
 use crate::{
-    agent::keeper::{protocol::TaskEnding, server::known_tasks},
+    agent::supervisor::{protocol::TaskEnding, server::known_tasks},
     domain::ids::TaskId,
 };
 
@@ -36,7 +36,7 @@ impl Agent {
 
     /// Removes the directories of finished tasks whenever none has finished for a while. Runs for ever.
     pub async fn keep_tidy(self) {
-        // What was left over when the network half ended the last time.
+        // What was left over when the connector ended the last time.
         let known = known_tasks(&self.layout).unwrap_or_default();
         {
             let mut inner = self.inner();

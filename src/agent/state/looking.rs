@@ -6,7 +6,7 @@ use super::Agent;
 use crate::{
     agent::{
         emergency::{takes_nothing, trouble_of},
-        keeper::server::{known_tasks, live_tasks},
+        supervisor::server::{known_tasks, live_tasks},
     },
     domain::ids::TaskId,
     sys::descriptors::are_scarce,

@@ -3,7 +3,7 @@ use super::{
     *,
 };
 use crate::{
-    agent::keeper::server::known_tasks,
+    agent::supervisor::server::known_tasks,
     domain::{command::TaskSpec, ids::JobId, outcome::Ending},
     sys::paths::make_private,
 };
@@ -22,7 +22,7 @@ fn agent(root: &std::path::Path) -> Agent {
     Agent::new(
         description,
         layout.clone(),
-        (Keeper::nobody(&layout), Troubles::default()),
+        (Supervisor::nobody(&layout), Troubles::default()),
         directory,
         orders,
         false,
@@ -89,7 +89,7 @@ async fn only_a_start_that_finds_no_memory_says_that_it_was_removed() {
     let agent = agent(dir.path());
     let life = incarnation(&agent);
     let first = agent.open(&permission(&agent, 1, life.clone())).await.unwrap();
-    // No keeper gives it a process.
+    // No supervisor gives it a process.
     let fails = first.starting.unwrap().start(TaskSpec::example()).await;
     assert_eq!(fails.unwrap_err(), "the agent is ending");
     let second = agent.open(&permission(&agent, 2, life)).await.unwrap();

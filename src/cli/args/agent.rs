@@ -47,7 +47,7 @@ pub enum AgentCommand {
     Delete(DeleteArgs),
     /// The process that keeps running commands; started by `start`
     #[command(hide = true)]
-    Keeper(KeeperArgs),
+    Supervisor(SupervisorArgs),
     /// Many agents in one process, for tests and measurements
     #[command(hide = true)]
     Simulate(SimulateArgs),
@@ -106,9 +106,9 @@ pub struct AgentStartArgs {
     pub daemonized: bool,
 }
 
-/// `agent keeper`
+/// `agent supervisor`
 #[derive(Debug, Args)]
-pub struct KeeperArgs {
+pub struct SupervisorArgs {
     /// The agent's directory.
     #[arg(long)]
     pub data_dir: PathBuf,

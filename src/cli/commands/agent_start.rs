@@ -1,4 +1,4 @@
-//! `agent start`, its keeper, and `agent stop`.
+//! `agent start`, its supervisor, and `agent stop`.
 
 use std::{
     fs::File,
@@ -13,15 +13,15 @@ use super::{connect, on_one_thread, reopen_log, start_daemon};
 use crate::{
     agent::{
         enrollment::Introduction,
-        keeper::{client, server},
         layout::Layout,
         link::approval,
         network::{Config, Ended, Network},
         state::{Description, Standing},
+        supervisor::{client, server},
         troubles::Troubles,
     },
     cli::{
-        args::agent::{AgentStartArgs, AgentStopArgs, KeeperArgs},
+        args::agent::{AgentStartArgs, AgentStopArgs, SupervisorArgs},
         exit::{self, Failure, Status},
         output::{note, say, stderr_is_terminal},
         units,
@@ -280,11 +280,11 @@ fn finish(ended: Ended) -> Status {
             tracing::info!("the agent was stopped");
             exit::AGENT_STOPPED
         }
-        Ended::NetworkHalf(0) => {
-            tracing::info!("the network half ends; nothing runs");
+        Ended::Connector(0) => {
+            tracing::info!("the connector ends; nothing runs");
             exit::OK
         }
-        Ended::NetworkHalf(running) => {
+        Ended::Connector(running) => {
             let commands = if running == 1 { "command goes" } else { "commands go" };
             tracing::info!("{running} {commands} on; `sloth-runner agent stop` ends what runs");
             exit::OK
@@ -394,14 +394,14 @@ async fn first_word(
     }
 }
 
-pub(super) fn keeper(args: &KeeperArgs) -> Result<Status, Failure> {
+pub(super) fn supervisor(args: &SupervisorArgs) -> Result<Status, Failure> {
     close_inherited();
     keep_memory_private();
     let layout = if args.of_many { Layout::of_many(&args.data_dir) } else { Layout::new(&args.data_dir) };
     let mut is_ready = false;
     let result = server::run(&layout, || {
         is_ready = true;
-        // Whoever started the keeper may be gone; then nobody needs to know.
+        // Whoever started the supervisor may be gone; then nobody needs to know.
         let _ = daemon::report(&Report::Ready(String::new()));
     });
     match result {
@@ -444,7 +444,7 @@ pub(super) fn stop(args: &AgentStopArgs) -> Result<Status, Failure> {
             "{which} stopped, but {left} of its commands could not be killed and go on; ps shows them"
         ))),
         Ok(None) => Err(Failure::new(format!(
-            "{which} was told to end, but its keeper was killed before it had; commands may go on: start it again, then stop it"
+            "{which} was told to end, but its supervisor was killed before it had; commands may go on: start it again, then stop it"
         ))),
         Err(_) if args.name.is_none() || args.data_dir.is_some() => Err(Failure::new(format!(
             "no agent runs on {}; name one to stop it by way of the master",

@@ -1,7 +1,7 @@
 //! `demo`: a private master and five agents in a temporary directory; the control center on a terminal, else a tour of
 //! what they do.
 //!
-//! Everything is real (TLS, gRPC, keepers, the durable log) and gone at the end.
+//! Everything is real (TLS, gRPC, supervisors, the durable log) and gone at the end.
 
 use std::{
     fs::{self, DirBuilder},
@@ -14,7 +14,7 @@ use std::{
 
 use super::{agents::agents_table, tui};
 use crate::{
-    agent::{keeper::client, layout::Layout},
+    agent::{layout::Layout, supervisor::client},
     cli::{
         args::{Colour, DemoArgs, MasterName, ToMaster, tui::TuiArgs},
         exit::{self, Failure, Status},

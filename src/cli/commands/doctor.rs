@@ -255,9 +255,11 @@ fn agent(findings: &mut Findings, directory: &Path, master: &Path) {
     }
     let layout = Layout::new(directory);
     let holder = |path: PathBuf| lock::holder(&path).ok().flatten();
-    if holder(layout.keeper_lock()).is_none() {
-        findings
-            .note(format!("agent {name} has no keeper: nothing runs on it"), "starting the agent starts one");
+    if holder(layout.supervisor_lock()).is_none() {
+        findings.note(
+            format!("agent {name} has no supervisor: nothing runs on it"),
+            "starting the agent starts one",
+        );
     }
     let Some(pid) = holder(directory.join("agent.pid")) else {
         return findings.bad(

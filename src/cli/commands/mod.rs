@@ -58,7 +58,7 @@ pub fn perform(cli: Cli) -> Result<Status, Failure> {
         Command::Login(args) => masters::login(&args),
         Command::Agent(agent) => match agent {
             AgentCommand::Start(args) => agent_start::start(&args),
-            AgentCommand::Keeper(args) => agent_start::keeper(&args),
+            AgentCommand::Supervisor(args) => agent_start::supervisor(&args),
             AgentCommand::Simulate(args) => simulate::simulate(&args),
             AgentCommand::Stop(args) => agent_start::stop(&args),
             AgentCommand::List(args) => agents::list(&args),

@@ -15,7 +15,7 @@ use nix::unistd::User;
 
 use super::agent_start::{STANDARD_INPUT, agent_directories, agent_name, agent_role, read_token};
 use crate::{
-    agent::{keeper::client, layout::Layout},
+    agent::{layout::Layout, supervisor::client},
     cli::{
         args::{
             Cli,
@@ -334,10 +334,10 @@ fn remove(args: &RemoveArgs) -> Result<Status, Failure> {
         return Err(Failure::new(format!("there is no {}; nothing was removed", path.display())));
     };
     if args.role == "agent" {
-        // The agent's own end first: its keeper and its commands outlive the service.
+        // The agent's own end first: its supervisor and its commands outlive the service.
         let (name, data) = agent_of(&text)?;
         systemd::order(&["stop", &unit]).ok();
-        end_keeper(&data);
+        end_supervisor(&data);
         remove_if_there(&Path::new(SETTINGS).join(format!("agent-{name}.token")))?;
     }
     systemd::order(&["disable", "--now", &unit]).ok();
@@ -372,13 +372,13 @@ fn agent_of(unit: &str) -> Result<(AgentName, PathBuf), Failure> {
 }
 
 /// Ends what runs on an agent whose service was stopped.
-fn end_keeper(data: &Path) {
+fn end_supervisor(data: &Path) {
     let stopping = |running: u32| {
         if running > 0 {
             note(&format!("{running} commands still run there; they may end within 10 s"));
         }
     };
-    // No keeper is what was wanted.
+    // No supervisor is what was wanted.
     let _ = client::stop(&Layout::new(data), REMOVE_GRACE_MS, stopping);
 }
 

@@ -1,5 +1,5 @@
 //! `agent simulate`: many agents in one process, for tests and measurements. Everything about them is real: keys,
-//! protocol, keepers and commands; only their network halves share a process.
+//! protocol, supervisors and commands; only their connectors share a process.
 
 use std::path::Path;
 
@@ -55,7 +55,7 @@ pub(super) fn simulate(args: &SimulateArgs) -> Result<Status, Failure> {
         let text = format!("{} spells out {} names, not {}", args.name, names.len(), args.count);
         return Err(Failure::usage(text));
     }
-    // A connection, a keeper's socket and a lock for each.
+    // A connection, a supervisor's socket and a lock for each.
     raise_limit();
     // One thread, as each of them has alone.
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
@@ -86,7 +86,7 @@ pub(super) fn simulate(args: &SimulateArgs) -> Result<Status, Failure> {
     })
 }
 
-/// Waits for all agents; how many were stopped with their keepers.
+/// Waits for all agents; how many were stopped with their supervisors.
 async fn all(agents: &mut JoinSet<Ended>) -> usize {
     let mut stopped = 0;
     while let Some(ended) = agents.join_next().await {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    AgentRow, Core, Parked, Session, audit,
+    AgentRow, Continuation, Core, Session, audit,
     messages::{Effect, Newcomer, Now, Reply, ReplyTo, SessionId, SessionRefusal},
     snapshot::no_such_agent,
     stored::Write,
@@ -84,8 +84,9 @@ impl Core {
         self.reply(reply, Reply::Welcome { epoch: self.epoch, revision: self.revision, proposed });
         if is_new {
             // That it is ahead must not be forgotten: the store may have caught up when a master looks the next time.
-            let parked = if is_ahead_news { Parked::Kept } else { Parked::Nothing };
-            self.persist(vec![Write::PutAgent(stored)], parked);
+            let continuation =
+                if is_ahead_news { Continuation::MustBeWritten } else { Continuation::MayBeLost };
+            self.persist(vec![Write::PutAgent(stored)], continuation);
         }
         if let Some((epoch, revision)) = unproved {
             let reason =
@@ -143,7 +144,7 @@ impl Core {
         row.offline_since = Some(session.heard);
         let stored = row.stored.clone();
         let newcomer = row.newcomer.take();
-        self.persist(vec![Write::PutAgent(stored)], Parked::Nothing);
+        self.persist(vec![Write::PutAgent(stored)], Continuation::MayBeLost);
         self.agent_is_gone(name, session.heard_ms, now);
         if let Some((newcomer, reply, _)) = newcomer {
             self.accept_session(*newcomer, reply, now);
@@ -180,7 +181,7 @@ impl Core {
         let running = self.tasks_on(name);
         self.effects.push(Effect::StopAgent { session, grace_ms });
         let writes = vec![audit(now, by, "stop", name.as_str(), format!("{running} tasks run there"))];
-        self.persist(writes, Parked::Reply(reply, Box::new(Reply::Count(running))));
+        self.persist(writes, Continuation::Reply(reply, Box::new(Reply::Count(running))));
     }
 
     /// Why nothing may be started on an agent that has seen a later state of the store than there was.

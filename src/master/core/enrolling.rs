@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    AgentRow, Core, Enroll, Parked, audit,
+    AgentRow, Continuation, Core, Enroll, audit,
     jobs::PendingOrder,
     messages::{Effect, EnrollAsked, KeyMark, Now, Reply, ReplyTo},
     stored::{StoredAgent, Write},
@@ -219,7 +219,7 @@ impl Core {
         let detail = format!("{how}, key {}", stored.fingerprint);
         writes.push(audit(now, "enrollment", "enroll", stored.name.as_str(), detail));
         self.put_agent(stored, now);
-        self.persist(writes, Parked::Reply(reply, Box::new(Reply::Enrolled(None))));
+        self.persist(writes, Continuation::Reply(reply, Box::new(Reply::Enrolled(None))));
     }
 
     fn put_agent(&mut self, stored: StoredAgent, now: Now) {
@@ -324,7 +324,7 @@ impl Core {
         writes.push(audit(now, by, "approve", name.as_str(), format!("key {fingerprint}, {how}{with}")));
         self.put_agent(stored, now);
         let approved = Reply::Approved { fingerprint, replaced, accepted: proposal };
-        self.persist(writes, Parked::Reply(reply, Box::new(approved)));
+        self.persist(writes, Continuation::Reply(reply, Box::new(approved)));
     }
 
     pub(super) fn on_reject(
@@ -348,7 +348,7 @@ impl Core {
         self.waiting.retain(|key| !gone.contains(&(&key.name, key.fingerprint)));
         let count = u32::try_from(rejected.len()).unwrap_or(u32::MAX);
         let writes = vec![audit(now, by, "reject", shown, format!("{count} keys"))];
-        self.persist(writes, Parked::Reply(reply, Box::new(Reply::Count(count))));
+        self.persist(writes, Continuation::Reply(reply, Box::new(Reply::Count(count))));
     }
 
     /// Forgets an agent: its key, its connection, and the end of what runs there.
@@ -365,7 +365,7 @@ impl Core {
             audit(now, by, "delete", name.as_str(), format!("{lost} tasks lost")),
         ];
         let order = PendingOrder::new(reply, Reply::Count(lost), waits_for, now).of_deleted_agent();
-        self.persist(writes, Parked::Ordered(Box::new(order)));
+        self.persist(writes, Continuation::Ordered(Box::new(order)));
     }
 
     /// Closes an agent's connections and ends its tasks; how many were ended.

@@ -31,7 +31,7 @@ use views::StatusView;
 use self::{
     enrolling::WaitingKey,
     jobs::{LiveJob, LiveJobs, PendingOrder},
-    persisting::Parked,
+    persisting::Continuation,
     refusals::Refusals,
     registry::Registry,
     watched::PastJobs,
@@ -197,7 +197,7 @@ pub struct Core {
     operators: BTreeMap<AgentName, StoredOperator>,
     jobs: LiveJobs,
     past: PastJobs,
-    parked: HashMap<WriteToken, Parked>,
+    continuations: HashMap<WriteToken, Continuation>,
     /// Writes after which somebody has fewer rights: agents are to remember the store's state then, so that a backup from
     /// before is noticed.
     ending_rights: HashSet<WriteToken>,
@@ -243,7 +243,7 @@ impl Core {
             operators: remembered.operators.into_iter().map(|known| (known.name.clone(), known)).collect(),
             jobs: LiveJobs::default(),
             past: PastJobs::default(),
-            parked: HashMap::new(),
+            continuations: HashMap::new(),
             ending_rights: HashSet::new(),
             next_write: 0,
             last_number: remembered.last_number,
@@ -263,7 +263,7 @@ impl Core {
         };
         if core.store_trouble.is_some() {
             let term = Write::PutTerm(core.term);
-            core.persist(vec![term], Parked::Kept);
+            core.persist(vec![term], Continuation::MustBeWritten);
         }
         for (name, last) in remembered.last_jobs {
             if let Some(row) = core.agents.change(&name) {
@@ -408,7 +408,7 @@ impl Core {
             Input::Room(trouble) => self.room_trouble = trouble,
             Input::JudgedAt(ms, reply) => {
                 self.judged_ms = ms;
-                let answer = Parked::Reply(reply, Box::new(Reply::Count(0)));
+                let answer = Continuation::Reply(reply, Box::new(Reply::Count(0)));
                 self.persist(vec![Write::PutClock(ms)], answer);
             }
             Input::FindJob(job, reply) => self.show_job(job, reply),
@@ -444,9 +444,9 @@ impl Core {
     }
 
     fn on_tick(&mut self, now: Now) {
-        if self.store_trouble.is_some() && self.parked.is_empty() {
+        if self.store_trouble.is_some() && self.continuations.is_empty() {
             // Every write counts the store's revision, so this one tells whether the disk takes writes again.
-            self.persist(Vec::new(), Parked::Nothing);
+            self.persist(Vec::new(), Continuation::MayBeLost);
         }
         self.tick_agents(now);
         self.mark_late(now);

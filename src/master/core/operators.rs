@@ -3,7 +3,7 @@
 //! Asked at every connection, so this is the revocation list too. Knows neither certificates nor sockets.
 
 use super::{
-    Core, Parked, audit,
+    Continuation, Core, audit,
     messages::{Effect, Now, Reply, ReplyTo, Who},
     stored::{StoredLogin, StoredOperator, Write},
 };
@@ -99,15 +99,15 @@ impl Core {
         };
         let writes = vec![audit(now, by, "invite operator", operator.name.as_str(), detail)];
         let answer = Reply::Invited { expires_ms };
-        self.put_operator(operator, writes, Parked::Reply(reply, Box::new(answer)));
+        self.put_operator(operator, writes, Continuation::Reply(reply, Box::new(answer)));
     }
 
     /// Writes an operator down, and lets open connections ask again who they are.
-    fn put_operator(&mut self, operator: StoredOperator, mut writes: Vec<Write>, parked: Parked) {
+    fn put_operator(&mut self, operator: StoredOperator, mut writes: Vec<Write>, continuation: Continuation) {
         writes.push(Write::PutOperator(operator.clone()));
         self.operators.insert(operator.name.clone(), operator);
         self.effects.push(Effect::OperatorsChanged);
-        self.persist(writes, parked);
+        self.persist(writes, continuation);
     }
 
     /// A key wants to be an operator's, by a login's secret.
@@ -147,7 +147,11 @@ impl Core {
         operator.logged_in_ms = now.unix_ms;
         let (name, role) = (operator.name.clone(), operator.role);
         let writes = vec![audit(now, name.as_str(), "log in", name.as_str(), format!("key {key}"))];
-        self.put_operator(operator, writes, Parked::Reply(reply, Box::new(Reply::LoggedIn { name, role })));
+        self.put_operator(
+            operator,
+            writes,
+            Continuation::Reply(reply, Box::new(Reply::LoggedIn { name, role })),
+        );
     }
 
     fn refuse_login(&mut self, reply: ReplyTo, reason: String) {
@@ -163,7 +167,7 @@ impl Core {
         let keys = u32::try_from(operator.keys.len()).unwrap_or(u32::MAX);
         let revoked = StoredOperator { is_revoked: true, keys: Vec::new(), login: None, ..operator.clone() };
         let writes = vec![audit(now, by, "revoke operator", name.as_str(), format!("{keys} keys"))];
-        self.put_operator(revoked, writes, Parked::Reply(reply, Box::new(Reply::Count(keys))));
+        self.put_operator(revoked, writes, Continuation::Reply(reply, Box::new(Reply::Count(keys))));
     }
 
     fn no_such_operator(&self, name: &AgentName) -> String {

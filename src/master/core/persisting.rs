@@ -1,57 +1,60 @@
-//! What waits until a write is on the disk: answers, and what may only happen then. Decides nothing else.
+//! Continues what waits for a write: answers a caller, or goes on with a job, once the change is on the disk or has failed.
+//! Makes no other decisions.
 
 use super::{
     Core,
     jobs::PendingOrder,
-    messages::{Effect, Keeping, Now, Reply, ReplyTo, WriteToken},
+    messages::{Effect, Now, Reply, ReplyTo, WriteDurability, WriteToken},
     stored::Write,
 };
 use crate::domain::ids::{JobId, TaskId};
 
-/// What is to be done when a write is on the disk, or is not.
+/// What to do when a write has succeeded or failed.
 #[derive(Debug)]
-pub(super) enum Parked {
-    /// Answer.
+pub(super) enum Continuation {
+    /// Answers the caller.
     Reply(ReplyTo, Box<Reply>),
-    /// Begin a job.
+    /// Begins the job.
     StartJob(JobId, ReplyTo),
-    /// Send a task whose incarnation is recorded now.
+    /// Sends the task, whose incarnation is recorded now.
     Dispatch(TaskId),
-    /// Tell the agent that it may forget the task.
+    /// Notifies the agent that it may forget the task.
     Outcome(TaskId),
-    /// Nothing: it has happened, and nobody waits until it is written.
+    /// Does nothing: the start of a task is recorded for later readers.
     Started,
-    /// Answer an operator whose order was to stop tasks, once it holds.
+    /// Answers an operator who stopped tasks, once none of them can start any more.
     Ordered(Box<PendingOrder>),
-    /// Tell watchers that a job is gone, and answer.
+    /// Notifies watchers that the job was deleted, and answers the caller.
     Deleted(JobId, ReplyTo),
-    /// Nothing, but it is to be written.
-    Kept,
-    /// Nothing: the registry's small print.
-    Nothing,
+    /// Does nothing, but the change must be written.
+    MustBeWritten,
+    /// Does nothing, and the change may be lost.
+    MayBeLost,
 }
 
-impl Parked {
-    /// What becomes of such a write that the disk does not take. Memory is ahead of the disk in all but what is `Asked`.
-    fn keeping(&self) -> Keeping {
+impl Continuation {
+    /// Returns what happens when the disk refuses the write. Only a `FailOnError` write is on the disk before memory changes.
+    fn durability(&self) -> WriteDurability {
         match self {
-            Self::StartJob(..) | Self::Deleted(..) => Keeping::Asked,
-            Self::Reply(..) | Self::Dispatch(_) | Self::Ordered(_) | Self::Kept => Keeping::Kept,
+            Self::StartJob(..) | Self::Deleted(..) => WriteDurability::FailOnError,
+            Self::Reply(..) | Self::Dispatch(_) | Self::Ordered(_) | Self::MustBeWritten => {
+                WriteDurability::RetryUntilWritten
+            }
             // Until it is stored, the agent has it, or nobody was told.
-            Self::Outcome(_) | Self::Started => Keeping::AtLeisure,
-            Self::Nothing => Keeping::Passing,
+            Self::Outcome(_) | Self::Started => WriteDurability::RetryBatched,
+            Self::MayBeLost => WriteDurability::BestEffort,
         }
     }
 }
 
 impl Core {
-    pub(super) fn persist(&mut self, writes: Vec<Write>, parked: Parked) {
+    pub(super) fn persist(&mut self, writes: Vec<Write>, continuation: Continuation) {
         self.next_write += 1;
         if writes.iter().any(Write::ends_rights) {
             self.ending_rights.insert(self.next_write);
         }
-        self.effects.push(Effect::Persist(self.next_write, writes, parked.keeping()));
-        self.parked.insert(self.next_write, parked);
+        self.effects.push(Effect::Persist(self.next_write, writes, continuation.durability()));
+        self.continuations.insert(self.next_write, continuation);
     }
 
     pub(super) fn on_persisted(&mut self, token: WriteToken, revision: u64, now: Now) {
@@ -60,20 +63,20 @@ impl Core {
         if self.ending_rights.remove(&token) {
             self.effects.push(Effect::Remember(self.epoch, revision));
         }
-        match self.parked.remove(&token) {
-            Some(Parked::Reply(to, reply)) => self.effects.push(Effect::Reply(to, reply)),
-            Some(Parked::StartJob(id, reply)) => self.begin_job(id, reply, now),
-            Some(Parked::Dispatch(id)) => {
+        match self.continuations.remove(&token) {
+            Some(Continuation::Reply(to, reply)) => self.effects.push(Effect::Reply(to, reply)),
+            Some(Continuation::StartJob(id, reply)) => self.begin_job(id, reply, now),
+            Some(Continuation::Dispatch(id)) => {
                 self.incarnation_stored(id);
                 self.dispatch(id, now);
             }
-            Some(Parked::Outcome(id)) => self.outcome_stored(id),
-            Some(Parked::Ordered(order)) => self.orders.push(*order),
-            Some(Parked::Deleted(id, to)) => {
+            Some(Continuation::Outcome(id)) => self.outcome_stored(id),
+            Some(Continuation::Ordered(order)) => self.orders.push(*order),
+            Some(Continuation::Deleted(id, to)) => {
                 self.mark_deleted(id);
                 self.reply(to, Reply::Count(1));
             }
-            Some(Parked::Started | Parked::Kept | Parked::Nothing) | None => {}
+            Some(Continuation::Started | Continuation::MustBeWritten | Continuation::MayBeLost) | None => {}
         }
     }
 
@@ -82,18 +85,20 @@ impl Core {
             "it is done, but the master cannot record it yet: {reason}; it is recorded as soon as the disk takes it"
         );
         self.store_trouble = Some(reason);
-        let Some(parked) = self.parked.get_mut(&token) else { return };
-        match parked {
-            Parked::Outcome(id) => {
+        let Some(continuation) = self.continuations.get_mut(&token) else { return };
+        match continuation {
+            Continuation::Outcome(id) => {
                 let id = *id;
                 self.outcome_delayed(id);
             }
-            Parked::Reply(..) | Parked::Ordered(_) => match std::mem::replace(parked, Parked::Kept) {
-                Parked::Reply(to, _) => self.reply(to, Reply::Refused(said)),
-                // It is done when nothing can start any more.
-                Parked::Ordered(order) => self.orders.push(order.unrecorded(Reply::Refused(said))),
-                _ => {}
-            },
+            Continuation::Reply(..) | Continuation::Ordered(_) => {
+                match std::mem::replace(continuation, Continuation::MustBeWritten) {
+                    Continuation::Reply(to, _) => self.reply(to, Reply::Refused(said)),
+                    // It is done when nothing can start any more.
+                    Continuation::Ordered(order) => self.orders.push(order.unrecorded(Reply::Refused(said))),
+                    _ => {}
+                }
+            }
             _ => {}
         }
     }
@@ -101,24 +106,24 @@ impl Core {
     pub(super) fn on_persist_failed(&mut self, token: WriteToken, reason: String) {
         let said = format!("the master cannot record it: {reason}");
         self.ending_rights.remove(&token);
-        match self.parked.remove(&token) {
-            Some(Parked::Reply(to, _)) => self.reply(to, Reply::Refused(said)),
-            Some(Parked::Deleted(_, to)) => {
+        match self.continuations.remove(&token) {
+            Some(Continuation::Reply(to, _)) => self.reply(to, Reply::Refused(said)),
+            Some(Continuation::Deleted(_, to)) => {
                 self.store_trouble = Some(reason);
                 self.reply(to, Reply::Refused(said));
             }
-            Some(Parked::StartJob(id, reply)) => {
+            Some(Continuation::StartJob(id, reply)) => {
                 self.store_trouble = Some(reason);
                 self.give_up_job(id, reply, &Reply::Refused(said));
             }
-            Some(Parked::Nothing) | None => {}
+            Some(Continuation::MayBeLost) | None => {}
             // The store keeps these until it has written them.
             Some(
-                Parked::Dispatch(_)
-                | Parked::Outcome(_)
-                | Parked::Ordered(_)
-                | Parked::Started
-                | Parked::Kept,
+                Continuation::Dispatch(_)
+                | Continuation::Outcome(_)
+                | Continuation::Ordered(_)
+                | Continuation::Started
+                | Continuation::MustBeWritten,
             ) => self.store_trouble = Some(reason),
         }
     }
@@ -133,11 +138,11 @@ impl Core {
 
     /// Only a job can be there already: the same wish again, after it has ended.
     pub(super) fn on_persist_conflict(&mut self, token: WriteToken) {
-        match self.parked.remove(&token) {
-            Some(Parked::StartJob(id, reply)) => self.give_up_job(id, reply, &Reply::NotLive),
-            Some(parked) => {
+        match self.continuations.remove(&token) {
+            Some(Continuation::StartJob(id, reply)) => self.give_up_job(id, reply, &Reply::NotLive),
+            Some(continuation) => {
                 // Nothing but a job's beginning is answered so.
-                self.parked.insert(token, parked);
+                self.continuations.insert(token, continuation);
                 self.on_persist_failed(token, "it is recorded already".to_owned());
             }
             None => {}

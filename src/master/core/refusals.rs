@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use super::{Core, Parked, audit, messages::Now};
+use super::{Continuation, Core, audit, messages::Now};
 
 /// How long what is refused again is only counted.
 const COUNTED: Duration = Duration::from_mins(1);
@@ -31,7 +31,7 @@ impl Core {
         }
         let record = audit(now, &kind.0, "refused", &kind.1, reason.clone());
         self.refusals.insert(kind, Again { since: now.monotonic, count: 0, reason });
-        self.persist(vec![record], Parked::Kept);
+        self.persist(vec![record], Continuation::MustBeWritten);
     }
 
     /// Records how often it was the same in the last minute.
@@ -46,7 +46,7 @@ impl Core {
             })
             .collect();
         if !records.is_empty() {
-            self.persist(records, Parked::Kept);
+            self.persist(records, Continuation::MustBeWritten);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    AgentRow, Core, Parked, audit,
+    AgentRow, Continuation, Core, audit,
     jobs::PendingOrder,
     messages::{Choice, Effect, NotChosen, Now, Reply, ReplyTo},
     stored::Write,
@@ -88,7 +88,7 @@ impl Core {
         self.effects.extend(waits_for.iter().map(|id| Effect::WithdrawStart(*id)));
         let answer = Reply::Drained { agents, unchanged, running };
         let order = PendingOrder::new(reply, answer, waits_for, now);
-        self.persist(writes, Parked::Ordered(Box::new(order)));
+        self.persist(writes, Continuation::Ordered(Box::new(order)));
     }
 
     pub(super) fn on_label(
@@ -129,7 +129,7 @@ impl Core {
         let said = changes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         writes.push(audit(now, by, "label", &fold(names.iter().map(AgentName::as_str)), said));
         let answer = Reply::Labelled { agents: names.into_iter().collect(), still_brought };
-        self.persist(writes, Parked::Reply(reply, Box::new(answer)));
+        self.persist(writes, Continuation::Reply(reply, Box::new(answer)));
     }
 
     /// Accepts what agents propose: from now on it counts.
@@ -165,6 +165,6 @@ impl Core {
             }
             accepted.push((name, proposal));
         }
-        self.persist(writes, Parked::Reply(reply, Box::new(Reply::Accepted { accepted, changed })));
+        self.persist(writes, Continuation::Reply(reply, Box::new(Reply::Accepted { accepted, changed })));
     }
 }

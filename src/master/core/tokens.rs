@@ -1,7 +1,7 @@
 //! Join tokens: made, shown, and taken back. What one lets in is the business of `enrolling`.
 
 use super::{
-    Core, Parked, audit,
+    Continuation, Core, audit,
     messages::{Now, Reply, ReplyTo},
     stored::{StoredToken, Write},
 };
@@ -40,7 +40,7 @@ impl Core {
         writes.push(audit(now, by, "create token", token.id(), detail));
         writes.push(Write::PutToken(token.clone()));
         self.tokens.insert(token.hash.clone(), token);
-        self.persist(writes, Parked::Reply(reply, Box::new(answer)));
+        self.persist(writes, Continuation::Reply(reply, Box::new(answer)));
     }
 
     /// Tokens with which agents may still join, those that end first before the others.
@@ -62,6 +62,6 @@ impl Core {
         let uses_left = token.uses_left;
         let record = audit(now, by, "revoke token", token.id(), format!("{uses_left} uses left"));
         let writes = vec![Write::DeleteToken(token.hash), record];
-        self.persist(writes, Parked::Reply(reply, Box::new(Reply::Count(uses_left))));
+        self.persist(writes, Continuation::Reply(reply, Box::new(Reply::Count(uses_left))));
     }
 }

@@ -25,7 +25,7 @@ use crate::{
         terms::Terms,
     },
     master::core::{
-        messages::Keeping,
+        messages::WriteDurability,
         stored::{StoredTask, Write},
     },
     trust::fingerprint::Fingerprint,
@@ -84,7 +84,7 @@ fn write(store: (Store, Connection), batches: Vec<Vec<Write>>) -> (Store, Vec<Wr
     let count = batches.len();
     let mut writer = StoreWriter::start(store.1, move |written| told.send(written).unwrap()).unwrap();
     for (token, writes) in (1..).zip(batches) {
-        writer.write(token, writes, Keeping::Asked);
+        writer.write(token, writes, WriteDurability::FailOnError);
     }
     drop(writer);
     let written: Vec<Written> = news.iter().collect();
@@ -247,20 +247,20 @@ fn what_has_happened_is_kept_in_order_and_what_was_asked_for_fails() {
     };
     let (told, news) = mpsc::channel();
     let mut writer = StoreWriter::start(connection, move |written| told.send(written).unwrap()).unwrap();
-    writer.write(1, vec![Write::PutJob(Box::new(job.clone()))], Keeping::Asked);
+    writer.write(1, vec![Write::PutJob(Box::new(job.clone()))], WriteDurability::FailOnError);
     assert!(matches!(news.recv().unwrap(), Written::Done(1, _)));
 
     // Somebody else holds the database, so that nothing can be written.
     let other = Connection::open(dir.path().join("sloth-runner.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    writer.write(2, ended(2), Keeping::AtLeisure);
+    writer.write(2, ended(2), WriteDurability::RetryBatched);
     assert!(writer.due().is_some(), "it waits for company");
     writer.send();
     assert_eq!(writer.due(), None);
     assert!(matches!(news.recv().unwrap(), Written::Delayed(2, _)));
-    writer.write(3, vec![Write::PutJob(Box::new(stored_job(2)))], Keeping::Asked);
-    writer.write(4, ended(4), Keeping::Kept);
-    writer.write(5, Vec::new(), Keeping::Passing);
+    writer.write(3, vec![Write::PutJob(Box::new(stored_job(2)))], WriteDurability::FailOnError);
+    writer.write(4, ended(4), WriteDurability::RetryUntilWritten);
+    writer.write(5, Vec::new(), WriteDurability::BestEffort);
     let mut said: Vec<Written> = (0..3).map(|_| news.recv().unwrap()).collect();
     said.sort_by_key(|written| match written {
         Written::Done(token, _)
@@ -405,7 +405,7 @@ fn what_no_start_could_move_out_of_the_log_is_moved_before_anything_is_written()
     let (_, connection) = left_in_log(dir.path());
     let (told, written) = mpsc::channel();
     let mut writer = StoreWriter::start(connection, move |written| told.send(written).unwrap()).unwrap();
-    writer.write(1, vec![Write::PutJob(Box::new(stored_job(1)))], Keeping::Asked);
+    writer.write(1, vec![Write::PutJob(Box::new(stored_job(1)))], WriteDurability::FailOnError);
     assert!(matches!(written.recv().unwrap(), Written::Done(..)));
     assert_eq!(revision_in_file(dir.path()), 7, "what came after it is in the log");
 }
@@ -419,7 +419,7 @@ fn texts_are_indexed_when_there_is_nothing_else_to_do() {
     let looking = store.connect().unwrap();
     let indexed = || looking.query_row("SELECT indexed FROM meta", [], |row| row.get::<_, u64>(0)).unwrap();
     for number in 1..=2 {
-        writer.write(number, vec![Write::PutJob(Box::new(stored_job(number)))], Keeping::Asked);
+        writer.write(number, vec![Write::PutJob(Box::new(stored_job(number)))], WriteDurability::FailOnError);
         assert!(matches!(written.recv().unwrap(), Written::Done(..)));
         let began = Instant::now();
         while indexed() < number {
@@ -434,7 +434,7 @@ fn at_the_end_what_waits_is_written_and_the_next_start_needs_no_new_file() {
     let dir = tempfile::tempdir().unwrap();
     let (_, connection) = Store::open(dir.path()).unwrap();
     let mut writer = StoreWriter::start(connection, |_| {}).unwrap();
-    writer.write(1, vec![Write::PutJob(Box::new(stored_job(1)))], Keeping::AtLeisure);
+    writer.write(1, vec![Write::PutJob(Box::new(stored_job(1)))], WriteDurability::RetryBatched);
     assert!(writer.due().is_some(), "it waits for company");
     drop(writer);
     assert!(dir.path().join(format!("{FILE}-wal")).exists(), "a full disk gives no other one");

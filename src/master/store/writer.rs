@@ -18,7 +18,7 @@ use rusqlite::{Connection, ErrorCode};
 use super::{BUSY, log_of, make_room_in_log, rows::apply};
 use crate::{
     master::core::{
-        messages::{Keeping, WriteToken},
+        messages::{WriteDurability, WriteToken},
         stored::Write,
     },
     sys::vital::Vital,
@@ -83,7 +83,7 @@ fn erases(write: &Write) -> bool {
 struct Transaction {
     token: WriteToken,
     writes: Vec<Write>,
-    keeping: Keeping,
+    durability: WriteDurability,
     /// Its delay was told.
     is_told: bool,
 }
@@ -139,9 +139,9 @@ impl StoreWriter {
 
     /// Writes soon, after all that was to be written before. What is written at leisure waits until it is due, or
     /// something else comes.
-    pub fn write(&mut self, token: WriteToken, writes: Vec<Write>, keeping: Keeping) {
-        self.waiting.push(Transaction { token, writes, keeping, is_told: false });
-        if keeping == Keeping::AtLeisure && self.waiting.len() < BATCH {
+    pub fn write(&mut self, token: WriteToken, writes: Vec<Write>, durability: WriteDurability) {
+        self.waiting.push(Transaction { token, writes, durability, is_told: false });
+        if durability == WriteDurability::RetryBatched && self.waiting.len() < BATCH {
             self.due.get_or_insert_with(|| Instant::now() + COMPANY);
         } else {
             self.send();
@@ -276,18 +276,20 @@ impl<F: Fn(Written)> Thread<F> {
                     self.has_erased |= transaction.writes.iter().any(erases);
                     (self.written)(Written::Done(transaction.token, revision));
                 }
-                Err(error) if transaction.keeping == Keeping::Asked && is_conflict(&error) => {
+                Err(error)
+                    if transaction.durability == WriteDurability::FailOnError && is_conflict(&error) =>
+                {
                     (self.written)(Written::Conflict(transaction.token));
                 }
                 Err(error) => {
                     let mut reason = explain(&error);
-                    if transaction.keeping == Keeping::Asked
+                    if transaction.durability == WriteDurability::FailOnError
                         && is_of_disk(&error)
                         && self.overwrite_failed().is_err()
                     {
                         reason += "; a master that is started before the disk works again may find it there all the same";
                     }
-                    let is_kept = transaction.keeping.is_kept();
+                    let is_kept = transaction.durability.is_retried();
                     self.set_aside(transaction, &reason);
                     // Nothing may be written before what is kept.
                     trouble = is_kept.then_some(reason);
@@ -298,7 +300,7 @@ impl<F: Fn(Written)> Thread<F> {
 
     /// Keeps what has happened, and gives up what has not.
     fn set_aside(&mut self, mut transaction: Transaction, reason: &str) {
-        if !transaction.keeping.is_kept() {
+        if !transaction.durability.is_retried() {
             return (self.written)(Written::Failed(transaction.token, reason.to_owned()));
         }
         if !mem::replace(&mut transaction.is_told, true) {

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, io, rc::Rc};
 
-use super::world::{World, sketch};
+use super::harness::{World, sketch};
 use crate::tui::terminal::Screen;
 
 /// Counts what is written.

@@ -1,11 +1,11 @@
 //! The screen's laws, without a terminal and without a master.
 
+mod behaviour;
 mod bytes;
-mod laws;
+mod harness;
 mod properties;
 mod screens;
 mod streams;
-mod world;
 
 use crate::domain::{
     agent::{AgentState, Facts},

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::{
     agent,
-    world::{frame, is_start, job, key, sketch},
+    harness::{frame, is_start, job, key, sketch},
 };
 use crate::{
     domain::{agent::AgentState, job::Job, roster::AgentEntry},

@@ -2,7 +2,7 @@
 
 use super::{
     agent,
-    world::{World, sketch, sketch_with},
+    harness::{World, sketch, sketch_with},
 };
 use crate::{
     domain::{
@@ -50,13 +50,13 @@ fn the_grid_and_the_stream() {
     at_every_size("grid", |size| {
         let mut world = sketch(size);
         world.press("2 v");
-        world.print(super::world::uname);
+        world.print(super::harness::uname);
         world
     });
     at_every_size("stream", |size| {
         let mut world = sketch(size);
         world.press("2 v v");
-        world.print(super::world::uname);
+        world.print(super::harness::uname);
         world
     });
 }
@@ -76,7 +76,7 @@ fn the_difference_to_the_largest_group() {
     at_every_size("difference", |size| {
         let mut world = sketch(size);
         world.press("2 G k d");
-        world.print(super::world::uname);
+        world.print(super::harness::uname);
         world
     });
 }

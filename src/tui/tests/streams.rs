@@ -1,6 +1,6 @@
 //! The stream of all tasks: what is missing, and lines without an end.
 
-use super::world::{World, frame, sketch};
+use super::harness::{World, frame, sketch};
 use crate::tui::{
     model::job::{FollowKey, Followed},
     msg::Msg,

@@ -15,7 +15,7 @@ use crate::{
         outcome::Ending,
     },
     master::core::{
-        Core, Parked, audit,
+        Continuation, Core, audit,
         messages::{Effect, Now, Reply, ReplyTo},
         stored::Write,
     },
@@ -117,7 +117,7 @@ impl Core {
             vec![audit(now, by, "cancel", &format!("job {number}"), format!("{} tasks", open.len()))];
         if open.is_empty() {
             // Every task has ended: there is nothing to cancel.
-            self.persist(writes, Parked::Nothing);
+            self.persist(writes, Continuation::MayBeLost);
             return self.reply(reply, Reply::Cancelled { told, stored, number, grace_ms });
         }
         // Nobody goes on with the job, or ends it for its failures, while it is being cancelled.
@@ -158,7 +158,10 @@ impl Core {
             writes.push(Write::PutOptions(id, Box::new(job.options.clone())));
         }
         let answer = Reply::Cancelled { told, stored, number, grace_ms };
-        self.persist(writes, Parked::Ordered(Box::new(PendingOrder::new(reply, answer, waits_for, now))));
+        self.persist(
+            writes,
+            Continuation::Ordered(Box::new(PendingOrder::new(reply, answer, waits_for, now))),
+        );
         if let Some(job) = self.jobs.get_mut(&id) {
             job.opening = false;
         }

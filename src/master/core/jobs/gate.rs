@@ -13,7 +13,7 @@ use crate::{
         plan::GateState,
     },
     master::core::{
-        Core, Parked, audit,
+        Continuation, Core, audit,
         messages::{Effect, Now, Reply, ReplyTo},
         stored::Write,
     },
@@ -171,7 +171,7 @@ impl Core {
         let Some(job) = self.jobs.get(&id) else { return };
         let gate = job.gate.clone();
         self.effects.push(Effect::PublishGate(id, gate.clone()));
-        self.persist(vec![Write::PutGate(id, gate)], Parked::Kept);
+        self.persist(vec![Write::PutGate(id, gate)], Continuation::MustBeWritten);
     }
 
     /// Gives the tasks of the batch that is open now their deadlines, and a place in the queue.
@@ -358,7 +358,7 @@ impl Core {
             audit(now, by, "promote", &format!("job {number}"), what),
         ];
         self.effects.push(Effect::PublishGate(id, self.jobs[&id].gate.clone()));
-        self.persist(writes, Parked::Reply(reply, Box::new(Reply::Promoted { number, batch })));
+        self.persist(writes, Continuation::Reply(reply, Box::new(Reply::Promoted { number, batch })));
         self.go_on(id, now);
     }
 
@@ -384,7 +384,10 @@ impl Core {
         self.stop_rest(id, &format!("{by} stopped the job"), now);
         let writes = vec![audit(now, by, "stop job", &format!("job {number}"), format!("{skipped} skipped"))];
         let answer = Reply::JobStopped { number, skipped };
-        self.persist(writes, Parked::Ordered(Box::new(PendingOrder::new(reply, answer, waits_for, now))));
+        self.persist(
+            writes,
+            Continuation::Ordered(Box::new(PendingOrder::new(reply, answer, waits_for, now))),
+        );
     }
 
     /// Looks at pauses that are over, and, after the master's start, at how each job goes on: what has ended is compared

@@ -15,7 +15,7 @@ pub use self::waiting::HeldBy;
 pub(in crate::master::core) use self::{alive::LiveJobs, cancelling::PendingOrder, live::LiveJob};
 use self::{live::Slot, returning::AGAIN_AFTER};
 use super::{
-    Core, Parked, audit,
+    Continuation, Core, audit,
     messages::{AttachOrder, Effect, Now, Reply, ReplyTo, SessionId},
     stored::Write,
 };
@@ -111,7 +111,7 @@ impl Core {
             slot.incarnation = Some(session.incarnation.clone());
             slot.recording = true;
             let write = Write::PutTask(id.job, slot.to_store());
-            return self.persist(vec![write], Parked::Dispatch(id));
+            return self.persist(vec![write], Continuation::Dispatch(id));
         }
         let Some(incarnation) = slot.incarnation.clone() else { return };
         let may_start = row.stored.ahead.is_none()
@@ -176,7 +176,7 @@ impl Core {
             // A master that was started anew must not let it be started again, whatever its agent has forgotten.
             let mut writes = vec![Write::StartTask(id, started_ms)];
             writes.extend(self.jobs.get_mut(&id.job).and_then(|job| job.note_no_start(id.index)));
-            self.persist(writes, Parked::Started);
+            self.persist(writes, Continuation::Started);
         }
         self.publish(id);
     }
@@ -191,7 +191,7 @@ impl Core {
     ) {
         let Some(slot) = self.slot_mut(id) else {
             // All of that job is on the disk long since. An outcome is final; facts that come later stand beside it.
-            return self.persist(vec![Write::PutLater(id, outcome)], Parked::Outcome(id));
+            return self.persist(vec![Write::PutLater(id, outcome)], Continuation::Outcome(id));
         };
         let outcome = outcome.cancelled_on_record(slot.cancelled_by.clone());
         slot.task.end_offset = slot.task.end_offset.max(end_offset);
@@ -203,7 +203,7 @@ impl Core {
             }
             self.end_task(id, outcome, now);
         } else if slot.outcome() != Some(&outcome) {
-            self.persist(vec![Write::PutLater(id, outcome)], Parked::Outcome(id));
+            self.persist(vec![Write::PutLater(id, outcome)], Continuation::Outcome(id));
         } else if slot.stored {
             self.outcome_stored(id);
         }
@@ -306,7 +306,7 @@ impl Core {
             self.publish(id);
             self.tell_end_if_over(id.job);
         }
-        self.persist(writes, Parked::Outcome(id));
+        self.persist(writes, Continuation::Outcome(id));
         if is_told {
             self.compare(id);
         }
@@ -334,7 +334,7 @@ impl Core {
             return;
         }
         job.end_ms = Some(end_ms);
-        self.persist(vec![Write::EndJob(id, end_ms)], Parked::Kept);
+        self.persist(vec![Write::EndJob(id, end_ms)], Continuation::MustBeWritten);
         self.tell_end_if_over(id);
         self.forget_if_stored(id);
     }
@@ -387,7 +387,7 @@ impl Core {
             audit(now, by, "delete job", &job.to_string(), reason.clone()),
             Write::DeleteJob(job, reason),
         ];
-        self.persist(writes, Parked::Deleted(job, reply));
+        self.persist(writes, Continuation::Deleted(job, reply));
     }
 
     fn open_tasks_of(&self, name: &AgentName) -> Vec<TaskId> {

@@ -13,7 +13,7 @@ use crate::{
         plan::Gate,
     },
     master::core::{
-        Core, Parked, audit,
+        Continuation, Core, audit,
         messages::{AttachOrder, Effect, Now, SessionId},
         stored::{InStore, KnownNumber, KnownTask, StoredJob, Write},
     },
@@ -66,7 +66,7 @@ impl Core {
         (slot.sent, slot.opened, slot.in_flight) = (true, true, true);
         let stored = slot.to_store();
         job.count_anew();
-        self.persist(vec![Write::PutTask(id.job, stored)], Parked::Kept);
+        self.persist(vec![Write::PutTask(id.job, stored)], Continuation::MustBeWritten);
         self.dispatch(id, now);
     }
 
@@ -193,7 +193,7 @@ impl Core {
             Write::TakeBack(Box::new(stored)),
             audit(now, "reconciliation", "take back", &subject, detail),
         ];
-        self.persist(writes, Parked::Kept);
+        self.persist(writes, Continuation::MustBeWritten);
         self.dispatch(id, now);
     }
 }

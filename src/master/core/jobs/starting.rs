@@ -13,7 +13,7 @@ use crate::{
         plan::Gate,
     },
     master::core::{
-        Core, Parked, audit,
+        Continuation, Core, audit,
         messages::{JobAsked, Now, Reply, ReplyTo},
         snapshot::all_draining,
         stored::{StoredJob, Write, job_detail},
@@ -76,7 +76,7 @@ impl Core {
         let target = job.job.target.clone();
         self.jobs.insert(job);
         let writes = vec![Write::PutJob(Box::new(stored)), audit(now, &operator, "run", &target, detail)];
-        self.persist(writes, Parked::StartJob(id, reply));
+        self.persist(writes, Continuation::StartJob(id, reply));
     }
 
     /// The agents that a wish means, or the answer that it gets instead.

@@ -16,24 +16,24 @@ use crate::{
     trust::fingerprint::Fingerprint,
 };
 
-/// What becomes of a write that the disk does not take.
+/// What happens when the disk refuses a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keeping {
-    /// It is what somebody asked for, who is told that it failed.
-    Asked,
-    /// It has happened: it is kept until the disk takes it.
-    Kept,
-    /// The same, and nobody waits for it.
-    AtLeisure,
-    /// It is small print: it may be lost.
-    Passing,
+pub enum WriteDurability {
+    /// The write fails, and whoever asked for the change is notified.
+    FailOnError,
+    /// The change has already happened: the write is retried until it succeeds.
+    RetryUntilWritten,
+    /// As `RetryUntilWritten`, but nobody waits for it, so it may wait to be written together with other changes.
+    RetryBatched,
+    /// The write is dropped: losing it does no harm.
+    BestEffort,
 }
 
-impl Keeping {
-    /// Whether it is written at some time, whatever happens but the master's end.
+impl WriteDurability {
+    /// Returns whether the write is retried until it succeeds or the master ends.
     #[must_use]
-    pub fn is_kept(self) -> bool {
-        matches!(self, Self::Kept | Self::AtLeisure)
+    pub fn is_retried(self) -> bool {
+        matches!(self, Self::RetryUntilWritten | Self::RetryBatched)
     }
 }
 
@@ -42,7 +42,7 @@ impl Keeping {
 pub enum Effect {
     /// Write this in one transaction, after all that was to be written before; answer with `Persisted`, `PersistFailed` or
     /// `PersistConflict`, and with `PersistDelayed` once where what is kept cannot be written at once.
-    Persist(WriteToken, Vec<Write>, Keeping),
+    Persist(WriteToken, Vec<Write>, WriteDurability),
     /// Answer somebody.
     Reply(ReplyTo, Box<Reply>),
     /// Attach a task on an agent's link.

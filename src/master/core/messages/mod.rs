@@ -10,7 +10,7 @@ use std::{
 };
 
 pub use self::{
-    effect::{AttachOrder, Effect, Keeping},
+    effect::{AttachOrder, Effect, WriteDurability},
     reply::{Reply, SessionRefusal},
 };
 pub use super::jobs::HeldBy;

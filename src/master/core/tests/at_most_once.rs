@@ -72,7 +72,7 @@ fn that_a_task_was_started_is_written_down() {
     let now = world.now();
     let effects = world.core.step(started.clone(), now);
     let is_written = |effect: &Effect| {
-        matches!(effect, Effect::Persist(_, writes, keeping) if keeping.is_kept()
+        matches!(effect, Effect::Persist(_, writes, durability) if durability.is_retried()
         && writes.contains(&Write::StartTask(task(1, 0), now.unix_ms - 500)))
     };
     assert!(effects.iter().any(is_written), "{effects:?}");

@@ -81,7 +81,7 @@ impl World {
                     self.written.push(writes.clone());
                 }
                 match effect {
-                    Effect::Persist(token, _, keeping) if self.disk_full && keeping.is_kept() => {
+                    Effect::Persist(token, _, durability) if self.disk_full && durability.is_retried() => {
                         self.kept.push(token);
                         inputs.push(Input::PersistDelayed(token, "disk full".into()));
                     }

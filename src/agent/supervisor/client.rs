@@ -1,4 +1,4 @@
-//! How others on the machine reach the keeper: the network half, which starts it, and `agent stop`.
+//! How others on the machine reach the supervisor: the connector, which starts it, and `agent stop`.
 
 use std::{
     io::{self, BufRead as _, BufReader, Write as _},
@@ -6,7 +6,7 @@ use std::{
     process::{Child, Stdio},
 };
 
-use super::protocol::{KeeperReply, KeeperRequest, line};
+use super::protocol::{SupervisorReply, SupervisorRequest, line};
 use crate::{
     agent::layout::Layout,
     sys::{
@@ -16,15 +16,15 @@ use crate::{
     },
 };
 
-/// Connects to the keeper, wherever it listens.
+/// Connects to the supervisor, wherever it listens.
 fn connect(layout: &Layout) -> io::Result<UnixStream> {
-    socket::connect(&layout.keeper_socket()).or_else(|error| {
+    socket::connect(&layout.supervisor_socket()).or_else(|error| {
         let emergency = layout.emergency_socket().ok_or(io::ErrorKind::NotFound)?;
         socket::connect(&emergency).map_err(|_| error)
     })
 }
 
-/// Connects to the keeper of a data directory, and starts one where there is none, which is this process's child then.
+/// Connects to the supervisor of a data directory, and starts one where there is none, which is this process's child then.
 ///
 /// # Errors
 /// When there is none and none can be started.
@@ -34,7 +34,7 @@ pub fn connect_or_start(layout: &Layout) -> io::Result<(UnixStream, Option<Child
     }
     let mut command = own_program();
     command
-        .args(["agent", "keeper", "--data-dir"])
+        .args(["agent", "supervisor", "--data-dir"])
         .arg(layout.root())
         .args(layout.is_of_many().then_some("--of-many"))
         .env_clear()
@@ -51,29 +51,29 @@ pub fn connect_or_start(layout: &Layout) -> io::Result<(UnixStream, Option<Child
     let reason = match serde_json::from_str(&report) {
         Ok(Report::Ready(_)) => return Ok((connect(layout)?, Some(child))),
         Ok(Report::Failed(reason)) => reason,
-        Err(_) => "the keeper ended before it was ready".to_owned(),
+        Err(_) => "the supervisor ended before it was ready".to_owned(),
     };
     child.wait()?;
     Err(io::Error::other(reason))
 }
 
 /// Orders the agent of a data directory to end; calls `stopping` with the number of running tasks, then waits. Returns how
-/// many tasks could not be killed, or `None` when the keeper is gone without having told.
+/// many tasks could not be killed, or `None` when the supervisor is gone without having told.
 ///
 /// # Errors
-/// When no keeper listens there.
+/// When no supervisor listens there.
 pub fn stop(layout: &Layout, grace_ms: u32, stopping: impl FnOnce(u32)) -> io::Result<Option<u32>> {
     let mut socket = connect(layout)?;
-    socket.write_all(&line(&KeeperRequest::Stop { grace_ms }))?;
+    socket.write_all(&line(&SupervisorRequest::Stop { grace_ms }))?;
     let mut lines = BufReader::new(socket).lines();
     if let Some(first) = lines.next()
-        && let Ok(KeeperReply::Stopping { running }) = serde_json::from_str(&first?)
+        && let Ok(SupervisorReply::Stopping { running }) = serde_json::from_str(&first?)
     {
         stopping(running);
     }
     let last = lines.next().and_then(Result::ok).and_then(|line| serde_json::from_str(&line).ok());
     Ok(match last {
-        Some(KeeperReply::Stopped { left }) => Some(left),
+        Some(SupervisorReply::Stopped { left }) => Some(left),
         _ => None,
     })
 }

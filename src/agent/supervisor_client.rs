@@ -1,4 +1,4 @@
-//! The network half's hold on the keeper and on the tasks' processes. Knows nothing of the master.
+//! The connector's hold on the supervisor and on the tasks' processes. Knows nothing of the master.
 
 use std::{
     collections::VecDeque,
@@ -14,27 +14,27 @@ use tokio::{
 };
 
 use super::{
-    keeper::{
-        client,
-        protocol::{KeeperReply, KeeperRequest, Lines, StartTask, TaskReply, TaskRequest, line},
-    },
     layout::Layout,
+    supervisor::{
+        client,
+        protocol::{Lines, StartTask, SupervisorReply, SupervisorRequest, TaskReply, TaskRequest, line},
+    },
     task_process::TaskProcess,
     troubles::{Trouble, Troubles},
 };
 use crate::domain::SOFTWARE_VERSION;
 
-/// Orders to the keeper that may wait at once.
+/// Orders to the supervisor that may wait at once.
 const ORDERS: usize = 64;
-/// How many workers may be gone in the middle of a start before that is no accident any more.
+/// How many shims may be gone in the middle of a start before that is no accident any more.
 const TRIES: usize = 3;
 /// The trouble that lists show when the machine has no free process ids.
 const NO_PROCESSES: &str =
     "no further process could be started; commands run in the room that was reserved for them";
-/// How often it is tried to start another keeper.
-const KEEPER_RETRY: Duration = Duration::from_secs(1);
+/// How often it is tried to start another supervisor.
+const SUPERVISOR_RETRY: Duration = Duration::from_secs(1);
 
-/// A connection to a keeper, and the keeper's process where this process has started it.
+/// A connection to a supervisor, and the supervisor's process where this process has started it.
 type Connected = (std::os::unix::net::UnixStream, Option<std::process::Child>);
 
 enum Order {
@@ -42,25 +42,25 @@ enum Order {
     End,
 }
 
-/// A worker that waits for a task, `None` for one that was gone before it could be connected to, or why one that was
+/// A shim that waits for a task, `None` for one that was gone before it could be connected to, or why one that was
 /// wanted does not wait.
 type Ready = Result<Option<TaskProcess>, String>;
 
-/// The workers that wait for tasks. One of them may be gone, or be in here twice: whoever takes it finds out.
+/// The shims that wait for tasks. One of them may be gone, or be in here twice: whoever takes it finds out.
 #[derive(Debug)]
-struct Workers {
+struct Shims {
     ready: Mutex<VecDeque<Ready>>,
     /// As many permits as there are entries, closed when there will be no more.
     count: Semaphore,
 }
 
-impl Workers {
+impl Shims {
     fn ready(&self) -> MutexGuard<'_, VecDeque<Ready>> {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, worker: Ready) {
-        self.ready().push_back(worker);
+    fn add(&self, shim: Ready) {
+        self.ready().push_back(shim);
         self.count.add_permits(1);
     }
 
@@ -71,42 +71,42 @@ impl Workers {
     }
 }
 
-/// A handle to the keeper; it is started again when it is gone.
+/// A handle to the supervisor; it is started again when it is gone.
 #[derive(Clone, Debug)]
-pub struct Keeper {
+pub struct Supervisor {
     layout: Layout,
     orders: mpsc::Sender<Order>,
-    workers: Arc<Workers>,
+    shims: Arc<Shims>,
 }
 
-impl Keeper {
+impl Supervisor {
     /// One that starts nothing.
     #[cfg(test)]
     pub(super) fn nobody(layout: &Layout) -> Self {
-        let workers = Arc::new(Workers { ready: Mutex::default(), count: Semaphore::new(0) });
-        Self { layout: layout.clone(), orders: mpsc::channel(1).0, workers }
+        let shims = Arc::new(Shims { ready: Mutex::default(), count: Semaphore::new(0) });
+        Self { layout: layout.clone(), orders: mpsc::channel(1).0, shims }
     }
 
-    /// Connects to the keeper, or starts it. The second value runs until the handle is dropped or the keeper was
+    /// Connects to the supervisor, or starts it. The second value runs until the handle is dropped or the supervisor was
     /// told to end; `stop_ordered` gets the grace, in milliseconds, when somebody on the machine wants the agent ended.
     ///
     /// # Errors
-    /// When there is no keeper and none can be started.
+    /// When there is no supervisor and none can be started.
     pub fn connect(
         layout: &Layout,
         stop_ordered: mpsc::Sender<u32>,
         troubles: Troubles,
     ) -> io::Result<(Self, impl Future<Output = ()> + Send + use<>)> {
-        let keeper = client::connect_or_start(layout)?;
+        let supervisor = client::connect_or_start(layout)?;
         let (orders, inbox) = mpsc::channel(ORDERS);
-        let workers = Arc::new(Workers { ready: Mutex::default(), count: Semaphore::new(0) });
+        let shims = Arc::new(Shims { ready: Mutex::default(), count: Semaphore::new(0) });
         let pump =
-            Pump { layout: layout.clone(), wanted: 0, workers: Arc::clone(&workers), stop_ordered, troubles };
+            Pump { layout: layout.clone(), wanted: 0, shims: Arc::clone(&shims), stop_ordered, troubles };
         let pumping = async move {
-            let _closed_at_the_end = ClosesWorkers(Arc::clone(&pump.workers));
-            pump.run(keeper, inbox).await;
+            let _closed_at_the_end = ClosesShims(Arc::clone(&pump.shims));
+            pump.run(supervisor, inbox).await;
         };
-        Ok((Self { layout: layout.clone(), orders, workers }, pumping))
+        Ok((Self { layout: layout.clone(), orders, shims }, pumping))
     }
 
     /// Starts a task, and returns the connection to its process.
@@ -118,13 +118,13 @@ impl Keeper {
         let order = TaskRequest::Start(Box::new(start));
         let mut tries = 0;
         while tries < TRIES {
-            let (worker, is_new) = match self.workers.take() {
-                Some(worker) => (worker?, false),
-                None => (self.next_worker().await?, true),
+            let (shim, is_new) = match self.shims.take() {
+                Some(shim) => (shim?, false),
+                None => (self.next_shim().await?, true),
             };
             // One that was known may be gone long since.
             tries += usize::from(is_new);
-            let Some(mut process) = worker else { continue };
+            let Some(mut process) = shim else { continue };
             if process.say(&order).await.is_err() {
                 continue;
             }
@@ -144,15 +144,15 @@ impl Keeper {
         }
     }
 
-    /// Has the keeper make a worker ready and waits for it, or for another one that comes first.
-    async fn next_worker(&self) -> Result<Option<TaskProcess>, String> {
+    /// Has the supervisor make a shim ready and waits for it, or for another one that comes first.
+    async fn next_shim(&self) -> Result<Option<TaskProcess>, String> {
         let ending = || "the agent is ending".to_owned();
         self.orders.send(Order::Prepare).await.map_err(|_| ending())?;
-        self.workers.count.acquire().await.map_err(|_| ending())?.forget();
-        self.workers.ready().pop_back().ok_or_else(ending)?
+        self.shims.count.acquire().await.map_err(|_| ending())?.forget();
+        self.shims.ready().pop_back().ok_or_else(ending)?
     }
 
-    /// Tells the keeper to end.
+    /// Tells the supervisor to end.
     pub async fn end(&self) {
         let _ = self.orders.send(Order::End).await;
         self.orders.closed().await;
@@ -172,63 +172,63 @@ pub enum StartResult {
     MemoryGone,
 }
 
-/// Lets nobody wait for workers when this is gone.
-struct ClosesWorkers(Arc<Workers>);
+/// Lets nobody wait for shims when this is gone.
+struct ClosesShims(Arc<Shims>);
 
-impl Drop for ClosesWorkers {
+impl Drop for ClosesShims {
     fn drop(&mut self) {
         self.0.count.close();
     }
 }
 
-/// Carries orders and answers, over as many keepers as it takes.
+/// Carries orders and answers, over as many supervisors as it takes.
 struct Pump {
     layout: Layout,
-    /// Workers that were asked for and did not come yet.
+    /// Shims that were asked for and did not come yet.
     wanted: usize,
-    workers: Arc<Workers>,
+    shims: Arc<Shims>,
     stop_ordered: mpsc::Sender<u32>,
     troubles: Troubles,
 }
 
 impl Pump {
-    async fn run(mut self, mut keeper: Connected, mut inbox: mpsc::Receiver<Order>) {
+    async fn run(mut self, mut supervisor: Connected, mut inbox: mpsc::Receiver<Order>) {
         loop {
-            let (socket, child) = keeper;
+            let (socket, child) = supervisor;
             let begun = Instant::now();
             match self.serve(socket, &mut inbox).await {
                 Ok(Served::End) => return,
-                Ok(Served::KeeperGone) => tracing::warn!("the keeper is gone; its tasks go on"),
-                Err(error) => tracing::warn!(%error, "lost the keeper; its tasks go on"),
+                Ok(Served::SupervisorGone) => tracing::warn!("the supervisor is gone; its tasks go on"),
+                Err(error) => tracing::warn!(%error, "lost the supervisor; its tasks go on"),
             }
-            let mut pause = KEEPER_RETRY.saturating_sub(begun.elapsed());
-            keeper = loop {
-                if let Some(Served::End) = self.wait_without_keeper(pause, &mut inbox).await {
+            let mut pause = SUPERVISOR_RETRY.saturating_sub(begun.elapsed());
+            supervisor = loop {
+                if let Some(Served::End) = self.wait_without_supervisor(pause, &mut inbox).await {
                     return;
                 }
                 let layout = self.layout.clone();
                 match tokio::task::spawn_blocking(move || client::connect_or_start(&layout)).await {
-                    Ok(Ok(keeper)) => break keeper,
+                    Ok(Ok(supervisor)) => break supervisor,
                     Ok(Err(error)) => {
-                        tracing::error!(%error, "cannot start a keeper; trying again");
+                        tracing::error!(%error, "cannot start a supervisor; trying again");
                         for _ in 0..std::mem::take(&mut self.wanted) {
-                            self.workers.add(Err(format!("no keeper can be started: {error}")));
+                            self.shims.add(Err(format!("no supervisor can be started: {error}")));
                         }
                     }
                     Err(_) => return,
                 }
-                pause = KEEPER_RETRY;
+                pause = SUPERVISOR_RETRY;
             };
             // One that is gone must not stay as a zombie; one that lives has lost its place to another.
             if let Some(mut child) = child {
                 let _ = child.try_wait();
             }
-            tracing::info!("a keeper is there again");
+            tracing::info!("a supervisor is there again");
         }
     }
 
-    /// Takes orders while there is no keeper that could be given them: who waits for a worker has to wait for a keeper.
-    async fn wait_without_keeper(
+    /// Takes orders while there is no supervisor that could be given them: who waits for a shim has to wait for a supervisor.
+    async fn wait_without_supervisor(
         &mut self,
         pause: Duration,
         inbox: &mut mpsc::Receiver<Order>,
@@ -254,10 +254,10 @@ impl Pump {
         socket.set_nonblocking(true)?;
         let (mut read, mut write) = UnixStream::from_std(socket)?.into_split();
         let version = SOFTWARE_VERSION.to_owned();
-        write.write_all(&line(&KeeperRequest::NetworkHalf { version })).await?;
-        // What the last keeper did not give is asked for again.
+        write.write_all(&line(&SupervisorRequest::Connector { version })).await?;
+        // What the last supervisor did not give is asked for again.
         for _ in 0..self.wanted {
-            write.write_all(&line(&KeeperRequest::Prepare)).await?;
+            write.write_all(&line(&SupervisorRequest::Prepare)).await?;
         }
         let mut lines = Lines::default();
         let mut chunk = vec![0; 4096];
@@ -266,10 +266,10 @@ impl Pump {
                 order = inbox.recv() => match order {
                     Some(Order::Prepare) => {
                         self.wanted += 1;
-                        write.write_all(&line(&KeeperRequest::Prepare)).await?;
+                        write.write_all(&line(&SupervisorRequest::Prepare)).await?;
                     }
                     Some(Order::End) => {
-                        write.write_all(&line(&KeeperRequest::End)).await?;
+                        write.write_all(&line(&SupervisorRequest::End)).await?;
                         return Ok(Served::End);
                     }
                     None => return Ok(Served::End),
@@ -277,7 +277,7 @@ impl Pump {
                 count = read.read(&mut chunk) => {
                     let count = count?;
                     if count == 0 {
-                        return Ok(Served::KeeperGone);
+                        return Ok(Served::SupervisorGone);
                     }
                     lines.push(&chunk[..count])?;
                     while let Some(reply) = lines.take()? {
@@ -288,26 +288,28 @@ impl Pump {
         }
     }
 
-    async fn answered(&mut self, reply: KeeperReply) {
+    async fn answered(&mut self, reply: SupervisorReply) {
         match reply {
-            KeeperReply::Ready { worker } => {
+            SupervisorReply::Ready { shim } => {
                 self.wanted = self.wanted.saturating_sub(1);
                 // Connected to now, so that a task does not have to wait for that.
-                self.workers.add(Ok(TaskProcess::connect(&self.layout.spare(worker))));
+                self.shims.add(Ok(TaskProcess::connect(&self.layout.spare(shim))));
             }
-            KeeperReply::Failed { reason } if self.wanted > 0 => {
+            SupervisorReply::Failed { reason } if self.wanted > 0 => {
                 self.wanted -= 1;
-                self.workers.add(Err(reason));
+                self.shims.add(Err(reason));
             }
             // Nobody waits for that one.
-            KeeperReply::Failed { .. } | KeeperReply::Stopping { .. } | KeeperReply::Stopped { .. } => {}
-            KeeperReply::ProcessesShort { is_short } => {
+            SupervisorReply::Failed { .. }
+            | SupervisorReply::Stopping { .. }
+            | SupervisorReply::Stopped { .. } => {}
+            SupervisorReply::ProcessesShort { is_short } => {
                 let text = is_short.then(|| NO_PROCESSES.to_owned());
                 if self.troubles.note(Trouble::Processes, text) && is_short {
                     tracing::error!("{NO_PROCESSES}");
                 }
             }
-            KeeperReply::StopOrdered { grace_ms } => {
+            SupervisorReply::StopOrdered { grace_ms } => {
                 let _ = self.stop_ordered.send(grace_ms).await;
             }
         }
@@ -316,5 +318,5 @@ impl Pump {
 
 enum Served {
     End,
-    KeeperGone,
+    SupervisorGone,
 }

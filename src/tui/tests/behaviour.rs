@@ -2,7 +2,7 @@
 
 use super::{
     agent,
-    world::{BEGIN_MS, World, end, frame, groups, is_start, job, key, sketch, uname},
+    harness::{BEGIN_MS, World, end, frame, groups, is_start, job, key, sketch, uname},
 };
 use crate::{
     domain::{

@@ -1,6 +1,6 @@
-//! The keeper's process: it listens on the keeper's socket, keeps workers ready and tells the network half of them.
+//! The supervisor's process: it listens on the supervisor's socket, keeps shims ready and tells the connector of them.
 //!
-//! Must not know the wire, tokio, or any task: those are given to the workers themselves.
+//! Must not know the wire, tokio, or any task: those are given to the shims themselves.
 
 use std::{
     fs::{self, DirBuilder},
@@ -28,14 +28,14 @@ use super::{
     lifetime::Lifetime,
     place,
     pool::{News, Pool},
-    protocol::{KeeperReply, KeeperRequest, Lines, TaskRequest, line},
+    protocol::{Lines, SupervisorReply, SupervisorRequest, TaskRequest, line},
     reserve::{Reserve, is_short},
-    worker::Worker,
+    shim::Shim,
 };
 use crate::{
     agent::{
         emergency::is_of_disk,
-        layout::{Area, KEEPER_SOCKET, Layout},
+        layout::{Area, Layout, SUPERVISOR_SOCKET},
     },
     domain::{SOFTWARE_VERSION, ids::TaskId, outcome::AGENT_STOP},
     sys::{
@@ -45,15 +45,15 @@ use crate::{
     },
 };
 
-/// How long it is waited for an earlier keeper to be gone.
+/// How long it is waited for an earlier supervisor to be gone.
 const LAST_ONE_ENDS: Duration = Duration::from_secs(1);
 /// What a task's processes have between TERM and KILL when the grace of the stop is over.
 const KILL_GRACE_MS: u32 = 1_000;
 
-/// Runs a keeper until it has nothing left to keep. In a forked worker this works instead.
+/// Runs a supervisor until it has nothing left to keep. In a forked shim this works instead.
 ///
 /// # Errors
-/// When another keeper holds the directory, or it cannot be used.
+/// When another supervisor holds the directory, or it cannot be used.
 pub fn run(layout: &Layout, ready: impl FnOnce()) -> io::Result<()> {
     let mut lock = take_lock(layout)?;
     lock.write_pid()?;
@@ -66,7 +66,7 @@ pub fn run(layout: &Layout, ready: impl FnOnce()) -> io::Result<()> {
     signals.thread_block()?;
     let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
     ready();
-    let keeper = Keeper {
+    let supervisor = Supervisor {
         layout: layout.clone(),
         listener,
         signals,
@@ -77,58 +77,58 @@ pub fn run(layout: &Layout, ready: impl FnOnce()) -> io::Result<()> {
     };
     let (account, boot) = (Account::look_up(), boot_id()?);
     give_back_memory();
-    // All that belongs to the keeper is dropped before a worker begins, its lock too.
-    match keeper.serve() {
-        Ok(Role::Keeper) => Ok(()),
-        Ok(Role::Worker(keeper)) => {
+    // All that belongs to the supervisor is dropped before a shim begins, its lock too.
+    match supervisor.serve() {
+        Ok(Role::Supervisor) => Ok(()),
+        Ok(Role::Shim(supervisor)) => {
             drop(lock);
-            Worker { layout, account: &account, boot: &boot, keeper }.run()
+            Shim { layout, account: &account, boot: &boot, supervisor }.run()
         }
         Err(error) => Err(error),
     }
 }
 
-/// Listens for the network half, in the emergency directory where the disk takes no socket.
+/// Listens for the connector, in the emergency directory where the disk takes no socket.
 fn listen(layout: &Layout) -> io::Result<UnixListener> {
-    match socket::listen(&layout.keeper_socket(), 0o600) {
+    match socket::listen(&layout.supervisor_socket(), 0o600) {
         Err(error) if is_of_disk(&error) => {
-            socket::listen(&layout.emergency().make()?.join(KEEPER_SOCKET), 0o600).map_err(|_| error)
+            socket::listen(&layout.emergency().make()?.join(SUPERVISOR_SOCKET), 0o600).map_err(|_| error)
         }
         listening => listening,
     }
 }
 
-/// The keeper's lock; one that is about to end is waited for.
+/// The supervisor's lock; one that is about to end is waited for.
 fn take_lock(layout: &Layout) -> io::Result<Lock> {
     let until = Instant::now() + LAST_ONE_ENDS;
     loop {
-        if let Some(lock) = Lock::try_take(&layout.keeper_lock())? {
+        if let Some(lock) = Lock::try_take(&layout.supervisor_lock())? {
             return Ok(lock);
         }
         if Instant::now() >= until {
-            return Err(io::Error::other("another keeper holds this directory"));
+            return Err(io::Error::other("another supervisor holds this directory"));
         }
         std::thread::sleep(Duration::from_millis(10));
     }
 }
 
-/// What this process is when the keeper's loop returns.
+/// What this process is when the supervisor's loop returns.
 enum Role {
-    /// The keeper, which is done.
-    Keeper,
-    /// A fork of it, with its line to the keeper.
-    Worker(UnixStream),
+    /// The supervisor, which is done.
+    Supervisor,
+    /// A fork of it, with its line to the supervisor.
+    Shim(UnixStream),
 }
 
 struct Client {
     socket: UnixStream,
     lines: Lines,
-    is_network_half: bool,
+    is_connector: bool,
     /// It has ordered the agent to end.
     waits_for_end: bool,
 }
 
-struct Keeper {
+struct Supervisor {
     layout: Layout,
     listener: UnixListener,
     signals: SignalFd,
@@ -138,29 +138,29 @@ struct Keeper {
     reserve: Reserve,
 }
 
-impl Keeper {
+impl Supervisor {
     fn serve(mut self) -> io::Result<Role> {
         loop {
             if self.reserve.settle(Instant::now()) {
-                self.tell_network_half(&KeeperReply::ProcessesShort { is_short: false });
+                self.tell_connector(&SupervisorReply::ProcessesShort { is_short: false });
             }
             let ready = self.wait()?;
             if ready.is_nothing()
                 && self.lifetime.may_come()
                 && let Some(line) = self.settle()
             {
-                return Ok(Role::Worker(line));
+                return Ok(Role::Shim(line));
             }
-            for news in self.pool.hear(&ready.workers) {
+            for news in self.pool.hear(&ready.shims) {
                 let reply = match news {
-                    News::Ready(worker) => KeeperReply::Ready { worker },
-                    News::Failed(reason) => KeeperReply::Failed { reason },
+                    News::Ready(shim) => SupervisorReply::Ready { shim },
+                    News::Failed(reason) => SupervisorReply::Failed { reason },
                     News::NoProcess => {
                         self.give_up_reserve();
                         continue;
                     }
                 };
-                self.tell_network_half(&reply);
+                self.tell_connector(&reply);
             }
             if ready.signalled {
                 while let Ok(Some(_)) = self.signals.read_signal() {}
@@ -175,19 +175,19 @@ impl Keeper {
                 self.clients.push(Client {
                     socket,
                     lines: Lines::default(),
-                    is_network_half: false,
+                    is_connector: false,
                     waits_for_end: false,
                 });
             }
             for index in ready.clients.into_iter().rev() {
                 match self.hear(index) {
                     Ok(Heard::Alive) => {}
-                    Ok(Heard::BecomeWorker(line)) => return Ok(Role::Worker(line)),
+                    Ok(Heard::BecomeShim(line)) => return Ok(Role::Shim(line)),
                     Ok(Heard::End) => return self.end(),
                     Ok(Heard::Gone) | Err(_) => {
                         self.clients.swap_remove(index);
-                        let is_there = self.network_half().is_some();
-                        self.lifetime.note_network_half(is_there, Instant::now());
+                        let is_there = self.connector().is_some();
+                        self.lifetime.note_connector(is_there, Instant::now());
                     }
                 }
             }
@@ -203,13 +203,13 @@ impl Keeper {
         for index in
             (0..self.clients.len()).filter(|index| self.clients[*index].waits_for_end).collect::<Vec<_>>()
         {
-            let _ = self.reply(index, &KeeperReply::Stopped { left });
+            let _ = self.reply(index, &SupervisorReply::Stopped { left });
         }
-        Ok(Role::Keeper)
+        Ok(Role::Supervisor)
     }
 
-    /// Has a worker made ready, in the room of the reserve where there is no other.
-    fn want_worker(&mut self) -> io::Result<Option<UnixStream>> {
+    /// Has a shim made ready, in the room of the reserve where there is no other.
+    fn want_shim(&mut self) -> io::Result<Option<UnixStream>> {
         match self.pool.want() {
             Err(error) if is_short(&error) && self.give_up_reserve() => self.pool.want(),
             wanted => wanted,
@@ -218,15 +218,15 @@ impl Keeper {
 
     fn give_up_reserve(&mut self) -> bool {
         let was_held = self.reserve.give_up(Instant::now());
-        self.tell_network_half(&KeeperReply::ProcessesShort { is_short: true });
+        self.tell_connector(&SupervisorReply::ProcessesShort { is_short: true });
         was_held
     }
 
-    /// Has the workers settled, and gives back the memory that they needed when they are gone.
+    /// Has the shims settled, and gives back the memory that they needed when they are gone.
     fn settle(&mut self) -> Option<UnixStream> {
-        let had_workers = !self.pool.is_empty();
+        let had_shims = !self.pool.is_empty();
         let fresh = self.pool.settle();
-        if had_workers && self.pool.is_empty() {
+        if had_shims && self.pool.is_empty() {
             give_back_memory();
         }
         fresh
@@ -252,7 +252,7 @@ impl Keeper {
         let (signalled, connecting) = (ready.next() == Some(true), ready.next() == Some(true));
         let clients = ready.by_ref().take(self.clients.len()).enumerate();
         let clients = clients.filter_map(|(index, says)| says.then_some(index)).collect();
-        Ok(Ready { signalled, connecting, clients, workers: ready.collect() })
+        Ok(Ready { signalled, connecting, clients, shims: ready.collect() })
     }
 
     fn hear(&mut self, index: usize) -> io::Result<Heard> {
@@ -262,52 +262,54 @@ impl Keeper {
         }
         while let Some(request) = self.clients[index].lines.take()? {
             match request {
-                // One of another version starts its own keeper: commands are to run as that version runs them.
-                KeeperRequest::NetworkHalf { version } if version != SOFTWARE_VERSION => {
+                // One of another version starts its own supervisor: commands are to run as that version runs them.
+                SupervisorRequest::Connector { version } if version != SOFTWARE_VERSION => {
                     return Ok(Heard::End);
                 }
-                KeeperRequest::NetworkHalf { .. } => {
-                    self.clients[index].is_network_half = true;
-                    self.lifetime.note_network_half(true, Instant::now());
+                SupervisorRequest::Connector { .. } => {
+                    self.clients[index].is_connector = true;
+                    self.lifetime.note_connector(true, Instant::now());
                     let ready: Vec<i32> = self.pool.ready().collect();
-                    for worker in ready {
-                        self.reply(index, &KeeperReply::Ready { worker })?;
+                    for shim in ready {
+                        self.reply(index, &SupervisorReply::Ready { shim })?;
                     }
                 }
-                KeeperRequest::Prepare => match self.want_worker() {
+                SupervisorRequest::Prepare => match self.want_shim() {
                     Ok(None) => {}
-                    Ok(Some(line)) => return Ok(Heard::BecomeWorker(line)),
-                    Err(error) => self.reply(index, &KeeperReply::Failed { reason: error.to_string() })?,
+                    Ok(Some(line)) => return Ok(Heard::BecomeShim(line)),
+                    Err(error) => {
+                        self.reply(index, &SupervisorReply::Failed { reason: error.to_string() })?;
+                    }
                 },
-                KeeperRequest::Stop { grace_ms } => self.stop(index, grace_ms)?,
-                KeeperRequest::End => return Ok(Heard::End),
+                SupervisorRequest::Stop { grace_ms } => self.stop(index, grace_ms)?,
+                SupervisorRequest::End => return Ok(Heard::End),
             }
         }
         Ok(Heard::Alive)
     }
 
-    fn reply(&mut self, index: usize, reply: &KeeperReply) -> io::Result<()> {
+    fn reply(&mut self, index: usize, reply: &SupervisorReply) -> io::Result<()> {
         (&self.clients[index].socket).write_all(&line(reply))
     }
 
-    /// A network half that does not listen is about to be gone.
-    fn tell_network_half(&mut self, reply: &KeeperReply) {
-        if let Some(index) = self.network_half() {
+    /// A connector that does not listen is about to be gone.
+    fn tell_connector(&mut self, reply: &SupervisorReply) {
+        if let Some(index) = self.connector() {
             let _ = self.reply(index, reply);
         }
     }
 
-    fn network_half(&self) -> Option<usize> {
-        self.clients.iter().position(|client| client.is_network_half)
+    fn connector(&self) -> Option<usize> {
+        self.clients.iter().position(|client| client.is_connector)
     }
 
     fn stop(&mut self, person: usize, grace_ms: u32) -> io::Result<()> {
         let running = live_tasks(&self.layout)?.len();
         let running = u32::try_from(running).unwrap_or(u32::MAX);
         self.clients[person].waits_for_end = true;
-        self.reply(person, &KeeperReply::Stopping { running })?;
-        if let Some(index) = self.network_half() {
-            return self.reply(index, &KeeperReply::StopOrdered { grace_ms });
+        self.reply(person, &SupervisorReply::Stopping { running })?;
+        if let Some(index) = self.connector() {
+            return self.reply(index, &SupervisorReply::StopOrdered { grace_ms });
         }
         self.lifetime.stop(Duration::from_millis(grace_ms.into()), Instant::now());
         Ok(())
@@ -336,20 +338,18 @@ impl Keeper {
     }
 }
 
-/// Removes what workers of an earlier keeper left that were killed while they waited for a task.
+/// Removes what shims of an earlier supervisor left that were killed while they waited for a task.
 fn remove_left_over(layout: &Layout) -> io::Result<()> {
     for area in [Area::Disk, Area::Memory] {
         let Some(tasks) = layout.tasks_in(area) else { continue };
         for entry in fs::read_dir(tasks)? {
             let name = entry?.file_name();
-            let Some(spare) = name
-                .to_str()
-                .and_then(Layout::worker_of_spare)
-                .and_then(|worker| layout.spare_in(area, worker))
+            let Some(spare) =
+                name.to_str().and_then(Layout::shim_of_spare).and_then(|shim| layout.spare_in(area, shim))
             else {
                 continue;
             };
-            // A worker that is alive is about to remove its own directory.
+            // A shim that is alive is about to remove its own directory.
             let is_unlocked = spare.lock().try_exists().is_ok_and(|exists| !exists);
             if is_unlocked || !lock::is_held(&spare.lock()).unwrap_or(true) {
                 match place::remove(&spare) {
@@ -410,13 +410,13 @@ struct Ready {
     signalled: bool,
     connecting: bool,
     clients: Vec<usize>,
-    /// For each worker whether it says something.
-    workers: Vec<bool>,
+    /// For each shim whether it says something.
+    shims: Vec<bool>,
 }
 
 impl Ready {
     fn is_nothing(&self) -> bool {
-        let is_silent = self.clients.is_empty() && !self.workers.contains(&true);
+        let is_silent = self.clients.is_empty() && !self.shims.contains(&true);
         is_silent && !self.signalled && !self.connecting
     }
 }
@@ -425,7 +425,7 @@ enum Heard {
     Alive,
     Gone,
     End,
-    BecomeWorker(UnixStream),
+    BecomeShim(UnixStream),
 }
 
 #[cfg(test)]

@@ -129,7 +129,7 @@ impl Progress<'_> {
 mod tests {
     use super::*;
     use crate::{
-        agent::keeper::kill::Kill,
+        agent::supervisor::kill::Kill,
         domain::outcome::{KillProof, Survivor},
     };
 

@@ -1,24 +1,24 @@
-//! How long the keeper lives: while there is a network half or a task, and until an order to stop has been carried out.
+//! How long the supervisor lives: while there is a connector or a task, and until an order to stop has been carried out.
 //! Pure.
 //!
 //! Must not know which tasks there are, nor ask a clock.
 
 use std::time::{Duration, Instant};
 
-/// A keeper with no tasks and no network half ends after this.
+/// A supervisor with no tasks and no connector ends after this.
 const IDLE: Duration = Duration::from_mins(1);
-/// How often a keeper that stops the agent without a network half checks whether tasks are left.
+/// How often a supervisor that stops the agent without a connector checks whether tasks are left.
 const STOPPING_STEP: Duration = Duration::from_millis(200);
-/// How long the keeper waits before it sends the kill order again. Longer than the order's grace plus the time that killing
+/// How long the supervisor waits before it sends the kill order again. Longer than the order's grace plus the time that killing
 /// takes, because a second order would shorten the grace of the first.
 const KILL_AGAIN: Duration = Duration::from_secs(5);
 
-/// Whether tasks may come, and when the keeper ends.
+/// Whether tasks may come, and when the supervisor ends.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lifetime {
-    /// Since when there is no network half.
+    /// Since when there is no connector.
     alone_since: Option<Instant>,
-    /// When the tasks are killed, where no network half sees to it.
+    /// When the tasks are killed, where no connector sees to it.
     kill_at: Option<Instant>,
 }
 
@@ -27,8 +27,8 @@ impl Lifetime {
         Self { alone_since: Some(now), kill_at: None }
     }
 
-    /// A network half has come, or the last one has gone.
-    pub(super) fn note_network_half(&mut self, is_there: bool, now: Instant) {
+    /// A connector has come, or the last one has gone.
+    pub(super) fn note_connector(&mut self, is_there: bool, now: Instant) {
         if is_there {
             self.alone_since = None;
         } else {
@@ -36,7 +36,7 @@ impl Lifetime {
         }
     }
 
-    /// The agent is to end, and there is no network half that would see to it.
+    /// The agent is to end, and there is no connector that would see to it.
     pub(super) fn stop(&mut self, grace: Duration, now: Instant) {
         self.kill_at = Some(now + grace);
     }
@@ -55,7 +55,7 @@ impl Lifetime {
         is_due
     }
 
-    /// Whether the keeper ends if no task is left.
+    /// Whether the supervisor ends if no task is left.
     pub(super) fn may_end(&self, now: Instant) -> bool {
         self.kill_at.is_some() || self.alone_since.is_some_and(|since| now >= since + IDLE)
     }
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_keeper_that_nobody_wants_ends_in_the_end_and_one_with_a_network_half_never() {
+    fn a_supervisor_that_nobody_wants_ends_in_the_end_and_one_with_a_connector_never() {
         let now = Instant::now();
         let mut lifetime = Lifetime::begin(now);
         let almost = now + IDLE * 99 / 100;
@@ -83,15 +83,15 @@ mod tests {
         assert!(lifetime.may_end(now + IDLE));
         assert_eq!(lifetime.next_look(now), Some(IDLE + STOPPING_STEP));
         assert_eq!(lifetime.next_look(now + 2 * IDLE), Some(STOPPING_STEP));
-        lifetime.note_network_half(true, now);
+        lifetime.note_connector(true, now);
         assert!(lifetime.may_come());
         assert!(!lifetime.may_end(now + 9 * IDLE));
         assert_eq!(lifetime.next_look(now), None);
-        lifetime.note_network_half(false, now + IDLE);
-        lifetime.note_network_half(false, now + IDLE + IDLE / 2);
+        lifetime.note_connector(false, now + IDLE);
+        lifetime.note_connector(false, now + IDLE + IDLE / 2);
         assert!(!lifetime.may_end(almost + IDLE), "since the last one has gone");
         assert!(lifetime.may_end(now + 2 * IDLE), "counted from the first time that there was none");
-        assert!(!lifetime.kills(now + 9 * IDLE), "tasks live without a network half");
+        assert!(!lifetime.kills(now + 9 * IDLE), "tasks live without a connector");
     }
 
     #[test]
@@ -99,7 +99,7 @@ mod tests {
         let now = Instant::now();
         let grace = Duration::from_secs(3);
         let mut lifetime = Lifetime::begin(now);
-        lifetime.note_network_half(true, now);
+        lifetime.note_connector(true, now);
         lifetime.stop(grace, now);
         assert!(!lifetime.may_come());
         assert!(lifetime.may_end(now), "as soon as no task is left");

@@ -1,13 +1,13 @@
-//! The keeper's conversations and the end of its tasks, without a network half.
+//! The supervisor's conversations and the end of its tasks, without a connector.
 
 use super::*;
 use crate::domain::ids::JobId;
 
-fn keeper(layout: &Layout) -> Keeper {
+fn supervisor(layout: &Layout) -> Supervisor {
     fs::create_dir(layout.tasks()).unwrap();
-    Keeper {
+    Supervisor {
         layout: layout.clone(),
-        listener: socket::listen(&layout.keeper_socket(), 0o600).unwrap(),
+        listener: socket::listen(&layout.supervisor_socket(), 0o600).unwrap(),
         signals: SignalFd::new(&SigSet::empty()).unwrap(),
         clients: Vec::new(),
         lifetime: Lifetime::begin(Instant::now()),
@@ -17,90 +17,90 @@ fn keeper(layout: &Layout) -> Keeper {
 }
 
 /// Another client, and what it says first.
-fn connect(keeper: &mut Keeper, request: &KeeperRequest) -> (UnixStream, io::Result<Heard>) {
+fn connect(supervisor: &mut Supervisor, request: &SupervisorRequest) -> (UnixStream, io::Result<Heard>) {
     let (mut client, socket) = UnixStream::pair().unwrap();
-    keeper.clients.push(Client {
+    supervisor.clients.push(Client {
         socket,
         lines: Lines::default(),
-        is_network_half: false,
+        is_connector: false,
         waits_for_end: false,
     });
     client.write_all(&line(request)).unwrap();
-    let heard = keeper.hear(keeper.clients.len() - 1);
+    let heard = supervisor.hear(supervisor.clients.len() - 1);
     (client, heard)
 }
 
-fn network_half(version: &str) -> KeeperRequest {
-    KeeperRequest::NetworkHalf { version: version.to_owned() }
+fn connector(version: &str) -> SupervisorRequest {
+    SupervisorRequest::Connector { version: version.to_owned() }
 }
 
-fn told(client: &UnixStream) -> KeeperReply {
+fn told(client: &UnixStream) -> SupervisorReply {
     let mut lines = Lines::default();
     lines.read_from(client).unwrap();
     lines.take().unwrap().unwrap()
 }
 
 #[test]
-fn a_keeper_works_for_its_own_version_and_makes_way_for_another() {
+fn a_supervisor_works_for_its_own_version_and_makes_way_for_another() {
     let dir = tempfile::tempdir().unwrap();
-    let mut keeper = keeper(&Layout::new(dir.path()));
-    let (_other, heard) = connect(&mut keeper, &network_half("another"));
+    let mut supervisor = supervisor(&Layout::new(dir.path()));
+    let (_other, heard) = connect(&mut supervisor, &connector("another"));
     assert!(matches!(heard, Ok(Heard::End)));
-    assert!(!keeper.lifetime.may_come());
-    let (_own, heard) = connect(&mut keeper, &network_half(SOFTWARE_VERSION));
+    assert!(!supervisor.lifetime.may_come());
+    let (_own, heard) = connect(&mut supervisor, &connector(SOFTWARE_VERSION));
     assert!(matches!(heard, Ok(Heard::Alive)));
-    assert_eq!(keeper.network_half(), Some(1));
-    assert!(keeper.lifetime.may_come());
+    assert_eq!(supervisor.connector(), Some(1));
+    assert!(supervisor.lifetime.may_come());
 }
 
 #[test]
-fn whoever_orders_the_agents_end_is_answered_and_the_network_half_sees_to_it() {
+fn whoever_orders_the_agents_end_is_answered_and_the_connector_sees_to_it() {
     let dir = tempfile::tempdir().unwrap();
-    let mut keeper = keeper(&Layout::new(dir.path()));
-    let (half, _) = connect(&mut keeper, &network_half(SOFTWARE_VERSION));
-    let (person, heard) = connect(&mut keeper, &KeeperRequest::Stop { grace_ms: 7 });
+    let mut supervisor = supervisor(&Layout::new(dir.path()));
+    let (half, _) = connect(&mut supervisor, &connector(SOFTWARE_VERSION));
+    let (person, heard) = connect(&mut supervisor, &SupervisorRequest::Stop { grace_ms: 7 });
     assert!(matches!(heard, Ok(Heard::Alive)));
-    assert_eq!(told(&person), KeeperReply::Stopping { running: 0 });
-    assert_eq!(told(&half), KeeperReply::StopOrdered { grace_ms: 7 });
-    assert!(!keeper.is_done().unwrap(), "it ends when the network half says so");
-    assert!(keeper.end().is_ok());
-    assert_eq!(told(&person), KeeperReply::Stopped { left: 0 });
+    assert_eq!(told(&person), SupervisorReply::Stopping { running: 0 });
+    assert_eq!(told(&half), SupervisorReply::StopOrdered { grace_ms: 7 });
+    assert!(!supervisor.is_done().unwrap(), "it ends when the connector says so");
+    assert!(supervisor.end().is_ok());
+    assert_eq!(told(&person), SupervisorReply::Stopped { left: 0 });
 }
 
 #[test]
-fn without_a_network_half_tasks_are_killed_after_their_grace_and_waited_for() {
+fn without_a_connector_tasks_are_killed_after_their_grace_and_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let layout = Layout::new(dir.path());
-    let mut keeper = keeper(&layout);
+    let mut supervisor = supervisor(&layout);
     let task = layout.task(TaskId { job: JobId::from_parts(1, 1), index: 0 });
     fs::create_dir(task.root()).unwrap();
     let lock = Lock::try_take(&task.lock()).unwrap().unwrap();
     let listener = socket::listen(&task.socket(), 0o600).unwrap();
     listener.set_nonblocking(true).unwrap();
-    let (person, _) = connect(&mut keeper, &KeeperRequest::Stop { grace_ms: 3_600_000 });
-    assert_eq!(told(&person), KeeperReply::Stopping { running: 1 });
-    assert!(!keeper.is_done().unwrap());
+    let (person, _) = connect(&mut supervisor, &SupervisorRequest::Stop { grace_ms: 3_600_000 });
+    assert_eq!(told(&person), SupervisorReply::Stopping { running: 1 });
+    assert!(!supervisor.is_done().unwrap());
     assert!(listener.accept().is_err(), "it has its grace");
-    let (_hurried, _) = connect(&mut keeper, &KeeperRequest::Stop { grace_ms: 0 });
-    assert!(!keeper.is_done().unwrap());
+    let (_hurried, _) = connect(&mut supervisor, &SupervisorRequest::Stop { grace_ms: 0 });
+    assert!(!supervisor.is_done().unwrap());
     let mut lines = Lines::default();
     lines.read_from(&listener.accept().unwrap().0).unwrap();
     let order = lines.take::<TaskRequest>().unwrap();
     assert_eq!(order, Some(TaskRequest::Kill { by: AGENT_STOP.into(), seal: None, grace_ms: KILL_GRACE_MS }));
     drop(lock);
-    assert!(keeper.is_done().unwrap());
+    assert!(supervisor.is_done().unwrap());
 }
 
 #[test]
 fn nothing_happens_when_nobody_says_anything() {
     let nothing =
-        || Ready { signalled: false, connecting: false, clients: vec![], workers: vec![false, false] };
+        || Ready { signalled: false, connecting: false, clients: vec![], shims: vec![false, false] };
     assert!(nothing().is_nothing());
     for something in [
         Ready { signalled: true, ..nothing() },
         Ready { connecting: true, ..nothing() },
         Ready { clients: vec![0], ..nothing() },
-        Ready { workers: vec![false, true], ..nothing() },
+        Ready { shims: vec![false, true], ..nothing() },
     ] {
         assert!(!something.is_nothing());
     }
@@ -127,11 +127,11 @@ fn a_task_lives_while_its_lock_is_held() {
 }
 
 #[test]
-fn only_directories_of_workers_that_are_gone_are_removed() {
+fn only_directories_of_shims_that_are_gone_are_removed() {
     let dir = tempfile::tempdir().unwrap();
     let layout = Layout::new(dir.path());
     fs::create_dir(layout.tasks()).unwrap();
-    let [gone, lives, unlocked] = [1, 2, 3].map(|worker| layout.spare(worker));
+    let [gone, lives, unlocked] = [1, 2, 3].map(|shim| layout.spare(shim));
     for spare in [&gone, &lives, &unlocked] {
         fs::create_dir(spare.root()).unwrap();
     }

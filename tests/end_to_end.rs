@@ -121,7 +121,7 @@ fn a_command_inherits_nothing_from_whoever_started_its_agent() {
     rig.wait_state("a", "active");
     // Looked at one by one: what lists them opens more of them.
     let open = "for n in {0..99}; do [ ! -e /proc/$$/fd/$n ] || printf '%s ' $n; done";
-    assert_eq!(rig.on("a", open).out, "0 1 2 ", "and nothing of the keeper's own");
+    assert_eq!(rig.on("a", open).out, "0 1 2 ", "and nothing of the supervisor's own");
 }
 
 #[test]
@@ -477,7 +477,7 @@ fn metrics_are_served_where_they_are_wanted_and_nowhere_else() {
     let of_master = get(masters, "/metrics");
     assert!(of_master.starts_with("HTTP/1.1 200") && of_master.contains("openmetrics-text"), "{of_master}");
     for line in
-        ["sloth_runner_agents{state=\"active\"} 1", "sloth_runner_runs_active 0", "sloth_runner_takes_runs 1"]
+        ["sloth_runner_agents{state=\"active\"} 1", "sloth_runner_jobs_active 0", "sloth_runner_takes_jobs 1"]
     {
         assert!(of_master.contains(line), "{line}\n{of_master}");
     }

@@ -1,7 +1,7 @@
 //! A task: its process starts the command, spools what it prints, kills it on order and writes down how it ended.
 //!
-//! Must not know what the process was before, or is after: it depends on nothing else that runs, not on the keeper, not on
-//! the network half.
+//! Must not know what the process was before, or is after: it depends on nothing else that runs, not on the supervisor, not on
+//! the connector.
 
 use std::{
     io,
@@ -24,7 +24,7 @@ use super::{
     progress::{ChildGone, Pipes, Progress, Report},
     protocol::{TaskEnding, TaskRecord, TaskReply, TaskRequest, line},
     room::{DISK_RETRY, Room},
-    worker::LASTING,
+    shim::LASTING,
 };
 use crate::{
     agent::{layout::TaskLayout, spool},

@@ -1,8 +1,8 @@
-//! A worker: a process that runs one task after the other, each in a directory of its own.
+//! A shim: a process that runs one task after the other, each in a directory of its own.
 //!
-//! Forked by the keeper, mostly before there is a task: a fresh process takes longer to start and to touch its memory for
+//! Forked by the supervisor, mostly before there is a task: a fresh process takes longer to start and to touch its memory for
 //! the first time than many commands take to run. With a task it depends on nothing else that runs; without one it ends
-//! with its keeper.
+//! with its supervisor.
 
 use std::{
     io::{self, Write as _},
@@ -24,7 +24,7 @@ use super::{
     command::{Account, rehearse},
     listener::Client,
     place::{self, Place},
-    protocol::{Lines, StartTask, TaskRecord, TaskReply, TaskRequest, WorkerOrder, WorkerReport, line},
+    protocol::{Lines, ShimOrder, ShimReport, StartTask, TaskRecord, TaskReply, TaskRequest, line},
     task::{self, Beginning, Tools},
 };
 use crate::{
@@ -36,27 +36,27 @@ use crate::{
     },
 };
 
-/// A task that runs for so long is told to the keeper, which makes another worker ready in the place of this one.
+/// A task that runs for so long is told to the supervisor, which makes another shim ready in the place of this one.
 pub(super) const LASTING: Duration = Duration::from_secs(1);
 
-/// How long a worker whose job is on other agents too waits before it says that it is free, which wakes its keeper: they
+/// How long a shim whose job is on other agents too waits before it says that it is free, which wakes its supervisor: they
 /// may be on the same machine, where what they do for that run comes first.
 const OTHERS_FIRST: Duration = Duration::from_millis(300);
 
-/// What a worker has for all of its tasks.
-pub(super) struct Worker<'a> {
+/// What a shim has for all of its tasks.
+pub(super) struct Shim<'a> {
     /// Where the agent's files lie.
     pub(super) layout: &'a Layout,
     /// Whose commands it runs.
     pub(super) account: &'a Account,
     /// The kernel's boot id.
     pub(super) boot: &'a str,
-    /// The line to the keeper, which closes it when the worker is not wanted any more.
-    pub(super) keeper: UnixStream,
+    /// The line to the supervisor, which closes it when the shim is not wanted any more.
+    pub(super) supervisor: UnixStream,
 }
 
-impl Worker<'_> {
-    /// Works until a task leaves something behind, or the keeper is gone. The caller is a fresh fork and exits when this
+impl Shim<'_> {
+    /// Works until a task leaves something behind, or the supervisor is gone. The caller is a fresh fork and exits when this
     /// returns.
     ///
     /// # Errors
@@ -79,11 +79,11 @@ impl Worker<'_> {
             let place = match Place::make(self.layout, getpid().as_raw()) {
                 Ok(place) => place,
                 Err(error) => {
-                    self.report(&WorkerReport::Failed { reason: error.to_string() });
+                    self.report(&ShimReport::Failed { reason: error.to_string() });
                     return Ok(());
                 }
             };
-            self.report(&WorkerReport::Ready);
+            self.report(&ShimReport::Ready);
             let Some((start, client)) = self.wait_for_start(&place)? else {
                 place.remove();
                 return Ok(());
@@ -91,29 +91,29 @@ impl Worker<'_> {
             let Some(beginning) = self.begin(place, start, client, boottime_ns) else { continue };
             let is_alone = beginning.record.spec.target == beginning.record.agent;
             let tools = Tools { account: self.account, signals: &signals, buffer: &mut buffer };
-            let busy = || self.report(&WorkerReport::Busy);
-            task::run(beginning, tools, busy, || self.report(&WorkerReport::NoProcess))?;
+            let busy = || self.report(&ShimReport::Busy);
+            task::run(beginning, tools, busy, || self.report(&ShimReport::NoProcess))?;
             if has_children() {
                 // What runs on below this process is no other task's.
                 return Ok(());
             }
             if !is_alone {
-                self.wait_unless_the_keeper_ends(OTHERS_FIRST);
+                self.wait_unless_the_supervisor_ends(OTHERS_FIRST);
             }
-            self.report(&WorkerReport::Free);
+            self.report(&ShimReport::Free);
             if !self.wait_for_order(&mut orders)? {
                 return Ok(());
             }
         }
     }
 
-    /// A keeper that is gone needs to know nothing.
-    fn report(&self, report: &WorkerReport) {
-        let _ = (&self.keeper).write_all(&line(report));
+    /// A supervisor that is gone needs to know nothing.
+    fn report(&self, report: &ShimReport) {
+        let _ = (&self.supervisor).write_all(&line(report));
     }
 
     /// Begins the task by renaming the directory to its id. Returns `None` when it did not begin; the client is told why,
-    /// unless the directory is gone and another worker has to be asked. `now` returns nanoseconds since boot.
+    /// unless the directory is gone and another shim has to be asked. `now` returns nanoseconds since boot.
     fn begin(
         &self,
         mut place: Place,
@@ -144,7 +144,7 @@ impl Worker<'_> {
             }
             Ok(Some(layout)) => return Some(Beginning { record, layout, place, client }),
             Ok(None) => TaskReply::Known,
-            // The tasks directory was removed, and this worker's place with it: another worker is asked.
+            // The tasks directory was removed, and this shim's place with it: another shim is asked.
             Err(_) if place.is_gone() => return None,
             Err(error) => TaskReply::Failed { reason: error.to_string() },
         };
@@ -153,12 +153,12 @@ impl Worker<'_> {
         None
     }
 
-    /// The next task, and who gives it; `None` when the keeper is gone, or wants this worker no more.
+    /// The next task, and who gives it; `None` when the supervisor is gone, or wants this shim no more.
     fn wait_for_start(&self, place: &Place) -> io::Result<Option<(StartTask, Client)>> {
         let mut clients: Vec<Client> = Vec::new();
         loop {
             let mut fds = vec![
-                PollFd::new(self.keeper.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.supervisor.as_fd(), PollFlags::POLLIN),
                 PollFd::new(place.listener.as_fd(), PollFlags::POLLIN),
             ];
             fds.extend(clients.iter().map(|client| PollFd::new(client.socket.as_fd(), PollFlags::POLLIN)));
@@ -181,26 +181,26 @@ impl Worker<'_> {
                 socket.set_nonblocking(true)?;
                 clients.push(Client::new(socket));
             }
-            // A worker that waits is given no orders, so that this is the line's end.
+            // A shim that waits is given no orders, so that this is the line's end.
             if ready[0] {
                 return Ok(None);
             }
         }
     }
 
-    fn wait_unless_the_keeper_ends(&self, time: Duration) {
+    fn wait_unless_the_supervisor_ends(&self, time: Duration) {
         // Its end is all that there may be on this line; whatever else happens only makes the time shorter.
-        let mut line = [PollFd::new(self.keeper.as_fd(), PollFlags::POLLIN)];
+        let mut line = [PollFd::new(self.supervisor.as_fd(), PollFlags::POLLIN)];
         let _ = poll(&mut line, PollTimeout::try_from(time).unwrap_or(PollTimeout::ZERO));
     }
 
-    /// Waits until the keeper wants another task to be run. False when it does not, or is gone.
+    /// Waits until the supervisor wants another task to be run. False when it does not, or is gone.
     fn wait_for_order(&self, orders: &mut Lines) -> io::Result<bool> {
         loop {
-            if let Some(WorkerOrder::Prepare) = orders.take()? {
+            if let Some(ShimOrder::Prepare) = orders.take()? {
                 return Ok(true);
             }
-            if !orders.read_from(&self.keeper)? {
+            if !orders.read_from(&self.supervisor)? {
                 return Ok(false);
             }
         }
@@ -233,25 +233,25 @@ mod tests {
         TaskId { job: JobId::from_parts(1, 1), index: 0 }
     }
 
-    /// Lets a worker begin a task whose permission expires at 100 ns, with a clock that returns `moments` in order. Returns
+    /// Lets a shim begin a task whose permission expires at 100 ns, with a clock that returns `moments` in order. Returns
     /// whether it began, and the reply that the client got.
     fn begin(layout: &Layout, moments: &[u64], before: impl FnOnce()) -> (bool, Option<TaskReply>) {
         let account = Account::look_up();
-        let worker =
-            Worker { layout, account: &account, boot: "boot", keeper: UnixStream::pair().unwrap().0 };
+        let shim =
+            Shim { layout, account: &account, boot: "boot", supervisor: UnixStream::pair().unwrap().0 };
         let place = Place::make(layout, 1).unwrap();
         let start =
             StartTask { id: id(), spec: TaskSpec::example(), agent: "a".into(), start_until_ns: Some(100) };
-        let (socket, network_half) = UnixStream::pair().unwrap();
+        let (socket, connector) = UnixStream::pair().unwrap();
         let looks = Cell::new(0);
         let now = || {
             looks.set(looks.get() + 1);
             moments[looks.get() - 1]
         };
         before();
-        let has_begun = worker.begin(place, start, Client::new(socket), now).is_some();
+        let has_begun = shim.begin(place, start, Client::new(socket), now).is_some();
         let mut lines = Lines::default();
-        let is_told = lines.read_from(&network_half).unwrap();
+        let is_told = lines.read_from(&connector).unwrap();
         (has_begun, is_told.then(|| lines.take().unwrap().unwrap()))
     }
 
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_whose_place_was_removed_says_nothing_so_that_another_one_is_asked() {
+    fn a_shim_whose_place_was_removed_says_nothing_so_that_another_one_is_asked() {
         let (_dir, layout) = layout();
         let (has_begun, told) = begin(&layout, &[0, 0], || fs::remove_dir_all(layout.tasks()).unwrap());
         assert!(!has_begun);
@@ -292,15 +292,15 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_goes_on_when_its_keeper_wants_it_to_and_ends_with_it() {
-        let (keeper, end) = UnixStream::pair().unwrap();
+    fn a_shim_goes_on_when_its_supervisor_wants_it_to_and_ends_with_it() {
+        let (supervisor, end) = UnixStream::pair().unwrap();
         let (_dir, layout) = layout();
         let account = Account::look_up();
-        let worker = Worker { layout: &layout, account: &account, boot: "boot", keeper };
+        let shim = Shim { layout: &layout, account: &account, boot: "boot", supervisor };
         let mut orders = Lines::default();
-        (&end).write_all(&line(&WorkerOrder::Prepare)).unwrap();
-        assert!(worker.wait_for_order(&mut orders).unwrap());
+        (&end).write_all(&line(&ShimOrder::Prepare)).unwrap();
+        assert!(shim.wait_for_order(&mut orders).unwrap());
         drop(end);
-        assert!(!worker.wait_for_order(&mut orders).unwrap());
+        assert!(!shim.wait_for_order(&mut orders).unwrap());
     }
 }

@@ -1,4 +1,4 @@
-//! The keeper's workers: how many wait for tasks, which of them are told to make ready and when, and which have to go.
+//! The supervisor's shims: how many wait for tasks, which of them are told to make ready and when, and which have to go.
 //! Knows no tasks.
 
 use std::{
@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     place,
-    protocol::{Lines, WorkerOrder, WorkerReport, line},
+    protocol::{Lines, ShimOrder, ShimReport, line},
 };
 use crate::{
     agent::layout::Layout,
@@ -21,16 +21,16 @@ use crate::{
 
 /// How many wait for tasks while commands keep coming: they often come in short bursts.
 const READY: usize = 2;
-/// How long nothing happens before a worker is made ready for a later task: commands that run, here or for others on the
+/// How long nothing happens before a shim is made ready for a later task: commands that run, here or for others on the
 /// same machine, come first.
 const PREPARE_AFTER: Duration = Duration::from_secs(1);
 /// The same where none is ready: one command after the other leaves no more time, and the end of the last one is told by
 /// then.
 const PREPARE_SOON: Duration = Duration::from_millis(2);
-/// How long workers wait for tasks after the last one: an idle machine is not to be burdened with them.
+/// How long shims wait for tasks after the last one: an idle machine is not to be burdened with them.
 const EXPECT_MORE: Duration = Duration::from_mins(1);
 
-/// What a worker does, as far as it has told.
+/// What a shim does, as far as it has told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     /// It makes ready for a task.
@@ -44,15 +44,15 @@ enum Standing {
 }
 
 #[derive(Debug)]
-struct Worker {
+struct Shim {
     pid: i32,
-    /// A worker without a task ends when this is closed.
+    /// A shim without a task ends when this is closed.
     socket: UnixStream,
     lines: Lines,
     standing: Standing,
 }
 
-/// What a worker has told.
+/// What a shim has told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum News {
     /// The one with this process id waits for a task.
@@ -63,11 +63,11 @@ pub(super) enum News {
     NoProcess,
 }
 
-/// The workers.
+/// The shims.
 #[derive(Debug)]
 pub(super) struct Pool {
     layout: Layout,
-    workers: Vec<Worker>,
+    shims: Vec<Shim>,
     /// When one of them was last known to have a task.
     last_task: Option<Instant>,
     /// False after the machine did not give one, until one is wanted again.
@@ -77,16 +77,16 @@ pub(super) struct Pool {
 impl Pool {
     /// None yet.
     pub(super) fn new(layout: Layout) -> Self {
-        Self { layout, workers: Vec::new(), last_task: None, can_make: true }
+        Self { layout, shims: Vec::new(), last_task: None, can_make: true }
     }
 
     /// Whether there are none, whatever they do.
     pub(super) fn is_empty(&self) -> bool {
-        self.workers.is_empty()
+        self.shims.is_empty()
     }
 
     fn count(&self, standings: &[Standing]) -> usize {
-        self.workers.iter().filter(|worker| standings.contains(&worker.standing)).count()
+        self.shims.iter().filter(|shim| standings.contains(&shim.standing)).count()
     }
 
     /// How many wait for tasks, or are about to.
@@ -94,7 +94,7 @@ impl Pool {
         self.count(&[Standing::Preparing, Standing::Ready])
     }
 
-    /// Workers without a task that are more than are wanted.
+    /// Shims without a task that are more than are wanted.
     fn spare(&self) -> usize {
         let idle = self.coming() + self.count(&[Standing::Free]);
         idle.saturating_sub(if self.expects_more() { READY } else { 0 })
@@ -119,12 +119,12 @@ impl Pool {
         }
     }
 
-    /// Lets go of workers that are not wanted, or makes one more ready. In a fresh worker this returns its line to the
-    /// keeper. What the machine does not give is asked for again when one is wanted.
+    /// Lets go of shims that are not wanted, or makes one more ready. In a fresh shim this returns its line to the
+    /// supervisor. What the machine does not give is asked for again when one is wanted.
     pub(super) fn settle(&mut self) -> Option<UnixStream> {
         let mut spare = self.spare();
-        self.workers.retain(|worker| {
-            let goes = spare > 0 && matches!(worker.standing, Standing::Free | Standing::Ready);
+        self.shims.retain(|shim| {
+            let goes = spare > 0 && matches!(shim.standing, Standing::Free | Standing::Ready);
             spare -= usize::from(goes);
             !goes
         });
@@ -136,7 +136,7 @@ impl Pool {
         None
     }
 
-    /// Makes one more ready, at once. In a fresh worker this returns its line to the keeper.
+    /// Makes one more ready, at once. In a fresh shim this returns its line to the supervisor.
     ///
     /// # Errors
     /// When the kernel has no room for another process.
@@ -147,8 +147,8 @@ impl Pool {
     }
 
     fn prepare(&mut self) -> io::Result<Option<UnixStream>> {
-        if let Some(free) = self.workers.iter_mut().find(|worker| worker.standing == Standing::Free)
-            && (&free.socket).write_all(&line(&WorkerOrder::Prepare)).is_ok()
+        if let Some(free) = self.shims.iter_mut().find(|shim| shim.standing == Standing::Free)
+            && (&free.socket).write_all(&line(&ShimOrder::Prepare)).is_ok()
         {
             free.standing = Standing::Preparing;
             return Ok(None);
@@ -157,7 +157,7 @@ impl Pool {
         match fork()? {
             Forked::Parent(pid) => {
                 let (pid, lines, standing) = (pid.as_raw(), Lines::default(), Standing::Preparing);
-                self.workers.push(Worker { pid, socket, lines, standing });
+                self.shims.push(Shim { pid, socket, lines, standing });
                 Ok(None)
             }
             Forked::Child => Ok(Some(own)),
@@ -166,42 +166,42 @@ impl Pool {
 
     /// Those that wait for tasks.
     pub(super) fn ready(&self) -> impl Iterator<Item = i32> + '_ {
-        self.workers.iter().filter(|worker| worker.standing == Standing::Ready).map(|worker| worker.pid)
+        self.shims.iter().filter(|shim| shim.standing == Standing::Ready).map(|shim| shim.pid)
     }
 
-    /// The lines of all workers, to be waited for.
+    /// The lines of all shims, to be waited for.
     pub(super) fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.workers.iter().map(|worker| worker.socket.as_fd())
+        self.shims.iter().map(|shim| shim.socket.as_fd())
     }
 
-    /// Takes what the workers say whose lines, in the order of [`Self::sockets`], have something to say.
+    /// Takes what the shims say whose lines, in the order of [`Self::sockets`], have something to say.
     pub(super) fn hear(&mut self, lines: &[bool]) -> Vec<News> {
         let mut news = Vec::new();
-        for (worker, _) in self.workers.iter_mut().zip(lines).filter(|(_, says)| **says) {
+        for (shim, _) in self.shims.iter_mut().zip(lines).filter(|(_, says)| **says) {
             // One that is gone is reaped, and then forgotten.
-            if !worker.lines.read_from(&worker.socket).unwrap_or(false) {
-                worker.standing = Standing::Busy;
+            if !shim.lines.read_from(&shim.socket).unwrap_or(false) {
+                shim.standing = Standing::Busy;
             }
-            while let Ok(Some(report)) = worker.lines.take() {
-                worker.standing = match report {
-                    WorkerReport::Ready => {
-                        news.push(News::Ready(worker.pid));
+            while let Ok(Some(report)) = shim.lines.take() {
+                shim.standing = match report {
+                    ShimReport::Ready => {
+                        news.push(News::Ready(shim.pid));
                         Standing::Ready
                     }
-                    WorkerReport::Failed { reason } => {
+                    ShimReport::Failed { reason } => {
                         self.can_make = false;
                         news.push(News::Failed(reason));
                         Standing::Busy
                     }
-                    WorkerReport::NoProcess => {
+                    ShimReport::NoProcess => {
                         news.push(News::NoProcess);
                         continue;
                     }
-                    WorkerReport::Busy => {
+                    ShimReport::Busy => {
                         self.last_task = Some(Instant::now());
                         Standing::Busy
                     }
-                    WorkerReport::Free => {
+                    ShimReport::Free => {
                         self.last_task = Some(Instant::now());
                         Standing::Free
                     }
@@ -213,9 +213,9 @@ impl Pool {
 
     /// Notes that a process has ended, where it is one of them.
     pub(super) fn ended(&mut self, pid: i32) {
-        let before = self.workers.len();
-        self.workers.retain(|worker| worker.pid != pid);
-        if self.workers.len() < before {
+        let before = self.shims.len();
+        self.shims.retain(|shim| shim.pid != pid);
+        if self.shims.len() < before {
             // It may have been killed while it waited.
             let _ = place::remove(&self.layout.spare(pid));
         }
@@ -229,25 +229,25 @@ mod tests {
     use super::*;
     use Standing::{Busy, Free, Preparing, Ready};
 
-    /// Workers with process ids from 1 on that do this, and their ends of the lines. A task came lately, or none ever.
+    /// Shims with process ids from 1 on that do this, and their ends of the lines. A task came lately, or none ever.
     fn pool(standings: &[Standing], expects_more: bool) -> (Pool, Vec<UnixStream>) {
         let mut pool = Pool::new(Layout::new(std::path::Path::new("/nowhere")));
         pool.last_task = expects_more.then(Instant::now);
         let mut ends = Vec::new();
         for (pid, standing) in (1..).zip(standings) {
             let (socket, end) = UnixStream::pair().unwrap();
-            pool.workers.push(Worker { pid, socket, lines: Lines::default(), standing: *standing });
+            pool.shims.push(Shim { pid, socket, lines: Lines::default(), standing: *standing });
             ends.push(end);
         }
         (pool, ends)
     }
 
     fn standings(pool: &Pool) -> Vec<(i32, Standing)> {
-        pool.workers.iter().map(|worker| (worker.pid, worker.standing)).collect()
+        pool.shims.iter().map(|shim| (shim.pid, shim.standing)).collect()
     }
 
     #[test]
-    fn workers_are_looked_at_soon_where_one_is_short_later_where_one_is_too_many_and_else_not() {
+    fn shims_are_looked_at_soon_where_one_is_short_later_where_one_is_too_many_and_else_not() {
         for (doing, expects_more, after) in [
             (&[][..], false, None),
             (&[Busy], false, None),
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn workers_that_are_not_wanted_go_and_none_that_has_something_to_do() {
+    fn shims_that_are_not_wanted_go_and_none_that_has_something_to_do() {
         let doing = [Ready, Busy, Preparing, Free, Ready];
         let (mut idle, _ends) = pool(&doing, false);
         assert!(idle.settle().is_none());
@@ -288,17 +288,17 @@ mod tests {
         let (mut pool, mut ends) = pool(&[Busy, Ready, Free], true);
         assert!(pool.settle().is_none());
         assert_eq!(standings(&pool), [(1, Busy), (2, Ready), (3, Preparing)]);
-        let order = line(&WorkerOrder::Prepare);
+        let order = line(&ShimOrder::Prepare);
         let mut heard = vec![0; order.len()];
         ends[2].read_exact(&mut heard).unwrap();
         assert_eq!(heard, order);
     }
 
     #[test]
-    fn workers_are_believed_what_they_say_of_themselves() {
+    fn shims_are_believed_what_they_say_of_themselves() {
         let (mut pool, mut ends) = pool(&[Preparing, Preparing, Ready, Busy, Preparing], false);
-        let failed = WorkerReport::Failed { reason: "no room".into() };
-        let reports = [WorkerReport::Ready, failed, WorkerReport::Busy, WorkerReport::Free];
+        let failed = ShimReport::Failed { reason: "no room".into() };
+        let reports = [ShimReport::Ready, failed, ShimReport::Busy, ShimReport::Free];
         for (end, report) in ends.iter_mut().zip(&reports) {
             end.write_all(&line(report)).unwrap();
         }
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_left_of_a_worker_that_has_ended() {
+    fn nothing_is_left_of_a_shim_that_has_ended() {
         let dir = tempfile::tempdir().unwrap();
         let (mut pool, _ends) = pool(&[Ready, Busy], false);
         pool.layout = Layout::new(dir.path());
@@ -325,7 +325,7 @@ mod tests {
         assert_eq!(standings(&pool), [(1, Ready)]);
         assert!(!pool.is_empty());
         let is_there = [1, 2, 3].map(|pid| pool.layout.spare(pid).root().exists());
-        assert_eq!(is_there, [true, false, true], "the third is none of its workers");
+        assert_eq!(is_there, [true, false, true], "the third is none of its shims");
         pool.ended(1);
         assert!(pool.is_empty());
     }

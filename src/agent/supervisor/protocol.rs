@@ -1,4 +1,4 @@
-//! What is said on the keeper's socket and on each task's: one JSON object a line.
+//! What is said on the supervisor's socket and on each task's: one JSON object a line.
 //!
 //! Both sides may be of different versions, since the processes outlive upgrades: fields are only ever added.
 
@@ -40,24 +40,25 @@ pub struct TaskEnding {
     pub duration_ns: u64,
 }
 
-/// To the keeper.
+/// To the supervisor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum KeeperRequest {
-    /// This connection is the network half's, for as long as it lasts. It is told of all workers that are ready. A keeper
-    /// of another version ends instead, and what its workers run goes on.
-    NetworkHalf {
+pub enum SupervisorRequest {
+    /// This connection is the connector's, for as long as it lasts. It is told of all shims that are ready. A supervisor
+    /// of another version ends instead, and what its shims run goes on; one of 0.1.0 knows this by another name.
+    #[serde(rename = "network_half")]
+    Connector {
         /// Its version.
         version: String,
     },
-    /// One more worker is wanted, at once.
+    /// One more shim is wanted, at once.
     Prepare,
     /// Ends the agent; from a person on the machine.
     Stop {
         /// How long running tasks may go on.
         grace_ms: u32,
     },
-    /// The network half is done with everything; the keeper may end.
+    /// The connector is done with everything; the supervisor may end.
     End,
 }
 
@@ -76,26 +77,27 @@ pub struct StartTask {
     pub start_until_ns: Option<u64>,
 }
 
-/// From the keeper.
+/// From the supervisor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum KeeperReply {
-    /// To the network half: a worker waits for a task.
+pub enum SupervisorReply {
+    /// To the connector: a shim waits for a task.
     Ready {
         /// Its process id.
-        worker: i32,
+        #[serde(alias = "worker")]
+        shim: i32,
     },
-    /// To the network half: a worker that was wanted could not be made ready.
+    /// To the connector: a shim that was wanted could not be made ready.
     Failed {
         /// Why.
         reason: String,
     },
-    /// To the network half: whether the machine has no further process ids, so that the reserve of them was given up.
+    /// To the connector: whether the machine has no further process ids, so that the reserve of them was given up.
     ProcessesShort {
         /// It has not.
         is_short: bool,
     },
-    /// To the network half: somebody on the machine ordered the agent to end.
+    /// To the connector: somebody on the machine ordered the agent to end.
     StopOrdered {
         /// How long running tasks may go on.
         grace_ms: u32,
@@ -112,18 +114,18 @@ pub enum KeeperReply {
     },
 }
 
-/// From the keeper to one of its workers.
+/// From the supervisor to one of its shims.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum WorkerOrder {
+pub enum ShimOrder {
     /// Make ready for a task.
     Prepare,
 }
 
-/// From a worker to its keeper.
+/// From a shim to its supervisor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum WorkerReport {
+pub enum ShimReport {
     /// It waits for a task.
     Ready,
     /// It could not make ready, and ends.
@@ -139,7 +141,7 @@ pub enum WorkerReport {
     Free,
 }
 
-/// To a task's process, which is a worker until it has a task.
+/// To a task's process, which is a shim until it has a task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskRequest {

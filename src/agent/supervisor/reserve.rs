@@ -1,4 +1,4 @@
-//! Room for processes that the keeper holds: a child whose threads take process ids and do nothing. When the machine, or the
+//! Room for processes that the supervisor holds: a child whose threads take process ids and do nothing. When the machine, or the
 //! agent's share of it, has no further ids, the child ends, and the agent can still run a command that repairs that.
 //!
 //! Knows nothing of commands.
@@ -19,7 +19,7 @@ use nix::{
 
 use crate::sys::process::{Forked, close_inherited, fork};
 
-/// Process ids that are held: for a worker, a shell, and some programs that it starts.
+/// Process ids that are held: for a shim, a shell, and some programs that it starts.
 const HELD: usize = 8;
 /// A thread's stack: it needs next to none.
 const STACK: usize = 16 * 1024;
@@ -48,9 +48,9 @@ impl Reserve {
             return false;
         }
         self.due = now + TAKE_AGAIN;
-        let keeper = getpid();
+        let supervisor = getpid();
         match fork() {
-            Ok(Forked::Child) => hold(keeper),
+            Ok(Forked::Child) => hold(supervisor),
             Ok(Forked::Parent(pid)) => {
                 self.child = Some(pid);
                 true
@@ -85,13 +85,13 @@ pub(super) fn is_short(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock
 }
 
-/// Holds the ids, in the child, until the keeper ends it or is gone.
-fn hold(keeper: Pid) -> ! {
-    // The keeper's lock and sockets among them.
+/// Holds the ids, in the child, until the supervisor ends it or is gone.
+fn hold(supervisor: Pid) -> ! {
+    // The supervisor's lock and sockets among them.
     close_inherited();
     let _ = prctl::set_pdeathsig(Signal::SIGKILL);
     // It may be gone already.
-    if getppid() != keeper {
+    if getppid() != supervisor {
         std::process::exit(0);
     }
     let _ = SigSet::all().thread_unblock();

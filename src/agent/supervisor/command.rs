@@ -34,7 +34,7 @@ use crate::{
 /// Where shells and programs are looked for.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What commands of this machine's user are started with. Looked up once by the keeper: asking the name service takes
+/// What commands of this machine's user are started with. Looked up once by the supervisor: asking the name service takes
 /// longer than forking.
 #[derive(Debug)]
 pub struct Account {

@@ -1,4 +1,4 @@
-//! A task's directory, made by the worker that will run the task before there is one. Knows no processes.
+//! A task's directory, made by the shim that will run the task before there is one. Knows no processes.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -38,33 +38,33 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Makes one for a worker, in place of whatever an earlier process of the same id left: in memory while the disk takes
+    /// Makes one for a shim, in place of whatever an earlier process of the same id left: in memory while the disk takes
     /// nothing.
     ///
     /// # Errors
     /// When neither gives it; nothing of it stays then.
-    pub(super) fn make(layout: &Layout, worker: i32) -> io::Result<Self> {
+    pub(super) fn make(layout: &Layout, shim: i32) -> io::Result<Self> {
         if trouble_of(&layout.tasks()).is_some()
-            && let Ok(place) = Self::make_in(layout, Area::Memory, worker)
+            && let Ok(place) = Self::make_in(layout, Area::Memory, shim)
         {
             return Ok(place);
         }
-        Self::make_in(layout, Area::Disk, worker).or_else(|error| {
+        Self::make_in(layout, Area::Disk, shim).or_else(|error| {
             if !is_of_disk(&error) {
                 return Err(error);
             }
-            Self::make_in(layout, Area::Memory, worker).map_err(|_| error)
+            Self::make_in(layout, Area::Memory, shim).map_err(|_| error)
         })
     }
 
-    fn make_in(layout: &Layout, area: Area, worker: i32) -> io::Result<Self> {
+    fn make_in(layout: &Layout, area: Area, shim: i32) -> io::Result<Self> {
         if area == Area::Memory {
             // The machine needs what is left there.
             if let Some(trouble) = trouble_of(&layout.emergency().make()?) {
                 return Err(io::Error::other(format!("the memory file system is {trouble}")));
             }
         }
-        let spare = layout.spare_in(area, worker).ok_or(io::ErrorKind::NotFound)?;
+        let spare = layout.spare_in(area, shim).ok_or(io::ErrorKind::NotFound)?;
         remove(&spare)?;
         DirBuilder::new().mode(0o700).create(spare.root())?;
         Self::fill(area, &spare).inspect_err(|_| {
@@ -96,8 +96,8 @@ impl Place {
     ) -> io::Result<Option<TaskLayout>> {
         match self.claim(layout, id, record) {
             Err(error) if self.area == Area::Disk && is_of_disk(&error) => {
-                let worker = i32::try_from(std::process::id()).unwrap_or(i32::MAX);
-                let Ok(place) = Self::make_in(layout, Area::Memory, worker) else { return Err(error) };
+                let shim = i32::try_from(std::process::id()).unwrap_or(i32::MAX);
+                let Ok(place) = Self::make_in(layout, Area::Memory, shim) else { return Err(error) };
                 std::mem::replace(self, place).remove();
                 self.claim(layout, id, record)
             }
@@ -119,7 +119,7 @@ impl Place {
             Err(Errno::EXIST | Errno::NOTEMPTY) => return Ok(None),
             Err(error) => return Err(error.into()),
         }
-        // Looked at after the own name is there: of two workers that make the same task in two areas at least one sees the
+        // Looked at after the own name is there: of two shims that make the same task in two areas at least one sees the
         // other, and that one takes its place back. Nothing has started in it.
         // A disk that does not answer may hold it: only what is certainly not there lets this one begin.
         let other = layout.task_in(self.area.other(), id).map(|other| other.root().symlink_metadata());
@@ -162,7 +162,7 @@ impl Place {
 
     /// Removes it, before it has become a task's.
     pub(super) fn remove(self) {
-        // What stays is removed by the next keeper.
+        // What stays is removed by the next supervisor.
         let _ = remove(&self.layout);
     }
 }
