@@ -24,31 +24,31 @@ pub enum AgentCommand {
     Start(Box<AgentStartArgs>),
     /// List the agents
     List(ListArgs),
-    /// Show all that is known of one agent
+    /// Show details of an agent
     Get(GetArgs),
     /// Run a command on agents
     #[command(alias = "exec")]
     Run(Box<RunArgs>),
     /// Open a shell in a terminal on an agent; ~. at the beginning of a line hangs up
     Shell(ShellArgs),
-    /// Set and remove labels on the master's side, or accept those that agents propose
+    /// Set or remove labels, or accept the labels that agents propose
     Label(LabelArgs),
-    /// Let agents take no new tasks; what runs there goes on
+    /// Stop sending new tasks to agents; running tasks continue
     Drain(DrainArgs),
-    /// Let drained agents take tasks again
+    /// Resume sending tasks to drained agents
     Resume(AgentsArgs),
-    /// End an agent: the one on this machine, else by way of the master
+    /// Stop an agent: the local one, or through the master by name
     Stop(AgentStopArgs),
-    /// Let a waiting key in
+    /// Approve the pending key of an agent
     Approve(ApproveArgs),
-    /// Forget a waiting key
+    /// Reject the pending key of an agent
     Reject(RejectArgs),
-    /// Forget an agent; it may ask again, and waits then
+    /// Delete an agent from the registry; it can request approval again
     Delete(DeleteArgs),
-    /// The process that keeps running commands; started by `start`
+    /// Run the supervisor of running commands (started by `agent start`)
     #[command(hide = true)]
     Supervisor(SupervisorArgs),
-    /// Many agents in one process, for tests and measurements
+    /// Run many agents in one process, for tests and measurements
     #[command(hide = true)]
     Simulate(SimulateArgs),
 }
@@ -56,46 +56,46 @@ pub enum AgentCommand {
 /// `agent start`
 #[derive(Debug, Args)]
 pub struct AgentStartArgs {
-    /// The agent's name; the host name by default
+    /// Name of the agent; the host name by default
     #[arg(long, env = "SLOTH_RUNNER_AGENT_NAME")]
     pub name: Option<String>,
-    /// The master: HOST:PORT, or HOST:PORT#FINGERPRINT with the fingerprint of its CA
+    /// Address of the master: HOST:PORT, or HOST:PORT#FINGERPRINT with the fingerprint of its CA
     #[arg(long, value_name = "HOST:PORT[#FINGERPRINT]", env = "SLOTH_RUNNER_AGENT_MASTER")]
     pub master: String,
     /// Port for a direct link [default: 50051 with --bind-address or --report-address, else none]
     #[arg(long, env = "SLOTH_RUNNER_AGENT_PORT")]
     pub port: Option<u16>,
-    /// Address to listen on for a direct link, and to report
+    /// Address to listen on for a direct link, and to report to the master
     #[arg(long, value_name = "ADDRESS", env = "SLOTH_RUNNER_AGENT_BIND_ADDRESS")]
     pub bind_address: Option<String>,
-    /// Address to report in its place, behind NAT or a proxy device; without a port, the agent's
+    /// Address to report instead, behind NAT or a proxy device; the agent's port by default
     #[arg(long, value_name = "HOST[:PORT]", env = "SLOTH_RUNNER_AGENT_REPORT_ADDRESS")]
     pub report_address: Option<String>,
-    /// Which link to use
+    /// Link to use
     #[arg(long, value_name = "LINK", default_value = "auto", env = "SLOTH_RUNNER_AGENT_LINK")]
     pub link: LinkPreference,
-    /// Propose a label, KEY=VALUE; may be given several times
+    /// Propose a label, KEY=VALUE; can be repeated
     #[arg(long, value_name = "KEY=VALUE", env = "SLOTH_RUNNER_AGENT_LABELS", value_delimiter = ',')]
     pub label: Vec<Label>,
     /// A join token
     #[arg(long, env = "SLOTH_RUNNER_TOKEN", hide_env_values = true, conflicts_with = "token_file")]
     pub token: Option<Token>,
-    /// A file that holds a join token; - is standard input
+    /// Read the join token from a file; - is standard input
     #[arg(long, value_name = "FILE", env = "SLOTH_RUNNER_TOKEN_FILE")]
     pub token_file: Option<PathBuf>,
-    /// Fingerprint of the CA to believe in
+    /// Fingerprint of the CA to trust
     #[arg(long, value_name = "DIGITS", env = "SLOTH_RUNNER_CA_FINGERPRINT")]
     pub ca_fingerprint: Option<Fingerprint>,
-    /// Serve metrics for Prometheus at http://HOST:PORT/metrics, to whoever reaches it; a port alone means loopback
+    /// Serve Prometheus metrics at http://HOST:PORT/metrics without authentication; a port alone means the loopback address
     #[arg(long, value_name = "[HOST:]PORT", env = "SLOTH_RUNNER_AGENT_METRICS")]
     pub metrics: Option<MetricsAddress>,
-    /// Directory for everything that the agent keeps
+    /// Data directory of the agent
     #[arg(long, value_name = "DIRECTORY", env = "SLOTH_RUNNER_AGENT_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
-    /// On the master's machine, run commands of operators too: anyone who runs commands there can become administrator
+    /// Also run commands of operators on the master's machine: they can become administrators there
     #[arg(long, env = "SLOTH_RUNNER_AGENT_TRUST_OPERATORS")]
     pub trust_operators: bool,
-    /// Go on in the background; returns once it is active, or says why not
+    /// Run in the background; return when the agent is active, or report why it is not
     #[arg(long)]
     pub daemon: bool,
     /// How it logs.
@@ -123,13 +123,13 @@ pub struct ListArgs {
     /// Which master.
     #[command(flatten)]
     pub to: ToMaster,
-    /// Only these, as `agent run` would mean them: names, web[01-20], globs, @role:web, joined by , ! & ^
+    /// List only these agents: names, web[01-20], globs, @role:web, combined with , ! & ^
     #[arg(value_name = "TARGET", add = completing::target())]
     pub agents: Option<String>,
     /// Which of them.
     #[command(flatten)]
     pub whom: WhomArgs,
-    /// How to print them
+    /// Output format
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub output: Format,
 }
@@ -140,10 +140,10 @@ pub struct GetArgs {
     /// Which master.
     #[command(flatten)]
     pub to: ToMaster,
-    /// Which agent
+    /// Name of the agent
     #[arg(add = completing::agent())]
     pub name: AgentName,
-    /// How to print it
+    /// Output format
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub output: Format,
 }
@@ -154,13 +154,13 @@ pub struct AgentStopArgs {
     /// Which master.
     #[command(flatten)]
     pub to: ToMaster,
-    /// Which agent; the one of this machine's host name by default
+    /// Name of the agent; the host name of this machine by default
     #[arg(add = completing::agent())]
     pub name: Option<AgentName>,
-    /// How long running commands may go on
+    /// Time that running commands get to finish
     #[arg(long, value_name = "TIME", default_value = "10s")]
     pub grace: Span,
-    /// The directory that the agent was started with
+    /// Data directory with which the agent was started
     #[arg(long, value_name = "DIRECTORY", env = "SLOTH_RUNNER_AGENT_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
 }
@@ -171,19 +171,19 @@ pub struct ApproveArgs {
     /// Which master.
     #[command(flatten)]
     pub to: ToMaster,
-    /// Under which name the key waits
+    /// Name under which the key is pending
     #[arg(add = completing::agent())]
     pub name: AgentName,
-    /// The one-time code that the agent printed on its machine
+    /// One-time code that the agent printed on its machine
     #[arg(conflicts_with = "fingerprint")]
     pub code: Option<Code>,
-    /// The fingerprint that the agent shows, at least its first 8 digits; for a key without a code
+    /// Fingerprint that the agent shows, or at least its first 8 digits; for a key without a code
     #[arg(long, value_name = "DIGITS")]
     pub fingerprint: Option<String>,
-    /// Accept the labels and the address that it proposes, without a question
+    /// Accept the labels and the address that the agent proposes, without confirmation
     #[arg(long, conflicts_with = "accept_nothing")]
     pub accept: bool,
-    /// Leave what it proposes without effect, without a question; so it is where there is no terminal
+    /// Ignore the labels and the address that the agent proposes, without confirmation; the default without a terminal
     #[arg(long)]
     pub accept_nothing: bool,
 }
@@ -194,13 +194,13 @@ pub struct RejectArgs {
     /// Which master.
     #[command(flatten)]
     pub to: ToMaster,
-    /// Under which name the key waits
+    /// Name under which the key is pending
     #[arg(required_unless_present = "all", add = completing::agent())]
     pub name: Option<AgentName>,
-    /// The first digits of its fingerprint; all keys under the name by default
+    /// First digits of the key's fingerprint; all keys with the name by default
     #[arg(long, value_name = "DIGITS", default_value = "", conflicts_with = "all")]
     pub fingerprint: String,
-    /// All keys that wait, under whatever name
+    /// Reject all pending keys
     #[arg(long, conflicts_with = "name")]
     pub all: bool,
 }
@@ -211,7 +211,7 @@ pub struct DeleteArgs {
     /// Which master.
     #[command(flatten)]
     pub to: ToMaster,
-    /// Which agent
+    /// Name of the agent
     #[arg(add = completing::agent())]
     pub name: AgentName,
 }
@@ -222,13 +222,13 @@ pub struct LabelArgs {
     /// Which agents.
     #[command(flatten)]
     pub of: AgentsArgs,
-    /// KEY=VALUE sets a label, KEY- removes one
+    /// Changes: KEY=VALUE sets a label, KEY- removes a label
     #[arg(value_name = "KEY=VALUE|KEY-", required_unless_present = "accept")]
     pub changes: Vec<LabelChange>,
-    /// Accept the labels and the addresses for direct links that the agents propose: from now on they count
+    /// Accept the labels and the addresses for direct links that the agents propose
     #[arg(long, conflicts_with = "changes")]
     pub accept: bool,
-    /// Ask no question
+    /// Do not ask for confirmation
     #[arg(long, requires = "accept")]
     pub yes: bool,
 }
@@ -239,13 +239,13 @@ pub struct ShellArgs {
     /// Which master.
     #[command(flatten)]
     pub to: ToMaster,
-    /// How long to wait for an agent that is offline; 0 for no limit [default: until it was silent for a minute]
+    /// How long to wait for an agent that is offline; 0 for no limit [default: one minute after its last contact]
     #[arg(long, value_name = "TIME")]
     pub start_within: Option<Span>,
     /// How long to wait for a shell that has lost contact; 0 for no limit
     #[arg(long, value_name = "TIME", default_value = "5min")]
     pub give_up: Span,
-    /// On which agent
+    /// Name of the agent
     #[arg(add = completing::agent())]
     pub name: AgentName,
 }
@@ -256,7 +256,7 @@ pub struct DrainArgs {
     /// Which agents.
     #[command(flatten)]
     pub of: AgentsArgs,
-    /// Why, for whoever sees it
+    /// Reason, shown to other operators
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub reason: String,
 }
@@ -270,10 +270,10 @@ pub struct AgentsArgs {
     /// Which of them.
     #[command(flatten)]
     pub whom: WhomArgs,
-    /// Take targets by state or link even just after a master's start, when agents are not back yet
+    /// Resolve targets by state or link immediately, even if agents have not reconnected since the master started
     #[arg(long)]
     pub now: bool,
-    /// Whom: names, web[01-20], globs, @role:web, joined by , ! & ^
+    /// Target agents: names, web[01-20], globs, @role:web, combined with , ! & ^
     #[arg(value_name = "TARGET", add = completing::target())]
     pub agents: String,
 }
@@ -281,22 +281,22 @@ pub struct AgentsArgs {
 /// `agent simulate`
 #[derive(Debug, Args)]
 pub struct SimulateArgs {
-    /// Their names, spelled out by ranges
+    /// Names of the agents, with ranges
     #[arg(long, value_name = "NAMES", default_value = "node[00001-10000]")]
     pub name: String,
-    /// How many
+    /// Number of agents
     #[arg(long, value_name = "N")]
     pub count: usize,
-    /// The master: HOST:PORT, or HOST:PORT#FINGERPRINT with the fingerprint of its CA
+    /// Address of the master: HOST:PORT, or HOST:PORT#FINGERPRINT with the fingerprint of its CA
     #[arg(long, value_name = "HOST:PORT[#FINGERPRINT]", env = "SLOTH_RUNNER_AGENT_MASTER")]
     pub master: String,
-    /// A label of all of them, KEY=VALUE; may be given several times
+    /// Label of all agents, KEY=VALUE; can be repeated
     #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',')]
     pub label: Vec<Label>,
     /// A join token with enough uses
     #[arg(long, env = "SLOTH_RUNNER_TOKEN", hide_env_values = true)]
     pub token: Option<Token>,
-    /// Directory with one directory for each of them
+    /// Directory that holds a data directory for each agent
     #[arg(long, value_name = "DIRECTORY")]
     pub data_dir: PathBuf,
     /// How they log.

@@ -10,7 +10,7 @@ pub struct DoctorArgs {
     /// Which master.
     #[command(flatten)]
     pub to: ToMaster,
-    /// How to print it
+    /// Output format
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub output: Format,
 }

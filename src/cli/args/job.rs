@@ -9,21 +9,21 @@ use crate::domain::{ids::JobReference, name::AgentName, outcome::asked_for};
 /// The verbs of `job`.
 #[derive(Debug, Subcommand)]
 pub enum JobCommand {
-    /// List the last jobs
+    /// List recent jobs
     List(JobListArgs),
-    /// Show a job and how its tasks ended
+    /// Show a job and the results of its tasks
     Show(JobShowArgs),
-    /// Follow a job from its beginning, or from an offset
+    /// Follow the output of a job from its beginning, or from an offset
     Attach(JobAttachArgs),
-    /// Print what a job printed
+    /// Print the output of a job
     Logs(JobLogsArgs),
-    /// Run a command again, on the same agents
+    /// Run the command of a job again, on the same agents
     Rerun(JobRerunArgs),
-    /// Delete a job that is over, and its output
+    /// Delete a finished job and its output
     Delete(JobArgs),
-    /// Let a job that waits at a gate go on
+    /// Continue a job that waits after its canary or a batch
     Promote(JobArgs),
-    /// Start nothing more of a job; what runs goes on
+    /// Stop starting tasks of a job; running tasks continue
     Stop(JobArgs),
     /// Cancel a job
     Cancel(JobCancelArgs),
@@ -35,28 +35,28 @@ pub struct JobListArgs {
     /// Which master.
     #[command(flatten)]
     pub to: ToMaster,
-    /// Only jobs with a task on this agent
+    /// List only jobs with a task on this agent
     #[arg(long, value_name = "NAME")]
     pub agent: Option<AgentName>,
-    /// Only jobs of this operator
+    /// List only jobs of this operator
     #[arg(long, value_name = "NAME", default_value = "")]
     pub operator: String,
-    /// Only jobs that began within the last so long
+    /// List only jobs that started within this time
     #[arg(long, value_name = "TIME")]
     pub since: Option<Span>,
-    /// Only jobs that are ok, failed or running, or one of whose tasks ended so: lost, timed-out, cancelled, …
+    /// List only jobs with this result: ok, failed, running, or a task's result such as lost, timed-out, cancelled
     #[arg(long, value_name = "OUTCOME", default_value = "", value_parser = asked_for)]
     pub outcome: String,
-    /// Only jobs whose command or target holds this text
+    /// List only jobs whose command or target contains this text
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub text: String,
-    /// Only jobs before this number, to page on
+    /// List only jobs with a number below this, for paging
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub before: u64,
-    /// How many
+    /// Maximum number of results
     #[arg(short = 'n', long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: u32,
-    /// How to print them
+    /// Output format
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub output: Format,
 }
@@ -67,7 +67,7 @@ pub struct JobCancelArgs {
     /// Which master.
     #[command(flatten)]
     pub to: ToMaster,
-    /// How long the commands may clean up: the time between TERM and KILL, 0 for none [default: what the job was started with]
+    /// Time between TERM and KILL; 0 kills the commands immediately [default: the job's own --grace]
     #[arg(long, value_name = "TIME")]
     pub grace: Option<Span>,
     /// The job: its number, its ULID, or `last`
@@ -84,7 +84,7 @@ pub struct JobShowArgs {
     /// The job: its number, its ULID, or `last`
     #[arg(add = completing::job())]
     pub job: JobReference,
-    /// How to print it
+    /// Output format
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub output: Format,
 }
@@ -98,10 +98,10 @@ pub struct JobAttachArgs {
     /// How long to wait for a task that has lost contact; 0 for no limit
     #[arg(long, value_name = "TIME", default_value = "5min")]
     pub give_up: Span,
-    /// Leave out each task's output before this offset, in bytes
+    /// Skip each task's output before this offset, in bytes
     #[arg(long, value_name = "OFFSET", default_value_t = 0, conflicts_with_all = ["group", "diff"])]
     pub from: u64,
-    /// How output is printed.
+    /// Output options.
     #[command(flatten)]
     pub print: PrintArgs,
     /// The job: its number, its ULID, or `last`
@@ -115,22 +115,22 @@ pub struct JobLogsArgs {
     /// Which master.
     #[command(flatten)]
     pub to: ToMaster,
-    /// Only this agent; may be given several times
+    /// Print only the output of this agent; can be repeated
     #[arg(long, value_name = "NAME", conflicts_with_all = ["group", "diff"])]
     pub agent: Vec<AgentName>,
-    /// Leave out each task's output before this offset, in bytes
+    /// Skip each task's output before this offset, in bytes
     #[arg(long, value_name = "OFFSET", default_value_t = 0, conflicts_with_all = ["group", "diff"])]
     pub from: u64,
-    /// Go on until the job ends
+    /// Follow the output until the job ends
     #[arg(short, long)]
     pub follow: bool,
-    /// Begin each line with the time at which it was printed
+    /// Print the time before each line
     #[arg(short, long, conflicts_with_all = ["group", "diff"])]
     pub timestamps: bool,
-    /// Only one of the two streams
+    /// Print only this stream
     #[arg(long, value_name = "STREAM", conflicts_with_all = ["group", "diff"])]
     pub stream: Option<OnlyStream>,
-    /// How output is printed.
+    /// Output options.
     #[command(flatten)]
     pub print: PrintArgs,
     /// The job: its number, its ULID, or `last`
@@ -164,16 +164,16 @@ pub struct JobRerunArgs {
     /// Which master.
     #[command(flatten)]
     pub to: ToMaster,
-    /// Only on the agents where it did not exit 0
+    /// Run only on the agents where the command did not exit with 0
     #[arg(long)]
     pub failed: bool,
-    /// Print the job's number and do not wait
+    /// Print the job's number and return immediately
     #[arg(short, long)]
     pub detach: bool,
     /// How long to wait for a task that has lost contact; 0 for no limit
     #[arg(long, value_name = "TIME", default_value = "5min")]
     pub give_up: Span,
-    /// How output is printed.
+    /// Output options.
     #[command(flatten)]
     pub print: PrintArgs,
     /// The job: its number, its ULID, or `last`

@@ -38,27 +38,27 @@ pub struct MasterCommand {
 pub enum MasterVerb {
     /// Start the master
     Start(Box<MasterStartArgs>),
-    /// Stop the master; jobs go on on their machines
+    /// Stop the master; running commands continue on their machines
     Stop(MasterStopArgs),
-    /// Make a new database of what can be read of a damaged one
+    /// Create a new database from the readable parts of a damaged one
     Salvage(MasterSalvageArgs),
-    /// Say how the master is
+    /// Show the status of the master
     Status(StatusArgs),
-    /// Join tokens
+    /// Manage join tokens
     #[command(subcommand)]
     Token(TokenVerb),
-    /// Who may talk to the master
+    /// Manage operators
     #[command(subcommand)]
     Operator(OperatorVerb),
-    /// Store a master of this machine by name
+    /// Store a master of this machine under a name
     Add(MasterAddArgs),
     /// List the stored masters
     List(MasterListArgs),
-    /// Choose the master that commands mean when they name none
+    /// Select the default master for commands
     Select(MasterSelectArgs),
     /// Show a stored master
     Show(MasterShowArgs),
-    /// Forget a stored master, and the key for it
+    /// Remove a stored master and its key
     Remove(MasterRemoveArgs),
 }
 
@@ -80,37 +80,37 @@ pub struct MasterStartArgs {
     /// Port for agents
     #[arg(short, long, default_value_t = 50053, env = "SLOTH_RUNNER_MASTER_PORT")]
     pub port: u16,
-    /// Address to listen on; all by default
+    /// Address to listen on; all addresses by default
     #[arg(long, value_name = "ADDRESS", env = "SLOTH_RUNNER_MASTER_BIND_ADDRESS")]
     pub bind_address: Option<String>,
-    /// Directory for everything that the master keeps
+    /// Data directory of the master
     #[arg(long, value_name = "DIRECTORY", env = "SLOTH_RUNNER_MASTER_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Go on in the background; returns once it serves
+    /// Run in the background; return when the master is ready
     #[arg(long)]
     pub daemon: bool,
-    /// Who is let in without a token
+    /// Policy for agents without a token
     #[arg(long, value_name = "WHO", default_value = "approve", env = "SLOTH_RUNNER_MASTER_ENROLL")]
     pub enroll: Enroll,
-    /// Keep at most so much of each task's output: its beginning and its end
+    /// Maximum output to store for each agent of a job; of more, the beginning and the end are kept
     #[arg(long, value_name = "SIZE", default_value = "1G", env = "SLOTH_RUNNER_MASTER_OUTPUT_CAP")]
     pub output_cap: Size,
-    /// Begin no new job while more than so many per cent of the volume are used
+    /// Start no new job while the volume is fuller than this percentage
     #[arg(long, value_name = "PERCENT", default_value_t = 80, env = "SLOTH_RUNNER_MASTER_DISK_CAP", value_parser = clap::value_parser!(u8).range(1..=100))]
     pub disk_cap: u8,
-    /// Delete jobs that ended longer ago; 0 for no limit by age
+    /// Delete jobs that ended longer ago than this; 0 for no limit by age
     #[arg(long, value_name = "TIME", default_value = "30d", env = "SLOTH_RUNNER_MASTER_RETENTION_AGE")]
     pub retention_age: Span,
-    /// Delete the oldest jobs when all output together is more
+    /// Delete the oldest jobs when the total size of all output exceeds this
     #[arg(long, value_name = "SIZE", default_value = "10G", env = "SLOTH_RUNNER_MASTER_RETENTION_SIZE")]
     pub retention_size: Size,
-    /// Serve metrics for Prometheus at http://HOST:PORT/metrics, to whoever reaches it; a port alone means loopback
+    /// Serve Prometheus metrics at http://HOST:PORT/metrics without authentication; a port alone means the loopback address
     #[arg(long, value_name = "[HOST:]PORT", env = "SLOTH_RUNNER_MASTER_METRICS")]
     pub metrics: Option<MetricsAddress>,
-    /// What one operator may use.
+    /// Limits of each operator.
     #[command(flatten)]
     pub limits: LimitArgs,
-    /// The data directory was restored from a backup: take new jobs again
+    /// Accept new jobs after the data directory was restored from a backup
     #[arg(long)]
     pub restored: bool,
     /// How it logs.
@@ -124,7 +124,7 @@ pub struct MasterStartArgs {
 /// `master stop`
 #[derive(Debug, Args)]
 pub struct MasterStopArgs {
-    /// The directory that the master was started with
+    /// Data directory with which the master was started
     #[arg(long, value_name = "DIRECTORY", env = "SLOTH_RUNNER_MASTER_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
 }
@@ -132,7 +132,7 @@ pub struct MasterStopArgs {
 /// `master salvage`
 #[derive(Debug, Args)]
 pub struct MasterSalvageArgs {
-    /// The directory that the master is started with
+    /// Data directory with which the master is started
     #[arg(long, value_name = "DIRECTORY", env = "SLOTH_RUNNER_MASTER_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
 }
@@ -143,7 +143,7 @@ pub struct StatusArgs {
     /// Which master.
     #[command(flatten)]
     pub to: ToMaster,
-    /// How to print it
+    /// Output format
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub output: Format,
 }
@@ -151,11 +151,11 @@ pub struct StatusArgs {
 /// The verbs of `master token`.
 #[derive(Debug, Subcommand)]
 pub enum TokenVerb {
-    /// Make a join token and print the line that starts an agent with it
+    /// Create a join token and print the command that starts an agent with it
     Create(TokenCreateArgs),
-    /// Show the join tokens with which agents may still join
+    /// List the valid join tokens
     List(TokenListArgs),
-    /// Take join tokens back: no more agents join with them
+    /// Revoke join tokens: no more agents can join with them
     Revoke(TokenRevokeArgs),
 }
 
@@ -165,25 +165,25 @@ pub struct TokenCreateArgs {
     /// Which master.
     #[command(flatten)]
     pub to: ToMaster,
-    /// How long it is valid
+    /// How long the token is valid
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = some_time)]
     pub ttl: Span,
-    /// How many agents may join with it
+    /// How many agents can join with the token
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub uses: u32,
-    /// The address at which agents reach this master, for the printed line
+    /// Address at which agents reach this master, for the printed command
     #[arg(long, value_name = "HOST:PORT")]
     pub address: Option<String>,
-    /// Give each agent that joins with it this label; may be given several times
+    /// Set this label on each agent that joins with the token; can be repeated
     #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',')]
     pub label: Vec<Label>,
-    /// Only agents of these names may join: db-[1-9],cache-*
+    /// Allow only agents with these names: db-[1-9],cache-*
     #[arg(long, value_name = "NAMES")]
     pub names: Option<Names>,
-    /// Only agents that come from this network or address may join; may be given several times
+    /// Allow only agents from this network or address; can be repeated
     #[arg(long, value_name = "NETWORK", value_delimiter = ',')]
     pub from: Vec<Network>,
-    /// Accept these --report-address of agents that join: a host or a network; may be given several times
+    /// Accept these --report-address values of agents that join: a host or a network; can be repeated
     #[arg(long, value_name = "HOST|NETWORK", value_delimiter = ',')]
     pub report_address: Vec<Hosts>,
 }
@@ -207,7 +207,7 @@ pub struct TokenListArgs {
     /// Which master.
     #[command(flatten)]
     pub to: ToMaster,
-    /// How to print them
+    /// Output format
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub output: Format,
 }
@@ -218,7 +218,7 @@ pub struct TokenRevokeArgs {
     /// Which master.
     #[command(flatten)]
     pub to: ToMaster,
-    /// Which tokens, as `token list` calls them
+    /// IDs of the tokens, as shown by `token list`
     #[arg(value_name = "ID", required = true)]
     pub ids: Vec<String>,
 }
@@ -235,25 +235,25 @@ fn unread(text: &str) -> Result<Size, String> {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Limits of one operator")]
 pub struct LimitArgs {
-    /// Connections at once
+    /// Maximum number of simultaneous connections
     #[arg(long, value_name = "NUMBER", default_value_t = Limits::OPERATOR.connections, env = "SLOTH_RUNNER_MASTER_MAX_CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections: u32,
-    /// Calls at once, over all connections
+    /// Maximum number of simultaneous calls, over all connections
     #[arg(long, value_name = "NUMBER", default_value_t = Limits::OPERATOR.calls, env = "SLOTH_RUNNER_MASTER_MAX_CALLS", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_calls: u32,
-    /// Calls a second; five times as many at once
+    /// Maximum rate of calls per second; bursts may be five times as large
     #[arg(long, value_name = "NUMBER", default_value_t = Limits::OPERATOR.calls_a_second, env = "SLOTH_RUNNER_MASTER_MAX_CALL_RATE", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_call_rate: u32,
-    /// Changes at once that the master has not recorded yet
+    /// Maximum number of changes that the master has not written yet
     #[arg(long, value_name = "NUMBER", default_value_t = Limits::OPERATOR.writes, env = "SLOTH_RUNNER_MASTER_MAX_PENDING_CHANGES", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_pending_changes: u32,
-    /// Part of one processor that evaluates targets
+    /// Maximum share of one processor for the evaluation of targets
     #[arg(long, value_name = "PERCENT", default_value_t = Limits::OPERATOR.selecting_percent, env = "SLOTH_RUNNER_MASTER_MAX_TARGET_SHARE", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub max_target_share: u32,
-    /// Bytes of output that wait because they are not read; at least 16M
+    /// Maximum size of unread output that the master buffers; at least 16M
     #[arg(long, value_name = "SIZE", default_value = "64M", env = "SLOTH_RUNNER_MASTER_MAX_UNREAD", value_parser = unread)]
     pub max_unread: Size,
-    /// HTTP/2 frames a second that carry no data; five times as many at once
+    /// Maximum rate of HTTP/2 frames without data per second; bursts may be five times as large
     #[arg(long, value_name = "NUMBER", default_value_t = Limits::OPERATOR.frames_a_second, env = "SLOTH_RUNNER_MASTER_MAX_FRAME_RATE", value_parser = clap::value_parser!(u32).range(100..))]
     pub max_frame_rate: u32,
 }

@@ -33,7 +33,7 @@ impl FromStr for MasterName {
 /// Which master is meant.
 #[derive(Clone, Debug, Default, Args)]
 pub struct ToMaster {
-    /// The master: a stored name, unix:PATH, or local; by default the selected one, else the one of this machine
+    /// The master: a stored name, unix:PATH, or local; the selected one by default, else the one of this machine
     #[arg(long = "master", value_name = "MASTER", env = "SLOTH_RUNNER_MASTER", add = completing::master())]
     pub master: Option<MasterName>,
 }
@@ -41,13 +41,13 @@ pub struct ToMaster {
 /// `login`
 #[derive(Debug, Args)]
 pub struct LoginArgs {
-    /// What `master operator add` printed; read from standard input when it is not given
+    /// The login string that `master operator add` printed; read from standard input if omitted
     #[arg(value_name = "LOGIN", env = "SLOTH_RUNNER_LOGIN", hide_env_values = true)]
     pub login: Option<String>,
-    /// What to call this master here [default: its host name, or one like it that is free]
+    /// Name for this master [default: its host name, made unique]
     #[arg(long)]
     pub name: Option<String>,
-    /// Where the master is, seen from here, when the login string says it wrongly
+    /// Address of the master as seen from here, if the one in the login string is wrong
     #[arg(long, value_name = "HOST:PORT")]
     pub address: Option<String>,
 }
@@ -55,16 +55,16 @@ pub struct LoginArgs {
 /// `master add`
 #[derive(Debug, Args)]
 pub struct MasterAddArgs {
-    /// What to call it
+    /// Name of the master
     pub name: String,
-    /// Where it is: unix:PATH; a master elsewhere comes with `sloth-runner login`
+    /// Address of the master: unix:PATH (use `sloth-runner login` for a master on another machine)
     pub address: String,
 }
 
 /// `master list`
 #[derive(Debug, Args)]
 pub struct MasterListArgs {
-    /// How to print them
+    /// Output format
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub output: Format,
 }
@@ -72,16 +72,16 @@ pub struct MasterListArgs {
 /// `master select`
 #[derive(Debug, Args)]
 pub struct MasterSelectArgs {
-    /// Which; local for the one of this machine
+    /// Name of the stored master; local for the one of this machine
     pub name: String,
 }
 
 /// `master show`
 #[derive(Debug, Args)]
 pub struct MasterShowArgs {
-    /// Which; the selected one by default
+    /// Name of the stored master; the selected one by default
     pub name: Option<String>,
-    /// How to print it
+    /// Output format
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub output: Format,
 }
@@ -89,20 +89,20 @@ pub struct MasterShowArgs {
 /// `master remove`
 #[derive(Debug, Args)]
 pub struct MasterRemoveArgs {
-    /// Which; its key and its history go with it
+    /// Name of the stored master; its key and its command history are removed too
     pub name: String,
 }
 
 /// The verbs of `master operator`.
 #[derive(Debug, Subcommand)]
 pub enum OperatorVerb {
-    /// Make an operator known, and print the login for its machine
+    /// Add an operator, and print the login string for its machine
     Add(OperatorAddArgs),
-    /// Give a known operator another login, for another machine
+    /// Create another login string for an operator, for another machine
     Login(OperatorLoginArgs),
     /// List the operators
     List(OperatorListArgs),
-    /// Take all rights of an operator away, and close its connections at once
+    /// Revoke all rights of an operator, and close its connections immediately
     Revoke(OperatorRevokeArgs),
 }
 
@@ -112,12 +112,12 @@ pub struct OperatorAddArgs {
     /// Which master.
     #[command(flatten)]
     pub to: ToMaster,
-    /// The operator's name
+    /// Name of the operator
     pub name: AgentName,
-    /// What it may do: viewer looks, operator runs, admin lets in and puts out
+    /// Role: viewer (read only), operator (run commands) or admin (manage agents and operators)
     #[arg(long, value_name = "ROLE")]
     pub role: Role,
-    /// It is this user of the master's machine; then it needs no login
+    /// User of the master's machine who is this operator and needs no login
     #[arg(long, value_name = "USER")]
     pub unix_user: Option<String>,
     /// The login that is printed.
@@ -131,7 +131,7 @@ pub struct OperatorLoginArgs {
     /// Which master.
     #[command(flatten)]
     pub to: ToMaster,
-    /// Which operator
+    /// Name of the operator
     pub name: AgentName,
     /// The login that is printed.
     #[command(flatten)]
@@ -144,7 +144,7 @@ pub struct LoginStringArgs {
     /// How long the login string is valid
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = some_time)]
     pub ttl: Span,
-    /// The address at which the operator's machine reaches this master
+    /// Address at which the operator's machine reaches this master
     #[arg(long, value_name = "HOST:PORT")]
     pub address: Option<String>,
 }
@@ -155,7 +155,7 @@ pub struct OperatorListArgs {
     /// Which master.
     #[command(flatten)]
     pub to: ToMaster,
-    /// How to print them
+    /// Output format
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub output: Format,
 }
@@ -166,6 +166,6 @@ pub struct OperatorRevokeArgs {
     /// Which master.
     #[command(flatten)]
     pub to: ToMaster,
-    /// Which operator
+    /// Name of the operator
     pub name: AgentName,
 }

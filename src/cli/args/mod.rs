@@ -32,13 +32,13 @@ use tui::TuiArgs;
 #[derive(Debug, Parser)]
 #[command(name = "sloth-runner", version, propagate_version = true, after_help = EXIT_STATUSES)]
 pub struct Cli {
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
 }
 
 const EXIT_STATUSES: &str =
-    "Exit statuses: 0 done, 1 failed, 2 the command line makes no sense; 3 the agent was stopped by order.
+    "Exit status: 0 success, 1 failure, 2 invalid usage, 3 the agent was stopped by an order.
 `agent run` has its own: see `sloth-runner agent run --help`.";
 
 /// A length of time on the command line: `30s`, `5min`, `1h`; for a limit `0` means that there is none.
@@ -147,15 +147,15 @@ impl FromStr for MetricsAddress {
 /// The words behind the program's name.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// The control center: all agents live, commands and their output in panes
+    /// Open the control center: a live table of all agents, with panes for commands and their output
     Tui(TuiArgs),
-    /// A private master and five agents: the control center on a terminal, a tour otherwise
+    /// Start a private master with five agents; shows the control center on a terminal, otherwise a tour
     Demo(DemoArgs),
-    /// The master: start, stop, look; who may talk to it; those that are known by name
+    /// Manage the master: start, stop, status, tokens, operators, stored masters
     Master(Box<MasterCommand>),
-    /// Log in to a master elsewhere, and store it by name
+    /// Log in to a master on another machine, and store it by name
     Login(LoginArgs),
-    /// Agents: start one, list them, run commands on them
+    /// Manage agents: start, list, run commands, labels, approval
     #[command(subcommand)]
     Agent(AgentCommand),
     /// Short for `agent list`
@@ -166,21 +166,21 @@ pub enum Command {
     /// Short for `agent shell`
     #[command(alias = "ssh")]
     Shell(ShellArgs),
-    /// systemd services: install, remove, print
+    /// Install, remove or print systemd services
     #[command(subcommand)]
     Service(ServiceVerb),
-    /// Look at the installation on this machine, and say how to mend what is wrong
+    /// Check the installation on this machine, and explain how to fix problems
     Doctor(DoctorArgs),
-    /// Settings: what is in force, and what there is
+    /// Show the configuration and where each value comes from
     #[command(subcommand)]
     Config(ConfigVerb),
-    /// Print completions for a shell: agents, labels and jobs are completed from the live master
+    /// Print completions for a shell; agents, labels and jobs are completed from the live master
     Completions(CompletionsArgs),
-    /// Write a man page for every command into a directory
+    /// Write a man page for every command to a directory
     Man(ManArgs),
-    /// Ansible's dynamic inventory: agents, with a group for each label and state
+    /// Print a dynamic inventory for Ansible, with a group for each label and state
     Inventory(InventoryArgs),
-    /// Jobs: list, show, attach, cancel and more
+    /// Manage jobs: list, show, attach, logs, cancel, rerun, delete
     #[command(subcommand)]
     Job(JobCommand),
 }
@@ -188,7 +188,7 @@ pub enum Command {
 /// How `demo` is shown.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
-    /// Show the scripted tour, on a terminal too
+    /// Show the tour even on a terminal
     #[arg(long)]
     pub tour: bool,
 }
@@ -196,10 +196,10 @@ pub struct DemoArgs {
 /// How a daemon logs.
 #[derive(Clone, Debug, Args)]
 pub struct LogArgs {
-    /// error, warn, info, debug, or a tracing filter
+    /// Log level: error, warn, info, debug, or a tracing filter
     #[arg(long, value_name = "LEVEL", default_value = "info", env = "SLOTH_RUNNER_LOG_LEVEL")]
     pub log_level: String,
-    /// How log lines look
+    /// Format of log lines
     #[arg(long, value_name = "FORMAT", default_value = "text", env = "SLOTH_RUNNER_LOG_FORMAT")]
     pub log_format: LogFormat,
 }
@@ -216,7 +216,7 @@ pub enum Format {
     Ndjson,
 }
 
-/// When to colour.
+/// When to use colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Colour {
     /// On a terminal, unless `NO_COLOR` is set.

@@ -17,48 +17,50 @@ use crate::domain::{
     },
 };
 
-const JOB_STATUSES: &str = "Flags stop at the command's first word: everything behind that is the command's.
-One word is a shell command, several words arrive as the same words. One plain
-name prints the command's bytes; any other target prints whole lines with
-agents' names. When the reader of the output goes, as in `| head`, a command on
-one agent is cancelled, and commands on several go on.
+const JOB_STATUSES: &str =
+    "Options end at the first word of the command. A single word is run as a shell command;
+several words are passed on as they are. If the target is a single agent name,
+the command's output is printed unchanged; for any other target whole lines are
+printed, with the agent's name in front. When the reader of the output goes away,
+as in `| head`, a command on one agent is cancelled; commands on several agents
+continue.
 
-Exit status: for one agent the command's own, 128+n for signal n. For several
-the largest; but
+Exit status: for one agent the command's own, or 128+n for signal n; for several
+agents the largest. Except:
   130  interrupted
-  125  a task has no true status: lost, undeliverable, refused, skipped,
-       cancelled by somebody, or given up waiting; also when an agent that was
-       named is left out, when the output could not be written, and when the job
-       waits at a gate and no person is there to promote it
+  125  a task has no known exit status: lost, undeliverable, refused, skipped,
+       cancelled, or given up waiting; also if an agent that the target names is
+       left out, if the output cannot be written, and if the job waits for
+       `job promote` without a terminal
   124  a task timed out
-    2  the command line makes no sense";
+    2  invalid usage";
 
 /// How a job's output is printed.
 #[derive(Clone, Debug, Default, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "flags are what they are")]
 pub struct PrintArgs {
-    /// Show who printed the same, live, and each output once
+    /// Group agents by identical output and print each output once
     #[arg(short = 'b', long)]
     pub group: bool,
-    /// Show the largest group's output, and how each other one differs from it
+    /// Print the output of the largest group, and a diff of every other output against it
     #[arg(long)]
     pub diff: bool,
-    /// What may differ without meaning anything, where output is compared: names, times, numbers
+    /// Ignore these when output is compared: names, times, numbers
     #[arg(long, value_name = "KINDS", default_value = "")]
     pub mask: Masks,
-    /// When to colour
+    /// When to use colours
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub color: Colour,
-    /// Print no names before lines
+    /// Print lines without the agent's name in front
     #[arg(short = 'N', long)]
     pub no_prefix: bool,
-    /// Print nothing but the command's output, and why a status is missing
+    /// Print only the command's output and errors
     #[arg(short, long)]
     pub quiet: bool,
-    /// Print output on a terminal as it is, control sequences too
+    /// Print control sequences to a terminal unchanged
     #[arg(long)]
     pub raw: bool,
-    /// How to print the job
+    /// Output format
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub output: Format,
 }
@@ -74,16 +76,16 @@ impl PrintArgs {
 /// Whom a command is for.
 #[derive(Clone, Debug, Default, Args)]
 pub struct WhomArgs {
-    /// Only agents whose labels pass this, as in kubectl: role=web,env!=test or 'dc in (ams,fra)'
+    /// Run only on agents whose labels match this selector: role=web,env!=test or 'dc in (ams,fra)'
     #[arg(short = 'l', long, value_name = "LABELS")]
     pub selector: Option<Selector>,
-    /// None of these agents
+    /// Exclude these agents
     #[arg(short = 'x', long, value_name = "TARGET")]
     pub exclude: Option<String>,
-    /// Only a sample of them: so many, or so many per cent
+    /// Run on a random sample: a number of agents, or a percentage
     #[arg(long, value_name = "N|P%")]
     pub limit: Option<Share>,
-    /// Which sample; the same seed gives the same agents
+    /// Seed of the sample; the same seed selects the same agents
     #[arg(long, value_name = "S", default_value_t = 0, requires = "limit")]
     pub seed: u64,
 }
@@ -106,22 +108,22 @@ impl WhomArgs {
 /// How a job goes over its agents.
 #[derive(Clone, Debug, Default, Args)]
 pub struct PlanArgs {
-    /// Most agents at once [default: 512]
+    /// Maximum number of agents at once [default: 512]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub fanout: Option<u32>,
-    /// Begin with so many agents; a failure there makes the job wait, unless --stop-if says otherwise
+    /// Start with this number of agents; if one fails, the job waits (see --stop-if)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub canary: Option<u32>,
-    /// So many agents at a time, each batch after the one before it has ended
+    /// Run in batches of this size, one after the other
     #[arg(long, value_name = "N|P%", value_parser = some_share)]
     pub batch: Option<Share>,
-    /// More failures than this end the job; what was not started is skipped
+    /// Stop the job after more failures than this, and skip the remaining agents
     #[arg(long, value_name = "N|P%")]
     pub max_failures: Option<Share>,
-    /// Wait so long between two batches
+    /// Time to wait between batches
     #[arg(long, value_name = "TIME")]
     pub pause: Option<Span>,
-    /// Wait for `job promote` or `job stop` when this is so: 'fail>0', or 'differs' from what the canary printed
+    /// Wait for `job promote` or `job stop` on this condition: 'fail>0', or 'differs' if output differs from the canary's
     #[arg(long, value_name = "CONDITION")]
     pub stop_if: Vec<StopIf>,
 }
@@ -166,49 +168,49 @@ pub struct RunArgs {
     /// How it goes over them.
     #[command(flatten)]
     pub plan: PlanArgs,
-    /// Take targets by state or link even just after a master's start, when agents are not back yet
+    /// Resolve targets by state or link immediately, even if agents have not reconnected since the master started
     #[arg(long)]
     pub now: bool,
-    /// How long each task may run; 0 for no limit
+    /// Maximum run time of the command on each agent; 0 for no limit
     #[arg(long, value_name = "TIME")]
     pub timeout: Option<Span>,
-    /// How long a command that is killed may clean up: the time between TERM and KILL, 0 for none [default: 5s]
+    /// Time between TERM and KILL when a command is ended; 0 kills it immediately [default: 5s]
     #[arg(long, value_name = "TIME")]
     pub grace: Option<Span>,
-    /// How long to wait for an agent that is offline; 0 for no limit [default: until it was silent for a minute]
+    /// How long to wait for an agent that is offline; 0 for no limit [default: one minute after its last contact]
     #[arg(long, value_name = "TIME")]
     pub start_within: Option<Span>,
     /// How long to wait for a task that has lost contact; 0 for no limit
     #[arg(long, value_name = "TIME", default_value = "5min")]
     pub give_up: Span,
-    /// Print the job's number and do not wait
+    /// Print the job's number and return immediately
     #[arg(short, long)]
     pub detach: bool,
-    /// Give the command what comes on standard input; on one plain name
+    /// Send standard input to the command; needs a single agent name as target
     #[arg(short = 'i', long, conflicts_with_all = ["detach", "tty"])]
     pub stdin: bool,
-    /// Run it in a terminal: keys go there, what it draws comes back; on one plain name
+    /// Run the command in a terminal; needs a single agent name as target
     #[arg(short = 't', long, conflicts_with_all = ["detach", "group", "diff", "output", "outdir"])]
     pub tty: bool,
-    /// Keep at most so much of each task's output: its beginning and its end [default and most: the master's limit]
+    /// Maximum output to store for each agent; of more, the beginning and the end are kept [default and maximum: the master's limit]
     #[arg(long, value_name = "SIZE")]
     pub output_cap: Option<Size>,
-    /// Write what each task prints into DIRECTORY/NAME.log, and the names of those that did not exit 0 into failed
+    /// Write each agent's output to DIRECTORY/NAME.log, and the names of agents that failed to DIRECTORY/failed
     #[arg(long, value_name = "DIRECTORY", conflicts_with_all = ["detach", "group", "diff"])]
     pub outdir: Option<PathBuf>,
-    /// Add a variable to the command's environment; without a value it is the one set here. May be given several times
+    /// Set a variable in the command's environment; without a value, use the local one. Can be repeated
     #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
     pub environment: Vec<OsString>,
-    /// Directory to run in; the user's home by default
+    /// Working directory of the command; the user's home by default
     #[arg(long, value_name = "DIRECTORY")]
     pub cwd: Option<OsString>,
-    /// How output is printed.
+    /// Output options.
     #[command(flatten)]
     pub print: PrintArgs,
-    /// Whom: names, web[01-20], globs, @role:web, @all, @state:active, joined by , ! & ^
+    /// Target agents: names, web[01-20], globs, @role:web, @all, @state:active, combined with , ! & ^
     #[arg(value_name = "TARGET", add = completing::target())]
     pub agents: String,
-    /// What to run there
+    /// The command to run
     #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     pub command: Vec<OsString>,
 }

@@ -9,10 +9,10 @@ use super::{agent::AgentStartArgs, master::MasterStartArgs};
 /// The verbs of `service`.
 #[derive(Debug, Subcommand)]
 pub enum ServiceVerb {
-    /// Make a systemd service, enable it and start it
+    /// Install a systemd service, enable it and start it
     #[command(subcommand)]
     Install(InstallRole),
-    /// Stop a service and remove its unit; its data stays
+    /// Stop a service and remove its unit; its data is kept
     Remove(RemoveArgs),
     /// Print the unit that `install` would write
     #[command(subcommand)]
@@ -31,13 +31,13 @@ pub enum InstallRole {
 /// How a service is made.
 #[derive(Clone, Debug, Args)]
 pub struct UnitArgs {
-    /// Run as this user; root by default
+    /// User that the service runs as; root by default
     #[arg(long, value_name = "USER")]
     pub user: Option<String>,
-    /// The program that the unit starts; this one by default
+    /// Program that the unit starts; this one by default
     #[arg(long, value_name = "FILE")]
     pub program: Option<PathBuf>,
-    /// Enable and start nothing
+    /// Do not enable or start the service
     #[arg(long)]
     pub no_start: bool,
     /// For a package: settings come from the configuration file, the name from the host.
@@ -51,10 +51,10 @@ pub struct AgentServiceArgs {
     /// How the service is made.
     #[command(flatten)]
     pub unit: UnitArgs,
-    /// Make sloth-runner-agent@NAME, beside other agents of this machine
+    /// Install an additional agent on this machine as sloth-runner-agent@NAME
     #[arg(long)]
     pub instance: bool,
-    /// Commands end with the service, have their own /tmp, and sudo does not work in them
+    /// Confine commands: they end with the service, have a private /tmp, and cannot use sudo
     #[arg(long)]
     pub confined: bool,
     /// The agent.
@@ -76,10 +76,10 @@ pub struct MasterServiceArgs {
 /// `service remove`
 #[derive(Debug, Args)]
 pub struct RemoveArgs {
-    /// Which: agent or master
+    /// The service: agent or master
     #[arg(value_parser = ["agent", "master"])]
     pub role: String,
-    /// The instance sloth-runner-agent@NAME
+    /// Name of the instance sloth-runner-agent@NAME
     #[arg(long, value_name = "NAME")]
     pub instance: Option<String>,
 }

@@ -19,7 +19,7 @@ pub struct ConfigShowArgs {
     /// Say where each value comes from: a file, an environment variable, or the default
     #[arg(long)]
     pub origin: bool,
-    /// How to print them
+    /// Output format
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub output: Format,
 }

@@ -16,16 +16,16 @@ pub struct TuiArgs {
     /// Which master.
     #[command(flatten)]
     pub to: ToMaster,
-    /// Start, end and change nothing
+    /// Read only: start, cancel and change nothing
     #[arg(long)]
     pub read_only: bool,
-    /// Take clicks and the wheel; the terminal's own selection needs Shift then
+    /// Use the mouse; hold Shift to select text in the terminal
     #[arg(long)]
     pub mouse: bool,
-    /// Use glyphs of ASCII only
+    /// Use only ASCII characters
     #[arg(long)]
     pub ascii: bool,
-    /// Keep commands of before, unfinished lines and the log here; the user's own directories by default
+    /// Directory for the command history, unfinished lines and the log; the user's own directories by default
     #[arg(long, value_name = "DIRECTORY", env = "SLOTH_RUNNER_TUI_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
     /// Open this job: its number, or `last`
@@ -51,22 +51,22 @@ fn job_number(text: &str) -> Result<u64, String> {
 struct LineOptions {
     #[command(flatten)]
     plan: PlanArgs,
-    /// Take targets by state or link just after a master's start
+    /// Resolve targets by state or link immediately after a master's start
     #[arg(long)]
     now: bool,
-    /// How long each task may run; 0 for no limit
+    /// Maximum run time of the command on each agent; 0 for no limit
     #[arg(long)]
     timeout: Option<Span>,
-    /// How long a command that is killed may clean up
+    /// Time between TERM and KILL when a command is ended
     #[arg(long)]
     grace: Option<Span>,
     /// How long to wait for an agent that is offline; 0 for no limit
     #[arg(long)]
     start_within: Option<Span>,
-    /// Keep at most so much of each task's output
+    /// Maximum output to store for each agent
     #[arg(long)]
     output_cap: Option<Size>,
-    /// What may differ without meaning anything
+    /// Ignore these when output is compared
     #[arg(long, default_value = "")]
     mask: Masks,
 }
