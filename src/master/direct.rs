@@ -1,4 +1,4 @@
-//! The direct link to an agent: whether and where it may go, and keeping it.
+//! Opens the direct link to an agent and keeps it open, if its address is accepted.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,8 +20,10 @@ use crate::{
     },
 };
 
-/// How often a direct link that does not come about is tried again.
-const TRY_AGAIN: Duration = Duration::from_mins(5);
+/// Time before a direct link is tried again that broke, or could not be opened the first time: an agent may not listen yet.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// The longest time between two attempts; each pause is twice as long as the one before it.
+const MAX_RETRY: Duration = Duration::from_mins(5);
 
 /// What keeping a direct link has to tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,8 +152,9 @@ pub async fn keep(
             let _ = news.send(LinkNews { state: LinkState::Proposed, reason }).await;
             accepted.notified().await;
         }
+        let mut pause = FIRST_RETRY;
         loop {
-            let pause = match target.dial(&direct).await {
+            match target.dial(&direct).await {
                 Ok((channel, connection)) => {
                     links.change_direct(Some(channel));
                     let reason = format!("{direct} answers");
@@ -161,15 +164,15 @@ pub async fn keep(
                     let why = ended.map_or_else(|error| error.to_string(), |()| "closed".to_owned());
                     let reason = format!("the direct link broke ({why}); using the tunnel");
                     let _ = news.send(LinkNews { state: LinkState::Unreachable, reason }).await;
-                    Duration::from_secs(1)
+                    pause = FIRST_RETRY;
                 }
                 Err(error) => {
                     let reason = format!("{error}; using the tunnel");
                     let _ = news.send(LinkNews { state: LinkState::Unreachable, reason }).await;
-                    TRY_AGAIN
                 }
-            };
+            }
             tokio::time::sleep(pause).await;
+            pause = (2 * pause).min(MAX_RETRY);
         }
     };
     tokio::select! {
