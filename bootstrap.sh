@@ -103,23 +103,23 @@ parse() {
 # Says what is wrong before anything is downloaded or changed.
 check() {
   [ "$(uname -s)" = Linux ] || die "this is $(uname -s); sloth-runner runs on Linux"
-  [ -z "$version" ] || [[ $version =~ ^[0-9]+\.[0-9]+\.[0-9]+[0-9A-Za-z.+-]*$ ]] || misuse "--version $version is no version: write 1.2.3"
+  [ -z "$version" ] || [[ $version =~ ^[0-9]+\.[0-9]+\.[0-9]+[0-9A-Za-z.+-]*$ ]] || misuse "invalid --version $version: write 1.2.3"
   [ -z "$version" ] || [ -z "$from" ] || misuse "--version chooses a release; --from names the program itself"
   [ "$action" = install ] || return 0
-  [ -z "$port" ] || [[ $port =~ ^[0-9]{1,5}$ && $port -ge 1 && $port -le 65535 ]] || misuse "--port $port is no port"
+  [ -z "$port" ] || [[ $port =~ ^[0-9]{1,5}$ && $port -ge 1 && $port -le 65535 ]] || misuse "invalid --port $port"
   if [ "$role" = master ]; then
     [ -z "$name$master$report$incus$fingerprint$token_file${labels[*]-}" ] ||
       misuse "a master takes only --port and --bind-address; the other options are the agent's"
     return 0
   fi
   [ -n "$master" ] || misuse "--master HOST:PORT is missing: where does the agent's master listen?"
-  [[ $master =~ ^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?$ ]] || misuse "--master $master is no address: write HOST:PORT"
+  [[ $master =~ ^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?$ ]] || misuse "invalid --master $master: write HOST:PORT"
   [ -z "$name" ] || [[ $name =~ ^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$ ]] ||
-    misuse "--name '$name' is no name: letters, digits, '.', '_' and '-', at most 63, a letter or digit first"
+    misuse "invalid --name '$name': use at most 63 letters, digits, '.', '_' and '-', with a letter or digit first"
   if [ -n "$incus" ]; then
     [ -z "$report" ] || misuse "--incus sets --report-address; give one of them"
     [ -z "$bind" ] || [ "$bind" = 0.0.0.0 ] || misuse "--incus sets --bind-address to 0.0.0.0; give one of them"
-    [[ $incus =~ :[0-9]{1,5}$ ]] || misuse "--incus $incus is no address: write HOST:PORT, with the port that the host forwards"
+    [[ $incus =~ :[0-9]{1,5}$ ]] || misuse "invalid --incus $incus: write HOST:PORT, with the port that the host forwards"
     bind=0.0.0.0 report=$incus
   fi
   [ -z "$token" ] || [ -z "$token_file" ] || misuse "--token and --token-file are two of one kind; give one of them"
@@ -128,10 +128,10 @@ check() {
     token=$(tr -d '[:space:]' <"$token_file")
   fi
   [ -z "$token" ] || [[ $token =~ ^sloth1-[0-9A-Fa-f]+-[0-9A-Fa-f]+$ ]] ||
-    misuse "that is no join token; \`sloth-runner master token create\` on the master's machine prints one"
+    misuse "invalid join token; \`sloth-runner master token create\` on the master's machine prints one"
   local label
   for label in "${labels[@]+"${labels[@]}"}"; do
-    [[ $label =~ ^[^=]+=.+$ ]] || misuse "--label $label is no label: write KEY=VALUE"
+    [[ $label =~ ^[^=]+=.+$ ]] || misuse "invalid --label $label: write KEY=VALUE"
   done
 }
 
@@ -191,7 +191,7 @@ privileges() {
       [ -z "$user" ] || misuse "--user needs root; run this as root, or without --no-sudo"
       systemd=no
     else
-      have sudo || die "this needs root, and there is no sudo; run it as root, or with --no-sudo for this user alone"
+      have sudo || die "this needs root, and sudo is not installed; run it as root, or with --no-sudo for this user alone"
       as_root=(sudo)
     fi
   fi
@@ -200,7 +200,7 @@ privileges() {
     install_dir=/usr/local/bin
     if [ "$(id -u)" != 0 ] && [ "$sudo" = no ]; then install_dir=$HOME/.local/bin; fi
   fi
-  case $install_dir in /*) ;; *) misuse "--install-dir $install_dir is no absolute path" ;; esac
+  case $install_dir in /*) ;; *) misuse "--install-dir $install_dir is not an absolute path" ;; esac
   program=$install_dir/sloth-runner
 }
 
@@ -273,13 +273,13 @@ get_program() {
     source) build ;;
     http://* | https://*) fetch_archive "$from" ;;
     *)
-      [ -f "$from" ] || die "--from $from: there is no such file"
+      [ -f "$from" ] || die "--from $from: no such file"
       case $from in *.tar.gz | *.tgz) unpack "$from" ;; *) cp -- "$from" "$work/sloth-runner" ;; esac
       ;;
   esac
   chmod 0755 "$work/sloth-runner"
   new_version=$("$work/sloth-runner" --version 2>/dev/null) ||
-    die "what was downloaded is no program that runs on this machine ($machine); nothing was installed"
+    die "the downloaded file is not a program for this machine ($machine); nothing was installed"
 }
 
 # The program that is there now is kept until the new one has proved itself.
@@ -403,7 +403,7 @@ do_update() {
     restart_services || die "a service does not start with $new_version; going back to $old_version"
   fi
   say "$program was $old_version and is $new_version"
-  [ "$systemd" = yes ] || say "Daemons go on with the old one until they are restarted."
+  [ "$systemd" = yes ] || say "Daemons use the old program until they are restarted."
 }
 
 do_uninstall() {

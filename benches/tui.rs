@@ -143,7 +143,7 @@ fn beginning() -> Vec<Msg> {
     ]
 }
 
-/// Output of one task: so many lines, from an offset on.
+/// Output of one task: a number of lines, starting at an offset.
 fn output(task: u32, offset: u64, lines: usize) -> (FollowKey, Frame) {
     let mut text = String::new();
     for n in 0..lines {

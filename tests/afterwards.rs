@@ -70,7 +70,7 @@ fn what_there_is_not_is_said_to_be_not_there() {
     assert_eq!(rig.on("web-1", "true").status, 0);
     for command in ["cancel", "promote", "stop"] {
         let never = rig.run(&["job", command, "99999"]);
-        assert!(never.status == 1 && never.err.contains("there is no job 99999"), "{command}: {never:?}");
+        assert!(never.status == 1 && never.err.contains("no such job: 99999"), "{command}: {never:?}");
         for job in ["1", "last"] {
             let over = rig.run(&["job", command, job]);
             assert!(over.status == 1 && over.err.contains("job 1 is over"), "{command}: {over:?}");
@@ -125,7 +125,7 @@ fn what_is_missing_is_never_said_to_be_the_same() {
     let differs = "seq 1 1000; echo $SLOTH_AGENT differs; seq 1 1000";
     assert_eq!(groups(&["--output-cap", "1k"], differs).len(), 3);
     assert_eq!(groups(&["--output-cap", "1k"], "echo short").len(), 1);
-    // And what may differ does not go on to the next ones.
+    // And what may differ does not continue to the next ones.
     let gate = ["--batch", "1", "--canary", "1", "--stop-if", "differs", "--output-cap", "1k"];
     for flags in [&["-b"][..], &[]] {
         let printed = rig.run(&[&["run"], flags, &gate, &["web-[1-3]", differs]].concat());

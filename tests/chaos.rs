@@ -129,7 +129,7 @@ impl Network {
 
 struct Chaos {
     rig: Rig,
-    /// Where the command that is played with says which part it has begun. Of its own: that of a lost one goes on.
+    /// Where the command that is played with says which part it has begun. Of its own: that of a lost one continues.
     part: PathBuf,
     dice: Dice,
     network: Network,
@@ -170,7 +170,7 @@ impl Chaos {
         let from = self.part();
         let target = (from + parts).min(PARTS);
         if from > 0 {
-            until("the command goes on", || self.part() >= target);
+            until("the command continues", || self.part() >= target);
         }
     }
 

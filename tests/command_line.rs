@@ -347,11 +347,11 @@ fn a_reader_that_is_gone_ends_every_format_alike() {
 }
 
 #[test]
-fn what_goes_on_in_the_background_and_holds_the_output_is_said() {
+fn what_continues_in_the_background_and_holds_the_output_is_said() {
     let rig = Rig::with_agents(&["web-1", "web-2"]);
     let printed = rig.on("web-1", "echo started; (sleep 4; echo late) &");
     assert_eq!((printed.status, printed.out.as_str()), (0, "started\n"));
-    assert!(printed.err.contains("exited 0, 2 background processes go on"), "{printed:?}");
+    assert!(printed.err.contains("exited 0, 2 background processes continue"), "{printed:?}");
     // One that holds nothing is nobody's business.
     let quiet = rig.on("web-1", "echo started; sleep 4 >/dev/null 2>&1 &");
     assert_eq!((quiet.out.as_str(), quiet.err.as_str()), ("started\n", ""));
@@ -374,7 +374,7 @@ fn groups_name_whose_errors_are_where_they_go_elsewhere() {
     let mistyped = rig.run(&["run", "web-1", "--timout", "5s", "echo hi"]);
     assert_eq!(mistyped.status, 2, "{mistyped:?}");
     assert!(
-        mistyped.err.contains("--timout is no flag") && mistyped.err.contains("-- --timout"),
+        mistyped.err.contains("--timout is not an option") && mistyped.err.contains("-- --timout"),
         "{mistyped:?}"
     );
     assert_eq!(rig.run(&["run", "web-1", "--", "-n"]).status, 127);

@@ -22,7 +22,7 @@ use sloth_runner::{
         verify::Trust,
     },
     wire::{
-        accept::Door,
+        accept::ConnectionLimiter,
         budget::{Budget, Principal},
         channel::Channel,
         proto::{
@@ -32,7 +32,7 @@ use sloth_runner::{
             enrollment_service_server::{EnrollmentService, EnrollmentServiceServer},
         },
         serve::{self, Connected},
-        stranger::introduce,
+        unauthenticated::introduce,
     },
 };
 use tokio_rustls::TlsAcceptor;
@@ -122,7 +122,7 @@ fn a_false_master_that_approves_by_itself_is_not_believed() {
     let rig = Rig::with_master(&["--enroll", "any"]);
     let started = start(&rig, "web-1", &rig.address());
     let said = String::from_utf8_lossy(&started.stdout).into_owned();
-    assert!(said.contains("without its code"), "{said}");
+    assert!(said.contains("without its one-time code"), "{said}");
     // The false master takes the agent for its own, and can do nothing with it.
     rig.wait_state("web-1", "offline");
     let mark = rig.path("was-here");
@@ -180,14 +180,14 @@ async fn deceive(listener: tokio::net::TcpListener, relay: Relay) {
     let config = tls::server(credentials, trust, false, &[ALPN_H2, ALPN_TUNNEL]).unwrap();
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let routes = Routes::new(EnrollmentServiceServer::new(relay)).prepare();
-    let door = Arc::new(Door::of_master());
+    let door = Arc::new(ConnectionLimiter::of_master());
     loop {
         let (stream, address) = listener.accept().await.unwrap();
         let (door, acceptor, routes) = (Arc::clone(&door), acceptor.clone(), routes.clone());
         tokio::spawn(async move {
             let Some(accepted) = door.admit(stream, address, acceptor).await else { return };
             let connected = Connected {
-                caller: Caller::Stranger,
+                caller: Caller::Unauthenticated,
                 address: address.to_string().into(),
                 uid: None,
                 budget: Budget::unlimited(Principal::Source(address.ip())),

@@ -86,7 +86,7 @@ fn who_waits_for_a_full_master_is_told_and_can_leave() {
     kill(Pid::from_raw(client.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
     let status = client.wait().unwrap();
     assert_eq!(status.code(), Some(130), "{}", text());
-    assert!(text().contains("job 1 goes on: sloth-runner job attach 1"), "{}", text());
+    assert!(text().contains("job 1 continues: sloth-runner job attach 1"), "{}", text());
     // It was told to end all the same, and that is known once there is room.
     fs::remove_file(&filler).unwrap();
     rig.wait_task("1", "cancelled");
@@ -97,7 +97,7 @@ fn who_waits_for_a_full_master_is_told_and_can_leave() {
 }
 
 #[test]
-fn a_full_master_says_so_and_goes_on_where_it_stopped() {
+fn a_full_master_says_so_and_continues_where_it_stopped() {
     let mut rig = Rig::with_agents(&["a", "b"]);
     let Some((volume, filler)) = on_a_small_volume(&mut rig) else { return };
     let job = rig.detached("a", "seq 1 3000000; exit 5");
@@ -156,7 +156,7 @@ fn a_full_agent_holds_its_command_back_and_loses_nothing() {
 }
 
 #[test]
-fn a_full_agent_says_so_runs_what_is_new_in_memory_and_goes_on_where_it_stopped() {
+fn a_full_agent_says_so_runs_what_is_new_in_memory_and_continues_where_it_stopped() {
     let mut rig = Rig::with_agents(&["b"]);
     let Some(volume) = Volume::at(&rig.agent_dir("a"), 16) else { return };
     rig.start_agent("a", &[]);

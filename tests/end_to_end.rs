@@ -55,7 +55,7 @@ fn targets_are_previewed_as_they_run() {
     assert!(printed.err.contains("  web-1,web[1-5\n           ^"), "{printed:?}");
     let printed = rig.on("web-[1-9]", "true");
     assert_eq!(printed.status, 125);
-    assert!(printed.err.contains("there are no agents web-[4-9]"), "{printed:?}");
+    assert!(printed.err.contains("no such agents: web-[4-9]"), "{printed:?}");
     let details = rig.run(&["agent", "get", "web-1"]);
     assert!(details.out.contains("role=web (set here)"), "{details:?}");
 }
@@ -360,8 +360,8 @@ fn bad_input_gets_a_clear_answer_and_the_right_status() {
         (&["run", "a b", "true"], 2, "cannot be an agent's name"),
         (&["agent", "get", "web-2"], 1, "did you mean web-1?"),
         (&["agent", "approve", "web-9"], 1, "no key waits"),
-        (&["agent", "delete", "web-9"], 1, "there is no agent web-9"),
-        (&["job", "show", "99"], 1, "there is no job 99"),
+        (&["agent", "delete", "web-9"], 1, "no such agent: web-9"),
+        (&["job", "show", "99"], 1, "no such job: 99"),
         (
             &["run", "--master", "unix:/no/such.sock", "web-1", "true"],
             125,

@@ -299,7 +299,7 @@ async fn send(channel: Channel, method: &str, message: &[u8]) -> Option<Code> {
         .header("te", "trailers")
         .body(Body::new(http_body_util::Full::new(body.freeze())))
         .unwrap();
-    let answer = tokio::time::timeout(rig::PATIENCE, channel.oneshot(request)).await.expect("an answer");
+    let answer = tokio::time::timeout(rig::TIMEOUT, channel.oneshot(request)).await.expect("an answer");
     let response = answer.ok()?;
     response.headers().get("grpc-status").map(|code| Code::from_bytes(code.as_bytes()))
 }
@@ -315,7 +315,7 @@ const NO_LIMITS: [&str; 6] =
     ["--max-call-rate", "1000000", "--max-frame-rate", "1000000", "--max-pending-changes", "100000"];
 
 #[test]
-fn whatever_a_client_sends_the_master_goes_on() {
+fn whatever_a_client_sends_the_master_continues() {
     let mut rig = Rig::with_master(&NO_LIMITS);
     rig.start_agent("honest", &[]);
     rig.wait_state("honest", "active");
@@ -354,7 +354,7 @@ fn whatever_a_client_sends_the_master_goes_on() {
 }
 
 #[test]
-fn whatever_an_agent_says_the_master_goes_on() {
+fn whatever_an_agent_says_the_master_continues() {
     let mut rig = Rig::with_master(&NO_LIMITS);
     rig.start_agent("honest", &[]);
     rig.wait_state("honest", "active");
@@ -414,7 +414,7 @@ fn whatever_an_agent_says_the_master_goes_on() {
 }
 
 #[test]
-fn whatever_its_master_sends_an_agent_goes_on() {
+fn whatever_its_master_sends_an_agent_continues() {
     let mut rig = Rig::new();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let mut junction = runtime.block_on(Junction::new(&rig));

@@ -1,4 +1,4 @@
-//! Clients that take all they can get: one viewer, strangers, and an agent with a stolen key. What they get, and what everybody
+//! Clients that take all they can get: one viewer, unauthenticated peers, and an agent with a stolen key. What they get, and what everybody
 //! else still gets meanwhile. `SLOTH_FLOODS=5000 cargo test --release --test floods -- --nocapture --test-threads 1` prints
 //! figures; no time is asserted here.
 
@@ -93,7 +93,7 @@ impl Held {
 
 const MIB: u64 = 1024 * 1024;
 
-/// Looks at what a flood does to others while it goes on, and prints it. Nobody is to be locked out, and root's word is done.
+/// Looks at what a flood does to others while it continues, and prints it. Nobody is to be locked out, and root's word is done.
 fn meanwhile(rig: &Rig, what: &str, idle: Duration, before: &Held, most: u64) {
     static REVOKED: AtomicU64 = AtomicU64::new(0);
     let honest = honest_job(rig);
@@ -353,7 +353,7 @@ fn send_keys(runtime: &Runtime, port: u16, sources: &[Ipv4Addr]) -> Arc<AtomicU6
                     tokio::spawn(connection);
                     let request = proto::EnrollRequest {
                         protocol: Some(sloth_runner::wire::PROTOCOL),
-                        name: format!("stranger-{n}"),
+                        name: format!("unauthenticated-{n}"),
                         certificate_request: Key::generate().ok()?.certificate_request().ok()?.into(),
                         ..proto::EnrollRequest::default()
                     };
@@ -370,14 +370,16 @@ fn send_keys(runtime: &Runtime, port: u16, sources: &[Ipv4Addr]) -> Arc<AtomicU6
 }
 
 #[test]
-fn strangers_keep_nobody_out() {
+fn unauthenticated_keep_nobody_out() {
     let mut rig = Rig::with_agents(&["honest"]);
     let idle = honest_job(&rig);
     let one = [Ipv4Addr::new(127, 0, 0, 9)];
     let sources: Vec<Ipv4Addr> = (1..=32).map(|n| Ipv4Addr::new(127, 0, n, 9)).collect();
     let crowd: Vec<Ipv4Addr> = (1..=100).map(|n| Ipv4Addr::new(127, 1, n, 9)).collect();
     for (n, what) in
-        ["256 silent strangers", "2,048 silent ones of 32 sources", "1,000 keys that wait"].iter().enumerate()
+        ["256 silent unauthenticated peers", "2,048 silent ones of 32 sources", "1,000 keys that wait"]
+            .iter()
+            .enumerate()
     {
         let runtime = elsewhere();
         let before = Held::by(&rig);
@@ -415,7 +417,7 @@ fn strangers_keep_nobody_out() {
     late.wait().unwrap();
     rig.stop_agent("late");
     assert_eq!(rig.run(&["agent", "reject", "--all"]).status, 0);
-    until("nobody waits", || rig.agent("stranger-1").is_none());
+    until("nobody waits", || rig.agent("unauthenticated-1").is_none());
 }
 
 #[test]

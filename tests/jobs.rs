@@ -29,7 +29,7 @@ fn a_canary_job_stops_itself_and_an_operator_moves_or_ends_it() {
     assert_eq!(printed.status, 125, "a script does not wait at a gate: {printed:?}");
     assert!(printed.err.contains("job 1 waits: node02 did not print and end as node01 did"), "{printed:?}");
     assert_eq!(printed.out.lines().filter(|line| line.contains("same")).count(), 2, "{printed:?}");
-    assert_eq!(rig.run(&["job", "promote", "1"]).out, "job 1 goes on with batch 3\n");
+    assert_eq!(rig.run(&["job", "promote", "1"]).out, "job 1 continues with batch 3\n");
     let attached = rig.run(&["job", "attach", "1"]);
     assert_eq!(attached.status, 0, "{attached:?}");
     assert_eq!(attached.out.lines().filter(|line| line.ends_with("same")).count(), 6);
@@ -37,7 +37,7 @@ fn a_canary_job_stops_itself_and_an_operator_moves_or_ends_it() {
 
     rig.run(&[&flags[..], &["@role:web", command]].concat());
     let stopped = rig.run(&["job", "stop", "2"]);
-    assert_eq!(stopped.out, "job 2: 4 tasks skipped; what runs goes on\n");
+    assert_eq!(stopped.out, "job 2: 4 tasks skipped; running tasks continue\n");
     until("job 2 is over", || rig.run(&["job", "stop", "2"]).status == 1);
     let printed = rig.run(&["job", "attach", "2"]);
     assert_eq!(printed.status, 125, "{printed:?}");

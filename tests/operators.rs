@@ -125,7 +125,7 @@ fn a_viewer_looks_an_operator_runs_and_a_revoked_one_does_neither() {
     let refused = ana.run(&["agent", "list"]);
     assert_eq!(refused.status, 1);
     assert!(refused.err.contains("no longer, an operator"), "{refused:?}");
-    // The job itself is the master's, and goes on.
+    // The job itself is the master's, and continues.
     assert_eq!(rig.task("last")["state"], "running");
     rig.run(&["job", "cancel", "last"]);
     let listed = rig.run(&["master", "operator", "list"]).out;
@@ -223,7 +223,7 @@ fn masters_are_named_selected_and_forgotten_as_contexts_are() {
 }
 
 #[test]
-fn a_draining_agent_is_skipped_and_said_so_and_what_runs_there_goes_on() {
+fn a_draining_agent_is_skipped_and_said_so_and_what_runs_there_continues() {
     let rig = Rig::with_agents(&["web-1", "web-2"]);
     let go = rig.path("go");
     let running =

@@ -270,7 +270,7 @@ fn a_master_restored_from_a_backup_runs_nothing_twice_and_says_what_it_is() {
     rig.kill_master();
     rig.start_master(&["--restored"]);
     rig.wait_state("a", "active");
-    assert_eq!(rig.on("a", "echo goes on").out, "goes on\n");
+    assert_eq!(rig.on("a", "echo continues").out, "continues\n");
 }
 
 #[test]
@@ -478,7 +478,7 @@ fn an_agent_that_was_frozen_starts_nothing_late_or_after_a_cancel() {
 }
 
 #[test]
-fn an_agent_whose_directory_is_removed_is_the_same_agent_and_goes_on() {
+fn an_agent_whose_directory_is_removed_is_the_same_agent_and_continues() {
     let mut rig = Rig::with_agents(&["a"]);
     assert_eq!(rig.on("a", "echo before").out, "before\n");
     let supervisor = rig.pid_in("a", "keeper.lock");

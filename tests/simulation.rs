@@ -616,7 +616,7 @@ impl World {
         self.restart_agent();
     }
 
-    /// The agent's memory of tasks is removed, while it runs or not. What runs goes on, and nobody knows of it.
+    /// The agent's memory of tasks is removed, while it runs or not. What runs continues, and nobody knows of it.
     fn wipe_agent(&mut self) {
         if self.was_restored {
             return;
@@ -658,7 +658,7 @@ impl World {
         let Some((token, writes, _)) = self.writes.pop_front() else { return };
         for write in writes {
             match write {
-                Write::PutJob(stored) | Write::TakeBack(stored) => self.disk.job = Some(*stored),
+                Write::PutJob(stored) | Write::Recover(stored) => self.disk.job = Some(*stored),
                 Write::PutTask(_, stored) => self.disk.job.as_mut().unwrap().tasks[0] = stored,
                 Write::StartTask(_, ms) => {
                     let stored = &mut self.disk.job.as_mut().unwrap().tasks[0];

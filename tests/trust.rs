@@ -61,7 +61,7 @@ async fn call(port: u16, own: Option<Credentials>, ca: &Trust, method: &str) -> 
         .header("te", "trailers")
         .body(body)
         .unwrap();
-    let answer = tokio::time::timeout(rig::PATIENCE, channel.oneshot(request)).await;
+    let answer = tokio::time::timeout(rig::TIMEOUT, channel.oneshot(request)).await;
     let Ok(response) = answer.expect("an answer in time") else { return Verdict::NoConnection };
     assert_eq!(response.status(), StatusCode::OK);
     let code = response.headers().get("grpc-status").map(|code| Code::from_bytes(code.as_bytes()));
@@ -102,7 +102,7 @@ fn every_method_is_open_to_those_it_is_for_and_to_nobody_else() {
     let other = Arc::new(Authority::load_or_create(other_dir.path()).unwrap());
     let ca = Trust::Pinned(authority.certificate().clone());
 
-    let mut callers: Vec<(&str, Present)> = vec![("stranger", Box::new(|| None))];
+    let mut callers: Vec<(&str, Present)> = vec![("unauthenticated", Box::new(|| None))];
     for (caller, kind, name) in [
         ("agent", "agent", "a"),
         ("other agent", "agent", "never-enrolled"),
@@ -221,11 +221,11 @@ fn tokens_are_good_for_what_they_were_made_for() {
     }
     rig.kill_master();
     rig.start_master(&["--enroll", "any"]);
-    assert!(rig.run(&["master", "status"]).out.contains("whoever reaches the port is let in"));
+    assert!(rig.run(&["master", "status"]).out.contains("every agent that reaches the port is enrolled"));
 }
 
 #[test]
-fn a_token_that_is_taken_back_lets_nobody_in_and_puts_nobody_out() {
+fn a_token_that_is_revoked_lets_nobody_in_and_puts_nobody_out() {
     let mut rig = Rig::new();
     let made = rig.run(&["master", "token", "create", "--uses", "5"]);
     let token = secret(&made.out).to_owned();
@@ -244,7 +244,7 @@ fn a_token_that_is_taken_back_lets_nobody_in_and_puts_nobody_out() {
     assert!(table.lines().count() == 2 && table.contains(&id), "{table}");
 
     let revoked = rig.run(&["master", "token", "revoke", &id.to_lowercase()]);
-    assert!(revoked.out.contains("it was good for 4 more agents"), "{revoked:?}");
+    assert!(revoked.out.contains("which was valid for 4 more agents"), "{revoked:?}");
     let again = rig.run(&["master", "token", "revoke", &id]);
     assert_eq!(again.status, 1);
     assert!(again.err.contains("`sloth-runner master token list` shows all"), "{again:?}");
@@ -252,7 +252,7 @@ fn a_token_that_is_taken_back_lets_nobody_in_and_puts_nobody_out() {
     rig.kill_master();
     rig.start_master(&[]);
     let refused = join(&mut rig, "two");
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("not known here"), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("join token is unknown"), "{refused:?}");
     assert!(rig.run(&["master", "token", "list"]).err.contains("no join tokens"));
     rig.wait_state("one", "active");
     assert_eq!(rig.run(&["run", "one", "true"]).status, 0);
@@ -272,7 +272,7 @@ fn secrets_are_readable_by_their_owner_only() {
 }
 
 #[test]
-fn a_thousand_strangers_do_not_disturb_the_agents() {
+fn a_thousand_unauthenticated_do_not_disturb_the_agents() {
     let rig = Rig::with_agents(&["a"]);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
@@ -288,7 +288,7 @@ fn a_thousand_strangers_do_not_disturb_the_agents() {
                 let key = Key::generate().ok()?;
                 let request = proto::EnrollRequest {
                     protocol: Some(sloth_runner::wire::PROTOCOL),
-                    name: format!("stranger-{n}"),
+                    name: format!("unauthenticated-{n}"),
                     certificate_request: key.certificate_request().ok()?.into(),
                     ..proto::EnrollRequest::default()
                 };
@@ -303,7 +303,7 @@ fn a_thousand_strangers_do_not_disturb_the_agents() {
     let status: serde_json::Value =
         serde_json::from_str(&rig.run(&["master", "status", "-o", "json"]).out).unwrap();
     assert_eq!(status["pending"], 10, "ten of one source may wait: {status}");
-    assert!(status["refused_strangers"].as_u64().unwrap() > 0, "{status}");
+    assert!(status["refused_unauthenticated"].as_u64().unwrap() > 0, "{status}");
     assert_eq!(rig.on("a", "echo hello").out, "hello\n");
     assert_eq!(rig.agent("a").unwrap()["state"], "active");
 }

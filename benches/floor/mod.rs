@@ -191,7 +191,7 @@ pub fn play_role() -> bool {
     true
 }
 
-/// Runs `bash -c true` so many times, so many at once, and does nothing else.
+/// Runs `bash -c true` a number of times, with a number of processes at once, and does nothing else.
 fn spawn_all(count: usize, at_once: usize) {
     let mut running = std::collections::VecDeque::new();
     for _ in 0..count {

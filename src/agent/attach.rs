@@ -1,4 +1,4 @@
-//! One Attach: starts a task where that is due, then streams what it prints, as far as the master grants.
+//! Serves one Attach: starts the task if that is allowed, then streams its output as far as the master permits.
 //!
 //! Dropping it means nothing to the task.
 

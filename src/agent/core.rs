@@ -1,4 +1,4 @@
-//! The agent's decisions about tasks: what is started, what is resumed, what is refused. Pure.
+//! The agent's decisions about tasks: which one is started, resumed or refused. Pure.
 //!
 //! Nothing is ever started a second time because someone forgot, and nothing is started by a permission that was on its
 //! way for too long: an operator may have cancelled the task meanwhile, or its deadline may have passed.
@@ -27,7 +27,7 @@ pub struct Asked {
 
 /// Why an agent on its master's machine does not run an operator's command.
 const FOR_ADMINS_ONLY: &str = "this agent is on the master's machine, where a command could make its operator an administrator: \
-                               it runs those of administrators only, unless it was started with --trust-operators";
+                               it accepts those of administrators only, unless it was started with --trust-operators";
 
 /// A moment on `CLOCK_BOOTTIME`, which counts the time that the machine was suspended, in milliseconds.
 pub type Boottime = u64;
@@ -41,7 +41,7 @@ pub enum Knowledge {
     Finished,
     /// The agent promised never to start it.
     NeverStarted,
-    /// Nothing.
+    /// The agent knows nothing of the task.
     Nothing,
 }
 
@@ -68,7 +68,7 @@ pub enum Decision {
     Superseded(u64),
 }
 
-/// The agent's state of mind.
+/// The state on which the agent's decisions are based.
 #[derive(Debug)]
 pub struct Core {
     incarnation: Incarnation,
@@ -91,7 +91,7 @@ pub struct Revision {
 }
 
 impl Core {
-    /// A fresh state of mind, which has seen this much of the master's store.
+    /// Creates the state of an agent that has seen this revision of the master's store.
     #[must_use]
     pub fn new(incarnation: Incarnation, seen: Revision) -> Self {
         Self { incarnation, attempts: HashMap::new(), stopping: false, guards_master: false, seen }

@@ -1,5 +1,5 @@
-//! The emergency directory: where tasks begin while the agent's disk takes nothing, because it is full, read-only or broken.
-//! It lies on a memory file system. Its id is a part of the incarnation, so that its loss is one of the agent's memory.
+//! The emergency directory: tasks start there while the agent's disk is full, read-only or broken. It lies on a memory file
+//! system. Its id is a part of the incarnation, so that losing it counts as losing the agent's memory.
 //!
 //! Knows nothing of what lies in it.
 

@@ -1,4 +1,4 @@
-//! Getting an identity: by token, through the master's socket on the same machine, or by waiting for an operator.
+//! Enrolls the agent: with a token, through the master's local socket, or by an operator's approval.
 //!
 //! Owns the files of the agent's identity. Knows no tasks.
 
@@ -39,7 +39,7 @@ use crate::{
             enrollment_service_client::EnrollmentServiceClient,
         },
         status::CallError,
-        stranger::{Introduced, introduce},
+        unauthenticated::{Introduced, introduce},
     },
 };
 
@@ -102,7 +102,7 @@ pub enum EnrollmentError {
     Call(#[from] CallError),
     /// Somebody let the agent in who does not know its code.
     #[error(
-        "whoever answers there (CA {0}) lets this agent in without its code, so it may not be your master: nothing is started for it. Give the master's own fingerprint, --master HOST:PORT#FINGERPRINT, or a token"
+        "the master there (CA {0}) enrolled this agent without its one-time code, so it may not be your master: the agent runs nothing for it. Give the master's own fingerprint, --master HOST:PORT#FINGERPRINT, or a token"
     )]
     Unproved(Fingerprint),
     /// Key, certificate or TLS are not usable.

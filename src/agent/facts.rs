@@ -1,4 +1,4 @@
-//! What the machine is like, from `/proc` and friends. Knows nothing of who asks.
+//! Reads facts about the machine from `/proc` and the like. Does not know who asks.
 
 use std::fs;
 

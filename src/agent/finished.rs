@@ -1,4 +1,4 @@
-//! The tasks that must never be started again: those that ended and were handed over, and those that the agent promised
+//! Remembers the tasks that must never be started again: those that ended and were handed over, and those that the agent promised
 //! never to start.
 //!
 //! One line of JSON for each task, appended; in memory only where each line begins. A line is not synced: a power

@@ -75,7 +75,7 @@ impl DirectoryId {
             }
         }
         let emergency = Self::open_emergency(layout).inspect_err(|error| {
-            tracing::debug!(%error, "there is no emergency directory; on a full disk nothing begins");
+            tracing::debug!(%error, "no emergency directory; tasks cannot start on a full disk");
         });
         Ok(Self { tasks: Id::read(&path)?, emergency: emergency.ok() })
     }

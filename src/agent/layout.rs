@@ -1,4 +1,4 @@
-//! What lies where in an agent's data directory. Knows no contents.
+//! The paths in an agent's data directory. Knows nothing about the contents.
 
 use std::path::{Path, PathBuf};
 
@@ -219,7 +219,7 @@ impl TaskLayout {
         &self.root
     }
 
-    /// What was to be run, for whom.
+    /// The command that was to be run, and its task.
     #[must_use]
     pub fn record(&self) -> PathBuf {
         self.root.join("record.json")

@@ -1,4 +1,4 @@
-//! The agent's own connection: it dials the master, then serves HTTP/2 on the connection (a tunnel), and dials anew.
+//! Connects to the master, serves HTTP/2 on that connection (the tunnel), and reconnects.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,7 +9,7 @@ use super::{
     enrollment::{Asked, Enrolled, Enrollment},
     service::routes,
     session::Heard,
-    state::{Agent, DirectFrom, Standing},
+    state::{Agent, ConnectionState, DirectFrom},
 };
 use crate::{
     domain::{agent::OFFLINE_AFTER, name::AgentName},
@@ -95,7 +95,7 @@ pub async fn keep(agent: Agent, enrollment: Arc<Enrollment>, master: (String, u1
                 if let Err(error) = enrollment.forget() {
                     tracing::error!(%error, "cannot forget the certificate");
                 }
-                agent.standing.send_replace(Standing::Connecting);
+                agent.standing.send_replace(ConnectionState::Connecting);
                 continue;
             }
         };
@@ -106,7 +106,7 @@ pub async fn keep(agent: Agent, enrollment: Arc<Enrollment>, master: (String, u1
             tracing::warn!(reason, "no connection to the master; keeps trying");
             said.clone_from(&reason);
         }
-        agent.standing.send_replace(Standing::Unreachable(reason));
+        agent.standing.send_replace(ConnectionState::Unreachable(reason));
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = shutdown.stop.cancelled() => return,
@@ -125,7 +125,7 @@ pub fn approval(name: &AgentName, fingerprint: &str, code: Option<&str>) -> Stri
 
 /// Asks until there is an identity.
 async fn enroll(agent: &Agent, enrollment: &Enrollment, back_off: &mut BackOff) -> Enrolled {
-    let mut said: Option<Standing> = None;
+    let mut said: Option<ConnectionState> = None;
     loop {
         let stored = enrollment.stored().unwrap_or_else(|error| {
             tracing::error!(%error, "the stored identity is not usable");
@@ -141,22 +141,29 @@ async fn enroll(agent: &Agent, enrollment: &Enrollment, back_off: &mut BackOff) 
             }
             Ok(Asked::Pending { fingerprint, key_changed, code, retry_after }) => {
                 let code = code.map(|code| code.to_string());
-                (Standing::Pending { fingerprint: fingerprint.to_string(), key_changed, code }, retry_after)
+                (
+                    ConnectionState::Pending { fingerprint: fingerprint.to_string(), key_changed, code },
+                    retry_after,
+                )
             }
-            Ok(Asked::Refused { reason, retry_after: Some(pause) }) => (Standing::Unreachable(reason), pause),
-            Ok(Asked::Refused { reason, retry_after: None }) => (Standing::Refused(reason), LONGEST_PAUSE),
-            Err(error) => (Standing::Unreachable(error.to_string()), back_off.pause()),
+            Ok(Asked::Refused { reason, retry_after: Some(pause) }) => {
+                (ConnectionState::Unreachable(reason), pause)
+            }
+            Ok(Asked::Refused { reason, retry_after: None }) => {
+                (ConnectionState::Refused(reason), LONGEST_PAUSE)
+            }
+            Err(error) => (ConnectionState::Unreachable(error.to_string()), back_off.pause()),
         };
         if said.as_ref() != Some(&standing) {
             match &standing {
-                Standing::Pending { fingerprint, code, .. } => {
+                ConnectionState::Pending { fingerprint, code, .. } => {
                     let approve = approval(&agent.description.name, fingerprint, code.as_deref());
                     tracing::info!(fingerprint, "waits for an operator: {approve}");
                 }
-                Standing::Unreachable(reason) | Standing::Refused(reason) => {
+                ConnectionState::Unreachable(reason) | ConnectionState::Refused(reason) => {
                     tracing::warn!(reason, "not enrolled; keeps trying");
                 }
-                Standing::Connecting | Standing::Active(_) => {}
+                ConnectionState::Connecting | ConnectionState::Active(_) => {}
             }
             said = Some(standing.clone());
         }
@@ -226,10 +233,7 @@ async fn connect(
             // What the master said last comes before the end of the connection that it closed.
             biased;
             Some(heard) = news.recv() => match heard {
-                Heard::Welcome { has_one_key } => {
-                    if !has_one_key {
-                        agent.direct_from.send_replace(DirectFrom::AnyMaster);
-                    }
+                Heard::Welcome => {
                     tracing::info!(master = dialled.address, "connected");
                     deadline = Instant::now() + OFFLINE_AFTER;
                 }

@@ -1,4 +1,4 @@
-//! The direct link's listener: only the master gets in that the agent is connected to itself.
+//! Accepts direct links, from the master to which the agent is connected and from nobody else.
 
 use std::{
     net::TcpListener,
@@ -41,13 +41,13 @@ struct Ready {
 
 /// Makes that once for each master: the listener is there before the agent is enrolled, and a connection has to cost little.
 #[derive(Clone)]
-struct Door {
+struct DirectAcceptor {
     agent: Agent,
     enrollment: Arc<Enrollment>,
     ready: Arc<Mutex<Option<Arc<Ready>>>>,
 }
 
-impl Door {
+impl DirectAcceptor {
     /// `None` while the agent is connected to no master: there is nobody then who could come.
     fn ready(&self) -> Option<Arc<Ready>> {
         let from = *self.agent.direct_from.borrow();
@@ -75,8 +75,8 @@ pub async fn accept(agent: Agent, enrollment: Arc<Enrollment>, listener: TcpList
             return;
         }
     };
-    let crowd = Arc::new(accept::Door::of_agent());
-    let door = Door { agent, enrollment, ready: Arc::default() };
+    let crowd = Arc::new(accept::ConnectionLimiter::of_agent());
+    let acceptor = DirectAcceptor { agent, enrollment, ready: Arc::default() };
     let masters = Arc::new(Crowd::new(MAX_MASTERS, MAX_MASTERS));
     loop {
         let accepted = tokio::select! {
@@ -85,11 +85,11 @@ pub async fn accept(agent: Agent, enrollment: Arc<Enrollment>, listener: TcpList
         };
         // The tunnel is there already, and the last descriptors are for commands.
         let Some((stream, address)) = descriptors::admit(accepted, true).await else { continue };
-        let (door, crowd, masters) = (door.clone(), Arc::clone(&crowd), Arc::clone(&masters));
+        let (acceptor, crowd, masters) = (acceptor.clone(), Arc::clone(&crowd), Arc::clone(&masters));
         let shutdown = shutdown.clone();
         let tracker = shutdown.tracker.clone();
         tracker.spawn(async move {
-            let Some(ready) = door.ready() else { return };
+            let Some(ready) = acceptor.ready() else { return };
             let admitted = tokio::select! {
                 admitted = crowd.admit(stream, address, ready.tls.clone()) => admitted,
                 () = shutdown.stop.cancelled() => None,
@@ -100,7 +100,7 @@ pub async fn accept(agent: Agent, enrollment: Arc<Enrollment>, listener: TcpList
             // The oldest may be one that the master lost without a word.
             let member = masters.join(accepted.address.ip());
             tokio::select! {
-                () = serve_master(door.agent, caller, accepted, shutdown) => {}
+                () = serve_master(acceptor.agent, caller, accepted, shutdown) => {}
                 () = member.sent_away() => {}
             }
         });
@@ -113,7 +113,6 @@ fn master_of(ready: &Ready, accepted: &Accepted) -> Option<Caller> {
     let identity = leaf.and_then(|leaf| Identity::of(leaf).ok());
     let is_the_masters = match ready.from {
         DirectFrom::Key(key) => leaf.and_then(key_fingerprint) == Some(key),
-        DirectFrom::AnyMaster => true,
         DirectFrom::Nobody => false,
     };
     match identity {

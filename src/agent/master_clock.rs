@@ -1,4 +1,4 @@
-//! How long a message of the master was on its way: the master says when it sent it, on a clock of its own.
+//! Estimates how long a message of the master was in transit, from the time on the master's clock at which it was sent.
 //!
 //! Nobody sets that clock by this machine's. But a message that answers one of the agent's was not sent before that one, and
 //! so shows how far the two clocks are apart at least. By the best such answer every message is judged: it is taken for a

@@ -1,4 +1,4 @@
-//! What Prometheus is told of an agent.
+//! The agent's metrics for Prometheus.
 
 use prometheus_client::{
     encoding::text::encode,
@@ -6,7 +6,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::state::{Agent, Standing};
+use super::state::{Agent, ConnectionState};
 use crate::wire::SOFTWARE_VERSION;
 
 /// How an agent stands, as text for a scraper; `started_s` is when it began, in seconds since the Unix epoch.
@@ -14,7 +14,7 @@ use crate::wire::SOFTWARE_VERSION;
 pub fn metrics(agent: &Agent, started_s: u64) -> String {
     let mut registry = Registry::with_prefix("sloth_runner_agent");
     registry.register("build", "The software", Info::new(vec![("version", SOFTWARE_VERSION)]));
-    let is_connected = matches!(*agent.standing.borrow(), Standing::Active(_));
+    let is_connected = matches!(*agent.standing.borrow(), ConnectionState::Active(_));
     let connected = Gauge::<i64>::default();
     connected.set(i64::from(is_connected));
     registry.register("connected", "1 while the master has this agent", connected);

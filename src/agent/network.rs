@@ -1,4 +1,4 @@
-//! The connector's life: from its lock to its last word.
+//! Starts, runs and stops the connector.
 
 use std::{
     fs, io,
@@ -18,7 +18,7 @@ use super::{
     layout::Layout,
     link, listen,
     metrics::metrics,
-    state::{Agent, Description, Standing},
+    state::{Agent, ConnectionState, Description},
     supervisor_client::Supervisor,
     task_process,
     troubles::{Trouble, Troubles},
@@ -101,7 +101,7 @@ pub struct Network {
 pub enum Ended {
     /// The whole agent was ordered to end, and did.
     Stopped,
-    /// Only the connector ended; so many commands go on.
+    /// Only the connector ended; this number of commands continue.
     Connector(u32),
 }
 
@@ -231,7 +231,7 @@ impl Network {
 
     /// Where the agent stands, as it changes.
     #[must_use]
-    pub fn standing(&self) -> watch::Receiver<Standing> {
+    pub fn standing(&self) -> watch::Receiver<ConnectionState> {
         self.agent.standing.subscribe()
     }
 
@@ -348,7 +348,7 @@ async fn stop_tasks(agent: &Agent, grace: Duration, orders: &mut mpsc::Receiver<
         let given_up = Duration::from_millis(u64::from(STOP_KILL_GRACE_MS)) + Duration::from_secs(5);
         let _ = tokio::time::timeout(given_up, until(is_idle)).await;
     }
-    let connected = matches!(*agent.standing.borrow(), Standing::Active(_));
+    let connected = matches!(*agent.standing.borrow(), ConnectionState::Active(_));
     if connected {
         let handed_over = until(|| agent.unfinished().is_ok_and(|tasks| tasks.is_empty()));
         let _ = tokio::time::timeout(HAND_OVER, handed_over).await;

@@ -1,5 +1,5 @@
-//! The highest revision of its master's store that the agent has seen, kept over restarts. By it a master learns that its
-//! store was restored from a backup.
+//! Stores the highest revision of its master's store that the agent has seen. With it a master detects that its store was
+//! restored from a backup.
 
 use std::{
     fs::{File, OpenOptions},

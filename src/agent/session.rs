@@ -1,4 +1,4 @@
-//! The session: hello, welcome, then facts and heartbeats for as long as the connection lasts.
+//! The agent's side of the session: hello, welcome, then facts and heartbeats as long as the connection lasts.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::{
     attach::{revision_in, sent_in},
     facts::FactsReader,
     master_clock::Echo,
-    state::{Agent, Standing},
+    state::{Agent, ConnectionState},
     task_process::record_of,
 };
 use crate::{
@@ -33,17 +33,14 @@ use crate::{
 pub const ANSWERS: usize = 4;
 /// Bytes in one message of an inventory; a task that is larger, which has at most a little over 2 MiB, has its own.
 const INVENTORY: usize = 1024 * 1024;
-/// Facts go along with every so many heartbeats.
-const FACTS_EVERY: u32 = 6;
+/// Number of heartbeats after which the agent sends its facts again.
+const HEARTBEATS_PER_FACTS: u32 = 6;
 
 /// What the owner of the connection has to know of the session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
     /// The master accepts the agent.
-    Welcome {
-        /// It has the same key on direct links as here; one of 0.1.0 has not.
-        has_one_key: bool,
-    },
+    Welcome,
     /// Any sign of life.
     Alive,
     /// The master does not accept the agent.
@@ -168,7 +165,7 @@ pub async fn serve(
             () = tokio::time::sleep_until(next_beat) => {
                 agent.look_at_directory();
                 let troubles = agent.all_troubles();
-                let kind = if beats % FACTS_EVERY == 0 || troubles != told {
+                let kind = if beats % HEARTBEATS_PER_FACTS == 0 || troubles != told {
                     told.clone_from(&troubles);
                     Kind::Facts(facts.read(agent.running_count(), troubles).into())
                 } else {
@@ -229,9 +226,8 @@ async fn take(agent: &Agent, kind: session_request::Kind) -> Option<Heard> {
                 let accept = acceptance(&agent.description.name);
                 tracing::warn!(%proposed, "does not count yet; on the master: {accept}");
             }
-            agent.standing.send_replace(Standing::Active(proposed));
-            // What a master seals came with that.
-            Some(Heard::Welcome { has_one_key: !welcome.seal.is_empty() })
+            agent.standing.send_replace(ConnectionState::Active(proposed));
+            Some(Heard::Welcome)
         }
         session_request::Kind::Refused(refused) => Some(Heard::Refused {
             reason: refused.reason(),

@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// A segment is closed when so many bytes were written to it.
+/// Size in bytes at which a segment is closed.
 pub const SEGMENT: u64 = 4 * 1024 * 1024;
 
 /// How many segments that the master has are kept to be written over.
@@ -318,7 +318,7 @@ impl SpoolReader {
         Ok(count > 0)
     }
 
-    /// Goes on with the segment that holds the offset, or with the first one behind it. False when that is the same.
+    /// Continues with the segment that holds the offset, or with the first one behind it. False when that is the same.
     fn open_next(&mut self) -> io::Result<bool> {
         let all = segments(&self.disk, &self.directory)?;
         let holding = all.iter().rposition(|first| *first <= self.offset);

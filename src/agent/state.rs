@@ -1,5 +1,5 @@
-//! The connector's one state, behind a handle: decisions, and who holds which task. What the disk remembers of tasks is
-//! `task_memory`'s.
+//! The state of the connector: its decisions, and which Attach holds which task. What the disk remembers of tasks belongs to
+//! `task_memory`.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -64,7 +64,7 @@ impl Description {
 
 /// Where the agent stands with its master.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum ConnectionState {
     /// On the way.
     Connecting,
     /// Let in; of what it says of itself, this does not count before an operator has accepted it.
@@ -92,8 +92,6 @@ pub enum DirectFrom {
     /// The owner of the key of the master that the agent is connected to. A certificate of the CA is not enough: anyone with an
     /// old copy of the CA's key can make one.
     Key(Fingerprint),
-    /// Any master that the CA knows: one of 0.1.0 has another key for direct links.
-    AnyMaster,
 }
 
 struct Inner {
@@ -130,7 +128,7 @@ pub struct Agent {
     /// Commands of operators are run on the master's machine too.
     pub trusts_operators: bool,
     /// Where it stands.
-    pub standing: watch::Sender<Standing>,
+    pub standing: watch::Sender<ConnectionState>,
     /// How it came to believe in the CA.
     pub trust: watch::Sender<String>,
     /// Who may open a direct link.
@@ -256,7 +254,7 @@ impl Agent {
             supervisor,
             troubles,
             trusts_operators,
-            standing: watch::Sender::new(Standing::Connecting),
+            standing: watch::Sender::new(ConnectionState::Connecting),
             trust: watch::Sender::new(String::new()),
             direct_from: watch::Sender::new(DirectFrom::Nobody),
             stopping: Arc::new(Notify::new()),

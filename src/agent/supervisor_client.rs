@@ -1,4 +1,4 @@
-//! The connector's hold on the supervisor and on the tasks' processes. Knows nothing of the master.
+//! The connector's client of the supervisor and of the shims. Knows nothing of the master.
 
 use std::{
     collections::VecDeque,
@@ -198,8 +198,8 @@ impl Pump {
             let begun = Instant::now();
             match self.serve(socket, &mut inbox).await {
                 Ok(Served::End) => return,
-                Ok(Served::SupervisorGone) => tracing::warn!("the supervisor is gone; its tasks go on"),
-                Err(error) => tracing::warn!(%error, "lost the supervisor; its tasks go on"),
+                Ok(Served::SupervisorGone) => tracing::warn!("the supervisor is gone; its tasks continue"),
+                Err(error) => tracing::warn!(%error, "lost the supervisor; its tasks continue"),
             }
             let mut pause = SUPERVISOR_RETRY.saturating_sub(begun.elapsed());
             supervisor = loop {

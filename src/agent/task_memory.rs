@@ -1,4 +1,4 @@
-//! What the agent's disk remembers of tasks: their directories, and the list of those that must never be started again.
+//! What the agent's disk remembers of tasks: their directories, and the list of tasks that must never be started again.
 //!
 //! Decides nothing: what is to be done with a task of which this is known is the core's business.
 

@@ -1,5 +1,5 @@
-//! One task's process: a connection to it, and what the disk says of the task when it does not answer. Knows nothing of the
-//! supervisor and of the master.
+//! The connection to a task's shim, and what the disk says about the task if the shim does not answer. Knows neither the
+//! supervisor nor the master.
 
 use std::io;
 

@@ -1,5 +1,5 @@
-//! Troubles of an agent's machine that the agent works with: a port that is taken, no free process ids. The master is told of
-//! them, and lists show them.
+//! Problems of the machine despite which the agent works, such as a port that is taken. The agent reports them to the master, and
+//! `agent list` shows them.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,4 @@
-//! Questions on a terminal. Without one nobody can be asked; callers decide what that means.
+//! Asks questions on a terminal. Without one, the caller decides what to do.
 
 use std::io::{self, BufRead as _, IsTerminal as _};
 

@@ -1,5 +1,5 @@
-//! What a shell offers while a command line is typed: agents, labels, jobs and masters, from the live master. A master
-//! that does not answer at once offers nothing.
+//! Completes command lines for a shell: agents, labels, jobs and masters, from the live master. Offers nothing if the master does
+//! not answer quickly.
 
 use std::{ffi::OsStr, time::Duration};
 

@@ -29,7 +29,8 @@ const FILE: &str = "sloth-runner.toml";
 /// Flags that make sense once, and not for every start.
 const ONCE: [&str; 5] = ["daemon", "daemonized", "token", "restored", "help"];
 /// Flags of `agent run` that a person may want to be others every time.
-const OF_RUNS: [&str; 7] = ["fanout", "timeout", "grace", "start_within", "give_up", "output_cap", "color"];
+const CONFIGURABLE: [&str; 7] =
+    ["fanout", "timeout", "grace", "start_within", "give_up", "output_cap", "color"];
 
 /// A section: its flags, and the commands that take them.
 struct Section {
@@ -54,7 +55,7 @@ fn sections() -> Vec<Section> {
         },
         Section {
             name: "run",
-            flags: flags(RunArgs::augment_args(Command::new("")), |id| OF_RUNS.contains(&id)),
+            flags: flags(RunArgs::augment_args(Command::new("")), |id| CONFIGURABLE.contains(&id)),
             commands: &[&["run"], &["agent", "run"]],
         },
         Section {
@@ -316,7 +317,8 @@ fn check(flag: &Arg, value: &Value) -> Result<(), String> {
         {
             let text = error.to_string();
             let first = text.lines().next().unwrap_or_default();
-            let reason = first.rsplit_once("': ").map_or("it is no value of this kind", |(_, reason)| reason);
+            let reason =
+                first.rsplit_once("': ").map_or("the value has the wrong type", |(_, reason)| reason);
             return Err(format!("{word:?}: {reason}"));
         }
     }

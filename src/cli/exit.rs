@@ -1,4 +1,4 @@
-//! What exit statuses mean, and the one error that commands end with.
+//! Exit statuses, and the error with which commands end.
 
 use std::process::ExitCode;
 
@@ -26,7 +26,7 @@ pub const AGENT_STOPPED: Status = Status(3);
 pub const TIMED_OUT: Status = Status(124);
 /// A task has no true status.
 pub const NO_STATUS: Status = Status(125);
-/// Interrupted.
+/// Interrupted by a signal: 128 + SIGINT.
 pub const INTERRUPTED: Status = Status(130);
 
 impl From<Status> for ExitCode {

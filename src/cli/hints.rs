@@ -1,4 +1,4 @@
-//! What to say of flags that other tools have: clush, pdsh, Ansible. Decides nothing.
+//! Hints for options that other tools have: clush, pdsh, Ansible. Makes no decisions.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
@@ -19,13 +19,13 @@ pub fn of_other_tools(error: &clap::Error) -> Option<String> {
         "a" | "all" => "all agents are @all: sloth-runner run @all 'uname -r'",
         "g" | "group" => "a group is a label: sloth-runner run @role:web 'uname -r'",
         "f" | "forks" | "p" | "par" => {
-            "at most so many agents at once is --fanout: sloth-runner run --fanout 32 @all 'uname -r'"
+            "use --fanout to limit the number of agents at once: sloth-runner run --fanout 32 @all 'uname -r'"
         }
         "u" | "user" | "become" | "become-user" => {
-            "commands run as the agent's user, and another one is `sudo -u NAME COMMAND`; a limit of time is --timeout 30s"
+            "commands run as the agent's user; use `sudo -u NAME COMMAND` for another user, and --timeout 30s for a time limit"
         }
         "m" | "module-name" | "args" => {
-            "there are no modules, the command is what a shell takes: sloth-runner run @role:web 'systemctl restart nginx'"
+            "there are no modules; give a shell command: sloth-runner run @role:web 'systemctl restart nginx'"
         }
         "S" => "the exit status is the largest one of the commands without a flag",
         "c" | "copy" => {
@@ -33,5 +33,5 @@ pub fn of_other_tools(error: &clap::Error) -> Option<String> {
         }
         _ => return None,
     };
-    Some(format!("{flag} is no flag of `sloth-runner run`: {hint}"))
+    Some(format!("{flag} is not an option of `sloth-runner run`: {hint}"))
 }

@@ -1,4 +1,4 @@
-//! The masters that a person knows by name, as kubectl knows contexts: where they are, and the keys for them.
+//! The stored masters, like contexts of kubectl: their addresses and the keys for them.
 //!
 //! Each lies in a directory of its own under the client's data, readable by its owner only. Knows no calls.
 
@@ -187,7 +187,7 @@ impl Masters {
     }
 
     /// Whether a login to the master with this CA could be stored under a name. Asked before the login string is spent,
-    /// which cannot be taken back.
+    /// which cannot be undone.
     ///
     /// # Errors
     /// When it is no name, or another master's.
@@ -260,7 +260,7 @@ impl Masters {
         } else {
             format!("stored are {}", names().collect::<Vec<_>>().join(", "))
         };
-        Ok(Failure::usage(format!("there is no master {name:?} here: {rest}")))
+        Ok(Failure::usage(format!("no master is stored as {name:?}: {rest}")))
     }
 
     /// How to reach one of them.
@@ -298,7 +298,7 @@ impl Masters {
         match all.iter().find(|(_, known)| known.address == wanted) {
             Some((name, known)) => self.address(name, known),
             None if wanted.contains(':') => Err(Failure::usage(format!(
-                "nobody is logged in to {wanted} here: `sloth-runner master operator add NAME --role ROLE` on the master's machine prints a login string, `sloth-runner login` takes it"
+                "not logged in to {wanted}: `sloth-runner master operator add NAME --role ROLE` on the master's machine prints a login string for `sloth-runner login`"
             ))),
             None => Err(self.unknown(wanted)?),
         }

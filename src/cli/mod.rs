@@ -1,4 +1,4 @@
-//! The command line: parses, calls, prints, and says how it went. The top of the house.
+//! The command line: parses arguments, performs a command, and reports the result.
 
 pub mod args;
 mod asking;

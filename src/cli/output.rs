@@ -1,5 +1,5 @@
-//! Tables, colours and complaints on a terminal or in a pipe: the one door to standard output and error for all that is said.
-//! What commands printed goes through `stdio`, cleaned by `sanitize`. Knows no commands.
+//! Tables, colours and messages: all that the program itself writes to standard output and standard error. The output of commands
+//! goes through `stdio`, cleaned by `sanitize`. Knows no commands.
 
 use std::{
     borrow::Cow,
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::domain::{
     frame::Stream,
-    text::{is_harmful, plain},
+    text::{is_harmful, strip_control},
 };
 
 /// SGR sequences, or nothing.
@@ -141,10 +141,10 @@ pub fn stderr_is_terminal() -> bool {
 pub fn complain(message: &str) {
     let paint = Paint::new(Colour::Auto, stderr_is_terminal());
     let mut lines = message.lines();
-    let first = plain(lines.next().unwrap_or_default());
+    let first = strip_control(lines.next().unwrap_or_default());
     note(&format!("{} {first}", paint.paint(Tone::Bad, "sloth-runner:")));
     for line in lines {
-        note(&format!("  {}", plain(line)));
+        note(&format!("  {}", strip_control(line)));
     }
 }
 
@@ -285,7 +285,7 @@ pub struct Cell {
 
 impl<T: Into<String>> From<T> for Cell {
     fn from(text: T) -> Self {
-        Self { text: plain(&text.into()), tone: None }
+        Self { text: strip_control(&text.into()), tone: None }
     }
 }
 

@@ -1,4 +1,4 @@
-//! A few lines at the bottom of a terminal that are drawn again and again, and erased in the end. On standard error.
+//! A few lines at the bottom of a terminal that are redrawn, and erased at the end. Writes to standard error.
 
 use std::io::{self, Write as _};
 
@@ -84,7 +84,7 @@ impl Region {
     }
 }
 
-/// The part of a line that fits into so many cells. Colours take none, and are ended where they were cut.
+/// Returns the part of a line that fits into a number of cells. Colour sequences take no cells, and are closed where the line is cut.
 #[must_use]
 pub fn clip(line: &str, columns: usize) -> String {
     let mut out = String::with_capacity(line.len());

@@ -1,4 +1,4 @@
-//! What may reach a terminal of what a command printed: text, line ends, tabs and colours (SGR). Nothing else.
+//! Removes from a command's output what must not reach a terminal: everything but text, line ends, tabs and colours (SGR).
 //!
 //! Output is hostile: titles, clipboards, cursor moves and device queries are dropped.
 

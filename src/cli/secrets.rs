@@ -1,5 +1,5 @@
-//! Secrets on a command line: found before anything else is done, so that other users of the machine see them for as short as
-//! can be. Files, the environment and standard input never show them at all.
+//! Removes secrets from the command line before anything else, so that other users of the machine see them only briefly. Files,
+//! the environment and standard input never show them.
 
 use std::{ffi::OsString, os::unix::ffi::OsStrExt as _};
 

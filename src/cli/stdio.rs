@@ -1,5 +1,5 @@
-//! Standard output and error of a program that has more to do than to print: a reader that does not read holds back what
-//! is printed, and nothing else. Knows not what is printed.
+//! Standard output and standard error of a program that does more than print: a slow reader delays what is printed, and nothing
+//! else. Does not know what is printed.
 
 use std::{
     fs::{File, OpenOptions},

@@ -1,4 +1,4 @@
-//! systemd units, as text: what is in them, and why. Pure; writes no file and asks nobody.
+//! The text of the systemd units. Pure: writes no file.
 
 use std::fmt::Write as _;
 
@@ -127,7 +127,7 @@ User={}
 ExecStart={}
 Restart=always
 RestartSec=5s
-# Slower and slower, where systemd knows these (254): others go on every five seconds.
+# Slower and slower, where systemd knows these (254): others continue every five seconds.
 RestartSteps=5
 RestartMaxDelaySec=60s
 WatchdogSec=30s

@@ -1,4 +1,4 @@
-//! What the registry says of an agent, and the numbers by which it judges.
+//! Agents, as the registry describes them, and the time limits by which their state is determined.
 
 use std::{fmt, time::Duration};
 

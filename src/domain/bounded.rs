@@ -1,4 +1,4 @@
-//! Text from elsewhere, bounded where it comes in: one line, harmless on a terminal, at most a number of bytes.
+//! Text from other machines, limited when it arrives: one line, a maximum length, no control characters.
 //!
 //! Whoever holds a [`Line`] needs no further check before the text is stored, sent on or shown. Knows nothing of where
 //! the text came from.

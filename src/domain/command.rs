@@ -1,4 +1,4 @@
-//! What an operator wants to have run. Knows nothing of how it is run.
+//! Commands that an operator wants to run. Does not know how they are run.
 
 use serde::{Deserialize, Serialize};
 
@@ -94,7 +94,7 @@ impl Command {
             }
         }
         let total: usize = words.iter().map(|word| word.len() + 1).sum();
-        if total > MOST_TOGETHER {
+        if total > MAX_TOTAL_BYTES {
             return Err(InvalidCommand::TooLongTogether(total));
         }
         Ok(Self(words.into_iter().map(Bytes).collect()))
@@ -187,7 +187,7 @@ impl Variable {
 }
 
 /// Most bytes of a command's words, and of the environment that is added to it.
-pub const MOST_TOGETHER: usize = 1024 * 1024;
+pub const MAX_TOTAL_BYTES: usize = 1024 * 1024;
 
 /// Checks that variables may be given to one command.
 ///
@@ -196,7 +196,7 @@ pub const MOST_TOGETHER: usize = 1024 * 1024;
 pub fn bounded(variables: Vec<Variable>) -> Result<Vec<Variable>, String> {
     let size = |variable: &Variable| variable.name.0.len() + variable.value.0.len() + 2;
     let total: usize = variables.iter().map(size).sum();
-    if total > MOST_TOGETHER {
+    if total > MAX_TOTAL_BYTES {
         return Err(format!(
             "the environment has {total} bytes in all; at most 1 MiB is taken: put it into a file on the machine"
         ));

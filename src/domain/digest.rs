@@ -1,16 +1,16 @@
-//! A job's groups as clients see them: who printed the same and is in the same state, and how that is said in a line.
+//! The groups of a job, as clients see them: tasks with the same output and the same state.
 
 use super::{
     frame::Stream,
     groups::Parting,
     job::{Job, Task, TaskState},
     outcome::{Ending, Outcome},
-    text::plain,
+    text::strip_control,
 };
 
 /// A running task is called silent when nothing came for so long, in milliseconds …
 pub const SILENT_AFTER_MS: u64 = 10_000;
-/// … and for so many times what the others took, where some have ended.
+/// … and for this multiple of the time that the finished tasks took.
 const SILENT_FACTOR: u64 = 3;
 
 /// Tasks that printed the same and are in the same state.
@@ -54,7 +54,7 @@ impl GroupDigest {
     #[must_use]
     pub fn ended_text(&self, outcome: &Outcome) -> String {
         let detail = detail(outcome);
-        let first = plain(&String::from_utf8_lossy(&self.first_line));
+        let first = strip_control(&String::from_utf8_lossy(&self.first_line));
         let mut parts = Vec::new();
         match self.line_count() {
             0 if detail.as_ref().is_none_or(|_| outcome.killed_by_us()) => parts.push("no output".to_owned()),
@@ -77,7 +77,7 @@ impl GroupDigest {
     /// What tasks that run have printed so far, in one line.
     #[must_use]
     pub fn running_text(&self) -> String {
-        let shown = |line: &[u8]| plain(&String::from_utf8_lossy(line));
+        let shown = |line: &[u8]| strip_control(&String::from_utf8_lossy(line));
         let mut text = match self.line_count() {
             0 => "no output yet".to_owned(),
             1 => shown(&self.first_line),
@@ -122,13 +122,13 @@ pub fn detail(outcome: &Outcome) -> Option<String> {
     let text = outcome.to_string();
     match outcome.ending {
         Ending::Exited(_) if outcome.background == 0 => None,
-        Ending::Exited(_) => text.split_once(", ").map(|(_, rest)| plain(rest)),
+        Ending::Exited(_) => text.split_once(", ").map(|(_, rest)| strip_control(rest)),
         Ending::Cancelled { .. } | Ending::TimedOut(_) => {
-            text.split_once(", ").map(|(_, rest)| plain(rest)).or(Some(plain(&text)))
+            text.split_once(", ").map(|(_, rest)| strip_control(rest)).or(Some(strip_control(&text)))
         }
-        Ending::Signaled(_) => Some(plain(&text)),
+        Ending::Signaled(_) => Some(strip_control(&text)),
         Ending::Refused(_) | Ending::Undeliverable(_) | Ending::Lost(_) | Ending::Skipped(_) => {
-            text.split_once(": ").map(|(_, rest)| plain(rest))
+            text.split_once(": ").map(|(_, rest)| strip_control(rest))
         }
     }
 }

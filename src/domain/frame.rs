@@ -1,4 +1,4 @@
-//! Frames: pieces of what a task printed, and how they lie on a disk.
+//! Frames: pieces of a task's output, and their format on disk.
 //!
 //! The agent's spool and the master's output log share this format; files and offsets in them are theirs.
 
@@ -60,7 +60,7 @@ pub const HEADER: usize = 32;
 
 /// A frame with fewer bytes is small: its header is worth saving.
 const SMALL: usize = 1024;
-/// Small frames are joined until they have so many bytes.
+/// Size in bytes up to which small frames are joined.
 const JOINED: usize = 16 * 1024;
 /// The time between two frames that are joined, at most, in nanoseconds: what a person sees as one.
 const JOINED_NS: u64 = 20_000_000;

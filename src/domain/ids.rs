@@ -1,4 +1,4 @@
-//! What names a job, a task and one life of an agent's memory. Knows nothing of what they refer to.
+//! Ids of jobs, tasks and incarnations. Does not know what they refer to.
 
 use std::{fmt, str::FromStr};
 

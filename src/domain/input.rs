@@ -1,4 +1,4 @@
-//! What a command reads, where an operator gives it something to read.
+//! The kinds of standard input that an operator can give to a command.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! Runs and tasks as everybody sees them: the master's core changes them, stores keep them, clients show them.
+//! Jobs and tasks: the master's core changes them, the store keeps them, clients show them.
 
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +21,7 @@ pub enum TaskState {
     Queued,
     /// Sent to its agent, which has not answered.
     Dispatched,
-    /// Runs.
+    /// The command runs.
     Running,
     /// Has ended. Final.
     Ended(Outcome),
@@ -291,7 +291,8 @@ pub struct JobOptions {
     pub overflow: Overflow,
     /// The store had lost the job, and agents told of it.
     #[serde(default)]
-    pub taken_back: bool,
+    #[serde(alias = "taken_back")]
+    pub recovered: bool,
     /// Most bytes of a task's output that are kept; the master's own limit where that is less, or nothing is said.
     #[serde(default)]
     pub output_cap: Option<u64>,

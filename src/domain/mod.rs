@@ -1,4 +1,4 @@
-//! The nouns of sloth-runner and their laws.
+//! The data types of sloth-runner and their rules.
 //!
 //! Pure: this tier knows no clock, no I/O, no tokio and nothing of the wire.
 

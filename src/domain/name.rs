@@ -1,4 +1,4 @@
-//! Names and labels: what they may be made of, how they sort, and which known one was probably meant.
+//! Names and labels: their characters, their order, and suggestions for mistyped ones.
 
 use std::{borrow::Borrow, cmp::Ordering, collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 

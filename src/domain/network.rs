@@ -1,4 +1,4 @@
-//! Hosts and networks, as tokens and addresses name them. Knows no socket.
+//! Hosts and networks in tokens and addresses. Opens no socket.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -26,7 +26,7 @@ pub struct Network(IpNet);
 
 /// Text that is no network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no network: write 10.0.0.0/8, 2001:db8::/32, or one address")]
+#[error("invalid network {0:?}: write 10.0.0.0/8, 2001:db8::/32, or a single address")]
 pub struct InvalidNetwork(String);
 
 impl FromStr for Network {

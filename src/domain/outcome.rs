@@ -1,4 +1,4 @@
-//! How a task ended: exactly one of these, final, and never guessed.
+//! The outcome of a task: exactly one, final, and never guessed.
 
 use std::fmt;
 
@@ -146,7 +146,7 @@ impl Outcome {
     pub const WORDS: [&'static str; 8] =
         ["exited", "signaled", "timed_out", "cancelled", "refused", "undeliverable", "lost", "skipped"];
 
-    /// The word for programs, as it stands in DESIGN and in JSON.
+    /// The word for the outcome in JSON and other output for programs.
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self.ending {
@@ -255,8 +255,8 @@ impl fmt::Display for Outcome {
         }
         match self.background {
             0 => Ok(()),
-            1 => f.write_str(", 1 background process goes on"),
-            n => write!(f, ", {n} background processes go on"),
+            1 => f.write_str(", 1 background process continues"),
+            n => write!(f, ", {n} background processes continue"),
         }
     }
 }
@@ -296,7 +296,10 @@ mod tests {
         let proof = KillProof::new(7, vec![Survivor { pid: 4242, state: "disk wait".into() }], 0);
         let table = [
             (Outcome::from(Ending::Exited(0)), "exited 0"),
-            (Outcome { ending: Ending::Exited(3), background: 2 }, "exited 3, 2 background processes go on"),
+            (
+                Outcome { ending: Ending::Exited(3), background: 2 },
+                "exited 3, 2 background processes continue",
+            ),
             (Ending::Signaled(9).into(), "killed by SIGKILL"),
             (Ending::Signaled(40).into(), "killed by signal 40"),
             (

@@ -1,4 +1,4 @@
-//! How a job goes over its agents: how many at once, in which batches, and what stops it.
+//! The plan of a job: how many agents at once, in which batches, and when it stops.
 
 use std::{fmt, str::FromStr};
 
@@ -15,9 +15,9 @@ pub const FANOUT: u32 = 512;
 pub struct Plan {
     /// Most tasks at once; [`FANOUT`] when not given.
     pub fanout: Option<u32>,
-    /// The first batch has so many tasks.
+    /// The number of tasks of the first batch.
     pub canary: Option<u32>,
-    /// The other batches have so many; one batch when not given.
+    /// The number of tasks of each later batch; one batch if not given.
     pub batch: Option<Share>,
     /// More failures than this end the job: what was not started is skipped.
     pub max_failures: Option<Share>,
@@ -41,7 +41,7 @@ pub struct StopIf {
 
 /// Text that is no condition.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no condition: write 'fail>0' or 'differs'")]
+#[error("invalid condition {0:?}: use 'fail>0' or 'differs'")]
 pub struct InvalidCondition(String);
 
 impl FromStr for StopIf {
@@ -72,7 +72,7 @@ impl Plan {
         self.fanout.unwrap_or(FANOUT).max(1) as usize
     }
 
-    /// The batch of each of so many tasks, from 0, in order.
+    /// Returns the batch of each task, from 0, in order.
     #[must_use]
     pub fn batches(&self, tasks: usize) -> Vec<u32> {
         let canary = self.canary.map_or(0, |count| (count as usize).min(tasks));

@@ -1,5 +1,5 @@
-//! What a machine says of itself: its labels, and where a direct link would reach it. None of that counts before somebody
-//! who may decide has accepted it. Knows no agent and no store.
+//! What an agent proposes: its labels, and the address for a direct link. It has no effect before an operator accepts it. Knows
+//! neither agents nor the store.
 
 use std::{fmt, net::IpAddr};
 
@@ -49,13 +49,13 @@ impl fmt::Display for DirectAddress {
     }
 }
 
-/// Bytes of a stranger's labels.
+/// Bytes of an unauthenticated peer's labels.
 const BRIEF: usize = 1024;
 
 /// What a machine says of itself and what does not count, or not yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Proposal {
-    /// Labels.
+    /// The labels that the agent proposes.
     pub labels: Labels,
     /// Where a direct link would go, if not to the address that the machine was observed at.
     pub direct: Option<DirectAddress>,
@@ -68,7 +68,7 @@ impl Proposal {
         Self { labels, direct: direct.filter(|direct| !direct.is_observed) }
     }
 
-    /// The part of it that is kept of a stranger: its labels up to 1 KiB. A thousand keys may wait, all of them in memory.
+    /// The part of it that is kept of an unauthenticated peer: its labels up to 1 KiB. A thousand keys may wait, all of them in memory.
     #[must_use]
     pub fn brief(mut self) -> Self {
         let mut left = BRIEF;
@@ -109,7 +109,7 @@ pub fn acceptance(target: impl fmt::Display) -> String {
     format!("sloth-runner agent label --accept {target}")
 }
 
-/// What of an agent's words was accepted. It counts as long as the agent goes on saying it, and is forgotten then.
+/// What of an agent's words was accepted. It counts as long as the agent continues saying it, and is forgotten then.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Accepted {
@@ -150,7 +150,7 @@ impl Accepted {
         self.direct = self.direct.take().filter(|accepted| said.as_ref() == Some(accepted));
     }
 
-    /// Accepts a label no more. Where everything counts it goes on to.
+    /// Accepts a label no more. Where everything counts it continues to.
     pub fn forget_label(&mut self, key: &str) {
         self.labels.remove(key);
     }
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_strangers_labels_have_a_kilobyte() {
+    fn the_labels_of_an_unauthenticated_peer_have_a_kilobyte() {
         let long = "v".repeat(60);
         let many: Vec<String> = (10..60).map(|n| format!("key{n}={long}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();

@@ -1,4 +1,4 @@
-//! Agents as clients see them.
+//! Agents, as clients see them.
 
 use super::{
     agent::{AgentState, Drain, Facts},

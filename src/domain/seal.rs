@@ -1,5 +1,5 @@
-//! A master's proof of its own words: it gives a seal along with what it says, and whoever repeats that later hands the seal
-//! back. Opaque to everybody else; how seals are made is the business of `trust::sealer`.
+//! Seals: a master's proof of its own words, which others store and hand back. Opaque to everyone else; `trust::sealer` makes
+//! them.
 
 use std::fmt;
 

@@ -1,12 +1,12 @@
-//! Lines that a gap has cut: what is left of one must not look like a line that a command has printed. Pure; knows not where
-//! lines go.
+//! Lines that are cut by a gap: the rest of such a line must not look like a line that a command printed. Pure; does not know
+//! where lines go.
 
 /// Ends what there is of a line whose rest is missing.
 pub const CUT_END: &str = " …(bytes missing)";
 /// Begins the first line behind a gap: what there is of it may be its end only.
 pub const CUT_BEGIN: &str = "(bytes missing)… ";
 
-/// How a stream of bytes goes on over gaps.
+/// How a stream of bytes continues over gaps.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Seam {
     is_mid_line: bool,

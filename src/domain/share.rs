@@ -1,16 +1,16 @@
-//! A part of a whole, as people give it: `10%` or `5`.
+//! A number or a percentage, as people write it: `5` or `10%`.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// So many, or so many of a hundred.
+/// A number, or a percentage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum Share {
-    /// So many.
+    /// A number.
     Count(u32),
-    /// So many per cent, 0 to 100.
+    /// A percentage, 0 to 100.
     Percent(u32),
 }
 

@@ -1,4 +1,4 @@
-//! The terms of a join token: who may join with it, and what counts of those who do. Knows no secret and no store.
+//! The terms of a join token: who may join with it, and which of their proposals are accepted. Knows no secret and no store.
 
 use std::{fmt, net::IpAddr};
 

@@ -1,4 +1,4 @@
-//! Text from elsewhere made fit for a screen: harmless, and as wide as there is room. Widths are terminal cells.
+//! Makes text from other machines fit for a screen: without control characters, and cut to a width in terminal cells.
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
@@ -16,7 +16,7 @@ pub fn is_harmful(sign: char) -> bool {
 
 /// A text with a space in place of every harmful character: for names and reasons from elsewhere.
 #[must_use]
-pub fn plain(text: &str) -> String {
+pub fn strip_control(text: &str) -> String {
     text.chars().map(|sign| if is_harmful(sign) { ' ' } else { sign }).collect()
 }
 
@@ -26,7 +26,7 @@ pub fn width(text: &str) -> usize {
     text.width()
 }
 
-/// The longest beginning of a text that fits into so many cells, and the cells that it takes.
+/// Returns the longest beginning of a text that fits into a number of cells, and the cells that it takes.
 #[must_use]
 pub fn beginning(text: &str, room: usize) -> (&str, usize) {
     let mut used = 0;
@@ -50,9 +50,9 @@ pub fn clipped(text: &str, room: usize, mark: &str) -> String {
     if room < mark.width() { String::new() } else { format!("{start}{mark}") }
 }
 
-/// A text cut to fit, and filled with spaces to exactly so many cells.
+/// Returns a text, cut or padded with spaces to an exact number of cells.
 #[must_use]
-pub fn fitted(text: &str, room: usize, mark: &str) -> String {
+pub fn pad_to_width(text: &str, room: usize, mark: &str) -> String {
     let mut text = clipped(text, room, mark);
     let missing = room.saturating_sub(text.width());
     text.extend(std::iter::repeat_n(' ', missing));
@@ -124,7 +124,7 @@ mod tests {
         {
             assert_eq!(clipped(text, room, "…"), cut, "{text} {room}");
         }
-        assert_eq!(fitted("漢", 4, "…"), "漢  ");
+        assert_eq!(pad_to_width("漢", 4, "…"), "漢  ");
         assert_eq!(middle_clipped("web-[1,3-7,9-16,40]", 11, "…"), "web-[…6,40]");
         assert_eq!(middle_clipped("web-1", 5, "…"), "web-1");
     }

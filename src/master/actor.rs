@@ -1,4 +1,4 @@
-//! The actor: owns the core, feeds it inputs, performs its effects. It never waits for anything but the next input.
+//! Runs the core: feeds it inputs and performs its effects. Never waits for anything but the next input.
 
 use std::{
     collections::HashMap,
@@ -9,7 +9,6 @@ use std::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    ahead::Ahead,
     clock::SendClock,
     compare::{self, Question},
     core::{
@@ -19,10 +18,11 @@ use super::{
     },
     dispatch::{self, AttachSignals},
     handle::{Handle, Message, SessionHandle},
-    input::Inputs,
     journal::Journal,
     output_log::{OutputLogs, budget::Budget},
+    prefetch::Ahead,
     signal,
+    stdin_relay::Inputs,
     store::{Store, StoreWriter, Written},
 };
 use crate::{

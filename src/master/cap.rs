@@ -1,4 +1,4 @@
-//! What is kept of a task that prints more than there is room for: its beginning, and its newest frames.
+//! Limits the stored output of a task: keeps its beginning and its newest frames.
 
 use std::collections::VecDeque;
 
@@ -13,13 +13,13 @@ pub struct Cap {
     pub overflow: Overflow,
     /// Everything before this offset is kept.
     pub beginning: u64,
-    /// Nothing more is kept, whatever its offset, once the log has so many bytes of the task: many small frames take more
-    /// room with their headers than what they hold.
+    /// Maximum number of bytes of the task in the log, frame headers included: many small frames take more space with their
+    /// headers than their contents do.
     pub most_written: u64,
 }
 
 impl Cap {
-    /// Beginning and end of so many bytes together.
+    /// The total size of the kept beginning and end, in bytes.
     #[must_use]
     pub fn new(bytes: u64, overflow: Overflow) -> Self {
         let newest = match overflow {

@@ -1,4 +1,4 @@
-//! The clock by which agents tell how long the master's messages were on their way. Decides nothing.
+//! The clock by which agents measure the transit time of the master's messages. Makes no decisions.
 
 use crate::{
     sys::{clock::boottime_ms, random},

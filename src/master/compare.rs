@@ -1,4 +1,4 @@
-//! Comparing what tasks of one job printed, for jobs that stop when output differs from the canary's.
+//! Compares the output of a job's tasks, for jobs that stop when output differs from the canary's.
 //!
 //! One task a job, which reads the job's log once, forwards. Decides nothing: the core hears whether outputs agree.
 

@@ -1,4 +1,4 @@
-//! Whether a command waits for whoever reads its output along. Knows offsets and times, no links and no logs.
+//! Decides whether a command waits for a client that reads its output. Knows offsets and times, but no links and no logs.
 //!
 //! A client that keeps up is fed from memory; one that a flood has run away from has to be fed from the disk, which
 //! takes longer for everybody. So a command waits for a client that is brisk, and for no other: a slow client never
@@ -17,14 +17,14 @@ const UNWATCHED: Duration = Duration::from_secs(5);
 
 /// What is known of the slowest client.
 #[derive(Debug, Default)]
-pub struct Pace {
+pub struct FlowControl {
     /// Since when the command waits for it, and where it was then.
     waits: Option<(Instant, u64)>,
     is_slow_until: Option<Instant>,
 }
 
-impl Pace {
-    /// How much further the command may go on, in bytes: `ahead` and `slowest` are positions in the log. Where this is
+impl FlowControl {
+    /// How much further the command may continue, in bytes: `ahead` and `slowest` are positions in the log. Where this is
     /// nothing it is asked again when the client has moved, or after [`WATCHED`].
     pub fn room(&mut self, ahead: u64, slowest: u64, now: Instant) -> u64 {
         if self.is_slow_until.is_some_and(|until| now < until) {
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn a_brisk_client_is_waited_for_as_long_as_it_moves() {
-        let (mut pace, begun) = (Pace::default(), Instant::now());
+        let (mut pace, begun) = (FlowControl::default(), Instant::now());
         let at = |ms: u64| begun + Duration::from_millis(ms);
         assert_eq!(pace.room(MIB, 0, at(0)), 3 * MIB);
         assert!(!pace.waits());
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn a_slow_client_costs_a_fiftieth_at_most() {
-        let (mut pace, begun) = (Pace::default(), Instant::now());
+        let (mut pace, begun) = (FlowControl::default(), Instant::now());
         let waited = (0..100_000u64)
             .filter(|ms| {
                 let _ = pace.room(100 * MIB + ms * 1024, ms * 1024, begun + Duration::from_millis(*ms));

@@ -1,4 +1,4 @@
-//! How everything else reaches the actor: what it is told and asked. Whoever asks waits for the answer, and the actor does not.
+//! The interface to the actor: sends inputs, and waits for the answers to questions.
 
 use std::sync::Arc;
 
@@ -143,7 +143,7 @@ impl Handle {
         self.watched.clone()
     }
 
-    /// Wakes when somebody's rights may be others.
+    /// Wakes when an operator's rights may have changed.
     #[must_use]
     pub fn operators(&self) -> watch::Receiver<u64> {
         self.operators.clone()

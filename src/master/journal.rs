@@ -1,4 +1,4 @@
-//! What followers of a live job are told: the newest state of each task and of the gate, and that the job has ended.
+//! Publishes the newest state of a live job's tasks and gate to its followers, and the end of the job.
 //!
 //! Bounded by the number of tasks: who falls behind gets the newest state, not every state there was.
 

@@ -1,4 +1,4 @@
-//! An agent's links: the tunnel that it dialled, and the direct link that `direct` keeps beside it where it can.
+//! The links to an agent: the tunnel that the agent opened, and the direct link if there is one.
 
 use std::{
     sync::{

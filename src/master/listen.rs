@@ -1,4 +1,4 @@
-//! The master's two doors: the port, where TLS and ALPN say what a connection is, and the machine's own socket.
+//! Accepts connections: on the port, where TLS and ALPN tell what a connection is, and on the local socket.
 
 use std::{
     hash::Hash,
@@ -17,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tonic::service::Routes;
 
 use super::{
-    core::messages::{Input, Reply, Who},
+    core::messages::{ConnectionIdentity, Input, Reply},
     service::Master,
     session::Sessions,
 };
@@ -32,19 +32,19 @@ use crate::{
         tls::ALPN_TUNNEL,
     },
     wire::{
-        accept::{Accepted, Door},
+        accept::{Accepted, ConnectionLimiter},
         budget::{Budget, Principal},
         crowd::{Crowd, Member},
         serve::{self, Connected, Refusal},
     },
 };
 
-/// Connections at once of those who are nobody here; each is closed after [`STRANGER_TIME`].
-const STRANGERS: usize = 256;
+/// Connections at once of those who are nobody here; each is closed after [`UNAUTHENTICATED_TIMEOUT`].
+const MAX_UNAUTHENTICATED: usize = 256;
 /// The same, of one source.
-const STRANGERS_OF_ONE: usize = 8;
-/// How long a stranger may stay: enrolling takes one call.
-const STRANGER_TIME: Duration = Duration::from_secs(15);
+const MAX_UNAUTHENTICATED_PER_SOURCE: usize = 8;
+/// How long an unauthenticated peer may stay: enrolling takes one call.
+const UNAUTHENTICATED_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Refused calls of one connection that may wait to be recorded.
 const REFUSALS: usize = 16;
@@ -58,18 +58,18 @@ pub struct Port {
     pub routes: Routes,
     /// Agents' connections.
     pub sessions: Sessions,
-    /// TLS.
+    /// Accepts TLS connections.
     pub tls: TlsAcceptor,
     /// The cluster's name.
     pub cluster: Arc<str>,
     /// Those who are nobody here.
-    pub strangers: Arc<Crowd<IpAddr>>,
+    pub unauthenticated: Arc<Crowd<IpAddr>>,
 }
 
-/// A place for a crowd of strangers.
+/// A place for a crowd of unauthenticated peers.
 #[must_use]
-pub fn strangers<K: Eq + Hash + Copy>() -> Arc<Crowd<K>> {
-    Arc::new(Crowd::new(STRANGERS, STRANGERS_OF_ONE))
+pub fn unauthenticated<K: Eq + Hash + Copy>() -> Arc<Crowd<K>> {
+    Arc::new(Crowd::new(MAX_UNAUTHENTICATED, MAX_UNAUTHENTICATED_PER_SOURCE))
 }
 
 impl Port {
@@ -80,7 +80,7 @@ impl Port {
             Ok(listener) => listener,
             Err(error) => return tracing::error!(%error, "cannot listen"),
         };
-        let door = Arc::new(Door::of_master());
+        let door = Arc::new(ConnectionLimiter::of_master());
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -109,7 +109,7 @@ impl Port {
             if accepted.alpn == ALPN_TUNNEL {
                 return;
             }
-            return self.serve_nobody(accepted, Caller::Stranger).await;
+            return self.serve_nobody(accepted, Caller::Unauthenticated).await;
         };
         let identity = Identity::of(certificate).ok().filter(|(cluster, _)| **cluster == *self.cluster);
         let key = key_fingerprint(certificate);
@@ -118,14 +118,14 @@ impl Port {
                 self.serve_agent(accepted, name, key).await;
             }
             (Some((_, Identity::Operator(name))), Some(key), false) => {
-                let visit = Visit {
+                let visit = OperatorConnection {
                     shown: name.to_string(),
-                    who: Who::Key(name, key),
+                    who: ConnectionIdentity::Key(name, key),
                     address: accepted.address.to_string().into(),
                     uid: None,
-                    stranger: self.master.budgets.of(Principal::Source(source_of(source))),
+                    unauthenticated: self.master.budgets.of(Principal::Source(source_of(source))),
                 };
-                let join = || self.strangers.join(source);
+                let join = || self.unauthenticated.join(source);
                 serve_operator(&self.master, self.routes, accepted.stream, visit, join).await;
             }
             // Its certificate says who it is, and nobody has asked the registry whether it still is that.
@@ -136,7 +136,7 @@ impl Port {
         }
     }
 
-    /// Serves an agent whose key the registry knows. One that was deleted is told so, in a stranger's place and time.
+    /// Serves an agent whose key the registry knows. One that was deleted is told so, in an unauthenticated peer's place and time.
     async fn serve_agent(&self, accepted: Accepted, name: AgentName, key: Fingerprint) {
         let asked = name.clone();
         let known = self.master.handle.ask(move |reply| Input::IsEnrolled(asked, key, reply)).await;
@@ -147,19 +147,19 @@ impl Port {
             let Ok(_place) = budget.connection() else { return };
             return Box::pin(self.sessions.clone().run(accepted, name, key, budget)).await;
         }
-        let stranger = self.strangers.join(source);
+        let unauthenticated = self.unauthenticated.join(source);
         let budget = self.master.budgets.of(Principal::Source(source_of(source)));
         let session = Box::pin(self.sessions.clone().run(accepted, name, key, budget));
         tokio::select! {
-            _ = tokio::time::timeout(STRANGER_TIME, session) => {}
-            () = stranger.sent_away() => {}
+            _ = tokio::time::timeout(UNAUTHENTICATED_TIMEOUT, session) => {}
+            () = unauthenticated.sent_away() => {}
         }
     }
 
-    /// Serves somebody who is nobody here, in a stranger's place and time.
+    /// Serves an unauthenticated peer, within the limits of number and time for such peers.
     async fn serve_nobody(&self, accepted: Accepted, caller: Caller) {
         let source = accepted.address.ip();
-        let stranger = self.strangers.join(source);
+        let unauthenticated = self.unauthenticated.join(source);
         let budget = self.master.budgets.of(Principal::Source(source_of(source)));
         let address = accepted.address.to_string().into();
         let connected = Connected { caller, address, uid: None, budget, refusals: None, over: None };
@@ -167,25 +167,25 @@ impl Port {
         // How a caller's connection ends is the caller's business.
         let call = serve::serve(accepted.stream, self.routes.clone(), connected, stop);
         tokio::select! {
-            _ = tokio::time::timeout(STRANGER_TIME, call) => {}
-            () = stranger.sent_away() => {}
+            _ = tokio::time::timeout(UNAUTHENTICATED_TIMEOUT, call) => {}
+            () = unauthenticated.sent_away() => {}
         }
     }
 }
 
 /// A connection that says who it is.
-struct Visit {
-    who: Who,
+struct OperatorConnection {
+    who: ConnectionIdentity,
     /// Who it is, for people, where nobody knows it.
     shown: String,
     address: Arc<str>,
     /// The user behind a Unix socket.
     uid: Option<u32>,
     /// The budget that it has where nobody knows it.
-    stranger: Arc<Budget>,
+    unauthenticated: Arc<Budget>,
 }
 
-impl Visit {
+impl OperatorConnection {
     async fn caller(&self, master: &Master) -> Caller {
         let who = self.who.clone();
         match master.handle.ask(move |reply| Input::Identify(who, reply)).await {
@@ -197,13 +197,13 @@ impl Visit {
     }
 }
 
-/// Serves an operator for as long as it has the rights that it came with. Whom nobody knows is told so, in the time and
-/// the places of strangers, and so is whoever has too many connections.
+/// Serves an operator as long as its rights stay the same. A caller who is not an operator, or who has too many connections,
+/// counts as an unauthenticated peer: each of its calls is refused with the reason.
 async fn serve_operator<S, K>(
     master: &Master,
     routes: Routes,
     stream: S,
-    visit: Visit,
+    visit: OperatorConnection,
     join: impl Fn() -> Member<K>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -214,7 +214,7 @@ async fn serve_operator<S, K>(
     let caller = visit.caller(master).await;
     let budget = match &caller {
         Caller::Operator { name, .. } => master.budgets.of(Principal::Operator(name.clone())),
-        Caller::Stranger | Caller::Peer(_) | Caller::Unknown(_) => Arc::clone(&visit.stranger),
+        Caller::Unauthenticated | Caller::Peer(_) | Caller::Unknown(_) => Arc::clone(&visit.unauthenticated),
     };
     let (place, over) = match budget.connection() {
         Ok(place) => (Some(place), None),
@@ -232,18 +232,18 @@ async fn serve_operator<S, K>(
     let serving = serve::serve(stream, routes, connected, master.shutdown.stop.clone());
     let mut serving = std::pin::pin!(serving);
     let Caller::Operator { name, .. } = &caller else {
-        let stranger = join();
+        let unauthenticated = join();
         tokio::select! {
-            _ = tokio::time::timeout(STRANGER_TIME, serving) => {}
-            () = stranger.sent_away() => {}
+            _ = tokio::time::timeout(UNAUTHENTICATED_TIMEOUT, serving) => {}
+            () = unauthenticated.sent_away() => {}
         }
         return;
     };
-    let stranger = place.is_none().then(&join);
+    let unauthenticated = place.is_none().then(&join);
     let too_long = async {
-        match &stranger {
-            Some(stranger) => {
-                let _ = tokio::time::timeout(STRANGER_TIME, stranger.sent_away()).await;
+        match &unauthenticated {
+            Some(unauthenticated) => {
+                let _ = tokio::time::timeout(UNAUTHENTICATED_TIMEOUT, unauthenticated.sent_away()).await;
             }
             None => std::future::pending().await,
         }
@@ -280,7 +280,7 @@ pub async fn accept_local(master: Master, routes: Routes, listener: UnixListener
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "cannot listen on the socket"),
     };
-    let strangers = strangers::<u32>();
+    let unauthenticated = unauthenticated::<u32>();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -289,11 +289,11 @@ pub async fn accept_local(master: Master, routes: Routes, listener: UnixListener
         let Some((stream, _)) = descriptors::admit(accepted, false).await else { continue };
         let Ok(peer) = stream.peer_cred() else { continue };
         let (master, routes, shutdown) = (master.clone(), routes.clone(), shutdown.clone());
-        let strangers = Arc::clone(&strangers);
+        let unauthenticated = Arc::clone(&unauthenticated);
         let tracker = shutdown.tracker.clone();
         tracker.spawn(async move {
             tokio::select! {
-                () = serve_local(&master, routes, stream, peer, &strangers) => {}
+                () = serve_local(&master, routes, stream, peer, &unauthenticated) => {}
                 () = shutdown.now.cancelled() => {}
             }
         });
@@ -306,7 +306,7 @@ async fn serve_local(
     routes: Routes,
     stream: UnixStream,
     peer: UCred,
-    strangers: &Crowd<u32>,
+    unauthenticated: &Crowd<u32>,
 ) {
     let (uid, address): (u32, Arc<str>) = (peer.uid(), "local".into());
     if uid == 0 || uid == nix::unistd::geteuid().as_raw() {
@@ -317,28 +317,28 @@ async fn serve_local(
         let _ = serve::serve(stream, routes, connected, master.shutdown.stop.clone()).await;
         return;
     }
-    // While its name is looked up it is nobody.
-    let stranger = strangers.join(uid);
+    // While its name is looked up it is unauthenticated.
+    let member = unauthenticated.join(uid);
     let user = tokio::select! {
         user = master.users.name(uid) => user,
-        () = stranger.sent_away() => return,
+        () = member.sent_away() => return,
     };
-    drop(stranger);
-    let visit = Visit {
+    drop(member);
+    let visit = OperatorConnection {
         shown: format!("the user {user}"),
-        who: Who::UnixUser(user),
+        who: ConnectionIdentity::UnixUser(user),
         address,
         uid: Some(uid),
-        stranger: master.budgets.of(Principal::User(uid)),
+        unauthenticated: master.budgets.of(Principal::User(uid)),
     };
-    serve_operator(master, routes, stream, visit, || strangers.join(uid)).await;
+    serve_operator(master, routes, stream, visit, || unauthenticated.join(uid)).await;
 }
 
 /// What stands before the name of a user who is an admin by the machine's own socket: no operator of the registry can be
 /// called that.
 const LOCAL: &str = "local:";
 
-/// Whom the audit table names: the login user behind sudo where the kernel knows one, else the user.
+/// Returns the name for the audit table: the login user behind sudo if the kernel knows one, else the user.
 fn login_of(uid: u32, pid: Option<i32>) -> u32 {
     /// What the kernel says when nobody logged in (`AUDIT_UID_UNSET`).
     const UNSET: u32 = u32::MAX;

@@ -1,4 +1,4 @@
-//! What Prometheus is told of a master. Reads the core's own answers, and counts nothing itself.
+//! The master's metrics for Prometheus. Reads the core's answers, and counts nothing itself.
 
 use prometheus_client::{
     encoding::text::encode,
@@ -55,9 +55,9 @@ impl Master {
             held_back,
         );
         let refused = Counter::<u64>::default();
-        refused.inc_by(status.refused_strangers);
+        refused.inc_by(status.refused_unauthenticated);
         let help = "Enrollments and logins that were refused since the start";
-        registry.register("strangers_refused", help, refused);
+        registry.register("unauthenticated_refused", help, refused);
         let exceeded = Family::<Vec<(&'static str, &'static str)>, Counter>::default();
         for (limit, count) in self.budgets.counts() {
             exceeded.get_or_create(&vec![("limit", limit.word())]).inc_by(count);

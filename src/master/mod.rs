@@ -3,25 +3,25 @@
 //! Must not know an agent's insides, the terminal or the command line.
 
 pub mod actor;
-pub mod ahead;
 mod cap;
 mod clock;
 pub mod compare;
 pub mod core;
 mod direct;
 pub mod dispatch;
+pub mod flow_control;
 pub mod handle;
-pub mod input;
 pub mod journal;
 pub mod links;
 pub mod listen;
 mod metrics;
 pub mod output_log;
-pub mod pace;
+pub mod prefetch;
 pub mod retention;
 pub mod server;
 pub mod service;
 pub mod session;
 pub mod signal;
+pub mod stdin_relay;
 pub mod store;
 pub mod users;

@@ -1,4 +1,4 @@
-//! Attaches that are opened before there is a task for them: opening one is a good part of what a short command takes.
+//! Opens Attach streams before there is a task for them, since opening one takes a large part of a short command's time.
 //!
 //! Nothing is said on them before a task is on the disk. Without one a task opens its own.
 

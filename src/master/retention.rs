@@ -1,6 +1,6 @@
-//! Retention: which ended jobs are deleted because they are old, or because all output together is too much.
+//! Deletes ended jobs that are too old, or whose output takes too much space.
 //!
-//! Never a job that is not finished, and nothing because a clock jumped: time goes on here no faster than it was
+//! Never a job that is not finished, and nothing because a clock jumped: time continues here no faster than it was
 //! witnessed, at twice the pace where it has to catch up; a clock that fell behind is believed after a day; one that stands
 //! before this program was written tells nothing; and no job is older than the time since it was seen not to have ended.
 //!
@@ -23,13 +23,13 @@ use super::{
 use crate::{
     domain::ids::JobId,
     sys::{
-        clock::{spoken, unix_ms},
+        clock::{format_duration, unix_ms},
         shutdown::Shutdown,
     },
 };
 
 /// How often it is looked, and how long after the start for the first time.
-const EVERY: Duration = Duration::from_hours(1);
+const SWEEP_INTERVAL: Duration = Duration::from_hours(1);
 const FIRST: Duration = Duration::from_mins(1);
 
 /// How much is kept.
@@ -112,7 +112,7 @@ fn due(
         let may_be_old = at_most.get(&job.id).map_or(has_end, |age| *age > retention.age);
         let is_old = now_ms.is_some_and(|now_ms| now_ms.saturating_sub(job.ended_ms) > age_ms);
         let reason = if is_old && may_be_old {
-            format!("it ended over {} ago", spoken(retention.age))
+            format!("it ended over {} ago", format_duration(retention.age))
         } else if left > retention.bytes {
             format!("all output together was over {} bytes", retention.bytes)
         } else {
@@ -134,7 +134,7 @@ pub async fn keep(retention: Retention, handle: Handle, store: Store, logs: Outp
             () = tokio::time::sleep(pause) => {}
             () = shutdown.stop.cancelled() => return,
         }
-        pause = EVERY;
+        pause = SWEEP_INTERVAL;
         let witnessed = last_looked.elapsed();
         last_looked = Instant::now();
         if let Err(error) = look(retention, &handle, &store, &logs, (&mut watch, witnessed)).await {

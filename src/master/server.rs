@@ -1,4 +1,4 @@
-//! A master's life: from its lock to its last word.
+//! Starts, runs and stops a master.
 
 use std::{
     io,
@@ -17,12 +17,12 @@ use super::{
     clock::SendClock,
     core::{Core, Enroll, Policy, Remembered, messages::Input},
     handle::Handle,
-    input::Inputs,
-    listen::{Port, accept_local, strangers},
+    listen::{Port, accept_local, unauthenticated},
     output_log::OutputLogs,
     retention::{self, Retention},
     service::{Master, routes, watch::Watched},
     session::Sessions,
+    stdin_relay::Inputs,
     store::{Store, StoreError, StoreWriter},
     users::Users,
 };
@@ -283,7 +283,7 @@ impl Server {
             sessions,
             tls: TlsAcceptor::from(Arc::new(server)),
             cluster,
-            strangers: strangers(),
+            unauthenticated: unauthenticated(),
         };
         let room = watch_room(
             self.config.directories.data.clone(),

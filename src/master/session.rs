@@ -1,4 +1,4 @@
-//! One agent's connection, seen from the master: hello, welcome or refusal, then whatever comes over the session.
+//! The master's side of an agent's session: hello, welcome or refusal, then the messages of the session.
 
 use std::{
     net::SocketAddr,

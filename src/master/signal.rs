@@ -1,4 +1,4 @@
-//! Stopping a task on its agent, beside its Attach: the order is given until the agent has answered.
+//! Stops a task on its agent: repeats the order until the agent has answered.
 
 use std::{sync::Arc, time::Duration};
 

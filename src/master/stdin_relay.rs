@@ -1,4 +1,4 @@
-//! The road of a command's input: from the operator who feeds it to the Attach that reaches its agent.
+//! Relays standard input from the operator who sends it to the Attach of the task.
 //!
 //! Nothing is stored here: whoever feeds keeps what the command has not taken, and sends it again when the agent was
 //! reached anew. Knows no policy.
@@ -34,7 +34,7 @@ type ToAgent = mpsc::Sender<proto::AttachRequest>;
 
 /// One command's input.
 #[derive(Debug)]
-pub struct InputRoad {
+pub struct StdinRelay {
     state: watch::Sender<InputState>,
     link: Mutex<Link>,
 }
@@ -54,26 +54,26 @@ struct Link {
 /// The inputs of all commands that are fed. As long as somebody holds one, it is the same for everybody.
 #[derive(Clone, Debug, Default)]
 pub struct Inputs {
-    roads: Arc<Mutex<HashMap<TaskId, Weak<InputRoad>>>>,
+    roads: Arc<Mutex<HashMap<TaskId, Weak<StdinRelay>>>>,
 }
 
 impl Inputs {
     /// The input of a task.
     #[must_use]
-    pub fn of(&self, id: TaskId) -> Arc<InputRoad> {
+    pub fn of(&self, id: TaskId) -> Arc<StdinRelay> {
         let mut roads = self.roads.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(road) = roads.get(&id).and_then(Weak::upgrade) {
             return road;
         }
         roads.retain(|_, road| road.strong_count() > 0);
         let link = Link { agent: None, feeder: 0, is_fed: false, unfed_since: Instant::now(), size: None };
-        let road = Arc::new(InputRoad { state: watch::Sender::default(), link: Mutex::new(link) });
+        let road = Arc::new(StdinRelay { state: watch::Sender::default(), link: Mutex::new(link) });
         roads.insert(id, Arc::downgrade(&road));
         road
     }
 }
 
-impl InputRoad {
+impl StdinRelay {
     fn link(&self) -> std::sync::MutexGuard<'_, Link> {
         self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -112,24 +112,24 @@ impl InputRoad {
 
     /// Somebody feeds the command from now on, in the place of whoever did.
     #[must_use]
-    pub fn feed(self: &Arc<Self>) -> Feeder {
+    pub fn feed(self: &Arc<Self>) -> StdinSource {
         let mut link = self.link();
         link.feeder += 1;
         link.is_fed = true;
         let number = link.feeder;
         drop(link);
-        Feeder { road: Arc::clone(self), number }
+        StdinSource { road: Arc::clone(self), number }
     }
 }
 
 /// Somebody who feeds a command, until this is dropped.
 #[derive(Debug)]
-pub struct Feeder {
-    road: Arc<InputRoad>,
+pub struct StdinSource {
+    road: Arc<StdinRelay>,
     number: u64,
 }
 
-impl Feeder {
+impl StdinSource {
     /// Sends something to the command, at its agent's pace. False when somebody else feeds it by now. What finds no
     /// agent is gone: it is asked for again.
     pub async fn send(&self, kind: Kind) -> bool {
@@ -150,7 +150,7 @@ impl Feeder {
     }
 }
 
-impl Drop for Feeder {
+impl Drop for StdinSource {
     fn drop(&mut self) {
         let mut link = self.road.link();
         if link.feeder == self.number {

@@ -1,5 +1,5 @@
-//! What the system calls its users. Its name service may ask the network, so whoever asks waits on a thread of its own and
-//! for a bounded time, and few ask at once. Knows nothing of operators.
+//! Looks up the names of the system's users. The name service may use the network, so lookups run on a thread of their own with a
+//! time limit, and only a few at once. Knows no operators.
 
 use std::{
     collections::HashMap,
@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 /// How long an answer is good.
 const GOOD: Duration = Duration::from_secs(5);
 /// How long an answer is waited for.
-const PATIENCE: Duration = Duration::from_secs(2);
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long an administrator waits to be called by the name of the user who logged in.
 const PATIENCE_OF_ADMINS: Duration = Duration::from_millis(500);
 /// Questions that are asked at once. A service that hangs holds no more threads than this.
@@ -64,7 +64,7 @@ impl Default for Users {
     fn default() -> Self {
         Self {
             answers: Arc::default(),
-            everybody: Lane::new(AT_ONCE, PATIENCE),
+            everybody: Lane::new(AT_ONCE, LOOKUP_TIMEOUT),
             admins: Lane::new(AT_ONCE_OF_ADMINS, PATIENCE_OF_ADMINS),
         }
     }
@@ -143,7 +143,7 @@ mod tests {
         let daemon = User::from_name("daemon").unwrap().unwrap().uid.as_raw();
         assert_eq!(users.name_of_admin(daemon).await, "daemon", "administrators do not wait behind others");
         drop(release);
-        let again = Lane { patience: PATIENCE, ..users.everybody };
+        let again = Lane { patience: LOOKUP_TIMEOUT, ..users.everybody };
         assert!(again.ask(|| ()).await.is_ok(), "it answers again");
     }
 

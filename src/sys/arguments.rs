@@ -1,4 +1,4 @@
-//! The arguments of this process, and how secrets among them are overwritten.
+//! The arguments of this process. Overwrites secrets among them.
 //!
 //! Every user of a machine can read the arguments of every process, by `ps` and in `/proc/PID/cmdline`. Which of them are
 //! secrets this module does not know.

@@ -1,5 +1,5 @@
-//! The wall clock, for what people read, and the clock that counts suspension, by which commands may start. What only waits
-//! within one process uses monotonic instants and never comes here.
+//! The wall clock, for people, and the clock that counts suspension, for permissions to start. Timeouts within one process use
+//! monotonic instants instead.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -71,7 +71,7 @@ pub fn zone_s() -> i32 {
 
 /// A length of time as people say it: `12 ms`, `1.2 s`, `3 min 20 s`, `5 h 2 min`, `3 d 4 h`.
 #[must_use]
-pub fn spoken(duration: Duration) -> String {
+pub fn format_duration(duration: Duration) -> String {
     let (seconds, ms) = (duration.as_secs(), duration.subsec_millis());
     match seconds {
         0 => format!("{ms} ms"),
@@ -95,7 +95,7 @@ mod tests {
             (18_120_000, "5 h 2 min"),
             (273_600_000, "3 d 4 h"),
         ] {
-            assert_eq!(spoken(Duration::from_millis(ms)), text);
+            assert_eq!(format_duration(Duration::from_millis(ms)), text);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `--daemon`: the program starts itself again in a new session and waits until that one says how it went.
+//! Implements `--daemon`: starts the program again in a new session, and waits for its report.
 //!
 //! The new process talks back on its standard output, one line of JSON; nothing forks under tokio.
 
@@ -75,7 +75,7 @@ pub fn leave_directory() -> io::Result<()> {
 /// When standard input or output cannot be replaced.
 pub fn report(report: &Report) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    // Whoever started the daemon may be gone by now; it goes on all the same.
+    // Whoever started the daemon may be gone by now; it continues all the same.
     let _ = serde_json::to_writer(&mut stdout, report);
     let _ = stdout.write_all(b"\n").and_then(|()| stdout.flush());
     let null = File::options().read(true).write(true).open("/dev/null")?;

@@ -1,5 +1,5 @@
-//! How many files and connections this process may have open, and what becomes of that when they run out: connections from
-//! elsewhere are turned away before the last ones are taken, so that operators on the machine and files still get theirs.
+//! The limit of open files and connections: connections from other machines are refused before the last descriptors are used, so
+//! that local operators and files still get some.
 
 use std::{
     io,
@@ -15,7 +15,7 @@ const RESERVED: usize = 64;
 /// How long it is waited before a connection is taken again, where none can be.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// How often it is said that there are none.
-const SAY_EVERY: Duration = Duration::from_mins(1);
+const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
 /// The limit that this process was started with.
 static STARTED_WITH: OnceLock<(rlim_t, rlim_t)> = OnceLock::new();
@@ -73,7 +73,7 @@ pub async fn admit<S: AsFd, A>(accepted: io::Result<(S, A)>, elsewhere: bool) ->
 fn complain(error: Option<&io::Error>) {
     static SAID: Mutex<Option<Instant>> = Mutex::new(None);
     let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
-    if said.is_some_and(|said| said.elapsed() < SAY_EVERY) {
+    if said.is_some_and(|said| said.elapsed() < LOG_INTERVAL) {
         return;
     }
     *said = Some(Instant::now());

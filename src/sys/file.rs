@@ -1,4 +1,4 @@
-//! Reading and writing files in pieces, and files named by where they begin. Knows nothing of what is in them.
+//! Reads and writes files in pieces, and names files by the position of their first byte. Does not know the contents.
 
 use std::{
     fs::File,
@@ -45,7 +45,7 @@ pub fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// Gives a pipe room for so many bytes where it has less. What is no pipe, or may not grow, stays as it is.
+/// Enlarges the buffer of a pipe to a number of bytes. Anything else, and a pipe that may not grow, is left unchanged.
 pub fn widen_pipe(pipe: &File, bytes: usize) {
     if rustix::pipe::fcntl_getpipe_size(pipe).is_ok_and(|size| size < bytes) {
         let _ = rustix::pipe::fcntl_setpipe_size(pipe, bytes);

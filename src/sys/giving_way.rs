@@ -1,5 +1,4 @@
-//! Threads that give way: work that strangers can ask for runs there, and gets what the rest of the process and of the machine
-//! leave of the processors, so that a flood of it holds nobody else up.
+//! Threads with a low priority, for work that unauthenticated peers can cause: they use what the machine has left.
 
 use std::{sync::OnceLock, thread::available_parallelism};
 

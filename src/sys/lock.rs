@@ -1,4 +1,4 @@
-//! Files that only one process at a time may hold, and pid files inside them. Knows nothing of who uses them.
+//! Lock files, and the process ids in them. Does not know who uses them.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},

@@ -1,6 +1,6 @@
-//! How much a log may take: whoever can make a daemon say something cannot make it fill the disk with that.
+//! Limits the size of the log: peers that make a daemon log must not be able to fill the disk.
 //!
-//! A log is bounded in bytes, as a bucket that fills slowly: a whole fleet may come back at once, and nobody may go on like
+//! A log is bounded in bytes, as a bucket that fills slowly: a whole fleet may come back at once, and nobody may continue like
 //! that. The last part of the bucket is for errors. What is left out is counted, and said when there is room again.
 
 use std::{
@@ -20,7 +20,7 @@ const AT_ONCE: f64 = 16.0 * 1024.0 * 1024.0;
 const FOR_ERRORS: f64 = 1024.0 * 1024.0;
 /// Bytes a second after that: 170 MB a day.
 const A_SECOND: f64 = 2.0 * 1024.0;
-/// So many times as much where somebody wants to know more than is said by default.
+/// Factor of the limit at log levels that are more detailed than the default.
 const IN_DETAIL: f64 = 16.0;
 
 #[derive(Debug)]

@@ -1,5 +1,4 @@
-//! Where a daemon's log goes: standard error in the foreground, a daily file for `--daemon`. However much there is to say, it
-//! does not fill the disk.
+//! Logs to standard error in the foreground, and to a daily file with `--daemon`. The size of the log is limited.
 
 use std::{
     io,

@@ -1,4 +1,4 @@
-//! What sloth-runner asks of the operating system.
+//! The operating system, as far as sloth-runner uses it.
 //!
 //! Knows nothing of agents, masters or the wire. Its unsafe code is in [`process`].
 

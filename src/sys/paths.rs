@@ -1,4 +1,4 @@
-//! Where sloth-runner keeps its files: root's in `/var` and `/run`, a user's where `directories` says.
+//! The directories of sloth-runner: root's in `/var` and `/run`, a user's where `directories` says.
 
 use std::{
     fs::{self, DirBuilder},
@@ -24,7 +24,7 @@ pub struct Directories {
 
 /// A directory that a daemon cannot use.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot use the directory {path}: {source}; give another one with --data-dir")]
+#[error("cannot use the directory {path}: {source}; use another directory with --data-dir")]
 pub struct UnusableDirectory {
     path: String,
     /// Why not.
@@ -33,7 +33,7 @@ pub struct UnusableDirectory {
 
 /// There is no home directory to put anything into.
 #[derive(Debug, thiserror::Error)]
-#[error("this user has no home directory, so there is no place for data; give one with --data-dir")]
+#[error("this user has no home directory for data; give a directory with --data-dir")]
 pub struct NoHome;
 
 fn is_root() -> bool {
@@ -131,7 +131,7 @@ pub fn make_private(path: &Path) -> Result<(), UnusableDirectory> {
             return Err(io::Error::other(format!("it belongs to user {owner}, not to {me}")));
         }
         if metadata.permissions().mode() & 0o022 != 0 {
-            return Err(io::Error::other("others may write to it; chmod go-w mends that"));
+            return Err(io::Error::other("other users can write to it; fix this with chmod go-w"));
         }
         if metadata.permissions().mode() & 0o044 != 0 {
             let mode = metadata.permissions().mode() & !0o044;
@@ -227,6 +227,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
         let error = make_private(dir.path()).unwrap_err().to_string();
-        assert!(error.contains("others may write to it"), "{error}");
+        assert!(error.contains("other users can write to it"), "{error}");
     }
 }

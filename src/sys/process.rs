@@ -1,5 +1,4 @@
-//! Processes: forking, new sessions, and everything below a process. The house's unsafe code, but for a trait in
-//! `wire/pieces.rs`.
+//! Processes: forks, new sessions, and the tree below a process. Contains all unsafe code but for a trait in `wire/pieces.rs`.
 
 use std::{
     collections::HashMap,

@@ -1,11 +1,11 @@
-//! Chance from the operating system. Knows nothing of what it is for.
+//! Random bytes from the operating system.
 
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 /// Fills an array with random bytes.
 ///
 /// # Panics
-/// When the kernel has no randomness to give; nothing safe could go on then.
+/// When the kernel has no randomness to give; nothing safe could continue then.
 #[must_use]
 pub fn bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];

@@ -1,4 +1,4 @@
-//! A rate that is kept: so much at once, and so much a second after that. Knows not of what.
+//! A rate limit: a burst, and a number per second. Does not know what is limited.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ impl Rate {
         self.take_of(1.0);
     }
 
-    /// Takes as much as so many.
+    /// Takes the equivalent of a number of calls.
     pub fn take_of(&mut self, count: f64) {
         self.paid_until = self.paid_until.max(Instant::now()) + self.each.mul_f64(count.max(0.0));
     }

@@ -1,4 +1,4 @@
-//! Ending in order: one token says stop, a second one says at once, a tracker knows who is still there.
+//! Orderly shutdown: one token says stop, a second one says at once, and a tracker knows the running tasks.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub struct Shutdown {
     /// Cancelled when the daemon should end: stop accepting, say goodbye.
     pub stop: CancellationToken,
-    /// Cancelled when there is no more time for manners.
+    /// Cancelled when the grace period is over and connections are dropped.
     pub now: CancellationToken,
     /// Every task that must not be forgotten.
     pub tracker: TaskTracker,
@@ -34,7 +34,7 @@ impl Shutdown {
 /// A signal that asks a daemon to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndSignal {
-    /// ^C.
+    /// SIGINT, as sent by ^C.
     Interrupt,
     /// What `kill` and systemd send.
     Terminate,

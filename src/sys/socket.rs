@@ -1,4 +1,4 @@
-//! Unix sockets under paths of any length, and the options of TCP sockets. Knows nothing of what is spoken on them.
+//! Unix sockets with paths of any length, and options of TCP sockets. Knows no protocol.
 
 use std::{
     fs::{self, OpenOptions},
@@ -106,7 +106,7 @@ pub fn source_of(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Whom an address may share its owner with: a /24 of IPv4, a /48 of IPv6.
+/// Returns the network whose addresses may share an owner: a /24 of IPv4, a /48 of IPv6.
 #[must_use]
 pub fn neighbourhood_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {

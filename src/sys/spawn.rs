@@ -1,5 +1,5 @@
-//! Starting somebody else's program: in a session of its own, with clean signals and nothing inherited but its standard
-//! three. Knows nothing of what the program is for.
+//! Starts a command in a session of its own, with default signals and nothing inherited but its standard streams. Does not know
+//! what the command is for.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,4 @@
-//! The service manager: telling it how a daemon stands, and giving it orders. Where there is none, nothing happens.
+//! Notifies the service manager of the state of a daemon, and sends it orders. Does nothing without one.
 
 use std::{fs, io, path::Path, process::Command, time::Duration};
 

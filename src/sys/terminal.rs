@@ -1,4 +1,4 @@
-//! Terminals: this process's own in raw mode, and new ones for commands. Knows nothing of what is shown on them.
+//! Terminals: this process's own in raw mode, and new ones for commands. Does not know what is shown.
 
 use std::{
     fs::File,

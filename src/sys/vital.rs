@@ -1,5 +1,5 @@
-//! Tasks and threads without which a daemon must not go on: what they own is not to be trusted after a panic, and nothing
-//! would be done any more. The process ends instead, and its service manager starts it again.
+//! Ends the process when an essential task or thread panics: its state is no longer trustworthy. The service manager starts the
+//! process again.
 
 use std::sync::{
     Arc,

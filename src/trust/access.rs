@@ -1,4 +1,4 @@
-//! The access table: who may call what. Deny by default, on both sides of the wire.
+//! The access table: who may make which call. Everything else is denied, on both sides.
 
 use std::str::FromStr;
 
@@ -29,7 +29,9 @@ impl Role {
 
 /// A word that is no role.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no role: viewer may look, operator may run, admin may let in and put out")]
+#[error(
+    "invalid role {0:?}: use viewer (read only), operator (run commands) or admin (manage agents and operators)"
+)]
 pub struct InvalidRole(String);
 
 impl FromStr for Role {
@@ -45,7 +47,7 @@ impl FromStr for Role {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Caller {
     /// No certificate, or one that the registry does not, or no longer, know.
-    Stranger,
+    Unauthenticated,
     /// A certificate of the cluster's CA that is no operator's.
     Peer(Identity),
     /// An operator's certificate whose key is not, or no longer, known; or a user of the machine who is no operator.
@@ -72,7 +74,7 @@ impl Caller {
 /// Who may call a method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Need {
-    /// Anybody.
+    /// Any caller, with or without an identity.
     Nothing,
     /// Any identity of the cluster.
     Identity,
@@ -175,7 +177,7 @@ pub fn check(caller: &Caller, path: &str) -> Result<(), Denied> {
         (Need::Nothing, _)
         | (Need::Identity, Caller::Peer(_) | Caller::Operator { .. })
         | (Need::Master, Caller::Peer(Identity::Master(_))) => true,
-        (_, Caller::Stranger) => return Err(Denied::NoIdentity),
+        (_, Caller::Unauthenticated) => return Err(Denied::NoIdentity),
         (_, Caller::Unknown(name)) => return Err(Denied::Unknown(name.clone())),
         (Need::Role(needed), Caller::Operator { role, .. }) => role >= needed,
         (Need::LocalSocket, Caller::Operator { local, .. }) => *local,
@@ -186,7 +188,7 @@ pub fn check(caller: &Caller, path: &str) -> Result<(), Denied> {
         return Ok(());
     }
     let who = match caller {
-        Caller::Stranger => "a stranger".to_owned(),
+        Caller::Unauthenticated => "an unauthenticated peer".to_owned(),
         Caller::Unknown(name) => name.clone(),
         Caller::Peer(identity) => identity.to_string(),
         Caller::Operator { name, role, .. } => format!("{name} ({})", role.word()),
@@ -220,6 +222,6 @@ mod tests {
         assert!(check(&operator(Role::Viewer), job).is_err());
         assert!(check(&operator(Role::Operator), job).is_ok());
         assert!(check(&operator(Role::Admin), job).is_ok());
-        assert_eq!(check(&Caller::Stranger, job), Err(Denied::NoIdentity));
+        assert_eq!(check(&Caller::Unauthenticated, job), Err(Denied::NoIdentity));
     }
 }

@@ -1,4 +1,4 @@
-//! The master's own certificate authority, made on its first start.
+//! The master's certificate authority, which is created on the first start.
 //!
 //! Certificates never expire: the registry is the revocation list, and a machine must not be locked out by a clock.
 

@@ -1,4 +1,4 @@
-//! One-time codes: how an agent and a master that have never met make sure of each other.
+//! One-time codes, by which an agent and a master that have never met verify each other.
 //!
 //! A waiting agent makes a code and shows it on its own machine; it sends it to nobody. An operator who reads it there types it
 //! at the master. Both then hold a secret that nobody between them has, and prove to each other by it which key and which CA

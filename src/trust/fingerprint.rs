@@ -1,4 +1,4 @@
-//! Fingerprints: SHA-256 of something in DER, as people compare them.
+//! Fingerprints: the SHA-256 of something in DER, for people to compare.
 
 use std::{fmt, str::FromStr};
 

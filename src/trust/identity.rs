@@ -1,4 +1,4 @@
-//! Identities: SPIFFE IDs in certificates, exactly one each. Knows no roles.
+//! Identities: SPIFFE IDs in certificates, exactly one in each. Knows no roles.
 
 use std::fmt;
 

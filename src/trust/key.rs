@@ -1,4 +1,4 @@
-//! Private keys: made where they are used, kept in files that only their owner reads, never sent.
+//! Private keys: created where they are used, stored in files that only their owner can read, never sent.
 
 use std::{io, path::Path};
 
@@ -23,7 +23,7 @@ pub enum KeyError {
     File {
         /// Which file.
         path: String,
-        /// Why.
+        /// The cause of the error.
         source: io::Error,
     },
     /// What the file holds, or what was asked for, is not understood.

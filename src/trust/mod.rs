@@ -1,4 +1,4 @@
-//! Who is who, and who may do what: CA, certificates, tokens, identities and the access table.
+//! Identities and permissions: CA, certificates, tokens and the access table.
 //!
 //! Knows no sockets and no store; whether a key is still welcome is the registry's business, not a certificate's.
 

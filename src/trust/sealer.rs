@@ -1,5 +1,5 @@
-//! The master's seals: what it gives out, and agents hand back, carries a MAC under a key that only the master has, so
-//! that nobody can make up what the master said.
+//! The master's seals: data that agents store and send back carries a MAC with a key that only the master has, so that nobody can
+//! forge it.
 //!
 //! The key lies beside the CA's, and is restored with it. A master without it makes a new one, and believes nothing that was
 //! sealed with the old one. What is sealed, and in which order, is fixed for ever: agents keep seals for months.

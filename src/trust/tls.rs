@@ -1,4 +1,4 @@
-//! TLS configurations: 1.3 only, ring only, our own verifier, and the ALPN names that say what a connection is.
+//! TLS configurations: only TLS 1.3, only ring, our own verifier, and the ALPN names that tell what a connection is.
 
 use std::sync::Arc;
 
@@ -56,7 +56,7 @@ pub fn server(
     Ok(config)
 }
 
-/// For the dialling side; `own` is `None` for a stranger.
+/// For the dialling side; `own` is `None` for an unauthenticated peer.
 ///
 /// # Errors
 /// When the key does not fit the certificate.

@@ -1,4 +1,4 @@
-//! Join tokens: a secret that lets agents in, and the fingerprint of the CA that they may then believe in.
+//! Join tokens: a secret that lets agents enroll, and the fingerprint of the CA that they then trust.
 
 use std::{fmt, str::FromStr};
 

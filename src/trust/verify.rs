@@ -1,4 +1,4 @@
-//! The verifier: chain to the pinned CA, and nothing else. Names are compared by whoever made the connection.
+//! Verifies certificates: the chain must end at the pinned CA. Whoever opened the connection checks the names.
 //!
 //! Certificates are judged at a constant moment inside every one's life, so that no clock can lock anyone out.
 

@@ -6,13 +6,13 @@ use nucleo_matcher::{
 };
 
 /// Most things that are found.
-const MOST: usize = 200;
+const MAX_RESULTS: usize = 200;
 
 /// The things whose names match, best first; all of them, in their order, for no letters.
 #[must_use]
 pub fn best<T>(letters: &str, named: Vec<(String, T)>) -> Vec<T> {
     if letters.is_empty() {
-        return named.into_iter().take(MOST).map(|(_, thing)| thing).collect();
+        return named.into_iter().take(MAX_RESULTS).map(|(_, thing)| thing).collect();
     }
     let mut matcher = Matcher::new(Config::DEFAULT);
     let pattern = Pattern::parse(letters, CaseMatching::Smart, Normalization::Smart);
@@ -26,7 +26,7 @@ pub fn best<T>(letters: &str, named: Vec<(String, T)>) -> Vec<T> {
         })
         .collect();
     scored.sort_by_key(|(score, place, _)| (std::cmp::Reverse(*score), *place));
-    scored.into_iter().take(MOST).map(|(.., thing)| thing).collect()
+    scored.into_iter().take(MAX_RESULTS).map(|(.., thing)| thing).collect()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::{
     model::{
         MasterStatus,
-        command::Whom,
+        command::Recipients,
         job::{FollowKey, Look},
     },
     output::window::Window,
@@ -40,9 +40,9 @@ pub enum Msg {
     Drawn(super::model::Layout),
     /// The master answers.
     Connected(Box<MasterStatus>),
-    /// The master does not answer; it is tried again after so many milliseconds.
+    /// The master does not answer; the next attempt is made after this number of milliseconds.
     Disconnected {
-        /// Why.
+        /// The reason, as text for operators.
         reason: String,
         /// When it is tried again.
         retry_ms: u64,
@@ -77,18 +77,18 @@ pub enum Msg {
     WatchFailed(JobId, String),
     /// Output that is followed.
     Output {
-        /// For whom.
+        /// The pane that it is for.
         key: FollowKey,
-        /// Whose.
+        /// The index of the task in its job.
         task: u32,
-        /// What.
+        /// The frames of output.
         frames: Vec<Frame>,
     },
     /// A part of the output that is followed is not there.
     Gap {
-        /// For whom.
+        /// The pane that it is for.
         key: FollowKey,
-        /// Whose.
+        /// The index of the task in its job.
         task: u32,
         /// From this offset …
         from: u64,
@@ -168,14 +168,14 @@ pub enum Cmd {
         id: JobId,
         /// The command.
         text: String,
-        /// For whom, as it was shown.
-        whom: Whom,
+        /// The agents that it is for, as they were shown.
+        recipients: Recipients,
         /// The rest.
         options: Box<JobOptions>,
     },
     /// Cancel tasks; all when none are named.
     Cancel(JobId, Vec<u32>),
-    /// Let a job go on.
+    /// Let a job continue.
     Promote(JobId),
     /// Start nothing more of a job.
     Stop(JobId),
@@ -183,7 +183,7 @@ pub enum Cmd {
     Watch(JobId, Masks),
     /// Follow output.
     Follow {
-        /// What.
+        /// The output that is followed.
         key: FollowKey,
         /// The agent, where it is one task.
         agent: Option<AgentName>,
@@ -198,7 +198,7 @@ pub enum Cmd {
     ReadEarlier {
         /// Of which job.
         job: JobId,
-        /// Whose.
+        /// The index of the task in its job.
         task: u32,
         /// The agent.
         agent: AgentName,
@@ -211,11 +211,11 @@ pub enum Cmd {
     Search {
         /// Of which job.
         job: JobId,
-        /// Whose.
+        /// The index of the task in its job.
         task: u32,
         /// The agent.
         agent: AgentName,
-        /// What.
+        /// The text of the message.
         text: String,
         /// From this offset to the end, or backwards to the beginning.
         from: u64,

@@ -12,7 +12,7 @@ pub enum Depth {
     /// The sixteen that every terminal has.
     #[default]
     Sixteen,
-    /// 256.
+    /// A palette of 256 colours.
     Indexed,
     /// All of them.
     True,
@@ -31,7 +31,7 @@ pub struct Settings {
     pub destructive: Vec<Regex>,
     /// Glyphs of ASCII only.
     pub ascii: bool,
-    /// Colours.
+    /// The number of colours of the terminal.
     pub depth: Depth,
     /// Clicks and the wheel.
     pub mouse: bool,

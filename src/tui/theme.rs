@@ -1,5 +1,5 @@
-//! Colours and glyphs: what they say is said in words too. The sixteen colours of the terminal are used, so that the
-//! screen fits whatever theme a person has.
+//! Colours and glyphs: what they say is said in words too. The sixteen colours of the terminal are used, so that the screen fits
+//! whatever theme a person has.
 
 use ratatui::style::{Color, Modifier, Style};
 
@@ -16,7 +16,7 @@ pub enum Tone {
     Bad,
     /// Needs patience.
     Waiting,
-    /// Goes on.
+    /// The task runs.
     Running,
     /// Beside the point.
     Dim,

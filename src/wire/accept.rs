@@ -1,5 +1,5 @@
-//! Accepting TLS connections from anyone, with bounded work: silent ones wait outside, handshakes take turns and give way to
-//! everything else.
+//! Accepts TLS connections with a bounded amount of work: silent connections wait, handshakes are limited and have a low
+//! priority.
 
 use std::{
     collections::HashMap,
@@ -42,7 +42,7 @@ const WAITING_AT_AGENT: usize = 32;
 pub struct Accepted {
     /// The connection.
     pub stream: TlsStream<BufReader<TcpStream>>,
-    /// The peer's chain, empty for a stranger.
+    /// The peer's chain, empty for an unauthenticated peer.
     pub chain: Vec<CertificateDer<'static>>,
     /// The ALPN name, empty when none was spoken.
     pub alpn: Vec<u8>,
@@ -52,7 +52,7 @@ pub struct Accepted {
 
 /// The doorkeeper of one port.
 #[derive(Debug)]
-pub struct Door {
+pub struct ConnectionLimiter {
     handshakes: Semaphore,
     /// Where handshakes are made.
     threads: Option<&'static Handle>,
@@ -76,14 +76,14 @@ impl Default for Source {
 }
 
 /// A connection that waits for its turn, or has it, until this is dropped.
-struct Place<'a> {
-    door: &'a Door,
+struct Permit<'a> {
+    door: &'a ConnectionLimiter,
     source: IpAddr,
     /// The turns of its source.
     turns: Arc<Semaphore>,
 }
 
-impl Door {
+impl ConnectionLimiter {
     /// A master's door.
     #[must_use]
     pub fn of_master() -> Self {
@@ -114,7 +114,7 @@ impl Door {
     }
 
     /// A place for a connection that has said hello; `None` when too many of its source wait.
-    fn wait(&self, address: IpAddr) -> Option<Place<'_>> {
+    fn wait(&self, address: IpAddr) -> Option<Permit<'_>> {
         let source = source_of(address);
         let mut sources = self.sources();
         let known = sources.entry(source).or_default();
@@ -124,10 +124,10 @@ impl Door {
         known.waiting += 1;
         let turns = Arc::clone(&known.turns);
         drop(sources);
-        Some(Place { door: self, source, turns })
+        Some(Permit { door: self, source, turns })
     }
 
-    /// Makes the handshake, which costs more than all else that a stranger can ask for.
+    /// Makes the handshake, which costs more than all else that an unauthenticated peer can ask for.
     async fn shake_hands(
         &self,
         stream: TcpStream,
@@ -178,7 +178,7 @@ impl Door {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
         let mut sources = self.door.sources();
         if let Some(source) = sources.get_mut(&self.source) {
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn connections_that_wait_for_their_turn_are_capped_by_source_and_counted_until_they_are_in() {
-        let door = Door::of_master();
+        let door = ConnectionLimiter::of_master();
         let address = || IpAddr::from([10, 0, 0, 1]);
         let waiting: Vec<_> = (0..WAITING_OF_ONE).map(|_| door.wait(address()).unwrap()).collect();
         assert!(door.wait(address()).is_none());

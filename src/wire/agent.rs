@@ -1,4 +1,4 @@
-//! Facts, link preferences and states of agents on the wire.
+//! Converts facts, link preferences and states of agents.
 
 use super::{InvalidMessage, proposal::proposal_in, proto};
 use crate::{
@@ -150,8 +150,7 @@ impl TryFrom<proto::Agent> for AgentEntry {
     }
 }
 
-/// Labels that are well formed, the first [`MAX_LABELS`] by key; a peer's others are dropped, since no target could name
-/// them, or nobody has so many.
+/// Returns the well-formed labels, at most [`MAX_LABELS`] by key. The others are dropped: no target can name them.
 pub fn labels_in(labels: impl IntoIterator<Item = (String, String)>) -> Labels {
     let word = |text: String| LabelWord::try_from(text).ok();
     let mut labels: Labels =

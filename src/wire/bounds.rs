@@ -1,4 +1,4 @@
-//! Bounds on what a message carries. No honest peer exceeds them; what does is refused where it is converted.
+//! Limits the contents of messages. No honest peer exceeds them; a message that does is refused when it is converted.
 
 use super::InvalidMessage;
 use crate::domain::job::MOST_TASKS;
@@ -27,7 +27,7 @@ pub fn wait_ms(ms: u64, what: &str) -> Result<u64, InvalidMessage> {
 /// When the store could not hold it.
 pub fn job_number(number: u64) -> Result<u64, InvalidMessage> {
     if number > MAX_STORED {
-        return Err(InvalidMessage(format!("there is no job {number}: numbers end at {MAX_STORED}")));
+        return Err(InvalidMessage(format!("no such job: {number}; the largest number is {MAX_STORED}")));
     }
     Ok(number)
 }

@@ -1,4 +1,4 @@
-//! Budgets: how much of a daemon one principal may use at once, and how fast, so that it can hurt nobody but itself.
+//! Budgets: how much of a daemon one principal may use at once, and how fast, so that it slows down only itself.
 //!
 //! A principal is an operator, an agent or the source of connections that nobody knows. The administrators of a machine's own
 //! socket have no limits: root can always get in. Knows not what calls do.
@@ -110,17 +110,17 @@ impl Limits {
 /// Which limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Limit {
-    /// [`Limits::connections`].
+    /// The limit of connections: [`Limits::connections`].
     Connections,
-    /// [`Limits::calls`].
+    /// The limit of calls: [`Limits::calls`].
     Calls,
-    /// [`Limits::calls_a_second`].
+    /// The limit of calls a second: [`Limits::calls_a_second`].
     CallRate,
-    /// [`Limits::writes`].
+    /// The limit of unwritten changes: [`Limits::writes`].
     Writes,
-    /// [`Limits::selecting_percent`].
+    /// The limit of work on targets: [`Limits::selecting_percent`].
     Selecting,
-    /// [`Limits::frames_a_second`].
+    /// The limit of empty frames a second: [`Limits::frames_a_second`].
     Frames,
 }
 
@@ -146,9 +146,9 @@ impl Limit {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{who} has met a limit of this master: {}", self.what())]
 pub struct Exceeded {
-    /// Who.
+    /// The caller, as the audit log names it.
     pub who: String,
-    /// Which.
+    /// The limit that was exceeded.
     pub limit: Limit,
     /// How much it allows.
     pub most: u32,
@@ -205,11 +205,11 @@ struct Rates {
 
 /// A place in a budget, given back when it is dropped. The default is none.
 #[derive(Debug, Default)]
-pub struct Place {
+pub struct Permit {
     permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Place {
+impl Permit {
     /// So much of it as a place of its own; `None` where it is not that large.
     pub fn split(&mut self, size: usize) -> Option<Self> {
         let permit = self.permit.as_mut()?.split(size)?;
@@ -288,19 +288,19 @@ impl Budget {
         Exceeded { who: self.who.to_string(), limit, most }
     }
 
-    fn take(&self, places: &Arc<Semaphore>, limit: Limit) -> Result<Place, Exceeded> {
+    fn take(&self, places: &Arc<Semaphore>, limit: Limit) -> Result<Permit, Exceeded> {
         if self.is_unlimited() {
-            return Ok(Place { permit: None });
+            return Ok(Permit { permit: None });
         }
         let permit = Arc::clone(places).try_acquire_owned().map_err(|_| self.exceeded(limit))?;
-        Ok(Place { permit: Some(permit) })
+        Ok(Permit { permit: Some(permit) })
     }
 
     /// A place for one more connection.
     ///
     /// # Errors
     /// When there is none.
-    pub fn connection(&self) -> Result<Place, Exceeded> {
+    pub fn connection(&self) -> Result<Permit, Exceeded> {
         self.take(&self.connections, Limit::Connections)
     }
 
@@ -308,7 +308,7 @@ impl Budget {
     ///
     /// # Errors
     /// When there is none, or calls come too fast.
-    pub fn call(&self) -> Result<Place, Exceeded> {
+    pub fn call(&self) -> Result<Permit, Exceeded> {
         let place = self.take(&self.calls, Limit::Calls)?;
         if !self.is_unlimited() {
             let mut rates = self.rates();
@@ -324,7 +324,7 @@ impl Budget {
     ///
     /// # Errors
     /// When there is none.
-    pub fn write(&self) -> Result<Place, Exceeded> {
+    pub fn write(&self) -> Result<Permit, Exceeded> {
         self.take(&self.writes, Limit::Writes)
     }
 
@@ -361,24 +361,24 @@ impl Budget {
     }
 
     /// Room for bytes that will wait for the principal. Waits until there is: whoever does not read, waits.
-    pub async fn buffer(&self, bytes: usize) -> Place {
+    pub async fn buffer(&self, bytes: usize) -> Permit {
         if self.is_unlimited() {
-            return Place { permit: None };
+            return Permit { permit: None };
         }
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.limits.buffered_bytes);
         let permit = Arc::clone(&self.buffered).acquire_many_owned(bytes).await;
-        Place { permit: permit.ok() }
+        Permit { permit: permit.ok() }
     }
 
     /// A turn to do what takes a thread or much memory for a moment. Waits until it comes.
-    pub async fn turn(&self) -> Place {
+    pub async fn turn(&self) -> Permit {
         if self.is_unlimited() {
-            return Place { permit: None };
+            return Permit { permit: None };
         }
-        Place { permit: Arc::clone(&self.turns).acquire_owned().await.ok() }
+        Permit { permit: Arc::clone(&self.turns).acquire_owned().await.ok() }
     }
 
-    /// Charges a call that turned out to be as much work as so many.
+    /// Charges a call that turned out to be as much work as a number of calls.
     pub fn charge_calls(&self, count: usize) {
         if !self.is_unlimited() && count > 0 {
             self.rates().calls.take_of(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
@@ -404,7 +404,7 @@ pub struct Budgets {
     exceeded: Arc<Counts>,
 }
 
-/// Budgets of principals that are not there any more are forgotten when so many are known.
+/// Number of known budgets at which those of principals that have left are dropped.
 const KNOWN: usize = 1_024;
 
 impl Budgets {

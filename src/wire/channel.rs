@@ -1,4 +1,4 @@
-//! An HTTP/2 client on a connection that is already there, on which calls are made.
+//! An HTTP/2 client on an existing connection.
 //!
 //! The connection's future, its error and its end belong to the caller, unlike with tonic's own channel.
 

@@ -1,4 +1,4 @@
-//! The operators' client: a typed view of `ControlService`, over the master's own socket or from elsewhere.
+//! The client of operators: a typed view of `ControlService`, over the local socket or the network.
 
 use std::{io, path::PathBuf, sync::Arc};
 
@@ -19,7 +19,7 @@ use crate::{
     trust::tls::server_name,
 };
 
-/// Where a master is, and as whom it is talked to.
+/// The address of a master, and the identity to use there.
 #[derive(Clone, Debug)]
 pub enum MasterAddress {
     /// The own user's on this machine, else root's.
@@ -56,7 +56,7 @@ pub enum ConnectError {
     Socket {
         /// Which socket.
         path: String,
-        /// Why.
+        /// The cause of the error.
         source: io::Error,
     },
     /// The one elsewhere does not answer.
@@ -64,7 +64,7 @@ pub enum ConnectError {
     Remote {
         /// What it is called here.
         name: String,
-        /// Why.
+        /// The cause of the error.
         source: DialError,
     },
 }

@@ -1,4 +1,4 @@
-//! How messages become bytes: protobuf, into a buffer that is as large as the message from the start.
+//! Encodes messages with protobuf, into a buffer of exactly the right size.
 
 use std::marker::PhantomData;
 

@@ -1,4 +1,4 @@
-//! Commands, options and task specifications on the wire.
+//! Converts commands, options and task specifications.
 
 use super::{
     InvalidMessage,
@@ -117,7 +117,7 @@ impl TryFrom<proto::JobOptions> for JobOptions {
         };
         Ok(Self {
             overflow,
-            taken_back: false,
+            recovered: false,
             output_cap: some(options.output_cap),
             environment: variables_in(options.environment)?,
             forgotten: Vec::new(),
@@ -190,7 +190,7 @@ impl TryFrom<proto::TaskSpec> for TaskSpec {
 /// A task's id from its two fields.
 ///
 /// # Errors
-/// When the job's id is none, or no job has so many tasks.
+/// When the job's id is invalid, or the index is larger than a job can have tasks.
 pub fn task_id(job: &[u8], index: u32) -> Result<TaskId, InvalidMessage> {
     if index >= MOST_TASKS {
         return Err(InvalidMessage(format!("task {index}, where a job has at most {MOST_TASKS}")));

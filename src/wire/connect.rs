@@ -1,4 +1,4 @@
-//! Dialling: TCP with a deadline, `TCP_NODELAY`, TLS, and who answered.
+//! Opens connections: TCP with a deadline, `TCP_NODELAY`, TLS, and the identity of the other side.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -64,11 +64,11 @@ pub(super) fn buffered(stream: TcpStream) -> BufReader<TcpStream> {
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
     /// TCP did not come about.
-    #[error("{address} does not answer: {}", spoken(source))]
+    #[error("{address} does not answer: {}", described(source))]
     Connect {
         /// Where it went.
         address: String,
-        /// Why.
+        /// The cause of the error.
         source: io::Error,
     },
     /// TLS did not come about.
@@ -187,7 +187,7 @@ async fn connect_to_any(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
 }
 
 /// The system's errors, in words for people: without their numbers.
-fn spoken(error: &io::Error) -> String {
+fn described(error: &io::Error) -> String {
     let Some(code) = error.raw_os_error() else { return error.to_string() };
     let words = nix::errno::Errno::from_raw(code).desc();
     words

@@ -1,5 +1,5 @@
-//! Those who are nobody yet: so many at once, so many of one source, and when there are too many the oldest go. Whoever means
-//! it is done at once, and whoever came last may mean it.
+//! Limits the number of unauthenticated peers, overall and for each source. When a limit is reached, the oldest peer is
+//! disconnected: an honest peer finishes quickly, and the newest one may be honest.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -89,7 +89,7 @@ impl<K: Eq + Hash + Copy> Members<K> {
 }
 
 impl<K: Eq + Hash + Copy> Crowd<K> {
-    /// An empty crowd of at most so many, and so many of one source.
+    /// Creates an empty crowd with a maximum size, and a maximum for each source.
     #[must_use]
     pub fn new(most: usize, most_of_one: usize) -> Self {
         let members = Members {
@@ -183,10 +183,10 @@ mod tests {
     fn networks_of_ipv6_are_told_apart_like_machines_and_companies() {
         let crowd = Crowd::new(4, 4);
         let of = |text: &str| crowd.join(text.parse::<IpAddr>().unwrap());
-        let one_company = ["2001:db8:1:1::1", "2001:db8:1:2::1", "2001:db8:1:3::1"].map(of);
+        let one_network = ["2001:db8:1:1::1", "2001:db8:1:2::1", "2001:db8:1:3::1"].map(of);
         let other = of("2001:db8:2::1");
         let late = of("2001:db8:3::1");
-        assert!(one_company[0].has_to_go() && !other.has_to_go() && !late.has_to_go());
+        assert!(one_network[0].has_to_go() && !other.has_to_go() && !late.has_to_go());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Groups of a job on the wire.
+//! Converts the groups of a job.
 
 use super::{InvalidMessage, proto};
 use crate::domain::{digest::GroupDigest, frame::Stream, groups::Parting, outcome::Outcome};

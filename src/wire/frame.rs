@@ -1,4 +1,4 @@
-//! Frames on the wire. Their bytes are passed on without a copy.
+//! Converts frames. Their bytes are not copied.
 
 use super::{InvalidMessage, proto};
 use crate::domain::frame::{Frame, MAX_PAYLOAD, Stream};

@@ -1,4 +1,4 @@
-//! Runs and tasks on the wire.
+//! Converts jobs and tasks.
 
 use super::{InvalidMessage, proto};
 use crate::domain::{

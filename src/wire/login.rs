@@ -1,4 +1,4 @@
-//! Logging in: an operator's key becomes known to a master by a login string, once.
+//! Logs in: registers an operator's key at a master, with a login string that is valid once.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -10,7 +10,7 @@ use super::{
     connect::{DEADLINE, DialError},
     proto::{self, enrollment_service_client::EnrollmentServiceClient, log_in_response::Kind},
     status::CallError,
-    stranger::introduce,
+    unauthenticated::introduce,
 };
 use crate::{
     sys::socket::{parse_address, shown_address},

@@ -1,5 +1,5 @@
-//! A connection whose peer may send HTTP/2 frames without data only so fast: pings, settings, resets and their like cost the
-//! one who answers them more than the one who sends them (CVE-2019-9512, -9515, CVE-2023-44487, CVE-2025-8671).
+//! Limits the rate of HTTP/2 frames without data (pings, settings, resets), which cost the receiver more than the sender
+//! (CVE-2019-9512, -9515, CVE-2023-44487, CVE-2025-8671).
 //!
 //! Looks at the frames' heads alone (RFC 9113, section 4.1). A connection that is too fast is broken off.
 

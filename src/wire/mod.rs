@@ -26,8 +26,8 @@ pub mod scraped;
 pub mod selection;
 pub mod serve;
 pub mod status;
-pub mod stranger;
 pub mod streaming;
+pub mod unauthenticated;
 
 /// The generated types of `proto/sloth/v2`.
 #[expect(

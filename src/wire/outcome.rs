@@ -1,4 +1,4 @@
-//! Outcomes on the wire.
+//! Converts outcomes.
 
 use super::{
     InvalidMessage,

@@ -1,4 +1,4 @@
-//! Bytes that lie in several pieces: what is long is handed on as it is, what is short is copied together.
+//! A buffer of several pieces: long ones are passed on without a copy, short ones are copied together.
 //!
 //! Messages are written to it and read from it, so that what a command prints passes through a program without a copy for
 //! each message. Knows nothing of what is in them.
@@ -94,7 +94,7 @@ unsafe impl BufMut for Pieces {
     }
 
     unsafe fn advance_mut(&mut self, count: usize) {
-        // SAFETY: the caller has written so many bytes to `chunk_mut`, which is this buffer's.
+        // SAFETY: the caller has written this number of bytes to `chunk_mut`, which is this buffer's.
         unsafe { self.tail.advance_mut(count) }
     }
 

@@ -1,4 +1,4 @@
-//! Plans and gates of jobs on the wire.
+//! Converts plans and gates of jobs.
 
 use super::{InvalidMessage, bounds::wait_ms, proto};
 use crate::domain::plan::{Gate, GateState, Plan, StopIf};

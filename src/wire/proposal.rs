@@ -1,4 +1,4 @@
-//! What machines say of themselves, what operators were shown of it, and the terms of join tokens, on the wire.
+//! Converts what agents propose, what operators were shown of it, and the terms of join tokens.
 
 use std::net::IpAddr;
 

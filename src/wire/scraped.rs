@@ -1,5 +1,5 @@
-//! Metrics over plain HTTP, for Prometheus: one path, no identity, loopback unless somebody says otherwise. Knows not what
-//! is measured.
+//! Serves metrics over plain HTTP, for Prometheus: one path, without authentication, on the loopback address by default. Does not
+//! know what is measured.
 
 use std::{convert::Infallible, future::Future, net::TcpListener, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Selections of agents on the wire.
+//! Converts selections of agents.
 
 use super::{InvalidMessage, proto};
 use crate::domain::target::selection::{Sample, Selection};

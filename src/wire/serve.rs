@@ -1,4 +1,4 @@
-//! Serving gRPC on one connection, behind the access table. Knows not what is served.
+//! Serves gRPC on one connection, behind the access table. Does not know the services.
 
 use std::{
     convert::Infallible,
@@ -25,7 +25,7 @@ use tonic::{Status, body::Body, service::Routes};
 use tower::ServiceExt as _;
 
 use super::{
-    budget::{Budget, Exceeded, Place},
+    budget::{Budget, Exceeded, Permit},
     channel::{CONNECTION_WINDOW, KeepAlive, STREAM_WINDOW},
     metered::Metered,
     protocol_1,
@@ -36,8 +36,8 @@ use crate::trust::access::{self, Caller, Denied};
 const MAX_STREAMS: u32 = 16_384;
 /// Calls at once on one connection of an operator. More are refused, not queued silently.
 const MAX_OPERATOR_STREAMS: u32 = 256;
-/// Calls at once of a stranger, who needs one.
-const MAX_STRANGER_STREAMS: u32 = 4;
+/// Calls at once of an unauthenticated peer, who needs one.
+const MAX_UNAUTHENTICATED_STREAMS: u32 = 4;
 /// Bytes that an operator may have under way in one call: as much as a command is fed ahead.
 const OPERATOR_STREAM_WINDOW: u32 = 512 * 1024;
 /// The same in all calls of one connection. What nobody reads lies in the master's memory.
@@ -70,12 +70,12 @@ pub struct Connected {
 pub struct Refusal {
     /// The call's name, one of the access table, or the limit that was met.
     pub what: String,
-    /// Why.
+    /// The reason, as text for operators.
     pub reason: String,
 }
 
-/// Bytes that a stranger may have under way: HTTP/2's own default.
-const STRANGERS_WINDOW: u32 = 64 * 1024;
+/// Bytes that an unauthenticated peer may have under way: HTTP/2's own default.
+const UNAUTHENTICATED_WINDOW: u32 = 64 * 1024;
 
 #[derive(Clone)]
 struct Guarded {
@@ -139,7 +139,7 @@ impl Service<Request<Incoming>> for Guarded {
 
 impl Guarded {
     /// Whether the caller may make a call, and has places left for it: for the call itself, and for the change that it is.
-    fn admit(&self, path: &str) -> Result<(Place, Option<Place>), Status> {
+    fn admit(&self, path: &str) -> Result<(Permit, Option<Permit>), Status> {
         let Connected { caller, budget, over, .. } = &self.connected;
         if let Some(met) = over {
             return Err(self.connected.refuse(met));
@@ -194,7 +194,7 @@ const LOGGED_PATH: usize = 100;
 /// An answer that holds its call's place until it is over.
 struct Counted {
     body: Body,
-    _call: Place,
+    _call: Permit,
     _open: Open,
 }
 
@@ -233,7 +233,9 @@ where
 {
     // Who may say little is given room for little.
     let (streams, stream_window, window) = match connected.caller {
-        Caller::Stranger | Caller::Unknown(_) => (MAX_STRANGER_STREAMS, STRANGERS_WINDOW, STRANGERS_WINDOW),
+        Caller::Unauthenticated | Caller::Unknown(_) => {
+            (MAX_UNAUTHENTICATED_STREAMS, UNAUTHENTICATED_WINDOW, UNAUTHENTICATED_WINDOW)
+        }
         Caller::Operator { .. } => (MAX_OPERATOR_STREAMS, OPERATOR_STREAM_WINDOW, OPERATOR_WINDOW),
         Caller::Peer(_) => (MAX_STREAMS, STREAM_WINDOW, CONNECTION_WINDOW),
     };

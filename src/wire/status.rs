@@ -1,4 +1,4 @@
-//! What went wrong with a call, in words for people.
+//! Turns the failure of a call into a message for people.
 
 use tonic::{Code, Status};
 

@@ -1,4 +1,4 @@
-//! Calls whose answers are a stream of what commands printed: their bytes are handed on where tonic would copy them.
+//! Calls that stream the output of commands. Their bytes are passed on where tonic would copy them.
 //!
 //! On the wire they are what tonic makes of them, so that any gRPC client that does not compress is answered, and any such
 //! server understood. Knows not what the messages say.
@@ -31,8 +31,8 @@ use super::{channel::Channel, codec::ExactCodec, pieces::Pieces, proto};
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 /// Bytes before each message: whether it is compressed, and its length.
 const PREFIX: usize = 5;
-/// Messages that are there at once are sent together up to so many bytes.
-const TOGETHER: usize = 32 * 1024;
+/// Maximum number of bytes of waiting messages that are sent together.
+const COALESCED_BYTES: usize = 32 * 1024;
 
 /// A method of the wire whose answers are streamed from here.
 #[derive(Debug)]
@@ -186,7 +186,7 @@ where
         Ok(messages)
     }
 
-    /// Has it answer by a function, before the generated service of these routes would.
+    /// Adds a handler for this method to the routes; it replaces the generated service's own.
     pub fn route<S, F>(
         &self,
         routes: Routes,
@@ -271,7 +271,7 @@ where
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let body = &mut *self;
-        while matches!(body.stage, Stage::Streaming) && body.pieces.remaining() < TOGETHER {
+        while matches!(body.stage, Stage::Streaming) && body.pieces.remaining() < COALESCED_BYTES {
             let ending = match Pin::new(&mut body.messages).poll_next(context) {
                 Poll::Ready(Some(Ok(message))) => body.append(&message).err(),
                 Poll::Ready(Some(Err(status))) => Some(status),

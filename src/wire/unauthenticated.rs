@@ -1,4 +1,4 @@
-//! Calling a master without an identity: to ask for one. Knows not who asks.
+//! Calls a master without an identity, to ask for one. Does not know who asks.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub struct Introduced {
     pub ca: CertificateDer<'static>,
 }
 
-/// Dials a master as a stranger, and makes sure that it is one.
+/// Dials a master as an unauthenticated peer, and makes sure that it is one.
 ///
 /// # Errors
 /// When it cannot be reached, or is not what `trust` allows.

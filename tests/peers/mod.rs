@@ -272,7 +272,7 @@ impl Junction {
     /// The next connection of the agent, taken as its master would: with a certificate of its CA.
     pub async fn next(&mut self) -> Channel {
         loop {
-            let kept = tokio::time::timeout(super::rig::PATIENCE, self.kept.recv());
+            let kept = tokio::time::timeout(super::rig::TIMEOUT, self.kept.recv());
             let stream = kept.await.expect("the agent comes again").unwrap();
             let own = credentials(&self.authority, &Identity::Master("1".to_owned()));
             let ca = Trust::Pinned(self.authority.certificate().clone());

@@ -21,7 +21,7 @@ use std::{
 use serde_json::Value;
 
 /// How long anything may take before a test gives up on it. Generous: the machines are small and busy.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+pub const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Waits until a condition holds. It is looked at again and again, since what other processes do wakes nobody here.
 pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
@@ -30,7 +30,7 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// Waits until something is found, and returns it. Tells what was there instead when that takes too long.
 pub fn until_found<T, E: std::fmt::Debug>(what: &str, mut find: impl FnMut() -> Result<T, E>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         match find() {
             Ok(found) => return found,

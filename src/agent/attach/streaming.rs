@@ -1,4 +1,4 @@
-//! Where an Attach stands in its task's spool, and what it has asked the task's process. Knows nothing of the master.
+//! The position of an Attach in its task's spool, and its requests to the task's shim. Knows nothing of the master.
 
 use std::io;
 
@@ -103,7 +103,7 @@ impl SpoolStream {
                 self.spooled = ending.end_offset;
                 self.ending = Some(ending);
             }
-            // The disk tells how it ended, or that it goes on.
+            // The disk tells how it ended, or that it continues.
             _ => {
                 self.process = None;
                 self.feeding.is_asked = false;

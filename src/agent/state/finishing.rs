@@ -1,5 +1,4 @@
-//! What becomes of a task that has ended: its id and its ending are kept for good, and its directory is removed in a quiet
-//! moment.
+//! Cleans up after ended tasks: their ids and outcomes are kept, and their directories are removed when the agent is idle.
 
 use std::{fs, io, time::Duration};
 
@@ -11,7 +10,7 @@ use crate::{
 
 /// How long no task finishes before the directories of finished ones are removed: commands come first.
 pub(super) const REMOVE_AFTER: Duration = Duration::from_secs(1);
-/// So many are left over at most.
+/// Maximum number of directories of finished tasks that are kept for later removal.
 pub(super) const MOST_LEFT_OVER: usize = 64;
 
 impl Agent {

@@ -1,4 +1,4 @@
-//! What there is: tasks that are unfinished or run, and what does not work on this machine. Decides nothing.
+//! Reports the state of the agent: unfinished and running tasks, and problems of the machine. Makes no decisions.
 
 use std::io;
 

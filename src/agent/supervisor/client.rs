@@ -1,4 +1,4 @@
-//! How others on the machine reach the supervisor: the connector, which starts it, and `agent stop`.
+//! Connects to the supervisor, for the connector (which starts it if necessary) and for `agent stop`.
 
 use std::{
     io::{self, BufRead as _, BufReader, Write as _},

@@ -1,4 +1,4 @@
-//! Starting a task's command: whose it is, in which shell, where, and with what environment.
+//! Starts a task's command: user, shell, working directory and environment.
 
 use std::{
     env,

@@ -1,4 +1,4 @@
-//! What a command reads: bytes that an operator sends are held here until the command takes them. Knows no sockets.
+//! Buffers a command's standard input until the command reads it. Knows no sockets.
 
 use std::{
     collections::VecDeque,
@@ -10,7 +10,7 @@ use std::{
 use crate::domain::input::{CHUNK, WINDOW};
 
 /// Most bytes that are held: the window, and the piece that filled it.
-const MOST: u64 = WINDOW + CHUNK as u64;
+const MAX_BUFFERED_BYTES: u64 = WINDOW + CHUNK as u64;
 /// What a terminal takes for the end of its input, in its usual settings: `^D`.
 const END_OF_TERMINAL: u8 = 4;
 
@@ -53,7 +53,7 @@ impl Input {
             // What lies between comes again, and this behind it.
             return true;
         }
-        if self.waiting.len() as u64 + new.len() as u64 > MOST {
+        if self.waiting.len() as u64 + new.len() as u64 > MAX_BUFFERED_BYTES {
             return false;
         }
         self.received += new.len() as u64;
@@ -146,8 +146,8 @@ mod tests {
     #[test]
     fn more_than_the_window_is_nobodys_protocol() {
         let (_read, mut input) = pipe();
-        assert!(input.take(0, &vec![0; usize::try_from(MOST).unwrap()], false));
-        assert!(!input.take(MOST, b"x", false));
+        assert!(input.take(0, &vec![0; usize::try_from(MAX_BUFFERED_BYTES).unwrap()], false));
+        assert!(!input.take(MAX_BUFFERED_BYTES, b"x", false));
     }
 
     proptest! {

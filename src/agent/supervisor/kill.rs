@@ -1,4 +1,4 @@
-//! Killing a task with proof: TERM, a grace, KILL, until nothing is left below this process, and a count of it.
+//! Kills a task and proves it: TERM, a grace, then KILL, until no process is left below this one; counts the processes.
 //!
 //! Runs in the task's own process, which is the subreaper of all that the command ever started.
 

@@ -1,5 +1,4 @@
-//! How long the supervisor lives: while there is a connector or a task, and until an order to stop has been carried out.
-//! Pure.
+//! Decides when the supervisor ends: when there is neither a connector nor a task, or after an order to stop. Pure.
 //!
 //! Must not know which tasks there are, nor ask a clock.
 

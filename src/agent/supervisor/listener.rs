@@ -1,4 +1,4 @@
-//! Whoever connected to a task's socket: what it waits for, and the answers it gets. Decides nothing.
+//! The clients of a task's socket: what they wait for, and the answers to them. Makes no decisions.
 
 use std::{io::Write as _, os::unix::net::UnixStream};
 
@@ -71,8 +71,8 @@ impl Client {
         self.answer(&TaskReply::Held { reason: reason.to_owned() })
     }
 
-    /// Answers who wants to know how the input stands: once a question, since a client that does not listen must not be
-    /// talked full. False when it is gone.
+    /// Reports how much of the input was read: once for each question, so that a client that reads nothing does not fill the
+    /// socket. Returns false when the client is gone.
     pub(super) fn answer_input(&mut self, taken: Taken) -> bool {
         if !self.watches_input || self.input_told == taken {
             return true;

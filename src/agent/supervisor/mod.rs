@@ -1,4 +1,4 @@
-//! The supervisor: the small process beside the agent that owns the running commands.
+//! The supervisor: the small process that owns the running commands, beside the connector.
 //!
 //! One thread, no tokio, nothing of the wire: it forks shims, which job one task each at a time, and little else, so
 //! that there is nothing in it that could take the commands down. It survives the connector, and the tasks survive it.
@@ -10,7 +10,6 @@ pub mod kill;
 mod lifetime;
 mod listener;
 mod output;
-mod place;
 mod pool;
 mod progress;
 pub mod protocol;
@@ -18,4 +17,5 @@ mod reserve;
 mod room;
 pub mod server;
 mod shim;
+mod staging;
 mod task;

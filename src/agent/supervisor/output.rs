@@ -1,4 +1,4 @@
-//! What a command prints, read from one of its pipes or from its terminal.
+//! Reads a command's output from a pipe or a terminal.
 //!
 //! A command that floods is given time to fill its pipe. Otherwise its output would be read in the small pieces that it
 //! writes, and each piece becomes a frame that has to be stored, sent and stored again. Knows nothing of spools.

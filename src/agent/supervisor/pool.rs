@@ -1,5 +1,4 @@
-//! The supervisor's shims: how many wait for tasks, which of them are told to make ready and when, and which have to go.
-//! Knows no tasks.
+//! The pool of shims: how many are ready, which ones prepare for a task, and which ones end. Knows no tasks.
 
 use std::{
     io::{self, Write as _},
@@ -11,8 +10,8 @@ use std::{
 };
 
 use super::{
-    place,
     protocol::{Lines, ShimOrder, ShimReport, line},
+    staging,
 };
 use crate::{
     agent::layout::Layout,
@@ -32,7 +31,7 @@ const EXPECT_MORE: Duration = Duration::from_mins(1);
 
 /// What a shim does, as far as it has told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
+enum ShimState {
     /// It makes ready for a task.
     Preparing,
     /// It waits for a task, or has begun one a moment ago.
@@ -49,7 +48,7 @@ struct Shim {
     /// A shim without a task ends when this is closed.
     socket: UnixStream,
     lines: Lines,
-    standing: Standing,
+    standing: ShimState,
 }
 
 /// What a shim has told.
@@ -85,18 +84,18 @@ impl Pool {
         self.shims.is_empty()
     }
 
-    fn count(&self, standings: &[Standing]) -> usize {
+    fn count(&self, standings: &[ShimState]) -> usize {
         self.shims.iter().filter(|shim| standings.contains(&shim.standing)).count()
     }
 
     /// How many wait for tasks, or are about to.
     fn coming(&self) -> usize {
-        self.count(&[Standing::Preparing, Standing::Ready])
+        self.count(&[ShimState::Preparing, ShimState::Ready])
     }
 
     /// Shims without a task that are more than are wanted.
     fn spare(&self) -> usize {
-        let idle = self.coming() + self.count(&[Standing::Free]);
+        let idle = self.coming() + self.count(&[ShimState::Free]);
         idle.saturating_sub(if self.expects_more() { READY } else { 0 })
     }
 
@@ -124,7 +123,7 @@ impl Pool {
     pub(super) fn settle(&mut self) -> Option<UnixStream> {
         let mut spare = self.spare();
         self.shims.retain(|shim| {
-            let goes = spare > 0 && matches!(shim.standing, Standing::Free | Standing::Ready);
+            let goes = spare > 0 && matches!(shim.standing, ShimState::Free | ShimState::Ready);
             spare -= usize::from(goes);
             !goes
         });
@@ -147,16 +146,16 @@ impl Pool {
     }
 
     fn prepare(&mut self) -> io::Result<Option<UnixStream>> {
-        if let Some(free) = self.shims.iter_mut().find(|shim| shim.standing == Standing::Free)
+        if let Some(free) = self.shims.iter_mut().find(|shim| shim.standing == ShimState::Free)
             && (&free.socket).write_all(&line(&ShimOrder::Prepare)).is_ok()
         {
-            free.standing = Standing::Preparing;
+            free.standing = ShimState::Preparing;
             return Ok(None);
         }
         let (own, socket) = UnixStream::pair()?;
         match fork()? {
             Forked::Parent(pid) => {
-                let (pid, lines, standing) = (pid.as_raw(), Lines::default(), Standing::Preparing);
+                let (pid, lines, standing) = (pid.as_raw(), Lines::default(), ShimState::Preparing);
                 self.shims.push(Shim { pid, socket, lines, standing });
                 Ok(None)
             }
@@ -166,7 +165,7 @@ impl Pool {
 
     /// Those that wait for tasks.
     pub(super) fn ready(&self) -> impl Iterator<Item = i32> + '_ {
-        self.shims.iter().filter(|shim| shim.standing == Standing::Ready).map(|shim| shim.pid)
+        self.shims.iter().filter(|shim| shim.standing == ShimState::Ready).map(|shim| shim.pid)
     }
 
     /// The lines of all shims, to be waited for.
@@ -180,18 +179,18 @@ impl Pool {
         for (shim, _) in self.shims.iter_mut().zip(lines).filter(|(_, says)| **says) {
             // One that is gone is reaped, and then forgotten.
             if !shim.lines.read_from(&shim.socket).unwrap_or(false) {
-                shim.standing = Standing::Busy;
+                shim.standing = ShimState::Busy;
             }
             while let Ok(Some(report)) = shim.lines.take() {
                 shim.standing = match report {
                     ShimReport::Ready => {
                         news.push(News::Ready(shim.pid));
-                        Standing::Ready
+                        ShimState::Ready
                     }
                     ShimReport::Failed { reason } => {
                         self.can_make = false;
                         news.push(News::Failed(reason));
-                        Standing::Busy
+                        ShimState::Busy
                     }
                     ShimReport::NoProcess => {
                         news.push(News::NoProcess);
@@ -199,11 +198,11 @@ impl Pool {
                     }
                     ShimReport::Busy => {
                         self.last_task = Some(Instant::now());
-                        Standing::Busy
+                        ShimState::Busy
                     }
                     ShimReport::Free => {
                         self.last_task = Some(Instant::now());
-                        Standing::Free
+                        ShimState::Free
                     }
                 };
             }
@@ -217,7 +216,7 @@ impl Pool {
         self.shims.retain(|shim| shim.pid != pid);
         if self.shims.len() < before {
             // It may have been killed while it waited.
-            let _ = place::remove(&self.layout.spare(pid));
+            let _ = staging::remove(&self.layout.spare(pid));
         }
     }
 }
@@ -227,10 +226,10 @@ mod tests {
     use std::{fs, io::Read as _};
 
     use super::*;
-    use Standing::{Busy, Free, Preparing, Ready};
+    use ShimState::{Busy, Free, Preparing, Ready};
 
     /// Shims with process ids from 1 on that do this, and their ends of the lines. A task came lately, or none ever.
-    fn pool(standings: &[Standing], expects_more: bool) -> (Pool, Vec<UnixStream>) {
+    fn pool(standings: &[ShimState], expects_more: bool) -> (Pool, Vec<UnixStream>) {
         let mut pool = Pool::new(Layout::new(std::path::Path::new("/nowhere")));
         pool.last_task = expects_more.then(Instant::now);
         let mut ends = Vec::new();
@@ -242,7 +241,7 @@ mod tests {
         (pool, ends)
     }
 
-    fn standings(pool: &Pool) -> Vec<(i32, Standing)> {
+    fn standings(pool: &Pool) -> Vec<(i32, ShimState)> {
         pool.shims.iter().map(|shim| (shim.pid, shim.standing)).collect()
     }
 

@@ -1,4 +1,4 @@
-//! How far a task is, and what follows from that: whether it has run too long, is over, and how it ended. Pure.
+//! The progress of a task: whether it has exceeded its time limit, whether it is over, and how it ended. Pure.
 //!
 //! Must not know where any of it was learned: it reads no pipe, no clock and no disk.
 

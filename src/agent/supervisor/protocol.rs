@@ -1,4 +1,4 @@
-//! What is said on the supervisor's socket and on each task's: one JSON object a line.
+//! The messages on the sockets of the supervisor and of the tasks: one JSON object on each line.
 //!
 //! Both sides may be of different versions, since the processes outlive upgrades: fields are only ever added.
 
@@ -32,7 +32,7 @@ pub struct TaskRecord {
 /// How a task ended, as its process wrote it down.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskEnding {
-    /// How.
+    /// The outcome of the task.
     pub outcome: Outcome,
     /// Payload bytes in the spool.
     pub end_offset: u64,
@@ -45,7 +45,7 @@ pub struct TaskEnding {
 #[serde(rename_all = "snake_case")]
 pub enum SupervisorRequest {
     /// This connection is the connector's, for as long as it lasts. It is told of all shims that are ready. A supervisor
-    /// of another version ends instead, and what its shims run goes on; one of 0.1.0 knows this by another name.
+    /// of another version ends instead, and what its shims run continues; one of 0.1.0 knows this by another name.
     #[serde(rename = "network_half")]
     Connector {
         /// Its version.
@@ -55,7 +55,7 @@ pub enum SupervisorRequest {
     Prepare,
     /// Ends the agent; from a person on the machine.
     Stop {
-        /// How long running tasks may go on.
+        /// How long running tasks may continue.
         grace_ms: u32,
     },
     /// The connector is done with everything; the supervisor may end.
@@ -89,7 +89,7 @@ pub enum SupervisorReply {
     },
     /// To the connector: a shim that was wanted could not be made ready.
     Failed {
-        /// Why.
+        /// The reason, as text for operators.
         reason: String,
     },
     /// To the connector: whether the machine has no further process ids, so that the reserve of them was given up.
@@ -99,7 +99,7 @@ pub enum SupervisorReply {
     },
     /// To the connector: somebody on the machine ordered the agent to end.
     StopOrdered {
-        /// How long running tasks may go on.
+        /// How long running tasks may continue.
         grace_ms: u32,
     },
     /// To the person: the agent is ending.
@@ -130,7 +130,7 @@ pub enum ShimReport {
     Ready,
     /// It could not make ready, and ends.
     Failed {
-        /// Why.
+        /// The reason, as text for operators.
         reason: String,
     },
     /// It cannot start its task's command: there are no further process ids.
@@ -198,7 +198,7 @@ pub enum TaskReply {
     Known,
     /// Nothing was started.
     Failed {
-        /// Why.
+        /// The reason, as text for operators.
         reason: String,
     },
     /// Nothing was started: the permission had expired.
@@ -272,7 +272,7 @@ impl Lines {
         Ok(())
     }
 
-    /// So many bytes as they are; `None` until all of them came.
+    /// Takes a number of raw bytes; `None` until all of them have arrived.
     pub fn take_bytes(&mut self, count: usize) -> Option<Vec<u8>> {
         (self.buffer.len() >= count).then(|| self.buffer.drain(..count).collect())
     }

@@ -1,4 +1,4 @@
-//! How much of a task's output may wait on the machine before the command waits instead. Pure.
+//! Limits the output that waits on the machine: beyond the limit the command waits instead. Pure.
 //!
 //! Must not measure the volume: the caller passes in how full it is.
 
@@ -8,7 +8,7 @@ use crate::agent::spool::SEGMENT;
 
 /// Unacknowledged bytes at which the command waits while somebody reads: the network is slower than the command.
 const CAP_ATTACHED: u64 = 32 * 1024 * 1024;
-/// The same while nobody reads: the network is away, and the command should go on as long as it can.
+/// The same while nobody reads: the network is away, and the command should continue as long as it can.
 const CAP_DETACHED: u64 = 1024 * 1024 * 1024;
 /// Per cent of the volume above which a task's unacknowledged output may not exceed one segment, even while a client reads
 /// it: the rest of the volume belongs to the machine, and all tasks together must not fill it.
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_nobody_reads_goes_on_for_longer_but_not_on_a_volume_that_is_nearly_full() {
+    fn a_command_that_nobody_reads_continues_for_longer_but_not_on_a_volume_that_is_nearly_full() {
         let mut room = Room::new(false, Instant::now());
         assert_eq!((room.cap(true), room.cap(false)), (CAP_ATTACHED, CAP_DETACHED));
         room.note(100, 0, Instant::now());

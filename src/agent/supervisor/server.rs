@@ -1,4 +1,4 @@
-//! The supervisor's process: it listens on the supervisor's socket, keeps shims ready and tells the connector of them.
+//! The supervisor's process: listens on its socket, keeps shims ready, and reports them to the connector.
 //!
 //! Must not know the wire, tokio, or any task: those are given to the shims themselves.
 
@@ -26,11 +26,11 @@ use nix::{
 use super::{
     command::Account,
     lifetime::Lifetime,
-    place,
     pool::{News, Pool},
     protocol::{Lines, SupervisorReply, SupervisorRequest, TaskRequest, line},
     reserve::{Reserve, is_short},
     shim::Shim,
+    staging,
 };
 use crate::{
     agent::{
@@ -50,7 +50,7 @@ const LAST_ONE_ENDS: Duration = Duration::from_secs(1);
 /// What a task's processes have between TERM and KILL when the grace of the stop is over.
 const KILL_GRACE_MS: u32 = 1_000;
 
-/// Runs a supervisor until it has nothing left to keep. In a forked shim this works instead.
+/// Runs a supervisor until neither a connector nor a task needs it. In a forked shim, runs the shim's tasks instead.
 ///
 /// # Errors
 /// When another supervisor holds the directory, or it cannot be used.
@@ -352,7 +352,7 @@ fn remove_left_over(layout: &Layout) -> io::Result<()> {
             // A shim that is alive is about to remove its own directory.
             let is_unlocked = spare.lock().try_exists().is_ok_and(|exists| !exists);
             if is_unlocked || !lock::is_held(&spare.lock()).unwrap_or(true) {
-                match place::remove(&spare) {
+                match staging::remove(&spare) {
                     // A disk that takes nothing keeps it until it does.
                     Err(error) if !is_of_disk(&error) => return Err(error),
                     _ => {}

@@ -23,8 +23,8 @@ use nix::{
 use super::{
     command::{Account, rehearse},
     listener::Client,
-    place::{self, Place},
     protocol::{Lines, ShimOrder, ShimReport, StartTask, TaskRecord, TaskReply, TaskRequest, line},
+    staging::{self, StagingDirectory},
     task::{self, Beginning, Tools},
 };
 use crate::{
@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// A task that runs for so long is told to the supervisor, which makes another shim ready in the place of this one.
-pub(super) const LASTING: Duration = Duration::from_secs(1);
+pub(super) const LONG_RUNNING_AFTER: Duration = Duration::from_secs(1);
 
 /// How long a shim whose job is on other agents too waits before it says that it is free, which wakes its supervisor: they
 /// may be on the same machine, where what they do for that run comes first.
@@ -76,7 +76,7 @@ impl Shim<'_> {
         let mut buffer = Vec::with_capacity(MAX_PAYLOAD);
         rehearse(self.account);
         loop {
-            let place = match Place::make(self.layout, getpid().as_raw()) {
+            let place = match StagingDirectory::make(self.layout, getpid().as_raw()) {
                 Ok(place) => place,
                 Err(error) => {
                     self.report(&ShimReport::Failed { reason: error.to_string() });
@@ -116,7 +116,7 @@ impl Shim<'_> {
     /// unless the directory is gone and another shim has to be asked. `now` returns nanoseconds since boot.
     fn begin(
         &self,
-        mut place: Place,
+        mut place: StagingDirectory,
         start: StartTask,
         client: Client,
         now: impl Fn() -> u64,
@@ -139,7 +139,7 @@ impl Shim<'_> {
         let reply = match place.become_task(self.layout, id, &line(&record)) {
             // The disk took its time. Nothing has started, and without its directory the task is one that never did.
             Ok(Some(layout)) if is_too_late() => {
-                let _ = place::remove(&layout);
+                let _ = staging::remove(&layout);
                 TaskReply::Expired
             }
             Ok(Some(layout)) => return Some(Beginning { record, layout, place, client }),
@@ -154,7 +154,7 @@ impl Shim<'_> {
     }
 
     /// The next task, and who gives it; `None` when the supervisor is gone, or wants this shim no more.
-    fn wait_for_start(&self, place: &Place) -> io::Result<Option<(StartTask, Client)>> {
+    fn wait_for_start(&self, place: &StagingDirectory) -> io::Result<Option<(StartTask, Client)>> {
         let mut clients: Vec<Client> = Vec::new();
         loop {
             let mut fds = vec![
@@ -239,7 +239,7 @@ mod tests {
         let account = Account::look_up();
         let shim =
             Shim { layout, account: &account, boot: "boot", supervisor: UnixStream::pair().unwrap().0 };
-        let place = Place::make(layout, 1).unwrap();
+        let place = StagingDirectory::make(layout, 1).unwrap();
         let start =
             StartTask { id: id(), spec: TaskSpec::example(), agent: "a".into(), start_until_ns: Some(100) };
         let (socket, connector) = UnixStream::pair().unwrap();
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shim_goes_on_when_its_supervisor_wants_it_to_and_ends_with_it() {
+    fn a_shim_continues_when_its_supervisor_wants_it_to_and_ends_with_it() {
         let (supervisor, end) = UnixStream::pair().unwrap();
         let (_dir, layout) = layout();
         let account = Account::look_up();

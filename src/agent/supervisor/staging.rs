@@ -1,4 +1,4 @@
-//! A task's directory, made by the shim that will run the task before there is one. Knows no processes.
+//! The directory of a future task, which a shim prepares in advance and renames when the task arrives. Knows no processes.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -25,7 +25,7 @@ use crate::{
 
 /// A directory with its lock taken and its socket bound; no task's yet.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct StagingDirectory {
     area: Area,
     layout: TaskLayout,
     record: File,
@@ -37,7 +37,7 @@ pub(super) struct Place {
     pub(super) listener: UnixListener,
 }
 
-impl Place {
+impl StagingDirectory {
     /// Makes one for a shim, in place of whatever an earlier process of the same id left: in memory while the disk takes
     /// nothing.
     ///
@@ -197,8 +197,8 @@ mod tests {
     #[test]
     fn one_task_gets_one_place_and_its_record_is_there_with_it() {
         let (_dir, layout) = layout();
-        let mut first = Place::make(&layout, 1).unwrap();
-        let mut second = Place::make(&layout, 2).unwrap();
+        let mut first = StagingDirectory::make(&layout, 1).unwrap();
+        let mut second = StagingDirectory::make(&layout, 2).unwrap();
         let task = first.become_task(&layout, id(), b"first\n").unwrap().unwrap();
         assert!(second.become_task(&layout, id(), b"second\n").unwrap().is_none());
         assert_eq!(fs::read(task.record()).unwrap(), b"first\n");
@@ -212,8 +212,8 @@ mod tests {
     fn a_task_that_lies_in_one_area_begins_in_no_other_one() {
         for (first, second) in [(Area::Disk, Area::Memory), (Area::Memory, Area::Disk)] {
             let (_dir, layout) = layout();
-            let mut has_it = Place::make_in(&layout, first, 1).unwrap();
-            let mut comes_late = Place::make_in(&layout, second, 2).unwrap();
+            let mut has_it = StagingDirectory::make_in(&layout, first, 1).unwrap();
+            let mut comes_late = StagingDirectory::make_in(&layout, second, 2).unwrap();
             let task = has_it.become_task(&layout, id(), b"first\n").unwrap().unwrap();
             assert!(comes_late.become_task(&layout, id(), b"second\n").unwrap().is_none(), "{first:?}");
             assert_eq!(layout.task(id()).root(), task.root(), "{first:?}: found where it lies");
@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn an_ending_is_there_whole_or_not_at_all_and_a_task_that_the_master_has_needs_none() {
         let (_dir, layout) = layout();
-        let mut place = Place::make(&layout, 1).unwrap();
+        let mut place = StagingDirectory::make(&layout, 1).unwrap();
         assert!(!place.is_gone());
         let task = place.become_task(&layout, id(), b"record\n").unwrap().unwrap();
         assert!(place.is_gone(), "it is the task's now");

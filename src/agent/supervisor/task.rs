@@ -1,4 +1,4 @@
-//! A task: its process starts the command, spools what it prints, kills it on order and writes down how it ended.
+//! Runs a task: starts the command, spools its output, kills it on order, and records its outcome.
 //!
 //! Must not know what the process was before, or is after: it depends on nothing else that runs, not on the supervisor, not on
 //! the connector.
@@ -20,11 +20,11 @@ use super::{
     kill::{Cause, Kill, Killing, Order},
     listener::Client,
     output::{Output, Piece},
-    place::Place,
     progress::{ChildGone, Pipes, Progress, Report},
     protocol::{TaskEnding, TaskRecord, TaskReply, TaskRequest, line},
     room::{DISK_RETRY, Room},
-    shim::LASTING,
+    shim::LONG_RUNNING_AFTER,
+    staging::StagingDirectory,
 };
 use crate::{
     agent::{layout::TaskLayout, spool},
@@ -46,7 +46,7 @@ pub(super) struct Beginning {
     /// Its directory.
     pub(super) layout: TaskLayout,
     /// The same directory's lock and socket.
-    pub(super) place: Place,
+    pub(super) place: StagingDirectory,
     /// Who started it.
     pub(super) client: Client,
 }
@@ -61,7 +61,7 @@ pub(super) struct Tools<'a> {
     pub(super) buffer: &'a mut Vec<u8>,
 }
 
-/// Runs a task until it has ended and its pipes are closed; calls `lasts` once when that takes longer than [`LASTING`], and
+/// Runs a task until it has ended and its pipes are closed; calls `lasts` once when that takes longer than [`LONG_RUNNING_AFTER`], and
 /// `no_process` where the machine has no process for it.
 ///
 /// # Errors
@@ -104,7 +104,7 @@ struct Unwritten {
 struct Supervisor<'a> {
     layout: TaskLayout,
     spec: TaskSpec,
-    place: Place,
+    place: StagingDirectory,
     signals: &'a SignalFd,
     child: i32,
     /// Its standard output, or its terminal, and its standard error: those that may still say something.
@@ -157,7 +157,7 @@ impl<'a> Supervisor<'a> {
             if self.progress().is_done() {
                 return Ok(());
             }
-            let until_it_lasts = (self.started + LASTING).saturating_duration_since(now);
+            let until_it_lasts = (self.started + LONG_RUNNING_AFTER).saturating_duration_since(now);
             if until_it_lasts.is_zero()
                 && let Some(lasts) = lasts.take()
             {

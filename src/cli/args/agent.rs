@@ -1,4 +1,4 @@
-//! `agent …`, but for `agent run`.
+//! Arguments of `agent …`, except `agent run`.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::{
     Format, LogArgs, MetricsAddress, Span, ToMaster,
-    run::{RunArgs, WhomArgs},
+    run::{RunArgs, TargetArgs},
 };
 use crate::{
     cli::completing,
@@ -120,7 +120,7 @@ pub struct SupervisorArgs {
 /// `agent list`
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// Which master.
+    /// The master to connect to.
     #[command(flatten)]
     pub to: ToMaster,
     /// List only these agents: names, web[01-20], globs, @role:web, combined with , ! & ^
@@ -128,7 +128,7 @@ pub struct ListArgs {
     pub agents: Option<String>,
     /// Which of them.
     #[command(flatten)]
-    pub whom: WhomArgs,
+    pub recipients: TargetArgs,
     /// Output format
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub output: Format,
@@ -137,7 +137,7 @@ pub struct ListArgs {
 /// `agent get`
 #[derive(Debug, Args)]
 pub struct GetArgs {
-    /// Which master.
+    /// The master to connect to.
     #[command(flatten)]
     pub to: ToMaster,
     /// Name of the agent
@@ -151,7 +151,7 @@ pub struct GetArgs {
 /// `agent stop`
 #[derive(Debug, Args)]
 pub struct AgentStopArgs {
-    /// Which master.
+    /// The master to connect to.
     #[command(flatten)]
     pub to: ToMaster,
     /// Name of the agent; the host name of this machine by default
@@ -168,7 +168,7 @@ pub struct AgentStopArgs {
 /// `agent approve`
 #[derive(Debug, Args)]
 pub struct ApproveArgs {
-    /// Which master.
+    /// The master to connect to.
     #[command(flatten)]
     pub to: ToMaster,
     /// Name under which the key is pending
@@ -191,7 +191,7 @@ pub struct ApproveArgs {
 /// `agent reject`
 #[derive(Debug, Args)]
 pub struct RejectArgs {
-    /// Which master.
+    /// The master to connect to.
     #[command(flatten)]
     pub to: ToMaster,
     /// Name under which the key is pending
@@ -208,7 +208,7 @@ pub struct RejectArgs {
 /// `agent delete`
 #[derive(Debug, Args)]
 pub struct DeleteArgs {
-    /// Which master.
+    /// The master to connect to.
     #[command(flatten)]
     pub to: ToMaster,
     /// Name of the agent
@@ -236,7 +236,7 @@ pub struct LabelArgs {
 /// `agent shell`
 #[derive(Debug, Args)]
 pub struct ShellArgs {
-    /// Which master.
+    /// The master to connect to.
     #[command(flatten)]
     pub to: ToMaster,
     /// How long to wait for an agent that is offline; 0 for no limit [default: one minute after its last contact]
@@ -261,15 +261,15 @@ pub struct DrainArgs {
     pub reason: String,
 }
 
-/// Agents to whom something is done; all of `agent resume`.
+/// The agents that are changed; all arguments of `agent resume`.
 #[derive(Debug, Args)]
 pub struct AgentsArgs {
-    /// Which master.
+    /// The master to connect to.
     #[command(flatten)]
     pub to: ToMaster,
     /// Which of them.
     #[command(flatten)]
-    pub whom: WhomArgs,
+    pub recipients: TargetArgs,
     /// Resolve targets by state or link immediately, even if agents have not reconnected since the master started
     #[arg(long)]
     pub now: bool,

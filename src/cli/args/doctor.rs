@@ -1,4 +1,4 @@
-//! `doctor`
+//! Arguments of `doctor`.
 
 use clap::Args;
 
@@ -7,7 +7,7 @@ use super::{Format, ToMaster};
 /// `doctor`
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// Which master.
+    /// The master to connect to.
     #[command(flatten)]
     pub to: ToMaster,
     /// Output format

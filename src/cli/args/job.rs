@@ -1,4 +1,4 @@
-//! `job …`
+//! Arguments of `job …`.
 
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -32,7 +32,7 @@ pub enum JobCommand {
 /// `job list`
 #[derive(Debug, Args)]
 pub struct JobListArgs {
-    /// Which master.
+    /// The master to connect to.
     #[command(flatten)]
     pub to: ToMaster,
     /// List only jobs with a task on this agent
@@ -64,7 +64,7 @@ pub struct JobListArgs {
 /// `job cancel`
 #[derive(Debug, Args)]
 pub struct JobCancelArgs {
-    /// Which master.
+    /// The master to connect to.
     #[command(flatten)]
     pub to: ToMaster,
     /// Time between TERM and KILL; 0 kills the commands immediately [default: the job's own --grace]
@@ -78,7 +78,7 @@ pub struct JobCancelArgs {
 /// `job show`
 #[derive(Debug, Args)]
 pub struct JobShowArgs {
-    /// Which master.
+    /// The master to connect to.
     #[command(flatten)]
     pub to: ToMaster,
     /// The job: its number, its ULID, or `last`
@@ -92,7 +92,7 @@ pub struct JobShowArgs {
 /// `job attach`
 #[derive(Debug, Args)]
 pub struct JobAttachArgs {
-    /// Which master.
+    /// The master to connect to.
     #[command(flatten)]
     pub to: ToMaster,
     /// How long to wait for a task that has lost contact; 0 for no limit
@@ -112,7 +112,7 @@ pub struct JobAttachArgs {
 /// `job logs`
 #[derive(Debug, Args)]
 pub struct JobLogsArgs {
-    /// Which master.
+    /// The master to connect to.
     #[command(flatten)]
     pub to: ToMaster,
     /// Print only the output of this agent; can be repeated
@@ -141,7 +141,7 @@ pub struct JobLogsArgs {
 /// A verb of `job` that needs no more than the job.
 #[derive(Debug, Args)]
 pub struct JobArgs {
-    /// Which master.
+    /// The master to connect to.
     #[command(flatten)]
     pub to: ToMaster,
     /// The job: its number, its ULID, or `last`
@@ -161,7 +161,7 @@ pub enum OnlyStream {
 /// `job rerun`
 #[derive(Debug, Args)]
 pub struct JobRerunArgs {
-    /// Which master.
+    /// The master to connect to.
     #[command(flatten)]
     pub to: ToMaster,
     /// Run only on the agents where the command did not exit with 0

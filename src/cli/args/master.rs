@@ -1,4 +1,4 @@
-//! `master …`
+//! Arguments of `master …`.
 
 use std::path::PathBuf;
 
@@ -140,7 +140,7 @@ pub struct MasterSalvageArgs {
 /// `master status`
 #[derive(Debug, Args)]
 pub struct StatusArgs {
-    /// Which master.
+    /// The master to connect to.
     #[command(flatten)]
     pub to: ToMaster,
     /// Output format
@@ -162,7 +162,7 @@ pub enum TokenVerb {
 /// `master token create`
 #[derive(Debug, Args)]
 pub struct TokenCreateArgs {
-    /// Which master.
+    /// The master to connect to.
     #[command(flatten)]
     pub to: ToMaster,
     /// How long the token is valid
@@ -204,7 +204,7 @@ impl TokenCreateArgs {
 /// `master token list`
 #[derive(Debug, Args)]
 pub struct TokenListArgs {
-    /// Which master.
+    /// The master to connect to.
     #[command(flatten)]
     pub to: ToMaster,
     /// Output format
@@ -215,7 +215,7 @@ pub struct TokenListArgs {
 /// `master token revoke`
 #[derive(Debug, Args)]
 pub struct TokenRevokeArgs {
-    /// Which master.
+    /// The master to connect to.
     #[command(flatten)]
     pub to: ToMaster,
     /// IDs of the tokens, as shown by `token list`

@@ -1,4 +1,4 @@
-//! Which master is meant, and the verbs of stored masters and of operators.
+//! Arguments that name a master, and those of the commands for stored masters and operators.
 
 use std::{convert::Infallible, path::PathBuf, str::FromStr};
 
@@ -109,7 +109,7 @@ pub enum OperatorVerb {
 /// `master operator add`
 #[derive(Debug, Args)]
 pub struct OperatorAddArgs {
-    /// Which master.
+    /// The master to connect to.
     #[command(flatten)]
     pub to: ToMaster,
     /// Name of the operator
@@ -128,7 +128,7 @@ pub struct OperatorAddArgs {
 /// `master operator login`
 #[derive(Debug, Args)]
 pub struct OperatorLoginArgs {
-    /// Which master.
+    /// The master to connect to.
     #[command(flatten)]
     pub to: ToMaster,
     /// Name of the operator
@@ -152,7 +152,7 @@ pub struct LoginStringArgs {
 /// `master operator list`
 #[derive(Debug, Args)]
 pub struct OperatorListArgs {
-    /// Which master.
+    /// The master to connect to.
     #[command(flatten)]
     pub to: ToMaster,
     /// Output format
@@ -163,7 +163,7 @@ pub struct OperatorListArgs {
 /// `master operator revoke`
 #[derive(Debug, Args)]
 pub struct OperatorRevokeArgs {
-    /// Which master.
+    /// The master to connect to.
     #[command(flatten)]
     pub to: ToMaster,
     /// Name of the operator

@@ -1,4 +1,4 @@
-//! The command line's words and flags. Holds what was typed; the commands make sense of it.
+//! The arguments of the command line, as they were typed. The commands interpret them.
 
 pub mod agent;
 pub mod doctor;
@@ -222,9 +222,9 @@ pub enum Colour {
     /// On a terminal, unless `NO_COLOR` is set.
     #[default]
     Auto,
-    /// Always.
+    /// Use colours always.
     Always,
-    /// Never.
+    /// Use no colours.
     Never,
 }
 

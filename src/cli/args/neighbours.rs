@@ -1,4 +1,4 @@
-//! `completions`, `man` and `inventory`.
+//! Arguments of `completions`, `man` and `inventory`.
 
 use std::path::PathBuf;
 
@@ -26,7 +26,7 @@ pub struct ManArgs {
 /// `inventory`
 #[derive(Debug, Args)]
 pub struct InventoryArgs {
-    /// Which master.
+    /// The master to connect to.
     #[command(flatten)]
     pub to: ToMaster,
     /// All agents, which is also what happens without it

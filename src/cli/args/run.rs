@@ -1,4 +1,4 @@
-//! `agent run`, and how jobs are printed.
+//! Arguments of `agent run`, and how output is printed.
 
 use std::{ffi::OsString, path::PathBuf};
 
@@ -73,9 +73,9 @@ impl PrintArgs {
     }
 }
 
-/// Whom a command is for.
+/// The agents that a command is for.
 #[derive(Clone, Debug, Default, Args)]
-pub struct WhomArgs {
+pub struct TargetArgs {
     /// Run only on agents whose labels match this selector: role=web,env!=test or 'dc in (ams,fra)'
     #[arg(short = 'l', long, value_name = "LABELS")]
     pub selector: Option<Selector>,
@@ -90,7 +90,7 @@ pub struct WhomArgs {
     pub seed: u64,
 }
 
-impl WhomArgs {
+impl TargetArgs {
     /// The selection, of the agents that `target` means.
     ///
     /// # Errors
@@ -159,12 +159,12 @@ impl PlanArgs {
 #[command(after_help = JOB_STATUSES)]
 #[expect(clippy::struct_excessive_bools, reason = "flags are what they are")]
 pub struct RunArgs {
-    /// Which master.
+    /// The master to connect to.
     #[command(flatten)]
     pub to: ToMaster,
     /// Which of them.
     #[command(flatten)]
-    pub whom: WhomArgs,
+    pub recipients: TargetArgs,
     /// How it goes over them.
     #[command(flatten)]
     pub plan: PlanArgs,

@@ -1,4 +1,4 @@
-//! `service …`
+//! Arguments of `service …`.
 
 use std::path::PathBuf;
 

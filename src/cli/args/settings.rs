@@ -1,4 +1,4 @@
-//! `config …`
+//! Arguments of `config …`.
 
 use clap::{Args, Subcommand};
 

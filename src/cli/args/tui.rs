@@ -1,4 +1,4 @@
-//! `tui`, and the options of its command line.
+//! Arguments of `tui`, and the options of its command line.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use crate::domain::{
 /// `tui`
 #[derive(Clone, Debug, Default, Args)]
 pub struct TuiArgs {
-    /// Which master.
+    /// The master to connect to.
     #[command(flatten)]
     pub to: ToMaster,
     /// Read only: start, cancel and change nothing

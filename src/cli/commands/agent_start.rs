@@ -16,7 +16,7 @@ use crate::{
         layout::Layout,
         link::approval,
         network::{Config, Ended, Network},
-        state::{Description, Standing},
+        state::{ConnectionState, Description},
         supervisor::{client, server},
         troubles::Troubles,
     },
@@ -52,7 +52,7 @@ const DEFAULT_PORT: u16 = 50051;
 const WORD_WITHIN: Duration = Duration::from_secs(10);
 /// How long after its start an agent has touched what it touches when it is idle, and how often idleness is looked for.
 const GIVE_BACK_FIRST: Duration = Duration::from_secs(5);
-const GIVE_BACK_EVERY: Duration = Duration::from_mins(1);
+const TRIM_INTERVAL: Duration = Duration::from_mins(1);
 /// What commands get to end when a foreground agent is interrupted.
 const INTERRUPT_GRACE_MS: u32 = 10_000;
 
@@ -228,7 +228,7 @@ fn serve(args: &AgentStartArgs, config: Config, directories: &Directories) -> Re
         let mut watchdog = std::pin::pin!(watchdog);
         let is_idle = network.is_idle();
         let network_troubles = network.troubles();
-        let mut idle_looks = tokio::time::interval(GIVE_BACK_EVERY);
+        let mut idle_looks = tokio::time::interval(TRIM_INTERVAL);
         idle_looks.reset_after(GIVE_BACK_FIRST);
         let running = network.run(shutdown.clone());
         let mut running = std::pin::pin!(running);
@@ -312,18 +312,18 @@ async fn warn_of_unit() {
 }
 
 /// Tells the service manager how the agent stands, until it ends.
-async fn tell_manager(mut standing: watch::Receiver<Standing>, name: AgentName, master: String) {
+async fn tell_manager(mut standing: watch::Receiver<ConnectionState>, name: AgentName, master: String) {
     loop {
         let text = match &*standing.borrow_and_update() {
-            Standing::Active(_) => format!("active on {master}"),
-            Standing::Connecting => format!("connecting to {master}"),
-            Standing::Unreachable(reason) => format!("{reason}; keeps trying"),
-            Standing::Refused(reason) => format!("refused: {reason}"),
+            ConnectionState::Active(_) => format!("active on {master}"),
+            ConnectionState::Connecting => format!("connecting to {master}"),
+            ConnectionState::Unreachable(reason) => format!("{reason}; keeps trying"),
+            ConnectionState::Refused(reason) => format!("refused: {reason}"),
             // Every user of the machine sees this: the code is for those who may read the log.
-            Standing::Pending { code: Some(_), .. } => {
+            ConnectionState::Pending { code: Some(_), .. } => {
                 format!("pending on {master}; the log has the code for `sloth-runner agent approve {name}`")
             }
-            Standing::Pending { fingerprint, code: None, .. } => {
+            ConnectionState::Pending { fingerprint, code: None, .. } => {
                 format!("pending on {master}; there: {}", approval(&name, fingerprint, None))
             }
         };
@@ -336,7 +336,7 @@ async fn tell_manager(mut standing: watch::Receiver<Standing>, name: AgentName, 
 
 /// What a daemon's starter is told: how the master took it, or that it keeps trying.
 async fn first_word(
-    mut standing: watch::Receiver<Standing>,
+    mut standing: watch::Receiver<ConnectionState>,
     wanted: bool,
     name: &AgentName,
     master: &str,
@@ -345,15 +345,15 @@ async fn first_word(
     if !wanted {
         return std::future::pending().await;
     }
-    let settled = |standing: &Standing| match standing {
-        Standing::Active(_) | Standing::Pending { .. } | Standing::Refused(_) => true,
-        Standing::Connecting | Standing::Unreachable(_) => false,
+    let settled = |standing: &ConnectionState| match standing {
+        ConnectionState::Active(_) | ConnectionState::Pending { .. } | ConnectionState::Refused(_) => true,
+        ConnectionState::Connecting | ConnectionState::Unreachable(_) => false,
     };
     let word = tokio::time::timeout(WORD_WITHIN, standing.wait_for(settled)).await;
     drop(word);
     let pid = std::process::id();
     let report = match &*standing.borrow() {
-        Standing::Active(proposed) => {
+        ConnectionState::Active(proposed) => {
             let active = format!("{name} is active on {master} (pid {pid})");
             Report::Ready(if proposed.is_empty() {
                 active
@@ -364,7 +364,7 @@ async fn first_word(
                 )
             })
         }
-        Standing::Pending { fingerprint, key_changed, code } => {
+        ConnectionState::Pending { fingerprint, key_changed, code } => {
             let why = if *key_changed { "; another key is known under this name" } else { "" };
             let shown = match code {
                 Some(code) => format!("Its one-time code, for the operator alone, is\n{code}"),
@@ -375,11 +375,11 @@ async fn first_word(
                 "{name} is pending on {master} (pid {pid}){why}. {shown}\nOn the master: {approve}"
             ))
         }
-        Standing::Refused(reason) => Report::Failed(format!("{master} refuses {name}: {reason}")),
-        Standing::Connecting => Report::Ready(format!(
+        ConnectionState::Refused(reason) => Report::Failed(format!("{master} refuses {name}: {reason}")),
+        ConnectionState::Connecting => Report::Ready(format!(
             "{name} runs (pid {pid}); {master} has not answered within 10 s, keeps trying"
         )),
-        Standing::Unreachable(reason) => {
+        ConnectionState::Unreachable(reason) => {
             Report::Ready(format!("{name} runs (pid {pid}); {reason}; keeps trying"))
         }
     };
@@ -441,10 +441,10 @@ pub(super) fn stop(args: &AgentStopArgs) -> Result<Status, Failure> {
             Ok(exit::OK)
         }
         Ok(Some(left)) => Err(Failure::new(format!(
-            "{which} stopped, but {left} of its commands could not be killed and go on; ps shows them"
+            "{which} stopped, but {left} of its commands could not be killed and continue; ps shows them"
         ))),
         Ok(None) => Err(Failure::new(format!(
-            "{which} was told to end, but its supervisor was killed before it had; commands may go on: start it again, then stop it"
+            "{which} was ordered to stop, but its supervisor was killed first; commands may continue: start the agent again, then stop it"
         ))),
         Err(_) if args.name.is_none() || args.data_dir.is_some() => Err(Failure::new(format!(
             "no agent runs on {}; name one to stop it by way of the master",
@@ -456,7 +456,7 @@ pub(super) fn stop(args: &AgentStopArgs) -> Result<Status, Failure> {
             let request = proto::StopAgentRequest { name: name.to_string(), grace_ms: args.grace.ms_u32() };
             let stopped = client.calls().stop_agent(request).await.map_err(CallError::from)?.into_inner();
             let running = stopped.running as usize;
-            say(&format!("{name} was told to end; {running} {} run there\n", plural("task", running)))?;
+            say(&format!("{name} was ordered to stop; {running} {} run there\n", plural("task", running)))?;
             Ok(exit::OK)
         }),
     }

@@ -21,9 +21,9 @@ use crate::{
         agent::{AgentState, Facts},
         proposal::Proposal,
         target::{fold::fold, selection::Selection},
-        text::{plain, plural},
+        text::{plural, strip_control},
     },
-    sys::clock::{local_time, spoken, unix_ms},
+    sys::clock::{format_duration, local_time, unix_ms},
     wire::{agent::state_in, proto, status::CallError},
 };
 
@@ -76,7 +76,7 @@ fn last_seen(agent: &proto::Agent, now_ms: u64) -> String {
             if ago < Duration::from_mins(1) {
                 format!("{} s ago", ago.as_secs())
             } else {
-                format!("{} ago", spoken(ago))
+                format!("{} ago", format_duration(ago))
             }
         }
     }
@@ -141,11 +141,11 @@ fn agent_json(agent: &proto::Agent) -> Value {
 
 /// What is asked for; all agents when nothing is.
 fn selection(args: &ListArgs) -> Result<Option<Selection>, Failure> {
-    let whom = &args.whom;
-    let is_bare = whom.selector.is_none() && whom.exclude.is_none() && whom.limit.is_none();
+    let recipients = &args.recipients;
+    let is_bare = recipients.selector.is_none() && recipients.exclude.is_none() && recipients.limit.is_none();
     match args.agents.as_deref() {
         None if is_bare => Ok(None),
-        target => whom.selection(target.unwrap_or("@all")).map(Some).map_err(Failure::usage),
+        target => recipients.selection(target.unwrap_or("@all")).map(Some).map_err(Failure::usage),
     }
 }
 
@@ -192,7 +192,7 @@ pub(super) fn get(args: &GetArgs) -> Result<Status, Failure> {
             } else {
                 format!("; did you mean {}?", near.join(" or "))
             };
-            return Err(Failure::new(format!("there is no agent {}{hint}", args.name)));
+            return Err(Failure::new(format!("no such agent: {}{hint}", args.name)));
         }
         match args.output {
             Format::Json | Format::Ndjson => {
@@ -234,12 +234,13 @@ fn details(agent: &proto::Agent) -> String {
                 format!("{}, {:.0} % busy, load {:.2}", facts.cpus, facts.cpu_percent, facts.load1),
             ),
             ("memory", format!("{} of {} available", gib(facts.memory_available), gib(facts.memory_total))),
-            ("up", spoken(Duration::from_secs(facts.uptime_s))),
+            ("up", format_duration(Duration::from_secs(facts.uptime_s))),
             ("running tasks", facts.running_tasks.to_string()),
         ]);
     }
     let shown = rows.into_iter().filter(|(_, value)| !value.is_empty());
-    shown.map(|(key, value)| format!("{key:<17} {}", plain(&value))).collect::<Vec<_>>().join("\n") + "\n"
+    shown.map(|(key, value)| format!("{key:<17} {}", strip_control(&value))).collect::<Vec<_>>().join("\n")
+        + "\n"
 }
 
 /// Shows the keys that wait under a name, and what it takes to let one in.
@@ -325,7 +326,7 @@ pub(super) fn delete(args: &DeleteArgs) -> Result<Status, Failure> {
 }
 
 pub(super) fn label(args: &LabelArgs) -> Result<Status, Failure> {
-    let selection = args.of.whom.selection(&args.of.agents).map_err(Failure::usage)?;
+    let selection = args.of.recipients.selection(&args.of.agents).map_err(Failure::usage)?;
     on_one_thread(async {
         let client = connect(&args.of.to).await?;
         if args.accept {
@@ -353,7 +354,7 @@ pub(super) fn label(args: &LabelArgs) -> Result<Status, Failure> {
 
 /// Lets agents take no new tasks, for a reason, or take them again.
 pub(super) fn drain(args: &AgentsArgs, reason: Option<&str>) -> Result<Status, Failure> {
-    let selection = args.whom.selection(&args.agents).map_err(Failure::usage)?;
+    let selection = args.recipients.selection(&args.agents).map_err(Failure::usage)?;
     on_one_thread(async {
         let client = connect(&args.to).await?;
         let request = proto::DrainAgentsRequest {

@@ -1,5 +1,4 @@
-//! `demo`: a private master and five agents in a temporary directory; the control center on a terminal, else a tour of
-//! what they do.
+//! `demo`: a private master and five agents in a temporary directory, with the control center on a terminal, else a tour.
 //!
 //! Everything is real (TLS, gRPC, supervisors, the durable log) and gone at the end.
 

@@ -1,4 +1,4 @@
-//! `doctor`: looks at the installation that it stands on, and says how to mend what it finds.
+//! `doctor`: checks the installation on this machine, and says how to fix problems.
 
 use std::{
     collections::BTreeSet,
@@ -23,7 +23,7 @@ use crate::{
         output::{Paint, Tone, say, say_json, stdout_is_terminal},
         units,
     },
-    domain::{agent::AgentState, text::plain},
+    domain::{agent::AgentState, text::strip_control},
     master::store,
     sys::{
         file::volume_used_percent,
@@ -132,9 +132,9 @@ fn print(findings: &Findings, output: Format) -> io::Result<()> {
             Grade::Bad => ("✗", Tone::Bad),
         };
         // Agents have a say in some of these, and may say anything.
-        say(&format!("{} {}\n", paint.paint(tone, glyph), plain(&finding.what)))?;
+        say(&format!("{} {}\n", paint.paint(tone, glyph), strip_control(&finding.what)))?;
         if !finding.mend.is_empty() {
-            say(&format!("    {}\n", plain(&finding.mend)))?;
+            say(&format!("    {}\n", strip_control(&finding.mend)))?;
         }
     }
     Ok(())
@@ -200,7 +200,7 @@ fn private_file(findings: &mut Findings, what: &str, path: &Path) {
     match fs::metadata(path) {
         Ok(metadata) if metadata.mode() & 0o077 != 0 => findings.bad(
             format!("{what} {} can be read by others ({:o})", path.display(), metadata.mode() & 0o777),
-            format!("chmod 600 {}; whoever could read it may have a copy", path.display()),
+            format!("chmod 600 {}; other users may already have copied it", path.display()),
         ),
         Ok(_) => findings.well(format!("{what} is its owner's alone; certificates have no end")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -243,13 +243,13 @@ fn agent(findings: &mut Findings, directory: &Path, master: &Path) {
         read("trust").map(|text| String::from_utf8_lossy(&text).trim().to_owned()).unwrap_or_default();
     if trust == "first use" {
         findings.note(
-            format!("agent {name} believes in whoever answered first as its master"),
+            format!("agent {name} trusts the first master that answered"),
             "compare `master status` there with the CA's fingerprint, and start it once with --ca-fingerprint",
         );
     }
     if read("agent.der").is_none() {
         findings.bad(
-            format!("agent {name} is not let in yet"),
+            format!("agent {name} is not enrolled yet"),
             format!("on the master: sloth-runner agent list, then sloth-runner agent approve {name}"),
         );
     }
@@ -364,18 +364,20 @@ async fn fleet(findings: &mut Findings, address: &MasterAddress, is_expected: bo
     };
     findings.well(format!("the master {} answers, and listens on {}", status.cluster, status.address));
     if !status.refusing_jobs.is_empty() {
-        findings
-            .bad(format!("it takes no jobs: {}", status.refusing_jobs), "mend that, and it takes them again");
+        findings.bad(
+            format!("it accepts no jobs: {}", status.refusing_jobs),
+            "fix this, and the master accepts jobs again",
+        );
     }
     if !status.holding_back.is_empty() {
-        findings.bad(status.holding_back, "mend that, and they go on");
+        findings.bad(status.holding_back, "fix this, and the tasks continue");
     }
     if !status.ahead.is_empty() {
         findings.bad(format!("it starts nothing on some agents: {}", status.ahead), "");
     }
     if status.enroll_any {
         findings.bad(
-            "--enroll any: whoever reaches its port is let in",
+            "--enroll any: every agent that reaches its port is enrolled",
             "start the master without it; agents join by token or approval",
         );
     }

@@ -30,7 +30,7 @@ use crate::{
         outcome::Outcome,
         text::plural,
     },
-    sys::clock::{local_time, spoken, unix_ms},
+    sys::clock::{format_duration, local_time, unix_ms},
     wire::{
         proto::{self, job_event::Kind},
         status::CallError,
@@ -58,7 +58,7 @@ fn paint() -> Paint {
 /// A job's state in words and tone: how many of its tasks went well.
 fn job_state(job: &Job) -> Cell {
     if job.unfinished > 0 {
-        return Cell::toned(format!("{} of {} go on", job.unfinished, job.task_count), Tone::Waiting);
+        return Cell::toned(format!("{} of {} continue", job.unfinished, job.task_count), Tone::Waiting);
     }
     let is_well = job.succeeded == job.task_count && job.missed().next().is_none();
     let tone = if is_well { Tone::Good } else { Tone::Bad };
@@ -140,7 +140,7 @@ fn shown(job: &Job) -> String {
         job.operator,
         local_time(job.created_ms, now),
         job.target,
-        crate::domain::text::plain(&job.command.shown()),
+        crate::domain::text::strip_control(&job.command.shown()),
     );
     text.extend(following::left_out(job).iter().map(|line| format!("{line}\n")));
     let row = |task: &Task| {
@@ -152,7 +152,7 @@ fn shown(job: &Job) -> String {
         let glyph = task.state.outcome().map_or('▸', Outcome::glyph);
         let took = match task.duration_ns {
             0 => "-".to_owned(),
-            ns => spoken(std::time::Duration::from_nanos(ns)),
+            ns => format_duration(std::time::Duration::from_nanos(ns)),
         };
         vec![
             Cell::toned(glyph, tone),
@@ -230,7 +230,7 @@ async fn cancel(args: &JobCancelArgs) -> Result<Status, Failure> {
     }
     let (number, told) = (cancelled.number, cancelled.told as usize);
     let were = if told == 1 { "was" } else { "were" };
-    say(&format!("job {number}: {told} {} {were} told to end{stored}\n", plural("task", told)))?;
+    say(&format!("job {number}: {told} {} {were} ordered to end{stored}\n", plural("task", told)))?;
     Ok(exit::OK)
 }
 
@@ -238,7 +238,7 @@ async fn promote(args: &JobArgs) -> Result<Status, Failure> {
     let client = connect(&args.to).await?;
     let request = proto::PromoteJobRequest { job: Some(args.job.into()) };
     let promoted = client.calls().promote_job(request).await.map_err(CallError::from)?.into_inner();
-    say(&format!("job {} goes on with batch {}\n", promoted.number, promoted.batch))?;
+    say(&format!("job {} continues with batch {}\n", promoted.number, promoted.batch))?;
     Ok(exit::OK)
 }
 
@@ -247,7 +247,11 @@ async fn stop(args: &JobArgs) -> Result<Status, Failure> {
     let request = proto::StopJobRequest { job: Some(args.job.into()) };
     let stopped = client.calls().stop_job(request).await.map_err(CallError::from)?.into_inner();
     let count = stopped.skipped as usize;
-    say(&format!("job {}: {count} {} skipped; what runs goes on\n", stopped.number, plural("task", count)))?;
+    say(&format!(
+        "job {}: {count} {} skipped; running tasks continue\n",
+        stopped.number,
+        plural("task", count)
+    ))?;
     Ok(exit::OK)
 }
 

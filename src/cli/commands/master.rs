@@ -14,7 +14,7 @@ use crate::{
         exit::{self, Failure, Status},
         output::{say, say_json_as, stderr_is_terminal},
     },
-    domain::text::plain,
+    domain::text::strip_control,
     master::{
         core,
         retention::Retention,
@@ -22,7 +22,7 @@ use crate::{
         store,
     },
     sys::{
-        clock::spoken,
+        clock::format_duration,
         daemon::{self, Report},
         descriptors::raise_limit,
         lock, logging,
@@ -95,7 +95,7 @@ fn serve(args: &MasterStartArgs) -> Result<Status, Failure> {
         let survives_hangup = !stderr_is_terminal();
         tracing::info!(%address, ca_fingerprint = %ca, socket = %server.socket_path().display(), "listening for agents");
         if args.enroll == Enroll::Any {
-            tracing::warn!("--enroll any: whoever reaches {address} is let in; for a lab only");
+            tracing::warn!("--enroll any: every agent that reaches {address} is enrolled; use this only in a lab");
         }
         if args.daemonized {
             let text = format!(
@@ -119,7 +119,7 @@ fn serve(args: &MasterStartArgs) -> Result<Status, Failure> {
                         continue;
                     }
                     systemd::stopping();
-                    tracing::info!(?signal, "ends; jobs go on on their machines");
+                    tracing::info!(?signal, "stopping; running commands continue on their machines");
                     if shutdown.stop.is_cancelled() {
                         shutdown.now.cancel();
                     }
@@ -149,7 +149,7 @@ pub(super) fn stop(args: &MasterStopArgs) -> Result<Status, Failure> {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    say(&format!("master stopped (pid {pid}); jobs go on on their machines\n"))?;
+    say(&format!("master stopped (pid {pid}); running commands continue on their machines\n"))?;
     Ok(exit::OK)
 }
 
@@ -158,7 +158,7 @@ pub(super) fn salvage(args: &MasterSalvageArgs) -> Result<Status, Failure> {
     let directories = directories(args.data_dir.as_deref(), "master").map_err(Failure::new)?;
     let shown = directories.data.display();
     if !directories.data.is_dir() {
-        return Err(Failure::new(format!("there is no master's directory {shown}")));
+        return Err(Failure::new(format!("no master data directory at {shown}")));
     }
     let Some(_lock) = lock::Lock::try_take(&directories.data.join("master.pid"))? else {
         return Err(Failure::new(format!(
@@ -174,9 +174,7 @@ pub(super) fn salvage(args: &MasterSalvageArgs) -> Result<Status, Failure> {
     }
     say(&format!("the damaged database is kept as {}\n", salvaged.damaged.display()))?;
     if !is_whole {
-        say(
-            "What runs on agents is taken back when they connect. Agents that are missing have to join again.\n",
-        )?;
+        say("Running tasks are recovered when their agents connect. Missing agents have to join again.\n")?;
     }
     Ok(exit::OK)
 }
@@ -204,13 +202,13 @@ pub(super) fn status(args: &StatusArgs) -> Result<Status, Failure> {
                     "holding_back": status.holding_back,
                     "ahead": status.ahead,
                     "enroll_any": status.enroll_any,
-                    "refused_strangers": status.refused_strangers,
+                    "refused_unauthenticated": status.refused_unauthenticated,
                 }),
             )?,
             Format::Text => {
-                let uptime = spoken(Duration::from_secs(status.uptime_s));
+                let uptime = format_duration(Duration::from_secs(status.uptime_s));
                 say(&format!(
-                    "master {} (sloth-runner {}), up {uptime}, pid {}\nlistens on {}\nCA fingerprint {}\n{} agents, {} connected, {} pending; {} jobs go on\n",
+                    "master {} (sloth-runner {}), up {uptime}, pid {}\nlistens on {}\nCA fingerprint {}\n{} agents, {} connected, {} pending; {} active jobs\n",
                     status.cluster,
                     status.software_version,
                     status.pid,
@@ -222,19 +220,22 @@ pub(super) fn status(args: &StatusArgs) -> Result<Status, Failure> {
                     status.active_jobs,
                 ))?;
                 if status.enroll_any {
-                    say("! --enroll any: whoever reaches the port is let in\n")?;
+                    say("! --enroll any: every agent that reaches the port is enrolled\n")?;
                 }
-                if status.refused_strangers > 0 {
-                    say(&format!("{} strangers were refused\n", status.refused_strangers))?;
+                if status.refused_unauthenticated > 0 {
+                    say(&format!(
+                        "{} unauthenticated requests were refused\n",
+                        status.refused_unauthenticated
+                    ))?;
                 }
                 if !status.refusing_jobs.is_empty() {
-                    say(&format!("! takes no jobs: {}\n", status.refusing_jobs))?;
+                    say(&format!("! accepts no jobs: {}\n", status.refusing_jobs))?;
                 }
                 if !status.holding_back.is_empty() {
-                    say(&format!("! {}\n", plain(&status.holding_back)))?;
+                    say(&format!("! {}\n", strip_control(&status.holding_back)))?;
                 }
                 if !status.ahead.is_empty() {
-                    say(&format!("! starts nothing there: {}\n", plain(&status.ahead)))?;
+                    say(&format!("! starts no tasks on some agents: {}\n", strip_control(&status.ahead)))?;
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! `login`, and `master add|list|select|show|remove`: the masters that this person knows.
+//! `login`, and `master add|list|select|show|remove`: the stored masters of this user.
 
 use std::io::{self, BufRead as _, IsTerminal as _};
 

@@ -1,4 +1,4 @@
-//! The verbs, one file a family.
+//! The commands, one file for each family.
 
 mod agent_start;
 mod agents;

@@ -1,4 +1,4 @@
-//! What other programs take: shell completions, man pages, Ansible's inventory.
+//! Output for other programs: shell completions, man pages, an inventory for Ansible.
 
 use std::{collections::BTreeMap, fs, io, path::Path};
 

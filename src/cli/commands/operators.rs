@@ -15,7 +15,7 @@ use crate::{
         output::{Cell, Paint, Tone, note, say, say_json, stdout_is_terminal, table},
     },
     sys::{
-        clock::{local_time, spoken, unix_ms},
+        clock::{format_duration, local_time, unix_ms},
         socket::parse_address,
     },
     trust::token::Token,
@@ -69,7 +69,7 @@ async fn invite(
     let port = u16::try_from(invited.port).unwrap_or_default();
     let (host, port) = given.or(guess).unwrap_or_else(|| ("MASTER".to_owned(), port));
     let shown = LoginString { token, host, port };
-    note(&format!("{name} logs in once within {}, on its own machine:", spoken(login.ttl.0)));
+    note(&format!("{name} logs in once within {}, on its own machine:", format_duration(login.ttl.0)));
     say(&format!("echo {shown} | sloth-runner login\n"))?;
     if is_guess {
         note(&format!(
@@ -85,7 +85,7 @@ fn state(operator: &proto::Operator, now_ms: u64) -> (String, Option<Tone>) {
     if operator.revoked {
         ("revoked".to_owned(), Some(Tone::Bad))
     } else if left > 0 {
-        (format!("invited, for {}", spoken(Duration::from_millis(left))), Some(Tone::Waiting))
+        (format!("invited, for {}", format_duration(Duration::from_millis(left))), Some(Tone::Waiting))
     } else if operator.unix_user.is_empty() && operator.keys.is_empty() {
         ("its login has expired".to_owned(), Some(Tone::Bad))
     } else {

@@ -1,4 +1,4 @@
-//! What agents propose, on the command line: how it is shown, and how it is accepted as it was shown.
+//! Shows what agents propose, and accepts exactly what was shown.
 
 use std::collections::BTreeMap;
 

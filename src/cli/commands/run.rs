@@ -60,7 +60,7 @@ fn options(args: &RunArgs) -> Result<JobOptions, Failure> {
         kill_grace_ms: args.grace.map(Span::ms_u32),
         now: args.now,
         overflow: if args.detach || args.print.is_grouped() { Overflow::Gap } else { Overflow::Block },
-        taken_back: false,
+        recovered: false,
         output_cap: args.output_cap.map(|size| size.0),
         plan: args.plan.plan(args.print.mask),
         input: match feeds(args) {
@@ -151,14 +151,14 @@ fn is_no_flag(command: &[OsString]) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::usage(format!(
-        "{} is no flag of `sloth-runner run`; a command that begins with - stands behind --: run TARGET -- {0}",
+        "{} is not an option of `sloth-runner run`; put -- before a command that begins with -: run TARGET -- {0}",
         first.display()
     )))
 }
 
 pub(super) fn run(args: RunArgs) -> Result<Status, Failure> {
     // Checked here too, so that a typing error needs no master.
-    let selection = args.whom.selection(&args.agents).map_err(Failure::usage)?;
+    let selection = args.recipients.selection(&args.agents).map_err(Failure::usage)?;
     let options = options(&args)?;
     let feeds = feeds(&args);
     if feeds != Feeds::Nothing && selection.plain_name().is_none() {
@@ -227,7 +227,7 @@ pub(super) fn begin(
                 for line in following::left_out(&job) {
                     note(&line);
                 }
-                note(&format!("job {0} ({id}) goes on: sloth-runner job attach {0}", job.number));
+                note(&format!("job {0} ({id}) continues: sloth-runner job attach {0}", job.number));
                 Ok(if job.missed().next().is_some() { exit::NO_STATUS } else { exit::OK })
             }
             Some(Kind::Refused(refused)) => Err(Failure::new(refused.reason)),

@@ -117,7 +117,10 @@ fn program(unit: &UnitArgs) -> Result<String, Failure> {
     };
     let is_program = fs::metadata(&path).is_ok_and(|file| file.permissions().mode() & 0o111 != 0);
     if !is_program {
-        return Err(Failure::new(format!("{} is no program; name one with --program", path.display())));
+        return Err(Failure::new(format!(
+            "{} is not an executable file; name one with --program",
+            path.display()
+        )));
     }
     path.into_os_string().into_string().map_err(|_| Failure::usage("the program's path is not text"))
 }
@@ -125,7 +128,7 @@ fn program(unit: &UnitArgs) -> Result<String, Failure> {
 fn user(unit: &UnitArgs) -> Result<Option<User>, Failure> {
     let Some(name) = unit.user.as_deref().filter(|name| *name != "root") else { return Ok(None) };
     let found = User::from_name(name).map_err(|error| Failure::new(error.desc()))?;
-    found.map(Some).ok_or_else(|| Failure::usage(format!("there is no user {name} on this machine (--user)")))
+    found.map(Some).ok_or_else(|| Failure::usage(format!("no user {name} on this machine (--user)")))
 }
 
 impl Service {

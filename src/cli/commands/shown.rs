@@ -1,4 +1,4 @@
-//! Runs and tasks in words and in JSON, for every command that shows them.
+//! Formats jobs and tasks as text and as JSON.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use crate::{
         job::{Job, Task, TaskState},
         outcome::{Ending, Outcome},
         target::fold::fold,
-        text::plain,
+        text::strip_control,
     },
-    sys::clock::{local_time, spoken, unix_ms},
+    sys::clock::{format_duration, local_time, unix_ms},
 };
 
 /// Tasks that ended the same way, in a line: `✗ web-1 exited 3 in 12 ms`, or `✗ 12 web-[1-12] exited 3`.
@@ -22,14 +22,14 @@ pub(super) fn outcome_line(tasks: &[&Task], paint: Paint) -> String {
         return String::new();
     };
     let tone = if outcome.is_success() { Tone::Good } else { Tone::Bad };
-    let text = plain(&outcome.to_string());
+    let text = strip_control(&outcome.to_string());
     if tasks.len() > 1 {
         // What kills have ended, in all.
         let proofs = tasks.iter().filter_map(|task| task.state.outcome()?.proof());
         let ended: u32 = proofs.map(|proof| proof.ended).fold(0, u32::saturating_add);
         let text = match outcome.proof() {
             Some(proof) if proof.left.is_empty() => {
-                format!("{}, {ended} {} ended, 0 left", plain(&outcome.brief()), processes(ended))
+                format!("{}, {ended} {} ended, 0 left", strip_control(&outcome.brief()), processes(ended))
             }
             _ => text,
         };
@@ -39,7 +39,7 @@ pub(super) fn outcome_line(tasks: &[&Task], paint: Paint) -> String {
     let took = match (&outcome.ending, task.duration_ns) {
         (Ending::Refused(_) | Ending::Undeliverable(_) | Ending::Lost(_) | Ending::Skipped(_), _)
         | (_, 0) => String::new(),
-        (_, ns) => format!(" in {}", spoken(Duration::from_nanos(ns))),
+        (_, ns) => format!(" in {}", format_duration(Duration::from_nanos(ns))),
     };
     paint.paint(tone, &format!("{} {} {text}{took}", outcome.glyph(), task.agent))
 }
@@ -67,7 +67,7 @@ pub(super) fn summary(job: &Job, outputs: Option<usize>) -> String {
     format!(
         "job {}  {good} of {all} exited 0{outputs}{rest}  {}  sloth-runner job show {}",
         job.number,
-        spoken(took),
+        format_duration(took),
         job.number
     )
 }

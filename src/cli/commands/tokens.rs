@@ -16,7 +16,7 @@ use crate::{
     },
     domain::terms::Terms,
     sys::{
-        clock::{local_time, spoken, unix_ms},
+        clock::{format_duration, local_time, unix_ms},
         socket::{parse_address, shown_address},
     },
     trust::fingerprint::plain_digits,
@@ -61,7 +61,10 @@ async fn create(args: &TokenCreateArgs) -> Result<Status, Failure> {
     let uses = if args.uses == 1 { "once".to_owned() } else { format!("{} times", args.uses) };
     let shown = terms.to_string();
     let only = if shown.is_empty() { String::new() } else { format!(" ({shown})") };
-    note(&format!("A join token, good {uses} within {}{only}. On the agent's machine:", spoken(args.ttl.0)));
+    note(&format!(
+        "A join token, good {uses} within {}{only}. On the agent's machine:",
+        format_duration(args.ttl.0)
+    ));
     let is_guess = address.is_none();
     let address = address.unwrap_or_else(|| {
         if created.address_guess.is_empty() {
@@ -113,7 +116,7 @@ async fn list(args: &TokenListArgs) -> Result<Status, Failure> {
             vec![
                 Cell::from(token.id.as_str()),
                 Cell::from(token.uses_left.to_string()),
-                Cell::from(format!("in {}", spoken(left))),
+                Cell::from(format!("in {}", format_duration(left))),
                 Cell::from(made),
                 Cell::from(by),
                 Cell::from(terms_text(token.terms.clone())),
@@ -151,7 +154,7 @@ async fn revoke(args: &TokenRevokeArgs) -> Result<Status, Failure> {
             count => format!("{count} more agents"),
         };
         say(&format!(
-            "{} lets nobody in any more; it was good for {agents}. Who has joined with it stays\n",
+            "revoked token {}, which was valid for {agents}; agents that have joined with it stay enrolled\n",
             plain_digits(id)
         ))?;
     }

@@ -1,4 +1,4 @@
-//! `tui`: the control center. Looks at terminal and environment, and hands over.
+//! `tui`: checks the terminal and the environment, and starts the control center.
 
 use std::{env, fmt::Write as _, io::IsTerminal as _};
 

@@ -1,4 +1,4 @@
-//! A line as it is shown: after carriage returns and backspaces have done their work, without escape sequences.
+//! A line as a terminal would show it, after carriage returns and backspaces, without escape sequences.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! Masks: what of a line may differ between machines without meaning anything. Off by default, and always said.
+//! Masks: parts of lines that are ignored when output is compared. Off by default, and always shown.
 
 use std::{borrow::Cow, fmt, str::FromStr, sync::LazyLock};
 
@@ -13,13 +13,13 @@ pub struct Masks {
     pub names: bool,
     /// Dates, times of day and durations.
     pub times: bool,
-    /// Numbers.
+    /// Whether digits are ignored.
     pub numbers: bool,
 }
 
 /// Text that names no masks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no mask: write names, times, numbers, or several with commas")]
+#[error("invalid mask {0:?}: use names, times, numbers, or several separated by commas")]
 pub struct InvalidMask(String);
 
 impl Masks {

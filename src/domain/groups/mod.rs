@@ -1,4 +1,4 @@
-//! Groups while it streams: which tasks of a job agree so far, who parted and at which line, who is silent.
+//! Groups of running tasks: which ones have the same output so far, where output diverged, and which ones are silent.
 //!
 //! Lines are hashed into one prefix tree a stream, so a line costs one step and a comparison of two tasks a look at
 //! their common ancestor. Stdout and stderr are apart: interleaving must not make equal commands differ. Pure: the

@@ -1,7 +1,7 @@
-//! Which running tasks are in step: one that is a prefix of another in both streams stands behind it. Knows places in two
-//! trees, and nothing of tasks but how many stand at a place.
+//! Which running tasks are in step: a task whose output is a prefix of another's in both streams is behind it. Knows places in
+//! two trees, and the number of tasks at each.
 //!
-//! In a tree's own order everything that goes on from a place comes right after it, so that a place is an interval there,
+//! In a tree's own order everything that continues from a place comes right after it, so that a place is an interval there,
 //! and in both trees a rectangle; what stands behind nobody is a point. Of ten thousand places no two need to be compared.
 
 use std::{cmp::Ordering, cmp::Reverse, collections::HashMap};
@@ -53,7 +53,7 @@ pub(super) fn ends(trees: &[Tree; 2], standings: &[Standing]) -> Vec<usize> {
     (0..points.len()).map(best).collect()
 }
 
-/// Of each place in a tree the interval in which everything lies that goes on from there.
+/// Of each place in a tree the interval in which everything lies that continues from there.
 fn intervals(tree: &Tree, nodes: impl Iterator<Item = NodeId>) -> HashMap<NodeId, Interval> {
     let mut nodes: Vec<NodeId> = nodes.collect();
     nodes.sort_unstable();
@@ -79,7 +79,7 @@ fn intervals(tree: &Tree, nodes: impl Iterator<Item = NodeId>) -> HashMap<NodeId
     intervals
 }
 
-/// A place comes before what goes on from it, and what parts is in the order of its first lines that differ.
+/// A place comes before what continues from it, and what parts is in the order of its first lines that differ.
 fn in_order(tree: &Tree, left: NodeId, right: NodeId) -> Ordering {
     let common = tree.common(left, right);
     let branch = |node: NodeId| (tree.depth(node) > common).then(|| tree.ancestor(node, common + 1));

@@ -1,5 +1,5 @@
-//! One prefix tree of lines: where a task stands in it is what it printed so far, and where two tasks part is their
-//! lowest common ancestor. Knows hashes of lines, not lines.
+//! A prefix tree of lines: the node of a task stands for its output so far, and the lowest common ancestor of two tasks is where
+//! they diverge. Stores hashes of lines, not lines.
 
 use std::collections::HashMap;
 
@@ -76,7 +76,7 @@ impl Tree {
         self.node(id).depth
     }
 
-    /// The place above `id` with so many lines before it.
+    /// Returns the ancestor of `id` that has a number of lines before it.
     pub(super) fn ancestor(&self, mut id: NodeId, depth: u32) -> NodeId {
         while self.node(id).depth > depth {
             let node = self.node(id);

@@ -1,4 +1,4 @@
-//! Sets of names the short way: `web-[1,4-8],db-1`. What is folded can be read back as a target.
+//! Folds sets of names into a short form, `web-[1,4-8],db-1`, which can be parsed as a target.
 
 use std::{
     cmp::Ordering,
@@ -91,7 +91,7 @@ fn is_padded(text: &str) -> bool {
     text.len() > 1 && text.starts_with('0')
 }
 
-/// The number after a text's number, padded to the same width; `None` where a range cannot go on there.
+/// The number after a text's number, padded to the same width; `None` where a range cannot continue there.
 fn next_of(text: &str, width: usize) -> Option<String> {
     let next = text.parse::<u64>().ok().filter(|_| text.len() <= MOST_DIGITS)?.checked_add(1)?;
     let next = format!("{next:0width$}");
@@ -100,7 +100,7 @@ fn next_of(text: &str, width: usize) -> Option<String> {
 
 /// One number's values, sorted by value and width: `7`, or `[1-3,7]`.
 fn ranges(values: &[&str]) -> String {
-    // Values that no range has yet. Padded ranges come first and go on with numbers that fill their width: 08, 09, 10.
+    // Values that no range has yet. Padded ranges come first and continue with numbers that fill their width: 08, 09, 10.
     let mut left: HashSet<&str> = values.iter().copied().collect();
     let mut found: Vec<(&str, String)> = Vec::new();
     let (padded, plain): (Vec<&str>, Vec<&str>) = values.iter().partition(|text| is_padded(text));

@@ -1,5 +1,4 @@
-//! Target expressions: which agents an operator means, in ClusterShell's NodeSet language. Knows no registry; the
-//! caller passes the agents there are.
+//! Target expressions in ClusterShell's NodeSet language. Knows no registry; the caller passes the agents.
 //!
 //! Operands are joined strictly from left to right: `,` union, `!` difference, `&` intersection, `^` symmetric
 //! difference. An operand is a name, a name with ranges (`web[01-20/2,7]`), a glob against the registry, or a group:

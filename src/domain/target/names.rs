@@ -1,4 +1,4 @@
-//! Names by ranges and globs alone, as `db-[1-9],cache-*`: what may be asked of a name that no agent has yet.
+//! Patterns of names, as `db-[1-9],cache-*`, for names that no agent has yet.
 
 use std::{fmt, str::FromStr};
 

@@ -1,4 +1,4 @@
-//! From text to a target, or to the character that is wrong.
+//! Parses a target, and reports the position of an error.
 
 use std::str::FromStr;
 
@@ -187,7 +187,7 @@ fn group(word: &str) -> Result<Group, Wrong> {
             _ => Err(Wrong::new(
                 0,
                 format!(
-                    "there is no group {word}: write @all, @KEY:VALUE for a label, @state:active or @link:tunnel"
+                    "no such group: {word}; write @all, @KEY:VALUE for a label, @state:active or @link:tunnel"
                 ),
             )),
         };
@@ -205,13 +205,13 @@ fn group(word: &str) -> Result<Group, Wrong> {
             ];
             let found = states.into_iter().find(|state| state.word() == value);
             let words: Vec<_> = states[..4].iter().map(|state| state.word()).collect();
-            let problem = format!("there is no state {value:?}: write {}", words.join(", "));
+            let problem = format!("no such state: {value:?}; use {}", words.join(", "));
             found.map(Group::State).ok_or_else(|| Wrong::new(value_at, problem))
         }
         "link" => match value {
             "direct" => Ok(Group::Link(true)),
             "tunnel" => Ok(Group::Link(false)),
-            _ => Err(Wrong::new(value_at, format!("there is no link {value:?}: write direct or tunnel"))),
+            _ => Err(Wrong::new(value_at, format!("no such link: {value:?}; use direct or tunnel"))),
         },
         key => {
             let is_word = |text: &str| LabelWord::try_from(text.replace(['*', '?'], "x")).is_ok();

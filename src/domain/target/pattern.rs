@@ -1,5 +1,5 @@
-//! Names with ranges: `web[01-20/2,7]-eu[1-2]`. Ranges stay ranges: whether a name is meant is asked of them, and the
-//! words that they stand for are counted before anybody spells them out.
+//! Names with ranges: `web[01-20/2,7]-eu[1-2]`. Ranges are not expanded for matching, and their size is checked before they are
+//! expanded for anything else.
 
 use std::iter::Peekable;
 

@@ -1,11 +1,11 @@
-//! Everything that picks agents for one command: a target, a label selector, exceptions, and a sample of the rest.
+//! A selection of agents: a target, a label selector, exceptions, and a sample of the rest.
 
 use std::{collections::BTreeSet, fmt};
 
 use super::{Candidate, Matched, Target, selector::Selector};
 use crate::domain::{command::quoted, name::AgentName, share::Share};
 
-/// Whom a command is for.
+/// The agents that a command is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selection {
     /// The target.
@@ -23,7 +23,7 @@ pub struct Selection {
 pub struct Sample {
     /// How many.
     pub limit: Share,
-    /// Which.
+    /// The seed that selects the sample.
     pub seed: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Label selectors as kubectl has them: `role=web,env!=test,dc in (ams,fra),!legacy`. All parts have to hold.
+//! Label selectors as in kubectl: `role=web,env!=test,dc in (ams,fra),!legacy`. All parts must match.
 
 use std::{fmt, str::FromStr};
 

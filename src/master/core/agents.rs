@@ -1,4 +1,4 @@
-//! The registry's living part: sessions, who is late, who is who, and how agents are shown.
+//! The live state of agents: sessions, lateness, identity, and how agents are shown.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::domain::{
 };
 
 /// What an operator does about a store that was restored.
-const SAY_RESTORED: &str = "What runs there goes on, and nothing new is started there; start the master once with --restored, or delete an agent that is not to be believed";
+const SAY_RESTORED: &str = "Running tasks continue there, and no new tasks start; start the master once with --restored, or delete an agent that you do not trust";
 
 /// How long a first session may take to answer when a second one with the same key appears.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -231,7 +231,7 @@ impl Core {
                 let silent = now.monotonic.saturating_sub(session.heard).as_secs();
                 format!("nothing heard for {silent} s")
             }
-            (None, _) if stored.last_seen_ms == 0 => "let in, but never connected yet".to_owned(),
+            (None, _) if stored.last_seen_ms == 0 => "enrolled, but never connected yet".to_owned(),
             (None, _) if !row.was_here() && Self::is_fresh(now) => {
                 "not back yet since the master's start".to_owned()
             }

@@ -1,6 +1,6 @@
-//! Letting keys in: tokens, the local socket, and the list of those that wait for an operator.
+//! Enrolls agents: by token, by the local socket, or by approval of a pending key.
 //!
-//! The list is written by strangers, so it is short, in memory and forgetful.
+//! The list is written by unauthenticated peers, so it is short, in memory and forgetful.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -33,7 +33,7 @@ const MOST_OF_ONE_SOURCE: usize = 10;
 const FORGOTTEN_AFTER: Duration = Duration::from_hours(24);
 
 /// Shortest time between two messages to watchers that the proposals of waiting keys changed.
-const TOLD_EVERY: Duration = Duration::from_secs(5);
+const NOTIFY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A key that waits.
 #[derive(Clone, Debug)]
@@ -84,7 +84,7 @@ impl Core {
                 return self.admit(admitted, "--enroll any", reply, Vec::new(), now);
             }
             Enroll::Token => {
-                return self.refuse_stranger(
+                return self.refuse_unauthenticated(
                     reply,
                     "this master lets agents in by token only; `sloth-runner master token create` makes one",
                     true,
@@ -102,8 +102,8 @@ impl Core {
         self.is_waiting_stale = false;
     }
 
-    fn refuse_stranger(&mut self, reply: ReplyTo, reason: impl Into<String>, retry: bool) {
-        self.refused_strangers += 1;
+    fn refuse_unauthenticated(&mut self, reply: ReplyTo, reason: impl Into<String>, retry: bool) {
+        self.refused_unauthenticated += 1;
         self.reply(reply, Reply::EnrollRefused { reason: reason.into(), retry });
     }
 
@@ -116,24 +116,24 @@ impl Core {
         now: Now,
     ) {
         let Some(token) = self.tokens.get_mut(hash) else {
-            return self.refuse_stranger(reply, "the join token is not known here, was used up or taken back, or has expired; `sloth-runner master token create` makes another", false);
+            return self.refuse_unauthenticated(reply, "the join token is unknown, used up, revoked or expired; `sloth-runner master token create` creates a new one", false);
         };
         if token.expires_ms <= now.unix_ms {
-            return self.refuse_stranger(
+            return self.refuse_unauthenticated(
                 reply,
                 "the join token has expired; `sloth-runner master token create` makes another",
                 false,
             );
         }
         if token.uses_left == 0 {
-            return self.refuse_stranger(
+            return self.refuse_unauthenticated(
                 reply,
                 "the join token is used up; `sloth-runner master token create` makes another",
                 false,
             );
         }
         if let Err(unmet) = token.terms.check(&asked.name, asked.from) {
-            return self.refuse_stranger(reply, unmet.to_string(), false);
+            return self.refuse_unauthenticated(reply, unmet.to_string(), false);
         }
         if known.is_some() {
             // A token lets new names in; whether a known name gets a new key is a person's decision.
@@ -156,7 +156,7 @@ impl Core {
             key.proof = asked.proof;
             if key.proposal != asked.proposal {
                 key.proposal = asked.proposal;
-                // Watchers hear of it by a tick, once in [`TOLD_EVERY`] at most: a key that changes its proposal again and
+                // Watchers hear of it by a tick, once in [`NOTIFY_INTERVAL`] at most: a key that changes its proposal again and
                 // again must not keep them busy.
                 self.is_waiting_stale = true;
             }
@@ -165,10 +165,10 @@ impl Core {
         let source = asked.from.map(source_of);
         let of_source = self.waiting.iter().filter(|key| key.source() == source).count();
         if of_source >= MOST_OF_ONE_SOURCE {
-            return self.refuse_stranger(reply, "too many keys from this address wait for an operator; approve or reject some, or join by token", true);
+            return self.refuse_unauthenticated(reply, "too many keys from this address wait for an operator; approve or reject some, or join by token", true);
         }
         if self.waiting.len() >= MOST_WAITING && !self.make_room_for(source) {
-            return self.refuse_stranger(
+            return self.refuse_unauthenticated(
                 reply,
                 "too many keys wait for an operator; approve or reject some, or join by token",
                 true,
@@ -387,7 +387,7 @@ impl Core {
     pub(super) fn tick_waiting(&mut self, now: Now) {
         let before = self.waiting.len();
         self.waiting.retain(|key| now.monotonic.saturating_sub(key.asked) < FORGOTTEN_AFTER);
-        let is_due = now.monotonic.saturating_sub(self.waiting_told) >= TOLD_EVERY;
+        let is_due = now.monotonic.saturating_sub(self.waiting_told) >= NOTIFY_INTERVAL;
         if self.waiting.len() != before || (self.is_waiting_stale && is_due) {
             self.waiting_told = now.monotonic;
             self.waiting_change();

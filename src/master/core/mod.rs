@@ -1,7 +1,6 @@
-//! The master's decisions: `step(Input, Now) -> Effects`. Pure; the actor performs what it decides.
+//! The master's decisions: `step(Input, Now) -> Effects`. Pure; the actor performs the effects.
 //!
-//! What must not be forgotten is on the disk before anyone is told: replies and dispatches park on a write, and the
-//! write's end is an input like any other.
+//! A reply or a dispatch waits until the write that it depends on has succeeded. The result of a write is an input.
 
 mod agents;
 mod enrolling;
@@ -82,9 +81,9 @@ impl Default for Policy {
 pub struct Remembered {
     /// The registry.
     pub agents: Vec<StoredAgent>,
-    /// Tokens.
+    /// All join tokens.
     pub tokens: Vec<StoredToken>,
-    /// Operators.
+    /// All operators, revoked ones too.
     pub operators: Vec<StoredOperator>,
     /// Jobs that have not ended.
     pub jobs: Vec<StoredJob>,
@@ -222,13 +221,13 @@ pub struct Core {
     store_trouble: Option<String>,
     /// Why there is no room for the output of new jobs.
     room_trouble: Option<String>,
-    refused_strangers: u64,
+    refused_unauthenticated: u64,
     refusals: Refusals,
     effects: Vec<Effect>,
 }
 
 impl Core {
-    /// A core that goes on from what the store remembered.
+    /// A core that continues from what the store remembered.
     #[must_use]
     pub fn new(policy: Policy, remembered: Remembered, now: Now) -> Self {
         let mut core = Self {
@@ -257,7 +256,7 @@ impl Core {
             orders: Vec::new(),
             store_trouble: remembered.trouble,
             room_trouble: None,
-            refused_strangers: 0,
+            refused_unauthenticated: 0,
             refusals: Refusals::default(),
             effects: Vec::new(),
         };
@@ -460,7 +459,7 @@ impl Core {
         if let Some(trouble) = &self.store_trouble {
             format!("the master cannot record jobs: {trouble}")
         } else if let Some(trouble) = &self.room_trouble {
-            format!("the master has no room for more output: {trouble}; running commands go on")
+            format!("the master has no space for more output: {trouble}; running commands continue")
         } else {
             String::new()
         }
@@ -476,7 +475,7 @@ impl Core {
             refusing_jobs: self.refusal_of_jobs(),
             held_back: self.held_back(),
             ahead: self.warning_of_restore(),
-            refused_strangers: self.refused_strangers,
+            refused_unauthenticated: self.refused_unauthenticated,
         }
     }
 

@@ -1,10 +1,10 @@
-//! Who may talk to the master: operators, their logins and keys, and what revoking them ends.
+//! Operators: their logins and keys, and what happens when they are revoked.
 //!
 //! Asked at every connection, so this is the revocation list too. Knows neither certificates nor sockets.
 
 use super::{
     Continuation, Core, audit,
-    messages::{Effect, Now, Reply, ReplyTo, Who},
+    messages::{ConnectionIdentity, Effect, Now, Reply, ReplyTo},
     stored::{StoredLogin, StoredOperator, Write},
 };
 use crate::{
@@ -30,10 +30,12 @@ pub struct Invitation {
 
 impl Core {
     /// Who a connection's identity is, and what it may do.
-    pub(super) fn identify(&self, who: &Who) -> Option<(String, Role)> {
+    pub(super) fn identify(&self, who: &ConnectionIdentity) -> Option<(String, Role)> {
         let known = match who {
-            Who::Key(name, key) => self.operators.get(name).filter(|operator| operator.keys.contains(key)),
-            Who::UnixUser(user) => {
+            ConnectionIdentity::Key(name, key) => {
+                self.operators.get(name).filter(|operator| operator.keys.contains(key))
+            }
+            ConnectionIdentity::UnixUser(user) => {
                 // A revoked one may have had the same user.
                 let is_known =
                     |operator: &&StoredOperator| operator.unix_user == *user && !operator.is_revoked;
@@ -155,7 +157,7 @@ impl Core {
     }
 
     fn refuse_login(&mut self, reply: ReplyTo, reason: String) {
-        self.refused_strangers += 1;
+        self.refused_unauthenticated += 1;
         self.reply(reply, Reply::Refused(reason));
     }
 
@@ -177,8 +179,8 @@ impl Core {
             );
         }
         match nearest(name.as_str(), self.operators.keys().map(AgentName::as_str)).as_slice() {
-            [] => format!("there is no operator {name}; `sloth-runner master operator list` shows all"),
-            near => format!("there is no operator {name}; did you mean {}?", near.join(" or ")),
+            [] => format!("no such operator: {name}; `sloth-runner master operator list` shows all"),
+            near => format!("no such operator: {name}; did you mean {}?", near.join(" or ")),
         }
     }
 }

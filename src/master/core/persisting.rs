@@ -1,4 +1,4 @@
-//! Continues what waits for a write: answers a caller, or goes on with a job, once the change is on the disk or has failed.
+//! Continues what waits for a write: answers a caller, or continues with a job, once the change is on the disk or has failed.
 //! Makes no other decisions.
 
 use super::{

@@ -1,5 +1,5 @@
-//! What operators may not do, and what agents tell that is not believed, for the audit table: each kind at once, and then how
-//! often within the minute, so that nobody can fill a disk by being refused.
+//! Records refused calls and implausible reports in the audit table: each kind at once, then its count every minute, so that
+//! refusals cannot fill the disk.
 
 use std::{collections::HashMap, time::Duration};
 

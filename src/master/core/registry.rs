@@ -1,5 +1,5 @@
-//! The registry in memory, and what of it changed since a revision. Whoever changes a row marks it by doing so, so
-//! that no watcher can be left with an old one. Decides nothing.
+//! The registry in memory, and what has changed since a revision. Changing a row marks it, so that every watcher sees the change.
+//! Makes no decisions.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -9,7 +9,7 @@ use std::{
 use super::AgentRow;
 use crate::domain::name::AgentName;
 
-/// Agents that are gone are remembered for watchers, so many of them.
+/// Maximum number of deleted agents that are remembered for watchers.
 const GONE: usize = 1_000;
 
 /// The agents, by name.

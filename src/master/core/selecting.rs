@@ -1,4 +1,4 @@
-//! Commands for the agents of a choice: drains, and the labels that operators set.
+//! Commands for a selection of agents: drains, and labels set by operators.
 
 use std::collections::{BTreeMap, BTreeSet};
 

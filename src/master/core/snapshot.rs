@@ -1,5 +1,5 @@
-//! The agents at one moment, as far as selections ask for them: cheap to make in the core, and evaluated by whoever asks,
-//! so that no expression keeps the core from its work.
+//! The agents at one moment, as far as selections need them. It is cheap to create in the core and evaluated by the caller, so
+//! that no expression blocks the core.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -25,7 +25,7 @@ const LABELS_SHOWN: usize = 8;
 /// Labels among which the one is looked for that was probably meant.
 const LABELS_COMPARED: usize = 1_000;
 
-/// Whom a command is for, as it was found out from a [`Snapshot`].
+/// The agents that a command is for, as resolved from a [`Snapshot`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
     /// The selection as it was typed.
@@ -131,7 +131,7 @@ impl Snapshot {
         self.agents.iter().map(|agent| &agent.name)
     }
 
-    /// Whom a selection means. `at_once` takes states and links for what they are just after the master's start.
+    /// Returns the agents of a selection. With `at_once`, states and links are used as they are just after the master's start.
     #[must_use]
     pub fn choose(&self, selection: &Arc<Selection>, at_once: bool) -> Choice {
         Choice::plain(selection).unwrap_or_else(|| Choice {
@@ -169,7 +169,7 @@ impl Snapshot {
             return no_such_agent(name, self.waiting.contains(name), self.names());
         }
         let folded = fold(unknown.iter().map(AgentName::as_str));
-        format!("there are no agents {folded}; `sloth-runner agent list` shows all")
+        format!("no such agents: {folded}; `sloth-runner agent list` shows all")
     }
 
     fn nothing_matches(&self, selection: &Selection) -> String {
@@ -237,8 +237,8 @@ pub(super) fn no_such_agent<'a>(
         return format!("{name} is pending: its key waits for `sloth-runner agent approve {name}`");
     }
     match nearest(name.as_str(), known.map(AgentName::as_str)).as_slice() {
-        [] => format!("there is no agent {name}; `sloth-runner agent list` shows all"),
-        near => format!("there is no agent {name}; did you mean {}?", near.join(" or ")),
+        [] => format!("no such agent: {name}; `sloth-runner agent list` shows all"),
+        near => format!("no such agent: {name}; did you mean {}?", near.join(" or ")),
     }
 }
 

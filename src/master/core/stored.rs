@@ -1,4 +1,4 @@
-//! What the store keeps and changes, as the core sees it. Knows no database.
+//! The data and changes of the store, as the core sees them. Knows no database.
 
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +35,7 @@ pub enum Write {
     /// A new job with its tasks.
     PutJob(Box<StoredJob>),
     /// A job that the store did not know, or some of whose tasks it did not know.
-    TakeBack(Box<StoredJob>),
+    Recover(Box<StoredJob>),
     /// A task as it is now.
     PutTask(JobId, StoredTask),
     /// A task was started at this time, in milliseconds since the Unix epoch. No restart may forget that.
@@ -57,11 +57,11 @@ pub enum Write {
     PutClock(u64),
     /// Somebody did something.
     Audit {
-        /// When.
+        /// The time, in milliseconds since the Unix epoch.
         at_ms: u64,
-        /// Who.
+        /// The operator, agent or part of the master that acted.
         actor: String,
-        /// What.
+        /// The action, as one word or two.
         action: &'static str,
         /// On what.
         subject: String,
@@ -80,7 +80,7 @@ impl Write {
             Self::PutAgent(_)
             | Self::PutToken(_)
             | Self::PutJob(_)
-            | Self::TakeBack(_)
+            | Self::Recover(_)
             | Self::PutTask(..)
             | Self::StartTask(..)
             | Self::PutLater(..)
@@ -142,7 +142,7 @@ pub struct StoredOperator {
     pub login: Option<StoredLogin>,
     /// When it was made known.
     pub added_ms: u64,
-    /// By whom.
+    /// The operator who did it.
     pub added_by: String,
     /// When it logged in last; 0 for never.
     pub logged_in_ms: u64,
@@ -175,7 +175,7 @@ pub struct StoredToken {
     pub uses_left: u32,
     /// When it was made.
     pub made_ms: u64,
-    /// By whom.
+    /// The operator who did it.
     pub made_by: String,
     /// Who may join with it, and what counts of those who do.
     pub terms: Terms,
@@ -224,7 +224,7 @@ pub struct StoredTask {
 /// A task that an agent still has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownTask {
-    /// Which.
+    /// The id of the task.
     pub id: TaskId,
     /// What it is.
     pub spec: TaskSpec,

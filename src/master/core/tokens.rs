@@ -1,4 +1,4 @@
-//! Join tokens: made, shown, and taken back. What one lets in is the business of `enrolling`.
+//! Join tokens: creates, lists and revokes them. `enrolling` decides on the agents that use them.
 
 use super::{
     Continuation, Core, audit,

@@ -108,6 +108,6 @@ pub struct StatusView {
     pub held_back: Option<(u32, String)>,
     /// Which agents have seen a later state of the store than there is, and what to do; empty when none has.
     pub ahead: String,
-    /// Strangers that were refused.
-    pub refused_strangers: u64,
+    /// Unauthenticated peers that were refused.
+    pub refused_unauthenticated: u64,
 }

@@ -1,4 +1,4 @@
-//! What watchers of the registry and of jobs are told. Decides nothing.
+//! The updates for watchers of the registry and of jobs. Makes no decisions.
 
 use std::collections::VecDeque;
 
@@ -15,7 +15,7 @@ use crate::domain::{
     name::AgentName,
 };
 
-/// Jobs that have ended, or were deleted, are remembered for watchers, so many of them.
+/// Maximum number of ended or deleted jobs that are remembered for watchers.
 const REMEMBERED: usize = 256;
 
 /// What becomes of a job that is no longer live.
@@ -146,11 +146,11 @@ impl Core {
         let mut changed = self.agents.changed_since(seen, numbers_seen, behind).peekable();
         let part = changed.by_ref().take(TOLD_AT_ONCE);
         let agents: Vec<AgentView> = part.map(|(name, row)| Self::agent_view(name, row, now)).collect();
-        let goes_on = changed.peek().is_some();
+        let continues = changed.peek().is_some();
         FleetNews {
             revision: self.agents.revision(),
             is_whole: gone.is_none(),
-            more_behind: agents.last().filter(|_| goes_on).map(|last| last.name.clone()),
+            more_behind: agents.last().filter(|_| continues).map(|last| last.name.clone()),
             agents,
             gone: gone.filter(|_| behind.is_none()).unwrap_or_default(),
             waiting: tells_waiting.then(|| self.waiting_views().collect()),

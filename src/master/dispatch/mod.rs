@@ -1,4 +1,4 @@
-//! One Attach, seen from the master: bytes go from the link into the output log (`taking`), facts to the core.
+//! The master's side of an Attach: output goes into the output log (`taking`), facts go to the core.
 //!
 //! Decides nothing: whether a task may start, and what follows when a link breaks, is the core's business.
 
@@ -19,14 +19,14 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ahead::Ahead,
     cap::Cap,
     clock::SendClock,
     core::messages::{AttachOrder, HeldBy, Input},
     handle::Handle,
-    input::{InputRoad, Inputs},
     links::{ANSWER_WITHIN, AttachStream, Links},
     output_log::{OutputLogs, budget::Budget},
+    prefetch::Ahead,
+    stdin_relay::{Inputs, StdinRelay},
 };
 use crate::{
     domain::{
@@ -34,7 +34,7 @@ use crate::{
         command::TaskSpec,
         ids::{Incarnation, JobReference, TaskId},
         outcome::Outcome,
-        text::{clipped, plain},
+        text::{clipped, strip_control},
     },
     sys::{clock::BootInstant, rate::Rate},
     trust::sealer::Sealer,
@@ -208,7 +208,7 @@ struct Attached {
     /// Takes what the task prints.
     taking: Taking,
     /// Where what an operator feeds the command comes from.
-    input: Option<Arc<InputRoad>>,
+    input: Option<Arc<StdinRelay>>,
     /// The agent has said how far the command has read.
     has_input_word: bool,
     /// The agent has said that the task was started.
@@ -226,7 +226,7 @@ impl Attached {
         let AttachStream { requests, mut answers } = match self.context.links.attach(any_link, first).await {
             Ok(stream) => stream,
             Err(status) => {
-                let text = clipped(&plain(status.message()), LONGEST_REASON, "…");
+                let text = clipped(&strip_control(status.message()), LONGEST_REASON, "…");
                 self.context.handle.tell(Input::TaskWaits(self.id, HeldBy::Agent, text.into())).await;
                 return Err(status.into());
             }
@@ -292,9 +292,9 @@ impl Attached {
             return;
         }
         self.input = None;
-        tracing::info!(task = %self.id, "hung up: nobody feeds the command any more");
+        tracing::info!(task = %self.id, "closed the command's input: its sender is gone");
         let (job, tasks) = (JobReference::Id(self.id.job), BTreeSet::from([self.id.index]));
-        let by = "hang-up: nobody fed its input for a minute".to_owned();
+        let by = "hang-up: no input was sent for a minute".to_owned();
         let _ = self
             .context
             .handle
@@ -330,7 +330,7 @@ impl Attached {
             }
             attach_response::Kind::Held(held) => {
                 self.in_time().await;
-                let text = clipped(&plain(&held.reason), LONGEST_REASON, "…");
+                let text = clipped(&strip_control(&held.reason), LONGEST_REASON, "…");
                 self.context.handle.tell(Input::TaskWaits(self.id, HeldBy::Agent, text.into())).await;
                 Ok(())
             }

@@ -1,5 +1,5 @@
-//! What a task prints, on its way into the job's log: what was taken, what the log has, what of it is safe on the disk, and
-//! so how much further the agent may send.
+//! Writes a task's output into the job's log: tracks what was received, what is in the log, what is on the disk, and so how much
+//! more the agent may send.
 //!
 //! Knows the log, and nothing of the stream that the output comes by.
 
@@ -18,13 +18,13 @@ use crate::{
     master::{
         cap::{Cap, Newest},
         core::messages::{HeldBy, Input},
+        flow_control::{FlowControl, WATCHED},
         handle::Handle,
         output_log::{
             FILE_SIZE, JobLog, Trouble,
             budget::{Budget, NARROW, Share},
             writer::SHORT,
         },
-        pace::{Pace, WATCHED},
     },
     wire::{InvalidMessage, proto},
 };
@@ -53,7 +53,7 @@ pub(super) struct Taking {
     newest: Newest,
     /// Where the client is at whose pace the command goes.
     slowest: watch::Receiver<Option<u64>>,
-    pace: Pace,
+    pace: FlowControl,
     /// How many files' worth of the log that client had passed when files were dropped last.
     passed: u64,
     /// Taken, and not given to the log yet.
@@ -107,7 +107,7 @@ impl Taking {
             synced: log.synced(),
             slowest: log.slowest(),
             trouble,
-            pace: Pace::default(),
+            pace: FlowControl::default(),
             passed: 0,
             safe: from,
             end: from,
@@ -178,7 +178,7 @@ impl Taking {
         self.cap.overflow == Overflow::Block && self.slowest.borrow().is_some()
     }
 
-    /// What the agent no longer has: the output goes on at `to`, and so does what may be sent, once what lies before is on the
+    /// What the agent no longer has: the output continues at `to`, and so does what may be sent, once what lies before is on the
     /// disk.
     ///
     /// # Errors
@@ -303,7 +303,7 @@ impl Taking {
         write_all(Arc::clone(&self.log), self.handle.clone(), self.id, frames)
     }
 
-    /// Notes what the log has now, and goes on with what was taken meanwhile.
+    /// Notes what the log has now, and continues with what was taken meanwhile.
     async fn written(&mut self, written: Option<(u64, u64)>) -> Result<(), Lost> {
         self.writing = None;
         let Some((position, end)) = written else {

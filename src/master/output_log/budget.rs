@@ -1,4 +1,4 @@
-//! How far agents may send ahead of the disk: one budget of bytes for all tasks together.
+//! Limits how far agents may send ahead of the disk: one budget of bytes for all tasks.
 
 use std::sync::{
     Arc,

@@ -1,4 +1,4 @@
-//! What lies where in a log: for each file its tasks' offsets, and the positions of their frames about a step apart.
+//! The index of a log: for each file the offsets of its tasks, and the positions of their frames at regular distances.
 //!
 //! A file that is closed and on the disk has this beside it, in a file of its own whose name ends with `index`: who opens
 //! the log later need not read all of it. Such an index says as well that its file was on the disk, and every file before

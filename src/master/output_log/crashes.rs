@@ -1,5 +1,4 @@
-//! The log on a disk that crashes, fails and forgets: nothing that was acknowledged is missing, and nothing is there that
-//! was not printed.
+//! Tests the log on a disk that crashes, fails and loses writes: no acknowledged byte is missing, and none is invented.
 
 use std::{
     collections::HashMap,

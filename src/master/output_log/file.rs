@@ -1,4 +1,4 @@
-//! One file of a log: its head, and its frames one after the other. Knows nothing of the other files.
+//! One file of a log: its header and its frames. Knows nothing of the other files.
 //!
 //! The head is 32 bytes: `SLG2`, CRC-32 of all that follows it, a random number that the checksums of the file's frames
 //! begin with, the position at which the file begins, and that of the file before it; little endian. Positions count the
@@ -209,7 +209,7 @@ impl Frames {
         self.file.first
     }
 
-    /// Goes on elsewhere, and forgets what was read ahead.
+    /// Continues elsewhere, and forgets what was read ahead.
     pub(super) fn go_to(&mut self, position: u64) {
         (self.position, self.buffer) = (position.max(self.file.frames_from()), Bytes::new());
     }

@@ -1,4 +1,4 @@
-//! Output logs: one append-only log a job, rolled at 64 MiB, addressed by task offset and by position.
+//! Output logs: one append-only log for each job, in files of 64 MiB, addressed by task offset and by position.
 //!
 //! A position counts the log's bytes, headers included, over all its files. Knows nothing of agents or clients.
 

@@ -1,4 +1,4 @@
-//! Opening a log that somebody has written to before: a crash may have kept any part of what was not on the disk yet.
+//! Opens an existing log: after a crash any part of the unsynced data may be there.
 //!
 //! A file that has an index was on the disk, and so was every file before it. The files behind the last such one are
 //! read: each is cut behind its last whole frame, and counts only when it begins where the file before it ended. What is
@@ -77,11 +77,11 @@ impl Opening<'_> {
                 Ok((*first, file.previous()))
             })
             .collect::<io::Result<_>>()?;
-        let mut goes_on = true;
+        let mut continues = true;
         for first in heads.keys().copied() {
             let path = file_path(self.directory, first);
             let is_sure = sure.is_some_and(|sure| first < sure);
-            if !goes_on && !is_sure {
+            if !continues && !is_sure {
                 self.disk.remove(&path)?;
                 continue;
             }
@@ -100,14 +100,14 @@ impl Opening<'_> {
             let known = FileContents::scan(LogFile::read(self.disk, &path, first)?, until)?;
             if !is_sure && (!follows || known.parts.is_empty()) {
                 self.disk.remove(&path)?;
-                goes_on = false;
+                continues = false;
                 continue;
             }
             if is_sure {
                 self.contents.add(first, known);
                 continue;
             }
-            goes_on = known.end == until || known.end == file.end()?;
+            continues = known.end == until || known.end == file.end()?;
             file.cut(known.end)?;
             file.write_again(first, known.end)?;
             file.sync()?;

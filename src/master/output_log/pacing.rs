@@ -1,4 +1,4 @@
-//! Followers at whose pace commands may go: how far each has read, and who is the slowest.
+//! The followers that slow a command down: how far each has read, and which one is the slowest.
 
 use std::{
     collections::HashMap,

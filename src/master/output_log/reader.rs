@@ -1,4 +1,4 @@
-//! The reading side of a job's log: frames in the order in which they were appended, from any position.
+//! Reads a job's log: frames in the order in which they were appended, from any position.
 
 use std::{io, path::PathBuf};
 
@@ -12,7 +12,7 @@ use crate::{
     sys::disk::Disk,
 };
 
-/// Reads a log from a position. Many may read one log, and none of them matters to whoever appends.
+/// Reads a log from a position. Any number of readers can read a log; they do not affect the writer.
 #[derive(Debug, Default)]
 pub struct LogReader {
     disk: Disk,
@@ -35,7 +35,7 @@ impl LogReader {
         self.position
     }
 
-    /// Goes on behind frames that were read elsewhere.
+    /// Continues behind frames that were read elsewhere.
     pub fn skip_to(&mut self, position: u64) {
         self.position = position;
         if let Some(frames) = &mut self.frames {
@@ -111,7 +111,7 @@ impl LogReader {
         Ok(())
     }
 
-    /// Goes on with the file that holds the position, or with the first one behind it: what lies between was dropped, or
+    /// Continues with the file that holds the position, or with the first one behind it: what lies between was dropped, or
     /// is damaged. False when there is none.
     fn open_next(&mut self, until: u64) -> io::Result<bool> {
         let open = self.frames.as_ref().map(Frames::first);

@@ -1,4 +1,4 @@
-//! What a log that is written to remembers: its files, how far each task has come, and the newest frames.
+//! The state of a log that is being written: its files, the end of each task, and the newest frames.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::{contents::Contents, file::LogFile, syncing::Unsynced};
 use crate::domain::frame::{Frame, HEADER, MAX_PAYLOAD};
-/// The newest frames are kept in memory for followers that keep pace, up to so many bytes of the log.
+/// Size of the newest part of the log, in bytes, that is kept in memory for followers that keep up.
 const TAIL: u64 = 6 * 1024 * 1024;
 
 /// Frames that somebody appends.

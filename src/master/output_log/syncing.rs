@@ -1,4 +1,4 @@
-//! Bringing a job's log to the disk beside the stream: what was written, and the names of what was made for it.
+//! Syncs a job's log in the background: its contents, and the names of its new files.
 //!
 //! All of it happens on threads that may wait for a disk. Whoever appends waits for no sync.
 
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::sys::disk::Disk;
 
-/// A sync begins when so many bytes wait for one …
+/// Number of unsynced bytes at which a sync begins …
 const SYNC_BYTES: u64 = 8 * 1024 * 1024;
 /// … or the first of them has waited so long.
 const SYNC_AFTER: Duration = Duration::from_millis(50);

@@ -57,7 +57,7 @@ async fn frames_that_come_twice_are_written_once() {
 }
 
 #[tokio::test]
-async fn a_torn_end_is_cut_and_appending_goes_on() {
+async fn a_torn_end_is_cut_and_appending_continues() {
     let (dir, logs, job) = logs();
     let log = logs.open(job).await.unwrap();
     let whole = log.append(0, &[frame(0, b"whole")]).await.unwrap();

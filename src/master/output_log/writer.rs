@@ -1,4 +1,4 @@
-//! The appending side of one job's log: frames in, and who is told of them. What brings them to the disk is `syncing`.
+//! Appends frames to a job's log, and notifies its readers. `syncing` brings them to the disk.
 //!
 //! One writes at a time, all that is queued by then. It works out where the frames go, writes them there on a thread that may
 //! wait for a disk, and then lets them count. Who asks what there is waits for none of that.
@@ -25,10 +25,10 @@ use super::{
 use crate::domain::frame::{Frame, Header};
 use crate::sys::disk::Disk;
 
-/// About so many bytes are taken to be written as one.
+/// Approximate number of bytes that are collected for one write.
 const BATCH: usize = 4 * 1024 * 1024;
 
-/// About so many of them are written with one call: what their checksums have just read is in the processor's cache then.
+/// Approximate number of bytes that are written with one call, so that what the checksums have just read is still in the processor's cache.
 const PIECE: usize = 128 * 1024;
 
 /// Output of fewer bytes is written where it came: a short command's is all there is.
@@ -39,7 +39,7 @@ pub const SHORT: usize = 32 * 1024;
 pub struct JobLog {
     disk: Disk,
     directory: PathBuf,
-    /// A file is closed when it has grown to so many bytes.
+    /// Size in bytes at which a file is closed.
     file_size: u64,
     /// What is to be appended next.
     queue: Mutex<VecDeque<Waiting>>,
@@ -169,7 +169,7 @@ impl JobLog {
             if bytes < SHORT && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
                 tokio::task::block_in_place(|| log.write_some(&turn));
                 drop(turn);
-                log.go_on();
+                log.resume();
             } else {
                 tokio::task::spawn_blocking(move || log.write_queued(turn));
             }
@@ -192,7 +192,7 @@ impl JobLog {
     }
 
     /// Writes what came while somebody had the turn, on a thread that may wait for the disk.
-    fn go_on(self: &Arc<Self>) {
+    fn resume(self: &Arc<Self>) {
         if !self.queue().is_empty()
             && let Ok(turn) = Arc::clone(&self.turn).try_lock_owned()
         {
@@ -334,7 +334,7 @@ impl JobLog {
         });
     }
 
-    /// The log cannot go on, and has to be opened anew.
+    /// The log cannot continue, and has to be opened anew.
     #[must_use]
     pub fn is_failed(&self) -> bool {
         self.trouble.borrow().as_ref().is_some_and(Trouble::is_failure)

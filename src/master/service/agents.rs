@@ -1,4 +1,4 @@
-//! What operators do with agents: they let keys in, label agents, accept what those propose, and drain them.
+//! The calls of operators on agents: approval, labels, proposals, drains.
 
 use tonic::{Response, Status};
 

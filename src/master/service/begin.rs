@@ -1,4 +1,4 @@
-//! Beginning a job, or one that is like another, and following it where that is wanted.
+//! Starts a job, or a copy of another one, and follows it if requested.
 
 use std::sync::Arc;
 
@@ -144,7 +144,7 @@ impl Master {
             command: job.command,
             options: JobOptions {
                 overflow,
-                taken_back: false,
+                recovered: false,
                 by_admin: caller.caller.is_admin(),
                 ..job_options
             },

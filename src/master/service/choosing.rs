@@ -1,4 +1,4 @@
-//! Whom a selection means, evaluated at the caller's expense and outside of the core, and agents as lists of them.
+//! Evaluates selections outside of the core, at the caller's expense, and lists agents.
 
 use std::{sync::Arc, time::Instant};
 
@@ -79,7 +79,7 @@ pub(super) fn chunk(agents: &mut impl Iterator<Item = proto::Agent>) -> Vec<prot
 }
 
 impl Master {
-    /// Whom a selection means. It is evaluated here, and not in the core.
+    /// Returns the agents of a selection. It is evaluated here, and not in the core.
     ///
     /// # Errors
     /// When the master is ending.

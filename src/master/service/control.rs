@@ -1,4 +1,4 @@
-//! `ControlService`: what operators ask of the master.
+//! `ControlService`: the calls of operators.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -50,7 +50,7 @@ pub(super) fn name(text: &str) -> Result<AgentName, Status> {
 fn operator<T>(request: &Request<T>) -> Result<String, Status> {
     match connected(request)?.caller {
         Caller::Operator { name, .. } => Ok(name),
-        Caller::Stranger | Caller::Unknown(_) | Caller::Peer(_) => {
+        Caller::Unauthenticated | Caller::Unknown(_) | Caller::Peer(_) => {
             Err(Status::unauthenticated("this call needs an operator"))
         }
     }
@@ -124,7 +124,7 @@ impl ControlService for Master {
             holding_back: status.held_back.map(|(_, text)| text).unwrap_or_default(),
             ahead: status.ahead,
             enroll_any: self.enroll_any,
-            refused_strangers: status.refused_strangers,
+            refused_unauthenticated: status.refused_unauthenticated,
             uptime_s: self.started.elapsed().as_secs(),
             pid: std::process::id(),
             hostname: hostname(),

@@ -1,4 +1,4 @@
-//! Working out the digest of a job: who printed the same, who is quiet, from the job's output log and its tasks' states.
+//! Computes the digest of a job from its output log and the states of its tasks: groups of equal output, and silent tasks.
 //!
 //! Knows nothing of who wants it, or of how often.
 
@@ -131,7 +131,7 @@ impl Digester {
         let now_ms = unix_ms();
         let mut groups = self.grouping.groups();
         for group in &mut groups {
-            // A job that was taken back from its agents has holes between its tasks.
+            // A job that was recovered from its agents may lack some of its tasks.
             group.tasks.retain(|task| self.job.task(*task).is_some());
         }
         groups.retain(|group| !group.tasks.is_empty());

@@ -1,4 +1,4 @@
-//! `EnrollmentService`: the calls that strangers may make.
+//! `EnrollmentService`: the calls that unauthenticated peers may make.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! Following a job: its output in the order of the log, then its tasks' states, live or later.
+//! Follows a job: its output in the order of the log, then the states of its tasks, live or later.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -20,7 +20,7 @@ use crate::{
         output_log::{JobLog, LogReader, OutputLogs, Pacer, Trouble},
     },
     wire::{
-        budget::Place,
+        budget::Permit,
         proto::{self, job_event::Kind},
     },
 };
@@ -47,7 +47,7 @@ pub(super) struct Follow {
     pub attached: bool,
     /// Leaves out what lies at and behind this offset of each task.
     pub until_offset: Option<u64>,
-    /// Output may be left out when it is more than so many bytes of the log behind.
+    /// Distance to the end of the log, in bytes, from which on output may be left out.
     pub most_behind: Option<u64>,
     pub stop: CancellationToken,
 }
@@ -77,7 +77,7 @@ pub(super) fn event(kind: Kind) -> Result<proto::JobEvent, Status> {
 }
 
 /// Why a stream is closed, and its client asked to come back.
-pub(super) const MASTER_ENDS: &str = "the master ends; its jobs go on";
+pub(super) const MASTER_ENDS: &str = "the master ends; its jobs continue";
 pub(super) const LOG_AGAIN: &str = "the job's output log has to be opened again";
 
 /// Returns when a log has failed. May be dropped and called again.
@@ -120,7 +120,7 @@ struct Follower {
     from_offset: u64,
     until_offset: Option<u64>,
     most_behind: Option<u64>,
-    /// Where each task's output goes on.
+    /// Where each task's output continues.
     ends: HashMap<u32, u64>,
 }
 
@@ -130,7 +130,7 @@ impl Follower {
     }
 
     /// Sends something for which there is room already.
-    async fn send_within(&self, held: &mut Place, kind: Kind) -> Result<(), Gone> {
+    async fn send_within(&self, held: &mut Permit, kind: Kind) -> Result<(), Gone> {
         self.events.send_within(held, event(kind)).await
     }
 
@@ -149,7 +149,7 @@ impl Follower {
         self.wanted.as_ref().is_none_or(|wanted| wanted.contains(&task))
     }
 
-    /// Goes on with what is still in memory when it is too far behind; what lies between is told as gaps.
+    /// Continues with what is still in memory when it is too far behind; what lies between is told as gaps.
     fn skip_ahead(&mut self, until: u64) {
         let Some(most) = self.most_behind else { return };
         if until.saturating_sub(self.reader.position()) <= most {
@@ -249,7 +249,7 @@ impl Follower {
         self.wants(task) && self.until_offset.is_some_and(|until| frame.offset >= until)
     }
 
-    /// What to tell when a task's output does not go on where it stopped.
+    /// What to tell when a task's output does not continue where it stopped.
     fn gap_before(&self, task_index: u32, to: u64) -> Option<Kind> {
         let from = self.ends.get(&task_index).copied().filter(|from| *from < to)?;
         let reason = if self.most_behind.is_some() {

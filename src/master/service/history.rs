@@ -1,4 +1,4 @@
-//! Jobs wherever they are: live in the core, or stored.
+//! Finds jobs wherever they are: live in the core, or in the store.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -85,11 +85,11 @@ impl Master {
         Ok(Status::not_found(match (reference, gone) {
             (_, Some(reason)) => format!("job {reference} is gone: {reason}"),
             (JobReference::Last, None) => "there is no job yet".to_owned(),
-            (other, None) => format!("there is no job {other}; `sloth-runner job list` shows the last ones"),
+            (other, None) => format!("no such job: {other}; `sloth-runner job list` shows recent jobs"),
         }))
     }
 
-    /// The refusal of what concerns a job that goes on, where that one does not.
+    /// The refusal of what concerns a job that continues, where that one does not.
     pub(super) async fn refusal_of(&self, reference: JobReference, reply: Reply) -> Result<Status, Status> {
         if !matches!(reply, Reply::NotRunning) {
             return Ok(refusal(reply));

@@ -1,4 +1,4 @@
-//! Feeding a command: an operator's bytes and terminal sizes go to the agent, what was taken comes back.
+//! Receives standard input and terminal sizes from an operator for a command, and reports what was read.
 
 use tonic::{Status, Streaming};
 
@@ -9,7 +9,7 @@ use crate::{
         input::{CHUNK, WINDOW},
         job::Job,
     },
-    master::input::Feeder,
+    master::stdin_relay::StdinSource,
     wire::{
         InvalidMessage,
         budget::Budget,
@@ -110,7 +110,7 @@ pub(super) async fn serve(
 }
 
 /// Passes one message on. False when somebody else feeds the task.
-async fn feed(feeder: &Feeder, request: proto::SendInputRequest, taken: u64) -> Result<bool, Status> {
+async fn feed(feeder: &StdinSource, request: proto::SendInputRequest, taken: u64) -> Result<bool, Status> {
     match request.kind {
         Some(send_input_request::Kind::Stdin(stdin)) => {
             let end = stdin.offset.saturating_add(stdin.data.len() as u64);

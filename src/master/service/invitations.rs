@@ -1,4 +1,4 @@
-//! Who is invited: join tokens for agents, logins for operators, and the operators themselves.
+//! Join tokens for agents, logins for operators, and the operators themselves.
 //!
 //! Secrets are made here and told once; the core, and so the store, know their hashes only.
 

@@ -1,4 +1,4 @@
-//! What the master serves: `EnrollmentService` to anybody, `ControlService` to operators. Translates, decides nothing.
+//! The services of the master: `EnrollmentService` for anyone, `ControlService` for operators. Converts; makes no decisions.
 
 mod agents;
 pub mod begin;
@@ -22,8 +22,8 @@ use tonic::{Code, Request, Response, Status, service::Routes};
 use super::{
     core::messages::Reply,
     handle::{Ending, Handle},
-    input::Inputs,
     output_log::OutputLogs,
+    stdin_relay::Inputs,
     store::Store,
     users::Users,
 };
@@ -45,17 +45,17 @@ use crate::{
 use outbox::Answers;
 use watch::Watched;
 
-/// Bytes of the longest message that strangers are heard with: a certificate request and a name, with room.
-const STRANGERS_MESSAGE: usize = 16 * 1024;
+/// Bytes of the longest message that unauthenticated peers are heard with: a certificate request and a name, with room.
+const MAX_UNAUTHENTICATED_MESSAGE: usize = 16 * 1024;
 
 /// What the services work with.
 #[derive(Clone)]
 pub struct Master {
     /// The core.
     pub handle: Handle,
-    /// History.
+    /// The store of finished jobs.
     pub store: Store,
-    /// Output.
+    /// The output logs of all jobs.
     pub logs: OutputLogs,
     /// The machine's users.
     pub users: Users,
@@ -89,7 +89,7 @@ pub async fn routes(master: &Master, local: bool) -> Result<Routes, tonic_reflec
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<ControlServiceServer<Master>>().await;
     let enrollment =
-        EnrollmentServiceServer::new(master.clone()).max_decoding_message_size(STRANGERS_MESSAGE);
+        EnrollmentServiceServer::new(master.clone()).max_decoding_message_size(MAX_UNAUTHENTICATED_MESSAGE);
     let mut routes = Routes::new(enrollment)
         .add_service(ControlServiceServer::new(master.clone()).max_decoding_message_size(4 * 1024 * 1024))
         .add_service(health_service);

@@ -1,4 +1,4 @@
-//! Watching the registry and the jobs: what there is, then what changes, at most a few times a second.
+//! Streams the registry and the jobs to watchers: the current state, then changes, at most a few times a second.
 //!
 //! A watcher that is slow gets fewer answers, not older ones: it is asked for news only when it took the last.
 
@@ -24,9 +24,9 @@ use crate::{
 };
 
 /// News come at most so often.
-const EVERY: Duration = Duration::from_millis(200);
+const NOTIFY_INTERVAL: Duration = Duration::from_millis(200);
 /// Numbers of machines come at most so often: people read them, and thousands of agents tell them.
-const NUMBERS_EVERY: Duration = Duration::from_secs(5);
+const METRICS_INTERVAL: Duration = Duration::from_secs(5);
 /// Jobs in one answer; their commands may be long.
 const JOBS_CHUNK: usize = 8;
 /// Jobs that come first, unless asked otherwise, and at most.
@@ -37,14 +37,14 @@ type Answers<T> = Outbox<T>;
 /// Nobody listens any more, or there is nothing more to say.
 struct Over;
 
-/// Waits for something new, and no shorter than [`EVERY`].
+/// Waits for something new, and no shorter than [`NOTIFY_INTERVAL`].
 async fn wait<T: prost::Message>(
     master: &Master,
     watched: &mut tokio::sync::watch::Receiver<u64>,
     answers: &Answers<T>,
 ) -> Result<(), Over> {
     let pause = async {
-        tokio::time::sleep(EVERY).await;
+        tokio::time::sleep(NOTIFY_INTERVAL).await;
         watched.changed().await
     };
     tokio::select! {
@@ -78,7 +78,7 @@ async fn watch_agents(
     let mut watched = master.handle.watched();
     loop {
         watched.borrow_and_update();
-        let with_numbers = numbers_at.elapsed() >= NUMBERS_EVERY;
+        let with_numbers = numbers_at.elapsed() >= METRICS_INTERVAL;
         let numbers = if with_numbers { numbers_seen } else { u64::MAX };
         let since = (seen, numbers);
         let mut part = fleet_part(master, since, None).await?;
@@ -123,7 +123,7 @@ async fn watch_agents(
         if numbers_seen < seen && !with_numbers {
             // Numbers that were left out are due when their time has come, whatever else happens.
             tokio::select! {
-                () = tokio::time::sleep_until(numbers_at + NUMBERS_EVERY) => {}
+                () = tokio::time::sleep_until(numbers_at + METRICS_INTERVAL) => {}
                 waited = wait(master, &mut watched, answers) => waited?,
             }
         } else {

@@ -1,5 +1,5 @@
-//! Answers that wait for their caller: their bytes count against the caller's budget until they are on their way, so that
-//! whoever does not read holds up nobody else, and no more memory than is its own.
+//! Queues answers for a caller. Their bytes count against the caller's budget until they are sent, so that a slow reader delays
+//! only itself.
 
 use std::{
     pin::Pin,
@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tonic::Status;
 
-use crate::wire::budget::{Budget, Place};
+use crate::wire::budget::{Budget, Permit};
 
 /// A stream of answers.
 pub(super) type Answers<T> = Pin<Box<Queue<T>>>;
@@ -32,7 +32,7 @@ pub struct Queue<T>(mpsc::Receiver<Queued<T>>);
 struct Queued<T> {
     answer: Result<T, Status>,
     /// Given back when the answer is taken.
-    _room: Option<Place>,
+    _room: Option<Permit>,
 }
 
 /// The caller is gone.
@@ -40,7 +40,7 @@ struct Queued<T> {
 pub(super) struct Gone;
 
 impl<T: Message> Outbox<T> {
-    /// A box in which so many answers may wait, and the stream that takes them out.
+    /// Creates a queue for at most `capacity` answers, and the stream that takes them out.
     pub(super) fn new(budget: Arc<Budget>, answers: usize) -> (Self, Answers<T>) {
         let (queue, stream) = mpsc::channel(answers);
         (Self { queue, budget }, Box::pin(Queue(stream)))
@@ -55,24 +55,24 @@ impl<T: Message> Outbox<T> {
 
     /// Puts an answer into the box, as soon as there is room for it.
     pub(super) async fn send(&self, answer: Result<T, Status>) -> Result<(), Gone> {
-        self.send_within(&mut Place::default(), answer).await
+        self.send_within(&mut Permit::default(), answer).await
     }
 
     /// The same, in room that is held already, as far as that goes.
-    pub(super) async fn send_within(&self, held: &mut Place, answer: Result<T, Status>) -> Result<(), Gone> {
+    pub(super) async fn send_within(&self, held: &mut Permit, answer: Result<T, Status>) -> Result<(), Gone> {
         let bytes = answer.as_ref().map_or(0, Message::encoded_len);
         let room = if let Some(room) = held.split(bytes) {
             room
         } else {
             // Given back first: those who wait for more while they hold some could wait for each other.
-            *held = Place::default();
+            *held = Permit::default();
             self.hold(bytes).await?
         };
         self.queue.send(Queued { answer, _room: Some(room) }).await.map_err(|_| Gone)
     }
 
     /// Room for what a stream itself holds in memory.
-    pub(super) async fn hold(&self, bytes: usize) -> Result<Place, Gone> {
+    pub(super) async fn hold(&self, bytes: usize) -> Result<Permit, Gone> {
         tokio::select! {
             room = self.budget.buffer(bytes) => Ok(room),
             () = self.queue.closed() => Err(Gone),

@@ -1,4 +1,4 @@
-//! Watching a job: states, counts and groups as digests, worked out on demand from the output log, live or later.
+//! Streams digests of a job: states, counts and groups, computed on demand from the output log, live or later.
 //!
 //! It costs nothing when nobody watches; whoever watches a live job in the same way shares one computation; and a watcher
 //! that is slow gets fewer digests, not older ones.
@@ -34,8 +34,8 @@ use crate::{
 };
 
 /// Digests come at most so often …
-const EVERY: Duration = Duration::from_millis(100);
-/// … and working them out takes at most this share of the time: one part of so many.
+const DIGEST_INTERVAL: Duration = Duration::from_millis(100);
+/// … and computing them takes at most one part in this number of the time.
 const SHARE: u32 = 10;
 
 type Digests = Outbox<proto::JobDigest>;
@@ -330,7 +330,7 @@ impl Work {
             if has_ended || self.is_unwatched() {
                 return Ok(());
             }
-            tokio::time::sleep(EVERY.max(cost * SHARE)).await;
+            tokio::time::sleep(DIGEST_INTERVAL.max(cost * SHARE)).await;
             if !has_read {
                 continue;
             }

@@ -1,5 +1,4 @@
-//! Lists of jobs: the newest that fit what is asked for. Each filter has an index that is walked from the newest job on, so
-//! that a list costs what it shows, however many jobs there are.
+//! Lists jobs, newest first. Each filter walks an index, so that a list costs what it shows, however many jobs there are.
 
 use rusqlite::{Connection, Row, types::Value};
 
@@ -11,7 +10,7 @@ use crate::domain::job::Job;
 pub struct Wanted {
     /// Only jobs with a number below this.
     pub before_number: u64,
-    /// At most so many.
+    /// The maximum number of results.
     pub limit: u32,
     /// Only jobs that began at or after this time, in milliseconds since the Unix epoch.
     pub since_ms: u64,
@@ -40,16 +39,16 @@ impl Wanted {
     }
 }
 
-/// So many jobs since a time are few: all of them are looked at. Of more the newest come soon enough.
+/// Up to this number of jobs since a given time are all looked at. Of a larger number the newest are found quickly anyway.
 const FEW: u64 = 5_000;
 
 /// Characters that the index of texts is made of: shorter texts are looked for in every job, and found soon.
 const TRIGRAM: usize = 3;
-/// So many of them narrow it down enough.
+/// Number of matches from which on a filter narrows the search enough.
 const MOST_TRIGRAMS: usize = 24;
 
-/// So many successes are all, as it stands in the indices too. Where an agent was asked for by its name and did not take part,
-/// that is more than there can be.
+/// The number of successes with which a job is ok, as in the indices. If an agent that the target names was left out, it is
+/// higher than the number of tasks, so the job is not ok.
 const ALL: &str = r#"task_count + instr(left_out, '"named":true')"#;
 
 /// A query in the making.

@@ -1,4 +1,4 @@
-//! The store: agents, tokens, operators, jobs, tasks and audit in `SQLite`. Output lies elsewhere.
+//! The store: agents, tokens, operators, jobs, tasks and audit records in `SQLite`. Output is stored elsewhere.
 //!
 //! One thread writes, and takes all that waits into one transaction; readers open their own connections.
 
@@ -47,7 +47,7 @@ pub enum StoreError {
     Sqlite {
         /// Which file.
         path: String,
-        /// Why.
+        /// The cause of the error.
         source: rusqlite::Error,
     },
     /// Its files cannot be made, or not the owner's alone.
@@ -55,7 +55,7 @@ pub enum StoreError {
     File {
         /// Which file.
         path: String,
-        /// Why.
+        /// The cause of the error.
         source: std::io::Error,
     },
     /// It could not be copied before its format is changed.
@@ -68,7 +68,7 @@ pub enum StoreError {
         path: String,
         /// Where the copy would be.
         copy: String,
-        /// Why.
+        /// The cause of the error.
         source: rusqlite::Error,
     },
     /// It was written by a newer version.
@@ -190,7 +190,7 @@ impl Store {
         Ok(connection)
     }
 
-    /// Everything that a core goes on from.
+    /// Everything that a core continues from.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -416,7 +416,7 @@ fn find(connection: &Connection, agent: &AgentName, known: &KnownTask) -> rusqli
         (Some(_), _) => return Ok(InStore::Foreign),
         (None, _) if !known.is_proved => return Ok(InStore::Unproved),
         // Of a job that the store knows, it knows all tasks, unless agents told of them.
-        (None, Some((_, options, _))) if !options.taken_back => return Ok(InStore::Foreign),
+        (None, Some((_, options, _))) if !options.recovered => return Ok(InStore::Foreign),
         (None, Some((.., number))) => return Ok(InStore::Nothing { number: KnownNumber::Is(number) }),
         (None, None) => {}
     }
@@ -431,7 +431,7 @@ fn find(connection: &Connection, agent: &AgentName, known: &KnownTask) -> rusqli
 /// A job that is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {
-    /// Which.
+    /// The id of the job.
     pub id: JobId,
     /// Its number.
     pub number: u64,

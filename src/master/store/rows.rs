@@ -1,5 +1,4 @@
-//! How what is stored lies in rows of the database: each write in, and what is remembered out. Knows nothing of transactions
-//! and of when they are made.
+//! Maps the stored data to rows: writes it, and reads it back. Knows nothing of transactions.
 
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
@@ -88,7 +87,7 @@ pub(super) fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::R
                 ])?;
         }
         Write::PutJob(stored) => put_job(transaction, "INSERT", stored)?,
-        Write::TakeBack(stored) => {
+        Write::Recover(stored) => {
             put_job(transaction, "INSERT OR IGNORE", stored)?;
             transaction
                 .prepare_cached(

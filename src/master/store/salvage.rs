@@ -1,4 +1,4 @@
-//! A damaged database: whether it is one, and a new one of what can still be read of it.
+//! Detects a damaged database, and creates a new one from its readable parts.
 //!
 //! A table is read from its beginning up to the damage, and from its end down to it, so that only what lies on damaged
 //! pages is lost. The damaged files are kept beside the new one.

@@ -1,4 +1,4 @@
-//! The tables, and how an older database becomes a newer one.
+//! The tables, and the migration of older databases.
 
 use rusqlite::Connection;
 
@@ -89,7 +89,7 @@ pub(super) const MIGRATIONS: [&str; 11] = [
         WHERE ended_ms IS NOT NULL AND options NOT LIKE '{"environment":[]%';
     UPDATE runs SET command = '["erased"]' WHERE gone IS NOT NULL;
 "#,
-    // What agents brought before had counted, and goes on to.
+    // What agents brought before had counted, and continues to.
     "
     ALTER TABLE agents ADD COLUMN accepted TEXT NOT NULL DEFAULT '{}';
     UPDATE agents SET accepted = json_object('labels', json(labels));

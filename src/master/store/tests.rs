@@ -178,13 +178,13 @@ fn one_impossible_write_does_not_hurt_its_neighbours() {
 fn what_an_agent_tells_of_others_tasks_is_not_believed() {
     use crate::domain::{command::TaskSpec, ids::TaskId};
     let dir = tempfile::tempdir().unwrap();
-    let mut taken_back = stored_job(2);
-    taken_back.options.taken_back = true;
+    let mut recovered = stored_job(2);
+    recovered.options.recovered = true;
     let mut ended = stored_job(4);
     ended.tasks[0].task.state = TaskState::Ended(Ending::Exited(0).into());
     let batches = vec![
         vec![Write::PutJob(Box::new(stored_job(1)))],
-        vec![Write::TakeBack(Box::new(taken_back))],
+        vec![Write::Recover(Box::new(recovered))],
         vec![Write::EndJob(stored_job(1).job.id, 9)],
         vec![Write::PutJob(Box::new(ended))],
     ];
@@ -254,7 +254,7 @@ fn what_has_happened_is_kept_in_order_and_what_was_asked_for_fails() {
     let other = Connection::open(dir.path().join("sloth-runner.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     writer.write(2, ended(2), WriteDurability::RetryBatched);
-    assert!(writer.due().is_some(), "it waits for company");
+    assert!(writer.due().is_some(), "it waits for other changes");
     writer.send();
     assert_eq!(writer.due(), None);
     assert!(matches!(news.recv().unwrap(), Written::Delayed(2, _)));
@@ -368,9 +368,9 @@ fn what_is_gone_says_why_and_is_no_job_any_more() {
         assert!(store.job(reference).unwrap().is_none());
     }
     assert_eq!(store.why_gone(JobReference::Number(1)).unwrap(), None);
-    let stranger = JobId::from_parts(9, 9);
-    let ids = [jobs[0].job.id, jobs[2].job.id, stranger];
-    assert_eq!(store.gone_and_unknown(&ids).unwrap(), (vec![jobs[2].job.id], vec![stranger]));
+    let unauthenticated = JobId::from_parts(9, 9);
+    let ids = [jobs[0].job.id, jobs[2].job.id, unauthenticated];
+    assert_eq!(store.gone_and_unknown(&ids).unwrap(), (vec![jobs[2].job.id], vec![unauthenticated]));
 }
 
 /// The revision that the database's own file holds, without what lies in its log.
@@ -435,7 +435,7 @@ fn at_the_end_what_waits_is_written_and_the_next_start_needs_no_new_file() {
     let (_, connection) = Store::open(dir.path()).unwrap();
     let mut writer = StoreWriter::start(connection, |_| {}).unwrap();
     writer.write(1, vec![Write::PutJob(Box::new(stored_job(1)))], WriteDurability::RetryBatched);
-    assert!(writer.due().is_some(), "it waits for company");
+    assert!(writer.due().is_some(), "it waits for other changes");
     drop(writer);
     assert!(dir.path().join(format!("{FILE}-wal")).exists(), "a full disk gives no other one");
     // All of it is in the database's own file.

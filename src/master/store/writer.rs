@@ -1,4 +1,4 @@
-//! The one thread that writes: everything that waits goes into one transaction, and only then is anyone told.
+//! The thread that writes: all waiting changes go into one transaction, and callers are notified after it.
 //!
 //! What it is given is written in order. Of what the database does not take, that which has happened is kept, in front of
 //! all that comes later, and tried again, whatever the reason: a damaged database may be repaired, and nothing that
@@ -103,7 +103,7 @@ pub struct StoreWriter {
 /// Most writes that go into one transaction, but for those that were given or kept together.
 const BATCH: usize = 512;
 /// How long a write waits for others that may go with it, where nobody waits for it.
-const COMPANY: Duration = Duration::from_millis(5);
+const BATCH_DELAY: Duration = Duration::from_millis(5);
 /// How long nothing is written before texts are indexed.
 const INDEX_AFTER: Duration = Duration::from_millis(200);
 /// How often it is tried again to write what was kept.
@@ -137,12 +137,12 @@ impl StoreWriter {
         Ok(Self { transactions: Some(transactions), thread: Some(thread), waiting: Vec::new(), due: None })
     }
 
-    /// Writes soon, after all that was to be written before. What is written at leisure waits until it is due, or
-    /// something else comes.
+    /// Writes soon, and after all earlier writes. A `RetryBatched` write waits until it is due, or until another write
+    /// comes.
     pub fn write(&mut self, token: WriteToken, writes: Vec<Write>, durability: WriteDurability) {
         self.waiting.push(Transaction { token, writes, durability, is_told: false });
         if durability == WriteDurability::RetryBatched && self.waiting.len() < BATCH {
-            self.due.get_or_insert_with(|| Instant::now() + COMPANY);
+            self.due.get_or_insert_with(|| Instant::now() + BATCH_DELAY);
         } else {
             self.send();
         }

@@ -1,5 +1,5 @@
-//! The few operations on files by which those write who promise that nothing is lost. In tests a model of a disk takes the
-//! system's place, which crashes, fails, and forgets whatever a disk may forget. Knows nothing of what is in the files.
+//! The file operations of all code that promises durability. Tests replace the disk by a model that crashes, fails and loses
+//! whatever a disk may lose. Knows nothing of the contents.
 
 #[cfg(test)]
 pub mod model;

@@ -1,4 +1,4 @@
-//! A model of a disk and of the memory before it: what was written, what was synced and what has a name are three things.
+//! A model of a disk with its cache: tracks separately what was written, what was synced, and what has a name.
 //!
 //! A crash keeps what was synced and any part of the rest: each sector that was written on its own, in any order, each
 //! length, each name. A sync that fails leaves what it should have brought to the disk in memory alone, where it may vanish,
@@ -28,7 +28,7 @@ struct State {
     /// Names as programs see them, and as they are on the disk. A directory is a name without a file.
     names: BTreeMap<PathBuf, Option<u64>>,
     synced_names: BTreeMap<PathBuf, Option<u64>>,
-    /// One call in so many fails; 0 for none.
+    /// One call in this number fails; 0 for none.
     fails: u64,
     /// Handles from before a crash are those of a process that is gone.
     generation: u64,
@@ -133,7 +133,7 @@ impl Model {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on one call in so many fails; 0 for none.
+    /// Lets one call in a number fail from now on; 0 for none.
     pub fn fail(&self, one_in: u64) {
         self.state().fails = one_in;
     }

@@ -1,4 +1,4 @@
-//! Everything that can be done, and the words for it, which help and palette show.
+//! All actions, and their names in help and palette.
 
 /// Something that a key does, or the palette.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -148,7 +148,7 @@ impl Action {
             Self::Pager => "open the output in the pager",
             Self::CopyRow => "copy",
             Self::CopyReport => "copy a report of the job",
-            Self::Promote => "promote: let the job go on",
+            Self::Promote => "promote: let the job continue",
             Self::StopJob => "stop: start nothing more of the job",
             Self::History => "history of jobs",
             Self::Palette => "everything by name",
@@ -161,7 +161,7 @@ impl Action {
             Self::Execute => "run",
             Self::NewLine => "new line",
             Self::Complete => "complete agents, labels and past commands",
-            Self::Past => "search the commands of before",
+            Self::Past => "search the command history",
             Self::Options => "options: --batch 10 --timeout 30s",
             Self::Editor => "edit the command in $EDITOR",
             Self::Prefix => "^E behind it: edit in $EDITOR",

@@ -1,4 +1,4 @@
-//! Which keys do what, where. Only data.
+//! The key bindings of each context. Only data.
 
 use super::{Action, Binding, Context};
 

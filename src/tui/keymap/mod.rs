@@ -1,4 +1,4 @@
-//! The one keymap, as data: dispatch, hints, help, palette and man page are all drawn from it, so no key can lie.
+//! The keymap, as data: dispatch, hints, help, palette and man page all use it.
 
 pub mod action;
 pub mod bindings;
@@ -12,7 +12,7 @@ pub use self::{action::Action, bindings::BINDINGS};
 /// A key as it was pressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
-    /// Which.
+    /// The code of the key.
     pub code: KeyCode,
     /// With Control.
     pub ctrl: bool,
@@ -156,7 +156,7 @@ impl Context {
 /// A key, or several, in one context.
 #[derive(Clone, Copy, Debug)]
 pub struct Binding {
-    /// Where.
+    /// The context in which the key works.
     pub context: Context,
     /// Keys as [`Key`] shows them; any of them does.
     pub keys: &'static [&'static str],

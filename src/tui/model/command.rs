@@ -1,4 +1,4 @@
-//! The command line: its text, its options, its history. Knows neither who is picked nor what a key means.
+//! The command line: its text, options and history. Knows neither the selection nor the meaning of keys.
 
 use tui_textarea::{CursorMove, TextArea};
 
@@ -7,14 +7,14 @@ use crate::domain::{job::JobOptions, name::AgentName};
 /// Most commands of the history.
 pub const HISTORY: usize = 1_000;
 
-/// Whom a command is for, as it was shown.
+/// The agents that a command is for, as they were shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Whom {
+pub struct Recipients {
     /// The target in words that the master understands.
     pub target: String,
     /// Names and keys.
     pub agents: Vec<(AgentName, String)>,
-    /// It is the agent under the cursor, since nobody is picked.
+    /// It is the agent under the cursor, since no agent is selected.
     pub is_cursor: bool,
     /// When the oldest of them was picked, in milliseconds since the Unix epoch.
     pub picked_ms: u64,
@@ -30,8 +30,8 @@ pub struct CommandLine {
     /// The same, understood.
     pub parsed: JobOptions,
     /// The agent under the cursor when the line was entered without picks.
-    pub frozen: Option<Whom>,
-    /// Commands of before, oldest first.
+    pub frozen: Option<Recipients>,
+    /// Command history, oldest first.
     pub history: Vec<String>,
     /// The place in the history, and the text before going there.
     browsing: Option<(usize, String)>,

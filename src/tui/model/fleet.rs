@@ -1,4 +1,4 @@
-//! The fleet table: which agents there are, which are shown and in which order, and which are picked. Knows no screen.
+//! The fleet table: the agents, which ones are visible and in which order, and which ones are picked. Knows no screen.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,7 +24,7 @@ pub enum SortBy {
     /// Whoever needs a person first.
     #[default]
     Attention,
-    /// Names.
+    /// The names of the agents.
     Name,
     /// Busiest first.
     Cpu,
@@ -299,7 +299,7 @@ impl Fleet {
         self.agents.get(self.cursor.as_ref()?)
     }
 
-    /// Moves the cursor by so many rows.
+    /// Moves the cursor by a number of rows.
     pub fn move_cursor(&mut self, by: isize) {
         let Some(last) = self.shown.len().checked_sub(1) else { return };
         let place = self.cursor_place().unwrap_or(0).saturating_add_signed(by).min(last);

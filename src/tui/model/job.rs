@@ -1,4 +1,4 @@
-//! The job that is on the screen: its rows, its panes, and the one output that is read in full. Knows no screen.
+//! The open job: its rows, its panes, and the output that is read in full. Knows no screen.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -93,7 +93,7 @@ impl Streams {
 /// How output is shown; the same for every pane, so that a key means the same everywhere.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Look {
-    /// Long lines go on below.
+    /// Long lines continue below.
     pub wraps: bool,
     /// Lines begin with their time.
     pub has_times: bool,
@@ -104,7 +104,7 @@ pub struct Look {
 /// The output that is read in full.
 #[derive(Debug)]
 pub struct Output {
-    /// Whose.
+    /// The index of the task in its job.
     pub task: u32,
     /// Its lines.
     pub window: Window,
@@ -133,7 +133,7 @@ pub struct StreamLines {
     pub lines: VecDeque<(u32, Line)>,
     makers: HashMap<u32, LineMakers>,
     bytes: usize,
-    /// Up to where each task's output was taken: there it goes on after a disconnect.
+    /// Up to where each task's output was taken: there it continues after a disconnect.
     pub seen: BTreeMap<u32, u64>,
     /// How far the end is scrolled out below.
     pub above: usize,
@@ -222,7 +222,7 @@ impl StreamLines {
     }
 }
 
-/// What of a job's output is followed, and for whom.
+/// The part of a job's output that is followed, and the pane that shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Followed {
     /// One task, for a pane among others.

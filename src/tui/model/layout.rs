@@ -1,4 +1,4 @@
-//! Where things were drawn last: what clicks and page keys need to know. Knows nothing of what was drawn.
+//! Where things were drawn last, for clicks and page keys. Does not know what was drawn.
 
 /// Where things are on the screen, as they were drawn last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

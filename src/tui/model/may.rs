@@ -1,4 +1,4 @@
-//! Where the keys go, and what can be done there: dispatch, hints and the palette all ask here, so that no hint lies.
+//! The focus, and the actions that are possible there: dispatch, hints and palette all use it.
 
 use super::{Focus, Model, Overlay};
 use crate::{
@@ -119,7 +119,7 @@ impl Model {
                 _ => no("no waiting key is under the cursor"),
             },
             A::DrainAgents | A::ResumeAgents | A::StopAgents | A::DeleteAgents | A::Label
-                if self.whom().agents.is_empty() =>
+                if self.recipients().agents.is_empty() =>
             {
                 no("no agent is picked")
             }
@@ -127,10 +127,10 @@ impl Model {
             A::Invert | A::PickShown | A::PickRange | A::Pick
                 if self.focus == Focus::Fleet && self.fleet.is_empty() =>
             {
-                no("there is no agent yet")
+                no("no such agent: yet")
             }
             A::Unpick if self.fleet.picks.agents.is_empty() && self.fleet.unpicked.is_none() => {
-                no("nobody is picked")
+                no("no agent is selected")
             }
             _ => Ok(()),
         }

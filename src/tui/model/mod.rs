@@ -1,5 +1,4 @@
-//! All that the screen shows, and nothing that it does: one owner, changed by `update` alone. It holds windows of
-//! data, not history.
+//! Everything that the screen shows: changed only by `update`. It holds windows of data, not all of it.
 
 pub mod command;
 pub mod fleet;
@@ -17,7 +16,7 @@ use tui_textarea::TextArea;
 
 pub use self::layout::{Area, Layout};
 use self::{
-    command::{CommandLine, Whom},
+    command::{CommandLine, Recipients},
     fleet::{Fleet, RowKey},
     job::{FollowKey, JobScreen, Look},
 };
@@ -52,9 +51,9 @@ pub enum Focus {
 pub enum Connection {
     /// Not there yet for the first time.
     Connecting,
-    /// There.
+    /// The connection is up.
     Up,
-    /// Gone.
+    /// The connection is down.
     Down {
         /// Since when, on the monotonic clock.
         since: Duration,
@@ -83,11 +82,11 @@ pub struct MasterStatus {
 /// What lies over the panes. The last one gets the keys.
 #[derive(Debug)]
 pub enum Overlay {
-    /// All keys of where one is, scrolled by so many lines.
+    /// The help for the current pane, scrolled by this number of lines.
     Help(usize),
     /// All there is to know of an agent.
     Details {
-        /// Whose.
+        /// The row of the agent or the key.
         row: RowKey,
         /// Lines that are scrolled out above.
         top: usize,
@@ -236,8 +235,8 @@ pub struct Starting {
     pub id: JobId,
     /// The text.
     pub text: String,
-    /// Whom it was for.
-    pub whom: Whom,
+    /// The agents that it was for.
+    pub recipients: Recipients,
     /// The connection broke before an answer came.
     pub is_unknown: bool,
 }
@@ -276,7 +275,7 @@ pub struct Model {
     /// Messages, oldest first.
     pub toasts: VecDeque<Toast>,
     /// The command that is about to be sent, while it is asked about.
-    pub asked_job: Option<(String, Whom)>,
+    pub asked_job: Option<(String, Recipients)>,
     /// The command that was sent.
     pub starting: Option<Starting>,
     /// What is followed.
@@ -346,16 +345,16 @@ impl Model {
         self.connection == Connection::Up
     }
 
-    /// Whom a command would reach now, hidden picks included: the picked agents, else the agent that was frozen when
+    /// Returns the agents that a command would reach now, hidden picks included: the picked agents, else the agent that was frozen when
     /// the line was entered, else the one under the cursor.
     #[must_use]
-    pub fn whom(&self) -> Whom {
+    pub fn recipients(&self) -> Recipients {
         let picks = &self.fleet.picks;
         if picks.agents.is_empty() {
-            return self.command.frozen.clone().unwrap_or_else(|| self.whom_at_cursor());
+            return self.command.frozen.clone().unwrap_or_else(|| self.recipients_at_cursor());
         }
         let folded = || fold(picks.agents.keys().map(crate::domain::name::AgentName::as_str));
-        Whom {
+        Recipients {
             target: picks.target.as_ref().map_or_else(folded, ToString::to_string),
             agents: picks
                 .agents
@@ -369,10 +368,10 @@ impl Model {
 
     /// The agent under the cursor, as somebody to be reached.
     #[must_use]
-    pub fn whom_at_cursor(&self) -> Whom {
+    pub fn recipients_at_cursor(&self) -> Recipients {
         let row = self.fleet.cursor.as_ref().filter(|row| row.waiting.is_none());
         let agent = row.and_then(|row| self.fleet.row(row));
-        agent.map_or_else(Whom::default, |agent| Whom {
+        agent.map_or_else(Recipients::default, |agent| Recipients {
             target: agent.name.to_string(),
             agents: vec![(agent.name.clone(), agent.fingerprint.clone())],
             is_cursor: true,
@@ -392,11 +391,11 @@ impl Model {
 
     fn toast(&mut self, text: String, is_bad: bool) {
         /// Messages that may wait; older ones are forgotten.
-        const MOST: usize = 20;
+        const MAX_HISTORY: usize = 20;
         let until = self.now.monotonic + TOAST;
         self.toasts.retain(|toast| toast.text != text);
-        self.toasts.push_back(Toast { text: crate::domain::text::plain(&text), is_bad, until });
-        if self.toasts.len() > MOST {
+        self.toasts.push_back(Toast { text: crate::domain::text::strip_control(&text), is_bad, until });
+        if self.toasts.len() > MAX_HISTORY {
             self.toasts.pop_front();
         }
     }

@@ -1,4 +1,4 @@
-//! A job in rows: each is one state and the same output, in the order in which they need a person. Knows no screen.
+//! A job as rows, one for each state and output, the most urgent first. Knows no screen.
 
 use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
@@ -7,13 +7,13 @@ use crate::domain::{
     groups::Parting,
     job::{Job, Task, TaskState},
     outcome::Outcome,
-    text::plain,
+    text::strip_control,
 };
 
 /// More rows than this fold by outcome.
 const MOST_ROWS: usize = 20;
 /// Rows are sorted anew at most so often.
-const SORT_EVERY: Duration = Duration::from_secs(1);
+const SORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How much a row needs a person; the order is the rows' order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,7 +43,7 @@ pub struct Row {
     pub need: Need,
     /// How its tasks ended, where they did.
     pub outcome: Option<Outcome>,
-    /// The state in words, without the time that goes on.
+    /// The state in words, without the time that continues.
     pub state: String,
     /// Since when it is in that state, where that is shown, in milliseconds since the Unix epoch.
     pub since_ms: Option<u64>,
@@ -78,7 +78,7 @@ fn running_row(job: &Job, group: &GroupDigest, need: Need, tasks: Vec<u32>) -> R
     let of = |pick: fn(&Task) -> Option<u64>| tasks.iter().filter_map(|index| pick(job.task(*index)?)).min();
     let example = if tasks.contains(&group.example) { group.example } else { tasks[0] };
     let is_alone = tasks.len() < group.tasks.len();
-    let waiting = job.task(example).map(|task| plain(&task.waiting)).unwrap_or_default();
+    let waiting = job.task(example).map(|task| strip_control(&task.waiting)).unwrap_or_default();
     let took = median_took_ms(job);
     let (state, since_ms, text) = match need {
         Need::NoContact => {
@@ -237,7 +237,7 @@ impl Rows {
             rows = folded(rows);
         }
         let screen_row = self.cursor().saturating_sub(self.top);
-        let is_due = self.sorted_at.is_none_or(|at| now.saturating_sub(at) >= SORT_EVERY);
+        let is_due = self.sorted_at.is_none_or(|at| now.saturating_sub(at) >= SORT_INTERVAL);
         if is_due || job.ended_ms.is_some() {
             self.sorted_at = Some(now);
         } else {
@@ -274,7 +274,7 @@ impl Rows {
         self.rows.get(self.cursor())
     }
 
-    /// Moves the cursor by so many rows.
+    /// Moves the cursor by a number of rows.
     pub fn move_cursor(&mut self, by: isize) {
         let last = self.rows.len().saturating_sub(1);
         self.move_to(self.cursor().saturating_add_signed(by).min(last));
@@ -334,7 +334,7 @@ pub fn task_words(task: &Task) -> String {
         TaskState::Ended(outcome) => outcome.brief(),
         _ if task.no_contact_since_ms.is_some() => "no contact".to_owned(),
         TaskState::Queued if task.waiting.is_empty() => "queued".to_owned(),
-        TaskState::Queued => format!("waits: {}", plain(&task.waiting)),
+        TaskState::Queued => format!("waits: {}", strip_control(&task.waiting)),
         TaskState::Dispatched => "sent".to_owned(),
         TaskState::Running => "running".to_owned(),
     }

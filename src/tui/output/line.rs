@@ -28,7 +28,7 @@ pub struct Line {
     pub text: String,
     /// Styles: each reaches from the end of the one before it to this byte of the text.
     pub styles: Vec<(usize, Style)>,
-    /// It goes on with the line before it, which was too long for one.
+    /// It continues with the line before it, which was too long for one.
     pub continues: bool,
 }
 

@@ -1,5 +1,5 @@
-//! The one way from bytes to text on the screen. Output is hostile: SGR colours are kept, carriage return and backspace
-//! do what they do on a terminal's line, tabs expand, and everything else of the terminal's language is dropped.
+//! Turns bytes into text for the screen. Output is untrusted: SGR colours are kept, carriage return and backspace work as on a
+//! terminal, tabs expand, and all other control sequences are dropped.
 //!
 //! A sequence ends with its line at the latest, so one that nobody terminates hides no more than a line.
 
@@ -13,7 +13,7 @@ use crate::domain::{
     text::is_harmful,
 };
 
-/// A line that is longer is shown in pieces of so many characters.
+/// Number of characters after which a longer line is broken into pieces.
 const LONGEST: usize = 4 * 1024;
 /// Columns between two tab stops.
 const TAB: usize = 8;
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn colours_are_kept_and_go_on_over_lines() {
+    fn colours_are_kept_and_continue_over_lines() {
         let all = lines(b"\x1b[31mred\nstill\x1b[0m not\n\x1b[38;2;1;2;3mrgb\x1b[38:5:208mindexed\n");
         assert_eq!(all[0].styles, [(3, Style::default().fg(Color::Red))]);
         assert_eq!(all[1].styles[0], (5, Style::default().fg(Color::Red)));

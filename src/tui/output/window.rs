@@ -1,5 +1,5 @@
-//! A window onto what one task printed: some of its lines, from one offset to another. What lies outside is read from
-//! the master again when somebody scrolls there, so scrolling is endless and memory is not.
+//! A window onto a task's output: some of its lines, between two offsets. Other lines are read from the master when somebody
+//! scrolls there, so that memory is limited.
 
 use std::collections::VecDeque;
 
@@ -109,7 +109,7 @@ impl Window {
         self.bytes += line.size();
         self.lines.push_back(line);
         self.next = Some(to);
-        // Where the output goes on is the middle of a line, which is shown all the same.
+        // Where the output continues is the middle of a line, which is shown all the same.
         self.make_room();
     }
 

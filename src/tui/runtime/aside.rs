@@ -1,4 +1,4 @@
-//! Stepping aside: the editor, the pager and the shell get the terminal, and give it back.
+//! Suspends the control center while an editor, a pager or a shell uses the terminal.
 
 use std::{
     env,

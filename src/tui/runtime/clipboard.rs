@@ -1,4 +1,4 @@
-//! Copying: inside tmux by tmux itself, whose default settings swallow the sequence that other terminals understand.
+//! Copies to the clipboard: through tmux itself inside tmux, whose default settings drop the sequence that other terminals use.
 
 use std::{
     io::{self, Write},
@@ -14,7 +14,7 @@ use super::Runtime;
 use crate::{domain::text::spoken_bytes, tui::msg::Msg};
 
 /// Most bytes that go to a clipboard; terminals refuse more.
-const MOST: usize = 1024 * 1024;
+const MAX_CLIPBOARD_BYTES: usize = 1024 * 1024;
 
 impl<E, W> Runtime<E, W>
 where
@@ -23,7 +23,7 @@ where
 {
     /// Copies a text, and says how much of it went where.
     pub(super) async fn copy(&mut self, text: &str, what: &str) -> io::Result<()> {
-        let bytes = &text.as_bytes()[..text.floor_char_boundary(text.len().min(MOST))];
+        let bytes = &text.as_bytes()[..text.floor_char_boundary(text.len().min(MAX_CLIPBOARD_BYTES))];
         let cut = if bytes.len() < text.len() { ", which is its beginning" } else { "" };
         let in_tmux = std::env::var_os("TMUX").is_some();
         let how = if in_tmux {

@@ -1,4 +1,4 @@
-//! The connection to the master: made, kept, and made again. What it tells becomes messages.
+//! Connects to the master, and reconnects. Its updates become messages.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::{
 /// Pauses before the first tries; the last one holds for all others.
 const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(5)];
 /// How often the master is asked how it is.
-const STATUS_EVERY: Duration = Duration::from_secs(10);
+const STATUS_INTERVAL: Duration = Duration::from_secs(10);
 /// A master that does not answer a question about itself for so long is not there.
 const ANSWER_WITHIN: Duration = Duration::from_secs(8);
 
@@ -28,7 +28,7 @@ pub enum News {
     Up(ControlClient, Box<MasterStatus>),
     /// The master is gone.
     Down {
-        /// Why.
+        /// The reason, as text for operators.
         reason: String,
         /// When it is tried again, in milliseconds.
         retry_ms: u64,
@@ -64,7 +64,7 @@ impl From<tonic::Status> for End {
     }
 }
 
-/// What was seen of the registry, to go on from there.
+/// What was seen of the registry, to continue from there.
 #[derive(Default)]
 struct Seen {
     revision: u64,
@@ -120,7 +120,7 @@ async fn serve(client: ControlClient, news: &mpsc::Sender<News>, seen: &mut Seen
     }
     let asks = async {
         loop {
-            tokio::time::sleep(STATUS_EVERY).await;
+            tokio::time::sleep(STATUS_INTERVAL).await;
             let status = match status(&client).await {
                 Ok(status) => status,
                 Err(error) => return End::from(error),

@@ -1,4 +1,4 @@
-//! What outlives the program: commands of before, and a line that was not finished. Only this user can read them.
+//! Stores the command history and the unfinished line between sessions. Only this user can read them.
 
 use std::{
     fs::{self, OpenOptions},
@@ -35,7 +35,7 @@ impl Files {
         self.directory.as_deref().map(|directory: &Path| directory.join(name))
     }
 
-    /// Commands of before, oldest first, and the line that was left behind, which is forgotten with this.
+    /// Command history, oldest first, and the line that was left behind, which is forgotten with this.
     pub(super) fn read(&self) -> (Vec<String>, Option<String>) {
         let read = |name: &str| self.path(name).and_then(|path| fs::read_to_string(path).ok());
         let past: Vec<String> = read("history")

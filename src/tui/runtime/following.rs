@@ -1,5 +1,4 @@
-//! What is followed until it is not wanted any more: a job's groups, and outputs. Its end by a broken connection is told by
-//! the connection.
+//! The streams that are followed until they are not needed any more: a job's groups, and outputs.
 
 use super::perform::{Sender, tell};
 use crate::{
@@ -22,7 +21,7 @@ use crate::{
     },
 };
 
-/// A live view leaves output out when it is more than so many bytes behind.
+/// Distance in bytes from which on a live view skips output.
 const MOST_BEHIND: u64 = 1024 * 1024;
 
 /// Tells a job's tasks and groups as they change.

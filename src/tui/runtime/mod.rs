@@ -1,4 +1,4 @@
-//! The one place that acts: reads keys, calls the master, draws, and keeps the pace. Decides nothing that `update` could.
+//! The event loop: reads keys, calls the master, and draws. Makes no decisions that `update` can make.
 
 mod aside;
 mod clipboard;
@@ -52,7 +52,7 @@ const BURST: usize = 4_096;
 /// What the control center is started with.
 #[derive(Debug)]
 pub struct Options {
-    /// Which master.
+    /// The master to connect to.
     pub master: MasterAddress,
     /// The same, for people.
     pub name: String,

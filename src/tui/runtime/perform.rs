@@ -1,4 +1,4 @@
-//! Calls to the master, each in a task of its own: whatever they wait for, the screen does not.
+//! Calls to the master, each in a task of its own, so that the screen never waits.
 
 use std::{
     fs::OpenOptions,
@@ -29,7 +29,7 @@ use crate::{
         text::{plural, spoken_bytes},
     },
     tui::{
-        model::command::Whom,
+        model::command::Recipients,
         msg::{Cmd, KeyMark, Msg},
     },
     wire::{
@@ -44,7 +44,7 @@ use crate::{
 const RECENT: u32 = 10;
 /// A join token that the screen makes.
 const JOIN_WITHIN: Duration = Duration::from_hours(1);
-/// How long the tasks of an agent that is stopped may go on.
+/// How long the tasks of an agent that is stopped may continue.
 const STOP_GRACE_MS: u32 = 5_000;
 /// Most bytes of an output that are copied.
 const COPIED: usize = 1024 * 1024;
@@ -111,7 +111,9 @@ fn undone(cmd: Cmd) -> Option<Msg> {
 async fn once(client: &ControlClient, cmd: Cmd) -> Option<Msg> {
     let failed = |what: &str, error: CallError| Some(Msg::Failed(format!("{what}: {error}")));
     match cmd {
-        Cmd::Start { id, text, whom, options } => Some(start(client, id, &text, &whom, *options).await),
+        Cmd::Start { id, text, recipients, options } => {
+            Some(start(client, id, &text, &recipients, *options).await)
+        }
         Cmd::Cancel(job, task_indices) => {
             let request = proto::CancelJobRequest {
                 job: Some(JobReference::Id(job).into()),
@@ -137,7 +139,7 @@ async fn once(client: &ControlClient, cmd: Cmd) -> Option<Msg> {
             match client.calls().promote_job(request).await {
                 Ok(answer) => {
                     let answer = answer.into_inner();
-                    Some(Msg::Done(format!("job {} goes on with batch {}", answer.number, answer.batch)))
+                    Some(Msg::Done(format!("job {} continues with batch {}", answer.number, answer.batch)))
                 }
                 Err(status) => failed("cannot promote", status.into()),
             }
@@ -149,7 +151,7 @@ async fn once(client: &ControlClient, cmd: Cmd) -> Option<Msg> {
                     let answer = answer.into_inner();
                     let tasks = plural("task", answer.skipped as usize);
                     Some(Msg::Done(format!(
-                        "job {}: {} {tasks} skipped; what runs goes on",
+                        "job {}: {} {tasks} skipped; running tasks continue",
                         answer.number, answer.skipped
                     )))
                 }
@@ -198,7 +200,7 @@ async fn once(client: &ControlClient, cmd: Cmd) -> Option<Msg> {
                 Ok(approved) => {
                     let accepted = Proposal::from(approved.into_inner().accepted.unwrap_or_default());
                     let with = if accepted.is_empty() { String::new() } else { format!(", with {accepted}") };
-                    Some(Msg::Done(format!("{name} is let in{with}")))
+                    Some(Msg::Done(format!("{name} is enrolled{with}")))
                 }
                 Err(status) => failed("not approved", status.into()),
             }
@@ -279,12 +281,18 @@ async fn each(
     }
 }
 
-async fn start(client: &ControlClient, id: JobId, text: &str, whom: &Whom, options: JobOptions) -> Msg {
+async fn start(
+    client: &ControlClient,
+    id: JobId,
+    text: &str,
+    recipients: &Recipients,
+    options: JobOptions,
+) -> Msg {
     let command = match Command::new(vec![text.as_bytes().to_vec()]) {
         Ok(command) => command,
         Err(error) => return Msg::NotStarted(id, error.to_string()),
     };
-    let target = match whom.target.parse::<Target>() {
+    let target = match recipients.target.parse::<Target>() {
         Ok(target) => target,
         Err(error) => return Msg::NotStarted(id, error.to_string()),
     };
@@ -297,7 +305,7 @@ async fn start(client: &ControlClient, id: JobId, text: &str, whom: &Whom, optio
         selection: Some(crate::domain::target::selection::Selection::from(target).into()),
         command: Some(command.into()),
         options: Some(options.into()),
-        shown: whom.agents.iter().map(shown).collect(),
+        shown: recipients.agents.iter().map(shown).collect(),
         follow: false,
     };
     let first = async {

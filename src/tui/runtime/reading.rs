@@ -1,4 +1,4 @@
-//! Reading what a task printed, from anywhere, for a window, a search, a file or a pager.
+//! Reads a task's output from any offset, for a window, a search, a file or a pager.
 
 use crate::{
     domain::{
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// A backwards search reads pieces of so many bytes.
+/// Number of bytes that a backward search reads at once.
 const PIECE: u64 = 1024 * 1024;
 
 /// A request for what there is of one task's output.
@@ -34,7 +34,7 @@ fn request(job: JobId, agent: &AgentName, from: u64, until: u64) -> proto::Follo
 
 /// What comes next of a task's output.
 pub(super) enum Piece {
-    /// Bytes.
+    /// Output of the task.
     Printed(Frame),
     /// None, where there were some.
     Missing { from: u64, to: u64 },
@@ -76,7 +76,7 @@ pub(super) async fn lines(
     mut take: impl AsyncFnMut(Line) -> bool,
 ) -> Result<(), CallError> {
     let mut makers = LineMakers::default();
-    let mut goes_on = true;
+    let mut continues = true;
     pieces(client, job, agent, from, 0, async |piece| {
         let mut made = Vec::new();
         match piece {
@@ -84,13 +84,13 @@ pub(super) async fn lines(
             Piece::Missing { from, to } => made = makers.miss(from, to),
         }
         for line in made {
-            goes_on = goes_on && take(line).await;
+            continues = continues && take(line).await;
         }
-        goes_on
+        continues
     })
     .await?;
     for line in makers.end() {
-        goes_on = goes_on && take(line).await;
+        continues = continues && take(line).await;
     }
     Ok(())
 }

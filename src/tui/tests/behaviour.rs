@@ -40,10 +40,13 @@ fn a_command_runs_on_who_was_shown_and_the_focus_stays_in_the_emptied_line() {
     assert!(world.says("Command → 2 agents  web-[1-2]"));
     world.write("uname -r");
     world.press("Enter");
-    let Some(Cmd::Start { id, text, whom, .. }) = world.ordered().into_iter().find(is_start) else {
+    let Some(Cmd::Start { id, text, recipients, .. }) = world.ordered().into_iter().find(is_start) else {
         panic!()
     };
-    assert_eq!((text.as_str(), whom.target.as_str(), whom.agents.len()), ("uname -r", "web-[1-2]", 2));
+    assert_eq!(
+        (text.as_str(), recipients.target.as_str(), recipients.agents.len()),
+        ("uname -r", "web-[1-2]", 2)
+    );
     let started = Job { id, ..job(7, 2, "uname -r") };
     world.put(Msg::Started(Box::new(started)));
     assert_eq!((world.model.focus, world.model.room), (Focus::Command, Focus::Job));
@@ -59,8 +62,8 @@ fn without_picks_it_is_the_agent_under_the_cursor_frozen_when_the_line_was_enter
     world.agents(vec![AgentEntry { state: AgentState::Offline, ..agent("web-1") }]);
     world.write("uptime");
     world.press("Enter");
-    let Some(Cmd::Start { whom, .. }) = world.ordered().into_iter().find(is_start) else { panic!() };
-    assert_eq!(whom.target, "web-2");
+    let Some(Cmd::Start { recipients, .. }) = world.ordered().into_iter().find(is_start) else { panic!() };
+    assert_eq!(recipients.target, "web-2");
 }
 
 #[test]
@@ -132,8 +135,8 @@ fn an_agent_that_is_gone_starts_nothing_and_enter_runs_on_the_others() {
     assert!(world.says("web-3 is gone, or has a new key, since this was shown"));
     assert_eq!(world.model.command.value(), "uptime");
     world.press("Enter");
-    let Some(Cmd::Start { whom, .. }) = world.ordered().into_iter().find(is_start) else { panic!() };
-    assert_eq!(whom.agents.len(), 3);
+    let Some(Cmd::Start { recipients, .. }) = world.ordered().into_iter().find(is_start) else { panic!() };
+    assert_eq!(recipients.agents.len(), 3);
 }
 
 #[test]
@@ -177,7 +180,7 @@ fn a_paste_outside_of_text_waits_in_the_command_line() {
 }
 
 #[test]
-fn only_what_is_on_the_screen_is_followed_and_a_disconnect_goes_on_where_it_stopped() {
+fn only_what_is_on_the_screen_is_followed_and_a_disconnect_continues_where_it_stopped() {
     let mut world = sketch((80, 24));
     world.press("2 g");
     let followed: Vec<Followed> = world.model.following.iter().map(|key| key.what).collect();
@@ -314,7 +317,7 @@ fn what_failed_is_loaded_into_the_line_and_the_old_line_comes_back() {
     world.write("precious");
     world.press("Esc 2 R");
     assert_eq!(world.model.command.value(), "uname -r");
-    assert_eq!(world.model.whom().target, "web-2");
+    assert_eq!(world.model.recipients().target, "web-2");
     assert!(!world.ordered().iter().any(is_start), "loading runs nothing");
     world.press("^_");
     assert_eq!(world.model.command.value(), "precious");
@@ -335,14 +338,14 @@ fn masks_are_asked_for_anew_also_when_the_job_is_over() {
 fn a_job_none_of_whose_agents_is_here_is_not_loaded_for_another_one() {
     let mut world = sketch((120, 40));
     world.press("1 a");
-    let picked = world.model.whom().agents.len();
+    let picked = world.model.recipients().agents.len();
     let open = world.model.open.as_mut().unwrap();
     for task in &mut open.job.tasks {
         task.agent = format!("gone-{}", task.index).parse().unwrap();
     }
     world.press("2 r");
     assert!(world.says("none of its agents is here"), "{}", world.screen());
-    assert_eq!(world.model.whom().agents.len(), picked, "the picks stay");
+    assert_eq!(world.model.recipients().agents.len(), picked, "the picks stay");
     assert_eq!(world.model.command.value(), "");
 }
 
@@ -493,7 +496,7 @@ fn what_an_agent_proposes_is_accepted_after_a_question() {
     world.write("web-7");
     world.press("Enter");
     let accepted = |cmd: &Cmd| matches!(cmd, Cmd::Accept(name, proposed) if name.as_str() == "web-7" && proposed.to_string() == "rack=3");
-    assert!(world.ordered().iter().any(accepted), "what was shown, and of whom");
+    assert!(world.ordered().iter().any(accepted), "what was shown, and of recipients");
     let mut world = sketch((120, 40));
     world.press("1 g j Enter A");
     assert!(world.says("it proposes nothing that does not count"), "web-3 proposes nothing");

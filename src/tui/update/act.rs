@@ -1,4 +1,4 @@
-//! Doing what a key, or the palette, says.
+//! Performs the action of a key or of the palette.
 
 use super::{
     super::{
@@ -185,7 +185,7 @@ pub(super) fn enter_command(model: &mut Model) {
             model.fleet.cursor = Some(row);
         }
         if model.command.frozen.is_none() || !from_job {
-            model.command.frozen = Some(model.whom_at_cursor());
+            model.command.frozen = Some(model.recipients_at_cursor());
         }
     }
     focus(model, Focus::Command);
@@ -316,9 +316,9 @@ fn own_active(model: &Model) -> Vec<u64> {
     own.map(|job| job.number).collect()
 }
 
-/// Ends the program, and says how to come back to what goes on.
+/// Ends the program, and says how to come back to what continues.
 pub(super) fn quit(model: &mut Model, cmds: &mut Vec<Cmd>) {
-    let line = |number: u64| format!("job {number} goes on: sloth-runner job attach {number}");
+    let line = |number: u64| format!("job {number} continues: sloth-runner job attach {number}");
     model.quits = Some(own_active(model).into_iter().map(line).collect());
     if !model.command.is_blank() {
         cmds.push(Cmd::KeepDraft(model.command.value()));
@@ -416,25 +416,26 @@ fn ask_about_key(model: &mut Model, approves: bool) {
 
 /// The agents that are shown as meant, by name: an expression may mean others by now.
 pub(super) fn shown(model: &Model) -> String {
-    fold(model.whom().agents.iter().map(|(name, _)| name.as_str()))
+    fold(model.recipients().agents.iter().map(|(name, _)| name.as_str()))
 }
 
 /// Lets the picked agents take no new tasks; many of them only after a question.
 pub(super) fn drain(model: &mut Model, reason: &str, cmds: &mut Vec<Cmd>) {
-    let whom = model.whom();
+    let recipients = model.recipients();
     let reason = reason.trim().to_owned();
-    if whom.agents.len() <= model.settings.confirm_over {
+    if recipients.agents.len() <= model.settings.confirm_over {
         return cmds.push(Cmd::DrainAgents(shown(model), Some(reason)));
     }
-    let text = format!("Drain {} agents? What runs there goes on; nothing new begins.", whom.agents.len());
-    let expects = whom.agents.len().to_string();
+    let text =
+        format!("Drain {} agents? Running tasks continue; no new tasks start.", recipients.agents.len());
+    let expects = recipients.agents.len().to_string();
     let agents = shown(model);
     questions::ask(model, text, expects, Asked::DrainAgents(agents, reason));
 }
 
 fn ask_about_agents(model: &mut Model, stops: bool) {
-    let whom = model.whom();
-    let names: Vec<String> = whom.agents.iter().map(|(name, _)| name.to_string()).collect();
+    let recipients = model.recipients();
+    let names: Vec<String> = recipients.agents.iter().map(|(name, _)| name.to_string()).collect();
     let expects = questions::expected(&names.iter().map(String::as_str).collect::<Vec<_>>());
     let noun = if names.len() == 1 { names[0].clone() } else { format!("{} agents", names.len()) };
     let (text, asked) = if stops {

@@ -1,4 +1,4 @@
-//! Typing: the habits of a shell on top of the text area, completion and pasting.
+//! Editing of the command line: the habits of a shell, completion and pasting.
 
 use crossterm::event::KeyCode;
 use tui_textarea::{CursorMove, TextArea};
@@ -7,7 +7,7 @@ use super::super::{
     keymap::Key,
     model::{Focus, Model, Overlay},
 };
-use crate::domain::text::plain;
+use crate::domain::text::strip_control;
 
 /// Edits a text as a shell does. The text area's own shortcuts are not used: its `^R`, `^U` and `^J` mean other things.
 pub(super) fn edit(text: &mut TextArea<'static>, key: Key) {
@@ -42,7 +42,8 @@ pub(super) fn command_key(model: &mut Model, key: Key) {
 
 /// Pasted text: into the text that has the focus, else into the command line, where it waits.
 pub(super) fn paste(model: &mut Model, text: &str) {
-    let lines: Vec<String> = text.replace("\r\n", "\n").replace('\r', "\n").split('\n').map(plain).collect();
+    let lines: Vec<String> =
+        text.replace("\r\n", "\n").replace('\r', "\n").split('\n').map(strip_control).collect();
     match model.overlays.last_mut() {
         Some(Overlay::Question(_)) => {}
         Some(Overlay::Prompt(prompt)) => {

@@ -1,4 +1,4 @@
-//! What is read from the master at the moment: only the job that is open, and only the tasks that are on the screen.
+//! Determines what is streamed from the master: only the open job, and only the visible tasks.
 
 use std::collections::BTreeSet;
 
@@ -47,7 +47,7 @@ fn wanted(model: &Model) -> BTreeSet<Followed> {
     wanted
 }
 
-/// Where a task's window goes on, and the window, made where there is none.
+/// Where a task's window continues, and the window, made where there is none.
 fn begin(open: &mut JobScreen, what: Followed) -> (u64, Vec<(u32, u64)>) {
     match what {
         Followed::Pane(task) => {

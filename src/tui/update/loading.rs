@@ -1,4 +1,4 @@
-//! Runs on the screen: opening one, going to another, and loading what it was into the command line.
+//! Opens jobs on the screen, switches between them, and loads their commands into the command line.
 
 use super::{
     super::{
@@ -15,7 +15,7 @@ use crate::domain::{
     target::{Target, fold::fold},
 };
 
-/// A pane begins so many bytes before the end.
+/// Number of bytes before the end of the output at which a pane begins.
 const TAIL: u64 = 128 * 1024;
 
 /// Where a pane begins that shows the end of an output.

@@ -1,4 +1,4 @@
-//! What a message changes, and what it orders. Pure: no clock, no I/O; the moment is an argument, and deeds are `Cmd`s.
+//! Applies a message to the model, and returns commands for the runtime. Pure: no I/O, and the time is an argument.
 
 mod act;
 mod editing;

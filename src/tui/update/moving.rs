@@ -1,4 +1,4 @@
-//! Cursors, scrolling and searching, with keys and with the mouse.
+//! Cursors, scrolling and searching, by keys and by mouse.
 
 use super::{
     super::{
@@ -12,7 +12,7 @@ use super::{
     act,
 };
 
-/// Earlier output is read in pieces of so many bytes.
+/// Number of bytes of earlier output that are read at once.
 const PAGE: u64 = 64 * 1024;
 /// Columns of a step sideways.
 const SIDEWAYS: usize = 16;

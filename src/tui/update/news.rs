@@ -1,4 +1,4 @@
-//! What the master and the runtime tell.
+//! Handles messages of the master and of the runtime.
 
 use super::{
     super::{
@@ -133,7 +133,7 @@ pub(super) fn take(model: &mut Model, msg: Msg, cmds: &mut Vec<Cmd>) {
         Msg::NoJob(number) => {
             // One that begins later is not what was meant.
             model.wanted_job.take_if(|wanted| *wanted == number);
-            model.complain(format!("there is no job {number}"));
+            model.complain(format!("no such job: {number}"));
         }
         Msg::Failed(text) => model.complain(text),
         Msg::JoinLine(lines) => {

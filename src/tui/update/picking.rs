@@ -1,4 +1,4 @@
-//! Picking agents, in the fleet and from a job's rows.
+//! Picks agents, in the fleet and from the rows of a job.
 
 use super::super::model::{Focus, Model};
 use crate::domain::{name::AgentName, text::plural};

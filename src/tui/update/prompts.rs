@@ -1,4 +1,4 @@
-//! Lines of text that are asked for: filters, targets, searches, options, the palette. What can be shown at each key is.
+//! Prompts for a line of text: filters, targets, searches, options, the palette. Results are shown while typing where possible.
 
 use super::{
     super::{
@@ -134,7 +134,7 @@ pub(super) fn accept(model: &mut Model, cmds: &mut Vec<Cmd>) {
             model.overlays.pop();
             match choice {
                 Some(Choice::Past(past)) => model.command.replace(&past),
-                _ => model.complain("no command of before has these letters"),
+                _ => model.complain("no command in the history matches"),
             }
         }
         PromptKind::DrainReason => {
@@ -179,7 +179,7 @@ fn take_target(model: &mut Model, text: &str) {
     let matched = model.fleet.evaluate(&target);
     if !matched.unknown.is_empty() {
         let names: Vec<&str> = matched.unknown.iter().map(crate::domain::name::AgentName::as_str).collect();
-        return model.complain(format!("nobody is called {}", crate::domain::target::fold::fold(names)));
+        return model.complain(format!("no agent is called {}", crate::domain::target::fold::fold(names)));
     }
     if matched.agents.is_empty() {
         return model.complain(format!("no agent matches {text}"));

@@ -1,4 +1,4 @@
-//! The one kind of question: type the number of agents, or the one agent's name, and Enter. Anything else stays away.
+//! Questions before dangerous actions: type the number of agents, or the name of the agent, and Enter. Anything else cancels.
 
 use std::time::Duration;
 
@@ -16,14 +16,14 @@ use super::{
 /// Keys that come sooner were typed before anybody could have read the question.
 const READING: Duration = Duration::from_millis(300);
 
-/// Asks.
+/// Shows a question, and remembers what to do with the answer.
 pub(super) fn ask(model: &mut Model, text: String, expects: String, asked: Asked) {
     let from = model.now.monotonic + READING;
     let question = Question { text, expects, typed: String::new(), asked, from };
     model.overlays.push(Overlay::Question(question));
 }
 
-/// What has to be typed for so many agents.
+/// Returns what has to be typed to confirm a command on this number of agents.
 pub(super) fn expected(names: &[&str]) -> String {
     match names {
         [name] => (*name).to_owned(),

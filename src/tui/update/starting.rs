@@ -1,8 +1,8 @@
-//! From Enter in the command line to a job: what must be asked first, and what comes of it.
+//! Starts the command of the command line: asks first if necessary, and handles the result.
 
 use super::{
     super::{
-        model::{Asked, Connection, Model, Starting, command::Whom},
+        model::{Asked, Connection, Model, Starting, command::Recipients},
         msg::Cmd,
     },
     questions,
@@ -34,15 +34,15 @@ pub(super) fn execute(model: &mut Model, cmds: &mut Vec<Cmd>) {
     if model.starting.is_some() {
         return model.complain("the command before this one is on its way; your line is kept");
     }
-    let whom = model.whom();
-    if whom.agents.is_empty() {
-        return model.complain("nobody is picked, and no agent is under the cursor; 1 goes to the fleet");
+    let recipients = model.recipients();
+    if recipients.agents.is_empty() {
+        return model.complain("no agent is selected or under the cursor; press 1 to go to the fleet");
     }
     let text = model.command.value();
-    let question = reason_to_ask(model, &text, &whom);
-    let names: Vec<&str> = whom.agents.iter().map(|(name, _)| name.as_str()).collect();
+    let question = reason_to_ask(model, &text, &recipients);
+    let names: Vec<&str> = recipients.agents.iter().map(|(name, _)| name.as_str()).collect();
     let expects = questions::expected(&names);
-    model.asked_job = Some((text, whom));
+    model.asked_job = Some((text, recipients));
     match question {
         Some(reason) => questions::ask(model, reason, expects, Asked::Run),
         None => send(model, cmds),
@@ -67,13 +67,13 @@ pub(super) fn disconnected(model: &Model) -> String {
     }
 }
 
-fn reason_to_ask(model: &Model, text: &str, whom: &Whom) -> Option<String> {
-    let count = whom.agents.len();
-    let on = if count == 1 { whom.target.clone() } else { format!("{count} agents") };
-    let age_ms = model.now.unix_ms.saturating_sub(whom.picked_ms);
+fn reason_to_ask(model: &Model, text: &str, recipients: &Recipients) -> Option<String> {
+    let count = recipients.agents.len();
+    let on = if count == 1 { recipients.target.clone() } else { format!("{count} agents") };
+    let age_ms = model.now.unix_ms.saturating_sub(recipients.picked_ms);
     if model.settings.destructive.iter().any(|pattern| pattern.is_match(text)) {
         Some(format!("This looks as if it destroys something, on {on}."))
-    } else if !whom.is_cursor && age_ms >= OLD_PICKS_MS {
+    } else if !recipients.is_cursor && age_ms >= OLD_PICKS_MS {
         let age = stopwatch(std::time::Duration::from_millis(age_ms));
         Some(format!("These {count} were picked {age} ago."))
     } else if count > model.settings.confirm_over {
@@ -91,7 +91,7 @@ fn next_id(model: &mut Model) -> JobId {
 
 /// Sends the command that was asked about, or that needs no question.
 pub(super) fn send(model: &mut Model, cmds: &mut Vec<Cmd>) {
-    let Some((text, whom)) = model.asked_job.take() else { return };
+    let Some((text, recipients)) = model.asked_job.take() else { return };
     if !model.is_up() {
         let text = disconnected(model);
         return model.complain(text);
@@ -103,8 +103,9 @@ pub(super) fn send(model: &mut Model, cmds: &mut Vec<Cmd>) {
         cmds.push(Cmd::Remember(kept));
     }
     model.command.clear();
-    model.starting = Some(Starting { id, text: text.clone(), whom: whom.clone(), is_unknown: false });
-    cmds.push(Cmd::Start { id, text, whom, options: Box::new(options) });
+    model.starting =
+        Some(Starting { id, text: text.clone(), recipients: recipients.clone(), is_unknown: false });
+    cmds.push(Cmd::Start { id, text, recipients, options: Box::new(options) });
 }
 
 /// Puts the text of a job that was not started back into the line.
@@ -125,7 +126,7 @@ pub(super) fn not_started(model: &mut Model, id: JobId, reason: &str) {
 pub(super) fn target_changed(model: &mut Model, id: JobId, gone: &[String]) {
     let Some(starting) = take_back(model, id) else { return };
     let left: Vec<AgentName> = starting
-        .whom
+        .recipients
         .agents
         .iter()
         .map(|(name, _)| name.clone())
@@ -141,7 +142,7 @@ pub(super) fn target_changed(model: &mut Model, id: JobId, gone: &[String]) {
         fold(gone.iter().map(String::as_str))
     );
     let now_ms = model.now.unix_ms;
-    if starting.whom.is_cursor {
+    if starting.recipients.is_cursor {
         model.command.frozen = None;
     } else {
         model.fleet.pick_only(left, None, now_ms);

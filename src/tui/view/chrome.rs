@@ -1,11 +1,11 @@
-//! What frames the panes: header, command line, questions, prompts and the footer.
+//! Draws what surrounds the panes: header, command line, questions, prompts and footer.
 
 use super::paint::{Painter, Piece, piece};
 use crate::{
     domain::{
         agent::AgentState,
         digest::short_span,
-        text::{middle_clipped, plain, plural, width},
+        text::{middle_clipped, plural, strip_control, width},
     },
     tui::{
         keymap::{Action, BINDINGS, Context, keys_of},
@@ -26,7 +26,7 @@ pub(super) fn header(painter: &mut Painter<'_>, model: &Model, area: Area) {
     if area.width >= 100 {
         left.push(piece("sloth-runner  ", Tone::Dim));
     }
-    left.push(piece(plain(model.master_name()), Tone::Strong));
+    left.push(piece(strip_control(model.master_name()), Tone::Strong));
     match &model.connection {
         Connection::Connecting => left.push(piece("  connecting", Tone::Waiting)),
         Connection::Up => left.push(piece("  connected", Tone::Good)),
@@ -68,9 +68,9 @@ pub(super) fn banner(painter: &mut Painter<'_>, model: &Model, area: Area) -> bo
     let now = model.now.monotonic;
     let text = format!(
         " {}: no answer for {} s ({}), next try in {} s. Your line is kept; nothing was sent.",
-        plain(model.master_name()),
+        strip_control(model.master_name()),
         now.saturating_sub(*since).as_secs(),
-        plain(reason),
+        strip_control(reason),
         next_try.saturating_sub(now).as_secs() + 1,
     );
     painter.text(area.x, area.y, area.width, &text, Tone::Bad);
@@ -80,15 +80,15 @@ pub(super) fn banner(painter: &mut Painter<'_>, model: &Model, area: Area) -> bo
 /// The command line's title and text.
 pub(super) fn command(painter: &mut Painter<'_>, model: &Model, area: Area, layout: &mut Layout) {
     let is_focused = model.focus == Focus::Command && model.overlays.is_empty();
-    let whom = model.whom();
+    let recipients = model.recipients();
     let strong = if is_focused { Tone::Strong } else { Tone::Plain };
     let mut left = vec![piece("Command → ", strong)];
     let mut right: Vec<Piece> = Vec::new();
-    match whom.agents.as_slice() {
+    match recipients.agents.as_slice() {
         [] => left.push(piece("nobody", Tone::Dim)),
         [(name, _)] => {
             left.push(piece(name.as_str(), Tone::Strong));
-            if whom.is_cursor {
+            if recipients.is_cursor {
                 left.push(piece(" (cursor)", Tone::Dim));
             }
         }
@@ -96,7 +96,7 @@ pub(super) fn command(painter: &mut Painter<'_>, model: &Model, area: Area, layo
             left.push(piece(format!("{} agents", all.len()), Tone::Strong));
             let room = usize::from(area.width / 3).max(12);
             left.push(piece(
-                format!("  {}", middle_clipped(&whom.target, room, painter.theme.mark())),
+                format!("  {}", middle_clipped(&recipients.target, room, painter.theme.mark())),
                 Tone::Plain,
             ));
         }
@@ -105,7 +105,7 @@ pub(super) fn command(painter: &mut Painter<'_>, model: &Model, area: Area, layo
     if hidden > 0 {
         left.push(piece(format!("  {hidden} hidden"), Tone::Waiting));
     }
-    let agents = || whom.agents.iter().filter_map(|(name, _)| model.fleet.agent(name));
+    let agents = || recipients.agents.iter().filter_map(|(name, _)| model.fleet.agent(name));
     let mut notes: Vec<(String, Tone)> = Vec::new();
     for (state, word) in [(AgentState::Offline, "offline"), (AgentState::Late, "late")] {
         let count = agents().filter(|agent| agent.state == state).count();
@@ -116,12 +116,12 @@ pub(super) fn command(painter: &mut Painter<'_>, model: &Model, area: Area, layo
     let busy: Vec<_> = agents().filter(|agent| agent.is_busy()).collect();
     if let Some(last) = busy.first().and_then(|agent| agent.last_job.as_ref()) {
         notes.push((
-            format!("{} busy: {}, job {}", busy.len(), plain(&last.operator), last.number),
+            format!("{} busy: {}, job {}", busy.len(), strip_control(&last.operator), last.number),
             Tone::Waiting,
         ));
     }
-    if !whom.is_cursor && !whom.agents.is_empty() {
-        let age = model.now.unix_ms.saturating_sub(whom.picked_ms);
+    if !recipients.is_cursor && !recipients.agents.is_empty() {
+        let age = model.now.unix_ms.saturating_sub(recipients.picked_ms);
         if age >= 10 * 60 * 1000 {
             notes.push((format!("picked {} ago", short_span(age)), Tone::Waiting));
         }
@@ -210,7 +210,7 @@ pub(super) fn prompt(
             ("Options: --batch 10 --canary 1 --timeout 30s --fanout 50 --stop-if 'fail>0'", "")
         }
         PromptKind::Palette => ("Do", ":"),
-        PromptKind::Past => ("Commands of before", ""),
+        PromptKind::Past => ("Command history", ""),
         PromptKind::HistoryFilter => ("Filter the history: command, target, operator, number", "/"),
         PromptKind::DrainReason => ("Drain the picked agents; why?", ""),
         PromptKind::Code => ("The code that the agent printed on its machine", ""),

@@ -1,4 +1,4 @@
-//! The fleet table.
+//! Draws the fleet table.
 
 use super::{
     job::scrolled,

@@ -1,4 +1,4 @@
-//! The job: its title, its rows, its gate, and what lies below them.
+//! Draws the job: its title, rows and gate, and what lies below them.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::{
         outcome::Outcome,
         plan::GateState,
         target::fold::fold,
-        text::{middle_clipped, plain, plural, stopwatch, width},
+        text::{middle_clipped, plural, stopwatch, strip_control, width},
     },
     tui::{
         model::{
@@ -25,9 +25,9 @@ use crate::{
     },
 };
 
-/// Below so many columns the command stands in a row of its own.
+/// Width in columns below which the command gets a row of its own.
 const WIDE: u16 = 80;
-/// From so many columns of the whole screen on, rows and grid stand together.
+/// Width of the screen in columns from which on rows and grid are shown together.
 const BOTH: u16 = 180;
 
 /// The job, below its rule.
@@ -50,7 +50,7 @@ pub(super) fn draw(painter: &mut Painter<'_>, model: &Model, area: Area, layout:
         let y = body.y + body.height - 1;
         let waits = open.job.tasks.iter().filter(|task| task.state.outcome().is_none()).count();
         let gate = [
-            piece(format!(" {}, {waits} wait", plain(reason)), Tone::Waiting),
+            piece(format!(" {}, {waits} wait", strip_control(reason)), Tone::Waiting),
             piece("  ·  ", Tone::Dim),
             piece("P", Tone::Key),
             piece(" promote  ", Tone::Plain),
@@ -105,7 +105,7 @@ fn first_line(open: &JobScreen) -> String {
         open.job.command.shown()
     };
     let mut lines = shown.lines();
-    let first = plain(lines.next().unwrap_or_default());
+    let first = strip_control(lines.next().unwrap_or_default());
     let more = lines.count();
     if more > 0 { format!("{first} … +{more} {}", plural("line", more)) } else { first }
 }
@@ -116,7 +116,7 @@ fn title(painter: &mut Painter<'_>, model: &Model, open: &JobScreen, area: Area,
     let mut left = vec![piece(format!("Job {}", job.number), strong)];
     let is_own = model.own_jobs.contains(&job.id) || job.operator == model.status.operator;
     if !is_own && !job.operator.is_empty() {
-        left.push(piece(format!(" of {}", plain(&job.operator)), Tone::Waiting));
+        left.push(piece(format!(" of {}", strip_control(&job.operator)), Tone::Waiting));
     }
     let mut rest = vec![piece(
         format!("  {} {}", job.task_count, plural("agent", job.task_count as usize)),
@@ -134,7 +134,7 @@ fn title(painter: &mut Painter<'_>, model: &Model, open: &JobScreen, area: Area,
     if open.view == View::Stream {
         rest.extend(panes::sideways(model, open).map(|(text, tone)| piece(format!("  {text}"), tone)));
         if !open.search.is_empty() {
-            rest.push(piece(format!("  /{}", plain(&open.search)), Tone::Waiting));
+            rest.push(piece(format!("  /{}", strip_control(&open.search)), Tone::Waiting));
         }
     }
     if area.width >= WIDE {
@@ -193,11 +193,14 @@ fn rows(
         }
         let mark = painter.theme.mark();
         let pieces = [
-            piece(painter.fitted(&glyph.to_string(), 2), tone),
+            piece(painter.pad_to_width(&glyph.to_string(), 2), tone),
             piece(format!("{:>4}  ", row.tasks.len()), Tone::Plain),
-            piece(painter.fitted(&middle_clipped(&names[at], name_room, mark), name_room), Tone::Strong),
+            piece(
+                painter.pad_to_width(&middle_clipped(&names[at], name_room, mark), name_room),
+                Tone::Strong,
+            ),
             piece("  ", Tone::Plain),
-            piece(painter.fitted(&states[at], state_room), tone),
+            piece(painter.pad_to_width(&states[at], state_room), tone),
             piece("  ", Tone::Plain),
             piece(row.text.clone(), text_tone),
         ];
@@ -218,7 +221,7 @@ fn rows(
     }
 }
 
-/// The first of so many rows on the screen, so that the cursor is among them.
+/// Returns the first row to draw so that the cursor is visible.
 pub(super) fn scrolled(top: usize, cursor: usize, room: usize, count: usize) -> usize {
     let top = top.min(count.saturating_sub(room));
     if cursor < top {
@@ -243,7 +246,7 @@ pub(super) fn names(open: &JobScreen, row: &Row) -> String {
     fold(row.tasks.iter().filter_map(|task| open.agent(*task)).map(AgentName::as_str))
 }
 
-/// The state of a row, with the time that goes on.
+/// The state of a row, with the time that continues.
 fn state(model: &Model, row: &Row) -> String {
     match row.since_ms {
         Some(since) => format!("{} {}", row.state, short_span(model.now.unix_ms.saturating_sub(since))),

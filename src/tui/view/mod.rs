@@ -1,4 +1,4 @@
-//! Drawing: reads the model, changes nothing, and says where things are. A frame costs what is visible.
+//! Draws the model without changing it, and returns where things are. A frame costs what is visible.
 
 pub(in crate::tui) mod chrome;
 mod fleet;
@@ -15,9 +15,9 @@ use super::{
     theme::Theme,
 };
 
-/// From so many columns on fleet and job stand side by side.
+/// Width in columns from which on the fleet and the job are shown side by side.
 const SIDE_BY_SIDE: u16 = 120;
-/// From so many the fleet has room for numbers beside the job.
+/// Width in columns from which on the fleet also shows metrics beside the job.
 const ROOMY: u16 = 180;
 /// Below this size there is one pane.
 const SMALL: (u16, u16) = (60, 15);

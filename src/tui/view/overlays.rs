@@ -1,4 +1,4 @@
-//! What lies over the panes: help, an agent's details, the history of jobs, notices.
+//! Draws what lies over the panes: help, details of an agent, the history of jobs, notices.
 
 use super::{
     job::scrolled,
@@ -11,7 +11,7 @@ use crate::{
         job::Job,
         name::Labels,
         roster::AgentEntry,
-        text::{clipped, fitted, plain, spoken_bytes, width},
+        text::{clipped, pad_to_width, spoken_bytes, strip_control, width},
     },
     tui::{
         format::{local_time, short_uptime},
@@ -62,7 +62,7 @@ pub(super) fn help(painter: &mut Painter<'_>, model: &Model, area: Area, top: us
         }
         all.push(vec![piece(context.title(), Tone::Strong)]);
         for binding in BINDINGS.iter().filter(|binding| binding.context == *context) {
-            let keys = fitted(&painter.theme.text(&binding.keys.join(" ")), 14, "");
+            let keys = pad_to_width(&painter.theme.text(&binding.keys.join(" ")), 14, "");
             all.push(vec![piece(format!("  {keys}"), Tone::Key), piece(binding.action.name(), Tone::Plain)]);
         }
     }
@@ -118,7 +118,7 @@ pub(super) fn details(
 }
 
 fn field(name: &str, value: impl Into<String>, tone: Tone) -> Vec<Piece> {
-    vec![piece(fitted(name, 14, ""), Tone::Dim), piece(plain(&value.into()), tone)]
+    vec![piece(pad_to_width(name, 14, ""), Tone::Dim), piece(strip_control(&value.into()), tone)]
 }
 
 /// A fingerprint in groups of four digits, half of it in a line, as people compare it.
@@ -140,7 +140,7 @@ fn fingerprint(name: &str, digits: &str, tone: Tone) -> impl Iterator<Item = Vec
 fn waiting(agent: &AgentEntry, model: &Model) -> Vec<Vec<Piece>> {
     let since = local_time(agent.last_seen_ms, model.now.unix_ms, model.now.zone_s);
     let mut all = vec![
-        vec![piece("A machine asks to be let in under this name.", Tone::Plain)],
+        vec![piece("A machine asks to be enrolled under this name.", Tone::Plain)],
         Vec::new(),
         field("from", agent.address.as_str(), Tone::Plain),
         field("asked", format!("{since}, version {}", agent.version), Tone::Plain),
@@ -168,7 +168,7 @@ fn waiting(agent: &AgentEntry, model: &Model) -> Vec<Vec<Piece>> {
     };
     all.push(vec![piece(what, Tone::Plain)]);
     if !agent.proposed.is_empty() {
-        all.push(vec![piece("What it proposes counts once it is let in.", Tone::Plain)]);
+        all.push(vec![piece("Its proposed labels take effect once it is approved.", Tone::Plain)]);
     }
     if !model.settings.read_only {
         all.push(vec![
@@ -190,7 +190,7 @@ fn facts(agent: &AgentEntry, model: &Model) -> Vec<Vec<Piece>> {
     let now = model.now;
     let mut all = Vec::new();
     if !agent.hint.is_empty() {
-        all.push(vec![piece(plain(&agent.hint), Tone::Waiting)]);
+        all.push(vec![piece(strip_control(&agent.hint), Tone::Waiting)]);
         all.push(Vec::new());
     }
     let link = match agent.direct {
@@ -276,9 +276,9 @@ fn job_cells(job: &Job, model: &Model) -> ([String; 7], Tone) {
         shown.collect::<Vec<_>>().join("  "),
         local_time(job.created_ms, model.now.unix_ms, model.now.zone_s),
         took,
-        plain(&job.operator),
-        plain(&job.target),
-        plain(&job.shown_command()),
+        strip_control(&job.operator),
+        strip_control(&job.target),
+        strip_control(&job.shown_command()),
     ];
     (cells, tone)
 }
@@ -302,7 +302,7 @@ fn job_lines(jobs: &[&Job], model: &Model, room: usize) -> Vec<Vec<Piece>> {
         for (column, (text, tone)) in cells.into_iter().zip(tones).enumerate() {
             let text = match widths.get(column) {
                 Some(wide) if column == 0 => format!("{text:>wide$}  "),
-                Some(wide) => format!("{}  ", fitted(&text, *wide, "…")),
+                Some(wide) => format!("{}  ", pad_to_width(&text, *wide, "…")),
                 None => clipped(&text, left, "…"),
             };
             line.push(piece(text, tone));
@@ -369,6 +369,7 @@ pub(super) fn notice(
     layout: &mut Layout,
 ) {
     painter.rule(area, &[piece(title, Tone::Strong)], &[piece("q closes", Tone::Dim)], true);
-    let all: Vec<Vec<Piece>> = text.iter().map(|line| vec![piece(plain(line), Tone::Plain)]).collect();
+    let all: Vec<Vec<Piece>> =
+        text.iter().map(|line| vec![piece(strip_control(line), Tone::Plain)]).collect();
     lines(painter, below(area), &all, 0, layout);
 }

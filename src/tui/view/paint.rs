@@ -1,10 +1,10 @@
-//! Putting text on the screen, cell by cell: what does not fit is cut, and what would move the cursor never gets here.
+//! Draws text cell by cell: cuts what does not fit, and never passes on what would move the cursor.
 
 use ratatui::{buffer::Buffer, layout::Rect, style::Style};
 use unicode_width::UnicodeWidthStr as _;
 
 use crate::{
-    domain::text::{clipped, fitted, plain},
+    domain::text::{clipped, pad_to_width, strip_control},
     tui::{
         model::Area,
         output::line::{Line, Source},
@@ -38,7 +38,7 @@ pub(super) struct LineLook {
 }
 
 impl Painter<'_> {
-    /// Puts a text, cut to so many cells.
+    /// Draws a text, cut to a number of cells.
     pub(super) fn text(&mut self, x: u16, y: u16, width: u16, text: &str, tone: Tone) {
         let style = self.theme.style(tone);
         self.styled(x, y, width, text, style);
@@ -49,7 +49,7 @@ impl Painter<'_> {
         if y >= area.bottom() || x >= area.right() || width == 0 {
             return;
         }
-        let text = plain(&self.theme.text(text));
+        let text = strip_control(&self.theme.text(text));
         let room = usize::from(width.min(area.right() - x));
         let text = clipped(&text, room, self.theme.mark());
         // Nothing of what stood there shines through.
@@ -178,9 +178,9 @@ impl Painter<'_> {
         rows + 1
     }
 
-    /// A text in exactly so many cells.
-    pub(super) fn fitted(&self, text: &str, room: usize) -> String {
-        fitted(&self.theme.text(text), room, self.theme.mark())
+    /// Returns a text, cut or padded to a number of cells.
+    pub(super) fn pad_to_width(&self, text: &str, room: usize) -> String {
+        pad_to_width(&self.theme.text(text), room, self.theme.mark())
     }
 }
 

@@ -1,5 +1,4 @@
-//! Output on the screen: previews, differences, the grid, the stream and the one that is read in full. Only lines that
-//! are visible are touched.
+//! Draws output: previews, differences, the grid, the stream and a single output. Touches only visible lines.
 
 use std::time::Duration;
 
@@ -354,7 +353,8 @@ pub(super) fn output(
         && body.height > 2
     {
         let y = body.y + body.height - 1;
-        let text = format!("{} {}", outcome.glyph(), crate::domain::text::plain(&outcome.to_string()));
+        let text =
+            format!("{} {}", outcome.glyph(), crate::domain::text::strip_control(&outcome.to_string()));
         painter.text(body.x, y, body.width, &text, tone_of_glyph(outcome.glyph()));
         body.height -= 1;
         layout.job.height -= 1;

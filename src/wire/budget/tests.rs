@@ -35,7 +35,7 @@ async fn calls_have_a_rate() {
     assert_eq!(budget.call().unwrap_err().limit, Limit::CallRate);
     tokio::time::sleep(Duration::from_millis(250)).await;
     assert_eq!(std::iter::from_fn(|| budget.call().ok()).count(), 2);
-    let held: Vec<Place> = {
+    let held: Vec<Permit> = {
         tokio::time::sleep(Duration::from_secs(10)).await;
         std::iter::from_fn(|| budget.call().ok()).collect()
     };
@@ -73,7 +73,7 @@ async fn bytes_that_nobody_reads_keep_only_their_own_reader_waiting() {
 #[tokio::test(start_paused = true)]
 async fn an_administrator_of_the_machine_has_no_limits() {
     let root = Budget::unlimited(Principal::Operator("root".into()));
-    let places: Vec<Place> = (0..10_000).map(|_| root.call().unwrap()).collect();
+    let places: Vec<Permit> = (0..10_000).map(|_| root.call().unwrap()).collect();
     root.charge_selecting(Duration::from_secs(1_000));
     assert!(root.selecting().is_ok() && root.connection().is_ok() && root.may_log());
     assert_eq!(places.len(), 10_000);

@@ -1,4 +1,4 @@
-//! What a person, or whoever sends signals, wants of a job that is being followed. Decides; its callers perform.
+//! What a signal or a key means while a job is followed. Decides; the callers act.
 
 use std::{
     io::{self, IsTerminal as _},

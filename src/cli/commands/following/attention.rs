@@ -1,4 +1,4 @@
-//! Everything that a client which follows a job attends to beside the job itself: signals, what is typed, and the clock.
+//! The events that a following client handles beside the job: signals, keys and the clock.
 
 use std::{
     io,
@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How often what stands at the bottom of a terminal is drawn, when it has changed.
-const DRAW_EVERY: Duration = Duration::from_millis(100);
+const DRAW_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Something that happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub(super) struct Attention {
 
 impl Attention {
     pub(super) fn new(asking: Asking) -> io::Result<Self> {
-        let mut frame = interval(DRAW_EVERY);
+        let mut frame = interval(DRAW_INTERVAL);
         frame.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let unheard = Arc::new(AtomicBool::new(false));
         if !is_ignored(SignalKind::interrupt()) {

@@ -1,4 +1,4 @@
-//! What `~` means at the beginning of a line typed into a terminal elsewhere, as ssh has it. Pure.
+//! The escape `~` at the beginning of a line in a remote terminal, as in ssh. Pure.
 
 /// What to do with what was typed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ impl Default for Escapes {
 }
 
 impl Escapes {
-    /// Takes what was typed: the bytes that go on, and what was meant for this side.
+    /// Takes what was typed: the bytes that continue, and what was meant for this side.
     pub(super) fn take(&mut self, typed: &[u8]) -> (Vec<u8>, Vec<Typed>) {
         let (mut bytes, mut meant) = (Vec::with_capacity(typed.len() + 1), Vec::new());
         for byte in typed {

@@ -1,9 +1,9 @@
-//! A job as a stream of JSON objects, one a line: the schema that scripts may rely on, version 1.
+//! A job as a stream of JSON objects, one on each line: the schema that scripts may rely on, version 1.
 //!
 //! `job`: the job and its tasks, first. `task`: a task is in another state. `line`: a task printed a line, without its
-//! newline; `text` where it is UTF-8, else `base64`; `newline` is false for a piece of a line that goes on, or a last
+//! newline; `text` where it is UTF-8, else `base64`; `newline` is false for a piece of a line that continues, or a last
 //! one without an end; `offset` counts the task's bytes before it; `after_gap` is there, and true, where the line's
-//! beginning may be missing. `gap`: bytes that are not there; it ends the lines of its task. `gate`: the job waits, goes on
+//! beginning may be missing. `gap`: bytes that are not there; it ends the lines of its task. `gate`: the job waits, continues
 //! or was stopped. `ended`: all tasks have ended, last.
 
 use std::{

@@ -1,5 +1,4 @@
-//! Feeding a command: what comes on standard input goes to the master, again from where the command is after every
-//! broken connection. Holds no more than may be under way.
+//! Sends standard input to the master, and after a broken connection again from where the command is. Buffers at most one window.
 
 use std::{
     collections::VecDeque,

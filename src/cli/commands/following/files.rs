@@ -1,4 +1,4 @@
-//! `--outdir`: what each task printed in a file of its own, and the names of those that did not exit 0.
+//! `--outdir`: the output of each task in a file of its own, and a list of the agents that failed.
 //!
 //! Others may have been in the directory before, or write to it meanwhile. So a file is always made anew, nothing that stands
 //! in its place is ever opened, and links are followed nowhere below the directory's parent.
@@ -133,7 +133,7 @@ impl Files {
         self.append(task, end.as_bytes())
     }
 
-    /// Writes the list. Of a job that goes on without this client it has the tasks that have failed by now.
+    /// Writes the list. Of a job that continues without this client it has the tasks that have failed by now.
     pub(super) fn finish(&self, job: &Job) -> io::Result<()> {
         let has_failed = |outcome: &Outcome| !outcome.is_success();
         let failed = job.tasks.iter().filter(|task| task.state.outcome().is_some_and(has_failed));

@@ -1,4 +1,4 @@
-//! A job that is followed, and what the person at this client does meanwhile. Knows nothing of how its output is shown.
+//! A job that is followed, and the actions of the person at this client. Does not know how the output is shown.
 
 use tokio::time::Instant;
 
@@ -143,7 +143,7 @@ impl Followed {
             // The terminal has echoed ^C at the beginning of this line.
             Wish::Ask => note(&format!("\n{}", question(&self.job))),
             Wish::ShowRunning => {
-                let text = tally::who_runs(&self.job);
+                let text = tally::unfinished(&self.job);
                 self.note(&text);
             }
             Wish::Cancel => {

@@ -1,6 +1,6 @@
-//! Following a job to its end, as `agent run`, `job attach` and `job logs` do: live lines, groups, JSON or files.
+//! Follows a job to its end, for `agent run`, `job attach` and `job logs`: as lines, groups, JSON or files.
 //!
-//! Losing the connection cancels nothing: the job goes on, and following resumes at the byte where it stopped.
+//! Losing the connection cancels nothing: the job continues, and following resumes at the byte where it stopped.
 
 mod asking;
 mod attention;
@@ -36,9 +36,9 @@ use crate::{
         ids::JobReference,
         job::Job,
         plan::{Gate, GateState},
-        text::plain,
+        text::strip_control,
     },
-    sys::clock::spoken,
+    sys::clock::format_duration,
     wire::{
         client::{ControlClient, JobEvents, MasterAddress},
         proto::{self, job_event::Kind},
@@ -60,7 +60,7 @@ pub(super) struct Following {
     pub(super) give_up: Option<Duration>,
     pub(super) from_offset: u64,
     pub(super) agents: Vec<String>,
-    /// Go on until the job ends.
+    /// Continue until the job ends.
     pub(super) follow: bool,
     pub(super) purpose: Purpose,
     /// Where each task's output goes too.
@@ -78,7 +78,7 @@ pub(super) struct Following {
 pub(super) enum Purpose {
     /// It was started here: ^C concerns the job, not only this client.
     Started,
-    /// It goes on without this client too.
+    /// It continues without this client too.
     Attached,
     /// Its output is read: the exit status only tells whether what there is of it was shown.
     Read,
@@ -87,7 +87,7 @@ pub(super) enum Purpose {
 /// What becomes of this client's standard input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Feeds {
-    /// Nothing.
+    /// The command gets no standard input.
     #[default]
     Nothing,
     /// The command reads it.
@@ -147,7 +147,7 @@ impl Following {
 enum End {
     /// The job, or what there is of it, was shown.
     Shown,
-    /// The job goes on without this client.
+    /// The job continues without this client.
     Detached(Status),
 }
 
@@ -221,12 +221,12 @@ pub(super) async fn find_again<T>(
             }
         }
         if !std::mem::replace(&mut said, true) {
-            say("~ the master does not answer; the job goes on, trying again");
+            say("~ the master does not answer; the job continues, trying again");
         }
         if let (Some(give_up), Some(until)) = (following.give_up, until)
             && Instant::now() >= until
         {
-            complain(&format!("the master did not answer for {}", spoken(give_up)));
+            complain(&format!("the master did not answer for {}", format_duration(give_up)));
             return Err(exit::NO_STATUS);
         }
         tokio::time::sleep(TRY_AGAIN).await;
@@ -249,7 +249,7 @@ async fn reconnect<T>(
         match wish {
             Wish::Cancel => {
                 attention.asking.unheard();
-                say("~ cancels the job when the master answers; once more leaves it to go on");
+                say("~ the job is cancelled when the master answers; press again to leave it running");
             }
             Wish::Detach(status) => return Err(status),
             // There is nothing to choose before the master is back.
@@ -289,15 +289,15 @@ fn say_held(job: &Job, gate: &Gate) {
     if let GateState::Held(reason) = &gate.state {
         let number = job.number;
         complain(&format!(
-            "job {number} waits: {}\nsloth-runner job promote {number} goes on, sloth-runner job stop {number} ends it",
-            plain(reason)
+            "job {number} waits: {}\nsloth-runner job promote {number} continues it, sloth-runner job stop {number} ends it",
+            strip_control(reason)
         ));
     }
 }
 
 /// The question that ^C asks on several agents.
 fn question(job: &Job) -> String {
-    format!("{}    ^C cancel   d Enter leave running   Enter wait", tally::who_runs(job))
+    format!("{}    ^C cancel   d Enter leave running   Enter wait", tally::unfinished(job))
 }
 
 /// Adds to what failed here what becomes of the job, of which there is no true status then.
@@ -306,15 +306,15 @@ pub(super) fn left_behind(failure: Failure, job: &Job) -> Failure {
     let then = if job.ended_ms.is_some() {
         format!("job {number} is over: sloth-runner job logs {number}")
     } else {
-        format!("job {number} goes on: sloth-runner job attach {number}")
+        format!("job {number} continues: sloth-runner job attach {number}")
     };
     Failure { message: format!("{}\n{then}", failure.message), status: exit::NO_STATUS }
 }
 
-/// Says how to come back to a job that goes on.
+/// Says how to come back to a job that continues.
 fn say_attach(job: &Job) {
     if job.ended_ms.is_some() {
         return;
     }
-    note(&format!("job {} goes on: sloth-runner job attach {}", job.number, job.number));
+    note(&format!("job {} continues: sloth-runner job attach {}", job.number, job.number));
 }

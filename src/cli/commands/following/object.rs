@@ -1,4 +1,4 @@
-//! A job as one JSON object with what its tasks printed, as far as there is room for it.
+//! A job as one JSON object with the output of its tasks, up to a limit.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Most bytes of each stream of a task.
-const MOST: usize = 16 * 1024 * 1024;
+const MAX_OUTPUT_BYTES: usize = 16 * 1024 * 1024;
 
 /// What one task printed on one stream.
 #[derive(Debug, Default)]
@@ -29,7 +29,7 @@ struct Text {
 
 impl Text {
     fn take(&mut self, data: &[u8]) {
-        let fits = data.len().min(MOST - self.bytes.len());
+        let fits = data.len().min(MAX_OUTPUT_BYTES - self.bytes.len());
         self.is_cut |= fits < data.len();
         self.bytes.extend_from_slice(&data[..fits]);
     }
@@ -156,10 +156,10 @@ mod tests {
 
     #[test]
     fn what_fits_exactly_is_not_cut() {
-        let most: &'static [u8] = vec![b'x'; MOST].leak();
+        let most: &'static [u8] = vec![b'x'; MAX_OUTPUT_BYTES].leak();
         assert_eq!(printed(&[(Stream::Stdout, most)], 0)["stdout_truncated"], false);
         let task = printed(&[(Stream::Stdout, most), (Stream::Stdout, b"y")], 0);
         assert_eq!(task["stdout_truncated"], true);
-        assert_eq!(task["stdout"].as_str().unwrap().len(), MOST);
+        assert_eq!(task["stdout"].as_str().unwrap().len(), MAX_OUTPUT_BYTES);
     }
 }

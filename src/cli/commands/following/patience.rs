@@ -1,4 +1,4 @@
-//! How long a client waits for a job that does not get on, and when it says so.
+//! Decides how long a client waits for a job without progress, and what it reports meanwhile.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -9,9 +9,9 @@ use crate::{
     cli::{exit, output::complain},
     domain::{
         job::{Job, Task, TaskState},
-        text::plain,
+        text::strip_control,
     },
-    sys::clock::spoken,
+    sys::clock::format_duration,
 };
 
 /// A task that is held back for so long is told of where nobody sees what it waits for.
@@ -53,7 +53,12 @@ impl Patience {
         for task in job.tasks.iter().filter(|task| is_held_back(task)) {
             let (since, is_told) = self.held.entry(task.index).or_insert_with(|| (Instant::now(), false));
             if since.elapsed() >= TELL_AFTER && !std::mem::replace(is_told, true) {
-                told.push(format!("{} waits: {} (job {})", task.agent, plain(&task.waiting), job.number));
+                told.push(format!(
+                    "{} waits: {} (job {})",
+                    task.agent,
+                    strip_control(&task.waiting),
+                    job.number
+                ));
             }
         }
         told
@@ -71,6 +76,6 @@ impl Patience {
 /// Says that it was too long, and leaves the job.
 pub(super) fn given_up(following: &Following) -> End {
     let give_up = following.give_up.unwrap_or_default();
-    complain(&format!("no contact for {}; gave up waiting", spoken(give_up)));
+    complain(&format!("no contact for {}; gave up waiting", format_duration(give_up)));
     End::Detached(exit::NO_STATUS)
 }

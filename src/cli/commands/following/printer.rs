@@ -1,4 +1,4 @@
-//! Printing what tasks print: exact bytes for one plain name, whole lines with names for everything else.
+//! Prints output: unchanged for a single agent name, as whole lines with names for any other target.
 
 use std::{collections::BTreeMap, io};
 
@@ -24,16 +24,16 @@ const LONGEST_LINE: usize = 1024 * 1024;
 /// Elsewhere a line is held until it ends. When all lines that are held take more than this, those over [`LONGEST_LINE`] come in
 /// pieces there too.
 const HELD_IN_ALL: usize = 256 * 1024 * 1024;
-/// Who prints so many bytes at once prints more of them …
+/// Number of bytes printed at once from which on a task is expected to print more …
 const FLOOD: usize = 32 * 1024;
 /// … and a pipe takes them better when all that a message brings has room in it: its reader and this program wake each
 /// other less often, which is a tenth of a flood's time.
 const PIPE: usize = 256 * 1024;
-/// Lines are written together up to so many bytes: what a pipe takes as one (`PIPE_BUF`), so that the lines of two programs
-/// that print into one pipe do not tear each other.
-const TOGETHER: usize = 4096;
-/// Marks a piece whose line goes on.
-const PIECE: &str = " …(line goes on)";
+/// Maximum number of bytes of lines that are written together. A pipe takes this much in one piece (`PIPE_BUF`), so that the
+/// lines of two programs that print into one pipe stay whole.
+const WRITE_BATCH_BYTES: usize = 4096;
+/// Marks a piece whose line continues.
+const PIECE: &str = " …(line continues)";
 
 /// One stream of one task.
 #[derive(Debug, Default)]
@@ -353,7 +353,7 @@ fn print_line(
 ) -> io::Result<()> {
     let before = out.len();
     add_line(out, sink, line, prefix, text, end);
-    if out.len() > TOGETHER {
+    if out.len() > WRITE_BATCH_BYTES {
         sink.write(&out[..before])?;
         out.drain(..before);
     }

@@ -1,4 +1,4 @@
-//! How a job stands, in one line: how many ended how, who still runs, and since when.
+//! The state of a job in one line: how many tasks ended in which way, and which ones still run.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub(super) fn names<'a>(tasks: impl IntoIterator<Item = &'a Task>) -> String {
     fold(tasks.into_iter().map(|task| task.agent.as_str()))
 }
 
-/// The line below a job's output while it goes on.
+/// The line below a job's output while it continues.
 pub(super) fn progress(job: &Job, elapsed: Duration, keys: &str, paint: Paint) -> String {
     let signs = ['✓', '✗', '⊘', '?'];
     let mut counts = [0usize; 4];
@@ -81,7 +81,7 @@ pub(super) fn progress(job: &Job, elapsed: Duration, keys: &str, paint: Paint) -
 }
 
 /// Who still runs, for a person who asks: `3 of 14 still run: web-[1-3]`.
-pub(super) fn who_runs(job: &Job) -> String {
+pub(super) fn unfinished(job: &Job) -> String {
     let open: Vec<&Task> = job.tasks.iter().filter(|task| task.state.outcome().is_none()).collect();
     let verb = if open.len() == 1 { "still runs" } else { "still run" };
     format!("{} of {} {verb}: {}", open.len(), job.tasks.len(), names(open.iter().copied()))
@@ -106,6 +106,6 @@ mod tests {
         let paint = Paint::new(Colour::Never, true);
         let line = progress(&job, Duration::from_secs(72), "^C stop", paint);
         assert_eq!(line, "✓ 1  ✗ 1  ▸ 2  … 1  of 5  1:12  oldest web-4    ^C stop");
-        assert_eq!(who_runs(&job), "3 of 5 still run: web-[3-5]");
+        assert_eq!(unfinished(&job), "3 of 5 still run: web-[3-5]");
     }
 }

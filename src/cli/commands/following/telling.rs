@@ -1,4 +1,4 @@
-//! What is said of a job beside its output, on standard error: who is left out, how tasks ended, and where to look.
+//! Messages about a job on standard error: agents left out, outcomes of tasks, and where to find more.
 //!
 //! To a person more than to a log, but what did not happen is said to both.
 
@@ -9,7 +9,7 @@ use crate::{
         job::{Job, Task},
         outcome::Outcome,
         target::fold::fold_some,
-        text::plain,
+        text::strip_control,
     },
     sys::clock::{local_time, unix_ms},
     wire::proto,
@@ -33,11 +33,11 @@ impl Audience {
 /// The line at the head of a job, for a person; and who is left out, for everybody.
 pub(super) fn say_head(job: &Job, audience: Audience) {
     if audience.is_told_all() {
-        let whom = match job.tasks.as_slice() {
+        let recipients = match job.tasks.as_slice() {
             [task] => task.agent.to_string(),
             tasks => format!("{} agents", tasks.len()),
         };
-        let text = format!("{whom}  job {}  {}", job.number, plain(&job.command.shown()));
+        let text = format!("{recipients}  job {}  {}", job.number, strip_control(&job.command.shown()));
         note(&audience.paint.paint(Tone::Dim, &text));
     }
     for line in left_out(job) {
@@ -55,21 +55,21 @@ pub(in crate::cli::commands) fn left_out(job: &Job) -> Vec<String> {
         }
     }
     let line = |(reason, names): &(&str, Vec<&str>)| {
-        format!("left out: {} ({})", plain(&fold_some(names.iter().copied())), plain(reason))
+        format!("left out: {} ({})", strip_control(&fold_some(names.iter().copied())), strip_control(reason))
     };
     reasons.iter().map(line).collect()
 }
 
 /// What a task waits for.
 pub(super) fn waiting(task: &Task, paint: Paint) -> String {
-    paint.paint(Tone::Waiting, &format!("… {}: {}", task.agent, plain(&task.waiting)))
+    paint.paint(Tone::Waiting, &format!("… {}: {}", task.agent, strip_control(&task.waiting)))
 }
 
 /// What a person wants to hear at once of how a task has changed.
 pub(super) fn changed(before: &Task, after: &Task, paint: Paint) -> Option<String> {
     if let Some(since) = after.no_contact_since_ms.filter(|_| before.no_contact_since_ms.is_none()) {
         let since = local_time(since, unix_ms());
-        let text = format!("~ {}: no contact since {since}; the command goes on", after.agent);
+        let text = format!("~ {}: no contact since {since}; the command continues", after.agent);
         return Some(paint.paint(Tone::Waiting, &text));
     }
     let waits = !after.waiting.is_empty() && after.waiting != before.waiting;
@@ -84,7 +84,7 @@ pub(super) fn missing(job: &Job, task: u32, lost: &proto::Gap) -> String {
         "{whose}{} bytes of output are missing at offset {}: {}",
         lost.to.saturating_sub(lost.from),
         lost.from,
-        plain(&lost.reason)
+        strip_control(&lost.reason)
     )
 }
 
@@ -92,7 +92,7 @@ pub(super) fn missing(job: &Job, task: u32, lost: &proto::Gap) -> String {
 /// are, where that is known; `are_shown` where each task's end stands in the output already.
 pub(super) fn say_end(job: &Job, outputs: Option<usize>, are_shown: bool, audience: Audience) {
     let is_told = |outcome: &Outcome| {
-        // What goes on in the background holds the output, and nobody gets what it prints.
+        // What continues in the background holds the output, and nobody gets what it prints.
         let has_left = outcome.background > 0;
         let is_wanted = !outcome.is_success() || has_left || (job.plain_name && audience.has_person);
         outcome.status().is_none() || (is_wanted && !audience.is_quiet)

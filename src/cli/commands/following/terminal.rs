@@ -1,4 +1,4 @@
-//! A command in a terminal: keys go there as they are, what it draws comes back as it is.
+//! A command in a terminal: keys are sent unchanged, and its output is shown unchanged.
 
 use std::{io, pin::Pin};
 
@@ -28,7 +28,7 @@ use crate::{
         ids::JobReference,
         job::{Job, Task},
         outcome::Ending,
-        text::plain,
+        text::strip_control,
     },
     sys::{
         shutdown::EndSignals,
@@ -212,7 +212,7 @@ impl Shown {
     /// Why it does not begin at once.
     fn say_waiting(&self) {
         for task in self.job.tasks.iter().filter(|task| !task.waiting.is_empty()) {
-            say(&format!("{} is {}; ~. gives up", task.agent, plain(&task.waiting)));
+            say(&format!("{} is {}; ~. gives up", task.agent, strip_control(&task.waiting)));
         }
     }
 
@@ -281,7 +281,9 @@ impl Shown {
         for task in &self.job.tasks {
             match task.state.outcome().map(|outcome| (&outcome.ending, outcome)) {
                 Some((Ending::Exited(_), _)) | None => {}
-                Some((_, outcome)) => complain(&format!("{} {}", task.agent, plain(&outcome.to_string()))),
+                Some((_, outcome)) => {
+                    complain(&format!("{} {}", task.agent, strip_control(&outcome.to_string())));
+                }
             }
         }
         exit::of_job(&self.job)

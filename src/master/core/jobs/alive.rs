@@ -1,4 +1,4 @@
-//! The jobs in memory, found by their id or by their number.
+//! The jobs in memory, by id and by number.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -1,4 +1,4 @@
-//! Cancelling, and when an operator may be told that an order to stop tasks holds.
+//! Cancels tasks, and determines when the operator can be told that nothing starts any more.
 //!
 //! A task whose start may be on its way to its agent is not ended by a word of the master's: the agent has to answer, or
 //! the permission to start has to expire. Only then is the operator answered, so that nothing starts after the answer.
@@ -24,7 +24,7 @@ use crate::{
 /// An operator who waits until tasks cannot start any more.
 #[derive(Debug)]
 pub(in crate::master::core) struct PendingOrder {
-    /// Who waits.
+    /// The caller that waits for the answer.
     reply: ReplyTo,
     answer: Reply,
     /// Tasks whose start may be on its way, or whose end is not on the disk.
@@ -120,7 +120,7 @@ impl Core {
             self.persist(writes, Continuation::MayBeLost);
             return self.reply(reply, Reply::Cancelled { told, stored, number, grace_ms });
         }
-        // Nobody goes on with the job, or ends it for its failures, while it is being cancelled.
+        // Nobody continues with the job, or ends it for its failures, while it is being cancelled.
         if let Some(job) = self.jobs.get_mut(&id) {
             job.opening = true;
             if job.kill_grace_ms() != grace_ms {
@@ -165,7 +165,7 @@ impl Core {
         if let Some(job) = self.jobs.get_mut(&id) {
             job.opening = false;
         }
-        self.go_on(id, now);
+        self.advance(id, now);
     }
 
     /// An agent has answered an order to stop a task. What it does not know it never starts.

@@ -1,4 +1,4 @@
-//! How a job goes over its agents: batches, the fan-out, the gate between them, and what operators say to it.
+//! The rollout of a job: batches, the fan-out, the gate between batches, and what operators do with it.
 //!
 //! A task is opened with its batch, taken when it is its turn, and sent when its agent is there. Only what was taken
 //! counts as under way, so an agent that is offline keeps nobody waiting.
@@ -17,7 +17,7 @@ use crate::{
         messages::{Effect, Now, Reply, ReplyTo},
         stored::Write,
     },
-    sys::clock::spoken,
+    sys::clock::format_duration,
 };
 
 /// How long a task waits for its turn before its deadline is put off by that, which is a write.
@@ -124,7 +124,7 @@ impl Slot {
 
 impl Core {
     /// Starts what may be started, opens the next batch when this one is over, or closes the gate.
-    pub(super) fn go_on(&mut self, id: JobId, now: Now) {
+    pub(super) fn advance(&mut self, id: JobId, now: Now) {
         loop {
             let Some(job) = self.jobs.get_mut(&id) else { return };
             if !job.begun
@@ -311,14 +311,14 @@ impl Core {
                 canary.unwrap_or_default()
             ));
         }
-        self.go_on(id.job, now);
+        self.advance(id.job, now);
     }
 
     fn gate_of(&self, job: JobReference) -> Result<&LiveJob, Reply> {
         self.find_job(job).filter(|job| job.is_active()).ok_or(Reply::NotRunning)
     }
 
-    /// An operator lets a job go on.
+    /// An operator lets a job continue.
     pub(in crate::master::core) fn on_promote(
         &mut self,
         job: JobReference,
@@ -359,7 +359,7 @@ impl Core {
         ];
         self.effects.push(Effect::PublishGate(id, self.jobs[&id].gate.clone()));
         self.persist(writes, Continuation::Reply(reply, Box::new(Reply::Promoted { number, batch })));
-        self.go_on(id, now);
+        self.advance(id, now);
     }
 
     /// An operator wants nothing more of a job to be started.
@@ -390,7 +390,7 @@ impl Core {
         );
     }
 
-    /// Looks at pauses that are over, and, after the master's start, at how each job goes on: what has ended is compared
+    /// Looks at pauses that are over, and, after the master's start, at how each job continues: what has ended is compared
     /// again, what was being stopped is stopped, and a batch that was over is followed by the next one.
     pub(super) fn tick_gates(&mut self, now: Now) {
         let resumed = self
@@ -404,7 +404,7 @@ impl Core {
         let is_due = |job: &LiveJob| job.pause_until.is_some_and(|until| until <= now.monotonic);
         let due: Vec<JobId> = self.jobs.iter().filter(|(_, job)| is_due(job)).map(|(id, _)| *id).collect();
         for id in due {
-            self.go_on(id, now);
+            self.advance(id, now);
         }
     }
 }
@@ -429,7 +429,7 @@ impl Core {
                 self.compare(TaskId { job: id, index });
             }
         }
-        self.go_on(id, now);
+        self.advance(id, now);
         self.end_job_if_over(id, now);
     }
 }
@@ -443,6 +443,6 @@ impl Slot {
 
     pub(super) fn wait_for_agent(&mut self, now: Now) {
         let left = self.start_by.saturating_sub(now.monotonic);
-        self.task.waiting = format!("offline; waited for up to {}", spoken(left)).into();
+        self.task.waiting = format!("offline; waited for up to {}", format_duration(left)).into();
     }
 }

@@ -1,4 +1,4 @@
-//! A job and its tasks in memory, and how they are shown and stored. Decides nothing.
+//! A job and its tasks in memory, and how they are shown and stored. Makes no decisions.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -46,9 +46,9 @@ pub(in crate::master::core) struct LiveJob {
     pub(super) checking: u32,
     /// What made a comparison fail.
     pub(super) differing: Option<String>,
-    /// The job is being gone through: nobody else goes on with it until that is done.
+    /// The job is being gone through: nobody else continues with it until that is done.
     pub(super) opening: bool,
-    /// The master was started anew, and has not looked yet how the job goes on.
+    /// The master was started anew, and has not looked yet how the job continues.
     pub(super) is_resumed: bool,
     /// Tasks that have not ended.
     pub(super) open: usize,

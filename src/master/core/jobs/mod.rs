@@ -1,4 +1,4 @@
-//! Jobs: from a wish to the last outcome on the disk.
+//! Jobs: from the request to the last outcome on the disk.
 //!
 //! At most once is kept here and on the agent: a task may only be started by the life of the agent that was recorded
 //! before it was first sent, before its deadline, and not after somebody cancelled it.
@@ -310,7 +310,7 @@ impl Core {
         if is_told {
             self.compare(id);
         }
-        self.go_on(id.job, now);
+        self.advance(id.job, now);
     }
 
     /// Tells followers when nothing of a job is open any more and everything of it was told.
@@ -413,7 +413,7 @@ impl Core {
             } else if slot.opened {
                 slot.wait_for_nothing();
                 job.enqueue(id.index, now);
-                self.go_on(id.job, now);
+                self.advance(id.job, now);
             }
         }
     }
@@ -428,7 +428,7 @@ impl Core {
                 slot.wait_for_agent(now);
                 self.give_back(id, now);
                 // Another task can start in its place.
-                self.go_on(id.job, now);
+                self.advance(id.job, now);
             }
             self.publish(id);
         }

@@ -1,5 +1,5 @@
-//! What a returning agent has that is not live here: outcomes that were stored but never handed over, facts that come
-//! after an outcome, and jobs that the store lost because it was restored from a backup.
+//! Reconciles what a returning agent has with the store: outcomes that were never handed over, facts after an outcome, and jobs
+//! that the store lost because it was restored from a backup.
 
 use std::time::Duration;
 
@@ -170,7 +170,7 @@ impl Core {
                 command_left_out: 0,
             };
             let options = JobOptions {
-                taken_back: true,
+                recovered: true,
                 // It was started: nobody needs the values any more.
                 forgotten: spec.environment.into_iter().map(|variable| variable.name).collect(),
                 working_directory: spec.working_directory,
@@ -190,7 +190,7 @@ impl Core {
         let subject = format!("job {}", stored.job.number);
         let detail = format!("from {name}: the store did not know it");
         let writes = vec![
-            Write::TakeBack(Box::new(stored)),
+            Write::Recover(Box::new(stored)),
             audit(now, "reconciliation", "take back", &subject, detail),
         ];
         self.persist(writes, Continuation::MustBeWritten);

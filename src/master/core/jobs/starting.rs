@@ -1,4 +1,4 @@
-//! How a job begins: whom it means, what it is made of, and when it is on the disk.
+//! Starts jobs: resolves the target, creates the tasks, and waits until the job is on the disk.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{
         snapshot::all_draining,
         stored::{StoredJob, Write, job_detail},
     },
-    sys::clock::spoken,
+    sys::clock::format_duration,
 };
 
 impl Core {
@@ -235,12 +235,12 @@ impl Core {
     pub(super) fn offline_text(&self, name: &AgentName, now: Now) -> String {
         let Some(row) = self.agents.get(name) else { return "the agent is gone".to_owned() };
         if row.stored.last_seen_ms == 0 {
-            return "it was let in, but never connected".to_owned();
+            return "it is enrolled, but never connected".to_owned();
         }
         let silent = Duration::from_millis(now.unix_ms.saturating_sub(row.stored.last_seen_ms));
         format!(
             "offline for {} (last seen at {}); --start-within 1h waits for it",
-            spoken(silent),
+            format_duration(silent),
             row.stored.address
         )
     }
@@ -264,7 +264,7 @@ impl Core {
             self.reply(to, Reply::Live(Box::new(view.clone())));
         }
         self.mark_begun(id);
-        self.go_on(id, now);
+        self.advance(id, now);
         self.end_job_if_over(id, now);
     }
 }

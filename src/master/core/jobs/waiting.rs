@@ -1,4 +1,4 @@
-//! What open tasks wait for, as it is shown. Decides nothing.
+//! What open tasks wait for, as it is shown. Makes no decisions.
 
 use super::{super::Core, Slot};
 use crate::domain::{bounded::Reason, ids::TaskId, text::plural};
@@ -39,7 +39,7 @@ impl Slot {
 }
 
 impl Core {
-    /// Shows what a task that has begun waits for; nothing where it goes on.
+    /// Shows what a task that has begun waits for; nothing where it continues.
     pub(in crate::master::core) fn on_task_waits(&mut self, id: TaskId, by: HeldBy, waiting: Reason) {
         let Some(slot) = self.slot_mut(id).filter(|slot| slot.is_open()) else { return };
         match by {

@@ -1,4 +1,4 @@
-//! What goes out of the core.
+//! The effects that the core returns.
 
 use std::time::Duration;
 
@@ -53,9 +53,9 @@ pub enum Effect {
     Signal {
         /// On which connection.
         session: SessionId,
-        /// Which.
+        /// The id of the task.
         id: TaskId,
-        /// Who.
+        /// The operator who asks for it, as the audit log names them.
         by: String,
         /// TERM to KILL.
         grace_ms: u32,
@@ -72,7 +72,7 @@ pub enum Effect {
     StopAgent {
         /// On which connection.
         session: SessionId,
-        /// How long its tasks may go on.
+        /// How long its tasks may continue.
         grace_ms: u32,
     },
     /// The direct address of the agent on this connection is accepted: try it.
@@ -85,7 +85,7 @@ pub enum Effect {
     PublishGate(JobId, Gate),
     /// Compare what a task printed with what others did; answer with `Compared`.
     Compare {
-        /// Which.
+        /// The id of the task.
         id: TaskId,
         /// How it ended.
         outcome: Outcome,

@@ -1,4 +1,4 @@
-//! What comes into the core and what goes out of it. Plain data: no channel, no clock, nothing of the wire.
+//! The inputs and effects of the core. Plain data: no channel, no clock, no generated types.
 
 mod effect;
 mod reply;
@@ -115,7 +115,7 @@ pub struct JobAsked {
     pub id: JobId,
     /// Who wants it.
     pub operator: String,
-    /// Whom it is for.
+    /// The agents that it is for.
     pub choice: Choice,
     /// What to run.
     pub command: Command,
@@ -144,7 +144,7 @@ impl JobAsked {
 
 /// Who a connection says it is, as certificate or socket prove it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Who {
+pub enum ConnectionIdentity {
     /// The operator of this name with this key.
     Key(AgentName, Fingerprint),
     /// The user of this name on the master's machine.
@@ -166,9 +166,9 @@ pub enum Input {
         mark: KeyMark,
         /// What the operator was shown of those keys; what the meant one proposes there counts from now on.
         shown: Vec<(Fingerprint, Proposal)>,
-        /// Who.
+        /// The operator who asks for it, as the audit log names them.
         by: String,
-        /// Who waits.
+        /// The caller that waits for the answer.
         reply: ReplyTo,
     },
     /// An operator forgets waiting keys.
@@ -177,80 +177,80 @@ pub enum Input {
         name: Option<AgentName>,
         /// The first digits of one, or nothing for all.
         digits: String,
-        /// Who.
+        /// The operator who asks for it, as the audit log names them.
         by: String,
-        /// Who waits.
+        /// The caller that waits for the answer.
         reply: ReplyTo,
     },
     /// An operator forgets an agent.
     Delete {
-        /// Which.
+        /// The name of the agent.
         name: AgentName,
-        /// Who.
+        /// The operator who asks for it, as the audit log names them.
         by: String,
-        /// Who waits.
+        /// The caller that waits for the answer.
         reply: ReplyTo,
     },
     /// An operator changes labels.
     Label {
-        /// Whose.
+        /// The agents that are chosen.
         choice: Box<Choice>,
         /// The changes, in order.
         changes: Vec<LabelChange>,
-        /// Who.
+        /// The operator who asks for it, as the audit log names them.
         by: String,
-        /// Who waits.
+        /// The caller that waits for the answer.
         reply: ReplyTo,
     },
     /// An operator accepts what agents propose.
     Accept {
-        /// Whose.
+        /// The agents that are chosen.
         choice: Box<Choice>,
         /// What the operator was shown; whatever they propose where nothing was.
         shown: BTreeMap<AgentName, Proposal>,
-        /// Who.
+        /// The operator who asks for it, as the audit log names them.
         by: String,
-        /// Who waits.
+        /// The caller that waits for the answer.
         reply: ReplyTo,
     },
     /// An operator ends an agent.
     Stop {
-        /// Which.
+        /// The name of the agent.
         name: AgentName,
-        /// How long its tasks may go on.
+        /// How long its tasks may continue.
         grace_ms: u32,
-        /// Who.
+        /// The operator who asks for it, as the audit log names them.
         by: String,
-        /// Who waits.
+        /// The caller that waits for the answer.
         reply: ReplyTo,
     },
     /// An operator lets agents take no new tasks, or take them again.
     Drain {
-        /// Whose.
+        /// The agents that are chosen.
         choice: Box<Choice>,
         /// Why, in words; `None` lets them take tasks again.
         reason: Option<String>,
-        /// Who.
+        /// The operator who asks for it, as the audit log names them.
         by: String,
-        /// Who waits.
+        /// The caller that waits for the answer.
         reply: ReplyTo,
     },
     /// An operator makes another one known, or gives it another login.
     Invite {
-        /// Whom.
+        /// The operator and the terms of the login.
         invitation: Box<Invitation>,
-        /// Who.
+        /// The operator who asks for it, as the audit log names them.
         by: String,
-        /// Who waits.
+        /// The caller that waits for the answer.
         reply: ReplyTo,
     },
     /// An operator revokes another one.
     Revoke {
-        /// Whom.
+        /// The name of the operator.
         name: AgentName,
-        /// Who.
+        /// The operator who asks for it, as the audit log names them.
         by: String,
-        /// Who waits.
+        /// The caller that waits for the answer.
         reply: ReplyTo,
     },
     /// Somebody wants to see the operators.
@@ -261,16 +261,16 @@ pub enum Input {
         hash: String,
         /// The key.
         key: Fingerprint,
-        /// Who waits.
+        /// The caller that waits for the answer.
         reply: ReplyTo,
     },
     /// A connection says who it is.
-    Identify(Who, ReplyTo),
+    Identify(ConnectionIdentity, ReplyTo),
     /// Whether an agent of this name has this key: answered with a count.
     IsEnrolled(AgentName, Fingerprint, ReplyTo),
     /// Somebody wanted, or told, what is not its to want or to tell.
     Refused {
-        /// Who.
+        /// The caller, as the audit log names it.
         who: String,
         /// What, in a word or a few: each kind is recorded at once, and then counted.
         what: String,
@@ -287,9 +287,9 @@ pub enum Input {
         uses: u32,
         /// Who may join with it, and what counts of those who do.
         terms: Box<Terms>,
-        /// Who.
+        /// The operator who asks for it, as the audit log names them.
         by: String,
-        /// Who waits.
+        /// The caller that waits for the answer.
         reply: ReplyTo,
     },
     /// Somebody wants to see the tokens.
@@ -298,12 +298,12 @@ pub enum Input {
     RevokeToken {
         /// Which, as [`StoredToken::id`](super::stored::StoredToken::id) says it.
         id: String,
-        /// Who.
+        /// The operator who asks for it, as the audit log names them.
         by: String,
-        /// Who waits.
+        /// The caller that waits for the answer.
         reply: ReplyTo,
     },
-    /// Somebody wants to know whom a selection means.
+    /// Resolves a selection for a caller.
     Snapshot(ReplyTo),
     /// Somebody wants to see these agents.
     ShowAgents(Vec<AgentName>, ReplyTo),
@@ -317,14 +317,14 @@ pub enum Input {
         numbers_seen: u64,
         /// The last name of the part that it was told before; `None` for the first part.
         behind: Option<AgentName>,
-        /// Who waits.
+        /// The caller that waits for the answer.
         reply: ReplyTo,
     },
     /// Somebody watches the jobs.
     WatchJobs {
         /// The revision that it has seen; 0 for none.
         seen: u64,
-        /// Who waits.
+        /// The caller that waits for the answer.
         reply: ReplyTo,
     },
     /// Somebody wants to know how the master is.
@@ -341,7 +341,7 @@ pub enum Input {
     LookedUp(SessionId, Vec<(KnownTask, InStore)>),
     /// Another link is used, or the same one for another reason.
     LinkChanged {
-        /// Whose.
+        /// The session of the agent.
         session: SessionId,
         /// True for direct.
         direct: bool,
@@ -360,45 +360,45 @@ pub enum Input {
         tasks: BTreeSet<u32>,
         /// Time between TERM and KILL, where it is not to be the job's own.
         grace_ms: Option<u32>,
-        /// Who.
+        /// The operator who asks for it, as the audit log names them.
         by: String,
-        /// Who waits.
+        /// The caller that waits for the answer.
         reply: ReplyTo,
     },
-    /// An operator lets a job that waits at a gate go on.
+    /// An operator lets a job that waits at a gate continue.
     Promote {
-        /// Which.
+        /// The job that is meant.
         job: JobReference,
-        /// Who.
+        /// The operator who asks for it, as the audit log names them.
         by: String,
-        /// Who waits.
+        /// The caller that waits for the answer.
         reply: ReplyTo,
     },
     /// An operator wants nothing more of a job to be started.
     StopJob {
-        /// Which.
+        /// The job that is meant.
         job: JobReference,
-        /// Who.
+        /// The operator who asks for it, as the audit log names them.
         by: String,
-        /// Who waits.
+        /// The caller that waits for the answer.
         reply: ReplyTo,
     },
     /// A task's output was compared with those that are accepted.
     Compared {
-        /// Which.
+        /// The id of the task.
         id: TaskId,
         /// Whether one of them is the same.
         agrees: bool,
     },
     /// A job that is over is to be deleted.
     DeleteJob {
-        /// Which.
+        /// The job that is meant.
         job: JobId,
         /// Why, for whoever asks for it later.
         reason: String,
-        /// Who.
+        /// The operator who asks for it, as the audit log names them.
         by: String,
-        /// Who waits.
+        /// The caller that waits for the answer.
         reply: ReplyTo,
     },
     /// The volume has little room left, in words, or enough.
@@ -421,7 +421,7 @@ pub enum Input {
     },
     /// An agent has a task.
     TaskStarted {
-        /// Which.
+        /// The id of the task.
         id: TaskId,
         /// In which Attach.
         attempt: u64,
@@ -430,9 +430,9 @@ pub enum Input {
     },
     /// A task has ended.
     TaskEnded {
-        /// Which.
+        /// The id of the task.
         id: TaskId,
-        /// How.
+        /// The outcome of the task.
         outcome: Outcome,
         /// What it printed in all.
         end_offset: u64,
@@ -441,7 +441,7 @@ pub enum Input {
     },
     /// An agent does not know a task and did not start it.
     TaskUnknown {
-        /// Which.
+        /// The id of the task.
         id: TaskId,
         /// In which Attach.
         attempt: u64,

@@ -1,4 +1,4 @@
-//! Answers of the core to whoever asked.
+//! The core's answers to questions.
 
 use crate::{
     domain::{
@@ -16,7 +16,7 @@ use crate::{
     trust::{access::Role, fingerprint::Fingerprint},
 };
 
-/// Answers.
+/// An answer of the core to a question.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reply {
     /// To `Enroll`: the key is known; with the master's proof by the code that an operator typed.
@@ -28,7 +28,7 @@ pub enum Reply {
     },
     /// To `Enroll`: no.
     EnrollRefused {
-        /// Why.
+        /// The reason, as text for operators.
         reason: String,
         /// Whether asking again may help.
         retry: bool,
@@ -71,7 +71,7 @@ pub enum Reply {
     Tokens(Vec<StoredToken>),
     /// To `Drain`.
     Drained {
-        /// Whose state is another one now.
+        /// The agents whose state has changed.
         agents: Vec<AgentName>,
         /// Whose was this one before.
         unchanged: Vec<AgentName>,
@@ -159,7 +159,7 @@ pub enum Reply {
     Refused(String),
     /// To anything: there is no such thing.
     NotFound(String),
-    /// To what concerns a job that goes on: no such job does. The store tells whether it is over.
+    /// To what concerns a job that continues: no such job does. The store tells whether it is over.
     NotRunning,
 }
 

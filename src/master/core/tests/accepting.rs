@@ -47,7 +47,7 @@ impl World {
         self.accept_shown(target, &[]).0
     }
 
-    /// What was accepted, and of whom nothing was since they propose something else than was shown.
+    /// What was accepted, and the agents of which nothing was accepted because they now propose something else.
     fn accept_shown(
         &mut self,
         target: &str,

@@ -101,7 +101,7 @@ fn an_agent_is_shown_with_a_hint_of_what_is_wrong() {
         world.listed().into_iter().find(|agent| agent.name.as_str() == name).unwrap().hint
     };
     assert_eq!(hint(&mut world, "web-1"), "");
-    assert_eq!(hint(&mut world, "web-2"), "let in, but never connected yet");
+    assert_eq!(hint(&mut world, "web-2"), "enrolled, but never connected yet");
     let choice = Box::new(world.choose("web-1", true));
     let (reason, by) = (Some("disk swap".to_owned()), "ana".to_owned());
     world.ask(|reply| Input::Drain { choice: choice.clone(), reason, by, reply });
@@ -117,7 +117,7 @@ fn an_agent_is_shown_with_a_hint_of_what_is_wrong() {
     world.core = Core::new(Policy::default(), Remembered { agents, epoch: 1, ..Remembered::default() }, now);
     world.now = Duration::from_secs(59);
     assert!(hint(&mut world, "web-1").starts_with("not back yet since the master's start"));
-    assert_eq!(hint(&mut world, "web-2"), "let in, but never connected yet");
+    assert_eq!(hint(&mut world, "web-2"), "enrolled, but never connected yet");
     world.now = Duration::from_mins(1);
     assert!(hint(&mut world, "web-1").starts_with("not connected"));
 }

@@ -53,7 +53,7 @@ fn a_task_that_is_known_to_job_is_not_started_again_by_a_restarted_master() {
     again.connect(2, "web-1", "boot");
     let order = again.attaches().pop().unwrap();
     assert!(order.start.is_some(), "nobody knows yet whether it runs");
-    assert!(order.attempt > attempt, "attempts go on: {} after {attempt}", order.attempt);
+    assert!(order.attempt > attempt, "attempts continue: {} after {attempt}", order.attempt);
 
     world.put(Input::TaskStarted { id: task(1, 0), attempt, elapsed_ms: 0 });
     let mut again = world.started_anew(Duration::from_secs(1), 0);

@@ -50,7 +50,7 @@ fn a_job_whose_outcomes_are_all_there_is_over_after_a_restart() {
 }
 
 #[test]
-fn a_job_of_which_a_part_has_ended_goes_on_after_a_restart_and_leaves_nothing_behind() {
+fn a_job_of_which_a_part_has_ended_continues_after_a_restart_and_leaves_nothing_behind() {
     let mut world = World::fleet(3);
     let first = world.planned(Plan { fanout: Some(2), ..Plan::default() });
     world.end(&first[0], 0);

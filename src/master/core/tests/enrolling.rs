@@ -51,7 +51,7 @@ fn tokens_end_by_use_and_by_time() {
 }
 
 #[test]
-fn a_token_that_was_taken_back_lets_nobody_in() {
+fn a_token_that_was_revoked_lets_nobody_in() {
     let mut world = World::new();
     for (hash, uses) in [("AAAAAAAA11", 9), ("BBBBBBBB22", 9), ("CCCCCCCC33", 1)] {
         let (hash, by) = (hash.to_owned(), "ana".to_owned());
@@ -236,7 +236,7 @@ fn whoever_is_refused_is_counted() {
         world.enroll("a", "a", Some("no such token"));
     }
     let Reply::Status(status) = world.ask(Input::Status) else { panic!() };
-    assert_eq!(status.refused_strangers, 3);
+    assert_eq!(status.refused_unauthenticated, 3);
 }
 
 #[test]

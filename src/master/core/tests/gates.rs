@@ -323,7 +323,7 @@ fn what_ended_while_no_master_looked_is_compared_after_a_restart() {
 }
 
 #[test]
-fn nothing_of_a_job_goes_on_before_a_restarted_master_has_looked_at_all_of_it() {
+fn nothing_of_a_job_continues_before_a_restarted_master_has_looked_at_all_of_it() {
     let mut world = World::fleet(2);
     world.planned(Plan { fanout: Some(1), ..Plan::default() });
     let mut world = world.restarted();
@@ -366,7 +366,7 @@ fn a_job_that_was_held_is_held_after_a_restart() {
 }
 
 #[test]
-fn a_job_goes_on_with_its_next_batch_after_a_restart_between_two() {
+fn a_job_continues_with_its_next_batch_after_a_restart_between_two() {
     let mut world = World::fleet(2);
     let plan = Plan { canary: Some(1), pause_ms: Some(5_000), ..Plan::default() };
     let first = world.planned(plan);

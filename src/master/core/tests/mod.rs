@@ -132,7 +132,7 @@ impl World {
         }
     }
 
-    /// What a stranger asks for.
+    /// What an unauthenticated peer asks for.
     fn asked(name: &str, key: &str) -> EnrollAsked {
         EnrollAsked {
             name: name.parse().unwrap(),
@@ -197,7 +197,7 @@ impl World {
         listed
     }
 
-    /// Whom a target means now.
+    /// Returns the agents of a target now.
     fn choose(&self, target: &str, at_once: bool) -> Choice {
         self.core.snapshot(self.now()).choose(&Arc::new(target.parse::<Target>().unwrap().into()), at_once)
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    master::core::{messages::Who, operators::Invitation},
+    master::core::{messages::ConnectionIdentity, operators::Invitation},
     trust::access::Role,
 };
 
@@ -23,7 +23,7 @@ impl World {
         self.ask(|reply| Input::LogIn { hash, key, reply })
     }
 
-    fn is(&mut self, who: Who) -> Option<(String, Role)> {
+    fn is(&mut self, who: ConnectionIdentity) -> Option<(String, Role)> {
         match self.ask(|reply| Input::Identify(who, reply)) {
             Reply::Identified(found) => found,
             other => panic!("{other:?}"),
@@ -31,7 +31,7 @@ impl World {
     }
 
     fn by_key(&mut self, name: &str, with: &str) -> Option<Role> {
-        self.is(Who::Key(name.parse().unwrap(), key(with))).map(|(_, role)| role)
+        self.is(ConnectionIdentity::Key(name.parse().unwrap(), key(with))).map(|(_, role)| role)
     }
 }
 
@@ -58,13 +58,13 @@ fn a_login_is_good_once_for_a_time_and_for_the_key_that_used_it() {
     world.now += Duration::from_mins(1);
     assert!(refused(&world.log_in("secret of bob", "laptop"), "has expired"));
     let Reply::Status(status) = world.ask(Input::Status) else { panic!() };
-    assert_eq!(status.refused_strangers, 3);
+    assert_eq!(status.refused_unauthenticated, 3);
 }
 
 #[test]
 fn an_operator_is_invited_once_and_gets_logins_for_some_machines() {
     let mut world = World::new();
-    assert!(refused(&world.invite("ana", None, ""), "there is no operator ana"));
+    assert!(refused(&world.invite("ana", None, ""), "no such operator: ana"));
     world.invite("ana", Some(Role::Viewer), "");
     assert!(refused(&world.invite("ana", Some(Role::Admin), ""), "is an operator already (viewer)"));
     assert!(refused(&world.invite("anna", None, ""), "did you mean ana?"));
@@ -80,8 +80,11 @@ fn an_operator_is_invited_once_and_gets_logins_for_some_machines() {
 fn a_user_of_the_machine_is_one_operator_and_needs_no_login() {
     let mut world = World::new();
     assert!(matches!(world.invite("ana", Some(Role::Operator), "ana"), Reply::Invited { expires_ms: 0 }));
-    assert_eq!(world.is(Who::UnixUser("ana".into())), Some(("ana".to_owned(), Role::Operator)));
-    assert_eq!(world.is(Who::UnixUser("bob".into())), None);
+    assert_eq!(
+        world.is(ConnectionIdentity::UnixUser("ana".into())),
+        Some(("ana".to_owned(), Role::Operator))
+    );
+    assert_eq!(world.is(ConnectionIdentity::UnixUser("bob".into())), None);
     assert!(refused(&world.invite("ana", None, ""), "needs no login"));
     assert!(refused(&world.invite("anna", Some(Role::Viewer), "ana"), "is the operator ana already"));
     let audit = world.written.iter().flatten().any(|write| {
@@ -111,12 +114,18 @@ fn whoever_is_revoked_is_nobody_at_once_and_may_be_invited_again() {
     let stored = stored.unwrap();
     assert!(stored.is_revoked && stored.keys.is_empty() && stored.login.is_none(), "{stored:?}");
     revoke(&mut world, "bob");
-    assert_eq!((world.by_key("ana", "laptop"), world.is(Who::UnixUser("bob".into()))), (None, None));
+    assert_eq!(
+        (world.by_key("ana", "laptop"), world.is(ConnectionIdentity::UnixUser("bob".into()))),
+        (None, None)
+    );
     assert!(refused(&world.log_in("secret of ana", "laptop"), "not known here"));
     assert!(refused(&revoke(&mut world, "ana"), "was revoked"));
     assert!(refused(&world.invite("ana", None, ""), "was revoked"));
     assert!(matches!(world.invite("ana", Some(Role::Viewer), ""), Reply::Invited { .. }));
     assert_eq!(world.by_key("ana", "laptop"), None, "an old key is no key");
     assert!(matches!(world.invite("bert", Some(Role::Operator), "bob"), Reply::Invited { .. }));
-    assert_eq!(world.is(Who::UnixUser("bob".into())), Some(("bert".to_owned(), Role::Operator)));
+    assert_eq!(
+        world.is(ConnectionIdentity::UnixUser("bob".into())),
+        Some(("bert".to_owned(), Role::Operator))
+    );
 }

@@ -112,11 +112,11 @@ fn what_an_agent_has_of_a_restored_store_is_running_whatever_the_store_believes(
         let spec = again.core.jobs.values().next().unwrap().spec_for_test();
         let known = KnownTask { id: task(1, 1), spec, started_ms: 1, is_proved: true };
         again.put(Input::InventoryTold(2, vec![known]));
-        let attach = again.attaches().pop().expect("it is asked how it goes on");
+        let attach = again.attaches().pop().expect("it is asked how it continues");
         assert_eq!((attach.id, &attach.start), (task(1, 1), &None));
         again.put(Input::TaskStarted { id: task(1, 1), attempt: attach.attempt, elapsed_ms: 0 });
         again.pass(20);
-        let job = again.core.jobs.values().next().expect("it goes on");
+        let job = again.core.jobs.values().next().expect("it continues");
         assert_eq!(job.view().tasks[1].state, TaskState::Running);
     }
 }

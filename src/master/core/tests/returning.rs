@@ -40,12 +40,10 @@ impl World {
         self.attaches()
     }
 
-    fn taken_back(&self) -> Vec<&StoredJob> {
-        let taken_back = |write: &'_ Write| matches!(write, Write::TakeBack(_));
-        let writes = self.written.iter().flatten().filter(|write| taken_back(write));
-        writes
-            .filter_map(|write| if let Write::TakeBack(job) = write { Some(&**job) } else { None })
-            .collect()
+    fn recovered(&self) -> Vec<&StoredJob> {
+        let recovered = |write: &'_ Write| matches!(write, Write::Recover(_));
+        let writes = self.written.iter().flatten().filter(|write| recovered(write));
+        writes.filter_map(|write| if let Write::Recover(job) = write { Some(&**job) } else { None }).collect()
     }
 
     fn found(&mut self, number: u64) -> Option<Job> {
@@ -57,7 +55,7 @@ impl World {
 }
 
 #[test]
-fn a_job_is_taken_back_from_each_agent_that_tells_of_it_and_ends_with_the_last() {
+fn a_job_is_recovered_from_each_agent_that_tells_of_it_and_ends_with_the_last() {
     let mut world = World::two_agents();
     let mut orders = world.tells(2, known(9, 3, 7), KnownNumber::Free);
     orders.extend(world.tells(1, known(9, 0, 7), KnownNumber::Free));
@@ -69,11 +67,11 @@ fn a_job_is_taken_back_from_each_agent_that_tells_of_it_and_ends_with_the_last()
     assert_eq!(job.tasks.iter().map(|task| task.index).collect::<Vec<_>>(), [0, 3]);
     assert_eq!((job.task_count, job.unfinished, job.created_ms), (2, 2, 5));
     assert_eq!(job.operator, "ana", "the master's own word, which the agent has proved");
-    let stored = world.taken_back();
+    let stored = world.recovered();
     assert_eq!(stored.len(), 2);
     for job in stored {
         let options = &job.options;
-        assert!(options.taken_back);
+        assert!(options.recovered);
         let asked = known(9, 0, 7).spec;
         assert_eq!(options.environment, []);
         let names: Vec<_> = asked.environment.into_iter().map(|variable| variable.name).collect();
@@ -90,7 +88,7 @@ fn a_job_is_taken_back_from_each_agent_that_tells_of_it_and_ends_with_the_last()
     let again = world.attaches();
     assert_eq!(again.iter().map(|order| order.id).collect::<Vec<_>>(), [task(9, 0)]);
     world.end(&again[0], 0);
-    let job = world.found(7).expect("one of its tasks goes on");
+    let job = world.found(7).expect("one of its tasks continues");
     assert_eq!((job.succeeded, job.unfinished), (1, 1));
     world.end(&orders[0], 0);
     assert!(world.core.jobs.is_empty());
@@ -109,14 +107,14 @@ fn a_job_that_comes_back_keeps_its_number_unless_another_job_has_it() {
         let mut world = World::two_agents();
         world.core.last_number = last;
         world.tells(1, known(9, 0, told), in_store);
-        assert_eq!(world.taken_back()[0].job.number, number, "{told}");
+        assert_eq!(world.recovered()[0].job.number, number, "{told}");
         let next = world.run(1, "web-2").number;
         assert_eq!(next, number.max(last) + 1, "{told}: later ones count on");
     }
     let mut world = World::two_agents();
     world.tells(1, known(9, 0, 7), KnownNumber::Free);
     world.tells(2, known(10, 0, 7), KnownNumber::Free);
-    assert_eq!(world.taken_back()[1].job.number, 8, "another job is called that");
+    assert_eq!(world.recovered()[1].job.number, 8, "another job is called that");
 }
 
 #[test]
@@ -140,7 +138,7 @@ fn a_command_that_was_fed_is_told_as_one_that_was() {
     let mut fed = known(9, 0, 7);
     fed.spec.input = StandardInput::Stream;
     assert!(world.tells(1, fed, KnownNumber::Free)[0].is_fed);
-    assert_eq!(world.taken_back()[0].options.input, StandardInput::Stream);
+    assert_eq!(world.recovered()[0].options.input, StandardInput::Stream);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Whom a job is for, labels, and what agents bring back.
+//! Targets of jobs, labels, and what agents report when they return.
 
 use super::*;
 
@@ -67,7 +67,7 @@ fn whoever_asks_for_what_is_not_there_is_told_what_is() {
     };
     assert!(said("new-1").starts_with("new-1 is pending: its key waits for"));
     assert!(said("web-3").contains("did you mean"), "{}", said("web-3"));
-    assert!(said("new-1,old-2").starts_with("there are no agents new-1,old-2;"), "{}", said("new-1,old-2"));
+    assert!(said("new-1,old-2").starts_with("no such agents: new-1,old-2;"), "{}", said("new-1,old-2"));
     assert_eq!(said("@role:db"), "no agent matches @role:db; `sloth-runner agent list` shows all 2");
     for (count, more) in [(8, false), (9, true)] {
         let changes = (1..=count).map(|n| format!("key{n}=v").parse().unwrap()).collect();
@@ -82,7 +82,7 @@ fn whoever_asks_for_what_is_not_there_is_told_what_is() {
 }
 
 #[test]
-fn whoever_drains_agents_hears_how_many_tasks_go_on_there() {
+fn whoever_drains_agents_hears_how_many_tasks_continue_there() {
     let mut world = World::two_agents();
     for (number, target) in [(1, "web-1"), (2, "web-[1-2]")] {
         world.run(number, target);
@@ -128,7 +128,7 @@ fn an_error_names_a_dozen_agents_and_counts_the_others() {
     let Reply::NotFound(text) = world.run_with(2, "new-[1-90000],@all", JobOptions::default()) else {
         panic!()
     };
-    assert!(text.starts_with("there are no agents new-[1-12];"), "{text}");
+    assert!(text.starts_with("no such agents: new-[1-12];"), "{text}");
 }
 
 #[test]
@@ -150,13 +150,16 @@ fn names_that_nobody_has_start_nothing() {
     world.agent("web-2");
     for target in ["web-[1-4]", "@all!wbe-1", "web-3"] {
         let reply = world.run_with(1, target, JobOptions::default());
-        assert!(matches!(&reply, Reply::NotFound(text) if text.contains("no agent")), "{target}: {reply:?}");
+        assert!(
+            matches!(&reply, Reply::NotFound(text) if text.contains("no such agent")),
+            "{target}: {reply:?}"
+        );
     }
     assert_eq!(world.run(1, "web-[1-4]&@all").task_count, 2);
 }
 
 #[test]
-fn what_a_returning_agent_has_is_taken_back_or_taken_over() {
+fn what_a_returning_agent_has_is_recovered_or_taken_over() {
     use crate::{
         domain::command::TaskSpec,
         master::core::stored::{InStore, KnownNumber, KnownTask},

@@ -1,4 +1,4 @@
-//! Which jobs begin, and for whom they wait.
+//! Which jobs start, and which agents they wait for.
 
 use super::*;
 use crate::domain::{command::Variable, input::StandardInput};
@@ -59,7 +59,7 @@ fn a_command_that_is_fed_runs_on_one_agent_that_was_named() {
 }
 
 #[test]
-fn a_job_has_only_so_many_tasks() {
+fn the_number_of_tasks_of_a_job_is_limited() {
     let mut world = World::with_agent("a", "boot");
     let stored = world.core.agents.values().next().unwrap().stored.clone();
     for number in 1..=crate::domain::job::MOST_TASKS {
@@ -90,7 +90,7 @@ fn a_task_whose_agent_is_not_there_says_since_when_or_that_it_never_was() {
     let options = || JobOptions { start_within_ms: Some(0), ..JobOptions::default() };
     for (number, name, text) in [
         (1, "web-1", "offline for 50.0 s (last seen at 10.0.0.1:1)"),
-        (2, "web-2", "it was let in, but never connected"),
+        (2, "web-2", "it is enrolled, but never connected"),
     ] {
         let Reply::Live(job) = world.run_with(number, name, options()) else { panic!() };
         let outcome = job.tasks[0].state.outcome().unwrap().to_string();

@@ -19,7 +19,7 @@ fn half_read(disk: &Disk, directory: &std::path::Path) -> (JobLog, LogReader, Ve
 }
 
 #[test]
-fn a_reader_goes_on_behind_files_that_were_dropped_since_it_looked() {
+fn a_reader_continues_behind_files_that_were_dropped_since_it_looked() {
     let dir = tempfile::tempdir().unwrap();
     let (log, mut reader, firsts, read, end) = half_read(&Disk::default(), dir.path());
     // One is gone already, which keeps nobody from dropping the others.
@@ -39,7 +39,7 @@ fn a_reader_goes_on_behind_files_that_were_dropped_since_it_looked() {
 }
 
 #[test]
-fn a_reader_goes_on_behind_what_was_read_elsewhere() {
+fn a_reader_continues_behind_what_was_read_elsewhere() {
     let dir = tempfile::tempdir().unwrap();
     let (_log, mut reader, firsts, read, end) = half_read(&Disk::default(), dir.path());
     // What is left of the file that it reads is left out too.

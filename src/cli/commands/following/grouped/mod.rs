@@ -1,5 +1,5 @@
-//! `-b`: who printed the same, live on a terminal and in full at the end. The master works out the groups; this fetches
-//! one task's output for each of them.
+//! `-b`: groups of tasks with the same output, live on a terminal and in full at the end. The master computes the groups; this
+//! fetches the output of one task for each of them.
 
 use tonic::Streaming;
 
@@ -32,7 +32,7 @@ use crate::{
 mod outputs;
 mod rows;
 
-/// Rows of groups that are shown while a job goes on.
+/// Rows of groups that are shown while a job continues.
 const LIVE_ROWS: usize = 12;
 
 struct Watcher {

@@ -1,4 +1,4 @@
-//! The groups' outputs in full, each once, or as differences from the largest group's.
+//! Prints the output of each group once, or as a diff against the largest group.
 
 use std::io::{self};
 
@@ -26,7 +26,7 @@ use crate::{
         ids::JobReference,
         outcome::Outcome,
         seam::Seam,
-        text::{plain, spoken_bytes},
+        text::{spoken_bytes, strip_control},
     },
     wire::{
         client::JobEvents,
@@ -237,7 +237,7 @@ impl Watcher {
         for (stream, mark) in streams.iter().zip(["", "! "]) {
             let text = stream.strip_suffix(b"\n").unwrap_or(stream);
             if !stream.is_empty() {
-                let shown = |line: &[u8]| plain(&String::from_utf8_lossy(&shown_line(line)));
+                let shown = |line: &[u8]| strip_control(&String::from_utf8_lossy(&shown_line(line)));
                 lines.extend(text.split(|byte| *byte == b'\n').map(|line| format!("{mark}{}", shown(line))));
             }
         }
@@ -317,5 +317,5 @@ fn print_named(
 fn missing(gap: proto::TaskGap) -> String {
     let gap = gap.gap.unwrap_or_default();
     let bytes = gap.to.saturating_sub(gap.from);
-    format!("{bytes} bytes of output are missing at offset {}: {}", gap.from, plain(&gap.reason))
+    format!("{bytes} bytes of output are missing at offset {}: {}", gap.from, strip_control(&gap.reason))
 }

@@ -1,4 +1,4 @@
-//! Groups in rows: how many, who, in which state, and what they printed in one line.
+//! Draws groups as rows: size, agents, state, and the output in one line.
 
 use super::{
     super::tally::{names, tone_of},
@@ -10,7 +10,7 @@ use crate::{
         digest::{GroupDigest, short_span, silence_that_counts_ms},
         job::Task,
         outcome::Outcome,
-        text::{fitted, plain, width},
+        text::{pad_to_width, strip_control, width},
     },
     sys::clock::unix_ms,
 };
@@ -28,7 +28,7 @@ impl Watcher {
         ordered
     }
 
-    /// One row a group, at most so many; the ones that need a person least are left out.
+    /// Returns one row for each group, up to a limit; groups that need the least attention are left out.
     pub(super) fn rows(&self, most: usize) -> Vec<String> {
         let ordered = self.ordered();
         let hidden = ordered.len().saturating_sub(most) + self.more_groups as usize;
@@ -69,7 +69,7 @@ impl Watcher {
     fn running_state(&self, group: &GroupDigest) -> String {
         let tasks: Vec<&Task> = group.tasks_of(&self.followed.job).collect();
         if let Some(task) = tasks.iter().find(|task| !task.waiting.is_empty()) {
-            return plain(&task.waiting);
+            return strip_control(&task.waiting);
         }
         if tasks.iter().all(|task| task.no_contact_since_ms.is_some()) {
             return "no contact".to_owned();
@@ -87,5 +87,5 @@ impl Watcher {
 
 /// A text filled to a width; one that is longer stays whole.
 fn padded(text: &str, room: usize) -> String {
-    fitted(text, room.max(width(text)), "")
+    pad_to_width(text, room.max(width(text)), "")
 }

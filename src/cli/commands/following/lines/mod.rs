@@ -1,4 +1,4 @@
-//! Following with live lines, or with one JSON object, or with a stream of them.
+//! Follows a job with live lines, as one JSON object, or as a stream of JSON objects.
 
 mod taking;
 

@@ -1,4 +1,4 @@
-//! What the events of a job do to what a client shows of it.
+//! Applies the events of a job to what the client shows.
 
 use std::io;
 

@@ -88,7 +88,7 @@ fn lines_come_together_as_far_as_a_pipe_takes_them_as_one() {
     assert_eq!(found.concat(), data);
     for piece in &found {
         let lines = piece.split_inclusive(|byte| *byte == b'\n').count();
-        assert!(piece.ends_with(b"\n") && (piece.len() <= TOGETHER || lines == 1), "{lines} lines");
+        assert!(piece.ends_with(b"\n") && (piece.len() <= WRITE_BATCH_BYTES || lines == 1), "{lines} lines");
     }
     assert_eq!(found.len(), 4, "two of many lines, the long one, and the last");
 }

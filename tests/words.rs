@@ -1,0 +1,201 @@
+//! Words and phrases that were replaced do not come back, and no doc comment says nothing.
+//!
+//! Reads the sources, the protocol, the manuals and the other documents. Knows words, not sentences: a text can still be unclear.
+
+#![expect(clippy::unwrap_used, reason = "what fails in a test's helpers fails the test")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// What is no longer said, in lower case, and what is said instead. Words of identifiers count as well.
+const REPLACED: &[(&str, &str)] = &[
+    ("keeper", "supervisor"),
+    ("worker", "shim"),
+    ("network half", "connector"),
+    ("stranger", "unauthenticated peer"),
+    ("strangers", "unauthenticated peers"),
+    ("taken back", "recovered, or revoked"),
+    ("takes back", "recovers, or revokes"),
+    ("so many", "a number of, or the number itself"),
+    ("whom", "the target, the recipients, or the agents that"),
+    ("small print", "what may be lost"),
+    ("at leisure", "in a batch"),
+    ("parked", "continuation"),
+    ("goes on", "continues"),
+    ("go on", "continue"),
+    ("lasting", "long running"),
+];
+
+/// Where one of them stays, and why.
+const EXCEPTIONS: &[(&str, &str, &str)] = &[
+    ("src/agent/layout.rs", "keeper", "the names of files that a supervisor of 0.1.0 made"),
+    ("src/agent/supervisor/protocol.rs", "worker", "a field that a supervisor of 0.1.0 sends"),
+    ("src/agent/supervisor/protocol.rs", "network half", "a message that a supervisor of 0.1.0 reads"),
+    ("src/cli/commands/master.rs", "worker", "tokio's word for its threads"),
+    ("src/master/output_log/tests.rs", "worker", "tokio's word for its threads"),
+    ("src/sys/giving_way.rs", "worker", "tokio's word for its threads"),
+    ("src/domain/job.rs", "taken back", "a field that earlier versions stored"),
+    ("src/master/store/tests/formats.rs", "taken back", "a field that earlier versions stored"),
+];
+
+/// Parts of identifiers that name a job by its old noun, and where that is not what they name.
+const RUN_THE_VERB: &[&str] = &[
+    "RunArgs", // The flags of `agent run`.
+    "Run",     // The subcommand, and the question before a command is run.
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All files below a directory, or the file itself.
+fn files(path: &Path) -> Vec<PathBuf> {
+    if path.is_file() {
+        return vec![path.to_owned()];
+    }
+    let entries = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|entry| files(&entry)).collect()
+}
+
+fn extension(file: &str) -> &str {
+    Path::new(file).extension().and_then(|extension| extension.to_str()).unwrap_or_default()
+}
+
+/// Everything that a person reads, with its path from the root.
+fn texts() -> Vec<(String, String)> {
+    let places = [
+        "src",
+        "proto",
+        "man",
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "bootstrap.sh",
+        "assets/sloth-runner.toml",
+        "benches",
+    ];
+    let paths = places.iter().flat_map(|place| files(&root().join(place)));
+    let named = paths.map(|path| {
+        let name = path.strip_prefix(root()).unwrap().display().to_string();
+        (name, fs::read_to_string(&path).unwrap())
+    });
+    named.filter(|(name, _)| extension(name) != "snap").collect()
+}
+
+/// The words of a line in lower case, between spaces: of `drop_worker(KeepAlive)` they are drop, worker, keep and alive.
+fn words(line: &str) -> String {
+    let mut words = String::from(" ");
+    let mut before = ' ';
+    for letter in line.chars() {
+        if letter.is_uppercase() && before.is_lowercase() {
+            words.push(' ');
+        }
+        if letter.is_alphabetic() {
+            words.extend(letter.to_lowercase());
+        } else if letter != '\'' && !words.ends_with(' ') {
+            words.push(' ');
+        }
+        before = letter;
+    }
+    words.push(' ');
+    words
+}
+
+fn is_excepted(file: &str, phrase: &str) -> bool {
+    EXCEPTIONS.iter().any(|(path, word, _)| *path == file && *word == phrase)
+}
+
+/// Fails with all places that were found, each with what to write instead.
+fn expect_none(found: Vec<String>) {
+    assert!(found.is_empty(), "{} places:\n{}", found.len(), found.join("\n"));
+}
+
+#[test]
+fn words_of_a_line_are_found_in_identifiers_too() {
+    assert_eq!(words("let x = drop_worker(KeepAlive::ON);").trim(), "let x drop worker keep alive on");
+    assert_eq!(words("/// The job's end").trim(), "the jobs end");
+}
+
+#[test]
+fn what_was_replaced_is_not_said_any_more() {
+    let mut found = Vec::new();
+    for (file, text) in texts() {
+        for (number, line) in text.lines().enumerate() {
+            let words = words(line);
+            for (phrase, instead) in REPLACED {
+                if words.contains(&format!(" {phrase} ")) && !is_excepted(&file, phrase) {
+                    found.push(format!("{file}:{}: {phrase:?} is {instead:?}: {}", number + 1, line.trim()));
+                }
+            }
+        }
+    }
+    expect_none(found);
+}
+
+#[test]
+fn every_exception_is_needed() {
+    let texts = texts();
+    for (path, phrase, reason) in EXCEPTIONS {
+        let text = texts.iter().find(|(file, _)| file == path);
+        let is_there = text
+            .is_some_and(|(_, text)| text.lines().any(|line| words(line).contains(&format!(" {phrase} "))));
+        assert!(is_there, "{path} no longer says {phrase:?} ({reason})");
+    }
+}
+
+/// The identifiers of a line, without what stands in comments.
+fn identifiers(line: &str) -> impl Iterator<Item = &str> {
+    let code = line.split("//").next().unwrap_or_default();
+    code.split(|letter: char| !letter.is_alphanumeric() && letter != '_').filter(|word| !word.is_empty())
+}
+
+#[test]
+fn a_job_is_called_a_job() {
+    let mut found = Vec::new();
+    for (file, text) in texts() {
+        // What earlier versions wrote is read by its old names.
+        let is_history = ["schema.rs", "salvage.rs", "formats.rs"].iter().any(|name| file.ends_with(name));
+        if is_history || !["rs", "proto"].contains(&extension(&file)) {
+            continue;
+        }
+        for (number, line) in text.lines().enumerate() {
+            let is_old = |word: &str| {
+                let words = words(word);
+                let mut parts = words.split_whitespace();
+                let is_type = word.starts_with(char::is_uppercase);
+                // Sentences that name tests are prose.
+                let is_short = word.matches('_').count() < 4;
+                let is_noun = parts.any(|part| part == "runs" || (is_type && part == "run"))
+                    || ["run_id", "run_number", "last_run"].contains(&word);
+                is_short && is_noun && !RUN_THE_VERB.contains(&word)
+            };
+            // Text between quotes is looked at by the other tests, but for the keys of JSON.
+            let code: String = line.split('"').step_by(2).collect();
+            let is_key = line.contains("\"run\":") || line.contains("[\"run\"]:");
+            if (is_key && !line.contains("run_number")) || identifiers(&code).any(is_old) {
+                found.push(format!("{file}:{}: {}", number + 1, line.trim()));
+            }
+        }
+    }
+    expect_none(found);
+}
+
+#[test]
+fn no_doc_comment_is_a_single_word() {
+    let mut found = Vec::new();
+    for (file, text) in texts().into_iter().filter(|(file, _)| extension(file) == "rs") {
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        let is_doc =
+            |at: usize| lines.get(at).is_some_and(|line| line.starts_with("///") || line.starts_with("//!"));
+        for (at, line) in lines.iter().enumerate().filter(|(at, _)| is_doc(*at)) {
+            let has_more = is_doc(at + 1) || (at > 0 && is_doc(at - 1));
+            let said = line.trim_start_matches(['/', '!', ' ']);
+            if !has_more && said.split_whitespace().count() == 1 && !said.starts_with('`') {
+                found.push(format!("{file}:{}: {line}", at + 1));
+            }
+        }
+    }
+    expect_none(found);
+}
