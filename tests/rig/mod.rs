@@ -40,6 +40,20 @@ pub fn until_found<T, E: std::fmt::Debug>(what: &str, mut find: impl FnMut() -> 
     }
 }
 
+/// A command that ignores no signals, even if the tests do, as they do in the background of a script: the program leaves ignored
+/// signals ignored.
+pub fn with_default_signals(program: &str) -> Command {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap().trim();
+    // A bit for each of HUP, INT, QUIT and TERM, from signal 1 on.
+    if u64::from_str_radix(ignored, 16).unwrap() & 0x4007 == 0 {
+        return Command::new(program);
+    }
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP,INT,QUIT,TERM", program]);
+    command
+}
+
 /// What `seq 1 LAST` prints.
 pub fn numbers(last: u32) -> String {
     (1..=last).map(|n| n.to_string() + "\n").collect()
@@ -131,7 +145,7 @@ impl Rig {
 
     /// This program, with an environment in which no real master or agent of this machine is found.
     pub fn program(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sloth-runner"));
+        let mut command = with_default_signals(env!("CARGO_BIN_EXE_sloth-runner"));
         command.env("SLOTH_RUNNER_MASTER", self.socket()).env("RUST_BACKTRACE", "0").stdin(Stdio::null());
         command.env("SLOTH_RUNNER_CONFIG", "").env("LC_ALL", "C.UTF-8");
         // How full this machine's disk is decides no test but those of full disks, which say so by a flag.
