@@ -1,6 +1,6 @@
 //! `agent list|get|approve|reject|delete`.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -30,8 +30,8 @@ use crate::{
 fn state_tone(state: AgentState) -> Tone {
     match state {
         AgentState::Active => Tone::Good,
-        AgentState::Late | AgentState::Draining => Tone::Waiting,
-        AgentState::Offline | AgentState::Pending => Tone::Bad,
+        AgentState::Late | AgentState::Draining | AgentState::Pending => Tone::Waiting,
+        AgentState::Offline => Tone::Bad,
     }
 }
 
@@ -64,6 +64,18 @@ fn labels_with_origin(agent: &proto::Agent) -> String {
 
 fn or_dash(text: &str) -> String {
     if text.is_empty() { "-".to_owned() } else { text.to_owned() }
+}
+
+/// Returns where an agent can be reached: its direct address, or the host from which it connects. The port of that connection
+/// is of no use to anyone.
+fn reachable_at(agent: &proto::Agent) -> String {
+    if !agent.direct_address.is_empty() {
+        return agent.direct_address.clone();
+    }
+    match agent.address.parse::<SocketAddr>() {
+        Ok(address) => address.ip().to_canonical().to_string(),
+        Err(_) => or_dash(&agent.address),
+    }
 }
 
 fn last_seen(agent: &proto::Agent, now_ms: u64) -> String {
@@ -100,7 +112,7 @@ pub(super) fn agents_table(agents: &[proto::Agent], paint: Paint) -> String {
                 Cell::from(agent.name.as_str()),
                 Cell::toned(word, state_tone(state)),
                 Cell::from(or_dash(&agent.link)),
-                Cell::from(or_dash(&agent.address)),
+                Cell::from(reachable_at(agent)),
                 Cell::from(or_dash(&agent.version)),
                 Cell::from(labels(agent)),
                 Cell::from(last_seen(agent, now_ms)),
@@ -214,7 +226,7 @@ fn details(agent: &proto::Agent) -> String {
         ("hint", hint(agent)),
         ("link", agent.link.clone()),
         ("", agent.link_reason.clone()),
-        ("address", agent.address.clone()),
+        ("connected from", agent.address.clone()),
         ("direct address", agent.direct_address.clone()),
         ("version", agent.version.clone()),
         ("labels", labels_with_origin(agent)),
@@ -222,7 +234,7 @@ fn details(agent: &proto::Agent) -> String {
         ("last seen", last_seen(agent, now_ms)),
         ("fingerprint", agent.fingerprint.clone()),
         ("trusts the CA by", agent.trust.clone()),
-        ("let in", local_time(agent.enrolled_ms, now_ms)),
+        ("enrolled", local_time(agent.enrolled_ms, now_ms)),
     ];
     if let Some(facts) = agent.facts.clone().map(Facts::from) {
         let gib = |bytes: u64| format!("{}.{} GiB", bytes >> 30, (bytes >> 20) % 1024 * 10 / 1024);
@@ -345,7 +357,7 @@ pub(super) fn label(args: &LabelArgs) -> Result<Status, Failure> {
         if !labelled.still_brought.is_empty() {
             let folded = fold(labelled.still_brought.iter().map(String::as_str));
             complain(&format!(
-                "{folded}: a removed key is still there: the agent brings it, and what it brings counts; set another value, or start it without that label"
+                "{folded}: the label is still there, because the agent itself has it; set another value, or start the agent without that label"
             ));
         }
         Ok(exit::OK)
@@ -382,4 +394,27 @@ pub(super) fn drain(args: &AgentsArgs, reason: Option<&str>) -> Result<Status, F
         }
         Ok(exit::OK)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_is_listed_where_it_can_be_reached() {
+        let agent = |address: &str, direct: &str| proto::Agent {
+            address: address.into(),
+            direct_address: direct.into(),
+            ..proto::Agent::default()
+        };
+        assert_eq!(reachable_at(&agent("10.0.0.7:41724", "web-1.example:50051")), "web-1.example:50051");
+        assert_eq!(
+            reachable_at(&agent("10.0.0.7:41724", "")),
+            "10.0.0.7",
+            "the port is the connection's own"
+        );
+        assert_eq!(reachable_at(&agent("[2001:db8::7]:41724", "")), "2001:db8::7");
+        assert_eq!(reachable_at(&agent("[::ffff:10.0.0.7]:41724", "")), "10.0.0.7");
+        assert_eq!(reachable_at(&agent("", "")), "-");
+    }
 }
