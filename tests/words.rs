@@ -23,6 +23,7 @@ const REPLACED: &[(&str, &str)] = &[
     ("small print", "what may be lost"),
     ("at leisure", "in a batch"),
     ("parked", "continuation"),
+    ("last run", "last job"),
     ("goes on", "continues"),
     ("go on", "continue"),
     ("lasting", "long running"),

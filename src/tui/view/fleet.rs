@@ -71,7 +71,7 @@ impl Column {
             Self::Uptime => "  UP",
             Self::Version => "VERSION",
             Self::Labels => "LABELS",
-            Self::LastJob => "LAST RUN",
+            Self::LastJob => "LAST JOB",
         }
     }
 
