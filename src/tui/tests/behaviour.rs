@@ -40,13 +40,9 @@ fn a_command_runs_on_who_was_shown_and_the_focus_stays_in_the_emptied_line() {
     assert!(world.says("Command → 2 agents  web-[1-2]"));
     world.write("uname -r");
     world.press("Enter");
-    let Some(Cmd::Start { id, text, recipients, .. }) = world.ordered().into_iter().find(is_start) else {
-        panic!()
-    };
-    assert_eq!(
-        (text.as_str(), recipients.target.as_str(), recipients.agents.len()),
-        ("uname -r", "web-[1-2]", 2)
-    );
+    let start = world.ordered().into_iter().find(is_start);
+    let Some(Cmd::Start { id, text, recipients: to, .. }) = start else { panic!("nothing is started") };
+    assert_eq!((text.as_str(), to.target.as_str(), to.agents.len()), ("uname -r", "web-[1-2]", 2));
     let started = Job { id, ..job(7, 2, "uname -r") };
     world.put(Msg::Started(Box::new(started)));
     assert_eq!((world.model.focus, world.model.room), (Focus::Command, Focus::Job));
