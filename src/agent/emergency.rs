@@ -145,8 +145,8 @@ pub fn trouble_of(directory: &Path) -> Option<&'static str> {
     (!has_files).then_some("short of room (fewer than 64 files can be made)")
 }
 
-/// Returns whether the volume of a directory takes no file, although it looks as if it did: one that failed, or whose quota is
-/// used up.
+/// Returns whether no file can be created on the volume of a directory although it reports free space: the volume has failed,
+/// or the quota is exhausted.
 #[must_use]
 pub fn takes_nothing(directory: &Path) -> bool {
     // A file without a name: nothing is left of it.

@@ -80,8 +80,8 @@ impl DirectoryId {
         Ok(Self { tasks: Id::read(&path)?, emergency: emergency.ok() })
     }
 
-    /// Makes the emergency directory before anything needs it: one that is lost, as when a container starts again, has
-    /// another id then.
+    /// Creates the emergency directory before a task needs it. If it was lost, as at the restart of a container, the new one has
+    /// a new id.
     fn open_emergency(layout: &Layout) -> io::Result<Id> {
         layout.emergency().make()?;
         let path = layout.emergency_id().ok_or(io::ErrorKind::NotFound)?;

@@ -254,7 +254,7 @@ impl Network {
         let _ends_keeping = keeping_ended.clone().drop_guard();
         let keeping = self.keeping;
         let tidying = agent.clone().keep_tidy();
-        // Not tracked: it ends last, when the agent's handles are gone or the supervisor was told to end.
+        // Not tracked: it ends last, when the agent's handles are dropped or the supervisor has received the order to end.
         tokio::spawn(async move {
             tokio::select! {
                 () = keeping => {}

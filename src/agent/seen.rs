@@ -78,7 +78,7 @@ impl SeenRevision {
         match self.file.as_ref().map(|file| file.write_all_at(text.as_bytes(), 0)) {
             Some(Ok(())) => self.saved = seen,
             Some(Err(error)) => tracing::error!(%error, "cannot remember the master's revision"),
-            // The disk is read-only, which is told once and not with each of these.
+            // The disk is read-only, which is logged when the agent starts and not at each write.
             None => {}
         }
     }

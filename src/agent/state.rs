@@ -121,7 +121,7 @@ pub struct Agent {
     pub description: Arc<Description>,
     /// Where its files lie.
     pub layout: Arc<Layout>,
-    /// The supervisor.
+    /// The client of the supervisor.
     pub supervisor: Supervisor,
     /// What does not work here.
     pub troubles: Troubles,

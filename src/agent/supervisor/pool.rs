@@ -62,7 +62,7 @@ pub(super) enum News {
     NoProcess,
 }
 
-/// The shims.
+/// The shims of a supervisor, and whether the machine can create more of them.
 #[derive(Debug)]
 pub(super) struct Pool {
     layout: Layout,
