@@ -9,6 +9,7 @@ use std::{
 use sloth_runner::{
     domain::{
         command::Command,
+        fingerprint::Fingerprint,
         groups::mask::Masks,
         ids::JobId,
         job::{Job, JobOptions, Task, TaskState},
@@ -24,7 +25,6 @@ use sloth_runner::{
         },
         store::{Store, StoreWriter, Wanted},
     },
-    trust::fingerprint::Fingerprint,
 };
 
 const JOBS: u64 = 1_000_000;

@@ -17,7 +17,7 @@ use crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};
 use ratatui::{buffer::Buffer, layout::Rect};
 use sloth_runner::{
     domain::{
-        agent::{AgentState, Facts},
+        agent::{AgentState, AgentView, Facts, LastSeen, LinkKind},
         command::Command,
         digest::GroupDigest,
         frame::{Frame, Stream},
@@ -27,7 +27,6 @@ use sloth_runner::{
         name::Labels,
         plan::Gate,
         proposal::Proposal,
-        roster::AgentEntry,
     },
     tui::{
         keymap::Key,
@@ -57,22 +56,24 @@ const FLOOD: Duration = Duration::from_secs(10);
 const TYPED: Duration = Duration::from_secs(8);
 const BEGIN_MS: u64 = 1_795_442_531_000;
 
-fn agent(n: u32) -> AgentEntry {
-    AgentEntry {
+fn agent(n: u32) -> AgentView {
+    AgentView {
         name: format!("web-{n}").parse().unwrap(),
         state: if n.is_multiple_of(97) { AgentState::Offline } else { AgentState::Active },
-        direct: Some(false),
+        link: Some(LinkKind::Tunnel),
         link_reason: String::new(),
         address: "10.0.0.7:40512".to_owned(),
-        direct_address: String::new(),
-        version: "0.1.0".to_owned(),
+        direct_address: None,
+        version: "0.1.0".into(),
         labels: Labels::from([("role".to_owned().try_into().unwrap(), "web".to_owned().try_into().unwrap())]),
         set_labels: Labels::new(),
         proposed: Proposal::default(),
-        last_seen_ms: BEGIN_MS,
-        fingerprint: "4F2A9C0D".repeat(8),
+        brought_labels: Labels::new(),
+        last_seen: Some(LastSeen { at_ms: BEGIN_MS, ago_ms: 0 }),
+        enrolled_ms: 0,
+        fingerprint: "4F2A9C0D".repeat(8).parse().unwrap(),
         hint: String::new(),
-        trust: String::new(),
+        trust: "".into(),
         facts: Some(Facts { cpu_percent: 12.0, memory_total: 8, memory_available: 5, ..Facts::default() }),
         key_changed: false,
         has_code: false,

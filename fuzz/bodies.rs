@@ -16,10 +16,11 @@ use sloth_runner::{
     agent::supervisor::protocol::{Lines, StartTask, SupervisorRequest, TaskReply, TaskRequest, line},
     cli::{output, sanitize::Sanitizer, secrets},
     domain::{
-        agent::{Drain, Facts},
+        agent::{AgentView, Drain, Facts},
         bounded::Line,
         command::{Command, TaskSpec},
         digest::GroupDigest,
+        fingerprint::Fingerprint,
         frame::{Frame, Stream, take_frame},
         ids::{JobId, JobReference, TaskId},
         job::{Job, JobOptions, Task},
@@ -27,13 +28,12 @@ use sloth_runner::{
         network::{Hosts, Network},
         outcome::{KillProof, Outcome},
         plan::{Gate, Plan},
-        roster::AgentEntry,
         target::{Target, names::Names, selection::Selection, selector::Selector},
         terms::Terms,
         text::is_harmful,
     },
     sys::socket::parse_address,
-    trust::{code::Code, fingerprint::Fingerprint, token::Token},
+    trust::{code::Code, token::Token},
     tui::output::maker::LineMaker,
     wire::{
         command::{task_id, task_spec_out},
@@ -99,7 +99,7 @@ pub fn messages(data: &[u8]) {
         11 => comes_in::<proto::Job, Job>(bytes),
         12 => comes_in::<proto::Task, Task>(bytes),
         13 => {
-            comes_in::<proto::Agent, AgentEntry>(bytes);
+            comes_in::<proto::Agent, AgentView>(bytes);
             comes_in::<proto::Group, GroupDigest>(bytes);
         }
         14 => task(bytes),

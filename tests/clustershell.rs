@@ -125,7 +125,7 @@ fn expressions_mean_what_they_mean_in_clustershell() {
     let registry = registry();
     let candidates: Vec<Candidate<'_>> = registry
         .iter()
-        .map(|(name, labels)| Candidate { name, labels, state: AgentState::Active, direct: None })
+        .map(|(name, labels)| Candidate { name, labels, state: AgentState::Active, link: None })
         .collect();
     // What is matched and what is unknown together is what an expression spells out; exceptions that nobody has are
     // reported beside it.

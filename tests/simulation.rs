@@ -27,6 +27,7 @@ use sloth_runner::{
     domain::{
         agent::LinkPreference,
         command::{Bytes, Command, TaskSpec, Variable},
+        fingerprint::Fingerprint,
         ids::{Incarnation, JobId, JobReference, TaskId},
         job::{JobOptions, TaskState},
         name::Labels,
@@ -41,7 +42,6 @@ use sloth_runner::{
         },
         stored::{InStore, KnownNumber, KnownTask, StoredAgent, StoredJob, Write},
     },
-    trust::fingerprint::Fingerprint,
 };
 
 /// Histories in the suite.

@@ -16,7 +16,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::trust::fingerprint::Fingerprint;
+use crate::domain::fingerprint::Fingerprint;
 
 /// Free bytes and files below which nothing begins on a volume: room for a record, an ending and some output.
 const LEAST_ROOM: (u64, u64) = (8 * 1024 * 1024, 64);

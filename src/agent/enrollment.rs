@@ -14,6 +14,7 @@ use tokio::net::UnixStream;
 
 use super::state::Description;
 use crate::{
+    domain::fingerprint::Fingerprint,
     sys::{
         paths::{known_master_sockets, make_private, read_optional, write_private},
         socket,
@@ -21,7 +22,6 @@ use crate::{
     trust::{
         authority::cluster_of,
         code::Code,
-        fingerprint::Fingerprint,
         identity::Identity,
         key::{Key, KeyError, key_fingerprint},
         tls::Credentials,

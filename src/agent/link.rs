@@ -12,11 +12,10 @@ use super::{
     state::{Agent, ConnectionState, DirectFrom},
 };
 use crate::{
-    domain::{agent::OFFLINE_AFTER, name::AgentName},
+    domain::{agent::OFFLINE_AFTER, fingerprint::Fingerprint, name::AgentName},
     sys::{random, shutdown::Shutdown},
     trust::{
         access::Caller,
-        fingerprint::Fingerprint,
         identity::Identity,
         tls::{self, ALPN_TUNNEL},
         verify::Trust,
@@ -136,7 +135,7 @@ async fn enroll(agent: &Agent, enrollment: &Enrollment, back_off: &mut BackOff) 
         }
         let (standing, pause) = match enrollment.ask().await {
             Ok(Asked::Enrolled(enrolled)) => {
-                tracing::info!(ca = %crate::trust::fingerprint::Fingerprint::of(&enrolled.ca), "enrolled");
+                tracing::info!(ca = %crate::domain::fingerprint::Fingerprint::of(&enrolled.ca), "enrolled");
                 return enrolled;
             }
             Ok(Asked::Pending { fingerprint, key_changed, code, retry_after }) => {

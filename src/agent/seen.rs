@@ -9,7 +9,10 @@ use std::{
 };
 
 use super::{core::Revision, layout::Layout};
-use crate::{domain::seal::Seal, sys::paths::read_optional, trust::fingerprint::Fingerprint};
+use crate::{
+    domain::{fingerprint::Fingerprint, seal::Seal},
+    sys::paths::read_optional,
+};
 
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)

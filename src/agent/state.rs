@@ -29,12 +29,12 @@ use crate::{
     domain::{
         agent::LinkPreference,
         command::TaskSpec,
+        fingerprint::Fingerprint,
         ids::{Incarnation, TaskId},
         name::{AgentName, Labels},
         proposal::Proposal,
     },
     sys::{clock, vital::end_after_panic},
-    trust::fingerprint::Fingerprint,
     wire::proto,
 };
 

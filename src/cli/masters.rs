@@ -16,14 +16,16 @@ use super::{
     exit::Failure,
 };
 use crate::{
-    domain::name::{AgentName, nearest},
+    domain::{
+        fingerprint::Fingerprint,
+        name::{AgentName, nearest},
+    },
     sys::{
         paths::{client_directories, make_private, read_optional, write_private},
         random,
         socket::parse_address,
     },
     trust::{
-        fingerprint::Fingerprint,
         key::Key,
         tls::{self, ALPN_H2, Credentials},
         verify::Trust,

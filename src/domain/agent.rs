@@ -1,10 +1,17 @@
-//! Agents, as the registry describes them, and the time limits by which their state is determined.
+//! Agents: their states, links and facts, what clients see of them, and the time limits by which their state is determined.
+//! Knows neither the registry nor the wire.
 
 use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::bounded::{Reason, Word};
+use super::{
+    bounded::{Reason, Word},
+    fingerprint::Fingerprint,
+    job::LastJob,
+    name::{AgentName, Labels},
+    proposal::{DirectAddress, Proposal},
+};
 
 /// How often an agent speaks at least.
 pub const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -95,6 +102,117 @@ pub enum LinkPreference {
     Direct,
     /// The tunnel only.
     Tunnel,
+}
+
+/// The link over which the master reaches a connected agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LinkKind {
+    /// A connection that the master opened to an address that the agent reports.
+    Direct,
+    /// The connection that the agent opened.
+    Tunnel,
+}
+
+impl LinkKind {
+    /// The word for it, as targets and tables use it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Tunnel => "tunnel",
+        }
+    }
+}
+
+/// When the master received something from an agent last, both by the master's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastSeen {
+    /// The time, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// How long before the answer that was, in milliseconds.
+    pub ago_ms: u64,
+}
+
+/// An agent, or a key that waits for approval, as clients see it. Times are in milliseconds since the Unix epoch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AgentView {
+    /// Its name.
+    pub name: AgentName,
+    /// Its state.
+    pub state: AgentState,
+    /// Its link; `None` when it is not connected.
+    pub link: Option<LinkKind>,
+    /// Why that link is used, for people.
+    pub link_reason: String,
+    /// Its address as the master sees it, or saw it last.
+    pub address: String,
+    /// Where a direct link goes, or would go.
+    pub direct_address: Option<DirectAddress>,
+    /// Its software version.
+    pub version: Word,
+    /// The labels that are in effect.
+    pub labels: Labels,
+    /// Those of them that operators set; they override the agent's own.
+    pub set_labels: Labels,
+    /// The labels that the agent reports, whether they are in effect or not.
+    pub brought_labels: Labels,
+    /// What it reports and what is not in effect before an operator has accepted it.
+    pub proposed: Proposal,
+    /// When it was last seen; `None` for an agent that never connected.
+    pub last_seen: Option<LastSeen>,
+    /// Its key.
+    pub fingerprint: Fingerprint,
+    /// What to know or to do about it; empty when all is well.
+    pub hint: String,
+    /// When its key was approved, or, of a key that waits, when it first asked.
+    pub enrolled_ms: u64,
+    /// How the agent came to trust the CA.
+    pub trust: Word,
+    /// Its machine.
+    pub facts: Option<Facts>,
+    /// Of a key that waits: another key is known under its name.
+    pub key_changed: bool,
+    /// Of a key that waits: it is approved by the code that its agent printed.
+    pub has_code: bool,
+    /// Since when it is offline.
+    pub offline_since_ms: Option<u64>,
+    /// Set while it takes no new tasks, whatever its state.
+    pub drain: Option<Drain>,
+    /// Its most recent job.
+    pub last_job: Option<LastJob>,
+}
+
+impl AgentView {
+    /// The word for its link: `direct`, `tunnel`, or `tunnel!` where direct was wanted and failed.
+    #[must_use]
+    pub fn link_word(&self) -> &'static str {
+        match self.link {
+            Some(LinkKind::Tunnel) if self.direct_address.is_some() => "tunnel!",
+            Some(link) => link.word(),
+            None => "-",
+        }
+    }
+
+    /// The hint, or, where there is none, why the link is not the wanted one.
+    #[must_use]
+    pub fn hint(&self) -> &str {
+        let wants_direct = self.link == Some(LinkKind::Tunnel) && self.direct_address.is_some();
+        if self.hint.is_empty() && wants_direct { &self.link_reason } else { &self.hint }
+    }
+
+    /// Whether its last task failed or is without contact.
+    #[must_use]
+    pub fn last_job_failed(&self) -> bool {
+        self.last_job.as_ref().is_some_and(|last| {
+            last.no_contact || last.state.outcome().is_some_and(|outcome| !outcome.is_success())
+        })
+    }
+
+    /// Whether a task is under way on it.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.last_job.as_ref().is_some_and(|last| last.state.outcome().is_none())
+    }
 }
 
 /// What an agent knows of its machine. Sizes in bytes.

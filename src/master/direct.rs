@@ -9,11 +9,12 @@ use tokio_util::sync::CancellationToken;
 use super::links::Links;
 use crate::{
     domain::{
-        agent::LinkPreference,
+        agent::{LinkKind, LinkPreference},
+        fingerprint::Fingerprint,
         name::AgentName,
         proposal::{DirectAddress, acceptance},
     },
-    trust::{fingerprint::Fingerprint, identity::Identity, tls},
+    trust::{identity::Identity, tls},
     wire::{
         channel::{Channel, Connection, KeepAlive},
         connect::{DialError, dial},
@@ -59,10 +60,10 @@ impl LinkState {
         }
     }
 
-    /// Whether the direct link is used.
+    /// The link that is used.
     #[must_use]
-    pub fn is_direct(self) -> bool {
-        self == Self::Connected
+    pub fn link(self) -> LinkKind {
+        if self == Self::Connected { LinkKind::Direct } else { LinkKind::Tunnel }
     }
 }
 

@@ -6,16 +6,13 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    core::{
-        messages::{Input, Reply, ReplyTo, SessionId, Snapshot},
-        views::AgentView,
-    },
+    core::messages::{Input, Reply, ReplyTo, SessionId, Snapshot},
     journal::Journal,
     links::Links,
     store::Written,
 };
 use crate::{
-    domain::{ids::JobId, name::AgentName},
+    domain::{agent::AgentView, ids::JobId, name::AgentName},
     wire::proto::session_request,
 };
 

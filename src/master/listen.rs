@@ -22,15 +22,9 @@ use super::{
     session::Sessions,
 };
 use crate::{
-    domain::name::AgentName,
+    domain::{fingerprint::Fingerprint, name::AgentName, operator::Role},
     sys::{descriptors, socket::source_of},
-    trust::{
-        access::{Caller, Role},
-        fingerprint::Fingerprint,
-        identity::Identity,
-        key::key_fingerprint,
-        tls::ALPN_TUNNEL,
-    },
+    trust::{access::Caller, identity::Identity, key::key_fingerprint, tls::ALPN_TUNNEL},
     wire::{
         accept::{Accepted, ConnectionLimiter},
         budget::{Budget, Principal},

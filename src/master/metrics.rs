@@ -7,7 +7,11 @@ use prometheus_client::{
 };
 
 use super::{core::messages::Input, core::messages::Reply, service::Master};
-use crate::{domain::agent::AgentState, sys::file::volume_used_percent, wire::SOFTWARE_VERSION};
+use crate::{
+    domain::agent::{AgentState, LinkKind},
+    sys::file::volume_used_percent,
+    wire::SOFTWARE_VERSION,
+};
 
 fn gauge(registry: &mut Registry, name: &str, help: &str, value: impl TryInto<i64>) {
     let gauge = Gauge::<i64>::default();
@@ -42,7 +46,7 @@ impl Master {
                 .set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         registry.register("agents", "Agents, and keys that wait, by state", by_state);
-        let direct = snapshot.states().filter(|(_, direct)| *direct == Some(true)).count();
+        let direct = snapshot.states().filter(|(_, link)| *link == Some(LinkKind::Direct)).count();
         gauge(&mut registry, "agents_direct", "Agents that are reached by a direct link", direct);
         gauge(&mut registry, "jobs_active", "Jobs that have not ended", status.active_jobs);
         let takes_jobs = u32::from(status.refusing_jobs.is_empty());

@@ -27,6 +27,7 @@ use super::{
     users::Users,
 };
 use crate::{
+    domain::fingerprint::Fingerprint,
     sys::{
         clock::{BootInstant, unix_ms},
         file::volume_used_percent,
@@ -38,7 +39,6 @@ use crate::{
     },
     trust::{
         authority::Authority,
-        fingerprint::Fingerprint,
         identity::Identity,
         key::{Key, KeyError},
         sealer::Sealer,

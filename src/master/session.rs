@@ -32,12 +32,13 @@ use crate::{
     domain::{
         agent::{HEARTBEAT, LinkPreference},
         command::TaskSpec,
+        fingerprint::Fingerprint,
         ids::Incarnation,
         name::AgentName,
         proposal::DirectAddress,
     },
     sys::{rate::Rate, shutdown::Shutdown},
-    trust::{fingerprint::Fingerprint, sealer::Sealer},
+    trust::sealer::Sealer,
     wire::{
         PROTOCOL, SOFTWARE_VERSION,
         accept::Accepted,
@@ -389,13 +390,13 @@ impl Pump {
 
     async fn link_changed(&mut self, news: LinkNews) {
         if self.last_said.replace(news.state) != Some(news.state) {
-            let link = if news.state.is_direct() { "direct" } else { "tunnel" };
+            let link = news.state.link().word();
             // Why it is so would tell the agent what answers at an address of its choice.
             let report = proto::LinkReport { link: link.to_owned(), reason: news.state.word().to_owned() };
             let _ = self.requests.try_send(request(session_request::Kind::Link(report)));
         }
         let LinkNews { state, reason } = news;
-        self.handle.tell(Input::LinkChanged { session: self.id, direct: state.is_direct(), reason }).await;
+        self.handle.tell(Input::LinkChanged { session: self.id, link: state.link(), reason }).await;
     }
 
     /// Takes the tasks that the agent tells of: as many as it may, and those that make sense.

@@ -1,47 +1,7 @@
 //! The access table: who may make which call. Everything else is denied, on both sides.
 
-use std::str::FromStr;
-
 use super::identity::Identity;
-
-/// What an operator may do. Each role may do all that the ones before it may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// May look.
-    Viewer,
-    /// May run and cancel.
-    Operator,
-    /// May let agents in and put them out.
-    Admin,
-}
-
-impl Role {
-    /// The word for it, as the store keeps it.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Viewer => "viewer",
-            Self::Operator => "operator",
-            Self::Admin => "admin",
-        }
-    }
-}
-
-/// A word that is no role.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "invalid role {0:?}: use viewer (read only), operator (run commands) or admin (manage agents and operators)"
-)]
-pub struct InvalidRole(String);
-
-impl FromStr for Role {
-    type Err = InvalidRole;
-
-    fn from_str(word: &str) -> Result<Self, InvalidRole> {
-        let all = [Self::Viewer, Self::Operator, Self::Admin];
-        all.into_iter().find(|role| role.word() == word).ok_or_else(|| InvalidRole(word.to_owned()))
-    }
-}
+use crate::domain::operator::Role;
 
 /// Who calls, as the connection proves it.
 #[derive(Clone, Debug, PartialEq, Eq)]

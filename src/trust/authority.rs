@@ -11,13 +11,15 @@ use rcgen::{
 use rustls::pki_types::CertificateDer;
 
 use super::{
-    fingerprint::Fingerprint,
     identity::Identity,
     key::{CheckedRequest, Key, KeyError},
 };
-use crate::sys::{
-    paths::{read_optional, write_private},
-    random,
+use crate::{
+    domain::fingerprint::Fingerprint,
+    sys::{
+        paths::{read_optional, write_private},
+        random,
+    },
 };
 
 /// The authority of one cluster.

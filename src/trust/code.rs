@@ -8,7 +8,7 @@ use std::{fmt, str::FromStr};
 
 use ring::hmac;
 
-use super::fingerprint::Fingerprint;
+use crate::domain::fingerprint::Fingerprint;
 use crate::{domain::seal::Seal, sys::random};
 
 /// Bytes of a code: 80 bits, which nobody finds by trying.
@@ -23,6 +23,15 @@ const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 /// A one-time code: `7K2M-QX4P-9D3A-WZ8T`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Code([u8; BYTES]);
+
+/// How an operator says which of the keys that wait under a name is approved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyMark {
+    /// The first digits of its fingerprint.
+    Digits(String),
+    /// The code that its agent printed.
+    Code(Code),
+}
 
 /// Text that is no code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

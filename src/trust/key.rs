@@ -8,7 +8,7 @@ use rcgen::{
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use webpki::EndEntityCert;
 
-use super::fingerprint::Fingerprint;
+use crate::domain::fingerprint::Fingerprint;
 use crate::sys::paths::{read_optional, write_private};
 
 /// A private key (ECDSA on P-256).

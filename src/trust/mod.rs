@@ -5,7 +5,6 @@
 pub mod access;
 pub mod authority;
 pub mod code;
-pub mod fingerprint;
 pub mod identity;
 pub mod key;
 pub mod sealer;

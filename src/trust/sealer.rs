@@ -8,10 +8,11 @@ use std::path::Path;
 
 use ring::hmac;
 
-use super::{fingerprint::Fingerprint, key::KeyError};
+use super::key::KeyError;
 use crate::{
     domain::{
         command::TaskSpec,
+        fingerprint::Fingerprint,
         ids::TaskId,
         input::{StandardInput, Terminal},
         seal::Seal,

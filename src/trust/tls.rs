@@ -82,6 +82,6 @@ pub fn client(own: Option<Credentials>, trust: Trust, alpn: &[u8]) -> Result<Cli
 /// Never: the name is made of hexadecimal digits.
 #[must_use]
 pub fn server_name(peer: &str) -> ServerName<'static> {
-    let digest = super::fingerprint::Fingerprint::of(peer.as_bytes()).to_string();
+    let digest = crate::domain::fingerprint::Fingerprint::of(peer.as_bytes()).to_string();
     ServerName::try_from(format!("{}.sloth-runner", &digest[..32])).expect("a DNS name")
 }

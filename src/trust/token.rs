@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use super::fingerprint::Fingerprint;
+use crate::domain::fingerprint::Fingerprint;
 use crate::sys::random;
 
 /// A join token as it is handed to an agent.

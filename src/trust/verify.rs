@@ -13,7 +13,7 @@ use rustls::{
 };
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
-use super::fingerprint::Fingerprint;
+use crate::domain::fingerprint::Fingerprint;
 
 /// 2020-01-01, after the beginning and before the end of every certificate that an authority makes.
 const JUDGED_AT: UnixTime = UnixTime::since_unix_epoch(Duration::from_hours(438_288));

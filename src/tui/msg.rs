@@ -9,7 +9,9 @@ use super::{
     output::window::Window,
 };
 use crate::domain::{
+    agent::AgentView,
     digest::GroupDigest,
+    fingerprint::Fingerprint,
     frame::Frame,
     groups::mask::Masks,
     ids::JobId,
@@ -17,9 +19,8 @@ use crate::domain::{
     name::AgentName,
     plan::Gate,
     proposal::Proposal,
-    roster::AgentEntry,
 };
-use crate::{trust::code::Code, tui::keymap::Key};
+use crate::{trust::code::KeyMark, tui::keymap::Key};
 
 /// What comes.
 #[derive(Debug)]
@@ -52,11 +53,11 @@ pub enum Msg {
     /// Agents as they are now, and those that are gone.
     Agents {
         /// Those that changed.
-        agents: Vec<AgentEntry>,
+        agents: Vec<AgentView>,
         /// Those that are gone.
         gone: Vec<AgentName>,
         /// All keys that wait, where that changed.
-        waiting: Option<Vec<AgentEntry>>,
+        waiting: Option<Vec<AgentView>>,
         /// Everything was told.
         is_complete: bool,
     },
@@ -150,15 +151,6 @@ pub struct Digest {
     pub ended_ms: Option<u64>,
 }
 
-/// By what a waiting key is meant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KeyMark {
-    /// Its fingerprint.
-    Digits(String),
-    /// The code that its agent has printed.
-    Code(Code),
-}
-
 /// What is ordered.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cmd {
@@ -227,9 +219,9 @@ pub enum Cmd {
     /// Read jobs of one agent.
     Recent(AgentName),
     /// Let a key in, with what the operator was shown of it: its fingerprint, and what it proposes.
-    Approve(AgentName, KeyMark, (String, Proposal)),
+    Approve(AgentName, KeyMark, (Fingerprint, Proposal)),
     /// Forget a key.
-    Reject(AgentName, String),
+    Reject(AgentName, Fingerprint),
     /// Set and remove labels.
     Label(String, Vec<String>),
     /// Accept what an agent proposes, as it was shown.

@@ -1,14 +1,17 @@
 //! Converts facts, link preferences and states of agents.
 
-use super::{InvalidMessage, proposal::proposal_in, proto};
+use super::{
+    InvalidMessage,
+    proposal::{address_in, address_out, proposal_in},
+    proto,
+};
 use crate::{
     domain::{
-        agent::{AgentState, Drain, Facts, LinkPreference, MOST_TROUBLES},
+        agent::{AgentState, AgentView, Drain, Facts, LastSeen, LinkKind, LinkPreference, MOST_TROUBLES},
+        fingerprint::Fingerprint,
         name::{LabelWord, Labels, MAX_LABELS},
-        roster::AgentEntry,
     },
     sys::process::machine_id,
-    trust::fingerprint::Fingerprint,
 };
 
 impl From<LinkPreference> for proto::LinkPreference {
@@ -117,29 +120,65 @@ impl From<proto::Drain> for Drain {
     }
 }
 
-impl TryFrom<proto::Agent> for AgentEntry {
+impl From<AgentView> for proto::Agent {
+    fn from(agent: AgentView) -> Self {
+        Self {
+            name: agent.name.into(),
+            state: proto::AgentState::from(agent.state).into(),
+            link: agent.link.map_or_else(String::new, |link| link.word().to_owned()),
+            link_reason: agent.link_reason,
+            address: agent.address,
+            direct_address: agent.direct_address.map_or_else(String::new, |direct| direct.to_string()),
+            version: agent.version.into(),
+            labels: labels_out(agent.labels),
+            last_seen_ms: agent.last_seen.map_or(0, |seen| seen.at_ms),
+            last_seen_ago_ms: agent.last_seen.map(|seen| seen.ago_ms),
+            fingerprint: agent.fingerprint.to_string(),
+            hint: agent.hint,
+            enrolled_ms: agent.enrolled_ms,
+            trust: agent.trust.into(),
+            facts: agent.facts.map(Into::into),
+            key_changed: agent.key_changed,
+            has_code: agent.has_code,
+            offline_since_ms: agent.offline_since_ms.unwrap_or(0),
+            last_job: agent.last_job.map(Into::into),
+            drain: agent.drain.map(Into::into),
+            set_labels: labels_out(agent.set_labels),
+            brought_labels: labels_out(agent.brought_labels),
+            proposed_address: address_out(&agent.proposed),
+            proposed_labels: labels_out(agent.proposed.labels),
+        }
+    }
+}
+
+impl TryFrom<proto::Agent> for AgentView {
     type Error = InvalidMessage;
 
     fn try_from(agent: proto::Agent) -> Result<Self, InvalidMessage> {
         Ok(Self {
             state: state_in(agent.state()),
             name: agent.name.try_into().map_err(InvalidMessage::because)?,
-            direct: match agent.link.as_str() {
-                "direct" => Some(true),
-                "tunnel" => Some(false),
+            link: match agent.link.as_str() {
+                "direct" => Some(LinkKind::Direct),
+                "tunnel" => Some(LinkKind::Tunnel),
                 _ => None,
             },
             link_reason: agent.link_reason,
             address: agent.address,
-            direct_address: agent.direct_address,
-            version: agent.version,
+            direct_address: address_in(&agent.direct_address),
+            version: agent.version.into(),
             labels: labels_in(agent.labels),
             set_labels: labels_in(agent.set_labels),
             proposed: proposal_in(agent.proposed_labels, &agent.proposed_address),
-            last_seen_ms: agent.last_seen_ms,
-            fingerprint: agent.fingerprint,
+            brought_labels: labels_in(agent.brought_labels),
+            last_seen: (agent.last_seen_ms > 0).then(|| LastSeen {
+                at_ms: agent.last_seen_ms,
+                ago_ms: agent.last_seen_ago_ms.unwrap_or_default(),
+            }),
+            fingerprint: agent.fingerprint.parse().map_err(InvalidMessage::because)?,
+            enrolled_ms: agent.enrolled_ms,
             hint: agent.hint,
-            trust: agent.trust,
+            trust: agent.trust.into(),
             facts: agent.facts.map(Into::into),
             key_changed: agent.key_changed,
             has_code: agent.has_code,

@@ -16,9 +16,9 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
+    domain::fingerprint::Fingerprint,
     sys::socket::shown_address,
     trust::{
-        fingerprint::Fingerprint,
         identity::{Identity, InvalidIdentity},
         key::key_fingerprint,
     },

@@ -146,7 +146,7 @@ fn accept(told: proto::LoggedIn, ca: CertificateDer<'static>, key: &Key) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trust::fingerprint::Fingerprint;
+    use crate::domain::fingerprint::Fingerprint;
 
     #[test]
     fn login_strings_survive_text() {

@@ -10,12 +10,12 @@ use super::{
 };
 use crate::{
     domain::{
+        fingerprint::Fingerprint,
         name::{AgentName, MAX_LABELS},
         proposal::{DirectAddress, Proposal},
         terms::{MAX_TERMS, Terms},
     },
     sys::socket::parse_address,
-    trust::fingerprint::Fingerprint,
 };
 
 /// Keys under one name that an operator is shown at most; what waits is bounded too.
@@ -29,11 +29,15 @@ pub fn direct_in(direct: Option<&proto::DirectAddress>, observed: Option<IpAddr>
     DirectAddress::new(&direct.host, u16::try_from(direct.port).ok()?, observed)
 }
 
+/// The text of an address; `None` for what is no address.
+pub(super) fn address_in(address: &str) -> Option<DirectAddress> {
+    let (host, port) = parse_address(address, None).ok()?;
+    DirectAddress::new(&host, port, None)
+}
+
 /// Labels and the text of an address as a proposal; what makes no sense is left out.
 pub(super) fn proposal_in(labels: impl IntoIterator<Item = (String, String)>, address: &str) -> Proposal {
-    let direct = parse_address(address, None).ok();
-    let direct = direct.and_then(|(host, port)| DirectAddress::new(&host, port, None));
-    Proposal::new(labels_in(labels), direct)
+    Proposal::new(labels_in(labels), address_in(address))
 }
 
 /// The text of an address that is proposed; empty for none.

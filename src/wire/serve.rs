@@ -274,7 +274,7 @@ mod tests {
     use tokio::time::{Instant, timeout};
 
     use super::*;
-    use crate::{trust::access::Role, wire::budget::Principal};
+    use crate::{domain::operator::Role, wire::budget::Principal};
 
     #[tokio::test(start_paused = true)]
     async fn an_operators_connection_ends_when_nothing_was_called_for_long_and_not_before() {

@@ -12,9 +12,10 @@ use crate::{
     cli::completing,
     domain::{
         agent::LinkPreference,
+        fingerprint::Fingerprint,
         name::{AgentName, Label, LabelChange},
     },
-    trust::{code::Code, fingerprint::Fingerprint, token::Token},
+    trust::{code::Code, token::Token},
 };
 
 /// The verbs of `agent`.

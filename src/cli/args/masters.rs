@@ -5,7 +5,10 @@ use std::{convert::Infallible, path::PathBuf, str::FromStr};
 use clap::{Args, Subcommand};
 
 use super::{Format, Span, some_time};
-use crate::{cli::completing, domain::name::AgentName, trust::access::Role};
+use crate::{
+    cli::completing,
+    domain::{name::AgentName, operator::Role},
+};
 
 /// How a master is named on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -28,6 +28,7 @@ use crate::{
     },
     domain::{
         agent::LinkPreference,
+        fingerprint::Fingerprint,
         name::{AgentName, Labels, MAX_LENGTH},
         proposal::acceptance,
         text::plural,
@@ -42,7 +43,7 @@ use crate::{
         socket::parse_address,
         systemd,
     },
-    trust::{fingerprint::Fingerprint, token::Token},
+    trust::token::Token,
     wire::{proto, status::CallError},
 };
 

@@ -23,7 +23,7 @@ use crate::{
         output::{Paint, Tone, say, say_json, stdout_is_terminal},
         units,
     },
-    domain::{agent::AgentState, text::strip_control},
+    domain::{agent::AgentState, fingerprint::Fingerprint, text::strip_control},
     master::store,
     sys::{
         file::volume_used_percent,
@@ -33,7 +33,6 @@ use crate::{
         systemd,
     },
     trust::{
-        fingerprint::Fingerprint,
         tls::{self, ALPN_H2},
         verify::Trust,
     },

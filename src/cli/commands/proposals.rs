@@ -12,9 +12,8 @@ use crate::{
         output::{note, say},
     },
     domain::{
-        agent::AgentState,
+        agent::{AgentState, AgentView},
         proposal::{Proposal, acceptance},
-        roster::AgentEntry,
         target::{fold::fold, selection::Selection},
     },
     wire::{agent::state_in, client::ControlClient, proto, status::CallError},
@@ -32,7 +31,7 @@ pub(super) fn proposed(agent: &proto::Agent) -> String {
 
 /// What an agent proposes, in words.
 fn proposed_words(agent: &proto::Agent) -> String {
-    AgentEntry::try_from(agent.clone()).map(|entry| entry.proposed.to_string()).unwrap_or_default()
+    AgentView::try_from(agent.clone()).map(|entry| entry.proposed.to_string()).unwrap_or_default()
 }
 
 /// Which agents propose what does not count yet; `None` where none does.

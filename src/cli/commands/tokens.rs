@@ -14,12 +14,11 @@ use crate::{
         exit::{self, Failure, Status},
         output::{Cell, Paint, note, say, say_json, stdout_is_terminal, table},
     },
-    domain::terms::Terms,
+    domain::{fingerprint::plain_digits, terms::Terms},
     sys::{
         clock::{format_duration, local_time, unix_ms},
         socket::{parse_address, shown_address},
     },
-    trust::fingerprint::plain_digits,
     wire::{proto, status::CallError},
 };
 

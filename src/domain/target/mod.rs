@@ -19,7 +19,7 @@ use std::{
 use pattern::Pattern;
 
 use super::{
-    agent::AgentState,
+    agent::{AgentState, AgentView, LinkKind},
     name::{AgentName, Labels},
 };
 
@@ -76,7 +76,7 @@ enum Group {
     All,
     State(AgentState),
     /// True for direct, false for the tunnel.
-    Link(bool),
+    Link(LinkKind),
     /// A label's key, and a glob for its value.
     Label(String, String),
 }
@@ -118,8 +118,14 @@ pub struct Candidate<'a> {
     pub labels: &'a Labels,
     /// Its state.
     pub state: AgentState,
-    /// True for a direct link, false for the tunnel, `None` when it is not connected.
-    pub direct: Option<bool>,
+    /// Its link; `None` when it is not connected.
+    pub link: Option<LinkKind>,
+}
+
+impl<'a> From<&'a AgentView> for Candidate<'a> {
+    fn from(agent: &'a AgentView) -> Self {
+        Self { name: &agent.name, labels: &agent.labels, state: agent.state, link: agent.link }
+    }
 }
 
 /// The agents that an expression means.
@@ -249,7 +255,7 @@ impl Group {
         match self {
             Self::All => true,
             Self::State(state) => candidate.state == *state,
-            Self::Link(direct) => candidate.direct == Some(*direct),
+            Self::Link(link) => candidate.link == Some(*link),
             Self::Label(key, value) => {
                 candidate.labels.get(key.as_str()).is_some_and(|has| glob(value, has.as_str()))
             }

@@ -8,7 +8,7 @@ use super::{
     pattern::{Pattern, Wrong},
 };
 use crate::domain::{
-    agent::AgentState,
+    agent::{AgentState, LinkKind},
     name::{AgentName, LabelWord},
 };
 
@@ -209,8 +209,8 @@ fn group(word: &str) -> Result<Group, Wrong> {
             found.map(Group::State).ok_or_else(|| Wrong::new(value_at, problem))
         }
         "link" => match value {
-            "direct" => Ok(Group::Link(true)),
-            "tunnel" => Ok(Group::Link(false)),
+            "direct" => Ok(Group::Link(LinkKind::Direct)),
+            "tunnel" => Ok(Group::Link(LinkKind::Tunnel)),
             _ => Err(Wrong::new(value_at, format!("no such link: {value:?}; use direct or tunnel"))),
         },
         key => {

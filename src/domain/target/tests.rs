@@ -4,9 +4,9 @@ use super::{
     selection::{Sample, Selection},
     *,
 };
-use crate::domain::name::Label;
+use crate::domain::{agent::LinkKind, name::Label};
 
-struct Registry(Vec<(AgentName, Labels, AgentState, Option<bool>)>);
+struct Registry(Vec<(AgentName, Labels, AgentState, Option<LinkKind>)>);
 
 impl Registry {
     fn new() -> Self {
@@ -15,19 +15,19 @@ impl Registry {
             (name.parse().unwrap(), Labels::from([(label.key, label.value)]), state, direct)
         };
         Self(vec![
-            agent("web-1", "web", AgentState::Active, Some(true)),
-            agent("web-2", "web", AgentState::Active, Some(false)),
+            agent("web-1", "web", AgentState::Active, Some(LinkKind::Direct)),
+            agent("web-2", "web", AgentState::Active, Some(LinkKind::Tunnel)),
             agent("web-3", "web", AgentState::Offline, None),
-            agent("web-10", "web", AgentState::Late, Some(false)),
-            agent("db-1", "db", AgentState::Active, Some(false)),
-            agent("cache01", "cache", AgentState::Active, Some(false)),
+            agent("web-10", "web", AgentState::Late, Some(LinkKind::Tunnel)),
+            agent("db-1", "db", AgentState::Active, Some(LinkKind::Tunnel)),
+            agent("cache01", "cache", AgentState::Active, Some(LinkKind::Tunnel)),
         ])
     }
 
     fn candidates(&self) -> Vec<Candidate<'_>> {
         let agents = self.0.iter();
         agents
-            .map(|(name, labels, state, direct)| Candidate { name, labels, state: *state, direct: *direct })
+            .map(|(name, labels, state, link)| Candidate { name, labels, state: *state, link: *link })
             .collect()
     }
 

@@ -7,10 +7,9 @@ use super::{
     messages::{Effect, Newcomer, Now, Reply, ReplyTo, SessionId, SessionRefusal},
     snapshot::no_such_agent,
     stored::Write,
-    views::AgentView,
 };
 use crate::domain::{
-    agent::{AgentState, OFFLINE_AFTER, START_WITHIN},
+    agent::{AgentState, AgentView, LastSeen, LinkKind, OFFLINE_AFTER, START_WITHIN},
     bounded::{Reason, Word},
     name::{AgentName, Labels},
     target::fold::fold_some,
@@ -74,7 +73,7 @@ impl Core {
             incarnation: newcomer.incarnation,
             heard: now.monotonic,
             heard_ms: now.unix_ms,
-            direct: false,
+            link: LinkKind::Tunnel,
             link_reason: String::new(),
             direct_address: newcomer.direct_address,
             facts: None,
@@ -246,10 +245,11 @@ impl Core {
             Some(drain) => format!("{hint}; {drain}"),
             None => hint,
         };
+        let last_seen_ms = row.session.as_ref().map_or(stored.last_seen_ms, |session| session.heard_ms);
         AgentView {
             name: name.clone(),
             state,
-            direct: row.session.as_ref().map(|session| session.direct),
+            link: row.session.as_ref().map(|session| session.link),
             link_reason: row.session.as_ref().map_or_else(String::new, |session| session.link_reason.clone()),
             address: stored.address.clone(),
             direct_address: row.session.as_ref().and_then(|session| session.direct_address.clone()),
@@ -258,7 +258,7 @@ impl Core {
             set_labels: stored.set_labels.clone(),
             brought_labels: stored.labels.clone(),
             proposed: row.proposal(),
-            last_seen_ms: row.session.as_ref().map_or(stored.last_seen_ms, |session| session.heard_ms),
+            last_seen: (last_seen_ms > 0).then(|| seen_at(last_seen_ms, now)),
             fingerprint: stored.fingerprint,
             hint,
             enrolled_ms: stored.enrolled_ms,
@@ -272,8 +272,8 @@ impl Core {
         }
     }
 
-    pub(super) fn waiting_views(&self) -> impl Iterator<Item = AgentView> {
-        self.waiting.iter().map(|key| {
+    pub(super) fn waiting_views(&self, now: Now) -> impl Iterator<Item = AgentView> {
+        self.waiting.iter().map(move |key| {
             let key_changed = self.agents.contains_key(&key.name);
             let approve = match key.proof {
                 Some(_) => format!("agent approve {} CODE, with the code that it printed", key.name),
@@ -287,7 +287,7 @@ impl Core {
             AgentView {
                 name: key.name.clone(),
                 state: AgentState::Pending,
-                direct: None,
+                link: None,
                 link_reason: String::new(),
                 address: key.from.map_or_else(|| "this machine".to_owned(), |from| from.to_string()),
                 direct_address: None,
@@ -297,7 +297,7 @@ impl Core {
                 // They are what it proposes.
                 brought_labels: Labels::new(),
                 proposed: key.proposal.clone(),
-                last_seen_ms: key.asked_ms(),
+                last_seen: Some(seen_at(key.asked_ms(), now)),
                 fingerprint: key.fingerprint,
                 hint,
                 enrolled_ms: key.since_ms,
@@ -311,4 +311,8 @@ impl Core {
             }
         })
     }
+}
+
+fn seen_at(at_ms: u64, now: Now) -> LastSeen {
+    LastSeen { at_ms, ago_ms: now.unix_ms.saturating_sub(at_ms) }
 }

@@ -11,18 +11,19 @@ use std::{
 use super::{
     AgentRow, Continuation, Core, Enroll, audit,
     jobs::PendingOrder,
-    messages::{Effect, EnrollAsked, KeyMark, Now, Reply, ReplyTo},
+    messages::{Effect, EnrollAsked, Now, Reply, ReplyTo},
     stored::{StoredAgent, Write},
 };
 use crate::{
     domain::{
         bounded::Word,
+        fingerprint::{FEWEST_DIGITS, Fingerprint, plain_digits},
         name::{AgentName, Labels},
         proposal::{Accepted, Proposal},
         seal::Seal,
     },
     sys::socket::{neighbourhood_of, source_of},
-    trust::fingerprint::{FEWEST_DIGITS, Fingerprint, plain_digits},
+    trust::code::KeyMark,
 };
 
 /// Most keys that may wait.

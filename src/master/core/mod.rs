@@ -36,13 +36,13 @@ use self::{
     watched::PastJobs,
 };
 use crate::domain::{
-    agent::{AgentState, Facts},
+    agent::{AgentState, Facts, LinkKind},
+    fingerprint::Fingerprint,
     ids::Incarnation,
     job::LastJob,
     name::{AgentName, Labels},
     proposal::{DirectAddress, Proposal},
 };
-use crate::trust::fingerprint::Fingerprint;
 
 /// What becomes of a key that asks to be let in without a token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -110,7 +110,7 @@ struct Session {
     incarnation: Incarnation,
     heard: Duration,
     heard_ms: u64,
-    direct: bool,
+    link: LinkKind,
     link_reason: String,
     direct_address: Option<DirectAddress>,
     facts: Option<Facts>,
@@ -360,7 +360,7 @@ impl Core {
                 self.reply(reply, Reply::Agents(views));
             }
             Input::ShowWaiting(reply) => {
-                let views = self.waiting_views().collect();
+                let views = self.waiting_views(now).collect();
                 self.reply(reply, Reply::Agents(views));
             }
             Input::WatchFleet { seen, numbers_seen, behind, reply } => {
@@ -387,11 +387,11 @@ impl Core {
             }
             Input::InventoryTold(session, known) => self.on_inventory(session, known, now),
             Input::LookedUp(session, found) => self.on_looked_up(session, found, now),
-            Input::LinkChanged { session, direct, reason } => {
+            Input::LinkChanged { session, link, reason } => {
                 if let Some(name) = self.sessions.get(&session)
                     && let Some(session) = self.agents.change(name).and_then(|row| row.session_of(session))
                 {
-                    session.direct = direct;
+                    session.link = link;
                     session.link_reason = reason;
                 }
             }

@@ -7,9 +7,10 @@ use super::{
     messages::{ConnectionIdentity, Effect, Now, Reply, ReplyTo},
     stored::{StoredLogin, StoredOperator, Write},
 };
-use crate::{
-    domain::name::{AgentName, nearest},
-    trust::{access::Role, fingerprint::Fingerprint},
+use crate::domain::{
+    fingerprint::Fingerprint,
+    name::{AgentName, nearest},
+    operator::Role,
 };
 
 /// Keys of one operator: the machines on which a person works.

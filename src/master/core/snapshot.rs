@@ -9,7 +9,7 @@ use std::{
 
 use super::{AgentRow, Core, messages::Now, registry::Marked};
 use crate::domain::{
-    agent::{AgentState, START_WITHIN},
+    agent::{AgentState, LinkKind, START_WITHIN},
     bounded::Expression,
     name::{AgentName, Labels, nearest},
     proposal::acceptance,
@@ -65,13 +65,13 @@ struct Known {
     /// Those that do not count.
     proposed: Option<Arc<Labels>>,
     state: AgentState,
-    direct: Option<bool>,
+    link: Option<LinkKind>,
 }
 
 impl Known {
     fn candidate(&self) -> Candidate<'_> {
-        let Self { name, labels, state, direct, .. } = self;
-        Candidate { name, labels, state: *state, direct: *direct }
+        let Self { name, labels, state, link, .. } = self;
+        Candidate { name, labels, state: *state, link: *link }
     }
 }
 
@@ -103,7 +103,7 @@ impl Core {
                 labels: Arc::clone(&row.labels),
                 proposed: row.proposed.clone(),
                 state: row.state(now),
-                direct: row.session.as_ref().map(|session| session.direct),
+                link: row.session.as_ref().map(|session| session.link),
             }
         };
         Snapshot {
@@ -121,9 +121,9 @@ impl Snapshot {
         self.agents.len() + selection.to_string().len()
     }
 
-    /// The state of each agent, and its link: true for direct, `None` where it is not connected.
-    pub fn states(&self) -> impl Iterator<Item = (AgentState, Option<bool>)> {
-        self.agents.iter().map(|agent| (agent.state, agent.direct))
+    /// The state of each agent, and its link; `None` where it is not connected.
+    pub fn states(&self) -> impl Iterator<Item = (AgentState, Option<LinkKind>)> {
+        self.agents.iter().map(|agent| (agent.state, agent.link))
     }
 
     /// The names of all agents, in order.

@@ -2,21 +2,20 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    domain::{
-        agent::Drain,
-        bounded::Word,
-        command::TaskSpec,
-        ids::{Incarnation, JobId, TaskId},
-        job::{Job, JobOptions, Task},
-        name::{AgentName, Labels},
-        outcome::Outcome,
-        plan::Gate,
-        proposal::Accepted,
-        seal::Seal,
-        terms::Terms,
-    },
-    trust::{access::Role, fingerprint::Fingerprint},
+use crate::domain::{
+    agent::Drain,
+    bounded::Word,
+    command::TaskSpec,
+    fingerprint::Fingerprint,
+    ids::{Incarnation, JobId, TaskId},
+    job::{Job, JobOptions, Task},
+    name::{AgentName, Labels},
+    operator::Role,
+    outcome::Outcome,
+    plan::Gate,
+    proposal::Accepted,
+    seal::Seal,
+    terms::Terms,
 };
 
 /// What the store is to change.

@@ -1,65 +1,6 @@
 //! What the core shows of itself. Plain data.
 
-use crate::{
-    domain::{
-        agent::{AgentState, Drain, Facts},
-        bounded::Word,
-        ids::JobId,
-        job::{Job, LastJob},
-        name::{AgentName, Labels},
-        proposal::{DirectAddress, Proposal},
-    },
-    trust::fingerprint::Fingerprint,
-};
-
-/// An agent as it is shown.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AgentView {
-    /// Its name.
-    pub name: AgentName,
-    /// Its state.
-    pub state: AgentState,
-    /// True for direct, false for the tunnel; `None` when it is not connected.
-    pub direct: Option<bool>,
-    /// Why that link is used.
-    pub link_reason: String,
-    /// Its address.
-    pub address: String,
-    /// Where a direct link would go.
-    pub direct_address: Option<DirectAddress>,
-    /// Its version.
-    pub version: Word,
-    /// Its labels, as they count.
-    pub labels: Labels,
-    /// Those that operators set.
-    pub set_labels: Labels,
-    /// Those that it brings.
-    pub brought_labels: Labels,
-    /// What it says of itself and what does not count, or not yet.
-    pub proposed: Proposal,
-    /// When it was last heard of.
-    pub last_seen_ms: u64,
-    /// Its key.
-    pub fingerprint: Fingerprint,
-    /// What to know or do.
-    pub hint: String,
-    /// When it was let in.
-    pub enrolled_ms: u64,
-    /// How it came to believe in the CA.
-    pub trust: Word,
-    /// Its machine.
-    pub facts: Option<Facts>,
-    /// For a waiting key: another one is known under its name.
-    pub key_changed: bool,
-    /// For a waiting key: it is approved by a code.
-    pub has_code: bool,
-    /// Since when it is offline.
-    pub offline_since_ms: Option<u64>,
-    /// It takes no new tasks.
-    pub drain: Option<Drain>,
-    /// What it did last.
-    pub last_job: Option<LastJob>,
-}
+use crate::domain::{agent::AgentView, ids::JobId, job::Job, name::AgentName};
 
 /// What changed in the registry.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,10 +6,10 @@ use super::{
     Core,
     jobs::LiveJob,
     messages::{Effect, Now},
-    views::{AgentView, FleetNews, JobsNews},
+    views::{FleetNews, JobsNews},
 };
 use crate::domain::{
-    agent::AgentState,
+    agent::{AgentState, AgentView},
     ids::JobId,
     job::{Job, LastJob},
     name::AgentName,
@@ -153,7 +153,7 @@ impl Core {
             more_behind: agents.last().filter(|_| continues).map(|last| last.name.clone()),
             agents,
             gone: gone.filter(|_| behind.is_none()).unwrap_or_default(),
-            waiting: tells_waiting.then(|| self.waiting_views().collect()),
+            waiting: tells_waiting.then(|| self.waiting_views(now).collect()),
         }
     }
 

@@ -12,7 +12,8 @@ use crate::{
         name::{AgentName, MAX_LABELS},
         proposal::Proposal,
     },
-    master::core::messages::{Choice, Input, KeyMark, Reply},
+    master::core::messages::{Choice, Input, Reply},
+    trust::code::KeyMark,
     wire::{
         bounds::{list_of, per_task, short_text},
         proposal::{proposal_out, shown_in},

@@ -6,7 +6,7 @@ use tonic::{Response, Status};
 
 use super::{
     Master,
-    control::{invalid, reference, selection},
+    control::{invalid, name, reference, selection},
     follow::Follow,
     outbox::{Answers, Outbox},
     refusal,
@@ -40,14 +40,17 @@ impl Master {
             by_admin: caller.caller.is_admin(),
             ..JobOptions::try_from(request.options.unwrap_or_default())?
         };
-        let shown = per_task(request.shown, "agents")?.into_iter();
+        let shown =
+            |shown: proto::ShownAgent| Ok((name(&shown.name)?, shown.fingerprint.parse().map_err(invalid)?));
+        let shown =
+            per_task(request.shown, "agents")?.into_iter().map(shown).collect::<Result<_, Status>>()?;
         Ok(JobAsked {
             id: JobId::from_bytes(&request.job_id).map_err(invalid)?,
             operator,
             command: command.try_into()?,
             choice: self.choose(caller, selection(request.selection)?, options.now).await?,
             options,
-            shown: shown.map(|shown| (shown.name, shown.fingerprint)).collect(),
+            shown,
         })
     }
 

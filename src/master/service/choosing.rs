@@ -11,14 +11,12 @@ use super::{
     refusal,
 };
 use crate::{
-    domain::{name::AgentName, target::selection::Selection},
+    domain::{agent::AgentView, name::AgentName, target::selection::Selection},
     master::core::{
         messages::{NotChosen, Reply},
         snapshot::{Choice, Snapshot},
-        views::AgentView,
     },
-    sys::clock::unix_ms,
-    wire::{agent::labels_out, proposal::address_out, proto, serve::Connected},
+    wire::{proto, serve::Connected},
 };
 
 /// Agents in one message of a list, and bytes after which no more are added to it.
@@ -29,40 +27,6 @@ const LISTED_AT_ONCE: usize = 200;
 const WAITING: usize = 2 * 1024;
 /// Agents and characters up to which a selection is evaluated where it is asked for, and no thread is woken for it.
 const CHEAP: usize = 2_000;
-pub(super) fn agent_out(view: AgentView) -> proto::Agent {
-    let link = match view.direct {
-        Some(true) => "direct",
-        Some(false) => "tunnel",
-        None => "",
-    };
-    proto::Agent {
-        name: view.name.into(),
-        state: proto::AgentState::from(view.state).into(),
-        link: link.to_owned(),
-        link_reason: view.link_reason,
-        address: view.address,
-        direct_address: view.direct_address.map_or_else(String::new, |direct| direct.to_string()),
-        version: view.version.into(),
-        labels: labels_out(view.labels),
-        last_seen_ms: view.last_seen_ms,
-        last_seen_ago_ms: Some(unix_ms().saturating_sub(view.last_seen_ms)),
-        fingerprint: view.fingerprint.to_string(),
-        hint: view.hint,
-        enrolled_ms: view.enrolled_ms,
-        trust: view.trust.into(),
-        facts: view.facts.map(Into::into),
-        key_changed: view.key_changed,
-        has_code: view.has_code,
-        offline_since_ms: view.offline_since_ms.unwrap_or(0),
-        last_job: view.last_job.map(Into::into),
-        drain: view.drain.map(Into::into),
-        set_labels: labels_out(view.set_labels),
-        brought_labels: labels_out(view.brought_labels),
-        proposed_address: address_out(&view.proposed),
-        proposed_labels: labels_out(view.proposed.labels),
-    }
-}
-
 /// The next agents of a list that go into one message: it stays far below what a client takes, whatever agents say of
 /// themselves.
 pub(super) fn chunk(agents: &mut impl Iterator<Item = proto::Agent>) -> Vec<proto::Agent> {
@@ -160,7 +124,7 @@ impl Master {
                 views.push(key);
             }
             views.sort_by(|a, b| a.name.cmp(&b.name));
-            let mut agents = views.into_iter().map(agent_out).peekable();
+            let mut agents = views.into_iter().map(proto::Agent::from).peekable();
             while agents.peek().is_some() {
                 answers.send(Ok(proto::ListAgentsResponse { agents: chunk(&mut agents) })).await?;
             }

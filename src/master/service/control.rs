@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     domain::{
-        groups::mask::Masks, ids::JobReference, name::AgentName, outcome::asked_for,
-        target::selection::Selection,
+        fingerprint::plain_digits, groups::mask::Masks, ids::JobReference, name::AgentName,
+        outcome::asked_for, target::selection::Selection,
     },
     master::{
         compare::maskers,
@@ -25,7 +25,7 @@ use crate::{
         store::Wanted,
     },
     sys::clock::unix_ms,
-    trust::{access::Caller, fingerprint::plain_digits},
+    trust::access::Caller,
     wire::{
         InvalidMessage, SOFTWARE_VERSION,
         bounds::{MAX_STORED, per_task, short_text},

@@ -6,11 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{
-    Master,
-    choosing::{agent_out, chunk},
-    outbox::Outbox,
-};
+use super::{Master, choosing::chunk, outbox::Outbox};
 use crate::{
     domain::{job::Job, name::AgentName},
     master::{
@@ -92,7 +88,7 @@ async fn watch_agents(
         let keys = part.waiting.take().filter(|keys| is_first || told_of_keys || !keys.is_empty());
         let keys = keys.map(|keys| {
             told_of_keys = !keys.is_empty();
-            proto::Waiting { keys: keys.into_iter().map(agent_out).collect() }
+            proto::Waiting { keys: keys.into_iter().map(proto::Agent::from).collect() }
         });
         if is_first || keys.is_some() || !part.agents.is_empty() || !part.gone.is_empty() {
             let mut response = WatchAgentsResponse {
@@ -103,7 +99,7 @@ async fn watch_agents(
                 ..WatchAgentsResponse::default()
             };
             loop {
-                let mut agents = part.agents.into_iter().map(agent_out).peekable();
+                let mut agents = part.agents.into_iter().map(proto::Agent::from).peekable();
                 loop {
                     response.agents = chunk(&mut agents);
                     let ends_part = agents.peek().is_none();

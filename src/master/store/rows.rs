@@ -6,6 +6,7 @@ use crate::{
     domain::{
         bounded::{Line, Reason},
         command::Command,
+        fingerprint::Fingerprint,
         ids::{JobId, JobReference},
         job::{Job, JobOptions, LastJob, Task, TaskState},
         name::{AgentName, Labels},
@@ -13,7 +14,6 @@ use crate::{
         seal::Seal,
     },
     master::core::stored::{StoredAgent, StoredJob, StoredOperator, StoredTask, Write},
-    trust::fingerprint::Fingerprint,
 };
 
 /// The columns of a job, in the order in which [`job`] reads them.

@@ -15,6 +15,7 @@ use crate::{
     domain::{
         agent::Drain,
         command::{Bytes, Command},
+        fingerprint::Fingerprint,
         groups::mask::Masks,
         ids::{Incarnation, TaskId},
         job::{LeftOut, Overflow, Task, TaskState},
@@ -28,7 +29,6 @@ use crate::{
         messages::WriteDurability,
         stored::{StoredTask, Write},
     },
-    trust::fingerprint::Fingerprint,
 };
 
 fn stored_job(number: u64) -> StoredJob {

@@ -2,7 +2,7 @@
 
 use tui_textarea::{CursorMove, TextArea};
 
-use crate::domain::{job::JobOptions, name::AgentName};
+use crate::domain::{fingerprint::Fingerprint, job::JobOptions, name::AgentName};
 
 /// Most commands of the history.
 pub const HISTORY: usize = 1_000;
@@ -13,7 +13,7 @@ pub struct Recipients {
     /// The target in words that the master understands.
     pub target: String,
     /// Names and keys.
-    pub agents: Vec<(AgentName, String)>,
+    pub agents: Vec<(AgentName, Fingerprint)>,
     /// It is the agent under the cursor, since no agent is selected.
     pub is_cursor: bool,
     /// When the oldest of them was picked, in milliseconds since the Unix epoch.

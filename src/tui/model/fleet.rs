@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::{
-    agent::{AgentState, Facts},
+    agent::{AgentState, AgentView, Facts},
+    fingerprint::Fingerprint,
     name::AgentName,
-    roster::AgentEntry,
     target::{Candidate, Target},
 };
 
@@ -15,7 +15,7 @@ pub struct RowKey {
     /// The name.
     pub name: AgentName,
     /// The fingerprint, of a key that waits.
-    pub waiting: Option<String>,
+    pub waiting: Option<Fingerprint>,
 }
 
 /// What the rows are sorted by.
@@ -62,7 +62,7 @@ impl SortBy {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pick {
     /// Its key then.
-    pub fingerprint: String,
+    pub fingerprint: Fingerprint,
     /// When it was picked, in milliseconds since the Unix epoch.
     pub at_ms: u64,
 }
@@ -79,7 +79,7 @@ pub struct Picks {
 /// The table.
 #[derive(Debug, Default)]
 pub struct Fleet {
-    agents: BTreeMap<RowKey, AgentEntry>,
+    agents: BTreeMap<RowKey, AgentView>,
     shown: Vec<RowKey>,
     /// The row under the cursor.
     pub cursor: Option<RowKey>,
@@ -124,7 +124,7 @@ impl Counts {
 /// From this on an agent needs nobody.
 const WELL: u8 = 4;
 
-fn attention(agent: &AgentEntry) -> u8 {
+fn attention(agent: &AgentView) -> u8 {
     match agent.state {
         AgentState::Pending => 0,
         AgentState::Offline => 1,
@@ -152,7 +152,7 @@ impl Fleet {
     }
 
     /// Puts an agent as it is now.
-    pub fn put(&mut self, agent: AgentEntry) {
+    pub fn put(&mut self, agent: AgentView) {
         self.is_stale = true;
         let key = RowKey { name: agent.name.clone(), waiting: None };
         self.unseen.remove(&key);
@@ -166,24 +166,24 @@ impl Fleet {
     }
 
     /// Puts all keys that wait.
-    pub fn put_waiting(&mut self, keys: Vec<AgentEntry>) {
+    pub fn put_waiting(&mut self, keys: Vec<AgentView>) {
         self.is_stale = true;
         self.agents.retain(|key, _| key.waiting.is_none());
         for key in keys {
-            let row = RowKey { name: key.name.clone(), waiting: Some(key.fingerprint.clone()) };
+            let row = RowKey { name: key.name.clone(), waiting: Some(key.fingerprint) };
             self.agents.insert(row, key);
         }
     }
 
     /// The agent of a name, if it is known.
     #[must_use]
-    pub fn agent(&self, name: &AgentName) -> Option<&AgentEntry> {
+    pub fn agent(&self, name: &AgentName) -> Option<&AgentView> {
         self.agents.get(&RowKey { name: name.clone(), waiting: None })
     }
 
     /// What stands in a row.
     #[must_use]
-    pub fn row(&self, key: &RowKey) -> Option<&AgentEntry> {
+    pub fn row(&self, key: &RowKey) -> Option<&AgentView> {
         self.agents.get(key)
     }
 
@@ -200,7 +200,7 @@ impl Fleet {
     }
 
     /// Agents that are let in.
-    pub fn agents(&self) -> impl Iterator<Item = &AgentEntry> {
+    pub fn agents(&self) -> impl Iterator<Item = &AgentView> {
         self.agents.iter().filter(|(key, _)| key.waiting.is_none()).map(|(_, agent)| agent)
     }
 
@@ -227,13 +227,13 @@ impl Fleet {
         self.is_stale = false;
         let place = self.cursor_place();
         let matching = self.matching(&self.filter);
-        let mut rows: Vec<(&RowKey, &AgentEntry)> = self
+        let mut rows: Vec<(&RowKey, &AgentView)> = self
             .agents
             .iter()
             .filter(|(key, _)| matching.as_ref().is_none_or(|matching| matching.contains(*key)))
             .collect();
-        let largest_first = |rows: &mut Vec<(&RowKey, &AgentEntry)>, figure: fn(&Facts) -> f64| {
-            let of = |agent: &AgentEntry| agent.facts.as_ref().map_or(-1.0, figure);
+        let largest_first = |rows: &mut Vec<(&RowKey, &AgentView)>, figure: fn(&Facts) -> f64| {
+            let of = |agent: &AgentView| agent.facts.as_ref().map_or(-1.0, figure);
             rows.sort_by(|(_, a), (_, b)| of(b).total_cmp(&of(a)));
         };
         match self.sort {
@@ -274,10 +274,10 @@ impl Fleet {
             _ if filter.contains(['@', '*', '[', '!', '&', '^', ',']) => Some(filter.to_owned()),
             _ => None,
         };
-        let is_text = |agent: &AgentEntry| contains(agent, &filter.to_lowercase());
+        let is_text = |agent: &AgentView| contains(agent, &filter.to_lowercase());
         if let Some(target) = expression.and_then(|text| text.parse::<Target>().ok()) {
             let rows: Vec<&RowKey> = self.agents.keys().collect();
-            let candidates: Vec<Candidate<'_>> = self.agents.values().map(AgentEntry::candidate).collect();
+            let candidates: Vec<Candidate<'_>> = self.agents.values().map(Candidate::from).collect();
             let names = target.evaluate(&candidates).agents;
             // A key that waits has no labels, but it has a state.
             let is_wanted = |key: &&&RowKey| names.contains(&key.name);
@@ -295,7 +295,7 @@ impl Fleet {
 
     /// The row under the cursor.
     #[must_use]
-    pub fn under_cursor(&self) -> Option<&AgentEntry> {
+    pub fn under_cursor(&self) -> Option<&AgentView> {
         self.agents.get(self.cursor.as_ref()?)
     }
 
@@ -326,7 +326,7 @@ impl Fleet {
     /// Agents that an expression means, in natural order.
     #[must_use]
     pub fn evaluate(&self, target: &Target) -> crate::domain::target::Matched {
-        let candidates: Vec<Candidate<'_>> = self.agents().map(AgentEntry::candidate).collect();
+        let candidates: Vec<Candidate<'_>> = self.agents().map(Candidate::from).collect();
         target.evaluate(&candidates)
     }
 
@@ -339,7 +339,7 @@ impl Fleet {
         self.unpicked = None;
         match self.agents.get(row) {
             Some(agent) if is_picked => {
-                let pick = Pick { fingerprint: agent.fingerprint.clone(), at_ms: now_ms };
+                let pick = Pick { fingerprint: agent.fingerprint, at_ms: now_ms };
                 self.picks.agents.insert(row.name.clone(), pick);
             }
             _ => {
@@ -363,7 +363,7 @@ impl Fleet {
     ) {
         let pick = |name: AgentName| {
             let agent = self.agent(&name)?;
-            let pick = Pick { fingerprint: agent.fingerprint.clone(), at_ms: now_ms };
+            let pick = Pick { fingerprint: agent.fingerprint, at_ms: now_ms };
             Some((name, pick))
         };
         let agents = names.into_iter().filter_map(pick).collect();
@@ -387,13 +387,13 @@ pub fn memory_percent(facts: &Facts) -> u32 {
     u32::try_from(percent).unwrap_or(100)
 }
 
-fn contains(agent: &AgentEntry, text: &str) -> bool {
+fn contains(agent: &AgentView, text: &str) -> bool {
     let has = |field: &str| field.to_lowercase().contains(text);
     has(agent.name.as_str())
         || has(agent.state.word())
         || has(agent.link_word())
         || has(&agent.address)
-        || has(&agent.version)
+        || has(agent.version.as_str())
         || agent.labels.iter().any(|(key, value)| has(&format!("{}={}", key.as_str(), value.as_str())))
         || agent
             .last_job
@@ -410,7 +410,7 @@ mod tests {
     fn fleet(agents: &[(&str, AgentState)]) -> Fleet {
         let mut fleet = Fleet::default();
         for (name, state) in agents {
-            fleet.put(AgentEntry { state: *state, ..agent(name) });
+            fleet.put(AgentView { state: *state, ..agent(name) });
         }
         fleet.arrange();
         fleet
@@ -464,7 +464,7 @@ mod tests {
         fleet.arrange();
         assert_eq!(fleet.hidden_picks(), 1);
         fleet.filter.clear();
-        fleet.put(AgentEntry { state: AgentState::Offline, ..agent("web-10") });
+        fleet.put(AgentView { state: AgentState::Offline, ..agent("web-10") });
         fleet.cursor = Some(row.clone());
         fleet.arrange();
         assert_eq!(fleet.cursor, Some(row.clone()));

@@ -138,7 +138,7 @@ impl Model {
 
     /// The agent, or waiting key, that details are shown of, else the one under the cursor.
     #[must_use]
-    pub fn subject(&self) -> Option<&crate::domain::roster::AgentEntry> {
+    pub fn subject(&self) -> Option<&crate::domain::agent::AgentView> {
         match self.overlays.last() {
             Some(Overlay::Details { row, .. }) => self.fleet.row(row),
             _ => self.fleet.under_cursor(),

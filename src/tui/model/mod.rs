@@ -21,7 +21,9 @@ use self::{
     job::{FollowKey, JobScreen, Look},
 };
 use super::{keymap::Action, settings::Settings};
-use crate::domain::{ids::JobId, job::Job, name::AgentName, proposal::Proposal, target::fold::fold};
+use crate::domain::{
+    fingerprint::Fingerprint, ids::JobId, job::Job, name::AgentName, proposal::Proposal, target::fold::fold,
+};
 
 /// A moment, as the runtime tells it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -152,7 +154,7 @@ pub struct Prompt {
     /// What is wrong with the text.
     pub problem: String,
     /// The waiting key that it is about: its name, its fingerprint, and what it proposes, as that was shown.
-    pub key: Option<(AgentName, String, Proposal)>,
+    pub key: Option<(AgentName, Fingerprint, Proposal)>,
 }
 
 impl Prompt {
@@ -356,11 +358,7 @@ impl Model {
         let folded = || fold(picks.agents.keys().map(crate::domain::name::AgentName::as_str));
         Recipients {
             target: picks.target.as_ref().map_or_else(folded, ToString::to_string),
-            agents: picks
-                .agents
-                .iter()
-                .map(|(name, pick)| (name.clone(), pick.fingerprint.clone()))
-                .collect(),
+            agents: picks.agents.iter().map(|(name, pick)| (name.clone(), pick.fingerprint)).collect(),
             is_cursor: false,
             picked_ms: picks.agents.values().map(|pick| pick.at_ms).min().unwrap_or(0),
         }
@@ -373,7 +371,7 @@ impl Model {
         let agent = row.and_then(|row| self.fleet.row(row));
         agent.map_or_else(Recipients::default, |agent| Recipients {
             target: agent.name.to_string(),
-            agents: vec![(agent.name.clone(), agent.fingerprint.clone())],
+            agents: vec![(agent.name.clone(), agent.fingerprint)],
             is_cursor: true,
             picked_ms: self.now.unix_ms,
         })

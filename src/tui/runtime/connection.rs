@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::super::{model::MasterStatus, msg::Msg};
 use crate::{
-    domain::{job::Job, name::AgentName, roster::AgentEntry},
+    domain::{agent::AgentView, job::Job, name::AgentName},
     wire::{
         client::{ControlClient, MasterAddress},
         proto,
@@ -141,9 +141,9 @@ async fn tell(news: &mpsc::Sender<News>, msg: Msg) -> Result<(), Gone> {
     news.send(News::Told(msg)).await.map_err(|_| Gone)
 }
 
-fn entries(agents: Vec<proto::Agent>) -> Vec<AgentEntry> {
+fn entries(agents: Vec<proto::Agent>) -> Vec<AgentView> {
     // What this version does not understand of a newer master is not shown.
-    agents.into_iter().filter_map(|agent| AgentEntry::try_from(agent).ok()).collect()
+    agents.into_iter().filter_map(|agent| AgentView::try_from(agent).ok()).collect()
 }
 
 async fn watch_agents(

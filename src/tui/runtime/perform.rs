@@ -20,6 +20,7 @@ use super::{
 use crate::{
     domain::{
         command::Command,
+        fingerprint::Fingerprint,
         ids::{JobId, JobReference},
         job::{Job, JobOptions},
         name::AgentName,
@@ -28,9 +29,10 @@ use crate::{
         target::Target,
         text::{plural, spoken_bytes},
     },
+    trust::code::KeyMark,
     tui::{
         model::command::Recipients,
-        msg::{Cmd, KeyMark, Msg},
+        msg::{Cmd, Msg},
     },
     wire::{
         client::ControlClient,
@@ -194,7 +196,7 @@ async fn once(client: &ControlClient, cmd: Cmd) -> Option<Msg> {
                 KeyMark::Digits(digits) => (digits, String::new()),
                 KeyMark::Code(code) => (String::new(), code.to_string()),
             };
-            let shown = vec![shown_out(shown.0, shown.1)];
+            let shown = vec![shown_out(shown.0.to_string(), shown.1)];
             let request = proto::ApproveAgentRequest { name: name.to_string(), fingerprint, code, shown };
             match client.calls().approve_agent(request).await {
                 Ok(approved) => {
@@ -206,7 +208,11 @@ async fn once(client: &ControlClient, cmd: Cmd) -> Option<Msg> {
             }
         }
         Cmd::Reject(name, fingerprint) => {
-            let request = proto::RejectAgentRequest { name: name.to_string(), fingerprint, all: false };
+            let request = proto::RejectAgentRequest {
+                name: name.to_string(),
+                fingerprint: fingerprint.to_string(),
+                all: false,
+            };
             match client.calls().reject_agent(request).await {
                 Ok(_) => Some(Msg::Done(format!("the key that waited as {name} is forgotten"))),
                 Err(status) => failed("not rejected", status.into()),
@@ -296,9 +302,9 @@ async fn start(
         Ok(target) => target,
         Err(error) => return Msg::NotStarted(id, error.to_string()),
     };
-    let shown = |(name, fingerprint): &(AgentName, String)| proto::ShownAgent {
+    let shown = |(name, fingerprint): &(AgentName, Fingerprint)| proto::ShownAgent {
         name: name.to_string(),
-        fingerprint: fingerprint.clone(),
+        fingerprint: fingerprint.to_string(),
     };
     let request = proto::StartJobRequest {
         job_id: id.to_bytes().to_vec().into(),

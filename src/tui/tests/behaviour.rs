@@ -6,18 +6,18 @@ use super::{
 };
 use crate::{
     domain::{
-        agent::AgentState,
+        agent::{AgentState, AgentView},
         job::Job,
         outcome::{Ending, KillProof, Survivor},
-        roster::AgentEntry,
     },
+    trust::code::KeyMark,
     tui::{
         keymap::{self, BINDINGS},
         model::{
             Connection, Focus, Overlay,
             job::{FollowKey, Followed, View},
         },
-        msg::{Cmd, KeyMark, Msg},
+        msg::{Cmd, Msg},
         settings::Settings,
         view::chrome::hints,
     },
@@ -55,7 +55,7 @@ fn without_picks_it_is_the_agent_under_the_cursor_frozen_when_the_line_was_enter
     let mut world = World::with_agents((120, 40), 5);
     world.press("j i");
     assert!(world.says("Command → web-2 (cursor)"));
-    world.agents(vec![AgentEntry { state: AgentState::Offline, ..agent("web-1") }]);
+    world.agents(vec![AgentView { state: AgentState::Offline, ..agent("web-1") }]);
     world.write("uptime");
     world.press("Enter");
     let Some(Cmd::Start { recipients, .. }) = world.ordered().into_iter().find(is_start) else { panic!() };

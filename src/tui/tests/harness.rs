@@ -9,7 +9,7 @@ use ratatui::{buffer::Buffer, layout::Rect};
 use super::agent;
 use crate::{
     domain::{
-        agent::AgentState,
+        agent::{AgentState, AgentView, LastSeen},
         command::Command,
         digest::GroupDigest,
         frame::{Frame, Stream},
@@ -21,7 +21,7 @@ use crate::{
         job::{Job, LastJob, Task, TaskState},
         name::LabelWord,
         outcome::{Ending, Outcome},
-        roster::AgentEntry,
+        proposal::DirectAddress,
     },
     tui::{
         keymap::Key,
@@ -79,7 +79,7 @@ impl World {
         self.put(Msg::Connected(Box::new(status)));
     }
 
-    pub(super) fn agents(&mut self, agents: Vec<AgentEntry>) {
+    pub(super) fn agents(&mut self, agents: Vec<AgentView>) {
         self.put(Msg::Agents { agents, gone: Vec::new(), waiting: Some(Vec::new()), is_complete: true });
     }
 
@@ -305,7 +305,7 @@ pub(super) fn sketch_with(size: (u16, u16), settings: Settings) -> World {
     for index in (0..14).filter(|index| ![1, 2, 8].contains(index)) {
         end(&mut job, index, Ending::Exited(0));
     }
-    let mut agents: Vec<AgentEntry> = (1..=14).map(|n| agent(&format!("web-{n}"))).collect();
+    let mut agents: Vec<AgentView> = (1..=14).map(|n| agent(&format!("web-{n}"))).collect();
     agents.extend(["db-1", "db-2"].map(agent));
     for (entry, task) in agents.iter_mut().zip(&job.tasks) {
         let last = LastJob::new(task);
@@ -313,18 +313,18 @@ pub(super) fn sketch_with(size: (u16, u16), settings: Settings) -> World {
     }
     agents[2].state = AgentState::Offline;
     agents[2].facts = None;
-    agents[2].direct = None;
+    agents[2].link = None;
     agents[2].offline_since_ms = Some(BEGIN_MS - 41_000);
     agents[2].hint = "not connected; is it running, and does it reach this master?".to_owned();
     agents[6].state = AgentState::Late;
-    agents[6].direct_address = "192.168.1.17:50052".to_owned();
+    agents[6].direct_address = DirectAddress::new("192.168.1.17", 50_052, None);
     agents[6].link_reason =
         "192.168.1.17:50052 does not answer: connection refused; using the tunnel".to_owned();
     agents[6].proposed.labels = [word("rack", "3")].into();
     let mut waiting = agent("web-15");
     waiting.state = AgentState::Pending;
-    waiting.direct = None;
-    waiting.last_seen_ms = BEGIN_MS - 30_000;
+    waiting.link = None;
+    waiting.last_seen = Some(LastSeen { at_ms: BEGIN_MS - 30_000, ago_ms: 30_000 });
     waiting.labels.clear();
     waiting.has_code = true;
     waiting.proposed.labels = [word("role", "web")].into();

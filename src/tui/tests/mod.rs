@@ -8,31 +8,32 @@ mod screens;
 mod streams;
 
 use crate::domain::{
-    agent::{AgentState, Facts},
+    agent::{AgentState, AgentView, Facts, LastSeen, LinkKind},
     name::Labels,
     proposal::Proposal,
-    roster::AgentEntry,
 };
 
 /// An agent that is well.
-pub(in crate::tui) fn agent(name: &str) -> AgentEntry {
+pub(in crate::tui) fn agent(name: &str) -> AgentView {
     let label =
         |key: &str, value: &str| (key.to_owned().try_into().unwrap(), value.to_owned().try_into().unwrap());
-    AgentEntry {
+    AgentView {
         name: name.parse().unwrap(),
         state: AgentState::Active,
-        direct: Some(false),
+        link: Some(LinkKind::Tunnel),
         link_reason: "the agent did not ask for a direct link".to_owned(),
         address: "10.0.0.7:40512".to_owned(),
-        direct_address: String::new(),
-        version: "0.1.0".to_owned(),
+        direct_address: None,
+        version: "0.1.0".into(),
         labels: Labels::from([label("role", "web"), label("dc", "ams")]),
         set_labels: Labels::new(),
         proposed: Proposal::default(),
-        last_seen_ms: 1_795_442_530_000,
-        fingerprint: "4F2A9C0D".repeat(8),
+        brought_labels: Labels::new(),
+        last_seen: Some(LastSeen { at_ms: 1_795_442_530_000, ago_ms: 1_000 }),
+        enrolled_ms: 0,
+        fingerprint: "4F2A9C0D".repeat(8).parse().unwrap(),
         hint: String::new(),
-        trust: "by token".to_owned(),
+        trust: "by token".into(),
         facts: Some(Facts {
             os: "Debian 12".into(),
             kernel: "6.1.0-18-amd64".into(),

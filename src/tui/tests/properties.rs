@@ -8,7 +8,10 @@ use super::{
     harness::{frame, is_start, job, key, sketch},
 };
 use crate::{
-    domain::{agent::AgentState, job::Job, roster::AgentEntry},
+    domain::{
+        agent::{AgentState, AgentView},
+        job::Job,
+    },
     tui::{
         keymap::BINDINGS,
         model::{
@@ -33,7 +36,7 @@ fn happening() -> impl Strategy<Value = Msg> {
         1 => (0u16..200, 0u16..60, any::<bool>()).prop_map(|(x, y, up)| Msg::Wheel(x, y, up)),
         1 => any::<bool>().prop_map(|_| Msg::Disconnected { reason: "gone".to_owned(), retry_ms: 1_000 }),
         1 => (1u32..30).prop_map(|n| Msg::Agents {
-            agents: vec![AgentEntry { state: AgentState::Late, ..agent(&format!("web-{n}")) }],
+            agents: vec![AgentView { state: AgentState::Late, ..agent(&format!("web-{n}")) }],
             gone: vec![format!("web-{}", n + 1).parse().unwrap()],
             waiting: None,
             is_complete: true,

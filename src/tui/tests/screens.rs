@@ -6,8 +6,8 @@ use super::{
 };
 use crate::{
     domain::{
+        agent::AgentView,
         plan::{Gate, GateState},
-        roster::AgentEntry,
     },
     tui::{
         msg::Msg,
@@ -182,7 +182,7 @@ fn wide_characters_keep_every_line_straight() {
         let mut world = sketch(size);
         world.press("2 G Enter");
         world.print(|_| "漢字かな交じり文 and ASCII\n🦥🦥 sloths e\u{301}e\u{301}\n\tTab 한글\n");
-        world.agents(vec![AgentEntry { link_reason: "漢".to_owned(), ..agent("web-1") }]);
+        world.agents(vec![AgentView { link_reason: "漢".to_owned(), ..agent("web-1") }]);
         world
     });
 }

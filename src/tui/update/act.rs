@@ -390,8 +390,8 @@ fn cancel(model: &mut Model, whole: bool, cmds: &mut Vec<Cmd>) {
 
 fn ask_about_key(model: &mut Model, approves: bool) {
     let Some(agent) = model.subject() else { return };
-    let (name, digits) = (agent.name.clone(), agent.fingerprint.clone());
-    let row = super::super::model::fleet::RowKey { name: name.clone(), waiting: Some(digits.clone()) };
+    let (name, digits) = (agent.name.clone(), agent.fingerprint);
+    let row = super::super::model::fleet::RowKey { name: name.clone(), waiting: Some(digits) };
     let (changed, proposed) = (agent.key_changed, agent.proposed.clone());
     if approves && agent.state != AgentState::Pending {
         let text = format!("Let what {name} proposes count: {proposed}?");

@@ -4,11 +4,14 @@ use super::{
     super::{
         keymap::Key,
         model::{Choice, Model, Overlay, PromptKind, command::text_area},
-        msg::{Cmd, KeyMark},
+        msg::Cmd,
     },
     act, editing, moving,
 };
-use crate::{domain::target::Target, trust::code::Code};
+use crate::{
+    domain::target::Target,
+    trust::code::{Code, KeyMark},
+};
 
 /// Asks for a text.
 pub(super) fn open(model: &mut Model, kind: PromptKind) {

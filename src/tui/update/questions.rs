@@ -8,10 +8,12 @@ use super::{
     super::{
         keymap::Key,
         model::{Asked, Model, Overlay, Question},
-        msg::{Cmd, KeyMark},
+        msg::Cmd,
     },
     starting,
 };
+
+use crate::trust::code::KeyMark;
 
 /// Keys that come sooner were typed before anybody could have read the question.
 const READING: Duration = Duration::from_millis(300);
@@ -80,7 +82,7 @@ fn answered(model: &mut Model, asked: Asked, cmds: &mut Vec<Cmd>) {
         Asked::Accept(name, proposed) => cmds.push(Cmd::Accept(name, proposed)),
         Asked::Approve(row, proposed) => {
             if let Some(digits) = row.waiting {
-                cmds.push(Cmd::Approve(row.name, KeyMark::Digits(digits.clone()), (digits, proposed)));
+                cmds.push(Cmd::Approve(row.name, KeyMark::Digits(digits.to_string()), (digits, proposed)));
                 model.overlays.clear();
             }
         }

@@ -5,7 +5,11 @@ use super::{
     paint::{Painter, Piece, piece},
 };
 use crate::{
-    domain::{agent::AgentState, digest::short_span, roster::AgentEntry, text::width},
+    domain::{
+        agent::{AgentState, AgentView},
+        digest::short_span,
+        text::width,
+    },
     tui::{
         format::short_uptime,
         model::{
@@ -99,7 +103,7 @@ impl Column {
         }
     }
 
-    fn cell(self, agent: &AgentEntry, now_ms: u64) -> Piece {
+    fn cell(self, agent: &AgentView, now_ms: u64) -> Piece {
         let figure = |text: Option<String>| {
             piece(format!("{:>4}", text.unwrap_or_else(|| "-".to_owned())), Tone::Plain)
         };
@@ -135,9 +139,9 @@ impl Column {
     }
 }
 
-fn last_job(agent: &AgentEntry, now_ms: u64) -> Piece {
+fn last_job(agent: &AgentView, now_ms: u64) -> Piece {
     if agent.state == AgentState::Pending {
-        let waits = short_span(now_ms.saturating_sub(agent.last_seen_ms));
+        let waits = short_span(agent.last_seen.map_or(0, |seen| now_ms.saturating_sub(seen.at_ms)));
         let text = if agent.key_changed { "another key".to_owned() } else { format!("asked {waits} ago") };
         return piece(text, Tone::Waiting);
     }

@@ -6,11 +6,10 @@ use super::{
 };
 use crate::{
     domain::{
-        agent::AgentState,
+        agent::{AgentState, AgentView, LastSeen},
         digest::{short_duration, short_span},
         job::Job,
         name::Labels,
-        roster::AgentEntry,
         text::{clipped, pad_to_width, spoken_bytes, strip_control, width},
     },
     tui::{
@@ -137,8 +136,9 @@ fn fingerprint(name: &str, digits: &str, tone: Tone) -> impl Iterator<Item = Vec
         .into_iter()
 }
 
-fn waiting(agent: &AgentEntry, model: &Model) -> Vec<Vec<Piece>> {
-    let since = local_time(agent.last_seen_ms, model.now.unix_ms, model.now.zone_s);
+fn waiting(agent: &AgentView, model: &Model) -> Vec<Vec<Piece>> {
+    let seen_ms = agent.last_seen.map_or(0, |seen| seen.at_ms);
+    let since = local_time(seen_ms, model.now.unix_ms, model.now.zone_s);
     let mut all = vec![
         vec![piece("A machine asks to be enrolled under this name.", Tone::Plain)],
         Vec::new(),
@@ -148,7 +148,7 @@ fn waiting(agent: &AgentEntry, model: &Model) -> Vec<Vec<Piece>> {
     if !agent.proposed.is_empty() {
         all.push(field("proposes", agent.proposed.to_string(), Tone::Strong));
     }
-    all.extend(fingerprint("fingerprint", &agent.fingerprint, Tone::Strong));
+    all.extend(fingerprint("fingerprint", &agent.fingerprint.to_string(), Tone::Strong));
     all.push(Vec::new());
     if agent.key_changed {
         all.push(vec![piece(
@@ -186,29 +186,29 @@ fn labels_text(labels: &Labels) -> String {
     shown.collect::<Vec<_>>().join(" ")
 }
 
-fn facts(agent: &AgentEntry, model: &Model) -> Vec<Vec<Piece>> {
+fn facts(agent: &AgentView, model: &Model) -> Vec<Vec<Piece>> {
     let now = model.now;
     let mut all = Vec::new();
     if !agent.hint.is_empty() {
         all.push(vec![piece(strip_control(&agent.hint), Tone::Waiting)]);
         all.push(Vec::new());
     }
-    let link = match agent.direct {
+    let link = match agent.link {
         Some(_) => format!("{}: {}", agent.link_word(), agent.link_reason),
         None => "none; it is not connected".to_owned(),
     };
     let link_tone = if agent.link_word() == "tunnel!" { Tone::Waiting } else { Tone::Plain };
     all.push(field("link", link, link_tone));
     all.push(field("address", agent.address.as_str(), Tone::Plain));
-    if !agent.direct_address.is_empty() {
-        all.push(field("reported", agent.direct_address.as_str(), Tone::Plain));
+    if let Some(direct) = &agent.direct_address {
+        all.push(field("reported", direct.to_string(), Tone::Plain));
     }
-    let seen = match agent.last_seen_ms {
-        0 => "never".to_owned(),
-        ms => format!(
+    let seen = match agent.last_seen {
+        None => "never".to_owned(),
+        Some(LastSeen { at_ms, .. }) => format!(
             "{} ({} ago)",
-            local_time(ms, now.unix_ms, now.zone_s),
-            short_span(now.unix_ms.saturating_sub(ms))
+            local_time(at_ms, now.unix_ms, now.zone_s),
+            short_span(now.unix_ms.saturating_sub(at_ms))
         ),
     };
     all.push(field("last seen", seen, Tone::Plain));
@@ -238,7 +238,7 @@ fn facts(agent: &AgentEntry, model: &Model) -> Vec<Vec<Piece>> {
         all.push(field("tasks", facts.running_tasks.to_string(), Tone::Plain));
     }
     all.push(Vec::new());
-    all.extend(fingerprint("key", &agent.fingerprint, Tone::Dim));
+    all.extend(fingerprint("key", &agent.fingerprint.to_string(), Tone::Dim));
     all.push(field("trusts", agent.trust.as_str(), Tone::Dim));
     all.push(Vec::new());
     all.push(vec![piece("Recent jobs", Tone::Strong)]);

@@ -11,6 +11,7 @@ use crate::{
         agent::{START_PERMISSION, START_WITHIN},
         bounded::Word,
         command::{KILL_GRACE_MS, TaskSpec},
+        fingerprint::Fingerprint,
         ids::Incarnation,
         job::{Job, JobOptions, Task, TaskState, place_of},
         name::AgentName,
@@ -21,7 +22,6 @@ use crate::{
         messages::{Now, ReplyTo, SessionId},
         stored::{StoredJob, StoredTask, Write},
     },
-    trust::fingerprint::Fingerprint,
 };
 
 /// The longest pause between two Attach calls that come to nothing.

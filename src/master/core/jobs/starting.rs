@@ -6,6 +6,7 @@ use super::{LiveJob, Slot};
 use crate::{
     domain::{
         agent::{Drain, START_WITHIN},
+        fingerprint::Fingerprint,
         ids::JobId,
         job::{Job, LeftOut, MOST_TASKS, Task, TaskState},
         name::AgentName,
@@ -88,22 +89,21 @@ impl Core {
         }
         // What a person was shown is what runs, even if nothing would match any more.
         let matching = matching.unwrap_or_default();
-        let is_same = |name: &str, key: &str| {
-            let row = name.parse::<AgentName>().ok().and_then(|name| self.agents.get(&name));
-            row.is_some_and(|row| row.stored.fingerprint.to_string() == key)
+        let is_same = |name: &AgentName, key: &Fingerprint| {
+            self.agents.get(name).is_some_and(|row| row.stored.fingerprint == *key)
         };
         let gone: Vec<LeftOut> = asked
             .shown
             .iter()
             .filter(|(name, key)| !is_same(name, key))
             .map(|(name, _)| LeftOut {
-                agent: name.clone(),
+                agent: name.to_string(),
                 reason: "it is gone, or has a new key, since it was shown".into(),
                 named: false,
             })
             .collect();
-        let shown: HashSet<&str> = asked.shown.iter().map(|(name, _)| name.as_str()).collect();
-        let was_shown = |name: &AgentName| shown.contains(name.as_str());
+        let shown: HashSet<&AgentName> = asked.shown.iter().map(|(name, _)| name).collect();
+        let was_shown = |name: &AgentName| shown.contains(name);
         let more = matching.iter().filter(|name| !was_shown(name));
         if !gone.is_empty() {
             return Err(Reply::TargetChanged { gone, more: more.map(ToString::to_string).collect() });

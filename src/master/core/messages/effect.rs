@@ -6,6 +6,7 @@ use super::{Reply, ReplyTo, SessionId, WriteToken};
 use crate::{
     domain::{
         command::TaskSpec,
+        fingerprint::Fingerprint,
         ids::{Incarnation, JobId, TaskId},
         job::{Overflow, Task},
         name::AgentName,
@@ -13,7 +14,6 @@ use crate::{
         plan::Gate,
     },
     master::core::stored::{KnownTask, Write},
-    trust::fingerprint::Fingerprint,
 };
 
 /// What happens when the disk refuses a write.

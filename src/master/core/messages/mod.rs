@@ -19,9 +19,10 @@ pub use super::snapshot::{Choice, NotChosen, Snapshot};
 use super::stored::{InStore, KnownTask};
 use crate::{
     domain::{
-        agent::{Facts, LinkPreference},
+        agent::{Facts, LinkKind, LinkPreference},
         bounded::{Reason, Word},
         command::Command,
+        fingerprint::Fingerprint,
         ids::{Incarnation, JobId, JobReference, TaskId},
         job::{Job, JobOptions},
         name::{AgentName, LabelChange, Labels},
@@ -30,7 +31,7 @@ use crate::{
         seal::Seal,
         terms::Terms,
     },
-    trust::{code::Code, fingerprint::Fingerprint},
+    trust::code::KeyMark,
 };
 
 /// The moment of a step: monotonic for every judgement, Unix time for what people read.
@@ -99,15 +100,6 @@ pub struct EnrollAsked {
     pub proposal: Proposal,
 }
 
-/// By what an operator tells which key it means.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KeyMark {
-    /// The first digits of its fingerprint.
-    Digits(String),
-    /// The code that its agent printed.
-    Code(Code),
-}
-
 /// A wish to start a job.
 #[derive(Clone, Debug)]
 pub struct JobAsked {
@@ -122,7 +114,7 @@ pub struct JobAsked {
     /// The rest.
     pub options: JobOptions,
     /// What a person was shown: names and fingerprints; empty when nobody was shown anything.
-    pub shown: Vec<(String, String)>,
+    pub shown: Vec<(AgentName, Fingerprint)>,
 }
 
 impl JobAsked {
@@ -343,8 +335,8 @@ pub enum Input {
     LinkChanged {
         /// The session of the agent.
         session: SessionId,
-        /// True for direct.
-        direct: bool,
+        /// The link that is used.
+        link: LinkKind,
         /// Why, in words.
         reason: String,
     },

@@ -2,8 +2,11 @@
 
 use crate::{
     domain::{
+        agent::AgentView,
+        fingerprint::Fingerprint,
         job::{Job, JobOptions, LeftOut},
         name::AgentName,
+        operator::Role,
         proposal::Proposal,
         seal::Seal,
         terms::Terms,
@@ -11,9 +14,8 @@ use crate::{
     master::core::{
         snapshot::Snapshot,
         stored::{StoredOperator, StoredToken},
-        views::{AgentView, FleetNews, JobsNews, StatusView},
+        views::{FleetNews, JobsNews, StatusView},
     },
-    trust::{access::Role, fingerprint::Fingerprint},
 };
 
 /// An answer of the core to a question.

@@ -141,9 +141,8 @@ fn the_waiting_list_is_short_and_shared_fairly() {
 
 /// Names, and how many seconds ago each key asked last.
 fn waiting(world: &mut World) -> Vec<(String, u64)> {
-    let now_ms = world.now().unix_ms;
     let pending = world.listed().into_iter().filter(|agent| agent.state == AgentState::Pending);
-    pending.map(|agent| (agent.name.to_string(), (now_ms - agent.last_seen_ms) / 1_000)).collect()
+    pending.map(|agent| (agent.name.to_string(), agent.last_seen.unwrap().ago_ms / 1_000)).collect()
 }
 
 #[test]

@@ -20,8 +20,9 @@ use std::time::Duration;
 use super::*;
 use crate::{
     domain::{
-        agent::{AgentState, LinkPreference},
+        agent::{AgentState, AgentView, LinkPreference},
         command::Command,
+        fingerprint::Fingerprint,
         ids::{JobId, JobReference, TaskId},
         job::{Job, JobOptions, TaskState},
         outcome::{Ending, Outcome},
@@ -29,11 +30,10 @@ use crate::{
         target::Target,
     },
     master::core::{
-        messages::{AttachOrder, Choice, EnrollAsked, HeldBy, JobAsked, KeyMark, NotChosen, SessionRefusal},
+        messages::{AttachOrder, Choice, EnrollAsked, HeldBy, JobAsked, NotChosen, SessionRefusal},
         stored::Write,
-        views::AgentView,
     },
-    trust::fingerprint::Fingerprint,
+    trust::code::KeyMark,
 };
 
 /// A core, its clock, and the disk that answers at once.

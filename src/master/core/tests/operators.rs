@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::{
+    domain::operator::Role,
     master::core::{messages::ConnectionIdentity, operators::Invitation},
-    trust::access::Role,
 };
 
 fn key(text: &str) -> Fingerprint {

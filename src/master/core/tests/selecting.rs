@@ -16,7 +16,7 @@ fn what_was_shown_is_what_runs() {
         options: JobOptions::default(),
         shown: shown
             .iter()
-            .map(|(name, key)| ((*name).to_owned(), Fingerprint::of(key.as_bytes()).to_string()))
+            .map(|(name, key)| (name.parse().unwrap(), Fingerprint::of(key.as_bytes())))
             .collect(),
     };
     let reply = world.ask(|to| Input::StartJob(Box::new(asked(&[("web-1", "old"), ("web-9", "x")])), to));
@@ -214,7 +214,7 @@ fn those_who_were_shown_are_known_by_name_whatever_their_order() {
         world.agent(name);
         world.connect(session, name, "life");
     }
-    let shown = names.map(|name| (name.to_owned(), Fingerprint::of(name.as_bytes()).to_string()));
+    let shown = names.map(|name| (name.parse().unwrap(), Fingerprint::of(name.as_bytes())));
     let asked = JobAsked {
         id: JobId::from_parts(1, 9),
         operator: "ana".into(),
