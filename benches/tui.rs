@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails in a bench ends it")]
 
+use chrono::Offset as _;
 use std::{
     collections::VecDeque,
     hint::black_box,
@@ -19,13 +20,13 @@ use sloth_runner::{
     domain::{
         agent::{AgentState, AgentView, Facts, LastSeen, LinkKind},
         command::Command,
+        control::JobDigest,
         digest::GroupDigest,
         frame::{Frame, Stream},
         groups::mask::Masks,
         ids::JobId,
         job::{Job, Task, TaskState},
         name::Labels,
-        plan::Gate,
         proposal::Proposal,
     },
     tui::{
@@ -34,7 +35,7 @@ use sloth_runner::{
             Model, Now,
             job::{FollowKey, Followed},
         },
-        msg::{Digest, Msg},
+        msg::Msg,
         runtime::{Console, News, drive},
         settings::Settings,
         terminal::Screen,
@@ -103,7 +104,7 @@ fn job() -> Job {
         succeeded: 0,
         unfinished: TASKS,
         left_out: Vec::new(),
-        gate: Gate::default(),
+        gate: sloth_runner::domain::plan::Gate::default(),
         masks: Masks::default(),
         command_left_out: 0,
     }
@@ -113,15 +114,8 @@ fn job() -> Job {
 fn beginning() -> Vec<Msg> {
     let job = job();
     let group = GroupDigest { tasks: (0..TASKS).collect(), lines: [1, 0], ..GroupDigest::default() };
-    let digest = Digest {
-        id: job.id,
-        job: Some(job.clone()),
-        tasks: Vec::new(),
-        groups: vec![group],
-        more_groups: 0,
-        gate: Gate::default(),
-        ended_ms: None,
-    };
+    let id = job.id;
+    let digest = JobDigest { job: Some(Box::new(job.clone())), groups: vec![group], ..JobDigest::default() };
     let key = |sign| Msg::Key(Key::plain(KeyCode::Char(sign)), false);
     vec![
         Msg::Connected(Box::default()),
@@ -138,7 +132,7 @@ fn beginning() -> Vec<Msg> {
             is_complete: true,
         },
         key('['),
-        Msg::Digest(Box::new(digest)),
+        Msg::Digest(id, Box::new(digest)),
         key('2'),
         key('v'),
     ]
@@ -164,7 +158,7 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let model = Model::new(Settings::default(), "bench".to_owned());
-        let now = Now { monotonic: Duration::ZERO, unix_ms: BEGIN_MS, zone_s: 0 };
+        let now = Now { monotonic: Duration::ZERO, unix_ms: BEGIN_MS, zone: chrono::Utc.fix() };
         let mut bench = Self { model, now, offsets: vec![0; TASKS as usize] };
         for msg in beginning() {
             bench.put(msg);

@@ -17,8 +17,17 @@ use sloth_runner::{
     cli::{output, sanitize::Sanitizer, secrets},
     domain::{
         agent::{AgentView, Drain, Facts},
+        attach::{AttachRequest, AttachResponse, SignalTask, Signalled},
         bounded::Line,
-        command::{Command, TaskSpec},
+        code::Code,
+        command::Command,
+        control::{
+            ApproveAgent, Approved, CancelJob, Cancelled, CreateToken, CreatedToken, DeleteAgent, DeleteJob,
+            DrainAgents, Drained, FleetChange, FollowJob, InputProgress, InputRequest, InviteOperator,
+            Invited, JobDigest, JobEvent, JobsChange, LabelAgents, Labelled, ListAgents, ListJobs,
+            MasterStatus, Promoted, RejectAgents, RerunJob, ShownKey, StartJob, StopAgent, StoppedJob,
+            TokenView, WatchAgents, WatchJob,
+        },
         digest::GroupDigest,
         fingerprint::Fingerprint,
         frame::{Frame, Stream, take_frame},
@@ -26,21 +35,19 @@ use sloth_runner::{
         job::{Job, JobOptions, Task},
         name::{AgentName, Label, LabelChange},
         network::{Hosts, Network},
+        operator::OperatorView,
         outcome::{KillProof, Outcome},
         plan::{Gate, Plan},
+        proposal::Proposal,
+        session::{Enroll, EnrollAnswer, FromAgent, HeldTask, LogIn, LogInAnswer, ToAgent},
         target::{Target, names::Names, selection::Selection, selector::Selector},
         terms::Terms,
         text::is_harmful,
     },
     sys::socket::parse_address,
-    trust::{code::Code, token::Token},
+    trust::token::Token,
     tui::output::maker::LineMaker,
-    wire::{
-        command::{task_id, task_spec_out},
-        login::LoginString,
-        proposal::{shown_in, shown_out},
-        proto,
-    },
+    wire::{convert::Carried, login::LoginString, proto},
 };
 
 /// A body, what it is called, and bytes to begin with.
@@ -63,66 +70,94 @@ pub const BODIES: [Body; 6] = [
     Body { name: "terminal", job: terminal, seeds: terminal_seeds },
 ];
 
-/// What is taken in, given out and taken in again is the same.
-fn settles<P, D>(bytes: &[u8])
+/// What a message carries is given out and taken in again as the same.
+fn settles<D>(bytes: &[u8])
 where
-    P: Message + Default,
-    D: TryFrom<P> + Into<P> + Clone + PartialEq + Debug,
-    D::Error: Debug,
+    D: Carried + Clone + PartialEq + Debug,
 {
-    let Ok(message) = P::decode(bytes) else { return };
-    let Ok(once) = D::try_from(message) else { return };
-    let twice = D::try_from(once.clone().into());
+    let Ok(message) = D::Message::decode(bytes) else { return };
+    let Ok(once) = D::from_message(message) else { return };
+    let twice = D::from_message(once.clone().into_message());
     assert_eq!(twice.expect("what was taken in can be given out"), once);
 }
 
 /// What only comes in does so without a panic.
-fn comes_in<P: Message + Default, D: TryFrom<P>>(bytes: &[u8]) {
-    let _ = P::decode(bytes).map(D::try_from);
+fn comes_in<D: Carried>(bytes: &[u8]) {
+    let _ = D::Message::decode(bytes).map(D::from_message);
 }
+
+/// One for each message that carries something of the domain.
+const CARRIED: [fn(&[u8]); 63] = [
+    settles::<Command>,
+    settles::<Outcome>,
+    settles::<Plan>,
+    settles::<Selection>,
+    settles::<JobOptions>,
+    settles::<JobReference>,
+    settles::<Facts>,
+    settles::<Gate>,
+    settles::<KillProof>,
+    settles::<Drain>,
+    settles::<Frame>,
+    settles::<Job>,
+    settles::<Task>,
+    settles::<AgentView>,
+    settles::<HeldTask>,
+    settles::<Terms>,
+    settles::<ShownKey>,
+    settles::<ApproveAgent>,
+    settles::<Approved>,
+    settles::<AttachRequest>,
+    settles::<AttachResponse>,
+    settles::<CancelJob>,
+    settles::<Cancelled>,
+    settles::<CreateToken>,
+    settles::<CreatedToken>,
+    settles::<DeleteAgent>,
+    settles::<DeleteJob>,
+    settles::<DrainAgents>,
+    settles::<Drained>,
+    settles::<Enroll>,
+    settles::<EnrollAnswer>,
+    settles::<FleetChange>,
+    settles::<FollowJob>,
+    settles::<GroupDigest>,
+    settles::<InputProgress>,
+    settles::<InputRequest>,
+    settles::<InviteOperator>,
+    settles::<Invited>,
+    settles::<JobDigest>,
+    settles::<JobEvent>,
+    settles::<JobsChange>,
+    settles::<LabelAgents>,
+    settles::<Labelled>,
+    settles::<ListAgents>,
+    settles::<ListJobs>,
+    settles::<LogIn>,
+    settles::<LogInAnswer>,
+    settles::<MasterStatus>,
+    settles::<OperatorView>,
+    settles::<Promoted>,
+    settles::<Proposal>,
+    settles::<RejectAgents>,
+    settles::<RerunJob>,
+    settles::<SignalTask>,
+    settles::<Signalled>,
+    settles::<StartJob>,
+    settles::<StopAgent>,
+    settles::<StoppedJob>,
+    settles::<ToAgent>,
+    settles::<TokenView>,
+    settles::<WatchAgents>,
+    settles::<WatchJob>,
+    // Tasks of an inventory that make no sense are counted, and not given out again.
+    comes_in::<FromAgent>,
+];
 
 /// Conversions of the wire: the first byte says which.
 pub fn messages(data: &[u8]) {
     let Some((which, bytes)) = data.split_first() else { return };
-    match which % 17 {
-        0 => settles::<proto::Command, Command>(bytes),
-        1 => settles::<proto::Outcome, Outcome>(bytes),
-        2 => settles::<proto::Plan, Plan>(bytes),
-        3 => settles::<proto::Selection, Selection>(bytes),
-        4 => settles::<proto::JobOptions, JobOptions>(bytes),
-        5 => settles::<proto::JobReference, JobReference>(bytes),
-        6 => settles::<proto::Facts, Facts>(bytes),
-        7 => settles::<proto::Gate, Gate>(bytes),
-        8 => settles::<proto::KillProof, KillProof>(bytes),
-        9 => settles::<proto::Drain, Drain>(bytes),
-        10 => settles::<proto::Frame, Frame>(bytes),
-        11 => comes_in::<proto::Job, Job>(bytes),
-        12 => comes_in::<proto::Task, Task>(bytes),
-        13 => {
-            comes_in::<proto::Agent, AgentView>(bytes);
-            comes_in::<proto::Group, GroupDigest>(bytes);
-        }
-        14 => task(bytes),
-        15 => settles::<proto::TokenTerms, Terms>(bytes),
-        _ => shown_key(bytes),
-    }
-}
-
-/// What was shown of a key is what is accepted of it.
-fn shown_key(bytes: &[u8]) {
-    let Ok(shown) = proto::ShownKey::decode(bytes) else { return };
-    let Ok(once) = shown_in(vec![shown]) else { return };
-    let out = once.iter().map(|(key, proposal)| shown_out(key.to_string(), proposal.clone()));
-    assert_eq!(shown_in(out.collect()).ok(), Some(once));
-}
-
-fn task(bytes: &[u8]) {
-    let Ok(message) = proto::TaskSpec::decode(bytes) else { return };
-    let Ok(id) = task_id(&message.job_id, message.task_index) else { return };
-    let Ok(once) = TaskSpec::try_from(message) else { return };
-    let out = task_spec_out(id, once.clone());
-    assert_eq!(task_id(&out.job_id, out.task_index).ok(), Some(id));
-    assert_eq!(TaskSpec::try_from(out).ok(), Some(once));
+    CARRIED[usize::from(*which) % CARRIED.len()](bytes);
 }
 
 fn message_seeds() -> Vec<Vec<u8>> {
@@ -136,33 +171,35 @@ fn message_seeds() -> Vec<Vec<u8>> {
         target: "web[1-3]".into(),
         command: Some(command.clone()),
         environment: vec![proto::EnvironmentVariable { name: "A".into(), value: "b".into() }],
-        working_directory: "/tmp".into(),
-        timeout_ms: 9,
+        working_directory: Some("/tmp".into()),
+        timeout_ms: Some(9),
         kill_grace_ms: 5_000,
-        seal: vec![2; 32].into(),
+        seal: Some(vec![2; 32].into()),
         ..proto::TaskSpec::default()
     };
     let proof = proto::KillProof::default();
-    let cancelled = proto::Cancelled { proof: Some(proof), by: "ana".into(), seal: vec![3; 32].into() };
+    let cancelled = proto::Cancelled { proof: Some(proof), by: "ana".into(), seal: Some(vec![3; 32].into()) };
     let outcome = proto::Outcome { kind: Some(proto::outcome::Kind::Cancelled(cancelled)), background: 1 };
-    let selection = proto::Selection { target: "@all".into(), selector: "a=b".into(), ..Default::default() };
+    let selection =
+        proto::Selection { target: "@all".into(), selector: Some("a=b".into()), ..Default::default() };
     let frame = proto::Frame { stream: 1, offset: 3, time_ns: 4, data: "text".into() };
-    let labels = [("role".to_owned(), "db".to_owned())];
+    let labels = vec![proto::Label { key: "role".into(), value: "db".into() }];
     let terms = proto::TokenTerms {
-        labels: labels.clone().into(),
-        names: "db-*".into(),
+        labels: labels.clone(),
+        names: Some("db-*".into()),
         from: vec!["10.0.0.0/8".into()],
         direct: vec!["gateway".into(), "2001:db8::/32".into()],
     };
-    let fingerprint = Fingerprint::of(b"key").to_string();
-    let shown = proto::ShownKey { fingerprint, labels: labels.into(), address: "[::1]:50051".into() };
+    let fingerprint = Fingerprint::of(b"key").as_bytes().to_vec().into();
+    let direct = Some(proto::HostPort { host: "::1".into(), port: 50_051 });
+    let shown = proto::ShownKey { fingerprint, proposal: Some(proto::Proposal { labels, direct }) };
     let with = |which: u8, bytes: Vec<u8>| [vec![which], bytes].concat();
     vec![
         with(0, command.encode_to_vec()),
         with(1, outcome.encode_to_vec()),
         with(2, proto::Plan::default().encode_to_vec()),
         with(3, selection.encode_to_vec()),
-        with(4, proto::JobOptions { timeout_ms: 3, ..Default::default() }.encode_to_vec()),
+        with(4, proto::JobOptions { timeout_ms: Some(3), ..Default::default() }.encode_to_vec()),
         with(5, vec![0x10, 7]),
         with(6, proto::Facts::default().encode_to_vec()),
         with(7, proto::Gate::default().encode_to_vec()),

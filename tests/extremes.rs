@@ -198,7 +198,8 @@ impl Maker {
 fn sensible(name: &str, number: u64) -> Vec<u8> {
     let job_id: Bytes = JobId::from_parts(number % 1_000_000, number.into()).to_bytes().to_vec().into();
     let command = Some(proto::Command { words: vec!["true".into()] });
-    let last = Some(proto::JobReference { kind: Some(proto::job_reference::Kind::Last(true)) });
+    let last =
+        Some(proto::JobReference { kind: Some(proto::job_reference::Kind::Last(proto::LastOfAll {})) });
     let selection = Some(proto::Selection { target: "@all".into(), ..proto::Selection::default() });
     let spec = Some(proto::TaskSpec {
         job_id: job_id.clone(),
@@ -210,7 +211,7 @@ fn sensible(name: &str, number: u64) -> Vec<u8> {
     });
     let incarnation = "dir/boot".to_owned();
     let hello = proto::Hello {
-        protocol: Some(PROTOCOL),
+        protocol: Some(PROTOCOL.into()),
         incarnation: incarnation.clone(),
         ..proto::Hello::default()
     };
@@ -230,22 +231,25 @@ fn sensible(name: &str, number: u64) -> Vec<u8> {
             proto::RerunJobRequest { job: last, job_id, ..Default::default() }.encode_to_vec()
         }
         ("ListAgentsRequest", _) => {
-            proto::ListAgentsRequest { selection, ..Default::default() }.encode_to_vec()
+            let which = selection.map(proto::list_agents_request::Which::Selection);
+            proto::ListAgentsRequest { which }.encode_to_vec()
         }
-        ("ListJobsRequest", _) => proto::ListJobsRequest { limit: 3, ..Default::default() }.encode_to_vec(),
+        ("ListJobsRequest", _) => {
+            proto::ListJobsRequest { limit: Some(3), ..Default::default() }.encode_to_vec()
+        }
         ("CreateTokenRequest", _) => {
             proto::CreateTokenRequest { ttl_ms: 1, uses: 1, terms: None }.encode_to_vec()
         }
         ("InviteOperatorRequest", _) => proto::InviteOperatorRequest {
             name: format!("o{}", number % 100),
-            role: "viewer".into(),
+            role: proto::Role::Viewer.into(),
             ttl_ms: 1,
             ..Default::default()
         }
         .encode_to_vec(),
         ("SessionResponse", 0) => said(session_response::Kind::Hello(hello)),
         ("SessionResponse", 1) => said(session_response::Kind::Inventory(proto::Inventory {
-            tasks: vec![proto::KnownTask { spec, started_ms: 1 }],
+            tasks: vec![proto::HeldTask { spec, started_ms: 1 }],
         })),
         ("SessionResponse", _) => said(session_response::Kind::Facts(proto::Facts::default())),
         ("AttachResponse", 0) => answered(attach_response::Kind::Ended(proto::TaskEnded {
@@ -263,8 +267,7 @@ fn sensible(name: &str, number: u64) -> Vec<u8> {
             kind: Some(attach_request::Kind::Open(proto::Open {
                 job_id,
                 attempt: 1,
-                spec,
-                may_start: true,
+                start: Some(proto::StartPermission { spec, within_ms: 1_000 }),
                 incarnation,
                 ..Default::default()
             })),
@@ -369,7 +372,7 @@ fn whatever_an_agent_says_the_master_continues() {
             let mut maker = Maker::new(seed.fetch_add(1, Ordering::SeqCst));
             let turn = sessions.fetch_add(1, Ordering::SeqCst);
             let honest = proto::Hello {
-                protocol: Some(PROTOCOL),
+                protocol: Some(PROTOCOL.into()),
                 incarnation: "dir/boot".into(),
                 ..proto::Hello::default()
             };

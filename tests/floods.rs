@@ -121,8 +121,9 @@ fn control(channel: Channel) -> ControlServiceClient<Channel> {
 }
 
 async fn list(channel: &Channel, target: String) -> Result<(), Status> {
-    let selection = Some(proto::Selection { target, ..proto::Selection::default() });
-    let request = proto::ListAgentsRequest { selection, pending_only: false };
+    let selection = proto::Selection { target, ..proto::Selection::default() };
+    let request =
+        proto::ListAgentsRequest { which: Some(proto::list_agents_request::Which::Selection(selection)) };
     let mut stream = control(channel.clone()).list_agents(request).await?.into_inner();
     while stream.message().await?.is_some() {}
     Ok(())
@@ -352,7 +353,7 @@ fn send_keys(runtime: &Runtime, port: u16, sources: &[Ipv4Addr]) -> Arc<AtomicU6
                         Channel::handshake_kept_alive(stream, KeepAlive::QUICK).await.ok()?;
                     tokio::spawn(connection);
                     let request = proto::EnrollRequest {
-                        protocol: Some(sloth_runner::wire::PROTOCOL),
+                        protocol: Some(sloth_runner::wire::PROTOCOL.into()),
                         name: format!("unauthenticated-{n}"),
                         certificate_request: Key::generate().ok()?.certificate_request().ok()?.into(),
                         ..proto::EnrollRequest::default()

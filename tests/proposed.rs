@@ -192,9 +192,9 @@ fn the_master_dials_no_address_of_an_agents_choice_and_tells_it_one_word() {
         let elsewhere = first.load(std::sync::atomic::Ordering::SeqCst);
         let (host, port) = if elsewhere { ("127.0.0.2", port) } else { ("127.0.0.1", closed) };
         vec![session_response::Kind::Hello(proto::Hello {
-            protocol: Some(sloth_runner::wire::PROTOCOL),
+            protocol: Some(sloth_runner::wire::PROTOCOL.into()),
             incarnation: "dir/boot".into(),
-            direct: Some(proto::DirectAddress { host: host.into(), port: port.into() }),
+            direct: Some(proto::ReportedAddress { host: Some(host.into()), port: port.into() }),
             ..proto::Hello::default()
         })]
     };
@@ -203,13 +203,13 @@ fn the_master_dials_no_address_of_an_agents_choice_and_tells_it_one_word() {
     let words = move || -> Vec<String> {
         let heard = heard.lock().unwrap();
         let word = |kind: &session_request::Kind| match kind {
-            session_request::Kind::Link(report) => Some(report.reason.clone()),
+            session_request::Kind::Link(report) => Some(report.state().as_str_name().to_owned()),
             _ => None,
         };
         heard.iter().filter_map(word).collect()
     };
     let loose = rogue.set_loose(&rig, identity);
-    until("the agent is told", || words() == ["proposed"]);
+    until("the agent is told", || words() == ["DIRECT_STATE_PROPOSED"]);
     let reason = rig.agent("stolen").unwrap()["link_reason"].as_str().unwrap().to_owned();
     assert!(reason.contains("127.0.0.2") && reason.contains("label --accept stolen"), "{reason}");
     assert_eq!(victim.accept().unwrap_err().kind(), ErrorKind::WouldBlock, "nobody was dialled");
@@ -218,7 +218,7 @@ fn the_master_dials_no_address_of_an_agents_choice_and_tells_it_one_word() {
     rig.kill_master();
     rig.start_master(&[]);
     until("the agent is told", || words().len() == 2);
-    assert_eq!(words()[1], "unreachable");
+    assert_eq!(words()[1], "DIRECT_STATE_UNREACHABLE");
     let reason = rig.agent("stolen").unwrap()["link_reason"].as_str().unwrap().to_owned();
     assert!(reason.contains("connection refused"), "operators hear why: {reason}");
     assert_eq!(victim.accept().unwrap_err().kind(), ErrorKind::WouldBlock);

@@ -16,7 +16,7 @@ use sloth_runner::{
 
 fn hello() -> proto::Hello {
     proto::Hello {
-        protocol: Some(sloth_runner::wire::PROTOCOL),
+        protocol: Some(sloth_runner::wire::PROTOCOL.into()),
         software_version: "0.1.0".into(),
         incarnation: "dir/boot".into(),
         ..proto::Hello::default()
@@ -52,7 +52,7 @@ fn a_stolen_agent_that_lies_about_the_past_hurts_nobody_and_goes_with_its_deleti
     others_work(&rig);
     let jobs = count(&rig, "SELECT count(*) FROM jobs");
     let tasks = |batch: u64| {
-        let task = move |number: u64| proto::KnownTask {
+        let task = move |number: u64| proto::HeldTask {
             spec: Some(proto::TaskSpec {
                 job_id: JobId::from_parts(1, u128::from(number)).to_bytes().to_vec().into(),
                 job_number: 1_000_000 + number,
@@ -60,9 +60,9 @@ fn a_stolen_agent_that_lies_about_the_past_hurts_nobody_and_goes_with_its_deleti
                 operator: "root\u{202e}\u{1b}[2J".repeat(100),
                 target: "@all".into(),
                 command: Some(proto::Command { words: vec![vec![b'x'; 100].into()] }),
-                timeout_ms: u64::MAX,
+                timeout_ms: Some(u64::MAX),
                 kill_grace_ms: u32::MAX,
-                seal: vec![7; 32].into(),
+                seal: Some(vec![7; 32].into()),
                 by_admin: true,
                 ..proto::TaskSpec::default()
             }),
@@ -73,18 +73,18 @@ fn a_stolen_agent_that_lies_about_the_past_hurts_nobody_and_goes_with_its_deleti
         })
     };
     let says = move || {
-        let labels = (0..5_000).map(|n| (format!("key{n}"), "v".repeat(60))).collect();
+        let label = |n: u32| proto::Label { key: format!("key{n}"), value: "v".repeat(60) };
+        let labels = (0..5_000).map(label).collect();
+        let seen = |seal| Some(proto::Revision { epoch: u64::MAX, number: u64::MAX, seal });
         let lies = proto::Hello {
             software_version: "\u{1b}[31m9".repeat(10_000),
-            seen_epoch: u64::MAX,
-            seen_revision: u64::MAX,
-            seen_seal: vec![9; 32].into(),
-            trust: "\u{202e}".repeat(10_000),
+            seen: seen(Some(vec![9; 32].into())),
+            trust: i32::MIN,
             at_ms: u64::MAX,
             labels,
             ..hello()
         };
-        let plain = proto::Hello { seen_epoch: u64::MAX, seen_revision: u64::MAX, ..hello() };
+        let plain = proto::Hello { seen: seen(None), ..hello() };
         let first = if rand() { lies } else { plain };
         // 20,000 of them.
         std::iter::once(session_response::Kind::Hello(first)).chain((0..100).map(tasks)).collect()
@@ -121,8 +121,9 @@ fn a_stolen_agent_that_floods_the_master_about_its_own_task_holds_up_only_itself
     let mut rig = Rig::with_agents(&["honest"]);
     let identity = stolen(&mut rig, "stolen");
     let answers = |_: proto::Open| {
-        let held =
-            |n: u64| attach_response::Kind::Held(proto::Held { reason: format!("\u{1b}[2J{n}").repeat(500) });
+        let held = |n: u64| {
+            attach_response::Kind::Held(proto::Held { reason: Some(format!("\u{1b}[2J{n}").repeat(500)) })
+        };
         let frame =
             |offset: u64| proto::Frame { offset, data: vec![b'x'].into(), stream: 1, time_ns: offset };
         let output = |at: u64| attach_response::Kind::Output(proto::Output { frames: vec![frame(at)] });
@@ -154,7 +155,7 @@ fn a_stolen_agent_cannot_say_who_cancelled_its_task_or_anything_that_is_beyond_b
     let cancelled = |open: proto::Open| {
         let by = "root, at 04:00 by ticket 77\u{202e}\u{1b}[2J".to_owned();
         let true_looking =
-            outcome::Kind::Cancelled(proto::Cancelled { by, proof: None, seal: vec![1; 32].into() });
+            outcome::Kind::Cancelled(proto::Cancelled { by, proof: None, seal: Some(vec![1; 32].into()) });
         // In the first job an impossible end; the connection of the task is left for that, and tried again.
         let end = if open.attempt.is_multiple_of(2) { u64::MAX } else { 0 };
         vec![started(), ended(true_looking, end)]

@@ -21,8 +21,8 @@ use std::{
 use dice::Dice;
 use sloth_runner::{
     agent::{
-        core::{Asked, Core as Agent, Decision, Knowledge, Revision},
-        master_clock::{Echo, MasterClock, Sent},
+        core::{Asked, Core as Agent, Decision, Knowledge},
+        master_clock::MasterClock,
     },
     domain::{
         agent::LinkPreference,
@@ -33,6 +33,8 @@ use sloth_runner::{
         name::Labels,
         outcome::{Ending, KillProof, Outcome},
         proposal::Accepted,
+        revision::SealedRevision,
+        session::{Echo, SentAt},
         target::Target,
     },
     master::core::{
@@ -90,7 +92,7 @@ enum ToAgent {
         from: u64,
         grant: u64,
         start_within: Option<u64>,
-        sent: Sent,
+        sent: SentAt,
     },
     Grant(u64),
     Acknowledge(u64),
@@ -137,7 +139,7 @@ enum Signal {
 
 /// What the master says in a session.
 struct Ping {
-    sent: Sent,
+    sent: SentAt,
     echo: Option<Echo>,
 }
 
@@ -297,7 +299,7 @@ impl World {
             session: 0,
             heard: None,
             agent: AgentSide {
-                core: Agent::new(incarnation, Revision::default()),
+                core: Agent::new(incarnation, SealedRevision::default()),
                 clock: None,
                 directory: 1,
                 heartbeat: None,
@@ -429,8 +431,8 @@ impl World {
         }
     }
 
-    fn sent(&self) -> Sent {
-        Sent { clock: self.process, at_ms: self.time + 9_000_000 }
+    fn sent(&self) -> SentAt {
+        SentAt { clock: self.process, at_ms: self.time + 9_000_000 }
     }
 
     fn attach(&mut self, order: AttachOrder) {
@@ -508,7 +510,7 @@ impl World {
             address: String::new(),
             link: LinkPreference::Auto,
             direct_address: None,
-            seen: (seen.epoch, seen.revision),
+            seen: seen.revision,
             unproved: None,
             trust: String::new().into(),
         };
@@ -551,7 +553,7 @@ impl World {
 
     fn ping(&mut self) {
         let sent = self.sent();
-        let echo = self.heard.map(|(at, received)| Echo { at, age_ms: self.time - received });
+        let echo = self.heard.map(|(at, received)| Echo { at_ms: at, age_ms: self.time - received });
         self.pings.push_back(Ping { sent, echo });
     }
 
@@ -780,10 +782,9 @@ impl World {
         from: u64,
         grant: u64,
         start_within: Option<u64>,
-        sent: Sent,
+        sent: SentAt,
     ) {
-        let (epoch, revision) = order.revision;
-        self.agent.core.see(Revision { epoch, revision, seal: None });
+        self.agent.core.see(SealedRevision { revision: order.revision, seal: None });
         let knowledge = self.knowledge();
         if knowledge == Knowledge::Nothing {
             self.look_at_directory();

@@ -287,7 +287,7 @@ fn a_thousand_unauthenticated_do_not_disturb_the_agents() {
                 tokio::spawn(connection);
                 let key = Key::generate().ok()?;
                 let request = proto::EnrollRequest {
-                    protocol: Some(sloth_runner::wire::PROTOCOL),
+                    protocol: Some(sloth_runner::wire::PROTOCOL.into()),
                     name: format!("unauthenticated-{n}"),
                     certificate_request: key.certificate_request().ok()?.into(),
                     ..proto::EnrollRequest::default()

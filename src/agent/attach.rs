@@ -6,15 +6,14 @@ mod streaming;
 
 use std::{io, sync::Arc, time::Duration};
 
-use tokio::{sync::mpsc, time::Instant};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status};
 
 use streaming::{Feeding, Hold, SpoolStream};
 
 use super::{
-    core::{Decision, Revision},
-    master_clock::Sent,
+    core::Decision,
     spool::{Read, SpoolReader},
     state::{Agent, Opened, ReceivedOpen, Starting},
     supervisor::protocol::{TaskEnding, TaskReply, TaskRequest},
@@ -24,16 +23,13 @@ use super::{
 use crate::{
     domain::{
         agent::START_PERMISSION,
-        command::TaskSpec,
+        attach::{AttachRequest, AttachResponse, EndedTask, Open, StartPermission},
+        control::{Closing, InputTaken, TaskGap, WindowSize},
         ids::{Incarnation, TaskId},
         outcome::Ending,
     },
     sys::{clock::boottime_ms, disk::Disk},
-    wire::{
-        InvalidMessage,
-        command::{seal_in, task_id, window_size},
-        proto::{self, attach_request, attach_response::Kind},
-    },
+    wire::{agent::Outgoing, incoming::Incoming},
 };
 
 /// Answers that may wait for the connection.
@@ -48,7 +44,7 @@ const DISK_RETRY: Duration = Duration::from_secs(1);
 /// How long it is waited for a task's end, or its first output, before its start is told.
 const TELL_STARTED: Duration = Duration::from_millis(20);
 
-type Answers = mpsc::Sender<Result<proto::AttachResponse, Status>>;
+type Answers = Outgoing<AttachResponse>;
 
 /// Why an Attach ended.
 enum End {
@@ -56,12 +52,6 @@ enum End {
     Done,
     /// To be told to the master.
     Failed(Status),
-}
-
-impl From<InvalidMessage> for End {
-    fn from(invalid: InvalidMessage) -> Self {
-        Self::Failed(invalid.into())
-    }
 }
 
 impl From<io::Error> for End {
@@ -73,7 +63,7 @@ impl From<io::Error> for End {
 /// Serves one Attach to its end.
 pub async fn serve(
     agent: Agent,
-    requests: Streaming<proto::AttachRequest>,
+    requests: Incoming<AttachRequest>,
     answers: Answers,
     stop: CancellationToken,
 ) {
@@ -81,8 +71,8 @@ pub async fn serve(
     let end = tokio::select! {
         end = attach.run() => end,
         () = stop.cancelled() => {
-            let closing = proto::Closing { reason: "the agent's connector ends".into(), retry_after_ms: 0 };
-            let _ = answers.try_send(Ok(answer(Kind::Closing(closing))));
+            let closing = Closing { reason: "the agent's connector ends".into(), retry_after_ms: 0 };
+            let _ = answers.try_send(Ok(AttachResponse::Closing(closing)));
             return;
         }
     };
@@ -95,6 +85,11 @@ pub async fn serve(
 /// Why a task is not known that is not known.
 const NEVER_STARTED: &str = "it was never started here";
 
+/// The error for a request that makes no sense here.
+fn invalid(text: &str) -> End {
+    End::Failed(Status::invalid_argument(text))
+}
+
 /// The error for a permission that arrived after it had expired. The master may send a new one.
 fn expired() -> End {
     End::Failed(Status::unavailable("the permission to start the task came too late"))
@@ -105,67 +100,44 @@ fn memory_gone() -> End {
     End::Failed(Status::unavailable("the agent's memory of tasks was removed"))
 }
 
-/// A state of the master's store, with the master's proof of it.
-#[must_use]
-pub fn revision_in(epoch: u64, revision: u64, seal: &[u8]) -> Revision {
-    Revision { epoch, revision, seal: seal_in(seal) }
-}
-
-/// When the master sent a message.
-#[must_use]
-pub fn sent_in(sent: &proto::SentAt) -> Sent {
-    Sent { clock: sent.clock, at_ms: sent.at_ms }
-}
-
-fn answer(kind: Kind) -> proto::AttachResponse {
-    proto::AttachResponse { kind: Some(kind) }
-}
-
 struct Attach {
     agent: Agent,
-    requests: Streaming<proto::AttachRequest>,
+    requests: Incoming<AttachRequest>,
     answers: Answers,
 }
 
 impl Attach {
-    async fn send(&self, kind: Kind) -> Result<(), End> {
-        self.answers.send(Ok(answer(kind))).await.map_err(|_| End::Done)
+    async fn send(&mut self, response: AttachResponse) -> Result<(), End> {
+        self.answers.send(Ok(response)).await.map_err(|_| End::Done)
     }
 
-    async fn request(&mut self) -> Result<attach_request::Kind, End> {
+    async fn request(&mut self) -> Result<AttachRequest, End> {
         match self.requests.message().await {
-            Ok(Some(proto::AttachRequest { kind: Some(kind) })) => Ok(kind),
-            Ok(Some(_)) => Err(InvalidMessage::missing("a request").into()),
+            Ok(Some(request)) => Ok(request),
+            Err(status) if status.code() == Code::InvalidArgument => Err(End::Failed(status)),
             Ok(None) | Err(_) => Err(End::Done),
         }
     }
 
     async fn run(&mut self) -> Result<(), End> {
-        let attach_request::Kind::Open(open) = self.request().await? else {
-            return Err(InvalidMessage("an Attach begins with Open".to_owned()).into());
+        let AttachRequest::Open(open) = self.request().await? else {
+            return Err(invalid("an Attach begins with Open"));
         };
-        let id = task_id(&open.job_id, open.task_index)?;
         let received = ReceivedOpen {
-            id,
+            id: open.id,
             attempt: open.attempt,
-            incarnation: Incarnation::from(open.incarnation.clone()),
-            start_within: open.may_start.then(|| match open.start_within_ms {
-                0 => START_PERMISSION,
-                ms => Duration::from_millis(ms.into()).min(START_PERMISSION),
-            }),
-            sent: open.sent.as_ref().map(sent_in),
+            incarnation: open.incarnation.clone(),
+            start_within: open.start.as_ref().map(|start| start.within.min(START_PERMISSION)),
+            sent: open.sent,
             arrived: boottime_ms(),
-            by_admin: open.spec.as_ref().is_some_and(|spec| spec.by_admin),
+            by_admin: open.start.as_ref().is_some_and(|start| start.spec.by_admin),
         };
-        self.agent.see(revision_in(open.epoch, open.revision, &open.seal));
+        self.agent.see(open.revision);
         let Opened { decision, superseded, starting } = self.agent.open(&received).await?;
-        let (agent, attempt) = (self.agent.clone(), received.attempt);
+        let (agent, id, attempt) = (self.agent.clone(), received.id, received.attempt);
         let result = tokio::select! {
-            result = self.obey(id, decision, starting, open) => result,
-            () = superseded.cancelled() => {
-                let by_attempt = attempt + 1;
-                self.send(Kind::Superseded(proto::Superseded { by_attempt })).await
-            }
+            result = self.obey(id, decision, starting, *open) => result,
+            by = superseded.by() => self.send(AttachResponse::Superseded { by }).await,
         };
         agent.release(id, attempt);
         result
@@ -176,14 +148,14 @@ impl Attach {
         id: TaskId,
         decision: Decision,
         starting: Option<Starting>,
-        open: proto::Open,
+        mut open: Open,
     ) -> Result<(), End> {
         match decision {
             Decision::Start => {
-                let spec = open.spec.clone().ok_or_else(|| InvalidMessage::missing("a task"))?;
-                let spec = TaskSpec::try_from(spec)?;
+                let Some((StartPermission { spec, .. }, starting)) = open.start.take().zip(starting) else {
+                    return Err(invalid("a task to start is missing"));
+                };
                 let is_fed = spec.input.is_fed();
-                let starting = starting.ok_or_else(|| InvalidMessage::missing("a start"))?;
                 match starting.start(spec).await {
                     Ok(StartResult::Started(process)) => {
                         self.stream(id, &open, Hold::fresh(process, is_fed)).await
@@ -214,15 +186,13 @@ impl Attach {
             }
             Decision::Promise => self.promise(id, open.attempt).await,
             Decision::Expired => Err(expired()),
-            Decision::Superseded(by_attempt) => {
-                self.send(Kind::Superseded(proto::Superseded { by_attempt })).await
-            }
+            Decision::Superseded(by) => self.send(AttachResponse::Superseded { by }).await,
         }
     }
 
-    async fn answer_unknown(&self, incarnation: &Incarnation, reason: &str) -> Result<(), End> {
-        let (incarnation, reason) = (incarnation.to_string(), reason.to_owned());
-        self.send(Kind::Unknown(proto::TaskUnknown { incarnation, reason })).await
+    async fn answer_unknown(&mut self, incarnation: &Incarnation, reason: &str) -> Result<(), End> {
+        let (incarnation, reason) = (incarnation.clone(), reason.to_owned());
+        self.send(AttachResponse::Unknown { incarnation, reason }).await
     }
 
     /// Stores the promise never to start a task. The master is told "unknown" only after that, so that no delayed call can
@@ -241,7 +211,7 @@ impl Attach {
                     has_told = true;
                     let reason =
                         format!("the agent cannot write down that it will not start the task: {error}");
-                    self.send(Kind::Held(proto::Held { reason })).await?;
+                    self.send(AttachResponse::Held(Some(reason))).await?;
                 }
                 Err(_) => {}
             }
@@ -259,44 +229,40 @@ impl Attach {
 
     /// Tells how a task ended and waits until the master has stored it.
     async fn hand_over(&mut self, id: TaskId, ending: TaskEnding) -> Result<(), End> {
-        self.send(Kind::Ended(proto::TaskEnded {
-            outcome: Some(ending.outcome.clone().into()),
-            end_offset: ending.end_offset,
-            duration_ns: ending.duration_ns,
-        }))
-        .await?;
+        let TaskEnding { outcome, end_offset, duration_ns } = ending.clone();
+        self.send(AttachResponse::Ended(EndedTask { outcome, end_offset, duration_ns })).await?;
         loop {
-            if let attach_request::Kind::OutcomeStored(_) = self.request().await? {
+            if let AttachRequest::OutcomeStored = self.request().await? {
                 self.agent.finish(id, ending)?;
                 return Ok(());
             }
         }
     }
 
-    async fn resume(&mut self, id: TaskId, open: &proto::Open) -> Result<(), End> {
+    async fn resume(&mut self, id: TaskId, open: &Open) -> Result<(), End> {
         let hold = Hold::found(&self.agent.layout.task(id))?;
         self.stream(id, open, hold).await
     }
 
     /// How a lost task ended. All of its output is read for that, and the master told so first: an agent that says nothing for
     /// long is asked anew.
-    async fn lost(&self, id: TaskId, reason: &'static str) -> Result<TaskEnding, End> {
+    async fn lost(&mut self, id: TaskId, reason: &'static str) -> Result<TaskEnding, End> {
         let held = "the agent looks how much of its output there is".to_owned();
-        self.send(Kind::Held(proto::Held { reason: held })).await?;
+        self.send(AttachResponse::Held(Some(held))).await?;
         let layout = Arc::clone(&self.agent.layout);
         let read = tokio::task::spawn_blocking(move || ending_of_lost(&layout, id, reason));
         let ending = read.await.unwrap_or_else(|error| Err(io::Error::other(error)))?;
-        self.send(Kind::Held(proto::Held { reason: String::new() })).await?;
+        self.send(AttachResponse::Held(None)).await?;
         Ok(ending)
     }
 
     /// Tells that the task was started, unless that was told.
-    async fn tell_started(&self, untold: &mut Option<Untold>) -> Result<(), End> {
+    async fn tell_started(&mut self, untold: &mut Option<Untold>) -> Result<(), End> {
         let Some(untold) = untold.take() else { return Ok(()) };
-        self.send(Kind::Started(proto::TaskStarted { elapsed_ns: untold.elapsed_ns() })).await
+        self.send(AttachResponse::Started { elapsed_ns: untold.elapsed_ns() }).await
     }
 
-    async fn stream(&mut self, id: TaskId, open: &proto::Open, hold: Hold) -> Result<(), End> {
+    async fn stream(&mut self, id: TaskId, open: &Open, hold: Hold) -> Result<(), End> {
         let layout = Arc::clone(&self.agent.layout);
         let task = layout.task(id);
         let mut untold = Some(Untold::new(hold.elapsed_ns));
@@ -323,7 +289,7 @@ impl Attach {
                     Ok(Found::Lost(reason)) => Some(self.lost(id, reason).await?),
                     Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                         // Known to a version that comes back; nothing is guessed meanwhile.
-                        self.send(Kind::Held(proto::Held { reason: error.to_string() })).await?;
+                        self.send(AttachResponse::Held(Some(error.to_string()))).await?;
                         return Err(error.into());
                     }
                     Err(error) => return Err(error.into()),
@@ -345,13 +311,10 @@ impl Attach {
             if streaming.may_read() {
                 self.tell_started(&mut untold).await?;
                 match streaming.reader.read(streaming.spooled.min(streaming.grant))? {
-                    Read::Frames(frames) => {
-                        let frames = frames.into_iter().map(Into::into).collect();
-                        self.send(Kind::Output(proto::Output { frames })).await?;
-                    }
+                    Read::Frames(frames) => self.send(AttachResponse::Output(frames)).await?,
                     Read::Gap { from, to } => {
                         let reason = "the agent no longer has it".to_owned();
-                        self.send(Kind::Gap(proto::Gap { from, to, reason })).await?;
+                        self.send(AttachResponse::Gap(TaskGap { from, to, reason })).await?;
                     }
                     Read::Nothing => {
                         let from = streaming.reader.offset();
@@ -361,7 +324,7 @@ impl Attach {
                         // Nobody writes there any more.
                         let (to, reason) = (ending.end_offset, "the agent's disk lost it".to_owned());
                         streaming.reader.skip_to(to);
-                        self.send(Kind::Gap(proto::Gap { from, to, reason })).await?;
+                        self.send(AttachResponse::Gap(TaskGap { from, to, reason })).await?;
                     }
                 }
             } else if let Some(ending) = &streaming.ending
@@ -375,21 +338,16 @@ impl Attach {
             tokio::select! {
                 biased;
                 request = self.request() => match request? {
-                    attach_request::Kind::Grant(grant) => {
-                        streaming.grant = streaming.grant.max(grant.to_offset);
-                    }
-                    attach_request::Kind::Acknowledge(acknowledge) => {
-                        streaming.acknowledge(acknowledge.offset).await?;
-                    }
-                    attach_request::Kind::Stdin(stdin) => {
+                    AttachRequest::Grant(to) => streaming.grant = streaming.grant.max(to),
+                    AttachRequest::Acknowledge(offset) => streaming.acknowledge(offset).await?,
+                    AttachRequest::Stdin(stdin) => {
                         if let Some(process) = &mut streaming.process {
                             streaming.feeding.has_begun = true;
                             // A process that is gone reads no more, and says how it ended.
-                            let _ = process.feed(stdin.offset, &stdin.data, stdin.eof).await;
+                            let _ = process.feed(stdin.offset, &stdin.data, stdin.is_end).await;
                         }
                     }
-                    attach_request::Kind::WindowSize(size) => {
-                        let (rows, columns) = window_size(&size);
+                    AttachRequest::WindowSize(WindowSize { rows, columns }) => {
                         if let Some(process) = &mut streaming.process {
                             let _ = process.say(&TaskRequest::Resize { rows, columns }).await;
                         }
@@ -400,10 +358,12 @@ impl Attach {
                     match reply {
                         Some(TaskReply::InputTaken { offset, over }) => {
                             streaming.feeding.is_asked = false;
-                            self.send(Kind::InputTaken(proto::InputTaken { offset, over })).await?;
+                            let taken = InputTaken { offset, is_over: over };
+                            self.send(AttachResponse::InputTaken(taken)).await?;
                         }
                         Some(TaskReply::Held { reason }) => {
-                            self.send(Kind::Held(proto::Held { reason })).await?;
+                            let reason = Some(reason).filter(|reason| !reason.is_empty());
+                            self.send(AttachResponse::Held(reason)).await?;
                         }
                         reply => streaming.heard(reply),
                     }

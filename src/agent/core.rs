@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use crate::domain::{
     ids::{Incarnation, TaskId},
-    seal::Seal,
+    revision::SealedRevision,
 };
 
 /// What a master asks for in the first message of an Attach.
@@ -76,24 +76,13 @@ pub struct Core {
     stopping: bool,
     /// The agent is on the master's machine and could read its keys: only administrators may run commands here.
     guards_master: bool,
-    seen: Revision,
-}
-
-/// A moment of the master's store. A new epoch begins when an operator says that a backup was restored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Revision {
-    /// Counted by operators' `--restored`.
-    pub epoch: u64,
-    /// Counted by the store's commits.
-    pub revision: u64,
-    /// The master's proof of both. Of two that are else the same, the one with a proof counts.
-    pub seal: Option<Seal>,
+    seen: SealedRevision,
 }
 
 impl Core {
     /// Creates the state of an agent that has seen this revision of the master's store.
     #[must_use]
-    pub fn new(incarnation: Incarnation, seen: Revision) -> Self {
+    pub fn new(incarnation: Incarnation, seen: SealedRevision) -> Self {
         Self { incarnation, attempts: HashMap::new(), stopping: false, guards_master: false, seen }
     }
 
@@ -126,17 +115,17 @@ impl Core {
 
     /// The highest revision of the master's store that was seen.
     #[must_use]
-    pub fn seen(&self) -> Revision {
+    pub fn seen(&self) -> SealedRevision {
         self.seen
     }
 
     /// Forgets the revision: the agent has another master.
     pub fn forget_seen(&mut self) {
-        self.seen = Revision::default();
+        self.seen = SealedRevision::default();
     }
 
     /// Notes a revision; the highest counts.
-    pub fn see(&mut self, revision: Revision) {
+    pub fn see(&mut self, revision: SealedRevision) {
         self.seen = self.seen.max(revision);
     }
 
@@ -189,12 +178,12 @@ mod tests {
         }
     }
 
-    fn seen(epoch: u64, revision: u64) -> Revision {
-        Revision { epoch, revision, seal: None }
+    fn seen(epoch: u64, revision: u64) -> SealedRevision {
+        SealedRevision { revision: (epoch, revision).into(), seal: None }
     }
 
     fn core() -> Core {
-        Core::new(Incarnation::new("dir", "boot"), Revision::default())
+        Core::new(Incarnation::new("dir", "boot"), SealedRevision::default())
     }
 
     #[test]
@@ -269,7 +258,7 @@ mod tests {
         assert_eq!(core.seen(), seen(0, 9));
         core.see(seen(1, 1));
         assert_eq!(core.seen(), seen(1, 1));
-        let proved = Revision { seal: Some([7; 32].into()), ..seen(1, 1) };
+        let proved = SealedRevision { seal: Some([7; 32].into()), ..seen(1, 1) };
         core.see(proved);
         core.see(seen(1, 1));
         assert_eq!(core.seen(), proved, "a proof that comes later is kept");
@@ -281,7 +270,7 @@ mod tests {
         assert!(!core.is_stopping());
         core.see(seen(3, 9));
         core.forget_seen();
-        assert_eq!(core.seen(), Revision::default());
+        assert_eq!(core.seen(), SealedRevision::default());
         core.open(&asked(5, false, "boot"), Knowledge::Nothing, NOW);
         core.forget(asked(5, false, "boot").id);
         // The disk knows it by now, so that a lower attempt is answered and starts nothing.

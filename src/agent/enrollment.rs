@@ -14,14 +14,17 @@ use tokio::net::UnixStream;
 
 use super::state::Description;
 use crate::{
-    domain::fingerprint::Fingerprint,
+    domain::{
+        code::Code,
+        fingerprint::Fingerprint,
+        session::{Enroll, EnrollAnswer},
+    },
     sys::{
         paths::{known_master_sockets, make_private, read_optional, write_private},
-        socket,
+        random, socket,
     },
     trust::{
         authority::cluster_of,
-        code::Code,
         identity::Identity,
         key::{Key, KeyError, key_fingerprint},
         tls::Credentials,
@@ -30,14 +33,10 @@ use crate::{
     },
     wire::{
         PROTOCOL, SOFTWARE_VERSION,
-        agent::labels_out,
         channel::{Channel, KeepAlive},
-        command::{seal_in, seal_out},
+        client::ControlClient,
         connect::DialError,
-        proto::{
-            self, control_service_client::ControlServiceClient, enroll_response::Kind,
-            enrollment_service_client::EnrollmentServiceClient,
-        },
+        enrollment,
         status::CallError,
         unauthenticated::{Introduced, introduce},
     },
@@ -278,7 +277,7 @@ impl Enrollment {
         if let Some(code) = stored.and_then(|text| String::from_utf8_lossy(&text).trim().parse().ok()) {
             return Ok(code);
         }
-        let code = Code::generate();
+        let code = Code::from_random(random::bytes());
         write_private(&self.code_file(), code.to_string().as_bytes(), true)?;
         Ok(code)
     }
@@ -307,59 +306,54 @@ impl Enrollment {
         code: Option<Code>,
     ) -> Result<Asked, EnrollmentError> {
         let (key, shown_ca) = (self.key.fingerprint(), Fingerprint::of(ca));
-        let request = proto::EnrollRequest {
-            protocol: Some(PROTOCOL),
+        let request = Enroll {
+            protocol: PROTOCOL,
             name: self.description.name.to_string(),
-            certificate_request: self.key.certificate_request()?.into(),
-            token: token.map_or_else(String::new, |token| token.secret.clone()),
-            software_version: SOFTWARE_VERSION.to_owned(),
-            code_proof: seal_out(code.as_ref().map(|code| code.prove_agent(key, shown_ca))),
-            labels: labels_out(self.description.labels.clone()),
-            direct: self.description.direct_out(),
+            certificate_request: self.key.certificate_request()?,
+            token: token.map(|token| token.secret.clone()),
+            version: SOFTWARE_VERSION.to_owned(),
+            code_proof: code.as_ref().map(|code| code.prove_agent(key, shown_ca)),
+            labels: self.description.labels.clone(),
+            direct: self.description.reported(),
         };
-        let mut client = EnrollmentServiceClient::with_origin(channel, Channel::origin());
-        let call = tokio::time::timeout(crate::wire::connect::DEADLINE, client.enroll(request));
-        let answer = call
-            .await
-            .map_err(|_| CallError::Disconnected(": no answer within 10 s".to_owned()))?
-            .map_err(CallError::from)?
-            .into_inner();
-        match answer.kind {
-            Some(Kind::Enrolled(enrolled)) => {
+        match enrollment::enroll(channel, request).await? {
+            EnrollAnswer::Enrolled { certificate, ca_certificate, code_proof, .. } => {
                 if let Some(code) = code {
-                    let proof = seal_in(&enrolled.code_proof);
-                    if !proof.is_some_and(|proof| code.is_master(key, shown_ca, proof)) {
+                    if !code_proof.is_some_and(|proof| code.is_master(key, shown_ca, proof)) {
                         return Err(EnrollmentError::Unproved(shown_ca));
                     }
                     self.pin(ca, "code")?;
                 }
-                let asked = self.accept(&enrolled, ca)?;
+                let asked = self.accept(&certificate, &ca_certificate, ca)?;
                 // It was good for once.
                 let _ = std::fs::remove_file(self.code_file());
                 Ok(asked)
             }
-            Some(Kind::Pending(pending)) => Ok(Asked::Pending {
+            EnrollAnswer::Pending { retry_after_ms, key_changed } => Ok(Asked::Pending {
                 fingerprint: key,
-                key_changed: pending.key_changed,
+                key_changed,
                 code,
-                retry_after: Duration::from_millis(pending.retry_after_ms.max(500).into()),
+                retry_after: Duration::from_millis(retry_after_ms.max(500).into()),
             }),
-            Some(Kind::Refused(refused)) => Ok(Asked::Refused {
-                reason: refused.reason,
-                retry_after: (refused.retry_after_ms > 0)
-                    .then(|| Duration::from_millis(refused.retry_after_ms.into())),
+            EnrollAnswer::Refused { reason, retry_after_ms } => Ok(Asked::Refused {
+                reason,
+                retry_after: retry_after_ms.map(|ms| Duration::from_millis(ms.into())),
             }),
-            None => Err(EnrollmentError::Unusable("the master's answer is empty".to_owned())),
         }
     }
 
     /// Checks that the certificate is for this key, name and cluster, and stores it.
-    fn accept(&self, enrolled: &proto::Enrolled, ca: &CertificateDer<'_>) -> Result<Asked, EnrollmentError> {
-        if enrolled.ca_certificate.as_ref() != ca.as_ref() {
+    fn accept(
+        &self,
+        certificate: &[u8],
+        told_ca: &[u8],
+        ca: &CertificateDer<'_>,
+    ) -> Result<Asked, EnrollmentError> {
+        if told_ca != ca.as_ref() {
             let reason = "the master's answer names another CA than its connection";
             return Err(EnrollmentError::Unusable(reason.to_owned()));
         }
-        write_private(&self.certificate_file(), &enrolled.certificate, true)?;
+        write_private(&self.certificate_file(), certificate, true)?;
         match self.stored()? {
             Some(enrolled) => Ok(Asked::Enrolled(enrolled)),
             None => Err(EnrollmentError::Unusable("the master's certificate is not for us".to_owned())),
@@ -376,9 +370,8 @@ impl Enrollment {
             let stream = UnixStream::from_std(stream).ok()?;
             let (channel, connection) = Channel::handshake_kept_alive(stream, KeepAlive::QUICK).await.ok()?;
             tokio::spawn(connection);
-            let mut control = ControlServiceClient::with_origin(channel.clone(), Channel::origin());
-            let Ok(status) = control.get_status(proto::GetStatusRequest {}).await else { continue };
-            let Ok(ca) = status.into_inner().ca_fingerprint.parse() else { continue };
+            let Ok(status) = ControlClient::on(channel.clone()).status().await else { continue };
+            let ca = status.ca_fingerprint;
             if self.introduced_ca().is_some_and(|wanted| wanted != ca) {
                 continue;
             }

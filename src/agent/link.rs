@@ -12,7 +12,7 @@ use super::{
     state::{Agent, ConnectionState, DirectFrom},
 };
 use crate::{
-    domain::{agent::OFFLINE_AFTER, fingerprint::Fingerprint, name::AgentName},
+    domain::{agent::OFFLINE_AFTER, fingerprint::Fingerprint, name::AgentName, session::RefusalKind},
     sys::{random, shutdown::Shutdown},
     trust::{
         access::Caller,
@@ -23,7 +23,6 @@ use crate::{
     wire::{
         budget::{Budget, Principal},
         connect::{DialError, dial},
-        proto::RefusalReason,
         serve::{self, Connected},
     },
 };
@@ -237,7 +236,7 @@ async fn connect(
                     deadline = Instant::now() + OFFLINE_AFTER;
                 }
                 Heard::Alive => deadline = Instant::now() + OFFLINE_AFTER,
-                Heard::Refused { reason: RefusalReason::UnknownKey, .. } => return Ended::Forgotten,
+                Heard::Refused { kind: RefusalKind::UnknownKey, .. } => return Ended::Forgotten,
                 Heard::Refused { message, retry_after, .. } => {
                     return Ended::Later(retry_after, message);
                 }

@@ -12,6 +12,7 @@
 use std::time::Duration;
 
 use super::core::Boottime;
+use crate::domain::session::{Echo, SentAt};
 
 /// The clocks of two machines drift apart, so that an answer from long ago says nothing about a message of today.
 const WINDOW: Duration = Duration::from_mins(5);
@@ -19,24 +20,6 @@ const WINDOW: Duration = Duration::from_mins(5);
 /// How many milliseconds before its sending a message may seem to arrive: clocks are read in milliseconds, and drift between
 /// two messages.
 const SLACK_MS: u64 = 20;
-
-/// When a message was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sent {
-    /// Names the clock: that of another process of the master is another one.
-    pub clock: u64,
-    /// Milliseconds on that clock.
-    pub at_ms: u64,
-}
-
-/// The agent's newest message that the master had received when it sent one of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Echo {
-    /// When the agent sent it, on the agent's clock.
-    pub at: Boottime,
-    /// Milliseconds between when the master received it and when it sent its own message.
-    pub age_ms: u64,
-}
 
 /// What is known of the clock of the master that the agent is connected to.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +38,7 @@ fn difference(own: Boottime, masters_ms: u64) -> i64 {
 impl MasterClock {
     /// Notes a message that was received, and what it answers; `known` is what was known before.
     #[must_use]
-    pub fn note(known: Option<Self>, sent: Sent, echo: Option<Echo>, received: Boottime) -> Self {
+    pub fn note(known: Option<Self>, sent: SentAt, echo: Option<Echo>, received: Boottime) -> Self {
         let fresh = Self { clock: sent.clock, offsets: [None, None], since: received };
         let mut clock = known.filter(|known| known.clock == sent.clock).unwrap_or(fresh);
         // By a larger one this message would have come before it was sent: the machine was stopped, and its clock with it.
@@ -67,7 +50,7 @@ impl MasterClock {
             clock.offsets = [None, clock.offsets[0]];
             clock.since = received;
         }
-        let offset = echo.map(|echo| difference(echo.at, sent.at_ms.saturating_sub(echo.age_ms)));
+        let offset = echo.map(|echo| difference(echo.at_ms, sent.at_ms.saturating_sub(echo.age_ms)));
         if offset.is_some_and(|offset| offset <= largest) {
             clock.offsets[0] = clock.offsets[0].max(offset);
         }
@@ -81,7 +64,7 @@ impl MasterClock {
     /// The earliest moment, on this machine's clock, at which a message that `arrived` then can have been sent. `None` when
     /// nothing is known of the sender's clock, or the message shows that what was known is no longer true.
     #[must_use]
-    pub fn sent_at(&self, sent: Sent, arrived: Boottime) -> Option<Boottime> {
+    pub fn sent_at(&self, sent: SentAt, arrived: Boottime) -> Option<Boottime> {
         let offset = self.offset().filter(|_| sent.clock == self.clock)?;
         let earliest = sent.at_ms.saturating_add_signed(offset);
         (earliest <= arrived.saturating_add(SLACK_MS)).then_some(earliest.min(arrived))
@@ -96,8 +79,8 @@ mod tests {
 
     const CLOCK: u64 = 7;
 
-    fn sent(at_ms: u64) -> Sent {
-        Sent { clock: CLOCK, at_ms }
+    fn sent(at_ms: u64) -> SentAt {
+        SentAt { clock: CLOCK, at_ms }
     }
 
     proptest! {
@@ -112,7 +95,7 @@ mod tests {
             for (pause, way_there, thinks, way_back) in ways {
                 now += pause;
                 let (received, answers) = (now + way_there, now + way_there + thinks);
-                let echo = Echo { at: now, age_ms: answers - received };
+                let echo = Echo { at_ms: now, age_ms: answers - received };
                 clock = Some(MasterClock::note(clock, sent(answers - apart), Some(echo), answers + way_back));
                 quickest = quickest.min(way_there);
                 now = answers + way_back;
@@ -127,18 +110,18 @@ mod tests {
 
     #[test]
     fn another_process_of_the_master_has_another_clock() {
-        let echo = |at| Some(Echo { at, age_ms: 0 });
+        let echo = |at_ms| Some(Echo { at_ms, age_ms: 0 });
         let clock = MasterClock::note(None, sent(90_000_000), echo(1_000), 1_001);
-        let other = Sent { clock: 8, at_ms: 5 };
+        let other = SentAt { clock: 8, at_ms: 5 };
         assert_eq!(clock.sent_at(other, 2_000), None);
         let clock = MasterClock::note(Some(clock), other, echo(2_000), 2_001);
-        assert_eq!(clock.sent_at(Sent { clock: 8, at_ms: 10 }, 2_006), Some(2_005));
+        assert_eq!(clock.sent_at(SentAt { clock: 8, at_ms: 10 }, 2_006), Some(2_005));
         assert_eq!(clock.sent_at(sent(90_000_000), 90_000_000), None);
     }
 
     #[test]
     fn a_machine_whose_clock_was_stopped_believes_nothing_that_it_knew_before() {
-        let clock = MasterClock::note(None, sent(1_000), Some(Echo { at: 501_000, age_ms: 0 }), 501_001);
+        let clock = MasterClock::note(None, sent(1_000), Some(Echo { at_ms: 501_000, age_ms: 0 }), 501_001);
         assert_eq!(clock.sent_at(sent(5_000), 505_000), Some(505_000));
         assert_eq!(clock.sent_at(sent(5_010), 505_000), Some(505_000), "it was not sent after it came");
         // For a minute the agent's machine did not run, and its clock neither: what was sent meanwhile shows it, and so
@@ -146,7 +129,7 @@ mod tests {
         assert_eq!(clock.sent_at(sent(30_000), 505_001), None);
         assert_eq!(clock.sent_at(sent(65_000), 505_001), None);
         // What the master echoes is from before the stop.
-        let echo = Some(Echo { at: 504_000, age_ms: 60_000 });
+        let echo = Some(Echo { at_ms: 504_000, age_ms: 60_000 });
         let clock = MasterClock::note(Some(clock), sent(64_000), echo, 505_001);
         assert_eq!(clock.sent_at(sent(65_000), 505_001), None);
         assert_eq!(
@@ -154,7 +137,7 @@ mod tests {
             None,
             "nor is what waited longer than the stop lasted"
         );
-        let echo = Some(Echo { at: 505_100, age_ms: 10 });
+        let echo = Some(Echo { at_ms: 505_100, age_ms: 10 });
         let clock = MasterClock::note(Some(clock), sent(65_111), echo, 505_112);
         assert_eq!(clock.sent_at(sent(65_200), 505_205), Some(505_199));
     }
@@ -165,7 +148,7 @@ mod tests {
         // A second a minute, which no clock drifts.
         for minute in 0..=60u64 {
             let (own, masters) = (600_000 + minute * 59_000, minute * 60_000);
-            clock = Some(MasterClock::note(clock, sent(masters), Some(Echo { at: own, age_ms: 0 }), own));
+            clock = Some(MasterClock::note(clock, sent(masters), Some(Echo { at_ms: own, age_ms: 0 }), own));
         }
         let error = clock
             .unwrap()

@@ -8,9 +8,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{core::Revision, layout::Layout};
+use super::layout::Layout;
 use crate::{
-    domain::{fingerprint::Fingerprint, seal::Seal},
+    domain::{
+        fingerprint::Fingerprint,
+        revision::{Revision, SealedRevision},
+        seal::Seal,
+    },
     sys::paths::read_optional,
 };
 
@@ -24,7 +28,7 @@ pub struct SeenRevision {
     path: PathBuf,
     /// `None` while the disk is read-only.
     file: Option<File>,
-    saved: Revision,
+    saved: SealedRevision,
     /// The CA of the master whose store that is.
     of: Option<String>,
 }
@@ -34,7 +38,7 @@ impl SeenRevision {
     ///
     /// # Errors
     /// When it cannot be read or made.
-    pub fn open(layout: &Layout) -> io::Result<(Self, Revision)> {
+    pub fn open(layout: &Layout) -> io::Result<(Self, SealedRevision)> {
         let path = layout.seen_revision();
         let text = read_optional(&path)?.unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
@@ -43,7 +47,7 @@ impl SeenRevision {
         let (epoch, revision) = (number(), number());
         let of = words.next().map(str::to_owned);
         let seal = words.next().and_then(|word| Seal::try_from(word.to_owned()).ok());
-        let saved = Revision { epoch, revision, seal };
+        let saved = SealedRevision { revision: Revision { epoch, number: revision }, seal };
         let file = match open(&path) {
             // Opened again when there is something to write.
             Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => None,
@@ -62,19 +66,19 @@ impl SeenRevision {
         let is_anothers = self.of.is_some();
         self.of = ca;
         // Whatever is seen next is written down, with the new CA.
-        self.saved = Revision::default();
+        self.saved = SealedRevision::default();
         is_anothers
     }
 
     /// Writes down what was seen. Not synced: a machine that crashes starts a new incarnation.
-    pub fn save(&mut self, seen: Revision) {
+    pub fn save(&mut self, seen: SealedRevision) {
         if seen <= self.saved {
             return;
         }
         // In place and always as long: making a file anew takes longer than a short command.
         let of = self.of.as_deref().unwrap_or_default();
         let seal = seen.seal.map(String::from).unwrap_or_default();
-        let text = format!("{:>20} {:>20} {of:>80} {seal:>64}\n", seen.epoch, seen.revision);
+        let text = format!("{:>20} {:>20} {of:>80} {seal:>64}\n", seen.revision.epoch, seen.revision.number);
         if self.file.is_none() {
             self.file = open(&self.path).ok();
         }
@@ -98,17 +102,17 @@ mod tests {
         let open = || SeenRevision::open(&layout).unwrap();
         let (first, second) = (Fingerprint::of(b"first"), Fingerprint::of(b"second"));
         let seal = Some([7; 32].into());
-        let seen = Revision { epoch: 2, revision: 40, seal };
+        let seen = SealedRevision { revision: Revision { epoch: 2, number: 40 }, seal };
         let (mut file, before) = open();
-        assert_eq!(before, Revision::default());
+        assert_eq!(before, SealedRevision::default());
         assert!(!file.belong_to(&first), "nothing was seen yet");
         file.save(seen);
-        file.save(Revision { epoch: 1, revision: 90, seal });
+        file.save(SealedRevision { revision: Revision { epoch: 1, number: 90 }, seal });
         let (mut file, before) = open();
         assert_eq!(before, seen, "the highest one");
         assert!(!file.belong_to(&first));
         assert!(file.belong_to(&second));
-        file.save(Revision { epoch: 1, revision: 3, seal: None });
-        assert_eq!(open().1, Revision { epoch: 1, revision: 3, seal: None });
+        file.save(SealedRevision { revision: Revision { epoch: 1, number: 3 }, seal: None });
+        assert_eq!(open().1, SealedRevision { revision: Revision { epoch: 1, number: 3 }, seal: None });
     }
 }

@@ -1,10 +1,7 @@
 //! `AgentService`: what the agent serves to its master, on either link. Decides nothing itself.
 
-use std::pin::Pin;
-
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming, service::Routes};
+use tonic::{Status, service::Routes};
 
 use super::{
     attach, session,
@@ -12,20 +9,19 @@ use super::{
     task_process,
 };
 use crate::{
+    domain::{
+        attach::{AttachRequest, AttachResponse, SignalTask, Signalled},
+        session::{FromAgent, RefusalKind, ToAgent},
+    },
     sys::shutdown::Shutdown,
     wire::{
-        command::{seal_in, task_id},
-        proto::{
-            self,
-            agent_service_server::{AgentService, AgentServiceServer},
-        },
+        agent::{self, AgentCalls, Outgoing},
+        incoming::Incoming,
         protocol_1,
-        streaming::ATTACH,
     },
 };
 
 /// The service on one connection.
-#[derive(Clone)]
 pub struct Service {
     /// The agent.
     pub agent: Agent,
@@ -38,67 +34,35 @@ pub struct Service {
 /// What an agent serves on a connection.
 #[must_use]
 pub fn routes(agent: &Agent, shutdown: &Shutdown, heard: mpsc::Sender<session::Heard>) -> Routes {
-    let refused = |message, retry_after| session::Heard::Refused {
-        reason: proto::RefusalReason::Protocol,
-        message,
-        retry_after,
-    };
+    let refused =
+        |message, retry_after| session::Heard::Refused { kind: RefusalKind::Protocol, message, retry_after };
     let tracker = shutdown.tracker.clone();
     let owner = heard.clone();
-    let service = Service { agent: agent.clone(), shutdown: shutdown.clone(), heard };
-    let routes = Routes::new(AgentServiceServer::new(service.clone()));
-    let routes = protocol_1::route(routes, tracker, owner, refused);
-    let attach = move |request| {
-        let service = service.clone();
-        async move { service.attach(request).await }
-    };
-    ATTACH.route(routes, attach).prepare()
+    let routes = agent::routes(Service { agent: agent.clone(), shutdown: shutdown.clone(), heard });
+    protocol_1::route(routes, tracker, owner, refused).prepare()
 }
 
-type Answers<T> = Pin<Box<ReceiverStream<Result<T, Status>>>>;
-
 #[tonic::async_trait]
-impl AgentService for Service {
-    type SessionStream = Answers<proto::SessionResponse>;
-    type AttachStream = Answers<proto::AttachResponse>;
+impl AgentCalls for Service {
+    const SESSION_QUEUE: usize = session::ANSWERS;
+    const ATTACH_QUEUE: usize = attach::ANSWERS;
 
-    async fn session(
-        &self,
-        request: Request<Streaming<proto::SessionRequest>>,
-    ) -> Result<Response<Self::SessionStream>, Status> {
-        let (answers, stream) = mpsc::channel(session::ANSWERS);
-        let session = session::serve(
-            self.agent.clone(),
-            request.into_inner(),
-            answers,
-            self.heard.clone(),
-            self.shutdown.stop.clone(),
-        );
-        self.shutdown.tracker.spawn(session);
-        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    fn session(&self, requests: Incoming<ToAgent>, responses: Outgoing<FromAgent>) {
+        let (agent, heard, stop) = (self.agent.clone(), self.heard.clone(), self.shutdown.stop.clone());
+        self.shutdown.tracker.spawn(session::serve(agent, requests, responses, heard, stop));
     }
 
-    async fn attach(
-        &self,
-        request: Request<Streaming<proto::AttachRequest>>,
-    ) -> Result<Response<Self::AttachStream>, Status> {
-        let (answers, stream) = mpsc::channel(attach::ANSWERS);
+    fn attach(&self, requests: Incoming<AttachRequest>, responses: Outgoing<AttachResponse>) {
         let stop = self.shutdown.stop.clone();
-        self.shutdown.tracker.spawn(attach::serve(self.agent.clone(), request.into_inner(), answers, stop));
-        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+        self.shutdown.tracker.spawn(attach::serve(self.agent.clone(), requests, responses, stop));
     }
 
-    async fn signal(
-        &self,
-        request: Request<proto::SignalRequest>,
-    ) -> Result<Response<proto::SignalResponse>, Status> {
-        let request = request.into_inner();
-        let id = task_id(&request.job_id, request.task_index)?;
+    async fn signal(&self, signal: SignalTask) -> Result<Signalled, Status> {
+        let SignalTask { id, by, grace_ms, seal } = signal;
         let disk = |error: std::io::Error| Status::unavailable(format!("the agent's disk: {error}"));
         let cancelled = self.agent.cancel(id).await.map_err(disk)?;
         if cancelled == Cancelled::Spooled {
-            let seal = seal_in(&request.seal);
-            let killed = task_process::kill(&self.agent.layout, id, request.by, seal, request.grace_ms).await;
+            let killed = task_process::kill(&self.agent.layout, id, by, seal, grace_ms).await;
             // The master gives the order again.
             killed.map_err(|error| Status::unavailable(error.to_string()))?;
         }
@@ -106,9 +70,6 @@ impl AgentService for Service {
             Cancelled::NeverStarted => self.agent.promised_in(id).map_err(disk)?,
             Cancelled::Spooled | Cancelled::Finished => self.agent.incarnation(),
         };
-        Ok(Response::new(proto::SignalResponse {
-            known: cancelled != Cancelled::NeverStarted,
-            incarnation: incarnation.to_string(),
-        }))
+        Ok(Signalled { known: cancelled != Cancelled::NeverStarted, incarnation })
     }
 }

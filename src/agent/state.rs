@@ -12,13 +12,12 @@ use tokio::{
     sync::{Notify, watch},
     time::Instant,
 };
-use tokio_util::sync::CancellationToken;
 
 use super::{
-    core::{Asked, Boottime, Core, Decision, Knowledge, Revision},
+    core::{Asked, Boottime, Core, Decision, Knowledge},
     incarnation::DirectoryId,
     layout::Layout,
-    master_clock::{Echo, MasterClock, Sent},
+    master_clock::MasterClock,
     seen::SeenRevision,
     supervisor::protocol::{StartTask, TaskEnding},
     supervisor_client::{StartResult, Supervisor},
@@ -32,14 +31,18 @@ use crate::{
         fingerprint::Fingerprint,
         ids::{Incarnation, TaskId},
         name::{AgentName, Labels},
-        proposal::Proposal,
+        proposal::{Proposal, ReportedAddress},
+        revision::SealedRevision,
+        session::{Echo, SentAt},
     },
     sys::{clock, vital::end_after_panic},
-    wire::proto,
 };
 
 mod finishing;
 mod looking;
+mod superseded;
+
+pub use superseded::Superseded;
 
 /// What an agent tells about itself, and which link it wants.
 #[derive(Clone, Debug)]
@@ -55,10 +58,14 @@ pub struct Description {
 }
 
 impl Description {
-    /// Where the master may dial it, on the wire.
+    /// Where the master may dial it, as it reports that.
     #[must_use]
-    pub fn direct_out(&self) -> Option<proto::DirectAddress> {
-        self.direct.clone().map(|(host, port)| proto::DirectAddress { host, port: port.into() })
+    pub fn reported(&self) -> Option<ReportedAddress> {
+        let reported = |(host, port): (String, u16)| ReportedAddress {
+            host: Some(host).filter(|host| !host.is_empty()),
+            port,
+        };
+        self.direct.clone().map(reported)
     }
 }
 
@@ -100,7 +107,7 @@ struct Inner {
     seen: SeenRevision,
     /// Of the master that the agent is connected to; `None` before its first word.
     master_clock: Option<MasterClock>,
-    holders: HashMap<TaskId, (u64, CancellationToken)>,
+    holders: HashMap<TaskId, (u64, Arc<Superseded>)>,
     /// Tasks that are being given to a shim.
     starting: HashSet<TaskId>,
     /// Finished tasks whose directories are still there.
@@ -162,7 +169,7 @@ pub struct ReceivedOpen {
     /// For how long after it was sent the task may be started; `None` when it may not.
     pub start_within: Option<Duration>,
     /// When it was sent; `None` from a master that does not say so.
-    pub sent: Option<Sent>,
+    pub sent: Option<SentAt>,
     /// When it was read from the connection.
     pub arrived: Boottime,
     /// Whether an administrator started it.
@@ -174,7 +181,7 @@ pub struct Opened {
     /// What to do.
     pub decision: Decision,
     /// Ends the Attach when a later one takes its place.
-    pub superseded: CancellationToken,
+    pub superseded: Arc<Superseded>,
     /// Where the task is to be started.
     pub starting: Option<Starting>,
 }
@@ -279,12 +286,12 @@ impl Agent {
 
     /// The highest revision of the master's store that was seen.
     #[must_use]
-    pub fn seen(&self) -> Revision {
+    pub fn seen(&self) -> SealedRevision {
         self.inner().core.seen()
     }
 
     /// Notes a revision of the master's store; [`Self::save_seen`] brings it to the disk.
-    pub fn see(&self, revision: Revision) {
+    pub fn see(&self, revision: SealedRevision) {
         self.inner().core.see(revision);
     }
 
@@ -321,7 +328,7 @@ impl Agent {
     }
 
     /// Notes that the master sent something at a moment of its clock.
-    pub fn note_master_clock(&self, sent: Sent, echo: Option<Echo>) {
+    pub fn note_master_clock(&self, sent: SentAt, echo: Option<Echo>) {
         let mut inner = self.inner();
         inner.master_clock = Some(MasterClock::note(inner.master_clock, sent, echo, clock::boottime_ms()));
         drop(inner);
@@ -375,18 +382,18 @@ impl Agent {
         let (id, attempt, by_admin) = (open.id, open.attempt, open.by_admin);
         let asked = Asked { id, attempt, start_until, incarnation, by_admin };
         let decision = inner.core.open(&asked, knowledge, clock::boottime_ms());
-        let token = CancellationToken::new();
+        let superseded = Arc::<Superseded>::default();
         if !matches!(decision, Decision::Superseded(_))
-            && let Some((_, older)) = inner.holders.insert(open.id, (open.attempt, token.clone()))
+            && let Some((_, older)) = inner.holders.insert(open.id, (open.attempt, Arc::clone(&superseded)))
         {
-            older.cancel();
+            older.tell(open.attempt);
         }
         let starting = (decision == Decision::Start).then(|| {
             inner.starting.insert(open.id);
             let start_until = start_until.unwrap_or_default();
             Starting { agent: self.clone(), id: open.id, start_until }
         });
-        Ok(Some(Opened { decision, superseded: token, starting }))
+        Ok(Some(Opened { decision, superseded, starting }))
     }
 
     /// Looks now and then whether the directory is still there, so that a command does not have to find out.

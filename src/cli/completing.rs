@@ -10,8 +10,8 @@ use super::{
     masters::{Masters, resolve},
 };
 use crate::{
-    domain::job::Job,
-    wire::{client::ControlClient, proto},
+    domain::{agent::AgentView, control::ListJobs},
+    wire::client::ControlClient,
 };
 
 /// A person waits for the key that was pressed.
@@ -32,7 +32,7 @@ fn ask<T>(question: impl AsyncFnOnce(ControlClient) -> Option<T>) -> Option<T> {
     })
 }
 
-fn agents() -> Vec<proto::Agent> {
+fn agents() -> Vec<AgentView> {
     ask(async |client| client.agents(None).await.ok()).unwrap_or_default()
 }
 
@@ -44,14 +44,18 @@ fn begins(text: &str, current: &OsStr) -> bool {
 #[must_use]
 pub fn agent() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
-        let found = agents().into_iter().filter(|agent| begins(&agent.name, current));
-        found.map(|agent| CompletionCandidate::new(agent.name).help(Some(agent.version.into()))).collect()
+        let found = agents().into_iter().filter(|agent| begins(agent.name.as_str(), current));
+        found
+            .map(|agent| {
+                CompletionCandidate::new(agent.name.to_string()).help(Some(agent.version.to_string().into()))
+            })
+            .collect()
     })
 }
 
 /// The last part of a target expression: names and groups.
-fn parts(agents: &[proto::Agent]) -> Vec<String> {
-    let mut parts: Vec<String> = agents.iter().map(|agent| agent.name.clone()).collect();
+fn parts(agents: &[AgentView]) -> Vec<String> {
+    let mut parts: Vec<String> = agents.iter().map(|agent| agent.name.to_string()).collect();
     let labels = agents.iter().flat_map(|agent| &agent.labels);
     parts.extend(labels.map(|(key, value)| format!("@{key}:{value}")));
     parts.extend(
@@ -78,9 +82,8 @@ pub fn target() -> ArgValueCompleter {
 #[must_use]
 pub fn job() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
-        let request = proto::ListJobsRequest { limit: JOBS, ..proto::ListJobsRequest::default() };
-        let jobs = ask(async |client| Some(client.calls().list_jobs(request).await.ok()?.into_inner().jobs));
-        let jobs = jobs.unwrap_or_default().into_iter().filter_map(|job| Job::try_from(job).ok());
+        let request = ListJobs { limit: Some(JOBS), ..ListJobs::default() };
+        let jobs = ask(async |client| client.jobs(request).await.ok()).unwrap_or_default().into_iter();
         let shown =
             jobs.map(|job| (job.number.to_string(), format!("{}: {}", job.target, job.command.shown())));
         std::iter::once(("last".to_owned(), "the newest job".to_owned()))

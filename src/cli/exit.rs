@@ -109,7 +109,10 @@ fn of_tasks(tasks: &[Task]) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{job::LeftOut, outcome::KillProof};
+    use crate::domain::{
+        job::{LeftOut, LeftOutKind},
+        outcome::KillProof,
+    };
 
     fn tasks(endings: &[Ending]) -> Vec<Task> {
         let task = |ending: &Ending| Task {
@@ -122,7 +125,12 @@ mod tests {
     #[test]
     fn who_was_asked_for_by_name_and_left_out_has_no_status() {
         let mut job = Job::for_tests(tasks(&[Ending::Exited(0)]));
-        let left = |named| LeftOut { agent: "b".into(), reason: "draining".into(), named };
+        let left = |named| LeftOut {
+            agent: "b".into(),
+            kind: LeftOutKind::Draining,
+            reason: "draining".into(),
+            named,
+        };
         job.left_out.push(left(false));
         assert_eq!(of_job(&job), OK, "an expression runs on those that take tasks");
         job.left_out.push(left(true));

@@ -175,8 +175,8 @@ impl Masters {
         let name = self.check_login(name, ca)?;
         let known = KnownMaster {
             address: address.to_owned(),
-            operator: login.operator.clone(),
-            role: login.role.clone(),
+            operator: login.operator.to_string(),
+            role: login.role.word().to_owned(),
             ca_fingerprint: ca.to_string(),
             key_fingerprint: key.fingerprint().to_string(),
         };

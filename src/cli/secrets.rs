@@ -3,10 +3,7 @@
 
 use std::{ffi::OsString, os::unix::ffi::OsStrExt as _};
 
-use crate::{
-    sys::arguments::Part,
-    trust::{code::Code, token::PREFIX},
-};
+use crate::{domain::code::Code, sys::arguments::Part, trust::token::PREFIX};
 
 /// The secret parts of a command line: join tokens and login strings wherever they stand, values of variables for a command,
 /// and the one-time code of an approval.

@@ -9,7 +9,7 @@ use super::{
     bounded::{Reason, Word},
     fingerprint::Fingerprint,
     job::LastJob,
-    name::{AgentName, Labels},
+    name::{AgentName, LabelWord, Labels},
     proposal::{DirectAddress, Proposal},
 };
 
@@ -182,7 +182,53 @@ pub struct AgentView {
     pub last_job: Option<LastJob>,
 }
 
+#[cfg(test)]
 impl AgentView {
+    /// One that is connected over the tunnel.
+    pub(crate) fn for_tests(name: &str) -> Self {
+        Self {
+            name: name.parse().unwrap(),
+            state: AgentState::Active,
+            link: Some(LinkKind::Tunnel),
+            link_reason: String::new(),
+            address: String::new(),
+            direct_address: None,
+            version: Word::default(),
+            labels: Labels::new(),
+            set_labels: Labels::new(),
+            brought_labels: Labels::new(),
+            proposed: Proposal::default(),
+            last_seen: None,
+            fingerprint: Fingerprint::of(name.as_bytes()),
+            hint: String::new(),
+            enrolled_ms: 0,
+            trust: Word::default(),
+            facts: None,
+            key_changed: false,
+            has_code: false,
+            offline_since_ms: None,
+            drain: None,
+            last_job: None,
+        }
+    }
+}
+
+impl AgentView {
+    /// The number of bytes that it takes in a message, about.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        /// Names, numbers, a key and short texts.
+        const FIXED: usize = 512;
+        let labels = [&self.labels, &self.set_labels, &self.brought_labels, &self.proposed.labels];
+        let label = |(key, value): (&LabelWord, &LabelWord)| key.as_str().len() + value.as_str().len() + 8;
+        let troubles = self.facts.iter().flat_map(|facts| &facts.troubles);
+        FIXED
+            + labels.into_iter().flatten().map(label).sum::<usize>()
+            + troubles.map(|trouble| trouble.len()).sum::<usize>()
+            + self.hint.len()
+            + self.link_reason.len()
+    }
+
     /// The word for its link: `direct`, `tunnel`, or `tunnel!` where direct was wanted and failed.
     #[must_use]
     pub fn link_word(&self) -> &'static str {

@@ -235,6 +235,20 @@ pub struct TaskSpec {
     pub seal: Option<Seal>,
 }
 
+impl TaskSpec {
+    /// The number of bytes that it takes in a message, about.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        /// Numbers, an id, a seal and short texts.
+        const FIXED: usize = 512;
+        let words = self.command.words().iter().map(|word| word.0.len() + 8);
+        let variables =
+            self.environment.iter().map(|variable| variable.name.0.len() + variable.value.0.len() + 16);
+        let directory = self.working_directory.as_ref().map_or(0, |directory| directory.0.len());
+        FIXED + words.sum::<usize>() + variables.sum::<usize>() + directory + self.target.len()
+    }
+}
+
 /// Time between TERM and KILL unless an operator says otherwise.
 pub const KILL_GRACE_MS: u32 = 5_000;
 

@@ -30,7 +30,9 @@ pub struct GroupDigest {
     pub is_long: bool,
     /// When one of them printed something last, in milliseconds since the Unix epoch.
     pub last_output_ms: Option<u64>,
-    /// The beginning of the example's first line, as it is shown.
+    /// The stream of the example's first line; `None` where there is none.
+    pub first_line_stream: Option<Stream>,
+    /// The beginning of that line, as it is shown.
     pub first_line: Vec<u8>,
     /// The same of its newest complete line.
     pub last_line: Vec<u8>,
@@ -148,27 +150,6 @@ pub fn median_took_ms(job: &Job) -> Option<(usize, u64)> {
 pub fn silence_that_counts_ms(job: &Job) -> u64 {
     let median = median_took_ms(job).map_or(0, |(_, median)| median);
     SILENT_AFTER_MS.max(median.saturating_mul(SILENT_FACTOR))
-}
-
-/// What something took, as it stands in a row: `12ms`, `3.1s`, `42s`, `5m`.
-#[must_use]
-pub fn short_duration(ms: u64) -> String {
-    match ms {
-        0..1_000 => format!("{ms}ms"),
-        1_000..10_000 => format!("{}.{}s", ms / 1000, ms % 1000 / 100),
-        _ => short_span(ms),
-    }
-}
-
-/// Seconds as they stand in a row: `12s`, `3m`, `2h`.
-#[must_use]
-pub fn short_span(ms: u64) -> String {
-    let seconds = ms / 1000;
-    match seconds {
-        0..100 => format!("{seconds}s"),
-        100..6_000 => format!("{}m", seconds / 60),
-        _ => format!("{}h", seconds / 3600),
-    }
 }
 
 #[cfg(test)]

@@ -27,6 +27,12 @@ impl Fingerprint {
         Self(bytes)
     }
 
+    /// Its 32 bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// Whether it begins with these digits, in either case and with or without colons.
     #[must_use]
     pub fn begins_with(&self, digits: &str) -> bool {
@@ -56,6 +62,12 @@ impl fmt::Display for Fingerprint {
 impl fmt::Debug for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<[u8; 32]> for Fingerprint {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
     }
 }
 

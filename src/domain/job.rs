@@ -258,11 +258,29 @@ impl Job {
 pub struct LeftOut {
     /// The agent.
     pub agent: String,
-    /// Why, in words.
+    /// Why, for programs.
+    #[serde(default)]
+    pub kind: LeftOutKind,
+    /// Why, for people.
     pub reason: Reason,
     /// It was asked for by its name, and not only matched.
     #[serde(default)]
     pub named: bool,
+}
+
+/// Why a job leaves an agent out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeftOutKind {
+    /// Only the text says why, as of jobs from before there were kinds.
+    #[default]
+    Other,
+    /// It gets no new tasks.
+    Draining,
+    /// It was deleted or has a new key since it was shown.
+    Changed,
+    /// It matches the target only since the agents were shown.
+    NewMatch,
 }
 
 /// What comes with a job beside its command.

@@ -6,8 +6,11 @@
 pub const SOFTWARE_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 pub mod agent;
+pub mod attach;
 pub mod bounded;
+pub mod code;
 pub mod command;
+pub mod control;
 pub mod digest;
 pub mod fingerprint;
 pub mod frame;
@@ -21,9 +24,12 @@ pub mod operator;
 pub mod outcome;
 pub mod plan;
 pub mod proposal;
+pub mod revision;
 pub mod seal;
 pub mod seam;
+pub mod session;
 pub mod share;
 pub mod target;
 pub mod terms;
 pub mod text;
+pub mod time;

@@ -1,6 +1,10 @@
 //! Hosts and networks in tokens and addresses. Opens no socket.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -17,6 +21,33 @@ pub fn canonical(host: &str) -> Option<String> {
     let plain = |sign: char| sign.is_ascii_alphanumeric() || "-._:%".contains(sign);
     let is_host = !host.is_empty() && host.len() <= MAX_HOST && host.chars().all(plain);
     is_host.then(|| host.to_ascii_lowercase())
+}
+
+/// Who an address belongs to, for counting: a network of IPv6 is one machine's as an address of IPv4 is.
+#[must_use]
+pub fn source_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+/// Returns the network whose addresses may share an owner: a /24 of IPv4, a /48 of IPv6.
+#[must_use]
+pub fn neighbourhood_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0).into()
+        }
+        IpAddr::V4(address) => {
+            let [a, b, c, _] = address.octets();
+            Ipv4Addr::new(a, b, c, 0).into()
+        }
+    }
 }
 
 /// The addresses of a network, as `10.0.0.0/8`; one without a length is an address alone.
@@ -156,5 +187,14 @@ mod tests {
         assert!(mean("gw", "GW"));
         assert!(!mean("192.168.1.0/24", "192.168.2.17") && !mean("gw", "gw2") && !mean("gw", "127.0.0.1"));
         assert_eq!((canonical("a b"), canonical(""), canonical(&"a".repeat(254))), (None, None, None));
+    }
+
+    #[test]
+    fn a_network_of_ipv6_counts_as_one_source() {
+        let of = |text: &str| source_of(text.parse().unwrap()).to_string();
+        assert_eq!(of("10.0.0.1"), "10.0.0.1");
+        assert_eq!(of("::ffff:10.0.0.1"), "10.0.0.1");
+        assert_eq!(of("2001:db8:1:2:3:4:5:6"), of("2001:db8:1:2::1"));
+        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
     }
 }

@@ -1,6 +1,6 @@
 //! The outcome of a task: exactly one, final, and never guessed.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -101,21 +101,48 @@ pub struct Survivor {
     pub state: Word,
 }
 
-/// What a list of jobs can be asked for beside [`Outcome::WORDS`].
-const STATES: [&str; 3] = ["ok", "failed", "running"];
+/// A result by which jobs are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobResult {
+    /// All tasks exited 0.
+    Ok,
+    /// The job has ended, and a task did not exit 0.
+    Failed,
+    /// The job has not ended.
+    Running,
+    /// A task has an outcome with this word, which is one of [`Outcome::WORDS`].
+    Outcome(&'static str),
+}
 
-/// What a list of jobs is asked for: how they ended, or nothing. A hyphen is as good as an underscore.
-///
-/// # Errors
-/// When no job ends so: with the words that there are.
-pub fn asked_for(text: &str) -> Result<String, String> {
-    let word = text.replace('-', "_");
-    let mut known = STATES.iter().chain(&Outcome::WORDS);
-    if word.is_empty() || known.any(|known| *known == word) {
-        return Ok(word);
+impl JobResult {
+    /// The word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed => "failed",
+            Self::Running => "running",
+            Self::Outcome(word) => word,
+        }
     }
-    let words: Vec<&str> = STATES.iter().chain(&Outcome::WORDS).copied().collect();
-    Err(format!("no job is {text:?}: it is one of {}", words.join(", ")))
+
+    /// All results.
+    pub fn all() -> impl Iterator<Item = Self> {
+        [Self::Ok, Self::Failed, Self::Running].into_iter().chain(Outcome::WORDS.map(Self::Outcome))
+    }
+}
+
+impl FromStr for JobResult {
+    type Err = String;
+
+    /// Reads a word; a hyphen is as good as an underscore.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let word = text.replace('-', "_");
+        Self::all().find(|result| result.word() == word).ok_or_else(|| {
+            let words: Vec<&str> = Self::all().map(Self::word).collect();
+            format!("no job is {text:?}: it is one of {}", words.join(", "))
+        })
+    }
 }
 
 impl From<Ending> for Outcome {

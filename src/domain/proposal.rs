@@ -10,6 +10,23 @@ use super::{
     network::{Hosts, canonical},
 };
 
+/// Where an agent reports that a direct link can be opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportedAddress {
+    /// The host; `None` for the address at which the master sees the agent.
+    pub host: Option<String>,
+    /// The port.
+    pub port: u16,
+}
+
+impl ReportedAddress {
+    /// The address, seen from where the agent was observed; `None` for what cannot be an address.
+    #[must_use]
+    pub fn seen_at(&self, observed: Option<IpAddr>) -> Option<DirectAddress> {
+        DirectAddress::new(self.host.as_deref().unwrap_or_default(), self.port, observed)
+    }
+}
+
 /// Where a direct link would go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirectAddress {

@@ -104,16 +104,6 @@ pub fn plural(noun: &str, count: usize) -> String {
     if count == 1 { noun.to_owned() } else { format!("{noun}s") }
 }
 
-/// Minutes and seconds as a clock shows them: `1:12`, `2:03:09`.
-#[must_use]
-pub fn stopwatch(elapsed: std::time::Duration) -> String {
-    let seconds = elapsed.as_secs();
-    match seconds / 3600 {
-        0 => format!("{}:{:02}", seconds / 60, seconds % 60),
-        hours => format!("{hours}:{:02}:{:02}", seconds / 60 % 60, seconds % 60),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

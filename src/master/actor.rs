@@ -29,6 +29,8 @@ use crate::{
     domain::{
         ids::{JobId, TaskId},
         name::AgentName,
+        revision::Revision,
+        session::ToAgent,
     },
     sys::{
         clock::{self, BootInstant},
@@ -36,7 +38,6 @@ use crate::{
         vital::{Pulse, Vital},
     },
     trust::sealer::Sealer,
-    wire::proto::{self, session_request},
 };
 
 /// Messages that may wait for the actor.
@@ -69,8 +70,8 @@ pub struct Actor {
     attached: HashMap<TaskId, Vec<Weak<AttachSignals>>>,
     clock: SendClock,
     sealer: Arc<Sealer>,
-    /// The epoch and revision that agents are to remember.
-    remembered: watch::Sender<(u64, u64)>,
+    /// The revision that agents are to remember.
+    remembered: watch::Sender<Revision>,
     // Unbounded, but each task of a job is asked about once.
     comparing: HashMap<JobId, mpsc::UnboundedSender<Question>>,
 }
@@ -98,7 +99,7 @@ impl Actor {
         let (sender, inbox) = mpsc::channel(INBOX);
         let watched = watch::Sender::new(core.watched_revision());
         let operators = watch::Sender::new(0);
-        let remembered = watch::Sender::new((0, 0));
+        let remembered = watch::Sender::new(Revision::default());
         let handle = Handle {
             inbox: sender,
             watched: watched.subscribe(),
@@ -252,12 +253,12 @@ impl Actor {
                 let (handle, store) = (self.handle.clone(), self.store.clone());
                 self.shutdown.tracker.spawn(look_up(handle, store, session, name, known));
             }
-            Effect::Remember(epoch, revision) => {
-                self.remembered.send_replace((epoch, revision));
+            Effect::Remember(revision) => {
+                self.remembered.send_replace(revision);
             }
-            Effect::Ping(session) => self.order(session, session_request::Kind::Ping(self.clock.ping(None))),
+            Effect::Ping(session) => self.order(session, ToAgent::Ping(self.clock.ping(None))),
             Effect::StopAgent { session, grace_ms } => {
-                self.order(session, session_request::Kind::Stop(proto::StopAgent { grace_ms }));
+                self.order(session, ToAgent::Stop { grace_ms });
             }
             Effect::DialDirect(session) => {
                 if let Some(session) = self.sessions.get(&session) {
@@ -309,7 +310,7 @@ impl Actor {
         }
     }
 
-    fn order(&self, session: SessionId, order: session_request::Kind) {
+    fn order(&self, session: SessionId, order: ToAgent) {
         if let Some(session) = self.sessions.get(&session) {
             // A session whose queue is full is about to be closed for its silence.
             let _ = session.orders.try_send(order);

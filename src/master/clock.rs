@@ -1,8 +1,8 @@
 //! The clock by which agents measure the transit time of the master's messages. Makes no decisions.
 
 use crate::{
+    domain::session::{Echo, Ping, SentAt},
     sys::{clock::boottime_ms, random},
-    wire::proto,
 };
 
 /// The clock of this process.
@@ -21,14 +21,14 @@ impl SendClock {
 
     /// The time at which something is sent now.
     #[must_use]
-    pub fn now(self) -> proto::SentAt {
-        proto::SentAt { clock: self.name, at_ms: boottime_ms() }
+    pub fn now(self) -> SentAt {
+        SentAt { clock: self.name, at_ms: boottime_ms() }
     }
 
     /// A message that asks for a sign of life.
     #[must_use]
-    pub fn ping(self, heard: Option<Heard>) -> proto::Ping {
-        proto::Ping { sent: Some(self.now()), echo: heard.map(Heard::echo), state: None }
+    pub fn ping(self, heard: Option<Heard>) -> Ping {
+        Ping { sent: self.now(), echo: heard.map(Heard::echo), revision: None }
     }
 }
 
@@ -48,8 +48,8 @@ impl Heard {
 
     /// The same, to be sent back now.
     #[must_use]
-    pub fn echo(self) -> proto::Echo {
-        proto::Echo { at_ms: self.at_ms, age_ms: boottime_ms().saturating_sub(self.received_ms) }
+    pub fn echo(self) -> Echo {
+        Echo { at_ms: self.at_ms, age_ms: boottime_ms().saturating_sub(self.received_ms) }
     }
 }
 

@@ -9,10 +9,11 @@ use tokio_util::sync::CancellationToken;
 use super::links::Links;
 use crate::{
     domain::{
-        agent::{LinkKind, LinkPreference},
+        agent::LinkPreference,
         fingerprint::Fingerprint,
         name::AgentName,
         proposal::{DirectAddress, acceptance},
+        session::DirectState,
     },
     trust::{identity::Identity, tls},
     wire::{
@@ -30,41 +31,9 @@ const MAX_RETRY: Duration = Duration::from_mins(5);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkNews {
     /// How it stands.
-    pub state: LinkState,
+    pub state: DirectState,
     /// Why, in words for operators.
     pub reason: String,
-}
-
-/// How a direct link stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LinkState {
-    /// It is used.
-    Connected,
-    /// It does not come about, or broke.
-    Unreachable,
-    /// Nobody has accepted the address yet.
-    Proposed,
-    /// The agent wants none, or listens on nothing.
-    Unwanted,
-}
-
-impl LinkState {
-    /// The one word that its agent hears.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Connected => "connected",
-            Self::Unreachable => "unreachable",
-            Self::Proposed => "proposed",
-            Self::Unwanted => "unwanted",
-        }
-    }
-
-    /// The link that is used.
-    #[must_use]
-    pub fn link(self) -> LinkKind {
-        if self == Self::Connected { LinkKind::Direct } else { LinkKind::Tunnel }
-    }
 }
 
 /// What an agent wants of a direct link.
@@ -141,7 +110,7 @@ pub async fn keep(
                 "the agent listens on nothing (no --port, --bind-address or --report-address)"
             }
         };
-        let _ = news.send(LinkNews { state: LinkState::Unwanted, reason: reason.to_owned() }).await;
+        let _ = news.send(LinkNews { state: DirectState::Unwanted, reason: reason.to_owned() }).await;
         return;
     };
     let keep = async {
@@ -150,7 +119,7 @@ pub async fn keep(
                 "the agent reports {direct}, which is tried once it is accepted: `{}`",
                 acceptance(&target.name)
             );
-            let _ = news.send(LinkNews { state: LinkState::Proposed, reason }).await;
+            let _ = news.send(LinkNews { state: DirectState::Proposed, reason }).await;
             accepted.notified().await;
         }
         let mut pause = FIRST_RETRY;
@@ -159,17 +128,17 @@ pub async fn keep(
                 Ok((channel, connection)) => {
                     links.change_direct(Some(channel));
                     let reason = format!("{direct} answers");
-                    let _ = news.send(LinkNews { state: LinkState::Connected, reason }).await;
+                    let _ = news.send(LinkNews { state: DirectState::Connected, reason }).await;
                     let ended = connection.await;
                     links.change_direct(None);
                     let why = ended.map_or_else(|error| error.to_string(), |()| "closed".to_owned());
                     let reason = format!("the direct link broke ({why}); using the tunnel");
-                    let _ = news.send(LinkNews { state: LinkState::Unreachable, reason }).await;
+                    let _ = news.send(LinkNews { state: DirectState::Unreachable, reason }).await;
                     pause = FIRST_RETRY;
                 }
                 Err(error) => {
                     let reason = format!("{error}; using the tunnel");
-                    let _ = news.send(LinkNews { state: LinkState::Unreachable, reason }).await;
+                    let _ = news.send(LinkNews { state: DirectState::Unreachable, reason }).await;
                 }
             }
             tokio::time::sleep(pause).await;

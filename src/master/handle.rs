@@ -11,10 +11,7 @@ use super::{
     links::Links,
     store::Written,
 };
-use crate::{
-    domain::{agent::AgentView, ids::JobId, name::AgentName},
-    wire::proto::session_request,
-};
+use crate::domain::{agent::AgentView, ids::JobId, name::AgentName, revision::Revision, session::ToAgent};
 
 /// Agents that the core shows in one step.
 const SHOWN_AT_ONCE: usize = 200;
@@ -23,7 +20,7 @@ const SHOWN_AT_ONCE: usize = 200;
 #[derive(Clone, Debug)]
 pub struct SessionHandle {
     /// Messages into the session.
-    pub orders: mpsc::Sender<session_request::Kind>,
+    pub orders: mpsc::Sender<ToAgent>,
     /// Its links.
     pub links: Arc<Links>,
     /// Woken when the agent's direct address is accepted.
@@ -47,7 +44,7 @@ pub struct Handle {
     pub(super) inbox: mpsc::Sender<Message>,
     pub(super) watched: watch::Receiver<u64>,
     pub(super) operators: watch::Receiver<u64>,
-    pub(super) remembered: watch::Receiver<(u64, u64)>,
+    pub(super) remembered: watch::Receiver<Revision>,
 }
 
 impl std::fmt::Debug for Message {
@@ -66,7 +63,7 @@ impl Handle {
     #[cfg(test)]
     pub(super) fn of_nobody() -> Self {
         let ((inbox, _), (_, watched), (_, operators), (_, remembered)) =
-            (mpsc::channel(1), watch::channel(0), watch::channel(0), watch::channel((0, 0)));
+            (mpsc::channel(1), watch::channel(0), watch::channel(0), watch::channel(Revision::default()));
         Self { inbox, watched, operators, remembered }
     }
 
@@ -146,9 +143,9 @@ impl Handle {
         self.operators.clone()
     }
 
-    /// Wakes when agents are to remember another epoch and revision of the store.
+    /// Wakes when agents are to remember another revision of the store.
     #[must_use]
-    pub fn remembered(&self) -> watch::Receiver<(u64, u64)> {
+    pub fn remembered(&self) -> watch::Receiver<Revision> {
         self.remembered.clone()
     }
 

@@ -12,19 +12,14 @@ use tokio::{
     sync::{Semaphore, SemaphorePermit, mpsc, watch},
     time::timeout,
 };
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use crate::{
-    domain::agent::LinkPreference,
-    wire::{
-        channel::Channel,
-        proto::{
-            AttachRequest, AttachResponse, SignalRequest, SignalResponse,
-            agent_service_client::AgentServiceClient,
-        },
-        streaming::{ATTACH, Messages},
+    domain::{
+        agent::LinkPreference,
+        attach::{AttachRequest, AttachResponse, SignalTask, Signalled},
     },
+    wire::{agent::AgentClient, channel::Channel, incoming::Incoming},
 };
 
 /// How long an agent may take for its first word on a call.
@@ -42,7 +37,7 @@ pub struct AttachStream {
     /// What is said to the agent.
     pub requests: mpsc::Sender<AttachRequest>,
     /// What it answers.
-    pub answers: Messages<AttachResponse>,
+    pub answers: Incoming<AttachResponse>,
 }
 
 /// An Attach that is opened ahead.
@@ -65,12 +60,6 @@ pub struct Links {
     ahead: Mutex<Prepared>,
     /// Turns of Attaches that ask for what has ended.
     recalls: Semaphore,
-}
-
-/// A client on one link.
-#[must_use]
-pub fn client(channel: Channel) -> AgentServiceClient<Channel> {
-    AgentServiceClient::with_origin(channel, Channel::origin())
 }
 
 impl Links {
@@ -107,16 +96,15 @@ impl Links {
     }
 
     /// Gives an order to stop a task over every link that there is; the first answer, or `None` when none comes in time.
-    pub async fn signal(&self, request: &SignalRequest) -> Option<SignalResponse> {
+    pub async fn signal(&self, request: &SignalTask) -> Option<Signalled> {
         let over = |channel: Channel| async {
-            let mut client = client(channel);
-            timeout(ANSWER_WITHIN, client.signal(request.clone())).await.ok()?.ok()
+            timeout(ANSWER_WITHIN, AgentClient::new(channel).signal(request.clone())).await.ok()?.ok()
         };
         let direct = async { over(self.usable_direct()?).await };
         let tunnel = over(self.tunnel.clone());
         tokio::select! {
-            Some(answer) = tunnel => Some(answer.into_inner()),
-            Some(answer) = direct => Some(answer.into_inner()),
+            Some(answer) = tunnel => Some(answer),
+            Some(answer) = direct => Some(answer),
             else => None,
         }
     }
@@ -142,7 +130,7 @@ impl Links {
         let channel = self.pick(any).await?;
         // On its way with the call: the queue is empty.
         let _ = requests.try_send(first());
-        let call = ATTACH.call(channel, ReceiverStream::new(outgoing));
+        let call = AgentClient::new(channel).attach(outgoing);
         let answers = timeout(ANSWER_WITHIN, call)
             .await
             .map_err(|_| Status::deadline_exceeded("the agent does not answer"))??;
@@ -192,7 +180,7 @@ impl Links {
             _ => Some(self.usable_direct().unwrap_or_else(|| self.tunnel.clone())),
         };
         let opened = match channel {
-            Some(channel) => ATTACH.call(channel, ReceiverStream::new(outgoing)).await.ok(),
+            Some(channel) => AgentClient::new(channel).attach(outgoing).await.ok(),
             None => None,
         };
         let mut ahead = self.ahead();

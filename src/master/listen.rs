@@ -22,8 +22,8 @@ use super::{
     session::Sessions,
 };
 use crate::{
-    domain::{fingerprint::Fingerprint, name::AgentName, operator::Role},
-    sys::{descriptors, socket::source_of},
+    domain::{fingerprint::Fingerprint, name::AgentName, network::source_of, operator::Role},
+    sys::descriptors,
     trust::{access::Caller, identity::Identity, key::key_fingerprint, tls::ALPN_TUNNEL},
     wire::{
         accept::{Accepted, ConnectionLimiter},

@@ -112,8 +112,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::agent::LinkPreference,
-        wire::{channel::Channel, proto::AttachRequest},
+        domain::{agent::LinkPreference, attach::AttachRequest},
+        wire::channel::Channel,
     };
 
     /// Links to an agent that answers each Attach with nothing, and counts them.
@@ -156,7 +156,7 @@ mod tests {
         sleep(QUIET * 10).await;
         assert_eq!(count(), 1, "wanted twice, and opened once");
 
-        let first = || AttachRequest { kind: None };
+        let first = || AttachRequest::OutcomeStored;
         let _taken = links.attach(false, first).await.unwrap();
         assert_eq!(count(), 1, "the next task has it");
         let _own = links.attach(false, first).await.unwrap();

@@ -21,11 +21,8 @@ use super::{
     store::{Ended, Store, StoreError},
 };
 use crate::{
-    domain::ids::JobId,
-    sys::{
-        clock::{format_duration, unix_ms},
-        shutdown::Shutdown,
-    },
+    domain::{ids::JobId, time::format_duration},
+    sys::{clock::unix_ms, shutdown::Shutdown},
 };
 
 /// How often it is looked, and how long after the start for the first time.

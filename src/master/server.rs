@@ -20,7 +20,7 @@ use super::{
     listen::{Port, accept_local, unauthenticated},
     output_log::OutputLogs,
     retention::{self, Retention},
-    service::{Master, routes, watch::Watched},
+    service::{Master, Parts, watch::Watched},
     session::Sessions,
     stdin_relay::Inputs,
     store::{Store, StoreError, StoreWriter},
@@ -252,7 +252,7 @@ impl Server {
         let server = tls::server(own.copy(), trust(), false, &[ALPN_H2, ALPN_TUNNEL])
             .map_err(|error| internal(&error))?;
         let direct = tls::client(Some(own), trust(), ALPN_H2).map_err(|error| internal(&error))?;
-        let master = Master {
+        let master = Master::new(Parts {
             handle: handle.clone(),
             store: self.store,
             logs: self.logs,
@@ -267,7 +267,7 @@ impl Server {
             address: self.address.to_string().into(),
             port: self.address.port(),
             enroll_any: self.config.enroll == Enroll::Any,
-        };
+        });
         let sessions = Sessions {
             handle,
             direct: Arc::new(direct),
@@ -278,7 +278,7 @@ impl Server {
             sealer: self.sealer,
         };
         let port = Port {
-            routes: routes(&master, false).await.map_err(|error| internal(&error))?,
+            routes: master.routes(false).await.map_err(|error| internal(&error))?,
             master: master.clone(),
             sessions,
             tls: TlsAcceptor::from(Arc::new(server)),
@@ -301,7 +301,7 @@ impl Server {
             let serving = scraped::serve(listener, move || measured.clone().metrics(), shutdown.stop.clone());
             shutdown.tracker.spawn(serving);
         }
-        let local = routes(&master, true).await.map_err(|error| internal(&error))?;
+        let local = master.routes(true).await.map_err(|error| internal(&error))?;
         shutdown.tracker.spawn(accept_local(master.clone(), local, self.socket));
         shutdown.tracker.spawn(port.accept(self.port));
         shutdown.stop.cancelled().await;

@@ -14,9 +14,8 @@ use tokio::{
     sync::{Notify, mpsc},
     time::timeout,
 };
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Status};
 
 use super::{
     clock::{Heard, SendClock},
@@ -24,31 +23,33 @@ use super::{
         messages::{Input, Newcomer, Reply, SessionId, SessionRefusal},
         stored::KnownTask,
     },
-    direct::{self, LinkNews, LinkState, Target, Wanted},
+    direct::{self, LinkNews, Target, Wanted},
     handle::{Handle, SessionHandle},
-    links::{self, Links},
+    links::Links,
+    service::hostname,
 };
 use crate::{
     domain::{
         agent::{HEARTBEAT, LinkPreference},
-        command::TaskSpec,
         fingerprint::Fingerprint,
-        ids::Incarnation,
         name::AgentName,
         proposal::DirectAddress,
+        revision::Revision,
+        session::{
+            Closing, DirectState, FromAgent, HeldTask, Hello, Inventory, LinkReport, MasterInfo, Ping,
+            RefusalKind, SessionRefused, ToAgent, TrustBasis, Welcome,
+        },
     },
     sys::{rate::Rate, shutdown::Shutdown},
-    trust::sealer::Sealer,
+    trust::{machine::this_machine, sealer::Sealer},
     wire::{
         PROTOCOL, SOFTWARE_VERSION,
         accept::Accepted,
-        agent::{labels_in, labels_out, this_machine},
+        agent::AgentClient,
         budget::Budget,
         channel::{Channel, KeepAlive},
-        command::{seal_in, seal_out, task_id},
+        incoming::Incoming,
         metered::Metered,
-        proposal::{address_out, direct_in},
-        proto::{self, RefusalReason, session_request, session_response},
         protocol_1,
     },
 };
@@ -87,11 +88,7 @@ pub struct Sessions {
     pub sealer: Arc<Sealer>,
 }
 
-type Orders = mpsc::Sender<proto::SessionRequest>;
-
-fn request(kind: session_request::Kind) -> proto::SessionRequest {
-    proto::SessionRequest { kind: Some(kind) }
-}
+type Orders = mpsc::Sender<ToAgent>;
 
 impl Sessions {
     /// Serves an agent's connection to its end.
@@ -130,13 +127,11 @@ impl Sessions {
         close: CancellationToken,
     ) {
         let (requests, outgoing) = mpsc::channel(ORDERS);
-        let mut client = links::client(channel.clone());
+        let client = AgentClient::new(channel.clone());
         let begun = async {
-            let mut answers = client.session(ReceiverStream::new(outgoing)).await?.into_inner();
+            let mut answers = client.session(outgoing).await?;
             match answers.message().await? {
-                Some(proto::SessionResponse { kind: Some(session_response::Kind::Hello(hello)) }) => {
-                    Ok((answers, hello))
-                }
+                Some(FromAgent::Hello(hello)) => Ok((answers, *hello)),
                 _ => Err(Status::invalid_argument("the first message is no hello")),
             }
         };
@@ -154,14 +149,14 @@ impl Sessions {
             Ok(Err(_)) | Err(_) => return,
         };
         let heard = Heard::now(hello.at_ms);
-        let major = hello.protocol.map_or(0, |protocol| protocol.major);
+        let major = hello.protocol.major;
         if major != PROTOCOL.major {
-            let message = protocol_1::other_protocol(name.as_str(), &hello.software_version, major);
+            let message = protocol_1::other_protocol(name.as_str(), &hello.version, major);
             tracing::warn!(%address, message, "refused an agent");
-            return refuse(&requests, &mut answers, RefusalReason::Protocol, message).await;
+            return refuse(&requests, &mut answers, RefusalKind::Protocol, message).await;
         }
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let preference = LinkPreference::from(hello.link());
+        let preference = hello.link;
         let links = Arc::new(Links::new(channel, preference));
         let (orders, ordered) = mpsc::channel(ORDERS);
         let accepted = Arc::new(Notify::new());
@@ -183,28 +178,24 @@ impl Sessions {
             }
         };
         match answer {
-            Ok(Reply::Welcome { epoch, revision, proposed }) => {
+            Ok(Reply::Welcome { revision, proposed }) => {
                 tracing::info!(%name, %address, "agent connected");
                 let is_accepted = proposed.direct.is_none();
-                let welcome = proto::Welcome {
-                    protocol: Some(PROTOCOL),
-                    software_version: SOFTWARE_VERSION.to_owned(),
-                    capabilities: Vec::new(),
+                let welcome = Welcome {
+                    protocol: PROTOCOL,
+                    version: SOFTWARE_VERSION.to_owned(),
                     heartbeat_ms: u32::try_from(HEARTBEAT.as_millis()).unwrap_or(5_000),
-                    epoch,
-                    revision,
-                    seal: seal_out(Some(self.sealer.seal_state(epoch, revision))),
+                    revision: self.sealer.sealed(revision),
                     observed_address: address.to_string(),
                     machine: this_machine(),
                     user_id: nix::unistd::geteuid().as_raw(),
-                    proposed_address: address_out(&proposed),
-                    proposed_labels: labels_out(proposed.labels),
-                    sent: Some(self.clock.now()),
+                    proposed,
+                    sent: self.clock.now(),
                     echo: heard.map(Heard::echo),
+                    masters: vec![MasterInfo { hostname: hostname(), address: None }],
                 };
-                let _ = requests.send(request(session_request::Kind::Welcome(welcome))).await;
-                let ask = session_request::Kind::Inventory(proto::AskInventory {});
-                let _ = requests.send(request(ask)).await;
+                let _ = requests.send(ToAgent::Welcome(Box::new(welcome))).await;
+                let _ = requests.send(ToAgent::Inventory).await;
                 let (news, told) = mpsc::channel(4);
                 let _ends_direct = close.clone().drop_guard();
                 let wanted = Wanted { preference, direct, is_accepted, accepted };
@@ -240,8 +231,8 @@ impl Sessions {
             }
             Ok(Reply::SessionRefused(refusal, message)) => {
                 let reason = match refusal {
-                    SessionRefusal::UnknownKey => RefusalReason::UnknownKey,
-                    SessionRefusal::Duplicate => RefusalReason::Duplicate,
+                    SessionRefusal::UnknownKey => RefusalKind::UnknownKey,
+                    SessionRefusal::Duplicate => RefusalKind::Duplicate,
                 };
                 tracing::warn!(%name, %address, message, "refused an agent");
                 refuse(&requests, &mut answers, reason, message).await;
@@ -258,62 +249,44 @@ impl Sessions {
 }
 
 /// Refuses an agent and waits until it has heard that and closes: a stream that ends at once could overtake its words.
-async fn refuse(
-    requests: &Orders,
-    answers: &mut Streaming<proto::SessionResponse>,
-    reason: RefusalReason,
-    message: String,
-) {
-    let refused = proto::SessionRefused { reason: reason.into(), message, retry_after_ms: RETRY_AFTER_MS };
-    if requests.send(request(session_request::Kind::Refused(refused))).await.is_ok() {
+async fn refuse(requests: &Orders, answers: &mut Incoming<FromAgent>, kind: RefusalKind, message: String) {
+    let refused = SessionRefused { kind, message, retry_after_ms: RETRY_AFTER_MS };
+    if requests.send(ToAgent::Refused(refused)).await.is_ok() {
         let heard = async { while let Ok(Some(_)) = answers.message().await {} };
         let _ = timeout(REFUSAL, heard).await;
     }
 }
 
 /// Where a direct link goes: what the agent reports, or the address that is seen here.
-fn direct_address(
-    hello: &proto::Hello,
-    seen: SocketAddr,
-    preference: LinkPreference,
-) -> Option<DirectAddress> {
+fn direct_address(hello: &Hello, seen: SocketAddr, preference: LinkPreference) -> Option<DirectAddress> {
     let wants = preference != LinkPreference::Tunnel;
-    direct_in(hello.direct.as_ref().filter(|_| wants), Some(seen.ip()))
+    hello.direct.as_ref().filter(|_| wants)?.seen_at(Some(seen.ip()))
 }
 
 fn newcomer(
     session: SessionId,
     (name, fingerprint): (&AgentName, Fingerprint),
     address: SocketAddr,
-    hello: proto::Hello,
+    hello: Hello,
     direct: Option<DirectAddress>,
     sealer: &Sealer,
 ) -> Newcomer {
-    let claim = (hello.seen_epoch, hello.seen_revision);
-    let is_proved = sealer.is_state(claim.0, claim.1, seal_in(&hello.seen_seal));
+    let claim = hello.seen.revision;
+    let is_proved = sealer.is_state(claim, hello.seen.seal);
     Newcomer {
         session,
         name: name.clone(),
         fingerprint,
-        link: LinkPreference::from(hello.link()),
-        incarnation: Incarnation::from(hello.incarnation),
-        labels: labels_in(hello.labels),
-        version: hello.software_version.into(),
+        link: hello.link,
+        incarnation: hello.incarnation,
+        labels: hello.labels,
+        version: hello.version.into(),
         address: SocketAddr::new(address.ip().to_canonical(), address.port()).to_string(),
         direct_address: direct,
-        seen: if is_proved { claim } else { (0, 0) },
+        seen: if is_proved { claim } else { Revision::default() },
         unproved: (!is_proved).then_some(claim),
-        trust: hello.trust.into(),
+        trust: hello.trust.map(TrustBasis::word).unwrap_or_default().into(),
     }
-}
-
-/// A task of an inventory; what makes no sense is left where it is.
-fn known_task(known: proto::KnownTask, key: Fingerprint, sealer: &Sealer) -> Option<KnownTask> {
-    let spec = known.spec?;
-    let id = task_id(&spec.job_id, spec.task_index).ok()?;
-    let spec = TaskSpec::try_from(spec).ok()?;
-    let is_proved = sealer.is_task(key, id, &spec);
-    Some(KnownTask { id, spec, started_ms: known.started_ms, is_proved })
 }
 
 struct Pump {
@@ -321,7 +294,7 @@ struct Pump {
     id: SessionId,
     requests: Orders,
     links: Arc<Links>,
-    last_said: Option<LinkState>,
+    last_said: Option<DirectState>,
     clock: SendClock,
     /// The agent's newest message that said when it was sent.
     heard: Option<Heard>,
@@ -337,8 +310,8 @@ struct Pump {
 impl Pump {
     async fn run(
         mut self,
-        mut answers: Streaming<proto::SessionResponse>,
-        mut orders: mpsc::Receiver<session_request::Kind>,
+        mut answers: Incoming<FromAgent>,
+        mut orders: mpsc::Receiver<ToAgent>,
         mut news: mpsc::Receiver<LinkNews>,
         close: &CancellationToken,
         stop: &CancellationToken,
@@ -350,25 +323,24 @@ impl Pump {
             tokio::select! {
                 () = self.rate.ready(), if !self.rate.is_ready() => {}
                 changed = remembered.changed() => {
-                    let (epoch, revision) = *remembered.borrow_and_update();
+                    let revision = *remembered.borrow_and_update();
                     if changed.is_ok() {
-                        let seal = seal_out(Some(self.sealer.seal_state(epoch, revision)));
-                        let state = Some(proto::StoreState { epoch, revision, seal });
-                        let ping = proto::Ping { state, ..self.clock.ping(self.heard) };
-                        let _ = self.requests.try_send(request(session_request::Kind::Ping(ping)));
+                        let revision = Some(self.sealer.sealed(revision));
+                        let ping = Ping { revision, ..self.clock.ping(self.heard) };
+                        let _ = self.requests.try_send(ToAgent::Ping(ping));
                     }
                 }
                 answer = answers.message(), if self.rate.is_ready() => match answer {
-                    Ok(Some(proto::SessionResponse { kind: Some(kind) })) => {
+                    Ok(Some(message)) => {
                         self.rate.take();
-                        if !self.heard(kind).await {
+                        if !self.heard(message).await {
                             return;
                         }
                     }
-                    Ok(_) | Err(_) => return,
+                    Ok(None) | Err(_) => return,
                 },
                 Some(order) = orders.recv() => {
-                    let _ = self.requests.try_send(request(order));
+                    let _ = self.requests.try_send(order);
                 }
                 Some(news) = news.recv() => self.link_changed(news).await,
                 _ = beat.tick() => {
@@ -376,12 +348,12 @@ impl Pump {
                         self.handle.tell(Input::Heard(self.id)).await;
                     }
                     // A full queue is a connection that takes nothing; its silence will close it.
-                    let _ = self.requests.try_send(request(session_request::Kind::Ping(self.clock.ping(self.heard))));
+                    let _ = self.requests.try_send(ToAgent::Ping(self.clock.ping(self.heard)));
                 }
                 () = close.cancelled() => return,
                 () = stop.cancelled() => {
-                    let closing = proto::Closing { reason: "the master ends".into(), retry_after_ms: 500 };
-                    let _ = self.requests.try_send(request(session_request::Kind::Closing(closing)));
+                    let closing = Closing { reason: "the master ends".into(), retry_after_ms: 500 };
+                    let _ = self.requests.try_send(ToAgent::Closing(closing));
                     return;
                 }
             }
@@ -390,23 +362,21 @@ impl Pump {
 
     async fn link_changed(&mut self, news: LinkNews) {
         if self.last_said.replace(news.state) != Some(news.state) {
-            let link = news.state.link().word();
             // Why it is so would tell the agent what answers at an address of its choice.
-            let report = proto::LinkReport { link: link.to_owned(), reason: news.state.word().to_owned() };
-            let _ = self.requests.try_send(request(session_request::Kind::Link(report)));
+            let _ = self.requests.try_send(ToAgent::Link(LinkReport { state: news.state }));
         }
         let LinkNews { state, reason } = news;
         self.handle.tell(Input::LinkChanged { session: self.id, link: state.link(), reason }).await;
     }
 
     /// Takes the tasks that the agent tells of: as many as it may, and those that make sense.
-    async fn inventory(&mut self, inventory: proto::Inventory) -> Input {
-        let told = inventory.tasks.len();
+    async fn inventory(&mut self, inventory: Inventory) -> Input {
+        let Inventory { mut tasks, invalid } = inventory;
+        let told = tasks.len() + invalid;
         let taken = told.min(self.may_tell);
         self.may_tell -= taken;
-        let tasks = inventory.tasks.into_iter().take(taken);
-        let known: Vec<KnownTask> =
-            tasks.filter_map(|known| known_task(known, self.key, &self.sealer)).collect();
+        tasks.truncate(taken);
+        let known: Vec<KnownTask> = tasks.into_iter().map(|task| self.known(task)).collect();
         if known.len() < told {
             let ignored = told - known.len();
             let reason = format!("{ignored} tasks are ignored: over {MAX_INVENTORY}, or no tasks of any job");
@@ -416,21 +386,26 @@ impl Pump {
         Input::InventoryTold(self.id, known)
     }
 
+    fn known(&self, HeldTask { id, spec, started_ms }: HeldTask) -> KnownTask {
+        let is_proved = self.sealer.is_task(self.key, id, &spec);
+        KnownTask { id, spec, started_ms, is_proved }
+    }
+
     /// False when the agent goes away.
-    async fn heard(&mut self, kind: session_response::Kind) -> bool {
-        if let session_response::Kind::Heartbeat(beat) = &kind {
-            self.heard = Heard::now(beat.at_ms).or(self.heard);
+    async fn heard(&mut self, message: FromAgent) -> bool {
+        if let FromAgent::Heartbeat { at_ms } = message {
+            self.heard = Heard::now(at_ms).or(self.heard);
         }
-        let input = match kind {
-            session_response::Kind::Facts(facts) => Input::FactsTold(self.id, facts.into()),
-            session_response::Kind::Closing(closing) => {
+        let input = match message {
+            FromAgent::Facts(facts) => Input::FactsTold(self.id, *facts),
+            FromAgent::Closing(closing) => {
                 tracing::info!(reason = closing.reason, "an agent goes away");
                 return false;
             }
-            session_response::Kind::Inventory(inventory) => self.inventory(inventory).await,
-            session_response::Kind::Hello(_)
-            | session_response::Kind::Heartbeat(_)
-            | session_response::Kind::Stopping(_) => Input::Heard(self.id),
+            FromAgent::Inventory(inventory) => self.inventory(inventory).await,
+            FromAgent::Hello(_) | FromAgent::Heartbeat { .. } | FromAgent::Stopping { .. } => {
+                Input::Heard(self.id)
+            }
         };
         self.handle.tell(input).await;
         true
@@ -440,30 +415,36 @@ impl Pump {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{ids::Incarnation, proposal::ReportedAddress, revision::SealedRevision};
 
     #[test]
     fn what_an_agent_says_of_itself_is_understood() {
-        let hello = proto::Hello {
-            incarnation: "0123456789abcdef/6e9b1c52-8a3e-4f6f-9d0a-1a2b3c4d5e6f".into(),
-            software_version: "0.2.0".into(),
-            labels: [("role".to_owned(), "web".to_owned())].into(),
-            direct: Some(proto::DirectAddress { host: String::new(), port: 50_051 }),
-            link: proto::LinkPreference::Auto.into(),
-            seen_epoch: 1,
-            seen_revision: 4711,
-            trust: "token".into(),
-            ..proto::Hello::default()
+        let label: crate::domain::name::Label = "role=web".parse().unwrap();
+        let revision = Revision { epoch: 1, number: 4711 };
+        let hello = Hello {
+            protocol: PROTOCOL,
+            incarnation: Incarnation::from(
+                "0123456789abcdef/6e9b1c52-8a3e-4f6f-9d0a-1a2b3c4d5e6f".to_owned(),
+            ),
+            version: "0.2.0".into(),
+            labels: [(label.key, label.value)].into(),
+            direct: Some(ReportedAddress { host: None, port: 50_051 }),
+            link: LinkPreference::Auto,
+            seen: SealedRevision { revision, seal: None },
+            trust: Some(TrustBasis::Token),
+            is_stopping: false,
+            at_ms: 0,
         };
         assert!(Heard::now(hello.at_ms).is_none(), "it does not tell its clock");
         let name: AgentName = "web-1".parse().unwrap();
         let address = "10.0.0.1:40000".parse().unwrap();
-        let direct = direct_address(&hello, address, LinkPreference::from(hello.link()));
+        let direct = direct_address(&hello, address, hello.link);
         let sealer = Sealer::load_or_create(tempfile::tempdir().unwrap().path()).unwrap();
         let who = (&name, Fingerprint::of(b"key"));
         let told = newcomer(7, who, address, hello, direct, &sealer);
         assert_eq!(told.incarnation.to_string(), "0123456789abcdef/6e9b1c52-8a3e-4f6f-9d0a-1a2b3c4d5e6f");
         assert_eq!((told.version.as_str(), told.trust.as_str()), ("0.2.0", "token"));
-        assert_eq!((told.seen, told.unproved), ((0, 0), Some((1, 4711))), "it has no proof");
+        assert_eq!((told.seen, told.unproved), (Revision::default(), Some(revision)), "it has no proof");
         assert_eq!(
             told.labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>(),
             ["role=web"]

@@ -6,9 +6,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{core::messages::Input, handle::Handle, links::Links};
 use crate::{
-    domain::ids::{Incarnation, TaskId},
+    domain::{
+        attach::{SignalTask, Signalled},
+        ids::TaskId,
+    },
     trust::sealer::Sealer,
-    wire::{command::seal_out, proto},
 };
 
 /// How long to wait before an order that was not answered is given again.
@@ -24,13 +26,8 @@ pub async fn signal(
     (id, by): (TaskId, String),
     grace_ms: u32,
 ) {
-    let request = proto::SignalRequest {
-        job_id: id.job.to_bytes().to_vec().into(),
-        task_index: id.index,
-        seal: seal_out(Some(sealer.seal_cancel(id, &by))),
-        by,
-        grace_ms,
-    };
+    let seal = Some(sealer.seal_cancel(id, &by));
+    let request = SignalTask { id, by, grace_ms, seal };
     let answered = async {
         loop {
             if let Some(answer) = links.signal(&request).await {
@@ -44,6 +41,6 @@ pub async fn signal(
         answer = answered => answer,
         () = close.cancelled() => return,
     };
-    let (known, incarnation) = (answer.known, Incarnation::from(answer.incarnation));
+    let Signalled { known, incarnation } = answer;
     handle.tell(Input::SignalAnswered { id, known, incarnation }).await;
 }

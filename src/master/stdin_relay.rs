@@ -11,9 +11,10 @@ use std::{
 
 use tokio::sync::{mpsc, watch};
 
-use crate::{
-    domain::ids::TaskId,
-    wire::proto::{self, attach_request::Kind},
+use crate::domain::{
+    attach::AttachRequest,
+    control::{InputTaken, WindowSize},
+    ids::TaskId,
 };
 
 /// A command that somebody fed, and that nobody has fed for so long, is hung up on: its terminal is gone.
@@ -30,7 +31,7 @@ pub struct InputState {
     pub is_over: bool,
 }
 
-type ToAgent = mpsc::Sender<proto::AttachRequest>;
+type ToAgent = mpsc::Sender<AttachRequest>;
 
 /// One command's input.
 #[derive(Debug)]
@@ -48,7 +49,7 @@ struct Link {
     /// Since when nobody feeds.
     unfed_since: Instant,
     /// The terminal's last size, for an agent that is reached anew.
-    size: Option<proto::WindowSize>,
+    size: Option<WindowSize>,
 }
 
 /// The inputs of all commands that are fed. As long as somebody holds one, it is the same for everybody.
@@ -89,17 +90,17 @@ impl StdinRelay {
         let mut link = self.link();
         if let Some(size) = link.size {
             // A full queue is that of a terminal whose size is about to be told again.
-            let _ = agent.try_send(proto::AttachRequest { kind: Some(Kind::WindowSize(size)) });
+            let _ = agent.try_send(AttachRequest::WindowSize(size));
         }
         link.agent = Some(agent);
     }
 
     /// The agent says how far the command has read; `is_first` for the first word of an Attach.
-    pub fn taken(&self, taken: &proto::InputTaken, is_first: bool) {
+    pub fn taken(&self, taken: InputTaken, is_first: bool) {
         self.state.send_modify(|state| {
             state.attached += u64::from(is_first);
             state.taken = taken.offset;
-            state.is_over = taken.over;
+            state.is_over = taken.is_over;
         });
     }
 
@@ -132,19 +133,19 @@ pub struct StdinSource {
 impl StdinSource {
     /// Sends something to the command, at its agent's pace. False when somebody else feeds it by now. What finds no
     /// agent is gone: it is asked for again.
-    pub async fn send(&self, kind: Kind) -> bool {
+    pub async fn send(&self, request: AttachRequest) -> bool {
         let agent = {
             let mut link = self.road.link();
             if link.feeder != self.number {
                 return false;
             }
-            if let Kind::WindowSize(size) = kind {
+            if let AttachRequest::WindowSize(size) = request {
                 link.size = Some(size);
             }
             link.agent.clone()
         };
         if let Some(agent) = agent {
-            let _ = agent.send(proto::AttachRequest { kind: Some(kind) }).await;
+            let _ = agent.send(request).await;
         }
         true
     }

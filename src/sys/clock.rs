@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use chrono::{DateTime, Local, Utc};
+use chrono::{FixedOffset, Local};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Milliseconds since the Unix epoch; 0 on a clock that stands before it.
@@ -44,58 +44,8 @@ impl BootInstant {
     }
 }
 
-fn utc(ms: u64) -> DateTime<Utc> {
-    i64::try_from(ms).ok().and_then(DateTime::from_timestamp_millis).unwrap_or_default()
-}
-
-/// A moment in local time: the time alone on the day it was, else with its date.
+/// The zone of local time, as it is now.
 #[must_use]
-pub fn local_time(ms: u64, now_ms: u64) -> String {
-    let moment = utc(ms).with_timezone(&Local);
-    let now = utc(now_ms).with_timezone(&Local);
-    let format = if moment.date_naive() == now.date_naive() { "%H:%M:%S" } else { "%F %H:%M:%S" };
-    moment.format(format).to_string()
-}
-
-/// A moment's local time of day, to the millisecond.
-#[must_use]
-pub fn clock_time(ms: u64) -> String {
-    utc(ms).with_timezone(&Local).format("%H:%M:%S%.3f").to_string()
-}
-
-/// Seconds that local time is ahead of UTC now.
-#[must_use]
-pub fn zone_s() -> i32 {
-    Local::now().offset().local_minus_utc()
-}
-
-/// A length of time as people say it: `12 ms`, `1.2 s`, `3 min 20 s`, `5 h 2 min`, `3 d 4 h`.
-#[must_use]
-pub fn format_duration(duration: Duration) -> String {
-    let (seconds, ms) = (duration.as_secs(), duration.subsec_millis());
-    match seconds {
-        0 => format!("{ms} ms"),
-        1..60 => format!("{seconds}.{} s", ms / 100),
-        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
-        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_said_in_two_units_at_most() {
-        for (ms, text) in [
-            (12, "12 ms"),
-            (1_249, "1.2 s"),
-            (200_000, "3 min 20 s"),
-            (18_120_000, "5 h 2 min"),
-            (273_600_000, "3 d 4 h"),
-        ] {
-            assert_eq!(format_duration(Duration::from_millis(ms)), text);
-        }
-    }
+pub fn zone() -> FixedOffset {
+    *Local::now().offset()
 }

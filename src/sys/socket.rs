@@ -3,7 +3,7 @@
 use std::{
     fs::{self, OpenOptions},
     io,
-    net::{IpAddr, TcpListener, ToSocketAddrs as _},
+    net::{TcpListener, ToSocketAddrs as _},
     os::{
         fd::AsRawFd as _,
         unix::{
@@ -94,33 +94,6 @@ pub fn listen_tcp(host: Option<&str>, port: u16) -> io::Result<TcpListener> {
     Err(last)
 }
 
-/// Who an address belongs to, for counting: a network of IPv6 is one machine's as an address of IPv4 is.
-#[must_use]
-pub fn source_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            std::net::Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-        address @ IpAddr::V4(_) => address,
-    }
-}
-
-/// Returns the network whose addresses may share an owner: a /24 of IPv4, a /48 of IPv6.
-#[must_use]
-pub fn neighbourhood_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let [a, b, c, ..] = address.segments();
-            std::net::Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0).into()
-        }
-        IpAddr::V4(address) => {
-            let [a, b, c, _] = address.octets();
-            std::net::Ipv4Addr::new(a, b, c, 0).into()
-        }
-    }
-}
-
 /// `host:port`, `[v6]:port`, or either without a port where one is given as the default.
 ///
 /// # Errors
@@ -172,15 +145,6 @@ mod tests {
             assert!(parse_address(bad, None).is_err(), "{bad}");
         }
         assert_eq!(shown_address("::1", 5), "[::1]:5");
-    }
-
-    #[test]
-    fn a_network_of_ipv6_counts_as_one_source() {
-        let of = |text: &str| source_of(text.parse().unwrap()).to_string();
-        assert_eq!(of("10.0.0.1"), "10.0.0.1");
-        assert_eq!(of("::ffff:10.0.0.1"), "10.0.0.1");
-        assert_eq!(of("2001:db8:1:2:3:4:5:6"), of("2001:db8:1:2::1"));
-        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
     }
 
     #[test]

@@ -4,9 +4,9 @@
 
 pub mod access;
 pub mod authority;
-pub mod code;
 pub mod identity;
 pub mod key;
+pub mod machine;
 pub mod sealer;
 pub mod tls;
 pub mod token;

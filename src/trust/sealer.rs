@@ -15,6 +15,7 @@ use crate::{
         fingerprint::Fingerprint,
         ids::TaskId,
         input::{StandardInput, Terminal},
+        revision::{Revision, SealedRevision},
         seal::Seal,
     },
     sys::{
@@ -86,14 +87,20 @@ impl Sealer {
 
     /// Seals that the store has been in this state.
     #[must_use]
-    pub fn seal_state(&self, epoch: u64, revision: u64) -> Seal {
-        self.seal(&state(epoch, revision))
+    pub fn seal_state(&self, revision: Revision) -> Seal {
+        self.seal(&state(revision))
     }
 
     /// Whether the store has been in this state.
     #[must_use]
-    pub fn is_state(&self, epoch: u64, revision: u64, seal: Option<Seal>) -> bool {
-        self.is_true(&state(epoch, revision), seal)
+    pub fn sealed(&self, revision: Revision) -> SealedRevision {
+        SealedRevision { revision, seal: Some(self.seal_state(revision)) }
+    }
+
+    /// Whether a revision of the store is one that this master has sealed.
+    #[must_use]
+    pub fn is_state(&self, revision: Revision, seal: Option<Seal>) -> bool {
+        self.is_true(&state(revision), seal)
     }
 
     /// Seals that a task was given to the agent with this key.
@@ -121,8 +128,8 @@ impl Sealer {
     }
 }
 
-fn state(epoch: u64, revision: u64) -> Statement {
-    Statement::new("state").number(epoch).number(revision)
+fn state(revision: Revision) -> Statement {
+    Statement::new("state").number(revision.epoch).number(revision.number)
 }
 
 fn cancel(id: TaskId, by: &str) -> Statement {
@@ -174,6 +181,10 @@ fn task(agent: Fingerprint, id: TaskId, spec: &TaskSpec) -> Statement {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn revision(epoch: u64, number: u64) -> Revision {
+        Revision { epoch, number }
+    }
     use crate::domain::{command::Command, ids::JobId};
 
     fn id(index: u32) -> TaskId {
@@ -199,14 +210,17 @@ mod tests {
             TaskSpec { input: StandardInput::Stream, ..spec.clone() },
             TaskSpec { by_admin: false, ..spec.clone() },
             TaskSpec { seal: None, ..spec.clone() },
-            TaskSpec { seal: Some(sealer.seal_state(1, 1)), ..spec.clone() },
+            TaskSpec { seal: Some(sealer.seal_state(revision(1, 1))), ..spec.clone() },
         ] {
             assert!(!sealer.is_task(key, id(0), &changed), "{changed:?}");
         }
-        let seal = sealer.seal_state(3, 4711);
-        assert!(sealer.is_state(3, 4711, Some(seal)));
-        assert!(!sealer.is_state(3, 4712, Some(seal)) && !sealer.is_state(4, 4711, Some(seal)));
-        assert!(!sealer.is_state(3, 4711, None));
+        let seal = sealer.seal_state(revision(3, 4711));
+        assert!(sealer.is_state(revision(3, 4711), Some(seal)));
+        assert!(
+            !sealer.is_state(revision(3, 4712), Some(seal))
+                && !sealer.is_state(revision(4, 4711), Some(seal))
+        );
+        assert!(!sealer.is_state(revision(3, 4711), None));
         let seal = sealer.seal_cancel(id(0), "ana");
         assert!(sealer.is_cancel(id(0), "ana", Some(seal)));
         assert!(!sealer.is_cancel(id(0), "root", Some(seal)) && !sealer.is_cancel(id(1), "ana", Some(seal)));
@@ -215,11 +229,11 @@ mod tests {
     #[test]
     fn a_sealer_knows_its_seals_after_a_restart_and_another_one_does_not() {
         let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let seal = Sealer::load_or_create(one.path()).unwrap().seal_state(1, 1);
-        assert!(Sealer::load_or_create(one.path()).unwrap().is_state(1, 1, Some(seal)));
-        assert!(!Sealer::load_or_create(two.path()).unwrap().is_state(1, 1, Some(seal)));
+        let seal = Sealer::load_or_create(one.path()).unwrap().seal_state(revision(1, 1));
+        assert!(Sealer::load_or_create(one.path()).unwrap().is_state(revision(1, 1), Some(seal)));
+        assert!(!Sealer::load_or_create(two.path()).unwrap().is_state(revision(1, 1), Some(seal)));
         // What is no key is replaced.
         std::fs::write(one.path().join(FILE), b"short").unwrap();
-        assert!(!Sealer::load_or_create(one.path()).unwrap().is_state(1, 1, Some(seal)));
+        assert!(!Sealer::load_or_create(one.path()).unwrap().is_state(revision(1, 1), Some(seal)));
     }
 }

@@ -1,7 +1,6 @@
 //! The control center: a gRPC client that is a screen. `Model`, `Msg`, `update`, `Cmd` and `view` are pure; the runtime
 //! performs. It speaks `ControlService` like any client, and knows neither store nor core nor agent.
 
-pub mod format;
 pub mod fuzzy;
 pub mod keymap;
 pub mod model;

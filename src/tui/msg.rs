@@ -10,17 +10,16 @@ use super::{
 };
 use crate::domain::{
     agent::AgentView,
-    digest::GroupDigest,
+    control::JobDigest,
     fingerprint::Fingerprint,
     frame::Frame,
     groups::mask::Masks,
     ids::JobId,
-    job::{Job, JobOptions, Task},
+    job::{Job, JobOptions},
     name::AgentName,
-    plan::Gate,
     proposal::Proposal,
 };
-use crate::{trust::code::KeyMark, tui::keymap::Key};
+use crate::{domain::code::KeyMark, tui::keymap::Key};
 
 /// What comes.
 #[derive(Debug)]
@@ -72,8 +71,8 @@ pub enum Msg {
         /// All that is new was told.
         is_complete: bool,
     },
-    /// How the watched job is.
-    Digest(Box<Digest>),
+    /// The state of the watched job.
+    Digest(JobId, Box<JobDigest>),
     /// The watched job cannot be watched.
     WatchFailed(JobId, String),
     /// Output that is followed.
@@ -130,25 +129,6 @@ pub enum Msg {
     JoinLine(Vec<String>),
     /// The terminal is gone, or the program is to end.
     HangUp,
-}
-
-/// A job at one moment.
-#[derive(Debug)]
-pub struct Digest {
-    /// Which job.
-    pub id: JobId,
-    /// The job with all its tasks, in the first one.
-    pub job: Option<Job>,
-    /// Tasks that changed.
-    pub tasks: Vec<Task>,
-    /// Who agrees.
-    pub groups: Vec<GroupDigest>,
-    /// Groups beyond those.
-    pub more_groups: u32,
-    /// Whether it may start more.
-    pub gate: Gate,
-    /// When it ended.
-    pub ended_ms: Option<u64>,
 }
 
 /// What is ordered.
@@ -227,11 +207,11 @@ pub enum Cmd {
     /// Accept what an agent proposes, as it was shown.
     Accept(AgentName, Proposal),
     /// End agents on their machines.
-    StopAgents(Vec<String>),
+    StopAgents(Vec<AgentName>),
     /// Let the agents of a target take no new tasks, for a reason, or take them again.
     DrainAgents(String, Option<String>),
     /// Forget agents.
-    DeleteAgents(Vec<String>),
+    DeleteAgents(Vec<AgentName>),
     /// Open a shell on an agent.
     Shell(AgentName),
     /// Make a join line for another machine.

@@ -18,7 +18,10 @@ use super::{
     connect::{DEADLINE, buffered, set_up},
     crowd::Crowd,
 };
-use crate::sys::{descriptors, giving_way::giving_way, socket::source_of};
+use crate::{
+    domain::network::source_of,
+    sys::{descriptors, giving_way::giving_way},
+};
 
 /// Handshakes at once.
 const HANDSHAKES: usize = 64;

@@ -1,7 +1,11 @@
 //! Limits the contents of messages. No honest peer exceeds them; a message that does is refused when it is converted.
 
-use super::InvalidMessage;
 use crate::domain::job::MOST_TASKS;
+
+/// A number, a text or a list beyond its limit.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct OutOfBounds(String);
 
 /// The longest time that anything waits, in milliseconds: a hundred years. Times that it is added to can still be stored.
 const MAX_WAIT_MS: u64 = 100 * 365 * 24 * 3_600_000;
@@ -14,9 +18,9 @@ const MAX_TEXT: usize = 1024;
 ///
 /// # Errors
 /// When it is over a hundred years.
-pub fn wait_ms(ms: u64, what: &str) -> Result<u64, InvalidMessage> {
+pub fn wait_ms(ms: u64, what: &str) -> Result<u64, OutOfBounds> {
     if ms > MAX_WAIT_MS {
-        return Err(InvalidMessage(format!("{what} of over a hundred years")));
+        return Err(OutOfBounds(format!("{what} of over a hundred years")));
     }
     Ok(ms)
 }
@@ -25,9 +29,9 @@ pub fn wait_ms(ms: u64, what: &str) -> Result<u64, InvalidMessage> {
 ///
 /// # Errors
 /// When the store could not hold it.
-pub fn job_number(number: u64) -> Result<u64, InvalidMessage> {
+pub fn job_number(number: u64) -> Result<u64, OutOfBounds> {
     if number > MAX_STORED {
-        return Err(InvalidMessage(format!("no such job: {number}; the largest number is {MAX_STORED}")));
+        return Err(OutOfBounds(format!("no such job: {number}; the largest number is {MAX_STORED}")));
     }
     Ok(number)
 }
@@ -36,9 +40,9 @@ pub fn job_number(number: u64) -> Result<u64, InvalidMessage> {
 ///
 /// # Errors
 /// When it has more than 1 KiB.
-pub fn short_text(text: String, what: &str) -> Result<String, InvalidMessage> {
+pub fn short_text(text: String, what: &str) -> Result<String, OutOfBounds> {
     if text.len() > MAX_TEXT {
-        return Err(InvalidMessage(format!("{what} of {} bytes; at most {MAX_TEXT} are taken", text.len())));
+        return Err(OutOfBounds(format!("{what} of {} bytes; at most {MAX_TEXT} are taken", text.len())));
     }
     Ok(text)
 }
@@ -47,7 +51,7 @@ pub fn short_text(text: String, what: &str) -> Result<String, InvalidMessage> {
 ///
 /// # Errors
 /// When it has more entries than a job has tasks.
-pub fn per_task<T>(list: Vec<T>, what: &str) -> Result<Vec<T>, InvalidMessage> {
+pub fn per_task<T>(list: Vec<T>, what: &str) -> Result<Vec<T>, OutOfBounds> {
     list_of(list, MOST_TASKS as usize, what)
 }
 
@@ -55,9 +59,9 @@ pub fn per_task<T>(list: Vec<T>, what: &str) -> Result<Vec<T>, InvalidMessage> {
 ///
 /// # Errors
 /// When it has more than `max` entries.
-pub fn list_of<T>(list: Vec<T>, max: usize, what: &str) -> Result<Vec<T>, InvalidMessage> {
+pub fn list_of<T>(list: Vec<T>, max: usize, what: &str) -> Result<Vec<T>, OutOfBounds> {
     if list.len() > max {
-        return Err(InvalidMessage(format!("{} {what}; at most {max} are taken", list.len())));
+        return Err(OutOfBounds(format!("{} {what}; at most {max} are taken", list.len())));
     }
     Ok(list)
 }

@@ -1,20 +1,34 @@
-//! The client of operators: a typed view of `ControlService`, over the local socket or the network.
+//! The client of operators: one method for each call, in the types of the domain, over the local socket or the network.
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use prost::Message;
 use rustls::ClientConfig;
-use tokio::{io::BufWriter, net::UnixStream};
+use tokio::{io::BufWriter, net::UnixStream, sync::mpsc};
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 
 use super::{
     channel::{Channel, KeepAlive},
     connect::{DialError, dial},
+    convert::Carried,
+    incoming::Incoming,
     proto::{self, control_service_client::ControlServiceClient},
     status::CallError,
-    streaming::{FOLLOW_JOB, LONGEST_OF_MASTER, Messages, Method, RERUN_JOB, START_JOB},
+    streaming::{FOLLOW_JOB, LONGEST_OF_MASTER, RERUN_JOB, START_JOB},
 };
 use crate::{
-    domain::target::selection::Selection,
+    domain::{
+        agent::AgentView,
+        control::{
+            ApproveAgent, Approved, CancelJob, Cancelled, CreateToken, CreatedToken, DeleteAgent, DeleteJob,
+            DrainAgents, Drained, FleetChange, FollowJob, InputProgress, InputRequest, InviteOperator,
+            Invited, JobDigest, JobEvent, JobsChange, LabelAgents, Labelled, ListAgents, ListJobs,
+            MasterStatus, PromoteJob, Promoted, RejectAgents, RerunJob, RevokeOperator, RevokeToken,
+            StartJob, StopAgent, StopJob, StoppedJob, TokenView, WatchAgents, WatchJob, WatchJobs,
+        },
+        job::Job,
+        operator::OperatorView,
+        target::selection::Selection,
+    },
     sys::{paths::known_master_sockets, socket},
     trust::tls::server_name,
 };
@@ -78,8 +92,22 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// What happens to a job, as a stream.
-pub type JobEvents = Messages<proto::JobEvent>;
+/// A stream of answers. Kinds of answers that this version does not know are left out.
+#[derive(Debug)]
+pub struct Events<T: Carried>(Incoming<T>);
+
+impl<T: Carried> Events<T> {
+    /// Returns the next answer; `None` at the end. Nothing is lost when the future is dropped.
+    ///
+    /// # Errors
+    /// What ended or broke the stream.
+    pub async fn next(&mut self) -> Result<Option<T>, CallError> {
+        Ok(self.0.known_message().await?)
+    }
+}
+
+/// What happens in a job.
+pub type JobEvents = Events<JobEvent>;
 
 /// A connection to a master, for operators.
 #[derive(Clone, Debug)]
@@ -88,6 +116,12 @@ pub struct ControlClient {
 }
 
 impl ControlClient {
+    /// A client on a connection that there is.
+    #[must_use]
+    pub fn on(channel: Channel) -> Self {
+        Self { channel }
+    }
+
     /// Connects to a master.
     ///
     /// # Errors
@@ -141,70 +175,260 @@ impl ControlClient {
         Ok(Self { channel })
     }
 
-    /// The generated client, for calls that need no wrapping.
-    #[must_use]
-    pub fn calls(&self) -> ControlServiceClient<Channel> {
+    fn generated(&self) -> ControlServiceClient<Channel> {
         let client = ControlServiceClient::with_origin(self.channel.clone(), Channel::origin());
         client.max_decoding_message_size(LONGEST_OF_MASTER)
     }
+}
 
-    /// The agents that a selection means; every one, pending ones too, for none.
+/// The calls of operators. Each fails when the connection breaks or the master refuses.
+impl ControlClient {
+    /// Returns the state of the master.
     ///
     /// # Errors
     /// When the call fails.
-    pub async fn agents(&self, selection: Option<Selection>) -> Result<Vec<proto::Agent>, CallError> {
-        let selection = selection.map(Into::into);
-        self.listed(proto::ListAgentsRequest { selection, pending_only: false }).await
+    pub async fn status(&self) -> Result<MasterStatus, CallError> {
+        let answer = self.generated().get_status(proto::GetStatusRequest {}).await?;
+        Ok(MasterStatus::from_message(answer.into_inner())?)
     }
 
-    /// The keys that wait for an operator.
+    /// Returns the agents of a selection; without one all agents and all keys that wait for approval.
     ///
     /// # Errors
     /// When the call fails.
-    pub async fn waiting_keys(&self) -> Result<Vec<proto::Agent>, CallError> {
-        let all = self.listed(proto::ListAgentsRequest { selection: None, pending_only: true }).await?;
-        // A master of 0.1.0 lists all.
-        Ok(all.into_iter().filter(|agent| agent.state() == proto::AgentState::Pending).collect())
+    pub async fn agents(&self, selection: Option<Selection>) -> Result<Vec<AgentView>, CallError> {
+        self.listed(selection.map_or(ListAgents::All, ListAgents::Selected)).await
     }
 
-    async fn listed(&self, request: proto::ListAgentsRequest) -> Result<Vec<proto::Agent>, CallError> {
-        let mut stream = self.calls().list_agents(request).await?.into_inner();
+    /// Returns the keys that wait for approval.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn waiting_keys(&self) -> Result<Vec<AgentView>, CallError> {
+        self.listed(ListAgents::Pending).await
+    }
+
+    async fn listed(&self, request: ListAgents) -> Result<Vec<AgentView>, CallError> {
+        let answer = self.generated().list_agents(request.into_message()).await?;
+        let mut parts = Events::<Vec<AgentView>>(answer.into_inner().into());
         let mut agents = Vec::new();
-        while let Some(chunk) = stream.message().await? {
-            agents.extend(chunk.agents);
+        while let Some(part) = parts.next().await? {
+            agents.extend(part);
         }
         Ok(agents)
+    }
+
+    /// Watches the agents.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn watch_agents(&self, request: WatchAgents) -> Result<Events<FleetChange>, CallError> {
+        Ok(Events(self.generated().watch_agents(request.into_message()).await?.into_inner().into()))
+    }
+
+    /// Approves a waiting key.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn approve_agent(&self, request: ApproveAgent) -> Result<Approved, CallError> {
+        let answer = self.generated().approve_agent(request.into_message()).await?;
+        Ok(Approved::from_message(answer.into_inner())?)
+    }
+
+    /// Rejects waiting keys, and returns how many.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn reject_agents(&self, request: RejectAgents) -> Result<u32, CallError> {
+        Ok(self.generated().reject_agent(request.into_message()).await?.into_inner().rejected)
+    }
+
+    /// Deletes an agent, and returns how many of its tasks are lost.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn delete_agent(&self, request: DeleteAgent) -> Result<u32, CallError> {
+        Ok(self.generated().delete_agent(request.into_message()).await?.into_inner().lost_tasks)
+    }
+
+    /// Changes labels.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn label_agents(&self, request: LabelAgents) -> Result<Labelled, CallError> {
+        let answer = self.generated().label_agents(request.into_message()).await?;
+        Ok(Labelled::from_message(answer.into_inner())?)
+    }
+
+    /// Ends an agent, and returns how many tasks run there.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn stop_agent(&self, request: StopAgent) -> Result<u32, CallError> {
+        Ok(self.generated().stop_agent(request.into_message()).await?.into_inner().running)
+    }
+
+    /// Drains agents, or ends that.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn drain_agents(&self, request: DrainAgents) -> Result<Drained, CallError> {
+        let answer = self.generated().drain_agents(request.into_message()).await?;
+        Ok(Drained::from_message(answer.into_inner())?)
+    }
+
+    /// Creates a join token.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn create_token(&self, request: CreateToken) -> Result<CreatedToken, CallError> {
+        let answer = self.generated().create_token(request.into_message()).await?;
+        Ok(CreatedToken::from_message(answer.into_inner())?)
+    }
+
+    /// Returns the join tokens.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn tokens(&self) -> Result<Vec<TokenView>, CallError> {
+        let answer = self.generated().list_tokens(proto::ListTokensRequest {}).await?;
+        all(answer.into_inner().tokens)
+    }
+
+    /// Revokes a join token, and returns how many agents could still have joined with it.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn revoke_token(&self, request: RevokeToken) -> Result<u32, CallError> {
+        Ok(self.generated().revoke_token(request.into_message()).await?.into_inner().uses_left)
+    }
+
+    /// Adds an operator, or gives a known one another login.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn invite_operator(&self, request: InviteOperator) -> Result<Invited, CallError> {
+        let answer = self.generated().invite_operator(request.into_message()).await?;
+        Ok(Invited::from_message(answer.into_inner())?)
+    }
+
+    /// Returns the operators.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn operators(&self) -> Result<Vec<OperatorView>, CallError> {
+        let answer = self.generated().list_operators(proto::ListOperatorsRequest {}).await?;
+        all(answer.into_inner().operators)
+    }
+
+    /// Revokes an operator, and returns how many of its keys.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn revoke_operator(&self, request: RevokeOperator) -> Result<u32, CallError> {
+        Ok(self.generated().revoke_operator(request.into_message()).await?.into_inner().keys)
     }
 
     /// Starts a job.
     ///
     /// # Errors
     /// When the call fails.
-    pub async fn start_job(&self, request: proto::StartJobRequest) -> Result<JobEvents, CallError> {
-        self.job_events(START_JOB, request).await
+    pub async fn start_job(&self, request: StartJob) -> Result<JobEvents, CallError> {
+        let request = tokio_stream::once(request.into_message());
+        Ok(Events(START_JOB.call(self.channel.clone(), request).await?.into()))
     }
 
-    /// Starts a job as an earlier one was started.
+    /// Runs the command of a job again.
     ///
     /// # Errors
     /// When the call fails.
-    pub async fn rerun_job(&self, request: proto::RerunJobRequest) -> Result<JobEvents, CallError> {
-        self.job_events(RERUN_JOB, request).await
+    pub async fn rerun_job(&self, request: RerunJob) -> Result<JobEvents, CallError> {
+        let request = tokio_stream::once(request.into_message());
+        Ok(Events(RERUN_JOB.call(self.channel.clone(), request).await?.into()))
     }
 
     /// Follows a job.
     ///
     /// # Errors
     /// When the call fails.
-    pub async fn follow_job(&self, request: proto::FollowJobRequest) -> Result<JobEvents, CallError> {
-        self.job_events(FOLLOW_JOB, request).await
+    pub async fn follow_job(&self, request: FollowJob) -> Result<JobEvents, CallError> {
+        let request = tokio_stream::once(request.into_message());
+        Ok(Events(FOLLOW_JOB.call(self.channel.clone(), request).await?.into()))
     }
 
-    async fn job_events<Q: Message + Default + 'static>(
-        &self,
-        method: Method<Q, proto::JobEvent>,
-        request: Q,
-    ) -> Result<JobEvents, CallError> {
-        Ok(method.call(self.channel.clone(), tokio_stream::once(request)).await?)
+    /// Watches the groups of a job.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn watch_job(&self, request: WatchJob) -> Result<Events<JobDigest>, CallError> {
+        Ok(Events(self.generated().watch_job(request.into_message()).await?.into_inner().into()))
     }
+
+    /// Returns jobs, newest first.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn jobs(&self, request: ListJobs) -> Result<Vec<Job>, CallError> {
+        all(self.generated().list_jobs(request.into_message()).await?.into_inner().jobs)
+    }
+
+    /// Watches the jobs.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn watch_jobs(&self, request: WatchJobs) -> Result<Events<JobsChange>, CallError> {
+        Ok(Events(self.generated().watch_jobs(request.into_message()).await?.into_inner().into()))
+    }
+
+    /// Lets a job that waits at a gate continue.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn promote_job(&self, request: PromoteJob) -> Result<Promoted, CallError> {
+        let answer = self.generated().promote_job(request.into_message()).await?;
+        Ok(Promoted::from_message(answer.into_inner())?)
+    }
+
+    /// Starts no more tasks of a job.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn stop_job(&self, request: StopJob) -> Result<StoppedJob, CallError> {
+        let answer = self.generated().stop_job(request.into_message()).await?;
+        Ok(StoppedJob::from_message(answer.into_inner())?)
+    }
+
+    /// Deletes a job and its output, and returns its number.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn delete_job(&self, request: DeleteJob) -> Result<u64, CallError> {
+        Ok(self.generated().delete_job(request.into_message()).await?.into_inner().number)
+    }
+
+    /// Cancels a job, or some of its tasks.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn cancel_job(&self, request: CancelJob) -> Result<Cancelled, CallError> {
+        let answer = self.generated().cancel_job(request.into_message()).await?;
+        Ok(Cancelled::from_message(answer.into_inner())?)
+    }
+
+    /// Sends what comes from `outgoing` to a command.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn send_input(
+        &self,
+        outgoing: mpsc::Receiver<InputRequest>,
+    ) -> Result<Events<InputProgress>, CallError> {
+        let requests = ReceiverStream::new(outgoing).map(Carried::into_message);
+        Ok(Events(self.generated().send_input(requests).await?.into_inner().into()))
+    }
+}
+
+/// What messages carry, all of which have to be valid.
+fn all<T: Carried>(messages: Vec<T::Message>) -> Result<Vec<T>, CallError> {
+    Ok(messages.into_iter().map(T::from_message).collect::<Result<_, _>>()?)
 }

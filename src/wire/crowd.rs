@@ -10,7 +10,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use crate::sys::socket::{neighbourhood_of, source_of};
+use crate::domain::network::{neighbourhood_of, source_of};
 
 /// Where one comes from: its source, and the neighbourhood of that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

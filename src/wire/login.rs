@@ -4,15 +4,13 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use rustls::pki_types::CertificateDer;
 
-use super::{
-    PROTOCOL,
-    channel::Channel,
-    connect::{DEADLINE, DialError},
-    proto::{self, enrollment_service_client::EnrollmentServiceClient, log_in_response::Kind},
-    status::CallError,
-    unauthenticated::introduce,
-};
+use super::{PROTOCOL, connect::DialError, enrollment, status::CallError, unauthenticated::introduce};
 use crate::{
+    domain::{
+        name::AgentName,
+        operator::Role,
+        session::{LogIn, LogInAnswer},
+    },
     sys::socket::{parse_address, shown_address},
     trust::{
         identity::Identity,
@@ -69,9 +67,9 @@ pub struct LoggedIn {
     /// The master's CA.
     pub ca: CertificateDer<'static>,
     /// The operator's name.
-    pub operator: String,
-    /// Its role, in a word.
-    pub role: String,
+    pub operator: AgentName,
+    /// The operator's role.
+    pub role: Role,
     /// The master's host name.
     pub hostname: String,
 }
@@ -105,42 +103,30 @@ pub async fn log_in(login: &LoginString, key: &Key) -> Result<LoggedIn, LoginErr
     loop {
         tries += 1;
         let introduced = introduce(&login.host, login.port, Trust::Fingerprint(login.token.ca)).await?;
-        let request = proto::LogInRequest {
-            protocol: Some(PROTOCOL),
+        let request = LogIn {
+            protocol: PROTOCOL,
             secret: login.token.secret.clone(),
-            certificate_request: key.certificate_request()?.into(),
+            certificate_request: key.certificate_request()?,
         };
-        let mut client = EnrollmentServiceClient::with_origin(introduced.channel, Channel::origin());
-        let answer = match tokio::time::timeout(DEADLINE, client.log_in(request)).await {
-            Ok(answer) => answer.map_err(CallError::from),
-            Err(_) => Err(CallError::Disconnected(": no answer within 10 s".to_owned())),
-        };
-        let told = match answer {
-            Ok(answer) => answer.into_inner(),
+        return match enrollment::log_in(introduced.channel, request).await {
+            Ok(LogInAnswer::LoggedIn { certificate, ca_certificate, operator, role, hostname }) => {
+                let certificate = CertificateDer::from(certificate);
+                let is_ours = key_fingerprint(&certificate) == Some(key.fingerprint())
+                    && ca_certificate == introduced.ca.as_ref()
+                    && matches!(Identity::of(&certificate), Ok((_, Identity::Operator(name))) if name == operator);
+                if !is_ours {
+                    return Err(LoginError::NotForUs);
+                }
+                Ok(LoggedIn { certificate, ca: introduced.ca, operator, role, hostname })
+            }
+            Ok(LogInAnswer::Refused(reason)) => Err(LoginError::Refused(reason)),
             Err(error) if error.is_broken_connection() && tries < TRIES => {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
-            Err(error) => return Err(error.into()),
-        };
-        return match told.kind {
-            Some(Kind::LoggedIn(told)) => accept(told, introduced.ca, key),
-            Some(Kind::Refused(reason)) => Err(LoginError::Refused(reason)),
-            None => Err(LoginError::NotForUs),
+            Err(error) => Err(error.into()),
         };
     }
-}
-
-/// Checks that the certificate is for this key and this operator.
-fn accept(told: proto::LoggedIn, ca: CertificateDer<'static>, key: &Key) -> Result<LoggedIn, LoginError> {
-    let certificate = CertificateDer::from(told.certificate.to_vec());
-    let is_ours = key_fingerprint(&certificate) == Some(key.fingerprint())
-        && told.ca_certificate.as_ref() == ca.as_ref()
-        && matches!(Identity::of(&certificate), Ok((_, Identity::Operator(name))) if *name.as_str() == told.operator);
-    if !is_ours {
-        return Err(LoginError::NotForUs);
-    }
-    Ok(LoggedIn { certificate, ca, operator: told.operator, role: told.role, hostname: told.hostname })
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
-//! Protobuf and HTTP/2: generated types, their conversions to and from the domain, channels and serving.
+//! Protobuf and HTTP/2: generated types, their conversions to and from the domain, channels, clients and servers.
 //!
-//! Besides this tier only the two `service` modules see generated types. Knows no store and no policy.
+//! This is the only tier that names generated types. Knows no store and no policy.
+
+pub use crate::domain::SOFTWARE_VERSION;
+use crate::domain::session::Protocol;
 
 pub mod accept;
 pub mod agent;
@@ -9,21 +12,18 @@ pub mod budget;
 pub mod channel;
 pub mod client;
 pub mod codec;
-pub mod command;
 pub mod connect;
+pub mod control;
+pub mod convert;
 pub mod crowd;
-pub mod digest;
-pub mod frame;
-pub mod job;
+pub mod enrollment;
+pub mod incoming;
 pub mod login;
 pub mod metered;
-pub mod outcome;
+pub mod outbox;
 pub mod pieces;
-pub mod plan;
-pub mod proposal;
 pub mod protocol_1;
 pub mod scraped;
-pub mod selection;
 pub mod serve;
 pub mod status;
 pub mod streaming;
@@ -45,23 +45,4 @@ pub mod proto {
 }
 
 /// The protocol that this version speaks.
-pub const PROTOCOL: proto::ProtocolVersion = proto::ProtocolVersion { major: 2, minor: 0 };
-pub use crate::domain::SOFTWARE_VERSION;
-
-/// A message that cannot be what it should be.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a message that makes no sense: {0}")]
-pub struct InvalidMessage(pub String);
-
-impl InvalidMessage {
-    /// A field that must be set is not.
-    #[must_use]
-    pub fn missing(field: &str) -> Self {
-        Self(format!("{field} is missing"))
-    }
-
-    /// Wraps what a domain type says of a value.
-    pub fn because(error: impl std::fmt::Display) -> Self {
-        Self(error.to_string())
-    }
-}
+pub const PROTOCOL: Protocol = Protocol { major: 2, minor: 0 };

@@ -171,6 +171,28 @@ impl Guarded {
 }
 
 impl Connected {
+    /// The caller of a request.
+    ///
+    /// # Errors
+    /// When the request did not come over a connection that is served here.
+    pub fn of<T>(request: &tonic::Request<T>) -> Result<Self, Status> {
+        let connected = request.extensions().get::<Self>();
+        connected.cloned().ok_or_else(|| Status::internal("a call without a connection"))
+    }
+
+    /// The operator who calls; the access table lets nobody else through.
+    ///
+    /// # Errors
+    /// When it is no operator.
+    pub fn operator(&self) -> Result<&str, Status> {
+        match &self.caller {
+            Caller::Operator { name, .. } => Ok(name),
+            Caller::Unauthenticated | Caller::Unknown(_) | Caller::Peer(_) => {
+                Err(Status::unauthenticated("this call needs an operator"))
+            }
+        }
+    }
+
     /// Refuses a call because a limit was met: it is counted, recorded, and said.
     #[must_use]
     pub fn refuse(&self, met: &Exceeded) -> Status {

@@ -2,12 +2,20 @@
 
 use tonic::{Code, Status};
 
+use super::convert::InvalidMessage;
+
 /// Why a call to the master failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
     /// The master answered, and refused.
     #[error("{0}")]
     Refused(String),
+    /// The master answered that what the call is about does not exist, or no longer.
+    #[error("{0}")]
+    NotFound(String),
+    /// The master cannot read what it has stored.
+    #[error("{0}")]
+    DataLoss(String),
     /// The connection to the master broke.
     #[error("the connection to the master broke{0}")]
     Disconnected(String),
@@ -28,6 +36,8 @@ impl From<Status> for CallError {
                 Self::Disconnected(String::new())
             }
             Code::Unavailable => Self::Disconnected(format!(": {message}")),
+            Code::NotFound => Self::NotFound(message),
+            Code::DataLoss => Self::DataLoss(message),
             _ if message.is_empty() => Self::Refused(format!("the master refused ({})", status.code())),
             _ => Self::Refused(message),
         }
@@ -35,6 +45,12 @@ impl From<Status> for CallError {
 }
 
 impl CallError {
+    /// Whether the master answered that it will not do it: asking again changes nothing.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::NotFound(_))
+    }
+
     /// Whether nobody knows what became of the call, since the connection broke.
     #[must_use]
     pub fn is_broken_connection(&self) -> bool {
@@ -55,8 +71,14 @@ pub fn refusal(code: Code, text: impl std::fmt::Display) -> Status {
     Status::new(code, text)
 }
 
-impl From<super::InvalidMessage> for Status {
-    fn from(invalid: super::InvalidMessage) -> Self {
-        refusal(Code::InvalidArgument, invalid.0)
+impl From<InvalidMessage> for Status {
+    fn from(invalid: InvalidMessage) -> Self {
+        refusal(Code::InvalidArgument, invalid)
+    }
+}
+
+impl From<InvalidMessage> for CallError {
+    fn from(invalid: InvalidMessage) -> Self {
+        Self::Refused(format!("the master's answer is not valid: {invalid}"))
     }
 }

@@ -58,13 +58,13 @@ pub const LONGEST_OF_MASTER: usize = 16 * 1024 * 1024;
 pub const ATTACH: Method<proto::AttachRequest, proto::AttachResponse> =
     Method::new("/sloth.v2.AgentService/Attach", LONGEST_ANSWER);
 /// `ControlService.StartJob`.
-pub const START_JOB: Method<proto::StartJobRequest, proto::JobEvent> =
+pub const START_JOB: Method<proto::StartJobRequest, proto::FollowJobResponse> =
     Method::new("/sloth.v2.ControlService/StartJob", LONGEST_OF_MASTER);
 /// `ControlService.RerunJob`.
-pub const RERUN_JOB: Method<proto::RerunJobRequest, proto::JobEvent> =
+pub const RERUN_JOB: Method<proto::RerunJobRequest, proto::FollowJobResponse> =
     Method::new("/sloth.v2.ControlService/RerunJob", LONGEST_OF_MASTER);
 /// `ControlService.FollowJob`.
-pub const FOLLOW_JOB: Method<proto::FollowJobRequest, proto::JobEvent> =
+pub const FOLLOW_JOB: Method<proto::FollowJobRequest, proto::FollowJobResponse> =
     Method::new("/sloth.v2.ControlService/FollowJob", LONGEST_OF_MASTER);
 
 /// A stream of messages, as it is received.

@@ -73,7 +73,7 @@ pub fn log_in_as(rig: &Rig, name: &str, role: &str) -> Credentials {
     let key = Key::generate().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let logged_in = runtime.block_on(log_in(&login, &key)).unwrap();
-    assert_eq!((logged_in.operator.as_str(), logged_in.role.as_str()), (name, role));
+    assert_eq!((logged_in.operator.as_str(), logged_in.role.word()), (name, role));
     Credentials { chain: vec![logged_in.certificate, logged_in.ca], key: key.to_der() }
 }
 

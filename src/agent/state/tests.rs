@@ -4,7 +4,12 @@ use super::{
 };
 use crate::{
     agent::supervisor::server::known_tasks,
-    domain::{command::TaskSpec, ids::JobId, outcome::Ending},
+    domain::{
+        command::TaskSpec,
+        ids::JobId,
+        outcome::Ending,
+        revision::{Revision, SealedRevision},
+    },
     sys::paths::make_private,
 };
 
@@ -121,7 +126,7 @@ fn an_ending_is_written_down_with_the_day() {
 fn what_was_seen_of_a_masters_store_outlives_the_agent_and_says_nothing_of_another_master() {
     let dir = tempfile::tempdir().unwrap();
     let ca = |name: &str| Fingerprint::of(name.as_bytes());
-    let seen = Revision { epoch: 2, revision: 40, seal: Some([7; 32].into()) };
+    let seen = SealedRevision { revision: Revision { epoch: 2, number: 40 }, seal: Some([7; 32].into()) };
     let first = agent(dir.path());
     first.belong_to(&ca("first"));
     first.see(seen);
@@ -131,7 +136,7 @@ fn what_was_seen_of_a_masters_store_outlives_the_agent_and_says_nothing_of_anoth
     again.belong_to(&ca("first"));
     assert_eq!(again.seen(), seen);
     again.belong_to(&ca("second"));
-    assert_eq!(again.seen(), Revision::default());
+    assert_eq!(again.seen(), SealedRevision::default());
 }
 
 #[test]
@@ -149,7 +154,7 @@ fn an_agent_that_stops_starts_nothing_new() {
 async fn a_permission_waits_until_it_is_known_how_old_it_is_and_not_for_ever() {
     let dir = tempfile::tempdir().unwrap();
     let agent = agent(dir.path());
-    let sent = Sent { clock: 7, at_ms: 1_000_000 };
+    let sent = SentAt { clock: 7, at_ms: 1_000_000 };
     let open = ReceivedOpen { sent: Some(sent), ..permission(&agent, 1, incarnation(&agent)) };
     let began = Instant::now();
     assert_eq!(agent.open(&open).await.unwrap().decision, Decision::Expired);
@@ -158,7 +163,7 @@ async fn a_permission_waits_until_it_is_known_how_old_it_is_and_not_for_ever() {
     let open = ReceivedOpen { attempt: 2, ..open };
     let (opened, ()) = tokio::join!(agent.open(&open), async {
         tokio::task::yield_now().await;
-        agent.note_master_clock(sent, Some(Echo { at: clock::boottime_ms(), age_ms: 0 }));
+        agent.note_master_clock(sent, Some(Echo { at_ms: clock::boottime_ms(), age_ms: 0 }));
     });
     assert_eq!(opened.unwrap().decision, Decision::Start);
 }
@@ -212,7 +217,7 @@ fn an_attach_that_has_ended_is_not_told_of_the_next() {
         let token = agent.decide(&open(attempt), true).unwrap().unwrap().superseded;
         agent.release(open(attempt).id, which(attempt));
         agent.decide(&open(attempt + 1), true).unwrap().unwrap();
-        token.is_cancelled()
+        token.is_told()
     };
     assert!(!is_told_after_release_of(|attempt| attempt));
     assert!(is_told_after_release_of(|attempt| attempt - 1), "an earlier one's end is not its end");

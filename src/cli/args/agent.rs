@@ -12,10 +12,11 @@ use crate::{
     cli::completing,
     domain::{
         agent::LinkPreference,
+        code::Code,
         fingerprint::Fingerprint,
         name::{AgentName, Label, LabelChange},
     },
-    trust::{code::Code, token::Token},
+    trust::token::Token,
 };
 
 /// The verbs of `agent`.

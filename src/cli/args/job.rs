@@ -4,7 +4,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::{Format, Span, ToMaster, run::PrintArgs};
 use crate::cli::completing;
-use crate::domain::{ids::JobReference, name::AgentName, outcome::asked_for};
+use crate::domain::{ids::JobReference, name::AgentName, outcome::JobResult};
 
 /// The verbs of `job`.
 #[derive(Debug, Subcommand)]
@@ -45,8 +45,8 @@ pub struct JobListArgs {
     #[arg(long, value_name = "TIME")]
     pub since: Option<Span>,
     /// List only jobs with this result: ok, failed, running, or a task's result such as lost, timed-out, cancelled
-    #[arg(long, value_name = "OUTCOME", default_value = "", value_parser = asked_for)]
-    pub outcome: String,
+    #[arg(long, value_name = "OUTCOME")]
+    pub outcome: Option<JobResult>,
     /// List only jobs whose command or target contains this text
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub text: String,

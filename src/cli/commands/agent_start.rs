@@ -28,6 +28,7 @@ use crate::{
     },
     domain::{
         agent::LinkPreference,
+        control::StopAgent,
         fingerprint::Fingerprint,
         name::{AgentName, Labels, MAX_LENGTH},
         proposal::acceptance,
@@ -44,7 +45,6 @@ use crate::{
         systemd,
     },
     trust::token::Token,
-    wire::{proto, status::CallError},
 };
 
 /// The port of a direct link, and of a report address without one.
@@ -454,9 +454,8 @@ pub(super) fn stop(args: &AgentStopArgs) -> Result<Status, Failure> {
         // Not on this machine: by way of the master.
         Err(_) => on_one_thread(async {
             let client = connect(&args.to).await?;
-            let request = proto::StopAgentRequest { name: name.to_string(), grace_ms: args.grace.ms_u32() };
-            let stopped = client.calls().stop_agent(request).await.map_err(CallError::from)?.into_inner();
-            let running = stopped.running as usize;
+            let request = StopAgent { name: name.clone(), grace_ms: args.grace.ms_u32() };
+            let running = client.stop_agent(request).await? as usize;
             say(&format!("{name} was ordered to stop; {running} {} run there\n", plural("task", running)))?;
             Ok(exit::OK)
         }),

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use chrono::Local;
 use serde_json::{Value, json};
 
 use super::{
@@ -18,13 +19,16 @@ use crate::{
         output::{Cell, Paint, Tone, complain, note, say, say_json_as, stdout_is_terminal, table},
     },
     domain::{
-        agent::{AgentState, Facts},
-        proposal::Proposal,
+        agent::{AgentState, AgentView, LinkKind},
+        code::KeyMark,
+        control::{ApproveAgent, ChangeLabels, DeleteAgent, DrainAgents, LabelAgents, RejectAgents},
+        name::{AgentName, LabelWord},
+        proposal::DirectAddress,
         target::{fold::fold, selection::Selection},
         text::{plural, strip_control},
+        time::{format_duration, local_time},
     },
-    sys::clock::{format_duration, local_time, unix_ms},
-    wire::{agent::state_in, proto, status::CallError},
+    sys::clock::unix_ms,
 };
 
 fn state_tone(state: AgentState) -> Tone {
@@ -36,19 +40,16 @@ fn state_tone(state: AgentState) -> Tone {
 }
 
 /// Labels that count, then those that are proposed.
-fn labels(agent: &proto::Agent) -> String {
-    let mut labels: Vec<_> = agent.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    labels.sort();
-    let proposed = agent.proposed_labels.iter().map(|(key, value)| format!("{key}={value} (proposed)"));
-    let mut proposed: Vec<_> = proposed.collect();
-    proposed.sort();
-    labels.append(&mut proposed);
+fn labels(agent: &AgentView) -> String {
+    let labels = agent.labels.iter().map(|(key, value)| format!("{key}={value}"));
+    let proposed = agent.proposed.labels.iter().map(|(key, value)| format!("{key}={value} (proposed)"));
+    let labels: Vec<_> = labels.chain(proposed).collect();
     if labels.is_empty() { "-".to_owned() } else { labels.join(",") }
 }
 
 /// Labels that count, and where each comes from.
-fn labels_with_origin(agent: &proto::Agent) -> String {
-    let shown = |(key, value): (&String, &String)| {
+fn labels_with_origin(agent: &AgentView) -> String {
+    let shown = |(key, value): (&LabelWord, &LabelWord)| {
         let brought = agent.brought_labels.get(key);
         match (agent.set_labels.contains_key(key), brought) {
             (false, _) => format!("{key}={value} (the agent's)"),
@@ -57,9 +58,7 @@ fn labels_with_origin(agent: &proto::Agent) -> String {
             (true, Some(brought)) => format!("{key}={value} (set here, over the agent's {brought})"),
         }
     };
-    let mut labels: Vec<_> = agent.labels.iter().map(shown).collect();
-    labels.sort();
-    labels.join(", ")
+    agent.labels.iter().map(shown).collect::<Vec<_>>().join(", ")
 }
 
 fn or_dash(text: &str) -> String {
@@ -68,9 +67,9 @@ fn or_dash(text: &str) -> String {
 
 /// Returns where an agent can be reached: its direct address, or the host from which it connects. The port of that connection
 /// is of no use to anyone.
-fn reachable_at(agent: &proto::Agent) -> String {
-    if !agent.direct_address.is_empty() {
-        return agent.direct_address.clone();
+fn reachable_at(agent: &AgentView) -> String {
+    if let Some(direct) = &agent.direct_address {
+        return direct.to_string();
     }
     match agent.address.parse::<SocketAddr>() {
         Ok(address) => address.ip().to_canonical().to_string(),
@@ -78,45 +77,32 @@ fn reachable_at(agent: &proto::Agent) -> String {
     }
 }
 
-fn last_seen(agent: &proto::Agent, now_ms: u64) -> String {
-    match agent.last_seen_ms {
-        0 => "never".to_owned(),
-        ms => {
-            // By the master's clock, unless it is too old to say so.
-            let ago = agent.last_seen_ago_ms.unwrap_or(now_ms.saturating_sub(ms));
-            let ago = Duration::from_millis(ago);
-            if ago < Duration::from_mins(1) {
-                format!("{} s ago", ago.as_secs())
-            } else {
-                format!("{} ago", format_duration(ago))
-            }
-        }
+fn last_seen(agent: &AgentView) -> String {
+    // By the master's clock: this machine's may be wrong.
+    let Some(seen) = agent.last_seen else { return "never".to_owned() };
+    let ago = Duration::from_millis(seen.ago_ms);
+    if ago < Duration::from_mins(1) {
+        format!("{} s ago", ago.as_secs())
+    } else {
+        format!("{} ago", format_duration(ago))
     }
 }
 
-/// A hint for whatever is not as it should be: the state first, else why the link is not the wanted one.
-fn hint(agent: &proto::Agent) -> String {
-    let wanted_direct = agent.link == "tunnel" && !agent.direct_address.is_empty();
-    if agent.hint.is_empty() && wanted_direct { agent.link_reason.clone() } else { agent.hint.clone() }
-}
-
 /// The table of agents.
-pub(super) fn agents_table(agents: &[proto::Agent], paint: Paint) -> String {
-    let now_ms = unix_ms();
+pub(super) fn agents_table(agents: &[AgentView], paint: Paint) -> String {
     let rows: Vec<Vec<Cell>> = agents
         .iter()
         .map(|agent| {
-            let state = state_in(agent.state());
-            let word = format!("{} {}", state.glyph(), state.word());
+            let word = format!("{} {}", agent.state.glyph(), agent.state.word());
             vec![
                 Cell::from(agent.name.as_str()),
-                Cell::toned(word, state_tone(state)),
-                Cell::from(or_dash(&agent.link)),
+                Cell::toned(word, state_tone(agent.state)),
+                Cell::from(agent.link.map_or("-", LinkKind::word)),
                 Cell::from(reachable_at(agent)),
                 Cell::from(or_dash(&agent.version)),
                 Cell::from(labels(agent)),
-                Cell::from(last_seen(agent, now_ms)),
-                Cell::from(hint(agent)),
+                Cell::from(last_seen(agent)),
+                Cell::from(agent.hint()),
             ]
         })
         .collect();
@@ -124,31 +110,33 @@ pub(super) fn agents_table(agents: &[proto::Agent], paint: Paint) -> String {
     table(&heading, &rows, paint)
 }
 
-fn agent_json(agent: &proto::Agent) -> Value {
+fn agent_json(agent: &AgentView) -> Value {
     json!({
         "name": agent.name,
-        "state": state_in(agent.state()).word(),
-        "link": agent.link,
+        "state": agent.state.word(),
+        "link": agent.link.map_or("", LinkKind::word),
         "link_reason": agent.link_reason,
         "address": agent.address,
-        "direct_address": agent.direct_address,
+        "direct_address": address_text(agent.direct_address.as_ref()),
         "version": agent.version,
         "labels": agent.labels,
         "set_labels": agent.set_labels,
         "brought_labels": agent.brought_labels,
-        "proposed_labels": agent.proposed_labels,
-        "proposed_address": agent.proposed_address,
-        "last_seen_ms": agent.last_seen_ms,
+        "proposed_labels": agent.proposed.labels,
+        "proposed_address": address_text(agent.proposed.direct.as_ref()),
+        "last_seen_ms": agent.last_seen.map_or(0, |seen| seen.at_ms),
         "fingerprint": agent.fingerprint,
-        "hint": hint(agent),
+        "hint": agent.hint(),
         "enrolled_ms": agent.enrolled_ms,
         "trust": agent.trust,
-        "drain": agent.drain.as_ref().map(|drain| {
-            json!({ "reason": drain.reason, "by": drain.by, "since_ms": drain.since_ms })
-        }),
+        "drain": agent.drain,
         "key_changed": agent.key_changed,
-        "facts": agent.facts.clone().map(Facts::from),
+        "facts": agent.facts,
     })
+}
+
+fn address_text(address: Option<&DirectAddress>) -> String {
+    address.map_or_else(String::new, DirectAddress::to_string)
 }
 
 /// What is asked for; all agents when nothing is.
@@ -195,7 +183,7 @@ pub(super) fn get(args: &GetArgs) -> Result<Status, Failure> {
     on_one_thread(async {
         let client = connect(&args.to).await?;
         let all = client.agents(None).await?;
-        let mut found = all.iter().filter(|agent| agent.name == args.name.as_str()).peekable();
+        let mut found = all.iter().filter(|agent| agent.name == args.name).peekable();
         if found.peek().is_none() {
             let near =
                 crate::domain::name::nearest(args.name.as_str(), all.iter().map(|agent| agent.name.as_str()));
@@ -217,26 +205,24 @@ pub(super) fn get(args: &GetArgs) -> Result<Status, Failure> {
     })
 }
 
-fn details(agent: &proto::Agent) -> String {
-    let now_ms = unix_ms();
-    let state = state_in(agent.state());
+fn details(agent: &AgentView) -> String {
     let mut rows = vec![
-        ("name", agent.name.clone()),
-        ("state", format!("{} {}", state.glyph(), state.word())),
-        ("hint", hint(agent)),
-        ("link", agent.link.clone()),
+        ("name", agent.name.to_string()),
+        ("state", format!("{} {}", agent.state.glyph(), agent.state.word())),
+        ("hint", agent.hint().to_owned()),
+        ("link", agent.link.map_or_else(String::new, |link| link.word().to_owned())),
         ("", agent.link_reason.clone()),
         ("connected from", agent.address.clone()),
-        ("direct address", agent.direct_address.clone()),
-        ("version", agent.version.clone()),
+        ("direct address", address_text(agent.direct_address.as_ref())),
+        ("version", agent.version.to_string()),
         ("labels", labels_with_origin(agent)),
         ("proposed", proposed(agent)),
-        ("last seen", last_seen(agent, now_ms)),
-        ("fingerprint", agent.fingerprint.clone()),
-        ("trusts the CA by", agent.trust.clone()),
-        ("enrolled", local_time(agent.enrolled_ms, now_ms)),
+        ("last seen", last_seen(agent)),
+        ("fingerprint", agent.fingerprint.to_string()),
+        ("trusts the CA by", agent.trust.to_string()),
+        ("enrolled", local_time(agent.enrolled_ms, unix_ms(), &Local)),
     ];
-    if let Some(facts) = agent.facts.clone().map(Facts::from) {
+    if let Some(facts) = agent.facts.clone() {
         let gib = |bytes: u64| format!("{}.{} GiB", bytes >> 30, (bytes >> 20) % 1024 * 10 / 1024);
         rows.extend([
             ("host", facts.hostname.into()),
@@ -256,13 +242,13 @@ fn details(agent: &proto::Agent) -> String {
 }
 
 /// Shows the keys that wait under a name, and what it takes to let one in.
-fn show_waiting(args: &ApproveArgs, waiting: &[proto::Agent]) -> Result<Status, Failure> {
+fn show_waiting(args: &ApproveArgs, waiting: &[AgentView]) -> Result<Status, Failure> {
     let name = &args.name;
     let [first, rest @ ..] = waiting else {
         return Err(Failure::new(format!("no key waits under the name {name}")));
     };
     for agent in waiting {
-        let seen = last_seen(agent, unix_ms());
+        let seen = last_seen(agent);
         say(&format!("{}  from {}  {seen}\n", agent.fingerprint, agent.address))?;
         let proposed = proposed(agent);
         if !proposed.is_empty() {
@@ -274,7 +260,7 @@ fn show_waiting(args: &ApproveArgs, waiting: &[proto::Agent]) -> Result<Status, 
             "type the code that {name} printed when it started, or wrote to its log there: sloth-runner agent approve {name} CODE"
         )
     } else {
-        let digits = if rest.is_empty() { first.fingerprint.get(..16).unwrap_or("DIGITS") } else { "DIGITS" };
+        let digits = if rest.is_empty() { first.fingerprint.short() } else { "DIGITS".to_owned() };
         format!(
             "compare with what the agent shows, then: sloth-runner agent approve {name} --fingerprint {digits}"
         )
@@ -286,10 +272,10 @@ pub(super) fn approve(args: &ApproveArgs) -> Result<Status, Failure> {
     on_one_thread(async {
         let client = connect(&args.to).await?;
         let mut waiting = client.waiting_keys().await?;
-        waiting.retain(|agent| agent.name == args.name.as_str());
-        let (code, fingerprint) = match (&args.code, &args.fingerprint) {
-            (Some(code), _) => (code.to_string(), String::new()),
-            (None, Some(digits)) => (String::new(), digits.clone()),
+        waiting.retain(|agent| agent.name == args.name);
+        let mark = match (&args.code, &args.fingerprint) {
+            (Some(code), _) => KeyMark::Code(code.clone()),
+            (None, Some(digits)) => KeyMark::Digits(digits.clone()),
             (None, None) => return show_waiting(args, &waiting),
         };
         let shown = if accepts_proposals(args, &waiting)? {
@@ -297,11 +283,9 @@ pub(super) fn approve(args: &ApproveArgs) -> Result<Status, Failure> {
         } else {
             Vec::new()
         };
-        let name = args.name.to_string();
-        let request = proto::ApproveAgentRequest { name, fingerprint, code, shown };
-        let approved = client.calls().approve_agent(request).await.map_err(CallError::from)?.into_inner();
+        let approved = client.approve_agent(ApproveAgent { name: args.name.clone(), mark, shown }).await?;
         let replaced = if approved.replaced_key { "; its old key is forgotten" } else { "" };
-        let accepted = Proposal::from(approved.accepted.unwrap_or_default());
+        let accepted = approved.accepted;
         let with = if accepted.is_empty() { String::new() } else { format!(", with {accepted}") };
         say(&format!("{} may join with key {}{with}{replaced}\n", args.name, approved.fingerprint))?;
         Ok(exit::OK)
@@ -311,12 +295,14 @@ pub(super) fn approve(args: &ApproveArgs) -> Result<Status, Failure> {
 pub(super) fn reject(args: &RejectArgs) -> Result<Status, Failure> {
     on_one_thread(async {
         let client = connect(&args.to).await?;
-        let name = args.name.as_ref().map(ToString::to_string).unwrap_or_default();
-        let of = if args.all { String::new() } else { format!(" of {name}") };
-        let request =
-            proto::RejectAgentRequest { name, fingerprint: args.fingerprint.clone(), all: args.all };
-        let rejected = client.calls().reject_agent(request).await.map_err(CallError::from)?.into_inner();
-        let count = rejected.rejected as usize;
+        let (request, of) = match args.name.clone().filter(|_| !args.all) {
+            None => (RejectAgents::All, String::new()),
+            Some(name) => {
+                let of = format!(" of {name}");
+                (RejectAgents::Named { name, digits: args.fingerprint.clone() }, of)
+            }
+        };
+        let count = client.reject_agents(request).await? as usize;
         let are = if count == 1 { "is" } else { "are" };
         say(&format!("{count} waiting {}{of} {are} forgotten\n", plural("key", count)))?;
         Ok(exit::OK)
@@ -326,9 +312,7 @@ pub(super) fn reject(args: &RejectArgs) -> Result<Status, Failure> {
 pub(super) fn delete(args: &DeleteArgs) -> Result<Status, Failure> {
     on_one_thread(async {
         let client = connect(&args.to).await?;
-        let request = proto::DeleteAgentRequest { name: args.name.to_string() };
-        let deleted = client.calls().delete_agent(request).await.map_err(CallError::from)?.into_inner();
-        let lost = match deleted.lost_tasks {
+        let lost = match client.delete_agent(DeleteAgent { name: args.name.clone() }).await? {
             0 => String::new(),
             n => format!("; {n} of its tasks are lost"),
         };
@@ -344,18 +328,13 @@ pub(super) fn label(args: &LabelArgs) -> Result<Status, Failure> {
         if args.accept {
             return accept(&client, selection, args.yes).await;
         }
-        let request = proto::LabelAgentsRequest {
-            selection: Some(selection.into()),
-            changes: args.changes.iter().map(ToString::to_string).collect(),
-            now: args.of.now,
-            ..proto::LabelAgentsRequest::default()
-        };
-        let labelled = client.calls().label_agents(request).await.map_err(CallError::from)?.into_inner();
-        let folded = fold(labelled.agents.iter().map(String::as_str));
+        let change = ChangeLabels::Set(args.changes.clone());
+        let labelled = client.label_agents(LabelAgents { selection, now: args.of.now, change }).await?;
+        let folded = fold(labelled.agents.iter().map(AgentName::as_str));
         let count = labelled.agents.len();
         say(&format!("labels of {count} {} are set: {folded}\n", plural("agent", count)))?;
         if !labelled.still_brought.is_empty() {
-            let folded = fold(labelled.still_brought.iter().map(String::as_str));
+            let folded = fold(labelled.still_brought.iter().map(AgentName::as_str));
             complain(&format!(
                 "{folded}: the label is still there, because the agent itself has it; set another value, or start the agent without that label"
             ));
@@ -369,14 +348,9 @@ pub(super) fn drain(args: &AgentsArgs, reason: Option<&str>) -> Result<Status, F
     let selection = args.recipients.selection(&args.agents).map_err(Failure::usage)?;
     on_one_thread(async {
         let client = connect(&args.to).await?;
-        let request = proto::DrainAgentsRequest {
-            selection: Some(selection.into()),
-            now: args.now,
-            resume: reason.is_none(),
-            reason: reason.unwrap_or_default().to_owned(),
-        };
-        let changed = client.calls().drain_agents(request).await.map_err(CallError::from)?.into_inner();
-        let folded = |names: &[String]| fold(names.iter().map(String::as_str));
+        let request = DrainAgents { selection, now: args.now, reason: reason.map(str::to_owned) };
+        let changed = client.drain_agents(request).await?;
+        let folded = |names: &[AgentName]| fold(names.iter().map(AgentName::as_str));
         let (does, did) = match reason {
             Some(_) => ("takes no new tasks", "was draining before"),
             None => ("takes tasks again", "was not draining"),
@@ -402,19 +376,17 @@ mod tests {
 
     #[test]
     fn an_agent_is_listed_where_it_can_be_reached() {
-        let agent = |address: &str, direct: &str| proto::Agent {
+        let agent = |address: &str, direct: Option<&str>| AgentView {
             address: address.into(),
-            direct_address: direct.into(),
-            ..proto::Agent::default()
+            direct_address: direct.and_then(|host| DirectAddress::new(host, 50_051, None)),
+            ..AgentView::for_tests("web-1")
         };
-        assert_eq!(reachable_at(&agent("10.0.0.7:41724", "web-1.example:50051")), "web-1.example:50051");
-        assert_eq!(
-            reachable_at(&agent("10.0.0.7:41724", "")),
-            "10.0.0.7",
-            "the port is the connection's own"
-        );
-        assert_eq!(reachable_at(&agent("[2001:db8::7]:41724", "")), "2001:db8::7");
-        assert_eq!(reachable_at(&agent("[::ffff:10.0.0.7]:41724", "")), "10.0.0.7");
-        assert_eq!(reachable_at(&agent("", "")), "-");
+        let reached = reachable_at(&agent("10.0.0.7:41724", Some("web-1.example")));
+        assert_eq!(reached, "web-1.example:50051");
+        let reached = reachable_at(&agent("10.0.0.7:41724", None));
+        assert_eq!(reached, "10.0.0.7", "the port is the connection's own");
+        assert_eq!(reachable_at(&agent("[2001:db8::7]:41724", None)), "2001:db8::7");
+        assert_eq!(reachable_at(&agent("[::ffff:10.0.0.7]:41724", None)), "10.0.0.7");
+        assert_eq!(reachable_at(&agent("", None)), "-");
     }
 }

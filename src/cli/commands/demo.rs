@@ -20,11 +20,14 @@ use crate::{
         output::{Paint, Tone, say, stdout_is_terminal},
     },
     domain::{
-        agent::AgentState,
+        agent::{AgentState, AgentView},
         command::Command,
+        control::{CreateToken, StartJob},
         ids::JobId,
         job::{JobOptions, Overflow},
+        name::Label,
         target::{Target, selection::Selection},
+        terms::Terms,
     },
     master::{
         core::{Enroll, OUTPUT_CAP},
@@ -39,11 +42,8 @@ use crate::{
         shutdown::{EndSignals, Shutdown},
     },
     wire::{
-        agent::state_in,
         budget::Limits,
         client::{ControlClient, MasterAddress},
-        proto,
-        status::CallError,
     },
 };
 
@@ -94,14 +94,14 @@ impl Fleet {
 
     async fn start_agents(&mut self, port: u16, client: &ControlClient) -> Result<(), Failure> {
         for (name, labels) in AGENTS {
-            let labels = labels.split(',').filter_map(|label| label.split_once('='));
-            let terms = Some(proto::TokenTerms {
-                labels: labels.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
-                names: name.to_owned(),
-                ..proto::TokenTerms::default()
-            });
-            let request = proto::CreateTokenRequest { ttl_ms: 60_000, uses: 1, terms };
-            let token = client.calls().create_token(request).await.map_err(CallError::from)?.into_inner();
+            let labels = labels.split(',').map(|label| label.parse::<Label>().map_err(Failure::new));
+            let labels = labels.map(|label| label.map(|Label { key, value }| (key, value)));
+            let terms = Terms {
+                labels: labels.collect::<Result<_, Failure>>()?,
+                names: Some(name.parse().map_err(Failure::new)?),
+                ..Terms::default()
+            };
+            let token = client.create_token(CreateToken { ttl_ms: 60_000, uses: 1, terms }).await?;
             let child = own_program()
                 .args(["agent", "start", "--name", name])
                 .args(["--master", &format!("127.0.0.1:{port}"), "--log-level", "error"])
@@ -218,7 +218,7 @@ async fn join(
     fleet: &mut Fleet,
     port: u16,
     socket: &Path,
-) -> Result<(ControlClient, Vec<proto::Agent>), Failure> {
+) -> Result<(ControlClient, Vec<AgentView>), Failure> {
     let address = MasterAddress::Socket(socket.to_owned());
     let client = ControlClient::connect(&address).await?;
     fleet.start_agents(port, &client).await?;
@@ -232,26 +232,26 @@ async fn begin_jobs(client: &ControlClient) -> Result<(), Failure> {
         let id = JobId::from_parts(unix_ms(), u128::from_le_bytes(random::bytes()));
         let command = Command::new(vec![command.as_bytes().to_vec()]).map_err(Failure::new)?;
         let target: Target = "@all".parse().map_err(Failure::new)?;
-        let request = proto::StartJobRequest {
-            job_id: id.to_bytes().to_vec().into(),
-            selection: Some(Selection::from(target).into()),
-            command: Some(command.into()),
-            options: Some(JobOptions { overflow: Overflow::Gap, ..JobOptions::default() }.into()),
+        let request = StartJob {
+            id,
+            selection: Selection::from(target),
+            command,
+            options: JobOptions { overflow: Overflow::Gap, ..JobOptions::default() },
             shown: Vec::new(),
             follow: true,
         };
         let mut events = client.start_job(request).await?;
         // Each is over before the next begins, so that their numbers tell their order.
-        while events.message().await.map_err(CallError::from)?.is_some() {}
+        while events.next().await?.is_some() {}
     }
     Ok(())
 }
 
-async fn wait_active(client: &ControlClient) -> Result<Vec<proto::Agent>, Failure> {
+async fn wait_active(client: &ControlClient) -> Result<Vec<AgentView>, Failure> {
     let deadline = Instant::now() + ACTIVE_WITHIN;
     loop {
         let agents = client.agents(None).await?;
-        let active = agents.iter().filter(|agent| state_in(agent.state()) == AgentState::Active);
+        let active = agents.iter().filter(|agent| agent.state == AgentState::Active);
         if active.count() == AGENTS.len() {
             return Ok(agents);
         }

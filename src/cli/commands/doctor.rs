@@ -23,7 +23,11 @@ use crate::{
         output::{Paint, Tone, say, say_json, stdout_is_terminal},
         units,
     },
-    domain::{agent::AgentState, fingerprint::Fingerprint, text::strip_control},
+    domain::{
+        agent::{AgentState, LinkKind},
+        fingerprint::Fingerprint,
+        text::strip_control,
+    },
     master::store,
     sys::{
         file::volume_used_percent,
@@ -37,10 +41,8 @@ use crate::{
         verify::Trust,
     },
     wire::{
-        agent::state_in,
         client::{ControlClient, MasterAddress},
         connect::dial,
-        proto,
     },
 };
 
@@ -357,22 +359,20 @@ async fn fleet(findings: &mut Findings, address: &MasterAddress, is_expected: bo
             return findings.bad(error.to_string(), "sloth-runner master status; its log says more");
         }
     };
-    let status = match client.calls().get_status(proto::GetStatusRequest {}).await {
-        Ok(status) => status.into_inner(),
-        Err(status) => return findings.bad(status.message().to_owned(), ""),
+    let status = match client.status().await {
+        Ok(status) => status,
+        Err(error) => return findings.bad(error.to_string(), ""),
     };
     findings.well(format!("the master {} answers, and listens on {}", status.cluster, status.address));
-    if !status.refusing_jobs.is_empty() {
-        findings.bad(
-            format!("it accepts no jobs: {}", status.refusing_jobs),
-            "fix this, and the master accepts jobs again",
-        );
+    if let Some(reason) = status.refusing_jobs {
+        let fix = "fix this, and the master accepts jobs again";
+        findings.bad(format!("it accepts no jobs: {reason}"), fix);
     }
-    if !status.holding_back.is_empty() {
-        findings.bad(status.holding_back, "fix this, and the tasks continue");
+    if let Some(held) = status.holding_back {
+        findings.bad(held, "fix this, and the tasks continue");
     }
-    if !status.ahead.is_empty() {
-        findings.bad(format!("it starts nothing on some agents: {}", status.ahead), "");
+    if let Some(ahead) = status.ahead {
+        findings.bad(format!("it starts nothing on some agents: {ahead}"), "");
     }
     if status.enroll_any {
         findings.bad(
@@ -387,19 +387,18 @@ async fn fleet(findings: &mut Findings, address: &MasterAddress, is_expected: bo
     let Ok(agents) = client.agents(None).await else { return };
     let mut direct = 0;
     for agent in &agents {
-        direct += usize::from(agent.link == "direct");
-        if agent.link == "tunnel" && !agent.direct_address.is_empty() {
+        direct += usize::from(agent.link == Some(LinkKind::Direct));
+        if let (Some(LinkKind::Tunnel), Some(address)) = (agent.link, &agent.direct_address) {
             findings.note(
                 format!("{}: {}", agent.name, agent.link_reason),
                 format!(
-                    "check the forward to {} (incus config device show NAME), or start the agent without --bind-address and --report-address",
-                    agent.direct_address
+                    "check the forward to {address} (incus config device show NAME), or start the agent without --bind-address and --report-address"
                 ),
             );
         }
-        if matches!(state_in(agent.state()), AgentState::Offline | AgentState::Late) {
+        if matches!(agent.state, AgentState::Offline | AgentState::Late) {
             findings.note(
-                format!("{} is {}: {}", agent.name, state_in(agent.state()).word(), agent.hint),
+                format!("{} is {}: {}", agent.name, agent.state.word(), agent.hint),
                 "run doctor on its machine",
             );
         }

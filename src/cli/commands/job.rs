@@ -1,5 +1,6 @@
 //! `job list|show|attach|logs|cancel`.
 
+use chrono::Local;
 use serde_json::json;
 
 use super::{
@@ -21,20 +22,17 @@ use crate::{
         },
         exit::{self, Failure, Status},
         masters::resolve,
-        output::{Cell, Paint, Tone, note, say, say_json_as, stdout_is_terminal, table},
+        output::{Cell, Paint, Tone, say, say_json_as, stdout_is_terminal, table},
     },
     domain::{
+        control::{CancelJob, DeleteJob, FollowJob, JobEvent, ListJobs, PromoteJob, RerunJob, StopJob},
         frame::Stream,
-        ids::JobReference,
         job::{Job, Task},
         outcome::Outcome,
         text::plural,
+        time::{format_duration, local_time},
     },
-    sys::clock::{format_duration, local_time, unix_ms},
-    wire::{
-        proto::{self, job_event::Kind},
-        status::CallError,
-    },
+    sys::clock::unix_ms,
 };
 
 pub(super) fn perform(job: &JobCommand) -> Result<Status, Failure> {
@@ -71,21 +69,17 @@ fn job_state(job: &Job) -> Cell {
 
 async fn list(args: &JobListArgs) -> Result<Status, Failure> {
     let client = connect(&args.to).await?;
-    let within_ms = args.since.and_then(Span::limit_ms);
-    let request = proto::ListJobsRequest {
-        limit: args.limit,
-        before_number: args.before,
-        within_ms: within_ms.unwrap_or(0),
-        // For a master that does not know the other one.
-        since_ms: within_ms.map_or(0, |within| unix_ms().saturating_sub(within)),
-        operator: args.operator.clone(),
-        agent: args.agent.as_ref().map(ToString::to_string).unwrap_or_default(),
-        text: args.text.clone(),
-        outcome: args.outcome.clone(),
+    let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    let request = ListJobs {
+        limit: Some(args.limit),
+        before: Some(args.before).filter(|number| *number > 0),
+        within_ms: args.since.and_then(Span::limit_ms),
+        operator: some(&args.operator),
+        agent: args.agent.clone(),
+        text: some(&args.text),
+        result: args.outcome,
     };
-    let listed = client.calls().list_jobs(request).await.map_err(CallError::from)?.into_inner();
-    let jobs: Result<Vec<Job>, _> = listed.jobs.into_iter().map(Job::try_from).collect();
-    let jobs = jobs.map_err(Failure::new)?;
+    let jobs = client.jobs(request).await?;
     match args.output {
         Format::Json | Format::Ndjson => {
             let jobs: Vec<_> = jobs.iter().map(job_json).collect();
@@ -99,7 +93,7 @@ async fn list(args: &JobListArgs) -> Result<Status, Failure> {
                 .map(|job| {
                     vec![
                         Cell::from(job.number.to_string()),
-                        Cell::from(local_time(job.created_ms, now)),
+                        Cell::from(local_time(job.created_ms, now, &Local)),
                         Cell::from(job.operator.as_str()),
                         Cell::from(job.target.as_str()),
                         job_state(job),
@@ -115,15 +109,11 @@ async fn list(args: &JobListArgs) -> Result<Status, Failure> {
 
 async fn show(args: &JobShowArgs) -> Result<Status, Failure> {
     let client = connect(&args.to).await?;
-    let request = proto::FollowJobRequest {
-        job: Some(args.job.into()),
-        without_output: true,
-        ..proto::FollowJobRequest::default()
-    };
+    let request = FollowJob { without_output: true, ..FollowJob::new(args.job) };
     let mut events = client.follow_job(request).await?;
-    let first = events.message().await.map_err(CallError::from)?.and_then(|event| event.kind);
-    let Some(Kind::Job(job)) = first else { return Err(Failure::new("the master shows no job")) };
-    let job = Job::try_from(job).map_err(Failure::new)?;
+    let Some(JobEvent::Job(job)) = events.next().await? else {
+        return Err(Failure::new("the master shows no job"));
+    };
     match args.output {
         Format::Json | Format::Ndjson => say_json_as(args.output, &job_json(&job))?,
         Format::Text => say(&shown(&job))?,
@@ -138,7 +128,7 @@ fn shown(job: &Job) -> String {
         job.number,
         job.id,
         job.operator,
-        local_time(job.created_ms, now),
+        local_time(job.created_ms, now, &Local),
         job.target,
         crate::domain::text::strip_control(&job.command.shown()),
     );
@@ -195,7 +185,7 @@ async fn logs(args: &JobLogsArgs) -> Result<Status, Failure> {
         print: PrintArgs { quiet: true, ..args.print.clone() },
         give_up: Some(std::time::Duration::from_mins(5)),
         from_offset: args.from,
-        agents: args.agent.iter().map(ToString::to_string).collect(),
+        agents: args.agent.clone(),
         follow: args.follow,
         purpose: Purpose::Read,
         outdir: None,
@@ -215,19 +205,12 @@ async fn logs(args: &JobLogsArgs) -> Result<Status, Failure> {
 
 async fn cancel(args: &JobCancelArgs) -> Result<Status, Failure> {
     let client = connect(&args.to).await?;
-    let request = proto::CancelJobRequest {
-        job: Some(JobReference::into(args.job)),
-        task_indices: Vec::new(),
-        grace_ms: args.grace.map_or(0, Span::ms_u32),
-    };
-    let cancelled = client.calls().cancel_job(request).await.map_err(CallError::from)?.into_inner();
+    let request = CancelJob { job: args.job, tasks: Vec::new(), grace_ms: args.grace.map(Span::ms_u32) };
+    let cancelled = client.cancel_job(request).await?;
     let stored = match cancelled.stored {
         0 => String::new(),
         n => format!("; stored for {n} without contact, given when they return"),
     };
-    if args.grace.is_some() && cancelled.grace_ms == 0 {
-        note("! this master is too old for --grace: the job's own grace is kept");
-    }
     let (number, told) = (cancelled.number, cancelled.told as usize);
     let were = if told == 1 { "was" } else { "were" };
     say(&format!("job {number}: {told} {} {were} ordered to end{stored}\n", plural("task", told)))?;
@@ -236,16 +219,14 @@ async fn cancel(args: &JobCancelArgs) -> Result<Status, Failure> {
 
 async fn promote(args: &JobArgs) -> Result<Status, Failure> {
     let client = connect(&args.to).await?;
-    let request = proto::PromoteJobRequest { job: Some(args.job.into()) };
-    let promoted = client.calls().promote_job(request).await.map_err(CallError::from)?.into_inner();
+    let promoted = client.promote_job(PromoteJob { job: args.job }).await?;
     say(&format!("job {} continues with batch {}\n", promoted.number, promoted.batch))?;
     Ok(exit::OK)
 }
 
 async fn stop(args: &JobArgs) -> Result<Status, Failure> {
     let client = connect(&args.to).await?;
-    let request = proto::StopJobRequest { job: Some(args.job.into()) };
-    let stopped = client.calls().stop_job(request).await.map_err(CallError::from)?.into_inner();
+    let stopped = client.stop_job(StopJob { job: args.job }).await?;
     let count = stopped.skipped as usize;
     say(&format!(
         "job {}: {count} {} skipped; running tasks continue\n",
@@ -270,20 +251,13 @@ fn rerun(args: &JobRerunArgs) -> Result<Status, Failure> {
         feeds: Feeds::Nothing,
     };
     begin(following, args.detach, async |client, id, follow| {
-        let request = proto::RerunJobRequest {
-            job: Some(args.job.into()),
-            job_id: id.to_bytes().to_vec().into(),
-            failed: args.failed,
-            follow,
-        };
-        client.rerun_job(request).await
+        client.rerun_job(RerunJob { job: args.job, id, failed: args.failed, follow }).await
     })
 }
 
 async fn delete(args: &JobArgs) -> Result<Status, Failure> {
     let client = connect(&args.to).await?;
-    let request = proto::DeleteJobRequest { job: Some(args.job.into()) };
-    let deleted = client.calls().delete_job(request).await.map_err(CallError::from)?.into_inner();
-    say(&format!("job {} and its output are gone\n", deleted.number))?;
+    let number = client.delete_job(DeleteJob { job: args.job }).await?;
+    say(&format!("job {number} and its output are gone\n"))?;
     Ok(exit::OK)
 }

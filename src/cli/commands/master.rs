@@ -14,7 +14,7 @@ use crate::{
         exit::{self, Failure, Status},
         output::{say, say_json_as, stderr_is_terminal},
     },
-    domain::text::strip_control,
+    domain::{text::strip_control, time::format_duration},
     master::{
         core,
         retention::Retention,
@@ -22,7 +22,6 @@ use crate::{
         store,
     },
     sys::{
-        clock::format_duration,
         daemon::{self, Report},
         descriptors::raise_limit,
         lock, logging,
@@ -31,7 +30,6 @@ use crate::{
         shutdown::{EndSignal, EndSignals, Shutdown},
         systemd,
     },
-    wire::{proto, status::CallError},
 };
 
 /// How long `master stop` waits for the master's end.
@@ -182,14 +180,13 @@ pub(super) fn salvage(args: &MasterSalvageArgs) -> Result<Status, Failure> {
 pub(super) fn status(args: &StatusArgs) -> Result<Status, Failure> {
     on_one_thread(async {
         let client = connect(&args.to).await?;
-        let status = client.calls().get_status(proto::GetStatusRequest {}).await;
-        let status = status.map_err(CallError::from)?.into_inner();
+        let status = client.status().await?;
         match args.output {
             Format::Json | Format::Ndjson => say_json_as(
                 args.output,
                 &json!({
                     "cluster": status.cluster,
-                    "version": status.software_version,
+                    "version": status.version,
                     "ca_fingerprint": status.ca_fingerprint,
                     "address": status.address,
                     "pid": status.pid,
@@ -198,9 +195,9 @@ pub(super) fn status(args: &StatusArgs) -> Result<Status, Failure> {
                     "connected": status.connected,
                     "pending": status.pending,
                     "active_jobs": status.active_jobs,
-                    "refusing_jobs": status.refusing_jobs,
-                    "holding_back": status.holding_back,
-                    "ahead": status.ahead,
+                    "refusing_jobs": status.refusing_jobs.as_deref().unwrap_or_default(),
+                    "holding_back": status.holding_back.as_deref().unwrap_or_default(),
+                    "ahead": status.ahead.as_deref().unwrap_or_default(),
                     "enroll_any": status.enroll_any,
                     "refused_unauthenticated": status.refused_unauthenticated,
                 }),
@@ -210,7 +207,7 @@ pub(super) fn status(args: &StatusArgs) -> Result<Status, Failure> {
                 say(&format!(
                     "master {} (sloth-runner {}), up {uptime}, pid {}\nlistens on {}\nCA fingerprint {}\n{} agents, {} connected, {} pending; {} active jobs\n",
                     status.cluster,
-                    status.software_version,
+                    status.version,
                     status.pid,
                     status.address,
                     status.ca_fingerprint,
@@ -228,14 +225,14 @@ pub(super) fn status(args: &StatusArgs) -> Result<Status, Failure> {
                         status.refused_unauthenticated
                     ))?;
                 }
-                if !status.refusing_jobs.is_empty() {
-                    say(&format!("! accepts no jobs: {}\n", status.refusing_jobs))?;
+                if let Some(reason) = status.refusing_jobs {
+                    say(&format!("! accepts no jobs: {reason}\n"))?;
                 }
-                if !status.holding_back.is_empty() {
-                    say(&format!("! {}\n", strip_control(&status.holding_back)))?;
+                if let Some(held) = status.holding_back {
+                    say(&format!("! {}\n", strip_control(&held)))?;
                 }
-                if !status.ahead.is_empty() {
-                    say(&format!("! starts no tasks on some agents: {}\n", strip_control(&status.ahead)))?;
+                if let Some(ahead) = status.ahead {
+                    say(&format!("! starts no tasks on some agents: {}\n", strip_control(&ahead)))?;
                 }
             }
         }

@@ -16,8 +16,7 @@ use crate::{
         exit::{self, Failure, Status},
         output::{say, say_json},
     },
-    domain::agent::AgentState,
-    wire::{agent::state_in, proto},
+    domain::agent::{AgentState, AgentView, LinkKind},
 };
 
 /// The variable by which a shell's completion asks this program.
@@ -74,12 +73,12 @@ fn group(key: &str, value: &str) -> String {
     format!("{key}_{value}").chars().map(plain).collect()
 }
 
-fn host(agent: &proto::Agent) -> Value {
+fn host(agent: &AgentView) -> Value {
     // Behind NAT this is the gateway; who knows better sets ansible_host in the playbook's own variables.
     let address = agent.address.rsplit_once(':').map_or("", |(host, _)| host).trim_matches(['[', ']']);
     let mut variables = json!({
-        "sloth_state": state_in(agent.state()).word(),
-        "sloth_link": agent.link,
+        "sloth_state": agent.state.word(),
+        "sloth_link": agent.link.map_or("", LinkKind::word),
         "sloth_version": agent.version,
         "sloth_labels": agent.labels,
     });
@@ -96,21 +95,21 @@ fn host(agent: &proto::Agent) -> Value {
 /// Ansible's dynamic inventory: the agents, in a group for each label and each state.
 pub(super) fn inventory(args: &InventoryArgs) -> Result<Status, Failure> {
     let agents = on_one_thread(async { Ok(connect(&args.to).await?.agents(None).await?) })?;
-    let known = agents.iter().filter(|agent| state_in(agent.state()) != AgentState::Pending);
+    let known = agents.iter().filter(|agent| agent.state != AgentState::Pending);
     if let Some(name) = &args.host {
-        let found = known.clone().find(|agent| agent.name == *name);
+        let found = known.clone().find(|agent| agent.name.as_str() == *name);
         say_json(&found.map_or_else(|| json!({}), host))?;
         return Ok(exit::OK);
     }
     let mut groups: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     let mut hosts = serde_json::Map::new();
     for agent in known {
-        let state = group("state", state_in(agent.state()).word());
-        let labels = agent.labels.iter().map(|(key, value)| group(key, value));
+        let state = group("state", agent.state.word());
+        let labels = agent.labels.iter().map(|(key, value)| group(key.as_str(), value.as_str()));
         for name in labels.chain([state]) {
-            groups.entry(name).or_default().push(&agent.name);
+            groups.entry(name).or_default().push(agent.name.as_str());
         }
-        hosts.insert(agent.name.clone(), host(agent));
+        hosts.insert(agent.name.to_string(), host(agent));
     }
     let names: Vec<&String> = groups.keys().collect();
     let mut inventory = json!({

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::Local;
 use serde_json::{Value, json};
 
 use super::{connect, on_one_thread};
@@ -14,32 +15,31 @@ use crate::{
         exit::{self, Failure, Status},
         output::{Cell, Paint, Tone, note, say, say_json, stdout_is_terminal, table},
     },
-    sys::{
-        clock::{format_duration, local_time, unix_ms},
-        socket::parse_address,
+    domain::{
+        control::{InviteOperator, RevokeOperator},
+        operator::OperatorView,
+        time::{format_duration, local_time},
     },
+    sys::{clock::unix_ms, socket::parse_address},
     trust::token::Token,
-    wire::{login::LoginString, proto, status::CallError},
+    wire::login::LoginString,
 };
 
 pub(super) fn perform(verb: &OperatorVerb) -> Result<Status, Failure> {
     on_one_thread(async {
         match verb {
             OperatorVerb::Add(args) => {
-                let request = proto::InviteOperatorRequest {
-                    name: args.name.to_string(),
-                    role: args.role.word().to_owned(),
-                    unix_user: args.unix_user.clone().unwrap_or_default(),
+                let request = InviteOperator {
+                    name: args.name.clone(),
+                    role: Some(args.role),
+                    unix_user: args.unix_user.clone(),
                     ttl_ms: args.login.ttl.ms(),
                 };
                 invite(&args.to, request, &args.login).await
             }
             OperatorVerb::Login(args) => {
-                let request = proto::InviteOperatorRequest {
-                    name: args.name.to_string(),
-                    ttl_ms: args.login.ttl.ms(),
-                    ..proto::InviteOperatorRequest::default()
-                };
+                let (name, ttl_ms) = (args.name.clone(), args.login.ttl.ms());
+                let request = InviteOperator { name, role: None, unix_user: None, ttl_ms };
                 invite(&args.to, request, &args.login).await
             }
             OperatorVerb::List(args) => list(args).await,
@@ -48,26 +48,21 @@ pub(super) fn perform(verb: &OperatorVerb) -> Result<Status, Failure> {
     })
 }
 
-async fn invite(
-    to: &ToMaster,
-    request: proto::InviteOperatorRequest,
-    login: &LoginStringArgs,
-) -> Result<Status, Failure> {
+async fn invite(to: &ToMaster, request: InviteOperator, login: &LoginStringArgs) -> Result<Status, Failure> {
     let given = login.address.as_deref().map(|address| parse_address(address, Some(50053)));
     let given = given.transpose().map_err(Failure::usage)?;
     let name = request.name.clone();
-    let unix_user = request.unix_user.clone();
+    let unix_user = request.unix_user.clone().unwrap_or_default();
     let client = connect(to).await?;
-    let invited = client.calls().invite_operator(request).await.map_err(CallError::from)?.into_inner();
-    if invited.token.is_empty() {
+    let invited = client.invite_operator(request).await?;
+    let Some(token) = invited.token else {
         say(&format!("{name} is the user {unix_user} of the master's machine; its socket needs no login\n"))?;
         return Ok(exit::OK);
-    }
-    let token: Token = invited.token.parse().map_err(Failure::new)?;
-    let guess = parse_address(&invited.address_guess, None).ok();
+    };
+    let token: Token = token.parse().map_err(Failure::new)?;
+    let guess = invited.address_guess.and_then(|guess| parse_address(&guess, None).ok());
     let is_guess = given.is_none();
-    let port = u16::try_from(invited.port).unwrap_or_default();
-    let (host, port) = given.or(guess).unwrap_or_else(|| ("MASTER".to_owned(), port));
+    let (host, port) = given.or(guess).unwrap_or_else(|| ("MASTER".to_owned(), invited.port));
     let shown = LoginString { token, host, port };
     note(&format!("{name} logs in once within {}, on its own machine:", format_duration(login.ttl.0)));
     say(&format!("echo {shown} | sloth-runner login\n"))?;
@@ -80,13 +75,13 @@ async fn invite(
     Ok(exit::OK)
 }
 
-fn state(operator: &proto::Operator, now_ms: u64) -> (String, Option<Tone>) {
-    let left = operator.login_until_ms.saturating_sub(now_ms);
-    if operator.revoked {
+fn state(operator: &OperatorView, now_ms: u64) -> (String, Option<Tone>) {
+    let left = operator.login_until_ms.unwrap_or(0).saturating_sub(now_ms);
+    if operator.is_revoked {
         ("revoked".to_owned(), Some(Tone::Bad))
     } else if left > 0 {
         (format!("invited, for {}", format_duration(Duration::from_millis(left))), Some(Tone::Waiting))
-    } else if operator.unix_user.is_empty() && operator.keys.is_empty() {
+    } else if operator.unix_user.is_none() && operator.keys.is_empty() {
         ("its login has expired".to_owned(), Some(Tone::Bad))
     } else {
         ("active".to_owned(), Some(Tone::Good))
@@ -95,22 +90,21 @@ fn state(operator: &proto::Operator, now_ms: u64) -> (String, Option<Tone>) {
 
 async fn list(args: &OperatorListArgs) -> Result<Status, Failure> {
     let client = connect(&args.to).await?;
-    let listed = client.calls().list_operators(proto::ListOperatorsRequest {}).await;
-    let operators = listed.map_err(CallError::from)?.into_inner().operators;
+    let operators = client.operators().await?;
     let now_ms = unix_ms();
     if args.output != Format::Text {
         let shown = operators.iter().map(|operator| {
             json!({
                 "name": operator.name,
-                "role": operator.role,
-                "unix_user": operator.unix_user,
+                "role": operator.role.word(),
+                "unix_user": operator.unix_user.as_deref().unwrap_or_default(),
                 "keys": operator.keys,
                 "state": state(operator, now_ms).0,
-                "login_until_ms": operator.login_until_ms,
+                "login_until_ms": operator.login_until_ms.unwrap_or(0),
                 "added_ms": operator.added_ms,
                 "added_by": operator.added_by,
-                "logged_in_ms": operator.logged_in_ms,
-                "revoked": operator.revoked,
+                "logged_in_ms": operator.logged_in_ms.unwrap_or(0),
+                "revoked": operator.is_revoked,
             })
         });
         say_json(&Value::Array(shown.collect()))?;
@@ -126,20 +120,21 @@ async fn list(args: &OperatorListArgs) -> Result<Status, Failure> {
         .iter()
         .map(|operator| {
             let (text, tone) = state(operator, now_ms);
-            let when = |ms: u64| if ms == 0 { "-".to_owned() } else { local_time(ms, now_ms) };
-            let known_by = match (operator.unix_user.as_str(), operator.keys.len()) {
-                ("", 0) => "-".to_owned(),
-                ("", 1) => "1 key".to_owned(),
-                ("", count) => format!("{count} keys"),
-                (user, _) => format!("user {user}"),
+            let logged_in =
+                operator.logged_in_ms.map_or_else(|| "-".to_owned(), |when| local_time(when, now_ms, &Local));
+            let known_by = match (&operator.unix_user, operator.keys.len()) {
+                (None, 0) => "-".to_owned(),
+                (None, 1) => "1 key".to_owned(),
+                (None, count) => format!("{count} keys"),
+                (Some(user), _) => format!("user {user}"),
             };
             vec![
                 Cell::from(operator.name.as_str()),
-                Cell::from(operator.role.as_str()),
+                Cell::from(operator.role.word()),
                 tone.map_or_else(|| Cell::from(text.as_str()), |tone| Cell::toned(text.as_str(), tone)),
                 Cell::from(known_by),
-                Cell::from(when(operator.logged_in_ms)),
-                Cell::from(when(operator.added_ms)),
+                Cell::from(logged_in),
+                Cell::from(local_time(operator.added_ms, now_ms, &Local)),
                 Cell::from(operator.added_by.as_str()),
             ]
         })
@@ -152,9 +147,7 @@ async fn list(args: &OperatorListArgs) -> Result<Status, Failure> {
 
 async fn revoke(args: &OperatorRevokeArgs) -> Result<Status, Failure> {
     let client = connect(&args.to).await?;
-    let request = proto::RevokeOperatorRequest { name: args.name.to_string() };
-    let revoked = client.calls().revoke_operator(request).await.map_err(CallError::from)?.into_inner();
-    let keys = match revoked.keys {
+    let keys = match client.revoke_operator(RevokeOperator { name: args.name.clone() }).await? {
         0 => "it had no key".to_owned(),
         1 => "its key is worth nothing any more".to_owned(),
         count => format!("its {count} keys are worth nothing any more"),

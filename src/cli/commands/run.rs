@@ -25,15 +25,15 @@ use crate::{
     },
     domain::{
         command::{Bytes, Command, Variable, bounded},
+        control::{JobEvent, StartJob},
         ids::JobId,
         input::{StandardInput, Terminal},
-        job::{Job, JobOptions, Overflow},
+        job::{JobOptions, Overflow},
         target::{Target, selection::Selection},
     },
     sys::{arguments::given, clock::unix_ms, random, terminal},
     wire::{
         client::{ControlClient, JobEvents},
-        proto::{self, job_event::Kind},
         status::CallError,
     },
 };
@@ -127,17 +127,9 @@ fn start(
     command: Command,
     options: JobOptions,
 ) -> Result<Status, Failure> {
-    let selection = proto::Selection::from(selection);
     begin(following, detach, async |client, id, follow| {
-        let request = proto::StartJobRequest {
-            job_id: id.to_bytes().to_vec().into(),
-            selection: Some(selection.clone()),
-            command: Some(command.clone().into()),
-            options: Some(options.clone().into()),
-            shown: Vec::new(),
-            follow,
-        };
-        client.start_job(request).await
+        let (selection, command, options) = (selection.clone(), command.clone(), options.clone());
+        client.start_job(StartJob { id, selection, command, options, shown: Vec::new(), follow }).await
     })
 }
 
@@ -220,8 +212,7 @@ pub(super) fn begin(
             return Box::pin(following::follow(following, client, begun)).await;
         }
         match begun.first {
-            Some(Kind::Job(job)) => {
-                let job = Job::try_from(job).map_err(Failure::new)?;
+            Some(JobEvent::Job(job)) => {
                 let said = say(&format!("{}\n", job.number));
                 said.map_err(|error| following::left_behind(error.into(), &job))?;
                 for line in following::left_out(&job) {
@@ -230,7 +221,7 @@ pub(super) fn begin(
                 note(&format!("job {0} ({id}) continues: sloth-runner job attach {0}", job.number));
                 Ok(if job.missed().next().is_some() { exit::NO_STATUS } else { exit::OK })
             }
-            Some(Kind::Refused(refused)) => Err(Failure::new(refused.reason)),
+            Some(JobEvent::Refused(reason)) => Err(Failure::new(reason)),
             _ => Err(Failure::new("the master's answer does not begin with a job")),
         }
     })

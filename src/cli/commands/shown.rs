@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::Local;
 use serde_json::json;
 
 use crate::{
@@ -12,8 +13,9 @@ use crate::{
         outcome::{Ending, Outcome},
         target::fold::fold,
         text::strip_control,
+        time::{format_duration, local_time},
     },
-    sys::clock::{format_duration, local_time, unix_ms},
+    sys::clock::unix_ms,
 };
 
 /// Tasks that ended the same way, in a line: `✗ web-1 exited 3 in 12 ms`, or `✗ 12 web-[1-12] exited 3`.
@@ -123,7 +125,7 @@ pub(super) fn state_text(task: &Task) -> String {
         },
         state => match (task.no_contact_since_ms, task.waiting.as_str()) {
             (Some(since), _) => {
-                format!("{}, no contact since {}", state.word(), local_time(since, unix_ms()))
+                format!("{}, no contact since {}", state.word(), local_time(since, unix_ms(), &Local))
             }
             (None, "") => state.word().to_owned(),
             (None, waiting) => format!("{}: {waiting}", state.word()),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::Local;
 use serde_json::{Value, json};
 
 use super::{connect, on_one_thread};
@@ -14,12 +15,16 @@ use crate::{
         exit::{self, Failure, Status},
         output::{Cell, Paint, note, say, say_json, stdout_is_terminal, table},
     },
-    domain::{fingerprint::plain_digits, terms::Terms},
+    domain::{
+        control::{CreateToken, RevokeToken},
+        fingerprint::plain_digits,
+        terms::Terms,
+        time::{format_duration, local_time},
+    },
     sys::{
-        clock::{format_duration, local_time, unix_ms},
+        clock::unix_ms,
         socket::{parse_address, shown_address},
     },
-    wire::{proto, status::CallError},
 };
 
 pub(super) fn perform(verb: &TokenVerb) -> Result<Status, Failure> {
@@ -42,21 +47,8 @@ async fn create(args: &TokenCreateArgs) -> Result<Status, Failure> {
     };
     let client = connect(&args.to).await?;
     let terms = args.terms();
-    let request = proto::CreateTokenRequest {
-        ttl_ms: args.ttl.ms(),
-        uses: args.uses,
-        terms: Some(terms.clone().into()),
-    };
-    let created = client.calls().create_token(request).await.map_err(CallError::from)?.into_inner();
-    let known =
-        created.terms.clone().map(Terms::try_from).transpose().unwrap_or_default().unwrap_or_default();
-    if known != terms {
-        let id = created.id;
-        client.calls().revoke_token(proto::RevokeTokenRequest { id }).await.map_err(CallError::from)?;
-        return Err(Failure::new(
-            "this master is older than terms of tokens: it would let anyone in with this token, which is revoked again. Upgrade the master, or leave out --label, --names, --from and --report-address",
-        ));
-    }
+    let request = CreateToken { ttl_ms: args.ttl.ms(), uses: args.uses, terms: terms.clone() };
+    let created = client.create_token(request).await?;
     let uses = if args.uses == 1 { "once".to_owned() } else { format!("{} times", args.uses) };
     let shown = terms.to_string();
     let only = if shown.is_empty() { String::new() } else { format!(" ({shown})") };
@@ -65,13 +57,8 @@ async fn create(args: &TokenCreateArgs) -> Result<Status, Failure> {
         format_duration(args.ttl.0)
     ));
     let is_guess = address.is_none();
-    let address = address.unwrap_or_else(|| {
-        if created.address_guess.is_empty() {
-            format!("MASTER:{}", created.port)
-        } else {
-            created.address_guess.clone()
-        }
-    });
+    let guess = || created.address_guess.clone().unwrap_or_else(|| format!("MASTER:{}", created.port));
+    let address = address.unwrap_or_else(guess);
     say(&format!(
         "echo {} | sloth-runner agent start --master {address} --token-file - --daemon\n",
         created.token
@@ -85,17 +72,16 @@ async fn create(args: &TokenCreateArgs) -> Result<Status, Failure> {
 
 async fn list(args: &TokenListArgs) -> Result<Status, Failure> {
     let client = connect(&args.to).await?;
-    let listed = client.calls().list_tokens(proto::ListTokensRequest {}).await;
-    let tokens = listed.map_err(CallError::from)?.into_inner().tokens;
+    let tokens = client.tokens().await?;
     if args.output != Format::Text {
         let shown = tokens.iter().map(|token| {
             json!({
                 "id": token.id,
                 "uses_left": token.uses_left,
                 "expires_ms": token.expires_ms,
-                "made_ms": token.made_ms,
-                "made_by": token.made_by,
-                "terms": terms_json(token.terms.as_ref()),
+                "made_ms": token.made_ms.unwrap_or(0),
+                "made_by": token.made_by.as_deref().unwrap_or_default(),
+                "terms": terms_json(&token.terms),
             })
         });
         say_json(&Value::Array(shown.collect()))?;
@@ -110,15 +96,15 @@ async fn list(args: &TokenListArgs) -> Result<Status, Failure> {
         .iter()
         .map(|token| {
             let left = Duration::from_millis(token.expires_ms.saturating_sub(now_ms));
-            let made = if token.made_ms == 0 { "-".to_owned() } else { local_time(token.made_ms, now_ms) };
-            let by = if token.made_by.is_empty() { "-" } else { &token.made_by };
+            let made = token.made_ms.map_or_else(|| "-".to_owned(), |made| local_time(made, now_ms, &Local));
+            let by = token.made_by.as_deref().unwrap_or("-");
             vec![
                 Cell::from(token.id.as_str()),
                 Cell::from(token.uses_left.to_string()),
                 Cell::from(format!("in {}", format_duration(left))),
                 Cell::from(made),
                 Cell::from(by),
-                Cell::from(terms_text(token.terms.clone())),
+                Cell::from(terms_text(&token.terms)),
             ]
         })
         .collect();
@@ -128,16 +114,15 @@ async fn list(args: &TokenListArgs) -> Result<Status, Failure> {
 }
 
 /// A token's terms in words; a dash for none.
-fn terms_text(terms: Option<proto::TokenTerms>) -> String {
-    let terms = terms.and_then(|terms| Terms::try_from(terms).ok()).unwrap_or_default().to_string();
-    if terms.is_empty() { "-".to_owned() } else { terms }
+fn terms_text(terms: &Terms) -> String {
+    let text = terms.to_string();
+    if text.is_empty() { "-".to_owned() } else { text }
 }
 
-fn terms_json(terms: Option<&proto::TokenTerms>) -> Value {
-    let terms = terms.cloned().unwrap_or_default();
+fn terms_json(terms: &Terms) -> Value {
     json!({
         "labels": terms.labels,
-        "names": terms.names,
+        "names": terms.names.as_ref().map_or_else(String::new, ToString::to_string),
         "from": terms.from,
         "report_address": terms.direct,
     })
@@ -146,9 +131,7 @@ fn terms_json(terms: Option<&proto::TokenTerms>) -> Value {
 async fn revoke(args: &TokenRevokeArgs) -> Result<Status, Failure> {
     let client = connect(&args.to).await?;
     for id in &args.ids {
-        let request = proto::RevokeTokenRequest { id: id.clone() };
-        let revoked = client.calls().revoke_token(request).await.map_err(CallError::from)?.into_inner();
-        let agents = match revoked.uses_left {
+        let agents = match client.revoke_token(RevokeToken { id: id.clone() }).await? {
             1 => "one more agent".to_owned(),
             count => format!("{count} more agents"),
         };

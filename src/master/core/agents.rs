@@ -12,6 +12,7 @@ use crate::domain::{
     agent::{AgentState, AgentView, LastSeen, LinkKind, OFFLINE_AFTER, START_WITHIN},
     bounded::{Reason, Word},
     name::{AgentName, Labels},
+    revision::Revision,
     target::fold::fold_some,
 };
 
@@ -46,7 +47,7 @@ impl Core {
         let name = newcomer.name.clone();
         let Some(row) = self.agents.change(&name) else { return };
         let revision = if row.was_here() { self.revision } else { self.first_revision };
-        let state = (self.epoch, revision);
+        let state = Revision { epoch: self.epoch, number: revision };
         // Kept until an operator says what happened: this store may have caught up when the agent comes the next time.
         let ahead = row.stored.ahead.or((newcomer.seen > state).then_some(newcomer.seen));
         let unproved = newcomer.unproved.filter(|claim| *claim > state);
@@ -80,16 +81,16 @@ impl Core {
         });
         let (stored, proposed) = (row.stored.clone(), row.proposal());
         self.sessions.insert(newcomer.session, name.clone());
-        self.reply(reply, Reply::Welcome { epoch: self.epoch, revision: self.revision, proposed });
+        self.reply(reply, Reply::Welcome { revision: self.store_revision(), proposed });
         if is_new {
             // That it is ahead must not be forgotten: the store may have caught up when a master looks the next time.
             let continuation =
                 if is_ahead_news { Continuation::MustBeWritten } else { Continuation::MayBeLost };
             self.persist(vec![Write::PutAgent(stored)], continuation);
         }
-        if let Some((epoch, revision)) = unproved {
+        if let Some(Revision { epoch, number }) = unproved {
             let reason =
-                format!("it has no proof that the store was in epoch {epoch}, revision {revision}: ignored");
+                format!("it has no proof that the store was in epoch {epoch}, revision {number}: ignored");
             self.on_refused(format!("agent {name}"), "a later state of the store".to_owned(), reason, now);
         }
         self.agent_is_back(&name, now);

@@ -14,16 +14,14 @@ use super::{
     messages::{Effect, EnrollAsked, Now, Reply, ReplyTo},
     stored::{StoredAgent, Write},
 };
-use crate::{
-    domain::{
-        bounded::Word,
-        fingerprint::{FEWEST_DIGITS, Fingerprint, plain_digits},
-        name::{AgentName, Labels},
-        proposal::{Accepted, Proposal},
-        seal::Seal,
-    },
-    sys::socket::{neighbourhood_of, source_of},
-    trust::code::KeyMark,
+use crate::domain::{
+    bounded::Word,
+    code::KeyMark,
+    fingerprint::{FEWEST_DIGITS, Fingerprint, plain_digits},
+    name::{AgentName, Labels},
+    network::{neighbourhood_of, source_of},
+    proposal::{Accepted, Proposal},
+    seal::Seal,
 };
 
 /// Most keys that may wait.

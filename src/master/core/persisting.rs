@@ -7,7 +7,10 @@ use super::{
     messages::{Effect, Now, Reply, ReplyTo, WriteDurability, WriteToken},
     stored::Write,
 };
-use crate::domain::ids::{JobId, TaskId};
+use crate::domain::{
+    ids::{JobId, TaskId},
+    revision::Revision,
+};
 
 /// What to do when a write has succeeded or failed.
 #[derive(Debug)]
@@ -57,11 +60,16 @@ impl Core {
         self.continuations.insert(self.next_write, continuation);
     }
 
+    /// The revision of the store that this core knows of.
+    pub(super) fn store_revision(&self) -> Revision {
+        Revision { epoch: self.epoch, number: self.revision }
+    }
+
     pub(super) fn on_persisted(&mut self, token: WriteToken, revision: u64, now: Now) {
         self.revision = self.revision.max(revision);
         self.store_trouble = None;
         if self.ending_rights.remove(&token) {
-            self.effects.push(Effect::Remember(self.epoch, revision));
+            self.effects.push(Effect::Remember(Revision { epoch: self.epoch, number: revision }));
         }
         match self.continuations.remove(&token) {
             Some(Continuation::Reply(to, reply)) => self.effects.push(Effect::Reply(to, reply)),

@@ -14,6 +14,7 @@ use crate::domain::{
     outcome::Outcome,
     plan::Gate,
     proposal::Accepted,
+    revision::Revision,
     seal::Seal,
     terms::Terms,
 };
@@ -121,9 +122,9 @@ pub struct StoredAgent {
     pub drain: Option<Drain>,
     /// The master's proof by the code that an operator typed when it was let in. The agent asks for it until it has it.
     pub proof: Option<Seal>,
-    /// It has seen a later state of the store than there was: epoch and revision. Nothing is started there until an
+    /// It has seen a later state of the store than there was. Nothing is started there until an
     /// operator says that the store was restored from a backup.
-    pub ahead: Option<(u64, u64)>,
+    pub ahead: Option<Revision>,
 }
 
 /// An operator in the store.

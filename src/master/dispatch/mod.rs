@@ -31,19 +31,14 @@ use super::{
 use crate::{
     domain::{
         agent::START_PERMISSION,
+        attach::{AttachRequest, AttachResponse, EndedTask, Open, StartPermission},
         command::TaskSpec,
-        ids::{Incarnation, JobReference, TaskId},
-        outcome::Outcome,
+        ids::{JobReference, TaskId},
         text::{clipped, strip_control},
     },
     sys::{clock::BootInstant, rate::Rate},
     trust::sealer::Sealer,
-    wire::{
-        InvalidMessage,
-        command::{seal_out, task_spec_out},
-        proto::{self, attach_request, attach_response},
-        streaming::Messages,
-    },
+    wire::incoming::Incoming,
 };
 
 /// How often it is looked whether a command is still fed.
@@ -120,12 +115,6 @@ enum Lost {
 impl From<tonic::Status> for Lost {
     fn from(status: tonic::Status) -> Self {
         Self::Broken(status.message().to_owned())
-    }
-}
-
-impl From<InvalidMessage> for Lost {
-    fn from(invalid: InvalidMessage) -> Self {
-        Self::Broken(invalid.to_string())
     }
 }
 
@@ -219,8 +208,7 @@ struct Attached {
 
 impl Attached {
     async fn run(&mut self, order: AttachOrder) -> Result<std::convert::Infallible, Lost> {
-        let first =
-            || proto::AttachRequest { kind: Some(attach_request::Kind::Open(self.open_message(&order))) };
+        let first = || AttachRequest::Open(Box::new(self.open_message(&order)));
         // A task that printed nothing and is not to be started any more is only asked about.
         let any_link = order.start.is_none() && self.taking.end() == 0;
         let AttachStream { requests, mut answers } = match self.context.links.attach(any_link, first).await {
@@ -241,8 +229,7 @@ impl Attached {
                     let Some(answer) = answer? else { return Err(Lost::Broken("the stream ended".into())) };
                     has_answered = true;
                     self.context.links.spoke();
-                    let kind = answer.kind.ok_or_else(|| InvalidMessage::missing("an answer"))?;
-                    self.heard(kind, &requests, &mut answers).await?;
+                    self.heard(answer, &requests, &mut answers).await?;
                 }
                 () = tokio::time::sleep_until(answer_by), if !has_answered => {
                     return Err(Lost::Broken("the agent does not answer".into()));
@@ -257,31 +244,23 @@ impl Attached {
     }
 
     /// The first message, as of now: what may be started, and for how long that is good.
-    fn open_message(&self, order: &AttachOrder) -> proto::Open {
+    fn open_message(&self, order: &AttachOrder) -> Open {
+        let sealer = &self.context.sealer;
         let start = order.start.as_ref().filter(|_| !self.context.signals.is_withdrawn());
         let start = start.and_then(|(spec, until)| {
-            let left = until.saturating_sub(self.context.started.elapsed()).min(START_PERMISSION);
-            let left_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
-            (left_ms > 0).then_some((spec, left_ms))
+            let within = until.saturating_sub(self.context.started.elapsed()).min(START_PERMISSION);
+            let seal = Some(sealer.seal_task(order.fingerprint, self.id, spec));
+            (within.as_millis() > 0)
+                .then(|| StartPermission { spec: TaskSpec { seal, ..spec.clone() }, within })
         });
-        let (epoch, revision) = order.revision;
-        let sealer = &self.context.sealer;
-        proto::Open {
-            job_id: self.id.job.to_bytes().to_vec().into(),
-            task_index: self.id.index,
+        Open {
+            id: self.id,
             attempt: order.attempt,
-            spec: start.map(|(spec, _)| {
-                let seal = Some(sealer.seal_task(order.fingerprint, self.id, spec));
-                task_spec_out(self.id, TaskSpec { seal, ..spec.clone() })
-            }),
+            start,
             from_offset: self.taking.end(),
-            may_start: start.is_some(),
-            incarnation: order.incarnation.to_string(),
+            incarnation: order.incarnation.clone(),
             grant_to: self.taking.granted(),
-            epoch,
-            revision,
-            seal: seal_out(Some(sealer.seal_state(epoch, revision))),
-            start_within_ms: start.map_or(0, |(_, left_ms)| left_ms),
+            revision: sealer.sealed(order.revision),
             sent: Some(self.context.clock.now()),
         }
     }
@@ -304,53 +283,52 @@ impl Attached {
 
     async fn heard(
         &mut self,
-        kind: attach_response::Kind,
+        response: AttachResponse,
         requests: &Requests,
-        answers: &mut Messages<proto::AttachResponse>,
+        answers: &mut Incoming<AttachResponse>,
     ) -> Result<(), Lost> {
-        match kind {
+        match response {
             // Every follower of the job is told, so it is heard once.
-            attach_response::Kind::Started(_) if self.has_started => Ok(()),
-            attach_response::Kind::Started(started) => {
+            AttachResponse::Started { .. } if self.has_started => Ok(()),
+            AttachResponse::Started { elapsed_ns } => {
                 self.has_started = true;
-                let elapsed_ms = started.elapsed_ns / 1_000_000;
+                let elapsed_ms = elapsed_ns / 1_000_000;
                 let (id, attempt) = (self.id, self.attempt);
                 self.context.handle.tell(Input::TaskStarted { id, attempt, elapsed_ms }).await;
                 Ok(())
             }
-            attach_response::Kind::InputTaken(taken) => {
+            AttachResponse::InputTaken(taken) => {
                 if let Some(input) = &self.input {
                     let is_first = !std::mem::replace(&mut self.has_input_word, true);
                     if is_first {
                         input.attach(requests.clone());
                     }
-                    input.taken(&taken, is_first);
+                    input.taken(taken, is_first);
                 }
                 Ok(())
             }
-            attach_response::Kind::Held(held) => {
+            AttachResponse::Held(reason) => {
                 self.in_time().await;
-                let text = clipped(&strip_control(&held.reason), LONGEST_REASON, "…");
+                let text = clipped(&strip_control(&reason.unwrap_or_default()), LONGEST_REASON, "…");
                 self.context.handle.tell(Input::TaskWaits(self.id, HeldBy::Agent, text.into())).await;
                 Ok(())
             }
-            attach_response::Kind::Output(output) => {
-                self.taking.append(output).await?;
+            AttachResponse::Output(frames) => {
+                self.taking.append(frames).await?;
                 if self.taking.holds_newest() {
                     say_progress(requests, self.taking.progress()).await?;
                 }
                 Ok(())
             }
-            attach_response::Kind::Ended(ended) => self.hand_over(ended, requests, answers).await,
-            attach_response::Kind::Unknown(unknown) => {
-                let incarnation = Incarnation::from(unknown.incarnation);
+            AttachResponse::Ended(ended) => self.hand_over(ended, requests, answers).await,
+            AttachResponse::Unknown { incarnation, .. } => {
                 let (id, attempt) = (self.id, self.attempt);
                 self.context.handle.tell(Input::TaskUnknown { id, attempt, incarnation }).await;
                 Err(Lost::Done)
             }
-            attach_response::Kind::Superseded(by) => Err(Lost::Superseded(by.by_attempt)),
-            attach_response::Kind::Closing(closing) => Err(Lost::Broken(closing.reason)),
-            attach_response::Kind::Gap(gap) => {
+            AttachResponse::Superseded { by } => Err(Lost::Superseded(by)),
+            AttachResponse::Closing(closing) => Err(Lost::Broken(closing.reason)),
+            AttachResponse::Gap(gap) => {
                 self.in_time().await;
                 tracing::warn!(task = %self.id, from = gap.from, to = gap.to, reason = gap.reason, "output is missing");
                 say_progress(requests, self.taking.skip_to(gap.to).await?).await
@@ -367,16 +345,16 @@ impl Attached {
     /// The core hears the outcome at once; the agent hears that it is safe when it and all output are on the disk.
     async fn hand_over(
         &mut self,
-        ended: proto::TaskEnded,
+        ended: EndedTask,
         requests: &Requests,
-        answers: &mut Messages<proto::AttachResponse>,
+        answers: &mut Incoming<AttachResponse>,
     ) -> Result<(), Lost> {
-        let outcome = ended.outcome.ok_or_else(|| InvalidMessage::missing("an outcome"))?;
         within(ended.end_offset, "an end")?;
         within(ended.duration_ns, "a duration")?;
         let input = Input::TaskEnded {
             id: self.id,
-            outcome: Outcome::try_from(outcome)?
+            outcome: ended
+                .outcome
                 .cancelled_as_proved(|by, seal| self.context.sealer.is_cancel(self.id, by, seal)),
             // What the agent no longer has either shows as a gap, and not as a shorter output.
             end_offset: ended.end_offset.max(self.taking.end()),
@@ -386,7 +364,7 @@ impl Attached {
         self.context.handle.tell(input).await;
         self.taking.wait_until_safe().await?;
         self.context.signals.stored.notified().await;
-        say(requests, attach_request::Kind::OutcomeStored(proto::OutcomeStored {})).await?;
+        say(requests, AttachRequest::OutcomeStored).await?;
         // The stream's end says that the agent has taken it.
         while let Ok(Some(_)) = answers.message().await {}
         Err(Lost::Done)
@@ -394,23 +372,22 @@ impl Attached {
 }
 
 /// Refuses numbers that no true agent tells, and that the store could not hold.
-fn within(number: u64, what: &str) -> Result<(), InvalidMessage> {
-    if number < BEYOND { Ok(()) } else { Err(InvalidMessage(format!("{what} beyond all bounds"))) }
+fn within(number: u64, what: &str) -> Result<(), Lost> {
+    if number < BEYOND { Ok(()) } else { Err(Lost::Broken(format!("{what} beyond all bounds"))) }
 }
 
-type Requests = mpsc::Sender<proto::AttachRequest>;
+type Requests = mpsc::Sender<AttachRequest>;
 
 async fn say_progress(requests: &Requests, progress: Progress) -> Result<(), Lost> {
     if let Some(offset) = progress.acknowledged {
-        say(requests, attach_request::Kind::Acknowledge(proto::Acknowledge { offset })).await?;
+        say(requests, AttachRequest::Acknowledge(offset)).await?;
     }
     if let Some(to_offset) = progress.granted {
-        say(requests, attach_request::Kind::Grant(proto::Grant { to_offset })).await?;
+        say(requests, AttachRequest::Grant(to_offset)).await?;
     }
     Ok(())
 }
 
-async fn say(requests: &Requests, kind: attach_request::Kind) -> Result<(), Lost> {
-    let request = proto::AttachRequest { kind: Some(kind) };
+async fn say(requests: &Requests, request: AttachRequest) -> Result<(), Lost> {
     requests.send(request).await.map_err(|_| Lost::Broken("the stream ended".to_owned()))
 }

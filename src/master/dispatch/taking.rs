@@ -26,7 +26,6 @@ use crate::{
             writer::SHORT,
         },
     },
-    wire::{InvalidMessage, proto},
 };
 
 /// How far the log of a job may be ahead of a client at whose pace its commands go; within what the log keeps cached.
@@ -236,12 +235,11 @@ impl Taking {
     ///
     /// # Errors
     /// When it is not what it may be, or the log has failed.
-    pub(super) async fn append(&mut self, output: proto::Output) -> Result<(), Lost> {
-        let mut kept = Vec::with_capacity(output.frames.len());
-        let frames = output.frames.into_iter().map(Frame::try_from).collect::<Result<_, _>>()?;
+    pub(super) async fn append(&mut self, frames: Vec<Frame>) -> Result<(), Lost> {
+        let mut kept = Vec::with_capacity(frames.len());
         for frame in joined(frames) {
             if frame.end() > self.granted {
-                return Err(InvalidMessage("an agent sent more than it was granted".into()).into());
+                return Err(Lost::Broken("the agent sent more than it was granted".into()));
             }
             let beginning = self.beginning();
             self.written += (HEADER + frame.data.len()) as u64;

@@ -2,55 +2,36 @@
 
 use std::sync::Arc;
 
-use tonic::{Response, Status};
+use tonic::Status;
 
-use super::{
-    Master,
-    control::{invalid, name, reference, selection},
-    follow::Follow,
-    outbox::{Answers, Outbox},
-    refusal,
-};
+use super::{Master, control::invalid, follow::Follow, refusal};
 use crate::{
     domain::{
-        ids::{JobId, JobReference},
+        control::{JobEvent, RerunJob, StartJob},
+        ids::JobReference,
         job::{JobOptions, Overflow, Task},
         target::{Target, fold::fold},
     },
     master::core::messages::{Input, JobAsked, Reply},
     wire::{
-        InvalidMessage,
-        bounds::per_task,
         budget::Budget,
-        proto::{self, job_event::Kind},
+        outbox::{Answers, Outbox},
         serve::Connected,
     },
 };
 
 impl Master {
-    /// Reads a wish to start a job.
-    pub(super) async fn job_asked(
-        &self,
-        caller: &Connected,
-        request: proto::StartJobRequest,
-        operator: String,
-    ) -> Result<JobAsked, Status> {
-        let command = request.command.ok_or_else(|| InvalidMessage::missing("the command"))?;
-        let options = JobOptions {
-            by_admin: caller.caller.is_admin(),
-            ..JobOptions::try_from(request.options.unwrap_or_default())?
-        };
-        let shown =
-            |shown: proto::ShownAgent| Ok((name(&shown.name)?, shown.fingerprint.parse().map_err(invalid)?));
-        let shown =
-            per_task(request.shown, "agents")?.into_iter().map(shown).collect::<Result<_, Status>>()?;
+    /// The job that a caller asks for, with the agents that its target means now.
+    pub(super) async fn job_asked(&self, caller: &Connected, request: StartJob) -> Result<JobAsked, Status> {
+        let options = JobOptions { by_admin: caller.caller.is_admin(), ..request.options };
+        let shown = request.shown.into_iter().map(|shown| (shown.name, shown.fingerprint));
         Ok(JobAsked {
-            id: JobId::from_bytes(&request.job_id).map_err(invalid)?,
-            operator,
-            command: command.try_into()?,
-            choice: self.choose(caller, selection(request.selection)?, options.now).await?,
+            id: request.id,
+            operator: caller.operator()?.to_owned(),
+            command: request.command,
+            choice: self.choose(caller, request.selection, options.now).await?,
             options,
-            shown,
+            shown: shown.collect(),
         })
     }
 
@@ -60,7 +41,7 @@ impl Master {
         asked: JobAsked,
         follows: bool,
         budget: Arc<Budget>,
-    ) -> Result<Response<Answers<proto::JobEvent>>, Status> {
+    ) -> Result<Answers<JobEvent>, Status> {
         let (id, again) = (asked.id, asked.clone());
         self.logs.open_ahead(id);
         // Asked for before the job begins, so that nothing of it is missed.
@@ -69,7 +50,7 @@ impl Master {
             self.handle.ask(move |reply| Input::StartJob(Box::new(asked), reply))
         );
         let journal = journal?;
-        let one = |kind: Kind| Ok(Response::new(Outbox::only(proto::JobEvent { kind: Some(kind) })));
+        let one = |event: JobEvent| Ok(Outbox::only(event));
         match reply? {
             Reply::Live(job) if follows => {
                 let follow = Follow {
@@ -81,23 +62,18 @@ impl Master {
                 };
                 Ok(self.follow(follow, budget))
             }
-            Reply::Live(job) => one(Kind::Job((*job).into())),
+            Reply::Live(job) => one(JobEvent::Job(job)),
             Reply::NotLive => {
                 let job = self.stored_job(JobReference::Id(id)).await?;
                 if !again.is_for(&job) {
-                    return one(Kind::Refused(proto::StartRefused { reason: again.foreign_id() }));
+                    return one(JobEvent::Refused(again.foreign_id()));
                 }
                 let stop = self.shutdown.stop.clone();
                 let follow = Follow { follow: follows, without_output: !follows, ..Follow::new(job, stop) };
                 Ok(self.follow(follow, budget))
             }
-            Reply::TargetChanged { gone, more } => {
-                let gone = gone.into_iter().map(Into::into).collect();
-                one(Kind::TargetChanged(proto::TargetChanged { gone, more }))
-            }
-            Reply::Refused(reason) | Reply::NotFound(reason) => {
-                one(Kind::Refused(proto::StartRefused { reason }))
-            }
+            Reply::TargetChanged { gone, more } => one(JobEvent::TargetChanged { gone, more }),
+            Reply::Refused(reason) | Reply::NotFound(reason) => one(JobEvent::Refused(reason)),
             other => Err(refusal(other)),
         }
     }
@@ -106,10 +82,9 @@ impl Master {
     pub(super) async fn begin_again(
         &self,
         caller: &Connected,
-        request: proto::RerunJobRequest,
-        by: String,
-    ) -> Result<Response<Answers<proto::JobEvent>>, Status> {
-        let of = reference(request.job)?;
+        request: RerunJob,
+    ) -> Result<Answers<JobEvent>, Status> {
+        let (of, by) = (request.job, caller.operator()?.to_owned());
         let turn = caller.budget.turn().await;
         let Some((job, job_options)) = self.job_to_repeat(of).await? else {
             return Err(self.no_such_job(of).await?);
@@ -139,7 +114,7 @@ impl Master {
         let target = if request.failed || !job.plain_name { fold(names) } else { job.target.clone().into() };
         let overflow = if request.follow { Overflow::Block } else { Overflow::Gap };
         let asked = JobAsked {
-            id: JobId::from_bytes(&request.job_id).map_err(invalid)?,
+            id: request.id,
             operator: by,
             choice: self
                 .choose(caller, target.parse::<Target>().map_err(invalid)?.into(), job_options.now)

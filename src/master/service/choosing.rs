@@ -2,44 +2,41 @@
 
 use std::{sync::Arc, time::Instant};
 
-use prost::Message as _;
 use tonic::Status;
 
-use super::{
-    Master,
-    outbox::{Gone, Outbox},
-    refusal,
-};
+use super::{Master, refusal};
 use crate::{
     domain::{agent::AgentView, name::AgentName, target::selection::Selection},
     master::core::{
         messages::{NotChosen, Reply},
         snapshot::{Choice, Snapshot},
     },
-    wire::{proto, serve::Connected},
+    wire::{
+        outbox::{Gone, Outbox},
+        serve::Connected,
+    },
 };
 
-/// Agents in one message of a list, and bytes after which no more are added to it.
-const CHUNK: (usize, usize) = (200, 256 * 1024);
+/// Agents in one answer, and bytes after which no more are added to it.
+const PART: (usize, usize) = (200, 256 * 1024);
 /// Agents that are shown in one step while they are listed.
 const LISTED_AT_ONCE: usize = 200;
 /// Bytes that a waiting key takes in memory, about.
 const WAITING: usize = 2 * 1024;
 /// Agents and characters up to which a selection is evaluated where it is asked for, and no thread is woken for it.
 const CHEAP: usize = 2_000;
-/// The next agents of a list that go into one message: it stays far below what a client takes, whatever agents say of
-/// themselves.
-pub(super) fn chunk(agents: &mut impl Iterator<Item = proto::Agent>) -> Vec<proto::Agent> {
-    let (most, bytes) = CHUNK;
-    let (mut chunk, mut size) = (Vec::new(), 0);
-    while chunk.len() < most
+/// The next agents of a list that go into one answer: it stays far below what a client takes, whatever agents report.
+pub(super) fn part_of(agents: &mut impl Iterator<Item = AgentView>) -> Vec<AgentView> {
+    let (most, bytes) = PART;
+    let (mut part, mut size) = (Vec::new(), 0);
+    while part.len() < most
         && size < bytes
         && let Some(agent) = agents.next()
     {
-        size += agent.encoded_len();
-        chunk.push(agent);
+        size += agent.size();
+        part.push(agent);
     }
-    chunk
+    part
 }
 
 impl Master {
@@ -107,7 +104,7 @@ impl Master {
         self,
         names: Vec<AgentName>,
         waiting: Vec<AgentView>,
-        answers: Outbox<proto::ListAgentsResponse>,
+        answers: Outbox<Vec<AgentView>>,
     ) -> Result<(), Gone> {
         let held = names.len() * size_of::<AgentName>() + waiting.len() * WAITING;
         let _room = answers.hold(held).await?;
@@ -124,9 +121,9 @@ impl Master {
                 views.push(key);
             }
             views.sort_by(|a, b| a.name.cmp(&b.name));
-            let mut agents = views.into_iter().map(proto::Agent::from).peekable();
+            let mut agents = views.into_iter().peekable();
             while agents.peek().is_some() {
-                answers.send(Ok(proto::ListAgentsResponse { agents: chunk(&mut agents) })).await?;
+                answers.send(Ok(part_of(&mut agents))).await?;
             }
         }
         Ok(())

@@ -9,6 +9,7 @@ use std::{
 
 use crate::{
     domain::{
+        digest::GroupDigest,
         frame::Frame,
         groups::{Group, Grouping, mask::Masker},
         job::{Job, Task, TaskState},
@@ -17,7 +18,6 @@ use crate::{
     },
     master::{journal::Changes, output_log::LogReader},
     sys::clock::unix_ms,
-    wire::proto,
 };
 
 /// Groups in a digest.
@@ -44,7 +44,7 @@ pub(super) struct Digest {
     /// Tasks that have changed since the digest before.
     pub changed: Vec<Task>,
     /// Groups of tasks that printed the same, largest first, as far as they are told.
-    pub groups: Vec<proto::Group>,
+    pub groups: Vec<GroupDigest>,
     /// How many more there are.
     pub more_groups: u32,
     /// The job's gate.
@@ -136,7 +136,7 @@ impl Digester {
         }
         groups.retain(|group| !group.tasks.is_empty());
         let more_groups = u32::try_from(groups.len().saturating_sub(GROUPS)).unwrap_or(u32::MAX);
-        let groups = groups.into_iter().take(GROUPS).map(|group| self.group_out(group, now_ms)).collect();
+        let groups = groups.into_iter().take(GROUPS).map(|group| self.shown(group, now_ms)).collect();
         Digest {
             changed: std::mem::take(&mut self.changed),
             groups,
@@ -149,13 +149,13 @@ impl Digester {
     }
 
     /// Those of these tasks that run and have been silent for a while.
-    fn quiet(&self, tasks: &[u32], now_ms: u64) -> Vec<proto::QuietTask> {
+    fn quiet(&self, tasks: &[u32], now_ms: u64) -> Vec<(u32, u64)> {
         let quiet = |index: &u32| {
             let task = self.job.task(*index)?;
             let is_running = task.state == TaskState::Running;
             let since_ms = self.grouping.last_output_ms(*index).max(task.started_ms)?;
             let is_quiet = now_ms.saturating_sub(since_ms) >= QUIET_AFTER_MS;
-            (is_running && is_quiet).then_some(proto::QuietTask { index: *index, since_ms })
+            (is_running && is_quiet).then_some((*index, since_ms))
         };
         tasks.iter().filter_map(quiet).collect()
     }
@@ -165,23 +165,19 @@ impl Digester {
         self.job.tasks.iter().any(|task| task.state == TaskState::Running)
     }
 
-    fn group_out(&self, group: Group, now_ms: u64) -> proto::Group {
-        let last = group.tasks.iter().filter_map(|task| self.grouping.last_output_ms(*task)).max();
+    /// A group as clients see it.
+    fn shown(&self, group: Group, now_ms: u64) -> GroupDigest {
         let first = self.grouping.first_line(group.example);
-        let stream_out = |stream| proto::Stream::from(stream).into();
-        proto::Group {
-            outcome: group.outcome.map(Into::into),
+        GroupDigest {
+            outcome: group.outcome,
             example: group.example,
-            stdout_lines: group.lines[0],
-            stderr_lines: group.lines[1],
-            parting: group
-                .parted
-                .map(|parting| proto::Parting { stream: stream_out(parting.stream), line: parting.line }),
-            long: group.long,
-            last_output_ms: last.unwrap_or(0),
-            first_line: first.map_or_else(Vec::new, |(_, line)| line.to_vec()).into(),
-            first_line_stream: first.map_or(0, |(stream, _)| stream_out(stream)),
-            last_line: self.grouping.last_line(group.example).unwrap_or_default().to_vec().into(),
+            lines: group.lines,
+            parting: group.parted,
+            is_long: group.long,
+            last_output_ms: group.tasks.iter().filter_map(|task| self.grouping.last_output_ms(*task)).max(),
+            first_line_stream: first.map(|(stream, _)| stream),
+            first_line: first.map_or_else(Vec::new, |(_, line)| line.to_vec()),
+            last_line: self.grouping.last_line(group.example).unwrap_or_default().to_vec(),
             quiet: self.quiet(&group.tasks, now_ms),
             tasks: group.tasks,
         }

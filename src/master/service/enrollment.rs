@@ -2,20 +2,18 @@
 
 use std::net::SocketAddr;
 
-use tonic::{Request, Response, Status};
+use tonic::Status;
 
-use super::{Master, connected};
+use super::{Master, control::invalid};
 use crate::{
-    domain::{name::AgentName, proposal::Proposal},
+    domain::{
+        name::AgentName,
+        proposal::Proposal,
+        session::{Enroll, EnrollAnswer, LogIn, LogInAnswer, Protocol},
+    },
     master::core::messages::{EnrollAsked, Input, Reply},
     trust::{identity::Identity, key::CheckedRequest, token::hash_secret},
-    wire::{
-        InvalidMessage, PROTOCOL, SOFTWARE_VERSION,
-        agent::labels_in,
-        command::{seal_in, seal_out},
-        proposal::direct_in,
-        proto::{self, enroll_response::Kind, enrollment_service_server::EnrollmentService},
-    },
+    wire::{PROTOCOL, SOFTWARE_VERSION, enrollment::EnrollmentCalls, serve::Connected},
 };
 
 /// When a waiting key asks again.
@@ -23,90 +21,66 @@ const ASK_AGAIN_MS: u32 = 2_000;
 /// When a key asks again that had no room on the list.
 const NO_ROOM_MS: u32 = 60_000;
 
-fn refused(reason: String, retry_after_ms: u32) -> Kind {
-    Kind::Refused(proto::EnrollmentRefused { reason, retry_after_ms })
-}
-
-/// Whether a caller's protocol is one that this master speaks.
+/// Checks that a caller's protocol is one that this master speaks.
 ///
 /// # Errors
 /// In words that name both versions.
-pub(super) fn speaks_our_protocol(theirs: Option<proto::ProtocolVersion>) -> Result<(), String> {
-    let major = theirs.map_or(0, |protocol| protocol.major);
-    if major == PROTOCOL.major {
+pub(super) fn speaks_our_protocol(theirs: Protocol) -> Result<(), String> {
+    if theirs.major == PROTOCOL.major {
         return Ok(());
     }
     Err(format!(
-        "the caller speaks protocol {major}, this master ({SOFTWARE_VERSION}) speaks {}: upgrade the older one",
-        PROTOCOL.major
+        "the caller speaks protocol {}, this master ({SOFTWARE_VERSION}) speaks {}: upgrade the older one",
+        theirs.major, PROTOCOL.major
     ))
 }
 
-impl Master {
-    async fn enroll_key(&self, request: Request<proto::EnrollRequest>) -> Result<Kind, Status> {
-        let connected = connected(&request)?;
-        let request = request.into_inner();
+#[tonic::async_trait]
+impl EnrollmentCalls for Master {
+    async fn enroll(&self, caller: &Connected, request: Enroll) -> Result<EnrollAnswer, Status> {
+        let refused = |reason, retry_after_ms| Ok(EnrollAnswer::Refused { reason, retry_after_ms });
         if let Err(reason) = speaks_our_protocol(request.protocol) {
-            return Ok(refused(reason, 0));
+            return refused(reason, None);
         }
         let name = match request.name.parse::<AgentName>() {
             Ok(name) => name,
-            Err(invalid) => return Ok(refused(invalid.to_string(), 0)),
+            Err(invalid) => return refused(invalid.to_string(), None),
         };
-        let checked = CheckedRequest::check(&request.certificate_request).map_err(InvalidMessage::because)?;
-        let fingerprint = checked.fingerprint;
+        let checked = CheckedRequest::check(&request.certificate_request).map_err(invalid)?;
         let own_uid = nix::unistd::geteuid().as_raw();
-        let from = connected.address.parse::<SocketAddr>().ok().map(|from| from.ip().to_canonical());
+        let from = caller.address.parse::<SocketAddr>().ok().map(|from| from.ip().to_canonical());
+        let direct = request.direct.and_then(|reported| reported.seen_at(from));
         let asked = EnrollAsked {
             name: name.clone(),
-            fingerprint,
+            fingerprint: checked.fingerprint,
             from,
-            trusted_locally: connected.uid.is_some_and(|uid| uid == own_uid || uid == 0),
-            token: (!request.token.is_empty()).then(|| hash_secret(&request.token)),
-            version: request.software_version.into(),
-            proof: seal_in(&request.code_proof),
-            proposal: Proposal::new(labels_in(request.labels), direct_in(request.direct.as_ref(), from))
-                .brief(),
+            trusted_locally: caller.uid.is_some_and(|uid| uid == own_uid || uid == 0),
+            token: request.token.as_deref().map(hash_secret),
+            version: request.version.into(),
+            proof: request.code_proof,
+            proposal: Proposal::new(request.labels, direct).brief(),
         };
         match self.handle.ask(move |reply| Input::Enroll(asked, reply)).await? {
-            Reply::Enrolled(proof) => {
-                let certificate = self
-                    .authority
-                    .sign(checked, &Identity::Agent(name))
-                    .map_err(|error| Status::internal(error.to_string()))?;
-                Ok(Kind::Enrolled(proto::Enrolled {
-                    certificate: certificate.to_vec().into(),
-                    ca_certificate: self.authority.certificate().to_vec().into(),
+            Reply::Enrolled(code_proof) => {
+                let signed = self.authority.sign(checked, &Identity::Agent(name));
+                let certificate = signed.map_err(|error| Status::internal(error.to_string()))?;
+                Ok(EnrollAnswer::Enrolled {
+                    certificate: certificate.to_vec(),
+                    ca_certificate: self.authority.certificate().to_vec(),
                     cluster: self.authority.cluster().to_owned(),
-                    code_proof: seal_out(proof),
-                }))
+                    code_proof,
+                })
             }
-            Reply::EnrollPending { key_changed } => Ok(Kind::Pending(proto::EnrollmentPending {
-                fingerprint: fingerprint.to_string(),
-                retry_after_ms: ASK_AGAIN_MS,
-                key_changed,
-            })),
-            Reply::EnrollRefused { reason, retry } => Ok(refused(reason, if retry { NO_ROOM_MS } else { 0 })),
-            Reply::Refused(reason) => Ok(refused(reason, NO_ROOM_MS)),
+            Reply::EnrollPending { key_changed } => {
+                Ok(EnrollAnswer::Pending { retry_after_ms: ASK_AGAIN_MS, key_changed })
+            }
+            Reply::EnrollRefused { reason, retry } => refused(reason, retry.then_some(NO_ROOM_MS)),
+            Reply::Refused(reason) => refused(reason, Some(NO_ROOM_MS)),
             other => Err(super::refusal(other)),
         }
     }
-}
 
-#[tonic::async_trait]
-impl EnrollmentService for Master {
-    async fn enroll(
-        &self,
-        request: Request<proto::EnrollRequest>,
-    ) -> Result<Response<proto::EnrollResponse>, Status> {
-        let kind = self.enroll_key(request).await?;
-        Ok(Response::new(proto::EnrollResponse { kind: Some(kind) }))
-    }
-
-    async fn log_in(
-        &self,
-        request: Request<proto::LogInRequest>,
-    ) -> Result<Response<proto::LogInResponse>, Status> {
+    async fn log_in(&self, request: LogIn) -> Result<LogInAnswer, Status> {
         self.admit_operator(request).await
     }
 }

@@ -9,11 +9,12 @@ use std::{
 use tokio::sync::watch;
 use tonic::Status;
 
-use super::outbox::{Gone, Outbox};
 use crate::{
     domain::{
+        control::{Closing, JobEvent, TaskGap, TaskOffset},
         frame::{Frame, HEADERS, MAX_PAYLOAD},
         job::{Job, Task},
+        name::AgentName,
     },
     master::{
         journal::Journal,
@@ -21,7 +22,7 @@ use crate::{
     },
     wire::{
         budget::Permit,
-        proto::{self, job_event::Kind},
+        outbox::{Gone, Outbox},
     },
 };
 use tokio_util::sync::CancellationToken;
@@ -29,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 /// Events that may wait for a client. A slow one costs this much and no more.
 pub(super) const EVENTS: usize = 8;
 
-pub(super) type Events = Outbox<proto::JobEvent>;
+pub(super) type Events = Outbox<JobEvent>;
 
 /// What to follow, and how.
 pub(super) struct Follow {
@@ -37,10 +38,10 @@ pub(super) struct Follow {
     /// `None` for a job that is over and stored.
     pub live: Option<Arc<Journal>>,
     /// Up to where the client has seen tasks' output before.
-    pub seen: Vec<(u32, u64)>,
+    pub seen: Vec<TaskOffset>,
     pub from_offset: u64,
     /// Only the tasks of these agents; empty for all.
-    pub agents: HashSet<String>,
+    pub agents: HashSet<AgentName>,
     pub follow: bool,
     pub without_output: bool,
     /// Commands may go at its pace.
@@ -69,11 +70,6 @@ impl Follow {
             stop,
         }
     }
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "streams carry results")]
-pub(super) fn event(kind: Kind) -> Result<proto::JobEvent, Status> {
-    Ok(proto::JobEvent { kind: Some(kind) })
 }
 
 /// Why a stream is closed, and its client asked to come back.
@@ -125,19 +121,19 @@ struct Follower {
 }
 
 impl Follower {
-    async fn send(&self, kind: Kind) -> Result<(), Gone> {
-        self.events.send(event(kind)).await
+    async fn send(&self, event: JobEvent) -> Result<(), Gone> {
+        self.events.send(Ok(event)).await
     }
 
     /// Sends something for which there is room already.
-    async fn send_within(&self, held: &mut Permit, kind: Kind) -> Result<(), Gone> {
-        self.events.send_within(held, event(kind)).await
+    async fn send_within(&self, held: &mut Permit, event: JobEvent) -> Result<(), Gone> {
+        self.events.send_within(held, Ok(event)).await
     }
 
     /// Asks the client to come back.
     async fn close(&self, reason: &str) -> Result<(), Gone> {
-        let closing = proto::FollowClosing { reason: reason.to_owned(), retry_after_ms: 1_000 };
-        self.send(Kind::Closing(closing)).await
+        let closing = Closing { reason: reason.to_owned(), retry_after_ms: 1_000 };
+        self.send(JobEvent::Closing(closing)).await
     }
 
     async fn fail(&self, error: io::Error) -> Gone {
@@ -185,7 +181,7 @@ impl Follower {
                 Ok(frames) => frames,
                 Err(error) => return Err(self.fail(error).await),
             };
-            let mut output: Option<proto::TaskOutput> = None;
+            let mut output: Option<(u32, Vec<Frame>)> = None;
             for (task_index, frame) in frames {
                 if self.is_behind_the_end(task_index, &frame) {
                     // What the log does not have before the end is missing all the same.
@@ -198,25 +194,23 @@ impl Follower {
                 }
                 let Some(frame) = self.rest_of(task_index, frame) else { continue };
                 if let Some(gap) = self.gap_before(task_index, frame.offset) {
-                    if let Some(done) = output.take() {
-                        self.send_within(&mut held, Kind::Output(done)).await?;
+                    if let Some((task, frames)) = output.take() {
+                        self.send_within(&mut held, JobEvent::Output { task, frames }).await?;
                     }
                     self.send_within(&mut held, gap).await?;
                 }
                 self.ends.insert(task_index, frame.end());
-                let frame = proto::Frame::from(frame);
                 match &mut output {
-                    Some(output) if output.task_index == task_index => output.frames.push(frame),
+                    Some((task, frames)) if *task == task_index => frames.push(frame),
                     other => {
-                        let next = proto::TaskOutput { task_index, frames: vec![frame] };
-                        if let Some(done) = other.replace(next) {
-                            self.send_within(&mut held, Kind::Output(done)).await?;
+                        if let Some((task, frames)) = other.replace((task_index, vec![frame])) {
+                            self.send_within(&mut held, JobEvent::Output { task, frames }).await?;
                         }
                     }
                 }
             }
-            if let Some(last) = output {
-                self.send_within(&mut held, Kind::Output(last)).await?;
+            if let Some((task, frames)) = output {
+                self.send_within(&mut held, JobEvent::Output { task, frames }).await?;
             }
             if let Some(pacer) = &self.pacer {
                 pacer.moved(self.reader.position());
@@ -250,15 +244,14 @@ impl Follower {
     }
 
     /// What to tell when a task's output does not continue where it stopped.
-    fn gap_before(&self, task_index: u32, to: u64) -> Option<Kind> {
-        let from = self.ends.get(&task_index).copied().filter(|from| *from < to)?;
+    fn gap_before(&self, task: u32, to: u64) -> Option<JobEvent> {
+        let from = self.ends.get(&task).copied().filter(|from| *from < to)?;
         let reason = if self.most_behind.is_some() {
             "left out of the live view, which was too far behind, or not in the log"
         } else {
             "the log does not have them: over the cap, or lost from its disk"
         };
-        let reason = reason.to_owned();
-        Some(Kind::Gap(proto::TaskGap { task_index, gap: Some(proto::Gap { from, to, reason }) }))
+        Some(JobEvent::Gap { task, gap: TaskGap { from, to, reason: reason.to_owned() } })
     }
 
     /// Tells what is missing at the end of tasks that have ended, after all that there is was sent.
@@ -277,7 +270,7 @@ impl Follower {
     async fn send_tasks(&self, tasks: Vec<Task>) -> Result<(), Gone> {
         for task in tasks {
             if self.wants(task.index) {
-                self.send(Kind::Task(task.into())).await?;
+                self.send(JobEvent::Task(Box::new(task))).await?;
             }
         }
         Ok(())
@@ -295,7 +288,7 @@ async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gon
     let wanted = (!follow.agents.is_empty()).then(|| {
         let tasks = follow.job.tasks.iter();
         tasks
-            .filter(|task| follow.agents.contains(task.agent.as_str()))
+            .filter(|task| follow.agents.contains(&task.agent))
             .map(|task| task.index)
             .collect::<HashSet<u32>>()
     });
@@ -303,7 +296,7 @@ async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gon
     let _room = events.hold(follow.job.tasks.len() * HELD_OF_TASK).await?;
     let tasks: Vec<TaskEnd> = follow.job.tasks.iter().map(TaskEnd::of).collect();
     let mut ends: HashMap<u32, u64> = tasks.iter().map(|task| (task.index, follow.from_offset)).collect();
-    for (task, seen) in follow.seen {
+    for TaskOffset { task, offset: seen } in follow.seen {
         ends.entry(task).and_modify(|end| *end = seen.max(*end));
     }
     let mut follower = Follower {
@@ -320,7 +313,7 @@ async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gon
     let ended_ms = follow.job.ended_ms;
     let wanted = follower.ends.iter().filter(|(task, _)| follower.wants(**task));
     let behind: Vec<(u32, u64)> = wanted.map(|(task, end)| (*task, *end)).collect();
-    follower.send(Kind::Job(follow.job.into())).await?;
+    follower.send(JobEvent::Job(Box::new(follow.job))).await?;
     let Some(journal) = follow.live else {
         if !follow.without_output {
             if behind.iter().any(|(_, end)| *end > 0) {
@@ -337,7 +330,7 @@ async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gon
             follower.send_missing_ends(&tasks).await?;
         }
         if let Some(ended_ms) = ended_ms {
-            follower.send(Kind::Ended(proto::JobEnded { ended_ms })).await?;
+            follower.send(JobEvent::Ended { ended_ms }).await?;
         }
         return Ok(());
     };
@@ -369,10 +362,10 @@ async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gon
         }
         follower.send_tasks(news.tasks).await?;
         if let Some(gate) = news.gate {
-            follower.send(Kind::Gate(gate.into())).await?;
+            follower.send(JobEvent::Gate(gate)).await?;
         }
         if let Some(ended_ms) = news.ended_ms.or(ended_ms) {
-            return follower.send(Kind::Ended(proto::JobEnded { ended_ms })).await;
+            return follower.send(JobEvent::Ended { ended_ms }).await;
         }
         if !follow.follow || follower.is_satisfied() {
             return Ok(());

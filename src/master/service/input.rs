@@ -1,23 +1,21 @@
 //! Receives standard input and terminal sizes from an operator for a command, and reports what was read.
 
-use tonic::{Status, Streaming};
+use tonic::Status;
 
-use super::{Master, control::reference, outbox::Outbox};
+use super::{Master, control::invalid};
 use crate::{
     domain::{
+        attach::AttachRequest,
+        control::{InputProgress, InputRequest, InputTaken},
         ids::{JobReference, TaskId},
         input::{CHUNK, WINDOW},
         job::Job,
     },
     master::stdin_relay::StdinSource,
-    wire::{
-        InvalidMessage,
-        budget::Budget,
-        proto::{self, attach_request, send_input_request, send_input_response::Kind},
-    },
+    wire::{budget::Budget, incoming::Incoming, outbox::Outbox},
 };
 
-type Answers = Outbox<proto::SendInputResponse>;
+type Answers = Outbox<InputProgress>;
 
 impl Master {
     /// The task that an operator may feed.
@@ -40,12 +38,10 @@ impl Master {
 }
 
 /// The job that the first message names.
-pub(super) async fn opened(
-    requests: &mut Streaming<proto::SendInputRequest>,
-) -> Result<JobReference, Status> {
-    match requests.message().await?.and_then(|request| request.kind) {
-        Some(send_input_request::Kind::Job(job)) => reference(Some(job)),
-        _ => Err(InvalidMessage("feeding begins with a job".to_owned()).into()),
+pub(super) async fn opened(requests: &mut Incoming<InputRequest>) -> Result<JobReference, Status> {
+    match requests.message().await? {
+        Some(InputRequest::Job(job)) => Ok(job),
+        _ => Err(invalid("feeding begins with a job")),
     }
 }
 
@@ -53,7 +49,7 @@ pub(super) async fn opened(
 pub(super) async fn serve(
     master: Master,
     id: TaskId,
-    mut requests: Streaming<proto::SendInputRequest>,
+    mut requests: Incoming<InputRequest>,
     answers: Answers,
 ) {
     let road = master.inputs.of(id);
@@ -63,21 +59,15 @@ pub(super) async fn serve(
     loop {
         let now = *state.borrow_and_update();
         // Before the command was reached there is nothing to say.
-        let kind = (now.attached > 0).then(|| {
-            if std::mem::replace(&mut attached, now.attached) == now.attached {
-                Kind::Taken(proto::InputTaken { offset: now.taken, over: now.is_over })
-            } else {
-                Kind::SendFrom(now.taken)
-            }
-        });
-        if let Some(kind) = kind {
-            let is_start = matches!(kind, Kind::SendFrom(_));
-            if answers.send(Ok(proto::SendInputResponse { kind: Some(kind) })).await.is_err() {
+        if now.attached > 0 {
+            let is_start = std::mem::replace(&mut attached, now.attached) != now.attached;
+            let taken = InputProgress::Taken(InputTaken { offset: now.taken, is_over: now.is_over });
+            let progress = if is_start { InputProgress::SendFrom(now.taken) } else { taken };
+            if answers.send(Ok(progress)).await.is_err() {
                 return;
             }
             if is_start && now.is_over {
-                let over = proto::InputTaken { offset: now.taken, over: true };
-                let _ = answers.send(Ok(proto::SendInputResponse { kind: Some(Kind::Taken(over)) })).await;
+                let _ = answers.send(Ok(taken)).await;
             }
         }
         loop {
@@ -110,19 +100,17 @@ pub(super) async fn serve(
 }
 
 /// Passes one message on. False when somebody else feeds the task.
-async fn feed(feeder: &StdinSource, request: proto::SendInputRequest, taken: u64) -> Result<bool, Status> {
-    match request.kind {
-        Some(send_input_request::Kind::Stdin(stdin)) => {
+async fn feed(feeder: &StdinSource, request: InputRequest, taken: u64) -> Result<bool, Status> {
+    match request {
+        InputRequest::Stdin(stdin) => {
             let end = stdin.offset.saturating_add(stdin.data.len() as u64);
             // What was taken since is not known here yet, so twice the window is not too much.
             if stdin.data.len() > CHUNK || end > taken.saturating_add(2 * WINDOW) {
-                return Err(InvalidMessage("more input than may be under way".to_owned()).into());
+                return Err(invalid("more input than may be under way"));
             }
-            Ok(feeder.send(attach_request::Kind::Stdin(stdin)).await)
+            Ok(feeder.send(AttachRequest::Stdin(stdin)).await)
         }
-        Some(send_input_request::Kind::WindowSize(size)) => {
-            Ok(feeder.send(attach_request::Kind::WindowSize(size)).await)
-        }
-        Some(send_input_request::Kind::Job(_)) | None => Err(InvalidMessage::missing("input").into()),
+        InputRequest::WindowSize(size) => Ok(feeder.send(AttachRequest::WindowSize(size)).await),
+        InputRequest::Job(_) => Err(invalid("the job was named before")),
     }
 }

@@ -2,16 +2,15 @@
 //!
 //! Secrets are made here and told once; the core, and so the store, know their hashes only.
 
-use tonic::{Request, Response, Status};
+use tonic::Status;
 
-use super::{
-    Master,
-    control::{invalid, name},
-    enrollment::speaks_our_protocol,
-    refusal,
-};
+use super::{Master, control::invalid, enrollment::speaks_our_protocol, refusal};
 use crate::{
-    domain::{name::AgentName, terms::Terms},
+    domain::{
+        control::{CreateToken, CreatedToken, InviteOperator, Invited, TokenView},
+        operator::OperatorView,
+        session::{LogIn, LogInAnswer},
+    },
     master::{
         core::{
             messages::{Input, Invitation, Reply},
@@ -25,11 +24,6 @@ use crate::{
         key::CheckedRequest,
         token::{Token, hash_secret},
     },
-    wire::{
-        InvalidMessage,
-        bounds::short_text,
-        proto::{self, log_in_response::Kind},
-    },
 };
 
 /// Longest life of a token or a login, in milliseconds: a year.
@@ -42,139 +36,119 @@ fn check_ttl(ttl_ms: u64) -> Result<(), Status> {
     Ok(())
 }
 
-impl From<StoredToken> for proto::Token {
+impl From<StoredToken> for TokenView {
     fn from(token: StoredToken) -> Self {
         Self {
             id: token.id().to_owned(),
             expires_ms: token.expires_ms,
             uses_left: token.uses_left,
-            made_ms: token.made_ms,
-            made_by: token.made_by,
-            terms: Some(token.terms.into()),
+            made_ms: Some(token.made_ms).filter(|made| *made > 0),
+            made_by: Some(token.made_by).filter(|by| !by.is_empty()),
+            terms: token.terms,
         }
     }
 }
 
-impl From<StoredOperator> for proto::Operator {
+impl From<StoredOperator> for OperatorView {
     fn from(operator: StoredOperator) -> Self {
         let unused = operator.login.filter(|login| login.used_by.is_none());
         Self {
-            name: operator.name.into(),
-            role: operator.role.word().to_owned(),
-            unix_user: operator.unix_user,
-            keys: operator.keys.iter().map(ToString::to_string).collect(),
-            login_until_ms: unused.map_or(0, |login| login.expires_ms),
+            name: operator.name,
+            role: operator.role,
+            unix_user: Some(operator.unix_user).filter(|user| !user.is_empty()),
+            keys: operator.keys,
+            login_until_ms: unused.map(|login| login.expires_ms),
             added_ms: operator.added_ms,
             added_by: operator.added_by,
-            logged_in_ms: operator.logged_in_ms,
-            revoked: operator.is_revoked,
+            logged_in_ms: Some(operator.logged_in_ms).filter(|when| *when > 0),
+            is_revoked: operator.is_revoked,
         }
     }
 }
 
 impl Master {
-    pub(super) async fn make_token(
-        &self,
-        request: proto::CreateTokenRequest,
-        by: String,
-    ) -> Result<Response<proto::CreateTokenResponse>, Status> {
+    pub(super) async fn make_token(&self, request: CreateToken, by: String) -> Result<CreatedToken, Status> {
         check_ttl(request.ttl_ms)?;
         if request.uses == 0 {
             return Err(invalid("a token needs at least one use"));
         }
-        let terms = Box::new(Terms::try_from(request.terms.unwrap_or_default())?);
         let token = Token::generate(self.authority.fingerprint());
-        let (hash, ttl_ms, uses) = (hash_secret(&token.secret), request.ttl_ms, request.uses);
+        let CreateToken { ttl_ms, uses, terms } = request;
+        let (hash, terms) = (hash_secret(&token.secret), Box::new(terms));
         let asked = move |reply| Input::CreateToken { hash, ttl_ms, uses, terms, by, reply };
         match self.handle.ask(asked).await? {
-            Reply::TokenCreated { id, expires_ms, terms } => Ok(Response::new(proto::CreateTokenResponse {
+            Reply::TokenCreated { id, expires_ms, terms } => Ok(CreatedToken {
                 token: token.to_string(),
                 expires_ms,
-                port: self.port.into(),
+                port: self.port,
                 address_guess: address_guess(self.port),
                 id,
-                terms: Some((*terms).into()),
-            })),
+                terms: *terms,
+            }),
             other => Err(refusal(other)),
         }
     }
 
-    pub(super) async fn tokens(&self) -> Result<Response<proto::ListTokensResponse>, Status> {
+    pub(super) async fn tokens(&self) -> Result<Vec<TokenView>, Status> {
         match self.handle.ask(Input::ListTokens).await? {
-            Reply::Tokens(good) => {
-                let tokens = good.into_iter().map(Into::into).collect();
-                Ok(Response::new(proto::ListTokensResponse { tokens }))
-            }
+            Reply::Tokens(good) => Ok(good.into_iter().map(Into::into).collect()),
             other => Err(refusal(other)),
         }
     }
 
-    pub(super) async fn invite(
-        &self,
-        request: proto::InviteOperatorRequest,
-        by: String,
-    ) -> Result<Response<proto::InviteOperatorResponse>, Status> {
-        let name: AgentName = name(&request.name)?;
-        let role = Some(short_text(request.role, "a role")?).filter(|role| !role.is_empty());
-        let role = role.map(|role| role.parse()).transpose().map_err(invalid)?;
-        let unix_user = short_text(request.unix_user, "a user")?;
-        let token = if unix_user.is_empty() {
-            check_ttl(request.ttl_ms)?;
-            Some(Token::generate(self.authority.fingerprint()))
-        } else {
-            check_user(&self.users, &unix_user).await?;
-            None
+    pub(super) async fn invite(&self, request: InviteOperator, by: String) -> Result<Invited, Status> {
+        let InviteOperator { name, role, unix_user, ttl_ms } = request;
+        let token = match &unix_user {
+            None => {
+                check_ttl(ttl_ms)?;
+                Some(Token::generate(self.authority.fingerprint()))
+            }
+            Some(user) => {
+                check_user(&self.users, user).await?;
+                None
+            }
         };
-        let login = token.as_ref().map(|token| (hash_secret(&token.secret), request.ttl_ms));
+        let login = token.as_ref().map(|token| (hash_secret(&token.secret), ttl_ms));
+        let unix_user = unix_user.unwrap_or_default();
         let invitation = Box::new(Invitation { name, role, unix_user, login });
         match self.handle.ask(move |reply| Input::Invite { invitation, by, reply }).await? {
-            Reply::Invited { expires_ms } => Ok(Response::new(proto::InviteOperatorResponse {
-                token: token.map_or_else(String::new, |token| token.to_string()),
-                expires_ms,
-                port: self.port.into(),
+            Reply::Invited { expires_ms } => Ok(Invited {
+                expires_ms: token.is_some().then_some(expires_ms),
+                token: token.map(|token| token.to_string()),
+                port: self.port,
                 address_guess: address_guess(self.port),
-            })),
+            }),
             other => Err(refusal(other)),
         }
     }
 
-    pub(super) async fn operators(&self) -> Result<Response<proto::ListOperatorsResponse>, Status> {
+    pub(super) async fn operators(&self) -> Result<Vec<OperatorView>, Status> {
         match self.handle.ask(Input::ListOperators).await? {
-            Reply::Operators(all) => {
-                let operators = all.into_iter().map(Into::into).collect();
-                Ok(Response::new(proto::ListOperatorsResponse { operators }))
-            }
+            Reply::Operators(all) => Ok(all.into_iter().map(Into::into).collect()),
             other => Err(refusal(other)),
         }
     }
 
     /// Gives a key an operator's certificate, for a login's secret.
-    pub(super) async fn admit_operator(
-        &self,
-        request: Request<proto::LogInRequest>,
-    ) -> Result<Response<proto::LogInResponse>, Status> {
-        let request = request.into_inner();
-        let answer = |kind| Ok(Response::new(proto::LogInResponse { kind: Some(kind) }));
+    pub(super) async fn admit_operator(&self, request: LogIn) -> Result<LogInAnswer, Status> {
         if let Err(reason) = speaks_our_protocol(request.protocol) {
-            return answer(Kind::Refused(reason));
+            return Ok(LogInAnswer::Refused(reason));
         }
-        let checked = CheckedRequest::check(&request.certificate_request).map_err(InvalidMessage::because)?;
+        let checked = CheckedRequest::check(&request.certificate_request).map_err(invalid)?;
         let (hash, key) = (hash_secret(&request.secret), checked.fingerprint);
         match self.handle.ask(move |reply| Input::LogIn { hash, key, reply }).await? {
             Reply::LoggedIn { name, role } => {
-                let certificate = self
-                    .authority
-                    .sign(checked, &Identity::Operator(name.clone()))
-                    .map_err(|error| Status::internal(error.to_string()))?;
-                answer(Kind::LoggedIn(proto::LoggedIn {
-                    certificate: certificate.to_vec().into(),
-                    ca_certificate: self.authority.certificate().to_vec().into(),
-                    operator: name.into(),
-                    role: role.word().to_owned(),
+                let signed = self.authority.sign(checked, &Identity::Operator(name.clone()));
+                let certificate = signed.map_err(|error| Status::internal(error.to_string()))?;
+                Ok(LogInAnswer::LoggedIn {
+                    certificate: certificate.to_vec(),
+                    ca_certificate: self.authority.certificate().to_vec(),
+                    operator: name,
+                    role,
                     hostname: hostname(),
-                }))
+                })
             }
-            Reply::Refused(reason) => answer(Kind::Refused(reason)),
+            Reply::Refused(reason) => Ok(LogInAnswer::Refused(reason)),
             other => Err(refusal(other)),
         }
     }
@@ -192,12 +166,12 @@ async fn check_user(users: &Users, name: &str) -> Result<(), Status> {
     Ok(())
 }
 
-pub(super) fn hostname() -> String {
+pub(in crate::master) fn hostname() -> String {
     nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
 }
 
 /// The first global address of this machine, with the port; a guess, since only others know what they reach.
-fn address_guess(port: u16) -> String {
+fn address_guess(port: u16) -> Option<String> {
     let global = |address: &std::net::IpAddr| match address {
         std::net::IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
         std::net::IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
@@ -208,5 +182,5 @@ fn address_guess(port: u16) -> String {
         let v4 = address.as_sockaddr_in().map(|v4| std::net::IpAddr::V4(v4.ip()));
         v4.or_else(|| address.as_sockaddr_in6().map(|v6| std::net::IpAddr::V6(v6.ip())))
     });
-    addresses.find(global).map_or_else(String::new, |address| shown_address(&address.to_string(), port))
+    addresses.find(global).map(|address| shown_address(&address.to_string(), port))
 }

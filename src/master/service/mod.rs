@@ -11,13 +11,11 @@ mod history;
 mod input;
 mod invitations;
 mod news;
-mod outbox;
 pub mod watch;
 
-use std::{pin::Pin, sync::Arc};
+use std::{ops::Deref, sync::Arc};
 
-use prost::Message;
-use tonic::{Code, Request, Response, Status, service::Routes};
+use tonic::{Code, Status, service::Routes};
 
 use super::{
     core::messages::Reply,
@@ -30,27 +28,17 @@ use super::{
 use crate::{
     sys::{clock::BootInstant, shutdown::Shutdown},
     trust::authority::Authority,
-    wire::{
-        budget::Budgets,
-        proto::{
-            self,
-            control_service_server::{ControlService as _, ControlServiceServer},
-            enrollment_service_server::EnrollmentServiceServer,
-        },
-        serve::Connected,
-        status,
-        streaming::{FOLLOW_JOB, Method, RERUN_JOB, START_JOB, only},
-    },
+    wire::{self, budget::Budgets, status},
 };
-use outbox::Answers;
+pub(super) use invitations::hostname;
 use watch::Watched;
 
-/// Bytes of the longest message that unauthenticated peers are heard with: a certificate request and a name, with room.
-const MAX_UNAUTHENTICATED_MESSAGE: usize = 16 * 1024;
+/// The services of one master; cheap to clone.
+#[derive(Clone)]
+pub struct Master(Arc<Parts>);
 
 /// What the services work with.
-#[derive(Clone)]
-pub struct Master {
+pub struct Parts {
     /// The core.
     pub handle: Handle,
     /// The store of finished jobs.
@@ -81,54 +69,28 @@ pub struct Master {
     pub enroll_any: bool,
 }
 
-/// Every service behind the access table; reflection on the machine's own socket only.
-///
-/// # Errors
-/// When the compiled-in descriptors are not understood.
-pub async fn routes(master: &Master, local: bool) -> Result<Routes, tonic_reflection::server::Error> {
-    let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<ControlServiceServer<Master>>().await;
-    let enrollment =
-        EnrollmentServiceServer::new(master.clone()).max_decoding_message_size(MAX_UNAUTHENTICATED_MESSAGE);
-    let mut routes = Routes::new(enrollment)
-        .add_service(ControlServiceServer::new(master.clone()).max_decoding_message_size(4 * 1024 * 1024))
-        .add_service(health_service);
-    if local {
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
-            .build_v1()?;
-        routes = routes.add_service(reflection);
+impl Deref for Master {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
     }
-    routes = streamed(routes, START_JOB, master, |master, request| master.start_job(request));
-    routes = streamed(routes, RERUN_JOB, master, |master, request| master.rerun_job(request));
-    routes = streamed(routes, FOLLOW_JOB, master, |master, request| master.follow_job(request));
-    Ok(routes.prepare())
 }
 
-type Answering<'a, T> = Pin<Box<dyn Future<Output = Result<Response<Answers<T>>, Status>> + Send + 'a>>;
+impl Master {
+    /// The services of a master.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
 
-/// Has the answers of a method handed on as they are.
-fn streamed<Q, A>(
-    routes: Routes,
-    method: Method<Q, A>,
-    master: &Master,
-    answer: for<'a> fn(&'a Master, Request<Q>) -> Answering<'a, A>,
-) -> Routes
-where
-    Q: Message + Default + 'static,
-    A: Message + Default + 'static,
-{
-    let master = master.clone();
-    method.route(routes, move |request| {
-        let master = master.clone();
-        async move { answer(&master, only(request).await?).await }
-    })
-}
-
-/// Who makes this call.
-fn connected<T>(request: &Request<T>) -> Result<Connected, Status> {
-    let connected = request.extensions().get::<Connected>();
-    connected.cloned().ok_or_else(|| Status::internal("a call from nowhere"))
+    /// Every service, behind the access table; reflection on the machine's own socket only.
+    ///
+    /// # Errors
+    /// When the compiled-in descriptors are not understood.
+    pub async fn routes(&self, local: bool) -> Result<Routes, tonic_reflection::server::Error> {
+        wire::control::routes(Arc::new(self.clone()), local).await
+    }
 }
 
 impl From<Ending> for Status {

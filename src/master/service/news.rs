@@ -6,9 +6,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Master, choosing::chunk, outbox::Outbox};
+use super::{Master, choosing::part_of};
 use crate::{
-    domain::{job::Job, name::AgentName},
+    domain::{
+        control::{FleetChange, FleetCursor, JobsChange, WatchAgents, WatchJobs},
+        job::Job,
+        name::AgentName,
+    },
     master::{
         core::{
             messages::{Input, Reply},
@@ -16,7 +20,7 @@ use crate::{
         },
         store::Wanted,
     },
-    wire::proto::{self, WatchAgentsResponse, WatchJobsResponse},
+    wire::{convert::Carried, outbox::Outbox},
 };
 
 /// News come at most so often.
@@ -34,7 +38,7 @@ type Answers<T> = Outbox<T>;
 struct Over;
 
 /// Waits for something new, and no shorter than [`NOTIFY_INTERVAL`].
-async fn wait<T: prost::Message>(
+async fn wait<T: Carried>(
     master: &Master,
     watched: &mut tokio::sync::watch::Receiver<u64>,
     answers: &Answers<T>,
@@ -51,23 +55,20 @@ async fn wait<T: prost::Message>(
 }
 
 /// Watches the agents until the client, or the master, goes away.
-pub(super) async fn agents(
-    master: Master,
-    request: proto::WatchAgentsRequest,
-    answers: Answers<WatchAgentsResponse>,
-) {
+pub(super) async fn agents(master: Master, request: WatchAgents, answers: Answers<FleetChange>) {
     // Whoever is gone needs to hear nothing more.
     let _ = watch_agents(&master, request, &answers).await;
 }
 
 async fn watch_agents(
     master: &Master,
-    request: proto::WatchAgentsRequest,
-    answers: &Answers<WatchAgentsResponse>,
+    request: WatchAgents,
+    answers: &Answers<FleetChange>,
 ) -> Result<(), Over> {
     // The revision counts from the process's start, and so does this.
     let instance = u64::from(std::process::id()) << 32 | master.started_ms & 0xffff_ffff;
-    let mut seen = if request.instance == instance { request.seen } else { 0 };
+    let since = request.since.filter(|since| since.instance == instance);
+    let mut seen = since.map_or(0, |since| since.revision);
     let mut numbers_seen = seen;
     let mut numbers_at = Instant::now();
     let mut told_of_keys = true;
@@ -86,27 +87,20 @@ async fn watch_agents(
         seen = revision;
         // That nobody waits is told once.
         let keys = part.waiting.take().filter(|keys| is_first || told_of_keys || !keys.is_empty());
-        let keys = keys.map(|keys| {
+        if let Some(keys) = &keys {
             told_of_keys = !keys.is_empty();
-            proto::Waiting { keys: keys.into_iter().map(proto::Agent::from).collect() }
-        });
+        }
         if is_first || keys.is_some() || !part.agents.is_empty() || !part.gone.is_empty() {
-            let mut response = WatchAgentsResponse {
-                begins,
-                instance,
-                gone: std::mem::take(&mut part.gone).into_iter().map(Into::into).collect(),
-                waiting: keys,
-                ..WatchAgentsResponse::default()
-            };
+            let gone = std::mem::take(&mut part.gone);
+            let mut change = FleetChange { begins, gone, waiting: keys, ..FleetChange::default() };
             loop {
-                let mut agents = part.agents.into_iter().map(proto::Agent::from).peekable();
+                let mut agents = part.agents.into_iter().peekable();
                 loop {
-                    response.agents = chunk(&mut agents);
+                    change.agents = part_of(&mut agents);
                     let ends_part = agents.peek().is_none();
-                    response.complete = ends_part && part.more_behind.is_none();
-                    response.revision = if response.complete { revision } else { 0 };
-                    answers.send(Ok(std::mem::take(&mut response))).await.map_err(|_| Over)?;
-                    response.instance = instance;
+                    let is_complete = ends_part && part.more_behind.is_none();
+                    change.complete = is_complete.then_some(FleetCursor { instance, revision });
+                    answers.send(Ok(std::mem::take(&mut change))).await.map_err(|_| Over)?;
                     if ends_part {
                         break;
                     }
@@ -141,20 +135,12 @@ async fn fleet_part(
 }
 
 /// Watches the jobs until the client, or the master, goes away.
-pub(super) async fn jobs(
-    master: Master,
-    request: proto::WatchJobsRequest,
-    answers: Answers<WatchJobsResponse>,
-) {
+pub(super) async fn jobs(master: Master, request: WatchJobs, answers: Answers<JobsChange>) {
     let _ = watch_jobs(&master, request, &answers).await;
 }
 
-async fn watch_jobs(
-    master: &Master,
-    request: proto::WatchJobsRequest,
-    answers: &Answers<WatchJobsResponse>,
-) -> Result<(), Over> {
-    let newest = if request.newest == 0 { NEWEST.0 } else { request.newest.min(NEWEST.1) };
+async fn watch_jobs(master: &Master, request: WatchJobs, answers: &Answers<JobsChange>) -> Result<(), Over> {
+    let newest = request.newest.unwrap_or(NEWEST.0).min(NEWEST.1);
     let mut watched = master.handle.watched();
     let mut seen = 0;
     let mut needs_store = true;
@@ -174,11 +160,10 @@ async fn watch_jobs(
                 }
             };
             // What is live is newer than what the store has of it, so it comes behind.
-            let first = WatchJobsResponse { begins: true, ..WatchJobsResponse::default() };
+            let first = JobsChange { begins: true, ..JobsChange::default() };
             send_jobs(first, stored.into_iter().chain(jobs), answers).await?;
         } else if !jobs.is_empty() || !deleted.is_empty() {
-            let deleted = deleted.iter().map(ToString::to_string).collect();
-            let first = WatchJobsResponse { deleted, ..WatchJobsResponse::default() };
+            let first = JobsChange { deleted, ..JobsChange::default() };
             send_jobs(first, jobs.into_iter(), answers).await?;
         }
         needs_store = false;
@@ -189,16 +174,16 @@ async fn watch_jobs(
 
 /// Sends jobs in answers of which the first says more.
 async fn send_jobs(
-    first: WatchJobsResponse,
+    first: JobsChange,
     jobs: impl Iterator<Item = Job>,
-    answers: &Answers<WatchJobsResponse>,
+    answers: &Answers<JobsChange>,
 ) -> Result<(), Over> {
-    let mut jobs = jobs.map(|job| proto::Job::from(job.listed())).peekable();
+    let mut jobs = jobs.map(Job::listed).peekable();
     let mut response = first;
     loop {
         response.jobs = jobs.by_ref().take(JOBS_CHUNK).collect();
         let is_last = jobs.peek().is_none();
-        response.complete = is_last;
+        response.is_complete = is_last;
         answers.send(Ok(std::mem::take(&mut response))).await.map_err(|_| Over)?;
         if is_last {
             return Ok(());

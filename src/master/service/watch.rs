@@ -17,10 +17,11 @@ use tonic::Status;
 use super::{
     digest::{Digest, Digester, QUIET_AFTER_MS},
     follow::{LOG_AGAIN, MASTER_ENDS, has_failed},
-    outbox::Outbox,
 };
 use crate::{
     domain::{
+        control::{Closing, JobDigest},
+        digest::GroupDigest,
         groups::mask::{Masker, Masks},
         ids::JobId,
         job::Job,
@@ -30,7 +31,7 @@ use crate::{
         output_log::{JobLog, OutputLogs},
     },
     sys::shutdown::Shutdown,
-    wire::proto,
+    wire::outbox::Outbox,
 };
 
 /// Digests come at most so often …
@@ -38,7 +39,7 @@ const DIGEST_INTERVAL: Duration = Duration::from_millis(100);
 /// … and computing them takes at most one part in this number of the time.
 const SHARE: u32 = 10;
 
-type Digests = Outbox<proto::JobDigest>;
+type Digests = Outbox<JobDigest>;
 
 /// What to watch.
 pub(super) struct Watch {
@@ -69,7 +70,7 @@ struct State {
     job: Job,
     /// The digest with which each task changed last.
     changed: HashMap<u32, u64>,
-    groups: Vec<proto::Group>,
+    groups: Vec<GroupDigest>,
     more_groups: u32,
     /// When the job ended. Everything that was printed is in the groups then.
     ended_ms: Option<u64>,
@@ -134,17 +135,17 @@ impl Standing {
 }
 
 /// How a digest is told to somebody who has heard the one with this number, 0 for none.
-fn message(state: &State, heard: u64) -> proto::JobDigest {
+fn message(state: &State, heard: u64) -> JobDigest {
     let is_first = heard == 0;
     let is_news = |index: &u32| state.changed.get(index).is_some_and(|changed| *changed > heard);
     let news = state.job.tasks.iter().filter(|task| !is_first && is_news(&task.index));
-    proto::JobDigest {
-        tasks: news.map(|task| task.clone().into()).collect(),
-        job: is_first.then(|| state.job.clone().into()),
+    JobDigest {
+        tasks: news.cloned().collect(),
+        job: is_first.then(|| Box::new(state.job.clone())),
         groups: state.groups.clone(),
         more_groups: state.more_groups,
-        gate: Some(state.job.gate.clone().into()),
-        ended_ms: state.ended_ms.unwrap_or(0),
+        gate: state.job.gate.clone(),
+        ended_ms: state.ended_ms,
         closing: None,
     }
 }
@@ -252,8 +253,8 @@ impl Watched {
 
 /// Tells a client why there is nothing more, and when to ask again.
 async fn close(reason: &str, digests: &Digests) -> io::Result<()> {
-    let closing = Some(proto::FollowClosing { reason: reason.to_owned(), retry_after_ms: 1_000 });
-    let _ = digests.send(Ok(proto::JobDigest { closing, ..proto::JobDigest::default() })).await;
+    let closing = Some(Closing { reason: reason.to_owned(), retry_after_ms: 1_000 });
+    let _ = digests.send(Ok(JobDigest { closing, ..JobDigest::default() })).await;
     Ok(())
 }
 

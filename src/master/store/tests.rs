@@ -137,7 +137,7 @@ fn agents_come_back_with_their_labels() {
             accepted
         },
         drain: Some(Drain { reason: "a new disk".into(), by: "ana".into(), since_ms: 3 }),
-        ahead: Some((3, 9)),
+        ahead: Some((3, 9).into()),
         ..stored_agent("web-1")
     };
     let token = StoredToken {
@@ -307,7 +307,7 @@ fn a_log_with_room_in_it_keeps_what_a_crash_left_in_it() {
 #[test]
 fn every_start_has_a_term_of_its_own_and_an_epoch_lasts() {
     let dir = tempfile::tempdir().unwrap();
-    let ahead = Write::PutAgent(StoredAgent { ahead: Some((1, 9)), ..stored_agent("web-1") });
+    let ahead = Write::PutAgent(StoredAgent { ahead: Some((1, 9).into()), ..stored_agent("web-1") });
     let _ = write(Store::open(dir.path()).unwrap(), vec![vec![ahead]]);
     for term in 1..4 {
         let (store, connection) = Store::open(dir.path()).unwrap();

@@ -119,6 +119,12 @@ impl Counts {
         AgentState::Draining,
         AgentState::Active,
     ];
+
+    /// How many agents are in a state.
+    #[must_use]
+    pub fn of(&self, state: AgentState) -> usize {
+        Self::STATES.iter().position(|known| *known == state).map_or(0, |at| self.states[at])
+    }
 }
 
 /// From this on an agent needs nobody.

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use chrono::{FixedOffset, Offset as _, Utc};
 use tui_textarea::TextArea;
 
 pub use self::layout::{Area, Layout};
@@ -26,14 +27,21 @@ use crate::domain::{
 };
 
 /// A moment, as the runtime tells it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
     /// On the monotonic clock, since the program's start.
     pub monotonic: Duration,
     /// Milliseconds since the Unix epoch.
     pub unix_ms: u64,
-    /// Seconds that local time is ahead of UTC.
-    pub zone_s: i32,
+    /// The zone of local time.
+    pub zone: FixedOffset,
+}
+
+impl Now {
+    /// Before the runtime has told any.
+    fn beginning() -> Self {
+        Self { monotonic: Duration::ZERO, unix_ms: 0, zone: Utc.fix() }
+    }
 }
 
 /// Which pane the keys go to.
@@ -194,9 +202,9 @@ pub enum Asked {
     /// A key is forgotten.
     Reject(RowKey),
     /// Agents are ended on their machines.
-    StopAgents(Vec<String>),
+    StopAgents(Vec<AgentName>),
     /// Agents are forgotten.
-    DeleteAgents(Vec<String>),
+    DeleteAgents(Vec<AgentName>),
     /// Agents take no new tasks, for this reason.
     DrainAgents(String, String),
 }
@@ -306,7 +314,7 @@ impl Model {
     pub fn new(settings: Settings, master: String) -> Self {
         Self {
             settings,
-            now: Now::default(),
+            now: Now::beginning(),
             master,
             connection: Connection::Connecting,
             status: MasterStatus::default(),

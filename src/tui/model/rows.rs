@@ -3,11 +3,12 @@
 use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
 use crate::domain::{
-    digest::{GroupDigest, detail, median_took_ms, parting_text, short_duration, silence_that_counts_ms},
+    digest::{GroupDigest, detail, median_took_ms, parting_text, silence_that_counts_ms},
     groups::Parting,
     job::{Job, Task, TaskState},
     outcome::Outcome,
     text::strip_control,
+    time::short_duration,
 };
 
 /// More rows than this fold by outcome.

@@ -6,10 +6,9 @@ use tokio::sync::mpsc;
 
 use super::super::{model::MasterStatus, msg::Msg};
 use crate::{
-    domain::{agent::AgentView, job::Job, name::AgentName},
+    domain::control::{FleetCursor, JobsChange, WatchAgents, WatchJobs},
     wire::{
         client::{ControlClient, MasterAddress},
-        proto,
         status::CallError,
     },
 };
@@ -58,22 +57,9 @@ impl From<CallError> for End {
     }
 }
 
-impl From<tonic::Status> for End {
-    fn from(status: tonic::Status) -> Self {
-        CallError::from(status).into()
-    }
-}
-
-/// What was seen of the registry, to continue from there.
-#[derive(Default)]
-struct Seen {
-    revision: u64,
-    instance: u64,
-}
-
 /// Keeps a connection until nobody listens any more.
 pub(super) async fn keep(address: MasterAddress, news: mpsc::Sender<News>) {
-    let mut seen = Seen::default();
+    let mut seen = None;
     let mut tries = 0usize;
     loop {
         let reason = match ControlClient::connect(&address).await {
@@ -94,22 +80,25 @@ pub(super) async fn keep(address: MasterAddress, news: mpsc::Sender<News>) {
 }
 
 async fn status(client: &ControlClient) -> Result<MasterStatus, CallError> {
-    let mut calls = client.calls();
-    let asked = tokio::time::timeout(ANSWER_WITHIN, calls.get_status(proto::GetStatusRequest {}));
-    let Ok(answer) = asked.await else {
-        return Err(tonic::Status::unavailable("it does not answer").into());
+    let Ok(answer) = tokio::time::timeout(ANSWER_WITHIN, client.status()).await else {
+        return Err(CallError::Disconnected(": it does not answer".to_owned()));
     };
-    let status = answer?.into_inner();
+    let status = answer?;
     Ok(MasterStatus {
         hostname: status.hostname,
-        version: status.software_version,
-        refusing_jobs: status.refusing_jobs,
+        version: status.version,
+        refusing_jobs: status.refusing_jobs.unwrap_or_default(),
         enroll_any: status.enroll_any,
         operator: status.operator,
     })
 }
 
-async fn serve(client: ControlClient, news: &mpsc::Sender<News>, seen: &mut Seen, tries: &mut usize) -> End {
+async fn serve(
+    client: ControlClient,
+    news: &mpsc::Sender<News>,
+    seen: &mut Option<FleetCursor>,
+    tries: &mut usize,
+) -> End {
     let first = match status(&client).await {
         Ok(first) => first,
         Err(error) => return error.into(),
@@ -141,30 +130,22 @@ async fn tell(news: &mpsc::Sender<News>, msg: Msg) -> Result<(), Gone> {
     news.send(News::Told(msg)).await.map_err(|_| Gone)
 }
 
-fn entries(agents: Vec<proto::Agent>) -> Vec<AgentView> {
-    // What this version does not understand of a newer master is not shown.
-    agents.into_iter().filter_map(|agent| AgentView::try_from(agent).ok()).collect()
-}
-
 async fn watch_agents(
     client: &ControlClient,
     news: &mpsc::Sender<News>,
-    seen: &mut Seen,
+    seen: &mut Option<FleetCursor>,
 ) -> Result<std::convert::Infallible, End> {
-    let request = proto::WatchAgentsRequest { seen: seen.revision, instance: seen.instance };
-    let mut answers = client.calls().watch_agents(request).await?.into_inner();
-    while let Some(answer) = answers.message().await? {
-        if answer.begins {
+    let mut changes = client.watch_agents(WatchAgents { since: *seen }).await?;
+    while let Some(change) = changes.next().await? {
+        if change.begins {
             tell(news, Msg::FleetBegins).await?;
         }
-        if answer.complete {
-            *seen = Seen { revision: answer.revision, instance: answer.instance };
-        }
+        *seen = change.complete.or(*seen);
         let msg = Msg::Agents {
-            agents: entries(answer.agents),
-            gone: answer.gone.into_iter().filter_map(|name| AgentName::try_from(name).ok()).collect(),
-            waiting: answer.waiting.map(|waiting| entries(waiting.keys)),
-            is_complete: answer.complete,
+            agents: change.agents,
+            gone: change.gone,
+            waiting: change.waiting,
+            is_complete: change.complete.is_some(),
         };
         tell(news, msg).await?;
     }
@@ -175,11 +156,8 @@ async fn watch_jobs(
     client: &ControlClient,
     news: &mpsc::Sender<News>,
 ) -> Result<std::convert::Infallible, End> {
-    let mut answers = client.calls().watch_jobs(proto::WatchJobsRequest { newest: 0 }).await?.into_inner();
-    while let Some(answer) = answers.message().await? {
-        let jobs = answer.jobs.into_iter().filter_map(|job| Job::try_from(job).ok()).collect();
-        let deleted = answer.deleted.iter().filter_map(|id| id.parse().ok()).collect();
-        let (begins, is_complete) = (answer.begins, answer.complete);
+    let mut changes = client.watch_jobs(WatchJobs::default()).await?;
+    while let Some(JobsChange { begins, is_complete, jobs, deleted }) = changes.next().await? {
         tell(news, Msg::Jobs { begins, jobs, deleted, is_complete }).await?;
     }
     Err(End::Broken("it ends".to_owned()))

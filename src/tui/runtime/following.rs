@@ -3,22 +3,16 @@
 use super::perform::{Sender, tell};
 use crate::{
     domain::{
-        digest::GroupDigest,
-        frame::Frame,
+        control::{FollowJob, JobEvent, TaskOffset, WatchJob},
         groups::mask::Masks,
         ids::{JobId, JobReference},
-        job::Job,
         name::AgentName,
     },
     tui::{
         model::job::{FollowKey, Followed},
-        msg::{Digest, Msg},
+        msg::Msg,
     },
-    wire::{
-        client::ControlClient,
-        proto::{self, job_event::Kind},
-        status::CallError,
-    },
+    wire::{client::ControlClient, status::CallError},
 };
 
 /// Distance in bytes from which on a live view skips output.
@@ -26,57 +20,25 @@ const MOST_BEHIND: u64 = 1024 * 1024;
 
 /// Tells a job's tasks and groups as they change.
 pub(super) async fn watch(client: ControlClient, id: JobId, masks: Masks, news: Sender) {
-    let request = proto::WatchJobRequest {
-        job: Some(JobReference::Id(id).into()),
-        masks: masks.to_string(),
-        follow: true,
-    };
-    let mut digests = match client.calls().watch_job(request).await {
-        Ok(digests) => digests.into_inner(),
-        Err(status) => {
-            let error = CallError::from(status);
-            if !error.is_broken_connection() {
-                tell(&news, Msg::WatchFailed(id, error.to_string())).await;
-            }
-            return;
+    // A master that goes away is noticed, and come back to, by the connection.
+    let failed = async |error: CallError| {
+        if !error.is_broken_connection() {
+            tell(&news, Msg::WatchFailed(id, error.to_string())).await;
         }
+    };
+    let request = WatchJob { job: JobReference::Id(id), masks, follow: true };
+    let mut digests = match client.watch_job(request).await {
+        Ok(digests) => digests,
+        Err(error) => return failed(error).await,
     };
     loop {
-        match digests.message().await {
-            // A master that goes away is noticed, and come back to, by the connection.
+        match digests.next().await {
             Ok(Some(digest)) if digest.closing.is_some() => return,
-            Ok(Some(digest)) => match digest_in(id, digest) {
-                Ok(digest) => tell(&news, Msg::Digest(Box::new(digest))).await,
-                Err(error) => return tell(&news, Msg::WatchFailed(id, error)).await,
-            },
+            Ok(Some(digest)) => tell(&news, Msg::Digest(id, Box::new(digest))).await,
             Ok(None) => return,
-            Err(status) => {
-                let error = CallError::from(status);
-                if !error.is_broken_connection() {
-                    tell(&news, Msg::WatchFailed(id, error.to_string())).await;
-                }
-                return;
-            }
+            Err(error) => return failed(error).await,
         }
     }
-}
-
-fn digest_in(id: JobId, digest: proto::JobDigest) -> Result<Digest, String> {
-    let said = |error: crate::wire::InvalidMessage| error.to_string();
-    Ok(Digest {
-        id,
-        job: digest.job.map(Job::try_from).transpose().map_err(said)?,
-        tasks: digest.tasks.into_iter().map(TryInto::try_into).collect::<Result<_, _>>().map_err(said)?,
-        groups: digest
-            .groups
-            .into_iter()
-            .map(GroupDigest::try_from)
-            .collect::<Result<_, _>>()
-            .map_err(said)?,
-        more_groups: digest.more_groups,
-        gate: digest.gate.unwrap_or_default().into(),
-        ended_ms: Some(digest.ended_ms).filter(|ms| *ms > 0),
-    })
 }
 
 /// Tells what is printed, from where it was left on.
@@ -88,15 +50,14 @@ pub(super) async fn follow(
     seen: Vec<(u32, u64)>,
     news: Sender,
 ) {
-    let request = proto::FollowJobRequest {
-        job: Some(JobReference::Id(key.job).into()),
-        agents: agent.iter().map(ToString::to_string).collect(),
-        seen: seen.into_iter().map(Into::into).collect(),
+    let request = FollowJob {
+        agents: agent.iter().cloned().collect(),
+        seen: seen.into_iter().map(|(task, offset)| TaskOffset { task, offset }).collect(),
         from_offset,
         follow: true,
         // What is read in full leaves nothing out.
-        most_behind: if matches!(key.what, Followed::Full(_)) { 0 } else { MOST_BEHIND },
-        ..proto::FollowJobRequest::default()
+        most_behind: (!matches!(key.what, Followed::Full(_))).then_some(MOST_BEHIND),
+        ..FollowJob::new(JobReference::Id(key.job))
     };
     let whose = agent.map_or_else(|| "the output".to_owned(), |agent| format!("the output of {agent}"));
     // A master that goes away is noticed, and come back to, by the connection.
@@ -110,25 +71,20 @@ pub(super) async fn follow(
         Err(error) => return failed(error).await,
     };
     loop {
-        let event = match events.message().await {
-            Ok(Some(event)) => event,
-            Ok(None) => return,
-            Err(status) => return failed(status.into()).await,
-        };
-        match event.kind {
-            Some(Kind::Output(output)) => {
-                let frames =
-                    output.frames.into_iter().filter_map(|frame| Frame::try_from(frame).ok()).collect();
-                tell(&news, Msg::Output { key, task: output.task_index, frames }).await;
+        match events.next().await {
+            Ok(Some(JobEvent::Output { task, frames })) => {
+                tell(&news, Msg::Output { key, task, frames }).await;
             }
-            Some(Kind::Gap(proto::TaskGap { task_index: task, gap: Some(gap) })) => {
+            Ok(Some(JobEvent::Gap { task, gap })) => {
                 tell(&news, Msg::Gap { key, task, from: gap.from, to: gap.to }).await;
             }
-            Some(Kind::Task(task)) if task.outcome.is_some() => {
+            Ok(Some(JobEvent::Task(task))) if task.state.outcome().is_some() => {
                 tell(&news, Msg::TaskEnded(key, Some(task.index))).await;
             }
-            Some(Kind::Ended(_)) => tell(&news, Msg::TaskEnded(key, None)).await,
-            _ => {}
+            Ok(Some(JobEvent::Ended { .. })) => tell(&news, Msg::TaskEnded(key, None)).await,
+            Ok(Some(_)) => {}
+            Ok(None) => return,
+            Err(error) => return failed(error).await,
         }
     }
 }

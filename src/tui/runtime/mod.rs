@@ -180,7 +180,7 @@ where
     W: Write,
 {
     fn now(&self) -> Now {
-        Now { monotonic: self.started.elapsed(), unix_ms: clock::unix_ms(), zone_s: clock::zone_s() }
+        Now { monotonic: self.started.elapsed(), unix_ms: clock::unix_ms(), zone: clock::zone() }
     }
 
     async fn serve(&mut self) -> io::Result<()> {

@@ -19,27 +19,29 @@ use super::{
 };
 use crate::{
     domain::{
+        code::KeyMark,
         command::Command,
+        control::{
+            ApproveAgent, Approved, CancelJob, Cancelled, ChangeLabels, CreateToken, DeleteAgent,
+            DrainAgents, Drained, FollowJob, JobEvent, LabelAgents, Labelled, ListJobs, NamedProposal,
+            PromoteJob, Promoted, RejectAgents, ShownAgent, ShownKey, StartJob, StopAgent, StopJob,
+            StoppedJob,
+        },
         fingerprint::Fingerprint,
         ids::{JobId, JobReference},
         job::{Job, JobOptions},
-        name::AgentName,
+        name::{AgentName, LabelChange},
         proposal::Proposal,
         seam::Seam,
         target::Target,
+        terms::Terms,
         text::{plural, spoken_bytes},
     },
-    trust::code::KeyMark,
     tui::{
         model::command::Recipients,
         msg::{Cmd, Msg},
     },
-    wire::{
-        client::ControlClient,
-        proposal::{proposal_out, shown_out},
-        proto::{self, job_event::Kind},
-        status::CallError,
-    },
+    wire::{client::ControlClient, status::CallError},
 };
 
 /// Recent jobs of an agent.
@@ -111,145 +113,51 @@ fn undone(cmd: Cmd) -> Option<Msg> {
 
 /// A call that has one answer.
 async fn once(client: &ControlClient, cmd: Cmd) -> Option<Msg> {
-    let failed = |what: &str, error: CallError| Some(Msg::Failed(format!("{what}: {error}")));
     match cmd {
         Cmd::Start { id, text, recipients, options } => {
             Some(start(client, id, &text, &recipients, *options).await)
         }
-        Cmd::Cancel(job, task_indices) => {
-            let request = proto::CancelJobRequest {
-                job: Some(JobReference::Id(job).into()),
-                task_indices,
-                grace_ms: 0,
-            };
-            match client.calls().cancel_job(request).await {
-                Ok(answer) => {
-                    let answer = answer.into_inner();
-                    (answer.stored > 0).then(|| {
-                        let agents = plural("agent", answer.stored as usize);
-                        Msg::Done(format!(
-                            "job {}: the cancel is stored, and given when {} {agents} without contact return",
-                            answer.number, answer.stored
-                        ))
-                    })
-                }
-                Err(status) => failed("cannot cancel", status.into()),
-            }
-        }
-        Cmd::Promote(job) => {
-            let request = proto::PromoteJobRequest { job: Some(JobReference::Id(job).into()) };
-            match client.calls().promote_job(request).await {
-                Ok(answer) => {
-                    let answer = answer.into_inner();
-                    Some(Msg::Done(format!("job {} continues with batch {}", answer.number, answer.batch)))
-                }
-                Err(status) => failed("cannot promote", status.into()),
-            }
-        }
-        Cmd::Stop(job) => {
-            let request = proto::StopJobRequest { job: Some(JobReference::Id(job).into()) };
-            match client.calls().stop_job(request).await {
-                Ok(answer) => {
-                    let answer = answer.into_inner();
-                    let tasks = plural("task", answer.skipped as usize);
-                    Some(Msg::Done(format!(
-                        "job {}: {} {tasks} skipped; running tasks continue",
-                        answer.number, answer.skipped
-                    )))
-                }
-                Err(status) => failed("cannot stop", status.into()),
-            }
-        }
+        Cmd::Cancel(job, tasks) => cancel(client, job, tasks).await,
+        Cmd::Promote(job) => Some(promote(client, job).await),
+        Cmd::Stop(job) => Some(stop(client, job).await),
         Cmd::ReadEarlier { job, task, agent, from, until } => {
-            match reading::window(client, job, &agent, from, until).await {
-                Ok(window) => Some(Msg::Earlier(job, task, Box::new(window))),
-                Err(error) => failed("cannot read earlier output", error),
-            }
+            let window = reading::window(client, job, &agent, from, until).await;
+            let earlier = window.map(|window| Msg::Earlier(job, task, Box::new(window)));
+            Some(or_failed("cannot read earlier output", earlier))
         }
         Cmd::Search { job, task, agent, text, from, forwards } => {
-            match reading::search(client, job, &agent, &text, from, forwards).await {
-                Ok(found) => Some(Msg::Found(job, task, found)),
-                Err(error) => failed("cannot search", error),
-            }
+            let found = reading::search(client, job, &agent, &text, from, forwards).await;
+            Some(or_failed("cannot search", found.map(|found| Msg::Found(job, task, found))))
         }
-        Cmd::FindJob(number) => match find(client, number).await {
-            Ok(Some(job)) => {
-                Some(Msg::Jobs { begins: false, jobs: vec![job], deleted: Vec::new(), is_complete: false })
-            }
-            Ok(None) => Some(Msg::NoJob(number)),
-            Err(error) => failed("cannot open it", error),
-        },
+        Cmd::FindJob(number) => Some(or_failed("cannot open it", find(client, number).await)),
         Cmd::Recent(name) => {
-            let request =
-                proto::ListJobsRequest { limit: RECENT, agent: name.to_string(), ..Default::default() };
-            match client.calls().list_jobs(request).await {
-                Ok(answer) => {
-                    let jobs = answer.into_inner().jobs;
-                    let jobs = jobs.into_iter().filter_map(|job| Job::try_from(job).ok()).collect();
-                    Some(Msg::Recent(name.to_string(), jobs))
-                }
-                Err(status) => failed("cannot read its jobs", status.into()),
-            }
+            let request = ListJobs { limit: Some(RECENT), agent: Some(name.clone()), ..ListJobs::default() };
+            let jobs = client.jobs(request).await.map(|jobs| Msg::Recent(name.to_string(), jobs));
+            Some(or_failed("cannot read its jobs", jobs))
         }
-        Cmd::Approve(name, mark, shown) => {
-            let (fingerprint, code) = match mark {
-                KeyMark::Digits(digits) => (digits, String::new()),
-                KeyMark::Code(code) => (String::new(), code.to_string()),
-            };
-            let shown = vec![shown_out(shown.0.to_string(), shown.1)];
-            let request = proto::ApproveAgentRequest { name: name.to_string(), fingerprint, code, shown };
-            match client.calls().approve_agent(request).await {
-                Ok(approved) => {
-                    let accepted = Proposal::from(approved.into_inner().accepted.unwrap_or_default());
-                    let with = if accepted.is_empty() { String::new() } else { format!(", with {accepted}") };
-                    Some(Msg::Done(format!("{name} is enrolled{with}")))
-                }
-                Err(status) => failed("not approved", status.into()),
-            }
-        }
+        Cmd::Approve(name, mark, shown) => Some(approve(client, name, mark, shown).await),
         Cmd::Reject(name, fingerprint) => {
-            let request = proto::RejectAgentRequest {
-                name: name.to_string(),
-                fingerprint: fingerprint.to_string(),
-                all: false,
-            };
-            match client.calls().reject_agent(request).await {
-                Ok(_) => Some(Msg::Done(format!("the key that waited as {name} is forgotten"))),
-                Err(status) => failed("not rejected", status.into()),
-            }
+            let done = Msg::Done(format!("the key that waited as {name} is forgotten"));
+            let request = RejectAgents::Named { name, digits: fingerprint.to_string() };
+            Some(or_failed("not rejected", client.reject_agents(request).await.map(|_| done)))
         }
-        Cmd::Label(target, changes) => Some(label(client, target, changes).await),
-        Cmd::Accept(name, proposed) => Some(accept(client, &name, proposed).await),
-        Cmd::DrainAgents(target, reason) => Some(drain(client, target, reason).await),
+        Cmd::Label(target, changes) => Some(label(client, &target, &changes).await),
+        Cmd::Accept(name, proposed) => Some(accept(client, name, proposed).await),
+        Cmd::DrainAgents(target, reason) => Some(drain(client, &target, reason).await),
         Cmd::StopAgents(names) => Some(
             each(names, "stopped", "stop", async |name| {
-                let request = proto::StopAgentRequest { name, grace_ms: STOP_GRACE_MS };
-                client.calls().stop_agent(request).await.map(drop)
+                client.stop_agent(StopAgent { name, grace_ms: STOP_GRACE_MS }).await.map(drop)
             })
             .await,
         ),
         Cmd::DeleteAgents(names) => Some(
             each(names, "deleted", "delete", async |name| {
-                client.calls().delete_agent(proto::DeleteAgentRequest { name }).await.map(drop)
+                client.delete_agent(DeleteAgent { name }).await.map(drop)
             })
             .await,
         ),
-        Cmd::MakeJoinLine => match join_line(client).await {
-            Ok(lines) => Some(Msg::JoinLine(lines)),
-            Err(error) => failed("no join token", error),
-        },
-        Cmd::CopyOutput(job, agent) => {
-            let mut text = String::new();
-            let read = reading::lines(client, job, &agent, 0, async |line| {
-                text.push_str(&line.text);
-                text.push('\n');
-                text.len() < COPIED
-            });
-            match read.await {
-                Ok(()) => Some(Msg::Copied(text, format!("the output of {agent}"))),
-                Err(error) => failed("nothing was copied", error),
-            }
-        }
+        Cmd::MakeJoinLine => Some(or_failed("no join token", join_line(client).await.map(Msg::JoinLine))),
+        Cmd::CopyOutput(job, agent) => Some(copy_output(client, job, &agent).await),
         Cmd::Save(job, number, agents) => Some(save(client, job, number, agents).await),
         Cmd::Watch(..)
         | Cmd::Follow { .. }
@@ -267,18 +175,82 @@ async fn once(client: &ControlClient, cmd: Cmd) -> Option<Msg> {
     }
 }
 
+/// The answer of a call, or what could not be done and why.
+fn or_failed(what: &str, answer: Result<Msg, CallError>) -> Msg {
+    answer.unwrap_or_else(|error| Msg::Failed(format!("{what}: {error}")))
+}
+
+/// Cancels tasks. It is worth saying only that some are cancelled later.
+async fn cancel(client: &ControlClient, job: JobId, tasks: Vec<u32>) -> Option<Msg> {
+    let request = CancelJob { job: JobReference::Id(job), tasks, grace_ms: None };
+    match client.cancel_job(request).await {
+        Ok(Cancelled { stored: 0, .. }) => None,
+        Ok(Cancelled { stored, number, .. }) => {
+            let agents = plural("agent", stored as usize);
+            Some(Msg::Done(format!(
+                "job {number}: the cancel is stored, and given when {stored} {agents} without contact return"
+            )))
+        }
+        Err(error) => Some(Msg::Failed(format!("cannot cancel: {error}"))),
+    }
+}
+
+async fn promote(client: &ControlClient, job: JobId) -> Msg {
+    let promoted = client.promote_job(PromoteJob { job: JobReference::Id(job) }).await;
+    let done = promoted
+        .map(|Promoted { number, batch }| Msg::Done(format!("job {number} continues with batch {batch}")));
+    or_failed("cannot promote", done)
+}
+
+async fn stop(client: &ControlClient, job: JobId) -> Msg {
+    let stopped = client.stop_job(StopJob { job: JobReference::Id(job) }).await;
+    let done = stopped.map(|StoppedJob { number, skipped }| {
+        let tasks = plural("task", skipped as usize);
+        Msg::Done(format!("job {number}: {skipped} {tasks} skipped; running tasks continue"))
+    });
+    or_failed("cannot stop", done)
+}
+
+async fn approve(
+    client: &ControlClient,
+    name: AgentName,
+    mark: KeyMark,
+    (fingerprint, proposal): (Fingerprint, Proposal),
+) -> Msg {
+    let shown = vec![ShownKey { fingerprint, proposal }];
+    let approved = client.approve_agent(ApproveAgent { name: name.clone(), mark, shown }).await;
+    let done = approved.map(|Approved { accepted, .. }| {
+        let with = if accepted.is_empty() { String::new() } else { format!(", with {accepted}") };
+        Msg::Done(format!("{name} is enrolled{with}"))
+    });
+    or_failed("not approved", done)
+}
+
+async fn copy_output(client: &ControlClient, job: JobId, agent: &AgentName) -> Msg {
+    let mut text = String::new();
+    let read = reading::lines(client, job, agent, 0, async |line| {
+        text.push_str(&line.text);
+        text.push('\n');
+        text.len() < COPIED
+    });
+    match read.await {
+        Ok(()) => Msg::Copied(text, format!("the output of {agent}")),
+        Err(error) => Msg::Failed(format!("nothing was copied: {error}")),
+    }
+}
+
 /// Does the same to each of some agents, and says how it went.
 async fn each(
-    names: Vec<String>,
+    names: Vec<AgentName>,
     done: &str,
     verb: &str,
-    mut call: impl AsyncFnMut(String) -> Result<(), tonic::Status>,
+    mut call: impl AsyncFnMut(AgentName) -> Result<(), CallError>,
 ) -> Msg {
     let (mut good, mut bad) = (0usize, Vec::new());
     for name in names {
         match call(name.clone()).await {
             Ok(()) => good += 1,
-            Err(status) => bad.push(format!("{name}: {}", CallError::from(status))),
+            Err(error) => bad.push(format!("{name}: {error}")),
         }
     }
     match bad.first() {
@@ -302,120 +274,97 @@ async fn start(
         Ok(target) => target,
         Err(error) => return Msg::NotStarted(id, error.to_string()),
     };
-    let shown = |(name, fingerprint): &(AgentName, Fingerprint)| proto::ShownAgent {
-        name: name.to_string(),
-        fingerprint: fingerprint.to_string(),
-    };
-    let request = proto::StartJobRequest {
-        job_id: id.to_bytes().to_vec().into(),
-        selection: Some(crate::domain::target::selection::Selection::from(target).into()),
-        command: Some(command.into()),
-        options: Some(options.into()),
-        shown: recipients.agents.iter().map(shown).collect(),
-        follow: false,
-    };
-    let first = async {
-        let mut events = client.start_job(request).await?;
-        Ok::<_, CallError>(events.message().await?)
-    };
+    let shown = recipients.agents.iter();
+    let shown = shown.map(|(name, key)| ShownAgent { name: name.clone(), fingerprint: *key });
+    let request =
+        StartJob { id, selection: target.into(), command, options, shown: shown.collect(), follow: false };
+    let first = async { client.start_job(request).await?.next().await };
     match first.await {
-        Ok(Some(event)) => match event.kind {
-            Some(Kind::Job(job)) => match Job::try_from(job) {
-                Ok(job) => Msg::Started(Box::new(job)),
-                Err(error) => Msg::NotStarted(id, error.to_string()),
-            },
-            Some(Kind::TargetChanged(changed)) => {
-                Msg::TargetChanged(id, changed.gone.into_iter().map(|gone| gone.name).collect())
-            }
-            Some(Kind::Refused(refused)) => Msg::NotStarted(id, refused.reason),
-            _ => Msg::NotStarted(id, "the master's answer makes no sense".to_owned()),
-        },
+        Ok(Some(JobEvent::Job(job))) => Msg::Started(job),
+        Ok(Some(JobEvent::TargetChanged { gone, .. })) => {
+            Msg::TargetChanged(id, gone.into_iter().map(|gone| gone.agent).collect())
+        }
+        Ok(Some(JobEvent::Refused(reason))) => Msg::NotStarted(id, reason),
+        Ok(Some(_)) => Msg::NotStarted(id, "the master's answer makes no sense".to_owned()),
         Ok(None) => Msg::StartUnknown(id),
         Err(error) if error.is_broken_connection() => Msg::StartUnknown(id),
         Err(error) => Msg::NotStarted(id, error.to_string()),
     }
 }
 
-async fn find(client: &ControlClient, number: u64) -> Result<Option<Job>, CallError> {
+async fn find(client: &ControlClient, number: u64) -> Result<Msg, CallError> {
     let reference = if number == 0 { JobReference::Last } else { JobReference::Number(number) };
-    let request = proto::FollowJobRequest {
-        job: Some(reference.into()),
-        without_output: true,
-        ..proto::FollowJobRequest::default()
-    };
+    let request = FollowJob { without_output: true, ..FollowJob::new(reference) };
     let mut events = client.follow_job(request).await?;
-    while let Some(event) = events.message().await? {
-        if let Some(Kind::Job(job)) = event.kind {
-            return Ok(Job::try_from(job).ok().map(|job| Job { tasks: Vec::new(), ..job }));
+    while let Some(event) = events.next().await? {
+        if let JobEvent::Job(job) = event {
+            let jobs = vec![Job { tasks: Vec::new(), ..*job }];
+            return Ok(Msg::Jobs { begins: false, jobs, deleted: Vec::new(), is_complete: false });
         }
     }
-    Ok(None)
+    Ok(Msg::NoJob(number))
 }
 
-/// Lets agents take no new tasks, or take them again where no reason is given.
-async fn drain(client: &ControlClient, target: String, reason: Option<String>) -> Msg {
-    let request = proto::DrainAgentsRequest {
-        selection: Some(proto::Selection { target, ..proto::Selection::default() }),
-        now: true,
-        resume: reason.is_none(),
-        reason: reason.unwrap_or_default(),
+/// Drains agents for a reason; without one they get tasks again.
+async fn drain(client: &ControlClient, target: &str, reason: Option<String>) -> Msg {
+    let word = if reason.is_none() { "resumed" } else { "draining" };
+    let selection = match target.parse::<Target>() {
+        Ok(target) => target.into(),
+        Err(error) => return Msg::Failed(format!("nothing was changed: {error}")),
     };
-    let word = if request.resume { "resumed" } else { "draining" };
-    match client.calls().drain_agents(request).await {
-        Ok(answer) => {
-            let answer = answer.into_inner();
-            let count = answer.agents.len();
-            let rest = match answer.running {
-                0 => String::new(),
-                running => format!("; {running} {} still run there", plural("task", running as usize)),
-            };
-            Msg::Done(format!("{count} {} {word}{rest}", plural("agent", count)))
-        }
-        Err(status) => Msg::Failed(format!("nothing was changed: {}", CallError::from(status))),
-    }
+    let drained = client.drain_agents(DrainAgents { selection, now: true, reason }).await;
+    let done = drained.map(|Drained { agents, running, .. }| {
+        let rest = match running {
+            0 => String::new(),
+            running => format!("; {running} {} still run there", plural("task", running as usize)),
+        };
+        Msg::Done(format!("{} {} {word}{rest}", agents.len(), plural("agent", agents.len())))
+    });
+    or_failed("nothing was changed", done)
 }
 
-async fn label(client: &ControlClient, target: String, changes: Vec<String>) -> Msg {
-    let selection = proto::Selection { target, ..proto::Selection::default() };
-    let selection = Some(selection);
-    let request = proto::LabelAgentsRequest { selection, changes, now: true, ..Default::default() };
-    match client.calls().label_agents(request).await {
-        Ok(answer) => {
-            let answer = answer.into_inner();
-            let count = answer.agents.len();
-            let still = answer.still_brought.len();
-            let rest = if still > 0 {
-                format!("; {still} still bring a removed key themselves")
-            } else {
-                String::new()
+async fn change_labels(
+    client: &ControlClient,
+    target: &str,
+    change: ChangeLabels,
+) -> Result<Labelled, String> {
+    let selection = target.parse::<Target>().map_err(|error| error.to_string())?.into();
+    let labelled = client.label_agents(LabelAgents { selection, now: true, change }).await;
+    labelled.map_err(|error| error.to_string())
+}
+
+async fn label(client: &ControlClient, target: &str, changes: &[String]) -> Msg {
+    let changes: Result<Vec<LabelChange>, _> = changes.iter().map(|change| change.parse()).collect();
+    let labelled = match changes {
+        Ok(changes) => change_labels(client, target, ChangeLabels::Set(changes)).await,
+        Err(error) => Err(error.to_string()),
+    };
+    match labelled {
+        Ok(Labelled { agents, still_brought, .. }) => {
+            let rest = match still_brought.len() {
+                0 => String::new(),
+                still => format!("; {still} still bring a removed key themselves"),
             };
-            Msg::Done(format!("labels of {count} {} are set{rest}", plural("agent", count)))
+            Msg::Done(format!("labels of {} {} are set{rest}", agents.len(), plural("agent", agents.len())))
         }
-        Err(status) => Msg::Failed(format!("no label was set: {}", CallError::from(status))),
+        Err(error) => Msg::Failed(format!("no label was set: {error}")),
     }
 }
 
 /// Accepts what an agent proposes, as it was shown.
-async fn accept(client: &ControlClient, name: &AgentName, proposed: Proposal) -> Msg {
-    let selection = Some(proto::Selection { target: name.to_string(), ..proto::Selection::default() });
-    let shown = vec![proposal_out(name, proposed.clone())];
-    let request =
-        proto::LabelAgentsRequest { selection, now: true, accept: true, shown, ..Default::default() };
-    match client.calls().label_agents(request).await {
-        Ok(answer) if answer.get_ref().changed.is_empty() => {
-            Msg::Done(format!("{proposed} of {name} counts now"))
-        }
+async fn accept(client: &ControlClient, name: AgentName, proposed: Proposal) -> Msg {
+    let shown = vec![NamedProposal { name: name.clone(), proposal: proposed.clone() }];
+    match change_labels(client, name.as_str(), ChangeLabels::Accept(shown)).await {
+        Ok(labelled) if labelled.changed.is_empty() => Msg::Done(format!("{proposed} of {name} counts now")),
         Ok(_) => Msg::Failed(format!("{name} proposes something else by now; nothing was accepted")),
-        Err(status) => Msg::Failed(format!("nothing was accepted: {}", CallError::from(status))),
+        Err(error) => Msg::Failed(format!("nothing was accepted: {error}")),
     }
 }
 
 async fn join_line(client: &ControlClient) -> Result<Vec<String>, CallError> {
     let ttl_ms = u64::try_from(JOIN_WITHIN.as_millis()).unwrap_or(u64::MAX);
-    let request = proto::CreateTokenRequest { ttl_ms, uses: 1, terms: None };
-    let made = client.calls().create_token(request).await?.into_inner();
-    let address =
-        if made.address_guess.is_empty() { format!("MASTER:{}", made.port) } else { made.address_guess };
+    let made = client.create_token(CreateToken { ttl_ms, uses: 1, terms: Terms::default() }).await?;
+    let address = made.address_guess.unwrap_or_else(|| format!("MASTER:{}", made.port));
     Ok(vec![
         "On the other machine, within an hour, once:".to_owned(),
         String::new(),
@@ -439,7 +388,7 @@ async fn save(client: &ControlClient, job: JobId, number: u64, agents: Vec<Agent
             Err(error) => return Msg::Failed(format!("{} saved; {path}: {error}", saved.len())),
         };
         let (mut problem, mut seam) = (None, Seam::default());
-        let read = reading::pieces(client, job, &agent, 0, 0, async |piece| {
+        let read = reading::pieces(client, job, &agent, 0, None, async |piece| {
             let written = match piece {
                 Piece::Printed(frame) => {
                     let mark = seam.next(&frame.data);

@@ -2,6 +2,7 @@
 
 use crate::{
     domain::{
+        control::{FollowJob, JobEvent},
         frame::Frame,
         ids::{JobId, JobReference},
         name::AgentName,
@@ -11,24 +12,19 @@ use crate::{
         maker::LineMakers,
         window::{FULL, Window},
     },
-    wire::{
-        client::ControlClient,
-        proto::{self, job_event::Kind},
-        status::CallError,
-    },
+    wire::{client::ControlClient, status::CallError},
 };
 
 /// Number of bytes that a backward search reads at once.
 const PIECE: u64 = 1024 * 1024;
 
 /// A request for what there is of one task's output.
-fn request(job: JobId, agent: &AgentName, from: u64, until: u64) -> proto::FollowJobRequest {
-    proto::FollowJobRequest {
-        job: Some(JobReference::Id(job).into()),
-        agents: vec![agent.to_string()],
+fn request(job: JobId, agent: &AgentName, from: u64, until: Option<u64>) -> FollowJob {
+    FollowJob {
+        agents: vec![agent.clone()],
         from_offset: from,
         until_offset: until,
-        ..proto::FollowJobRequest::default()
+        ..FollowJob::new(JobReference::Id(job))
     }
 }
 
@@ -46,19 +42,18 @@ pub(super) async fn pieces(
     job: JobId,
     agent: &AgentName,
     from: u64,
-    until: u64,
+    until: Option<u64>,
     mut take: impl AsyncFnMut(Piece) -> bool,
 ) -> Result<(), CallError> {
     let mut events = client.follow_job(request(job, agent, from, until)).await?;
-    while let Some(event) = events.message().await? {
-        let (frames, missing) = match event.kind {
-            Some(Kind::Output(output)) => (output.frames, None),
-            Some(Kind::Gap(gap)) => (Vec::new(), gap.gap),
+    while let Some(event) = events.next().await? {
+        let (frames, missing) = match event {
+            JobEvent::Output { frames, .. } => (frames, None),
+            JobEvent::Gap { gap, .. } => (Vec::new(), Some(gap)),
             _ => continue,
         };
-        let frames = frames.into_iter().filter_map(|frame| Frame::try_from(frame).ok());
         let missing = missing.map(|gap| Piece::Missing { from: gap.from, to: gap.to });
-        for piece in frames.map(Piece::Printed).chain(missing) {
+        for piece in frames.into_iter().map(Piece::Printed).chain(missing) {
             if !take(piece).await {
                 return Ok(());
             }
@@ -77,7 +72,7 @@ pub(super) async fn lines(
 ) -> Result<(), CallError> {
     let mut makers = LineMakers::default();
     let mut continues = true;
-    pieces(client, job, agent, from, 0, async |piece| {
+    pieces(client, job, agent, from, None, async |piece| {
         let mut made = Vec::new();
         match piece {
             Piece::Printed(frame) => makers.feed(&frame, |line| made.push(line)),
@@ -104,7 +99,7 @@ pub(super) async fn window(
     until: u64,
 ) -> Result<Window, CallError> {
     let mut window = Window::new(FULL, from);
-    pieces(client, job, agent, from, until, async |piece| {
+    pieces(client, job, agent, from, Some(until), async |piece| {
         match piece {
             Piece::Printed(frame) => window.feed(frame),
             Piece::Missing { from, to } => window.note_gap(from, to, 0),

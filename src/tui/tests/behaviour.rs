@@ -7,10 +7,11 @@ use super::{
 use crate::{
     domain::{
         agent::{AgentState, AgentView},
+        code::KeyMark,
+        control::JobDigest,
         job::Job,
         outcome::{Ending, KillProof, Survivor},
     },
-    trust::code::KeyMark,
     tui::{
         keymap::{self, BINDINGS},
         model::{
@@ -272,16 +273,13 @@ fn cancelling_says_what_it_did() {
         Ending::Cancelled { proof: Some(KillProof::new(7, left, 0)), by: "ana".into(), seal: None },
     );
     let changed = job.tasks[8].clone();
-    let digest = crate::tui::msg::Digest {
-        id: job.id,
-        job: None,
+    let digest = JobDigest {
         tasks: vec![changed],
         groups: groups(&job, uname),
-        more_groups: 0,
         gate: job.gate.clone(),
-        ended_ms: None,
+        ..JobDigest::default()
     };
-    world.put(Msg::Digest(Box::new(digest)));
+    world.put(Msg::Digest(job.id, Box::new(digest)));
     assert!(
         world.says("web-9 cancelled, 7 processes ended, 1 left: web-9: pid 4242 in disk wait"),
         "{}",

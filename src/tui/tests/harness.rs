@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use chrono::{Offset as _, Utc};
 use crossterm::event::KeyCode;
 use ratatui::{buffer::Buffer, layout::Rect};
 
@@ -11,6 +12,7 @@ use crate::{
     domain::{
         agent::{AgentState, AgentView, LastSeen},
         command::Command,
+        control::JobDigest,
         digest::GroupDigest,
         frame::{Frame, Stream},
         groups::{
@@ -29,7 +31,7 @@ use crate::{
             MasterStatus, Model, Now,
             job::{FollowKey, Followed},
         },
-        msg::{Cmd, Digest, Msg},
+        msg::{Cmd, Msg},
         settings::Settings,
         update::update,
         view::view,
@@ -54,7 +56,7 @@ impl World {
     }
 
     pub(super) fn with(size: (u16, u16), settings: Settings) -> Self {
-        let now = Now { monotonic: Duration::from_secs(100), unix_ms: BEGIN_MS, zone_s: 0 };
+        let now = Now { monotonic: Duration::from_secs(100), unix_ms: BEGIN_MS, zone: Utc.fix() };
         let mut model = Model::new(settings, "prod".to_owned());
         model.now = now;
         Self { model, now, size, cmds: Vec::new() }
@@ -144,16 +146,14 @@ impl World {
 
     /// Tells how a job is: its tasks, and who printed the same.
     pub(super) fn digest(&mut self, job: &Job, groups: Vec<GroupDigest>) {
-        let digest = Digest {
-            id: job.id,
-            job: Some(job.clone()),
-            tasks: Vec::new(),
+        let digest = JobDigest {
+            job: Some(Box::new(job.clone())),
             groups,
-            more_groups: 0,
             gate: job.gate.clone(),
             ended_ms: job.ended_ms,
+            ..JobDigest::default()
         };
-        self.put(Msg::Digest(Box::new(digest)));
+        self.put(Msg::Digest(job.id, Box::new(digest)));
     }
 
     /// Answers everything that is followed with what tasks printed.
@@ -263,6 +263,7 @@ pub(super) fn groups(job: &Job, printed: impl Fn(u32) -> &'static str) -> Vec<Gr
         parting: group.parted,
         is_long: group.long,
         last_output_ms: None,
+        first_line_stream: grouping.first_line(group.example).map(|(stream, _)| stream),
         first_line: grouping.first_line(group.example).map(|(_, line)| line.to_vec()).unwrap_or_default(),
         last_line: grouping.last_line(group.example).map(<[u8]>::to_vec).unwrap_or_default(),
         quiet: group

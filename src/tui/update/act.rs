@@ -95,7 +95,7 @@ pub(super) fn perform(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
         A::CopyRow => copy(model, cmds),
         A::CopyReport => {
             if let Some(open) = &model.open {
-                let text = loading::report(open, model.now.zone_s, model.now.unix_ms);
+                let text = loading::report(open, model.now.zone, model.now.unix_ms);
                 cmds.push(Cmd::Copy(text, format!("a report of job {}", open.job.number)));
             }
         }
@@ -376,8 +376,7 @@ fn cancel(model: &mut Model, whole: bool, cmds: &mut Vec<Cmd>) {
     let (id, number, count) = (open.job.id, open.job.number, tasks.len());
     let indices = if whole { Vec::new() } else { tasks.clone() };
     if !model.is_up() {
-        let text = starting::disconnected(model).replace("Your line is kept; nothing", "Nothing");
-        return model.complain(text);
+        return model.complain(format!("{}. Nothing was sent", starting::no_answer(model)));
     }
     if count > model.settings.confirm_over {
         let expects = questions::expected(&names);
@@ -435,9 +434,9 @@ pub(super) fn drain(model: &mut Model, reason: &str, cmds: &mut Vec<Cmd>) {
 
 fn ask_about_agents(model: &mut Model, stops: bool) {
     let recipients = model.recipients();
-    let names: Vec<String> = recipients.agents.iter().map(|(name, _)| name.to_string()).collect();
-    let expects = questions::expected(&names.iter().map(String::as_str).collect::<Vec<_>>());
-    let noun = if names.len() == 1 { names[0].clone() } else { format!("{} agents", names.len()) };
+    let names: Vec<AgentName> = recipients.agents.iter().map(|(name, _)| name.clone()).collect();
+    let expects = questions::expected(&names.iter().map(AgentName::as_str).collect::<Vec<_>>());
+    let noun = if names.len() == 1 { names[0].to_string() } else { format!("{} agents", names.len()) };
     let (text, asked) = if stops {
         (format!("Stop {noun} on their machines? They come back only by hand."), Asked::StopAgents(names))
     } else {

@@ -1,5 +1,7 @@
 //! Opens jobs on the screen, switches between them, and loads their commands into the command line.
 
+use chrono::FixedOffset;
+
 use super::{
     super::{
         model::{Focus, Model, job::JobScreen, may::has_failed},
@@ -13,6 +15,7 @@ use crate::domain::{
     name::AgentName,
     outcome::Outcome,
     target::{Target, fold::fold},
+    time::iso_time,
 };
 
 /// Number of bytes before the end of the output at which a pane begins.
@@ -113,10 +116,10 @@ fn command_text(job: &Job) -> String {
 
 /// A report of a job: how to repeat it, when it was, and who printed the same.
 #[must_use]
-pub(super) fn report(open: &JobScreen, zone_s: i32, now_ms: u64) -> String {
+pub(super) fn report(open: &JobScreen, zone: FixedOffset, now_ms: u64) -> String {
     use std::fmt::Write as _;
     let job = &open.job;
-    let moment = |ms: u64| super::super::format::iso_time(ms, zone_s);
+    let moment = |ms: u64| iso_time(ms, &zone);
     let mut text = format!(
         "job {}  {}  by {}\n  sloth-runner agent job {} {}\n  {} to {}\n",
         job.number,

@@ -7,15 +7,17 @@ use super::{
             command::HISTORY,
             job::{FollowKey, Followed, JobScreen},
         },
-        msg::{Cmd, Digest, Msg},
+        msg::{Cmd, Msg},
         output::window::Window,
     },
     loading, moving, starting,
 };
 use crate::domain::{
+    agent::AgentState,
+    control::JobDigest,
     frame::Frame,
     ids::JobId,
-    job::{Job, Task},
+    job::{Job, LeftOutKind, Task},
     plan::GateState,
     text::plural,
 };
@@ -32,7 +34,7 @@ pub(super) fn take(model: &mut Model, msg: Msg, cmds: &mut Vec<Cmd>) {
         Msg::Disconnected { reason, retry_ms } => disconnected(model, reason, retry_ms),
         Msg::FleetBegins => model.fleet.begin(),
         Msg::Agents { agents, gone, waiting, is_complete } => {
-            let was_offline = model.fleet.counts().states[0];
+            let was_offline = model.fleet.counts().of(AgentState::Offline);
             for agent in agents {
                 model.fleet.put(agent);
             }
@@ -41,7 +43,7 @@ pub(super) fn take(model: &mut Model, msg: Msg, cmds: &mut Vec<Cmd>) {
                 model.fleet.remove(&name);
             }
             if let Some(keys) = waiting {
-                let known = model.fleet.counts().states[2];
+                let known = model.fleet.counts().of(AgentState::Pending);
                 if keys.len() > known && model.fleet.is_complete {
                     let new = keys.len() - known;
                     model.say(format!(
@@ -67,7 +69,7 @@ pub(super) fn take(model: &mut Model, msg: Msg, cmds: &mut Vec<Cmd>) {
             }
         }
         Msg::Copied(text, what) => cmds.push(Cmd::Copy(text, what)),
-        Msg::Digest(digest) => take_digest(model, *digest, cmds),
+        Msg::Digest(id, digest) => take_digest(model, id, *digest, cmds),
         Msg::WatchFailed(id, reason) => {
             if let Some(open) = model.open.as_mut().filter(|open| open.job.id == id) {
                 open.is_over = true;
@@ -155,7 +157,7 @@ pub(super) fn take(model: &mut Model, msg: Msg, cmds: &mut Vec<Cmd>) {
 /// Says that agents went offline; many of them in one message.
 fn say_offline(model: &mut Model, before: usize) {
     const END: &str = "offline; e in the fleet goes to each";
-    let now = model.fleet.counts().states[0];
+    let now = model.fleet.counts().of(AgentState::Offline);
     if !model.fleet.is_complete || now <= before {
         return;
     }
@@ -246,15 +248,13 @@ fn started(model: &mut Model, job: Job) {
     let new: Vec<&str> = job
         .left_out
         .iter()
-        .filter(|left| left.reason.contains("since the agents were shown"))
+        .filter(|left| left.kind == LeftOutKind::NewMatch)
         .map(|left| left.agent.as_str())
         .collect();
     if !new.is_empty() {
         let (count, names) = (new.len(), crate::domain::target::fold::fold(new));
-        model.say(format!(
-            "{count} more {} now ({names}), not included",
-            plural("match", count).replace("matchs", "matches")
-        ));
+        let matches = if count == 1 { "match" } else { "matches" };
+        model.say(format!("{count} more {matches} now ({names}), not included"));
     }
     model.jobs.insert(job.number, Job { tasks: Vec::new(), ..job.clone() });
     let focus = model.focus;
@@ -267,14 +267,14 @@ fn started(model: &mut Model, job: Job) {
     model.focus = focus;
 }
 
-fn take_digest(model: &mut Model, digest: Digest, cmds: &mut Vec<Cmd>) {
-    let Digest { id, job, tasks, groups, more_groups, gate, ended_ms } = digest;
+fn take_digest(model: &mut Model, id: JobId, digest: JobDigest, cmds: &mut Vec<Cmd>) {
+    let JobDigest { job, tasks, groups, more_groups, gate, ended_ms, closing: _ } = digest;
     let now = model.now;
     let Some(open) = model.open.as_mut().filter(|open| open.job.id == id) else { return };
     let was_held = matches!(open.job.gate.state, GateState::Held(_));
     let mut proofs = Vec::new();
     if let Some(job) = job {
-        open.job = job;
+        open.job = *job;
     }
     for task in tasks {
         if let Some(known) = open.job.task_mut(task.index) {

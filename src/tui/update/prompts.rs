@@ -8,9 +8,9 @@ use super::{
     },
     act, editing, moving,
 };
-use crate::{
-    domain::target::Target,
-    trust::code::{Code, KeyMark},
+use crate::domain::{
+    code::{Code, KeyMark},
+    target::Target,
 };
 
 /// Asks for a text.

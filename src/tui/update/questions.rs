@@ -13,7 +13,7 @@ use super::{
     starting,
 };
 
-use crate::trust::code::KeyMark;
+use crate::domain::code::KeyMark;
 
 /// Keys that come sooner were typed before anybody could have read the question.
 const READING: Duration = Duration::from_millis(300);

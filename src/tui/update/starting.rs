@@ -12,7 +12,7 @@ use crate::domain::{
     job::{JobOptions, Overflow},
     name::AgentName,
     target::fold::fold,
-    text::stopwatch,
+    time::stopwatch,
 };
 
 /// Picks that are older than this are asked about.
@@ -49,21 +49,24 @@ pub(super) fn execute(model: &mut Model, cmds: &mut Vec<Cmd>) {
     }
 }
 
-/// What to say while the master does not answer.
+/// What to say of a line while the master does not answer.
 pub(super) fn disconnected(model: &Model) -> String {
+    format!("{}. Your line is kept; nothing was sent", no_answer(model))
+}
+
+/// That the master does not answer.
+pub(super) fn no_answer(model: &Model) -> String {
     match &model.connection {
         Connection::Down { since, next_try, .. } => {
             let now = model.now.monotonic;
             format!(
-                "{}: no answer for {} s, next try in {} s. Your line is kept; nothing was sent",
+                "{}: no answer for {} s, next try in {} s",
                 model.master_name(),
                 now.saturating_sub(*since).as_secs(),
                 next_try.saturating_sub(now).as_secs() + 1
             )
         }
-        Connection::Connecting | Connection::Up => {
-            "the master has not answered yet. Your line is kept; nothing was sent".to_owned()
-        }
+        Connection::Connecting | Connection::Up => "the master has not answered yet".to_owned(),
     }
 }
 

@@ -4,8 +4,8 @@ use super::paint::{Painter, Piece, piece};
 use crate::{
     domain::{
         agent::AgentState,
-        digest::short_span,
         text::{middle_clipped, plural, strip_control, width},
+        time::short_age,
     },
     tui::{
         keymap::{Action, BINDINGS, Context, keys_of},
@@ -123,7 +123,7 @@ pub(super) fn command(painter: &mut Painter<'_>, model: &Model, area: Area, layo
     if !recipients.is_cursor && !recipients.agents.is_empty() {
         let age = model.now.unix_ms.saturating_sub(recipients.picked_ms);
         if age >= 10 * 60 * 1000 {
-            notes.push((format!("picked {} ago", short_span(age)), Tone::Waiting));
+            notes.push((format!("picked {} ago", short_age(age)), Tone::Waiting));
         }
         let target = model.fleet.picks.target.as_ref();
         let new = target.map_or(0, |target| {

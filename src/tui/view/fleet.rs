@@ -7,11 +7,10 @@ use super::{
 use crate::{
     domain::{
         agent::{AgentState, AgentView},
-        digest::short_span,
         text::width,
+        time::short_age,
     },
     tui::{
-        format::short_uptime,
         model::{
             Area, Focus, Model,
             fleet::{RowKey, SortBy, memory_percent},
@@ -124,7 +123,7 @@ impl Column {
                 let load = facts.map(|facts| format!("{:.1}", facts.load1));
                 piece(format!("{:>5}", load.unwrap_or_else(|| "-".to_owned())), Tone::Plain)
             }
-            Self::Uptime => figure(facts.map(|facts| short_uptime(facts.uptime_s))),
+            Self::Uptime => figure(facts.map(|facts| short_age(facts.uptime_s.saturating_mul(1000)))),
             Self::Version => piece(agent.version.as_str(), Tone::Plain),
             Self::Labels => {
                 let label = |(key, value): (&_, &_)| {
@@ -141,7 +140,7 @@ impl Column {
 
 fn last_job(agent: &AgentView, now_ms: u64) -> Piece {
     if agent.state == AgentState::Pending {
-        let waits = short_span(agent.last_seen.map_or(0, |seen| now_ms.saturating_sub(seen.at_ms)));
+        let waits = short_age(agent.last_seen.map_or(0, |seen| now_ms.saturating_sub(seen.at_ms)));
         let text = if agent.key_changed { "another key".to_owned() } else { format!("asked {waits} ago") };
         return piece(text, Tone::Waiting);
     }

@@ -8,12 +8,12 @@ use super::{
 };
 use crate::{
     domain::{
-        digest::short_span,
         name::AgentName,
         outcome::Outcome,
         plan::GateState,
         target::fold::fold,
-        text::{middle_clipped, plural, stopwatch, strip_control, width},
+        text::{middle_clipped, plural, strip_control, width},
+        time::{short_age, stopwatch},
     },
     tui::{
         model::{
@@ -249,7 +249,7 @@ pub(super) fn names(open: &JobScreen, row: &Row) -> String {
 /// The state of a row, with the time that continues.
 fn state(model: &Model, row: &Row) -> String {
     match row.since_ms {
-        Some(since) => format!("{} {}", row.state, short_span(model.now.unix_ms.saturating_sub(since))),
+        Some(since) => format!("{} {}", row.state, short_age(model.now.unix_ms.saturating_sub(since))),
         None => row.state.clone(),
     }
 }

@@ -7,13 +7,12 @@ use super::{
 use crate::{
     domain::{
         agent::{AgentState, AgentView, LastSeen},
-        digest::{short_duration, short_span},
         job::Job,
         name::Labels,
         text::{clipped, pad_to_width, spoken_bytes, strip_control, width},
+        time::{local_time, short_age, short_duration},
     },
     tui::{
-        format::{local_time, short_uptime},
         keymap::{BINDINGS, Context},
         model::{
             Area, Layout, Model,
@@ -138,7 +137,7 @@ fn fingerprint(name: &str, digits: &str, tone: Tone) -> impl Iterator<Item = Vec
 
 fn waiting(agent: &AgentView, model: &Model) -> Vec<Vec<Piece>> {
     let seen_ms = agent.last_seen.map_or(0, |seen| seen.at_ms);
-    let since = local_time(seen_ms, model.now.unix_ms, model.now.zone_s);
+    let since = local_time(seen_ms, model.now.unix_ms, &model.now.zone);
     let mut all = vec![
         vec![piece("A machine asks to be enrolled under this name.", Tone::Plain)],
         Vec::new(),
@@ -207,8 +206,8 @@ fn facts(agent: &AgentView, model: &Model) -> Vec<Vec<Piece>> {
         None => "never".to_owned(),
         Some(LastSeen { at_ms, .. }) => format!(
             "{} ({} ago)",
-            local_time(at_ms, now.unix_ms, now.zone_s),
-            short_span(now.unix_ms.saturating_sub(at_ms))
+            local_time(at_ms, now.unix_ms, &now.zone),
+            short_age(now.unix_ms.saturating_sub(at_ms))
         ),
     };
     all.push(field("last seen", seen, Tone::Plain));
@@ -234,7 +233,7 @@ fn facts(agent: &AgentView, model: &Model) -> Vec<Vec<Piece>> {
         all.push(field("cpu", cpu, Tone::Plain));
         let memory = format!("{}% of {}", memory_percent(facts), spoken_bytes(facts.memory_total));
         all.push(field("memory", memory, Tone::Plain));
-        all.push(field("up", short_uptime(facts.uptime_s), Tone::Plain));
+        all.push(field("up", short_age(facts.uptime_s.saturating_mul(1000)), Tone::Plain));
         all.push(field("tasks", facts.running_tasks.to_string(), Tone::Plain));
     }
     all.push(Vec::new());
@@ -274,7 +273,7 @@ fn job_cells(job: &Job, model: &Model) -> ([String; 7], Tone) {
     let cells = [
         job.number.to_string(),
         shown.collect::<Vec<_>>().join("  "),
-        local_time(job.created_ms, model.now.unix_ms, model.now.zone_s),
+        local_time(job.created_ms, model.now.unix_ms, &model.now.zone),
         took,
         strip_control(&job.operator),
         strip_control(&job.target),

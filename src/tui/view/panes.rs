@@ -8,9 +8,9 @@ use super::{
 };
 use crate::{
     domain::{
-        digest::short_duration,
         job::Task,
-        text::{spoken_bytes, stopwatch},
+        text::spoken_bytes,
+        time::{short_duration, stopwatch},
     },
     tui::{
         model::{

@@ -176,14 +176,14 @@ async fn a_stream_that_ends_ends_once_and_a_refusal_is_one() {
         ))
     });
     let refused = attach(served(refusing).await).await.unwrap_err();
-    assert_eq!(CallError::from(refused), CallError::Refused("no such task".to_owned()));
+    assert_eq!(CallError::from(refused), CallError::NotFound("no such task".to_owned()));
     let unknown = attach(served(Routes::default()).await).await.unwrap_err();
     assert_eq!(unknown.code(), Code::Unimplemented);
 }
 
 #[tokio::test]
 async fn what_breaks_off_is_told_apart_from_what_ends() {
-    let held = AttachResponse { kind: Some(Kind::Held(Held { reason: "full".to_owned() })) };
+    let held = AttachResponse { kind: Some(Kind::Held(Held { reason: Some("full".to_owned()) })) };
     let whole = sent(&[held.clone(), held.clone()]).await.concat();
     let part = Bytes::copy_from_slice(&whole[..whole.len() - 1]);
     for (chunk, ending, told) in [

@@ -9,18 +9,16 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
 
 use crate::{
     cli::output::complain,
     domain::{
+        control::{InputProgress, InputRequest, Stdin, WindowSize},
         ids::JobReference,
         input::{CHUNK, WINDOW},
     },
     wire::{
         client::{ControlClient, MasterAddress},
-        proto::{self, send_input_request, send_input_response::Kind},
         status::CallError,
     },
 };
@@ -35,8 +33,8 @@ const TRY_AGAIN: Duration = Duration::from_millis(500);
 pub(super) enum Fed {
     /// Bytes of its input.
     Bytes(Bytes),
-    /// Its terminal's size: rows and columns.
-    Size(u16, u16),
+    /// Its terminal's size.
+    Size(WindowSize),
 }
 
 /// Reads standard input on a thread of its own, as fast as it is taken; the end closes the channel. A read that waits
@@ -102,13 +100,13 @@ impl Kept {
     }
 
     /// The next message, where one may be sent.
-    fn next(&mut self) -> Option<proto::Stdin> {
+    fn next(&mut self) -> Option<Stdin> {
         if self.sent >= self.read {
             if !self.is_complete || self.end_sent {
                 return None;
             }
             self.end_sent = true;
-            return Some(proto::Stdin { offset: self.read, data: Bytes::new(), eof: true });
+            return Some(Stdin { offset: self.read, data: Bytes::new(), is_end: true });
         }
         let place = self.pieces.iter().position(|(at, piece)| at + piece.len() as u64 > self.sent)?;
         let (at, piece) = &self.pieces[place];
@@ -116,7 +114,7 @@ impl Kept {
         let offset = self.sent;
         let data = piece.slice(skip..);
         self.sent += data.len() as u64;
-        Some(proto::Stdin { offset, data, eof: false })
+        Some(Stdin { offset, data, is_end: false })
     }
 }
 
@@ -133,8 +131,8 @@ enum End {
 impl From<CallError> for End {
     fn from(error: CallError) -> Self {
         match error {
-            CallError::Refused(reason) | CallError::TooOld(reason) => Self::Refused(reason),
             CallError::Disconnected(_) => Self::Broken,
+            error => Self::Refused(error.to_string()),
         }
     }
 }
@@ -162,51 +160,47 @@ async fn feed_by(
     job: JobReference,
     input: &mut mpsc::Receiver<Fed>,
     kept: &mut Kept,
-    size: &mut Option<(u16, u16)>,
+    size: &mut Option<WindowSize>,
 ) -> End {
     let (requests, outgoing) = mpsc::channel(PIECES);
-    let say = |kind| proto::SendInputRequest { kind: Some(kind) };
-    let _ = requests.try_send(say(send_input_request::Kind::Job(job.into())));
-    let mut answers: Streaming<proto::SendInputResponse> =
-        match client.calls().send_input(ReceiverStream::new(outgoing)).await {
-            Ok(answers) => answers.into_inner(),
-            Err(status) => return CallError::from(status).into(),
-        };
+    let _ = requests.try_send(InputRequest::Job(job));
+    let mut answers = match client.send_input(outgoing).await {
+        Ok(answers) => answers,
+        Err(error) => return error.into(),
+    };
     // Nothing is sent before the master has said from where on.
     let mut has_begun = false;
     let mut untold_size = *size;
     loop {
         tokio::select! {
-            answer = answers.message() => match answer {
-                Ok(Some(proto::SendInputResponse { kind: Some(Kind::SendFrom(offset)) })) => {
+            answer = answers.next() => match answer {
+                Ok(Some(InputProgress::SendFrom(offset))) => {
                     kept.send_from(offset);
                     has_begun = true;
                 }
-                Ok(Some(proto::SendInputResponse { kind: Some(Kind::Taken(taken)) })) => {
+                Ok(Some(InputProgress::Taken(taken))) => {
                     kept.take(taken.offset);
-                    if taken.over {
+                    if taken.is_over {
                         return End::Over;
                     }
                 }
-                Ok(Some(_)) => {}
                 Ok(None) => return End::Broken,
-                Err(status) => return CallError::from(status).into(),
+                Err(error) => return error.into(),
             },
             fed = input.recv(), if kept.has_room() => match fed {
                 Some(Fed::Bytes(piece)) => kept.put(piece),
-                Some(Fed::Size(rows, columns)) => {
-                    *size = Some((rows, columns));
+                Some(Fed::Size(new)) => {
+                    *size = Some(new);
                     untold_size = *size;
                 }
                 None => kept.is_complete = true,
             },
             permit = requests.reserve(), if has_begun && (untold_size.is_some() || kept.wants_to_send()) => {
                 let Ok(permit) = permit else { return End::Broken };
-                if let Some((rows, columns)) = untold_size.take() {
-                    let size = proto::WindowSize { rows: rows.into(), columns: columns.into() };
-                    permit.send(say(send_input_request::Kind::WindowSize(size)));
+                if let Some(size) = untold_size.take() {
+                    permit.send(InputRequest::WindowSize(size));
                 } else if let Some(stdin) = kept.next() {
-                    permit.send(say(send_input_request::Kind::Stdin(stdin)));
+                    permit.send(InputRequest::Stdin(stdin));
                 }
             }
         }
@@ -252,7 +246,7 @@ mod tests {
             let mut has_end = false;
             while let Some(stdin) = kept.next() {
                 got.extend_from_slice(&stdin.data);
-                has_end |= stdin.eof;
+                has_end |= stdin.is_end;
             }
             prop_assert!(has_end);
             prop_assert_eq!(got, whole);

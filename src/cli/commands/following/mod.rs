@@ -21,7 +21,6 @@ mod terminal;
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
-use tonic::Code;
 
 use self::{asking::Wish, attention::Attention};
 pub(super) use self::{files::OutDirectory, telling::left_out};
@@ -32,16 +31,17 @@ use crate::{
         output::{complain, note},
     },
     domain::{
+        control::{CancelJob, FollowJob, JobEvent, TaskOffset},
         frame::Stream,
         ids::JobReference,
         job::Job,
+        name::AgentName,
         plan::{Gate, GateState},
         text::strip_control,
+        time::format_duration,
     },
-    sys::clock::format_duration,
     wire::{
         client::{ControlClient, JobEvents, MasterAddress},
-        proto::{self, job_event::Kind},
         status::CallError,
     },
 };
@@ -59,7 +59,7 @@ pub(super) struct Following {
     /// How long to wait for a master that does not answer, and for tasks without contact; `None` without end.
     pub(super) give_up: Option<Duration>,
     pub(super) from_offset: u64,
-    pub(super) agents: Vec<String>,
+    pub(super) agents: Vec<AgentName>,
     /// Continue until the job ends.
     pub(super) follow: bool,
     pub(super) purpose: Purpose,
@@ -98,20 +98,15 @@ pub(super) enum Feeds {
 
 impl Following {
     /// The call that follows a job, from where each task's output was seen up to.
-    pub(super) fn request(
-        &self,
-        job: JobReference,
-        seen: impl IntoIterator<Item = (u32, u64)>,
-    ) -> proto::FollowJobRequest {
-        proto::FollowJobRequest {
-            job: Some(job.into()),
-            seen: seen.into_iter().map(Into::into).collect(),
+    pub(super) fn request(&self, job: JobReference, seen: impl IntoIterator<Item = (u32, u64)>) -> FollowJob {
+        FollowJob {
+            seen: seen.into_iter().map(|(task, offset)| TaskOffset { task, offset }).collect(),
             agents: self.agents.clone(),
             from_offset: self.from_offset,
             follow: self.follow,
             without_output: self.print.is_grouped(),
             attached: self.owns(),
-            ..proto::FollowJobRequest::default()
+            ..FollowJob::new(job)
         }
     }
 
@@ -134,12 +129,8 @@ impl Following {
         self.print.output == Format::Text
     }
 
-    fn cancel_request(job: &Job) -> proto::CancelJobRequest {
-        proto::CancelJobRequest {
-            job: Some(JobReference::Id(job.id).into()),
-            task_indices: Vec::new(),
-            grace_ms: 0,
-        }
+    fn cancel_request(job: &Job) -> CancelJob {
+        CancelJob { job: JobReference::Id(job.id), tasks: Vec::new(), grace_ms: None }
     }
 }
 
@@ -154,13 +145,13 @@ enum End {
 /// The events of one job, and the first of them.
 pub(super) struct Begun {
     pub(super) events: JobEvents,
-    pub(super) first: Option<Kind>,
+    pub(super) first: Option<JobEvent>,
 }
 
 impl Begun {
     /// Waits for the first one.
     pub(super) async fn of(mut events: JobEvents) -> Result<Self, CallError> {
-        let first = events.message().await?.and_then(|event| event.kind);
+        let first = events.next().await?;
         Ok(Self { events, first })
     }
 }
@@ -172,10 +163,10 @@ pub(super) async fn follow(
     Begun { events, first }: Begun,
 ) -> Result<Status, Failure> {
     let job = match first {
-        Some(Kind::Job(job)) => Job::try_from(job).map_err(Failure::new)?,
-        Some(Kind::Refused(refused)) => return Err(Failure::new(refused.reason).with(exit::NO_STATUS)),
-        Some(Kind::TargetChanged(changed)) => {
-            let gone: Vec<_> = changed.gone.into_iter().map(|gone| gone.name).collect();
+        Some(JobEvent::Job(job)) => *job,
+        Some(JobEvent::Refused(reason)) => return Err(Failure::new(reason).with(exit::NO_STATUS)),
+        Some(JobEvent::TargetChanged { gone, .. }) => {
+            let gone: Vec<_> = gone.into_iter().map(|gone| gone.agent).collect();
             let text = format!("{} changed since it was shown. Nothing started", gone.join(", "));
             return Err(Failure::new(text).with(exit::NO_STATUS));
         }
@@ -213,8 +204,8 @@ pub(super) async fn find_again<T>(
         if let Ok(client) = ControlClient::connect(&following.address).await {
             match again(&client).await {
                 Ok(answer) => return Ok((client, answer)),
-                Err(CallError::Refused(reason)) => {
-                    complain(&reason);
+                Err(error) if error.is_refusal() => {
+                    complain(&error.to_string());
                     return Err(exit::NO_STATUS);
                 }
                 Err(_) => {}
@@ -265,22 +256,18 @@ async fn cancel(
     job: &Job,
     attention: &mut Attention,
 ) -> Result<Option<End>, Failure> {
-    let mut calls = client.calls();
     let told = tokio::select! {
-        told = calls.cancel_job(Following::cancel_request(job)) => told,
+        told = client.cancel_job(Following::cancel_request(job)) => told,
         _ = attention.signals.next() => return Ok(Some(End::Detached(exit::INTERRUPTED))),
     };
     match told {
-        Ok(_) => Ok(None),
-        // It is over, and how it ended is among what is still to be shown.
-        Err(status) if status.code() == Code::NotFound => Ok(None),
-        Err(status) => match CallError::from(status) {
-            CallError::Disconnected(_) => {
-                attention.asking.unheard();
-                Ok(None)
-            }
-            error => Err(error.into()),
-        },
+        // It is over where it is not found, and how it ended is among what is still to be shown.
+        Ok(_) | Err(CallError::NotFound(_)) => Ok(None),
+        Err(CallError::Disconnected(_)) => {
+            attention.asking.unheard();
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
     }
 }
 

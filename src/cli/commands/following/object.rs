@@ -6,12 +6,10 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value, json};
 
 use super::super::shown::job_json;
-use crate::{
-    domain::{
-        frame::{Frame, Stream},
-        job::Job,
-    },
-    wire::proto,
+use crate::domain::{
+    control::TaskGap,
+    frame::{Frame, Stream},
+    job::Job,
 };
 
 /// Most bytes of each stream of a task.
@@ -90,7 +88,7 @@ impl Outputs {
         printed.streams[usize::from(frame.stream == Stream::Stderr)].take(&frame.data);
     }
 
-    pub(super) fn gap(&mut self, task: u32, lost: &proto::Gap) {
+    pub(super) fn gap(&mut self, task: u32, lost: &TaskGap) {
         let printed = self.0.entry(task).or_default();
         printed.streams.iter_mut().for_each(Text::gap);
         printed.gaps.push(json!({
@@ -130,7 +128,7 @@ mod tests {
             let data = Bytes::from_static(data);
             outputs.frame(0, &Frame { stream: *stream, offset: 0, time_ns: 0, data });
             if place + 1 == gap_behind {
-                outputs.gap(0, &proto::Gap { from: 9, to: 99, reason: "lost".into() });
+                outputs.gap(0, &TaskGap { from: 9, to: 99, reason: "lost".into() });
             }
         }
         let job = Job::for_tests(vec![Task::queued(0, "a".parse().unwrap())]);

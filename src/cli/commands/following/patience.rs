@@ -10,8 +10,8 @@ use crate::{
     domain::{
         job::{Job, Task, TaskState},
         text::strip_control,
+        time::format_duration,
     },
-    sys::clock::format_duration,
 };
 
 /// A task that is held back for so long is told of where nobody sees what it waits for.

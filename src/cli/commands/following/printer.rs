@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, io};
 
+use chrono::Local;
 use unicode_width::UnicodeWidthStr as _;
 
 use crate::{
@@ -15,8 +16,9 @@ use crate::{
         frame::{Frame, Stream},
         job::{Job, Task},
         seam::{CUT_BEGIN, CUT_END, Seam},
+        time::time_of_day,
     },
-    sys::{clock::clock_time, file::widen_pipe},
+    sys::file::widen_pipe,
 };
 
 /// A line that is longer is printed in marked pieces where a person reads.
@@ -65,7 +67,7 @@ impl TaskLines {
     fn prefix(&self, paint: Paint, time_ns: u64) -> String {
         match self.began_ms {
             Some(began_ms) => {
-                let at = clock_time(began_ms + time_ns / 1_000_000);
+                let at = time_of_day(began_ms + time_ns / 1_000_000, &Local);
                 format!("{} {}", paint.paint(Tone::Dim, &at), self.prefix)
             }
             None => self.prefix.clone(),

@@ -9,7 +9,7 @@ use crate::{
         outcome::{Ending, Outcome},
         plan::GateState,
         target::fold::fold,
-        text::stopwatch,
+        time::stopwatch,
     },
 };
 

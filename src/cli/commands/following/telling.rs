@@ -2,17 +2,20 @@
 //!
 //! To a person more than to a log, but what did not happen is said to both.
 
+use chrono::Local;
+
 use super::super::shown::{outcome_line, summary};
 use crate::{
     cli::output::{Paint, Tone, note},
     domain::{
+        control::TaskGap,
         job::{Job, Task},
         outcome::Outcome,
         target::fold::fold_some,
         text::strip_control,
+        time::local_time,
     },
-    sys::clock::{local_time, unix_ms},
-    wire::proto,
+    sys::clock::unix_ms,
 };
 
 /// Who listens, and how much they want to hear.
@@ -68,7 +71,7 @@ pub(super) fn waiting(task: &Task, paint: Paint) -> String {
 /// What a person wants to hear at once of how a task has changed.
 pub(super) fn changed(before: &Task, after: &Task, paint: Paint) -> Option<String> {
     if let Some(since) = after.no_contact_since_ms.filter(|_| before.no_contact_since_ms.is_none()) {
-        let since = local_time(since, unix_ms());
+        let since = local_time(since, unix_ms(), &Local);
         let text = format!("~ {}: no contact since {since}; the command continues", after.agent);
         return Some(paint.paint(Tone::Waiting, &text));
     }
@@ -77,7 +80,7 @@ pub(super) fn changed(before: &Task, after: &Task, paint: Paint) -> Option<Strin
 }
 
 /// That output of a task is missing, and why.
-pub(super) fn missing(job: &Job, task: u32, lost: &proto::Gap) -> String {
+pub(super) fn missing(job: &Job, task: u32, lost: &TaskGap) -> String {
     let agent = job.tasks.iter().find(|known| known.index == task);
     let whose = agent.map_or_else(String::new, |task| format!("{}: ", task.agent));
     format!(

@@ -24,9 +24,9 @@ use crate::{
         stdio::Stdio,
     },
     domain::{
-        frame::Frame,
+        control::{JobEvent, WindowSize},
         ids::JobReference,
-        job::{Job, Task},
+        job::Job,
         outcome::Ending,
         text::strip_control,
     },
@@ -34,11 +34,7 @@ use crate::{
         shutdown::EndSignals,
         terminal::{self, RawMode},
     },
-    wire::{
-        client::{ControlClient, JobEvents},
-        proto::{self, job_event::Kind},
-        status::CallError,
-    },
+    wire::client::{ControlClient, JobEvents},
 };
 
 /// Pieces of what was typed that may wait for the network …
@@ -76,15 +72,15 @@ pub(super) async fn follow(
     let mut second = tokio::time::interval(std::time::Duration::from_secs(1));
     // The size may be another one since the job was asked for.
     if let Ok((rows, columns)) = terminal::size() {
-        let _ = keys.try_send(Fed::Size(rows, columns));
+        let _ = keys.try_send(Fed::Size(WindowSize { rows, columns }));
     }
     let end = loop {
         let is_held = shown.screen.has_backlog();
         tokio::select! {
             drained = shown.screen.drain(), if is_held => drained?,
             came = shown.source.next(), if !is_held => match came {
-                Came::Event(kind) => {
-                    if shown.take(kind)? {
+                Came::Event(event) => {
+                    if shown.take(*event)? {
                         break End::Shown;
                     }
                 }
@@ -129,7 +125,7 @@ pub(super) async fn follow(
             _ = resized.recv() => {
                 if let Ok((rows, columns)) = terminal::size() {
                     // One that finds no room is followed by another, or is told with the next connection.
-                    let _ = keys.try_send(Fed::Size(rows, columns));
+                    let _ = keys.try_send(Fed::Size(WindowSize { rows, columns }));
                 }
             }
             _ = signals.next() => break End::Detached(exit::NO_STATUS),
@@ -168,7 +164,7 @@ enum Source {
 }
 
 enum Came {
-    Event(Kind),
+    Event(Box<JobEvent>),
     Broken,
     Found(Found),
 }
@@ -181,8 +177,8 @@ impl Source {
     /// What comes next. May be dropped and called again.
     async fn next(&mut self) -> Came {
         match self {
-            Self::Events(events) => match events.message().await {
-                Ok(Some(proto::JobEvent { kind: Some(kind) })) => Came::Event(kind),
+            Self::Events(events) => match events.next().await {
+                Ok(Some(event)) => Came::Event(Box::new(event)),
                 Ok(_) | Err(_) => Came::Broken,
             },
             Self::Finding(finding) => Came::Found(finding.await),
@@ -217,38 +213,33 @@ impl Shown {
     }
 
     /// Takes an event. True at the end.
-    fn take(&mut self, kind: Kind) -> io::Result<bool> {
-        match kind {
-            Kind::Job(job) => {
-                if let Ok(job) = Job::try_from(job) {
-                    self.job = job;
+    fn take(&mut self, event: JobEvent) -> io::Result<bool> {
+        match event {
+            JobEvent::Job(job) => self.job = *job,
+            JobEvent::Task(task) => {
+                if let Some(known) = self.job.task_mut(task.index) {
+                    *known = *task;
                 }
             }
-            Kind::Task(task) => {
-                if let Ok(task) = Task::try_from(task)
-                    && let Some(known) = self.job.task_mut(task.index)
-                {
-                    *known = task;
-                }
-            }
-            Kind::Output(output) => {
-                self.task = output.task_index;
-                for frame in output.frames.into_iter().filter_map(|frame| Frame::try_from(frame).ok()) {
+            JobEvent::Output { task, frames } => {
+                self.task = task;
+                for frame in frames {
                     // After a reconnect the last piece may come again.
                     let Some(frame) = frame.from_offset(self.end) else { continue };
                     self.end = frame.end();
                     self.screen.write(&frame.data)?;
                 }
             }
-            Kind::Gap(gap) => {
-                self.task = gap.task_index;
-                if let Some(lost) = gap.gap {
-                    self.end = self.end.max(lost.to);
-                    say(&format!("~ {} bytes of what it drew are missing", lost.to - lost.from));
-                }
+            JobEvent::Gap { task, gap } => {
+                self.task = task;
+                self.end = self.end.max(gap.to);
+                say(&format!("~ {} bytes of what it drew are missing", gap.to.saturating_sub(gap.from)));
             }
-            Kind::Ended(_) => return Ok(true),
-            Kind::Gate(_) | Kind::Closing(_) | Kind::Refused(_) | Kind::TargetChanged(_) => {}
+            JobEvent::Ended { .. } => return Ok(true),
+            JobEvent::Gate(_)
+            | JobEvent::Closing(_)
+            | JobEvent::Refused(_)
+            | JobEvent::TargetChanged { .. } => {}
         }
         Ok(false)
     }
@@ -256,12 +247,12 @@ impl Shown {
     /// Ends the command, as a line that breaks does, without waiting for the answer: the end comes with the events.
     fn hang_up(&mut self) {
         self.is_hanging_up = true;
-        let (mut calls, request) = (self.client.calls(), Following::cancel_request(&self.job));
+        let (client, request) = (self.client.clone(), Following::cancel_request(&self.job));
         tokio::spawn(async move {
             // What does not arrive on this connection is asked for again on the next one.
-            if let Err(CallError::Refused(reason)) = calls.cancel_job(request).await.map_err(CallError::from)
-            {
-                say(&reason);
+            match client.cancel_job(request).await {
+                Err(error) if error.is_refusal() => say(&error.to_string()),
+                Ok(_) | Err(_) => {}
             }
         });
     }

@@ -11,13 +11,13 @@ use crate::{
         ids::{JobId, JobReference, TaskId},
         outcome::{Ending, Outcome},
         plan::GateState,
+        time::format_duration,
     },
     master::core::{
         Continuation, Core, audit,
         messages::{Effect, Now, Reply, ReplyTo},
         stored::Write,
     },
-    sys::clock::format_duration,
 };
 
 /// How long a task waits for its turn before its deadline is put off by that, which is a write.

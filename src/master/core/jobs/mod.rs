@@ -87,7 +87,7 @@ impl Core {
 
     /// Attaches a task, if its agent is there and it is not attached yet.
     pub(in crate::master::core) fn dispatch(&mut self, id: TaskId, now: Now) {
-        let revision = (self.epoch, self.revision);
+        let revision = self.store_revision();
         let Some(job) = self.jobs.get_mut(&id.job) else { return };
         let spec = job.spec();
         let most = self.policy.output_cap;

@@ -111,7 +111,7 @@ impl Core {
             attempt,
             start: None,
             incarnation,
-            revision: (self.epoch, self.revision),
+            revision: self.store_revision(),
             delay,
             output_cap: self.policy.output_cap,
             overflow: Overflow::Gap,

@@ -8,10 +8,11 @@ use crate::{
         agent::{Drain, START_WITHIN},
         fingerprint::Fingerprint,
         ids::JobId,
-        job::{Job, LeftOut, MOST_TASKS, Task, TaskState},
+        job::{Job, LeftOut, LeftOutKind, MOST_TASKS, Task, TaskState},
         name::AgentName,
         outcome::Ending,
         plan::Gate,
+        time::format_duration,
     },
     master::core::{
         Continuation, Core, audit,
@@ -19,7 +20,6 @@ use crate::{
         snapshot::all_draining,
         stored::{StoredJob, Write, job_detail},
     },
-    sys::clock::format_duration,
 };
 
 impl Core {
@@ -98,6 +98,7 @@ impl Core {
             .filter(|(name, key)| !is_same(name, key))
             .map(|(name, _)| LeftOut {
                 agent: name.to_string(),
+                kind: LeftOutKind::Changed,
                 reason: "it is gone, or has a new key, since it was shown".into(),
                 named: false,
             })
@@ -106,11 +107,15 @@ impl Core {
         let was_shown = |name: &AgentName| shown.contains(name);
         let more = matching.iter().filter(|name| !was_shown(name));
         if !gone.is_empty() {
-            return Err(Reply::TargetChanged { gone, more: more.map(ToString::to_string).collect() });
+            return Err(Reply::TargetChanged { gone, more: more.cloned().collect() });
         }
         let reason = "it matches only since the agents were shown";
-        let left_out =
-            more.map(|name| LeftOut { agent: name.to_string(), reason: reason.into(), named: false });
+        let left_out = more.map(|name| LeftOut {
+            agent: name.to_string(),
+            kind: LeftOutKind::NewMatch,
+            reason: reason.into(),
+            named: false,
+        });
         let names = self.agents.keys().filter(|name| was_shown(name)).cloned().collect();
         self.without_draining(names, left_out.collect(), asked)
     }
@@ -134,6 +139,7 @@ impl Core {
         let reason = |name: &AgentName| self.drain_of(name).map(ToString::to_string).unwrap_or_default();
         left_out.extend(draining.iter().map(|name| LeftOut {
             agent: name.to_string(),
+            kind: LeftOutKind::Draining,
             reason: reason(name).into(),
             named: asked.choice.spells(name),
         }));

@@ -12,6 +12,7 @@ use crate::{
         name::AgentName,
         outcome::Outcome,
         plan::Gate,
+        revision::Revision,
     },
     master::core::stored::{KnownTask, Write},
 };
@@ -66,8 +67,8 @@ pub enum Effect {
     LookUp(SessionId, AgentName, Vec<KnownTask>),
     /// Ask an agent for a sign of life.
     Ping(SessionId),
-    /// Let all agents remember this epoch and revision of the store: somebody's rights ended with it.
-    Remember(u64, u64),
+    /// Let all agents remember this revision of the store: somebody's rights ended with it.
+    Remember(Revision),
     /// End an agent.
     StopAgent {
         /// On which connection.
@@ -116,7 +117,7 @@ pub struct AttachOrder {
     /// The life for which that holds.
     pub incarnation: Incarnation,
     /// The store's revision, which holds this task.
-    pub revision: (u64, u64),
+    pub revision: Revision,
     /// How long to wait first, after attempts that came to nothing.
     pub delay: Duration,
     /// Most bytes of its output that are kept.

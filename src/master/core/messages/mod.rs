@@ -17,21 +17,20 @@ pub use super::jobs::HeldBy;
 pub use super::operators::Invitation;
 pub use super::snapshot::{Choice, NotChosen, Snapshot};
 use super::stored::{InStore, KnownTask};
-use crate::{
-    domain::{
-        agent::{Facts, LinkKind, LinkPreference},
-        bounded::{Reason, Word},
-        command::Command,
-        fingerprint::Fingerprint,
-        ids::{Incarnation, JobId, JobReference, TaskId},
-        job::{Job, JobOptions},
-        name::{AgentName, LabelChange, Labels},
-        outcome::Outcome,
-        proposal::{DirectAddress, Proposal},
-        seal::Seal,
-        terms::Terms,
-    },
-    trust::code::KeyMark,
+use crate::domain::{
+    agent::{Facts, LinkKind, LinkPreference},
+    bounded::{Reason, Word},
+    code::KeyMark,
+    command::Command,
+    fingerprint::Fingerprint,
+    ids::{Incarnation, JobId, JobReference, TaskId},
+    job::{Job, JobOptions},
+    name::{AgentName, LabelChange, Labels},
+    outcome::Outcome,
+    proposal::{DirectAddress, Proposal},
+    revision::Revision,
+    seal::Seal,
+    terms::Terms,
 };
 
 /// The moment of a step: monotonic for every judgement, Unix time for what people read.
@@ -71,10 +70,10 @@ pub struct Newcomer {
     pub link: LinkPreference,
     /// Where a direct link would go, or nothing.
     pub direct_address: Option<DirectAddress>,
-    /// The highest epoch and revision of the store that it has seen, and proved; zeros for none.
-    pub seen: (u64, u64),
+    /// The highest revision of the store that it has seen, and proved; zeros for none.
+    pub seen: Revision,
     /// What it says that it has seen, without a proof.
-    pub unproved: Option<(u64, u64)>,
+    pub unproved: Option<Revision>,
     /// How it came to believe in the CA.
     pub trust: Word,
 }

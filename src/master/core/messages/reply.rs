@@ -8,6 +8,7 @@ use crate::{
         name::AgentName,
         operator::Role,
         proposal::Proposal,
+        revision::Revision,
         seal::Seal,
         terms::Terms,
     },
@@ -108,10 +109,8 @@ pub enum Reply {
     Status(StatusView),
     /// To `SessionOpened`: yes.
     Welcome {
-        /// The store's epoch.
-        epoch: u64,
         /// The store's revision.
-        revision: u64,
+        revision: Revision,
         /// What the agent says of itself and what does not count, or not yet.
         proposed: Proposal,
     },
@@ -130,7 +129,7 @@ pub enum Reply {
         /// Agents that are gone or have a new key.
         gone: Vec<LeftOut>,
         /// New matches.
-        more: Vec<String>,
+        more: Vec<AgentName>,
     },
     /// To `Cancel`.
     Cancelled {

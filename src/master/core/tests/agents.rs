@@ -88,7 +88,7 @@ fn an_agent_is_written_down_when_something_of_it_is_new() {
     assert_eq!(count(&|newcomer| newcomer.version = "2".into()), 1);
     assert_eq!(count(&|newcomer| newcomer.address = "10.9.9.9:1".into()), 1);
     assert_eq!(count(&|newcomer| newcomer.trust = "token".into()), 1);
-    assert_eq!(count(&|newcomer| newcomer.seen = (1, 900)), 1, "it is ahead of the store");
+    assert_eq!(count(&|newcomer| newcomer.seen = (1, 900).into()), 1, "it is ahead of the store");
     let label = |text: &str| text.to_owned().try_into().unwrap();
     assert_eq!(count(&|newcomer| drop(newcomer.labels.insert(label("role"), label("db")))), 1);
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    domain::plan::Plan,
+    domain::{plan::Plan, revision::Revision},
     master::core::stored::{InStore, KnownTask, StoredJob, Write},
 };
 
@@ -152,7 +152,7 @@ fn an_agent_that_is_ahead_of_the_store_starts_nothing_and_hurts_no_other() {
     let mut world = World::with_agent("web-1", "boot");
     world.agent("web-2");
     let mut liar = World::newcomer(2, "web-2", "boot");
-    liar.seen = (u64::MAX, u64::MAX);
+    liar.seen = (u64::MAX, u64::MAX).into();
     world.ask(|to| Input::SessionOpened(liar, to));
     let status = world.core.status();
     assert!(status.refusing_jobs.is_empty() && status.ahead.starts_with("web-2 has seen"), "{status:?}");
@@ -164,7 +164,7 @@ fn an_agent_that_is_ahead_of_the_store_starts_nothing_and_hurts_no_other() {
 
     // It stays so however far the store has come when it connects again, and ends with the agent's deletion.
     let mut again = World::newcomer(3, "web-2", "boot");
-    again.seen = (0, 0);
+    again.seen = (0, 0).into();
     world.put(Input::SessionClosed(2));
     world.ask(|to| Input::SessionOpened(again, to));
     assert!(!world.core.status().ahead.is_empty());
@@ -235,7 +235,7 @@ fn what_a_restored_master_has_written_since_proves_nothing_of_what_an_agent_has_
     // Others were here before, and the store has come as far as it was before it was restored.
     again.core.revision = 9;
     let mut newcomer = World::newcomer(2, "web-1", "boot");
-    newcomer.seen = (1, 9);
+    newcomer.seen = (1, 9).into();
     again.ask(|to| Input::SessionOpened(newcomer, to));
     assert!(again.core.status().ahead.starts_with("web-1 has seen"));
 
@@ -245,7 +245,7 @@ fn what_a_restored_master_has_written_since_proves_nothing_of_what_an_agent_has_
     again.core.revision = 9;
     again.put(Input::SessionClosed(2));
     let mut newcomer = World::newcomer(3, "web-1", "boot");
-    newcomer.seen = (1, 9);
+    newcomer.seen = (1, 9).into();
     again.ask(|to| Input::SessionOpened(newcomer, to));
     assert_eq!(again.core.status().ahead, "");
 }
@@ -256,7 +256,7 @@ fn a_task_that_waited_for_an_agent_is_not_started_when_that_is_ahead_of_the_stor
     world.put(Input::SessionClosed(1));
     world.run(1, "web-1");
     let mut newcomer = World::newcomer(2, "web-1", "boot");
-    newcomer.seen = (1, 1_000);
+    newcomer.seen = (1, 1_000).into();
     world.ask(|to| Input::SessionOpened(newcomer, to));
     let order = world.attaches().pop().unwrap();
     assert_eq!(order.start, None, "what the agent knows of it is asked, and nothing is started");
@@ -364,7 +364,7 @@ fn a_later_state_of_the_store_without_a_proof_is_recorded_once_and_hinders_nobod
     let mut world = World::two_agents();
     world.put(Input::SessionClosed(2));
     for session in 3..9 {
-        let unproved = Some((u64::MAX, u64::MAX));
+        let unproved = Some((u64::MAX, u64::MAX).into());
         let newcomer = Box::new(Newcomer { unproved, ..*World::newcomer(session, "web-2", "boot") });
         let reply = world.ask(|to| Input::SessionOpened(newcomer, to));
         assert!(matches!(reply, Reply::Welcome { .. }), "{reply:?}");
@@ -375,7 +375,8 @@ fn a_later_state_of_the_store_without_a_proof_is_recorded_once_and_hinders_nobod
     assert_eq!(world.core.warning_of_restore(), "");
     assert!(matches!(world.run_with(1, "web-1", JobOptions::default()), Reply::Live(_)));
     // What is no later than what the master knows is nothing to speak of: agents of earlier versions have no proofs.
-    let newcomer = Box::new(Newcomer { unproved: Some((0, 0)), ..*World::newcomer(20, "web-2", "boot") });
+    let newcomer =
+        Box::new(Newcomer { unproved: Some(Revision::default()), ..*World::newcomer(20, "web-2", "boot") });
     world.pass(100);
     world.written.clear();
     world.ask(|to| Input::SessionOpened(newcomer, to));

@@ -21,19 +21,20 @@ use super::*;
 use crate::{
     domain::{
         agent::{AgentState, AgentView, LinkPreference},
+        code::KeyMark,
         command::Command,
         fingerprint::Fingerprint,
         ids::{JobId, JobReference, TaskId},
         job::{Job, JobOptions, TaskState},
         outcome::{Ending, Outcome},
         proposal::Proposal,
+        revision::Revision,
         target::Target,
     },
     master::core::{
         messages::{AttachOrder, Choice, EnrollAsked, HeldBy, JobAsked, NotChosen, SessionRefusal},
         stored::Write,
     },
-    trust::code::KeyMark,
 };
 
 /// A core, its clock, and the disk that answers at once.
@@ -177,7 +178,7 @@ impl World {
             address: format!("10.0.0.{session}:1"),
             link: LinkPreference::Auto,
             direct_address: None,
-            seen: (0, 0),
+            seen: Revision::default(),
             unproved: None,
             trust: String::new().into(),
         })

@@ -21,7 +21,7 @@ fn what_was_shown_is_what_runs() {
     };
     let reply = world.ask(|to| Input::StartJob(Box::new(asked(&[("web-1", "old"), ("web-9", "x")])), to));
     let Reply::TargetChanged { gone, more } = reply else { panic!("{reply:?}") };
-    assert_eq!((gone.len(), more), (2, vec!["web-2".to_owned()]));
+    assert_eq!((gone.len(), more), (2, vec!["web-2".parse().unwrap()]));
     let reply = world.ask(|to| Input::StartJob(Box::new(asked(&[("web-2", "web-2")])), to));
     let Reply::Live(job) = reply else { panic!("{reply:?}") };
     assert_eq!(job.tasks.len(), 1, "new matches are not included");

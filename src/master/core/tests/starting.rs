@@ -75,7 +75,7 @@ fn a_restored_master_only_resumes() {
     let mut world = World::new();
     world.agent("web-1");
     let mut newcomer = World::newcomer(1, "web-1", "boot");
-    newcomer.seen = (1, 1_000_000);
+    newcomer.seen = (1, 1_000_000).into();
     world.ask(|to| Input::SessionOpened(newcomer, to));
     let reply = world.run_with(1, "web-1", JobOptions::default());
     assert!(matches!(reply, Reply::Refused(reason) if reason.contains("--restored")));

@@ -46,13 +46,9 @@ async fn frames_that_are_small_on_purpose_do_not_make_the_log_larger_than_the_ca
     taking.granted = u64::MAX;
     // Bytes of turning streams, which cannot be joined.
     for offset in 0..100_000u64 {
-        let frame = proto::Frame {
-            stream: 1 + i32::try_from(offset % 2).unwrap(),
-            offset,
-            time_ns: 0,
-            data: b"x".to_vec().into(),
-        };
-        taking.append(proto::Output { frames: vec![frame] }).await.ok().expect("it is taken");
+        let stream = if offset % 2 == 0 { Stream::Stdout } else { Stream::Stderr };
+        let frame = Frame { stream, offset, time_ns: 0, data: b"x".to_vec().into() };
+        taking.append(vec![frame]).await.ok().expect("it is taken");
     }
     taking.finish().await.ok().expect("it is written");
     let written = *log.appended().borrow();
@@ -71,8 +67,8 @@ async fn a_frame_that_reaches_over_the_cap_is_kept_as_far_as_the_beginning_goes(
     taking.granted = u64::MAX;
     // As they come from an agent: much longer than what is kept.
     for offset in (0..1_200_000u64).step_by(60_000) {
-        let frame = proto::Frame { stream: 1, offset, time_ns: 0, data: vec![b'x'; 60_000].into() };
-        taking.append(proto::Output { frames: vec![frame] }).await.ok().expect("it is taken");
+        let frame = Frame { stream: Stream::Stdout, offset, time_ns: 0, data: vec![b'x'; 60_000].into() };
+        taking.append(vec![frame]).await.ok().expect("it is taken");
     }
     taking.finish().await.ok().expect("it is written");
     let mut reader = logs.reader(job, 0);

@@ -2,7 +2,6 @@
 
 use tokio_stream::StreamExt as _;
 
-use super::super::outbox::Answers;
 use super::*;
 use crate::{
     domain::{
@@ -12,7 +11,11 @@ use crate::{
         outcome::Ending,
         plan::Gate,
     },
-    wire::budget::{Budget, Principal},
+    wire::{
+        budget::{Budget, Principal},
+        convert::Carried,
+        outbox::Answers,
+    },
 };
 
 fn job() -> Job {
@@ -60,7 +63,7 @@ impl World {
         }
     }
 
-    fn watch(&self, masks: Masks, follow: bool) -> Answers<proto::JobDigest> {
+    fn watch(&self, masks: Masks, follow: bool) -> Answers<JobDigest> {
         let budget = Budget::unlimited(Principal::Operator("ana".into()));
         let (digests, heard) = Outbox::new(budget, 1);
         let maskers = vec![Masker::default(); 2];
@@ -83,8 +86,12 @@ impl World {
     }
 }
 
-async fn next(heard: &mut Answers<proto::JobDigest>) -> proto::JobDigest {
-    heard.next().await.unwrap().unwrap()
+async fn next(heard: &mut Answers<JobDigest>) -> JobDigest {
+    next_or_end(heard).await.unwrap()
+}
+
+async fn next_or_end(heard: &mut Answers<JobDigest>) -> Option<JobDigest> {
+    Some(JobDigest::from_message(heard.next().await?.unwrap()).unwrap())
 }
 
 #[tokio::test]
@@ -106,13 +113,12 @@ async fn whoever_watches_a_job_alike_shares_one_computation_and_hears_all_of_it(
     world.journal.end(5);
     for heard in [&mut first, &mut second, &mut other] {
         let (mut changed, mut last) = (Vec::new(), None);
-        while let Some(digest) = heard.next().await {
-            let digest = digest.unwrap();
+        while let Some(digest) = next_or_end(heard).await {
             changed.extend(digest.tasks.iter().map(|task| task.index));
             last = Some(digest);
         }
         let last = last.unwrap();
-        assert_eq!((last.ended_ms, last.groups.len(), &last.groups[0].tasks), (5, 1, &vec![0, 1]));
+        assert_eq!((last.ended_ms, last.groups.len(), &last.groups[0].tasks), (Some(5), 1, &vec![0, 1]));
         assert!(changed.contains(&0) && changed.contains(&1), "{changed:?}");
     }
     world.shutdown.finish(Duration::from_secs(5)).await;
@@ -139,8 +145,8 @@ async fn whoever_joins_while_the_work_comes_to_its_end_is_sent_away() {
     let mut second = world.watch(Masks::default(), true);
     next(&mut second).await;
     standing.leave();
-    while let Some(digest) = second.next().await {
-        if let Some(closing) = digest.unwrap().closing {
+    while let Some(digest) = next_or_end(&mut second).await {
+        if let Some(closing) = digest.closing {
             assert_eq!(closing.reason, LOG_AGAIN);
             return;
         }
@@ -156,6 +162,6 @@ async fn a_single_digest_has_everything_that_was_printed_before_it_was_asked_for
     world.print(0, "one\ntwo\n").await;
     let mut single = world.watch(Masks::default(), false);
     let digest = next(&mut single).await;
-    assert_eq!(digest.groups.iter().map(|group| group.stdout_lines).max(), Some(2));
-    assert!(single.next().await.is_none(), "one, and no more");
+    assert_eq!(digest.groups.iter().map(|group| group.lines[0]).max(), Some(2));
+    assert!(next_or_end(&mut single).await.is_none(), "one, and no more");
 }

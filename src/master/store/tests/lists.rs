@@ -1,6 +1,7 @@
 //! Lists of jobs: each filter, and how long they are.
 
 use super::*;
+use crate::domain::job::LeftOutKind;
 
 /// The same list by looking at every job.
 fn looked_at(all: &[StoredJob], wanted: &Wanted) -> Vec<u64> {
@@ -57,7 +58,8 @@ fn every_filter_finds_what_looking_at_every_job_finds() {
             let named = number % 4 == 0;
             // Words of an operator are not taken for the mark.
             let reason = r#"draining: "named":true"#.into();
-            stored.job.left_out = vec![LeftOut { agent: "web-9".into(), reason, named }];
+            stored.job.left_out =
+                vec![LeftOut { agent: "web-9".into(), kind: LeftOutKind::Draining, reason, named }];
         }
         stored.job.command = Command::new(vec![commands[place % 4].as_bytes().to_vec()]).unwrap();
         stored.tasks[0].task.agent = ["web-1", "web-2", "db"][place % 3].parse().unwrap();

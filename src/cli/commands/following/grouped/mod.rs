@@ -1,8 +1,6 @@
 //! `-b`: groups of tasks with the same output, live on a terminal and in full at the end. The master computes the groups; this
 //! fetches the output of one task for each of them.
 
-use tonic::Streaming;
-
 use super::{
     End, Following,
     attention::Happening,
@@ -17,14 +15,14 @@ use crate::{
         region::terminal_size,
     },
     domain::{
+        control::{JobDigest, WatchJob},
         digest::GroupDigest,
         ids::JobReference,
-        job::{Job, Task},
+        job::Job,
     },
     sys::shutdown::EndSignals,
     wire::{
-        client::ControlClient,
-        proto::{self},
+        client::{ControlClient, Events},
         status::CallError,
     },
 };
@@ -58,19 +56,12 @@ pub(super) async fn watch(following: Following, client: ControlClient, job: Job)
     result.map_err(|failure| following.failed(failure, &watcher.followed.job))
 }
 
-async fn watch_call(
-    client: &ControlClient,
-    request: proto::WatchJobRequest,
-) -> Result<Streaming<proto::JobDigest>, CallError> {
-    Ok(client.calls().watch_job(request).await?.into_inner())
-}
-
 impl Watcher {
     async fn watch(&mut self) -> Result<Status, Failure> {
         if self.followed.following.is_text() {
             say_head(&self.followed.job, self.audience());
         }
-        let digests = watch_call(&self.followed.client, self.request()).await?;
+        let digests = self.followed.client.watch_job(self.request()).await?;
         let end = self.run_to_end(digests).await?;
         self.followed.erase();
         match end {
@@ -97,27 +88,27 @@ impl Watcher {
         }
     }
 
-    fn request(&self) -> proto::WatchJobRequest {
-        proto::WatchJobRequest {
-            job: Some(JobReference::Id(self.followed.job.id).into()),
-            masks: self.followed.following.print.mask.to_string(),
+    fn request(&self) -> WatchJob {
+        WatchJob {
+            job: JobReference::Id(self.followed.job.id),
+            masks: self.followed.following.print.mask,
             follow: self.followed.following.follow,
         }
     }
 
-    async fn run_to_end(&mut self, mut digests: Streaming<proto::JobDigest>) -> Result<End, Failure> {
+    async fn run_to_end(&mut self, mut digests: Events<JobDigest>) -> Result<End, Failure> {
         loop {
             let draws = self.followed.is_to_draw();
             tokio::select! {
-                digest = digests.message() => match digest {
+                digest = digests.next() => match digest {
                     Ok(Some(digest)) if digest.closing.is_none() => {
-                        if let Some(end) = self.take(digest)? {
+                        if let Some(end) = self.take(digest) {
                             return Ok(end);
                         }
                     }
                     Ok(_) if !self.followed.following.follow => return Ok(End::Shown),
-                    Err(status) if status.code() == tonic::Code::DataLoss => {
-                        return Err(Failure::new(status.message()).with(exit::NO_STATUS));
+                    Err(CallError::DataLoss(reason)) => {
+                        return Err(Failure::new(reason).with(exit::NO_STATUS));
                     }
                     Ok(_) | Err(_) => {
                         let (has_person, paint) = (self.has_person, self.paint);
@@ -127,7 +118,7 @@ impl Watcher {
                             }
                         };
                         let request = self.request();
-                        let again = async |client: &ControlClient| watch_call(client, request.clone()).await;
+                        let again = async |client: &ControlClient| client.watch_job(request.clone()).await;
                         match self.followed.reconnect(say, again).await? {
                             Ok(again) => digests = again,
                             Err(end) => return Ok(end),
@@ -148,30 +139,28 @@ impl Watcher {
         }
     }
 
-    fn take(&mut self, digest: proto::JobDigest) -> Result<Option<End>, Failure> {
+    fn take(&mut self, digest: JobDigest) -> Option<End> {
         if let Some(job) = digest.job {
-            self.followed.job = Job::try_from(job).map_err(Failure::new)?;
+            self.followed.job = *job;
         }
         for task in digest.tasks {
-            let task = Task::try_from(task).map_err(Failure::new)?;
             if let Some(known) = self.followed.job.task_mut(task.index) {
                 *known = task;
             }
         }
-        let groups = digest.groups.into_iter().map(GroupDigest::try_from);
-        self.groups = groups.collect::<Result<_, _>>().map_err(Failure::new)?;
+        self.groups = digest.groups;
         self.more_groups = digest.more_groups;
         self.followed.outdated();
-        let gate = digest.gate.unwrap_or_default().into();
+        let gate = digest.gate;
         if self.followed.job.gate != gate {
             self.followed.erase();
             say_held(&self.followed.job, &gate);
             self.followed.job.gate = gate;
         }
-        if digest.ended_ms > 0 {
-            self.followed.job.ended_ms = Some(digest.ended_ms);
-            return Ok(Some(End::Shown));
+        if digest.ended_ms.is_some() {
+            self.followed.job.ended_ms = digest.ended_ms;
+            return Some(End::Shown);
         }
-        Ok(self.followed.is_held_for_nobody().then_some(End::Detached(exit::NO_STATUS)))
+        self.followed.is_held_for_nobody().then_some(End::Detached(exit::NO_STATUS))
     }
 }

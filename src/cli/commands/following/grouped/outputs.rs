@@ -20,19 +20,16 @@ use crate::{
         stdio::is_one_place,
     },
     domain::{
+        control::{FollowJob, JobEvent, TaskGap},
         digest::{GroupDigest, detail},
-        frame::{Frame, Stream},
+        frame::Stream,
         groups::{PREVIEW, line::shown_line},
         ids::JobReference,
         outcome::Outcome,
         seam::Seam,
         text::{spoken_bytes, strip_control},
     },
-    wire::{
-        client::JobEvents,
-        proto::{self, job_event::Kind},
-        status::CallError,
-    },
+    wire::{client::JobEvents, status::CallError},
 };
 
 /// Most bytes of one group's output that are held for comparing.
@@ -163,20 +160,20 @@ impl Watcher {
         // Standard error has no headers: where it goes elsewhere, its lines say whose they are.
         let whose = (!is_one_place()).then(|| format!("{}: ", names(group.tasks_of(&self.followed.job))));
         let mut events = self.output_of(group).await?;
-        while let Some(event) = events.message().await.map_err(CallError::from)? {
-            let output = match event.kind {
-                Some(Kind::Output(output)) => output,
-                Some(Kind::Gap(gap)) => {
+        while let Some(event) = events.next().await? {
+            let frames = match event {
+                JobEvent::Output { frames, .. } => frames,
+                JobEvent::Gap { gap, .. } => {
                     for (at, stream) in [Stream::Stdout, Stream::Stderr].into_iter().enumerate() {
                         pass_on(stream, &Clean::raw(seams[at].gap().into_bytes()))?;
                         ends[at] = true;
                     }
-                    note(&missing(gap));
+                    note(&missing(&gap));
                     continue;
                 }
                 _ => continue,
             };
-            for frame in output.frames.into_iter().filter_map(|frame| Frame::try_from(frame).ok()) {
+            for frame in frames {
                 let at = usize::from(frame.stream == Stream::Stderr);
                 let bytes =
                     if raw { Clean::raw(frame.data.to_vec()) } else { cleaners[at].cleaned(&frame.data) };
@@ -194,13 +191,9 @@ impl Watcher {
     }
 
     async fn output_of(&self, group: &GroupDigest) -> Result<JobEvents, CallError> {
-        let agent = self.followed.job.task(group.example).map(|task| task.agent.to_string());
-        let request = proto::FollowJobRequest {
-            job: Some(JobReference::Id(self.followed.job.id).into()),
-            agents: agent.into_iter().collect(),
-            ..proto::FollowJobRequest::default()
-        };
-        self.followed.client.follow_job(request).await
+        let agent = self.followed.job.task(group.example).map(|task| task.agent.clone());
+        let all = FollowJob::new(JobReference::Id(self.followed.job.id));
+        self.followed.client.follow_job(FollowJob { agents: agent.into_iter().collect(), ..all }).await
     }
 
     /// A group's output as shown lines, stdout before stderr, as far as it is held; and what that is, where it is not all.
@@ -209,20 +202,20 @@ impl Watcher {
         let mut seams = [Seam::default(); 2];
         let mut partly = None;
         let mut events = self.output_of(group).await?;
-        while let Some(event) = events.message().await.map_err(CallError::from)? {
-            let output = match event.kind {
-                Some(Kind::Output(output)) => output,
-                Some(Kind::Gap(gap)) => {
+        while let Some(event) = events.next().await? {
+            let frames = match event {
+                JobEvent::Output { frames, .. } => frames,
+                JobEvent::Gap { gap, .. } => {
                     for (kept, seam) in streams.iter_mut().zip(&mut seams) {
                         kept.extend_from_slice(seam.gap().as_bytes());
                     }
-                    note(&missing(gap));
+                    note(&missing(&gap));
                     partly.get_or_insert_with(|| "what is there".to_owned());
                     continue;
                 }
                 _ => continue,
             };
-            for frame in output.frames.into_iter().filter_map(|frame| Frame::try_from(frame).ok()) {
+            for frame in frames {
                 let at = usize::from(frame.stream == Stream::Stderr);
                 let kept: &mut Vec<u8> = &mut streams[at];
                 kept.extend_from_slice(seams[at].next(&frame.data).as_bytes());
@@ -314,8 +307,7 @@ fn print_named(
 }
 
 /// That output is not there, in words.
-fn missing(gap: proto::TaskGap) -> String {
-    let gap = gap.gap.unwrap_or_default();
+fn missing(gap: &TaskGap) -> String {
     let bytes = gap.to.saturating_sub(gap.from);
     format!("{bytes} bytes of output are missing at offset {}: {}", gap.from, strip_control(&gap.reason))
 }

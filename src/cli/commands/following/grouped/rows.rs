@@ -7,10 +7,11 @@ use super::{
 use crate::{
     cli::output::Tone,
     domain::{
-        digest::{GroupDigest, short_span, silence_that_counts_ms},
+        digest::{GroupDigest, silence_that_counts_ms},
         job::Task,
         outcome::Outcome,
         text::{pad_to_width, strip_control, width},
+        time::short_age,
     },
     sys::clock::unix_ms,
 };
@@ -78,7 +79,7 @@ impl Watcher {
         let Some(started) = started else { return "queued".to_owned() };
         let silent = unix_ms().saturating_sub(group.last_output_ms.unwrap_or(0).max(started));
         if silent >= silence_that_counts_ms(&self.followed.job) {
-            format!("silent {}", short_span(silent))
+            format!("silent {}", short_age(silent))
         } else {
             "running".to_owned()
         }

@@ -26,7 +26,7 @@ use crate::{
     domain::{ids::JobReference, job::Job},
     wire::{
         client::{ControlClient, JobEvents},
-        proto,
+        status::CallError,
     },
 };
 
@@ -155,8 +155,8 @@ impl Follower {
                         return Ok(end);
                     }
                 }
-                event = events.message(), if !is_held => match event {
-                    Ok(Some(proto::JobEvent { kind: Some(kind) })) => match self.take(kind) {
+                event = events.next(), if !is_held => match event {
+                    Ok(Some(event)) => match self.take(event) {
                         Ok(Some(end)) => return Ok(end),
                         Ok(None) => {}
                         Err(error) => {
@@ -166,8 +166,8 @@ impl Follower {
                         }
                     },
                     Ok(_) if !self.followed.following.follow => return Ok(End::Shown),
-                    Err(status) if status.code() == tonic::Code::DataLoss => {
-                        return Err(Failure::new(status.message()).with(exit::NO_STATUS));
+                    Err(CallError::DataLoss(reason)) => {
+                        return Err(Failure::new(reason).with(exit::NO_STATUS));
                     }
                     Ok(_) | Err(_) => match self.reconnect().await? {
                         Ok(again) => events = again,

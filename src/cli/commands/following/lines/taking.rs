@@ -12,52 +12,39 @@ use super::{
 use crate::{
     cli::{exit, output::complain},
     domain::{
+        control::{JobEvent, TaskGap},
         frame::Frame,
-        job::{Job, Task},
+        job::Task,
         plan::Gate,
     },
-    wire::proto::{self, job_event::Kind},
 };
 
 impl Follower {
     /// Takes one event; the end when it is one.
-    pub(super) fn take(&mut self, kind: Kind) -> io::Result<Option<End>> {
-        match kind {
-            Kind::Job(job) => {
-                // After a reconnect: the states as they are now.
-                if let Ok(job) = Job::try_from(job) {
-                    self.followed.job = job;
-                }
-            }
-            Kind::Task(task) => {
-                if let Ok(task) = Task::try_from(task) {
-                    self.task_changed(task)?;
-                }
-            }
-            Kind::Output(output) => {
-                let frames = output.frames.into_iter().filter_map(|frame| Frame::try_from(frame).ok());
+    pub(super) fn take(&mut self, event: JobEvent) -> io::Result<Option<End>> {
+        match event {
+            // After a reconnect: the states as they are now.
+            JobEvent::Job(job) => self.followed.job = *job,
+            JobEvent::Task(task) => self.task_changed(*task)?,
+            JobEvent::Output { task, frames } => {
                 let fresh: Vec<Frame> =
-                    frames.filter_map(|frame| self.fresh(output.task_index, frame)).collect();
+                    frames.into_iter().filter_map(|frame| self.fresh(task, frame)).collect();
                 // Files first: they are written to the end, whatever becomes of standard output in the middle.
                 if let Some(files) = &mut self.files {
-                    fresh.iter().try_for_each(|frame| files.frame(output.task_index, frame))?;
+                    fresh.iter().try_for_each(|frame| files.frame(task, frame))?;
                 }
-                fresh.into_iter().try_for_each(|frame| self.print(output.task_index, &frame))?;
-                if self.is_whole(output.task_index) {
-                    self.last_line(output.task_index)?;
-                }
-            }
-            Kind::Gap(gap) => {
-                if let Some(lost) = gap.gap {
-                    self.gap(gap.task_index, &lost)?;
+                fresh.into_iter().try_for_each(|frame| self.print(task, &frame))?;
+                if self.is_whole(task) {
+                    self.last_line(task)?;
                 }
             }
-            Kind::Gate(gate) => return self.gate_changed(gate.into()),
-            Kind::Ended(ended) => {
-                self.followed.job.ended_ms = Some(ended.ended_ms);
+            JobEvent::Gap { task, gap } => self.gap(task, &gap)?,
+            JobEvent::Gate(gate) => return self.gate_changed(gate),
+            JobEvent::Ended { ended_ms } => {
+                self.followed.job.ended_ms = Some(ended_ms);
                 return Ok(Some(End::Shown));
             }
-            Kind::Closing(_) | Kind::Refused(_) | Kind::TargetChanged(_) => {}
+            JobEvent::Closing(_) | JobEvent::Refused(_) | JobEvent::TargetChanged { .. } => {}
         }
         Ok(None)
     }
@@ -85,7 +72,7 @@ impl Follower {
         }
     }
 
-    fn gap(&mut self, task: u32, lost: &proto::Gap) -> io::Result<()> {
+    fn gap(&mut self, task: u32, lost: &TaskGap) -> io::Result<()> {
         if let Some(files) = &mut self.files {
             files.gap(task)?;
         }

@@ -1,14 +1,27 @@
-//! Converts outcomes.
+//! Outcomes of tasks, and proofs of kills.
 
-use super::{
-    InvalidMessage,
-    command::{seal_in, seal_out},
-    proto,
+use super::seal::{seal_in, seal_out};
+use crate::{
+    domain::outcome::{Ending, KillProof, Outcome, Survivor},
+    wire::proto::{self, outcome::Kind},
 };
-use crate::domain::outcome::{Ending, KillProof, Outcome, Survivor};
 
 /// The highest number of a signal on Linux (`SIGRTMAX`).
 const MAX_SIGNAL: u32 = 64;
+
+/// An outcome that is not valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidOutcome {
+    /// It is of no kind that this version knows.
+    #[error("an outcome of a kind that this version does not know")]
+    Kind,
+    /// No exit status is this high.
+    #[error("exit status {0}, where the highest is 255")]
+    ExitStatus(u32),
+    /// There is no such signal.
+    #[error("signal {0}, where the last is {MAX_SIGNAL}")]
+    Signal(u32),
+}
 
 impl From<KillProof> for proto::KillProof {
     fn from(proof: KillProof) -> Self {
@@ -27,7 +40,6 @@ impl From<proto::KillProof> for KillProof {
 
 impl From<Outcome> for proto::Outcome {
     fn from(outcome: Outcome) -> Self {
-        use proto::outcome::Kind;
         let kind = match outcome.ending {
             Ending::Exited(code) => Kind::Exited(proto::Exited { code: code.into() }),
             Ending::Signaled(signal) => Kind::Signaled(proto::Signaled { signal: signal.unsigned_abs() }),
@@ -48,24 +60,21 @@ impl From<Outcome> for proto::Outcome {
 }
 
 impl TryFrom<proto::Outcome> for Outcome {
-    type Error = InvalidMessage;
+    type Error = InvalidOutcome;
 
-    fn try_from(outcome: proto::Outcome) -> Result<Self, InvalidMessage> {
-        use proto::outcome::Kind;
-        let ending = match outcome.kind.ok_or_else(|| InvalidMessage::missing("outcome"))? {
-            Kind::Exited(exited) => {
-                Ending::Exited(u8::try_from(exited.code).map_err(InvalidMessage::because)?)
+    fn try_from(outcome: proto::Outcome) -> Result<Self, InvalidOutcome> {
+        let ending = match outcome.kind.ok_or(InvalidOutcome::Kind)? {
+            Kind::Exited(proto::Exited { code }) => {
+                Ending::Exited(u8::try_from(code).map_err(|_| InvalidOutcome::ExitStatus(code))?)
             }
-            Kind::Signaled(signaled) => {
-                let signal = Some(signaled.signal).filter(|signal| (1..=MAX_SIGNAL).contains(signal));
-                let signal = signal.and_then(|signal| i32::try_from(signal).ok());
-                Ending::Signaled(signal.ok_or_else(|| {
-                    InvalidMessage(format!("signal {}, where the last is {MAX_SIGNAL}", signaled.signal))
-                })?)
+            Kind::Signaled(proto::Signaled { signal }) => {
+                let known = Some(signal).filter(|signal| (1..=MAX_SIGNAL).contains(signal));
+                let known = known.and_then(|signal| i32::try_from(signal).ok());
+                Ending::Signaled(known.ok_or(InvalidOutcome::Signal(signal))?)
             }
             Kind::TimedOut(ended) => Ending::TimedOut(ended.proof.unwrap_or_default().into()),
             Kind::Cancelled(ended) => {
-                let seal = seal_in(&ended.seal);
+                let seal = seal_in(ended.seal.as_ref());
                 Ending::Cancelled { proof: ended.proof.map(Into::into), by: ended.by.into(), seal }
             }
             Kind::Refused(ended) => Ending::Refused(ended.reason.into()),
@@ -74,30 +83,5 @@ impl TryFrom<proto::Outcome> for Outcome {
             Kind::Skipped(ended) => Ending::Skipped(ended.reason.into()),
         };
         Ok(Self { ending, background: outcome.background })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_outcome_survives_the_wire() {
-        let proof = KillProof::new(2, vec![Survivor { pid: 7, state: "x".into() }], 5);
-        for ending in [
-            Ending::Exited(255),
-            Ending::Signaled(9),
-            Ending::TimedOut(proof.clone()),
-            Ending::Cancelled { proof: Some(proof), by: "ana".into(), seal: Some([7; 32].into()) },
-            Ending::Cancelled { proof: None, by: "ana".into(), seal: None },
-            Ending::Refused("r".into()),
-            Ending::Undeliverable("u".into()),
-            Ending::Lost("l".into()),
-            Ending::Skipped("s".into()),
-        ] {
-            let outcome = Outcome { ending, background: 3 };
-            assert_eq!(Outcome::try_from(proto::Outcome::from(outcome.clone())), Ok(outcome));
-        }
-        assert!(Outcome::try_from(proto::Outcome::default()).is_err());
     }
 }

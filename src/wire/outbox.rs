@@ -7,60 +7,69 @@ use std::{
     task::{Context, Poll},
 };
 
-use prost::Message;
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tonic::Status;
 
-use crate::wire::budget::{Budget, Permit};
+use super::{
+    budget::{Budget, Permit},
+    convert::Carried,
+};
 
 /// A stream of answers.
-pub(super) type Answers<T> = Pin<Box<Queue<T>>>;
+pub type Answers<T> = Pin<Box<Queue<T>>>;
 
 /// Where answers to one call are put.
 #[derive(Debug)]
-pub(super) struct Outbox<T> {
-    queue: mpsc::Sender<Queued<T>>,
+pub struct Outbox<T: Carried> {
+    queue: mpsc::Sender<Queued<T::Message>>,
     budget: Arc<Budget>,
 }
 
 /// Answers in their order.
 #[derive(Debug)]
-pub struct Queue<T>(mpsc::Receiver<Queued<T>>);
+pub struct Queue<T: Carried>(mpsc::Receiver<Queued<T::Message>>);
 
 #[derive(Debug)]
-struct Queued<T> {
-    answer: Result<T, Status>,
+struct Queued<M> {
+    answer: Result<M, Status>,
     /// Given back when the answer is taken.
     _room: Option<Permit>,
 }
 
 /// The caller is gone.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Gone;
+pub struct Gone;
 
-impl<T: Message> Outbox<T> {
+impl<T: Carried> Outbox<T> {
     /// Creates a queue for at most `capacity` answers, and the stream that takes them out.
-    pub(super) fn new(budget: Arc<Budget>, answers: usize) -> (Self, Answers<T>) {
+    pub fn new(budget: Arc<Budget>, answers: usize) -> (Self, Answers<T>) {
         let (queue, stream) = mpsc::channel(answers);
         (Self { queue, budget }, Box::pin(Queue(stream)))
     }
 
     /// A stream of one answer.
-    pub(super) fn only(answer: T) -> Answers<T> {
+    pub fn only(answer: T) -> Answers<T> {
         let (queue, stream) = mpsc::channel(1);
-        let _ = queue.try_send(Queued { answer: Ok(answer), _room: None });
+        let _ = queue.try_send(Queued { answer: Ok(answer.into_message()), _room: None });
         Box::pin(Queue(stream))
     }
 
-    /// Puts an answer into the box, as soon as there is room for it.
-    pub(super) async fn send(&self, answer: Result<T, Status>) -> Result<(), Gone> {
+    /// Puts an answer into the queue, as soon as there is room for it.
+    ///
+    /// # Errors
+    /// When the caller is gone.
+    pub async fn send(&self, answer: Result<T, Status>) -> Result<(), Gone> {
         self.send_within(&mut Permit::default(), answer).await
     }
 
     /// The same, in room that is held already, as far as that goes.
-    pub(super) async fn send_within(&self, held: &mut Permit, answer: Result<T, Status>) -> Result<(), Gone> {
-        let bytes = answer.as_ref().map_or(0, Message::encoded_len);
+    ///
+    /// # Errors
+    /// When the caller is gone.
+    pub async fn send_within(&self, held: &mut Permit, answer: Result<T, Status>) -> Result<(), Gone> {
+        let answer = answer.map(Carried::into_message);
+        let bytes = answer.as_ref().map_or(0, prost::Message::encoded_len);
         let room = if let Some(room) = held.split(bytes) {
             room
         } else {
@@ -71,8 +80,11 @@ impl<T: Message> Outbox<T> {
         self.queue.send(Queued { answer, _room: Some(room) }).await.map_err(|_| Gone)
     }
 
-    /// Room for what a stream itself holds in memory.
-    pub(super) async fn hold(&self, bytes: usize) -> Result<Permit, Gone> {
+    /// Reserves room for what a stream itself holds in memory.
+    ///
+    /// # Errors
+    /// When the caller is gone.
+    pub async fn hold(&self, bytes: usize) -> Result<Permit, Gone> {
         tokio::select! {
             room = self.budget.buffer(bytes) => Ok(room),
             () = self.queue.closed() => Err(Gone),
@@ -80,18 +92,19 @@ impl<T: Message> Outbox<T> {
     }
 
     /// Whether nobody takes answers any more.
-    pub(super) fn is_closed(&self) -> bool {
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
         self.queue.is_closed()
     }
 
     /// Returns when nobody takes answers any more.
-    pub(super) async fn closed(&self) {
+    pub async fn closed(&self) {
         self.queue.closed().await;
     }
 }
 
-impl<T> Stream for Queue<T> {
-    type Item = Result<T, Status>;
+impl<T: Carried> Stream for Queue<T> {
+    type Item = Result<T::Message, Status>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.get_mut().0.poll_recv(cx).map(|queued| queued.map(|queued| queued.answer))
@@ -105,13 +118,14 @@ mod tests {
     use tokio_stream::StreamExt as _;
 
     use super::*;
-    use crate::wire::{
-        budget::{Budgets, Limits, Principal},
-        proto::Gap,
+    use crate::{
+        domain::control::JobEvent,
+        wire::budget::{Budgets, Limits, Principal},
     };
 
-    fn answer(bytes: usize) -> Gap {
-        Gap { reason: "x".repeat(bytes), ..Gap::default() }
+    /// One that takes a few bytes more than these.
+    fn answer(bytes: usize) -> JobEvent {
+        JobEvent::Refused("x".repeat(bytes))
     }
 
     #[tokio::test(start_paused = true)]
@@ -125,7 +139,7 @@ mod tests {
         assert!(tokio::time::timeout(wait, two.send(Ok(answer(600)))).await.is_err(), "there is no room");
         let (others, _stream) = Outbox::new(of("bob"), 8);
         others.send(Ok(answer(600))).await.unwrap();
-        assert_eq!(stream.next().await.unwrap().unwrap().reason.len(), 600);
+        assert!(stream.next().await.unwrap().is_ok());
         two.send(Ok(answer(600))).await.unwrap();
         drop(unread);
         assert!(two.send(Ok(answer(1))).await.is_err(), "nobody takes it");

@@ -1,0 +1,74 @@
+//! What operators ask of a master, and what it answers: one type for each request and each answer.
+//!
+//! Knows neither how requests travel nor how they are answered. Times are in milliseconds since the Unix epoch, by the
+//! master's clock.
+
+mod access;
+mod agents;
+mod input;
+mod jobs;
+
+pub use self::{
+    access::{CreateToken, CreatedToken, InviteOperator, Invited, RevokeOperator, RevokeToken, TokenView},
+    agents::{
+        ApproveAgent, Approved, ChangeLabels, DeleteAgent, DrainAgents, Drained, FleetChange, FleetCursor,
+        LabelAgents, Labelled, ListAgents, NamedProposal, RejectAgents, ShownAgent, ShownKey, StopAgent,
+        WatchAgents,
+    },
+    input::{InputProgress, InputRequest, InputTaken, Stdin, WindowSize},
+    jobs::{
+        CancelJob, Cancelled, DeleteJob, FollowJob, JobDigest, JobEvent, JobsChange, ListJobs, PromoteJob,
+        Promoted, RerunJob, StartJob, StopJob, StoppedJob, TaskGap, TaskOffset, WatchJob, WatchJobs,
+    },
+};
+
+use super::fingerprint::Fingerprint;
+
+/// The state of a master.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MasterStatus {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The master's software version.
+    pub version: String,
+    /// The fingerprint of the CA's certificate.
+    pub ca_fingerprint: Fingerprint,
+    /// The address on which it listens.
+    pub address: String,
+    /// Agents in the registry.
+    pub agents: u32,
+    /// Agents that are connected.
+    pub connected: u32,
+    /// Keys that wait for approval.
+    pub pending: u32,
+    /// Jobs that have not ended.
+    pub active_jobs: u32,
+    /// Why new jobs are refused, for people; `None` when they are accepted.
+    pub refusing_jobs: Option<String>,
+    /// Every agent that reaches the port is enrolled.
+    pub enroll_any: bool,
+    /// Enrollments of unauthenticated peers that were refused since the master started.
+    pub refused_unauthenticated: u64,
+    /// Seconds since the master started.
+    pub uptime_s: u64,
+    /// The master's process id.
+    pub pid: u32,
+    /// The name of the machine that it runs on.
+    pub hostname: String,
+    /// The operator who asks, as the master knows them.
+    pub operator: String,
+    /// Which agents have seen a later revision of the master's store, and what to do about it, for people. No task starts
+    /// on them.
+    pub ahead: Option<String>,
+    /// How many running tasks the master holds back because it cannot write their output, and why, for people.
+    pub holding_back: Option<String>,
+}
+
+/// Why a stream ends although there is more, and when to ask again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closing {
+    /// Why, for people.
+    pub reason: String,
+    /// How long to wait before the next attempt, in milliseconds.
+    pub retry_after_ms: u32,
+}

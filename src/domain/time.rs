@@ -1,0 +1,126 @@
+//! Times and lengths of time as people read them. Knows no clock, and no zone but the one it is given.
+
+use std::{fmt::Display, time::Duration};
+
+use chrono::{DateTime, TimeZone};
+
+fn moment<Z: TimeZone>(ms: u64, zone: &Z) -> DateTime<Z> {
+    let utc = i64::try_from(ms).ok().and_then(DateTime::from_timestamp_millis).unwrap_or_default();
+    utc.with_timezone(zone)
+}
+
+/// A moment in a zone: the time alone on the day it is, else with its date.
+#[must_use]
+pub fn local_time<Z: TimeZone<Offset: Display>>(ms: u64, now_ms: u64, zone: &Z) -> String {
+    let (moment, now) = (moment(ms, zone), self::moment(now_ms, zone));
+    let format = if moment.date_naive() == now.date_naive() { "%H:%M:%S" } else { "%F %H:%M:%S" };
+    moment.format(format).to_string()
+}
+
+/// A moment's time of day, to the millisecond: `14:02:11.250`.
+#[must_use]
+pub fn time_of_day<Z: TimeZone<Offset: Display>>(ms: u64, zone: &Z) -> String {
+    moment(ms, zone).format("%H:%M:%S%.3f").to_string()
+}
+
+/// A moment with its zone, for what leaves the screen: `2026-11-23T14:02:11+01:00`.
+#[must_use]
+pub fn iso_time<Z: TimeZone<Offset: Display>>(ms: u64, zone: &Z) -> String {
+    moment(ms, zone).format("%FT%T%:z").to_string()
+}
+
+/// A length of time in a sentence: `12 ms`, `1.2 s`, `3 min 20 s`, `5 h 2 min`, `3 d 4 h`.
+#[must_use]
+pub fn format_duration(duration: Duration) -> String {
+    let (seconds, ms) = (duration.as_secs(), duration.subsec_millis());
+    match seconds {
+        0 => format!("{ms} ms"),
+        1..60 => format!("{seconds}.{} s", ms / 100),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}
+
+/// What something took, where there is room for four characters: `12ms`, `3.1s`, and from ten seconds on as [`short_age`].
+#[must_use]
+pub fn short_duration(ms: u64) -> String {
+    match ms {
+        0..1_000 => format!("{ms}ms"),
+        1_000..10_000 => format!("{}.{}s", ms / 1000, ms % 1000 / 100),
+        _ => short_age(ms),
+    }
+}
+
+/// How long ago something was, where there is room for three characters: `12s`, `3m`, `5h`, `18d`.
+#[must_use]
+pub fn short_age(ms: u64) -> String {
+    let seconds = ms / 1000;
+    match seconds {
+        0..100 => format!("{seconds}s"),
+        100..6_000 => format!("{}m", seconds / 60),
+        6_000..172_800 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// Minutes and seconds as a clock shows them: `1:12`, `2:03:09`.
+#[must_use]
+pub fn stopwatch(elapsed: Duration) -> String {
+    let seconds = elapsed.as_secs();
+    match seconds / 3600 {
+        0 => format!("{}:{:02}", seconds / 60, seconds % 60),
+        hours => format!("{hours}:{:02}:{:02}", seconds / 60 % 60, seconds % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{FixedOffset, Utc};
+
+    use super::*;
+
+    #[test]
+    fn times_are_local_and_say_their_zone_where_they_leave_the_screen() {
+        let ms = 1_795_442_531_250;
+        let east = FixedOffset::east_opt(3_600).unwrap();
+        assert_eq!(time_of_day(ms, &east), "15:02:11.250");
+        assert_eq!(local_time(ms, ms + 1_000, &Utc), "14:02:11");
+        assert_eq!(local_time(ms, ms + 86_400_000, &Utc), "2026-11-23 14:02:11");
+        assert_eq!(iso_time(ms, &east), "2026-11-23T15:02:11+01:00");
+    }
+
+    #[test]
+    fn a_sentence_names_two_units_at_most() {
+        for (ms, text) in [
+            (12, "12 ms"),
+            (1_249, "1.2 s"),
+            (200_000, "3 min 20 s"),
+            (18_120_000, "5 h 2 min"),
+            (273_600_000, "3 d 4 h"),
+        ] {
+            assert_eq!(format_duration(Duration::from_millis(ms)), text);
+        }
+    }
+
+    #[test]
+    fn a_row_names_one_unit() {
+        for (ms, took, age) in [
+            (12, "12ms", "0s"),
+            (3_149, "3.1s", "3s"),
+            (42_000, "42s", "42s"),
+            (300_000, "5m", "5m"),
+            (7_200_000, "2h", "2h"),
+            (1_555_200_000, "18d", "18d"),
+        ] {
+            assert_eq!((short_duration(ms).as_str(), short_age(ms).as_str()), (took, age));
+        }
+    }
+
+    #[test]
+    fn a_stopwatch_shows_hours_where_there_are_any() {
+        for (s, shown) in [(7, "0:07"), (72, "1:12"), (7_389, "2:03:09")] {
+            assert_eq!(stopwatch(Duration::from_secs(s)), shown);
+        }
+    }
+}

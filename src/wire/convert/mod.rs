@@ -1,0 +1,54 @@
+//! Converts between generated messages and the domain: one file for each noun, in both directions.
+//!
+//! Nothing outside of `wire` names a generated type; `tests/architecture.rs` checks this. What a message must not contain is
+//! refused here, once, with an error of its own for each noun. Decides nothing else.
+
+mod access;
+mod agent;
+mod attach;
+mod command;
+mod digest;
+mod enrollment;
+mod event;
+mod fleet;
+mod frame;
+mod input;
+mod invalid;
+mod job;
+mod label;
+mod outcome;
+mod plan;
+mod proposal;
+mod reference;
+mod request;
+mod revision;
+mod seal;
+mod selection;
+mod session;
+mod status;
+mod task;
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    access::{InvalidOperator, InvalidToken},
+    agent::InvalidAgent,
+    attach::InvalidAttach,
+    command::InvalidOptions,
+    digest::InvalidGroup,
+    enrollment::InvalidEnrollment,
+    event::InvalidEvent,
+    fleet::InvalidChange,
+    frame::InvalidFrame,
+    invalid::{Carried, InvalidMessage},
+    job::InvalidJob,
+    label::InvalidLabels,
+    outcome::InvalidOutcome,
+    plan::InvalidPlan,
+    proposal::InvalidProposal,
+    reference::InvalidReference,
+    selection::InvalidSelection,
+    session::InvalidSession,
+    status::InvalidStatus,
+    task::InvalidTask,
+};

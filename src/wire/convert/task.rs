@@ -1,0 +1,94 @@
+//! What agents are told of a task, and the tasks that they still have.
+
+use super::{
+    InvalidOptions, InvalidReference,
+    command::{directory_in, directory_out, limit_in, variables_in, variables_out},
+    input::{input_in, input_out},
+    reference::{id_out, task_id},
+    seal::{seal_in, seal_out},
+};
+use crate::{
+    domain::{
+        command::{InvalidCommand, TaskSpec},
+        ids::TaskId,
+        session::HeldTask,
+    },
+    wire::{
+        bounds::{OutOfBounds, job_number},
+        proto,
+    },
+};
+
+/// A task that is not valid.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidTask {
+    /// There is none.
+    #[error("a task is missing")]
+    Missing,
+    /// It has no command.
+    #[error("a task's command is missing")]
+    NoCommand,
+    /// Its id.
+    #[error(transparent)]
+    Id(#[from] InvalidReference),
+    /// Its command.
+    #[error(transparent)]
+    Command(#[from] InvalidCommand),
+    /// Its environment, working directory or time limit.
+    #[error(transparent)]
+    Options(#[from] InvalidOptions),
+    /// Its job's number, or a time.
+    #[error(transparent)]
+    Bounds(#[from] OutOfBounds),
+}
+
+/// A task's specification, with the id that travels in it.
+pub(super) fn spec_out(id: TaskId, spec: TaskSpec) -> proto::TaskSpec {
+    proto::TaskSpec {
+        job_id: id_out(id.job),
+        job_number: spec.job_number,
+        task_index: id.index,
+        operator: spec.operator.into(),
+        target: spec.target.into(),
+        command: Some(spec.command.into()),
+        environment: variables_out(spec.environment),
+        working_directory: directory_out(spec.working_directory),
+        timeout_ms: spec.timeout_ms,
+        kill_grace_ms: spec.kill_grace_ms,
+        input: input_out(spec.input),
+        by_admin: spec.by_admin,
+        seal: seal_out(spec.seal),
+    }
+}
+
+pub(super) fn spec_in(spec: proto::TaskSpec) -> Result<TaskSpec, InvalidTask> {
+    Ok(TaskSpec {
+        job_number: job_number(spec.job_number)?,
+        operator: spec.operator.into(),
+        target: spec.target.into(),
+        command: spec.command.ok_or(InvalidTask::NoCommand)?.try_into()?,
+        environment: variables_in(spec.environment)?,
+        working_directory: directory_in(spec.working_directory)?,
+        timeout_ms: limit_in(spec.timeout_ms, "a time limit")?,
+        kill_grace_ms: spec.kill_grace_ms,
+        input: input_in(spec.input),
+        by_admin: spec.by_admin,
+        seal: seal_in(spec.seal.as_ref()),
+    })
+}
+
+impl From<HeldTask> for proto::HeldTask {
+    fn from(task: HeldTask) -> Self {
+        Self { spec: Some(spec_out(task.id, task.spec)), started_ms: task.started_ms }
+    }
+}
+
+impl TryFrom<proto::HeldTask> for HeldTask {
+    type Error = InvalidTask;
+
+    fn try_from(task: proto::HeldTask) -> Result<Self, InvalidTask> {
+        let spec = task.spec.ok_or(InvalidTask::Missing)?;
+        let id = task_id(&spec.job_id, spec.task_index)?;
+        Ok(Self { id, spec: spec_in(spec)?, started_ms: task.started_ms })
+    }
+}
