@@ -398,7 +398,7 @@ fn who_is_left_out_is_said_in_every_format_and_has_no_status() {
             assert!(!printed.out.contains("left out"), "{printed:?}");
         }
         let left = serde_json::json!([
-            { "agent": "web-3", "reason": "draining, by local:root: disk swap", "named": status == 125 }
+            { "agent": "web-3", "kind": "draining", "reason": "draining, by local:root: disk swap", "named": status == 125 }
         ]);
         for format in ["json", "ndjson"] {
             for flags in [&[][..], &["-b"]] {

@@ -126,8 +126,10 @@ fn every_setting_is_in_its_page() {
         .env("SLOTH_RUNNER_CONFIG", "")
         .output()
         .unwrap();
-    let shown: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
-    let known: BTreeSet<String> = shown
+    let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let known: BTreeSet<String> = shown["settings"]
+        .as_array()
+        .unwrap()
         .iter()
         .map(|one| format!("{} {}", one["section"].as_str().unwrap(), one["key"].as_str().unwrap()))
         .collect();

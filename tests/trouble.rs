@@ -40,7 +40,7 @@ fn an_agent_works_without_its_ports_and_takes_them_when_they_are_free() {
         is_served(&port) && is_served(&metrics)
     });
     until("the list says nothing more of that", || {
-        rig.agent("a").is_some_and(|agent| !agent["hint"].as_str().unwrap().contains("cannot "))
+        rig.agent("a").is_some_and(|agent| !agent["hint"].to_string().contains("cannot "))
     });
 
     // An address that this machine does not have, for a starter that waits for a word.
@@ -189,7 +189,7 @@ fn an_agent_without_free_process_ids_runs_commands_in_its_reserve() {
     assert_eq!((printed.status, printed.out.lines().next()), (3, Some("here")), "{printed:?}");
     assert_eq!(printed.out.lines().count(), 2, "the shell started others: {printed:?}");
     until("the list says so", || {
-        rig.agent("a").is_some_and(|agent| agent["hint"].as_str().unwrap().contains("no further process"))
+        rig.agent("a").is_some_and(|agent| agent["hint"].to_string().contains("no further process"))
     });
     group.limit("max");
     assert_eq!(rig.on("a", "echo again").out, "again\n");

@@ -237,8 +237,9 @@ fn a_token_that_is_revoked_lets_nobody_in_and_puts_nobody_out() {
     assert!(join(&mut rig, "one").status.success());
     let listed = rig.run(&["master", "token", "list", "-o", "json"]).out;
     let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
-    let id = listed[0]["id"].as_str().unwrap().to_owned();
-    assert_eq!(listed[0]["uses_left"], 4);
+    let listed = &listed["tokens"][0];
+    let id = listed["id"].as_str().unwrap().to_owned();
+    assert_eq!(listed["uses_left"], 4);
     assert!(made.err.contains(&format!("master token revoke {id}")), "{made:?}");
     let table = rig.run(&["master", "token", "list"]).out;
     assert!(table.lines().count() == 2 && table.contains(&id), "{table}");

@@ -7,6 +7,7 @@ mod completing;
 mod config;
 pub mod exit;
 mod hints;
+mod json;
 pub mod masters;
 pub mod output;
 pub mod region;

@@ -7,6 +7,7 @@ use std::{
     io::{self, IsTerminal as _},
 };
 
+use serde::Serialize;
 use unicode_width::UnicodeWidthStr as _;
 
 use super::{
@@ -211,32 +212,24 @@ pub fn say_line(line: &str) -> io::Result<()> {
     write_fully(Stream::Stdout, format!("{line}\n").as_bytes())
 }
 
-/// Prints one JSON object.
-///
-/// # Errors
-/// As [`say`].
-pub fn say_json(value: &serde_json::Value) -> io::Result<()> {
-    unless_closed(print_json(value))
-}
-
 /// Prints one JSON object, on one line where a reader goes by lines.
 ///
 /// # Errors
 /// As [`say`].
-pub fn say_json_as(format: Format, value: &serde_json::Value) -> io::Result<()> {
-    match format {
-        Format::Ndjson => unless_closed(print_json_line(value)),
-        Format::Json | Format::Text => say_json(value),
-    }
+pub fn say_json(format: Format, value: &impl Serialize) -> io::Result<()> {
+    unless_closed(print_json(format, value))
 }
 
-/// The same as [`say_json`] for what a reader that is gone has to be told apart.
+/// The same as [`say_json`] where a reader that is gone makes a difference.
 ///
 /// # Errors
 /// When its reader is gone, or the disk does not take it.
-pub fn print_json(value: &serde_json::Value) -> io::Result<()> {
-    let json = format!("{value:#}\n");
-    write_fully(Stream::Stdout, harmless_json(&json).as_bytes())
+pub fn print_json(format: Format, value: &impl Serialize) -> io::Result<()> {
+    let json = match format {
+        Format::Ndjson => serde_json::to_string(value),
+        Format::Json | Format::Text => serde_json::to_string_pretty(value),
+    };
+    write_fully(Stream::Stdout, harmless_json(&(json? + "\n")).as_bytes())
 }
 
 /// Prints a help text of the parser of the command line, in its own colours on a terminal.
@@ -247,14 +240,6 @@ pub fn say_help(help: &clap::builder::StyledStr) -> io::Result<()> {
     let paint = Paint::new(Colour::Auto, stdout_is_terminal());
     let text = if paint.on { help.ansi().to_string() } else { help.to_string() };
     unless_closed(write_fully(Stream::Stdout, text.as_bytes()))
-}
-
-/// Prints one JSON object in a line of its own.
-///
-/// # Errors
-/// As [`print_json`].
-pub fn print_json_line(value: &serde_json::Value) -> io::Result<()> {
-    write_fully(Stream::Stdout, harmless_json(&format!("{value}\n")).as_bytes())
 }
 
 /// What became of what was printed, where a reader that is gone has seen what it wanted.

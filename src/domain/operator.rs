@@ -65,3 +65,43 @@ pub struct OperatorView {
     /// It may do nothing any more.
     pub is_revoked: bool,
 }
+
+/// Whether an operator can use its rights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OperatorState {
+    /// It can.
+    Active,
+    /// It has a login that is still valid for this time, in milliseconds.
+    Invited(u64),
+    /// Its login was not used in time, and it has no other way in.
+    Expired,
+    /// It may do nothing any more.
+    Revoked,
+}
+
+impl OperatorState {
+    /// The word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Invited(_) => "invited",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
+impl OperatorView {
+    /// Its state at a time.
+    #[must_use]
+    pub fn state(&self, now_ms: u64) -> OperatorState {
+        let left_ms = self.login_until_ms.unwrap_or(0).saturating_sub(now_ms);
+        match left_ms {
+            _ if self.is_revoked => OperatorState::Revoked,
+            1.. => OperatorState::Invited(left_ms),
+            0 if self.unix_user.is_none() && self.keys.is_empty() => OperatorState::Expired,
+            0 => OperatorState::Active,
+        }
+    }
+}

@@ -148,6 +148,7 @@ impl Rig {
         let mut command = with_default_signals(env!("CARGO_BIN_EXE_sloth-runner"));
         command.env("SLOTH_RUNNER_MASTER", self.socket()).env("RUST_BACKTRACE", "0").stdin(Stdio::null());
         command.env("SLOTH_RUNNER_CONFIG", "").env("LC_ALL", "C.UTF-8");
+        command.env("XDG_DATA_HOME", self.path("home"));
         // How full this machine's disk is decides no test but those of full disks, which say so by a flag.
         command.env("SLOTH_RUNNER_MASTER_DISK_CAP", "100");
         command

@@ -3,7 +3,6 @@
 use std::{net::SocketAddr, time::Duration};
 
 use chrono::Local;
-use serde_json::{Value, json};
 
 use super::{
     connect, on_one_thread,
@@ -16,7 +15,8 @@ use crate::{
             agent::{AgentsArgs, ApproveArgs, DeleteArgs, GetArgs, LabelArgs, ListArgs, RejectArgs},
         },
         exit::{self, Failure, Status},
-        output::{Cell, Paint, Tone, complain, note, say, say_json_as, stdout_is_terminal, table},
+        json::{AgentList, Document},
+        output::{Cell, Paint, Tone, complain, note, say, say_json, stdout_is_terminal, table},
     },
     domain::{
         agent::{AgentState, AgentView, LinkKind},
@@ -110,31 +110,6 @@ pub(super) fn agents_table(agents: &[AgentView], paint: Paint) -> String {
     table(&heading, &rows, paint)
 }
 
-fn agent_json(agent: &AgentView) -> Value {
-    json!({
-        "name": agent.name,
-        "state": agent.state.word(),
-        "link": agent.link.map_or("", LinkKind::word),
-        "link_reason": agent.link_reason,
-        "address": agent.address,
-        "direct_address": address_text(agent.direct_address.as_ref()),
-        "version": agent.version,
-        "labels": agent.labels,
-        "set_labels": agent.set_labels,
-        "brought_labels": agent.brought_labels,
-        "proposed_labels": agent.proposed.labels,
-        "proposed_address": address_text(agent.proposed.direct.as_ref()),
-        "last_seen_ms": agent.last_seen.map_or(0, |seen| seen.at_ms),
-        "fingerprint": agent.fingerprint,
-        "hint": agent.hint(),
-        "enrolled_ms": agent.enrolled_ms,
-        "trust": agent.trust,
-        "drain": agent.drain,
-        "key_changed": agent.key_changed,
-        "facts": agent.facts,
-    })
-}
-
 fn address_text(address: Option<&DirectAddress>) -> String {
     address.map_or_else(String::new, DirectAddress::to_string)
 }
@@ -157,8 +132,7 @@ pub(super) fn list(args: &ListArgs) -> Result<Status, Failure> {
         let agents = client.agents(selection).await?;
         match args.output {
             Format::Json | Format::Ndjson => {
-                let agents: Vec<_> = agents.iter().map(agent_json).collect();
-                say_json_as(args.output, &json!({ "schema_version": 1, "agents": agents }))?;
+                say_json(args.output, &Document::new(AgentList::new(&agents)))?;
             }
             Format::Text if agents.is_empty() => {
                 say("no agents yet; `sloth-runner master token create` prints the line that starts one\n")?;
@@ -196,8 +170,7 @@ pub(super) fn get(args: &GetArgs) -> Result<Status, Failure> {
         }
         match args.output {
             Format::Json | Format::Ndjson => {
-                let agents: Vec<_> = found.map(agent_json).collect();
-                say_json_as(args.output, &json!({ "schema_version": 1, "agents": agents }))?;
+                say_json(args.output, &Document::new(AgentList::new(found)))?;
             }
             Format::Text => found.try_for_each(|agent| say(&details(agent)))?,
         }

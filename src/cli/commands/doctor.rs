@@ -10,7 +10,6 @@ use std::{
 };
 
 use rustls::pki_types::CertificateDer;
-use serde_json::{Value, json};
 
 use super::on_one_thread;
 use crate::{
@@ -19,6 +18,7 @@ use crate::{
         args::{Colour, Format, doctor::DoctorArgs},
         config::Settings,
         exit::{self, Failure, Status},
+        json::{Document, FindingList, FindingObject},
         masters::resolve,
         output::{Paint, Tone, say, say_json, stdout_is_terminal},
         units,
@@ -115,15 +115,15 @@ pub(super) fn doctor(args: &DoctorArgs) -> Result<Status, Failure> {
 
 fn print(findings: &Findings, output: Format) -> io::Result<()> {
     if output != Format::Text {
-        let shown = findings.0.iter().map(|finding| {
+        let findings = findings.0.iter().map(|finding| {
             let grade = match finding.grade {
                 Grade::Well => "well",
                 Grade::Note => "note",
                 Grade::Bad => "bad",
             };
-            json!({ "grade": grade, "what": finding.what, "mend": finding.mend })
+            FindingObject::new(grade, &finding.what, &finding.mend)
         });
-        return say_json(&Value::Array(shown.collect()));
+        return say_json(output, &Document::new(FindingList { findings: findings.collect() }));
     }
     let paint = Paint::new(Colour::Auto, stdout_is_terminal());
     for finding in &findings.0 {

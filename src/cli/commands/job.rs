@@ -1,14 +1,13 @@
 //! `job list|show|attach|logs|cancel`.
 
 use chrono::Local;
-use serde_json::json;
 
 use super::{
     connect,
     following::{self, Begun, Feeds, Following, Purpose},
     on_one_thread,
     run::begin,
-    shown::{job_json, state_text},
+    shown::state_text,
 };
 use crate::{
     cli::{
@@ -21,8 +20,9 @@ use crate::{
             run::PrintArgs,
         },
         exit::{self, Failure, Status},
+        json::{Document, JobList, JobObject},
         masters::resolve,
-        output::{Cell, Paint, Tone, say, say_json_as, stdout_is_terminal, table},
+        output::{Cell, Paint, Tone, say, say_json, stdout_is_terminal, table},
     },
     domain::{
         control::{CancelJob, DeleteJob, FollowJob, JobEvent, ListJobs, PromoteJob, RerunJob, StopJob},
@@ -82,8 +82,7 @@ async fn list(args: &JobListArgs) -> Result<Status, Failure> {
     let jobs = client.jobs(request).await?;
     match args.output {
         Format::Json | Format::Ndjson => {
-            let jobs: Vec<_> = jobs.iter().map(job_json).collect();
-            say_json_as(args.output, &json!({ "schema_version": 1, "jobs": jobs }))?;
+            say_json(args.output, &Document::new(JobList::new(&jobs)))?;
         }
         Format::Text if jobs.is_empty() => say("no such jobs\n")?,
         Format::Text => {
@@ -115,7 +114,7 @@ async fn show(args: &JobShowArgs) -> Result<Status, Failure> {
         return Err(Failure::new("the master shows no job"));
     };
     match args.output {
-        Format::Json | Format::Ndjson => say_json_as(args.output, &job_json(&job))?,
+        Format::Json | Format::Ndjson => say_json(args.output, &Document::new(JobObject::new(&job)))?,
         Format::Text => say(&shown(&job))?,
     }
     Ok(exit::OK)

@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::json;
-
 use super::{connect, on_one_thread, reopen_log, start_daemon};
 use crate::{
     cli::{
@@ -12,7 +10,8 @@ use crate::{
             master::{Enroll, MasterSalvageArgs, MasterStartArgs, MasterStopArgs, StatusArgs},
         },
         exit::{self, Failure, Status},
-        output::{say, say_json_as, stderr_is_terminal},
+        json::{Document, MasterStatusObject},
+        output::{say, say_json, stderr_is_terminal},
     },
     domain::{text::strip_control, time::format_duration},
     master::{
@@ -182,26 +181,9 @@ pub(super) fn status(args: &StatusArgs) -> Result<Status, Failure> {
         let client = connect(&args.to).await?;
         let status = client.status().await?;
         match args.output {
-            Format::Json | Format::Ndjson => say_json_as(
-                args.output,
-                &json!({
-                    "cluster": status.cluster,
-                    "version": status.version,
-                    "ca_fingerprint": status.ca_fingerprint,
-                    "address": status.address,
-                    "pid": status.pid,
-                    "uptime_s": status.uptime_s,
-                    "agents": status.agents,
-                    "connected": status.connected,
-                    "pending": status.pending,
-                    "active_jobs": status.active_jobs,
-                    "refusing_jobs": status.refusing_jobs.as_deref().unwrap_or_default(),
-                    "holding_back": status.holding_back.as_deref().unwrap_or_default(),
-                    "ahead": status.ahead.as_deref().unwrap_or_default(),
-                    "enroll_any": status.enroll_any,
-                    "refused_unauthenticated": status.refused_unauthenticated,
-                }),
-            )?,
+            Format::Json | Format::Ndjson => {
+                say_json(args.output, &Document::new(MasterStatusObject::new(&status)))?;
+            }
             Format::Text => {
                 let uptime = format_duration(Duration::from_secs(status.uptime_s));
                 say(&format!(

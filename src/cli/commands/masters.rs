@@ -2,8 +2,6 @@
 
 use std::io::{self, BufRead as _, IsTerminal as _};
 
-use serde_json::{Value, json};
-
 use super::on_one_thread;
 use crate::{
     cli::{
@@ -14,6 +12,7 @@ use crate::{
             },
         },
         exit::{self, Failure, Status},
+        json::{Document, MasterList},
         masters::{KnownMaster, Masters},
         output::{Cell, Paint, Tone, note, say, say_json, stdout_is_terminal, table},
     },
@@ -94,24 +93,12 @@ pub(super) fn add(args: &MasterAddArgs) -> Result<Status, Failure> {
     Ok(exit::OK)
 }
 
-fn master_json(name: &str, known: &KnownMaster, selected: Option<&str>) -> Value {
-    json!({
-        "name": name,
-        "address": known.address,
-        "operator": known.operator,
-        "role": known.role,
-        "ca_fingerprint": known.ca_fingerprint,
-        "key_fingerprint": known.key_fingerprint,
-        "selected": selected == Some(name),
-    })
-}
-
 pub(super) fn list(args: &MasterListArgs) -> Result<Status, Failure> {
     let masters = Masters::open()?;
     let (all, selected) = (masters.all()?, masters.selected()?);
     if args.output != Format::Text {
-        let all = all.iter().map(|(name, known)| master_json(name, known, selected.as_deref()));
-        say_json(&Value::Array(all.collect()))?;
+        let all = all.iter().map(|(name, known)| (name.as_str(), known));
+        say_json(args.output, &Document::new(MasterList::new(all, selected.as_deref())))?;
         return Ok(exit::OK);
     }
     let mark = |is_selected: bool| if is_selected { "*" } else { "" };
@@ -156,12 +143,17 @@ pub(super) fn show(args: &MasterShowArgs) -> Result<Status, Failure> {
     let masters = Masters::open()?;
     let selected = masters.selected()?;
     let Some(name) = args.name.clone().or_else(|| selected.clone()) else {
+        if args.output != Format::Text {
+            say_json(args.output, &Document::new(MasterList::new([], None)))?;
+            return Ok(exit::OK);
+        }
         say("no master is selected: commands mean the one of this machine\n")?;
         return Ok(exit::OK);
     };
     let Some(known) = masters.find(&name)? else { return Err(masters.unknown(&name)?) };
     if args.output != Format::Text {
-        say_json(&master_json(&name, &known, selected.as_deref()))?;
+        let shown = MasterList::new([(name.as_str(), &known)], selected.as_deref());
+        say_json(args.output, &Document::new(shown))?;
         return Ok(exit::OK);
     }
     say(&format!("{name}  {}\n", known.address))?;

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use chrono::Local;
-use serde_json::{Value, json};
 
 use super::{connect, on_one_thread};
 use crate::{
@@ -13,11 +12,12 @@ use crate::{
             masters::{LoginStringArgs, OperatorListArgs, OperatorRevokeArgs, OperatorVerb},
         },
         exit::{self, Failure, Status},
+        json::{Document, OperatorList},
         output::{Cell, Paint, Tone, note, say, say_json, stdout_is_terminal, table},
     },
     domain::{
         control::{InviteOperator, RevokeOperator},
-        operator::OperatorView,
+        operator::OperatorState,
         time::{format_duration, local_time},
     },
     sys::{clock::unix_ms, socket::parse_address},
@@ -75,16 +75,14 @@ async fn invite(to: &ToMaster, request: InviteOperator, login: &LoginStringArgs)
     Ok(exit::OK)
 }
 
-fn state(operator: &OperatorView, now_ms: u64) -> (String, Option<Tone>) {
-    let left = operator.login_until_ms.unwrap_or(0).saturating_sub(now_ms);
-    if operator.is_revoked {
-        ("revoked".to_owned(), Some(Tone::Bad))
-    } else if left > 0 {
-        (format!("invited, for {}", format_duration(Duration::from_millis(left))), Some(Tone::Waiting))
-    } else if operator.unix_user.is_none() && operator.keys.is_empty() {
-        ("its login has expired".to_owned(), Some(Tone::Bad))
-    } else {
-        ("active".to_owned(), Some(Tone::Good))
+fn state_text(state: OperatorState) -> (String, Tone) {
+    match state {
+        OperatorState::Active => ("active".to_owned(), Tone::Good),
+        OperatorState::Invited(left_ms) => {
+            (format!("invited, for {}", format_duration(Duration::from_millis(left_ms))), Tone::Waiting)
+        }
+        OperatorState::Expired => ("its login has expired".to_owned(), Tone::Bad),
+        OperatorState::Revoked => ("revoked".to_owned(), Tone::Bad),
     }
 }
 
@@ -93,21 +91,7 @@ async fn list(args: &OperatorListArgs) -> Result<Status, Failure> {
     let operators = client.operators().await?;
     let now_ms = unix_ms();
     if args.output != Format::Text {
-        let shown = operators.iter().map(|operator| {
-            json!({
-                "name": operator.name,
-                "role": operator.role.word(),
-                "unix_user": operator.unix_user.as_deref().unwrap_or_default(),
-                "keys": operator.keys,
-                "state": state(operator, now_ms).0,
-                "login_until_ms": operator.login_until_ms.unwrap_or(0),
-                "added_ms": operator.added_ms,
-                "added_by": operator.added_by,
-                "logged_in_ms": operator.logged_in_ms.unwrap_or(0),
-                "revoked": operator.is_revoked,
-            })
-        });
-        say_json(&Value::Array(shown.collect()))?;
+        say_json(args.output, &Document::new(OperatorList::new(&operators, now_ms)))?;
         return Ok(exit::OK);
     }
     if operators.is_empty() {
@@ -119,7 +103,7 @@ async fn list(args: &OperatorListArgs) -> Result<Status, Failure> {
     let rows: Vec<Vec<Cell>> = operators
         .iter()
         .map(|operator| {
-            let (text, tone) = state(operator, now_ms);
+            let (text, tone) = state_text(operator.state(now_ms));
             let logged_in =
                 operator.logged_in_ms.map_or_else(|| "-".to_owned(), |when| local_time(when, now_ms, &Local));
             let known_by = match (&operator.unix_user, operator.keys.len()) {
@@ -131,7 +115,7 @@ async fn list(args: &OperatorListArgs) -> Result<Status, Failure> {
             vec![
                 Cell::from(operator.name.as_str()),
                 Cell::from(operator.role.word()),
-                tone.map_or_else(|| Cell::from(text.as_str()), |tone| Cell::toned(text.as_str(), tone)),
+                Cell::toned(text.as_str(), tone),
                 Cell::from(known_by),
                 Cell::from(logged_in),
                 Cell::from(local_time(operator.added_ms, now_ms, &Local)),

@@ -1,7 +1,5 @@
 //! `config show|example`.
 
-use serde_json::{Value, json};
-
 use crate::cli::{
     args::{
         Format,
@@ -9,6 +7,7 @@ use crate::cli::{
     },
     config::{EXAMPLE, Settings},
     exit::{self, Failure, Status},
+    json::{Document, SettingList},
     output::{say, say_json},
 };
 
@@ -23,11 +22,7 @@ pub(super) fn perform(verb: &ConfigVerb) -> Result<Status, Failure> {
 fn show(args: &ConfigShowArgs) -> Result<(), Failure> {
     let all = Settings::load()?.shown();
     if args.output != Format::Text {
-        let shown = all.iter().map(|shown| {
-            let value = shown.value.as_ref().and_then(|value| serde_json::to_value(value).ok());
-            json!({ "section": shown.section, "key": shown.key, "value": value, "origin": shown.origin })
-        });
-        say_json(&Value::Array(shown.collect()))?;
+        say_json(args.output, &Document::new(SettingList::new(&all)))?;
         return Ok(());
     }
     let mut section = "";

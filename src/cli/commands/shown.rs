@@ -3,12 +3,10 @@
 use std::time::Duration;
 
 use chrono::Local;
-use serde_json::json;
 
 use crate::{
     cli::output::{Paint, Tone},
     domain::{
-        ids::JobId,
         job::{Job, Task, TaskState},
         outcome::{Ending, Outcome},
         target::fold::fold,
@@ -72,48 +70,6 @@ pub(super) fn summary(job: &Job, outputs: Option<usize>) -> String {
         format_duration(took),
         job.number
     )
-}
-
-/// A task as one JSON object.
-pub(super) fn task_json(task: &Task) -> serde_json::Value {
-    json!({
-        "index": task.index,
-        "agent": task.agent.as_str(),
-        "state": task.state.word(),
-        "outcome": task.state.outcome(),
-        "status": task.state.outcome().and_then(Outcome::status),
-        "batch": task.batch + 1,
-        "started_ms": task.started_ms,
-        "duration_ns": task.duration_ns,
-        "end_offset": task.end_offset,
-        "no_contact_since_ms": task.no_contact_since_ms,
-        "waiting": task.waiting,
-        "later": task.later,
-    })
-}
-
-/// A job as one JSON object, without what its tasks printed.
-pub(super) fn job_json(job: &Job) -> serde_json::Value {
-    let id: JobId = job.id;
-    let left_out = job
-        .left_out
-        .iter()
-        .map(|left| json!({ "agent": left.agent, "reason": left.reason.as_str(), "named": left.named }));
-    let left_out: Vec<_> = left_out.collect();
-    json!({
-        "schema_version": 1,
-        "id": id.to_string(),
-        "number": job.number,
-        "operator": job.operator,
-        "target": job.target,
-        "command": job.shown_command(),
-        "command_left_out": job.command_left_out,
-        "created_ms": job.created_ms,
-        "ended_ms": job.ended_ms,
-        "task_count": job.task_count,
-        "left_out": left_out,
-        "tasks": job.tasks.iter().map(task_json).collect::<Vec<_>>(),
-    })
 }
 
 /// The word for a task that may not have ended.

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use chrono::Local;
-use serde_json::{Value, json};
 
 use super::{connect, on_one_thread};
 use crate::{
@@ -13,6 +12,7 @@ use crate::{
             master::{TokenCreateArgs, TokenListArgs, TokenRevokeArgs, TokenVerb},
         },
         exit::{self, Failure, Status},
+        json::{Document, TokenList},
         output::{Cell, Paint, note, say, say_json, stdout_is_terminal, table},
     },
     domain::{
@@ -74,17 +74,7 @@ async fn list(args: &TokenListArgs) -> Result<Status, Failure> {
     let client = connect(&args.to).await?;
     let tokens = client.tokens().await?;
     if args.output != Format::Text {
-        let shown = tokens.iter().map(|token| {
-            json!({
-                "id": token.id,
-                "uses_left": token.uses_left,
-                "expires_ms": token.expires_ms,
-                "made_ms": token.made_ms.unwrap_or(0),
-                "made_by": token.made_by.as_deref().unwrap_or_default(),
-                "terms": terms_json(&token.terms),
-            })
-        });
-        say_json(&Value::Array(shown.collect()))?;
+        say_json(args.output, &Document::new(TokenList::new(&tokens)))?;
         return Ok(exit::OK);
     }
     if tokens.is_empty() {
@@ -117,15 +107,6 @@ async fn list(args: &TokenListArgs) -> Result<Status, Failure> {
 fn terms_text(terms: &Terms) -> String {
     let text = terms.to_string();
     if text.is_empty() { "-".to_owned() } else { text }
-}
-
-fn terms_json(terms: &Terms) -> Value {
-    json!({
-        "labels": terms.labels,
-        "names": terms.names.as_ref().map_or_else(String::new, ToString::to_string),
-        "from": terms.from,
-        "report_address": terms.direct,
-    })
 }
 
 async fn revoke(args: &TokenRevokeArgs) -> Result<Status, Failure> {

@@ -1,10 +1,4 @@
-//! A job as a stream of JSON objects, one on each line: the schema that scripts may rely on, version 1.
-//!
-//! `job`: the job and its tasks, first. `task`: a task is in another state. `line`: a task printed a line, without its
-//! newline; `text` where it is UTF-8, else `base64`; `newline` is false for a piece of a line that continues, or a last
-//! one without an end; `offset` counts the task's bytes before it; `after_gap` is there, and true, where the line's
-//! beginning may be missing. `gap`: bytes that are not there; it ends the lines of its task. `gate`: the job waits, continues
-//! or was stopped. `ended`: all tasks have ended, last.
+//! A job as a stream of JSON objects, one on each line (`cli/json/event`). Lines are told whole, or in pieces where they are long.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -12,18 +6,18 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde_json::{Value, json};
 
-use super::{
-    super::shown::{job_json, task_json},
-    printer::Printer,
-};
-use crate::cli::output::harmless_json;
+use super::printer::Printer;
 use crate::{
-    cli::stdio::Stdio,
+    cli::{
+        json::{EndedFields, Event, Fields, GapFields, GateFields, JobObject, LineFields, TaskObject},
+        output::harmless_json,
+        stdio::Stdio,
+    },
     domain::{
         frame::{Frame, Stream},
         job::{Job, Task},
+        name::AgentName,
         plan::{Gate, GateState},
     },
 };
@@ -39,11 +33,16 @@ struct Pending {
     is_after_gap: bool,
 }
 
+fn say(out: &mut Stdio, fields: impl Fields) -> io::Result<()> {
+    let line = serde_json::to_string(&Event::new(fields))? + "\n";
+    out.write(harmless_json(&line).as_bytes())
+}
+
 /// The events of one job.
 #[derive(Debug)]
 pub(super) struct Events {
     out: Stdio,
-    agents: HashMap<u32, String>,
+    agents: HashMap<u32, AgentName>,
     pending: HashMap<(u32, Stream), Pending>,
     /// Streams that have printed nothing since bytes of their task were missing.
     behind_gap: HashSet<(u32, Stream)>,
@@ -58,23 +57,14 @@ fn word(stream: Stream) -> &'static str {
 
 impl Events {
     pub(super) fn new(job: &Job) -> io::Result<Self> {
-        let agents = job.tasks.iter().map(|task| (task.index, task.agent.to_string()));
+        let agents = job.tasks.iter().map(|task| (task.index, task.agent.clone()));
         let out = Stdio::out()?;
         Ok(Self { out, agents: agents.collect(), pending: HashMap::new(), behind_gap: HashSet::new() })
     }
 
     /// The job, which comes first.
     pub(super) fn begin(&mut self, job: &Job) -> io::Result<()> {
-        self.say(job_json(job), "job")
-    }
-
-    fn say(&mut self, mut event: Value, kind: &str) -> io::Result<()> {
-        if let Some(fields) = event.as_object_mut() {
-            fields.insert("schema_version".to_owned(), 1.into());
-            fields.insert("event".to_owned(), kind.into());
-        }
-        let line = event.to_string() + "\n";
-        self.out.write(harmless_json(&line).as_bytes())
+        say(&mut self.out, JobObject::new(job))
     }
 
     /// Whether the reader has not taken what was printed.
@@ -92,7 +82,7 @@ impl Events {
         if task.state.outcome().is_some() {
             self.last_lines(task.index)?;
         }
-        self.say(task_json(task), "task")
+        say(&mut self.out, TaskObject::new(task))
     }
 
     /// A task's last lines without an end.
@@ -102,11 +92,11 @@ impl Events {
 
     pub(super) fn gate(&mut self, gate: &Gate) -> io::Result<()> {
         let (state, reason) = match &gate.state {
-            GateState::Open => ("open", ""),
-            GateState::Held(reason) => ("held", reason.as_str()),
-            GateState::Stopped(reason) => ("stopped", reason.as_str()),
+            GateState::Open => ("open", None),
+            GateState::Held(reason) => ("held", Some(reason.as_str())),
+            GateState::Stopped(reason) => ("stopped", Some(reason.as_str())),
         };
-        self.say(json!({ "state": state, "reason": reason, "batch": gate.open_batch + 1 }), "gate")
+        say(&mut self.out, GateFields { state, reason, batch: gate.open_batch + 1 })
     }
 
     pub(super) fn gap(&mut self, task: u32, from: u64, to: u64, reason: &str) -> io::Result<()> {
@@ -115,8 +105,7 @@ impl Events {
             self.behind_gap.insert((task, stream));
         }
         let agent = self.agents.get(&task);
-        let gap = json!({ "index": task, "agent": agent, "from": from, "to": to, "reason": reason });
-        self.say(gap, "gap")
+        say(&mut self.out, GapFields { index: task, agent, from, to, reason })
     }
 
     pub(super) fn frame(&mut self, task: u32, frame: &Frame) -> io::Result<()> {
@@ -140,23 +129,18 @@ impl Events {
     fn flush(&mut self, task: u32, stream: Stream, newline: bool) -> io::Result<()> {
         let Some(pending) = self.pending.remove(&(task, stream)) else { return Ok(()) };
         let bytes = if newline { &pending.bytes[..pending.bytes.len() - 1] } else { &pending.bytes[..] };
-        let mut event = json!({
-            "index": task,
-            "agent": self.agents.get(&task),
-            "stream": word(stream),
-            "offset": pending.offset,
-            "newline": newline,
-        });
-        if pending.is_after_gap {
-            event["after_gap"] = true.into();
-        }
-        if let Some(fields) = event.as_object_mut() {
-            match std::str::from_utf8(bytes) {
-                Ok(text) => fields.insert("text".to_owned(), text.into()),
-                Err(_) => fields.insert("base64".to_owned(), STANDARD.encode(bytes).into()),
-            };
-        }
-        self.say(event, "line")
+        let text = std::str::from_utf8(bytes).ok();
+        let line = LineFields {
+            index: task,
+            agent: self.agents.get(&task),
+            stream: word(stream),
+            offset: pending.offset,
+            newline,
+            after_gap: pending.is_after_gap,
+            text,
+            base64: text.is_none().then(|| STANDARD.encode(bytes)),
+        };
+        say(&mut self.out, line)
     }
 
     /// Lines without an end, told when there will be no more.
@@ -167,14 +151,14 @@ impl Events {
     }
 
     pub(super) fn ended(&mut self, job: &Job, status: u8) -> io::Result<()> {
-        let outcome = json!({
-            "number": job.number,
-            "ended_ms": job.ended_ms,
-            "succeeded": job.tasks.iter().filter(|task| task.has_succeeded()).count(),
-            "task_count": job.tasks.len(),
-            "exit_status": status,
-        });
-        self.say(outcome, "ended")
+        let ended = EndedFields {
+            number: job.number,
+            ended_ms: job.ended_ms,
+            succeeded: job.tasks.iter().filter(|task| task.has_succeeded()).count(),
+            task_count: job.tasks.len(),
+            exit_status: status,
+        };
+        say(&mut self.out, ended)
     }
 }
 

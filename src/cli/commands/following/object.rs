@@ -1,16 +1,20 @@
 //! A job as one JSON object with the output of its tasks, up to a limit.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, io};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde_json::{Map, Value, json};
-
-use super::super::shown::job_json;
-use crate::domain::{
-    control::TaskGap,
-    frame::{Frame, Stream},
-    job::Job,
+use crate::{
+    cli::{
+        args::Format,
+        json::{Document, Gap, JobObject, Output},
+        output::print_json,
+    },
+    domain::{
+        control::TaskGap,
+        frame::{Frame, Stream},
+        job::{Job, Task},
+    },
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 /// Most bytes of each stream of a task.
 const MAX_OUTPUT_BYTES: usize = 16 * 1024 * 1024;
@@ -26,6 +30,13 @@ struct Text {
 }
 
 impl Text {
+    const EMPTY: Self = Self { bytes: Vec::new(), cuts: Vec::new(), is_cut: false };
+
+    /// The exact bytes in Base64, where they are not UTF-8.
+    fn exact(&self) -> Option<String> {
+        std::str::from_utf8(&self.bytes).is_err().then(|| STANDARD.encode(&self.bytes))
+    }
+
     fn take(&mut self, data: &[u8]) {
         let fits = data.len().min(MAX_OUTPUT_BYTES - self.bytes.len());
         self.is_cut |= fits < data.len();
@@ -55,26 +66,22 @@ impl Text {
 #[derive(Debug, Default)]
 struct Printed {
     streams: [Text; 2],
-    gaps: Vec<Value>,
+    gaps: Vec<Gap>,
 }
 
 impl Printed {
-    /// The fields of a task.
-    ///
-    /// `stdout`, `stderr`: the text. `stdout_base64`, `stderr_base64`: the exact bytes, where they are not UTF-8. `…_truncated`:
-    /// bytes may be missing. `gaps`: which; `stdout_at` and `stderr_at` tell where in the exact bytes of each stream.
-    fn fields(&self) -> Map<String, Value> {
-        let mut fields = Map::new();
-        for (text, name) in self.streams.iter().zip(["stdout", "stderr"]) {
-            fields.insert(name.to_owned(), text.text().into());
-            if std::str::from_utf8(&text.bytes).is_err() {
-                fields.insert(format!("{name}_base64"), STANDARD.encode(&text.bytes).into());
-            }
-            let is_truncated = text.is_cut || !self.gaps.is_empty();
-            fields.insert(format!("{name}_truncated"), is_truncated.into());
+    fn output(&self) -> Output<'_> {
+        let [stdout, stderr] = &self.streams;
+        let is_truncated = |text: &Text| text.is_cut || !self.gaps.is_empty();
+        Output {
+            stdout: stdout.text(),
+            stdout_base64: stdout.exact(),
+            stdout_truncated: is_truncated(stdout),
+            stderr: stderr.text(),
+            stderr_base64: stderr.exact(),
+            stderr_truncated: is_truncated(stderr),
+            gaps: &self.gaps,
         }
-        fields.insert("gaps".to_owned(), self.gaps.clone().into());
-        fields
     }
 }
 
@@ -91,36 +98,33 @@ impl Outputs {
     pub(super) fn gap(&mut self, task: u32, lost: &TaskGap) {
         let printed = self.0.entry(task).or_default();
         printed.streams.iter_mut().for_each(Text::gap);
-        printed.gaps.push(json!({
-            "from": lost.from,
-            "to": lost.to,
-            "reason": lost.reason,
-            "stdout_at": printed.streams[0].bytes.len(),
-            "stderr_at": printed.streams[1].bytes.len(),
-        }));
+        printed.gaps.push(Gap {
+            from: lost.from,
+            to: lost.to,
+            reason: lost.reason.clone(),
+            stdout_at: printed.streams[0].bytes.len(),
+            stderr_at: printed.streams[1].bytes.len(),
+        });
     }
 
-    /// The job, and with each task what it printed.
-    pub(super) fn json(&self, job: &Job) -> Value {
-        let mut object = job_json(job);
-        let nothing = Printed::default();
-        let tasks = object["tasks"].as_array_mut().into_iter().flatten();
-        for (shown, task) in tasks.zip(&job.tasks) {
-            let printed = self.0.get(&task.index).unwrap_or(&nothing);
-            if let Some(fields) = shown.as_object_mut() {
-                fields.extend(printed.fields());
-            }
-        }
-        object
+    /// Prints the job, and with each task what it printed.
+    pub(super) fn print(&self, job: &Job) -> io::Result<()> {
+        print_json(Format::Json, &self.document(job))
+    }
+
+    fn document<'a>(&'a self, job: &'a Job) -> Document<JobObject<'a>> {
+        const NOTHING: &Printed = &Printed { streams: [Text::EMPTY, Text::EMPTY], gaps: Vec::new() };
+        let output = |task: &Task| Some(self.0.get(&task.index).unwrap_or(NOTHING).output());
+        Document::new(JobObject::with_output(job, output))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use serde_json::{Value, json};
 
     use super::*;
-    use crate::domain::job::Task;
 
     fn printed(pieces: &[(Stream, &'static [u8])], gap_behind: usize) -> Value {
         let mut outputs = Outputs::default();
@@ -132,7 +136,7 @@ mod tests {
             }
         }
         let job = Job::for_tests(vec![Task::queued(0, "a".parse().unwrap())]);
-        outputs.json(&job)["tasks"][0].clone()
+        serde_json::to_value(outputs.document(&job)).unwrap()["tasks"][0].clone()
     }
 
     #[test]

@@ -12,10 +12,9 @@ use super::{
 };
 use crate::{
     cli::{
-        args::Format,
-        commands::shown::job_json,
         exit::{self, Failure, Status},
-        output::{Paint, Tone, note, pass_on, print_json, print_json_line, say_line, stdout_is_terminal},
+        json::{Document, GroupedJob},
+        output::{Paint, Tone, note, pass_on, print_json, say_line, stdout_is_terminal},
         sanitize::{Clean, Sanitizer},
         stdio::is_one_place,
     },
@@ -101,24 +100,9 @@ impl Watcher {
     }
 
     fn print_json(&self) -> io::Result<()> {
-        let mut object = job_json(&self.followed.job);
-        let group_json = |group: &GroupDigest| {
-            serde_json::json!({
-                "agents": group.tasks_of(&self.followed.job).map(|task| task.agent.as_str()).collect::<Vec<_>>(),
-                "folded": names(group.tasks_of(&self.followed.job)),
-                "outcome": group.outcome.as_ref(),
-                "stdout_lines": group.lines[0],
-                "stderr_lines": group.lines[1],
-                "first_line": String::from_utf8_lossy(&group.first_line),
-                "differs_from_line": group.parting.map(|parting| parting.line),
-            })
-        };
-        if let Some(fields) = object.as_object_mut() {
-            fields.insert("groups".to_owned(), self.groups.iter().map(group_json).collect());
-            fields.insert("masks".to_owned(), self.followed.following.print.mask.to_string().into());
-        }
-        let is_line = self.followed.following.print.output == Format::Ndjson;
-        if is_line { print_json_line(&object) } else { print_json(&object) }
+        let print = &self.followed.following.print;
+        let job = GroupedJob::new(&self.followed.job, &self.groups, print.mask);
+        print_json(print.output, &Document::new(job))
     }
 
     /// On a terminal: one row a group; longer outputs below their row.

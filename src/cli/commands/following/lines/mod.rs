@@ -20,7 +20,7 @@ use crate::{
     cli::{
         args::Format,
         exit::{self, Failure, Status},
-        output::{Tone, note, print_json, unless_closed},
+        output::{Tone, note, unless_closed},
         stdio::is_of_stream,
     },
     domain::{ids::JobReference, job::Job},
@@ -263,12 +263,10 @@ impl Follower {
             Some(events) => {
                 unless_closed(events.ended(&self.followed.job, exit::of_job(&self.followed.job).0))?;
             }
-            None if !self.followed.following.is_text() => {
-                match print_json(&self.outputs.json(&self.followed.job)) {
-                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(READER_GONE),
-                    printed => printed?,
-                }
-            }
+            None if !self.followed.following.is_text() => match self.outputs.print(&self.followed.job) {
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(READER_GONE),
+                printed => printed?,
+            },
             None => {}
         }
         if self.followed.following.is_text() {

@@ -1,0 +1,108 @@
+//! The events of a job, each on a line of its own (`-o ndjson`).
+//!
+//! `job`: the job and its tasks, first. `task`: a task is in another state. `line`: a task printed a line. `gap`: output of a
+//! task that no longer exists; it ends the lines of its task. `gate`: the job waits, continues or was stopped. `ended`: all
+//! tasks have ended, last.
+
+use serde::Serialize;
+
+use super::{JobObject, SCHEMA_VERSION, TaskObject};
+use crate::domain::name::AgentName;
+
+/// An event as it is printed.
+#[derive(Debug, Serialize)]
+pub(in crate::cli) struct Event<T> {
+    schema_version: u32,
+    event: &'static str,
+    #[serde(flatten)]
+    fields: T,
+}
+
+impl<T: Fields> Event<T> {
+    pub(in crate::cli) fn new(fields: T) -> Self {
+        Self { schema_version: SCHEMA_VERSION, event: T::NAME, fields }
+    }
+}
+
+/// The fields of one kind of event.
+pub(in crate::cli) trait Fields: Serialize {
+    /// The name of the kind.
+    const NAME: &'static str;
+}
+
+impl Fields for JobObject<'_> {
+    const NAME: &'static str = "job";
+}
+
+impl Fields for TaskObject<'_> {
+    const NAME: &'static str = "task";
+}
+
+/// A line without its newline, or a piece of one.
+#[derive(Debug, Serialize)]
+pub(in crate::cli) struct LineFields<'a> {
+    pub(in crate::cli) index: u32,
+    pub(in crate::cli) agent: Option<&'a AgentName>,
+    /// `stdout` or `stderr`.
+    pub(in crate::cli) stream: &'static str,
+    /// The bytes of the task before it.
+    pub(in crate::cli) offset: u64,
+    /// False for a piece of a line that continues, and for a last line without an end.
+    pub(in crate::cli) newline: bool,
+    /// There, and true, where the line's beginning may be missing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(in crate::cli) after_gap: bool,
+    /// Where it is UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) text: Option<&'a str>,
+    /// Where it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) base64: Option<String>,
+}
+
+impl Fields for LineFields<'_> {
+    const NAME: &'static str = "line";
+}
+
+/// Output of a task that no longer exists, between two offsets.
+#[derive(Debug, Serialize)]
+pub(in crate::cli) struct GapFields<'a> {
+    pub(in crate::cli) index: u32,
+    pub(in crate::cli) agent: Option<&'a AgentName>,
+    pub(in crate::cli) from: u64,
+    pub(in crate::cli) to: u64,
+    pub(in crate::cli) reason: &'a str,
+}
+
+impl Fields for GapFields<'_> {
+    const NAME: &'static str = "gap";
+}
+
+/// Whether the job may start more tasks.
+#[derive(Debug, Serialize)]
+pub(in crate::cli) struct GateFields<'a> {
+    /// `open`, `held` or `stopped`.
+    pub(in crate::cli) state: &'static str,
+    pub(in crate::cli) reason: Option<&'a str>,
+    pub(in crate::cli) batch: u32,
+}
+
+impl Fields for GateFields<'_> {
+    const NAME: &'static str = "gate";
+}
+
+/// The end of the job.
+#[derive(Debug, Serialize)]
+pub(in crate::cli) struct EndedFields {
+    pub(in crate::cli) number: u64,
+    pub(in crate::cli) ended_ms: Option<u64>,
+    /// How many tasks exited 0.
+    pub(in crate::cli) succeeded: usize,
+    pub(in crate::cli) task_count: usize,
+    /// The exit status of the client.
+    pub(in crate::cli) exit_status: u8,
+}
+
+impl Fields for EndedFields {
+    const NAME: &'static str = "ended";
+}
