@@ -75,7 +75,7 @@ pub async fn answer(
     while let Some(question) = questions.recv().await {
         let id = question.id;
         let agrees = look(job, &handle, &logs, &mut known, question).await.unwrap_or_else(|error| {
-            tracing::error!(%error, %job, "cannot compare output; the job is held");
+            tracing::error!(%error, %job, "cannot compare output; it counts as different");
             false
         });
         handle.tell(Input::Compared { id, agrees }).await;
@@ -90,14 +90,11 @@ async fn look(
     question: Question,
 ) -> io::Result<bool> {
     let log = logs.open(job).await?;
-    if known.as_ref().is_none_or(|known| !Arc::ptr_eq(&known.log, &log)) {
-        let found = handle.ask(move |reply| Input::FindJob(JobReference::Id(job), reply)).await;
-        let Ok(Reply::Live(found)) = found else { return Ok(true) };
-        let maskers = maskers(handle, &found, found.masks).await;
-        let grouping = Grouping::new(maskers);
-        *known = Some(Known { grouping, reader: logs.reader(job, 0), log: Arc::clone(&log) });
-    }
-    let Some(mut comparing) = known.take() else { return Ok(true) };
+    let kept = known.take().filter(|known| Arc::ptr_eq(&known.log, &log));
+    let mut comparing = match kept {
+        Some(kept) => kept,
+        None => Known::new(job, handle, logs, Arc::clone(&log)).await?,
+    };
     // What a task printed is in the log before its end is told.
     let end = *log.appended().borrow();
     let compare = move || {
@@ -111,6 +108,17 @@ async fn look(
 }
 
 impl Known {
+    /// # Errors
+    /// When the core does not know the job: what cannot be compared is not taken for the same.
+    async fn new(job: JobId, handle: &Handle, logs: &OutputLogs, log: Arc<JobLog>) -> io::Result<Self> {
+        let found = handle.ask(move |reply| Input::FindJob(JobReference::Id(job), reply)).await;
+        let Ok(Reply::Live(found)) = found else {
+            return Err(io::Error::other("the job is over, or the master is ending"));
+        };
+        let grouping = Grouping::new(maskers(handle, &found, found.masks).await);
+        Ok(Self { grouping, reader: logs.reader(job, 0), log })
+    }
+
     /// Reads the log up to `end` and compares. Only where a thread may wait for a disk.
     fn compare(&mut self, end: u64, question: &Question) -> io::Result<bool> {
         loop {
