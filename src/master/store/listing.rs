@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Row, types::Value};
 
-use super::rows::{COLUMNS, job};
+use super::rows::{JOB, job};
 use crate::domain::job::Job;
 
 /// Which jobs are asked for. Empty texts and zeros ask for any.
@@ -191,7 +191,7 @@ fn part_of(connection: &Connection, wanted: &Wanted, part: Part, indexed: u64) -
     }
     let limit = query.value(i64::from(wanted.limit));
     let text = format!(
-        "SELECT {COLUMNS} FROM {from} WHERE {} ORDER BY {order} DESC LIMIT {limit}",
+        "SELECT {JOB} FROM {from} WHERE {} ORDER BY {order} DESC LIMIT {limit}",
         query.conditions.join(" AND ")
     );
     let mut statement = connection.prepare(&text)?;

@@ -1,6 +1,6 @@
 //! The store: agents, tokens, operators, jobs, tasks and audit records in `SQLite`. Output is stored elsewhere.
 //!
-//! One thread writes, and takes all that waits into one transaction; readers open their own connections.
+//! One thread writes, and takes all that waits into one transaction; readers share a few connections of their own.
 
 mod listing;
 mod rows;
@@ -11,19 +11,20 @@ mod writer;
 use std::{
     io::Read as _,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use rows::{COLUMNS, agent, json, last_jobs, load_job, operator, parsed};
+use rows::{json, last_jobs, load_job, parsed};
 
 pub use listing::Wanted;
 pub use writer::{StoreWriter, Written};
 
 use super::core::{
     Remembered,
-    stored::{InStore, KnownNumber, KnownTask, StoredAgent, StoredJob, StoredToken},
+    stored::{InStore, KnownNumber, KnownTask, StoredJob},
 };
 use crate::{
     domain::{
@@ -79,9 +80,9 @@ pub enum StoreError {
         /// Which file.
         path: String,
         /// Its format.
-        found: i64,
+        found: usize,
         /// The newest that is known.
-        known: i64,
+        known: usize,
     },
 }
 
@@ -122,23 +123,31 @@ fn make_room_in_log(path: &Path) -> std::io::Result<()> {
     file.sync_all()
 }
 
-/// Where the store lies; opens connections for reading.
+/// Connections for reading that are kept for the next ones.
+const MOST_READERS: usize = 4;
+
+/// Where the store lies; lends connections for reading.
 #[derive(Clone, Debug)]
 pub struct Store {
     path: PathBuf,
+    readers: Arc<Mutex<Vec<Connection>>>,
 }
 
 impl Store {
+    fn at(path: PathBuf) -> Self {
+        Self { path, readers: Arc::default() }
+    }
+
     /// Opens the store of a data directory, and makes it on the first start.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub fn open(directory: &Path) -> Result<(Self, Connection), StoreError> {
-        let store = Self { path: directory.join(FILE) };
+        let store = Self::at(directory.join(FILE));
         // SQLite would let everybody read it, and gives the files beside it the same mode.
         let file = |source| StoreError::File { path: store.path.display().to_string(), source };
         make_owners(&store.path).map_err(file)?;
-        let connection = store.connect().map_err(|source| store.error(source))?;
+        let mut connection = store.connect().map_err(|source| store.error(source))?;
         let found = schema::format(&connection).map_err(|source| store.error(source))?;
         if found > schema::VERSION {
             let path = store.path.display().to_string();
@@ -147,7 +156,7 @@ impl Store {
         if (1..schema::VERSION).contains(&found) {
             store.keep_copy(&connection, found)?;
         }
-        schema::migrate(&connection, found).map_err(|source| store.error(source))?;
+        schema::migrate(&mut connection).map_err(|source| store.error(source))?;
         // Only now: of a new database SQLite makes the log anew.
         if let Err(error) = make_room_in_log(&log_of(&directory.join(FILE))) {
             tracing::warn!(%error, "the database's log has no room in it; each job begins a little later");
@@ -156,7 +165,7 @@ impl Store {
     }
 
     /// Copies a database before it is converted: an older version of the program can only read the copy.
-    fn keep_copy(&self, connection: &Connection, format: i64) -> Result<(), StoreError> {
+    fn keep_copy(&self, connection: &Connection, format: usize) -> Result<(), StoreError> {
         let copy = self.path.with_extension(format!("db.format-{format}"));
         let (path, shown) = (self.path.display().to_string(), copy.display().to_string());
         let file = |source| StoreError::File { path: shown.clone(), source };
@@ -190,46 +199,44 @@ impl Store {
         Ok(connection)
     }
 
+    /// Reads with a connection that nobody else uses meanwhile. Call it where blocking is allowed.
+    fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        let readers = || self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = readers().pop();
+        let lent = kept.map_or_else(|| self.connect(), Ok).and_then(|connection| {
+            let found = read(&connection)?;
+            Ok((connection, found))
+        });
+        // One with which reading failed is not used again.
+        let (connection, found) = lent.map_err(|source| self.error(source))?;
+        let mut readers = readers();
+        if readers.len() < MOST_READERS {
+            readers.push(connection);
+        }
+        Ok(found)
+    }
+
     /// Everything that a core continues from.
     ///
     /// # Errors
     /// When it cannot be read.
     pub fn remembered(&self, connection: &Connection) -> Result<Remembered, StoreError> {
         let read = || {
-            let mut statement = connection.prepare(
-                "SELECT name, fingerprint, enrolled_ms, last_seen_ms, labels, version, address, trust, set_labels, drain, ahead, proof, accepted FROM agents",
-            )?;
-            let agents: Vec<StoredAgent> =
-                statement.query_map([], agent)?.collect::<rusqlite::Result<_>>()?;
+            let (agents, tokens, operators) =
+                (rows::agents(connection)?, rows::tokens(connection)?, rows::operators(connection)?);
             let mut statement = connection
-                .prepare("SELECT hash, expires_ms, uses_left, made_ms, made_by, terms FROM tokens")?;
-            let token = |row: &Row<'_>| {
-                Ok(StoredToken {
-                    hash: row.get(0)?,
-                    expires_ms: row.get(1)?,
-                    uses_left: row.get(2)?,
-                    made_ms: row.get(3)?,
-                    made_by: row.get(4)?,
-                    terms: json(row, 5)?,
-                })
-            };
-            let tokens = statement.query_map([], token)?.collect::<rusqlite::Result<_>>()?;
-            let mut statement = connection.prepare(
-                "SELECT name, role, unix_user, keys, login, added_ms, added_by, logged_in_ms, revoked FROM operators",
-            )?;
-            let operators = statement.query_map([], operator)?.collect::<rusqlite::Result<_>>()?;
-            let mut statement = connection.prepare(&format!(
-                "SELECT {COLUMNS} FROM jobs WHERE gone IS NULL AND ended_ms IS NULL ORDER BY number"
-            ))?;
-            let ids: Vec<JobId> =
-                statement.query_map([], |row| parsed::<JobId>(row, 0))?.collect::<rusqlite::Result<_>>()?;
+                .prepare("SELECT id FROM jobs WHERE gone IS NULL AND ended_ms IS NULL ORDER BY number")?;
+            let ids = statement.query_map([], |row| parsed::<JobId>(row, "id"))?;
+            let ids: Vec<JobId> = ids.collect::<rusqlite::Result<_>>()?;
             let mut jobs = Vec::new();
             for id in ids {
                 jobs.extend(load_job(connection, JobReference::Id(id))?);
             }
             let last_number =
                 connection.query_row("SELECT coalesce(max(number), 0) FROM jobs", [], |row| row.get(0))?;
-            let meta = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
+            let meta = |row: &Row<'_>| {
+                Ok((row.get("epoch")?, row.get("revision")?, row.get("term")?, row.get("clock_ms")?))
+            };
             let (epoch, revision, term, judged_ms) =
                 connection.query_row("SELECT epoch, revision, term, clock_ms FROM meta", [], meta)?;
             let last_jobs = last_jobs(connection, &agents)?;
@@ -273,19 +280,15 @@ impl Store {
         begun.map_err(|source| self.error(source))
     }
 
-    /// A job with its tasks. Opens a connection of its own; call it where blocking is allowed.
+    /// A job with its tasks.
     ///
     /// # Errors
     /// When it cannot be read.
     pub fn job(&self, reference: JobReference) -> Result<Option<Job>, StoreError> {
-        let read = || {
-            let stored = load_job(&self.connect()?, reference)?;
-            Ok(stored.map(|stored| {
-                let tasks = stored.tasks.into_iter().map(|stored| stored.task).collect();
-                Job { tasks, ..stored.job }
-            }))
-        };
-        read().map_err(|source| self.error(source))
+        Ok(self.stored_job(reference)?.map(|stored| {
+            let tasks = stored.tasks.into_iter().map(|stored| stored.task).collect();
+            Job { tasks, ..stored.job }
+        }))
     }
 
     /// What there is to know of tasks that an agent still has.
@@ -297,14 +300,10 @@ impl Store {
         agent: &AgentName,
         known: Vec<KnownTask>,
     ) -> Result<Vec<(KnownTask, InStore)>, StoreError> {
-        let read = || {
-            let connection = self.connect()?;
-            known
-                .into_iter()
-                .map(|known| find(&connection, agent, &known).map(|found| (known, found)))
-                .collect::<rusqlite::Result<_>>()
-        };
-        read().map_err(|source| self.error(source))
+        self.read(|connection| {
+            let found = |known: KnownTask| find(connection, agent, &known).map(|found| (known, found));
+            known.into_iter().map(found).collect()
+        })
     }
 
     /// Jobs without their tasks, newest first.
@@ -312,8 +311,7 @@ impl Store {
     /// # Errors
     /// When they cannot be read.
     pub fn jobs(&self, wanted: &Wanted) -> Result<Vec<Job>, StoreError> {
-        let read = || listing::jobs(&self.connect()?, wanted);
-        read().map_err(|source| self.error(source))
+        self.read(|connection| listing::jobs(connection, wanted))
     }
 
     /// Whether the texts of all jobs are in the index by which they are found.
@@ -322,8 +320,7 @@ impl Store {
     /// When it cannot be read.
     pub fn is_indexed(&self) -> Result<bool, StoreError> {
         let query = "SELECT indexed >= (SELECT coalesce(max(number), 0) FROM jobs) FROM meta";
-        let read = || self.connect()?.query_row(query, [], |row| row.get(0));
-        read().map_err(|source| self.error(source))
+        self.read(|connection| connection.query_row(query, [], |row| row.get(0)))
     }
 
     /// A job with everything that was asked for.
@@ -331,8 +328,7 @@ impl Store {
     /// # Errors
     /// When it cannot be read.
     pub fn stored_job(&self, reference: JobReference) -> Result<Option<StoredJob>, StoreError> {
-        let read = || load_job(&self.connect()?, reference);
-        read().map_err(|source| self.error(source))
+        self.read(|connection| load_job(connection, reference))
     }
 
     /// Why a job is gone, where it is.
@@ -345,11 +341,8 @@ impl Store {
             JobReference::Number(number) => ("number", number.to_string()),
             JobReference::Last => return Ok(None),
         };
-        let read = || {
-            let query = format!("SELECT gone FROM jobs WHERE {column} = ?1 AND gone IS NOT NULL");
-            self.connect()?.query_row(&query, [value], |row| row.get(0)).optional()
-        };
-        read().map_err(|source| self.error(source))
+        let query = format!("SELECT gone FROM jobs WHERE {column} = ?1 AND gone IS NOT NULL");
+        self.read(|connection| connection.query_row(&query, [value], |row| row.get(0)).optional())
     }
 
     /// Jobs that are over and not gone, oldest end first, and the time by which ages were judged last; 0 for never.
@@ -357,17 +350,20 @@ impl Store {
     /// # Errors
     /// When they cannot be read.
     pub fn ended(&self) -> Result<(Vec<Ended>, u64), StoreError> {
-        let read = || {
-            let connection = self.connect()?;
+        self.read(|connection| {
             let clock = connection.query_row("SELECT clock_ms FROM meta", [], |row| row.get(0))?;
             let mut statement = connection.prepare(
                 "SELECT id, number, ended_ms FROM jobs WHERE gone IS NULL AND ended_ms IS NOT NULL ORDER BY ended_ms",
             )?;
-            let ended =
-                |row: &Row<'_>| Ok(Ended { id: parsed(row, 0)?, number: row.get(1)?, ended_ms: row.get(2)? });
+            let ended = |row: &Row<'_>| {
+                Ok(Ended {
+                    id: parsed(row, "id")?,
+                    number: row.get("number")?,
+                    ended_ms: row.get("ended_ms")?,
+                })
+            };
             Ok((statement.query_map([], ended)?.collect::<rusqlite::Result<_>>()?, clock))
-        };
-        read().map_err(|source| self.error(source))
+        })
     }
 
     /// Those of these jobs that are gone, and those that the store does not know.
@@ -375,8 +371,7 @@ impl Store {
     /// # Errors
     /// When they cannot be read.
     pub fn gone_and_unknown(&self, jobs: &[JobId]) -> Result<(Vec<JobId>, Vec<JobId>), StoreError> {
-        let read = || {
-            let connection = self.connect()?;
+        self.read(|connection| {
             let mut statement = connection.prepare("SELECT gone IS NOT NULL FROM jobs WHERE id = ?1")?;
             let (mut gone, mut unknown) = (Vec::new(), Vec::new());
             for job in jobs {
@@ -387,15 +382,15 @@ impl Store {
                 }
             }
             Ok((gone, unknown))
-        };
-        read().map_err(|source| self.error(source))
+        })
     }
 }
 
 fn find(connection: &Connection, agent: &AgentName, known: &KnownTask) -> rusqlite::Result<InStore> {
     let id = known.id.job.to_string();
     let job = |row: &Row<'_>| {
-        Ok((row.get::<_, Option<String>>(0)?, json::<JobOptions>(row, 1)?, row.get::<_, u64>(2)?))
+        let gone: Option<String> = row.get("gone")?;
+        Ok((gone, json::<JobOptions>(row, "options")?, row.get::<_, u64>("number")?))
     };
     let job = connection
         .prepare_cached("SELECT gone, options, number FROM jobs WHERE id = ?1")?
@@ -404,9 +399,11 @@ fn find(connection: &Connection, agent: &AgentName, known: &KnownTask) -> rusqli
     if matches!(&job, Some((Some(_), ..))) {
         return Ok(InStore::Deleted);
     }
-    let task = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, bool>(1)?));
+    let task = |row: &Row<'_>| Ok((row.get::<_, String>("agent")?, row.get::<_, bool>("has_ended")?));
     let task = connection
-        .prepare_cached("SELECT agent, outcome IS NOT NULL FROM tasks WHERE job = ?1 AND position = ?2")?
+        .prepare_cached(
+            "SELECT agent, outcome IS NOT NULL AS has_ended FROM tasks WHERE job = ?1 AND position = ?2",
+        )?
         .query_row(params![id, known.id.index], task)
         .optional()?;
     match (task, job) {

@@ -1,6 +1,8 @@
 //! Maps the stored data to rows: writes it, and reads it back. Knows nothing of transactions.
 
-use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
+use std::sync::LazyLock;
+
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, named_params, params, types::Value};
 
 use crate::{
     domain::{
@@ -13,15 +15,70 @@ use crate::{
         outcome::Outcome,
         seal::Seal,
     },
-    master::core::stored::{StoredAgent, StoredJob, StoredOperator, StoredTask, Write},
+    master::core::stored::{StoredAgent, StoredJob, StoredOperator, StoredTask, StoredToken, Write},
 };
 
-/// The columns of a job, in the order in which [`job`] reads them.
-pub(super) const COLUMNS: &str = "jobs.id, jobs.number, operator, jobs.target, plain_name, jobs.command, options, created_ms, ended_ms, \
-    left_out, task_count, \
-    coalesce(jobs.succeeded, (SELECT count(*) FROM tasks WHERE job = jobs.id AND succeeded)), \
-    CASE WHEN ended_ms IS NULL THEN (SELECT count(*) FROM tasks WHERE job = jobs.id AND outcome IS NULL) ELSE 0 END, \
-    gate";
+/// The columns of an agent.
+const AGENT: [&str; 13] = [
+    "name",
+    "fingerprint",
+    "enrolled_ms",
+    "last_seen_ms",
+    "labels",
+    "version",
+    "address",
+    "trust",
+    "set_labels",
+    "drain",
+    "ahead",
+    "proof",
+    "accepted",
+];
+
+/// The columns of a join token.
+const TOKEN: [&str; 6] = ["hash", "expires_ms", "uses_left", "made_ms", "made_by", "terms"];
+
+/// The columns of an operator.
+const OPERATOR: [&str; 9] =
+    ["name", "role", "unix_user", "keys", "login", "added_ms", "added_by", "logged_in_ms", "revoked"];
+
+/// The columns of a job, and what is counted of its tasks.
+pub(super) const JOB: &str = "jobs.id, jobs.number, operator, jobs.target, plain_name, jobs.command, options, created_ms, \
+    ended_ms, left_out, task_count, gate, \
+    coalesce(jobs.succeeded, (SELECT count(*) FROM tasks WHERE job = jobs.id AND succeeded)) AS well, \
+    CASE WHEN ended_ms IS NULL THEN (SELECT count(*) FROM tasks WHERE job = jobs.id AND outcome IS NULL) ELSE 0 END \
+    AS unfinished";
+
+/// The columns of a task that are read.
+const TASK: &str = "position, agent, fingerprint, incarnation, outcome, started_ms, duration_ns, end_offset, batch, \
+    start_by_ms, cancelled_by, later";
+
+/// Writes a row, or changes the one with the same key. Each column is a parameter of its name.
+fn upsert(table: &str, key: &str, columns: &[&str]) -> String {
+    let changed = columns.iter().filter(|column| **column != key);
+    let changed: Vec<String> = changed.map(|column| format!("{column} = excluded.{column}")).collect();
+    format!(
+        "INSERT INTO {table} ({}) VALUES (:{}) ON CONFLICT ({key}) DO UPDATE SET {}",
+        columns.join(", "),
+        columns.join(", :"),
+        changed.join(", ")
+    )
+}
+
+static PUT_AGENT: LazyLock<String> = LazyLock::new(|| upsert("agents", "name", &AGENT));
+static PUT_TOKEN: LazyLock<String> = LazyLock::new(|| upsert("tokens", "hash", &TOKEN));
+static PUT_OPERATOR: LazyLock<String> = LazyLock::new(|| upsert("operators", "name", &OPERATOR));
+
+/// Writes a task, or changes it. What came to light after its end stays.
+const PUT_TASK: &str = "INSERT INTO tasks (job, position, agent, fingerprint, incarnation, outcome, succeeded, started_ms, \
+    duration_ns, end_offset, batch, start_by_ms, cancelled_by, number) \
+    VALUES (:job, :position, :agent, :fingerprint, :incarnation, :outcome, :succeeded, :started_ms, :duration_ns, \
+    :end_offset, :batch, :start_by_ms, :cancelled_by, coalesce((SELECT number FROM jobs WHERE id = :job), 0)) \
+    ON CONFLICT (job, position) DO UPDATE SET agent = excluded.agent, fingerprint = excluded.fingerprint, \
+    incarnation = excluded.incarnation, outcome = excluded.outcome, succeeded = excluded.succeeded, \
+    started_ms = excluded.started_ms, duration_ns = excluded.duration_ns, end_offset = excluded.end_offset, \
+    batch = excluded.batch, start_by_ms = excluded.start_by_ms, cancelled_by = excluded.cancelled_by, \
+    number = excluded.number";
 
 fn to_json<T: serde::Serialize>(value: &T) -> rusqlite::Result<String> {
     serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
@@ -31,64 +88,54 @@ fn to_json<T: serde::Serialize>(value: &T) -> rusqlite::Result<String> {
 pub(super) fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::Result<()> {
     match write {
         Write::PutAgent(agent) => {
-            transaction
-                .prepare_cached(
-                    "INSERT OR REPLACE INTO agents VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
-                )?
-                .execute(params![
-                    agent.name.as_str(),
-                    agent.fingerprint.to_string(),
-                    agent.enrolled_ms,
-                    agent.last_seen_ms,
-                    to_json(&agent.labels)?,
-                    agent.version.as_str(),
-                    agent.address,
-                    agent.trust.as_str(),
-                    to_json(&agent.set_labels)?,
-                    agent.drain.as_ref().map(to_json).transpose()?,
-                    agent.ahead.as_ref().map(to_json).transpose()?,
-                    agent.proof.map(String::from),
-                    to_json(&agent.accepted)?
-                ])?;
+            transaction.prepare_cached(&PUT_AGENT)?.execute(named_params! {
+                ":name": agent.name.as_str(),
+                ":fingerprint": agent.fingerprint.to_string(),
+                ":enrolled_ms": agent.enrolled_ms,
+                ":last_seen_ms": agent.last_seen_ms,
+                ":labels": to_json(&agent.labels)?,
+                ":version": agent.version.as_str(),
+                ":address": agent.address,
+                ":trust": agent.trust.as_str(),
+                ":set_labels": to_json(&agent.set_labels)?,
+                ":drain": agent.drain.as_ref().map(to_json).transpose()?,
+                ":ahead": agent.ahead.as_ref().map(to_json).transpose()?,
+                ":proof": agent.proof.map(String::from),
+                ":accepted": to_json(&agent.accepted)?,
+            })?;
         }
         Write::DeleteAgent(name) => {
             transaction.prepare_cached("DELETE FROM agents WHERE name = ?1")?.execute([name.as_str()])?;
         }
         Write::PutToken(token) => {
-            transaction
-                .prepare_cached("INSERT OR REPLACE INTO tokens VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
-                .execute(params![
-                    token.hash,
-                    token.expires_ms,
-                    token.uses_left,
-                    token.made_ms,
-                    token.made_by,
-                    to_json(&token.terms)?
-                ])?;
+            transaction.prepare_cached(&PUT_TOKEN)?.execute(named_params! {
+                ":hash": token.hash,
+                ":expires_ms": token.expires_ms,
+                ":uses_left": token.uses_left,
+                ":made_ms": token.made_ms,
+                ":made_by": token.made_by,
+                ":terms": to_json(&token.terms)?,
+            })?;
         }
         Write::DeleteToken(hash) => {
             transaction.prepare_cached("DELETE FROM tokens WHERE hash = ?1")?.execute([hash])?;
         }
         Write::PutOperator(operator) => {
-            transaction
-                .prepare_cached(
-                    "INSERT OR REPLACE INTO operators VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-                )?
-                .execute(params![
-                    operator.name.as_str(),
-                    operator.role.word(),
-                    operator.unix_user,
-                    to_json(&operator.keys)?,
-                    operator.login.as_ref().map(to_json).transpose()?,
-                    operator.added_ms,
-                    operator.added_by,
-                    operator.logged_in_ms,
-                    operator.is_revoked
-                ])?;
+            transaction.prepare_cached(&PUT_OPERATOR)?.execute(named_params! {
+                ":name": operator.name.as_str(),
+                ":role": operator.role.word(),
+                ":unix_user": operator.unix_user,
+                ":keys": to_json(&operator.keys)?,
+                ":login": operator.login.as_ref().map(to_json).transpose()?,
+                ":added_ms": operator.added_ms,
+                ":added_by": operator.added_by,
+                ":logged_in_ms": operator.logged_in_ms,
+                ":revoked": operator.is_revoked,
+            })?;
         }
-        Write::PutJob(stored) => put_job(transaction, "INSERT", stored)?,
+        Write::PutJob(stored) => put_job(transaction, stored, "")?,
         Write::Recover(stored) => {
-            put_job(transaction, "INSERT OR IGNORE", stored)?;
+            put_job(transaction, stored, "ON CONFLICT DO NOTHING")?;
             transaction
                 .prepare_cached(
                     "UPDATE jobs SET ended_ms = NULL, \
@@ -133,7 +180,9 @@ pub(super) fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::R
         Write::PutLater(id, outcome) => {
             let record = transaction
                 .prepare_cached("SELECT cancelled_by FROM tasks WHERE job = ?1 AND position = ?2")?
-                .query_row(params![id.job.to_string(), id.index], |row| row.get::<_, Option<String>>(0))
+                .query_row(params![id.job.to_string(), id.index], |row| {
+                    row.get::<_, Option<String>>("cancelled_by")
+                })
                 .optional()?;
             let Some(by) = record else { return Ok(()) };
             let outcome = to_json(&outcome.clone().cancelled_on_record(by.map(Into::into)))?;
@@ -179,168 +228,189 @@ pub(super) const ERASED_COMMAND: &str = r#"["erased"]"#;
 fn put_task(transaction: &Transaction<'_>, job: JobId, stored: &StoredTask) -> rusqlite::Result<()> {
     let task = &stored.task;
     let outcome = task.state.outcome();
-    transaction
-        .prepare_cached(
-            "INSERT OR REPLACE INTO tasks (job, position, agent, fingerprint, incarnation, outcome, succeeded, \
-             started_ms, duration_ns, end_offset, batch, start_by_ms, cancelled_by, number) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, \
-             coalesce((SELECT number FROM jobs WHERE id = ?1), 0))",
-        )?
-        .execute(params![
-            job.to_string(),
-            task.index,
-            task.agent.as_str(),
-            stored.fingerprint.to_string(),
-            stored.incarnation.as_ref().map(ToString::to_string),
-            outcome.map(to_json).transpose()?,
-            outcome.is_some_and(Outcome::is_success),
-            task.started_ms,
-            task.duration_ns,
-            task.end_offset,
-            task.batch,
-            stored.start_by_ms,
-            stored.cancelled_by.as_deref()
-        ])?;
+    transaction.prepare_cached(PUT_TASK)?.execute(named_params! {
+        ":job": job.to_string(),
+        ":position": task.index,
+        ":agent": task.agent.as_str(),
+        ":fingerprint": stored.fingerprint.to_string(),
+        ":incarnation": stored.incarnation.as_ref().map(ToString::to_string),
+        ":outcome": outcome.map(to_json).transpose()?,
+        ":succeeded": outcome.is_some_and(Outcome::is_success),
+        ":started_ms": task.started_ms,
+        ":duration_ns": task.duration_ns,
+        ":end_offset": task.end_offset,
+        ":batch": task.batch,
+        ":start_by_ms": stored.start_by_ms,
+        ":cancelled_by": stored.cancelled_by.as_deref(),
+    })?;
     // Nearly every job has a task that exited: those are found without an entry.
     if let Some((kind, _)) = outcome.map(Outcome::kind).filter(|(kind, _)| *kind != "exited") {
         transaction
-            .prepare_cached("INSERT OR IGNORE INTO outcomes SELECT ?2, number FROM jobs WHERE id = ?1")?
+            .prepare_cached(
+                "INSERT INTO outcomes (kind, number) SELECT ?2, number FROM jobs WHERE id = ?1 \
+                 ON CONFLICT DO NOTHING",
+            )?
             .execute(params![job.to_string(), kind])?;
     }
     Ok(())
 }
 
-fn put_job(transaction: &Transaction<'_>, insert: &str, stored: &StoredJob) -> rusqlite::Result<()> {
+/// Writes a new job. `otherwise` says what happens if it is there already.
+fn put_job(transaction: &Transaction<'_>, stored: &StoredJob, otherwise: &str) -> rusqlite::Result<()> {
     let job = &stored.job;
-    transaction
-        .prepare_cached(&format!(
-            "{insert} INTO jobs (id, number, operator, target, plain_name, command, options, created_ms, ended_ms, \
-             left_out, task_count) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
-        ))?
-        .execute(params![
-            job.id.to_string(),
-            job.number,
-            job.operator.as_str(),
-            job.target.as_str(),
-            job.plain_name,
-            to_json(&job.command)?,
-            to_json(&stored.options)?,
-            job.created_ms,
-            job.ended_ms,
-            to_json(&job.left_out)?,
-            job.task_count
-        ])?;
+    let insert = format!(
+        "INSERT INTO jobs (id, number, operator, target, plain_name, command, options, created_ms, ended_ms, left_out, \
+         task_count) VALUES (:id, :number, :operator, :target, :plain_name, :command, :options, :created_ms, :ended_ms, \
+         :left_out, :task_count) {otherwise}"
+    );
+    transaction.prepare_cached(&insert)?.execute(named_params! {
+        ":id": job.id.to_string(),
+        ":number": job.number,
+        ":operator": job.operator.as_str(),
+        ":target": job.target.as_str(),
+        ":plain_name": job.plain_name,
+        ":command": to_json(&job.command)?,
+        ":options": to_json(&stored.options)?,
+        ":created_ms": job.created_ms,
+        ":ended_ms": job.ended_ms,
+        ":left_out": to_json(&job.left_out)?,
+        ":task_count": job.task_count,
+    })?;
     stored.tasks.iter().try_for_each(|task| put_task(transaction, job.id, task))
 }
 
 /// A column that holds something's text.
-pub(super) fn parsed<T: std::str::FromStr>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+pub(super) fn parsed<T: std::str::FromStr>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
     let text: String = row.get(column)?;
-    text.parse().map_err(|_| bad_column(column, format!("{text:?} is not valid")))
+    text.parse().map_err(|_| bad_column(row, column, format!("{text:?} is not valid")))
 }
 
 /// A column that holds one line of text.
-fn line<const MAX: usize>(row: &Row<'_>, column: usize) -> rusqlite::Result<Line<MAX>> {
+fn line<const MAX: usize>(row: &Row<'_>, column: &str) -> rusqlite::Result<Line<MAX>> {
     row.get::<_, String>(column).map(Into::into)
 }
 
 /// A column that holds JSON.
-pub(super) fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+pub(super) fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
     let text: String = row.get(column)?;
-    serde_json::from_str(&text).map_err(|error| bad_column(column, error.to_string()))
+    serde_json::from_str(&text).map_err(|error| bad_column(row, column, error.to_string()))
 }
 
 /// A column that holds JSON, or nothing.
-pub(super) fn optional_json<T: serde::de::DeserializeOwned>(
-    row: &Row<'_>,
-    column: usize,
-) -> rusqlite::Result<Option<T>> {
+fn optional_json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>> {
     let text: Option<String> = row.get(column)?;
     let read = |text: String| serde_json::from_str(&text);
-    text.map(read).transpose().map_err(|error| bad_column(column, error.to_string()))
+    text.map(read).transpose().map_err(|error| bad_column(row, column, error.to_string()))
 }
 
-pub(super) fn bad_column(column: usize, text: String) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, text.into())
+fn bad_column(row: &Row<'_>, column: &str, text: String) -> rusqlite::Error {
+    let at = row.as_ref().column_index(column).unwrap_or_default();
+    let text = format!("{column}: {text}");
+    rusqlite::Error::FromSqlConversionFailure(at, rusqlite::types::Type::Text, text.into())
 }
 
-pub(super) fn agent(row: &Row<'_>) -> rusqlite::Result<StoredAgent> {
-    Ok(StoredAgent {
-        name: parsed(row, 0)?,
-        fingerprint: parsed(row, 1)?,
-        enrolled_ms: row.get(2)?,
-        last_seen_ms: row.get(3)?,
-        labels: json::<Labels>(row, 4)?,
-        version: line(row, 5)?,
-        address: row.get(6)?,
-        trust: line(row, 7)?,
-        set_labels: json::<Labels>(row, 8)?,
-        drain: optional_json(row, 9)?,
-        ahead: optional_json(row, 10)?,
-        proof: row.get::<_, Option<String>>(11)?.and_then(|seal| Seal::try_from(seal).ok()),
-        accepted: json(row, 12)?,
-    })
+/// All agents.
+pub(super) fn agents(connection: &Connection) -> rusqlite::Result<Vec<StoredAgent>> {
+    let agent = |row: &Row<'_>| {
+        Ok(StoredAgent {
+            name: parsed(row, "name")?,
+            fingerprint: parsed(row, "fingerprint")?,
+            enrolled_ms: row.get("enrolled_ms")?,
+            last_seen_ms: row.get("last_seen_ms")?,
+            labels: json::<Labels>(row, "labels")?,
+            version: line(row, "version")?,
+            address: row.get("address")?,
+            trust: line(row, "trust")?,
+            set_labels: json::<Labels>(row, "set_labels")?,
+            drain: optional_json(row, "drain")?,
+            ahead: optional_json(row, "ahead")?,
+            proof: row.get::<_, Option<String>>("proof")?.and_then(|seal| Seal::try_from(seal).ok()),
+            accepted: json(row, "accepted")?,
+        })
+    };
+    let mut statement = connection.prepare(&format!("SELECT {} FROM agents", AGENT.join(", ")))?;
+    statement.query_map([], agent)?.collect()
 }
 
-pub(super) fn operator(row: &Row<'_>) -> rusqlite::Result<StoredOperator> {
-    Ok(StoredOperator {
-        name: parsed(row, 0)?,
-        role: parsed(row, 1)?,
-        unix_user: row.get(2)?,
-        keys: json::<Vec<Fingerprint>>(row, 3)?,
-        login: optional_json(row, 4)?,
-        added_ms: row.get(5)?,
-        added_by: row.get(6)?,
-        logged_in_ms: row.get(7)?,
-        is_revoked: row.get(8)?,
-    })
+/// All join tokens.
+pub(super) fn tokens(connection: &Connection) -> rusqlite::Result<Vec<StoredToken>> {
+    let token = |row: &Row<'_>| {
+        Ok(StoredToken {
+            hash: row.get("hash")?,
+            expires_ms: row.get("expires_ms")?,
+            uses_left: row.get("uses_left")?,
+            made_ms: row.get("made_ms")?,
+            made_by: row.get("made_by")?,
+            terms: json(row, "terms")?,
+        })
+    };
+    let mut statement = connection.prepare(&format!("SELECT {} FROM tokens", TOKEN.join(", ")))?;
+    statement.query_map([], token)?.collect()
 }
 
+/// All operators.
+pub(super) fn operators(connection: &Connection) -> rusqlite::Result<Vec<StoredOperator>> {
+    let operator = |row: &Row<'_>| {
+        Ok(StoredOperator {
+            name: parsed(row, "name")?,
+            role: parsed(row, "role")?,
+            unix_user: row.get("unix_user")?,
+            keys: json::<Vec<Fingerprint>>(row, "keys")?,
+            login: optional_json(row, "login")?,
+            added_ms: row.get("added_ms")?,
+            added_by: row.get("added_by")?,
+            logged_in_ms: row.get("logged_in_ms")?,
+            is_revoked: row.get("revoked")?,
+        })
+    };
+    let mut statement = connection.prepare(&format!("SELECT {} FROM operators", OPERATOR.join(", ")))?;
+    statement.query_map([], operator)?.collect()
+}
+
+/// A job, without its tasks, of the columns in [`JOB`].
 pub(super) fn job(row: &Row<'_>) -> rusqlite::Result<StoredJob> {
-    let options: JobOptions = json(row, 6)?;
+    let options: JobOptions = json(row, "options")?;
     let job = Job {
-        id: parsed(row, 0)?,
-        number: row.get(1)?,
-        operator: line(row, 2)?,
-        target: line(row, 3)?,
-        plain_name: row.get(4)?,
-        command: json::<Command>(row, 5)?,
-        created_ms: row.get(7)?,
-        ended_ms: row.get(8)?,
+        id: parsed(row, "id")?,
+        number: row.get("number")?,
+        operator: line(row, "operator")?,
+        target: line(row, "target")?,
+        plain_name: row.get("plain_name")?,
+        command: json::<Command>(row, "command")?,
+        created_ms: row.get("created_ms")?,
+        ended_ms: row.get("ended_ms")?,
         tasks: Vec::new(),
-        task_count: row.get(10)?,
-        succeeded: row.get(11)?,
-        unfinished: row.get(12)?,
-        left_out: json(row, 9)?,
-        gate: json(row, 13)?,
+        task_count: row.get("task_count")?,
+        succeeded: row.get("well")?,
+        unfinished: row.get("unfinished")?,
+        left_out: json(row, "left_out")?,
+        gate: json(row, "gate")?,
         masks: options.plan.masks,
         command_left_out: 0,
     };
     Ok(StoredJob { job, options, tasks: Vec::new() })
 }
 
-pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<StoredTask> {
-    let incarnation: Option<String> = row.get(3)?;
-    let cancelled_by: Option<String> = row.get(10)?;
-    let state = task_state(row, 4, 3, 5)?;
+/// A task, of the columns in [`TASK`].
+fn task(row: &Row<'_>) -> rusqlite::Result<StoredTask> {
     let task = Task {
-        index: row.get(0)?,
-        agent: parsed(row, 1)?,
-        state,
+        index: row.get("position")?,
+        agent: parsed(row, "agent")?,
+        state: task_state(row)?,
         no_contact_since_ms: None,
-        started_ms: row.get(5)?,
-        duration_ns: row.get(6)?,
-        end_offset: row.get(7)?,
-        batch: row.get(8)?,
+        started_ms: row.get("started_ms")?,
+        duration_ns: row.get("duration_ns")?,
+        end_offset: row.get("end_offset")?,
+        batch: row.get("batch")?,
         waiting: Reason::default(),
-        later: row.get::<_, Option<String>>(11)?.map(|_| json(row, 11)).transpose()?,
+        later: optional_json(row, "later")?,
     };
     Ok(StoredTask {
         task,
-        fingerprint: parsed(row, 2)?,
-        incarnation: incarnation.map(Into::into),
-        start_by_ms: row.get(9)?,
-        cancelled_by: cancelled_by.map(Into::into),
+        fingerprint: parsed(row, "fingerprint")?,
+        incarnation: row.get::<_, Option<String>>("incarnation")?.map(Into::into),
+        start_by_ms: row.get("start_by_ms")?,
+        cancelled_by: row.get::<_, Option<String>>("cancelled_by")?.map(Into::into),
     })
 }
 
@@ -350,12 +420,13 @@ pub(super) fn last_jobs(
     agents: &[StoredAgent],
 ) -> rusqlite::Result<Vec<(AgentName, LastJob)>> {
     let mut statement = connection.prepare(
-        "SELECT number, (SELECT operator FROM jobs WHERE jobs.number = tasks.number), outcome, incarnation, started_ms \
+        "SELECT number, (SELECT operator FROM jobs WHERE jobs.number = tasks.number) AS operator, outcome, incarnation, \
+         started_ms \
          FROM tasks WHERE agent = ?1 ORDER BY number DESC LIMIT 1",
     )?;
     let last = |row: &Row<'_>| {
-        let state = task_state(row, 2, 3, 4)?;
-        Ok(LastJob { number: row.get(0)?, operator: line(row, 1)?, state, no_contact: false })
+        let state = task_state(row)?;
+        Ok(LastJob { number: row.get("number")?, operator: line(row, "operator")?, state, no_contact: false })
     };
     let mut found = Vec::new();
     for agent in agents {
@@ -366,55 +437,36 @@ pub(super) fn last_jobs(
 }
 
 /// Where a task is, by the columns of its outcome, of its agent's incarnation, and of its start.
-pub(super) fn task_state(
-    row: &Row<'_>,
-    outcome: usize,
-    incarnation: usize,
-    started: usize,
-) -> rusqlite::Result<TaskState> {
-    if let Some(outcome) = optional_json::<Outcome>(row, outcome)? {
+fn task_state(row: &Row<'_>) -> rusqlite::Result<TaskState> {
+    if let Some(outcome) = optional_json::<Outcome>(row, "outcome")? {
         return Ok(TaskState::Ended(outcome));
     }
-    let is_sent = row.get::<_, Option<String>>(incarnation)?.is_some();
-    Ok(match row.get::<_, Option<u64>>(started)? {
+    let is_sent = row.get::<_, Option<String>>("incarnation")?.is_some();
+    Ok(match row.get::<_, Option<u64>>("started_ms")? {
         Some(_) => TaskState::Running,
         None if is_sent => TaskState::Dispatched,
         None => TaskState::Queued,
     })
 }
 
+/// A job with its tasks.
 pub(super) fn load_job(
     connection: &Connection,
     reference: JobReference,
 ) -> rusqlite::Result<Option<StoredJob>> {
-    let found = match reference {
-        JobReference::Id(id) => connection
-            .query_row(
-                &format!("SELECT {COLUMNS} FROM jobs WHERE id = ?1 AND gone IS NULL"),
-                [id.to_string()],
-                job,
-            )
-            .optional()?,
-        JobReference::Number(number) => connection
-            .query_row(
-                &format!("SELECT {COLUMNS} FROM jobs WHERE number = ?1 AND gone IS NULL"),
-                [number],
-                job,
-            )
-            .optional()?,
-        JobReference::Last => connection
-            .query_row(
-                &format!("SELECT {COLUMNS} FROM jobs WHERE gone IS NULL ORDER BY number DESC LIMIT 1"),
-                [],
-                job,
-            )
-            .optional()?,
+    let (condition, value) = match reference {
+        JobReference::Id(id) => ("id = ?1", Value::from(id.to_string())),
+        JobReference::Number(number) => {
+            ("number = ?1", Value::from(i64::try_from(number).unwrap_or(i64::MAX)))
+        }
+        JobReference::Last => ("?1 IS NULL ORDER BY number DESC LIMIT 1", Value::Null),
     };
+    let found = connection
+        .query_row(&format!("SELECT {JOB} FROM jobs WHERE gone IS NULL AND {condition}"), [value], job)
+        .optional()?;
     let Some(mut found) = found else { return Ok(None) };
-    let mut statement = connection.prepare(
-        "SELECT position, agent, fingerprint, incarnation, outcome, started_ms, duration_ns, end_offset, batch, \
-         start_by_ms, cancelled_by, later FROM tasks WHERE job = ?1 ORDER BY position",
-    )?;
+    let mut statement =
+        connection.prepare(&format!("SELECT {TASK} FROM tasks WHERE job = ?1 ORDER BY position"))?;
     let tasks = statement.query_map([found.job.id.to_string()], task)?;
     found.tasks = tasks.collect::<rusqlite::Result<_>>()?;
     Ok(Some(found))

@@ -14,12 +14,12 @@ use super::{Store, StoreError, schema};
 use crate::sys::{clock::unix_ms, file::sync_directory};
 
 /// The table of jobs in a format, and the column that names a task's job.
-fn names_of_jobs(format: i64) -> (&'static str, &'static str) {
+fn names_of_jobs(format: usize) -> (&'static str, &'static str) {
     if format < schema::WITH_JOBS { ("runs", "run") } else { ("jobs", "job") }
 }
 
 /// The tables of a format, and how their rows are ordered. What comes first is there before what belongs to it.
-fn tables_of(format: i64) -> [(&'static str, &'static str); 8] {
+fn tables_of(format: usize) -> [(&'static str, &'static str); 8] {
     let jobs = (names_of_jobs(format).0, "number");
     let tasks = ("tasks", if format < schema::WITH_JOBS { "run, position" } else { "job, position" });
     let [outcomes, audit] = [("outcomes", "kind, number"), ("audit", "id")];
@@ -80,15 +80,15 @@ pub fn salvage(directory: &Path) -> Result<Salvaged, StoreError> {
     let fresh = directory.join(format!("{}.salvaged", super::FILE));
     let files = |source: io::Error| StoreError::File { path: fresh.display().to_string(), source };
     remove(&fresh).map_err(files)?;
-    let store = Store { path: fresh.clone() };
+    let store = Store::at(fresh.clone());
     crate::sys::paths::make_owners(&fresh).map_err(files)?;
-    let connection = store.connect().map_err(|source| store.error(source))?;
-    let made = || {
+    let mut connection = store.connect().map_err(|source| store.error(source))?;
+    let mut made = || {
         let source = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE);
         // Copied as it is, and converted then as any other one: an older format lacks what is worked out on the way.
         let found = source.as_ref().ok().and_then(|source| schema::format(source).ok()).unwrap_or(0);
         let format = if (1..schema::VERSION).contains(&found) { found } else { schema::VERSION };
-        schema::convert(&connection, 0, format)?;
+        schema::convert(&mut connection, format)?;
         connection.pragma_update(None, "foreign_keys", false)?;
         connection.execute_batch("BEGIN")?;
         let mut tables = Vec::new();
@@ -106,7 +106,7 @@ pub fn salvage(directory: &Path) -> Result<Salvaged, StoreError> {
         let (jobs, job) = names_of_jobs(format);
         let orphans = format!("DELETE FROM tasks WHERE {job} NOT IN (SELECT id FROM {jobs}); COMMIT;");
         connection.execute_batch(&orphans)?;
-        schema::migrate(&connection, format)?;
+        schema::migrate(&mut connection)?;
         // The texts are indexed anew.
         connection.execute("UPDATE meta SET indexed = 0", [])?;
         // All of it is in the one file that gets the other name.
@@ -171,7 +171,12 @@ fn copy(
         return Ok((0, Some("it cannot be read at all".to_owned())));
     }
     let (names, places) = (columns.join(", "), vec!["?"; columns.len()].join(", "));
-    let mut insert = fresh.prepare(&format!("INSERT OR REPLACE INTO {table} ({names}) VALUES ({places})"))?;
+    // The new database has its own row of `meta`, and rows are read in both directions.
+    let changed: Vec<String> = columns.iter().map(|column| format!("{column} = excluded.{column}")).collect();
+    let mut insert = fresh.prepare(&format!(
+        "INSERT INTO {table} ({names}) VALUES ({places}) ON CONFLICT ({order}) DO UPDATE SET {}",
+        changed.join(", ")
+    ))?;
     let mut trouble = None;
     for direction in ["ASC", "DESC"] {
         let ordered: Vec<String> = order.split(", ").map(|column| format!("{column} {direction}")).collect();
@@ -320,8 +325,8 @@ mod tests {
     fn an_older_database_is_converted_when_it_is_saved() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(crate::master::store::FILE);
-        let old = Connection::open(&path).unwrap();
-        schema::convert(&old, 0, 2).unwrap();
+        let mut old = Connection::open(&path).unwrap();
+        schema::convert(&mut old, 2).unwrap();
         let outcome = r#"{"ending":{"lost":"rebooted"},"background":0}"#;
         old.execute_batch(&format!(
             "PRAGMA foreign_keys = OFF;

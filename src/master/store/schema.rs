@@ -1,11 +1,12 @@
 //! The tables, and the migration of older databases.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Transaction};
+use rusqlite_migration::{M, Migrations};
 
 use crate::master::core::stored::job_detail;
 
 /// The format that this version writes, in `user_version`.
-pub(super) const VERSION: i64 = 11;
+pub(super) const VERSION: usize = MIGRATIONS.len();
 
 /// One script a version, applied in order.
 pub(super) const MIGRATIONS: [&str; 11] = [
@@ -124,9 +125,9 @@ pub(super) const MIGRATIONS: [&str; 11] = [
 ];
 
 /// The format with which runs are called jobs.
-pub(super) const WITH_JOBS: i64 = 11;
+pub(super) const WITH_JOBS: usize = 11;
 /// The format with which audit records no longer hold commands.
-const WITHOUT_COMMANDS: i64 = 8;
+const WITHOUT_COMMANDS: usize = 8;
 /// Records that are converted at once.
 const AT_ONCE: usize = 1_000;
 
@@ -158,26 +159,33 @@ fn digest_commands(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// The format of a database; 0 for a new one.
-pub(super) fn format(connection: &Connection) -> rusqlite::Result<i64> {
+pub(super) fn format(connection: &Connection) -> rusqlite::Result<usize> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
-/// Brings a database from the format that was found to this version's.
-pub(super) fn migrate(connection: &Connection, found: i64) -> rusqlite::Result<()> {
-    convert(connection, found, VERSION)?;
+/// The numbered migrations; `user_version` counts those that were applied.
+fn migrations() -> Migrations<'static> {
+    let numbered = (1..).zip(MIGRATIONS);
+    let step = |(format, script)| {
+        if format == WITHOUT_COMMANDS {
+            M::up_with_hook(script, |transaction: &Transaction<'_>| Ok(digest_commands(transaction)?))
+        } else {
+            M::up(script)
+        }
+    };
+    Migrations::new(numbered.map(step).collect())
+}
+
+/// Brings a database to the format of this version.
+pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+    convert(connection, VERSION)?;
     connection.pragma_update(None, "foreign_keys", true)
 }
 
-/// Brings a database from one format to a later one.
-pub(super) fn convert(connection: &Connection, from: i64, to: i64) -> rusqlite::Result<()> {
-    for (index, script) in (1..=to).zip(MIGRATIONS).filter(|(index, _)| *index > from) {
-        let transaction = connection.unchecked_transaction()?;
-        transaction.execute_batch(script)?;
-        if index == WITHOUT_COMMANDS {
-            digest_commands(&transaction)?;
-        }
-        transaction.pragma_update(None, "user_version", index)?;
-        transaction.commit()?;
-    }
-    Ok(())
+/// Brings a database to a later format.
+pub(super) fn convert(connection: &mut Connection, to: usize) -> rusqlite::Result<()> {
+    migrations().to_version(connection, to).map_err(|error| match error {
+        rusqlite_migration::Error::RusqliteError { err, .. } => err,
+        other => rusqlite::Error::ToSqlConversionFailure(other.into()),
+    })
 }

@@ -27,7 +27,7 @@ use crate::{
     },
     master::core::{
         messages::WriteDurability,
-        stored::{StoredTask, Write},
+        stored::{StoredAgent, StoredTask, StoredToken, Write},
     },
 };
 

@@ -63,7 +63,7 @@ fn a_database_of_0_1_0_is_copied_and_then_converted_with_all_that_is_in_it() {
     assert_eq!(numbers(Wanted { text: "nginx".into(), outcome: "ok".into(), ..Wanted::default() }), [3, 1]);
     let options = |number: u64| -> JobOptions {
         connection
-            .query_row("SELECT options FROM jobs WHERE number = ?1", [number], |row| json(row, 0))
+            .query_row("SELECT options FROM jobs WHERE number = ?1", [number], |row| json(row, "options"))
             .unwrap()
     };
     assert_eq!((options(2).environment, options(2).forgotten), (vec![], vec![Bytes(b"A".to_vec())]));
@@ -96,4 +96,117 @@ fn a_database_that_is_damaged_says_what_saves_it() {
     assert!(no_copy(&damaged).contains("salvage"));
     let full = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL), None);
     assert!(no_copy(&full).contains("make room"));
+}
+
+/// A database of 0.1.0, converted to a later format than its own by the migrations of that time.
+fn of_format(directory: &Path, format: usize) {
+    let mut connection = Connection::open(directory.join(FILE)).unwrap();
+    connection.execute_batch(include_str!("format-5.sql")).unwrap();
+    schema::convert(&mut connection, format).unwrap();
+    assert_eq!(schema::format(&connection).unwrap(), format);
+}
+
+#[test]
+fn everything_in_a_database_of_every_format_since_0_1_0_is_there() {
+    for format in 5..schema::VERSION {
+        let dir = tempfile::tempdir().unwrap();
+        of_format(dir.path(), format);
+        let (store, mut connection) = Store::open(dir.path()).unwrap();
+        let found = store.remembered(&connection).unwrap();
+        let agents: Vec<(&str, usize, bool)> = found
+            .agents
+            .iter()
+            .map(|agent| (agent.name.as_str(), agent.set_labels.len(), agent.drain.is_some()))
+            .collect();
+        assert_eq!(agents, [("web-1", 1, false), ("web-2", 0, true)], "{format}");
+        let [operator] = found.operators.as_slice() else { panic!("{format}: {:?}", found.operators) };
+        assert_eq!(
+            (operator.name.as_str(), operator.role.word(), operator.login.is_some()),
+            ("ana", "viewer", true)
+        );
+        let [token] = found.tokens.as_slice() else { panic!("{format}: {:?}", found.tokens) };
+        assert_eq!(
+            (token.uses_left, token.made_by.as_str(), token.terms.to_string().as_str()),
+            (3, "root", "")
+        );
+        let live: Vec<u64> = found.jobs.iter().map(|stored| stored.job.number).collect();
+        assert_eq!((live, found.last_number), (vec![5, 6], 7), "{format}");
+        while writer::index_texts(&mut connection).unwrap() {}
+        let words = |number: u64| -> Vec<&str> {
+            let job = store.job(JobReference::Number(number)).unwrap().unwrap();
+            job.tasks.iter().map(|task| task.state.word()).collect()
+        };
+        let all: Vec<Vec<&str>> = (1..=7).map(words).collect();
+        let expected: [&[&str]; 7] = [
+            &["exited"],
+            &["exited", "exited"],
+            &["timed_out"],
+            &["cancelled"],
+            &["running"],
+            &["exited", "queued"],
+            &["signaled", "skipped"],
+        ];
+        assert_eq!(all, expected, "{format}");
+        let numbers = |wanted: Wanted| -> Vec<u64> {
+            store.jobs(&Wanted { limit: 9, ..wanted }).unwrap().into_iter().map(|job| job.number).collect()
+        };
+        assert_eq!(numbers(Wanted { text: "nginx".into(), ..Wanted::default() }), [1], "{format}");
+        assert_eq!(
+            numbers(Wanted { outcome: "failed".into(), ..Wanted::default() }),
+            [7, 4, 3, 2],
+            "{format}"
+        );
+        assert_eq!(
+            numbers(Wanted { agent: "web-1".into(), outcome: "skipped".into(), ..Wanted::default() }),
+            [7]
+        );
+        let records: u64 = connection.query_row("SELECT count(*) FROM audit", [], |row| row.get(0)).unwrap();
+        assert_eq!(records, 16, "{format}");
+        let commands: u64 = connection
+            .query_row("SELECT count(*) FROM audit WHERE detail LIKE '%sleep%'", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(commands, 0, "{format}: audit records hold no commands");
+    }
+}
+
+#[test]
+fn databases_from_before_0_1_0_keep_their_agents_and_jobs() {
+    for format in 1..5 {
+        let dir = tempfile::tempdir().unwrap();
+        let mut old = Connection::open(dir.path().join(FILE)).unwrap();
+        schema::convert(&mut old, format).unwrap();
+        let options = serde_json::to_string(&JobOptions::default()).unwrap();
+        old.execute_batch(&format!(
+            "INSERT INTO agents (name, fingerprint, enrolled_ms, last_seen_ms, labels, version, address, trust)
+                VALUES ('web-1', '{}', 1, 2, '{{}}', '0.0.9', '', '');
+            INSERT INTO tokens (hash, expires_ms, uses_left) VALUES ('AB', 9, 1);
+            INSERT INTO runs (id, number, operator, target, plain_name, command, options, created_ms, left_out, task_count)
+                VALUES ('00000000000000000000000001', 1, 'root', 'web-1', 1, '[\"true\"]', '{options}', 1, '[]', 1);
+            INSERT INTO tasks (run, position, agent, fingerprint, succeeded, duration_ns, end_offset, batch, start_by_ms)
+                VALUES ('00000000000000000000000001', 0, 'web-1', '{}', 0, 0, 0, 0, 1);",
+            Fingerprint::of(b"key"),
+            Fingerprint::of(b"key"),
+        ))
+        .unwrap();
+        drop(old);
+        let (store, connection) = Store::open(dir.path()).unwrap();
+        let found = store.remembered(&connection).unwrap();
+        assert_eq!((found.agents.len(), found.tokens.len(), found.jobs.len()), (1, 1, 1), "{format}");
+        assert_eq!(found.jobs[0].tasks.len(), 1, "{format}");
+    }
+}
+
+#[test]
+fn readers_are_kept_for_the_next_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _connection) = Store::open(dir.path()).unwrap();
+    let kept = || store.readers.lock().unwrap().len();
+    for _ in 0..9 {
+        store
+            .read(|_| store.jobs(&Wanted::default()).map(drop).map_err(|_| rusqlite::Error::InvalidQuery))
+            .unwrap();
+    }
+    assert_eq!(kept(), 2, "one for each that read at the same time");
+    assert!(store.read(|_| Err::<(), _>(rusqlite::Error::InvalidQuery)).is_err());
+    assert_eq!(kept(), 1, "the one that failed is gone");
 }
