@@ -51,7 +51,7 @@ use sloth_runner::{
 };
 
 /// A body, what it is called, and bytes to begin with.
-pub struct Body {
+pub(crate) struct Body {
     /// Its target's name.
     pub name: &'static str,
     /// Takes any bytes.
@@ -61,7 +61,7 @@ pub struct Body {
 }
 
 /// All of them.
-pub const BODIES: [Body; 6] = [
+pub(crate) const BODIES: [Body; 6] = [
     Body { name: "messages", job: messages, seeds: message_seeds },
     Body { name: "targets", job: targets, seeds: target_seeds },
     Body { name: "words", job: words, seeds: word_seeds },
@@ -155,7 +155,7 @@ const CARRIED: [fn(&[u8]); 63] = [
 ];
 
 /// Conversions of the wire: the first byte says which.
-pub fn messages(data: &[u8]) {
+pub(crate) fn messages(data: &[u8]) {
     let Some((which, bytes)) = data.split_first() else { return };
     CARRIED[usize::from(*which) % CARRIED.len()](bytes);
 }
@@ -217,7 +217,7 @@ fn text(data: &[u8]) -> Option<&str> {
 }
 
 /// Target expressions and label selectors: what is shown of one means the same.
-pub fn targets(data: &[u8]) {
+pub(crate) fn targets(data: &[u8]) {
     let Some(text) = text(data) else { return };
     if let Ok(target) = text.parse::<Target>() {
         let shown = target.to_string();
@@ -250,7 +250,7 @@ fn reads_back<T: FromStr + Display + PartialEq + Debug>(text: &str) {
 }
 
 /// Words that people and machines hand over: names, numbers of jobs, tokens, codes, addresses.
-pub fn words(data: &[u8]) {
+pub(crate) fn words(data: &[u8]) {
     let Some(text) = text(data) else { return };
     reads_back::<AgentName>(text);
     reads_back::<LabelChange>(text);
@@ -294,7 +294,7 @@ fn word_seeds() -> Vec<Vec<u8>> {
 }
 
 /// Frames as they lie in a log: a whole frame is removed from the front of the buffer, and anything else leaves it as it is.
-pub fn frames(data: &[u8]) {
+pub(crate) fn frames(data: &[u8]) {
     for seed in [None, Some(7)] {
         let mut buffer = Bytes::copy_from_slice(data);
         loop {
@@ -321,7 +321,7 @@ fn frame_seeds() -> Vec<Vec<u8>> {
 }
 
 /// Lines between the processes of an agent.
-pub fn supervisor(data: &[u8]) {
+pub(crate) fn supervisor(data: &[u8]) {
     fn read<T: serde::de::DeserializeOwned>(data: &[u8]) {
         let mut lines = Lines::default();
         for piece in data.chunks(7) {
@@ -347,7 +347,7 @@ fn supervisor_seeds() -> Vec<Vec<u8>> {
 }
 
 /// What may reach a terminal holds text, line ends, tabs and colours.
-pub fn terminal(data: &[u8]) {
+pub(crate) fn terminal(data: &[u8]) {
     let (first, second) = data.split_at(data.len() / 3);
     let mut sanitizer = Sanitizer::default();
     let mut clean = sanitizer.clean(first);

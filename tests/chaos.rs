@@ -289,6 +289,15 @@ impl Drop for Chaos {
     }
 }
 
+/// How many commands left their mark, which none did twice.
+fn started_once(marks: &Path) -> usize {
+    let marks = std::fs::read_to_string(marks).unwrap();
+    let mut started: Vec<u32> = marks.lines().map(|line| line.parse().unwrap()).collect();
+    started.sort_unstable();
+    assert!(started.is_sorted_by(|a, b| a < b), "no command was started twice: {started:?}");
+    started.len()
+}
+
 #[test]
 fn nothing_is_lost_or_doubled_and_every_outcome_is_true() {
     let number = |name: &str, default: u64| {
@@ -383,11 +392,7 @@ fn nothing_is_lost_or_doubled_and_every_outcome_is_true() {
         }
         chaos.rig.wait_state("a", "active");
     }
-    let marks = std::fs::read_to_string(&marks).unwrap();
-    let mut started: Vec<u32> = marks.lines().map(|line| line.parse().unwrap()).collect();
-    started.sort_unstable();
-    assert!(started.is_sorted_by(|a, b| a < b), "no command was started twice: {started:?}");
-    let unstarted = jobs as usize - started.len();
+    let unstarted = jobs as usize - started_once(&marks);
     assert!(unstarted <= lost_memories, "{unstarted} commands were not started");
     println!(
         "{done} faults over {jobs} jobs of {LINES} lines, {lost_memories} of them with a memory lost: 0 lines lost \

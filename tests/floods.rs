@@ -184,6 +184,52 @@ fn hostile_targets_are_refused_at_once() {
     drop(runtime);
 }
 
+/// Follows a job on many connections, and reads nothing. What is returned keeps the calls.
+async fn follow_and_never_read(flood: &Operator, number: u64) -> Vec<impl Sized> {
+    let mut held = Vec::new();
+    for _ in 0..many().div_ceil(500) {
+        let Some(channel) = flood.connect().await else { continue };
+        let request = proto::FollowJobRequest {
+            job: Some(proto::JobReference { kind: Some(proto::job_reference::Kind::Number(number)) }),
+            follow: true,
+            ..proto::FollowJobRequest::default()
+        };
+        let calls = (0..500).map(|_| {
+            let (mut client, request) = (control(channel.clone()), request.clone());
+            async move { tokio::time::timeout(Duration::from_secs(2), client.follow_job(request)).await }
+        });
+        let all: Vec<_> = calls.map(tokio::spawn).collect();
+        for call in all {
+            if let Ok(Ok(Ok(stream))) = call.await {
+                // Kept, and never read.
+                held.push((channel.clone(), stream));
+            }
+        }
+    }
+    held
+}
+
+/// Sends frames of HTTP/2 that are made by hand: type, and payload. RFC 9113, 6.7 and 6.5.
+async fn send_frames(flood: &Operator, kind: u8, payload: &[u8], frames: &AtomicU64) {
+    let length = u8::try_from(payload.len()).unwrap();
+    let frame = [&[0, 0, length, kind, 0, 0, 0, 0, 0], payload].concat().repeat(256);
+    loop {
+        let dialled = dial("127.0.0.1", flood.port, flood.tls(), tls::server_name("m")).await;
+        let Ok(dialled) = dialled else { continue };
+        let (mut read, mut write) = tokio::io::split(dialled.stream);
+        tokio::spawn(async move {
+            let mut answers = vec![0; 65_536];
+            while let Ok(1..) = read.read(&mut answers).await {}
+        });
+        let begin = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+        let mut sent = write.write_all(begin).await;
+        while sent.is_ok() {
+            sent = write.write_all(&frame).await;
+            frames.fetch_add(256, Ordering::Relaxed);
+        }
+    }
+}
+
 #[test]
 fn one_viewer_cannot_take_connections_memory_or_the_log_from_others() {
     let rig = Rig::with_agents(&["honest"]);
@@ -197,29 +243,7 @@ fn one_viewer_cannot_take_connections_memory_or_the_log_from_others() {
     let (flood, before) = (viewer(), Held::by(&rig));
     let runtime = elsewhere();
     let number: u64 = job.parse().unwrap();
-    let followers = runtime.block_on(async {
-        let mut held = Vec::new();
-        for _ in 0..many().div_ceil(500) {
-            let Some(channel) = flood.connect().await else { continue };
-            let request = proto::FollowJobRequest {
-                job: Some(proto::JobReference { kind: Some(proto::job_reference::Kind::Number(number)) }),
-                follow: true,
-                ..proto::FollowJobRequest::default()
-            };
-            let calls = (0..500).map(|_| {
-                let (mut client, request) = (control(channel.clone()), request.clone());
-                async move { tokio::time::timeout(Duration::from_secs(2), client.follow_job(request)).await }
-            });
-            let all: Vec<_> = calls.map(tokio::spawn).collect();
-            for call in all {
-                if let Ok(Ok(Ok(stream))) = call.await {
-                    // Kept, and never read.
-                    held.push((channel.clone(), stream));
-                }
-            }
-        }
-        held
-    });
+    let followers = runtime.block_on(follow_and_never_read(&flood, number));
     println!("{} followers are served, of {} that asked", followers.len(), many().div_ceil(500) * 500);
     meanwhile(&rig, "followers that never read", idle, &before, 256);
     drop(followers);
@@ -266,7 +290,6 @@ fn one_viewer_cannot_take_connections_memory_or_the_log_from_others() {
     meanwhile(&rig, "calls that fill the log", idle, &before, 64);
     drop(runtime);
 
-    // HTTP/2 by hand: type, and payload. RFC 9113, 6.7 and 6.5.
     for (what, kind, payload) in [("pings", 6_u8, &[0_u8; 8][..]), ("settings", 4, &[0, 3, 0, 0, 0, 9][..])] {
         let (flood, before) = (viewer(), Held::by(&rig));
         let runtime = elsewhere();
@@ -274,23 +297,7 @@ fn one_viewer_cannot_take_connections_memory_or_the_log_from_others() {
         for _ in 0..8 {
             let (flood, frames) = (Arc::clone(&flood), Arc::clone(&frames));
             runtime.spawn(async move {
-                let length = u8::try_from(payload.len()).unwrap();
-                let frame = [&[0, 0, length, kind, 0, 0, 0, 0, 0], payload].concat().repeat(256);
-                loop {
-                    let dialled = dial("127.0.0.1", flood.port, flood.tls(), tls::server_name("m")).await;
-                    let Ok(dialled) = dialled else { continue };
-                    let (mut read, mut write) = tokio::io::split(dialled.stream);
-                    tokio::spawn(async move {
-                        let mut answers = vec![0; 65_536];
-                        while let Ok(1..) = read.read(&mut answers).await {}
-                    });
-                    let begin = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-                    let mut sent = write.write_all(begin).await;
-                    while sent.is_ok() {
-                        sent = write.write_all(&frame).await;
-                        frames.fetch_add(256, Ordering::Relaxed);
-                    }
-                }
+                send_frames(&flood, kind, payload, &frames).await;
             });
         }
         until("frames were sent", || frames.load(Ordering::Relaxed) > 20 * many() as u64);

@@ -44,7 +44,7 @@ use tonic::{Status, body::Body, server::ServerStreamingService};
 use tonic_prost::ProstCodec;
 
 /// A name, and what makes the command that is timed.
-pub type Row = (&'static str, Box<dyn Fn() -> Command>);
+pub(crate) type Row = (&'static str, Box<dyn Fn() -> Command>);
 
 type Frames = ReceiverStream<Result<Frame, Status>>;
 
@@ -174,7 +174,7 @@ fn credentials(directory: &Path, identity: &Identity) -> (Credentials, Trust) {
 }
 
 /// Plays a role of the floor when the bench was started as one; false when it was started by a person.
-pub fn play_role() -> bool {
+pub(crate) fn play_role() -> bool {
     let words: Vec<String> = std::env::args().collect();
     let one_thread = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     match words.get(1).map(String::as_str) {
@@ -249,7 +249,7 @@ async fn client(socket: &Path, command: &str) {
 }
 
 /// The floor's two daemons.
-pub struct Floor {
+pub(crate) struct Floor {
     directory: tempfile::TempDir,
     daemons: Vec<Child>,
 }
@@ -263,7 +263,7 @@ fn first_line(child: &mut Child) -> String {
 
 impl Floor {
     /// Starts relay and agent; with `logged` the relay writes and syncs a log.
-    pub fn start(logged: bool) -> Self {
+    pub(crate) fn start(logged: bool) -> Self {
         // On the disk that the master's data would lie on, and not in a file system in memory.
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         Authority::load_or_create(directory.path()).unwrap();
@@ -284,7 +284,7 @@ impl Floor {
     }
 
     /// The client's command line.
-    pub fn client(&self, command: &str) -> Command {
+    pub(crate) fn client(&self, command: &str) -> Command {
         let mut client = Command::new(std::env::current_exe().unwrap());
         client.arg("floor-client").arg(self.directory.path().join("relay.sock")).arg(command);
         client
@@ -301,7 +301,7 @@ impl Drop for Floor {
 }
 
 /// A master and an agent of sloth-runner, beside the floor.
-pub struct Fleet {
+pub(crate) struct Fleet {
     directory: tempfile::TempDir,
     master: Child,
     agent: Child,
@@ -312,12 +312,12 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_sloth-runner");
 
 impl Fleet {
     /// A master with one agent, `a`.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_with(&["start", "--name", "a"], 1, "")
     }
 
     /// A master with many agents in one process.
-    pub fn simulate(count: u32) -> Self {
+    pub(crate) fn simulate(count: u32) -> Self {
         Self::start_with(&["simulate", "--count", &count.to_string()], count, "fleet")
     }
 
@@ -361,12 +361,12 @@ impl Fleet {
         Self { directory, master, agent, is_simulated: !below.is_empty() }
     }
 
-    pub fn client(&self, command: &str) -> Command {
+    pub(crate) fn client(&self, command: &str) -> Command {
         self.client_on(&["a"], command)
     }
 
     /// `agent run` with flags and a target.
-    pub fn client_on(&self, target: &[&str], command: &str) -> Command {
+    pub(crate) fn client_on(&self, target: &[&str], command: &str) -> Command {
         let mut client = Command::new(PROGRAM);
         let socket = self.directory.path().join("master/master.sock");
         client.args(["agent", "run", "--master", &format!("unix:{}", socket.display())]);
@@ -394,14 +394,14 @@ impl Drop for Fleet {
 }
 
 /// A multiplexed ssh to an sshd of the bench's own; `None`, said so, where there is none.
-pub struct Ssh {
+pub(crate) struct Ssh {
     directory: tempfile::TempDir,
     daemon: Child,
     port: u16,
 }
 
 impl Ssh {
-    pub fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         let sshd = Path::new("/usr/sbin/sshd");
         if !sshd.exists() {
             println!("skipped: ssh (no /usr/sbin/sshd on this machine)");
@@ -442,7 +442,7 @@ impl Ssh {
         Some(ssh)
     }
 
-    pub fn client(&self, command: &str) -> Command {
+    pub(crate) fn client(&self, command: &str) -> Command {
         let path = |name: &str| self.directory.path().join(name).display().to_string();
         let mut client = Command::new("ssh");
         client
@@ -465,7 +465,7 @@ impl Drop for Ssh {
 }
 
 /// Waits until something is there.
-pub fn wait(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn wait(what: &str, mut condition: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !condition() {
         assert!(begun.elapsed() < Duration::from_secs(20), "waited in vain for {what}");
@@ -474,14 +474,14 @@ pub fn wait(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// The middle of some figures.
-pub fn median(figures: &[f64]) -> f64 {
+pub(crate) fn median(figures: &[f64]) -> f64 {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted[sorted.len() / 2]
 }
 
 /// Runs each row once a round, in another order each time, and returns the figures by row.
-pub fn rounds(count: usize, rows: usize, mut row: impl FnMut(usize) -> f64) -> Vec<Vec<f64>> {
+pub(crate) fn rounds(count: usize, rows: usize, mut row: impl FnMut(usize) -> f64) -> Vec<Vec<f64>> {
     let mut figures = vec![Vec::new(); rows];
     for round in 0..=count {
         let mut order: Vec<usize> = (0..rows).collect();
@@ -501,7 +501,7 @@ pub fn rounds(count: usize, rows: usize, mut row: impl FnMut(usize) -> f64) -> V
 }
 
 /// Prints a row: median, extremes, and the median of the ratios to another row, round by round.
-pub fn print_row(name: &str, unit: &str, figures: &[f64], against: &[f64]) {
+pub(crate) fn print_row(name: &str, unit: &str, figures: &[f64], against: &[f64]) {
     let ratios: Vec<f64> = figures.iter().zip(against).map(|(figure, floor)| figure / floor).collect();
     let lowest = figures.iter().copied().fold(f64::INFINITY, f64::min);
     let highest = figures.iter().copied().fold(0.0, f64::max);
@@ -514,7 +514,7 @@ pub fn print_row(name: &str, unit: &str, figures: &[f64], against: &[f64]) {
 
 /// Times each row's command from process start to exit, and prints the figures beside those of the first row. Each waits
 /// until what the one before it left to do behind its end must be done: that is nobody else's.
-pub fn time_rows(count: usize, settle: Duration, rows: &[Row]) {
+pub(crate) fn time_rows(count: usize, settle: Duration, rows: &[Row]) {
     let figures = rounds(count, rows.len(), |row| {
         std::thread::sleep(settle);
         let mut command = rows[row].1();

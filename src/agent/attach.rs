@@ -16,7 +16,7 @@ use super::{
     core::Decision,
     spool::{Read, SpoolReader},
     state::{Agent, Opened, ReceivedOpen, Starting},
-    supervisor::protocol::{TaskEnding, TaskReply, TaskRequest},
+    supervisor::protocol::{TaskEnding, TaskReply},
     supervisor_client::StartResult,
     task_process::{Found, TaskProcess, ending_of_lost, find},
 };
@@ -24,7 +24,7 @@ use crate::{
     domain::{
         agent::START_PERMISSION,
         attach::{AttachRequest, AttachResponse, EndedTask, Open, StartPermission},
-        control::{Closing, InputTaken, TaskGap, WindowSize},
+        control::{Closing, InputTaken, TaskGap},
         ids::{Incarnation, TaskId},
         outcome::Ending,
     },
@@ -283,25 +283,7 @@ impl Attach {
         self.agent.save_seen();
         let ending = loop {
             if streaming.ending.is_none() && streaming.process.is_none() {
-                streaming.ending = match find(&layout, id) {
-                    Ok(Found::Live) => None,
-                    Ok(Found::Ended(ending)) => Some(ending),
-                    Ok(Found::Lost(reason)) => Some(self.lost(id, reason).await?),
-                    Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                        // Known to a version that comes back; nothing is guessed meanwhile.
-                        self.send(AttachResponse::Held(Some(error.to_string()))).await?;
-                        return Err(error.into());
-                    }
-                    Err(error) => return Err(error.into()),
-                };
-                match &streaming.ending {
-                    Some(ending) => streaming.spooled = ending.end_offset,
-                    None => streaming.process = TaskProcess::connect(&streaming.task),
-                }
-                if streaming.ending.is_none() && streaming.feeding.has_begun {
-                    // What was on its way to the command is gone, and is asked for again on another Attach.
-                    return Err(io::Error::other("lost the task's process while it was fed").into());
-                }
+                self.look_for_ending(id, &mut streaming).await?;
                 if streaming.ending.is_none() && streaming.process.is_none() {
                     // It lives, but takes no connection just now.
                     tokio::time::sleep(BUSY_RETRY).await;
@@ -310,23 +292,7 @@ impl Attach {
             }
             if streaming.may_read() {
                 self.tell_started(&mut untold).await?;
-                match streaming.reader.read(streaming.spooled.min(streaming.grant))? {
-                    Read::Frames(frames) => self.send(AttachResponse::Output(frames)).await?,
-                    Read::Gap { from, to } => {
-                        let reason = "the agent no longer has it".to_owned();
-                        self.send(AttachResponse::Gap(TaskGap { from, to, reason })).await?;
-                    }
-                    Read::Nothing => {
-                        let from = streaming.reader.offset();
-                        let Some(ending) = &streaming.ending else {
-                            return Err(io::Error::other(format!("a hole in the spool at {from}")).into());
-                        };
-                        // Nobody writes there any more.
-                        let (to, reason) = (ending.end_offset, "the agent's disk lost it".to_owned());
-                        streaming.reader.skip_to(to);
-                        self.send(AttachResponse::Gap(TaskGap { from, to, reason })).await?;
-                    }
-                }
+                self.pass_on(&mut streaming).await?;
             } else if let Some(ending) = &streaming.ending
                 && streaming.reader.offset() >= ending.end_offset
             {
@@ -337,42 +303,75 @@ impl Attach {
             let is_asked = (streaming.waits && !may_read) || streaming.feeding.is_asked;
             tokio::select! {
                 biased;
-                request = self.request() => match request? {
-                    AttachRequest::Grant(to) => streaming.grant = streaming.grant.max(to),
-                    AttachRequest::Acknowledge(offset) => streaming.acknowledge(offset).await?,
-                    AttachRequest::Stdin(stdin) => {
-                        if let Some(process) = &mut streaming.process {
-                            streaming.feeding.has_begun = true;
-                            // A process that is gone reads no more, and says how it ended.
-                            let _ = process.feed(stdin.offset, &stdin.data, stdin.is_end).await;
-                        }
-                    }
-                    AttachRequest::WindowSize(WindowSize { rows, columns }) => {
-                        if let Some(process) = &mut streaming.process {
-                            let _ = process.say(&TaskRequest::Resize { rows, columns }).await;
-                        }
-                    }
-                    _ => {}
-                },
-                reply = next_of(&mut streaming.process), if is_asked => {
-                    match reply {
-                        Some(TaskReply::InputTaken { offset, over }) => {
-                            streaming.feeding.is_asked = false;
-                            let taken = InputTaken { offset, is_over: over };
-                            self.send(AttachResponse::InputTaken(taken)).await?;
-                        }
-                        Some(TaskReply::Held { reason }) => {
-                            let reason = Some(reason).filter(|reason| !reason.is_empty());
-                            self.send(AttachResponse::Held(reason)).await?;
-                        }
-                        reply => streaming.heard(reply),
-                    }
-                }
+                request = self.request() => streaming.take(request?).await?,
+                reply = next_of(&mut streaming.process), if is_asked => self.take_reply(&mut streaming, reply).await?,
                 () = until_due(untold.as_ref()) => self.tell_started(&mut untold).await?,
                 () = std::future::ready(()), if may_read => {}
             }
         };
         self.hand_over(id, ending).await
+    }
+
+    /// Finds out how a task without a connection to its process stands: the record of its end, or another connection.
+    async fn look_for_ending(&mut self, id: TaskId, streaming: &mut SpoolStream) -> Result<(), End> {
+        streaming.ending = match find(&self.agent.layout, id) {
+            Ok(Found::Live) => None,
+            Ok(Found::Ended(ending)) => Some(ending),
+            Ok(Found::Lost(reason)) => Some(self.lost(id, reason).await?),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                // Known to a version that comes back; nothing is guessed meanwhile.
+                self.send(AttachResponse::Held(Some(error.to_string()))).await?;
+                return Err(error.into());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        match &streaming.ending {
+            Some(ending) => streaming.spooled = ending.end_offset,
+            None => streaming.process = TaskProcess::connect(&streaming.task),
+        }
+        if streaming.ending.is_none() && streaming.feeding.has_begun {
+            // What was on its way to the command is gone, and is asked for again on another Attach.
+            return Err(io::Error::other("lost the task's process while it was fed").into());
+        }
+        Ok(())
+    }
+
+    /// Sends what is next in the spool, as far as the grant allows.
+    async fn pass_on(&mut self, streaming: &mut SpoolStream) -> Result<(), End> {
+        match streaming.reader.read(streaming.spooled.min(streaming.grant))? {
+            Read::Frames(frames) => self.send(AttachResponse::Output(frames)).await,
+            Read::Gap { from, to } => {
+                let reason = "the agent no longer has it".to_owned();
+                self.send(AttachResponse::Gap(TaskGap { from, to, reason })).await
+            }
+            Read::Nothing => {
+                let from = streaming.reader.offset();
+                let Some(ending) = &streaming.ending else {
+                    return Err(io::Error::other(format!("a hole in the spool at {from}")).into());
+                };
+                // Nobody writes there any more.
+                let (to, reason) = (ending.end_offset, "the agent's disk lost it".to_owned());
+                streaming.reader.skip_to(to);
+                self.send(AttachResponse::Gap(TaskGap { from, to, reason })).await
+            }
+        }
+    }
+
+    async fn take_reply(&mut self, streaming: &mut SpoolStream, reply: Option<TaskReply>) -> Result<(), End> {
+        match reply {
+            Some(TaskReply::InputTaken { offset, over }) => {
+                streaming.feeding.is_asked = false;
+                self.send(AttachResponse::InputTaken(InputTaken { offset, is_over: over })).await
+            }
+            Some(TaskReply::Held { reason }) => {
+                let reason = Some(reason).filter(|reason| !reason.is_empty());
+                self.send(AttachResponse::Held(reason)).await
+            }
+            reply => {
+                streaming.heard(reply);
+                Ok(())
+            }
+        }
     }
 }
 

@@ -9,7 +9,7 @@ const LONGEST: u64 = 64;
 
 /// Whether somebody is there to be asked.
 #[must_use]
-pub fn may_ask() -> bool {
+pub(super) fn may_ask() -> bool {
     io::stdin().is_terminal() && stderr_is_terminal()
 }
 
@@ -17,7 +17,7 @@ pub fn may_ask() -> bool {
 ///
 /// # Errors
 /// When the answer cannot be read.
-pub fn agrees(question: &str) -> io::Result<bool> {
+pub(super) fn agrees(question: &str) -> io::Result<bool> {
     note(&format!("{question} Type yes, or anything else for no:"));
     let mut answer = String::new();
     io::Read::take(io::stdin().lock(), LONGEST).read_line(&mut answer)?;

@@ -42,7 +42,7 @@ fn begins(text: &str, current: &OsStr) -> bool {
 
 /// One agent's name.
 #[must_use]
-pub fn agent() -> ArgValueCompleter {
+pub(super) fn agent() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
         let found = agents().into_iter().filter(|agent| begins(agent.name.as_str(), current));
         found
@@ -68,7 +68,7 @@ fn parts(agents: &[AgentView]) -> Vec<String> {
 
 /// A target expression.
 #[must_use]
-pub fn target() -> ArgValueCompleter {
+pub(super) fn target() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
         let Some(current) = current.to_str() else { return Vec::new() };
         let at = current.rfind(JOINS).map_or(0, |at| at + 1);
@@ -80,7 +80,7 @@ pub fn target() -> ArgValueCompleter {
 
 /// A job's number, with what it ran.
 #[must_use]
-pub fn job() -> ArgValueCompleter {
+pub(super) fn job() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
         let request = ListJobs { limit: Some(JOBS), ..ListJobs::default() };
         let jobs = ask(async |client| client.jobs(request).await.ok()).unwrap_or_default().into_iter();
@@ -96,7 +96,7 @@ pub fn job() -> ArgValueCompleter {
 
 /// A stored master.
 #[must_use]
-pub fn master() -> ArgValueCompleter {
+pub(super) fn master() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
         let stored = Masters::open().and_then(|masters| masters.all()).unwrap_or_default();
         std::iter::once(("local".to_owned(), "this machine".to_owned()))

@@ -20,9 +20,9 @@ use super::{
 use crate::domain::name::nearest;
 
 /// The file with all keys and their defaults, which its own comments explain.
-pub const EXAMPLE: &str = include_str!("../../assets/sloth-runner.toml");
+pub(super) const EXAMPLE: &str = include_str!("../../assets/sloth-runner.toml");
 /// Names the only file that is read, in place of the usual ones.
-pub const FILE_VARIABLE: &str = "SLOTH_RUNNER_CONFIG";
+pub(super) const FILE_VARIABLE: &str = "SLOTH_RUNNER_CONFIG";
 /// The file's name.
 const FILE: &str = "sloth-runner.toml";
 
@@ -77,14 +77,14 @@ fn key_of(flag: &Arg) -> &str {
 
 /// What the files say, and which of them.
 #[derive(Clone, Debug, Default)]
-pub struct Settings {
+pub(super) struct Settings {
     values: BTreeMap<(String, String), (Value, PathBuf)>,
 }
 
 /// The control center's own settings.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct TuiConfig {
+pub(super) struct TuiConfig {
     /// More agents than this are asked about.
     pub confirm_over: usize,
     /// Commands that are asked about at any count.
@@ -143,7 +143,7 @@ impl Settings {
     ///
     /// # Errors
     /// When one is there and cannot be read, or makes no sense.
-    pub fn load() -> Result<Self, Failure> {
+    pub(super) fn load() -> Result<Self, Failure> {
         let mut settings = Self::default();
         let is_named = env::var_os(FILE_VARIABLE).is_some();
         for path in paths() {
@@ -205,19 +205,19 @@ impl Settings {
 
     /// What the files say of an agent's master.
     #[must_use]
-    pub fn agents_master(&self) -> Option<String> {
+    pub(super) fn agents_master(&self) -> Option<String> {
         self.of("agent", "master")?.into_iter().next()
     }
 
     /// Whether no file says anything.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
 
     /// Makes what the files say the defaults of the command line.
     #[must_use]
-    pub fn apply(&self, mut command: Command) -> Command {
+    pub(super) fn apply(&self, mut command: Command) -> Command {
         if self.is_empty() {
             return command;
         }
@@ -240,7 +240,7 @@ impl Settings {
     ///
     /// # Errors
     /// When a value is none of its kind.
-    pub fn tui(&self) -> Result<TuiConfig, Failure> {
+    pub(super) fn tui(&self) -> Result<TuiConfig, Failure> {
         let mut all = tui_defaults();
         let mut from = None;
         for ((section, key), (value, path)) in &self.values {
@@ -257,7 +257,7 @@ impl Settings {
 
     /// Every key with its value, as TOML, and where that comes from.
     #[must_use]
-    pub fn shown(&self) -> Vec<Shown> {
+    pub(super) fn shown(&self) -> Vec<Shown> {
         let mut shown = Vec::new();
         for section in sections() {
             for flag in &section.flags {
@@ -293,7 +293,7 @@ impl Settings {
 
 /// A key as it stands.
 #[derive(Clone, Debug)]
-pub struct Shown {
+pub(super) struct Shown {
     /// Its section.
     pub section: &'static str,
     /// Its name.

@@ -4,7 +4,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// What a flag of another tool is here, where a job was meant and the flag is none of this program's.
 #[must_use]
-pub fn of_other_tools(error: &clap::Error) -> Option<String> {
+pub(super) fn of_other_tools(error: &clap::Error) -> Option<String> {
     if error.kind() != ErrorKind::UnknownArgument {
         return None;
     }

@@ -48,12 +48,12 @@ fn is_of_kind(file: &impl AsFd, kind: SFlag) -> bool {
 }
 
 /// Whether a file is a pipe.
-pub fn is_pipe(file: &impl AsFd) -> bool {
+pub(super) fn is_pipe(file: &impl AsFd) -> bool {
     is_of_kind(file, SFlag::S_IFIFO)
 }
 
 /// Whether standard output and error go to the same place.
-pub fn is_one_place() -> bool {
+pub(super) fn is_one_place() -> bool {
     let place = |file: BorrowedFd<'_>| fstat(file).map(|stat| (stat.st_dev, stat.st_ino));
     place(io::stdout().as_fd()) == place(io::stderr().as_fd())
 }
@@ -73,7 +73,7 @@ fn named(stream: Stream, error: &io::Error) -> io::Error {
 struct NotWritten(String);
 
 /// Whether an error is one of a standard stream, and not of a file.
-pub fn is_of_stream(error: &io::Error) -> bool {
+pub(super) fn is_of_stream(error: &io::Error) -> bool {
     matches!(error.get_ref(), Some(source) if source.is::<NotWritten>())
 }
 
@@ -82,7 +82,7 @@ pub fn is_of_stream(error: &io::Error) -> bool {
 ///
 /// # Errors
 /// When the reader is gone, or the disk does not take it; the text says which stream it was.
-pub fn write_fully(stream: Stream, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn write_fully(stream: Stream, bytes: &[u8]) -> io::Result<()> {
     let (stdout, stderr) = (io::stdout(), io::stderr());
     let file = match stream {
         Stream::Stdout => stdout.as_fd(),
@@ -103,7 +103,7 @@ pub fn write_fully(stream: Stream, bytes: &[u8]) -> io::Result<()> {
 
 /// Standard output or error.
 #[derive(Debug)]
-pub struct Stdio {
+pub(super) struct Stdio {
     /// Which it is, for messages.
     stream: Stream,
     file: File,
@@ -117,7 +117,7 @@ impl Stdio {
     ///
     /// # Errors
     /// When there is no room for another descriptor.
-    pub fn out() -> io::Result<Self> {
+    pub(super) fn out() -> io::Result<Self> {
         Self::new(Stream::Stdout, &io::stdout())
     }
 
@@ -125,7 +125,7 @@ impl Stdio {
     ///
     /// # Errors
     /// When there is no room for another descriptor.
-    pub fn err() -> io::Result<Self> {
+    pub(super) fn err() -> io::Result<Self> {
         Self::new(Stream::Stderr, &io::stderr())
     }
 
@@ -133,7 +133,7 @@ impl Stdio {
     ///
     /// # Errors
     /// When there is no room for another descriptor.
-    pub fn new(stream: Stream, file: &impl AsFd) -> io::Result<Self> {
+    pub(super) fn new(stream: Stream, file: &impl AsFd) -> io::Result<Self> {
         let file = file.as_fd();
         let (file, waiting) = match Self::reopened(file) {
             Some(file) => (file, Waiting::Nonblocking),
@@ -158,7 +158,7 @@ impl Stdio {
 
     /// The file behind it.
     #[must_use]
-    pub fn file(&self) -> &File {
+    pub(super) fn file(&self) -> &File {
         &self.file
     }
 
@@ -166,7 +166,7 @@ impl Stdio {
     ///
     /// # Errors
     /// When the reader is gone, or the disk does not take it.
-    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.has_backlog() {
             self.backlog.0.extend_from_slice(bytes);
         } else {
@@ -178,7 +178,7 @@ impl Stdio {
 
     /// Whether the reader has not taken everything. Nothing more should be printed then before [`Self::drain`].
     #[must_use]
-    pub fn has_backlog(&self) -> bool {
+    pub(super) fn has_backlog(&self) -> bool {
         self.backlog.1 < self.backlog.0.len()
     }
 
@@ -186,7 +186,7 @@ impl Stdio {
     ///
     /// # Errors
     /// As [`Self::write`].
-    pub async fn drain(&mut self) -> io::Result<()> {
+    pub(super) async fn drain(&mut self) -> io::Result<()> {
         while self.has_backlog() {
             let written = self.write_now(&self.backlog.0[self.backlog.1..], Duration::ZERO)?;
             self.backlog.1 += written;

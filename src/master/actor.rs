@@ -13,7 +13,7 @@ use super::{
     compare::{self, Question},
     core::{
         Core,
-        messages::{Effect, Input, Now, Reply, ReplyTo, SessionId},
+        messages::{AttachOrder, Effect, Input, Now, Reply, ReplyTo, SessionId},
         stored::{InStore, KnownTask},
     },
     dispatch::{self, AttachSignals},
@@ -204,34 +204,7 @@ impl Actor {
                     let _ = waiting.send(*reply);
                 }
             }
-            Effect::Attach(order) => {
-                let Some(session) = self.sessions.get(&order.session) else { return };
-                let signals = Arc::<AttachSignals>::default();
-                if self.attached.len() == self.attached.capacity() {
-                    self.attached
-                        .retain(|_, attached| attached.iter().any(|signals| signals.strong_count() > 0));
-                }
-                let attached = self.attached.entry(order.id).or_default();
-                attached.retain(|signals| signals.strong_count() > 0);
-                attached.push(Arc::downgrade(&signals));
-                self.shutdown.tracker.spawn(dispatch::attach(
-                    dispatch::Context {
-                        handle: self.handle.clone(),
-                        links: Arc::clone(&session.links),
-                        ahead: self.ahead.clone(),
-                        logs: self.logs.clone(),
-                        budget: self.budget.clone(),
-                        inputs: self.inputs.clone(),
-                        signals,
-                        started: self.started,
-                        clock: self.clock,
-                        sealer: Arc::clone(&self.sealer),
-                        close: session.close.clone(),
-                        now: self.shutdown.now.clone(),
-                    },
-                    *order,
-                ));
-            }
+            Effect::Attach(order) => self.attach(*order),
             Effect::OutcomeStored(id) => {
                 for signals in self.attached.remove(&id).iter().flatten().filter_map(Weak::upgrade) {
                     signals.stored.notify_one();
@@ -280,17 +253,7 @@ impl Actor {
                     journal.put_gate(gate);
                 }
             }
-            Effect::Compare { id, outcome, accepted } => {
-                let question = Question { id, outcome, accepted };
-                let (handle, logs) = (self.handle.clone(), self.logs.clone());
-                let questions = self.comparing.entry(id.job).or_insert_with(|| {
-                    let (questions, inbox) = mpsc::unbounded_channel();
-                    self.shutdown.tracker.spawn(compare::answer(id.job, handle, logs, inbox));
-                    questions
-                });
-                // It ends with the job, after which nobody asks.
-                let _ = questions.send(question);
-            }
+            Effect::Compare { id, outcome, accepted } => self.compare(Question { id, outcome, accepted }),
             Effect::JobEnded(job, ended_ms) => {
                 if let Some(journal) = self.journals.get(&job).and_then(Weak::upgrade) {
                     journal.end(ended_ms);
@@ -302,6 +265,48 @@ impl Actor {
                 self.comparing.remove(&job);
             }
         }
+    }
+
+    /// Opens an Attach of a task on its agent's link.
+    fn attach(&mut self, order: AttachOrder) {
+        let Some(session) = self.sessions.get(&order.session) else { return };
+        let signals = Arc::<AttachSignals>::default();
+        if self.attached.len() == self.attached.capacity() {
+            self.attached.retain(|_, attached| attached.iter().any(|signals| signals.strong_count() > 0));
+        }
+        let attached = self.attached.entry(order.id).or_default();
+        attached.retain(|signals| signals.strong_count() > 0);
+        attached.push(Arc::downgrade(&signals));
+        self.shutdown.tracker.spawn(dispatch::attach(
+            dispatch::Context {
+                handle: self.handle.clone(),
+                links: Arc::clone(&session.links),
+                ahead: self.ahead.clone(),
+                logs: self.logs.clone(),
+                budget: self.budget.clone(),
+                inputs: self.inputs.clone(),
+                signals,
+                started: self.started,
+                clock: self.clock,
+                sealer: Arc::clone(&self.sealer),
+                close: session.close.clone(),
+                now: self.shutdown.now.clone(),
+            },
+            order,
+        ));
+    }
+
+    /// Gives a question to the job's task that compares output.
+    fn compare(&mut self, question: Question) {
+        let job = question.id.job;
+        let (handle, logs) = (self.handle.clone(), self.logs.clone());
+        let questions = self.comparing.entry(job).or_insert_with(|| {
+            let (questions, inbox) = mpsc::unbounded_channel();
+            self.shutdown.tracker.spawn(compare::answer(job, handle, logs, inbox));
+            questions
+        });
+        // It ends with the job, after which nobody asks.
+        let _ = questions.send(question);
     }
 
     fn withdraw_start(&self, id: TaskId) {

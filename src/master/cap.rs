@@ -6,7 +6,7 @@ use crate::domain::{frame::Frame, job::Overflow};
 
 /// What of a task's output is kept.
 #[derive(Clone, Copy, Debug)]
-pub struct Cap {
+pub(super) struct Cap {
     /// Most bytes that are kept.
     pub bytes: u64,
     /// What happens to more.
@@ -21,7 +21,7 @@ pub struct Cap {
 impl Cap {
     /// The total size of the kept beginning and end, in bytes.
     #[must_use]
-    pub fn new(bytes: u64, overflow: Overflow) -> Self {
+    pub(super) fn new(bytes: u64, overflow: Overflow) -> Self {
         let newest = match overflow {
             Overflow::Block => bytes / 2,
             Overflow::Gap => NEWEST.min(bytes / 2),
@@ -43,7 +43,7 @@ fn held(frame: &Frame) -> u64 {
 
 /// The newest frames of a task that prints more than is kept.
 #[derive(Debug)]
-pub struct Newest {
+pub(super) struct Newest {
     frames: VecDeque<Frame>,
     /// Most bytes that are kept, and half of what they may take in memory with what belongs to each frame.
     most: u64,
@@ -54,7 +54,7 @@ pub struct Newest {
 impl Newest {
     /// None yet, of a task with this cap.
     #[must_use]
-    pub fn new(cap: Cap) -> Self {
+    pub(super) fn new(cap: Cap) -> Self {
         Self {
             frames: VecDeque::new(),
             most: NEWEST.min(cap.bytes.saturating_sub(cap.beginning)).max(1),
@@ -64,7 +64,7 @@ impl Newest {
 
     /// Whether there are none.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }
 
@@ -75,7 +75,7 @@ impl Newest {
 
     /// Keeps a frame; the end of what had to go for it. Of equal outputs the same is kept, however they were cut into
     /// frames, unless those are very small.
-    pub fn push(&mut self, frame: Frame) -> Option<u64> {
+    pub(super) fn push(&mut self, frame: Frame) -> Option<u64> {
         self.bytes += frame.data.len() as u64;
         self.frames.push_back(frame);
         let mut gone = None;
@@ -98,7 +98,7 @@ impl Newest {
     }
 
     /// All of them, to be written.
-    pub fn take(&mut self) -> VecDeque<Frame> {
+    pub(super) fn take(&mut self) -> VecDeque<Frame> {
         self.bytes = 0;
         std::mem::take(&mut self.frames)
     }

@@ -29,7 +29,7 @@ const MAX_RETRY: Duration = Duration::from_mins(5);
 
 /// What keeping a direct link has to tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LinkNews {
+pub(super) struct LinkNews {
     /// How it stands.
     pub state: DirectState,
     /// Why, in words for operators.
@@ -38,7 +38,7 @@ pub struct LinkNews {
 
 /// What an agent wants of a direct link.
 #[derive(Debug)]
-pub struct Wanted {
+pub(super) struct Wanted {
     /// Which link it wants.
     pub preference: LinkPreference,
     /// Where a direct one would go; `None` for nowhere.
@@ -51,7 +51,7 @@ pub struct Wanted {
 
 /// Who has to answer on a direct link.
 #[derive(Clone, Debug)]
-pub struct Target {
+pub(super) struct Target {
     /// Whose certificate has to answer.
     pub name: AgentName,
     /// The key that it must have: certificates do not end, and an earlier key of that name may be somebody else's.
@@ -94,7 +94,7 @@ impl Target {
 
 /// Says which link is used; where a direct one is wanted, keeps it for as long as the session lasts, from when its address is
 /// accepted.
-pub async fn keep(
+pub(super) async fn keep(
     links: Arc<Links>,
     wanted: Wanted,
     target: Target,

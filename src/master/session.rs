@@ -33,7 +33,7 @@ use crate::{
         agent::{HEARTBEAT, LinkPreference},
         fingerprint::Fingerprint,
         name::AgentName,
-        proposal::DirectAddress,
+        proposal::{DirectAddress, Proposal},
         revision::Revision,
         session::{
             Closing, DirectState, FromAgent, HeldTask, Hello, Inventory, LinkReport, MasterInfo, Ping,
@@ -127,26 +127,8 @@ impl Sessions {
         close: CancellationToken,
     ) {
         let (requests, outgoing) = mpsc::channel(ORDERS);
-        let client = AgentClient::new(channel.clone());
-        let begun = async {
-            let mut answers = client.session(outgoing).await?;
-            match answers.message().await? {
-                Some(FromAgent::Hello(hello)) => Ok((answers, *hello)),
-                _ => Err(Status::invalid_argument("the first message is no hello")),
-            }
-        };
-        let (mut answers, hello) = match timeout(HELLO, begun).await {
-            Ok(Ok(begun)) => begun,
-            Ok(Err(status)) if status.code() == Code::Unimplemented => {
-                match protocol_1::refuse(channel, name.as_str()).await {
-                    Ok(message) => tracing::warn!(%address, message, "refused an agent"),
-                    Err(error) => {
-                        tracing::debug!(%address, %error, %name, "an agent speaks no known protocol");
-                    }
-                }
-                return;
-            }
-            Ok(Err(_)) | Err(_) => return,
+        let Some((mut answers, hello)) = greeted(channel.clone(), outgoing, &name, address).await else {
+            return;
         };
         let heard = Heard::now(hello.at_ms);
         let major = hello.protocol.major;
@@ -181,51 +163,20 @@ impl Sessions {
             Ok(Reply::Welcome { revision, proposed }) => {
                 tracing::info!(%name, %address, "agent connected");
                 let is_accepted = proposed.direct.is_none();
-                let welcome = Welcome {
-                    protocol: PROTOCOL,
-                    version: SOFTWARE_VERSION.to_owned(),
-                    heartbeat_ms: u32::try_from(HEARTBEAT.as_millis()).unwrap_or(5_000),
-                    revision: self.sealer.sealed(revision),
-                    observed_address: address.to_string(),
-                    machine: this_machine(),
-                    user_id: nix::unistd::geteuid().as_raw(),
-                    proposed,
-                    sent: self.clock.now(),
-                    echo: heard.map(Heard::echo),
-                    masters: vec![MasterInfo { hostname: hostname(), address: None }],
-                };
+                let welcome = self.welcome(address, revision, proposed, heard);
                 let _ = requests.send(ToAgent::Welcome(Box::new(welcome))).await;
                 let _ = requests.send(ToAgent::Inventory).await;
                 let (news, told) = mpsc::channel(4);
                 let _ends_direct = close.clone().drop_guard();
                 let wanted = Wanted { preference, direct, is_accepted, accepted };
-                let target = Target {
-                    name: name.clone(),
-                    key,
-                    cluster: self.cluster.to_string(),
-                    config: Arc::clone(&self.direct),
-                };
                 self.shutdown.tracker.spawn(direct::keep(
                     Arc::clone(&links),
                     wanted,
-                    target,
+                    self.target(&name, key),
                     news,
                     close.clone(),
                 ));
-                let pump = Pump {
-                    handle: self.handle.clone(),
-                    id,
-                    requests,
-                    links,
-                    last_said: None,
-                    clock: self.clock,
-                    heard,
-                    sealer: Arc::clone(&self.sealer),
-                    name: name.clone(),
-                    key,
-                    may_tell: MAX_INVENTORY,
-                    rate: Rate::new(MESSAGES_A_SECOND, MESSAGES_AT_ONCE),
-                };
+                let pump = self.pump(id, requests, links, heard, (&name, key));
                 pump.run(answers, ordered, told, &close, &self.shutdown.stop).await;
                 tracing::info!(%name, %address, "agent disconnected");
             }
@@ -242,10 +193,94 @@ impl Sessions {
         self.leave(id).await;
     }
 
+    fn welcome(
+        &self,
+        address: SocketAddr,
+        revision: Revision,
+        proposed: Proposal,
+        heard: Option<Heard>,
+    ) -> Welcome {
+        Welcome {
+            protocol: PROTOCOL,
+            version: SOFTWARE_VERSION.to_owned(),
+            heartbeat_ms: u32::try_from(HEARTBEAT.as_millis()).unwrap_or(5_000),
+            revision: self.sealer.sealed(revision),
+            observed_address: address.to_string(),
+            machine: this_machine(),
+            user_id: nix::unistd::geteuid().as_raw(),
+            proposed,
+            sent: self.clock.now(),
+            echo: heard.map(Heard::echo),
+            masters: vec![MasterInfo { hostname: hostname(), address: None }],
+        }
+    }
+
+    /// The agent that a direct link has to reach.
+    fn target(&self, name: &AgentName, key: Fingerprint) -> Target {
+        Target {
+            name: name.clone(),
+            key,
+            cluster: self.cluster.to_string(),
+            config: Arc::clone(&self.direct),
+        }
+    }
+
+    fn pump(
+        &self,
+        id: SessionId,
+        requests: mpsc::Sender<ToAgent>,
+        links: Arc<Links>,
+        heard: Option<Heard>,
+        (name, key): (&AgentName, Fingerprint),
+    ) -> Pump {
+        Pump {
+            handle: self.handle.clone(),
+            id,
+            requests,
+            links,
+            last_said: None,
+            clock: self.clock,
+            heard,
+            sealer: Arc::clone(&self.sealer),
+            name: name.clone(),
+            key,
+            may_tell: MAX_INVENTORY,
+            rate: Rate::new(MESSAGES_A_SECOND, MESSAGES_AT_ONCE),
+        }
+    }
+
     async fn leave(&self, id: SessionId) {
         self.handle.tell(Input::SessionClosed(id)).await;
         self.handle.unregister(id).await;
     }
+}
+
+/// The first message of an agent; `None` if there is none, or from an agent of protocol 1, which is told what to upgrade.
+async fn greeted(
+    channel: Channel,
+    outgoing: mpsc::Receiver<ToAgent>,
+    name: &AgentName,
+    address: SocketAddr,
+) -> Option<(Incoming<FromAgent>, Hello)> {
+    let client = AgentClient::new(channel.clone());
+    let begun = async {
+        let mut answers = client.session(outgoing).await?;
+        match answers.message().await? {
+            Some(FromAgent::Hello(hello)) => Ok((answers, *hello)),
+            _ => Err(Status::invalid_argument("the first message is no hello")),
+        }
+    };
+    match timeout(HELLO, begun).await {
+        Ok(Ok(begun)) => return Some(begun),
+        Ok(Err(status)) if status.code() == Code::Unimplemented => {
+            match protocol_1::refuse(channel, name.as_str()).await {
+                Ok(message) => tracing::warn!(%address, message, "refused an agent"),
+                Err(error) => tracing::debug!(%address, %error, %name, "an agent speaks no known protocol"),
+            }
+        }
+        Ok(Err(_)) | Err(_) => {}
+    }
+    None
 }
 
 /// Refuses an agent and waits until it has heard that and closes: a stream that ends at once could overtake its words.

@@ -56,7 +56,7 @@ impl Bucket {
 
 /// Writers of a log that is bounded.
 #[derive(Debug)]
-pub struct Bounded<W> {
+pub(super) struct Bounded<W> {
     writers: W,
     format: LogFormat,
     bucket: Arc<Mutex<Bucket>>,
@@ -64,7 +64,7 @@ pub struct Bounded<W> {
 
 impl<W> Bounded<W> {
     /// A log with a full bucket, a larger one for a log in detail.
-    pub fn new(writers: W, format: LogFormat, is_detailed: bool) -> Self {
+    pub(super) fn new(writers: W, format: LogFormat, is_detailed: bool) -> Self {
         let scale = if is_detailed { IN_DETAIL } else { 1.0 };
         Self { writers, format, bucket: Arc::new(Mutex::new(Bucket::new(scale, Instant::now()))) }
     }
@@ -90,7 +90,7 @@ impl<W> Bounded<W> {
 
 /// The writer of one line, which is given to it at once.
 #[derive(Debug)]
-pub struct Line<L> {
+pub(super) struct Line<L> {
     writer: L,
     format: LogFormat,
     bucket: Arc<Mutex<Bucket>>,

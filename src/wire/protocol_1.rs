@@ -11,7 +11,7 @@ use tonic::{Response, Status, service::Routes};
 
 use super::{PROTOCOL, SOFTWARE_VERSION, channel::Channel, streaming::Method};
 
-#[expect(clippy::pedantic, clippy::allow_attributes, reason = "generated code")]
+#[expect(clippy::pedantic, clippy::allow_attributes, unreachable_pub, reason = "generated code")]
 mod proto {
     tonic::include_proto!("sloth.v1");
 }

@@ -44,7 +44,7 @@ use tonic::{Request, Response, Status, Streaming, service::Routes};
 use super::rig::{Rig, secret};
 
 /// Every method in the compiled proto files.
-pub fn methods() -> Vec<String> {
+pub(crate) fn methods() -> Vec<String> {
     let set = prost_types::FileDescriptorSet::decode(proto::DESCRIPTORS).unwrap();
     let mut methods = Vec::new();
     for file in &set.file {
@@ -59,14 +59,14 @@ pub fn methods() -> Vec<String> {
 }
 
 /// Credentials of an identity of this CA.
-pub fn credentials(authority: &Authority, identity: &Identity) -> Credentials {
+pub(crate) fn credentials(authority: &Authority, identity: &Identity) -> Credentials {
     let key = Key::generate().unwrap();
     let certificate = authority.issue(&key, identity).unwrap();
     Credentials { chain: vec![certificate, authority.certificate().clone()], key: key.to_der() }
 }
 
 /// An operator that has logged in, as a client's credentials.
-pub fn log_in_as(rig: &Rig, name: &str, role: &str) -> Credentials {
+pub(crate) fn log_in_as(rig: &Rig, name: &str, role: &str) -> Credentials {
     let address = format!("127.0.0.1:{}", rig.port());
     let line = rig.run(&["master", "operator", "add", name, "--role", role, "--address", &address]);
     let login: LoginString = secret(&line.out).parse().unwrap();
@@ -78,24 +78,24 @@ pub fn log_in_as(rig: &Rig, name: &str, role: &str) -> Credentials {
 }
 
 /// An operator who keeps to nothing but the wire.
-pub struct Operator {
+pub(crate) struct Operator {
     own: Credentials,
     pub port: u16,
 }
 
 impl Operator {
-    pub fn log_in(rig: &Rig, name: &str, role: &str) -> Arc<Self> {
+    pub(crate) fn log_in(rig: &Rig, name: &str, role: &str) -> Arc<Self> {
         Arc::new(Self { own: log_in_as(rig, name, role), port: rig.port() })
     }
 
     /// Its side of TLS.
-    pub fn tls(&self) -> Arc<rustls::ClientConfig> {
+    pub(crate) fn tls(&self) -> Arc<rustls::ClientConfig> {
         let own = Credentials { chain: self.own.chain.clone(), key: self.own.key.clone_key() };
         Arc::new(tls::client(Some(own), Trust::Pinned(self.own.chain[1].clone()), ALPN_H2).unwrap())
     }
 
     /// A connection, if it gets one.
-    pub async fn connect(&self) -> Option<Channel> {
+    pub(crate) async fn connect(&self) -> Option<Channel> {
         let dialled = dial("127.0.0.1", self.port, self.tls(), tls::server_name("master")).await.ok()?;
         let (channel, connection) =
             Channel::handshake_kept_alive(dialled.stream, KeepAlive::QUICK).await.ok()?;
@@ -105,7 +105,7 @@ impl Operator {
 }
 
 /// The identity that is called that.
-pub fn identity_of(kind: &str, name: &str) -> Identity {
+pub(crate) fn identity_of(kind: &str, name: &str) -> Identity {
     match kind {
         "agent" => Identity::Agent(name.parse().unwrap()),
         "operator" => Identity::Operator(name.parse().unwrap()),
@@ -114,13 +114,13 @@ pub fn identity_of(kind: &str, name: &str) -> Identity {
 }
 
 /// What it says at the beginning of each session.
-pub type Says = Arc<dyn Fn() -> Vec<session_response::Kind> + Send + Sync>;
+pub(crate) type Says = Arc<dyn Fn() -> Vec<session_response::Kind> + Send + Sync>;
 /// What it says of a task that it is given.
-pub type Answers = Arc<dyn Fn(proto::Open) -> Vec<attach_response::Kind> + Send + Sync>;
+pub(crate) type Answers = Arc<dyn Fn(proto::Open) -> Vec<attach_response::Kind> + Send + Sync>;
 
 /// An agent that keeps to nothing but the wire.
 #[derive(Clone)]
-pub struct Rogue {
+pub(crate) struct Rogue {
     pub says: Says,
     pub answers: Answers,
     /// What the master said in its sessions.
@@ -186,7 +186,7 @@ impl AgentService for Rogue {
 }
 
 /// Steals a real agent's identity: it is let in, ends, and its keys are somebody else's from then on.
-pub fn stolen(rig: &mut Rig, name: &str) -> (Credentials, Trust) {
+pub(crate) fn stolen(rig: &mut Rig, name: &str) -> (Credentials, Trust) {
     rig.start_agent(name, &[]);
     rig.wait_state(name, "active");
     rig.stop_agent(name);
@@ -200,7 +200,7 @@ pub fn stolen(rig: &mut Rig, name: &str) -> (Credentials, Trust) {
 
 impl Rogue {
     /// Dials the master as the agent whose identity this is, again and again.
-    pub fn set_loose(self, rig: &Rig, (own, ca): (Credentials, Trust)) -> tokio::runtime::Runtime {
+    pub(crate) fn set_loose(self, rig: &Rig, (own, ca): (Credentials, Trust)) -> tokio::runtime::Runtime {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let port = rig.port();
@@ -230,7 +230,7 @@ impl Rogue {
 }
 
 /// A place on the way of an agent to its master, where the agent's connections are passed on, or kept.
-pub struct Junction {
+pub(crate) struct Junction {
     pub port: u16,
     keeps: watch::Sender<bool>,
     kept: mpsc::Receiver<TcpStream>,
@@ -239,7 +239,7 @@ pub struct Junction {
 
 impl Junction {
     /// A junction before the rig's master, of somebody who has a copy of its CA's key.
-    pub async fn new(rig: &Rig) -> Self {
+    pub(crate) async fn new(rig: &Rig) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (port, master) = (listener.local_addr().unwrap().port(), rig.port());
         let (keeps, kept_here) = watch::channel(false);
@@ -265,12 +265,12 @@ impl Junction {
     }
 
     /// Keeps the agent's connections from now on, or passes them on. Those that there are end.
-    pub fn keep(&self, keeps: bool) {
+    pub(crate) fn keep(&self, keeps: bool) {
         self.keeps.send_replace(keeps);
     }
 
     /// The next connection of the agent, taken as its master would: with a certificate of its CA.
-    pub async fn next(&mut self) -> Channel {
+    pub(crate) async fn next(&mut self) -> Channel {
         loop {
             let kept = tokio::time::timeout(super::rig::TIMEOUT, self.kept.recv());
             let stream = kept.await.expect("the agent comes again").unwrap();

@@ -6,7 +6,7 @@
     reason = "each test file uses its part of the rig, and what fails in it fails the test"
 )]
 
-pub mod screen;
+pub(crate) mod screen;
 
 use std::{
     fs::{self, File},
@@ -21,15 +21,15 @@ use std::{
 use serde_json::Value;
 
 /// How long anything may take before a test gives up on it. Generous: the machines are small and busy.
-pub const TIMEOUT: Duration = Duration::from_mins(1);
+pub(crate) const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Waits until a condition holds. It is looked at again and again, since what other processes do wakes nobody here.
-pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     until_found(what, || if condition() { Ok(()) } else { Err("") });
 }
 
 /// Waits until something is found, and returns it. Tells what was there instead when that takes too long.
-pub fn until_found<T, E: std::fmt::Debug>(what: &str, mut find: impl FnMut() -> Result<T, E>) -> T {
+pub(crate) fn until_found<T, E: std::fmt::Debug>(what: &str, mut find: impl FnMut() -> Result<T, E>) -> T {
     let deadline = Instant::now() + TIMEOUT;
     loop {
         match find() {
@@ -42,7 +42,7 @@ pub fn until_found<T, E: std::fmt::Debug>(what: &str, mut find: impl FnMut() -> 
 
 /// A command that ignores no signals, even if the tests do, as they do in the background of a script: the program leaves ignored
 /// signals ignored.
-pub fn with_default_signals(program: &str) -> Command {
+pub(crate) fn with_default_signals(program: &str) -> Command {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap().trim();
     // A bit for each of HUP, INT, QUIT and TERM, from signal 1 on.
@@ -55,12 +55,12 @@ pub fn with_default_signals(program: &str) -> Command {
 }
 
 /// What `seq 1 LAST` prints.
-pub fn numbers(last: u32) -> String {
+pub(crate) fn numbers(last: u32) -> String {
     (1..=last).map(|n| n.to_string() + "\n").collect()
 }
 
 /// A fleet of one master and any number of agents.
-pub struct Rig {
+pub(crate) struct Rig {
     dir: tempfile::TempDir,
     master: Option<Child>,
     port: u16,
@@ -73,7 +73,7 @@ pub struct Rig {
 
 /// What a command printed, as text.
 #[derive(Debug)]
-pub struct Printed {
+pub(crate) struct Printed {
     pub status: i32,
     pub out: String,
     pub err: String,
@@ -91,12 +91,12 @@ impl From<Output> for Printed {
 
 impl Rig {
     /// A master without agents.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with_master(&[])
     }
 
     /// A master with further flags.
-    pub fn with_master(flags: &[&str]) -> Self {
+    pub(crate) fn with_master(flags: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut rig = Self {
             dir,
@@ -111,7 +111,7 @@ impl Rig {
     }
 
     /// A master and active agents.
-    pub fn with_agents(names: &[&str]) -> Self {
+    pub(crate) fn with_agents(names: &[&str]) -> Self {
         let mut rig = Self::new();
         for name in names {
             rig.start_agent(name, &[]);
@@ -122,29 +122,29 @@ impl Rig {
         rig
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    pub fn master_dir(&self) -> PathBuf {
+    pub(crate) fn master_dir(&self) -> PathBuf {
         self.path("master")
     }
 
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    pub fn socket(&self) -> String {
+    pub(crate) fn socket(&self) -> String {
         format!("unix:{}", self.master_dir().join("master.sock").display())
     }
 
-    pub fn log(&self, name: &str) -> Stdio {
+    pub(crate) fn log(&self, name: &str) -> Stdio {
         let file = File::options().create(true).append(true).open(self.path(name)).unwrap();
         file.into()
     }
 
     /// This program, with an environment in which no real master or agent of this machine is found.
-    pub fn program(&self) -> Command {
+    pub(crate) fn program(&self) -> Command {
         let mut command = with_default_signals(env!("CARGO_BIN_EXE_sloth-runner"));
         command.env("SLOTH_RUNNER_MASTER", self.socket()).env("RUST_BACKTRACE", "0").stdin(Stdio::null());
         command.env("SLOTH_RUNNER_CONFIG", "").env("LC_ALL", "C.UTF-8");
@@ -155,7 +155,7 @@ impl Rig {
     }
 
     /// Starts the master, again on the same port when it ran before.
-    pub fn start_master(&mut self, flags: &[&str]) {
+    pub(crate) fn start_master(&mut self, flags: &[&str]) {
         let child = self
             .program()
             .envs(self.master_env.iter().cloned())
@@ -181,12 +181,12 @@ impl Rig {
     }
 
     /// The master's process id.
-    pub fn master_pid(&self) -> i32 {
+    pub(crate) fn master_pid(&self) -> i32 {
         i32::try_from(self.master.as_ref().unwrap().id()).unwrap()
     }
 
     /// Bytes that the master holds in memory.
-    pub fn master_resident(&self) -> u64 {
+    pub(crate) fn master_resident(&self) -> u64 {
         let pid = self.master_pid();
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -194,18 +194,18 @@ impl Rig {
     }
 
     /// Kills the master as `kill -9` does.
-    pub fn kill_master(&mut self) {
+    pub(crate) fn kill_master(&mut self) {
         let mut master = self.master.take().unwrap();
         master.kill().unwrap();
         master.wait().unwrap();
     }
 
-    pub fn agent_dir(&self, name: &str) -> PathBuf {
+    pub(crate) fn agent_dir(&self, name: &str) -> PathBuf {
         self.path(&format!("agent-{name}"))
     }
 
     /// A join token.
-    pub fn token(&self) -> String {
+    pub(crate) fn token(&self) -> String {
         self.token_for(1, "")
     }
 
@@ -219,18 +219,18 @@ impl Rig {
     }
 
     /// Ends an agent that the rig did not start: its supervisor and what runs there.
-    pub fn stop_agent(&self, name: &str) {
+    pub(crate) fn stop_agent(&self, name: &str) {
         let mut stop = self.program();
         stop.args(["agent", "stop", "--grace", "1ms", "--data-dir"]).arg(self.agent_dir(name));
         let _ = stop.output();
     }
 
-    pub fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
     /// The command that starts an agent, without a token.
-    pub fn agent_command(&self, name: &str, flags: &[&str]) -> Command {
+    pub(crate) fn agent_command(&self, name: &str, flags: &[&str]) -> Command {
         let mut command = self.program();
         command
             .args(["agent", "start", "--name", name, "--master", &self.address()])
@@ -243,14 +243,14 @@ impl Rig {
     }
 
     /// Starts an agent with a token.
-    pub fn start_agent(&mut self, name: &str, flags: &[&str]) {
+    pub(crate) fn start_agent(&mut self, name: &str, flags: &[&str]) {
         let token = self.token();
         let child = self.agent_command(name, flags).env("SLOTH_RUNNER_TOKEN", token).spawn().unwrap();
         self.agents.push((name.to_owned(), child));
     }
 
     /// Starts many agents in one process, and waits until they are active.
-    pub fn simulate(&mut self, names: &str, count: usize, labels: &str) {
+    pub(crate) fn simulate(&mut self, names: &str, count: usize, labels: &str) {
         let token = self.token_for(1000, labels);
         let child = self
             .program()
@@ -270,18 +270,18 @@ impl Rig {
     }
 
     /// Takes an agent that was started by other means, to be ended with the rig.
-    pub fn adopt(&mut self, name: &str, agent: Child) {
+    pub(crate) fn adopt(&mut self, name: &str, agent: Child) {
         self.agents.push((name.to_owned(), agent));
     }
 
     /// Starts an agent that has been there before.
-    pub fn restart_agent(&mut self, name: &str) {
+    pub(crate) fn restart_agent(&mut self, name: &str) {
         let child = self.agent_command(name, &[]).spawn().unwrap();
         self.agents.push((name.to_owned(), child));
     }
 
     /// Kills an agent's connector as `kill -9` does.
-    pub fn kill_connector(&mut self, name: &str) {
+    pub(crate) fn kill_connector(&mut self, name: &str) {
         let at = self.agents.iter().position(|(known, _)| known == name).unwrap();
         let (_, mut child) = self.agents.remove(at);
         child.kill().unwrap();
@@ -289,17 +289,17 @@ impl Rig {
     }
 
     /// The process id in an agent's file.
-    pub fn pid_in(&self, agent: &str, file: &str) -> i32 {
+    pub(crate) fn pid_in(&self, agent: &str, file: &str) -> i32 {
         fs::read_to_string(self.agent_dir(agent).join(file)).unwrap().trim().parse().unwrap()
     }
 
-    pub fn kill(pid: i32) {
+    pub(crate) fn kill(pid: i32) {
         let pid = nix::unistd::Pid::from_raw(pid);
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
     }
 
     /// Kills processes, of which some may end with others.
-    pub fn kill_all(pids: impl IntoIterator<Item = i32>) {
+    pub(crate) fn kill_all(pids: impl IntoIterator<Item = i32>) {
         use nix::{errno::Errno, sys::signal};
         for pid in pids {
             match signal::kill(nix::unistd::Pid::from_raw(pid), signal::Signal::SIGKILL) {
@@ -310,56 +310,56 @@ impl Rig {
     }
 
     /// Runs the program to its end.
-    pub fn run(&self, arguments: &[&str]) -> Printed {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Printed {
         self.program().args(arguments).output().unwrap().into()
     }
 
     /// `agent run`.
-    pub fn on(&self, target: &str, command: &str) -> Printed {
+    pub(crate) fn on(&self, target: &str, command: &str) -> Printed {
         self.run(&["agent", "run", target, command])
     }
 
     /// Starts a job and returns its number.
-    pub fn detached(&self, target: &str, command: &str) -> String {
+    pub(crate) fn detached(&self, target: &str, command: &str) -> String {
         let printed = self.run(&["agent", "run", "--detach", target, command]);
         assert_eq!(printed.status, 0, "{printed:?}");
         printed.out.trim().to_owned()
     }
 
     /// The first task of a job, as JSON.
-    pub fn task(&self, job: &str) -> Value {
+    pub(crate) fn task(&self, job: &str) -> Value {
         self.task_if_known(job).unwrap_or_else(|printed| panic!("{printed:?}"))
     }
 
     /// The same of a job that the master may not know yet, as when it was restored.
-    pub fn task_if_known(&self, job: &str) -> Result<Value, Printed> {
+    pub(crate) fn task_if_known(&self, job: &str) -> Result<Value, Printed> {
         let printed = self.run(&["job", "show", job, "-o", "json"]);
         let value: Option<Value> = serde_json::from_str(&printed.out).ok();
         value.map(|value| value["tasks"][0].clone()).ok_or(printed)
     }
 
     /// Waits until the first task of a job is in a state.
-    pub fn wait_task(&self, job: &str, state: &str) -> Value {
+    pub(crate) fn wait_task(&self, job: &str, state: &str) -> Value {
         until_found(&format!("job {job} is {state}"), || {
             let task = self.task(job);
             if task["state"] == state { Ok(task) } else { Err(task) }
         })
     }
 
-    pub fn agent(&self, name: &str) -> Option<Value> {
+    pub(crate) fn agent(&self, name: &str) -> Option<Value> {
         let printed = self.run(&["agent", "list", "-o", "json"]);
         let value: Value = serde_json::from_str(&printed.out).ok()?;
         value["agents"].as_array()?.iter().find(|agent| agent["name"] == name).cloned()
     }
 
-    pub fn wait_state(&self, name: &str, state: &str) {
+    pub(crate) fn wait_state(&self, name: &str, state: &str) {
         until(&format!("{name} is {state}"), || {
             self.agent(name).is_some_and(|agent| agent["state"] == state)
         });
     }
 
     /// Waits for `count` heartbeats of an agent, by which time it has done what the master asked for before.
-    pub fn wait_heartbeats(&self, name: &str, count: u32) {
+    pub(crate) fn wait_heartbeats(&self, name: &str, count: u32) {
         for _ in 0..count {
             let heard = || self.agent(name).and_then(|agent| agent["last_seen_ms"].as_u64());
             let before = heard();
@@ -368,12 +368,12 @@ impl Rig {
     }
 
     /// Removes an agent's memory of tasks while it runs.
-    pub fn wipe_agent(&self, name: &str) {
+    pub(crate) fn wipe_agent(&self, name: &str) {
         self.wipe(&self.agent_dir(name).join("tasks"));
     }
 
     /// Removes a directory that is in use.
-    pub fn wipe(&self, directory: &Path) {
+    pub(crate) fn wipe(&self, directory: &Path) {
         // Moved away first: files are made in it while it is removed.
         let wiped = self.path("wiped");
         fs::rename(directory, &wiped).unwrap();
@@ -385,7 +385,7 @@ impl Rig {
 
     /// A library of this directory that is preloaded into processes. Compiled here: whoever builds this program has a C
     /// compiler.
-    pub fn preloaded(&self, source: &str) -> PathBuf {
+    pub(crate) fn preloaded(&self, source: &str) -> PathBuf {
         let library = self.path(source).with_extension("so");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(source);
         let compiled = Command::new("cc")
@@ -398,7 +398,7 @@ impl Rig {
     }
 
     /// A file of these bytes.
-    pub fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
+    pub(crate) fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let path = self.path(name);
         File::create(&path).unwrap().write_all(bytes).unwrap();
         path
@@ -448,30 +448,30 @@ impl Drop for Rig {
 }
 
 /// The machine's time of day, in seconds since the Unix epoch.
-pub fn unix_seconds() -> i64 {
+pub(crate) fn unix_seconds() -> i64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     i64::try_from(now.unwrap().as_secs()).unwrap()
 }
 
 /// Whether a process is there.
-pub fn is_alive(pid: i32) -> bool {
+pub(crate) fn is_alive(pid: i32) -> bool {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None).is_ok()
 }
 
 /// For how many seconds a command sleeps that a test finds by this number: longer than any test lasts, and another number
 /// for each call and each process, so that no test finds the commands of another one.
-pub fn long() -> String {
+pub(crate) fn long() -> String {
     static CALLS: AtomicU32 = AtomicU32::new(0);
     format!("{}.{}", 86_400 + CALLS.fetch_add(1, Ordering::Relaxed), std::process::id())
 }
 
 /// The join token or login string in what was printed.
-pub fn secret(printed: &str) -> &str {
+pub(crate) fn secret(printed: &str) -> &str {
     printed.split_whitespace().find(|word| word.starts_with("sloth1-")).expect("a token or login string")
 }
 
 /// Processes whose command line has this text.
-pub fn processes_with(text: &str) -> Vec<i32> {
+pub(crate) fn processes_with(text: &str) -> Vec<i32> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {

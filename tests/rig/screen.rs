@@ -17,14 +17,14 @@ use nix::{
 use super::{Rig, until};
 
 /// A client in a terminal, and what it shows there.
-pub struct Screen {
+pub(crate) struct Screen {
     pub terminal: File,
     shown: Arc<Mutex<Vec<u8>>>,
     pub client: Child,
 }
 
 impl Screen {
-    pub fn open(rig: &Rig, arguments: &[&str]) -> Self {
+    pub(crate) fn open(rig: &Rig, arguments: &[&str]) -> Self {
         let size = Winsize { ws_row: 30, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
         let pair = openpty(&size, None).unwrap();
         fcntl(&pair.master, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
@@ -46,23 +46,23 @@ impl Screen {
         Self { terminal, shown, client }
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.shown.lock().unwrap()).into_owned()
     }
 
-    pub fn wait(&self, text: &str) {
+    pub(crate) fn wait(&self, text: &str) {
         until(&format!("{text:?} on the screen"), || self.text().contains(text));
     }
 
-    pub fn wait_for_prompt(&self) {
+    pub(crate) fn wait_for_prompt(&self) {
         until("a prompt", || self.text().trim_end().ends_with(['$', '#', '%']));
     }
 
-    pub fn keys(&mut self, keys: &str) {
+    pub(crate) fn keys(&mut self, keys: &str) {
         self.terminal.write_all(keys.as_bytes()).unwrap();
     }
 
-    pub fn resize(&self, rows: u16, columns: u16) {
+    pub(crate) fn resize(&self, rows: u16, columns: u16) {
         sloth_runner::sys::terminal::resize(self.terminal.as_fd(), rows, columns).unwrap();
         // A terminal tells its foreground processes; this one has no session, so the test does.
         let pid = nix::unistd::Pid::from_raw(i32::try_from(self.client.id()).unwrap());

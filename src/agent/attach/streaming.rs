@@ -9,6 +9,7 @@ use crate::{
         supervisor::protocol::{TaskEnding, TaskReply, TaskRequest},
         task_process::{TaskProcess, record_of},
     },
+    domain::{attach::AttachRequest, control::WindowSize},
     sys::{clock::boottime_ns, disk::Disk, process::boot_id},
 };
 
@@ -110,6 +111,28 @@ impl SpoolStream {
             }
         }
         self.waits = false;
+    }
+
+    /// Takes a message of the master.
+    pub(super) async fn take(&mut self, request: AttachRequest) -> io::Result<()> {
+        match request {
+            AttachRequest::Grant(to) => self.grant = self.grant.max(to),
+            AttachRequest::Acknowledge(offset) => self.acknowledge(offset).await?,
+            AttachRequest::Stdin(stdin) => {
+                if let Some(process) = &mut self.process {
+                    self.feeding.has_begun = true;
+                    // A process that is gone reads no more, and says how it ended.
+                    let _ = process.feed(stdin.offset, &stdin.data, stdin.is_end).await;
+                }
+            }
+            AttachRequest::WindowSize(WindowSize { rows, columns }) => {
+                if let Some(process) = &mut self.process {
+                    let _ = process.say(&TaskRequest::Resize { rows, columns }).await;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     pub(super) async fn acknowledge(&mut self, offset: u64) -> io::Result<()> {

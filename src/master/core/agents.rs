@@ -9,7 +9,7 @@ use super::{
     stored::Write,
 };
 use crate::domain::{
-    agent::{AgentState, AgentView, LastSeen, LinkKind, OFFLINE_AFTER, START_WITHIN},
+    agent::{AgentState, AgentView, Facts, LastSeen, LinkKind, OFFLINE_AFTER, START_WITHIN},
     bounded::{Reason, Word},
     name::{AgentName, Labels},
     revision::Revision,
@@ -23,6 +23,24 @@ const SAY_RESTORED: &str = "Running tasks continue there, and no new tasks start
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 impl Core {
+    pub(super) fn on_facts(&mut self, session: SessionId, facts: Facts, now: Now) {
+        self.on_heard(session, now);
+        if let Some(name) = self.sessions.get(&session)
+            && let Some(session) = self.agents.tell(name).and_then(|row| row.session_of(session))
+        {
+            session.facts = Some(facts);
+        }
+    }
+
+    pub(super) fn on_link_changed(&mut self, session: SessionId, link: LinkKind, reason: String) {
+        if let Some(name) = self.sessions.get(&session)
+            && let Some(session) = self.agents.change(name).and_then(|row| row.session_of(session))
+        {
+            session.link = link;
+            session.link_reason = reason;
+        }
+    }
+
     pub(super) fn on_session_opened(&mut self, newcomer: Box<Newcomer>, reply: ReplyTo, now: Now) {
         let row = self.agents.touch(&newcomer.name);
         let Some(row) = row.filter(|row| row.stored.fingerprint == newcomer.fingerprint) else {

@@ -11,6 +11,7 @@ mod persisting;
 mod refusals;
 mod registry;
 mod selecting;
+mod showing;
 pub mod snapshot;
 pub mod stored;
 mod tokens;
@@ -327,10 +328,7 @@ impl Core {
             Input::CreateToken { hash, ttl_ms, uses, terms, by, reply } => {
                 self.on_create_token(hash, (ttl_ms, uses, *terms), &by, reply, now);
             }
-            Input::ListTokens(reply) => {
-                let good = self.good_tokens(now);
-                self.reply(reply, Reply::Tokens(good));
-            }
+            Input::ListTokens(reply) => self.show_tokens(reply, now),
             Input::RevokeToken { id, by, reply } => self.on_revoke_token(&id, &by, reply, now),
             Input::Drain { choice, reason, by, reply } => {
                 self.on_drain(&choice, reason, &by, reply, now);
@@ -338,63 +336,24 @@ impl Core {
             Input::Invite { invitation, by, reply } => self.on_invite(*invitation, &by, reply, now),
             Input::Revoke { name, by, reply } => self.on_revoke(&name, &by, reply, now),
             Input::LogIn { hash, key, reply } => self.on_log_in(&hash, key, reply, now),
-            Input::ListOperators(reply) => {
-                let all = self.operators.values().cloned().collect();
-                self.reply(reply, Reply::Operators(all));
-            }
+            Input::ListOperators(reply) => self.show_operators(reply),
             Input::Refused { who, what, reason } => self.on_refused(who, what, reason, now),
-            Input::Identify(who, reply) => {
-                let found = self.identify(&who);
-                self.reply(reply, Reply::Identified(found));
-            }
-            Input::IsEnrolled(name, key, reply) => {
-                let is_known = self.agents.get(&name).is_some_and(|row| row.stored.fingerprint == key);
-                self.reply(reply, Reply::Count(u32::from(is_known)));
-            }
-            Input::Snapshot(reply) => {
-                let snapshot = self.snapshot(now);
-                self.reply(reply, Reply::Snapshot(snapshot));
-            }
-            Input::ShowAgents(names, reply) => {
-                let views = self.agent_views(&names, now);
-                self.reply(reply, Reply::Agents(views));
-            }
-            Input::ShowWaiting(reply) => {
-                let views = self.waiting_views(now).collect();
-                self.reply(reply, Reply::Agents(views));
-            }
+            Input::Identify(who, reply) => self.show_operator(&who, reply),
+            Input::IsEnrolled(name, key, reply) => self.show_whether_enrolled(&name, key, reply),
+            Input::Snapshot(reply) => self.show_snapshot(reply, now),
+            Input::ShowAgents(names, reply) => self.show_agents(&names, reply, now),
+            Input::ShowWaiting(reply) => self.show_waiting(reply, now),
             Input::WatchFleet { seen, numbers_seen, behind, reply } => {
-                let news = self.fleet_since(seen, numbers_seen, behind.as_ref(), now);
-                self.reply(reply, Reply::Fleet(Box::new(news)));
+                self.show_fleet((seen, numbers_seen, behind.as_ref()), reply, now);
             }
-            Input::WatchJobs { seen, reply } => {
-                let news = self.jobs_since(seen);
-                self.reply(reply, Reply::Jobs(news));
-            }
-            Input::Status(reply) => {
-                let status = self.status();
-                self.reply(reply, Reply::Status(status));
-            }
+            Input::WatchJobs { seen, reply } => self.show_jobs(seen, reply),
+            Input::Status(reply) => self.show_status(reply),
             Input::SessionOpened(newcomer, reply) => self.on_session_opened(newcomer, reply, now),
             Input::Heard(session) => self.on_heard(session, now),
-            Input::FactsTold(session, facts) => {
-                self.on_heard(session, now);
-                if let Some(name) = self.sessions.get(&session)
-                    && let Some(session) = self.agents.tell(name).and_then(|row| row.session_of(session))
-                {
-                    session.facts = Some(facts);
-                }
-            }
+            Input::FactsTold(session, facts) => self.on_facts(session, facts, now),
             Input::InventoryTold(session, known) => self.on_inventory(session, known, now),
             Input::LookedUp(session, found) => self.on_looked_up(session, found, now),
-            Input::LinkChanged { session, link, reason } => {
-                if let Some(name) = self.sessions.get(&session)
-                    && let Some(session) = self.agents.change(name).and_then(|row| row.session_of(session))
-                {
-                    session.link = link;
-                    session.link_reason = reason;
-                }
-            }
+            Input::LinkChanged { session, link, reason } => self.on_link_changed(session, link, reason),
             Input::SessionClosed(session) => self.on_session_closed(session, now),
             Input::StartJob(asked, reply) => self.on_start_job(*asked, reply, now),
             Input::Cancel { job, tasks, grace_ms, by, reply } => {
@@ -405,15 +364,11 @@ impl Core {
             Input::Compared { id, agrees } => self.on_compared(id, agrees, now),
             Input::DeleteJob { job, reason, by, reply } => self.on_delete_job(job, reason, &by, reply, now),
             Input::Room(trouble) => self.room_trouble = trouble,
-            Input::JudgedAt(ms, reply) => {
-                self.judged_ms = ms;
-                let answer = Continuation::Reply(reply, Box::new(Reply::Count(0)));
-                self.persist(vec![Write::PutClock(ms)], answer);
-            }
+            Input::JudgedAt(ms, reply) => self.on_judged(ms, reply),
             Input::FindJob(job, reply) => self.show_job(job, reply),
             Input::FindJobToRepeat(job, reply) => self.show_job_to_repeat(job, reply),
             Input::ListEnded { agent, outcome, reply } => {
-                self.reply(reply, Reply::Ended(self.ended_jobs(agent.as_ref(), &outcome)));
+                self.show_ended_jobs(agent.as_ref(), &outcome, reply);
             }
             Input::TaskStarted { id, attempt, elapsed_ms } => {
                 self.on_task_started(id, attempt, elapsed_ms, now);

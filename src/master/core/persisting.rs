@@ -60,6 +60,12 @@ impl Core {
         self.continuations.insert(self.next_write, continuation);
     }
 
+    /// Ages of jobs were judged by a time, which is remembered.
+    pub(super) fn on_judged(&mut self, at_ms: u64, reply: ReplyTo) {
+        self.judged_ms = at_ms;
+        self.persist(vec![Write::PutClock(at_ms)], Continuation::Reply(reply, Box::new(Reply::Count(0))));
+    }
+
     /// The revision of the store that this core knows of.
     pub(super) fn store_revision(&self) -> Revision {
         Revision { epoch: self.epoch, number: self.revision }

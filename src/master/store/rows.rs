@@ -9,7 +9,7 @@ use crate::{
         bounded::{Line, Reason},
         command::Command,
         fingerprint::Fingerprint,
-        ids::{JobId, JobReference},
+        ids::{JobId, JobReference, TaskId},
         job::{Job, JobOptions, LastJob, Task, TaskState},
         name::{AgentName, Labels},
         outcome::Outcome,
@@ -87,52 +87,15 @@ fn to_json<T: serde::Serialize>(value: &T) -> rusqlite::Result<String> {
 /// Does what a write asks for, within a transaction.
 pub(super) fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::Result<()> {
     match write {
-        Write::PutAgent(agent) => {
-            transaction.prepare_cached(&PUT_AGENT)?.execute(named_params! {
-                ":name": agent.name.as_str(),
-                ":fingerprint": agent.fingerprint.to_string(),
-                ":enrolled_ms": agent.enrolled_ms,
-                ":last_seen_ms": agent.last_seen_ms,
-                ":labels": to_json(&agent.labels)?,
-                ":version": agent.version.as_str(),
-                ":address": agent.address,
-                ":trust": agent.trust.as_str(),
-                ":set_labels": to_json(&agent.set_labels)?,
-                ":drain": agent.drain.as_ref().map(to_json).transpose()?,
-                ":ahead": agent.ahead.as_ref().map(to_json).transpose()?,
-                ":proof": agent.proof.map(String::from),
-                ":accepted": to_json(&agent.accepted)?,
-            })?;
-        }
+        Write::PutAgent(agent) => put_agent(transaction, agent)?,
         Write::DeleteAgent(name) => {
             transaction.prepare_cached("DELETE FROM agents WHERE name = ?1")?.execute([name.as_str()])?;
         }
-        Write::PutToken(token) => {
-            transaction.prepare_cached(&PUT_TOKEN)?.execute(named_params! {
-                ":hash": token.hash,
-                ":expires_ms": token.expires_ms,
-                ":uses_left": token.uses_left,
-                ":made_ms": token.made_ms,
-                ":made_by": token.made_by,
-                ":terms": to_json(&token.terms)?,
-            })?;
-        }
+        Write::PutToken(token) => put_token(transaction, token)?,
         Write::DeleteToken(hash) => {
             transaction.prepare_cached("DELETE FROM tokens WHERE hash = ?1")?.execute([hash])?;
         }
-        Write::PutOperator(operator) => {
-            transaction.prepare_cached(&PUT_OPERATOR)?.execute(named_params! {
-                ":name": operator.name.as_str(),
-                ":role": operator.role.word(),
-                ":unix_user": operator.unix_user,
-                ":keys": to_json(&operator.keys)?,
-                ":login": operator.login.as_ref().map(to_json).transpose()?,
-                ":added_ms": operator.added_ms,
-                ":added_by": operator.added_by,
-                ":logged_in_ms": operator.logged_in_ms,
-                ":revoked": operator.is_revoked,
-            })?;
-        }
+        Write::PutOperator(operator) => put_operator(transaction, operator)?,
         Write::PutJob(stored) => put_job(transaction, stored, "")?,
         Write::Recover(stored) => {
             put_job(transaction, stored, "ON CONFLICT DO NOTHING")?;
@@ -151,48 +114,14 @@ pub(super) fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::R
                 )?
                 .execute(params![id.job.to_string(), id.index, started_ms])?;
         }
-        Write::DeleteJob(job, reason) => {
-            let job = job.to_string();
-            transaction.prepare_cached("DELETE FROM tasks WHERE job = ?1")?.execute([&job])?;
-            let number = "(SELECT number FROM jobs WHERE id = ?1)";
-            transaction
-                .prepare_cached(&format!("DELETE FROM texts WHERE rowid = {number}"))?
-                .execute([&job])?;
-            transaction
-                .prepare_cached(&format!(
-                    "DELETE FROM outcomes WHERE number = {number} AND kind IN \
-                     ('signaled', 'timed_out', 'cancelled', 'refused', 'undeliverable', 'lost', 'skipped')"
-                ))?
-                .execute([&job])?;
-            transaction
-                .prepare_cached(
-                    "UPDATE jobs SET gone = ?2, command = ?3, options = ?4 \
-                     WHERE id = ?1 AND ended_ms IS NOT NULL",
-                )?
-                .execute(params![job, reason, ERASED_COMMAND, to_json(&JobOptions::default())?])?;
-        }
+        Write::DeleteJob(job, reason) => delete_job(transaction, *job, reason)?,
         Write::PutTerm(term) => {
             transaction.prepare_cached("UPDATE meta SET term = max(term, ?1)")?.execute([term])?;
         }
         Write::PutClock(ms) => {
             transaction.prepare_cached("UPDATE meta SET clock_ms = ?1")?.execute([ms])?;
         }
-        Write::PutLater(id, outcome) => {
-            let record = transaction
-                .prepare_cached("SELECT cancelled_by FROM tasks WHERE job = ?1 AND position = ?2")?
-                .query_row(params![id.job.to_string(), id.index], |row| {
-                    row.get::<_, Option<String>>("cancelled_by")
-                })
-                .optional()?;
-            let Some(by) = record else { return Ok(()) };
-            let outcome = to_json(&outcome.clone().cancelled_on_record(by.map(Into::into)))?;
-            transaction
-                .prepare_cached(
-                    "UPDATE tasks SET later = ?3 \
-                     WHERE job = ?1 AND position = ?2 AND outcome IS NOT NULL AND outcome <> ?3",
-                )?
-                .execute(params![id.job.to_string(), id.index, outcome])?;
-        }
+        Write::PutLater(id, outcome) => put_later(transaction, *id, outcome)?,
         Write::PutGate(job, gate) => {
             transaction
                 .prepare_cached("UPDATE jobs SET gate = ?2 WHERE id = ?1")?
@@ -219,6 +148,90 @@ pub(super) fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::R
                 .execute(params![at_ms, actor, action, subject, detail])?;
         }
     }
+    Ok(())
+}
+
+fn put_agent(transaction: &Transaction<'_>, agent: &StoredAgent) -> rusqlite::Result<()> {
+    transaction.prepare_cached(&PUT_AGENT)?.execute(named_params! {
+        ":name": agent.name.as_str(),
+        ":fingerprint": agent.fingerprint.to_string(),
+        ":enrolled_ms": agent.enrolled_ms,
+        ":last_seen_ms": agent.last_seen_ms,
+        ":labels": to_json(&agent.labels)?,
+        ":version": agent.version.as_str(),
+        ":address": agent.address,
+        ":trust": agent.trust.as_str(),
+        ":set_labels": to_json(&agent.set_labels)?,
+        ":drain": agent.drain.as_ref().map(to_json).transpose()?,
+        ":ahead": agent.ahead.as_ref().map(to_json).transpose()?,
+        ":proof": agent.proof.map(String::from),
+        ":accepted": to_json(&agent.accepted)?,
+    })?;
+    Ok(())
+}
+
+fn put_token(transaction: &Transaction<'_>, token: &StoredToken) -> rusqlite::Result<()> {
+    transaction.prepare_cached(&PUT_TOKEN)?.execute(named_params! {
+        ":hash": token.hash,
+        ":expires_ms": token.expires_ms,
+        ":uses_left": token.uses_left,
+        ":made_ms": token.made_ms,
+        ":made_by": token.made_by,
+        ":terms": to_json(&token.terms)?,
+    })?;
+    Ok(())
+}
+
+fn put_operator(transaction: &Transaction<'_>, operator: &StoredOperator) -> rusqlite::Result<()> {
+    transaction.prepare_cached(&PUT_OPERATOR)?.execute(named_params! {
+        ":name": operator.name.as_str(),
+        ":role": operator.role.word(),
+        ":unix_user": operator.unix_user,
+        ":keys": to_json(&operator.keys)?,
+        ":login": operator.login.as_ref().map(to_json).transpose()?,
+        ":added_ms": operator.added_ms,
+        ":added_by": operator.added_by,
+        ":logged_in_ms": operator.logged_in_ms,
+        ":revoked": operator.is_revoked,
+    })?;
+    Ok(())
+}
+
+/// Leaves a row of a job without its command and options, and with the reason.
+fn delete_job(transaction: &Transaction<'_>, job: JobId, reason: &str) -> rusqlite::Result<()> {
+    let job = job.to_string();
+    transaction.prepare_cached("DELETE FROM tasks WHERE job = ?1")?.execute([&job])?;
+    let number = "(SELECT number FROM jobs WHERE id = ?1)";
+    transaction.prepare_cached(&format!("DELETE FROM texts WHERE rowid = {number}"))?.execute([&job])?;
+    transaction
+        .prepare_cached(&format!(
+            "DELETE FROM outcomes WHERE number = {number} AND kind IN \
+             ('signaled', 'timed_out', 'cancelled', 'refused', 'undeliverable', 'lost', 'skipped')"
+        ))?
+        .execute([&job])?;
+    transaction
+        .prepare_cached(
+            "UPDATE jobs SET gone = ?2, command = ?3, options = ?4 \
+             WHERE id = ?1 AND ended_ms IS NOT NULL",
+        )?
+        .execute(params![job, reason, ERASED_COMMAND, to_json(&JobOptions::default())?])?;
+    Ok(())
+}
+
+/// Keeps what came to light after the end of a task.
+fn put_later(transaction: &Transaction<'_>, id: TaskId, outcome: &Outcome) -> rusqlite::Result<()> {
+    let record = transaction
+        .prepare_cached("SELECT cancelled_by FROM tasks WHERE job = ?1 AND position = ?2")?
+        .query_row(params![id.job.to_string(), id.index], |row| row.get::<_, Option<String>>("cancelled_by"))
+        .optional()?;
+    let Some(by) = record else { return Ok(()) };
+    let outcome = to_json(&outcome.clone().cancelled_on_record(by.map(Into::into)))?;
+    transaction
+        .prepare_cached(
+            "UPDATE tasks SET later = ?3 \
+             WHERE job = ?1 AND position = ?2 AND outcome IS NOT NULL AND outcome <> ?3",
+        )?
+        .execute(params![id.job.to_string(), id.index, outcome])?;
     Ok(())
 }
 

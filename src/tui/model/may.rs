@@ -9,6 +9,35 @@ use crate::{
     },
 };
 
+fn no(why: &str) -> Result<(), String> {
+    Err(why.to_owned())
+}
+
+/// Whether an action starts, ends or changes something on the master.
+fn changes(action: Action) -> bool {
+    use Action as A;
+    matches!(
+        action,
+        A::CancelRow
+            | A::CancelJob
+            | A::Promote
+            | A::StopJob
+            | A::Approve
+            | A::Reject
+            | A::Execute
+            | A::Shell
+            | A::AddAgent
+            | A::Label
+            | A::DrainAgents
+            | A::ResumeAgents
+            | A::StopAgents
+            | A::DeleteAgents
+            | A::GoCommand
+            | A::LoadAgain
+            | A::LoadFailed
+    )
+}
+
 impl Model {
     /// Where the next key goes.
     #[must_use]
@@ -33,28 +62,7 @@ impl Model {
     /// Why not, in words.
     pub fn may(&self, action: Action) -> Result<(), String> {
         use Action as A;
-        let no = |why: &str| Err(why.to_owned());
-        let changes = matches!(
-            action,
-            A::CancelRow
-                | A::CancelJob
-                | A::Promote
-                | A::StopJob
-                | A::Approve
-                | A::Reject
-                | A::Execute
-                | A::Shell
-                | A::AddAgent
-                | A::Label
-                | A::DrainAgents
-                | A::ResumeAgents
-                | A::StopAgents
-                | A::DeleteAgents
-                | A::GoCommand
-                | A::LoadAgain
-                | A::LoadFailed
-        );
-        if changes && self.settings.read_only {
+        if changes(action) && self.settings.read_only {
             return no("this is --read-only: nothing is started, ended or changed");
         }
         let open = self.open.as_ref();
@@ -63,23 +71,7 @@ impl Model {
             A::GoJob | A::CopyReport | A::NextView | A::Masks | A::Unfold if open.is_none() => {
                 no("no job is open; H shows past ones")
             }
-            A::CancelRow | A::CancelJob => match open {
-                None => no("no job is open"),
-                Some(open) if open.job.ended_ms.is_some() => no("the job is over"),
-                Some(open)
-                    if action == A::CancelRow && open.view == View::Stream && open.output.is_none() =>
-                {
-                    no("the stream has no rows: v goes to them, X cancels the whole job")
-                }
-                Some(open) if action == A::CancelRow => {
-                    let tasks = open.current_tasks();
-                    let is_open = |index: &u32| {
-                        open.job.task(*index).is_some_and(|task| task.state.outcome().is_none())
-                    };
-                    if tasks.iter().any(is_open) { Ok(()) } else { no("nothing of this row runs any more") }
-                }
-                Some(_) => Ok(()),
-            },
+            A::CancelRow | A::CancelJob => self.may_cancel(action == A::CancelRow),
             A::LoadFailed => match open {
                 None => no("no job is open"),
                 Some(open) if open.job.tasks.iter().any(|task| has_failed(&task.state)) => Ok(()),
@@ -133,6 +125,25 @@ impl Model {
                 no("no agent is selected")
             }
             _ => Ok(()),
+        }
+    }
+
+    fn may_cancel(&self, only_row: bool) -> Result<(), String> {
+        let Some(open) = &self.open else { return no("no job is open") };
+        if open.job.ended_ms.is_some() {
+            return no("the job is over");
+        }
+        if !only_row {
+            return Ok(());
+        }
+        if open.view == View::Stream && open.output.is_none() {
+            return no("the stream has no rows: v goes to them, X cancels the whole job");
+        }
+        let is_open = |index: &u32| open.job.task(*index).is_some_and(|task| task.state.outcome().is_none());
+        if open.current_tasks().iter().any(is_open) {
+            Ok(())
+        } else {
+            no("nothing of this row runs any more")
         }
     }
 

@@ -5,12 +5,11 @@ use super::{
         keymap::Action,
         model::{
             Asked, Focus, Model, Overlay, Prompt, PromptKind,
-            fleet::SortBy,
             job::{Output, View},
         },
         msg::Cmd,
     },
-    editing, loading, moving, picking, prompts, questions, starting,
+    editing, loading, looking, moving, picking, prompts, questions, starting,
 };
 use crate::domain::{
     agent::AgentState, groups::mask::Masks, name::AgentName, plan::GateState, target::fold::fold,
@@ -59,46 +58,24 @@ pub(super) fn perform(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
         A::NextAttention => moving::attention(model, true),
         A::PreviousAttention => moving::attention(model, false),
         A::Zoom => model.is_zoomed = !model.is_zoomed,
-        A::Sort => {
-            let at = SortBy::ALL.iter().position(|sort| *sort == model.fleet.sort).unwrap_or(0);
-            model.fleet.sort = SortBy::ALL[(at + 1) % SortBy::ALL.len()];
-            model.fleet.is_stale = true;
-        }
+        A::Sort => looking::sort(model),
         A::PreviousJob => loading::other_job(model, false),
         A::NextJob => loading::other_job(model, true),
         A::Follow => moving::follow(model),
         A::Wrap => model.look.wraps = !model.look.wraps,
         A::Times => model.look.has_times = !model.look.has_times,
-        A::Streams => {
-            model.look.streams = model.look.streams.next();
-            model.say(model.look.streams.word());
-        }
+        A::Streams => looking::streams(model),
         A::Masks => next_masks(model),
-        A::Unfold => {
-            if let Some(open) = &mut model.open {
-                open.rows.is_unfolded = !open.rows.is_unfolded;
-                open.rows.update(&open.job, &open.groups, model.now.monotonic, model.now.unix_ms);
-            }
-        }
+        A::Unfold => looking::unfold(model),
         A::CancelRow => cancel(model, false, cmds),
         A::CancelJob => cancel(model, true, cmds),
         A::LoadAgain => loading::load(model, false),
         A::LoadFailed => loading::load(model, true),
-        A::Difference => {
-            if let Some(open) = &mut model.open {
-                open.is_diff = !open.is_diff;
-                open.preview_top = None;
-            }
-        }
+        A::Difference => looking::difference(model),
         A::Save => save(model, cmds),
         A::Pager => pager(model, cmds),
         A::CopyRow => copy(model, cmds),
-        A::CopyReport => {
-            if let Some(open) = &model.open {
-                let text = loading::report(open, model.now.zone, model.now.unix_ms);
-                cmds.push(Cmd::Copy(text, format!("a report of job {}", open.job.number)));
-            }
-        }
+        A::CopyReport => copy_report(model, cmds),
         A::Promote => cmds.extend(model.open.as_ref().map(|open| Cmd::Promote(open.job.id))),
         A::StopJob => cmds.extend(model.open.as_ref().map(|open| Cmd::Stop(open.job.id))),
         A::History => model.overlays.push(Overlay::History { cursor: 0, filter: String::new() }),
@@ -106,11 +83,7 @@ pub(super) fn perform(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
         A::Help => model.overlays.push(Overlay::Help(0)),
         A::Redraw => cmds.push(Cmd::Redraw),
         A::Suspend => cmds.push(Cmd::Suspend),
-        A::Interrupt => {
-            let job = model.open.as_ref().filter(|open| open.job.ended_ms.is_none());
-            let cancel = job.map_or_else(String::new, |open| format!(" · X cancels job {}", open.job.number));
-            model.say(format!("q quits{cancel}"));
-        }
+        A::Interrupt => interrupt(model),
         A::Approve | A::Reject => ask_about_key(model, action == A::Approve),
         A::Execute => starting::execute(model, cmds),
         A::NewLine => model.command.text.insert_newline(),
@@ -124,24 +97,8 @@ pub(super) fn perform(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
             model.command.text.delete_next_char();
         }
         A::ClearOrLeave | A::DeleteOrLeave | A::Leave => leave_command(model),
-        A::Older | A::Newer => {
-            let row = model.command.text.cursor().0;
-            let older = action == A::Older;
-            let is_edge = if older { row == 0 } else { row + 1 >= model.command.rows() };
-            if is_edge {
-                model.command.browse(older);
-            } else {
-                let to = if older { tui_textarea::CursorMove::Up } else { tui_textarea::CursorMove::Down };
-                model.command.text.move_cursor(to);
-            }
-        }
-        A::Undo => match model.overlays.last_mut() {
-            Some(Overlay::Prompt(prompt)) => {
-                prompt.text.undo();
-                prompts::changed(model);
-            }
-            _ => model.command.undo(),
-        },
+        A::Older | A::Newer => browse(model, action == A::Older),
+        A::Undo => undo(model),
         A::Accept => prompts::accept(model, cmds),
         A::Abandon => prompts::abandon(model),
         A::ChoiceDown => prompts::choose(model, 1),
@@ -156,6 +113,44 @@ pub(super) fn perform(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
             let master = &model.status.version;
             model.say(format!("this program's log: {}; the master is version {master}", model.settings.log));
         }
+    }
+}
+
+/// Copies a report of the open job.
+fn copy_report(model: &Model, cmds: &mut Vec<Cmd>) {
+    if let Some(open) = &model.open {
+        let text = loading::report(open, model.now.zone, model.now.unix_ms);
+        cmds.push(Cmd::Copy(text, format!("a report of job {}", open.job.number)));
+    }
+}
+
+/// Says what ends what.
+fn interrupt(model: &mut Model) {
+    let job = model.open.as_ref().filter(|open| open.job.ended_ms.is_none());
+    let cancel = job.map_or_else(String::new, |open| format!(" · X cancels job {}", open.job.number));
+    model.say(format!("q quits{cancel}"));
+}
+
+/// Moves in the command line, or past its edge to another command.
+fn browse(model: &mut Model, older: bool) {
+    let row = model.command.text.cursor().0;
+    let is_edge = if older { row == 0 } else { row + 1 >= model.command.rows() };
+    if is_edge {
+        model.command.browse(older);
+    } else {
+        let to = if older { tui_textarea::CursorMove::Up } else { tui_textarea::CursorMove::Down };
+        model.command.text.move_cursor(to);
+    }
+}
+
+/// Undoes what was typed last.
+fn undo(model: &mut Model) {
+    match model.overlays.last_mut() {
+        Some(Overlay::Prompt(prompt)) => {
+            prompt.text.undo();
+            prompts::changed(model);
+        }
+        _ => model.command.undo(),
     }
 }
 

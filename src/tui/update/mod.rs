@@ -4,6 +4,7 @@ mod act;
 mod editing;
 mod following;
 mod loading;
+mod looking;
 mod moving;
 mod news;
 mod picking;

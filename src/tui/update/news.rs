@@ -13,11 +13,12 @@ use super::{
     loading, moving, starting,
 };
 use crate::domain::{
-    agent::AgentState,
+    agent::{AgentState, AgentView},
     control::JobDigest,
     frame::Frame,
     ids::JobId,
     job::{Job, LeftOutKind, Task},
+    name::AgentName,
     plan::GateState,
     text::plural,
 };
@@ -34,25 +35,7 @@ pub(super) fn take(model: &mut Model, msg: Msg, cmds: &mut Vec<Cmd>) {
         Msg::Disconnected { reason, retry_ms } => disconnected(model, reason, retry_ms),
         Msg::FleetBegins => model.fleet.begin(),
         Msg::Agents { agents, gone, waiting, is_complete } => {
-            let was_offline = model.fleet.counts().of(AgentState::Offline);
-            for agent in agents {
-                model.fleet.put(agent);
-            }
-            say_offline(model, was_offline);
-            for name in gone {
-                model.fleet.remove(&name);
-            }
-            if let Some(keys) = waiting {
-                let known = model.fleet.counts().of(AgentState::Pending);
-                if keys.len() > known && model.fleet.is_complete {
-                    let new = keys.len() - known;
-                    model.say(format!(
-                        "{new} new {} for approval",
-                        if new == 1 { "key waits" } else { "keys wait" }
-                    ));
-                }
-                model.fleet.put_waiting(keys);
-            }
+            take_agents(model, agents, &gone, waiting);
             if is_complete {
                 model.fleet.complete();
             }
@@ -78,18 +61,7 @@ pub(super) fn take(model: &mut Model, msg: Msg, cmds: &mut Vec<Cmd>) {
             }
         }
         Msg::Output { key, task, frames } => take_output(model, key, task, frames),
-        Msg::Gap { key, task, from, to } => {
-            if let Some(open) = model.open.as_mut().filter(|open| open.job.id == key.job) {
-                match key.what {
-                    Followed::Stream => open.stream.note_gap(task, from, to),
-                    _ => {
-                        if let Some(window) = window(open, key.what) {
-                            window.note_gap(from, to, 0);
-                        }
-                    }
-                }
-            }
-        }
+        Msg::Gap { key, task, from, to } => take_gap(model, key, task, (from, to)),
         Msg::TaskEnded(key, task) => {
             let open = model.open.as_mut().filter(|open| open.job.id == key.job);
             if let Some(open) = open.filter(|_| key.what == Followed::Stream) {
@@ -151,6 +123,43 @@ pub(super) fn take(model: &mut Model, msg: Msg, cmds: &mut Vec<Cmd>) {
         | Msg::Tick
         | Msg::Drawn(_)
         | Msg::HangUp => {}
+    }
+}
+
+fn take_agents(
+    model: &mut Model,
+    agents: Vec<AgentView>,
+    gone: &[AgentName],
+    waiting: Option<Vec<AgentView>>,
+) {
+    let was_offline = model.fleet.counts().of(AgentState::Offline);
+    for agent in agents {
+        model.fleet.put(agent);
+    }
+    say_offline(model, was_offline);
+    for name in gone {
+        model.fleet.remove(name);
+    }
+    if let Some(keys) = waiting {
+        let known = model.fleet.counts().of(AgentState::Pending);
+        if keys.len() > known && model.fleet.is_complete {
+            let new = keys.len() - known;
+            model.say(format!("{new} new {} for approval", if new == 1 { "key waits" } else { "keys wait" }));
+        }
+        model.fleet.put_waiting(keys);
+    }
+}
+
+fn take_gap(model: &mut Model, key: FollowKey, task: u32, (from, to): (u64, u64)) {
+    if let Some(open) = model.open.as_mut().filter(|open| open.job.id == key.job) {
+        match key.what {
+            Followed::Stream => open.stream.note_gap(task, from, to),
+            _ => {
+                if let Some(window) = window(open, key.what) {
+                    window.note_gap(from, to, 0);
+                }
+            }
+        }
     }
 }
 
