@@ -14,6 +14,16 @@ pub enum Stream {
 }
 
 /// A piece of what a task printed, as it was read from a pipe.
+///
+/// ```
+/// use bytes::Bytes;
+/// use sloth_runner::domain::frame::{Frame, Stream};
+///
+/// let frame = Frame { stream: Stream::Stdout, offset: 10, time_ns: 0, data: Bytes::from_static(b"hello") };
+/// assert_eq!(frame.end(), 15);
+/// // A reader that has read up to offset 12 continues inside of it.
+/// assert_eq!(&frame.from_offset(12).unwrap().data[..], b"llo");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     /// The pipe.

@@ -10,6 +10,14 @@ use super::{bounded::Reason, groups::mask::Masks, share::Share};
 pub const FANOUT: u32 = 512;
 
 /// A job's plan.
+///
+/// ```
+/// use sloth_runner::domain::plan::Plan;
+///
+/// // One agent first, and then two in five of all at a time: the batch of each of five tasks.
+/// let plan = Plan { canary: Some(1), batch: Some("40%".parse().unwrap()), ..Plan::default() };
+/// assert_eq!(plan.batches(5), [0, 1, 1, 2, 2]);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Plan {

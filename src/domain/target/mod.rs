@@ -34,7 +34,21 @@ const MOST_COMPARISONS: u64 = 2_000_000;
 /// Unknown names that are told, at most: enough to see what was mistyped.
 pub const UNKNOWN_SHOWN: usize = 12;
 
-/// A target expression.
+/// A target expression: names, ranges and patterns of names, labels and states, joined from left to right.
+///
+/// ```
+/// use sloth_runner::domain::{agent::AgentState, name::Labels, target::{Candidate, Target}};
+///
+/// let names = ["web-1".parse().unwrap(), "web-2".parse().unwrap(), "db-1".parse().unwrap()];
+/// let labels = Labels::new();
+/// let agents: Vec<Candidate> = names
+///     .iter()
+///     .map(|name| Candidate { name, labels: &labels, state: AgentState::Active, link: None })
+///     .collect();
+/// let target: Target = "web-[1-9]!web-2,db-*".parse().unwrap();
+/// let matched: Vec<String> = target.evaluate(&agents).agents.iter().map(ToString::to_string).collect();
+/// assert_eq!(matched, ["db-1", "web-1"]);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     text: String,
