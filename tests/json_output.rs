@@ -28,6 +28,36 @@ impl Schemas {
         Self(files.map(schema).collect())
     }
 
+    /// The same schemas, which allow no field that they do not describe. What is published allows more: fields are added.
+    fn strict(mut self) -> Self {
+        fn close(schema: &mut Value, is_part: bool) {
+            let Value::Object(all) = schema else { return };
+            let is_object = ["$ref", "allOf", "properties"].iter().any(|key| all.contains_key(*key));
+            for (key, inner) in all.iter_mut() {
+                match (key.as_str(), inner) {
+                    // Parts of an object are closed where they are put together.
+                    ("allOf", Value::Array(parts)) => parts.iter_mut().for_each(|part| close(part, true)),
+                    ("$defs", Value::Object(parts)) => parts.values_mut().for_each(|part| close(part, true)),
+                    ("properties", Value::Object(fields)) => {
+                        fields.values_mut().for_each(|field| close(field, false));
+                    }
+                    ("anyOf" | "oneOf", Value::Array(choices)) => {
+                        for choice in choices {
+                            close(choice, false);
+                        }
+                    }
+                    ("items" | "additionalProperties", inner) => close(inner, false),
+                    _ => {}
+                }
+            }
+            if is_object && !is_part {
+                all.insert("unevaluatedProperties".to_owned(), false.into());
+            }
+        }
+        self.0.iter_mut().for_each(|(_, schema)| close(schema, false));
+        self
+    }
+
     fn uri(name: &str) -> String {
         format!("schema:///{name}")
     }
@@ -143,8 +173,20 @@ fn the_schemas_are_schemas() {
 }
 
 #[test]
+fn a_field_that_is_not_described_is_found() {
+    let schemas = Schemas::read().strict();
+    let registry = schemas.registry();
+    let checker = Checker { registry: &registry, described: BTreeSet::new(), seen: BTreeSet::new() };
+    let mut listed = json!({ "schema_version": 1, "masters": [{ "name": "m", "address": "m:1", "operator": null,
+        "role": null, "ca_fingerprint": null, "key_fingerprint": null, "selected": true }] });
+    assert!(checker.validator("masters.json").is_valid(&listed));
+    listed["masters"][0]["state"] = "active".into();
+    assert!(!checker.validator("masters.json").is_valid(&listed), "other schemas describe it");
+}
+
+#[test]
 fn every_object_is_what_its_schema_says() {
-    let schemas = Schemas::read();
+    let schemas = Schemas::read().strict();
     let registry = schemas.registry();
     let mut checker = Checker { registry: &registry, described: schemas.fields(), seen: BTreeSet::new() };
     let rig = Rig::with_agents(&["web-1", "web-2", "web-3"]);

@@ -337,7 +337,7 @@ impl Enrollment {
             }),
             EnrollAnswer::Refused { reason, retry_after_ms } => Ok(Asked::Refused {
                 reason,
-                retry_after: retry_after_ms.map(|ms| Duration::from_millis(ms.into())),
+                retry_after: retry_after_ms.map(|ms| Duration::from_millis(ms.max(500).into())),
             }),
         }
     }

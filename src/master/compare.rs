@@ -74,10 +74,15 @@ pub async fn answer(
     let mut known: Option<Known> = None;
     while let Some(question) = questions.recv().await {
         let id = question.id;
-        let agrees = look(job, &handle, &logs, &mut known, question).await.unwrap_or_else(|error| {
-            tracing::error!(%error, %job, "cannot compare output; it counts as different");
-            false
-        });
+        let agrees = match look(job, &handle, &logs, &mut known, question).await {
+            Ok(Some(agrees)) => agrees,
+            // The job is over, or the master is ending: nobody waits for the answer.
+            Ok(None) => continue,
+            Err(error) => {
+                tracing::error!(%error, %job, "cannot compare output; it counts as different");
+                false
+            }
+        };
         handle.tell(Input::Compared { id, agrees }).await;
     }
 }
@@ -88,12 +93,15 @@ async fn look(
     logs: &OutputLogs,
     known: &mut Option<Known>,
     question: Question,
-) -> io::Result<bool> {
+) -> io::Result<Option<bool>> {
     let log = logs.open(job).await?;
     let kept = known.take().filter(|known| Arc::ptr_eq(&known.log, &log));
     let mut comparing = match kept {
         Some(kept) => kept,
-        None => Known::new(job, handle, logs, Arc::clone(&log)).await?,
+        None => match Known::new(job, handle, logs, Arc::clone(&log)).await {
+            Some(new) => new,
+            None => return Ok(None),
+        },
     };
     // What a task printed is in the log before its end is told.
     let end = *log.appended().borrow();
@@ -104,19 +112,16 @@ async fn look(
     let compared: io::Result<_> = tokio::task::spawn_blocking(compare).await.map_err(io::Error::other)?;
     let (comparing, agrees) = compared?;
     *known = Some(comparing);
-    Ok(agrees)
+    Ok(Some(agrees))
 }
 
 impl Known {
-    /// # Errors
-    /// When the core does not know the job: what cannot be compared is not taken for the same.
-    async fn new(job: JobId, handle: &Handle, logs: &OutputLogs, log: Arc<JobLog>) -> io::Result<Self> {
+    /// `None` when the core does not know the job any more.
+    async fn new(job: JobId, handle: &Handle, logs: &OutputLogs, log: Arc<JobLog>) -> Option<Self> {
         let found = handle.ask(move |reply| Input::FindJob(JobReference::Id(job), reply)).await;
-        let Ok(Reply::Live(found)) = found else {
-            return Err(io::Error::other("the job is over, or the master is ending"));
-        };
+        let Ok(Reply::Live(found)) = found else { return None };
         let grouping = Grouping::new(maskers(handle, &found, found.masks).await);
-        Ok(Self { grouping, reader: logs.reader(job, 0), log })
+        Some(Self { grouping, reader: logs.reader(job, 0), log })
     }
 
     /// Reads the log up to `end` and compares. Only where a thread may wait for a disk.

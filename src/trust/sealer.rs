@@ -91,7 +91,7 @@ impl Sealer {
         self.seal(&state(revision))
     }
 
-    /// Whether the store has been in this state.
+    /// A revision of the store with this master's seal.
     #[must_use]
     pub fn sealed(&self, revision: Revision) -> SealedRevision {
         SealedRevision { revision, seal: Some(self.seal_state(revision)) }

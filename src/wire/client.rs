@@ -102,7 +102,7 @@ impl<T: Carried> Events<T> {
     /// # Errors
     /// What ended or broke the stream.
     pub async fn next(&mut self) -> Result<Option<T>, CallError> {
-        Ok(self.0.known_message().await?)
+        self.0.known_message().await
     }
 }
 
@@ -369,7 +369,9 @@ impl ControlClient {
     /// # Errors
     /// When the call fails.
     pub async fn jobs(&self, request: ListJobs) -> Result<Vec<Job>, CallError> {
-        all(self.generated().list_jobs(request.into_message()).await?.into_inner().jobs)
+        let listed = self.generated().list_jobs(request.into_message()).await?.into_inner();
+        // A newer master may list jobs that this version does not understand.
+        Ok(listed.jobs.into_iter().filter_map(|job| Job::from_message(job).ok()).collect())
     }
 
     /// Watches the jobs.

@@ -2,7 +2,7 @@
 
 use tonic::{Status, Streaming};
 
-use super::{convert::Carried, streaming::Messages};
+use super::{convert::Carried, status::CallError, streaming::Messages};
 
 /// A stream of what messages carry.
 #[derive(Debug)]
@@ -42,11 +42,11 @@ impl<T: Carried> Incoming<T> {
         Ok(message.map(T::from_message).transpose()?)
     }
 
-    /// The same, without messages of a kind that this version does not know: a newer server may send them.
+    /// The same for a client, without messages of a kind that this version does not know: a newer server may send them.
     ///
     /// # Errors
-    /// As [`Self::message`].
-    pub(super) async fn known_message(&mut self) -> Result<Option<T>, Status> {
+    /// What ended or broke the stream. A message that is not valid is told apart: the same would come on another stream.
+    pub(super) async fn known_message(&mut self) -> Result<Option<T>, CallError> {
         loop {
             let message = match &mut self.0 {
                 Source::Own(messages) => messages.message().await?,
@@ -57,5 +57,39 @@ impl<T: Carried> Incoming<T> {
                 known => return Ok(known?),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::{BufMut as _, Bytes, BytesMut};
+    use prost::Message as _;
+    use tonic::body::Body;
+
+    use super::*;
+    use crate::{domain::control::JobEvent, wire::proto};
+
+    /// Messages as they come in the body of an answer.
+    fn body(messages: &[proto::FollowJobResponse]) -> Body {
+        let mut bytes = BytesMut::new();
+        for message in messages {
+            bytes.put_u8(0);
+            bytes.put_u32(u32::try_from(message.encoded_len()).unwrap());
+            message.encode(&mut bytes).unwrap();
+        }
+        Body::new(http_body_util::Full::<Bytes>::new(bytes.freeze()))
+    }
+
+    #[tokio::test]
+    async fn an_unknown_kind_is_left_out_and_an_invalid_message_is_no_broken_connection() {
+        use proto::job_event::Kind;
+        let event = |kind| proto::FollowJobResponse { event: Some(proto::JobEvent { kind }) };
+        let ended = Kind::Ended(proto::JobEnded::default());
+        let invalid = Kind::Task(proto::Task::default());
+        let messages = [event(None), event(Some(ended)), event(Some(invalid))];
+        let mut events: Incoming<JobEvent> = Messages::new(body(&messages), 1024).into();
+        assert!(matches!(events.known_message().await, Ok(Some(JobEvent::Ended { .. }))));
+        let error = events.known_message().await.unwrap_err();
+        assert!(matches!(&error, CallError::Invalid(_)) && error.is_refusal(), "{error:?}");
     }
 }

@@ -16,6 +16,9 @@ pub enum CallError {
     /// The master cannot read what it has stored.
     #[error("{0}")]
     DataLoss(String),
+    /// The master answered something that this version does not understand.
+    #[error("the master's answer is not valid: {0}; upgrade this program if the master is newer")]
+    Invalid(String),
     /// The connection to the master broke.
     #[error("the connection to the master broke{0}")]
     Disconnected(String),
@@ -48,7 +51,7 @@ impl CallError {
     /// Whether the master answered that it will not do it: asking again changes nothing.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Refused(_) | Self::NotFound(_))
+        matches!(self, Self::Refused(_) | Self::NotFound(_) | Self::DataLoss(_) | Self::Invalid(_))
     }
 
     /// Whether nobody knows what became of the call, since the connection broke.
@@ -79,6 +82,6 @@ impl From<InvalidMessage> for Status {
 
 impl From<InvalidMessage> for CallError {
     fn from(invalid: InvalidMessage) -> Self {
-        Self::Refused(format!("the master's answer is not valid: {invalid}"))
+        Self::Invalid(invalid.to_string())
     }
 }

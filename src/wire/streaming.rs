@@ -81,7 +81,7 @@ pub struct Messages<T> {
 }
 
 impl<T: Message + Default> Messages<T> {
-    fn new(body: Body, longest: usize) -> Self {
+    pub(super) fn new(body: Body, longest: usize) -> Self {
         let received = Pieces::default();
         Self { body, received, length: None, longest, has_ended: false, message: PhantomData }
     }

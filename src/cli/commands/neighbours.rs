@@ -13,7 +13,7 @@ use crate::{
             neighbours::{CompletionsArgs, InventoryArgs, ManArgs},
         },
         exit::{self, Failure, Status},
-        json::{Inventory, InventoryHost},
+        json::{Inventory, InventoryHost, NoHost},
         output::{say, say_json},
     },
     domain::agent::AgentState,
@@ -73,7 +73,10 @@ pub(super) fn inventory(args: &InventoryArgs) -> Result<Status, Failure> {
     let known = agents.iter().filter(|agent| agent.state != AgentState::Pending);
     if let Some(name) = &args.host {
         let found = known.clone().find(|agent| agent.name.as_str() == *name);
-        say_json(Format::Json, &found.map(InventoryHost::new).unwrap_or_default())?;
+        match found {
+            Some(agent) => say_json(Format::Json, &InventoryHost::new(agent))?,
+            None => say_json(Format::Json, &NoHost {})?,
+        }
     } else {
         say_json(Format::Json, &Inventory::new(known))?;
     }

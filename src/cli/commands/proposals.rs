@@ -64,7 +64,7 @@ pub(super) fn accepts_proposals(args: &ApproveArgs, waiting: &[AgentView]) -> Re
     Ok(false)
 }
 
-/// Proposals that are sent at once: a message takes 4 MiB, and a proposal has at most 8 KiB of labels.
+/// Proposals that are sent at once: a message takes 4 MiB, and a proposal has at most 9 KiB of labels.
 const PROPOSALS: usize = 256;
 
 /// Accepts what agents propose, as it is shown here and not otherwise.

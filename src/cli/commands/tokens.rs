@@ -49,6 +49,12 @@ async fn create(args: &TokenCreateArgs) -> Result<Status, Failure> {
     let terms = args.terms();
     let request = CreateToken { ttl_ms: args.ttl.ms(), uses: args.uses, terms: terms.clone() };
     let created = client.create_token(request).await?;
+    if created.terms != terms {
+        client.revoke_token(RevokeToken { id: created.id }).await?;
+        return Err(Failure::new(
+            "the master made a token with other terms, which is revoked again: it may be older than these terms. Upgrade it",
+        ));
+    }
     let uses = if args.uses == 1 { "once".to_owned() } else { format!("{} times", args.uses) };
     let shown = terms.to_string();
     let only = if shown.is_empty() { String::new() } else { format!(" ({shown})") };

@@ -35,24 +35,24 @@ struct Group<'a> {
     hosts: Vec<&'a str>,
 }
 
-/// `inventory --host`: the variables of one host; an empty object for one that is not known.
-#[derive(Debug, Default, Serialize)]
+/// `inventory --host`: the variables of one host.
+#[derive(Debug, Serialize)]
 pub(in crate::cli) struct InventoryHost<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     ansible_host: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sloth_state: Option<AgentState>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    sloth_state: AgentState,
     sloth_link: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     sloth_version: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sloth_labels: Option<&'a Labels>,
+    sloth_labels: &'a Labels,
     #[serde(skip_serializing_if = "Option::is_none")]
     sloth_os: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sloth_hostname: Option<&'a str>,
 }
+
+/// `inventory --host` of a host that is not known: no variables.
+#[derive(Debug, Serialize)]
+pub(in crate::cli) struct NoHost {}
 
 impl<'a> InventoryHost<'a> {
     pub(in crate::cli) fn new(agent: &'a AgentView) -> Self {
@@ -60,10 +60,10 @@ impl<'a> InventoryHost<'a> {
         let address = agent.address.rsplit_once(':').map_or("", |(host, _)| host).trim_matches(['[', ']']);
         Self {
             ansible_host: super::some(address),
-            sloth_state: Some(agent.state),
+            sloth_state: agent.state,
             sloth_link: agent.link.map(LinkKind::word),
             sloth_version: super::some(agent.version.as_str()),
-            sloth_labels: Some(&agent.labels),
+            sloth_labels: &agent.labels,
             sloth_os: agent.facts.as_ref().map(|facts| facts.os.as_str()),
             sloth_hostname: agent.facts.as_ref().map(|facts| facts.hostname.as_str()),
         }

@@ -1,8 +1,9 @@
 //! What `-o json` and `-o ndjson` print: one type for each object. Field names and meanings are what scripts rely on; they are
 //! published as JSON Schemas in `assets/schema/`, against which the tests check real output.
 //!
-//! What does not exist is `null`, never an empty text or a zero. Fields end with their unit. Fields may be added; one that is
-//! removed, or changes its meaning, makes another `schema_version`. Knows nothing of how objects are printed.
+//! What does not exist is `null`, or left out where the schema does not require it; a zero is a zero. Times and durations end with
+//! their unit, sizes and offsets are bytes. Fields may be added; one that is removed, or changes its meaning, makes another
+//! `schema_version`. Knows nothing of how objects are printed.
 
 mod access;
 mod agent;
@@ -18,7 +19,7 @@ pub(super) use self::{
     access::{OperatorList, TokenList},
     agent::AgentList,
     event::{EndedFields, Event, Fields, GapFields, GateFields, LineFields},
-    inventory::{Inventory, InventoryHost},
+    inventory::{Inventory, InventoryHost, NoHost},
     job::{Gap, GroupedJob, JobList, JobObject, Output, TaskObject},
     machine::{FindingList, FindingObject, MasterList, MasterStatusObject, SettingList},
 };

@@ -285,7 +285,7 @@ impl Core {
             facts: row.session.as_ref().and_then(|session| session.facts.clone()),
             key_changed: false,
             has_code: false,
-            offline_since_ms: row.session.is_none().then_some(stored.last_seen_ms),
+            offline_since_ms: row.session.is_none().then_some(stored.last_seen_ms).filter(|ms| *ms > 0),
             last_job: row.last_job.clone(),
             drain: stored.drain.clone(),
         }

@@ -34,7 +34,10 @@ use crate::{
         shutdown::EndSignals,
         terminal::{self, RawMode},
     },
-    wire::client::{ControlClient, JobEvents},
+    wire::{
+        client::{ControlClient, JobEvents},
+        status::CallError,
+    },
 };
 
 /// Pieces of what was typed that may wait for the network …
@@ -71,9 +74,7 @@ pub(super) async fn follow(
     let mut ahead = BytesMut::new();
     let mut second = tokio::time::interval(std::time::Duration::from_secs(1));
     // The size may be another one since the job was asked for.
-    if let Ok((rows, columns)) = terminal::size() {
-        let _ = keys.try_send(Fed::Size(WindowSize { rows, columns }));
-    }
+    send_size(&keys);
     let end = loop {
         let is_held = shown.screen.has_backlog();
         tokio::select! {
@@ -85,6 +86,7 @@ pub(super) async fn follow(
                     }
                 }
                 Came::Broken => shown.find_again(),
+                Came::Failed(error) => return Err(Failure::new(error).with(exit::NO_STATUS)),
                 Came::Found(Ok((client, events))) => {
                     (shown.client, shown.source) = (client, Source::Events(Box::new(events)));
                     if shown.is_hanging_up {
@@ -122,12 +124,7 @@ pub(super) async fn follow(
                     say("the command gets no more keys; ~. hangs up");
                 }
             }
-            _ = resized.recv() => {
-                if let Ok((rows, columns)) = terminal::size() {
-                    // One that finds no room is followed by another, or is told with the next connection.
-                    let _ = keys.try_send(Fed::Size(WindowSize { rows, columns }));
-                }
-            }
+            _ = resized.recv() => send_size(&keys),
             _ = signals.next() => break End::Detached(exit::NO_STATUS),
             _ = second.tick() => {
                 if patience.is_over(&shown.job, &shown.following) {
@@ -166,6 +163,8 @@ enum Source {
 enum Came {
     Event(Box<JobEvent>),
     Broken,
+    /// The same would come on another connection.
+    Failed(CallError),
     Found(Found),
 }
 
@@ -179,10 +178,19 @@ impl Source {
         match self {
             Self::Events(events) => match events.next().await {
                 Ok(Some(event)) => Came::Event(Box::new(event)),
+                Err(error @ (CallError::DataLoss(_) | CallError::Invalid(_))) => Came::Failed(error),
                 Ok(_) | Err(_) => Came::Broken,
             },
             Self::Finding(finding) => Came::Found(finding.await),
         }
+    }
+}
+
+/// Tells the command the size of the terminal. One that finds no room is followed by another, or is told with the next
+/// connection.
+fn send_size(keys: &mpsc::Sender<Fed>) {
+    if let Ok((rows, columns)) = terminal::size() {
+        let _ = keys.try_send(Fed::Size(WindowSize { rows, columns }));
     }
 }
 

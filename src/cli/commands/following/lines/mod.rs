@@ -166,8 +166,9 @@ impl Follower {
                         }
                     },
                     Ok(_) if !self.followed.following.follow => return Ok(End::Shown),
-                    Err(CallError::DataLoss(reason)) => {
-                        return Err(Failure::new(reason).with(exit::NO_STATUS));
+                    // The same would come on another connection.
+                    Err(error @ (CallError::DataLoss(_) | CallError::Invalid(_))) => {
+                        return Err(Failure::new(error).with(exit::NO_STATUS));
                     }
                     Ok(_) | Err(_) => match self.reconnect().await? {
                         Ok(again) => events = again,
