@@ -13,7 +13,7 @@ pub struct Superseded {
 
 impl Superseded {
     pub(super) fn tell(&self, by: u64) {
-        // Nothing is told twice: it is not the holder any more.
+        // Set once: a superseded Attach no longer holds the task, so no later one supersedes it.
         let _ = self.by.set(by);
         self.token.cancel();
     }

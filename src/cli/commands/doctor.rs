@@ -67,7 +67,7 @@ struct Finding {
     grade: Grade,
     what: String,
     /// What to do about it; empty where there is nothing to do.
-    mend: String,
+    remedy: String,
 }
 
 #[derive(Debug, Default)]
@@ -75,15 +75,15 @@ struct Findings(Vec<Finding>);
 
 impl Findings {
     fn well(&mut self, what: impl Into<String>) {
-        self.0.push(Finding { grade: Grade::Well, what: what.into(), mend: String::new() });
+        self.0.push(Finding { grade: Grade::Well, what: what.into(), remedy: String::new() });
     }
 
-    fn note(&mut self, what: impl Into<String>, mend: impl Into<String>) {
-        self.0.push(Finding { grade: Grade::Note, what: what.into(), mend: mend.into() });
+    fn note(&mut self, what: impl Into<String>, remedy: impl Into<String>) {
+        self.0.push(Finding { grade: Grade::Note, what: what.into(), remedy: remedy.into() });
     }
 
-    fn bad(&mut self, what: impl Into<String>, mend: impl Into<String>) {
-        self.0.push(Finding { grade: Grade::Bad, what: what.into(), mend: mend.into() });
+    fn bad(&mut self, what: impl Into<String>, remedy: impl Into<String>) {
+        self.0.push(Finding { grade: Grade::Bad, what: what.into(), remedy: remedy.into() });
     }
 }
 
@@ -121,7 +121,7 @@ fn print(findings: &Findings, output: Format) -> io::Result<()> {
                 Grade::Note => "note",
                 Grade::Bad => "bad",
             };
-            FindingObject::new(grade, &finding.what, &finding.mend)
+            FindingObject::new(grade, &finding.what, &finding.remedy)
         });
         return say_json(output, &Document::new(FindingList { findings: findings.collect() }));
     }
@@ -134,8 +134,8 @@ fn print(findings: &Findings, output: Format) -> io::Result<()> {
         };
         // Agents have a say in some of these, and may say anything.
         say(&format!("{} {}\n", paint.paint(tone, glyph), strip_control(&finding.what)))?;
-        if !finding.mend.is_empty() {
-            say(&format!("    {}\n", strip_control(&finding.mend)))?;
+        if !finding.remedy.is_empty() {
+            say(&format!("    {}\n", strip_control(&finding.remedy)))?;
         }
     }
     Ok(())
@@ -146,12 +146,14 @@ fn database(findings: &mut Findings, directory: &Path) {
     if !store::salvage::is_there(directory) {
         return;
     }
-    let mend =
+    let remedy =
         "stop the master, and let `sloth-runner master salvage` make a new database of what can be read";
     match store::salvage::check(directory) {
         Ok(faults) if faults.is_empty() => findings.well("the master's database is sound"),
-        Ok(faults) => findings.bad(format!("the master's database is damaged: {}", faults.join("; ")), mend),
-        Err(error) => findings.bad(format!("the master's database cannot be checked: {error}"), mend),
+        Ok(faults) => {
+            findings.bad(format!("the master's database is damaged: {}", faults.join("; ")), remedy);
+        }
+        Err(error) => findings.bad(format!("the master's database cannot be checked: {error}"), remedy),
     }
 }
 

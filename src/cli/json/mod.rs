@@ -2,8 +2,8 @@
 //! published as JSON Schemas in `assets/schema/`, against which the tests check real output.
 //!
 //! What does not exist is `null`, or left out where the schema does not require it; a zero is a zero. Times and durations end with
-//! their unit, sizes and offsets are bytes. Fields may be added; one that is removed, or changes its meaning, makes another
-//! `schema_version`. Knows nothing of how objects are printed.
+//! their unit, sizes and offsets are bytes. Fields may be added. `schema_version` is raised when a field is removed or changes
+//! its meaning. Knows nothing of how objects are printed.
 
 mod access;
 mod agent;

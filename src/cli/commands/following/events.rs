@@ -1,4 +1,4 @@
-//! A job as a stream of JSON objects, one on each line (`cli/json/event`). Lines are told whole, or in pieces where they are long.
+//! A job as a stream of JSON objects, one on each line (`cli/json/event`). A long line is printed in pieces.
 
 use std::{
     collections::{HashMap, HashSet},

@@ -186,8 +186,8 @@ impl Source {
     }
 }
 
-/// Tells the command the size of the terminal. One that finds no room is followed by another, or is told with the next
-/// connection.
+/// Sends the size of the terminal to the command. If the queue is full the size is dropped: a later change, or the next
+/// connection, sends the size again.
 fn send_size(keys: &mpsc::Sender<Fed>) {
     if let Ok((rows, columns)) = terminal::size() {
         let _ = keys.try_send(Fed::Size(WindowSize { rows, columns }));
