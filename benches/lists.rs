@@ -20,7 +20,7 @@ use sloth_runner::{
     },
     master::{
         core::{
-            messages::WriteDurability,
+            messages::{WriteDurability, WriteId},
             stored::{StoredAgent, StoredJob, StoredTask, Write},
         },
         store::{Store, StoreWriter, Wanted},
@@ -97,14 +97,14 @@ fn fill(directory: &std::path::Path) -> Store {
             proof: None,
         })
     });
-    writer.write(0, agents.collect(), WriteDurability::RetryUntilWritten);
+    writer.write(WriteId(0), agents.collect(), WriteDurability::RetryUntilWritten);
     for first in (1..=JOBS).step_by(1_000) {
         let jobs = (first..first + 1_000).flat_map(|number| {
             let job = stored(number);
             let (id, ended_ms) = (job.job.id, job.job.created_ms + 500);
             [Write::PutJob(Box::new(job)), Write::EndJob(id, ended_ms)]
         });
-        writer.write(first, jobs.collect(), WriteDurability::RetryUntilWritten);
+        writer.write(WriteId(first), jobs.collect(), WriteDurability::RetryUntilWritten);
         let _ = news.recv();
     }
     // The texts are indexed while nothing is written.

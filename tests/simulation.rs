@@ -27,6 +27,7 @@ use sloth_runner::{
     domain::{
         agent::LinkPreference,
         command::{Bytes, Command, TaskSpec, Variable},
+        control::Cancelled,
         fingerprint::Fingerprint,
         ids::{Incarnation, JobId, JobReference, TaskId},
         job::{JobOptions, TaskState},
@@ -40,7 +41,8 @@ use sloth_runner::{
     master::core::{
         Core as Master, Policy, Remembered,
         messages::{
-            AttachOrder, Choice, Effect, Input, JobAsked, Newcomer, Now, Reply, SessionId, WriteToken,
+            AttachOrder, Choice, Denied, Effect, Input, JobAsked, JobDenied, JobStart, Newcomer, Now, Reply,
+            ReplyTo, SessionId, Ticket, WriteId,
         },
         stored::{InStore, KnownNumber, KnownTask, StoredAgent, StoredJob, Write},
     },
@@ -54,9 +56,8 @@ const WINDOW: u64 = 4;
 const LENGTH: u64 = 9;
 const STATUS: u8 = 7;
 
-/// What answers the operator who deletes the agent; those who drain it have numbers from there on.
+/// The caller that deletes the agent.
 const DELETING: u64 = 10;
-const DRAINING: u64 = 100;
 
 fn byte(offset: u64) -> u8 {
     u8::try_from(offset * 31 % 251).unwrap()
@@ -194,9 +195,9 @@ struct World {
     disk: Disk,
     backup: Option<(Disk, Vec<u8>)>,
     /// With whether they are kept when the disk does not take them.
-    writes: VecDeque<(WriteToken, Vec<Write>, bool)>,
+    writes: VecDeque<(WriteId, Vec<Write>, bool)>,
     /// The newest write that was reported as delayed by the disk.
-    delayed: WriteToken,
+    delayed: WriteId,
     log: Vec<u8>,
     synced: usize,
     session: SessionId,
@@ -216,7 +217,7 @@ struct World {
     streams: Vec<Stream>,
     signals: Vec<Signal>,
     pings: VecDeque<Ping>,
-    replies: HashMap<u64, Reply>,
+    replies: HashMap<Ticket, Reply>,
     /// How often it was started, ever.
     starts: u32,
     /// Until when it may be started, by the true time.
@@ -293,10 +294,10 @@ impl World {
             disk: Disk { agents: vec![agent], ..Disk::default() },
             backup: None,
             writes: VecDeque::new(),
-            delayed: 0,
+            delayed: WriteId::default(),
             log: Vec::new(),
             synced: 0,
-            session: 0,
+            session: SessionId(0),
             heard: None,
             agent: AgentSide {
                 core: Agent::new(incarnation, SealedRevision::default()),
@@ -349,9 +350,9 @@ impl World {
             world.session_ends();
         }
         world.deadline = world.time + within;
-        world.step(Input::StartJob(Box::new(asked), 99));
+        world.step(Input::StartJob(Box::new(asked), ReplyTo::new(Ticket(99))));
         world.persist_all();
-        assert!(matches!(world.replies.get(&99), Some(Reply::Live(_))));
+        assert!(matches!(world.replies.get(&Ticket(99)), Some(Reply::Start(JobStart::Live(_)))));
         world
     }
 
@@ -379,11 +380,17 @@ impl World {
                 }
                 Effect::Reply(to, reply) => {
                     match *reply {
-                        Reply::Cancelled { told, stored, .. } => self.is_stopped |= told + stored > 0,
-                        Reply::JobStopped { .. } => self.is_stopped = true,
-                        Reply::Count(_) if to == DELETING => self.is_stopped = true,
-                        Reply::Drained { .. } if to == self.drain_reply => self.is_drained = true,
-                        Reply::Refused(ref text) if text.starts_with("it is done") && to < DRAINING => {
+                        Reply::Cancel(Ok(Cancelled { told, stored, .. })) => {
+                            self.is_stopped |= told + stored > 0;
+                        }
+                        Reply::Stop(Ok(_)) => self.is_stopped = true,
+                        Reply::Count(Ok(_)) if to == Ticket(DELETING) => self.is_stopped = true,
+                        Reply::Drain(Ok(_)) if to == Ticket(self.drain_reply) => self.is_drained = true,
+                        Reply::Cancel(Err(JobDenied::Refused(ref text)))
+                        | Reply::Stop(Err(JobDenied::Refused(ref text)))
+                        | Reply::Count(Err(Denied::Refused(ref text)))
+                            if text.starts_with("it is done") =>
+                        {
                             self.is_stopped_unrecorded = true;
                         }
                         _ => {}
@@ -488,7 +495,7 @@ impl World {
             ..Remembered::default()
         };
         self.master = Master::new(Policy::default(), remembered, self.now());
-        self.session = 0;
+        self.session = SessionId(0);
         self.connect();
     }
 
@@ -498,7 +505,7 @@ impl World {
             return;
         }
         self.session_ends();
-        self.session = self.time * 100 + self.dice.roll(100);
+        self.session = SessionId(self.time * 100 + self.dice.roll(100));
         let seen = self.agent.core.seen();
         let newcomer = Newcomer {
             session: self.session,
@@ -517,7 +524,7 @@ impl World {
         let hello = self.boottime();
         self.time += self.dice.roll(3);
         self.heard = Some((hello, self.time));
-        self.step(Input::SessionOpened(Box::new(newcomer), 1));
+        self.step(Input::SessionOpened(Box::new(newcomer), ReplyTo::new(Ticket(1))));
         self.ping();
         if self.spool && self.finished.is_none() {
             let spec = TaskSpec {
@@ -541,7 +548,7 @@ impl World {
     /// The master notices that a session is over. What it sent may still arrive: the agent need not have noticed.
     fn session_ends(&mut self) {
         let session = std::mem::take(&mut self.session);
-        if session == 0 {
+        if session == SessionId(0) {
             return;
         }
         for stream in self.streams.iter_mut().filter(|stream| stream.session == session) {
@@ -984,14 +991,14 @@ impl World {
             let now = self.boottime();
             self.agent.clock = Some(MasterClock::note(self.agent.clock, ping.sent, ping.echo, now));
         }
-        if self.session > 0 && self.dice.roll(2) == 0 {
+        if self.session > SessionId(0) && self.dice.roll(2) == 0 {
             self.ping();
         }
     }
 
     fn passes(&mut self, milliseconds: u64) {
         self.time += milliseconds;
-        if self.session > 0 && !self.frozen && !self.silent {
+        if self.session > SessionId(0) && !self.frozen && !self.silent {
             self.step(Input::Heard(self.session));
         }
         self.step(Input::Tick);
@@ -999,7 +1006,7 @@ impl World {
             self.streams.iter_mut().for_each(|stream| stream.agent_alive = false);
             self.session_ends();
         }
-        if self.session == 0 {
+        if self.session == SessionId(0) {
             self.connect();
         }
     }
@@ -1034,12 +1041,12 @@ impl World {
             (239..=241, ..) => self.silent = !self.silent,
             (242..=243, ..) => {
                 let (job, tasks, by) = (JobReference::Id(task().job), [].into(), "ana".to_owned());
-                self.step(Input::Cancel { job, tasks, by, grace_ms: None, reply: 7 });
+                self.step(Input::Cancel { job, tasks, by, grace_ms: None, reply: ReplyTo::new(Ticket(7)) });
             }
             (244..=247, ..) => self.session_ends(),
             (270..=271, ..) => {
                 let (job, by) = (JobReference::Id(task().job), "ana".to_owned());
-                self.step(Input::StopJob { job, by, reply: 8 });
+                self.step(Input::StopJob { job, by, reply: ReplyTo::new(Ticket(8)) });
             }
             (272, ..) => {
                 let (choice, by) = (Box::new(choice()), "ana".to_owned());
@@ -1048,13 +1055,13 @@ impl World {
                 self.is_drained = false;
                 // Of one who puts it back to work the answer says nothing.
                 self.drain_reply += if reason.is_some() { 1 } else { 2 };
-                let reply = self.drain_reply - u64::from(reason.is_none());
+                let reply = ReplyTo::new(Ticket(self.drain_reply - u64::from(reason.is_none())));
                 self.step(Input::Drain { choice, reason, by, reply });
             }
             (273, ..) if self.dice.roll(2) == 0 => {
                 self.is_deleted = true;
                 let (name, by) = ("a".parse().unwrap(), "ana".to_owned());
-                self.step(Input::Delete { name, by, reply: DELETING });
+                self.step(Input::Delete { name, by, reply: ReplyTo::new(Ticket(DELETING)) });
             }
             (274..=275, ..) => self.delay_writes(),
             (248..=252, ..) => {

@@ -6,7 +6,7 @@ use std::{ffi::OsStr, time::Duration};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 
 use super::{
-    args::{MasterName, ToMaster},
+    args::{MasterChoice, ToMaster},
     masters::{Masters, resolve},
 };
 use crate::{
@@ -23,7 +23,7 @@ const JOINS: [char; 4] = [',', '!', '&', '^'];
 
 /// Asks the master that commands mean when they name none.
 fn ask<T>(question: impl AsyncFnOnce(ControlClient) -> Option<T>) -> Option<T> {
-    let master = std::env::var("SLOTH_RUNNER_MASTER").ok().and_then(|name| name.parse::<MasterName>().ok());
+    let master = std::env::var("SLOTH_RUNNER_MASTER").ok().and_then(|name| name.parse::<MasterChoice>().ok());
     let address = resolve(&ToMaster { master }).ok()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
     runtime.block_on(async {

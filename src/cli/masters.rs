@@ -12,13 +12,13 @@ use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    args::{MasterName, ToMaster},
+    args::{MasterChoice, ToMaster},
     exit::Failure,
 };
 use crate::{
     domain::{
         fingerprint::Fingerprint,
-        name::{AgentName, nearest},
+        name::{MasterName, nearest},
     },
     sys::{
         paths::{client_directories, make_private, read_optional, write_private},
@@ -61,9 +61,9 @@ pub struct Masters {
     directory: PathBuf,
 }
 
-/// A stored name. The letters are those of agents' names, so it is safe as a directory's.
-fn checked(name: &str) -> Result<AgentName, Failure> {
-    let name: AgentName = name.parse().map_err(Failure::usage)?;
+/// Checks the name of a master. Its characters are safe in the name of a directory.
+fn checked(name: &str) -> Result<MasterName, Failure> {
+    let name: MasterName = name.parse().map_err(Failure::usage)?;
     if name.as_str() == "local" {
         return Err(Failure::usage("local is the master of this machine; choose another name"));
     }
@@ -115,7 +115,7 @@ impl Masters {
     /// # Errors
     /// When its file cannot be read or understood.
     pub fn find(&self, name: &str) -> Result<Option<KnownMaster>, Failure> {
-        if name.parse::<AgentName>().is_err() {
+        if name.parse::<MasterName>().is_err() {
             return Ok(None);
         }
         let path = self.place(name).join("master.json");
@@ -193,7 +193,7 @@ impl Masters {
     ///
     /// # Errors
     /// When it is no name, or another master's.
-    pub fn check_login(&self, name: &str, ca: Fingerprint) -> Result<AgentName, Failure> {
+    pub fn check_login(&self, name: &str, ca: Fingerprint) -> Result<MasterName, Failure> {
         let name = checked(name)?;
         match self.find(name.as_str())? {
             Some(other) if other.ca_fingerprint != ca.to_string() => Err(Failure::new(format!(
@@ -217,7 +217,7 @@ impl Masters {
 
     fn write(
         &self,
-        name: &AgentName,
+        name: &MasterName,
         known: &KnownMaster,
         more: impl FnOnce(&Path) -> io::Result<()>,
     ) -> Result<(), Failure> {
@@ -313,9 +313,9 @@ impl Masters {
 /// When it names one that is not known.
 pub fn resolve(to: &ToMaster) -> Result<MasterAddress, Failure> {
     match &to.master {
-        Some(MasterName::Local) => Ok(MasterAddress::Local),
-        Some(MasterName::Socket(path)) => Ok(MasterAddress::Socket(path.clone())),
-        Some(MasterName::Named(name)) => Masters::open()?.resolve_named(name),
+        Some(MasterChoice::Local) => Ok(MasterAddress::Local),
+        Some(MasterChoice::Socket(path)) => Ok(MasterAddress::Socket(path.clone())),
+        Some(MasterChoice::Named(name)) => Masters::open()?.resolve_named(name),
         None => {
             // A user without a home directory has no stored masters.
             let Ok(masters) = Masters::open() else { return Ok(MasterAddress::Local) };

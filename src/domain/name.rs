@@ -1,24 +1,65 @@
 //! Names and labels: their characters, their order, and suggestions for mistyped ones.
 
-use std::{borrow::Borrow, cmp::Ordering, collections::BTreeMap, fmt, str::FromStr, sync::Arc};
+use std::{
+    borrow::Borrow, cmp::Ordering, collections::BTreeMap, fmt, marker::PhantomData, str::FromStr, sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
 /// Most characters that a name or one side of a label may have.
 pub const MAX_LENGTH: usize = 63;
 
-/// An agent's name: `[A-Za-z0-9][A-Za-z0-9._-]{0,62}`. Sorts naturally: `web-2` before `web-10`. Cheap to
-/// clone.
-#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
-pub struct AgentName(Arc<str>);
+/// What a name is a name of.
+pub trait Named: Clone {
+    /// As an error message says it, with its article.
+    const NOUN: &'static str;
+}
 
-/// Text that cannot be an agent's name.
+/// Agents.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OfAgent {}
+
+/// Operators.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OfOperator {}
+
+/// Masters, as a client knows them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OfMaster {}
+
+impl Named for OfAgent {
+    const NOUN: &'static str = "an agent's";
+}
+
+impl Named for OfOperator {
+    const NOUN: &'static str = "an operator's";
+}
+
+impl Named for OfMaster {
+    const NOUN: &'static str = "a master's";
+}
+
+/// A name: `[A-Za-z0-9][A-Za-z0-9._-]{0,62}`. Sorts naturally: `web-2` before `web-10`. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String", bound = "K: Named")]
+pub struct Name<K>(Arc<str>, PhantomData<fn() -> K>);
+
+/// The name of an agent.
+pub type AgentName = Name<OfAgent>;
+/// The name of an operator.
+pub type OperatorName = Name<OfOperator>;
+/// The name under which a client knows a master.
+pub type MasterName = Name<OfMaster>;
+
+/// Text that cannot be a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} cannot be an agent's name: use 1 to 63 letters, digits, `.`, `_` and `-`, beginning with a letter or digit"
+    "{text:?} cannot be {noun} name: use 1 to 63 letters, digits, `.`, `_` and `-`, beginning with a letter or digit"
 )]
-pub struct InvalidName(String);
+pub struct InvalidName {
+    text: String,
+    noun: &'static str,
+}
 
 fn is_word(text: &str, also: &[u8]) -> bool {
     let bytes = text.as_bytes();
@@ -27,7 +68,7 @@ fn is_word(text: &str, also: &[u8]) -> bool {
         && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || also.contains(byte))
 }
 
-impl AgentName {
+impl<K> Name<K> {
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -35,7 +76,7 @@ impl AgentName {
     }
 }
 
-impl FromStr for AgentName {
+impl<K: Named> FromStr for Name<K> {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
@@ -43,39 +84,43 @@ impl FromStr for AgentName {
     }
 }
 
-impl TryFrom<String> for AgentName {
+impl<K: Named> TryFrom<String> for Name<K> {
     type Error = InvalidName;
 
     fn try_from(text: String) -> Result<Self, InvalidName> {
-        if is_word(&text, b"._-") { Ok(Self(text.into())) } else { Err(InvalidName(text)) }
+        if is_word(&text, b"._-") {
+            Ok(Self(text.into(), PhantomData))
+        } else {
+            Err(InvalidName { text, noun: K::NOUN })
+        }
     }
 }
 
-impl From<AgentName> for String {
-    fn from(name: AgentName) -> Self {
+impl<K> From<Name<K>> for String {
+    fn from(name: Name<K>) -> Self {
         name.as_str().to_owned()
     }
 }
 
-impl fmt::Display for AgentName {
+impl<K> fmt::Display for Name<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
     }
 }
 
-impl fmt::Debug for AgentName {
+impl<K> fmt::Debug for Name<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
 
-impl Ord for AgentName {
+impl<K: Eq> Ord for Name<K> {
     fn cmp(&self, other: &Self) -> Ordering {
         natural_order(&self.0, &other.0)
     }
 }
 
-impl PartialOrd for AgentName {
+impl<K: Eq> PartialOrd for Name<K> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::{fingerprint::Fingerprint, name::AgentName};
+use super::{fingerprint::Fingerprint, name::OperatorName};
 
 /// What an operator may do. Each role may do all that the ones before it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,7 +47,7 @@ impl FromStr for Role {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OperatorView {
     /// The operator's name.
-    pub name: AgentName,
+    pub name: OperatorName,
     /// What it may do.
     pub role: Role,
     /// The user of the master's machine that it is, known by the socket.

@@ -9,7 +9,7 @@ use super::{
     command::TaskSpec,
     fingerprint::Fingerprint,
     ids::{Incarnation, TaskId},
-    name::{AgentName, Labels},
+    name::{Labels, OperatorName},
     operator::Role,
     proposal::{DirectAddress, Proposal, ReportedAddress},
     revision::SealedRevision,
@@ -357,7 +357,7 @@ pub enum LogInAnswer {
         /// The certificate of the master's CA in DER.
         ca_certificate: Vec<u8>,
         /// The operator's name.
-        operator: AgentName,
+        operator: OperatorName,
         /// The operator's role.
         role: Role,
         /// The name of the master's machine.

@@ -13,7 +13,7 @@ use super::{
     compare::{self, Question},
     core::{
         Core,
-        messages::{AttachOrder, Effect, Input, Now, Reply, ReplyTo, SessionId},
+        messages::{AttachOrder, Effect, Input, Now, Reply, SessionId, Ticket},
         stored::{InStore, KnownTask},
     },
     dispatch::{self, AttachSignals},
@@ -62,8 +62,8 @@ pub struct Actor {
     inputs: Inputs,
     ahead: Ahead,
     shutdown: Shutdown,
-    replies: HashMap<ReplyTo, oneshot::Sender<Reply>>,
-    next_reply: ReplyTo,
+    replies: HashMap<Ticket, oneshot::Sender<Reply>>,
+    last_ticket: Ticket,
     sessions: HashMap<SessionId, SessionHandle>,
     journals: HashMap<JobId, Weak<Journal>>,
     /// Signals to the Attaches of each task. A newer Attach replaces an older one on the agent; here each ends on its own.
@@ -123,7 +123,7 @@ impl Actor {
             ahead: Ahead::start(&shutdown),
             shutdown,
             replies: HashMap::new(),
-            next_reply: 0,
+            last_ticket: Ticket::default(),
             sessions: HashMap::new(),
             journals: HashMap::new(),
             attached: HashMap::new(),
@@ -162,9 +162,9 @@ impl Actor {
         match message {
             Message::Tell(input) => self.step(input),
             Message::Ask(input, reply) => {
-                self.next_reply += 1;
-                self.replies.insert(self.next_reply, reply);
-                let input = input(self.next_reply);
+                self.last_ticket = self.last_ticket.next();
+                self.replies.insert(self.last_ticket, reply);
+                let input = input(self.last_ticket);
                 self.step(input);
             }
             Message::Register(id, session) => {

@@ -7,7 +7,7 @@ use std::{collections::HashMap, io, sync::Arc};
 use tokio::sync::mpsc;
 
 use super::{
-    core::messages::{Input, Reply},
+    core::messages::Input,
     handle::Handle,
     output_log::{JobLog, LogReader, OutputLogs},
 };
@@ -119,7 +119,7 @@ impl Known {
     /// `None` when the core does not know the job any more.
     async fn new(job: JobId, handle: &Handle, logs: &OutputLogs, log: Arc<JobLog>) -> Option<Self> {
         let found = handle.ask(move |reply| Input::FindJob(JobReference::Id(job), reply)).await;
-        let Ok(Reply::Live(found)) = found else { return None };
+        let found = found.ok().flatten()?;
         let grouping = Grouping::new(maskers(handle, &found, found.masks).await);
         Some(Self { grouping, reader: logs.reader(job, 0), log })
     }

@@ -6,7 +6,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    core::messages::{Input, Reply, ReplyTo, SessionId, Snapshot},
+    core::messages::{Answer, Input, Reply, ReplyTo, SessionId, Snapshot, Ticket},
     journal::Journal,
     links::Links,
     store::Written,
@@ -32,7 +32,7 @@ pub struct SessionHandle {
 /// What comes to the actor.
 pub(super) enum Message {
     Tell(Input),
-    Ask(Box<dyn FnOnce(ReplyTo) -> Input + Send>, oneshot::Sender<Reply>),
+    Ask(Box<dyn FnOnce(Ticket) -> Input + Send>, oneshot::Sender<Reply>),
     Register(SessionId, SessionHandle),
     Unregister(SessionId),
     Follow(JobId, oneshot::Sender<Arc<Journal>>),
@@ -73,14 +73,20 @@ impl Handle {
         let _ = self.inbox.send(Message::Tell(input)).await;
     }
 
-    /// Asks the core something.
+    /// Asks the core a question. The question's [`ReplyTo`] decides the type of the answer.
     ///
     /// # Errors
     /// When the master is ending.
-    pub async fn ask(&self, input: impl FnOnce(ReplyTo) -> Input + Send + 'static) -> Result<Reply, Ending> {
+    pub async fn ask<A: Answer>(
+        &self,
+        question: impl FnOnce(ReplyTo<A>) -> Input + Send + 'static,
+    ) -> Result<A, Ending> {
         let (reply, answer) = oneshot::channel();
-        self.inbox.send(Message::Ask(Box::new(input), reply)).await.map_err(|_| Ending)?;
-        answer.await.map_err(|_| Ending)
+        let question = move |ticket| question(ReplyTo::new(ticket));
+        self.inbox.send(Message::Ask(Box::new(question), reply)).await.map_err(|_| Ending)?;
+        let reply = answer.await.map_err(|_| Ending)?;
+        // The core can give a `ReplyTo<A>` nothing but an `A`.
+        A::try_from(reply).map_err(|_| Ending)
     }
 
     /// The registry at this moment.
@@ -88,10 +94,7 @@ impl Handle {
     /// # Errors
     /// When the master is ending.
     pub async fn snapshot(&self) -> Result<Snapshot, Ending> {
-        match self.ask(Input::Snapshot).await? {
-            Reply::Snapshot(snapshot) => Ok(snapshot),
-            _ => Err(Ending),
-        }
+        self.ask(Input::Snapshot).await
     }
 
     /// These agents as they are shown, as far as they are there; asked for in parts, so that the core does other things
@@ -103,10 +106,7 @@ impl Handle {
         let mut views = Vec::with_capacity(names.len());
         for part in names.chunks(SHOWN_AT_ONCE) {
             let part = part.to_vec();
-            match self.ask(move |reply| Input::ShowAgents(part, reply)).await? {
-                Reply::Agents(more) => views.extend(more),
-                _ => return Err(Ending),
-            }
+            views.extend(self.ask(move |reply| Input::ShowAgents(part, reply)).await?);
         }
         Ok(views)
     }

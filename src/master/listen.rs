@@ -17,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tonic::service::Routes;
 
 use super::{
-    core::messages::{ConnectionIdentity, Input, Reply},
+    core::messages::{ConnectionIdentity, Input, Principal as Known},
     service::Master,
     session::Sessions,
 };
@@ -135,7 +135,7 @@ impl Port {
         let asked = name.clone();
         let known = self.master.handle.ask(move |reply| Input::IsEnrolled(asked, key, reply)).await;
         let source = accepted.address.ip();
-        if matches!(known, Ok(Reply::Count(1))) {
+        if matches!(known, Ok(true)) {
             let budget = self.master.budgets.of(Principal::Agent(name.clone()));
             // Its other connections are answering, or are about to be closed: it comes again.
             let Ok(_place) = budget.connection() else { return };
@@ -183,9 +183,7 @@ impl OperatorConnection {
     async fn caller(&self, master: &Master) -> Caller {
         let who = self.who.clone();
         match master.handle.ask(move |reply| Input::Identify(who, reply)).await {
-            Ok(Reply::Identified(Some((name, role)))) => {
-                Caller::Operator { name, role, local: self.uid.is_some() }
-            }
+            Ok(Some(Known { name, role })) => Caller::Operator { name, role, local: self.uid.is_some() },
             _ => Caller::Unknown(self.shown.clone()),
         }
     }

@@ -6,7 +6,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{core::messages::Input, core::messages::Reply, service::Master};
+use super::{core::messages::Input, service::Master};
 use crate::{
     domain::agent::{AgentState, LinkKind},
     sys::file::volume_used_percent,
@@ -24,8 +24,7 @@ impl Master {
     pub async fn metrics(self) -> String {
         let mut registry = Registry::with_prefix("sloth_runner");
         registry.register("build", "The software", Info::new(vec![("version", SOFTWARE_VERSION)]));
-        let (Ok(Reply::Status(status)), Ok(snapshot)) =
-            (self.handle.ask(Input::Status).await, self.handle.snapshot().await)
+        let (Ok(status), Ok(snapshot)) = (self.handle.ask(Input::Status).await, self.handle.snapshot().await)
         else {
             return String::new();
         };

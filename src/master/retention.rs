@@ -15,7 +15,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    core::messages::{Input, Reply},
+    core::messages::Input,
     handle::Handle,
     output_log::OutputLogs,
     store::{Ended, Store, StoreError},
@@ -169,9 +169,7 @@ async fn look(
             }
             continue;
         }
-        if let Ok(Reply::Count(_)) =
-            handle.ask(move |reply| Input::DeleteJob { job: id, reason, by, reply }).await
-        {
+        if let Ok(Ok(())) = handle.ask(move |reply| Input::DeleteJob { job: id, reason, by, reply }).await {
             tracing::info!(job = job.number, reason = said, "a job is gone");
         } else {
             continue;

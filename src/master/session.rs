@@ -20,7 +20,7 @@ use tonic::{Code, Status};
 use super::{
     clock::{Heard, SendClock},
     core::{
-        messages::{Input, Newcomer, Reply, SessionId, SessionRefusal},
+        messages::{Input, Newcomer, SessionAccepted, SessionDenied, SessionId, SessionRefusal},
         stored::KnownTask,
     },
     direct::{self, LinkNews, Target, Wanted},
@@ -137,7 +137,7 @@ impl Sessions {
             tracing::warn!(%address, message, "refused an agent");
             return refuse(&requests, &mut answers, RefusalKind::Protocol, message).await;
         }
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let id = SessionId(self.next.fetch_add(1, Ordering::Relaxed));
         let preference = hello.link;
         let links = Arc::new(Links::new(channel, preference));
         let (orders, ordered) = mpsc::channel(ORDERS);
@@ -160,7 +160,7 @@ impl Sessions {
             }
         };
         match answer {
-            Ok(Reply::Welcome { revision, proposed }) => {
+            Ok(Ok(SessionAccepted { revision, proposed })) => {
                 tracing::info!(%name, %address, "agent connected");
                 let is_accepted = proposed.direct.is_none();
                 let welcome = self.welcome(address, revision, proposed, heard);
@@ -180,15 +180,15 @@ impl Sessions {
                 pump.run(answers, ordered, told, &close, &self.shutdown.stop).await;
                 tracing::info!(%name, %address, "agent disconnected");
             }
-            Ok(Reply::SessionRefused(refusal, message)) => {
-                let reason = match refusal {
+            Ok(Err(SessionDenied { kind, reason: message })) => {
+                let reason = match kind {
                     SessionRefusal::UnknownKey => RefusalKind::UnknownKey,
                     SessionRefusal::Duplicate => RefusalKind::Duplicate,
                 };
                 tracing::warn!(%name, %address, message, "refused an agent");
                 refuse(&requests, &mut answers, reason, message).await;
             }
-            Ok(_) | Err(_) => {}
+            Err(_) => {}
         }
         self.leave(id).await;
     }
@@ -476,7 +476,7 @@ mod tests {
         let direct = direct_address(&hello, address, hello.link);
         let sealer = Sealer::load_or_create(tempfile::tempdir().unwrap().path()).unwrap();
         let who = (&name, Fingerprint::of(b"key"));
-        let told = newcomer(7, who, address, hello, direct, &sealer);
+        let told = newcomer(SessionId(7), who, address, hello, direct, &sealer);
         assert_eq!(told.incarnation.to_string(), "0123456789abcdef/6e9b1c52-8a3e-4f6f-9d0a-1a2b3c4d5e6f");
         assert_eq!((told.version.as_str(), told.trust.as_str()), ("0.2.0", "token"));
         assert_eq!((told.seen, told.unproved), (Revision::default(), Some(revision)), "it has no proof");

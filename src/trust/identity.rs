@@ -5,7 +5,7 @@ use std::fmt;
 use rustls::pki_types::CertificateDer;
 use webpki::EndEntityCert;
 
-use crate::domain::name::AgentName;
+use crate::domain::name::{AgentName, MasterName, OperatorName};
 
 /// Who a certificate says its holder is, within one cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -14,8 +14,8 @@ pub enum Identity {
     Master(String),
     /// An agent, by its name.
     Agent(AgentName),
-    /// An operator, by name. Operators' names are made of the same letters as agents'.
-    Operator(AgentName),
+    /// An operator, by its name.
+    Operator(OperatorName),
 }
 
 /// A certificate from which no identity can be read.
@@ -40,11 +40,11 @@ impl Identity {
         let [cluster, kind, name] = rest.split('/').collect::<Vec<_>>()[..] else {
             return Err(invalid());
         };
-        let word: AgentName = name.parse().map_err(|_| invalid())?;
         let identity = match kind {
-            "master" => Self::Master(name.to_owned()),
-            "agent" => Self::Agent(word),
-            "operator" => Self::Operator(word),
+            // A master's id has the characters of a name.
+            "master" => Self::Master(name.parse::<MasterName>().map_err(|_| invalid())?.into()),
+            "agent" => Self::Agent(name.parse().map_err(|_| invalid())?),
+            "operator" => Self::Operator(name.parse().map_err(|_| invalid())?),
             _ => return Err(invalid()),
         };
         if cluster.is_empty() { Err(invalid()) } else { Ok((cluster.to_owned(), identity)) }

@@ -7,7 +7,7 @@ use rustls::pki_types::CertificateDer;
 use super::{PROTOCOL, connect::DialError, enrollment, status::CallError, unauthenticated::introduce};
 use crate::{
     domain::{
-        name::AgentName,
+        name::OperatorName,
         operator::Role,
         session::{LogIn, LogInAnswer},
     },
@@ -67,7 +67,7 @@ pub struct LoggedIn {
     /// The master's CA.
     pub ca: CertificateDer<'static>,
     /// The operator's name.
-    pub operator: AgentName,
+    pub operator: OperatorName,
     /// The operator's role.
     pub role: Role,
     /// The master's host name.

@@ -7,12 +7,12 @@ use clap::{Args, Subcommand};
 use super::{Format, Span, some_time};
 use crate::{
     cli::completing,
-    domain::{name::AgentName, operator::Role},
+    domain::{name::OperatorName, operator::Role},
 };
 
 /// How a master is named on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MasterName {
+pub enum MasterChoice {
     /// `local`: the own user's on this machine, else root's.
     Local,
     /// `unix:PATH`.
@@ -21,7 +21,7 @@ pub enum MasterName {
     Named(String),
 }
 
-impl FromStr for MasterName {
+impl FromStr for MasterChoice {
     type Err = Infallible;
 
     fn from_str(text: &str) -> Result<Self, Infallible> {
@@ -38,7 +38,7 @@ impl FromStr for MasterName {
 pub struct ToMaster {
     /// The master: a stored name, unix:PATH, or local; the selected one by default, else the one of this machine
     #[arg(long = "master", value_name = "MASTER", env = "SLOTH_RUNNER_MASTER", add = completing::master())]
-    pub master: Option<MasterName>,
+    pub master: Option<MasterChoice>,
 }
 
 /// `login`
@@ -116,7 +116,7 @@ pub struct OperatorAddArgs {
     #[command(flatten)]
     pub to: ToMaster,
     /// Name of the operator
-    pub name: AgentName,
+    pub name: OperatorName,
     /// Role: viewer (read only), operator (run commands) or admin (manage agents and operators)
     #[arg(long, value_name = "ROLE")]
     pub role: Role,
@@ -135,7 +135,7 @@ pub struct OperatorLoginArgs {
     #[command(flatten)]
     pub to: ToMaster,
     /// Name of the operator
-    pub name: AgentName,
+    pub name: OperatorName,
     /// The login that is printed.
     #[command(flatten)]
     pub login: LoginStringArgs,
@@ -170,5 +170,5 @@ pub struct OperatorRevokeArgs {
     #[command(flatten)]
     pub to: ToMaster,
     /// Name of the operator
-    pub name: AgentName,
+    pub name: OperatorName,
 }

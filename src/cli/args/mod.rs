@@ -21,7 +21,7 @@ use doctor::DoctorArgs;
 use job::JobCommand;
 use master::MasterCommand;
 use masters::LoginArgs;
-pub use masters::{MasterName, ToMaster};
+pub use masters::{MasterChoice, ToMaster};
 use neighbours::{CompletionsArgs, InventoryArgs, ManArgs};
 use run::RunArgs;
 use service::ServiceVerb;

@@ -15,7 +15,7 @@ use super::{agents::agents_table, tui};
 use crate::{
     agent::{layout::Layout, supervisor::client},
     cli::{
-        args::{Colour, DemoArgs, MasterName, ToMaster, tui::TuiArgs},
+        args::{Colour, DemoArgs, MasterChoice, ToMaster, tui::TuiArgs},
         exit::{self, Failure, Status},
         output::{Paint, Tone, say, stdout_is_terminal},
     },
@@ -167,7 +167,7 @@ pub(super) fn demo(args: &DemoArgs) -> Result<Status, Failure> {
             say("starting a private master and five agents …\n")?;
             let client = join(&mut fleet, port, &socket).await?.0;
             begin_jobs(&client).await?;
-            let to = ToMaster { master: Some(MasterName::Socket(socket.clone())) };
+            let to = ToMaster { master: Some(MasterChoice::Socket(socket.clone())) };
             let args =
                 TuiArgs { to, job: Some(0), data_dir: Some(fleet.root.join("client")), ..TuiArgs::default() };
             tui::open(&args).await

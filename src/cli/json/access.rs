@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::domain::{
     control::TokenView,
     fingerprint::Fingerprint,
-    name::{AgentName, Labels},
+    name::{Labels, OperatorName},
     network::{Hosts, Network},
     operator::OperatorView,
     terms::Terms,
@@ -77,7 +77,7 @@ impl<'a> OperatorList<'a> {
 /// An operator. Times are in milliseconds since the Unix epoch.
 #[derive(Debug, Serialize)]
 pub(in crate::cli) struct OperatorObject<'a> {
-    name: &'a AgentName,
+    name: &'a OperatorName,
     role: &'static str,
     unix_user: Option<&'a str>,
     keys: &'a [Fingerprint],

@@ -1,6 +1,6 @@
 //! Requests about join tokens and operators.
 
-use crate::domain::{name::AgentName, operator::Role, terms::Terms};
+use crate::domain::{name::OperatorName, operator::Role, terms::Terms};
 
 /// Creates a join token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub struct RevokeToken {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InviteOperator {
     /// The operator's name.
-    pub name: AgentName,
+    pub name: OperatorName,
     /// The role of a new operator; `None` for a known one.
     pub role: Option<Role>,
     /// The user of the master's machine that the operator is; such an operator needs no login.
@@ -84,5 +84,5 @@ pub struct Invited {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RevokeOperator {
     /// The operator's name.
-    pub name: AgentName,
+    pub name: OperatorName,
 }

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use super::{
-    AgentRow, Continuation, Core, Session, audit,
-    messages::{Effect, Newcomer, Now, Reply, ReplyTo, SessionId, SessionRefusal},
+    AgentRow, Contender, Continuation, Core, Session, audit,
+    messages::{
+        Denied, Effect, Newcomer, Now, ReplyTo, SessionAccepted, SessionDenied, SessionId, SessionRefusal,
+    },
     snapshot::no_such_agent,
     stored::Write,
 };
@@ -41,27 +43,46 @@ impl Core {
         }
     }
 
-    pub(super) fn on_session_opened(&mut self, newcomer: Box<Newcomer>, reply: ReplyTo, now: Now) {
+    pub(super) fn on_session_opened(
+        &mut self,
+        newcomer: Box<Newcomer>,
+        reply: ReplyTo<Result<SessionAccepted, SessionDenied>>,
+        now: Now,
+    ) {
         let row = self.agents.touch(&newcomer.name);
         let Some(row) = row.filter(|row| row.stored.fingerprint == newcomer.fingerprint) else {
-            let text =
+            let reason =
                 format!("the key of {} is not, or no longer, known here; the agent asks anew", newcomer.name);
-            let refusal = SessionRefusal::UnknownKey;
-            return self.reply(reply, Reply::SessionRefused(refusal, text));
+            return self.reply(reply, Err(SessionDenied { kind: SessionRefusal::UnknownKey, reason }));
         };
         let Some(old) = &row.session else {
             return self.accept_session(*newcomer, reply, now);
         };
         let old = old.id;
-        let displaced = row.newcomer.replace((newcomer, reply, now.monotonic + ANSWER_WITHIN));
-        if let Some((_, waiting, _)) = displaced {
-            let text = "a third connection with this key took the place of this one".to_owned();
-            self.reply(waiting, Reply::SessionRefused(SessionRefusal::Duplicate, text));
+        let until = now.monotonic + ANSWER_WITHIN;
+        if let Some(displaced) = row.contender.replace(Contender { newcomer, reply, until }) {
+            let text = "a third connection with this key took the place of this one";
+            self.refuse_duplicate(displaced.reply, text);
         }
         self.effects.push(Effect::Ping(old));
     }
 
-    fn accept_session(&mut self, newcomer: Newcomer, reply: ReplyTo, now: Now) {
+    /// Refuses a connection because another one with the same key is in use.
+    fn refuse_duplicate(
+        &mut self,
+        reply: ReplyTo<Result<SessionAccepted, SessionDenied>>,
+        reason: impl Into<String>,
+    ) {
+        let denied = SessionDenied { kind: SessionRefusal::Duplicate, reason: reason.into() };
+        self.reply(reply, Err(denied));
+    }
+
+    fn accept_session(
+        &mut self,
+        newcomer: Newcomer,
+        reply: ReplyTo<Result<SessionAccepted, SessionDenied>>,
+        now: Now,
+    ) {
         let name = newcomer.name.clone();
         let Some(row) = self.agents.change(&name) else { return };
         let revision = if row.was_here() { self.revision } else { self.first_revision };
@@ -99,7 +120,7 @@ impl Core {
         });
         let (stored, proposed) = (row.stored.clone(), row.proposal());
         self.sessions.insert(newcomer.session, name.clone());
-        self.reply(reply, Reply::Welcome { revision: self.store_revision(), proposed });
+        self.reply(reply, Ok(SessionAccepted { revision: self.store_revision(), proposed }));
         if is_new {
             // That it is ahead must not be forgotten: the store may have caught up when a master looks the next time.
             let continuation =
@@ -121,12 +142,12 @@ impl Core {
         let Some(name) = self.sessions.get(&id).cloned() else { return };
         let Some(row) = self.agents.touch(&name) else { return };
         // The first one answers: the second is a clone of its machine, and has to say so.
-        if let Some((newcomer, reply, _)) = row.newcomer.take() {
+        if let Some(Contender { newcomer, reply, .. }) = row.contender.take() {
             let text = format!(
                 "{name} is connected from {} and answers; this connection from {} has the same key, as a cloned machine would: delete its data directory and give it its own --name",
                 row.stored.address, newcomer.address
             );
-            self.reply(reply, Reply::SessionRefused(SessionRefusal::Duplicate, text));
+            self.refuse_duplicate(reply, text);
             let reason = format!("from {}: a cloned machine, or a copied key", newcomer.address);
             self.on_refused(
                 format!("agent {name}"),
@@ -145,13 +166,12 @@ impl Core {
         // A newcomer that did not wait for the answer.
         let mut left = Vec::new();
         for row in self.agents.touch_all() {
-            if let Some((_, reply, _)) = row.newcomer.take_if(|(newcomer, ..)| newcomer.session == id) {
-                left.push(reply);
+            if let Some(contender) = row.contender.take_if(|contender| contender.newcomer.session == id) {
+                left.push(contender.reply);
             }
         }
         for reply in left {
-            let text = "the connection ended before it was answered".to_owned();
-            self.reply(reply, Reply::SessionRefused(SessionRefusal::Duplicate, text));
+            self.refuse_duplicate(reply, "the connection ended before it was answered");
         }
     }
 
@@ -161,10 +181,10 @@ impl Core {
         row.stored.last_seen_ms = session.heard_ms;
         row.offline_since = Some(session.heard);
         let stored = row.stored.clone();
-        let newcomer = row.newcomer.take();
+        let contender = row.contender.take();
         self.persist(vec![Write::PutAgent(stored)], Continuation::MayBeLost);
         self.agent_is_gone(name, session.heard_ms, now);
-        if let Some((newcomer, reply, _)) = newcomer {
+        if let Some(Contender { newcomer, reply, .. }) = contender {
             self.accept_session(*newcomer, reply, now);
         }
     }
@@ -174,7 +194,8 @@ impl Core {
         for (name, row) in self.agents.iter() {
             let Some(session) = &row.session else { continue };
             let is_dead = now.monotonic.saturating_sub(session.heard) >= OFFLINE_AFTER;
-            let is_replaced = row.newcomer.as_ref().is_some_and(|(.., until)| *until <= now.monotonic);
+            let is_replaced =
+                row.contender.as_ref().is_some_and(|contender| contender.until <= now.monotonic);
             if is_dead || is_replaced {
                 silent.push((name.clone(), session.id));
             }
@@ -186,20 +207,27 @@ impl Core {
         }
     }
 
-    pub(super) fn on_stop(&mut self, name: &AgentName, grace_ms: u32, by: &str, reply: ReplyTo, now: Now) {
+    pub(super) fn on_stop(
+        &mut self,
+        name: &AgentName,
+        grace_ms: u32,
+        by: &str,
+        reply: ReplyTo<Result<u32, Denied>>,
+        now: Now,
+    ) {
         let Some(row) = self.agents.get(name) else {
             let text = self.no_such_agent(name);
-            return self.reply(reply, Reply::NotFound(text));
+            return self.reply(reply, Err(Denied::NotFound(text)));
         };
         let Some(session) = &row.session else {
             let text = format!("{name} is offline; `sloth-runner agent stop` on its machine ends it");
-            return self.reply(reply, Reply::Refused(text));
+            return self.refuse(reply, text);
         };
         let session = session.id;
         let running = self.tasks_on(name);
         self.effects.push(Effect::StopAgent { session, grace_ms });
         let writes = vec![audit(now, by, "stop", name.as_str(), format!("{running} tasks run there"))];
-        self.persist(writes, Continuation::Reply(reply, Box::new(Reply::Count(running))));
+        self.persist(writes, Continuation::answer(reply, Ok(running)));
     }
 
     /// Why nothing may be started on an agent that has seen a later state of the store than there was.

@@ -9,14 +9,15 @@ use std::{
 };
 
 use super::{
-    AgentRow, Continuation, Core, Enroll, audit,
+    AgentRow, Contender, Continuation, Core, Enroll, audit,
     jobs::PendingOrder,
-    messages::{Effect, EnrollAsked, Now, Reply, ReplyTo},
+    messages::{Denied, Effect, EnrollAnswer, EnrollAsked, Now, ReplyTo, SessionDenied, SessionRefusal},
     stored::{StoredAgent, Write},
 };
 use crate::domain::{
     bounded::Word,
     code::KeyMark,
+    control::Approved,
     fingerprint::{FEWEST_DIGITS, Fingerprint, plain_digits},
     name::{AgentName, Labels},
     network::{neighbourhood_of, source_of},
@@ -63,12 +64,12 @@ impl WaitingKey {
 }
 
 impl Core {
-    pub(super) fn on_enroll(&mut self, asked: EnrollAsked, reply: ReplyTo, now: Now) {
+    pub(super) fn on_enroll(&mut self, asked: EnrollAsked, reply: ReplyTo<EnrollAnswer>, now: Now) {
         let row = self.agents.get(&asked.name);
         let known = row.map(|row| row.stored.fingerprint);
         if let Some(row) = row.filter(|row| row.stored.fingerprint == asked.fingerprint) {
             let proof = row.stored.proof;
-            return self.reply(reply, Reply::Enrolled(proof));
+            return self.reply(reply, EnrollAnswer::Enrolled(proof));
         }
         if let Some(hash) = &asked.token {
             return self.enroll_by_token(&asked, hash, known, reply, now);
@@ -101,9 +102,14 @@ impl Core {
         self.is_waiting_stale = false;
     }
 
-    fn refuse_unauthenticated(&mut self, reply: ReplyTo, reason: impl Into<String>, retry: bool) {
+    fn refuse_unauthenticated(
+        &mut self,
+        reply: ReplyTo<EnrollAnswer>,
+        reason: impl Into<String>,
+        retry: bool,
+    ) {
         self.refused_unauthenticated += 1;
-        self.reply(reply, Reply::EnrollRefused { reason: reason.into(), retry });
+        self.reply(reply, EnrollAnswer::Refused { reason: reason.into(), retry });
     }
 
     fn enroll_by_token(
@@ -111,7 +117,7 @@ impl Core {
         asked: &EnrollAsked,
         hash: &str,
         known: Option<Fingerprint>,
-        reply: ReplyTo,
+        reply: ReplyTo<EnrollAnswer>,
         now: Now,
     ) {
         let Some(token) = self.tokens.get_mut(hash) else {
@@ -146,7 +152,13 @@ impl Core {
         self.admit(admitted, "token", reply, vec![Write::PutToken(token)], now);
     }
 
-    fn enroll_waiting(&mut self, asked: EnrollAsked, key_changed: bool, reply: ReplyTo, now: Now) {
+    fn enroll_waiting(
+        &mut self,
+        asked: EnrollAsked,
+        key_changed: bool,
+        reply: ReplyTo<EnrollAnswer>,
+        now: Now,
+    ) {
         let same = |key: &&mut WaitingKey| key.name == asked.name && key.fingerprint == asked.fingerprint;
         if let Some(key) = self.waiting.iter_mut().find(same) {
             key.asked = now.monotonic;
@@ -159,7 +171,7 @@ impl Core {
                 // again must not keep them busy.
                 self.is_waiting_stale = true;
             }
-            return self.reply(reply, Reply::EnrollPending { key_changed });
+            return self.reply(reply, EnrollAnswer::Pending { key_changed });
         }
         let source = asked.from.map(source_of);
         let of_source = self.waiting.iter().filter(|key| key.source() == source).count();
@@ -185,7 +197,7 @@ impl Core {
             asked: now.monotonic,
             asked_ms: now.unix_ms,
         });
-        self.reply(reply, Reply::EnrollPending { key_changed });
+        self.reply(reply, EnrollAnswer::Pending { key_changed });
     }
 
     /// Forgets the oldest key of the neighbourhood that has most of the waiting ones, unless that is the newcomer's own.
@@ -208,7 +220,14 @@ impl Core {
     }
 
     /// Lets a key in; it is told so once that is on the disk.
-    fn admit(&mut self, stored: StoredAgent, how: &str, reply: ReplyTo, mut writes: Vec<Write>, now: Now) {
+    fn admit(
+        &mut self,
+        stored: StoredAgent,
+        how: &str,
+        reply: ReplyTo<EnrollAnswer>,
+        mut writes: Vec<Write>,
+        now: Now,
+    ) {
         let before = self.waiting.len();
         self.waiting.retain(|key| key.fingerprint != stored.fingerprint);
         if self.waiting.len() != before {
@@ -218,7 +237,7 @@ impl Core {
         let detail = format!("{how}, key {}", stored.fingerprint);
         writes.push(audit(now, "enrollment", "enroll", stored.name.as_str(), detail));
         self.put_agent(stored, now);
-        self.persist(writes, Continuation::Reply(reply, Box::new(Reply::Enrolled(None))));
+        self.persist(writes, Continuation::answer(reply, EnrollAnswer::Enrolled(None)));
     }
 
     fn put_agent(&mut self, stored: StoredAgent, now: Now) {
@@ -238,10 +257,10 @@ impl Core {
     ///
     /// # Errors
     /// The answer that the operator gets instead.
-    fn meant(&self, name: &AgentName, mark: &KeyMark) -> Result<WaitingKey, Reply> {
+    fn meant(&self, name: &AgentName, mark: &KeyMark) -> Result<WaitingKey, Denied> {
         let all = self.waiting_under(name, "");
         if all.is_empty() {
-            return Err(Reply::NotFound(format!("no key waits under the name {name}")));
+            return Err(Denied::NotFound(format!("no key waits under the name {name}")));
         }
         let matching: Vec<&WaitingKey> = match mark {
             KeyMark::Code(code) => {
@@ -254,26 +273,26 @@ impl Core {
             KeyMark::Digits(digits) if plain_digits(digits).len() < FEWEST_DIGITS => {
                 let text =
                     format!("give at least {FEWEST_DIGITS} digits of the fingerprint that you compared");
-                return Err(Reply::Refused(text));
+                return Err(Denied::Refused(text));
             }
             KeyMark::Digits(digits) => all.iter().filter(|key| key.fingerprint.begins_with(digits)).collect(),
         };
         match (matching.as_slice(), mark) {
-            ([key], KeyMark::Digits(_)) if key.proof.is_some() => Err(Reply::Refused(format!(
+            ([key], KeyMark::Digits(_)) if key.proof.is_some() => Err(Denied::Refused(format!(
                 "{name} printed a code when it started: approve it with that, `sloth-runner agent approve {name} CODE`"
             ))),
             ([key], _) => Ok((*key).clone()),
-            ([], KeyMark::Code(_)) => Err(Reply::Refused(format!(
+            ([], KeyMark::Code(_)) => Err(Denied::Refused(format!(
                 "that code is not the one of {name}: look for typing errors. If there is none, {name} does not talk to this master, or somebody stands between the two"
             ))),
             ([], KeyMark::Digits(digits)) => {
                 let shown: Vec<_> = all.iter().map(|key| key.fingerprint.short()).collect();
                 let shown = shown.join(", ");
-                Err(Reply::Refused(format!("no key of {name} begins with {digits}; waiting: {shown}")))
+                Err(Denied::Refused(format!("no key of {name} begins with {digits}; waiting: {shown}")))
             }
-            (_, KeyMark::Code(_)) => Err(Reply::Refused(format!("several keys of {name} have that code"))),
+            (_, KeyMark::Code(_)) => Err(Denied::Refused(format!("several keys of {name} have that code"))),
             (_, KeyMark::Digits(digits)) => {
-                Err(Reply::Refused(format!("several keys of {name} begin with {digits}; give more digits")))
+                Err(Denied::Refused(format!("several keys of {name} begin with {digits}; give more digits")))
             }
         }
     }
@@ -284,12 +303,12 @@ impl Core {
         mark: &KeyMark,
         shown: &[(Fingerprint, Proposal)],
         by: &str,
-        reply: ReplyTo,
+        reply: ReplyTo<Result<Approved, Denied>>,
         now: Now,
     ) {
         let key = match self.meant(name, mark) {
             Ok(key) => key,
-            Err(answer) => return self.reply(reply, answer),
+            Err(denied) => return self.reply(reply, Err(denied)),
         };
         let seen = shown.iter().find(|(fingerprint, _)| *fingerprint == key.fingerprint);
         if !shown.is_empty() && seen.is_none_or(|(_, proposal)| *proposal != key.proposal) {
@@ -297,7 +316,7 @@ impl Core {
                 Some(_) => format!("{name} proposes other labels, or another address, than you were shown"),
                 None => format!("that is another key of {name} than you were shown"),
             };
-            return self.reply(reply, Reply::Refused(format!("{text}: look again before you approve it")));
+            return self.refuse(reply, format!("{text}: look again before you approve it"));
         }
         let proposal = seen.map(|(_, proposal)| proposal.clone()).unwrap_or_default();
         self.waiting.retain(|waiting| waiting.fingerprint != key.fingerprint || waiting.name != *name);
@@ -322,8 +341,8 @@ impl Core {
         let with = if proposal.is_empty() { String::new() } else { format!(", with {proposal}") };
         writes.push(audit(now, by, "approve", name.as_str(), format!("key {fingerprint}, {how}{with}")));
         self.put_agent(stored, now);
-        let approved = Reply::Approved { fingerprint, replaced, accepted: proposal };
-        self.persist(writes, Continuation::Reply(reply, Box::new(approved)));
+        let approved = Approved { fingerprint, replaced_key: replaced, accepted: proposal };
+        self.persist(writes, Continuation::answer(reply, Ok(approved)));
     }
 
     pub(super) fn on_reject(
@@ -331,7 +350,7 @@ impl Core {
         name: Option<&AgentName>,
         digits: &str,
         by: &str,
-        reply: ReplyTo,
+        reply: ReplyTo<Result<u32, Denied>>,
         now: Now,
     ) {
         let rejected = match name {
@@ -340,21 +359,28 @@ impl Core {
         };
         let shown = name.map_or("all names", AgentName::as_str);
         if rejected.is_empty() {
-            return self.reply(reply, Reply::NotFound(format!("no such key waits under {shown}")));
+            let text = format!("no such key waits under {shown}");
+            return self.reply(reply, Err(Denied::NotFound(text)));
         }
         self.waiting_change();
         let gone: HashSet<_> = rejected.iter().map(|key| (&key.name, key.fingerprint)).collect();
         self.waiting.retain(|key| !gone.contains(&(&key.name, key.fingerprint)));
         let count = u32::try_from(rejected.len()).unwrap_or(u32::MAX);
         let writes = vec![audit(now, by, "reject", shown, format!("{count} keys"))];
-        self.persist(writes, Continuation::Reply(reply, Box::new(Reply::Count(count))));
+        self.persist(writes, Continuation::answer(reply, Ok(count)));
     }
 
     /// Forgets an agent: its key, its connection, and the end of what runs there.
-    pub(super) fn on_delete(&mut self, name: &AgentName, by: &str, reply: ReplyTo, now: Now) {
+    pub(super) fn on_delete(
+        &mut self,
+        name: &AgentName,
+        by: &str,
+        reply: ReplyTo<Result<u32, Denied>>,
+        now: Now,
+    ) {
         if !self.agents.contains_key(name) {
             let text = self.no_such_agent(name);
-            return self.reply(reply, Reply::NotFound(text));
+            return self.reply(reply, Err(Denied::NotFound(text)));
         }
         let waits_for = self.starting_on(name, now);
         let lost = self.close_agent(name, "the agent was deleted", now);
@@ -363,22 +389,22 @@ impl Core {
             Write::DeleteAgent(name.clone()),
             audit(now, by, "delete", name.as_str(), format!("{lost} tasks lost")),
         ];
-        let order = PendingOrder::new(reply, Reply::Count(lost), waits_for, now).of_deleted_agent();
+        let order = PendingOrder::new(reply, Ok(lost), waits_for, now).of_deleted_agent();
         self.persist(writes, Continuation::Ordered(Box::new(order)));
     }
 
     /// Closes an agent's connections and ends its tasks; how many were ended.
     fn close_agent(&mut self, name: &AgentName, reason: &str, now: Now) -> u32 {
         let Some(row) = self.agents.change(name) else { return 0 };
-        let newcomer = row.newcomer.take();
+        let contender = row.contender.take();
         if let Some(session) = row.session.take() {
             self.sessions.remove(&session.id);
             self.effects.push(Effect::CloseSession(session.id));
         }
-        if let Some((newcomer, reply, _)) = newcomer {
-            let refusal = super::messages::SessionRefusal::UnknownKey;
+        if let Some(Contender { newcomer, reply, .. }) = contender {
             self.effects.push(Effect::CloseSession(newcomer.session));
-            self.reply(reply, Reply::SessionRefused(refusal, reason.to_owned()));
+            let denied = SessionDenied { kind: SessionRefusal::UnknownKey, reason: reason.to_owned() };
+            self.reply(reply, Err(denied));
         }
         self.lose_tasks_of(name, reason, now)
     }

@@ -24,7 +24,10 @@ use std::{
     time::Duration,
 };
 
-use messages::{Effect, Input, Newcomer, Now, Reply, ReplyTo, SessionId, WriteToken};
+use messages::{
+    Answer, Effect, Input, Newcomer, Now, PendingAnswer, Refusable, ReplyTo, SessionAccepted, SessionDenied,
+    SessionId, WriteId,
+};
 use stored::{StoredAgent, StoredJob, StoredOperator, StoredToken, Write};
 use views::StatusView;
 
@@ -41,7 +44,7 @@ use crate::domain::{
     fingerprint::Fingerprint,
     ids::Incarnation,
     job::LastJob,
-    name::{AgentName, Labels},
+    name::{AgentName, Labels, OperatorName},
     proposal::{DirectAddress, Proposal},
 };
 
@@ -117,6 +120,15 @@ struct Session {
     facts: Option<Facts>,
 }
 
+/// A second connection with the key of a connected agent.
+#[derive(Debug)]
+struct Contender {
+    newcomer: Box<Newcomer>,
+    reply: ReplyTo<Result<SessionAccepted, SessionDenied>>,
+    /// Until when the first connection may answer. It is closed for the contender then.
+    until: Duration,
+}
+
 /// An agent of the registry.
 #[derive(Debug)]
 struct AgentRow {
@@ -128,8 +140,8 @@ struct AgentRow {
     session: Option<Session>,
     /// Since when it is offline on the monotonic clock; only known for what this master saw.
     offline_since: Option<Duration>,
-    /// A second connection with the same key, and until when the first one may answer.
-    newcomer: Option<(Box<Newcomer>, ReplyTo, Duration)>,
+    /// A second connection with the same key.
+    contender: Option<Contender>,
     /// The state that watchers were told.
     shown: AgentState,
     /// What it did last.
@@ -144,7 +156,7 @@ impl AgentRow {
             proposed: None,
             session: None,
             offline_since: None,
-            newcomer: None,
+            contender: None,
             shown: watched::UNSEEN,
             last_job: None,
         };
@@ -194,14 +206,14 @@ pub struct Core {
     is_waiting_stale: bool,
     waiting_told: Duration,
     tokens: HashMap<String, StoredToken>,
-    operators: BTreeMap<AgentName, StoredOperator>,
+    operators: BTreeMap<OperatorName, StoredOperator>,
     jobs: LiveJobs,
     past: PastJobs,
-    continuations: HashMap<WriteToken, Continuation>,
+    continuations: HashMap<WriteId, Continuation>,
     /// Writes after which somebody has fewer rights: agents are to remember the store's state then, so that a backup from
     /// before is noticed.
-    ending_rights: HashSet<WriteToken>,
-    next_write: WriteToken,
+    ending_rights: HashSet<WriteId>,
+    last_write: WriteId,
     /// The highest number that a job has got.
     last_number: u64,
     /// The highest of those that have begun.
@@ -245,7 +257,7 @@ impl Core {
             past: PastJobs::default(),
             continuations: HashMap::new(),
             ending_rights: HashSet::new(),
-            next_write: 0,
+            last_write: WriteId::default(),
             last_number: remembered.last_number,
             last_begun: remembered.last_number,
             epoch: remembered.epoch,
@@ -284,7 +296,10 @@ impl Core {
         if let Some(input) = self.unless_in_trouble(input) {
             self.take(input, now);
         }
+        self.settle_jobs(now);
         self.answer_orders(now);
+        // An order that has expired may have ended tasks.
+        self.settle_jobs(now);
         self.mark_watched();
         std::mem::take(&mut self.effects)
     }
@@ -293,19 +308,18 @@ impl Core {
     /// is kept until the disk takes it.
     fn unless_in_trouble(&mut self, input: Input) -> Option<Input> {
         let Some(trouble) = &self.store_trouble else { return Some(input) };
-        let (Input::Enroll(_, reply)
-        | Input::Approve { reply, .. }
-        | Input::Label { reply, .. }
-        | Input::Accept { reply, .. }
-        | Input::CreateToken { reply, .. }
-        | Input::Invite { reply, .. }
-        | Input::LogIn { reply, .. }
-        | Input::Promote { reply, .. }) = &input
-        else {
-            return Some(input);
-        };
-        let (reply, text) = (*reply, format!("the master cannot record it: {trouble}"));
-        self.reply(reply, Reply::Refused(text));
+        let reason = format!("the master cannot record it: {trouble}");
+        match input {
+            Input::Enroll(_, reply) => self.refuse(reply, reason),
+            Input::Approve { reply, .. } => self.refuse(reply, reason),
+            Input::Label { reply, .. } => self.refuse(reply, reason),
+            Input::Accept { reply, .. } => self.refuse(reply, reason),
+            Input::CreateToken { reply, .. } => self.refuse(reply, reason),
+            Input::Invite { reply, .. } => self.refuse(reply, reason),
+            Input::LogIn { reply, .. } => self.refuse(reply, reason),
+            Input::Promote { reply, .. } => self.refuse(reply, reason),
+            other => return Some(other),
+        }
         None
     }
 
@@ -361,7 +375,7 @@ impl Core {
             }
             Input::Promote { job, by, reply } => self.on_promote(job, &by, reply, now),
             Input::StopJob { job, by, reply } => self.on_stop_job(job, &by, reply, now),
-            Input::Compared { id, agrees } => self.on_compared(id, agrees, now),
+            Input::Compared { id, agrees } => self.on_compared(id, agrees),
             Input::DeleteJob { job, reason, by, reply } => self.on_delete_job(job, reason, &by, reply, now),
             Input::Room(trouble) => self.room_trouble = trouble,
             Input::JudgedAt(ms, reply) => self.on_judged(ms, reply),
@@ -393,8 +407,17 @@ impl Core {
         }
     }
 
-    fn reply(&mut self, to: ReplyTo, reply: Reply) {
-        self.effects.push(Effect::Reply(to, Box::new(reply)));
+    fn reply<A: Answer>(&mut self, to: ReplyTo<A>, answer: A) {
+        self.effects.push(Effect::Reply(to.ticket(), Box::new(answer.into())));
+    }
+
+    fn refuse<A: Refusable>(&mut self, to: ReplyTo<A>, reason: String) {
+        self.reply(to, A::refused(reason));
+    }
+
+    fn give(&mut self, answer: PendingAnswer) {
+        let (to, reply) = answer.give();
+        self.effects.push(Effect::Reply(to, reply));
     }
 
     fn on_tick(&mut self, now: Now) {

@@ -4,12 +4,14 @@
 
 use super::{
     Continuation, Core, audit,
-    messages::{ConnectionIdentity, Effect, Now, Reply, ReplyTo},
+    messages::{
+        ConnectionIdentity, Denied, Effect, InvitedOperator, Now, OperatorIdentity, Principal, ReplyTo,
+    },
     stored::{StoredLogin, StoredOperator, Write},
 };
 use crate::domain::{
     fingerprint::Fingerprint,
-    name::{AgentName, nearest},
+    name::{OperatorName, nearest},
     operator::Role,
 };
 
@@ -20,7 +22,7 @@ const MOST_KEYS: usize = 20;
 #[derive(Clone, Debug)]
 pub struct Invitation {
     /// Under which name.
-    pub name: AgentName,
+    pub name: OperatorName,
     /// As what; `None` for one that is known.
     pub role: Option<Role>,
     /// The user of this machine that it is; empty for none, and then there is a login.
@@ -31,7 +33,7 @@ pub struct Invitation {
 
 impl Core {
     /// Who a connection's identity is, and what it may do.
-    pub(super) fn identify(&self, who: &ConnectionIdentity) -> Option<(String, Role)> {
+    pub(super) fn identify(&self, who: &ConnectionIdentity) -> Option<Principal> {
         let known = match who {
             ConnectionIdentity::Key(name, key) => {
                 self.operators.get(name).filter(|operator| operator.keys.contains(key))
@@ -44,10 +46,16 @@ impl Core {
             }
         };
         let known = known.filter(|operator| !operator.is_revoked)?;
-        Some((known.name.to_string(), known.role))
+        Some(Principal { name: known.name.to_string(), role: known.role })
     }
 
-    pub(super) fn on_invite(&mut self, asked: Invitation, by: &str, reply: ReplyTo, now: Now) {
+    pub(super) fn on_invite(
+        &mut self,
+        asked: Invitation,
+        by: &str,
+        reply: ReplyTo<Result<InvitedOperator, Denied>>,
+        now: Now,
+    ) {
         let known = self.operators.get(&asked.name).filter(|known| !known.is_revoked);
         let refusal = match (known, asked.role) {
             (Some(known), Some(_)) => Some(format!(
@@ -64,7 +72,7 @@ impl Core {
             _ => None,
         };
         if let Some(refusal) = refusal {
-            return self.reply(reply, Reply::Refused(refusal));
+            return self.refuse(reply, refusal);
         }
         let same_user = |other: &&StoredOperator| {
             !other.is_revoked && other.unix_user == asked.unix_user && other.name != asked.name
@@ -73,14 +81,14 @@ impl Core {
             && let Some(other) = self.operators.values().find(same_user)
         {
             let text = format!("the user {} is the operator {} already", asked.unix_user, other.name);
-            return self.reply(reply, Reply::Refused(text));
+            return self.refuse(reply, text);
         }
         let login = asked.login.map(|(hash, ttl_ms)| StoredLogin {
             hash,
             expires_ms: now.unix_ms.saturating_add(ttl_ms),
             used_by: None,
         });
-        let expires_ms = login.as_ref().map_or(0, |login| login.expires_ms);
+        let login_expires_ms = login.as_ref().map(|login| login.expires_ms);
         let operator = match (known, asked.role) {
             (Some(known), _) => StoredOperator { login, ..known.clone() },
             (None, role) => StoredOperator {
@@ -101,8 +109,8 @@ impl Core {
             format!("{}, user {}", operator.role.word(), operator.unix_user)
         };
         let writes = vec![audit(now, by, "invite operator", operator.name.as_str(), detail)];
-        let answer = Reply::Invited { expires_ms };
-        self.put_operator(operator, writes, Continuation::Reply(reply, Box::new(answer)));
+        let answer = InvitedOperator { login_expires_ms };
+        self.put_operator(operator, writes, Continuation::answer(reply, Ok(answer)));
     }
 
     /// Writes an operator down, and lets open connections ask again who they are.
@@ -114,7 +122,13 @@ impl Core {
     }
 
     /// A key wants to be an operator's, by a login's secret.
-    pub(super) fn on_log_in(&mut self, hash: &str, key: Fingerprint, reply: ReplyTo, now: Now) {
+    pub(super) fn on_log_in(
+        &mut self,
+        hash: &str,
+        key: Fingerprint,
+        reply: ReplyTo<Result<OperatorIdentity, Denied>>,
+        now: Now,
+    ) {
         let has_login =
             |operator: &&StoredOperator| operator.login.as_ref().is_some_and(|login| login.hash == hash);
         let another = "ask for another: `sloth-runner master operator login NAME` on the master's machine";
@@ -129,8 +143,8 @@ impl Core {
         match login.used_by {
             // The same wish again, after a lost answer.
             Some(used_by) if used_by == key => {
-                let (name, role) = (operator.name, operator.role);
-                return self.reply(reply, Reply::LoggedIn { name, role });
+                let identity = OperatorIdentity { name: operator.name, role: operator.role };
+                return self.reply(reply, Ok(identity));
             }
             Some(_) => {
                 return self.refuse_login(reply, format!("the login string was used already; {another}"));
@@ -148,38 +162,41 @@ impl Core {
         login.used_by = Some(key);
         operator.keys.push(key);
         operator.logged_in_ms = now.unix_ms;
-        let (name, role) = (operator.name.clone(), operator.role);
-        let writes = vec![audit(now, name.as_str(), "log in", name.as_str(), format!("key {key}"))];
-        self.put_operator(
-            operator,
-            writes,
-            Continuation::Reply(reply, Box::new(Reply::LoggedIn { name, role })),
-        );
+        let name = operator.name.as_str();
+        let writes = vec![audit(now, name, "log in", name, format!("key {key}"))];
+        let identity = OperatorIdentity { name: operator.name.clone(), role: operator.role };
+        self.put_operator(operator, writes, Continuation::answer(reply, Ok(identity)));
     }
 
-    fn refuse_login(&mut self, reply: ReplyTo, reason: String) {
+    fn refuse_login(&mut self, reply: ReplyTo<Result<OperatorIdentity, Denied>>, reason: String) {
         self.refused_unauthenticated += 1;
-        self.reply(reply, Reply::Refused(reason));
+        self.refuse(reply, reason);
     }
 
-    pub(super) fn on_revoke(&mut self, name: &AgentName, by: &str, reply: ReplyTo, now: Now) {
+    pub(super) fn on_revoke(
+        &mut self,
+        name: &OperatorName,
+        by: &str,
+        reply: ReplyTo<Result<u32, Denied>>,
+        now: Now,
+    ) {
         let Some(operator) = self.operators.get(name).filter(|operator| !operator.is_revoked) else {
             let text = self.no_such_operator(name);
-            return self.reply(reply, Reply::NotFound(text));
+            return self.reply(reply, Err(Denied::NotFound(text)));
         };
         let keys = u32::try_from(operator.keys.len()).unwrap_or(u32::MAX);
         let revoked = StoredOperator { is_revoked: true, keys: Vec::new(), login: None, ..operator.clone() };
         let writes = vec![audit(now, by, "revoke operator", name.as_str(), format!("{keys} keys"))];
-        self.put_operator(revoked, writes, Continuation::Reply(reply, Box::new(Reply::Count(keys))));
+        self.put_operator(revoked, writes, Continuation::answer(reply, Ok(keys)));
     }
 
-    fn no_such_operator(&self, name: &AgentName) -> String {
+    fn no_such_operator(&self, name: &OperatorName) -> String {
         if self.operators.contains_key(name) {
             return format!(
                 "{name} was revoked; `sloth-runner master operator add {name} --role ROLE` lets it in again"
             );
         }
-        match nearest(name.as_str(), self.operators.keys().map(AgentName::as_str)).as_slice() {
+        match nearest(name.as_str(), self.operators.keys().map(OperatorName::as_str)).as_slice() {
             [] => format!("no such operator: {name}; `sloth-runner master operator list` shows all"),
             near => format!("no such operator: {name}; did you mean {}?", near.join(" or ")),
         }

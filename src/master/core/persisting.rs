@@ -3,8 +3,8 @@
 
 use super::{
     Core,
-    jobs::PendingOrder,
-    messages::{Effect, Now, Reply, ReplyTo, WriteDurability, WriteToken},
+    jobs::{PendingOrder, Phase},
+    messages::{Denied, Effect, JobStart, Now, PendingAnswer, Refusable, ReplyTo, WriteDurability, WriteId},
     stored::Write,
 };
 use crate::domain::{
@@ -16,9 +16,9 @@ use crate::domain::{
 #[derive(Debug)]
 pub(super) enum Continuation {
     /// Answers the caller.
-    Reply(ReplyTo, Box<Reply>),
+    Reply(PendingAnswer),
     /// Begins the job.
-    StartJob(JobId, ReplyTo),
+    StartJob(JobId, ReplyTo<JobStart>),
     /// Sends the task, whose incarnation is recorded now.
     Dispatch(TaskId),
     /// Notifies the agent that it may forget the task.
@@ -28,7 +28,7 @@ pub(super) enum Continuation {
     /// Answers an operator who stopped tasks, once none of them can start any more.
     Ordered(Box<PendingOrder>),
     /// Notifies watchers that the job was deleted, and answers the caller.
-    Deleted(JobId, ReplyTo),
+    Deleted(JobId, ReplyTo<Result<(), Denied>>),
     /// Does nothing, but the change must be written.
     MustBeWritten,
     /// Does nothing, and the change may be lost.
@@ -36,6 +36,11 @@ pub(super) enum Continuation {
 }
 
 impl Continuation {
+    /// Gives a caller its answer, or a refusal when the disk refuses the write.
+    pub(super) fn answer<A: Refusable>(reply: ReplyTo<A>, answer: A) -> Self {
+        Self::Reply(PendingAnswer::new(reply, answer))
+    }
+
     /// Returns what happens when the disk refuses the write. Only a `FailOnError` write is on the disk before memory changes.
     fn durability(&self) -> WriteDurability {
         match self {
@@ -51,19 +56,22 @@ impl Continuation {
 }
 
 impl Core {
-    pub(super) fn persist(&mut self, writes: Vec<Write>, continuation: Continuation) {
-        self.next_write += 1;
+    /// Writes changes in one transaction, and continues when it is on the disk or has failed. Returns the write's number.
+    pub(super) fn persist(&mut self, writes: Vec<Write>, continuation: Continuation) -> WriteId {
+        self.last_write = self.last_write.next();
+        let id = self.last_write;
         if writes.iter().any(Write::ends_rights) {
-            self.ending_rights.insert(self.next_write);
+            self.ending_rights.insert(id);
         }
-        self.effects.push(Effect::Persist(self.next_write, writes, continuation.durability()));
-        self.continuations.insert(self.next_write, continuation);
+        self.effects.push(Effect::Persist(id, writes, continuation.durability()));
+        self.continuations.insert(id, continuation);
+        id
     }
 
     /// Ages of jobs were judged by a time, which is remembered.
-    pub(super) fn on_judged(&mut self, at_ms: u64, reply: ReplyTo) {
+    pub(super) fn on_judged(&mut self, at_ms: u64, reply: ReplyTo<Result<(), Denied>>) {
         self.judged_ms = at_ms;
-        self.persist(vec![Write::PutClock(at_ms)], Continuation::Reply(reply, Box::new(Reply::Count(0))));
+        self.persist(vec![Write::PutClock(at_ms)], Continuation::answer(reply, Ok(())));
     }
 
     /// The revision of the store that this core knows of.
@@ -71,45 +79,45 @@ impl Core {
         Revision { epoch: self.epoch, number: self.revision }
     }
 
-    pub(super) fn on_persisted(&mut self, token: WriteToken, revision: u64, now: Now) {
+    pub(super) fn on_persisted(&mut self, id: WriteId, revision: u64, now: Now) {
         self.revision = self.revision.max(revision);
         self.store_trouble = None;
-        if self.ending_rights.remove(&token) {
+        if self.ending_rights.remove(&id) {
             self.effects.push(Effect::Remember(Revision { epoch: self.epoch, number: revision }));
         }
-        match self.continuations.remove(&token) {
-            Some(Continuation::Reply(to, reply)) => self.effects.push(Effect::Reply(to, reply)),
-            Some(Continuation::StartJob(id, reply)) => self.begin_job(id, reply, now),
-            Some(Continuation::Dispatch(id)) => {
-                self.incarnation_stored(id);
-                self.dispatch(id, now);
+        match self.continuations.remove(&id) {
+            Some(Continuation::Reply(answer)) => self.give(answer),
+            Some(Continuation::StartJob(job, reply)) => self.begin_job(job, reply, now),
+            Some(Continuation::Dispatch(task)) => {
+                self.life_recorded(task, id);
+                self.dispatch(task, now);
             }
-            Some(Continuation::Outcome(id)) => self.outcome_stored(id),
+            Some(Continuation::Outcome(task)) => self.outcome_stored(task),
             Some(Continuation::Ordered(order)) => self.orders.push(*order),
-            Some(Continuation::Deleted(id, to)) => {
-                self.mark_deleted(id);
-                self.reply(to, Reply::Count(1));
+            Some(Continuation::Deleted(job, to)) => {
+                self.mark_deleted(job);
+                self.reply(to, Ok(()));
             }
             Some(Continuation::Started | Continuation::MustBeWritten | Continuation::MayBeLost) | None => {}
         }
     }
 
-    pub(super) fn on_persist_delayed(&mut self, token: WriteToken, reason: String) {
+    pub(super) fn on_persist_delayed(&mut self, id: WriteId, reason: String) {
         let said = format!(
             "it is done, but the master cannot record it yet: {reason}; it is recorded as soon as the disk takes it"
         );
         self.store_trouble = Some(reason);
-        let Some(continuation) = self.continuations.get_mut(&token) else { return };
+        let Some(continuation) = self.continuations.get_mut(&id) else { return };
         match continuation {
-            Continuation::Outcome(id) => {
-                let id = *id;
-                self.outcome_delayed(id);
+            Continuation::Outcome(task) => {
+                let task = *task;
+                self.outcome_delayed(task);
             }
             Continuation::Reply(..) | Continuation::Ordered(_) => {
                 match std::mem::replace(continuation, Continuation::MustBeWritten) {
-                    Continuation::Reply(to, _) => self.reply(to, Reply::Refused(said)),
+                    Continuation::Reply(answer) => self.give(answer.refuse(said)),
                     // It is done when nothing can start any more.
-                    Continuation::Ordered(order) => self.orders.push(order.unrecorded(Reply::Refused(said))),
+                    Continuation::Ordered(order) => self.orders.push(order.unrecorded(said)),
                     _ => {}
                 }
             }
@@ -117,18 +125,18 @@ impl Core {
         }
     }
 
-    pub(super) fn on_persist_failed(&mut self, token: WriteToken, reason: String) {
+    pub(super) fn on_persist_failed(&mut self, id: WriteId, reason: String) {
         let said = format!("the master cannot record it: {reason}");
-        self.ending_rights.remove(&token);
-        match self.continuations.remove(&token) {
-            Some(Continuation::Reply(to, _)) => self.reply(to, Reply::Refused(said)),
+        self.ending_rights.remove(&id);
+        match self.continuations.remove(&id) {
+            Some(Continuation::Reply(answer)) => self.give(answer.refuse(said)),
             Some(Continuation::Deleted(_, to)) => {
                 self.store_trouble = Some(reason);
-                self.reply(to, Reply::Refused(said));
+                self.refuse(to, said);
             }
-            Some(Continuation::StartJob(id, reply)) => {
+            Some(Continuation::StartJob(job, reply)) => {
                 self.store_trouble = Some(reason);
-                self.give_up_job(id, reply, &Reply::Refused(said));
+                self.give_up_job(job, reply, &JobStart::refused(said));
             }
             Some(Continuation::MayBeLost) | None => {}
             // The store keeps these until it has written them.
@@ -143,21 +151,24 @@ impl Core {
     }
 
     /// Forgets a job whose beginning is not on the disk, and answers everybody who asked for it.
-    fn give_up_job(&mut self, id: JobId, reply: ReplyTo, answer: &Reply) {
-        let also = self.jobs.remove(&id).map(|job| job.also_asked).unwrap_or_default();
-        for to in also.into_iter().chain([reply]) {
+    fn give_up_job(&mut self, id: JobId, reply: ReplyTo<JobStart>, answer: &JobStart) {
+        let also_asked = match self.jobs.remove(&id).map(|job| job.phase) {
+            Some(Phase::Starting { also_asked }) => also_asked,
+            Some(Phase::Resumed | Phase::Begun) | None => Vec::new(),
+        };
+        for to in also_asked.into_iter().chain([reply]) {
             self.reply(to, answer.clone());
         }
     }
 
     /// Only a job can be there already: the same wish again, after it has ended.
-    pub(super) fn on_persist_conflict(&mut self, token: WriteToken) {
-        match self.continuations.remove(&token) {
-            Some(Continuation::StartJob(id, reply)) => self.give_up_job(id, reply, &Reply::NotLive),
+    pub(super) fn on_persist_conflict(&mut self, id: WriteId) {
+        match self.continuations.remove(&id) {
+            Some(Continuation::StartJob(job, reply)) => self.give_up_job(job, reply, &JobStart::Ended),
             Some(continuation) => {
                 // Nothing but a job's beginning is answered so.
-                self.continuations.insert(token, continuation);
-                self.on_persist_failed(token, "it is recorded already".to_owned());
+                self.continuations.insert(id, continuation);
+                self.on_persist_failed(id, "it is recorded already".to_owned());
             }
             None => {}
         }

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     AgentRow, Continuation, Core, audit,
     jobs::PendingOrder,
-    messages::{Choice, Effect, NotChosen, Now, Reply, ReplyTo},
+    messages::{AcceptedProposals, Choice, Denied, Effect, LabelledAgents, Now, ReplyTo},
     stored::Write,
 };
 use crate::domain::{
     agent::{AgentState, Drain},
     bounded::Reason,
+    control::Drained,
     name::{AgentName, LabelChange},
     proposal::Proposal,
     target::fold::fold,
@@ -32,19 +33,15 @@ impl Core {
     ///
     /// # Errors
     /// The answer that the caller gets instead.
-    pub(super) fn chosen(&self, choice: &Choice) -> Result<BTreeSet<AgentName>, Reply> {
-        let names = match &choice.agents {
-            Ok(names) => names,
-            Err(NotChosen::Refused(text)) => return Err(Reply::Refused(text.clone())),
-            Err(NotChosen::NotFound(text)) => return Err(Reply::NotFound(text.clone())),
-        };
+    pub(super) fn chosen(&self, choice: &Choice) -> Result<BTreeSet<AgentName>, Denied> {
+        let names = choice.agents.as_ref().map_err(Denied::clone)?;
         let there: BTreeSet<AgentName> =
             names.iter().filter(|name| self.agents.contains_key(name)).cloned().collect();
         match (&choice.plain_name, there.is_empty()) {
             (_, false) => Ok(there),
-            (Some(name), true) => Err(Reply::NotFound(self.no_such_agent(name))),
+            (Some(name), true) => Err(Denied::NotFound(self.no_such_agent(name))),
             (None, true) => {
-                Err(Reply::NotFound(format!("no agent that matches {} is still there", choice.target)))
+                Err(Denied::NotFound(format!("no agent that matches {} is still there", choice.target)))
             }
         }
     }
@@ -55,12 +52,12 @@ impl Core {
         choice: &Choice,
         reason: Option<String>,
         by: &str,
-        reply: ReplyTo,
+        reply: ReplyTo<Result<Drained, Denied>>,
         now: Now,
     ) {
         let names = match self.chosen(choice) {
             Ok(names) => names,
-            Err(answer) => return self.reply(reply, answer),
+            Err(denied) => return self.reply(reply, Err(denied)),
         };
         let drain =
             reason.map(|reason| Drain { reason: reason.into(), by: by.into(), since_ms: now.unix_ms });
@@ -86,8 +83,8 @@ impl Core {
         };
         writes.push(audit(now, by, action, &fold(agents.iter().map(AgentName::as_str)), said));
         self.effects.extend(waits_for.iter().map(|id| Effect::WithdrawStart(*id)));
-        let answer = Reply::Drained { agents, unchanged, running };
-        let order = PendingOrder::new(reply, answer, waits_for, now);
+        let answer = Drained { agents, unchanged, running };
+        let order = PendingOrder::new(reply, Ok(answer), waits_for, now);
         self.persist(writes, Continuation::Ordered(Box::new(order)));
     }
 
@@ -96,12 +93,12 @@ impl Core {
         choice: &Choice,
         changes: &[LabelChange],
         by: &str,
-        reply: ReplyTo,
+        reply: ReplyTo<Result<LabelledAgents, Denied>>,
         now: Now,
     ) {
         let names = match self.chosen(choice) {
             Ok(names) => names,
-            Err(answer) => return self.reply(reply, answer),
+            Err(denied) => return self.reply(reply, Err(denied)),
         };
         let mut writes = Vec::new();
         let mut still_brought = Vec::new();
@@ -128,8 +125,8 @@ impl Core {
         }
         let said = changes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         writes.push(audit(now, by, "label", &fold(names.iter().map(AgentName::as_str)), said));
-        let answer = Reply::Labelled { agents: names.into_iter().collect(), still_brought };
-        self.persist(writes, Continuation::Reply(reply, Box::new(answer)));
+        let answer = LabelledAgents { agents: names.into_iter().collect(), still_brought };
+        self.persist(writes, Continuation::answer(reply, Ok(answer)));
     }
 
     /// Accepts what agents propose: from now on it counts.
@@ -138,12 +135,12 @@ impl Core {
         choice: &Choice,
         shown: &BTreeMap<AgentName, Proposal>,
         by: &str,
-        reply: ReplyTo,
+        reply: ReplyTo<Result<AcceptedProposals, Denied>>,
         now: Now,
     ) {
         let names = match self.chosen(choice) {
             Ok(names) => names,
-            Err(answer) => return self.reply(reply, answer),
+            Err(denied) => return self.reply(reply, Err(denied)),
         };
         let (mut accepted, mut changed, mut writes) = (Vec::new(), Vec::new(), Vec::new());
         for name in names {
@@ -165,6 +162,7 @@ impl Core {
             }
             accepted.push((name, proposal));
         }
-        self.persist(writes, Continuation::Reply(reply, Box::new(Reply::Accepted { accepted, changed })));
+        let answer = AcceptedProposals { accepted, changed };
+        self.persist(writes, Continuation::answer(reply, Ok(answer)));
     }
 }

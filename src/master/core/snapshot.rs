@@ -7,7 +7,11 @@ use std::{
     time::Duration,
 };
 
-use super::{AgentRow, Core, messages::Now, registry::Marked};
+use super::{
+    AgentRow, Core,
+    messages::{Denied, Now},
+    registry::Marked,
+};
 use crate::domain::{
     agent::{AgentState, LinkKind, START_WITHIN},
     bounded::Expression,
@@ -32,19 +36,10 @@ pub struct Choice {
     pub target: Expression,
     /// The agent that it means where it is one plain name; the registry is asked for it when the command begins.
     pub plain_name: Option<AgentName>,
-    /// The agents that it means, at least one.
-    pub agents: Result<Vec<AgentName>, NotChosen>,
+    /// The agents that it means, at least one; or why it means none.
+    pub agents: Result<Vec<AgentName>, Denied>,
     /// The selection itself, where it is not one plain name.
     pub selection: Option<Arc<Selection>>,
-}
-
-/// Why a selection means nobody.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NotChosen {
-    /// It cannot be told now; in words.
-    Refused(String),
-    /// There are no such agents; in words.
-    NotFound(String),
 }
 
 /// The registry at one moment.
@@ -145,10 +140,10 @@ impl Snapshot {
     /// The agents that a selection means, at least one, a plain name among them.
     ///
     /// # Errors
-    /// See [`NotChosen`].
-    pub fn matching(&self, selection: &Selection, at_once: bool) -> Result<Vec<AgentName>, NotChosen> {
+    /// When there are none, or it cannot be evaluated now.
+    pub fn matching(&self, selection: &Selection, at_once: bool) -> Result<Vec<AgentName>, Denied> {
         if selection.asks_for_state() && self.age < START_WITHIN && !at_once {
-            return Err(NotChosen::Refused(format!(
+            return Err(Denied::Refused(format!(
                 "the master started {} s ago, and agents are still coming back: targets by state or link are taken after a minute, or with --now",
                 self.age.as_secs()
             )));
@@ -156,10 +151,10 @@ impl Snapshot {
         let candidates: Vec<Candidate<'_>> = self.agents.iter().map(Known::candidate).collect();
         let matched = selection.evaluate(&candidates);
         if !matched.unknown.is_empty() {
-            return Err(NotChosen::NotFound(self.unknown(&matched.unknown)));
+            return Err(Denied::NotFound(self.unknown(&matched.unknown)));
         }
         if matched.agents.is_empty() {
-            return Err(NotChosen::NotFound(self.nothing_matches(selection)));
+            return Err(Denied::NotFound(self.nothing_matches(selection)));
         }
         Ok(matched.agents.into_iter().collect())
     }

@@ -9,7 +9,7 @@ use crate::domain::{
     fingerprint::Fingerprint,
     ids::{Incarnation, JobId, TaskId},
     job::{Job, JobOptions, Task},
-    name::{AgentName, Labels},
+    name::{AgentName, Labels, OperatorName},
     operator::Role,
     outcome::Outcome,
     plan::Gate,
@@ -131,7 +131,7 @@ pub struct StoredAgent {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredOperator {
     /// Its name.
-    pub name: AgentName,
+    pub name: OperatorName,
     /// What it may do.
     pub role: Role,
     /// The user of this machine that it is, known by the socket's peer credentials; empty for none.

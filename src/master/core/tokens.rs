@@ -2,7 +2,7 @@
 
 use super::{
     Continuation, Core, audit,
-    messages::{Now, Reply, ReplyTo},
+    messages::{Denied, NewToken, Now, ReplyTo},
     stored::{StoredToken, Write},
 };
 use crate::domain::terms::Terms;
@@ -13,7 +13,7 @@ impl Core {
         hash: String,
         (ttl_ms, uses, terms): (u64, u32, Terms),
         by: &str,
-        reply: ReplyTo,
+        reply: ReplyTo<Result<NewToken, Denied>>,
         now: Now,
     ) {
         let token = StoredToken {
@@ -24,7 +24,7 @@ impl Core {
             made_by: by.to_owned(),
             terms,
         };
-        let answer = Reply::TokenCreated {
+        let answer = NewToken {
             id: token.id().to_owned(),
             expires_ms: token.expires_ms,
             terms: Box::new(token.terms.clone()),
@@ -40,7 +40,7 @@ impl Core {
         writes.push(audit(now, by, "create token", token.id(), detail));
         writes.push(Write::PutToken(token.clone()));
         self.tokens.insert(token.hash.clone(), token);
-        self.persist(writes, Continuation::Reply(reply, Box::new(answer)));
+        self.persist(writes, Continuation::answer(reply, Ok(answer)));
     }
 
     /// Tokens with which agents may still join, those that end first before the others.
@@ -51,17 +51,23 @@ impl Core {
         good
     }
 
-    pub(super) fn on_revoke_token(&mut self, id: &str, by: &str, reply: ReplyTo, now: Now) {
+    pub(super) fn on_revoke_token(
+        &mut self,
+        id: &str,
+        by: &str,
+        reply: ReplyTo<Result<u32, Denied>>,
+        now: Now,
+    ) {
         let mut good = self.tokens.values().filter(|token| token.is_good(now.unix_ms));
         let hash = good.find(|token| token.id() == id).map(|token| token.hash.clone());
         let Some(token) = hash.and_then(|hash| self.tokens.remove(&hash)) else {
             let text =
                 format!("no agent can join with a token {id}; `sloth-runner master token list` shows all");
-            return self.reply(reply, Reply::NotFound(text));
+            return self.reply(reply, Err(Denied::NotFound(text)));
         };
         let uses_left = token.uses_left;
         let record = audit(now, by, "revoke token", token.id(), format!("{uses_left} uses left"));
         let writes = vec![Write::DeleteToken(token.hash), record];
-        self.persist(writes, Continuation::Reply(reply, Box::new(Reply::Count(uses_left))));
+        self.persist(writes, Continuation::answer(reply, Ok(uses_left)));
     }
 }

@@ -4,7 +4,7 @@ use crate::domain::{agent::AgentView, ids::JobId, job::Job, name::AgentName};
 
 /// What changed in the registry.
 #[derive(Clone, Debug, PartialEq)]
-pub struct FleetNews {
+pub struct FleetUpdate {
     /// Ask from here the next time.
     pub revision: u64,
     /// It is all there is, not only what changed.
@@ -21,7 +21,7 @@ pub struct FleetNews {
 
 /// What changed in the jobs; without their tasks.
 #[derive(Clone, Debug, PartialEq)]
-pub struct JobsNews {
+pub struct JobsUpdate {
     /// Ask from here the next time.
     pub revision: u64,
     /// False where jobs may have ended that are no longer remembered: the store has them.

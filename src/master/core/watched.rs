@@ -6,7 +6,7 @@ use super::{
     Core,
     jobs::LiveJob,
     messages::{Effect, Now},
-    views::{FleetNews, JobsNews},
+    views::{FleetUpdate, JobsUpdate},
 };
 use crate::domain::{
     agent::{AgentState, AgentView},
@@ -137,7 +137,7 @@ impl Core {
         numbers_seen: u64,
         behind: Option<&AgentName>,
         now: Now,
-    ) -> FleetNews {
+    ) -> FleetUpdate {
         let gone = if seen == 0 { None } else { self.agents.gone_since(seen) };
         // When they asked last is a number, too.
         let is_due = gone.is_none() || self.waiting_changed > seen || numbers_seen != u64::MAX;
@@ -147,7 +147,7 @@ impl Core {
         let part = changed.by_ref().take(TOLD_AT_ONCE);
         let agents: Vec<AgentView> = part.map(|(name, row)| Self::agent_view(name, row, now)).collect();
         let continues = changed.peek().is_some();
-        FleetNews {
+        FleetUpdate {
             revision: self.agents.revision(),
             is_whole: gone.is_none(),
             more_behind: agents.last().filter(|_| continues).map(|last| last.name.clone()),
@@ -158,8 +158,9 @@ impl Core {
     }
 
     /// Live jobs that changed since a revision, and those that have ended or were deleted since then.
-    pub(super) fn jobs_since(&self, seen: u64) -> JobsNews {
-        let live = self.jobs.values().filter(|job| job.changed > seen && job.begun()).map(LiveJob::summary);
+    pub(super) fn jobs_since(&self, seen: u64) -> JobsUpdate {
+        let live =
+            self.jobs.values().filter(|job| job.changed > seen && job.has_begun()).map(LiveJob::summary);
         let mut jobs: Vec<Job> = live.collect();
         let mut deleted = Vec::new();
         for (_, past) in self.past.jobs.iter().filter(|(revision, _)| *revision > seen) {
@@ -170,7 +171,7 @@ impl Core {
         }
         jobs.retain(|job| !deleted.contains(&job.id));
         let is_complete = seen >= self.past.remembers_since;
-        JobsNews { revision: self.agents.revision(), is_complete, jobs, deleted }
+        JobsUpdate { revision: self.agents.revision(), is_complete, jobs, deleted }
     }
 }
 

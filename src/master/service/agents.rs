@@ -2,13 +2,13 @@
 
 use tonic::Status;
 
-use super::{Master, refusal};
+use super::Master;
 use crate::{
     domain::{
         control::{Labelled, NamedProposal},
         name::LabelChange,
     },
-    master::core::messages::{Choice, Input, Reply},
+    master::core::messages::{AcceptedProposals, Choice, Input, LabelledAgents},
 };
 
 impl Master {
@@ -19,12 +19,9 @@ impl Master {
         changes: Vec<LabelChange>,
         by: String,
     ) -> Result<Labelled, Status> {
-        match self.handle.ask(move |reply| Input::Label { choice, changes, by, reply }).await? {
-            Reply::Labelled { agents, still_brought } => {
-                Ok(Labelled { agents, still_brought, ..Labelled::default() })
-            }
-            other => Err(refusal(other)),
-        }
+        let labelled = self.handle.ask(move |reply| Input::Label { choice, changes, by, reply }).await??;
+        let LabelledAgents { agents, still_brought } = labelled;
+        Ok(Labelled { agents, still_brought, ..Labelled::default() })
     }
 
     /// Accepts what agents propose.
@@ -35,14 +32,11 @@ impl Master {
         by: String,
     ) -> Result<Labelled, Status> {
         let shown = shown.into_iter().map(|shown| (shown.name, shown.proposal)).collect();
-        match self.handle.ask(move |reply| Input::Accept { choice, shown, by, reply }).await? {
-            Reply::Accepted { accepted: all, changed } => {
-                let agents = all.iter().map(|(name, _)| name.clone()).collect();
-                let accepted = all.into_iter().filter(|(_, proposal)| !proposal.is_empty());
-                let accepted = accepted.map(|(name, proposal)| NamedProposal { name, proposal }).collect();
-                Ok(Labelled { agents, accepted, changed, ..Labelled::default() })
-            }
-            other => Err(refusal(other)),
-        }
+        let answer = self.handle.ask(move |reply| Input::Accept { choice, shown, by, reply }).await??;
+        let AcceptedProposals { accepted, changed } = answer;
+        let agents = accepted.iter().map(|(name, _)| name.clone()).collect();
+        let accepted = accepted.into_iter().filter(|(_, proposal)| !proposal.is_empty());
+        let accepted = accepted.map(|(name, proposal)| NamedProposal { name, proposal }).collect();
+        Ok(Labelled { agents, accepted, changed, ..Labelled::default() })
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tonic::Status;
 
-use super::{Master, control::invalid, follow::Follow, refusal};
+use super::{Master, control::invalid, follow::Follow};
 use crate::{
     domain::{
         control::{JobEvent, RerunJob, StartJob},
@@ -12,7 +12,7 @@ use crate::{
         job::{JobOptions, Overflow, Task},
         target::{Target, fold::fold},
     },
-    master::core::messages::{Input, JobAsked, Reply},
+    master::core::messages::{Denied, Input, JobAsked, JobStart, RepeatableJob},
     wire::{
         budget::Budget,
         outbox::{Answers, Outbox},
@@ -52,7 +52,7 @@ impl Master {
         let journal = journal?;
         let one = |event: JobEvent| Ok(Outbox::only(event));
         match reply? {
-            Reply::Live(job) if follows => {
+            JobStart::Live(job) if follows => {
                 let follow = Follow {
                     live: Some(journal),
                     follow: true,
@@ -62,8 +62,8 @@ impl Master {
                 };
                 Ok(self.follow(follow, budget))
             }
-            Reply::Live(job) => one(JobEvent::Job(job)),
-            Reply::NotLive => {
+            JobStart::Live(job) => one(JobEvent::Job(job)),
+            JobStart::Ended => {
                 let job = self.stored_job(JobReference::Id(id)).await?;
                 if !again.is_for(&job) {
                     return one(JobEvent::Refused(again.foreign_id()));
@@ -72,9 +72,10 @@ impl Master {
                 let follow = Follow { follow: follows, without_output: !follows, ..Follow::new(job, stop) };
                 Ok(self.follow(follow, budget))
             }
-            Reply::TargetChanged { gone, more } => one(JobEvent::TargetChanged { gone, more }),
-            Reply::Refused(reason) | Reply::NotFound(reason) => one(JobEvent::Refused(reason)),
-            other => Err(refusal(other)),
+            JobStart::TargetChanged { gone, more } => one(JobEvent::TargetChanged { gone, more }),
+            JobStart::Denied(Denied::Refused(reason) | Denied::NotFound(reason)) => {
+                one(JobEvent::Refused(reason))
+            }
         }
     }
 
@@ -86,7 +87,7 @@ impl Master {
     ) -> Result<Answers<JobEvent>, Status> {
         let (of, by) = (request.job, caller.operator()?.to_owned());
         let turn = caller.budget.turn().await;
-        let Some((job, job_options)) = self.job_to_repeat(of).await? else {
+        let Some(RepeatableJob { job, options: job_options }) = self.job_to_repeat(of).await? else {
             return Err(self.no_such_job(of).await?);
         };
         drop(turn);

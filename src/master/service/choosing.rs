@@ -4,13 +4,10 @@ use std::{sync::Arc, time::Instant};
 
 use tonic::Status;
 
-use super::{Master, refusal};
+use super::Master;
 use crate::{
     domain::{agent::AgentView, name::AgentName, target::selection::Selection},
-    master::core::{
-        messages::{NotChosen, Reply},
-        snapshot::{Choice, Snapshot},
-    },
+    master::core::snapshot::{Choice, Snapshot},
     wire::{
         outbox::{Gone, Outbox},
         serve::Connected,
@@ -92,11 +89,7 @@ impl Master {
         };
         // A list shows what is known, just after a start too: its states say that agents are not back yet.
         let matching = |snapshot: &Snapshot, selection: &Arc<Selection>| snapshot.matching(selection, true);
-        match self.evaluate(caller, Arc::new(selection), matching).await? {
-            Ok(names) => Ok(names),
-            Err(NotChosen::Refused(text)) => Err(refusal(Reply::Refused(text))),
-            Err(NotChosen::NotFound(text)) => Err(refusal(Reply::NotFound(text))),
-        }
+        Ok(self.evaluate(caller, Arc::new(selection), matching).await??)
     }
 
     /// Sends agents in parts: the core shows the next ones when the last ones were taken.

@@ -9,7 +9,7 @@ use super::{
     follow::{self, EVENTS, Follow},
     input,
     invitations::hostname,
-    news, refusal,
+    news,
     watch::Watch,
 };
 use crate::{
@@ -28,11 +28,7 @@ use crate::{
         name::AgentName,
         operator::OperatorView,
     },
-    master::{
-        compare::maskers,
-        core::messages::{Input, Reply},
-        store::Wanted,
-    },
+    master::{compare::maskers, core::messages::Input, store::Wanted},
     sys::clock::unix_ms,
     wire::{
         SOFTWARE_VERSION,
@@ -71,22 +67,13 @@ impl Master {
         self.shutdown.tracker.spawn(watch(self.clone(), answers));
         stream
     }
-
-    async fn count(&self, input: impl FnOnce(u64) -> Input + Send + 'static) -> Result<u32, Status> {
-        match self.handle.ask(input).await? {
-            Reply::Count(count) => Ok(count),
-            other => Err(refusal(other)),
-        }
-    }
 }
 
 #[tonic::async_trait]
 impl ControlCalls for Master {
     async fn status(&self, caller: &Connected) -> Result<MasterStatus, Status> {
         let operator = caller.operator()?.to_owned();
-        let Reply::Status(status) = self.handle.ask(Input::Status).await? else {
-            return Err(Status::internal("no status"));
-        };
+        let status = self.handle.ask(Input::Status).await?;
         let some = |text: String| Some(text).filter(|text| !text.is_empty());
         Ok(MasterStatus {
             cluster: self.authority.cluster().to_owned(),
@@ -120,10 +107,9 @@ impl ControlCalls for Master {
             ListAgents::Pending => Vec::new(),
         };
         let waiting = match request {
-            ListAgents::Selected(_) => Reply::Agents(Vec::new()),
+            ListAgents::Selected(_) => Vec::new(),
             ListAgents::All | ListAgents::Pending => self.handle.ask(Input::ShowWaiting).await?,
         };
-        let Reply::Agents(waiting) = waiting else { return Err(refusal(waiting)) };
         let (answers, stream) = Outbox::new(caller.budget, 1);
         let master = self.clone();
         self.shutdown.tracker.spawn(async move {
@@ -144,12 +130,7 @@ impl ControlCalls for Master {
         let by = caller.operator()?.to_owned();
         let ApproveAgent { name, mark, shown } = request;
         let shown = shown.into_iter().map(|shown| (shown.fingerprint, shown.proposal)).collect();
-        match self.handle.ask(move |reply| Input::Approve { name, mark, shown, by, reply }).await? {
-            Reply::Approved { fingerprint, replaced, accepted } => {
-                Ok(Approved { fingerprint, replaced_key: replaced, accepted })
-            }
-            other => Err(refusal(other)),
-        }
+        Ok(self.handle.ask(move |reply| Input::Approve { name, mark, shown, by, reply }).await??)
     }
 
     async fn reject_agents(&self, caller: &Connected, request: RejectAgents) -> Result<u32, Status> {
@@ -158,12 +139,12 @@ impl ControlCalls for Master {
             RejectAgents::All => (None, String::new()),
             RejectAgents::Named { name, digits } => (Some(name), digits),
         };
-        self.count(move |reply| Input::Reject { name, digits, by, reply }).await
+        Ok(self.handle.ask(move |reply| Input::Reject { name, digits, by, reply }).await??)
     }
 
     async fn delete_agent(&self, caller: &Connected, request: DeleteAgent) -> Result<u32, Status> {
         let (name, by) = (request.name, caller.operator()?.to_owned());
-        self.count(move |reply| Input::Delete { name, by, reply }).await
+        Ok(self.handle.ask(move |reply| Input::Delete { name, by, reply }).await??)
     }
 
     async fn label_agents(&self, caller: &Connected, request: LabelAgents) -> Result<Labelled, Status> {
@@ -178,17 +159,14 @@ impl ControlCalls for Master {
     async fn stop_agent(&self, caller: &Connected, request: StopAgent) -> Result<u32, Status> {
         let by = caller.operator()?.to_owned();
         let StopAgent { name, grace_ms } = request;
-        self.count(move |reply| Input::Stop { name, grace_ms, by, reply }).await
+        Ok(self.handle.ask(move |reply| Input::Stop { name, grace_ms, by, reply }).await??)
     }
 
     async fn drain_agents(&self, caller: &Connected, request: DrainAgents) -> Result<Drained, Status> {
         let by = caller.operator()?.to_owned();
         let choice = Box::new(self.choose(caller, request.selection, request.now).await?);
         let reason = request.reason;
-        match self.handle.ask(move |reply| Input::Drain { choice, reason, by, reply }).await? {
-            Reply::Drained { agents, unchanged, running } => Ok(Drained { agents, unchanged, running }),
-            other => Err(refusal(other)),
-        }
+        Ok(self.handle.ask(move |reply| Input::Drain { choice, reason, by, reply }).await??)
     }
 
     async fn create_token(&self, caller: &Connected, request: CreateToken) -> Result<CreatedToken, Status> {
@@ -201,7 +179,7 @@ impl ControlCalls for Master {
 
     async fn revoke_token(&self, caller: &Connected, request: RevokeToken) -> Result<u32, Status> {
         let (id, by) = (plain_digits(&request.id), caller.operator()?.to_owned());
-        self.count(move |reply| Input::RevokeToken { id, by, reply }).await
+        Ok(self.handle.ask(move |reply| Input::RevokeToken { id, by, reply }).await??)
     }
 
     async fn invite_operator(&self, caller: &Connected, request: InviteOperator) -> Result<Invited, Status> {
@@ -214,7 +192,7 @@ impl ControlCalls for Master {
 
     async fn revoke_operator(&self, caller: &Connected, request: RevokeOperator) -> Result<u32, Status> {
         let (name, by) = (request.name, caller.operator()?.to_owned());
-        self.count(move |reply| Input::Revoke { name, by, reply }).await
+        Ok(self.handle.ask(move |reply| Input::Revoke { name, by, reply }).await??)
     }
 
     async fn start_job(&self, caller: Connected, request: StartJob) -> Result<Answers<JobEvent>, Status> {
@@ -231,7 +209,7 @@ impl ControlCalls for Master {
         let (job, _) = self.find(request.job, &caller.budget).await?;
         let (id, number) = (job.id, job.number);
         let reason = format!("deleted by {by}");
-        self.count(move |reply| Input::DeleteJob { job: id, reason, by, reply }).await?;
+        self.handle.ask(move |reply| Input::DeleteJob { job: id, reason, by, reply }).await??;
         let logs = self.logs.clone();
         let removed = tokio::task::spawn_blocking(move || logs.remove(id)).await;
         if let Ok(Err(error)) = removed {
@@ -311,29 +289,22 @@ impl ControlCalls for Master {
 
     async fn promote_job(&self, caller: &Connected, request: PromoteJob) -> Result<Promoted, Status> {
         let (job, by) = (request.job, caller.operator()?.to_owned());
-        match self.handle.ask(move |reply| Input::Promote { job, by, reply }).await? {
-            Reply::Promoted { number, batch } => Ok(Promoted { number, batch }),
-            other => Err(self.refusal_of(job, other).await?),
-        }
+        let promoted = self.handle.ask(move |reply| Input::Promote { job, by, reply }).await?;
+        self.or_refusal(job, promoted).await
     }
 
     async fn stop_job(&self, caller: &Connected, request: StopJob) -> Result<StoppedJob, Status> {
         let (job, by) = (request.job, caller.operator()?.to_owned());
-        match self.handle.ask(move |reply| Input::StopJob { job, by, reply }).await? {
-            Reply::JobStopped { number, skipped } => Ok(StoppedJob { number, skipped }),
-            other => Err(self.refusal_of(job, other).await?),
-        }
+        let stopped = self.handle.ask(move |reply| Input::StopJob { job, by, reply }).await?;
+        self.or_refusal(job, stopped).await
     }
 
     async fn cancel_job(&self, caller: &Connected, request: CancelJob) -> Result<Cancelled, Status> {
         let by = caller.operator()?.to_owned();
         let CancelJob { job, tasks, grace_ms } = request;
         let tasks = tasks.into_iter().collect();
-        match self.handle.ask(move |reply| Input::Cancel { job, tasks, grace_ms, by, reply }).await? {
-            Reply::Cancelled { told, stored, number, grace_ms } => {
-                Ok(Cancelled { number, told, stored, grace_ms })
-            }
-            other => Err(self.refusal_of(job, other).await?),
-        }
+        let cancelled =
+            self.handle.ask(move |reply| Input::Cancel { job, tasks, grace_ms, by, reply }).await?;
+        self.or_refusal(job, cancelled).await
     }
 }

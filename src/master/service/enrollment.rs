@@ -11,7 +11,7 @@ use crate::{
         proposal::Proposal,
         session::{Enroll, EnrollAnswer, LogIn, LogInAnswer, Protocol},
     },
-    master::core::messages::{EnrollAsked, Input, Reply},
+    master::core::messages::{EnrollAnswer as Decision, EnrollAsked, Input},
     trust::{identity::Identity, key::CheckedRequest, token::hash_secret},
     wire::{PROTOCOL, SOFTWARE_VERSION, enrollment::EnrollmentCalls, serve::Connected},
 };
@@ -61,7 +61,7 @@ impl EnrollmentCalls for Master {
             proposal: Proposal::new(request.labels, direct).brief(),
         };
         match self.handle.ask(move |reply| Input::Enroll(asked, reply)).await? {
-            Reply::Enrolled(code_proof) => {
+            Decision::Enrolled(code_proof) => {
                 let signed = self.authority.sign(checked, &Identity::Agent(name));
                 let certificate = signed.map_err(|error| Status::internal(error.to_string()))?;
                 Ok(EnrollAnswer::Enrolled {
@@ -71,12 +71,10 @@ impl EnrollmentCalls for Master {
                     code_proof,
                 })
             }
-            Reply::EnrollPending { key_changed } => {
+            Decision::Pending { key_changed } => {
                 Ok(EnrollAnswer::Pending { retry_after_ms: ASK_AGAIN_MS, key_changed })
             }
-            Reply::EnrollRefused { reason, retry } => refused(reason, retry.then_some(NO_ROOM_MS)),
-            Reply::Refused(reason) => refused(reason, Some(NO_ROOM_MS)),
-            other => Err(super::refusal(other)),
+            Decision::Refused { reason, retry } => refused(reason, retry.then_some(NO_ROOM_MS)),
         }
     }
 

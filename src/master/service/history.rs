@@ -4,14 +4,14 @@ use std::{collections::HashSet, sync::Arc};
 
 use tonic::{Code, Status};
 
-use super::{Master, refusal};
+use super::Master;
 use crate::{
     domain::{
         ids::{JobId, JobReference},
-        job::{Job, JobOptions},
+        job::Job,
     },
     master::{
-        core::messages::{Input, Reply},
+        core::messages::{Denied, EndedJob, Input, JobDenied, RepeatableJob},
         journal::Journal,
         store::{Store, StoreError, Wanted},
     },
@@ -38,13 +38,9 @@ impl Master {
     pub(super) async fn listed_jobs(&self, mut wanted: Wanted) -> Result<Vec<Job>, Status> {
         let (agent, outcome) = (wanted.agent.parse().ok(), wanted.outcome.clone());
         // Asked before the store is read: what is stored between the two is in both.
-        let Reply::Ended(ended) =
-            self.handle.ask(move |reply| Input::ListEnded { agent, outcome, reply }).await?
-        else {
-            return Err(Status::internal("the core does not tell which jobs have ended"));
-        };
-        let ids: HashSet<JobId> = ended.iter().map(|(job, _)| job.id).collect();
-        let fits = |(job, fits): (Job, bool)| (fits && wanted.fits(&job)).then_some(job);
+        let ended = self.handle.ask(move |reply| Input::ListEnded { agent, outcome, reply }).await?;
+        let ids: HashSet<JobId> = ended.iter().map(|ended| ended.job.id).collect();
+        let fits = |EndedJob { job, fits }| (fits && wanted.fits(&job)).then_some(job);
         let mut jobs: Vec<Job> = ended.into_iter().filter_map(fits).collect();
         let limit = wanted.limit;
         wanted.limit = limit.saturating_add(u32::try_from(ids.len()).unwrap_or(u32::MAX));
@@ -59,15 +55,15 @@ impl Master {
     pub(super) async fn job_to_repeat(
         &self,
         reference: JobReference,
-    ) -> Result<Option<(Job, JobOptions)>, Status> {
+    ) -> Result<Option<RepeatableJob>, Status> {
         let found = self.handle.ask(move |reply| Input::FindJobToRepeat(reference, reply)).await?;
-        if let Reply::ToRepeat(job, options) = found {
-            return Ok(Some((*job, *options)));
+        if let Some(live) = found {
+            return Ok(Some(*live));
         }
         let stored = self.read_store(move |store| store.stored_job(reference)).await?;
         Ok(stored.map(|stored| {
             let tasks = stored.tasks.into_iter().map(|stored| stored.task).collect();
-            (Job { tasks, ..stored.job }, stored.options)
+            RepeatableJob { job: Job { tasks, ..stored.job }, options: stored.options }
         }))
     }
 
@@ -89,14 +85,22 @@ impl Master {
         }))
     }
 
-    /// The refusal of what concerns a job that continues, where that one does not.
-    pub(super) async fn refusal_of(&self, reference: JobReference, reply: Reply) -> Result<Status, Status> {
-        if !matches!(reply, Reply::NotRunning) {
-            return Ok(refusal(reply));
+    /// The answer to a change of a live job, or the status that says why it is not made.
+    pub(super) async fn or_refusal<T>(
+        &self,
+        reference: JobReference,
+        answer: Result<T, JobDenied>,
+    ) -> Result<T, Status> {
+        match answer {
+            Ok(answer) => Ok(answer),
+            Err(JobDenied::Refused(reason)) => Err(Denied::Refused(reason).into()),
+            Err(JobDenied::NotLive) => {
+                let number = self.stored_job(reference).await?.number;
+                let text =
+                    format!("job {number} is over; `sloth-runner job show {number}` tells how it ended");
+                Err(status::refusal(Code::NotFound, text))
+            }
         }
-        let number = self.stored_job(reference).await?.number;
-        let text = format!("job {number} is over; `sloth-runner job show {number}` tells how it ended");
-        Ok(status::refusal(Code::NotFound, text))
     }
 
     /// A job as it is now, and its journal while it is live.
@@ -114,15 +118,15 @@ impl Master {
     }
 
     async fn find_free(&self, reference: JobReference) -> Result<(Job, Option<Arc<Journal>>), Status> {
-        let Reply::Live(found) = self.handle.ask(move |reply| Input::FindJob(reference, reply)).await? else {
+        let Some(found) = self.handle.ask(move |reply| Input::FindJob(reference, reply)).await? else {
             return Ok((self.stored_job(reference).await?, None));
         };
         // Looked at again once the journal is held, so that nothing falls between the two.
         let journal = self.handle.follow(found.id).await?;
         let id = JobReference::Id(found.id);
         match self.handle.ask(move |reply| Input::FindJob(id, reply)).await? {
-            Reply::Live(job) => Ok((*job, Some(journal))),
-            _ => Ok((self.stored_job(id).await?, None)),
+            Some(job) => Ok((*job, Some(journal))),
+            None => Ok((self.stored_job(id).await?, None)),
         }
     }
 }

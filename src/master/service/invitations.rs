@@ -4,7 +4,7 @@
 
 use tonic::Status;
 
-use super::{Master, control::invalid, enrollment::speaks_our_protocol, refusal};
+use super::{Master, control::invalid, enrollment::speaks_our_protocol};
 use crate::{
     domain::{
         control::{CreateToken, CreatedToken, InviteOperator, Invited, TokenView},
@@ -13,7 +13,7 @@ use crate::{
     },
     master::{
         core::{
-            messages::{Input, Invitation, Reply},
+            messages::{Denied, Input, Invitation, NewToken, OperatorIdentity},
             stored::{StoredOperator, StoredToken},
         },
         users::Users,
@@ -76,24 +76,20 @@ impl Master {
         let CreateToken { ttl_ms, uses, terms } = request;
         let (hash, terms) = (hash_secret(&token.secret), Box::new(terms));
         let asked = move |reply| Input::CreateToken { hash, ttl_ms, uses, terms, by, reply };
-        match self.handle.ask(asked).await? {
-            Reply::TokenCreated { id, expires_ms, terms } => Ok(CreatedToken {
-                token: token.to_string(),
-                expires_ms,
-                port: self.port,
-                address_guess: address_guess(self.port),
-                id,
-                terms: *terms,
-            }),
-            other => Err(refusal(other)),
-        }
+        let NewToken { id, expires_ms, terms } = self.handle.ask(asked).await??;
+        Ok(CreatedToken {
+            token: token.to_string(),
+            expires_ms,
+            port: self.port,
+            address_guess: address_guess(self.port),
+            id,
+            terms: *terms,
+        })
     }
 
     pub(super) async fn tokens(&self) -> Result<Vec<TokenView>, Status> {
-        match self.handle.ask(Input::ListTokens).await? {
-            Reply::Tokens(good) => Ok(good.into_iter().map(Into::into).collect()),
-            other => Err(refusal(other)),
-        }
+        let good = self.handle.ask(Input::ListTokens).await?;
+        Ok(good.into_iter().map(Into::into).collect())
     }
 
     pub(super) async fn invite(&self, request: InviteOperator, by: String) -> Result<Invited, Status> {
@@ -111,22 +107,18 @@ impl Master {
         let login = token.as_ref().map(|token| (hash_secret(&token.secret), ttl_ms));
         let unix_user = unix_user.unwrap_or_default();
         let invitation = Box::new(Invitation { name, role, unix_user, login });
-        match self.handle.ask(move |reply| Input::Invite { invitation, by, reply }).await? {
-            Reply::Invited { expires_ms } => Ok(Invited {
-                expires_ms: token.is_some().then_some(expires_ms),
-                token: token.map(|token| token.to_string()),
-                port: self.port,
-                address_guess: address_guess(self.port),
-            }),
-            other => Err(refusal(other)),
-        }
+        let invited = self.handle.ask(move |reply| Input::Invite { invitation, by, reply }).await??;
+        Ok(Invited {
+            expires_ms: invited.login_expires_ms,
+            token: token.map(|token| token.to_string()),
+            port: self.port,
+            address_guess: address_guess(self.port),
+        })
     }
 
     pub(super) async fn operators(&self) -> Result<Vec<OperatorView>, Status> {
-        match self.handle.ask(Input::ListOperators).await? {
-            Reply::Operators(all) => Ok(all.into_iter().map(Into::into).collect()),
-            other => Err(refusal(other)),
-        }
+        let all = self.handle.ask(Input::ListOperators).await?;
+        Ok(all.into_iter().map(Into::into).collect())
     }
 
     /// Gives a key an operator's certificate, for a login's secret.
@@ -137,7 +129,7 @@ impl Master {
         let checked = CheckedRequest::check(&request.certificate_request).map_err(invalid)?;
         let (hash, key) = (hash_secret(&request.secret), checked.fingerprint);
         match self.handle.ask(move |reply| Input::LogIn { hash, key, reply }).await? {
-            Reply::LoggedIn { name, role } => {
+            Ok(OperatorIdentity { name, role }) => {
                 let signed = self.authority.sign(checked, &Identity::Operator(name.clone()));
                 let certificate = signed.map_err(|error| Status::internal(error.to_string()))?;
                 Ok(LogInAnswer::LoggedIn {
@@ -148,8 +140,7 @@ impl Master {
                     hostname: hostname(),
                 })
             }
-            Reply::Refused(reason) => Ok(LogInAnswer::Refused(reason)),
-            other => Err(refusal(other)),
+            Err(Denied::Refused(reason) | Denied::NotFound(reason)) => Ok(LogInAnswer::Refused(reason)),
         }
     }
 }

@@ -18,7 +18,7 @@ use std::{ops::Deref, sync::Arc};
 use tonic::{Code, Status, service::Routes};
 
 use super::{
-    core::messages::Reply,
+    core::messages::Denied,
     handle::{Ending, Handle},
     output_log::OutputLogs,
     stdin_relay::Inputs,
@@ -99,11 +99,11 @@ impl From<Ending> for Status {
     }
 }
 
-/// The status for an answer that is not the one that was hoped for.
-fn refusal(reply: Reply) -> Status {
-    match reply {
-        Reply::NotFound(text) => status::refusal(Code::NotFound, text),
-        Reply::Refused(text) => status::refusal(Code::FailedPrecondition, text),
-        other => Status::internal(format!("an answer to another question: {other:?}")),
+impl From<Denied> for Status {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::NotFound(text) => status::refusal(Code::NotFound, text),
+            Denied::Refused(text) => status::refusal(Code::FailedPrecondition, text),
+        }
     }
 }

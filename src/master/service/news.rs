@@ -15,8 +15,8 @@ use crate::{
     },
     master::{
         core::{
-            messages::{Input, Reply},
-            views::{FleetNews, JobsNews},
+            messages::Input,
+            views::{FleetUpdate, JobsUpdate},
         },
         store::Wanted,
     },
@@ -126,12 +126,10 @@ async fn fleet_part(
     master: &Master,
     (seen, numbers_seen): (u64, u64),
     behind: Option<AgentName>,
-) -> Result<FleetNews, Over> {
+) -> Result<FleetUpdate, Over> {
     let ask = move |reply| Input::WatchFleet { seen, numbers_seen, behind, reply };
-    match master.handle.ask(ask).await {
-        Ok(Reply::Fleet(news)) => Ok(*news),
-        _ => Err(Over),
-    }
+    let update = master.handle.ask(ask).await.map_err(|_| Over)?;
+    Ok(*update)
 }
 
 /// Watches the jobs until the client, or the master, goes away.
@@ -147,8 +145,8 @@ async fn watch_jobs(master: &Master, request: WatchJobs, answers: &Answers<JobsC
     loop {
         watched.borrow_and_update();
         let ask = move |reply| Input::WatchJobs { seen, reply };
-        let Ok(Reply::Jobs(news)) = master.handle.ask(ask).await else { return Err(Over) };
-        let JobsNews { revision, is_complete, jobs, deleted } = news;
+        let update = master.handle.ask(ask).await.map_err(|_| Over)?;
+        let JobsUpdate { revision, is_complete, jobs, deleted } = update;
         if needs_store || !is_complete {
             let wanted = Wanted { limit: newest, ..Wanted::default() };
             let stored = master.read_store(move |store| store.jobs(&wanted)).await;

@@ -26,7 +26,7 @@ use crate::{
         terms::Terms,
     },
     master::core::{
-        messages::WriteDurability,
+        messages::{WriteDurability, WriteId},
         stored::{StoredAgent, StoredTask, StoredToken, Write},
     },
 };
@@ -84,7 +84,7 @@ fn write(store: (Store, Connection), batches: Vec<Vec<Write>>) -> (Store, Vec<Wr
     let count = batches.len();
     let mut writer = StoreWriter::start(store.1, move |written| told.send(written).unwrap()).unwrap();
     for (token, writes) in (1..).zip(batches) {
-        writer.write(token, writes, WriteDurability::FailOnError);
+        writer.write(WriteId(token), writes, WriteDurability::FailOnError);
     }
     drop(writer);
     let written: Vec<Written> = news.iter().collect();
@@ -169,7 +169,8 @@ fn one_impossible_write_does_not_hurt_its_neighbours() {
         vec![Write::PutJob(Box::new(stored_job(2)))],
     ];
     let (store, written) = write(Store::open(dir.path()).unwrap(), batches);
-    let failed: Vec<_> = written.iter().filter(|written| matches!(written, Written::Conflict(2))).collect();
+    let failed: Vec<_> =
+        written.iter().filter(|written| matches!(written, Written::Conflict(WriteId(2)))).collect();
     assert_eq!(failed.len(), 1, "{written:?}");
     assert_eq!(store.jobs(&Wanted { limit: 10, ..Wanted::default() }).unwrap().len(), 2);
 }
@@ -247,20 +248,20 @@ fn what_has_happened_is_kept_in_order_and_what_was_asked_for_fails() {
     };
     let (told, news) = mpsc::channel();
     let mut writer = StoreWriter::start(connection, move |written| told.send(written).unwrap()).unwrap();
-    writer.write(1, vec![Write::PutJob(Box::new(job.clone()))], WriteDurability::FailOnError);
-    assert!(matches!(news.recv().unwrap(), Written::Done(1, _)));
+    writer.write(WriteId(1), vec![Write::PutJob(Box::new(job.clone()))], WriteDurability::FailOnError);
+    assert!(matches!(news.recv().unwrap(), Written::Done(WriteId(1), _)));
 
     // Somebody else holds the database, so that nothing can be written.
     let other = Connection::open(dir.path().join("sloth-runner.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    writer.write(2, ended(2), WriteDurability::RetryBatched);
+    writer.write(WriteId(2), ended(2), WriteDurability::RetryBatched);
     assert!(writer.due().is_some(), "it waits for other changes");
     writer.send();
     assert_eq!(writer.due(), None);
-    assert!(matches!(news.recv().unwrap(), Written::Delayed(2, _)));
-    writer.write(3, vec![Write::PutJob(Box::new(stored_job(2)))], WriteDurability::FailOnError);
-    writer.write(4, ended(4), WriteDurability::RetryUntilWritten);
-    writer.write(5, Vec::new(), WriteDurability::BestEffort);
+    assert!(matches!(news.recv().unwrap(), Written::Delayed(WriteId(2), _)));
+    writer.write(WriteId(3), vec![Write::PutJob(Box::new(stored_job(2)))], WriteDurability::FailOnError);
+    writer.write(WriteId(4), ended(4), WriteDurability::RetryUntilWritten);
+    writer.write(WriteId(5), Vec::new(), WriteDurability::BestEffort);
     let mut said: Vec<Written> = (0..3).map(|_| news.recv().unwrap()).collect();
     said.sort_by_key(|written| match written {
         Written::Done(token, _)
@@ -269,14 +270,17 @@ fn what_has_happened_is_kept_in_order_and_what_was_asked_for_fails() {
         | Written::Conflict(token) => *token,
     });
     assert!(
-        matches!(said[..], [Written::Failed(3, _), Written::Delayed(4, _), Written::Failed(5, _)]),
+        matches!(
+            said[..],
+            [Written::Failed(WriteId(3), _), Written::Delayed(WriteId(4), _), Written::Failed(WriteId(5), _)]
+        ),
         "{said:?}"
     );
 
     other.execute_batch("ROLLBACK").unwrap();
     drop(writer);
     let said: Vec<Written> = news.iter().collect();
-    assert!(matches!(said[..], [Written::Done(2, _), Written::Done(4, _)]), "{said:?}");
+    assert!(matches!(said[..], [Written::Done(WriteId(2), _), Written::Done(WriteId(4), _)]), "{said:?}");
     let stored = store.job(JobReference::Number(1)).unwrap().unwrap();
     assert_eq!(
         stored.tasks[0].state,
@@ -405,7 +409,7 @@ fn what_no_start_could_move_out_of_the_log_is_moved_before_anything_is_written()
     let (_, connection) = left_in_log(dir.path());
     let (told, written) = mpsc::channel();
     let mut writer = StoreWriter::start(connection, move |written| told.send(written).unwrap()).unwrap();
-    writer.write(1, vec![Write::PutJob(Box::new(stored_job(1)))], WriteDurability::FailOnError);
+    writer.write(WriteId(1), vec![Write::PutJob(Box::new(stored_job(1)))], WriteDurability::FailOnError);
     assert!(matches!(written.recv().unwrap(), Written::Done(..)));
     assert_eq!(revision_in_file(dir.path()), 7, "what came after it is in the log");
 }
@@ -419,7 +423,11 @@ fn texts_are_indexed_when_there_is_nothing_else_to_do() {
     let looking = store.connect().unwrap();
     let indexed = || looking.query_row("SELECT indexed FROM meta", [], |row| row.get::<_, u64>(0)).unwrap();
     for number in 1..=2 {
-        writer.write(number, vec![Write::PutJob(Box::new(stored_job(number)))], WriteDurability::FailOnError);
+        writer.write(
+            WriteId(number),
+            vec![Write::PutJob(Box::new(stored_job(number)))],
+            WriteDurability::FailOnError,
+        );
         assert!(matches!(written.recv().unwrap(), Written::Done(..)));
         let began = Instant::now();
         while indexed() < number {
@@ -434,7 +442,7 @@ fn at_the_end_what_waits_is_written_and_the_next_start_needs_no_new_file() {
     let dir = tempfile::tempdir().unwrap();
     let (_, connection) = Store::open(dir.path()).unwrap();
     let mut writer = StoreWriter::start(connection, |_| {}).unwrap();
-    writer.write(1, vec![Write::PutJob(Box::new(stored_job(1)))], WriteDurability::RetryBatched);
+    writer.write(WriteId(1), vec![Write::PutJob(Box::new(stored_job(1)))], WriteDurability::RetryBatched);
     assert!(writer.due().is_some(), "it waits for other changes");
     drop(writer);
     assert!(dir.path().join(format!("{FILE}-wal")).exists(), "a full disk gives no other one");

@@ -18,7 +18,7 @@ use rusqlite::{Connection, ErrorCode};
 use super::{BUSY, log_of, make_room_in_log, rows::apply};
 use crate::{
     master::core::{
-        messages::{WriteDurability, WriteToken},
+        messages::{WriteDurability, WriteId},
         stored::Write,
     },
     sys::vital::Vital,
@@ -28,13 +28,13 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Written {
     /// It is on the disk, as part of this revision.
-    Done(WriteToken, u64),
+    Done(WriteId, u64),
     /// It is not yet, for this reason; it is tried again until it is.
-    Delayed(WriteToken, String),
+    Delayed(WriteId, String),
     /// It is not and will not be, for this reason.
-    Failed(WriteToken, String),
+    Failed(WriteId, String),
     /// It is not, because the same is there already.
-    Conflict(WriteToken),
+    Conflict(WriteId),
 }
 
 /// Whether an error says that the same row is there already.
@@ -81,7 +81,7 @@ fn erases(write: &Write) -> bool {
 /// What is to be written together.
 #[derive(Debug)]
 struct Transaction {
-    token: WriteToken,
+    token: WriteId,
     writes: Vec<Write>,
     durability: WriteDurability,
     /// Its delay was told.
@@ -139,7 +139,7 @@ impl StoreWriter {
 
     /// Writes soon, and after all earlier writes. A `RetryBatched` write waits until it is due, or until another write
     /// comes.
-    pub fn write(&mut self, token: WriteToken, writes: Vec<Write>, durability: WriteDurability) {
+    pub fn write(&mut self, token: WriteId, writes: Vec<Write>, durability: WriteDurability) {
         self.waiting.push(Transaction { token, writes, durability, is_told: false });
         if durability == WriteDurability::RetryBatched && self.waiting.len() < BATCH {
             self.due.get_or_insert_with(|| Instant::now() + BATCH_DELAY);

@@ -5,10 +5,14 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{LiveJob, Slot};
+use super::{
+    LiveJob,
+    task::{Cancellation, Progress, TaskRow},
+};
 use crate::{
     domain::{
         agent::START_PERMISSION,
+        control::Cancelled,
         ids::{Incarnation, JobReference, TaskId},
         job::TaskState,
         name::AgentName,
@@ -16,7 +20,7 @@ use crate::{
     },
     master::core::{
         Continuation, Core, audit,
-        messages::{Effect, Now, Reply, ReplyTo},
+        messages::{Effect, JobDenied, Now, PendingAnswer, Refusable, ReplyTo},
         stored::Write,
     },
 };
@@ -24,9 +28,7 @@ use crate::{
 /// An operator who waits until tasks cannot start any more.
 #[derive(Debug)]
 pub(in crate::master::core) struct PendingOrder {
-    /// The caller that waits for the answer.
-    reply: ReplyTo,
-    answer: Reply,
+    answer: PendingAnswer,
     /// Tasks whose start may be on its way, or whose end is not on the disk.
     waits_for: BTreeSet<TaskId>,
     /// When no such start can arrive any more.
@@ -38,14 +40,14 @@ pub(in crate::master::core) struct PendingOrder {
 }
 
 impl PendingOrder {
-    pub(in crate::master::core) fn new(
-        reply: ReplyTo,
-        answer: Reply,
+    pub(in crate::master::core) fn new<A: Refusable>(
+        reply: ReplyTo<A>,
+        answer: A,
         waits_for: BTreeSet<TaskId>,
         now: Now,
     ) -> Self {
-        let until = now.monotonic + START_PERMISSION;
-        Self { reply, answer, waits_for, until, nobody_answers: false, is_unrecorded: false }
+        let (answer, until) = (PendingAnswer::new(reply, answer), now.monotonic + START_PERMISSION);
+        Self { answer, waits_for, until, nobody_answers: false, is_unrecorded: false }
     }
 
     /// The same order when the agent of its tasks is deleted, so that no answer of that agent ends the wait.
@@ -53,17 +55,16 @@ impl PendingOrder {
         Self { nobody_answers: !self.waits_for.is_empty(), ..self }
     }
 
-    /// The same order when it cannot be recorded yet, with the answer for that case.
-    pub(in crate::master::core) fn unrecorded(self, answer: Reply) -> Self {
-        Self { answer, is_unrecorded: true, ..self }
+    /// The same order when it cannot be recorded yet, which its answer says.
+    pub(in crate::master::core) fn unrecorded(self, reason: String) -> Self {
+        Self { answer: self.answer.refuse(reason), is_unrecorded: true, ..self }
     }
 }
 
 impl Core {
     /// Tasks of an agent whose permission to start may be on its way.
     pub(in crate::master::core) fn starting_on(&self, name: &AgentName, now: Now) -> BTreeSet<TaskId> {
-        let starts =
-            |id: &TaskId| self.jobs[&id.job].slot(id.index).is_some_and(|slot| slot.may_be_starting(now));
+        let starts = |id: &TaskId| self.jobs.row(*id).is_some_and(|row| row.may_be_starting(now));
         self.open_tasks_of(name).into_iter().filter(starts).collect()
     }
 
@@ -71,27 +72,31 @@ impl Core {
     /// permission may be on its way, of which a store that was restored from a backup knows nothing: then it is ended
     /// when that has expired, unless its agent tells of it before.
     pub(super) fn end_unstarted(&mut self, id: TaskId, ending: Ending, now: Now) {
-        let Some(slot) = self.slot_mut(id).filter(|slot| slot.is_open()) else { return };
-        if now.monotonic < slot.unsure_until {
-            slot.withheld.get_or_insert(ending);
-        } else {
-            self.end_task(id, ending.into(), now);
+        let Some(row) = self.jobs.open_row(id) else { return };
+        if now.monotonic >= row.unsure_until {
+            return self.end_task(id, ending.into(), now);
         }
+        self.jobs.change(id, |row| {
+            if !matches!(row.progress, Progress::Withheld(_)) {
+                row.progress = Progress::Withheld(ending);
+            }
+        });
     }
 
     /// Ends the tasks that waited until no earlier master's permission can arrive any more.
     pub(super) fn end_withheld(&mut self, now: Now) {
-        let is_due =
-            |slot: &&Slot| slot.is_open() && slot.withheld.is_some() && now.monotonic >= slot.unsure_until;
-        let due = |job: &LiveJob| -> Vec<TaskId> {
-            let slots = job.slots.iter().filter(is_due);
-            slots.map(|slot| TaskId { job: job.job.id, index: slot.task.index }).collect()
+        let due = |job: &LiveJob| -> Vec<(TaskId, Ending)> {
+            let withheld = job.rows().iter().filter_map(|row| match &row.progress {
+                Progress::Withheld(ending) if now.monotonic >= row.unsure_until => {
+                    Some((TaskId { job: job.job.id, index: row.task.index }, ending.clone()))
+                }
+                _ => None,
+            });
+            withheld.collect()
         };
-        let due: Vec<TaskId> = self.jobs.values().flat_map(due).collect();
-        for id in due {
-            if let Some(ending) = self.slot_mut(id).and_then(|slot| slot.withheld.take()) {
-                self.end_task(id, ending.into(), now);
-            }
+        let due: Vec<(TaskId, Ending)> = self.jobs.values().flat_map(due).collect();
+        for (id, ending) in due {
+            self.end_task(id, ending.into(), now);
         }
     }
 
@@ -101,71 +106,64 @@ impl Core {
         tasks: &BTreeSet<u32>,
         grace_ms: Option<u32>,
         by: &str,
-        reply: ReplyTo,
+        reply: ReplyTo<Result<Cancelled, JobDenied>>,
         now: Now,
     ) {
         let Some(found) = self.find_job(job) else {
-            return self.reply(reply, Reply::NotRunning);
+            return self.reply(reply, Err(JobDenied::NotLive));
         };
         let (id, number) = (found.job.id, found.job.number);
         let grace_ms = grace_ms.unwrap_or(found.kill_grace_ms());
-        let wanted = |slot: &&Slot| slot.is_open() && (tasks.is_empty() || tasks.contains(&slot.task.index));
-        let open: Vec<u32> = found.slots.iter().filter(wanted).map(|slot| slot.task.index).collect();
-        let (mut told, mut stored) = (0, 0);
-        let (mut waits_for, mut is_other_grace) = (BTreeSet::new(), false);
+        let is_wanted =
+            |row: &TaskRow| row.is_open() && (tasks.is_empty() || tasks.contains(&row.task.index));
+        let open = found.indices_of(is_wanted);
+        let mut answer = Cancelled { number, told: 0, stored: 0, grace_ms };
         let mut writes =
             vec![audit(now, by, "cancel", &format!("job {number}"), format!("{} tasks", open.len()))];
         if open.is_empty() {
             // Every task has ended: there is nothing to cancel.
             self.persist(writes, Continuation::MayBeLost);
-            return self.reply(reply, Reply::Cancelled { told, stored, number, grace_ms });
+            return self.reply(reply, Ok(answer));
         }
-        // Nobody continues with the job, or ends it for its failures, while it is being cancelled.
-        if let Some(job) = self.jobs.get_mut(&id) {
-            job.opening = true;
-            if job.kill_grace_ms() != grace_ms {
-                // For what is told later too: on a connection that comes back, or by the next master.
-                job.options.kill_grace_ms = Some(grace_ms);
-                is_other_grace = true;
-            }
+        // For what is sent later too: on a connection that comes back, or by the next master.
+        let is_other_grace = found.kill_grace_ms() != grace_ms;
+        if let Some(job) = self.jobs.get_mut(&id).filter(|_| is_other_grace) {
+            job.options.kill_grace_ms = Some(grace_ms);
         }
+        let mut waits_for = BTreeSet::new();
         for index in open {
             let task = TaskId { job: id, index };
-            let Some(slot) = self.slot_mut(task) else { continue };
-            if !slot.sent && now.monotonic >= slot.unsure_until {
-                told += 1;
+            let Some(row) = self.jobs.row(task) else { continue };
+            if row.is_unsent() && now.monotonic >= row.unsure_until {
+                answer.told += 1;
                 self.end_task(task, Ending::Cancelled { proof: None, by: by.into(), seal: None }.into(), now);
                 continue;
             }
-            slot.cancelled_by.get_or_insert_with(|| by.into());
-            slot.cancel_heard = false;
-            if slot.task.state != TaskState::Running {
+            if row.task.state != TaskState::Running {
                 waits_for.insert(task);
             }
-            let attached = slot.attached;
-            writes.push(Write::PutTask(id, slot.to_store()));
-            match attached {
+            match row.attached() {
                 Some(session) => {
-                    told += 1;
+                    answer.told += 1;
                     let by = by.to_owned();
                     self.effects.push(Effect::Signal { session, id: task, by, grace_ms });
                 }
-                None => stored += 1,
+                None => answer.stored += 1,
             }
+            let stored = self.jobs.change(task, |row| {
+                let by = row.cancelled_by().unwrap_or_else(|| by.into());
+                row.cancellation = Some(Cancellation { by, is_acknowledged: false });
+                row.to_store()
+            });
+            writes.extend(stored.map(|stored| Write::PutTask(id, stored)));
         }
         // As they are now: values of variables may have been forgotten meanwhile, and must not come back.
-        if is_other_grace && let Some(job) = self.jobs.get(&id) {
+        if let Some(job) = self.jobs.get(&id).filter(|_| is_other_grace) {
             writes.push(Write::PutOptions(id, Box::new(job.options.clone())));
         }
-        let answer = Reply::Cancelled { told, stored, number, grace_ms };
-        self.persist(
-            writes,
-            Continuation::Ordered(Box::new(PendingOrder::new(reply, answer, waits_for, now))),
-        );
-        if let Some(job) = self.jobs.get_mut(&id) {
-            job.opening = false;
-        }
-        self.advance(id, now);
+        let order = PendingOrder::new(reply, Ok(answer), waits_for, now);
+        self.persist(writes, Continuation::Ordered(Box::new(order)));
+        self.jobs.mark_changed(id);
     }
 
     /// An agent has answered an order to stop a task. What it does not know it never starts.
@@ -176,10 +174,14 @@ impl Core {
         incarnation: &Incarnation,
         now: Now,
     ) {
-        let Some(slot) = self.slot_mut(id).filter(|slot| slot.is_open()) else { return };
-        if known {
-            slot.cancel_heard = true;
-        } else if slot.cancelled_by.is_some() {
+        let is_cancelled = self.jobs.change_open(id, |row| match &mut row.cancellation {
+            Some(cancellation) => {
+                cancellation.is_acknowledged |= known;
+                true
+            }
+            None => false,
+        });
+        if is_cancelled == Some(true) && !known {
             self.end_unknown(id, incarnation, now);
         }
     }
@@ -187,8 +189,8 @@ impl Core {
     /// Ends cancelled tasks that were never sent by this master, when no other one's permission can arrive any more.
     fn end_unsent(&mut self, tasks: &BTreeSet<TaskId>, now: Now) {
         for id in tasks {
-            let slot = self.slot_mut(*id).filter(|slot| slot.is_open() && !slot.sent);
-            if let Some(by) = slot.and_then(|slot| slot.cancelled_by.clone()) {
+            let unsent = self.jobs.row(*id).filter(|row| row.is_unsent());
+            if let Some(by) = unsent.and_then(TaskRow::cancelled_by) {
                 self.end_task(*id, Ending::Cancelled { proof: None, by, seal: None }.into(), now);
             }
         }
@@ -206,18 +208,15 @@ impl Core {
                 self.end_unsent(&order.waits_for, now);
             }
             let jobs = &self.jobs;
-            let slot = |id: &TaskId| jobs.get(&id.job).and_then(|job| job.slot(id.index));
-            let may_start = |slot: &Slot| !slot.cancel_heard && slot.task.state != TaskState::Running;
-            let is_unrecorded = order.is_unrecorded;
-            let is_lost = |slot: &Slot| {
-                slot.settling.as_ref().is_some_and(|outcome| matches!(outcome.ending, Ending::Lost(_)))
-            };
+            let row = |id: &TaskId| jobs.row(*id);
+            let is_lost = |row: &TaskRow| matches!(&row.progress, Progress::Settling(outcome) if matches!(outcome.ending, Ending::Lost(_)));
             order.nobody_answers |=
-                order.waits_for.iter().filter_map(slot).any(|slot| may_start(slot) && is_lost(slot));
+                order.waits_for.iter().filter_map(row).any(|row| row.may_start() && is_lost(row));
+            let is_unrecorded = order.is_unrecorded;
             order.waits_for.retain(|id| {
-                slot(id).is_some_and(|slot| {
-                    (slot.settling.is_some() && !is_unrecorded)
-                        || (slot.is_open() && may_start(slot) && !is_late)
+                row(id).is_some_and(|row| match row.progress {
+                    Progress::Settling(_) => !is_unrecorded,
+                    _ => row.is_open() && row.may_start() && !is_late,
                 })
             });
         }
@@ -225,7 +224,7 @@ impl Core {
             order.waits_for.is_empty() && (now.monotonic >= order.until || !order.nobody_answers)
         };
         for order in waiting.extract_if(.., is_over) {
-            self.reply(order.reply, order.answer);
+            self.give(order.answer);
         }
         self.orders = waiting;
     }

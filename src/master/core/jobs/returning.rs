@@ -3,7 +3,11 @@
 
 use std::time::Duration;
 
-use super::{LiveJob, Slot};
+use super::{
+    LiveJob,
+    live::Phase,
+    task::{Progress, StartLife, TaskRow},
+};
 use crate::{
     domain::{
         groups::mask::Masks,
@@ -24,7 +28,7 @@ use crate::{
 const FACTS_ATTEMPTS: u64 = 1 << 23;
 
 /// How long to wait before an agent is asked again for what it has of a task that has ended.
-pub(super) const AGAIN_AFTER: Duration = Duration::from_secs(1);
+pub(super) const RECALL_DELAY: Duration = Duration::from_secs(1);
 
 impl Core {
     pub(in crate::master::core) fn on_inventory(
@@ -35,13 +39,10 @@ impl Core {
     ) {
         self.on_heard(session, now);
         let Some(name) = self.sessions.get(&session).cloned() else { return };
-        let is_live = |id: TaskId| {
-            let job = self.jobs.get(&id.job);
-            job.and_then(|job| job.slot(id.index)).is_some_and(Slot::is_open)
-        };
+        let is_live = |id: TaskId| self.jobs.open_row(id).is_some();
         let (live, unknown): (Vec<_>, Vec<_>) = known.into_iter().partition(|known| is_live(known.id));
         for known in live.into_iter().filter(|known| known.is_proved) {
-            self.take_as_sent(&name, known.id, now);
+            self.note_as_sent(&name, known.id, now);
         }
         if !unknown.is_empty() {
             self.effects.push(Effect::LookUp(session, name, unknown));
@@ -50,23 +51,25 @@ impl Core {
 
     /// Takes note that an agent has a task which this master believes it never sent: the store was restored from a backup.
     /// Whatever was to become of the task, it has started, and it is attached like any other one.
-    fn take_as_sent(&mut self, name: &AgentName, id: TaskId, now: Now) {
+    fn note_as_sent(&mut self, name: &AgentName, id: TaskId, now: Now) {
         let Some(row) = self.agents.get(name) else { return };
         let Some(open) = &row.session else { return };
         let (incarnation, fingerprint) = (open.incarnation.clone(), row.stored.fingerprint);
-        let Some(job) = self.jobs.get_mut(&id.job) else { return };
-        let Some(slot) = job.slot_mut(id.index) else { return };
-        let is_its_own = slot.task.agent == *name && slot.fingerprint == fingerprint;
-        if !is_its_own || slot.sent || slot.recording {
+        let is_believed_unsent = |row: &TaskRow| {
+            let is_its_own = row.task.agent == *name && row.fingerprint == fingerprint;
+            is_its_own && row.is_unsent() && !matches!(row.life, StartLife::Writing(..))
+        };
+        if !self.jobs.row(id).is_some_and(is_believed_unsent) {
             return;
         }
-        slot.incarnation = Some(incarnation);
-        slot.withheld = None;
-        slot.wait_for_nothing();
-        (slot.sent, slot.opened, slot.in_flight) = (true, true, true);
-        let stored = slot.to_store();
-        job.count_anew();
-        self.persist(vec![Write::PutTask(id.job, stored)], Continuation::MustBeWritten);
+        let stored = self.jobs.change(id, |row| {
+            row.life = StartLife::Recorded(incarnation);
+            row.progress = Progress::Dispatched { attached: None };
+            row.wait_for_nothing();
+            row.to_store()
+        });
+        let writes = stored.into_iter().map(|stored| Write::PutTask(id.job, stored)).collect();
+        self.persist(writes, Continuation::MustBeWritten);
         self.dispatch(id, now);
     }
 
@@ -79,19 +82,19 @@ impl Core {
         let Some(name) = self.sessions.get(&session).cloned() else { return };
         for (known, in_store) in found {
             match in_store {
-                InStore::Ended => self.take_facts(&name, session, known.id, Duration::ZERO, false),
-                InStore::Deleted => self.take_facts(&name, session, known.id, Duration::ZERO, true),
+                InStore::Ended => self.recall(&name, session, known.id, Duration::ZERO, false),
+                InStore::Deleted => self.recall(&name, session, known.id, Duration::ZERO, true),
                 // Its outcome is decided, and not on the disk yet: then the agent is asked again.
-                InStore::Open => self.take_facts(&name, session, known.id, AGAIN_AFTER, false),
+                InStore::Open => self.recall(&name, session, known.id, RECALL_DELAY, false),
                 // Whoever looked it up has said so.
                 InStore::Foreign | InStore::Unproved => {}
-                InStore::Nothing { number } => self.take_back(&name, known, number, now),
+                InStore::Nothing { number } => self.recover(&name, known, number, now),
             }
         }
     }
 
     /// Attaches a task that has ended, to hear what there is to hear, and to let the agent forget it.
-    pub(super) fn take_facts(
+    pub(super) fn recall(
         &mut self,
         name: &AgentName,
         session: SessionId,
@@ -123,25 +126,23 @@ impl Core {
     }
 
     /// Makes a job anew from what an agent proves of it; other agents' tasks are added as they return.
-    fn take_back(&mut self, name: &AgentName, known: KnownTask, in_store: KnownNumber, now: Now) {
+    fn recover(&mut self, name: &AgentName, known: KnownTask, in_store: KnownNumber, now: Now) {
         let Some(row) = self.agents.get(name) else { return };
         let Some(open) = &row.session else { return };
         let KnownTask { id, spec, started_ms, is_proved: _ } = known;
         let task = Task { state: TaskState::Dispatched, ..Task::queued(id.index, name.clone()) };
-        if self.jobs.get(&id.job).is_some_and(|job| job.slot(id.index).is_some()) {
+        if self.jobs.row(id).is_some() {
             // It has ended, and that is not on the disk yet.
             return;
         }
-        let slot = Slot {
-            opened: true,
-            in_flight: true,
-            sent: true,
-            incarnation: Some(open.incarnation.clone()),
-            ..Slot::new(task, row.stored.fingerprint, self.first_attempt())
+        let recovered = TaskRow {
+            progress: Progress::Dispatched { attached: None },
+            life: StartLife::Recorded(open.incarnation.clone()),
+            ..TaskRow::new(task, row.stored.fingerprint, self.first_attempt())
         };
-        let task = slot.to_store();
+        let task = recovered.to_store();
         if let Some(job) = self.jobs.get_mut(&id.job) {
-            job.add(slot);
+            job.add(recovered);
         } else {
             let number = match in_store {
                 KnownNumber::Is(number) => number,
@@ -180,8 +181,8 @@ impl Core {
                 by_admin: spec.by_admin,
                 ..JobOptions::default()
             };
-            let mut live = LiveJob::new(job, options, vec![slot]);
-            live.begun = true;
+            let mut live = LiveJob::new(job, options, vec![recovered]);
+            live.phase = Phase::Begun;
             self.jobs.insert(live);
             self.mark_begun(id.job);
         }

@@ -2,13 +2,17 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use super::{LiveJob, Slot};
+use super::{
+    LiveJob,
+    live::Phase,
+    task::{Progress, StartLife, TaskRow},
+};
 use crate::{
     domain::{
         agent::{Drain, START_WITHIN},
         fingerprint::Fingerprint,
         ids::JobId,
-        job::{Job, LeftOut, LeftOutKind, MOST_TASKS, Task, TaskState},
+        job::{Job, LeftOut, LeftOutKind, MOST_TASKS, Task},
         name::AgentName,
         outcome::Ending,
         plan::Gate,
@@ -16,29 +20,33 @@ use crate::{
     },
     master::core::{
         Continuation, Core, audit,
-        messages::{JobAsked, Now, Reply, ReplyTo},
+        messages::{Denied, JobAsked, JobStart, Now, ReplyTo},
         snapshot::all_draining,
         stored::{StoredJob, Write, job_detail},
     },
 };
 
 impl Core {
-    pub(in crate::master::core) fn on_start_job(&mut self, asked: JobAsked, reply: ReplyTo, now: Now) {
+    pub(in crate::master::core) fn on_start_job(
+        &mut self,
+        asked: JobAsked,
+        reply: ReplyTo<JobStart>,
+        now: Now,
+    ) {
         if let Some(known) = self.jobs.get_mut(&asked.id) {
             if !asked.is_for(&known.job) {
-                return self.reply(reply, Reply::Refused(asked.foreign_id()));
+                return self.refuse(reply, asked.foreign_id());
             }
             // The same wish again, after a lost answer: the job that there is, once it is on the disk.
-            if !known.begun {
-                known.also_asked.push(reply);
-                return;
+            if let Phase::Starting { also_asked } = &mut known.phase {
+                return also_asked.push(reply);
             }
             let view = known.view();
-            return self.reply(reply, Reply::Live(Box::new(view)));
+            return self.reply(reply, JobStart::Live(Box::new(view)));
         }
         let refusal = self.refusal_of_jobs();
         if !refusal.is_empty() {
-            return self.reply(reply, Reply::Refused(refusal));
+            return self.refuse(reply, refusal);
         }
         let (names, left_out) = match self.resolve(&asked) {
             Ok(resolved) => resolved,
@@ -50,20 +58,20 @@ impl Core {
                 asked.choice.target,
                 names.len()
             );
-            return self.reply(reply, Reply::Refused(text));
+            return self.refuse(reply, text);
         }
         if asked.options.input.is_fed() && (names.len() != 1 || asked.choice.plain_name.is_none()) {
             let text = format!(
                 "{} is more than one plain name: a command that is fed runs on one agent",
                 asked.choice.target
             );
-            return self.reply(reply, Reply::Refused(text));
+            return self.refuse(reply, text);
         }
         let ahead = names.iter().filter_map(|name| self.refusal_of_ahead(name));
         if let Some(reason) = ahead.clone().next()
             && ahead.count() == names.len()
         {
-            return self.reply(reply, Reply::Refused(reason));
+            return self.refuse(reply, reason);
         }
         let id = asked.id;
         let operator = asked.operator.clone();
@@ -72,7 +80,7 @@ impl Core {
         let stored = StoredJob {
             job: job.view(),
             options: job.options.clone(),
-            tasks: job.slots.iter().map(Slot::to_store).collect(),
+            tasks: job.rows().iter().map(TaskRow::to_store).collect(),
         };
         let target = job.job.target.clone();
         self.jobs.insert(job);
@@ -81,10 +89,10 @@ impl Core {
     }
 
     /// The agents that a wish means, or the answer that it gets instead.
-    fn resolve(&self, asked: &JobAsked) -> Result<(Vec<AgentName>, Vec<LeftOut>), Reply> {
+    fn resolve(&self, asked: &JobAsked) -> Result<(Vec<AgentName>, Vec<LeftOut>), JobStart> {
         let matching = self.chosen(&asked.choice);
         if asked.shown.is_empty() {
-            let matching: Vec<AgentName> = matching?.into_iter().collect();
+            let matching: Vec<AgentName> = matching.map_err(JobStart::Denied)?.into_iter().collect();
             return self.without_draining(matching, Vec::new(), asked);
         }
         // What a person was shown is what runs, even if nothing would match any more.
@@ -107,7 +115,7 @@ impl Core {
         let was_shown = |name: &AgentName| shown.contains(name);
         let more = matching.iter().filter(|name| !was_shown(name));
         if !gone.is_empty() {
-            return Err(Reply::TargetChanged { gone, more: more.cloned().collect() });
+            return Err(JobStart::TargetChanged { gone, more: more.cloned().collect() });
         }
         let reason = "it matches only since the agents were shown";
         let left_out = more.map(|name| LeftOut {
@@ -127,14 +135,14 @@ impl Core {
         names: Vec<AgentName>,
         mut left_out: Vec<LeftOut>,
         asked: &JobAsked,
-    ) -> Result<(Vec<AgentName>, Vec<LeftOut>), Reply> {
+    ) -> Result<(Vec<AgentName>, Vec<LeftOut>), JobStart> {
         if asked.choice.plain_name.is_some() {
             return Ok((names, left_out));
         }
         let (draining, names): (Vec<AgentName>, Vec<AgentName>) =
             names.into_iter().partition(|name| self.drain_of(name).is_some());
         if names.is_empty() {
-            return Err(Reply::Refused(all_draining(&draining)));
+            return Err(JobStart::Denied(Denied::Refused(all_draining(&draining))));
         }
         let reason = |name: &AgentName| self.drain_of(name).map(ToString::to_string).unwrap_or_default();
         left_out.extend(draining.iter().map(|name| LeftOut {
@@ -161,19 +169,19 @@ impl Core {
         self.last_number += 1;
         let batches = asked.options.plan.batches(names.len());
         let first_wave = asked.options.plan.most_at_once();
-        let slots: Vec<Slot> = (0u32..)
+        let rows: Vec<TaskRow> = (0u32..)
             .zip(names)
             .zip(batches)
             .map(|((index, name), batch)| {
-                let mut slot = self.new_slot(index, name, batch);
+                let mut row = self.new_row_of(index, name, batch);
                 if batch == 0 {
-                    self.open_slot(&mut slot, asked.options.start_within_ms, now);
+                    self.open_row(&mut row, asked.options.start_within_ms, now);
                 }
                 if index as usize >= first_wave {
                     // Recorded when it is its turn.
-                    slot.incarnation = None;
+                    row.life = StartLife::Unknown;
                 }
-                slot
+                row
             })
             .collect();
         let job = Job {
@@ -186,7 +194,7 @@ impl Core {
             created_ms: now.unix_ms,
             ended_ms: None,
             tasks: Vec::new(),
-            task_count: u32::try_from(slots.len()).unwrap_or(u32::MAX),
+            task_count: u32::try_from(rows.len()).unwrap_or(u32::MAX),
             succeeded: 0,
             unfinished: 0,
             left_out,
@@ -194,7 +202,7 @@ impl Core {
             masks: asked.options.plan.masks,
             command_left_out: 0,
         };
-        LiveJob::new(job, asked.options, slots)
+        LiveJob::new(job, asked.options, rows)
     }
 
     /// Until when an agent is waited for.
@@ -210,31 +218,31 @@ impl Core {
         }
     }
 
-    fn new_slot(&self, index: u32, agent: AgentName, batch: u32) -> Slot {
+    fn new_row_of(&self, index: u32, agent: AgentName, batch: u32) -> TaskRow {
         let fingerprint = self.agents[&agent].stored.fingerprint;
-        Slot::new(Task { batch, ..Task::queued(index, agent) }, fingerprint, self.first_attempt())
+        TaskRow::new(Task { batch, ..Task::queued(index, agent) }, fingerprint, self.first_attempt())
     }
 
     /// Opens a task of a job that is not stored yet: what is decided here is in the job's first transaction.
-    fn open_slot(&self, slot: &mut Slot, within_ms: Option<u64>, now: Now) {
-        slot.opened = true;
-        let agent = &slot.task.agent;
+    fn open_row(&self, row: &mut TaskRow, within_ms: Option<u64>, now: Now) {
+        row.progress = Progress::Eligible { queued_at: None };
+        let agent = &row.task.agent;
         let drained = || self.drain_of(agent).map(ToString::to_string);
         if let Some(reason) = self.refusal_of_ahead(agent).or_else(drained) {
-            slot.task.state = TaskState::Ended(Ending::Refused(reason.into()).into());
-            return;
+            return row.end(Ending::Refused(reason.into()).into(), false);
         }
-        let session = self.agents[&slot.task.agent].session.as_ref();
-        slot.set_deadline(self.deadline(&slot.task.agent, within_ms, now), now);
-        slot.incarnation = session.map(|session| session.incarnation.clone());
+        let session = self.agents[agent].session.as_ref();
+        let deadline = self.deadline(agent, within_ms, now);
+        row.set_deadline(deadline, now);
+        row.life = StartLife::recorded(session.map(|session| session.incarnation.clone()));
         if session.is_some() {
             return;
         }
-        if slot.start_by <= now.monotonic {
-            let text = self.offline_text(&slot.task.agent, now);
-            slot.task.state = TaskState::Ended(Ending::Undeliverable(text.into()).into());
+        if row.start_by <= now.monotonic {
+            let text = self.offline_text(&row.task.agent, now);
+            row.end(Ending::Undeliverable(text.into()).into(), false);
         } else {
-            slot.wait_for_agent(now);
+            row.wait_for_agent(now);
         }
     }
 
@@ -251,26 +259,31 @@ impl Core {
         )
     }
 
-    pub(in crate::master::core) fn begin_job(&mut self, id: JobId, reply: ReplyTo, now: Now) {
+    /// The beginning of a job is on the disk: everybody who asked for it is answered, and its tasks get their turns.
+    pub(in crate::master::core) fn begin_job(&mut self, id: JobId, reply: ReplyTo<JobStart>, now: Now) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        job.begun = true;
+        let also_asked = match std::mem::replace(&mut job.phase, Phase::Begun) {
+            Phase::Starting { also_asked } => also_asked,
+            Phase::Resumed | Phase::Begun => Vec::new(),
+        };
         self.last_begun = self.last_begun.max(job.job.number);
-        let ended: Vec<u32> =
-            job.slots.iter().filter(|slot| !slot.is_open()).map(|slot| slot.task.index).collect();
-        for index in ended {
-            job.note_stored(index);
+        for index in job.indices_of(|row| !row.is_open()) {
+            job.change(index, |row| row.progress = Progress::Ended { stored: true });
         }
-        let opened = |slot: &&Slot| slot.is_open() && slot.opened && slot.task.waiting.is_empty();
-        let ready: Vec<u32> = job.slots.iter().filter(opened).map(|slot| slot.task.index).collect();
-        for index in ready {
+        let is_ready =
+            |row: &TaskRow| matches!(row.progress, Progress::Eligible { .. }) && row.task.waiting.is_empty();
+        for index in job.indices_of(is_ready) {
             job.enqueue(index, now);
         }
-        let (view, also_asked) = (job.view(), std::mem::take(&mut job.also_asked));
+        let view = job.view();
+        if let Some(forgotten) = job.forget_values() {
+            self.persist(vec![forgotten], Continuation::MustBeWritten);
+        }
         for to in also_asked.into_iter().chain([reply]) {
-            self.reply(to, Reply::Live(Box::new(view.clone())));
+            self.reply(to, JobStart::Live(Box::new(view.clone())));
         }
         self.mark_begun(id);
-        self.advance(id, now);
+        self.jobs.mark_changed(id);
         self.end_job_if_over(id, now);
     }
 }

@@ -1,6 +1,9 @@
 //! What open tasks wait for, as it is shown. Makes no decisions.
 
-use super::{super::Core, Slot};
+use super::{
+    super::Core,
+    task::{Progress, TaskRow},
+};
 use crate::domain::{bounded::Reason, ids::TaskId, text::plural};
 
 /// Who holds back a task that has begun.
@@ -30,7 +33,7 @@ impl Held {
     }
 }
 
-impl Slot {
+impl TaskRow {
     /// Nothing that was said of what it waits for is true any more.
     pub(super) fn wait_for_nothing(&mut self) {
         self.held = Held::default();
@@ -41,22 +44,27 @@ impl Slot {
 impl Core {
     /// Shows what a task that has begun waits for; nothing where it continues.
     pub(in crate::master::core) fn on_task_waits(&mut self, id: TaskId, by: HeldBy, waiting: Reason) {
-        let Some(slot) = self.slot_mut(id).filter(|slot| slot.is_open()) else { return };
-        match by {
-            HeldBy::Nobody => slot.held.nobody = waiting,
-            HeldBy::Master => slot.held.master = waiting,
-            HeldBy::Agent => slot.held.agent = waiting,
-        }
-        if slot.task.waiting != *slot.held.shown() {
-            slot.task.waiting = slot.held.shown().clone();
+        let is_news = self.jobs.change_open(id, |row| {
+            match by {
+                HeldBy::Nobody => row.held.nobody = waiting,
+                HeldBy::Master => row.held.master = waiting,
+                HeldBy::Agent => row.held.agent = waiting,
+            }
+            let is_news = row.task.waiting != *row.held.shown();
+            row.task.waiting.clone_from(row.held.shown());
+            is_news
+        });
+        if is_news == Some(true) {
             self.publish(id);
         }
     }
 
     /// Returns how many running tasks the master holds back, and why, in words; nothing when it holds none back.
     pub(in crate::master::core) fn held_back(&self) -> Option<(u32, String)> {
-        let open = self.jobs.values().filter(|job| job.in_flight > 0).flat_map(|job| &job.slots);
-        let mut held = open.filter(|slot| slot.is_open() && !slot.held.master.is_empty());
+        let under_way = self.jobs.values().filter(|job| job.tally().admitted > 0);
+        let mut held = under_way
+            .flat_map(super::live::LiveJob::rows)
+            .filter(|row| row.is_open() && !row.held.master.is_empty());
         let first = held.next()?;
         let count = u32::try_from(held.count() + 1).unwrap_or(u32::MAX);
         let tasks = plural("running task", count as usize);
@@ -69,8 +77,14 @@ impl Core {
 
     /// An outcome is not on the disk yet, and nobody is told of it before: what is waited for is shown.
     pub(in crate::master::core) fn outcome_delayed(&mut self, id: TaskId) {
-        if let Some(slot) = self.slot_mut(id).filter(|slot| slot.settling.is_some()) {
-            slot.task.waiting = "its end is known, and waits for the master's disk".into();
+        let is_settling = self.jobs.change(id, |row| {
+            let is_settling = matches!(row.progress, Progress::Settling(_));
+            if is_settling {
+                row.task.waiting = "its end is known, and waits for the master's disk".into();
+            }
+            is_settling
+        });
+        if is_settling == Some(true) {
             self.publish(id);
         }
     }

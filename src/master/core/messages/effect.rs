@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Reply, ReplyTo, SessionId, WriteToken};
+use super::{Reply, SessionId, Ticket, WriteId};
 use crate::{
     domain::{
         command::TaskSpec,
@@ -43,9 +43,9 @@ impl WriteDurability {
 pub enum Effect {
     /// Write this in one transaction, after all that was to be written before; answer with `Persisted`, `PersistFailed` or
     /// `PersistConflict`, and with `PersistDelayed` once where what is kept cannot be written at once.
-    Persist(WriteToken, Vec<Write>, WriteDurability),
+    Persist(WriteId, Vec<Write>, WriteDurability),
     /// Answer somebody.
-    Reply(ReplyTo, Box<Reply>),
+    Reply(Ticket, Box<Reply>),
     /// Attach a task on an agent's link.
     Attach(Box<AttachOrder>),
     /// The task's outcome is on the disk: its agent may forget it.

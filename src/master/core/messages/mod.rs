@@ -1,7 +1,7 @@
 //! The inputs and effects of the core. Plain data: no channel, no clock, no generated types.
 
+mod answer;
 mod effect;
-mod reply;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,22 +10,30 @@ use std::{
 };
 
 pub use self::{
+    answer::{
+        AcceptedProposals, Answer, Denied, EndedJob, EnrollAnswer, InvitedOperator, JobDenied, JobStart,
+        LabelledAgents, NewToken, OperatorIdentity, PendingAnswer, Principal, Refusable, RepeatableJob,
+        Reply, ReplyTo, SessionAccepted, SessionDenied, SessionRefusal, Ticket,
+    },
     effect::{AttachOrder, Effect, WriteDurability},
-    reply::{Reply, SessionRefusal},
 };
 pub use super::jobs::HeldBy;
 pub use super::operators::Invitation;
-pub use super::snapshot::{Choice, NotChosen, Snapshot};
-use super::stored::{InStore, KnownTask};
+pub use super::snapshot::{Choice, Snapshot};
+use super::{
+    stored::{InStore, KnownTask, StoredOperator, StoredToken},
+    views::{FleetUpdate, JobsUpdate, StatusView},
+};
 use crate::domain::{
-    agent::{Facts, LinkKind, LinkPreference},
+    agent::{AgentView, Facts, LinkKind, LinkPreference},
     bounded::{Reason, Word},
     code::KeyMark,
     command::Command,
+    control::{Approved, Cancelled, Drained, Promoted, StoppedJob},
     fingerprint::Fingerprint,
     ids::{Incarnation, JobId, JobReference, TaskId},
     job::{Job, JobOptions},
-    name::{AgentName, LabelChange, Labels},
+    name::{AgentName, LabelChange, Labels, OperatorName},
     outcome::Outcome,
     proposal::{DirectAddress, Proposal},
     revision::Revision,
@@ -42,12 +50,21 @@ pub struct Now {
     pub unix_ms: u64,
 }
 
-/// Names one connection of an agent.
-pub type SessionId = u64;
-/// Names who waits for an answer.
-pub type ReplyTo = u64;
-/// Names a write that is under way.
-pub type WriteToken = u64;
+/// The number of one connection of an agent; each connection has its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
+
+/// The number of a write that is under way. A later write has a higher number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WriteId(pub u64);
+
+impl WriteId {
+    /// Returns the number of the next write.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
 
 /// What an agent said first, and where it came from.
 #[derive(Clone, Debug)]
@@ -137,7 +154,7 @@ impl JobAsked {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConnectionIdentity {
     /// The operator of this name with this key.
-    Key(AgentName, Fingerprint),
+    Key(OperatorName, Fingerprint),
     /// The user of this name on the master's machine.
     UnixUser(String),
 }
@@ -148,7 +165,7 @@ pub enum Input {
     /// Time passes.
     Tick,
     /// Somebody wants to be let in.
-    Enroll(EnrollAsked, ReplyTo),
+    Enroll(EnrollAsked, ReplyTo<EnrollAnswer>),
     /// An operator lets a waiting key in.
     Approve {
         /// Under which name.
@@ -160,7 +177,7 @@ pub enum Input {
         /// The operator who asks for it, as the audit log names them.
         by: String,
         /// The caller that waits for the answer.
-        reply: ReplyTo,
+        reply: ReplyTo<Result<Approved, Denied>>,
     },
     /// An operator forgets waiting keys.
     Reject {
@@ -171,7 +188,7 @@ pub enum Input {
         /// The operator who asks for it, as the audit log names them.
         by: String,
         /// The caller that waits for the answer.
-        reply: ReplyTo,
+        reply: ReplyTo<Result<u32, Denied>>,
     },
     /// An operator forgets an agent.
     Delete {
@@ -180,7 +197,7 @@ pub enum Input {
         /// The operator who asks for it, as the audit log names them.
         by: String,
         /// The caller that waits for the answer.
-        reply: ReplyTo,
+        reply: ReplyTo<Result<u32, Denied>>,
     },
     /// An operator changes labels.
     Label {
@@ -191,7 +208,7 @@ pub enum Input {
         /// The operator who asks for it, as the audit log names them.
         by: String,
         /// The caller that waits for the answer.
-        reply: ReplyTo,
+        reply: ReplyTo<Result<LabelledAgents, Denied>>,
     },
     /// An operator accepts what agents propose.
     Accept {
@@ -202,7 +219,7 @@ pub enum Input {
         /// The operator who asks for it, as the audit log names them.
         by: String,
         /// The caller that waits for the answer.
-        reply: ReplyTo,
+        reply: ReplyTo<Result<AcceptedProposals, Denied>>,
     },
     /// An operator ends an agent.
     Stop {
@@ -213,7 +230,7 @@ pub enum Input {
         /// The operator who asks for it, as the audit log names them.
         by: String,
         /// The caller that waits for the answer.
-        reply: ReplyTo,
+        reply: ReplyTo<Result<u32, Denied>>,
     },
     /// An operator lets agents take no new tasks, or take them again.
     Drain {
@@ -224,7 +241,7 @@ pub enum Input {
         /// The operator who asks for it, as the audit log names them.
         by: String,
         /// The caller that waits for the answer.
-        reply: ReplyTo,
+        reply: ReplyTo<Result<Drained, Denied>>,
     },
     /// An operator makes another one known, or gives it another login.
     Invite {
@@ -233,19 +250,19 @@ pub enum Input {
         /// The operator who asks for it, as the audit log names them.
         by: String,
         /// The caller that waits for the answer.
-        reply: ReplyTo,
+        reply: ReplyTo<Result<InvitedOperator, Denied>>,
     },
     /// An operator revokes another one.
     Revoke {
         /// The name of the operator.
-        name: AgentName,
+        name: OperatorName,
         /// The operator who asks for it, as the audit log names them.
         by: String,
         /// The caller that waits for the answer.
-        reply: ReplyTo,
+        reply: ReplyTo<Result<u32, Denied>>,
     },
     /// Somebody wants to see the operators.
-    ListOperators(ReplyTo),
+    ListOperators(ReplyTo<Vec<StoredOperator>>),
     /// A key wants to be an operator's.
     LogIn {
         /// The hash of the login's secret.
@@ -253,12 +270,12 @@ pub enum Input {
         /// The key.
         key: Fingerprint,
         /// The caller that waits for the answer.
-        reply: ReplyTo,
+        reply: ReplyTo<Result<OperatorIdentity, Denied>>,
     },
     /// A connection says who it is.
-    Identify(ConnectionIdentity, ReplyTo),
+    Identify(ConnectionIdentity, ReplyTo<Option<Principal>>),
     /// Whether an agent of this name has this key: answered with a count.
-    IsEnrolled(AgentName, Fingerprint, ReplyTo),
+    IsEnrolled(AgentName, Fingerprint, ReplyTo<bool>),
     /// Somebody wanted, or told, what is not its to want or to tell.
     Refused {
         /// The caller, as the audit log names it.
@@ -281,10 +298,10 @@ pub enum Input {
         /// The operator who asks for it, as the audit log names them.
         by: String,
         /// The caller that waits for the answer.
-        reply: ReplyTo,
+        reply: ReplyTo<Result<NewToken, Denied>>,
     },
     /// Somebody wants to see the tokens.
-    ListTokens(ReplyTo),
+    ListTokens(ReplyTo<Vec<StoredToken>>),
     /// An operator takes a token back.
     RevokeToken {
         /// Which, as [`StoredToken::id`](super::stored::StoredToken::id) says it.
@@ -292,14 +309,14 @@ pub enum Input {
         /// The operator who asks for it, as the audit log names them.
         by: String,
         /// The caller that waits for the answer.
-        reply: ReplyTo,
+        reply: ReplyTo<Result<u32, Denied>>,
     },
     /// Resolves a selection for a caller.
-    Snapshot(ReplyTo),
+    Snapshot(ReplyTo<Snapshot>),
     /// Somebody wants to see these agents.
-    ShowAgents(Vec<AgentName>, ReplyTo),
+    ShowAgents(Vec<AgentName>, ReplyTo<Vec<AgentView>>),
     /// Somebody wants to see the keys that wait.
-    ShowWaiting(ReplyTo),
+    ShowWaiting(ReplyTo<Vec<AgentView>>),
     /// Somebody watches the registry.
     WatchFleet {
         /// The revision that it has seen; 0 for none.
@@ -309,19 +326,19 @@ pub enum Input {
         /// The last name of the part that it was told before; `None` for the first part.
         behind: Option<AgentName>,
         /// The caller that waits for the answer.
-        reply: ReplyTo,
+        reply: ReplyTo<Box<FleetUpdate>>,
     },
     /// Somebody watches the jobs.
     WatchJobs {
         /// The revision that it has seen; 0 for none.
         seen: u64,
         /// The caller that waits for the answer.
-        reply: ReplyTo,
+        reply: ReplyTo<JobsUpdate>,
     },
     /// Somebody wants to know how the master is.
-    Status(ReplyTo),
+    Status(ReplyTo<Box<StatusView>>),
     /// An agent is connected and has said hello.
-    SessionOpened(Box<Newcomer>, ReplyTo),
+    SessionOpened(Box<Newcomer>, ReplyTo<Result<SessionAccepted, SessionDenied>>),
     /// Something came over a session.
     Heard(SessionId),
     /// An agent told facts.
@@ -342,7 +359,7 @@ pub enum Input {
     /// An agent's connection has ended.
     SessionClosed(SessionId),
     /// Somebody wants to start a job.
-    StartJob(Box<JobAsked>, ReplyTo),
+    StartJob(Box<JobAsked>, ReplyTo<JobStart>),
     /// Somebody wants to cancel tasks; all of the job when none are named.
     Cancel {
         /// Which job.
@@ -354,7 +371,7 @@ pub enum Input {
         /// The operator who asks for it, as the audit log names them.
         by: String,
         /// The caller that waits for the answer.
-        reply: ReplyTo,
+        reply: ReplyTo<Result<Cancelled, JobDenied>>,
     },
     /// An operator lets a job that waits at a gate continue.
     Promote {
@@ -363,7 +380,7 @@ pub enum Input {
         /// The operator who asks for it, as the audit log names them.
         by: String,
         /// The caller that waits for the answer.
-        reply: ReplyTo,
+        reply: ReplyTo<Result<Promoted, JobDenied>>,
     },
     /// An operator wants nothing more of a job to be started.
     StopJob {
@@ -372,7 +389,7 @@ pub enum Input {
         /// The operator who asks for it, as the audit log names them.
         by: String,
         /// The caller that waits for the answer.
-        reply: ReplyTo,
+        reply: ReplyTo<Result<StoppedJob, JobDenied>>,
     },
     /// A task's output was compared with those that are accepted.
     Compared {
@@ -390,16 +407,16 @@ pub enum Input {
         /// The operator who asks for it, as the audit log names them.
         by: String,
         /// The caller that waits for the answer.
-        reply: ReplyTo,
+        reply: ReplyTo<Result<(), Denied>>,
     },
     /// The volume has little room left, in words, or enough.
     Room(Option<String>),
     /// Ages of jobs were judged by this time.
-    JudgedAt(u64, ReplyTo),
+    JudgedAt(u64, ReplyTo<Result<(), Denied>>),
     /// Somebody wants to look at a job.
-    FindJob(JobReference, ReplyTo),
+    FindJob(JobReference, ReplyTo<Option<Box<Job>>>),
     /// Asks for a live job and what came with it, to run the same again.
-    FindJobToRepeat(JobReference, ReplyTo),
+    FindJobToRepeat(JobReference, ReplyTo<Option<Box<RepeatableJob>>>),
     /// Asks for the jobs that have ended and are not on the disk as such yet; which of them have a task on an agent, where
     /// one is named, and one that ended in a way, where that is.
     ListEnded {
@@ -408,7 +425,7 @@ pub enum Input {
         /// `ok`, `failed`, `running`, or the word of an outcome; empty for any.
         outcome: String,
         /// Who is answered.
-        reply: ReplyTo,
+        reply: ReplyTo<Vec<EndedJob>>,
     },
     /// An agent has a task.
     TaskStarted {
@@ -462,11 +479,11 @@ pub enum Input {
     /// What the master or the agent holds a task back for, or what becomes of its output; nothing when all is well.
     TaskWaits(TaskId, HeldBy, Reason),
     /// A write is on the disk; the store has this revision now.
-    Persisted(WriteToken, u64),
+    Persisted(WriteId, u64),
     /// A write is not on the disk yet; it is tried again until it is.
-    PersistDelayed(WriteToken, String),
+    PersistDelayed(WriteId, String),
     /// A write is not on the disk, and will not be.
-    PersistFailed(WriteToken, String),
+    PersistFailed(WriteId, String),
     /// A write is not on the disk, because the same is there already.
-    PersistConflict(WriteToken),
+    PersistConflict(WriteId),
 }

@@ -21,23 +21,23 @@ fn proposal(words: &[&str], host: &str) -> Proposal {
 }
 
 impl World {
-    fn enroll_with(&mut self, name: &str, token: Option<&str>, proposal: Proposal) -> Reply {
+    fn enroll_with(&mut self, name: &str, token: Option<&str>, proposal: Proposal) -> EnrollAnswer {
         let token = token.map(str::to_owned);
         let asked = EnrollAsked { token, proposal, ..Self::asked(name, name) };
         self.ask(|to| Input::Enroll(asked, to))
     }
 
     /// Connects an agent that says this of itself; what of it does not count.
-    fn connect_with(&mut self, session: SessionId, name: &str, words: &[&str], host: &str) -> Proposal {
+    fn connect_with(&mut self, session: u64, name: &str, words: &[&str], host: &str) -> Proposal {
         let mut newcomer = Self::newcomer(session, name, "boot");
         (newcomer.labels, newcomer.direct_address) = (labels(words), direct(host));
         match self.ask(|to| Input::SessionOpened(newcomer, to)) {
-            Reply::Welcome { proposed, .. } => proposed,
+            Ok(SessionAccepted { proposed, .. }) => proposed,
             other => panic!("{other:?}"),
         }
     }
 
-    fn approve(&mut self, name: &str, shown: Vec<(Fingerprint, Proposal)>) -> Reply {
+    fn approve(&mut self, name: &str, shown: Vec<(Fingerprint, Proposal)>) -> Result<Approved, Denied> {
         let mark = KeyMark::Digits(Fingerprint::of(name.as_bytes()).to_string());
         let (name, by) = (name.parse().unwrap(), "ana".to_owned());
         self.ask(|reply| Input::Approve { name, mark, shown, by, reply })
@@ -56,7 +56,7 @@ impl World {
         let (choice, by) = (Box::new(self.choose(target, true)), "ana".to_owned());
         let shown = shown.iter().map(|(name, proposal)| (name.parse().unwrap(), proposal.clone())).collect();
         match self.ask(|reply| Input::Accept { choice, shown, by, reply }) {
-            Reply::Accepted { accepted, changed } => {
+            Ok(AcceptedProposals { accepted, changed }) => {
                 let words =
                     |(name, proposal): (AgentName, Proposal)| (name.to_string(), proposal.to_string());
                 let changed = changed.iter().map(ToString::to_string).collect();
@@ -70,7 +70,7 @@ impl World {
         let (choice, by) = (Box::new(self.choose("web-1", true)), "ana".to_owned());
         let changes = changes.iter().map(|change| change.parse().unwrap()).collect();
         match self.ask(|reply| Input::Label { choice, changes, by, reply }) {
-            Reply::Labelled { still_brought, .. } => still_brought,
+            Ok(LabelledAgents { still_brought, .. }) => still_brought,
             other => panic!("{other:?}"),
         }
     }
@@ -79,13 +79,13 @@ impl World {
         let (hash, by) = (hash.to_owned(), "ana".to_owned());
         let terms = Box::new(terms);
         let reply = self.ask(|reply| Input::CreateToken { hash, ttl_ms: 60_000, uses: 9, terms, by, reply });
-        assert!(matches!(reply, Reply::TokenCreated { .. }), "{reply:?}");
+        assert!(matches!(reply, Ok(NewToken { .. })), "{reply:?}");
     }
 
     fn matching(&mut self, target: &str) -> Result<Vec<String>, String> {
         match self.choose(target, true).agents {
             Ok(names) => Ok(names.iter().map(ToString::to_string).collect()),
-            Err(NotChosen::NotFound(text) | NotChosen::Refused(text)) => Err(text),
+            Err(Denied::NotFound(text) | Denied::Refused(text)) => Err(text),
         }
     }
 }
@@ -105,11 +105,11 @@ fn what_an_agent_brings_is_proposed_until_it_is_accepted() {
     assert!(world.matching("@role:db").unwrap_err().ends_with("shows all 1"), "nobody proposes that");
     let all = [("web-1".to_owned(), said.to_string())];
     assert_eq!(world.accept("@all"), all);
-    assert!(world.out.contains(&Effect::DialDirect(1)));
+    assert!(world.out.contains(&Effect::DialDirect(SessionId(1))));
     assert_eq!(world.matching("@role:web&@rack:3"), Ok(vec!["web-1".to_owned()]));
     assert_eq!(world.accept("@all"), [("web-1".to_owned(), String::new())], "nothing is proposed any more");
 
-    world.put(Input::SessionClosed(1));
+    world.put(Input::SessionClosed(SessionId(1)));
     let said = world.connect_with(2, "web-1", &["role=db", "rack=3"], "192.168.1.18");
     assert_eq!(
         said.to_string(),
@@ -133,9 +133,9 @@ fn the_address_that_the_master_sees_needs_nobody_to_accept_it() {
     let mut world = World::new();
     world.agent("web-1");
     assert!(world.connect_with(1, "web-1", &[], "10.0.0.1").is_empty());
-    world.put(Input::SessionClosed(1));
+    world.put(Input::SessionClosed(SessionId(1)));
     assert!(world.connect_with(2, "web-1", &[], "").is_empty());
-    world.put(Input::SessionClosed(2));
+    world.put(Input::SessionClosed(SessionId(2)));
     let said = world.connect_with(3, "web-1", &[], "127.0.0.1");
     assert_eq!(said.to_string(), "direct address 127.0.0.1:50051");
 }
@@ -151,18 +151,18 @@ fn an_approval_accepts_what_was_shown_and_nothing_else() {
     // It says something else just before somebody decides.
     let other = proposal(&["role=db"], "gateway");
     world.enroll_with("web-1", None, other.clone());
-    let Reply::Refused(text) = world.approve("web-1", shown(&honest)) else { panic!() };
+    let Err(Denied::Refused(text)) = world.approve("web-1", shown(&honest)) else { panic!() };
     assert!(text.contains("other labels, or another address, than you were shown"), "{text}");
     let another = vec![(Fingerprint::of(b"x"), other.clone())];
-    let Reply::Refused(text) = world.approve("web-1", another) else { panic!() };
+    let Err(Denied::Refused(text)) = world.approve("web-1", another) else { panic!() };
     assert!(text.contains("another key of web-1"), "{text}");
     let reply = world.approve("web-1", shown(&other));
-    assert!(matches!(&reply, Reply::Approved { accepted, .. } if *accepted == other), "{reply:?}");
+    assert!(matches!(&reply, Ok(Approved { accepted, .. }) if *accepted == other), "{reply:?}");
     assert_eq!(world.matching("@role:db"), Ok(vec!["web-1".to_owned()]), "before it is connected, too");
     assert!(world.connect_with(1, "web-1", &["role=db"], "gateway").is_empty());
 
     world.enroll_with("web-2", None, proposal(&["role=db"], ""));
-    world.approve("web-2", Vec::new());
+    world.approve("web-2", Vec::new()).unwrap();
     assert_eq!(world.connect_with(2, "web-2", &["role=db"], ""), proposal(&["role=db"], ""));
     assert_eq!(world.matching("@role:db"), Ok(vec!["web-1".to_owned()]));
 }
@@ -179,16 +179,16 @@ fn a_token_fixes_labels_names_sources_and_addresses() {
     world.make_token("one", terms);
     let reply = world.enroll_with("web-1", Some("one"), Proposal::default());
     assert!(
-        matches!(&reply, Reply::EnrollRefused { reason, .. } if reason.contains("for db-*")),
+        matches!(&reply, EnrollAnswer::Refused { reason, .. } if reason.contains("for db-*")),
         "{reply:?}"
     );
     let from = Some([172, 16, 0, 1].into());
     let asked = EnrollAsked { token: Some("one".into()), from, ..World::asked("db-1", "db-1") };
     let reply = world.ask(|to| Input::Enroll(asked, to));
     let is_told = |reason: &str| reason.contains("10.0.0.0/8, and this one comes from 172.16.0.1");
-    assert!(matches!(&reply, Reply::EnrollRefused { reason, .. } if is_told(reason)), "{reply:?}");
+    assert!(matches!(&reply, EnrollAnswer::Refused { reason, .. } if is_told(reason)), "{reply:?}");
     let wanted = proposal(&["role=web", "rack=3"], "192.168.1.17");
-    assert_eq!(world.enroll_with("db-1", Some("one"), wanted), Reply::Enrolled(None));
+    assert_eq!(world.enroll_with("db-1", Some("one"), wanted), EnrollAnswer::Enrolled(None));
     assert_eq!(world.matching("@role:db"), Ok(vec!["db-1".to_owned()]));
     let said = world.connect_with(1, "db-1", &["role=web", "rack=3"], "192.168.1.17");
     assert_eq!(
@@ -196,11 +196,11 @@ fn a_token_fixes_labels_names_sources_and_addresses() {
         proposal(&["rack=3"], ""),
         "the token's role stands over its own, and its address is accepted"
     );
-    world.put(Input::SessionClosed(1));
+    world.put(Input::SessionClosed(SessionId(1)));
     assert!(world.connect_with(3, "db-1", &[], "192.168.1.99").is_empty(), "its network is what counts");
     world.enroll_with("db-2", Some("one"), proposal(&[], "192.168.2.17"));
     assert_eq!(world.connect_with(2, "db-2", &[], "192.168.2.17"), proposal(&[], "192.168.2.17"));
-    let Reply::Tokens(left) = world.ask(Input::ListTokens) else { panic!() };
+    let left = world.ask(Input::ListTokens);
     assert_eq!(left[0].uses_left, 7, "who is refused uses nothing up");
 }
 
@@ -213,7 +213,7 @@ fn everything_counts_that_an_agent_of_the_masters_own_socket_says() {
         proposal: proposal(&["role=web"], "192.168.1.17"),
         ..World::asked("web-1", "web-1")
     };
-    assert_eq!(world.ask(|to| Input::Enroll(asked, to)), Reply::Enrolled(None));
+    assert_eq!(world.ask(|to| Input::Enroll(asked, to)), EnrollAnswer::Enrolled(None));
     assert!(world.connect_with(1, "web-1", &["role=db"], "192.168.1.18").is_empty(), "later, too");
     assert_eq!(world.matching("@role:db"), Ok(vec!["web-1".to_owned()]));
     assert_eq!(world.change_labels(&["role-"]).len(), 1, "it still counts");
@@ -229,7 +229,7 @@ fn a_new_key_brings_nothing_that_counted_of_the_old_one() {
     world.ask(|to| Input::Enroll(asked, to));
     let mark = KeyMark::Digits(Fingerprint::of(b"new").to_string());
     let (name, by) = ("web-1".parse().unwrap(), "ana".to_owned());
-    world.ask(|reply| Input::Approve { name, mark, shown: Vec::new(), by, reply });
+    world.ask(|reply| Input::Approve { name, mark, shown: Vec::new(), by, reply }).unwrap();
     assert!(world.matching("@role:web").is_err());
     let stored = world.core.agents.get(&"web-1".parse().unwrap()).map(|row| row.stored.accepted.clone());
     assert_eq!(stored, Some(Accepted::default()));
@@ -243,7 +243,7 @@ fn what_is_accepted_is_what_was_shown() {
         world.connect_with(session, name, &["role=web"], "");
     }
     let shown = proposal(&["role=web"], "");
-    world.put(Input::SessionClosed(2));
+    world.put(Input::SessionClosed(SessionId(2)));
     world.connect_with(3, "web-2", &["role=db"], "");
     let told = world.accept_shown("web-*", &[("web-1", shown.clone()), ("web-2", shown)]);
     assert_eq!(told, (vec![("web-1".to_owned(), "role=web".to_owned())], vec!["web-2".to_owned()]));
@@ -256,9 +256,9 @@ fn what_an_agent_does_not_say_any_more_has_to_be_accepted_again() {
     world.agent("web-1");
     world.connect_with(1, "web-1", &["role=web"], "gateway");
     world.accept("web-1");
-    world.put(Input::SessionClosed(1));
+    world.put(Input::SessionClosed(SessionId(1)));
     assert!(world.connect_with(2, "web-1", &[], "").is_empty());
-    world.put(Input::SessionClosed(2));
+    world.put(Input::SessionClosed(SessionId(2)));
     let said = world.connect_with(3, "web-1", &["role=web"], "gateway");
     assert_eq!(said, proposal(&["role=web"], "gateway"));
     let kept =
@@ -284,10 +284,8 @@ fn watchers_hear_of_waiting_keys_when_they_change_and_seldom_of_their_words() {
     let mut world = World::new();
     let news = |world: &mut World, seen: u64| {
         let ask = |reply| Input::WatchFleet { seen, numbers_seen: u64::MAX, behind: None, reply };
-        match world.ask(ask) {
-            Reply::Fleet(news) => (news.revision, news.waiting.map(|keys| keys[0].proposed.to_string())),
-            other => panic!("{other:?}"),
-        }
+        let news = world.ask(ask);
+        (news.revision, news.waiting.map(|keys| keys[0].proposed.to_string()))
     };
     world.pass(60);
     world.enroll_with("web-1", None, proposal(&["role=web"], ""));

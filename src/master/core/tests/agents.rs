@@ -11,22 +11,22 @@ fn agents_become_late_and_then_offline() {
     assert_eq!(world.agent_state("web-1"), Some(AgentState::Active));
     world.pass(13);
     assert_eq!(world.agent_state("web-1"), Some(AgentState::Late));
-    world.put(Input::Heard(1));
+    world.put(Input::Heard(SessionId(1)));
     assert_eq!(world.agent_state("web-1"), Some(AgentState::Active));
     world.pass(30);
     assert_eq!(world.agent_state("web-1"), Some(AgentState::Offline));
-    assert!(world.out.contains(&Effect::CloseSession(1)));
+    assert!(world.out.contains(&Effect::CloseSession(SessionId(1))));
 }
 
 #[test]
 fn a_clone_is_refused_while_the_first_answers_and_replaces_it_when_it_is_silent() {
     let mut world = World::with_agent("web-1", "boot");
-    world.put(Input::SessionOpened(World::newcomer(2, "web-1", "boot"), 901));
-    assert!(world.out.contains(&Effect::Ping(1)));
-    world.put(Input::Heard(1));
+    world.put(Input::SessionOpened(World::newcomer(2, "web-1", "boot"), caller(901)));
+    assert!(world.out.contains(&Effect::Ping(SessionId(1))));
+    world.put(Input::Heard(SessionId(1)));
     let refused = |effect: &Effect| {
-        matches!(effect, Effect::Reply(901, reply)
-            if matches!(&**reply, Reply::SessionRefused(SessionRefusal::Duplicate, text)
+        matches!(effect, Effect::Reply(Ticket(901), reply)
+            if matches!(&**reply, Reply::Session(Err(SessionDenied { kind: SessionRefusal::Duplicate, reason: text }))
                 if text.contains("10.0.0.1") && text.contains("10.0.0.2")))
     };
     assert!(world.out.iter().any(refused), "both addresses are named");
@@ -36,12 +36,12 @@ fn a_clone_is_refused_while_the_first_answers_and_replaces_it_when_it_is_silent(
     };
     assert!(world.written.iter().flatten().any(recorded), "{:?}", world.written);
 
-    world.put(Input::SessionOpened(World::newcomer(3, "web-1", "boot"), 902));
+    world.put(Input::SessionOpened(World::newcomer(3, "web-1", "boot"), caller(902)));
     world.pass(1);
-    assert!(!world.out.contains(&Effect::CloseSession(1)), "it has two seconds to answer");
+    assert!(!world.out.contains(&Effect::CloseSession(SessionId(1))), "it has two seconds to answer");
     world.pass(1);
-    assert!(world.out.contains(&Effect::CloseSession(1)));
-    let welcome = |effect: &Effect| matches!(effect, Effect::Reply(902, reply) if matches!(**reply, Reply::Welcome { .. }));
+    assert!(world.out.contains(&Effect::CloseSession(SessionId(1))));
+    let welcome = |effect: &Effect| matches!(effect, Effect::Reply(Ticket(902), reply) if matches!(**reply, Reply::Session(Ok(_))));
     assert!(world.out.iter().any(welcome));
 }
 
@@ -53,10 +53,10 @@ fn deleting_an_agent_loses_what_runs_there_and_says_so() {
     world.put(Input::TaskStarted { id: task(1, 0), attempt, elapsed_ms: 0 });
     let (name, by) = ("web-1".parse().unwrap(), "ana".to_owned());
     let reply = world.ask(|reply| Input::Delete { name, by, reply });
-    assert_eq!(reply, Reply::Count(1));
+    assert_eq!(reply, Ok(1));
     assert!(matches!(world.state(task(1, 0)).outcome().unwrap().ending, Ending::Lost(_)));
     let reply = world.ask(|to| Input::SessionOpened(World::newcomer(2, "web-1", "boot"), to));
-    assert!(matches!(reply, Reply::SessionRefused(SessionRefusal::UnknownKey, _)));
+    assert!(matches!(reply, Err(SessionDenied { kind: SessionRefusal::UnknownKey, .. })));
 }
 
 #[test]
@@ -66,9 +66,9 @@ fn an_agent_that_is_stopped_says_how_many_tasks_run_there() {
         let (name, by) = ("web-1".parse().unwrap(), "ana".to_owned());
         world.ask(|reply| Input::Stop { name, grace_ms: 1, by, reply })
     };
-    assert_eq!(stop(&mut world), Reply::Count(0));
+    assert_eq!(stop(&mut world), Ok(0));
     (1..=3).for_each(|number| drop(world.run(number, "web-1")));
-    assert_eq!(stop(&mut world), Reply::Count(3));
+    assert_eq!(stop(&mut world), Ok(3));
 }
 
 #[test]
@@ -76,12 +76,12 @@ fn an_agent_is_written_down_when_something_of_it_is_new() {
     // How often it is written when it comes back with a change.
     let count = |change: &dyn Fn(&mut Newcomer)| {
         let mut world = World::with_agent("web-1", "boot");
-        world.put(Input::SessionClosed(1));
+        world.put(Input::SessionClosed(SessionId(1)));
         let mut newcomer = World::newcomer(1, "web-1", "boot");
-        newcomer.session = 2;
+        newcomer.session = SessionId(2);
         change(&mut newcomer);
         let from = world.written.len();
-        world.ask(|to| Input::SessionOpened(newcomer, to));
+        world.ask(|to| Input::SessionOpened(newcomer, to)).unwrap();
         world.written[from..].iter().flatten().filter(|write| matches!(write, Write::PutAgent(_))).count()
     };
     assert_eq!(count(&|_| {}), 0, "nothing is new");
@@ -104,10 +104,10 @@ fn an_agent_is_shown_with_a_hint_of_what_is_wrong() {
     assert_eq!(hint(&mut world, "web-2"), "enrolled, but never connected yet");
     let choice = Box::new(world.choose("web-1", true));
     let (reason, by) = (Some("disk swap".to_owned()), "ana".to_owned());
-    world.ask(|reply| Input::Drain { choice: choice.clone(), reason, by, reply });
+    world.ask(|reply| Input::Drain { choice: choice.clone(), reason, by, reply }).unwrap();
     assert_eq!(hint(&mut world, "web-1"), "draining, by ana: disk swap");
     assert_eq!(world.agent_state("web-1"), Some(AgentState::Draining));
-    world.put(Input::SessionClosed(1));
+    world.put(Input::SessionClosed(SessionId(1)));
     let gone = "not connected; is it running, and does it reach this master?; draining, by ana: disk swap";
     assert_eq!(hint(&mut world, "web-1"), gone);
 
@@ -128,11 +128,8 @@ fn a_second_connection_that_leaves_before_it_is_answered_is_the_only_one_that_is
     world.agent("web-2");
     world.connect(2, "web-2", "boot");
     for (session, name, reply) in [(11, "web-1", 901), (12, "web-2", 902)] {
-        world.put(Input::SessionOpened(World::newcomer(session, name, "boot"), reply));
+        world.put(Input::SessionOpened(World::newcomer(session, name, "boot"), caller(reply)));
     }
-    world.put(Input::SessionClosed(11));
-    let answered = |world: &World, to| {
-        world.out.iter().any(|effect| matches!(effect, Effect::Reply(who, _) if *who == to))
-    };
-    assert!(answered(&world, 901) && !answered(&world, 902));
+    world.put(Input::SessionClosed(SessionId(11)));
+    assert!(world.answered(901) && !world.answered(902));
 }

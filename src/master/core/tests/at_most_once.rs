@@ -27,18 +27,18 @@ impl World {
     pub(super) fn with_task(start_within_ms: Option<u64>) -> (Self, u64) {
         let mut world = Self::with_agent("web-1", "boot");
         let options = JobOptions { start_within_ms, ..JobOptions::default() };
-        assert!(matches!(world.run_with(1, "web-1", options), Reply::Live(_)));
+        assert!(matches!(world.run_with(1, "web-1", options), JobStart::Live(_)));
         let attempt = world.attaches().pop().unwrap().attempt;
         (world, attempt)
     }
 
-    pub(super) fn cancel(&mut self, reply: ReplyTo) {
+    pub(super) fn cancel(&mut self, reply: u64) {
         let (job, tasks, by) = (JobReference::Number(1), [].into(), "ana".to_owned());
-        self.put(Input::Cancel { job, tasks, by, grace_ms: None, reply });
+        self.put(Input::Cancel { job, tasks, by, grace_ms: None, reply: caller(reply) });
     }
 
-    pub(super) fn answered(&self, to: ReplyTo) -> bool {
-        self.out.iter().any(|effect| matches!(effect, Effect::Reply(who, _) if *who == to))
+    pub(super) fn answered(&self, to: u64) -> bool {
+        self.out.iter().any(|effect| matches!(effect, Effect::Reply(who, _) if *who == Ticket(to)))
     }
 }
 
@@ -118,7 +118,7 @@ fn an_operator_is_told_of_a_cancel_when_nothing_can_start_any_more() {
 fn a_cancelled_task_is_never_given_a_permission_again() {
     let (mut world, attempt) = World::with_task(Some(3_600_000));
     world.cancel(900);
-    world.put(Input::AttachLost { id: task(1, 0), session: 1, attempt, superseded_by: None });
+    world.put(Input::AttachLost { id: task(1, 0), session: SessionId(1), attempt, superseded_by: None });
     assert_eq!(world.attaches().pop().unwrap().start, None);
     let mut again = world.started_anew(Duration::from_secs(1), 0);
     again.connect(2, "web-1", "boot");
@@ -138,7 +138,7 @@ fn what_the_master_concludes_is_told_when_it_is_on_the_disk() {
         })
     };
     assert!(!told(&world), "a master that dies now may conclude something else");
-    let Reply::Live(job) = world.ask(|to| Input::FindJob(JobReference::Number(1), to)) else { panic!() };
+    let Some(job) = world.ask(|to| Input::FindJob(JobReference::Number(1), to)) else { panic!() };
     assert_eq!((job.tasks[0].state.outcome(), job.ended_ms, job.unfinished), (None, None, 1));
     assert!(job.tasks[0].waiting.contains("disk"), "{:?}", job.tasks[0].waiting);
     world.make_room();
@@ -153,7 +153,7 @@ fn an_agent_that_is_ahead_of_the_store_starts_nothing_and_hurts_no_other() {
     world.agent("web-2");
     let mut liar = World::newcomer(2, "web-2", "boot");
     liar.seen = (u64::MAX, u64::MAX).into();
-    world.ask(|to| Input::SessionOpened(liar, to));
+    world.ask(|to| Input::SessionOpened(liar, to)).unwrap();
     let status = world.core.status();
     assert!(status.refusing_jobs.is_empty() && status.ahead.starts_with("web-2 has seen"), "{status:?}");
     world.run(1, "web-1");
@@ -165,11 +165,11 @@ fn an_agent_that_is_ahead_of_the_store_starts_nothing_and_hurts_no_other() {
     // It stays so however far the store has come when it connects again, and ends with the agent's deletion.
     let mut again = World::newcomer(3, "web-2", "boot");
     again.seen = (0, 0).into();
-    world.put(Input::SessionClosed(2));
-    world.ask(|to| Input::SessionOpened(again, to));
+    world.put(Input::SessionClosed(SessionId(2)));
+    world.ask(|to| Input::SessionOpened(again, to)).unwrap();
     assert!(!world.core.status().ahead.is_empty());
     let (name, by) = ("web-2".parse().unwrap(), "ana".to_owned());
-    world.ask(|reply| Input::Delete { name, by, reply });
+    world.ask(|reply| Input::Delete { name, by, reply }).unwrap();
     assert!(world.core.status().ahead.is_empty());
 }
 
@@ -178,12 +178,17 @@ fn an_agent_is_asked_again_for_what_it_did_not_hand_over() {
     let (mut world, attempt) = World::with_task(None);
     let id = task(1, 0);
     world.put(Input::TaskEnded { id, outcome: Ending::Exited(0).into(), end_offset: 0, duration_ns: 0 });
-    world.put(Input::AttachLost { id, session: 1, attempt, superseded_by: None });
+    world.put(Input::AttachLost { id, session: SessionId(1), attempt, superseded_by: None });
     let order = world.attaches().pop().expect("another Attach");
     assert!(order.start.is_none() && order.attempt > attempt && order.delay > Duration::ZERO);
-    world.put(Input::AttachLost { id, session: 1, attempt: order.attempt, superseded_by: Some(9) });
+    world.put(Input::AttachLost {
+        id,
+        session: SessionId(1),
+        attempt: order.attempt,
+        superseded_by: Some(9),
+    });
     assert!(world.attaches().is_empty(), "another call has it");
-    world.put(Input::AttachLost { id, session: 7, attempt: order.attempt, superseded_by: None });
+    world.put(Input::AttachLost { id, session: SessionId(7), attempt: order.attempt, superseded_by: None });
     assert!(world.attaches().is_empty(), "a session that is over is not asked");
 }
 
@@ -197,7 +202,7 @@ fn a_task_whose_outcome_is_being_written_is_not_taken_for_one_that_is_over() {
         is_proved: true,
     };
     let _ = attempt;
-    world.put(Input::LookedUp(1, vec![(known, InStore::Open)]));
+    world.put(Input::LookedUp(SessionId(1), vec![(known, InStore::Open)]));
     let order = world.attaches().pop().expect("it is asked again");
     assert!(order.start.is_none() && !order.discard && order.delay > Duration::ZERO);
 }
@@ -217,12 +222,12 @@ fn whoever_asks_for_the_same_job_before_it_is_stored_gets_the_same_answer() {
         })
     };
     let now = world.now();
-    let effects = world.core.step(Input::StartJob(asked(), 900), now);
+    let effects = world.core.step(Input::StartJob(asked(), caller(900)), now);
     let token = effects.iter().find_map(|effect| match effect {
         Effect::Persist(token, ..) => Some(*token),
         _ => None,
     });
-    assert_eq!(world.core.step(Input::StartJob(asked(), 901), now), [], "it is not on the disk yet");
+    assert_eq!(world.core.step(Input::StartJob(asked(), caller(901)), now), [], "it is not on the disk yet");
     world.put(Input::PersistFailed(token.unwrap(), "disk full".into()));
     assert!(world.answered(900) && world.answered(901));
     assert!(world.core.jobs.is_empty());
@@ -236,28 +241,28 @@ fn what_a_restored_master_has_written_since_proves_nothing_of_what_an_agent_has_
     again.core.revision = 9;
     let mut newcomer = World::newcomer(2, "web-1", "boot");
     newcomer.seen = (1, 9).into();
-    again.ask(|to| Input::SessionOpened(newcomer, to));
+    again.ask(|to| Input::SessionOpened(newcomer, to)).unwrap();
     assert!(again.core.status().ahead.starts_with("web-1 has seen"));
 
     // What it has heard of this master itself is nothing that was lost.
     let mut again = world.started_anew(Duration::from_secs(1), 0);
     again.connect(2, "web-1", "boot");
     again.core.revision = 9;
-    again.put(Input::SessionClosed(2));
+    again.put(Input::SessionClosed(SessionId(2)));
     let mut newcomer = World::newcomer(3, "web-1", "boot");
     newcomer.seen = (1, 9).into();
-    again.ask(|to| Input::SessionOpened(newcomer, to));
+    again.ask(|to| Input::SessionOpened(newcomer, to)).unwrap();
     assert_eq!(again.core.status().ahead, "");
 }
 
 #[test]
 fn a_task_that_waited_for_an_agent_is_not_started_when_that_is_ahead_of_the_store() {
     let mut world = World::with_agent("web-1", "boot");
-    world.put(Input::SessionClosed(1));
+    world.put(Input::SessionClosed(SessionId(1)));
     world.run(1, "web-1");
     let mut newcomer = World::newcomer(2, "web-1", "boot");
     newcomer.seen = (1, 1_000).into();
-    world.ask(|to| Input::SessionOpened(newcomer, to));
+    world.ask(|to| Input::SessionOpened(newcomer, to)).unwrap();
     let order = world.attaches().pop().unwrap();
     assert_eq!(order.start, None, "what the agent knows of it is asked, and nothing is started");
 }
@@ -277,14 +282,14 @@ fn an_agent_tells_nothing_of_other_agents_tasks_and_nothing_new_of_its_own() {
     let mut world = World::two_agents();
     let plan = Plan { canary: Some(1), ..Plan::default() };
     let options = JobOptions { plan, ..JobOptions::default() };
-    assert!(matches!(world.run_with(1, "web-[1-2]", options), Reply::Live(_)));
+    assert!(matches!(world.run_with(1, "web-[1-2]", options), JobStart::Live(_)));
     assert_eq!(world.attaches().len(), 1, "the canary");
     let spec = world.core.jobs.values().next().unwrap().spec_for_test();
     let known = |index| KnownTask { id: task(1, index), spec: spec.clone(), started_ms: 1, is_proved: true };
     // The second one's task is not sent yet, and is none of the first one's.
-    world.put(Input::InventoryTold(1, vec![known(1)]));
+    world.put(Input::InventoryTold(SessionId(1), vec![known(1)]));
     // The first one's is under way.
-    world.put(Input::InventoryTold(1, vec![known(0)]));
+    world.put(Input::InventoryTold(SessionId(1), vec![known(0)]));
     assert!(world.attaches().is_empty());
     let job = world.core.jobs.values().next().unwrap();
     assert_eq!(job.view().tasks[1].state, TaskState::Queued);
@@ -310,38 +315,40 @@ fn a_task_that_is_told_of_again_or_by_another_key_is_not_taken_for_sent() {
     let spec = world.core.jobs.values().next().unwrap().spec_for_test();
     let known = || KnownTask { id: task(1, 0), spec: spec.clone(), started_ms: 1, is_proved: true };
     let before = world.written.len();
-    world.put(Input::InventoryTold(1, vec![known()]));
+    world.put(Input::InventoryTold(SessionId(1), vec![known()]));
     assert_eq!((world.attaches().len(), world.written.len()), (0, before));
 
     // The life to which it is to be sent is being written down.
     let mut world = World::with_agent("web-1", "boot");
-    world.put(Input::SessionClosed(1));
+    world.put(Input::SessionClosed(SessionId(1)));
     world.run(1, "web-1");
     world.disk_full = true;
     world.connect(2, "web-1", "boot");
     let before = world.written.len();
-    world.put(Input::InventoryTold(2, vec![known()]));
+    world.put(Input::InventoryTold(SessionId(2), vec![known()]));
     assert_eq!((world.attaches().len(), world.written.len()), (0, before));
 
     // Another machine has the name now.
     let mut world = World::with_agent("web-1", "boot");
-    world.put(Input::SessionClosed(1));
+    world.put(Input::SessionClosed(SessionId(1)));
     let options = JobOptions { start_within_ms: Some(3_600_000), ..JobOptions::default() };
-    assert!(matches!(world.run_with(1, "web-1", options), Reply::Live(_)));
+    assert!(matches!(world.run_with(1, "web-1", options), JobStart::Live(_)));
     world.enroll("web-1", "other", None);
     let (name, digits) = ("web-1".parse().unwrap(), Fingerprint::of(b"other").to_string());
-    world.ask(|reply| Input::Approve {
-        name,
-        mark: KeyMark::Digits(digits),
-        shown: Vec::new(),
-        by: "ana".into(),
-        reply,
-    });
+    world
+        .ask(|reply| Input::Approve {
+            name,
+            mark: KeyMark::Digits(digits),
+            shown: Vec::new(),
+            by: "ana".into(),
+            reply,
+        })
+        .unwrap();
     let mut newcomer = World::newcomer(2, "web-1", "boot");
     newcomer.fingerprint = Fingerprint::of(b"other");
-    world.ask(|to| Input::SessionOpened(newcomer, to));
+    world.ask(|to| Input::SessionOpened(newcomer, to)).unwrap();
     let before = world.written.len();
-    world.put(Input::InventoryTold(2, vec![known()]));
+    world.put(Input::InventoryTold(SessionId(2), vec![known()]));
     assert_eq!((world.attaches().len(), world.written.len()), (0, before));
 }
 
@@ -350,7 +357,7 @@ fn a_cancel_of_a_task_whose_agent_is_deleted_holds_when_no_permission_can_arrive
     let (mut world, _) = World::with_task(None);
     world.cancel(7);
     let (name, by) = ("web-1".parse().unwrap(), "ana".into());
-    world.put(Input::Delete { name, by, reply: 8 });
+    world.put(Input::Delete { name, by, reply: caller(8) });
     assert_eq!(world.outcomes(), ["lost"]);
     assert!(!world.answered(7), "it may be starting there at this moment");
     world.pass(9);
@@ -362,24 +369,24 @@ fn a_cancel_of_a_task_whose_agent_is_deleted_holds_when_no_permission_can_arrive
 #[test]
 fn a_later_state_of_the_store_without_a_proof_is_recorded_once_and_hinders_nobody() {
     let mut world = World::two_agents();
-    world.put(Input::SessionClosed(2));
+    world.put(Input::SessionClosed(SessionId(2)));
     for session in 3..9 {
         let unproved = Some((u64::MAX, u64::MAX).into());
         let newcomer = Box::new(Newcomer { unproved, ..*World::newcomer(session, "web-2", "boot") });
         let reply = world.ask(|to| Input::SessionOpened(newcomer, to));
-        assert!(matches!(reply, Reply::Welcome { .. }), "{reply:?}");
-        world.put(Input::SessionClosed(session));
+        assert!(matches!(reply, Ok(SessionAccepted { .. })), "{reply:?}");
+        world.put(Input::SessionClosed(SessionId(session)));
     }
     let is_record = |write: &&Write| matches!(write, Write::Audit { actor, action: "refused", .. } if actor == "agent web-2");
     assert_eq!(world.written.iter().flatten().filter(is_record).count(), 1);
     assert_eq!(world.core.warning_of_restore(), "");
-    assert!(matches!(world.run_with(1, "web-1", JobOptions::default()), Reply::Live(_)));
+    assert!(matches!(world.run_with(1, "web-1", JobOptions::default()), JobStart::Live(_)));
     // What is no later than what the master knows is nothing to speak of: agents of earlier versions have no proofs.
     let newcomer =
         Box::new(Newcomer { unproved: Some(Revision::default()), ..*World::newcomer(20, "web-2", "boot") });
     world.pass(100);
     world.written.clear();
-    world.ask(|to| Input::SessionOpened(newcomer, to));
+    world.ask(|to| Input::SessionOpened(newcomer, to)).unwrap();
     assert_eq!(world.written.iter().flatten().filter(is_record).count(), 0);
 }
 
@@ -388,13 +395,13 @@ fn a_task_that_was_never_sent_is_not_running_because_its_agent_says_so() {
     let mut world = World::fleet(2);
     let mut options = JobOptions::default();
     options.plan.fanout = Some(1);
-    assert!(matches!(world.run_with(1, "@all", options), Reply::Live(_)));
+    assert!(matches!(world.run_with(1, "@all", options), JobStart::Live(_)));
     let spec = world.core.jobs.values().next().unwrap().spec_for_test();
     let known = KnownTask { id: task(1, 1), spec, started_ms: 1, is_proved: false };
     world.attaches();
-    world.put(Input::InventoryTold(2, vec![known.clone()]));
+    world.put(Input::InventoryTold(SessionId(2), vec![known.clone()]));
     assert!(world.attaches().is_empty());
-    world.put(Input::InventoryTold(2, vec![KnownTask { is_proved: true, ..known }]));
+    world.put(Input::InventoryTold(SessionId(2), vec![KnownTask { is_proved: true, ..known }]));
     assert_eq!(world.attaches().len(), 1);
 }
 
@@ -411,6 +418,6 @@ fn agents_are_told_to_remember_when_somebodys_rights_have_ended() {
     world.run(1, "web-1");
     assert_eq!(remembered(&mut world), 0, "that nobody's rights have ended");
     let (name, by) = ("web-2".parse().unwrap(), "ana".to_owned());
-    world.ask(|reply| Input::Delete { name, by, reply });
+    world.ask(|reply| Input::Delete { name, by, reply }).unwrap();
     assert_eq!(remembered(&mut world), 1);
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::domain::plan::Plan;
+use crate::master::core::messages::{EndedJob, RepeatableJob};
 
 fn is_over(world: &World) -> bool {
     world.out.iter().any(|effect| matches!(effect, Effect::JobEnded(..)))
@@ -27,9 +28,9 @@ fn a_job_is_over_with_its_last_task_and_not_before() {
 #[test]
 fn a_job_that_nobody_can_take_part_in_is_over_as_it_begins() {
     let mut world = World::with_agent("web-1", "boot");
-    world.put(Input::SessionClosed(1));
+    world.put(Input::SessionClosed(SessionId(1)));
     let options = JobOptions { start_within_ms: Some(0), ..JobOptions::default() };
-    assert!(matches!(world.run_with(1, "web-1", options), Reply::Live(_)));
+    assert!(matches!(world.run_with(1, "web-1", options), JobStart::Live(_)));
     assert_eq!((is_over(&world), ends_written(&world)), (true, 1));
     assert!(world.core.jobs.is_empty());
 }
@@ -76,10 +77,9 @@ fn what_has_ended_is_told_as_that_before_the_disk_has_it() {
     world.disk_full = true;
     let listed = |world: &mut World, agent: &str, outcome: &str| {
         let (agent, outcome) = (agent.parse().ok(), outcome.to_owned());
-        let Reply::Ended(jobs) = world.ask(|reply| Input::ListEnded { agent, outcome, reply }) else {
-            panic!()
-        };
-        jobs.into_iter().map(|(job, fits)| (job.number, job.succeeded, fits)).collect::<Vec<_>>()
+        let jobs = world.ask(|reply| Input::ListEnded { agent, outcome, reply });
+        let seen = |ended: EndedJob| (ended.job.number, ended.job.succeeded, ended.fits);
+        jobs.into_iter().map(seen).collect::<Vec<_>>()
     };
     assert_eq!(listed(&mut world, "", ""), [], "it runs");
     for (order, status) in orders.iter().zip([0, 3]) {
@@ -97,6 +97,6 @@ fn what_has_ended_is_told_as_that_before_the_disk_has_it() {
         assert_eq!(listed(&mut world, agent, outcome), [(1, 1, fits)], "{agent} {outcome}");
     }
     let found = world.ask(|reply| Input::FindJobToRepeat(JobReference::Last, reply));
-    let Reply::ToRepeat(job, options) = found else { panic!("{found:?}") };
+    let RepeatableJob { job, options } = *found.unwrap();
     assert!(job.tasks.iter().all(|task| task.state.outcome().is_some()) && options.environment.is_empty());
 }

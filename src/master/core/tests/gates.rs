@@ -31,7 +31,7 @@ impl World {
 
     pub(super) fn planned(&mut self, plan: Plan) -> Vec<AttachOrder> {
         let reply = self.run_with(1, "@all", JobOptions { plan, ..JobOptions::default() });
-        assert!(matches!(reply, Reply::Live(_)), "{reply:?}");
+        assert!(matches!(reply, JobStart::Live(_)), "{reply:?}");
         self.attaches()
     }
 
@@ -50,7 +50,7 @@ impl World {
         published.unwrap_or_default()
     }
 
-    fn promote(&mut self) -> Reply {
+    fn promote(&mut self) -> Result<Promoted, JobDenied> {
         self.ask(|reply| Input::Promote { job: JobReference::Number(1), by: "ana".into(), reply })
     }
 
@@ -95,7 +95,7 @@ fn no_more_than_the_fan_out_is_under_way() {
 #[test]
 fn who_is_offline_does_not_use_the_fan_out_and_takes_part_when_back() {
     let mut world = World::fleet(3);
-    world.put(Input::SessionClosed(1));
+    world.put(Input::SessionClosed(SessionId(1)));
     let first = world.planned(Plan { fanout: Some(1), ..Plan::default() });
     assert_eq!(indices(&first), [1]);
     world.connect(11, "web-1", "boot");
@@ -110,7 +110,7 @@ fn an_agent_that_leaves_before_it_was_sent_anything_gives_its_place_to_another()
     let mut world = World::fleet(2);
     let first = world.planned(Plan { fanout: Some(1), ..Plan::default() });
     assert_eq!(indices(&first), [0]);
-    world.put(Input::SessionClosed(2));
+    world.put(Input::SessionClosed(SessionId(2)));
     world.end(&first[0], 0);
     assert!(world.attaches().is_empty());
     world.connect(12, "web-2", "boot");
@@ -123,8 +123,8 @@ fn a_deadline_counts_from_a_tasks_turn() {
     let first = world.planned(Plan { fanout: Some(1), ..Plan::default() });
     for _ in 0..20 {
         world.pass(10);
-        world.put(Input::Heard(1));
-        world.put(Input::Heard(2));
+        world.put(Input::Heard(SessionId(1)));
+        world.put(Input::Heard(SessionId(2)));
     }
     let next = world.end(&first[0], 0);
     assert!(next[0].start.is_some(), "it may start, 200 s after the job was stored");
@@ -139,12 +139,12 @@ fn batches_follow_one_another_after_a_pause() {
     assert!(world.end(&first[0], 0).is_empty());
     assert!(world.end(&first[1], 0).is_empty(), "it pauses");
     for session in 3..=4 {
-        world.put(Input::Heard(session));
+        world.put(Input::Heard(SessionId(session)));
     }
     world.pass(20);
     assert!(world.attaches().is_empty());
     for session in 3..=4 {
-        world.put(Input::Heard(session));
+        world.put(Input::Heard(SessionId(session)));
     }
     world.pass(11);
     assert_eq!(indices(&world.attaches()), [2, 3]);
@@ -168,17 +168,17 @@ fn a_failing_canary_holds_the_job_until_it_is_promoted_or_stopped() {
                 world.connect(session + 20, &format!("web-{session}"), "boot");
             }
             assert!(world.attaches().is_empty());
-            assert!(matches!(world.promote(), Reply::Promoted { number: 1, batch: 2 }));
+            assert!(matches!(world.promote(), Ok(Promoted { number: 1, batch: 2 })));
             let next = world.attaches();
             assert_eq!(indices(&next), [1, 2]);
-            assert!(matches!(world.promote(), Reply::Refused(_)), "nothing waits any more");
+            assert!(matches!(world.promote(), Err(JobDenied::Refused(_))), "nothing waits any more");
             assert!(world.end(&next[0], 1).is_empty());
             world.end(&next[1], 0);
             assert_eq!(world.outcomes(), ["exited", "exited", "exited"]);
         } else {
             let job = JobReference::Number(1);
             let stopped = world.ask(|reply| Input::StopJob { job, by: "ana".into(), reply });
-            assert!(matches!(stopped, Reply::JobStopped { skipped: 2, .. }));
+            assert!(matches!(stopped, Ok(StoppedJob { skipped: 2, .. })));
             assert_eq!(world.outcomes(), ["exited", "skipped", "skipped"]);
         }
         assert!(world.core.jobs.is_empty());
@@ -199,7 +199,7 @@ fn a_task_that_is_cancelled_before_its_turn_takes_nobody_elses() {
     let first = world.planned(Plan { fanout: Some(1), ..Plan::default() });
     assert_eq!(indices(&first), [0]);
     let job = JobReference::Number(1);
-    world.put(Input::Cancel { job, tasks: [1].into(), by: "ana".into(), grace_ms: None, reply: 900 });
+    world.put(Input::Cancel { job, tasks: [1].into(), by: "ana".into(), grace_ms: None, reply: caller(900) });
     let next = world.end(&first[0], 0);
     assert_eq!(indices(&next), [2]);
     world.end(&next[0], 0);
@@ -213,9 +213,9 @@ fn whoever_stops_a_job_hears_how_many_of_its_tasks_will_not_start() {
     let first = world.planned(Plan { fanout: Some(1), ..Plan::default() });
     world.end(&first[0], 0);
     let job = JobReference::Number(1);
-    world.put(Input::StopJob { job, by: "ana".into(), reply: 900 });
+    world.put(Input::StopJob { job, by: "ana".into(), reply: caller(900) });
     world.pass(10);
-    let answer = Effect::Reply(900, Box::new(Reply::JobStopped { number: 1, skipped: 2 }));
+    let answer = Effect::Reply(Ticket(900), Box::new(Reply::Stop(Ok(StoppedJob { number: 1, skipped: 2 }))));
     assert!(world.out.contains(&answer), "one has ended, and one is under way: {:?}", world.out);
 }
 
@@ -225,9 +225,9 @@ fn an_agent_of_a_later_batch_that_has_left_is_waited_for_as_long_as_was_asked() 
         let mut world = World::fleet(2);
         let plan = Plan { canary: Some(1), ..Plan::default() };
         let options = JobOptions { plan, start_within_ms: Some(within_ms), ..JobOptions::default() };
-        assert!(matches!(world.run_with(1, "@all", options), Reply::Live(_)));
+        assert!(matches!(world.run_with(1, "@all", options), JobStart::Live(_)));
         let first = world.attaches();
-        world.put(Input::SessionClosed(2));
+        world.put(Input::SessionClosed(SessionId(2)));
         world.end(&first[0], 0);
         assert_eq!(world.outcomes(), ["exited", word]);
     }
@@ -261,7 +261,7 @@ fn output_that_is_not_the_canarys_holds_a_job() {
     world.put(Input::Compared { id: third[0].id, agrees: false });
     let GateState::Held(reason) = world.gate() else { panic!() };
     assert_eq!(reason, "web-3 did not print and end as web-1 did");
-    world.promote();
+    world.promote().unwrap();
     let last = world.attaches();
     assert_eq!(indices(&last), [3]);
     world.end(&last[0], 0);
@@ -277,7 +277,7 @@ fn what_an_operator_lets_pass_is_what_others_may_print_too() {
     world.end(&second[0], 0);
     world.put(Input::Compared { id: second[0].id, agrees: false });
     assert!(matches!(world.gate(), GateState::Held(_)));
-    world.promote();
+    world.promote().unwrap();
     let third = world.attaches();
     world.end(&third[0], 0);
     let accepted = world.out.iter().rev().find_map(|effect| match effect {
@@ -291,14 +291,14 @@ fn what_an_operator_lets_pass_is_what_others_may_print_too() {
 #[test]
 fn without_a_canary_to_compare_with_an_operator_decides_once() {
     let mut world = World::fleet(3);
-    world.put(Input::SessionClosed(1));
+    world.put(Input::SessionClosed(SessionId(1)));
     let plan =
         Plan { canary: Some(1), stop_if: StopIf { failures: false, differs: true }, ..Plan::default() };
     let options = JobOptions { plan, start_within_ms: Some(0), ..JobOptions::default() };
-    assert!(matches!(world.run_with(1, "@all", options), Reply::Live(_)));
+    assert!(matches!(world.run_with(1, "@all", options), JobStart::Live(_)));
     let GateState::Held(reason) = world.gate() else { panic!("{:?}", world.gate()) };
     assert!(reason.starts_with("no canary came to an end"), "{reason}");
-    assert!(matches!(world.promote(), Reply::Promoted { .. }));
+    assert!(matches!(world.promote(), Ok(Promoted { .. })));
     assert_eq!(indices(&world.attaches()), [1, 2]);
 }
 
@@ -332,7 +332,7 @@ fn nothing_of_a_job_continues_before_a_restarted_master_has_looked_at_all_of_it(
         tasks: [0].into(),
         by: "ana".into(),
         grace_ms: None,
-        reply: 900,
+        reply: caller(900),
     });
     world.connect(2, "web-2", "boot");
     assert!(world.attaches().is_empty());
@@ -361,7 +361,7 @@ fn a_job_that_was_held_is_held_after_a_restart() {
     world.connect(2, "web-2", "boot");
     world.pass(1);
     assert!(world.attaches().is_empty());
-    assert!(matches!(world.promote(), Reply::Promoted { .. }));
+    assert!(matches!(world.promote(), Ok(Promoted { .. })));
     assert_eq!(indices(&world.attaches()), [1]);
 }
 
@@ -384,7 +384,8 @@ fn a_job_that_was_being_stopped_is_stopped_after_a_restart() {
     let mut world = World::fleet(3);
     let first = world.planned(Plan { canary: Some(1), ..Plan::default() });
     assert_eq!(indices(&first), [0]);
-    let live = world.core.jobs.values_mut().next().unwrap();
+    let id = task(1, 0).job;
+    let live = world.core.jobs.get_mut(&id).unwrap();
     live.stop_for_test("too much");
     let mut world = world.restarted();
     world.pass(1);
@@ -397,7 +398,7 @@ fn a_job_that_is_cancelled_as_a_whole_gives_no_other_reason() {
     let plan = Plan { fanout: Some(1), max_failures: Some("0".parse().unwrap()), ..Plan::default() };
     assert_eq!(indices(&world.planned(plan)), [0]);
     let job = JobReference::Number(1);
-    world.put(Input::Cancel { job, tasks: [].into(), by: "ana".into(), grace_ms: None, reply: 900 });
+    world.put(Input::Cancel { job, tasks: [].into(), by: "ana".into(), grace_ms: None, reply: caller(900) });
     assert_eq!(world.outcomes()[1..], ["cancelled", "cancelled", "cancelled"]);
     assert_eq!(world.gate(), GateState::Open);
 }
@@ -409,7 +410,7 @@ fn what_a_promotion_lets_go_waits_for_its_record() {
     let first = world.planned(Plan { canary: Some(1), stop_if, ..Plan::default() });
     world.end(&first[0], 1);
     world.disk_full = true;
-    assert!(matches!(world.promote(), Reply::Refused(text) if text.starts_with("it is done, but")));
+    assert!(matches!(world.promote(), Err(JobDenied::Refused(text)) if text.starts_with("it is done, but")));
     assert!(world.attaches().is_empty(), "what cannot be audited is not started");
     world.make_room();
     assert_eq!(indices(&world.attaches()), [1]);
@@ -424,7 +425,7 @@ fn an_agent_that_is_drained_before_its_turn_is_refused_and_keeps_nobody_waiting(
         let (reason, by) = (reason.map(str::to_owned), "ana".to_owned());
         world.ask(|reply| Input::Drain { choice, reason, by, reply })
     };
-    assert!(matches!(drain(&mut world, Some("disk swap")), Reply::Drained { .. }));
+    assert!(matches!(drain(&mut world, Some("disk swap")), Ok(Drained { .. })));
     let next = world.end(&first[0], 0);
     assert_eq!(indices(&next), [2], "the one after it");
     assert_eq!(world.outcomes()[..2], ["exited", "refused"]);
@@ -434,9 +435,9 @@ fn an_agent_that_is_drained_before_its_turn_is_refused_and_keeps_nobody_waiting(
     let named = world.run(2, "web-2");
     let outcome = named.tasks[0].state.outcome().unwrap().to_string();
     assert!(outcome.starts_with("refused: draining, by ana: disk swap"), "{outcome}");
-    let Reply::Live(job) = world.run_with(3, "@all", JobOptions::default()) else { panic!() };
+    let JobStart::Live(job) = world.run_with(3, "@all", JobOptions::default()) else { panic!() };
     assert_eq!((job.tasks.len(), job.left_out[0].agent.as_str()), (2, "web-2"));
-    drain(&mut world, None);
+    drain(&mut world, None).unwrap();
     assert_eq!(world.run(4, "web-2").tasks[0].state.outcome(), None);
 }
 
@@ -444,22 +445,22 @@ fn an_agent_that_is_drained_before_its_turn_is_refused_and_keeps_nobody_waiting(
 fn a_task_that_is_about_to_be_sent_ends_with_its_job_and_waits_again_when_its_agent_leaves() {
     for is_stopped in [true, false] {
         let mut world = World::fleet(1);
-        world.put(Input::SessionClosed(1));
+        world.put(Input::SessionClosed(SessionId(1)));
         world.run(1, "web-1");
         // The life to which it is to be sent is not on the disk yet.
         let now = world.now();
         let newcomer = World::newcomer(2, "web-1", "boot");
-        let effects = world.core.step(Input::SessionOpened(newcomer, 900), now);
+        let effects = world.core.step(Input::SessionOpened(newcomer, caller(900)), now);
         let is_record = |effect: &Effect| matches!(effect, Effect::Persist(_, writes, _) if matches!(writes[..], [Write::PutTask(..)]));
         assert!(effects.iter().any(is_record), "{effects:?}");
         if is_stopped {
             let job = JobReference::Number(1);
             let stopped = world.ask(|reply| Input::StopJob { job, by: "ana".into(), reply });
-            assert!(matches!(stopped, Reply::JobStopped { skipped: 1, .. }), "it was not sent: {stopped:?}");
+            assert!(matches!(stopped, Ok(StoppedJob { skipped: 1, .. })), "it was not sent: {stopped:?}");
             assert_eq!(world.outcomes(), ["skipped"]);
             assert!(world.core.jobs.is_empty());
         }
-        world.put(Input::SessionClosed(2));
+        world.put(Input::SessionClosed(SessionId(2)));
         if !is_stopped {
             let job = world.core.jobs.values().next().unwrap();
             assert_eq!(job.view().tasks[0].waiting, "offline; waited for up to 1 min 0 s");
@@ -472,7 +473,7 @@ fn a_task_whose_agent_leaves_before_it_was_sent_loses_its_turn_to_another() {
     let mut world = World::fleet(3);
     let first = world.planned(Plan { fanout: Some(1), ..Plan::default() });
     assert_eq!(indices(&first), [0]);
-    world.put(Input::SessionClosed(2));
+    world.put(Input::SessionClosed(SessionId(2)));
     // Before the turn of web-2 comes its life changes, and the disk does not take that.
     world.connect(4, "web-2", "boot2");
     world.disk_full = true;
@@ -483,7 +484,7 @@ fn a_task_whose_agent_leaves_before_it_was_sent_loses_its_turn_to_another() {
         duration_ns: 1,
     });
     let second = world.attaches();
-    world.put(Input::SessionClosed(4));
+    world.put(Input::SessionClosed(SessionId(4)));
     let third = world.attaches();
     world.connect(5, "web-2", "boot2");
     world.make_room();
@@ -491,7 +492,7 @@ fn a_task_whose_agent_leaves_before_it_was_sent_loses_its_turn_to_another() {
     assert_eq!(indices(&sent), [2], "one at a time, and one that was there: {sent:?}");
     // Whatever was sent is under way, and is not said to have been skipped.
     let (job, by) = (JobReference::Number(1), "ana".to_owned());
-    world.put(Input::StopJob { job, by, reply: 77 });
+    world.put(Input::StopJob { job, by, reply: caller(77) });
     world.end(&sent[0], 0);
     let words = world.outcomes();
     assert_eq!(words[usize::try_from(sent[0].id.index).unwrap()], "exited", "{words:?}");

@@ -23,6 +23,7 @@ use crate::{
         agent::{AgentState, AgentView, LinkPreference},
         code::KeyMark,
         command::Command,
+        control::{Approved, Cancelled, Drained, Promoted, StoppedJob},
         fingerprint::Fingerprint,
         ids::{JobId, JobReference, TaskId},
         job::{Job, JobOptions, TaskState},
@@ -32,7 +33,11 @@ use crate::{
         target::Target,
     },
     master::core::{
-        messages::{AttachOrder, Choice, EnrollAsked, HeldBy, JobAsked, NotChosen, SessionRefusal},
+        messages::{
+            AcceptedProposals, Answer, AttachOrder, Choice, Denied, EnrollAnswer, EnrollAsked, HeldBy,
+            InvitedOperator, JobAsked, JobDenied, JobStart, LabelledAgents, NewToken, OperatorIdentity,
+            Reply, SessionAccepted, SessionDenied, SessionRefusal, Ticket,
+        },
         stored::Write,
     },
 };
@@ -46,7 +51,7 @@ struct World {
     out: Vec<Effect>,
     /// Writes fail, or are kept until there is room.
     disk_full: bool,
-    kept: Vec<WriteToken>,
+    kept: Vec<WriteId>,
     /// What is written is there already.
     in_store: bool,
     /// What was written together.
@@ -122,13 +127,18 @@ impl World {
         self.put(Input::Tick);
     }
 
-    fn ask(&mut self, input: impl FnOnce(ReplyTo) -> Input) -> Reply {
+    fn ask<A: Answer>(&mut self, input: impl FnOnce(ReplyTo<A>) -> Input) -> A {
         self.next += 1;
-        let to = self.next;
-        self.put(input(to));
-        let at = self.out.iter().position(|effect| matches!(effect, Effect::Reply(who, _) if *who == to));
-        match self.out.remove(at.expect("an answer")) {
-            Effect::Reply(_, reply) => *reply,
+        let to = Ticket(self.next);
+        self.put(input(ReplyTo::new(to)));
+        self.answer_to(to).expect("an answer")
+    }
+
+    /// The answer that a caller has got, if it has; it is taken.
+    fn answer_to<A: Answer>(&mut self, to: Ticket) -> Option<A> {
+        let at = self.out.iter().position(|effect| matches!(effect, Effect::Reply(who, _) if *who == to))?;
+        match self.out.remove(at) {
+            Effect::Reply(_, reply) => A::try_from(*reply).ok(),
             _ => unreachable!(),
         }
     }
@@ -147,7 +157,7 @@ impl World {
         }
     }
 
-    fn enroll(&mut self, name: &str, key: &str, token: Option<&str>) -> Reply {
+    fn enroll(&mut self, name: &str, key: &str, token: Option<&str>) -> EnrollAnswer {
         let asked = EnrollAsked { token: token.map(str::to_owned), ..Self::asked(name, key) };
         self.ask(|to| Input::Enroll(asked, to))
     }
@@ -164,12 +174,12 @@ impl World {
             by,
             reply,
         });
-        assert!(matches!(reply, Reply::Approved { .. }));
+        assert!(matches!(reply, Ok(Approved { .. })));
     }
 
-    fn newcomer(session: SessionId, name: &str, life: &str) -> Box<Newcomer> {
+    fn newcomer(session: u64, name: &str, life: &str) -> Box<Newcomer> {
         Box::new(Newcomer {
-            session,
+            session: SessionId(session),
             name: name.parse().unwrap(),
             fingerprint: Fingerprint::of(name.as_bytes()),
             incarnation: Incarnation::new("dir", life),
@@ -184,16 +194,16 @@ impl World {
         })
     }
 
-    fn connect(&mut self, session: SessionId, name: &str, life: &str) {
+    fn connect(&mut self, session: u64, name: &str, life: &str) {
         let reply = self.ask(|to| Input::SessionOpened(Self::newcomer(session, name, life), to));
-        assert!(matches!(reply, Reply::Welcome { .. }), "{reply:?}");
+        assert!(matches!(reply, Ok(SessionAccepted { .. })), "{reply:?}");
     }
 
     /// All agents, and the keys that wait.
     fn listed(&mut self) -> Vec<AgentView> {
         let names = self.core.agents.keys().cloned().collect();
-        let Reply::Agents(mut listed) = self.ask(|reply| Input::ShowAgents(names, reply)) else { panic!() };
-        let Reply::Agents(waiting) = self.ask(Input::ShowWaiting) else { panic!() };
+        let mut listed = self.ask(|reply| Input::ShowAgents(names, reply));
+        let waiting = self.ask(Input::ShowWaiting);
         listed.extend(waiting);
         listed
     }
@@ -203,7 +213,7 @@ impl World {
         self.core.snapshot(self.now()).choose(&Arc::new(target.parse::<Target>().unwrap().into()), at_once)
     }
 
-    fn run_with(&mut self, number: u128, target: &str, options: JobOptions) -> Reply {
+    fn run_with(&mut self, number: u128, target: &str, options: JobOptions) -> JobStart {
         let asked = JobAsked {
             id: JobId::from_parts(1, number),
             operator: "ana".into(),
@@ -217,7 +227,7 @@ impl World {
 
     fn run(&mut self, number: u128, target: &str) -> Job {
         match self.run_with(number, target, JobOptions::default()) {
-            Reply::Live(job) => *job,
+            JobStart::Live(job) => *job,
             other => panic!("{other:?}"),
         }
     }
@@ -250,6 +260,11 @@ impl World {
     }
 }
 
+/// A caller with a number of the test's own.
+fn caller<A>(number: u64) -> ReplyTo<A> {
+    ReplyTo::new(Ticket(number))
+}
+
 fn task(number: u128, index: u32) -> TaskId {
     TaskId { job: JobId::from_parts(1, number), index }
 }
@@ -279,7 +294,7 @@ fn only_the_recorded_life_may_start_a_task_and_only_in_time() {
     world.run(1, "web-1");
     assert!(world.attaches().pop().unwrap().start.is_some());
     // The connection breaks before anybody knows whether it started.
-    world.put(Input::SessionClosed(1));
+    world.put(Input::SessionClosed(SessionId(1)));
     world.connect(2, "web-1", "boot2");
     let again = world.attaches().pop().unwrap();
     assert_eq!(again.start, None, "another life must not start it");
@@ -290,7 +305,7 @@ fn only_the_recorded_life_may_start_a_task_and_only_in_time() {
 
     world.run(2, "web-1");
     let _ = world.attaches();
-    world.put(Input::SessionClosed(2));
+    world.put(Input::SessionClosed(SessionId(2)));
     world.pass(61);
     assert_eq!(world.state(task(2, 0)), TaskState::Dispatched, "nobody knows, so nobody guesses");
     world.connect(3, "web-1", "boot2");
@@ -308,14 +323,14 @@ fn a_cancel_reaches_a_task_whenever_its_agent_returns() {
     world.run(1, "web-1");
     let attempt = world.attaches().pop().unwrap().attempt;
     world.put(Input::TaskStarted { id: task(1, 0), attempt, elapsed_ms: 0 });
-    world.put(Input::SessionClosed(1));
+    world.put(Input::SessionClosed(SessionId(1)));
     let (job, tasks, by) = (JobReference::Number(1), [].into(), "ana".to_owned());
     let reply = world.ask(|reply| Input::Cancel { job, tasks, by, grace_ms: None, reply });
-    assert_eq!(reply, Reply::Cancelled { told: 0, stored: 1, number: 1, grace_ms: 5_000 });
+    assert_eq!(reply, Ok(Cancelled { told: 0, stored: 1, number: 1, grace_ms: 5_000 }));
     world.connect(2, "web-1", "boot");
     let attempt = world.attaches().pop().unwrap().attempt;
     world.put(Input::TaskStarted { id: task(1, 0), attempt, elapsed_ms: 0 });
-    let signalled = |effect: &Effect| matches!(effect, Effect::Signal { session: 2, .. });
+    let signalled = |effect: &Effect| matches!(effect, Effect::Signal { session: SessionId(2), .. });
     assert!(world.out.iter().any(signalled));
 }
 
@@ -326,14 +341,19 @@ fn a_lost_attach_is_tried_again_and_a_higher_one_is_outdone() {
     let first = world.attaches().pop().unwrap();
     world.put(Input::AttachLost {
         id: task(1, 0),
-        session: 1,
+        session: SessionId(1),
         attempt: first.attempt,
         superseded_by: Some(41),
     });
     let second = world.attaches().pop().unwrap();
     assert_eq!(second.attempt, 42);
     assert!(second.delay > Duration::ZERO);
-    world.put(Input::AttachLost { id: task(1, 0), session: 1, attempt: first.attempt, superseded_by: None });
+    world.put(Input::AttachLost {
+        id: task(1, 0),
+        session: SessionId(1),
+        attempt: first.attempt,
+        superseded_by: None,
+    });
     assert!(world.attaches().is_empty(), "an old Attach's end is no news");
 }
 
@@ -345,7 +365,7 @@ fn an_attach_that_is_lost_again_and_again_is_tried_ever_later_but_not_for_ever()
     for _ in 0..20 {
         let AttachOrder { id, attempt, delay, .. } = world.attaches().pop().unwrap();
         delays.push(delay);
-        world.put(Input::AttachLost { id, session: 1, attempt, superseded_by: None });
+        world.put(Input::AttachLost { id, session: SessionId(1), attempt, superseded_by: None });
     }
     let ms: Vec<u128> = delays.iter().map(Duration::as_millis).collect();
     assert_eq!(ms[..5], [0, 100, 200, 400, 800]);
@@ -362,22 +382,29 @@ fn an_operator_who_cancels_is_told_how_many_were_told_and_how_many_will_be() {
     world.connect(4, "web-4", "boot");
     let options =
         JobOptions { start_within_ms: Some(60_000), kill_grace_ms: Some(700), ..JobOptions::default() };
-    assert!(matches!(world.run_with(1, "web-[1-4]", options), Reply::Live(_)));
-    world.put(Input::SessionClosed(2));
+    assert!(matches!(world.run_with(1, "web-[1-4]", options), JobStart::Live(_)));
+    world.put(Input::SessionClosed(SessionId(2)));
     world.attaches();
     // One is there, one has left, and one never came: that one ends at once.
     let cancel = |tasks: Vec<u32>| {
         let (job, by) = (JobReference::Last, "ana".to_owned());
-        Input::Cancel { job, tasks: tasks.into_iter().collect(), by, grace_ms: None, reply: 900 }
+        Input::Cancel { job, tasks: tasks.into_iter().collect(), by, grace_ms: None, reply: caller(900) }
     };
     world.put(cancel(vec![0, 1, 2]));
     let signals: Vec<_> = world.out.iter().filter(|effect| matches!(effect, Effect::Signal { .. })).collect();
-    let to = |session| Effect::Signal { session, id: task(1, 0), by: "ana".into(), grace_ms: 700 };
+    let to = |session| Effect::Signal {
+        session: SessionId(session),
+        id: task(1, 0),
+        by: "ana".into(),
+        grace_ms: 700,
+    };
     assert_eq!(signals, [&to(1)]);
     assert_eq!(world.state(task(1, 2)).word(), "cancelled");
     world.pass(10);
-    let answer =
-        Effect::Reply(900, Box::new(Reply::Cancelled { told: 2, stored: 1, number: 1, grace_ms: 700 }));
+    let answer = Effect::Reply(
+        Ticket(900),
+        Box::new(Reply::Cancel(Ok(Cancelled { told: 2, stored: 1, number: 1, grace_ms: 700 }))),
+    );
     assert!(world.out.contains(&answer), "{:?}", world.out);
     assert_eq!(world.state(task(1, 3)), TaskState::Dispatched, "nobody asked for that one");
     assert!(matches!(
@@ -388,7 +415,7 @@ fn an_operator_who_cancels_is_told_how_many_were_told_and_how_many_will_be() {
             grace_ms: None,
             reply
         }),
-        Reply::NotRunning
+        Err(JobDenied::NotLive)
     ));
 }
 
@@ -431,7 +458,7 @@ fn a_word_of_an_earlier_attempt_changes_nothing() {
     world.put(Input::TaskStarted { id, attempt: stale, elapsed_ms: 0 });
     world.put(Input::TaskUnknown { id, attempt: stale, incarnation: life });
     assert_eq!(world.state(id), TaskState::Dispatched);
-    world.put(Input::AttachLost { id, session: 1, attempt: stale, superseded_by: None });
+    world.put(Input::AttachLost { id, session: SessionId(1), attempt: stale, superseded_by: None });
     assert!(world.attaches().is_empty());
 }
 
@@ -450,7 +477,7 @@ fn a_task_that_ended_at_once_tells_when_it_started_and_each_later_word_stands_be
     };
     world.put(end(3));
     let ended = world.now().unix_ms;
-    let Reply::Live(job) = world.ask(|reply| Input::FindJob(JobReference::Last, reply)) else { panic!() };
+    let Some(job) = world.ask(|reply| Input::FindJob(JobReference::Last, reply)) else { panic!() };
     assert_eq!(job.tasks[0].started_ms, Some(ended - 2_000), "two seconds before");
     assert_eq!((job.succeeded, job.unfinished), (0, 1));
     let later = |world: &World| {

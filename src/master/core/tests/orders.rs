@@ -9,7 +9,7 @@ use crate::{
 /// A master that was started a second after it had asked for a job on an agent that is not there, and what it is told.
 fn just_started_and_told(order: Input) -> World {
     let mut world = World::with_agent("web-1", "boot");
-    world.put(Input::SessionClosed(1));
+    world.put(Input::SessionClosed(SessionId(1)));
     world.run(1, "web-1");
     let mut again = world.started_anew(Duration::from_secs(1), 0);
     again.put(order);
@@ -19,8 +19,8 @@ fn just_started_and_told(order: Input) -> World {
 #[test]
 fn a_master_that_has_just_started_settles_no_order_before_an_earlier_ones_permissions_expire() {
     let job = JobReference::Number(1);
-    let cancel = Input::Cancel { job, tasks: [].into(), by: "ana".into(), grace_ms: None, reply: 7 };
-    let stop = Input::StopJob { job, by: "ana".into(), reply: 7 };
+    let cancel = Input::Cancel { job, tasks: [].into(), by: "ana".into(), grace_ms: None, reply: caller(7) };
+    let stop = Input::StopJob { job, by: "ana".into(), reply: caller(7) };
     for (order, word) in [(cancel, "cancelled"), (stop, "skipped")] {
         let mut again = just_started_and_told(order);
         assert!(!again.answered(7), "the store may be a backup, from before the task was sent");
@@ -36,7 +36,7 @@ fn a_master_that_has_just_started_settles_no_order_before_an_earlier_ones_permis
 #[test]
 fn a_task_of_an_agent_that_was_deleted_ends_when_no_earlier_permission_can_arrive_any_more() {
     let (name, by) = ("web-1".parse().unwrap(), "ana".into());
-    let mut again = just_started_and_told(Input::Delete { name, by, reply: 7 });
+    let mut again = just_started_and_told(Input::Delete { name, by, reply: caller(7) });
     assert!(!again.answered(7), "an earlier master's permission may be on its way");
     // Not even a master that dies before that time leaves it open for ever.
     let mut third = again.started_anew(Duration::from_secs(1), 0);
@@ -57,9 +57,12 @@ fn orders() -> [(Input, &'static str); 3] {
     let choice = Box::new(World::new().choose("web-1", true));
     let reason = Some("disk swap".into());
     [
-        (Input::Cancel { job, tasks: [].into(), by: "ana".into(), grace_ms: None, reply: 7 }, "cancelled"),
-        (Input::StopJob { job, by: "ana".into(), reply: 7 }, "skipped"),
-        (Input::Drain { choice, reason, by: "ana".into(), reply: 7 }, "refused"),
+        (
+            Input::Cancel { job, tasks: [].into(), by: "ana".into(), grace_ms: None, reply: caller(7) },
+            "cancelled",
+        ),
+        (Input::StopJob { job, by: "ana".into(), reply: caller(7) }, "skipped"),
+        (Input::Drain { choice, reason, by: "ana".into(), reply: caller(7) }, "refused"),
     ]
 }
 
@@ -67,7 +70,7 @@ fn orders() -> [(Input, &'static str); 3] {
 fn whatever_forbids_a_task_that_was_sent_is_answered_when_it_cannot_start_and_nothing_permits_it_again() {
     for (order, word) in orders() {
         let (mut world, _) = World::with_task(Some(3_600_000));
-        world.put(Input::SessionClosed(1));
+        world.put(Input::SessionClosed(SessionId(1)));
         world.put(order);
         assert!(!world.answered(7), "{word}: its start is on its way");
         world.pass(9);
@@ -102,7 +105,7 @@ fn what_an_agent_has_of_a_restored_store_is_running_whatever_the_store_believes(
     let plan = Plan { canary: Some(1), ..Plan::default() };
     assert!(matches!(
         world.run_with(1, "web-[1-2]", JobOptions { plan, ..JobOptions::default() }),
-        Reply::Live(_)
+        JobStart::Live(_)
     ));
     for order in orders().map(|(order, _)| order) {
         let mut again = world.started_anew(Duration::from_secs(1), 0);
@@ -111,7 +114,7 @@ fn what_an_agent_has_of_a_restored_store_is_running_whatever_the_store_believes(
         again.put(order);
         let spec = again.core.jobs.values().next().unwrap().spec_for_test();
         let known = KnownTask { id: task(1, 1), spec, started_ms: 1, is_proved: true };
-        again.put(Input::InventoryTold(2, vec![known]));
+        again.put(Input::InventoryTold(SessionId(2), vec![known]));
         let attach = again.attaches().pop().expect("it is asked how it continues");
         assert_eq!((attach.id, &attach.start), (task(1, 1), &None));
         again.put(Input::TaskStarted { id: task(1, 1), attempt: attach.attempt, elapsed_ms: 0 });
@@ -126,9 +129,9 @@ fn the_grace_of_a_cancel_is_kept_for_agents_that_hear_of_it_later() {
     let mut world = World::with_agent("web-1", "boot");
     world.run(1, "web-1");
     let order = world.attaches().pop().unwrap();
-    world.put(Input::SessionClosed(1));
+    world.put(Input::SessionClosed(SessionId(1)));
     let (job, by) = (JobReference::Last, "ana".to_owned());
-    world.put(Input::Cancel { job, tasks: [].into(), grace_ms: Some(60_000), by, reply: 7 });
+    world.put(Input::Cancel { job, tasks: [].into(), grace_ms: Some(60_000), by, reply: caller(7) });
     let is_kept = |write: &Write| match write {
         Write::PutOptions(_, options) => options.kill_grace_ms == Some(60_000),
         _ => false,
@@ -150,13 +153,13 @@ fn the_grace_of_a_cancel_brings_no_forgotten_values_back() {
         plan: Plan { fanout: Some(1), ..Plan::default() },
         ..JobOptions::default()
     };
-    assert!(matches!(world.run_with(1, "web-[1-2]", options), Reply::Live(_)));
+    assert!(matches!(world.run_with(1, "web-[1-2]", options), JobStart::Live(_)));
     let order = world.attaches().pop().unwrap();
     world.put(Input::TaskStarted { id: order.id, attempt: order.attempt, elapsed_ms: 0 });
     world.pass(20);
     // The last task that would need the values is ended by this, and they are forgotten.
     let (job, by) = (JobReference::Last, "ana".to_owned());
-    world.put(Input::Cancel { job, tasks: [].into(), grace_ms: Some(60_000), by, reply: 7 });
+    world.put(Input::Cancel { job, tasks: [].into(), grace_ms: Some(60_000), by, reply: caller(7) });
     let mut options = world.written.iter().flatten().filter_map(|write| match write {
         Write::PutOptions(_, options) => Some(options),
         _ => None,

@@ -22,11 +22,11 @@ fn what_an_earlier_master_may_have_sent_is_skipped_when_that_can_start_nothing_a
     let mut world = World::two_agents();
     let plan = Plan { fanout: Some(1), ..Plan::default() };
     let options = JobOptions { plan, ..JobOptions::default() };
-    assert!(matches!(world.run_with(1, "web-[1-2]", options), Reply::Live(_)));
+    assert!(matches!(world.run_with(1, "web-[1-2]", options), JobStart::Live(_)));
     let mut again = world.started_anew(Duration::from_secs(1), 0);
     again.pass(1);
     let (job, by) = (JobReference::Number(1), "ana".to_owned());
-    again.put(Input::StopJob { job, by, reply: 900 });
+    again.put(Input::StopJob { job, by, reply: caller(900) });
     let second = |world: &World| world.core.jobs.values().next().map(|job| job.view().tasks[1].state.word());
     again.pass(8);
     assert_eq!((second(&again), again.answered(900)), (Some("queued"), false));
@@ -42,10 +42,10 @@ fn a_task_that_waits_for_its_turn_does_not_wait_in_vain_because_the_master_was_r
     let second = |first_has_ended: bool, plan: Plan, code: u8| {
         let mut world = World::two_agents();
         let options = JobOptions { plan, start_within_ms: Some(20_000), ..JobOptions::default() };
-        assert!(matches!(world.run_with(1, "web-[1-2]", options), Reply::Live(_)));
+        assert!(matches!(world.run_with(1, "web-[1-2]", options), JobStart::Live(_)));
         let first = world.attaches();
         assert_eq!(first.len(), 1);
-        world.put(Input::SessionClosed(2));
+        world.put(Input::SessionClosed(SessionId(2)));
         if first_has_ended {
             world.end(&first[0], code);
         } else {
@@ -68,9 +68,9 @@ fn a_task_that_waits_for_its_turn_does_not_wait_in_vain_because_the_master_was_r
 fn a_deadline_that_was_asked_for_holds_over_a_masters_absence() {
     let offline = |start_within_ms| {
         let mut world = World::with_agent("web-1", "boot");
-        world.put(Input::SessionClosed(1));
+        world.put(Input::SessionClosed(SessionId(1)));
         let options = JobOptions { start_within_ms, ..JobOptions::default() };
-        assert!(matches!(world.run_with(1, "web-1", options), Reply::Live(_)));
+        assert!(matches!(world.run_with(1, "web-1", options), JobStart::Live(_)));
         world
     };
     let is_started = |world: &World, passed: u64| {

@@ -35,8 +35,8 @@ impl World {
         world
     }
 
-    fn tells(&mut self, session: SessionId, known: KnownTask, number: KnownNumber) -> Vec<AttachOrder> {
-        self.put(Input::LookedUp(session, vec![(known, InStore::Nothing { number })]));
+    fn tells(&mut self, session: u64, known: KnownTask, number: KnownNumber) -> Vec<AttachOrder> {
+        self.put(Input::LookedUp(SessionId(session), vec![(known, InStore::Nothing { number })]));
         self.attaches()
     }
 
@@ -47,10 +47,7 @@ impl World {
     }
 
     fn found(&mut self, number: u64) -> Option<Job> {
-        match self.ask(|reply| Input::FindJob(JobReference::Number(number), reply)) {
-            Reply::Live(job) => Some(*job),
-            _ => None,
-        }
+        self.ask(|reply| Input::FindJob(JobReference::Number(number), reply)).map(|job| *job)
     }
 }
 
@@ -83,7 +80,7 @@ fn a_job_is_recovered_from_each_agent_that_tells_of_it_and_ends_with_the_last() 
         assert!(task.incarnation.is_some());
     }
 
-    world.put(Input::SessionClosed(1));
+    world.put(Input::SessionClosed(SessionId(1)));
     world.connect(3, "web-1", "boot");
     let again = world.attaches();
     assert_eq!(again.iter().map(|order| order.id).collect::<Vec<_>>(), [task(9, 0)]);
@@ -146,7 +143,7 @@ fn each_question_for_facts_has_a_higher_attempt_than_all_before() {
     let mut world = World::two_agents();
     let mut last = 0;
     for _ in 0..3 {
-        world.put(Input::LookedUp(1, vec![(known(9, 0, 7), InStore::Ended)]));
+        world.put(Input::LookedUp(SessionId(1), vec![(known(9, 0, 7), InStore::Ended)]));
         let order = world.attaches().pop().unwrap();
         assert!(order.attempt > last && order.attempt > world.core.first_attempt() + 1_000_000);
         assert!(order.attempt < world.core.first_attempt() + (1 << 24), "within this master's term");

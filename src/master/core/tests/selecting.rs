@@ -20,10 +20,10 @@ fn what_was_shown_is_what_runs() {
             .collect(),
     };
     let reply = world.ask(|to| Input::StartJob(Box::new(asked(&[("web-1", "old"), ("web-9", "x")])), to));
-    let Reply::TargetChanged { gone, more } = reply else { panic!("{reply:?}") };
+    let JobStart::TargetChanged { gone, more } = reply else { panic!("{reply:?}") };
     assert_eq!((gone.len(), more), (2, vec!["web-2".parse().unwrap()]));
     let reply = world.ask(|to| Input::StartJob(Box::new(asked(&[("web-2", "web-2")])), to));
-    let Reply::Live(job) = reply else { panic!("{reply:?}") };
+    let JobStart::Live(job) = reply else { panic!("{reply:?}") };
     assert_eq!(job.tasks.len(), 1, "new matches are not included");
 }
 
@@ -35,25 +35,32 @@ fn labels_that_operators_set_win_and_stay_with_the_name() {
         let changes = changes.iter().map(|text| text.parse().unwrap()).collect();
         world.ask(|reply| Input::Label { choice, changes, by: "ana".into(), reply })
     };
-    assert!(matches!(change(&mut world, &["role=web", "dc=ams"]), Reply::Labelled { .. }));
+    assert!(matches!(change(&mut world, &["role=web", "dc=ams"]), Ok(LabelledAgents { .. })));
     assert_eq!(world.run(1, "@role:web&@dc:ams").task_count, 1);
     assert!(
-        matches!(change(&mut world, &["dc-"]), Reply::Labelled { still_brought, .. } if still_brought.is_empty())
+        matches!(change(&mut world, &["dc-"]), Ok(LabelledAgents { still_brought, .. }) if still_brought.is_empty())
     );
-    let Reply::NotFound(text) = world.run_with(2, "@dc:ams", JobOptions::default()) else { panic!() };
+    let JobStart::Denied(Denied::NotFound(text)) = world.run_with(2, "@dc:ams", JobOptions::default()) else {
+        panic!()
+    };
     assert!(text.contains("labels are role=web"), "{text}");
-    let Reply::NotFound(text) = world.run_with(2, "@role:wbe", JobOptions::default()) else { panic!() };
+    let JobStart::Denied(Denied::NotFound(text)) = world.run_with(2, "@role:wbe", JobOptions::default())
+    else {
+        panic!()
+    };
     assert!(text.contains("did you mean the label role=web?"), "{text}");
     // The machine is installed anew: another key, the same name.
     world.enroll("web-1", "new key", None);
     let (name, digits) = ("web-1".parse().unwrap(), Fingerprint::of(b"new key").to_string());
-    world.ask(|reply| Input::Approve {
-        name,
-        mark: KeyMark::Digits(digits),
-        shown: Vec::new(),
-        by: "ana".into(),
-        reply,
-    });
+    world
+        .ask(|reply| Input::Approve {
+            name,
+            mark: KeyMark::Digits(digits),
+            shown: Vec::new(),
+            by: "ana".into(),
+            reply,
+        })
+        .unwrap();
     assert_eq!(world.run(3, "@role:web").task_count, 1);
 }
 
@@ -62,7 +69,7 @@ fn whoever_asks_for_what_is_not_there_is_told_what_is() {
     let mut world = World::two_agents();
     world.enroll("new-1", "new", None);
     let mut said = |target: &str| match world.run_with(1, target, JobOptions::default()) {
-        Reply::NotFound(text) => text,
+        JobStart::Denied(Denied::NotFound(text)) => text,
         other => panic!("{other:?}"),
     };
     assert!(said("new-1").starts_with("new-1 is pending: its key waits for"));
@@ -72,12 +79,15 @@ fn whoever_asks_for_what_is_not_there_is_told_what_is() {
     for (count, more) in [(8, false), (9, true)] {
         let changes = (1..=count).map(|n| format!("key{n}=v").parse().unwrap()).collect();
         let choice = Box::new(world.choose("web-1", false));
-        world.ask(|reply| Input::Label { choice, changes, by: "ana".into(), reply });
+        world.ask(|reply| Input::Label { choice, changes, by: "ana".into(), reply }).unwrap();
         let reply = world.run_with(1, "@place:elsewhere", JobOptions::default());
-        let Reply::NotFound(text) = reply else { panic!("{reply:?}") };
+        let JobStart::Denied(Denied::NotFound(text)) = reply else { panic!("{reply:?}") };
         assert_eq!((text.contains("key8=v"), text.ends_with(", …")), (true, more), "{text}");
         let reply = world.run_with(1, "x-*", JobOptions::default());
-        assert!(matches!(&reply, Reply::NotFound(text) if text.contains("shows all 2")), "{reply:?}");
+        assert!(
+            matches!(&reply, JobStart::Denied(Denied::NotFound(text)) if text.contains("shows all 2")),
+            "{reply:?}"
+        );
     }
 }
 
@@ -93,7 +103,7 @@ fn whoever_drains_agents_hears_how_many_tasks_continue_there() {
     let choice = Box::new(world.choose("@all", true));
     let (reason, by) = (Some("disk swap".to_owned()), "ana".to_owned());
     let reply = world.ask(|reply| Input::Drain { choice, reason, by, reply });
-    assert!(matches!(reply, Reply::Drained { running: 3, .. }), "{reply:?}");
+    assert!(matches!(reply, Ok(Drained { running: 3, .. })), "{reply:?}");
 }
 
 #[test]
@@ -105,13 +115,16 @@ fn whoever_was_chosen_and_is_gone_by_then_is_left_out() {
         world.ask(|reply| Input::Drain { choice, reason: Some(String::new()), by, reply })
     };
     let (name, by) = ("web-1".parse().unwrap(), "ana".to_owned());
-    world.ask(|reply| Input::Delete { name, by, reply });
+    world.ask(|reply| Input::Delete { name, by, reply }).unwrap();
     let reply = drain(&mut world, &choice);
-    assert!(matches!(&reply, Reply::Drained { agents, .. } if agents.len() == 1), "{reply:?}");
+    assert!(matches!(&reply, Ok(Drained { agents, .. }) if agents.len() == 1), "{reply:?}");
     let (name, by) = ("web-2".parse().unwrap(), "ana".to_owned());
-    world.ask(|reply| Input::Delete { name, by, reply });
+    world.ask(|reply| Input::Delete { name, by, reply }).unwrap();
     let reply = drain(&mut world, &choice);
-    assert!(matches!(&reply, Reply::NotFound(text) if text.contains("web-* is still there")), "{reply:?}");
+    assert!(
+        matches!(&reply, Err(Denied::NotFound(text)) if text.contains("web-* is still there")),
+        "{reply:?}"
+    );
 }
 
 #[test]
@@ -122,10 +135,14 @@ fn an_error_names_a_dozen_agents_and_counts_the_others() {
     }
     let all = Box::new(world.choose("@all", true));
     let (reason, by) = (Some("move".to_owned()), "ana".to_owned());
-    world.ask(|reply| Input::Drain { choice: all, reason, by, reply });
-    let Reply::Refused(text) = world.run_with(1, "@all", JobOptions::default()) else { panic!() };
+    world.ask(|reply| Input::Drain { choice: all, reason, by, reply }).unwrap();
+    let JobStart::Denied(Denied::Refused(text)) = world.run_with(1, "@all", JobOptions::default()) else {
+        panic!()
+    };
     assert!(text.contains("web-[2,4,6,8,10,12,14,16,18,20,22,24] and 8 more"), "{text}");
-    let Reply::NotFound(text) = world.run_with(2, "new-[1-90000],@all", JobOptions::default()) else {
+    let JobStart::Denied(Denied::NotFound(text)) =
+        world.run_with(2, "new-[1-90000],@all", JobOptions::default())
+    else {
         panic!()
     };
     assert!(text.starts_with("no such agents: new-[1-12];"), "{text}");
@@ -136,9 +153,9 @@ fn targets_by_state_wait_a_minute_after_a_start() {
     let mut world = World::with_agent("web-1", "boot");
     world.now = Duration::from_secs(20);
     let refused = world.run_with(1, "@state:active", JobOptions::default());
-    assert!(matches!(refused, Reply::Refused(text) if text.contains("--now")));
+    assert!(matches!(refused, JobStart::Denied(Denied::Refused(text)) if text.contains("--now")));
     let at_once = JobOptions { now: true, ..JobOptions::default() };
-    assert!(matches!(world.run_with(2, "@state:active", at_once), Reply::Live(_)));
+    assert!(matches!(world.run_with(2, "@state:active", at_once), JobStart::Live(_)));
     world.now = Duration::from_secs(61);
     assert_eq!(world.run(3, "@state:active").task_count, 1);
 }
@@ -151,7 +168,7 @@ fn names_that_nobody_has_start_nothing() {
     for target in ["web-[1-4]", "@all!wbe-1", "web-3"] {
         let reply = world.run_with(1, target, JobOptions::default());
         assert!(
-            matches!(&reply, Reply::NotFound(text) if text.contains("no such agent")),
+            matches!(&reply, JobStart::Denied(Denied::NotFound(text)) if text.contains("no such agent")),
             "{target}: {reply:?}"
         );
     }
@@ -183,20 +200,20 @@ fn what_a_returning_agent_has_is_recovered_or_taken_over() {
         |job, index| KnownTask { id: task(job, index), spec: spec.clone(), started_ms: 5, is_proved: true };
     world.attaches();
     // A live task needs no looking up; others do.
-    world.put(Input::InventoryTold(1, vec![known(1, 0), known(2, 3), known(3, 0)]));
+    world.put(Input::InventoryTold(SessionId(1), vec![known(1, 0), known(2, 3), known(3, 0)]));
     let asked = world.out.iter().find_map(|effect| match effect {
-        Effect::LookUp(1, _, asked) => Some(asked.iter().map(|known| known.id).collect::<Vec<_>>()),
+        Effect::LookUp(SessionId(1), _, asked) => {
+            Some(asked.iter().map(|known| known.id).collect::<Vec<_>>())
+        }
         _ => None,
     });
     assert_eq!(asked, Some(vec![task(2, 3), task(3, 0)]));
     let nothing = InStore::Nothing { number: KnownNumber::Free };
-    world.put(Input::LookedUp(1, vec![(known(2, 3), nothing), (known(3, 0), InStore::Ended)]));
+    world.put(Input::LookedUp(SessionId(1), vec![(known(2, 3), nothing), (known(3, 0), InStore::Ended)]));
     let orders = world.attaches();
     assert_eq!(orders.iter().map(|order| order.id).collect::<Vec<_>>(), [task(2, 3), task(3, 0)]);
     assert!(orders.iter().all(|order| order.start.is_none()), "nothing of it is started again");
-    let Reply::Live(job) = world.ask(|reply| Input::FindJob(JobReference::Number(7), reply)) else {
-        panic!()
-    };
+    let Some(job) = world.ask(|reply| Input::FindJob(JobReference::Number(7), reply)) else { panic!() };
     assert_eq!((job.tasks.len(), job.tasks[0].index, job.target.as_str()), (1, 3, "@all"));
     for order in &orders {
         let outcome = Outcome::from(Ending::Exited(3));
@@ -224,7 +241,7 @@ fn those_who_were_shown_are_known_by_name_whatever_their_order() {
         shown: shown.to_vec(),
     };
     match world.ask(|to| Input::StartJob(Box::new(asked), to)) {
-        Reply::Live(job) => assert_eq!(job.tasks.len(), names.len()),
+        JobStart::Live(job) => assert_eq!(job.tasks.len(), names.len()),
         other => panic!("{other:?}"),
     }
 }

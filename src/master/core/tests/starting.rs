@@ -16,7 +16,7 @@ fn the_same_wish_twice_is_one_job() {
 fn the_same_wish_after_its_job_has_ended_starts_nothing() {
     let mut world = World::with_agent("web-1", "boot");
     world.in_store = true;
-    assert_eq!(world.run_with(7, "web-1", JobOptions::default()), Reply::NotLive);
+    assert_eq!(world.run_with(7, "web-1", JobOptions::default()), JobStart::Ended);
     assert!(world.attaches().is_empty());
     world.in_store = false;
     world.run(8, "web-1");
@@ -25,7 +25,7 @@ fn the_same_wish_after_its_job_has_ended_starts_nothing() {
 #[test]
 fn an_offline_agent_is_waited_for_and_then_not() {
     let mut world = World::with_agent("web-1", "boot");
-    world.put(Input::SessionClosed(1));
+    world.put(Input::SessionClosed(SessionId(1)));
     world.pass(30);
     let job = world.run(1, "web-1");
     assert_eq!(job.tasks[0].state, TaskState::Queued);
@@ -51,11 +51,11 @@ fn a_command_that_is_fed_runs_on_one_agent_that_was_named() {
     for (number, target) in [(1, "web-[1-2]"), (2, "@all!web-2")] {
         let reply = world.run_with(number, target, options());
         assert!(
-            matches!(&reply, Reply::Refused(text) if text.contains("more than one plain name")),
+            matches!(&reply, JobStart::Denied(Denied::Refused(text)) if text.contains("more than one plain name")),
             "{reply:?}"
         );
     }
-    assert!(matches!(world.run_with(3, "web-1", options()), Reply::Live(_)));
+    assert!(matches!(world.run_with(3, "web-1", options()), JobStart::Live(_)));
 }
 
 #[test]
@@ -67,7 +67,10 @@ fn the_number_of_tasks_of_a_job_is_limited() {
         world.core.agents.insert(AgentRow::new(StoredAgent { name, ..stored.clone() }));
     }
     let reply = world.run_with(1, "@all", JobOptions::default());
-    assert!(matches!(&reply, Reply::Refused(text) if text.contains("100001 agents")), "{reply:?}");
+    assert!(
+        matches!(&reply, JobStart::Denied(Denied::Refused(text)) if text.contains("100001 agents")),
+        "{reply:?}"
+    );
 }
 
 #[test]
@@ -76,23 +79,23 @@ fn a_restored_master_only_resumes() {
     world.agent("web-1");
     let mut newcomer = World::newcomer(1, "web-1", "boot");
     newcomer.seen = (1, 1_000_000).into();
-    world.ask(|to| Input::SessionOpened(newcomer, to));
+    world.ask(|to| Input::SessionOpened(newcomer, to)).unwrap();
     let reply = world.run_with(1, "web-1", JobOptions::default());
-    assert!(matches!(reply, Reply::Refused(reason) if reason.contains("--restored")));
+    assert!(matches!(reply, JobStart::Denied(Denied::Refused(reason)) if reason.contains("--restored")));
 }
 
 #[test]
 fn a_task_whose_agent_is_not_there_says_since_when_or_that_it_never_was() {
     let mut world = World::with_agent("web-1", "boot");
     world.agent("web-2");
-    world.put(Input::SessionClosed(1));
+    world.put(Input::SessionClosed(SessionId(1)));
     world.pass(50);
     let options = || JobOptions { start_within_ms: Some(0), ..JobOptions::default() };
     for (number, name, text) in [
         (1, "web-1", "offline for 50.0 s (last seen at 10.0.0.1:1)"),
         (2, "web-2", "it is enrolled, but never connected"),
     ] {
-        let Reply::Live(job) = world.run_with(number, name, options()) else { panic!() };
+        let JobStart::Live(job) = world.run_with(number, name, options()) else { panic!() };
         let outcome = job.tasks[0].state.outcome().unwrap().to_string();
         assert!(outcome.contains(text), "{outcome}");
     }
@@ -114,11 +117,14 @@ fn the_same_id_is_the_same_wish_or_it_is_refused() {
         let asked = Box::new(asked(operator, command));
         world.ask(|to| Input::StartJob(asked, to))
     };
-    assert!(matches!(ask("ana", "true"), Reply::Live(_)));
-    assert!(matches!(ask("ana", "true"), Reply::Live(job) if job.number == 1));
+    assert!(matches!(ask("ana", "true"), JobStart::Live(_)));
+    assert!(matches!(ask("ana", "true"), JobStart::Live(job) if job.number == 1));
     for (operator, command) in [("bob", "true"), ("ana", "false")] {
         let reply = ask(operator, command);
-        assert!(matches!(&reply, Reply::Refused(text) if text.contains("another job")), "{reply:?}");
+        assert!(
+            matches!(&reply, JobStart::Denied(Denied::Refused(text)) if text.contains("another job")),
+            "{reply:?}"
+        );
     }
 }
 
@@ -129,7 +135,7 @@ fn values_of_variables_are_kept_until_the_last_task_that_needs_them_has_started_
     world.connect(3, "web-3", "boot");
     let variable = Variable::new(b"A".to_vec(), b"secret".to_vec()).unwrap();
     let options = JobOptions { environment: vec![variable.clone()], ..JobOptions::default() };
-    assert!(matches!(world.run_with(1, "web-[1-3]", options), Reply::Live(_)));
+    assert!(matches!(world.run_with(1, "web-[1-3]", options), JobStart::Live(_)));
     let orders = world.attaches();
     assert!(
         orders.len() == 3

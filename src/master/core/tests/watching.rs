@@ -3,24 +3,18 @@
 use super::*;
 use crate::{
     domain::plan::Plan,
-    master::core::views::{FleetNews, JobsNews},
+    master::core::views::{FleetUpdate, JobsUpdate},
 };
 
-fn fleet(world: &mut World, seen: u64, numbers_seen: u64) -> FleetNews {
-    match world.ask(|reply| Input::WatchFleet { seen, numbers_seen, behind: None, reply }) {
-        Reply::Fleet(news) => *news,
-        other => panic!("{other:?}"),
-    }
+fn fleet(world: &mut World, seen: u64, numbers_seen: u64) -> FleetUpdate {
+    *world.ask(|reply| Input::WatchFleet { seen, numbers_seen, behind: None, reply })
 }
 
-fn jobs(world: &mut World, seen: u64) -> JobsNews {
-    match world.ask(|reply| Input::WatchJobs { seen, reply }) {
-        Reply::Jobs(news) => news,
-        other => panic!("{other:?}"),
-    }
+fn jobs(world: &mut World, seen: u64) -> JobsUpdate {
+    world.ask(|reply| Input::WatchJobs { seen, reply })
 }
 
-fn names(news: &FleetNews) -> Vec<&str> {
+fn names(news: &FleetUpdate) -> Vec<&str> {
     news.agents.iter().map(|agent| agent.name.as_str()).collect()
 }
 
@@ -35,26 +29,26 @@ fn a_watcher_is_told_everything_once_and_then_what_changed() {
     let first = fleet(&mut world, 0, 0);
     assert!(first.is_whole);
     assert_eq!(names(&first), ["a", "b"]);
-    world.put(Input::Heard(1));
+    world.put(Input::Heard(SessionId(1)));
     world.pass(1);
     let second = fleet(&mut world, first.revision, first.revision);
     assert_eq!((second.is_whole, names(&second)), (false, vec![]), "a heartbeat changes nothing");
-    world.put(Input::FactsTold(2, Facts::default()));
+    world.put(Input::FactsTold(SessionId(2), Facts::default()));
     assert_eq!(names(&fleet(&mut world, first.revision, u64::MAX)), Vec::<&str>::new());
     assert_eq!(names(&fleet(&mut world, first.revision, first.revision)), ["b"]);
-    world.put(Input::SessionClosed(1));
+    world.put(Input::SessionClosed(SessionId(1)));
     assert_eq!(names(&fleet(&mut world, first.revision, u64::MAX)), ["a"]);
 }
 
 #[test]
 fn whoever_has_seen_all_is_told_nothing() {
     let mut world = World::two_agents();
-    world.put(Input::FactsTold(2, Facts::default()));
+    world.put(Input::FactsTold(SessionId(2), Facts::default()));
     let seen = fleet(&mut world, 0, 0).revision;
     assert_eq!(world.core.watched_revision(), seen);
     assert_eq!(names(&fleet(&mut world, seen, seen)), Vec::<&str>::new());
     let name = "web-2".parse().unwrap();
-    world.ask(|reply| Input::Delete { name, by: "ana".into(), reply });
+    world.ask(|reply| Input::Delete { name, by: "ana".into(), reply }).unwrap();
     let gone = fleet(&mut world, seen, seen);
     assert_eq!(gone.gone.len(), 1);
     assert!(world.core.watched_revision() > seen);
@@ -67,7 +61,7 @@ fn whoever_has_seen_all_is_told_nothing() {
     let order = world.attaches().pop().unwrap();
     world.end(&order, 0);
     let (job, reason, by) = (JobId::from_parts(1, 1), "deleted by ana".to_owned(), "ana".to_owned());
-    world.ask(|reply| Input::DeleteJob { job, reason, by, reply });
+    world.ask(|reply| Input::DeleteJob { job, reason, by, reply }).unwrap();
     let deleted = jobs(&mut world, begun.revision);
     assert_eq!(deleted.deleted, [job]);
     assert_eq!(jobs(&mut world, deleted.revision).deleted, []);
@@ -89,7 +83,7 @@ fn a_job_is_told_of_when_it_is_on_the_disk_and_when_its_gate_changes() {
         shown: Vec::new(),
     };
     let now = world.now();
-    let effects = world.core.step(Input::StartJob(Box::new(asked), 900), now);
+    let effects = world.core.step(Input::StartJob(Box::new(asked), caller(900)), now);
     assert_eq!(jobs(&mut world, seen).jobs, [], "it may come to nothing");
     let token = effects.iter().find_map(|effect| match effect {
         Effect::Persist(token, ..) => Some(*token),
@@ -118,9 +112,9 @@ fn what_an_agent_does_last_is_of_the_newest_job_that_has_begun() {
     assert_eq!(last(&mut world).number, 2);
     world.end(&first, 0);
     assert_eq!(last(&mut world).number, 2, "the older one ended later");
-    world.put(Input::SessionClosed(1));
+    world.put(Input::SessionClosed(SessionId(1)));
     let options = JobOptions { start_within_ms: Some(3_600_000), ..JobOptions::default() };
-    assert!(matches!(world.run_with(3, "a", options), Reply::Live(_)));
+    assert!(matches!(world.run_with(3, "a", options), JobStart::Live(_)));
     assert_eq!((last(&mut world).number, last(&mut world).state), (3, TaskState::Queued));
 }
 
@@ -133,7 +127,7 @@ fn an_agent_that_only_goes_silent_is_told_as_late_and_one_that_is_deleted_as_gon
     let late = fleet(&mut world, seen, u64::MAX);
     assert_eq!(late.agents[0].state, AgentState::Late);
     let name = "a".parse().unwrap();
-    world.ask(|reply| Input::Delete { name, by: "ana".into(), reply });
+    world.ask(|reply| Input::Delete { name, by: "ana".into(), reply }).unwrap();
     let gone = fleet(&mut world, late.revision, u64::MAX);
     assert_eq!(gone.gone.iter().map(ToString::to_string).collect::<Vec<_>>(), ["a"]);
 }
@@ -153,7 +147,7 @@ fn a_job_is_told_with_its_counts_and_its_agents_with_what_they_did_last() {
     assert_eq!((ended.jobs[0].unfinished, ended.jobs[0].ended_ms.is_some()), (0, true));
     assert!(jobs(&mut world, ended.revision).jobs.is_empty());
     let (job, reason, by) = (id.job, "deleted by ana".to_owned(), "ana".to_owned());
-    world.ask(|reply| Input::DeleteJob { job, reason, by, reply });
+    world.ask(|reply| Input::DeleteJob { job, reason, by, reply }).unwrap();
     let deleted = jobs(&mut world, ended.revision);
     assert_eq!((deleted.jobs.len(), deleted.deleted), (0, vec![id.job]));
     assert!(jobs(&mut world, begun.revision).jobs.is_empty(), "whoever missed its end hears that it is gone");

@@ -1,0 +1,288 @@
+//! A task of a live job: how far it is, and what is counted of it. Makes no decisions.
+
+use std::time::Duration;
+
+use derive_more::{AddAssign, SubAssign};
+
+use super::waiting::Held;
+use crate::{
+    domain::{
+        bounded::Word,
+        fingerprint::Fingerprint,
+        ids::Incarnation,
+        job::{Task, TaskState},
+        outcome::{Ending, Outcome},
+        time::format_duration,
+    },
+    master::core::{
+        messages::{Now, SessionId, WriteId},
+        stored::StoredTask,
+    },
+};
+
+/// The longest pause between two Attach calls that come to nothing.
+const MAX_ATTACH_DELAY: Duration = Duration::from_secs(5);
+
+/// How far a task is. The state of [`Task`] is what people see of it.
+///
+/// ```text
+/// Scheduled ─→ Eligible ⇄ Admitted ─→ Dispatched ─→ Settling ─→ Ended
+///     └───────────┴──────────┴─→ Withheld ─┴───────────────────────┘
+/// ```
+/// A task of a returning agent becomes Dispatched from every state before it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Progress {
+    /// Its batch is not open.
+    Scheduled,
+    /// Its batch is open: it waits for its agent, or for its turn.
+    Eligible {
+        /// Since when it is in the job's queue, with its agent connected; `None` where it is not in the queue.
+        queued_at: Option<Duration>,
+    },
+    /// It is its turn. It counts for the fan-out, and its agent has not been sent it.
+    Admitted,
+    /// It may have reached its agent with the permission to start.
+    Dispatched {
+        /// The connection over which it is attached.
+        attached: Option<SessionId>,
+    },
+    /// It is not to be started any more, and ends so when no permission of an earlier master can arrive any more.
+    Withheld(Ending),
+    /// The master decided on its outcome, which is being written. Nobody is notified before it is on the disk: a master that
+    /// dies in between may decide on another one.
+    Settling(Outcome),
+    /// It has ended, and everybody was notified.
+    Ended {
+        /// Whether its outcome is on the disk.
+        stored: bool,
+    },
+}
+
+/// The life of an agent that may start a task, and whether the disk has it. The life is on the disk before the task is sent.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum StartLife {
+    /// None yet.
+    Unknown,
+    /// It is being written.
+    Writing(Incarnation, WriteId),
+    /// It is on the disk, or in the transaction that begins the job.
+    Recorded(Incarnation),
+}
+
+impl StartLife {
+    pub(super) fn incarnation(&self) -> Option<&Incarnation> {
+        match self {
+            Self::Unknown => None,
+            Self::Writing(incarnation, _) | Self::Recorded(incarnation) => Some(incarnation),
+        }
+    }
+
+    /// The recorded life of a task that comes from the store, or whose agent is connected when it is created.
+    pub(super) fn recorded(incarnation: Option<Incarnation>) -> Self {
+        incarnation.map_or(Self::Unknown, Self::Recorded)
+    }
+}
+
+/// An operator's order to cancel a task.
+#[derive(Clone, Debug)]
+pub(super) struct Cancellation {
+    /// The operator.
+    pub(super) by: Word,
+    /// The agent has answered the order: it knows the task, and stops it.
+    pub(super) is_acknowledged: bool,
+}
+
+/// What is counted of tasks. A job's tally is the sum over its tasks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, AddAssign, SubAssign)]
+pub(super) struct Tally {
+    /// Tasks without an outcome.
+    pub(super) open: usize,
+    /// Open tasks whose batch is open.
+    pub(super) eligible: usize,
+    /// Open tasks whose turn has come: they count for the fan-out.
+    pub(super) admitted: usize,
+    /// Tasks that may still have to be started: the values of variables are kept for them.
+    pub(super) unstarted: usize,
+    /// Tasks that failed.
+    pub(super) failed: usize,
+    /// Tasks whose outcome is being written before anybody is notified.
+    pub(super) settling: usize,
+    /// Tasks whose outcome is not on the disk.
+    pub(super) unstored: usize,
+}
+
+impl Tally {
+    pub(super) fn of(row: &TaskRow) -> Self {
+        let (is_open, progress) = (row.is_open(), &row.progress);
+        Self {
+            open: usize::from(is_open),
+            eligible: usize::from(is_open && *progress != Progress::Scheduled),
+            admitted: usize::from(row.is_admitted()),
+            unstarted: usize::from(is_open && row.task.state != TaskState::Running),
+            failed: usize::from(row.has_failed()),
+            settling: usize::from(matches!(progress, Progress::Settling(_))),
+            unstored: usize::from(*progress != Progress::Ended { stored: true }),
+        }
+    }
+}
+
+/// A task of a live job.
+#[derive(Debug)]
+pub(super) struct TaskRow {
+    pub(super) task: Task,
+    pub(super) progress: Progress,
+    /// The key of the agent that it is for.
+    pub(super) fingerprint: Fingerprint,
+    pub(super) life: StartLife,
+    /// Until when it may be started, on the core's clock and in milliseconds since the Unix epoch.
+    pub(super) start_by: Duration,
+    pub(super) start_by_ms: u64,
+    pub(super) cancellation: Option<Cancellation>,
+    /// The number of its last Attach.
+    pub(super) attempt: u64,
+    /// Attach calls in a row that came to nothing.
+    pub(super) failures: u32,
+    /// What it is held back for since it began.
+    pub(super) held: Held,
+    /// Until when a permission of an earlier master may arrive: a store that was restored from a backup does not know the
+    /// last permissions.
+    pub(super) unsure_until: Duration,
+}
+
+impl TaskRow {
+    /// A task whose batch is not open. `attempt` is below all of its Attach calls.
+    pub(super) fn new(task: Task, fingerprint: Fingerprint, attempt: u64) -> Self {
+        Self {
+            task,
+            progress: Progress::Scheduled,
+            fingerprint,
+            life: StartLife::Unknown,
+            start_by: Duration::ZERO,
+            start_by_ms: 0,
+            cancellation: None,
+            attempt,
+            failures: 0,
+            held: Held::default(),
+            unsure_until: Duration::ZERO,
+        }
+    }
+
+    /// Whether it has no outcome, as far as the master has decided.
+    pub(super) fn is_open(&self) -> bool {
+        self.outcome().is_none()
+    }
+
+    /// Whether it counts for the fan-out.
+    pub(super) fn is_admitted(&self) -> bool {
+        matches!(self.progress, Progress::Admitted | Progress::Dispatched { .. })
+    }
+
+    /// Whether it may have reached its agent with the permission to start, and has no outcome.
+    pub(super) fn is_dispatched(&self) -> bool {
+        matches!(self.progress, Progress::Dispatched { .. })
+    }
+
+    /// Whether it is open, and this master has not sent it.
+    pub(super) fn is_unsent(&self) -> bool {
+        self.is_open() && !self.is_dispatched()
+    }
+
+    /// The connection over which it is attached.
+    pub(super) fn attached(&self) -> Option<SessionId> {
+        match self.progress {
+            Progress::Dispatched { attached } => attached,
+            _ => None,
+        }
+    }
+
+    /// Notes that its Attach has ended.
+    pub(super) fn detach(&mut self) {
+        if let Progress::Dispatched { attached } = &mut self.progress {
+            *attached = None;
+        }
+    }
+
+    /// Whether a permission to start may be on its way, of this master or of an earlier one.
+    pub(super) fn may_be_starting(&self, now: Now) -> bool {
+        let is_sent = self.is_dispatched() || now.monotonic < self.unsure_until;
+        self.is_open() && is_sent && self.may_start()
+    }
+
+    /// Whether its agent may start it, as far as this master knows: it has neither reported the start nor acknowledged a
+    /// cancellation.
+    pub(super) fn may_start(&self) -> bool {
+        let is_acknowledged = self.cancellation.as_ref().is_some_and(|cancelled| cancelled.is_acknowledged);
+        self.task.state != TaskState::Running && !is_acknowledged
+    }
+
+    /// Its outcome, also one that nobody was notified of yet.
+    pub(super) fn outcome(&self) -> Option<&Outcome> {
+        match &self.progress {
+            Progress::Settling(outcome) => Some(outcome),
+            _ => self.task.state.outcome(),
+        }
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        let has_failed =
+            |outcome: &Outcome| !outcome.is_success() && !matches!(outcome.ending, Ending::Skipped(_));
+        self.outcome().is_some_and(has_failed)
+    }
+
+    /// The operator who cancelled it.
+    pub(super) fn cancelled_by(&self) -> Option<Word> {
+        self.cancellation.as_ref().map(|cancelled| cancelled.by.clone())
+    }
+
+    pub(super) fn to_store(&self) -> StoredTask {
+        let mut task = self.task.clone();
+        if let Progress::Settling(outcome) = &self.progress {
+            task.state = TaskState::Ended(outcome.clone());
+        }
+        StoredTask {
+            task,
+            fingerprint: self.fingerprint,
+            incarnation: self.life.incarnation().cloned(),
+            start_by_ms: self.start_by_ms,
+            cancelled_by: self.cancelled_by(),
+        }
+    }
+
+    /// Shows another state, where that is legal; false where it is not.
+    pub(super) fn show(&mut self, next: TaskState) -> bool {
+        let is_legal = self.task.state.may_become(&next);
+        if is_legal {
+            self.task.state = next;
+        }
+        is_legal
+    }
+
+    /// Ends it, and shows its outcome.
+    pub(super) fn end(&mut self, outcome: Outcome, stored: bool) {
+        self.wait_for_nothing();
+        self.task.no_contact_since_ms = None;
+        self.show(TaskState::Ended(outcome));
+        self.progress = Progress::Ended { stored };
+    }
+
+    /// How long its next Attach waits, after attempts that came to nothing.
+    pub(super) fn attach_delay(&self) -> Duration {
+        match self.failures {
+            0 => Duration::ZERO,
+            n => (Duration::from_millis(50) * 2u32.saturating_pow(n.min(10))).min(MAX_ATTACH_DELAY),
+        }
+    }
+
+    /// Sets until when it may be started.
+    pub(super) fn set_deadline(&mut self, start_by: Duration, now: Now) {
+        let left = start_by.saturating_sub(now.monotonic);
+        self.start_by = start_by;
+        self.start_by_ms = now.unix_ms.saturating_add(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+    }
+
+    /// Shows that it waits for its agent.
+    pub(super) fn wait_for_agent(&mut self, now: Now) {
+        let left = self.start_by.saturating_sub(now.monotonic);
+        self.task.waiting = format!("offline; waited for up to {}", format_duration(left)).into();
+    }
+}
