@@ -1,4 +1,5 @@
-//! `true` on 200 agents, process start to exit, beside spawning 200 `bash -c true`, 64 at once, on the same machine.
+//! `true` on 200 agents, from process start to exit, compared with 200 times `bash -c true`, 64 at once, on
+//! the same machine.
 
 mod floor;
 
@@ -6,13 +7,14 @@ use std::{process::Command, time::Duration};
 
 use floor::{Fleet, Row, play_role, time_rows};
 
-/// Agents, all in one process, with real connections, supervisors and commands.
+/// Number of agents. All are in one process, with real connections, supervisors and commands.
 const AGENTS: u32 = 200;
-/// Commands of the floor that run at once.
+/// Number of commands of the floor that run at once.
 const AT_ONCE: u32 = 64;
-/// Rounds that are counted.
+/// Number of rounds that are counted.
 const ROUNDS: usize = 15;
-/// Between two rows: supervisors get ready for the next command when nothing has come for a while.
+/// Pause between two rows: supervisors prepare shims for the next command when they have been idle for a
+/// while.
 const SETTLE: Duration = Duration::from_millis(2_500);
 
 fn main() {

@@ -1,5 +1,6 @@
-//! What grouping costs: time a line and memory, for 500 tasks of 2,000 lines that are all the same, all different, and
-//! the same but for their last line. Hashing the same bytes and doing nothing else is the floor in the same round.
+//! The cost of grouping: time for each line, and memory, for 500 tasks of 2,000 lines that are identical, all
+//! different, or identical except for the last line. The floor, in the same round, only hashes the same
+//! bytes.
 
 use std::{
     hash::{DefaultHasher, Hasher as _},
@@ -52,7 +53,7 @@ fn median(mut all: Vec<Duration>) -> Duration {
     all[all.len() / 2]
 }
 
-/// Groups many running tasks that all print different lines, up to `most` each, after one line that all share if
+/// Groups many running tasks that print different lines, up to `most` each, after one common line if
 /// `is_shared`. Returns the time and the number of groups.
 fn many(tasks: u32, most: u32, is_shared: bool) -> (Duration, usize) {
     let mut grouping = Grouping::new(vec![Masker::default(); tasks as usize]);

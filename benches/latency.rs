@@ -1,4 +1,5 @@
-//! Process start to exit of `agent run a true`, beside the two-hop floor, `bash -c true` and multiplexed ssh.
+//! `agent run a true`, from process start to exit, compared with the two-hop floor, `bash -c true` and
+//! multiplexed ssh.
 
 mod floor;
 
@@ -6,7 +7,7 @@ use std::{process::Command, time::Duration};
 
 use floor::{Fleet, Floor, Row, Ssh, play_role, time_rows};
 
-/// Rounds that are counted.
+/// Number of rounds that are counted.
 const ROUNDS: usize = 101;
 
 fn main() {

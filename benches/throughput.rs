@@ -1,4 +1,5 @@
-//! 1 GiB of text through the whole road into a pipe, beside the floor with a log that is synced each 8 MiB, and ssh.
+//! 1 GiB of text from a command to the client's pipe, compared with the floor, whose log is synced every 8
+//! MiB, and ssh.
 
 mod floor;
 
@@ -11,18 +12,19 @@ use std::{
 
 use floor::{Fleet, Floor, Row, Ssh, median, play_role, print_row, rounds};
 
-/// Rounds that are counted.
+/// Number of rounds that are counted.
 const ROUNDS: usize = 7;
-/// Bytes of text.
+/// Size of the text, in bytes.
 const SIZE: u64 = 1024 * 1024 * 1024;
-/// Bytes that are read from a client's pipe at once.
+/// Size of a read from a client's pipe, in bytes.
 const PIECE: usize = 256 * 1024;
-/// A page of memory.
+/// Size of a page of memory, in bytes.
 const PAGE: usize = 4096;
-/// What a row leaves to be done behind its end, as writing to the disk, should be done by then: it is nobody else's.
+/// Pause before each row, so that work that the row before leaves behind, such as writing to the disk, does
+/// not count for it.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// Ticks of all processors that were not idle, in hundredths of a second.
+/// Returns the time in which processors were not idle, of all of them, in hundredths of a second.
 fn busy_ticks() -> f64 {
     let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
     let ticks = stat.lines().next().unwrap_or_default().split_whitespace().skip(1);
@@ -68,8 +70,9 @@ fn main() {
         rows.push(("ssh, multiplexed, default cipher", Box::new(move || ssh.client(&three))));
     }
     let mut processor: Vec<Vec<f64>> = vec![Vec::new(); rows.len()];
-    // At the beginning of a page, as a pipe's bytes are. A large `Vec` begins 16 bytes behind it, and there are processors
-    // (AMD's Zen 3) that copy to 1 to 31 bytes behind the source's place in its page at an eighth of their speed.
+    // At the beginning of a page, like the bytes of a pipe. A large `Vec` begins 16 bytes after it, and some
+    // processors (AMD's Zen 3) copy at an eighth of their speed if the target's offset in its page is 1 to 31
+    // bytes above the source's.
     let mut memory = vec![0; PIECE + PAGE];
     let first = memory.as_ptr().align_offset(PAGE);
     let buffer = &mut memory[first..first + PIECE];

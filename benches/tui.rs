@@ -1,5 +1,6 @@
-//! What the control center costs: a frame at 200x60 with 10,000 agents and panes full of output, an update an event,
-//! and the time from a key to its frame while a million lines a second come in. An empty frame is the floor.
+//! The cost of the control center: a frame of 200x60 with 10,000 agents and panes full of output, an update
+//! for each event, and the time from a key to its frame while a million lines a second arrive. An empty frame
+//! is the floor.
 
 #![expect(clippy::unwrap_used, reason = "what fails in a bench ends it")]
 
@@ -50,10 +51,10 @@ const SIZE: (u16, u16) = (200, 60);
 const AGENTS: u32 = 10_000;
 const TASKS: u32 = 100;
 const FRAMES: usize = 2_000;
-/// Lines a second that are fed, and for how long.
+/// Number of lines a second in the flood.
 const LINES: usize = 1_000_000;
 const FLOOD: Duration = Duration::from_secs(10);
-/// For how long keys are pressed in it, after a second.
+/// For how long keys are pressed during the flood, beginning after one second.
 const TYPED: Duration = Duration::from_secs(8);
 const BEGIN_MS: u64 = 1_795_442_531_000;
 
@@ -110,7 +111,7 @@ fn job() -> Job {
     }
 }
 
-/// What tells a model of the fleet and of a job in the grid.
+/// Messages that bring a model to the grid of a job, with the whole fleet.
 fn beginning() -> Vec<Msg> {
     let job = job();
     let group = GroupDigest { tasks: (0..TASKS).collect(), lines: [1, 0], ..GroupDigest::default() };
@@ -238,7 +239,8 @@ fn frames() {
     row("an update: a key in the grid", keys, None);
 }
 
-/// Keeps when each frame was handed to the terminal that moved the heavy rule of what has the keys: output moves none.
+/// Records when each frame was written that moves the heavy border of the focused pane. Output does not move
+/// it.
 #[derive(Clone, Default)]
 struct Drawn {
     moved: bool,
@@ -259,7 +261,7 @@ impl Write for Drawn {
     }
 }
 
-/// Bytes that this process holds in memory.
+/// Returns the resident memory of this process, in bytes.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();

@@ -1,7 +1,9 @@
-//! What is held against bytes that anybody may have made: by `cargo fuzz`, and on a stable compiler by `tests/fuzzed.rs`.
+//! Checks of code that parses untrusted bytes: for `cargo fuzz`, and on a stable compiler for
+//! `tests/fuzzed.rs`.
 //!
-//! Each body takes any bytes and panics when a law is broken. A law is more than that nothing panics: what was taken in once
-//! comes back the same, and what may reach a terminal holds nothing but text and colours.
+//! Each body takes any bytes and panics when a property is violated. Besides the absence of panics: what was
+//! parsed once is written and parsed as the same, and what may reach a terminal contains only text and
+//! colours.
 
 #![allow(dead_code, reason = "each target has one of them")]
 
@@ -50,17 +52,17 @@ use sloth_runner::{
     wire::{convert::Carried, login::LoginString, proto},
 };
 
-/// A body, what it is called, and bytes to begin with.
+/// The body of a fuzz target, with its name and its seeds.
 pub(crate) struct Body {
-    /// Its target's name.
+    /// The target's name.
     pub name: &'static str,
-    /// Takes any bytes.
+    /// Checks the properties for any bytes.
     pub job: fn(&[u8]),
-    /// Bytes that lead it deep.
+    /// Inputs that reach deep into the code.
     pub seeds: fn() -> Vec<Vec<u8>>,
 }
 
-/// All of them.
+/// The bodies of all targets.
 pub(crate) const BODIES: [Body; 6] = [
     Body { name: "messages", job: messages, seeds: message_seeds },
     Body { name: "targets", job: targets, seeds: target_seeds },
@@ -70,7 +72,7 @@ pub(crate) const BODIES: [Body; 6] = [
     Body { name: "terminal", job: terminal, seeds: terminal_seeds },
 ];
 
-/// What a message carries is given out and taken in again as the same.
+/// Checks that the content of a message is the same after it was encoded and decoded again.
 fn settles<D>(bytes: &[u8])
 where
     D: Carried + Clone + PartialEq + Debug,
@@ -81,12 +83,12 @@ where
     assert_eq!(twice.expect("what was taken in can be given out"), once);
 }
 
-/// What only comes in does so without a panic.
+/// Checks that a message that is only received is decoded without a panic.
 fn comes_in<D: Carried>(bytes: &[u8]) {
     let _ = D::Message::decode(bytes).map(D::from_message);
 }
 
-/// One for each message that carries something of the domain.
+/// One check for each message with content of the domain.
 const CARRIED: [fn(&[u8]); 63] = [
     settles::<Command>,
     settles::<Outcome>,
@@ -150,11 +152,11 @@ const CARRIED: [fn(&[u8]); 63] = [
     settles::<TokenView>,
     settles::<WatchAgents>,
     settles::<WatchJob>,
-    // Tasks of an inventory that make no sense are counted, and not given out again.
+    // Invalid tasks of an inventory are counted, and not encoded again.
     comes_in::<FromAgent>,
 ];
 
-/// Conversions of the wire: the first byte says which.
+/// Conversions of the wire; the first byte selects one.
 pub(crate) fn messages(data: &[u8]) {
     let Some((which, bytes)) = data.split_first() else { return };
     CARRIED[usize::from(*which) % CARRIED.len()](bytes);
@@ -216,7 +218,7 @@ fn text(data: &[u8]) -> Option<&str> {
     std::str::from_utf8(data).ok()
 }
 
-/// Target expressions and label selectors: what is shown of one means the same.
+/// Target expressions and label selectors: the displayed form parses to the same meaning.
 pub(crate) fn targets(data: &[u8]) {
     let Some(text) = text(data) else { return };
     if let Ok(target) = text.parse::<Target>() {
@@ -241,7 +243,7 @@ fn target_seeds() -> Vec<Vec<u8>> {
     .to_vec()
 }
 
-/// What is written is read as the same.
+/// Checks that a value that is displayed and parsed again is the same.
 fn reads_back<T: FromStr + Display + PartialEq + Debug>(text: &str) {
     if let Ok(value) = text.parse::<T>() {
         let again = value.to_string().parse::<T>().ok();
@@ -249,7 +251,7 @@ fn reads_back<T: FromStr + Display + PartialEq + Debug>(text: &str) {
     }
 }
 
-/// Words that people and machines hand over: names, numbers of jobs, tokens, codes, addresses.
+/// Words that people and machines pass: names, job numbers, tokens, codes, addresses.
 pub(crate) fn words(data: &[u8]) {
     let Some(text) = text(data) else { return };
     reads_back::<AgentName>(text);
@@ -293,7 +295,8 @@ fn word_seeds() -> Vec<Vec<u8>> {
     .to_vec()
 }
 
-/// Frames as they lie in a log: a whole frame is removed from the front of the buffer, and anything else leaves it as it is.
+/// Frames as they are stored in a log: a whole frame is removed from the front of the buffer, and anything
+/// else leaves it unchanged.
 pub(crate) fn frames(data: &[u8]) {
     for seed in [None, Some(7)] {
         let mut buffer = Bytes::copy_from_slice(data);
@@ -320,7 +323,7 @@ fn frame_seeds() -> Vec<Vec<u8>> {
     vec![frame.clone(), frame.repeat(3), b"\x1b[31mred\rblue\x1b[0m\n".to_vec()]
 }
 
-/// Lines between the processes of an agent.
+/// Lines of the protocol between the processes of an agent.
 pub(crate) fn supervisor(data: &[u8]) {
     fn read<T: serde::de::DeserializeOwned>(data: &[u8]) {
         let mut lines = Lines::default();
@@ -346,7 +349,7 @@ fn supervisor_seeds() -> Vec<Vec<u8>> {
     ]
 }
 
-/// What may reach a terminal holds text, line ends, tabs and colours.
+/// What may reach a terminal contains only text, line ends, tabs and colours.
 pub(crate) fn terminal(data: &[u8]) {
     let (first, second) = data.split_at(data.len() / 3);
     let mut sanitizer = Sanitizer::default();

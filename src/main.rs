@@ -9,7 +9,8 @@ use sloth_runner::{cli::secrets, sys::arguments};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // Where the kernel does not allow it they stay in sight, as those of every other program do.
+    // If the kernel does not permit this, the secrets stay visible in the process list, as in any other
+    // program.
     let _ = arguments::hide(secrets::find);
     sloth_runner::cli::run(arguments::given().iter().cloned())
 }

@@ -1,4 +1,4 @@
-//! What is true of a job afterwards: in lists, in files, for a rerun, and in groups.
+//! Ended jobs: in lists, in files, in groups, and when they are run again.
 
 mod rig;
 
@@ -20,7 +20,7 @@ fn who_was_asked_for_by_name_and_left_out_has_failed_and_is_asked_again() {
     let outdir = directory.to_str().unwrap();
     assert_eq!(rig.run(&["run", "--outdir", outdir, "web-1,web-2", "true"]).status, 125);
     assert_eq!(fs::read_to_string(directory.join("failed")).unwrap(), "web-2\n");
-    // Who only matched was not asked for.
+    // An agent that only matched was not asked for by name.
     assert_eq!(rig.run(&["run", "--outdir", outdir, "@all", "true"]).status, 0);
     assert_eq!(fs::read_to_string(directory.join("failed")).unwrap(), "");
     for is_stored in [false, true] {
@@ -81,7 +81,7 @@ fn what_there_is_not_is_said_to_be_not_there() {
         assert!(listed.status == 2 && listed.err.contains("one of ok, failed, running"), "{listed:?}");
     }
     assert_eq!(rig.run(&["job", "list", "--outcome", "timed-out"]).out, "no such jobs\n");
-    // Flags that would change nothing, or stop everything.
+    // Flags that would have no effect, or would prevent everything.
     for none in [
         &["job", "list", "--limit", "0"][..],
         &["run", "--batch", "0", "@all", "true"],
@@ -125,7 +125,7 @@ fn what_is_missing_is_never_said_to_be_the_same() {
     let differs = "seq 1 1000; echo $SLOTH_AGENT differs; seq 1 1000";
     assert_eq!(groups(&["--output-cap", "1k"], differs).len(), 3);
     assert_eq!(groups(&["--output-cap", "1k"], "echo short").len(), 1);
-    // And what may differ does not continue to the next ones.
+    // Output that may differ holds the job at its gate.
     let gate = ["--batch", "1", "--canary", "1", "--stop-if", "differs", "--output-cap", "1k"];
     for flags in [&["-b"][..], &[]] {
         let printed = rig.run(&[&["run"], flags, &gate, &["web-[1-3]", differs]].concat());

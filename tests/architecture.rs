@@ -1,7 +1,7 @@
-//! Reads the imports of every source file and fails when a tier of the house is broken.
+//! Checks the imports of every source file against the layers of the architecture.
 //!
-//! Imports go down only: `domain`, `sys` → `wire`, `trust` → `master`, `agent` → `cli`. Pure files touch no clock,
-//! no I/O and no tokio, and nothing of `sys`. Only `wire` names generated types.
+//! Imports go down only: `domain`, `sys` → `wire`, `trust` → `master`, `agent`, `tui` → `cli`. Pure files use
+//! no clock, no I/O, no tokio and nothing of `sys`. Only `wire` names generated types.
 
 #![expect(clippy::unwrap_used, reason = "what fails in a test's helpers fails the test")]
 
@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A module and those that it may import, besides itself.
+/// Each module, and the modules that it may import besides itself.
 const TIERS: [(&str, &[&str]); 8] = [
     ("domain", &[]),
     ("sys", &[]),
@@ -22,7 +22,7 @@ const TIERS: [(&str, &[&str]); 8] = [
     ("cli", &["domain", "sys", "wire", "trust", "agent", "master", "tui"]),
 ];
 
-/// What pure files must not name.
+/// Names that pure files must not contain.
 const IMPURE: [&str; 8] = [
     "std::time::Instant",
     "SystemTime",
@@ -34,7 +34,7 @@ const IMPURE: [&str; 8] = [
     "std::env",
 ];
 
-/// What is pure. The screen's runtime, terminal and its borders are not.
+/// Paths of pure files. `tui/runtime` and `tui/terminal.rs` are not pure.
 const PURE: [&str; 11] = [
     "domain/",
     "master/core/",
@@ -49,12 +49,13 @@ const PURE: [&str; 11] = [
     "tui/settings.rs",
 ];
 
-/// What writes to a terminal without asking anybody.
+/// Code that writes to a terminal directly.
 const ROADS: [&str; 9] =
     ["println!", "print!", "eprintln!", "eprint!", "dbg!", "stdout()", "stderr()", "/dev/tty", "/dev/stdout"];
 
-/// The doors to standard output and error, and what goes through each: all that is said, what commands printed, a live region
-/// of what is said, the control center's frames, a daemon's first word to whoever started it, and the log.
+/// The files that may write to standard output and error: in this order, for messages, output of commands,
+/// the live region, the control center's frames, a daemon's report to the process that started it, and the
+/// log.
 const DOORS: [&str; 6] =
     ["cli/output.rs", "cli/stdio.rs", "cli/region.rs", "tui/terminal.rs", "sys/daemon.rs", "sys/logging.rs"];
 
@@ -71,7 +72,7 @@ fn sources(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The code of a file without its comments and without its tests.
+/// Returns the code of a file without comments and tests.
 fn code(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap();
     let text = text.split("#[cfg(test)]").next().unwrap_or_default();
@@ -87,14 +88,14 @@ fn all() -> Vec<(String, String)> {
     sources.iter().map(|path| (name(path), code(path))).collect()
 }
 
-/// Modules of the crate that a text names as `crate::NAME`, nested lists included.
+/// Returns the modules of the crate that a text imports as `crate::NAME`, nested lists included.
 fn imported(code: &str) -> Vec<&'static str> {
     let names = TIERS.map(|(name, _)| name);
     let after_crate: Vec<&str> = code.split("crate::").skip(1).collect();
     let mut found = Vec::new();
     for text in after_crate {
         if let Some(list) = text.strip_prefix('{') {
-            // The modules of a list stand at its first level.
+            // The modules of a list are at its first level.
             let mut depth = 0;
             for piece in list.split_inclusive(['{', '}', ',']) {
                 if depth == 0 {
@@ -140,10 +141,10 @@ fn pure_files_touch_no_clock_no_io_and_no_tokio() {
     }
 }
 
-/// Modules and crates of what is generated from the proto files, as a path names them.
+/// Modules and crates of generated code, as they appear in paths.
 const GENERATED: [&str; 3] = ["proto", "prost", "include_proto"];
 
-/// Whether a word stands in a text as a whole.
+/// Reports whether a text contains a word as a whole.
 fn names(code: &str, word: &str) -> bool {
     let is_part = |sign: char| sign.is_alphanumeric() || sign == '_';
     code.match_indices(word).any(|(at, _)| {
@@ -194,12 +195,12 @@ fn imports_are_read_as_they_are_written() {
 #[test]
 fn nothing_reaches_a_terminal_but_through_a_door() {
     for (name, code) in all() {
-        // Modules of tests alone print what they found.
+        // Test modules may print.
         let is_test = name.contains("tests") || name.ends_with("crashes.rs");
         if is_test || DOORS.contains(&name.as_str()) {
             continue;
         }
-        // Other functions may have a name that ends like one of these.
+        // Names of other functions that end like one of these.
         let code = code.replace("Stdio::out()", "").replace("stdout_is_terminal()", "");
         let code = code.replace("stderr_is_terminal()", "");
         for road in ROADS {

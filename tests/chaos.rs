@@ -1,8 +1,9 @@
-//! Random kills, freezes, cuts, silences, wiped agents and restored masters over jobs that print numbered lines: no line lost,
-//! none doubled, nothing started twice, every outcome true.
+//! Random kills, freezes, broken and silent networks, wiped agents and restored masters during jobs that
+//! print numbered lines. No line is lost or doubled, nothing is started twice, and every outcome is true.
 //!
-//! The suite runs a short one. `SLOTH_CHAOS_FAULTS=1000 SLOTH_CHAOS_SEED=7 cargo test --release --test chaos -- --nocapture`
-//! repeats a long one; the seed is printed, and decides everything but the machine's own timing.
+//! The suite injects a few faults. `SLOTH_CHAOS_FAULTS=1000 SLOTH_CHAOS_SEED=7 cargo test --release --test
+//! chaos -- --nocapture` injects more. The seed is printed, and determines everything except the machine's
+//! timing.
 
 #![expect(clippy::unwrap_used, reason = "what fails in a test's helpers fails the test")]
 
@@ -29,36 +30,36 @@ use nix::{
 };
 use rig::{Rig, numbers, until};
 
-/// Faults in the suite.
+/// Number of faults in the suite.
 const FAULTS: u64 = 24;
-/// Lines of each job.
+/// Number of lines of each job.
 const LINES: u32 = 3_000;
-/// Parts in which they are printed.
+/// Number of parts in which the lines are printed.
 const PARTS: u64 = 6;
-/// One job in so many loses somebody's memory.
+/// One job in [`FORGETTING`] destroys the memory of the agent or the master.
 const FORGETTING: u64 = 6;
 
-/// Whose memory a job's faults destroy, besides what else happens.
+/// Whose memory is destroyed during a job, besides other faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Forgotten {
     Nobodys,
     /// The directory in which the agent remembers tasks is removed.
     Agents,
-    /// The master's data are restored from a backup of before the job.
+    /// The master's data are restored from a backup from before the job.
     Masters,
 }
 
-/// The network between agent and master: every connection passes it, and it can be cut.
+/// A proxy between agent and master, which can cut connections or stop forwarding.
 struct Network {
     port: u16,
     cut: Arc<AtomicBool>,
-    /// Everything is held, and nobody hears that it is.
+    /// Whether data are held back while connections stay open.
     silent: Arc<Silence>,
-    /// Connections of an earlier generation are dead.
+    /// The current generation. Connections of an earlier one are dead.
     generation: Arc<AtomicU64>,
 }
 
-/// Whether everything is held, and what wakes those who hold it.
+/// Whether data are held back, and a condition variable that signals changes.
 #[derive(Default)]
 struct Silence(Mutex<bool>, Condvar);
 
@@ -68,7 +69,7 @@ impl Silence {
         self.1.notify_all();
     }
 
-    /// Returns when nothing is held, or the connection is dead.
+    /// Returns when data are no longer held back, or the connection is dead.
     fn wait_for_its_end(&self, alive: impl Fn() -> bool) {
         drop(self.1.wait_while(self.0.lock().unwrap(), |silent| *silent && alive()).unwrap());
     }
@@ -129,7 +130,8 @@ impl Network {
 
 struct Chaos {
     rig: Rig,
-    /// Where the command that is played with says which part it has begun. Of its own: that of a lost one continues.
+    /// The file in which the current command writes the part that it has begun. Each command has its own,
+    /// since a lost one continues.
     part: PathBuf,
     dice: Dice,
     network: Network,
@@ -158,14 +160,14 @@ impl Chaos {
         command.spawn().unwrap()
     }
 
-    /// The last part that the command has begun; 0 before its first.
+    /// Returns the last part that the command has begun; 0 before the first.
     fn part(&self) -> u64 {
         let text = std::fs::read_to_string(&self.part).unwrap_or_default();
         text.trim().parse().unwrap_or(0)
     }
 
-    /// Waits until the command, where it runs, has come so many parts further: faults fall where it is, not where a
-    /// clock is.
+    /// Waits until the command, if it runs, has begun `parts` more parts. So faults depend on its progress,
+    /// not on a clock.
     fn await_parts(&self, parts: u64) {
         let from = self.part();
         let target = (from + parts).min(PARTS);
@@ -174,7 +176,7 @@ impl Chaos {
         }
     }
 
-    /// Stops a process for a while, as a machine does that has too much to do.
+    /// Stops a process while the command prints some parts, as an overloaded machine does.
     fn freeze(&self, process: i32, parts: u64) {
         let process = Pid::from_raw(process);
         kill(process, Signal::SIGSTOP).unwrap();
@@ -182,14 +184,14 @@ impl Chaos {
         kill(process, Signal::SIGCONT).unwrap();
     }
 
-    /// The whole data directory of a master that does not run.
+    /// Copies the data directory of a master that is stopped.
     fn copy(from: &Path, to: &Path) {
         let _ = std::fs::remove_dir_all(to);
         assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
     }
 
-    /// Keeps a backup, and holds the command that comes next until that is restored: of one that had ended by then nobody
-    /// would know.
+    /// Makes a backup, and holds the next command until it is restored: the outcome of a command that ended
+    /// before would be lost.
     fn back_up(&mut self) {
         self.rig.kill_master();
         Self::copy(&self.rig.master_dir(), &self.rig.path("backup"));
@@ -215,7 +217,7 @@ impl Chaos {
         }
     }
 
-    /// Lets a restored master start commands again.
+    /// Restarts the master with `--restored`, so that it starts commands again.
     fn believe(&mut self) {
         self.rig.kill_master();
         self.rig.start_master(&["--restored"]);
@@ -289,7 +291,7 @@ impl Drop for Chaos {
     }
 }
 
-/// How many commands left their mark, which none did twice.
+/// Returns how many commands were started, and checks that none was started twice.
 fn started_once(marks: &Path) -> usize {
     let marks = std::fs::read_to_string(marks).unwrap();
     let mut started: Vec<u32> = marks.lines().map(|line| line.parse().unwrap()).collect();
@@ -321,7 +323,7 @@ fn nothing_is_lost_or_doubled_and_every_outcome_is_true() {
         jobs += 1;
         chaos.part = chaos.rig.path(&format!("part-{jobs}"));
         let status = u8::try_from(chaos.dice.roll(100)).unwrap();
-        // Slow enough that faults fall into it, and it notes that it was started.
+        // Slow enough for faults to occur during it. It records that it was started.
         let command = format!(
             "echo {jobs} >> {}; for part in 1 2 3 4 5 6; do echo $part > {part}.new; mv {part}.new {part}; \
              seq $((part * 500 - 499)) $((part * 500)); sleep 0.08; while [ -e {hold} ]; do sleep 0.02; done; done; \
@@ -363,7 +365,7 @@ fn nothing_is_lost_or_doubled_and_every_outcome_is_true() {
             !task["outcome"].is_null()
         });
         let logs = chaos.rig.run(&["job", "logs", &job]);
-        // What a forgetful agent ran is lost; of what a restored master had acknowledged there may be a gap.
+        // The task of a wiped agent is lost. Output that a restored master had acknowledged may be a gap.
         if forgotten != Forgotten::Agents || task["state"] != "lost" {
             assert_eq!(task["state"], "exited", "job {job} after {hit:?}: {task}");
             assert_eq!(task["status"], u64::from(status), "job {job} after {hit:?}: {task}");
@@ -384,7 +386,7 @@ fn nothing_is_lost_or_doubled_and_every_outcome_is_true() {
         }
         match forgotten {
             Forgotten::Nobodys => {}
-            // It may notice only with the next command, which nobody can tell what became of.
+            // The agent may notice only with the next command, whose outcome is unknown then.
             Forgotten::Agents => {
                 until("a wiped agent takes commands", || chaos.rig.on("a", "true").status == 0);
             }

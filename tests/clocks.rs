@@ -1,4 +1,5 @@
-//! Masters and agents whose clocks are wrong: nobody gets more time to start than was asked for, and commands run.
+//! Masters and agents with wrong clocks: no task gets more time to start than was requested, and commands
+//! run.
 
 mod rig;
 
@@ -26,7 +27,7 @@ fn a_master_whose_clock_is_set_back_at_its_start_gives_no_task_more_time() {
     let clock = rig.preloaded("other_clock.c");
     rig.master_env = vec![("LD_PRELOAD", clock), ("SLOTH_CLOCK_SECONDS", (-DAY).to_string().into())];
     rig.start_master(&[]);
-    // By the end of this one, which nobody is there for, the other one's time is over too.
+    // When this task, whose agent is offline, has expired, the time of the first one is over too.
     let other = rig.run(&["agent", "run", "--detach", "--start-within", "3s", "b", "true"]);
     rig.wait_task(other.out.trim(), "undeliverable");
     let shown = rig.run(&["job", "show", other.out.trim(), "-o", "json"]).out;

@@ -1,5 +1,5 @@
-//! Target expressions beside ClusterShell's own answers, so that operators' habits hold. Skipped, said so, where
-//! Debian's `clustershell` is not installed.
+//! Compares target expressions with ClusterShell's answers, so that they mean what its users expect. Skipped
+//! with a message if Debian's `clustershell` is not installed.
 
 #![expect(clippy::unwrap_used, reason = "what fails in a test's helpers fails the test")]
 
@@ -17,7 +17,7 @@ use sloth_runner::domain::{
     target::{Candidate, Target, fold::fold},
 };
 
-/// Expressions that are compared.
+/// Number of expressions that are compared.
 const EXPRESSIONS: usize = 600;
 
 /// Prints the nodes of each line of standard input, or `!` for one that it refuses.
@@ -42,7 +42,7 @@ fn registry() -> Vec<(AgentName, Labels)> {
     web.chain(padded).chain(grid).chain([agent("db".into(), "db")]).collect()
 }
 
-/// Expressions over names of the registry and names beside it.
+/// Expressions over names of the registry and unknown names.
 fn expression() -> impl Strategy<Value = String> {
     let bound = |low: u32, high: u32| (low..=high, 0u32..6, 1u32..4);
     let range = |padded: bool| {
@@ -78,7 +78,7 @@ fn expression() -> impl Strategy<Value = String> {
         .prop_map(|(first, rest)| rest.into_iter().fold(first, |text, (sign, next)| text + sign + &next))
 }
 
-/// Expressions that ClusterShell refuses, and so must we.
+/// Expressions that ClusterShell refuses, and that must be refused here too.
 const REFUSED: [&str; 12] =
     ["a,,b", ",a", "a,", "a!", "!a", "n[5-1]", "n[01-3]", "n[1-3", "n1-3]", "n[]", "n[1-2/0]", "n[a-b]"];
 
@@ -127,8 +127,8 @@ fn expressions_mean_what_they_mean_in_clustershell() {
         .iter()
         .map(|(name, labels)| Candidate { name, labels, state: AgentState::Active, link: None })
         .collect();
-    // What is matched and what is unknown together is what an expression spells out; exceptions that nobody has are
-    // reported beside it.
+    // The matched and the unknown names together are the set that an expression spells out. Unknown excluded
+    // names are reported as well.
     let ours = |text: &str| {
         let target: Target = text.parse().ok()?;
         let matched = target.evaluate_with(&candidates, usize::MAX);

@@ -1,5 +1,5 @@
-//! The first contact of an agent and a master that nobody has introduced: by a one-time code, and past whoever stands between
-//! the two or in the master's place.
+//! The first contact of an agent with a master that it does not trust yet: by a one-time code, also with an
+//! attacker between the two or in the master's place.
 
 #![expect(clippy::unwrap_used, reason = "what fails in a test's helpers fails the test")]
 
@@ -39,7 +39,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, service::Routes};
 
-/// Starts an agent in the background, and returns what that printed.
+/// Starts an agent in the background, and returns the output of the command.
 fn start(rig: &Rig, name: &str, master: &str) -> Output {
     let mut command = rig.program();
     command.args(["agent", "start", "--name", name, "--master", master, "--daemon", "--data-dir"]);
@@ -52,13 +52,13 @@ fn stop(rig: &Rig, name: &str) {
     assert!(stopped.unwrap().status.success());
 }
 
-/// The code that an agent printed when it was started.
+/// Returns the code that an agent printed when it started.
 fn code_in(said: &str) -> String {
     let line = said.lines().find(|line| line.len() == 19 && line.matches('-').count() == 3);
     line.unwrap_or_else(|| panic!("no code in {said}")).to_owned()
 }
 
-/// What is in an agent's log.
+/// Returns the contents of an agent's log.
 fn log_of(rig: &Rig, name: &str) -> String {
     let directory = rig.agent_dir(name).join("log");
     let files = fs::read_dir(directory).into_iter().flatten().flatten();
@@ -109,7 +109,7 @@ fn an_agent_that_is_told_the_cas_fingerprint_needs_no_code() {
     assert_eq!(rig.run(&["agent", "approve", "web-1", "--fingerprint", &digits]).status, 0);
     rig.wait_state("web-1", "active");
     stop(&rig, "web-1");
-    // Another master at that address is none.
+    // A master with another CA at that address is refused.
     let wrong = start(&rig, "web-2", &format!("{}#{}", rig.address(), "00".repeat(32)));
     assert!(String::from_utf8_lossy(&wrong.stdout).contains("wrong CA"), "{wrong:?}");
     stop(&rig, "web-2");
@@ -123,7 +123,7 @@ fn a_false_master_that_approves_by_itself_is_not_believed() {
     let started = start(&rig, "web-1", &rig.address());
     let said = String::from_utf8_lossy(&started.stdout).into_owned();
     assert!(said.contains("without its one-time code"), "{said}");
-    // The false master takes the agent for its own, and can do nothing with it.
+    // The false master considers the agent enrolled, and cannot use it.
     rig.wait_state("web-1", "offline");
     let mark = rig.path("was-here");
     let job = rig.run(&["run", "--start-within", "3s", "web-1", "touch", mark.to_str().unwrap()]);
@@ -133,9 +133,9 @@ fn a_false_master_that_approves_by_itself_is_not_believed() {
     stop(&rig, "web-1");
 }
 
-/// A master that is none: it passes what agents ask on to the true one, with a key of its own.
+/// A false master that forwards requests of agents to the true one, with its own key.
 struct Relay {
-    /// Where the true master is.
+    /// The port of the true master.
     port: u16,
     key: Key,
     authority: Arc<Authority>,
@@ -170,7 +170,7 @@ impl EnrollmentService for Relay {
     }
 }
 
-/// Serves as a master at a port of its own.
+/// Serves the false master.
 async fn deceive(listener: tokio::net::TcpListener, relay: Relay) {
     let own = Key::generate().unwrap();
     let certificate = relay.authority.issue(&own, &Identity::Master("1".to_owned())).unwrap();
@@ -214,11 +214,11 @@ fn a_false_master_that_passes_everything_on_gets_nothing_by_it() {
     let started = start(&rig, "web-1", &between);
     let said = String::from_utf8_lossy(&started.stdout).into_owned();
     let code = code_in(&said);
-    // At the true master the relay's key waits under the agent's name, with the agent's proof.
+    // At the true master the relay's key is pending under the agent's name, with the agent's proof.
     until("a waiting key", || rig.agent("web-1").is_some_and(|agent| agent["fingerprint"] == *stolen));
     let refused = rig.run(&["agent", "approve", "web-1", &code]);
     assert_eq!(refused.status, 1, "{refused:?}");
-    assert!(refused.err.contains("somebody stands between the two"), "{refused:?}");
+    assert!(refused.err.contains("an attacker is between the two"), "{refused:?}");
     let refused = rig.run(&["agent", "approve", "web-1", "--fingerprint", &stolen]);
     assert_eq!(refused.status, 1, "{refused:?}");
     assert_eq!(rig.agent("web-1").unwrap()["state"], "pending");

@@ -1,4 +1,5 @@
-//! What is promised when a disk is full, on volumes that really are. Skipped, said so, where nothing can be mounted.
+//! Guarantees when a disk is full or fails, on real small volumes. Skipped with a message if nothing can be
+//! mounted.
 
 #![expect(clippy::unwrap_used, reason = "what fails in a test's helpers fails the test")]
 
@@ -46,7 +47,7 @@ impl Drop for Volume {
     }
 }
 
-/// Moves the master to a volume of which half is full, by the file that comes with it.
+/// Moves the master to a small volume that is half full. Returns the volume, and the file that fills it.
 fn on_a_small_volume(rig: &mut Rig) -> Option<(Volume, PathBuf)> {
     rig.kill_master();
     let data = rig.master_dir();
@@ -87,7 +88,7 @@ fn who_waits_for_a_full_master_is_told_and_can_leave() {
     let status = client.wait().unwrap();
     assert_eq!(status.code(), Some(130), "{}", text());
     assert!(text().contains("job 1 continues: sloth-runner job attach 1"), "{}", text());
-    // It was told to end all the same, and that is known once there is room.
+    // The task was cancelled all the same, which is reported once there is space.
     fs::remove_file(&filler).unwrap();
     rig.wait_task("1", "cancelled");
     let status = rig.run(&["master", "status", "-o", "json"]);
@@ -128,7 +129,7 @@ fn no_job_begins_on_a_volume_that_is_nearly_full() {
 #[test]
 fn a_full_agent_holds_its_command_back_and_loses_nothing() {
     let mut rig = Rig::with_agents(&["b"]);
-    // Beside it so much that no more than a segment fits before nine tenths are used.
+    // The filler leaves space for one segment before the volume is 90 % full.
     let Some(volume) = Volume::at(&rig.agent_dir("a"), 16) else { return };
     fs::write(rig.agent_dir("a").join("filler"), vec![0; 7 * 1024 * 1024]).unwrap();
     rig.start_agent("a", &[]);
@@ -176,7 +177,7 @@ fn a_full_agent_says_so_runs_what_is_new_in_memory_and_continues_where_it_stoppe
     until("the task says what it waits for", || {
         rig.task(&job)["waiting"].as_str().is_some_and(|text| text.contains("does not take its output"))
     });
-    // What is new runs in memory, so that the disk can be looked at and made free.
+    // New commands run in memory, so that an operator can inspect the disk and free space.
     let printed = rig.on("a", "seq 1 20000; exit 3");
     assert!(printed.status == 3 && printed.out == numbers(20_000), "{}", printed.err);
     let long = rig.detached("a", "until [ -e /nowhere ]; do sleep 0.05; done");
@@ -205,7 +206,7 @@ fn an_agent_whose_disk_is_read_only_runs_commands_and_starts_again() {
     assert_eq!(rig.on("a", "echo before").out, "before\n");
     let path = rig.agent_dir("a");
     let remount = |flags| mount(None::<&str>, &path, None::<&str>, MsFlags::MS_REMOUNT | flags, None::<&str>);
-    // The kernel does this to nobody who has files open for writing, but a disk that fails does.
+    // A remount is refused while files are open for writing, unlike the failure of a disk.
     rig.kill_connector("a");
     Rig::kill(rig.pid_in("a", "keeper.lock"));
     until("nothing writes", || remount(MsFlags::MS_RDONLY).is_ok());
@@ -218,7 +219,7 @@ fn an_agent_whose_disk_is_read_only_runs_commands_and_starts_again() {
     let job = rig.detached("a", "sleep 1; echo long; exit 5");
     rig.wait_task(&job, "running");
     rig.kill_connector("a");
-    // Something that was never started can be cancelled, which the agent writes down.
+    // A task that was never started can be cancelled, which the agent records.
     let never = rig.run(&["run", "-d", "--start-within", "1h", "a", "true"]).out.trim().to_owned();
     assert_eq!(rig.run(&["job", "cancel", &never]).status, 0);
     rig.restart_agent("a");
@@ -244,7 +245,7 @@ fn an_agent_whose_disk_is_read_only_runs_commands_and_starts_again() {
     drop(volume);
 }
 
-/// Lets the master's syncs fail of files whose names begin so, for as long as the file exists that this returns.
+/// Makes the master's syncs of files with this prefix fail while the returned file exists.
 fn failing_syncs(rig: &mut Rig, files: &str) -> PathBuf {
     let library = rig.preloaded("failing_disk.c");
     let failing = rig.path("failing");
@@ -270,7 +271,7 @@ fn output_that_the_masters_disk_does_not_take_stays_with_its_agent_and_shows() {
         "echo one; while [ ! -e {}.$SLOTH_AGENT ]; do sleep 0.05; done; echo two; exit 4",
         gate.display()
     );
-    // The log stays open for as long as one of both jobs.
+    // The log stays open as long as one of the two tasks runs.
     let job = rig.detached("a,b", &command);
     until("the task says what its output waits for", || {
         rig.task(&job)["waiting"].as_str().is_some_and(|text| text.contains("disk does not take its output"))
@@ -285,7 +286,7 @@ fn output_that_the_masters_disk_does_not_take_stays_with_its_agent_and_shows() {
     rig.wait_heartbeats("a", 2);
     assert!(spools(&rig) > 0, "the agent keeps what is not on the master's disk");
 
-    // Asked anew, it does not take for acknowledged what the log has, and has not brought to the disk.
+    // After a new Attach, the agent does not consider output acknowledged that is in the log and not synced.
     rig.kill_connector("a");
     rig.restart_agent("a");
     rig.wait_state("a", "active");
@@ -293,7 +294,7 @@ fn output_that_the_masters_disk_does_not_take_stays_with_its_agent_and_shows() {
     assert!(spools(&rig) > 0, "and keeps it when it comes back");
     fs::write(rig.path("gate.b"), "").unwrap();
 
-    // What the disk did not take is gone with the machine's memory.
+    // Output that was not synced is lost with the machine's memory.
     rig.kill_master();
     let mut logs = fs::read_dir(rig.master_dir().join("jobs")).unwrap().flatten();
     for entry in logs.by_ref().flat_map(|job| fs::read_dir(job.path()).unwrap().flatten()) {
@@ -319,7 +320,7 @@ fn nothing_is_started_that_is_not_on_the_masters_disk() {
     let printed = rig.on("a", &format!("echo mark >> {}", marks.display()));
     assert_eq!(printed.status, 125, "{printed:?}");
     assert!(printed.err.contains("disk I/O error"), "{printed:?}");
-    // Its log may have the job all the same, and no other commit comes over it.
+    // The database's log may contain the job all the same, and no later commit overwrites it.
     assert!(printed.err.contains("may find it there all the same"), "{printed:?}");
     assert!(!marks.exists());
     fs::remove_file(&failing).unwrap();
@@ -372,7 +373,7 @@ fn an_end_that_is_not_on_the_masters_disk_stays_with_its_agent() {
     until("the agent has handed it over", is_forgotten);
 }
 
-/// Fills what is left of a volume, to the last byte.
+/// Fills the rest of a volume, to the last byte.
 fn fill(directory: &Path) -> PathBuf {
     let filler = directory.join("filler");
     let mut file = fs::File::create(&filler).unwrap();
@@ -407,7 +408,7 @@ fn a_master_and_an_agent_start_with_a_full_disk_and_say_so() {
     rig.start_master(&["--disk-cap", "100"]);
     rig.restart_agent("a");
     rig.wait_state("a", "active");
-    // Where the master still has room for the job, its agent runs it, in memory. There is no room for output.
+    // If the master still has space for the job, the agent runs it in memory. There is no space for output.
     let printed = rig.on("a", "true");
     let is_refused = ["No space left on device", "full"].iter().any(|text| printed.err.contains(text));
     assert!(printed.status == 0 || (printed.status == 125 && is_refused), "{printed:?}");

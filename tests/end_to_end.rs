@@ -1,4 +1,4 @@
-//! The main job through real processes: bytes, statuses, cancelling, environment, links, and bad input.
+//! The main use cases with real processes: bytes, statuses, cancelling, environment, links, and bad input.
 
 #![expect(clippy::unwrap_used, reason = "what fails in a test's helpers fails the test")]
 
@@ -107,7 +107,7 @@ fn a_command_has_a_clean_environment() {
 fn a_command_inherits_nothing_from_whoever_started_its_agent() {
     let mut rig = Rig::new();
     let token = rig.token();
-    // A shell that leaves two descriptors open to the agent.
+    // A shell that leaves two descriptors open for the agent.
     let mut shell = std::process::Command::new("bash");
     let agent = rig.agent_command("a", &[]);
     let words = agent.get_args().map(|word| format!("'{}'", word.display()));
@@ -119,7 +119,7 @@ fn a_command_inherits_nothing_from_whoever_started_its_agent() {
     shell.args(["-c", &line]).env("SLOTH_RUNNER_TOKEN", token).stdin(Stdio::null()).stdout(Stdio::null());
     rig.adopt("a", shell.stderr(Stdio::null()).spawn().unwrap());
     rig.wait_state("a", "active");
-    // Looked at one by one: what lists them opens more of them.
+    // Checked one by one, since a program that lists them opens more of them.
     let open = "for n in {0..99}; do [ ! -e /proc/$$/fd/$n ] || printf '%s ' $n; done";
     assert_eq!(rig.on("a", open).out, "0 1 2 ", "and nothing of the supervisor's own");
 }
@@ -170,7 +170,7 @@ fn a_signal_of_any_kind_ends_a_command() {
     let rig = Rig::with_agents(&["a"]);
     for (signal, status) in [(9, 137), (34, 162), (64, 192)] {
         assert_eq!(rig.on("a", &format!("kill -{signal} $$")).status, status);
-        // One that is not the command's own child is no end of it.
+        // A signal to another process than the command itself does not end it.
         let printed = rig
             .on("a", &format!("(kill -{signal} $BASHPID) & wait; sh -c 'kill -{signal} $$' & wait; exit 3"));
         assert_eq!(printed.status, 3, "{}", printed.err);
@@ -209,7 +209,7 @@ fn a_closed_pipe_cancels_one_agent() {
 #[test]
 fn a_pipe_that_closes_when_the_command_has_ended_changes_nothing() {
     let rig = Rig::with_agents(&["a"]);
-    // Much more than a pipe takes, and less than the command may be ahead of its reader.
+    // Much more than fits into a pipe, and less than the command may be ahead of its reader.
     let mut client = rig
         .program()
         .args(["run", "a", "seq 1 400000; exit 3"])
@@ -273,7 +273,7 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// Forwards connections to a port, until it is told to cut them.
+/// Forwards connections to a port, until the sender that it returns cuts them.
 fn forwarder(to: u16) -> (u16, std::sync::mpsc::Sender<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();

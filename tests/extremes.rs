@@ -1,5 +1,5 @@
-//! Every message of the protocol with extreme values in its fields, to a live master and a live agent: nothing crashes, and
-//! nobody else notices.
+//! Sends every message of the protocol with extreme values to a live master and a live agent. Neither
+//! crashes, and others are still served.
 
 #![expect(clippy::unwrap_used, reason = "what fails in a test's helpers fails the test")]
 
@@ -45,7 +45,7 @@ use sloth_runner::{
 use tonic::{Code, body::Body};
 use tower::ServiceExt as _;
 
-/// Messages to each method of a master; `SLOTH_EXTREMES` says how many.
+/// Number of messages to each method of a master; `SLOTH_EXTREMES` overrides it.
 fn messages() -> u64 {
     std::env::var("SLOTH_EXTREMES").ok().and_then(|count| count.parse().ok()).unwrap_or(100)
 }
@@ -56,7 +56,7 @@ fn add(types: &mut BTreeMap<String, DescriptorProto>, prefix: &str, message: &De
     types.insert(name, message.clone());
 }
 
-/// Makes messages of the compiled proto files.
+/// Generates messages of the compiled proto files.
 struct Maker {
     types: BTreeMap<String, DescriptorProto>,
     inputs: BTreeMap<String, String>,
@@ -84,7 +84,7 @@ impl Maker {
         of[usize::try_from(self.dice.roll(of.len() as u64)).unwrap()].clone()
     }
 
-    /// A message of this type in its encoding, which is never larger than a connection takes.
+    /// Returns an encoded message of this type, never larger than a connection accepts.
     fn message(&mut self, name: &str, depth: u32) -> Vec<u8> {
         let mut out = BytesMut::new();
         for field in self.types[name].field.clone() {
@@ -102,7 +102,8 @@ impl Maker {
         out.to_vec()
     }
 
-    /// One field, at any depth. Behind a message it takes the place of the field there, and the rest stays as it is.
+    /// Returns one encoded field, at any depth. Appended to a message, it replaces that field, and the rest
+    /// is unchanged.
     fn one(&mut self, name: &str, depth: u32) -> Vec<u8> {
         let fields = self.types[name].field.clone();
         let mut out = BytesMut::new();
@@ -121,7 +122,7 @@ impl Maker {
         out.to_vec()
     }
 
-    /// A message of this type: wholly extreme, or one that makes sense but for one field.
+    /// Returns a message of this type in which all fields are extreme, or only one.
     fn extreme(&mut self, name: &str) -> Vec<u8> {
         let base = sensible(name, self.dice.roll(u64::MAX));
         if base.is_empty() || self.dice.roll(3) == 0 {
@@ -194,7 +195,7 @@ impl Maker {
     }
 }
 
-/// A message of this type that makes sense; empty where none is known that harms nobody.
+/// Returns a valid message of this type; empty if no harmless one is known.
 fn sensible(name: &str, number: u64) -> Vec<u8> {
     let job_id: Bytes = JobId::from_parts(number % 1_000_000, number.into()).to_bytes().to_vec().into();
     let command = Some(proto::Command { words: vec!["true".into()] });
@@ -281,7 +282,7 @@ fn sensible(name: &str, number: u64) -> Vec<u8> {
     }
 }
 
-/// A connection to a master, or to an agent as its master.
+/// Connects to a master, or to an agent as its master.
 async fn connect(port: u16, own: Option<Credentials>, ca: &Trust) -> Channel {
     let config = tls::client(own, ca.clone(), ALPN_H2).unwrap();
     let dialled = dial("127.0.0.1", port, Arc::new(config), tls::server_name("x")).await.unwrap();
@@ -291,7 +292,7 @@ async fn connect(port: u16, own: Option<Credentials>, ca: &Trust) -> Channel {
     channel
 }
 
-/// Sends a message, and says whether it was refused before anything was done.
+/// Sends a message, and returns the status if it was refused before anything was done.
 async fn send(channel: Channel, method: &str, message: &[u8]) -> Option<Code> {
     let mut body = BytesMut::new();
     body.put_u8(0);
@@ -307,13 +308,13 @@ async fn send(channel: Channel, method: &str, message: &[u8]) -> Option<Code> {
     response.headers().get("grpc-status").map(|code| Code::from_bytes(code.as_bytes()))
 }
 
-/// What honest people and agents still get.
+/// Checks that honest operators and agents are still served.
 fn others_work(rig: &Rig) {
     let printed = rig.run(&["run", "honest", "echo works"]);
     assert_eq!((printed.status, printed.out.as_str()), (0, "works\n"), "{printed:?}");
 }
 
-/// Limits that no test should meet.
+/// Flags with limits that no test reaches.
 const NO_LIMITS: [&str; 6] =
     ["--max-call-rate", "1000000", "--max-frame-rate", "1000000", "--max-pending-changes", "100000"];
 
@@ -335,7 +336,7 @@ fn whatever_a_client_sends_the_master_continues() {
             let mut refused = 0;
             let mut channel = connect(rig.port(), present(), &ca).await;
             for number in 0..messages() {
-                // Answers that stream on hold their places until the connection ends.
+                // Streaming answers stay open until the connection ends.
                 if number.is_multiple_of(50) {
                     channel = connect(rig.port(), present(), &ca).await;
                 }
@@ -376,7 +377,7 @@ fn whatever_an_agent_says_the_master_continues() {
                 incarnation: "dir/boot".into(),
                 ..proto::Hello::default()
             };
-            // Every other one begins as it should, so that the rest is heard.
+            // Every second session begins with a valid Hello, so that the rest is processed.
             let first = turn.is_multiple_of(2).then_some(session_response::Kind::Hello(honest));
             let kinds = (0..100).filter_map(|_| {
                 let message = maker.extreme(".sloth.v2.SessionResponse");
@@ -441,7 +442,7 @@ fn whatever_its_master_sends_an_agent_continues() {
                     channel = junction.next().await;
                 }
                 let mut message = maker.extreme(&input);
-                // An order to stop would be obeyed.
+                // The agent would obey an order to stop.
                 while is_stop(method, &message) {
                     message = maker.extreme(&input);
                 }

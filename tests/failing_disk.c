@@ -1,5 +1,5 @@
-/* Lets the syncs of some files fail, for tests: preloaded into a process, with SLOTH_FAILING_FILES as the beginning of
-   the files' paths, while the file exists that SLOTH_FAILING_WHILE names. */
+/* A library to preload in tests: makes syncs of files fail whose paths begin with SLOTH_FAILING_FILES, while the file
+   SLOTH_FAILING_WHILE exists. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>

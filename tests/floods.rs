@@ -1,6 +1,6 @@
-//! Clients that take all they can get: one viewer, unauthenticated peers, and an agent with a stolen key. What they get, and what everybody
-//! else still gets meanwhile. `SLOTH_FLOODS=5000 cargo test --release --test floods -- --nocapture --test-threads 1` prints
-//! figures; no time is asserted here.
+//! Clients that use all the resources that they can get: a viewer, unauthenticated peers, and an agent with a
+//! stolen key. The others are still served. `SLOTH_FLOODS=5000 cargo test --release --test floods --
+//! --nocapture --test-threads 1` prints figures; no time is asserted.
 
 #![expect(clippy::unwrap_used, reason = "what fails in a test's helpers fails the test")]
 
@@ -44,12 +44,12 @@ use tokio_rustls::TlsConnector;
 use tonic::{Status, body::Body};
 use tower::ServiceExt as _;
 
-/// How many connections, streams and keys a flood is made of.
+/// Number of connections, streams and keys of a flood.
 fn many() -> usize {
     std::env::var("SLOTH_FLOODS").ok().and_then(|count| count.parse().ok()).unwrap_or(1_000)
 }
 
-/// Threads of an attacker, who has a machine of his own: here he gets what others leave.
+/// The runtime of an attacker. A real one has its own machine, so this one has a low priority.
 fn elsewhere() -> Runtime {
     let nice = || {
         let _ = rustix::process::nice(19);
@@ -62,7 +62,7 @@ fn elsewhere() -> Runtime {
         .unwrap()
 }
 
-/// Runs a command often enough, and says how long the one in the middle took.
+/// Runs a command several times, and returns the median duration.
 fn honest_job(rig: &Rig) -> Duration {
     let mut took: Vec<Duration> = (0..9)
         .map(|_| {
@@ -76,7 +76,7 @@ fn honest_job(rig: &Rig) -> Duration {
     took[took.len() / 2]
 }
 
-/// What the master holds.
+/// Resources that the master holds.
 struct Held {
     memory: u64,
     descriptors: usize,
@@ -93,7 +93,8 @@ impl Held {
 
 const MIB: u64 = 1024 * 1024;
 
-/// Looks at what a flood does to others while it continues, and prints it. Nobody is to be locked out, and root's word is done.
+/// Measures and prints the effect of a flood on others while it continues. Others must be served, and root
+/// must be able to revoke.
 fn meanwhile(rig: &Rig, what: &str, idle: Duration, before: &Held, most: u64) {
     static REVOKED: AtomicU64 = AtomicU64::new(0);
     let honest = honest_job(rig);
@@ -129,7 +130,7 @@ async fn list(channel: &Channel, target: String) -> Result<(), Status> {
     Ok(())
 }
 
-/// Fifty expressions that cost much, or would if anybody spelled them out.
+/// Fifty expensive expressions, or ones that would be if they were expanded.
 fn hostile_targets() -> Vec<String> {
     let mut all = Vec::new();
     for n in 1..=10_u32 {
@@ -169,7 +170,7 @@ fn hostile_targets_are_refused_at_once() {
     });
     println!("fifty hostile targets: the slowest is refused after {slowest:.1?}");
     meanwhile(&rig, "hostile targets", idle, &before, 16);
-    // One that is just within the limits, again and again: what it costs is its operator's.
+    // An expression just within the limits, in a loop: its cost is charged to its operator.
     let allowed = "n[000001-099000/2],n[1-99000/2]".to_owned();
     for _ in 0..4 {
         let (viewer, allowed) = (Arc::clone(&viewer), allowed.clone());
@@ -184,7 +185,7 @@ fn hostile_targets_are_refused_at_once() {
     drop(runtime);
 }
 
-/// Follows a job on many connections, and reads nothing. What is returned keeps the calls.
+/// Follows a job on many connections without reading. The returned values keep the calls open.
 async fn follow_and_never_read(flood: &Operator, number: u64) -> Vec<impl Sized> {
     let mut held = Vec::new();
     for _ in 0..many().div_ceil(500) {
@@ -201,7 +202,7 @@ async fn follow_and_never_read(flood: &Operator, number: u64) -> Vec<impl Sized>
         let all: Vec<_> = calls.map(tokio::spawn).collect();
         for call in all {
             if let Ok(Ok(Ok(stream))) = call.await {
-                // Kept, and never read.
+                // Kept open, and never read.
                 held.push((channel.clone(), stream));
             }
         }
@@ -209,7 +210,7 @@ async fn follow_and_never_read(flood: &Operator, number: u64) -> Vec<impl Sized>
     held
 }
 
-/// Sends frames of HTTP/2 that are made by hand: type, and payload. RFC 9113, 6.7 and 6.5.
+/// Sends HTTP/2 frames of this type and payload in a loop. RFC 9113, 6.7 and 6.5.
 async fn send_frames(flood: &Operator, kind: u8, payload: &[u8], frames: &AtomicU64) {
     let length = u8::try_from(payload.len()).unwrap();
     let frame = [&[0, 0, length, kind, 0, 0, 0, 0, 0], payload].concat().repeat(256);
@@ -308,14 +309,14 @@ fn one_viewer_cannot_take_connections_memory_or_the_log_from_others() {
     assert_eq!(revoked, 5);
 }
 
-/// Connects from one of this machine's own addresses, as a machine elsewhere would from its own.
+/// Connects from one of this machine's own addresses, in place of another machine.
 async fn connect_from(source: Ipv4Addr, port: u16) -> Option<TcpStream> {
     let socket = TcpSocket::new_v4().ok()?;
     socket.bind(SocketAddr::from((source, 0))).ok()?;
     socket.connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await.ok()
 }
 
-/// Keeps so many connections from each of these addresses, and makes a new one for each that is closed.
+/// Keeps `each` connections from each of these addresses open, and replaces those that are closed.
 fn keep_silent(runtime: &Runtime, port: u16, sources: &[Ipv4Addr], each: usize, tls: bool) -> Arc<AtomicU64> {
     let opened = Arc::new(AtomicU64::new(0));
     let config = Arc::new(tls::client(None, Trust::FirstUse, ALPN_H2).unwrap());
@@ -343,14 +344,14 @@ fn keep_silent(runtime: &Runtime, port: u16, sources: &[Ipv4Addr], each: usize, 
     opened
 }
 
-/// Has keys wait from these addresses, ten of each.
+/// Makes keys pending from these addresses, ten from each.
 fn send_keys(runtime: &Runtime, port: u16, sources: &[Ipv4Addr]) -> Arc<AtomicU64> {
     let asked = Arc::new(AtomicU64::new(0));
     for source in sources.iter().copied() {
         let asked = Arc::clone(&asked);
         runtime.spawn(async move {
             let config = Arc::new(tls::client(None, Trust::FirstUse, ALPN_H2).unwrap());
-            // As often as it takes: not all at once are let so far.
+            // Repeated until enough were sent, since not all connections get through at once.
             for n in (0..10).cycle().take_while(|_| asked.load(Ordering::Relaxed) < 1_000) {
                 let ask = async {
                     let stream = connect_from(source, port).await?;
@@ -418,7 +419,7 @@ fn unauthenticated_keep_nobody_out() {
         meanwhile(&rig, what, idle, &before, 128);
         drop(runtime);
     }
-    // A machine that waits is still seen when the list is full.
+    // A pending key is still shown when the list is full.
     let mut late = rig.agent_command("late", &[]).spawn().unwrap();
     rig.wait_state("late", "pending");
     late.kill().unwrap();

@@ -1,4 +1,4 @@
-//! The bodies of the fuzz targets, on a stable compiler: each with bytes of its own that were changed at random.
+//! Runs the bodies of the fuzz targets on a stable compiler, each with random changes of its own seeds.
 
 #[path = "../fuzz/bodies.rs"]
 mod bodies;
@@ -7,12 +7,12 @@ mod dice;
 use bodies::BODIES;
 use dice::Dice;
 
-/// Inputs to each body; `SLOTH_FUZZED` says how many.
+/// Number of inputs to each body; `SLOTH_FUZZED` overrides it.
 fn inputs() -> u64 {
     std::env::var("SLOTH_FUZZED").ok().and_then(|count| count.parse().ok()).unwrap_or(20_000)
 }
 
-/// Changes bytes in one of the ways that lead somewhere else.
+/// Applies one random mutation: flips, replaces, inserts, repeats, removes or splices bytes.
 fn change(bytes: &mut Vec<u8>, other: &[u8], dice: &mut Dice) {
     let place = |dice: &mut Dice, length: usize| usize::try_from(dice.roll(length as u64 + 1)).unwrap_or(0);
     let at = place(dice, bytes.len());

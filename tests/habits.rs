@@ -1,4 +1,4 @@
-//! Habits from other tools, and what is said of them: words and flags of ssh, clush, pdsh and Ansible.
+//! Commands and flags of ssh, clush, pdsh and Ansible: they work, or an error names the right ones.
 
 mod rig;
 
@@ -9,11 +9,11 @@ fn words_that_others_use_mean_what_they_mean_there() {
     let rig = Rig::with_agents(&["web-1"]);
     assert_eq!(rig.run(&["exec", "web-1", "echo exec"]).out, "exec\n");
     assert_eq!(rig.run(&["exec", "-N", "web-*", "echo exec"]).out, "exec\n");
-    // Without a terminal there is no shell; that is known before anything begins.
+    // A shell needs a terminal, which is checked before anything begins.
     for word in ["shell", "ssh"] {
         let printed = rig.run(&[word, "web-1"]);
         assert_eq!(printed.status, 2, "{printed:?}");
-        assert!(printed.err.contains("a terminal elsewhere needs one here"), "{printed:?}");
+        assert!(printed.err.contains("a remote terminal needs a terminal here"), "{printed:?}");
     }
     let home = rig.on("web-1", "echo $HOME").out;
     for directory in ["~", "~/"] {
@@ -41,7 +41,7 @@ fn flags_of_others_get_a_sentence_that_helps() {
         assert_eq!(printed.status, 2, "{words:?}: {printed:?}");
         assert!(printed.err.contains(helps) && printed.err.lines().count() == 1, "{words:?}: {printed:?}");
     }
-    // Elsewhere, and of what nobody has, the parser speaks.
+    // Other commands, and unknown flags, get the parser's error.
     for words in [&["job", "list", "-w", "x"][..], &["run", "--no-such-flag", "a", "true"]] {
         let printed = rig.run(words);
         assert!(printed.status == 2 && printed.err.contains("unexpected argument"), "{printed:?}");

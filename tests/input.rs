@@ -1,4 +1,5 @@
-//! What a command reads: standard input byte for byte whatever breaks, and terminals with keys, sizes and signals.
+//! Input of commands: standard input arrives byte for byte whatever breaks; terminals pass keys, sizes and
+//! signals.
 
 mod rig;
 
@@ -6,7 +7,7 @@ use std::{fs::File, io::Write as _, process::Stdio, thread};
 
 use rig::{Rig, screen::Screen, until};
 
-/// Bytes that no text is.
+/// Returns pseudorandom bytes, which are not text.
 fn noise(count: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut bytes = Vec::with_capacity(count);
@@ -28,12 +29,12 @@ fn standard_input_arrives_byte_for_byte_and_its_end_too() {
     assert_eq!(printed.status.code(), Some(0));
     assert!(printed.stdout == sent, "{} of {} bytes", printed.stdout.len(), sent.len());
     assert_eq!(printed.stderr, b"end\n");
-    // A command that wants no more ends all the same, and one that is given nothing reads its end.
+    // A command that stops reading ends all the same, and a command without input reads end of file.
     let path = rig.file("more", &sent);
     let mut some = rig.program();
     let some = some.args(["run", "-i", "a", "head -c 3 | wc -c"]).stdin(File::open(path).unwrap()).output();
     assert_eq!(some.unwrap().stdout, b"3\n");
-    // One that reads late finds everything.
+    // A command that reads late receives everything.
     let path = rig.file("late", &sent);
     let mut late = rig.program();
     let late =
@@ -95,12 +96,12 @@ fn a_shell_has_keys_a_size_signals_and_an_end() {
     until("the new size", || {
         let has = screen.text().contains("11 77");
         if !has {
-            // The size goes its own way, and may come behind the keys.
+            // The size is sent separately, and may arrive after the keys.
             (&screen.terminal).write_all(b"stty size\r").unwrap();
         }
         has
     });
-    // ^C reaches the command there, and not the client here.
+    // ^C interrupts the remote command, and not the client.
     screen.keys("echo be$((2))gun; sleep 600; echo af$((1))ter\r");
     screen.wait("be2gun");
     screen.keys("\x03");
@@ -123,11 +124,11 @@ fn a_terminal_hangs_up_by_its_escape_and_everything_in_it_ends() {
     screen.wait("~. hangs up");
     screen.keys("\r~.");
     assert_eq!(screen.client.wait().unwrap().code(), Some(125), "{}", screen.text());
-    // What it has printed may still be on its way through the terminal.
+    // Its last output may still be on its way through the terminal.
     screen.wait("cancelled");
     assert!(!rig::is_alive(pid));
     let plain = rig.run(&["run", "-t", "a", "true"]);
-    assert!(plain.status == 2 && plain.err.contains("needs one here"), "{plain:?}");
+    assert!(plain.status == 2 && plain.err.contains("needs a terminal here"), "{plain:?}");
 }
 
 #[test]
@@ -137,7 +138,7 @@ fn a_terminal_can_be_left_while_the_master_is_away() {
     screen.wait("be1gun");
     rig.kill_master();
     screen.wait("does not answer");
-    // More than may wait for the network must not keep the escape from being seen.
+    // The escape must be detected even if more keys wait for the network than are allowed.
     for _ in 0..100 {
         screen.keys("x");
     }
@@ -161,7 +162,7 @@ fn commands_ignore_no_signal_whatever_their_agent_was_started_by() {
         .out
         .lines()
         .map(|line| u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap())
-        // Behind the first 31 are those of the C library, which nobody else can set.
+        // Signals after the first 31 belong to the C library and cannot be set by others.
         .map(|mask| mask & 0x7fff_ffff)
         .collect();
     assert_eq!(masks, [0, 0], "{printed:?}");

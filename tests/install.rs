@@ -1,4 +1,5 @@
-//! Installing: what `bootstrap.sh` refuses before it changes anything, and the units that `service` writes.
+//! Installing: `bootstrap.sh` refuses bad options and downloads before it changes anything, and `service`
+//! writes units.
 
 #![expect(clippy::unwrap_used, reason = "what fails in a test's helpers fails the test")]
 
@@ -18,8 +19,8 @@ fn piped(script: &str, words: &[&str]) -> (i32, String, Vec<String>) {
     piped_from("http://127.0.0.1:9/none", None, script, words)
 }
 
-/// Runs the script as `curl | bash -s -- WORDS` does, with a home and temporary files of its own, releases from there, and
-/// programs of this directory alone.
+/// Runs the script as `curl | bash -s -- WORDS` does, with a temporary home, releases from `releases`, and
+/// only the programs of the directory `programs` if one is given.
 fn piped_from(
     releases: &str,
     programs: Option<&Path>,
@@ -90,7 +91,7 @@ fn bad_options_are_refused_before_anything_is_changed() {
     assert!(!place.exists());
 }
 
-/// A host of releases: files of a directory over HTTP.
+/// Serves the files of a directory over HTTP, as a host of releases does. Returns the URL.
 fn host(directory: PathBuf) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -115,14 +116,14 @@ fn shell(directory: &Path, script: &str) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A directory with every program of this machine but these.
+/// Returns a directory with every program of this machine except these.
 fn programs_without(left_out: &[&str]) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     for programs in std::env::split_paths(&std::env::var_os("PATH").unwrap()) {
         for program in fs::read_dir(programs).into_iter().flatten().flatten() {
             let name = program.file_name();
             if !left_out.iter().any(|left_out| name == *left_out) {
-                // Of two of one name the first one counts, as in PATH.
+                // Of two programs with the same name the first one is used, as in PATH.
                 let _ = std::os::unix::fs::symlink(program.path(), directory.path().join(name));
             }
         }
@@ -153,7 +154,8 @@ fn where_there_is_no_ssh_keygen_openssl_verifies_the_same() {
 fn refuses_what_is_not_signed(programs: Option<&Path>) {
     let home = tempfile::tempdir().unwrap();
     let at = home.path();
-    // Two releases of a program that says its version and does all that it is told, and a key of somebody else.
+    // Two releases of a program that prints its version and ignores its arguments, and the key of another
+    // signer.
     let made = r#"
         machine=$(uname -m)
         for key in release other; do ssh-keygen -q -t ed25519 -N '' -C "$key" -f $key; done

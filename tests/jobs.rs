@@ -167,7 +167,7 @@ fn a_handler_that_cleans_up_may_start_what_it_needs() {
     let timed_out = rig.run(&["run", "--timeout", "500ms", "a", &clean]);
     assert_eq!((timed_out.status, timed_out.out.as_str()), (124, "ready\nhelper: 0\nremoved: 0\n"));
     assert!(!scratch.exists());
-    // A cancel is the same, and its grace is what was asked for.
+    // A cancel does the same, with the requested grace.
     let job = rig.detached("a", &clean);
     until("it is ready", || rig.run(&["job", "logs", &job]).out == "ready\n");
     assert_eq!(rig.run(&["job", "cancel", &job]).status, 0);

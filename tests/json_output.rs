@@ -1,4 +1,4 @@
-//! What `-o json` and `-o ndjson` print is what the schemas in `assets/schema` say, no more and no less.
+//! The output of `-o json` and `-o ndjson` matches the schemas in `assets/schema`, no more and no less.
 
 #![expect(clippy::unwrap_used, reason = "what fails in a test's helpers fails the test")]
 
@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 
 use self::rig::{Printed, Rig, until};
 
-/// Fields of the schemas that these tests do not bring about.
+/// Fields of the schemas that these tests do not produce.
 const RARE: [&str; 1] = ["stderr_base64"];
 
-/// The schemas by the names of their files.
+/// The schemas, each with the name of its file.
 struct Schemas(Vec<(String, Value)>);
 
 impl Schemas {
@@ -28,14 +28,15 @@ impl Schemas {
         Self(files.map(schema).collect())
     }
 
-    /// The same schemas, which allow no field that they do not describe. What is published allows more: fields are added.
+    /// Returns the schemas without permission for other fields. The published ones permit them, since fields
+    /// are added.
     fn strict(mut self) -> Self {
         fn close(schema: &mut Value, is_part: bool) {
             let Value::Object(all) = schema else { return };
             let is_object = ["$ref", "allOf", "properties"].iter().any(|key| all.contains_key(*key));
             for (key, inner) in all.iter_mut() {
                 match (key.as_str(), inner) {
-                    // Parts of an object are closed where they are put together.
+                    // Parts of an object are closed in the schema that combines them.
                     ("allOf", Value::Array(parts)) => parts.iter_mut().for_each(|part| close(part, true)),
                     ("$defs", Value::Object(parts)) => parts.values_mut().for_each(|part| close(part, true)),
                     ("properties", Value::Object(fields)) => {
@@ -67,7 +68,7 @@ impl Schemas {
         Registry::new().extend(all).unwrap().prepare().unwrap()
     }
 
-    /// Names of all fields that they describe.
+    /// Returns the names of all fields that the schemas describe.
     fn fields(&self) -> BTreeSet<String> {
         fn collect(schema: &Value, into: &mut BTreeSet<String>) {
             match schema {
@@ -86,7 +87,7 @@ impl Schemas {
     }
 }
 
-/// Compares output with the schemas, and collects which fields it had.
+/// Compares output with the schemas, and collects its fields.
 struct Checker<'a> {
     registry: &'a Registry<'a>,
     described: BTreeSet<String>,
@@ -127,7 +128,7 @@ impl Checker<'_> {
         }
     }
 
-    /// One object, with `-o json` and, on one line, with `-o ndjson`.
+    /// Checks one object, with `-o json` and, on one line, with `-o ndjson`.
     fn document(&mut self, schema: &str, rig: &Rig, words: &[&str]) {
         // Jobs that are followed are a stream of events with `-o ndjson`.
         let is_stream = words[0] == "run" && !words.contains(&"-b");
@@ -143,7 +144,7 @@ impl Checker<'_> {
         }
     }
 
-    /// A stream of objects.
+    /// Checks a stream of events, and returns them.
     fn events(&mut self, rig: &Rig, words: &[&str]) -> Vec<Value> {
         let printed = rig.run(words);
         let events: Vec<Value> =
@@ -196,12 +197,12 @@ fn every_object_is_what_its_schema_says() {
     assert_eq!(rig.run(&["master", "operator", "add", "ana", "--role", "viewer"]).status, 0);
     until("facts have come", || rig.agent("web-1").is_some_and(|agent| !agent["facts"].is_null()));
 
-    // Outcomes of each kind that one machine can bring about, text and bytes, gaps, and who is left out.
+    // Outcomes of each kind that one machine can produce, text and bytes, gaps, and agents that are left out.
     let run = ["run", "--timeout", "1", "--grace", "0", "@", "web-[1-3]"];
     for command in ["exit 3", "kill -9 $$", "sleep 60", "printf 'caf\\351\\n'; printf 'no end'"] {
         checker.document("job.json", &rig, &[&run[..], &[command]].concat());
     }
-    // Nobody reads along, so that what lies between the beginning and the end is not kept.
+    // No client follows the job, so the output between the beginning and the end is not kept.
     let capped = ["run", "--detach", "--output-cap", "1k", "web-1", "printf 'a\\351b\\n'; seq 1 100000"];
     let capped = rig.run(&capped).out.trim().to_owned();
     rig.wait_task(&capped, "exited");

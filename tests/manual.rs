@@ -1,4 +1,5 @@
-//! The written man pages say what there is, and nothing that is not: commands, flags, keys, settings and calls.
+//! Compares the written man pages with the program: commands, flags, keys, settings and calls, no more and no
+//! less.
 
 #![expect(clippy::unwrap_used, reason = "what fails in a test's helpers fails the test")]
 
@@ -12,7 +13,7 @@ use sloth_runner::{
     wire::proto,
 };
 
-/// A page without what is only roff: escapes as the signs that they stand for.
+/// Returns a page with its roff escapes replaced by the characters that they stand for.
 fn page(name: &str) -> String {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("man").join(name)).unwrap();
     let signs = [
@@ -28,14 +29,14 @@ fn page(name: &str) -> String {
     signs.iter().fold(text, |text, (escape, sign)| text.replace(escape, sign))
 }
 
-/// The part of a page below a heading.
+/// Returns the part of a page below a heading.
 fn section<'a>(page: &'a str, heading: &str) -> &'a str {
     let from = page.find(&format!("\n.SH {heading}\n")).unwrap_or_else(|| panic!("no section {heading}"));
     let rest = &page[from + 5 + heading.len()..];
     &rest[..rest.find("\n.SH ").unwrap_or(rest.len())]
 }
 
-/// Entries of a list: the bold first line, and what follows up to the next entry or heading.
+/// Returns the entries of a list: the bold first line, and the text up to the next entry or heading.
 fn entries(section: &str) -> Vec<(String, String)> {
     let parts = section.split("\n.TP\n").skip(1);
     let entry = |part: &str| {
@@ -46,7 +47,7 @@ fn entries(section: &str) -> Vec<(String, String)> {
     parts.map(entry).collect()
 }
 
-/// Every command that is shown, with its flags.
+/// Collects every visible command with its flags.
 fn commands(command: &clap::Command, path: &str, found: &mut BTreeSet<(String, Vec<String>)>) {
     for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set() && inner.get_name() != "help")
     {

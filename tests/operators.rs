@@ -1,4 +1,5 @@
-//! Operators elsewhere than on the master's machine: logging in, named masters, what each role may, and revoking.
+//! Operators on other machines than the master's: logging in, named masters, the rights of each role, and
+//! revoking.
 
 #![expect(clippy::unwrap_used, reason = "what fails in a test's helpers fails the test")]
 
@@ -13,7 +14,7 @@ use std::{
 
 use rig::{Printed, Rig, secret, until};
 
-/// A person on another machine: a home of its own, and no socket of the master.
+/// An operator on another machine: with its own home directory, and without the master's socket.
 struct Elsewhere {
     home: tempfile::TempDir,
 }
@@ -67,11 +68,12 @@ fn a_viewer_looks_an_operator_runs_and_a_revoked_one_does_neither() {
     assert!(printed.out.starts_with("logged in to prod (127.0.0.1:"), "{printed:?}");
     assert_eq!(eve.run(&["login", &invite(&rig, "eve", "viewer"), "--name", "prod"]).status, 0);
 
-    // Nothing is named: the login has selected it.
+    // No master is named: the login has selected one.
     let printed = ana.run(&["run", "a", "echo out; echo err >&2; exit 3"]);
     assert_eq!((printed.status, printed.out.as_str()), (3, "out\n"));
     assert!(printed.err.starts_with("err\n✗ a exited 3 in "), "{printed:?}");
-    // Root's commands on the master's machine could take the CA's key, so they are administrators' alone by default.
+    // Commands as root on the master's machine could read the CA's key, so only administrators may run them
+    // by default.
     let refused = ana.run(&["run", "cautious", "id"]);
     assert!(refused.status == 125 && refused.err.contains("with --trust-operators"), "{refused:?}");
     assert_eq!(rig.run(&["run", "cautious", "true"]).status, 0);
@@ -104,7 +106,7 @@ fn a_viewer_looks_an_operator_runs_and_a_revoked_one_does_neither() {
     let expected = ["eve StartJob", "ana DeleteAgent", "ana CreateToken", "ana ListOperators"];
     until("what was refused is recorded", || recorded() == expected);
 
-    // Revoked in the middle of a job that is followed.
+    // The operator is revoked while it follows a job.
     let mut following = ana
         .program()
         .args(["run", "a", "echo begun; while [ ! -e go ]; do sleep 0.05; done; echo done"])
@@ -117,7 +119,7 @@ fn a_viewer_looks_an_operator_runs_and_a_revoked_one_does_neither() {
     out.read_line(&mut line).unwrap();
     assert_eq!(line, "begun\n");
     let revoked = rig.run(&["master", "operator", "revoke", "ana"]);
-    assert!(revoked.out.contains("its key is worth nothing any more"), "{revoked:?}");
+    assert!(revoked.out.contains("its key is no longer valid"), "{revoked:?}");
     let ended = following.wait_with_output().unwrap();
     assert_eq!(ended.status.code(), Some(125));
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
@@ -125,7 +127,7 @@ fn a_viewer_looks_an_operator_runs_and_a_revoked_one_does_neither() {
     let refused = ana.run(&["agent", "list"]);
     assert_eq!(refused.status, 1);
     assert!(refused.err.contains("no longer, an operator"), "{refused:?}");
-    // The job itself is the master's, and continues.
+    // The job itself belongs to the master, and continues.
     assert_eq!(rig.task("last")["state"], "running");
     rig.run(&["job", "cancel", "last"]);
     let listed = rig.run(&["master", "operator", "list"]).out;
@@ -148,7 +150,7 @@ fn a_login_string_is_good_for_one_key_and_leaves_nothing_when_it_fails() {
     assert!(refused.status == 1 && refused.err.contains("wrong CA"), "{refused:?}");
     assert_eq!(second.files(), Vec::<PathBuf>::new());
 
-    // Another machine of the same person gets another login; a key is its owner's alone.
+    // Another machine of the same operator needs a new login, and a key is readable by its owner only.
     let printed = rig.run(&["master", "operator", "login", "ana", "--address", &rig.address()]);
     let again = secret(&printed.out);
     assert_eq!(second.run(&["login", again, "--name", "prod"]).status, 0);
@@ -185,11 +187,11 @@ fn masters_are_named_selected_and_forgotten_as_contexts_are() {
     let ana = Elsewhere::new();
     assert_eq!(ana.run(&["login", &invite(&one, "ana", "admin"), "--name", "one"]).status, 0);
     let printed = ana.run(&["login", &invite(&two, "ana", "viewer"), "--name", "two"]);
-    assert!(printed.out.contains("`sloth-runner master select two` makes commands mean it"), "{printed:?}");
+    assert!(printed.out.contains("`sloth-runner master select two` makes it the default"), "{printed:?}");
     let amy = invite(&two, "amy", "viewer");
     let taken = ana.run(&["login", &amy, "--name", "one"]);
     assert!(taken.status == 1 && taken.err.contains("one is another master"), "{taken:?}");
-    // That has not spent the string. Masters on one host get names of their own.
+    // That did not use up the login string. Masters on one host get distinct names.
     assert_eq!(ana.run(&["login", &amy]).status, 0);
     let eve = ana.run(&["login", &invite(&one, "eve", "viewer")]);
     assert!(eve.status == 0 && eve.out.contains("-2 (127.0.0.1:"), "{eve:?}");

@@ -1,5 +1,5 @@
-/* Tells another time of day than the machine's, for tests: preloaded into a process, with the seconds between the two in
-   SLOTH_CLOCK_SECONDS. Clocks that nobody sets go on as they are. */
+/* A library to preload in tests: shifts the time of day by SLOTH_CLOCK_SECONDS. Other clocks, such as the monotonic one,
+   are unchanged. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-//! What is promised when things die: the master, either half of the agent, a task's process, the spool, the client.
+//! Guarantees when a part dies: the master, the connector, the supervisor, a shim, the spool, or the client.
 
 mod rig;
 
@@ -19,7 +19,7 @@ fn gated(rig: &Rig) -> (String, String) {
     (command, numbers(40_000))
 }
 
-/// Waits for the only run there is, which a client has asked for.
+/// Waits until the only job, which a client has started, runs.
 fn wait_until_it_runs(rig: &Rig) {
     until("a job", || rig.run(&["job", "show", "last"]).status == 0);
     rig.wait_task("last", "running");
@@ -71,7 +71,8 @@ fn a_client_need_not_wait_for_a_master_that_is_away() {
         serde_json::from_str(&rig.run(&["job", "list", "-o", "json"]).out).unwrap();
     let job = listed["jobs"][0]["number"].to_string();
     rig.kill_master();
-    // Whether the first one comes before or after the client has noticed: cancelling is nothing that it could do.
+    // The client cannot cancel without a master, whether it has already noticed that the master is away or
+    // not.
     let pid = Pid::from_raw(i32::try_from(client.id()).unwrap());
     until("the client leaves", || {
         kill(pid, Signal::SIGINT).unwrap();
@@ -103,7 +104,7 @@ fn a_master_that_comes_back_is_told_of_the_cancelling_that_it_did_not_hear() {
     let client = rig.program().args(["run", "a", "sleep 600"]).stdout(Stdio::piped()).spawn().unwrap();
     wait_until_it_runs(&rig);
     let master = Pid::from_raw(rig.master_pid());
-    // Stopped, it takes the call and never answers it.
+    // The stopped master accepts the call and never answers it.
     kill(master, Signal::SIGSTOP).unwrap();
     kill(Pid::from_raw(i32::try_from(client.id()).unwrap()), Signal::SIGTERM).unwrap();
     rig.kill_master();
@@ -164,7 +165,7 @@ fn a_process_that_waits_for_a_task_takes_none_with_it_and_ends_with_its_supervis
         let children = fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).unwrap();
         children.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
     };
-    // Before the first command there is only the one that holds process ids in reserve.
+    // Before the first command there is only the process that holds process ids in reserve.
     until("process ids are held", || children().len() == 1);
     let reserve = children()[0];
     let waiting = || -> Vec<i32> { children().into_iter().filter(|pid| *pid != reserve).collect() };
@@ -204,7 +205,7 @@ fn a_wiped_spool_is_lost_and_never_started_again() {
 #[test]
 fn an_agent_whose_memory_was_removed_takes_commands_again() {
     let rig = Rig::with_agents(&["a"]);
-    // Shims that are ready have their places in what is removed.
+    // Idle shims have their directories in what is removed.
     (0..3).for_each(|_| assert_eq!(rig.on("a", "true").status, 0));
     rig.wipe_agent("a");
     until("it takes commands", || {
@@ -219,7 +220,8 @@ fn a_wiped_spool_is_lost_though_the_master_was_restarted() {
     wipe_the_spool(true);
 }
 
-/// Wipes the tasks directory of an agent that runs a command, and shows that the command is lost and was started once.
+/// Wipes the tasks directory of an agent that runs a command, and checks that the command is lost and was
+/// started once.
 fn wipe_the_spool(master_restarts: bool) {
     let mut rig = Rig::with_agents(&["a"]);
     let marks = rig.path("marks");
@@ -283,7 +285,7 @@ fn output_that_the_masters_disk_lost_shows_as_a_gap() {
     until("the first line is there", || rig.run(&["job", "logs", &job]).out == "one\n");
     fs::write(&gate, "").unwrap();
     until("the second one is there", || rig.run(&["job", "logs", &job]).out == "one\ntwo\n");
-    // Until then it would send again what is lost.
+    // Until then the agent would send the lost output again.
     let finished = rig.agent_dir("a").join("tasks/finished.log");
     until("the agent has let go of it", || fs::read_to_string(&finished).is_ok_and(|ids| !ids.is_empty()));
     rig.kill_master();
@@ -415,7 +417,7 @@ fn what_a_command_printed_last_is_read_however_long_that_has_to_wait() {
     let rig = Rig::with_agents(&["a"]);
     let (gate, full) = (rig.path("gate"), rig.path("full"));
     let (printed, lingered) = (rig.path("printed"), rig.path("lingered"));
-    // As much as an agent keeps for a master that takes nothing, and then what fits into a pipe.
+    // As much as an agent keeps while the master accepts nothing, and then what fits into a pipe.
     let (kept, more) = (32 * 1024 * 1024, 40 * 1024);
     let sleeps = rig::long();
     let command = format!(
@@ -428,10 +430,10 @@ fn what_a_command_printed_last_is_read_however_long_that_has_to_wait() {
         printed.display()
     );
     let job = rig.detached("a", &command);
-    // The agent has heard that its output is taken: it keeps more for a master that was never there.
+    // The agent has learned that its output is read. If nobody reads, it keeps more.
     until("it has begun to print", || rig.run(&["job", "logs", &job]).out == "\n");
     for _ in 0..5 {
-        // What is told after the ends of these was told before.
+        // When these have ended, the agent has also received what the master sent before.
         assert_eq!(rig.on("a", "echo").status, 0);
     }
     let master = Pid::from_raw(rig.master_pid());
@@ -444,7 +446,8 @@ fn what_a_command_printed_last_is_read_however_long_that_has_to_wait() {
     });
     rig.file("full", b"");
     until("the rest is in the pipe", || printed.exists());
-    // Where something else has the output open, the end is told two seconds after the command, and no sooner than all is read.
+    // If another process has the output open, the end is reported two seconds after the command's, and not
+    // before all output is read.
     until("what it left behind has run for longer than that", || lingered.exists());
     kill(master, Signal::SIGCONT).unwrap();
     let task = rig.wait_task(&job, "exited");
@@ -466,7 +469,8 @@ fn an_agent_that_was_frozen_starts_nothing_late_or_after_a_cancel() {
         printed.out.trim().to_owned()
     };
     let (late, cancelled) = (start("1s"), start("1h"));
-    // Both are on their way to an agent that does not read them. The answer comes when neither can start any more.
+    // Both are on their way to an agent that does not read them. The cancel is answered when the task cannot
+    // start any more.
     let answered = rig.run(&["job", "cancel", &cancelled]);
     assert_eq!(answered.status, 0, "{answered:?}");
     kill(connector, Signal::SIGCONT).unwrap();
@@ -483,7 +487,7 @@ fn an_agent_whose_directory_is_removed_is_the_same_agent_and_continues() {
     assert_eq!(rig.on("a", "echo before").out, "before\n");
     let supervisor = rig.pid_in("a", "keeper.lock");
     rig.wipe(&rig.agent_dir("a"));
-    // Nobody has to run anything for that.
+    // No command has to run for that.
     until("there is another one", || {
         let dir = rig.agent_dir("a");
         dir.join("tasks/id").exists() && dir.join("identity/agent.der").exists()

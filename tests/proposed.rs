@@ -1,4 +1,4 @@
-//! What machines say of themselves, and what it takes until it counts: labels, and addresses for direct links.
+//! Proposals of agents, and their acceptance: labels, and addresses for direct links.
 
 #![expect(clippy::unwrap_used, reason = "what fails in a test's helpers fails the test")]
 
@@ -16,7 +16,7 @@ use peers::{Rogue, stolen};
 use rig::{Rig, screen::Screen, secret, until};
 use sloth_runner::wire::proto::{self, session_request, session_response};
 
-/// Starts an agent in the background, and returns what that printed.
+/// Starts an agent in the background, and returns the output of the command.
 fn start(rig: &Rig, name: &str, token: Option<&str>, flags: &[&str]) -> Output {
     let mut command = rig.agent_command(name, &["--daemon"]);
     command.args(flags).envs(token.map(|token| ("SLOTH_RUNNER_TOKEN", token)));
@@ -27,20 +27,20 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A port on which nobody listens now.
+/// Returns a port on which no process listens now.
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// Starts an agent that reports this host, which is not the address that it comes from, and another's port never: what it
-/// printed, and what it reports.
+/// Starts an agent that reports `localhost`, which is not its observed address, with a free port. Returns its
+/// output, and the address that it reports.
 fn start_reporting(rig: &Rig, name: &str, token: &str, label: &str) -> (String, String) {
     loop {
         let port = free_port().to_string();
         let direct = format!("localhost:{port}");
         let flags = ["--label", label, "--port", &port, "--report-address", &direct];
         let started = start(rig, name, Some(token), &flags);
-        // A port that was free a moment ago may be somebody's by now.
+        // Another process may have taken the port by now.
         if !text(&started.stderr).contains("cannot listen") {
             assert!(started.status.success(), "{started:?}");
             return (text(&started.stdout), direct);
@@ -75,7 +75,7 @@ fn labels_and_addresses_count_once_they_are_accepted() {
     assert!(refused.err.contains("web-1 proposes role=web"), "{refused:?}");
     assert!(refused.err.contains("`sloth-runner agent label --accept web-1`"), "{refused:?}");
     let accepted = rig.run(&["agent", "label", "--accept", "web-1"]);
-    assert_eq!(accepted.out, format!("web-1: {proposed} counts now\n"), "{accepted:?}");
+    assert_eq!(accepted.out, format!("web-1: accepted {proposed}\n"), "{accepted:?}");
     assert_eq!(rig.on("@role:web", "echo here").out, "web-1: here\n");
     until("a direct link", || rig.agent("web-1").is_some_and(|agent| agent["link"] == "direct"));
     let again = rig.run(&["agent", "label", "--accept", "@all"]);
@@ -154,11 +154,11 @@ fn an_approval_accepts_what_is_asked_for() {
     assert!(approved.err.contains("web-3 proposes role=web: it has no effect"), "{approved:?}");
     assert_eq!(rig.on("@role:web", "echo here").out, "web-1: here\n");
 
-    // On a terminal it is shown, and asked.
+    // On a terminal the proposal is shown, and the operator is asked.
     for (name, answer, is_accepted) in [("web-4", "yes\r", true), ("web-5", "\r", false)] {
         let code = start_waiting(&rig, name);
         let mut screen = Screen::open(&rig, &["agent", "approve", name, &code]);
-        screen.wait(&format!("{name} proposes role=web. Is that to count?"));
+        screen.wait(&format!("{name} proposes role=web. Accept it?"));
         screen.keys(answer);
         screen.wait("may join with key");
         assert!(screen.client.wait().unwrap().success());
@@ -172,7 +172,7 @@ fn an_approval_accepts_what_is_asked_for() {
     screen.wait("nothing was accepted");
     assert!(screen.client.wait().unwrap().success());
     let accepted = rig.run(&["agent", "label", "--accept", "--yes", "web-*"]);
-    assert_eq!(accepted.out, "web-[2-3,5]: role=web counts now\n", "{accepted:?}");
+    assert_eq!(accepted.out, "web-[2-3,5]: accepted role=web\n", "{accepted:?}");
     for n in 1..=5 {
         rig.stop_agent(&format!("web-{n}"));
     }
@@ -182,7 +182,7 @@ fn an_approval_accepts_what_is_asked_for() {
 fn the_master_dials_no_address_of_an_agents_choice_and_tells_it_one_word() {
     let mut rig = Rig::new();
     let identity = stolen(&mut rig, "stolen");
-    // Seen as 127.0.0.1; asks for another machine, and then for a port of its own at which nobody answers.
+    // Observed at 127.0.0.1, it proposes another machine, and then a closed port of its own.
     let victim = TcpListener::bind("127.0.0.2:0").unwrap();
     victim.set_nonblocking(true).unwrap();
     let turn = Arc::new(std::sync::atomic::AtomicBool::new(true));

@@ -1,5 +1,5 @@
-//! The protocol as it is compiled in: every change of the wire is visible in a snapshot, and the proto files keep the
-//! conventions of buf's STANDARD set.
+//! The compiled protocol: every change of the wire format is visible in a snapshot, and the proto files
+//! follow the conventions of buf's STANDARD set.
 
 #![expect(clippy::unwrap_used, reason = "what fails in a test's helpers fails the test")]
 
@@ -17,7 +17,7 @@ fn files() -> Vec<FileDescriptorProto> {
     set.file.into_iter().filter(own).collect()
 }
 
-/// The messages of a file with those that are declared in them, and the names of all.
+/// Returns the messages of a file, nested ones included, each with its name.
 fn messages(file: &FileDescriptorProto) -> Vec<(String, &DescriptorProto)> {
     fn collect<'a>(
         prefix: &str,
@@ -113,7 +113,7 @@ fn is_pascal(name: &str) -> bool {
         && name.chars().all(|sign| sign.is_ascii_alphanumeric())
 }
 
-/// `LinkKind` as the prefix of its values: `LINK_KIND_`.
+/// Returns the prefix of an enum's values: `LINK_KIND_` for `LinkKind`.
 fn upper_snake(name: &str) -> String {
     let mut prefix = String::new();
     for sign in name.chars() {
@@ -167,7 +167,7 @@ fn the_proto_files_keep_the_conventions() {
                 );
             }
             for choice in &message.oneof_decl {
-                // The compiler's own for `optional` begin with an underscore.
+                // Oneofs that the compiler generates for `optional` begin with an underscore.
                 check(
                     is_lower_snake(choice.name()),
                     "ONEOF_LOWER_SNAKE_CASE",
@@ -185,7 +185,8 @@ fn the_proto_files_keep_the_conventions() {
                 kind.value.iter().find(|value| value.number() == 0).map(|value| value.name().to_owned());
             check(zero == Some(prefix + "UNSPECIFIED"), "ENUM_ZERO_VALUE_SUFFIX", &name);
         }
-        // What is declared without a comment: paths of the source code info name services, methods, messages and fields.
+        // Finds declarations without a comment: paths of the source code info identify services, methods,
+        // messages and fields.
         let info = file.source_code_info.as_ref().map(|info| info.location.as_slice()).unwrap_or_default();
         for location in info {
             let is_declared = matches!(location.path[..], [4..=6, _] | [4..=6, _, 2, _]);

@@ -1,4 +1,5 @@
-//! A stolen agent: one with the identity of a real one that says whatever it likes. What happens to it, and to everybody else.
+//! A stolen agent: an attacker with the identity of a real agent sends arbitrary messages. Other agents and
+//! operators are not affected.
 
 #![expect(clippy::unwrap_used, reason = "what fails in a test's helpers fails the test")]
 
@@ -37,7 +38,7 @@ fn count(rig: &Rig, sql: &str) -> u64 {
     database.query_row(sql, [], |row| row.get(0)).unwrap()
 }
 
-/// What every honest agent and operator still gets.
+/// Checks that honest agents and operators are still served.
 fn others_work(rig: &Rig) {
     for _ in 0..5 {
         let printed = rig.run(&["run", "honest", "echo works"]);
@@ -86,7 +87,7 @@ fn a_stolen_agent_that_lies_about_the_past_hurts_nobody_and_goes_with_its_deleti
         };
         let plain = proto::Hello { seen: seen(None), ..hello() };
         let first = if rand() { lies } else { plain };
-        // 20,000 of them.
+        // 20,000 tasks.
         std::iter::once(session_response::Kind::Hello(first)).chain((0..100).map(tasks)).collect()
     };
     let rogue = Rogue { says: Arc::new(says), answers: Arc::new(|_| Vec::new()), heard: Arc::default() };
@@ -110,7 +111,7 @@ fn a_stolen_agent_that_lies_about_the_past_hurts_nobody_and_goes_with_its_deleti
     drop(loose);
 }
 
-/// One or the other, in turns.
+/// Returns true and false in turns.
 fn rand() -> bool {
     static TURN: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(true);
     TURN.fetch_xor(true, std::sync::atomic::Ordering::SeqCst)
@@ -156,7 +157,7 @@ fn a_stolen_agent_cannot_say_who_cancelled_its_task_or_anything_that_is_beyond_b
         let by = "root, at 04:00 by ticket 77\u{202e}\u{1b}[2J".to_owned();
         let true_looking =
             outcome::Kind::Cancelled(proto::Cancelled { by, proof: None, seal: Some(vec![1; 32].into()) });
-        // In the first job an impossible end; the connection of the task is left for that, and tried again.
+        // The first attempt ends at an impossible offset: the master drops the Attach and tries again.
         let end = if open.attempt.is_multiple_of(2) { u64::MAX } else { 0 };
         vec![started(), ended(true_looking, end)]
     };

@@ -1,4 +1,5 @@
-//! Secrets stay secret: what other users of a machine can see of a command line, and what commands see of an agent's.
+//! Secrets stay secret: other users do not see them on a command line, nor do commands in the agent's
+//! environment.
 
 mod rig;
 
@@ -11,7 +12,7 @@ use std::{
 
 use rig::{Rig, processes_with, until};
 
-/// What everybody on the machine sees of a process's words.
+/// Returns a process's command line as every user of the machine sees it.
 fn shown(pid: i32) -> String {
     String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()).replace('\0', " ")
 }
@@ -54,7 +55,7 @@ fn a_join_token_is_seen_by_nobody_however_it_is_given() {
     }
 }
 
-/// The files below a directory in which a text stands.
+/// Returns the files below a directory that contain a text.
 fn files_with(directory: &Path, text: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {

@@ -1,4 +1,4 @@
-//! Signals to clients and daemons: what was ignored stays ignored, and a daemon survives a hangup.
+//! Signals to clients and daemons: ignored signals stay ignored, and a daemon survives a hangup.
 
 #![expect(clippy::unwrap_used, reason = "what fails in a test's helpers fails the test")]
 
@@ -15,7 +15,7 @@ use nix::{
 };
 use rig::{Printed, Rig, until};
 
-/// A command that a shell starts with signals ignored, as `nohup` and `&` do.
+/// Returns a command that a shell starts with ignored signals, as `nohup` and `&` do.
 fn ignoring(rig: &Rig, signals: &str, words: &[&str]) -> std::process::Command {
     let program = rig.program();
     let mut shell = std::process::Command::new("bash");

@@ -1,13 +1,15 @@
-//! A simulated network and scheduler around the pure cores of master and agent. Messages wait for any time, also those of
-//! connections that one side has given up; either side is frozen, killed or started anew at any step; the agent's machine
-//! reboots, its memory of tasks is removed, the master's store is restored from a backup, and clocks jump.
+//! A simulated network and scheduler around the pure cores of master and agent. Messages are delayed for any
+//! time, also those of connections that one side has given up. Either side is frozen, killed or restarted at
+//! any step, the agent's machine reboots, its memory of tasks is removed, the master's store is restored from
+//! a backup, and clocks jump.
 //!
-//! Whatever happens, and in whatever order: the command is started at most once, never after its deadline and never after
-//! an operator was told that it is cancelled; an outcome that was told is true and final; and no byte is lost or doubled.
+//! In every history, the command is started at most once, never after its deadline, and never after an
+//! operator was notified of its cancel. An outcome that was reported is true and final, and no byte is lost
+//! or doubled.
 //!
-//! The suite goes through some thousand histories. `SLOTH_SIMULATIONS=1000000 SLOTH_SEED=7 cargo test --release --test
-//! simulation` goes through more; each is decided by its number, which a failure names, and `SLOTH_HISTORY=3501` tells that
-//! one step by step.
+//! The suite simulates some thousand histories. `SLOTH_SIMULATIONS=1000000 SLOTH_SEED=7 cargo test --release
+//! --test simulation` simulates more. Each history depends only on the seed and its number, which a failure
+//! names; `SLOTH_HISTORY=3501` prints that one step by step.
 
 #![expect(clippy::unwrap_used, reason = "what fails in a test's helpers fails the test")]
 
@@ -48,11 +50,11 @@ use sloth_runner::{
     },
 };
 
-/// Histories in the suite.
+/// Number of histories in the suite.
 const SIMULATIONS: u64 = 4_000;
-/// How far the agent may send ahead of the disk.
+/// How many bytes the agent may send ahead of the disk.
 const WINDOW: u64 = 4;
-/// What the command prints, and how it ends.
+/// How many bytes the command prints.
 const LENGTH: u64 = 9;
 const STATUS: u8 = 7;
 
@@ -63,7 +65,7 @@ fn byte(offset: u64) -> u8 {
     u8::try_from(offset * 31 % 251).unwrap()
 }
 
-/// The one agent, by its name.
+/// The only agent, by its name.
 fn choice() -> Choice {
     Choice::plain(&"a".parse::<Target>().unwrap().into()).unwrap()
 }
@@ -72,18 +74,18 @@ fn task() -> TaskId {
     TaskId { job: JobId::from_parts(1, 1), index: 0 }
 }
 
-/// What the command is given and the store must not keep.
+/// A variable of the command, whose value the store must not keep.
 fn secret() -> Variable {
     Variable { name: Bytes(b"PASSWORD".to_vec()), value: Bytes(b"hunter2".to_vec()) }
 }
 
-/// One of so many; `None` of none.
+/// Returns a random index below `count`; `None` if that is 0.
 fn pick(dice: &mut Dice, count: usize) -> Option<usize> {
     (count > 0).then(|| usize::try_from(dice.roll(count as u64)).unwrap())
 }
 
 enum ToAgent {
-    /// An Open that the master has not sent yet: its link is being looked for, or the log has not come to the disk.
+    /// An Open that the master has not sent yet: it has no link, or its log is not on the disk.
     Unsent {
         order: Box<AttachOrder>,
         from: u64,
@@ -118,14 +120,15 @@ struct Stream {
     attempt: u64,
     to_agent: VecDeque<ToAgent>,
     to_master: VecDeque<ToMaster>,
-    /// The agent's side: what was sent, and how far it may go; `None` while it is not streaming.
+    /// The agent's side: the offset up to which it has sent, and up to which it may; `None` while it is not
+    /// streaming.
     sending: Option<(u64, u64)>,
     said_end: bool,
-    /// The master has what comes before this by way of this stream, or had it when the stream began.
+    /// The master has all output before this offset, from this stream or from before it.
     received: u64,
-    /// What has not been sent yet gives no permission to start.
+    /// Whether an Open that is not sent yet gives no permission to start.
     is_withdrawn: bool,
-    /// The master's side waits until the outcome is stored.
+    /// Whether the master waits until the outcome is stored.
     handing_over: bool,
     outcome_stored: bool,
     agent_alive: bool,
@@ -138,7 +141,7 @@ enum Signal {
     Answer { known: bool, incarnation: Incarnation },
 }
 
-/// What the master says in a session.
+/// A message of the master in a session.
 struct Ping {
     sent: SentAt,
     echo: Option<Echo>,
@@ -152,18 +155,18 @@ struct Disk {
     term: u64,
 }
 
-/// What the agent's disk remembers of the task for good.
+/// The permanent record of the task on the agent's disk.
 #[derive(Clone, PartialEq)]
 enum Memory {
     Ending(Ending, u64),
     NeverStarted(Incarnation),
 }
 
-/// The command, as it is in the world, whatever anybody knows of it.
+/// The true state of the command.
 struct Running {
     printed: u64,
     ending: Option<Ending>,
-    /// In which boot of the machine.
+    /// The boot of the machine in which it runs.
     boot: u64,
 }
 
@@ -172,9 +175,9 @@ struct AgentSide {
     clock: Option<MasterClock>,
     /// The directory that it has opened.
     directory: u64,
-    /// When it sent its last heartbeat, and what of it is under way to the master.
+    /// When it sent the heartbeat that is under way to the master; `None` if there is none.
     heartbeat: Option<u64>,
-    /// It has begun another incarnation, and has to say so.
+    /// Whether it has begun another incarnation and must reconnect to report it.
     reconnects: bool,
 }
 
@@ -194,7 +197,7 @@ struct World {
     process: u64,
     disk: Disk,
     backup: Option<(Disk, Vec<u8>)>,
-    /// With whether they are kept when the disk does not take them.
+    /// Pending writes, each with whether it is retried when the disk refuses it.
     writes: VecDeque<(WriteId, Vec<Write>, bool)>,
     /// The newest write that was reported as delayed by the disk.
     delayed: WriteId,
@@ -204,44 +207,45 @@ struct World {
     /// The agent's newest heartbeat as the master received it, and when.
     heard: Option<(u64, u64)>,
     agent: AgentSide,
-    /// The agent's disk: the id of its directory, and what lies in it.
+    /// The id of the directory on the agent's disk. The next three fields are its contents.
     directory: u64,
     spool: bool,
     spool_from: u64,
     finished: Option<Memory>,
     boot: u64,
     frozen: bool,
-    /// Nothing arrives on either side.
+    /// Whether nothing arrives on either side.
     silent: bool,
     command: Option<Running>,
     streams: Vec<Stream>,
     signals: Vec<Signal>,
     pings: VecDeque<Ping>,
     replies: HashMap<Ticket, Reply>,
-    /// How often it was started, ever.
+    /// How often the command was started.
     starts: u32,
-    /// Until when it may be started, by the true time.
+    /// Until when the command may be started, by the true time.
     deadline: u64,
     within: u64,
-    /// An operator got the answer that nothing of the job can start any more, or that the agent is deleted.
+    /// Whether an operator was answered that no task can start any more, or that the agent is deleted.
     is_stopped: bool,
-    /// The same, and that the master cannot record it yet: it holds as long as that master lives.
+    /// Whether an operator was answered so and that the master cannot record it yet. It holds as long as that
+    /// master lives.
     is_stopped_unrecorded: bool,
-    /// An operator has deleted the agent.
+    /// Whether an operator has deleted the agent.
     is_deleted: bool,
-    /// An operator once wanted nothing to be started on the agent.
+    /// Whether an operator has ever drained the agent.
     was_drained: bool,
-    /// The operator who last drained the agent, or put it back to work, was answered that it is drained.
+    /// Whether the last order to drain or resume was a drain that was answered.
     is_drained: bool,
-    /// What answers that operator.
+    /// The reply number of the last drain.
     drain_reply: u64,
-    /// The outcome that was told.
+    /// The outcome that was reported.
     told: Option<Outcome>,
-    /// Somebody's memory of the task was destroyed.
+    /// Whether the agent's memory of the task was destroyed.
     was_forgotten: bool,
     was_restored: bool,
     clock_jumped: bool,
-    /// Every step is told.
+    /// Whether every step is printed.
     is_traced: bool,
 }
 
@@ -499,7 +503,7 @@ impl World {
         self.connect();
     }
 
-    /// The agent connects, and says what it has.
+    /// The agent connects, and reports its task.
     fn connect(&mut self) {
         if self.frozen || self.silent {
             return;
@@ -585,8 +589,8 @@ impl World {
         self.start_master();
     }
 
-    /// A master that is started anew may give more time where the wall clock was set: it cannot tell how much is left then, and
-    /// gives no more than was asked for.
+    /// A restarted master may give more time if the wall clock was set: it does not know how much is left,
+    /// and gives no more than was requested.
     fn put_deadline_off(&mut self, clock_jumped: bool) {
         if clock_jumped {
             self.deadline = self.deadline.max(self.time + self.within);
@@ -625,7 +629,8 @@ impl World {
         self.restart_agent();
     }
 
-    /// The agent's memory of tasks is removed, while it runs or not. What runs continues, and nobody knows of it.
+    /// The agent's memory of tasks is removed, while the agent runs or not. A running command continues,
+    /// unknown to the agent.
     fn wipe_agent(&mut self) {
         if self.was_restored {
             return;
@@ -643,7 +648,8 @@ impl World {
     fn restore_master(&mut self) {
         self.tell(|| "restore_master".to_owned());
         let Some((disk, log)) = self.backup.clone() else { return };
-        // A restored store beside a machine that has forgotten leaves nobody who could know; so neither follows the other.
+        // If the store is restored and the agent has forgotten the task, neither side knows of it. So at most
+        // one happens.
         if self.was_forgotten {
             return;
         }
@@ -656,7 +662,7 @@ impl World {
         }
         (self.disk, self.log) = (disk, log);
         self.synced = self.log.len();
-        // What was told by what is lost cannot be held against the store that lost it.
+        // Reports of the lost store do not bind the restored one.
         (self.told, self.is_stopped, self.is_drained, self.was_restored) = (None, false, false, true);
         self.is_stopped_unrecorded = false;
         self.put_deadline_off(self.clock_jumped);
@@ -692,7 +698,7 @@ impl World {
         }
     }
 
-    /// The disk takes nothing now.
+    /// The disk refuses all pending writes.
     fn delay_writes(&mut self) {
         let last = self.delayed;
         let delayed = self.writes.iter().filter(|(token, _, is_kept)| *is_kept && *token > last);
@@ -718,7 +724,7 @@ impl World {
         self.hand_over();
     }
 
-    /// The agent hears that the outcome is safe once it and all output are.
+    /// Notifies the agent once the outcome and all output are on the disk.
     fn hand_over(&mut self) {
         let all_synced = self.synced == self.log.len();
         for stream in self.streams.iter_mut().filter(|stream| stream.master_alive) {
@@ -738,7 +744,7 @@ impl World {
         }
     }
 
-    /// An agent whose directory is another one begins another incarnation before it decides anything by it.
+    /// An agent whose directory was replaced begins another incarnation before it makes a decision.
     fn look_at_directory(&mut self) {
         if self.agent.directory != self.directory {
             self.agent.directory = self.directory;
@@ -820,7 +826,7 @@ impl World {
                 );
                 let is_stopped = self.is_stopped || self.is_stopped_unrecorded || self.is_drained;
                 assert!(!is_stopped, "started after an operator was told that it cannot");
-                // Of what is lost nobody says that it never started.
+                // A lost outcome does not say that the command never started.
                 let told = self.told.as_ref().filter(|told| !matches!(told.ending, Ending::Lost(_)));
                 assert!(told.is_none(), "started after its outcome was told: {told:?}");
                 assert_eq!(self.starts, 0, "started again");
@@ -857,7 +863,7 @@ impl World {
         let streams = matches!(answer, ToMaster::Started);
         self.streams[at].to_master.push_back(answer);
         if streams {
-            // A later call takes an earlier one's place.
+            // A later call replaces an earlier one.
             for (other, stream) in self.streams.iter_mut().enumerate() {
                 stream.agent_alive &= other == at || stream.sending.is_none();
             }
@@ -873,7 +879,7 @@ impl World {
         if self.frozen || !self.spool || !stream.agent_alive || self.finished.is_some() || stream.said_end {
             return;
         }
-        // A store that was restored has lost what it had acknowledged; the agent tells of a gap.
+        // A restored store has lost output that it had acknowledged: the agent reports a gap.
         if self.was_restored && sent < self.spool_from && sent < grant {
             stream.sending = Some((self.spool_from, grant));
             return stream.to_master.push_back(ToMaster::Gap(self.spool_from));
@@ -1053,7 +1059,7 @@ impl World {
                 let reason = (self.dice.roll(3) > 0).then(|| "disk swap".to_owned());
                 self.was_drained |= reason.is_some();
                 self.is_drained = false;
-                // Of one who puts it back to work the answer says nothing.
+                // The answer to an order to resume says nothing about drains.
                 self.drain_reply += if reason.is_some() { 1 } else { 2 };
                 let reply = ReplyTo::new(Ticket(self.drain_reply - u64::from(reason.is_none())));
                 self.step(Input::Drain { choice, reason, by, reply });
@@ -1075,7 +1081,7 @@ impl World {
         }
     }
 
-    /// Everything arrives from now on; true when nobody has anything to wait for any more.
+    /// Delivers everything from now on. Reports whether both sides come to rest.
     fn settle(&mut self) -> bool {
         (self.frozen, self.silent) = (false, false);
         if self.agent.directory != self.directory {
@@ -1110,14 +1116,15 @@ impl World {
         false
     }
 
-    /// An outcome that was told is final. Only one that the agent has on its disk is told before the master has it: a master
-    /// that dies then, and an agent that loses its memory before it tells again, leave nobody who knows.
+    /// Reports whether `now` may follow an outcome that was `told`. A reported outcome is final, with one
+    /// exception: an outcome of the agent is reported before the master has stored it. It becomes lost if
+    /// that master dies and the agent loses its memory before it reports again.
     fn may_tell(&self, told: &Outcome, now: &Outcome) -> bool {
         let is_lost = matches!(now.ending, Ending::Lost(_));
         told == now || (is_lost && told.is_agents_own() && (self.was_forgotten || self.is_deleted))
     }
 
-    /// What is stored at the end is what was told, and true.
+    /// Checks that the stored outcome is the reported one, and true.
     fn check(&self) {
         let Some(stored) = &self.disk.job else {
             return assert!(self.was_restored, "only a backup from before the job does not know it");
@@ -1131,14 +1138,15 @@ impl World {
         match &outcome.ending {
             Ending::Exited(code) => {
                 assert_eq!((*code, self.starts), (STATUS, 1));
-                // What the master had not synced is gone with an agent's memory, and what a backup does not hold with the
-                // agent's copy or its key; the log shows that as a gap.
+                // Output that the master had not synced is lost with the agent's memory, and output that is
+                // not in the backup with the agent's copy or its key. The log shows that as a gap.
                 let has_lost = self.was_forgotten || self.was_restored || self.is_deleted;
                 assert!(self.log == whole || has_lost, "every byte, once: {:?}", self.log);
             }
             Ending::Cancelled { proof: Some(_), .. } => assert_eq!(self.starts, 1),
             Ending::Cancelled { proof: None, .. } | Ending::Undeliverable(_) | Ending::Skipped(_) => {
-                // A restored store has lost what it knew; then facts come later, and stand beside the outcome.
+                // A restored store has lost its records. The true outcome comes later then, and is shown
+                // beside this one.
                 assert!(self.starts == 0 || self.was_restored, "it never started: {outcome}");
             }
             Ending::Lost(_) => {

@@ -1,4 +1,4 @@
-//! A master and agents on machines that are in trouble: ports that are taken, and descriptors that run out. Disks are in
+//! Machines with problems: ports in use, and descriptors and process ids that run out. Full disks are in
 //! `disks`.
 
 #![expect(clippy::unwrap_used, reason = "what fails in a test's helpers fails the test")]
@@ -43,7 +43,7 @@ fn an_agent_works_without_its_ports_and_takes_them_when_they_are_free() {
         rig.agent("a").is_some_and(|agent| !agent["hint"].to_string().contains("cannot "))
     });
 
-    // An address that this machine does not have, for a starter that waits for a word.
+    // An address that this machine does not have, with `--daemon`, which reports the problem.
     let daemon = rig
         .agent_command("b", &["--daemon", "--bind-address", "192.0.2.7", "--port", "50999"])
         .env("SLOTH_RUNNER_TOKEN", rig.token())
@@ -70,7 +70,7 @@ fn open_files(pid: i32) -> u64 {
 fn a_master_without_free_descriptors_answers_its_operators_and_says_so() {
     let rig = Rig::with_agents(&["a"]);
     assert_eq!(rig.on("a", "true").status, 0);
-    // Some are left, and others want all of them.
+    // Some descriptors are free, and the connections below need all of them.
     let pid = rig.master_pid();
     limit_files(pid, open_files(pid) + 120);
     let mut crowd = Vec::new();
@@ -123,7 +123,7 @@ fn an_agent_whose_descriptors_run_out_runs_commands_and_says_so() {
     }
 }
 
-/// A group of processes that may have so many ids, until it is dropped.
+/// A cgroup with a limit on process ids, until it is dropped.
 struct Group(PathBuf);
 
 impl Group {
@@ -156,7 +156,7 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // What is still in it is about to end.
+        // Processes that are still in it are about to end.
         for _ in 0..100 {
             if fs::remove_dir(&self.0).is_ok() {
                 return;
@@ -170,7 +170,7 @@ impl Drop for Group {
 fn an_agent_without_free_process_ids_runs_commands_in_its_reserve() {
     let Some(group) = Group::new() else { return };
     let rig = Rig::with_agents(&["a"]);
-    // All of the agent: its connector, its supervisor, and what that holds.
+    // All processes of the agent: its connector, its supervisor, and the supervisor's children.
     let supervisor = rig.pid_in("a", "keeper.lock");
     let children = || {
         let text = fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).unwrap();

@@ -1,4 +1,4 @@
-//! Who may do what: every method of both sides, called by everybody over the network.
+//! Access control: every method of both sides, called over the network by every kind of caller.
 
 #![expect(clippy::unwrap_used, reason = "what fails in a test's helpers fails the test")]
 
@@ -33,14 +33,14 @@ fn every_method_has_a_row_in_the_access_table() {
     }
 }
 
-/// What came of a call.
+/// The result of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
-    /// It reached the method, whatever that said of an empty message.
+    /// It reached the method, which may have refused the empty message.
     Served,
     /// The access table refused it.
     Refused,
-    /// The connection did not come about, or did not carry it.
+    /// The connection failed, or did not carry the call.
     NoConnection,
 }
 
@@ -54,7 +54,7 @@ async fn call(port: u16, own: Option<Credentials>, ca: &Trust, method: &str) -> 
         return Verdict::NoConnection;
     };
     tokio::spawn(connection);
-    // One empty message: five bytes of gRPC's own header.
+    // One empty message: the five bytes of gRPC's header.
     let body = Body::new(http_body_util::Full::new(bytes::Bytes::from_static(&[0; 5])));
     let request = Request::post(format!("http://sloth-runner{method}"))
         .header("content-type", "application/grpc")
@@ -71,7 +71,7 @@ async fn call(port: u16, own: Option<Credentials>, ca: &Trust, method: &str) -> 
     }
 }
 
-/// What a caller presents, made anew for each call.
+/// Creates the credentials that a caller presents, for each call.
 type Present = Box<dyn Fn() -> Option<Credentials>>;
 
 fn expected_on_master(caller: &str, method: &str) -> Verdict {
@@ -140,7 +140,8 @@ fn every_method_is_open_to_those_it_is_for_and_to_nobody_else() {
         for method in methods() {
             let verdict = runtime.block_on(call(port, present(), &ca, &method));
             table.entry(format!("agent's side {method}")).or_default().push(format!("{caller}: {verdict:?}"));
-            // Whoever is not the master that the agent is connected to is not listened to, whatever the CA says.
+            // The agent accepts only the master to which it is connected, whatever certificate another caller
+            // has.
             assert_eq!(verdict, Verdict::NoConnection, "on the agent: {caller} {method}");
         }
     }
@@ -169,7 +170,7 @@ fn a_tunnel_needs_an_agents_certificate() {
 #[test]
 fn a_changed_key_waits_and_a_deleted_agent_asks_again() {
     let mut rig = Rig::with_agents(&["web-1"]);
-    // The same name from another machine: another key.
+    // Another machine with the same name has another key.
     let thief = rig
         .program()
         .args(["agent", "start", "--name", "web-1", "--master", &rig.address(), "--daemon", "--data-dir"])
@@ -249,7 +250,7 @@ fn a_token_that_is_revoked_lets_nobody_in_and_puts_nobody_out() {
     let again = rig.run(&["master", "token", "revoke", &id]);
     assert_eq!(again.status, 1);
     assert!(again.err.contains("`sloth-runner master token list` shows all"), "{again:?}");
-    // Taken back for good: what a master that was killed finds again does not have it.
+    // The revocation is permanent: a killed and restarted master does not know the token.
     rig.kill_master();
     rig.start_master(&[]);
     let refused = join(&mut rig, "two");

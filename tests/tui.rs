@@ -1,4 +1,4 @@
-//! The control center as people have it: in a real terminal, inside tmux, on a real master with real agents.
+//! The control center in a real terminal, inside tmux, with a real master and real agents.
 
 #![expect(clippy::unwrap_used, reason = "what fails in a test's helpers fails the test")]
 
@@ -8,9 +8,9 @@ use std::{path::PathBuf, process::Command};
 
 use rig::{Rig, until};
 
-/// A tmux server of one's own, with the control center in its only pane.
+/// A separate tmux server, with the control center in its only pane.
 struct Screen {
-    /// A server that was killed may take a moment to let its socket go.
+    /// The server's socket, one for each server: a killed server may hold its socket for a moment.
     socket: PathBuf,
 }
 
@@ -25,7 +25,7 @@ impl Screen {
         tmux
     }
 
-    /// Opens the control center with further words; what it leaves on the terminal stays to be seen.
+    /// Opens the control center with further arguments. What it leaves on the terminal stays visible.
     fn open(rig: &Rig, size: (u16, u16), words: &[&str]) -> Self {
         let screen = Self::new(rig, &format!("tmux-{}-{}.sock", size.0, size.1));
         let program = env!("CARGO_BIN_EXE_sloth-runner");
@@ -49,7 +49,7 @@ impl Screen {
         assert!(self.tmux().arg("send-keys").args(keys).status().unwrap().success());
     }
 
-    /// Types a text as a person does: not in one piece with what comes next.
+    /// Types a text, and waits for it on the screen, so that the next key is not taken as part of a paste.
     fn write(&self, text: &str) {
         assert!(self.tmux().args(["send-keys", "-l", text]).status().unwrap().success());
         let last: String = text.chars().rev().take(12).collect::<Vec<_>>().into_iter().rev().collect();
@@ -69,10 +69,10 @@ impl Screen {
                 last.contains(text)
             });
         }));
-        assert!(found.is_ok(), "the screen never said {text:?}:\n{last}");
+        assert!(found.is_ok(), "{text:?} did not appear on the screen:\n{last}");
     }
 
-    /// The process of the control center.
+    /// Returns the process id of the control center.
     fn pid(&self) -> i32 {
         let mut found = None;
         until("the control center runs", || {
@@ -118,7 +118,7 @@ fn pick_run_watch_filter_cancel_and_quit() {
     let text = screen.text();
     let (other, same) = (text.find("other\n").unwrap(), text.rfind("web-[1,3]").unwrap());
     assert!(other > 0 && same > 0, "{text}");
-    // What parted stands above what agrees.
+    // The group that diverged is above the group that agrees.
     assert!(text.find("    1  web-2").unwrap() < text.find("    2  web-[1,3]").unwrap(), "{text}");
     screen.write("sleep 1000 & sleep 2000");
     screen.keys(&["Enter"]);
@@ -232,7 +232,7 @@ fn without_a_terminal_it_says_what_works_without_one() {
     assert!(printed.err.contains("needs a terminal"), "{}", printed.err);
 }
 
-/// Not a test of its own: what the next one jobs in a terminal.
+/// A helper of the next test, which runs it in a terminal.
 #[test]
 #[ignore = "panics in a terminal that it took; run by the test below"]
 fn takes_the_terminal_and_panics() {

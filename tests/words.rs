@@ -1,6 +1,7 @@
-//! Words and phrases that were replaced do not come back, and no doc comment says nothing.
+//! Replaced words and phrases are not used again, and no doc comment is a single word.
 //!
-//! Reads the sources, the protocol, the manuals and the other documents. Knows words, not sentences: a text can still be unclear.
+//! Checks the sources, the protocol, the manuals and the other documents. It finds words, not unclear
+//! sentences.
 
 #![expect(clippy::unwrap_used, reason = "what fails in a test's helpers fails the test")]
 
@@ -9,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What is no longer said, in lower case, and what is said instead. Words of identifiers count as well.
+/// Replaced phrases in lower case, each with what to write instead. They are found in identifiers too.
 const REPLACED: &[(&str, &str)] = &[
     ("keeper", "supervisor"),
     ("worker", "shim"),
@@ -29,7 +30,7 @@ const REPLACED: &[(&str, &str)] = &[
     ("lasting", "long running"),
 ];
 
-/// Where one of them stays, and why.
+/// Files in which a replaced phrase is allowed, each with the reason.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("src/agent/layout.rs", "keeper", "the names of files that a supervisor of 0.1.0 made"),
     ("src/agent/supervisor/protocol.rs", "worker", "a field that a supervisor of 0.1.0 sends"),
@@ -42,7 +43,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("src/master/store/tests/format-5.sql", "taken back", "a field that version 0.1.0 stored"),
 ];
 
-/// Parts of identifiers that name a job by its old noun, and where that is not what they name.
+/// Identifiers in which `run` is the verb, and not the old noun for a job.
 const RUN_THE_VERB: &[&str] = &[
     "RunArgs", // The flags of `agent run`.
     "Run",     // The subcommand, and the question before a command is run.
@@ -65,7 +66,7 @@ fn extension(file: &str) -> &str {
     Path::new(file).extension().and_then(|extension| extension.to_str()).unwrap_or_default()
 }
 
-/// Everything that a person reads, with its path from the root.
+/// Returns all texts that a person reads, each with its path from the root.
 fn texts() -> Vec<(String, String)> {
     let places = [
         "src",
@@ -86,7 +87,8 @@ fn texts() -> Vec<(String, String)> {
     named.filter(|(name, _)| extension(name) != "snap").collect()
 }
 
-/// The words of a line in lower case, between spaces: of `drop_worker(KeepAlive)` they are drop, worker, keep and alive.
+/// Returns the words of a line in lower case, separated by spaces: `drop_worker(KeepAlive)` has drop, worker,
+/// keep and alive.
 fn words(line: &str) -> String {
     let mut words = String::from(" ");
     let mut before = ' ';
@@ -109,7 +111,7 @@ fn is_excepted(file: &str, phrase: &str) -> bool {
     EXCEPTIONS.iter().any(|(path, word, _)| *path == file && *word == phrase)
 }
 
-/// Fails with all places that were found, each with what to write instead.
+/// Fails with all places that were found.
 fn expect_none(found: Vec<String>) {
     assert!(found.is_empty(), "{} places:\n{}", found.len(), found.join("\n"));
 }
@@ -147,7 +149,7 @@ fn every_exception_is_needed() {
     }
 }
 
-/// The identifiers of a line, without what stands in comments.
+/// Returns the identifiers of a line, without those in comments.
 fn identifiers(line: &str) -> impl Iterator<Item = &str> {
     let code = line.split("//").next().unwrap_or_default();
     code.split(|letter: char| !letter.is_alphanumeric() && letter != '_').filter(|word| !word.is_empty())
@@ -157,7 +159,7 @@ fn identifiers(line: &str) -> impl Iterator<Item = &str> {
 fn a_job_is_called_a_job() {
     let mut found = Vec::new();
     for (file, text) in texts() {
-        // What earlier versions wrote is read by its old names.
+        // Data of earlier versions are read by their old names.
         let is_history = ["schema.rs", "salvage.rs", "formats.rs"].iter().any(|name| file.ends_with(name));
         if is_history || !["rs", "proto"].contains(&extension(&file)) {
             continue;
@@ -167,13 +169,13 @@ fn a_job_is_called_a_job() {
                 let words = words(word);
                 let mut parts = words.split_whitespace();
                 let is_type = word.starts_with(char::is_uppercase);
-                // Sentences that name tests are prose.
+                // Names of tests are sentences.
                 let is_short = word.matches('_').count() < 4;
                 let is_noun = parts.any(|part| part == "runs" || (is_type && part == "run"))
                     || ["run_id", "run_number", "last_run"].contains(&word);
                 is_short && is_noun && !RUN_THE_VERB.contains(&word)
             };
-            // Text between quotes is looked at by the other tests, but for the keys of JSON.
+            // Text between quotes is checked by the other tests, except the keys of JSON.
             let code: String = line.split('"').step_by(2).collect();
             let is_key = line.contains("\"run\":") || line.contains("[\"run\"]:");
             if (is_key && !line.contains("run_number")) || identifiers(&code).any(is_old) {

@@ -1,7 +1,8 @@
-//! The floor: a bare tonic client over a Unix socket to a bare relay, over one warm mTLS link to a bare agent that
-//! spawns `bash -c`. No state, no access check, no audit; with `--log` the relay writes a log and syncs each 8 MiB.
+//! The floor: a bare tonic client that calls a bare relay over a Unix socket, and through it, over one open
+//! mTLS link, a bare agent that spawns `bash -c`. It has no state, no access check and no audit. With a log,
+//! the relay writes the output to it and syncs every 8 MiB.
 //!
-//! The bench starts itself again in these roles, so that processes are timed as people start them.
+//! The bench starts itself in these roles, so that whole processes are timed.
 
 #![expect(
     dead_code,
@@ -43,12 +44,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, body::Body, server::ServerStreamingService};
 use tonic_prost::ProstCodec;
 
-/// A name, and what makes the command that is timed.
+/// A name, and a function that creates the command to time.
 pub(crate) type Row = (&'static str, Box<dyn Fn() -> Command>);
 
 type Frames = ReceiverStream<Result<Frame, Status>>;
 
-/// What a role does with a call.
+/// How a role handles a call.
 #[derive(Clone)]
 enum Bare {
     Agent,
@@ -173,7 +174,8 @@ fn credentials(directory: &Path, identity: &Identity) -> (Credentials, Trust) {
     (Credentials { chain, key: key.to_der() }, Trust::Pinned(authority.certificate().clone()))
 }
 
-/// Plays a role of the floor when the bench was started as one; false when it was started by a person.
+/// Plays a role of the floor if the bench was started in one. Returns false if it was started as the bench
+/// itself.
 pub(crate) fn play_role() -> bool {
     let words: Vec<String> = std::env::args().collect();
     let one_thread = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -191,7 +193,7 @@ pub(crate) fn play_role() -> bool {
     true
 }
 
-/// Runs `bash -c true` a number of times, with a number of processes at once, and does nothing else.
+/// Runs `bash -c true` `count` times, `at_once` processes at a time.
 fn spawn_all(count: usize, at_once: usize) {
     let mut running = std::collections::VecDeque::new();
     for _ in 0..count {
@@ -262,9 +264,9 @@ fn first_line(child: &mut Child) -> String {
 }
 
 impl Floor {
-    /// Starts relay and agent; with `logged` the relay writes and syncs a log.
+    /// Starts the relay and the agent. If `logged`, the relay writes and syncs a log.
     pub(crate) fn start(logged: bool) -> Self {
-        // On the disk that the master's data would lie on, and not in a file system in memory.
+        // On the same disk as the master's data, and not in a file system in memory.
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         Authority::load_or_create(directory.path()).unwrap();
         let role = |words: &[&str]| {
@@ -283,7 +285,7 @@ impl Floor {
         Self { directory, daemons: vec![agent, relay] }
     }
 
-    /// The client's command line.
+    /// Returns the client's command line.
     pub(crate) fn client(&self, command: &str) -> Command {
         let mut client = Command::new(std::env::current_exe().unwrap());
         client.arg("floor-client").arg(self.directory.path().join("relay.sock")).arg(command);
@@ -300,7 +302,7 @@ impl Drop for Floor {
     }
 }
 
-/// A master and an agent of sloth-runner, beside the floor.
+/// A master of sloth-runner with its agents, to compare with the floor.
 pub(crate) struct Fleet {
     directory: tempfile::TempDir,
     master: Child,
@@ -311,12 +313,12 @@ pub(crate) struct Fleet {
 const PROGRAM: &str = env!("CARGO_BIN_EXE_sloth-runner");
 
 impl Fleet {
-    /// A master with one agent, `a`.
+    /// Starts a master with one agent, `a`.
     pub(crate) fn start() -> Self {
         Self::start_with(&["start", "--name", "a"], 1, "")
     }
 
-    /// A master with many agents in one process.
+    /// Starts a master with many agents in one process.
     pub(crate) fn simulate(count: u32) -> Self {
         Self::start_with(&["simulate", "--count", &count.to_string()], count, "fleet")
     }
@@ -365,7 +367,7 @@ impl Fleet {
         self.client_on(&["a"], command)
     }
 
-    /// `agent run` with flags and a target.
+    /// Returns the command line of `agent run`, with flags and a target.
     pub(crate) fn client_on(&self, target: &[&str], command: &str) -> Command {
         let mut client = Command::new(PROGRAM);
         let socket = self.directory.path().join("master/master.sock");
@@ -393,7 +395,7 @@ impl Drop for Fleet {
     }
 }
 
-/// A multiplexed ssh to an sshd of the bench's own; `None`, said so, where there is none.
+/// A multiplexed ssh connection to an sshd that the bench starts.
 pub(crate) struct Ssh {
     directory: tempfile::TempDir,
     daemon: Child,
@@ -434,7 +436,7 @@ impl Ssh {
         let begun = Instant::now();
         while !ssh.client("true").status().is_ok_and(|status| status.success()) {
             if begun.elapsed() > Duration::from_secs(10) {
-                println!("skipped: ssh (its sshd does not let us in)");
+                println!("skipped: ssh (cannot log in to the sshd of the bench)");
                 return None;
             }
             std::thread::sleep(Duration::from_millis(50));
@@ -464,23 +466,23 @@ impl Drop for Ssh {
     }
 }
 
-/// Waits until something is there.
+/// Waits until a condition holds.
 pub(crate) fn wait(what: &str, mut condition: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !condition() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "waited in vain for {what}");
+        assert!(begun.elapsed() < Duration::from_secs(20), "timed out waiting for {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
 
-/// The middle of some figures.
+/// Returns the median.
 pub(crate) fn median(figures: &[f64]) -> f64 {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted[sorted.len() / 2]
 }
 
-/// Runs each row once a round, in another order each time, and returns the figures by row.
+/// Runs each row once a round, in a random order, and returns the figures by row.
 pub(crate) fn rounds(count: usize, rows: usize, mut row: impl FnMut(usize) -> f64) -> Vec<Vec<f64>> {
     let mut figures = vec![Vec::new(); rows];
     for round in 0..=count {
@@ -512,8 +514,9 @@ pub(crate) fn print_row(name: &str, unit: &str, figures: &[f64], against: &[f64]
     );
 }
 
-/// Times each row's command from process start to exit, and prints the figures beside those of the first row. Each waits
-/// until what the one before it left to do behind its end must be done: that is nobody else's.
+/// Times each row's command from process start to exit, and prints the figures compared with those of the
+/// first row. A pause of `settle` before each keeps work that the row before leaves behind from counting for
+/// it.
 pub(crate) fn time_rows(count: usize, settle: Duration, rows: &[Row]) {
     let figures = rounds(count, rows.len(), |row| {
         std::thread::sleep(settle);

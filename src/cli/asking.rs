@@ -4,19 +4,19 @@ use std::io::{self, BufRead as _, IsTerminal as _};
 
 use super::output::{note, stderr_is_terminal};
 
-/// Longest answer that is read.
+/// Maximum length of an answer, in bytes.
 const LONGEST: u64 = 64;
 
-/// Whether somebody is there to be asked.
+/// Whether a person can be asked: standard input and standard error are terminals.
 #[must_use]
 pub(super) fn may_ask() -> bool {
     io::stdin().is_terminal() && stderr_is_terminal()
 }
 
-/// Asks a question. Anything but yes is no.
+/// Asks a question and returns whether the answer is yes. Every other answer means no.
 ///
 /// # Errors
-/// When the answer cannot be read.
+/// If the answer cannot be read.
 pub(super) fn agrees(question: &str) -> io::Result<bool> {
     note(&format!("{question} Type yes, or anything else for no:"));
     let mut answer = String::new();

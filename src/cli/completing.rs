@@ -14,14 +14,14 @@ use crate::{
     wire::client::ControlClient,
 };
 
-/// A person waits for the key that was pressed.
+/// Maximum time for an answer, because a user waits after each key.
 const WITHIN: Duration = Duration::from_millis(700);
-/// Jobs that are offered.
+/// Maximum number of jobs that are offered.
 const JOBS: u32 = 20;
-/// What joins the parts of a target expression.
+/// The characters that join the parts of a target expression.
 const JOINS: [char; 4] = [',', '!', '&', '^'];
 
-/// Asks the master that commands mean when they name none.
+/// Calls the default master.
 fn ask<T>(question: impl AsyncFnOnce(ControlClient) -> Option<T>) -> Option<T> {
     let master = std::env::var("SLOTH_RUNNER_MASTER").ok().and_then(|name| name.parse::<MasterChoice>().ok());
     let address = resolve(&ToMaster { master }).ok()?;
@@ -40,7 +40,7 @@ fn begins(text: &str, current: &OsStr) -> bool {
     current.to_str().is_some_and(|current| text.starts_with(current))
 }
 
-/// One agent's name.
+/// Completes the name of an agent.
 #[must_use]
 pub(super) fn agent() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
@@ -53,7 +53,7 @@ pub(super) fn agent() -> ArgValueCompleter {
     })
 }
 
-/// The last part of a target expression: names and groups.
+/// Returns the candidates for the last part of a target expression: names and groups.
 fn parts(agents: &[AgentView]) -> Vec<String> {
     let mut parts: Vec<String> = agents.iter().map(|agent| agent.name.to_string()).collect();
     let labels = agents.iter().flat_map(|agent| &agent.labels);
@@ -66,7 +66,7 @@ fn parts(agents: &[AgentView]) -> Vec<String> {
     parts
 }
 
-/// A target expression.
+/// Completes a target expression.
 #[must_use]
 pub(super) fn target() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
@@ -78,7 +78,7 @@ pub(super) fn target() -> ArgValueCompleter {
     })
 }
 
-/// A job's number, with what it ran.
+/// Completes a job's number, with its target and command as help.
 #[must_use]
 pub(super) fn job() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
@@ -94,7 +94,7 @@ pub(super) fn job() -> ArgValueCompleter {
     })
 }
 
-/// A stored master.
+/// Completes the name of a stored master.
 #[must_use]
 pub(super) fn master() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {

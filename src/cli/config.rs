@@ -1,7 +1,8 @@
-//! The configuration file: flag before environment before file before default, for every command.
+//! The configuration file. For every command, a flag overrides the environment, the environment overrides the
+//! file, and the file overrides the default.
 //!
-//! A key is a flag's name, and its section says whose flag; so there is one list of both, the command line's own. What
-//! nobody knows is refused.
+//! A key is the name of a flag, and its section selects the command, so the command line defines both.
+//! Unknown keys are refused.
 
 use std::{
     collections::BTreeMap,
@@ -19,16 +20,16 @@ use super::{
 };
 use crate::domain::name::nearest;
 
-/// The file with all keys and their defaults, which its own comments explain.
+/// The example file with all keys and their defaults. Its comments explain them.
 pub(super) const EXAMPLE: &str = include_str!("../../assets/sloth-runner.toml");
-/// Names the only file that is read, in place of the usual ones.
+/// The environment variable that names the only file to read, instead of the usual ones.
 pub(super) const FILE_VARIABLE: &str = "SLOTH_RUNNER_CONFIG";
-/// The file's name.
+/// The name of a configuration file.
 const FILE: &str = "sloth-runner.toml";
 
-/// Flags that make sense once, and not for every start.
+/// Flags that make sense for one start, but not for every start.
 const ONCE: [&str; 5] = ["daemon", "daemonized", "token", "restored", "help"];
-/// Flags of `agent run` that a person may want to be others every time.
+/// Flags of `agent run` whose defaults can be configured.
 const CONFIGURABLE: [&str; 7] =
     ["fanout", "timeout", "grace", "start_within", "give_up", "output_cap", "color"];
 
@@ -50,7 +51,7 @@ fn sections() -> Vec<Section> {
         Section {
             name: "client",
             flags: flags(ToMaster::augment_args(Command::new("")), |_| true),
-            // Wherever the flag is, but for the agents' own.
+            // Every command that has the flag, except those of agents.
             commands: &[],
         },
         Section {
@@ -75,7 +76,7 @@ fn key_of(flag: &Arg) -> &str {
     flag.get_long().unwrap_or_default()
 }
 
-/// What the files say, and which of them.
+/// The values in the files, and the file that each comes from.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Settings {
     values: BTreeMap<(String, String), (Value, PathBuf)>,
@@ -85,19 +86,19 @@ pub(super) struct Settings {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct TuiConfig {
-    /// More agents than this are asked about.
+    /// The number of agents above which a command needs a confirmation.
     pub confirm_over: usize,
-    /// Commands that are asked about at any count.
+    /// Patterns of commands that need a confirmation for any number of agents.
     pub destructive: Vec<String>,
-    /// Glyphs of ASCII only.
+    /// Whether to use only ASCII characters.
     pub ascii: bool,
-    /// Clicks and the wheel.
+    /// Whether to use the mouse.
     pub mouse: bool,
-    /// The bell rings.
+    /// Whether to ring the terminal bell.
     pub bell: bool,
 }
 
-/// The files that are read, the later over the earlier.
+/// Returns the files to read. A later one overrides an earlier one.
 fn paths() -> Vec<PathBuf> {
     if let Some(only) = env::var_os(FILE_VARIABLE) {
         return if only.is_empty() { Vec::new() } else { vec![only.into()] };
@@ -107,13 +108,13 @@ fn paths() -> Vec<PathBuf> {
     std::iter::once(Path::new("/etc/sloth-runner").join(FILE)).chain(own).collect()
 }
 
-/// The control center's keys with their defaults.
+/// Returns the control center's keys with their defaults.
 fn tui_defaults() -> Table {
     let all = EXAMPLE.parse::<Table>().unwrap_or_default();
     all.get("tui").and_then(Value::as_table).cloned().unwrap_or_default()
 }
 
-/// A value as a flag takes it: one text, or several.
+/// Returns a value as the arguments of a flag: one text, or several.
 fn words(value: &Value) -> Option<Vec<String>> {
     let word = |value: &Value| match value {
         Value::String(text) => Some(text.clone()),
@@ -127,7 +128,7 @@ fn words(value: &Value) -> Option<Vec<String>> {
     }
 }
 
-/// What to say of a word that nobody knows.
+/// Returns the message about an unknown word.
 fn unknown<'a>(what: &str, word: &str, known: impl Iterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.collect();
     let near = nearest(word, known.iter().copied());
@@ -142,7 +143,7 @@ impl Settings {
     /// Reads the files.
     ///
     /// # Errors
-    /// When one is there and cannot be read, or makes no sense.
+    /// If a file cannot be read, or has invalid contents.
     pub(super) fn load() -> Result<Self, Failure> {
         let mut settings = Self::default();
         let is_named = env::var_os(FILE_VARIABLE).is_some();
@@ -150,7 +151,7 @@ impl Settings {
             match fs::read_to_string(&path) {
                 Ok(text) => settings.add(&path, &text)?,
                 Err(error) if error.kind() == io::ErrorKind::NotFound && !is_named => {}
-                // The machine's own file may be for daemons only.
+                // The machine's file may be readable only for daemons.
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !is_named => {}
                 Err(error) => return Err(Failure::usage(format!("cannot read {}: {error}", path.display()))),
             }
@@ -169,7 +170,7 @@ impl Settings {
         let sections = sections();
         for (name, section) in &file {
             let Value::Table(section) = section else {
-                return Err(wrong(format!("{name} stands outside of a section")));
+                return Err(wrong(format!("{name} is outside of a section")));
             };
             let names = || sections.iter().map(|section| section.name).chain(["tui"]);
             if !names().any(|known| known == name) {
@@ -193,29 +194,29 @@ impl Settings {
                 self.values.insert((name.clone(), key.clone()), (value.clone(), path.to_owned()));
             }
         }
-        // The control center's values are checked by their own type.
+        // The type of the control center's settings checks their values.
         self.tui().map(drop)
     }
 
-    /// What the file says for a flag.
+    /// Returns the value in the files for a flag.
     fn of(&self, section: &str, key: &str) -> Option<Vec<String>> {
         let (value, _) = self.values.get(&(section.to_owned(), key.to_owned()))?;
         words(value)
     }
 
-    /// What the files say of an agent's master.
+    /// Returns the master of agents according to the files.
     #[must_use]
     pub(super) fn agents_master(&self) -> Option<String> {
         self.of("agent", "master")?.into_iter().next()
     }
 
-    /// Whether no file says anything.
+    /// Whether the files contain no values.
     #[must_use]
     pub(super) fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
 
-    /// Makes what the files say the defaults of the command line.
+    /// Sets the values in the files as defaults of the command line.
     #[must_use]
     pub(super) fn apply(&self, mut command: Command) -> Command {
         if self.is_empty() {
@@ -236,10 +237,10 @@ impl Settings {
         command
     }
 
-    /// The control center's settings.
+    /// Returns the control center's settings.
     ///
     /// # Errors
-    /// When a value is none of its kind.
+    /// If a value has the wrong type.
     pub(super) fn tui(&self) -> Result<TuiConfig, Failure> {
         let mut all = tui_defaults();
         let mut from = None;
@@ -255,7 +256,7 @@ impl Settings {
         all.try_into().map_err(wrong)
     }
 
-    /// Every key with its value, as TOML, and where that comes from.
+    /// Returns every key with its value, as TOML, and the origin of the value.
     #[must_use]
     pub(super) fn shown(&self) -> Vec<Shown> {
         let mut shown = Vec::new();
@@ -291,24 +292,24 @@ impl Settings {
     }
 }
 
-/// A key as it stands.
+/// A key with its effective value.
 #[derive(Clone, Debug)]
 pub(super) struct Shown {
     /// Its section.
     pub section: &'static str,
     /// Its name.
     pub key: String,
-    /// Its value; `None` where nothing is set and nothing is the default.
+    /// Its value; `None` if it is not set and has no default.
     pub value: Option<Value>,
     /// A file, an environment variable, or `default`.
     pub origin: String,
 }
 
-/// Whether a flag takes a value.
+/// Checks that a flag accepts a value.
 fn check(flag: &Arg, value: &Value) -> Result<(), String> {
     let words = words(value).ok_or_else(|| "write a text, a number, or a list of them".to_owned())?;
     let flag = flag.clone().required(false).env(None::<&'static str>);
-    // What other flags it goes with does not matter for its value alone.
+    // Only the value is checked, so the flag's relations to other flags do not matter.
     let flag = Arg::new("value").long("value").value_parser(flag.get_value_parser().clone());
     for word in words {
         let line = [String::new(), format!("--value={word}")];
@@ -329,7 +330,7 @@ fn with_default(flag: Arg, values: &[String]) -> Arg {
     flag.required(false).default_values(values.to_vec())
 }
 
-/// Gives the flag of one command a default.
+/// Sets the default of a flag of one command.
 fn at(command: Command, path: &[&'static str], id: &str, values: &[String]) -> Command {
     match path {
         [] if command.get_arguments().any(|arg| arg.get_id() == id) => {
@@ -340,9 +341,9 @@ fn at(command: Command, path: &[&'static str], id: &str, values: &[String]) -> C
     }
 }
 
-/// Gives the clients' flag a default in every command that has it.
+/// Sets the default of a client's flag in every command that has it.
 fn everywhere(mut command: Command, id: &str, values: &[String], path: &mut Vec<String>) -> Command {
-    // An agent's master is where the agent dials, which is another thing.
+    // For an agent, `--master` is the address to connect to, not a stored master.
     let is_agents = path.last().is_some_and(|last| ["start", "simulate", "service"].contains(&last.as_str()));
     if !is_agents && command.get_arguments().any(|arg| arg.get_id() == id) {
         command = command.mut_arg(id, |flag| with_default(flag, values));
@@ -438,7 +439,7 @@ mod tests {
             ("[tui]\nmouse = 3\n", "/c.toml: [tui] invalid type"),
             ("[master]\nport = 70000\n", "/c.toml: [master] port: \"70000\""),
             ("[run]\ntimeout = \"soon\"\n", "write a time as 30s"),
-            ("port = 1\n", "/c.toml: port stands outside of a section"),
+            ("port = 1\n", "/c.toml: port is outside of a section"),
             ("[agent]\nport = \n", "/c.toml: line 2"),
         ] {
             let found = settings(text).unwrap_err();

@@ -1,4 +1,4 @@
-//! Exit statuses, and the error with which commands end.
+//! Exit statuses, and the error that commands return.
 
 use std::process::ExitCode;
 
@@ -14,17 +14,17 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status(pub u8);
 
-/// All went well.
+/// The command succeeded.
 pub const OK: Status = Status(0);
 /// A command other than a job failed.
 pub const FAILED: Status = Status(1);
-/// The command line makes no sense.
+/// The command line is invalid.
 pub const USAGE: Status = Status(2);
-/// The agent was ordered to end; its service unit must not start it again.
+/// The agent was ordered to stop; its service unit must not start it again.
 pub const AGENT_STOPPED: Status = Status(3);
 /// A task timed out.
 pub const TIMED_OUT: Status = Status(124);
-/// A task has no true status.
+/// A task has no known exit status.
 pub const NO_STATUS: Status = Status(125);
 /// Interrupted by a signal: 128 + SIGINT.
 pub const INTERRUPTED: Status = Status(130);
@@ -35,27 +35,27 @@ impl From<Status> for ExitCode {
     }
 }
 
-/// A command's end that is not what was wanted: what to say, and the status.
+/// The failure of a command: the message, and the exit status.
 #[derive(Debug, Clone)]
 pub struct Failure {
-    /// One or two lines; nothing when all was said.
+    /// One or two lines; empty if everything was already reported.
     pub message: String,
-    /// The status.
+    /// The exit status of the process.
     pub status: Status,
 }
 
 impl Failure {
-    /// Fails with a message.
+    /// Creates a failure with the status [`FAILED`].
     pub fn new(message: impl ToString) -> Self {
         Self { message: message.to_string(), status: FAILED }
     }
 
-    /// Says that the command line makes no sense.
+    /// Creates a failure for an invalid command line.
     pub fn usage(message: impl ToString) -> Self {
         Self { message: message.to_string(), status: USAGE }
     }
 
-    /// The same message with another status.
+    /// Returns the same message with another status.
     #[must_use]
     pub fn with(self, status: Status) -> Self {
         Self { status, ..self }
@@ -80,8 +80,8 @@ impl From<std::io::Error> for Failure {
     }
 }
 
-/// The status of a job: the command's own for one task; for several 125 before 124 before the largest. An agent that was
-/// asked for by its name and was left out has no status.
+/// Returns the status of a job: the command's own for one task; for several 125, else 124, else the largest.
+/// If an agent that the target names was left out, the job has no status.
 #[must_use]
 pub fn of_job(job: &Job) -> Status {
     if job.missed().next().is_some() { NO_STATUS } else { of_tasks(&job.tasks) }

@@ -1,15 +1,15 @@
-//! Hints for options that other tools have: clush, pdsh, Ansible. Makes no decisions.
+//! Hints for options that other tools have: clush, pdsh, Ansible.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-/// What a flag of another tool is here, where a job was meant and the flag is none of this program's.
+/// Returns a hint for a flag of another tool. The caller has checked that a job was meant.
 #[must_use]
 pub(super) fn of_other_tools(error: &clap::Error) -> Option<String> {
     if error.kind() != ErrorKind::UnknownArgument {
         return None;
     }
     let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return None };
-    // `-w` and `-wTARGET` alike; of a long flag its name.
+    // `-w` and `-wTARGET` give `w`; a long flag gives its name.
     let name = match flag.strip_prefix("--") {
         Some(long) => long.split('=').next().unwrap_or_default(),
         None => flag.strip_prefix('-')?.get(..1)?,
@@ -27,7 +27,7 @@ pub(super) fn of_other_tools(error: &clap::Error) -> Option<String> {
         "m" | "module-name" | "args" => {
             "there are no modules; give a shell command: sloth-runner run @role:web 'systemctl restart nginx'"
         }
-        "S" => "the exit status is the largest one of the commands without a flag",
+        "S" => "no flag is needed: the exit status is the largest one of the commands",
         "c" | "copy" => {
             "files are sent through standard input, to one agent: sloth-runner run -i web-1 'cat > FILE' < FILE"
         }

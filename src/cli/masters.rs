@@ -1,6 +1,6 @@
-//! The stored masters, like contexts of kubectl: their addresses and the keys for them.
+//! The stored masters, similar to contexts of kubectl: their addresses and keys.
 //!
-//! Each lies in a directory of its own under the client's data, readable by its owner only. Knows no calls.
+//! Each is stored in its own directory below the client's data, readable only by its owner. Makes no calls.
 
 use std::{
     fs, io,
@@ -36,21 +36,21 @@ use crate::{
     },
 };
 
-/// What is written down of a master.
+/// The stored data of a master.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownMaster {
     /// `unix:PATH` or `HOST:PORT`.
     pub address: String,
-    /// Who one is there; empty for a socket, where the machine knows.
+    /// The name of the operator; empty for a socket, where the user's identity is used.
     #[serde(default)]
     pub operator: String,
-    /// The role that the login gave.
+    /// The role that the login granted.
     #[serde(default)]
     pub role: String,
     /// The fingerprint of the master's CA; empty for a socket.
     #[serde(default)]
     pub ca_fingerprint: String,
-    /// The fingerprint of the own key; empty for a socket.
+    /// The fingerprint of the operator's key; empty for a socket.
     #[serde(default)]
     pub key_fingerprint: String,
 }
@@ -71,10 +71,10 @@ fn checked(name: &str) -> Result<MasterName, Failure> {
 }
 
 impl Masters {
-    /// Those of this user.
+    /// Opens the stored masters of this user.
     ///
     /// # Errors
-    /// When the user has no home directory.
+    /// If the user has no home directory.
     pub fn open() -> Result<Self, Failure> {
         Ok(Self { directory: client_directories(None).map_err(Failure::new)?.data })
     }
@@ -88,10 +88,10 @@ impl Masters {
         move |error| Failure::new(format!("cannot use {path}: {error}"))
     }
 
-    /// All of them, by name.
+    /// Returns all stored masters, sorted by name.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// If they cannot be read.
     pub fn all(&self) -> Result<Vec<(String, KnownMaster)>, Failure> {
         let directory = self.directory.join("masters");
         let entries = match fs::read_dir(&directory) {
@@ -103,17 +103,17 @@ impl Masters {
         for entry in entries {
             let name = entry.map_err(Self::unusable(&directory))?.file_name();
             let Some(name) = name.to_str() else { continue };
-            // The histories of masters that are not stored lie here too.
+            // This directory also has the histories of masters that are not stored.
             all.extend(self.find(name)?.map(|known| (name.to_owned(), known)));
         }
         all.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(all)
     }
 
-    /// One of them.
+    /// Returns a stored master.
     ///
     /// # Errors
-    /// When its file cannot be read or understood.
+    /// If its file cannot be read or parsed.
     pub fn find(&self, name: &str) -> Result<Option<KnownMaster>, Failure> {
         if name.parse::<MasterName>().is_err() {
             return Ok(None);
@@ -121,14 +121,14 @@ impl Masters {
         let path = self.place(name).join("master.json");
         let Some(json) = read_optional(&path).map_err(Self::unusable(&path))? else { return Ok(None) };
         let known = serde_json::from_slice(&json);
-        let broken = |error| Failure::new(format!("{} makes no sense: {error}", path.display()));
+        let broken = |error| Failure::new(format!("{} is invalid: {error}", path.display()));
         known.map(Some).map_err(broken)
     }
 
-    /// The one that commands mean when they name none.
+    /// Returns the selected master, which is the default for commands.
     ///
     /// # Errors
-    /// When the choice cannot be read.
+    /// If the selection cannot be read.
     pub fn selected(&self) -> Result<Option<String>, Failure> {
         let path = self.directory.join("selected-master");
         let text = read_optional(&path).map_err(Self::unusable(&path))?.unwrap_or_default();
@@ -136,10 +136,10 @@ impl Masters {
         Ok(Some(name).filter(|name| !name.is_empty()))
     }
 
-    /// Chooses the one that commands mean; `None` for the one of this machine.
+    /// Selects the default master for commands; `None` selects the master of this machine.
     ///
     /// # Errors
-    /// When the choice cannot be written.
+    /// If the selection cannot be written.
     pub fn select(&self, name: Option<&str>) -> Result<(), Failure> {
         make_private(&self.directory).map_err(Failure::new)?;
         let path = self.directory.join("selected-master");
@@ -149,21 +149,21 @@ impl Masters {
     /// Stores a master that needs no key.
     ///
     /// # Errors
-    /// When the name is taken or no name, or nothing can be written.
+    /// If the name is taken or invalid, or if a file cannot be written.
     pub fn add(&self, name: &str, known: &KnownMaster) -> Result<(), Failure> {
         let name = checked(name)?;
         if self.find(name.as_str())?.is_some() {
             let text =
-                format!("there is a master {name} already; `sloth-runner master remove {name}` forgets it");
+                format!("there is a master {name} already; `sloth-runner master remove {name}` removes it");
             return Err(Failure::new(text));
         }
         self.write(&name, known, |_| Ok(()))
     }
 
-    /// Stores a login, in the place of an older one to the same master.
+    /// Stores a login. It replaces an older login to the same master.
     ///
     /// # Errors
-    /// When the name is another master's or no name, or nothing can be written.
+    /// If the name is invalid or belongs to another master, or if a file cannot be written.
     pub fn put_login(
         &self,
         name: &str,
@@ -188,11 +188,11 @@ impl Masters {
         Ok(known)
     }
 
-    /// Whether a login to the master with this CA could be stored under a name. Asked before the login string is spent,
-    /// which cannot be undone.
+    /// Checks that a login to the master with this CA can be stored under a name. To be called before the
+    /// login string is used, which cannot be undone.
     ///
     /// # Errors
-    /// When it is no name, or another master's.
+    /// If the name is invalid or belongs to another master.
     pub fn check_login(&self, name: &str, ca: Fingerprint) -> Result<MasterName, Failure> {
         let name = checked(name)?;
         match self.find(name.as_str())? {
@@ -204,7 +204,7 @@ impl Masters {
         }
     }
 
-    /// A name for the master with this CA, where a login gives none: its host's, or a similar one that is free.
+    /// Returns a free name for the master with this CA: its host name, with a number if that name is taken.
     #[must_use]
     pub fn free_name(&self, hostname: &str, host: &str, ca: Fingerprint) -> String {
         let short = hostname.split('.').next().unwrap_or_default();
@@ -225,16 +225,17 @@ impl Masters {
         make_private(&self.directory).map_err(Failure::new)?;
         make_private(&place).map_err(Failure::new)?;
         let json = serde_json::to_vec_pretty(known).map_err(Failure::new)?;
-        // The file by which the master is known comes last: without it there is no half of one.
+        // `master.json` comes last: a master without it is not listed, so an interrupted write leaves no
+        // partial one.
         more(&place)
             .and_then(|()| write_private(&place.join("master.json"), &json, true))
             .map_err(Self::unusable(&place))
     }
 
-    /// Forgets a master: key, history and all.
+    /// Removes a master, with its key and history.
     ///
     /// # Errors
-    /// When there is no such master, or it cannot be removed.
+    /// If there is no such master, or it cannot be removed.
     pub fn remove(&self, name: &str) -> Result<(), Failure> {
         if self.find(name)?.is_none() {
             return Err(self.unknown(name)?);
@@ -247,10 +248,10 @@ impl Masters {
         Ok(())
     }
 
-    /// What to say of a name that is not stored.
+    /// Returns the failure for a name that is not stored.
     ///
     /// # Errors
-    /// When the stored ones cannot be read.
+    /// If the stored masters cannot be read.
     pub fn unknown(&self, name: &str) -> Result<Failure, Failure> {
         let all = self.all()?;
         let names = || all.iter().map(|(name, _)| name.as_str());
@@ -265,7 +266,7 @@ impl Masters {
         Ok(Failure::usage(format!("no master is stored as {name:?}: {rest}")))
     }
 
-    /// How to reach one of them.
+    /// Returns the address and credentials for a stored master.
     fn address(&self, name: &str, known: &KnownMaster) -> Result<MasterAddress, Failure> {
         if let Some(path) = known.address.strip_prefix("unix:") {
             return Ok(MasterAddress::Socket(path.into()));
@@ -291,7 +292,7 @@ impl Masters {
         })))
     }
 
-    /// A stored master by its name, or by its address.
+    /// Finds a stored master by its name or its address.
     fn resolve_named(&self, wanted: &str) -> Result<MasterAddress, Failure> {
         if let Some(known) = self.find(wanted)? {
             return self.address(wanted, &known);
@@ -307,10 +308,11 @@ impl Masters {
     }
 }
 
-/// Which master a command means: the one it names, else the selected one, else the one of this machine.
+/// Returns the master for a command: the one that it names, else the selected one, else the one of this
+/// machine.
 ///
 /// # Errors
-/// When it names one that is not known.
+/// If it names an unknown master.
 pub fn resolve(to: &ToMaster) -> Result<MasterAddress, Failure> {
     match &to.master {
         Some(MasterChoice::Local) => Ok(MasterAddress::Local),

@@ -32,7 +32,7 @@ use crate::sys::process::{keep_freed_memory, show_name};
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     show_name();
     keep_freed_memory();
-    // Asked by a shell for what could be typed, this answers and ends.
+    // If a shell requests completions, this call prints them and ends the process.
     clap_complete::CompleteEnv::with_factory(Cli::command).var(commands::neighbours::VARIABLE).complete();
     let settings = match Settings::load() {
         Ok(settings) => settings,
@@ -42,7 +42,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match parse_run(&settings, &arguments).map_or_else(|| parse(&settings, &arguments), Ok) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are no errors and go to standard output; the rest is usage.
+            // Help and version are no errors and go to standard output; everything else is a usage error.
             if error.use_stderr() {
                 match is_job(&arguments).then(|| hints::of_other_tools(&error)).flatten() {
                     Some(hint) => output::complain(&hint),
@@ -56,7 +56,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     end(commands::perform(cli))
 }
 
-/// Says what failed, where something did.
+/// Reports a failure, and returns the exit status.
 fn end(result: Result<exit::Status, Failure>) -> ExitCode {
     match result {
         Ok(status) => status.into(),
@@ -73,7 +73,7 @@ fn parse(settings: &Settings, arguments: &[OsString]) -> Result<Cli, clap::Error
     Cli::from_arg_matches(&settings.apply(Cli::command()).try_get_matches_from(arguments)?)
 }
 
-/// Where the word is that says that commands are run.
+/// Returns the index of the word `run` or `exec`, if the command line runs a job.
 fn place_of_job(arguments: &[OsString]) -> Option<usize> {
     let word = |at: usize| arguments.get(at)?.to_str();
     match (word(1)?, word(2)) {
@@ -87,9 +87,9 @@ fn is_job(arguments: &[OsString]) -> bool {
     place_of_job(arguments).is_some()
 }
 
-/// Reads `agent run …` by its own flags alone: the tree of all commands takes a tenth of a short command's time to build.
-/// `None` for whatever has to be read with all of it: other commands, settings from files, and mistakes, whose
-/// messages show where in the tree they were made.
+/// Parses `agent run …` with its own flags only: building the tree of all commands takes a tenth of the time
+/// of a short command. Returns `None` if the whole tree is needed: for other commands, for settings from
+/// files, and for mistakes, because their messages refer to the tree.
 fn parse_run(settings: &Settings, arguments: &[OsString]) -> Option<Cli> {
     let at = place_of_job(arguments)?;
     if !settings.is_empty() {

@@ -1,5 +1,5 @@
-//! Tables, colours and messages: all that the program itself writes to standard output and standard error. The output of commands
-//! goes through `stdio`, cleaned by `sanitize`. Knows no commands.
+//! Tables, colours and messages: everything that the program itself writes to standard output and standard
+//! error. The output of commands goes through `stdio`, cleaned by `sanitize`. Independent of the commands.
 
 use std::{
     borrow::Cow,
@@ -20,29 +20,29 @@ use crate::domain::{
     text::{is_harmful, strip_control},
 };
 
-/// SGR sequences, or nothing.
+/// Whether to colour text with SGR sequences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Paint {
     on: bool,
 }
 
-/// What a colour says.
+/// The meaning of a colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tone {
-    /// All is well.
+    /// A success, or a state that needs nothing.
     Good,
-    /// Needs a person.
+    /// A failure that needs attention.
     Bad,
-    /// Needs patience.
+    /// A state that may resolve by itself.
     Waiting,
-    /// Beside the point.
+    /// Secondary information.
     Dim,
-    /// One of several names, by its place.
+    /// One of several names, by its index.
     Name(usize),
 }
 
 impl Paint {
-    /// For a stream, as the flags and `NO_COLOR` say.
+    /// Returns the colours for a stream, according to the flags and `NO_COLOR`.
     #[must_use]
     pub fn new(colour: Colour, is_terminal: bool) -> Self {
         let refused = is_dumb() || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
@@ -54,7 +54,7 @@ impl Paint {
         Self { on }
     }
 
-    /// Text in a tone.
+    /// Returns a text in a tone.
     #[must_use]
     pub fn paint(self, tone: Tone, text: &str) -> String {
         let code = match tone {
@@ -68,16 +68,17 @@ impl Paint {
     }
 }
 
-/// Colours that are readable on dark and on light.
+/// Colours that are readable on dark and on light backgrounds.
 const NAMES: [&str; 6] = ["36", "33", "35", "32", "34", "96"];
 
-/// What may stand in a colour sequence of this program.
+/// Whether a code occurs in a colour sequence of this program.
 fn is_own_code(code: &str) -> bool {
     ["0", "2", "31", "32", "33"].contains(&code) || NAMES.contains(&code)
 }
 
-/// A text as it may reach a terminal: lines, tabs and this program's own colours. Whatever else of it would be an order to a
-/// terminal, or turn around what follows, is a space. All that is said goes through here, wherever its parts come from.
+/// Returns a text that is safe for a terminal: lines, tabs and this program's own colours. Every other
+/// control character and every mark that changes the text direction becomes a space. All messages pass
+/// through here, whatever the origin of their parts.
 #[must_use]
 pub fn harmless(text: &str) -> Cow<'_, str> {
     if !text.contains(|sign| is_harmful(sign) && sign != '\n') {
@@ -99,7 +100,8 @@ pub fn harmless(text: &str) -> Cow<'_, str> {
     Cow::Owned(clean)
 }
 
-/// JSON as it may reach a terminal: what would be an order to one is written as an escape, which means the same.
+/// Returns JSON that is safe for a terminal: harmful characters are written as escapes, which have the same
+/// meaning.
 #[must_use]
 pub fn harmless_json(json: &str) -> Cow<'_, str> {
     if !json.contains(|sign| is_harmful(sign) && sign != '\n') {
@@ -111,7 +113,7 @@ pub fn harmless_json(json: &str) -> Cow<'_, str> {
             clean.push(sign);
             continue;
         }
-        // Outside of strings there is nothing of the kind.
+        // Such characters occur only inside strings.
         for unit in sign.encode_utf16(&mut [0; 2]) {
             // Writing to a string cannot fail.
             let _ = write!(clean, "\\u{unit:04x}");
@@ -120,7 +122,7 @@ pub fn harmless_json(json: &str) -> Cow<'_, str> {
     Cow::Owned(clean)
 }
 
-/// Whether the terminal takes text only.
+/// Whether the terminal supports plain text only.
 #[must_use]
 pub fn is_dumb() -> bool {
     std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb")
@@ -138,7 +140,7 @@ pub fn stderr_is_terminal() -> bool {
     io::stderr().is_terminal()
 }
 
-/// Says what went wrong, on standard error.
+/// Prints an error message to standard error.
 pub fn complain(message: &str) {
     let paint = Paint::new(Colour::Auto, stderr_is_terminal());
     let mut lines = message.lines();
@@ -149,13 +151,13 @@ pub fn complain(message: &str) {
     }
 }
 
-/// Says something beside the output, on standard error.
+/// Prints a message to standard error.
 pub fn note(message: &str) {
-    // Nothing is left to say when standard error is gone.
+    // If standard error is gone, there is no other place for the message.
     let _ = write_fully(Stream::Stderr, format!("{}\n", in_locale(&harmless(message))).as_bytes());
 }
 
-/// Whether the locale has the signs that this program draws with, and shows each in one cell.
+/// Whether the locale has the glyphs of this program, and shows each in one cell.
 #[must_use]
 pub fn has_signs() -> bool {
     let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
@@ -165,7 +167,8 @@ pub fn has_signs() -> bool {
     (locale.contains("utf-8") || locale.contains("utf8")) && !is_wide
 }
 
-/// A text with this program's own signs as the locale has them: in cron's mail, or on an old terminal.
+/// Returns a text with this program's glyphs replaced by ASCII, if the locale lacks them: in mail of cron,
+/// for example.
 #[must_use]
 pub fn in_locale(text: &str) -> Cow<'_, str> {
     if text.is_ascii() || has_signs() { Cow::Borrowed(text) } else { Cow::Owned(in_ascii(text)) }
@@ -194,10 +197,10 @@ fn in_ascii(text: &str) -> String {
 /// Prints to standard output.
 ///
 /// # Errors
-/// When the disk does not take it. A reader that is gone is no error: it has seen what it wanted.
+/// If standard output cannot be written. A reader that is gone is no error: it needs no more output.
 pub fn say(text: &str) -> io::Result<()> {
     let text = harmless(text);
-    // What goes elsewhere is for a program, and stays as it is.
+    // Output to anything else is for a program, and is not changed.
     let text = if stdout_is_terminal() { in_locale(&text) } else { Cow::Borrowed(text.as_ref()) };
     unless_closed(write_fully(Stream::Stdout, text.as_bytes()))
 }
@@ -205,14 +208,14 @@ pub fn say(text: &str) -> io::Result<()> {
 /// Prints a line to standard output.
 ///
 /// # Errors
-/// When its reader is gone, or the disk does not take it.
+/// If its reader is gone, or standard output cannot be written.
 pub fn say_line(line: &str) -> io::Result<()> {
     let line = harmless(line);
     let line = if stdout_is_terminal() { in_locale(&line) } else { Cow::Borrowed(line.as_ref()) };
     write_fully(Stream::Stdout, format!("{line}\n").as_bytes())
 }
 
-/// Prints one JSON object, on one line where a reader goes by lines.
+/// Prints one JSON object, on a single line for NDJSON.
 ///
 /// # Errors
 /// As [`say`].
@@ -220,10 +223,10 @@ pub fn say_json(format: Format, value: &impl Serialize) -> io::Result<()> {
     unless_closed(print_json(format, value))
 }
 
-/// The same as [`say_json`] where a reader that is gone makes a difference.
+/// Like [`say_json`], but a reader that is gone is an error.
 ///
 /// # Errors
-/// When its reader is gone, or the disk does not take it.
+/// If its reader is gone, or standard output cannot be written.
 pub fn print_json(format: Format, value: &impl Serialize) -> io::Result<()> {
     let json = match format {
         Format::Ndjson => serde_json::to_string(value),
@@ -232,7 +235,7 @@ pub fn print_json(format: Format, value: &impl Serialize) -> io::Result<()> {
     write_fully(Stream::Stdout, harmless_json(&(json? + "\n")).as_bytes())
 }
 
-/// Prints a help text of the parser of the command line, in its own colours on a terminal.
+/// Prints a help text of the command-line parser, with colours on a terminal.
 ///
 /// # Errors
 /// As [`say`].
@@ -242,10 +245,10 @@ pub fn say_help(help: &clap::builder::StyledStr) -> io::Result<()> {
     unless_closed(write_fully(Stream::Stdout, text.as_bytes()))
 }
 
-/// What became of what was printed, where a reader that is gone has seen what it wanted.
+/// Ignores the error of a reader that is gone: it needs no more output.
 ///
 /// # Errors
-/// All others.
+/// Returns all other errors.
 pub fn unless_closed(written: io::Result<()>) -> io::Result<()> {
     match written {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -253,15 +256,15 @@ pub fn unless_closed(written: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Prints what a command printed, as it was cleaned, or as it is where somebody wants that.
+/// Prints the output of a command, cleaned or raw.
 ///
 /// # Errors
-/// When its reader is gone, or the disk does not take it.
+/// If its reader is gone, or the stream cannot be written.
 pub fn pass_on(stream: Stream, bytes: &Clean) -> io::Result<()> {
     write_fully(stream, bytes.as_bytes())
 }
 
-/// A cell: its text, and how it is painted.
+/// A cell of a table: its text and its tone.
 #[derive(Clone, Debug)]
 pub struct Cell {
     text: String,
@@ -275,14 +278,15 @@ impl<T: Into<String>> From<T> for Cell {
 }
 
 impl Cell {
-    /// A cell in a tone.
+    /// Creates a cell in a tone.
     #[must_use]
     pub fn toned(text: impl Into<String>, tone: Tone) -> Self {
         Self { tone: Some(tone), ..Self::from(text) }
     }
 }
 
-/// Rows under a heading, in columns as wide as their widest cell; widths are counted in terminal cells.
+/// Formats rows under a heading, in columns as wide as their widest cell. Widths are counted in terminal
+/// cells.
 #[must_use]
 pub fn table(heading: &[&str], rows: &[Vec<Cell>], paint: Paint) -> String {
     let mut widths: Vec<usize> = heading.iter().map(|text| text.width()).collect();

@@ -13,14 +13,14 @@ use super::{
 /// The live region. It holds the bottom lines of the terminal; everything else is printed while it is erased.
 #[derive(Debug, Default)]
 pub struct Region {
-    /// Lines that are on the screen now.
+    /// Number of lines that are on the screen now.
     height: usize,
 }
 
-/// Columns and rows of a terminal that does not tell.
+/// Columns and rows of a terminal that does not report its size.
 const UNKNOWN: (usize, usize) = (80, 24);
 
-/// Columns and rows of the terminal at standard error.
+/// Returns the columns and rows of the terminal at standard error.
 #[must_use]
 pub fn terminal_size() -> (usize, usize) {
     match rustix::termios::tcgetwinsize(io::stderr()) {
@@ -30,21 +30,21 @@ pub fn terminal_size() -> (usize, usize) {
 }
 
 impl Region {
-    /// A region, where standard error is a terminal that can be drawn on. Not where standard output goes to another program:
-    /// a pager or `tee` writes to the same terminal.
+    /// Creates a region if standard error is a terminal that can be drawn on. Returns `None` if standard
+    /// output is a pipe, because a pager or `tee` may write to the same terminal.
     #[must_use]
     pub fn new() -> Option<Self> {
         (stderr_is_terminal() && !is_dumb() && !is_pipe(&io::stdout())).then(Self::default)
     }
 
-    /// Draws lines in place of those that were there. What does not fit is clipped.
+    /// Replaces the lines of the region. Lines that do not fit are clipped.
     pub fn draw(&mut self, lines: &[String]) {
-        // The terminal is another program's, while this one is in its background.
+        // While this program is in the background, the terminal belongs to another program.
         if tcgetpgrp(io::stderr()) != Ok(getpgrp()) {
             return;
         }
         let (columns, rows) = terminal_size();
-        // The newest lines matter most, and one row stays for what is above.
+        // The last lines matter most, and one row stays for the text above.
         let fits = lines.len().min(rows.saturating_sub(1).max(1));
         let lines = &lines[lines.len() - fits..];
         let mut out = self.erasing();
@@ -59,7 +59,7 @@ impl Region {
         let _ = io::stderr().write_all(out.as_bytes());
     }
 
-    /// Removes it from the screen.
+    /// Erases the region from the screen.
     pub fn erase(&mut self) {
         if self.height > 0 {
             let out = self.erasing();
@@ -68,7 +68,7 @@ impl Region {
         }
     }
 
-    /// A person has typed Enter, which moved the cursor below the region.
+    /// Accounts for a typed Enter, which moved the cursor below the region.
     pub fn newline_typed(&mut self) {
         if self.height > 0 {
             self.height += 1;
@@ -84,7 +84,8 @@ impl Region {
     }
 }
 
-/// Returns the part of a line that fits into a number of cells. Colour sequences take no cells, and are closed where the line is cut.
+/// Returns the part of a line that fits into a number of cells. Colour sequences take no cells, and are
+/// closed where the line is cut.
 #[must_use]
 pub fn clip(line: &str, columns: usize) -> String {
     let mut out = String::with_capacity(line.len());

@@ -6,18 +6,18 @@ use vte::{Params, Parser, Perform};
 
 use crate::domain::text::is_harmful;
 
-/// What a command printed, fit for where it goes.
+/// Output of a command that is safe for its destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Clean(Vec<u8>);
 
 impl Clean {
-    /// What is to be passed on as it is: into a pipe or file, or because somebody said `--raw`.
+    /// Wraps bytes that are passed on unchanged: into a pipe or file, or because of `--raw`.
     #[must_use]
     pub fn raw(bytes: Vec<u8>) -> Self {
         Self(bytes)
     }
 
-    /// The bytes.
+    /// Returns the bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -44,7 +44,7 @@ struct Output<'a> {
 
 impl Perform for Output<'_> {
     fn print(&mut self, c: char) {
-        // C1 controls in UTF-8 are controls to some terminals, and marks of direction turn around what follows.
+        // Some terminals obey C1 controls in UTF-8, and direction marks reorder the text after them.
         if !is_harmful(c) {
             self.clean.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
         }
@@ -68,7 +68,7 @@ impl Perform for Output<'_> {
 }
 
 impl Sanitizer {
-    /// The harmless part of `bytes`.
+    /// Returns the harmless part of `bytes`.
     pub fn clean(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut clean = Vec::with_capacity(bytes.len());
         let mut output = Output { clean: &mut clean, coloured: &mut self.coloured };
@@ -76,12 +76,12 @@ impl Sanitizer {
         clean
     }
 
-    /// The harmless part of `bytes`, to be passed on.
+    /// Returns the harmless part of `bytes`, as [`Clean`].
     pub fn cleaned(&mut self, bytes: &[u8]) -> Clean {
         Clean(self.clean(bytes))
     }
 
-    /// What ends a colour that the command left on.
+    /// Returns the sequence that resets a colour that the command left on; empty if none is on.
     pub fn reset(&mut self) -> &'static [u8] {
         if std::mem::take(&mut self.coloured) { b"\x1b[0m" } else { b"" }
     }

@@ -1,14 +1,15 @@
-//! Removes secrets from the command line before anything else, so that other users of the machine see them only briefly. Files,
-//! the environment and standard input never show them.
+//! Finds the secrets on the command line. They are hidden before anything else is done, so that other users
+//! of the machine can see them only briefly. Secrets in files, the environment and standard input are never
+//! visible.
 
 use std::{ffi::OsString, os::unix::ffi::OsStrExt as _};
 
 use crate::{domain::code::Code, sys::arguments::Part, trust::token::PREFIX};
 
-/// The secret parts of a command line: join tokens and login strings wherever they stand, values of variables for a command,
-/// and the one-time code of an approval.
+/// Returns the secret parts of a command line: join tokens and login strings in any position, values of
+/// variables for a command, and the one-time code of an approval.
 ///
-/// Takes rather too much than too little: it only changes how the words are shown.
+/// Hides rather too much than too little: this only changes how the words are displayed.
 #[must_use]
 pub fn find(words: &[OsString]) -> Vec<Part> {
     let is_approval = words.iter().any(|word| word == "approve");
@@ -26,13 +27,13 @@ pub fn find(words: &[OsString]) -> Vec<Part> {
     found
 }
 
-/// Where the secret of a token begins.
+/// Returns the index at which the secret of a token begins.
 fn token(word: &[u8]) -> Option<usize> {
     let start = format!("{PREFIX}-");
     word.windows(start.len()).position(|part| part == start.as_bytes()).map(|at| at + start.len())
 }
 
-/// Where the value of a variable begins: `--env NAME=VALUE` in all the ways in which it can be written.
+/// Returns the index at which the value of a variable begins, for every form of `--env NAME=VALUE`.
 fn variable(before: &[u8], word: &[u8]) -> Option<usize> {
     let is_short = |flags: &[u8]| flags.starts_with(b"-") && !flags.starts_with(b"--");
     let name = if before == b"--env" || is_short(before) && before.ends_with(b"e") {

@@ -1,5 +1,5 @@
-//! Standard output and standard error of a program that does more than print: a slow reader delays what is printed, and nothing
-//! else. Does not know what is printed.
+//! Standard output and standard error of a program that does more than print: a slow reader delays the
+//! output, and nothing else. Independent of the contents.
 
 use std::{
     fs::{File, OpenOptions},
@@ -23,22 +23,22 @@ use nix::{
 
 use crate::domain::frame::Stream;
 
-/// How long a reader is waited for at once, before what it does not take is kept until it does. Shorter waits would copy what
-/// a slow reader takes a moment later.
+/// Maximum time that a write waits for its reader, before the rest goes to the backlog. With a shorter wait,
+/// output that a slow reader takes a moment later would be copied.
 const AT_ONCE: Duration = Duration::from_millis(100);
 
-/// How long a thread waits for a reader before it looks whether anybody still wants it to.
+/// Maximum time that a thread waits for a reader before it checks whether the wait is still needed.
 const LOOK_UP: Duration = Duration::from_millis(200);
 
-/// How the kernel is asked not to wait.
+/// How a write avoids blocking on a slow reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Waiting {
-    /// It is not: files are taken by the disk, whatever a reader does.
+    /// It may block: for a file, it waits only for the disk.
     Blocking,
-    /// The file description is this program's own, and does not block. That of the shell is not changed: other programs
-    /// share it.
+    /// The file description belongs to this program and does not block. The description of the shell is not
+    /// changed, because other programs share it.
     Nonblocking,
-    /// By a flag of each call.
+    /// Each call sets a flag that it must not block.
     Socket,
 }
 
@@ -58,7 +58,7 @@ pub(super) fn is_one_place() -> bool {
     place(io::stdout().as_fd()) == place(io::stderr().as_fd())
 }
 
-/// Says which stream did not take what was printed. The kind of the error stays.
+/// Adds the name of the stream to a write error. The kind of the error stays.
 fn named(stream: Stream, error: &io::Error) -> io::Error {
     let name = match stream {
         Stream::Stdout => "output",
@@ -67,21 +67,21 @@ fn named(stream: Stream, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), NotWritten(format!("cannot write to standard {name}: {error}")))
 }
 
-/// That a standard stream did not take something.
+/// A write error of a standard stream.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct NotWritten(String);
 
-/// Whether an error is one of a standard stream, and not of a file.
+/// Whether an error comes from a standard stream, not from a file.
 pub(super) fn is_of_stream(error: &io::Error) -> bool {
     matches!(error.get_ref(), Some(source) if source.is::<NotWritten>())
 }
 
-/// Writes everything to standard output or error, and waits for a reader as long as it takes: also where another program has
-/// made the stream one that does not wait.
+/// Writes everything to standard output or error, and waits for the reader without a limit, even if another
+/// program has made the stream nonblocking.
 ///
 /// # Errors
-/// When the reader is gone, or the disk does not take it; the text says which stream it was.
+/// If the reader is gone, or the write fails; the message names the stream.
 pub(super) fn write_fully(stream: Stream, bytes: &[u8]) -> io::Result<()> {
     let (stdout, stderr) = (io::stdout(), io::stderr());
     let file = match stream {
@@ -104,35 +104,35 @@ pub(super) fn write_fully(stream: Stream, bytes: &[u8]) -> io::Result<()> {
 /// Standard output or error.
 #[derive(Debug)]
 pub(super) struct Stdio {
-    /// Which it is, for messages.
+    /// The stream, for messages.
     stream: Stream,
     file: File,
     waiting: Waiting,
-    /// What the reader has not taken, from this offset on.
+    /// Output that the reader has not taken, and the index of the first such byte.
     backlog: (Vec<u8>, usize),
 }
 
 impl Stdio {
-    /// Takes standard output over.
+    /// Takes over standard output.
     ///
     /// # Errors
-    /// When there is no room for another descriptor.
+    /// If the limit of file descriptors is reached.
     pub(super) fn out() -> io::Result<Self> {
         Self::new(Stream::Stdout, &io::stdout())
     }
 
-    /// Takes standard error over.
+    /// Takes over standard error.
     ///
     /// # Errors
-    /// When there is no room for another descriptor.
+    /// If the limit of file descriptors is reached.
     pub(super) fn err() -> io::Result<Self> {
         Self::new(Stream::Stderr, &io::stderr())
     }
 
-    /// Takes a file over, as one of these streams.
+    /// Takes over a file, as one of these streams.
     ///
     /// # Errors
-    /// When there is no room for another descriptor.
+    /// If the limit of file descriptors is reached.
     pub(super) fn new(stream: Stream, file: &impl AsFd) -> io::Result<Self> {
         let file = file.as_fd();
         let (file, waiting) = match Self::reopened(file) {
@@ -142,7 +142,8 @@ impl Stdio {
         Ok(Self { stream, file, waiting, backlog: (Vec::new(), 0) })
     }
 
-    /// The same pipe or terminal, opened anew. Not everybody may, and then it is written to as it is.
+    /// Opens the same pipe or terminal again. If that is not permitted, returns `None`, and the file is used
+    /// as it is.
     fn reopened(file: BorrowedFd<'_>) -> Option<File> {
         if !is_pipe(&file) && !nix::unistd::isatty(file).unwrap_or(false) {
             return None;
@@ -156,16 +157,16 @@ impl Stdio {
         if is_of_kind(&file, SFlag::S_IFSOCK) { Waiting::Socket } else { Waiting::Blocking }
     }
 
-    /// The file behind it.
+    /// Returns the underlying file.
     #[must_use]
     pub(super) fn file(&self) -> &File {
         &self.file
     }
 
-    /// Prints, or keeps what the reader does not take.
+    /// Writes bytes, and stores what the reader does not take.
     ///
     /// # Errors
-    /// When the reader is gone, or the disk does not take it.
+    /// If the reader is gone, or the write fails.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.has_backlog() {
             self.backlog.0.extend_from_slice(bytes);
@@ -176,7 +177,8 @@ impl Stdio {
         Ok(())
     }
 
-    /// Whether the reader has not taken everything. Nothing more should be printed then before [`Self::drain`].
+    /// Whether the reader has not taken everything yet. Then [`Self::drain`] should be called before more is
+    /// written.
     #[must_use]
     pub(super) fn has_backlog(&self) -> bool {
         self.backlog.1 < self.backlog.0.len()
@@ -192,7 +194,8 @@ impl Stdio {
             self.backlog.1 += written;
             if self.has_backlog() {
                 let file = self.file.try_clone()?;
-                // On a thread that may wait. It looks up now and then, so that it ends where nobody waits any more.
+                // On a thread that may block. Its wait has a limit, so that it ends soon after this future is
+                // dropped.
                 let waited = tokio::task::spawn_blocking(move || wait_until_writable(file.as_fd(), LOOK_UP));
                 waited.await.map_err(io::Error::other)?;
             }
@@ -201,7 +204,7 @@ impl Stdio {
         Ok(())
     }
 
-    /// Writes as much as the reader takes, waiting for it up to a time, and returns how much that was.
+    /// Writes as much as the reader takes within a time limit, and returns the number of bytes.
     fn write_now(&self, bytes: &[u8], patience: Duration) -> io::Result<usize> {
         let mut written = 0;
         let mut until = None;
@@ -233,7 +236,7 @@ impl Stdio {
     }
 }
 
-/// Waits until a reader takes more, or is gone, up to a time. Whatever it was, the next write tells.
+/// Waits until the reader takes more or is gone, or until a time limit. The next write shows which it was.
 fn wait_until_writable(file: BorrowedFd<'_>, longest: Duration) {
     let mut ready = [PollFd::new(file, PollFlags::POLLOUT)];
     let _ = poll(&mut ready, PollTimeout::try_from(longest).unwrap_or(PollTimeout::ZERO));

@@ -2,23 +2,23 @@
 
 use std::fmt::Write as _;
 
-/// Where the documentation of a unit is.
+/// The documentation that the units name.
 const DOCUMENTATION: &str = "man:sloth-runner(1) https://chalkan3.github.io/sloth-runner/";
 
-/// A unit to be written.
+/// The properties of a unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unit<'a> {
-    /// What it starts, for people: `Sloth Runner Agent - web-1`.
+    /// The description, for people: `Sloth Runner Agent - web-1`.
     pub description: String,
     /// The program and its arguments.
     pub command: &'a [String],
-    /// The user that it runs as; empty for root.
+    /// The user that the unit runs as; empty for root.
     pub user: &'a str,
-    /// What the journal calls its lines.
+    /// The identifier of the unit's lines in the journal.
     pub identifier: &'a str,
 }
 
-/// A word in `ExecStart=`, as systemd takes it back (systemd.service(5), "Command lines").
+/// Quotes a word for `ExecStart=`, as in systemd.service(5), "Command lines".
 #[must_use]
 pub fn quoted(word: &str) -> String {
     let plain = |sign: char| sign.is_ascii_alphanumeric() || "+,-./:=@_".contains(sign);
@@ -44,7 +44,7 @@ pub fn quoted(word: &str) -> String {
     text
 }
 
-/// The words that a unit starts, written by [`quoted`]; none where it starts nothing.
+/// Returns the words of a unit's command, which [`quoted`] has written; empty if there is no command.
 #[must_use]
 pub fn command_of(unit: &str) -> Vec<String> {
     let text = unit.replace("\\\n", " ");
@@ -66,13 +66,13 @@ pub fn command_of(unit: &str) -> Vec<String> {
     words
 }
 
-/// A word up to the quote that ends it.
+/// Parses a word up to its closing quote.
 fn quoted_word(signs: &mut impl Iterator<Item = char>) -> String {
     let mut word = String::new();
     while let Some(sign) = signs.next() {
         match sign {
             '"' => break,
-            // The sign after it is the same.
+            // These signs are doubled.
             '%' | '$' => word.extend(signs.next()),
             '\\' => match signs.next() {
                 Some('n') => word.push('\n'),
@@ -89,14 +89,14 @@ fn quoted_word(signs: &mut impl Iterator<Item = char>) -> String {
     word
 }
 
-/// The user that a unit runs as.
+/// Returns the user that a unit runs as.
 #[must_use]
 pub fn user_of(unit: &str) -> Option<String> {
     let user = unit.lines().find_map(|line| line.strip_prefix("User="))?;
     Some(user.replace("%%", "%"))
 }
 
-/// A value behind `=`, in which systemd only looks for `%`.
+/// Escapes a value after `=`, in which only `%` is special to systemd.
 fn value(text: &str) -> String {
     text.chars().filter(|sign| !sign.is_control()).collect::<String>().replace('%', "%%")
 }
@@ -106,7 +106,7 @@ fn head(unit: &Unit<'_>) -> String {
     for word in unit.command {
         let word_quoted = quoted(word);
         match lines.last_mut() {
-            // A flag begins a line, and its value stands behind it.
+            // A flag begins a line, and its value follows on the same line.
             Some(line) if !word.starts_with("--") => *line = format!("{line} {word_quoted}"),
             _ => lines.push(word_quoted),
         }
@@ -118,7 +118,7 @@ Description={}
 Documentation={DOCUMENTATION}
 After=network-online.target
 Wants=network-online.target
-# A full disk or a port that is taken may be free again in an hour: never give up.
+# A full disk or an occupied port may be free again in an hour: never give up.
 StartLimitIntervalSec=0
 
 [Service]
@@ -127,7 +127,7 @@ User={}
 ExecStart={}
 Restart=always
 RestartSec=5s
-# Slower and slower, where systemd knows these (254): others continue every five seconds.
+# Increasing delays, with systemd 254 or later: older versions continue every five seconds.
 RestartSteps=5
 RestartMaxDelaySec=60s
 WatchdogSec=30s
@@ -144,10 +144,10 @@ SyslogIdentifier={}
     )
 }
 
-/// Set in units whose commands are meant to end with the service.
+/// The environment variable that marks units whose commands end with the service.
 pub const CONFINED: &str = "SLOTH_RUNNER_CONFINED";
 
-/// Where a master lies that runs as a user of its own.
+/// The data directory of a master that runs as its own user.
 pub const MASTER_OF_USER: &str = "/var/lib/sloth-runner-master";
 
 const TAIL: &str = "
@@ -155,7 +155,8 @@ const TAIL: &str = "
 WantedBy=multi-user.target
 ";
 
-/// An agent's unit. What confines it would confine every command, so only `confined` confines it.
+/// Returns an agent's unit. Restrictions of the service would also apply to commands, so only `confined` adds
+/// them.
 #[must_use]
 pub fn agent(unit: &Unit<'_>, confined: bool) -> String {
     let mut text = head(unit);
@@ -165,7 +166,7 @@ StateDirectory=sloth-runner
 StateDirectoryMode=0711
 ";
     }
-    text += "# 2: the command line makes no sense; 3: `agent stop`, which stays stopped.
+    text += "# 2: the command line is invalid; 3: the agent was stopped with `agent stop`, and stays stopped.
 RestartPreventExitStatus=2 3
 SuccessExitStatus=3
 ";
@@ -187,7 +188,8 @@ TasksMax=infinity
     text + TAIL
 }
 
-/// The master's unit. It runs nobody's commands, so it may do little but listen, read and write its own files.
+/// Returns the master's unit. The master runs no commands, so it may do little but listen, read and write its
+/// own files.
 #[must_use]
 pub fn master(unit: &Unit<'_>) -> String {
     let mut text = head(unit);
@@ -207,9 +209,9 @@ StateDirectoryMode=0700
     text += "RestartPreventExitStatus=2
 UMask=0077
 LimitCORE=0
-# What it may take of the machine's memory at most; it is started again then, and the commands run on.
+# Memory limit. If the master exceeds it, it is restarted; running commands continue.
 MemoryMax=75%
-# No ProtectProc=: /proc tells which user is behind sudo, and the audit records name that one.
+# No ProtectProc=: /proc shows which user called sudo, and the audit records name that user.
 NoNewPrivileges=true
 PrivateTmp=true
 PrivateDevices=true

@@ -15,15 +15,15 @@ pub trait Named: Clone {
     const NOUN: &'static str;
 }
 
-/// Agents.
+/// The kind of the names of agents.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OfAgent {}
 
-/// Operators.
+/// The kind of the names of operators.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OfOperator {}
 
-/// Masters, as a client knows them.
+/// The kind of the names under which a client knows masters.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OfMaster {}
 

@@ -1,4 +1,4 @@
-//! Runs the core: feeds it inputs and performs its effects. Never waits for anything but the next input.
+//! Runs the core: passes inputs to it and performs its effects. Waits only for the next input.
 
 use std::{
     collections::HashMap,
@@ -40,12 +40,12 @@ use crate::{
     trust::sealer::Sealer,
 };
 
-/// Messages that may wait for the actor.
+/// Maximum number of messages that wait in the actor's inbox.
 const INBOX: usize = 4_096;
-/// How often the core is told that time passes.
+/// Interval between two [`Input::Tick`] of the core.
 const TICK: Duration = Duration::from_millis(500);
 
-/// The actor's own state: what the core's effects refer to by number.
+/// The actor: owns the core, and the channels, sessions and journals that its effects refer to by id.
 pub struct Actor {
     core: Core,
     started: BootInstant,
@@ -55,7 +55,7 @@ pub struct Actor {
     /// Counts changes of operators' rights.
     operators: watch::Sender<u64>,
     writer: StoreWriter,
-    /// For reading what is not in memory.
+    /// For reads of data that the core does not hold in memory.
     store: Store,
     logs: OutputLogs,
     budget: Budget,
@@ -66,24 +66,26 @@ pub struct Actor {
     last_ticket: Ticket,
     sessions: HashMap<SessionId, SessionHandle>,
     journals: HashMap<JobId, Weak<Journal>>,
-    /// Signals to the Attaches of each task. A newer Attach replaces an older one on the agent; here each ends on its own.
+    /// Signals to the Attaches of each task. On the agent a newer Attach replaces an older one; here each
+    /// ends by itself.
     attached: HashMap<TaskId, Vec<Weak<AttachSignals>>>,
     clock: SendClock,
     sealer: Arc<Sealer>,
-    /// The revision that agents are to remember.
+    /// The store's revision that all connected agents must remember.
     remembered: watch::Sender<Revision>,
-    // Unbounded, but each task of a job is asked about once.
+    // Unbounded, but each task of a job causes at most one question.
     comparing: HashMap<JobId, mpsc::UnboundedSender<Question>>,
 }
 
-/// The clock of a core that begins now.
+/// Returns the current time for a core that started at `started`.
 #[must_use]
 pub fn now_since(started: BootInstant) -> Now {
     Now { monotonic: started.elapsed(), unix_ms: clock::unix_ms() }
 }
 
 impl Actor {
-    /// An actor and the handle to it. `store` gets the function that takes its answers.
+    /// Creates an actor and a handle to it. `store` starts the store's writer; its argument is the callback
+    /// for results.
     ///
     /// # Errors
     /// When the store's thread cannot be started.
@@ -135,7 +137,7 @@ impl Actor {
         Ok((actor, handle))
     }
 
-    /// Runs until the master has no more time. `pulse` beats with each input, and with each tick.
+    /// Runs until `shutdown.now`. `pulse` beats with each input and each tick.
     pub async fn run(mut self, pulse: Pulse) {
         let _vital = Vital::new("the master's core");
         let mut tick = tokio::time::interval(TICK);
@@ -152,7 +154,8 @@ impl Actor {
                 () = self.shutdown.now.cancelled() => break,
             }
         }
-        // The store's thread finishes what it has; its answers find a closed inbox.
+        // The store's thread finishes its pending writes. Its results are discarded, since the inbox is
+        // closed.
         self.inbox.close();
         let writer = self.writer;
         let _ = tokio::task::spawn_blocking(move || drop(writer)).await;
@@ -200,7 +203,7 @@ impl Actor {
             Effect::Persist(token, writes, durability) => self.writer.write(token, writes, durability),
             Effect::Reply(to, reply) => {
                 if let Some(waiting) = self.replies.remove(&to) {
-                    // Whoever asked may have gone away.
+                    // The caller may have gone away.
                     let _ = waiting.send(*reply);
                 }
             }
@@ -296,7 +299,7 @@ impl Actor {
         ));
     }
 
-    /// Gives a question to the job's task that compares output.
+    /// Passes a question to the job's comparison task, and starts this task for the first question.
     fn compare(&mut self, question: Question) {
         let job = question.id.job;
         let (handle, logs) = (self.handle.clone(), self.logs.clone());
@@ -305,7 +308,7 @@ impl Actor {
             self.shutdown.tracker.spawn(compare::answer(job, handle, logs, inbox));
             questions
         });
-        // It ends with the job, after which nobody asks.
+        // The task runs until this sender is dropped at the end of the job.
         let _ = questions.send(question);
     }
 
@@ -317,13 +320,13 @@ impl Actor {
 
     fn order(&self, session: SessionId, order: ToAgent) {
         if let Some(session) = self.sessions.get(&session) {
-            // A session whose queue is full is about to be closed for its silence.
+            // The queue is full only if the agent is silent, and then the session is closed soon.
             let _ = session.orders.try_send(order);
         }
     }
 }
 
-/// Waits until a time; for ever where there is none.
+/// Waits until a time, or forever if there is none.
 async fn until(due: Option<std::time::Instant>) {
     match due {
         Some(due) => tokio::time::sleep_until(due.into()).await,
@@ -331,11 +334,12 @@ async fn until(due: Option<std::time::Instant>) {
     }
 }
 
-/// Tasks of one agent that the core takes in one step: each may make a job anew.
+/// Maximum number of an agent's tasks in one input of the core: each of them can recover a job.
 const TAKEN_AT_ONCE: usize = 64;
 
-/// Asks the store about tasks that an agent has. When it cannot be read they stay where they are, until the agent
-/// returns the next time. What the agent has no proof of is told once, however much of it there is.
+/// Looks up in the store the tasks that an agent reports, and passes the results to the core. If the store
+/// cannot be read, nothing happens until the agent reconnects. Foreign and unproved tasks are ignored, and
+/// recorded once each with their number.
 async fn look_up(handle: Handle, store: Store, session: SessionId, name: AgentName, known: Vec<KnownTask>) {
     let agent = name.clone();
     let looked = tokio::task::spawn_blocking(move || store.find(&agent, known));
@@ -346,12 +350,12 @@ async fn look_up(handle: Handle, store: Store, session: SessionId, name: AgentNa
     };
     let count = |wanted: InStore| found.iter().filter(|(_, found)| *found == wanted).count();
     for (count, what, why) in [
-        (count(InStore::Foreign), "tasks of others", "they are not its own"),
+        (count(InStore::Foreign), "tasks of other agents", "they are not its own"),
         (count(InStore::Unproved), "unknown tasks", "it has no proof of them"),
     ] {
         if count > 0 {
             let (who, reason) = (format!("agent {name}"), format!("{count} tasks are ignored: {why}"));
-            tracing::warn!(agent = %name, reason, "an agent tells of {what}");
+            tracing::warn!(agent = %name, reason, "an agent reported {what}");
             handle.tell(Input::Refused { who, what: what.to_owned(), reason }).await;
         }
     }

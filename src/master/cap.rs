@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 
 use crate::domain::{frame::Frame, job::Overflow};
 
-/// What of a task's output is kept.
+/// Which part of a task's output is stored.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cap {
-    /// Most bytes that are kept.
+    /// Maximum number of stored bytes.
     pub bytes: u64,
-    /// What happens to more.
+    /// What happens to output over `bytes`.
     pub overflow: Overflow,
-    /// Everything before this offset is kept.
+    /// Output before this offset is always stored.
     pub beginning: u64,
     /// Maximum number of bytes of the task in the log, frame headers included: many small frames take more space with their
     /// headers than their contents do.
@@ -19,40 +19,40 @@ pub(super) struct Cap {
 }
 
 impl Cap {
-    /// The total size of the kept beginning and end, in bytes.
+    /// Divides `bytes` into a stored beginning and a stored end.
     #[must_use]
     pub(super) fn new(bytes: u64, overflow: Overflow) -> Self {
         let newest = match overflow {
             Overflow::Block => bytes / 2,
             Overflow::Gap => NEWEST.min(bytes / 2),
         };
-        // A part of the end is always kept, or nothing would say that there was more.
+        // At least one byte of the end is kept: otherwise nothing would show that output was dropped.
         let newest = newest.max(1);
         let beginning = bytes.saturating_sub(newest);
         Self { bytes, overflow, beginning, most_written: beginning.saturating_add(beginning / 8) }
     }
 }
 
-/// Most bytes of a task's newest output that are held in memory.
+/// Maximum size of a task's newest output in memory, in bytes.
 const NEWEST: u64 = 256 * 1024;
 
-/// What a frame takes in memory, about.
+/// Returns the approximate memory use of a frame, in bytes.
 fn held(frame: &Frame) -> u64 {
     (frame.data.len() + size_of::<Frame>()) as u64
 }
 
-/// The newest frames of a task that prints more than is kept.
+/// The newest frames of a task whose output is over its cap.
 #[derive(Debug)]
 pub(super) struct Newest {
     frames: VecDeque<Frame>,
-    /// Most bytes that are kept, and half of what they may take in memory with what belongs to each frame.
+    /// Maximum number of payload bytes. The frames may use twice this amount of memory with their overhead.
     most: u64,
-    /// Bytes that are kept.
+    /// Payload bytes of `frames`.
     bytes: u64,
 }
 
 impl Newest {
-    /// None yet, of a task with this cap.
+    /// Returns an empty buffer for a task with this cap.
     #[must_use]
     pub(super) fn new(cap: Cap) -> Self {
         Self {
@@ -62,19 +62,20 @@ impl Newest {
         }
     }
 
-    /// Whether there are none.
+    /// Whether it holds no frames.
     #[must_use]
     pub(super) fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }
 
-    /// What they take in memory, about.
+    /// Returns the approximate memory use of all frames, in bytes.
     fn memory(&self) -> u64 {
         self.bytes + (self.frames.len() * size_of::<Frame>()) as u64
     }
 
-    /// Keeps a frame; the end of what had to go for it. Of equal outputs the same is kept, however they were cut into
-    /// frames, unless those are very small.
+    /// Appends a frame, and drops the oldest output that no longer fits. Returns the offset at which the
+    /// dropped output ends, or `None` if nothing was dropped. Of equal outputs the same bytes are kept
+    /// however they are split into frames, unless the frames are very small.
     pub(super) fn push(&mut self, frame: Frame) -> Option<u64> {
         self.bytes += frame.data.len() as u64;
         self.frames.push_back(frame);
@@ -97,7 +98,7 @@ impl Newest {
         gone
     }
 
-    /// All of them, to be written.
+    /// Removes and returns all frames, to write them.
     pub(super) fn take(&mut self) -> VecDeque<Frame> {
         self.bytes = 0;
         std::mem::take(&mut self.frames)
@@ -130,7 +131,7 @@ mod tests {
             }
             let frames = newest.take();
             let first = frames.front().map_or(end, |frame| frame.offset);
-            prop_assert_eq!(first, gone, "what is told as gone is all that is gone");
+            prop_assert_eq!(first, gone, "the reported end of the dropped output is exact");
             let pairs = frames.iter().zip(frames.iter().skip(1));
             prop_assert!(pairs.clone().all(|(one, next)| one.end() == next.offset));
             let is_full = end - first == kept || (frames.len() * size_of::<Frame>()) as u64 * 2 > kept;

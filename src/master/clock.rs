@@ -8,31 +8,32 @@ use crate::{
 /// The clock of this process.
 #[derive(Clone, Copy, Debug)]
 pub struct SendClock {
-    /// Names it among those of all processes of the master: an agent must not compare two of them.
+    /// Identifies this clock; each start of the master has its own. An agent must not compare the times of
+    /// two clocks.
     name: u64,
 }
 
 impl SendClock {
-    /// A clock with a name of its own.
+    /// Returns a clock with a random name.
     #[must_use]
     pub fn new() -> Self {
         Self { name: u64::from_le_bytes(random::bytes::<8>()).max(1) }
     }
 
-    /// The time at which something is sent now.
+    /// Returns the current time, for a message that is sent now.
     #[must_use]
     pub fn now(self) -> SentAt {
         SentAt { clock: self.name, at_ms: boottime_ms() }
     }
 
-    /// A message that asks for a sign of life.
+    /// Returns a ping. It echoes the agent's last message with a send time, if there is one.
     #[must_use]
     pub fn ping(self, heard: Option<Heard>) -> Ping {
         Ping { sent: self.now(), echo: heard.map(Heard::echo), revision: None }
     }
 }
 
-/// A message of an agent's that said when it was sent.
+/// The send time of an agent's message, and the time at which it was received.
 #[derive(Clone, Copy, Debug)]
 pub struct Heard {
     at_ms: u64,
@@ -40,13 +41,13 @@ pub struct Heard {
 }
 
 impl Heard {
-    /// One that was received now. `None` from an agent that does not say when it sent it.
+    /// Records a message that is received now. Returns `None` if the agent did not send its time (0).
     #[must_use]
     pub fn now(at_ms: u64) -> Option<Self> {
         (at_ms > 0).then(|| Self { at_ms, received_ms: boottime_ms() })
     }
 
-    /// The same, to be sent back now.
+    /// Returns the echo of this message, to be sent now.
     #[must_use]
     pub fn echo(self) -> Echo {
         Echo { at_ms: self.at_ms, age_ms: boottime_ms().saturating_sub(self.received_ms) }

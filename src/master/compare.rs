@@ -1,6 +1,7 @@
 //! Compares the output of a job's tasks, for jobs that stop when output differs from the canary's.
 //!
-//! One task a job, which reads the job's log once, forwards. Decides nothing: the core hears whether outputs agree.
+//! One async task per job reads the job's log once, from its beginning. It decides nothing: it reports to the
+//! core whether outputs agree.
 
 use std::{collections::HashMap, io, sync::Arc};
 
@@ -22,18 +23,19 @@ use crate::domain::{
     outcome::Outcome,
 };
 
-/// One question: does this task agree with one of those?
+/// A question: does the output of this task agree with that of an accepted task?
 #[derive(Debug)]
 pub struct Question {
-    /// The task.
+    /// The task to compare.
     pub id: TaskId,
-    /// How it ended.
+    /// Its outcome.
     pub outcome: Outcome,
-    /// Those that are accepted, and how they ended.
+    /// The indices and outcomes of the accepted tasks.
     pub accepted: Vec<(u32, Outcome)>,
 }
 
-/// The masks for a job's tasks: each agent is known by its name, its host's name and its address.
+/// Returns the masker of each task of a job, by task index. If names are masked, these are the agent's name,
+/// its host name and its address.
 pub async fn maskers(handle: &Handle, job: &Job, masks: Masks) -> Vec<Masker> {
     let names: Vec<AgentName> =
         job.tasks.iter().filter(|_| masks.names).map(|task| task.agent.clone()).collect();
@@ -56,15 +58,15 @@ pub async fn maskers(handle: &Handle, job: &Job, masks: Masks) -> Vec<Masker> {
     maskers
 }
 
-/// What was read of a job's log so far.
+/// A job's output as far as the log was read.
 struct Known {
     grouping: Grouping,
     reader: LogReader,
-    /// Opened anew it may be another one.
+    /// The log that was read. If the job has a newly opened log, reading starts again.
     log: Arc<JobLog>,
 }
 
-/// Answers questions about one job until nobody asks any more.
+/// Answers questions about one job until all senders are dropped.
 pub async fn answer(
     job: JobId,
     handle: Handle,
@@ -76,7 +78,7 @@ pub async fn answer(
         let id = question.id;
         let agrees = match look(job, &handle, &logs, &mut known, question).await {
             Ok(Some(agrees)) => agrees,
-            // The job is over, or the master is ending: nobody waits for the answer.
+            // The job is over, or the master is ending: no answer is needed.
             Ok(None) => continue,
             Err(error) => {
                 tracing::error!(%error, %job, "cannot compare output; it counts as different");
@@ -103,7 +105,7 @@ async fn look(
             None => return Ok(None),
         },
     };
-    // What a task printed is in the log before its end is told.
+    // A task's output is in the log before its end is reported.
     let end = *log.appended().borrow();
     let compare = move || {
         let agrees = comparing.compare(end, &question)?;
@@ -116,7 +118,7 @@ async fn look(
 }
 
 impl Known {
-    /// `None` when the core does not know the job any more.
+    /// Returns `None` if the core no longer has the job.
     async fn new(job: JobId, handle: &Handle, logs: &OutputLogs, log: Arc<JobLog>) -> Option<Self> {
         let found = handle.ask(move |reply| Input::FindJob(JobReference::Id(job), reply)).await;
         let found = found.ok().flatten()?;
@@ -124,7 +126,7 @@ impl Known {
         Some(Self { grouping, reader: logs.reader(job, 0), log })
     }
 
-    /// Reads the log up to `end` and compares. Only where a thread may wait for a disk.
+    /// Reads the log up to `end` and compares. Blocks on the disk.
     fn compare(&mut self, end: u64, question: &Question) -> io::Result<bool> {
         loop {
             let frames = self.reader.read(end)?;

@@ -22,48 +22,51 @@ use crate::{
     },
 };
 
-/// Time before a direct link is tried again that broke, or could not be opened the first time: an agent may not listen yet.
+/// Delay before the first new attempt when a direct link breaks or cannot be opened. It is short, since an
+/// agent may not listen yet.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// The longest time between two attempts; each pause is twice as long as the one before it.
 const MAX_RETRY: Duration = Duration::from_mins(5);
 
-/// What keeping a direct link has to tell.
+/// A change of an agent's direct link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LinkNews {
-    /// How it stands.
+    /// The new state of the link.
     pub state: DirectState,
-    /// Why, in words for operators.
+    /// The reason, as text for operators.
     pub reason: String,
 }
 
-/// What an agent wants of a direct link.
+/// An agent's settings for a direct link.
 #[derive(Debug)]
 pub(super) struct Wanted {
-    /// Which link it wants.
+    /// Which link the agent prefers.
     pub preference: LinkPreference,
-    /// Where a direct one would go; `None` for nowhere.
+    /// The address of the direct link; `None` if there is none or only the tunnel is wanted.
     pub direct: Option<DirectAddress>,
-    /// Whether it may go there from the beginning.
+    /// Whether this address is already accepted.
     pub is_accepted: bool,
-    /// Woken when it may.
+    /// Notified when the address is accepted.
     pub accepted: Arc<Notify>,
 }
 
-/// Who has to answer on a direct link.
+/// The agent that must answer on a direct link.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
-    /// Whose certificate has to answer.
+    /// The agent's name, which its certificate must contain.
     pub name: AgentName,
-    /// The key that it must have: certificates do not end, and an earlier key of that name may be somebody else's.
+    /// The key of its certificate. Certificates do not expire, and an earlier key of this name may belong to
+    /// another machine.
     pub key: Fingerprint,
-    /// The cluster that it must be of.
+    /// The cluster that its certificate must contain.
     pub cluster: String,
-    /// The master's side of TLS.
+    /// The master's TLS client configuration.
     pub config: Arc<ClientConfig>,
 }
 
 impl Target {
-    /// Only a finished handshake with this agent's certificate counts: a proxy accepts for anyone.
+    /// Connects to the agent. Only a complete handshake with the certificate of this agent counts, since a
+    /// proxy may accept any connection.
     async fn dial(&self, direct: &DirectAddress) -> Result<(Channel, Connection), DialError> {
         let server = tls::server_name(self.name.as_str());
         let dialled = dial(direct.host(), direct.port(), Arc::clone(&self.config), server).await?;
@@ -85,15 +88,15 @@ impl Target {
             });
         }
         let address = dialled.address;
-        // Idle whenever nothing runs, so nothing else would tell that it has gone silent.
+        // The link is idle while no task runs, so only keepalives detect that it is dead.
         Channel::handshake_kept_alive(dialled.stream, KeepAlive::QUICK)
             .await
             .map_err(|error| DialError::Handshake { address, reason: error.to_string() })
     }
 }
 
-/// Says which link is used; where a direct one is wanted, keeps it for as long as the session lasts, from when its address is
-/// accepted.
+/// Reports which link is used. If a direct link is wanted, opens it when its address is accepted, and keeps
+/// it open until the session ends.
 pub(super) async fn keep(
     links: Arc<Links>,
     wanted: Wanted,

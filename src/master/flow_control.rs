@@ -1,31 +1,35 @@
-//! Decides whether a command waits for a client that reads its output. Knows offsets and times, but no links and no logs.
+//! Decides whether a command waits for a client that reads its output. Knows positions and times, but no
+//! links and no logs.
 //!
-//! A client that keeps up is fed from memory; one that a flood has run away from has to be fed from the disk, which
-//! takes longer for everybody. So a command waits for a client that is brisk, and for no other: a slow client never
-//! slows a command.
+//! A client that keeps up is served from memory. A client that falls behind must be served from the disk,
+//! which slows down every client. So a command waits for a fast client only; a slow client costs the command
+//! at most a fiftieth of its time.
 
 use std::time::{Duration, Instant};
 
-/// How far the log may be ahead of a brisk client, in bytes. Smaller than what the log keeps in memory.
+/// How far the log may be ahead of a fast client, in bytes. Less than the part of the log that is kept in
+/// memory.
 const NEAR: u64 = 4 * 1024 * 1024;
-/// How long a client is watched before it is judged.
+/// How long the speed of a client is measured before it is judged.
 pub const WATCHED: Duration = Duration::from_millis(100);
-/// What a brisk client takes in that time: 32 MiB a second.
+/// Bytes that a fast client reads in [`WATCHED`]: 32 MiB per second.
 const BRISK: u64 = 32 * 1024 * 1024 / 10;
-/// How long a client that is not brisk is left alone, so that the command loses no more than a fiftieth of its time.
+/// How long commands do not wait for a client that was slow, so that a command loses at most a fiftieth of
+/// its time.
 const UNWATCHED: Duration = Duration::from_secs(5);
 
-/// What is known of the slowest client.
+/// Flow control for the slowest client.
 #[derive(Debug, Default)]
 pub struct FlowControl {
-    /// Since when the command waits for it, and where it was then.
+    /// Start of the measurement, and the position of the client then; `None` while the command does not wait.
     waits: Option<(Instant, u64)>,
     is_slow_until: Option<Instant>,
 }
 
 impl FlowControl {
-    /// How much further the command may continue, in bytes: `ahead` and `slowest` are positions in the log. Where this is
-    /// nothing it is asked again when the client has moved, or after [`WATCHED`].
+    /// Returns how many more bytes the command may output. `ahead` is the end of the log and `slowest` the
+    /// position of the slowest client. If the result is 0, call it again when the client has moved, or after
+    /// [`WATCHED`].
     pub fn room(&mut self, ahead: u64, slowest: u64, now: Instant) -> u64 {
         if self.is_slow_until.is_some_and(|until| now < until) {
             return u64::MAX;
@@ -45,7 +49,7 @@ impl FlowControl {
         room
     }
 
-    /// Whether the command waits.
+    /// Reports whether the command waits.
     #[must_use]
     pub fn waits(&self) -> bool {
         self.waits.is_some()

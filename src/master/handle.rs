@@ -13,23 +13,23 @@ use super::{
 };
 use crate::domain::{agent::AgentView, ids::JobId, name::AgentName, revision::Revision, session::ToAgent};
 
-/// Agents that the core shows in one step.
+/// Maximum number of agents that the core returns in one step.
 const SHOWN_AT_ONCE: usize = 200;
 
 /// What the actor needs to reach a connected agent.
 #[derive(Clone, Debug)]
 pub struct SessionHandle {
-    /// Messages into the session.
+    /// Messages to the agent.
     pub orders: mpsc::Sender<ToAgent>,
-    /// Its links.
+    /// The agent's links.
     pub links: Arc<Links>,
-    /// Woken when the agent's direct address is accepted.
+    /// Notified when the agent's direct address is accepted.
     pub accepted: Arc<Notify>,
     /// Closes the connection.
     pub close: CancellationToken,
 }
 
-/// What comes to the actor.
+/// A message to the actor.
 pub(super) enum Message {
     Tell(Input),
     Ask(Box<dyn FnOnce(Ticket) -> Input + Send>, oneshot::Sender<Reply>),
@@ -53,13 +53,13 @@ impl std::fmt::Debug for Message {
     }
 }
 
-/// The master is ending, so nobody answers any more.
+/// The error of a call to a master that is ending.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("the master is ending")]
 pub struct Ending;
 
 impl Handle {
-    /// A handle to an actor that is gone.
+    /// Returns a handle to an actor that has ended.
     #[cfg(test)]
     pub(super) fn of_nobody() -> Self {
         let ((inbox, _), (_, watched), (_, operators), (_, remembered)) =
@@ -67,9 +67,9 @@ impl Handle {
         Self { inbox, watched, operators, remembered }
     }
 
-    /// Tells the core something.
+    /// Sends an input to the core. Does nothing if the core has ended.
     pub async fn tell(&self, input: Input) {
-        // An actor that is gone needs to know nothing.
+        // An actor that has ended needs no input.
         let _ = self.inbox.send(Message::Tell(input)).await;
     }
 
@@ -89,7 +89,7 @@ impl Handle {
         A::try_from(reply).map_err(|_| Ending)
     }
 
-    /// The registry at this moment.
+    /// Returns a snapshot of the registry.
     ///
     /// # Errors
     /// When the master is ending.
@@ -97,8 +97,8 @@ impl Handle {
         self.ask(Input::Snapshot).await
     }
 
-    /// These agents as they are shown, as far as they are there; asked for in parts, so that the core does other things
-    /// between them.
+    /// Returns those of the named agents that exist, as clients see them. Requests them in parts, so that the
+    /// core can handle other inputs in between.
     ///
     /// # Errors
     /// When the master is ending.
@@ -111,17 +111,18 @@ impl Handle {
         Ok(views)
     }
 
-    /// Makes a connection known, before the core hears of it.
+    /// Registers a connection. Must come before the input that reports it to the core.
     pub async fn register(&self, id: SessionId, session: SessionHandle) {
         let _ = self.inbox.send(Message::Register(id, session)).await;
     }
 
-    /// Forgets a connection, after the core was told of its end.
+    /// Removes a connection. Must come after the input that reports its end to the core.
     pub async fn unregister(&self, id: SessionId) {
         let _ = self.inbox.send(Message::Unregister(id)).await;
     }
 
-    /// The journal of a job, whether it has begun or not. It is written as long as somebody holds it.
+    /// Returns the journal of a job, which need not have started. The core writes to it while anyone holds
+    /// it.
     ///
     /// # Errors
     /// When the master is ending.
@@ -131,25 +132,25 @@ impl Handle {
         answer.await.map_err(|_| Ending)
     }
 
-    /// Wakes when something of the registry or of the jobs changes that watchers are told.
+    /// Returns a receiver that changes when the registry or a job has changes for watchers.
     #[must_use]
     pub fn watched(&self) -> watch::Receiver<u64> {
         self.watched.clone()
     }
 
-    /// Wakes when an operator's rights may have changed.
+    /// Returns a receiver that changes when an operator's rights may have changed.
     #[must_use]
     pub fn operators(&self) -> watch::Receiver<u64> {
         self.operators.clone()
     }
 
-    /// Wakes when agents are to remember another revision of the store.
+    /// Returns the revision of the store that agents must remember, as it changes.
     #[must_use]
     pub fn remembered(&self) -> watch::Receiver<Revision> {
         self.remembered.clone()
     }
 
-    /// Tells the core how a write went; called from the store's thread.
+    /// Reports the result of a write to the core. Called on the store's thread.
     pub(super) fn written(&self, written: Written) {
         let input = match written {
             Written::Done(token, revision) => Input::Persisted(token, revision),

@@ -1,6 +1,7 @@
 //! Publishes the newest state of a live job's tasks and gate to its followers, and the end of the job.
 //!
-//! Bounded by the number of tasks: who falls behind gets the newest state, not every state there was.
+//! Its size is bounded by the number of tasks: a follower that falls behind receives the newest states, and
+//! not every intermediate one.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -26,16 +27,16 @@ pub struct Journal {
     changes: watch::Sender<u64>,
 }
 
-/// What changed since a reader looked last.
+/// The changes since a reader's last call of [`Journal::since`].
 #[derive(Debug)]
 pub struct Changes {
-    /// Look again from here.
+    /// The argument for the next call.
     pub seen: u64,
     /// Tasks that changed, in the order of their last change.
     pub tasks: Vec<Task>,
-    /// The job's gate, where that changed.
+    /// The job's gate, if it has changed.
     pub gate: Option<Gate>,
-    /// When the job ended.
+    /// When the job ended, in milliseconds since the Unix epoch; `None` if it has not.
     pub ended_ms: Option<u64>,
 }
 
@@ -47,7 +48,7 @@ impl Journal {
         self.changes.send_replace(next);
     }
 
-    /// Notes a task's new state.
+    /// Records a task's new state.
     pub fn put(&self, task: Task) {
         self.change(|tasks, next| {
             tasks.order.insert(next, task.index);
@@ -57,23 +58,23 @@ impl Journal {
         });
     }
 
-    /// Notes how the job's gate is.
+    /// Records the job's new gate.
     pub fn put_gate(&self, gate: Gate) {
         self.change(|tasks, next| tasks.gate = Some((next, gate)));
     }
 
-    /// Notes the job's end.
+    /// Records the job's end.
     pub fn end(&self, ended_ms: u64) {
         self.change(|tasks, _| tasks.ended_ms = Some(ended_ms));
     }
 
-    /// Wakes when something changes.
+    /// Returns a receiver that is notified of each change.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 
-    /// What changed since `seen`.
+    /// Returns the changes after `seen`; all of them for 0.
     #[must_use]
     pub fn since(&self, seen: u64) -> Changes {
         let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);

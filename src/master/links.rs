@@ -22,29 +22,30 @@ use crate::{
     wire::{agent::AgentClient, channel::Channel, incoming::Incoming},
 };
 
-/// How long an agent may take for its first word on a call.
+/// How long to wait for the first response of an agent to a call.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 
-/// Attaches of one agent at once that ask for what has ended. It may tell of thousands of tasks when it returns.
+/// Maximum number of concurrent Attaches of one agent for tasks that have ended. A returning agent may report
+/// thousands of tasks.
 const MAX_RECALLS: usize = 64;
 
-/// Requests of one Attach that may wait for the link.
+/// Maximum number of requests of one Attach that wait for the link.
 const REQUESTS: usize = 8;
 
-/// An Attach, as the master has it.
+/// The master's side of an Attach.
 #[derive(Debug)]
 pub struct AttachStream {
-    /// What is said to the agent.
+    /// Requests to the agent.
     pub requests: mpsc::Sender<AttachRequest>,
-    /// What it answers.
+    /// Responses of the agent.
     pub answers: Incoming<AttachResponse>,
 }
 
-/// An Attach that is opened ahead.
+/// The state of an Attach that is opened in advance.
 #[derive(Debug)]
 enum Prepared {
     None,
-    /// It will be opened when there is time for it.
+    /// It is opened when the master is not busy with tasks.
     Wanted,
     Opening,
     Ready(Box<AttachStream>),
@@ -58,12 +59,12 @@ pub struct Links {
     preference: LinkPreference,
     spoke: AtomicBool,
     ahead: Mutex<Prepared>,
-    /// Turns of Attaches that ask for what has ended.
+    /// Permits for Attaches of tasks that have ended.
     recalls: Semaphore,
 }
 
 impl Links {
-    /// Links with the tunnel alone.
+    /// Returns links with the tunnel only.
     #[must_use]
     pub fn new(tunnel: Channel, preference: LinkPreference) -> Self {
         Self {
@@ -76,13 +77,13 @@ impl Links {
         }
     }
 
-    /// A turn to ask the agent for a task that has ended.
+    /// Waits for a permit to attach a task that has ended.
     pub async fn recall(&self) -> Option<SemaphorePermit<'_>> {
         self.recalls.acquire().await.ok()
     }
 
-    /// The link to use now: direct where there is one, else the tunnel. Waits a while where only a direct one may be used,
-    /// unless any will do.
+    /// Returns the link to use now: the direct link if there is one, else the tunnel. If the agent wants only
+    /// a direct link, waits for it up to [`ANSWER_WITHIN`], unless `any` link may be used.
     async fn pick(&self, any: bool) -> Result<Channel, Status> {
         if any || self.preference != LinkPreference::Direct {
             return Ok(self.usable_direct().unwrap_or_else(|| self.tunnel.clone()));
@@ -95,7 +96,8 @@ impl Links {
         channel.ok_or_else(|| Status::unavailable("its agent wants a direct link, and there is none"))
     }
 
-    /// Gives an order to stop a task over every link that there is; the first answer, or `None` when none comes in time.
+    /// Sends an order to stop a task over all links. Returns the first answer, or `None` if none arrives in
+    /// time.
     pub async fn signal(&self, request: &SignalTask) -> Option<Signalled> {
         let over = |channel: Channel| async {
             timeout(ANSWER_WITHIN, AgentClient::new(channel).signal(request.clone())).await.ok()?.ok()
@@ -113,14 +115,15 @@ impl Links {
         self.direct.borrow().clone().filter(|channel| !channel.is_closed())
     }
 
-    /// Opens an Attach, on the one that was opened ahead where there is one, and on `any` link where a task is only asked
-    /// about. What it begins with is made when there is a link to send it on: it may be waited for, and what was true before
-    /// need not be true then.
+    /// Opens an Attach, or takes the one that was opened in advance. With `any` the tunnel may be used even
+    /// if the agent wants only a direct link, for a task that is only queried. `first` makes the first
+    /// request when there is a link to send it on: after the wait for a link, an earlier request could be out
+    /// of date.
     ///
     /// # Errors
-    /// When there is no link, it breaks, or nobody answers.
+    /// When there is no link, it breaks, or the agent does not answer.
     pub async fn attach(&self, any: bool, first: impl Fn() -> AttachRequest) -> Result<AttachStream, Status> {
-        // One whose link broke meanwhile takes nothing.
+        // If the link has broken in the meantime, sending fails.
         if let Some(stream) = self.take_ahead()
             && stream.requests.try_send(first()).is_ok()
         {
@@ -128,7 +131,7 @@ impl Links {
         }
         let (requests, outgoing) = mpsc::channel(REQUESTS);
         let channel = self.pick(any).await?;
-        // On its way with the call: the queue is empty.
+        // Sent together with the call. The queue is empty, so this succeeds.
         let _ = requests.try_send(first());
         let call = AgentClient::new(channel).attach(outgoing);
         let answers = timeout(ANSWER_WITHIN, call)
@@ -152,7 +155,7 @@ impl Links {
         }
     }
 
-    /// Wants an Attach to be opened ahead. True when that is new.
+    /// Requests that an Attach is opened in advance. Returns true if this is a new request.
     pub fn want_ahead(&self) -> bool {
         let mut ahead = self.ahead();
         let is_new = matches!(*ahead, Prepared::None);
@@ -162,7 +165,7 @@ impl Links {
         is_new
     }
 
-    /// Whether one is wanted. Whoever is told so opens it.
+    /// Reports whether an Attach was requested. After true, the caller must call [`Self::open_ahead`].
     pub fn begin_ahead(&self) -> bool {
         let mut ahead = self.ahead();
         let is_wanted = matches!(*ahead, Prepared::Wanted);
@@ -172,7 +175,7 @@ impl Links {
         is_wanted
     }
 
-    /// Opens an Attach ahead, on the link that is used now.
+    /// Opens the requested Attach, on the link that is used now.
     pub async fn open_ahead(&self) {
         let (requests, outgoing) = mpsc::channel(REQUESTS);
         let channel = match self.preference {
@@ -184,7 +187,7 @@ impl Links {
             None => None,
         };
         let mut ahead = self.ahead();
-        // Meanwhile the links may be others.
+        // If the direct link has changed in the meantime, the Attach is discarded.
         if matches!(*ahead, Prepared::Opening) {
             *ahead = opened.map_or(Prepared::None, |answers| {
                 Prepared::Ready(Box::new(AttachStream { requests, answers }))
@@ -192,7 +195,7 @@ impl Links {
         }
     }
 
-    /// Uses another direct link from now on, or none.
+    /// Replaces or removes the direct link, and discards an Attach that was opened in advance.
     pub(super) fn change_direct(&self, channel: Option<Channel>) {
         self.direct.send_replace(channel);
         let mut ahead = self.ahead();
@@ -201,12 +204,12 @@ impl Links {
         }
     }
 
-    /// Notes that something came over a link: as good as a heartbeat.
+    /// Records that a message was received over a link, which counts as a heartbeat.
     pub fn spoke(&self) {
         self.spoke.store(true, Ordering::Relaxed);
     }
 
-    /// Whether something came since this was asked last.
+    /// Reports whether a message was received since the last call.
     pub fn take_spoke(&self) -> bool {
         self.spoke.swap(false, Ordering::Relaxed)
     }

@@ -1,4 +1,5 @@
-//! Accepts connections: on the port, where TLS and ALPN tell what a connection is, and on the local socket.
+//! Accepts connections: on the port, where the certificate and ALPN determine the kind of connection, and on
+//! the local socket.
 
 use std::{
     hash::Hash,
@@ -33,34 +34,35 @@ use crate::{
     },
 };
 
-/// Connections at once of those who are nobody here; each is closed after [`UNAUTHENTICATED_TIMEOUT`].
+/// Maximum number of concurrent connections of unauthenticated peers. Each is closed after
+/// [`UNAUTHENTICATED_TIMEOUT`].
 const MAX_UNAUTHENTICATED: usize = 256;
-/// The same, of one source.
+/// Maximum number of these from one source.
 const MAX_UNAUTHENTICATED_PER_SOURCE: usize = 8;
-/// How long an unauthenticated peer may stay: enrolling takes one call.
+/// How long an unauthenticated peer may stay connected: enrolling takes one call.
 const UNAUTHENTICATED_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Refused calls of one connection that may wait to be recorded.
+/// Maximum number of refused calls of one connection that wait to be recorded.
 const REFUSALS: usize = 16;
 
-/// What the port's connections are served with.
+/// The port, and what its connections need.
 #[derive(Clone)]
 pub struct Port {
     /// The services.
     pub master: Master,
     /// Their routes.
     pub routes: Routes,
-    /// Agents' connections.
+    /// Serves agents' connections.
     pub sessions: Sessions,
     /// Accepts TLS connections.
     pub tls: TlsAcceptor,
     /// The cluster's name.
     pub cluster: Arc<str>,
-    /// Those who are nobody here.
+    /// The unauthenticated peers.
     pub unauthenticated: Arc<Crowd<IpAddr>>,
 }
 
-/// A place for a crowd of unauthenticated peers.
+/// Returns the limiter for connections of unauthenticated peers.
 #[must_use]
 pub fn unauthenticated<K: Eq + Hash + Copy>() -> Arc<Crowd<K>> {
     Arc::new(Crowd::new(MAX_UNAUTHENTICATED, MAX_UNAUTHENTICATED_PER_SOURCE))
@@ -122,7 +124,7 @@ impl Port {
                 let join = || self.unauthenticated.join(source);
                 serve_operator(&self.master, self.routes, accepted.stream, visit, join).await;
             }
-            // Its certificate says who it is, and nobody has asked the registry whether it still is that.
+            // The certificate states an identity, but the registry has not confirmed that it is still valid.
             (Some((_, identity)), _, false) => {
                 self.serve_nobody(accepted, Caller::Peer(identity)).await;
             }
@@ -130,14 +132,15 @@ impl Port {
         }
     }
 
-    /// Serves an agent whose key the registry knows. One that was deleted is told so, in an unauthenticated peer's place and time.
+    /// Serves an agent. If the registry does not know its key, for example because the agent was deleted, the
+    /// session informs the agent of this within the limits for unauthenticated peers.
     async fn serve_agent(&self, accepted: Accepted, name: AgentName, key: Fingerprint) {
         let asked = name.clone();
         let known = self.master.handle.ask(move |reply| Input::IsEnrolled(asked, key, reply)).await;
         let source = accepted.address.ip();
         if matches!(known, Ok(true)) {
             let budget = self.master.budgets.of(Principal::Agent(name.clone()));
-            // Its other connections are answering, or are about to be closed: it comes again.
+            // Its other connections are alive or about to be closed: the agent reconnects later.
             let Ok(_place) = budget.connection() else { return };
             return Box::pin(self.sessions.clone().run(accepted, name, key, budget)).await;
         }
@@ -158,7 +161,7 @@ impl Port {
         let address = accepted.address.to_string().into();
         let connected = Connected { caller, address, uid: None, budget, refusals: None, over: None };
         let stop = self.master.shutdown.stop.clone();
-        // How a caller's connection ends is the caller's business.
+        // A connection error concerns only the caller.
         let call = serve::serve(accepted.stream, self.routes.clone(), connected, stop);
         tokio::select! {
             _ = tokio::time::timeout(UNAUTHENTICATED_TIMEOUT, call) => {}
@@ -167,15 +170,15 @@ impl Port {
     }
 }
 
-/// A connection that says who it is.
+/// A connection that claims to be an operator's.
 struct OperatorConnection {
     who: ConnectionIdentity,
-    /// Who it is, for people, where nobody knows it.
+    /// The claimed identity as text, for a caller that is not an operator.
     shown: String,
     address: Arc<str>,
-    /// The user behind a Unix socket.
+    /// The user id of the peer on the local socket; `None` on the port.
     uid: Option<u32>,
-    /// The budget that it has where nobody knows it.
+    /// Its budget if it is not an operator's.
     unauthenticated: Arc<Budget>,
 }
 
@@ -189,7 +192,7 @@ impl OperatorConnection {
     }
 }
 
-/// Serves an operator as long as its rights stay the same. A caller who is not an operator, or who has too many connections,
+/// Serves an operator until its rights change. A caller that is not an operator, or has too many connections,
 /// counts as an unauthenticated peer: each of its calls is refused with the reason.
 async fn serve_operator<S, K>(
     master: &Master,
@@ -201,7 +204,7 @@ async fn serve_operator<S, K>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     K: Eq + Hash + Copy,
 {
-    // Held before the first question, so that no change falls between the two.
+    // Subscribed before the first lookup, so that no change is missed.
     let mut rights = master.handle.operators();
     let caller = visit.caller(master).await;
     let budget = match &caller {
@@ -246,7 +249,7 @@ async fn serve_operator<S, K>(
     };
     loop {
         tokio::select! {
-            // How a caller's connection ends is the caller's business.
+            // A connection error concerns only the caller.
             _ = &mut serving => break,
             () = &mut too_long => break,
             Some(refusal) = refused.recv() => tell(refusal).await,
@@ -258,13 +261,13 @@ async fn serve_operator<S, K>(
             }
         }
     }
-    // Whoever hangs up at once was refused all the same.
+    // Refusals are also recorded if the caller has closed the connection at once.
     while let Ok(refusal) = refused.try_recv() {
         tell(refusal).await;
     }
 }
 
-/// Accepts connections on the machine's own socket until the master ends.
+/// Accepts connections on the local socket until the master ends.
 pub async fn accept_local(master: Master, routes: Routes, listener: UnixListener) {
     let shutdown = master.shutdown.clone();
     let listener = listener.set_nonblocking(true).and_then(|()| tokio::net::UnixListener::from_std(listener));
@@ -292,7 +295,8 @@ pub async fn accept_local(master: Master, routes: Routes, listener: UnixListener
     }
 }
 
-/// The master's own user and root are admins, without limits; of everybody else on the machine the list of operators decides.
+/// Serves a connection on the local socket. The master's own user and root are admins without limits; for all
+/// other users the list of operators decides.
 async fn serve_local(
     master: &Master,
     routes: Routes,
@@ -309,7 +313,7 @@ async fn serve_local(
         let _ = serve::serve(stream, routes, connected, master.shutdown.stop.clone()).await;
         return;
     }
-    // While its name is looked up it is unauthenticated.
+    // Until its name is known, the peer is unauthenticated.
     let member = unauthenticated.join(uid);
     let user = tokio::select! {
         user = master.users.name(uid) => user,
@@ -326,13 +330,13 @@ async fn serve_local(
     serve_operator(master, routes, stream, visit, || unauthenticated.join(uid)).await;
 }
 
-/// What stands before the name of a user who is an admin by the machine's own socket: no operator of the registry can be
-/// called that.
+/// Prefix of the name of a user who is an admin on the local socket. No operator in the registry can have
+/// such a name.
 const LOCAL: &str = "local:";
 
 /// Returns the name for the audit table: the login user behind sudo if the kernel knows one, else the user.
 fn login_of(uid: u32, pid: Option<i32>) -> u32 {
-    /// What the kernel says when nobody logged in (`AUDIT_UID_UNSET`).
+    /// The value of the kernel for a process without a login (`AUDIT_UID_UNSET`).
     const UNSET: u32 = u32::MAX;
     pid.and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/loginuid")).ok())
         .and_then(|text| text.trim().parse().ok())

@@ -20,7 +20,7 @@ fn gauge(registry: &mut Registry, name: &str, help: &str, value: impl TryInto<i6
 }
 
 impl Master {
-    /// How the master stands, as text for a scraper. Empty when it is ending.
+    /// Returns the master's metrics in the text format of Prometheus. Empty when the master is ending.
     pub async fn metrics(self) -> String {
         let mut registry = Registry::with_prefix("sloth_runner");
         registry.register("build", "The software", Info::new(vec![("version", SOFTWARE_VERSION)]));
@@ -44,12 +44,12 @@ impl Master {
                 .get_or_create(&vec![("state", state.word())])
                 .set(i64::try_from(count).unwrap_or(i64::MAX));
         }
-        registry.register("agents", "Agents, and keys that wait, by state", by_state);
+        registry.register("agents", "Agents and pending keys, by state", by_state);
         let direct = snapshot.states().filter(|(_, link)| *link == Some(LinkKind::Direct)).count();
         gauge(&mut registry, "agents_direct", "Agents that are reached by a direct link", direct);
         gauge(&mut registry, "jobs_active", "Jobs that have not ended", status.active_jobs);
         let takes_jobs = u32::from(status.refusing_jobs.is_empty());
-        gauge(&mut registry, "takes_jobs", "1 while new jobs are taken", takes_jobs);
+        gauge(&mut registry, "takes_jobs", "1 while new jobs are accepted", takes_jobs);
         let held_back = status.held_back.map_or(0, |(count, _)| count);
         gauge(
             &mut registry,
@@ -67,14 +67,14 @@ impl Master {
         }
         registry.register(
             "limits_exceeded",
-            "Calls and connections that met a limit of their caller",
+            "Calls and connections that exceeded a limit of their caller",
             exceeded,
         );
         let start = Gauge::<i64>::default();
         start.set(i64::try_from(self.started_ms / 1000).unwrap_or(i64::MAX));
         registry.register_with_unit("start_time", "When the master started", Unit::Seconds, start);
         if let Ok(used) = volume_used_percent(self.logs.root()) {
-            gauge(&mut registry, "volume_used_percent", "Used part of the volume that output lies on", used);
+            gauge(&mut registry, "volume_used_percent", "Used percentage of the output volume", used);
         }
         let mut text = String::new();
         // Writing to a string cannot fail.

@@ -1,6 +1,6 @@
 //! The master: knows the agents, owns the jobs, stores their output.
 //!
-//! Must not know an agent's insides, the terminal or the command line.
+//! Must not depend on the internals of an agent, the terminal or the command line.
 
 pub mod actor;
 mod cap;

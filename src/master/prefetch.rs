@@ -1,6 +1,6 @@
 //! Opens Attach streams before there is a task for them, since opening one takes a large part of a short command's time.
 //!
-//! Nothing is said on them before a task is on the disk. Without one a task opens its own.
+//! Nothing is sent on such a stream before a task is on the disk. A task without one opens its own.
 
 use std::{
     mem,
@@ -16,30 +16,30 @@ use tokio::{
 use super::links::Links;
 use crate::sys::shutdown::Shutdown;
 
-/// For how long no task begins or ends before Attaches are opened: those that are under way come first.
+/// How long no task must begin or end before Attaches are opened: current tasks have priority.
 const QUIET: Duration = Duration::from_millis(10);
 
 #[derive(Debug)]
 struct Wanted {
-    /// When a task began or ended last.
+    /// When a task last began or ended.
     touched: Instant,
-    /// The links on which one is wanted, each once.
+    /// The links that need an Attach, each once.
     links: Vec<Weak<Links>>,
 }
 
 #[derive(Debug)]
 struct Shared {
     wanted: Mutex<Wanted>,
-    /// Links are wanted.
+    /// Notified when `wanted.links` has grown.
     news: Notify,
 }
 
-/// A handle to what opens them.
+/// A handle to the async task that opens the streams.
 #[derive(Clone, Debug)]
 pub struct Ahead(Arc<Shared>);
 
 impl Ahead {
-    /// Opens Attaches until the master ends.
+    /// Starts this task, which runs until the master ends.
     #[must_use]
     pub fn start(shutdown: &Shutdown) -> Self {
         let wanted = Wanted { touched: Instant::now(), links: Vec::new() };
@@ -58,12 +58,13 @@ impl Ahead {
         self.0.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that a task begins.
+    /// Records that a task begins.
     pub fn begins(&self) {
         self.wanted().touched = Instant::now();
     }
 
-    /// Notes that a task has ended, after which another one is likely on the same links.
+    /// Records that a task has ended, and requests an Attach for these links: another task is likely to
+    /// follow on them.
     pub fn ended(&self, links: &Arc<Links>) {
         let mut wanted = self.wanted();
         wanted.touched = Instant::now();
@@ -71,7 +72,7 @@ impl Ahead {
             return;
         }
         if wanted.links.len() == wanted.links.capacity() {
-            // A master that is never quiet must not keep those of connections that are gone.
+            // A master that is never quiet must not keep the links of closed connections.
             wanted.links.retain(|links| links.strong_count() > 0);
         }
         wanted.links.push(Arc::downgrade(links));
@@ -91,7 +92,7 @@ impl Ahead {
             }
             let links = mem::take(&mut self.wanted().links);
             for links in links.iter().filter_map(Weak::upgrade).filter(|links| links.begin_ahead()) {
-                // Ends with the connection, if nobody answers.
+                // If the agent does not answer, this ends with the connection.
                 tokio::spawn(async move { links.open_ahead().await });
             }
         }
@@ -123,7 +124,7 @@ mod tests {
         let counted = Arc::clone(&opened);
         let agent = service_fn(move |request: http::Request<Incoming>| {
             counted.fetch_add(1, Ordering::SeqCst);
-            // What is said stays unread, and the answer open, until the connection ends.
+            // The request stays unread and the response open until the connection ends.
             let (parts, body) = request.into_parts();
             drop(parts);
             let answer = http::Response::builder().header("content-type", "application/grpc");
@@ -145,7 +146,7 @@ mod tests {
         for _ in 0..5 {
             sleep(QUIET / 2).await;
             ahead.begins();
-            assert_eq!(count(), 0, "tasks that are under way come first");
+            assert_eq!(count(), 0, "current tasks have priority");
         }
         let quiet = Instant::now();
         ahead.ended(&links);

@@ -1,11 +1,14 @@
 //! Deletes ended jobs that are too old, or whose output takes too much space.
 //!
-//! Never a job that is not finished, and nothing because a clock jumped: time continues here no faster than it was
-//! witnessed, at twice the pace where it has to catch up; a clock that fell behind is believed after a day; one that stands
-//! before this program was written tells nothing; and no job is older than the time since it was seen not to have ended.
+//! It never deletes an unfinished job, and never trusts a clock that jumps:
+//! - The time by which ages are judged advances at most twice as fast as the time that this process has
+//!   observed.
+//! - A clock that has fallen behind is trusted after a day.
+//! - A clock that is set to a time before this program was written is ignored.
+//! - A job is not older than the time since this process last saw that it had not ended.
 //!
-//! Output that belongs to no job, as after a store was lost or restored, is kept and deleted as that of a job which ended
-//! when it was written to last.
+//! Output without a job, for example after a store was lost or restored, is treated like that of a job that
+//! ended at the last write to this output.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -25,16 +28,16 @@ use crate::{
     sys::{clock::unix_ms, shutdown::Shutdown},
 };
 
-/// How often it is looked, and how long after the start for the first time.
+/// Interval between two sweeps, and the delay of the first one after the start.
 const SWEEP_INTERVAL: Duration = Duration::from_hours(1);
 const FIRST: Duration = Duration::from_mins(1);
 
-/// How much is kept.
+/// Limits for stored jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// Jobs that ended longer ago are deleted.
     pub age: Duration,
-    /// Bytes of output of all ended jobs together; the oldest go first.
+    /// Maximum output of all ended jobs together, in bytes. The oldest jobs are deleted first.
     pub bytes: u64,
 }
 
@@ -44,28 +47,29 @@ impl Default for Retention {
     }
 }
 
-/// Output that the store does not know is nobody's when it was not written to for so long.
+/// Output that the store does not know counts as unused if it was not written to for this long.
 const SETTLED_AFTER_MS: u64 = 3_600_000;
 
-/// Clocks that stand before this (2025-01-01) were never set, as on a machine that has just been switched on.
+/// A clock before this time (2025-01-01) was never set, as on a machine that has just been switched on.
 const NEVER_SET_MS: u64 = 1_735_689_600_000;
 
-/// How long a clock is behind the time that was judged by before it is believed.
+/// How long the wall clock must be behind the last judged time before it is trusted.
 const BELIEVED_AFTER: Duration = Duration::from_hours(24);
 
-/// What was seen so far.
+/// What this process has observed of the clock and of ended jobs.
 #[derive(Debug, Default)]
 struct Watch {
-    /// How long the wall's clock has been behind.
+    /// How long the wall clock has been behind.
     behind: Duration,
-    /// Jobs that had ended, and when the look before the first one that found them was; `None` for the very first look.
+    /// Ended jobs, each with the time of the last sweep that did not find it; `None` for jobs of the first
+    /// sweep.
     seen: HashMap<JobId, Option<Instant>>,
     last_looked: Option<Instant>,
 }
 
 impl Watch {
-    /// The time by which age is judged now: the wall's, but no more than twice the witnessed time after the last judgement.
-    /// `None` when the wall's clock tells nothing.
+    /// Returns the time by which ages are judged now: the wall clock, but at most the last judged time plus
+    /// twice the observed time. Returns `None` if the wall clock cannot be trusted.
     fn judged_now(&mut self, last_ms: u64, witnessed: Duration, wall_ms: u64) -> Option<u64> {
         if wall_ms < NEVER_SET_MS {
             return None;
@@ -84,7 +88,7 @@ impl Watch {
         Some(wall_ms.min(last_ms.saturating_add(witnessed.saturating_mul(2))))
     }
 
-    /// Takes note of the jobs that have ended by now, and says how old each is at most.
+    /// Records the ended jobs. Returns the maximum age of each job that the first sweep did not find.
     fn see(&mut self, ended: &[(Ended, u64)], now: Instant) -> HashMap<JobId, Duration> {
         let before = self.last_looked.replace(now);
         self.seen =
@@ -94,7 +98,8 @@ impl Watch {
     }
 }
 
-/// The jobs that go, and why. `ended` is sorted by end, oldest first, with the bytes of each; without `now_ms` none is old.
+/// Returns the jobs to delete, and the reasons. `ended` holds jobs and their output in bytes, oldest end
+/// first. `at_most` limits the ages. Without `now_ms` no job is too old.
 fn due(
     retention: Retention,
     ended: &[(Ended, u64)],
@@ -121,7 +126,7 @@ fn due(
     going
 }
 
-/// Looks every hour until the master ends.
+/// Runs a sweep every hour until the master ends.
 pub async fn keep(retention: Retention, handle: Handle, store: Store, logs: OutputLogs, shutdown: Shutdown) {
     let mut pause = FIRST;
     let mut watch = Watch::default();
@@ -135,7 +140,7 @@ pub async fn keep(retention: Retention, handle: Handle, store: Store, logs: Outp
         let witnessed = last_looked.elapsed();
         last_looked = Instant::now();
         if let Err(error) = look(retention, &handle, &store, &logs, (&mut watch, witnessed)).await {
-            tracing::error!(%error, "cannot look which jobs are old");
+            tracing::error!(%error, "cannot find old jobs");
         }
     }
 }
@@ -162,15 +167,15 @@ async fn look(
         let (id, said) = (job.id, reason.clone());
         if unknown.contains(&id) {
             let logs = logs.clone();
-            // An agent may have told of the job meanwhile.
+            // An agent may have reported the job in the meantime.
             let removed = tokio::task::spawn_blocking(move || logs.remove_unused(id)).await;
             if let Ok(Ok(true)) = removed {
-                tracing::info!(job = %id, reason = said, "the output of an unknown job is gone");
+                tracing::info!(job = %id, reason = said, "deleted the output of an unknown job");
             }
             continue;
         }
         if let Ok(Ok(())) = handle.ask(move |reply| Input::DeleteJob { job: id, reason, by, reply }).await {
-            tracing::info!(job = job.number, reason = said, "a job is gone");
+            tracing::info!(job = job.number, reason = said, "deleted a job");
         } else {
             continue;
         }
@@ -180,21 +185,21 @@ async fn look(
     Ok(())
 }
 
-/// What there is to judge.
+/// The jobs and output to judge.
 struct Found {
-    /// With the bytes of each, oldest end first.
+    /// Ended jobs and their output in bytes, oldest end first.
     ended: Vec<(Ended, u64)>,
-    /// Those of them that the store does not know.
+    /// The jobs in `ended` that the store does not know.
     unknown: HashSet<JobId>,
-    /// The time by which ages were judged last; 0 for never.
+    /// The time by which ages were last judged; 0 for never.
     clock_ms: u64,
 }
 
-/// Looks what there is, and removes what was deleted before its files could be.
+/// Finds the jobs and output to judge. Removes the output of deleted jobs if this failed before.
 fn found(store: &Store, logs: &OutputLogs, now_ms: u64) -> Result<Found, StoreError> {
     let (mut ended, clock_ms) = store.ended()?;
     let on_disk = logs.jobs().unwrap_or_else(|error| {
-        tracing::warn!(%error, "cannot look which output there is");
+        tracing::warn!(%error, "cannot list the output logs");
         Vec::new()
     });
     let (gone, unknown) = store.gone_and_unknown(&on_disk)?;
@@ -203,7 +208,7 @@ fn found(store: &Store, logs: &OutputLogs, now_ms: u64) -> Result<Found, StoreEr
     }
     let last_write = |id: JobId| {
         let ended_ms = logs.last_change_ms(id)?;
-        // A job's log is made while the job is being stored.
+        // A job's log is created while the job is being stored.
         let is_settled = now_ms.saturating_sub(ended_ms) >= SETTLED_AFTER_MS;
         is_settled.then_some(Ended { id, number: 0, ended_ms })
     };
@@ -221,7 +226,7 @@ mod tests {
     use super::*;
 
     const HOUR: u64 = 3_600_000;
-    /// Some time on a clock that was set.
+    /// A time of a clock that is set.
     const START: u64 = 500_000 * HOUR;
 
     #[test]
@@ -232,7 +237,7 @@ mod tests {
             (START + 10 * HOUR, START + 10_000 * HOUR, Some(START + 12 * HOUR)),
             (START + 10 * HOUR, START + 5 * HOUR, None),
             (0, START, Some(START)),
-            // Switched on, and not set yet: nothing is judged by that, now or later.
+            // The machine was just switched on, and its clock is not set: it is ignored, now and later.
             (0, HOUR, None),
             (HOUR, START, Some(START)),
         ] {
@@ -261,11 +266,7 @@ mod tests {
         let both = [(job(2, START), 1), (job(1, START + 50 * HOUR), 1)];
         assert_eq!(going(&mut watch, &both, 1), [0u64; 0]);
         assert_eq!(going(&mut watch, &both, 26), [2]);
-        assert_eq!(
-            going(&mut Watch::default(), &both, 1),
-            [2],
-            "who has witnessed nothing believes the clock"
-        );
+        assert_eq!(going(&mut Watch::default(), &both, 1), [2], "without observations the clock is trusted");
         let mut watch = Watch::default();
         let unset = [(job(3, 30), 1)];
         assert_eq!(going(&mut watch, &unset, 0), [0u64; 0], "but not one that was never set");

@@ -54,58 +54,58 @@ use crate::{
 /// How long calls and sessions may take to end.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// What a master is started with.
+/// The configuration of a master.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where its files lie.
+    /// The directories of its files.
     pub directories: Directories,
-    /// Where it listens: host (`None` for all addresses).
+    /// The host to listen on; `None` for all addresses.
     pub host: Option<String>,
-    /// Port; 0 for any free one.
+    /// The port to listen on; 0 for any free one.
     pub port: u16,
-    /// What becomes of keys without a token.
+    /// How keys without a token are enrolled.
     pub enroll: Enroll,
-    /// Most bytes of a task's output that are kept.
+    /// Maximum stored output of a task, in bytes.
     pub output_cap: u64,
-    /// Per cent of the volume that may be used; above it no new job begins.
+    /// Percentage of the volume that may be used; above it no new job starts.
     pub disk_cap: u8,
-    /// How long, and how much, is kept.
+    /// Limits for stored jobs.
     pub retention: Retention,
-    /// An operator says that a backup was restored, and that jobs may begin again.
+    /// Whether an operator states that a backup was restored, and that jobs may start again.
     pub restored: bool,
-    /// Where metrics are served.
+    /// The host and port of the metrics; `None` to serve none.
     pub metrics: Option<(String, u16)>,
-    /// What one operator may use.
+    /// Limits for each operator.
     pub limits: Limits,
 }
 
 /// Why a master cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Its directory.
+    /// A directory cannot be used.
     #[error(transparent)]
     Directory(#[from] UnusableDirectory),
-    /// Another one has its directory.
+    /// Another master uses the data directory.
     #[error(
         "a master already runs on {0} (pid {1}); stop it with `sloth-runner master stop`, or give another --data-dir"
     )]
     Running(String, String),
-    /// Its port.
+    /// The port cannot be opened.
     #[error("cannot listen on {0}: {1}; give another --port or --bind-address")]
     Listen(String, io::Error),
-    /// Where it serves metrics.
+    /// The port of the metrics cannot be opened.
     #[error("cannot serve metrics on {0}: {1}; give another --metrics")]
     Metrics(String, io::Error),
-    /// Its files.
+    /// A file or the local socket cannot be used.
     #[error("cannot use {0}: {1}")]
     Files(String, io::Error),
-    /// Its keys.
+    /// A key or certificate cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// Its database.
+    /// The database cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Something that cannot be.
+    /// TLS, gRPC or a thread cannot be set up.
     #[error("cannot set up TLS or gRPC: {0}")]
     Internal(String),
 }
@@ -128,7 +128,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Takes the directory, opens the store, and binds port and socket.
+    /// Locks the data directory, opens the store, and binds the port and the socket.
     ///
     /// # Errors
     /// See [`StartError`].
@@ -159,22 +159,23 @@ impl Server {
         logs.take_over(&directories.data.join("runs")).map_err(unmade)?;
         let (store, connection) = Store::open(&directories.data)?;
         let mut remembered = store.remembered(&connection)?;
-        // A full disk is no reason not to serve what runs: the term is counted in memory then, and written later.
+        // A full disk must not stop the master from serving running jobs: the term is then counted in memory,
+        // and written later.
         (remembered.term, remembered.trouble) = match store.begin_term(&connection) {
             Ok(term) => (term, None),
             Err(error) => {
-                tracing::error!(%error, "cannot write to the database; nothing new begins until it can be");
+                tracing::error!(%error, "cannot write to the database; nothing new starts until this works");
                 (remembered.term + 1, Some(error.to_string()))
             }
         };
         if config.restored {
-            // Later than any that agents may have seen, even where the same backup was restored before.
+            // Later than any epoch that agents may have seen, even if the same backup was restored before.
             remembered.epoch = (remembered.epoch + 1).max(unix_ms());
             store.set_epoch(&connection, remembered.epoch)?;
             remembered.agents.iter_mut().for_each(|agent| agent.ahead = None);
         }
         let path = master_socket(&directories.runtime);
-        // Open to every user of the machine: the peer's uid decides.
+        // Open to all users of the machine: the uid of the peer decides.
         let socket =
             listen(&path, 0o666).map_err(|error| StartError::Files(path.display().to_string(), error))?;
         Ok(Self {
@@ -194,25 +195,25 @@ impl Server {
         })
     }
 
-    /// Where it listens.
+    /// Returns the address of the port.
     #[must_use]
     pub fn address(&self) -> std::net::SocketAddr {
         self.address
     }
 
-    /// Beats as long as the master's core takes its inputs, twice a second at least.
+    /// Returns a pulse that beats at least twice a second while the master's core handles its inputs.
     #[must_use]
     pub fn pulse(&self) -> Pulse {
         self.pulse.clone()
     }
 
-    /// The CA's fingerprint.
+    /// Returns the CA's fingerprint.
     #[must_use]
     pub fn ca_fingerprint(&self) -> Fingerprint {
         self.authority.fingerprint()
     }
 
-    /// Where its socket lies.
+    /// Returns the path of the local socket.
     #[must_use]
     pub fn socket_path(&self) -> PathBuf {
         master_socket(&self.config.directories.runtime)
@@ -246,7 +247,8 @@ impl Server {
         let acting = tokio::spawn(actor.run(self.pulse));
 
         let cluster: Arc<str> = self.authority.cluster().into();
-        // One key for both sides: agents know by it that a direct link is from the master that they are connected to.
+        // The same key for server and client: by it agents verify that a direct link comes from the master of
+        // their session.
         let own = own_credentials(&self.authority)?;
         let trust = || Trust::Pinned(self.authority.certificate().clone());
         let server = tls::server(own.copy(), trust(), false, &[ALPN_H2, ALPN_TUNNEL])
@@ -312,10 +314,10 @@ impl Server {
     }
 }
 
-/// How often it is looked how full the volume is.
+/// Interval between two checks of the used space of the volume.
 const LOOK_AT_ROOM: Duration = Duration::from_secs(5);
 
-/// Tells the core when the volume gets full, and when it no longer is.
+/// Reports to the core when the volume becomes full, and when it no longer is.
 async fn watch_room(data: PathBuf, cap: u8, handle: Handle, shutdown: Shutdown) {
     let mut was_full = false;
     let mut look = tokio::time::interval(LOOK_AT_ROOM);
@@ -339,7 +341,7 @@ async fn watch_room(data: PathBuf, cap: u8, handle: Handle, shutdown: Shutdown) 
     }
 }
 
-/// A fresh key and certificate for this life of the master; only the CA's lie on the disk.
+/// Creates a new key and certificate for this process. Only those of the CA are stored on the disk.
 fn own_credentials(authority: &Authority) -> Result<Credentials, KeyError> {
     let key = Key::generate()?;
     let certificate = authority.issue(&key, &Identity::Master("1".to_owned()))?;

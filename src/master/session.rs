@@ -54,47 +54,50 @@ use crate::{
     },
 };
 
-/// How long an agent may take to say hello.
+/// How long to wait for an agent's hello.
 const HELLO: Duration = Duration::from_secs(10);
 /// How long a refused agent may take to close the connection.
 const REFUSAL: Duration = Duration::from_secs(2);
-/// Messages that may wait for a session.
+/// Maximum number of messages that wait for a session.
 const ORDERS: usize = 16;
-/// Tasks of which an agent may tell on one connection. Those that it has and no master has taken are some hundreds.
+/// Maximum number of tasks that an agent may report on one connection. A genuine agent has at most some
+/// hundreds that no master has acknowledged.
 const MAX_INVENTORY: usize = 4_096;
-/// Messages of an agent that are taken: it sends one every few seconds, and a few more when it comes.
+/// Maximum rate of an agent's messages. An agent sends one every few seconds, and a few more when it
+/// connects.
 const MESSAGES_A_SECOND: u32 = 20;
-/// The same, at once.
+/// Maximum burst of an agent's messages.
 const MESSAGES_AT_ONCE: u32 = 200;
-/// When a refused agent may come back.
+/// How long a refused agent waits before it reconnects, in milliseconds.
 const RETRY_AFTER_MS: u32 = 10_000;
 
-/// What sessions are made with.
+/// Serves agents' connections; cheap to clone.
 #[derive(Clone)]
 pub struct Sessions {
     /// The core.
     pub handle: Handle,
-    /// The master's side of TLS towards agents.
+    /// The TLS client configuration for direct links.
     pub direct: Arc<ClientConfig>,
     /// The cluster's name.
     pub cluster: Arc<str>,
-    /// When to end.
+    /// Ends the sessions when the master ends.
     pub shutdown: Shutdown,
-    /// Counts connections.
+    /// The id of the next session.
     pub next: Arc<AtomicU64>,
-    /// By which agents tell how long messages were on their way.
+    /// The clock by which agents measure the transit time of messages.
     pub clock: SendClock,
-    /// Knows what this master has sealed.
+    /// Seals what agents store, and verifies what they return.
     pub sealer: Arc<Sealer>,
 }
 
 type Orders = mpsc::Sender<ToAgent>;
 
 impl Sessions {
-    /// Serves an agent's connection to its end.
+    /// Serves an agent's connection until it ends.
     pub async fn run(self, accepted: Accepted, name: AgentName, key: Fingerprint, budget: Arc<Budget>) {
         let address = accepted.address;
-        // Heartbeats keep it alive in both directions; only a connection on which not even they come is asked.
+        // Heartbeats keep the connection alive in both directions. HTTP/2 pings are sent only when no
+        // heartbeats arrive.
         let handshake =
             Channel::handshake_kept_alive(Metered::server(accepted.stream, budget), KeepAlive::PATIENT);
         let (channel, connection) = match handshake.await {
@@ -215,7 +218,7 @@ impl Sessions {
         }
     }
 
-    /// The agent that a direct link has to reach.
+    /// Returns the agent that a direct link must reach.
     fn target(&self, name: &AgentName, key: Fingerprint) -> Target {
         Target {
             name: name.clone(),
@@ -255,7 +258,8 @@ impl Sessions {
     }
 }
 
-/// The first message of an agent; `None` if there is none, or from an agent of protocol 1, which is told what to upgrade.
+/// Opens the session and returns the hello of the agent. Returns `None` if there is none. An agent with
+/// protocol 1 is refused with a message that says what to upgrade.
 async fn greeted(
     channel: Channel,
     outgoing: mpsc::Receiver<ToAgent>,
@@ -283,7 +287,8 @@ async fn greeted(
     None
 }
 
-/// Refuses an agent and waits until it has heard that and closes: a stream that ends at once could overtake its words.
+/// Refuses an agent, and waits until it has received this and closes the connection: a stream that ends at
+/// once could overtake the message.
 async fn refuse(requests: &Orders, answers: &mut Incoming<FromAgent>, kind: RefusalKind, message: String) {
     let refused = SessionRefused { kind, message, retry_after_ms: RETRY_AFTER_MS };
     if requests.send(ToAgent::Refused(refused)).await.is_ok() {
@@ -292,7 +297,8 @@ async fn refuse(requests: &Orders, answers: &mut Incoming<FromAgent>, kind: Refu
     }
 }
 
-/// Where a direct link goes: what the agent reports, or the address that is seen here.
+/// Returns the address for a direct link: the one that the agent reports, completed by the observed one.
+/// Returns `None` if there is none or the agent wants only the tunnel.
 fn direct_address(hello: &Hello, seen: SocketAddr, preference: LinkPreference) -> Option<DirectAddress> {
     let wants = preference != LinkPreference::Tunnel;
     hello.direct.as_ref().filter(|_| wants)?.seen_at(Some(seen.ip()))
@@ -331,14 +337,14 @@ struct Pump {
     links: Arc<Links>,
     last_said: Option<DirectState>,
     clock: SendClock,
-    /// The agent's newest message that said when it was sent.
+    /// The agent's newest message with a send time.
     heard: Option<Heard>,
     sealer: Arc<Sealer>,
     name: AgentName,
     key: Fingerprint,
-    /// Tasks of which the agent may still tell.
+    /// Number of tasks that the agent may still report.
     may_tell: usize,
-    /// How fast its messages are taken.
+    /// Limits the rate of the agent's messages.
     rate: Rate,
 }
 
@@ -382,7 +388,7 @@ impl Pump {
                     if self.links.take_spoke() {
                         self.handle.tell(Input::Heard(self.id)).await;
                     }
-                    // A full queue is a connection that takes nothing; its silence will close it.
+                    // The queue is full only if the connection is stuck; it is closed for its silence.
                     let _ = self.requests.try_send(ToAgent::Ping(self.clock.ping(self.heard)));
                 }
                 () = close.cancelled() => return,
@@ -397,14 +403,15 @@ impl Pump {
 
     async fn link_changed(&mut self, news: LinkNews) {
         if self.last_said.replace(news.state) != Some(news.state) {
-            // Why it is so would tell the agent what answers at an address of its choice.
+            // The reason is not sent: it would reveal to the agent what answers at an address of its choice.
             let _ = self.requests.try_send(ToAgent::Link(LinkReport { state: news.state }));
         }
         let LinkNews { state, reason } = news;
         self.handle.tell(Input::LinkChanged { session: self.id, link: state.link(), reason }).await;
     }
 
-    /// Takes the tasks that the agent tells of: as many as it may, and those that make sense.
+    /// Accepts the valid tasks that the agent reports, up to its limit. The number of ignored tasks is
+    /// recorded.
     async fn inventory(&mut self, inventory: Inventory) -> Input {
         let Inventory { mut tasks, invalid } = inventory;
         let told = tasks.len() + invalid;
@@ -414,9 +421,9 @@ impl Pump {
         let known: Vec<KnownTask> = tasks.into_iter().map(|task| self.known(task)).collect();
         if known.len() < told {
             let ignored = told - known.len();
-            let reason = format!("{ignored} tasks are ignored: over {MAX_INVENTORY}, or no tasks of any job");
+            let reason = format!("{ignored} tasks are ignored: over {MAX_INVENTORY}, or not valid");
             let who = format!("agent {}", self.name);
-            self.handle.tell(Input::Refused { who, what: "impossible tasks".to_owned(), reason }).await;
+            self.handle.tell(Input::Refused { who, what: "invalid tasks".to_owned(), reason }).await;
         }
         Input::InventoryTold(self.id, known)
     }
@@ -426,7 +433,7 @@ impl Pump {
         KnownTask { id, spec, started_ms, is_proved }
     }
 
-    /// False when the agent goes away.
+    /// Handles a message of the agent. Returns false when the agent closes the session.
     async fn heard(&mut self, message: FromAgent) -> bool {
         if let FromAgent::Heartbeat { at_ms } = message {
             self.heard = Heard::now(at_ms).or(self.heard);
@@ -434,7 +441,7 @@ impl Pump {
         let input = match message {
             FromAgent::Facts(facts) => Input::FactsTold(self.id, *facts),
             FromAgent::Closing(closing) => {
-                tracing::info!(reason = closing.reason, "an agent goes away");
+                tracing::info!(reason = closing.reason, "an agent closes its session");
                 return false;
             }
             FromAgent::Inventory(inventory) => self.inventory(inventory).await,
@@ -470,7 +477,7 @@ mod tests {
             is_stopping: false,
             at_ms: 0,
         };
-        assert!(Heard::now(hello.at_ms).is_none(), "it does not tell its clock");
+        assert!(Heard::now(hello.at_ms).is_none(), "it does not send its time");
         let name: AgentName = "web-1".parse().unwrap();
         let address = "10.0.0.1:40000".parse().unwrap();
         let direct = direct_address(&hello, address, hello.link);

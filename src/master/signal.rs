@@ -13,11 +13,11 @@ use crate::{
     trust::sealer::Sealer,
 };
 
-/// How long to wait before an order that was not answered is given again.
+/// How long to wait before an unanswered order is sent again.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// Stops a task. Ends with the agent's answer, of which the core is told, or with its connection: the core gives the order
-/// again when the agent is back.
+/// Stops a task. Returns when the agent has answered, and then reports this to the core, or when the
+/// connection ends: the core repeats the order when the agent has reconnected.
 pub async fn signal(
     handle: Handle,
     links: Arc<Links>,
@@ -33,7 +33,7 @@ pub async fn signal(
             if let Some(answer) = links.signal(&request).await {
                 return answer;
             }
-            tracing::warn!(task = %id, "an order to stop a task was not answered; giving it again");
+            tracing::warn!(task = %id, "an order to stop a task was not answered; sending it again");
             tokio::time::sleep(AGAIN_AFTER).await;
         }
     };

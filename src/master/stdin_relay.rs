@@ -1,7 +1,7 @@
-//! Relays standard input from the operator who sends it to the Attach of the task.
+//! Relays standard input from an operator's client to the Attach of the task.
 //!
-//! Nothing is stored here: whoever feeds keeps what the command has not taken, and sends it again when the agent was
-//! reached anew. Knows no policy.
+//! Nothing is stored here: the client keeps what the command has not read, and sends it again when the agent
+//! is reached by a new Attach.
 
 use std::{
     collections::HashMap,
@@ -17,23 +17,23 @@ use crate::domain::{
     ids::TaskId,
 };
 
-/// A command that somebody fed, and that nobody has fed for so long, is hung up on: its terminal is gone.
+/// A command whose input no client sends for this long is hung up, as if its terminal were closed.
 pub const HANG_UP_AFTER: Duration = Duration::from_mins(1);
 
-/// How a command's input stands.
+/// The state of a command's input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InputState {
     /// Counts the Attach calls that reached the command; 0 before the first.
     pub attached: u64,
-    /// How far the command has read.
+    /// The offset up to which the command has read.
     pub taken: u64,
-    /// Nothing more is wanted.
+    /// Whether the command accepts no more input.
     pub is_over: bool,
 }
 
 type ToAgent = mpsc::Sender<AttachRequest>;
 
-/// One command's input.
+/// The relay of one command's input.
 #[derive(Debug)]
 pub struct StdinRelay {
     state: watch::Sender<InputState>,
@@ -43,23 +43,23 @@ pub struct StdinRelay {
 #[derive(Debug)]
 struct Link {
     agent: Option<ToAgent>,
-    /// Who feeds; of two the later one.
+    /// The number of the current source; the newest one wins.
     feeder: u64,
     is_fed: bool,
-    /// Since when nobody feeds.
+    /// Since when there is no source.
     unfed_since: Instant,
-    /// The terminal's last size, for an agent that is reached anew.
+    /// The last size of the terminal, for the next Attach.
     size: Option<WindowSize>,
 }
 
-/// The inputs of all commands that are fed. As long as somebody holds one, it is the same for everybody.
+/// The relays of all commands with input. A relay is shared by all callers while anyone holds it.
 #[derive(Clone, Debug, Default)]
 pub struct Inputs {
     roads: Arc<Mutex<HashMap<TaskId, Weak<StdinRelay>>>>,
 }
 
 impl Inputs {
-    /// The input of a task.
+    /// Returns the relay of a task.
     #[must_use]
     pub fn of(&self, id: TaskId) -> Arc<StdinRelay> {
         let mut roads = self.roads.lock().unwrap_or_else(PoisonError::into_inner);
@@ -79,23 +79,23 @@ impl StdinRelay {
         self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes when the command's input stands differently.
+    /// Returns the state of the command's input, as it changes.
     #[must_use]
     pub fn state(&self) -> watch::Receiver<InputState> {
         self.state.subscribe()
     }
 
-    /// The command was reached: what is fed goes there from now on.
+    /// Sets the Attach that receives the input from now on.
     pub fn attach(&self, agent: ToAgent) {
         let mut link = self.link();
         if let Some(size) = link.size {
-            // A full queue is that of a terminal whose size is about to be told again.
+            // If the queue is full, the size is dropped: it is about to be sent again.
             let _ = agent.try_send(AttachRequest::WindowSize(size));
         }
         link.agent = Some(agent);
     }
 
-    /// The agent says how far the command has read; `is_first` for the first word of an Attach.
+    /// Records how far the command has read. `is_first` marks the first report of an Attach.
     pub fn taken(&self, taken: InputTaken, is_first: bool) {
         self.state.send_modify(|state| {
             state.attached += u64::from(is_first);
@@ -104,14 +104,14 @@ impl StdinRelay {
         });
     }
 
-    /// Whether nobody has fed the command for too long, although it wants more.
+    /// Reports whether the command accepts input, but has had no source for [`HANG_UP_AFTER`].
     #[must_use]
     pub fn is_abandoned(&self) -> bool {
         let link = self.link();
         !link.is_fed && link.unfed_since.elapsed() >= HANG_UP_AFTER && !self.state.borrow().is_over
     }
 
-    /// Somebody feeds the command from now on, in the place of whoever did.
+    /// Returns a new source of input, which replaces the current one.
     #[must_use]
     pub fn feed(self: &Arc<Self>) -> StdinSource {
         let mut link = self.link();
@@ -123,7 +123,7 @@ impl StdinRelay {
     }
 }
 
-/// Somebody who feeds a command, until this is dropped.
+/// A source of input for a command, until it is dropped.
 #[derive(Debug)]
 pub struct StdinSource {
     road: Arc<StdinRelay>,
@@ -131,8 +131,8 @@ pub struct StdinSource {
 }
 
 impl StdinSource {
-    /// Sends something to the command, at its agent's pace. False when somebody else feeds it by now. What finds no
-    /// agent is gone: it is asked for again.
+    /// Sends a request to the command, at the speed of its agent. Returns false if a newer source has
+    /// replaced this one. Without an Attach the request is dropped: the input is requested again later.
     pub async fn send(&self, request: AttachRequest) -> bool {
         let agent = {
             let mut link = self.road.link();

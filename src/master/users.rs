@@ -10,21 +10,21 @@ use std::{
 use nix::unistd::{Uid, User};
 use tokio::sync::Semaphore;
 
-/// How long an answer is good.
+/// How long an answer is cached.
 const GOOD: Duration = Duration::from_secs(5);
-/// How long an answer is waited for.
+/// How long to wait for an answer.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long an administrator waits to be called by the name of the user who logged in.
+/// How long to wait for the name of an administrator.
 const PATIENCE_OF_ADMINS: Duration = Duration::from_millis(500);
-/// Questions that are asked at once. A service that hangs holds no more threads than this.
+/// Maximum number of concurrent lookups. A service that hangs blocks at most this many threads.
 const AT_ONCE: usize = 4;
-/// Those about administrators: they never wait behind other people's.
+/// Maximum number of concurrent lookups of administrators, which never wait for other lookups.
 const AT_ONCE_OF_ADMINS: usize = 2;
-/// Answers that are kept.
+/// Maximum number of cached answers.
 const MOST_ANSWERS: usize = 256;
 
-/// The names of users. An answer is good for a moment: commands come in bursts of one user, and asking the name service
-/// takes longer than most that is done for one.
+/// Looks up the names of users. Answers are cached for a moment: calls of one user come in bursts, and a
+/// lookup often takes longer than the call itself.
 #[derive(Clone, Debug)]
 pub struct Users {
     answers: Arc<Mutex<HashMap<u32, (String, Instant)>>>,
@@ -32,7 +32,7 @@ pub struct Users {
     admins: Lane,
 }
 
-/// Room for questions.
+/// Limits the number and the duration of lookups.
 #[derive(Clone, Debug)]
 struct Lane {
     places: Arc<Semaphore>,
@@ -72,16 +72,17 @@ impl Default for Users {
 
 /// The name service does not answer.
 #[derive(Debug, thiserror::Error)]
-#[error("the machine's name service does not answer; look at its nsswitch.conf and at what that names")]
+#[error("the machine's name service does not answer; check nsswitch.conf and the services in it")]
 pub struct NoAnswer;
 
 impl Users {
-    /// A user's name; `uid N` where the system knows none, or does not say.
+    /// Returns a user's name, or `uid N` if the system knows none or does not answer.
     pub async fn name(&self, uid: u32) -> String {
         self.name_by(&self.everybody, uid).await
     }
 
-    /// The name of an administrator, who has to get in when the name service hangs, whoever else waits for it.
+    /// Returns the name of an administrator, like [`Self::name`]. This does not wait for other lookups, since
+    /// administrators need access while the name service hangs.
     pub async fn name_of_admin(&self, uid: u32) -> String {
         self.name_by(&self.admins, uid).await
     }
@@ -112,7 +113,7 @@ impl Users {
         name
     }
 
-    /// The user of this name; `None` where the system knows none.
+    /// Returns the user with this name; `None` if the system knows none.
     ///
     /// # Errors
     /// When the name service does not answer.

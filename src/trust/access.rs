@@ -3,35 +3,36 @@
 use super::identity::Identity;
 use crate::domain::operator::Role;
 
-/// Who calls, as the connection proves it.
+/// The caller of a method, as proven by its connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Caller {
-    /// No certificate, or one that the registry does not, or no longer, know.
+    /// A peer without a certificate, or whose certificate is not, or no longer, in the registry.
     Unauthenticated,
-    /// A certificate of the cluster's CA that is no operator's.
+    /// A holder of a certificate of the cluster's CA that is not an operator's.
     Peer(Identity),
-    /// An operator's certificate whose key is not, or no longer, known; or a user of the machine who is no operator.
+    /// A name without rights: an operator's certificate with an unknown or revoked key, or a local user who
+    /// is not an operator.
     Unknown(String),
     /// An operator, by certificate or by the socket's peer credentials.
     Operator {
-        /// Its name, for the audit table.
+        /// The operator's name, for the audit table.
         name: String,
-        /// What it may do.
+        /// The operator's role.
         role: Role,
-        /// Whether it came over the machine's own socket.
+        /// Whether the call came over the local Unix socket.
         local: bool,
     },
 }
 
 impl Caller {
-    /// Whether it is an administrator.
+    /// Whether the caller is an operator with the role `Admin`.
     #[must_use]
     pub fn is_admin(&self) -> bool {
         matches!(self, Self::Operator { role: Role::Admin, .. })
     }
 }
 
-/// Who may call a method.
+/// The identity or role that a method requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Need {
     /// Any caller, with or without an identity.
@@ -42,11 +43,11 @@ enum Need {
     Role(Role),
     /// A master.
     Master,
-    /// An operator on the machine's own socket.
+    /// An operator on the local Unix socket.
     LocalSocket,
 }
 
-/// One row a method: its path as in the HTTP/2 request.
+/// The requirement of each method. The key is the path in the HTTP/2 request.
 const TABLE: &[(&str, Need)] = &[
     ("/sloth.v2.EnrollmentService/Enroll", Need::Nothing),
     ("/sloth.v2.EnrollmentService/LogIn", Need::Nothing),
@@ -89,23 +90,23 @@ const TABLE: &[(&str, Need)] = &[
 /// Why a call is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    /// The caller has to say who it is.
+    /// The caller has no identity, and the call requires one.
     #[error("this call needs an identity; on the master's own machine root has one without any set-up")]
     NoIdentity,
-    /// The caller says who it is, and nobody here knows it.
+    /// The caller has an identity that this master does not know.
     #[error(
-        "{0} is not, or no longer, an operator of this master; an admin of it lets it in: `sloth-runner master operator add`"
+        "{0} is not, or no longer, an operator of this master; an admin can add it: `sloth-runner master operator add`"
     )]
     Unknown(String),
-    /// The caller is known, and may not.
+    /// The caller is known, but does not meet the requirement of the call.
     #[error("{who} may not do this: it needs {needed}")]
     NotAllowed {
         /// The caller.
         who: String,
-        /// What it would have to be.
+        /// The role or identity that the call requires.
         needed: String,
     },
-    /// No such method; nothing without a row is served.
+    /// The table has no row for the method. Such methods are never served.
     #[error("there is no such call in this version")]
     NoSuchMethod,
 }
@@ -116,7 +117,7 @@ pub fn has_row(path: &str) -> bool {
     TABLE.iter().any(|(known, _)| *known == path)
 }
 
-/// Whether a method changes something, for which its caller may have to wait until it is recorded.
+/// Whether a method changes state, so that its caller may have to wait until the change is stored.
 #[must_use]
 pub fn changes(path: &str) -> bool {
     let looks = ["ListTokens", "ListOperators", "SendInput"];
@@ -125,10 +126,10 @@ pub fn changes(path: &str) -> bool {
     !is_look && matches!(need, Some(Need::Nothing | Need::Role(Role::Operator | Role::Admin)))
 }
 
-/// Decides on one call.
+/// Checks whether a caller may call a method.
 ///
 /// # Errors
-/// When the caller may not make it.
+/// Returns why the call is denied.
 pub fn check(caller: &Caller, path: &str) -> Result<(), Denied> {
     let Some((_, need)) = TABLE.iter().find(|(known, _)| *known == path) else {
         return Err(Denied::NoSuchMethod);

@@ -30,7 +30,7 @@ pub struct Authority {
     cluster: String,
 }
 
-/// All certificates hold from here on; see [`super::verify`] for the moment at which they are judged.
+/// Sets the validity of a certificate. [`super::verify`] checks certificates at a constant time within it.
 fn lifetime(params: &mut CertificateParams) {
     params.not_before = date_time_ymd(2000, 1, 1);
     // RFC 5280, 4.1.2.5: "no well-defined expiration date".
@@ -38,10 +38,10 @@ fn lifetime(params: &mut CertificateParams) {
 }
 
 impl Authority {
-    /// Reads the authority of a data directory, or makes it there on the first start.
+    /// Reads the authority from a data directory, or creates it there on the first start.
     ///
     /// # Errors
-    /// When its files cannot be read, written or understood.
+    /// If its files cannot be read, written or parsed.
     pub fn load_or_create(directory: &Path) -> Result<Self, KeyError> {
         let key = Key::load_or_generate(&directory.join("ca.key"))?;
         let path = directory.join("ca.der");
@@ -77,10 +77,10 @@ impl Authority {
         Fingerprint::of(&self.certificate)
     }
 
-    /// A certificate for whoever made the request. Whatever names it has are ignored.
+    /// Issues a certificate for the key of a request. Names in the request are ignored.
     ///
     /// # Errors
-    /// When signing fails.
+    /// If signing fails.
     pub fn sign(
         &self,
         request: CheckedRequest,
@@ -93,10 +93,10 @@ impl Authority {
         Ok(request.signed_by(&self.issuer)?.der().clone())
     }
 
-    /// A certificate for a key of this process.
+    /// Issues a certificate for a key of this process.
     ///
     /// # Errors
-    /// When signing fails.
+    /// If signing fails.
     pub fn issue(&self, key: &Key, identity: &Identity) -> Result<CertificateDer<'static>, KeyError> {
         Ok(self.leaf(identity)?.signed_by(&key.0, &self.issuer)?.der().clone())
     }
@@ -108,7 +108,7 @@ impl Authority {
         params.subject_alt_names = vec![SanType::URI(identity.uri(&self.cluster).try_into()?)];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = match identity {
-            // A master is a server to everybody and a client of its agents, and agents likewise.
+            // Masters and agents both accept connections and open them.
             Identity::Master(_) | Identity::Agent(_) => {
                 vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth]
             }
@@ -125,17 +125,17 @@ fn new_ca(key: &Key) -> Result<CertificateDer<'static>, KeyError> {
     lifetime(&mut params);
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, cluster.clone());
-    // The cluster's name lies in the certificate, so that it cannot come apart from the key.
+    // The certificate contains the cluster's name, so that name and key always match.
     params.subject_alt_names = vec![SanType::URI(format!("spiffe://{cluster}").try_into()?)];
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     Ok(params.self_signed(&key.0)?.der().clone())
 }
 
-/// The cluster whose CA this is.
+/// Returns the name of the cluster of a CA certificate.
 ///
 /// # Errors
-/// When it is no CA's certificate of sloth-runner.
+/// If it is not the CA certificate of a sloth-runner cluster.
 pub fn cluster_of(ca: &CertificateDer<'_>) -> Result<String, KeyError> {
     let no_ca = || KeyError::Format(rcgen::Error::CouldNotParseCertificate);
     let parsed = webpki::EndEntityCert::try_from(ca).map_err(|_| no_ca())?;

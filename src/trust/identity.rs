@@ -1,4 +1,4 @@
-//! Identities: SPIFFE IDs in certificates, exactly one in each. Knows no roles.
+//! Identities: SPIFFE IDs in certificates, exactly one in each. Roles are defined elsewhere.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use webpki::EndEntityCert;
 
 use crate::domain::name::{AgentName, MasterName, OperatorName};
 
-/// Who a certificate says its holder is, within one cluster.
+/// The identity in a certificate, within one cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Identity {
     /// A master, by its id.
@@ -24,16 +24,16 @@ pub enum Identity {
 pub struct InvalidIdentity(String);
 
 impl Identity {
-    /// The SPIFFE ID in the trust domain `cluster`.
+    /// Returns the SPIFFE ID in the trust domain `cluster`.
     #[must_use]
     pub fn uri(&self, cluster: &str) -> String {
         format!("spiffe://{cluster}{self}")
     }
 
-    /// Reads cluster and identity from a SPIFFE ID.
+    /// Parses the cluster and the identity from a SPIFFE ID.
     ///
     /// # Errors
-    /// When it is not exactly of the form that [`Self::uri`] gives.
+    /// If the URI does not have exactly the form that [`Self::uri`] returns.
     pub fn parse(uri: &str) -> Result<(String, Self), InvalidIdentity> {
         let invalid = || InvalidIdentity(uri.chars().take(200).collect());
         let rest = uri.strip_prefix("spiffe://").ok_or_else(invalid)?;
@@ -50,17 +50,17 @@ impl Identity {
         if cluster.is_empty() { Err(invalid()) } else { Ok((cluster.to_owned(), identity)) }
     }
 
-    /// Reads cluster and identity from a certificate whose chain was verified before.
+    /// Reads the cluster and the identity from a certificate. The caller must have verified its chain.
     ///
     /// # Errors
-    /// When it has not exactly one URI, or that one is no identity.
+    /// If the certificate does not have exactly one URI name, or if that URI is not an identity.
     pub fn of(certificate: &CertificateDer<'_>) -> Result<(String, Self), InvalidIdentity> {
         let parsed =
             EndEntityCert::try_from(certificate).map_err(|error| InvalidIdentity(error.to_string()))?;
         let mut uris = parsed.valid_uri_names();
         match (uris.next(), uris.next()) {
             (Some(uri), None) => Self::parse(uri),
-            _ => Err(InvalidIdentity("not exactly one name in it".to_owned())),
+            _ => Err(InvalidIdentity("it does not have exactly one name".to_owned())),
         }
     }
 }

@@ -21,29 +21,29 @@ pub enum KeyError {
     /// The file cannot be read or written.
     #[error("cannot use the key file {path}: {source}")]
     File {
-        /// Which file.
+        /// The path of the file.
         path: String,
         /// The cause of the error.
         source: io::Error,
     },
-    /// What the file holds, or what was asked for, is not understood.
-    #[error("a key or certificate that is not usable: {0}")]
+    /// The key or certificate cannot be parsed or created.
+    #[error("invalid key or certificate: {0}")]
     Format(#[from] rcgen::Error),
 }
 
 impl Key {
-    /// Makes a new key.
+    /// Generates a new key.
     ///
     /// # Errors
-    /// When the kernel gives no randomness.
+    /// If the kernel provides no random bytes.
     pub fn generate() -> Result<Self, KeyError> {
         Ok(Self(KeyPair::generate()?))
     }
 
-    /// Reads a key in PEM, or makes and stores one where there is no file.
+    /// Reads a key in PEM format, or generates and stores one if the file does not exist.
     ///
     /// # Errors
-    /// When the file cannot be read, written or understood.
+    /// If the file cannot be read, written or parsed.
     pub fn load_or_generate(path: &Path) -> Result<Self, KeyError> {
         let file = |source| KeyError::File { path: path.display().to_string(), source };
         if let Some(pem) = read_optional(path).map_err(file)? {
@@ -54,51 +54,51 @@ impl Key {
         Ok(key)
     }
 
-    /// The public key's fingerprint.
+    /// Returns the fingerprint of the public key.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of(&self.0.subject_public_key_info())
     }
 
-    /// A request for a certificate, signed with this key: the proof of holding it.
+    /// Creates a certificate request. Its signature proves possession of this key.
     ///
     /// # Errors
-    /// When signing fails.
+    /// If signing fails.
     pub fn certificate_request(&self) -> Result<Vec<u8>, KeyError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         Ok(params.serialize_request(&self.0)?.der().to_vec())
     }
 
-    /// For a file that its owner alone reads.
+    /// Returns the private key in PEM format. Store it only in a file that no one but its owner can read.
     #[must_use]
     pub fn to_pem(&self) -> String {
         self.0.serialize_pem()
     }
 
-    /// For TLS.
+    /// Returns the private key in the form that rustls uses.
     #[must_use]
     pub fn to_der(&self) -> PrivateKeyDer<'static> {
         PrivatePkcs8KeyDer::from(self.0.serialize_der()).into()
     }
 }
 
-/// A request whose signature was checked.
+/// A certificate request whose signature was verified.
 #[derive(Debug)]
 pub struct CheckedRequest {
-    /// The key's fingerprint.
+    /// The fingerprint of the request's public key.
     pub fingerprint: Fingerprint,
     pub(super) request: CertificateSigningRequestParams,
 }
 
-/// Longest certificate request that is looked at; an ECDSA one has some 200 bytes.
+/// Maximum size of a certificate request, in bytes. A request with an ECDSA key has about 200 bytes.
 const LONGEST_REQUEST: usize = 4096;
 
 impl CheckedRequest {
-    /// Checks that whoever sent the request holds its key.
+    /// Parses a request and verifies that its sender holds the private key.
     ///
     /// # Errors
-    /// When it is no request or its signature is wrong.
+    /// If it is not a certificate request or its signature is invalid.
     pub fn check(der: &[u8]) -> Result<Self, KeyError> {
         if der.len() > LONGEST_REQUEST {
             return Err(rcgen::Error::CouldNotParseCertificationRequest.into());
@@ -109,7 +109,7 @@ impl CheckedRequest {
     }
 }
 
-/// The fingerprint of the key in a certificate; `None` when it is none.
+/// Returns the fingerprint of the key in a certificate; `None` if the certificate cannot be parsed.
 #[must_use]
 pub fn key_fingerprint(certificate: &CertificateDer<'_>) -> Option<Fingerprint> {
     let parsed = EndEntityCert::try_from(certificate).ok()?;

@@ -1,8 +1,8 @@
-//! The digest by which two processes recognize that they run on the same machine. Does not know who compares it.
+//! The digest by which two processes recognize that they run on the same machine.
 
 use crate::{domain::fingerprint::Fingerprint, sys::process::machine_id};
 
-/// The digest of this machine's id; `None` where the machine has none.
+/// Returns the digest of this machine's id; `None` if the machine has no id.
 #[must_use]
 pub fn this_machine() -> Option<Fingerprint> {
     machine_id().ok().map(|id| Fingerprint::of(id.as_bytes()))

@@ -1,6 +1,6 @@
 //! Identities and permissions: CA, certificates, tokens and the access table.
 //!
-//! Knows no sockets and no store; whether a key is still welcome is the registry's business, not a certificate's.
+//! Uses no sockets and no store. The registry, not the certificate, decides whether a key is still accepted.
 
 pub mod access;
 pub mod authority;

@@ -1,8 +1,9 @@
-//! The master's seals: data that agents store and send back carries a MAC with a key that only the master has, so that nobody can
-//! forge it.
+//! The master's seals: data that agents store and send back carries a MAC with a key that only the master
+//! has, so that no one else can forge it.
 //!
-//! The key lies beside the CA's, and is restored with it. A master without it makes a new one, and believes nothing that was
-//! sealed with the old one. What is sealed, and in which order, is fixed for ever: agents keep seals for months.
+//! The key is stored beside the CA's key, and is restored with it. A master without it creates a new one, and
+//! rejects everything that was sealed with the old one. The sealed fields and their order must never change:
+//! agents keep seals for months.
 
 use std::path::Path;
 
@@ -26,14 +27,14 @@ use crate::{
 
 /// The key's file in the directory of the master's identity.
 const FILE: &str = "seal.key";
-/// Bytes of the key: as many as SHA-256 gives.
+/// Size of the key in bytes: the output size of SHA-256.
 const KEY: usize = 32;
 
-/// Makes seals, and knows its own.
+/// Creates and verifies the seals of one master.
 #[derive(Debug)]
 pub struct Sealer(hmac::Key);
 
-/// What is sealed: a kind, and parts in their order, each with its length before it.
+/// The bytes that are sealed: a kind and a sequence of parts, each preceded by its length.
 struct Statement(Vec<u8>);
 
 impl Statement {
@@ -57,10 +58,10 @@ impl Statement {
 }
 
 impl Sealer {
-    /// Reads the key of a master's identity, or makes it there.
+    /// Reads the key from the directory of a master's identity, or creates it there.
     ///
     /// # Errors
-    /// When its file cannot be read or written.
+    /// If the key's file cannot be read or written.
     pub fn load_or_create(directory: &Path) -> Result<Self, KeyError> {
         let path = directory.join(FILE);
         let file = |source| KeyError::File { path: path.display().to_string(), source };
@@ -85,43 +86,43 @@ impl Sealer {
         seal.is_some_and(|seal| hmac::verify(&self.0, &statement.0, seal.as_bytes()).is_ok())
     }
 
-    /// Seals that the store has been in this state.
+    /// Seals the statement that the store was at this revision.
     #[must_use]
     pub fn seal_state(&self, revision: Revision) -> Seal {
         self.seal(&state(revision))
     }
 
-    /// A revision of the store with this master's seal.
+    /// Returns a revision of the store with this master's seal.
     #[must_use]
     pub fn sealed(&self, revision: Revision) -> SealedRevision {
         SealedRevision { revision, seal: Some(self.seal_state(revision)) }
     }
 
-    /// Whether a revision of the store is one that this master has sealed.
+    /// Whether the seal is this master's seal of a revision of the store.
     #[must_use]
     pub fn is_state(&self, revision: Revision, seal: Option<Seal>) -> bool {
         self.is_true(&state(revision), seal)
     }
 
-    /// Seals that a task was given to the agent with this key.
+    /// Seals the statement that this task was sent to the agent with this key.
     #[must_use]
     pub fn seal_task(&self, agent: Fingerprint, id: TaskId, spec: &TaskSpec) -> Seal {
         self.seal(&task(agent, id, spec))
     }
 
-    /// Whether a task, with the seal in its specification, was given to the agent with this key.
+    /// Whether the seal in a task's specification proves that the task was sent to the agent with this key.
     #[must_use]
     pub fn is_task(&self, agent: Fingerprint, id: TaskId, spec: &TaskSpec) -> bool {
         self.is_true(&task(agent, id, spec), spec.seal)
     }
 
-    /// Seals that somebody ordered to end a task.
+    /// Seals the statement that the operator `by` ordered to cancel a task.
     #[must_use]
     pub fn seal_cancel(&self, id: TaskId, by: &str) -> Seal {
         self.seal(&cancel(id, by))
     }
 
-    /// Whether that person ordered to end that task.
+    /// Whether the seal proves that the operator `by` ordered to cancel the task.
     #[must_use]
     pub fn is_cancel(&self, id: TaskId, by: &str, seal: Option<Seal>) -> bool {
         self.is_true(&cancel(id, by), seal)
@@ -232,7 +233,7 @@ mod tests {
         let seal = Sealer::load_or_create(one.path()).unwrap().seal_state(revision(1, 1));
         assert!(Sealer::load_or_create(one.path()).unwrap().is_state(revision(1, 1), Some(seal)));
         assert!(!Sealer::load_or_create(two.path()).unwrap().is_state(revision(1, 1), Some(seal)));
-        // What is no key is replaced.
+        // A file that is not a key is replaced.
         std::fs::write(one.path().join(FILE), b"short").unwrap();
         assert!(!Sealer::load_or_create(one.path()).unwrap().is_state(revision(1, 1), Some(seal)));
     }

@@ -1,4 +1,5 @@
-//! TLS configurations: only TLS 1.3, only ring, our own verifier, and the ALPN names that tell what a connection is.
+//! TLS configurations: only TLS 1.3, only ring, our own verifier, and the ALPN names that identify the
+//! protocol.
 
 use std::sync::Arc;
 
@@ -10,22 +11,23 @@ use rustls::{
 
 use super::verify::{Trust, Verifier};
 
-/// Ordinary gRPC. Frozen for ever: a mismatch can carry no explanation.
+/// Ordinary gRPC. Must never change: a peer with another name gets no explanation, only a failed handshake.
 pub const ALPN_H2: &[u8] = b"h2";
-/// The dialling side serves HTTP/2 on the connection, and the accepting side is its client. Frozen for ever.
+/// The dialling side serves HTTP/2 on the connection, and the accepting side is its client. Must never
+/// change.
 pub const ALPN_TUNNEL: &[u8] = b"sloth-tunnel/1";
 
-/// A certificate with the CA's behind it, and its key.
+/// A certificate chain and the private key of its first certificate.
 #[derive(Debug)]
 pub struct Credentials {
-    /// The certificate and then the CA's.
+    /// The certificate, followed by the CA's certificate.
     pub chain: Vec<CertificateDer<'static>>,
-    /// The certificate's key.
+    /// The private key of the certificate.
     pub key: PrivateKeyDer<'static>,
 }
 
 impl Credentials {
-    /// The same once more.
+    /// Returns a copy. `PrivateKeyDer` does not implement `Clone`.
     #[must_use]
     pub fn copy(&self) -> Self {
         Self { chain: self.chain.clone(), key: self.key.clone_key() }
@@ -36,10 +38,10 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// For the accepting side.
+/// Returns the TLS configuration of the accepting side.
 ///
 /// # Errors
-/// When the key does not fit the certificate.
+/// If the key does not match the certificate.
 pub fn server(
     own: Credentials,
     trust: Trust,
@@ -56,10 +58,10 @@ pub fn server(
     Ok(config)
 }
 
-/// For the dialling side; `own` is `None` for an unauthenticated peer.
+/// Returns the TLS configuration of the dialling side. `own` is `None` for an unauthenticated peer.
 ///
 /// # Errors
-/// When the key does not fit the certificate.
+/// If the key does not match the certificate.
 pub fn client(own: Option<Credentials>, trust: Trust, alpn: &[u8]) -> Result<ClientConfig, rustls::Error> {
     let provider = provider();
     let verifier = Verifier::new(trust, Arc::clone(&provider), false);
@@ -75,11 +77,11 @@ pub fn client(own: Option<Credentials>, trust: Trust, alpn: &[u8]) -> Result<Cli
     Ok(config)
 }
 
-/// What is sent as the server's name. Identities are compared after the handshake; this only keys the session cache,
-/// so it has to differ wherever peers do.
+/// Returns the server name to send in the handshake. Identities are compared after the handshake. This name
+/// is only the key of the session cache, so it must differ between peers.
 ///
 /// # Panics
-/// Never: the name is made of hexadecimal digits.
+/// Never: the name consists of hexadecimal digits and a fixed suffix.
 #[must_use]
 pub fn server_name(peer: &str) -> ServerName<'static> {
     let digest = crate::domain::fingerprint::Fingerprint::of(peer.as_bytes()).to_string();

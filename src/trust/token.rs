@@ -5,32 +5,32 @@ use std::{fmt, str::FromStr};
 use crate::domain::fingerprint::Fingerprint;
 use crate::sys::random;
 
-/// A join token as it is handed to an agent.
+/// A join token as it is passed to an agent.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token {
-    /// What the master knows the hash of.
+    /// The secret. The master stores only its hash.
     pub secret: String,
-    /// The CA that the agent may believe in.
+    /// The fingerprint of the CA that the agent is to trust.
     pub ca: Fingerprint,
 }
 
-/// Text that is no token.
+/// The error for text that is not a join token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("that is not a join token; `sloth-runner master token create` on the master's machine prints one")]
 pub struct InvalidToken;
 
-/// What every token begins with.
+/// The prefix of every token.
 pub const PREFIX: &str = "sloth1";
 
 impl Token {
-    /// A new token with a secret of 128 bits.
+    /// Generates a token with a secret of 128 bits.
     #[must_use]
     pub fn generate(ca: Fingerprint) -> Self {
         Self { secret: random::hex(&random::bytes::<16>()), ca }
     }
 }
 
-/// What the master stores of a secret.
+/// Returns the hash of a secret, which the master stores instead of the secret.
 #[must_use]
 pub fn hash_secret(secret: &str) -> String {
     Fingerprint::of(secret.as_bytes()).to_string()

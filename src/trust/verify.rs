@@ -1,6 +1,8 @@
-//! Verifies certificates: the chain must end at the pinned CA. Whoever opened the connection checks the names.
+//! Verifies certificates: the chain must end at the pinned CA. The side that opened the connection checks the
+//! names.
 //!
-//! Certificates are judged at a constant moment inside every one's life, so that no clock can lock anyone out.
+//! Certificates are verified at a constant time within the validity of all of them, so that a wrong clock
+//! locks no machine out.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,21 +17,22 @@ use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use crate::domain::fingerprint::Fingerprint;
 
-/// 2020-01-01, after the beginning and before the end of every certificate that an authority makes.
+/// The time at which certificates are verified: 2020-01-01, within the validity of every certificate of an
+/// authority.
 const JUDGED_AT: UnixTime = UnixTime::since_unix_epoch(Duration::from_hours(438_288));
 
-/// What makes a CA the right one.
+/// The condition under which a CA is trusted.
 #[derive(Clone, Debug)]
 pub enum Trust {
-    /// It is this certificate.
+    /// The CA's certificate is this one.
     Pinned(CertificateDer<'static>),
-    /// Its certificate, which the peer sends along, has this fingerprint.
+    /// The CA's certificate, which the peer sends in its chain, has this fingerprint.
     Fingerprint(Fingerprint),
-    /// It is whatever the peer sends along; whoever answers first is believed.
+    /// The CA's certificate is the last one that the peer sends: the first master that answers is trusted.
     FirstUse,
 }
 
-/// Checks peers' certificates, in either role.
+/// Verifies the certificates of clients and of servers.
 #[derive(Debug)]
 pub struct Verifier {
     trust: Trust,
@@ -42,7 +45,7 @@ fn refused(error: CertificateError) -> Error {
 }
 
 impl Verifier {
-    /// A verifier. `client_needs_certificate` only matters to a server.
+    /// Creates a verifier. `client_needs_certificate` only affects a server.
     #[must_use]
     pub fn new(trust: Trust, provider: Arc<CryptoProvider>, client_needs_certificate: bool) -> Self {
         Self { trust, provider, client_needs_certificate }
@@ -90,7 +93,7 @@ impl Verifier {
     }
 }
 
-/// TLS 1.2 is not in any configuration here, so nothing of it can be valid.
+/// No configuration here permits TLS 1.2, so its signatures are always rejected.
 fn no_tls12() -> Error {
     Error::PeerIncompatible(rustls::PeerIncompatible::Tls13RequiredForQuic)
 }

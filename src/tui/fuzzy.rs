@@ -1,14 +1,15 @@
-//! Finding by a few letters, best matches first. Knows nothing of what is found.
+//! Fuzzy search with the best matches first. Works for items of any type.
 
 use nucleo_matcher::{
     Config, Matcher, Utf32Str,
     pattern::{CaseMatching, Normalization, Pattern},
 };
 
-/// Most things that are found.
+/// The maximum number of results.
 const MAX_RESULTS: usize = 200;
 
-/// The things whose names match, best first; all of them, in their order, for no letters.
+/// Returns the items whose names match, best first. Without letters it returns the first items in their own
+/// order.
 #[must_use]
 pub fn best<T>(letters: &str, named: Vec<(String, T)>) -> Vec<T> {
     if letters.is_empty() {

@@ -1,5 +1,6 @@
-//! The control center: a gRPC client that is a screen. `Model`, `Msg`, `update`, `Cmd` and `view` are pure; the runtime
-//! performs. It speaks `ControlService` like any client, and knows neither store nor core nor agent.
+//! The control center: a full-screen gRPC client. `Model`, `Msg`, `update`, `Cmd` and `view` are pure; only
+//! the runtime does I/O. It uses `ControlService` like any other client, and does not depend on the store,
+//! the core or the agent.
 
 pub mod fuzzy;
 pub mod keymap;

@@ -1,4 +1,4 @@
-//! What comes to the screen's state, and what it orders. Plain data.
+//! The messages that change the model, and the commands that `update` returns. Plain data.
 
 use super::{
     model::{
@@ -21,220 +21,220 @@ use crate::domain::{
 };
 use crate::{domain::code::KeyMark, tui::keymap::Key};
 
-/// What comes.
+/// An event for the model.
 #[derive(Debug)]
 pub enum Msg {
-    /// A key was pressed; `followed` when more bytes came with it.
+    /// A key press. The flag is true when more bytes followed the key in the same read.
     Key(Key, bool),
-    /// Text was pasted.
+    /// Pasted text.
     Paste(String),
-    /// The mouse was pressed here.
+    /// A press of the left mouse button, at this column and row.
     Click(u16, u16),
-    /// The wheel was turned here: up or down.
+    /// A turn of the mouse wheel, at this column and row. The flag is true for up.
     Wheel(u16, u16, bool),
-    /// The terminal has another size.
+    /// The size of the terminal has changed.
     Resized,
-    /// Time has passed.
+    /// A tick of the clock, once a second.
     Tick,
-    /// Something was drawn, and things are elsewhere now.
+    /// A frame was drawn with a new layout.
     Drawn(super::model::Layout),
-    /// The master answers.
+    /// The master has answered.
     Connected(Box<MasterStatus>),
-    /// The master does not answer; the next attempt is made after this number of milliseconds.
+    /// The master does not answer.
     Disconnected {
         /// The reason, as text for operators.
         reason: String,
-        /// When it is tried again.
+        /// The delay before the next attempt, in milliseconds.
         retry_ms: u64,
     },
-    /// All agents are about to be told.
+    /// The master starts to send all agents again.
     FleetBegins,
-    /// Agents as they are now, and those that are gone.
+    /// Changes in the fleet.
     Agents {
-        /// Those that changed.
+        /// The agents that changed.
         agents: Vec<AgentView>,
-        /// Those that are gone.
+        /// The agents that no longer exist.
         gone: Vec<AgentName>,
-        /// All keys that wait, where that changed.
+        /// All pending keys, if they changed.
         waiting: Option<Vec<AgentView>>,
-        /// Everything was told.
+        /// Whether the master has sent everything that was new.
         is_complete: bool,
     },
-    /// Runs as they are now, without their tasks.
+    /// Changes in the jobs, without their tasks.
     Jobs {
-        /// The newest come anew: what was told before may be gone.
+        /// Whether the newest jobs are sent again: jobs that were received before may be deleted.
         begins: bool,
         /// The jobs.
         jobs: Vec<Job>,
-        /// Those that were deleted.
+        /// The jobs that were deleted.
         deleted: Vec<JobId>,
-        /// All that is new was told.
+        /// Whether the master has sent everything that was new.
         is_complete: bool,
     },
     /// The state of the watched job.
     Digest(JobId, Box<JobDigest>),
-    /// The watched job cannot be watched.
+    /// The job cannot be watched, for this reason.
     WatchFailed(JobId, String),
-    /// Output that is followed.
+    /// Output of a followed task.
     Output {
-        /// The pane that it is for.
+        /// The followed output, and the pane that shows it.
         key: FollowKey,
         /// The index of the task in its job.
         task: u32,
         /// The frames of output.
         frames: Vec<Frame>,
     },
-    /// A part of the output that is followed is not there.
+    /// A gap in followed output.
     Gap {
-        /// The pane that it is for.
+        /// The followed output, and the pane that shows it.
         key: FollowKey,
         /// The index of the task in its job.
         task: u32,
-        /// From this offset …
+        /// The offset at which the gap begins.
         from: u64,
-        /// … to this one.
+        /// The offset at which the gap ends.
         to: u64,
     },
-    /// A task whose output is followed has ended, or all of them have, and what they printed was told before.
+    /// The end of a followed task, or of all tasks. All of their output was sent before.
     TaskEnded(FollowKey, Option<u32>),
-    /// Earlier output of a task, as a window of its own.
+    /// Earlier output of a task, as a separate window.
     Earlier(JobId, u32, Box<Window>),
-    /// Where a search found its text, or not.
+    /// The result of a search: the offset of the line, if one was found.
     Found(JobId, u32, Option<u64>),
-    /// A job was begun.
+    /// A job has started.
     Started(Box<Job>),
-    /// A job was not begun, for this reason.
+    /// A job was not started, for this reason.
     NotStarted(JobId, String),
-    /// Nothing was begun: these are gone since they were shown.
+    /// A job was not started: these agents have changed or disappeared since they were shown.
     TargetChanged(JobId, Vec<String>),
-    /// Whether a job was begun is not known: the connection broke.
+    /// It is unknown whether a job was started: the connection broke.
     StartUnknown(JobId),
-    /// Jobs of one agent.
+    /// Recent jobs of one agent.
     Recent(String, Vec<Job>),
-    /// The commands of before.
+    /// The command history, oldest first.
     Past(Vec<String>),
-    /// A text comes back from the editor.
+    /// The text that the editor has saved.
     Edited(String),
-    /// The line that was left behind when the terminal went away.
+    /// The unfinished line of the last session.
     Draft(String),
-    /// A text was read that is to be copied, and what it is.
+    /// Text to copy to the clipboard, and its description.
     Copied(String, String),
-    /// Something was done.
+    /// Something succeeded, as text for operators.
     Done(String),
-    /// The master knows no job of this number.
+    /// The master has no job with this number.
     NoJob(u64),
-    /// Something could not be done.
+    /// Something failed, as text for operators.
     Failed(String),
-    /// A join line for another machine.
+    /// The lines that show how to start an agent on another machine.
     JoinLine(Vec<String>),
-    /// The terminal is gone, or the program is to end.
+    /// The terminal has closed, or a signal ends the program.
     HangUp,
 }
 
-/// What is ordered.
+/// A command for the runtime.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cmd {
     /// Start a job.
     Start {
-        /// Its id.
+        /// The id of the job.
         id: JobId,
         /// The command.
         text: String,
-        /// The agents that it is for, as they were shown.
+        /// The agents that run it, as they were shown.
         recipients: Recipients,
-        /// The rest.
+        /// The options of the job.
         options: Box<JobOptions>,
     },
-    /// Cancel tasks; all when none are named.
+    /// Cancel these tasks; all tasks if the list is empty.
     Cancel(JobId, Vec<u32>),
-    /// Let a job continue.
+    /// Promote a job that waits at a gate.
     Promote(JobId),
-    /// Start nothing more of a job.
+    /// Stop a job: start no more of its tasks.
     Stop(JobId),
-    /// Watch a job, and no other.
+    /// Watch this job instead of any other.
     Watch(JobId, Masks),
     /// Follow output.
     Follow {
-        /// The output that is followed.
+        /// The output to follow, and the pane that shows it.
         key: FollowKey,
-        /// The agent, where it is one task.
+        /// The agent, if the output is that of one task.
         agent: Option<AgentName>,
-        /// From this offset of the task.
+        /// The offset in the output of the one task.
         from_offset: u64,
-        /// Up to where the output of each of several tasks was taken.
+        /// For each of several tasks, the offset up to which its output was received.
         seen: Vec<(u32, u64)>,
     },
-    /// Follow it no more.
+    /// Stop following an output.
     Unfollow(FollowKey),
     /// Read output that lies before an offset.
     ReadEarlier {
-        /// Of which job.
+        /// The id of the job.
         job: JobId,
         /// The index of the task in its job.
         task: u32,
         /// The agent.
         agent: AgentName,
-        /// From this offset …
+        /// The offset of the first byte.
         from: u64,
-        /// … to this one.
+        /// The offset after the last byte.
         until: u64,
     },
-    /// Look for a text in a task's output, outside of what the window holds.
+    /// Search for a text in the part of a task's output that the window does not hold.
     Search {
-        /// Of which job.
+        /// The id of the job.
         job: JobId,
         /// The index of the task in its job.
         task: u32,
         /// The agent.
         agent: AgentName,
-        /// The text of the message.
+        /// The text to search for.
         text: String,
-        /// From this offset to the end, or backwards to the beginning.
+        /// The offset at which the search starts.
         from: u64,
-        /// Towards the end.
+        /// Whether to search towards the end, not towards the beginning.
         forwards: bool,
     },
-    /// Find the job of a number.
+    /// Find the job with a number; 0 means the newest.
     FindJob(u64),
-    /// Read jobs of one agent.
+    /// Read the recent jobs of one agent.
     Recent(AgentName),
-    /// Let a key in, with what the operator was shown of it: its fingerprint, and what it proposes.
+    /// Approve a pending key, with the fingerprint and the proposal that were shown to the operator.
     Approve(AgentName, KeyMark, (Fingerprint, Proposal)),
-    /// Forget a key.
+    /// Reject a pending key.
     Reject(AgentName, Fingerprint),
-    /// Set and remove labels.
+    /// Set and remove labels of the agents of a target.
     Label(String, Vec<String>),
-    /// Accept what an agent proposes, as it was shown.
+    /// Accept the proposal of an agent, as it was shown.
     Accept(AgentName, Proposal),
-    /// End agents on their machines.
+    /// Stop agents on their machines.
     StopAgents(Vec<AgentName>),
-    /// Let the agents of a target take no new tasks, for a reason, or take them again.
+    /// Drain the agents of a target for a reason; `None` resumes them.
     DrainAgents(String, Option<String>),
-    /// Forget agents.
+    /// Delete agents from the registry.
     DeleteAgents(Vec<AgentName>),
     /// Open a shell on an agent.
     Shell(AgentName),
-    /// Make a join line for another machine.
+    /// Create a join line for another machine.
     MakeJoinLine,
-    /// Put text on the clipboard; say what it is.
+    /// Copy a text to the clipboard. The second text describes it.
     Copy(String, String),
-    /// Put a task's output on the clipboard.
+    /// Copy the output of a task to the clipboard.
     CopyOutput(JobId, AgentName),
-    /// Save tasks' output byte for byte into files of their own.
+    /// Save the output of each agent byte for byte into a separate file.
     Save(JobId, u64, Vec<AgentName>),
-    /// Show a task's output in the pager.
+    /// Show the output of a task in the pager.
     Pager(JobId, AgentName, Look),
     /// Edit a text in the editor.
     Edit(String),
-    /// Keep a command in the history.
+    /// Add a command to the stored history.
     Remember(String),
-    /// Keep a line that is not finished.
+    /// Store an unfinished line for the next session.
     KeepDraft(String),
     /// Ring the bell.
     Bell,
-    /// Draw everything anew.
+    /// Draw the whole screen again.
     Redraw,
-    /// Step aside until the shell brings the program back.
+    /// Suspend the program until the shell resumes it.
     Suspend,
     /// End the program.
     Quit,

@@ -1,51 +1,53 @@
-//! What a person may set, and what the terminal can do. Holds it; reads no file and no environment.
+//! The settings of the control center, and the capabilities of the terminal. Data only: reads no file and no
+//! environment.
 
 use regex::Regex;
 
 use crate::domain::job::JobOptions;
 
-/// How many colours may be used.
+/// The number of colours that the screen uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Depth {
-    /// None: `NO_COLOR`.
+    /// No colours: `NO_COLOR`.
     None,
-    /// The sixteen that every terminal has.
+    /// The sixteen colours that every terminal has.
     #[default]
     Sixteen,
     /// A palette of 256 colours.
     Indexed,
-    /// All of them.
+    /// All 24-bit colours.
     True,
 }
 
-/// Reads options in the words of the command line: `--batch 10 --timeout 30s`.
+/// Parses options that are written as on the command line: `--batch 10 --timeout 30s`.
 pub type ReadOptions = fn(&str) -> Result<JobOptions, String>;
 
 /// The control center's settings.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "settings are what they are")]
 pub struct Settings {
-    /// More agents than this are asked about before anything happens to them.
+    /// An action on more agents than this requires a confirmation.
     pub confirm_over: usize,
-    /// Commands that are asked about at any count. They help; they do not protect.
+    /// Commands that always require a confirmation. They prevent mistakes, and are no protection against
+    /// intent.
     pub destructive: Vec<Regex>,
-    /// Glyphs of ASCII only.
+    /// Whether only ASCII glyphs are used.
     pub ascii: bool,
     /// The number of colours of the terminal.
     pub depth: Depth,
-    /// Clicks and the wheel.
+    /// Whether clicks and the wheel of the mouse are used.
     pub mouse: bool,
-    /// Nothing may be started, ended or changed.
+    /// Whether the control center is read-only: it starts, ends and changes nothing.
     pub read_only: bool,
-    /// A person gave the master its name, which is shown in place of its host's.
+    /// Whether the operator has named the master. The screen shows this name instead of the host name.
     pub is_named: bool,
-    /// How another client of this program is told of the same master: its `--master`.
+    /// The `--master` argument with which another client of this program reaches the same master.
     pub master_argument: String,
-    /// The bell rings when a job of one's own ends that took long.
+    /// Whether the bell rings at the end of a long job that the operator started here.
     pub bell: bool,
-    /// Reads the options line.
+    /// Parses the options line.
     pub read_options: ReadOptions,
-    /// Where this program's log goes while it owns the terminal.
+    /// Where the log of this program goes while the screen is shown.
     pub log: String,
 }
 

@@ -1,4 +1,5 @@
-//! The terminal: taken when the screen begins, given back whatever ends it, and written to no more than has changed.
+//! The terminal: acquired when the screen starts, restored however the program ends, and written to only
+//! where cells have changed.
 
 use std::{
     io::{self, BufWriter, Stdout, Write, stdout},
@@ -25,13 +26,13 @@ use super::{
     view::view,
 };
 
-/// Widest and highest screen that is drawn: what is beyond stays empty.
+/// The maximum width and height of the drawn screen. Cells beyond it stay empty.
 const LARGEST: u16 = 1_000;
 
-/// Takes the terminal for the screen.
+/// Switches the terminal to the screen.
 ///
 /// # Errors
-/// When it is none, or is gone.
+/// If there is no terminal, or it has closed.
 pub fn take(mouse: bool) -> io::Result<()> {
     enable_raw_mode()?;
     execute!(stdout(), EnterAlternateScreen, EnableBracketedPaste, Hide)?;
@@ -41,13 +42,13 @@ pub fn take(mouse: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives the terminal back as it was. Whatever of it fails, the rest is tried all the same.
+/// Restores the terminal. Tries every step even if another one fails.
 pub fn give_back() {
     let _ = execute!(stdout(), DisableMouseCapture, DisableBracketedPaste, LeaveAlternateScreen, Show);
     let _ = disable_raw_mode();
 }
 
-/// Gives the terminal back when the program panics, before the message is printed.
+/// Restores the terminal on a panic, before the message is printed.
 pub fn give_back_on_panic() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -59,7 +60,7 @@ pub fn give_back_on_panic() {
     });
 }
 
-/// What is on the screen, and the way to change it.
+/// The contents of the screen, and the terminal that shows them.
 #[derive(Debug)]
 pub struct Screen<W: Write> {
     backend: CrosstermBackend<W>,
@@ -68,13 +69,13 @@ pub struct Screen<W: Write> {
 }
 
 impl Screen<BufWriter<Stdout>> {
-    /// The terminal's own screen.
+    /// Creates the screen of the terminal.
     #[must_use]
     pub fn of_terminal() -> Self {
         Self::new(BufWriter::with_capacity(64 * 1024, stdout()))
     }
 
-    /// The terminal's size now.
+    /// Returns the current size of the terminal; 80x24 if it is unknown.
     #[must_use]
     pub fn size() -> (u16, u16) {
         size().unwrap_or((80, 24))
@@ -82,16 +83,16 @@ impl Screen<BufWriter<Stdout>> {
 }
 
 impl<W: Write> Screen<W> {
-    /// A screen that is empty.
+    /// Creates an empty screen.
     #[must_use]
     pub fn new(writer: W) -> Self {
         Self { backend: CrosstermBackend::new(writer), shown: Buffer::default(), cursor: None }
     }
 
-    /// Draws what of the model differs from what is shown. Writes nothing where nothing does.
+    /// Draws the cells that differ from the shown ones. Writes nothing if no cell differs.
     ///
     /// # Errors
-    /// When the terminal is gone.
+    /// If the terminal has closed.
     pub fn draw(&mut self, model: &Model, size: (u16, u16)) -> io::Result<Layout> {
         let area = Rect::new(0, 0, size.0.min(LARGEST), size.1.min(LARGEST));
         let is_new = *self.shown.area() != area;
@@ -122,16 +123,16 @@ impl<W: Write> Screen<W> {
         Ok(layout)
     }
 
-    /// Forgets what is shown: the next frame draws everything.
+    /// Clears the memory of what is shown, so that the next frame draws everything.
     pub fn forget(&mut self) {
         self.shown = Buffer::default();
         self.cursor = None;
     }
 
-    /// Writes something that is no frame: a bell, a clipboard's content.
+    /// Writes bytes that are not part of a frame: a bell, the contents of the clipboard.
     ///
     /// # Errors
-    /// When the terminal is gone.
+    /// If the terminal has closed.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.backend.write_all(bytes)?;
         io::Write::flush(&mut self.backend)

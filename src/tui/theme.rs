@@ -1,52 +1,52 @@
-//! Colours and glyphs: what they say is said in words too. The sixteen colours of the terminal are used, so that the screen fits
-//! whatever theme a person has.
+//! Colours and glyphs. Everything that they show is shown in words too. The screen itself uses only the
+//! sixteen colours of the terminal, so that it fits the user's theme.
 
 use ratatui::style::{Color, Modifier, Style};
 
 use super::settings::Depth;
 
-/// What a style says.
+/// The meaning of a style.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tone {
     /// Nothing special.
     Plain,
-    /// All is well.
+    /// Everything is in order.
     Good,
-    /// Needs a person.
+    /// Something needs attention.
     Bad,
-    /// Needs patience.
+    /// Something is waiting.
     Waiting,
-    /// The task runs.
+    /// A task is running.
     Running,
-    /// Beside the point.
+    /// Secondary text.
     Dim,
     /// A title.
     Strong,
     /// A key that can be pressed.
     Key,
-    /// The row under the cursor of what has the keys.
+    /// The row under the cursor in the focused pane.
     Cursor,
-    /// One of several names.
+    /// The name of an agent, as an index into the name colours.
     Name(usize),
 }
 
-/// How things look.
+/// The appearance of the screen.
 #[derive(Clone, Copy, Debug)]
 pub struct Theme {
-    /// How many colours there are.
+    /// The number of colours.
     pub depth: Depth,
-    /// Glyphs of ASCII only.
+    /// Whether only ASCII glyphs are used.
     pub ascii: bool,
-    /// Everything is dimmed: what is shown may be old.
+    /// Whether everything is dimmed, because the shown data may be out of date.
     pub is_stale: bool,
 }
 
-/// Colours of agents' names, readable on dark and on light.
+/// The colours of agent names, readable on dark and on light backgrounds.
 const NAMES: [Color; 6] =
     [Color::Cyan, Color::Yellow, Color::Magenta, Color::Green, Color::Blue, Color::LightCyan];
 
 impl Theme {
-    /// The style of a tone.
+    /// Returns the style of a tone.
     #[must_use]
     pub fn style(self, tone: Tone) -> Style {
         let plain = Style::default();
@@ -66,7 +66,7 @@ impl Theme {
         if self.is_stale { style.add_modifier(Modifier::DIM) } else { style }
     }
 
-    /// A style of a command's output, with no more colours than there are.
+    /// Returns a style of a command's output, reduced to the available colours.
     #[must_use]
     pub fn output(self, style: Style) -> Style {
         let fit = |colour: Option<Color>| colour.and_then(|colour| self.colour(colour));
@@ -84,7 +84,7 @@ impl Theme {
         }
     }
 
-    /// Text as this terminal can show it.
+    /// Returns the text in characters that this terminal can show.
     #[must_use]
     pub fn text(self, text: &str) -> std::borrow::Cow<'_, str> {
         use std::borrow::Cow;
@@ -120,14 +120,14 @@ impl Theme {
         Cow::Owned(plain)
     }
 
-    /// The mark where a text was cut.
+    /// Returns the mark that replaces the end of a cut text.
     #[must_use]
     pub fn mark(self) -> &'static str {
         if self.ascii { "~" } else { "…" }
     }
 }
 
-/// The tone of a glyph that stands for a state.
+/// Returns the tone of a glyph that stands for a state.
 #[must_use]
 pub fn tone_of_glyph(glyph: char) -> Tone {
     match glyph {
@@ -139,7 +139,7 @@ pub fn tone_of_glyph(glyph: char) -> Tone {
     }
 }
 
-/// The colour of an agent's name: always the same for the same name.
+/// Returns the tone of an agent's name, which is always the same for the same name.
 #[must_use]
 pub fn name_tone(name: &str) -> Tone {
     let hash = name.bytes().fold(7usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(usize::from(byte)));
@@ -174,7 +174,7 @@ fn nearest(red: u8, green: u8, blue: u8) -> Color {
     found.map_or(Color::Gray, |(colour, _)| *colour)
 }
 
-/// Levels of the 6x6x6 cube of the 256 colours.
+/// The levels of the 6x6x6 cube in the 256 colours.
 const LEVELS: [u8; 6] = [0, 95, 135, 175, 215, 255];
 
 fn nearest_indexed(index: u8) -> Color {

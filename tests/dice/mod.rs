@@ -1,10 +1,10 @@
-//! Numbers that a seed decides, for tests that play many histories.
+//! Pseudorandom numbers from a seed, for tests of many random histories.
 
-/// `SplitMix64`.
+/// A `SplitMix64` generator.
 pub(crate) struct Dice(pub u64);
 
 impl Dice {
-    /// The next number below `sides`.
+    /// Returns the next number below `sides`.
     pub(crate) fn roll(&mut self, sides: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,4 +1,4 @@
-//! Other ends of the wire for tests: identities of all kinds, and an agent that says whatever it likes.
+//! Peers on the wire for tests: identities of all kinds, and an agent that sends any message.
 
 #![allow(dead_code, reason = "not every test needs all of it")]
 
@@ -43,7 +43,7 @@ use tonic::{Request, Response, Status, Streaming, service::Routes};
 
 use super::rig::{Rig, secret};
 
-/// Every method in the compiled proto files.
+/// Returns every method in the compiled proto files.
 pub(crate) fn methods() -> Vec<String> {
     let set = prost_types::FileDescriptorSet::decode(proto::DESCRIPTORS).unwrap();
     let mut methods = Vec::new();
@@ -58,14 +58,14 @@ pub(crate) fn methods() -> Vec<String> {
     methods
 }
 
-/// Credentials of an identity of this CA.
+/// Issues credentials for an identity of this CA.
 pub(crate) fn credentials(authority: &Authority, identity: &Identity) -> Credentials {
     let key = Key::generate().unwrap();
     let certificate = authority.issue(&key, identity).unwrap();
     Credentials { chain: vec![certificate, authority.certificate().clone()], key: key.to_der() }
 }
 
-/// An operator that has logged in, as a client's credentials.
+/// Logs in as a new operator, and returns the credentials.
 pub(crate) fn log_in_as(rig: &Rig, name: &str, role: &str) -> Credentials {
     let address = format!("127.0.0.1:{}", rig.port());
     let line = rig.run(&["master", "operator", "add", name, "--role", role, "--address", &address]);
@@ -77,7 +77,7 @@ pub(crate) fn log_in_as(rig: &Rig, name: &str, role: &str) -> Credentials {
     Credentials { chain: vec![logged_in.certificate, logged_in.ca], key: key.to_der() }
 }
 
-/// An operator who keeps to nothing but the wire.
+/// An operator that can send anything that the wire format allows.
 pub(crate) struct Operator {
     own: Credentials,
     pub port: u16,
@@ -88,13 +88,13 @@ impl Operator {
         Arc::new(Self { own: log_in_as(rig, name, role), port: rig.port() })
     }
 
-    /// Its side of TLS.
+    /// Returns the TLS configuration of the operator's side.
     pub(crate) fn tls(&self) -> Arc<rustls::ClientConfig> {
         let own = Credentials { chain: self.own.chain.clone(), key: self.own.key.clone_key() };
         Arc::new(tls::client(Some(own), Trust::Pinned(self.own.chain[1].clone()), ALPN_H2).unwrap())
     }
 
-    /// A connection, if it gets one.
+    /// Connects to the master; `None` if that fails.
     pub(crate) async fn connect(&self) -> Option<Channel> {
         let dialled = dial("127.0.0.1", self.port, self.tls(), tls::server_name("master")).await.ok()?;
         let (channel, connection) =
@@ -104,7 +104,7 @@ impl Operator {
     }
 }
 
-/// The identity that is called that.
+/// Returns the identity of a kind and name.
 pub(crate) fn identity_of(kind: &str, name: &str) -> Identity {
     match kind {
         "agent" => Identity::Agent(name.parse().unwrap()),
@@ -113,17 +113,17 @@ pub(crate) fn identity_of(kind: &str, name: &str) -> Identity {
     }
 }
 
-/// What it says at the beginning of each session.
+/// Returns the messages that it sends at the beginning of each session.
 pub(crate) type Says = Arc<dyn Fn() -> Vec<session_response::Kind> + Send + Sync>;
-/// What it says of a task that it is given.
+/// Returns the messages with which it answers an Attach.
 pub(crate) type Answers = Arc<dyn Fn(proto::Open) -> Vec<attach_response::Kind> + Send + Sync>;
 
-/// An agent that keeps to nothing but the wire.
+/// An agent that can send anything that the wire format allows.
 #[derive(Clone)]
 pub(crate) struct Rogue {
     pub says: Says,
     pub answers: Answers,
-    /// What the master said in its sessions.
+    /// The messages that the master sent in its sessions.
     pub heard: Arc<Mutex<Vec<session_request::Kind>>>,
 }
 
@@ -185,7 +185,8 @@ impl AgentService for Rogue {
     }
 }
 
-/// Steals a real agent's identity: it is let in, ends, and its keys are somebody else's from then on.
+/// Steals a real agent's identity: the agent is enrolled and stopped, and the caller uses its key from then
+/// on.
 pub(crate) fn stolen(rig: &mut Rig, name: &str) -> (Credentials, Trust) {
     rig.start_agent(name, &[]);
     rig.wait_state(name, "active");
@@ -199,7 +200,7 @@ pub(crate) fn stolen(rig: &mut Rig, name: &str) -> (Credentials, Trust) {
 }
 
 impl Rogue {
-    /// Dials the master as the agent whose identity this is, again and again.
+    /// Dials the master repeatedly, with this agent's identity.
     pub(crate) fn set_loose(self, rig: &Rig, (own, ca): (Credentials, Trust)) -> tokio::runtime::Runtime {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -221,7 +222,7 @@ impl Rogue {
                     let routes = Routes::new(AgentServiceServer::new(self.clone()));
                     let _ = serve::serve(dialled.stream, routes, connected, CancellationToken::new()).await;
                 }
-                // As an agent pauses before it dials again.
+                // An agent pauses, too, before it dials again.
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         });
@@ -229,7 +230,7 @@ impl Rogue {
     }
 }
 
-/// A place on the way of an agent to its master, where the agent's connections are passed on, or kept.
+/// A proxy between an agent and its master. It forwards the agent's connections, or keeps them for the test.
 pub(crate) struct Junction {
     pub port: u16,
     keeps: watch::Sender<bool>,
@@ -238,7 +239,7 @@ pub(crate) struct Junction {
 }
 
 impl Junction {
-    /// A junction before the rig's master, of somebody who has a copy of its CA's key.
+    /// Starts a proxy in front of the rig's master, with a copy of the key of its CA.
     pub(crate) async fn new(rig: &Rig) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (port, master) = (listener.local_addr().unwrap().port(), rig.port());
@@ -264,12 +265,12 @@ impl Junction {
         Self { port, keeps, kept, authority }
     }
 
-    /// Keeps the agent's connections from now on, or passes them on. Those that there are end.
+    /// Keeps the agent's connections from now on, or forwards them. The existing ones end.
     pub(crate) fn keep(&self, keeps: bool) {
         self.keeps.send_replace(keeps);
     }
 
-    /// The next connection of the agent, taken as its master would: with a certificate of its CA.
+    /// Accepts the next connection of the agent as its master would, with a certificate of its CA.
     pub(crate) async fn next(&mut self) -> Channel {
         loop {
             let kept = tokio::time::timeout(super::rig::TIMEOUT, self.kept.recv());

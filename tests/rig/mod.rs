@@ -1,4 +1,4 @@
-//! A master and agents as real processes in a temporary directory, for the tests of the whole road.
+//! A master and agents as real processes in a temporary directory, for end-to-end tests.
 
 #![expect(
     dead_code,
@@ -20,28 +20,29 @@ use std::{
 
 use serde_json::Value;
 
-/// How long anything may take before a test gives up on it. Generous: the machines are small and busy.
+/// How long a test waits for anything. Generous, since the machines are small and busy.
 pub(crate) const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Waits until a condition holds. It is looked at again and again, since what other processes do wakes nobody here.
+/// Waits until a condition holds. It polls, since other processes send no notification.
 pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     until_found(what, || if condition() { Ok(()) } else { Err("") });
 }
 
-/// Waits until something is found, and returns it. Tells what was there instead when that takes too long.
+/// Waits until something is found, and returns it. Panics with the last other result when that takes too
+/// long.
 pub(crate) fn until_found<T, E: std::fmt::Debug>(what: &str, mut find: impl FnMut() -> Result<T, E>) -> T {
     let deadline = Instant::now() + TIMEOUT;
     loop {
         match find() {
             Ok(found) => return found,
-            Err(other) => assert!(Instant::now() < deadline, "waited in vain: {what}; instead: {other:?}"),
+            Err(other) => assert!(Instant::now() < deadline, "timed out: {what}; last result: {other:?}"),
         }
         thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// A command that ignores no signals, even if the tests do, as they do in the background of a script: the program leaves ignored
-/// signals ignored.
+/// Returns a command that ignores no signals even if the tests do, as in the background of a script: the
+/// program leaves ignored signals ignored.
 pub(crate) fn with_default_signals(program: &str) -> Command {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap().trim();
@@ -54,7 +55,7 @@ pub(crate) fn with_default_signals(program: &str) -> Command {
     command
 }
 
-/// What `seq 1 LAST` prints.
+/// Returns what `seq 1 LAST` prints.
 pub(crate) fn numbers(last: u32) -> String {
     (1..=last).map(|n| n.to_string() + "\n").collect()
 }
@@ -67,7 +68,7 @@ pub(crate) struct Rig {
     agents: Vec<(String, Child)>,
     /// Processes with many agents.
     fleets: Vec<Child>,
-    /// What masters find in their environment from now on.
+    /// Variables for the environment of masters that start from now on.
     pub master_env: Vec<(&'static str, PathBuf)>,
 }
 
@@ -143,18 +144,19 @@ impl Rig {
         file.into()
     }
 
-    /// This program, with an environment in which no real master or agent of this machine is found.
+    /// Returns a command for this program, in whose environment no real master or agent of this machine is
+    /// found.
     pub(crate) fn program(&self) -> Command {
         let mut command = with_default_signals(env!("CARGO_BIN_EXE_sloth-runner"));
         command.env("SLOTH_RUNNER_MASTER", self.socket()).env("RUST_BACKTRACE", "0").stdin(Stdio::null());
         command.env("SLOTH_RUNNER_CONFIG", "").env("LC_ALL", "C.UTF-8");
         command.env("XDG_DATA_HOME", self.path("home"));
-        // How full this machine's disk is decides no test but those of full disks, which say so by a flag.
+        // The fill level of this machine's disk must not decide a test. Tests of full disks pass a flag.
         command.env("SLOTH_RUNNER_MASTER_DISK_CAP", "100");
         command
     }
 
-    /// Starts the master, again on the same port when it ran before.
+    /// Starts the master, on the same port if it ran before.
     pub(crate) fn start_master(&mut self, flags: &[&str]) {
         let child = self
             .program()
@@ -185,7 +187,7 @@ impl Rig {
         i32::try_from(self.master.as_ref().unwrap().id()).unwrap()
     }
 
-    /// Bytes that the master holds in memory.
+    /// Resident memory of the master, in bytes.
     pub(crate) fn master_resident(&self) -> u64 {
         let pid = self.master_pid();
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -218,7 +220,7 @@ impl Rig {
         secret(&self.run(&create).out).to_owned()
     }
 
-    /// Ends an agent that the rig did not start: its supervisor and what runs there.
+    /// Stops an agent that the rig did not start, with its supervisor and its tasks.
     pub(crate) fn stop_agent(&self, name: &str) {
         let mut stop = self.program();
         stop.args(["agent", "stop", "--grace", "1ms", "--data-dir"]).arg(self.agent_dir(name));
@@ -269,12 +271,12 @@ impl Rig {
         });
     }
 
-    /// Takes an agent that was started by other means, to be ended with the rig.
+    /// Adopts an agent that was started by other means, so that it ends with the rig.
     pub(crate) fn adopt(&mut self, name: &str, agent: Child) {
         self.agents.push((name.to_owned(), agent));
     }
 
-    /// Starts an agent that has been there before.
+    /// Starts an agent again.
     pub(crate) fn restart_agent(&mut self, name: &str) {
         let child = self.agent_command(name, &[]).spawn().unwrap();
         self.agents.push((name.to_owned(), child));
@@ -298,7 +300,7 @@ impl Rig {
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
     }
 
-    /// Kills processes, of which some may end with others.
+    /// Kills processes. Some of them may end when others do.
     pub(crate) fn kill_all(pids: impl IntoIterator<Item = i32>) {
         use nix::{errno::Errno, sys::signal};
         for pid in pids {
@@ -314,7 +316,7 @@ impl Rig {
         self.program().args(arguments).output().unwrap().into()
     }
 
-    /// `agent run`.
+    /// Runs a command with `agent run`.
     pub(crate) fn on(&self, target: &str, command: &str) -> Printed {
         self.run(&["agent", "run", target, command])
     }
@@ -331,7 +333,7 @@ impl Rig {
         self.task_if_known(job).unwrap_or_else(|printed| panic!("{printed:?}"))
     }
 
-    /// The same of a job that the master may not know yet, as when it was restored.
+    /// The first task of a job that the master may not know yet, for example after it was restored.
     pub(crate) fn task_if_known(&self, job: &str) -> Result<Value, Printed> {
         let printed = self.run(&["job", "show", job, "-o", "json"]);
         let value: Option<Value> = serde_json::from_str(&printed.out).ok();
@@ -358,7 +360,7 @@ impl Rig {
         });
     }
 
-    /// Waits for `count` heartbeats of an agent, by which time it has done what the master asked for before.
+    /// Waits for `count` heartbeats of an agent. It has then processed earlier requests of the master.
     pub(crate) fn wait_heartbeats(&self, name: &str, count: u32) {
         for _ in 0..count {
             let heard = || self.agent(name).and_then(|agent| agent["last_seen_ms"].as_u64());
@@ -374,7 +376,7 @@ impl Rig {
 
     /// Removes a directory that is in use.
     pub(crate) fn wipe(&self, directory: &Path) {
-        // Moved away first: files are made in it while it is removed.
+        // Moved away first, since processes still create files in it.
         let wiped = self.path("wiped");
         fs::rename(directory, &wiped).unwrap();
         until("its files are gone", || {
@@ -383,8 +385,8 @@ impl Rig {
         });
     }
 
-    /// A library of this directory that is preloaded into processes. Compiled here: whoever builds this program has a C
-    /// compiler.
+    /// Compiles a library of this directory that is preloaded into processes. Building this program needs a C
+    /// compiler anyway.
     pub(crate) fn preloaded(&self, source: &str) -> PathBuf {
         let library = self.path(source).with_extension("so");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(source);
@@ -397,7 +399,7 @@ impl Rig {
         library
     }
 
-    /// A file of these bytes.
+    /// Creates a file with these bytes.
     pub(crate) fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let path = self.path(name);
         File::create(&path).unwrap().write_all(bytes).unwrap();
@@ -418,14 +420,14 @@ impl Drop for Rig {
         }
         for fleet in &mut self.fleets {
             let pid = nix::unistd::Pid::from_raw(i32::try_from(fleet.id()).unwrap_or(i32::MAX));
-            // In order, so that its supervisors end.
+            // With SIGTERM, so that its supervisors end too.
             let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
             let _ = fleet.wait();
         }
         for (name, child) in &mut self.agents {
             let _ = child.kill();
             let _ = child.wait();
-            // One that was killed leaves its directory in memory.
+            // A killed agent leaves its emergency directory in memory.
             let layout =
                 sloth_runner::agent::layout::Layout::new(self.dir.path().join(format!("agent-{name}")));
             if let Some(left) = layout.emergency().path() {
@@ -453,13 +455,13 @@ pub(crate) fn unix_seconds() -> i64 {
     i64::try_from(now.unwrap().as_secs()).unwrap()
 }
 
-/// Whether a process is there.
+/// Reports whether a process exists.
 pub(crate) fn is_alive(pid: i32) -> bool {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None).is_ok()
 }
 
-/// For how many seconds a command sleeps that a test finds by this number: longer than any test lasts, and another number
-/// for each call and each process, so that no test finds the commands of another one.
+/// Returns a number of seconds for `sleep`, longer than any test lasts. It is unique for each call and
+/// process, so that a test finds only its own commands by it.
 pub(crate) fn long() -> String {
     static CALLS: AtomicU32 = AtomicU32::new(0);
     format!("{}.{}", 86_400 + CALLS.fetch_add(1, Ordering::Relaxed), std::process::id())
@@ -470,7 +472,7 @@ pub(crate) fn secret(printed: &str) -> &str {
     printed.split_whitespace().find(|word| word.starts_with("sloth1-")).expect("a token or login string")
 }
 
-/// Processes whose command line has this text.
+/// Returns the processes whose command line has this word.
 pub(crate) fn processes_with(text: &str) -> Vec<i32> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {

@@ -1,4 +1,4 @@
-//! A client in a terminal of its own.
+//! A client in a pseudoterminal.
 
 use std::{
     fs::File,
@@ -16,7 +16,7 @@ use nix::{
 
 use super::{Rig, until};
 
-/// A client in a terminal, and what it shows there.
+/// A client in a pseudoterminal, and its output.
 pub(crate) struct Screen {
     pub terminal: File,
     shown: Arc<Mutex<Vec<u8>>>,
@@ -64,7 +64,7 @@ impl Screen {
 
     pub(crate) fn resize(&self, rows: u16, columns: u16) {
         sloth_runner::sys::terminal::resize(self.terminal.as_fd(), rows, columns).unwrap();
-        // A terminal tells its foreground processes; this one has no session, so the test does.
+        // A terminal notifies its foreground processes. This one has no session, so the test does it.
         let pid = nix::unistd::Pid::from_raw(i32::try_from(self.client.id()).unwrap());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGWINCH).unwrap();
     }

@@ -100,7 +100,7 @@ pub struct AgentStartArgs {
     /// Run in the background; return when the agent is active, or report why it is not
     #[arg(long)]
     pub daemon: bool,
-    /// How it logs.
+    /// Log settings.
     #[command(flatten)]
     pub log: LogArgs,
     /// Set in the process that `--daemon` starts.
@@ -111,10 +111,10 @@ pub struct AgentStartArgs {
 /// `agent supervisor`
 #[derive(Debug, Args)]
 pub struct SupervisorArgs {
-    /// The agent's directory.
+    /// The agent's data directory.
     #[arg(long)]
     pub data_dir: PathBuf,
-    /// The agent is one of many in one process: nothing is held in reserve.
+    /// The agent is one of many in one process, so nothing is held in reserve.
     #[arg(long)]
     pub of_many: bool,
 }
@@ -128,7 +128,7 @@ pub struct ListArgs {
     /// List only these agents: names, web[01-20], globs, @role:web, combined with , ! & ^
     #[arg(value_name = "TARGET", add = completing::target())]
     pub agents: Option<String>,
-    /// Which of them.
+    /// Filters for these agents.
     #[command(flatten)]
     pub recipients: TargetArgs,
     /// Output format
@@ -221,7 +221,7 @@ pub struct DeleteArgs {
 /// `agent label`
 #[derive(Debug, Args)]
 pub struct LabelArgs {
-    /// Which agents.
+    /// The agents to label.
     #[command(flatten)]
     pub of: AgentsArgs,
     /// Changes: KEY=VALUE sets a label, KEY- removes a label
@@ -255,7 +255,7 @@ pub struct ShellArgs {
 /// `agent drain`
 #[derive(Debug, Args)]
 pub struct DrainArgs {
-    /// Which agents.
+    /// The agents to drain.
     #[command(flatten)]
     pub of: AgentsArgs,
     /// Reason, shown to other operators
@@ -263,13 +263,13 @@ pub struct DrainArgs {
     pub reason: String,
 }
 
-/// The agents that are changed; all arguments of `agent resume`.
+/// The agents to change; all arguments of `agent resume`.
 #[derive(Debug, Args)]
 pub struct AgentsArgs {
     /// The master to connect to.
     #[command(flatten)]
     pub to: ToMaster,
-    /// Which of them.
+    /// Filters for these agents.
     #[command(flatten)]
     pub recipients: TargetArgs,
     /// Resolve targets by state or link immediately, even if agents have not reconnected since the master started
@@ -301,7 +301,7 @@ pub struct SimulateArgs {
     /// Directory that holds a data directory for each agent
     #[arg(long, value_name = "DIRECTORY")]
     pub data_dir: PathBuf,
-    /// How they log.
+    /// Log settings.
     #[command(flatten)]
     pub log: LogArgs,
 }

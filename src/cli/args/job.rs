@@ -138,7 +138,7 @@ pub struct JobLogsArgs {
     pub job: JobReference,
 }
 
-/// A verb of `job` that needs no more than the job.
+/// The arguments of subcommands of `job` that take only a job.
 #[derive(Debug, Args)]
 pub struct JobArgs {
     /// The master to connect to.
@@ -149,7 +149,7 @@ pub struct JobArgs {
     pub job: JobReference,
 }
 
-/// One of a command's two streams.
+/// One of the two output streams of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum OnlyStream {
     /// Standard output.

@@ -25,7 +25,7 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct MasterCommand {
-    /// What to do with it; `start` when nothing is said.
+    /// The subcommand; `start` if omitted.
     #[command(subcommand)]
     pub command: Option<MasterVerb>,
     /// Flags of `start`.
@@ -62,15 +62,15 @@ pub enum MasterVerb {
     Remove(MasterRemoveArgs),
 }
 
-/// Who is let in without a token or an approval.
+/// The policy for agents that connect without a token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Enroll {
-    /// Nobody: keys wait for `agent approve`.
+    /// Keys wait for `agent approve`
     #[default]
     Approve,
-    /// Whoever reaches the port, for a lab.
+    /// Every agent that reaches the port is enrolled; only for a lab
     Any,
-    /// Nobody, and keys do not wait either: agents join by token.
+    /// Only agents with a token are enrolled; other keys are rejected
     Token,
 }
 
@@ -113,7 +113,7 @@ pub struct MasterStartArgs {
     /// Accept new jobs after the data directory was restored from a backup
     #[arg(long)]
     pub restored: bool,
-    /// How it logs.
+    /// Log settings.
     #[command(flatten)]
     pub log: LogArgs,
     /// Set in the process that `--daemon` starts.
@@ -189,7 +189,7 @@ pub struct TokenCreateArgs {
 }
 
 impl TokenCreateArgs {
-    /// Who may join with the token, and what counts of those who do.
+    /// Returns the conditions for joining with the token, and what the joining agents get.
     #[must_use]
     pub fn terms(&self) -> Terms {
         Terms {
@@ -223,7 +223,7 @@ pub struct TokenRevokeArgs {
     pub ids: Vec<String>,
 }
 
-/// Least bytes that wait for an operator: what one stream holds, of the largest job, has to find room.
+/// Minimum of `--max-unread`, in bytes: one stream of the largest job must fit.
 const LEAST_UNREAD: u64 = 16 * 1024 * 1024;
 
 fn unread(text: &str) -> Result<Size, String> {
@@ -231,7 +231,7 @@ fn unread(text: &str) -> Result<Size, String> {
     if size.0 < LEAST_UNREAD { Err("give it at least 16M".to_owned()) } else { Ok(size) }
 }
 
-/// What one operator may use of a master at once, and how fast. Administrators on the machine's own socket have no limits.
+/// The limits of one operator. Administrators on the local Unix socket have no limits.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Limits of one operator")]
 pub struct LimitArgs {
@@ -259,7 +259,7 @@ pub struct LimitArgs {
 }
 
 impl LimitArgs {
-    /// The limits that they say.
+    /// Converts these arguments to the limits that the master applies.
     #[must_use]
     pub fn limits(&self) -> Limits {
         Limits {

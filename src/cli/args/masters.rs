@@ -10,14 +10,14 @@ use crate::{
     domain::{name::OperatorName, operator::Role},
 };
 
-/// How a master is named on the command line.
+/// A master, as named on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MasterChoice {
-    /// `local`: the own user's on this machine, else root's.
+    /// `local`: the master of the current user on this machine, otherwise root's.
     Local,
     /// `unix:PATH`.
     Socket(PathBuf),
-    /// A stored one, by name or address.
+    /// A stored master, by name or address.
     Named(String),
 }
 
@@ -33,7 +33,7 @@ impl FromStr for MasterChoice {
     }
 }
 
-/// Which master is meant.
+/// The argument that names the master.
 #[derive(Clone, Debug, Default, Args)]
 pub struct ToMaster {
     /// The master: a stored name, unix:PATH, or local; the selected one by default, else the one of this machine
@@ -123,7 +123,7 @@ pub struct OperatorAddArgs {
     /// User of the master's machine who is this operator and needs no login
     #[arg(long, value_name = "USER")]
     pub unix_user: Option<String>,
-    /// The login that is printed.
+    /// Settings of the login string.
     #[command(flatten)]
     pub login: LoginStringArgs,
 }
@@ -136,12 +136,12 @@ pub struct OperatorLoginArgs {
     pub to: ToMaster,
     /// Name of the operator
     pub name: OperatorName,
-    /// The login that is printed.
+    /// Settings of the login string.
     #[command(flatten)]
     pub login: LoginStringArgs,
 }
 
-/// A login string.
+/// Settings of a login string.
 #[derive(Debug, Args)]
 pub struct LoginStringArgs {
     /// How long the login string is valid

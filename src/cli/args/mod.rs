@@ -56,44 +56,45 @@ impl FromStr for Span {
 }
 
 impl Span {
-    /// In milliseconds; at least one, so that it never reads as nothing.
+    /// Returns the length in milliseconds, at least 1: in a request, 0 means that the value is not set.
     #[must_use]
     pub fn ms(self) -> u64 {
         u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX).max(1)
     }
 
-    /// The same where a small number is wanted.
+    /// Like [`Self::ms`], capped at `u32::MAX`.
     #[must_use]
     pub fn ms_u32(self) -> u32 {
         u32::try_from(self.ms()).unwrap_or(u32::MAX)
     }
 
-    /// A limit; none for no time at all, as everywhere.
+    /// Returns the span as a limit; `None` if it is zero, which means no limit.
     #[must_use]
     pub fn limit(self) -> Option<Duration> {
         Some(self.0).filter(|limit| !limit.is_zero())
     }
 
-    /// The same in milliseconds.
+    /// Like [`Self::limit`], in milliseconds.
     #[must_use]
     pub fn limit_ms(self) -> Option<u64> {
         self.limit().map(|_| self.ms())
     }
 
-    /// The same where nothing said means a usual time: no limit is longer than anybody lives.
+    /// Returns the limit in milliseconds for a request in which a missing value means the default. No limit
+    /// becomes a hundred years.
     #[must_use]
     pub fn within_ms(self) -> u64 {
         self.limit_ms().unwrap_or(WITHOUT_END_MS)
     }
 }
 
-/// A hundred years, in milliseconds.
+/// The number of milliseconds that stands for no limit: a hundred years.
 const WITHOUT_END_MS: u64 = 100 * 365 * 24 * 60 * 60 * 1000;
 
-/// Reads a length of time that has to be one.
+/// Parses a length of time that must not be zero.
 fn some_time(text: &str) -> Result<Span, String> {
     let span: Span = text.parse()?;
-    span.limit().map(Span).ok_or_else(|| "it would end at once: write a time as 30s, 5min or 1h".to_owned())
+    span.limit().map(Span).ok_or_else(|| "it must not be zero: write a time as 30s, 5min or 1h".to_owned())
 }
 
 /// A number of bytes on the command line: `512`, `100K`, `1M`, `10G`, in powers of 1024.
@@ -123,7 +124,7 @@ impl FromStr for Size {
     }
 }
 
-/// Where metrics are served: `127.0.0.1:9753`, or a port of the loopback address.
+/// The address that serves metrics: `127.0.0.1:9753`, or only a port on the loopback address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MetricsAddress {
     /// Host name or address, without brackets.
@@ -144,7 +145,7 @@ impl FromStr for MetricsAddress {
     }
 }
 
-/// The words behind the program's name.
+/// The top-level subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Open the control center: a live table of all agents, with panes for commands and their output
@@ -185,7 +186,7 @@ pub enum Command {
     Job(JobCommand),
 }
 
-/// How `demo` is shown.
+/// `demo`
 #[derive(Debug, Args)]
 pub struct DemoArgs {
     /// Show the tour even on a terminal
@@ -193,7 +194,7 @@ pub struct DemoArgs {
     pub tour: bool,
 }
 
-/// How a daemon logs.
+/// Log settings of a daemon.
 #[derive(Clone, Debug, Args)]
 pub struct LogArgs {
     /// Log level: error, warn, info, debug, or a tracing filter
@@ -204,15 +205,15 @@ pub struct LogArgs {
     pub log_format: LogFormat,
 }
 
-/// How an answer is printed.
+/// The output format of a command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For people.
+    /// Text for a person to read
     #[default]
     Text,
-    /// One JSON object.
+    /// One JSON object
     Json,
-    /// A stream of JSON objects, one a line, where there is something to stream; else one object.
+    /// A stream of JSON objects, one per line, if the command streams; otherwise one object
     Ndjson,
 }
 

@@ -12,14 +12,14 @@ use super::ToMaster;
 Put into ~/.zshrc:    source <(sloth-runner completions zsh)
 For fish:             sloth-runner completions fish > ~/.config/fish/completions/sloth-runner.fish")]
 pub struct CompletionsArgs {
-    /// For which shell: bash, zsh, fish, elvish, powershell
+    /// Shell: bash, zsh, fish, elvish or powershell
     pub shell: String,
 }
 
 /// `man`
 #[derive(Debug, Args)]
 pub struct ManArgs {
-    /// Where to write them
+    /// Directory to write the pages to
     pub directory: PathBuf,
 }
 
@@ -29,10 +29,10 @@ pub struct InventoryArgs {
     /// The master to connect to.
     #[command(flatten)]
     pub to: ToMaster,
-    /// All agents, which is also what happens without it
+    /// List all agents; this is the default
     #[arg(long)]
     pub list: bool,
-    /// One agent's variables
+    /// Print the variables of one agent
     #[arg(long, value_name = "NAME", conflicts_with = "list")]
     pub host: Option<String>,
 }

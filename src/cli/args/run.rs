@@ -66,14 +66,14 @@ pub struct PrintArgs {
 }
 
 impl PrintArgs {
-    /// Whether tasks are shown by what they printed.
+    /// Whether tasks are grouped by their output.
     #[must_use]
     pub fn is_grouped(&self) -> bool {
         self.group || self.diff
     }
 }
 
-/// The agents that a command is for.
+/// Filters on the agents of a target.
 #[derive(Clone, Debug, Default, Args)]
 pub struct TargetArgs {
     /// Run only on agents whose labels match this selector: role=web,env!=test or 'dc in (ams,fra)'
@@ -91,10 +91,10 @@ pub struct TargetArgs {
 }
 
 impl TargetArgs {
-    /// The selection, of the agents that `target` means.
+    /// Returns the selection: the agents of `target`, with these filters.
     ///
     /// # Errors
-    /// Where an expression makes no sense.
+    /// If an expression is invalid.
     pub fn selection(&self, target: &str) -> Result<Selection, InvalidTarget> {
         Ok(Selection {
             target: target.parse()?,
@@ -105,7 +105,7 @@ impl TargetArgs {
     }
 }
 
-/// How a job goes over its agents.
+/// How a job is spread over its agents.
 #[derive(Clone, Debug, Default, Args)]
 pub struct PlanArgs {
     /// Maximum number of agents at once [default: 512]
@@ -128,16 +128,16 @@ pub struct PlanArgs {
     pub stop_if: Vec<StopIf>,
 }
 
-/// A share that is not nothing.
+/// Parses a share that must not be zero.
 fn some_share(text: &str) -> Result<Share, String> {
     match text.parse().map_err(|error: InvalidShare| error.to_string())? {
-        Share::Count(0) | Share::Percent(0) => Err("a batch of none would never end the job".to_owned()),
+        Share::Count(0) | Share::Percent(0) => Err("a batch needs at least one agent".to_owned()),
         share => Ok(share),
     }
 }
 
 impl PlanArgs {
-    /// The plan.
+    /// Returns the plan of the job.
     #[must_use]
     pub fn plan(&self, masks: Masks) -> Plan {
         let asked = self.stop_if.iter().fold(StopIf::default(), |all, one| all | *one);
@@ -162,10 +162,10 @@ pub struct RunArgs {
     /// The master to connect to.
     #[command(flatten)]
     pub to: ToMaster,
-    /// Which of them.
+    /// Filters on the target agents.
     #[command(flatten)]
     pub recipients: TargetArgs,
-    /// How it goes over them.
+    /// How the job is spread over its agents.
     #[command(flatten)]
     pub plan: PlanArgs,
     /// Resolve targets by state or link immediately, even if agents have not reconnected since the master started

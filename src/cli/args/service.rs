@@ -19,7 +19,7 @@ pub enum ServiceVerb {
     Print(InstallRole),
 }
 
-/// What is made a service.
+/// The daemon to install as a service.
 #[derive(Debug, Subcommand)]
 pub enum InstallRole {
     /// An agent, with the flags of `agent start`
@@ -28,7 +28,7 @@ pub enum InstallRole {
     Master(Box<MasterServiceArgs>),
 }
 
-/// How a service is made.
+/// Settings of a systemd unit.
 #[derive(Clone, Debug, Args)]
 pub struct UnitArgs {
     /// User that the service runs as; root by default
@@ -40,7 +40,7 @@ pub struct UnitArgs {
     /// Do not enable or start the service
     #[arg(long)]
     pub no_start: bool,
-    /// For a package: settings come from the configuration file, the name from the host.
+    /// Write a unit for a package: settings come from the configuration file, the name from the host.
     #[arg(long, hide = true)]
     pub packaged: bool,
 }
@@ -48,7 +48,7 @@ pub struct UnitArgs {
 /// `service install agent`
 #[derive(Debug, Args)]
 pub struct AgentServiceArgs {
-    /// How the service is made.
+    /// Settings of the unit.
     #[command(flatten)]
     pub unit: UnitArgs,
     /// Install an additional agent on this machine as sloth-runner-agent@NAME
@@ -57,7 +57,7 @@ pub struct AgentServiceArgs {
     /// Confine commands: they end with the service, have a private /tmp, and cannot use sudo
     #[arg(long)]
     pub confined: bool,
-    /// The agent.
+    /// Settings of the agent.
     #[command(flatten)]
     pub start: AgentStartArgs,
 }
@@ -65,10 +65,10 @@ pub struct AgentServiceArgs {
 /// `service install master`
 #[derive(Debug, Args)]
 pub struct MasterServiceArgs {
-    /// How the service is made.
+    /// Settings of the unit.
     #[command(flatten)]
     pub unit: UnitArgs,
-    /// The master.
+    /// Settings of the master.
     #[command(flatten)]
     pub start: MasterStartArgs,
 }

@@ -7,16 +7,16 @@ use super::Format;
 /// The verbs of `config`.
 #[derive(Debug, Subcommand)]
 pub enum ConfigVerb {
-    /// Show every setting that is in force
+    /// Show all settings with their effective values
     Show(ConfigShowArgs),
-    /// Print a file with every key, its default and what it is for
+    /// Print an example file with every key, its default and its purpose
     Example,
 }
 
 /// `config show`
 #[derive(Debug, Args)]
 pub struct ConfigShowArgs {
-    /// Say where each value comes from: a file, an environment variable, or the default
+    /// Show where each value comes from: a file, an environment variable, or the default
     #[arg(long)]
     pub origin: bool,
     /// Output format

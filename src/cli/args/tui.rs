@@ -35,7 +35,7 @@ pub struct TuiArgs {
 
 fn job_number(text: &str) -> Result<u64, String> {
     match text {
-        // Numbers of jobs begin with one.
+        // Job numbers begin at 1, so 0 can stand for the last job.
         "last" => Ok(0),
         number => number
             .parse()
@@ -45,7 +45,7 @@ fn job_number(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Options in the control center's command line, in the words of `agent run`.
+/// Options in the control center's command line, named as in `agent run`.
 #[derive(Debug, Parser)]
 #[command(no_binary_name = true, disable_help_flag = true)]
 struct LineOptions {
@@ -71,10 +71,10 @@ struct LineOptions {
     mask: Masks,
 }
 
-/// Reads options as they are typed: `--batch 10 --timeout 30s`.
+/// Parses options as typed: `--batch 10 --timeout 30s`.
 ///
 /// # Errors
-/// What is wrong with them, in one line.
+/// Returns what is wrong with them, in one line.
 pub fn read_options(line: &str) -> Result<JobOptions, String> {
     let words = shlex::split(line).ok_or_else(|| "a quote is not closed".to_owned())?;
     let options = LineOptions::try_parse_from(words).map_err(|error| {

@@ -47,17 +47,18 @@ use crate::{
     trust::token::Token,
 };
 
-/// The port of a direct link, and of a report address without one.
+/// The default port of a direct link and of a report address.
 const DEFAULT_PORT: u16 = 50051;
-/// How long a daemon's starter waits for a word from the master.
+/// Maximum time that the starter of a daemon waits for the master's decision.
 const WORD_WITHIN: Duration = Duration::from_secs(10);
-/// How long after its start an agent has touched what it touches when it is idle, and how often idleness is looked for.
+/// Delay of the first check whether the agent is idle: by then it has touched all memory that it uses when
+/// idle. Then the interval of later checks.
 const GIVE_BACK_FIRST: Duration = Duration::from_secs(5);
 const TRIM_INTERVAL: Duration = Duration::from_mins(1);
-/// What commands get to end when a foreground agent is interrupted.
+/// Grace period of running commands when a foreground agent is interrupted, in milliseconds.
 const INTERRUPT_GRACE_MS: u32 = 10_000;
 
-/// The agent's name: the one that is given, else the host's, shortened where it is too long for a name.
+/// Returns the agent's name: the given name, or else the host name, shortened if it is too long.
 pub(super) fn agent_name(given: Option<&str>) -> Result<AgentName, Failure> {
     if let Some(name) = given {
         return name.parse().map_err(|error| Failure::usage(format!("{error} (--name)")));
@@ -66,10 +67,10 @@ pub(super) fn agent_name(given: Option<&str>) -> Result<AgentName, Failure> {
     name_of_host(&host.to_string_lossy())
 }
 
-/// The name of an agent on a host. Linux lets a host's name be longer, and have domains.
+/// Returns the agent's name for a host name, which on Linux may be longer and contain domains.
 fn name_of_host(host: &str) -> Result<AgentName, Failure> {
     let text = if host.len() > MAX_LENGTH {
-        // What tells two long names apart may be at their ends.
+        // Two long names may differ only at their ends, which a hash preserves.
         let hash = Fingerprint::of(host.as_bytes()).to_string();
         let kept: String = host.chars().take(MAX_LENGTH - 9).collect();
         format!("{kept}-{}", &hash[..8])
@@ -79,7 +80,7 @@ fn name_of_host(host: &str) -> Result<AgentName, Failure> {
     text.parse().map_err(|error| Failure::usage(format!("the host's name: {error}; give the agent a --name")))
 }
 
-/// What an agent's directories are called, below those of the machine or of a user.
+/// Returns the path of an agent's directories, relative to those of the machine or a user.
 pub(super) fn agent_role(name: &AgentName) -> String {
     format!("agent/{name}")
 }
@@ -91,9 +92,9 @@ pub(super) fn agent_directories(
     directories(args_dir, &agent_role(name)).map_err(Failure::new)
 }
 
-/// Longest token file that is read.
+/// Maximum size of a token file that is read, in bytes.
 const LONGEST_TOKEN: u64 = 1_024;
-/// The file name that means standard input.
+/// The file name that stands for standard input.
 pub(super) const STANDARD_INPUT: &str = "-";
 
 pub(super) fn read_token(file: &Path) -> Result<Token, Failure> {
@@ -126,7 +127,7 @@ fn introduction(args: &AgentStartArgs, of_master: Option<Fingerprint>) -> Result
     Ok(Introduction { token, ca_fingerprint: of_master.or(args.ca_fingerprint) })
 }
 
-/// Where the agent listens, and what it reports.
+/// The address to listen on, and the address to report to the master.
 type Listening = (Option<(Option<String>, u16)>, Option<(String, u16)>);
 
 fn listening(args: &AgentStartArgs) -> Result<Listening, Failure> {
@@ -146,7 +147,8 @@ fn listening(args: &AgentStartArgs) -> Result<Listening, Failure> {
     let report = match (&args.report_address, &bind) {
         (Some(text), _) => parse_address(text, Some(port))
             .map_err(|error| Failure::usage(format!("{error} (--report-address)")))?,
-        // Every address, so the one that the master sees is as good as any.
+        // The agent listens on all addresses, so it leaves the choice to the master: the address that the
+        // master sees.
         (None, Some(host)) if host == "0.0.0.0" || host == "::" => (String::new(), port),
         (None, Some(host)) => (host.clone(), port),
         (None, None) => (String::new(), port),
@@ -257,7 +259,8 @@ fn serve(args: &AgentStartArgs, config: Config, directories: &Directories) -> Re
                     }
                 }
                 signal = signals.next() => match signal {
-                    // On a foreground agent ^C is `agent stop`, and a second one kills at once.
+                    // For a foreground agent, ^C acts as `agent stop`, and a second ^C kills the commands
+                    // immediately.
                     EndSignal::Interrupt => {
                         let _ = stop_orders.try_send(INTERRUPT_GRACE_MS);
                     }
@@ -286,14 +289,14 @@ fn finish(ended: Ended) -> Status {
             exit::OK
         }
         Ended::Connector(running) => {
-            let commands = if running == 1 { "command goes" } else { "commands go" };
-            tracing::info!("{running} {commands} on; `sloth-runner agent stop` ends what runs");
+            let commands = if running == 1 { "command continues" } else { "commands continue" };
+            tracing::info!("{running} {commands}; `sloth-runner agent stop` ends running commands");
             exit::OK
         }
     }
 }
 
-/// A service that kills everything of its own with the agent takes the commands along: said once.
+/// Logs a warning if the systemd unit kills running commands together with the agent.
 async fn warn_of_unit() {
     let Some(unit) = systemd::own_service() else { return };
     let asked = tokio::task::spawn_blocking(move || {
@@ -312,7 +315,7 @@ async fn warn_of_unit() {
     }
 }
 
-/// Tells the service manager how the agent stands, until it ends.
+/// Reports the connection state to the service manager, until the agent ends.
 async fn tell_manager(mut standing: watch::Receiver<ConnectionState>, name: AgentName, master: String) {
     loop {
         let text = match &*standing.borrow_and_update() {
@@ -320,7 +323,7 @@ async fn tell_manager(mut standing: watch::Receiver<ConnectionState>, name: Agen
             ConnectionState::Connecting => format!("connecting to {master}"),
             ConnectionState::Unreachable(reason) => format!("{reason}; keeps trying"),
             ConnectionState::Refused(reason) => format!("refused: {reason}"),
-            // Every user of the machine sees this: the code is for those who may read the log.
+            // Every user of the machine can read the status, so the code is only in the log.
             ConnectionState::Pending { code: Some(_), .. } => {
                 format!("pending on {master}; the log has the code for `sloth-runner agent approve {name}`")
             }
@@ -335,7 +338,7 @@ async fn tell_manager(mut standing: watch::Receiver<ConnectionState>, name: Agen
     }
 }
 
-/// What a daemon's starter is told: how the master took it, or that it keeps trying.
+/// Returns the report to the starter of a daemon: the master's decision, or that the agent keeps trying.
 async fn first_word(
     mut standing: watch::Receiver<ConnectionState>,
     wanted: bool,
@@ -385,7 +388,7 @@ async fn first_word(
         }
     };
     match report {
-        // It works, but not as it was asked to.
+        // The agent works, but not entirely as requested.
         Report::Ready(text) => {
             let troubles =
                 troubles.all().into_iter().map(|trouble| format!("\n! {trouble}; it is tried again"));
@@ -402,7 +405,7 @@ pub(super) fn supervisor(args: &SupervisorArgs) -> Result<Status, Failure> {
     let mut is_ready = false;
     let result = server::run(&layout, || {
         is_ready = true;
-        // Whoever started the supervisor may be gone; then nobody needs to know.
+        // The process that started the supervisor may have ended; then no one needs the report.
         let _ = daemon::report(&Report::Ready(String::new()));
     });
     match result {
@@ -431,7 +434,7 @@ pub(super) fn stop(args: &AgentStopArgs) -> Result<Status, Failure> {
     let stopped = client::stop(&layout, args.grace.ms_u32(), |running| {
         if running > 0 {
             note(&format!(
-                "{which} takes no new tasks; what runs ({running}) may end within {}",
+                "{which} takes no new tasks; running commands ({running}) may end within {}",
                 humantime::format_duration(args.grace.0)
             ));
         }
@@ -448,10 +451,10 @@ pub(super) fn stop(args: &AgentStopArgs) -> Result<Status, Failure> {
             "{which} was ordered to stop, but its supervisor was killed first; commands may continue: start the agent again, then stop it"
         ))),
         Err(_) if args.name.is_none() || args.data_dir.is_some() => Err(Failure::new(format!(
-            "no agent runs on {}; name one to stop it by way of the master",
+            "no agent runs on {}; give a name to stop an agent through the master",
             directories.data.display()
         ))),
-        // Not on this machine: by way of the master.
+        // The agent is not on this machine: stop it through the master.
         Err(_) => on_one_thread(async {
             let client = connect(&args.to).await?;
             let request = StopAgent { name: name.clone(), grace_ms: args.grace.ms_u32() };

@@ -39,7 +39,7 @@ fn state_tone(state: AgentState) -> Tone {
     }
 }
 
-/// Labels that count, then those that are proposed.
+/// Returns the effective labels, then the proposed ones.
 fn labels(agent: &AgentView) -> String {
     let labels = agent.labels.iter().map(|(key, value)| format!("{key}={value}"));
     let proposed = agent.proposed.labels.iter().map(|(key, value)| format!("{key}={value} (proposed)"));
@@ -47,7 +47,7 @@ fn labels(agent: &AgentView) -> String {
     if labels.is_empty() { "-".to_owned() } else { labels.join(",") }
 }
 
-/// Labels that count, and where each comes from.
+/// Returns the effective labels, each with its origin.
 fn labels_with_origin(agent: &AgentView) -> String {
     let shown = |(key, value): (&LabelWord, &LabelWord)| {
         let brought = agent.brought_labels.get(key);
@@ -65,8 +65,8 @@ fn or_dash(text: &str) -> String {
     if text.is_empty() { "-".to_owned() } else { text.to_owned() }
 }
 
-/// Returns where an agent can be reached: its direct address, or the host from which it connects. The port of that connection
-/// is of no use to anyone.
+/// Returns where an agent can be reached: its direct address, or the host from which it connects. The port of
+/// that connection is omitted: no one can connect to it.
 fn reachable_at(agent: &AgentView) -> String {
     if let Some(direct) = &agent.direct_address {
         return direct.to_string();
@@ -88,7 +88,7 @@ fn last_seen(agent: &AgentView) -> String {
     }
 }
 
-/// The table of agents.
+/// Returns the table of agents.
 pub(super) fn agents_table(agents: &[AgentView], paint: Paint) -> String {
     let rows: Vec<Vec<Cell>> = agents
         .iter()
@@ -114,7 +114,7 @@ fn address_text(address: Option<&DirectAddress>) -> String {
     address.map_or_else(String::new, DirectAddress::to_string)
 }
 
-/// What is asked for; all agents when nothing is.
+/// Returns the requested selection; `None`, for all agents, if there are no filters.
 fn selection(args: &ListArgs) -> Result<Option<Selection>, Failure> {
     let recipients = &args.recipients;
     let is_bare = recipients.selector.is_none() && recipients.exclude.is_none() && recipients.limit.is_none();
@@ -214,7 +214,7 @@ fn details(agent: &AgentView) -> String {
         + "\n"
 }
 
-/// Shows the keys that wait under a name, and what it takes to let one in.
+/// Shows the keys that wait under a name, and how to approve one.
 fn show_waiting(args: &ApproveArgs, waiting: &[AgentView]) -> Result<Status, Failure> {
     let name = &args.name;
     let [first, rest @ ..] = waiting else {
@@ -257,7 +257,7 @@ pub(super) fn approve(args: &ApproveArgs) -> Result<Status, Failure> {
             Vec::new()
         };
         let approved = client.approve_agent(ApproveAgent { name: args.name.clone(), mark, shown }).await?;
-        let replaced = if approved.replaced_key { "; its old key is forgotten" } else { "" };
+        let replaced = if approved.replaced_key { "; its old key was deleted" } else { "" };
         let accepted = approved.accepted;
         let with = if accepted.is_empty() { String::new() } else { format!(", with {accepted}") };
         say(&format!("{} may join with key {}{with}{replaced}\n", args.name, approved.fingerprint))?;
@@ -276,8 +276,8 @@ pub(super) fn reject(args: &RejectArgs) -> Result<Status, Failure> {
             }
         };
         let count = client.reject_agents(request).await? as usize;
-        let are = if count == 1 { "is" } else { "are" };
-        say(&format!("{count} waiting {}{of} {are} forgotten\n", plural("key", count)))?;
+        let are = if count == 1 { "was" } else { "were" };
+        say(&format!("{count} waiting {}{of} {are} rejected\n", plural("key", count)))?;
         Ok(exit::OK)
     })
 }
@@ -289,7 +289,7 @@ pub(super) fn delete(args: &DeleteArgs) -> Result<Status, Failure> {
             0 => String::new(),
             n => format!("; {n} of its tasks are lost"),
         };
-        say(&format!("{} is forgotten; it may ask again, and waits then{lost}\n", args.name))?;
+        say(&format!("{} was deleted; it can request approval again{lost}\n", args.name))?;
         Ok(exit::OK)
     })
 }
@@ -316,7 +316,7 @@ pub(super) fn label(args: &LabelArgs) -> Result<Status, Failure> {
     })
 }
 
-/// Lets agents take no new tasks, for a reason, or take them again.
+/// Drains agents for a reason, or resumes them if `reason` is `None`.
 pub(super) fn drain(args: &AgentsArgs, reason: Option<&str>) -> Result<Status, Failure> {
     let selection = args.recipients.selection(&args.agents).map_err(Failure::usage)?;
     on_one_thread(async {

@@ -1,6 +1,6 @@
 //! `demo`: a private master and five agents in a temporary directory, with the control center on a terminal, else a tour.
 //!
-//! Everything is real (TLS, gRPC, supervisors, the durable log) and gone at the end.
+//! All components are real (TLS, gRPC, supervisors, the durable log), and everything is removed at the end.
 
 use std::{
     fs::{self, DirBuilder},
@@ -55,22 +55,22 @@ const AGENTS: [(&str, &str); 5] = [
     ("db-1", "role=db,dc=ams"),
     ("db-2", "role=db,dc=fra"),
 ];
-/// All agents print much the same, each its own name.
+/// Prints similar output on all agents: each prints its own name.
 const GREET: &str = r#"for i in 1 2 3; do echo "$SLOTH_AGENT says $i"; sleep 0.2; done"#;
-/// Fails on one of them.
+/// Fails on one agent.
 const CHECK: &str =
     r#"if [ "$SLOTH_AGENT" = db-2 ]; then echo "disk is 97 % full" >&2; exit 3; fi; echo "disk is fine""#;
-/// Prints some lines, with colours, of which one is another on one agent.
+/// Prints some lines in colour. One agent prints an additional line.
 const INSTALL: &str = r#"for part in libc6 openssl bash; do printf 'Setting up \033[1m%s\033[0m ...\n' $part; done
 if [ "$SLOTH_AGENT" = web-2 ]; then echo 'W: the mirror is old'; fi
 printf '\033[32mdone\033[0m\n'"#;
-/// Another version on two of them.
+/// Prints a different version on two agents.
 const VERSION: &str =
     r#"case "$SLOTH_AGENT" in web-3|db-1) echo 5.15.0-91-generic;; *) echo 6.1.0-18-amd64;; esac"#;
-/// How long the agents may take to be active.
+/// Maximum time until all agents are active.
 const ACTIVE_WITHIN: Duration = Duration::from_secs(20);
 
-/// The demo's files and processes; dropping it ends and removes them.
+/// The demo's files and processes. Dropping it ends the processes and removes the files.
 struct Fleet {
     root: PathBuf,
     agents: Vec<Child>,
@@ -119,7 +119,7 @@ impl Fleet {
 
 impl Drop for Fleet {
     fn drop(&mut self) {
-        // All at once, since each waits until its tasks have ended.
+        // In parallel, since each call waits until the agent's tasks have ended.
         std::thread::scope(|scope| {
             for (name, _) in AGENTS {
                 let layout = Layout::new(self.agent(name));
@@ -172,7 +172,7 @@ pub(super) fn demo(args: &DemoArgs) -> Result<Status, Failure> {
                 TuiArgs { to, job: Some(0), data_dir: Some(fleet.root.join("client")), ..TuiArgs::default() };
             tui::open(&args).await
         };
-        // The screen takes signals itself: it has a terminal to give back.
+        // The control center handles signals itself, because it has to restore the terminal.
         let result = tokio::select! {
             result = shown => result,
             _ = signals.next(), if is_tour => Ok(exit::INTERRUPTED),
@@ -187,7 +187,7 @@ pub(super) fn demo(args: &DemoArgs) -> Result<Status, Failure> {
 async fn tour(fleet: &mut Fleet, port: u16, socket: &Path) -> Result<Status, Failure> {
     let paint = Paint::new(Colour::Auto, stdout_is_terminal());
     let chapter = |text: &str| say(&format!("\n{}\n", paint.paint(Tone::Dim, &format!("── {text}"))));
-    say("sloth-runner demo: a private master and five agents on this machine, gone at the end\n")?;
+    say("sloth-runner demo: a private master and five agents on this machine, removed at the end\n")?;
     let (_, agents) = join(fleet, port, socket).await?;
     chapter("sloth-runner agent list")?;
     say(&agents_table(&agents, paint))?;
@@ -208,12 +208,12 @@ async fn tour(fleet: &mut Fleet, port: u16, socket: &Path) -> Result<Status, Fai
     chapter("sloth-runner job show last")?;
     program(&master, &["job", "show", "last"]).await?;
     say(
-        "\nYours: `sloth-runner master --daemon`, then `sloth-runner master token create` prints the line for each machine.\n",
+        "\nOn your machines: `sloth-runner master --daemon`, then `sloth-runner master token create` prints the command for each machine.\n",
     )?;
     Ok(exit::OK)
 }
 
-/// Lets the agents join, and waits until they are there.
+/// Starts the agents, and waits until they are active.
 async fn join(
     fleet: &mut Fleet,
     port: u16,
@@ -226,7 +226,8 @@ async fn join(
     Ok((client, agents))
 }
 
-/// A few jobs to look at: one that all do alike, one that fails on one agent, and one whose output differs on two.
+/// Runs sample jobs: two with similar output, one that fails on one agent, and one that differs on two
+/// agents.
 async fn begin_jobs(client: &ControlClient) -> Result<(), Failure> {
     for command in [GREET, CHECK, INSTALL, VERSION] {
         let id = JobId::from_parts(unix_ms(), u128::from_le_bytes(random::bytes()));
@@ -241,7 +242,7 @@ async fn begin_jobs(client: &ControlClient) -> Result<(), Failure> {
             follow: true,
         };
         let mut events = client.start_job(request).await?;
-        // Each is over before the next begins, so that their numbers tell their order.
+        // Each job ends before the next one starts, so that the job numbers show their order.
         while events.next().await?.is_some() {}
     }
     Ok(())
@@ -262,7 +263,7 @@ async fn wait_active(client: &ControlClient) -> Result<Vec<AgentView>, Failure> 
     }
 }
 
-/// Runs this program as a person would, on the same terminal.
+/// Runs this program as a user would, on the same terminal.
 async fn program(master: &str, words: &[&str]) -> Result<i32, Failure> {
     let mut command = own_program();
     command.args(words).env("SLOTH_RUNNER_MASTER", master).stdin(Stdio::null());

@@ -46,14 +46,14 @@ use crate::{
     },
 };
 
-/// Per cent of a volume from which on it is worth a word, and from which on output is held back.
+/// Usage of a volume, in percent, from which on it is reported, and from which on output is held back.
 const FULL: (u8, u8) = (80, 90);
-/// No clock that is right shows an earlier time: 2025-01-01.
+/// The earliest time that a correct clock can show, in Unix seconds: 2025-01-01.
 const BORN: u64 = 1_735_689_600;
-/// Open files under which a daemon with many connections gets into trouble.
+/// Limit of open files below which a daemon with many connections may fail.
 const FEW_FILES: u64 = 4_096;
 
-/// How bad something is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Grade {
     Well,
@@ -61,12 +61,12 @@ enum Grade {
     Bad,
 }
 
-/// Something that was looked at.
+/// The result of one check.
 #[derive(Debug)]
 struct Finding {
     grade: Grade,
     what: String,
-    /// What to do about it; empty where there is nothing to do.
+    /// How to fix it; empty if there is nothing to fix.
     remedy: String,
 }
 
@@ -132,7 +132,7 @@ fn print(findings: &Findings, output: Format) -> io::Result<()> {
             Grade::Note => ("!", Tone::Waiting),
             Grade::Bad => ("✗", Tone::Bad),
         };
-        // Agents have a say in some of these, and may say anything.
+        // Some of these texts come from agents, which are not trusted.
         say(&format!("{} {}\n", paint.paint(tone, glyph), strip_control(&finding.what)))?;
         if !finding.remedy.is_empty() {
             say(&format!("    {}\n", strip_control(&finding.remedy)))?;
@@ -141,13 +141,12 @@ fn print(findings: &Findings, output: Format) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the master's database is sound. A directory without one is that of a master that was never started.
+/// Checks the master's database. A directory without one belongs to a master that was never started.
 fn database(findings: &mut Findings, directory: &Path) {
     if !store::salvage::is_there(directory) {
         return;
     }
-    let remedy =
-        "stop the master, and let `sloth-runner master salvage` make a new database of what can be read";
+    let remedy = "stop the master, then run `sloth-runner master salvage` to create a new database from the readable parts";
     match store::salvage::check(directory) {
         Ok(faults) if faults.is_empty() => findings.well("the master's database is sound"),
         Ok(faults) => {
@@ -157,18 +156,18 @@ fn database(findings: &mut Findings, directory: &Path) {
     }
 }
 
-/// The clock, and how many files may be open.
+/// Checks the clock and the limit of open files.
 fn machine(findings: &mut Findings) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     if now < BORN {
         findings.bad(
             "the clock is years behind",
-            "set it, or let NTP do so (timedatectl set-ntp true); nothing here is judged by it, but times will be wrong",
+            "set it, or enable NTP (timedatectl set-ntp true); certificates do not depend on it, but displayed times are wrong",
         );
     } else if systemd::is_here() && fs::metadata("/run/systemd/timesync/synchronized").is_err() {
         findings.note(
-            "it is not known that the clock is kept right by NTP",
-            "timedatectl says more; certificates do not depend on it, times in lists do",
+            "it is not known whether NTP synchronizes the clock",
+            "timedatectl shows more; certificates do not depend on it, times in lists do",
         );
     } else {
         findings.well("the clock is right");
@@ -177,13 +176,13 @@ fn machine(findings: &mut Findings) {
         && most < FEW_FILES
     {
         findings.note(
-            format!("a process may open {most} files only"),
+            format!("a process can open only {most} files"),
             "raise LimitNOFILE= or ulimit -n for a master of many agents",
         );
     }
 }
 
-/// A directory that only its owner may look into.
+/// Checks that a directory is accessible only to its owner.
 fn private(findings: &mut Findings, what: &str, path: &Path) {
     let Ok(metadata) = fs::metadata(path) else {
         let shown = path.display();
@@ -205,7 +204,7 @@ fn private_file(findings: &mut Findings, what: &str, path: &Path) {
             format!("{what} {} can be read by others ({:o})", path.display(), metadata.mode() & 0o777),
             format!("chmod 600 {}; other users may already have copied it", path.display()),
         ),
-        Ok(_) => findings.well(format!("{what} is its owner's alone; certificates have no end")),
+        Ok(_) => findings.well(format!("{what} can be read only by its owner; certificates do not expire")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => findings.bad(format!("{what}: {error}"), "run this as its owner, or as root"),
     }
@@ -215,18 +214,18 @@ fn volume(findings: &mut Findings, what: &str, path: &Path) {
     match volume_used_percent(path) {
         Ok(used) if used >= FULL.1 => findings.bad(
             format!("the volume of {what} is {used} % full"),
-            "make room: output is held back on the agents, and no new job begins",
+            "free some space: output is held back on the agents, and no new job starts",
         ),
         Ok(used) if used >= FULL.0 => findings.note(
             format!("the volume of {what} is {used} % full"),
-            "at 90 % commands wait with their output; a master begins no job over its --disk-cap",
+            "at 90 % output is held back and commands wait; a master starts no job above its --disk-cap",
         ),
         Ok(used) => findings.well(format!("the volume of {what} is {used} % full")),
         Err(error) => findings.note(format!("the volume of {what}: {error}"), ""),
     }
 }
 
-/// The value behind a flag on a running process's command line.
+/// Returns the value of a flag on the command line of a running process.
 fn flag_of(pid: i32, flag: &str) -> Option<String> {
     let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let words: Vec<String> =
@@ -235,7 +234,7 @@ fn flag_of(pid: i32, flag: &str) -> Option<String> {
     inline.or_else(|| words.windows(2).find(|pair| pair[0] == flag).map(|pair| pair[1].clone()))
 }
 
-/// An agent of this machine: its directory, its identity, its process, and its way to the master.
+/// Checks an agent of this machine: its directory, identity, process and connection to the master.
 fn agent(findings: &mut Findings, directory: &Path, master: &Path) {
     let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
     private(findings, &format!("agent {name}'s directory"), directory);
@@ -260,7 +259,7 @@ fn agent(findings: &mut Findings, directory: &Path, master: &Path) {
     let holder = |path: PathBuf| lock::holder(&path).ok().flatten();
     if holder(layout.supervisor_lock()).is_none() {
         findings.note(
-            format!("agent {name} has no supervisor: nothing runs on it"),
+            format!("agent {name} has no supervisor: no commands run on it"),
             "starting the agent starts one",
         );
     }
@@ -278,7 +277,7 @@ fn agent(findings: &mut Findings, directory: &Path, master: &Path) {
     if is_masters && (user == Some(0) || user == owner(master)) {
         findings.note(
             format!("agent {name} is on its master's machine: a command there can take the master's keys"),
-            "it runs commands of administrators only, unless it is started with --trust-operators; a master is safest alone",
+            "it runs commands of administrators only, unless it is started with --trust-operators; a master is safest on its own machine",
         );
     }
     let configured = || Settings::load().ok().and_then(|settings| settings.agents_master());
@@ -288,7 +287,7 @@ fn agent(findings: &mut Findings, directory: &Path, master: &Path) {
     }
 }
 
-/// Whether an agent's master answers, and is the one that the agent believes in.
+/// Checks that an agent's master answers, with the CA that the agent trusts.
 fn reach(findings: &mut Findings, name: &str, master: &str, pinned: Option<CertificateDer<'static>>) {
     let Ok((host, port)) = parse_address(master, Some(50053)) else {
         return findings.bad(format!("agent {name} has no usable --master ({master})"), "write HOST:PORT");
@@ -312,12 +311,12 @@ fn reach(findings: &mut Findings, name: &str, master: &str, pinned: Option<Certi
     }
 }
 
-/// Units that would lose commands, or that failed.
+/// Checks for units that failed, or whose restart would kill running commands.
 fn services(findings: &mut Findings) {
     if !systemd::is_here() {
         return;
     }
-    // The administrator's, and those of packages.
+    // The units of the administrator, and those of packages.
     let places = ["/etc/systemd/system", "/usr/lib/systemd/system"];
     let units = places.into_iter().filter_map(|place| fs::read_dir(place).ok()).flatten().flatten();
     let names = units.filter_map(|entry| entry.file_name().into_string().ok());
@@ -325,12 +324,12 @@ fn services(findings: &mut Findings) {
     for unit in ours.collect::<BTreeSet<String>>() {
         let property = |name: &str| systemd::property(&unit, name).unwrap_or_default();
         match property("ActiveState").as_str() {
-            // A package brings units that nobody wants to run.
+            // A package installs units that may stay disabled.
             "inactive" if property("UnitFileState") == "disabled" => continue,
             "active" => findings.well(format!("{unit} is active: {}", property("StatusText"))),
             state => findings.bad(
                 format!("{unit} is {state} ({})", property("Result")),
-                format!("journalctl -u {unit} says why; systemctl start {unit} starts it"),
+                format!("journalctl -u {unit} shows why; systemctl start {unit} starts it"),
             ),
         }
         let is_agents =
@@ -338,19 +337,19 @@ fn services(findings: &mut Findings) {
         if is_agents && property("KillMode") != "process" {
             findings.bad(
                 format!("{unit} has KillMode={}: a restart kills running commands", property("KillMode")),
-                "sloth-runner service install agent writes one that does not",
+                "sloth-runner service install agent writes a unit with KillMode=process",
             );
         }
         if is_agents && property("KillMode") == "process" && property("PrivateTmp") == "yes" {
             findings.bad(
                 format!("{unit} has PrivateTmp=yes: after a restart mktemp fails in every command"),
-                "sloth-runner service install agent writes one without",
+                "sloth-runner service install agent writes a unit without PrivateTmp",
             );
         }
     }
 }
 
-/// The master that commands mean, and how it reaches its agents.
+/// Checks the selected master and its connections to agents.
 async fn fleet(findings: &mut Findings, address: &MasterAddress, is_expected: bool) {
     let client = match ControlClient::connect(address).await {
         Ok(client) => client,

@@ -53,7 +53,7 @@ fn paint() -> Paint {
     Paint::new(Colour::Auto, stdout_is_terminal())
 }
 
-/// A job's state in words and tone: how many of its tasks went well.
+/// Returns a job's state as text and tone: how many of its tasks succeeded.
 fn job_state(job: &Job) -> Cell {
     if job.unfinished > 0 {
         return Cell::toned(format!("{} of {} continue", job.unfinished, job.task_count), Tone::Waiting);
@@ -197,7 +197,7 @@ async fn logs(args: &JobLogsArgs) -> Result<Status, Failure> {
     };
     let client = connect(&args.to).await?;
     let events = client.follow_job(following.request(args.job, [])).await?;
-    // The output is what was asked for; how the job ended is `job show`'s to tell.
+    // This command shows the output; `job show` reports how the job ended.
     let status = following::follow(following, client, Begun::of(events).await?).await?;
     Ok(if status == exit::NO_STATUS { exit::FAILED } else { status })
 }
@@ -208,7 +208,7 @@ async fn cancel(args: &JobCancelArgs) -> Result<Status, Failure> {
     let cancelled = client.cancel_job(request).await?;
     let stored = match cancelled.stored {
         0 => String::new(),
-        n => format!("; stored for {n} without contact, given when they return"),
+        n => format!("; stored for {n} without contact, sent when they reconnect"),
     };
     let (number, told) = (cancelled.number, cancelled.told as usize);
     let were = if told == 1 { "was" } else { "were" };
@@ -257,6 +257,6 @@ fn rerun(args: &JobRerunArgs) -> Result<Status, Failure> {
 async fn delete(args: &JobArgs) -> Result<Status, Failure> {
     let client = connect(&args.to).await?;
     let number = client.delete_job(DeleteJob { job: args.job }).await?;
-    say(&format!("job {number} and its output are gone\n"))?;
+    say(&format!("job {number} and its output were deleted\n"))?;
     Ok(exit::OK)
 }

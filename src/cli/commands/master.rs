@@ -31,7 +31,7 @@ use crate::{
     },
 };
 
-/// How long `master stop` waits for the master's end.
+/// Maximum time that `master stop` waits for the master to end.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 
 pub(super) fn start(args: &MasterStartArgs) -> Result<Status, Failure> {
@@ -82,7 +82,7 @@ fn serve(args: &MasterStartArgs) -> Result<Status, Failure> {
     let server = Server::set_up(config).map_err(Failure::new)?;
     let (address, ca) = (server.address(), server.ca_fingerprint());
     raise_limit();
-    // The store and whatever waits for the disk have threads of their own.
+    // The store and everything that waits for the disk run on threads of their own.
     let threads =
         std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
@@ -135,7 +135,7 @@ pub(super) fn stop(args: &MasterStopArgs) -> Result<Status, Failure> {
         return Err(Failure::new(format!("no master runs on {shown}")));
     };
     match systemd::service_of(pid) {
-        // Ended by a signal alone, it would be started again.
+        // If the process ended by a signal alone, systemd would start it again.
         Some(unit) if systemd::is_main_process(&unit, pid) => systemd::order(&["stop", &unit])?,
         _ => signal(pid, nix::sys::signal::Signal::SIGTERM),
     }
@@ -150,7 +150,7 @@ pub(super) fn stop(args: &MasterStopArgs) -> Result<Status, Failure> {
     Ok(exit::OK)
 }
 
-/// Replaces a damaged database by what can be read of it.
+/// Replaces a damaged database with its readable parts.
 pub(super) fn salvage(args: &MasterSalvageArgs) -> Result<Status, Failure> {
     let directories = directories(args.data_dir.as_deref(), "master").map_err(Failure::new)?;
     let shown = directories.data.display();
@@ -165,7 +165,7 @@ pub(super) fn salvage(args: &MasterSalvageArgs) -> Result<Status, Failure> {
     let salvaged = store::salvage::salvage(&directories.data).map_err(Failure::new)?;
     let mut is_whole = true;
     for (table, rows, trouble) in &salvaged.tables {
-        let rest = trouble.as_ref().map_or_else(String::new, |trouble| format!(", and not all: {trouble}"));
+        let rest = trouble.as_ref().map_or_else(String::new, |trouble| format!(", incomplete: {trouble}"));
         is_whole &= trouble.is_none();
         say(&format!("{table:10} {rows} rows{rest}\n"))?;
     }

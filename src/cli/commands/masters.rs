@@ -24,7 +24,7 @@ use crate::{
     wire::login::{LoginString, log_in},
 };
 
-/// Longest login string that is read.
+/// Maximum length of a login string, in bytes.
 const LONGEST_LOGIN: usize = 1_024;
 
 fn login_string(args: &LoginArgs) -> Result<LoginString, Failure> {
@@ -63,9 +63,9 @@ pub(super) fn login(args: &LoginArgs) -> Result<Status, Failure> {
         masters.select(Some(&name))?;
     }
     let how = if is_first {
-        "it is selected: commands mean it from now on".to_owned()
+        "it is now the default master for commands".to_owned()
     } else {
-        format!("`sloth-runner master select {name}` makes commands mean it")
+        format!("`sloth-runner master select {name}` makes it the default")
     };
     say(&format!("logged in to {name} ({address}) as {}, {}; {how}\n", known.operator, known.role))?;
     Ok(exit::OK)
@@ -74,7 +74,7 @@ pub(super) fn login(args: &LoginArgs) -> Result<Status, Failure> {
 pub(super) fn add(args: &MasterAddArgs) -> Result<Status, Failure> {
     if !args.address.starts_with("unix:/") {
         return Err(Failure::usage(format!(
-            "{:?}: only a socket, unix:/PATH, is added like this. For a master elsewhere `master operator add NAME --role ROLE` there prints a login string, and `sloth-runner login --name {} LOGIN` takes it",
+            "{:?}: only a socket, unix:/PATH, can be added here. On the machine of another master, `master operator add NAME --role ROLE` prints a login string; use it with `sloth-runner login --name {} LOGIN`",
             args.address, args.name
         )));
     }
@@ -87,7 +87,7 @@ pub(super) fn add(args: &MasterAddArgs) -> Result<Status, Failure> {
     };
     Masters::open()?.add(&args.name, &known)?;
     say(&format!(
-        "{} is {}; `sloth-runner master select {}` makes commands mean it\n",
+        "{} is {}; `sloth-runner master select {}` makes it the default\n",
         args.name, args.address, args.name
     ))?;
     Ok(exit::OK)
@@ -130,12 +130,12 @@ pub(super) fn select(args: &MasterSelectArgs) -> Result<Status, Failure> {
     let masters = Masters::open()?;
     if args.name == "local" {
         masters.select(None)?;
-        say("commands mean the master of this machine\n")?;
+        say("the default is the master of this machine\n")?;
         return Ok(exit::OK);
     }
     let Some(known) = masters.find(&args.name)? else { return Err(masters.unknown(&args.name)?) };
     masters.select(Some(&args.name))?;
-    say(&format!("commands mean {} ({})\n", args.name, known.address))?;
+    say(&format!("the default is {} ({})\n", args.name, known.address))?;
     Ok(exit::OK)
 }
 
@@ -147,7 +147,7 @@ pub(super) fn show(args: &MasterShowArgs) -> Result<Status, Failure> {
             say_json(args.output, &Document::new(MasterList::new([], None)))?;
             return Ok(exit::OK);
         }
-        say("no master is selected: commands mean the one of this machine\n")?;
+        say("no master is selected: the default is the master of this machine\n")?;
         return Ok(exit::OK);
     };
     let Some(known) = masters.find(&name)? else { return Err(masters.unknown(&name)?) };
@@ -164,7 +164,7 @@ pub(super) fn show(args: &MasterShowArgs) -> Result<Status, Failure> {
         ))?;
     }
     if selected.as_deref() == Some(&name) {
-        say("selected: commands mean it\n")?;
+        say("selected: the default for commands\n")?;
     }
     Ok(exit::OK)
 }
@@ -172,7 +172,7 @@ pub(super) fn show(args: &MasterShowArgs) -> Result<Status, Failure> {
 pub(super) fn remove(args: &MasterRemoveArgs) -> Result<Status, Failure> {
     Masters::open()?.remove(&args.name)?;
     say(&format!(
-        "{} is forgotten here, with its key; an admin there revokes it with `sloth-runner master operator revoke`\n",
+        "{} is removed here, with its key; an admin of that master can revoke it with `sloth-runner master operator revoke`\n",
         args.name
     ))?;
     Ok(exit::OK)

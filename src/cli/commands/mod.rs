@@ -33,10 +33,10 @@ use crate::{
     wire::client::ControlClient,
 };
 
-/// Performs a command line.
+/// Runs the command of a command line.
 ///
 /// # Errors
-/// What to tell the person, and the status.
+/// Returns the message for the user, and the exit status.
 pub fn perform(cli: Cli) -> Result<Status, Failure> {
     match cli.command {
         Command::Tui(args) => tui::tui(&args),
@@ -85,7 +85,8 @@ pub fn perform(cli: Cli) -> Result<Status, Failure> {
     }
 }
 
-/// Starts this program again as a daemon with this on its standard input, and says what that one reports.
+/// Starts this program again as a daemon, with `input` as its standard input, and prints what the daemon
+/// reports.
 fn start_daemon(input: &str) -> Result<Status, Failure> {
     match daemon::start(input)? {
         Report::Ready(text) => {
@@ -96,22 +97,22 @@ fn start_daemon(input: &str) -> Result<Status, Failure> {
     }
 }
 
-/// What a daemon does when it is hung up on, which for one without a terminal means that its log was moved.
+/// Handles SIGHUP in a daemon: without a terminal it means that the log file was moved.
 fn reopen_log() {
     logging::reopen();
     tracing::info!("SIGHUP: the log was opened anew");
 }
 
-/// Runs a client's work on one thread: quicker to start, and enough for one stream.
+/// Runs a client's work on one thread: it starts faster, and one thread is enough for one stream.
 fn on_one_thread<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(work);
-    // The process ends, and takes it along faster than it can be taken apart.
+    // The end of the process frees everything faster than a shutdown of the runtime.
     std::mem::forget(runtime);
     result
 }
 
-/// Connects to the master that is meant.
+/// Connects to the master that the arguments name.
 async fn connect(to: &ToMaster) -> Result<ControlClient, Failure> {
     Ok(ControlClient::connect(&resolve(to)?).await?)
 }

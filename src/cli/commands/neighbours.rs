@@ -19,14 +19,17 @@ use crate::{
     domain::agent::AgentState,
 };
 
-/// The variable by which a shell's completion asks this program.
+/// The environment variable with which a shell's completion calls this program.
 pub const VARIABLE: &str = "SLOTH_RUNNER_COMPLETE";
 
 pub(super) fn completions(args: &CompletionsArgs) -> Result<Status, Failure> {
     let shells = Shells::builtins();
     let Some(shell) = shells.completer(&args.shell) else {
         let names: Vec<_> = shells.names().collect();
-        return Err(Failure::usage(format!("there are completions for {}", names.join(", "))));
+        return Err(Failure::usage(format!(
+            "no completions for this shell; use one of {}",
+            names.join(", ")
+        )));
     };
     let mut script = Vec::new();
     let name = env!("CARGO_PKG_NAME");
@@ -35,7 +38,7 @@ pub(super) fn completions(args: &CompletionsArgs) -> Result<Status, Failure> {
     Ok(exit::OK)
 }
 
-/// Writes a page for every command.
+/// Writes a man page for every command.
 pub(super) fn man(args: &ManArgs) -> Result<Status, Failure> {
     let failed = |error: io::Error| Failure::new(format!("{}: {error}", args.directory.display()));
     fs::create_dir_all(&args.directory).map_err(failed)?;
@@ -50,7 +53,7 @@ pub(super) fn man(args: &ManArgs) -> Result<Status, Failure> {
 
 fn pages(command: &clap::Command, parent: &str, directory: &Path) -> io::Result<()> {
     let name = format!("{parent}-{}", command.get_name());
-    // The control center's page is written, not made.
+    // The page of the control center is written by hand.
     if name != "sloth-runner-tui" {
         let page = clap_mangen::Man::new(command.clone().name(name.clone()))
             .title(name.to_uppercase())
@@ -67,7 +70,7 @@ fn pages(command: &clap::Command, parent: &str, directory: &Path) -> io::Result<
     Ok(())
 }
 
-/// Ansible's dynamic inventory.
+/// Prints the dynamic inventory for Ansible.
 pub(super) fn inventory(args: &InventoryArgs) -> Result<Status, Failure> {
     let agents = on_one_thread(async { Ok(connect(&args.to).await?.agents(None).await?) })?;
     let known = agents.iter().filter(|agent| agent.state != AgentState::Pending);

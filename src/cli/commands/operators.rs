@@ -68,7 +68,7 @@ async fn invite(to: &ToMaster, request: InviteOperator, login: &LoginStringArgs)
     say(&format!("echo {shown} | sloth-runner login\n"))?;
     if is_guess {
         note(&format!(
-            "{}:{} is a guess at what that machine reaches; --address HOST:PORT says it.",
+            "{}:{} is a guess of the address at which that machine reaches this master; set it with --address HOST:PORT.",
             shown.host, shown.port
         ));
     }
@@ -96,7 +96,7 @@ async fn list(args: &OperatorListArgs) -> Result<Status, Failure> {
     }
     if operators.is_empty() {
         note(
-            "no operators: only root and the master's own user may talk to it. `sloth-runner master operator add NAME --role ROLE` lets more in",
+            "no operators: only root and the master's own user can use it. Add one with `sloth-runner master operator add NAME --role ROLE`",
         );
         return Ok(exit::OK);
     }
@@ -133,8 +133,8 @@ async fn revoke(args: &OperatorRevokeArgs) -> Result<Status, Failure> {
     let client = connect(&args.to).await?;
     let keys = match client.revoke_operator(RevokeOperator { name: args.name.clone() }).await? {
         0 => "it had no key".to_owned(),
-        1 => "its key is worth nothing any more".to_owned(),
-        count => format!("its {count} keys are worth nothing any more"),
+        1 => "its key is no longer valid".to_owned(),
+        count => format!("its {count} keys are no longer valid"),
     };
     say(&format!("{} is revoked: {keys}, and its connections are closed\n", args.name))?;
     Ok(exit::OK)

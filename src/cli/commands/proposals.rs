@@ -19,7 +19,7 @@ use crate::{
     wire::client::ControlClient,
 };
 
-/// What an agent proposes, and how it is accepted; nothing for one that proposes nothing.
+/// Returns what an agent proposes, and how to accept it; empty if it proposes nothing.
 pub(super) fn proposed(agent: &AgentView) -> String {
     let proposed = &agent.proposed;
     match (proposed.is_empty(), agent.state) {
@@ -29,7 +29,7 @@ pub(super) fn proposed(agent: &AgentView) -> String {
     }
 }
 
-/// Which agents propose what does not count yet; `None` where none does.
+/// Returns the line about agents with unaccepted proposals; `None` if there are none.
 pub(super) fn footer(agents: &[AgentView]) -> Option<String> {
     let is_proposing = |agent: &&AgentView| !agent.proposed.is_empty() && agent.state != AgentState::Pending;
     let names: Vec<&str> = agents.iter().filter(is_proposing).map(|agent| agent.name.as_str()).collect();
@@ -37,16 +37,17 @@ pub(super) fn footer(agents: &[AgentView]) -> Option<String> {
     (count > 0).then(|| {
         let propose = if count == 1 { "agent proposes" } else { "agents propose" };
         let accept = acceptance(fold(names));
-        format!("{count} {propose} labels or addresses that do not count before they are accepted: {accept}")
+        format!("{count} {propose} labels or addresses that have no effect until they are accepted: {accept}")
     })
 }
 
-/// A waiting key as it was shown.
+/// Returns a waiting key as it was shown to the operator.
 pub(super) fn shown_key(agent: AgentView) -> ShownKey {
     ShownKey { fingerprint: agent.fingerprint, proposal: agent.proposed }
 }
 
-/// Whether what a waiting key proposes is accepted. On a terminal the operator is shown it, and asked.
+/// Whether to accept the proposals of a waiting key. On a terminal, they are shown to the operator, who is
+/// asked.
 pub(super) fn accepts_proposals(args: &ApproveArgs, waiting: &[AgentView]) -> Result<bool, Failure> {
     let proposals = waiting.iter().map(|agent| &agent.proposed).filter(|proposal| !proposal.is_empty());
     let proposing: Vec<String> = proposals.map(ToString::to_string).collect();
@@ -55,7 +56,7 @@ pub(super) fn accepts_proposals(args: &ApproveArgs, waiting: &[AgentView]) -> Re
     }
     let (name, words) = (&args.name, proposing.join("; or, with another key, "));
     if may_ask() {
-        return Ok(agrees(&format!("{name} proposes {words}. Is that to count?"))?);
+        return Ok(agrees(&format!("{name} proposes {words}. Accept it?"))?);
     }
     note(&format!(
         "{name} proposes {words}: it has no effect. --accept accepts it, or later `{}`",
@@ -64,10 +65,11 @@ pub(super) fn accepts_proposals(args: &ApproveArgs, waiting: &[AgentView]) -> Re
     Ok(false)
 }
 
-/// Proposals that are sent at once: a message takes 4 MiB, and a proposal has at most 9 KiB of labels.
+/// Maximum number of proposals in one request: a message may have 4 MiB, and a proposal at most 9 KiB of
+/// labels.
 const PROPOSALS: usize = 256;
 
-/// Accepts what agents propose, as it is shown here and not otherwise.
+/// Accepts what agents propose, exactly as it is shown here.
 pub(super) async fn accept(
     client: &ControlClient,
     selection: Selection,
@@ -86,7 +88,7 @@ pub(super) async fn accept(
         for (words, names) in by_words(&proposals) {
             say(&format!("{names}: {words}\n"))?;
         }
-        if !agrees("Is that to count?")? {
+        if !agrees("Accept these proposals?")? {
             note("nothing was accepted");
             return Ok(exit::OK);
         }
@@ -103,18 +105,18 @@ pub(super) async fn accept(
         changed.extend(answer.changed);
     }
     for (words, names) in by_words(&accepted) {
-        say(&format!("{names}: {words} counts now\n"))?;
+        say(&format!("{names}: accepted {words}\n"))?;
     }
     if changed.is_empty() {
         return Ok(exit::OK);
     }
     let changed = fold(changed.iter().map(AgentName::as_str));
     Err(Failure::new(format!(
-        "{changed}: something else is proposed by now than was shown, and was not accepted; look again"
+        "{changed}: the proposal has changed since it was shown, and was not accepted; run the command again"
     )))
 }
 
-/// Proposals in words, and who makes each, folded.
+/// Groups proposals by their text. The values are the folded names of the agents that make them.
 fn by_words(proposals: &[NamedProposal]) -> BTreeMap<String, String> {
     let mut agents_of: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for NamedProposal { name, proposal } in proposals {

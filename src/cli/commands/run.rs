@@ -80,18 +80,18 @@ fn feeds(args: &RunArgs) -> Feeds {
     }
 }
 
-/// The terminal that this client stands on.
+/// Returns the kind and size of this client's own terminal.
 fn own_terminal() -> Result<Terminal, Failure> {
     if !io::stdin().is_terminal() || !stdout_is_terminal() {
         return Err(Failure::usage(
-            "a terminal elsewhere needs one here; `agent run -i` gives a command standard input without one",
+            "a remote terminal needs a terminal here; `agent run -i` gives a command standard input without one",
         ));
     }
     let (rows, columns) = terminal::size()?;
     Ok(Terminal { kind: std::env::var("TERM").unwrap_or_default().into(), rows, columns })
 }
 
-/// The user's own shell as a login shell, where it is there.
+/// The command of `agent shell`: the user's own shell as a login shell, if it is executable; otherwise `sh`.
 const LOGIN_SHELL: &str = r#"[ -x "$SHELL" ] && exec "$SHELL" -l; exec sh -l"#;
 
 pub(super) fn shell(args: &ShellArgs) -> Result<Status, Failure> {
@@ -119,7 +119,7 @@ pub(super) fn shell(args: &ShellArgs) -> Result<Status, Failure> {
     start(following, false, Selection::from(target), command, options)
 }
 
-/// Starts a job and follows it, or leaves it.
+/// Starts a job, and follows it unless `detach`.
 fn start(
     following: Following,
     detach: bool,
@@ -133,7 +133,8 @@ fn start(
     })
 }
 
-/// A command that begins with a dash was meant as a flag, unless `--` stands before it: it would be sent to every agent.
+/// Rejects a command that begins with a dash, unless `--` precedes it. It was meant as an option, but would
+/// be sent to every agent.
 fn is_no_flag(command: &[OsString]) -> Result<(), Failure> {
     let Some(first) = command.first().filter(|first| first.as_bytes().starts_with(b"-")) else {
         return Ok(());
@@ -149,13 +150,13 @@ fn is_no_flag(command: &[OsString]) -> Result<(), Failure> {
 }
 
 pub(super) fn run(args: RunArgs) -> Result<Status, Failure> {
-    // Checked here too, so that a typing error needs no master.
+    // Checked here too, so that a typing error is reported without a master.
     let selection = args.recipients.selection(&args.agents).map_err(Failure::usage)?;
     let options = options(&args)?;
     let feeds = feeds(&args);
     if feeds != Feeds::Nothing && selection.plain_name().is_none() {
         return Err(Failure::usage(format!(
-            "{selection} is more than one plain name: -i and -t are for one agent"
+            "{selection} is not a single agent name: -i and -t are for one agent"
         )));
     }
     is_no_flag(&args.command)?;
@@ -177,7 +178,7 @@ pub(super) fn run(args: RunArgs) -> Result<Status, Failure> {
     start(following, args.detach, selection, command, options)
 }
 
-/// Begins a job by a call, then follows it or leaves it.
+/// Starts a job with a call, and follows it unless `detach`.
 pub(super) fn begin(
     following: Following,
     detach: bool,
@@ -200,7 +201,9 @@ pub(super) fn begin(
                 match Box::pin(find_again(&following, say, ask)).await {
                     Ok(found) => found,
                     Err(status) => {
-                        note(&format!("whether it has begun is not known: sloth-runner job show {id}"));
+                        note(&format!(
+                            "it is not known whether the job has started: sloth-runner job show {id}"
+                        ));
                         return Ok(status);
                     }
                 }
@@ -208,7 +211,7 @@ pub(super) fn begin(
             answer => (client, answer?),
         };
         if !detach {
-            // Large, and not to be carried about on the stack.
+            // Boxed, because the future is large.
             return Box::pin(following::follow(following, client, begun)).await;
         }
         match begun.first {

@@ -35,13 +35,13 @@ use crate::{
     },
 };
 
-/// Where units of the machine's administrator lie.
+/// The directory for units of the machine's administrator.
 const UNITS: &str = "/etc/systemd/system";
-/// Where tokens for services lie.
+/// The directory for the tokens of services.
 const SETTINGS: &str = "/etc/sloth-runner";
-/// How long a service may take to say how it stands.
+/// Maximum time to wait until a service reports its state.
 const STANDS_WITHIN: Duration = Duration::from_secs(15);
-/// What running commands get to end when an agent's service is removed, in milliseconds.
+/// Grace period of running commands when an agent's service is removed, in milliseconds.
 const REMOVE_GRACE_MS: u32 = 10_000;
 
 pub(super) fn perform(verb: &ServiceVerb) -> Result<Status, Failure> {
@@ -59,19 +59,19 @@ pub(super) fn perform(verb: &ServiceVerb) -> Result<Status, Failure> {
     }
 }
 
-/// A service that is to be made.
+/// A service to install or print.
 struct Service {
-    /// `sloth-runner-agent.service`.
+    /// The unit's name, for example `sloth-runner-agent.service`.
     unit: String,
     text: String,
     user: Option<User>,
-    /// A token's file and text.
+    /// The path and the content of the token file.
     token: Option<(PathBuf, String)>,
     starts: bool,
 }
 
-/// The words of a start command that were given on this command line, or by its environment, without those that only
-/// the service's making needs.
+/// Returns the arguments of a start command that were given on this command line, or in the environment,
+/// without those that matter only during installation.
 fn given_words(start: &clap::Command, matches: &ArgMatches) -> Vec<String> {
     let unwanted = ["token", "daemon", "daemonized"];
     let mut words = Vec::new();
@@ -101,7 +101,7 @@ fn given_words(start: &clap::Command, matches: &ArgMatches) -> Vec<String> {
     words
 }
 
-/// What this command line says behind `service VERB ROLE`.
+/// Returns the matches of this command line after `service VERB ROLE`.
 fn own_matches() -> Result<ArgMatches, Failure> {
     let mut matches = Cli::command().try_get_matches_from(arguments::given()).map_err(Failure::usage)?;
     while let Some((_, inner)) = matches.remove_subcommand() {
@@ -146,7 +146,7 @@ impl Service {
         let mut command = vec![program(&args.unit)?, "agent".to_owned(), "start".to_owned()];
         let given = given_words(&start, &own_matches()?);
         if args.start.name.is_none() && !args.unit.packaged {
-            // The host's name may change; the agent's must not.
+            // The host name may change; the agent's name must not.
             command.extend(["--name".to_owned(), name.to_string()]);
         }
         command.extend(given);
@@ -186,7 +186,7 @@ impl Service {
         let mut command = vec![program(&args.unit)?, "master".to_owned(), "start".to_owned()];
         command.extend(given_words(&start, &own_matches()?));
         if user.is_some() && args.start.data_dir.is_none() {
-            // A home directory is out of this unit's sight.
+            // The unit hides home directories.
             command.extend(["--data-dir".to_owned(), units::MASTER_OF_USER.to_owned()]);
         }
         let text = units::master(&Unit {
@@ -209,7 +209,7 @@ impl Service {
         let written = self.write(&path).map_err(|(path, error)| failed(&path, &error));
         let made = written.and_then(|()| self.begin(before.as_deref() != Some(self.text.as_bytes())));
         if let Err(failure) = made {
-            // A service that never was leaves nothing behind; one that was is as it was.
+            // A service that did not exist before is removed; an existing unit is restored.
             match before {
                 Some(text) => drop(write_unit(&path, &text)),
                 None => drop(self.undo(&path)),
@@ -253,7 +253,7 @@ impl Service {
         })
     }
 
-    /// How the service says that it stands, once that is settled.
+    /// Returns the state that the service reports, once it is settled.
     fn standing(&self) -> String {
         let deadline = Instant::now() + STANDS_WITHIN;
         loop {
@@ -264,7 +264,7 @@ impl Service {
                 if let Some(approve) = approval_in_log(&self.unit).filter(|_| text.starts_with("pending")) {
                     return format!("pending; on the master: {approve}");
                 }
-                return if text.is_empty() { "it has not said how it stands".to_owned() } else { text };
+                return if text.is_empty() { "it has not reported its state".to_owned() } else { text };
             }
             thread::sleep(systemd::LOOK);
         }
@@ -300,25 +300,25 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The newest lines of a unit's log.
+/// Returns the newest lines of a unit's log.
 fn journal(unit: &str) -> String {
     let words: [OsString; 7] = ["-u", unit, "-n", "20", "-o", "cat", "--no-pager"].map(Into::into);
     let said = std::process::Command::new("journalctl").args(words).output();
     said.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
 }
 
-/// What an operator types for a waiting agent, with its code, which stands in the log alone.
+/// Returns the command that approves a waiting agent, with its code, which is only in the log.
 fn approval_in_log(unit: &str) -> Option<String> {
     let said = journal(unit);
     let (_, approve) = said.lines().rev().find_map(|line| line.split_once("waits for an operator: "))?;
     Some(approve.split_whitespace().take(5).collect::<Vec<_>>().join(" "))
 }
 
-/// What a service that did not start said last.
+/// Returns the last error that a service logged before it failed to start.
 fn last_words(unit: &str) -> String {
     let said = journal(unit);
     let own = said.lines().rev().find_map(|line| line.strip_prefix("sloth-runner: "));
-    own.map_or_else(|| format!("`journalctl -u {unit}` says why"), str::to_owned)
+    own.map_or_else(|| format!("`journalctl -u {unit}` shows why"), str::to_owned)
 }
 
 fn remove(args: &RemoveArgs) -> Result<Status, Failure> {
@@ -337,7 +337,7 @@ fn remove(args: &RemoveArgs) -> Result<Status, Failure> {
         return Err(Failure::new(format!("there is no {}; nothing was removed", path.display())));
     };
     if args.role == "agent" {
-        // The agent's own end first: its supervisor and its commands outlive the service.
+        // The agent first: its supervisor and its commands outlive the service.
         let (name, data) = agent_of(&text)?;
         systemd::order(&["stop", &unit]).ok();
         end_supervisor(&data);
@@ -347,16 +347,16 @@ fn remove(args: &RemoveArgs) -> Result<Status, Failure> {
     remove_if_there(&path)?;
     systemd::order(&["daemon-reload"])?;
     systemd::order(&["reset-failed", &unit]).ok();
-    say(&format!("{unit} is removed; its data stays\n"))?;
+    say(&format!("{unit} is removed; its data is kept\n"))?;
     Ok(exit::OK)
 }
 
-/// The agent that a unit starts, and where its files lie.
+/// Returns the name and the data directory of the agent that a unit starts.
 fn agent_of(unit: &str) -> Result<(AgentName, PathBuf), Failure> {
     let words = units::command_of(unit);
     let flags = words.iter().skip_while(|word| *word != "start");
     let matches = AgentStartArgs::augment_args(clap::Command::new("start")).try_get_matches_from(flags);
-    // What is set in this process's environment is not the unit's.
+    // Values from the environment of this process do not belong to the unit.
     let given = |id: &str| -> Option<String> {
         let matches = matches.as_ref().ok()?;
         let is_given = matches.value_source(id) == Some(ValueSource::CommandLine);
@@ -374,14 +374,14 @@ fn agent_of(unit: &str) -> Result<(AgentName, PathBuf), Failure> {
     Ok((name, data))
 }
 
-/// Ends what runs on an agent whose service was stopped.
+/// Ends the supervisor and the commands of an agent whose service was stopped.
 fn end_supervisor(data: &Path) {
     let stopping = |running: u32| {
         if running > 0 {
             note(&format!("{running} commands still run there; they may end within 10 s"));
         }
     };
-    // No supervisor is what was wanted.
+    // If no supervisor runs, nothing is left to do.
     let _ = client::stop(&Layout::new(data), REMOVE_GRACE_MS, stopping);
 }
 

@@ -1,4 +1,4 @@
-//! Formats jobs and tasks as text and as JSON.
+//! Formats jobs and tasks as text.
 
 use std::time::Duration;
 
@@ -16,7 +16,8 @@ use crate::{
     sys::clock::unix_ms,
 };
 
-/// Tasks that ended the same way, in a line: `✗ web-1 exited 3 in 12 ms`, or `✗ 12 web-[1-12] exited 3`.
+/// Returns a line for tasks that ended the same way: `✗ web-1 exited 3 in 12 ms`, or `✗ 12 web-[1-12] exited
+/// 3`.
 pub(super) fn outcome_line(tasks: &[&Task], paint: Paint) -> String {
     let Some((task, outcome)) = tasks.first().and_then(|task| Some((task, task.state.outcome()?))) else {
         return String::new();
@@ -24,7 +25,7 @@ pub(super) fn outcome_line(tasks: &[&Task], paint: Paint) -> String {
     let tone = if outcome.is_success() { Tone::Good } else { Tone::Bad };
     let text = strip_control(&outcome.to_string());
     if tasks.len() > 1 {
-        // What kills have ended, in all.
+        // The total number of processes that kills have ended.
         let proofs = tasks.iter().filter_map(|task| task.state.outcome()?.proof());
         let ended: u32 = proofs.map(|proof| proof.ended).fold(0, u32::saturating_add);
         let text = match outcome.proof() {
@@ -48,9 +49,10 @@ fn processes(count: u32) -> &'static str {
     if count == 1 { "process" } else { "processes" }
 }
 
-/// A job's end in a line; `outputs` is how many different ones those that exited 0 printed, where that is known.
+/// Returns a line about a job's end. `outputs` is the number of different outputs of tasks that exited with
+/// 0, if known.
 pub(super) fn summary(job: &Job, outputs: Option<usize>) -> String {
-    // By the master's clock, so that it is the same whenever somebody looks.
+    // By the master's clock, so that it does not depend on when it is shown.
     let until = job.ended_ms.unwrap_or_else(unix_ms);
     let took = Duration::from_millis(until.saturating_sub(job.created_ms));
     let good = job.tasks.iter().filter(|task| task.state.outcome().is_some_and(Outcome::is_success));
@@ -72,11 +74,11 @@ pub(super) fn summary(job: &Job, outputs: Option<usize>) -> String {
     )
 }
 
-/// The word for a task that may not have ended.
+/// Returns the state of a task, which may not have ended.
 pub(super) fn state_text(task: &Task) -> String {
     match &task.state {
         TaskState::Ended(outcome) => match &task.later {
-            Some(later) => format!("{outcome}; it came to light later that it {later}"),
+            Some(later) => format!("{outcome}; it was found later that it {later}"),
             None => outcome.to_string(),
         },
         state => match (task.no_contact_since_ms, task.waiting.as_str()) {

@@ -29,7 +29,7 @@ use crate::{
     },
 };
 
-/// What commands get to end when the simulation does.
+/// Grace period of running commands when the simulation ends, in milliseconds.
 const END_GRACE_MS: u32 = 1;
 
 fn config(args: &SimulateArgs, name: AgentName, data: &Path) -> Result<Config, Failure> {
@@ -55,9 +55,9 @@ pub(super) fn simulate(args: &SimulateArgs) -> Result<Status, Failure> {
         let text = format!("{} spells out {} names, not {}", args.name, names.len(), args.count);
         return Err(Failure::usage(text));
     }
-    // A connection, a supervisor's socket and a lock for each.
+    // Each agent has a connection, a supervisor's socket and a lock.
     raise_limit();
-    // One thread, as each of them has alone.
+    // One thread, as a single agent has.
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let mut signals = EndSignals::new()?;
         let shutdown = Shutdown::default();
@@ -86,7 +86,7 @@ pub(super) fn simulate(args: &SimulateArgs) -> Result<Status, Failure> {
     })
 }
 
-/// Waits for all agents; how many were stopped with their supervisors.
+/// Waits until all agents have ended. Returns how many were stopped with their supervisors.
 async fn all(agents: &mut JoinSet<Ended>) -> usize {
     let mut stopped = 0;
     while let Some(ended) = agents.join_next().await {

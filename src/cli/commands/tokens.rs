@@ -52,14 +52,14 @@ async fn create(args: &TokenCreateArgs) -> Result<Status, Failure> {
     if created.terms != terms {
         client.revoke_token(RevokeToken { id: created.id }).await?;
         return Err(Failure::new(
-            "the master made a token with other terms, which is revoked again: it may be older than these terms. Upgrade it",
+            "the master created a token with other terms, which was revoked: the master may be too old for these terms. Upgrade it",
         ));
     }
     let uses = if args.uses == 1 { "once".to_owned() } else { format!("{} times", args.uses) };
     let shown = terms.to_string();
     let only = if shown.is_empty() { String::new() } else { format!(" ({shown})") };
     note(&format!(
-        "A join token, good {uses} within {}{only}. On the agent's machine:",
+        "A join token, valid {uses} within {}{only}. On the agent's machine:",
         format_duration(args.ttl.0)
     ));
     let is_guess = address.is_none();
@@ -70,9 +70,11 @@ async fn create(args: &TokenCreateArgs) -> Result<Status, Failure> {
         created.token
     ))?;
     if is_guess {
-        note(&format!("{address} is a guess at what agents reach; --address HOST:PORT says it."));
+        note(&format!(
+            "{address} is a guess of the address at which agents reach this master; set it with --address HOST:PORT."
+        ));
     }
-    note(&format!("`sloth-runner master token revoke {}` takes it back.", created.id));
+    note(&format!("`sloth-runner master token revoke {}` revokes it.", created.id));
     Ok(exit::OK)
 }
 
@@ -84,7 +86,7 @@ async fn list(args: &TokenListArgs) -> Result<Status, Failure> {
         return Ok(exit::OK);
     }
     if tokens.is_empty() {
-        note("no join tokens. `sloth-runner master token create` makes one");
+        note("no join tokens. `sloth-runner master token create` creates one");
         return Ok(exit::OK);
     }
     let now_ms = unix_ms();
@@ -109,7 +111,7 @@ async fn list(args: &TokenListArgs) -> Result<Status, Failure> {
     Ok(exit::OK)
 }
 
-/// A token's terms in words; a dash for none.
+/// Returns a token's terms as text; a dash if there are none.
 fn terms_text(terms: &Terms) -> String {
     let text = terms.to_string();
     if text.is_empty() { "-".to_owned() } else { text }

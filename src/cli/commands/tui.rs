@@ -80,7 +80,7 @@ pub(super) async fn open(args: &TuiArgs) -> Result<Status, Failure> {
     Ok(exit::OK)
 }
 
-/// A master's name as a directory's, and no other master's.
+/// Returns a directory name for a master's name. Different names give different directories.
 fn file_name(name: &str) -> String {
     let mut text = String::new();
     for byte in name.bytes() {
@@ -98,7 +98,7 @@ fn is_set(name: &str) -> bool {
     env::var_os(name).is_some_and(|value| !value.is_empty())
 }
 
-/// How many colours the terminal has, as its environment says.
+/// Returns the number of colours of the terminal, according to its environment.
 fn depth() -> Depth {
     let has = |name: &str, words: &[&str]| {
         env::var(name).is_ok_and(|value| words.iter().any(|word| value.contains(word)))

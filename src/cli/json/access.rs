@@ -34,7 +34,7 @@ pub(in crate::cli) struct TokenObject<'a> {
     terms: TermsObject<'a>,
 }
 
-/// Who may join with a token, and with what.
+/// The conditions for joining with a token, and what the joining agents get.
 #[derive(Debug, Serialize)]
 struct TermsObject<'a> {
     labels: &'a Labels,

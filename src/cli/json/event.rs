@@ -1,15 +1,15 @@
-//! The events of a job, each on a line of its own (`-o ndjson`).
+//! The events of a job, one per line (`-o ndjson`).
 //!
-//! `job`: the job and its tasks, first. `task`: a task is in another state. `line`: a task printed a line. `gap`: output of a
-//! task that no longer exists; it ends the lines of its task. `gate`: the job waits, continues or was stopped. `ended`: all
-//! tasks have ended, last.
+//! `job`: the job and its tasks, first. `task`: the state of a task has changed. `line`: a task printed a
+//! line. `gap`: output of a task no longer exists; it ends the lines of its task. `gate`: the job waits,
+//! continues or was stopped. `ended`: all tasks have ended, last.
 
 use serde::Serialize;
 
 use super::{JobObject, SCHEMA_VERSION, TaskObject};
 use crate::domain::name::AgentName;
 
-/// An event as it is printed.
+/// A printed event.
 #[derive(Debug, Serialize)]
 pub(in crate::cli) struct Event<T> {
     schema_version: u32,
@@ -26,7 +26,7 @@ impl<T: Fields> Event<T> {
 
 /// The fields of one kind of event.
 pub(in crate::cli) trait Fields: Serialize {
-    /// The name of the kind.
+    /// The name of this kind of event.
     const NAME: &'static str;
 }
 
@@ -45,17 +45,17 @@ pub(in crate::cli) struct LineFields<'a> {
     pub(in crate::cli) agent: Option<&'a AgentName>,
     /// `stdout` or `stderr`.
     pub(in crate::cli) stream: &'static str,
-    /// The bytes of the task before it.
+    /// The offset of the line in the task's output, in bytes.
     pub(in crate::cli) offset: u64,
     /// False for a piece of a line that continues, and for a last line without an end.
     pub(in crate::cli) newline: bool,
-    /// There, and true, where the line's beginning may be missing.
+    /// Present, and true, if the line's beginning may be missing.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(in crate::cli) after_gap: bool,
-    /// Where it is UTF-8.
+    /// The line, if it is UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::cli) text: Option<&'a str>,
-    /// Where it is not.
+    /// The line in Base64, if it is not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::cli) base64: Option<String>,
 }
@@ -96,7 +96,7 @@ impl Fields for GateFields<'_> {
 pub(in crate::cli) struct EndedFields {
     pub(in crate::cli) number: u64,
     pub(in crate::cli) ended_ms: Option<u64>,
-    /// How many tasks exited 0.
+    /// Number of tasks that exited with 0.
     pub(in crate::cli) succeeded: usize,
     pub(in crate::cli) task_count: usize,
     /// The exit status of the client.

@@ -1,4 +1,4 @@
-//! Ansible's dynamic inventory, whose form Ansible prescribes.
+//! Ansible's dynamic inventory, in the form that Ansible requires.
 
 use std::collections::BTreeMap;
 
@@ -50,13 +50,13 @@ pub(in crate::cli) struct InventoryHost<'a> {
     sloth_hostname: Option<&'a str>,
 }
 
-/// `inventory --host` of a host that is not known: no variables.
+/// `inventory --host` for an unknown host: no variables.
 #[derive(Debug, Serialize)]
 pub(in crate::cli) struct NoHost {}
 
 impl<'a> InventoryHost<'a> {
     pub(in crate::cli) fn new(agent: &'a AgentView) -> Self {
-        // Behind NAT this is the gateway; who knows better sets ansible_host in the playbook's own variables.
+        // Behind NAT this is the address of the gateway. Variables of a playbook can override it.
         let address = agent.address.rsplit_once(':').map_or("", |(host, _)| host).trim_matches(['[', ']']);
         Self {
             ansible_host: super::some(address),
@@ -70,7 +70,7 @@ impl<'a> InventoryHost<'a> {
     }
 }
 
-/// A group's name as Ansible takes it: letters, digits and `_`.
+/// Returns a group's name with the characters that Ansible permits: letters, digits and `_`.
 fn group(key: &str, value: &str) -> String {
     let plain = |sign: char| if sign.is_ascii_alphanumeric() { sign } else { '_' };
     format!("{key}_{value}").chars().map(plain).collect()

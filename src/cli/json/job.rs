@@ -1,4 +1,4 @@
-//! Jobs, their tasks, and what these printed.
+//! Jobs, their tasks, and the output of tasks.
 
 use serde::Serialize;
 
@@ -33,7 +33,7 @@ pub(in crate::cli) struct JobObject<'a> {
     operator: &'a str,
     target: &'a str,
     command: String,
-    /// Bytes that a list leaves out at the command's end.
+    /// Number of bytes that a list omits at the end of the command.
     command_left_out: u64,
     created_ms: u64,
     ended_ms: Option<u64>,
@@ -43,7 +43,7 @@ pub(in crate::cli) struct JobObject<'a> {
     tasks: Vec<TaskObject<'a>>,
 }
 
-/// An agent that matched and does not take part.
+/// An agent that matched the target, but has no task.
 #[derive(Debug, Serialize)]
 struct LeftOutObject<'a> {
     agent: &'a str,
@@ -53,12 +53,12 @@ struct LeftOutObject<'a> {
 }
 
 impl<'a> JobObject<'a> {
-    /// A job without what its tasks printed.
+    /// Creates a job without the output of its tasks.
     pub(in crate::cli) fn new(job: &'a Job) -> Self {
         Self::with_output(job, |_| None)
     }
 
-    /// A job, and with each task what it printed.
+    /// Creates a job with the output of each task.
     pub(in crate::cli) fn with_output(job: &'a Job, output: impl Fn(&Task) -> Option<Output<'a>>) -> Self {
         let left_out = job.left_out.iter().map(|left| LeftOutObject {
             agent: &left.agent,
@@ -91,10 +91,10 @@ impl<'a> JobObject<'a> {
 pub(in crate::cli) struct TaskObject<'a> {
     index: u32,
     agent: &'a AgentName,
-    /// `queued`, `dispatched`, `running`, or the word of the outcome.
+    /// `queued`, `dispatched`, `running`, or the name of the outcome.
     state: &'static str,
     outcome: Option<OutcomeObject<'a>>,
-    /// What it adds to the exit status of the client, as a shell would count it.
+    /// The task's contribution to the exit status of the client, in the convention of a shell.
     status: Option<u8>,
     batch: u32,
     started_ms: Option<u64>,
@@ -102,7 +102,7 @@ pub(in crate::cli) struct TaskObject<'a> {
     end_offset: u64,
     no_contact_since_ms: Option<u64>,
     waiting: Option<&'a str>,
-    /// What came to light after the outcome was reported, which is final.
+    /// How the task ended according to a later report. The outcome is final and does not change.
     later: Option<OutcomeObject<'a>>,
     #[serde(flatten)]
     output: Option<Output<'a>>,
@@ -129,15 +129,15 @@ impl<'a> TaskObject<'a> {
     }
 }
 
-/// What a task printed.
+/// The output of a task.
 #[derive(Debug, Serialize)]
 pub(in crate::cli) struct Output<'a> {
-    /// The text, where bytes that are no text are replaced.
+    /// The text, with replacement characters for invalid UTF-8.
     pub(in crate::cli) stdout: String,
-    /// The exact bytes, where they are not UTF-8.
+    /// The exact bytes in Base64, if they are not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::cli) stdout_base64: Option<String>,
-    /// Bytes may be missing.
+    /// Whether bytes may be missing.
     pub(in crate::cli) stdout_truncated: bool,
     pub(in crate::cli) stderr: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -146,25 +146,25 @@ pub(in crate::cli) struct Output<'a> {
     pub(in crate::cli) gaps: &'a [Gap],
 }
 
-/// Output of a task that no longer exists.
+/// A range of a task's output that no longer exists.
 #[derive(Debug, Serialize)]
 pub(in crate::cli) struct Gap {
     /// The first missing offset.
     pub(in crate::cli) from: u64,
-    /// The first offset that exists again.
+    /// The first offset after the gap.
     pub(in crate::cli) to: u64,
     pub(in crate::cli) reason: String,
-    /// Where it is in the exact bytes of each stream.
+    /// The position of the gap in the exact bytes of each stream.
     pub(in crate::cli) stdout_at: usize,
     pub(in crate::cli) stderr_at: usize,
 }
 
-/// A job whose tasks are grouped by what they printed (`-b`).
+/// A job whose tasks are grouped by their output (`-b`).
 #[derive(Debug, Serialize)]
 pub(in crate::cli) struct GroupedJob<'a> {
     #[serde(flatten)]
     job: JobObject<'a>,
-    /// With which masks they were compared.
+    /// The masks that were applied for the comparison.
     masks: String,
     groups: Vec<GroupObject<'a>>,
 }

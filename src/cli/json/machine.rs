@@ -1,4 +1,4 @@
-//! Masters, settings, and what `doctor` finds.
+//! Masters, settings, and the findings of `doctor`.
 
 use serde::Serialize;
 use toml::Value;
@@ -121,7 +121,7 @@ impl<'a> SettingList<'a> {
 struct SettingObject<'a> {
     section: &'a str,
     key: &'a str,
-    /// A text, a number, a truth or a list of them.
+    /// A string, a number, a boolean or a list of them.
     value: Option<&'a Value>,
     /// A file, an environment variable, or `default`.
     origin: &'a str,
@@ -133,13 +133,13 @@ pub(in crate::cli) struct FindingList<'a> {
     pub(in crate::cli) findings: Vec<FindingObject<'a>>,
 }
 
-/// Something that was looked at.
+/// The result of one check.
 #[derive(Debug, Serialize)]
 pub(in crate::cli) struct FindingObject<'a> {
     /// `well`, `note` or `bad`.
     grade: &'static str,
     what: &'a str,
-    /// What to do about it.
+    /// How to fix it; `None` if there is nothing to fix.
     remedy: Option<&'a str>,
 }
 

@@ -1,9 +1,11 @@
-//! What `-o json` and `-o ndjson` print: one type for each object. Field names and meanings are what scripts rely on; they are
-//! published as JSON Schemas in `assets/schema/`, against which the tests check real output.
+//! The objects that `-o json` and `-o ndjson` print, one type for each. Scripts rely on names and meanings of
+//! the fields. They are published as JSON Schemas in `assets/schema/`, and the tests check real output
+//! against them.
 //!
-//! What does not exist is `null`, or left out where the schema does not require it; a zero is a zero. Times and durations end with
-//! their unit, sizes and offsets are bytes. Fields may be added. `schema_version` is raised when a field is removed or changes
-//! its meaning. Knows nothing of how objects are printed.
+//! A value that does not exist is `null`, or omitted if the schema does not require it; a zero is a real
+//! zero. Names of times and durations end with their unit; sizes and offsets are in bytes. Fields may be
+//! added. `schema_version` is raised when a field is removed or changes its meaning. This module prints
+//! nothing.
 
 mod access;
 mod agent;
@@ -24,10 +26,10 @@ pub(super) use self::{
     machine::{FindingList, FindingObject, MasterList, MasterStatusObject, SettingList},
 };
 
-/// The version of all objects.
+/// The schema version of all objects.
 const SCHEMA_VERSION: u32 = 1;
 
-/// An object as it is printed: its fields, behind the version of the schema.
+/// A printed object: the schema version and its fields.
 #[derive(Debug, Serialize)]
 pub(super) struct Document<T> {
     schema_version: u32,
@@ -41,7 +43,7 @@ impl<T: Serialize> Document<T> {
     }
 }
 
-/// A text, where there is one.
+/// Returns a text, unless it is empty.
 fn some(text: &str) -> Option<&str> {
     Some(text).filter(|text| !text.is_empty())
 }

@@ -7,24 +7,25 @@ use crate::domain::outcome::{Ending, KillProof, Outcome};
 /// How a task ended.
 #[derive(Debug, Serialize)]
 pub(super) struct OutcomeObject<'a> {
-    /// The word for it: `exited`, `signaled`, `timed_out`, `cancelled`, `refused`, `undeliverable`, `lost` or `skipped`.
+    /// The name of the ending: `exited`, `signaled`, `timed_out`, `cancelled`, `refused`, `undeliverable`,
+    /// `lost` or `skipped`.
     ending: &'static str,
     exit_code: Option<u8>,
     signal: Option<i32>,
     cancelled_by: Option<&'a str>,
     reason: Option<&'a str>,
     killed: Option<KillObject<'a>>,
-    /// Processes that still held the command's pipes at its end.
+    /// Number of processes that still held the command's pipes when it ended.
     background: u32,
 }
 
-/// What a kill did to a command's processes.
+/// The result of killing a command's processes.
 #[derive(Debug, Serialize)]
 struct KillObject<'a> {
     ended: u32,
-    /// How many are still there.
+    /// Number of processes that survived.
     left_count: u64,
-    /// The first of those.
+    /// The first survivors.
     left: Vec<SurvivorObject<'a>>,
 }
 

@@ -18,10 +18,10 @@ use crate::domain::{
     target::fold::fold_some,
 };
 
-/// What an operator does about a store that was restored.
+/// Advice to operators when the store was restored from a backup.
 const SAY_RESTORED: &str = "Running tasks continue there, and no new tasks start; start the master once with --restored, or delete an agent that you do not trust";
 
-/// How long a first session may take to answer when a second one with the same key appears.
+/// How long a session may take to answer a ping when a second connection shows the same key.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 impl Core {
@@ -51,8 +51,10 @@ impl Core {
     ) {
         let row = self.agents.touch(&newcomer.name);
         let Some(row) = row.filter(|row| row.stored.fingerprint == newcomer.fingerprint) else {
-            let reason =
-                format!("the key of {} is not, or no longer, known here; the agent asks anew", newcomer.name);
+            let reason = format!(
+                "the key of {} is not (or no longer) registered here; the agent enrolls again",
+                newcomer.name
+            );
             return self.reply(reply, Err(SessionDenied { kind: SessionRefusal::UnknownKey, reason }));
         };
         let Some(old) = &row.session else {
@@ -87,7 +89,8 @@ impl Core {
         let Some(row) = self.agents.change(&name) else { return };
         let revision = if row.was_here() { self.revision } else { self.first_revision };
         let state = Revision { epoch: self.epoch, number: revision };
-        // Kept until an operator says what happened: this store may have caught up when the agent comes the next time.
+        // Kept until an operator resolves it: the store's revision may have caught up when the agent connects
+        // again.
         let ahead = row.stored.ahead.or((newcomer.seen > state).then_some(newcomer.seen));
         let unproved = newcomer.unproved.filter(|claim| *claim > state);
         let is_ahead_news = row.stored.ahead != ahead;
@@ -122,7 +125,8 @@ impl Core {
         self.sessions.insert(newcomer.session, name.clone());
         self.reply(reply, Ok(SessionAccepted { revision: self.store_revision(), proposed }));
         if is_new {
-            // That it is ahead must not be forgotten: the store may have caught up when a master looks the next time.
+            // That the agent is ahead must not be lost: the store's revision may have caught up when it
+            // connects again.
             let continuation =
                 if is_ahead_news { Continuation::MustBeWritten } else { Continuation::MayBeLost };
             self.persist(vec![Write::PutAgent(stored)], continuation);
@@ -141,7 +145,7 @@ impl Core {
         session.heard_ms = now.unix_ms;
         let Some(name) = self.sessions.get(&id).cloned() else { return };
         let Some(row) = self.agents.touch(&name) else { return };
-        // The first one answers: the second is a clone of its machine, and has to say so.
+        // The first session answers, so the second connection is from a clone of its machine and is refused.
         if let Some(Contender { newcomer, reply, .. }) = row.contender.take() {
             let text = format!(
                 "{name} is connected from {} and answers; this connection from {} has the same key, as a cloned machine would: delete its data directory and give it its own --name",
@@ -163,7 +167,7 @@ impl Core {
             self.end_session(&name, id, now);
             return;
         }
-        // A newcomer that did not wait for the answer.
+        // A second connection that closed before it was answered.
         let mut left = Vec::new();
         for row in self.agents.touch_all() {
             if let Some(contender) = row.contender.take_if(|contender| contender.newcomer.session == id) {
@@ -230,7 +234,8 @@ impl Core {
         self.persist(writes, Continuation::answer(reply, Ok(running)));
     }
 
-    /// Why nothing may be started on an agent that has seen a later state of the store than there was.
+    /// Returns why no task may start on an agent that has seen a later state of the store; `None` if it has
+    /// not.
     pub(super) fn refusal_of_ahead(&self, name: &AgentName) -> Option<String> {
         self.agents.get(name)?.stored.ahead?;
         Some(format!(
@@ -238,7 +243,8 @@ impl Core {
         ))
     }
 
-    /// Which agents have seen a later state of the store; empty when none has.
+    /// Returns a warning that names the agents that have seen a later state of the store; empty if there are
+    /// none.
     pub(super) fn warning_of_restore(&self) -> String {
         let ahead = self.agents.iter().filter(|(_, row)| row.stored.ahead.is_some());
         let ahead: Vec<&str> = ahead.map(|(name, _)| name.as_str()).collect();
@@ -257,25 +263,25 @@ impl Core {
         no_such_agent(name, is_waiting, self.agents.keys())
     }
 
-    /// Whether the master has only just started, so that agents may not be back yet.
+    /// Reports whether the master started so recently that agents may not have reconnected yet.
     pub(super) fn is_fresh(now: Now) -> bool {
         now.monotonic < START_WITHIN
     }
 
-    /// Agents as they are shown, as far as they are still there.
+    /// Returns the views of the agents that still exist.
     pub(super) fn agent_views(&self, wanted: &[AgentName], now: Now) -> Vec<AgentView> {
         let view = |name: &AgentName| Some(Self::agent_view(name, self.agents.get(name)?, now));
         wanted.iter().filter_map(view).collect()
     }
 
-    /// An agent as it is shown.
+    /// Returns an agent's view for clients.
     pub(super) fn agent_view(name: &AgentName, row: &AgentRow, now: Now) -> AgentView {
         let stored = &row.stored;
         let state = row.state(now);
         let hint = match (&row.session, state) {
             (Some(session), AgentState::Late) => {
                 let silent = now.monotonic.saturating_sub(session.heard).as_secs();
-                format!("nothing heard for {silent} s")
+                format!("no heartbeat for {silent} s")
             }
             (None, _) if stored.last_seen_ms == 0 => "enrolled, but never connected yet".to_owned(),
             (None, _) if !row.was_here() && Self::is_fresh(now) => {
@@ -341,7 +347,7 @@ impl Core {
                 version: key.version.clone(),
                 labels: Labels::new(),
                 set_labels: Labels::new(),
-                // They are what it proposes.
+                // The labels of a pending key are part of its proposal.
                 brought_labels: Labels::new(),
                 proposed: key.proposal.clone(),
                 last_seen: Some(seen_at(key.asked_ms(), now)),

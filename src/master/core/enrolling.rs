@@ -1,6 +1,7 @@
 //! Enrolls agents: by token, by the local socket, or by approval of a pending key.
 //!
-//! The list is written by unauthenticated peers, so it is short, in memory and forgetful.
+//! Unauthenticated peers write the list of pending keys, so it is bounded, kept in memory only, and its
+//! entries expire.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -25,27 +26,27 @@ use crate::domain::{
     seal::Seal,
 };
 
-/// Most keys that may wait.
+/// Maximum number of pending keys.
 const MOST_WAITING: usize = 1_000;
-/// Most of one source.
+/// Maximum number of pending keys from one source.
 const MOST_OF_ONE_SOURCE: usize = 10;
-/// A key that has not asked for so long is forgotten.
+/// How long a pending key is kept after its agent last asked.
 const FORGOTTEN_AFTER: Duration = Duration::from_hours(24);
 
 /// Shortest time between two messages to watchers that the proposals of waiting keys changed.
 const NOTIFY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A key that waits.
+/// A pending key: it waits until an operator approves or rejects it.
 #[derive(Clone, Debug)]
 pub(super) struct WaitingKey {
     pub(super) name: AgentName,
     pub(super) fingerprint: Fingerprint,
-    /// Where it asked from; `None` for the master's own socket.
+    /// The address of the request; `None` for the master's own socket.
     pub(super) from: Option<IpAddr>,
     pub(super) version: Word,
-    /// What it says of itself.
+    /// The labels and the address that the agent proposes.
     pub(super) proposal: Proposal,
-    /// Its proof by a one-time code.
+    /// The agent's proof by its one-time code; `None` if it created no code.
     pub(super) proof: Option<Seal>,
     pub(super) since_ms: u64,
     asked: Duration,
@@ -53,7 +54,7 @@ pub(super) struct WaitingKey {
 }
 
 impl WaitingKey {
-    /// Who it counts for.
+    /// Returns the source to whose limit the key counts.
     fn source(&self) -> Option<IpAddr> {
         self.from.map(source_of)
     }
@@ -86,7 +87,7 @@ impl Core {
             Enroll::Token => {
                 return self.refuse_unauthenticated(
                     reply,
-                    "this master lets agents in by token only; `sloth-runner master token create` makes one",
+                    "this master enrolls agents by token only; `sloth-runner master token create` creates one",
                     true,
                 );
             }
@@ -95,7 +96,7 @@ impl Core {
         self.enroll_waiting(asked, known.is_some(), reply, now);
     }
 
-    /// Has watchers told of the keys that wait.
+    /// Marks the pending keys as changed, so that watchers receive them.
     fn waiting_change(&mut self) {
         self.agents.next_revision();
         self.waiting_changed = self.agents.revision();
@@ -126,14 +127,14 @@ impl Core {
         if token.expires_ms <= now.unix_ms {
             return self.refuse_unauthenticated(
                 reply,
-                "the join token has expired; `sloth-runner master token create` makes another",
+                "the join token has expired; `sloth-runner master token create` creates a new one",
                 false,
             );
         }
         if token.uses_left == 0 {
             return self.refuse_unauthenticated(
                 reply,
-                "the join token is used up; `sloth-runner master token create` makes another",
+                "the join token is used up; `sloth-runner master token create` creates a new one",
                 false,
             );
         }
@@ -141,7 +142,7 @@ impl Core {
             return self.refuse_unauthenticated(reply, unmet.to_string(), false);
         }
         if known.is_some() {
-            // A token lets new names in; whether a known name gets a new key is a person's decision.
+            // A token enrolls new names only. An operator decides whether a known name gets a new key.
             return self.enroll_waiting(asked.clone(), true, reply, now);
         }
         token.uses_left -= 1;
@@ -163,12 +164,12 @@ impl Core {
         if let Some(key) = self.waiting.iter_mut().find(same) {
             key.asked = now.monotonic;
             key.asked_ms = now.unix_ms;
-            // An agent that was started anew has made another code.
+            // A restarted agent has created a new code.
             key.proof = asked.proof;
             if key.proposal != asked.proposal {
                 key.proposal = asked.proposal;
-                // Watchers hear of it by a tick, once in [`NOTIFY_INTERVAL`] at most: a key that changes its proposal again and
-                // again must not keep them busy.
+                // A tick notifies the watchers, at most once in [`NOTIFY_INTERVAL`]: a key that changes its
+                // proposal repeatedly must not keep them busy.
                 self.is_waiting_stale = true;
             }
             return self.reply(reply, EnrollAnswer::Pending { key_changed });
@@ -200,7 +201,8 @@ impl Core {
         self.reply(reply, EnrollAnswer::Pending { key_changed });
     }
 
-    /// Forgets the oldest key of the neighbourhood that has most of the waiting ones, unless that is the newcomer's own.
+    /// Removes the oldest pending key of the network with the most of them, unless the network of `source`
+    /// has as many. Reports whether a key was removed.
     fn make_room_for(&mut self, source: Option<IpAddr>) -> bool {
         let neighbourhood = |source: Option<IpAddr>| source.map(neighbourhood_of);
         let mut counts: HashMap<Option<IpAddr>, usize> = HashMap::new();
@@ -211,7 +213,7 @@ impl Core {
         if counts.get(&neighbourhood(source)).is_some_and(|own| own >= most) {
             return false;
         }
-        // Keys stand in the order in which they came.
+        // Keys are in the order of arrival.
         let oldest = self.waiting.iter().position(|key| neighbourhood(key.source()) == *busiest);
         if let Some(oldest) = oldest {
             self.waiting.remove(oldest);
@@ -219,7 +221,7 @@ impl Core {
         oldest.is_some()
     }
 
-    /// Lets a key in; it is told so once that is on the disk.
+    /// Enrolls a key. The answer is sent when the change is on the disk.
     fn admit(
         &mut self,
         stored: StoredAgent,
@@ -253,10 +255,10 @@ impl Core {
             .collect()
     }
 
-    /// The one waiting key that an operator means.
+    /// Returns the only pending key that matches an operator's code or digits.
     ///
     /// # Errors
-    /// The answer that the operator gets instead.
+    /// The reply to the operator if the key cannot be approved with this code or these digits.
     fn meant(&self, name: &AgentName, mark: &KeyMark) -> Result<WaitingKey, Denied> {
         let all = self.waiting_under(name, "");
         if all.is_empty() {
@@ -283,7 +285,7 @@ impl Core {
             ))),
             ([key], _) => Ok((*key).clone()),
             ([], KeyMark::Code(_)) => Err(Denied::Refused(format!(
-                "that code is not the one of {name}: look for typing errors. If there is none, {name} does not talk to this master, or somebody stands between the two"
+                "wrong code for {name}: look for typing errors. If there are none, {name} is not connected to this master, or an attacker is between the two"
             ))),
             ([], KeyMark::Digits(digits)) => {
                 let shown: Vec<_> = all.iter().map(|key| key.fingerprint.short()).collect();
@@ -370,7 +372,7 @@ impl Core {
         self.persist(writes, Continuation::answer(reply, Ok(count)));
     }
 
-    /// Forgets an agent: its key, its connection, and the end of what runs there.
+    /// Deletes an agent: removes its key, closes its connection, and ends its tasks as lost.
     pub(super) fn on_delete(
         &mut self,
         name: &AgentName,
@@ -393,7 +395,7 @@ impl Core {
         self.persist(writes, Continuation::Ordered(Box::new(order)));
     }
 
-    /// Closes an agent's connections and ends its tasks; how many were ended.
+    /// Closes an agent's connections and ends its tasks. Returns how many tasks were ended.
     fn close_agent(&mut self, name: &AgentName, reason: &str, now: Now) -> u32 {
         let Some(row) = self.agents.change(name) else { return 0 };
         let contender = row.contender.take();
@@ -419,13 +421,13 @@ impl Core {
         }
     }
 
-    /// The row of somebody who is let in, with what counts of what it says.
+    /// Creates the row of an agent that is enrolled, with what is accepted of its proposals.
     fn new_agent(&self, asked: &EnrollAsked, accepted: Accepted, now: Now) -> StoredAgent {
         let row = self.new_row(&asked.name, asked.fingerprint, asked.version.clone(), now);
         StoredAgent { labels: asked.proposal.labels.clone(), accepted, ..row }
     }
 
-    /// A new key's row; labels that operators set belong to the name and stay.
+    /// Creates the row of a new key. Labels that operators set, and a drain, belong to the name and are kept.
     fn new_row(&self, name: &AgentName, fingerprint: Fingerprint, version: Word, now: Now) -> StoredAgent {
         let known = self.agents.get(name);
         StoredAgent {

@@ -48,30 +48,30 @@ use crate::domain::{
     proposal::{DirectAddress, Proposal},
 };
 
-/// What becomes of a key that asks to be let in without a token.
+/// How the master treats a key that asks to enroll without a token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Enroll {
-    /// It waits for an operator.
+    /// The key waits until an operator approves it.
     #[default]
     Approve,
-    /// It is let in: for a lab.
+    /// The key is enrolled at once: for test environments.
     Any,
-    /// It is refused.
+    /// The key is refused.
     Token,
 }
 
-/// How a master was started.
+/// The settings with which a master was started.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
-    /// What becomes of keys without a token.
+    /// How keys without a token are treated.
     pub enroll: Enroll,
-    /// Most bytes of a task's output that are kept.
+    /// Maximum number of bytes of a task's output that are kept.
     pub output_cap: u64,
-    /// The fingerprint of the master's CA, which agents and operators mean by their codes.
+    /// The fingerprint of the master's CA, which proofs by one-time codes cover.
     pub ca: Fingerprint,
 }
 
-/// Most bytes of a task's output that are kept, unless somebody says otherwise: 1 GiB.
+/// Default of [`Policy::output_cap`]: 1 GiB.
 pub const OUTPUT_CAP: u64 = 1024 * 1024 * 1024;
 
 impl Default for Policy {
@@ -80,7 +80,7 @@ impl Default for Policy {
     }
 }
 
-/// What a store remembered.
+/// The state that was loaded from the store.
 #[derive(Clone, Debug, Default)]
 pub struct Remembered {
     /// The registry.
@@ -91,9 +91,9 @@ pub struct Remembered {
     pub operators: Vec<StoredOperator>,
     /// Jobs that have not ended.
     pub jobs: Vec<StoredJob>,
-    /// What agents did last.
+    /// The last job of each agent.
     pub last_jobs: Vec<(AgentName, LastJob)>,
-    /// The highest number of a job.
+    /// The highest job number.
     pub last_number: u64,
     /// The store's epoch.
     pub epoch: u64,
@@ -101,13 +101,13 @@ pub struct Remembered {
     pub revision: u64,
     /// Counts the starts of masters on this store. Attempts of a later start are higher than those of an earlier one.
     pub term: u64,
-    /// The time by which ages were judged last, in milliseconds since the Unix epoch; 0 for never.
+    /// The time that was last used to determine ages, in milliseconds since the Unix epoch; 0 for never.
     pub judged_ms: u64,
-    /// Why the term could not be written; nothing new begins before it is.
+    /// Why the term could not be written. Nothing new is accepted until it is written.
     pub trouble: Option<String>,
 }
 
-/// A connected agent.
+/// The session of a connected agent.
 #[derive(Debug)]
 struct Session {
     id: SessionId,
@@ -125,7 +125,7 @@ struct Session {
 struct Contender {
     newcomer: Box<Newcomer>,
     reply: ReplyTo<Result<SessionAccepted, SessionDenied>>,
-    /// Until when the first connection may answer. It is closed for the contender then.
+    /// The deadline for an answer of the first connection, which is closed for the contender then.
     until: Duration,
 }
 
@@ -133,18 +133,19 @@ struct Contender {
 #[derive(Debug)]
 struct AgentRow {
     stored: StoredAgent,
-    /// What counts of what it brings, and what operators set over that.
+    /// The labels in effect: the accepted ones, overridden by those that operators set.
     labels: Arc<Labels>,
-    /// What it brings and what does not count; `None` where all counts.
+    /// Reported labels that are not accepted; `None` if there are none.
     proposed: Option<Arc<Labels>>,
     session: Option<Session>,
-    /// Since when it is offline on the monotonic clock; only known for what this master saw.
+    /// When it went offline or was enrolled, on the monotonic clock; `None` while it is connected, or if that
+    /// was before this master started.
     offline_since: Option<Duration>,
     /// A second connection with the same key.
     contender: Option<Contender>,
-    /// The state that watchers were told.
+    /// The state that was last reported to watchers.
     shown: AgentState,
-    /// What it did last.
+    /// The agent's last job.
     last_job: Option<LastJob>,
 }
 
@@ -164,12 +165,12 @@ impl AgentRow {
         row
     }
 
-    /// Whether this master has had it here, or let it in.
+    /// Reports whether the agent was connected or enrolled since this master started.
     fn was_here(&self) -> bool {
         self.session.is_some() || self.offline_since.is_some()
     }
 
-    /// Its connection, if it is this one.
+    /// Returns the agent's session if it has this id.
     fn session_of(&mut self, id: SessionId) -> Option<&mut Session> {
         self.session.as_mut().filter(|session| session.id == id)
     }
@@ -183,7 +184,7 @@ impl AgentRow {
         self.proposed = (!proposed.is_empty()).then(|| Arc::new(proposed));
     }
 
-    /// What it says of itself and what does not count, or not yet.
+    /// Returns what the agent proposes and what is not accepted.
     fn proposal(&self) -> Proposal {
         let direct = self.session.as_ref().and_then(|session| session.direct_address.as_ref());
         Proposal {
@@ -200,37 +201,39 @@ pub struct Core {
     agents: Registry,
     sessions: HashMap<SessionId, AgentName>,
     waiting: Vec<WaitingKey>,
-    /// The registry's revision when keys came to wait, or went.
+    /// The registry's revision at the last change of the pending keys.
     waiting_changed: u64,
-    /// Some of them propose something else since, and when that was told last.
+    /// Whether a pending key has changed its proposal since watchers were last notified.
     is_waiting_stale: bool,
+    /// When a tick last notified watchers of pending keys, on the monotonic clock.
     waiting_told: Duration,
     tokens: HashMap<String, StoredToken>,
     operators: BTreeMap<OperatorName, StoredOperator>,
     jobs: LiveJobs,
     past: PastJobs,
     continuations: HashMap<WriteId, Continuation>,
-    /// Writes after which somebody has fewer rights: agents are to remember the store's state then, so that a backup from
-    /// before is noticed.
+    /// Writes that revoke rights. When one succeeds, agents remember the store's revision, so that a restored
+    /// backup from before is detected.
     ending_rights: HashSet<WriteId>,
     last_write: WriteId,
-    /// The highest number that a job has got.
+    /// The highest job number that was assigned.
     last_number: u64,
-    /// The highest of those that have begun.
+    /// The highest number of a job that has begun.
     last_begun: u64,
     epoch: u64,
     revision: u64,
-    /// The store's revision when this master began. An agent that is here for the first time since has seen no later one,
-    /// or the store was restored; what this master has written meanwhile proves nothing.
+    /// The store's revision when this master started. If an agent that connects for the first time since then
+    /// has seen a later one, the store was restored, however far this master's own writes have come.
     first_revision: u64,
     term: u64,
-    /// The time by which ages were judged last. No job ends before it, whatever the clock says.
+    /// The time that was last used to determine ages. No job is recorded as ended before it, whatever the
+    /// clock says.
     judged_ms: u64,
-    /// Counts the Attach calls for tasks that are not live any more.
+    /// Number of Attach calls for tasks that are no longer live.
     facts_attempts: u64,
-    /// Orders to cancel that are written down and wait for agents' words.
+    /// Recorded orders that are answered when none of their tasks can start any more.
     orders: Vec<PendingOrder>,
-    /// Why the store does not take new jobs at the moment.
+    /// Why the store cannot record new jobs at the moment.
     store_trouble: Option<String>,
     /// Why there is no room for the output of new jobs.
     room_trouble: Option<String>,
@@ -240,7 +243,7 @@ pub struct Core {
 }
 
 impl Core {
-    /// A core that continues from what the store remembered.
+    /// Creates a core that continues from the stored state.
     #[must_use]
     pub fn new(policy: Policy, remembered: Remembered, now: Now) -> Self {
         let mut core = Self {
@@ -290,7 +293,7 @@ impl Core {
         core
     }
 
-    /// Takes one step.
+    /// Processes one input, and returns the effects to perform.
     #[must_use]
     pub fn step(&mut self, input: Input, now: Now) -> Vec<Effect> {
         if let Some(input) = self.unless_in_trouble(input) {
@@ -304,8 +307,8 @@ impl Core {
         std::mem::take(&mut self.effects)
     }
 
-    /// Refuses what would begin something that cannot be recorded. What ends something is taken all the same: its record
-    /// is kept until the disk takes it.
+    /// Refuses an input that would begin something which cannot be recorded. Inputs that end something pass:
+    /// their record is retried until the disk accepts it.
     fn unless_in_trouble(&mut self, input: Input) -> Option<Input> {
         let Some(trouble) = &self.store_trouble else { return Some(input) };
         let reason = format!("the master cannot record it: {trouble}");
@@ -422,7 +425,8 @@ impl Core {
 
     fn on_tick(&mut self, now: Now) {
         if self.store_trouble.is_some() && self.continuations.is_empty() {
-            // Every write counts the store's revision, so this one tells whether the disk takes writes again.
+            // Every write increments the store's revision, so this one shows whether the disk accepts writes
+            // again.
             self.persist(Vec::new(), Continuation::MayBeLost);
         }
         self.tick_agents(now);
@@ -432,7 +436,7 @@ impl Core {
         self.tick_refusals(now);
     }
 
-    /// Why no new job may begin; empty when it may.
+    /// Returns why no new job may begin; empty if it may.
     fn refusal_of_jobs(&self) -> String {
         if let Some(trouble) = &self.store_trouble {
             format!("the master cannot record jobs: {trouble}")
@@ -463,7 +467,7 @@ impl Core {
     }
 }
 
-/// An audit record.
+/// Creates an audit record.
 fn audit(now: Now, actor: &str, action: &'static str, subject: &str, detail: impl Into<String>) -> Write {
     Write::Audit {
         at_ms: now.unix_ms,

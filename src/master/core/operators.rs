@@ -1,6 +1,7 @@
 //! Operators: their logins and keys, and what happens when they are revoked.
 //!
-//! Asked at every connection, so this is the revocation list too. Knows neither certificates nor sockets.
+//! Every connection is checked here, so this is the revocation list too. Knows neither certificates nor
+//! sockets.
 
 use super::{
     Continuation, Core, audit,
@@ -15,31 +16,32 @@ use crate::domain::{
     operator::Role,
 };
 
-/// Keys of one operator: the machines on which a person works.
+/// Maximum number of keys of one operator, one for each machine.
 const MOST_KEYS: usize = 20;
 
-/// Somebody is to be known, or to get another login.
+/// A request to add an operator, or to give a known one a new login.
 #[derive(Clone, Debug)]
 pub struct Invitation {
-    /// Under which name.
+    /// The operator's name.
     pub name: OperatorName,
-    /// As what; `None` for one that is known.
+    /// The role of a new operator; `None` for a known one.
     pub role: Option<Role>,
-    /// The user of this machine that it is; empty for none, and then there is a login.
+    /// The operator's Unix user on the master's machine; empty for an operator who logs in.
     pub unix_user: String,
-    /// The hash of the login's secret, and how long it holds.
+    /// The hash of the login's secret, and how long the login is valid, in milliseconds.
     pub login: Option<(String, u64)>,
 }
 
 impl Core {
-    /// Who a connection's identity is, and what it may do.
+    /// Returns the name and role of the operator with this identity; `None` if there is none or it was
+    /// revoked.
     pub(super) fn identify(&self, who: &ConnectionIdentity) -> Option<Principal> {
         let known = match who {
             ConnectionIdentity::Key(name, key) => {
                 self.operators.get(name).filter(|operator| operator.keys.contains(key))
             }
             ConnectionIdentity::UnixUser(user) => {
-                // A revoked one may have had the same user.
+                // A revoked operator may have had the same Unix user.
                 let is_known =
                     |operator: &&StoredOperator| operator.unix_user == *user && !operator.is_revoked;
                 self.operators.values().find(is_known)
@@ -113,7 +115,7 @@ impl Core {
         self.put_operator(operator, writes, Continuation::answer(reply, Ok(answer)));
     }
 
-    /// Writes an operator down, and lets open connections ask again who they are.
+    /// Stores an operator, and makes open connections check their identity again.
     fn put_operator(&mut self, operator: StoredOperator, mut writes: Vec<Write>, continuation: Continuation) {
         writes.push(Write::PutOperator(operator.clone()));
         self.operators.insert(operator.name.clone(), operator);
@@ -121,7 +123,7 @@ impl Core {
         self.persist(writes, continuation);
     }
 
-    /// A key wants to be an operator's, by a login's secret.
+    /// Registers a key for the operator whose login has the secret with this hash.
     pub(super) fn on_log_in(
         &mut self,
         hash: &str,
@@ -141,7 +143,7 @@ impl Core {
             return self.refuse_login(reply, format!("{} was revoked", operator.name));
         }
         match login.used_by {
-            // The same wish again, after a lost answer.
+            // A retry of the same request, whose answer was lost.
             Some(used_by) if used_by == key => {
                 let identity = OperatorIdentity { name: operator.name, role: operator.role };
                 return self.reply(reply, Ok(identity));
@@ -155,8 +157,10 @@ impl Core {
             None => {}
         }
         if operator.keys.len() >= MOST_KEYS {
-            let text =
-                format!("{} has logged in on {MOST_KEYS} machines; revoke it and begin anew", operator.name);
+            let text = format!(
+                "{} has logged in on {MOST_KEYS} machines; revoke it and add it again",
+                operator.name
+            );
             return self.refuse_login(reply, text);
         }
         login.used_by = Some(key);
@@ -193,7 +197,7 @@ impl Core {
     fn no_such_operator(&self, name: &OperatorName) -> String {
         if self.operators.contains_key(name) {
             return format!(
-                "{name} was revoked; `sloth-runner master operator add {name} --role ROLE` lets it in again"
+                "{name} was revoked; `sloth-runner master operator add {name} --role ROLE` adds it again"
             );
         }
         match nearest(name.as_str(), self.operators.keys().map(OperatorName::as_str)).as_slice() {

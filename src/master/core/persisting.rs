@@ -48,7 +48,7 @@ impl Continuation {
             Self::Reply(..) | Self::Dispatch(_) | Self::Ordered(_) | Self::MustBeWritten => {
                 WriteDurability::RetryUntilWritten
             }
-            // Until it is stored, the agent has it, or nobody was told.
+            // Until it is stored, the agent has it, or it was not reported.
             Self::Outcome(_) | Self::Started => WriteDurability::RetryBatched,
             Self::MayBeLost => WriteDurability::BestEffort,
         }
@@ -68,13 +68,13 @@ impl Core {
         id
     }
 
-    /// Ages of jobs were judged by a time, which is remembered.
+    /// Stores the time that was used to determine the ages of jobs.
     pub(super) fn on_judged(&mut self, at_ms: u64, reply: ReplyTo<Result<(), Denied>>) {
         self.judged_ms = at_ms;
         self.persist(vec![Write::PutClock(at_ms)], Continuation::answer(reply, Ok(())));
     }
 
-    /// The revision of the store that this core knows of.
+    /// Returns the latest revision of the store that this core knows.
     pub(super) fn store_revision(&self) -> Revision {
         Revision { epoch: self.epoch, number: self.revision }
     }
@@ -116,7 +116,7 @@ impl Core {
             Continuation::Reply(..) | Continuation::Ordered(_) => {
                 match std::mem::replace(continuation, Continuation::MustBeWritten) {
                     Continuation::Reply(answer) => self.give(answer.refuse(said)),
-                    // It is done when nothing can start any more.
+                    // Answered when none of its tasks can start any more.
                     Continuation::Ordered(order) => self.orders.push(order.unrecorded(said)),
                     _ => {}
                 }
@@ -150,7 +150,7 @@ impl Core {
         }
     }
 
-    /// Forgets a job whose beginning is not on the disk, and answers everybody who asked for it.
+    /// Removes a job whose beginning could not be written, and answers all callers that requested it.
     fn give_up_job(&mut self, id: JobId, reply: ReplyTo<JobStart>, answer: &JobStart) {
         let also_asked = match self.jobs.remove(&id).map(|job| job.phase) {
             Some(Phase::Starting { also_asked }) => also_asked,
@@ -161,12 +161,12 @@ impl Core {
         }
     }
 
-    /// Only a job can be there already: the same wish again, after it has ended.
+    /// Handles a write that exists already. Only a job can: the same request again, after the job has ended.
     pub(super) fn on_persist_conflict(&mut self, id: WriteId) {
         match self.continuations.remove(&id) {
             Some(Continuation::StartJob(job, reply)) => self.give_up_job(job, reply, &JobStart::Ended),
             Some(continuation) => {
-                // Nothing but a job's beginning is answered so.
+                // The store reports a conflict only for the beginning of a job.
                 self.continuations.insert(id, continuation);
                 self.on_persist_failed(id, "it is recorded already".to_owned());
             }

@@ -5,16 +5,16 @@ use std::{collections::HashMap, time::Duration};
 
 use super::{Continuation, Core, audit, messages::Now};
 
-/// How long what is refused again is only counted.
+/// How long repeated refusals of one kind are only counted.
 const COUNTED: Duration = Duration::from_mins(1);
 
-/// Who was refused what.
+/// The caller, and what it was refused.
 type Kind = (String, String);
 
-/// What was recorded lately.
+/// The kinds that were recorded less than [`COUNTED`] ago.
 pub(super) type Refusals = HashMap<Kind, Again>;
 
-/// The same again, since it was recorded.
+/// Repetitions of one kind since it was recorded.
 #[derive(Debug)]
 pub(super) struct Again {
     since: Duration,
@@ -34,7 +34,7 @@ impl Core {
         self.persist(vec![record], Continuation::MustBeWritten);
     }
 
-    /// Records how often it was the same in the last minute.
+    /// Records the number of repetitions of each kind that was recorded a minute ago.
     pub(super) fn tick_refusals(&mut self, now: Now) {
         let due = self.refusals.extract_if(|_, again| now.monotonic >= again.since + COUNTED);
         let again = due.filter(|(_, again)| again.count > 0);
@@ -60,7 +60,7 @@ mod tests {
         stored::Write,
     };
 
-    /// What of refusals is written down in one step.
+    /// Takes one step, and returns the audit records of refusals that it writes.
     fn step(core: &mut Core, input: Input, second: u64) -> Vec<(String, String)> {
         let now = Now { monotonic: Duration::from_secs(second), unix_ms: second * 1000 };
         let mut records = Vec::new();
@@ -97,7 +97,7 @@ mod tests {
         assert_eq!(step(&mut core, Input::Tick, 60), []);
         let again = record("eve DeleteAgent", "48 more times: it needs the role admin");
         assert_eq!(step(&mut core, Input::Tick, 61), again);
-        assert_eq!(step(&mut core, Input::Tick, 200), [], "what came once is not told twice");
+        assert_eq!(step(&mut core, Input::Tick, 200), [], "a single refusal is not recorded again");
         assert_eq!(step(&mut core, refused("eve", "DeleteAgent"), 201), first);
         assert!(core.refusals.len() == 1, "nothing is kept for ever");
     }

@@ -18,7 +18,7 @@ pub(super) struct Registry {
     rows: BTreeMap<AgentName, Marked>,
     revision: u64,
     gone: VecDeque<(u64, AgentName)>,
-    /// What went before this revision is no longer remembered.
+    /// Deletions up to this revision are no longer remembered.
     remembers_since: u64,
 }
 
@@ -28,7 +28,7 @@ pub(super) struct Marked {
     row: AgentRow,
     /// The revision of its last change.
     changed: u64,
-    /// The revision at which it told its facts last.
+    /// The revision of its last report of facts.
     told: u64,
 }
 
@@ -59,7 +59,7 @@ impl Registry {
         self.revision
     }
 
-    /// A row that is about to be changed.
+    /// Returns a row that is about to change, and marks it as changed.
     pub(super) fn change(&mut self, name: &AgentName) -> Option<&mut AgentRow> {
         let revision = self.next_revision();
         let marked = self.rows.get_mut(name)?;
@@ -67,12 +67,13 @@ impl Registry {
         Some(&mut marked.row)
     }
 
-    /// A row of which nothing is about to be changed that is watched: heartbeats, newcomers that wait.
+    /// Returns a row without marking it, for changes that watchers do not see: heartbeats, second
+    /// connections.
     pub(super) fn touch(&mut self, name: &AgentName) -> Option<&mut AgentRow> {
         self.rows.get_mut(name).map(|marked| &mut marked.row)
     }
 
-    /// A row whose machine told its numbers.
+    /// Returns a row whose agent has reported facts, and marks its facts as changed.
     pub(super) fn tell(&mut self, name: &AgentName) -> Option<&mut AgentRow> {
         let revision = self.next_revision();
         let marked = self.rows.get_mut(name)?;
@@ -100,7 +101,8 @@ impl Registry {
         }
     }
 
-    /// Rows behind a name that changed after one revision, or told their numbers after another.
+    /// Returns the rows after the name `behind` that changed after `seen`, or whose facts changed after
+    /// `numbers_seen`.
     pub(super) fn changed_since(
         &self,
         seen: u64,
@@ -113,7 +115,7 @@ impl Registry {
         rows.filter(move |(_, marked)| is_new(marked)).map(|(name, marked)| (name, &marked.row))
     }
 
-    /// Agents that went after a revision; `None` where that is no longer known.
+    /// Returns the agents that were deleted after a revision; `None` if that is no longer known.
     pub(super) fn gone_since(&self, seen: u64) -> Option<Vec<AgentName>> {
         let gone = self.gone.iter().filter(|(revision, _)| *revision > seen).map(|(_, name)| name.clone());
         (seen >= self.remembers_since).then(|| gone.collect())

@@ -18,7 +18,8 @@ use crate::domain::{
 };
 
 impl AgentRow {
-    /// Its state. A machine that is drained and well is draining; what is wrong with one is said first.
+    /// Returns the agent's state. A drained agent is `Draining` only while it is active: late and offline
+    /// come first.
     pub(super) fn state(&self, now: Now) -> AgentState {
         let Some(session) = &self.session else { return AgentState::Offline };
         match AgentState::of_silence(now.monotonic.saturating_sub(session.heard)) {
@@ -29,10 +30,10 @@ impl AgentRow {
 }
 
 impl Core {
-    /// The agents that were chosen and are still there; at least one.
+    /// Returns the chosen agents that still exist, at least one.
     ///
     /// # Errors
-    /// The answer that the caller gets instead.
+    /// The reply to the caller if there are none.
     pub(super) fn chosen(&self, choice: &Choice) -> Result<BTreeSet<AgentName>, Denied> {
         let names = choice.agents.as_ref().map_err(Denied::clone)?;
         let there: BTreeSet<AgentName> =
@@ -46,7 +47,7 @@ impl Core {
         }
     }
 
-    /// Lets agents take no new tasks, for a reason, or take them again.
+    /// Drains agents for a reason, or resumes them if there is none.
     pub(super) fn on_drain(
         &mut self,
         choice: &Choice,
@@ -105,7 +106,8 @@ impl Core {
         for name in &names {
             let Some(row) = self.agents.change(name) else { continue };
             for change in changes {
-                // A label that was set goes first; then what the agent brings is seen again, and can be removed as well.
+                // A label that an operator set is removed first. The agent's own value is in effect again
+                // then, and can be removed as well.
                 if let LabelChange::Remove(key) = change
                     && !row.stored.set_labels.contains_key(key)
                 {
@@ -129,7 +131,7 @@ impl Core {
         self.persist(writes, Continuation::answer(reply, Ok(answer)));
     }
 
-    /// Accepts what agents propose: from now on it counts.
+    /// Accepts the proposals of agents, which take effect at once.
     pub(super) fn on_accept(
         &mut self,
         choice: &Choice,

@@ -1,4 +1,4 @@
-//! Answers questions that change nothing.
+//! Answers queries, which change nothing.
 
 use super::{
     Core,
@@ -44,7 +44,8 @@ impl Core {
         self.reply(reply, views);
     }
 
-    /// `since` is the revision that was seen, that of the numbers of machines, and the last name of the part before.
+    /// Answers with changes of the registry. `since` is the revision that was seen, the revision up to which
+    /// facts were seen, and the last name of the previous part.
     pub(super) fn show_fleet(
         &mut self,
         since: (u64, u64, Option<&AgentName>),

@@ -1,5 +1,5 @@
-//! The agents at one moment, as far as selections need them. It is cheap to create in the core and evaluated by the caller, so
-//! that no expression blocks the core.
+//! The agents at one moment, with the data that selections need. The core creates a snapshot cheaply and the
+//! caller evaluates it, so that no expression blocks the core.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -24,9 +24,9 @@ use crate::domain::{
     },
 };
 
-/// Labels that a message names at most.
+/// Maximum number of labels that a message names.
 const LABELS_SHOWN: usize = 8;
-/// Labels among which the one is looked for that was probably meant.
+/// Maximum number of labels that are searched for a suggestion.
 const LABELS_COMPARED: usize = 1_000;
 
 /// The agents that a command is for, as resolved from a [`Snapshot`].
@@ -34,11 +34,12 @@ const LABELS_COMPARED: usize = 1_000;
 pub struct Choice {
     /// The selection as it was typed.
     pub target: Expression,
-    /// The agent that it means where it is one plain name; the registry is asked for it when the command begins.
+    /// The agent, if the selection is one plain name. It is looked up in the registry when the command
+    /// begins.
     pub plain_name: Option<AgentName>,
-    /// The agents that it means, at least one; or why it means none.
+    /// The selected agents, at least one; or why there are none.
     pub agents: Result<Vec<AgentName>, Denied>,
-    /// The selection itself, where it is not one plain name.
+    /// The selection itself, if it is not one plain name.
     pub selection: Option<Arc<Selection>>,
 }
 
@@ -46,9 +47,9 @@ pub struct Choice {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
     agents: Vec<Known>,
-    /// Names under which keys wait.
+    /// Names of pending keys.
     waiting: BTreeSet<AgentName>,
-    /// Since the master's start.
+    /// Time since the master's start.
     age: Duration,
 }
 
@@ -57,7 +58,7 @@ pub struct Snapshot {
 struct Known {
     name: AgentName,
     labels: Arc<Labels>,
-    /// Those that do not count.
+    /// Reported labels that are not accepted.
     proposed: Option<Arc<Labels>>,
     state: AgentState,
     link: Option<LinkKind>,
@@ -71,7 +72,8 @@ impl Known {
 }
 
 impl Choice {
-    /// The choice of a selection that is one plain name, which needs no snapshot.
+    /// Returns the choice of a selection that is one plain name, which needs no snapshot; `None` for any
+    /// other.
     #[must_use]
     pub fn plain(selection: &Selection) -> Option<Self> {
         let name = selection.plain_name()?;
@@ -82,7 +84,7 @@ impl Choice {
             selection: None,
         })
     }
-    /// Whether the name of one of its agents was spelled out.
+    /// Reports whether the selection spells out the name of this agent.
     #[must_use]
     pub fn spells(&self, name: &AgentName) -> bool {
         self.selection.as_ref().is_none_or(|selection| selection.target.spells(name))
@@ -110,18 +112,18 @@ impl Core {
 }
 
 impl Snapshot {
-    /// What evaluating a selection costs about, in comparisons.
+    /// Returns the approximate cost of evaluating a selection, in comparisons.
     #[must_use]
     pub fn cost_of(&self, selection: &Selection) -> usize {
         self.agents.len() + selection.to_string().len()
     }
 
-    /// The state of each agent, and its link; `None` where it is not connected.
+    /// Returns the state of each agent, and its link; `None` if it is not connected.
     pub fn states(&self) -> impl Iterator<Item = (AgentState, Option<LinkKind>)> {
         self.agents.iter().map(|agent| (agent.state, agent.link))
     }
 
-    /// The names of all agents, in order.
+    /// Returns the names of all agents, in order.
     pub fn names(&self) -> impl Iterator<Item = &AgentName> {
         self.agents.iter().map(|agent| &agent.name)
     }
@@ -137,14 +139,14 @@ impl Snapshot {
         })
     }
 
-    /// The agents that a selection means, at least one, a plain name among them.
+    /// Returns the agents of a selection, at least one. The selection may be a plain name too.
     ///
     /// # Errors
     /// When there are none, or it cannot be evaluated now.
     pub fn matching(&self, selection: &Selection, at_once: bool) -> Result<Vec<AgentName>, Denied> {
         if selection.asks_for_state() && self.age < START_WITHIN && !at_once {
             return Err(Denied::Refused(format!(
-                "the master started {} s ago, and agents are still coming back: targets by state or link are taken after a minute, or with --now",
+                "the master started {} s ago, and agents are still reconnecting: targets by state or link are accepted after a minute, or with --now",
                 self.age.as_secs()
             )));
         }
@@ -189,7 +191,7 @@ impl Snapshot {
         format!("no agent matches {selection}; labels are {}{more}", shown.join(", "))
     }
 
-    /// What to say where a selection would mean agents if what they propose counted.
+    /// Returns the message for a selection that would have agents if their proposed labels were accepted.
     fn proposing(&self, selection: &Selection) -> Option<String> {
         let with_proposed = |agent: &Known| {
             let mut labels = Labels::clone(&agent.labels);
@@ -212,7 +214,7 @@ impl Snapshot {
         let labels: Vec<&str> = labels.iter().map(String::as_str).take(LABELS_SHOWN).collect();
         let (labels, shown) = (labels.join(", "), fold_some(names.iter().map(AgentName::as_str)));
         let propose = if names.len() == 1 { "proposes" } else { "propose" };
-        // Folded names are a target, as long as they are all there.
+        // Folded names are a target only if none was left out.
         let whole = fold(names.iter().map(AgentName::as_str));
         let target = if shown == whole { whole.as_str() } else { "TARGET" };
         Some(format!(
@@ -222,7 +224,7 @@ impl Snapshot {
     }
 }
 
-/// What to say of a name that no agent has.
+/// Returns the message for a name that no agent has.
 pub(super) fn no_such_agent<'a>(
     name: &AgentName,
     is_waiting: bool,
@@ -237,7 +239,7 @@ pub(super) fn no_such_agent<'a>(
     }
 }
 
-/// What to say where all agents that were chosen take no new tasks.
+/// Returns the message for a selection whose agents are all draining.
 pub(super) fn all_draining(names: &[AgentName]) -> String {
     format!(
         "all agents that match are draining: {}; `sloth-runner agent resume` ends that",

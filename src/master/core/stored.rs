@@ -19,43 +19,44 @@ use crate::domain::{
     terms::Terms,
 };
 
-/// What the store is to change.
+/// A change of the store.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Write {
-    /// An agent as it is now.
+    /// Inserts or replaces an agent.
     PutAgent(StoredAgent),
-    /// An agent is gone.
+    /// Deletes an agent.
     DeleteAgent(AgentName),
-    /// A token as it is now.
+    /// Inserts or replaces a token.
     PutToken(StoredToken),
-    /// A token that lets nobody in any more, by its hash.
+    /// Deletes a token, by its hash.
     DeleteToken(String),
-    /// An operator as it is now.
+    /// Inserts or replaces an operator.
     PutOperator(StoredOperator),
-    /// A new job with its tasks.
+    /// Inserts a new job with its tasks.
     PutJob(Box<StoredJob>),
-    /// A job that the store did not know, or some of whose tasks it did not know.
+    /// Inserts a job that was recovered from an agent, or those of its tasks that the store does not have.
     Recover(Box<StoredJob>),
-    /// A task as it is now.
+    /// Replaces a task.
     PutTask(JobId, StoredTask),
-    /// A task was started at this time, in milliseconds since the Unix epoch. No restart may forget that.
+    /// Records that a task was started at this time, in milliseconds since the Unix epoch, which must survive
+    /// restarts.
     StartTask(TaskId, u64),
-    /// Facts that came after a task's outcome, which stays; they are shown beside it where they differ. Who cancelled is
-    /// taken from the task's own record.
+    /// Adds an outcome that was reported after a task's final one. The final one stays, and the other is
+    /// shown beside it if they differ. Who cancelled is taken from the task's own record.
     PutLater(TaskId, Outcome),
-    /// A job's gate as it is now.
+    /// Replaces a job's gate.
     PutGate(JobId, Gate),
-    /// What came with a job, as it is now.
+    /// Replaces a job's options.
     PutOptions(JobId, Box<JobOptions>),
-    /// A job has ended at this time.
+    /// Records that a job has ended at this time, in milliseconds since the Unix epoch.
     EndJob(JobId, u64),
-    /// A job is gone, for this reason.
+    /// Deletes a job, for this reason.
     DeleteJob(JobId, String),
-    /// A master was started in this term, which could not be written when it was.
+    /// Records the term of a master that could not be written when the master started.
     PutTerm(u64),
-    /// Ages of jobs were judged by this time.
+    /// Records the time that was used to determine the ages of jobs, in milliseconds since the Unix epoch.
     PutClock(u64),
-    /// Somebody did something.
+    /// Appends an audit record.
     Audit {
         /// The time, in milliseconds since the Unix epoch.
         at_ms: u64,
@@ -63,15 +64,15 @@ pub enum Write {
         actor: String,
         /// The action, as one word or two.
         action: &'static str,
-        /// On what.
+        /// What the action applied to.
         subject: String,
-        /// More, in words.
+        /// Further details, as text.
         detail: String,
     },
 }
 
 impl Write {
-    /// Whether somebody may do less once it is written.
+    /// Reports whether the write takes rights away from an agent, a token or an operator.
     #[must_use]
     pub fn ends_rights(&self) -> bool {
         match self {
@@ -102,28 +103,30 @@ pub struct StoredAgent {
     pub name: AgentName,
     /// Its key.
     pub fingerprint: Fingerprint,
-    /// When it was let in.
+    /// When it was enrolled, in milliseconds since the Unix epoch.
     pub enrolled_ms: u64,
-    /// When it was last heard of; written when it leaves.
+    /// When its last message was received, in milliseconds since the Unix epoch; 0 for never. Written when it
+    /// disconnects.
     pub last_seen_ms: u64,
-    /// The labels that it brings.
+    /// The labels that it reports.
     pub labels: Labels,
-    /// The labels that operators set; they win.
+    /// The labels that operators set, which take precedence.
     pub set_labels: Labels,
-    /// What counts of what it says of itself.
+    /// What is accepted of its proposals.
     pub accepted: Accepted,
     /// Its version.
     pub version: Word,
     /// Its last address.
     pub address: String,
-    /// How it came to believe in the CA.
+    /// How it came to trust the CA.
     pub trust: Word,
-    /// It takes no new tasks.
+    /// Why it takes no new tasks; `None` if it takes them.
     pub drain: Option<Drain>,
-    /// The master's proof by the code that an operator typed when it was let in. The agent asks for it until it has it.
+    /// The master's proof by the code that an operator typed to approve it. The agent asks until it has
+    /// received it.
     pub proof: Option<Seal>,
-    /// It has seen a later state of the store than there was. Nothing is started there until an
-    /// operator says that the store was restored from a backup.
+    /// A later state of the store that the agent has seen. No task starts on it until an operator confirms
+    /// that the store was restored from a backup.
     pub ahead: Option<Revision>,
 }
 
@@ -132,36 +135,36 @@ pub struct StoredAgent {
 pub struct StoredOperator {
     /// Its name.
     pub name: OperatorName,
-    /// What it may do.
+    /// Its role.
     pub role: Role,
-    /// The user of this machine that it is, known by the socket's peer credentials; empty for none.
+    /// Its Unix user on the master's machine, identified by the socket's peer credentials; empty for none.
     pub unix_user: String,
     /// Its keys, one for each machine on which it has logged in.
     pub keys: Vec<Fingerprint>,
-    /// A login that was not used yet, or that was used last.
+    /// The login that was created last, used or not.
     pub login: Option<StoredLogin>,
-    /// When it was made known.
+    /// When it was added, in milliseconds since the Unix epoch.
     pub added_ms: u64,
-    /// The operator who did it.
+    /// The operator who added it.
     pub added_by: String,
-    /// When it logged in last; 0 for never.
+    /// When it last logged in, in milliseconds since the Unix epoch; 0 for never.
     pub logged_in_ms: u64,
-    /// It may do nothing any more.
+    /// Whether it was revoked.
     pub is_revoked: bool,
 }
 
-/// A login in the store: good for one key.
+/// A login in the store, valid for one key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredLogin {
     /// The hash of its secret.
     pub hash: String,
-    /// When it ends.
+    /// When it expires, in milliseconds since the Unix epoch.
     pub expires_ms: u64,
     /// The key that has used it.
     pub used_by: Option<Fingerprint>,
 }
 
-/// Digits of a token's hash by which people name it.
+/// Number of digits of a token's hash that form its id.
 const ID_DIGITS: usize = 8;
 
 /// A token in the store.
@@ -169,26 +172,26 @@ const ID_DIGITS: usize = 8;
 pub struct StoredToken {
     /// The hash of its secret.
     pub hash: String,
-    /// When it ends.
+    /// When it expires, in milliseconds since the Unix epoch.
     pub expires_ms: u64,
-    /// For how many more agents it is good.
+    /// How many more agents can join with it.
     pub uses_left: u32,
-    /// When it was made.
+    /// When it was created, in milliseconds since the Unix epoch.
     pub made_ms: u64,
-    /// The operator who did it.
+    /// The operator who created it.
     pub made_by: String,
-    /// Who may join with it, and what counts of those who do.
+    /// Which agents may join with it, and which of their proposals are accepted.
     pub terms: Terms,
 }
 
 impl StoredToken {
-    /// What people call it: the beginning of its secret's hash, which says nothing of the secret.
+    /// Returns the token's id: the first digits of its secret's hash, which do not reveal the secret.
     #[must_use]
     pub fn id(&self) -> &str {
         self.hash.get(..ID_DIGITS).unwrap_or(&self.hash)
     }
 
-    /// Whether an agent may still join with it.
+    /// Reports whether an agent can still join with it.
     #[must_use]
     pub fn is_good(&self, unix_ms: u64) -> bool {
         self.expires_ms > unix_ms && self.uses_left > 0
@@ -200,7 +203,7 @@ impl StoredToken {
 pub struct StoredJob {
     /// The job; its tasks are in their own table.
     pub job: Job,
-    /// The rest of what was asked for.
+    /// The options of the request.
     pub options: JobOptions,
     /// Its tasks.
     pub tasks: Vec<StoredTask>,
@@ -209,15 +212,15 @@ pub struct StoredJob {
 /// A task in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredTask {
-    /// As it is shown.
+    /// The task as clients see it.
     pub task: Task,
     /// Its agent's key.
     pub fingerprint: Fingerprint,
-    /// The life of the agent to which it was, or is about to be, sent first.
+    /// The incarnation of the agent to which it was first sent, or is about to be sent.
     pub incarnation: Option<Incarnation>,
-    /// Until when it may be started.
+    /// Until when it may be started, in milliseconds since the Unix epoch.
     pub start_by_ms: u64,
-    /// Who cancelled it.
+    /// The operator who cancelled it.
     pub cancelled_by: Option<Word>,
 }
 
@@ -226,47 +229,47 @@ pub struct StoredTask {
 pub struct KnownTask {
     /// The id of the task.
     pub id: TaskId,
-    /// What it is.
+    /// What the agent runs.
     pub spec: TaskSpec,
     /// When it was started, in milliseconds since the Unix epoch on the agent's clock.
     pub started_ms: u64,
-    /// Whether the agent has this master's proof of it.
+    /// Whether the agent has proved that this master sent it.
     pub is_proved: bool,
 }
 
 /// What the store knows of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InStore {
-    /// Its outcome.
+    /// The task with its outcome.
     Ended,
-    /// The task, without an outcome.
+    /// The task without an outcome.
     Open,
-    /// Another agent's, or none of its job: what this agent tells of it is not to be believed.
+    /// A task of another agent, or none of its job: this agent's report is not believed.
     Foreign,
-    /// Its job was deleted, by a person or because it was old.
+    /// Its job was deleted, by an operator or because it was old.
     Deleted,
-    /// Nothing of the task, and its agent has no proof of it.
+    /// Nothing, and the agent has no proof of the task.
     Unproved,
-    /// Nothing of the task, of which its agent has a proof: the store was restored from a backup.
+    /// Nothing, but the agent has a proof of the task: the store was restored from a backup.
     Nothing {
-        /// What it knows of the job's number.
+        /// What the store knows of the job's number.
         number: KnownNumber,
     },
 }
 
-/// What the store knows of the number that an agent tells of a job.
+/// What the store knows of the job number that an agent reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KnownNumber {
     /// No job has it.
     Free,
     /// Another job has it.
     Taken,
-    /// Other agents have told of this job before, and it got this number.
+    /// The job was recovered from other agents before, and has this number.
     Is(u64),
 }
 
-/// What the audit records keep of a job that was started. The command itself may hold secrets: it is in the job, for as long as
-/// that is kept, and here there is its digest: `printf %s COMMAND | sha256sum`.
+/// Returns the audit detail of a started job. The command may contain secrets, so the record has only its
+/// digest, `printf %s COMMAND | sha256sum`. The command itself is deleted with the job.
 #[must_use]
 pub fn job_detail(number: u64, command: &str) -> String {
     let digest = Fingerprint::of(command.as_bytes()).to_string();

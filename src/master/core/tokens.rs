@@ -43,7 +43,7 @@ impl Core {
         self.persist(writes, Continuation::answer(reply, Ok(answer)));
     }
 
-    /// Tokens with which agents may still join, those that end first before the others.
+    /// Returns the tokens with which agents can still join, sorted by the time at which they expire.
     pub(super) fn good_tokens(&self, now: Now) -> Vec<StoredToken> {
         let good = self.tokens.values().filter(|token| token.is_good(now.unix_ms));
         let mut good: Vec<StoredToken> = good.cloned().collect();

@@ -1,30 +1,31 @@
-//! What the core shows of itself. Plain data.
+//! Views of the core's state. Plain data.
 
 use crate::domain::{agent::AgentView, ids::JobId, job::Job, name::AgentName};
 
-/// What changed in the registry.
+/// Changes of the registry.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FleetUpdate {
-    /// Ask from here the next time.
+    /// The revision to ask from the next time.
     pub revision: u64,
-    /// It is all there is, not only what changed.
+    /// Whether this is the whole registry, not only the changes.
     pub is_whole: bool,
-    /// Agents that changed, some of them where they are many.
+    /// Agents that changed; a part of them if there are many.
     pub agents: Vec<AgentView>,
-    /// Behind this name there are more.
+    /// The last name of this part if there are more.
     pub more_behind: Option<AgentName>,
-    /// Agents that are gone.
+    /// Agents that were deleted.
     pub gone: Vec<AgentName>,
-    /// All keys that wait for an operator; `None` where nothing new is to be told of them.
+    /// All pending keys; `None` if there is nothing new about them.
     pub waiting: Option<Vec<AgentView>>,
 }
 
-/// What changed in the jobs; without their tasks.
+/// Changes of the jobs, without their tasks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobsUpdate {
-    /// Ask from here the next time.
+    /// The revision to ask from the next time.
     pub revision: u64,
-    /// False where jobs may have ended that are no longer remembered: the store has them.
+    /// Whether all jobs that ended are included. If not, those that are no longer remembered are in the
+    /// store.
     pub is_complete: bool,
     /// Jobs that changed.
     pub jobs: Vec<Job>,
@@ -32,23 +33,24 @@ pub struct JobsUpdate {
     pub deleted: Vec<JobId>,
 }
 
-/// How the master is.
+/// The master's status.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StatusView {
-    /// Agents in the registry.
+    /// Number of agents in the registry.
     pub agents: u32,
-    /// Agents that are connected.
+    /// Number of connected agents.
     pub connected: u32,
-    /// Keys that wait.
+    /// Number of pending keys.
     pub pending: u32,
-    /// Jobs that have not ended.
+    /// Number of jobs that have not ended.
     pub active_jobs: u32,
-    /// Why new jobs are refused.
+    /// Why new jobs are refused; empty if they are not.
     pub refusing_jobs: String,
-    /// How many running tasks the master holds back, and that and why in words; `None` when it holds none back.
+    /// How many running tasks the master holds back, with a message that says why; `None` if it holds none
+    /// back.
     pub held_back: Option<(u32, String)>,
-    /// Which agents have seen a later state of the store than there is, and what to do; empty when none has.
+    /// A warning that names the agents that have seen a later state of the store; empty if there are none.
     pub ahead: String,
-    /// Unauthenticated peers that were refused.
+    /// Number of unauthenticated peers that were refused.
     pub refused_unauthenticated: u64,
 }

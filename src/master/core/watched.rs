@@ -18,7 +18,7 @@ use crate::domain::{
 /// Maximum number of ended or deleted jobs that are remembered for watchers.
 const REMEMBERED: usize = 256;
 
-/// What becomes of a job that is no longer live.
+/// A job that is no longer live.
 #[derive(Debug)]
 enum Past {
     Ended(Box<Job>),
@@ -29,7 +29,7 @@ enum Past {
 #[derive(Debug, Default)]
 pub(super) struct PastJobs {
     jobs: VecDeque<(u64, Past)>,
-    /// What happened before this revision is no longer remembered.
+    /// Changes up to this revision are no longer remembered.
     remembers_since: u64,
 }
 
@@ -42,17 +42,17 @@ impl PastJobs {
     }
 }
 
-/// Agents that watchers are told of in one step.
+/// Maximum number of agents in one part of an update.
 const TOLD_AT_ONCE: usize = 200;
 
 impl Core {
-    /// Counts changes of all that is watched.
+    /// Returns the revision of all that is watched. It increases with each change.
     #[must_use]
     pub fn watched_revision(&self) -> u64 {
         self.agents.revision()
     }
 
-    /// Marks the jobs and agents that a step's effects tell of.
+    /// Marks the jobs and agents that a step's effects report as changed.
     pub(super) fn mark_watched(&mut self) {
         let effects = std::mem::take(&mut self.effects);
         for effect in &effects {
@@ -76,7 +76,7 @@ impl Core {
         }
     }
 
-    /// Remembers a job that has ended, for watchers that have not looked since.
+    /// Remembers a job that has ended, for watchers that have not asked since.
     pub(super) fn mark_ended(&mut self, id: JobId) {
         let revision = self.agents.next_revision();
         if let Some(job) = self.jobs.get_mut(&id) {
@@ -92,7 +92,7 @@ impl Core {
         self.past.push(revision, Past::Deleted(id));
     }
 
-    /// Notes what an agent did last, unless it does something newer.
+    /// Records the last job of an agent, unless the agent has a newer one.
     fn mark_last_job(&mut self, id: JobId, agent: &AgentName, last: LastJob) {
         let Some(job) = self.jobs.get(&id) else { return };
         let (number, operator) = (job.number(), job.operator().to_owned());
@@ -105,7 +105,7 @@ impl Core {
         }
     }
 
-    /// Notes the last jobs of all tasks of a job that has just begun.
+    /// Records a job that has just begun as the last job of its agents.
     pub(super) fn mark_begun(&mut self, id: JobId) {
         self.mark_job(id);
         let Some(job) = self.jobs.get(&id) else { return };
@@ -116,7 +116,7 @@ impl Core {
         }
     }
 
-    /// Marks agents whose state is another one only because time has passed.
+    /// Marks agents whose state has changed because time has passed.
     pub(super) fn mark_late(&mut self, now: Now) {
         let is_other =
             |name: &&AgentName| self.agents.get(*name).is_some_and(|row| row.shown != row.state(now));
@@ -128,9 +128,11 @@ impl Core {
         }
     }
 
-    /// What changed in the registry since a revision; everything for 0, or where that is no longer known.
+    /// Returns what changed in the registry since a revision; everything for 0, or if the changes are no
+    /// longer known.
     ///
-    /// Told in parts by name: where there is more, ask again with the same revisions and the last name.
+    /// The update comes in parts, in the order of names: for more, ask with the same revisions and the last
+    /// name.
     pub(super) fn fleet_since(
         &self,
         seen: u64,
@@ -139,7 +141,7 @@ impl Core {
         now: Now,
     ) -> FleetUpdate {
         let gone = if seen == 0 { None } else { self.agents.gone_since(seen) };
-        // When they asked last is a number, too.
+        // The time when a pending key last asked is one of the numbers, too.
         let is_due = gone.is_none() || self.waiting_changed > seen || numbers_seen != u64::MAX;
         let tells_waiting = behind.is_none() && is_due;
         let (seen, numbers_seen) = if gone.is_some() { (seen, numbers_seen) } else { (0, 0) };
@@ -157,7 +159,8 @@ impl Core {
         }
     }
 
-    /// Live jobs that changed since a revision, and those that have ended or were deleted since then.
+    /// Returns the live jobs that changed since a revision, and those that have ended or were deleted since
+    /// then.
     pub(super) fn jobs_since(&self, seen: u64) -> JobsUpdate {
         let live =
             self.jobs.values().filter(|job| job.changed > seen && job.has_begun()).map(LiveJob::summary);
@@ -175,5 +178,5 @@ impl Core {
     }
 }
 
-/// The state that a row is shown with before anybody has looked.
+/// The state of a new row until [`Core::mark_late`] first compares it.
 pub(super) const UNSEEN: AgentState = AgentState::Offline;

@@ -1,6 +1,6 @@
 //! The master's side of an Attach: output goes into the output log (`taking`), facts go to the core.
 //!
-//! Decides nothing: whether a task may start, and what follows when a link breaks, is the core's business.
+//! Decides nothing: the core decides whether a task may start, and what follows when a link breaks.
 
 mod taking;
 
@@ -41,20 +41,20 @@ use crate::{
     wire::incoming::Incoming,
 };
 
-/// How often it is looked whether a command is still fed.
+/// Interval between two checks whether a client still sends input.
 const LOOK_FOR_FEEDER: Duration = Duration::from_secs(5);
-/// An offset that no output reaches: an agent that is asked for what follows it sends nothing.
+/// An offset that no output reaches. An agent whose output is requested from here sends nothing.
 const BEYOND: u64 = 1 << 62;
-/// How often a log that cannot be written is tried again.
+/// Interval at which a failed write to a log is retried.
 const DISK_RETRY: Duration = Duration::from_secs(1);
-/// What an agent says beside output of one task, of its disk and of what it no longer has: so much a second …
+/// Maximum rate of an agent's other messages about one task (its disk, its gaps), per second …
 const WORDS_A_SECOND: u32 = 20;
-/// … and so much at once. True agents say such things once in a while.
+/// … and their maximum burst. Genuine agents send such messages rarely.
 const WORDS_AT_ONCE: u32 = 100;
-/// Cells of what an agent says of its disk.
+/// Maximum length of a reason that an agent sends, in terminal cells.
 const LONGEST_REASON: usize = 200;
 
-/// What an Attach works with.
+/// The environment of an Attach.
 pub struct Context {
     /// The core.
     pub handle: Handle,
@@ -64,35 +64,36 @@ pub struct Context {
     pub ahead: Ahead,
     /// The output logs.
     pub logs: OutputLogs,
-    /// How far agents may send ahead of the disk.
+    /// Limits how far agents may send ahead of the disk.
     pub budget: Budget,
-    /// What commands are fed.
+    /// The relays of the commands' input.
     pub inputs: Inputs,
-    /// What is told while the Attach is under way.
+    /// Signals to the open Attach.
     pub signals: Arc<AttachSignals>,
-    /// When the core's clock began.
+    /// The start of the core's clock.
     pub started: BootInstant,
-    /// By which the agent tells how long a permission was on its way.
+    /// The clock by which the agent measures the transit time of a permission.
     pub clock: SendClock,
-    /// Seals what agents hand back.
+    /// Seals tasks, and verifies the seals that agents return.
     pub sealer: Arc<Sealer>,
-    /// Ends with the agent's connection.
+    /// Cancelled when the agent's connection ends.
     pub close: CancellationToken,
-    /// Ends with the master.
+    /// Cancelled when the master must end at once.
     pub now: CancellationToken,
 }
 
-/// What an Attach is told while it is under way.
+/// Signals to an open Attach.
 #[derive(Debug, Default)]
 pub struct AttachSignals {
     /// Notified when the task's outcome is on the disk.
     pub stored: Notify,
-    /// The task is not to be started any more: an Attach that has not been opened yet gives no permission.
+    /// Whether the task must not be started any more. An Attach that is not open yet gives no permission
+    /// then.
     is_withdrawn: AtomicBool,
 }
 
 impl AttachSignals {
-    /// The task is not to be started any more.
+    /// Withdraws the permission to start the task.
     pub fn withdraw(&self) {
         self.is_withdrawn.store(true, Ordering::SeqCst);
     }
@@ -102,13 +103,13 @@ impl AttachSignals {
     }
 }
 
-/// Why an Attach ended before the task was handed over.
+/// Why an Attach ended.
 enum Lost {
-    /// The link or the agent.
+    /// The link, the agent or the log failed, for this reason.
     Broken(String),
-    /// An Attach with this attempt took its place.
+    /// It was superseded by an Attach with this attempt.
     Superseded(u64),
-    /// Nothing more is to be done.
+    /// Nothing remains to be done.
     Done,
 }
 
@@ -124,7 +125,7 @@ impl From<io::Error> for Lost {
     }
 }
 
-/// Attaches a task and stays until it is handed over, or the link is lost.
+/// Attaches a task, and returns when the task is handed over or the link is lost.
 pub async fn attach(context: Context, order: AttachOrder) {
     let (id, session, attempt, handle) = (order.id, order.session, order.attempt, context.handle.clone());
     let (close, now) = (context.close.clone(), context.now.clone());
@@ -154,7 +155,7 @@ pub async fn attach(context: Context, order: AttachOrder) {
 
 async fn follow(context: Context, order: AttachOrder) -> Lost {
     if !order.delay.is_zero() {
-        // A sleep of nothing takes the timer's whole millisecond.
+        // A sleep of zero takes a full millisecond of the timer.
         tokio::time::sleep(order.delay).await;
     }
     let log = match context.logs.open(order.id.job).await {
@@ -170,7 +171,7 @@ async fn follow(context: Context, order: AttachOrder) -> Lost {
     let from = if order.discard { BEYOND } else { log.task_end(order.id.index) };
     let cap = Cap::new(order.output_cap, order.overflow);
     let mut taking = Taking::new(order.id, context.handle.clone(), log, from, cap, &context.budget);
-    // The agent lets go of what comes before that.
+    // The agent deletes the output before this offset.
     if let Err(lost) = taking.wait_until_begin_is_safe().await {
         return lost;
     }
@@ -194,22 +195,22 @@ struct Attached {
     id: TaskId,
     attempt: u64,
     context: Context,
-    /// Takes what the task prints.
+    /// Receives the task's output.
     taking: Taking,
-    /// Where what an operator feeds the command comes from.
+    /// The relay of the command's input, if an operator sends any.
     input: Option<Arc<StdinRelay>>,
-    /// The agent has said how far the command has read.
+    /// Whether the agent has reported how far the command has read.
     has_input_word: bool,
-    /// The agent has said that the task was started.
+    /// Whether the agent has reported the start of the task.
     has_started: bool,
-    /// How fast is taken what the agent says of the task beside its output.
+    /// Limits the rate of the agent's messages other than output.
     words: Rate,
 }
 
 impl Attached {
     async fn run(&mut self, order: AttachOrder) -> Result<std::convert::Infallible, Lost> {
         let first = || AttachRequest::Open(Box::new(self.open_message(&order)));
-        // A task that printed nothing and is not to be started any more is only asked about.
+        // A task without output that must not be started any more is only queried.
         let any_link = order.start.is_none() && self.taking.end() == 0;
         let AttachStream { requests, mut answers } = match self.context.links.attach(any_link, first).await {
             Ok(stream) => stream,
@@ -243,7 +244,7 @@ impl Attached {
         }
     }
 
-    /// The first message, as of now: what may be started, and for how long that is good.
+    /// Returns the first message: what may be started, and for how long from now.
     fn open_message(&self, order: &AttachOrder) -> Open {
         let sealer = &self.context.sealer;
         let start = order.start.as_ref().filter(|_| !self.context.signals.is_withdrawn());
@@ -265,7 +266,7 @@ impl Attached {
         }
     }
 
-    /// Hangs up on a command that waits for input which nobody sends any more.
+    /// Hangs up a command that waits for input when its client is gone.
     async fn look_for_feeder(&mut self) {
         if !self.input.as_ref().is_some_and(|input| input.is_abandoned()) {
             return;
@@ -288,7 +289,7 @@ impl Attached {
         answers: &mut Incoming<AttachResponse>,
     ) -> Result<(), Lost> {
         match response {
-            // Every follower of the job is told, so it is heard once.
+            // Every follower is notified of a start, so only the first one counts.
             AttachResponse::Started { .. } if self.has_started => Ok(()),
             AttachResponse::Started { elapsed_ns } => {
                 self.has_started = true;
@@ -336,13 +337,14 @@ impl Attached {
         }
     }
 
-    /// Waits where an agent says more than one has to say: only its own output of this task waits with that.
+    /// Waits if the agent sends such messages too fast. This delays only its output of this task.
     async fn in_time(&mut self) {
         self.words.ready().await;
         self.words.take();
     }
 
-    /// The core hears the outcome at once; the agent hears that it is safe when it and all output are on the disk.
+    /// Reports the outcome to the core at once. Notifies the agent when the outcome and all output are on the
+    /// disk.
     async fn hand_over(
         &mut self,
         ended: EndedTask,
@@ -356,7 +358,7 @@ impl Attached {
             outcome: ended
                 .outcome
                 .cancelled_as_proved(|by, seal| self.context.sealer.is_cancel(self.id, by, seal)),
-            // What the agent no longer has either shows as a gap, and not as a shorter output.
+            // Output that the agent no longer has either appears as a gap, and not as a shorter output.
             end_offset: ended.end_offset.max(self.taking.end()),
             duration_ns: ended.duration_ns,
         };
@@ -365,13 +367,13 @@ impl Attached {
         self.taking.wait_until_safe().await?;
         self.context.signals.stored.notified().await;
         say(requests, AttachRequest::OutcomeStored).await?;
-        // The stream's end says that the agent has taken it.
+        // The end of the stream confirms that the agent has received this.
         while let Ok(Some(_)) = answers.message().await {}
         Err(Lost::Done)
     }
 }
 
-/// Refuses numbers that no true agent tells, and that the store could not hold.
+/// Rejects numbers that no genuine agent reports and that the store could not hold.
 fn within(number: u64, what: &str) -> Result<(), Lost> {
     if number < BEYOND { Ok(()) } else { Err(Lost::Broken(format!("{what} beyond all bounds"))) }
 }

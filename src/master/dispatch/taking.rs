@@ -1,7 +1,7 @@
 //! Writes a task's output into the job's log: tracks what was received, what is in the log, what is on the disk, and so how much
 //! more the agent may send.
 //!
-//! Knows the log, and nothing of the stream that the output comes by.
+//! Knows the log, but not the stream on which the output arrives.
 
 use std::{collections::VecDeque, io, sync::Arc, time::Instant};
 
@@ -28,7 +28,8 @@ use crate::{
     },
 };
 
-/// How far the log of a job may be ahead of a client at whose pace its commands go; within what the log keeps cached.
+/// How far the log of a job may be ahead of a client that commands wait for, in bytes. Less than what stays
+/// in the page cache.
 const PACE_WINDOW: u64 = 16 * 1024 * 1024;
 
 /// The output of one task.
@@ -39,54 +40,55 @@ pub(super) struct Taking {
     synced: watch::Receiver<u64>,
     trouble: watch::Receiver<Option<Trouble>>,
     share: Share,
-    /// Bytes of the task before this are on the disk.
+    /// Output before this offset is safe: it is synced, or was dropped.
     safe: u64,
-    /// Bytes of the task before this were taken.
+    /// Output before this offset was received.
     end: u64,
-    /// The agent may send bytes before this.
+    /// The agent may send output before this offset.
     granted: u64,
     cap: Cap,
-    /// Bytes that the log has, or will have, of the task.
+    /// Bytes of the task that the log has, or will have, with headers.
     written: u64,
     /// The newest output over the cap, which is only written when the task ends.
     newest: Newest,
-    /// Where the client is at whose pace the command goes.
+    /// The position of the slowest client that the command waits for.
     slowest: watch::Receiver<Option<u64>>,
     pace: FlowControl,
-    /// How many files' worth of the log that client had passed when files were dropped last.
+    /// Number of whole files of the log that this client had passed when files were last dropped.
     passed: u64,
-    /// Taken, and not given to the log yet.
+    /// Received frames that are not given to the log yet.
     unwritten: Vec<Frame>,
-    /// Writes what was taken before that.
+    /// The current write, of the frames before these.
     writing: Option<AbortOnDropHandle<Option<(u64, u64)>>>,
-    /// Positions in the log, and the task's offsets that are safe once they are synced.
+    /// Positions in the log and offsets of the task: an offset is safe once its position is synced.
     waiting: VecDeque<(u64, u64)>,
 }
 
-/// What has changed for a task's output.
+/// A change that concerns a task's output.
 #[derive(Debug)]
 pub(super) enum Change {
-    /// The log has what it was given: where that ends, in the log and in the task's output; `None` when it failed.
+    /// A write has ended. Contains the end of the written frames, in the log and in the output of the task;
+    /// `None` if it failed.
     Written(Option<(u64, u64)>),
-    /// The disk takes the output, or no longer does.
+    /// The trouble of the log has changed.
     Trouble,
-    /// More is on the disk, or was read.
+    /// More is synced, or was read by a client.
     Room,
     /// The log is closed.
     Closed,
 }
 
-/// What the agent is to be told.
+/// What to report to the agent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Progress {
-    /// Everything before this is safe.
+    /// Output before this offset is safe.
     pub acknowledged: Option<u64>,
-    /// It may send what comes before this.
+    /// The agent may send output before this offset.
     pub granted: Option<u64>,
 }
 
 impl Taking {
-    /// Takes what follows `from`.
+    /// Receives output from the offset `from` on.
     pub(super) fn new(
         id: TaskId,
         handle: Handle,
@@ -122,17 +124,17 @@ impl Taking {
         }
     }
 
-    /// Where the output ends that was taken.
+    /// Returns the end offset of the received output.
     pub(super) fn end(&self) -> u64 {
         self.end
     }
 
-    /// The agent may send what comes before this.
+    /// Returns the offset before which the agent may send output.
     pub(super) fn granted(&self) -> u64 {
         self.granted
     }
 
-    /// Waits for the next change. Given up and called again it misses none.
+    /// Waits for the next change. Cancel safe.
     pub(super) async fn changed(&mut self) -> Change {
         let may_be_safe = !self.waiting.is_empty();
         let follows_pace = self.is_over_cap() || self.is_near_grant();
@@ -149,7 +151,7 @@ impl Taking {
         }
     }
 
-    /// Does what a change calls for, and says what the agent is to be told then.
+    /// Handles a change. Returns what to report to the agent.
     ///
     /// # Errors
     /// When the log has failed.
@@ -162,23 +164,23 @@ impl Taking {
         }
     }
 
-    /// Whether the task has printed more than its beginning that is always kept.
+    /// Reports whether the output has reached the end of the beginning that is always kept.
     fn is_over_cap(&self) -> bool {
         self.end >= self.cap.beginning
     }
 
-    /// Whether the agent has sent nearly all that it may.
+    /// Reports whether the agent has sent nearly all that it may.
     fn is_near_grant(&self) -> bool {
         self.granted <= self.end + self.share.bytes() / 4
     }
 
-    /// Whether what comes now goes into the log, at the pace of a client that reads along.
+    /// Reports whether new output goes into the log at the speed of a client that reads along.
     fn is_paced(&self) -> bool {
         self.cap.overflow == Overflow::Block && self.slowest.borrow().is_some()
     }
 
-    /// What the agent no longer has: the output continues at `to`, and so does what may be sent, once what lies before is on the
-    /// disk.
+    /// Skips output that the agent no longer has. The output continues at `to`; the window moves there when
+    /// everything before it is synced.
     ///
     /// # Errors
     /// When the log has failed.
@@ -191,12 +193,14 @@ impl Taking {
         Ok(self.progress())
     }
 
-    /// Whether output is held that is only written when the task ends, so that no sync will tell of what it pushes out.
+    /// Reports whether output is held that is only written when the task ends. No sync announces the output
+    /// that it displaces.
     pub(super) fn holds_newest(&self) -> bool {
         !self.newest.is_empty()
     }
 
-    /// Gives the log everything that was taken. What followers hear of the task's end must be in it before.
+    /// Writes everything that was received to the log. Must come before followers are notified of the end of
+    /// the task.
     ///
     /// # Errors
     /// When the log has failed.
@@ -205,8 +209,8 @@ impl Taking {
         self.write_out().await
     }
 
-    /// Waits until everything is on the disk that the log had of the task before: an agent that is asked for what follows
-    /// takes that for acknowledged.
+    /// Waits until all earlier output of the task in the log is synced. An agent considers output
+    /// acknowledged if the output after it is requested.
     ///
     /// # Errors
     /// When the log has failed.
@@ -219,7 +223,7 @@ impl Taking {
         self.wait_synced(appended).await
     }
 
-    /// Waits until everything that was taken is on the disk.
+    /// Waits until everything that was received is synced.
     ///
     /// # Errors
     /// When the log has failed.
@@ -231,10 +235,10 @@ impl Taking {
         }
     }
 
-    /// Takes what the agent has sent.
+    /// Receives frames of the agent.
     ///
     /// # Errors
-    /// When it is not what it may be, or the log has failed.
+    /// When the agent sends more than it was granted, or the log has failed.
     pub(super) async fn append(&mut self, frames: Vec<Frame>) -> Result<(), Lost> {
         let mut kept = Vec::with_capacity(frames.len());
         for frame in joined(frames) {
@@ -248,13 +252,14 @@ impl Taking {
                 kept.push(frame);
                 continue;
             }
-            // A frame that reaches over the end of the beginning is two.
+            // A frame across the end of the beginning is split.
             if frame.offset < beginning {
                 kept.push(frame.clone().before_offset(beginning));
             }
             if let Some(frame) = frame.from_offset(beginning) {
                 self.write(std::mem::take(&mut kept)).await?;
-                // What is told as gone is told with what lies before it.
+                // A dropped part is acknowledged together with the output before it, so that output is
+                // written first.
                 self.write_out().await?;
                 self.keep_newest(frame).await;
             }
@@ -269,12 +274,14 @@ impl Taking {
         Ok(())
     }
 
-    /// Up to which offset output belongs to the beginning, which is kept.
+    /// Returns the offset up to which output belongs to the beginning, which is kept; 0 once too many bytes
+    /// are written.
     fn beginning(&self) -> u64 {
         if self.written > self.cap.most_written { 0 } else { self.cap.beginning }
     }
 
-    /// Takes frames for the log. Long ones are written beside the stream: while the disk takes some, the next are read.
+    /// Queues frames for the log. Long output is written in the background, so that the next frames can be
+    /// read meanwhile.
     async fn write(&mut self, frames: Vec<Frame>) -> Result<(), Lost> {
         let Some(end) = frames.last().map(Frame::end) else { return Ok(()) };
         self.end = self.end.max(end);
@@ -288,20 +295,20 @@ impl Taking {
         Ok(())
     }
 
-    /// Begins to write what was taken, unless something is being written.
+    /// Starts to write queued frames in the background, unless a write is running.
     fn write_beside(&mut self) {
         if self.writing.is_none() && !self.unwritten.is_empty() {
             self.writing = Some(AbortOnDropHandle::new(tokio::spawn(self.writing())));
         }
     }
 
-    /// Writes what was taken. Ends when the log has it.
+    /// Writes the queued frames. Completes when the log has them.
     fn writing(&mut self) -> impl Future<Output = Option<(u64, u64)>> + Send + use<> {
         let frames = std::mem::take(&mut self.unwritten);
         write_all(Arc::clone(&self.log), self.handle.clone(), self.id, frames)
     }
 
-    /// Notes what the log has now, and continues with what was taken meanwhile.
+    /// Records the result of a write, and starts the next one.
     async fn written(&mut self, written: Option<(u64, u64)>) -> Result<(), Lost> {
         self.writing = None;
         let Some((position, end)) = written else {
@@ -315,7 +322,7 @@ impl Taking {
         Ok(())
     }
 
-    /// Waits until the log has everything that was taken.
+    /// Waits until the log has everything that was received.
     async fn write_out(&mut self) -> Result<(), Lost> {
         self.write_beside();
         while let Some(writing) = &mut self.writing {
@@ -345,13 +352,13 @@ impl Taking {
 
     fn wait_for(&mut self, position: u64, end: u64) {
         match self.waiting.back_mut() {
-            // Small frames share an entry, or a window full of them would be a long queue.
+            // Small frames share an entry: otherwise a window full of them would make a long queue.
             Some(last) if position / NARROW == last.0 / NARROW => *last = (position, end),
             _ => self.waiting.push_back((position, end)),
         }
     }
 
-    /// Holds a frame over the cap; what it pushes out is gone, and counts as safe.
+    /// Holds a frame over the cap. The output that it displaces is dropped, and counts as safe.
     async fn keep_newest(&mut self, frame: Frame) {
         self.end = self.end.max(frame.end());
         if self.newest.is_empty() {
@@ -372,7 +379,7 @@ impl Taking {
         self.write(frames.into()).await
     }
 
-    /// What is safe now, and how much further the agent may send, where that is news to it.
+    /// Returns what is safe now and how much further the agent may send, if this has changed.
     pub(super) fn progress(&mut self) -> Progress {
         let mut progress = Progress::default();
         let synced = *self.synced.borrow_and_update();
@@ -386,7 +393,7 @@ impl Taking {
         let ahead = *self.log.appended().borrow();
         let slowest = *self.slowest.borrow_and_update();
         let to_offset = match slowest.filter(|_| self.is_paced()) {
-            // The client gets every byte, so the command goes no faster than it reads.
+            // The client receives every byte, so the command runs no faster than the client reads.
             Some(slowest) if self.is_over_cap() && ahead - slowest.min(ahead) >= PACE_WINDOW => self.granted,
             _ if !self.newest.is_empty() => self.end + self.share.bytes(),
             Some(slowest) => {
@@ -395,7 +402,7 @@ impl Taking {
             }
             None => self.safe + self.share.bytes(),
         };
-        // Small steps are worth a message only to an agent that waits for one.
+        // A small step is only reported to an agent that waits for it.
         let step = if self.granted <= self.end { 1 } else { self.share.bytes() / 16 };
         if to_offset >= self.granted + step {
             self.granted = to_offset;
@@ -404,7 +411,7 @@ impl Taking {
         progress
     }
 
-    /// Waits until the log is on the disk up to a position.
+    /// Waits until the log is synced up to a position.
     async fn wait_synced(&mut self, position: u64) -> Result<(), Lost> {
         let mut synced = self.log.synced();
         loop {
@@ -415,7 +422,8 @@ impl Taking {
         }
     }
 
-    /// Shows what keeps the disk from taking the output. A log that has failed is left.
+    /// Reports to the core why the log cannot be written to the disk, or that it can. Fails if the log has
+    /// failed.
     async fn tell_trouble(&mut self) -> Result<(), Lost> {
         let trouble = self.trouble.borrow_and_update().clone();
         let text = trouble.as_ref().map_or_else(String::new, |trouble| trouble.text().to_owned());
@@ -425,8 +433,8 @@ impl Taking {
     }
 }
 
-/// Appends frames to a log, however long the disk takes for them. Where the last one ends, in the log and in the task's
-/// output; `None` when the log has failed.
+/// Appends frames to a log, and retries while the disk fails. Returns the end of the last frame in the log
+/// and in the output of the task; `None` if the log has failed.
 async fn write_all(log: Arc<JobLog>, handle: Handle, id: TaskId, frames: Vec<Frame>) -> Option<(u64, u64)> {
     let end = frames.last().map(Frame::end)?;
     let mut said = false;
@@ -435,7 +443,7 @@ async fn write_all(log: Arc<JobLog>, handle: Handle, id: TaskId, frames: Vec<Fra
             Ok(position) => break position,
             Err(_) if log.is_failed() => return None,
             Err(error) => {
-                // Held back here, the agent keeps what it has, and its command waits.
+                // Until this succeeds, the agent keeps its output and the command waits.
                 if !std::mem::replace(&mut said, true) {
                     tracing::error!(%error, task = %id, "cannot write output; trying again");
                     let text = format!("the master cannot write its output: {error}; trying again");

@@ -1,26 +1,27 @@
-//! Limits how far agents may send ahead of the disk: one budget of bytes for all tasks.
+//! Limits how far agents may send ahead of the disk: all tasks share one budget of bytes.
 
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
 
-/// Bytes of all tasks together that may be on their way to the disk.
+/// The budget of all tasks together, in bytes.
 pub const IN_ALL: u64 = 128 * 1024 * 1024;
-/// Bytes of one task, while less than half of the budget is used: enough to sync 8 MiB beside 8 MiB that stream.
+/// Window of one task while less than half of the budget is used, in bytes. Large enough to sync 8 MiB while
+/// 8 MiB arrive.
 pub const WIDE: u64 = 16 * 1024 * 1024;
-/// Bytes of one task, while there is room.
+/// Window of one task while the budget is not used up, in bytes.
 pub const MIDDLE: u64 = 4 * 1024 * 1024;
-/// Bytes of one task in any case.
+/// Minimum window of one task, in bytes.
 pub const NARROW: u64 = 64 * 1024;
 
-/// The budget. Cloning gives another handle to the same.
+/// A handle to the budget; clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Budget {
     used: Arc<AtomicU64>,
 }
 
-/// One task's share, given back when it is dropped.
+/// One task's share of the budget, returned when it is dropped.
 #[derive(Debug)]
 pub struct Share {
     budget: Budget,
@@ -28,7 +29,7 @@ pub struct Share {
 }
 
 impl Budget {
-    /// A narrow share, which there always is.
+    /// Returns a share of [`NARROW`] bytes, even if the budget is used up.
     #[must_use]
     pub fn narrow(&self) -> Share {
         self.used.fetch_add(NARROW, Ordering::Relaxed);
@@ -37,13 +38,13 @@ impl Budget {
 }
 
 impl Share {
-    /// How many bytes the task may send ahead.
+    /// Returns how many bytes the task may send ahead.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Makes it as wide as there is room for, for a task that uses what it has.
+    /// Widens the share as far as the budget allows. Meant for a task that uses its whole share.
     pub fn widen(&mut self) {
         for (size, room) in [(WIDE, IN_ALL / 2), (MIDDLE, IN_ALL)] {
             let more = size.saturating_sub(self.bytes);

@@ -1,11 +1,12 @@
 //! The index of a log: for each file the offsets of its tasks, and the positions of their frames at regular distances.
 //!
-//! A file that is closed and on the disk has this beside it, in a file of its own whose name ends with `index`: who opens
-//! the log later need not read all of it. Such an index says as well that its file was on the disk, and every file before
-//! it. It stays when the file itself is dropped.
+//! A file that is closed and synced has its index beside it, in a file whose name ends with `index`, so that
+//! opening the log does not read the whole file. Such an index also states that its file, and every file
+//! before it, was synced. It stays when the file itself is dropped.
 //!
-//! It holds `SLI1`, CRC-32 of all that follows it, the position behind the file's last frame, and for each task its
-//! index, its offsets from and to, how many places are known, and offset and position of each; 64 bits each, little endian.
+//! It contains `SLI1`, a CRC-32 of all that follows, the position after the last frame of the file, and for
+//! each task its index, its first offset, its end offset, the number of its places, and the offset and
+//! position of each place. These numbers have 64 bits, little endian.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -23,31 +24,31 @@ use crate::{
     sys::disk::{Disk, Open},
 };
 
-/// How far apart two places of a task are, in bytes of the task.
+/// Minimum distance of two places of a task, in bytes of its output.
 const STEP: u64 = 1024 * 1024;
 const MAGIC: [u8; 4] = *b"SLI1";
 
-/// What of one task lies in one file.
+/// The part of a task's output in one file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Part {
     /// Its first offset.
     pub(super) from: u64,
-    /// The offset behind its last byte.
+    /// The offset after its last byte.
     pub(super) to: u64,
     /// Offsets, and the positions of the frames that begin there.
     places: Vec<(u64, u64)>,
 }
 
-/// What lies in one file.
+/// The contents of one file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct FileContents {
-    /// The position behind its last frame.
+    /// The position after its last frame.
     pub(super) end: u64,
     pub(super) parts: BTreeMap<u32, Part>,
 }
 
 impl FileContents {
-    /// Notes a frame that lies between two positions.
+    /// Adds a frame that lies between two positions.
     pub(super) fn note(&mut self, position: u64, end: u64, task: u32, frame: &Frame) {
         let fresh = || Part { from: frame.offset, ..Part::default() };
         let part = self.parts.entry(task).or_insert_with(fresh);
@@ -58,7 +59,8 @@ impl FileContents {
         self.end = end;
     }
 
-    /// Goes through a file up to its first bad frame, or to `until`. One without any frame ends where it begins.
+    /// Reads a file up to its first invalid frame, or to `until`. A file without a frame ends where it
+    /// begins.
     pub(super) fn scan(file: LogFile, until: u64) -> io::Result<Self> {
         let mut contents = Self { end: file.first, ..Self::default() };
         let mut frames = Frames::new(file, 0);
@@ -71,7 +73,7 @@ impl FileContents {
         }
     }
 
-    /// As it lies on the disk.
+    /// Returns the bytes of an index file.
     fn to_bytes(&self) -> Vec<u8> {
         let mut numbers = vec![self.end];
         for (task, part) in &self.parts {
@@ -82,7 +84,7 @@ impl FileContents {
         [&MAGIC[..], &crc32fast::hash(&body).to_le_bytes(), &body].concat()
     }
 
-    /// `None` for what is not whole.
+    /// Parses an index file. Returns `None` if it is incomplete or damaged.
     fn parse(bytes: &[u8]) -> Option<Self> {
         let body = bytes.strip_prefix(&MAGIC)?;
         let (crc, body) = body.split_first_chunk::<4>()?;
@@ -103,8 +105,9 @@ impl FileContents {
         Some(contents)
     }
 
-    /// Writes the index of a file, and brings it to the disk but for its name. One that was there is whole until this one
-    /// is: emptied, it would be taken for none, its file would be written to, and a power failure could bring it back.
+    /// Writes the index of a file and syncs it, but not its name. An existing index stays complete until the
+    /// new one is: if it were emptied, it would count as missing, its file would be appended to, and a power
+    /// failure could restore the old index.
     pub(super) fn write(&self, disk: &Disk, directory: &Path, first: u64) -> io::Result<()> {
         let path = index_path(directory, first);
         let temporary = path.with_extension("new");
@@ -114,7 +117,7 @@ impl FileContents {
         disk.rename(&temporary, &path)
     }
 
-    /// Reads the index of a file; `None` when there is no whole one.
+    /// Reads the index of a file. Returns `None` if there is no complete one.
     pub(super) fn read(disk: &Disk, directory: &Path, first: u64) -> io::Result<Option<Self>> {
         let file = match disk.read(&index_path(directory, first)) {
             Ok(file) => file,
@@ -127,17 +130,17 @@ impl FileContents {
     }
 }
 
-/// What lies in a log.
+/// The contents of a log.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
-    /// By the positions at which the files begin; also of files that were dropped.
+    /// The contents of all files, also of dropped ones, by the positions at which the files begin.
     pub(super) files: BTreeMap<u64, FileContents>,
-    /// Payload bytes that there are of each task.
+    /// The end offset of each task's output.
     ends: HashMap<u32, u64>,
 }
 
 impl Contents {
-    /// Reads what lies in a log that nobody appends to.
+    /// Reads the contents of a log that nothing is appended to.
     pub(super) fn scan(disk: &Disk, directory: &Path) -> io::Result<Self> {
         let mut contents = Self::default();
         let files = disk.numbers(directory, ENDING)?;
@@ -153,12 +156,12 @@ impl Contents {
         Ok(contents)
     }
 
-    /// The position behind everything.
+    /// Returns the position after the last frame of the log.
     pub(super) fn end(&self) -> u64 {
         self.files.values().next_back().map_or(0, |file| file.end)
     }
 
-    /// Adds what lies in a file.
+    /// Adds the contents of a file.
     pub(super) fn add(&mut self, first: u64, file: FileContents) {
         for (task, part) in &file.parts {
             let end = self.ends.entry(*task).or_default();
@@ -167,19 +170,20 @@ impl Contents {
         self.files.insert(first, file);
     }
 
-    /// Notes a frame that lies between two positions of the file that begins at `first`.
+    /// Adds a frame that lies between two positions of the file that begins at `first`.
     pub(super) fn note(&mut self, first: u64, position: u64, end: u64, task: u32, frame: &Frame) {
         self.files.entry(first).or_default().note(position, end, task, frame);
         let known = self.ends.entry(task).or_default();
         *known = frame.end().max(*known);
     }
 
-    /// Payload bytes that there are of a task.
+    /// Returns the end offset of a task's output.
     pub(super) fn task_end(&self, task: u32) -> u64 {
         self.ends.get(&task).copied().unwrap_or(0)
     }
 
-    /// A position at or before the frame that holds this offset of a task; `None` when it has not printed that yet.
+    /// Returns a position at or before the frame that holds this offset of a task; `None` if the task has not
+    /// printed it yet.
     pub(super) fn position_of(&self, task: u32, offset: u64) -> Option<u64> {
         if offset >= self.task_end(task) {
             return None;
@@ -231,7 +235,7 @@ mod tests {
             time_ns: 0,
             data: Bytes::from_static(&[0; 1024]),
         };
-        // Ten steps of frames of 1 KiB each, behind another file.
+        // Ten steps of frames of 1 KiB each, after another file.
         let from = 7 * STEP;
         for n in 0..10 * 1024 {
             contents.note(1_000, 1_000 + n * 2_000, 1_000 + (n + 1) * 2_000, 3, &frame(from + n * 1024));

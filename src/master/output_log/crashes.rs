@@ -15,7 +15,7 @@ const TASKS: u32 = 3;
 /// Small, so that a history has many files.
 const FILE_SIZE: u64 = 700;
 
-/// What a task prints at an offset.
+/// Returns the byte that a task prints at an offset.
 fn printed(task: u32, offset: u64) -> u8 {
     let mixed = (offset + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15 ^ u64::from(task) << 7);
     mixed.to_be_bytes()[0]
@@ -24,12 +24,12 @@ fn printed(task: u32, offset: u64) -> u8 {
 struct History {
     model: Model,
     log: Option<JobLog>,
-    /// Positions, tasks and offsets that are safe once the log is on the disk up to there.
+    /// Positions, tasks and offsets: the offset is acknowledged once the log is synced up to the position.
     waiting: Vec<(u64, u32, u64)>,
     acknowledged: HashMap<u32, u64>,
-    /// What of each task was ever sent.
+    /// The end of the output that was ever sent of each task.
     sent: HashMap<u32, u64>,
-    /// What lies before this offset of a task may have been dropped.
+    /// Output of any task before this offset may have been dropped.
     spare: u64,
     crashes: u64,
     failures: u64,
@@ -61,7 +61,7 @@ impl History {
         PathBuf::from("/runs/run")
     }
 
-    /// Opens the log, which takes as long as the disk fails.
+    /// Opens the log, and retries while the disk fails.
     fn open(&mut self) {
         self.waiting.clear();
         for attempt in 0.. {
@@ -86,12 +86,12 @@ impl History {
     fn append(&mut self) {
         let task = u32::try_from(self.roll(u64::from(TASKS))).unwrap();
         let end = self.log().task_end(task);
-        // An agent sends again what was not acknowledged, also where the log has it already.
+        // An agent resends what was not acknowledged, even if the log already has it.
         let acknowledged = self.acknowledged.get(&task).copied().unwrap_or(0);
         let mut offset = if self.roll(4) == 0 { acknowledged.min(end) } else { end };
         let mut frames = Vec::new();
         for _ in 0..=self.roll(3) {
-            // Of few sizes, so that one write ends where another one that failed had a frame's end.
+            // Few different sizes, so that a write can end where a failed write had the end of a frame.
             let size = [1, 40, 40, 170][usize::try_from(self.roll(4)).unwrap()];
             let data: Vec<u8> = (0..size).map(|at| printed(task, offset + at)).collect();
             let frame = Frame { stream: Stream::Stdout, offset, time_ns: 0, data: data.into() };
@@ -108,7 +108,7 @@ impl History {
 
     fn sync(&mut self) {
         let (end, unsynced) = self.log().begin_sync();
-        // Nobody who appends waits for a sync.
+        // Appending does not wait for a sync.
         for _ in 0..self.roll(3) {
             self.append();
         }
@@ -133,11 +133,11 @@ impl History {
         let least = (0..TASKS).map(|task| self.acknowledged.get(&task).copied().unwrap_or(0)).min();
         self.spare = self.spare.max(least.unwrap_or(0) / 2);
         let (spare, position) = (self.spare, *self.log().appended().borrow());
-        // What it does not get done now it does the next time.
+        // If this fails, the next call does it.
         let _ = self.log().drop_spare(position, |(_, to), _| to <= spare);
     }
 
-    /// Reads everything, and holds it against what was printed.
+    /// Reads everything, and compares it with what was printed.
     fn check(&mut self) {
         self.model.fail(0);
         let until = *self.log().appended().borrow();
@@ -203,7 +203,7 @@ impl History {
     }
 }
 
-/// How many histories are played: more on demand.
+/// Returns how many histories are played; `SLOTH_CRASHES` changes it.
 fn count() -> u64 {
     std::env::var("SLOTH_CRASHES").ok().and_then(|count| count.parse().ok()).unwrap_or(1_000)
 }

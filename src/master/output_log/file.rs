@@ -1,8 +1,8 @@
 //! One file of a log: its header and its frames. Knows nothing of the other files.
 //!
-//! The head is 32 bytes: `SLG2`, CRC-32 of all that follows it, a random number that the checksums of the file's frames
-//! begin with, the position at which the file begins, and that of the file before it; little endian. Positions count the
-//! head. Files of version 0.1.0 have none.
+//! The head has 32 bytes, little endian: `SLG2`, a CRC-32 of all that follows, a random number with which the
+//! checksums of the frames begin, the position at which the file begins, and that of the file before it.
+//! Positions include the head. Files of version 0.1.0 have no head.
 
 use std::{
     io::{self, IoSlice},
@@ -20,10 +20,10 @@ use crate::{
     },
 };
 
-/// Bytes of a head.
+/// Size of a head, in bytes.
 const HEAD: usize = 32;
 const MAGIC: [u8; 4] = *b"SLG2";
-/// In the place of the file before, where there is none.
+/// The value for the previous file if there is none.
 const NONE: u64 = u64::MAX;
 
 /// An open file of a log.
@@ -70,10 +70,11 @@ impl Head {
 }
 
 impl LogFile {
-    /// Makes an empty file behind another one.
+    /// Creates an empty file that follows the file at `previous`.
     pub(super) fn create(disk: &Disk, path: &Path, first: u64, previous: Option<u64>) -> io::Result<Self> {
         let file = match disk.open(path, Open::New) {
-            // It is left from a write that failed. A sync may still hold it, and must not write to the new one.
+            // It is left over from a failed write. A running sync may still hold it, and must not write to
+            // the new file.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 disk.remove(path)?;
                 disk.open(path, Open::New)?
@@ -85,12 +86,12 @@ impl LogFile {
         Ok(Self { first, file, head: Some(head) })
     }
 
-    /// Opens a file that is there.
+    /// Opens an existing file for reading and writing.
     pub(super) fn open(disk: &Disk, path: &Path, first: u64) -> io::Result<Self> {
         Self::with(disk.open(path, Open::Existing)?, first)
     }
 
-    /// The same for reading alone.
+    /// Opens an existing file for reading only.
     pub(super) fn read(disk: &Disk, path: &Path, first: u64) -> io::Result<Self> {
         Self::with(disk.read(path)?, first)
     }
@@ -105,22 +106,24 @@ impl LogFile {
         Ok(Self { first, file, head })
     }
 
-    /// Frames can be added to it: version 0.1.0 did not tell where a frame belongs.
+    /// Reports whether frames can be added. Frames of version 0.1.0 do not record where they belong, so such
+    /// a file is closed.
     pub(super) fn takes_frames(&self) -> bool {
         self.head.is_some()
     }
 
-    /// Where the file begins that comes before it; `None` when it does not tell, or is the first.
+    /// Returns the position of the previous file; `None` for the first file, and if the file does not record
+    /// it.
     pub(super) fn previous(&self) -> Option<u64> {
         self.head.and_then(|head| head.previous)
     }
 
-    /// Where its first frame begins.
+    /// Returns the position of the first frame.
     pub(super) fn frames_from(&self) -> u64 {
         self.first + self.head.map_or(0, |_| HEAD as u64)
     }
 
-    /// What the checksum of the frame at a position begins with.
+    /// Returns the initial value for the checksum of the frame at a position.
     pub(super) fn seed(&self, position: u64) -> u32 {
         let Some(head) = self.head else { return UNBOUND };
         let mut hasher = crc32fast::Hasher::new();
@@ -134,29 +137,30 @@ impl LogFile {
         self.file.write_at(position - self.first, pieces)
     }
 
-    /// The position at which it ends.
+    /// Returns the position at which the file ends.
     pub(super) fn end(&self) -> io::Result<u64> {
         Ok(self.first + self.file.length()?)
     }
 
-    /// Cuts what lies behind a position.
+    /// Truncates the file at a position.
     pub(super) fn cut(&self, position: u64) -> io::Result<()> {
         self.file.set_length(position - self.first)
     }
 
-    /// Brings it to the disk.
+    /// Syncs the file.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.file.sync()
     }
 
-    /// Lets the machine forget its copy in memory of what lies between two positions.
+    /// Drops the data between two positions from the page cache.
     pub(super) fn forget(&self, from: u64, end: u64) {
         if let Some(length) = end.checked_sub(from).and_then(NonZeroU64::new) {
             self.file.forget(from - self.first, length);
         }
     }
 
-    /// Writes what lies between two positions again, as the machine's memory has it, and the head as it has to be.
+    /// Writes the data between two positions again, as the page cache has it. If the range includes the head,
+    /// that is written from memory.
     pub(super) fn write_again(&self, from: u64, end: u64) -> io::Result<()> {
         if let Some(head) = self.head.filter(|_| from <= self.first) {
             self.file.write_at(0, &mut [IoSlice::new(&head.to_bytes(self.first))])?;
@@ -173,18 +177,18 @@ impl LogFile {
     }
 }
 
-/// What comes at a place of a file.
+/// The result of reading at a position of a file.
 #[derive(Debug)]
 pub(super) enum Next {
     /// A frame of a task.
     Frame(u32, Frame),
-    /// Nothing, or not all of a frame.
+    /// The end of the data, or an incomplete frame.
     Unfinished,
-    /// Something that was not written there as a frame.
+    /// Data that was not written there as a frame.
     Damaged,
 }
 
-/// Reads a file's frames, and holds each against its checksum.
+/// Reads a file's frames, and verifies their checksums.
 #[derive(Debug)]
 pub(super) struct Frames {
     file: LogFile,
@@ -193,28 +197,28 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    /// Begins at a position, or with the first frame behind it where that is in the head.
+    /// Starts at a position, or at the first frame if the position is in the head.
     pub(super) fn new(file: LogFile, position: u64) -> Self {
         let position = position.max(file.frames_from());
         Self { file, position, buffer: Bytes::new() }
     }
 
-    /// Where the next frame begins.
+    /// Returns the position of the next frame.
     pub(super) fn position(&self) -> u64 {
         self.position
     }
 
-    /// Where the file begins.
+    /// Returns the position at which the file begins.
     pub(super) fn first(&self) -> u64 {
         self.file.first
     }
 
-    /// Continues elsewhere, and forgets what was read ahead.
+    /// Continues at another position, and discards what was read ahead.
     pub(super) fn go_to(&mut self, position: u64) {
         (self.position, self.buffer) = (position.max(self.file.frames_from()), Bytes::new());
     }
 
-    /// The next frame, of what lies before `until`.
+    /// Reads the next frame before `until`.
     pub(super) fn next(&mut self, until: u64) -> io::Result<Next> {
         loop {
             let before = self.buffer.len();
@@ -253,7 +257,7 @@ mod tests {
         Frame { stream: Stream::Stdout, offset, time_ns: 1, data: vec![7; 100].into() }
     }
 
-    /// Writes a frame where one may lie.
+    /// Writes a valid frame.
     fn write(file: &LogFile, position: u64, frame: &Frame) -> u64 {
         let Frame { stream, offset, time_ns, ref data } = *frame;
         let head = Header::new(0, stream, offset, time_ns, data, file.seed(position));
@@ -310,7 +314,7 @@ mod tests {
         assert_eq!(
             fs::metadata(&path).unwrap().len(),
             end,
-            "what follows is in a file that tells where it belongs"
+            "new frames are in a file that records where they belong"
         );
         assert_eq!(Disk::default().numbers(dir.path(), "log").unwrap(), [0, end]);
     }

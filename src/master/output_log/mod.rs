@@ -34,14 +34,14 @@ use crate::{
 /// A file is closed when it has grown to this many bytes.
 pub const FILE_SIZE: u64 = 64 * 1024 * 1024;
 
-/// How long a log stays open that was opened ahead.
+/// How long a log that was opened in advance stays open.
 const OPENED_AHEAD: Duration = Duration::from_secs(1);
-/// Jobs that are over and whose contents are remembered.
+/// Maximum number of ended jobs whose contents are cached.
 const REMEMBERED: usize = 8;
 
-/// How log files' names end.
+/// The file name extension of log files.
 const ENDING: &str = "log";
-/// How the names of their indices end.
+/// The file name extension of their indices.
 const INDEX: &str = "index";
 
 fn file_path(directory: &Path, first_position: u64) -> PathBuf {
@@ -52,7 +52,7 @@ fn index_path(directory: &Path, first_position: u64) -> PathBuf {
     numbered(directory, first_position, INDEX)
 }
 
-/// A log that is open, or being opened by whoever holds the lock.
+/// An open log. The holder of the lock may be opening it.
 type Opened = Arc<tokio::sync::Mutex<Weak<JobLog>>>;
 
 type Remembered = VecDeque<(JobId, Arc<Contents>)>;
@@ -63,36 +63,36 @@ pub struct OutputLogs {
     root: PathBuf,
     disk: Disk,
     open: Arc<Mutex<HashMap<JobId, Opened>>>,
-    /// Of jobs that are over and were read from the middle lately, newest last.
+    /// The contents of ended jobs that were recently read from the middle, newest last.
     remembered: Arc<Mutex<Remembered>>,
 }
 
 impl OutputLogs {
-    /// The logs below a directory.
+    /// Returns the logs below a directory.
     #[must_use]
     pub fn new(root: PathBuf) -> Self {
         Self { root, disk: Disk::default(), open: Arc::default(), remembered: Arc::default() }
     }
 
-    /// The same on a disk of a test's.
+    /// Returns the logs below a directory of a test's disk.
     #[cfg(test)]
     pub(super) fn on(disk: Disk, root: PathBuf) -> Self {
         Self { disk, ..Self::new(root) }
     }
 
-    /// Makes the directory that they lie in. Its name is on the disk before any output is.
+    /// Creates the directory of the logs, and syncs its name before any output is written.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// When the disk cannot be written.
     pub fn make_root(&self) -> io::Result<()> {
         self.disk.make_directory(&self.root)?;
         self.root.parent().map_or(Ok(()), |parent| self.disk.sync_names(parent))
     }
 
-    /// Moves the logs here that an earlier version left in another directory, and removes that one.
+    /// Moves the logs that an earlier version left in the directory `old`, and removes that directory.
     ///
     /// # Errors
-    /// When the disk does not take it. What was not moved yet is moved the next time.
+    /// When the disk cannot be written. The next call moves the remaining logs.
     pub fn take_over(&self, old: &Path) -> io::Result<()> {
         let names = match fs::read_dir(old) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -101,12 +101,12 @@ impl OutputLogs {
         for name in names {
             self.disk.rename(&old.join(&name), &self.root.join(&name))?;
         }
-        // A log must not be missing at both places after a power failure.
+        // After a power failure each log must exist in one of the directories.
         self.disk.sync_names(&self.root)?;
         fs::remove_dir(old)
     }
 
-    /// The directory that they lie in.
+    /// Returns the directory of the logs.
     #[must_use]
     pub fn root(&self) -> &std::path::Path {
         &self.root
@@ -116,11 +116,11 @@ impl OutputLogs {
         self.root.join(job.to_string())
     }
 
-    /// The log of a job that is not over, for appending. It is opened once, however many tasks append, and synced
-    /// beside the stream for as long as anybody holds it. A long one takes its time, in which nobody else has to wait.
+    /// Returns the log of an unfinished job, for appending. All callers share one open log, which is synced
+    /// in the background while anyone holds it. Opening a long log takes time, but delays no other job.
     ///
     /// # Errors
-    /// When the disk does not give it.
+    /// When the log cannot be read or written.
     pub async fn open(&self, job: JobId) -> io::Result<Arc<JobLog>> {
         let opened = self.opened(job);
         let mut known = opened.lock().await;
@@ -145,7 +145,8 @@ impl OutputLogs {
         Arc::clone(open.entry(job).or_default())
     }
 
-    /// Opens the log of a job that is about to begin, while the job is being stored: who appends to it finds it open.
+    /// Opens the log of a new job in the background while the job is being stored, so that it is open when
+    /// output arrives.
     pub fn open_ahead(&self, job: JobId) {
         let logs = self.clone();
         tokio::spawn(async move {
@@ -156,17 +157,17 @@ impl OutputLogs {
         });
     }
 
-    /// A reader of a job's log from a position, live or later.
+    /// Returns a reader of a job's log from a position on. The job may be live or not.
     #[must_use]
     pub fn reader(&self, job: JobId, position: u64) -> LogReader {
         LogReader::new(self.disk.clone(), self.directory(job), position)
     }
 
-    /// Where to begin to read what tasks have printed behind these offsets, in the log of a job that is over. Remembers
-    /// what lies where for a few jobs.
+    /// Returns the position in an ended job's log from which on a reader finds all output after these offsets
+    /// of its tasks. The contents of a few logs are cached.
     ///
     /// # Errors
-    /// When the disk does not tell.
+    /// When the disk cannot be read.
     pub async fn position_behind(&self, job: JobId, seen: Vec<(u32, u64)>) -> io::Result<u64> {
         let logs = self.clone();
         let find = move || {
@@ -192,16 +193,17 @@ impl OutputLogs {
         Ok(contents)
     }
 
-    /// The jobs that have a log on the disk.
+    /// Returns the jobs that have a log on the disk.
     ///
     /// # Errors
-    /// When the disk does not tell.
+    /// When the disk cannot be read.
     pub fn jobs(&self) -> io::Result<Vec<JobId>> {
         let names = self.disk.names(&self.root)?;
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
-    /// When a job's log was written to last, in milliseconds since the Unix epoch; `None` when the disk does not tell.
+    /// Returns the time of the last write to a job's log, in milliseconds since the Unix epoch; `None` if it
+    /// cannot be read.
     #[must_use]
     pub fn last_change_ms(&self, job: JobId) -> Option<u64> {
         let directory = self.directory(job);
@@ -211,7 +213,7 @@ impl OutputLogs {
         u64::try_from(since.as_millis()).ok()
     }
 
-    /// Bytes that a job's log takes on the disk.
+    /// Returns the size of a job's log on the disk, in bytes.
     #[must_use]
     pub fn size(&self, job: JobId) -> u64 {
         let entries = fs::read_dir(self.directory(job)).into_iter().flatten().flatten();
@@ -221,7 +223,7 @@ impl OutputLogs {
     /// Deletes a job's log.
     ///
     /// # Errors
-    /// When it cannot be deleted; one that is not there is no error.
+    /// When it cannot be deleted. A missing log is no error.
     pub fn remove(&self, job: JobId) -> io::Result<()> {
         match fs::remove_dir_all(self.directory(job)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -243,10 +245,10 @@ impl OutputLogs {
         self.remove(job).map(|()| true)
     }
 
-    /// The end of a job's log on the disk, for one that nobody appends to.
+    /// Returns the end position of a job's log on the disk, if nothing is appended to it.
     ///
     /// # Errors
-    /// When the disk does not tell.
+    /// When the disk cannot be read.
     pub async fn end(&self, job: JobId) -> io::Result<u64> {
         let (disk, directory) = (self.disk.clone(), self.directory(job));
         let find = move || match disk.numbers(&directory, ENDING)?.last() {

@@ -1,11 +1,11 @@
-//! Opens an existing log: after a crash any part of the unsynced data may be there.
+//! Opens an existing log. After a crash any part of the unsynced data may exist.
 //!
-//! A file that has an index was on the disk, and so was every file before it. The files behind the last such one are
-//! read: each is cut behind its last whole frame, and counts only when it begins where the file before it ended. What is
-//! believed is written again before it is synced, since an earlier sync may have failed: the system takes such bytes for
-//! written then, and they are in its memory alone.
+//! A file with an index was synced, and so was every file before it. The files after the last file with an
+//! index are read: each is cut after its last complete frame, and counts only if it begins where the file
+//! before it ended. Accepted data is written again before it is synced: if an earlier sync failed, the system
+//! considers the data written although it exists only in memory.
 //!
-//! What is cut was never acknowledged. Agents still have it.
+//! Data that is cut was never acknowledged: agents still have it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::sys::disk::Disk;
 
-/// Opens a log, and brings what is in it to the disk.
+/// Opens a log, and syncs its contents.
 pub(super) fn open(disk: &Disk, directory: PathBuf, file_size: u64) -> io::Result<JobLog> {
     let mut opening = Opening {
         disk,
@@ -39,9 +39,9 @@ pub(super) fn open(disk: &Disk, directory: PathBuf, file_size: u64) -> io::Resul
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(log),
         synced => synced?,
     }
-    // Who made the directory may not have come to bring its name to the disk.
+    // The process that created the directory may have ended before it synced the name.
     log.directory().parent().map_or(Ok(()), |parent| disk.sync_names(parent))?;
-    // One that cannot be written is written with the next one.
+    // An index that cannot be written now is written with the next one.
     let _ = log.write_indices(end);
     Ok(log)
 }
@@ -66,7 +66,7 @@ impl Opening<'_> {
         Ok(())
     }
 
-    /// Goes through the files that have no index.
+    /// Reads the files without an index. Cuts them, and removes those that do not count.
     fn believe(&mut self, files: &[u64]) -> io::Result<()> {
         let sure = self.indexed.last().copied();
         let heads: BTreeMap<u64, Option<u64>> = files
@@ -86,14 +86,14 @@ impl Opening<'_> {
                 continue;
             }
             let file = LogFile::open(self.disk, &path, first)?;
-            // A file of version 0.1.0 does not tell what comes before it, and may follow one that was dropped.
+            // A file of version 0.1.0 does not name the file before it, and may follow a dropped file.
             let follows = if file.takes_frames() {
                 file.previous() == self.contents.files.keys().next_back().copied() && first == self.end
             } else {
                 first >= self.end
             };
             let next = files.iter().find(|next| **next > first);
-            // Where a write has failed the next file begins, whatever is left of that write.
+            // After a failed write the next file begins at this position, whatever remains of the write.
             let follows_here = |next: &&u64| heads.get(next).is_some_and(|previous| *previous == Some(first));
             let until = next.filter(|next| is_sure || follows_here(next));
             let until = until.copied().unwrap_or(u64::MAX);

@@ -1,4 +1,4 @@
-//! The followers that slow a command down: how far each has read, and which one is the slowest.
+//! The followers that commands wait for: how far each has read, and which one is the slowest.
 
 use std::{
     collections::HashMap,
@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::JobLog;
 
-/// A follower at whose pace commands may go, until it is dropped.
+/// A follower that commands wait for, until this is dropped.
 #[derive(Debug)]
 pub struct Pacer {
     log: Arc<JobLog>,
@@ -17,7 +17,7 @@ pub struct Pacer {
 }
 
 impl Pacer {
-    /// Notes how far the follower has read.
+    /// Records how far the follower has read.
     pub fn moved(&self, position: u64) {
         self.log.paced().insert(self.id, position);
         self.log.tell_slowest();
@@ -41,7 +41,7 @@ impl JobLog {
         self.slowest.send_replace(paced.values().min().copied());
     }
 
-    /// Makes a follower one at whose pace commands may go.
+    /// Registers a follower that commands wait for, at its current position.
     #[must_use]
     pub fn pace(self: &Arc<Self>, position: u64) -> Pacer {
         let id = {
@@ -54,7 +54,7 @@ impl JobLog {
         Pacer { log: Arc::clone(self), id }
     }
 
-    /// The position of the slowest of those followers, as it changes; `None` when there are none.
+    /// Returns the position of the slowest of these followers, as it changes; `None` if there are none.
     #[must_use]
     pub fn slowest(&self) -> watch::Receiver<Option<u64>> {
         self.slowest.subscribe()

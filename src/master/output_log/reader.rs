@@ -19,7 +19,7 @@ pub struct LogReader {
     directory: PathBuf,
     frames: Option<Frames>,
     position: u64,
-    /// The files, and before which position there are no others.
+    /// The first positions of the files, complete for positions before `listed`.
     files: Vec<u64>,
     listed: u64,
 }
@@ -29,13 +29,13 @@ impl LogReader {
         Self { disk, directory, position, ..Self::default() }
     }
 
-    /// Where the next frame begins.
+    /// Returns the position of the next frame.
     #[must_use]
     pub fn position(&self) -> u64 {
         self.position
     }
 
-    /// Continues behind frames that were read elsewhere.
+    /// Continues at a position, after frames that were read elsewhere.
     pub fn skip_to(&mut self, position: u64) {
         self.position = position;
         if let Some(frames) = &mut self.frames {
@@ -43,12 +43,12 @@ impl LogReader {
         }
     }
 
-    /// The next frames before `until`, a position that the writer has announced; about [`MAX_PAYLOAD`] bytes at a time,
-    /// and none when there are none yet. It is read on a thread that may wait for a disk. The reader is not to be used
-    /// again when this is dropped before it is done.
+    /// Returns the next frames before `until`, a position that the writer has announced: about
+    /// [`MAX_PAYLOAD`] bytes at a time, or none if there are none yet. Reads on a thread that may block. If
+    /// this future is dropped before it completes, the reader must not be used again.
     ///
     /// # Errors
-    /// When the disk does not give them.
+    /// When the disk cannot be read.
     pub async fn next(&mut self, until: u64) -> io::Result<Vec<(u32, Frame)>> {
         if self.position >= until {
             return Ok(Vec::new());
@@ -63,17 +63,17 @@ impl LogReader {
         frames
     }
 
-    /// The same, on this thread, which has to be one that may wait for a disk.
+    /// Like [`Self::next`], on this thread. Blocks on the disk.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Self::next`].
     pub fn read(&mut self, until: u64) -> io::Result<Vec<(u32, Frame)>> {
         if until > self.listed {
             (self.files, self.listed) = (self.disk.numbers(&self.directory, ENDING)?, until);
         }
         let mut read = Vec::new();
         match self.read_more(until, &mut read) {
-            // What was read before comes first; the error comes again.
+            // Frames that were read before the error are returned first. The next call fails again.
             Err(error) if read.is_empty() => Err(error),
             _ => Ok(read),
         }
@@ -83,7 +83,7 @@ impl LogReader {
         let mut bytes = 0;
         while self.position < until && bytes < MAX_PAYLOAD {
             let next = match &mut self.frames {
-                // A file ends where the next one begins, whatever is left in it of a write that failed.
+                // A file ends where the next one begins, even if remains of a failed write follow.
                 Some(frames) => {
                     let next = self.files.iter().find(|next| **next > frames.first());
                     frames.next(next.map_or(until, |next| until.min(*next)))?
@@ -93,7 +93,7 @@ impl LogReader {
             match next {
                 Next::Frame(task, frame) => {
                     self.position = self.frames.as_ref().map_or(self.position, Frames::position);
-                    // Of many small frames it is the headers that count.
+                    // The size of many small frames is mostly their headers.
                     bytes += HEADER + frame.data.len();
                     read.push((task, frame));
                 }
@@ -101,7 +101,7 @@ impl LogReader {
                 Next::Unfinished => break,
                 Next::Damaged => {
                     let log = self.directory.display();
-                    tracing::error!(%log, position = self.position, "a part of an output log is damaged; left out");
+                    tracing::error!(%log, position = self.position, "skipped damage in an output log");
                     if !self.open_next(until)? {
                         break;
                     }
@@ -111,8 +111,8 @@ impl LogReader {
         Ok(())
     }
 
-    /// Continues with the file that holds the position, or with the first one behind it: what lies between was dropped, or
-    /// is damaged. False when there is none.
+    /// Continues with the file that holds the position, or else with the first file after it: the data
+    /// between was dropped or is damaged. Returns false if there is no such file.
     fn open_next(&mut self, until: u64) -> io::Result<bool> {
         let open = self.frames.as_ref().map(Frames::first);
         let holding = self.files.iter().rposition(|first| *first <= self.position).unwrap_or(0);
@@ -126,7 +126,7 @@ impl LogReader {
                     self.frames = Some(Frames::new(file, self.position));
                     return Ok(true);
                 }
-                // It was dropped since.
+                // It was dropped in the meantime.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }

@@ -13,7 +13,7 @@ use crate::domain::frame::{Frame, HEADER, MAX_PAYLOAD};
 /// Size of the newest part of the log, in bytes, that is kept in memory for followers that keep up.
 const TAIL: u64 = 6 * 1024 * 1024;
 
-/// Frames that somebody appends.
+/// Frames that wait to be appended, and the sender of the result.
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub(super) task: u32,
@@ -30,21 +30,23 @@ pub(super) struct Recent {
     frame: Frame,
 }
 
-/// What is known of a log that is written to, behind one lock.
+/// The state of a log that is being written, behind one lock.
 #[derive(Debug)]
 pub(super) struct State {
     /// The file that is written to.
     pub(super) file: Option<Arc<LogFile>>,
-    /// Closed files that are not synced yet, and directories in which names were made.
+    /// Closed files that are not synced yet, and directories with new names.
     pub(super) unsynced: Unsynced,
     pub(super) contents: Contents,
-    /// Bytes that were written of each task since the log was opened, headers among them.
+    /// Bytes of each task that were written since the log was opened, headers included.
     pub(super) written: HashMap<u32, u64>,
-    /// A write has failed, and what is left of it may look like frames: the next ones go into a new file.
+    /// Whether the next frames go into a new file. True after a failed write, whose remains may look like
+    /// frames.
     pub(super) rolls: bool,
-    /// Files that have an index beside them: they are closed and on the disk, and so is everything before them.
+    /// Files with an index: they are closed and synced, and so is everything before them.
     pub(super) indexed: BTreeSet<u64>,
-    /// Those whose index this process has brought to the disk. Of one that was found it may be in the system's memory alone.
+    /// Files whose index this process has synced. An index that was found may exist only in the memory of the
+    /// system.
     pub(super) sealed: BTreeSet<u64>,
     /// Files that were unlinked.
     pub(super) dropped: BTreeSet<u64>,
@@ -52,7 +54,7 @@ pub(super) struct State {
 }
 
 impl State {
-    /// What of some frames the log does not have, with their tasks.
+    /// Returns the parts of the waiting frames that the log does not have, with their tasks.
     pub(super) fn fresh(&self, batch: &[Waiting]) -> Vec<(u32, Frame)> {
         let mut known: HashMap<u32, u64> = HashMap::new();
         let mut fresh = Vec::new();
@@ -68,8 +70,9 @@ impl State {
         fresh
     }
 
-    /// Notes frames that were written one after the other from `begin` on, the first of them behind `position`. Returns
-    /// the position behind them.
+    /// Records frames that were written consecutively from `begin` on to the file that begins at `first`.
+    /// `position` is the end of the log before them, and `keeps` says whether they stay in memory. Returns
+    /// the position after them.
     pub(super) fn note(
         &mut self,
         position: u64,
@@ -96,12 +99,13 @@ impl State {
         position
     }
 
-    /// Where the frames begin that are still in memory.
+    /// Returns the position of the oldest frame in memory.
     pub(super) fn recent_from(&self) -> Option<u64> {
         self.tail.front().map(|oldest| oldest.position)
     }
 
-    /// Frames from exactly this position on, as far as they are still in memory, and where they end.
+    /// Returns frames in memory from exactly this position on, and where they end; `None` if no frame in
+    /// memory begins there.
     pub(super) fn recent(&self, position: u64) -> Option<(Vec<(u32, Frame)>, u64)> {
         let at = self.tail.binary_search_by_key(&position, |recent| recent.position).ok()?;
         let mut end = position;

@@ -1,6 +1,6 @@
 //! Syncs a job's log in the background: its contents, and the names of its new files.
 //!
-//! All of it happens on threads that may wait for a disk. Whoever appends waits for no sync.
+//! This happens on threads that may block on the disk. Appending never waits for a sync.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -21,35 +21,35 @@ use crate::sys::disk::Disk;
 
 /// Number of unsynced bytes at which a sync begins …
 const SYNC_BYTES: u64 = 8 * 1024 * 1024;
-/// … or the first of them has waited so long.
+/// … or the time after which it begins anyway.
 const SYNC_AFTER: Duration = Duration::from_millis(50);
-/// So much of a log's end stays in the machine's page cache. What lies before it is rarely read again, and a flood must
-/// not push everything else out of the memory.
+/// Size of the end of a log that stays in the page cache, in bytes. Earlier data is rarely read again, and
+/// large output must not push everything else out of memory.
 const CACHED: u64 = 32 * 1024 * 1024;
-/// How often a failed sync is tried again.
+/// Interval at which a failed sync is retried.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Files of a log, by the positions at which they begin.
 pub(super) type LogFiles = BTreeMap<u64, Arc<LogFile>>;
 
-/// What keeps the disk from taking a log.
+/// The reason why a log cannot be written to the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trouble {
-    /// It is tried again.
+    /// The sync is retried.
     Retrying(String),
-    /// What the disk did not take is gone from memory too: the log has to be opened anew, which takes as much of it as
-    /// there still is. Agents have the rest.
+    /// Data that was not synced is also lost from memory. The log must be opened again, which recovers the
+    /// rest of it; agents resend what is missing.
     Failed(String),
 }
 
 impl Trouble {
-    /// Nothing is tried again.
+    /// Reports whether the log has failed and is not retried.
     #[must_use]
     pub fn is_failure(&self) -> bool {
         matches!(self, Self::Failed(_))
     }
 
-    /// What it is, for operators.
+    /// Returns the text for operators.
     #[must_use]
     pub fn text(&self) -> &str {
         match self {
@@ -58,19 +58,19 @@ impl Trouble {
     }
 }
 
-/// What of a log is not on the disk yet.
+/// The part of a log that is not synced yet.
 #[derive(Debug, Default)]
 pub(super) struct Unsynced {
     /// Files that have grown.
     pub(super) files: LogFiles,
-    /// Directories in which a name was made: it has to survive a crash as the bytes do.
+    /// Directories with new names, which have to survive a crash like the data.
     pub(super) directories: BTreeSet<PathBuf>,
-    /// A sync of it has failed: the system takes for written what is not.
+    /// Whether a sync of it has failed: the system then considers data written that is not.
     has_failed: bool,
 }
 
 impl Unsynced {
-    /// Adds what has not come to the disk after all. A file that was made anew meanwhile is the one that counts.
+    /// Adds what could not be synced. If a file was created again in the meantime, the new one counts.
     fn put_back(&mut self, other: Self) {
         for (first, file) in other.files {
             self.files.entry(first).or_insert(file);
@@ -88,18 +88,18 @@ impl Unsynced {
         })
     }
 
-    /// Writes what lies between two positions again, as the machine still holds it, and holds it against its checksums.
+    /// Writes the data between two positions again, as the page cache has it, and verifies its checksums.
     fn write_again(&self, log: &JobLog, from: u64, end: u64) -> io::Result<()> {
         let nexts = self.files.keys().skip(1).copied().chain([u64::MAX]);
         for (file, next) in self.files.values().zip(nexts) {
             let (from, end) = (from.max(file.first), end.min(next).max(file.first));
-            // Nothing is appended there, so that nobody's turn is needed.
+            // Nothing is appended in this range, so the turn is not needed.
             file.write_again(from, end)?;
             let path = file_path(log.directory(), file.first);
             let mut frames = Frames::new(LogFile::read(log.disk(), &path, file.first)?, from);
             while frames.position() < end {
                 if !matches!(frames.next(end)?, Next::Frame(..)) {
-                    let text = "what the disk did not take is gone from memory too";
+                    let text = "what was not synced is also lost from memory";
                     return Err(io::Error::new(io::ErrorKind::InvalidData, text));
                 }
             }
@@ -109,13 +109,13 @@ impl Unsynced {
 }
 
 impl JobLog {
-    /// Brings what was appended to the disk, and tells so. Returns the files that it was in.
+    /// Syncs what was appended, and publishes the position. Returns the synced files.
     pub(super) fn sync_once(&self) -> io::Result<LogFiles> {
         let (end, unsynced) = self.begin_sync();
         self.finish_sync(end, unsynced)
     }
 
-    /// The files without an index that are closed and on the disk, which the log is up to `end`.
+    /// Returns the closed files without an index that are synced. The log is synced up to `end`.
     fn unindexed(&self, end: u64) -> Vec<u64> {
         let state = self.state();
         let closed = state.contents.files.iter().rev().skip(1);
@@ -123,7 +123,8 @@ impl JobLog {
         closed.map(|(first, _)| *first).collect()
     }
 
-    /// What is to be brought to the disk, and up to which position. More may be appended from then on.
+    /// Returns the position up to which the log is synced after this sync, and what to sync. More may be
+    /// appended in the meantime.
     pub(super) fn begin_sync(&self) -> (u64, Unsynced) {
         let mut state = self.state();
         let mut unsynced = std::mem::take(&mut state.unsynced);
@@ -153,8 +154,8 @@ impl JobLog {
         }
     }
 
-    /// Writes the indices of files that are closed and on the disk, which it is up to `end`. False when one fails, which is
-    /// written with the next.
+    /// Writes the missing indices of closed files before `end`, up to which the log is synced. Returns false
+    /// if one fails; it is written with the next one.
     pub(super) fn write_indices(&self, end: u64) -> bool {
         let sealed = self.seal(&self.unindexed(end)).inspect_err(|error| {
             tracing::warn!(%error, log = %self.directory().display(), "cannot write an output log's index");
@@ -162,9 +163,9 @@ impl JobLog {
         sealed.is_ok()
     }
 
-    /// Brings the indices of closed files to the disk that are not known to be there.
+    /// Writes and syncs the indices of closed files, except those that this process has already synced.
     pub(super) fn seal(&self, firsts: &[u64]) -> io::Result<()> {
-        // One at a time: an index is made anew, and must not be while another call takes it for written.
+        // One call at a time: while an index is written again, no other call may consider it written.
         let _sealing = self.sealing.lock().unwrap_or_else(PoisonError::into_inner);
         let unsealed: Vec<_> = {
             let state = self.state();
@@ -185,11 +186,11 @@ impl JobLog {
     }
 }
 
-/// The files that have something in the machine's page cache, oldest first.
+/// The files with data in the page cache, oldest first.
 #[derive(Debug, Default)]
 struct Cached {
     files: VecDeque<Arc<LogFile>>,
-    /// What comes before this position was forgotten.
+    /// Data before this position was dropped from the page cache.
     from: u64,
 }
 
@@ -199,7 +200,7 @@ impl Cached {
         self.files.extend(files.into_values().filter(|file| last.is_none_or(|last| file.first > last)));
     }
 
-    /// Lets go of what lies before a position; it must be synced.
+    /// Drops data before a position, which must be synced, from the page cache.
     fn forget_before(&mut self, position: u64) {
         while let Some(file) = self.files.front() {
             let next = self.files.get(1).map(|next| next.first).filter(|next| *next <= position);
@@ -216,7 +217,7 @@ impl Cached {
     }
 }
 
-/// Begins to write the indices that are missing, which is true when they are written.
+/// Starts to write the missing indices, if there are any. The task returns true when they are written.
 fn begin_indexing(log: &Arc<JobLog>, end: u64) -> Option<JoinHandle<bool>> {
     (!log.unindexed(end).is_empty()).then(|| {
         let log = Arc::clone(log);
@@ -224,7 +225,7 @@ fn begin_indexing(log: &Arc<JobLog>, end: u64) -> Option<JoinHandle<bool>> {
     })
 }
 
-/// Waits until the indices are written that are being written; true when they are. May be given up and called again.
+/// Waits until the current indices are written. Returns true if they are. Cancel safe.
 async fn indexed(indexing: &mut Option<JoinHandle<bool>>) -> bool {
     let Some(task) = indexing else { return std::future::pending().await };
     let is_written = task.await.unwrap_or(false);
@@ -232,12 +233,12 @@ async fn indexed(indexing: &mut Option<JoinHandle<bool>>) -> bool {
     is_written
 }
 
-/// Syncs a log, one sync at a time, until nobody appends to it any more.
+/// Syncs a log, one sync at a time, until all its handles are dropped.
 pub(super) fn keep_synced(log: &Arc<JobLog>) -> impl Future<Output = ()> + Send + use<> {
     let (mut appended, synced, flush) = (log.appended(), log.synced(), log.flushes());
     let log = Arc::downgrade(log);
     let mut cached = Cached::default();
-    // Beside the syncs, which agents wait for.
+    // Indices are written in parallel with the syncs, since agents wait for the syncs.
     let mut indexing = None;
     async move {
         loop {
@@ -245,7 +246,7 @@ pub(super) fn keep_synced(log: &Arc<JobLog>) -> impl Future<Output = ()> + Send 
             tokio::select! {
                 grown = appended.wait_for(|end| *end > behind) => if grown.is_err() { return },
                 is_written = indexed(&mut indexing) => {
-                    // Others may have been closed meanwhile.
+                    // More files may have been closed in the meantime.
                     indexing = log.upgrade().filter(|_| is_written).and_then(|log| begin_indexing(&log, behind));
                     continue;
                 }
@@ -259,7 +260,7 @@ pub(super) fn keep_synced(log: &Arc<JobLog>) -> impl Future<Output = ()> + Send 
             let mut was_cached = std::mem::take(&mut cached);
             let syncing = Arc::clone(&log);
             let sync = move || {
-                // Agents wait for this, and for nothing that comes after it.
+                // Agents wait for this, but not for what follows.
                 let synced = syncing.sync_once();
                 let end = *syncing.synced().borrow();
                 let result = synced.map(|files| was_cached.add(files));
@@ -272,7 +273,7 @@ pub(super) fn keep_synced(log: &Arc<JobLog>) -> impl Future<Output = ()> + Send 
                     result
                 }
                 Err(error) => {
-                    let text = format!("the task that brings output to the disk has ended: {error}");
+                    let text = format!("the task that syncs the output log has ended: {error}");
                     return log.tell_trouble(Some(Trouble::Failed(text)));
                 }
             };
@@ -280,7 +281,7 @@ pub(super) fn keep_synced(log: &Arc<JobLog>) -> impl Future<Output = ()> + Send 
                 indexing = begin_indexing(&log, *synced.borrow());
             }
             if let Err(error) = result {
-                tracing::error!(%error, log = %log.directory().display(), "cannot bring output to the disk; trying again");
+                tracing::error!(%error, log = %log.directory().display(), "cannot sync an output log; trying again");
                 if log.is_failed() {
                     return;
                 }

@@ -1,4 +1,4 @@
-//! The log's promises: exact bytes from any place, nothing behind a torn frame, indices that find their way.
+//! The promises of the log: exact bytes from any position, nothing after a torn frame, and correct indices.
 
 mod reading;
 
@@ -18,7 +18,7 @@ fn logs() -> (tempfile::TempDir, OutputLogs, JobId) {
     (dir, logs, JobId::from_parts(1, 1))
 }
 
-/// Lets go of a log, once nobody else has it.
+/// Drops a log when nothing else holds it.
 async fn close(log: Arc<JobLog>) {
     while Arc::strong_count(&log) > 1 {
         tokio::task::yield_now().await;
@@ -132,7 +132,7 @@ proptest! {
         let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a test's share")]
         file.set_len((file.metadata().unwrap().len() as f64 * cut_share) as u64).unwrap();
-        // The agents send everything from the end that the master tells.
+        // The agents resend everything, and the log drops what it already has.
         let log = runtime.block_on(logs.open(job)).unwrap();
         for (task, bytes) in &sent {
             let end = usize::try_from(log.task_end(*task)).unwrap();
@@ -189,7 +189,7 @@ async fn whoever_appends_while_another_one_writes_is_not_forgotten() {
     let (_dir, logs, job) = logs();
     let log = logs.open(job).await.unwrap();
     for n in 0..1_000 {
-        // Nobody comes after these who would write what they leave.
+        // No later caller would write what these leave in the queue.
         let appending: Vec<_> = (0..4)
             .map(|task| {
                 let log = Arc::clone(&log);
@@ -254,7 +254,7 @@ async fn logs_are_listed_sized_and_removed() {
     logs.remove(job).unwrap();
     assert_eq!((logs.jobs().unwrap(), logs.size(job)), (vec![other], 0));
     fs::write(logs.directory(job), "no directory").unwrap();
-    assert!(logs.remove(job).is_err(), "what cannot be removed is said");
+    assert!(logs.remove(job).is_err(), "a failure to remove is reported");
 }
 
 #[tokio::test]
@@ -277,7 +277,7 @@ async fn a_follower_that_keeps_up_is_fed_from_memory() {
     let (_dir, logs, job) = logs();
     let log = logs.open(job).await.unwrap();
     let before = log.append(0, &[frame(0, b"nobody follows")]).await.unwrap();
-    assert_eq!(log.recent(0), None, "kept for nobody");
+    assert_eq!(log.recent(0), None, "nothing is kept without a follower");
     let _follower = log.appended();
     let _another = log.appended();
     log.append(0, &[frame(14, b"one")]).await.unwrap();
@@ -322,7 +322,7 @@ async fn files_that_nobody_needs_are_dropped_and_no_other() {
     }
     assert!(firsts.len() >= 4, "{firsts:?}");
     let there = || Disk::default().numbers(dir.path(), ENDING).unwrap();
-    // Only closed files that are on the disk, with an index, may go.
+    // Only closed and synced files with an index may be dropped.
     while log.state().indexed.len() < firsts.len() - 1 {
         tokio::task::yield_now().await;
     }

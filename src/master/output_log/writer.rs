@@ -1,7 +1,7 @@
-//! Appends frames to a job's log, and notifies its readers. `syncing` brings them to the disk.
+//! Appends frames to a job's log, and notifies its readers. `syncing` syncs the log.
 //!
-//! One writes at a time, all that is queued by then. It works out where the frames go, writes them there on a thread that may
-//! wait for a disk, and then lets them count. Who asks what there is waits for none of that.
+//! One caller at a time writes all queued frames. It determines their positions, writes them on a thread that
+//! may block on the disk, and then publishes them. Callers that only read the state do not wait for this.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -28,10 +28,11 @@ use crate::sys::disk::Disk;
 /// Approximate number of bytes that are collected for one write.
 const BATCH: usize = 4 * 1024 * 1024;
 
-/// Approximate number of bytes that are written with one call, so that what the checksums have just read is still in the processor's cache.
+/// Approximate number of bytes of one write call, so that data whose checksum was just computed is still in
+/// the cache of the processor.
 const PIECE: usize = 128 * 1024;
 
-/// Output of fewer bytes is written where it came: a short command's is all there is.
+/// Output of fewer bytes is written on the current thread. A short command has no more than this.
 pub const SHORT: usize = 32 * 1024;
 
 /// A job's log, open for appending.
@@ -41,9 +42,9 @@ pub struct JobLog {
     directory: PathBuf,
     /// Size in bytes at which a file is closed.
     file_size: u64,
-    /// What is to be appended next.
+    /// Frames that wait to be appended.
     queue: Mutex<VecDeque<Waiting>>,
-    /// Held by whoever writes it.
+    /// Held by the caller that writes the queue.
     turn: Arc<tokio::sync::Mutex<()>>,
     state: Mutex<State>,
     appended: watch::Sender<u64>,
@@ -52,13 +53,13 @@ pub struct JobLog {
     flush: Arc<Notify>,
     /// Held while indices are written.
     pub(super) sealing: Mutex<()>,
-    /// Positions of followers at whose pace commands may go.
+    /// Positions of the followers that commands wait for.
     pub(super) paced: Mutex<HashMap<u64, u64>>,
     /// The position of the slowest of them; `None` when there are none.
     pub(super) slowest: watch::Sender<Option<u64>>,
 }
 
-/// Writes frames one behind the other.
+/// Writes frames consecutively, from `begin` on.
 fn write_frames(file: &LogFile, begin: u64, frames: &[(u32, Frame)]) -> io::Result<()> {
     let mut at = begin;
     let mut rest = frames;
@@ -88,7 +89,7 @@ fn write_frames(file: &LogFile, begin: u64, frames: &[(u32, Frame)]) -> io::Resu
 }
 
 impl JobLog {
-    /// A log in which this lies, all of it on the disk up to `end`.
+    /// Returns a log with these contents, which are synced up to `end`.
     pub(super) fn new(
         disk: Disk,
         directory: PathBuf,
@@ -133,20 +134,22 @@ impl JobLog {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Payload bytes that there are of a task.
+    /// Returns the end offset of a task's output.
     #[must_use]
     pub fn task_end(&self, task: u32) -> u64 {
         self.state().contents.task_end(task)
     }
 
-    /// Bytes that a task takes in the log, headers among them, as far as it was written since the log was opened.
+    /// Returns how many bytes of the log a task uses. Headers count only for frames that were written since
+    /// the log was opened.
     #[must_use]
     pub fn written(&self, task: u32) -> u64 {
         let state = self.state();
         state.written.get(&task).copied().unwrap_or(0).max(state.contents.task_end(task))
     }
 
-    /// Where to begin to read what tasks have printed behind these offsets, and are going to.
+    /// Returns the position from which on a reader finds all present and future output after these offsets of
+    /// tasks.
     #[must_use]
     pub fn position_behind(&self, seen: &[(u32, u64)]) -> u64 {
         let state = self.state();
@@ -154,18 +157,18 @@ impl JobLog {
         places.min().unwrap_or(*self.appended.borrow())
     }
 
-    /// Appends what of a task's frames is new, and returns a position at or behind its end. What several tasks append at
-    /// once is written together.
+    /// Appends the new parts of a task's frames, and returns a position at or after their end. Frames that
+    /// several tasks append at the same time are written together.
     ///
     /// # Errors
-    /// When the disk does not take it; nothing of it counts then.
+    /// When the disk cannot be written. Then none of the frames count.
     pub async fn append(self: &Arc<Self>, task: u32, frames: &[Frame]) -> io::Result<u64> {
         let bytes: usize = frames.iter().map(|frame| frame.data.len()).sum();
         let written = self.enqueue(task, frames);
         if let Ok(turn) = Arc::clone(&self.turn).try_lock_owned() {
             let log = Arc::clone(self);
-            // What this thread has to do otherwise goes to another one. For little that takes less time than handing the
-            // writing over, and getting its end back.
+            // The other work of this thread moves to another thread. For a small write this takes less time
+            // than to hand over the write and to wait for its result.
             if bytes < SHORT && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
                 tokio::task::block_in_place(|| log.write_some(&turn));
                 drop(turn);
@@ -191,7 +194,7 @@ impl JobLog {
         written.blocking_recv().unwrap()
     }
 
-    /// Writes what came while somebody had the turn, on a thread that may wait for the disk.
+    /// Writes frames that were queued while the turn was taken, on a thread that may block on the disk.
     fn resume(self: &Arc<Self>) {
         if !self.queue().is_empty()
             && let Ok(turn) = Arc::clone(&self.turn).try_lock_owned()
@@ -201,7 +204,7 @@ impl JobLog {
         }
     }
 
-    /// Writes until nothing is left to write. Whoever queues something while nobody has the turn takes it.
+    /// Writes until the queue is empty. A caller that queues frames while nobody holds the turn takes it.
     fn write_queued(&self, mut turn: OwnedMutexGuard<()>) {
         loop {
             while self.write_some(&turn) {}
@@ -216,7 +219,8 @@ impl JobLog {
         }
     }
 
-    /// Writes a good piece of what is queued with one write, and tells those who wait for it. False when there is nothing.
+    /// Writes part of the queue with one write, and notifies the callers that wait for it. Returns false if
+    /// the queue is empty.
     fn write_some(&self, turn: &OwnedMutexGuard<()>) -> bool {
         let mut batch: Vec<Waiting> = Vec::new();
         let mut bytes = 0;
@@ -238,7 +242,7 @@ impl JobLog {
                 Ok(position) => Ok(*position),
                 Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
             };
-            // Whoever waited may have gone away.
+            // The caller may have gone away.
             let _ = waiting.done.send(result);
         }
         true
@@ -259,7 +263,7 @@ impl JobLog {
         let file = file.map_or_else(|| self.next_file(position), Ok)?;
         let begin = position.max(file.frames_from());
         if let Err(error) = write_frames(&file, begin, &frames) {
-            // What was written of it counts for nothing: cutting it merely gives the room back.
+            // The written part does not count. Cutting it only frees the space.
             let _ = file.cut(begin);
             let mut state = self.state();
             let left = state.file.take();
@@ -270,12 +274,12 @@ impl JobLog {
         let keeps = self.has_followers();
         let mut state = self.state();
         let end = state.note(position, file.first, begin, frames, keeps);
-        // Told before the next one may append, who begins where this one ends.
+        // Published before the next write, which begins where this one ends.
         self.appended.send_replace(end);
         Ok(end)
     }
 
-    /// The file that `position` belongs into: the last one again where it is neither full nor closed, else a new one.
+    /// Returns the file for `position`: the last file if it is neither full nor closed, else a new file.
     fn next_file(&self, position: u64) -> io::Result<Arc<LogFile>> {
         let mut names = BTreeSet::new();
         if self.disk.make_directory(&self.directory)? {
@@ -284,7 +288,7 @@ impl JobLog {
         let (last, is_closed) = {
             let state = self.state();
             let last = state.contents.files.keys().next_back().copied();
-            // What follows a closed file's last frame is not looked for when the log is opened.
+            // When the log is opened, data after the last frame of a closed file is ignored.
             (last, state.rolls || last.is_some_and(|first| state.indexed.contains(&first)))
         };
         let reopened = match last.filter(|first| !is_closed && position - first < self.file_size) {
@@ -295,7 +299,7 @@ impl JobLog {
             file
         } else {
             names.insert(self.directory.clone());
-            // The names count from here on, even if nothing comes into the file.
+            // The names must be synced from now on, even if the file stays empty.
             self.state().unsynced.directories.append(&mut names);
             LogFile::create(&self.disk, &file_path(&self.directory, position), position, last)?
         };
@@ -307,25 +311,25 @@ impl JobLog {
         Ok(file)
     }
 
-    /// The position behind the last frame, as it grows.
+    /// Returns the position after the last frame, as it grows.
     #[must_use]
     pub fn appended(&self) -> watch::Receiver<u64> {
         self.appended.subscribe()
     }
 
-    /// The position before which everything is on the disk, as it grows.
+    /// Returns the position before which everything is synced, as it grows.
     #[must_use]
     pub fn synced(&self) -> watch::Receiver<u64> {
         self.synced.subscribe()
     }
 
-    /// What keeps the disk from taking the log, as it changes.
+    /// Returns why the log cannot be written to the disk, as it changes; `None` if it can.
     #[must_use]
     pub fn trouble(&self) -> watch::Receiver<Option<Trouble>> {
         self.trouble.subscribe()
     }
 
-    /// Tells of trouble, or that there is none.
+    /// Publishes a trouble, or its end.
     pub(super) fn tell_trouble(&self, trouble: Option<Trouble>) {
         self.trouble.send_if_modified(|known| {
             let is_new = *known != trouble;
@@ -334,17 +338,18 @@ impl JobLog {
         });
     }
 
-    /// The log cannot continue, and has to be opened anew.
+    /// Reports whether the log has failed and must be opened again.
     #[must_use]
     pub fn is_failed(&self) -> bool {
         self.trouble.borrow().as_ref().is_some_and(Trouble::is_failure)
     }
 
-    /// From now on nothing is appended: who opens the log anew writes to its files.
+    /// Makes the log fail. Nothing is appended from now on, since the files belong to the log that is opened
+    /// next.
     pub(super) fn fail(&self, text: String) {
         let turn = Arc::clone(&self.turn).blocking_lock_owned();
         self.tell_trouble(Some(Trouble::Failed(text)));
-        // Whoever waits is told.
+        // Notifies the callers that wait.
         self.write_queued(turn);
     }
 
@@ -353,21 +358,22 @@ impl JobLog {
         self.appended.receiver_count() > 1
     }
 
-    /// Where the frames begin that are still in memory.
+    /// Returns the position of the oldest frame in memory.
     #[must_use]
     pub fn recent_from(&self) -> Option<u64> {
         self.state().recent_from()
     }
 
-    /// Frames from exactly this position on, as far as they are still in memory, and where they end.
+    /// Returns frames in memory from exactly this position on, and where they end; `None` if no frame in
+    /// memory begins there.
     #[must_use]
     pub fn recent(&self, position: u64) -> Option<(Vec<(u32, Frame)>, u64)> {
         self.state().recent(position)
     }
 
-    /// Unlinks closed files before `position` in which there is nothing but what `is_spare` lets go, given for each task
-    /// in the file its offsets from and to, and the end of what it printed. Their indices stay, which say that nothing
-    /// else is missing.
+    /// Deletes closed files before `position` if `is_spare` is true for each task in the file. Its arguments
+    /// are the first and the end offset of the task in the file, and the end of the output of the task. The
+    /// indices stay, and show that nothing else is missing.
     ///
     /// # Errors
     /// When a file cannot be unlinked.
@@ -384,7 +390,7 @@ impl JobLog {
             let is_there = |first: &u64| state.indexed.contains(first) && !state.dropped.contains(first);
             behind.filter(|first| is_there(first) && is_all_spare(*first)).collect()
         };
-        // Soon nothing but its index tells of such a file.
+        // The index of such a file must be synced before the file is deleted.
         self.seal(&spare)?;
         for first in spare {
             match self.disk.remove(&file_path(&self.directory, first)) {
@@ -395,27 +401,27 @@ impl JobLog {
         Ok(())
     }
 
-    /// Asks for a sync without waiting for more bytes.
+    /// Requests a sync without waiting for more bytes.
     pub fn flush(&self) {
         self.flush.notify_one();
     }
 
-    /// Notified when a sync was asked for.
+    /// Returns the notification of requested syncs.
     pub(super) fn flushes(&self) -> Arc<Notify> {
         Arc::clone(&self.flush)
     }
 
-    /// Tells up to where the log is on the disk.
+    /// Publishes the position up to which the log is synced.
     pub(super) fn tell_synced(&self, end: u64) {
         self.synced.send_replace(end);
     }
 
-    /// Where its files lie.
+    /// Returns the directory of the files.
     pub(super) fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// What they lie on.
+    /// Returns the disk of the files.
     pub(super) fn disk(&self) -> &Disk {
         &self.disk
     }

@@ -1,4 +1,4 @@
-//! Changes of labels, and the acceptance of proposals.
+//! Changes labels, and accepts proposals.
 
 use tonic::Status;
 
@@ -24,7 +24,7 @@ impl Master {
         Ok(Labelled { agents, still_brought, ..Labelled::default() })
     }
 
-    /// Accepts what agents propose.
+    /// Accepts the proposals of agents.
     pub(super) async fn accept_proposals(
         &self,
         choice: Box<Choice>,

@@ -1,4 +1,4 @@
-//! Starts a job, or a copy of another one, and follows it if requested.
+//! Starts a job, or repeats one, and follows it if requested.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::{
 };
 
 impl Master {
-    /// The job that a caller asks for, with the agents that its target means now.
+    /// Returns the job that a caller requests, with the agents that its target matches now.
     pub(super) async fn job_asked(&self, caller: &Connected, request: StartJob) -> Result<JobAsked, Status> {
         let options = JobOptions { by_admin: caller.caller.is_admin(), ..request.options };
         let shown = request.shown.into_iter().map(|shown| (shown.name, shown.fingerprint));
@@ -35,7 +35,7 @@ impl Master {
         })
     }
 
-    /// Starts a job, and follows it where that is wanted.
+    /// Starts a job, and follows it if `follows`.
     pub(super) async fn begin(
         &self,
         asked: JobAsked,
@@ -44,7 +44,7 @@ impl Master {
     ) -> Result<Answers<JobEvent>, Status> {
         let (id, again) = (asked.id, asked.clone());
         self.logs.open_ahead(id);
-        // Asked for before the job begins, so that nothing of it is missed.
+        // Requested before the job starts, so that no change is missed.
         let (journal, reply) = tokio::join!(
             self.handle.follow(id),
             self.handle.ask(move |reply| Input::StartJob(Box::new(asked), reply))
@@ -79,7 +79,7 @@ impl Master {
         }
     }
 
-    /// Runs what another job ran, on its agents or on those where it failed.
+    /// Runs the command of another job again, on its agents or on those where it failed.
     pub(super) async fn begin_again(
         &self,
         caller: &Connected,
@@ -106,7 +106,7 @@ impl Master {
             let text = format!("job {number} is not over, so it is not known where it failed");
             return Err(Status::failed_precondition(text));
         }
-        // Who was asked for by name did not take part then, and is asked for again.
+        // Agents that were named but did not take part are included again.
         let tasks = job.tasks.iter().filter(wanted).map(|task| task.agent.as_str());
         let names: Vec<&str> = tasks.chain(job.missed()).collect();
         if names.is_empty() {

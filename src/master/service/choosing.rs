@@ -14,15 +14,16 @@ use crate::{
     },
 };
 
-/// Agents in one answer, and bytes after which no more are added to it.
+/// Maximum number of agents in one answer, and the size in bytes from which on no more are added to it.
 const PART: (usize, usize) = (200, 256 * 1024);
-/// Agents that are shown in one step while they are listed.
+/// Number of agents of a list that are requested from the core at once.
 const LISTED_AT_ONCE: usize = 200;
-/// Bytes that a waiting key takes in memory, about.
+/// Approximate memory use of a pending key, in bytes.
 const WAITING: usize = 2 * 1024;
-/// Agents and characters up to which a selection is evaluated where it is asked for, and no thread is woken for it.
+/// Maximum cost of a selection that is evaluated on the current thread instead of a separate one.
 const CHEAP: usize = 2_000;
-/// The next agents of a list that go into one answer: it stays far below what a client takes, whatever agents report.
+/// Returns the next agents of a list for one answer. It stays far below the limit of clients, whatever agents
+/// report.
 pub(super) fn part_of(agents: &mut impl Iterator<Item = AgentView>) -> Vec<AgentView> {
     let (most, bytes) = PART;
     let (mut part, mut size) = (Vec::new(), 0);
@@ -55,8 +56,8 @@ impl Master {
         self.evaluate(caller, Arc::new(selection), choose).await
     }
 
-    /// Evaluates a selection on the registry as it is now, at the caller's expense, and beside the connections where it costs
-    /// much.
+    /// Evaluates a selection on a snapshot of the registry, and charges the caller. An expensive selection is
+    /// evaluated on a separate thread.
     async fn evaluate<T: Send + 'static>(
         &self,
         caller: &Connected,
@@ -78,7 +79,7 @@ impl Master {
         Ok(evaluated)
     }
 
-    /// The names for a list: those that are meant, or all.
+    /// Returns the names for a list: the agents of the selection, or all.
     pub(super) async fn listed(
         &self,
         caller: &Connected,
@@ -87,12 +88,14 @@ impl Master {
         let Some(selection) = selection else {
             return Ok(self.handle.snapshot().await?.names().cloned().collect());
         };
-        // A list shows what is known, just after a start too: its states say that agents are not back yet.
+        // A list shows all known agents even just after a start: their states show that they have not
+        // reconnected yet.
         let matching = |snapshot: &Snapshot, selection: &Arc<Selection>| snapshot.matching(selection, true);
         Ok(self.evaluate(caller, Arc::new(selection), matching).await??)
     }
 
-    /// Sends agents in parts: the core shows the next ones when the last ones were taken.
+    /// Sends agents in parts. The next part is requested from the core when the client has taken the last
+    /// one.
     pub(super) async fn send_listed(
         self,
         names: Vec<AgentName>,
@@ -107,7 +110,7 @@ impl Master {
             let part = parts.next().unwrap_or_default();
             let is_last = parts.peek().is_none();
             let Ok(mut views) = self.handle.agents(part).await else { return Err(Gone) };
-            // Keys that wait stand among the agents, by name.
+            // Pending keys are listed among the agents, by name.
             let last = part.last();
             while let Some(key) = waiting.next_if(|key| is_last || last.is_some_and(|last| key.name <= *last))
             {

@@ -43,7 +43,7 @@ use crate::{
     },
 };
 
-/// Jobs in one answer, unless asked otherwise, and at most.
+/// Default and maximum number of jobs in one answer.
 const JOBS: (u32, u32) = (50, 1_000);
 
 pub(super) fn invalid(error: impl std::fmt::Display) -> Status {
@@ -57,7 +57,7 @@ impl Master {
         stream
     }
 
-    /// A stream of changes for a watcher.
+    /// Starts a stream of changes for a watcher.
     fn news<T: Carried, W: Future<Output = ()> + Send + 'static>(
         &self,
         caller: Connected,
@@ -222,7 +222,7 @@ impl ControlCalls for Master {
     async fn follow_job(&self, caller: Connected, request: FollowJob) -> Result<Answers<JobEvent>, Status> {
         let by = caller.operator()?.to_owned();
         let (job, live) = self.find(request.job, &caller.budget).await?;
-        // Nobody else's reading may hold a command back.
+        // Only a client of the job's operator may hold its commands back.
         let attached = request.attached && job.operator == by;
         let has_task: HashSet<&AgentName> = job.tasks.iter().map(|task| &task.agent).collect();
         if let Some(agent) = request.agents.iter().find(|agent| !has_task.contains(agent)) {

@@ -1,6 +1,6 @@
 //! Computes the digest of a job from its output log and the states of its tasks: groups of equal output, and silent tasks.
 //!
-//! Knows nothing of who wants it, or of how often.
+//! Knows nothing of the clients, or of how often they need a digest.
 
 use std::{
     io,
@@ -20,40 +20,42 @@ use crate::{
     sys::clock::unix_ms,
 };
 
-/// Groups in a digest.
+/// Maximum number of groups in a digest.
 const GROUPS: usize = 200;
-/// A task is quiet when it has printed nothing for so long; digests tell of it though nothing changed.
+/// A task is quiet when it has printed nothing for this long. Digests report this although nothing else has
+/// changed.
 pub(super) const QUIET_AFTER_MS: u64 = 5_000;
-/// Reading the log holds a digest back for so long at most.
+/// How long reading the log may delay a digest.
 const LONGEST_FEED: Duration = Duration::from_millis(200);
 
-/// Works out digests of one job, each from the one before.
+/// Computes the digests of one job, each from the one before.
 pub(super) struct Digester {
     job: Job,
     grouping: Grouping,
     reader: LogReader,
     /// Tasks that have changed since the last digest.
     changed: Vec<Task>,
-    /// Tasks that have ended, and where the log ended then: they are compared as such once all of it was read.
+    /// Tasks that have ended, each with the end of the log at that time. They are compared as ended once the
+    /// log was read up to there.
     ending: Vec<(u32, Outcome, u64)>,
 }
 
-/// How a job stands.
+/// The state of a job and the groups of its output.
 #[derive(Debug)]
 pub(super) struct Digest {
     /// Tasks that have changed since the digest before.
     pub changed: Vec<Task>,
-    /// Groups of tasks that printed the same, largest first, as far as they are told.
+    /// Groups of tasks with the same output, largest first; only the first [`GROUPS`].
     pub groups: Vec<GroupDigest>,
-    /// How many more there are.
+    /// The number of further groups.
     pub more_groups: u32,
     /// The job's gate.
     pub gate: Gate,
-    /// When the job ended. Everything that was printed is in the digest then.
+    /// When the job ended. The digest then contains all output.
     pub ended_ms: Option<u64>,
-    /// Everything that the log holds before this is in it.
+    /// The digest contains the log before this position.
     pub read: u64,
-    /// How long this took to work out.
+    /// How long the digest took to compute.
     pub cost: Duration,
 }
 
@@ -62,14 +64,14 @@ impl Digester {
         Self { job, grouping: Grouping::new(maskers), reader, changed: Vec::new(), ending: Vec::new() }
     }
 
-    /// When a frame was printed, on the master's clock.
+    /// Returns when a frame was printed, on the master's clock.
     fn time_of(&self, task: u32, frame: &Frame) -> u64 {
         let started_ms = self.job.task(task).and_then(|task| task.started_ms);
         started_ms.unwrap_or(self.job.created_ms) + frame.time_ns / 1_000_000
     }
 
-    /// Reads the log up to `end`, but for so long only: states are told while a flood is still being compared. True
-    /// when all there is was read. Only where a thread may wait for a disk.
+    /// Reads the log up to `end`, but no longer than `longest`, so that states are reported while large
+    /// output is still being compared. Returns true if all of it was read. Blocks on the disk.
     fn feed(&mut self, end: u64, longest: Duration) -> io::Result<bool> {
         let begun = Instant::now();
         let mut has_read = false;
@@ -94,8 +96,8 @@ impl Digester {
         Ok(has_read)
     }
 
-    /// Reads as much as there is time for, and works out a digest, on a thread that may take its time over both. The last
-    /// value says whether everything up to `end` is in it.
+    /// Reads the log for a limited time and computes a digest, on a thread that may block. The last value
+    /// reports whether the digest contains everything up to `end`.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -108,7 +110,8 @@ impl Digester {
         tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
     }
 
-    /// Takes tasks' states; `until` is where the log ends, which holds what they printed before them.
+    /// Applies new states of tasks. `until` is the end of the log, which contains all output before these
+    /// states.
     pub(super) fn take(&mut self, news: Changes, until: u64) {
         for task in news.tasks {
             if let Some(outcome) = task.state.outcome() {
@@ -125,7 +128,7 @@ impl Digester {
         self.job.ended_ms = news.ended_ms.or(self.job.ended_ms);
     }
 
-    /// `end` is where the log ended when all before it was read.
+    /// Computes a digest. `end` is the end of the log if everything before it was read.
     fn digest(&mut self, end: Option<u64>) -> Digest {
         let begun = Instant::now();
         let now_ms = unix_ms();
@@ -148,7 +151,7 @@ impl Digester {
         }
     }
 
-    /// Those of these tasks that run and have been silent for a while.
+    /// Returns those of the tasks that run and are quiet, each with the time of its last output or start.
     fn quiet(&self, tasks: &[u32], now_ms: u64) -> Vec<(u32, u64)> {
         let quiet = |index: &u32| {
             let task = self.job.task(*index)?;
@@ -160,12 +163,12 @@ impl Digester {
         tasks.iter().filter_map(quiet).collect()
     }
 
-    /// Whether a digest changes with time alone.
+    /// Reports whether a digest changes with time alone.
     pub(super) fn has_running(&self) -> bool {
         self.job.tasks.iter().any(|task| task.state == TaskState::Running)
     }
 
-    /// A group as clients see it.
+    /// Returns a group as clients see it.
     fn shown(&self, group: Group, now_ms: u64) -> GroupDigest {
         let first = self.grouping.first_line(group.example);
         GroupDigest {

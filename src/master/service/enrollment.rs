@@ -16,15 +16,15 @@ use crate::{
     wire::{PROTOCOL, SOFTWARE_VERSION, enrollment::EnrollmentCalls, serve::Connected},
 };
 
-/// When a waiting key asks again.
+/// Interval at which a pending key asks again, in milliseconds.
 const ASK_AGAIN_MS: u32 = 2_000;
-/// When a key asks again that had no room on the list.
+/// Interval at which a key asks again if the list of pending keys is full, in milliseconds.
 const NO_ROOM_MS: u32 = 60_000;
 
-/// Checks that a caller's protocol is one that this master speaks.
+/// Checks that this master speaks the caller's protocol.
 ///
 /// # Errors
-/// In words that name both versions.
+/// When it does not. The text names both versions.
 pub(super) fn speaks_our_protocol(theirs: Protocol) -> Result<(), String> {
     if theirs.major == PROTOCOL.major {
         return Ok(());

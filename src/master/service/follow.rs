@@ -1,4 +1,4 @@
-//! Follows a job: its output in the order of the log, then the states of its tasks, live or later.
+//! Follows a live or ended job: its output in the order of the log, then the states of its tasks.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -27,26 +27,26 @@ use crate::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Events that may wait for a client. A slow one costs this much and no more.
+/// Maximum number of events that wait for a client. A slow client costs no more than this.
 pub(super) const EVENTS: usize = 8;
 
 pub(super) type Events = Outbox<JobEvent>;
 
-/// What to follow, and how.
+/// The job to follow, and the options.
 pub(super) struct Follow {
     pub job: Job,
-    /// `None` for a job that is over and stored.
+    /// The journal of the job; `None` if the job is over and stored.
     pub live: Option<Arc<Journal>>,
-    /// Up to where the client has seen tasks' output before.
+    /// The end of each task's output that the client has already seen.
     pub seen: Vec<TaskOffset>,
     pub from_offset: u64,
     /// Only the tasks of these agents; empty for all.
     pub agents: HashSet<AgentName>,
     pub follow: bool,
     pub without_output: bool,
-    /// Commands may go at its pace.
+    /// Whether commands wait for this client.
     pub attached: bool,
-    /// Leaves out what lies at and behind this offset of each task.
+    /// Leaves out the output of each task from this offset on.
     pub until_offset: Option<u64>,
     /// Distance to the end of the log, in bytes, from which on output may be left out.
     pub most_behind: Option<u64>,
@@ -54,7 +54,7 @@ pub(super) struct Follow {
 }
 
 impl Follow {
-    /// All that a job that is over and stored has printed.
+    /// Returns a request for the whole output of a job that is over and stored.
     pub(super) fn new(job: Job, stop: CancellationToken) -> Self {
         Self {
             job,
@@ -72,11 +72,11 @@ impl Follow {
     }
 }
 
-/// Why a stream is closed, and its client asked to come back.
+/// Reasons with which a stream is closed and its client is asked to reconnect.
 pub(super) const MASTER_ENDS: &str = "the master ends; its jobs continue";
 pub(super) const LOG_AGAIN: &str = "the job's output log has to be opened again";
 
-/// Returns when a log has failed. May be dropped and called again.
+/// Waits until a log has failed. Cancel safe.
 pub(super) async fn has_failed(trouble: &mut watch::Receiver<Option<Trouble>>) {
     let has_failed = |trouble: &Option<Trouble>| trouble.as_ref().is_some_and(Trouble::is_failure);
     if trouble.wait_for(has_failed).await.is_err() {
@@ -84,13 +84,14 @@ pub(super) async fn has_failed(trouble: &mut watch::Receiver<Option<Trouble>>) {
     }
 }
 
-/// Bytes that are read at once: frames of at most a payload are added until there is one, with their headers.
+/// Maximum number of bytes of one read: frames, each of at most one payload, are added until there is one
+/// payload.
 const READ: usize = 2 * MAX_PAYLOAD + HEADERS;
 
-/// Bytes that a stream holds for each task of its job.
+/// Memory that a stream uses for each task of its job, in bytes.
 const HELD_OF_TASK: usize = 64;
 
-/// Where a task's output ends.
+/// The end of a task's output.
 #[derive(Clone, Copy)]
 struct TaskEnd {
     index: u32,
@@ -107,16 +108,16 @@ impl TaskEnd {
 struct Follower {
     events: Events,
     reader: LogReader,
-    /// The log's writing side, while it is there: it still has what was appended last.
+    /// The open log of a live job, which has the newest frames in memory.
     log: Option<Arc<JobLog>>,
-    /// Tells commands how far this follower is.
+    /// Reports how far this follower has read, if commands wait for it.
     pacer: Option<Pacer>,
     /// Tasks that are followed; `None` for all.
     wanted: Option<HashSet<u32>>,
     from_offset: u64,
     until_offset: Option<u64>,
     most_behind: Option<u64>,
-    /// Where each task's output continues.
+    /// The offset at which each task's output continues.
     ends: HashMap<u32, u64>,
 }
 
@@ -125,12 +126,12 @@ impl Follower {
         self.events.send(Ok(event)).await
     }
 
-    /// Sends something for which there is room already.
+    /// Sends an event for which memory is already reserved.
     async fn send_within(&self, held: &mut Permit, event: JobEvent) -> Result<(), Gone> {
         self.events.send_within(held, Ok(event)).await
     }
 
-    /// Asks the client to come back.
+    /// Asks the client to reconnect.
     async fn close(&self, reason: &str) -> Result<(), Gone> {
         let closing = Closing { reason: reason.to_owned(), retry_after_ms: 1_000 };
         self.send(JobEvent::Closing(closing)).await
@@ -145,7 +146,8 @@ impl Follower {
         self.wanted.as_ref().is_none_or(|wanted| wanted.contains(&task))
     }
 
-    /// Continues with what is still in memory when it is too far behind; what lies between is told as gaps.
+    /// Skips to the output that is still in memory if it is too far behind. The skipped output is reported as
+    /// gaps.
     fn skip_ahead(&mut self, until: u64) {
         let Some(most) = self.most_behind else { return };
         if until.saturating_sub(self.reader.position()) <= most {
@@ -157,14 +159,14 @@ impl Follower {
         }
     }
 
-    /// True when everything that was asked for was sent, whatever the tasks print from here on.
+    /// Reports whether everything that was requested was sent, whatever the tasks print from now on.
     fn is_satisfied(&self) -> bool {
         let wanted = self.wanted.as_ref().filter(|wanted| wanted.len() == 1);
         let end = wanted.and_then(|wanted| self.ends.get(wanted.iter().next()?));
         end.zip(self.until_offset).is_some_and(|(end, until)| *end >= until)
     }
 
-    /// Sends what the log holds before `until`.
+    /// Sends the output in the log before `until`.
     async fn send_output(&mut self, until: u64) -> Result<(), Gone> {
         self.skip_ahead(until);
         loop {
@@ -174,7 +176,7 @@ impl Follower {
             if self.reader.position() >= until {
                 return Ok(());
             }
-            // Before it is read: what waits for room would be in memory all the same.
+            // Reserved before the read: frames that wait for memory would already use it.
             let mut held = self.events.hold(READ).await?;
             let frames = match self.next_frames(until).await {
                 Ok(frames) if frames.is_empty() => return Ok(()),
@@ -184,7 +186,7 @@ impl Follower {
             let mut output: Option<(u32, Vec<Frame>)> = None;
             for (task_index, frame) in frames {
                 if self.is_behind_the_end(task_index, &frame) {
-                    // What the log does not have before the end is missing all the same.
+                    // Output that is missing before the requested end is still reported as a gap.
                     let until = self.until_offset.unwrap_or(frame.offset);
                     if let Some(gap) = self.gap_before(task_index, until) {
                         self.send_within(&mut held, gap).await?;
@@ -238,23 +240,23 @@ impl Follower {
         })
     }
 
-    /// Whether nothing from this frame on was asked for.
+    /// Reports whether a frame begins after the requested end.
     fn is_behind_the_end(&self, task: u32, frame: &Frame) -> bool {
         self.wants(task) && self.until_offset.is_some_and(|until| frame.offset >= until)
     }
 
-    /// What to tell when a task's output does not continue where it stopped.
+    /// Returns the gap to report if a task's output does not continue where it stopped.
     fn gap_before(&self, task: u32, to: u64) -> Option<JobEvent> {
         let from = self.ends.get(&task).copied().filter(|from| *from < to)?;
         let reason = if self.most_behind.is_some() {
-            "left out of the live view, which was too far behind, or not in the log"
+            "skipped by the live view, which was too far behind, or not in the log"
         } else {
-            "the log does not have them: over the cap, or lost from its disk"
+            "not in the log: over the cap, or lost from its disk"
         };
         Some(JobEvent::Gap { task, gap: TaskGap { from, to, reason: reason.to_owned() } })
     }
 
-    /// Tells what is missing at the end of tasks that have ended, after all that there is was sent.
+    /// Reports output that is missing at the end of ended tasks. Must come after all existing output.
     async fn send_missing_ends(&mut self, tasks: &[TaskEnd]) -> Result<(), Gone> {
         for task in tasks {
             let is_over = task.has_ended && self.wants(task.index);
@@ -277,9 +279,9 @@ impl Follower {
     }
 }
 
-/// Follows a job until its end, the client's, or the master's.
+/// Follows a job until the job, the client or the master ends.
 pub(super) async fn serve(follow: Follow, logs: OutputLogs, events: Events) {
-    // Whoever is gone needs to hear nothing more.
+    // A client that is gone needs no error.
     let _ = run(follow, logs, events).await;
 }
 
@@ -292,7 +294,7 @@ async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gon
             .map(|task| task.index)
             .collect::<HashSet<u32>>()
     });
-    // Held for as long as the stream lasts; of jobs with many tasks that is worth counting.
+    // Reserved while the stream lasts: for a job with many tasks this is significant.
     let _room = events.hold(follow.job.tasks.len() * HELD_OF_TASK).await?;
     let tasks: Vec<TaskEnd> = follow.job.tasks.iter().map(TaskEnd::of).collect();
     let mut ends: HashMap<u32, u64> = tasks.iter().map(|task| (task.index, follow.from_offset)).collect();
@@ -346,10 +348,10 @@ async fn run(follow: Follow, logs: OutputLogs, events: Events) -> Result<(), Gon
         (follow.attached && !follow.without_output).then(|| log.pace(follower.reader.position()));
     let (mut appended, mut changed, mut trouble) = (log.appended(), journal.subscribe(), log.trouble());
     let mut seen = 0;
-    // Tasks that had ended when the job was looked up are no news of the journal's.
+    // The journal does not report tasks that had already ended when the job was looked up.
     let mut found = tasks;
     loop {
-        // States first, output second: what a task printed is in the log before its end is in the journal.
+        // States first, output second: output is in the log before the end of its task is in the journal.
         changed.borrow_and_update();
         let news = journal.since(seen);
         seen = news.seen;

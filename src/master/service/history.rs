@@ -18,11 +18,11 @@ use crate::{
     wire::{budget::Budget, status},
 };
 
-/// Tasks of a job that count as one call more.
+/// Number of tasks of a job that are charged as one more call.
 const TASKS_OF_A_CALL: usize = 200;
 
 impl Master {
-    /// Reads history where blocking is allowed.
+    /// Reads from the store on a thread that may block.
     pub(super) async fn read_store<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
@@ -33,11 +33,11 @@ impl Master {
         read.map_err(|error| internal(&error))?.map_err(|error| internal(&error))
     }
 
-    /// The newest jobs that are asked for. The store tells of most; of what it does not know to have ended yet, and somebody
-    /// was told of, the core does.
+    /// Returns the newest requested jobs. Most come from the store. Jobs whose end was already reported but
+    /// is not stored yet come from the core.
     pub(super) async fn listed_jobs(&self, mut wanted: Wanted) -> Result<Vec<Job>, Status> {
         let (agent, outcome) = (wanted.agent.parse().ok(), wanted.outcome.clone());
-        // Asked before the store is read: what is stored between the two is in both.
+        // Requested before the store is read: a job that is stored in between is in both lists.
         let ended = self.handle.ask(move |reply| Input::ListEnded { agent, outcome, reply }).await?;
         let ids: HashSet<JobId> = ended.iter().map(|ended| ended.job.id).collect();
         let fits = |EndedJob { job, fits }| (fits && wanted.fits(&job)).then_some(job);
@@ -51,7 +51,7 @@ impl Master {
         Ok(jobs)
     }
 
-    /// A job as it is now, and what came with it; `None` where there is none.
+    /// Returns a job as it is now, and its options; `None` if there is no such job.
     pub(super) async fn job_to_repeat(
         &self,
         reference: JobReference,
@@ -75,7 +75,7 @@ impl Master {
         }
     }
 
-    /// What to say of a job that is not there, or no longer.
+    /// Returns the status for a job that does not exist, or was deleted.
     pub(super) async fn no_such_job(&self, reference: JobReference) -> Result<Status, Status> {
         let gone = self.read_store(move |store| store.why_gone(reference)).await?;
         Ok(Status::not_found(match (reference, gone) {
@@ -103,9 +103,9 @@ impl Master {
         }
     }
 
-    /// A job as it is now, and its journal while it is live.
+    /// Returns a job as it is now, and its journal while it is live.
     ///
-    /// A job with many tasks is much work for everybody: it counts as many calls.
+    /// A job with many tasks is expensive, so it is charged as several calls.
     pub(super) async fn find(
         &self,
         reference: JobReference,
@@ -121,7 +121,7 @@ impl Master {
         let Some(found) = self.handle.ask(move |reply| Input::FindJob(reference, reply)).await? else {
             return Ok((self.stored_job(reference).await?, None));
         };
-        // Looked at again once the journal is held, so that nothing falls between the two.
+        // Looked up again when the journal is held, so that no change is missed.
         let journal = self.handle.follow(found.id).await?;
         let id = JobReference::Id(found.id);
         match self.handle.ask(move |reply| Input::FindJob(id, reply)).await? {

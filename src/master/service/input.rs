@@ -1,4 +1,4 @@
-//! Receives standard input and terminal sizes from an operator for a command, and reports what was read.
+//! Receives standard input and terminal sizes for a command from an operator, and reports what was read.
 
 use tonic::Status;
 
@@ -18,7 +18,7 @@ use crate::{
 type Answers = Outbox<InputProgress>;
 
 impl Master {
-    /// The task that an operator may feed.
+    /// Returns the task of a job, to which an operator may send input.
     pub(super) async fn task_to_feed(
         &self,
         job: JobReference,
@@ -27,7 +27,7 @@ impl Master {
     ) -> Result<TaskId, Status> {
         let (job, _): (Job, _) = self.find(job, budget).await?;
         if job.operator != by {
-            let text = format!("job {} is {}'s: only who started a job feeds it", job.number, job.operator);
+            let text = format!("job {0} is {1}'s: only {1} can send input to it", job.number, job.operator);
             return Err(Status::permission_denied(text));
         }
         match job.tasks.as_slice() {
@@ -37,15 +37,15 @@ impl Master {
     }
 }
 
-/// The job that the first message names.
+/// Returns the job that the first message names.
 pub(super) async fn opened(requests: &mut Incoming<InputRequest>) -> Result<JobReference, Status> {
     match requests.message().await? {
         Some(InputRequest::Job(job)) => Ok(job),
-        _ => Err(invalid("feeding begins with a job")),
+        _ => Err(invalid("the first message must name a job")),
     }
 }
 
-/// Feeds a task until the operator ends it, or it wants nothing more.
+/// Relays input to a task until the client ends the stream, another client replaces it, or the master ends.
 pub(super) async fn serve(
     master: Master,
     id: TaskId,
@@ -58,7 +58,7 @@ pub(super) async fn serve(
     let mut attached = 0;
     loop {
         let now = *state.borrow_and_update();
-        // Before the command was reached there is nothing to say.
+        // There is nothing to report before the command was reached.
         if now.attached > 0 {
             let is_start = std::mem::replace(&mut attached, now.attached) != now.attached;
             let taken = InputProgress::Taken(InputTaken { offset: now.taken, is_over: now.is_over });
@@ -83,7 +83,7 @@ pub(super) async fn serve(
                     match feed(&feeder, request, now.taken).await {
                         Ok(true) => {}
                         Ok(false) => {
-                            let text = "another client feeds this job now";
+                            let text = "another client sends the input of this job now";
                             let _ = answers.send(Err(Status::aborted(text))).await;
                             return;
                         }
@@ -99,18 +99,18 @@ pub(super) async fn serve(
     }
 }
 
-/// Passes one message on. False when somebody else feeds the task.
+/// Relays one message. Returns false if another client sends the input now.
 async fn feed(feeder: &StdinSource, request: InputRequest, taken: u64) -> Result<bool, Status> {
     match request {
         InputRequest::Stdin(stdin) => {
             let end = stdin.offset.saturating_add(stdin.data.len() as u64);
-            // What was taken since is not known here yet, so twice the window is not too much.
+            // `taken` may be out of date, so up to twice the window is accepted.
             if stdin.data.len() > CHUNK || end > taken.saturating_add(2 * WINDOW) {
-                return Err(invalid("more input than may be under way"));
+                return Err(invalid("more input than the command may have left unread"));
             }
             Ok(feeder.send(AttachRequest::Stdin(stdin)).await)
         }
         InputRequest::WindowSize(size) => Ok(feeder.send(AttachRequest::WindowSize(size)).await),
-        InputRequest::Job(_) => Err(invalid("the job was named before")),
+        InputRequest::Job(_) => Err(invalid("the job is already named")),
     }
 }

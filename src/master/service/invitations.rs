@@ -1,6 +1,6 @@
 //! Join tokens for agents, logins for operators, and the operators themselves.
 //!
-//! Secrets are made here and told once; the core, and so the store, know their hashes only.
+//! Secrets are created here and returned once; the core, and so the store, knows only their hashes.
 
 use tonic::Status;
 
@@ -26,12 +26,12 @@ use crate::{
     },
 };
 
-/// Longest life of a token or a login, in milliseconds: a year.
+/// Maximum lifetime of a token or a login, in milliseconds: a year.
 const LONGEST_TTL_MS: u64 = 365 * 24 * 3600 * 1000;
 
 fn check_ttl(ttl_ms: u64) -> Result<(), Status> {
     if ttl_ms == 0 || ttl_ms > LONGEST_TTL_MS {
-        return Err(invalid("give it a life of at most a year"));
+        return Err(invalid("give it a lifetime of at most a year"));
     }
     Ok(())
 }
@@ -121,7 +121,7 @@ impl Master {
         Ok(all.into_iter().map(Into::into).collect())
     }
 
-    /// Gives a key an operator's certificate, for a login's secret.
+    /// Issues an operator's certificate for a key, in exchange for the secret of a login.
     pub(super) async fn admit_operator(&self, request: LogIn) -> Result<LogInAnswer, Status> {
         if let Err(reason) = speaks_our_protocol(request.protocol) {
             return Ok(LogInAnswer::Refused(reason));
@@ -145,7 +145,7 @@ impl Master {
     }
 }
 
-/// A user of this machine that can be made an operator.
+/// Checks that a user of this machine exists and can become an operator.
 async fn check_user(users: &Users, name: &str) -> Result<(), Status> {
     let found = users.named(name).await.map_err(|error| Status::unavailable(error.to_string()))?;
     let Some(user) = found else {
@@ -161,7 +161,8 @@ pub(in crate::master) fn hostname() -> String {
     nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
 }
 
-/// The first global address of this machine, with the port; a guess, since only others know what they reach.
+/// Returns the first global address of this machine, with the port. This is a guess, since only other
+/// machines know which address they can reach.
 fn address_guess(port: u16) -> Option<String> {
     let global = |address: &std::net::IpAddr| match address {
         std::net::IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),

@@ -37,7 +37,7 @@ use watch::Watched;
 #[derive(Clone)]
 pub struct Master(Arc<Parts>);
 
-/// What the services work with.
+/// The state that the services share.
 pub struct Parts {
     /// The core.
     pub handle: Handle,
@@ -49,23 +49,23 @@ pub struct Parts {
     pub users: Users,
     /// Live jobs that are watched.
     pub watched: Watched,
-    /// What commands are fed.
+    /// The relays of the commands' input.
     pub inputs: Inputs,
-    /// Who signs.
+    /// The CA, which signs certificates.
     pub authority: Arc<Authority>,
-    /// What everybody may use.
+    /// The limits of all callers.
     pub budgets: Budgets,
-    /// When to end.
+    /// Ends the services when the master ends.
     pub shutdown: Shutdown,
     /// When the master started.
     pub started: BootInstant,
     /// The same, in milliseconds since the Unix epoch; with the process id it names this process.
     pub started_ms: u64,
-    /// Where it listens, for people.
+    /// The address of the port, as text for operators.
     pub address: Arc<str>,
-    /// Its port.
+    /// The number of the port.
     pub port: u16,
-    /// Whoever reaches the port is let in.
+    /// Whether every agent that reaches the port is enrolled.
     pub enroll_any: bool,
 }
 
@@ -78,16 +78,16 @@ impl Deref for Master {
 }
 
 impl Master {
-    /// The services of a master.
+    /// Returns the services of a master.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         Self(Arc::new(parts))
     }
 
-    /// Every service, behind the access table; reflection on the machine's own socket only.
+    /// Returns the routes of all services, behind the access table. Reflection is only served if `local`.
     ///
     /// # Errors
-    /// When the compiled-in descriptors are not understood.
+    /// When the compiled-in descriptors cannot be parsed.
     pub async fn routes(&self, local: bool) -> Result<Routes, tonic_reflection::server::Error> {
         wire::control::routes(Arc::new(self.clone()), local).await
     }

@@ -1,6 +1,7 @@
 //! Streams the registry and the jobs to watchers: the current state, then changes, at most a few times a second.
 //!
-//! A watcher that is slow gets fewer answers, not older ones: it is asked for news only when it took the last.
+//! A slow watcher receives fewer answers, not older ones: changes are collected when it has taken the last
+//! answer.
 
 use std::time::Duration;
 
@@ -23,21 +24,22 @@ use crate::{
     wire::{convert::Carried, outbox::Outbox},
 };
 
-/// News come at most so often.
+/// Minimum interval between two answers.
 const NOTIFY_INTERVAL: Duration = Duration::from_millis(200);
-/// Numbers of machines come at most so often: people read them, and thousands of agents tell them.
+/// Minimum interval between two answers with metrics of machines: people read them, and thousands of agents
+/// report them.
 const METRICS_INTERVAL: Duration = Duration::from_secs(5);
-/// Jobs in one answer; their commands may be long.
+/// Maximum number of jobs in one answer; their commands may be long.
 const JOBS_CHUNK: usize = 8;
-/// Jobs that come first, unless asked otherwise, and at most.
+/// Default and maximum number of jobs at the beginning of a stream.
 const NEWEST: (u32, u32) = (100, 1_000);
 
 type Answers<T> = Outbox<T>;
 
-/// Nobody listens any more, or there is nothing more to say.
+/// The client is gone, or the stream has nothing more to send.
 struct Over;
 
-/// Waits for something new, and no shorter than [`NOTIFY_INTERVAL`].
+/// Waits for a change, and at least [`NOTIFY_INTERVAL`].
 async fn wait<T: Carried>(
     master: &Master,
     watched: &mut tokio::sync::watch::Receiver<u64>,
@@ -54,9 +56,9 @@ async fn wait<T: Carried>(
     }
 }
 
-/// Watches the agents until the client, or the master, goes away.
+/// Streams the agents until the client or the master ends.
 pub(super) async fn agents(master: Master, request: WatchAgents, answers: Answers<FleetChange>) {
-    // Whoever is gone needs to hear nothing more.
+    // A client that is gone needs no error.
     let _ = watch_agents(&master, request, &answers).await;
 }
 
@@ -65,7 +67,7 @@ async fn watch_agents(
     request: WatchAgents,
     answers: &Answers<FleetChange>,
 ) -> Result<(), Over> {
-    // The revision counts from the process's start, and so does this.
+    // Revisions count from the start of the process, so this number identifies the process.
     let instance = u64::from(std::process::id()) << 32 | master.started_ms & 0xffff_ffff;
     let since = request.since.filter(|since| since.instance == instance);
     let mut seen = since.map_or(0, |since| since.revision);
@@ -85,7 +87,7 @@ async fn watch_agents(
         let (begins, revision) = (part.is_whole, part.revision);
         let is_first = seen == 0 || begins;
         seen = revision;
-        // That nobody waits is told once.
+        // An empty list of pending keys is sent only once.
         let keys = part.waiting.take().filter(|keys| is_first || told_of_keys || !keys.is_empty());
         if let Some(keys) = &keys {
             told_of_keys = !keys.is_empty();
@@ -105,13 +107,13 @@ async fn watch_agents(
                         break;
                     }
                 }
-                // What changes meanwhile has a later revision, and is told the next time.
+                // Changes in the meantime have a later revision, and are sent in the next round.
                 let Some(behind) = part.more_behind else { break };
                 part = fleet_part(master, since, Some(behind)).await?;
             }
         }
         if numbers_seen < seen && !with_numbers {
-            // Numbers that were left out are due when their time has come, whatever else happens.
+            // Metrics that were left out are sent after their interval, even without other changes.
             tokio::select! {
                 () = tokio::time::sleep_until(numbers_at + METRICS_INTERVAL) => {}
                 waited = wait(master, &mut watched, answers) => waited?,
@@ -132,7 +134,7 @@ async fn fleet_part(
     Ok(*update)
 }
 
-/// Watches the jobs until the client, or the master, goes away.
+/// Streams the jobs until the client or the master ends.
 pub(super) async fn jobs(master: Master, request: WatchJobs, answers: Answers<JobsChange>) {
     let _ = watch_jobs(&master, request, &answers).await;
 }
@@ -157,7 +159,7 @@ async fn watch_jobs(master: &Master, request: WatchJobs, answers: &Answers<JobsC
                     return Err(Over);
                 }
             };
-            // What is live is newer than what the store has of it, so it comes behind.
+            // Live jobs are newer than the stored ones, so they come last.
             let first = JobsChange { begins: true, ..JobsChange::default() };
             send_jobs(first, stored.into_iter().chain(jobs), answers).await?;
         } else if !jobs.is_empty() || !deleted.is_empty() {
@@ -170,7 +172,7 @@ async fn watch_jobs(master: &Master, request: WatchJobs, answers: &Answers<JobsC
     }
 }
 
-/// Sends jobs in answers of which the first says more.
+/// Sends jobs in several answers; `first` is the first of them, without its jobs.
 async fn send_jobs(
     first: JobsChange,
     jobs: impl Iterator<Item = Job>,

@@ -1,7 +1,7 @@
-//! Streams digests of a job: states, counts and groups, computed on demand from the output log, live or later.
+//! Streams digests of a live or ended job: states, counts and groups, computed on demand from the output log.
 //!
-//! It costs nothing when nobody watches; whoever watches a live job in the same way shares one computation; and a watcher
-//! that is slow gets fewer digests, not older ones.
+//! Without watchers it costs nothing. Watchers of a live job with the same view share one computation. A slow
+//! watcher receives fewer digests, not older ones.
 
 use std::{
     collections::HashMap,
@@ -34,30 +34,30 @@ use crate::{
     wire::outbox::Outbox,
 };
 
-/// Digests come at most so often …
+/// Minimum interval between two digests …
 const DIGEST_INTERVAL: Duration = Duration::from_millis(100);
 /// … and computing them takes at most one part in this number of the time.
 const SHARE: u32 = 10;
 
 type Digests = Outbox<JobDigest>;
 
-/// What to watch.
+/// The job to watch, and the options.
 pub(super) struct Watch {
     pub job: Job,
-    /// `None` for a job that is over and stored.
+    /// The journal of the job; `None` if the job is over and stored.
     pub live: Option<Arc<Journal>>,
     pub masks: Masks,
     pub maskers: Vec<Masker>,
     pub follow: bool,
 }
 
-/// The live jobs that are watched, and how.
+/// The live jobs that are watched, by job and masks.
 #[derive(Clone, Debug, Default)]
 pub struct Watched(Arc<Mutex<All>>);
 
 type All = HashMap<(JobId, Masks), Arc<Standing>>;
 
-/// How a job stands, for everybody who watches it in the same way.
+/// The state of a job, shared by all watchers with the same masks.
 #[derive(Debug)]
 struct Standing {
     state: Mutex<State>,
@@ -68,17 +68,17 @@ struct Standing {
 #[derive(Debug)]
 struct State {
     job: Job,
-    /// The digest with which each task changed last.
+    /// The number of the digest with which each task last changed.
     changed: HashMap<u32, u64>,
     groups: Vec<GroupDigest>,
     more_groups: u32,
-    /// When the job ended. Everything that was printed is in the groups then.
+    /// When the job ended. The groups then contain all output.
     ended_ms: Option<u64>,
-    /// What the log holds before this is in them.
+    /// The groups contain the log before this position.
     read: u64,
-    /// Why there is no further one.
+    /// Why there are no further digests.
     failed: Option<String>,
-    /// No further digests are computed: clients have to ask again.
+    /// Whether the computation has ended, so that clients must ask again.
     is_left: bool,
 }
 
@@ -101,7 +101,7 @@ impl Standing {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the next digest.
+    /// Publishes the next digest.
     fn put(&self, digest: Digest) {
         let next = *self.digests.borrow() + 1;
         let mut state = self.state();
@@ -127,14 +127,14 @@ impl Standing {
         self.digests.send_modify(|digests| *digests += 1);
     }
 
-    /// Has clients ask again that joined while the computation was ending.
+    /// Makes clients ask again that joined while the computation was ending.
     fn leave(&self) {
         self.state().is_left = true;
         self.digests.send_modify(|digests| *digests += 1);
     }
 }
 
-/// How a digest is told to somebody who has heard the one with this number, 0 for none.
+/// Returns the message for a client that has received the digest with the number `heard`; 0 for none.
 fn message(state: &State, heard: u64) -> JobDigest {
     let is_first = heard == 0;
     let is_news = |index: &u32| state.changed.get(index).is_some_and(|changed| *changed > heard);
@@ -155,14 +155,14 @@ impl Watched {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Watches a job until its end, the client's, or the master's.
+    /// Watches a job until the job, the client or the master ends.
     pub(super) async fn serve(self, watch: Watch, logs: OutputLogs, shutdown: Shutdown, digests: Digests) {
         let served = match watch.live.clone() {
             None => stored(watch, &logs, &digests).await,
             Some(journal) => self.live(watch, journal, &logs, &shutdown, &digests).await,
         };
         if let Err(error) = served {
-            // A client that is gone needs no reason.
+            // A client that is gone needs no error.
             let _ = digests.send(Err(Status::data_loss(error.to_string()))).await;
         }
     }
@@ -177,7 +177,7 @@ impl Watched {
     ) -> io::Result<()> {
         let follow = watch.follow;
         let log = logs.open(watch.job.id).await?;
-        // Who wants a single digest wants all of it.
+        // A single digest must contain all output so far.
         let wanted = if follow { 0 } else { *log.appended().borrow() };
         let (standing, mut news) = self.join(watch, journal, &log, logs, shutdown);
         let mut trouble = log.trouble();
@@ -215,7 +215,7 @@ impl Watched {
         }
     }
 
-    /// What others work out already, or from now on a task of the master's.
+    /// Joins the computation of the other watchers, or starts one.
     fn join(
         &self,
         watch: Watch,
@@ -251,14 +251,14 @@ impl Watched {
     }
 }
 
-/// Tells a client why there is nothing more, and when to ask again.
+/// Informs a client why the stream ends, and when to ask again.
 async fn close(reason: &str, digests: &Digests) -> io::Result<()> {
     let closing = Some(Closing { reason: reason.to_owned(), retry_after_ms: 1_000 });
     let _ = digests.send(Ok(JobDigest { closing, ..JobDigest::default() })).await;
     Ok(())
 }
 
-/// Works out the one digest of a job that is over and stored.
+/// Computes the only digest of a job that is over and stored.
 async fn stored(watch: Watch, logs: &OutputLogs, digests: &Digests) -> io::Result<()> {
     let id = watch.job.id;
     let end = logs.end(id).await?;
@@ -278,12 +278,12 @@ async fn stored(watch: Watch, logs: &OutputLogs, digests: &Digests) -> io::Resul
     Ok(())
 }
 
-/// The tasks of a job as they were found are news too: some may have ended.
+/// Returns the tasks of a job as changes, since some may have ended.
 fn as_found(job: Job) -> Changes {
     Changes { seen: 0, tasks: job.tasks, gate: None, ended_ms: job.ended_ms }
 }
 
-/// What works out the digests of a live job while somebody watches it.
+/// The computation of the digests of a live job, which lasts while it is watched.
 struct Work {
     watched: Watched,
     key: (JobId, Masks),
@@ -317,7 +317,7 @@ impl Work {
         let mut found = as_found(found).tasks;
         let mut seen = 0;
         loop {
-            // States first, output second: what a task printed is in the log before its end is in the journal.
+            // States first, output second: output is in the log before the end of its task is in the journal.
             changed.borrow_and_update();
             let mut news = self.journal.since(seen);
             seen = news.seen;
@@ -345,7 +345,7 @@ impl Work {
         }
     }
 
-    /// Whether nobody watches any more. Nobody can join then either.
+    /// Reports whether there are no watchers. If so, none can join any more.
     fn is_unwatched(&self) -> bool {
         let mut all = self.watched.all();
         let is_unwatched = self.standing.digests.receiver_count() == 0;

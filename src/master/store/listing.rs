@@ -1,11 +1,12 @@
-//! Lists jobs, newest first. Each filter walks an index, so that a list costs what it shows, however many jobs there are.
+//! Lists jobs, newest first. Each filter walks an index, so that the cost of a list depends on its length,
+//! and not on the number of jobs.
 
 use rusqlite::{Connection, Row, types::Value};
 
 use super::rows::{JOB, job};
 use crate::domain::job::Job;
 
-/// Which jobs are asked for. Empty texts and zeros ask for any.
+/// The filters of a list of jobs. Empty texts and zeros match any job.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// Only jobs with a number below this.
@@ -18,14 +19,14 @@ pub struct Wanted {
     pub operator: String,
     /// Only jobs with a task on this agent.
     pub agent: String,
-    /// Only jobs whose command or target holds this text.
+    /// Only jobs whose command or target contains this text.
     pub text: String,
     /// `ok`, `failed`, `running`, or the word of an outcome that one of the tasks has.
     pub outcome: String,
 }
 
 impl Wanted {
-    /// Whether a job is asked for, as far as its operator, its time and its texts tell.
+    /// Reports whether a job matches the filters for its number, time, operator and text.
     #[must_use]
     pub fn fits(&self, job: &Job) -> bool {
         let text = self.text.to_ascii_lowercase();
@@ -39,19 +40,21 @@ impl Wanted {
     }
 }
 
-/// Up to this number of jobs since a given time are all looked at. Of a larger number the newest are found quickly anyway.
+/// Below this number of jobs since a given time, all of them are examined. Of more jobs the newest are found
+/// quickly anyway.
 const FEW: u64 = 5_000;
 
-/// Characters that the index of texts is made of: shorter texts are looked for in every job, and found soon.
+/// Number of characters of the terms in the text index. Shorter texts are searched in every job, and found
+/// quickly.
 const TRIGRAM: usize = 3;
-/// Number of matches from which on a filter narrows the search enough.
+/// Maximum number of trigrams in a query: more of them hardly narrow the search.
 const MOST_TRIGRAMS: usize = 24;
 
 /// The number of successes with which a job is ok, as in the indices. If an agent that the target names was left out, it is
 /// higher than the number of tasks, so the job is not ok.
 const ALL: &str = r#"task_count + instr(left_out, '"named":true')"#;
 
-/// A query in the making.
+/// A query that is being built.
 #[derive(Debug, Default)]
 struct Query {
     conditions: Vec<String>,
@@ -59,7 +62,7 @@ struct Query {
 }
 
 impl Query {
-    /// The name of a value.
+    /// Adds a value, and returns the name of its parameter.
     fn value(&mut self, value: impl Into<Value>) -> String {
         self.values.push(value.into());
         format!("?{}", self.values.len())
@@ -74,17 +77,17 @@ fn number(number: u64) -> Value {
     Value::Integer(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
-/// What the index of texts is asked for: all that three characters in a row of a text are, as far as that narrows it down.
+/// Returns the query for the text index: the first trigrams of a text, all of which must match.
 fn trigrams(text: &str) -> String {
     let characters: Vec<char> = text.chars().collect();
     let quoted = |three: &[char]| format!("\"{}\"", three.iter().collect::<String>().replace('"', "\"\""));
     characters.windows(TRIGRAM).take(MOST_TRIGRAMS).map(quoted).collect::<Vec<_>>().join(" AND ")
 }
 
-/// The newest jobs that are wanted, newest first.
+/// Returns the newest jobs that match, newest first.
 pub(super) fn jobs(connection: &Connection, wanted: &Wanted) -> rusqlite::Result<Vec<Job>> {
     let mut found = Vec::new();
-    // Jobs that are too new to be in the index of texts come before those that are in it.
+    // Jobs that are not in the text index yet are newer than the others, and come first.
     let indexed: u64 = connection.query_row("SELECT indexed FROM meta", [], |row| row.get(0))?;
     let is_long = wanted.text.chars().count() >= TRIGRAM;
     let parts: &[Part] = if is_long { &[Part::NotIndexed, Part::Indexed] } else { &[Part::All] };
@@ -97,23 +100,23 @@ pub(super) fn jobs(connection: &Connection, wanted: &Wanted) -> rusqlite::Result
     Ok(found)
 }
 
-/// Which of the jobs are looked at.
+/// The jobs that are examined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     All,
-    /// Whose texts are in their index.
+    /// Jobs whose texts are in the text index.
     Indexed,
     NotIndexed,
 }
 
 fn part_of(connection: &Connection, wanted: &Wanted, part: Part, indexed: u64) -> rusqlite::Result<Vec<Job>> {
     let mut query = Query::default();
-    // The first of these that applies decides which index is walked; the others are looked up for each job.
+    // The first filter that applies decides which index is walked; the others are checked for each job.
     let mut walked = None;
     query.only("gone IS NULL");
     if !wanted.text.is_empty() {
         if part == Part::Indexed {
-            // The index knows which texts hold all of these, but not where.
+            // The index knows which texts contain all trigrams, but not where.
             let trigrams = query.value(trigrams(&wanted.text));
             query.only(format!("texts MATCH {trigrams}"));
             walked = Some(("texts CROSS JOIN jobs ON jobs.number = texts.rowid", "texts.rowid"));

@@ -1,6 +1,7 @@
 //! The store: agents, tokens, operators, jobs, tasks and audit records in `SQLite`. Output is stored elsewhere.
 //!
-//! One thread writes, and takes all that waits into one transaction; readers share a few connections of their own.
+//! One thread writes, and combines all waiting changes in one transaction; readers share a few connections of
+//! their own.
 
 mod listing;
 mod rows;
@@ -37,37 +38,37 @@ use crate::{
 
 /// The database's name in the data directory.
 const FILE: &str = "sloth-runner.db";
-/// How long another connection is waited for.
+/// How long to wait for another connection.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// What the store cannot do.
+/// An error of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// `SQLite` cannot.
+    /// `SQLite` failed.
     #[error("the database {path}: {source}{}", way_out(source))]
     Sqlite {
-        /// Which file.
+        /// The path of the database.
         path: String,
         /// The cause of the error.
         source: rusqlite::Error,
     },
-    /// Its files cannot be made, or not the owner's alone.
-    #[error("the database {path} cannot be made, or not this user's alone: {source}")]
+    /// A file cannot be created, or cannot be made private to its owner.
+    #[error("the database {path} cannot be created, or made private to this user: {source}")]
     File {
-        /// Which file.
+        /// The path of the database.
         path: String,
         /// The cause of the error.
         source: std::io::Error,
     },
-    /// It could not be copied before its format is changed.
+    /// The database could not be copied before the conversion of its format.
     #[error(
         "the database {path} is of an older format, and cannot be copied to {copy} before it is converted: {source}{}",
         no_copy(source)
     )]
     Backup {
-        /// Which file.
+        /// The path of the database.
         path: String,
-        /// Where the copy would be.
+        /// The path of the copy.
         copy: String,
         /// The cause of the error.
         source: rusqlite::Error,
@@ -77,16 +78,16 @@ pub enum StoreError {
         "the database {path} was written by a newer version (its format is {found}, this version knows {known}); use that version"
     )]
     TooNew {
-        /// Which file.
+        /// The path of the database.
         path: String,
-        /// Its format.
+        /// The format of the database.
         found: usize,
-        /// The newest that is known.
+        /// The newest format that this version knows.
         known: usize,
     },
 }
 
-/// What to do about a database that is damaged.
+/// Returns the advice for a damaged database.
 fn way_out(error: &rusqlite::Error) -> &'static str {
     match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
@@ -96,7 +97,7 @@ fn way_out(error: &rusqlite::Error) -> &'static str {
     }
 }
 
-/// What to do about a database that cannot be copied.
+/// Returns the advice for a database that cannot be copied.
 fn no_copy(error: &rusqlite::Error) -> &'static str {
     match way_out(error) {
         "" => "; make room, or move the copy that is there",
@@ -104,18 +105,19 @@ fn no_copy(error: &rusqlite::Error) -> &'static str {
     }
 }
 
-/// Bytes of the write-ahead log at which `SQLite` begins to write it over: 1,000 pages, each with its header.
+/// Size of the write-ahead log at which `SQLite` starts to overwrite it, in bytes: 1,000 pages, each with its
+/// header.
 const LOG: u64 = 1_000 * (4_096 + 24) + 32;
 
-/// The write-ahead log of a database.
+/// Returns the path of the write-ahead log of a database.
 fn log_of(database: &Path) -> PathBuf {
     let mut path = database.as_os_str().to_owned();
     path.push("-wal");
     path.into()
 }
 
-/// Fills a write-ahead log that is not as long yet with zeros, in which `SQLite` finds nothing: a commit into a file that
-/// grows has the disk write the file's new size too, and every job begins with one.
+/// Extends a write-ahead log to its full size with zeros, which `SQLite` ignores. A commit to a growing file
+/// also writes its new size to the disk, and every job begins with a commit.
 fn make_room_in_log(path: &Path) -> std::io::Result<()> {
     let mut file = std::fs::OpenOptions::new().append(true).open(path)?;
     let missing = LOG.saturating_sub(file.metadata()?.len());
@@ -123,10 +125,10 @@ fn make_room_in_log(path: &Path) -> std::io::Result<()> {
     file.sync_all()
 }
 
-/// Connections for reading that are kept for the next ones.
+/// Maximum number of idle connections for reading.
 const MOST_READERS: usize = 4;
 
-/// Where the store lies; lends connections for reading.
+/// The path of the store, and its connections for reading.
 #[derive(Clone, Debug)]
 pub struct Store {
     path: PathBuf,
@@ -138,13 +140,13 @@ impl Store {
         Self { path, readers: Arc::default() }
     }
 
-    /// Opens the store of a data directory, and makes it on the first start.
+    /// Opens the store of a data directory, or creates it at the first start.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub fn open(directory: &Path) -> Result<(Self, Connection), StoreError> {
         let store = Self::at(directory.join(FILE));
-        // SQLite would let everybody read it, and gives the files beside it the same mode.
+        // SQLite would create it readable for all users, and creates the files beside it with the same mode.
         let file = |source| StoreError::File { path: store.path.display().to_string(), source };
         make_owners(&store.path).map_err(file)?;
         let mut connection = store.connect().map_err(|source| store.error(source))?;
@@ -157,9 +159,9 @@ impl Store {
             store.keep_copy(&connection, found)?;
         }
         schema::migrate(&mut connection).map_err(|source| store.error(source))?;
-        // Only now: of a new database SQLite makes the log anew.
+        // Only now, since SQLite creates the log of a new database again.
         if let Err(error) = make_room_in_log(&log_of(&directory.join(FILE))) {
-            tracing::warn!(%error, "the database's log has no room in it; each job begins a little later");
+            tracing::warn!(%error, "cannot reserve space in the database's log; jobs start a little later");
         }
         Ok((store, connection))
     }
@@ -169,7 +171,8 @@ impl Store {
         let copy = self.path.with_extension(format!("db.format-{format}"));
         let (path, shown) = (self.path.display().to_string(), copy.display().to_string());
         let file = |source| StoreError::File { path: shown.clone(), source };
-        // SQLite fills a file that is there and empty, and keeps its mode. One that was not finished is no copy.
+        // SQLite fills an existing empty file, and keeps its mode. An unfinished copy must not have the final
+        // name.
         let part = copy.with_extension(format!("format-{format}.part"));
         match std::fs::remove_file(&part) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(file(error)),
@@ -177,7 +180,7 @@ impl Store {
         }
         let copied = connection.execute("VACUUM INTO ?1", [part.display().to_string()]);
         copied.map_err(|source| StoreError::Backup { path, copy: shown.clone(), source })?;
-        // Converting may outlive a power failure, and then the copy has to.
+        // The conversion may survive a power failure, so the copy must survive it too.
         std::fs::File::open(&part).and_then(|part| part.sync_all()).map_err(file)?;
         std::fs::rename(&part, &copy).map_err(file)?;
         copy.parent().map_or(Ok(()), sync_directory).map_err(file)?;
@@ -193,13 +196,13 @@ impl Store {
         let connection = Connection::open(&self.path)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
-        // What is deleted may have been a secret.
+        // Deleted data may contain secrets.
         connection.pragma_update(None, "secure_delete", true)?;
         connection.busy_timeout(BUSY)?;
         Ok(connection)
     }
 
-    /// Reads with a connection that nobody else uses meanwhile. Call it where blocking is allowed.
+    /// Reads with a connection of its own. Call it where blocking is allowed.
     fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
         let readers = || self.readers.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = readers().pop();
@@ -207,7 +210,7 @@ impl Store {
             let found = read(&connection)?;
             Ok((connection, found))
         });
-        // One with which reading failed is not used again.
+        // A connection that failed is not used again.
         let (connection, found) = lent.map_err(|source| self.error(source))?;
         let mut readers = readers();
         if readers.len() < MOST_READERS {
@@ -216,7 +219,7 @@ impl Store {
         Ok(found)
     }
 
-    /// Everything that a core continues from.
+    /// Returns everything that a core needs to continue.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -257,8 +260,8 @@ impl Store {
         read().map_err(|source| self.error(source))
     }
 
-    /// Begins another epoch, before anything else is written: agents that have seen a later state of the store are
-    /// believed again.
+    /// Begins a new epoch. Must come before all other writes. Agents that have seen a later state of the
+    /// store are trusted again.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -269,7 +272,7 @@ impl Store {
         written.map(drop).map_err(|source| self.error(source))
     }
 
-    /// Counts a start of a master, and returns its term. What was read before is on the disk then.
+    /// Counts a start of a master, and returns its term. Everything that was read before is on the disk then.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -280,7 +283,7 @@ impl Store {
         begun.map_err(|source| self.error(source))
     }
 
-    /// A job with its tasks.
+    /// Returns a job with its tasks.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -291,7 +294,7 @@ impl Store {
         }))
     }
 
-    /// What there is to know of tasks that an agent still has.
+    /// Returns what the store knows of tasks that an agent still has.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -306,7 +309,7 @@ impl Store {
         })
     }
 
-    /// Jobs without their tasks, newest first.
+    /// Returns jobs without their tasks, newest first.
     ///
     /// # Errors
     /// When they cannot be read.
@@ -314,7 +317,7 @@ impl Store {
         self.read(|connection| listing::jobs(connection, wanted))
     }
 
-    /// Whether the texts of all jobs are in the index by which they are found.
+    /// Reports whether the texts of all jobs are in the text index.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -323,7 +326,7 @@ impl Store {
         self.read(|connection| connection.query_row(query, [], |row| row.get(0)))
     }
 
-    /// A job with everything that was asked for.
+    /// Returns a job with its tasks and options.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -331,7 +334,7 @@ impl Store {
         self.read(|connection| load_job(connection, reference))
     }
 
-    /// Why a job is gone, where it is.
+    /// Returns why a job was deleted; `None` if it was not.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -345,7 +348,8 @@ impl Store {
         self.read(|connection| connection.query_row(&query, [value], |row| row.get(0)).optional())
     }
 
-    /// Jobs that are over and not gone, oldest end first, and the time by which ages were judged last; 0 for never.
+    /// Returns the ended jobs that are not deleted, oldest end first, and the time by which ages were last
+    /// judged; 0 for never.
     ///
     /// # Errors
     /// When they cannot be read.
@@ -366,7 +370,7 @@ impl Store {
         })
     }
 
-    /// Those of these jobs that are gone, and those that the store does not know.
+    /// Returns which of these jobs are deleted, and which the store does not know.
     ///
     /// # Errors
     /// When they cannot be read.
@@ -412,7 +416,7 @@ fn find(connection: &Connection, agent: &AgentName, known: &KnownTask) -> rusqli
         }
         (Some(_), _) => return Ok(InStore::Foreign),
         (None, _) if !known.is_proved => return Ok(InStore::Unproved),
-        // Of a job that the store knows, it knows all tasks, unless agents told of them.
+        // The store knows all tasks of a job that it knows, unless the job was recovered from agents.
         (None, Some((_, options, _))) if !options.recovered => return Ok(InStore::Foreign),
         (None, Some((.., number))) => return Ok(InStore::Nothing { number: KnownNumber::Is(number) }),
         (None, None) => {}
@@ -425,14 +429,14 @@ fn find(connection: &Connection, agent: &AgentName, known: &KnownTask) -> rusqli
     Ok(InStore::Nothing { number })
 }
 
-/// A job that is over.
+/// A job that has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {
     /// The id of the job.
     pub id: JobId,
     /// Its number.
     pub number: u64,
-    /// When, in milliseconds since the Unix epoch.
+    /// When it ended, in milliseconds since the Unix epoch.
     pub ended_ms: u64,
 }
 

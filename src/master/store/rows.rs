@@ -42,7 +42,7 @@ const TOKEN: [&str; 6] = ["hash", "expires_ms", "uses_left", "made_ms", "made_by
 const OPERATOR: [&str; 9] =
     ["name", "role", "unix_user", "keys", "login", "added_ms", "added_by", "logged_in_ms", "revoked"];
 
-/// The columns of a job, and what is counted of its tasks.
+/// The columns of a job, and counts of its tasks.
 pub(super) const JOB: &str = "jobs.id, jobs.number, operator, jobs.target, plain_name, jobs.command, options, created_ms, \
     ended_ms, left_out, task_count, gate, \
     coalesce(jobs.succeeded, (SELECT count(*) FROM tasks WHERE job = jobs.id AND succeeded)) AS well, \
@@ -53,7 +53,8 @@ pub(super) const JOB: &str = "jobs.id, jobs.number, operator, jobs.target, plain
 const TASK: &str = "position, agent, fingerprint, incarnation, outcome, started_ms, duration_ns, end_offset, batch, \
     start_by_ms, cancelled_by, later";
 
-/// Writes a row, or changes the one with the same key. Each column is a parameter of its name.
+/// Returns a statement that inserts a row, or updates the row with the same key. The name of each column is
+/// its parameter.
 fn upsert(table: &str, key: &str, columns: &[&str]) -> String {
     let changed = columns.iter().filter(|column| **column != key);
     let changed: Vec<String> = changed.map(|column| format!("{column} = excluded.{column}")).collect();
@@ -69,7 +70,7 @@ static PUT_AGENT: LazyLock<String> = LazyLock::new(|| upsert("agents", "name", &
 static PUT_TOKEN: LazyLock<String> = LazyLock::new(|| upsert("tokens", "hash", &TOKEN));
 static PUT_OPERATOR: LazyLock<String> = LazyLock::new(|| upsert("operators", "name", &OPERATOR));
 
-/// Writes a task, or changes it. What came to light after its end stays.
+/// Inserts or updates a task. An outcome that was reported after its end stays.
 const PUT_TASK: &str = "INSERT INTO tasks (job, position, agent, fingerprint, incarnation, outcome, succeeded, started_ms, \
     duration_ns, end_offset, batch, start_by_ms, cancelled_by, number) \
     VALUES (:job, :position, :agent, :fingerprint, :incarnation, :outcome, :succeeded, :started_ms, :duration_ns, \
@@ -84,7 +85,7 @@ fn to_json<T: serde::Serialize>(value: &T) -> rusqlite::Result<String> {
     serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
 
-/// Does what a write asks for, within a transaction.
+/// Executes a write within a transaction.
 pub(super) fn apply(transaction: &Transaction<'_>, write: &Write) -> rusqlite::Result<()> {
     match write {
         Write::PutAgent(agent) => put_agent(transaction, agent)?,
@@ -197,7 +198,7 @@ fn put_operator(transaction: &Transaction<'_>, operator: &StoredOperator) -> rus
     Ok(())
 }
 
-/// Leaves a row of a job without its command and options, and with the reason.
+/// Deletes a job. Its row stays without command and options, and with the reason.
 fn delete_job(transaction: &Transaction<'_>, job: JobId, reason: &str) -> rusqlite::Result<()> {
     let job = job.to_string();
     transaction.prepare_cached("DELETE FROM tasks WHERE job = ?1")?.execute([&job])?;
@@ -218,7 +219,7 @@ fn delete_job(transaction: &Transaction<'_>, job: JobId, reason: &str) -> rusqli
     Ok(())
 }
 
-/// Keeps what came to light after the end of a task.
+/// Stores an outcome that was reported after the end of a task.
 fn put_later(transaction: &Transaction<'_>, id: TaskId, outcome: &Outcome) -> rusqlite::Result<()> {
     let record = transaction
         .prepare_cached("SELECT cancelled_by FROM tasks WHERE job = ?1 AND position = ?2")?
@@ -235,7 +236,7 @@ fn put_later(transaction: &Transaction<'_>, id: TaskId, outcome: &Outcome) -> ru
     Ok(())
 }
 
-/// The command of a job that is gone: nobody is shown it, and the real one may hold secrets.
+/// The command of a deleted job. It is never shown, and the real one may contain secrets.
 pub(super) const ERASED_COMMAND: &str = r#"["erased"]"#;
 
 fn put_task(transaction: &Transaction<'_>, job: JobId, stored: &StoredTask) -> rusqlite::Result<()> {
@@ -256,7 +257,7 @@ fn put_task(transaction: &Transaction<'_>, job: JobId, stored: &StoredTask) -> r
         ":start_by_ms": stored.start_by_ms,
         ":cancelled_by": stored.cancelled_by.as_deref(),
     })?;
-    // Nearly every job has a task that exited: those are found without an entry.
+    // Nearly every job has a task that exited: these tasks are found without an entry.
     if let Some((kind, _)) = outcome.map(Outcome::kind).filter(|(kind, _)| *kind != "exited") {
         transaction
             .prepare_cached(
@@ -268,7 +269,7 @@ fn put_task(transaction: &Transaction<'_>, job: JobId, stored: &StoredTask) -> r
     Ok(())
 }
 
-/// Writes a new job. `otherwise` says what happens if it is there already.
+/// Inserts a new job. `otherwise` is the clause for a job that already exists.
 fn put_job(transaction: &Transaction<'_>, stored: &StoredJob, otherwise: &str) -> rusqlite::Result<()> {
     let job = &stored.job;
     let insert = format!(
@@ -292,24 +293,24 @@ fn put_job(transaction: &Transaction<'_>, stored: &StoredJob, otherwise: &str) -
     stored.tasks.iter().try_for_each(|task| put_task(transaction, job.id, task))
 }
 
-/// A column that holds something's text.
+/// Reads a column with text, and parses it.
 pub(super) fn parsed<T: std::str::FromStr>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
     let text: String = row.get(column)?;
     text.parse().map_err(|_| bad_column(row, column, format!("{text:?} is not valid")))
 }
 
-/// A column that holds one line of text.
+/// Reads a column with one line of text.
 fn line<const MAX: usize>(row: &Row<'_>, column: &str) -> rusqlite::Result<Line<MAX>> {
     row.get::<_, String>(column).map(Into::into)
 }
 
-/// A column that holds JSON.
+/// Reads a column with JSON.
 pub(super) fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
     let text: String = row.get(column)?;
     serde_json::from_str(&text).map_err(|error| bad_column(row, column, error.to_string()))
 }
 
-/// A column that holds JSON, or nothing.
+/// Reads a column with JSON or NULL.
 fn optional_json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>> {
     let text: Option<String> = row.get(column)?;
     let read = |text: String| serde_json::from_str(&text);
@@ -322,7 +323,7 @@ fn bad_column(row: &Row<'_>, column: &str, text: String) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(at, rusqlite::types::Type::Text, text.into())
 }
 
-/// All agents.
+/// Reads all agents.
 pub(super) fn agents(connection: &Connection) -> rusqlite::Result<Vec<StoredAgent>> {
     let agent = |row: &Row<'_>| {
         Ok(StoredAgent {
@@ -345,7 +346,7 @@ pub(super) fn agents(connection: &Connection) -> rusqlite::Result<Vec<StoredAgen
     statement.query_map([], agent)?.collect()
 }
 
-/// All join tokens.
+/// Reads all join tokens.
 pub(super) fn tokens(connection: &Connection) -> rusqlite::Result<Vec<StoredToken>> {
     let token = |row: &Row<'_>| {
         Ok(StoredToken {
@@ -361,7 +362,7 @@ pub(super) fn tokens(connection: &Connection) -> rusqlite::Result<Vec<StoredToke
     statement.query_map([], token)?.collect()
 }
 
-/// All operators.
+/// Reads all operators.
 pub(super) fn operators(connection: &Connection) -> rusqlite::Result<Vec<StoredOperator>> {
     let operator = |row: &Row<'_>| {
         Ok(StoredOperator {
@@ -380,7 +381,7 @@ pub(super) fn operators(connection: &Connection) -> rusqlite::Result<Vec<StoredO
     statement.query_map([], operator)?.collect()
 }
 
-/// A job, without its tasks, of the columns in [`JOB`].
+/// Reads a job without its tasks from the columns in [`JOB`].
 pub(super) fn job(row: &Row<'_>) -> rusqlite::Result<StoredJob> {
     let options: JobOptions = json(row, "options")?;
     let job = Job {
@@ -404,7 +405,7 @@ pub(super) fn job(row: &Row<'_>) -> rusqlite::Result<StoredJob> {
     Ok(StoredJob { job, options, tasks: Vec::new() })
 }
 
-/// A task, of the columns in [`TASK`].
+/// Reads a task from the columns in [`TASK`].
 fn task(row: &Row<'_>) -> rusqlite::Result<StoredTask> {
     let task = Task {
         index: row.get("position")?,
@@ -427,7 +428,7 @@ fn task(row: &Row<'_>) -> rusqlite::Result<StoredTask> {
     })
 }
 
-/// What each agent did last: one look into an index for each, however many tasks there are.
+/// Reads the last job of each agent: one lookup in an index for each, however many tasks there are.
 pub(super) fn last_jobs(
     connection: &Connection,
     agents: &[StoredAgent],
@@ -449,7 +450,7 @@ pub(super) fn last_jobs(
     Ok(found)
 }
 
-/// Where a task is, by the columns of its outcome, of its agent's incarnation, and of its start.
+/// Reads the state of a task from the columns of its outcome, of its agent's incarnation, and of its start.
 fn task_state(row: &Row<'_>) -> rusqlite::Result<TaskState> {
     if let Some(outcome) = optional_json::<Outcome>(row, "outcome")? {
         return Ok(TaskState::Ended(outcome));
@@ -462,7 +463,7 @@ fn task_state(row: &Row<'_>) -> rusqlite::Result<TaskState> {
     })
 }
 
-/// A job with its tasks.
+/// Reads a job with its tasks, unless it is deleted.
 pub(super) fn load_job(
     connection: &Connection,
     reference: JobReference,

@@ -1,7 +1,7 @@
 //! Detects a damaged database, and creates a new one from its readable parts.
 //!
-//! A table is read from its beginning up to the damage, and from its end down to it, so that only what lies on damaged
-//! pages is lost. The damaged files are kept beside the new one.
+//! A table is read from its beginning up to the damage, and from its end down to it, so that only the rows on
+//! damaged pages are lost. The damaged files are kept beside the new database.
 
 use std::{
     fs, io,
@@ -13,12 +13,13 @@ use rusqlite::{Connection, OpenFlags, types::Value};
 use super::{Store, StoreError, schema};
 use crate::sys::{clock::unix_ms, file::sync_directory};
 
-/// The table of jobs in a format, and the column that names a task's job.
+/// Returns the name of the table of jobs in a format, and of the column with the job of a task.
 fn names_of_jobs(format: usize) -> (&'static str, &'static str) {
     if format < schema::WITH_JOBS { ("runs", "run") } else { ("jobs", "job") }
 }
 
-/// The tables of a format, and how their rows are ordered. What comes first is there before what belongs to it.
+/// Returns the tables of a format, and the columns by which their rows are ordered. A table comes before
+/// those that refer to it.
 fn tables_of(format: usize) -> [(&'static str, &'static str); 8] {
     let jobs = (names_of_jobs(format).0, "number");
     let tasks = ("tasks", if format < schema::WITH_JOBS { "run, position" } else { "job, position" });
@@ -35,26 +36,26 @@ fn tables_of(format: usize) -> [(&'static str, &'static str); 8] {
     ]
 }
 
-/// Faults of a database that are told.
+/// Maximum number of faults of a database that are reported.
 const FAULTS: u32 = 5;
 
-/// What came of salvaging a database.
+/// The result of salvaging a database.
 #[derive(Debug)]
 pub struct Salvaged {
     /// Where the damaged database is kept.
     pub damaged: PathBuf,
-    /// Tables, rows that were read, and why not all of them where that is so.
+    /// The tables, the number of their rows that were read, and why some are missing if they are.
     pub tables: Vec<(&'static str, u64, Option<String>)>,
 }
 
-/// Whether there is a database in a data directory.
+/// Reports whether there is a database in a data directory.
 #[must_use]
 pub fn is_there(directory: &Path) -> bool {
     directory.join(super::FILE).exists()
 }
 
-/// Looks for damage in the database of a data directory, which a master may be using. Reads all of it; the faults in words,
-/// none when it is sound.
+/// Checks the database of a data directory for damage. A master may be using it. Reads all of it and returns
+/// the faults as text; none if it is sound.
 ///
 /// # Errors
 /// When it cannot be read at all.
@@ -70,10 +71,11 @@ pub fn check(directory: &Path) -> Result<Vec<String>, StoreError> {
     Ok(faults.into_iter().filter(|fault| fault != "ok").collect())
 }
 
-/// Makes a new database of what can be read of the one in a data directory, which no master may be using.
+/// Replaces the database of a data directory with a new one from its readable parts. No master may be using
+/// it.
 ///
 /// # Errors
-/// When the new one cannot be made, or not be put in the place of the damaged one; that one is as it was then.
+/// When the new database cannot be created, or cannot replace the damaged one, which then stays as it was.
 pub fn salvage(directory: &Path) -> Result<Salvaged, StoreError> {
     let path = directory.join(super::FILE);
     let damaged = directory.join(format!("{}.damaged-{}", super::FILE, unix_ms() / 1_000));
@@ -85,7 +87,8 @@ pub fn salvage(directory: &Path) -> Result<Salvaged, StoreError> {
     let mut connection = store.connect().map_err(|source| store.error(source))?;
     let mut made = || {
         let source = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE);
-        // Copied as it is, and converted then as any other one: an older format lacks what is worked out on the way.
+        // Copied in its format and then converted like any other database: an older format lacks data that
+        // the conversion computes.
         let found = source.as_ref().ok().and_then(|source| schema::format(source).ok()).unwrap_or(0);
         let format = if (1..schema::VERSION).contains(&found) { found } else { schema::VERSION };
         schema::convert(&mut connection, format)?;
@@ -102,14 +105,14 @@ pub fn salvage(directory: &Path) -> Result<Salvaged, StoreError> {
             };
             tables.push((table, rows, trouble));
         }
-        // Tasks without their job mean nothing.
+        // Tasks without their job are useless.
         let (jobs, job) = names_of_jobs(format);
         let orphans = format!("DELETE FROM tasks WHERE {job} NOT IN (SELECT id FROM {jobs}); COMMIT;");
         connection.execute_batch(&orphans)?;
         schema::migrate(&mut connection)?;
-        // The texts are indexed anew.
+        // The texts must be indexed again.
         connection.execute("UPDATE meta SET indexed = 0", [])?;
-        // All of it is in the one file that gets the other name.
+        // Everything must be in the one file that is renamed.
         connection.pragma_update(None, "journal_mode", "DELETE")?;
         Ok(tables)
     };
@@ -119,8 +122,8 @@ pub fn salvage(directory: &Path) -> Result<Salvaged, StoreError> {
     Ok(Salvaged { damaged, tables })
 }
 
-/// Puts the `fresh` database in the place of the damaged one, whose files stay under another name. There is a database at
-/// every moment, and all files of the damaged one under at least one name.
+/// Replaces the damaged database with the `fresh` one, and keeps its files under another name. At every
+/// moment there is a database, and each damaged file has at least one name.
 fn take_place(path: &Path, fresh: &Path, damaged: &Path) -> io::Result<()> {
     let with = |path: &Path, ending: &str| PathBuf::from(format!("{}{ending}", path.display()));
     let link =
@@ -132,7 +135,7 @@ fn take_place(path: &Path, fresh: &Path, damaged: &Path) -> io::Result<()> {
     logs.into_iter().chain([""]).try_for_each(|ending| link(path, damaged, ending))?;
     let directory = path.parent().unwrap_or(Path::new("/"));
     sync_directory(directory)?;
-    // To the new one they would be a log of its own.
+    // The new database would use these files as its own log.
     let replaced = logs
         .into_iter()
         .try_for_each(|ending| remove(&with(path, ending)))
@@ -153,14 +156,14 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Copies the rows of a table that can be read. Returns how many there are, and why they are not all.
+/// Copies the readable rows of a table. Returns their number, and why some are missing if they are.
 fn copy(
     source: &Connection,
     fresh: &Connection,
     table: &str,
     order: &str,
 ) -> rusqlite::Result<(u64, Option<String>)> {
-    // What is damaged may have no columns.
+    // A damaged table may have no columns.
     let known = columns(fresh, table)?;
     let columns: Vec<String> = columns(source, table)
         .unwrap_or_default()
@@ -171,7 +174,7 @@ fn copy(
         return Ok((0, Some("it cannot be read at all".to_owned())));
     }
     let (names, places) = (columns.join(", "), vec!["?"; columns.len()].join(", "));
-    // The new database has its own row of `meta`, and rows are read in both directions.
+    // A row may exist: the new database has its own row of `meta`, and rows may be read in both directions.
     let changed: Vec<String> = columns.iter().map(|column| format!("{column} = excluded.{column}")).collect();
     let mut insert = fresh.prepare(&format!(
         "INSERT INTO {table} ({names}) VALUES ({places}) ON CONFLICT ({order}) DO UPDATE SET {}",
@@ -197,7 +200,7 @@ fn copy(
                     Err(error) => return Ok(Some(error)),
                 };
                 let values: rusqlite::Result<Vec<Value>> = (0..columns.len()).map(|at| row.get(at)).collect();
-                // A row that its own table would not take is damaged too.
+                // A row that violates the constraints of its table is damaged too.
                 if let Err(error) =
                     values.and_then(|values| insert.execute(rusqlite::params_from_iter(values)))
                 {
@@ -290,7 +293,7 @@ mod tests {
         for ending in ["", "-wal", "-shm"] {
             fs::write(beside(&path, ending), format!("old{ending}")).unwrap();
         }
-        // Nothing to put there: all is as it was.
+        // Without a new database everything stays as it was.
         assert!(take_place(&path, &fresh, &damaged).is_err());
         let is_old = |path: &Path| {
             for ending in ["", "-wal", "-shm"] {
@@ -308,14 +311,14 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "new");
         assert!(!beside(&path, "-wal").exists() && !beside(&path, "-shm").exists());
 
-        // A log that cannot be taken away keeps the old database in its place.
+        // If a log cannot be removed, the old database keeps its place.
         fs::create_dir(beside(&path, "-wal")).unwrap();
         fs::write(&fresh, "newer").unwrap();
         assert!(take_place(&path, &fresh, &dir.path().join("other")).is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), "new");
         assert!(remove(&beside(&path, "-wal")).is_err());
 
-        // So does a name that is taken: the old one has no other.
+        // The same if the other name is taken: the old database has no other.
         fs::remove_dir(beside(&path, "-wal")).unwrap();
         assert!(take_place(&path, &fresh, &damaged).is_err());
         assert_eq!(fs::read_to_string(&path).unwrap(), "new");

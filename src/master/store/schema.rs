@@ -8,7 +8,7 @@ use crate::master::core::stored::job_detail;
 /// The format that this version writes, in `user_version`.
 pub(super) const VERSION: usize = MIGRATIONS.len();
 
-/// One script a version, applied in order.
+/// One script per format, applied in order.
 pub(super) const MIGRATIONS: [&str; 11] = [
     "
     CREATE TABLE meta (only INTEGER PRIMARY KEY CHECK (only = 1), epoch INTEGER NOT NULL, revision INTEGER NOT NULL) STRICT;
@@ -58,7 +58,8 @@ pub(super) const MIGRATIONS: [&str; 11] = [
         revoked INTEGER NOT NULL
     ) STRICT;
 ",
-    // Runs that are not over come first in `runs_ended`; an index of their own is a page more in each commit.
+    // Runs that are not over come first in `runs_ended`; an index of their own would add a page to each
+    // commit.
     "DROP INDEX runs_open;",
     "
     ALTER TABLE tokens ADD COLUMN made_ms INTEGER NOT NULL DEFAULT 0;
@@ -83,20 +84,21 @@ pub(super) const MIGRATIONS: [&str; 11] = [
     ALTER TABLE meta ADD COLUMN indexed INTEGER NOT NULL DEFAULT 0;
 ",
     "ALTER TABLE agents ADD COLUMN proof TEXT;",
-    // Secrets leave the store: values of variables of runs that are over, commands of runs that are gone.
+    // Removes secrets from the store: the values of variables of ended runs, and the commands of deleted
+    // runs.
     r#"
     UPDATE runs SET options = json_set(options, '$.environment', json('[]'), '$.forgotten',
         json((SELECT json_group_array(json_extract(value, '$.name')) FROM json_each(options, '$.environment'))))
         WHERE ended_ms IS NOT NULL AND options NOT LIKE '{"environment":[]%';
     UPDATE runs SET command = '["erased"]' WHERE gone IS NOT NULL;
 "#,
-    // What agents brought before had counted, and continues to.
+    // Labels that agents reported before were in use, and stay in use.
     "
     ALTER TABLE agents ADD COLUMN accepted TEXT NOT NULL DEFAULT '{}';
     UPDATE agents SET accepted = json_object('labels', json(labels));
     ALTER TABLE tokens ADD COLUMN terms TEXT NOT NULL DEFAULT '{}';
 ",
-    // An agent that was asked for by its name and did not take part has failed.
+    // An agent that was named and did not take part counts as failed.
     r#"
     DROP INDEX runs_ok;
     DROP INDEX runs_failed;
@@ -105,7 +107,7 @@ pub(super) const MIGRATIONS: [&str; 11] = [
     CREATE INDEX runs_failed ON runs (number) WHERE gone IS NULL AND ended_ms IS NOT NULL
         AND succeeded < task_count + instr(left_out, '"named":true');
 "#,
-    // Runs are called jobs.
+    // Renames runs to jobs.
     r#"
     ALTER TABLE runs RENAME TO jobs;
     ALTER TABLE tasks RENAME COLUMN run TO job;
@@ -124,14 +126,15 @@ pub(super) const MIGRATIONS: [&str; 11] = [
 "#,
 ];
 
-/// The format with which runs are called jobs.
+/// The first format in which runs are called jobs.
 pub(super) const WITH_JOBS: usize = 11;
-/// The format with which audit records no longer hold commands.
+/// The first format in which audit records contain no commands.
 const WITHOUT_COMMANDS: usize = 8;
-/// Records that are converted at once.
+/// Number of records that are converted at once.
 const AT_ONCE: usize = 1_000;
 
-/// Puts digests in the place of commands in audit records, which nothing else than a new database gets rid of.
+/// Replaces the commands in audit records with digests: otherwise they would stay until the database is
+/// replaced.
 fn digest_commands(connection: &Connection) -> rusqlite::Result<()> {
     let mut from = 0;
     loop {
@@ -158,12 +161,12 @@ fn digest_commands(connection: &Connection) -> rusqlite::Result<()> {
     }
 }
 
-/// The format of a database; 0 for a new one.
+/// Returns the format of a database; 0 for a new one.
 pub(super) fn format(connection: &Connection) -> rusqlite::Result<usize> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
-/// The numbered migrations; `user_version` counts those that were applied.
+/// Returns the numbered migrations; `user_version` counts those that were applied.
 fn migrations() -> Migrations<'static> {
     let numbered = (1..).zip(MIGRATIONS);
     let step = |(format, script)| {
@@ -176,13 +179,13 @@ fn migrations() -> Migrations<'static> {
     Migrations::new(numbered.map(step).collect())
 }
 
-/// Brings a database to the format of this version.
+/// Converts a database to the format of this version.
 pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     convert(connection, VERSION)?;
     connection.pragma_update(None, "foreign_keys", true)
 }
 
-/// Brings a database to a later format.
+/// Converts a database to a later format.
 pub(super) fn convert(connection: &mut Connection, to: usize) -> rusqlite::Result<()> {
     migrations().to_version(connection, to).map_err(|error| match error {
         rusqlite_migration::Error::RusqliteError { err, .. } => err,

@@ -1,4 +1,4 @@
-//! What is written comes back, whatever else is in the same transaction.
+//! Written data is read back, whatever else is in the same transaction.
 
 mod formats;
 mod lists;
@@ -227,7 +227,7 @@ fn what_an_agent_tells_of_others_tasks_is_not_believed() {
     assert_eq!(find("web-2", 3, 0), InStore::Nothing { number: KnownNumber::Taken });
     let free = KnownTask { spec: TaskSpec { job_number: 77, ..spec.clone() }, ..known(9, 0) };
     assert_eq!(look_up("web-2", free), InStore::Nothing { number: KnownNumber::Free });
-    // What no proof says is only believed where the store says it too.
+    // A task without a proof is only accepted if the store knows it.
     let unproved = |job, index| KnownTask { is_proved: false, ..known(job, index) };
     assert_eq!(look_up("web-1", unproved(4, 0)), InStore::Ended);
     for (job, index) in [(9, 0), (2, 5), (1, 5)] {
@@ -251,7 +251,7 @@ fn what_has_happened_is_kept_in_order_and_what_was_asked_for_fails() {
     writer.write(WriteId(1), vec![Write::PutJob(Box::new(job.clone()))], WriteDurability::FailOnError);
     assert!(matches!(news.recv().unwrap(), Written::Done(WriteId(1), _)));
 
-    // Somebody else holds the database, so that nothing can be written.
+    // Another connection locks the database, so that nothing can be written.
     let other = Connection::open(dir.path().join("sloth-runner.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     writer.write(WriteId(2), ended(2), WriteDurability::RetryBatched);
@@ -297,7 +297,7 @@ fn a_log_with_room_in_it_keeps_what_a_crash_left_in_it() {
     let log = |directory: &std::path::Path| directory.join("sloth-runner.db-wal");
     assert_eq!(fs::metadata(log(dir.path())).unwrap().len(), LOG, "a commit does not make it longer");
 
-    // A copy of the files as they lie there is what a crash leaves, cut to what was written.
+    // A crash leaves a copy of the current files, cut to what was written.
     let copy = tempfile::tempdir().unwrap();
     fs::copy(dir.path().join("sloth-runner.db"), copy.path().join("sloth-runner.db")).unwrap();
     let written = fs::read(log(dir.path())).unwrap();
@@ -317,7 +317,7 @@ fn every_start_has_a_term_of_its_own_and_an_epoch_lasts() {
         let (store, connection) = Store::open(dir.path()).unwrap();
         assert_eq!(store.begin_term(&connection).unwrap(), term);
     }
-    // One that could not be written when its master started is written when the disk takes it.
+    // A term that could not be written at the start is written when the disk works.
     let (store, _) = write(Store::open(dir.path()).unwrap(), vec![vec![Write::PutTerm(9)]]);
     let connection = store.connect().unwrap();
     assert_eq!(store.begin_term(&connection).unwrap(), 10);
@@ -377,7 +377,7 @@ fn what_is_gone_says_why_and_is_no_job_any_more() {
     assert_eq!(store.gone_and_unknown(&ids).unwrap(), (vec![jobs[2].job.id], vec![unauthenticated]));
 }
 
-/// The revision that the database's own file holds, without what lies in its log.
+/// Returns the revision in the database file, without the contents of its log.
 fn revision_in_file(directory: &Path) -> u64 {
     let alone = tempfile::tempdir().unwrap();
     fs::copy(directory.join(FILE), alone.path().join(FILE)).unwrap();
@@ -385,7 +385,7 @@ fn revision_in_file(directory: &Path) -> u64 {
     copy.query_row("SELECT revision FROM meta", [], |row| row.get(0)).unwrap_or(0)
 }
 
-/// A database of which a process that was killed has left its last commit in the log alone.
+/// Creates a database whose last commit is only in the log, as after a process was killed.
 fn left_in_log(directory: &Path) -> (Store, Connection) {
     let (store, connection) = Store::open(directory).unwrap();
     connection.execute("UPDATE meta SET revision = 7", []).unwrap();
@@ -446,7 +446,7 @@ fn at_the_end_what_waits_is_written_and_the_next_start_needs_no_new_file() {
     assert!(writer.due().is_some(), "it waits for other changes");
     drop(writer);
     assert!(dir.path().join(format!("{FILE}-wal")).exists(), "a full disk gives no other one");
-    // All of it is in the database's own file.
+    // Everything is in the database file.
     let alone = tempfile::tempdir().unwrap();
     fs::copy(dir.path().join(FILE), alone.path().join(FILE)).unwrap();
     let (store, _) = Store::open(alone.path()).unwrap();

@@ -1,8 +1,8 @@
 //! The thread that writes: all waiting changes go into one transaction, and callers are notified after it.
 //!
-//! What it is given is written in order. Of what the database does not take, that which has happened is kept, in front of
-//! all that comes later, and tried again, whatever the reason: a damaged database may be repaired, and nothing that
-//! happened may be forgotten without a word. What was only asked for fails.
+//! Changes are written in order. When a write fails, its durability decides. A change that has already
+//! happened is kept before all later ones and retried, whatever the reason is: a damaged database may be
+//! repaired, and such a change must not be lost silently. A change that was only requested fails.
 
 use std::{
     collections::VecDeque,
@@ -24,20 +24,20 @@ use crate::{
     sys::vital::Vital,
 };
 
-/// How a write went.
+/// The result of a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Written {
     /// It is on the disk, as part of this revision.
     Done(WriteId, u64),
-    /// It is not yet, for this reason; it is tried again until it is.
+    /// It is not on the disk yet, for this reason. It is retried until it is.
     Delayed(WriteId, String),
-    /// It is not and will not be, for this reason.
+    /// It is not on the disk and will not be, for this reason.
     Failed(WriteId, String),
-    /// It is not, because the same is there already.
+    /// It is not on the disk, because a row with the same key already exists.
     Conflict(WriteId),
 }
 
-/// Whether an error says that the same row is there already.
+/// Reports whether an error means that a row with the same key already exists.
 fn is_conflict(error: &rusqlite::Error) -> bool {
     use rusqlite::ffi::{SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE};
     error.sqlite_error().is_some_and(|error| {
@@ -45,7 +45,8 @@ fn is_conflict(error: &rusqlite::Error) -> bool {
     })
 }
 
-/// Whether an error is one of the disk, which may go by itself.
+/// Reports whether an error comes from the system (disk, memory or locks), so that it may disappear without a
+/// repair.
 fn is_of_disk(error: &rusqlite::Error) -> bool {
     matches!(
         error.sqlite_error_code(),
@@ -62,7 +63,7 @@ fn is_of_disk(error: &rusqlite::Error) -> bool {
     )
 }
 
-/// An error for people, and what to do about one that does not go by itself.
+/// Returns the text of an error, with advice if it does not disappear without a repair.
 fn explain(error: &rusqlite::Error) -> String {
     if is_of_disk(error) {
         error.to_string()
@@ -73,40 +74,40 @@ fn explain(error: &rusqlite::Error) -> String {
     }
 }
 
-/// Whether what the database no longer holds after this may be a secret.
+/// Reports whether a write erases data that may be secret.
 fn erases(write: &Write) -> bool {
     matches!(write, Write::DeleteJob(..) | Write::PutOptions(..))
 }
 
-/// What is to be written together.
+/// Changes that are written together.
 #[derive(Debug)]
 struct Transaction {
     token: WriteId,
     writes: Vec<Write>,
     durability: WriteDurability,
-    /// Its delay was told.
+    /// Whether its delay was reported.
     is_told: bool,
 }
 
 /// A handle to the thread. The thread ends, after its last write, when this is dropped.
 #[derive(Debug)]
 pub struct StoreWriter {
-    // Unbounded: the core must not wait, and whoever caused a write waits for its end before causing another.
+    // Unbounded: the core must not wait, and each caller waits for its write before it causes another.
     transactions: Option<Sender<Vec<Transaction>>>,
     thread: Option<JoinHandle<()>>,
-    /// What waits here for others that may go with it, so that the thread does not have to be woken for each.
+    /// Transactions that wait for others, so that the thread is not woken for each of them.
     waiting: Vec<Transaction>,
-    /// Until when.
+    /// When `waiting` must be sent.
     due: Option<Instant>,
 }
 
-/// Most writes that go into one transaction, but for those that were given or kept together.
+/// Maximum number of transactions that are committed together, unless more were sent or kept together.
 const BATCH: usize = 512;
-/// How long a write waits for others that may go with it, where nobody waits for it.
+/// How long a write that no caller waits for waits for others, to be committed with them.
 const BATCH_DELAY: Duration = Duration::from_millis(5);
-/// How long nothing is written before texts are indexed.
+/// How long the thread must be idle before texts are indexed.
 const INDEX_AFTER: Duration = Duration::from_millis(200);
-/// How often it is tried again to write what was kept.
+/// Interval at which kept changes are retried.
 const RETRY: Duration = Duration::from_millis(500);
 
 impl StoreWriter {
@@ -148,13 +149,13 @@ impl StoreWriter {
         }
     }
 
-    /// When what waits has to be sent.
+    /// Returns when the waiting transactions must be sent.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// Gives the thread what waits.
+    /// Sends the waiting transactions to the thread.
     pub fn send(&mut self) {
         self.due = None;
         let waiting = mem::take(&mut self.waiting);
@@ -182,13 +183,13 @@ struct Thread<F> {
     connection: Connection,
     inbox: Receiver<Vec<Transaction>>,
     written: F,
-    /// What the disk did not take, in order.
+    /// Transactions that failed and are retried, in order.
     kept: VecDeque<Transaction>,
-    /// There may be jobs whose texts are not indexed.
+    /// Whether there may be jobs whose texts are not indexed.
     has_texts: bool,
-    /// The write-ahead log may still hold what was erased.
+    /// Whether the write-ahead log may still contain erased data.
     has_erased: bool,
-    /// All that an earlier process left in the write-ahead log is on the disk.
+    /// Whether everything that an earlier process left in the write-ahead log is on the disk.
     is_log_sound: bool,
 }
 
@@ -222,18 +223,18 @@ impl<F: Fn(Written)> Thread<F> {
         }
     }
 
-    /// While there is nothing else to do, for nobody waits for it: indexes texts, and takes what was erased out of the
-    /// write-ahead log.
+    /// Does work that no caller waits for, while the thread is idle: indexes texts, and removes erased data
+    /// from the write-ahead log.
     fn tidy(&mut self) {
         if self.has_erased {
-            // Not while somebody reads an older state.
+            // Not possible while a reader uses an older state.
             self.has_erased = !clear_log(&self.connection).unwrap_or_else(|error| {
                 tracing::warn!(%error, "what was erased is still in the write-ahead log");
                 true
             });
         }
         self.has_texts = index_texts(&mut self.connection).unwrap_or_else(|error| {
-            tracing::warn!(%error, "cannot index what jobs were; they are found more slowly");
+            tracing::warn!(%error, "cannot index the texts of jobs; they are found more slowly");
             false
         });
     }
@@ -246,8 +247,8 @@ impl<F: Fn(Written)> Thread<F> {
         commit(&mut self.connection, batch)
     }
 
-    /// Overwrites a failed commit in the write-ahead log, which may hold all of it: another process would find it there.
-    /// `SQLite` writes nothing for a commit that changes nothing.
+    /// Overwrites a failed commit in the write-ahead log, which may contain all of it: another process would
+    /// find it there. Changes the revision, since `SQLite` writes nothing for a commit that changes nothing.
     fn overwrite_failed(&self) -> rusqlite::Result<()> {
         self.connection.execute("UPDATE meta SET revision = revision + 1", []).map(drop)
     }
@@ -262,7 +263,7 @@ impl<F: Fn(Written)> Thread<F> {
             }
             Err(error) => error,
         };
-        // One of them may be impossible by itself; the others must not suffer for it.
+        // One transaction may be impossible by itself, which must not affect the others.
         let mut alone = (batch.len() == 1).then_some(Err(error));
         let mut trouble: Option<String> = None;
         for transaction in batch {
@@ -291,58 +292,57 @@ impl<F: Fn(Written)> Thread<F> {
                     }
                     let is_kept = transaction.durability.is_retried();
                     self.set_aside(transaction, &reason);
-                    // Nothing may be written before what is kept.
+                    // Nothing may be written before the kept transactions.
                     trouble = is_kept.then_some(reason);
                 }
             }
         }
     }
 
-    /// Keeps what has happened, and gives up what has not.
+    /// Keeps a transaction that must be retried. Reports the failure of any other.
     fn set_aside(&mut self, mut transaction: Transaction, reason: &str) {
         if !transaction.durability.is_retried() {
             return (self.written)(Written::Failed(transaction.token, reason.to_owned()));
         }
         if !mem::replace(&mut transaction.is_told, true) {
-            tracing::error!(
-                reason,
-                "the database does not take what has happened; it is kept and tried again"
-            );
+            tracing::error!(reason, "cannot write a change to the database; it is kept and retried");
             (self.written)(Written::Delayed(transaction.token, reason.to_owned()));
         }
         self.kept.push_back(transaction);
     }
 }
 
-/// Brings everything that the write-ahead log holds into the database itself, so that nothing is read from the log any more:
-/// a sync of it may have failed, and then it is in the system's memory alone, and looks as if it were on the disk.
+/// Moves the contents of the write-ahead log into the database itself, so that nothing is read from the log
+/// any more. If a sync of the log failed earlier, its contents exist only in the memory of the system, but
+/// look as if they were on the disk.
 pub(super) fn empty_log(connection: &Connection) -> rusqlite::Result<()> {
     let counts = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
     let (frames, moved) = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], counts)?;
-    // Somebody reads an older state: it is tried again.
+    // A reader uses an older state. The caller tries again.
     let is_busy =
         || rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY), None);
     if frames == moved { Ok(()) } else { Err(is_busy()) }
 }
 
-/// Empties the write-ahead log's file too, where nobody reads from it just now, and fills it with zeros: a log that cannot
-/// grow again on a full disk takes nothing.
+/// Truncates the write-ahead log if no reader uses it, and extends it with zeros again: a log that cannot
+/// grow on a full disk accepts no commit. Returns true if it was truncated.
 fn clear_log(connection: &Connection) -> rusqlite::Result<bool> {
     connection.busy_timeout(Duration::ZERO)?;
     let is_busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
     connection.busy_timeout(BUSY)?;
     let is_cleared = !is_busy?;
     if is_cleared && let Some(path) = connection.path() {
-        // What it lacks of its room it takes when it is needed.
+        // If this fails, the log grows when needed.
         let _ = make_room_in_log(&log_of(Path::new(path)));
     }
     Ok(is_cleared)
 }
 
-/// Leaves the database at the master's end, with everything in its own file and an empty write-ahead log beside it. Closed,
-/// `SQLite` would remove the log, and a master that is started on a full disk could not make another one.
+/// Leaves the database when the master ends: everything is in the database file, and an empty write-ahead log
+/// stays beside it. `SQLite` would remove the log when the connection is closed, and a master that starts on
+/// a full disk could not create another one.
 fn leave(connection: Connection) {
-    // What cannot be moved now is moved at the next start.
+    // If this fails, the next start does it.
     let _ = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
     mem::forget(connection);
 }
@@ -359,10 +359,10 @@ fn commit(connection: &mut Connection, batch: &[Transaction]) -> rusqlite::Resul
     Ok(revision)
 }
 
-/// Jobs whose texts are indexed at once.
+/// Maximum number of jobs whose texts are indexed at once.
 const INDEXED_AT_ONCE: u64 = 1_000;
 
-/// Indexes the texts of jobs that are not indexed yet, some of the oldest of them. False when there are none.
+/// Indexes the texts of the oldest jobs that are not indexed yet. Returns false if there are none.
 pub(super) fn index_texts(connection: &mut Connection) -> rusqlite::Result<bool> {
     let transaction = connection.transaction()?;
     let (indexed, last): (u64, u64) = transaction

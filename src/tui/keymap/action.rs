@@ -1,6 +1,6 @@
-//! All actions, and their names in help and palette.
+//! All actions, and their names in the help and the palette.
 
-/// Something that a key does, or the palette.
+/// An action of a key or of the palette.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "each says in `name` what it does")]
 pub enum Action {
@@ -94,7 +94,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// What it does, in the words of help and palette.
+    /// Returns the name of the action in the help and the palette.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -114,11 +114,11 @@ impl Action {
             Self::PageUp => "a page up",
             Self::Left => "left",
             Self::Right => "right",
-            Self::Pick => "pick, or not",
+            Self::Pick => "pick or unpick",
             Self::PickRange => "pick a range: here, then there",
             Self::PickShown => "pick all that the filter shows",
             Self::Unpick => "unpick all; again: restore",
-            Self::Invert => "invert what is shown",
+            Self::Invert => "invert the picks of the shown rows",
             Self::PickTarget => "pick by target expression",
             Self::Filter => "filter",
             Self::Search => "search",
@@ -128,8 +128,8 @@ impl Action {
             Self::Quit => "close one layer; the last one quits",
             Self::Open => "open what the cursor is on",
             Self::NextView => "next view: groups, grid, stream",
-            Self::NextAttention => "next that needs attention",
-            Self::PreviousAttention => "previous that needs attention",
+            Self::NextAttention => "next row that needs attention",
+            Self::PreviousAttention => "previous row that needs attention",
             Self::Zoom => "zoom the pane",
             Self::Sort => "sort by the next column",
             Self::PreviousJob => "previous job",
@@ -142,7 +142,7 @@ impl Action {
             Self::CancelRow => "cancel the row's tasks",
             Self::CancelJob => "cancel the whole job",
             Self::LoadAgain => "load the job's command and target",
-            Self::LoadFailed => "load the command for those that failed",
+            Self::LoadFailed => "load the command for the failed agents",
             Self::Difference => "show the difference to the largest group",
             Self::Save => "save the output byte for byte",
             Self::Pager => "open the output in the pager",
@@ -151,20 +151,20 @@ impl Action {
             Self::Promote => "promote: let the job continue",
             Self::StopJob => "stop: start nothing more of the job",
             Self::History => "history of jobs",
-            Self::Palette => "everything by name",
+            Self::Palette => "find an action by name",
             Self::Help => "help",
-            Self::Redraw => "draw anew",
+            Self::Redraw => "redraw the screen",
             Self::Suspend => "suspend",
-            Self::Interrupt => "say how to quit and to cancel",
-            Self::Approve => "approve the key, or what it proposes",
-            Self::Reject => "reject the waiting key",
+            Self::Interrupt => "show how to quit and cancel",
+            Self::Approve => "approve the key, or accept the proposal",
+            Self::Reject => "reject the pending key",
             Self::Execute => "run",
             Self::NewLine => "new line",
             Self::Complete => "complete agents, labels and past commands",
             Self::Past => "search the command history",
             Self::Options => "options: --batch 10 --timeout 30s",
             Self::Editor => "edit the command in $EDITOR",
-            Self::Prefix => "^E behind it: edit in $EDITOR",
+            Self::Prefix => "then ^E: edit in $EDITOR",
             Self::ClearOrLeave => "clear the line; leave an empty one",
             Self::Leave => "leave the line",
             Self::DeleteOrLeave => "delete; leave an empty line",
@@ -173,22 +173,22 @@ impl Action {
             Self::Undo => "undo",
             Self::ScrollUp => "scroll the job up",
             Self::ScrollDown => "scroll the job down",
-            Self::Accept => "take it",
-            Self::Abandon => "leave it",
+            Self::Accept => "accept",
+            Self::Abandon => "cancel",
             Self::ChoiceDown => "next choice",
             Self::ChoiceUp => "previous choice",
-            Self::AddAgent => "add an agent: make its join line",
+            Self::AddAgent => "add an agent: create its join line",
             Self::Label => "label the picked agents",
             Self::DrainAgents => "drain the picked agents: they take no new tasks",
             Self::ResumeAgents => "resume the picked agents: they take tasks again",
             Self::StopAgents => "stop the picked agents on their machines",
             Self::DeleteAgents => "delete the picked agents",
-            Self::ShowLog => "say where this program's log is",
-            Self::Unfold => "unfold, or fold, the rows",
+            Self::ShowLog => "show where this program's log is",
+            Self::Unfold => "fold or unfold the rows",
         }
     }
 
-    /// What the palette offers.
+    /// Returns the actions of the palette.
     pub fn palette() -> impl Iterator<Item = Self> {
         [
             Self::GoFleet,

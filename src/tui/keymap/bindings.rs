@@ -1,4 +1,4 @@
-//! The key bindings of each context. Only data.
+//! The key bindings of each context. Plain data.
 
 use super::{Action, Binding, Context};
 
@@ -11,7 +11,7 @@ const fn bind(
     Binding { context, keys, action, hint }
 }
 
-/// All bindings; in each context in the order in which hints are shown.
+/// All bindings. Those of a context are in the order of its hints.
 pub const BINDINGS: &[Binding] = {
     use Action as A;
     use Context as C;
@@ -36,7 +36,7 @@ pub const BINDINGS: &[Binding] = {
         bind(C::Job, &["S"], A::StopJob, "stop"),
         bind(C::Job, &["i"], A::GoCommand, "command"),
         bind(C::Job, &["Enter"], A::Open, "open"),
-        bind(C::Job, &["e"], A::NextAttention, "next that needs you"),
+        bind(C::Job, &["e"], A::NextAttention, "next problem"),
         bind(C::Job, &["E"], A::PreviousAttention, ""),
         bind(C::Job, &["space"], A::Pick, "pick"),
         bind(C::Job, &["x"], A::CancelRow, "cancel"),
@@ -119,8 +119,8 @@ pub const BINDINGS: &[Binding] = {
         bind(C::Command, &["S-Tab"], A::PreviousPane, ""),
         bind(C::Command, &["^L"], A::Redraw, ""),
         bind(C::Command, &["^Z"], A::Suspend, ""),
-        bind(C::Prompt, &["Enter"], A::Accept, "take it"),
-        bind(C::Prompt, &["Esc", "^C"], A::Abandon, "leave"),
+        bind(C::Prompt, &["Enter"], A::Accept, "accept"),
+        bind(C::Prompt, &["Esc", "^C"], A::Abandon, "cancel"),
         bind(C::Prompt, &["↓", "Tab"], A::ChoiceDown, ""),
         bind(C::Prompt, &["↑", "S-Tab"], A::ChoiceUp, ""),
         bind(C::Prompt, &["^_"], A::Undo, ""),

@@ -1,4 +1,4 @@
-//! The keymap, as data: dispatch, hints, help, palette and man page all use it.
+//! The keymap, as data. Dispatch, hints, help, the palette and the man page all use it.
 
 pub mod action;
 pub mod bindings;
@@ -9,24 +9,24 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 pub use self::{action::Action, bindings::BINDINGS};
 
-/// A key as it was pressed.
+/// A pressed key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
     /// The code of the key.
     pub code: KeyCode,
-    /// With Control.
+    /// Whether Control was pressed too.
     pub ctrl: bool,
 }
 
 impl Key {
-    /// A key without Control.
+    /// Creates a key without Control.
     #[must_use]
     pub fn plain(code: KeyCode) -> Self {
         Self { code, ctrl: false }
     }
 
-    /// The keys that a terminal's event stands for. Alt with a key is Escape and then that key: terminals cannot tell
-    /// them apart, and tmux holds Escape back long enough to mix them up.
+    /// Returns the keys of a terminal event; none for a release. Alt with a key becomes Escape and then that
+    /// key: terminals cannot distinguish the two, and tmux delays Escape long enough to confuse them.
     #[must_use]
     pub fn of_event(event: KeyEvent) -> Vec<Self> {
         if event.kind == crossterm::event::KeyEventKind::Release {
@@ -34,7 +34,7 @@ impl Key {
         }
         let ctrl = event.modifiers.contains(KeyModifiers::CONTROL);
         let code = match event.code {
-            // What terminals send for Control and these.
+            // Terminals send the same byte for `^7` and `^_`; `^A` and `^a` are the same key.
             KeyCode::Char('7') if ctrl => KeyCode::Char('_'),
             KeyCode::Char(sign) if ctrl => KeyCode::Char(sign.to_ascii_lowercase()),
             code => code,
@@ -47,7 +47,7 @@ impl Key {
         }
     }
 
-    /// The character that it types, if it does.
+    /// Returns the character that the key types, if any.
     #[must_use]
     pub fn typed(self) -> Option<char> {
         match self.code {
@@ -83,31 +83,31 @@ impl fmt::Display for Key {
     }
 }
 
-/// Where a binding holds.
+/// The part of the screen in which a binding is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Context {
-    /// Wherever no text is typed.
+    /// Everywhere outside text input.
     Everywhere,
     /// In the fleet table.
     Fleet,
-    /// In a job, however it is looked at.
+    /// In a job, in any view.
     Job,
-    /// In the output that is read in full.
+    /// In an output in full view.
     Output,
     /// In an agent's details.
     Details,
     /// In the history of jobs.
     History,
-    /// In text that is only read: help, notices.
+    /// In a text that is only read: help, notices.
     Reading,
     /// In the command line.
     Command,
-    /// In a line of text that is asked for.
+    /// In a prompt.
     Prompt,
 }
 
 impl Context {
-    /// All, in the order in which help shows them.
+    /// All contexts, in the order in which the help shows them.
     pub const ALL: [Self; 9] = [
         Self::Fleet,
         Self::Job,
@@ -120,7 +120,7 @@ impl Context {
         Self::Everywhere,
     ];
 
-    /// The contexts in which a key is looked for, nearest first.
+    /// Returns the contexts in which a key is looked up, most specific first.
     #[must_use]
     pub fn chain(self) -> &'static [Self] {
         match self {
@@ -136,7 +136,7 @@ impl Context {
         }
     }
 
-    /// The words for it.
+    /// Returns the title of the context in the help.
     #[must_use]
     pub fn title(self) -> &'static str {
         match self {
@@ -148,25 +148,25 @@ impl Context {
             Self::History => "in the history",
             Self::Reading => "in a text",
             Self::Command => "in the command line",
-            Self::Prompt => "in a line that is asked for",
+            Self::Prompt => "in a prompt",
         }
     }
 }
 
-/// A key, or several, in one context.
+/// The binding of one or more keys in a context.
 #[derive(Clone, Copy, Debug)]
 pub struct Binding {
     /// The context in which the key works.
     pub context: Context,
-    /// Keys as [`Key`] shows them; any of them does.
+    /// The keys, as [`Key`] displays them. Each of them performs the action.
     pub keys: &'static [&'static str],
-    /// What they do.
+    /// The action that the keys perform.
     pub action: Action,
-    /// The footer's words; empty for none.
+    /// The text in the footer; empty for none.
     pub hint: &'static str,
 }
 
-/// The binding of a key where one is.
+/// Returns the binding of a key in a context.
 #[must_use]
 pub fn find(context: Context, key: Key) -> Option<&'static Binding> {
     let name = key.to_string();
@@ -180,7 +180,7 @@ pub fn find(context: Context, key: Key) -> Option<&'static Binding> {
     context.chain().iter().find_map(of)
 }
 
-/// The keys of an action where one is, as they are shown.
+/// Returns the keys of an action in a context, as they are displayed.
 #[must_use]
 pub fn keys_of(context: Context, action: Action) -> Option<&'static [&'static str]> {
     let of = |context: &Context| {

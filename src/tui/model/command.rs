@@ -1,22 +1,22 @@
-//! The command line: its text, options and history. Knows neither the selection nor the meaning of keys.
+//! The command line: its text, options and history. Independent of the selection and of the keymap.
 
 use tui_textarea::{CursorMove, TextArea};
 
 use crate::domain::{fingerprint::Fingerprint, job::JobOptions, name::AgentName};
 
-/// Most commands of the history.
+/// The maximum number of commands in the history.
 pub const HISTORY: usize = 1_000;
 
-/// The agents that a command is for, as they were shown.
+/// The agents on which a command runs, as they were shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recipients {
-    /// The target in words that the master understands.
+    /// The target, as an expression for the master.
     pub target: String,
-    /// Names and keys.
+    /// The names and key fingerprints of the agents.
     pub agents: Vec<(AgentName, Fingerprint)>,
-    /// It is the agent under the cursor, since no agent is selected.
+    /// Whether this is the agent under the cursor, because no agent is picked.
     pub is_cursor: bool,
-    /// When the oldest of them was picked, in milliseconds since the Unix epoch.
+    /// When the oldest of the agents was picked, in milliseconds since the Unix epoch.
     pub picked_ms: u64,
 }
 
@@ -25,23 +25,23 @@ pub struct Recipients {
 pub struct CommandLine {
     /// The text.
     pub text: TextArea<'static>,
-    /// Options as they were typed.
+    /// The options as they were typed.
     pub options: String,
-    /// The same, understood.
+    /// The parsed options.
     pub parsed: JobOptions,
     /// The agent under the cursor when the line was entered without picks.
     pub frozen: Option<Recipients>,
     /// Command history, oldest first.
     pub history: Vec<String>,
-    /// The place in the history, and the text before going there.
+    /// The position in the history, and the text before browsing started.
     browsing: Option<(usize, String)>,
-    /// Texts that were replaced as a whole; undone after the text's own changes.
+    /// Texts that were replaced completely. They are undone after the changes within the text.
     replaced: Vec<String>,
-    /// `^X` was typed, and waits for its second key.
+    /// Whether `^X` was typed, so that the next key completes the sequence.
     pub has_prefix: bool,
 }
 
-/// A text area without a style of its own.
+/// Creates a text area without a style of its own.
 #[must_use]
 pub fn text_area(text: &str) -> TextArea<'static> {
     let mut area = TextArea::new(text.split('\n').map(str::to_owned).collect());
@@ -67,25 +67,25 @@ impl Default for CommandLine {
 }
 
 impl CommandLine {
-    /// The text as it is.
+    /// Returns the current text.
     #[must_use]
     pub fn value(&self) -> String {
         self.text.lines().join("\n")
     }
 
-    /// Whether there is nothing but blanks.
+    /// Whether the text contains only blanks.
     #[must_use]
     pub fn is_blank(&self) -> bool {
         self.text.lines().iter().all(|line| line.trim().is_empty())
     }
 
-    /// Rows that the text takes.
+    /// Returns the number of rows of the text.
     #[must_use]
     pub fn rows(&self) -> usize {
         self.text.lines().len()
     }
 
-    /// Puts another text in place of this one, which `^_` brings back.
+    /// Replaces the text. `^_` restores the old one.
     pub fn replace(&mut self, text: &str) {
         let old = self.value();
         if !old.trim().is_empty() && old != text {
@@ -95,7 +95,7 @@ impl CommandLine {
         self.browsing = None;
     }
 
-    /// Undoes the last change; a replaced text when there is no smaller one.
+    /// Undoes the last change: first the changes within the text, then complete replacements.
     pub fn undo(&mut self) {
         if !self.text.undo()
             && let Some(old) = self.replaced.pop()
@@ -104,12 +104,13 @@ impl CommandLine {
         }
     }
 
-    /// Empties the line. What stood there is kept for `^_`.
+    /// Clears the line. `^_` restores it.
     pub fn clear(&mut self) {
         self.replace("");
     }
 
-    /// Notes a command that was run. A leading space keeps it out of the history. Returns what is to be kept.
+    /// Adds a command to the history, unless it begins with a space or repeats the last one. Returns the
+    /// command to store.
     pub fn remember(&mut self, command: &str) -> Option<String> {
         self.browsing = None;
         if command.starts_with(' ') || self.history.last().is_some_and(|last| last == command) {
@@ -123,7 +124,7 @@ impl CommandLine {
         Some(command.to_owned())
     }
 
-    /// Goes to an older, or newer, command.
+    /// Moves to an older or newer command.
     pub fn browse(&mut self, older: bool) {
         let (place, draft) = match self.browsing.take() {
             Some(browsing) => browsing,
@@ -139,7 +140,7 @@ impl CommandLine {
         }
     }
 
-    /// Forgets the place in the history, since the text was changed. What stood there before is kept for `^_`.
+    /// Ends browsing because the text was changed. `^_` restores the text from before browsing.
     pub fn stop_browsing(&mut self) {
         if let Some((_, draft)) = self.browsing.take()
             && !draft.trim().is_empty()
@@ -173,7 +174,7 @@ mod tests {
         line.browse(true);
         line.stop_browsing();
         line.undo();
-        assert_eq!(line.value(), "draft", "a command of before that is changed does not cost it");
+        assert_eq!(line.value(), "draft", "editing a command from the history keeps the draft");
     }
 
     #[test]

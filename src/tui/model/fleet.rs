@@ -1,4 +1,5 @@
-//! The fleet table: the agents, which ones are visible and in which order, and which ones are picked. Knows no screen.
+//! The fleet table: the agents, which of them are visible and in which order, and which of them are picked.
+//! Independent of drawing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,41 +10,41 @@ use crate::domain::{
     target::{Candidate, Target},
 };
 
-/// Names a row: an agent, or one of the keys that wait under a name.
+/// The key of a row: an agent, or one of the pending keys under a name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RowKey {
-    /// The name.
+    /// The name of the agent.
     pub name: AgentName,
-    /// The fingerprint, of a key that waits.
+    /// The fingerprint of the pending key; `None` for an agent.
     pub waiting: Option<Fingerprint>,
 }
 
-/// What the rows are sorted by.
+/// The order of the rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SortBy {
-    /// Whoever needs a person first.
+    /// By urgency: rows that need attention come first.
     #[default]
     Attention,
-    /// The names of the agents.
+    /// By name, in natural order.
     Name,
-    /// Busiest first.
+    /// The highest CPU usage first.
     Cpu,
-    /// Fullest first.
+    /// The highest memory usage first.
     Memory,
-    /// Highest first.
+    /// The highest load first.
     Load,
-    /// Started last first.
+    /// The shortest uptime first.
     Uptime,
-    /// Newest job first.
+    /// The newest last job first.
     LastJob,
 }
 
 impl SortBy {
-    /// All, in the order in which `o` goes through them.
+    /// All orders, in the sequence in which `o` selects them.
     pub const ALL: [Self; 7] =
         [Self::Attention, Self::Name, Self::Cpu, Self::Memory, Self::Load, Self::Uptime, Self::LastJob];
 
-    /// The word for it.
+    /// Returns the word for the order.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -61,22 +62,22 @@ impl SortBy {
 /// A picked agent, as it was when it was picked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pick {
-    /// Its key then.
+    /// The fingerprint of its key at that time.
     pub fingerprint: Fingerprint,
     /// When it was picked, in milliseconds since the Unix epoch.
     pub at_ms: u64,
 }
 
-/// Agents that are picked, and how.
+/// The picked agents.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Picks {
-    /// The agents.
+    /// The agents by name.
     pub agents: BTreeMap<AgentName, Pick>,
-    /// The expression that picked them, where one did and nothing was changed since.
+    /// The expression that picked the agents; `None` if there was none, or if the picks were changed since.
     pub target: Option<Target>,
 }
 
-/// The table.
+/// The fleet table.
 #[derive(Debug, Default)]
 pub struct Fleet {
     agents: BTreeMap<RowKey, AgentView>,
@@ -85,33 +86,34 @@ pub struct Fleet {
     pub cursor: Option<RowKey>,
     /// The first row on the screen.
     pub top: usize,
-    /// What the filter says; empty for none.
+    /// The text of the filter; empty for no filter.
     pub filter: String,
-    /// What the rows are sorted by.
+    /// The order of the rows.
     pub sort: SortBy,
-    /// Who is picked.
+    /// The picked agents.
     pub picks: Picks,
-    /// Picks that were unpicked all at once, to be restored.
+    /// The picks that were all removed at once, so that they can be restored.
     pub unpicked: Option<Picks>,
-    /// Where a range of picks begins.
+    /// The row at which a range of picks begins.
     pub range_from: Option<RowKey>,
-    /// Agents that were known before the master began to tell all anew, and that it has not told yet.
+    /// The agents that were known before the master started to send all agents again, and that it has not
+    /// sent yet.
     unseen: BTreeSet<RowKey>,
-    /// All agents have been heard of.
+    /// Whether the master has sent all agents at least once.
     pub is_complete: bool,
-    /// Agents changed since the rows were put in order.
+    /// Whether agents have changed since the rows were arranged.
     pub is_stale: bool,
 }
 
-/// How agents are, counted.
+/// The number of agents in each state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// By state, in the order of [`Counts::STATES`].
+    /// The counts, in the order of [`Counts::STATES`].
     pub states: [usize; 5],
 }
 
 impl Counts {
-    /// The order in which states are shown: what needs a person first.
+    /// The order in which states are shown, most urgent first.
     pub const STATES: [AgentState; 5] = [
         AgentState::Offline,
         AgentState::Late,
@@ -120,14 +122,14 @@ impl Counts {
         AgentState::Active,
     ];
 
-    /// How many agents are in a state.
+    /// Returns the number of agents in a state.
     #[must_use]
     pub fn of(&self, state: AgentState) -> usize {
         Self::STATES.iter().position(|known| *known == state).map_or(0, |at| self.states[at])
     }
 }
 
-/// From this on an agent needs nobody.
+/// The value of `attention` from which on an agent needs no attention.
 const WELL: u8 = 4;
 
 fn attention(agent: &AgentView) -> u8 {
@@ -142,13 +144,13 @@ fn attention(agent: &AgentView) -> u8 {
 }
 
 impl Fleet {
-    /// The master tells all agents anew. Those that are known stay until it has told them all, so that neither cursor
-    /// nor scroll is lost.
+    /// Starts a full update from the master. Known agents stay until the update is complete, so that the
+    /// cursor and the scroll position are kept.
     pub fn begin(&mut self) {
         self.unseen = self.agents.keys().filter(|key| key.waiting.is_none()).cloned().collect();
     }
 
-    /// All agents were told: what was not among them is gone.
+    /// Ends a full update: removes the agents that were not part of it.
     pub fn complete(&mut self) {
         for key in std::mem::take(&mut self.unseen) {
             self.agents.remove(&key);
@@ -157,7 +159,7 @@ impl Fleet {
         self.is_complete = true;
     }
 
-    /// Puts an agent as it is now.
+    /// Inserts or replaces an agent.
     pub fn put(&mut self, agent: AgentView) {
         self.is_stale = true;
         let key = RowKey { name: agent.name.clone(), waiting: None };
@@ -165,13 +167,13 @@ impl Fleet {
         self.agents.insert(key, agent);
     }
 
-    /// Forgets an agent.
+    /// Removes an agent.
     pub fn remove(&mut self, name: &AgentName) {
         self.is_stale = true;
         self.agents.remove(&RowKey { name: name.clone(), waiting: None });
     }
 
-    /// Puts all keys that wait.
+    /// Replaces all pending keys.
     pub fn put_waiting(&mut self, keys: Vec<AgentView>) {
         self.is_stale = true;
         self.agents.retain(|key, _| key.waiting.is_none());
@@ -181,42 +183,42 @@ impl Fleet {
         }
     }
 
-    /// The agent of a name, if it is known.
+    /// Returns an agent by name.
     #[must_use]
     pub fn agent(&self, name: &AgentName) -> Option<&AgentView> {
         self.agents.get(&RowKey { name: name.clone(), waiting: None })
     }
 
-    /// What stands in a row.
+    /// Returns the agent or the pending key of a row.
     #[must_use]
     pub fn row(&self, key: &RowKey) -> Option<&AgentView> {
         self.agents.get(key)
     }
 
-    /// Rows that there are, whether shown or not.
+    /// Returns the number of rows, hidden ones included.
     #[must_use]
     pub fn len(&self) -> usize {
         self.agents.len()
     }
 
-    /// Whether there is no row at all.
+    /// Reports whether there are no rows.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.agents.is_empty()
     }
 
-    /// Agents that are let in.
+    /// Returns the enrolled agents.
     pub fn agents(&self) -> impl Iterator<Item = &AgentView> {
         self.agents.iter().filter(|(key, _)| key.waiting.is_none()).map(|(_, agent)| agent)
     }
 
-    /// The rows that the filter lets through, in order.
+    /// Returns the rows that match the filter, in order.
     #[must_use]
     pub fn shown(&self) -> &[RowKey] {
         &self.shown
     }
 
-    /// How many there are in each state.
+    /// Returns the number of rows in each state.
     #[must_use]
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();
@@ -228,7 +230,7 @@ impl Fleet {
         counts
     }
 
-    /// Puts the rows in order, and keeps the cursor where it is.
+    /// Filters and sorts the rows. Keeps the cursor on its row.
     pub fn arrange(&mut self) {
         self.is_stale = false;
         let place = self.cursor_place();
@@ -266,8 +268,9 @@ impl Fleet {
         }
     }
 
-    /// The rows that a filter lets through; `None` for all. What reads as a target is one; `state:late` and
-    /// `role:web` are short for `@state:late` and `@role:web`; anything else is looked for in all that a row says.
+    /// Returns the rows that match a filter; `None` for all. A filter that parses as a target is one;
+    /// `state:late` and `role:web` are short for `@state:late` and `@role:web`. Any other filter is searched
+    /// for in the text of all columns.
     fn matching(&self, filter: &str) -> Option<BTreeSet<RowKey>> {
         let filter = filter.trim();
         if filter.is_empty() {
@@ -285,21 +288,21 @@ impl Fleet {
             let rows: Vec<&RowKey> = self.agents.keys().collect();
             let candidates: Vec<Candidate<'_>> = self.agents.values().map(Candidate::from).collect();
             let names = target.evaluate(&candidates).agents;
-            // A key that waits has no labels, but it has a state.
+            // A pending key has no labels, but it has a state.
             let is_wanted = |key: &&&RowKey| names.contains(&key.name);
             return Some(rows.iter().filter(is_wanted).map(|key| (*key).clone()).collect());
         }
         Some(self.agents.iter().filter(|(_, agent)| is_text(agent)).map(|(key, _)| key.clone()).collect())
     }
 
-    /// The place of the cursor among the rows.
+    /// Returns the position of the cursor in the shown rows.
     #[must_use]
     pub fn cursor_place(&self) -> Option<usize> {
         let cursor = self.cursor.as_ref()?;
         self.shown.iter().position(|row| row == cursor)
     }
 
-    /// The row under the cursor.
+    /// Returns the agent or the pending key under the cursor.
     #[must_use]
     pub fn under_cursor(&self) -> Option<&AgentView> {
         self.agents.get(self.cursor.as_ref()?)
@@ -312,7 +315,7 @@ impl Fleet {
         self.cursor = self.shown.get(place).cloned();
     }
 
-    /// Moves the cursor to the next, or previous, row that needs a person. False when there is none.
+    /// Moves the cursor to the next or previous row that needs attention. Returns false if there is none.
     pub fn move_to_attention(&mut self, forwards: bool) -> bool {
         let count = self.shown.len();
         let from = self.cursor_place().unwrap_or(0);
@@ -329,14 +332,14 @@ impl Fleet {
         found.is_some()
     }
 
-    /// Agents that an expression means, in natural order.
+    /// Returns the agents that a target matches, in natural order.
     #[must_use]
     pub fn evaluate(&self, target: &Target) -> crate::domain::target::Matched {
         let candidates: Vec<Candidate<'_>> = self.agents().map(Candidate::from).collect();
         target.evaluate(&candidates)
     }
 
-    /// Picks an agent, or not, as it is now. A key that waits cannot be picked.
+    /// Picks or unpicks an agent, with its current key. A pending key cannot be picked.
     pub fn pick(&mut self, row: &RowKey, is_picked: bool, now_ms: u64) {
         if row.waiting.is_some() {
             return;
@@ -354,13 +357,13 @@ impl Fleet {
         }
     }
 
-    /// Whether a row is picked.
+    /// Reports whether a row is picked.
     #[must_use]
     pub fn is_picked(&self, row: &RowKey) -> bool {
         row.waiting.is_none() && self.picks.agents.contains_key(&row.name)
     }
 
-    /// Picks exactly these agents.
+    /// Picks exactly these agents. `target` is the expression that selected them.
     pub fn pick_only(
         &mut self,
         names: impl IntoIterator<Item = AgentName>,
@@ -377,7 +380,7 @@ impl Fleet {
         self.unpicked = None;
     }
 
-    /// How many picked agents the filter hides.
+    /// Returns the number of picked agents that the filter hides.
     #[must_use]
     pub fn hidden_picks(&self) -> usize {
         let shown = self.shown.iter().filter(|row| self.is_picked(row)).count();
@@ -385,7 +388,7 @@ impl Fleet {
     }
 }
 
-/// The share of a machine's memory that is taken, in per cent.
+/// Returns the used share of a machine's memory in per cent.
 #[must_use]
 pub fn memory_percent(facts: &Facts) -> u32 {
     let taken = u128::from(facts.memory_total.saturating_sub(facts.memory_available));

@@ -1,4 +1,4 @@
-//! The open job: its rows, its panes, and the output that is read in full. Knows no screen.
+//! The open job: its rows, its panes, and the output in full view. Independent of drawing.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -14,28 +14,28 @@ use crate::{
     },
 };
 
-/// Most lines of the stream view.
+/// The maximum number of lines in the stream view.
 const STREAM_LINES: usize = 5_000;
-/// Most bytes of them.
+/// The maximum size of these lines, in bytes.
 const STREAM_BYTES: usize = 4 * 1024 * 1024;
 
-/// How a job is looked at.
+/// A view of a job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum View {
-    /// Who agrees, in rows.
+    /// Groups of tasks with the same output, in rows.
     #[default]
     Groups,
-    /// Panes, in fixed places.
+    /// One pane for each task, in fixed places.
     Grid,
-    /// All in one stream of lines.
+    /// The output of all tasks in one stream of lines.
     Stream,
 }
 
 impl View {
-    /// All, in the order in which `v` goes through them.
+    /// All views, in the sequence in which `v` selects them.
     pub const ALL: [Self; 3] = [Self::Groups, Self::Grid, Self::Stream];
 
-    /// The word for it.
+    /// Returns the word for the view.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -46,10 +46,10 @@ impl View {
     }
 }
 
-/// Which streams are shown.
+/// The output streams that are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Streams {
-    /// Both, stderr marked.
+    /// Both streams; stderr is marked.
     #[default]
     Both,
     /// Standard output only.
@@ -59,7 +59,7 @@ pub enum Streams {
 }
 
 impl Streams {
-    /// The next one, as the palette goes through them.
+    /// Returns the next setting, in the sequence in which the palette selects them.
     #[must_use]
     pub fn next(self) -> Self {
         match self {
@@ -69,7 +69,7 @@ impl Streams {
         }
     }
 
-    /// Whether lines of a source are shown.
+    /// Reports whether lines of a source are shown.
     #[must_use]
     pub fn shows(self, source: Source) -> bool {
         match (self, source) {
@@ -79,7 +79,7 @@ impl Streams {
         }
     }
 
-    /// The words for it.
+    /// Returns the words for the setting.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -90,63 +90,63 @@ impl Streams {
     }
 }
 
-/// How output is shown; the same for every pane, so that a key means the same everywhere.
+/// The display options of output. All panes share them, so that a key has the same meaning everywhere.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Look {
-    /// Long lines continue below.
+    /// Whether long lines are wrapped.
     pub wraps: bool,
-    /// Lines begin with their time.
+    /// Whether lines begin with their time.
     pub has_times: bool,
-    /// Which streams.
+    /// The streams that are shown.
     pub streams: Streams,
 }
 
-/// The output that is read in full.
+/// The output in full view.
 #[derive(Debug)]
 pub struct Output {
     /// The index of the task in its job.
     pub task: u32,
-    /// Its lines.
+    /// The loaded lines.
     pub window: Window,
-    /// The end stays on the screen.
+    /// Whether the view follows the end.
     pub follows: bool,
-    /// The first line on the screen, by its place in the window, while it does not follow.
+    /// The index of the first visible line in the window; used when the view does not follow.
     pub top: usize,
-    /// The line that was found last, by its offset.
+    /// The offset of the line that a search found last.
     pub found: Option<u64>,
-    /// Earlier output is on its way.
+    /// Whether earlier output has been requested.
     pub is_loading: bool,
 }
 
 impl Output {
-    /// The output of a task from an offset on.
+    /// Creates the view of a task's output from an offset on. It follows the end.
     #[must_use]
     pub fn new(task: u32, from: u64) -> Self {
         Self { task, window: Window::new(FULL, from), follows: true, top: 0, found: None, is_loading: false }
     }
 }
 
-/// All tasks in one stream of lines.
+/// The output of all tasks in one stream of lines.
 #[derive(Debug, Default)]
 pub struct StreamLines {
-    /// Lines and their tasks.
+    /// The lines, each with the index of its task.
     pub lines: VecDeque<(u32, Line)>,
     makers: HashMap<u32, LineMakers>,
     bytes: usize,
-    /// Up to where each task's output was taken: there it continues after a disconnect.
+    /// For each task, the offset up to which its output was received. It continues there after a disconnect.
     pub seen: BTreeMap<u32, u64>,
-    /// How far the end is scrolled out below.
+    /// The number of lines below the screen; 0 follows the end.
     pub above: usize,
-    /// Bytes that were left out.
+    /// The number of bytes that were skipped.
     pub skipped: u64,
-    /// The line that was found last, counted from the first that ever came.
+    /// The line that a search found last, counted from the first line of the stream.
     pub found: Option<u64>,
-    /// Lines that were dropped at the beginning so far.
+    /// The number of lines that were dropped at the beginning.
     dropped: u64,
 }
 
 impl StreamLines {
-    /// Takes what a task printed next.
+    /// Appends output of a task. Ignores bytes that were received before.
     pub fn feed(&mut self, task: u32, frame: Frame) {
         let seen = self.seen.entry(task).or_default();
         let Some(frame) = frame.from_offset(*seen) else { return };
@@ -163,7 +163,7 @@ impl StreamLines {
         self.make_room();
     }
 
-    /// Takes that something is missing.
+    /// Records a gap in the output of a task.
     pub fn note_gap(&mut self, task: u32, from: u64, to: u64) {
         let seen = self.seen.entry(task).or_default();
         let from = from.max(*seen);
@@ -177,7 +177,7 @@ impl StreamLines {
         }
     }
 
-    /// Takes that a task has ended, or that all have: lines without an end are whole.
+    /// Records the end of a task, or of all tasks: the last line is complete even without a newline.
     pub fn ended(&mut self, task: Option<u32>) {
         let mut tasks: Vec<u32> = match task {
             Some(task) => vec![task],
@@ -209,82 +209,83 @@ impl StreamLines {
         self.above = self.above.min(self.lines.len());
     }
 
-    /// The place of the line that was found last, while it is still there.
+    /// Returns the index of the line that a search found last, if the line is still held.
     #[must_use]
     pub fn found_at(&self) -> Option<usize> {
         usize::try_from(self.found?.checked_sub(self.dropped)?).ok().filter(|at| *at < self.lines.len())
     }
 
-    /// Marks a line as found, and brings it to the middle of the screen.
+    /// Marks a line as found, and scrolls it to the middle of the screen.
     pub fn show(&mut self, at: usize, page: usize) {
         self.found = Some(self.dropped + at as u64);
         self.above = self.lines.len().saturating_sub((at + 1 + page / 2).max(page));
     }
 }
 
-/// The part of a job's output that is followed, and the pane that shows it.
+/// The part of a job's output that is followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Followed {
-    /// One task, for a pane among others.
+    /// The output of one task, for a pane of the grid or the preview.
     Pane(u32),
-    /// One task in full.
+    /// The output of one task, in full view.
     Full(u32),
     /// All tasks in one stream.
     Stream,
 }
 
-/// One thing that is followed.
+/// The key of a followed output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FollowKey {
-    /// Of which job.
+    /// The id of the job.
     pub job: JobId,
-    /// What of it.
+    /// The part of its output.
     pub what: Followed,
 }
 
-/// The job on the screen.
+/// The open job.
 #[derive(Debug)]
 pub struct JobScreen {
-    /// The job, as far as it is known.
+    /// The job, with everything that is known of it.
     pub job: Job,
-    /// It has been heard of: until then only its number is known.
+    /// Whether the master has sent the tasks. Before that, only the summary of the job is known.
     pub is_loaded: bool,
-    /// Who printed the same.
+    /// The groups of tasks with the same output, the largest first.
     pub groups: Vec<GroupDigest>,
-    /// Groups beyond those.
+    /// The number of groups beyond those.
     pub more_groups: u32,
-    /// The same in rows.
+    /// The groups as rows of the screen.
     pub rows: Rows,
-    /// How it is looked at.
+    /// The selected view.
     pub view: View,
-    /// The pane with the cursor, in the grid.
+    /// The index in `places` of the pane under the cursor, in the grid.
     pub pane: usize,
-    /// The first pane on the screen.
+    /// The index of the first visible pane.
     pub first_pane: usize,
-    /// Panes keep the places that they were given: tasks in order.
+    /// The tasks in the order of their panes. A task keeps its place.
     pub places: Vec<u32>,
-    /// What panes show.
+    /// The output in the panes, by task.
     pub windows: BTreeMap<u32, Window>,
     /// The stream view.
     pub stream: StreamLines,
-    /// The output that is read in full.
+    /// The output in full view, if one is open.
     pub output: Option<Output>,
-    /// The difference to the largest group is shown in place of the output.
+    /// Whether the difference from the largest group is shown instead of the output.
     pub is_diff: bool,
-    /// Masks with which outputs are compared.
+    /// The masks that are applied before outputs are compared.
     pub masks: Masks,
-    /// The watch has ended, with everything said.
+    /// Whether the job needs no more watching: it has ended, was deleted, or cannot be watched.
     pub is_over: bool,
-    /// What of the preview is scrolled out above; `None` follows.
+    /// The first visible line of the preview; `None` follows the end.
     pub preview_top: Option<usize>,
-    /// Columns of outputs that are scrolled out at the left: the same for all, so that they can be compared.
+    /// The number of columns to the left of the screen. It is the same for all outputs, so that they can be
+    /// compared.
     pub left: usize,
-    /// What is searched for in the output, or in the stream.
+    /// The text to search for in the output or in the stream.
     pub search: String,
 }
 
 impl JobScreen {
-    /// A job of which nothing but its summary, or a guess, is known.
+    /// Creates the screen of a job that has not been loaded.
     #[must_use]
     pub fn new(job: Job) -> Self {
         Self {
@@ -309,25 +310,26 @@ impl JobScreen {
         }
     }
 
-    /// Whether the keys move panes and not lines.
+    /// Reports whether the movement keys move between panes, not lines.
     #[must_use]
     pub fn shows_grid(&self) -> bool {
         self.output.is_none() && self.view == View::Grid
     }
 
-    /// Whether there are lines in which something can be searched for.
+    /// Reports whether there are lines to search in.
     #[must_use]
     pub fn can_search(&self) -> bool {
         self.output.is_some() || self.view == View::Stream
     }
 
-    /// The agent of a task.
+    /// Returns the agent of a task.
     #[must_use]
     pub fn agent(&self, task: u32) -> Option<&AgentName> {
         self.job.task(task).map(|task| &task.agent)
     }
 
-    /// The task under the cursor: the pane's, the row's example, or the one that is read in full.
+    /// Returns the task under the cursor: that of the output in full view, of the pane, or the example of the
+    /// row.
     #[must_use]
     pub fn current_task(&self) -> Option<u32> {
         if let Some(output) = &self.output {
@@ -339,7 +341,7 @@ impl JobScreen {
         }
     }
 
-    /// The tasks under the cursor: all of a row, else the one.
+    /// Returns the tasks under the cursor: all tasks of a row, or else the one task.
     #[must_use]
     pub fn current_tasks(&self) -> Vec<u32> {
         match (self.view, &self.output) {
@@ -350,13 +352,13 @@ impl JobScreen {
         }
     }
 
-    /// The example of the largest group, and how many tasks that has.
+    /// Returns the example of the largest group, and the number of its tasks.
     #[must_use]
     pub fn largest(&self) -> Option<(u32, usize)> {
         self.groups.first().map(|group| (group.example, group.tasks.len()))
     }
 
-    /// Gives each task a place in the grid, in the order of attention; a place once given is kept.
+    /// Assigns a place in the grid to each new task, most urgent first. Assigned places do not change.
     pub fn give_places(&mut self) {
         let rows = self.rows.all().iter();
         for task in rows.flat_map(|row| row.tasks.iter()) {

@@ -1,60 +1,60 @@
-//! Where things were drawn last, for clicks and page keys. Does not know what was drawn.
+//! The layout of the last frame, for clicks and page keys. Independent of the contents.
 
-/// Where things are on the screen, as they were drawn last.
+/// The positions of everything on the screen in the last frame.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
-    /// The whole screen's size.
+    /// The size of the whole screen.
     pub size: (u16, u16),
-    /// Rows of the fleet, and the first row of the screen with one.
+    /// The rows of the fleet, without the headings.
     pub fleet: Area,
-    /// Rows of the job's groups, or lines of its stream or output.
+    /// The rows of the job's groups, or the lines of its stream or output.
     pub job: Area,
-    /// Lines of the preview below the groups.
+    /// The lines of the preview below the groups.
     pub preview: Area,
-    /// Panes of the grid: tasks in the places where they are.
+    /// The panes of the grid, each with the index of its task.
     pub panes: Vec<(u32, Area)>,
-    /// Panes in one row of the grid.
+    /// The number of panes in a row of the grid.
     pub pane_columns: usize,
-    /// The command line.
+    /// The text of the command line.
     pub command: Area,
-    /// Lines of what lies over the panes.
+    /// The lines of the layer over the panes.
     pub overlay: Area,
-    /// Where the terminal's cursor is.
+    /// The position of the terminal's cursor; `None` if it is hidden.
     pub cursor: Option<(u16, u16)>,
-    /// The preview is on the screen, of this task.
+    /// Whether the preview of the row under the cursor is shown.
     pub shows_preview: bool,
-    /// The group rows and the grid are both on the screen.
+    /// Whether the rows of the groups and the grid are both shown.
     pub shows_both: bool,
-    /// The first row of the fleet that is on the screen.
+    /// The index of the first visible row of the fleet.
     pub fleet_top: usize,
-    /// The first row of the job.
+    /// The index of the first visible row of the job.
     pub rows_top: usize,
-    /// The first pane of the grid.
+    /// The index of the first visible pane of the grid.
     pub first_pane: usize,
 }
 
-/// A part of the screen.
+/// A rectangle on the screen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Area {
-    /// The column at its left.
+    /// The leftmost column.
     pub x: u16,
-    /// Its first row.
+    /// The first row.
     pub y: u16,
-    /// Its columns.
+    /// The number of columns.
     pub width: u16,
-    /// Its rows.
+    /// The number of rows.
     pub height: u16,
 }
 
 impl Area {
-    /// Whether a cell lies in it.
+    /// Reports whether a cell is in the rectangle.
     #[must_use]
     pub fn has(&self, x: u16, y: u16) -> bool {
         (self.x..self.x.saturating_add(self.width)).contains(&x)
             && (self.y..self.y.saturating_add(self.height)).contains(&y)
     }
 
-    /// Its rows, as a count.
+    /// Returns the number of rows.
     #[must_use]
     pub fn rows(&self) -> usize {
         usize::from(self.height)

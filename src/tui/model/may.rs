@@ -1,4 +1,4 @@
-//! The focus, and the actions that are possible there: dispatch, hints and palette all use it.
+//! The context of keys, and the actions that are possible in it. Dispatch, hints and the palette all use it.
 
 use super::{Focus, Model, Overlay};
 use crate::{
@@ -13,7 +13,7 @@ fn no(why: &str) -> Result<(), String> {
     Err(why.to_owned())
 }
 
-/// Whether an action starts, ends or changes something on the master.
+/// Reports whether an action starts, ends or changes something on the master.
 fn changes(action: Action) -> bool {
     use Action as A;
     matches!(
@@ -39,7 +39,7 @@ fn changes(action: Action) -> bool {
 }
 
 impl Model {
-    /// Where the next key goes.
+    /// Returns the context in which the next key is interpreted.
     #[must_use]
     pub fn context(&self) -> Context {
         match self.overlays.last() {
@@ -56,10 +56,10 @@ impl Model {
         }
     }
 
-    /// Whether something can be done now, and why not.
+    /// Checks whether an action is possible now.
     ///
     /// # Errors
-    /// Why not, in words.
+    /// The reason why it is not, as text for operators.
     pub fn may(&self, action: Action) -> Result<(), String> {
         use Action as A;
         if changes(action) && self.settings.read_only {
@@ -75,7 +75,7 @@ impl Model {
             A::LoadFailed => match open {
                 None => no("no job is open"),
                 Some(open) if open.job.tasks.iter().any(|task| has_failed(&task.state)) => Ok(()),
-                Some(_) => no("nothing of this job has failed"),
+                Some(_) => no("no task of this job has failed"),
             },
             A::LoadAgain if self.history_cursor().is_some() => Ok(()),
             A::LoadAgain | A::Save | A::Pager if open.is_none() => no("no job is open"),
@@ -88,7 +88,7 @@ impl Model {
             },
             A::Difference => match open {
                 None => no("no job is open"),
-                Some(open) if open.groups.len() < 2 => no("there is one output, and nothing that differs"),
+                Some(open) if open.groups.len() < 2 => no("there are no different outputs to compare"),
                 Some(_) => Ok(()),
             },
             A::Follow if open.is_some_and(|open| open.output.is_none() && open.view != View::Stream) => {
@@ -107,7 +107,7 @@ impl Model {
             A::Approve | A::Reject => match self.subject() {
                 Some(agent) if agent.state == AgentState::Pending => Ok(()),
                 Some(agent) if action == A::Approve && !agent.proposed.is_empty() => Ok(()),
-                Some(_) if action == A::Approve => no("it proposes nothing that does not count"),
+                Some(_) if action == A::Approve => no("it has no proposal to accept"),
                 _ => no("no waiting key is under the cursor"),
             },
             A::DrainAgents | A::ResumeAgents | A::StopAgents | A::DeleteAgents | A::Label
@@ -119,7 +119,7 @@ impl Model {
             A::Invert | A::PickShown | A::PickRange | A::Pick
                 if self.focus == Focus::Fleet && self.fleet.is_empty() =>
             {
-                no("no such agent: yet")
+                no("there are no agents yet")
             }
             A::Unpick if self.fleet.picks.agents.is_empty() && self.fleet.unpicked.is_none() => {
                 no("no agent is selected")
@@ -143,11 +143,11 @@ impl Model {
         if open.current_tasks().iter().any(is_open) {
             Ok(())
         } else {
-            no("nothing of this row runs any more")
+            no("no task of this row is still running")
         }
     }
 
-    /// The agent, or waiting key, that details are shown of, else the one under the cursor.
+    /// Returns the agent or pending key whose details are shown, or else the one under the cursor.
     #[must_use]
     pub fn subject(&self) -> Option<&crate::domain::agent::AgentView> {
         match self.overlays.last() {
@@ -156,7 +156,8 @@ impl Model {
         }
     }
 
-    /// The agent that a shell would be opened on: that of the details, of the task, or of the fleet's row.
+    /// Returns the agent on which a shell would be opened: that of the task under the cursor, of the details,
+    /// or of the fleet's row.
     #[must_use]
     pub fn shell_agent(&self) -> Option<crate::domain::name::AgentName> {
         let is_job = self.overlays.is_empty() && self.focus == Focus::Job;
@@ -166,7 +167,7 @@ impl Model {
         self.subject().filter(|agent| agent.state != AgentState::Pending).map(|agent| agent.name.clone())
     }
 
-    /// The job under the cursor of the history, while that is shown.
+    /// Returns the job under the cursor of the history, if the history is shown.
     #[must_use]
     pub fn history_cursor(&self) -> Option<&crate::domain::job::Job> {
         match self.overlays.last() {
@@ -176,7 +177,7 @@ impl Model {
     }
 }
 
-/// Whether a task ended, and not with status 0.
+/// Reports whether a task has ended with anything but status 0.
 #[must_use]
 pub fn has_failed(state: &TaskState) -> bool {
     state.outcome().is_some_and(|outcome| !outcome.is_success())

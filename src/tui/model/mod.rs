@@ -1,4 +1,4 @@
-//! Everything that the screen shows: changed only by `update`. It holds windows of data, not all of it.
+//! The state of the screen. Only `update` changes it. It holds windows of the data, not all of it.
 
 pub mod command;
 pub mod fleet;
@@ -26,93 +26,93 @@ use crate::domain::{
     fingerprint::Fingerprint, ids::JobId, job::Job, name::AgentName, proposal::Proposal, target::fold::fold,
 };
 
-/// A moment, as the runtime tells it.
+/// A moment in time, which the runtime passes to `update`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
-    /// On the monotonic clock, since the program's start.
+    /// The time on the monotonic clock since the program started.
     pub monotonic: Duration,
     /// Milliseconds since the Unix epoch.
     pub unix_ms: u64,
-    /// The zone of local time.
+    /// The local time zone.
     pub zone: FixedOffset,
 }
 
 impl Now {
-    /// Before the runtime has told any.
+    /// Returns the moment before the first message.
     fn beginning() -> Self {
         Self { monotonic: Duration::ZERO, unix_ms: 0, zone: Utc.fix() }
     }
 }
 
-/// Which pane the keys go to.
+/// The pane that receives the keys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Focus {
     /// The fleet table.
     #[default]
     Fleet,
-    /// The job.
+    /// The open job.
     Job,
     /// The command line.
     Command,
 }
 
-/// How the connection to the master is.
+/// The state of the connection to the master.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Connection {
-    /// Not there yet for the first time.
+    /// The first connection is not established yet.
     Connecting,
     /// The connection is up.
     Up,
     /// The connection is down.
     Down {
-        /// Since when, on the monotonic clock.
+        /// When the connection broke, on the monotonic clock.
         since: Duration,
-        /// When it is tried again.
+        /// When the next attempt starts, on the monotonic clock.
         next_try: Duration,
-        /// Why, in words.
+        /// The reason, as text for operators.
         reason: String,
     },
 }
 
-/// What the master says of itself.
+/// The state of the master, as it reports it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MasterStatus {
-    /// The machine that it runs on.
+    /// The name of the host that it runs on.
     pub hostname: String,
     /// Its version.
     pub version: String,
-    /// Why it takes no new jobs; empty when it does.
+    /// Why the master accepts no new jobs; empty if it accepts them.
     pub refusing_jobs: String,
-    /// Whoever reaches its port is let in.
+    /// Whether the master enrolls every agent that reaches its port.
     pub enroll_any: bool,
-    /// Who the operator is there.
+    /// The name of the operator on this master.
     pub operator: String,
 }
 
-/// What lies over the panes. The last one gets the keys.
+/// A layer over the panes. The last layer receives the keys.
 #[derive(Debug)]
 pub enum Overlay {
     /// The help for the current pane, scrolled by this number of lines.
     Help(usize),
-    /// All there is to know of an agent.
+    /// The details of an agent or of a pending key.
     Details {
-        /// The row of the agent or the key.
+        /// The row of the agent or of the pending key.
         row: RowKey,
-        /// Lines that are scrolled out above.
+        /// The number of lines above the screen.
         top: usize,
     },
-    /// Past jobs.
+    /// The history of jobs.
     History {
-        /// The job under the cursor.
+        /// The index of the job under the cursor.
         cursor: usize,
-        /// What the jobs must contain.
+        /// The text that the shown jobs contain.
         filter: String,
     },
-    /// One line of text that is asked for.
+    /// A prompt for one line of text.
     Prompt(Box<Prompt>),
-    /// Something must be confirmed first.
+    /// A question that must be confirmed.
     Question(Question),
-    /// Text for reading: a join line, a long message.
+    /// A text to read: a join line, a long message.
     Notice {
         /// Its title.
         title: String,
@@ -123,50 +123,50 @@ pub enum Overlay {
     },
 }
 
-/// What a line of text is asked for.
+/// The purpose of a prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PromptKind {
-    /// The fleet's filter.
+    /// The filter of the fleet.
     Filter,
-    /// A target to be picked.
+    /// A target whose agents are picked.
     Target,
-    /// Text in an output.
+    /// A text to search for in the output.
     Search,
     /// The options of the command line.
     Options,
-    /// Something to do, by its name.
+    /// The name of an action.
     Palette,
-    /// A command of before.
+    /// A command from the history.
     Past,
-    /// What the history of jobs must contain.
+    /// The filter of the history of jobs.
     HistoryFilter,
-    /// Labels for the picked agents.
+    /// Label changes for the picked agents.
     Label,
-    /// Why the picked agents are to take no new tasks.
+    /// The reason why the picked agents are drained.
     DrainReason,
-    /// The code that a waiting agent has printed.
+    /// The one-time code that a pending agent has printed.
     Code,
 }
 
-/// A line of text that is asked for.
+/// A prompt for one line of text.
 #[derive(Debug)]
 pub struct Prompt {
-    /// What for.
+    /// The purpose of the prompt.
     pub kind: PromptKind,
     /// The text.
     pub text: TextArea<'static>,
-    /// The choice under the cursor, where there are choices.
+    /// The index of the selected choice, if there are choices.
     pub choice: usize,
-    /// What stood there before, to come back to.
+    /// The text with which the prompt was opened, which is restored when the prompt is left.
     pub before: String,
-    /// What is wrong with the text.
+    /// The problem with the text; empty if there is none.
     pub problem: String,
-    /// The waiting key that it is about: its name, its fingerprint, and what it proposes, as that was shown.
+    /// The pending key to approve: its name, its fingerprint and its proposal, as they were shown.
     pub key: Option<(AgentName, Fingerprint, Proposal)>,
 }
 
 impl Prompt {
-    /// Asks for a text, beginning with what there is.
+    /// Creates a prompt that contains a text.
     #[must_use]
     pub fn new(kind: PromptKind, text: &str) -> Self {
         Self {
@@ -179,48 +179,49 @@ impl Prompt {
         }
     }
 
-    /// The text as it is.
+    /// Returns the current text.
     #[must_use]
     pub fn value(&self) -> String {
         self.text.lines().join(" ")
     }
 }
 
-/// What happens when a question is answered.
+/// The action that a confirmed question performs.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Asked {
-    /// A command is run.
+    /// Run the command.
     Run,
-    /// Tasks are cancelled; all of the job when none are named.
+    /// Cancel these tasks; all tasks if the list is empty.
     Cancel(JobId, Vec<u32>),
-    /// The program ends.
+    /// Quit the program.
     Quit,
-    /// A key is let in, with what it proposes.
+    /// Approve a pending key together with its proposal.
     Approve(RowKey, Proposal),
-    /// What an agent proposes is accepted.
+    /// Accept the proposal of an agent.
     Accept(AgentName, Proposal),
-    /// A key is forgotten.
+    /// Reject a pending key.
     Reject(RowKey),
-    /// Agents are ended on their machines.
+    /// Stop agents on their machines.
     StopAgents(Vec<AgentName>),
-    /// Agents are forgotten.
+    /// Delete agents from the registry.
     DeleteAgents(Vec<AgentName>),
-    /// Agents take no new tasks, for this reason.
+    /// Drain the agents of a target, for a reason.
     DrainAgents(String, String),
 }
 
-/// Something that must be confirmed: by the number of agents, or the one agent's name, and Enter.
+/// A question that the operator confirms by typing the number of agents, or the name of the one agent, and
+/// Enter.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Question {
-    /// What is about to happen, in words.
+    /// The question, as text for operators.
     pub text: String,
-    /// What has to be typed.
+    /// The text that confirms the question.
     pub expects: String,
-    /// What was typed so far.
+    /// The text that was typed until now.
     pub typed: String,
-    /// What happens then.
+    /// The action that follows the confirmation.
     pub asked: Asked,
-    /// Keys before this moment were typed ahead, and answer nothing.
+    /// Keys before this moment were typed ahead and are ignored.
     pub from: Duration,
 }
 
@@ -229,40 +230,40 @@ pub struct Question {
 pub struct Toast {
     /// The message.
     pub text: String,
-    /// It tells of something that went wrong.
+    /// Whether it reports a failure.
     pub is_bad: bool,
-    /// Until when it is shown.
+    /// When it disappears, on the monotonic clock.
     pub until: Duration,
 }
 
-/// How long a toast waits.
+/// How long a toast is shown.
 pub const TOAST: Duration = Duration::from_secs(10);
 
-/// A command that was sent, and of which nothing was heard yet.
+/// A command that was sent and has not been answered yet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Starting {
-    /// The job's id, which makes sending twice harmless.
+    /// The id of the job. It makes sure that the command starts at most once.
     pub id: JobId,
-    /// The text.
+    /// The text of the command.
     pub text: String,
-    /// The agents that it was for.
+    /// The agents that run it.
     pub recipients: Recipients,
-    /// The connection broke before an answer came.
+    /// Whether the connection broke before the answer arrived.
     pub is_unknown: bool,
 }
 
-/// The whole state.
+/// The state of the control center.
 #[derive(Debug)]
 pub struct Model {
-    /// What a person set.
+    /// The settings.
     pub settings: Settings,
-    /// The moment of the last message.
+    /// The time of the last message.
     pub now: Now,
-    /// How the master is reached, in words.
+    /// The name of the master, as it was given to the client.
     pub master: String,
     /// The connection.
     pub connection: Connection,
-    /// What the master says of itself.
+    /// The state of the master, as it reports it.
     pub status: MasterStatus,
     /// The agents.
     pub fleet: Fleet,
@@ -270,46 +271,46 @@ pub struct Model {
     pub jobs: BTreeMap<u64, Job>,
     /// The job on the screen.
     pub open: Option<JobScreen>,
-    /// How output is shown.
+    /// The display options of output.
     pub look: Look,
     /// The command line.
     pub command: CommandLine,
-    /// Where the keys go.
+    /// The pane that receives the keys.
     pub focus: Focus,
-    /// Which of fleet and job had the focus last: it gets the room.
+    /// The fleet or the job, whichever had the focus last: it gets most of the space.
     pub room: Focus,
-    /// The pane with the room has all of it.
+    /// Whether this pane takes all of the space.
     pub is_zoomed: bool,
-    /// What lies over the panes.
+    /// The layers over the panes.
     pub overlays: Vec<Overlay>,
     /// Messages, oldest first.
     pub toasts: VecDeque<Toast>,
-    /// The command that is about to be sent, while it is asked about.
+    /// The command and its recipients, while a question about them is open.
     pub asked_job: Option<(String, Recipients)>,
-    /// The command that was sent.
+    /// The command that was sent and has not been answered yet.
     pub starting: Option<Starting>,
-    /// What is followed.
+    /// The outputs that are followed.
     pub following: BTreeSet<FollowKey>,
-    /// The job that is watched, and how often it was begun to be.
+    /// The job that is watched.
     pub watching: Option<JobId>,
-    /// Recent jobs of the agent whose details are shown.
+    /// The agent whose details were opened last, and its recent jobs.
     pub recent: (String, Vec<Job>),
-    /// Jobs that this person started here.
+    /// The jobs that were started in this session.
     pub own_jobs: BTreeSet<JobId>,
-    /// A job was asked for by number before anything was heard of it.
+    /// The number of a job to open as soon as it is known; 0 means the newest.
     pub wanted_job: Option<u64>,
-    /// Where things were drawn last.
+    /// The layout of the last frame.
     pub layout: Layout,
-    /// Chance, which makes this program's runs its own.
+    /// A random number, which makes the ids of this program's jobs unique.
     pub seed: u64,
-    /// Jobs that were sent from here.
+    /// The number of jobs that were sent in this session.
     pub sent: u16,
-    /// The program is to end; what to print then.
+    /// Set when the program ends: the lines to print then.
     pub quits: Option<Vec<String>>,
 }
 
 impl Model {
-    /// A model that knows nothing yet.
+    /// Creates a model without data.
     #[must_use]
     pub fn new(settings: Settings, master: String) -> Self {
         Self {
@@ -342,21 +343,21 @@ impl Model {
         }
     }
 
-    /// The master's name, for people.
+    /// Returns the name of the master for the screen.
     #[must_use]
     pub fn master_name(&self) -> &str {
         let has_better = !self.settings.is_named && !self.status.hostname.is_empty();
         if has_better { &self.status.hostname } else { &self.master }
     }
 
-    /// Whether calls reach the master.
+    /// Whether the connection to the master is up.
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.connection == Connection::Up
     }
 
-    /// Returns the agents that a command would reach now, hidden picks included: the picked agents, else the agent that was frozen when
-    /// the line was entered, else the one under the cursor.
+    /// Returns the agents on which a command would run now: the picked agents, including hidden ones;
+    /// otherwise the agent that was frozen when the line was entered; otherwise the agent under the cursor.
     #[must_use]
     pub fn recipients(&self) -> Recipients {
         let picks = &self.fleet.picks;
@@ -372,7 +373,7 @@ impl Model {
         }
     }
 
-    /// The agent under the cursor, as somebody to be reached.
+    /// Returns the agent under the cursor as recipients. The result is empty for a pending key.
     #[must_use]
     pub fn recipients_at_cursor(&self) -> Recipients {
         let row = self.fleet.cursor.as_ref().filter(|row| row.waiting.is_none());
@@ -385,18 +386,18 @@ impl Model {
         })
     }
 
-    /// Says something for a while.
+    /// Shows a message for a while.
     pub fn say(&mut self, text: impl Into<String>) {
         self.toast(text.into(), false);
     }
 
-    /// Says what went wrong, for a while.
+    /// Shows an error message for a while.
     pub fn complain(&mut self, text: impl Into<String>) {
         self.toast(text.into(), true);
     }
 
     fn toast(&mut self, text: String, is_bad: bool) {
-        /// Messages that may wait; older ones are forgotten.
+        /// The maximum number of waiting messages. Older ones are dropped.
         const MAX_HISTORY: usize = 20;
         let until = self.now.monotonic + TOAST;
         self.toasts.retain(|toast| toast.text != text);
@@ -406,7 +407,7 @@ impl Model {
         }
     }
 
-    /// Things to do that the palette offers, for what was typed.
+    /// Returns the choices that match the text of a prompt, best first.
     #[must_use]
     pub fn choices(&self, prompt: &Prompt) -> Vec<Choice> {
         let typed = prompt.value();
@@ -426,7 +427,7 @@ impl Model {
         }
     }
 
-    /// Jobs of the history that are shown, newest first.
+    /// Returns the jobs of the history that match a filter, newest first.
     #[must_use]
     pub fn history_rows(&self, filter: &str) -> Vec<&Job> {
         let filter = filter.to_lowercase();
@@ -440,17 +441,17 @@ impl Model {
         self.jobs.values().rev().filter(has).collect()
     }
 
-    /// Jobs that have not ended.
+    /// Returns the jobs that have not ended.
     pub fn active_jobs(&self) -> impl Iterator<Item = &Job> {
         self.jobs.values().filter(|job| job.ended_ms.is_none())
     }
 }
 
-/// Something that can be chosen in a prompt.
+/// A choice in a prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Choice {
-    /// Something to do.
+    /// An action.
     Action(Action),
-    /// A command of before.
+    /// A command from the history.
     Past(String),
 }

@@ -1,4 +1,4 @@
-//! A job as rows, one for each state and output, the most urgent first. Knows no screen.
+//! A job as rows: one for each state and output, the most urgent first. Independent of drawing.
 
 use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
@@ -11,70 +11,70 @@ use crate::domain::{
     time::short_duration,
 };
 
-/// More rows than this fold by outcome.
+/// If there are more rows than this, they are folded by outcome.
 const MOST_ROWS: usize = 20;
-/// Rows are sorted anew at most so often.
+/// The minimum time between two sorts of the rows.
 const SORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How much a row needs a person; the order is the rows' order.
+/// How urgently a row needs attention. Rows are in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Need {
-    /// It ended badly.
+    /// The tasks ended with anything but status 0.
     Failed,
-    /// Its agents are not heard of.
+    /// The agents have lost contact.
     NoContact,
-    /// It runs and prints nothing.
+    /// The tasks run and print nothing.
     Silent,
-    /// It runs, and prints something else than the others.
+    /// The tasks run, and their output diverges from the largest group.
     Parted,
-    /// It runs as the others do.
+    /// The tasks run, and their output does not diverge.
     InStep,
-    /// It waits for its turn.
+    /// The tasks wait for their turn.
     Queued,
-    /// It exited 0.
+    /// The tasks exited with status 0.
     Ended,
 }
 
-/// One row.
+/// A row: tasks with the same state and the same output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// Its tasks, in order.
+    /// The indices of its tasks, in order.
     pub tasks: Vec<u32>,
-    /// How much it needs a person.
+    /// How urgently it needs attention.
     pub need: Need,
-    /// How its tasks ended, where they did.
+    /// The outcome of its tasks, if they have ended.
     pub outcome: Option<Outcome>,
-    /// The state in words, without the time that continues.
+    /// The state in words, without the running time.
     pub state: String,
-    /// Since when it is in that state, where that is shown, in milliseconds since the Unix epoch.
+    /// When it entered this state, in milliseconds since the Unix epoch; `None` if no running time is shown.
     pub since_ms: Option<u64>,
-    /// What was printed, in one line.
+    /// The output, in one line.
     pub text: String,
-    /// The task whose output stands for the row's.
+    /// The task whose output represents the row.
     pub example: u32,
-    /// Complete lines that it printed.
+    /// The number of complete lines that the example has printed.
     pub lines: u64,
-    /// Where it parts from the largest group.
+    /// Where its output diverges from the largest group.
     pub parting: Option<Parting>,
-    /// Different outputs in it; more than one where rows are folded.
+    /// The number of different outputs; more than one if rows are folded.
     pub outputs: usize,
 }
 
-/// The rows, and where the cursor is.
+/// The rows and the cursor.
 #[derive(Debug, Default)]
 pub struct Rows {
     rows: Vec<Row>,
-    /// The task at which a person put the cursor: its row may change, the cursor stays with it. Until then it stays on
-    /// the first row, which needs a person most.
+    /// The task that the operator has selected. The cursor stays with it when its row changes. `None` keeps
+    /// the cursor on the first row, which is the most urgent.
     anchor: Option<u32>,
-    /// The first row on the screen.
+    /// The index of the first visible row.
     pub top: usize,
     sorted_at: Option<Duration>,
-    /// The rows are folded unless a person wants to see all.
+    /// Whether all rows are shown, instead of being folded by outcome.
     pub is_unfolded: bool,
 }
 
-/// What a row of running tasks says of its state.
+/// Creates the row of running tasks of one group that have the same need.
 fn running_row(job: &Job, group: &GroupDigest, need: Need, tasks: Vec<u32>) -> Row {
     let of = |pick: fn(&Task) -> Option<u64>| tasks.iter().filter_map(|index| pick(job.task(*index)?)).min();
     let example = if tasks.contains(&group.example) { group.example } else { tasks[0] };
@@ -118,7 +118,7 @@ fn running_row(job: &Job, group: &GroupDigest, need: Need, tasks: Vec<u32>) -> R
     }
 }
 
-/// The rows of a job at a moment, in order.
+/// Returns the rows of a job at a moment, the most urgent first.
 #[must_use]
 pub fn rows_of(job: &Job, groups: &[GroupDigest], now_ms: u64) -> Vec<Row> {
     let silence = silence_that_counts_ms(job);
@@ -147,7 +147,7 @@ pub fn rows_of(job: &Job, groups: &[GroupDigest], now_ms: u64) -> Vec<Row> {
         for index in &group.tasks {
             let Some(task) = job.task(*index) else { continue };
             if let Some(outcome) = task.state.outcome() {
-                // It has ended; what it printed last is still being compared.
+                // It has ended, but the last part of its output is still being compared.
                 note_just_ended(&mut just_ended, *index, outcome);
                 continue;
             }
@@ -196,13 +196,13 @@ fn note_just_ended(rows: &mut Vec<Row>, task: u32, outcome: &Outcome) {
 fn sort(rows: &mut [Row]) {
     rows.sort_by_key(|row| {
         let size = row.tasks.len();
-        // Of those that need nobody the largest comes last; of the others it comes first.
+        // Among successful rows the largest comes last; among the others it comes first.
         let by_size = if row.need == Need::Ended { (size, Reverse(0)) } else { (0, Reverse(size)) };
         (row.need, by_size, row.tasks.first().copied())
     });
 }
 
-/// Rows folded by outcome: `287 exited 0, 287 outputs`.
+/// Folds rows by outcome: `287 exited 0, 287 outputs`.
 fn folded(rows: Vec<Row>) -> Vec<Row> {
     let mut folded: Vec<Row> = Vec::new();
     for row in rows {
@@ -230,8 +230,8 @@ fn folded(rows: Vec<Row>) -> Vec<Row> {
 }
 
 impl Rows {
-    /// Takes the rows as they are now. They are put in order at most once a second; between, known rows keep their
-    /// places, and new ones come behind.
+    /// Replaces the rows. They are sorted at most once a second. Between sorts, known rows keep their places
+    /// and new rows are appended.
     pub fn update(&mut self, job: &Job, groups: &[GroupDigest], now: Duration, now_ms: u64) {
         let mut rows = rows_of(job, groups, now_ms);
         if rows.len() > MOST_ROWS && !self.is_unfolded {
@@ -256,20 +256,20 @@ impl Rows {
         self.top = self.cursor().saturating_sub(screen_row);
     }
 
-    /// The rows, in order.
+    /// Returns the rows, in order.
     #[must_use]
     pub fn all(&self) -> &[Row] {
         &self.rows
     }
 
-    /// The place of the cursor.
+    /// Returns the index of the row under the cursor.
     #[must_use]
     pub fn cursor(&self) -> usize {
         let has = |anchor: u32| self.rows.iter().position(|row| row.tasks.contains(&anchor));
         self.anchor.and_then(has).unwrap_or(0)
     }
 
-    /// The row under the cursor.
+    /// Returns the row under the cursor.
     #[must_use]
     pub fn current(&self) -> Option<&Row> {
         self.rows.get(self.cursor())
@@ -293,7 +293,7 @@ impl Rows {
         self.anchor = Some(task);
     }
 
-    /// Moves the cursor to the next, or previous, row that needs a person. False when there is none.
+    /// Moves the cursor to the next or previous row that needs attention. Returns false if there is none.
     pub fn move_to_attention(&mut self, forwards: bool) -> bool {
         let needs = |row: &Row| row.need < Need::InStep || (row.need == Need::Ended && row.parting.is_some());
         let count = self.rows.len();
@@ -305,7 +305,7 @@ impl Rows {
     }
 }
 
-/// How a job's tasks are, counted by glyph in the order of attention.
+/// Counts the tasks of a job by glyph, most urgent first.
 #[must_use]
 pub fn counts(job: &Job) -> [(char, usize); 6] {
     let mut counts = [('✗', 0), ('?', 0), ('⊘', 0), ('~', 0), ('▸', 0), ('✓', 0)];
@@ -318,7 +318,7 @@ pub fn counts(job: &Job) -> [(char, usize); 6] {
     counts
 }
 
-/// The glyph of a task's state.
+/// Returns the glyph of a task's state.
 #[must_use]
 pub fn task_glyph(task: &Task) -> char {
     match &task.state {
@@ -328,7 +328,7 @@ pub fn task_glyph(task: &Task) -> char {
     }
 }
 
-/// The words for a task's state.
+/// Returns the words for a task's state.
 #[must_use]
 pub fn task_words(task: &Task) -> String {
     match &task.state {
@@ -341,7 +341,7 @@ pub fn task_words(task: &Task) -> String {
     }
 }
 
-/// What tells of a difference to the largest group: `line 14 is the first unlike`.
+/// Describes a divergence from the largest group: `line 14 is the first unlike the largest group's`.
 #[must_use]
 pub fn parting_words(parting: Parting) -> String {
     format!("line {} is the first unlike the largest group's", parting_text(parting))

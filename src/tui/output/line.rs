@@ -1,45 +1,45 @@
-//! A line of output as it is shown.
+//! A line of output for the screen.
 
 use ratatui::style::Style;
 
 use crate::domain::text::spoken_bytes;
 
-/// Where a line comes from.
+/// The origin of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// Standard output.
     Stdout,
     /// Standard error.
     Stderr,
-    /// Not printed by the command: what is missing here, in words.
+    /// Not output of the command: describes a gap.
     Gap,
 }
 
-/// A line as it is shown, without its end.
+/// A line of output without its newline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// Where it comes from.
+    /// The origin of the line.
     pub source: Source,
-    /// When it began, in nanoseconds since the task's start.
+    /// When the line began, in nanoseconds since the task's start.
     pub time_ns: u64,
-    /// Where its first byte stands in the task's output.
+    /// The offset of its first byte in the output of the task.
     pub offset: u64,
-    /// The text, with nothing in it that a terminal obeys.
+    /// The text, without any character that controls a terminal.
     pub text: String,
-    /// Styles: each reaches from the end of the one before it to this byte of the text.
+    /// The styles. Each one is valid from the end of the previous one up to this byte of the text.
     pub styles: Vec<(usize, Style)>,
-    /// It continues with the line before it, which was too long for one.
+    /// Whether it continues the previous line, which was split because of its length.
     pub continues: bool,
 }
 
 impl Line {
-    /// What it takes in memory, nearly.
+    /// Returns the approximate size in memory, in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
         size_of::<Self>() + self.text.len() + self.styles.len() * size_of::<(usize, Style)>()
     }
 
-    /// Says that what lies between two offsets is missing.
+    /// Creates a line that describes a gap between two offsets.
     #[must_use]
     pub fn missing(from: u64, to: u64, time_ns: u64) -> Self {
         let text = format!("{} are not shown here", spoken_bytes(to - from));

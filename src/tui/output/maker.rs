@@ -1,7 +1,7 @@
-//! Turns bytes into text for the screen. Output is untrusted: SGR colours are kept, carriage return and backspace work as on a
-//! terminal, tabs expand, and all other control sequences are dropped.
+//! Turns bytes into text for the screen. Output is untrusted: SGR colours are kept, carriage return and
+//! backspace work as on a terminal, tabs are expanded, and all other control sequences are dropped.
 //!
-//! A sequence ends with its line at the latest, so one that nobody terminates hides no more than a line.
+//! A sequence ends at the latest with its line, so that an unterminated one hides at most one line.
 
 use ratatui::style::{Color, Modifier, Style};
 use unicode_width::UnicodeWidthChar as _;
@@ -13,19 +13,20 @@ use crate::domain::{
     text::is_harmful,
 };
 
-/// Number of characters after which a longer line is broken into pieces.
+/// The number of characters at which a longer line is split.
 const LONGEST: usize = 4 * 1024;
-/// Columns between two tab stops.
+/// The number of columns between two tab stops.
 const TAB: usize = 8;
 
-/// Makes lines from one stream of one task.
+/// Makes lines from one output stream of a task.
 pub struct LineMaker {
     source: Source,
     parser: Parser,
-    /// The parser saw an escape in this line.
+    /// Whether the current line contains an escape or a byte from 0x80 on, so that the parser may be inside a
+    /// sequence.
     is_escaped: bool,
     pen: Pen,
-    /// Where and when the line began that is not complete.
+    /// The offset and the time at which the incomplete line began.
     began: Option<(u64, u64)>,
     continues: bool,
 }
@@ -36,7 +37,7 @@ impl std::fmt::Debug for LineMaker {
     }
 }
 
-/// The line under the cursor, a character a cell.
+/// The current line, with one character in each cell.
 #[derive(Debug, Default)]
 struct Pen {
     cells: Vec<(char, Style)>,
@@ -81,14 +82,14 @@ impl Perform for Pen {
     fn csi_dispatch(&mut self, params: &Params, intermediates: &[u8], ignore: bool, action: char) {
         match action {
             'm' if !ignore && intermediates.is_empty() => self.style = styled(self.style, params),
-            // Erasing to the line's end is what progress bars do.
+            // Progress bars erase to the end of the line.
             'K' if intermediates.is_empty() => self.cells.truncate(self.cursor),
             _ => {}
         }
     }
 }
 
-/// A style after an SGR sequence. Hidden and blinking text is shown plainly.
+/// Applies an SGR sequence to a style. Hidden and blinking text is shown as normal text.
 fn styled(mut style: Style, params: &Params) -> Style {
     let mut all = params.iter();
     let mut is_first = true;
@@ -133,7 +134,7 @@ fn styled(mut style: Style, params: &Params) -> Style {
     if is_first { Style::default() } else { style }
 }
 
-/// The colour behind 38 or 48: `5;N`, or `2;R;G;B` with or without a colour space.
+/// Parses the colour after 38 or 48: `5;N`, or `2;R;G;B` with or without a colour space.
 fn extended(params: &mut dyn Iterator<Item = u16>) -> Option<Color> {
     let byte = |value: u16| u8::try_from(value).ok();
     match params.next()? {
@@ -173,7 +174,7 @@ fn indexed(index: u16) -> Color {
     }
 }
 
-/// Makes lines of what one task prints.
+/// Makes lines from both output streams of a task.
 #[derive(Debug)]
 pub struct LineMakers([LineMaker; 2]);
 
@@ -184,20 +185,20 @@ impl Default for LineMakers {
 }
 
 impl LineMakers {
-    /// Takes a frame, and hands out each line that it completes.
+    /// Processes a frame, and passes each line that it completes to `done`.
     pub fn feed(&mut self, frame: &Frame, done: impl FnMut(Line)) {
         let maker = &mut self.0[usize::from(frame.stream == Stream::Stderr)];
         maker.feed(&frame.data, frame.offset, frame.time_ns, done);
     }
 
-    /// Takes that what lies between two offsets is missing. Lines that were begun are what there is of them.
+    /// Records a gap between two offsets. Returns the incomplete lines, and a line that describes the gap.
     pub fn miss(&mut self, from: u64, to: u64) -> Vec<Line> {
         let mut lines = std::mem::take(self).end();
         lines.push(Line::missing(from, to, 0));
         lines
     }
 
-    /// Lines without an end, when nothing more comes.
+    /// Returns the incomplete lines at the end of the output.
     #[must_use]
     pub fn end(self) -> Vec<Line> {
         self.0.iter().filter_map(LineMaker::pending).collect()
@@ -205,7 +206,7 @@ impl LineMakers {
 }
 
 impl LineMaker {
-    /// For one stream.
+    /// Creates a maker for one stream.
     #[must_use]
     pub fn new(stream: Stream) -> Self {
         Self {
@@ -221,7 +222,7 @@ impl LineMaker {
         }
     }
 
-    /// Takes bytes that stand at an offset of the task's output, and hands out each line that they complete.
+    /// Processes bytes at an offset of the task's output, and passes each line that they complete to `done`.
     pub fn feed(&mut self, bytes: &[u8], offset: u64, time_ns: u64, mut done: impl FnMut(Line)) {
         let mut at = offset;
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
@@ -250,7 +251,7 @@ impl LineMaker {
         }
     }
 
-    /// A line that is complete and needs no interpreting, which most are.
+    /// Returns a complete line that needs no interpretation, as most lines do.
     fn plain_line(&mut self, line: &[u8], offset: u64, time_ns: u64) -> Option<Line> {
         if self.began.is_some() || line.len() > LONGEST {
             return None;
@@ -268,7 +269,7 @@ impl LineMaker {
         Some(Line { source: self.source, time_ns, offset, text: text.to_owned(), styles, continues: false })
     }
 
-    /// The line that is not complete, as it would be shown now.
+    /// Returns the incomplete line as it would be shown now.
     #[must_use]
     pub fn pending(&self) -> Option<Line> {
         let (offset, time_ns) = self.began?;

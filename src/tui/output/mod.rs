@@ -1,5 +1,5 @@
-//! Output on its way to the screen: bytes become lines of harmless, styled text, and windows hold some of them. Knows no keys,
-//! panes or network.
+//! Output for the screen: turns bytes into lines of harmless, styled text, and holds some of them in windows.
+//! Independent of keys, panes and the network.
 
 pub mod line;
 pub mod maker;

@@ -1,41 +1,41 @@
-//! A window onto a task's output: some of its lines, between two offsets. Other lines are read from the master when somebody
-//! scrolls there, so that memory is limited.
+//! A window of a task's output: some of its lines, between two offsets. Other lines are read from the master
+//! when the user scrolls to them, so that memory is bounded.
 
 use std::collections::VecDeque;
 
 use super::{line::Line, maker::LineMaker};
 use crate::domain::frame::{Frame, Stream};
 
-/// How much a window holds.
+/// The capacity of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
-    /// Most lines.
+    /// The maximum number of lines.
     pub lines: usize,
-    /// Most bytes in memory.
+    /// The maximum size in memory, in bytes.
     pub bytes: usize,
 }
 
-/// For a pane among others.
+/// The capacity for a pane among others.
 pub const PANE: Room = Room { lines: 500, bytes: 256 * 1024 };
-/// For the one pane that is read in full.
+/// The capacity for the output in full view.
 pub const FULL: Room = Room { lines: 20_000, bytes: 8 * 1024 * 1024 };
 
-/// Lines of one task.
+/// Lines of a task's output.
 #[derive(Debug)]
 pub struct Window {
     room: Room,
     lines: VecDeque<Line>,
     bytes: usize,
     makers: [LineMaker; 2],
-    /// Where the first line begins.
+    /// The offset of the first line.
     from: u64,
-    /// Where the next byte belongs; `None` before the first one came.
+    /// The offset of the next byte; `None` before the first byte.
     next: Option<u64>,
-    /// The beginning was cut off in the middle of a line, which is left out.
+    /// Whether the window began in the middle of a line, which is dropped.
     is_cut: bool,
-    /// Lines that were dropped at the beginning so far: indices of lines move by this.
+    /// The number of lines that were dropped at the beginning. Line indices shift by this number.
     dropped: u64,
-    /// Bytes that the view left out, in all.
+    /// The number of bytes that the view skipped.
     skipped: u64,
 }
 
@@ -47,7 +47,7 @@ fn index(stream: Stream) -> usize {
 }
 
 impl Window {
-    /// A window that begins at an offset.
+    /// Creates a window that begins at an offset.
     #[must_use]
     pub fn new(room: Room, from: u64) -> Self {
         Self {
@@ -63,7 +63,7 @@ impl Window {
         }
     }
 
-    /// Takes the next frame; what was taken before is left out.
+    /// Appends the next frame. Ignores bytes that were received before.
     pub fn feed(&mut self, frame: Frame) {
         let Some(frame) = frame.from_offset(self.next.unwrap_or(self.from)) else { return };
         let expected = self.next.unwrap_or(self.from);
@@ -73,7 +73,7 @@ impl Window {
         self.next = Some(frame.end());
         let (mut data, mut offset) = (&frame.data[..], frame.offset);
         if self.is_cut {
-            // What comes before the first line's end is the end of a line that began outside.
+            // The bytes up to the first newline belong to a line that began before the window.
             let end = data.iter().position(|byte| *byte == b'\n').map(|at| at + 1);
             let Some(end) = end else {
                 self.from = frame.end();
@@ -91,7 +91,7 @@ impl Window {
         self.make_room();
     }
 
-    /// Takes that a part of the output is not there.
+    /// Records a gap in the output.
     pub fn note_gap(&mut self, from: u64, to: u64, time_ns: u64) {
         let from = from.max(self.next.unwrap_or(self.from));
         if from >= to {
@@ -109,7 +109,7 @@ impl Window {
         self.bytes += line.size();
         self.lines.push_back(line);
         self.next = Some(to);
-        // Where the output continues is the middle of a line, which is shown all the same.
+        // The output may continue in the middle of a line, which is shown nevertheless.
         self.make_room();
     }
 
@@ -122,7 +122,7 @@ impl Window {
         }
     }
 
-    /// Puts lines before the first one: those of a window that ends where this one begins. Returns how many came.
+    /// Inserts the lines of an earlier window, which ends where this one begins. Returns their number.
     pub fn prepend(&mut self, earlier: Self) -> usize {
         let from = earlier.from;
         let mut lines = earlier.into_lines();
@@ -133,7 +133,7 @@ impl Window {
             self.lines.push_front(line);
         }
         self.from = from.min(self.from);
-        // What falls out now lies below, where nobody looks at the moment.
+        // Lines beyond the capacity are dropped at the end, which is not on the screen now.
         while (self.lines.len() > self.room.lines || self.bytes > self.room.bytes)
             && let Some(line) = self.lines.pop_back()
         {
@@ -150,19 +150,19 @@ impl Window {
         self.lines.into()
     }
 
-    /// How many lines there are, those included that are not complete.
+    /// Returns the number of lines, including incomplete ones.
     #[must_use]
     pub fn len(&self) -> usize {
         self.lines.len() + self.makers.iter().filter(|maker| maker.pending().is_some()).count()
     }
 
-    /// Whether there is nothing to show.
+    /// Reports whether there are no lines.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Some of the lines, by their place in the window.
+    /// Returns `count` lines, starting at an index.
     pub fn lines(&self, from: usize, count: usize) -> impl Iterator<Item = std::borrow::Cow<'_, Line>> {
         use std::borrow::Cow;
         let pending = self.makers.iter().filter_map(LineMaker::pending).map(Cow::Owned);
@@ -171,43 +171,43 @@ impl Window {
         complete.chain(pending.skip(skip)).take(count)
     }
 
-    /// A complete line by its place.
+    /// Returns a complete line by its index.
     #[must_use]
     pub fn line(&self, at: usize) -> Option<&Line> {
         self.lines.get(at)
     }
 
-    /// Where the first line begins.
+    /// Returns the offset of the first line.
     #[must_use]
     pub fn from(&self) -> u64 {
         self.from
     }
 
-    /// Where the next byte belongs.
+    /// Returns the offset of the next byte.
     #[must_use]
     pub fn next(&self) -> u64 {
         self.next.unwrap_or(self.from)
     }
 
-    /// Lines that were dropped at the beginning so far.
+    /// Returns the number of lines that were dropped at the beginning.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
 
-    /// Bytes that were left out, in all.
+    /// Returns the number of bytes that the view skipped.
     #[must_use]
     pub fn skipped(&self) -> u64 {
         self.skipped
     }
 
-    /// What it takes in memory, nearly.
+    /// Returns the approximate size in memory, in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
         self.bytes
     }
 
-    /// The place of the line that holds an offset, or of the one behind it.
+    /// Returns the index of the last line that begins at or before an offset; 0 if there is none.
     #[must_use]
     pub fn place_of(&self, offset: u64) -> usize {
         self.lines.iter().rposition(|line| line.offset <= offset).unwrap_or(0)

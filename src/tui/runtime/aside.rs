@@ -19,9 +19,9 @@ use crate::{
     tui::{model::job::Look, msg::Msg, terminal},
 };
 
-/// What `agent shell` exits with when there is no true status.
+/// The exit status of `agent shell` if the shell's own status is unknown.
 const NO_SHELL: i32 = 125;
-/// What it exits with when its command line makes no sense.
+/// The exit status of `agent shell` for an invalid command line.
 const USAGE: i32 = 2;
 
 impl<E, W> Runtime<E, W>
@@ -41,7 +41,7 @@ where
         Ok(())
     }
 
-    /// Stops until the shell brings the program back.
+    /// Suspends the program until the shell resumes it.
     pub(super) fn suspend(&mut self) -> io::Result<()> {
         self.leave();
         nix::sys::signal::raise(nix::sys::signal::Signal::SIGTSTP)?;
@@ -70,14 +70,14 @@ where
                 Msg::Edited(String::from_utf8_lossy(&edited).into_owned())
             }
             (Ok(status), Ok(_)) => {
-                Msg::Failed(format!("{editor} ended with {status}; your line is as it was"))
+                Msg::Failed(format!("{editor} ended with {status}; your line is unchanged"))
             }
             (Err(error), _) | (_, Err(error)) => Msg::Failed(format!("cannot edit with {editor}: {error}")),
         };
         Box::pin(self.put(msg)).await
     }
 
-    /// Opens a shell on an agent, in a client of its own.
+    /// Opens a shell on an agent, in a separate client.
     pub(super) async fn shell(&mut self, agent: AgentName) -> io::Result<()> {
         let master = self.model.settings.master_argument.clone();
         self.leave();
@@ -87,7 +87,7 @@ where
             .await;
         self.come_back()?;
         let msg = match status {
-            // How a shell ends is what its last command said, and nothing went wrong.
+            // The status of a shell is that of its last command. It is no error of the shell.
             Ok(status) if status.code().is_some_and(|code| code != NO_SHELL && code != USAGE) => {
                 Msg::Done(format!("the shell on {agent} has ended"))
             }
@@ -97,7 +97,7 @@ where
         Box::pin(self.put(msg)).await
     }
 
-    /// Shows a task's output in the pager, harmless as it is on the screen.
+    /// Shows the output of a task in the pager, with the same control sequences removed as on the screen.
     pub(super) async fn page(&mut self, job: JobId, agent: AgentName, look: Look) -> io::Result<()> {
         let Some(client) = self.client.clone() else {
             return Box::pin(self.put(Msg::Failed("the master does not answer".to_owned()))).await;
@@ -116,7 +116,7 @@ where
                 if !look.streams.shows(line.source) {
                     return true;
                 }
-                // A pager that was left early has seen what it wanted.
+                // If writing fails, the user has left the pager early.
                 match &mut stdin {
                     Some(stdin) => stdin.write_all(format!("{}\n", line.text).as_bytes()).await.is_ok(),
                     None => false,

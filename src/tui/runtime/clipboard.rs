@@ -1,4 +1,5 @@
-//! Copies to the clipboard: through tmux itself inside tmux, whose default settings drop the sequence that other terminals use.
+//! Copies to the clipboard. Inside tmux it uses tmux itself, whose default settings drop the sequence for
+//! other terminals.
 
 use std::{
     io::{self, Write},
@@ -13,7 +14,7 @@ use tokio_stream::Stream;
 use super::Runtime;
 use crate::{domain::text::spoken_bytes, tui::msg::Msg};
 
-/// Most bytes that go to a clipboard; terminals refuse more.
+/// The maximum number of bytes to copy; terminals refuse more.
 const MAX_CLIPBOARD_BYTES: usize = 1024 * 1024;
 
 impl<E, W> Runtime<E, W>
@@ -21,10 +22,10 @@ where
     E: Stream<Item = io::Result<Event>> + Unpin,
     W: Write,
 {
-    /// Copies a text, and says how much of it went where.
+    /// Copies a text, and reports how much was copied and how.
     pub(super) async fn copy(&mut self, text: &str, what: &str) -> io::Result<()> {
         let bytes = &text.as_bytes()[..text.floor_char_boundary(text.len().min(MAX_CLIPBOARD_BYTES))];
-        let cut = if bytes.len() < text.len() { ", which is its beginning" } else { "" };
+        let cut = if bytes.len() < text.len() { " (the beginning only)" } else { "" };
         let in_tmux = std::env::var_os("TMUX").is_some();
         let how = if in_tmux {
             match through_tmux(bytes).await {
@@ -44,7 +45,7 @@ where
         self.say(Msg::Done(format!("copied {what}: {size}{cut}, {how}"))).await
     }
 
-    /// Says something at the end of what is being done. The inbox is not waited for: this is who empties it.
+    /// Reports a result directly to the model. It does not use the inbox, which this same loop empties.
     async fn say(&mut self, msg: Msg) -> io::Result<()> {
         Box::pin(self.put(msg)).await
     }

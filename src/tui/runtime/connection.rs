@@ -1,4 +1,4 @@
-//! Connects to the master, and reconnects. Its updates become messages.
+//! Connects to the master, reconnects, and turns its updates into messages.
 
 use std::time::Duration;
 
@@ -13,33 +13,33 @@ use crate::{
     },
 };
 
-/// Pauses before the first tries; the last one holds for all others.
+/// The delays before reconnecting, one for each failed attempt. The last one repeats.
 const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(5)];
-/// How often the master is asked how it is.
+/// The interval at which the master is asked for its status.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
-/// A master that does not answer a question about itself for so long is not there.
+/// How long to wait for the status before the master counts as disconnected.
 const ANSWER_WITHIN: Duration = Duration::from_secs(8);
 
-/// What comes to the runtime from beside it.
+/// An update for the runtime, from the connection or from a call.
 #[derive(Debug)]
 pub enum News {
-    /// The master is there.
+    /// The connection is up, with the latest status of the master.
     Up(ControlClient, Box<MasterStatus>),
-    /// The master is gone.
+    /// The connection is down.
     Down {
         /// The reason, as text for operators.
         reason: String,
-        /// When it is tried again, in milliseconds.
+        /// The delay before the next attempt, in milliseconds.
         retry_ms: u64,
     },
-    /// Something for the model.
+    /// A message for the model.
     Told(Msg),
 }
 
-/// Nobody listens any more.
+/// The receiver of updates has gone.
 struct Gone;
 
-/// Why a connection ended.
+/// The reason why a connection ended.
 enum End {
     Broken(String),
     Gone,
@@ -57,7 +57,7 @@ impl From<CallError> for End {
     }
 }
 
-/// Keeps a connection until nobody listens any more.
+/// Keeps a connection to the master until the receiver of updates has gone.
 pub(super) async fn keep(address: MasterAddress, news: mpsc::Sender<News>) {
     let mut seen = None;
     let mut tries = 0usize;
@@ -149,7 +149,7 @@ async fn watch_agents(
         };
         tell(news, msg).await?;
     }
-    Err(End::Broken("it ends".to_owned()))
+    Err(End::Broken("it ended the stream".to_owned()))
 }
 
 async fn watch_jobs(
@@ -160,5 +160,5 @@ async fn watch_jobs(
     while let Some(JobsChange { begins, is_complete, jobs, deleted }) = changes.next().await? {
         tell(news, Msg::Jobs { begins, jobs, deleted, is_complete }).await?;
     }
-    Err(End::Broken("it ends".to_owned()))
+    Err(End::Broken("it ended the stream".to_owned()))
 }

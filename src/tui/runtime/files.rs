@@ -1,4 +1,5 @@
-//! Stores the command history and the unfinished line between sessions. Only this user can read them.
+//! Stores the command history and the unfinished line between sessions. Only the current user can read the
+//! files.
 
 use std::{
     fs::{self, OpenOptions},
@@ -9,22 +10,22 @@ use std::{
 
 use crate::sys::paths::{make_private, write_private};
 
-/// Commands that are kept in the file, before it is written anew.
+/// The number of commands in the file above which it is shortened.
 const KEPT: usize = 2_000;
 
-/// The files of one master.
+/// The stored files of one master.
 #[derive(Debug)]
 pub(super) struct Files {
     directory: Option<PathBuf>,
 }
 
 impl Files {
-    /// Files in a directory, or none at all.
+    /// Uses the files in a directory; `None` stores nothing.
     pub(super) fn new(directory: Option<PathBuf>) -> Self {
         let directory = directory.filter(|directory| match make_private(directory) {
             Ok(()) => true,
             Err(error) => {
-                tracing::warn!(%error, "commands are not remembered");
+                tracing::warn!(%error, "the command history is not stored");
                 false
             }
         });
@@ -35,7 +36,7 @@ impl Files {
         self.directory.as_deref().map(|directory: &Path| directory.join(name))
     }
 
-    /// Command history, oldest first, and the line that was left behind, which is forgotten with this.
+    /// Returns the command history, oldest first, and the unfinished line, whose file is removed.
     pub(super) fn read(&self) -> (Vec<String>, Option<String>) {
         let read = |name: &str| self.path(name).and_then(|path| fs::read_to_string(path).ok());
         let past: Vec<String> = read("history")
@@ -47,7 +48,7 @@ impl Files {
                 .filter_map(|command| serde_json::to_string(command).ok())
                 .collect();
             if let Some(path) = self.path("history") {
-                // A history that cannot be shortened is only longer.
+                // If this fails, the history only stays longer.
                 let _ = write_private(&path, (lines.join("\n") + "\n").as_bytes(), false);
             }
         }
@@ -58,7 +59,7 @@ impl Files {
         (past, draft)
     }
 
-    /// Adds a command. One line a command, as JSON, since commands have lines of their own.
+    /// Appends a command. Each is one line of JSON, since a command can contain newlines.
     pub(super) fn remember(&self, command: &str) {
         let Some(path) = self.path("history") else { return };
         let written =
@@ -67,16 +68,16 @@ impl Files {
                 file.write_all(line.as_bytes())
             });
         if let Err(error) = written {
-            tracing::warn!(%error, "a command is not remembered");
+            tracing::warn!(%error, "cannot store a command");
         }
     }
 
-    /// Keeps a line for the next time.
+    /// Stores an unfinished line for the next session.
     pub(super) fn keep_draft(&self, text: &str) {
         if let Some(path) = self.path("draft")
             && let Err(error) = write_private(&path, text.as_bytes(), false)
         {
-            tracing::warn!(%error, "the line that was not finished is lost");
+            tracing::warn!(%error, "cannot store the unfinished line");
         }
     }
 }

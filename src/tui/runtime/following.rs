@@ -1,4 +1,4 @@
-//! The streams that are followed until they are not needed any more: a job's groups, and outputs.
+//! The streams that stay open while they are needed: the groups of a job, and outputs.
 
 use super::perform::{Sender, tell};
 use crate::{
@@ -15,12 +15,12 @@ use crate::{
     wire::{client::ControlClient, status::CallError},
 };
 
-/// Distance in bytes from which on a live view skips output.
+/// The distance from the end, in bytes, from which on a live view skips output.
 const MOST_BEHIND: u64 = 1024 * 1024;
 
-/// Tells a job's tasks and groups as they change.
+/// Sends the tasks and groups of a job whenever they change.
 pub(super) async fn watch(client: ControlClient, id: JobId, masks: Masks, news: Sender) {
-    // A master that goes away is noticed, and come back to, by the connection.
+    // The connection reports and recovers from the loss of the master.
     let failed = async |error: CallError| {
         if !error.is_broken_connection() {
             tell(&news, Msg::WatchFailed(id, error.to_string())).await;
@@ -41,7 +41,7 @@ pub(super) async fn watch(client: ControlClient, id: JobId, masks: Masks, news: 
     }
 }
 
-/// Tells what is printed, from where it was left on.
+/// Sends the output of a job from the given offsets on.
 pub(super) async fn follow(
     client: ControlClient,
     key: FollowKey,
@@ -55,12 +55,12 @@ pub(super) async fn follow(
         seen: seen.into_iter().map(|(task, offset)| TaskOffset { task, offset }).collect(),
         from_offset,
         follow: true,
-        // What is read in full leaves nothing out.
+        // The full view skips nothing.
         most_behind: (!matches!(key.what, Followed::Full(_))).then_some(MOST_BEHIND),
         ..FollowJob::new(JobReference::Id(key.job))
     };
     let whose = agent.map_or_else(|| "the output".to_owned(), |agent| format!("the output of {agent}"));
-    // A master that goes away is noticed, and come back to, by the connection.
+    // The connection reports and recovers from the loss of the master.
     let failed = async |error: CallError| {
         if !error.is_broken_connection() {
             tell(&news, Msg::Failed(format!("cannot read {whose}: {error}"))).await;

@@ -38,41 +38,41 @@ use crate::{
     wire::client::{ControlClient, MasterAddress},
 };
 
-/// News of the master that may wait. Whoever sends more waits too.
+/// The maximum number of queued updates. Senders wait when the queue is full.
 const INBOX: usize = 256;
-/// Frames for what is typed come at most so often …
+/// The minimum time between frames after a key.
 const KEY_FRAME: Duration = Duration::from_millis(16);
-/// … and for everything else: terminals drop, or choke on, more.
+/// The minimum time between frames after other updates. Terminals drop or delay output that comes faster.
 const NEWS_FRAME: Duration = Duration::from_millis(50);
-/// News are taken for so long before keys are looked at again.
+/// The maximum time for processing updates before keys are read again.
 const TURN: Duration = Duration::from_millis(4);
-/// Keys that are read at once.
+/// The maximum number of events that are read at once.
 const BURST: usize = 4_096;
 
-/// What the control center is started with.
+/// The options with which the control center starts.
 #[derive(Debug)]
 pub struct Options {
     /// The master to connect to.
     pub master: MasterAddress,
-    /// The same, for people.
+    /// The name of the master, for the screen.
     pub name: String,
-    /// What a person set.
+    /// The settings.
     pub settings: super::settings::Settings,
-    /// The job to open, by its number; 0 for the newest.
+    /// The number of the job to open; 0 opens the newest.
     pub open: Option<u64>,
-    /// Where history and drafts are kept.
+    /// The directory for the history and the unfinished line; `None` stores neither.
     pub state: Option<PathBuf>,
 }
 
-/// What the runtime reads keys from, and where it draws.
+/// The source of keys, and the screen.
 pub struct Console<E, W: Write> {
-    /// Opens the source of keys, again each time the program has stood aside.
+    /// Opens the source of keys. It is called again each time the program resumes.
     pub open: Box<dyn FnMut() -> E>,
     /// The screen.
     pub screen: Screen<W>,
-    /// Its size now.
+    /// Returns the current size of the screen.
     pub size: fn() -> (u16, u16),
-    /// It takes the mouse.
+    /// Whether the mouse is used.
     pub mouse: bool,
 }
 
@@ -82,12 +82,12 @@ impl<E, W: Write> std::fmt::Debug for Console<E, W> {
     }
 }
 
-/// Runs the control center on the terminal until it ends. Returns what to print then.
+/// Runs the control center on the terminal until it ends. Returns the lines to print then.
 ///
 /// # Errors
-/// When there is no terminal.
+/// If there is no terminal, or it has closed.
 pub async fn run(options: Options) -> io::Result<Vec<String>> {
-    // One thread is enough for one screen, and what it starts need not be sent to others.
+    // One thread is enough for one screen, and its tasks do not have to be `Send`.
     tokio::task::LocalSet::new().run_until(Box::pin(run_here(options))).await
 }
 
@@ -115,10 +115,10 @@ async fn run_here(options: Options) -> io::Result<Vec<String>> {
     result
 }
 
-/// Runs the loop on a console, with news from wherever they come. Returns what to print at the end.
+/// Runs the event loop on a console. Returns the lines to print at the end.
 ///
 /// # Errors
-/// When the console is gone.
+/// If the console has closed.
 pub async fn drive<E, W>(
     model: Model,
     console: Console<E, W>,
@@ -151,7 +151,7 @@ where
 struct Runtime<E, W: Write> {
     model: Model,
     console: Console<E, W>,
-    /// `None` while the program stands aside.
+    /// `None` while the program is suspended.
     events: Option<E>,
     inbox: mpsc::Receiver<News>,
     news: mpsc::Sender<News>,
@@ -160,12 +160,12 @@ struct Runtime<E, W: Write> {
     following: HashMap<FollowKey, AbortHandle>,
     watching: Option<AbortHandle>,
     drawn: Option<Instant>,
-    /// When the next frame is due, if anything changed.
+    /// When the next frame is due; `None` if nothing has changed.
     due: Option<Instant>,
     files: files::Files,
 }
 
-/// What the loop woke up for.
+/// The reason why the loop woke up.
 enum Woken {
     Keys(Vec<Event>),
     News(Option<News>),
@@ -222,7 +222,7 @@ where
         Ok(())
     }
 
-    /// Plans a frame, no sooner than the pace allows.
+    /// Schedules a frame, at least `pace` after the last one.
     fn due_after(&mut self, pace: Duration) {
         let now = Instant::now();
         let due = self.drawn.map_or(now, |drawn| (drawn + pace).max(now));
@@ -234,7 +234,7 @@ where
         let layout = self.console.screen.draw(&self.model, (self.console.size)())?;
         self.drawn = Some(Instant::now());
         if layout != self.model.layout {
-            // Where things are decides what is followed, and how far a page goes.
+            // The layout determines what is followed, and how far a page is scrolled.
             self.put(Msg::Drawn(layout)).await?;
         }
         Ok(())
@@ -339,7 +339,7 @@ async fn at(due: Option<Instant>) {
     }
 }
 
-/// The next events: all that can be read at once, since what comes in one piece was pasted, or typed ahead.
+/// Returns all events that can be read at once. Events that arrive together were pasted or typed ahead.
 async fn burst(events: &mut (impl Stream<Item = io::Result<Event>> + Unpin)) -> Option<Vec<Event>> {
     let mut found = Vec::new();
     std::future::poll_fn(|context| {
@@ -356,11 +356,11 @@ async fn burst(events: &mut (impl Stream<Item = io::Result<Event>> + Unpin)) -> 
     .await
 }
 
-/// Ends the program on a signal, from a thread of its own: when the terminal is gone, what reads from it may spin, and
-/// what writes to it may wait.
+/// Ends the program on a signal. A separate thread does it: when the terminal has closed, reading from it may
+/// spin, and writing to it may block.
 fn end_on_signals(news: mpsc::Sender<News>, is_over: Arc<AtomicBool>) -> io::Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-    /// How long the screen may take to keep the line that is not finished.
+    /// How long the event loop may take to store the unfinished line.
     const GRACE: Duration = Duration::from_secs(1);
     let caught = [SIGHUP, SIGTERM, SIGINT]
         .into_iter()
@@ -370,7 +370,7 @@ fn end_on_signals(news: mpsc::Sender<News>, is_over: Arc<AtomicBool>) -> io::Res
         if let Some(signal) = signals.forever().next() {
             let _ = news.try_send(News::Told(Msg::HangUp));
             std::thread::sleep(GRACE);
-            // The caller may have to clear up after the screen; only one that hangs is ended here.
+            // The caller may have to clean up after the screen. Only a hanging program is ended here.
             if !is_over.load(Ordering::Relaxed) {
                 terminal::give_back();
                 std::process::exit(128 + signal);

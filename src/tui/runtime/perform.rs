@@ -1,4 +1,4 @@
-//! Calls to the master, each in a task of its own, so that the screen never waits.
+//! Calls to the master. Each runs in a separate task, so that the screen never waits.
 
 use std::{
     fs::OpenOptions,
@@ -44,19 +44,19 @@ use crate::{
     wire::{client::ControlClient, status::CallError},
 };
 
-/// Recent jobs of an agent.
+/// The maximum number of recent jobs of an agent.
 const RECENT: u32 = 10;
-/// A join token that the screen makes.
+/// The lifetime of a join token that the screen creates.
 const JOIN_WITHIN: Duration = Duration::from_hours(1);
-/// How long the tasks of an agent that is stopped may continue.
+/// How long the tasks of a stopped agent may continue, in milliseconds.
 const STOP_GRACE_MS: u32 = 5_000;
-/// Most bytes of an output that are copied.
+/// The maximum number of bytes of a copied output.
 const COPIED: usize = 1024 * 1024;
 
 pub(super) type Sender = mpsc::Sender<News>;
 
 pub(super) async fn tell(news: &Sender, msg: Msg) {
-    // A screen that is gone needs to know nothing.
+    // If the screen is gone, the message is not needed.
     let _ = news.send(News::Told(msg)).await;
 }
 
@@ -65,12 +65,12 @@ where
     E: Stream<Item = io::Result<Event>> + Unpin,
     W: Write,
 {
-    /// Performs what needs the master.
+    /// Performs a command that needs the master.
     pub(super) fn call(&mut self, cmd: Cmd) {
         let news = self.news.clone();
         let Some(client) = self.client.clone() else {
             if let Some(msg) = undone(cmd) {
-                // A screen that is so busy that this finds no room shows that the master is away.
+                // If the queue is full, the message is dropped: the screen shows that the master is away.
                 let _ = news.try_send(News::Told(msg));
             }
             return;
@@ -100,8 +100,8 @@ where
     }
 }
 
-/// What to say of something that cannot be done while the master is away; what is followed is asked for again when it is
-/// back.
+/// Returns the message for a command that is impossible while the master is away. Watching and following need
+/// none: they are requested again on reconnection.
 fn undone(cmd: Cmd) -> Option<Msg> {
     let away = "the master is away";
     match cmd {
@@ -111,7 +111,7 @@ fn undone(cmd: Cmd) -> Option<Msg> {
     }
 }
 
-/// A call that has one answer.
+/// Makes a call that has a single answer.
 async fn once(client: &ControlClient, cmd: Cmd) -> Option<Msg> {
     match cmd {
         Cmd::Start { id, text, recipients, options } => {
@@ -129,15 +129,15 @@ async fn once(client: &ControlClient, cmd: Cmd) -> Option<Msg> {
             let found = reading::search(client, job, &agent, &text, from, forwards).await;
             Some(or_failed("cannot search", found.map(|found| Msg::Found(job, task, found))))
         }
-        Cmd::FindJob(number) => Some(or_failed("cannot open it", find(client, number).await)),
+        Cmd::FindJob(number) => Some(or_failed("cannot open the job", find(client, number).await)),
         Cmd::Recent(name) => {
             let request = ListJobs { limit: Some(RECENT), agent: Some(name.clone()), ..ListJobs::default() };
             let jobs = client.jobs(request).await.map(|jobs| Msg::Recent(name.to_string(), jobs));
-            Some(or_failed("cannot read its jobs", jobs))
+            Some(or_failed("cannot read the agent's jobs", jobs))
         }
         Cmd::Approve(name, mark, shown) => Some(approve(client, name, mark, shown).await),
         Cmd::Reject(name, fingerprint) => {
-            let done = Msg::Done(format!("the key that waited as {name} is forgotten"));
+            let done = Msg::Done(format!("the pending key of {name} is rejected"));
             let request = RejectAgents::Named { name, digits: fingerprint.to_string() };
             Some(or_failed("not rejected", client.reject_agents(request).await.map(|_| done)))
         }
@@ -175,12 +175,12 @@ async fn once(client: &ControlClient, cmd: Cmd) -> Option<Msg> {
     }
 }
 
-/// The answer of a call, or what could not be done and why.
+/// Returns the answer of a call, or a message with what failed and why.
 fn or_failed(what: &str, answer: Result<Msg, CallError>) -> Msg {
     answer.unwrap_or_else(|error| Msg::Failed(format!("{what}: {error}")))
 }
 
-/// Cancels tasks. It is worth saying only that some are cancelled later.
+/// Cancels tasks. Reports only errors and cancels that are delivered later.
 async fn cancel(client: &ControlClient, job: JobId, tasks: Vec<u32>) -> Option<Msg> {
     let request = CancelJob { job: JobReference::Id(job), tasks, grace_ms: None };
     match client.cancel_job(request).await {
@@ -188,7 +188,7 @@ async fn cancel(client: &ControlClient, job: JobId, tasks: Vec<u32>) -> Option<M
         Ok(Cancelled { stored, number, .. }) => {
             let agents = plural("agent", stored as usize);
             Some(Msg::Done(format!(
-                "job {number}: the cancel is stored, and given when {stored} {agents} without contact return"
+                "job {number}: the cancel is stored for the return of {stored} {agents} without contact"
             )))
         }
         Err(error) => Some(Msg::Failed(format!("cannot cancel: {error}"))),
@@ -239,7 +239,7 @@ async fn copy_output(client: &ControlClient, job: JobId, agent: &AgentName) -> M
     }
 }
 
-/// Does the same to each of some agents, and says how it went.
+/// Makes the same call for each agent, and summarizes the results.
 async fn each(
     names: Vec<AgentName>,
     done: &str,
@@ -285,7 +285,7 @@ async fn start(
             Msg::TargetChanged(id, gone.into_iter().map(|gone| gone.agent).collect())
         }
         Ok(Some(JobEvent::Refused(reason))) => Msg::NotStarted(id, reason),
-        Ok(Some(_)) => Msg::NotStarted(id, "the master's answer makes no sense".to_owned()),
+        Ok(Some(_)) => Msg::NotStarted(id, "the master sent an unexpected answer".to_owned()),
         Ok(None) => Msg::StartUnknown(id),
         Err(error) if error.is_broken_connection() => Msg::StartUnknown(id),
         Err(error) => Msg::NotStarted(id, error.to_string()),
@@ -305,7 +305,7 @@ async fn find(client: &ControlClient, number: u64) -> Result<Msg, CallError> {
     Ok(Msg::NoJob(number))
 }
 
-/// Drains agents for a reason; without one they get tasks again.
+/// Drains agents for a reason; without a reason, resumes them.
 async fn drain(client: &ControlClient, target: &str, reason: Option<String>) -> Msg {
     let word = if reason.is_none() { "resumed" } else { "draining" };
     let selection = match target.parse::<Target>() {
@@ -343,7 +343,7 @@ async fn label(client: &ControlClient, target: &str, changes: &[String]) -> Msg 
         Ok(Labelled { agents, still_brought, .. }) => {
             let rest = match still_brought.len() {
                 0 => String::new(),
-                still => format!("; {still} still bring a removed key themselves"),
+                still => format!("; {still} still report a removed key themselves"),
             };
             Msg::Done(format!("labels of {} {} are set{rest}", agents.len(), plural("agent", agents.len())))
         }
@@ -351,11 +351,11 @@ async fn label(client: &ControlClient, target: &str, changes: &[String]) -> Msg 
     }
 }
 
-/// Accepts what an agent proposes, as it was shown.
+/// Accepts the proposal of an agent, as it was shown.
 async fn accept(client: &ControlClient, name: AgentName, proposed: Proposal) -> Msg {
     let shown = vec![NamedProposal { name: name.clone(), proposal: proposed.clone() }];
     match change_labels(client, name.as_str(), ChangeLabels::Accept(shown)).await {
-        Ok(labelled) if labelled.changed.is_empty() => Msg::Done(format!("{proposed} of {name} counts now")),
+        Ok(labelled) if labelled.changed.is_empty() => Msg::Done(format!("accepted {proposed} of {name}")),
         Ok(_) => Msg::Failed(format!("{name} proposes something else by now; nothing was accepted")),
         Err(error) => Msg::Failed(format!("nothing was accepted: {error}")),
     }
@@ -366,18 +366,18 @@ async fn join_line(client: &ControlClient) -> Result<Vec<String>, CallError> {
     let made = client.create_token(CreateToken { ttl_ms, uses: 1, terms: Terms::default() }).await?;
     let address = made.address_guess.unwrap_or_else(|| format!("MASTER:{}", made.port));
     Ok(vec![
-        "On the other machine, within an hour, once:".to_owned(),
+        "Run this once on the other machine, within an hour:".to_owned(),
         String::new(),
         format!(
             "  echo {} | sloth-runner agent start --master {address} --token-file - --daemon",
             made.token
         ),
         String::new(),
-        format!("{address} is a guess at what agents reach of this master. y copies the line."),
+        format!("{address} is a guess of the address at which agents reach this master. y copies the line."),
     ])
 }
 
-/// Saves outputs byte for byte, never over a file.
+/// Saves outputs byte for byte. Never overwrites a file.
 async fn save(client: &ControlClient, job: JobId, number: u64, agents: Vec<AgentName>) -> Msg {
     let (mut saved, mut missing) = (Vec::new(), 0);
     for agent in agents {
@@ -403,10 +403,10 @@ async fn save(client: &ControlClient, job: JobId, number: u64, agents: Vec<Agent
             problem.is_none()
         });
         if let Err(error) = read.await {
-            return Msg::Failed(format!("{path} is not whole: {error}"));
+            return Msg::Failed(format!("{path} is incomplete: {error}"));
         }
         if let Some(error) = problem {
-            return Msg::Failed(format!("{path} is not whole: {error}"));
+            return Msg::Failed(format!("{path} is incomplete: {error}"));
         }
         saved.push(path);
     }

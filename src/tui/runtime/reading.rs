@@ -1,4 +1,4 @@
-//! Reads a task's output from any offset, for a window, a search, a file or a pager.
+//! Reads the output of a task from any offset, for a window, a search, a file or a pager.
 
 use crate::{
     domain::{
@@ -15,10 +15,10 @@ use crate::{
     wire::{client::ControlClient, status::CallError},
 };
 
-/// Number of bytes that a backward search reads at once.
+/// The number of bytes that a backward search reads at once.
 const PIECE: u64 = 1024 * 1024;
 
-/// A request for what there is of one task's output.
+/// Creates a request for the stored output of one task.
 fn request(job: JobId, agent: &AgentName, from: u64, until: Option<u64>) -> FollowJob {
     FollowJob {
         agents: vec![agent.clone()],
@@ -28,15 +28,15 @@ fn request(job: JobId, agent: &AgentName, from: u64, until: Option<u64>) -> Foll
     }
 }
 
-/// What comes next of a task's output.
+/// A part of a task's output.
 pub(super) enum Piece {
     /// Output of the task.
     Printed(Frame),
-    /// None, where there were some.
+    /// A gap in the output, between two offsets.
     Missing { from: u64, to: u64 },
 }
 
-/// Calls with each piece, as long as that wants more.
+/// Passes each part of the output to `take`, until it returns false.
 pub(super) async fn pieces(
     client: &ControlClient,
     job: JobId,
@@ -62,7 +62,7 @@ pub(super) async fn pieces(
     Ok(())
 }
 
-/// Calls with each line between an offset and the end, as long as that wants more.
+/// Passes each line from an offset to the end of the output to `take`, until it returns false.
 pub(super) async fn lines(
     client: &ControlClient,
     job: JobId,
@@ -90,7 +90,7 @@ pub(super) async fn lines(
     Ok(())
 }
 
-/// A window of what lies between two offsets.
+/// Reads the output between two offsets into a window.
 pub(super) async fn window(
     client: &ControlClient,
     job: JobId,
@@ -110,7 +110,7 @@ pub(super) async fn window(
     Ok(window)
 }
 
-/// Where the next line is that has a text, or the one before, seen from an offset.
+/// Returns the offset of the next or previous line that contains a text, seen from an offset.
 pub(super) async fn search(
     client: &ControlClient,
     job: JobId,
@@ -140,7 +140,7 @@ pub(super) async fn search(
         if found.is_some() {
             return Ok(found);
         }
-        // The line that was cut at the beginning belongs to the piece before.
+        // The line that was cut at the beginning belongs to the previous part.
         until = if begin > 0 && window.from() < until { window.from() } else { begin };
     }
     Ok(None)

@@ -1,4 +1,4 @@
-//! What a key or a piece of news does, case by case: no key lies, nothing runs by slip, nothing typed is lost.
+//! Tests of single keys and updates: every hint works, no command runs by accident, no typed text is lost.
 
 use super::{
     agent,
@@ -71,7 +71,7 @@ fn more_agents_than_ten_are_asked_about_and_what_was_typed_ahead_answers_nothing
     world.press("Enter");
     world.write("14");
     world.press("Enter");
-    assert!(!world.ordered().iter().any(is_start), "it was typed before anybody could read");
+    assert!(!world.ordered().iter().any(is_start), "keys typed ahead do not answer the question");
     world.pass(500);
     world.write("14");
     world.press("Enter");
@@ -213,11 +213,11 @@ fn the_stream_is_searched_and_scrolled_sideways_and_a_new_line_loses_no_match() 
         let stream = &world.model.open.as_ref().unwrap().stream;
         stream.found_at().map(|at| stream.lines[at].0)
     };
-    assert_eq!(found(&world), Some(5), "the last one first, as one reads");
+    assert_eq!(found(&world), Some(5), "the search starts at the newest line");
     world.press("N");
     assert_eq!(found(&world), Some(3));
     world.press("N");
-    assert!(world.says("\"NEEDLE\" is not before here"), "{}", world.screen());
+    assert!(world.says("no \"NEEDLE\" before here"), "{}", world.screen());
     assert_eq!(found(&world), Some(3));
     world.press("n");
     assert_eq!(found(&world), Some(5));
@@ -291,7 +291,7 @@ fn cancelling_says_what_it_did() {
 fn quitting_asks_when_something_would_be_left_and_esc_closes_layer_by_layer() {
     let mut world = World::with_agents((80, 24), 2);
     world.press("q");
-    assert!(world.model.quits.is_some(), "nothing would be lost");
+    assert!(world.model.quits.is_some(), "quitting without a question loses nothing");
     let mut world = World::with_agents((80, 24), 2);
     world.press("space H q q");
     assert!(world.says("1 agent is picked"));
@@ -338,7 +338,7 @@ fn a_job_none_of_whose_agents_is_here_is_not_loaded_for_another_one() {
         task.agent = format!("gone-{}", task.index).parse().unwrap();
     }
     world.press("2 r");
-    assert!(world.says("none of its agents is here"), "{}", world.screen());
+    assert!(world.says("none of its agents is in the fleet"), "{}", world.screen());
     assert_eq!(world.model.recipients().agents.len(), picked, "the picks stay");
     assert_eq!(world.model.command.value(), "");
 }
@@ -381,7 +381,7 @@ fn draining_is_in_the_palette_asks_for_a_reason_and_for_more_when_there_are_many
     world.press("a");
     palette(&mut world, "drain");
     world.press("Enter");
-    assert_eq!(drained(&mut world), None, "twelve are asked about");
+    assert_eq!(drained(&mut world), None, "twelve agents require a confirmation");
     world.pass(500);
     world.write("12");
     world.press("Enter");
@@ -459,7 +459,7 @@ fn a_disconnect_loses_neither_text_nor_picks_nor_the_open_job() {
     assert_eq!(world.model.command.value(), "half a line");
     assert_eq!(world.model.fleet.picks.agents.len(), 1);
     assert_eq!(world.model.fleet.cursor, cursor);
-    assert!(world.model.fleet.agent(&"db-1".parse().unwrap()).is_none(), "who was not told again is gone");
+    assert!(world.model.fleet.agent(&"db-1".parse().unwrap()).is_none(), "an agent not sent again is gone");
     assert_eq!(world.model.open.as_ref().map(|open| (open.job.number, open.view)), Some((412, View::Grid)));
     assert!(world.now.unix_ms >= BEGIN_MS);
 }
@@ -485,13 +485,13 @@ fn a_waiting_key_is_let_in_with_what_was_shown_of_it() {
 fn what_an_agent_proposes_is_accepted_after_a_question() {
     let mut world = sketch((120, 40));
     world.press("1 g j j Enter A");
-    assert!(world.says("Let what web-7 proposes count: rack=3?"), "{}", world.screen());
+    assert!(world.says("Accept the proposal of web-7: rack=3?"), "{}", world.screen());
     world.pass(1_000);
     world.write("web-7");
     world.press("Enter");
     let accepted = |cmd: &Cmd| matches!(cmd, Cmd::Accept(name, proposed) if name.as_str() == "web-7" && proposed.to_string() == "rack=3");
-    assert!(world.ordered().iter().any(accepted), "what was shown, and of recipients");
+    assert!(world.ordered().iter().any(accepted), "the shown proposal is accepted");
     let mut world = sketch((120, 40));
     world.press("1 g j Enter A");
-    assert!(world.says("it proposes nothing that does not count"), "web-3 proposes nothing");
+    assert!(world.says("it has no proposal to accept"), "web-3 proposes nothing");
 }

@@ -1,11 +1,12 @@
-//! What is written to the terminal: the same on every machine, and little. tmux drops what comes too fast.
+//! Tests of the bytes that are written to the terminal: few, and the same on every machine. tmux drops output
+//! that comes too fast.
 
 use std::{cell::RefCell, io, rc::Rc};
 
 use super::harness::{World, sketch};
 use crate::tui::terminal::Screen;
 
-/// Counts what is written.
+/// Counts the written bytes.
 #[derive(Clone, Default)]
 struct Counter(Rc<RefCell<usize>>);
 
@@ -33,7 +34,7 @@ impl Terminal {
         terminal
     }
 
-    /// Bytes of the next frame.
+    /// Draws the next frame, and returns the number of written bytes.
     fn frame(&mut self, world: &World) -> usize {
         *self.counter.0.borrow_mut() = 0;
         let _ = self.screen.draw(&world.model, world.size).unwrap();
@@ -51,7 +52,7 @@ fn an_idle_screen_writes_nothing() {
             assert_eq!(terminal.frame(&world), 0);
         }
         world.agents(vec![super::agent("web-3")]);
-        assert_eq!(terminal.frame(&world), 0, "news that change nothing on the screen");
+        assert_eq!(terminal.frame(&world), 0, "an update without a visible change");
     }
 }
 

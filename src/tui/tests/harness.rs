@@ -1,4 +1,4 @@
-//! A screen without a terminal and a master that answers what a test says.
+//! A screen without a terminal, and a scripted master.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ use crate::{
     },
 };
 
-/// The moment at which worlds begin.
+/// The time at which a world begins.
 pub(super) const BEGIN_MS: u64 = 1_795_442_531_000;
 
 /// A model, its clock, and the size of its screen.
@@ -46,7 +46,7 @@ pub(super) struct World {
     pub(super) model: Model,
     pub(super) now: Now,
     pub(super) size: (u16, u16),
-    /// Everything that was ordered and not taken yet.
+    /// The commands that were issued and not taken yet.
     pub(super) cmds: Vec<Cmd>,
 }
 
@@ -62,7 +62,7 @@ impl World {
         Self { model, now, size, cmds: Vec::new() }
     }
 
-    /// A world whose master is there, with web-1 to web-N.
+    /// Creates a world with a connected master and the agents web-1 to web-N.
     pub(super) fn with_agents(size: (u16, u16), count: u32) -> Self {
         let mut world = Self::new(size);
         world.connect();
@@ -87,7 +87,7 @@ impl World {
 
     pub(super) fn put(&mut self, msg: Msg) {
         self.cmds.extend(update(&mut self.model, msg, self.now));
-        // Every message is followed by a frame here, and by what that tells.
+        // Here a frame follows each message, and then the update with its layout.
         let mut buffer = Buffer::empty(Rect::new(0, 0, self.size.0, self.size.1));
         let layout = view(&self.model, &mut buffer);
         self.cmds.extend(update(&mut self.model, Msg::Drawn(layout), self.now));
@@ -99,26 +99,26 @@ impl World {
         self.put(Msg::Tick);
     }
 
-    /// Presses keys, as they are written: `^D`, `Enter`, `space`, `x`.
+    /// Presses keys, written as in the keymap: `^D`, `Enter`, `space`, `x`.
     pub(super) fn press(&mut self, keys: &str) {
         for name in keys.split(' ').filter(|name| !name.is_empty()) {
             self.put(Msg::Key(key(name), false));
         }
     }
 
-    /// Types a text, letter by letter.
+    /// Types a text, character by character.
     pub(super) fn write(&mut self, text: &str) {
         for sign in text.chars() {
             self.put(Msg::Key(Key::plain(KeyCode::Char(sign)), false));
         }
     }
 
-    /// What was ordered since this was asked last.
+    /// Takes the commands that were issued since the last call.
     pub(super) fn ordered(&mut self) -> Vec<Cmd> {
         std::mem::take(&mut self.cmds)
     }
 
-    /// The screen as text.
+    /// Returns the screen as text.
     pub(super) fn screen(&self) -> String {
         let mut buffer = Buffer::empty(Rect::new(0, 0, self.size.0, self.size.1));
         let _ = view(&self.model, &mut buffer);
@@ -139,12 +139,12 @@ impl World {
         rows.collect::<Vec<_>>().join("\n")
     }
 
-    /// Whether the screen says something.
+    /// Reports whether the screen contains a text.
     pub(super) fn says(&self, text: &str) -> bool {
         self.screen().contains(text)
     }
 
-    /// Tells how a job is: its tasks, and who printed the same.
+    /// Sends the digest of a job: its tasks and groups.
     pub(super) fn digest(&mut self, job: &Job, groups: Vec<GroupDigest>) {
         let digest = JobDigest {
             job: Some(Box::new(job.clone())),
@@ -156,7 +156,7 @@ impl World {
         self.put(Msg::Digest(job.id, Box::new(digest)));
     }
 
-    /// Answers everything that is followed with what tasks printed.
+    /// Sends output for everything that is followed.
     pub(super) fn print(&mut self, printed: impl Fn(u32) -> &'static str) {
         let keys: Vec<FollowKey> = self.model.following.iter().copied().collect();
         for key in keys {
@@ -180,12 +180,12 @@ pub(super) fn frame(offset: u64, text: &str) -> Frame {
     Frame { stream: Stream::Stdout, offset, time_ns: 0, data: Bytes::copy_from_slice(text.as_bytes()) }
 }
 
-/// Whether a job is ordered.
+/// Reports whether a command starts a job.
 pub(super) fn is_start(cmd: &Cmd) -> bool {
     matches!(cmd, Cmd::Start { .. })
 }
 
-/// The key that is written like this.
+/// Parses a key, written as in the keymap.
 pub(super) fn key(name: &str) -> Key {
     let plain = |code| Key { code, ctrl: false };
     match name {
@@ -213,7 +213,7 @@ pub(super) fn key(name: &str) -> Key {
     }
 }
 
-/// A job on web-1 to web-N of which all tasks run.
+/// Creates a job on web-1 to web-N whose tasks are all running.
 pub(super) fn job(number: u64, tasks: u32, command: &str) -> Job {
     let task = |n: u32| Task {
         state: TaskState::Running,
@@ -243,7 +243,7 @@ pub(super) fn end(job: &mut Job, index: u32, ending: Ending) -> Outcome {
     outcome
 }
 
-/// Groups of a job's tasks, by what they printed, as the master works them out.
+/// Groups the tasks of a job by their output, as the master does.
 pub(super) fn groups(job: &Job, printed: impl Fn(u32) -> &'static str) -> Vec<GroupDigest> {
     let maskers = job.tasks.iter().map(|_| Masker::new(Masks::default(), [])).collect();
     let mut grouping = Grouping::new(maskers);
@@ -277,7 +277,7 @@ pub(super) fn groups(job: &Job, printed: impl Fn(u32) -> &'static str) -> Vec<Gr
     grouping.groups().into_iter().map(digest).collect()
 }
 
-/// What the tasks of the sketch print.
+/// The output of the tasks in the sketch.
 pub(super) fn uname(task: u32) -> &'static str {
     match task {
         1 => "bash: line 1: uname: command not found\n",
@@ -287,8 +287,8 @@ pub(super) fn uname(task: u32) -> &'static str {
     }
 }
 
-/// The fleet and the job of the sketch: fourteen of seventeen, of which one failed, one has no contact, one is silent
-/// and two differ.
+/// Creates a world with a job on fourteen of seventeen agents: one task failed, one has no contact, one is
+/// silent and two differ.
 pub(super) fn sketch(size: (u16, u16)) -> World {
     sketch_with(size, Settings { confirm_over: 10, ..Settings::default() })
 }

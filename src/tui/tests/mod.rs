@@ -1,4 +1,4 @@
-//! The screen's laws, without a terminal and without a master.
+//! Tests of the screen, without a terminal and without a master.
 
 mod behaviour;
 mod bytes;
@@ -13,7 +13,7 @@ use crate::domain::{
     proposal::Proposal,
 };
 
-/// An agent that is well.
+/// Returns an agent that needs no attention.
 pub(in crate::tui) fn agent(name: &str) -> AgentView {
     let label =
         |key: &str, value: &str| (key.to_owned().try_into().unwrap(), value.to_owned().try_into().unwrap());

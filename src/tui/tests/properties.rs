@@ -1,5 +1,5 @@
-//! What holds whatever is pressed and whatever comes, tried with generated happenings: nothing breaks, nothing runs
-//! without its Enter, memory stays bounded.
+//! Properties that hold for any input, checked with generated events: no event causes a panic, no command
+//! runs without its Enter, and memory stays bounded.
 
 use proptest::prelude::*;
 
@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// Something that happens.
+/// Generates an event.
 fn happening() -> impl Strategy<Value = Msg> {
     let keys: Vec<&str> = BINDINGS.iter().flat_map(|binding| binding.keys).copied().collect();
     let letters = "abcdefghijklmnopqrstuvwxyz0123456789 /:@[]*{}\"'\\漢🦥";
@@ -66,7 +66,7 @@ proptest! {
             world.put(msg);
             let ordered = world.ordered();
             if ordered.iter().any(is_start) {
-                prop_assert!(is_enter && was_line, "a command was started by a slip");
+                prop_assert!(is_enter && was_line, "a command was started by accident");
             }
             world.pass(ms);
             if ms % 7 == 0 {

@@ -1,4 +1,4 @@
-//! Every screen as it looks, at the sizes that terminals have. The pictures lie beside this file.
+//! Snapshots of every screen at common terminal sizes. They are stored beside this file.
 
 use super::{
     agent,
@@ -15,10 +15,10 @@ use crate::{
     },
 };
 
-/// A tmux of 80x24 leaves 80x23.
+/// tmux leaves 80x23 of a terminal of 80x24.
 const SIZES: [(u16, u16); 4] = [(80, 23), (80, 24), (120, 40), (200, 60)];
 
-/// Pictures of a screen at every size.
+/// Compares a screen at every size with its snapshot.
 fn at_every_size(name: &str, show: impl Fn((u16, u16)) -> World) {
     for size in SIZES {
         insta::assert_snapshot!(format!("{name}_{}x{}", size.0, size.1), show(size).screen());

@@ -1,4 +1,4 @@
-//! The stream of all tasks: what is missing, and lines without an end.
+//! Tests of the stream of all tasks: gaps, and lines without a newline at the end.
 
 use super::harness::{World, frame, sketch};
 use crate::tui::{

@@ -16,7 +16,7 @@ use crate::domain::{
     text::plural,
 };
 
-/// Does it. Whether it may be done was asked before.
+/// Performs an action. The caller has checked that it is possible.
 pub(super) fn perform(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
     use Action as A;
     match action {
@@ -124,14 +124,14 @@ fn copy_report(model: &Model, cmds: &mut Vec<Cmd>) {
     }
 }
 
-/// Says what ends what.
+/// Shows the keys that quit and cancel.
 fn interrupt(model: &mut Model) {
     let job = model.open.as_ref().filter(|open| open.job.ended_ms.is_none());
     let cancel = job.map_or_else(String::new, |open| format!(" · X cancels job {}", open.job.number));
     model.say(format!("q quits{cancel}"));
 }
 
-/// Moves in the command line, or past its edge to another command.
+/// Moves the cursor within the command line, or selects another command at its first or last row.
 fn browse(model: &mut Model, older: bool) {
     let row = model.command.text.cursor().0;
     let is_edge = if older { row == 0 } else { row + 1 >= model.command.rows() };
@@ -154,7 +154,7 @@ fn undo(model: &mut Model) {
     }
 }
 
-/// Gives the keys to a pane.
+/// Moves the focus to a pane.
 pub(super) fn focus(model: &mut Model, focus: Focus) {
     model.focus = focus;
     match focus {
@@ -168,7 +168,8 @@ pub(super) fn focus(model: &mut Model, focus: Focus) {
     model.overlays.retain(|overlay| matches!(overlay, Overlay::Question(_)));
 }
 
-/// Gives the keys to the command line. With nobody picked, it is for the agent under the cursor, from now on.
+/// Moves the focus to the command line. If no agents are picked, freezes the agent under the cursor as the
+/// recipient.
 pub(super) fn enter_command(model: &mut Model) {
     let from_job = model.focus == Focus::Job;
     if model.focus != Focus::Command && model.fleet.picks.agents.is_empty() {
@@ -232,15 +233,15 @@ fn next_masks(model: &mut Model) {
     let text = if open.masks.any() {
         format!("compared without {}", open.masks)
     } else {
-        "compared whole".to_owned()
+        "compared without masks".to_owned()
     };
-    // Watched anew, with the new masks, also where all is over.
+    // Watch again with the new masks, even if the job has ended.
     open.is_over = false;
     model.watching = None;
     model.say(text);
 }
 
-/// Closes the topmost layer; false when there was none.
+/// Closes the topmost layer. Returns false if there was none.
 fn close_layer(model: &mut Model) -> bool {
     if model.overlays.pop().is_some() {
         return true;
@@ -311,7 +312,7 @@ fn own_active(model: &Model) -> Vec<u64> {
     own.map(|job| job.number).collect()
 }
 
-/// Ends the program, and says how to come back to what continues.
+/// Ends the program. It prints how to return to the jobs that continue.
 pub(super) fn quit(model: &mut Model, cmds: &mut Vec<Cmd>) {
     let line = |number: u64| format!("job {number} continues: sloth-runner job attach {number}");
     model.quits = Some(own_active(model).into_iter().map(line).collect());
@@ -321,7 +322,7 @@ pub(super) fn quit(model: &mut Model, cmds: &mut Vec<Cmd>) {
     cmds.push(Cmd::Quit);
 }
 
-/// Opens what the cursor is on.
+/// Opens the item under the cursor.
 fn open(model: &mut Model, cmds: &mut Vec<Cmd>) {
     if let Some(job) = model.history_cursor() {
         let number = job.number;
@@ -344,7 +345,7 @@ fn open(model: &mut Model, cmds: &mut Vec<Cmd>) {
     }
     let Some(open) = &mut model.open else { return };
     if open.output.is_some() {
-        // Of an output that is open already: its agent.
+        // If an output is open already, Enter opens the details of its agent.
         let agent = open.current_task().and_then(|task| open.agent(task).cloned());
         if let Some(name) = agent {
             if model.is_up() {
@@ -388,7 +389,7 @@ fn ask_about_key(model: &mut Model, approves: bool) {
     let row = super::super::model::fleet::RowKey { name: name.clone(), waiting: Some(digits) };
     let (changed, proposed) = (agent.key_changed, agent.proposed.clone());
     if approves && agent.state != AgentState::Pending {
-        let text = format!("Let what {name} proposes count: {proposed}?");
+        let text = format!("Accept the proposal of {name}: {proposed}?");
         return questions::ask(model, text, name.to_string(), Asked::Accept(name, proposed));
     }
     if approves && agent.has_code {
@@ -400,20 +401,20 @@ fn ask_about_key(model: &mut Model, approves: bool) {
     }
     let (text, asked) = if approves {
         let warning = if changed { " It replaces the key that is known under this name." } else { "" };
-        let with = if proposed.is_empty() { String::new() } else { format!(" It counts then: {proposed}.") };
-        (format!("Let {name} in with the key {digits}?{with}{warning}"), Asked::Approve(row, proposed))
+        let with = if proposed.is_empty() { String::new() } else { format!(" It also accepts: {proposed}.") };
+        (format!("Enroll {name} with the key {digits}?{with}{warning}"), Asked::Approve(row, proposed))
     } else {
-        (format!("Forget the key {digits} that waits as {name}?"), Asked::Reject(row))
+        (format!("Reject the pending key {digits} of {name}?"), Asked::Reject(row))
     };
     questions::ask(model, text, name.to_string(), asked);
 }
 
-/// The agents that are shown as meant, by name: an expression may mean others by now.
+/// Returns the recipients by name. The expression that picked them may match other agents by now.
 pub(super) fn shown(model: &Model) -> String {
     fold(model.recipients().agents.iter().map(|(name, _)| name.as_str()))
 }
 
-/// Lets the picked agents take no new tasks; many of them only after a question.
+/// Drains the picked agents. Asks first if there are many.
 pub(super) fn drain(model: &mut Model, reason: &str, cmds: &mut Vec<Cmd>) {
     let recipients = model.recipients();
     let reason = reason.trim().to_owned();
@@ -435,7 +436,7 @@ fn ask_about_agents(model: &mut Model, stops: bool) {
     let (text, asked) = if stops {
         (format!("Stop {noun} on their machines? They come back only by hand."), Asked::StopAgents(names))
     } else {
-        (format!("Delete {noun} from the registry? Their keys are forgotten."), Asked::DeleteAgents(names))
+        (format!("Delete {noun} from the registry? Their keys are deleted."), Asked::DeleteAgents(names))
     };
     questions::ask(model, text, expects, asked);
 }
@@ -476,13 +477,13 @@ fn copy(model: &mut Model, cmds: &mut Vec<Cmd>) {
     }
 }
 
-/// Whether the job on the screen waits for an operator.
+/// Reports whether the open job waits at a gate.
 #[must_use]
 pub(super) fn is_held(model: &Model) -> bool {
     model.open.as_ref().is_some_and(|open| matches!(open.job.gate.state, GateState::Held(_)))
 }
 
-/// Asks for a text.
+/// Opens a prompt that contains a text.
 pub(super) fn prompt(model: &mut Model, kind: PromptKind, text: &str) {
     model.overlays.push(Overlay::Prompt(Box::new(Prompt::new(kind, text))));
 }

@@ -1,4 +1,4 @@
-//! Editing of the command line: the habits of a shell, completion and pasting.
+//! Editing of the command line: the keys of a shell, completion and pasting.
 
 use crossterm::event::KeyCode;
 use tui_textarea::{CursorMove, TextArea};
@@ -32,7 +32,7 @@ pub(super) fn edit(text: &mut TextArea<'static>, key: Key) {
     }
 }
 
-/// A key in the command line that means nothing else.
+/// Handles a key in the command line that has no binding.
 pub(super) fn command_key(model: &mut Model, key: Key) {
     if key.typed().is_some() {
         model.command.stop_browsing();
@@ -40,7 +40,7 @@ pub(super) fn command_key(model: &mut Model, key: Key) {
     edit(&mut model.command.text, key);
 }
 
-/// Pasted text: into the text that has the focus, else into the command line, where it waits.
+/// Inserts pasted text into the open prompt, or else into the command line, where it waits for Enter.
 pub(super) fn paste(model: &mut Model, text: &str) {
     let lines: Vec<String> =
         text.replace("\r\n", "\n").replace('\r', "\n").split('\n').map(strip_control).collect();
@@ -55,7 +55,7 @@ pub(super) fn paste(model: &mut Model, text: &str) {
             if model.focus != Focus::Command {
                 super::act::enter_command(model);
             }
-            // A line's end at the end of what was pasted would only be an empty line.
+            // A newline at the end of the pasted text would only add an empty line.
             let lines = if lines.len() > 1 && lines.last().is_some_and(String::is_empty) {
                 &lines[..lines.len() - 1]
             } else {
@@ -66,8 +66,8 @@ pub(super) fn paste(model: &mut Model, text: &str) {
     }
 }
 
-/// Completes the word at the cursor: `@KEY:VALUE` for labels, else agents' names; the whole line from past commands
-/// where it begins one.
+/// Completes the word at the cursor: `@KEY:VALUE` for labels, otherwise names of agents. If nothing matches,
+/// completes the whole line from the command history.
 pub(super) fn complete(model: &mut Model) {
     let (row, column) = {
         let cursor = model.command.text.cursor();
@@ -98,7 +98,7 @@ pub(super) fn complete(model: &mut Model) {
     found.sort();
     found.dedup();
     match found.as_slice() {
-        [] => model.complain("nothing completes that"),
+        [] => model.complain("no completion found"),
         all => {
             let common = common_beginning(all);
             if let Some(rest) = common.strip_prefix(typed.as_str()).filter(|rest| !rest.is_empty()) {

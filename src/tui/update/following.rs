@@ -1,4 +1,4 @@
-//! Determines what is streamed from the master: only the open job, and only the visible tasks.
+//! Determines what is streamed from the master: only the open job, and only its visible outputs.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use super::{
     loading::tail_of,
 };
 
-/// A job whose difference is looked at is read from its beginning, as far as a pane holds.
+/// Returns the outputs of the open job that the screen needs now.
 fn wanted(model: &Model) -> BTreeSet<Followed> {
     let mut wanted = BTreeSet::new();
     let Some(open) = &model.open else { return wanted };
@@ -47,7 +47,7 @@ fn wanted(model: &Model) -> BTreeSet<Followed> {
     wanted
 }
 
-/// Where a task's window continues, and the window, made where there is none.
+/// Returns the offsets from which an output is followed. Creates the window of a pane if it has none.
 fn begin(open: &mut JobScreen, what: Followed) -> (u64, Vec<(u32, u64)>) {
     match what {
         Followed::Pane(task) => {
@@ -60,7 +60,7 @@ fn begin(open: &mut JobScreen, what: Followed) -> (u64, Vec<(u32, u64)>) {
     }
 }
 
-/// Orders what has to be followed now and is not, and leaves what need not be any more.
+/// Starts to follow the outputs that are needed, and stops following the others.
 pub(super) fn reconcile(model: &mut Model, cmds: &mut Vec<Cmd>) {
     if !model.is_up() {
         model.following.clear();
@@ -83,7 +83,7 @@ pub(super) fn reconcile(model: &mut Model, cmds: &mut Vec<Cmd>) {
         if let (Followed::Pane(task), Some(open)) = (key.what, &mut model.open)
             && key.job == job
         {
-            // What comes back to the screen begins at the end again.
+            // A pane that is shown again starts at the end of the output.
             open.windows.remove(&task);
         }
     }

@@ -18,15 +18,15 @@ use crate::domain::{
     time::iso_time,
 };
 
-/// Number of bytes before the end of the output at which a pane begins.
+/// The number of bytes before the end of the output at which a pane begins.
 const TAIL: u64 = 128 * 1024;
 
-/// Where a pane begins that shows the end of an output.
+/// Returns the offset at which a pane begins that shows the end of an output.
 pub(super) fn tail_of(end: u64) -> u64 {
     if end > 2 * TAIL { end - TAIL } else { 0 }
 }
 
-/// Puts a job on the screen, by its number.
+/// Opens a job by its number. Looks it up first if it is not known.
 pub(super) fn open_job(model: &mut Model, number: u64, cmds: &mut Vec<Cmd>) {
     if let Some(job) = model.jobs.get(&number) {
         show(model, job.clone());
@@ -36,7 +36,7 @@ pub(super) fn open_job(model: &mut Model, number: u64, cmds: &mut Vec<Cmd>) {
     }
 }
 
-/// Puts a job on the screen, and gives it the keys.
+/// Opens a job, and moves the focus to it.
 pub(super) fn show(model: &mut Model, job: Job) {
     if model.open.as_ref().is_none_or(|open| open.job.id != job.id) {
         let view = model.open.as_ref().map(|open| open.view).unwrap_or_default();
@@ -45,7 +45,7 @@ pub(super) fn show(model: &mut Model, job: Job) {
     act::focus(model, Focus::Job);
 }
 
-/// Goes to the previous, or next, job there is.
+/// Opens the previous or next job.
 pub(super) fn other_job(model: &mut Model, next: bool) {
     let open = model.open.as_ref().map(|open| open.job.number);
     let found = match (open, next) {
@@ -67,7 +67,8 @@ pub(super) fn other_job(model: &mut Model, next: bool) {
     }
 }
 
-/// Loads a job's command and agents into the command line; only those that failed, if that is wanted.
+/// Loads a job's command and agents into the command line. `failed` selects only the agents whose tasks
+/// failed.
 pub(super) fn load(model: &mut Model, failed: bool) {
     let now_ms = model.now.unix_ms;
     let from_history = model.history_cursor().cloned();
@@ -94,19 +95,19 @@ pub(super) fn load(model: &mut Model, failed: bool) {
     };
     let wanted = names.len();
     if !names.iter().any(|name| model.fleet.agent(name).is_some()) {
-        // With nothing picked the line would mean the agent that happens to be under the cursor.
-        return model.complain("none of its agents is here; nothing was loaded".to_owned());
+        // Without picks, the command would run on whichever agent is under the cursor.
+        return model.complain("none of its agents is in the fleet; nothing was loaded".to_owned());
     }
     model.fleet.pick_only(names, target.filter(|_| !failed), now_ms);
     let picked = model.fleet.picks.agents.len();
     if picked < wanted {
-        model.complain(format!("{} of them are no longer here", wanted - picked));
+        model.complain(format!("{} of its agents are no longer in the fleet", wanted - picked));
     }
     model.command.replace(&command);
     act::enter_command(model);
 }
 
-/// A command as it is typed: one word is shell text, several are quoted.
+/// Returns a command as it is typed: a single word is shell text, several words are quoted.
 fn command_text(job: &Job) -> String {
     match job.command.words() {
         [text] => String::from_utf8_lossy(&text.0).into_owned(),
@@ -114,7 +115,7 @@ fn command_text(job: &Job) -> String {
     }
 }
 
-/// A report of a job: how to repeat it, when it was, and who printed the same.
+/// Returns a report of a job: how to repeat it, when it ran, and which agents printed the same.
 #[must_use]
 pub(super) fn report(open: &JobScreen, zone: FixedOffset, now_ms: u64) -> String {
     use std::fmt::Write as _;

@@ -1,4 +1,4 @@
-//! How the fleet and the open job are looked at: order, streams, groups and differences.
+//! Display options of the fleet and the open job: order, streams, folding and differences.
 
 use crate::tui::model::{Model, fleet::SortBy};
 
@@ -9,13 +9,13 @@ pub(super) fn sort(model: &mut Model) {
     model.fleet.is_stale = true;
 }
 
-/// Shows other streams of output.
+/// Selects the next setting of the shown output streams.
 pub(super) fn streams(model: &mut Model) {
     model.look.streams = model.look.streams.next();
     model.say(model.look.streams.word());
 }
 
-/// Shows a row for each task of the groups, or one for each group.
+/// Folds or unfolds the rows of the open job.
 pub(super) fn unfold(model: &mut Model) {
     if let Some(open) = &mut model.open {
         open.rows.is_unfolded = !open.rows.is_unfolded;
@@ -23,7 +23,7 @@ pub(super) fn unfold(model: &mut Model) {
     }
 }
 
-/// Shows how outputs differ, or the outputs.
+/// Switches between the difference and the output in the preview.
 pub(super) fn difference(model: &mut Model) {
     if let Some(open) = &mut model.open {
         open.is_diff = !open.is_diff;

@@ -18,7 +18,7 @@ use super::{
     msg::{Cmd, Msg},
 };
 
-/// Takes a message at a moment. What is to be done is returned, and done by the runtime.
+/// Applies a message at a moment. Returns the commands that the runtime performs.
 #[must_use]
 pub fn update(model: &mut Model, msg: Msg, now: Now) -> Vec<Cmd> {
     model.now = now;
@@ -68,7 +68,7 @@ fn on_key(model: &mut Model, key: Key, followed: bool, cmds: &mut Vec<Cmd>) {
     }
     match keymap::find(context, key) {
         Some(binding) => {
-            // A line's end inside of a burst is pasted text, whatever the terminal calls it.
+            // Enter with more bytes behind it is part of pasted text.
             let action = match binding.action {
                 keymap::Action::Execute if followed => keymap::Action::NewLine,
                 action => action,

@@ -1,4 +1,4 @@
-//! Cursors, scrolling and searching, by keys and by mouse.
+//! Cursors, scrolling and searching, with keys and mouse.
 
 use super::{
     super::{
@@ -12,16 +12,16 @@ use super::{
     act,
 };
 
-/// Number of bytes of earlier output that are read at once.
+/// The number of bytes of earlier output that are read at once.
 const PAGE: u64 = 64 * 1024;
-/// Columns of a step sideways.
+/// The number of columns of a step to the left or right.
 const SIDEWAYS: usize = 16;
-/// Lines are cut into pieces that are not much longer than this.
+/// The maximum horizontal scroll position. Lines are split into pieces that are not much longer.
 const MOST_LEFT: usize = 64 * 1024;
-/// Lines of a turn of the wheel.
+/// The number of lines that one turn of the wheel scrolls.
 const WHEEL: isize = 3;
 
-/// How far a key goes, in rows; `isize::MIN` and `MAX` for the ends.
+/// Returns how many rows an action moves; `isize::MIN` and `isize::MAX` for the ends.
 fn distance(action: Action, page: usize) -> isize {
     let page = isize::try_from(page.max(1)).unwrap_or(isize::MAX);
     match action {
@@ -37,7 +37,7 @@ fn distance(action: Action, page: usize) -> isize {
     }
 }
 
-/// Moves what has the keys.
+/// Moves the cursor or scrolls in the topmost layer or the focused pane.
 pub(super) fn go(model: &mut Model, action: Action, cmds: &mut Vec<Cmd>) {
     let page = model.layout.overlay.rows();
     let count = match model.overlays.last() {
@@ -113,11 +113,11 @@ fn scroll_output(output: &mut Output, by: isize, page: usize) {
     let last = output.window.len().saturating_sub(page);
     let from = if output.follows { last } else { output.top };
     output.top = from.saturating_add_signed(by).min(last);
-    // At the very end one follows again only by wish: `f` or `G`.
+    // At the end, following starts again only on request: `f` or `G`.
     output.follows = by == isize::MAX || (output.follows && by >= 0);
 }
 
-/// Reads what lies before the window when its beginning is on the screen.
+/// Requests the output before the window when the beginning of the window is near the screen.
 fn read_earlier(model: &mut Model, cmds: &mut Vec<Cmd>) {
     let is_up = model.is_up();
     let Some(open) = &mut model.open else { return };
@@ -134,7 +134,7 @@ fn read_earlier(model: &mut Model, cmds: &mut Vec<Cmd>) {
     cmds.push(Cmd::ReadEarlier { job, task, agent, from: from.saturating_sub(PAGE), until: from });
 }
 
-/// Scrolls what the job shows below its rows, or its stream, from wherever the keys are.
+/// Scrolls the output, stream, preview or grid of the job, whichever pane has the focus.
 pub(super) fn scroll_job(model: &mut Model, down: bool, cmds: &mut Vec<Cmd>) {
     let page = model.layout.job.rows();
     let preview = model.layout.preview.rows();
@@ -164,18 +164,18 @@ pub(super) fn scroll_job(model: &mut Model, down: bool, cmds: &mut Vec<Cmd>) {
     }
 }
 
-/// The next, or previous, row or agent that needs a person.
+/// Moves to the next or previous row or agent that needs attention.
 pub(super) fn attention(model: &mut Model, forwards: bool) {
     if model.focus == Focus::Fleet {
         if !model.fleet.move_to_attention(forwards) {
-            model.say("no agent that is shown needs you");
+            model.say("no shown agent needs attention");
         }
         return;
     }
     let Some(open) = &mut model.open else { return };
     open.preview_top = None;
     if !open.rows.move_to_attention(forwards) {
-        return model.say("nothing of this job needs you");
+        return model.say("no row of this job needs attention");
     }
     let task = open.rows.current().map(|row| row.example);
     if let Some(place) = task.and_then(|task| open.places.iter().position(|place| *place == task)) {
@@ -189,7 +189,7 @@ pub(super) fn attention(model: &mut Model, forwards: bool) {
     }
 }
 
-/// Keeps the end on the screen, or no longer.
+/// Toggles whether the view follows the end.
 pub(super) fn follow(model: &mut Model) {
     let page = model.layout.job.rows();
     let Some(open) = &mut model.open else { return };
@@ -201,7 +201,8 @@ pub(super) fn follow(model: &mut Model) {
     }
 }
 
-/// The next line, or the previous, that has what is searched for; in the fleet the next row.
+/// Moves to the next or previous line that contains the searched text; in the fleet, to the next or previous
+/// row.
 pub(super) fn next_match(model: &mut Model, forwards: bool, cmds: &mut Vec<Cmd>) {
     if model.focus == Focus::Fleet {
         model.fleet.move_cursor(if forwards { 1 } else { -1 });
@@ -217,7 +218,7 @@ pub(super) fn next_match(model: &mut Model, forwards: bool, cmds: &mut Vec<Cmd>)
     let text = open.search.to_lowercase();
     let Some(output) = &mut open.output else {
         if !next_in_stream(&mut open.stream, model.look.streams, &text, forwards, page) {
-            let text = format!("{:?} is not {} here", open.search, if forwards { "after" } else { "before" });
+            let text = format!("no {:?} {} here", open.search, if forwards { "after" } else { "before" });
             model.say(text);
         }
         return;
@@ -243,14 +244,14 @@ pub(super) fn next_match(model: &mut Model, forwards: bool, cmds: &mut Vec<Cmd>)
     let agent = open.job.task(task).map(|task| task.agent.clone());
     match agent.filter(|_| has_more && is_up) {
         Some(agent) => {
-            model.say(format!("searching {search:?} further …"));
+            model.say(format!("searching for {search:?} …"));
             cmds.push(Cmd::Search { job, task, agent, text: search, from, forwards });
         }
-        None => model.say(format!("{search:?} is not {} here", if forwards { "after" } else { "before" })),
+        None => model.say(format!("no {search:?} {} here", if forwards { "after" } else { "before" })),
     }
 }
 
-/// The same in the stream, which holds its newest lines only. Returns whether there was one.
+/// Searches in the stream, which holds only its newest lines. Reports whether a line was found.
 fn next_in_stream(
     stream: &mut StreamLines,
     streams: Streams,
@@ -274,31 +275,31 @@ fn next_in_stream(
     found.is_some()
 }
 
-/// Brings a line of the window to the middle of the screen.
+/// Scrolls a line of the window to the middle of the screen.
 fn show_line(output: &mut Output, at: usize, page: usize) {
     output.found = output.window.line(at).map(|line| line.offset);
     output.follows = false;
     output.top = at.saturating_sub(page / 2).min(output.window.len().saturating_sub(page));
 }
 
-/// A search outside of the window has found, or not.
+/// Handles the result of a search outside the window.
 pub(super) fn found(model: &mut Model, task: u32, offset: Option<u64>) {
     let Some(open) = &mut model.open else { return };
     if open.output.as_ref().is_none_or(|output| output.task != task) {
         return;
     }
     let Some(offset) = offset else {
-        let text = format!("{:?} is not there", open.search);
+        let text = format!("{:?} was not found", open.search);
         return model.say(text);
     };
-    // The window is read anew around what was found.
+    // The window is read again around the found line.
     let mut anew = Output::new(task, offset.saturating_sub(PAGE));
     anew.found = Some(offset);
     anew.follows = false;
     open.output = Some(anew);
 }
 
-/// A click: on a row it moves the cursor there, in a pane it gives that the keys.
+/// Handles a click: selects a row, picks the selected agent, or moves the focus.
 pub(super) fn click(model: &mut Model, x: u16, y: u16, cmds: &mut Vec<Cmd>) {
     if !model.overlays.is_empty() {
         return;
@@ -334,7 +335,7 @@ pub(super) fn click(model: &mut Model, x: u16, y: u16, cmds: &mut Vec<Cmd>) {
     }
 }
 
-/// The wheel scrolls what is under it.
+/// Scrolls the pane under the mouse.
 pub(super) fn wheel(model: &mut Model, x: u16, y: u16, up: bool, cmds: &mut Vec<Cmd>) {
     let by = if up { -WHEEL } else { WHEEL };
     let action = if up { Action::Up } else { Action::Down };

@@ -1,4 +1,4 @@
-//! Handles messages of the master and of the runtime.
+//! Handles messages from the master and the runtime.
 
 use super::{
     super::{
@@ -23,12 +23,12 @@ use crate::domain::{
     text::plural,
 };
 
-/// Jobs that are kept for the history.
+/// The maximum number of jobs in the history.
 const JOBS: usize = 1_000;
-/// The bell rings for jobs that took longer, in milliseconds.
+/// The duration of a job, in milliseconds, from which on the bell rings at its end.
 const BELL_AFTER_MS: u64 = 10_000;
 
-/// Takes news.
+/// Applies a message that is not an input event.
 pub(super) fn take(model: &mut Model, msg: Msg, cmds: &mut Vec<Cmd>) {
     match msg {
         Msg::Connected(status) => connected(model, *status, cmds),
@@ -48,7 +48,7 @@ pub(super) fn take(model: &mut Model, msg: Msg, cmds: &mut Vec<Cmd>) {
             take_jobs(model, jobs, cmds);
             let lost = model.starting.as_ref().filter(|starting| is_complete && starting.is_unknown);
             if let Some(id) = lost.map(|starting| starting.id) {
-                starting::not_started(model, id, "the connection broke before it reached the master");
+                starting::not_started(model, id, "the connection broke before the master received it");
             }
         }
         Msg::Copied(text, what) => cmds.push(Cmd::Copy(text, what)),
@@ -87,10 +87,10 @@ pub(super) fn take(model: &mut Model, msg: Msg, cmds: &mut Vec<Cmd>) {
         Msg::NotStarted(id, reason) => starting::not_started(model, id, &reason),
         Msg::TargetChanged(id, gone) => starting::target_changed(model, id, &gone),
         Msg::StartUnknown(id) => {
-            // The job's id tells, once the master is there again, whether it was begun.
+            // After the reconnection, the id of the job shows whether it was started.
             if let Some(starting) = model.starting.as_mut().filter(|starting| starting.id == id) {
                 starting.is_unknown = true;
-                model.complain("the connection broke while the command was sent; its job is looked for");
+                model.complain("the connection broke while the command was sent; looking for its job");
             }
         }
         Msg::Recent(name, jobs) => model.recent = (name, jobs),
@@ -101,11 +101,11 @@ pub(super) fn take(model: &mut Model, msg: Msg, cmds: &mut Vec<Cmd>) {
         Msg::Edited(text) => model.command.replace(text.trim_end_matches('\n')),
         Msg::Draft(text) => {
             model.command.replace(&text);
-            model.say("the line that was left behind is back in the command line; nothing was sent");
+            model.say("the unfinished line of the last session is restored; nothing was sent");
         }
         Msg::Done(text) => model.say(text),
         Msg::NoJob(number) => {
-            // One that begins later is not what was meant.
+            // A job that gets this number later is a different one.
             model.wanted_job.take_if(|wanted| *wanted == number);
             model.complain(format!("no such job: {number}"));
         }
@@ -163,7 +163,7 @@ fn take_gap(model: &mut Model, key: FollowKey, task: u32, (from, to): (u64, u64)
     }
 }
 
-/// Says that agents went offline; many of them in one message.
+/// Shows the number of offline agents when it grows, in a single message.
 fn say_offline(model: &mut Model, before: usize) {
     const END: &str = "offline; e in the fleet goes to each";
     let now = model.fleet.counts().of(AgentState::Offline);
@@ -180,11 +180,11 @@ fn connected(model: &mut Model, status: super::super::model::MasterStatus, cmds:
         return;
     }
     if matches!(model.connection, Connection::Down { .. }) {
-        model.say("connected again");
+        model.say("reconnected");
     }
     model.connection = Connection::Up;
     if let Some(open) = &mut model.open {
-        // Watched and followed anew, each where it stopped.
+        // Watches and follows everything again from where it stopped.
         open.is_over = false;
     }
     if let Some(number) = model.wanted_job {
@@ -220,7 +220,7 @@ fn take_jobs(model: &mut Model, jobs: Vec<Job>, cmds: &mut Vec<Cmd>) {
             }
         }
         if model.starting.as_ref().is_some_and(|starting| starting.id == job.id) {
-            // Its answer was lost, but it was begun.
+            // The answer was lost, but the job has started.
             started(model, job.clone());
         }
         if let Some(open) =
@@ -237,7 +237,7 @@ fn take_jobs(model: &mut Model, jobs: Vec<Job>, cmds: &mut Vec<Cmd>) {
     while model.jobs.len() > JOBS {
         model.jobs.pop_first();
     }
-    // Nought stands for the newest.
+    // 0 stands for the newest job.
     if let (Some(0), Some((newest, _))) = (model.wanted_job, model.jobs.last_key_value()) {
         model.wanted_job = Some(*newest);
     }
@@ -245,8 +245,8 @@ fn take_jobs(model: &mut Model, jobs: Vec<Job>, cmds: &mut Vec<Cmd>) {
         if model.focus == Focus::Fleet && model.overlays.is_empty() {
             loading::open_job(model, number, cmds);
         } else {
-            // Nothing from outside takes the keys from whoever types.
-            model.say(format!("job {number} is here: [ and ] go to it"));
+            // A job that arrives late does not take the focus from the operator.
+            model.say(format!("job {number} is available: [ and ] open it"));
         }
     }
 }
@@ -271,7 +271,7 @@ fn started(model: &mut Model, job: Job) {
     let mut screen = JobScreen { view, ..JobScreen::new(job) };
     screen.is_loaded = !screen.job.tasks.is_empty();
     model.open = Some(screen);
-    // The job gets the room; the keys stay where they are.
+    // The job gets the space; the focus does not change.
     model.room = Focus::Job;
     model.focus = focus;
 }
@@ -304,7 +304,7 @@ fn take_digest(model: &mut Model, id: JobId, digest: JobDigest, cmds: &mut Vec<C
     if open.is_over {
         model.watching = Some(id);
     }
-    // The list of jobs is told apart, and a moment later.
+    // The list of jobs is updated separately, and a moment later.
     let (ended_ms, tasks) = (open.job.ended_ms, &open.job.tasks);
     if let Some(known) = model.jobs.get_mut(&number) {
         let count = |wanted: fn(&Task) -> bool| {
@@ -324,7 +324,7 @@ fn take_digest(model: &mut Model, id: JobId, digest: JobDigest, cmds: &mut Vec<C
     }
 }
 
-/// Whether the bell rings for the end of a job: one's own, that took long.
+/// Reports whether the bell rings for the end of a job: a long job that was started in this session.
 fn rings(model: &Model, id: JobId, number: u64) -> bool {
     let job = model.jobs.get(&number);
     let took_ms = job.and_then(|job| Some(job.ended_ms?.saturating_sub(job.created_ms)));
@@ -332,17 +332,17 @@ fn rings(model: &Model, id: JobId, number: u64) -> bool {
     model.settings.bell && is_long && model.own_jobs.contains(&id)
 }
 
-/// Jobs that were deleted are no longer offered. One that is on the screen stays there, as far as it was read.
+/// Removes deleted jobs. If the open job is one of them, the part that was read stays on the screen.
 fn forget_jobs(model: &mut Model, deleted: &[JobId]) {
     model.jobs.retain(|_, job| !deleted.contains(&job.id));
     if let Some(open) = model.open.as_mut().filter(|open| deleted.contains(&open.job.id)) {
         open.is_over = true;
         let number = open.job.number;
-        model.complain(format!("job {number} was deleted, with its output; what was read of it stays here"));
+        model.complain(format!("job {number} was deleted, with its output; the read part stays here"));
     }
 }
 
-/// What a kill did: `3 cancelled, 7 processes ended, 1 left: pid 4242 in disk wait`.
+/// Shows the result of a kill: `3 cancelled, 7 processes ended, 1 left: pid 4242 in disk wait`.
 fn say_proof(model: &mut Model, number: u64, tasks: &[Task]) {
     use crate::domain::outcome::Ending;
     let (mut ended, mut left, mut left_count, mut unstarted) = (0u64, Vec::new(), 0, 0);
@@ -362,7 +362,7 @@ fn say_proof(model: &mut Model, number: u64, tasks: &[Task]) {
     if tasks.is_empty() {
         return;
     }
-    let not_begun = if unstarted > 0 { format!(", {unstarted} had not begun") } else { String::new() };
+    let not_begun = if unstarted > 0 { format!(", {unstarted} had not started") } else { String::new() };
     let word = if tasks.len() == 1 { tasks[0].agent.to_string() } else { format!("{} tasks", tasks.len()) };
     let rest = if left.is_empty() { String::new() } else { format!(": {}", left.join(", ")) };
     let text = format!(
@@ -401,7 +401,7 @@ fn take_output(model: &mut Model, key: FollowKey, task: u32, frames: Vec<Frame>)
     }
     let dropped = usize::try_from(window.dropped() - dropped).unwrap_or(usize::MAX);
     if let (Followed::Full(_), Some(output)) = (key.what, &mut open.output) {
-        // A person who looks at something keeps looking at it.
+        // The visible lines stay in place.
         output.top = output.top.saturating_sub(dropped);
         if let Some(offset) = output.found.filter(|offset| output.window.next() > *offset && !output.follows)
             && output.top == 0

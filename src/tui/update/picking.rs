@@ -1,9 +1,9 @@
-//! Picks agents, in the fleet and from the rows of a job.
+//! Picks agents in the fleet and from the rows of a job.
 
 use super::super::model::{Focus, Model};
 use crate::domain::{name::AgentName, text::plural};
 
-/// Picks, or unpicks, what the cursor is on, and steps down.
+/// Toggles the picks under the cursor. In the fleet, also moves the cursor down.
 pub(super) fn pick(model: &mut Model) {
     let now_ms = model.now.unix_ms;
     if model.focus == Focus::Job {
@@ -21,18 +21,18 @@ pub(super) fn pick(model: &mut Model) {
     }
     let Some(row) = model.fleet.cursor.clone() else { return };
     if row.waiting.is_some() {
-        return model.complain("a key that waits cannot be picked; Enter shows it");
+        return model.complain("a pending key cannot be picked; Enter shows it");
     }
     let is_picked = model.fleet.is_picked(&row);
     model.fleet.pick(&row, !is_picked, now_ms);
     model.fleet.move_cursor(1);
 }
 
-/// Begins a range of picks, or ends it here.
+/// Begins a range of picks, or ends it at the cursor.
 pub(super) fn range(model: &mut Model) {
     let Some(from) = model.fleet.range_from.take() else {
         model.fleet.range_from.clone_from(&model.fleet.cursor);
-        return model.say("V again picks from here to there");
+        return model.say("V again picks all rows from here to the cursor");
     };
     let shown = model.fleet.shown();
     let begin = shown.iter().position(|row| *row == from);
@@ -44,7 +44,7 @@ pub(super) fn range(model: &mut Model) {
     }
 }
 
-/// Picks all that the filter shows.
+/// Picks all rows that the filter shows.
 pub(super) fn shown(model: &mut Model) {
     let now_ms = model.now.unix_ms;
     for row in model.fleet.shown().to_vec() {
@@ -52,7 +52,7 @@ pub(super) fn shown(model: &mut Model) {
     }
 }
 
-/// Unpicks all; brings them back when there are none.
+/// Removes all picks, or restores them if there are none.
 pub(super) fn unpick(model: &mut Model) {
     if model.fleet.picks.agents.is_empty() {
         if let Some(picks) = model.fleet.unpicked.take() {
@@ -63,7 +63,7 @@ pub(super) fn unpick(model: &mut Model) {
     }
 }
 
-/// Picks what of the shown is not picked, and unpicks the rest of it.
+/// Inverts the picks of the shown rows.
 pub(super) fn invert(model: &mut Model) {
     let now_ms = model.now.unix_ms;
     for row in model.fleet.shown().to_vec() {

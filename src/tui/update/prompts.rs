@@ -1,4 +1,5 @@
-//! Prompts for a line of text: filters, targets, searches, options, the palette. Results are shown while typing where possible.
+//! Prompts for a line of text: filters, targets, searches, options, the palette. Where possible, results are
+//! shown while typing.
 
 use super::{
     super::{
@@ -13,7 +14,7 @@ use crate::domain::{
     target::Target,
 };
 
-/// Asks for a text.
+/// Opens a prompt.
 pub(super) fn open(model: &mut Model, kind: PromptKind) {
     let text = match kind {
         PromptKind::Filter => model.fleet.filter.clone(),
@@ -33,7 +34,7 @@ pub(super) fn open(model: &mut Model, kind: PromptKind) {
     act::prompt(model, kind, &text);
 }
 
-/// A key that means nothing but itself.
+/// Handles a key that has no binding in a prompt.
 pub(super) fn key(model: &mut Model, key: Key) {
     if let Some(Overlay::Prompt(prompt)) = model.overlays.last_mut() {
         editing::edit(&mut prompt.text, key);
@@ -42,7 +43,7 @@ pub(super) fn key(model: &mut Model, key: Key) {
     changed(model);
 }
 
-/// The text is another one: what follows from it is shown at once.
+/// Handles a change of the text: checks it, and applies filters immediately.
 pub(super) fn changed(model: &mut Model) {
     let Some(Overlay::Prompt(prompt)) = model.overlays.last_mut() else { return };
     let text = prompt.value();
@@ -78,7 +79,7 @@ pub(super) fn changed(model: &mut Model) {
     }
 }
 
-/// Moves through the choices.
+/// Moves the cursor in the choices.
 pub(super) fn choose(model: &mut Model, by: isize) {
     let Some(Overlay::Prompt(prompt)) = model.overlays.last() else { return };
     let count = model.choices(prompt).len();
@@ -87,7 +88,7 @@ pub(super) fn choose(model: &mut Model, by: isize) {
     }
 }
 
-/// Leaves the text; what it changed is as it was before.
+/// Closes the prompt and restores the text that it had at the beginning.
 pub(super) fn abandon(model: &mut Model) {
     if let Some(Overlay::Prompt(prompt)) = model.overlays.last_mut() {
         prompt.text = text_area(&prompt.before.clone());
@@ -96,7 +97,7 @@ pub(super) fn abandon(model: &mut Model) {
     }
 }
 
-/// Takes the text, or the choice.
+/// Confirms the text or the choice.
 pub(super) fn accept(model: &mut Model, cmds: &mut Vec<Cmd>) {
     let Some(Overlay::Prompt(prompt)) = model.overlays.last() else { return };
     let (kind, text) = (prompt.kind, prompt.value());
@@ -130,7 +131,7 @@ pub(super) fn accept(model: &mut Model, cmds: &mut Vec<Cmd>) {
                     Ok(()) => act::perform(model, action, cmds),
                     Err(why) => model.complain(why),
                 },
-                _ => model.complain(format!("there is nothing called {:?}", text.trim())),
+                _ => model.complain(format!("no action is called {:?}", text.trim())),
             }
         }
         PromptKind::Past => {
@@ -155,7 +156,7 @@ pub(super) fn accept(model: &mut Model, cmds: &mut Vec<Cmd>) {
     }
 }
 
-/// Lets the waiting key in that was looked at, by its code.
+/// Approves the shown pending key with its one-time code.
 fn take_code(model: &mut Model, text: &str, cmds: &mut Vec<Cmd>) {
     match text.parse::<Code>() {
         Ok(code) => {

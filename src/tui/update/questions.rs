@@ -15,7 +15,7 @@ use super::{
 
 use crate::domain::code::KeyMark;
 
-/// Keys that come sooner were typed before anybody could have read the question.
+/// Keys within this time were typed before the question could be read.
 const READING: Duration = Duration::from_millis(300);
 
 /// Shows a question, and remembers what to do with the answer.
@@ -25,7 +25,7 @@ pub(super) fn ask(model: &mut Model, text: String, expects: String, asked: Asked
     model.overlays.push(Overlay::Question(question));
 }
 
-/// Returns what has to be typed to confirm a command on this number of agents.
+/// Returns the text that confirms an action on these agents.
 pub(super) fn expected(names: &[&str]) -> String {
     match names {
         [name] => (*name).to_owned(),
@@ -33,7 +33,7 @@ pub(super) fn expected(names: &[&str]) -> String {
     }
 }
 
-/// A key, while something is asked.
+/// Handles a key while a question is open.
 pub(super) fn key(model: &mut Model, key: Key, cmds: &mut Vec<Cmd>) {
     let now = model.now.monotonic;
     let Some(Overlay::Question(question)) = model.overlays.last_mut() else { return };
@@ -58,7 +58,7 @@ pub(super) fn key(model: &mut Model, key: Key, cmds: &mut Vec<Cmd>) {
             model.overlays.pop();
             answered(model, asked, cmds);
         }
-        // Anything else is no.
+        // Any other key means no.
         _ => {
             let was_run = question.asked == Asked::Run;
             model.overlays.pop();

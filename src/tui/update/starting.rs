@@ -1,4 +1,4 @@
-//! Starts the command of the command line: asks first if necessary, and handles the result.
+//! Starts the command of the command line, after a confirmation if necessary, and handles the result.
 
 use super::{
     super::{
@@ -15,10 +15,10 @@ use crate::domain::{
     time::stopwatch,
 };
 
-/// Picks that are older than this are asked about.
+/// The age of picks, in milliseconds, from which on a confirmation is required.
 const OLD_PICKS_MS: u64 = 10 * 60 * 1000;
 
-/// Enter in the command line.
+/// Handles Enter in the command line.
 pub(super) fn execute(model: &mut Model, cmds: &mut Vec<Cmd>) {
     if model.command.is_blank() {
         return;
@@ -32,7 +32,7 @@ pub(super) fn execute(model: &mut Model, cmds: &mut Vec<Cmd>) {
         return model.complain(text);
     }
     if model.starting.is_some() {
-        return model.complain("the command before this one is on its way; your line is kept");
+        return model.complain("the previous command is still being sent; your line is kept");
     }
     let recipients = model.recipients();
     if recipients.agents.is_empty() {
@@ -49,12 +49,12 @@ pub(super) fn execute(model: &mut Model, cmds: &mut Vec<Cmd>) {
     }
 }
 
-/// What to say of a line while the master does not answer.
+/// Describes that a command cannot be sent because the master does not answer.
 pub(super) fn disconnected(model: &Model) -> String {
     format!("{}. Your line is kept; nothing was sent", no_answer(model))
 }
 
-/// That the master does not answer.
+/// Describes for how long the master has not answered.
 pub(super) fn no_answer(model: &Model) -> String {
     match &model.connection {
         Connection::Down { since, next_try, .. } => {
@@ -75,7 +75,7 @@ fn reason_to_ask(model: &Model, text: &str, recipients: &Recipients) -> Option<S
     let on = if count == 1 { recipients.target.clone() } else { format!("{count} agents") };
     let age_ms = model.now.unix_ms.saturating_sub(recipients.picked_ms);
     if model.settings.destructive.iter().any(|pattern| pattern.is_match(text)) {
-        Some(format!("This looks as if it destroys something, on {on}."))
+        Some(format!("This command looks destructive. Run it on {on}?"))
     } else if !recipients.is_cursor && age_ms >= OLD_PICKS_MS {
         let age = stopwatch(std::time::Duration::from_millis(age_ms));
         Some(format!("These {count} were picked {age} ago."))
@@ -86,13 +86,13 @@ fn reason_to_ask(model: &Model, text: &str, recipients: &Recipients) -> Option<S
     }
 }
 
-/// An id that nobody else makes: the time, this program's own chance, and a count.
+/// Creates a unique id from the time, this program's random number and a counter.
 fn next_id(model: &mut Model) -> JobId {
     model.sent = model.sent.wrapping_add(1);
     JobId::from_parts(model.now.unix_ms, u128::from(model.seed) << 16 | u128::from(model.sent))
 }
 
-/// Sends the command that was asked about, or that needs no question.
+/// Sends the command that was confirmed, or that needs no confirmation.
 pub(super) fn send(model: &mut Model, cmds: &mut Vec<Cmd>) {
     let Some((text, recipients)) = model.asked_job.take() else { return };
     if !model.is_up() {
@@ -100,7 +100,7 @@ pub(super) fn send(model: &mut Model, cmds: &mut Vec<Cmd>) {
         return model.complain(text);
     }
     let id = next_id(model);
-    // Nobody waits for the command's every byte here: what is over the cap becomes a gap that every view shows.
+    // No client reads every byte along, so output over the cap becomes a gap, which every view shows.
     let options = JobOptions { overflow: Overflow::Gap, ..model.command.parsed.clone() };
     if let Some(kept) = model.command.remember(&text) {
         cmds.push(Cmd::Remember(kept));
@@ -111,21 +111,22 @@ pub(super) fn send(model: &mut Model, cmds: &mut Vec<Cmd>) {
     cmds.push(Cmd::Start { id, text, recipients, options: Box::new(options) });
 }
 
-/// Puts the text of a job that was not started back into the line.
+/// Restores the text of a job that was not started to the command line.
 fn take_back(model: &mut Model, id: JobId) -> Option<Starting> {
     let starting = model.starting.take_if(|starting| starting.id == id)?;
     model.command.replace(&starting.text);
     Some(starting)
 }
 
-/// The master did not start it.
+/// Handles a job that was not started.
 pub(super) fn not_started(model: &mut Model, id: JobId, reason: &str) {
     if take_back(model, id).is_some() {
         model.complain(format!("nothing was started: {reason}"));
     }
 }
 
-/// What was shown is no longer true: those that are gone are taken out of the picks, so that Enter runs on the others.
+/// Handles a start that was refused because agents have changed: removes them from the picks, so that Enter
+/// runs the command on the others.
 pub(super) fn target_changed(model: &mut Model, id: JobId, gone: &[String]) {
     let Some(starting) = take_back(model, id) else { return };
     let left: Vec<AgentName> = starting
@@ -137,7 +138,7 @@ pub(super) fn target_changed(model: &mut Model, id: JobId, gone: &[String]) {
         .collect();
     let verb = if gone.len() == 1 { "is gone, or has a new key," } else { "are gone, or have new keys," };
     let rest = match left.len() {
-        0 => "Nobody is left".to_owned(),
+        0 => "No agent is left".to_owned(),
         count => format!("Enter runs on the other {count}"),
     };
     let text = format!(

@@ -1,4 +1,4 @@
-//! Draws what surrounds the panes: header, command line, questions, prompts and footer.
+//! Draws everything around the panes: header, command line, questions, prompts and footer.
 
 use super::paint::{Painter, Piece, piece};
 use crate::{
@@ -17,10 +17,10 @@ use crate::{
     },
 };
 
-/// Rows that the command line takes at most.
+/// The maximum number of rows of the command line.
 pub(super) const COMMAND_ROWS: usize = 5;
 
-/// The first row: which master, how it is, and how the fleet is.
+/// Draws the first row: the master, its state, and the state of the fleet.
 pub(super) fn header(painter: &mut Painter<'_>, model: &Model, area: Area) {
     let mut left = vec![piece(" ", Tone::Plain)];
     if area.width >= 100 {
@@ -41,7 +41,7 @@ pub(super) fn header(painter: &mut Painter<'_>, model: &Model, area: Area) {
         left.push(piece("  read-only", Tone::Waiting));
     }
     if model.status.enroll_any {
-        left.push(piece("  lets anyone in!", Tone::Bad));
+        left.push(piece("  open enrollment!", Tone::Bad));
     }
     let counts = model.fleet.counts();
     let mut right: Vec<Piece> = Vec::new();
@@ -62,7 +62,7 @@ pub(super) fn header(painter: &mut Painter<'_>, model: &Model, area: Area) {
     }
 }
 
-/// The line that says that the master does not answer, over the panes.
+/// Draws the line that reports that the master does not answer, if so.
 pub(super) fn banner(painter: &mut Painter<'_>, model: &Model, area: Area) -> bool {
     let Connection::Down { since, next_try, reason } = &model.connection else { return false };
     let now = model.now.monotonic;
@@ -77,7 +77,7 @@ pub(super) fn banner(painter: &mut Painter<'_>, model: &Model, area: Area) -> bo
     true
 }
 
-/// The command line's title and text.
+/// Draws the title and the text of the command line.
 pub(super) fn command(painter: &mut Painter<'_>, model: &Model, area: Area, layout: &mut Layout) {
     let is_focused = model.focus == Focus::Command && model.overlays.is_empty();
     let recipients = model.recipients();
@@ -85,7 +85,7 @@ pub(super) fn command(painter: &mut Painter<'_>, model: &Model, area: Area, layo
     let mut left = vec![piece("Command → ", strong)];
     let mut right: Vec<Piece> = Vec::new();
     match recipients.agents.as_slice() {
-        [] => left.push(piece("nobody", Tone::Dim)),
+        [] => left.push(piece("no agent", Tone::Dim)),
         [(name, _)] => {
             left.push(piece(name.as_str(), Tone::Strong));
             if recipients.is_cursor {
@@ -157,7 +157,7 @@ pub(super) fn command(painter: &mut Painter<'_>, model: &Model, area: Area, layo
         painter.text(body.x, y, 3, sign, Tone::Dim);
         let room = usize::from(body.width.saturating_sub(4));
         let before: String = line.chars().take(if at == row { column } else { 0 }).collect();
-        // A long line moves under the cursor.
+        // A long line scrolls with the cursor.
         let skip = width(&before).saturating_sub(room.saturating_sub(1));
         let shown: String = skip_cells(line, skip);
         painter.text(body.x + 3, y, body.width.saturating_sub(3), &shown, Tone::Plain);
@@ -173,14 +173,14 @@ fn skip_cells(text: &str, cells: usize) -> String {
     text[start.len()..].to_owned()
 }
 
-/// A question, above the footer. Returns nothing: it gets all keys.
+/// Draws a question above the footer.
 pub(super) fn question(painter: &mut Painter<'_>, question: &Question, area: Area, layout: &mut Layout) {
     painter.rule(area, &[piece("Question", Tone::Strong)], &[], true);
     painter.text(area.x + 1, area.y + 1, area.width.saturating_sub(2), &question.text, Tone::Waiting);
     let how = if question.asked == Asked::Quit {
         "y quits; anything else stays ".to_owned()
     } else {
-        format!("Type {} and Enter; anything else leaves: {}", question.expects, question.typed)
+        format!("Type {} and Enter; anything else cancels: {}", question.expects, question.typed)
     };
     let y = area.y + 2;
     painter.text(area.x + 1, y, area.width.saturating_sub(2), &how, Tone::Plain);
@@ -188,13 +188,13 @@ pub(super) fn question(painter: &mut Painter<'_>, question: &Question, area: Are
     layout.cursor = Some((x.min(area.x + area.width.saturating_sub(1)), y));
 }
 
-/// Rows that a prompt takes, its choices included.
+/// Returns the number of rows of a prompt, including its choices.
 pub(super) fn prompt_rows(model: &Model, prompt: &Prompt) -> u16 {
     let choices = u16::try_from(model.choices(prompt).len().min(12)).unwrap_or(0);
     2 + choices
 }
 
-/// A line of text that is asked for, with choices above it.
+/// Draws a prompt with its choices above it.
 pub(super) fn prompt(
     painter: &mut Painter<'_>,
     model: &Model,
@@ -209,7 +209,7 @@ pub(super) fn prompt(
         PromptKind::Options => {
             ("Options: --batch 10 --canary 1 --timeout 30s --fanout 50 --stop-if 'fail>0'", "")
         }
-        PromptKind::Palette => ("Do", ":"),
+        PromptKind::Palette => ("Run an action", ":"),
         PromptKind::Past => ("Command history", ""),
         PromptKind::HistoryFilter => ("Filter the history: command, target, operator, number", "/"),
         PromptKind::DrainReason => ("Drain the picked agents; why?", ""),
@@ -260,13 +260,13 @@ pub(super) fn prompt(
     layout.cursor = Some((x.min(area.x + area.width.saturating_sub(1)), y));
 }
 
-/// The keys of an action wherever it has some.
+/// Returns the keys of an action in any context that binds it.
 fn known_keys(action: Action) -> String {
     let keys = Context::ALL.iter().find_map(|context| keys_of(*context, action));
     keys.map(|keys| keys.join(" ")).unwrap_or_default()
 }
 
-/// The last row: what can be done here, or what was just said.
+/// Draws the last row: the last message, or else the hints.
 pub(super) fn footer(painter: &mut Painter<'_>, model: &Model, area: Area) {
     if let Some(toast) = model.toasts.back() {
         let tone = if toast.is_bad { Tone::Bad } else { Tone::Good };
@@ -277,7 +277,7 @@ pub(super) fn footer(painter: &mut Painter<'_>, model: &Model, area: Area) {
     }
     let shown = |(keys, hint): (&str, &str)| [piece(keys, Tone::Key), piece(format!(" {hint}"), Tone::Plain)];
     let mut all = hints(model);
-    // Help is always there, wherever the row ends.
+    // The hint for help is always shown, even if the row is full.
     let help = all.iter().position(|(key, _)| *key == "?").map(|at| shown(all.remove(at)));
     let reserved = help.as_ref().map_or(0, |help| painter.width_of(help) + 2);
     let mut x = area.x + 1;
@@ -293,7 +293,7 @@ pub(super) fn footer(painter: &mut Painter<'_>, model: &Model, area: Area) {
     }
 }
 
-/// Keys and what they do, where one is; only what works.
+/// Returns the keys of the current context and their hints, only for actions that are possible now.
 pub(in crate::tui) fn hints(model: &Model) -> Vec<(&'static str, &'static str)> {
     if let Some(Overlay::Question(_)) = model.overlays.last() {
         return Vec::new();

@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// A column: its heading, its cells, and whether they stand at the right.
+/// A column of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Column {
     Name,
@@ -34,7 +34,7 @@ enum Column {
     LastJob,
 }
 
-/// Columns, in the order in which they give way when there is little room: the last one first.
+/// The columns by importance. If space is short, the last ones are dropped first.
 const WORTH: [Column; 10] = [
     Column::Name,
     Column::State,
@@ -48,7 +48,7 @@ const WORTH: [Column; 10] = [
     Column::Version,
 ];
 
-/// The same in the order in which they stand.
+/// The columns in the order in which they are shown.
 const ORDER: [Column; 10] = [
     Column::Name,
     Column::State,
@@ -154,7 +154,7 @@ fn last_job(agent: &AgentView, now_ms: u64) -> Piece {
     piece(format!("{} {glyph} {words}", last.number), tone)
 }
 
-/// Columns that fit, and their widths.
+/// Returns the columns that fit, and their widths.
 fn columns(model: &Model, rows: &[RowKey], room: usize) -> Vec<(Column, usize)> {
     let shown = || rows.iter().filter_map(|row| model.fleet.row(row));
     let names = rows.iter().map(|row| width(row.name.as_str())).max().unwrap_or(4).clamp(4, 32);
@@ -172,14 +172,14 @@ fn columns(model: &Model, rows: &[RowKey], room: usize) -> Vec<(Column, usize)> 
     let ordered = ORDER.into_iter().filter(|column| chosen.contains(column));
     let mut columns: Vec<(Column, usize)> =
         ordered.map(|column| (column, column.width(names, labels))).collect();
-    // What is left belongs to the last column.
+    // The last column gets the remaining width.
     if let Some((_, wide)) = columns.last_mut() {
         *wide += left;
     }
     columns
 }
 
-/// The table, below its rule. Returns where its rows are.
+/// Draws the table below its rule. Returns the area of its rows.
 pub(super) fn draw(painter: &mut Painter<'_>, model: &Model, area: Area) -> Area {
     let is_focused = model.focus == Focus::Fleet && model.overlays.is_empty();
     let body = Area { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
@@ -233,7 +233,7 @@ fn room(wide: usize, x: u16, area: Area) -> u16 {
     u16::try_from(wide).unwrap_or(u16::MAX).min(end.saturating_sub(x))
 }
 
-/// The first row on the screen: the cursor is always among the rows.
+/// Returns the index of the first visible row, so that the cursor is visible.
 pub(super) fn top_of(model: &Model, rows: usize) -> usize {
     scrolled(model.fleet.top, model.fleet.cursor_place().unwrap_or(0), rows, model.fleet.shown().len())
 }
@@ -273,7 +273,7 @@ fn title(painter: &mut Painter<'_>, model: &Model, area: Area, is_focused: bool,
 
 fn empty(painter: &mut Painter<'_>, model: &Model, area: Area) {
     let lines: &[&str] = if !model.fleet.is_complete {
-        &["waiting for the master to tell its agents …"]
+        &["loading the agents …"]
     } else if model.settings.read_only {
         &["no agents yet"]
     } else {

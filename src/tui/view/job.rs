@@ -1,4 +1,4 @@
-//! Draws the job: its title, rows and gate, and what lies below them.
+//! Draws the job: its title, its rows, its gate, and the preview below them.
 
 use std::time::Duration;
 
@@ -25,12 +25,12 @@ use crate::{
     },
 };
 
-/// Width in columns below which the command gets a row of its own.
+/// The width in columns below which the command gets a row of its own.
 const WIDE: u16 = 80;
-/// Width of the screen in columns from which on rows and grid are shown together.
+/// The width of the screen in columns from which on rows and grid are shown together.
 const BOTH: u16 = 180;
 
-/// The job, below its rule.
+/// Draws the job below its rule.
 pub(super) fn draw(painter: &mut Painter<'_>, model: &Model, area: Area, layout: &mut Layout) {
     let Some(open) = &model.open else { return };
     let is_focused = model.focus == Focus::Job && model.overlays.is_empty();
@@ -64,7 +64,7 @@ pub(super) fn draw(painter: &mut Painter<'_>, model: &Model, area: Area, layout:
         return;
     }
     if !open.is_loaded {
-        painter.text(body.x + 1, body.y, body.width, "waiting for the master to tell of it …", Tone::Dim);
+        painter.text(body.x + 1, body.y, body.width, "loading the job …", Tone::Dim);
         return;
     }
     let together = layout.size.0 >= BOTH && open.view != View::Stream;
@@ -85,7 +85,7 @@ pub(super) fn draw(painter: &mut Painter<'_>, model: &Model, area: Area, layout:
         View::Grid => panes::grid(painter, model, open, body, layout),
         View::Groups => {
             let count = open.rows.all().len();
-            // Half for the rows; what they do not need belongs to the output below them.
+            // The rows get up to half of the space; the preview below them gets the rest.
             let most = if body.height < 8 { body.height } else { body.height.div_ceil(2) };
             let rows = u16::try_from(count).unwrap_or(u16::MAX).clamp(1, most);
             self::rows(painter, model, open, Area { height: rows, ..body }, is_focused, layout);
@@ -159,7 +159,7 @@ fn title(painter: &mut Painter<'_>, model: &Model, open: &JobScreen, area: Area,
     painter.rule(area, &left, &words, is_focused);
 }
 
-/// The rows of the groups.
+/// Draws the rows of the groups.
 fn rows(
     painter: &mut Painter<'_>,
     model: &Model,
@@ -241,12 +241,12 @@ pub(super) fn glyph(row: &Row) -> char {
     }
 }
 
-/// The names of a row's agents, the short way.
+/// Returns the names of a row's agents as a folded expression.
 pub(super) fn names(open: &JobScreen, row: &Row) -> String {
     fold(row.tasks.iter().filter_map(|task| open.agent(*task)).map(AgentName::as_str))
 }
 
-/// The state of a row, with the time that continues.
+/// Returns the state of a row, with its running time.
 fn state(model: &Model, row: &Row) -> String {
     match row.since_ms {
         Some(since) => format!("{} {}", row.state, short_age(model.now.unix_ms.saturating_sub(since))),
@@ -254,7 +254,7 @@ fn state(model: &Model, row: &Row) -> String {
     }
 }
 
-/// The title of what lies below the rows.
+/// Returns the title of the preview.
 pub(super) fn preview_title(model: &Model, open: &JobScreen, row: &Row) -> Vec<Piece> {
     let mut title = vec![piece(names(open, row), Tone::Strong)];
     let outcome = row.outcome.as_ref().map(Outcome::brief);

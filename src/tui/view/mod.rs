@@ -1,4 +1,5 @@
-//! Draws the model without changing it, and returns where things are. A frame costs what is visible.
+//! Draws the model without changing it, and returns the layout. The cost of a frame depends only on what is
+//! visible.
 
 pub(in crate::tui) mod chrome;
 mod fleet;
@@ -15,14 +16,14 @@ use super::{
     theme::Theme,
 };
 
-/// Width in columns from which on the fleet and the job are shown side by side.
+/// The width in columns from which on the fleet and the job are shown side by side.
 const SIDE_BY_SIDE: u16 = 120;
-/// Width in columns from which on the fleet also shows metrics beside the job.
+/// The width in columns from which on the fleet also shows metrics beside the job.
 const ROOMY: u16 = 180;
-/// Below this size there is one pane.
+/// The width and height below which only one pane is shown.
 const SMALL: (u16, u16) = (60, 15);
 
-/// Draws everything into a buffer, and returns where things are.
+/// Draws the model into a buffer, and returns the layout.
 #[must_use]
 pub fn view(model: &Model, buffer: &mut Buffer) -> Layout {
     let Rect { width, height, .. } = *buffer.area();
@@ -71,7 +72,7 @@ pub fn view(model: &Model, buffer: &mut Buffer) -> Layout {
         let area = bottom(&mut main, 1);
         chrome::banner(&mut painter, model, area);
     }
-    // What is typed into a prompt shows its effect below it; everything else takes the panes' place.
+    // A prompt shows its effect in the panes above it; other layers cover the panes.
     let covering = model
         .overlays
         .iter()
@@ -95,7 +96,7 @@ pub fn view(model: &Model, buffer: &mut Buffer) -> Layout {
     layout
 }
 
-/// Fleet and job, as the room allows.
+/// Draws the fleet and the job, depending on the available space.
 fn panes(painter: &mut Painter<'_>, model: &Model, main: Area, layout: &mut Layout) {
     let fleet = |painter: &mut Painter<'_>, area: Area, layout: &mut Layout| {
         layout.fleet = fleet::draw(painter, model, area);
@@ -124,7 +125,7 @@ fn panes(painter: &mut Painter<'_>, model: &Model, main: Area, layout: &mut Layo
         }
         return fleet(painter, main, layout);
     }
-    // One above the other: whichever has the room leaves the other a few rows.
+    // One above the other: the pane that had the focus last gets most of the rows.
     let other = 6;
     let fleet_rows = if job_has_room {
         other
@@ -137,7 +138,7 @@ fn panes(painter: &mut Painter<'_>, model: &Model, main: Area, layout: &mut Layo
     job::draw(painter, model, below, layout);
 }
 
-/// One pane, and a line for the command or what was said.
+/// Draws one pane, and a line for the command or the last message.
 fn small(painter: &mut Painter<'_>, model: &Model, area: Area, layout: &mut Layout) {
     let last = Area { y: area.y + area.height - 1, height: 1, ..area };
     let main = Area { height: area.height - 1, ..area };

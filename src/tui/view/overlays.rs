@@ -1,4 +1,4 @@
-//! Draws what lies over the panes: help, details of an agent, the history of jobs, notices.
+//! Draws the layers over the panes: help, details of an agent, the history of jobs, notices.
 
 use super::{
     job::scrolled,
@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// Lines of pieces, scrolled.
+/// Draws scrolled lines of pieces.
 fn lines(painter: &mut Painter<'_>, area: Area, all: &[Vec<Piece>], top: usize, layout: &mut Layout) {
     layout.overlay = area;
     let top = top.min(all.len().saturating_sub(area.rows()));
@@ -47,7 +47,7 @@ fn below(area: Area) -> Area {
     Area { y: area.y + 1, height: area.height.saturating_sub(1), ..area }
 }
 
-/// The keymap, beginning with where one is.
+/// Draws the keymap, starting with the current context.
 pub(super) fn help(painter: &mut Painter<'_>, model: &Model, area: Area, top: usize, layout: &mut Layout) {
     painter.rule(area, &[piece("Help", Tone::Strong)], &[piece("j k scroll  q closes", Tone::Dim)], true);
     let mut all: Vec<Vec<Piece>> = Vec::new();
@@ -80,7 +80,7 @@ pub(super) fn help(painter: &mut Painter<'_>, model: &Model, area: Area, top: us
     }
 }
 
-/// Where the keys would go without what lies over the panes.
+/// Returns the context of the keys below the layers.
 fn under(model: &Model) -> Context {
     use crate::tui::model::Focus;
     match model.focus {
@@ -91,7 +91,7 @@ fn under(model: &Model) -> Context {
     }
 }
 
-/// All there is to know of an agent.
+/// Draws the details of an agent or of a pending key.
 pub(super) fn details(
     painter: &mut Painter<'_>,
     model: &Model,
@@ -102,7 +102,7 @@ pub(super) fn details(
 ) {
     let Some(agent) = model.fleet.row(row) else {
         painter.rule(area, &[piece(row.name.as_str(), Tone::Strong)], &[], true);
-        painter.text(area.x + 1, area.y + 1, area.width, "It is gone.", Tone::Dim);
+        painter.text(area.x + 1, area.y + 1, area.width, "It no longer exists.", Tone::Dim);
         return;
     };
     let glyph = agent.state.glyph();
@@ -119,9 +119,9 @@ fn field(name: &str, value: impl Into<String>, tone: Tone) -> Vec<Piece> {
     vec![piece(pad_to_width(name, 14, ""), Tone::Dim), piece(strip_control(&value.into()), tone)]
 }
 
-/// A fingerprint in groups of four digits, half of it in a line, as people compare it.
+/// Formats a fingerprint in groups of four digits on two lines, for comparison by a person.
 fn fingerprint(name: &str, digits: &str, tone: Tone) -> impl Iterator<Item = Vec<Piece>> {
-    /// Groups in a line.
+    /// The number of groups in a line.
     const HALF: usize = 8;
     let digits: Vec<char> = digits.chars().collect();
     let fours: Vec<String> = digits.chunks(4).map(|four| four.iter().collect()).collect();
@@ -161,9 +161,9 @@ fn waiting(agent: &AgentView, model: &Model) -> Vec<Vec<Piece>> {
         all.push(Vec::new());
     }
     let (what, asks) = if agent.has_code {
-        ("It printed a one-time code when it started, on its own machine.", " lets it in, by that code; ")
+        ("It printed a one-time code when it started, on its own machine.", " enrolls it, with that code; ")
     } else {
-        ("Compare the key with what the agent printed when it started, on its own machine.", " lets it in; ")
+        ("Compare the key with what the agent printed when it started, on its own machine.", " enrolls it; ")
     };
     all.push(vec![piece(what, Tone::Plain)]);
     if !agent.proposed.is_empty() {
@@ -174,7 +174,7 @@ fn waiting(agent: &AgentView, model: &Model) -> Vec<Vec<Piece>> {
             piece("A", Tone::Key),
             piece(asks, Tone::Plain),
             piece("D", Tone::Key),
-            piece(" forgets it.", Tone::Plain),
+            piece(" rejects it.", Tone::Plain),
         ]);
     }
     all
@@ -219,7 +219,7 @@ fn facts(agent: &AgentView, model: &Model) -> Vec<Vec<Piece>> {
     if !agent.proposed.is_empty() {
         all.push(field("proposed", agent.proposed.to_string(), Tone::Waiting));
         let how = if model.settings.read_only { "" } else { "; A accepts it" };
-        all.push(field("", format!("does not count before it is accepted{how}"), Tone::Dim));
+        all.push(field("", format!("has no effect until it is accepted{how}"), Tone::Dim));
     }
     if let Some(facts) = &agent.facts {
         all.push(Vec::new());
@@ -254,7 +254,8 @@ fn facts(agent: &AgentView, model: &Model) -> Vec<Vec<Piece>> {
     all
 }
 
-/// A job in cells: number, outcomes, start, duration, operator, target, command; and the tone of its outcomes.
+/// Returns the cells of a job (number, outcomes, start, duration, operator, target, command) and the tone of
+/// its outcomes.
 fn job_cells(job: &Job, model: &Model) -> ([String; 7], Tone) {
     let failed = job.task_count.saturating_sub(job.succeeded + job.unfinished);
     let counted = [('✗', failed), ('▸', job.unfinished), ('✓', job.succeeded)];
@@ -282,12 +283,12 @@ fn job_cells(job: &Job, model: &Model) -> ([String; 7], Tone) {
     (cells, tone)
 }
 
-/// What stands above the cells.
+/// The headings of the cells.
 const HEADING: [&str; 7] = ["JOB", "OUTCOMES", "STARTED", "DURATION", "OPERATOR", "TARGET", "COMMAND"];
-/// Columns get no wider than this; the last one gets what is left.
+/// The maximum widths of the columns. The last column gets the remaining width.
 const WIDEST: [usize; 7] = [6, 20, 16, 8, 10, 20, usize::MAX];
 
-/// Jobs in lines, in columns as wide as they need to be, below their heading.
+/// Formats jobs as lines of aligned columns, below a heading.
 fn job_lines(jobs: &[&Job], model: &Model, room: usize) -> Vec<Vec<Piece>> {
     let rows: Vec<([String; 7], Tone)> = jobs.iter().map(|job| job_cells(job, model)).collect();
     let wide = |column: usize| {
@@ -316,7 +317,7 @@ fn job_lines(jobs: &[&Job], model: &Model, room: usize) -> Vec<Vec<Piece>> {
     lines
 }
 
-/// Past jobs of everyone, newest first.
+/// Draws the history: the jobs of all operators, newest first.
 pub(super) fn history(
     painter: &mut Painter<'_>,
     model: &Model,
@@ -359,7 +360,7 @@ pub(super) fn history(
     }
 }
 
-/// A text for reading.
+/// Draws a notice.
 pub(super) fn notice(
     painter: &mut Painter<'_>,
     area: Area,

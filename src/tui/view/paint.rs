@@ -1,4 +1,4 @@
-//! Draws text cell by cell: cuts what does not fit, and never passes on what would move the cursor.
+//! Draws text cell by cell. Cuts text that does not fit, and removes characters that would move the cursor.
 
 use ratatui::{buffer::Buffer, layout::Rect, style::Style};
 use unicode_width::UnicodeWidthStr as _;
@@ -12,28 +12,28 @@ use crate::{
     },
 };
 
-/// A piece of text in a tone.
+/// A text with a tone.
 pub(super) type Piece = (String, Tone);
 
-/// A piece.
+/// Creates a piece.
 pub(super) fn piece(text: impl Into<String>, tone: Tone) -> Piece {
     (text.into(), tone)
 }
 
-/// The screen, and how things look on it.
+/// The screen buffer and the theme.
 pub(super) struct Painter<'a> {
     pub(super) buffer: &'a mut Buffer,
     pub(super) theme: Theme,
 }
 
-/// How a line of output is shown.
+/// The display options of a line of output.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct LineLook {
-    /// Columns that are scrolled out at the left.
+    /// The number of columns to the left of the screen.
     pub left: usize,
-    /// stderr is marked.
+    /// Whether stderr is marked.
     pub marks_stderr: bool,
-    /// Lines begin with their time.
+    /// Whether lines begin with their time.
     pub has_times: bool,
 }
 
@@ -52,11 +52,11 @@ impl Painter<'_> {
         let text = strip_control(&self.theme.text(text));
         let room = usize::from(width.min(area.right() - x));
         let text = clipped(&text, room, self.theme.mark());
-        // Nothing of what stood there shines through.
+        // The previous contents of the cells do not remain visible.
         self.buffer.set_stringn(x, y, text, room, Style::reset().patch(style));
     }
 
-    /// Puts pieces one behind the other; returns the column behind them.
+    /// Draws pieces one after the other. Returns the column after them.
     pub(super) fn pieces(&mut self, x: u16, y: u16, width: u16, pieces: &[Piece]) -> u16 {
         let end = x.saturating_add(width);
         let mut at = x;
@@ -71,14 +71,14 @@ impl Painter<'_> {
         at
     }
 
-    /// The width of pieces as they are shown.
+    /// Returns the width of pieces on the screen.
     pub(super) fn width_of(&self, pieces: &[Piece]) -> u16 {
         let width: usize = pieces.iter().map(|(text, _)| self.theme.text(text).width()).sum();
         u16::try_from(width).unwrap_or(u16::MAX)
     }
 
-    /// A rule with a title: heavy for what has the keys. What stands at the right gives way first, its end before its
-    /// beginning.
+    /// Draws a rule with a title; a heavy one for the focused pane. If space is short, the pieces at the
+    /// right are dropped first, starting with the last one.
     pub(super) fn rule(&mut self, area: Area, left: &[Piece], right: &[Piece], is_focused: bool) {
         let line = if is_focused { "━" } else { "─" };
         let tone = if is_focused { Tone::Strong } else { Tone::Dim };
@@ -90,7 +90,7 @@ impl Painter<'_> {
         title.push(piece(" ", tone));
         let used = self.width_of(&title).min(room);
         self.pieces(area.x + 1.min(area.width), area.y, room, &title);
-        // Of what does not fit, the last goes first.
+        // If not all pieces fit, drop the last ones.
         for count in (1..=right.len()).rev() {
             let mut end = vec![piece(" ", tone)];
             end.extend(right[..count].iter().cloned());
@@ -103,15 +103,15 @@ impl Painter<'_> {
         }
     }
 
-    /// Reverses a row: the cursor is there.
+    /// Highlights a row as the row under the cursor.
     pub(super) fn highlight(&mut self, x: u16, y: u16, width: u16) {
         let area = Rect::new(x, y, width, 1).intersection(*self.buffer.area());
-        // One colour for the whole row: words and glyphs say the rest.
+        // One colour for the whole row: words and glyphs show the rest.
         let style = Style::reset().patch(self.theme.style(Tone::Cursor));
         self.buffer.set_style(area, style);
     }
 
-    /// Puts a line of output; returns the rows that it took, which are more than one where it wraps.
+    /// Draws a line of output. Returns the number of rows, which is more than one if it wraps.
     pub(super) fn line(&mut self, area: Area, line: &Line, look: LineLook, wraps: bool) -> u16 {
         let (mut x, y, end) = (area.x, area.y, area.x.saturating_add(area.width));
         if look.has_times && line.source != Source::Gap {
@@ -161,7 +161,7 @@ impl Painter<'_> {
                 }
                 let at = x + u16::try_from(column).unwrap_or(0);
                 if wide == 0 {
-                    // A mark that combines belongs to the cell before it.
+                    // A combining character belongs to the cell before it.
                     if column > 0
                         && let Some(cell) = self.buffer.cell_mut((at - 1, y + rows))
                     {
@@ -184,7 +184,7 @@ impl Painter<'_> {
     }
 }
 
-/// A task's own time: `0:12.345`.
+/// Formats the time since the start of a task: `0:12.345`.
 fn spoken_time(time_ns: u64) -> String {
     let ms = time_ns / 1_000_000;
     format!("{:>3}:{:02}.{:03}", ms / 60_000, ms / 1000 % 60, ms % 1000)

@@ -1,4 +1,5 @@
-//! Draws output: previews, differences, the grid, the stream and a single output. Touches only visible lines.
+//! Draws output: previews, differences, the grid, the stream and an output in full view. Touches only visible
+//! lines.
 
 use std::time::Duration;
 
@@ -23,27 +24,27 @@ use crate::{
     },
 };
 
-/// The smallest pane of the grid.
+/// The minimum width and height of a pane in the grid.
 const PANE: (u16, u16) = (60, 8);
-/// Lines of two outputs that are compared at most.
+/// The maximum number of lines of two compared outputs.
 const COMPARED: usize = 5_000;
 
 fn line_look(model: &Model, left: usize) -> LineLook {
     LineLook { left, marks_stderr: model.look.streams == Streams::Both, has_times: model.look.has_times }
 }
 
-/// The rows that a line takes where it wraps.
+/// Returns the number of rows of a line.
 fn height(line: &Line, room: usize, wraps: bool) -> usize {
     if wraps { crate::domain::text::width(&line.text).div_ceil(room.max(1)).max(1) } else { 1 }
 }
 
-/// What is said of output that is scrolled sideways.
+/// Returns the note that output is scrolled horizontally, if so.
 pub(super) fn sideways(model: &Model, open: &JobScreen) -> Option<Piece> {
     let text = format!("from column {}", open.left + 1);
     (open.left > 0 && !model.look.wraps).then(|| piece(text, Tone::Waiting))
 }
 
-/// A piece that more pieces follow.
+/// Appends a gap to a piece that other pieces follow.
 fn apart(piece: Option<Piece>) -> Option<Piece> {
     piece.map(|(text, tone)| (text + "  ", tone))
 }
@@ -78,7 +79,7 @@ fn tail(painter: &mut Painter<'_>, model: &Model, window: &Window, left: usize, 
     }
 }
 
-/// Draws lines of a window from one on.
+/// Draws the lines of a window, starting at an index.
 fn from(painter: &mut Painter<'_>, model: &Model, window: &Window, top: usize, left: usize, area: Area) {
     let look = line_look(model, left);
     let mut y = area.y;
@@ -100,7 +101,8 @@ fn inside(area: Area) -> Area {
     }
 }
 
-/// Below the rows: the output of the row under the cursor, or its difference to the largest group.
+/// Draws the preview below the rows: the output of the row under the cursor, or its difference from the
+/// largest group.
 pub(super) fn preview(
     painter: &mut Painter<'_>,
     model: &Model,
@@ -140,7 +142,7 @@ pub(super) fn preview(
     };
     match (open.preview_top, row.parting) {
         (Some(top), _) => from(painter, model, window, top, open.left, body),
-        // Two lines before the first that is unlike the largest group's.
+        // Start two lines before the first one that differs from the largest group.
         (None, Some(parting)) if window.from() == 0 && row.lines > 1 => {
             let line = usize::try_from(parting.line).unwrap_or(0);
             let last = window.len().saturating_sub(body.rows());
@@ -150,7 +152,7 @@ pub(super) fn preview(
     }
 }
 
-/// The lines in which a task's output differs from the largest group's.
+/// Draws the lines in which a task's output differs from the largest group.
 fn difference(painter: &mut Painter<'_>, open: &JobScreen, task: u32, area: Area) {
     let Some((largest, _)) = open.largest() else { return };
     let texts = |task: u32| -> Option<Vec<String>> {
@@ -186,7 +188,7 @@ fn difference(painter: &mut Painter<'_>, open: &JobScreen, task: u32, area: Area
         }
     }
     if lines.is_empty() {
-        let text = "What is loaded of both is the same; they end differently, or differ further on.";
+        let text = "The loaded parts are equal; the tasks end differently, or differ later.";
         painter.text(area.x + 1, area.y, area.width, text, Tone::Dim);
     }
     let top = open.preview_top.unwrap_or(0).min(lines.len().saturating_sub(area.rows()));
@@ -221,7 +223,7 @@ fn missing(window: &Window) -> Vec<Piece> {
     vec![piece(format!("{} left out  ", spoken_bytes(window.skipped())), Tone::Waiting)]
 }
 
-/// Panes in fixed places, in the order in which they needed a person first.
+/// Draws the grid. Its panes have fixed places, in the order in which they first needed attention.
 pub(super) fn grid(
     painter: &mut Painter<'_>,
     model: &Model,
@@ -277,7 +279,7 @@ pub(super) fn grid(
     }
 }
 
-/// All agents in one stream.
+/// Draws the output of all agents in one stream.
 pub(super) fn stream(
     painter: &mut Painter<'_>,
     model: &Model,
@@ -320,7 +322,7 @@ pub(super) fn stream(
     }
 }
 
-/// One output in full.
+/// Draws an output in full view.
 pub(super) fn output(
     painter: &mut Painter<'_>,
     model: &Model,

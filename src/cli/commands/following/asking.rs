@@ -1,4 +1,4 @@
-//! What a signal or a key means while a job is followed. Decides; the callers act.
+//! Decides what a signal or a typed line means while a job is followed. The callers act on the decision.
 
 use std::{
     io::{self, IsTerminal as _},
@@ -17,47 +17,47 @@ use crate::{
     sys::shutdown::EndSignal,
 };
 
-/// How often it is looked whether this client is the terminal's foreground job.
+/// Interval of the check whether this client is the terminal's foreground job.
 const LOOK: Duration = Duration::from_millis(200);
-/// Longest line that a person types.
+/// Maximum length of a typed line, in bytes.
 const LONGEST: usize = 256;
 
-/// What is wanted.
+/// The action that the user requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
-    /// Nothing new.
+    /// Do nothing.
     Nothing,
-    /// To be asked what ^C should mean.
+    /// Ask the user what ^C is to do.
     Ask,
-    /// To see who still runs.
+    /// Show which tasks still run.
     ShowRunning,
-    /// To cancel the job and see the proof.
+    /// Cancel the job, and show how its tasks end.
     Cancel,
-    /// To leave it.
+    /// Leave the job, and exit with this status.
     Detach(Status),
 }
 
-/// How far an interruption went.
+/// The state of an interruption by the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Interrupt {
     No,
-    /// Several agents: cancel, leave or wait?
+    /// The job has several agents, so the user was asked: cancel, leave or wait?
     Asked,
-    /// Cancelled, but the master did not hear it.
+    /// The user cancelled the job, but the master did not receive the request.
     Unheard,
-    /// Cancelled; waiting for the proof.
+    /// The job was cancelled; its tasks have not ended yet.
     Cancelled,
 }
 
-/// The state of that conversation.
+/// The state of the dialogue with the user.
 #[derive(Debug)]
 pub(super) struct Asking {
     interrupt: Interrupt,
-    /// ^C concerns the job, not only this client.
+    /// Whether ^C concerns the job, not only this client.
     owns: bool,
-    /// One agent: nothing is asked.
+    /// Whether the target is a single agent name; then ^C asks no question.
     plain_name: bool,
-    /// A person sits at standard input and standard error.
+    /// Whether a person uses standard input and standard error.
     has_person: bool,
     typed: Option<mpsc::Receiver<String>>,
 }
@@ -74,27 +74,27 @@ impl Asking {
         matches!(self.interrupt, Interrupt::Unheard | Interrupt::Cancelled)
     }
 
-    /// Whether a person waits for the answer to ^C.
+    /// Whether the question after ^C waits for an answer.
     pub(super) fn is_asked(&self) -> bool {
         self.interrupt == Interrupt::Asked
     }
 
-    /// Whether a person can be expected to do something.
+    /// Whether a person is there who can act.
     pub(super) fn has_person(&self) -> bool {
         self.has_person
     }
 
-    /// Notes that the job is cancelled for another reason than a signal.
+    /// Records that the job was cancelled for another reason than a signal.
     pub(super) fn cancelled(&mut self) {
         self.interrupt = Interrupt::Cancelled;
     }
 
-    /// Notes that the master has to be told again to cancel the job, once it is back.
+    /// Records that the cancel request did not reach the master, and has to be sent again after a reconnect.
     pub(super) fn unheard(&mut self) {
         self.interrupt = Interrupt::Unheard;
     }
 
-    /// What it has to be told, now that it is back.
+    /// Returns the action to repeat after a reconnect.
     pub(super) fn owed(&mut self) -> Wish {
         if self.interrupt != Interrupt::Unheard {
             return Wish::Nothing;
@@ -136,7 +136,7 @@ impl Asking {
         }
     }
 
-    /// The next wish that is typed; never, where nobody types.
+    /// Returns the next action that the user types. Without a user, it never returns.
     pub(super) async fn typed(&mut self) -> Wish {
         let line = match &mut self.typed {
             Some(typed) => typed.recv().await,
@@ -150,8 +150,9 @@ impl Asking {
     }
 }
 
-/// Lines from a terminal, read on a thread of their own that ends with the process. Standard input is only touched
-/// while this client is the terminal's foreground job: `&` must not stop it, and the shell's own lines are not for it.
+/// Reads lines from the terminal on a thread of its own, which ends with the process. The thread reads
+/// standard input only while this client is the terminal's foreground job: it must not stop a client that was
+/// started with `&`, nor read lines that are meant for the shell.
 fn read_lines() -> mpsc::Receiver<String> {
     let (lines, typed) = mpsc::channel(4);
     std::thread::spawn(move || {

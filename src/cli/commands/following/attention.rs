@@ -1,4 +1,4 @@
-//! The events that a following client handles beside the job: signals, keys and the clock.
+//! The events that a following client handles besides those of the job: signals, keys and the clock.
 
 use std::{
     io,
@@ -21,13 +21,13 @@ use crate::{
     sys::shutdown::{EndSignal, EndSignals, is_ignored},
 };
 
-/// How often what stands at the bottom of a terminal is drawn, when it has changed.
+/// Interval at which the status lines at the bottom of a terminal are redrawn, if they have changed.
 const DRAW_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Something that happened.
+/// A signal, a typed line, or a tick of a timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Happening {
-    /// A signal came.
+    /// A signal was received.
     Signalled(Wish),
     /// A line was typed, and the terminal has echoed it.
     Typed(Wish),
@@ -37,14 +37,15 @@ pub(super) enum Happening {
     Second,
 }
 
-/// Where it comes from.
+/// The source of these events, and the state of the dialogue with the user.
 #[derive(Debug)]
 pub(super) struct Attention {
     pub(super) asking: Asking,
     pub(super) signals: EndSignals,
     second: Interval,
     frame: Interval,
-    /// ^C came and was not heard yet, since this client writes to somebody who does not read. The next one ends it.
+    /// Set from a ^C until this client handles it. A second ^C before that ends the process: this client may
+    /// be blocked by a reader that does not read.
     unheard: Arc<AtomicBool>,
 }
 
@@ -54,7 +55,7 @@ impl Attention {
         frame.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let unheard = Arc::new(AtomicBool::new(false));
         if !is_ignored(SignalKind::interrupt()) {
-            // In this order: the first ^C finds nothing unheard.
+            // The order matters: at the first ^C the flag is not set yet.
             flag::register_conditional_shutdown(SIGINT, exit::INTERRUPTED.0.into(), Arc::clone(&unheard))?;
             flag::register(SIGINT, Arc::clone(&unheard))?;
         }
@@ -62,7 +63,7 @@ impl Attention {
         Ok(Self { asking, signals: EndSignals::new()?, second, frame, unheard })
     }
 
-    /// What the next signal asks for. May be dropped and called again.
+    /// Returns the action of the next signal. May be dropped and called again.
     pub(super) async fn signalled(&mut self) -> Wish {
         let signal = self.signals.next().await;
         self.heard(signal)
@@ -73,7 +74,7 @@ impl Attention {
         self.asking.signalled(signal)
     }
 
-    /// The next thing that happens; drawing only where there is something to draw. May be dropped and called again.
+    /// Returns the next event; `Draw` only if `draws`. May be dropped and called again.
     pub(super) async fn next(&mut self, draws: bool) -> Happening {
         tokio::select! {
             signal = self.signals.next() => Happening::Signalled(self.heard(signal)),

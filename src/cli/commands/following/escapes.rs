@@ -1,21 +1,21 @@
 //! The escape `~` at the beginning of a line in a remote terminal, as in ssh. Pure.
 
-/// What to do with what was typed.
+/// A request to this client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Typed {
     /// Hang up: `~.`.
     HangUp,
-    /// Stop this client until the shell brings it back: `~^Z`.
+    /// Suspend this client until the shell continues it: `~^Z`.
     Suspend,
-    /// Say what there is: `~?`.
+    /// Show the list of escapes: `~?`.
     Help,
 }
 
-/// What people are told.
+/// The list of escapes, for the user.
 pub(super) const HELP: &str =
-    "~. hangs up   ~^Z suspends   ~~ sends ~   ~? says this; all at the beginning of a line";
+    "~. hangs up   ~^Z suspends   ~~ sends ~   ~? shows this help; all at the beginning of a line";
 
-/// Where in a line the keys are.
+/// The position of the next key in its line.
 #[derive(Debug)]
 pub(super) struct Escapes {
     is_line_start: bool,
@@ -29,7 +29,7 @@ impl Default for Escapes {
 }
 
 impl Escapes {
-    /// Takes what was typed: the bytes that continue, and what was meant for this side.
+    /// Handles typed bytes. Returns the bytes to send, and the requests to this client.
     pub(super) fn take(&mut self, typed: &[u8]) -> (Vec<u8>, Vec<Typed>) {
         let (mut bytes, mut meant) = (Vec::with_capacity(typed.len() + 1), Vec::new());
         for byte in typed {

@@ -22,10 +22,10 @@ use crate::{
     },
 };
 
-/// A line without an end is told in pieces of this many bytes.
+/// Maximum length of a line without an end, in bytes. A longer line is printed in pieces.
 const LONGEST_LINE: usize = 1024 * 1024;
 
-/// A line of which the end is not there yet: its bytes, and the offset of each frame's part.
+/// A line whose end has not arrived yet: its bytes, and the offset of its first byte.
 #[derive(Debug, Default)]
 struct Pending {
     bytes: Vec<u8>,
@@ -44,7 +44,7 @@ pub(super) struct Events {
     out: Stdio,
     agents: HashMap<u32, AgentName>,
     pending: HashMap<(u32, Stream), Pending>,
-    /// Streams that have printed nothing since bytes of their task were missing.
+    /// Streams that have printed nothing since a gap in their task's output.
     behind_gap: HashSet<(u32, Stream)>,
 }
 
@@ -62,22 +62,22 @@ impl Events {
         Ok(Self { out, agents: agents.collect(), pending: HashMap::new(), behind_gap: HashSet::new() })
     }
 
-    /// The job, which comes first.
+    /// Prints the job, which is the first object.
     pub(super) fn begin(&mut self, job: &Job) -> io::Result<()> {
         say(&mut self.out, JobObject::new(job))
     }
 
-    /// Whether the reader has not taken what was printed.
+    /// Whether the reader has not read all output yet.
     pub(super) fn is_held(&self) -> bool {
         self.out.has_backlog()
     }
 
-    /// Waits until the reader has taken what was printed. May be dropped and called again.
+    /// Waits until the reader has read all output. May be dropped and called again.
     pub(super) async fn drain(&mut self) -> io::Result<()> {
         self.out.drain().await
     }
 
-    /// A task's state; before its end, its last lines without an end.
+    /// Prints the state of a task. If it has ended, its last lines without an end come first.
     pub(super) fn task(&mut self, task: &Task) -> io::Result<()> {
         if task.state.outcome().is_some() {
             self.last_lines(task.index)?;
@@ -85,7 +85,7 @@ impl Events {
         say(&mut self.out, TaskObject::new(task))
     }
 
-    /// A task's last lines without an end.
+    /// Prints a task's last lines without an end.
     pub(super) fn last_lines(&mut self, task: u32) -> io::Result<()> {
         [Stream::Stdout, Stream::Stderr].into_iter().try_for_each(|stream| self.flush(task, stream, false))
     }
@@ -143,7 +143,7 @@ impl Events {
         say(&mut self.out, line)
     }
 
-    /// Lines without an end, told when there will be no more.
+    /// Prints all lines without an end, when no more output follows.
     pub(super) fn finish(&mut self) -> io::Result<()> {
         let mut left: Vec<(u32, Stream)> = self.pending.keys().copied().collect();
         left.sort_by_key(|(task, stream)| (*task, word(*stream)));
@@ -162,7 +162,7 @@ impl Events {
     }
 }
 
-/// Waits until the readers have taken what was printed. May be dropped and called again.
+/// Waits until the readers have read all output. May be dropped and called again.
 pub(super) async fn drain(printer: &mut Printer, events: Option<&mut Events>) -> io::Result<()> {
     printer.drain().await?;
     match events {

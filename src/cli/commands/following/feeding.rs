@@ -1,4 +1,5 @@
-//! Sends standard input to the master, and after a broken connection again from where the command is. Buffers at most one window.
+//! Sends standard input to the master. After a broken connection it continues at the command's position.
+//! Buffers at most one window.
 
 use std::{
     collections::VecDeque,
@@ -23,22 +24,22 @@ use crate::{
     },
 };
 
-/// Pieces that may wait to be sent.
+/// Maximum number of pieces that wait to be sent.
 const PIECES: usize = 4;
-/// Pause before the master is tried again.
+/// Pause before the next attempt to reach the master.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 
-/// Something for the command.
+/// Input for the command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fed {
-    /// Bytes of its input.
+    /// Bytes of standard input.
     Bytes(Bytes),
-    /// Its terminal's size.
+    /// The size of the terminal.
     Size(WindowSize),
 }
 
-/// Reads standard input on a thread of its own, as fast as it is taken; the end closes the channel. A read that waits
-/// keeps nobody: it ends with the process.
+/// Reads standard input on a thread of its own, at the speed of the receiver. At the end of the input, the
+/// channel is closed. A read that blocks does not keep the process alive.
 pub(super) fn read_standard_input() -> mpsc::Receiver<Fed> {
     let (pieces, input) = mpsc::channel(PIECES);
     thread::spawn(move || {
@@ -60,19 +61,19 @@ pub(super) fn read_standard_input() -> mpsc::Receiver<Fed> {
     input
 }
 
-/// What was read and not taken by the command yet.
+/// Input that was read, but not taken by the command yet.
 #[derive(Debug, Default)]
 struct Kept {
     pieces: VecDeque<(u64, Bytes)>,
-    /// Bytes read in all.
+    /// Number of bytes read in total.
     read: u64,
-    /// Bytes that the command has taken.
+    /// Number of bytes that the command has taken.
     taken: u64,
-    /// Bytes that were sent on this connection, or before it and taken.
+    /// Number of bytes that were sent on this connection, or taken before it.
     sent: u64,
-    /// Standard input has ended.
+    /// Whether standard input has ended.
     is_complete: bool,
-    /// Its end was sent on this connection.
+    /// Whether the end was sent on this connection.
     end_sent: bool,
 }
 
@@ -99,7 +100,7 @@ impl Kept {
         (self.sent, self.end_sent) = (self.taken, false);
     }
 
-    /// The next message, where one may be sent.
+    /// Returns the next message, if one may be sent.
     fn next(&mut self) -> Option<Stdin> {
         if self.sent >= self.read {
             if !self.is_complete || self.end_sent {
@@ -118,13 +119,13 @@ impl Kept {
     }
 }
 
-/// Why feeding on one connection ended.
+/// Why sending on one connection ended.
 enum End {
-    /// The command wants nothing more.
+    /// The command takes no more input.
     Over,
     /// The connection broke.
     Broken,
-    /// The master will not have it.
+    /// The master refused the input.
     Refused(String),
 }
 
@@ -137,7 +138,7 @@ impl From<CallError> for End {
     }
 }
 
-/// Feeds a job until its command wants nothing more. Meant to be dropped when the job is over.
+/// Sends input to a job until its command takes no more. The caller drops the future when the job is over.
 pub(super) async fn feed(address: MasterAddress, job: JobReference, mut input: mpsc::Receiver<Fed>) {
     let mut kept = Kept::default();
     let mut size = None;
@@ -168,7 +169,7 @@ async fn feed_by(
         Ok(answers) => answers,
         Err(error) => return error.into(),
     };
-    // Nothing is sent before the master has said from where on.
+    // Nothing is sent before the master has reported the offset to begin at.
     let mut has_begun = false;
     let mut untold_size = *size;
     loop {
@@ -238,7 +239,7 @@ mod tests {
                     prop_assert_eq!(stdin.offset, got.len() as u64);
                     got.extend_from_slice(&stdin.data);
                 }
-                // The command has taken a part; the rest was lost on the road.
+                // The command has taken a part; the rest was lost with the connection.
                 let at = (got.len() as u64).saturating_sub(back).max(kept.taken);
                 kept.send_from(at);
                 got.truncate(usize::try_from(at).unwrap());

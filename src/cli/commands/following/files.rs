@@ -1,7 +1,7 @@
 //! `--outdir`: the output of each task in a file of its own, and a list of the agents that failed.
 //!
-//! Others may have been in the directory before, or write to it meanwhile. So a file is always made anew, nothing that stands
-//! in its place is ever opened, and links are followed nowhere below the directory's parent.
+//! Other users may have written to the directory before, or write to it now. So each file is created anew, an
+//! existing file is never opened, and no symbolic link below the directory's parent is followed.
 
 use std::{
     collections::HashMap,
@@ -25,24 +25,24 @@ use crate::{
     domain::{frame::Frame, job::Job, outcome::Outcome, seam::Seam},
 };
 
-/// A directory that can be written to.
+/// The directory of `--outdir`, open and writable.
 #[derive(Debug)]
 pub(in crate::cli::commands) struct OutDirectory {
     path: PathBuf,
     directory: OwnedFd,
 }
 
-/// A directory with one file a task, `NAME.log`, and a list, `failed`.
+/// The files in the directory: `NAME.log` for each task, and the list `failed`.
 #[derive(Debug)]
 pub(super) struct Files {
     directory: Arc<OutDirectory>,
     files: HashMap<u32, Made>,
-    /// Files that are open; they are closed all at once when there are many, and opened again as needed.
+    /// Open files. When there are too many, all are closed, and opened again as needed.
     open: HashMap<u32, File>,
     seams: HashMap<u32, Seam>,
 }
 
-/// A file that was made here.
+/// A file that this client created.
 #[derive(Debug)]
 struct Made {
     name: String,
@@ -50,17 +50,17 @@ struct Made {
     inode: u64,
 }
 
-/// Files that are open at once.
+/// Maximum number of open files.
 const MOST_OPEN: usize = 256;
-/// The list of the agents whose task did not exit 0.
+/// The list of the agents whose task did not exit with 0.
 const FAILED: &str = "failed";
 
 impl OutDirectory {
-    /// Opens a directory, and makes it where there is none. To be done before anything starts: what cannot be written to
-    /// is found out now. The list of an earlier job is removed.
+    /// Opens a directory, or creates it. To be called before the job starts, so that a directory that is not
+    /// writable is reported early. Removes the list of an earlier job.
     ///
     /// # Errors
-    /// When it cannot be written to.
+    /// If it cannot be written to.
     pub(in crate::cli::commands) fn open(path: &Path) -> Result<Self, Failure> {
         let opened = open_directory(path).and_then(|directory| {
             make_file(&directory, FAILED)?;
@@ -72,14 +72,14 @@ impl OutDirectory {
         })
     }
 
-    /// Says which file could not be written.
+    /// Adds the path of the file to an error.
     fn named(&self, name: &str, error: &io::Error) -> io::Error {
         io::Error::other(format!("cannot write {}: {error}", self.path.join(name).display()))
     }
 }
 
 impl Files {
-    /// Makes a file for each task of a job.
+    /// Creates a file for each task of a job.
     pub(super) fn new(directory: &Arc<OutDirectory>, job: &Job) -> io::Result<Self> {
         let names = job.tasks.iter().map(|task| (task.index, task.agent.as_str()));
         Self::make(directory, names)
@@ -91,7 +91,7 @@ impl Files {
     ) -> io::Result<Self> {
         let mut files = HashMap::new();
         for (index, agent) in agents {
-            // Names of agents have no slash, and with the ending none of them is the list or a dot.
+            // Agent names have no slash, and with the suffix no name equals the list, `.` or `..`.
             let name = format!("{agent}.log");
             let made = make_file(&directory.directory, &name).and_then(|file| file.metadata());
             let metadata = made.map_err(|error| directory.named(&name, &error))?;
@@ -100,12 +100,12 @@ impl Files {
         Ok(Self { directory: Arc::clone(directory), files, open: HashMap::new(), seams: HashMap::new() })
     }
 
-    /// The directory, as it was named.
+    /// Returns the directory's path, as given by the user.
     pub(super) fn path(&self) -> &Path {
         &self.directory.path
     }
 
-    /// Appends what a task printed, both streams in the order in which they were read.
+    /// Appends the output of a task, both streams in the order in which they were read.
     pub(super) fn frame(&mut self, task: u32, frame: &Frame) -> io::Result<()> {
         let mark = self.seams.entry(task).or_default().next(&frame.data);
         self.append(task, mark.as_bytes())?;
@@ -127,13 +127,14 @@ impl Files {
         }
     }
 
-    /// Takes that bytes of a task are missing here, so that no line in its file is one that it did not print.
+    /// Ends the current line at a gap, so that the file contains no line that the task did not print.
     pub(super) fn gap(&mut self, task: u32) -> io::Result<()> {
         let end = self.seams.entry(task).or_default().gap();
         self.append(task, end.as_bytes())
     }
 
-    /// Writes the list. Of a job that continues without this client it has the tasks that have failed by now.
+    /// Writes the list. If the job continues without this client, the list has the tasks that have failed so
+    /// far.
     pub(super) fn finish(&self, job: &Job) -> io::Result<()> {
         let has_failed = |outcome: &Outcome| !outcome.is_success();
         let failed = job.tasks.iter().filter(|task| task.state.outcome().is_some_and(has_failed));
@@ -153,7 +154,7 @@ impl Made {
         let metadata = file.metadata()?;
         if (metadata.dev(), metadata.ino()) != (self.device, self.inode) {
             return Err(io::Error::other(format!(
-                "somebody else has put another file in the place of {}",
+                "another process has put a different file in the place of {}",
                 self.name
             )));
         }
@@ -161,10 +162,10 @@ impl Made {
     }
 }
 
-/// The directory itself: made for its owner alone where there is none.
+/// Opens the directory. If it does not exist, it is created for its owner only.
 fn open_directory(path: &Path) -> io::Result<OwnedFd> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-    // Without a slash at its end, which would have a link followed.
+    // Without a slash at the end, which would make the kernel follow a symbolic link.
     let path: PathBuf = path.components().collect();
     if fs::symlink_metadata(&path)?.is_symlink() {
         return Err(io::Error::other("it is a link; name the directory that it leads to"));
@@ -173,7 +174,7 @@ fn open_directory(path: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(&path, flags, Mode::empty())?)
 }
 
-/// Makes a file in the place of whatever has this name.
+/// Creates a file. An existing file with this name is removed.
 fn make_file(directory: &OwnedFd, name: &str) -> io::Result<File> {
     let flags =
         OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;

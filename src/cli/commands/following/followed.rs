@@ -1,4 +1,4 @@
-//! A job that is followed, and the actions of the person at this client. Does not know how the output is shown.
+//! A followed job, and the actions of the user of this client. Independent of how the output is shown.
 
 use tokio::time::Instant;
 
@@ -20,7 +20,7 @@ use crate::{
     wire::{client::ControlClient, status::CallError},
 };
 
-/// The job, and the client's side of it.
+/// A followed job, and the state of the client.
 pub(super) struct Followed {
     pub(super) following: Following,
     pub(super) client: ControlClient,
@@ -28,15 +28,15 @@ pub(super) struct Followed {
     pub(super) attention: Attention,
     patience: Patience,
     began: Instant,
-    /// The lines at the bottom of a terminal that are drawn again and again.
+    /// The status lines at the bottom of a terminal.
     region: Option<Region>,
-    /// They are no longer true.
+    /// Whether the status lines are out of date.
     is_stale: bool,
 }
 
 impl Followed {
     /// # Errors
-    /// When signals cannot be heard.
+    /// If signal handlers cannot be installed.
     pub(super) fn new(
         following: Following,
         client: ControlClient,
@@ -60,12 +60,12 @@ impl Followed {
         self.region.is_some()
     }
 
-    /// What is drawn is no longer true.
+    /// Marks the status lines as out of date.
     pub(super) fn outdated(&mut self) {
         self.is_stale = true;
     }
 
-    /// Whether something is to be drawn.
+    /// Whether the status lines have to be redrawn.
     pub(super) fn is_to_draw(&self) -> bool {
         self.region.is_some() && self.is_stale
     }
@@ -77,7 +77,7 @@ impl Followed {
         self.is_stale = true;
     }
 
-    /// Draws these lines, and below them how far the job is, or what is asked.
+    /// Draws these lines, and below them the progress of the job, or the question after ^C.
     pub(super) fn draw(&mut self, mut lines: Vec<String>, paint: Paint) {
         self.is_stale = false;
         let Some(region) = &mut self.region else { return };
@@ -95,14 +95,15 @@ impl Followed {
         note(text);
     }
 
-    /// A person may promote a held job from another terminal; a script must not wait for that.
+    /// Whether the job is held and no person is there. A person may promote it from another terminal; a
+    /// script must not wait for that.
     pub(super) fn is_held_for_nobody(&self) -> bool {
         let is_held = matches!(self.job.gate.state, GateState::Held(_));
         is_held && self.following.owns() && !self.attention.asking.has_person()
     }
 
-    /// Does what somebody wants, and looks once a second how patient to be. `tells_held`: nothing else shows which tasks are
-    /// held back.
+    /// Handles an event, and checks the timeouts once a second. With `tells_held`, reports tasks that are
+    /// held back, because nothing else shows them.
     pub(super) async fn happened(
         &mut self,
         happening: Happening,
@@ -157,7 +158,8 @@ impl Followed {
         Ok(None)
     }
 
-    /// Finds the job again after the connection broke, and asks for what was wanted meanwhile.
+    /// Finds the job again after the connection broke, and repeats a cancel request that the master did not
+    /// receive.
     pub(super) async fn reconnect<T>(
         &mut self,
         say: impl Fn(&str),

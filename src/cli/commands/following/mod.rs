@@ -46,45 +46,46 @@ use crate::{
     },
 };
 
-/// What a shell says of a program whose reader is gone: 128 + SIGPIPE.
+/// The status that a shell reports for a program whose reader is gone: 128 + SIGPIPE.
 const READER_GONE: Status = Status(141);
 /// Pause between two attempts to reach the master again.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 
-/// How to follow.
+/// How to follow a job.
 #[derive(Clone, Debug)]
 pub(super) struct Following {
     pub(super) address: MasterAddress,
     pub(super) print: PrintArgs,
-    /// How long to wait for a master that does not answer, and for tasks without contact; `None` without end.
+    /// Maximum time to wait for a master that does not answer, and for tasks without contact; `None` for no
+    /// limit.
     pub(super) give_up: Option<Duration>,
     pub(super) from_offset: u64,
     pub(super) agents: Vec<AgentName>,
-    /// Continue until the job ends.
+    /// Whether to continue until the job ends.
     pub(super) follow: bool,
     pub(super) purpose: Purpose,
-    /// Where each task's output goes too.
+    /// A directory that each task's output is also written to.
     pub(super) outdir: Option<Arc<OutDirectory>>,
-    /// Each line begins with its time.
+    /// Whether each line begins with its time.
     pub(super) timestamps: bool,
-    /// Only this stream.
+    /// The only stream to show; `None` for both.
     pub(super) only: Option<Stream>,
-    /// What the command reads comes from here.
+    /// How this client's standard input is used.
     pub(super) feeds: Feeds,
 }
 
-/// Why somebody follows a job.
+/// Why a job is followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// It was started here: ^C concerns the job, not only this client.
+    /// This client started the job: ^C concerns the job, not only this client.
     Started,
-    /// It continues without this client too.
+    /// The client attached to a job that continues without it.
     Attached,
-    /// Its output is read: the exit status only tells whether what there is of it was shown.
+    /// Only the output is requested: the exit status reports whether it was shown, not how the job ended.
     Read,
 }
 
-/// What becomes of this client's standard input.
+/// How this client's standard input is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Feeds {
     /// The command gets no standard input.
@@ -92,12 +93,12 @@ pub(super) enum Feeds {
     Nothing,
     /// The command reads it.
     Stream,
-    /// It is the command's keyboard, and standard output its screen.
+    /// It is the keyboard of the command's terminal, and standard output is the screen.
     Terminal,
 }
 
 impl Following {
-    /// The call that follows a job, from where each task's output was seen up to.
+    /// Returns the request to follow a job, from the offset up to which each task's output was seen.
     pub(super) fn request(&self, job: JobReference, seen: impl IntoIterator<Item = (u32, u64)>) -> FollowJob {
         FollowJob {
             seen: seen.into_iter().map(|(task, offset)| TaskOffset { task, offset }).collect(),
@@ -115,12 +116,13 @@ impl Following {
         self.purpose == Purpose::Started
     }
 
-    /// Whether the exit status tells how the job ended.
+    /// Whether the exit status reports how the job ended.
     fn judges(&self) -> bool {
         self.purpose != Purpose::Read
     }
 
-    /// What failed here, and what becomes of the job, of which there is no true status then.
+    /// Adds the state of the job to a failure of this client, whose exit status then says nothing about the
+    /// job.
     fn failed(&self, failure: Failure, job: &Job) -> Failure {
         if self.judges() { left_behind(failure, job) } else { failure.with(exit::FAILED) }
     }
@@ -136,27 +138,27 @@ impl Following {
 
 /// How following ended.
 enum End {
-    /// The job, or what there is of it, was shown.
+    /// All available output was shown.
     Shown,
     /// The job continues without this client.
     Detached(Status),
 }
 
-/// The events of one job, and the first of them.
+/// The event stream of a job, and its first event.
 pub(super) struct Begun {
     pub(super) events: JobEvents,
     pub(super) first: Option<JobEvent>,
 }
 
 impl Begun {
-    /// Waits for the first one.
+    /// Waits for the first event.
     pub(super) async fn of(mut events: JobEvents) -> Result<Self, CallError> {
         let first = events.next().await?;
         Ok(Self { events, first })
     }
 }
 
-/// Follows the events of one job. The first one has to be the job.
+/// Follows the events of one job. The first event has to be the job.
 pub(super) async fn follow(
     following: Following,
     client: ControlClient,
@@ -191,8 +193,8 @@ pub(super) async fn follow(
     }
 }
 
-/// Makes a call again and again on new connections, after the one there was broke. Otherwise the status to leave with:
-/// when that takes too long, or the master will not have it any more.
+/// Repeats a call on new connections after a connection broke. Returns the exit status if that takes too
+/// long, or if the master refuses the call.
 pub(super) async fn find_again<T>(
     following: &Following,
     say: impl Fn(&str),
@@ -224,7 +226,8 @@ pub(super) async fn find_again<T>(
     }
 }
 
-/// The same, until somebody has had enough of it. Who cancels meanwhile is heard: the master is told once it is back.
+/// Like [`find_again`], but a signal can end the attempt. If it cancels the job, the request is sent once the
+/// master answers.
 async fn reconnect<T>(
     following: &Following,
     attention: &mut Attention,
@@ -243,14 +246,14 @@ async fn reconnect<T>(
                 say("~ the job is cancelled when the master answers; press again to leave it running");
             }
             Wish::Detach(status) => return Err(status),
-            // There is nothing to choose before the master is back.
+            // The question makes no sense before the master answers.
             Wish::Ask => return Err(exit::INTERRUPTED),
             Wish::Nothing | Wish::ShowRunning => {}
         }
     }
 }
 
-/// Cancels a job. Whoever interrupts once more does not want to wait for the master's answer.
+/// Cancels a job. A further signal ends the wait for the master's answer.
 async fn cancel(
     client: &ControlClient,
     job: &Job,
@@ -261,7 +264,7 @@ async fn cancel(
         _ = attention.signals.next() => return Ok(Some(End::Detached(exit::INTERRUPTED))),
     };
     match told {
-        // It is over where it is not found, and how it ended is among what is still to be shown.
+        // If the job is not found, it is over, and its result arrives with the events.
         Ok(_) | Err(CallError::NotFound(_)) => Ok(None),
         Err(CallError::Disconnected(_)) => {
             attention.asking.unheard();
@@ -271,7 +274,7 @@ async fn cancel(
     }
 }
 
-/// What to say when a job is held, and whether a person is there to wait for.
+/// Reports that a job is held, and how to continue or stop it.
 fn say_held(job: &Job, gate: &Gate) {
     if let GateState::Held(reason) = &gate.state {
         let number = job.number;
@@ -282,12 +285,13 @@ fn say_held(job: &Job, gate: &Gate) {
     }
 }
 
-/// The question that ^C asks on several agents.
+/// Returns the question that ^C asks for several agents.
 fn question(job: &Job) -> String {
     format!("{}    ^C cancel   d Enter leave running   Enter wait", tally::unfinished(job))
 }
 
-/// Adds to what failed here what becomes of the job, of which there is no true status then.
+/// Adds the state of the job to a failure of this client, and replaces its status: the job's result is
+/// unknown.
 pub(super) fn left_behind(failure: Failure, job: &Job) -> Failure {
     let number = job.number;
     let then = if job.ended_ms.is_some() {
@@ -298,7 +302,7 @@ pub(super) fn left_behind(failure: Failure, job: &Job) -> Failure {
     Failure { message: format!("{}\n{then}", failure.message), status: exit::NO_STATUS }
 }
 
-/// Says how to come back to a job that continues.
+/// Prints how to attach to a job that continues.
 fn say_attach(job: &Job) {
     if job.ended_ms.is_some() {
         return;

@@ -16,23 +16,23 @@ use crate::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-/// Most bytes of each stream of a task.
+/// Maximum size of each stream of a task, in bytes.
 const MAX_OUTPUT_BYTES: usize = 16 * 1024 * 1024;
 
-/// What one task printed on one stream.
+/// The output of one task on one stream.
 #[derive(Debug, Default)]
 struct Text {
     bytes: Vec<u8>,
-    /// Where a gap has cut a line.
+    /// Positions at which a gap has cut a line.
     cuts: Vec<usize>,
-    /// There was more.
+    /// Whether there was more output.
     is_cut: bool,
 }
 
 impl Text {
     const EMPTY: Self = Self { bytes: Vec::new(), cuts: Vec::new(), is_cut: false };
 
-    /// The exact bytes in Base64, where they are not UTF-8.
+    /// Returns the exact bytes in Base64, if they are not UTF-8.
     fn exact(&self) -> Option<String> {
         std::str::from_utf8(&self.bytes).is_err().then(|| STANDARD.encode(&self.bytes))
     }
@@ -49,8 +49,8 @@ impl Text {
         }
     }
 
-    /// The text, as well as it can be told. A line that a gap has cut ends there: joined to what comes behind it, it would be
-    /// one that nobody printed.
+    /// Returns the output as text, with replacement characters for invalid UTF-8. A line that a gap has cut
+    /// ends there: joined to the output after the gap, it would be a line that the task did not print.
     fn text(&self) -> String {
         let (mut text, mut from) = (String::new(), 0);
         for cut in self.cuts.iter().copied() {
@@ -62,7 +62,7 @@ impl Text {
     }
 }
 
-/// What one task printed, and what of it is missing.
+/// The output of one task, and the gaps in it.
 #[derive(Debug, Default)]
 struct Printed {
     streams: [Text; 2],
@@ -107,7 +107,7 @@ impl Outputs {
         });
     }
 
-    /// Prints the job, and with each task what it printed.
+    /// Prints the job, with the output of each task.
     pub(super) fn print(&self, job: &Job) -> io::Result<()> {
         print_json(Format::Json, &self.document(job))
     }

@@ -14,27 +14,27 @@ use crate::{
     },
 };
 
-/// A task that is held back for so long is told of where nobody sees what it waits for.
+/// Time after which a task that is held back is reported, if nothing else shows what it waits for.
 const TELL_AFTER: Duration = Duration::from_secs(2);
-/// So long a client that has cancelled a job waits for tasks that are held back.
+/// Maximum time that a client waits for tasks that are held back, after it has cancelled the job.
 const WAIT_CANCELLED: Duration = Duration::from_secs(10);
 
-/// What is waited for, and since when, as this client has seen it: the master's clock may be another one.
+/// What this client waits for, and since when by its own clock: the master's clock may differ.
 #[derive(Debug, Default)]
 pub(super) struct Patience {
-    /// Everything that is open has been without contact.
+    /// Since when all unfinished tasks have been without contact.
     silent: Option<Instant>,
-    /// Tasks that run and are held back, and whether that was told.
+    /// Tasks that run and are held back: since when, and whether that was reported.
     held: HashMap<u32, (Instant, bool)>,
 }
 
-/// Whether a task has begun and is held back, as by a full disk of the master's.
+/// Whether a task has started and is held back, for example by a full disk of the master.
 fn is_held_back(task: &Task) -> bool {
     matches!(task.state, TaskState::Dispatched | TaskState::Running) && !task.waiting.is_empty()
 }
 
 impl Patience {
-    /// Whether all that is open has been without contact for too long. To be asked about once a second.
+    /// Whether all unfinished tasks have been without contact for too long. To be called once a second.
     pub(super) fn is_over(&mut self, job: &Job, following: &Following) -> bool {
         let mut open = job.tasks.iter().filter(|task| task.state.outcome().is_none()).peekable();
         let is_silent = open.peek().is_some() && open.all(|task| task.no_contact_since_ms.is_some());
@@ -46,7 +46,7 @@ impl Patience {
         following.follow && following.give_up.is_some_and(|give_up| silent >= give_up)
     }
 
-    /// What is to be told of tasks that are held back, each once. To be asked about once a second.
+    /// Returns the messages about tasks that are held back, each only once. To be called once a second.
     pub(super) fn held_back(&mut self, job: &Job) -> Vec<String> {
         self.held.retain(|index, _| job.task(*index).is_some_and(is_held_back));
         let mut told = Vec::new();
@@ -64,7 +64,7 @@ impl Patience {
         told
     }
 
-    /// Whether a job that was cancelled cannot be waited for: all that is open has been held back for long.
+    /// Whether to stop waiting for a cancelled job: all unfinished tasks have been held back for too long.
     pub(super) fn is_hopeless(&self, job: &Job) -> bool {
         let is_long = |task: &Task| {
             self.held.get(&task.index).is_some_and(|(since, _)| since.elapsed() >= WAIT_CANCELLED)
@@ -73,7 +73,7 @@ impl Patience {
     }
 }
 
-/// Says that it was too long, and leaves the job.
+/// Reports that the wait was too long, and leaves the job.
 pub(super) fn given_up(following: &Following) -> End {
     let give_up = following.give_up.unwrap_or_default();
     complain(&format!("no contact for {}; gave up waiting", format_duration(give_up)));

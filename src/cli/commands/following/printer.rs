@@ -21,34 +21,35 @@ use crate::{
     sys::file::widen_pipe,
 };
 
-/// A line that is longer is printed in marked pieces where a person reads.
+/// Maximum length of a line on a terminal, in bytes. A longer line is printed in marked pieces.
 const LONGEST_LINE: usize = 1024 * 1024;
-/// Elsewhere a line is held until it ends. When all lines that are held take more than this, those over [`LONGEST_LINE`] come in
-/// pieces there too.
+/// Maximum size of all pending lines, in bytes, if the output is not a terminal. Above it, lines over
+/// [`LONGEST_LINE`] are printed in pieces there too.
 const HELD_IN_ALL: usize = 256 * 1024 * 1024;
-/// Number of bytes printed at once from which on a task is expected to print more …
+/// Size of a write, in bytes, from which on a task is expected to print more. The pipe is then widened to
+/// [`PIPE`].
 const FLOOD: usize = 32 * 1024;
-/// … and a pipe takes them better when all that a message brings has room in it: its reader and this program wake each
-/// other less often, which is a tenth of a flood's time.
+/// Size of a widened pipe, in bytes: the output of one message fits. The reader and this program wake each
+/// other less often, which saves a tenth of the time.
 const PIPE: usize = 256 * 1024;
-/// Maximum number of bytes of lines that are written together. A pipe takes this much in one piece (`PIPE_BUF`), so that the
-/// lines of two programs that print into one pipe stay whole.
+/// Maximum size of lines that are written together, in bytes. A pipe takes this much atomically (`PIPE_BUF`),
+/// so that the lines of two programs that print into one pipe stay whole.
 const WRITE_BATCH_BYTES: usize = 4096;
 /// Marks a piece whose line continues.
 const PIECE: &str = " …(line continues)";
 
-/// One stream of one task.
+/// The state of one stream of one task.
 #[derive(Debug, Default)]
 struct Line {
     pending: Vec<u8>,
-    /// When that was printed, in nanoseconds since the task's start.
+    /// When `pending` was printed, in nanoseconds since the task's start.
     time_ns: u64,
     sanitizer: Sanitizer,
-    /// The next byte begins a line on the terminal.
+    /// Whether the last byte on the terminal did not end a line.
     mid_line: bool,
-    /// Its beginning is printed already, without an end.
+    /// Whether the beginning of the line is already printed.
     is_open: bool,
-    /// Bytes before it are missing.
+    /// Whether bytes before the line are missing.
     is_behind_gap: bool,
     seam: Seam,
 }
@@ -56,14 +57,14 @@ struct Line {
 #[derive(Debug)]
 struct TaskLines {
     prefix: String,
-    /// When the task began, where lines begin with their times.
+    /// When the task began; `None` if lines do not begin with their times.
     began_ms: Option<u64>,
     /// Standard output and error.
     streams: [Line; 2],
 }
 
 impl TaskLines {
-    /// What stands before a line that was printed at this time.
+    /// Returns the prefix of a line that was printed at this time.
     fn prefix(&self, paint: Paint, time_ns: u64) -> String {
         match self.began_ms {
             Some(began_ms) => {
@@ -75,13 +76,13 @@ impl TaskLines {
     }
 }
 
-/// Where output goes, and how it looks there.
+/// Prints the output of a job's tasks to standard output and standard error.
 #[derive(Debug)]
 pub(super) struct Printer {
     bytes: bool,
     /// Standard output and error.
     sinks: [Sink; 2],
-    /// By index: what is left at the end is printed in this order.
+    /// By index: at the end, the remaining lines are printed in this order.
     tasks: BTreeMap<u32, TaskLines>,
     waiting: Waiting,
 }
@@ -89,15 +90,15 @@ pub(super) struct Printer {
 /// Lines that wait for their end.
 #[derive(Debug)]
 struct Waiting {
-    /// Nobody else prints, so that a long line can be written as it comes.
+    /// Whether only one task prints, so that a long line can be written as it arrives.
     is_alone: bool,
-    /// Bytes of all of them.
+    /// Total size of the pending lines, in bytes.
     held: usize,
 }
 
 #[derive(Debug)]
 struct Sink {
-    // Unbuffered: what came is shown at once, and large pieces are not copied.
+    // Unbuffered: output is shown immediately, and large pieces are not copied.
     out: Stdio,
     was_widened: bool,
     is_terminal: bool,
@@ -126,7 +127,7 @@ impl Sink {
 }
 
 impl Printer {
-    /// A printer for a job.
+    /// Creates a printer for a job.
     pub(super) fn new(job: &Job, args: &PrintArgs, timestamps: bool) -> io::Result<Self> {
         let stdout = Sink::new(Stdio::out()?, stdout_is_terminal(), args);
         let stderr = Sink::new(Stdio::err()?, stderr_is_terminal(), args);
@@ -153,12 +154,12 @@ impl Printer {
         Ok(Self { bytes: job.plain_name && !timestamps, sinks: [stdout, stderr], tasks, waiting })
     }
 
-    /// Whether a reader has not taken what was printed.
+    /// Whether a reader has not read all output yet.
     pub(super) fn is_held(&self) -> bool {
         self.sinks.iter().any(|sink| sink.out.has_backlog())
     }
 
-    /// Waits until the readers have taken what was printed. May be dropped and called again.
+    /// Waits until the readers have read all output. May be dropped and called again.
     ///
     /// # Errors
     /// As [`Self::frame`].
@@ -169,12 +170,12 @@ impl Printer {
         Ok(())
     }
 
-    /// Whether there is a person at standard error.
+    /// Whether standard error is a terminal.
     pub(super) fn has_person(&self) -> bool {
         self.sinks[1].is_terminal
     }
 
-    /// How standard error is painted.
+    /// Returns the colours of standard error.
     pub(super) fn paint(&self) -> Paint {
         self.sinks[1].paint
     }
@@ -182,7 +183,7 @@ impl Printer {
     /// Prints a frame.
     ///
     /// # Errors
-    /// When standard output or error does not take it, as when its reader is gone.
+    /// If standard output or error cannot be written, for example because its reader is gone.
     pub(super) fn frame(&mut self, task: u32, frame: &Frame) -> io::Result<()> {
         let Some(lines) = self.tasks.get_mut(&task) else { return Ok(()) };
         let at = usize::from(frame.stream == Stream::Stderr);
@@ -207,7 +208,7 @@ impl Printer {
         }
     }
 
-    /// Takes that bytes of a task are missing here: of which stream is not known. The lines that they were part of end.
+    /// Handles a gap in a task's output. The stream is not known, so the pending lines of both streams end.
     ///
     /// # Errors
     /// As [`Self::frame`].
@@ -227,7 +228,7 @@ impl Printer {
         Ok(())
     }
 
-    /// Takes that a task has ended: a last line without an end is whole.
+    /// Handles the end of a task: a last line without an end is complete.
     ///
     /// # Errors
     /// As [`Self::frame`].
@@ -239,7 +240,7 @@ impl Printer {
         Ok(())
     }
 
-    /// Prints what is left of lines without an end, and ends colours that were left on.
+    /// Prints the rest of lines without an end, and resets colours.
     ///
     /// # Errors
     /// As [`Self::frame`].
@@ -252,7 +253,7 @@ impl Printer {
                     let reset = line.sanitizer.reset();
                     sink.write(reset)?;
                     if line.mid_line && sink.is_terminal {
-                        // The next line, a prompt perhaps, must not hang on this one.
+                        // The next line, for example a prompt, must not continue this one.
                         sink.write(b"\n")?;
                         line.mid_line = false;
                     }
@@ -263,7 +264,7 @@ impl Printer {
     }
 }
 
-/// Prints what there is of a line, as one.
+/// Prints the pending part of a line as a line.
 fn flush_line(
     sink: &mut Sink,
     lines: &mut TaskLines,
@@ -283,7 +284,7 @@ fn flush_line(
     sink.write(&out)
 }
 
-/// Standard error on a terminal: each line marked, so that it is told apart without colour too.
+/// Prints standard error on a terminal. Each line has a mark, so that it can be recognized without colour.
 fn mark_errors(sink: &mut Sink, line: &mut Line, data: &[u8]) -> io::Result<()> {
     let clean = line.sanitizer.clean(data);
     let mut marked = Vec::with_capacity(clean.len() + 16);
@@ -305,7 +306,7 @@ fn print_lines(
     frame: &Frame,
     waiting: &mut Waiting,
 ) -> io::Result<()> {
-    // Written together: a call of the system for each line would take longer than all else that is done with it.
+    // Written together: a system call for each line would take longer than all other work.
     let mut out = Vec::new();
     line.time_ns = frame.time_ns;
     waiting.held -= line.pending.len();
@@ -337,14 +338,16 @@ fn print_lines(
     sink.write(&out)
 }
 
-/// What of a line comes behind its last return to the beginning, but for one at its end.
+/// Returns the part of a line after its last carriage return. A carriage return at the end of the line is
+/// ignored.
 fn last_written(line: &[u8]) -> &[u8] {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let from = line.iter().rposition(|byte| *byte == b'\r').map_or(0, |at| at + 1);
     &line[from..]
 }
 
-/// Adds a line to those that are written together, and writes those before it when they are enough.
+/// Adds a line to those that are written together. If they become too large, those before it are written
+/// first.
 fn print_line(
     out: &mut Vec<u8>,
     sink: &mut Sink,
@@ -375,9 +378,9 @@ fn add_line(out: &mut Vec<u8>, sink: &Sink, line: &mut Line, prefix: &str, text:
     begin_line(out, line, prefix);
     line.is_open = false;
     if sink.sanitize {
-        // As a terminal would show it in the end: a return to the line's beginning would write over the agent's name.
+        // As a terminal would finally show it: a carriage return would overwrite the agent's name.
         out.extend_from_slice(&line.sanitizer.clean(last_written(text)));
-        // Colours end with their line, or the next agent's name would have them.
+        // Colours end with their line; otherwise they would apply to the next agent's name.
         out.extend_from_slice(line.sanitizer.reset());
     } else {
         out.extend_from_slice(text);

@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// The tone of an outcome.
+/// Returns the tone of an outcome.
 pub(super) fn tone_of(outcome: &Outcome) -> Tone {
     match outcome.ending {
         Ending::Exited(0) => Tone::Good,
@@ -28,12 +28,12 @@ pub(super) fn tone_of(outcome: &Outcome) -> Tone {
     }
 }
 
-/// Names of tasks the short way.
+/// Returns the names of the tasks' agents, folded.
 pub(super) fn names<'a>(tasks: impl IntoIterator<Item = &'a Task>) -> String {
     fold(tasks.into_iter().map(|task| task.agent.as_str()))
 }
 
-/// The line below a job's output while it continues.
+/// Returns the line below a job's output while the job continues.
 pub(super) fn progress(job: &Job, elapsed: Duration, keys: &str, paint: Paint) -> String {
     let signs = ['✓', '✗', '⊘', '?'];
     let mut counts = [0usize; 4];
@@ -80,7 +80,7 @@ pub(super) fn progress(job: &Job, elapsed: Duration, keys: &str, paint: Paint) -
     line
 }
 
-/// Who still runs, for a person who asks: `3 of 14 still run: web-[1-3]`.
+/// Returns which tasks still run: `3 of 14 still run: web-[1-3]`.
 pub(super) fn unfinished(job: &Job) -> String {
     let open: Vec<&Task> = job.tasks.iter().filter(|task| task.state.outcome().is_none()).collect();
     let verb = if open.len() == 1 { "still runs" } else { "still run" };

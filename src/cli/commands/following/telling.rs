@@ -1,6 +1,6 @@
 //! Messages about a job on standard error: agents left out, outcomes of tasks, and where to find more.
 //!
-//! To a person more than to a log, but what did not happen is said to both.
+//! A person gets more messages than a log, but both get those about what did not happen.
 
 use chrono::Local;
 
@@ -18,11 +18,11 @@ use crate::{
     sys::clock::unix_ms,
 };
 
-/// Who listens, and how much they want to hear.
+/// The reader of the messages, and how many to print.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Audience {
     pub(super) has_person: bool,
-    /// `-q`: why a status is missing, and nothing else.
+    /// `-q`: report only why a status is missing.
     pub(super) is_quiet: bool,
     pub(super) paint: Paint,
 }
@@ -33,7 +33,7 @@ impl Audience {
     }
 }
 
-/// The line at the head of a job, for a person; and who is left out, for everybody.
+/// Prints the header line of a job for a person, and the agents that are left out for every reader.
 pub(super) fn say_head(job: &Job, audience: Audience) {
     if audience.is_told_all() {
         let recipients = match job.tasks.as_slice() {
@@ -48,7 +48,7 @@ pub(super) fn say_head(job: &Job, audience: Audience) {
     }
 }
 
-/// Who is left out, those for the same reason together.
+/// Returns one line for each reason for which agents are left out.
 pub(in crate::cli::commands) fn left_out(job: &Job) -> Vec<String> {
     let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
     for left in &job.left_out {
@@ -63,12 +63,12 @@ pub(in crate::cli::commands) fn left_out(job: &Job) -> Vec<String> {
     reasons.iter().map(line).collect()
 }
 
-/// What a task waits for.
+/// Returns the line that shows what a task waits for.
 pub(super) fn waiting(task: &Task, paint: Paint) -> String {
     paint.paint(Tone::Waiting, &format!("… {}: {}", task.agent, strip_control(&task.waiting)))
 }
 
-/// What a person wants to hear at once of how a task has changed.
+/// Returns the line about a change of a task that a person has to see immediately.
 pub(super) fn changed(before: &Task, after: &Task, paint: Paint) -> Option<String> {
     if let Some(since) = after.no_contact_since_ms.filter(|_| before.no_contact_since_ms.is_none()) {
         let since = local_time(since, unix_ms(), &Local);
@@ -79,7 +79,7 @@ pub(super) fn changed(before: &Task, after: &Task, paint: Paint) -> Option<Strin
     waits.then(|| waiting(after, paint))
 }
 
-/// That output of a task is missing, and why.
+/// Returns the line about missing output of a task.
 pub(super) fn missing(job: &Job, task: u32, lost: &TaskGap) -> String {
     let agent = job.tasks.iter().find(|known| known.index == task);
     let whose = agent.map_or_else(String::new, |task| format!("{}: ", task.agent));
@@ -91,11 +91,12 @@ pub(super) fn missing(job: &Job, task: u32, lost: &TaskGap) -> String {
     )
 }
 
-/// Says how tasks ended, where that was not what was wanted, and where to look. `outputs` is how many different ones there
-/// are, where that is known; `are_shown` where each task's end stands in the output already.
+/// Prints how tasks ended, unless they ended as expected, and the command that shows more. `outputs` is the
+/// number of different outputs, if known; `are_shown` means that the output already shows how each task
+/// ended.
 pub(super) fn say_end(job: &Job, outputs: Option<usize>, are_shown: bool, audience: Audience) {
     let is_told = |outcome: &Outcome| {
-        // What continues in the background holds the output, and nobody gets what it prints.
+        // A process that continues in the background holds the output, and nothing receives what it prints.
         let has_left = outcome.background > 0;
         let is_wanted = !outcome.is_success() || has_left || (job.plain_name && audience.has_person);
         outcome.status().is_none() || (is_wanted && !audience.is_quiet)
@@ -113,12 +114,14 @@ pub(super) fn say_end(job: &Job, outputs: Option<usize>, are_shown: bool, audien
     }
 }
 
-/// Lines for the tasks whose ends are to be told, the same ends together; what needs a person most comes last.
+/// Returns lines for the tasks whose ends are reported, one for each kind of end. Rare ends, which need the
+/// most attention, come last.
 fn endings(job: &Job, is_told: impl Fn(&Outcome) -> bool, paint: Paint) -> Vec<String> {
     let mut groups: Vec<(String, Vec<&Task>)> = Vec::new();
     for task in &job.tasks {
         let Some(outcome) = task.state.outcome().filter(|outcome| is_told(outcome)) else { continue };
-        // How many processes a kill has ended is another number on each machine.
+        // The number of processes that a kill has ended differs between machines, so it is not part of the
+        // key.
         let key = match outcome.proof() {
             Some(proof) if proof.left.is_empty() => outcome.brief(),
             _ => outcome.to_string(),

@@ -40,12 +40,12 @@ use crate::{
     },
 };
 
-/// Pieces of what was typed that may wait for the network …
+/// Maximum number of typed pieces that wait for the network.
 const PIECES: usize = 16;
-/// … and bytes that wait here while there is no room for one more, before no more is read.
+/// Maximum size of typed input that waits for a free piece, in bytes, before reading pauses.
 const TYPED_AHEAD: usize = 64 * 1024;
 
-/// Shows a job on one agent until it ends, and gives it the keys.
+/// Shows a job on one agent until it ends, and sends it the typed keys.
 pub(super) async fn follow(
     following: Following,
     client: ControlClient,
@@ -73,7 +73,7 @@ pub(super) async fn follow(
     let mut escapes = Escapes::default();
     let mut ahead = BytesMut::new();
     let mut second = tokio::time::interval(std::time::Duration::from_secs(1));
-    // The size may be another one since the job was asked for.
+    // The size may have changed since the job was requested.
     send_size(&keys);
     let end = loop {
         let is_held = shown.screen.has_backlog();
@@ -108,7 +108,7 @@ pub(super) async fn follow(
                     raw.again()?;
                 }
                 if hangs_up && (shown.is_hanging_up || shown.source.is_broken()) {
-                    // Nobody is there who could be told, or nobody who answers.
+                    // The master cannot be reached, or does not answer.
                     break End::Detached(exit::NO_STATUS);
                 }
                 if hangs_up {
@@ -136,7 +136,7 @@ pub(super) async fn follow(
     };
     feeding.abort();
     tokio::select! {
-        // A terminal that is gone has nothing more to show.
+        // A terminal that is gone cannot show the rest.
         _ = shown.screen.drain() => {}
         _ = signals.next() => {}
     }
@@ -150,20 +150,20 @@ pub(super) async fn follow(
     })
 }
 
-/// A connection to the job, found again after one broke.
+/// The result of a reconnect: the new connection and event stream, or the status to exit with.
 type Found = Result<(ControlClient, JobEvents), Status>;
 
-/// Where the job's events come from.
+/// The source of the job's events.
 enum Source {
     Events(Box<JobEvents>),
-    /// Nowhere, until this has found the job again.
+    /// None until this future has found the job again.
     Finding(Pin<Box<dyn Future<Output = Found>>>),
 }
 
 enum Came {
     Event(Box<JobEvent>),
     Broken,
-    /// The same would come on another connection.
+    /// An error that another connection would return too.
     Failed(CallError),
     Found(Found),
 }
@@ -173,7 +173,7 @@ impl Source {
         matches!(self, Self::Finding(_))
     }
 
-    /// What comes next. May be dropped and called again.
+    /// Returns the next event. May be dropped and called again.
     async fn next(&mut self) -> Came {
         match self {
             Self::Events(events) => match events.next().await {
@@ -194,7 +194,7 @@ fn send_size(keys: &mpsc::Sender<Fed>) {
     }
 }
 
-/// Says something in between. The terminal is raw: a line needs its own return.
+/// Prints a message between the output. The terminal is raw, so that each line needs a carriage return.
 fn say(text: &str) {
     note(&format!("\r\n{text}\r"));
 }
@@ -204,23 +204,23 @@ struct Shown {
     client: ControlClient,
     job: Job,
     source: Source,
-    /// Where what was shown so far ends, in the output of its task.
+    /// End offset of the output shown so far.
     end: u64,
     task: u32,
     is_hanging_up: bool,
-    /// A terminal that was stopped with ^S takes nothing, and is waited for.
+    /// The terminal. After ^S it takes no output, and this client waits for it.
     screen: Stdio,
 }
 
 impl Shown {
-    /// Why it does not begin at once.
+    /// Reports why the job does not start immediately.
     fn say_waiting(&self) {
         for task in self.job.tasks.iter().filter(|task| !task.waiting.is_empty()) {
             say(&format!("{} is {}; ~. gives up", task.agent, strip_control(&task.waiting)));
         }
     }
 
-    /// Takes an event. True at the end.
+    /// Handles an event. Returns true at the end of the job.
     fn take(&mut self, event: JobEvent) -> io::Result<bool> {
         match event {
             JobEvent::Job(job) => self.job = *job,
@@ -252,12 +252,12 @@ impl Shown {
         Ok(false)
     }
 
-    /// Ends the command, as a line that breaks does, without waiting for the answer: the end comes with the events.
+    /// Cancels the command, as a hangup does, without waiting for the answer: its end arrives as an event.
     fn hang_up(&mut self) {
         self.is_hanging_up = true;
         let (client, request) = (self.client.clone(), Following::cancel_request(&self.job));
         tokio::spawn(async move {
-            // What does not arrive on this connection is asked for again on the next one.
+            // A request that is lost with this connection is repeated on the next one.
             match client.cancel_job(request).await {
                 Err(error) if error.is_refusal() => say(&error.to_string()),
                 Ok(_) | Err(_) => {}
@@ -265,7 +265,7 @@ impl Shown {
         });
     }
 
-    /// Begins to look for the job again, after the connection broke.
+    /// Begins to find the job again, after the connection broke.
     fn find_again(&mut self) {
         let following = self.following.clone();
         let request = following.request(JobReference::Id(self.job.id), [(self.task, self.end)]);
@@ -275,7 +275,7 @@ impl Shown {
         }));
     }
 
-    /// How it ended, unless it ended by itself.
+    /// Prints how the command ended, unless it exited by itself. Returns the exit status.
     fn tail(&self) -> Status {
         for task in &self.job.tasks {
             match task.state.outcome().map(|outcome| (&outcome.ending, outcome)) {

@@ -1,4 +1,4 @@
-//! What machines say of themselves, and when it counts.
+//! What agents propose, and when it takes effect.
 
 use super::*;
 use crate::domain::{
@@ -27,7 +27,7 @@ impl World {
         self.ask(|to| Input::Enroll(asked, to))
     }
 
-    /// Connects an agent that says this of itself; what of it does not count.
+    /// Connects an agent that reports these labels and this host. Returns what is not accepted.
     fn connect_with(&mut self, session: u64, name: &str, words: &[&str], host: &str) -> Proposal {
         let mut newcomer = Self::newcomer(session, name, "boot");
         (newcomer.labels, newcomer.direct_address) = (labels(words), direct(host));
@@ -47,7 +47,7 @@ impl World {
         self.accept_shown(target, &[]).0
     }
 
-    /// What was accepted, and the agents of which nothing was accepted because they now propose something else.
+    /// Returns what was accepted, and the agents whose proposal has changed, of which nothing was accepted.
     fn accept_shown(
         &mut self,
         target: &str,
@@ -119,10 +119,10 @@ fn what_an_agent_brings_is_proposed_until_it_is_accepted() {
     assert_eq!(world.matching("@rack:3"), Ok(vec!["web-1".to_owned()]));
     assert!(world.matching("@role:web").is_err() && world.matching("@role:db").is_err());
 
-    // An operator takes it back.
+    // An operator removes the label.
     assert!(world.change_labels(&["rack-"]).is_empty());
     assert!(world.matching("@rack:3").is_err());
-    // What an operator sets counts, and nothing more of that key is proposed.
+    // A label that an operator sets is in effect, and its key is no longer proposed.
     world.change_labels(&["role=web"]);
     assert_eq!(world.matching("@role:web"), Ok(vec!["web-1".to_owned()]));
     assert_eq!(world.listed()[0].proposed.labels, labels(&["rack=3"]));
@@ -148,7 +148,7 @@ fn an_approval_accepts_what_was_shown_and_nothing_else() {
     let key = Fingerprint::of(b"web-1");
     let shown = |proposal: &Proposal| vec![(key, proposal.clone())];
     assert_eq!(world.listed()[0].proposed, honest);
-    // It says something else just before somebody decides.
+    // The proposal changes just before an operator decides.
     let other = proposal(&["role=db"], "gateway");
     world.enroll_with("web-1", None, other.clone());
     let Err(Denied::Refused(text)) = world.approve("web-1", shown(&honest)) else { panic!() };

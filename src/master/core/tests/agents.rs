@@ -1,4 +1,4 @@
-//! Agents as the master sees them: connections, states, and what is written down of them.
+//! Agents as the master sees them: connections, states, and what is stored about them.
 
 use super::*;
 
@@ -73,7 +73,7 @@ fn an_agent_that_is_stopped_says_how_many_tasks_run_there() {
 
 #[test]
 fn an_agent_is_written_down_when_something_of_it_is_new() {
-    // How often it is written when it comes back with a change.
+    // How often the agent is written when it reconnects with a change.
     let count = |change: &dyn Fn(&mut Newcomer)| {
         let mut world = World::with_agent("web-1", "boot");
         world.put(Input::SessionClosed(SessionId(1)));
@@ -111,7 +111,7 @@ fn an_agent_is_shown_with_a_hint_of_what_is_wrong() {
     let gone = "not connected; is it running, and does it reach this master?; draining, by ana: disk swap";
     assert_eq!(hint(&mut world, "web-1"), gone);
 
-    // A master that has just started has not heard of anybody yet.
+    // A master that has just started has received nothing from any agent yet.
     let agents = world.core.agents.values().map(|row| row.stored.clone()).collect();
     let now = Now { monotonic: Duration::ZERO, unix_ms: 2_000_000 };
     world.core = Core::new(Policy::default(), Remembered { agents, epoch: 1, ..Remembered::default() }, now);

@@ -1,4 +1,4 @@
-//! What keeps a task from being started twice, too late, or after it was cancelled, and what keeps an outcome true.
+//! A task is not started twice, too late, or after a cancel, and its outcome stays true.
 
 use super::*;
 use crate::{
@@ -7,7 +7,8 @@ use crate::{
 };
 
 impl World {
-    /// The job as it lies in the store, and a world whose master was started anew on it `passed` later.
+    /// Returns a world whose master was restarted on the stored job after `passed`, with its wall clock moved
+    /// by `clock_ms`.
     pub(super) fn started_anew(&self, passed: Duration, clock_ms: i64) -> Self {
         let live = self.core.jobs.values().next().unwrap();
         let stored =
@@ -23,7 +24,7 @@ impl World {
         world
     }
 
-    /// A world in which a task was sent, with the attempt.
+    /// Returns a world in which a task was sent, and the attempt.
     pub(super) fn with_task(start_within_ms: Option<u64>) -> (Self, u64) {
         let mut world = Self::with_agent("web-1", "boot");
         let options = JobOptions { start_within_ms, ..JobOptions::default() };
@@ -82,7 +83,7 @@ fn that_a_task_was_started_is_written_down() {
 
 #[test]
 fn an_operator_is_told_of_a_cancel_when_nothing_can_start_any_more() {
-    // The agent answers that it knows nothing, and promises to leave it so.
+    // The agent answers that it does not know the task, and promises never to start it.
     let (mut world, _) = World::with_task(None);
     world.cancel(900);
     assert!(!world.answered(900), "its start may be on its way");
@@ -91,14 +92,14 @@ fn an_operator_is_told_of_a_cancel_when_nothing_can_start_any_more() {
     let cancelled = Ending::Cancelled { proof: None, by: "ana".into(), seal: None };
     assert_eq!(world.state(task(1, 0)), TaskState::Ended(cancelled.into()));
 
-    // It answers that it knows the task.
+    // The agent answers that it knows the task.
     let (mut world, _) = World::with_task(None);
     world.cancel(900);
     world.put(Input::SignalAnswered { id: task(1, 0), known: true, incarnation: life() });
     assert!(world.answered(900));
     assert_eq!(world.state(task(1, 0)), TaskState::Dispatched, "its own word ends it");
 
-    // Nobody answers: the permission expires.
+    // The agent does not answer: the permission expires.
     let (mut world, _) = World::with_task(None);
     world.cancel(900);
     world.pass(9);
@@ -107,7 +108,7 @@ fn an_operator_is_told_of_a_cancel_when_nothing_can_start_any_more() {
     assert!(world.answered(900));
     assert_eq!(world.state(task(1, 0)), TaskState::Dispatched, "nobody knows, so nobody guesses");
 
-    // It runs: nothing is left that could start.
+    // The task runs: nothing is left that could start.
     let (mut world, attempt) = World::with_task(None);
     world.put(Input::TaskStarted { id: task(1, 0), attempt, elapsed_ms: 0 });
     world.cancel(900);
@@ -162,7 +163,7 @@ fn an_agent_that_is_ahead_of_the_store_starts_nothing_and_hurts_no_other() {
     let refused = job.tasks[1].state.outcome().unwrap().to_string();
     assert!(refused.starts_with("refused: web-2 has seen") && refused.contains("--restored"), "{refused}");
 
-    // It stays so however far the store has come when it connects again, and ends with the agent's deletion.
+    // It stays ahead however far the store has come when it reconnects, until the agent is deleted.
     let mut again = World::newcomer(3, "web-2", "boot");
     again.seen = (0, 0).into();
     world.put(Input::SessionClosed(SessionId(2)));
@@ -237,14 +238,14 @@ fn whoever_asks_for_the_same_job_before_it_is_stored_gets_the_same_answer() {
 fn what_a_restored_master_has_written_since_proves_nothing_of_what_an_agent_has_seen() {
     let (world, _) = World::with_task(None);
     let mut again = world.started_anew(Duration::from_secs(1), 0);
-    // Others were here before, and the store has come as far as it was before it was restored.
+    // Other agents have connected before, and the store has reached the revision from before its restoration.
     again.core.revision = 9;
     let mut newcomer = World::newcomer(2, "web-1", "boot");
     newcomer.seen = (1, 9).into();
     again.ask(|to| Input::SessionOpened(newcomer, to)).unwrap();
     assert!(again.core.status().ahead.starts_with("web-1 has seen"));
 
-    // What it has heard of this master itself is nothing that was lost.
+    // A revision that the agent received from this master was not lost.
     let mut again = world.started_anew(Duration::from_secs(1), 0);
     again.connect(2, "web-1", "boot");
     again.core.revision = 9;
@@ -286,9 +287,9 @@ fn an_agent_tells_nothing_of_other_agents_tasks_and_nothing_new_of_its_own() {
     assert_eq!(world.attaches().len(), 1, "the canary");
     let spec = world.core.jobs.values().next().unwrap().spec_for_test();
     let known = |index| KnownTask { id: task(1, index), spec: spec.clone(), started_ms: 1, is_proved: true };
-    // The second one's task is not sent yet, and is none of the first one's.
+    // The task of the second agent is not sent yet, and does not belong to the first agent.
     world.put(Input::InventoryTold(SessionId(1), vec![known(1)]));
-    // The first one's is under way.
+    // The task of the first agent is under way.
     world.put(Input::InventoryTold(SessionId(1), vec![known(0)]));
     assert!(world.attaches().is_empty());
     let job = world.core.jobs.values().next().unwrap();
@@ -308,7 +309,7 @@ fn a_cancel_is_answered_when_its_outcome_is_on_the_disk() {
 
 #[test]
 fn a_task_that_is_told_of_again_or_by_another_key_is_not_taken_for_sent() {
-    // It is sent, and told of again: nothing is new.
+    // The task is sent, and reported again: nothing is new.
     let mut world = World::with_agent("web-1", "boot");
     world.run(1, "web-1");
     assert_eq!(world.attaches().len(), 1);
@@ -318,7 +319,7 @@ fn a_task_that_is_told_of_again_or_by_another_key_is_not_taken_for_sent() {
     world.put(Input::InventoryTold(SessionId(1), vec![known()]));
     assert_eq!((world.attaches().len(), world.written.len()), (0, before));
 
-    // The life to which it is to be sent is being written down.
+    // The incarnation to which it is to be sent is being written.
     let mut world = World::with_agent("web-1", "boot");
     world.put(Input::SessionClosed(SessionId(1)));
     world.run(1, "web-1");
@@ -381,7 +382,8 @@ fn a_later_state_of_the_store_without_a_proof_is_recorded_once_and_hinders_nobod
     assert_eq!(world.written.iter().flatten().filter(is_record).count(), 1);
     assert_eq!(world.core.warning_of_restore(), "");
     assert!(matches!(world.run_with(1, "web-1", JobOptions::default()), JobStart::Live(_)));
-    // What is no later than what the master knows is nothing to speak of: agents of earlier versions have no proofs.
+    // A revision that is not later than the master's is not recorded: agents of earlier versions have no
+    // proofs.
     let newcomer =
         Box::new(Newcomer { unproved: Some(Revision::default()), ..*World::newcomer(20, "web-2", "boot") });
     world.pass(100);

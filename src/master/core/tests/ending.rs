@@ -1,4 +1,4 @@
-//! When a job is over: with its last task, and not before.
+//! A job ends with its last task, and not before.
 
 use super::*;
 use crate::domain::plan::Plan;
@@ -8,7 +8,7 @@ fn is_over(world: &World) -> bool {
     world.out.iter().any(|effect| matches!(effect, Effect::JobEnded(..)))
 }
 
-/// How often the end of a job was written down.
+/// Returns how often the end of a job was written.
 fn ends_written(world: &World) -> usize {
     world.written.iter().flatten().filter(|write| matches!(write, Write::EndJob(..))).count()
 }
@@ -40,7 +40,7 @@ fn a_job_whose_outcomes_are_all_there_is_over_after_a_restart() {
     let mut world = World::with_agent("web-1", "boot");
     world.run(1, "web-1");
     let order = world.attaches().pop().unwrap();
-    // The disk takes the outcome, and the master dies before it looks whether the job is over.
+    // The disk has the outcome, and the master dies before it checks whether the job has ended.
     world.disk_full = true;
     world.end(&order, 0);
     let mut world = world.restarted();

@@ -1,4 +1,4 @@
-//! Who is let in, and who has to wait for an operator.
+//! Enrollment: by token, by code, and by approval of pending keys.
 
 use super::*;
 use crate::domain::{code::Code, seal::Seal};
@@ -98,7 +98,7 @@ fn a_flood_of_keys_gives_way_to_a_key_from_elsewhere() {
         let source = [10, 0, 0, u8::try_from(n / 10).unwrap()];
         assert_eq!(from(&mut world, source, &format!("flood {n}")), pending);
     }
-    // The list is full: neighbours of the flood are refused, and others take the place of its oldest key.
+    // The list is full: keys from the network of the flood are refused, and others replace its oldest key.
     assert!(matches!(
         from(&mut world, [10, 0, 0, 200], "neighbour"),
         EnrollAnswer::Refused { retry: true, .. }
@@ -144,7 +144,7 @@ fn the_waiting_list_is_short_and_shared_fairly() {
     assert_eq!(world.enroll("a-10", "10", None), EnrollAnswer::Pending { key_changed: false });
 }
 
-/// Names, and how many seconds ago each key asked last.
+/// Returns the names of pending keys, and how many seconds ago each last asked.
 fn waiting(world: &mut World) -> Vec<(String, u64)> {
     let pending = world.listed().into_iter().filter(|agent| agent.state == AgentState::Pending);
     pending.map(|agent| (agent.name.to_string(), agent.last_seen.unwrap().ago_ms / 1_000)).collect()
@@ -255,7 +255,8 @@ fn a_key_with_a_code_is_let_in_by_that_code_and_by_nothing_else() {
     let key = Fingerprint::of(b"agent");
     let honest = asked("agent", code.prove_agent(key, ca));
     world.ask(|reply| Input::Enroll(honest.clone(), reply));
-    // Somebody in between passes the agent's proof on with a key of his own, or an agent saw the CA of somebody in between.
+    // An attacker in between forwards the agent's proof with another key, or an agent saw the CA of the
+    // attacker.
     let thief = asked("thief", code.prove_agent(key, ca));
     world.ask(|reply| Input::Enroll(thief, reply));
     let deceived =
@@ -267,7 +268,7 @@ fn a_key_with_a_code_is_let_in_by_that_code_and_by_nothing_else() {
     };
     for (mark, why) in [
         (KeyMark::Digits(key.to_string()), "printed a code"),
-        (KeyMark::Code(Code::from_random([8; 10])), "somebody stands between the two"),
+        (KeyMark::Code(Code::from_random([8; 10])), "an attacker is between the two"),
     ] {
         let reply = approve(&mut world, mark);
         assert!(matches!(&reply, Err(Denied::Refused(text)) if text.contains(why)), "{reply:?}");

@@ -1,10 +1,10 @@
-//! Batches, the fan-out, gates, and what operators say to them.
+//! Batches, the fan-out, gates, and the operators' decisions.
 
 use super::*;
 use crate::domain::plan::{GateState, Plan, StopIf};
 
 impl World {
-    /// Agents `web-1` to `web-N`, connected.
+    /// Agents `web-1` to `web-N`, all connected.
     pub(super) fn fleet(agents: u64) -> Self {
         let mut world = Self::new();
         for number in 1..=agents {
@@ -14,10 +14,10 @@ impl World {
         world
     }
 
-    /// The world of a master that was started anew, with what the store remembers of its only job.
+    /// Returns the world of a restarted master, with the stored state of its only job.
     pub(super) fn restarted(&self) -> Self {
         let live = self.core.jobs.values().next().unwrap();
-        // The store remembers none that is over.
+        // The store returns only jobs that have not ended.
         let job = Job { ended_ms: None, ..live.view() };
         let stored = StoredJob { job, options: live.options().clone(), tasks: live.stored_tasks() };
         let agents = self.core.agents.values().map(|row| row.stored.clone()).collect();
@@ -67,7 +67,7 @@ impl World {
     }
 }
 
-/// A canary, and then one after the other, each compared with what was accepted before.
+/// A canary, and then one task at a time, each compared with the accepted ones.
 fn one_by_one_compared() -> Plan {
     Plan {
         canary: Some(1),
@@ -163,7 +163,7 @@ fn a_failing_canary_holds_the_job_until_it_is_promoted_or_stopped() {
         world.pass(1000);
         assert!(world.attaches().is_empty(), "it waits however long");
         if promoted {
-            // Agents were silent for all that time.
+            // The agents were silent all that time, and reconnect.
             for session in 2..=3 {
                 world.connect(session + 20, &format!("web-{session}"), "boot");
             }
@@ -307,7 +307,7 @@ fn what_ended_while_no_master_looked_is_compared_after_a_restart() {
     let mut world = World::fleet(3);
     let first = world.planned(one_by_one_compared());
     let second = world.end(&first[0], 0);
-    // The master dies while it compares.
+    // The master dies during the comparison.
     world.end(&second[0], 0);
     let mut world = world.restarted();
     world.connect(3, "web-3", "boot");
@@ -447,7 +447,7 @@ fn a_task_that_is_about_to_be_sent_ends_with_its_job_and_waits_again_when_its_ag
         let mut world = World::fleet(1);
         world.put(Input::SessionClosed(SessionId(1)));
         world.run(1, "web-1");
-        // The life to which it is to be sent is not on the disk yet.
+        // The incarnation to which it is to be sent is not on the disk yet.
         let now = world.now();
         let newcomer = World::newcomer(2, "web-1", "boot");
         let effects = world.core.step(Input::SessionOpened(newcomer, caller(900)), now);
@@ -474,7 +474,7 @@ fn a_task_whose_agent_leaves_before_it_was_sent_loses_its_turn_to_another() {
     let first = world.planned(Plan { fanout: Some(1), ..Plan::default() });
     assert_eq!(indices(&first), [0]);
     world.put(Input::SessionClosed(SessionId(2)));
-    // Before the turn of web-2 comes its life changes, and the disk does not take that.
+    // Before the turn of web-2, its incarnation changes, and the disk does not accept that write.
     world.connect(4, "web-2", "boot2");
     world.disk_full = true;
     world.put(Input::TaskEnded {
@@ -490,7 +490,7 @@ fn a_task_whose_agent_leaves_before_it_was_sent_loses_its_turn_to_another() {
     world.make_room();
     let sent = [second, third, world.attaches()].concat();
     assert_eq!(indices(&sent), [2], "one at a time, and one that was there: {sent:?}");
-    // Whatever was sent is under way, and is not said to have been skipped.
+    // A task that was sent is under way, and is not reported as skipped.
     let (job, by) = (JobReference::Number(1), "ana".to_owned());
     world.put(Input::StopJob { job, by, reply: caller(77) });
     world.end(&sent[0], 0);

@@ -1,4 +1,4 @@
-//! The core's laws, step by step, without a disk or a network.
+//! The rules of the core, step by step, without a disk or a network.
 
 mod accepting;
 mod agents;
@@ -42,19 +42,19 @@ use crate::{
     },
 };
 
-/// A core, its clock, and the disk that answers at once.
+/// A core, its clock, and a disk that completes writes at once.
 struct World {
     core: Core,
     now: Duration,
     next: u64,
-    /// Everything that came out, but writes.
+    /// All effects except writes.
     out: Vec<Effect>,
-    /// Writes fail, or are kept until there is room.
+    /// Whether the disk is full: writes fail, or are kept until there is space.
     disk_full: bool,
     kept: Vec<WriteId>,
-    /// What is written is there already.
+    /// Whether writes conflict with rows that are stored already.
     in_store: bool,
-    /// What was written together.
+    /// The writes of each transaction.
     written: Vec<Vec<Write>>,
 }
 
@@ -105,7 +105,7 @@ impl World {
         }
     }
 
-    /// A world with one agent that is connected, in session 1.
+    /// A world with one agent, which is connected in session 1.
     fn with_agent(name: &str, life: &str) -> Self {
         let mut world = Self::new();
         world.agent(name);
@@ -113,7 +113,7 @@ impl World {
         world
     }
 
-    /// The disk takes writes again, those that were kept first.
+    /// Makes the disk accept writes again; those that were kept succeed first.
     fn make_room(&mut self) {
         self.disk_full = false;
         for token in std::mem::take(&mut self.kept) {
@@ -143,7 +143,7 @@ impl World {
         }
     }
 
-    /// What an unauthenticated peer asks for.
+    /// A request to enroll from an unauthenticated peer.
     fn asked(name: &str, key: &str) -> EnrollAsked {
         EnrollAsked {
             name: name.parse().unwrap(),
@@ -199,7 +199,7 @@ impl World {
         assert!(matches!(reply, Ok(SessionAccepted { .. })), "{reply:?}");
     }
 
-    /// All agents, and the keys that wait.
+    /// All agents, and the pending keys.
     fn listed(&mut self) -> Vec<AgentView> {
         let names = self.core.agents.keys().cloned().collect();
         let mut listed = self.ask(|reply| Input::ShowAgents(names, reply));
@@ -293,7 +293,7 @@ fn only_the_recorded_life_may_start_a_task_and_only_in_time() {
     let mut world = World::with_agent("web-1", "boot1");
     world.run(1, "web-1");
     assert!(world.attaches().pop().unwrap().start.is_some());
-    // The connection breaks before anybody knows whether it started.
+    // The connection breaks before the master knows whether the task started.
     world.put(Input::SessionClosed(SessionId(1)));
     world.connect(2, "web-1", "boot2");
     let again = world.attaches().pop().unwrap();
@@ -385,7 +385,7 @@ fn an_operator_who_cancels_is_told_how_many_were_told_and_how_many_will_be() {
     assert!(matches!(world.run_with(1, "web-[1-4]", options), JobStart::Live(_)));
     world.put(Input::SessionClosed(SessionId(2)));
     world.attaches();
-    // One is there, one has left, and one never came: that one ends at once.
+    // One agent is connected, one has disconnected, and one never connected: its task ends at once.
     let cancel = |tasks: Vec<u32>| {
         let (job, by) = (JobReference::Last, "ana".to_owned());
         Input::Cancel { job, tasks: tasks.into_iter().collect(), by, grace_ms: None, reply: caller(900) }
@@ -431,7 +431,7 @@ fn what_a_task_waits_for_is_told_once_and_until_it_ends() {
     };
     assert!(told(HeldBy::Agent, "its disk is full", "its disk is full"));
     assert!(!told(HeldBy::Agent, "its disk is full", "its disk is full"), "that was told");
-    // The agent may wait because the master does, and not the other way about.
+    // The agent may wait because the master waits, but not the reverse.
     assert!(told(HeldBy::Master, "the master's disk is full", "the master's disk is full"));
     assert!(!told(HeldBy::Agent, "", ""), "the master still waits");
     assert!(!told(HeldBy::Nobody, "over the cap", "over the cap"), "the master still waits");

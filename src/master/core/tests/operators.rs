@@ -1,4 +1,4 @@
-//! Who may talk to the master, from the invitation to the revocation.
+//! Operators, from the invitation to the revocation.
 
 use super::*;
 use crate::{

@@ -1,4 +1,4 @@
-//! Orders after which nothing more may start, and when whoever gave one is answered.
+//! Orders after which no task may start, and when they are answered.
 
 use super::{at_most_once::life, *};
 use crate::{
@@ -6,7 +6,8 @@ use crate::{
     master::core::stored::KnownTask,
 };
 
-/// A master that was started a second after it had asked for a job on an agent that is not there, and what it is told.
+/// Returns a master that was restarted one second after a job for an offline agent began, and that received
+/// this order.
 fn just_started_and_told(order: Input) -> World {
     let mut world = World::with_agent("web-1", "boot");
     world.put(Input::SessionClosed(SessionId(1)));
@@ -38,7 +39,7 @@ fn a_task_of_an_agent_that_was_deleted_ends_when_no_earlier_permission_can_arriv
     let (name, by) = ("web-1".parse().unwrap(), "ana".into());
     let mut again = just_started_and_told(Input::Delete { name, by, reply: caller(7) });
     assert!(!again.answered(7), "an earlier master's permission may be on its way");
-    // Not even a master that dies before that time leaves it open for ever.
+    // A master that dies before that time does not leave the task open for ever.
     let mut third = again.started_anew(Duration::from_secs(1), 0);
     for master in [&mut again, &mut third] {
         assert!(!master.core.jobs.is_empty());
@@ -51,7 +52,7 @@ fn a_task_of_an_agent_that_was_deleted_ends_when_no_earlier_permission_can_arriv
     assert!(again.answered(7));
 }
 
-/// What an operator orders so that nothing more starts, and how a task ends then that its agent never had.
+/// The orders that prevent starts, each with the outcome of a task that its agent never had.
 fn orders() -> [(Input, &'static str); 3] {
     let job = JobReference::Number(1);
     let choice = Box::new(World::new().choose("web-1", true));
@@ -100,7 +101,7 @@ fn an_attach_that_was_not_opened_yet_gives_no_permission_after_an_order() {
 
 #[test]
 fn what_an_agent_has_of_a_restored_store_is_running_whatever_the_store_believes() {
-    // The backup is from before the second batch; the master that was lost has started it.
+    // The backup is from before the second batch, which the lost master has started.
     let mut world = World::two_agents();
     let plan = Plan { canary: Some(1), ..Plan::default() };
     assert!(matches!(
@@ -157,7 +158,7 @@ fn the_grace_of_a_cancel_brings_no_forgotten_values_back() {
     let order = world.attaches().pop().unwrap();
     world.put(Input::TaskStarted { id: order.id, attempt: order.attempt, elapsed_ms: 0 });
     world.pass(20);
-    // The last task that would need the values is ended by this, and they are forgotten.
+    // This ends the last task that would need the values, so they are deleted.
     let (job, by) = (JobReference::Last, "ana".to_owned());
     world.put(Input::Cancel { job, tasks: [].into(), grace_ms: Some(60_000), by, reply: caller(7) });
     let mut options = world.written.iter().flatten().filter_map(|write| match write {

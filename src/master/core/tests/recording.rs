@@ -1,4 +1,4 @@
-//! What happens while the disk takes nothing: what is not begun, what is kept, and what is said.
+//! Behaviour while the disk accepts no writes: what is refused, what is retried, and what is answered.
 
 use super::*;
 use crate::domain::command::Variable;

@@ -1,4 +1,4 @@
-//! What a master that was started anew makes of the deadlines and the jobs in its store.
+//! How a restarted master continues the jobs in its store, and their deadlines.
 
 use super::*;
 use crate::domain::plan::{Plan, StopIf};
@@ -38,7 +38,7 @@ fn what_an_earlier_master_may_have_sent_is_skipped_when_that_can_start_nothing_a
 
 #[test]
 fn a_task_that_waits_for_its_turn_does_not_wait_in_vain_because_the_master_was_restarted() {
-    // How the second task of two stands 30 s after a restart, when 20 s were asked for.
+    // Returns the state of the second of two tasks, 30 s after a restart, with `--start-within 20s`.
     let second = |first_has_ended: bool, plan: Plan, code: u8| {
         let mut world = World::two_agents();
         let options = JobOptions { plan, start_within_ms: Some(20_000), ..JobOptions::default() };

@@ -1,4 +1,4 @@
-//! What returning agents bring back to a master whose store was restored.
+//! Jobs that a master with a restored store recovers from its agents.
 
 use super::*;
 use crate::{
@@ -27,7 +27,7 @@ fn known(job: u128, index: u32, job_number: u64) -> KnownTask {
 }
 
 impl World {
-    /// Two agents that are connected, in sessions 1 and 2.
+    /// Two agents, which are connected in sessions 1 and 2.
     pub(super) fn two_agents() -> Self {
         let mut world = Self::with_agent("web-1", "boot");
         world.agent("web-2");

@@ -49,7 +49,7 @@ fn labels_that_operators_set_win_and_stay_with_the_name() {
         panic!()
     };
     assert!(text.contains("did you mean the label role=web?"), "{text}");
-    // The machine is installed anew: another key, the same name.
+    // The machine was reinstalled: another key, the same name.
     world.enroll("web-1", "new key", None);
     let (name, digits) = ("web-1".parse().unwrap(), Fingerprint::of(b"new key").to_string());
     world
@@ -199,7 +199,7 @@ fn what_a_returning_agent_has_is_recovered_or_taken_over() {
     let known =
         |job, index| KnownTask { id: task(job, index), spec: spec.clone(), started_ms: 5, is_proved: true };
     world.attaches();
-    // A live task needs no looking up; others do.
+    // A live task is not looked up in the store; others are.
     world.put(Input::InventoryTold(SessionId(1), vec![known(1, 0), known(2, 3), known(3, 0)]));
     let asked = world.out.iter().find_map(|effect| match effect {
         Effect::LookUp(SessionId(1), _, asked) => {

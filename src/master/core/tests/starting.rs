@@ -1,4 +1,4 @@
-//! Which jobs start, and which agents they wait for.
+//! Which jobs start, and for which agents they wait.
 
 use super::*;
 use crate::domain::{command::Variable, input::StandardInput};

@@ -1,4 +1,4 @@
-//! What watchers are told: everything once, then what changed, and nothing when nothing did.
+//! Updates of watchers: everything once, then only the changes.
 
 use super::*;
 use crate::{

@@ -1,4 +1,4 @@
-//! What is taken of an agent's output, and when it is asked for more.
+//! Which output of an agent is kept, and when more is requested.
 
 use std::path::PathBuf;
 
@@ -44,7 +44,7 @@ async fn frames_that_are_small_on_purpose_do_not_make_the_log_larger_than_the_ca
     let cap = Cap::new(CAP, Overflow::Gap);
     let mut taking = Taking::new(id, Handle::of_nobody(), Arc::clone(&log), 0, cap, &Budget::default());
     taking.granted = u64::MAX;
-    // Bytes of turning streams, which cannot be joined.
+    // Bytes of alternating streams, which cannot be joined.
     for offset in 0..100_000u64 {
         let stream = if offset % 2 == 0 { Stream::Stdout } else { Stream::Stderr };
         let frame = Frame { stream, offset, time_ns: 0, data: b"x".to_vec().into() };
@@ -65,7 +65,7 @@ async fn a_frame_that_reaches_over_the_cap_is_kept_as_far_as_the_beginning_goes(
     let cap = Cap::new(64 * 1024, Overflow::Gap);
     let mut taking = Taking::new(id, Handle::of_nobody(), Arc::clone(&log), 0, cap, &Budget::default());
     taking.granted = u64::MAX;
-    // As they come from an agent: much longer than what is kept.
+    // Frames as agents send them: much longer than what is kept.
     for offset in (0..1_200_000u64).step_by(60_000) {
         let frame = Frame { stream: Stream::Stdout, offset, time_ns: 0, data: vec![b'x'; 60_000].into() };
         taking.append(vec![frame]).await.ok().expect("it is taken");

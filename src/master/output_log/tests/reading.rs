@@ -1,8 +1,9 @@
-//! What readers give, and what opening a log believes, when some of it is dropped, damaged or not given by the disk.
+//! What readers return, and what opening a log accepts, when parts are dropped, damaged or unreadable.
 
 use super::*;
 
-/// A log on a disk, with pieces of 40,000 bytes in files of two, and a reader that has read some of them and knows of all.
+/// Creates a log with frames of 40,000 bytes, two per file, and a reader that has read some frames and has
+/// listed all files.
 fn half_read(disk: &Disk, directory: &std::path::Path) -> (JobLog, LogReader, Vec<u64>, u64, u64) {
     let log = opening::open(disk, directory.to_owned(), 70_000).unwrap();
     let mut end = 0;
@@ -22,7 +23,7 @@ fn half_read(disk: &Disk, directory: &std::path::Path) -> (JobLog, LogReader, Ve
 fn a_reader_continues_behind_files_that_were_dropped_since_it_looked() {
     let dir = tempfile::tempdir().unwrap();
     let (log, mut reader, firsts, read, end) = half_read(&Disk::default(), dir.path());
-    // One is gone already, which keeps nobody from dropping the others.
+    // One file is already gone, which must not keep the others from being dropped.
     fs::remove_file(file_path(dir.path(), firsts[6])).unwrap();
     log.drop_spare(firsts[8], |_, _| true).unwrap();
     assert_eq!(Disk::default().numbers(dir.path(), ENDING).unwrap(), firsts[8..]);
@@ -42,7 +43,7 @@ fn a_reader_continues_behind_files_that_were_dropped_since_it_looked() {
 fn a_reader_continues_behind_what_was_read_elsewhere() {
     let dir = tempfile::tempdir().unwrap();
     let (_log, mut reader, firsts, read, end) = half_read(&Disk::default(), dir.path());
-    // What is left of the file that it reads is left out too.
+    // The rest of the current file is skipped too.
     assert!(read < 320_000);
     reader.skip_to(firsts[4]);
     assert_eq!(reader.read(end).unwrap()[0].1.offset, 320_000);
@@ -107,7 +108,7 @@ fn what_the_disk_does_not_give_is_not_taken_for_dropped() {
     while read < 960_000 {
         for fails in [1, 1, 0] {
             model.fail(fails);
-            // Some of it has been read from the disk already.
+            // Some frames have already been read from the disk.
             let Ok(frames) = reader.read(end) else {
                 failures += 1;
                 continue;

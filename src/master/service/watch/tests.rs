@@ -104,9 +104,9 @@ async fn whoever_watches_a_job_alike_shares_one_computation_and_hears_all_of_it(
     let mut second = world.watch(Masks::default(), true);
     let mut other = world.watch(Masks { numbers: true, ..Masks::default() }, true);
     let joined = next(&mut second).await;
-    assert_eq!(joined.job.unwrap().tasks.len(), 2, "all of it is new to whoever comes later");
+    assert_eq!(joined.job.unwrap().tasks.len(), 2, "a later watcher receives the whole job");
     next(&mut other).await;
-    assert_eq!(world.watched.all().len(), 2, "one computation for each way to look");
+    assert_eq!(world.watched.all().len(), 2, "one computation for each set of masks");
 
     world.print(1, "one\n").await;
     (0..2).for_each(|index| world.end(index));
@@ -151,7 +151,7 @@ async fn whoever_joins_while_the_work_comes_to_its_end_is_sent_away() {
             return;
         }
     }
-    panic!("it was not told to ask anew");
+    panic!("it was not asked to reconnect");
 }
 
 #[tokio::test]

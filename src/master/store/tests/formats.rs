@@ -14,7 +14,7 @@ fn a_newer_database_is_left_alone() {
 fn a_database_of_0_1_0_is_copied_and_then_converted_with_all_that_is_in_it() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(FILE);
-    // As version 0.1.0 wrote it: format 5.
+    // A database as version 0.1.0 wrote it: format 5.
     let old = Connection::open(&path).unwrap();
     for script in &schema::MIGRATIONS[..5] {
         old.execute_batch(script).unwrap();
@@ -90,7 +90,7 @@ fn a_database_that_is_damaged_says_what_saves_it() {
     assert!(salvage::is_there(dir.path()));
     let error = Store::open(dir.path()).err().unwrap().to_string();
     assert!(error.ends_with("; `sloth-runner master salvage` saves what can be read of it"), "{error}");
-    // One that cannot be copied for its damage says the same, and not that there is no room.
+    // A database that cannot be copied because it is damaged gives the same advice, and not to make room.
     let damaged =
         rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT), None);
     assert!(no_copy(&damaged).contains("salvage"));
@@ -98,7 +98,7 @@ fn a_database_that_is_damaged_says_what_saves_it() {
     assert!(no_copy(&full).contains("make room"));
 }
 
-/// A database of 0.1.0, converted to a later format than its own by the migrations of that time.
+/// Creates a database of version 0.1.0, converted by the migrations up to a later format.
 fn of_format(directory: &Path, format: usize) {
     let mut connection = Connection::open(directory.join(FILE)).unwrap();
     connection.execute_batch(include_str!("format-5.sql")).unwrap();

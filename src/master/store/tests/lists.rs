@@ -1,9 +1,9 @@
-//! Lists of jobs: each filter, and how long they are.
+//! Lists of jobs: each filter, and the length of lists.
 
 use super::*;
 use crate::domain::job::LeftOutKind;
 
-/// The same list by looking at every job.
+/// Returns the same list by examining every job.
 fn looked_at(all: &[StoredJob], wanted: &Wanted) -> Vec<u64> {
     let fits = |stored: &&StoredJob| {
         let job = &stored.job;
@@ -56,7 +56,7 @@ fn every_filter_finds_what_looking_at_every_job_finds() {
         stored.job.created_ms = 1_000 + number;
         if number % 4 < 2 {
             let named = number % 4 == 0;
-            // Words of an operator are not taken for the mark.
+            // Text of an operator must not be taken for the mark.
             let reason = r#"draining: "named":true"#.into();
             stored.job.left_out =
                 vec![LeftOut { agent: "web-9".into(), kind: LeftOutKind::Draining, reason, named }];
@@ -125,7 +125,7 @@ fn a_list_is_no_longer_than_asked_for_wherever_its_jobs_are_found() {
         Write::PutJob(Box::new(StoredJob { job: Job { command, ..stored.job }, ..stored }))
     };
     let (store, _) = write(Store::open(dir.path()).unwrap(), vec![(1..=6).map(job).collect()]);
-    // Half of them are in the index of texts.
+    // Half of the texts are in the text index.
     let connection = store.connect().unwrap();
     connection
         .execute_batch(

@@ -1,5 +1,5 @@
-//! `-b`: groups of tasks with the same output, live on a terminal and in full at the end. The master computes the groups; this
-//! fetches the output of one task for each of them.
+//! `-b`: groups of tasks with the same output, live on a terminal and in full at the end. The master computes
+//! the groups; this client fetches the output of one task for each of them.
 
 use super::{
     End, Following,
@@ -30,7 +30,7 @@ use crate::{
 mod outputs;
 mod rows;
 
-/// Rows of groups that are shown while a job continues.
+/// Maximum number of groups that are shown while a job continues.
 const LIVE_ROWS: usize = 12;
 
 struct Watcher {
@@ -66,7 +66,7 @@ impl Watcher {
         self.followed.erase();
         match end {
             End::Shown => {
-                // All is over, so that there is nothing left to cancel but the printing.
+                // The job is over, so a signal only ends the printing.
                 let mut signals = EndSignals::new()?;
                 tokio::select! {
                     status = self.print() => status,
@@ -107,7 +107,7 @@ impl Watcher {
                         }
                     }
                     Ok(_) if !self.followed.following.follow => return Ok(End::Shown),
-                    // The same would come on another connection.
+                    // Another connection would return the same error.
                     Err(error @ (CallError::DataLoss(_) | CallError::Invalid(_))) => {
                         return Err(Failure::new(error).with(exit::NO_STATUS));
                     }

@@ -31,7 +31,7 @@ use crate::{
     wire::{client::JobEvents, status::CallError},
 };
 
-/// Most bytes of one group's output that are held for comparing.
+/// Maximum size of each stream of a group that is held for comparison, in bytes.
 const DIFF_BYTES: usize = 8 * 1024 * 1024;
 
 /// Why the groups were not printed.
@@ -53,7 +53,7 @@ impl From<CallError> for Unprinted {
 }
 
 impl Watcher {
-    /// The end: groups in full, what needs a person last.
+    /// Prints the groups in full; those that need attention come last.
     pub(super) async fn print(&mut self) -> Result<Status, Failure> {
         let status = if self.followed.attention.asking.has_cancelled() {
             exit::INTERRUPTED
@@ -76,12 +76,12 @@ impl Watcher {
             self.print_blocks().await
         };
         match printed {
-            // A reader that is gone has seen what it wanted.
+            // A reader that is gone needs no more output.
             Err(Unprinted::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(READER_GONE),
             Err(Unprinted::Io(error)) => return Err(error.into()),
             Err(Unprinted::Call(failure)) => return Err(failure),
             Ok(()) => {
-                // On a terminal, and before each difference, the rows say how their tasks ended.
+                // On a terminal and in a diff, the rows already show how the tasks ended.
                 let are_shown = self.followed.following.print.diff || stdout_is_terminal();
                 say_end(&self.followed.job, Some(self.outputs()), are_shown, self.audience());
                 let masks = self.followed.following.print.mask;
@@ -93,7 +93,7 @@ impl Watcher {
         Ok(status)
     }
 
-    /// Different outputs among the tasks that exited 0.
+    /// Returns the number of different outputs among the tasks that exited with 0.
     fn outputs(&self) -> usize {
         let good = |group: &&GroupDigest| group.outcome.as_ref().is_some_and(Outcome::is_success);
         self.groups.iter().filter(good).count()
@@ -105,7 +105,7 @@ impl Watcher {
         print_json(print.output, &Document::new(job))
     }
 
-    /// On a terminal: one row a group; longer outputs below their row.
+    /// Prints one row per group, for a terminal. Longer outputs come below their rows.
     async fn print_rows(&self) -> Result<(), Unprinted> {
         let rows = self.rows(usize::MAX - 1);
         let skip = rows.len() - self.ordered().len();
@@ -114,7 +114,7 @@ impl Watcher {
         }
         for (group, row) in self.ordered().into_iter().zip(&rows[skip..]) {
             say_line(row)?;
-            // A line that may be longer than its row shows does not stand there in full.
+            // The row may not show the whole line.
             if group.line_count() > 1 || group.first_line.len() >= PREVIEW {
                 self.stream_output(group, true).await?;
             }
@@ -122,7 +122,7 @@ impl Watcher {
         Ok(())
     }
 
-    /// In a pipe: clush's layout.
+    /// Prints the groups in the layout of clush, for a pipe.
     async fn print_blocks(&self) -> Result<(), Unprinted> {
         let line = "-".repeat(15);
         for group in self.ordered() {
@@ -135,13 +135,14 @@ impl Watcher {
         Ok(())
     }
 
-    /// Prints the output of a group's example as it comes from the master's log.
+    /// Prints the output of a group's example while it arrives from the master.
     async fn stream_output(&self, group: &GroupDigest, for_person: bool) -> Result<(), Unprinted> {
         let mut cleaners = [Sanitizer::default(), Sanitizer::default()];
         let mut ends = [true, true];
         let mut seams = [Seam::default(); 2];
         let raw = self.followed.following.print.raw || !for_person;
-        // Standard error has no headers: where it goes elsewhere, its lines say whose they are.
+        // Standard error has no headers. If it goes to another place than standard output, each line names
+        // its agents.
         let whose = (!is_one_place()).then(|| format!("{}: ", names(group.tasks_of(&self.followed.job))));
         let mut events = self.output_of(group).await?;
         while let Some(event) = events.next().await? {
@@ -180,7 +181,8 @@ impl Watcher {
         self.followed.client.follow_job(FollowJob { agents: agent.into_iter().collect(), ..all }).await
     }
 
-    /// A group's output as shown lines, stdout before stderr, as far as it is held; and what that is, where it is not all.
+    /// Returns a group's output as displayed lines, stdout before stderr, up to [`DIFF_BYTES`] per stream. If
+    /// that is not the whole output, the second value describes the part.
     async fn lines_of(&self, group: &GroupDigest) -> Result<(Vec<String>, Option<String>), CallError> {
         let mut streams = [Vec::new(), Vec::new()];
         let mut seams = [Seam::default(); 2];
@@ -194,7 +196,7 @@ impl Watcher {
                         kept.extend_from_slice(seam.gap().as_bytes());
                     }
                     note(&missing(&gap));
-                    partly.get_or_insert_with(|| "what is there".to_owned());
+                    partly.get_or_insert_with(|| "the available output".to_owned());
                     continue;
                 }
                 _ => continue,
@@ -221,7 +223,7 @@ impl Watcher {
         Ok((lines, partly))
     }
 
-    /// The largest group in full, every other one against it.
+    /// Prints the largest group in full, and a diff of every other group against it.
     async fn print_diff(&self) -> Result<(), Unprinted> {
         let Some(largest) = self.groups.first() else { return Ok(()) };
         let (base, base_partly) = self.lines_of(largest).await?;
@@ -236,7 +238,7 @@ impl Watcher {
             let diff = similar::TextDiff::from_lines(&old, &new);
             let partly = base_partly.as_ref().or(partly.as_ref());
             if let Some(partly) = partly {
-                say_line(&self.paint_out(Tone::Dim, &format!("  compared in {partly}")))?;
+                say_line(&self.paint_out(Tone::Dim, &format!("  compared: {partly}")))?;
             } else if diff.ratio() >= 1.0 {
                 say_line(&self.paint_out(Tone::Dim, "  the same output"))?;
             }
@@ -268,7 +270,7 @@ impl Watcher {
     }
 }
 
-/// Prints bytes of a stream, with a name before each line where there is one, and returns whether they end a line.
+/// Prints bytes of a stream, with `whose` before each line. Returns whether the bytes end a line.
 fn print_named(
     stream: Stream,
     bytes: &Clean,
@@ -290,7 +292,7 @@ fn print_named(
     Ok(is_at_start)
 }
 
-/// That output is not there, in words.
+/// Describes missing output.
 fn missing(gap: &TaskGap) -> String {
     let bytes = gap.to.saturating_sub(gap.from);
     format!("{bytes} bytes of output are missing at offset {}: {}", gap.from, strip_control(&gap.reason))

@@ -17,7 +17,7 @@ use crate::{
 };
 
 impl Watcher {
-    /// The groups in the order in which they are read: what needs a person last, just above the prompt.
+    /// Returns the groups in display order: those that need attention come last, just above the prompt.
     pub(super) fn ordered(&self) -> Vec<&GroupDigest> {
         let mut ordered: Vec<&GroupDigest> = self.groups.iter().collect();
         let need = |group: &GroupDigest| match &group.outcome {
@@ -36,7 +36,7 @@ impl Watcher {
         let shown = &ordered[ordered.len().saturating_sub(most)..];
         let cells: Vec<[String; 4]> = shown.iter().map(|group| self.cells(group)).collect();
         let widest = |column: usize| cells.iter().map(|row| width(&row[column])).max().unwrap_or(0);
-        // Names may be many; the output is what is looked for.
+        // The list of names may be long, and the output is more important.
         let widths = [widest(0), widest(1).min(40), widest(2)];
         let mut rows = Vec::new();
         if hidden > 0 {
@@ -56,7 +56,7 @@ impl Watcher {
         rows
     }
 
-    /// A group's count, names, state, and what it printed in one line.
+    /// Returns the cells of a group's row: count, names, state, and the output in one line.
     pub(super) fn cells(&self, group: &GroupDigest) -> [String; 4] {
         let glyph = group.outcome.as_ref().map_or('▸', Outcome::glyph);
         let agents = names(group.tasks_of(&self.followed.job));
@@ -86,7 +86,7 @@ impl Watcher {
     }
 }
 
-/// A text filled to a width; one that is longer stays whole.
+/// Pads a text to a width. A longer text is not cut.
 fn padded(text: &str, room: usize) -> String {
     pad_to_width(text, room.max(width(text)), "")
 }

@@ -33,15 +33,15 @@ use crate::{
 struct Follower {
     followed: Followed,
     printer: Printer,
-    /// Up to where each task's output was taken.
+    /// The offset up to which each task's output was received.
     ends: HashMap<u32, u64>,
-    /// What tasks printed, for one JSON object.
+    /// The output of the tasks, for one JSON object.
     outputs: Outputs,
     events: Option<Events>,
     files: Option<Files>,
-    /// Standard output takes nothing more; nothing more is printed.
+    /// Whether standard output has failed; then nothing more is printed.
     mute: bool,
-    /// Why, where its reader is not just gone.
+    /// The error of standard output, unless its reader is just gone.
     unprinted: Option<io::Error>,
 }
 
@@ -93,7 +93,7 @@ impl Follower {
         };
         self.followed.erase();
         if !self.mute {
-            // A reader that is gone now is gone for the end only.
+            // A reader that goes away now misses only the end.
             unless_closed(self.printer.finish())?;
             if let Some(events) = &mut self.events {
                 unless_closed(events.finish())?;
@@ -106,7 +106,7 @@ impl Follower {
         if let Some(files) = &self.files {
             files.finish(&self.followed.job)?;
             if !is_over {
-                note(&format!("{} holds what was printed so far", files.path().display()));
+                note(&format!("{} contains the output so far", files.path().display()));
             }
         }
         if let Some(error) = self.unprinted.take() {
@@ -166,7 +166,7 @@ impl Follower {
                         }
                     },
                     Ok(_) if !self.followed.following.follow => return Ok(End::Shown),
-                    // The same would come on another connection.
+                    // Another connection would return the same error.
                     Err(error @ (CallError::DataLoss(_) | CallError::Invalid(_))) => {
                         return Err(Failure::new(error).with(exit::NO_STATUS));
                     }
@@ -188,12 +188,12 @@ impl Follower {
         }
     }
 
-    /// Whether somebody has not read what was printed. What comes next waits with the master meanwhile.
+    /// Whether a reader has not read all output yet. Further events wait in the master meanwhile.
     fn is_held(&self) -> bool {
         !self.mute && (self.printer.is_held() || self.events.as_ref().is_some_and(Events::is_held))
     }
 
-    /// Waits until everything that was printed was read; a signal ends that, and how the client ends then.
+    /// Waits until all output was read. After a signal, returns how the client ends.
     async fn drain_or_leave(&mut self) -> io::Result<Option<End>> {
         if !self.is_held() {
             return Ok(None);
@@ -216,11 +216,11 @@ impl Follower {
         }
     }
 
-    /// What becomes of the job when standard output does not take what is printed.
+    /// Decides how the job continues after standard output failed.
     async fn not_printed(&mut self, error: io::Error) -> Result<Option<End>, Failure> {
         let is_gone = error.kind() == io::ErrorKind::BrokenPipe;
         if self.files.is_some() && !self.followed.job.plain_name && is_of_stream(&error) {
-            // The files have another reader, and are written to the end.
+            // The files have another reader, so they are written to the end.
             self.mute = true;
             self.unprinted = Some(error).filter(|_| !is_gone);
             return Ok(None);
@@ -251,7 +251,7 @@ impl Follower {
         self.followed.reconnect(say, again).await
     }
 
-    /// What needs a person comes last, just above the prompt.
+    /// Prints the results, those that need attention last, just above the prompt. Returns the exit status.
     fn tail(&mut self) -> io::Result<Status> {
         let status = match () {
             () if self.mute => READER_GONE,

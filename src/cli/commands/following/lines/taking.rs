@@ -20,16 +20,16 @@ use crate::{
 };
 
 impl Follower {
-    /// Takes one event; the end when it is one.
+    /// Handles one event. Returns how following ends, if this event ends it.
     pub(super) fn take(&mut self, event: JobEvent) -> io::Result<Option<End>> {
         match event {
-            // After a reconnect: the states as they are now.
+            // After a reconnect: the current states.
             JobEvent::Job(job) => self.followed.job = *job,
             JobEvent::Task(task) => self.task_changed(*task)?,
             JobEvent::Output { task, frames } => {
                 let fresh: Vec<Frame> =
                     frames.into_iter().filter_map(|frame| self.fresh(task, frame)).collect();
-                // Files first: they are written to the end, whatever becomes of standard output in the middle.
+                // Files first: they are complete even if standard output fails in the middle.
                 if let Some(files) = &mut self.files {
                     fresh.iter().try_for_each(|frame| files.frame(task, frame))?;
                 }
@@ -49,7 +49,8 @@ impl Follower {
         Ok(None)
     }
 
-    /// What of a frame was not taken yet, and is wanted. After a reconnect the last piece may come again.
+    /// Returns the part of a frame that is new and requested. After a reconnect the last piece may arrive
+    /// again.
     fn fresh(&mut self, task: u32, frame: Frame) -> Option<Frame> {
         let end = self.ends.entry(task).or_insert(self.followed.following.from_offset);
         let frame = frame.from_offset(*end)?;
@@ -97,7 +98,7 @@ impl Follower {
         let (index, paint) = (task.index, self.printer.paint());
         let Some(known) = self.followed.job.task_mut(index) else { return Ok(()) };
         let news = changed(known, &task, paint);
-        // Before anything is printed: nobody may read that any more, and it has happened all the same.
+        // Before anything is printed: the state is true even if printing fails.
         *known = task.clone();
         match &mut self.events {
             _ if self.mute => {}
@@ -121,7 +122,8 @@ impl Follower {
         Ok(self.followed.is_held_for_nobody().then_some(End::Detached(exit::NO_STATUS)))
     }
 
-    /// Whether all that a task printed was taken. One that had ended before this client came has no change to tell it by.
+    /// Whether all output of a task was received. For a task that ended before this client connected, no
+    /// state change arrives.
     fn is_whole(&self, task: u32) -> bool {
         let end = self.ends.get(&task).copied().unwrap_or_default();
         self.followed
@@ -130,7 +132,7 @@ impl Follower {
             .is_some_and(|task| task.state.outcome().is_some() && end >= task.end_offset)
     }
 
-    /// A last line without an end is whole now.
+    /// Prints a last line without an end, which is complete now.
     fn last_line(&mut self, task: u32) -> io::Result<()> {
         match &mut self.events {
             _ if self.mute => Ok(()),

@@ -13,7 +13,7 @@ fn alone() -> Waiting {
     Waiting { is_alone: true, held: 0 }
 }
 
-/// What is printed of lines that two tasks print, a megabyte at a time and in turns.
+/// Returns what is printed if two tasks print long lines, a megabyte at a time and in turns.
 fn printed_of_two(lines: [usize; 2], is_terminal: bool) -> Vec<u8> {
     let (mut read, write) = io::pipe().unwrap();
     let reading = std::thread::spawn(move || {
@@ -59,7 +59,7 @@ fn a_flood_widens_its_pipe_and_nothing_else_does() {
     let (other, _write) = io::pipe().unwrap();
     let size = || rustix::pipe::fcntl_getpipe_size(&read).unwrap();
     let before = size();
-    // As far as the system lets it.
+    // Up to the limit of the system.
     let most = rustix::pipe::fcntl_setpipe_size(&other, PIPE).map_or(before, |_| PIPE);
     let mut sink = sink(write.into());
     sink.write(&vec![b'x'; FLOOD - 1]).unwrap();
